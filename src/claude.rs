@@ -1,0 +1,329 @@
+//! The `claude` program: where it is, what it is given, and whether it can log in.
+//!
+//! What is said here about its flags, variables and files was seen with version 2.1.197.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::job::{JobId, Spec};
+
+/// Variables that a surrounding Claude session sets and that would make claude believe it runs
+/// inside that session.
+const NESTING: [&str; 6] = [
+    "CLAUDECODE",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_CODE_SSE_PORT",
+    "CLAUDE_CODE_SESSION_ID",
+    "CLAUDE_CODE_CHILD_SESSION",
+    "CLAUDE_CODE_EXECPATH",
+];
+
+/// Flags that are ours to give: with another value of theirs the stream could not be read.
+const RESERVED: [&str; 6] =
+    ["-p", "--print", "--output-format", "--input-format", "--session-id", "--verbose"];
+
+/// The longest single argument: the kernel allows 32 pages, 128 KiB, with the closing zero
+/// (`MAX_ARG_STRLEN`, execve(2)).
+pub const ARGUMENT_MOST: usize = 128 * 1024 - 1;
+
+/// What a process's surroundings tell, asked through one door so that tests can tell other
+/// things.
+pub struct Surroundings {
+    variables: HashMap<OsString, OsString>,
+}
+
+impl Surroundings {
+    /// This process's own.
+    pub fn own() -> Self {
+        Self { variables: std::env::vars_os().collect() }
+    }
+
+    /// The value of a variable; `None` where it is unset or empty.
+    pub fn get(&self, name: &str) -> Option<&OsString> {
+        self.variables.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        self.get("HOME").map(PathBuf::from)
+    }
+}
+
+/// Finds `claude`: on PATH, then where its installers put it. The path is absolute.
+pub fn find(around: &Surroundings) -> Option<PathBuf> {
+    let path = around.get("PATH").cloned().unwrap_or_default();
+    let on_path = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    let home = around.home();
+    let in_home = [
+        ".local/bin",
+        ".claude/local",
+        ".claude/bin",
+        ".npm-global/bin",
+        ".bun/bin",
+        ".volta/bin",
+        "node_modules/.bin",
+    ];
+    let in_home = in_home.iter().filter_map(|folder| Some(home.as_ref()?.join(folder)));
+    let elsewhere = ["/usr/local/bin", "/opt/homebrew/bin", "/usr/bin"].map(PathBuf::from);
+    on_path
+        .chain(in_home)
+        .chain(elsewhere)
+        .map(|folder| folder.join("claude"))
+        .find(|program| is_executable(program))
+}
+
+/// Whether the file can be run by us.
+pub fn is_executable(program: &Path) -> bool {
+    program.is_file() && nix::unistd::access(program, nix::unistd::AccessFlags::X_OK).is_ok()
+}
+
+/// Whether claude will find some way to log in. It looks where the CLI looks, without asking
+/// anybody: a login that is there can still be refused.
+pub fn can_log_in(around: &Surroundings, spec: &Spec) -> bool {
+    const VARIABLES: [&str; 8] = [
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
+        "CLAUDE_CODE_USE_BEDROCK",
+        "CLAUDE_CODE_USE_VERTEX",
+        "CLAUDE_CODE_USE_FOUNDRY",
+        "ANTHROPIC_FOUNDRY_API_KEY",
+    ];
+    if VARIABLES.iter().any(|name| around.get(name).is_some()) {
+        return true;
+    }
+    let config = around.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
+    let in_config = config.clone().or_else(|| Some(around.home()?.join(".claude")));
+    let state = config
+        .map(|folder| folder.join(".claude.json"))
+        .or_else(|| Some(around.home()?.join(".claude.json")));
+    let stored = in_config.iter().any(|folder| folder.join(".credentials.json").is_file())
+        || state.as_deref().and_then(read_json).is_some_and(|state| {
+            ["oauthAccount", "primaryApiKey"].iter().any(|key| is_set(state.get(key)))
+        });
+    if stored {
+        return true;
+    }
+    let cwd = Path::new(&spec.cwd);
+    let files = [
+        in_config.map(|folder| folder.join("settings.json")),
+        Some(cwd.join(".claude/settings.json")),
+        Some(cwd.join(".claude/settings.local.json")),
+        Some(PathBuf::from("/etc/claude-code/managed-settings.json")),
+    ];
+    let given = spec.settings.as_deref().and_then(|settings| {
+        serde_json::from_str(settings).ok().or_else(|| read_json(Path::new(settings)))
+    });
+    let settings = files.into_iter().flatten().filter_map(|file| read_json(&file)).chain(given);
+    for settings in settings {
+        let by_variable = |env: &Value| VARIABLES.iter().any(|name| is_set(env.get(name)));
+        if is_set(settings.get("apiKeyHelper")) || settings.get("env").is_some_and(by_variable) {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_set(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(_) => true,
+    }
+}
+
+fn read_json(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Whether claude will refuse to start: as root it does not skip permissions, unless told that it
+/// is in a sandbox.
+pub fn refuses_root(around: &Surroundings, spec: &Spec) -> bool {
+    let skips = spec.permission_mode == "bypassPermissions"
+        || spec.extra_args.iter().any(|arg| arg == "--dangerously-skip-permissions");
+    let sandboxed = ["IS_SANDBOX", "CLAUDE_CODE_BUBBLEWRAP"]
+        .iter()
+        .any(|name| around.get(name).is_some_and(|value| value == "1" || value == "true"));
+    skips && nix::unistd::geteuid().is_root() && !sandboxed
+}
+
+/// The first of `args` that is ours to give.
+pub fn reserved(args: &[String]) -> Option<&str> {
+    args.iter()
+        .map(|arg| arg.split_once('=').map_or(arg.as_str(), |(flag, _)| flag))
+        .find(|flag| RESERVED.contains(flag))
+}
+
+/// The arguments for one run: everything but the prompt, which goes to stdin, where it has no
+/// limit, shows in no process list, and may begin with a dash.
+pub fn arguments(spec: &Spec, session_id: &str) -> Vec<String> {
+    let mut args: Vec<String> =
+        ["-p", "--output-format", "stream-json", "--input-format", "stream-json", "--verbose"]
+            .map(str::to_owned)
+            .to_vec();
+    let mut give = |flag: &str, value: &str| {
+        args.push(flag.to_owned());
+        args.push(value.to_owned());
+    };
+    match &spec.resume {
+        Some(session) => give("--resume", session),
+        None => give("--session-id", session_id),
+    }
+    give("--permission-mode", &spec.permission_mode);
+    let max_turns = spec.max_turns.map(|n| n.to_string());
+    let max_budget = spec.max_budget_usd.map(|usd| usd.to_string());
+    let single = [
+        ("--model", &spec.model),
+        ("--fallback-model", &spec.fallback_model),
+        ("--effort", &spec.effort),
+        ("--append-system-prompt", &spec.append_system_prompt),
+        ("--max-turns", &max_turns),
+        ("--max-budget-usd", &max_budget),
+        ("--json-schema", &spec.json_schema),
+        ("--settings", &spec.settings),
+    ];
+    for (flag, value) in single {
+        if let Some(value) = value {
+            give(flag, value);
+        }
+    }
+    // One argument with commas: the flag takes any number of words and would swallow what follows.
+    for (flag, tools) in
+        [("--allowedTools", &spec.allowed_tools), ("--disallowedTools", &spec.disallowed_tools)]
+    {
+        if !tools.is_empty() {
+            give(flag, &tools.join(","));
+        }
+    }
+    for folder in &spec.add_dirs {
+        give("--add-dir", folder);
+    }
+    for config in &spec.mcp_config {
+        give("--mcp-config", config);
+    }
+    args.extend(spec.extra_args.iter().cloned());
+    args
+}
+
+/// The command for one run: program, arguments, folder, and the caller's environment without the
+/// marks of a surrounding session and with the job's own.
+pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session_id: &str) -> Command {
+    let mut command = match &spec.replay {
+        None => {
+            let mut command = Command::new(&spec.claude);
+            command.args(arguments(spec, session_id));
+            command
+        }
+        Some(replay) => {
+            let mut command = Command::new(own_executable());
+            command.arg("replay").arg("--speed").arg(replay.speed.to_string());
+            command.args(replay.file.iter());
+            command
+        }
+    };
+    for name in NESTING {
+        command.env_remove(name);
+    }
+    command.env("CLAUDEJOB_ID", id.as_str()).env(crate::process::MARK, job_dir);
+    command.current_dir(&spec.cwd);
+    command
+}
+
+/// The path of this very program, also while its file is being replaced.
+pub fn own_executable() -> PathBuf {
+    match std::env::current_exe() {
+        Ok(path) if path.exists() => path,
+        _ => PathBuf::from("/proc/self/exe"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn around(variables: &[(&str, &str)]) -> Surroundings {
+        let variables = variables.iter().map(|(n, v)| (OsString::from(n), OsString::from(v)));
+        Surroundings { variables: variables.collect() }
+    }
+
+    #[test]
+    fn the_prompt_is_in_no_argument_and_every_option_is() {
+        let spec = Spec {
+            permission_mode: "plan".to_owned(),
+            model: Some("opus".to_owned()),
+            allowed_tools: vec!["Bash(git *)".to_owned(), "Read".to_owned()],
+            max_budget_usd: Some(0.5),
+            max_turns: Some(3),
+            add_dirs: vec!["/a".to_owned(), "/b".to_owned()],
+            extra_args: vec!["--betas".to_owned(), "x".to_owned()],
+            ..Spec::default()
+        };
+        let line = arguments(&spec, "SESSION").join(" ");
+        assert_eq!(
+            line,
+            "-p --output-format stream-json --input-format stream-json --verbose \
+             --session-id SESSION --permission-mode plan --model opus --max-turns 3 \
+             --max-budget-usd 0.5 --allowedTools Bash(git *),Read --add-dir /a --add-dir /b \
+             --betas x"
+        );
+    }
+
+    #[test]
+    fn a_resumed_session_is_not_named_again() {
+        let spec = Spec { resume: Some("OLD".to_owned()), ..Spec::default() };
+        let args = arguments(&spec, "NEW");
+        assert!(args.windows(2).any(|pair| pair == ["--resume", "OLD"]));
+        assert!(!args.contains(&"--session-id".to_owned()));
+    }
+
+    #[test]
+    fn the_surrounding_session_is_forgotten() {
+        let id = JobId::parse("a").unwrap();
+        let spec = Spec { cwd: "/".to_owned(), ..Spec::default() };
+        let command = command(&spec, &id, Path::new("/jobs/a"), "S");
+        let changed: HashMap<_, _> = command.get_envs().collect();
+        assert_eq!(changed[std::ffi::OsStr::new("CLAUDECODE")], None);
+        let mark = changed[std::ffi::OsStr::new("CLAUDEJOB_DIR")];
+        assert_eq!(mark, Some(std::ffi::OsStr::new("/jobs/a")));
+    }
+
+    #[test]
+    fn logins_are_found_where_the_cli_keeps_them() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().to_str().unwrap();
+        let spec = Spec { cwd: path.to_owned(), ..Spec::default() };
+        let bare = around(&[("HOME", path)]);
+        assert!(!can_log_in(&bare, &spec));
+        assert!(can_log_in(&around(&[("ANTHROPIC_API_KEY", "k")]), &spec));
+        assert!(!can_log_in(&around(&[("HOME", path), ("ANTHROPIC_API_KEY", "")]), &spec));
+        let put = |file: &str, text: &str| {
+            fs::create_dir_all(home.path().join(".claude")).unwrap();
+            fs::write(home.path().join(file), text).unwrap();
+        };
+        for (file, text, found) in [
+            (".claude.json", r#"{"numStartups":3}"#, false),
+            (".claude.json", r#"{"oauthAccount":{"x":1}}"#, true),
+            (".claude.json", "{}", false),
+            (".claude/settings.json", r#"{"apiKeyHelper":"~/key.sh"}"#, true),
+            (".claude/settings.json", r#"{"env":{"ANTHROPIC_AUTH_TOKEN":"t"}}"#, true),
+            (".claude/settings.json", "no json", false),
+            (".claude/.credentials.json", "{}", true),
+        ] {
+            put(file, text);
+            assert_eq!(can_log_in(&bare, &spec), found, "{file}: {text}");
+        }
+    }
+
+    #[test]
+    fn flags_of_the_stream_are_ours() {
+        let args = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+        assert_eq!(reserved(&args(&["--debug", "--output-format=text"])), Some("--output-format"));
+        assert_eq!(reserved(&args(&["-p"])), Some("-p"));
+        assert_eq!(reserved(&args(&["--plugin-dir", "x"])), None);
+    }
+}

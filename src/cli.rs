@@ -1,0 +1,350 @@
+//! The command line: what may be said, and nothing of what it means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+const ABOUT: &str = "Runs coding tasks given to Claude Code as persistent, detached jobs.
+
+A job goes on when the shell, the terminal or the caller is gone; all of it is files. \
+Answers are JSON where stdout is no terminal.";
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage, 3 the job was killed, \
+4 no such job, 124 the wait's time ran out.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "claudejob", version, about = ABOUT, after_help = EXIT_CODES)]
+#[command(max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What holds for every verb.
+    #[command(flatten)]
+    pub common: Common,
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Where the jobs are [default: $XDG_STATE_HOME/claudejob/jobs or ~/.local/state/…]
+    #[arg(long, global = true, value_name = "DIR", env = "CLAUDE_SKILL_JOBS_DIR")]
+    pub jobs_dir: Option<PathBuf>,
+    /// Answer in JSON also on a terminal
+    #[arg(long, global = true, conflicts_with = "text")]
+    pub json: bool,
+    /// Answer in text for people also where stdout is no terminal
+    #[arg(long, global = true)]
+    pub text: bool,
+    /// Indent the JSON
+    #[arg(long, global = true)]
+    pub pretty: bool,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Start a job and answer at once
+    Start(Box<Start>),
+    /// How a job stands
+    Status(OneJob),
+    /// What a job's agent said and did
+    Logs(Logs),
+    /// A job's verdict and answer
+    Result(ResultOf),
+    /// The jobs: every live one and those that ended last
+    List(List),
+    /// Wait until jobs have ended
+    Wait(Wait),
+    /// End a job with all its processes
+    Kill(OneJob),
+    /// See a whole job at work, without key, CLI or network
+    Demo(Demo),
+}
+
+/// A job's id, in either way of giving it.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Target {
+    /// The job's id
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    /// The job's id
+    #[arg(long = "job-id", value_name = "ID")]
+    pub job_id: Option<String>,
+}
+
+impl Target {
+    /// The id that was given.
+    pub fn into_id(self) -> String {
+        self.id.or(self.job_id).unwrap_or_default()
+    }
+}
+
+/// A verb about one job.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob status fix-login")]
+pub struct OneJob {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+}
+
+/// `start`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: claudejob start fix-login --cwd ~/app --prompt \"Fix the login test\"\n\
+    \nThe environment is passed on to claude, and nothing of it is stored."
+)]
+pub struct Start {
+    /// The job's id [default: one made of the time]
+    #[arg(value_name = "ID", conflicts_with = "job_id")]
+    pub id: Option<String>,
+    /// The job's id
+    #[arg(long, value_name = "ID")]
+    pub job_id: Option<String>,
+    /// What to do; - reads it from stdin
+    #[arg(
+        long,
+        value_name = "TEXT",
+        allow_hyphen_values = true,
+        required_unless_present_any = ["prompt_file", "replay"],
+        conflicts_with = "prompt_file"
+    )]
+    pub prompt: Option<String>,
+    /// A file that says what to do
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+    /// The folder to work in [default: here]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// The model
+    #[arg(long, value_name = "MODEL", env = "CLAUDE_SKILL_MODEL", hide_env_values = true)]
+    pub model: Option<String>,
+    /// The path of the claude CLI [default: found on PATH or where its installers put it]
+    #[arg(long, value_name = "PATH", env = "CLAUDE_SKILL_CLAUDE", hide_env_values = true)]
+    pub claude: Option<PathBuf>,
+    /// What claude may do unasked: default, acceptEdits, plan, bypassPermissions, …
+    #[arg(long, value_name = "MODE", default_value = "bypassPermissions")]
+    pub permission_mode: String,
+    /// Tools that need no permission, such as Read or "Bash(git *)"; repeatable
+    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    pub allowed_tools: Vec<String>,
+    /// Tools that are denied; repeatable
+    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    pub disallowed_tools: Vec<String>,
+    /// A further folder that tools may use; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub add_dir: Vec<PathBuf>,
+    /// Text added to claude's system prompt
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub append_system_prompt: Option<String>,
+    /// Turns after which claude stops
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_turns: Option<u32>,
+    /// US dollars after which claude stops
+    #[arg(long, value_name = "USD", value_parser = dollars)]
+    pub max_budget_usd: Option<f64>,
+    /// A JSON schema (text or file) that the job's structured output must fit
+    #[arg(long, value_name = "SCHEMA")]
+    pub json_schema: Option<String>,
+    /// MCP servers (file or JSON); repeatable
+    #[arg(long, value_name = "CONFIG")]
+    pub mcp_config: Vec<String>,
+    /// Settings of claude (file or JSON)
+    #[arg(long, value_name = "SETTINGS")]
+    pub settings: Option<String>,
+    /// A session of claude to go on with
+    #[arg(long, value_name = "SESSION")]
+    pub resume: Option<String>,
+    /// How hard the model thinks: low, medium, high, …
+    #[arg(long, value_name = "LEVEL")]
+    pub effort: Option<String>,
+    /// The model to fall back on when the first is overloaded
+    #[arg(long, value_name = "MODEL")]
+    pub fallback_model: Option<String>,
+    /// A denied tool makes the job fail
+    #[arg(long)]
+    pub fail_on_denial: bool,
+    /// How long the job may take, such as 90s, 10m or 2h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// How long background work is waited for after the answer
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
+    pub background_wait: Duration,
+    /// If the id is in use, answer with that job instead of an error
+    #[arg(long)]
+    pub if_absent: bool,
+    /// A mark to find the job by; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<(String, String)>,
+    /// Wait for the job's end, at most so long, and answer as wait does
+    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = false)]
+    pub wait: Option<Option<Duration>>,
+    /// Play a recorded stream in place of claude: no key, CLI or network needed
+    #[arg(long, value_name = "FILE")]
+    pub replay: Option<PathBuf>,
+    /// How many times as fast as recorded the replay is; 0: without pauses
+    #[arg(long, value_name = "FACTOR", default_value = "1", requires = "replay", value_parser = factor)]
+    pub replay_speed: f64,
+    /// Further arguments for claude, as they are
+    #[arg(last = true, value_name = "CLAUDE ARGS")]
+    pub extra_args: Vec<String>,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob logs fix-login --follow\n  \
+    claudejob logs fix-login --since-offset 0 --max-bytes 20000")]
+pub struct Logs {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// The last N things to read
+    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "since_offset")]
+    pub tail: usize,
+    /// What came from this byte of the log on; take nextOffset of the answer for the next call
+    #[arg(long, value_name = "N")]
+    pub since_offset: Option<u64>,
+    /// Bytes of the log to take in at most (a whole line at least)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_bytes: Option<u64>,
+    /// Claude's stream as it is (NDJSON)
+    #[arg(long, conflicts_with = "stderr")]
+    pub raw: bool,
+    /// What claude wrote to stderr
+    #[arg(long)]
+    pub stderr: bool,
+    /// Go on until the job has ended
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+/// `result`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob result fix-login")]
+pub struct ResultOf {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// Everything, however long
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob list\n  claudejob list --status failed --label project=app"
+)]
+pub struct List {
+    /// Every job, not just the live ones and the 20 that ended last
+    #[arg(long)]
+    pub all: bool,
+    /// Only jobs of this status; repeatable
+    #[arg(long, value_name = "STATUS", value_delimiter = ',')]
+    pub status: Vec<String>,
+    /// Only jobs with this label; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<(String, String)>,
+}
+
+/// `wait`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: claudejob wait fix-login --timeout 10m\n\nExit codes: 0 all completed, \
+    1 one failed, 3 one was killed, 124 the time ran out."
+)]
+pub struct Wait {
+    /// The jobs' ids
+    #[arg(value_name = "ID", required_unless_present = "job_id")]
+    pub ids: Vec<String>,
+    /// A job's id; repeatable
+    #[arg(long, value_name = "ID")]
+    pub job_id: Vec<String>,
+    /// Until one of them has ended
+    #[arg(long)]
+    pub any: bool,
+    /// Wait at most so long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob demo --real \"Say hello\"")]
+pub struct Demo {
+    /// Take the installed claude and this prompt instead of the recording
+    #[arg(long, value_name = "PROMPT", allow_hyphen_values = true)]
+    pub real: Option<String>,
+}
+
+/// A duration: `90s`, `10m`, `1h 30m`, `500ms`, or a bare number of seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() && key.len() <= 64 && value.len() <= 256 => {
+            Ok((key.to_owned(), value.to_owned()))
+        }
+        _ => Err("a label is KEY=VALUE, of at most 64 and 256 bytes".to_owned()),
+    }
+}
+
+fn dollars(text: &str) -> Result<f64, String> {
+    let amount = text.parse().ok().filter(|usd: &f64| usd.is_finite() && *usd > 0.0);
+    amount.ok_or_else(|| "an amount of US dollars above 0".to_owned())
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 0.0);
+    factor.ok_or_else(|| "a number from 0 up".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert!(duration("soon").is_err());
+        assert!(duration("-1s").is_err());
+    }
+
+    #[test]
+    fn a_prompt_may_begin_with_dashes() {
+        let cli = Cli::try_parse_from(["claudejob", "start", "--prompt", "--help me", "--", "-x"]);
+        let Verb::Start(start) = cli.unwrap().verb else { panic!() };
+        assert_eq!(start.prompt.as_deref(), Some("--help me"));
+        assert_eq!(start.extra_args, ["-x"]);
+    }
+
+    #[test]
+    fn wait_takes_a_duration_or_none() {
+        for (args, expected) in [
+            (vec!["--prompt", "x"], None),
+            (vec!["--prompt", "x", "--wait"], Some(None)),
+            (vec!["--wait", "5s", "--prompt", "x"], Some(Some(Duration::from_secs(5)))),
+        ] {
+            let cli = Cli::try_parse_from(["claudejob", "start"].into_iter().chain(args));
+            let Verb::Start(start) = cli.unwrap().verb else { panic!() };
+            assert_eq!(start.wait, expected);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `kill`: the end of a job with all its processes.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde::Serialize;
+
+use super::seen::{Seen, look, settle};
+use super::watch::ends_within;
+use crate::error::Error;
+use crate::job::{JobId, Status, Verdict};
+use crate::process::Target;
+use crate::store::{JobDir, Store};
+
+/// How long the worker may take: its ladder of signals and the sweep fit well into it, and callers
+/// give a command 10 s.
+const WORKER_TAKES: Duration = Duration::from_millis(8_500);
+/// How long a worker that is just being started may take to stand.
+const HANDOVER_TAKES: Duration = Duration::from_secs(3);
+/// How long the kernel may take to end a process that was sent SIGKILL.
+const SIGKILL_TAKES: Duration = Duration::from_millis(500);
+
+/// What became of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KillAnswer {
+    /// The job's id.
+    pub job_id: JobId,
+    /// It is ended, nothing of it is left, and its status is `killed`.
+    pub killed: bool,
+    /// How it stands.
+    pub status: Status,
+    /// Why it was not killed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Kills the job and answers when nothing of it is left.
+pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
+    let dir = store.job(id);
+    let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    let was_live = record.status.is_live();
+    if was_live && record.version > 0 {
+        match ask(id, &dir)? {
+            Asked::Worker => {
+                if !ends_within(&dir, WORKER_TAKES) {
+                    end_by_force(id, &dir)?;
+                }
+            }
+            Asked::Nobody => {}
+        }
+        // A job that lost its worker is killed all the same: it shall not be taken up again.
+        if !dir.is_held()? {
+            settle(&dir, record, Some(Verdict::Killed));
+        }
+    }
+    let Seen { record, .. } = look(store, id)?;
+    let killed = record.status == Status::Killed;
+    let error = match record.status {
+        Status::Killed => None,
+        status if status.is_live() && record.version == 0 => {
+            Some("a job of the Node skill can only be killed by it".to_owned())
+        }
+        status if status.is_live() => Some("the job is still being ended".to_owned()),
+        status => Some(format!("the job has already {}", past(status))),
+    };
+    Ok(KillAnswer { job_id: record.job_id, killed, status: record.status, error })
+}
+
+fn past(status: Status) -> &'static str {
+    if status == Status::Completed { "completed" } else { "failed" }
+}
+
+enum Asked {
+    Worker,
+    Nobody,
+}
+
+/// Asks the worker by SIGUSR1, which needs no file: it works on a full disk, too.
+fn ask(id: &JobId, dir: &JobDir) -> Result<Asked, Error> {
+    let until = Instant::now() + HANDOVER_TAKES;
+    loop {
+        if !dir.is_held()? {
+            return Ok(Asked::Nobody);
+        }
+        if let Some(worker) = worker(id, dir)? {
+            let failed = |error| Error::Signal(id.to_string(), error);
+            worker.signal(Signal::SIGUSR1).map_err(failed)?;
+            // One that was stopped (SIGSTOP) could not hear it.
+            worker.signal(Signal::SIGCONT).map_err(failed)?;
+            return Ok(Asked::Worker);
+        }
+        if Instant::now() >= until {
+            let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            return Err(Error::Signal(id.to_string(), error));
+        }
+        // `start` still holds the lock, for a few milliseconds.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The process that holds the lock. Its number is read and the process is opened while the lock
+/// is held, and both are looked at again after that: the number cannot have passed to another.
+fn worker(id: &JobId, dir: &JobDir) -> Result<Option<Target>, Error> {
+    let load = || dir.load().map_err(|error| Error::load(id.as_str(), error));
+    let Some(pid) = load()?.pid else { return Ok(None) };
+    let Ok(target) = Target::open(pid) else { return Ok(None) };
+    let same = dir.is_held()? && load()?.pid == Some(pid);
+    Ok(same.then_some(target))
+}
+
+/// The worker does not answer: it is ended, and claude with it, and what is left is swept by
+/// whoever settles the job.
+fn end_by_force(id: &JobId, dir: &JobDir) -> Result<(), Error> {
+    if let Some(worker) = worker(id, dir)? {
+        worker.signal(Signal::SIGKILL).map_err(|error| Error::Signal(id.to_string(), error))?;
+        ends_within(dir, SIGKILL_TAKES);
+    }
+    Ok(())
+}

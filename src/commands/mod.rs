@@ -1,0 +1,36 @@
+//! The verbs, one file each: a request in, an answer out. They never print.
+
+pub mod demo;
+pub mod kill;
+pub mod list;
+pub mod logs;
+pub mod result;
+mod seen;
+pub mod start;
+pub mod status;
+pub mod wait;
+mod watch;
+
+use crate::error::{Error, ExitStatus};
+use crate::job::{JobId, Status};
+
+/// Characters under which an answer stays unless more was asked for: what its callers cut is no
+/// JSON any more.
+pub const ANSWER_MOST: usize = 8_000;
+
+/// The id that a caller gave.
+pub fn job_id(text: &str) -> Result<JobId, Error> {
+    JobId::parse(text).map_err(|_| Error::InvalidJobId(text.to_owned()))
+}
+
+/// The exit status that tells how a job that was waited for stands.
+pub fn exit_status_of(status: Status) -> ExitStatus {
+    match status {
+        Status::Completed => ExitStatus::Done,
+        Status::Failed => ExitStatus::Failed,
+        Status::Killed => ExitStatus::Killed,
+        Status::Queued | Status::Starting | Status::Running | Status::Blocked | Status::Idle => {
+            ExitStatus::TimedOut
+        }
+    }
+}

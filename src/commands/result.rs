@@ -1,0 +1,115 @@
+//! `result`: a job's verdict and answer.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::ANSWER_MOST;
+use super::seen::{Seen, look, outcome_of};
+use crate::error::Error;
+use crate::job::{JobId, Outcome, Status};
+use crate::store::Store;
+use crate::text::clip;
+
+/// A job's verdict and answer; before its end only how it stands.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum ResultAnswer {
+    /// The job has not ended.
+    Pending {
+        /// The job's id.
+        #[serde(rename = "jobId")]
+        job_id: JobId,
+        /// How it stands.
+        status: Status,
+        /// Always null.
+        result: Option<String>,
+    },
+    /// It has.
+    Ended(Box<Ended>),
+}
+
+/// The verdict and the answer.
+#[derive(Debug, Serialize)]
+pub struct Ended {
+    /// What the job came to.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// Parts were left out to keep the answer short; `result --full` gives them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+impl ResultAnswer {
+    /// How the job stands.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Pending { status, .. } => *status,
+            Self::Ended(ended) => ended.outcome.status,
+        }
+    }
+}
+
+/// The job's result, shortened to an answer's length unless it is to be `full`.
+pub fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnswer, Error> {
+    result_within(store, id, if full { usize::MAX } else { ANSWER_MOST })
+}
+
+/// The job's result in about `most` characters.
+pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<ResultAnswer, Error> {
+    let Seen { dir, record, .. } = look(store, id)?;
+    if record.status.is_live() {
+        return Ok(ResultAnswer::Pending {
+            job_id: record.job_id,
+            status: record.status,
+            result: None,
+        });
+    }
+    // The record is what a lost job's verdict was written to last.
+    let outcome = dir.outcome().filter(|outcome| outcome.status == record.status);
+    let outcome = outcome.unwrap_or_else(|| outcome_of(&record));
+    Ok(ResultAnswer::Ended(Box::new(fit(outcome, most))))
+}
+
+/// Leaves out what is longest and least telling first, until the rest fits.
+fn fit(mut outcome: Outcome, most: usize) -> Ended {
+    let mut truncated = false;
+    if length(&outcome) > most {
+        truncated = true;
+        for denial in &mut outcome.permission_denials {
+            if let Value::Object(fields) = denial {
+                fields.remove("tool_input");
+            }
+        }
+        outcome.permission_denials.truncate(10);
+        outcome.warnings.truncate(5);
+    }
+    if length(&outcome) > most && outcome.structured_output.as_ref().is_some_and(is_long) {
+        outcome.structured_output = None;
+    }
+    let excess = length(&outcome).saturating_sub(most);
+    if excess > 0
+        && let Some(text) = &outcome.result
+    {
+        // Escapes make a character up to six long: cut by what the text weighs as JSON.
+        let mut keep = text.chars().count();
+        let mut shorter = clip(text, keep);
+        while keep > 0 && length_of(text) - length_of(&shorter) < excess + 20 {
+            keep = keep * 9 / 10;
+            shorter = clip(text, keep);
+        }
+        outcome.result = Some(shorter);
+    }
+    Ended { outcome, truncated }
+}
+
+fn is_long(value: &Value) -> bool {
+    length_of(value) > 2_000
+}
+
+fn length(outcome: &Outcome) -> usize {
+    length_of(outcome)
+}
+
+fn length_of(value: &(impl Serialize + ?Sized)) -> usize {
+    serde_json::to_string(value).map_or(0, |text| text.chars().count())
+}

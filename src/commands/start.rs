@@ -1,0 +1,164 @@
+//! `start`: a new job, detached.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::seen::{look, settle};
+use super::status::StatusAnswer;
+use crate::claude::{self, Surroundings};
+use crate::clock;
+use crate::error::Error;
+use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
+use crate::launch::{LaunchError, launch};
+use crate::store::{CreateError, JobDir, Lock, Store};
+use crate::text::one_line;
+
+/// Characters of the prompt that the record keeps.
+const PREVIEW: usize = 160;
+
+/// What to start.
+#[derive(Debug)]
+pub struct Request {
+    /// The job's id; `None` for one made of the time.
+    pub id: Option<JobId>,
+    /// What to do.
+    pub prompt: Vec<u8>,
+    /// What else was asked. `claude` may be empty: then it is looked for.
+    pub spec: Spec,
+    /// An id in use is answered with its job.
+    pub if_absent: bool,
+}
+
+/// The job that was started.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StartAnswer {
+    /// Its id.
+    pub job_id: JobId,
+    /// Its worker's process id.
+    pub pid: Option<i32>,
+    /// How it stands.
+    pub status: Status,
+    /// It was there before; see `if_absent`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub existing: bool,
+}
+
+/// Checks all that can be checked, makes the job, and puts its worker on its feet.
+pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<StartAnswer, Error> {
+    let Request { id, prompt, mut spec, if_absent } = request;
+    if let Some(id) = &id
+        && store.job(id).path().exists()
+    {
+        return existing(store, id, if_absent);
+    }
+    let prompt = check_prompt(prompt)?;
+    check_cwd(&spec)?;
+    check_claude(&mut spec, around)?;
+    let preview = one_line(&prompt, PREVIEW);
+    let (id, dir, lock) = loop {
+        let new = id.clone().unwrap_or_else(generated);
+        let record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
+        match store.create(&record, &prompt) {
+            Ok((dir, lock)) => break (new, dir, lock),
+            Err(CreateError::Exists) if id.is_none() => {}
+            Err(CreateError::Exists) => return existing(store, &new, if_absent),
+            Err(CreateError::Store(error)) => return Err(error.into()),
+        }
+    };
+    let pid = put_on_its_feet(&id, &dir, lock)?;
+    Ok(StartAnswer { job_id: id, pid: Some(pid), status: Status::Running, existing: false })
+}
+
+fn generated() -> JobId {
+    JobId::generated(clock::now(), uuid::Uuid::new_v4().as_u128() as u16)
+}
+
+fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, Error> {
+    if !if_absent {
+        return Err(Error::Exists(id.to_string()));
+    }
+    let status = StatusAnswer::of(&look(store, id)?.record);
+    Ok(StartAnswer {
+        job_id: status.job_id,
+        pid: status.pid,
+        status: status.status,
+        existing: true,
+    })
+}
+
+fn put_on_its_feet(id: &JobId, dir: &JobDir, lock: Lock) -> Result<i32, Error> {
+    let error = match launch(dir, lock) {
+        Ok(pid) => return Ok(pid),
+        Err(error) => error,
+    };
+    let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    match &error {
+        LaunchError::Claude => {
+            let why = record.error.unwrap_or_else(|| error.to_string());
+            Err(Error::Launch { id: id.to_string(), why })
+        }
+        LaunchError::Worker(_) => {
+            let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
+            settle(dir, record, Some(verdict));
+            Err(Error::launch(id.as_str(), &error))
+        }
+    }
+}
+
+fn check_prompt(prompt: Vec<u8>) -> Result<String, Error> {
+    if let Some(at) = memchr::memchr(0, &prompt) {
+        return Err(Error::PromptHasNul(at));
+    }
+    let prompt = String::from_utf8(prompt)
+        .map_err(|error| Error::PromptNotUtf8(error.utf8_error().valid_up_to()))?;
+    if prompt.trim().is_empty() { Err(Error::EmptyPrompt) } else { Ok(prompt) }
+}
+
+fn check_cwd(spec: &Spec) -> Result<(), Error> {
+    let refuse = |why: &str| Err(Error::BadCwd(PathBuf::from(&spec.cwd), why.to_owned()));
+    match std::fs::metadata(&spec.cwd) {
+        Err(error) => refuse(&error.to_string()),
+        Ok(about) if !about.is_dir() => refuse("not a directory"),
+        Ok(_) => match nix::unistd::access(spec.cwd.as_str(), nix::unistd::AccessFlags::X_OK) {
+            Err(errno) => refuse(errno.desc()),
+            Ok(()) => Ok(()),
+        },
+    }
+}
+
+fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
+    if let Some(flag) = claude::reserved(&spec.extra_args) {
+        return Err(Error::Usage(format!("{flag} is given to claude by claudejob itself")));
+    }
+    let long = claude::arguments(spec, "").into_iter().find(|a| a.len() > claude::ARGUMENT_MOST);
+    if let Some(argument) = long {
+        let most = claude::ARGUMENT_MOST;
+        return Err(Error::Usage(format!(
+            "an argument of {} bytes is longer than the system's {most}: give a file",
+            argument.len()
+        )));
+    }
+    if let Some(replay) = &spec.replay {
+        if let Some(file) = &replay.file {
+            let path = PathBuf::from(file);
+            std::fs::File::open(&path).map_err(|error| Error::BadRecording(path, error))?;
+        }
+        return Ok(());
+    }
+    if spec.claude.is_empty() {
+        let not_found = || Error::ClaudeNotFound("there is no claude on PATH".to_owned());
+        let found = claude::find(around).ok_or_else(not_found)?;
+        spec.claude = found.to_string_lossy().into_owned();
+    } else if !claude::is_executable(std::path::Path::new(&spec.claude)) {
+        return Err(Error::ClaudeNotFound(format!("{:?} is no program to run", spec.claude)));
+    }
+    if claude::refuses_root(around, spec) {
+        return Err(Error::RootNeedsSandbox);
+    }
+    if !claude::can_log_in(around, spec) {
+        return Err(Error::NotLoggedIn);
+    }
+    Ok(())
+}

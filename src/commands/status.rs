@@ -1,0 +1,110 @@
+//! `status`: how a job stands.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::seen::{Seen, look};
+use crate::error::Error;
+use crate::job::{Activity, Blocked, JobId, Reason, Record, Status, Timestamp};
+use crate::store::Store;
+use crate::text::clip;
+
+/// How a job stands.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusAnswer {
+    /// The job's id.
+    pub job_id: JobId,
+    /// The worker's process id.
+    pub pid: Option<i32>,
+    /// How it stands.
+    pub status: Status,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// The same as a sentence.
+    pub error: Option<String>,
+    /// When it was asked for.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The API's limit is being waited for, or ended it.
+    pub rate_limited: bool,
+    /// When claude tries again.
+    pub retry_at: Option<Timestamp>,
+    /// Claude's conversation.
+    pub session_id: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// Which run of claude this is, from 1.
+    pub attempt: u32,
+    /// Turns so far.
+    pub num_turns: u64,
+    /// US dollars as far as claude reported them.
+    pub cost_usd: Option<f64>,
+    /// When claude last wrote anything.
+    pub last_event_at: Option<Timestamp>,
+    /// What the agent does now.
+    pub activity: Option<Activity>,
+    /// What waits for an answer.
+    pub blocked: Option<Blocked>,
+    /// What a reader should know although it is no failure.
+    pub warnings: Vec<String>,
+    /// The folder it works in.
+    pub cwd: String,
+    /// The beginning of the prompt.
+    pub prompt: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl StatusAnswer {
+    pub(super) fn of(record: &Record) -> Self {
+        let blocked = record
+            .blocked
+            .clone()
+            .map(|blocked| Blocked { input: clip(&blocked.input, 600), ..blocked });
+        // What a stream gone wild wrote into the record stays short here.
+        let warnings = record.warnings.iter().take(8).map(|text| clip(text, 200)).collect();
+        Self {
+            job_id: record.job_id.clone(),
+            pid: record.pid,
+            status: record.status,
+            reason: record.reason,
+            error: record.error.as_deref().map(|error| clip(error, 600)),
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            rate_limited: record.rate_limited,
+            retry_at: record.retry_at,
+            session_id: record.session_id.as_deref().map(|id| clip(id, 100)),
+            model: record.model.as_deref().map(|model| clip(model, 100)),
+            attempt: record.attempt,
+            num_turns: record.num_turns,
+            cost_usd: record.cost_usd,
+            last_event_at: record.last_event_at,
+            activity: record.activity.clone(),
+            blocked,
+            warnings,
+            cwd: clip(&record.spec.cwd, 1_000),
+            prompt: clip(&record.prompt, 200),
+            labels: record
+                .spec
+                .labels
+                .iter()
+                .take(10)
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
+        }
+    }
+
+    /// Milliseconds from the start to the end or to now.
+    pub fn age(&self, now: Timestamp) -> std::time::Duration {
+        self.started_at.map(|at| self.ended_at.unwrap_or(now).since(at)).unwrap_or_default()
+    }
+}
+
+/// How the job stands now.
+pub fn status(store: &Store, id: &JobId) -> Result<StatusAnswer, Error> {
+    let Seen { record, .. } = look(store, id)?;
+    Ok(StatusAnswer::of(&record))
+}

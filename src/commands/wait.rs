@@ -1,0 +1,154 @@
+//! `wait`: until jobs have ended.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::result::{ResultAnswer, result_within};
+use super::seen::look;
+use super::status::StatusAnswer;
+use super::watch::Watch;
+use super::{ANSWER_MOST, exit_status_of};
+use crate::error::{Error, ExitStatus};
+use crate::job::{JobId, Status};
+use crate::store::Store;
+
+/// How often the caller is told how the jobs stand while waiting.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// What to wait for.
+#[derive(Debug)]
+pub struct Request {
+    /// The jobs.
+    pub ids: Vec<JobId>,
+    /// One is enough.
+    pub any: bool,
+    /// No longer than this.
+    pub timeout: Option<Duration>,
+}
+
+/// How a job stands after the wait.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum Waited {
+    /// It ended with this.
+    Ended(ResultAnswer),
+    /// It goes on.
+    Live(Box<StatusAnswer>),
+}
+
+/// How the jobs stand, in the order asked for.
+#[derive(Debug)]
+pub struct WaitAnswer {
+    /// The jobs.
+    pub jobs: Vec<Waited>,
+    /// What the exit status says of them.
+    pub exit_status: ExitStatus,
+}
+
+impl Serialize for WaitAnswer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.jobs.as_slice() {
+            [one] => one.serialize(serializer),
+            several => several.serialize(serializer),
+        }
+    }
+}
+
+/// Waits. Where `tell` is given it hears about once a second how the first job stands that has
+/// not ended.
+pub fn wait(
+    store: &Store,
+    request: &Request,
+    mut tell: Option<&mut dyn FnMut(&StatusAnswer)>,
+) -> Result<WaitAnswer, Error> {
+    let began = Instant::now();
+    let deadline = request.timeout.and_then(|most| began.checked_add(most));
+    // All are looked at first: an id that is not there is told at once.
+    let mut open = Vec::new();
+    for id in &request.ids {
+        let seen = look(store, id)?;
+        if seen.live {
+            open.push((id.clone(), seen.dir));
+        }
+    }
+    let enough = request.any && open.len() < request.ids.len();
+    let mut watch = Watch::over(open.iter().map(|(_, dir)| dir.clone()).collect());
+    let mut waiting: Vec<bool> = vec![true; open.len()];
+    let mut told = began;
+    while !enough && waiting.contains(&true) {
+        let mut until = deadline;
+        if tell.is_some() {
+            told += TOLD_EVERY;
+            until = Some(deadline.map_or(told, |at| at.min(told)));
+        }
+        match watch.next(until) {
+            Some(place) => {
+                waiting[place] = false;
+                if request.any {
+                    break;
+                }
+            }
+            None if deadline.is_some_and(|at| at <= Instant::now()) => break,
+            None => {
+                let first = waiting.iter().position(|waits| *waits);
+                if let (Some(tell), Some(first)) = (&mut tell, first)
+                    && let Ok(seen) = look(store, &open[first].0)
+                {
+                    tell(&StatusAnswer::of(&seen.record));
+                }
+            }
+        }
+    }
+    answer(store, request)
+}
+
+fn answer(store: &Store, request: &Request) -> Result<WaitAnswer, Error> {
+    let room = ANSWER_MOST / request.ids.len().max(1) - 2;
+    let mut jobs = Vec::new();
+    let mut statuses = Vec::new();
+    for id in &request.ids {
+        let seen = look(store, id)?;
+        statuses.push(seen.record.status);
+        jobs.push(if seen.record.status.is_live() {
+            Waited::Live(Box::new(StatusAnswer::of(&seen.record)))
+        } else {
+            Waited::Ended(result_within(store, id, room)?)
+        });
+    }
+    Ok(WaitAnswer { jobs, exit_status: overall(&statuses, request.any) })
+}
+
+/// One number for several jobs: with `any`, what the ended ones say; else the time first, then a
+/// failure, then a kill.
+fn overall(statuses: &[Status], any: bool) -> ExitStatus {
+    let mut ended = statuses.iter().copied().filter(|status| !status.is_live());
+    if any {
+        return ended.next().map_or(ExitStatus::TimedOut, exit_status_of);
+    }
+    let says = |wanted| statuses.iter().any(|status| exit_status_of(*status) == wanted);
+    [ExitStatus::TimedOut, ExitStatus::Failed, ExitStatus::Killed]
+        .into_iter()
+        .find(|status| says(*status))
+        .unwrap_or(ExitStatus::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_number_tells_of_several_jobs() {
+        use Status::{Completed, Failed, Killed, Running};
+        for (statuses, all, any) in [
+            (vec![Completed, Completed], ExitStatus::Done, ExitStatus::Done),
+            (vec![Completed, Killed], ExitStatus::Killed, ExitStatus::Done),
+            (vec![Killed, Failed], ExitStatus::Failed, ExitStatus::Killed),
+            (vec![Running, Failed], ExitStatus::TimedOut, ExitStatus::Failed),
+            (vec![Running, Running], ExitStatus::TimedOut, ExitStatus::TimedOut),
+        ] {
+            assert_eq!(overall(&statuses, false), all, "{statuses:?}");
+            assert_eq!(overall(&statuses, true), any, "{statuses:?} any");
+        }
+    }
+}

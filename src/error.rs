@@ -1,0 +1,208 @@
+//! What can go wrong in front of a caller: the sentence, the stable code, what to do about it,
+//! and the exit status.
+
+use std::path::PathBuf;
+
+use crate::launch::LaunchError;
+use crate::store::{LoadError, StoreError};
+
+/// The exit statuses of the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitStatus {
+    /// The operation is done; the job that was waited for completed.
+    Done = 0,
+    /// The operation, or the job that was waited for, failed.
+    Failed = 1,
+    /// The call's words are off.
+    Usage = 2,
+    /// The job that was waited for was killed.
+    Killed = 3,
+    /// There is no such job.
+    NotFound = 4,
+    /// The wait's time ran out; the job goes on. As timeout(1) does it.
+    TimedOut = 124,
+}
+
+/// An operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The call's words are off in a way that the parser cannot see.
+    #[error("{0}")]
+    Usage(String),
+    /// The text is no job id.
+    #[error("{0:?} is no job id")]
+    InvalidJobId(String),
+    /// There is no such job.
+    #[error("there is no job {0}")]
+    NotFound(String),
+    /// The id is in use.
+    #[error("a job {0} exists already")]
+    Exists(String),
+    /// The prompt says nothing.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// The prompt holds a NUL character.
+    #[error("the prompt holds a NUL character at byte {0}")]
+    PromptHasNul(usize),
+    /// The prompt is not UTF-8.
+    #[error("the prompt is not UTF-8: byte {0} fits no character")]
+    PromptNotUtf8(usize),
+    /// The prompt could not be read.
+    #[error("could not read the prompt from {0}: {1}")]
+    PromptUnreadable(String, std::io::Error),
+    /// The working directory is none.
+    #[error("{0:?} is no directory to work in: {1}")]
+    BadCwd(PathBuf, String),
+    /// There is no `claude` to run.
+    #[error("{0}")]
+    ClaudeNotFound(String),
+    /// Claude will find no way to log in.
+    #[error("claude has no way to log in")]
+    NotLoggedIn,
+    /// Claude will refuse to run as root.
+    #[error("claude refuses to skip permissions as root")]
+    RootNeedsSandbox,
+    /// A recorded stream cannot be read.
+    #[error("could not read the recording {0:?}: {1}")]
+    BadRecording(PathBuf, std::io::Error),
+    /// The disk is full.
+    #[error("no space is left for a job: {0}")]
+    NoSpace(#[source] StoreError),
+    /// The jobs directory belongs to another or may not be used.
+    #[error("could not use the jobs directory: {0}")]
+    Denied(#[source] StoreError),
+    /// Anything else about the jobs directory.
+    #[error("could not use the jobs directory: {0}")]
+    Store(#[source] StoreError),
+    /// A job's record cannot be understood.
+    #[error("the record of job {0} cannot be read: {1}")]
+    Unreadable(String, String),
+    /// The worker or claude could not be started.
+    #[error("job {id} could not be launched: {why}")]
+    Launch {
+        /// The job, which is there and has failed.
+        id: String,
+        /// Why.
+        why: String,
+    },
+    /// There is nothing at this offset of the log.
+    #[error("offset {offset} lies beyond the log's {length} bytes")]
+    BadOffset {
+        /// The one asked for.
+        offset: u64,
+        /// The log's length.
+        length: u64,
+    },
+    /// A job's process could not be signalled.
+    #[error("could not signal the worker of job {0}: {1}")]
+    Signal(String, std::io::Error),
+    /// An answer could not be written.
+    #[error("could not write the answer: {0}")]
+    Output(#[source] std::io::Error),
+}
+
+impl Error {
+    /// The stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::InvalidJobId(_) => "invalid_job_id",
+            Self::NotFound(_) => "not_found",
+            Self::Exists(_) => "job_exists",
+            Self::EmptyPrompt => "empty_prompt",
+            Self::PromptHasNul(_) => "prompt_has_nul",
+            Self::PromptNotUtf8(_) => "prompt_not_utf8",
+            Self::PromptUnreadable(..) => "prompt_unreadable",
+            Self::BadCwd(..) => "bad_cwd",
+            Self::ClaudeNotFound(_) => "claude_not_found",
+            Self::NotLoggedIn => "not_logged_in",
+            Self::RootNeedsSandbox => "root_needs_sandbox",
+            Self::BadRecording(..) => "bad_recording",
+            Self::NoSpace(_) => "no_space",
+            Self::Denied(_) => "jobs_dir_denied",
+            Self::Store(_) => "jobs_dir_error",
+            Self::Unreadable(..) => "record_unreadable",
+            Self::Launch { .. } => "launch_failed",
+            Self::BadOffset { .. } => "bad_offset",
+            Self::Signal(..) => "signal_failed",
+            Self::Output(_) => "output_failed",
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage(_) => "claudejob VERB --help shows how it is called",
+            Self::InvalidJobId(_) => {
+                "use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'"
+            }
+            Self::NotFound(_) => "claudejob list shows the jobs; --jobs-dir says where they are",
+            Self::Exists(id) => {
+                return Some(format!(
+                    "claudejob status {id} shows it; --if-absent answers with it; or take another id"
+                ));
+            }
+            Self::EmptyPrompt => "give --prompt TEXT, --prompt-file FILE or --prompt - (stdin)",
+            Self::PromptHasNul(_) | Self::PromptNotUtf8(_) => "the prompt must be plain UTF-8 text",
+            Self::PromptUnreadable(..) | Self::BadRecording(..) => "check the path",
+            Self::BadCwd(..) => "give --cwd an existing directory",
+            Self::ClaudeNotFound(_) => {
+                "npm install -g @anthropic-ai/claude-code, or give its path by --claude or \
+                 CLAUDE_SKILL_CLAUDE"
+            }
+            Self::NotLoggedIn => {
+                "run claude and /login once as this user, or set ANTHROPIC_API_KEY or \
+                 CLAUDE_CODE_OAUTH_TOKEN"
+            }
+            Self::RootNeedsSandbox => {
+                "use another user, or --permission-mode acceptEdits, or set IS_SANDBOX=1 where \
+                 this machine is one"
+            }
+            Self::NoSpace(_) => "free some space, or name another place by --jobs-dir",
+            Self::Denied(_) => "name a directory of your own by --jobs-dir",
+            Self::BadOffset { .. } => "use a nextOffset that logs gave for this very log",
+            Self::Launch { id, .. } => {
+                return Some(format!("claudejob logs {id} --stderr may tell more"));
+            }
+            Self::Store(_) | Self::Unreadable(..) | Self::Signal(..) | Self::Output(_) => {
+                return None;
+            }
+        };
+        Some(hint.to_owned())
+    }
+
+    /// The exit status that goes with it.
+    pub fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Usage(_) => ExitStatus::Usage,
+            Self::NotFound(_) => ExitStatus::NotFound,
+            _ => ExitStatus::Failed,
+        }
+    }
+
+    /// A failed load of the record of job `id`.
+    pub fn load(id: &str, error: LoadError) -> Self {
+        match error {
+            LoadError::NotFound => Self::NotFound(id.to_owned()),
+            LoadError::Unreadable { why, .. } => Self::Unreadable(id.to_owned(), why),
+            LoadError::Store(error) => error.into(),
+        }
+    }
+
+    /// A failed launch of job `id`.
+    pub fn launch(id: &str, error: &LaunchError) -> Self {
+        Self::Launch { id: id.to_owned(), why: error.to_string() }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        use std::io::ErrorKind;
+        match error.source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoSpace(error),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied(error),
+            _ => Self::Store(error),
+        }
+    }
+}

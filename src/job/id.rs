@@ -1,0 +1,88 @@
+//! A job's name, which is also its directory's name.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// A job's id: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
+///
+/// The pattern makes it safe as a file name: it cannot hold a separator, cannot be `.` or `..`,
+/// and never begins with the dot or dash that would hide it or make it look like an option.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JobId(String);
+
+/// The text is no job id.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a job id is a letter or digit, then at most 127 letters, digits, '.', '_' or '-'")]
+pub struct InvalidJobId;
+
+impl JobId {
+    /// Checks `text` against the pattern.
+    pub fn parse(text: &str) -> Result<Self, InvalidJobId> {
+        let bytes = text.as_bytes();
+        let fits = (1..=128).contains(&bytes.len())
+            && bytes[0].is_ascii_alphanumeric()
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidJobId) }
+    }
+
+    /// An id made of the time, in UTC to the millisecond, and `random`: such ids sort by the time
+    /// at which they were made, for example `20261120-214512-118-7f3a`.
+    pub fn generated(now: Timestamp, random: u16) -> Self {
+        Self(format!("{}-{random:04x}", now.compact()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = InvalidJobId;
+
+    fn try_from(text: String) -> Result<Self, InvalidJobId> {
+        Self::parse(&text)
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_what_the_pattern_says_and_nothing_else() {
+        let longest = "a".repeat(128);
+        for good in ["a", "7", "fix-login", "A.b_c-d", "x..y", longest.as_str()] {
+            assert!(JobId::parse(good).is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(129);
+        for bad in ["", ".", "..", "-a", ".a", "_a", "a/b", "a b", "ä", "a\n", "a\0", &too_long] {
+            assert_eq!(JobId::parse(bad), Err(InvalidJobId), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn generated_ids_are_valid_and_sort_by_time() {
+        let at = |ms| Timestamp::from_epoch_ms(ms).unwrap();
+        let earlier = JobId::generated(at(1_795_204_010_508), 0xffff);
+        let later = JobId::generated(at(1_795_204_010_509), 0);
+        assert!(earlier < later, "{earlier} {later}");
+        assert_eq!(JobId::parse(earlier.as_str()), Ok(earlier));
+    }
+}

@@ -1,0 +1,113 @@
+//! What the worker did and saw, as numbered lines of `events.ndjson`.
+
+use serde::Serialize;
+
+use super::{Exit, Reason, Status, Timestamp};
+
+/// One line of `events.ndjson`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// 1 for a job's first line, one more for each further line.
+    pub seq: u64,
+    /// When it happened; only `seq` gives the order.
+    pub at: Timestamp,
+    /// Which attempt it belongs to.
+    pub attempt: u32,
+    /// What happened; its fields stand beside these.
+    #[serde(flatten)]
+    pub happening: Happening,
+}
+
+/// What happened in a job's life.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum Happening {
+    /// The worker stands and holds the lock.
+    Started {
+        /// The worker's process id.
+        pid: i32,
+    },
+    /// Claude runs.
+    Launched {
+        /// Claude's process id.
+        pid: i32,
+    },
+    /// Claude could not be run.
+    LaunchFailed {
+        /// Why.
+        error: String,
+    },
+    /// The API's limit is being waited for.
+    RateLimited {
+        /// The CLI's word: `rate_limit` or `overloaded`.
+        error: String,
+        /// When claude tries again.
+        retry_at: Option<Timestamp>,
+    },
+    /// The limit is over.
+    RateLimitOver,
+    /// A request waits for an answer.
+    Blocked {
+        /// Claude's id of the request.
+        request_id: String,
+        /// The tool that wants to run.
+        tool: String,
+    },
+    /// A request waits no more.
+    Unblocked {
+        /// Claude's id of the request.
+        request_id: String,
+    },
+    /// A turn ended with a result.
+    Turn {
+        /// The CLI's word.
+        subtype: String,
+        /// Whether claude calls it an error.
+        is_error: bool,
+    },
+    /// Stdin is held open for background work.
+    BackgroundWait {
+        /// How many tasks are outstanding.
+        tasks: usize,
+    },
+    /// Stdin was closed: claude may finish.
+    InputClosed,
+    /// `kill` asked for the job's end.
+    KillRequested,
+    /// The worker was told to shut down.
+    TerminateRequested,
+    /// `--timeout` ran out.
+    TimedOut,
+    /// A signal was sent to claude.
+    Signalled {
+        /// For example `SIGINT`.
+        signal: String,
+    },
+    /// Claude ended.
+    Exited {
+        /// How.
+        exit: Exit,
+    },
+    /// The job's remaining processes were ended.
+    Swept {
+        /// How many there were.
+        ended: usize,
+        /// How many could not be ended.
+        left: usize,
+    },
+    /// Something could not be written.
+    WriteFailed {
+        /// The file's name in the job's directory.
+        file: String,
+        /// Why.
+        error: String,
+    },
+    /// The verdict.
+    Finished {
+        /// Its status.
+        status: Status,
+        /// Its reason.
+        reason: Option<Reason>,
+    },
+}

@@ -1,0 +1,18 @@
+//! What a job is: its id, what was asked ([`Spec`]), what is known of it ([`Record`]), how it
+//! stands ([`Status`]) and how it ended ([`Verdict`]).
+//!
+//! Pure types: nothing in here reads a file, a clock or a process.
+
+mod id;
+mod journal;
+mod record;
+mod spec;
+mod status;
+mod timestamp;
+
+pub use id::JobId;
+pub use journal::{Entry, Happening};
+pub use record::{Activity, Blocked, Exit, Outcome, Record};
+pub use spec::{Replay, Spec};
+pub use status::{Reason, Status, Verdict};
+pub use timestamp::Timestamp;

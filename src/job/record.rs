@@ -1,0 +1,246 @@
+//! What is known of a job: the contents of `meta.json`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{JobId, Reason, Spec, Status, Timestamp, Verdict};
+
+/// The version of `meta.json` that this program writes. A record of a higher version is read as
+/// far as possible and never overwritten; one without a version was written by the Node skill
+/// that this program replaces.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// A job's record. Small (the prompt is only previewed) and rewritten whole.
+///
+/// Unknown fields are ignored and missing ones take a default, so that records of other versions
+/// can be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The format's version; 0 for a record of the Node skill.
+    #[serde(default)]
+    pub version: u32,
+    /// The job's id.
+    pub job_id: JobId,
+    /// The worker's process id, while and after it lived.
+    #[serde(default)]
+    pub pid: Option<i32>,
+    /// Claude's process id, likewise.
+    #[serde(default)]
+    pub claude_pid: Option<i32>,
+    /// The boot during which the worker was started (Linux: `/proc/sys/kernel/random/boot_id`).
+    #[serde(default)]
+    pub boot_id: Option<String>,
+    /// How the job stands.
+    pub status: Status,
+    /// Why it failed.
+    #[serde(default)]
+    pub reason: Option<Reason>,
+    /// The same as a sentence.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The beginning of the prompt, on one line.
+    #[serde(default)]
+    pub prompt: String,
+    /// When it was asked for.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
+    /// Milliseconds from start to end by the monotonic clock.
+    #[serde(default)]
+    pub elapsed_ms: Option<u64>,
+    /// Claude's conversation, for `--resume`.
+    #[serde(default)]
+    pub session_id: Option<String>,
+    /// The model that claude named, or else the one asked for.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Which run of claude this is or was, from 1.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Turns of the conversation so far.
+    #[serde(default)]
+    pub num_turns: u64,
+    /// Cost in US dollars as far as claude reported it.
+    #[serde(default)]
+    pub cost_usd: Option<f64>,
+    /// The API's limit is being waited for, or ended the job.
+    #[serde(default)]
+    pub rate_limited: bool,
+    /// When claude tries again.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
+    /// When claude last wrote anything.
+    #[serde(default)]
+    pub last_event_at: Option<Timestamp>,
+    /// What the agent is doing now, or did last.
+    #[serde(default)]
+    pub activity: Option<Activity>,
+    /// What waits for an answer.
+    #[serde(default)]
+    pub blocked: Option<Blocked>,
+    /// What a reader should know although it is no failure.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// How the claude process ended.
+    #[serde(default)]
+    pub exit: Option<Exit>,
+    /// The sequence number of the last line of `events.ndjson`.
+    #[serde(default)]
+    pub last_seq: u64,
+    /// What was asked.
+    #[serde(default)]
+    pub spec: Spec,
+}
+
+impl Record {
+    /// The record of a job that was just asked for.
+    pub fn new(job_id: JobId, spec: Spec, prompt: String, now: Timestamp) -> Self {
+        Self {
+            version: FORMAT_VERSION,
+            job_id,
+            pid: None,
+            claude_pid: None,
+            boot_id: None,
+            status: Status::Starting,
+            reason: None,
+            error: None,
+            prompt,
+            started_at: Some(now),
+            ended_at: None,
+            elapsed_ms: None,
+            session_id: spec.resume.clone(),
+            model: spec.model.clone(),
+            attempt: 1,
+            num_turns: 0,
+            cost_usd: None,
+            rate_limited: false,
+            retry_at: None,
+            last_event_at: None,
+            activity: None,
+            blocked: None,
+            warnings: Vec::new(),
+            exit: None,
+            last_seq: 0,
+            spec,
+        }
+    }
+
+    /// Writes the end into the record.
+    pub fn end(&mut self, verdict: &Verdict, at: Timestamp) {
+        self.status = verdict.status();
+        self.reason = verdict.reason();
+        self.error = verdict.error().map(str::to_owned);
+        self.ended_at = Some(at);
+        self.retry_at = None;
+        self.blocked = None;
+        self.activity = None;
+    }
+
+    /// Adds a warning once.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        let warning = warning.into();
+        // Bounded, so that something that goes wrong all the time cannot swell the record.
+        if self.warnings.len() < 20 && !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Whether this program may rewrite the record.
+    pub fn is_ours_to_write(&self) -> bool {
+        self.version == FORMAT_VERSION
+    }
+}
+
+/// What the agent is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Activity {
+    /// The tool at work; `None` while the model thinks or writes.
+    #[serde(default)]
+    pub tool: Option<String>,
+    /// A short text: the tool's most telling argument, or the beginning of what was said.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// A request of the agent that waits for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Blocked {
+    /// `question` or `permission`.
+    pub kind: String,
+    /// Claude's id of the request.
+    pub request_id: String,
+    /// The tool that wants to run.
+    #[serde(default)]
+    pub tool_name: Option<String>,
+    /// Its input, or the questions, as JSON text cut to a readable size.
+    #[serde(default)]
+    pub input: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// How a process ended: exactly one of the two is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exit {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// The number of the signal that ended it.
+    pub signal: Option<i32>,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// The contents of `result.json`: the verdict with the answer, in the field names that the CLI's
+/// own `result` event uses. Written before `meta.json` says that the job has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The job's id.
+    #[serde(rename = "jobId")]
+    pub job_id: JobId,
+    /// How the job stands.
+    pub status: Status,
+    /// Why it failed.
+    #[serde(default)]
+    pub reason: Option<Reason>,
+    /// The same as a sentence.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The answer of the last turn that gave one.
+    #[serde(default)]
+    pub result: Option<String>,
+    /// Bytes of the answer that are not in `result` because it is longer than what is kept; the
+    /// whole is in `output.log`.
+    #[serde(default, rename = "resultOmittedBytes", skip_serializing_if = "is_zero")]
+    pub result_omitted_bytes: u64,
+    /// US dollars.
+    #[serde(default)]
+    pub cost_usd: Option<f64>,
+    /// Milliseconds that claude says its turns took, added up.
+    #[serde(default)]
+    pub duration_ms: Option<u64>,
+    /// Turns, added up.
+    #[serde(default)]
+    pub num_turns: u64,
+    /// Claude's conversation.
+    #[serde(default)]
+    pub session_id: Option<String>,
+    /// Tokens, as claude reported them last.
+    #[serde(default)]
+    pub usage: Option<serde_json::Value>,
+    /// Each tool call that was denied.
+    #[serde(default)]
+    pub permission_denials: Vec<serde_json::Value>,
+    /// What `--json-schema` asked for.
+    #[serde(default)]
+    pub structured_output: Option<serde_json::Value>,
+    /// As in the record.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,66 @@
+//! What was asked of a job. Written once, at its start, and never changed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What was asked: where, with what, and within which limits. The prompt itself is in
+/// `prompt.txt`. No part of the environment is in here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Spec {
+    /// The absolute path of the folder in which claude works.
+    pub cwd: String,
+    /// The absolute path of the `claude` program.
+    pub claude: String,
+    /// A recorded stream that is played in place of `claude`.
+    pub replay: Option<Replay>,
+    /// `--model`.
+    pub model: Option<String>,
+    /// `--permission-mode`.
+    pub permission_mode: String,
+    /// `--allowedTools`, an entry each.
+    pub allowed_tools: Vec<String>,
+    /// `--disallowedTools`, an entry each.
+    pub disallowed_tools: Vec<String>,
+    /// `--add-dir`, absolute paths.
+    pub add_dirs: Vec<String>,
+    /// `--append-system-prompt`.
+    pub append_system_prompt: Option<String>,
+    /// `--max-turns`.
+    pub max_turns: Option<u32>,
+    /// `--max-budget-usd`.
+    pub max_budget_usd: Option<f64>,
+    /// `--json-schema`, the schema's text.
+    pub json_schema: Option<String>,
+    /// `--mcp-config`, absolute paths or JSON texts.
+    pub mcp_config: Vec<String>,
+    /// `--settings`, an absolute path or a JSON text.
+    pub settings: Option<String>,
+    /// `--resume`: the session that this job goes on with.
+    pub resume: Option<String>,
+    /// `--effort`.
+    pub effort: Option<String>,
+    /// `--fallback-model`.
+    pub fallback_model: Option<String>,
+    /// What stood behind `--`, passed on as it is.
+    pub extra_args: Vec<String>,
+    /// A denied tool makes the job fail.
+    pub fail_on_denial: bool,
+    /// Milliseconds that the job may take, all in all.
+    pub timeout_ms: Option<u64>,
+    /// Milliseconds that outstanding background work is waited for after a result.
+    pub background_wait_ms: u64,
+    /// `--label KEY=VALUE`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A recorded stream in place of claude.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Replay {
+    /// The absolute path of the recording; `None` is the one built into the program.
+    pub file: Option<String>,
+    /// How many times as fast as it was recorded; 0 is without any pause.
+    pub speed: f64,
+}

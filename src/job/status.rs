@@ -1,0 +1,226 @@
+//! How a job stands and how it ended.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How a job stands. The words are those of every answer and of `meta.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for a slot.
+    Queued,
+    /// Its worker is being put on its feet.
+    Starting,
+    /// Claude works, or a retry is being waited for.
+    Running,
+    /// A question or a permission request waits for an answer.
+    Blocked,
+    /// A kept-alive job between turns.
+    Idle,
+    /// Did what was asked, as far as claude says.
+    Completed,
+    /// Did not; the [`Reason`] says why.
+    Failed,
+    /// Somebody asked for its end.
+    Killed,
+}
+
+impl Status {
+    /// Every status, in the order of a job's life.
+    pub const ALL: [Self; 8] = [
+        Self::Queued,
+        Self::Starting,
+        Self::Running,
+        Self::Blocked,
+        Self::Idle,
+        Self::Completed,
+        Self::Failed,
+        Self::Killed,
+    ];
+
+    /// Whether a job of this status has (or, if it is lost, had) a worker.
+    pub fn is_live(self) -> bool {
+        !matches!(self, Self::Completed | Self::Failed | Self::Killed)
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Blocked => "blocked",
+            Self::Idle => "idle",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a job failed: a stable word for programs, beside the sentence in `error` for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The API refused the key or the login.
+    Auth,
+    /// The API or the subscription's limit said no, to the last retry.
+    RateLimit,
+    /// The API was overloaded, to the last retry.
+    Overloaded,
+    /// Any other error of the API.
+    ApiError,
+    /// `--max-turns` was reached.
+    MaxTurns,
+    /// `--max-budget-usd` was reached.
+    MaxBudget,
+    /// A tool was denied and the job asked to fail on that.
+    PermissionDenied,
+    /// The structured output that `--json-schema` asked for did not come.
+    InvalidOutput,
+    /// The turn was interrupted, and not by a kill.
+    Interrupted,
+    /// The job's `--timeout` ran out.
+    Timeout,
+    /// Nothing happened for too long.
+    Stalled,
+    /// Claude ended at once, complaining.
+    ClaudeRefused,
+    /// Claude ended, or went silent, without a result.
+    NoResult,
+    /// The worker was killed or crashed.
+    WorkerDied,
+    /// The machine went down while the job was live.
+    HostRestarted,
+    /// The worker was told to shut down (SIGTERM), not to kill the job.
+    Terminated,
+    /// A job that this one waited for did not complete.
+    DependencyFailed,
+    /// The worker or claude could not be started.
+    LaunchFailed,
+}
+
+impl Reason {
+    /// Every reason.
+    #[cfg(test)]
+    pub const ALL: [Self; 18] = [
+        Self::Auth,
+        Self::RateLimit,
+        Self::Overloaded,
+        Self::ApiError,
+        Self::MaxTurns,
+        Self::MaxBudget,
+        Self::PermissionDenied,
+        Self::InvalidOutput,
+        Self::Interrupted,
+        Self::Timeout,
+        Self::Stalled,
+        Self::ClaudeRefused,
+        Self::NoResult,
+        Self::WorkerDied,
+        Self::HostRestarted,
+        Self::Terminated,
+        Self::DependencyFailed,
+        Self::LaunchFailed,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auth => "auth",
+            Self::RateLimit => "rate_limit",
+            Self::Overloaded => "overloaded",
+            Self::ApiError => "api_error",
+            Self::MaxTurns => "max_turns",
+            Self::MaxBudget => "max_budget",
+            Self::PermissionDenied => "permission_denied",
+            Self::InvalidOutput => "invalid_output",
+            Self::Interrupted => "interrupted",
+            Self::Timeout => "timeout",
+            Self::Stalled => "stalled",
+            Self::ClaudeRefused => "claude_refused",
+            Self::NoResult => "no_result",
+            Self::WorkerDied => "worker_died",
+            Self::HostRestarted => "host_restarted",
+            Self::Terminated => "terminated",
+            Self::DependencyFailed => "dependency_failed",
+            Self::LaunchFailed => "launch_failed",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a job ended. Reached once, in the [supervisor](crate::supervisor), and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The last turn ended with an answer and nothing was left open.
+    Completed,
+    /// It did not, for this reason; the sentence is for people.
+    Failed {
+        /// The stable word.
+        reason: Reason,
+        /// What happened, fit to be read after the job's id.
+        error: String,
+    },
+    /// A kill was asked for before there was another verdict.
+    Killed,
+}
+
+impl Verdict {
+    /// A failure.
+    pub fn failed(reason: Reason, error: impl Into<String>) -> Self {
+        Self::Failed { reason, error: error.into() }
+    }
+
+    /// The status that the record of such a job gets.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Completed => Status::Completed,
+            Self::Failed { .. } => Status::Failed,
+            Self::Killed => Status::Killed,
+        }
+    }
+
+    /// The reason of a failure.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Failed { reason, .. } => Some(*reason),
+            Self::Completed | Self::Killed => None,
+        }
+    }
+
+    /// The sentence of a failure.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Self::Failed { error, .. } => Some(error),
+            Self::Completed | Self::Killed => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_shown_are_the_words_stored() {
+        for status in Status::ALL {
+            assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{status}\""));
+        }
+        for reason in Reason::ALL {
+            assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
+        }
+    }
+}

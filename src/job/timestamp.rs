@@ -1,0 +1,94 @@
+//! Points in time as the answers and files show them.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A point in time: written as RFC 3339 in UTC with milliseconds (`2026-11-20T21:45:12.118Z`),
+/// read from any RFC 3339 text. For showing and ordering by eye; durations are measured on the
+/// monotonic clock and never computed from two of these where that can be helped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    /// The timestamp of a `chrono` time.
+    pub fn new(time: DateTime<Utc>) -> Self {
+        Self(time)
+    }
+
+    /// The time `ms` milliseconds after 1970; `None` beyond the years that can be written.
+    pub fn from_epoch_ms(ms: i64) -> Option<Self> {
+        DateTime::from_timestamp_millis(ms).map(Self)
+    }
+
+    /// Milliseconds since 1970.
+    pub fn epoch_ms(self) -> i64 {
+        self.0.timestamp_millis()
+    }
+
+    /// The time of an RFC 3339 text.
+    pub fn parse(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|time| Self(time.to_utc()))
+    }
+
+    /// This time and `delay` more; itself where that cannot be written.
+    pub fn after(self, delay: Duration) -> Self {
+        let later = TimeDelta::from_std(delay).ok().and_then(|d| self.0.checked_add_signed(d));
+        later.map_or(self, Self)
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        (self.0 - earlier.0).to_std().unwrap_or_default()
+    }
+
+    /// `20261120-214512-118`: sorts as text as the times do.
+    pub fn compact(self) -> String {
+        self.0.format("%Y%m%d-%H%M%S-%3f").to_string()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| de::Error::custom("not an RFC 3339 time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_written_in_utc_with_milliseconds() {
+        let time = Timestamp::parse("2026-11-20T23:45:12+02:00").unwrap();
+        assert_eq!(time.to_string(), "2026-11-20T21:45:12.000Z");
+        assert_eq!(time.after(Duration::from_millis(7)).to_string(), "2026-11-20T21:45:12.007Z");
+    }
+
+    #[test]
+    fn a_clock_that_went_backwards_gives_no_negative_age() {
+        let time = Timestamp::from_epoch_ms(1_000).unwrap();
+        assert_eq!(time.since(time.after(Duration::from_secs(5))), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_delay_beyond_the_calendar_changes_nothing() {
+        let time = Timestamp::from_epoch_ms(1_000).unwrap();
+        assert_eq!(time.after(Duration::MAX), time);
+    }
+}

@@ -1,0 +1,132 @@
+//! claudejob: coding tasks given to Claude Code as persistent, detached jobs whose whole state is
+//! files.
+//!
+//! The directory is the database ([`store`]), a lock says who is live, and the lock's holder, the
+//! [`worker`], is the only writer. A pure core decides: what a line of claude's stream means
+//! ([`stream`]), what the worker does about it and how a job ended ([`supervisor`]). The verbs
+//! ([`commands`]) translate requests into answers, and [`output`] prints them.
+//!
+//! Dependencies point downwards: `main → requests → commands → {launch, store, claude} → job` and
+//! `worker → {supervisor, claude, store, process}`, `supervisor → {stream, job}`. Commands and the
+//! worker never meet but in the directory.
+
+mod claude;
+mod cli;
+mod clock;
+mod commands;
+mod error;
+mod job;
+mod launch;
+mod output;
+mod process;
+mod replay;
+mod requests;
+mod store;
+mod stream;
+mod supervisor;
+mod text;
+mod worker;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use claude::Surroundings;
+use cli::{Cli, Verb};
+use commands::wait::WaitAnswer;
+use error::{Error, ExitStatus};
+use output::Printer;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    // The two hidden programs come first: they are started for each job, must be small, and take
+    // nothing that a parser would be needed for.
+    if let Some(status) = hidden(&args) {
+        return status;
+    }
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(output::usage(&error) as u8),
+    };
+    let printer = Printer::new(&cli.common);
+    let status = run(cli, &printer).unwrap_or_else(|error| printer.error(&error));
+    ExitCode::from(status as u8)
+}
+
+/// `worker JOB_DIR` and `replay --speed FACTOR [FILE]`: what [`launch`] and [`claude`] start.
+fn hidden(args: &[OsString]) -> Option<ExitCode> {
+    let done = match args.get(1)?.to_str()? {
+        "worker" => worker::run(args.get(2)?.into()).map(|()| 0),
+        "replay" => {
+            let speed = args.get(3)?.to_str()?.parse().ok()?;
+            replay::play(args.get(4).and_then(|file| file.to_str()), speed)
+        }
+        _ => return None,
+    };
+    Some(done.map_or_else(|error| ExitCode::from(output::complain(&error) as u8), ExitCode::from))
+}
+
+fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
+    let around = Surroundings::own();
+    let store = requests::store(&cli.common, &around)?;
+    match cli.verb {
+        Verb::Start(given) => {
+            let wait = given.wait;
+            let answer = commands::start::start(&store, requests::start(*given)?, &around)?;
+            let Some(timeout) = wait else { return printer.start(&answer) };
+            let ids = vec![answer.job_id];
+            let request = commands::wait::Request { ids, any: false, timeout };
+            finish(printer, &wait_for(&store, &request, printer)?)
+        }
+        Verb::Status(given) => {
+            let id = requests::target(given.target)?;
+            printer.status(&commands::status::status(&store, &id)?)
+        }
+        Verb::Logs(given) => {
+            let follow = given.follow;
+            let request = requests::logs(given)?;
+            if follow {
+                commands::logs::follow(&store, &request, |part| printer.logs_on(part))?;
+                return Ok(ExitStatus::Done);
+            }
+            printer.logs(&commands::logs::logs(&store, &request)?)
+        }
+        Verb::Result(given) => {
+            let id = requests::target(given.target)?;
+            printer.result(&commands::result::result(&store, &id, given.full)?)
+        }
+        Verb::List(given) => printer.list(&commands::list::list(&store, &requests::list(given)?)?),
+        Verb::Wait(given) => {
+            let request = requests::wait(&given)?;
+            finish(printer, &wait_for(&store, &request, printer)?)
+        }
+        Verb::Kill(given) => {
+            let id = requests::target(given.target)?;
+            printer.kill(&commands::kill::kill(&store, &id)?)
+        }
+        Verb::Demo(given) => {
+            let request = requests::demo(given)?;
+            let ended =
+                commands::demo::demo(&store, request, &around, |scene| printer.scene(scene))?;
+            Ok(commands::exit_status_of(ended.status()))
+        }
+    }
+}
+
+fn wait_for(
+    store: &store::Store,
+    request: &commands::wait::Request,
+    printer: &Printer,
+) -> Result<WaitAnswer, Error> {
+    let mut line = printer.live_line();
+    match &mut line {
+        None => commands::wait::wait(store, request, None),
+        Some(line) => commands::wait::wait(store, request, Some(&mut |status| line.show(status))),
+    }
+}
+
+fn finish(printer: &Printer, answer: &WaitAnswer) -> Result<ExitStatus, Error> {
+    printer.wait(answer)?;
+    Ok(answer.exit_status)
+}

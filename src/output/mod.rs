@@ -1,0 +1,232 @@
+//! The one place that prints: answers become JSON, or text for people.
+//!
+//! JSON goes to stdout, one document a call, errors too: callers that merge stdout and stderr
+//! still read it. Text goes to a terminal, in colour unless `NO_COLOR` or `TERM` say otherwise.
+//! Whatever came from a model or its tools is made harmless on both ways.
+
+mod text;
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::error::ErrorKind;
+use serde::Serialize;
+
+use crate::cli::Common;
+use crate::commands::demo::Scene;
+use crate::commands::kill::KillAnswer;
+use crate::commands::list::ListAnswer;
+use crate::commands::logs::LogsAnswer;
+use crate::commands::result::ResultAnswer;
+use crate::commands::start::StartAnswer;
+use crate::commands::status::StatusAnswer;
+use crate::commands::wait::{WaitAnswer, Waited};
+use crate::error::{Error, ExitStatus};
+use crate::text::is_harmful;
+
+use text::LiveLine;
+
+/// How answers are to be printed.
+pub struct Printer {
+    json: bool,
+    pretty: bool,
+}
+
+#[derive(Serialize)]
+struct ErrorAnswer<'a> {
+    error: String,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl Printer {
+    /// JSON where stdout is no terminal, unless it was said otherwise.
+    pub fn new(common: &Common) -> Self {
+        let json = common.json || (!common.text && !io::stdout().is_terminal());
+        Self { json, pretty: common.pretty }
+    }
+
+    /// Prints an error and gives its exit status.
+    pub fn error(&self, error: &Error) -> ExitStatus {
+        let status = error.exit_status();
+        if let Error::Output(source) = error {
+            // Nobody reads any more.
+            if source.kind() == io::ErrorKind::BrokenPipe {
+                return status;
+            }
+        }
+        let answer =
+            ErrorAnswer { error: error.to_string(), code: error.code(), hint: error.hint() };
+        if self.json {
+            let _ = self.json(&answer);
+        } else {
+            text::error(&answer.error, answer.hint.as_deref());
+        }
+        status
+    }
+
+    /// `start`.
+    pub fn start(&self, answer: &StartAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::start(answer))?;
+        Ok(ExitStatus::Done)
+    }
+
+    /// `status`.
+    pub fn status(&self, answer: &StatusAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::status(answer))?;
+        Ok(ExitStatus::Done)
+    }
+
+    /// `result`.
+    pub fn result(&self, answer: &ResultAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::result(answer))?;
+        Ok(ExitStatus::Done)
+    }
+
+    /// `list`.
+    pub fn list(&self, answer: &ListAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::list(answer))?;
+        Ok(ExitStatus::Done)
+    }
+
+    /// `kill`.
+    pub fn kill(&self, answer: &KillAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::kill(answer))?;
+        Ok(if answer.killed { ExitStatus::Done } else { ExitStatus::Failed })
+    }
+
+    /// `wait`.
+    pub fn wait(&self, answer: &WaitAnswer) -> Result<(), Error> {
+        self.put(answer, || {
+            let texts = answer.jobs.iter().map(|job| match job {
+                Waited::Ended(result) => text::result(result),
+                Waited::Live(status) => text::status(status),
+            });
+            texts.collect::<Vec<_>>().join("\n")
+        })
+    }
+
+    /// `logs`.
+    pub fn logs(&self, answer: &LogsAnswer) -> Result<ExitStatus, Error> {
+        if self.json {
+            self.json(answer)?;
+        } else {
+            self.log_text(answer)?;
+        }
+        Ok(ExitStatus::Done)
+    }
+
+    /// One part of `logs --follow`; false: nobody reads any more.
+    pub fn logs_on(&self, answer: &LogsAnswer) -> bool {
+        let put = if self.json && answer.bytes.is_empty() {
+            self.json(answer)
+        } else {
+            self.log_text(answer)
+        };
+        put.is_ok()
+    }
+
+    /// A scene of `demo`; false: nobody watches any more.
+    pub fn scene(&self, scene: &Scene<'_>) -> bool {
+        let put = match (scene, self.json) {
+            (Scene::Started(answer), true) => self.json(answer),
+            (Scene::Said(answer), true) => self.json(answer),
+            (Scene::Ended(answer), true) => self.json(answer),
+            (Scene::Said(answer), false) => self.log_text(answer),
+            (scene, false) => write_text(&text::scene(scene)),
+        };
+        put.is_ok()
+    }
+
+    /// Where a wait can show how the job stands; `None` where nobody watches.
+    pub fn live_line(&self) -> Option<LiveLine> {
+        (!self.json && io::stderr().is_terminal()).then(LiveLine::default)
+    }
+
+    fn put(&self, answer: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Error> {
+        if self.json { self.json(answer) } else { write_text(&text()) }
+    }
+
+    fn json(&self, answer: &impl Serialize) -> Result<(), Error> {
+        let text = if self.pretty {
+            serde_json::to_string_pretty(answer)
+        } else {
+            serde_json::to_string(answer)
+        };
+        let text = text.map_err(|error| Error::Output(error.into()))?;
+        let mut out = io::stdout().lock();
+        let written = out.write_all(escape(text).as_bytes()).and_then(|()| out.write_all(b"\n"));
+        written.and_then(|()| out.flush()).map_err(Error::Output)
+    }
+
+    /// A log given as it is stays so where no terminal can be harmed by it.
+    fn log_text(&self, answer: &LogsAnswer) -> Result<(), Error> {
+        if answer.bytes.is_empty() || io::stdout().is_terminal() {
+            return write_text(&text::logs(answer));
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(&answer.bytes).and_then(|()| out.flush()).map_err(Error::Output)
+    }
+}
+
+/// JSON text in which every character that could harm a terminal is escaped. Such characters
+/// stand only inside strings, where an escape means the same.
+fn escape(json: String) -> String {
+    if !json.contains(is_harmful) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if is_harmful(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+fn write_text(text: &str) -> Result<(), Error> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
+}
+
+/// What the parser has to say: help and version as text, a mistake as any other error.
+pub fn usage(error: &clap::Error) -> ExitStatus {
+    let is_help = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if is_help || io::stdout().is_terminal() {
+        let _ = error.print();
+    } else {
+        let text = error.to_string();
+        let (said, _) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let said = said.strip_prefix("error: ").unwrap_or(said);
+        let error = Error::Usage(crate::text::one_line(said, 1_000));
+        Printer { json: true, pretty: false }.error(&error);
+    }
+    let done = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if done { ExitStatus::Done } else { ExitStatus::Usage }
+}
+
+/// What a hidden program has to say before it ends.
+pub fn complain(error: &io::Error) -> ExitStatus {
+    let _ = writeln!(io::stderr(), "claudejob: {error}");
+    ExitStatus::Failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_carries_nothing_that_moves_a_cursor() {
+        let text = "\u{7f}\u{9b}2J\u{202e}ok";
+        let escaped = escape(serde_json::to_string(text).unwrap());
+        assert!(escaped.is_ascii(), "{escaped}");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+    }
+}

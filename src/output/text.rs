@@ -1,0 +1,374 @@
+//! Answers as people read them.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use unicode_width::UnicodeWidthStr;
+
+use crate::clock;
+use crate::commands::demo::Scene;
+use crate::commands::kill::KillAnswer;
+use crate::commands::list::{Item, ListAnswer};
+use crate::commands::logs::LogsAnswer;
+use crate::commands::result::{Ended, ResultAnswer};
+use crate::commands::start::StartAnswer;
+use crate::commands::status::StatusAnswer;
+use crate::job::{Activity, Status, Timestamp};
+use crate::stream::transcript::{Passage, Speaker};
+use crate::text::{harmless, one_line};
+
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const RED: Style = AnsiColor::Red.on_default();
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const BLUE: Style = AnsiColor::Blue.on_default();
+const CYAN: Style = AnsiColor::Cyan.on_default();
+
+fn painted(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+fn color(status: Status) -> Style {
+    match status {
+        Status::Completed => GREEN,
+        Status::Failed => RED,
+        Status::Killed => YELLOW,
+        Status::Blocked => YELLOW.bold(),
+        Status::Queued | Status::Idle => DIM,
+        Status::Starting | Status::Running => BLUE,
+    }
+}
+
+/// An error, on stderr.
+pub(super) fn error(said: &str, hint: Option<&str>) {
+    let mut err = anstream::stderr().lock();
+    let _ = writeln!(err, "{} {}", painted(RED.bold(), "error:"), harmless(said));
+    if let Some(hint) = hint {
+        let _ = writeln!(err, "{} {}", painted(DIM, "hint:"), harmless(hint));
+    }
+}
+
+pub(super) fn start(answer: &StartAnswer) -> String {
+    let id = &answer.job_id;
+    let how = if answer.existing { "exists already and is" } else { "is" };
+    let status = painted(color(answer.status), answer.status.as_str());
+    let mut text = format!("Job {} {how} {status}.\n", painted(BOLD, id.as_str()));
+    for (verb, does) in [
+        ("logs --follow", "watch it work"),
+        ("wait", "wait for its end"),
+        ("result", "its answer"),
+        ("kill", "end it"),
+    ] {
+        let call = format!("claudejob {verb} {id}");
+        let _ = writeln!(text, "  {call:<44}  {}", painted(DIM, does));
+    }
+    text
+}
+
+pub(super) fn status(answer: &StatusAnswer) -> String {
+    let now = clock::now();
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(text, "{} {value}", painted(DIM, &format!("{name:>9}")));
+    };
+    row("job", painted(BOLD, answer.job_id.as_str()));
+    let reason = answer.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    row("status", painted(color(answer.status), &format!("{}{reason}", answer.status)));
+    if let Some(error) = &answer.error {
+        row("error", harmless(error));
+    }
+    if answer.rate_limited && answer.status.is_live() {
+        let until = answer.retry_at.map(|at| format!(", tries again in {}", short(at.since(now))));
+        row("limit", painted(YELLOW, &format!("rate limited{}", until.unwrap_or_default())));
+    }
+    if let Some(blocked) = &answer.blocked {
+        let tool = blocked.tool_name.as_deref().unwrap_or_default();
+        row("waits for", harmless(&format!("{}: {tool} {}", blocked.kind, blocked.input)));
+    }
+    if let Some(activity) = &answer.activity {
+        row("now", doing(activity));
+    }
+    if let Some(at) = answer.started_at {
+        let took = short(answer.age(now));
+        let ended = if answer.ended_at.is_some() { "took" } else { "for" };
+        row("started", format!("{at} {}", painted(DIM, &format!("({ended} {took})"))));
+    }
+    let turns = if answer.num_turns == 1 { "turn" } else { "turns" };
+    let cost = answer.cost_usd.map(|usd| format!(", ${usd:.4}")).unwrap_or_default();
+    row("spent", format!("{} {turns}{cost}", answer.num_turns));
+    if let Some(model) = &answer.model {
+        row("model", harmless(model));
+    }
+    if let Some(session) = &answer.session_id {
+        row("session", harmless(session));
+    }
+    row("cwd", harmless(&answer.cwd));
+    row("prompt", harmless(&answer.prompt));
+    for (key, value) in &answer.labels {
+        row("label", harmless(&format!("{key}={value}")));
+    }
+    for warning in &answer.warnings {
+        row("warning", painted(YELLOW, &harmless(warning)));
+    }
+    text
+}
+
+pub(super) fn kill(answer: &KillAnswer) -> String {
+    let id = painted(BOLD, answer.job_id.as_str());
+    match &answer.error {
+        None => format!("Job {id} is killed; nothing of it is left.\n"),
+        Some(error) => format!("Job {id} was not killed: {error}.\n"),
+    }
+}
+
+pub(super) fn result(answer: &ResultAnswer) -> String {
+    match answer {
+        ResultAnswer::Pending { job_id, status, .. } => {
+            let status = painted(color(*status), status.as_str());
+            format!("Job {job_id} is {status}; it has no result yet.\n")
+        }
+        ResultAnswer::Ended(ended) => ended_text(ended),
+    }
+}
+
+fn ended_text(ended: &Ended) -> String {
+    let outcome = &ended.outcome;
+    let mut text = String::new();
+    if let Some(result) = &outcome.result {
+        let _ = writeln!(text, "{}", harmless(result.trim_end()));
+    }
+    if let Some(output) = &outcome.structured_output {
+        let pretty = serde_json::to_string_pretty(output).unwrap_or_default();
+        let _ = writeln!(text, "{}", harmless(&pretty));
+    }
+    if ended.truncated {
+        let hint = format!("(shortened: claudejob result {} --full)", outcome.job_id);
+        let _ = writeln!(text, "{}", painted(DIM, &hint));
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let reason = outcome.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let verdict = format!("{}{reason}", outcome.status);
+    let _ = write!(text, "{} {}", outcome.job_id, painted(color(outcome.status), &verdict));
+    let turns = if outcome.num_turns == 1 { "turn" } else { "turns" };
+    let _ = write!(text, " · {} {turns}", outcome.num_turns);
+    if let Some(ms) = outcome.duration_ms {
+        let _ = write!(text, " · {}", short(Duration::from_millis(ms)));
+    }
+    if let Some(usd) = outcome.cost_usd {
+        let _ = write!(text, " · ${usd:.4}");
+    }
+    text.push('\n');
+    if let Some(error) = &outcome.error {
+        let _ = writeln!(text, "{}", painted(RED, &harmless(error)));
+    }
+    for warning in &outcome.warnings {
+        let _ = writeln!(text, "{}", painted(YELLOW, &format!("warning: {}", harmless(warning))));
+    }
+    text
+}
+
+pub(super) fn list(answer: &ListAnswer) -> String {
+    if answer.items.is_empty() {
+        return "No jobs. claudejob start --prompt \"…\" starts one.\n".to_owned();
+    }
+    let now = clock::now();
+    let rows: Vec<[String; 5]> = answer.items.iter().map(|item| cells(item, now)).collect();
+    let heads = ["JOB", "STATUS", "AGE", "COST", "NOW"];
+    let widths: [usize; 4] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].width());
+        cells.chain([heads[column].len()]).max().unwrap_or(0).min(40)
+    });
+    let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
+    let last = width.saturating_sub(widths.iter().sum::<usize>() + 8).max(20);
+    let mut text = String::new();
+    let line = |cells: &[&str; 5], style: Style| {
+        let padded: Vec<String> = (0..4)
+            .map(|column| pad(cells[column], widths[column], column == 2 || column == 3))
+            .collect();
+        let status = painted(style, &padded[1]);
+        let rest = fit(cells[4], last);
+        format!("{}  {status}  {}  {}  {rest}\n", padded[0], padded[2], padded[3])
+    };
+    let head = heads.map(|head| head);
+    text.push_str(&painted(DIM, &line(&head, Style::new())));
+    for (row, item) in rows.iter().zip(&answer.items) {
+        let style = item.status.map_or(RED, color);
+        text.push_str(&line(&row.each_ref().map(String::as_str), style));
+    }
+    if answer.omitted > 0 {
+        let more = format!("… and {} more: claudejob list --all\n", answer.omitted);
+        text.push_str(&painted(DIM, &more));
+    }
+    text
+}
+
+fn cells(item: &Item, now: Timestamp) -> [String; 5] {
+    let status = match (item.status, item.reason) {
+        (None, _) => "unreadable".to_owned(),
+        (Some(_), Some(reason)) => format!("failed: {reason}"),
+        (Some(status), None) => status.to_string(),
+    };
+    let age = item.started_at.map(|at| short(now.since(at))).unwrap_or_default();
+    let cost = item.cost_usd.map(|usd| format!("${usd:.2}")).unwrap_or_default();
+    let doing = match (&item.activity, &item.error) {
+        _ if item.rate_limited && item.retry_at.is_some() => {
+            let wait = item.retry_at.map(|at| short(at.since(now))).unwrap_or_default();
+            format!("rate limited, tries again in {wait}")
+        }
+        (Some(activity), _) => doing(activity),
+        (None, Some(error)) => error.clone(),
+        (None, None) => item.prompt.clone(),
+    };
+    [item.job_id.to_string(), status, age, cost, one_line(&harmless(&doing), 200)]
+}
+
+fn doing(activity: &Activity) -> String {
+    match &activity.tool {
+        Some(tool) => harmless(&format!("{tool}: {}", activity.text)),
+        None => harmless(&activity.text),
+    }
+}
+
+pub(super) fn logs(answer: &LogsAnswer) -> String {
+    if !answer.bytes.is_empty() {
+        let mut text = harmless(&String::from_utf8_lossy(&answer.bytes));
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        return text;
+    }
+    answer.passages.iter().fold(String::new(), |mut text, passage| {
+        let _ = writeln!(text, "{}", spoken(passage));
+        text
+    })
+}
+
+fn spoken(passage: &Passage) -> String {
+    let style = match passage.speaker {
+        Speaker::Agent => Style::new(),
+        Speaker::Tool => CYAN,
+        Speaker::ToolError => RED,
+        Speaker::User => GREEN,
+        Speaker::Note => DIM,
+        Speaker::End => BOLD,
+    };
+    let words = harmless(&passage.text);
+    painted(style, &format!("{}{words}", passage.speaker.mark()))
+}
+
+pub(super) fn scene(scene: &Scene<'_>) -> String {
+    let prompt = |call: String| painted(BOLD, &format!("$ claudejob {call}\n"));
+    match scene {
+        Scene::Started(answer) => {
+            let id = &answer.job_id;
+            let call = prompt(format!("start --job-id {id} --prompt …"));
+            format!("{call}{}\n{}", start(answer), prompt(format!("logs {id} --follow")))
+        }
+        Scene::Said(answer) => logs(answer),
+        Scene::Ended(answer) => match answer {
+            ResultAnswer::Ended(ended) => {
+                let call = prompt(format!("result {}", ended.outcome.job_id));
+                format!("\n{call}{}", ended_text(ended))
+            }
+            ResultAnswer::Pending { .. } => result(answer),
+        },
+    }
+}
+
+/// The line that shows how a job stands while it is waited for; it disappears after that.
+#[derive(Default)]
+pub struct LiveLine {
+    shown: bool,
+}
+
+impl LiveLine {
+    /// Shows how the job stands now.
+    pub fn show(&mut self, status: &StatusAnswer) {
+        let now = clock::now();
+        let doing = match (&status.activity, status.rate_limited) {
+            (_, true) => "rate limited".to_owned(),
+            (Some(activity), _) => doing(activity),
+            (None, _) => String::new(),
+        };
+        let head = format!("{} {} {} ", status.job_id, status.status, short(status.age(now)));
+        let width = terminal_size::terminal_size_of(io::stderr())
+            .map_or(80, |(width, _)| usize::from(width.0));
+        let rest = fit(&one_line(&doing, 200), width.saturating_sub(head.width() + 1));
+        let mut err = anstream::stderr().lock();
+        // The line is cleared first: it may have been longer.
+        let _ = write!(err, "\r\x1b[2K{}{rest}", painted(DIM, &head));
+        let _ = err.flush();
+        self.shown = true;
+    }
+}
+
+impl Drop for LiveLine {
+    fn drop(&mut self) {
+        if self.shown {
+            let _ = write!(anstream::stderr(), "\r\x1b[2K");
+        }
+    }
+}
+
+/// `text` in `width` columns, cut with an ellipsis where it is wider.
+fn fit(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut fitting = String::new();
+    for c in text.chars() {
+        let mut longer = fitting.clone();
+        longer.push(c);
+        if longer.width() + 1 > width {
+            break;
+        }
+        fitting = longer;
+    }
+    fitting.push('…');
+    fitting
+}
+
+fn pad(text: &str, width: usize, right: bool) -> String {
+    let text = fit(text, width);
+    let space = " ".repeat(width.saturating_sub(text.width()));
+    if right { format!("{space}{text}") } else { format!("{text}{space}") }
+}
+
+/// A duration in its two largest units.
+fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 if seconds < 10 => format!("{:.1}s", duration.as_secs_f64()),
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, text) in
+            [(0, "0.0s"), (59, "59s"), (61, "1m 01s"), (3_661, "1h 01m"), (90_000, "1d 01h")]
+        {
+            assert_eq!(short(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_they_look() {
+        assert_eq!(pad("日本", 6, false), "日本  ");
+        assert_eq!(fit("日本語", 5), "日本…");
+        assert_eq!(fit("abc", 3), "abc");
+        assert_eq!(pad("7", 3, true), "  7");
+    }
+}

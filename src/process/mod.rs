@@ -1,0 +1,257 @@
+//! Processes: sessions, descriptors, signals, reaping and sweeping.
+//!
+//! The only place with `unsafe` and with code for one operating system. Linux is what is tested.
+//! Elsewhere there is no parent-death signal, no subreaper and no pidfd: a dead worker may leave
+//! claude running until it is swept by whoever finds the job lost, and the sweep follows process
+//! parents only.
+
+mod family;
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use crate::job::Exit;
+
+pub use family::{Family, MARK, Mark, sweep_orphans};
+
+/// The number under which the worker finds the job's lock.
+pub const LOCK_FD: RawFd = 3;
+/// The number under which the worker finds the pipe on which it says how its launch went.
+pub const REPORT_FD: RawFd = 4;
+
+/// Starts `command` as a worker: in a session of its own, with [`LOCK_FD`] and [`REPORT_FD`] and
+/// no other descriptor, 0, 1 and 2 as the command says, in the root folder so that it holds no
+/// file system, and with every signal as it is by default.
+pub fn spawn_worker(
+    command: &mut Command,
+    lock: BorrowedFd<'_>,
+    report: BorrowedFd<'_>,
+) -> io::Result<i32> {
+    let (lock, report) = (lock.as_raw_fd(), report.as_raw_fd());
+    command.current_dir("/");
+    // SAFETY: between fork and exec only async-signal-safe calls are made, and nothing is
+    // allocated.
+    unsafe {
+        command.pre_exec(move || {
+            nix::unistd::setsid()?;
+            // Both are moved out of the way first: either may be the other's target.
+            let lock = duplicate(lock, 10)?;
+            let report = duplicate(report, 10)?;
+            place(lock, LOCK_FD)?;
+            place(report, REPORT_FD)?;
+            close_on_exec_from(REPORT_FD + 1);
+            default_signals();
+            Ok(())
+        });
+    }
+    let child = command.spawn()?;
+    Ok(child.id() as i32)
+}
+
+/// Starts claude for the worker: in a process group of its own, and, on Linux, so that it is
+/// killed when the worker dies.
+pub fn spawn_claude(command: &mut Command) -> io::Result<std::process::Child> {
+    let worker = nix::unistd::getpid();
+    command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+    // SAFETY: as above.
+    unsafe {
+        command.pre_exec(move || {
+            default_signals();
+            die_with(worker)
+        });
+    }
+    command.spawn()
+}
+
+/// Takes the descriptors that [`spawn_worker`] handed over, so that nothing that is started later
+/// inherits them.
+pub fn take_handed() -> io::Result<(OwnedFd, OwnedFd)> {
+    let take = |fd: RawFd| -> io::Result<OwnedFd> {
+        // SAFETY: fcntl with F_GETFD reads nothing but the flags, whatever the descriptor is.
+        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is open, and this runs once, first thing in the worker: nothing
+        // else in this process owns it.
+        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+        fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        Ok(owned)
+    };
+    Ok((take(LOCK_FD)?, take(REPORT_FD)?))
+}
+
+/// Makes orphaned descendants children of this process, so that none can leave its family.
+pub fn adopt_orphans() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: takes integers only.
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The next child that has ended, if any has. Reaps adopted orphans as well.
+pub fn reap() -> Option<(i32, Exit)> {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => {
+                return Some((pid.as_raw(), Exit { code: Some(code), signal: None }));
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                return Some((pid.as_raw(), Exit { code: None, signal: Some(signal as i32) }));
+            }
+            Err(Errno::EINTR) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
+}
+
+/// A process that can be signalled without the risk that its number meanwhile belongs to another:
+/// on Linux a pidfd, elsewhere just the number.
+#[derive(Debug)]
+pub struct Target {
+    #[cfg(not(target_os = "linux"))]
+    pid: i32,
+    #[cfg(target_os = "linux")]
+    fd: OwnedFd,
+}
+
+impl Target {
+    /// The process of this number, if there is one. Whoever opened it checks afterwards, by what
+    /// only the meant process can have (a lock, a mark), that it is that one.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        if pid <= 1 {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        #[cfg(target_os = "linux")]
+        {
+            // SAFETY: takes integers only and gives a new descriptor.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: the kernel has just given us this descriptor.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+            Ok(Self { fd })
+        }
+        #[cfg(not(target_os = "linux"))]
+        Ok(Self { pid })
+    }
+
+    /// Sends `signal`. A process that is gone already is no error.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        let sent = {
+            let none = std::ptr::null::<libc::siginfo_t>();
+            // SAFETY: the descriptor is a pidfd, and no siginfo is passed.
+            let sent = unsafe {
+                libc::syscall(
+                    libc::SYS_pidfd_send_signal,
+                    self.fd.as_raw_fd(),
+                    signal as i32,
+                    none,
+                    0,
+                )
+            };
+            if sent < 0 { Err(Errno::last()) } else { Ok(()) }
+        };
+        #[cfg(not(target_os = "linux"))]
+        let sent = nix::sys::signal::kill(Pid::from_raw(self.pid), signal);
+        match sent {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Whether a process of this number exists. Says nothing about which process it is.
+pub fn exists(pid: i32) -> bool {
+    pid > 0 && !matches!(nix::sys::signal::kill(Pid::from_raw(pid), None), Err(Errno::ESRCH))
+}
+
+/// An identifier of the present boot; `None` where the system has none.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned())
+}
+
+fn duplicate(fd: RawFd, at_least: RawFd) -> io::Result<RawFd> {
+    // SAFETY: takes integers only; the caller keeps `fd` open.
+    let copy = unsafe { libc::fcntl(fd, libc::F_DUPFD, at_least) };
+    if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(copy) }
+}
+
+fn place(fd: RawFd, at: RawFd) -> io::Result<()> {
+    // SAFETY: takes integers only. `at` may belong to std's own error pipe of `Command`, whose
+    // loss only means that a failed exec is told by the report pipe's end instead.
+    if unsafe { libc::dup2(fd, at) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Marks every descriptor from `first` up to be closed by exec. Not closed at once, because one
+/// of them is the pipe on which std reports a failed exec.
+fn close_on_exec_from(first: RawFd) {
+    #[cfg(target_os = "linux")]
+    {
+        const CLOEXEC: libc::c_uint = 4; // CLOSE_RANGE_CLOEXEC, linux/close_range.h
+        // SAFETY: takes integers only.
+        let done = unsafe {
+            libc::syscall(libc::SYS_close_range, first as libc::c_uint, libc::c_uint::MAX, CLOEXEC)
+        };
+        if done == 0 {
+            return;
+        }
+    }
+    // Before Linux 5.11 and elsewhere. A caller's limit can be in the millions; what lies beyond
+    // the first 65,536 is left.
+    // SAFETY: sysconf and fcntl take integers only.
+    unsafe {
+        let most = libc::sysconf(libc::_SC_OPEN_MAX).clamp(256, 65_536) as RawFd;
+        for fd in first..most {
+            libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
+    }
+}
+
+/// What a caller ignored (nohup, a shell's background job) is not to be ignored by us or claude.
+fn default_signals() {
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+        Signal::SIGCHLD,
+        Signal::SIGPIPE,
+    ] {
+        // SAFETY: sets the default action, no handler of ours.
+        let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    }
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+#[cfg(target_os = "linux")]
+fn die_with(parent: Pid) -> io::Result<()> {
+    // SAFETY: takes integers only.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // It may have died before the request was made.
+    if nix::unistd::getppid() != parent {
+        return Err(io::Error::from(io::ErrorKind::BrokenPipe));
+    }
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with(_parent: Pid) -> io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! What was said on the command line, as requests to the verbs.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+use crate::claude::Surroundings;
+use crate::cli;
+use crate::commands::{job_id, list, logs, start, wait};
+use crate::error::Error;
+use crate::job::{JobId, Replay, Spec, Status};
+use crate::store::Store;
+
+/// The jobs directory: the flag or its variable, or else the platform's place for state.
+pub fn store(common: &cli::Common, around: &Surroundings) -> Result<Store, Error> {
+    let given = common.jobs_dir.clone().filter(|path| !path.as_os_str().is_empty());
+    let root = match given {
+        Some(path) => absolute(&path)?,
+        None => {
+            let state = around.get("XDG_STATE_HOME").map(PathBuf::from);
+            let home = || around.get("HOME").map(|home| Path::new(home).join(".local/state"));
+            let state = state.filter(|path| path.is_absolute()).or_else(home);
+            let missing = "neither HOME nor XDG_STATE_HOME is set: give --jobs-dir";
+            let state = state.ok_or_else(|| Error::Usage(missing.to_owned()))?;
+            state.join("claudejob/jobs")
+        }
+    };
+    Ok(Store::at(root))
+}
+
+/// The id of a verb about one job.
+pub fn target(target: cli::Target) -> Result<JobId, Error> {
+    job_id(&target.into_id())
+}
+
+/// `start`.
+pub fn start(given: cli::Start) -> Result<start::Request, Error> {
+    let prompt = prompt(&given)?;
+    let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
+    let replay = given.replay.as_deref().map(|file| {
+        Ok::<_, Error>(Replay { file: Some(text(absolute(file)?)?), speed: given.replay_speed })
+    });
+    if given.label.len() > 10 {
+        return Err(Error::Usage("at most 10 labels".to_owned()));
+    }
+    let schema = given.json_schema.as_deref().map(schema).transpose()?;
+    let spec = Spec {
+        cwd: cwd(given.cwd.as_deref())?,
+        claude: match &given.claude {
+            None => String::new(),
+            Some(path) if path.as_os_str().is_empty() => String::new(),
+            Some(path) => text(program(path)?)?,
+        },
+        replay: replay.transpose()?,
+        model: given.model.filter(|model| !model.is_empty()),
+        permission_mode: given.permission_mode,
+        allowed_tools: given.allowed_tools,
+        disallowed_tools: given.disallowed_tools,
+        add_dirs: given
+            .add_dir
+            .iter()
+            .map(|path| text(absolute(path)?))
+            .collect::<Result<_, _>>()?,
+        append_system_prompt: given.append_system_prompt,
+        max_turns: given.max_turns,
+        max_budget_usd: given.max_budget_usd,
+        json_schema: schema,
+        mcp_config: given
+            .mcp_config
+            .iter()
+            .map(|config| file_or_json(config))
+            .collect::<Result<_, _>>()?,
+        settings: given.settings.as_deref().map(file_or_json).transpose()?,
+        resume: given.resume,
+        effort: given.effort,
+        fallback_model: given.fallback_model,
+        extra_args: given.extra_args,
+        fail_on_denial: given.fail_on_denial,
+        timeout_ms: given.timeout.map(milliseconds),
+        background_wait_ms: milliseconds(given.background_wait),
+        labels: given.label.into_iter().collect(),
+    };
+    Ok(start::Request { id, prompt, spec, if_absent: given.if_absent })
+}
+
+/// `demo`: with the recording that is built in, or for real.
+pub fn demo(given: cli::Demo) -> Result<start::Request, Error> {
+    let real = given.real.is_some();
+    let prompt = given.real.unwrap_or_else(|| "Fix the failing test in src/slug.rs".to_owned());
+    let spec = Spec {
+        cwd: cwd(None)?,
+        replay: (!real).then_some(Replay { file: None, speed: 1.0 }),
+        permission_mode: "default".to_owned(),
+        ..Spec::default()
+    };
+    Ok(start::Request { id: None, prompt: prompt.into_bytes(), spec, if_absent: false })
+}
+
+/// `logs`.
+pub fn logs(given: cli::Logs) -> Result<logs::Request, Error> {
+    let form = match (given.raw, given.stderr) {
+        (_, true) => logs::Form::Stderr,
+        (true, false) => logs::Form::Raw,
+        (false, false) => logs::Form::Readable,
+    };
+    Ok(logs::Request {
+        id: target(given.target)?,
+        tail: given.tail,
+        since: given.since_offset,
+        max_bytes: given.max_bytes,
+        form,
+    })
+}
+
+/// `list`.
+pub fn list(given: cli::List) -> Result<list::Request, Error> {
+    let status = |word: &String| {
+        let known = Status::ALL.into_iter().find(|status| status.as_str() == word);
+        known.ok_or_else(|| {
+            let words = Status::ALL.map(Status::as_str).join(", ");
+            Error::Usage(format!("{word:?} is no status; there are {words}"))
+        })
+    };
+    let statuses = given.status.iter().map(status).collect::<Result<_, _>>()?;
+    Ok(list::Request { all: given.all, statuses, labels: given.label })
+}
+
+/// `wait`.
+pub fn wait(given: &cli::Wait) -> Result<wait::Request, Error> {
+    let mut ids = Vec::new();
+    for text in given.ids.iter().chain(&given.job_id) {
+        let id = job_id(text)?;
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(wait::Request { ids, any: given.any, timeout: given.timeout })
+}
+
+fn prompt(given: &cli::Start) -> Result<Vec<u8>, Error> {
+    let unreadable = |from: String| |error| Error::PromptUnreadable(from, error);
+    match (&given.prompt, &given.prompt_file) {
+        (Some(prompt), _) if prompt == "-" => {
+            let mut prompt = Vec::new();
+            let read = std::io::stdin().lock().read_to_end(&mut prompt);
+            read.map_err(unreadable("stdin".to_owned()))?;
+            Ok(prompt)
+        }
+        (Some(prompt), _) => Ok(prompt.clone().into_bytes()),
+        (None, Some(file)) => {
+            let from = file.display().to_string();
+            fs::read(file).map_err(unreadable(from))
+        }
+        // Only a replay needs none.
+        (None, None) => Ok(b"(a recording is replayed)".to_vec()),
+    }
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn cwd(given: Option<&Path>) -> Result<String, Error> {
+    let here = || std::env::current_dir();
+    let path = match given {
+        Some(path) => absolute(path)?,
+        None => here().map_err(|error| Error::BadCwd(PathBuf::from("."), error.to_string()))?,
+    };
+    match path.into_os_string().into_string() {
+        Ok(path) => Ok(path),
+        Err(path) => Err(Error::BadCwd(path.into(), "its name is not UTF-8".to_owned())),
+    }
+}
+
+/// A path that holds wherever the job runs: from the root, without `.` and `..` parts (as far as
+/// they can be resolved without following links).
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    let path = std::path::absolute(path)
+        .map_err(|error| Error::Usage(format!("{} is no path: {error}", path.display())))?;
+    if path.components().any(|part| part == Component::ParentDir)
+        && let Ok(resolved) = fs::canonicalize(&path)
+    {
+        return Ok(resolved);
+    }
+    Ok(path)
+}
+
+/// A program by its path, or by its name on PATH as a shell takes it.
+fn program(path: &Path) -> Result<PathBuf, Error> {
+    if path.components().count() == 1 && !path.exists() {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&folders)
+            .map(|folder| folder.join(path))
+            .find(|program| crate::claude::is_executable(program));
+        if let Some(found) = found {
+            return absolute(&found);
+        }
+    }
+    absolute(path)
+}
+
+fn text(path: PathBuf) -> Result<String, Error> {
+    let not_text = |path| Error::Usage(format!("{} is not UTF-8", Path::new(&path).display()));
+    path.into_os_string().into_string().map_err(not_text)
+}
+
+/// JSON as it is, or a file, whose path must hold in the job's folder, too.
+fn file_or_json(given: &str) -> Result<String, Error> {
+    if given.trim_start().starts_with('{') {
+        return Ok(given.to_owned());
+    }
+    let path = absolute(Path::new(given))?;
+    if path.is_file() {
+        text(path)
+    } else {
+        Err(Error::Usage(format!("{given:?} is neither a file nor JSON")))
+    }
+}
+
+fn schema(given: &str) -> Result<String, Error> {
+    let text = if given.trim_start().starts_with('{') {
+        given.to_owned()
+    } else {
+        fs::read_to_string(given).map_err(|error| {
+            Error::Usage(format!("could not read the schema {given:?}: {error}"))
+        })?
+    };
+    match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(serde_json::Value::Object(_)) => Ok(text),
+        Ok(_) => Err(Error::Usage("the JSON schema is no object".to_owned())),
+        Err(error) => Err(Error::Usage(format!("the schema is no JSON: {error}"))),
+    }
+}

@@ -1,0 +1,124 @@
+use super::*;
+use crate::job::{Spec, Timestamp};
+
+fn record(id: &str) -> Record {
+    let now = Timestamp::from_epoch_ms(1_795_204_010_508).unwrap();
+    Record::new(JobId::parse(id).unwrap(), Spec::default(), "do it".to_owned(), now)
+}
+
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::at(folder.path().join("state/jobs"));
+    (folder, store)
+}
+
+#[test]
+fn a_job_is_there_complete_and_locked_or_not_at_all() {
+    let (_folder, store) = store();
+    let record = record("a");
+    let (job, lock) = store.create(&record, "the prompt").unwrap();
+    assert_eq!(job.load().unwrap(), record);
+    assert_eq!(fs::read_to_string(job.file(PROMPT)).unwrap(), "the prompt");
+    assert!(job.is_held().unwrap());
+    assert!(job.try_lock().unwrap().is_none());
+    drop(lock);
+    assert!(!job.is_held().unwrap());
+    assert_eq!(store.ids().unwrap(), [record.job_id]);
+    assert_eq!(fs::read_dir(store.root().join(NURSERY)).unwrap().count(), 0);
+}
+
+#[test]
+fn an_id_in_use_is_refused_and_its_job_unharmed() {
+    let (_folder, store) = store();
+    let (job, _lock) = store.create(&record("a"), "first").unwrap();
+    assert!(matches!(store.create(&record("a"), "second"), Err(CreateError::Exists)));
+    assert_eq!(fs::read_to_string(job.file(PROMPT)).unwrap(), "first");
+    assert_eq!(fs::read_dir(store.root().join(NURSERY)).unwrap().count(), 0);
+}
+
+#[test]
+fn files_are_for_their_owner_alone() {
+    let (_folder, store) = store();
+    let (job, _lock) = store.create(&record("a"), "x").unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(mode(store.root()), 0o700);
+    assert_eq!(mode(job.path()), 0o700);
+    for name in [META, PROMPT, LOCK] {
+        assert_eq!(mode(&job.file(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_directory_that_others_can_write_to_is_not_trusted() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_folder, store) = store();
+    fs::create_dir_all(store.root()).unwrap();
+    fs::set_permissions(store.root(), fs::Permissions::from_mode(0o777)).unwrap();
+    let error = store.create(&record("a"), "x").unwrap_err();
+    assert!(error.to_string().contains("others can write"), "{error}");
+    assert!(store.ids().unwrap().is_empty());
+}
+
+#[test]
+fn those_who_look_do_not_take_each_other_for_a_worker() {
+    let (_folder, store) = store();
+    let (job, lock) = store.create(&record("a"), "x").unwrap();
+    drop(lock);
+    let looking = File::open(job.file(LOCK)).unwrap();
+    looking.lock_shared().unwrap();
+    assert!(!job.is_held().unwrap());
+}
+
+#[test]
+fn records_that_are_none_are_told_from_jobs_that_are_not_there() {
+    let (_folder, store) = store();
+    let id = JobId::parse("a").unwrap();
+    assert!(matches!(store.job(&id).load(), Err(LoadError::NotFound)));
+    let (job, _lock) = store.create(&record("a"), "x").unwrap();
+    for broken in ["", "{", "[]", "{\"jobId\":\"../x\",\"status\":\"running\"}", "\0\0\0\0"] {
+        fs::write(job.file(META), broken).unwrap();
+        assert!(matches!(job.load(), Err(LoadError::Unreadable { .. })), "{broken:?}");
+    }
+    fs::remove_file(job.file(META)).unwrap();
+    assert!(matches!(job.load(), Err(LoadError::Unreadable { .. })));
+}
+
+#[test]
+fn a_record_of_the_node_skill_is_read() {
+    let text = br#"{"jobId":"old-1","pid":4242,"status":"completed","prompt":"Fix\nthe bug","cwd":"/srv/app",
+        "model":"opus","allowedTools":["Bash","Read"],"startedAt":"2025-11-02T08:00:00.000Z",
+        "endedAt":"2025-11-02T08:10:00.000Z","error":null,"rateLimited":false}"#;
+    let record = decode_record(text).unwrap();
+    assert_eq!((record.version, record.status), (0, Status::Completed));
+    assert_eq!((record.prompt.as_str(), record.spec.cwd.as_str()), ("Fix the bug", "/srv/app"));
+    assert_eq!(record.spec.allowed_tools, ["Bash", "Read"]);
+    assert!(!record.is_ours_to_write());
+}
+
+#[test]
+fn a_record_of_a_newer_version_is_read_as_far_as_possible() {
+    let text =
+        br#"{"version":99,"jobId":"a","status":"failed","reason":"auth","hologram":{"x":1}}"#;
+    let record = decode_record(text).unwrap();
+    assert_eq!(record.version, 99);
+    assert!(!record.is_ours_to_write());
+}
+
+#[test]
+fn the_first_record_ever_written_still_loads() {
+    let text = include_bytes!("../../tests/fixtures/meta-v1.json");
+    let record = decode_record(text).unwrap();
+    assert!(record.is_ours_to_write());
+    assert_eq!(record.status, Status::Completed);
+    assert_eq!(record.num_turns, 3);
+}
+
+#[test]
+fn what_is_no_job_is_no_job() {
+    let (_folder, store) = store();
+    store.create(&record("a"), "x").unwrap();
+    fs::write(store.root().join("file"), "").unwrap();
+    fs::create_dir(store.root().join("not a job")).unwrap();
+    std::os::unix::fs::symlink("/etc", store.root().join("link")).unwrap();
+    assert_eq!(store.ids().unwrap().len(), 1);
+}

@@ -1,0 +1,405 @@
+//! What the events so far add up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Block, Event, TurnResult};
+use crate::job::{Activity, Blocked, Timestamp};
+use crate::text::{clip, one_line};
+
+/// How many open things (tasks, tools, requests) are tracked at once. Far above what a session
+/// has; there so that a stream gone wild cannot fill the memory.
+const TRACKED: usize = 1_000;
+/// Characters of an activity's text.
+const ACTIVITY_KEPT: usize = 120;
+/// Characters of a request's input.
+const INPUT_KEPT: usize = 2_000;
+
+/// The fold over a stream's events.
+#[derive(Debug, Default)]
+pub struct Digest {
+    /// Claude's conversation, as it named it last.
+    pub session_id: Option<String>,
+    /// The model, likewise.
+    pub model: Option<String>,
+    /// The last turn's result.
+    pub last: Option<TurnResult>,
+    /// The last answer that any turn gave.
+    pub answer: Option<Answer>,
+    /// Results so far.
+    pub results: u64,
+    /// Each tool call that was denied, over all turns.
+    pub denials: Vec<serde_json::Value>,
+    /// Milliseconds of the ended turns, added up.
+    pub duration_ms: u64,
+    /// The API's limit is in the way.
+    pub rate_limited: bool,
+    /// When claude tries again.
+    pub retry_at: Option<Timestamp>,
+    /// `authentication_failed` retries in a row.
+    pub auth_failures: u32,
+    /// What the agent does now.
+    pub activity: Option<Activity>,
+    /// When anything was last heard.
+    pub last_event_at: Option<Timestamp>,
+    /// The error that the CLI named when it last spoke itself.
+    pub cli_error: Option<String>,
+    /// An `init` was seen: the session began.
+    pub began: bool,
+    /// Something was said that no result has closed yet.
+    pub turn_open: bool,
+    /// Background work ended after a result: claude is about to take another turn.
+    pub follow_up_due: bool,
+    /// Background tasks that were stopped before they were done, after a result.
+    pub tasks_stopped: usize,
+    /// Lines that were no events.
+    pub undecodable: u64,
+    ended_turns: u64,
+    open_turns: u64,
+    message_id: Option<String>,
+    tasks: BTreeSet<String>,
+    tools: BTreeMap<String, Activity>,
+    requests: Vec<(Blocked, Option<String>)>,
+}
+
+/// An answer and how much of it was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its text.
+    pub text: String,
+    /// Bytes that are missing at its end.
+    pub omitted: u64,
+}
+
+/// What an event changed, as far as somebody must act on it.
+#[derive(Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Change {
+    /// The event is one that a working claude writes.
+    pub lively: bool,
+    /// A turn ended.
+    pub turn_ended: bool,
+    /// The API's limit came into the way, or was met again: the CLI's word for it.
+    pub rate_limited: Option<String>,
+    /// The limit is over.
+    pub rate_limit_over: bool,
+    /// This request waits for an answer.
+    pub blocked: Option<Blocked>,
+    /// These requests wait no more.
+    pub unblocked: Vec<String>,
+}
+
+impl Digest {
+    /// Turns so far: those that results counted and what was heard of the present one.
+    pub fn num_turns(&self) -> u64 {
+        self.ended_turns + self.open_turns
+    }
+
+    /// US dollars so far, as far as reported.
+    pub fn cost_usd(&self) -> Option<f64> {
+        self.last.as_ref().and_then(|last| last.total_cost_usd)
+    }
+
+    /// Background tasks that have started and not ended.
+    pub fn outstanding(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The last turn has its result, and no other is to be expected.
+    pub fn settled(&self) -> bool {
+        self.results > 0 && !self.turn_open && !self.follow_up_due && self.outstanding() == 0
+    }
+
+    /// The request that has waited longest.
+    pub fn blocked(&self) -> Option<&Blocked> {
+        self.requests.first().map(|(blocked, _)| blocked)
+    }
+
+    /// Counts a line that was no event.
+    pub fn undecodable(&mut self, now: Timestamp) {
+        self.undecodable += 1;
+        self.last_event_at = Some(now);
+    }
+
+    /// Takes in the next event, heard at `now`.
+    pub fn fold(&mut self, event: &Event<'_>, now: Timestamp) -> Change {
+        self.last_event_at = Some(now);
+        let mut change = Change { lively: true, ..Change::default() };
+        match event {
+            Event::Init { session_id, model } => {
+                self.began = true;
+                self.turn_begins();
+                self.session_id = session_id.clone().or_else(|| self.session_id.take());
+                self.model = model.clone().or_else(|| self.model.take());
+            }
+            Event::ApiRetry { error, delay_ms } => self.retry(error, *delay_ms, now, &mut change),
+            Event::RateLimit { status, resets_at } => {
+                if status == "rejected" {
+                    self.rate_limited = true;
+                    self.retry_at = resets_at
+                        .and_then(|seconds| seconds.checked_mul(1_000))
+                        .and_then(Timestamp::from_epoch_ms);
+                    change.rate_limited = Some("rate_limit".to_owned());
+                } else {
+                    self.limit_over(&mut change);
+                }
+            }
+            Event::Assistant { blocks, message_id, error, synthetic, nested } => {
+                if !nested {
+                    self.turn_begins();
+                }
+                if *synthetic {
+                    self.cli_error = error.clone().or_else(|| self.cli_error.take());
+                } else {
+                    self.auth_failures = 0;
+                    self.cli_error = None;
+                    self.limit_over(&mut change);
+                    if !nested && (message_id.is_none() || *message_id != self.message_id) {
+                        self.open_turns += 1;
+                        self.message_id.clone_from(message_id);
+                    }
+                }
+                for block in blocks {
+                    self.said(block);
+                }
+            }
+            Event::User { blocks, nested } => {
+                if !nested {
+                    self.turn_begins();
+                }
+                for block in blocks {
+                    if let Block::ToolResult { id, .. } = block {
+                        self.tool_ended(id, &mut change);
+                    }
+                }
+            }
+            Event::TaskStarted { task_id } => {
+                if self.tasks.len() < TRACKED {
+                    self.tasks.insert(task_id.clone());
+                }
+            }
+            Event::TaskUpdated { task_id, status } => {
+                // The notification follows where the task came to an end of its own; one that is
+                // killed may get none.
+                if matches!(status.as_deref(), Some("killed" | "stopped")) {
+                    self.task_ended(task_id, "stopped");
+                }
+            }
+            Event::TaskEnded { task_id, status } => self.task_ended(task_id, status),
+            Event::Request { request_id, tool_name, tool_use_id, input } => {
+                let blocked = Blocked {
+                    kind: if tool_name == "AskUserQuestion" { "question" } else { "permission" }
+                        .to_owned(),
+                    request_id: request_id.clone(),
+                    tool_name: Some(tool_name.clone()),
+                    input: clip(input, INPUT_KEPT),
+                    since: now,
+                };
+                if self.requests.len() < TRACKED {
+                    self.requests.push((blocked.clone(), tool_use_id.clone()));
+                }
+                change.blocked = Some(blocked);
+            }
+            Event::RequestCancelled { request_id } => {
+                self.close_requests(|blocked, _| blocked.request_id == *request_id, &mut change);
+            }
+            Event::Partial => {
+                self.turn_begins();
+                self.limit_over(&mut change);
+            }
+            Event::Result(result) => self.result(result, &mut change),
+            Event::Other => change.lively = false,
+        }
+        change
+    }
+
+    fn turn_begins(&mut self) {
+        self.turn_open = true;
+        self.follow_up_due = false;
+    }
+
+    fn retry(&mut self, error: &str, delay_ms: f64, now: Timestamp, change: &mut Change) {
+        self.turn_open = true;
+        match error {
+            "rate_limit" | "overloaded" => {
+                self.auth_failures = 0;
+                self.rate_limited = true;
+                let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
+                self.retry_at = Some(now.after(delay));
+                change.rate_limited = Some(error.to_owned());
+            }
+            "authentication_failed" => {
+                self.auth_failures += 1;
+                self.limit_over(change);
+            }
+            _ => {
+                self.auth_failures = 0;
+                self.limit_over(change);
+            }
+        }
+    }
+
+    fn limit_over(&mut self, change: &mut Change) {
+        change.rate_limit_over |= std::mem::take(&mut self.rate_limited);
+        self.retry_at = None;
+    }
+
+    fn said(&mut self, block: &Block<'_>) {
+        match block {
+            Block::Text(text) => {
+                self.activity = Some(Activity { tool: None, text: one_line(text, ACTIVITY_KEPT) });
+            }
+            Block::ToolUse { id, name, input } => {
+                let activity = Activity {
+                    tool: Some(clip(name, ACTIVITY_KEPT)),
+                    text: one_line(&super::transcript::telling(input), ACTIVITY_KEPT),
+                };
+                self.activity = Some(activity.clone());
+                if self.tools.len() < TRACKED {
+                    self.tools.insert(id.clone(), activity);
+                }
+            }
+            Block::Thinking => {
+                self.activity = Some(Activity { tool: None, text: "thinking".to_owned() });
+            }
+            Block::ToolResult { .. } => {}
+        }
+    }
+
+    fn tool_ended(&mut self, id: &str, change: &mut Change) {
+        // Of parallel tools, show one that still runs.
+        if self.tools.remove(id).is_some()
+            && let Some(other) = self.tools.values().next()
+        {
+            self.activity = Some(other.clone());
+        }
+        self.close_requests(|_, tool| tool.as_deref() == Some(id), change);
+    }
+
+    fn close_requests(
+        &mut self,
+        closed: impl Fn(&Blocked, &Option<String>) -> bool,
+        change: &mut Change,
+    ) {
+        self.requests.retain(|(blocked, tool)| {
+            let closes = closed(blocked, tool);
+            if closes {
+                change.unblocked.push(blocked.request_id.clone());
+            }
+            !closes
+        });
+    }
+
+    fn task_ended(&mut self, task_id: &str, status: &str) {
+        if self.tasks.remove(task_id) && !self.turn_open && self.results > 0 {
+            if status == "stopped" {
+                self.tasks_stopped += 1;
+            } else {
+                self.follow_up_due = true;
+            }
+        }
+    }
+
+    fn result(&mut self, result: &TurnResult, change: &mut Change) {
+        change.turn_ended = true;
+        self.results += 1;
+        self.turn_open = false;
+        self.follow_up_due = false;
+        self.ended_turns += result.num_turns;
+        self.open_turns = 0;
+        self.message_id = None;
+        self.duration_ms += result.duration_ms;
+        self.tools.clear();
+        self.close_requests(|_, _| true, change);
+        self.session_id = result.session_id.clone().or_else(|| self.session_id.take());
+        if !result.is_error {
+            self.limit_over(change);
+        }
+        // An error's text is no answer: it goes into the verdict.
+        if let (false, Some(text)) = (result.is_error, &result.result) {
+            self.answer = Some(Answer { text: text.clone(), omitted: result.omitted });
+        }
+        let room = TRACKED.saturating_sub(self.denials.len());
+        self.denials.extend(result.permission_denials.iter().take(room).cloned());
+        self.last = Some(result.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::decode;
+
+    fn fold(lines: &[&str]) -> Digest {
+        let mut digest = Digest::default();
+        for line in lines {
+            let now = Timestamp::from_epoch_ms(1_000_000).unwrap();
+            let _ = digest.fold(&decode(line.as_bytes()).expect(line), now);
+        }
+        digest
+    }
+
+    const CALL: &str = r#"{"type":"assistant","message":{"id":"m1","content":[{"type":"tool_use","id":"t1","name":"Bash","input":{"command":"cargo  test","description":"x"}}]}}"#;
+    const SECOND_CALL: &str = r#"{"type":"assistant","message":{"id":"m1","content":[{"type":"tool_use","id":"t2","name":"Read","input":{"file_path":"/a/b.rs"}}]}}"#;
+    const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":3,"duration_ms":5,"total_cost_usd":0.5}"#;
+    const LIMIT: &str =
+        r#"{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":2000.5}"#;
+
+    #[test]
+    fn the_activity_is_the_tool_that_still_runs() {
+        let mut digest = fold(&[CALL, SECOND_CALL]);
+        let activity = digest.activity.clone().unwrap();
+        assert_eq!((activity.tool.as_deref(), activity.text.as_str()), (Some("Read"), "/a/b.rs"));
+        let done = br#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t2","content":""}]}}"#;
+        let _ = digest.fold(&decode(done).unwrap(), Timestamp::from_epoch_ms(0).unwrap());
+        assert_eq!(digest.activity.unwrap().text, "cargo test");
+    }
+
+    #[test]
+    fn turns_add_up_and_the_cost_is_the_last() {
+        assert_eq!(fold(&[CALL, SECOND_CALL]).num_turns(), 1, "one message in two events");
+        let digest = fold(&[CALL, RESULT, CALL, RESULT]);
+        assert_eq!((digest.num_turns(), digest.cost_usd()), (6, Some(0.5)));
+        assert_eq!(digest.duration_ms, 10);
+    }
+
+    #[test]
+    fn a_limit_lasts_until_the_model_speaks() {
+        let limited = fold(&[LIMIT]);
+        assert!(limited.rate_limited);
+        assert_eq!(limited.retry_at.unwrap().epoch_ms(), 1_002_000);
+        let over = fold(&[LIMIT, CALL]);
+        assert!(!over.rate_limited && over.retry_at.is_none());
+        let subscription = r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795204010}}"#;
+        assert_eq!(fold(&[subscription]).retry_at.unwrap().epoch_ms(), 1_795_204_010_000);
+    }
+
+    #[test]
+    fn authentication_failures_count_in_a_row_only() {
+        let auth = r#"{"type":"system","subtype":"api_retry","error":"authentication_failed"}"#;
+        assert_eq!(fold(&[auth, auth, auth]).auth_failures, 3);
+        assert_eq!(fold(&[auth, auth, LIMIT, auth]).auth_failures, 1);
+        assert_eq!(fold(&[auth, auth, CALL]).auth_failures, 0);
+    }
+
+    #[test]
+    fn a_foreground_task_is_over_before_the_result() {
+        let started = r#"{"type":"system","subtype":"task_started","task_id":"b1"}"#;
+        let ended = r#"{"type":"system","subtype":"task_notification","task_id":"b1","status":"completed"}"#;
+        let digest = fold(&[CALL, started, ended, RESULT]);
+        assert_eq!((digest.outstanding(), digest.follow_up_due), (0, false));
+        let digest = fold(&[CALL, started, RESULT, ended]);
+        assert_eq!((digest.outstanding(), digest.follow_up_due), (0, true));
+    }
+
+    #[test]
+    fn a_stream_gone_wild_is_tracked_within_bounds() {
+        let mut digest = Digest::default();
+        for n in 0..3_000 {
+            let line = format!(r#"{{"type":"system","subtype":"task_started","task_id":"{n}"}}"#);
+            let _ = digest
+                .fold(&decode(line.as_bytes()).unwrap(), Timestamp::from_epoch_ms(0).unwrap());
+        }
+        assert_eq!(digest.outstanding(), TRACKED);
+    }
+}

@@ -1,0 +1,474 @@
+//! One line of the stream as an [`Event`].
+//!
+//! The CLI adds event types and fields in every release, so decoding is lenient: what is not
+//! known is [`Event::Other`], and a field of an unexpected type is as if it were absent. Only text
+//! that is no JSON object is refused.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// What a line says, as far as anybody here wants to know. Names are the CLI's.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// `system/init`: the head of each turn.
+    Init {
+        /// Claude's conversation.
+        session_id: Option<String>,
+        /// The model in use.
+        model: Option<String>,
+    },
+    /// `system/api_retry`: a request failed and will be tried again.
+    ApiRetry {
+        /// `rate_limit`, `overloaded`, `server_error`, `authentication_failed`, …
+        error: String,
+        /// Milliseconds until the next try.
+        delay_ms: f64,
+    },
+    /// `rate_limit_event`: how a subscription's limit stands.
+    RateLimit {
+        /// `allowed`, `allowed_warning` or `rejected`.
+        status: String,
+        /// Seconds since 1970 at which the limit is lifted.
+        resets_at: Option<i64>,
+    },
+    /// `assistant`: the model, or the CLI in its place, said something.
+    Assistant {
+        /// What was said.
+        blocks: Vec<Block<'a>>,
+        /// The API's message id; several events can belong to one message.
+        message_id: Option<String>,
+        /// The CLI speaks itself, because the API failed in this way.
+        error: Option<String>,
+        /// The CLI speaks itself.
+        synthetic: bool,
+        /// A subagent speaks.
+        nested: bool,
+    },
+    /// `user`: tool results, or text that the CLI put in.
+    User {
+        /// What was said.
+        blocks: Vec<Block<'a>>,
+        /// It was said to a subagent.
+        nested: bool,
+    },
+    /// `system/task_started`: work in the background began.
+    TaskStarted {
+        /// Its id.
+        task_id: String,
+    },
+    /// `system/task_updated` with a status.
+    TaskUpdated {
+        /// Its id.
+        task_id: String,
+        /// `completed`, `failed`, `killed`, …; `None` for another kind of update.
+        status: Option<String>,
+    },
+    /// `system/task_notification`: work in the background ended.
+    TaskEnded {
+        /// Its id.
+        task_id: String,
+        /// `completed`, `failed` or `stopped`.
+        status: String,
+    },
+    /// `control_request/can_use_tool`: a question or a permission request waits for an answer.
+    Request {
+        /// Its id.
+        request_id: String,
+        /// The tool; `AskUserQuestion` for a question.
+        tool_name: String,
+        /// The tool call that it is about.
+        tool_use_id: Option<String>,
+        /// The tool's input as JSON text.
+        input: &'a str,
+    },
+    /// `control_cancel_request`: the request waits no more.
+    RequestCancelled {
+        /// Its id.
+        request_id: String,
+    },
+    /// `stream_event`: a piece of a message that will come whole.
+    Partial,
+    /// `result`: the end of a turn.
+    Result(Box<TurnResult>),
+    /// Anything else.
+    Other,
+}
+
+/// A piece of a message.
+#[derive(Debug)]
+pub enum Block<'a> {
+    /// Words.
+    Text(Cow<'a, str>),
+    /// The model's reasoning, where it is shown.
+    Thinking,
+    /// A tool call.
+    ToolUse {
+        /// Its id.
+        id: String,
+        /// The tool's name.
+        name: String,
+        /// Its input as JSON text.
+        input: &'a str,
+    },
+    /// What a tool gave back.
+    ToolResult {
+        /// The call's id.
+        id: String,
+        /// It failed or was refused.
+        is_error: bool,
+        /// The text of it; empty for an image and the like.
+        text: Cow<'a, str>,
+    },
+}
+
+/// A `result` event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TurnResult {
+    /// `success`, `error_max_turns`, …
+    pub subtype: String,
+    /// Whether the CLI calls it an error; `success` can be one.
+    pub is_error: bool,
+    /// The API's HTTP status behind the error.
+    pub api_error_status: Option<u16>,
+    /// `completed`, `aborted_tools`, …
+    pub terminal_reason: Option<String>,
+    /// The answer.
+    pub result: Option<String>,
+    /// Bytes of the line that were left out of it because it was too long.
+    pub omitted: u64,
+    /// Sentences on what went wrong.
+    pub errors: Vec<String>,
+    /// Turns of this one result.
+    pub num_turns: u64,
+    /// Milliseconds of this one result.
+    pub duration_ms: u64,
+    /// US dollars, cumulative over the process.
+    pub total_cost_usd: Option<f64>,
+    /// Claude's conversation.
+    pub session_id: Option<String>,
+    /// Tool calls that were denied in this turn.
+    pub permission_denials: Vec<Value>,
+    /// What `--json-schema` asked for.
+    pub structured_output: Option<Value>,
+    /// Tokens.
+    pub usage: Option<Value>,
+}
+
+type Raw<'a> = Option<&'a RawValue>;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wire<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Raw<'a>,
+    #[serde(borrow)]
+    subtype: Raw<'a>,
+    #[serde(borrow)]
+    session_id: Raw<'a>,
+    #[serde(borrow)]
+    parent_tool_use_id: Raw<'a>,
+    #[serde(borrow)]
+    model: Raw<'a>,
+    #[serde(borrow)]
+    message: Raw<'a>,
+    #[serde(borrow)]
+    error: Raw<'a>,
+    #[serde(borrow)]
+    retry_delay_ms: Raw<'a>,
+    #[serde(borrow)]
+    rate_limit_info: Raw<'a>,
+    #[serde(borrow)]
+    task_id: Raw<'a>,
+    #[serde(borrow)]
+    patch: Raw<'a>,
+    #[serde(borrow)]
+    status: Raw<'a>,
+    #[serde(borrow)]
+    request_id: Raw<'a>,
+    #[serde(borrow)]
+    request: Raw<'a>,
+    #[serde(borrow)]
+    is_error: Raw<'a>,
+    #[serde(borrow)]
+    api_error_status: Raw<'a>,
+    #[serde(borrow)]
+    terminal_reason: Raw<'a>,
+    #[serde(borrow)]
+    result: Raw<'a>,
+    #[serde(borrow)]
+    errors: Raw<'a>,
+    #[serde(borrow)]
+    num_turns: Raw<'a>,
+    #[serde(borrow)]
+    duration_ms: Raw<'a>,
+    #[serde(borrow)]
+    total_cost_usd: Raw<'a>,
+    #[serde(borrow)]
+    permission_denials: Raw<'a>,
+    #[serde(borrow)]
+    structured_output: Raw<'a>,
+    #[serde(borrow)]
+    usage: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireMessage<'a> {
+    #[serde(borrow)]
+    id: Raw<'a>,
+    #[serde(borrow)]
+    model: Raw<'a>,
+    #[serde(borrow)]
+    content: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireBlock<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Raw<'a>,
+    #[serde(borrow)]
+    text: Raw<'a>,
+    #[serde(borrow)]
+    id: Raw<'a>,
+    #[serde(borrow)]
+    name: Raw<'a>,
+    #[serde(borrow)]
+    input: Raw<'a>,
+    #[serde(borrow)]
+    tool_use_id: Raw<'a>,
+    #[serde(borrow)]
+    is_error: Raw<'a>,
+    #[serde(borrow)]
+    content: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireRequest<'a> {
+    #[serde(borrow)]
+    subtype: Raw<'a>,
+    #[serde(borrow)]
+    tool_name: Raw<'a>,
+    #[serde(borrow)]
+    tool_use_id: Raw<'a>,
+    #[serde(borrow)]
+    input: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireStatus<'a> {
+    #[serde(borrow)]
+    status: Raw<'a>,
+    #[serde(borrow, rename = "resetsAt")]
+    resets_at: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The value of a field, or `None` if it is absent or of another type.
+fn get<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+fn text<'a>(raw: Raw<'a>) -> Option<Cow<'a, str>> {
+    get::<Text<'a>>(raw).map(|text| text.0)
+}
+
+fn string(raw: Raw<'_>) -> Option<String> {
+    text(raw).map(Cow::into_owned)
+}
+
+fn is_array(raw: &RawValue) -> bool {
+    raw.get().starts_with('[')
+}
+
+/// Decodes a line. `None`: the text is no JSON object.
+///
+/// Bytes that are no UTF-8 make a line undecodable; whoever wants to be lenient replaces them
+/// first.
+pub fn decode(line: &[u8]) -> Option<Event<'_>> {
+    // By far the most frequent line where partial messages are on, and nothing in it matters.
+    if line.starts_with(b"{\"type\":\"stream_event\"") && line.ends_with(b"}") {
+        return Some(Event::Partial);
+    }
+    let wire: Wire<'_> = serde_json::from_slice(line).ok()?;
+    let nested = text(wire.parent_tool_use_id).is_some();
+    let event = match text(wire.kind).as_deref() {
+        Some("system") => system(&wire),
+        Some("assistant") => {
+            let message: WireMessage<'_> = get(wire.message).unwrap_or_default();
+            Event::Assistant {
+                blocks: blocks(message.content),
+                message_id: string(message.id),
+                error: string(wire.error),
+                synthetic: text(message.model).as_deref() == Some("<synthetic>"),
+                nested,
+            }
+        }
+        Some("user") => {
+            let message: WireMessage<'_> = get(wire.message).unwrap_or_default();
+            Event::User { blocks: blocks(message.content), nested }
+        }
+        Some("rate_limit_event") => {
+            let about: WireStatus<'_> = get(wire.rate_limit_info).unwrap_or_default();
+            Event::RateLimit {
+                status: string(about.status).unwrap_or_default(),
+                // A float where another release writes one.
+                resets_at: get::<f64>(about.resets_at).map(|seconds| seconds as i64),
+            }
+        }
+        Some("control_request") => {
+            let request: WireRequest<'_> = get(wire.request).unwrap_or_default();
+            match (text(request.subtype).as_deref(), string(wire.request_id)) {
+                (Some("can_use_tool"), Some(request_id)) => Event::Request {
+                    request_id,
+                    tool_name: string(request.tool_name).unwrap_or_default(),
+                    tool_use_id: string(request.tool_use_id),
+                    input: request.input.map_or("null", RawValue::get),
+                },
+                _ => Event::Other,
+            }
+        }
+        Some("control_cancel_request") => match string(wire.request_id) {
+            Some(request_id) => Event::RequestCancelled { request_id },
+            None => Event::Other,
+        },
+        Some("stream_event") => Event::Partial,
+        Some("result") => Event::Result(Box::new(TurnResult {
+            subtype: string(wire.subtype).unwrap_or_default(),
+            // A result that does not say that it is none counts as an error.
+            is_error: get(wire.is_error).unwrap_or(true),
+            api_error_status: get(wire.api_error_status),
+            terminal_reason: string(wire.terminal_reason),
+            result: string(wire.result),
+            omitted: 0,
+            errors: get(wire.errors).unwrap_or_default(),
+            num_turns: get(wire.num_turns).unwrap_or_default(),
+            duration_ms: get::<f64>(wire.duration_ms).unwrap_or_default() as u64,
+            total_cost_usd: get(wire.total_cost_usd),
+            session_id: string(wire.session_id),
+            permission_denials: get(wire.permission_denials).unwrap_or_default(),
+            structured_output: get::<Value>(wire.structured_output).filter(|v| !v.is_null()),
+            usage: get::<Value>(wire.usage).filter(|v| !v.is_null()),
+        })),
+        _ => Event::Other,
+    };
+    Some(event)
+}
+
+fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
+    let task_id = string(wire.task_id);
+    match (text(wire.subtype).as_deref(), task_id) {
+        (Some("init"), _) => {
+            Event::Init { session_id: string(wire.session_id), model: string(wire.model) }
+        }
+        (Some("api_retry"), _) => Event::ApiRetry {
+            error: string(wire.error).unwrap_or_default(),
+            delay_ms: get(wire.retry_delay_ms).unwrap_or_default(),
+        },
+        (Some("task_started"), Some(task_id)) => Event::TaskStarted { task_id },
+        (Some("task_updated"), Some(task_id)) => {
+            let patch: WireStatus<'_> = get(wire.patch).unwrap_or_default();
+            Event::TaskUpdated { task_id, status: string(patch.status) }
+        }
+        (Some("task_notification"), Some(task_id)) => {
+            Event::TaskEnded { task_id, status: string(wire.status).unwrap_or_default() }
+        }
+        _ => Event::Other,
+    }
+}
+
+fn blocks<'a>(content: Raw<'a>) -> Vec<Block<'a>> {
+    let Some(content) = content else { return Vec::new() };
+    if !is_array(content) {
+        return text(Some(content)).map(Block::Text).into_iter().collect();
+    }
+    let wires: Vec<WireBlock<'a>> = get(Some(content)).unwrap_or_default();
+    wires.iter().filter_map(block).collect()
+}
+
+fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
+    match text(wire.kind)?.as_ref() {
+        "text" => text(wire.text).map(Block::Text),
+        "thinking" => Some(Block::Thinking),
+        "tool_use" => Some(Block::ToolUse {
+            id: string(wire.id)?,
+            name: string(wire.name)?,
+            input: wire.input.map_or("null", RawValue::get),
+        }),
+        "tool_result" => Some(Block::ToolResult {
+            id: string(wire.tool_use_id)?,
+            is_error: get(wire.is_error).unwrap_or(false),
+            text: result_text(wire.content),
+        }),
+        _ => None,
+    }
+}
+
+/// A tool result's content is a string, or blocks of which the text is wanted.
+fn result_text<'a>(content: Raw<'a>) -> Cow<'a, str> {
+    match content {
+        Some(raw) if is_array(raw) => {
+            let parts: Vec<WireBlock<'a>> = get(content).unwrap_or_default();
+            let texts: Vec<_> = parts.into_iter().filter_map(|part| text(part.text)).collect();
+            Cow::Owned(texts.join("\n"))
+        }
+        _ => text(content).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for line in
+            ["", "x", "1", "\"a\"", "[", "{", "{\"type\":", "npm notice", "{\"type\":\"result\""]
+        {
+            assert!(decode(line.as_bytes()).is_none(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_other() {
+        for line in [
+            "{}",
+            "{\"type\":7}",
+            "{\"type\":\"dream\",\"message\":[]}",
+            "{\"type\":\"system\",\"subtype\":\"task_started\"}",
+            "{\"type\":\"system\",\"subtype\":\"hook_response\"}",
+            "{\"type\":\"control_request\",\"request_id\":\"r\",\"request\":{\"subtype\":\"new\"}}",
+        ] {
+            assert!(matches!(decode(line.as_bytes()), Some(Event::Other)), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_another_type_is_as_if_absent() {
+        let line = br#"{"type":"result","subtype":"success","is_error":"no","result":{"a":1},"num_turns":"x","errors":7}"#;
+        let Some(Event::Result(result)) = decode(line) else { panic!("no result") };
+        assert!(result.is_error, "what is not clearly a success is none");
+        assert_eq!((result.result, result.num_turns), (None, 0));
+    }
+
+    #[test]
+    fn tool_results_are_strings_or_blocks() {
+        let line = br#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":"one"},{"type":"tool_result","tool_use_id":"b","is_error":true,"content":[{"type":"text","text":"two"},{"type":"image"}]}]}}"#;
+        let Some(Event::User { blocks, nested: false }) = decode(line) else { panic!() };
+        let seen: Vec<_> = blocks
+            .iter()
+            .map(|block| match block {
+                Block::ToolResult { id, is_error, text } => (id.as_str(), *is_error, text.as_ref()),
+                _ => panic!("{block:?}"),
+            })
+            .collect();
+        assert_eq!(seen, [("a", false, "one"), ("b", true, "two")]);
+    }
+}

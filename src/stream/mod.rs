@@ -1,0 +1,14 @@
+//! Claude's wire format, `--output-format stream-json`: a line is an event ([`decode`]), events
+//! fold into a [`Digest`], and read as a conversation they are a [`transcript`].
+//!
+//! Pure, and bounded: no function here keeps more of a line than is said beside it, whatever
+//! claude prints.
+
+mod digest;
+mod event;
+mod lines;
+pub mod transcript;
+
+pub use digest::{Change, Digest};
+pub use event::{Block, Event, TurnResult, decode};
+pub use lines::{Line, LineSplitter};

@@ -1,0 +1,574 @@
+//! What a job's worker does about what happens: `(state, time, input) -> effects`.
+//!
+//! Pure: no file, process or clock is touched here, so that every pair of state and input can be
+//! tested as a table. The one place where a verdict is reached is [`verdict`].
+
+mod verdict;
+
+use std::time::Duration;
+
+use crate::job::{Entry, Exit, Happening, Outcome, Reason, Record, Status, Timestamp};
+use crate::stream::{Change, Digest, Line, decode};
+
+pub use verdict::lost;
+
+/// How long claude gets to end after SIGINT, which keeps its session and reports its cost.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(3);
+/// How long it then gets after SIGTERM.
+const TERMINATE_GRACE: Duration = Duration::from_secs(2);
+/// How long a silent claude may take to end once its input is closed. It stops background work
+/// 5 s after a result, so this is longer.
+const EXIT_GRACE: Duration = Duration::from_secs(10);
+/// How long claude may take to begin the turn that follows finished background work.
+const FOLLOW_UP_GRACE: Duration = Duration::from_secs(10);
+/// How long the output may stay open after the last process ended.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// How often mere progress is written to the record.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+/// So many refused logins in a row are final. The CLI alone would go on for minutes.
+const AUTH_FAILURES: u32 = 3;
+
+/// The two clocks: the monotonic one for durations, the other for showing.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Time since some fixed point.
+    pub mono: Duration,
+    /// The time of day.
+    pub wall: Timestamp,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// Claude runs, with this process id.
+    Launched(i32),
+    /// Claude could not be run.
+    LaunchFailed(String),
+    /// It wrote a line.
+    Line(Line<'a>),
+    /// Its output ended in the middle of this line.
+    Torn(Line<'a>),
+    /// Its output was closed.
+    OutputClosed,
+    /// It ended.
+    Exited(Exit),
+    /// `kill` asked for the job's end.
+    KillRequested,
+    /// Somebody asked the worker to shut down.
+    TerminateRequested,
+    /// The sweep is over.
+    Swept {
+        /// How many processes it ended.
+        ended: usize,
+        /// How many it could not end.
+        left: usize,
+    },
+    /// A file of the job could not be written.
+    WriteFailed {
+        /// Its name.
+        file: &'static str,
+        /// Why.
+        error: String,
+    },
+    /// The [deadline](Supervisor::deadline) has come.
+    Tick,
+}
+
+/// What the worker has to do.
+#[derive(Debug, PartialEq)]
+pub enum Effect {
+    /// Write the [record](Supervisor::record).
+    Save,
+    /// Append to `events.ndjson`.
+    Log(Entry),
+    /// Close claude's stdin, once what is queued for it was written.
+    CloseInput,
+    /// Send a signal to the claude process.
+    Signal(Stop),
+    /// End every process of the job, claude included, and report back.
+    Sweep,
+    /// Nothing more will come: [`conclude`](Supervisor::conclude).
+    Conclude,
+}
+
+/// The polite signals, in the order in which they are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// SIGINT: claude stops its tool, writes a result with the cost so far, and ends.
+    Interrupt,
+    /// SIGTERM: claude ends at once.
+    Terminate,
+}
+
+impl Stop {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        }
+    }
+
+    fn grace(self) -> Duration {
+        match self {
+            Self::Interrupt => INTERRUPT_GRACE,
+            Self::Terminate => TERMINATE_GRACE,
+        }
+    }
+}
+
+/// Where the worker stands. `until` is on the monotonic clock.
+#[derive(Debug, PartialEq)]
+enum Phase {
+    /// Claude is being started.
+    Starting,
+    /// A turn is under way.
+    Working,
+    /// A result came, but background work is outstanding: stdin stays open.
+    Holding { until: Duration },
+    /// The background work ended: claude is about to take another turn.
+    FollowUp { until: Duration },
+    /// Stdin is closed: claude is expected to end.
+    Closing { until: Duration },
+    /// A signal was sent.
+    Stopping { by: Stop, until: Duration },
+    /// What is left is being ended.
+    Sweeping,
+    /// Nothing is left; the rest of the output is read.
+    Draining { until: Duration },
+    /// The verdict can be reached, or was.
+    Over,
+}
+
+/// Why the job is being ended before claude ended by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Kill,
+    Terminate,
+    Timeout,
+    Auth,
+}
+
+/// A job's worker, without its hands.
+#[derive(Debug)]
+pub struct Supervisor {
+    record: Record,
+    digest: Digest,
+    phase: Phase,
+    cause: Option<Cause>,
+    started: Duration,
+    input_closed: bool,
+    output_closed: bool,
+    torn: bool,
+    launch_error: Option<String>,
+    unsaved: bool,
+    saved: Option<Duration>,
+}
+
+impl Supervisor {
+    /// The supervisor of the job of this record, whose worker began at `now`.
+    pub fn new(mut record: Record, pid: i32, boot_id: Option<String>, now: Now) -> Self {
+        record.pid = Some(pid);
+        record.boot_id = boot_id;
+        Self {
+            record,
+            digest: Digest::default(),
+            phase: Phase::Starting,
+            cause: None,
+            started: now.mono,
+            input_closed: false,
+            output_closed: false,
+            torn: false,
+            launch_error: None,
+            unsaved: false,
+            saved: None,
+        }
+    }
+
+    /// The record as it should be on disk now.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The conversation that the coming attempt will have, where it is known beforehand.
+    pub fn expect_session(&mut self, session_id: String) {
+        self.record.session_id = Some(session_id);
+    }
+
+    /// When the supervisor wants a [`Input::Tick`], on the monotonic clock. `None`: not before
+    /// something else happens.
+    pub fn deadline(&self) -> Option<Duration> {
+        let phase = match self.phase {
+            Phase::Starting | Phase::Working | Phase::Sweeping | Phase::Over => None,
+            Phase::Holding { until }
+            | Phase::FollowUp { until }
+            | Phase::Closing { until }
+            | Phase::Stopping { until, .. }
+            | Phase::Draining { until } => Some(until),
+        };
+        let unsaved = self.unsaved && self.phase != Phase::Over;
+        let save = unsaved.then(|| self.saved.map_or(Duration::ZERO, |at| at + SAVE_EVERY));
+        [phase, save, self.timeout()].into_iter().flatten().min()
+    }
+
+    /// Takes in what happened and says what is to be done about it, in this order.
+    #[must_use]
+    pub fn handle(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Launched(pid) => self.launched(pid, now, &mut effects),
+            Input::LaunchFailed(error) => {
+                self.log(Happening::LaunchFailed { error: error.clone() }, now, &mut effects);
+                self.launch_error = Some(error);
+                self.output_closed = true;
+                self.phase = Phase::Over;
+                effects.push(Effect::Conclude);
+            }
+            Input::Line(line) => self.line(line, now, &mut effects),
+            Input::Torn(line) => {
+                // A whole event that only lacks its line feed is as good as any other.
+                self.torn = decode(line.bytes).is_none();
+                self.line(line, now, &mut effects);
+            }
+            Input::OutputClosed => self.output_closed(now, &mut effects),
+            Input::Exited(exit) => self.exited(exit, now, &mut effects),
+            Input::KillRequested => {
+                self.log(Happening::KillRequested, now, &mut effects);
+                self.stop(Cause::Kill, now, &mut effects);
+            }
+            Input::TerminateRequested => {
+                self.log(Happening::TerminateRequested, now, &mut effects);
+                self.stop(Cause::Terminate, now, &mut effects);
+            }
+            Input::Swept { ended, left } => self.swept(ended, left, now, &mut effects),
+            Input::WriteFailed { file, error } => {
+                self.record.warn(format!("{file} is incomplete: {error}"));
+                let happening = Happening::WriteFailed { file: file.to_owned(), error };
+                self.log(happening, now, &mut effects);
+                self.unsaved = true;
+            }
+            Input::Tick => self.tick(now, &mut effects),
+        }
+        self.save_if_due(now, &mut effects);
+        effects
+    }
+
+    /// Reaches the verdict. `stderr` is the end of what claude wrote there.
+    pub fn conclude(&mut self, now: Now, stderr: &str) -> (Outcome, Vec<Effect>) {
+        let verdict = self.reach_verdict(stderr);
+        for warning in self.closing_warnings(&verdict) {
+            self.record.warn(warning);
+        }
+        self.follow_digest();
+        self.record.end(&verdict, now.wall);
+        self.record.rate_limited |=
+            matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
+        let elapsed = now.mono.saturating_sub(self.started).as_millis();
+        self.record.elapsed_ms = Some(u64::try_from(elapsed).unwrap_or(u64::MAX));
+        self.phase = Phase::Over;
+        let mut effects = Vec::new();
+        let happening = Happening::Finished { status: verdict.status(), reason: verdict.reason() };
+        self.log(happening, now, &mut effects);
+        self.save(now, &mut effects);
+        (self.outcome(), effects)
+    }
+
+    fn outcome(&self) -> Outcome {
+        let (digest, record) = (&self.digest, &self.record);
+        let last = digest.last.as_ref();
+        Outcome {
+            job_id: record.job_id.clone(),
+            status: record.status,
+            reason: record.reason,
+            error: record.error.clone(),
+            result: digest.answer.as_ref().map(|answer| answer.text.clone()),
+            result_omitted_bytes: digest.answer.as_ref().map_or(0, |answer| answer.omitted),
+            cost_usd: record.cost_usd,
+            duration_ms: (digest.results > 0).then_some(digest.duration_ms),
+            num_turns: record.num_turns,
+            session_id: record.session_id.clone(),
+            usage: last.and_then(|last| last.usage.clone()),
+            permission_denials: digest.denials.clone(),
+            structured_output: last.and_then(|last| last.structured_output.clone()),
+            warnings: record.warnings.clone(),
+        }
+    }
+
+    fn launched(&mut self, pid: i32, now: Now, effects: &mut Vec<Effect>) {
+        let worker = self.record.pid.unwrap_or_default();
+        self.log(Happening::Started { pid: worker }, now, effects);
+        self.log(Happening::Launched { pid }, now, effects);
+        self.record.claude_pid = Some(pid);
+        self.record.status = Status::Running;
+        self.phase = Phase::Working;
+        self.save(now, effects);
+        if self.cause.is_some() {
+            self.signal(Stop::Interrupt, now, effects);
+        }
+    }
+
+    fn line(&mut self, line: Line<'_>, now: Now, effects: &mut Vec<Effect>) {
+        self.unsaved = true;
+        let lossy;
+        let mut event = decode(line.bytes);
+        if event.is_none() && std::str::from_utf8(line.bytes).is_err() {
+            lossy = String::from_utf8_lossy(line.bytes);
+            event = decode(lossy.as_bytes());
+        }
+        let Some(mut event) = event else {
+            if !line.bytes.is_empty() {
+                self.digest.undecodable(now.wall);
+            }
+            return;
+        };
+        if let crate::stream::Event::Result(result) = &mut event {
+            result.omitted = line.omitted();
+        }
+        let change = self.digest.fold(&event, now.wall);
+        self.changed(change, now, effects);
+    }
+
+    fn changed(&mut self, change: Change, now: Now, effects: &mut Vec<Effect>) {
+        let notable = change.rate_limited.is_some()
+            || change.rate_limit_over
+            || change.turn_ended
+            || change.blocked.is_some()
+            || !change.unblocked.is_empty();
+        if let Some(error) = change.rate_limited {
+            let retry_at = self.digest.retry_at;
+            self.log(Happening::RateLimited { error, retry_at }, now, effects);
+        }
+        if change.rate_limit_over {
+            self.log(Happening::RateLimitOver, now, effects);
+        }
+        if let Some(blocked) = change.blocked {
+            let tool = blocked.tool_name.unwrap_or_default();
+            let happening = Happening::Blocked { request_id: blocked.request_id, tool };
+            self.log(happening, now, effects);
+        }
+        for request_id in change.unblocked {
+            self.log(Happening::Unblocked { request_id }, now, effects);
+        }
+        if change.turn_ended
+            && let Some(last) = &self.digest.last
+        {
+            let happening =
+                Happening::Turn { subtype: last.subtype.clone(), is_error: last.is_error };
+            self.log(happening, now, effects);
+        }
+        if matches!(self.record.status, Status::Running | Status::Blocked) {
+            let blocked = self.digest.blocked().is_some();
+            self.record.status = if blocked { Status::Blocked } else { Status::Running };
+        }
+        if notable {
+            self.save(now, effects);
+        }
+        if self.digest.auth_failures >= AUTH_FAILURES && self.cause.is_none() {
+            self.stop(Cause::Auth, now, effects);
+        }
+        match self.phase {
+            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } => {
+                self.advance(change.turn_ended, now, effects);
+            }
+            Phase::Closing { .. } if change.lively => {
+                self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
+            }
+            _ => {}
+        }
+    }
+
+    /// Between turns: what is claude doing next, and does it need its stdin for that?
+    fn advance(&mut self, turn_ended: bool, now: Now, effects: &mut Vec<Effect>) {
+        if self.digest.turn_open || self.digest.results == 0 {
+            self.phase = Phase::Working;
+        } else if self.digest.outstanding() > 0 {
+            if turn_ended || !matches!(self.phase, Phase::Holding { .. }) {
+                let wait = Duration::from_millis(self.record.spec.background_wait_ms);
+                self.phase = Phase::Holding { until: now.mono + wait };
+                let tasks = self.digest.outstanding();
+                self.log(Happening::BackgroundWait { tasks }, now, effects);
+            }
+        } else if self.digest.follow_up_due {
+            if !matches!(self.phase, Phase::FollowUp { .. }) {
+                self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
+            }
+        } else {
+            self.close_input(now, effects);
+        }
+    }
+
+    fn close_input(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.input_closed = true;
+        self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
+        self.log(Happening::InputClosed, now, effects);
+        effects.push(Effect::CloseInput);
+    }
+
+    fn output_closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.output_closed = true;
+        match self.phase {
+            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } => {
+                // Nothing more can be learned from it. Usually it has ended, too.
+                effects.push(Effect::CloseInput);
+                self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
+            }
+            Phase::Draining { .. } if self.record.exit.is_some() => self.over(effects),
+            _ => {}
+        }
+    }
+
+    fn exited(&mut self, exit: Exit, now: Now, effects: &mut Vec<Effect>) {
+        self.record.exit = Some(exit);
+        self.log(Happening::Exited { exit }, now, effects);
+        match self.phase {
+            Phase::Sweeping | Phase::Over => {}
+            Phase::Draining { .. } => {
+                if self.output_closed {
+                    self.over(effects);
+                }
+            }
+            _ => {
+                self.phase = Phase::Sweeping;
+                effects.push(Effect::Sweep);
+            }
+        }
+    }
+
+    fn swept(&mut self, ended: usize, left: usize, now: Now, effects: &mut Vec<Effect>) {
+        if ended + left > 0 {
+            self.log(Happening::Swept { ended, left }, now, effects);
+        }
+        if left > 0 {
+            self.record.warn(format!("{left} processes of the job could not be ended"));
+        }
+        if self.output_closed && self.record.exit.is_some() {
+            self.over(effects);
+        } else {
+            self.phase = Phase::Draining { until: now.mono + DRAIN_GRACE };
+        }
+    }
+
+    fn over(&mut self, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Over;
+        effects.push(Effect::Conclude);
+    }
+
+    fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.timeout().is_some_and(|at| at <= now.mono) {
+            self.log(Happening::TimedOut, now, effects);
+            self.stop(Cause::Timeout, now, effects);
+        }
+        match self.phase {
+            Phase::Holding { until } if until <= now.mono => {
+                let tasks = self.digest.outstanding();
+                self.record
+                    .warn(format!("{tasks} background tasks did not end within --background-wait"));
+                self.close_input(now, effects);
+            }
+            Phase::FollowUp { until } if until <= now.mono => self.close_input(now, effects),
+            Phase::Closing { until } if until <= now.mono => {
+                self.record.warn("claude did not end by itself");
+                self.signal(Stop::Terminate, now, effects);
+            }
+            Phase::Stopping { by: Stop::Interrupt, until } if until <= now.mono => {
+                self.signal(Stop::Terminate, now, effects);
+            }
+            Phase::Stopping { by: Stop::Terminate, until } if until <= now.mono => {
+                self.phase = Phase::Sweeping;
+                effects.push(Effect::Sweep);
+            }
+            Phase::Draining { until } if until <= now.mono => self.over(effects),
+            _ => {}
+        }
+    }
+
+    /// The job shall end, for this cause, unless its verdict stands already.
+    fn stop(&mut self, cause: Cause, now: Now, effects: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Sweeping | Phase::Draining { .. } | Phase::Over => return,
+            Phase::Starting => {}
+            Phase::Stopping { .. } => {
+                // It is being ended already; but only a kill is for good.
+                if cause == Cause::Kill && self.cause.is_some() {
+                    self.cause = Some(cause);
+                }
+                return;
+            }
+            Phase::Working
+            | Phase::Holding { .. }
+            | Phase::FollowUp { .. }
+            | Phase::Closing { .. } => {
+                // Once the last result is there the verdict stands, and ending claude is only
+                // a matter of haste.
+                let stands = self.input_closed && self.digest.settled();
+                self.signal(Stop::Interrupt, now, effects);
+                if stands {
+                    return;
+                }
+            }
+        }
+        self.cause = Some(cause);
+    }
+
+    fn signal(&mut self, by: Stop, now: Now, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Stopping { by, until: now.mono + by.grace() };
+        self.log(Happening::Signalled { signal: by.name().to_owned() }, now, effects);
+        effects.push(Effect::Signal(by));
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let can_stop = matches!(
+            self.phase,
+            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } | Phase::Closing { .. }
+        );
+        let limit = self.record.spec.timeout_ms.filter(|_| can_stop && self.cause.is_none())?;
+        Some(self.started.saturating_add(Duration::from_millis(limit)))
+    }
+
+    fn log(&mut self, happening: Happening, now: Now, effects: &mut Vec<Effect>) {
+        self.record.last_seq += 1;
+        effects.push(Effect::Log(Entry {
+            seq: self.record.last_seq,
+            at: now.wall,
+            attempt: self.record.attempt,
+            happening,
+        }));
+    }
+
+    fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // After the end the record says how it ended, not what was heard last.
+        if self.phase != Phase::Over {
+            self.follow_digest();
+        }
+        self.unsaved = false;
+        self.saved = Some(now.mono);
+        effects.push(Effect::Save);
+    }
+
+    fn save_if_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = self.saved.is_none_or(|at| now.mono >= at + SAVE_EVERY);
+        if self.unsaved && due && self.phase != Phase::Over {
+            self.save(now, effects);
+        }
+    }
+
+    /// Brings the record up to what was heard.
+    fn follow_digest(&mut self) {
+        let (digest, record) = (&self.digest, &mut self.record);
+        if digest.session_id.is_some() {
+            record.session_id.clone_from(&digest.session_id);
+        }
+        if digest.model.is_some() {
+            record.model.clone_from(&digest.model);
+        }
+        record.num_turns = digest.num_turns();
+        record.cost_usd = digest.cost_usd();
+        record.rate_limited = digest.rate_limited;
+        record.retry_at = digest.retry_at;
+        record.last_event_at = digest.last_event_at;
+        record.activity.clone_from(&digest.activity);
+        record.blocked = digest.blocked().cloned();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,563 @@
+//! Tables over state and input, and the verdict of every recorded stream: whole, cut at every
+//! line, and cut at every byte.
+
+use super::*;
+use crate::job::{JobId, Spec};
+use crate::stream::LineSplitter;
+
+const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts");
+
+/// A supervisor whose clock is set by hand.
+struct Rig {
+    supervisor: Supervisor,
+    now: Now,
+    effects: Vec<Effect>,
+}
+
+impl Rig {
+    fn new(spec: Spec) -> Self {
+        let now = Now { mono: Duration::ZERO, wall: Timestamp::from_epoch_ms(0).unwrap() };
+        let id = JobId::parse("job").unwrap();
+        let record = Record::new(id, spec, "do it".to_owned(), now.wall);
+        let boot = Some("boot".to_owned());
+        Self { supervisor: Supervisor::new(record, 77, boot, now), now, effects: Vec::new() }
+    }
+
+    /// One whose claude runs.
+    fn launched(spec: Spec) -> Self {
+        let mut rig = Self::new(spec);
+        rig.take(Input::Launched(78));
+        rig
+    }
+
+    fn take(&mut self, input: Input<'_>) -> &mut Self {
+        self.effects = self.supervisor.handle(self.now, input);
+        self
+    }
+
+    fn hear(&mut self, line: &str) -> &mut Self {
+        let bytes = line.as_bytes();
+        self.take(Input::Line(Line { bytes, length: bytes.len() as u64 }))
+    }
+
+    /// Lets time pass up to each deadline that comes within `seconds`.
+    fn pass(&mut self, seconds: u64) -> Vec<Effect> {
+        let until = self.now.mono + Duration::from_secs(seconds);
+        let mut effects = Vec::new();
+        while let Some(at) = self.supervisor.deadline().filter(|at| *at <= until) {
+            self.now.mono = self.now.mono.max(at);
+            effects.extend(self.supervisor.handle(self.now, Input::Tick));
+        }
+        self.now.mono = until;
+        effects
+    }
+
+    /// What it wants done, without the writing.
+    fn wants(&self) -> Vec<&'static str> {
+        wants(&self.effects)
+    }
+
+    fn ends(&mut self, code: i32) -> (Verdict2, Outcome) {
+        self.take(Input::OutputClosed);
+        self.take(Input::Exited(Exit { code: Some(code), signal: None }));
+        self.concludes("")
+    }
+
+    fn concludes(&mut self, stderr: &str) -> (Verdict2, Outcome) {
+        self.take(Input::Swept { ended: 0, left: 0 });
+        self.pass(5);
+        let (outcome, _) = self.supervisor.conclude(self.now, stderr);
+        (Verdict2(outcome.status, outcome.reason), outcome)
+    }
+}
+
+fn wants(effects: &[Effect]) -> Vec<&'static str> {
+    let name = |effect: &Effect| match effect {
+        Effect::Save | Effect::Log(_) => None,
+        Effect::CloseInput => Some("close"),
+        Effect::Signal(Stop::Interrupt) => Some("INT"),
+        Effect::Signal(Stop::Terminate) => Some("TERM"),
+        Effect::Sweep => Some("sweep"),
+        Effect::Conclude => Some("conclude"),
+    };
+    effects.iter().filter_map(name).collect()
+}
+
+/// Status and reason, side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Verdict2(Status, Option<Reason>);
+
+const COMPLETED: Verdict2 = Verdict2(Status::Completed, None);
+const KILLED: Verdict2 = Verdict2(Status::Killed, None);
+
+fn failed(reason: Reason) -> Verdict2 {
+    Verdict2(Status::Failed, Some(reason))
+}
+
+const INIT: &str = r#"{"type":"system","subtype":"init","session_id":"s","model":"m"}"#;
+const TEXT: &str =
+    r#"{"type":"assistant","message":{"id":"m1","content":[{"type":"text","text":"hm"}]}}"#;
+const OK: &str =
+    r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":1}"#;
+const ASK: &str = r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"Write","input":{},"tool_use_id":"t"}}"#;
+const ANSWERED: &str = r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t","content":""}]}}"#;
+const AUTH: &str = r#"{"type":"system","subtype":"api_retry","error":"authentication_failed"}"#;
+const LIMIT: &str =
+    r#"{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":2000}"#;
+const TASK: &str = r#"{"type":"system","subtype":"task_started","task_id":"b"}"#;
+const TASK_DONE: &str =
+    r#"{"type":"system","subtype":"task_notification","task_id":"b","status":"completed"}"#;
+const TASK_STOPPED: &str =
+    r#"{"type":"system","subtype":"task_notification","task_id":"b","status":"stopped"}"#;
+
+/// What each recorded stream must come to, and how its claude had ended.
+fn table() -> Vec<(&'static str, Verdict2, Exit, &'static str)> {
+    let exit = |code| Exit { code: Some(code), signal: None };
+    let row = |name, verdict, code| (name, verdict, exit(code), "");
+    vec![
+        row("success", COMPLETED, 0),
+        row("tool_use", COMPLETED, 0),
+        row("two_turns", COMPLETED, 0),
+        row("steered_mid_turn", COMPLETED, 0),
+        row("rate_limited_then_ok", COMPLETED, 0),
+        row("server_error_then_ok", COMPLETED, 0),
+        row("rate_limited_failed", failed(Reason::RateLimit), 1),
+        row("overloaded_failed", failed(Reason::Overloaded), 1),
+        row("bad_api_key", failed(Reason::Auth), 1),
+        row("not_logged_in", failed(Reason::Auth), 1),
+        row("malformed_api_answer", failed(Reason::ApiError), 1),
+        row("max_turns", failed(Reason::MaxTurns), 1),
+        row("max_budget", failed(Reason::MaxBudget), 1),
+        row("permission_denied", COMPLETED, 0),
+        row("permission_request", COMPLETED, 0),
+        row("question", COMPLETED, 0),
+        row("background_task", COMPLETED, 0),
+        row("background_task_cut", COMPLETED, 0),
+        row("structured_output", failed(Reason::InvalidOutput), 0),
+        row("partial_messages", COMPLETED, 0),
+        row("interrupted_by_control_request", failed(Reason::Interrupted), 1),
+        row("interrupted_by_sigint", failed(Reason::Interrupted), 0),
+        row("terminated_by_sigterm", failed(Reason::NoResult), 143),
+        ("killed_by_sigkill", failed(Reason::NoResult), Exit { code: None, signal: Some(9) }, ""),
+        (
+            "unknown_session",
+            failed(Reason::ClaudeRefused),
+            exit(1),
+            "No conversation found with session ID: 11111111-1111-4111-8111-111111111111",
+        ),
+        (
+            "root_refused",
+            failed(Reason::ClaudeRefused),
+            exit(1),
+            "--dangerously-skip-permissions cannot be used with root/sudo privileges",
+        ),
+        ("unknown_flag", failed(Reason::ClaudeRefused), exit(1), "error: unknown option '--no'"),
+    ]
+}
+
+fn spec_of(name: &str) -> Spec {
+    let json_schema = (name == "structured_output").then(|| "{}".to_owned());
+    Spec { json_schema, background_wait_ms: 60_000, ..Spec::default() }
+}
+
+/// Runs a stream of these bytes, whose claude then ends so.
+fn run(name: &str, stream: &[u8], exit: Exit, stderr: &str) -> (Verdict2, Rig, Outcome) {
+    let mut rig = Rig::launched(spec_of(name));
+    let mut splitter = LineSplitter::default();
+    splitter.push(stream, |line| {
+        rig.take(Input::Line(line));
+    });
+    splitter.finish(|line| {
+        rig.take(Input::Torn(line));
+    });
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(exit));
+    let (verdict, outcome) = rig.concludes(stderr);
+    (verdict, rig, outcome)
+}
+
+fn transcript(name: &str) -> Vec<u8> {
+    std::fs::read(format!("{TRANSCRIPTS}/{name}.ndjson")).unwrap()
+}
+
+#[test]
+fn every_recorded_stream_gets_its_verdict() {
+    let mut seen = 0;
+    for (name, expected, exit, stderr) in table() {
+        let (verdict, rig, outcome) = run(name, &transcript(name), exit, stderr);
+        assert_eq!(verdict, expected, "{name}: {:?}", outcome.error);
+        if verdict == failed(Reason::ClaudeRefused) {
+            assert_eq!(outcome.error.as_deref(), Some(stderr), "{name}");
+        }
+        assert_eq!(outcome.error.is_some(), verdict.0 == Status::Failed, "{name}");
+        assert_eq!(rig.supervisor.record().status, verdict.0);
+        seen += 1;
+    }
+    assert_eq!(seen, std::fs::read_dir(TRANSCRIPTS).unwrap().count());
+}
+
+#[test]
+fn a_kill_makes_every_unfinished_stream_killed() {
+    for (name, _, exit, stderr) in table() {
+        let stream = transcript(name);
+        let mut rig = Rig::launched(spec_of(name));
+        rig.take(Input::KillRequested);
+        let mut splitter = LineSplitter::default();
+        splitter.push(&stream, |line| {
+            rig.take(Input::Line(line));
+        });
+        rig.take(Input::OutputClosed);
+        rig.take(Input::Exited(exit));
+        assert_eq!(rig.concludes(stderr).0, KILLED, "{name}");
+    }
+}
+
+#[test]
+fn a_cut_stream_is_never_falsely_completed() {
+    for (name, expected, _, _) in table() {
+        let stream = transcript(name);
+        // What an honest reader can say: completed only where the last turn heard of has its
+        // result and nothing is open.
+        // Every place near a line's end and inside a character, and every seventh of the others.
+        let telling = |cut: usize| {
+            let near = &stream[cut.saturating_sub(3)..(cut + 3).min(stream.len())];
+            cut % 7 == 0 || near.contains(&b'\n') || stream[cut] & 0xc0 == 0x80
+        };
+        for cut in (0..stream.len()).filter(|cut| telling(*cut)) {
+            let exit = Exit { code: None, signal: Some(9) };
+            let (verdict, _, outcome) = run(name, &stream[..cut], exit, "");
+            if verdict != COMPLETED {
+                continue;
+            }
+            let heard = String::from_utf8_lossy(&stream[..cut]).into_owned();
+            let last = heard.lines().rfind(|line| !line.is_empty()).unwrap();
+            assert!(expected == COMPLETED, "{name} cut at {cut}");
+            let whole_result = last.contains(r#""type":"result""#) && last.ends_with('}');
+            let task_over = name == "background_task_cut" && last.contains(r#""subtype":"task_"#);
+            assert!(whole_result || task_over, "{name} cut at {cut}: {last}");
+            assert!(outcome.result.is_some(), "{name} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn what_the_streams_add_up_to() {
+    let of = |name: &str| {
+        let (_, _, exit, stderr) = table().into_iter().find(|row| row.0 == name).unwrap();
+        let (_, rig, outcome) = run(name, &transcript(name), exit, stderr);
+        (rig.supervisor.record().clone(), outcome)
+    };
+    let (record, outcome) = of("two_turns");
+    assert_eq!((record.num_turns, outcome.result.as_deref()), (2, Some("second answer")));
+    assert_eq!(record.cost_usd, Some(0.014_499_999_999_999_999));
+    assert_eq!(of("background_task").1.result.as_deref(), Some("it printed 42"));
+    let warnings = of("background_task_cut").0.warnings;
+    assert!(warnings[0].contains("background tasks were stopped"), "{warnings:?}");
+    for (name, limited) in [
+        ("rate_limited_failed", true),
+        ("overloaded_failed", true),
+        ("rate_limited_then_ok", false),
+        ("server_error_then_ok", false),
+    ] {
+        assert_eq!(of(name).0.rate_limited, limited, "{name}");
+    }
+    for name in ["max_turns", "max_budget"] {
+        let (record, _) = of(name);
+        assert!(record.cost_usd.is_some() && record.num_turns > 0, "{name}");
+    }
+    let (record, outcome) = of("permission_denied");
+    assert_eq!(outcome.permission_denials.len(), 1);
+    assert!(record.warnings[0].contains("denied: Write"), "{:?}", record.warnings);
+    let error = |name: &str| of(name).1.error.unwrap();
+    assert!(error("terminated_by_sigterm").contains("SIGTERM"));
+    assert!(error("killed_by_sigkill").contains("SIGKILL"));
+}
+
+#[test]
+fn the_limit_shows_while_it_lasts() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(LIMIT);
+    assert!(rig.effects.contains(&Effect::Save), "at once");
+    let record = rig.supervisor.record();
+    assert!(record.rate_limited);
+    assert_eq!(record.retry_at, Timestamp::from_epoch_ms(2_000));
+    rig.hear(TEXT);
+    assert!(rig.effects.contains(&Effect::Save), "at once");
+    assert!(!rig.supervisor.record().rate_limited);
+    assert_eq!(rig.supervisor.record().retry_at, None);
+}
+
+#[test]
+fn denials_fail_a_job_that_asked_for_it() {
+    let spec = Spec { fail_on_denial: true, ..Spec::default() };
+    let mut rig = Rig::launched(spec);
+    for line in String::from_utf8(transcript("permission_denied")).unwrap().lines() {
+        rig.hear(line);
+    }
+    let (verdict, outcome) = rig.ends(0);
+    assert_eq!(verdict, failed(Reason::PermissionDenied));
+    assert!(outcome.error.unwrap().contains("Write"));
+}
+
+#[test]
+fn a_blocked_job_is_blocked_until_the_answer() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(ASK);
+    assert_eq!(rig.supervisor.record().status, Status::Blocked);
+    assert_eq!(rig.supervisor.record().blocked.as_ref().unwrap().request_id, "r");
+    rig.hear(ANSWERED);
+    assert_eq!(rig.supervisor.record().status, Status::Running);
+    assert_eq!(rig.supervisor.record().blocked, None);
+}
+
+#[test]
+fn stdin_is_closed_after_the_result_and_held_for_background_work() {
+    let mut rig = Rig::launched(spec_of(""));
+    assert_eq!(rig.hear(INIT).hear(OK).wants(), ["close"]);
+
+    let mut rig = Rig::launched(spec_of(""));
+    assert_eq!(rig.hear(TASK).hear(OK).wants(), [""; 0], "held");
+    assert_eq!(rig.hear(TASK_DONE).wants(), [""; 0], "the follow-up turn is to come");
+    assert_eq!(rig.hear(TEXT).wants(), [""; 0]);
+    assert_eq!(rig.hear(OK).wants(), ["close"]);
+
+    let mut rig = Rig::launched(spec_of(""));
+    rig.hear(TASK).hear(OK).hear(TASK_DONE);
+    assert_eq!(wants(&rig.pass(11)), ["close"], "no follow-up turn came");
+    assert_eq!(rig.ends(0).0, COMPLETED);
+
+    let mut rig = Rig::launched(spec_of(""));
+    rig.hear(TASK).hear(OK);
+    assert_eq!(wants(&rig.pass(61)), ["close"], "--background-wait ran out");
+    let (verdict, outcome) = rig.hear(TASK_STOPPED).ends(0);
+    assert_eq!(verdict, COMPLETED);
+    assert!(outcome.warnings.iter().any(|warning| warning.contains("--background-wait")));
+
+    // Another turn goes on in the meantime: the hold begins anew after its result.
+    let mut rig = Rig::launched(spec_of(""));
+    rig.hear(TASK).hear(OK).hear(INIT).hear(TEXT);
+    assert_eq!(wants(&rig.pass(120)), [""; 0]);
+    rig.hear(OK);
+    assert_eq!(wants(&rig.pass(61)), ["close"]);
+}
+
+#[test]
+fn a_claude_that_lingers_is_ended_and_the_verdict_stands() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(OK);
+    assert_eq!(wants(&rig.pass(9)), [""; 0], "its grace");
+    assert_eq!(wants(&rig.pass(2)), ["TERM"]);
+    assert_eq!(wants(&rig.pass(2)), ["sweep"]);
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+    let (verdict, outcome) = rig.concludes("");
+    assert_eq!(verdict, COMPLETED);
+    assert!(outcome.warnings.iter().any(|warning| warning.contains("did not end by itself")));
+
+    // What it still has to say gives it more time; garbage does not.
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(OK);
+    rig.pass(8);
+    rig.hear(TASK_DONE);
+    assert_eq!(wants(&rig.pass(8)), [""; 0]);
+    rig.hear("garbage");
+    assert_eq!(wants(&rig.pass(3)), ["TERM"]);
+}
+
+#[test]
+fn the_ladder_is_int_term_sweep() {
+    for (input, verdict) in
+        [(Input::KillRequested, KILLED), (Input::TerminateRequested, failed(Reason::Terminated))]
+    {
+        let mut rig = Rig::launched(Spec::default());
+        rig.hear(INIT).hear(TEXT);
+        assert_eq!(rig.take(input).wants(), ["INT"]);
+        assert_eq!(wants(&rig.pass(3)), ["TERM"]);
+        assert_eq!(wants(&rig.pass(2)), ["sweep"]);
+        rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+        rig.take(Input::OutputClosed);
+        assert_eq!(rig.concludes("").0, verdict);
+    }
+}
+
+#[test]
+fn a_claude_that_obeys_ends_the_ladder() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).take(Input::KillRequested);
+    rig.take(Input::OutputClosed);
+    assert_eq!(rig.take(Input::Exited(Exit { code: Some(0), signal: None })).wants(), ["sweep"]);
+    assert_eq!(rig.take(Input::Swept { ended: 2, left: 0 }).wants(), ["conclude"]);
+    assert_eq!(wants(&rig.pass(100)), [""; 0]);
+}
+
+#[test]
+fn only_a_kill_is_for_good_and_no_verdict_is_turned() {
+    // A kill after a shutdown was announced, and the other way round.
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).take(Input::TerminateRequested);
+    assert_eq!(rig.take(Input::KillRequested).wants(), [""; 0], "one ladder at a time");
+    assert_eq!(rig.ends(0).0, KILLED);
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).take(Input::KillRequested);
+    rig.take(Input::TerminateRequested);
+    assert_eq!(rig.ends(0).0, KILLED);
+
+    // After the result, haste does not change what was reached.
+    for input in [Input::KillRequested, Input::TerminateRequested] {
+        let mut rig = Rig::launched(Spec::default());
+        rig.hear(INIT).hear(OK);
+        assert_eq!(rig.take(input).wants(), ["INT"]);
+        assert_eq!(rig.ends(0).0, COMPLETED);
+    }
+
+    // But a result that leaves work open is none to stand on.
+    let mut rig = Rig::launched(spec_of(""));
+    rig.hear(TASK).hear(OK).take(Input::KillRequested);
+    assert_eq!(rig.ends(0).0, KILLED);
+}
+
+#[test]
+fn the_timeout_ends_what_is_not_done() {
+    let spec = || Spec { timeout_ms: Some(5_000), ..Spec::default() };
+    let mut rig = Rig::launched(spec());
+    rig.hear(INIT);
+    assert_eq!(wants(&rig.pass(5)), ["INT"]);
+    let (verdict, outcome) = rig.ends(0);
+    assert_eq!(verdict, failed(Reason::Timeout));
+    assert!(outcome.error.unwrap().contains("5s"));
+    // It does not come again on the way down.
+    let mut rig = Rig::launched(spec());
+    assert_eq!(wants(&rig.pass(60)), ["INT", "TERM", "sweep"]);
+    // The answer came in time; only claude's own end takes longer.
+    let mut rig = Rig::launched(spec());
+    rig.hear(INIT).hear(OK);
+    rig.pass(6);
+    assert_eq!(rig.ends(0).0, COMPLETED);
+}
+
+#[test]
+fn three_refused_logins_in_a_row_end_the_job() {
+    let mut rig = Rig::launched(Spec::default());
+    assert_eq!(rig.hear(INIT).hear(AUTH).hear(AUTH).wants(), [""; 0]);
+    assert_eq!(rig.hear(AUTH).wants(), ["INT"]);
+    assert_eq!(rig.ends(0).0, failed(Reason::Auth));
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(AUTH).hear(AUTH).hear(TEXT).hear(AUTH);
+    assert_eq!(rig.wants(), [""; 0]);
+}
+
+#[test]
+fn a_claude_that_closes_its_output_and_lives_on_is_ended() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT);
+    assert_eq!(rig.take(Input::OutputClosed).wants(), ["close"]);
+    assert_eq!(wants(&rig.pass(20)), ["TERM", "sweep"]);
+    rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+    assert_eq!(rig.concludes("").0, failed(Reason::NoResult));
+}
+
+#[test]
+fn what_cannot_be_ended_does_not_hold_the_verdict() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).take(Input::KillRequested);
+    rig.pass(5);
+    assert_eq!(rig.take(Input::Swept { ended: 1, left: 1 }).wants(), [""; 0]);
+    assert_eq!(wants(&rig.pass(2)), ["conclude"]);
+    let (outcome, _) = rig.supervisor.conclude(rig.now, "");
+    assert_eq!(outcome.status, Status::Killed);
+    assert!(outcome.warnings.iter().any(|warning| warning.contains("could not be ended")));
+}
+
+#[test]
+fn a_claude_without_a_word_has_no_result() {
+    for (exit, stderr, reason, word) in [
+        (0, "", Reason::NoResult, "exit code 0"),
+        (0, "bye", Reason::NoResult, "bye"),
+        (1, "", Reason::NoResult, "exit code 1"),
+        (1, "\n  no such model\nmore", Reason::ClaudeRefused, "no such model"),
+        (139, "", Reason::NoResult, "SIGSEGV"),
+    ] {
+        let exit = Exit { code: Some(exit), signal: None };
+        let (verdict, _, outcome) = run("", b"", exit, stderr);
+        assert_eq!(verdict, failed(reason), "{exit:?} {stderr}");
+        assert!(outcome.error.as_ref().unwrap().contains(word), "{:?}", outcome.error);
+    }
+}
+
+#[test]
+fn garbage_is_counted_and_never_a_success() {
+    let garbage: Vec<u8> =
+        (0..100_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let (verdict, rig, _) = run("", &garbage, Exit { code: Some(0), signal: None }, "");
+    assert_eq!(verdict, failed(Reason::NoResult));
+    assert!(rig.supervisor.record().warnings[0].contains("no events"));
+}
+
+#[test]
+fn a_launch_that_fails_is_the_verdict() {
+    let mut rig = Rig::new(Spec::default());
+    rig.take(Input::LaunchFailed("x could not be started".to_owned()));
+    assert_eq!(rig.wants(), ["conclude"]);
+    let (outcome, effects) = rig.supervisor.conclude(rig.now, "");
+    assert_eq!(outcome.reason, Some(Reason::LaunchFailed));
+    assert!(effects.contains(&Effect::Save));
+}
+
+#[test]
+fn a_kill_before_claude_runs_is_kept() {
+    let mut rig = Rig::new(Spec::default());
+    assert_eq!(rig.take(Input::KillRequested).wants(), [""; 0]);
+    assert_eq!(rig.take(Input::Launched(78)).wants(), ["INT"]);
+}
+
+#[test]
+fn progress_is_saved_at_most_once_a_second_and_idleness_never() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT);
+    let mut saves = 0;
+    for _ in 0..500 {
+        rig.hear(TEXT);
+        saves += rig.effects.iter().filter(|effect| **effect == Effect::Save).count();
+        rig.now.mono += Duration::from_millis(10);
+    }
+    assert!((4..=6).contains(&saves), "{saves} in five seconds");
+    rig.pass(2);
+    assert_eq!(rig.supervisor.deadline(), None, "nothing to wake up for");
+}
+
+#[test]
+fn events_are_numbered_without_a_gap() {
+    let mut rig = Rig::new(Spec::default());
+    let mut numbers = Vec::new();
+    let mut collect = |effects: &[Effect]| {
+        numbers.extend(effects.iter().filter_map(|effect| match effect {
+            Effect::Log(entry) => Some(entry.seq),
+            _ => None,
+        }));
+    };
+    for input in [Input::Launched(78), Input::KillRequested, Input::OutputClosed] {
+        collect(&rig.take(input).effects);
+    }
+    collect(&rig.supervisor.conclude(rig.now, "").1);
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert_eq!(rig.supervisor.record().last_seq, numbers.len() as u64);
+}
+
+#[test]
+fn what_was_not_written_is_told() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.take(Input::WriteFailed { file: "output.log", error: "no space left".to_owned() });
+    rig.hear(INIT).hear(OK);
+    let (verdict, outcome) = rig.ends(0);
+    assert_eq!(verdict, COMPLETED);
+    assert_eq!(outcome.warnings, ["output.log is incomplete: no space left"]);
+}
+
+#[test]
+fn a_lost_job_is_told_by_the_boot() {
+    let rig = Rig::launched(Spec::default());
+    let record = rig.supervisor.record();
+    assert_eq!(lost(record, Some("boot")).reason(), Some(Reason::WorkerDied));
+    assert_eq!(lost(record, Some("other")).reason(), Some(Reason::HostRestarted));
+    assert_eq!(lost(record, None).reason(), Some(Reason::WorkerDied));
+}

@@ -1,0 +1,214 @@
+//! The verdict: how a job ended, from all the evidence.
+//!
+//! Neither the exit code nor a result's `subtype` tells success alone: the CLI calls a refused
+//! request `success`, exits with 0 after an interrupt, and can die after a turn that was fine.
+
+use super::{Cause, Supervisor};
+use crate::job::{Exit, Reason, Record, Verdict};
+use crate::stream::{Digest, TurnResult};
+use crate::text::one_line;
+
+/// Characters of a sentence that is taken over from claude.
+const SENTENCE: usize = 500;
+
+/// The verdict on a job that is recorded as live, but has no worker any more.
+pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
+    match (record.boot_id.as_deref(), boot_id) {
+        (Some(then), Some(now)) if then != now => {
+            Verdict::failed(Reason::HostRestarted, "the machine restarted while the job was live")
+        }
+        _ => {
+            let worker = record.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            Verdict::failed(
+                Reason::WorkerDied,
+                format!("the job's worker{worker} died without a verdict"),
+            )
+        }
+    }
+}
+
+impl Supervisor {
+    pub(super) fn reach_verdict(&self, stderr: &str) -> Verdict {
+        if let Some(error) = &self.launch_error {
+            return Verdict::failed(Reason::LaunchFailed, error.clone());
+        }
+        match self.cause {
+            Some(Cause::Kill) => return Verdict::Killed,
+            Some(Cause::Terminate) => {
+                return Verdict::failed(
+                    Reason::Terminated,
+                    "the worker was told to shut down (SIGTERM) before the job was done",
+                );
+            }
+            Some(Cause::Timeout) => {
+                let limit = self.record.spec.timeout_ms.unwrap_or_default();
+                let limit = humantime::format_duration(std::time::Duration::from_millis(limit));
+                return Verdict::failed(
+                    Reason::Timeout,
+                    format!("the job was not done within its timeout of {limit}"),
+                );
+            }
+            Some(Cause::Auth) => {
+                return Verdict::failed(
+                    Reason::Auth,
+                    "the API refused the login three times in a row (authentication_failed)",
+                );
+            }
+            None => {}
+        }
+        let digest = &self.digest;
+        match &digest.last {
+            None => self.without_result(stderr),
+            Some(last) if last.is_error || last.subtype != "success" => {
+                of_error(last, digest, stderr)
+            }
+            Some(last) => self.of_success(last, stderr),
+        }
+    }
+
+    fn of_success(&self, last: &TurnResult, stderr: &str) -> Verdict {
+        let (digest, spec) = (&self.digest, &self.record.spec);
+        // The last thing heard is what counts: a turn that began and has no result, a line that
+        // broke off, or background work that nobody called off mean that claude died before it
+        // was done, however well the turn before had ended.
+        let cut_off = digest.turn_open
+            || self.torn
+            || (!self.input_closed && (digest.outstanding() > 0 || digest.follow_up_due));
+        if cut_off {
+            return self.without_result(stderr);
+        }
+        if spec.json_schema.is_some() && last.structured_output.is_none() {
+            return Verdict::failed(
+                Reason::InvalidOutput,
+                "claude gave no output that fits the JSON schema",
+            );
+        }
+        if spec.fail_on_denial && !digest.denials.is_empty() {
+            let tools: Vec<&str> = digest.denials.iter().filter_map(tool_name).collect();
+            return Verdict::failed(
+                Reason::PermissionDenied,
+                format!("claude was denied: {}", one_line(&tools.join(", "), SENTENCE)),
+            );
+        }
+        Verdict::Completed
+    }
+
+    fn without_result(&self, stderr: &str) -> Verdict {
+        let complaint = first_line(stderr);
+        let exit = self.record.exit;
+        let failed = exit.is_some_and(|exit| exit.code.is_some_and(|code| code != 0));
+        if let (true, false, Some(complaint)) = (failed, self.digest.began, &complaint) {
+            return Verdict::failed(Reason::ClaudeRefused, complaint.clone());
+        }
+        let how = match exit {
+            None => "claude did not end".to_owned(),
+            Some(exit) => format!("claude {}", ending(exit)),
+        };
+        let before = if self.digest.results > 0 || self.digest.turn_open {
+            "in the middle of its work"
+        } else {
+            "without a result"
+        };
+        let complaint = complaint.map(|line| format!(": {line}")).unwrap_or_default();
+        Verdict::failed(Reason::NoResult, format!("{how} {before}{complaint}"))
+    }
+
+    pub(super) fn closing_warnings(&self, verdict: &Verdict) -> Vec<String> {
+        let digest = &self.digest;
+        let mut warnings = Vec::new();
+        let stopped = digest.tasks_stopped + digest.outstanding();
+        if stopped > 0 && digest.results > 0 {
+            warnings.push(format!("{stopped} background tasks were stopped before they were done"));
+        }
+        if !digest.denials.is_empty() && *verdict == Verdict::Completed {
+            let tools: Vec<&str> = digest.denials.iter().filter_map(tool_name).collect();
+            let tools = one_line(&tools.join(", "), 200);
+            warnings.push(format!("{} tool calls were denied: {tools}", digest.denials.len()));
+        }
+        if digest.undecodable > 0 {
+            warnings
+                .push(format!("{} lines of claude's output were no events", digest.undecodable));
+        }
+        // Where nobody here sent a signal, the way in which claude ended is worth a word.
+        let odd = self.record.exit.filter(|exit| exit.code != Some(0));
+        if let (Verdict::Completed, Some(exit)) = (verdict, odd) {
+            warnings.push(format!("claude {} after its result", ending(exit)));
+        }
+        warnings
+    }
+}
+
+fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
+    let said = last.errors.first().or(last.result.as_ref()).filter(|text| !text.trim().is_empty());
+    let sentence = said.map_or_else(
+        || format!("claude reported {}", one_line(&last.subtype, 60)),
+        |text| one_line(text, SENTENCE),
+    );
+    if digest.turn_open {
+        // Another turn had begun: what it was about is not known.
+        return Verdict::failed(
+            Reason::NoResult,
+            format!("claude ended in a turn after: {sentence}"),
+        );
+    }
+    let aborted = last.terminal_reason.as_deref().is_some_and(|why| why.starts_with("aborted"));
+    let reason = match last.subtype.as_str() {
+        "error_max_turns" => Reason::MaxTurns,
+        "error_max_budget_usd" => Reason::MaxBudget,
+        "error_max_structured_output_retries" => Reason::InvalidOutput,
+        _ if aborted => {
+            return Verdict::failed(Reason::Interrupted, "the turn was interrupted");
+        }
+        "error_during_execution" if !digest.began => {
+            let complaint = first_line(stderr).unwrap_or(sentence);
+            return Verdict::failed(Reason::ClaudeRefused, complaint);
+        }
+        _ => of_api(last, digest),
+    };
+    Verdict::failed(reason, sentence)
+}
+
+fn of_api(last: &TurnResult, digest: &Digest) -> Reason {
+    match (last.api_error_status, digest.cli_error.as_deref()) {
+        (Some(401 | 403), _) | (_, Some("authentication_failed")) => Reason::Auth,
+        (Some(429), _) | (_, Some("rate_limit")) => Reason::RateLimit,
+        (Some(529), _) | (_, Some("overloaded")) => Reason::Overloaded,
+        // A subscription's limit can end a turn without a status.
+        _ if digest.rate_limited => Reason::RateLimit,
+        _ => Reason::ApiError,
+    }
+}
+
+fn tool_name(denial: &serde_json::Value) -> Option<&str> {
+    denial.get("tool_name").and_then(serde_json::Value::as_str)
+}
+
+fn first_line(stderr: &str) -> Option<String> {
+    stderr.lines().map(|line| one_line(line, SENTENCE)).find(|line| !line.is_empty())
+}
+
+/// How a process ended, fit to be read after its name.
+fn ending(exit: Exit) -> String {
+    match (exit.code, exit.signal) {
+        (_, Some(signal)) => format!("was ended by {}", signal_name(signal)),
+        // Shells, and the CLI itself for SIGTERM, report a signal as 128 and its number.
+        (Some(code @ (129 | 130 | 131 | 134 | 137 | 139 | 143)), None) => {
+            format!("was ended by {} (exit code {code})", signal_name(code - 128))
+        }
+        (Some(code), None) => format!("ended with exit code {code}"),
+        (None, None) => "ended".to_owned(),
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    match signal {
+        1 => "SIGHUP".to_owned(),
+        2 => "SIGINT".to_owned(),
+        3 => "SIGQUIT".to_owned(),
+        6 => "SIGABRT".to_owned(),
+        9 => "SIGKILL".to_owned(),
+        11 => "SIGSEGV".to_owned(),
+        15 => "SIGTERM".to_owned(),
+        other => format!("signal {other}"),
+    }
+}

@@ -1,0 +1,84 @@
+//! Text that came from elsewhere (the model, its tools, stderr), made short and harmless.
+
+/// At most `most` characters of `text`; what was cut is marked by `…`, which counts as one.
+pub fn clip(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some(_) => {
+            let end = text.char_indices().nth(most.saturating_sub(1)).map_or(0, |(at, _)| at);
+            format!("{}…", &text[..end])
+        }
+    }
+}
+
+/// `text` on one line: runs of white space become one space, the ends are trimmed, and it is
+/// clipped to `most` characters. Reads no more of `text` than it needs.
+pub fn one_line(text: &str, most: usize) -> String {
+    let mut line = String::new();
+    let mut length = 0;
+    for word in text.split_whitespace() {
+        if length > 0 {
+            line.push(' ');
+            length += 1;
+        }
+        for c in word.chars() {
+            line.push(c);
+            length += 1;
+            if length > most {
+                return clip(&line, most);
+            }
+        }
+    }
+    line
+}
+
+/// Whether a character can do something to a terminal, or to the reader's eye, other than stand
+/// where it is: control characters (C0, DEL, C1) and the marks that reorder text (Unicode's
+/// bidirectional controls). Line feed and tab are harmless.
+pub fn is_harmful(c: char) -> bool {
+    match c {
+        '\n' | '\t' => false,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {
+            true
+        }
+        _ => c.is_control(),
+    }
+}
+
+/// `text` with every harmful character replaced by U+FFFD, so that it can be shown on a terminal.
+/// A carriage return before a line feed is dropped.
+pub fn harmless(text: &str) -> String {
+    let text = text.replace("\r\n", "\n");
+    if !text.contains(is_harmful) {
+        return text;
+    }
+    text.chars().map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clips_by_characters_not_bytes() {
+        assert_eq!(clip("äöü", 3), "äöü");
+        assert_eq!(clip("äöüß", 3), "äö…");
+        assert_eq!(clip("ab", 0), "…");
+    }
+
+    #[test]
+    fn puts_text_on_one_line() {
+        assert_eq!(one_line("  a\n\n b\tc ", 10), "a b c");
+        assert_eq!(one_line("abcdef ghi", 5), "abcd…");
+        assert_eq!(one_line("", 5), "");
+    }
+
+    #[test]
+    fn nothing_that_moves_a_cursor_passes() {
+        assert_eq!(
+            harmless("\u{1b}[2Ja\u{9b}31mb\r\nc\rd\u{202e}"),
+            "\u{fffd}[2Ja\u{fffd}31mb\nc\u{fffd}d\u{fffd}"
+        );
+        assert_eq!(harmless("plain\ttext\n"), "plain\ttext\n");
+    }
+}

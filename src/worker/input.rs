@@ -1,0 +1,99 @@
+//! Claude's stdin: the prompt as a stream-json user message, and then silence until it is closed.
+
+use std::fs::File;
+use std::future::pending;
+use std::io::{self, Read};
+
+use tokio::net::unix::pipe;
+
+/// What stands before and after the prompt's text in its message.
+const HEAD: &[u8] = br#"{"type":"user","message":{"role":"user","content":""#;
+const TAIL: &[u8] = b"\"},\"parent_tool_use_id\":null,\"session_id\":null}\n";
+/// Bytes of the prompt that are read at once: it is never held whole.
+const PIECE: usize = 32 << 10;
+
+/// The writing end, and what is still to be written.
+#[derive(Default)]
+pub(super) struct Stdin {
+    pipe: Option<pipe::Sender>,
+    prompt: Option<File>,
+    /// The start of a character whose rest was not read yet.
+    cut: Vec<u8>,
+    queued: Vec<u8>,
+    written: usize,
+    closing: bool,
+}
+
+impl Stdin {
+    /// Claude's stdin, with this prompt to be written.
+    pub(super) fn new(pipe: pipe::Sender, prompt: File) -> Self {
+        Self { pipe: Some(pipe), prompt: Some(prompt), queued: HEAD.to_vec(), ..Self::default() }
+    }
+
+    /// Closes it, as soon as what is queued was written.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        if self.is_written() {
+            self.pipe = None;
+        }
+    }
+
+    /// Writes the next piece. Never done while there is nothing to write.
+    pub(super) async fn advance(&mut self) {
+        if self.is_written() {
+            return pending().await;
+        }
+        let Some(pipe) = &self.pipe else { return pending().await };
+        let written = match pipe.writable().await {
+            Ok(()) => pipe.try_write(&self.queued[self.written..]),
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(length) => {
+                self.written += length;
+                if self.written == self.queued.len() {
+                    self.queue_next();
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Claude has closed it or ended, which shows elsewhere.
+            Err(_) => self.pipe = None,
+        }
+        if self.closing && self.is_written() {
+            self.pipe = None;
+        }
+    }
+
+    fn is_written(&self) -> bool {
+        self.pipe.is_none() || self.written == self.queued.len()
+    }
+
+    fn queue_next(&mut self) {
+        self.written = 0;
+        self.queued.clear();
+        let Some(prompt) = &mut self.prompt else {
+            self.queued.shrink_to(0);
+            return;
+        };
+        let mut piece = std::mem::take(&mut self.cut);
+        let read = prompt.take(PIECE as u64).read_to_end(&mut piece);
+        if matches!(read, Ok(0) | Err(_)) {
+            self.prompt = None;
+            self.queued.extend_from_slice(TAIL);
+            return;
+        }
+        let whole = match std::str::from_utf8(&piece) {
+            Ok(text) => text.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        let text = String::from_utf8_lossy(&piece[..whole]);
+        if let Ok(quoted) = serde_json::to_string(&text) {
+            self.queued.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
+        }
+        self.cut = piece.split_off(whole);
+        if self.queued.is_empty() {
+            // Not one whole character was in the piece: it goes on at once.
+            self.queue_next();
+        }
+    }
+}

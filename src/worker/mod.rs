@@ -1,0 +1,355 @@
+//! The worker: the detached process that owns a running job.
+//!
+//! The only asynchronous code. It reads, writes, waits and sends signals; what to do about what
+//! happens is the [supervisor's](crate::supervisor) business. It holds the job's lock from its
+//! first moment to its last, and is the only one who writes in the job's directory meanwhile.
+
+mod input;
+mod output;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::future::pending;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep_until;
+
+use crate::claude;
+use crate::clock;
+use crate::job::Entry;
+use crate::launch::{LAUNCHED, NOT_LAUNCHED};
+use crate::process::{self, Family, Mark};
+use crate::store::{EVENTS, JobDir, Lock, META, OUTPUT, PROMPT, RESULT, STDERR, is_live_job};
+use crate::stream::{Line, LineSplitter};
+use crate::supervisor::{Effect, Input, Now, Stop, Supervisor};
+
+use input::Stdin;
+use output::Tee;
+
+/// The end of stderr that the verdict looks at.
+const STDERR_READ: u64 = 16 << 10;
+/// How long a sweep is repeated before it gives up on what is left (a process in the kernel's
+/// uninterruptible sleep cannot be ended).
+const SWEEP_MOST: Duration = Duration::from_secs(3);
+/// How often a sweep looks again where no child's end wakes it up.
+const SWEEP_AGAIN: Duration = Duration::from_millis(20);
+
+/// Runs the worker of the job in this directory, which must have been started by
+/// [`crate::launch`]: it finds the lock and the report pipe among its descriptors.
+pub fn run(job_dir: PathBuf) -> io::Result<()> {
+    let (lock, report) = process::take_handed()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async {
+        let lock = Lock::handed(lock);
+        let done = attend(JobDir::at(job_dir), File::from(report)).await;
+        // The record is written: now whoever waits for the lock may read it.
+        drop(lock);
+        done
+    })
+}
+
+async fn attend(job: JobDir, mut report: File) -> io::Result<()> {
+    // Before claude is started, so that no signal is missed.
+    let mut child_ended = signal(SignalKind::child())?;
+    let mut kill_asked = signal(SignalKind::user_defined1())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let _ignored = signal(SignalKind::hangup())?;
+    process::adopt_orphans()?;
+
+    let mut worker = Worker::new(job)?;
+    let mut stdout = worker.launch();
+    let launched = stdout.is_some();
+    worker.act();
+    let word = if launched { LAUNCHED } else { NOT_LAUNCHED };
+    // Whoever started us may be gone; the job goes on without them.
+    let _ = report.write_all(&[word]);
+    drop(report);
+
+    let mut buffer = vec![0; 64 << 10];
+    while !worker.over {
+        let deadline = worker.deadline();
+        tokio::select! {
+            biased;
+            _ = child_ended.recv() => worker.reap(),
+            _ = kill_asked.recv() => worker.take(Input::KillRequested),
+            _ = terminate.recv() => worker.take(Input::TerminateRequested),
+            _ = interrupt.recv() => worker.take(Input::TerminateRequested),
+            read = read(stdout.as_ref(), &mut buffer) => match read {
+                Ok(0) | Err(_) => {
+                    stdout = None;
+                    worker.output_closed();
+                }
+                Ok(length) => worker.heard(&buffer[..length]),
+            },
+            () = worker.stdin.advance() => {}
+            () = at(deadline) => worker.tick(),
+        }
+        worker.act();
+    }
+    Ok(())
+}
+
+async fn read(stdout: Option<&pipe::Receiver>, buffer: &mut [u8]) -> io::Result<usize> {
+    let Some(stdout) = stdout else { return pending().await };
+    loop {
+        stdout.readable().await?;
+        match stdout.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            read => return read,
+        }
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => pending().await,
+    }
+}
+
+/// A sweep under way.
+struct Sweep {
+    ended: BTreeSet<i32>,
+    until: Instant,
+    again: Instant,
+}
+
+struct Worker {
+    job: JobDir,
+    family: Family,
+    supervisor: Supervisor,
+    began: Instant,
+    effects: Vec<Effect>,
+    lines: LineSplitter,
+    tee: Tee,
+    events: Option<File>,
+    stdin: Stdin,
+    claude: Option<Child>,
+    sweep: Option<Sweep>,
+    /// Files whose failure was told already.
+    failed: BTreeSet<&'static str>,
+    over: bool,
+}
+
+impl Worker {
+    fn new(job: JobDir) -> io::Result<Self> {
+        let record = job.load().map_err(io::Error::other)?;
+        let began = Instant::now();
+        let now = Now { mono: Duration::ZERO, wall: clock::now() };
+        let pid = std::process::id() as i32;
+        let mut worker = Self {
+            family: Family::of_worker(Mark::new(job.path())),
+            supervisor: Supervisor::new(record, pid, process::boot_id(), now),
+            began,
+            effects: Vec::new(),
+            lines: LineSplitter::default(),
+            tee: Tee::default(),
+            events: None,
+            stdin: Stdin::default(),
+            claude: None,
+            sweep: None,
+            failed: BTreeSet::new(),
+            over: false,
+            job,
+        };
+        match worker.job.append(OUTPUT) {
+            Ok(file) => worker.tee = Tee::into(file),
+            Err(error) => worker.write_failed(OUTPUT, error.to_string()),
+        }
+        match worker.job.append(EVENTS) {
+            Ok(file) => worker.events = Some(file),
+            Err(error) => worker.write_failed(EVENTS, error.to_string()),
+        }
+        Ok(worker)
+    }
+
+    /// Starts claude; gives its stdout, or `None` if it could not be started.
+    fn launch(&mut self) -> Option<pipe::Receiver> {
+        match self.try_launch() {
+            Ok((pid, stdout)) => {
+                self.take(Input::Launched(pid));
+                Some(stdout)
+            }
+            Err(error) => {
+                let program = &self.supervisor.record().spec.claude;
+                let error = format!("{program} could not be started: {error}");
+                self.take(Input::LaunchFailed(error));
+                None
+            }
+        }
+    }
+
+    fn try_launch(&mut self) -> io::Result<(i32, pipe::Receiver)> {
+        let record = self.supervisor.record();
+        let resumed = record.spec.resume.clone();
+        let session_id = resumed.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let mut command =
+            claude::command(&record.spec, &record.job_id, self.job.path(), &session_id);
+        match self.job.append(STDERR) {
+            Ok(file) => command.stderr(file),
+            Err(_) => command.stderr(Stdio::null()),
+        };
+        let prompt = File::open(self.job.file(PROMPT))?;
+        let mut child = process::spawn_claude(&mut command)?;
+        self.supervisor.expect_session(session_id);
+        if let Some(stdin) = child.stdin.take() {
+            self.stdin = Stdin::new(pipe::Sender::from_owned_fd(stdin.into())?, prompt);
+        }
+        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
+        let pid = child.id() as i32;
+        self.claude = Some(child);
+        Ok((pid, stdout))
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.began.elapsed(), wall: clock::now() }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let supervisor = self.supervisor.deadline().map(|mono| self.began + mono);
+        let sweep = self.sweep.as_ref().map(|sweep| sweep.again);
+        supervisor.into_iter().chain(sweep).min()
+    }
+
+    fn take(&mut self, input: Input<'_>) {
+        let now = self.now();
+        self.effects.extend(self.supervisor.handle(now, input));
+    }
+
+    fn tick(&mut self) {
+        if self.sweep.is_some() {
+            self.sweep_on();
+        }
+        self.take(Input::Tick);
+    }
+
+    /// First into the log, then looked at: what is in the log is all that claude wrote, whatever
+    /// becomes of this process.
+    fn heard(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.tee.write(bytes) {
+            self.write_failed(OUTPUT, error.to_string());
+        }
+        let now = self.now();
+        let (supervisor, effects) = (&mut self.supervisor, &mut self.effects);
+        self.lines.push(bytes, |line| effects.extend(supervisor.handle(now, Input::Line(line))));
+    }
+
+    fn output_closed(&mut self) {
+        let now = self.now();
+        let (supervisor, effects) = (&mut self.supervisor, &mut self.effects);
+        self.lines.finish(|line: Line<'_>| {
+            effects.extend(supervisor.handle(now, Input::Torn(line)));
+        });
+        self.take(Input::OutputClosed);
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, exit)) = process::reap() {
+            if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
+                self.claude = None;
+                self.take(Input::Exited(exit));
+            }
+        }
+        if self.sweep.is_some() {
+            self.sweep_on();
+        }
+    }
+
+    fn write_failed(&mut self, file: &'static str, error: String) {
+        if self.failed.insert(file) {
+            self.take(Input::WriteFailed { file, error });
+        }
+    }
+
+    /// Carries out what the supervisor asked for, also what it asks for meanwhile.
+    fn act(&mut self) {
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                self.carry_out(effect);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Save => self.save(),
+            Effect::Log(entry) => self.log(&entry),
+            Effect::CloseInput => self.stdin.close(),
+            Effect::Signal(stop) => self.signal(stop),
+            Effect::Sweep => {
+                let now = Instant::now();
+                self.sweep =
+                    Some(Sweep { ended: BTreeSet::new(), until: now + SWEEP_MOST, again: now });
+                self.sweep_on();
+            }
+            Effect::Conclude => self.conclude(),
+        }
+    }
+
+    fn save(&mut self) {
+        if let Err(error) = self.job.save(self.supervisor.record()) {
+            self.write_failed(META, error.to_string());
+        }
+    }
+
+    fn log(&mut self, entry: &Entry) {
+        let Some(events) = &mut self.events else { return };
+        let written = serde_json::to_vec(entry).map_err(io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            events.write_all(&line)
+        });
+        if let Err(error) = written {
+            self.write_failed(EVENTS, error.to_string());
+        }
+    }
+
+    fn signal(&mut self, stop: Stop) {
+        let signal = match stop {
+            Stop::Interrupt => Signal::SIGINT,
+            Stop::Terminate => Signal::SIGTERM,
+        };
+        // It is our child and not reaped yet, so the number is still its own.
+        if let Some(claude) = &self.claude {
+            let _ = kill(Pid::from_raw(claude.id() as i32), signal);
+            // A claude that somebody has stopped could not hear anything else.
+            let _ = kill(Pid::from_raw(claude.id() as i32), Signal::SIGCONT);
+        }
+    }
+
+    fn sweep_on(&mut self) {
+        let Some(mut sweep) = self.sweep.take() else { return };
+        let found = self.family.kill(&is_live_job);
+        if found.is_empty() {
+            self.take(Input::Swept { ended: sweep.ended.len(), left: 0 });
+        } else if Instant::now() >= sweep.until {
+            let left = found.into_iter().filter(|pid| process::exists(*pid)).count();
+            self.take(Input::Swept { ended: sweep.ended.len(), left });
+        } else {
+            sweep.ended.extend(found);
+            sweep.again = Instant::now() + SWEEP_AGAIN;
+            self.sweep = Some(sweep);
+        }
+    }
+
+    fn conclude(&mut self) {
+        let stderr = self.job.tail(STDERR, STDERR_READ);
+        let now = self.now();
+        let (outcome, effects) = self.supervisor.conclude(now, &String::from_utf8_lossy(&stderr));
+        if let Err(error) = self.job.save_outcome(&outcome) {
+            self.write_failed(RESULT, error.to_string());
+        }
+        self.effects.extend(effects);
+        self.over = true;
+    }
+}
