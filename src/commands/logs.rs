@@ -7,7 +7,6 @@
 mod follow;
 mod tail;
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -192,44 +191,33 @@ fn read_passages(file: &File, since: u64, end: u64, max: Option<u64>) -> io::Res
     Ok(part)
 }
 
-/// The last passages before `end`.
-fn last_passages(file: &mut File, end: u64, request: &Request) -> io::Result<Part> {
-    let mut lines = request.tail.max(1);
-    loop {
-        let start = tail::start_of_last_lines(file, end, lines)?;
-        let mut kept = VecDeque::new();
-        let mut count = 0;
-        each_line(file, start, end, |line, _| {
-            count += 1;
-            kept.extend(passages(line));
-            while kept.len() > request.tail {
-                kept.pop_front();
+/// The last passages before `end`: read from the end on, and no further than what is shown.
+fn last_passages(file: &File, end: u64, request: &Request) -> io::Result<Part> {
+    let mut part = Part { next_offset: end, ..Part::default() };
+    let most = request.max_bytes.map_or(TEXT_MOST, |most| usize::try_from(most).unwrap_or(0));
+    let mut weight = 0;
+    tail::lines_back(file, end, |line, start| {
+        for mut passage in passages(line).into_iter().rev() {
+            if part.passages.len() >= request.tail {
+                return false;
             }
-            true
-        })?;
-        // Lines that are not worth reading do not count: further back there may be others.
-        if kept.len() < request.tail && start > 0 && end - start < BACK_MOST {
-            lines = lines.saturating_mul(4);
-            continue;
-        }
-        let mut part = Part { lines: count, next_offset: end, ..Part::default() };
-        let most = request.max_bytes.map_or(TEXT_MOST, |most| usize::try_from(most).unwrap_or(0));
-        let mut weight = 0;
-        while let Some(mut passage) = kept.pop_back() {
             let adds = weight_of(&passage.to_string()) + 2;
             if weight + adds > most {
                 part.truncated = true;
                 if !part.passages.is_empty() {
-                    break;
+                    return false;
                 }
                 passage.text = clip(&passage.text, most / 8);
             }
             weight += adds;
             part.passages.push(passage);
         }
-        part.passages.reverse();
-        return Ok(part);
-    }
+        part.lines += 1;
+        // Lines that are not worth reading do not count: further back there may be others.
+        part.passages.len() < request.tail && end - start < BACK_MOST
+    })?;
+    part.passages.reverse();
+    Ok(part)
 }
 
 /// Bytes from `since` on, whole lines as far as they fit; of a line that does not fit by itself

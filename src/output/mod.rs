@@ -148,14 +148,16 @@ impl Printer {
     }
 
     fn json(&self, answer: &impl Serialize) -> Result<(), Error> {
-        let text = if self.pretty {
-            serde_json::to_string_pretty(answer)
+        // Straight into the output: a list of many jobs is never held as text.
+        let mut out = io::BufWriter::with_capacity(32 << 10, io::stdout().lock());
+        let written = if self.pretty {
+            let form = Harmless(serde_json::ser::PrettyFormatter::new());
+            answer.serialize(&mut serde_json::Serializer::with_formatter(&mut out, form))
         } else {
-            serde_json::to_string(answer)
+            let form = Harmless(serde_json::ser::CompactFormatter);
+            answer.serialize(&mut serde_json::Serializer::with_formatter(&mut out, form))
         };
-        let text = text.map_err(|error| Error::Output(error.into()))?;
-        let mut out = io::stdout().lock();
-        let written = out.write_all(escape(text).as_bytes()).and_then(|()| out.write_all(b"\n"));
+        let written = written.map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
         written.and_then(|()| out.flush()).map_err(Error::Output)
     }
 
@@ -166,6 +168,51 @@ impl Printer {
         }
         let mut out = io::stdout().lock();
         out.write_all(&answer.bytes).and_then(|()| out.flush()).map_err(Error::Output)
+    }
+}
+
+struct Harmless<F>(F);
+
+impl<F: serde_json::ser::Formatter> serde_json::ser::Formatter for Harmless<F> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
+        if !text.contains(is_harmful) {
+            return out.write_all(text.as_bytes());
+        }
+        out.write_all(escape(text.to_owned()).as_bytes())
+    }
+    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_array(out)
+    }
+    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_array(out)
+    }
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_array_value(out, first)
+    }
+    fn end_array_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_array_value(out)
+    }
+    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_object(out)
+    }
+    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object(out)
+    }
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(out, first)
+    }
+    fn end_object_key<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object_key(out)
+    }
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(out)
+    }
+    fn end_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.0.end_object_value(out)
     }
 }
 

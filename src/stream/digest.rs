@@ -247,7 +247,10 @@ impl Digest {
     fn said(&mut self, block: &Block<'_>) {
         match block {
             Block::Text(text) => {
-                self.activity = Some(Activity { tool: None, text: one_line(text, ACTIVITY_KEPT) });
+                self.activity = Some(Activity {
+                    tool: None,
+                    text: one_line(&text.opening(ACTIVITY_KEPT * 2), ACTIVITY_KEPT),
+                });
             }
             Block::ToolUse { id, name, input } => {
                 let activity = Activity {

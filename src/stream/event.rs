@@ -10,6 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::lenient::{Content as LenientContent, Lenient};
+
 /// What a line says, as far as anybody here wants to know. Names are the CLI's.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -101,7 +103,7 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub enum Block<'a> {
     /// Words.
-    Text(Cow<'a, str>),
+    Text(Words<'a>),
     /// The model's reasoning, where it is shown.
     Thinking,
     /// A tool call.
@@ -120,8 +122,55 @@ pub enum Block<'a> {
         /// It failed or was refused.
         is_error: bool,
         /// The text of it; empty for an image and the like.
-        text: Cow<'a, str>,
+        text: Words<'a>,
     },
+}
+
+/// Text that is decoded when somebody reads it, and as far as they do: most of a stream is text
+/// that nobody reads on the way.
+#[derive(Debug)]
+pub struct Words<'a>(Source<'a>);
+
+#[derive(Debug)]
+enum Source<'a> {
+    Decoded(Cow<'a, str>),
+    Raw(Raw<'a>),
+}
+
+impl Words<'_> {
+    /// All of it.
+    pub fn whole(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Source::Decoded(text) => Cow::Borrowed(text),
+            Source::Raw(raw) => result_text(*raw),
+        }
+    }
+
+    /// Its beginning: at least `most` characters, if it has so many.
+    pub fn opening(&self, most: usize) -> Cow<'_, str> {
+        let Source::Raw(Some(raw)) = &self.0 else { return self.whole() };
+        let raw = raw.get();
+        // No character takes more bytes than that, whatever stands behind it.
+        if !raw.starts_with('"') || raw.len() <= most * 16 {
+            return self.whole();
+        }
+        let bytes = raw.as_bytes();
+        let mut end = 1;
+        for _ in 0..most {
+            end += match bytes[end..end + 4] {
+                [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B'] => 12,
+                [b'\\', b'u', ..] => 6,
+                [b'\\', ..] => 2,
+                _ => 1,
+            };
+            while bytes[end] & 0xc0 == 0x80 {
+                end += 1;
+            }
+        }
+        // Behind the unpaired half of a surrogate pair, the cut may be anywhere.
+        serde_json::from_str(&format!("{}\"", &raw[..end]))
+            .map_or_else(|_| self.whole(), Cow::Owned)
+    }
 }
 
 /// A `result` event.
@@ -158,6 +207,7 @@ pub struct TurnResult {
 }
 
 type Raw<'a> = Option<&'a RawValue>;
+type Content<'a> = LenientContent<'a, WireBlock<'a>>;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -173,7 +223,7 @@ struct Wire<'a> {
     #[serde(borrow)]
     model: Raw<'a>,
     #[serde(borrow)]
-    message: Raw<'a>,
+    message: Lenient<WireMessage<'a>>,
     #[serde(borrow)]
     error: Raw<'a>,
     #[serde(borrow)]
@@ -222,7 +272,7 @@ struct WireMessage<'a> {
     #[serde(borrow)]
     model: Raw<'a>,
     #[serde(borrow)]
-    content: Raw<'a>,
+    content: Content<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -302,7 +352,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
     let event = match text(wire.kind).as_deref() {
         Some("system") => system(&wire),
         Some("assistant") => {
-            let message: WireMessage<'_> = get(wire.message).unwrap_or_default();
+            let message = wire.message.0;
             Event::Assistant {
                 blocks: blocks(message.content),
                 message_id: string(message.id),
@@ -312,7 +362,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             }
         }
         Some("user") => {
-            let message: WireMessage<'_> = get(wire.message).unwrap_or_default();
+            let message = wire.message.0;
             Event::User { blocks: blocks(message.content), nested }
         }
         Some("rate_limit_event") => {
@@ -384,18 +434,20 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
     }
 }
 
-fn blocks<'a>(content: Raw<'a>) -> Vec<Block<'a>> {
-    let Some(content) = content else { return Vec::new() };
-    if !is_array(content) {
-        return text(Some(content)).map(Block::Text).into_iter().collect();
+fn blocks(content: Content<'_>) -> Vec<Block<'_>> {
+    match content {
+        Content::Other => Vec::new(),
+        Content::Text(text) => vec![Block::Text(Words(Source::Decoded(text)))],
+        Content::Blocks(wires) => wires.iter().filter_map(|wire| block(&wire.0)).collect(),
     }
-    let wires: Vec<WireBlock<'a>> = get(Some(content)).unwrap_or_default();
-    wires.iter().filter_map(block).collect()
 }
 
 fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
     match text(wire.kind)?.as_ref() {
-        "text" => text(wire.text).map(Block::Text),
+        "text" => wire
+            .text
+            .filter(|raw| raw.get().starts_with('"'))
+            .map(|raw| Block::Text(Words(Source::Raw(Some(raw))))),
         "thinking" => Some(Block::Thinking),
         "tool_use" => Some(Block::ToolUse {
             id: string(wire.id)?,
@@ -405,7 +457,7 @@ fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
         "tool_result" => Some(Block::ToolResult {
             id: string(wire.tool_use_id)?,
             is_error: get(wire.is_error).unwrap_or(false),
-            text: result_text(wire.content),
+            text: Words(Source::Raw(wire.content)),
         }),
         _ => None,
     }
@@ -426,6 +478,41 @@ fn result_text<'a>(content: Raw<'a>) -> Cow<'a, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_opening_is_the_beginning_of_the_whole() {
+        for piece in ["a", "ä", "€", "😀", "\\n", "\\u00e4", "\\ud83d\\ude00", "a\\\\\\\""] {
+            let line = format!(
+                r#"{{"type":"user","message":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
+                piece.repeat(500)
+            );
+            let Some(Event::User { blocks, .. }) = decode(line.as_bytes()) else { panic!() };
+            let [Block::Text(words)] = &blocks[..] else { panic!() };
+            for most in 1..40 {
+                let opening = words.opening(most);
+                assert!(words.whole().starts_with(opening.as_ref()), "{piece}");
+                assert!(opening.chars().count() >= most, "{piece}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_of_another_shape_says_nothing() {
+        for message in [
+            "null",
+            "7",
+            "[1]",
+            "\"x\"",
+            "{\"content\":{\"a\":[1]}}",
+            "{\"content\":[1,\"x\",[2],null]}",
+        ] {
+            let line = format!(r#"{{"type":"user","message":{message},"parent_tool_use_id":"p"}}"#);
+            let Some(Event::User { blocks, nested: true }) = decode(line.as_bytes()) else {
+                panic!("{message}")
+            };
+            assert!(blocks.is_empty(), "{message}");
+        }
+    }
 
     #[test]
     fn what_is_no_object_is_refused() {
@@ -465,10 +552,10 @@ mod tests {
         let seen: Vec<_> = blocks
             .iter()
             .map(|block| match block {
-                Block::ToolResult { id, is_error, text } => (id.as_str(), *is_error, text.as_ref()),
+                Block::ToolResult { id, is_error, text } => (id.as_str(), *is_error, text.whole()),
                 _ => panic!("{block:?}"),
             })
             .collect();
-        assert_eq!(seen, [("a", false, "one"), ("b", true, "two")]);
+        assert_eq!(seen, [("a", false, "one".into()), ("b", true, "two".into())]);
     }
 }

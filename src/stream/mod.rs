@@ -6,6 +6,7 @@
 
 mod digest;
 mod event;
+mod lenient;
 mod lines;
 pub mod transcript;
 

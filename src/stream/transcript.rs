@@ -119,8 +119,7 @@ fn of_event(event: &Event<'_>) -> Vec<Passage> {
 
 fn of_agent(block: &Block<'_>, speaker: Speaker) -> Option<Passage> {
     match block {
-        Block::Text(text) if text.trim().is_empty() => None,
-        Block::Text(text) => Some(Passage::new(speaker, said(text))),
+        Block::Text(text) => spoken(speaker, &text.whole()),
         Block::ToolUse { name, input, .. } => Some(Passage::new(Speaker::Tool, call(name, input))),
         Block::Thinking | Block::ToolResult { .. } => None,
     }
@@ -128,13 +127,17 @@ fn of_agent(block: &Block<'_>, speaker: Speaker) -> Option<Passage> {
 
 fn of_user(block: &Block<'_>) -> Option<Passage> {
     match block {
-        Block::Text(text) if text.trim().is_empty() => None,
-        Block::Text(text) => Some(Passage::new(Speaker::User, said(text))),
-        Block::ToolResult { is_error: true, text, .. } => {
-            Some(Passage::new(Speaker::ToolError, one_line(text, CALL_SHOWN)))
-        }
+        Block::Text(text) => spoken(Speaker::User, &text.whole()),
+        Block::ToolResult { is_error: true, text, .. } => Some(Passage::new(
+            Speaker::ToolError,
+            one_line(&text.opening(CALL_SHOWN * 2), CALL_SHOWN),
+        )),
         _ => None,
     }
+}
+
+fn spoken(speaker: Speaker, text: &str) -> Option<Passage> {
+    (!text.trim().is_empty()).then(|| Passage::new(speaker, said(text)))
 }
 
 /// What was said, cut if it is very long; how much is missing is said.
