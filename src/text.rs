@@ -32,6 +32,11 @@ pub fn one_line(text: &str, most: usize) -> String {
     line
 }
 
+/// `1 task`, `2 tasks`.
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
 /// Whether a character can do something to a terminal, or to the reader's eye, other than stand
 /// where it is: control characters (C0, DEL, C1) and the marks that reorder text (Unicode's
 /// bidirectional controls). Line feed and tab are harmless.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::job::{Entry, Exit, Happening, Outcome, Reason, Record, Status, Timestamp};
 use crate::stream::{Change, Digest, Line, decode};
+use crate::text::count;
 
 pub use verdict::lost;
 
@@ -459,9 +460,8 @@ impl Supervisor {
         }
         match self.phase {
             Phase::Holding { until } if until <= now.mono => {
-                let tasks = self.digest.outstanding();
-                self.record
-                    .warn(format!("{tasks} background tasks did not end within --background-wait"));
+                let tasks = count(self.digest.outstanding(), "background task");
+                self.record.warn(format!("--background-wait ran out with {tasks} outstanding"));
                 self.close_input(now, effects);
             }
             Phase::FollowUp { until } if until <= now.mono => self.close_input(now, effects),

@@ -6,7 +6,7 @@
 use super::{Cause, Supervisor};
 use crate::job::{Exit, Reason, Record, Verdict};
 use crate::stream::{Digest, TurnResult};
-use crate::text::one_line;
+use crate::text::{count, one_line};
 
 /// Characters of a sentence that is taken over from claude.
 const SENTENCE: usize = 500;
@@ -118,16 +118,18 @@ impl Supervisor {
         let mut warnings = Vec::new();
         let stopped = digest.tasks_stopped + digest.outstanding();
         if stopped > 0 && digest.results > 0 {
-            warnings.push(format!("{stopped} background tasks were stopped before they were done"));
+            let tasks = count(stopped, "background task");
+            warnings.push(format!("{tasks} stopped before the work was done"));
         }
         if !digest.denials.is_empty() && *verdict == Verdict::Completed {
             let tools: Vec<&str> = digest.denials.iter().filter_map(tool_name).collect();
             let tools = one_line(&tools.join(", "), 200);
-            warnings.push(format!("{} tool calls were denied: {tools}", digest.denials.len()));
+            let calls = count(digest.denials.len(), "tool call");
+            warnings.push(format!("denied: {calls} ({tools})"));
         }
         if digest.undecodable > 0 {
-            warnings
-                .push(format!("{} lines of claude's output were no events", digest.undecodable));
+            let lines = count(usize::try_from(digest.undecodable).unwrap_or(usize::MAX), "line");
+            warnings.push(format!("claude's output holds {lines} that are no events"));
         }
         // Where nobody here sent a signal, the way in which claude ended is worth a word.
         let odd = self.record.exit.filter(|exit| exit.code != Some(0));

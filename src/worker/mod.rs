@@ -49,11 +49,10 @@ pub fn run(job_dir: PathBuf) -> io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
-        let lock = Lock::handed(lock);
-        let done = attend(JobDir::at(job_dir), File::from(report)).await;
-        // The record is written: now whoever waits for the lock may read it.
-        drop(lock);
-        done
+        // Never let go of by hand: the kernel does it when this process is gone, so that whoever
+        // waited for the lock finds neither claude nor the worker.
+        std::mem::forget(Lock::handed(lock));
+        attend(JobDir::at(job_dir), File::from(report)).await
     })
 }
 
