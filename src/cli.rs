@@ -16,7 +16,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage, 3 the job w
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "claudejob", version, about = ABOUT, after_help = EXIT_CODES)]
-#[command(max_term_width = 100, disable_help_subcommand = true)]
+#[command(max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cli {
     /// What holds for every verb.
     #[command(flatten)]

@@ -10,6 +10,8 @@
 //! `worker → {supervisor, claude, store, process}`, `supervisor → {stream, job}`. Commands and the
 //! worker never meet but in the directory.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
+
 mod claude;
 mod cli;
 mod clock;

@@ -221,7 +221,7 @@ fn a_cut_stream_is_never_falsely_completed() {
         // Every place near a line's end and inside a character, and every seventh of the others.
         let telling = |cut: usize| {
             let near = &stream[cut.saturating_sub(3)..(cut + 3).min(stream.len())];
-            cut % 7 == 0 || near.contains(&b'\n') || stream[cut] & 0xc0 == 0x80
+            cut.is_multiple_of(7) || near.contains(&b'\n') || stream[cut] & 0xc0 == 0x80
         };
         for cut in (0..stream.len()).filter(|cut| telling(*cut)) {
             let exit = Exit { code: None, signal: Some(9) };

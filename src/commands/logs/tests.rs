@@ -1,1 +1,158 @@
-//! Offsets.
+//! Offsets: whatever the log holds and however it is asked for, nothing comes twice, nothing is
+//! lost, and every answer gets further.
+
+use std::io::Write;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+fn log(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
+}
+
+fn request(since: Option<u64>, tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
+    Request { id: JobId::parse("a").unwrap(), tail, since, max_bytes, form }
+}
+
+fn read(file: &mut File, request: &Request, ended: bool) -> Part {
+    match read_part(file, request, ended) {
+        Ok(part) => part,
+        Err(Failure::Io(error)) => panic!("{error}"),
+        Err(Failure::Offset { length }) => panic!("beyond {length}"),
+    }
+}
+
+/// Asks again and again with the offset that came back, as a caller does.
+fn walk(bytes: &[u8], max_bytes: Option<u64>, form: Form, ended: bool) -> (Vec<Part>, u64) {
+    let mut file = log(bytes);
+    let (mut parts, mut at) = (Vec::new(), 0);
+    loop {
+        let part = read(&mut file, &request(Some(at), 0, max_bytes, form), ended);
+        if part.next_offset == at {
+            assert!(!part.truncated, "stuck at {at}");
+            return (parts, at);
+        }
+        at = part.next_offset;
+        parts.push(part);
+    }
+}
+
+fn whole_lines(bytes: &[u8]) -> &[u8] {
+    &bytes[..memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1)]
+}
+
+const SAID: &str = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"hello"}]}}"#;
+const QUIET: &str = r#"{"type":"system","subtype":"init"}"#;
+
+fn lines() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just(format!("{SAID}\n").into_bytes()),
+        Just(format!("{QUIET}\n").into_bytes()),
+        "[ -~äß€😀\\\\\"]{0,40}".prop_map(|text| format!("{text}\n").into_bytes()),
+        vec(any::<u8>(), 0..50),
+        Just(vec![b'x'; 9_000]),
+        Just("😀".repeat(3_000).into_bytes()),
+        Just(vec![b'\n'; 3]),
+    ];
+    vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn raw_parts_add_up_to_the_log(
+        bytes in lines(),
+        max in proptest::option::of(1..200u64),
+        ended: bool,
+    ) {
+        let (parts, end) = walk(&bytes, max, Form::Raw, ended);
+        let expected = if ended { &bytes[..] } else { whole_lines(&bytes) };
+        let all: Vec<u8> = parts.iter().flat_map(|part| part.bytes.clone()).collect();
+        prop_assert_eq!(&all, expected);
+        prop_assert_eq!(end, expected.len() as u64);
+        for part in &parts {
+            prop_assert!(max.is_none_or(|max| part.bytes.len() as u64 <= max));
+            let weight = weight_of(&String::from_utf8_lossy(&part.bytes));
+            prop_assert!(max.is_some() || weight <= TEXT_MOST, "{}", weight);
+        }
+    }
+
+    #[test]
+    fn readable_parts_say_all_and_nothing_twice(
+        bytes in lines(),
+        max in proptest::option::of(1..20_000u64),
+        ended: bool,
+    ) {
+        let (parts, end) = walk(&bytes, max, Form::Readable, ended);
+        let expected = if ended { &bytes[..] } else { whole_lines(&bytes) };
+        prop_assert_eq!(end, expected.len() as u64);
+        let said = |passages: &[Passage]| passages.iter().filter(|p| p.text == "hello").count();
+        let all: usize = parts.iter().map(|part| said(&part.passages)).sum();
+        let mut once = Vec::new();
+        let mut splitter = LineSplitter::default();
+        splitter.push(expected, |line| once.extend(passages(line)));
+        splitter.finish(|line| once.extend(passages(line)));
+        prop_assert_eq!(all, said(&once));
+        let lines: u64 = parts.iter().map(|part| part.lines).sum();
+        prop_assert_eq!(lines, count_lines(expected));
+        for part in &parts {
+            let weight: usize =
+                part.passages.iter().map(|passage| weight_of(&passage.to_string()) + 2).sum();
+            prop_assert!(max.is_some() || weight <= ANSWER_MOST, "{}", weight);
+        }
+    }
+
+    #[test]
+    fn the_tail_is_the_end_of_the_log(bytes in lines(), tail in 0..8usize, ended: bool) {
+        let mut file = log(&bytes);
+        let part = read(&mut file, &request(None, tail, None, Form::Raw), ended);
+        let log = if ended { &bytes[..] } else { whole_lines(&bytes) };
+        prop_assert!(log.ends_with(&part.bytes));
+        prop_assert_eq!(part.next_offset, log.len() as u64);
+        if !part.truncated {
+            let lines = log.split_inclusive(|byte| *byte == b'\n').count();
+            prop_assert_eq!(part.lines, lines.min(tail) as u64);
+        }
+        let part = read(&mut file, &request(None, tail, None, Form::Readable), ended);
+        prop_assert!(part.passages.len() <= tail);
+    }
+}
+
+#[test]
+fn lines_not_worth_reading_do_not_use_up_the_tail() {
+    let text = format!("{SAID}\n{SAID}\n{}", format!("{QUIET}\n").repeat(500));
+    let part = read(&mut log(text.as_bytes()), &request(None, 2, None, Form::Readable), false);
+    assert_eq!(part.passages.len(), 2);
+}
+
+#[test]
+fn what_is_half_written_is_not_given_until_the_job_has_ended() {
+    let text = format!("{SAID}\n{SAID}");
+    let asked = request(Some(0), 0, None, Form::Readable);
+    let mut file = log(text.as_bytes());
+    assert_eq!(read(&mut file, &asked, false).passages.len(), 1);
+    assert_eq!(read(&mut file, &asked, true).passages.len(), 2);
+}
+
+#[test]
+fn an_offset_beyond_the_end_is_refused() {
+    let asked = request(Some(4), 0, None, Form::Raw);
+    assert!(matches!(
+        read_part(&mut log(b"abc"), &asked, true),
+        Err(Failure::Offset { length: 3 })
+    ));
+}
+
+#[test]
+fn one_huge_line_is_read_in_bounded_pieces() {
+    let text = format!("{}\n", SAID.replace("hello", &"\\\"€".repeat(1 << 20)));
+    let mut file = log(text.as_bytes());
+    let part = read(&mut file, &request(Some(0), 0, None, Form::Readable), false);
+    assert_eq!(part.next_offset, text.len() as u64);
+    assert_eq!(part.passages.len(), 1);
+    assert!(weight_of(&part.passages[0].text) < ANSWER_MOST);
+    assert!(part.passages[0].text.ends_with(" more characters]"));
+}

@@ -1,0 +1,95 @@
+//! The fake `claude`: what the bench executable does when a worker, or the bench, starts it in
+//! that part. It takes a prompt on stdin, prints a stream such as the real one's, and ends when
+//! its stdin is closed.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::{gate, stream};
+
+/// The environment variable that makes this executable a fake `claude`, and names its part.
+pub(crate) const PART: &str = "CLAUDEJOB_BENCH_FAKE";
+
+/// A part that the fake can play.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    /// It answers at once.
+    Answer,
+    /// It says that it is there and then nothing more.
+    Idle,
+    /// It prints so many bytes of events, and answers.
+    Flood(u64),
+    /// It prints one line of so many bytes, and answers.
+    LongLine(u64),
+}
+
+impl Part {
+    /// As the environment carries it.
+    pub(crate) fn word(self) -> String {
+        match self {
+            Part::Answer => "answer".into(),
+            Part::Idle => "idle".into(),
+            Part::Flood(bytes) => format!("flood:{bytes}"),
+            Part::LongLine(bytes) => format!("line:{bytes}"),
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Part> {
+        match word.split_once(':') {
+            None if word == "answer" => Some(Part::Answer),
+            None if word == "idle" => Some(Part::Idle),
+            Some(("flood", bytes)) => Some(Part::Flood(bytes.parse().ok()?)),
+            Some(("line", bytes)) => Some(Part::LongLine(bytes.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn play(word: &str) -> ExitCode {
+    let Some(part) = Part::from_word(word) else {
+        let _ = writeln!(io::stderr(), "no such part: {word}");
+        return ExitCode::FAILURE;
+    };
+    // A pipe that breaks is a kill or the end of the bench: nobody is left to be told.
+    match perform(part) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn perform(part: Part) -> io::Result<()> {
+    let session = session_id();
+    // Not `Stdout`, which would look for line ends in every byte.
+    let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let mut stdin = io::stdin().lock();
+    stdin.skip_until(b'\n')?;
+
+    out.write_all(stream::init(&session).as_bytes())?;
+    match part {
+        Part::Answer => {}
+        Part::Idle => return pass_gate(),
+        Part::Flood(bytes) => stream::flood(&mut out, &session, bytes)?,
+        Part::LongLine(bytes) => stream::long_line(&mut out, &session, bytes)?,
+    }
+    out.write_all(stream::result(&session).as_bytes())?;
+    // The worker closes our stdin when it has seen the result: at the gate, everything is read.
+    while stdin.skip_until(b'\n')? > 0 {}
+    pass_gate()
+}
+
+fn pass_gate() -> io::Result<()> {
+    match std::env::var_os(gate::PLACE) {
+        Some(place) => gate::pass(&PathBuf::from(place)),
+        None => Ok(()),
+    }
+}
+
+/// The session that the worker has chosen, where a worker started us.
+fn session_id() -> String {
+    let mut args = std::env::args();
+    let chosen = args.find(|arg| arg == "--session-id").and_then(|_| args.next());
+    chosen.unwrap_or_else(|| stream::SESSION.to_owned())
+}

@@ -1,0 +1,128 @@
+//! What claudejob costs beside the plain tools that it stands for: each figure is measured in turns
+//! with its reference (`setsid -f true`, `cat`, `tail`, `tee`) in the same run, so that the ratios
+//! hold on a fast machine and on a slow one.
+//!
+//! `cargo bench` measures everything, `cargo bench -- quick` less of it in some seconds, and
+//! `cargo bench -- start logs` the named rooms only. The table on stdout is the README's.
+//! The bench is its own fake `claude`: with `CLAUDEJOB_BENCH_FAKE` set it plays that part.
+
+mod fake;
+mod gate;
+mod interrupt;
+mod measure;
+mod proc;
+mod readers;
+mod stage;
+mod stream;
+mod table;
+mod workers;
+
+use std::error::Error;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use table::{Row, Spread, Table, Target, Unit};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// How much is measured: in full, or for a glance.
+#[derive(Clone, Copy)]
+struct Scale {
+    /// Rounds of a call that takes milliseconds.
+    rounds: usize,
+    /// Rounds of a step that takes a second.
+    long_rounds: usize,
+    /// Finished jobs in the jobs directory that `list` reads.
+    jobs: usize,
+    /// Bytes of the stream that a worker copies and that `logs` reads.
+    stream: u64,
+    /// Bytes of the one long line.
+    line: u64,
+    /// Seconds over which an idle worker's wake-ups are counted.
+    idle_seconds: u64,
+}
+
+const FULL: Scale = Scale {
+    rounds: 100,
+    long_rounds: 5,
+    jobs: 10_000,
+    stream: 1_000_000_000,
+    line: 100_000_000,
+    idle_seconds: 5,
+};
+
+const QUICK: Scale = Scale {
+    rounds: 20,
+    long_rounds: 2,
+    jobs: 1_000,
+    stream: 100_000_000,
+    line: 20_000_000,
+    idle_seconds: 1,
+};
+
+type Room = fn(Scale, &mut Table) -> Outcome<()>;
+
+const ROOMS: [(&str, Room); 8] = [
+    ("start", workers::start),
+    ("status", readers::status),
+    ("result", readers::result),
+    ("list", readers::list),
+    ("logs", readers::logs),
+    ("idle", workers::idle),
+    ("copying", workers::copying),
+    ("size", size),
+];
+
+fn main() -> ExitCode {
+    if let Some(part) = std::env::var_os(fake::PART) {
+        return fake::play(&part.to_string_lossy());
+    }
+    let mut err = std::io::stderr();
+    let words: Vec<String> = std::env::args().skip(1).map(|word| word.to_lowercase()).collect();
+    // Only `cargo bench` says `--bench`: `cargo test --benches` and nextest's `--list` find nothing
+    // to run here, and have nothing to say.
+    if !words.iter().any(|word| word == "--bench") {
+        return ExitCode::SUCCESS;
+    }
+    if cfg!(not(target_os = "linux")) {
+        let _ = writeln!(err, "the benchmarks read /proc and run on Linux only");
+        return ExitCode::SUCCESS;
+    }
+    match measure_all(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(err, "bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure_all(words: &[String]) -> Outcome<()> {
+    interrupt::catch()?;
+    let scale = if words.iter().any(|word| word == "quick") { QUICK } else { FULL };
+    let names: Vec<&String> =
+        words.iter().filter(|word| !word.starts_with('-') && *word != "quick").collect();
+    let chosen = |room: &str| names.is_empty() || names.iter().any(|name| room.contains(*name));
+    if !ROOMS.iter().any(|(room, _)| chosen(room)) {
+        let rooms = ROOMS.map(|(room, _)| room).join(", ");
+        return Err(format!("no such benchmark; there are {rooms} (and quick)").into());
+    }
+
+    let mut table = Table::begin(&proc::machine())?;
+    for (_, measure) in ROOMS.iter().filter(|(room, _)| chosen(room)) {
+        measure(scale, &mut table)?;
+        interrupt::check()?;
+    }
+    Ok(())
+}
+
+fn size(_: Scale, table: &mut Table) -> Outcome<()> {
+    let bytes = std::fs::metadata(stage::CLAUDEJOB)?.len();
+    table.add(&Row {
+        what: "size of the binary, stripped".into(),
+        unit: Unit::Bytes,
+        ours: Spread::single(bytes as f64),
+        reference: None,
+        target: Target::AtMost(4e6),
+    })
+}

@@ -1,0 +1,89 @@
+//! The stopwatch: runs a program to its end, and two things in turns so that whatever the machine
+//! does meanwhile (another load, a slow disk) weighs on both alike.
+
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+
+use crate::{Outcome, interrupt};
+
+/// One run of a program.
+pub(crate) struct Run {
+    pub(crate) elapsed: Duration,
+    /// The most memory that it had resident, in bytes. The kernel counts from the fork on, so this
+    /// is never less than what the bench itself has resident: the bench keeps nothing large.
+    pub(crate) peak: u64,
+    /// What it printed, where that was asked for.
+    pub(crate) answer: Vec<u8>,
+}
+
+/// Runs the program to its end, its output thrown away.
+pub(crate) fn run(command: &mut Command) -> Outcome<Run> {
+    finish(command.stdout(Stdio::null()))
+}
+
+/// Runs the program to its end and keeps what it printed, which has to fit into a pipe: the
+/// clock stops when the program ends, whoever else may still hold its output.
+pub(crate) fn ask(command: &mut Command) -> Outcome<Run> {
+    finish(command.stdout(Stdio::piped()))
+}
+
+fn finish(command: &mut Command) -> Outcome<Run> {
+    interrupt::check()?;
+    let start = Instant::now();
+    let mut child = command
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("could not run {:?}: {error}", command.get_program()))?;
+    let (status, peak) = wait_with_usage(child.id())?;
+    let elapsed = start.elapsed();
+
+    let mut answer = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_end(&mut answer)?;
+    }
+    if status != 0 {
+        let said = String::from_utf8_lossy(&answer);
+        return Err(format!("{command:?} ended with wait status {status:#x}: {said}").into());
+    }
+    Ok(Run { elapsed, peak, answer })
+}
+
+/// The wait status and the peak memory of a child. The child is reaped here: nobody may wait for
+/// it by `std` afterwards.
+fn wait_with_usage(pid: u32) -> Outcome<(i32, u64)> {
+    let mut status = 0;
+    // SAFETY: `rusage` is plain data, for which zeros are a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live, writable values of the right type.
+        let got = unsafe { libc::wait4(pid.cast_signed(), &raw mut status, 0, &raw mut usage) };
+        match nix::errno::Errno::result(got) {
+            Ok(_) => return Ok((status, u64::try_from(usage.ru_maxrss)? * 1024)),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Rounds that are run first and not counted: caches fill, the loader's files are read.
+const WARM_UP: usize = 2;
+
+/// Takes the time of two things in turns: A B A B ….
+pub(crate) fn alternate(
+    rounds: usize,
+    mut ours: impl FnMut() -> Outcome<Duration>,
+    mut reference: impl FnMut() -> Outcome<Duration>,
+) -> Outcome<(Vec<f64>, Vec<f64>)> {
+    let mut times = (Vec::with_capacity(rounds), Vec::with_capacity(rounds));
+    for round in 0..WARM_UP.min(rounds) + rounds {
+        let pair = (ours()?.as_secs_f64(), reference()?.as_secs_f64());
+        if round >= WARM_UP.min(rounds) {
+            times.0.push(pair.0);
+            times.1.push(pair.1);
+        }
+    }
+    Ok(times)
+}

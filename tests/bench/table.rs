@@ -1,0 +1,132 @@
+//! The Markdown table: a row is printed as soon as it is measured, so that a run that is cut short
+//! has still said what it found.
+
+use std::fmt;
+use std::io::Write as _;
+
+use crate::Outcome;
+
+/// What a figure counts.
+#[derive(Clone, Copy)]
+pub(crate) enum Unit {
+    Seconds,
+    Bytes,
+    BytesPerSecond,
+    Times,
+}
+
+/// The middle of a series and its bad end.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    p90: Option<f64>,
+}
+
+impl Spread {
+    /// Of a figure that is read once.
+    pub(crate) fn single(value: f64) -> Spread {
+        Spread { median: value, p90: None }
+    }
+
+    /// Of a series of times.
+    pub(crate) fn of(mut times: Vec<f64>) -> Spread {
+        times.sort_by(f64::total_cmp);
+        let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+        let middle = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0;
+        Spread { median: middle, p90: Some(at(0.9)) }
+    }
+
+    /// Of the same series as a rate: its bad end is the slow one.
+    pub(crate) fn rate(times: Vec<f64>, bytes: u64) -> Spread {
+        let times = Spread::of(times);
+        let rate = |seconds: f64| bytes as f64 / seconds;
+        Spread { median: rate(times.median), p90: times.p90.map(rate) }
+    }
+}
+
+/// What the design asks for.
+pub(crate) enum Target {
+    RatioAtMost(f64),
+    RatioAtLeast(f64),
+    AtMost(f64),
+}
+
+/// One line of the table.
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) unit: Unit,
+    pub(crate) ours: Spread,
+    pub(crate) reference: Option<(String, Spread)>,
+    pub(crate) target: Target,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = self.unit;
+        let shown = |value: Option<f64>| value.map(|value| unit.show(value)).unwrap_or_default();
+        let (name, theirs) = match &self.reference {
+            Some((name, spread)) => (name.as_str(), Some(spread.median)),
+            None => ("", None),
+        };
+        let ratio = theirs.map(|theirs| self.ours.median / theirs);
+        let said = |holds: Option<bool>| match holds {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "",
+        };
+        let (target, met) = match self.target {
+            Target::RatioAtMost(limit) => {
+                (format!("≤ {limit:.1} ×"), ratio.map(|ratio| ratio <= limit))
+            }
+            Target::RatioAtLeast(limit) => {
+                (format!("≥ {limit:.1} ×"), ratio.map(|ratio| ratio >= limit))
+            }
+            Target::AtMost(limit) => {
+                (format!("≤ {}", unit.show(limit)), Some(self.ours.median <= limit))
+            }
+        };
+        write!(
+            f,
+            "| {} | {} | {} | {name} | {} | {} | {target} | {} |",
+            self.what,
+            shown(Some(self.ours.median)),
+            shown(self.ours.p90),
+            shown(theirs),
+            ratio.map(|ratio| format!("{ratio:.2} ×")).unwrap_or_default(),
+            said(met),
+        )
+    }
+}
+
+impl Unit {
+    fn show(self, value: f64) -> String {
+        match self {
+            Unit::Seconds if value >= 1.0 => format!("{value:.2} s"),
+            Unit::Seconds => format!("{:.2} ms", value * 1e3),
+            Unit::Bytes => format!("{:.2} MB", value / 1e6),
+            Unit::BytesPerSecond => format!("{:.0} MB/s", value / 1e6),
+            Unit::Times => format!("{value:.0}"),
+        }
+    }
+}
+
+/// The table that is being printed.
+pub(crate) struct Table {
+    out: std::io::Stdout,
+}
+
+impl Table {
+    /// Prints the head, under a line that says where this was measured.
+    pub(crate) fn begin(machine: &str) -> Outcome<Table> {
+        let mut out = std::io::stdout();
+        writeln!(out, "{machine}; MB are 10^6 bytes.\n")?;
+        writeln!(out, "| what | median | p90 | reference | its median | ratio | target | met |")?;
+        writeln!(out, "|---|--:|--:|---|--:|--:|--:|---|")?;
+        Ok(Table { out })
+    }
+
+    pub(crate) fn add(&mut self, row: &Row) -> Outcome<()> {
+        writeln!(self.out, "{row}")?;
+        Ok(self.out.flush()?)
+    }
+}

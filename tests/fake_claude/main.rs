@@ -1,0 +1,271 @@
+//! A stand-in for the `claude` program that does what a script says, one step a line, so that a
+//! test decides every byte, signal and moment. The script is the file named by `FAKE_CLAUDE`;
+//! `$DIR` in the path of a step stands for `FAKE_DIR`. Blank lines and `#` comments are skipped,
+//! and after the last step it exits 0.
+//!
+//! | step | what it does |
+//! |---|---|
+//! | `read [FILE]` | reads one line from stdin, and writes it to FILE |
+//! | `eof` | reads stdin to its end |
+//! | `args FILE`, `env FILE`, `fds FILE` | writes its arguments (a JSON array), its environment, its open descriptors (JSON objects) |
+//! | `print TEXT`, `write TEXT`, `hex BYTES` | writes a line, or text without its end, or bytes in hexadecimal |
+//! | `json TEXT` | the same as `print`, for a reader's sake |
+//! | `play FILE [BYTES]` | copies a file, or its first BYTES |
+//! | `line BYTES` | one `assistant` line of about BYTES bytes, in flat memory |
+//! | `fill BYTES SEED` | `assistant` lines decided by SEED, until BYTES are reached (see `filler.rs`) |
+//! | `init`, `say TEXT`, `tool NAME TEXT`, `tool-result TEXT`, `result TEXT` | the CLI's own events; a `tool` is at work until its `tool-result` |
+//! | `stderr TEXT` | a line to stderr |
+//! | `ignore SIGNAL` | ignores `INT`, `TERM`, `HUP`, … from now on |
+//! | `close-stdin`, `close-stdout` | lets go of it, and lives on |
+//! | `touch FILE`, `wait-file FILE` | makes a file; waits until one exists |
+//! | `spawn FILE` | starts a child in a session of its own that holds stdout, hangs, and writes its PID to FILE |
+//! | `spawn-clean FILE` | the same with an empty environment |
+//! | `spawn-stubborn FILE` | the same, ignoring INT and TERM, its parent already gone |
+//! | `hang` | waits for ever, or for a signal's default |
+//! | `exit N`, `die SIGNAL` | ends |
+
+mod children;
+mod events;
+#[path = "../support/filler.rs"]
+mod filler;
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use std::{env, fs};
+
+use events::Conversation;
+use nix::errno::Errno;
+use nix::sys::signal::{self, SigHandler, Signal};
+
+const CHUNK: usize = 64 * 1024;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> =
+        env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let outcome = match children::Role::from_arguments(&arguments) {
+        Some(role) => role.play(),
+        None if arguments.get(1).is_some_and(|argument| argument == "--version") => {
+            Stdout.write_all(b"2.1.197 (Claude Code)\n")
+        }
+        None => perform(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("fake-claude: {error}"));
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn perform(arguments: &[String]) -> io::Result<()> {
+    let script = env::var_os("FAKE_CLAUDE")
+        .ok_or_else(|| io::Error::other("FAKE_CLAUDE names no script"))?;
+    let script = fs::read_to_string(script)?;
+    let mut conversation = Conversation::new(arguments);
+    for (number, line) in script.lines().enumerate() {
+        if line.trim().is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        step(verb, rest, arguments, &mut conversation).map_err(|error| {
+            io::Error::other(format!("line {} of the script, `{line}`: {error}", number + 1))
+        })?;
+    }
+    Ok(())
+}
+
+fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -> io::Result<()> {
+    match verb {
+        "read" => read_line(rest),
+        "eof" => io::copy(&mut io::stdin().lock(), &mut io::sink()).map(drop),
+        "args" => write_whole(&path(rest), serde_json::to_string(arguments)?.as_bytes()),
+        "env" => write_whole(&path(rest), serde_json::to_string(&environment())?.as_bytes()),
+        "fds" => write_whole(&path(rest), serde_json::to_string(&descriptors()?)?.as_bytes()),
+        "print" | "json" => Stdout.write_all(format!("{rest}\n").as_bytes()),
+        "write" => Stdout.write_all(rest.as_bytes()),
+        "hex" => Stdout.write_all(&unhex(rest)?),
+        "play" => play_file(rest),
+        "line" => long_line(number(rest)?),
+        "fill" => {
+            let (bytes, seed) = rest.split_once(' ').unwrap_or((rest, "0"));
+            let mut out = BufWriter::with_capacity(CHUNK, Stdout);
+            filler::fill(number(bytes)?, number(seed)?, &mut out)?;
+            out.flush()
+        }
+        "init" => Stdout.write_all(talk.init().as_bytes()),
+        "say" => Stdout.write_all(talk.say(rest).as_bytes()),
+        "tool" => {
+            let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            Stdout.write_all(talk.tool(name, text).as_bytes())
+        }
+        "tool-result" => Stdout.write_all(talk.tool_result(rest).as_bytes()),
+        "result" => Stdout.write_all(talk.result(rest).as_bytes()),
+        "stderr" => {
+            complain(rest);
+            Ok(())
+        }
+        "ignore" => ignore(signal_named(rest)?),
+        "close-stdin" => Ok(nix::unistd::dup2_stdin(fs::File::open("/dev/null")?)?),
+        // Only replaced: a descriptor 1 that were free would be the next file opened, and what is
+        // printed afterwards would land in it.
+        "close-stdout" => {
+            Ok(nix::unistd::dup2_stdout(fs::OpenOptions::new().write(true).open("/dev/null")?)?)
+        }
+        "touch" => write_whole(&path(rest), b""),
+        "wait-file" => {
+            wait_for(&path(rest));
+            Ok(())
+        }
+        "spawn" => children::spawn(&path(rest)),
+        "spawn-clean" => children::spawn_clean(&path(rest)),
+        "spawn-stubborn" => children::spawn_stubborn(&path(rest)),
+        "hang" => hang(),
+        "exit" => std::process::exit(number(rest)? as i32),
+        "die" => die(signal_named(rest)?),
+        _ => Err(io::Error::other("no such step")),
+    }
+}
+
+/// Descriptor 1 without a buffer. A reader that is gone is ignored, as the real CLI ignores it.
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = &bytes[..bytes.len().min(CHUNK)];
+        match nix::unistd::write(io::stdout().as_fd(), piece) {
+            Err(Errno::EPIPE) => Ok(piece.len()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn read_line(file: &str) -> io::Result<()> {
+    let mut line = Vec::new();
+    io::stdin().lock().read_until(b'\n', &mut line)?;
+    if file.is_empty() { Ok(()) } else { write_whole(&path(file), &line) }
+}
+
+fn play_file(rest: &str) -> io::Result<()> {
+    let (file, limit) = match rest.rsplit_once(' ') {
+        Some((file, limit)) if limit.bytes().all(|byte| byte.is_ascii_digit()) => {
+            (file, number(limit)?)
+        }
+        _ => (rest, u64::MAX),
+    };
+    let mut out = BufWriter::with_capacity(CHUNK, Stdout);
+    io::copy(&mut fs::File::open(path(file))?.take(limit), &mut out)?;
+    out.flush()
+}
+
+fn long_line(bytes: u64) -> io::Result<()> {
+    let (head, tail) = events::around_a_long_text();
+    let piece = [b'x'; CHUNK];
+    let mut left = bytes.saturating_sub((head.len() + tail.len()) as u64) as usize;
+    Stdout.write_all(head.as_bytes())?;
+    while left > 0 {
+        let now = left.min(CHUNK);
+        Stdout.write_all(&piece[..now])?;
+        left -= now;
+    }
+    Stdout.write_all(tail.as_bytes())
+}
+
+/// Writes under another name first, so that whoever waits for the file finds all of it.
+fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".partial");
+    fs::write(&partial, bytes)?;
+    fs::rename(&partial, file)
+}
+
+fn path(text: &str) -> PathBuf {
+    let directory = env::var("FAKE_DIR").unwrap_or_default();
+    PathBuf::from(text.trim().replace("$DIR", &directory))
+}
+
+fn number(text: &str) -> io::Result<u64> {
+    text.trim().parse().map_err(io::Error::other)
+}
+
+fn unhex(text: &str) -> io::Result<Vec<u8>> {
+    let digits: Vec<char> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
+    digits
+        .chunks(2)
+        .map(|pair| {
+            u8::from_str_radix(&pair.iter().collect::<String>(), 16).map_err(io::Error::other)
+        })
+        .collect()
+}
+
+fn environment() -> BTreeMap<String, String> {
+    env::vars_os()
+        .map(|(name, value)| {
+            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        })
+        .collect()
+}
+
+/// The open descriptors and what each leads to. The descriptor that reads the list is closed by
+/// the time its own link is followed, and so is left out.
+fn descriptors() -> io::Result<BTreeMap<String, String>> {
+    let directory = Path::new("/proc/self/fd");
+    let names: Vec<_> =
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+    Ok(names
+        .into_iter()
+        .filter_map(|name| {
+            let target = fs::read_link(directory.join(&name)).ok()?;
+            Some((name.to_string_lossy().into_owned(), target.to_string_lossy().into_owned()))
+        })
+        .collect())
+}
+
+fn wait_for(file: &Path) {
+    while !file.exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal_named(name: &str) -> io::Result<Signal> {
+    let name = name.trim();
+    let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
+    full.parse().map_err(|_| io::Error::other(format!("{name} is no signal")))
+}
+
+fn ignore(signal: Signal) -> io::Result<()> {
+    dispose(signal, SigHandler::SigIgn)
+}
+
+fn dispose(signal: Signal, handler: SigHandler) -> io::Result<()> {
+    // SAFETY: ignoring a signal and restoring its default run no code of ours in a signal handler.
+    unsafe { signal::signal(signal, handler) }?;
+    Ok(())
+}
+
+fn die(signal: Signal) -> io::Result<()> {
+    if signal != Signal::SIGKILL {
+        dispose(signal, SigHandler::SigDfl)?;
+    }
+    signal::raise(signal)?;
+    hang()
+}
+
+fn hang() -> ! {
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+fn complain(text: &str) {
+    // Nobody is left to hear that stderr is closed.
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}

@@ -1,0 +1,418 @@
+//! Whole jobs with the real CLI and a scripted API, through the real binary: what a user gets.
+//! The CLI is the one on PATH, or a pinned one from npm; without either these tests are skipped
+//! with a loud word, and fail where `CI` is set.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::processes::{is_alive, pid_in, processes_of, program_of, send};
+use support::real_claude::RealSandbox;
+use support::scripted_api::Step;
+use support::{await_file, eventually};
+
+/// A sandbox for these steps, or the end of the test where there is no CLI.
+macro_rules! sandbox {
+    ($($step:expr),* $(,)?) => {
+        match RealSandbox::new([$($step),*]) {
+            Some(sandbox) => sandbox,
+            None => return,
+        }
+    };
+}
+
+#[test]
+fn an_answer() {
+    let sandbox = sandbox!(Step::text("All tests pass."));
+    let started = sandbox.start("answer", &[]);
+    assert_eq!(started["jobId"], "answer");
+    assert_eq!(started["status"], "running");
+
+    let result = sandbox.wait("answer");
+
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "All tests pass.");
+    assert_eq!(result["num_turns"], 1);
+    assert!(result["cost_usd"].as_f64().unwrap() > 0.0);
+    let status = sandbox.status("answer");
+    assert_eq!(status["sessionId"], result["session_id"]);
+    assert_eq!(status["error"], Value::Null);
+    assert_eq!(status["rateLimited"], false);
+    assert!(status.text("endedAt") >= status.text("startedAt"));
+    let seen = sandbox.api.wait_for_request(1);
+    assert!(seen.last.to_string().contains("work"), "the prompt arrived: {}", seen.last);
+    let kill = sandbox.run(["kill", "answer"]);
+    assert_eq!((&kill["killed"], kill.text("status")), (&Value::Bool(false), "completed"));
+}
+
+#[test]
+fn a_tool_call_changes_a_file_in_cwd() {
+    let sandbox = sandbox!(
+        Step::bash("pwd > where.txt && echo new > notes.txt"),
+        Step::text("Wrote the notes.")
+    );
+    let cwd = sandbox.path("a directory of its own");
+    fs::create_dir(&cwd).unwrap();
+    fs::write(cwd.join("notes.txt"), "old\n").unwrap();
+
+    let result = sandbox.run_job("tool", &["--cwd", cwd.to_str().unwrap()]);
+
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "Wrote the notes.");
+    assert_eq!(result["num_turns"], 2);
+    assert_eq!(fs::read_to_string(cwd.join("notes.txt")).unwrap(), "new\n");
+    assert_eq!(fs::read_to_string(cwd.join("where.txt")).unwrap().trim(), cwd.to_str().unwrap());
+    let logs = sandbox.run(["logs", "tool"]);
+    assert!(logs.text("tail").contains("Bash"), "{logs:?}");
+}
+
+#[test]
+fn a_rate_limit_is_told_while_it_lasts() {
+    // The second refusal waits for the test, so that the first stays in force for as long as the
+    // test looks.
+    let limited = Step::RateLimited { retry_after: 1 };
+    let sandbox = sandbox!(limited.clone(), limited.held(), Step::text("recovered"));
+    sandbox.start("limited", &[]);
+    sandbox.api.wait_for_request(2);
+
+    let waiting = eventually("a status that says `rateLimited`", || {
+        Some(sandbox.status("limited")).filter(|status| status["rateLimited"] == true)
+    });
+
+    assert_eq!(waiting["status"], "running");
+    let retry_at = waiting.text("retryAt");
+    assert!(retry_at > waiting.text("startedAt"), "{waiting:?}");
+    sandbox.api.release();
+    let result = sandbox.wait("limited");
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "recovered");
+    let after = sandbox.status("limited");
+    assert_eq!((&after["rateLimited"], &after["retryAt"]), (&Value::Bool(false), &Value::Null));
+    assert_eq!(sandbox.api.requests(), 3);
+}
+
+#[test]
+fn a_rate_limit_for_ever_fails() {
+    let mut sandbox = sandbox!(Step::RateLimited { retry_after: 1 });
+    sandbox.set("CLAUDE_CODE_MAX_RETRIES", "2");
+
+    let result = sandbox.run_job("limited", &[]);
+
+    result.expect_end(1, "failed", Some("rate_limit"));
+    assert!(!result.text("error").is_empty());
+    assert_eq!(sandbox.status("limited")["rateLimited"], true);
+}
+
+#[test]
+fn an_overloaded_api_fails() {
+    let mut sandbox = sandbox!(Step::Overloaded);
+    sandbox.set("CLAUDE_CODE_MAX_RETRIES", "1");
+
+    let result = sandbox.run_job("overloaded", &[]);
+
+    result.expect_end(1, "failed", Some("overloaded"));
+}
+
+#[test]
+fn a_server_error_that_passes_is_no_failure() {
+    let sandbox = sandbox!(Step::ServerError, Step::text("ok"));
+
+    let result = sandbox.run_job("error", &[]);
+
+    result.expect_end(0, "completed", None);
+    assert_eq!(sandbox.status("error")["rateLimited"], false);
+}
+
+#[test]
+fn an_answer_that_breaks_off_fails() {
+    let mut sandbox = sandbox!(Step::Cut);
+    sandbox.set("CLAUDE_CODE_MAX_RETRIES", "1");
+
+    let result = sandbox.run_job("cut", &[]);
+
+    result.expect_end(1, "failed", Some("api_error"));
+    assert!(result.text("error").contains("malformed"), "{result:?}");
+}
+
+#[test]
+fn a_bad_key_fails_before_the_cli_gives_up() {
+    let sandbox = sandbox!(Step::BadKey);
+
+    let result = sandbox.run_job("key", &[]);
+
+    result.expect_end(1, "failed", Some("auth"));
+    // The CLI alone tries eleven times.
+    assert!(sandbox.api.requests() <= 5, "{} requests", sandbox.api.requests());
+    sandbox.assert_nothing_left("key");
+}
+
+#[test]
+fn a_login_that_only_the_cli_finds_wanting() {
+    let mut sandbox = sandbox!(Step::text("never asked"));
+    sandbox.unset("ANTHROPIC_API_KEY");
+    fs::create_dir(sandbox.path("home/.claude")).unwrap();
+    fs::write(sandbox.path("home/.claude/.credentials.json"), "{}").unwrap();
+
+    let result = sandbox.run_job("login", &[]);
+
+    result.expect_end(1, "failed", Some("auth"));
+    assert!(result.text("error").contains("Not logged in"), "{result:?}");
+    assert_eq!(sandbox.api.requests(), 0);
+}
+
+#[test]
+fn the_last_turn_allowed_keeps_what_was_done() {
+    let sandbox = sandbox!(Step::bash("echo 1"));
+
+    let result = sandbox.run_job("turns", &["--max-turns", "2"]);
+
+    result.expect_end(1, "failed", Some("max_turns"));
+    let status = sandbox.status("turns");
+    assert!(status["numTurns"].as_u64().unwrap() >= 2, "{status:?}");
+    assert!(status["costUsd"].as_f64().unwrap() > 0.0, "{status:?}");
+}
+
+#[test]
+fn a_budget_that_is_spent_keeps_what_was_done() {
+    let sandbox = sandbox!(Step::bash("echo 1"));
+
+    let result = sandbox.run_job("budget", &["--max-budget-usd", "0.01"]);
+
+    result.expect_end(1, "failed", Some("max_budget"));
+    assert!(sandbox.status("budget")["costUsd"].as_f64().unwrap() >= 0.01);
+}
+
+#[test]
+fn background_work_gets_the_turn_that_follows_it() {
+    // Longer than the five seconds after which the CLI stops background work once stdin is closed.
+    let sandbox = sandbox!(
+        Step::BackgroundBash("sleep 7 && echo 42".to_owned()),
+        Step::text("started it"),
+        Step::text("it printed 42"),
+    );
+
+    let result = sandbox.run_job("background", &[]);
+
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "it printed 42");
+    assert_eq!(result["num_turns"], 3, "of both results: {result:?}");
+    assert_eq!(sandbox.status("background")["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn background_work_that_is_not_waited_for_is_a_warning() {
+    let sandbox = sandbox!(
+        Step::BackgroundBash(
+            "echo $$ > pid.new && mv pid.new pid && exec tail -f /dev/null".into()
+        ),
+        Step::text("started it"),
+    );
+
+    let result = sandbox.run_job("background", &["--background-wait", "0s"]);
+
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "started it");
+    let warnings = sandbox.status("background")["warnings"].to_string();
+    assert!(warnings.contains("stopped"), "{warnings}");
+    assert!(!is_alive(pid_in(&sandbox.work().join("pid"))));
+}
+
+/// A script that leaves children of every kind that a shell can leave. Each writes its PID into a
+/// file of its kind's name when it stands.
+const CHILDREN: &str = r#"#!/bin/bash
+hold() { echo $$ > "$1.new"; mv "$1.new" "$1"; exec tail -f /dev/null; }
+if [ -n "$1" ]; then hold "$1"; fi
+setsid "$0" session &
+nohup "$0" nohup > /dev/null 2>&1 &
+"$0" disowned & disown
+(setsid "$0" orphan &)
+"#;
+/// More of them, which have lost the environment that marks a process of the job.
+const UNMARKED_CHILDREN: &str = r#"
+env -i PATH="$PATH" setsid "$0" clean &
+env -i PATH="$PATH" bash -c 'trap "" INT TERM HUP; (setsid "$0" stubborn &)' "$0"
+"#;
+const KINDS: [&str; 5] = ["session", "nohup", "disowned", "orphan", "shell"];
+const UNMARKED_KINDS: [&str; 2] = ["clean", "stubborn"];
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs setsid(1) and /proc")]
+fn a_kill_leaves_no_process() {
+    let sandbox = sandbox!(Step::bash("./children"), Step::text("never reached"));
+    let work = sandbox.work();
+    program(&work.join("children"), &[CHILDREN, UNMARKED_CHILDREN, "hold shell\n"].concat());
+    sandbox.start("kill", &[]);
+    for kind in KINDS.iter().chain(&UNMARKED_KINDS) {
+        await_file(&work.join(kind));
+    }
+    assert!(processes_of(&sandbox.job("kill")).len() >= 4, "claude and its shells bear the mark");
+
+    let killed = sandbox.run(["kill", "kill"]);
+
+    sandbox.assert_nothing_left("kill");
+    for kind in KINDS.iter().chain(&UNMARKED_KINDS) {
+        assert!(!is_alive(pid_in(&work.join(kind))), "{kind} goes on after {killed:?}");
+    }
+    assert_eq!((killed.code, &killed["killed"]), (0, &Value::Bool(true)), "{killed:?}");
+    let status = sandbox.status("kill");
+    assert_eq!(status["status"], "killed");
+    assert!(!status.text("sessionId").is_empty());
+    assert!(status["costUsd"].as_f64().is_some_and(|cost| cost > 0.0), "{status:?}");
+    assert_eq!(sandbox.wait("kill").code, 3);
+    let again = sandbox.run(["kill", "kill"]);
+    assert_eq!((again.code, again.text("status")), (0, "killed"), "{again:?}");
+}
+
+#[test]
+fn a_killed_job_can_be_resumed() {
+    let sandbox = sandbox!(Step::Hang, Step::text("went on"));
+    sandbox.start("first", &[]);
+    sandbox.api.wait_for_request(1);
+    let killed = sandbox.run(["kill", "first"]);
+    assert_eq!(killed["killed"], true, "{killed:?}");
+    let first = sandbox.status("first");
+
+    let result = sandbox.run_job("second", &["--resume", first.text("sessionId")]);
+
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "went on");
+    assert_eq!(result["session_id"], first["sessionId"]);
+    assert!(sandbox.api.wait_for_request(2).messages > 1, "the conversation went on");
+}
+
+#[test]
+fn a_prompt_of_ten_megabytes() {
+    const SIZE: usize = 10 * 1024 * 1024;
+    let sandbox = sandbox!(Step::text("read it all"));
+    let prompt = sandbox.path("prompt");
+    fs::write(&prompt, "a line of a long prompt\n".repeat(SIZE / 24 + 1)).unwrap();
+
+    let started =
+        sandbox.run(["start", "--job-id", "long", "--prompt-file", prompt.to_str().unwrap()]);
+    assert_eq!(started.code, 0, "{started:?}");
+    let result = sandbox.wait("long");
+
+    result.expect_end(0, "completed", None);
+    assert!(sandbox.api.wait_for_request(1).bytes > SIZE);
+    assert_eq!(
+        fs::read(sandbox.job("long").join("prompt.txt")).unwrap(),
+        fs::read(prompt).unwrap()
+    );
+}
+
+#[test]
+fn a_session_that_does_not_exist() {
+    let sandbox = sandbox!(Step::text("never asked"));
+    let session = "11111111-1111-4111-8111-111111111111";
+
+    let result = sandbox.run_job("resume", &["--resume", session]);
+
+    result.expect_end(1, "failed", Some("claude_refused"));
+    let line = format!("No conversation found with session ID: {session}");
+    assert!(result.text("error").contains(&line), "{result:?}");
+    let stderr = sandbox.run(["logs", "resume", "--stderr"]);
+    assert!(stderr.text("tail").contains(&line), "{stderr:?}");
+}
+
+#[test]
+fn an_option_that_the_cli_does_not_know() {
+    let sandbox = sandbox!(Step::text("never asked"));
+
+    let started =
+        sandbox.run(["start", "--job-id", "option", "--prompt", "work", "--", "--no-such-option"]);
+    assert_eq!(started.code, 0, "{started:?}");
+    let result = sandbox.wait("option");
+
+    result.expect_end(1, "failed", Some("claude_refused"));
+    assert!(result.text("error").contains("--no-such-option"), "{result:?}");
+}
+
+const SCHEMA: &str =
+    r#"{"type":"object","properties":{"ok":{"type":"boolean"}},"required":["ok"]}"#;
+
+#[test]
+fn an_answer_that_misses_its_schema() {
+    let sandbox = sandbox!(Step::text("not json"));
+
+    let result = sandbox.run_job("schema", &["--json-schema", SCHEMA]);
+
+    result.expect_end(1, "failed", Some("invalid_output"));
+}
+
+/// A use of a tool outside of `cwd`, where no rule allows it.
+fn forbid(sandbox: &RealSandbox) {
+    let path = sandbox.path("home/outside.txt").to_str().unwrap().to_owned();
+    sandbox.api.push(Step::Write { path, content: "hello\n".to_owned() });
+    sandbox.api.push(Step::text("I could not."));
+}
+
+#[test]
+fn a_denied_permission_is_named() {
+    let sandbox = sandbox!();
+    forbid(&sandbox);
+
+    let result = sandbox.run_job("denied", &["--permission-mode", "default"]);
+
+    result.expect_end(0, "completed", None);
+    let denials = result["permission_denials"].as_array().unwrap();
+    assert_eq!(denials.len(), 1, "{denials:?}");
+    assert!(denials[0].to_string().contains("Write"), "{denials:?}");
+}
+
+#[test]
+fn a_denied_permission_fails_where_that_was_asked_for() {
+    let sandbox = sandbox!();
+    forbid(&sandbox);
+
+    let result = sandbox.run_job("denied", &["--permission-mode", "default", "--fail-on-denial"]);
+
+    result.expect_end(1, "failed", Some("permission_denied"));
+}
+
+#[test]
+fn a_job_that_runs_out_of_time() {
+    let sandbox = sandbox!(Step::Hang);
+
+    let result = sandbox.run_job("timeout", &["--timeout", "2s"]);
+
+    result.expect_end(1, "failed", Some("timeout"));
+    sandbox.assert_nothing_left("timeout");
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs setsid(1) and /proc")]
+fn nothing_works_on_after_the_worker_was_killed() {
+    let sandbox = sandbox!(Step::bash("./children"), Step::text("never reached"));
+    let work = sandbox.work();
+    program(&work.join("children"), &[CHILDREN, "hold shell\n"].concat());
+    let started = sandbox.start("worker", &[]);
+    for kind in KINDS {
+        await_file(&work.join(kind));
+    }
+    let worker = started["pid"].as_i64().unwrap() as i32;
+    let mut claude = processes_of(&sandbox.job("worker"));
+    claude.retain(|&pid| pid != worker && !["bash", "tail"].contains(&program_of(pid).as_str()));
+    assert!(!claude.is_empty(), "claude runs");
+
+    send(worker, Signal::SIGKILL);
+
+    // The kernel sends claude its signal when the worker is gone, which takes a moment.
+    eventually("claude's end", || claude.iter().all(|&pid| !is_alive(pid)).then_some(()));
+    let result = sandbox.wait("worker");
+    result.expect_end(1, "failed", Some("worker_died"));
+    sandbox.assert_nothing_left("worker");
+    let listed = sandbox.run(["list"]);
+    assert_eq!(listed.json[0]["reason"], "worker_died", "{listed:?}");
+    assert_eq!(sandbox.api.requests(), 1);
+}
+
+fn program(file: &Path, body: &str) {
+    fs::write(file, body).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+}

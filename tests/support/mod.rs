@@ -1,0 +1,39 @@
+//! What the end-to-end tests stand on: a sandbox of its own for each test, the fake claude, the
+//! real one with a scripted API, and a look into `/proc` for what a job left behind.
+
+#![allow(dead_code, unused_imports, reason = "each test crate uses a part of this")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+pub(crate) mod filler;
+pub(crate) mod processes;
+pub(crate) mod real_claude;
+pub(crate) mod sandbox;
+pub(crate) mod scripted_api;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+pub(crate) use processes::{is_alive, pid_in, processes_of};
+pub(crate) use sandbox::{Answer, Sandbox};
+
+/// Longer than anything takes on a busy machine: reached only by a test that has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer. The last resort, for what no verb and no file announces.
+#[track_caller]
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited too long for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for a file that some program makes when it has got so far.
+#[track_caller]
+pub(crate) fn await_file(file: &Path) {
+    eventually(&file.display().to_string(), || file.exists().then_some(()));
+}

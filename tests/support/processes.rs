@@ -1,0 +1,75 @@
+//! The processes of a job as the kernel sees them, found without asking the program under test.
+
+use std::fs;
+use std::path::Path;
+
+/// The processes that bear the mark of this job's directory in their environment, or of any job
+/// below a jobs directory. Empty where there is no `/proc`.
+pub(crate) fn processes_of(directory: &Path) -> Vec<i32> {
+    let mark = [b"CLAUDEJOB_DIR=", directory.as_os_str().as_encoded_bytes()].concat();
+    let bears_mark = |environment: &[u8]| {
+        environment.split(|&byte| byte == 0).any(|entry| {
+            entry
+                .strip_prefix(mark.as_slice())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        })
+    };
+    all()
+        .into_iter()
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| bears_mark(&bytes))
+        })
+        .collect()
+}
+
+/// The processes that work below this directory, which finds those without any environment too.
+pub(crate) fn processes_in(directory: &Path) -> Vec<i32> {
+    let works_there = |pid: &i32| {
+        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory))
+    };
+    all().into_iter().filter(works_there).collect()
+}
+
+/// Whether the process exists and is more than a zombie that nobody has reaped yet.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    // The command's name stands in parentheses and may hold anything; the state follows it.
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
+        .unwrap_or(false)
+}
+
+/// The program that a process runs, without its folder.
+pub(crate) fn program_of(pid: i32) -> String {
+    fs::read_link(format!("/proc/{pid}/exe"))
+        .ok()
+        .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .unwrap_or_default()
+}
+
+/// A process in a message: its PID, its state, its parent and its arguments.
+pub(crate) fn describe(pid: i32) -> String {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state: String =
+        stat.rsplit_once(") ").map_or("", |(_, rest)| rest).chars().take(8).collect();
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    format!("{pid} ({state}…) {}", String::from_utf8_lossy(&arguments).replace('\0', " "))
+}
+
+/// The PID that a program wrote into a file.
+#[track_caller]
+pub(crate) fn pid_in(file: &Path) -> i32 {
+    let text = fs::read_to_string(file)
+        .unwrap_or_else(|error| panic!("could not read {}: {error}", file.display()));
+    text.trim().parse().unwrap_or_else(|_| panic!("{} holds no PID: {text:?}", file.display()))
+}
+
+pub(crate) fn send(pid: i32, signal: nix::sys::signal::Signal) {
+    // A process that is gone already is as good as one that gets the signal.
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+}
+
+fn all() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}

@@ -1,0 +1,257 @@
+//! A home, a jobs directory and an environment for one test. When it ends, whatever job is still
+//! live is killed, and a process that outlived its job fails the test.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::ops::Index;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::processes::{describe, is_alive, processes_in, processes_of, send};
+
+/// No verb takes so long, not even a wait: one that does is stuck.
+const LONGEST_CALL: Duration = Duration::from_secs(240);
+
+pub(crate) struct Sandbox {
+    directory: TempDir,
+    root: PathBuf,
+    environment: BTreeMap<OsString, OsString>,
+}
+
+impl Sandbox {
+    /// A sandbox in which `claude` is the fake, doing what `script` says.
+    pub(crate) fn new(script: &str) -> Self {
+        let mut sandbox = Self::with_claude(&fake_claude());
+        sandbox.set("FAKE_DIR", sandbox.root.clone());
+        sandbox.set("FAKE_CLAUDE", sandbox.path("script"));
+        sandbox.script(script);
+        sandbox
+    }
+
+    /// A sandbox in which `claude` is the program named.
+    pub(crate) fn with_claude(claude: &Path) -> Self {
+        let directory = tempfile::Builder::new().prefix("claudejob-test-").tempdir().unwrap();
+        // Canonical, because that is how the kernel and the program under test will name it.
+        let root = directory.path().canonicalize().unwrap();
+        let mut sandbox = Self { directory, root, environment: BTreeMap::new() };
+        for part in ["home", "tmp", "work"] {
+            fs::create_dir(sandbox.path(part)).unwrap();
+        }
+        sandbox.set("HOME", sandbox.path("home"));
+        sandbox.set("TMPDIR", sandbox.path("tmp"));
+        sandbox.set("PATH", env::var_os("PATH").unwrap_or_default());
+        sandbox.set("LANG", "C.UTF-8");
+        sandbox.set("ANTHROPIC_API_KEY", "sk-ant-test");
+        sandbox.set("IS_SANDBOX", "1");
+        sandbox.set("CLAUDE_SKILL_JOBS_DIR", sandbox.jobs());
+        sandbox.set("CLAUDE_SKILL_CLAUDE", claude);
+        sandbox
+    }
+
+    /// Replaces the fake's script. It is read when a fake starts.
+    pub(crate) fn script(&self, script: &str) {
+        fs::write(self.path("script"), script).unwrap();
+    }
+
+    /// Sets a variable for every later call.
+    pub(crate) fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        self.environment.insert(name.into(), value.as_ref().to_owned());
+    }
+
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.environment.remove(OsStr::new(name));
+    }
+
+    /// A path in the sandbox, which the fake knows as `$DIR/NAME`.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(crate) fn jobs(&self) -> PathBuf {
+        self.path("jobs")
+    }
+
+    pub(crate) fn job(&self, id: &str) -> PathBuf {
+        self.jobs().join(id)
+    }
+
+    /// The directory in which calls are made, and so the default `cwd` of a job.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.path("work")
+    }
+
+    /// The program under test with the sandbox's environment and nothing of the surroundings'.
+    pub(crate) fn command<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_claudejob"));
+        command.env_clear().envs(&self.environment).current_dir(self.work()).args(arguments);
+        command
+    }
+
+    #[track_caller]
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Answer {
+        Answer::of(self.command(arguments), Vec::new())
+    }
+
+    #[track_caller]
+    pub(crate) fn run_with_stdin<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        stdin: impl Into<Vec<u8>>,
+    ) -> Answer {
+        Answer::of(self.command(arguments), stdin.into())
+    }
+
+    /// Starts a job with an id and a prompt of one word, and asserts that it stands.
+    #[track_caller]
+    pub(crate) fn start(&self, id: &str, options: &[&str]) -> Answer {
+        let arguments = [&["start", "--job-id", id, "--prompt", "work"], options].concat();
+        let answer = self.run(&arguments);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer
+    }
+
+    /// Waits for the job's end and gives the answer of `wait`.
+    #[track_caller]
+    pub(crate) fn wait(&self, id: &str) -> Answer {
+        let answer = self.run(["wait", id, "--timeout", "3m"]);
+        assert_ne!(answer.code, 124, "the job did not end: {answer:?}");
+        answer
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self, id: &str) -> Answer {
+        let answer = self.run(["status", id]);
+        assert_eq!(answer.code, 0, "{answer:?}");
+        answer
+    }
+
+    /// Asserts that no process bears the job's mark, at this moment and not some time later.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left(&self, id: &str) {
+        let left = processes_of(&self.job(id));
+        let names: Vec<String> = left.into_iter().map(describe).collect();
+        assert!(names.is_empty(), "still there: {names:#?}");
+    }
+
+    /// Every process of the sandbox: of its jobs, by their mark, and whatever works in it.
+    fn processes(&self) -> Vec<i32> {
+        let mut processes = processes_of(&self.jobs());
+        processes.extend(processes_in(&self.root));
+        processes.retain(|&pid| is_alive(pid));
+        processes.sort_unstable();
+        processes.dedup();
+        processes
+    }
+
+    /// Starts a job with the options and gives the answer of waiting for it.
+    #[track_caller]
+    pub(crate) fn run_job(&self, id: &str, options: &[&str]) -> Answer {
+        self.start(id, options);
+        self.wait(id)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        for entry in fs::read_dir(self.jobs()).into_iter().flatten().flatten() {
+            let status = entry.path().join("meta.json");
+            if fs::read_to_string(status).is_ok_and(|meta| may_be_live(&meta)) {
+                let _ = self.command(["kill".as_ref(), entry.file_name().as_os_str()]).output();
+            }
+        }
+        // A worker that has let go of its lock may need a moment more to be gone.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.processes().is_empty() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let left = self.processes();
+        let names: Vec<String> = left.iter().copied().map(describe).collect();
+        for pid in left {
+            send(pid, Signal::SIGKILL);
+        }
+        assert!(
+            names.is_empty() || thread::panicking(),
+            "processes outlived their jobs: {names:#?}"
+        );
+    }
+}
+
+/// What a call gave. `answer["status"]` is a field of the JSON on its stdout.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    /// Null where stdout held anything but one JSON document.
+    pub(crate) json: Value,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Answer {
+    /// Returns when the program has ended and nobody holds its stdout and stderr any more.
+    #[track_caller]
+    pub(crate) fn of(command: Command, stdin: Vec<u8>) -> Self {
+        let output = assert_cmd::Command::from_std(command)
+            .timeout(LONGEST_CALL)
+            .write_stdin(stdin)
+            .output()
+            .unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            json: serde_json::from_str(&stdout).unwrap_or(Value::Null),
+            stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Asserts the end that the answer tells of: its exit code, status and reason.
+    #[track_caller]
+    pub(crate) fn expect_end(&self, code: i32, status: &str, reason: Option<&str>) -> &Self {
+        assert_eq!(
+            (self.code, self["status"].as_str(), self["reason"].as_str()),
+            (code, Some(status), reason),
+            "{self:#?}"
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn text(&self, field: &str) -> &str {
+        self[field].as_str().unwrap_or_else(|| panic!("no text in {field}: {self:#?}"))
+    }
+}
+
+impl Index<&str> for Answer {
+    type Output = Value;
+
+    fn index(&self, field: &str) -> &Value {
+        &self.json[field]
+    }
+}
+
+/// The stand-in for `claude`, which Cargo builds as an example beside the tests.
+pub(crate) fn fake_claude() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let path = test.parent().unwrap().with_file_name("examples").join("fake-claude");
+    assert!(
+        path.exists(),
+        "{} is missing: run plain `cargo test`, or `cargo build --example fake-claude` first",
+        path.display()
+    );
+    path
+}
+
+/// Coarse on purpose: a record that cannot be read is no reason to leave its processes behind.
+fn may_be_live(meta: &str) -> bool {
+    let status = serde_json::from_str::<Value>(meta).unwrap_or_default()["status"].take();
+    !matches!(status.as_str(), Some("completed" | "failed" | "killed"))
+}
