@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use nix::errno::Errno;
 use serde::Serialize;
 
-use crate::job::{JobId, Outcome, Record, Status};
+use crate::job::{JobId, Outcome, Record, Status, Timestamp};
 
 /// A job's record.
 pub const META: &str = "meta.json";
@@ -216,6 +216,15 @@ impl JobDir {
         decode_record(&text).map_err(|why| LoadError::Unreadable { path, why })
     }
 
+    /// Of the record only what a list is ordered by.
+    pub fn glance(&self) -> Result<Glance, LoadError> {
+        let path = self.file(META);
+        let text = read_bounded(&path, RECORD_READ).context("read", &path)?;
+        let why = |error: serde_json::Error| error.to_string();
+        serde_json::from_slice(&text)
+            .map_err(|error| LoadError::Unreadable { path, why: why(error) })
+    }
+
     /// The result as it stands on disk; `None` where there is none, or none that can be read.
     pub fn outcome(&self) -> Option<Outcome> {
         serde_json::from_slice(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
@@ -349,6 +358,20 @@ impl AsFd for Lock {
 /// Whether the directory is that of a live job: what a process's mark points to.
 pub fn is_live_job(path: &Path) -> bool {
     JobDir::at(path.to_owned()).is_held().unwrap_or(false)
+}
+
+/// What [`JobDir::glance`] sees.
+#[derive(Debug, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Glance {
+    /// How the job is recorded to stand.
+    pub status: Status,
+    /// When it was asked for.
+    #[serde(default)]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
 }
 
 /// Decodes a record of any version.

@@ -8,7 +8,7 @@ use super::ANSWER_MOST;
 use super::seen::look_leniently;
 use crate::error::Error;
 use crate::job::{Activity, JobId, Reason, Record, Status, Timestamp};
-use crate::store::Store;
+use crate::store::{LoadError, Store};
 use crate::text::clip;
 
 /// How many ended jobs are shown where nothing else was asked for.
@@ -103,27 +103,46 @@ impl Item {
             labels: BTreeMap::new(),
         }
     }
-
-    fn is_live(&self) -> bool {
-        self.status.is_some_and(Status::is_live)
-    }
 }
 
-/// The list.
+/// The list. It holds the jobs' ids alone and reads each record when it is shown, so that a long
+/// list takes little memory.
 #[derive(Debug)]
 pub struct ListAnswer {
-    /// The jobs, newest first.
-    pub items: Vec<Item>,
+    store: Store,
+    ids: Vec<JobId>,
     /// How many more there are that the answer leaves out for its length.
     pub omitted: usize,
+}
+
+impl ListAnswer {
+    /// The jobs, newest first.
+    pub fn items(&self) -> impl Iterator<Item = Item> {
+        self.ids.iter().filter_map(|id| item(&self.store, id))
+    }
+
+    /// Drops what does not fit an answer: of the last ones, so that the newest stay.
+    fn shorten(&mut self) {
+        let mut length = 2;
+        let room = ANSWER_MOST - 150;
+        let fitting = self
+            .items()
+            .take_while(|item| {
+                length += serde_json::to_string(item).map_or(0, |text| text.chars().count() + 1);
+                length <= room
+            })
+            .count();
+        self.omitted = self.ids.len() - fitting;
+        self.ids.truncate(fitting);
+    }
 }
 
 impl Serialize for ListAnswer {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeSeq;
         let mut list = serializer.serialize_seq(None)?;
-        for item in &self.items {
-            list.serialize_element(item)?;
+        for item in self.items() {
+            list.serialize_element(&item)?;
         }
         if self.omitted > 0 {
             // Last in the array, so that an answer that was shortened says so.
@@ -137,29 +156,64 @@ impl Serialize for ListAnswer {
     }
 }
 
+/// One job for the list; `None` if it was removed since its name was read.
+fn item(store: &Store, id: &JobId) -> Option<Item> {
+    match look_leniently(store, id) {
+        Err(LoadError::NotFound) => None,
+        Err(error) => Some(Item::unreadable(id.clone(), &error.to_string())),
+        Ok(seen) => Some(Item::of(seen.record)),
+    }
+}
+
+/// What a job's place in the list depends on.
+struct Place {
+    id: JobId,
+    status: Option<Status>,
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+}
+
+impl Place {
+    fn is_ended(&self) -> bool {
+        self.status.is_some_and(|status| !status.is_live())
+    }
+}
+
 /// Lists the jobs.
 pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
-    let mut items = Vec::new();
-    for id in store.ids()? {
-        let item = match look_leniently(store, &id) {
-            // It was removed since its name was read.
-            Err(crate::store::LoadError::NotFound) => continue,
-            Err(error) => Item::unreadable(id, &error.to_string()),
-            Ok(seen) => Item::of(seen.record),
-        };
-        if request.wants(&item) {
-            items.push(item);
-        }
-    }
-    items.sort_by(|a, b| b.started_at.cmp(&a.started_at).then_with(|| b.job_id.cmp(&a.job_id)));
+    let ids = store.ids()?;
+    let mut places: Vec<Place> =
+        ids.into_iter().filter_map(|id| request.place(store, id)).collect();
+    places.sort_unstable_by(|a, b| b.started.cmp(&a.started).then_with(|| b.id.cmp(&a.id)));
     if !request.all && request.statuses.is_empty() && request.labels.is_empty() {
-        keep_recent(&mut items);
+        keep_recent(&mut places);
     }
-    let omitted = if request.all { 0 } else { shorten(&mut items) };
-    Ok(ListAnswer { items, omitted })
+    let ids = places.into_iter().map(|place| place.id).collect();
+    let mut answer = ListAnswer { store: store.clone(), ids, omitted: 0 };
+    if !request.all {
+        answer.shorten();
+    }
+    Ok(answer)
 }
 
 impl Request {
+    /// The job's place, if it is wanted in the list.
+    fn place(&self, store: &Store, id: JobId) -> Option<Place> {
+        // What has ended stays so: a glance is enough. A live job may be a lost one.
+        let glance = store.job(&id).glance().ok().filter(|glance| !glance.status.is_live());
+        if let (Some(glance), true) = (glance, self.labels.is_empty()) {
+            let wanted = self.statuses.is_empty() || self.statuses.contains(&glance.status);
+            return wanted.then_some(Place {
+                id,
+                status: Some(glance.status),
+                started: glance.started_at,
+                ended: glance.ended_at,
+            });
+        }
+        let item = item(store, &id).filter(|item| self.wants(item))?;
+        Some(Place { id, status: item.status, started: item.started_at, ended: item.ended_at })
+    }
+
     fn wants(&self, item: &Item) -> bool {
         let status = self.statuses.is_empty()
             || item.status.is_some_and(|status| self.statuses.contains(&status));
@@ -168,33 +222,18 @@ impl Request {
 }
 
 /// Leaves the live jobs, the unreadable ones, and those that ended last.
-fn keep_recent(items: &mut Vec<Item>) {
+fn keep_recent(places: &mut Vec<Place>) {
     let mut ends: Vec<Option<Timestamp>> =
-        items.iter().filter(|item| !item.is_live()).map(|item| item.ended_at).collect();
+        places.iter().filter(|place| place.is_ended()).map(|place| place.ended).collect();
     ends.sort_unstable_by(|a, b| b.cmp(a));
     let oldest = ends.get(ENDED_SHOWN - 1).copied().flatten();
-    let mut ended = 0;
-    items.retain(|item| {
-        if item.is_live() || item.status.is_none() {
+    let mut shown = 0;
+    places.retain(|place| {
+        if !place.is_ended() {
             return true;
         }
-        ended += 1;
-        item.ended_at >= oldest && ended <= ENDED_SHOWN
+        let recent = place.ended >= oldest && shown < ENDED_SHOWN;
+        shown += usize::from(recent);
+        recent
     });
-}
-
-/// Drops what does not fit an answer: of the last ones, so that the newest stay.
-fn shorten(items: &mut Vec<Item>) -> usize {
-    let mut length = 2;
-    let room = ANSWER_MOST - 150;
-    let fitting = items
-        .iter()
-        .take_while(|item| {
-            length += serde_json::to_string(item).map_or(0, |text| text.chars().count() + 1);
-            length <= room
-        })
-        .count();
-    let omitted = items.len() - fitting;
-    items.truncate(fitting);
-    omitted
 }

@@ -173,11 +173,12 @@ fn ended_text(ended: &Ended) -> String {
 }
 
 pub(super) fn list(answer: &ListAnswer) -> String {
-    if answer.items.is_empty() {
+    let items: Vec<Item> = answer.items().collect();
+    if items.is_empty() {
         return "No jobs. claudejob start --prompt \"…\" starts one.\n".to_owned();
     }
     let now = clock::now();
-    let rows: Vec<[String; 5]> = answer.items.iter().map(|item| cells(item, now)).collect();
+    let rows: Vec<[String; 5]> = items.iter().map(|item| cells(item, now)).collect();
     let heads = ["JOB", "STATUS", "AGE", "COST", "NOW"];
     let widths: [usize; 4] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].width());
@@ -196,7 +197,7 @@ pub(super) fn list(answer: &ListAnswer) -> String {
     };
     let head = heads.map(|head| head);
     text.push_str(&painted(DIM, &line(&head, Style::new())));
-    for (row, item) in rows.iter().zip(&answer.items) {
+    for (row, item) in rows.iter().zip(&items) {
         let style = item.status.map_or(RED, color);
         text.push_str(&line(&row.each_ref().map(String::as_str), style));
     }
