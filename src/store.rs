@@ -141,10 +141,18 @@ impl Store {
     ) -> Result<(JobDir, Lock), CreateError> {
         let at = JobDir { path: unborn.to_owned() };
         let lock = at.create_lock()?;
-        let path = at.file(PROMPT);
-        write_durably(&path, prompt.as_bytes())?;
+        // Both are written before either is synced: a file system with a journal then commits it
+        // once for the two.
         let path = at.file(META);
-        write_durably(&path, &serde_json::to_vec(record).context("write", &path)?)?;
+        let text = serde_json::to_vec(record).context("write", &path)?;
+        let files =
+            [(at.file(PROMPT), prompt.as_bytes()), (path, text.as_slice())].map(|(path, text)| {
+                let file = write(&path, text);
+                (path, file)
+            });
+        for (path, file) in files {
+            file?.sync_data().context("write", &path)?;
+        }
         sync_directory(unborn)?;
         let job = self.job(&record.job_id);
         publish(unborn, &job.path)?;
@@ -426,10 +434,14 @@ fn make_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
 }
 
 fn write_durably(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    write(path, text)?.sync_data().context("write", path)
+}
+
+fn write(path: &Path, text: &[u8]) -> Result<File, StoreError> {
     let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let mut file = options.context("create", path)?;
     file.write_all(text).context("write", path)?;
-    file.sync_data().context("write", path)
+    Ok(file)
 }
 
 /// Makes what was created in or renamed into a directory durable.
