@@ -37,6 +37,11 @@ pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }
 
+/// How many characters a JSON text has once what could harm a terminal is escaped in it.
+pub fn json_length(json: &str) -> usize {
+    json.chars().map(|c| if is_harmful(c) { 6 } else { 1 }).sum()
+}
+
 /// Whether a character can do something to a terminal, or to the reader's eye, other than stand
 /// where it is: control characters (C0, DEL, C1) and the marks that reorder text (Unicode's
 /// bidirectional controls). Line feed and tab are harmless.

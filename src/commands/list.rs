@@ -9,7 +9,7 @@ use super::seen::look_leniently;
 use crate::error::Error;
 use crate::job::{Activity, JobId, Reason, Record, Status, Timestamp};
 use crate::store::{LoadError, Store};
-use crate::text::clip;
+use crate::text::{clip, json_length};
 
 /// How many ended jobs are shown where nothing else was asked for.
 const ENDED_SHOWN: usize = 20;
@@ -128,7 +128,7 @@ impl ListAnswer {
         let fitting = self
             .items()
             .take_while(|item| {
-                length += serde_json::to_string(item).map_or(0, |text| text.chars().count() + 1);
+                length += serde_json::to_string(item).map_or(0, |text| json_length(&text) + 1);
                 length <= room
             })
             .count();

@@ -19,7 +19,7 @@ use crate::job::{JobId, Status};
 use crate::store::{OUTPUT, STDERR, Store, StoreError};
 use crate::stream::transcript::{Passage, passages};
 use crate::stream::{Line, LineSplitter};
-use crate::text::clip;
+use crate::text::{clip, is_harmful};
 
 pub use follow::follow;
 
@@ -319,17 +319,12 @@ fn read_range(file: &mut File, from: u64, to: u64) -> io::Result<Vec<u8>> {
 
 /// How long a text is in a JSON answer, in characters.
 fn weight_of(text: &str) -> usize {
-    text.chars()
-        .map(|c| {
-            if c == '"' || c == '\\' || c == '\n' {
-                2
-            } else if c < ' ' {
-                6
-            } else {
-                1
-            }
-        })
-        .sum()
+    let weight = |c| match c {
+        '"' | '\\' | '\n' | '\t' => 2,
+        c if c < ' ' || is_harmful(c) => 6,
+        _ => 1,
+    };
+    text.chars().map(weight).sum()
 }
 
 /// The length of `bytes` without a character that is cut at its end.

@@ -8,7 +8,7 @@ use super::seen::{Seen, look, outcome_of};
 use crate::error::Error;
 use crate::job::{JobId, Outcome, Status};
 use crate::store::Store;
-use crate::text::clip;
+use crate::text::{clip, json_length};
 
 /// A job's verdict and answer; before its end only how it stands.
 #[derive(Debug, Serialize)]
@@ -90,10 +90,11 @@ fn fit(mut outcome: Outcome, most: usize) -> Ended {
     if excess > 0
         && let Some(text) = &outcome.result
     {
-        // Escapes make a character up to six long: cut by what the text weighs as JSON.
-        let mut keep = text.chars().count();
+        // What the text may weigh as JSON, where an escape makes a character up to six long.
+        let room = length_of(text).saturating_sub(excess + 20);
+        let mut keep = room;
         let mut shorter = clip(text, keep);
-        while keep > 0 && length_of(text) - length_of(&shorter) < excess + 20 {
+        while keep > 0 && length_of(&shorter) > room {
             keep = keep * 9 / 10;
             shorter = clip(text, keep);
         }
@@ -111,5 +112,5 @@ fn length(outcome: &Outcome) -> usize {
 }
 
 fn length_of(value: &(impl Serialize + ?Sized)) -> usize {
-    serde_json::to_string(value).map_or(0, |text| text.chars().count())
+    serde_json::to_string(value).map_or(0, |text| json_length(&text))
 }
