@@ -1,0 +1,476 @@
+//! Jobs end to end through the real program, with the fake claude: every recorded stream, every
+//! way in which a worker, a claude or a caller can misbehave, and every refusal of `start`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::processes::send;
+use support::{Sandbox, await_file, eventually, filler, is_alive, pid_in};
+
+const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts");
+
+fn transcript(name: &str) -> PathBuf {
+    PathBuf::from(TRANSCRIPTS).join(format!("{name}.ndjson"))
+}
+
+/// Name, how the fake ends, status, reason.
+const VERDICTS: [(&str, &str, &str, Option<&str>); 27] = [
+    ("success", "exit 0", "completed", None),
+    ("tool_use", "exit 0", "completed", None),
+    ("two_turns", "exit 0", "completed", None),
+    ("steered_mid_turn", "exit 0", "completed", None),
+    ("rate_limited_then_ok", "exit 0", "completed", None),
+    ("server_error_then_ok", "exit 0", "completed", None),
+    ("permission_denied", "exit 0", "completed", None),
+    ("permission_request", "exit 0", "completed", None),
+    ("question", "exit 0", "completed", None),
+    ("background_task", "exit 0", "completed", None),
+    ("background_task_cut", "exit 0", "completed", None),
+    ("partial_messages", "exit 0", "completed", None),
+    ("rate_limited_failed", "exit 1", "failed", Some("rate_limit")),
+    ("overloaded_failed", "exit 1", "failed", Some("overloaded")),
+    ("bad_api_key", "exit 1", "failed", Some("auth")),
+    ("not_logged_in", "exit 1", "failed", Some("auth")),
+    ("malformed_api_answer", "exit 1", "failed", Some("api_error")),
+    ("max_turns", "exit 1", "failed", Some("max_turns")),
+    ("max_budget", "exit 1", "failed", Some("max_budget")),
+    ("structured_output", "exit 0", "failed", Some("invalid_output")),
+    ("interrupted_by_control_request", "exit 1", "failed", Some("interrupted")),
+    ("interrupted_by_sigint", "exit 0", "failed", Some("interrupted")),
+    ("terminated_by_sigterm", "exit 143", "failed", Some("no_result")),
+    ("killed_by_sigkill", "die KILL", "failed", Some("no_result")),
+    ("unknown_session", "stderr No conversation\nexit 1", "failed", Some("claude_refused")),
+    ("root_refused", "stderr not as root\nexit 1", "failed", Some("claude_refused")),
+    ("unknown_flag", "stderr error: unknown option\nexit 1", "failed", Some("claude_refused")),
+];
+
+#[test]
+fn every_recorded_stream_gets_its_verdict_and_is_kept_byte_for_byte() {
+    for (name, end, status, reason) in VERDICTS {
+        let path = transcript(name);
+        let sandbox = Sandbox::new(&format!("read\nplay {}\n{end}", path.display()));
+        let options: &[&str] =
+            if name == "structured_output" { &["--json-schema", "{}"] } else { &[] };
+        let code = i32::from(status != "completed");
+        sandbox.run_job(name, options).expect_end(code, status, reason);
+        let log = fs::read(sandbox.job(name).join("output.log")).unwrap();
+        assert!(log == fs::read(&path).unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn a_stream_cut_at_any_line_is_never_falsely_completed() {
+    thread::scope(|scope| {
+        for names in VERDICTS.chunks(9) {
+            scope.spawn(move || {
+                for (name, ..) in names {
+                    let path = transcript(name);
+                    let stream = fs::read(&path).unwrap();
+                    let ends = memchr::memchr_iter(b'\n', &stream).map(|at| at + 1);
+                    // After each line, and in the middle of each.
+                    for cut in ends.flat_map(|end| [end - 40, end]) {
+                        let script = format!("read\nplay {} {cut}\ndie KILL", path.display());
+                        let sandbox = Sandbox::new(&script);
+                        let answer = sandbox.run_job("cut", &[]);
+                        let heard = String::from_utf8_lossy(&stream[..cut]).into_owned();
+                        let last = heard.lines().last().unwrap();
+                        let is_end = heard.ends_with('\n')
+                            && (last.contains(r#""type":"result""#)
+                                || last.contains(r#""subtype":"task_"#));
+                        assert!(answer.code != 0 || is_end, "{name} cut at {cut}: {answer:?}");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_worker_that_is_killed_leaves_nothing_and_the_truth() {
+    let sandbox = Sandbox::new("read\ninit\nspawn $DIR/child\ntouch $DIR/up\nhang");
+    let worker = sandbox.start("lost", &[])["pid"].as_i64().unwrap() as i32;
+    await_file(&sandbox.path("up"));
+    let child = pid_in(&sandbox.path("child"));
+    send(worker, Signal::SIGKILL);
+    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    let status = sandbox.status("lost");
+    assert_eq!((&status["status"], &status["reason"]), (&"failed".into(), &"worker_died".into()));
+    assert!(!is_alive(child), "swept by whoever finds the job lost");
+    sandbox.assert_nothing_left("lost");
+    assert_eq!(sandbox.run(["list"]).json[0]["reason"], "worker_died");
+    assert_eq!(sandbox.run(["start", "lost", "--prompt", "x"])["code"], "job_exists");
+}
+
+#[test]
+fn a_kill_ends_what_ignores_it_and_what_has_fled() {
+    let sandbox = Sandbox::new(
+        "ignore INT\nignore TERM\nread\ninit\nspawn $DIR/a\nspawn-clean $DIR/b\n\
+         spawn-stubborn $DIR/c\ntouch $DIR/up\nhang",
+    );
+    sandbox.start("k", &[]);
+    await_file(&sandbox.path("up"));
+    let children = ["a", "b", "c"].map(|name| pid_in(&sandbox.path(name)));
+    let answer = sandbox.run(["kill", "k"]);
+    assert_eq!((answer.code, &answer["killed"]), (0, &true.into()), "{answer:?}");
+    assert!(children.into_iter().all(|pid| !is_alive(pid)));
+    sandbox.assert_nothing_left("k");
+    assert_eq!(sandbox.run(["kill", "k"]).code, 0, "it is killed: asking again changes nothing");
+    assert_eq!(sandbox.run(["wait", "k"]).code, 3);
+}
+
+#[test]
+fn a_kill_changes_no_verdict() {
+    let sandbox = Sandbox::new("read\ninit\nresult fine\neof");
+    sandbox.run_job("done", &[]).expect_end(0, "completed", None);
+    let answer = sandbox.run(["kill", "done"]);
+    assert_eq!((answer.code, &answer["killed"]), (1, &false.into()));
+    assert_eq!(sandbox.status("done")["status"], "completed");
+}
+
+#[test]
+fn a_stopped_worker_hears_a_kill() {
+    let sandbox = Sandbox::new("read\ninit\nhang");
+    let worker = sandbox.start("k", &[])["pid"].as_i64().unwrap() as i32;
+    send(worker, Signal::SIGSTOP);
+    assert_eq!(sandbox.run(["kill", "k"])["killed"], true);
+}
+
+#[test]
+fn a_shutdown_is_no_kill() {
+    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhang");
+    let worker = sandbox.start("t", &[])["pid"].as_i64().unwrap() as i32;
+    await_file(&sandbox.path("up"));
+    send(worker, Signal::SIGTERM);
+    sandbox.wait("t").expect_end(1, "failed", Some("terminated"));
+}
+
+#[test]
+fn of_twenty_starts_of_one_id_one_wins() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let start = |options: &[&str]| -> Vec<i32> {
+        let args = [&["start", "one", "--prompt", "x"], options].concat();
+        thread::scope(|scope| {
+            let calls: Vec<_> = (0..20).map(|_| scope.spawn(|| sandbox.run(&args))).collect();
+            calls
+                .into_iter()
+                .map(|call| {
+                    let answer = call.join().unwrap();
+                    assert!(answer.code == 0 || answer["code"] == "job_exists", "{answer:?}");
+                    answer.code
+                })
+                .collect()
+        })
+    };
+    assert_eq!(start(&[]).iter().filter(|code| **code == 0).count(), 1);
+    sandbox.wait("one").expect_end(0, "completed", None);
+    assert_eq!(start(&["--if-absent"]), [0; 20]);
+    assert_eq!(fs::read_dir(sandbox.jobs()).unwrap().count(), 2, "the job and .new");
+}
+
+#[test]
+fn fifty_jobs_at_once_lose_no_byte_and_show_no_torn_record() {
+    const BYTES: u64 = 10_000_000;
+    let sandbox = Sandbox::new(&format!("read\ninit\nfill {BYTES} 7\nresult ok\neof"));
+    let over = AtomicBool::new(false);
+    let mut expected = Vec::new();
+    filler::fill(BYTES, 7, &mut expected).unwrap();
+    let ids: Vec<String> = (0..50).map(|n| format!("job-{n}")).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let list = sandbox.run(["list", "--all"]);
+                for item in list.json.as_array().unwrap() {
+                    assert!(item["status"].is_string(), "{item}");
+                    let status = sandbox.run(["status", item["jobId"].as_str().unwrap()]);
+                    assert_eq!(status.code, 0, "{status:?}");
+                }
+            }
+        });
+        let starts: Vec<_> = ids.iter().map(|id| scope.spawn(|| sandbox.start(id, &[]))).collect();
+        for start in starts {
+            start.join().unwrap();
+        }
+        for id in &ids {
+            sandbox.wait(id).expect_end(0, "completed", None);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    for id in &ids {
+        let log = fs::read(sandbox.job(id).join("output.log")).unwrap();
+        let from = memchr::memchr(b'\n', &log).unwrap() + 1;
+        assert!(log[from..].starts_with(&expected), "{id}");
+    }
+}
+
+#[test]
+fn claudes_that_misbehave_get_a_true_verdict() {
+    for (script, code, status, reason) in [
+        ("read\ninit\nline 100000000\nresult ok\neof", 0, "completed", None),
+        (
+            "hex 00ff0a7b7d0a\nprint garbage\nwrite {\"type\":\"resul",
+            1,
+            "failed",
+            Some("no_result"),
+        ),
+        ("read\ninit\nclose-stdout\nhang", 1, "failed", Some("no_result")),
+        ("read\ninit\nresult ok\nignore INT\nignore TERM\nhang", 0, "completed", None),
+        ("exit 0", 1, "failed", Some("no_result")),
+        (
+            "write {\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"x\"}",
+            0,
+            "completed",
+            None,
+        ),
+    ] {
+        let sandbox = Sandbox::new(script);
+        sandbox.run_job("odd", &[]).expect_end(code, status, reason);
+        sandbox.assert_nothing_left("odd");
+    }
+}
+
+#[test]
+fn a_claude_that_cannot_be_executed_is_told_at_once() {
+    let mut sandbox = Sandbox::new("");
+    let program = sandbox.path("broken");
+    fs::write(&program, "#!/nowhere/at/all\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.set("CLAUDE_SKILL_CLAUDE", &program);
+    let answer = sandbox.run(["start", "b", "--prompt", "x"]);
+    assert_eq!((answer.code, answer["code"].as_str()), (1, Some("launch_failed")), "{answer:?}");
+    let status = sandbox.status("b");
+    assert_eq!((&status["status"], &status["reason"]), (&"failed".into(), &"launch_failed".into()));
+}
+
+#[test]
+fn limits_of_time_are_kept() {
+    let sandbox = Sandbox::new("read\ninit\nhang");
+    sandbox.run_job("t", &["--timeout", "1s"]).expect_end(1, "failed", Some("timeout"));
+    let answer = sandbox.run(["start", "w", "--prompt", "x", "--wait", "1s"]);
+    assert_eq!((answer.code, &answer["status"]), (124, &"running".into()));
+    assert!(sandbox.run(["result", "w"])["result"].is_null());
+    assert_eq!(sandbox.run(["wait", "t", "w", "--any"]).code, 1);
+    assert_eq!(sandbox.run(["wait", "nobody"]).code, 4);
+}
+
+#[test]
+fn a_prompt_arrives_as_it_was_given() {
+    let big = "All 10 MB: \"quotes\", \\ and \u{2028} 🦀 e\u{301} \u{e000}\n".repeat(200_000);
+    for prompt in ["--help me", "'\"`$(x)\n\t\\", "\u{feff}日本\u{2028}🦀\u{1}\u{7f}", &big] {
+        let sandbox = Sandbox::new("args $DIR/args\nread $DIR/got\ninit\nresult ok\neof");
+        let start = sandbox.run_with_stdin(["start", "p", "--prompt", "-"], prompt);
+        assert_eq!(start.code, 0, "{start:?}");
+        sandbox.wait("p").expect_end(0, "completed", None);
+        let got: Value = serde_json::from_slice(&fs::read(sandbox.path("got")).unwrap()).unwrap();
+        assert!(got["message"]["content"] == prompt);
+        let args = fs::read_to_string(sandbox.path("args")).unwrap();
+        assert!(prompt == big || !args.contains(&prompt[..6]));
+        if prompt != big {
+            let again = sandbox.run(["start", "q", "--prompt", prompt]);
+            assert_eq!(again.code, 0, "{again:?}");
+            sandbox.wait("q");
+            let text = fs::read_to_string(sandbox.job("q").join("prompt.txt")).unwrap();
+            assert_eq!(text, prompt);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_work_is_refused_and_leaves_nothing() {
+    let mut sandbox = Sandbox::new("");
+    fs::write(sandbox.path("nul"), "a\0b").unwrap();
+    fs::write(sandbox.path("latin1"), [b'a', 0xe4]).unwrap();
+    let (nul, latin1) = (sandbox.path("nul"), sandbox.path("latin1"));
+    let (nul, latin1) = (nul.to_str().unwrap(), latin1.to_str().unwrap());
+    let long = "a".repeat(129);
+    let refused = |sandbox: &Sandbox, args: &[&str], code: &str| {
+        let args = [&["start"], args].concat();
+        let answer = sandbox.run(&args);
+        assert_eq!(answer["code"], code, "{answer:?}");
+        assert_eq!(answer.code, if code == "usage" { 2 } else { 1 }, "{answer:?}");
+        assert!(!sandbox.jobs().exists(), "{code} left something");
+    };
+    for (args, code) in [
+        (&["--prompt", ""][..], "empty_prompt"),
+        (&["--prompt", " \n\t"], "empty_prompt"),
+        (&["--prompt-file", nul], "prompt_has_nul"),
+        (&["--prompt-file", latin1], "prompt_not_utf8"),
+        (&["--prompt-file", "/nowhere/at/all"], "prompt_unreadable"),
+        (&["../x", "--prompt", "x"], "invalid_job_id"),
+        (&[".hidden", "--prompt", "x"], "invalid_job_id"),
+        (&[&long, "--prompt", "x"], "invalid_job_id"),
+        (&["--prompt", "x", "--cwd", "/nowhere/at/all"], "bad_cwd"),
+        (&["--prompt", "x", "--cwd", nul], "bad_cwd"),
+        (&["--prompt", "x", "--claude", "/nowhere/claude"], "claude_not_found"),
+        (&["--prompt", "x", "--", "--output-format", "text"], "usage"),
+        (&["--prompt", "x", "--json-schema", "{"], "usage"),
+        (&["--prompt", "x", "--no-such-flag"], "usage"),
+        (&[], "usage"),
+    ] {
+        refused(&sandbox, args, code);
+    }
+    if nix::unistd::geteuid().is_root() {
+        sandbox.unset("IS_SANDBOX");
+        refused(&sandbox, &["--prompt", "x"], "root_needs_sandbox");
+        sandbox.set("IS_SANDBOX", "1");
+    }
+    sandbox.unset("ANTHROPIC_API_KEY");
+    refused(&sandbox, &["--prompt", "x"], "not_logged_in");
+    sandbox.set("ANTHROPIC_API_KEY", "k");
+    fs::create_dir(sandbox.jobs()).unwrap();
+    fs::set_permissions(sandbox.jobs(), fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(sandbox.run(["start", "--prompt", "x"])["code"], "jobs_dir_denied");
+    assert_eq!(fs::read_dir(sandbox.jobs()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_start_holds_nothing_of_its_callers() {
+    let sandbox = Sandbox::new("fds $DIR/fds\nread\ninit\ntouch $DIR/up\nhang");
+    let pipes: Vec<_> = (0..50).map(|_| std::io::pipe().unwrap()).collect();
+    for (_, writer) in &pipes {
+        fcntl(writer, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        assert!(writer.as_raw_fd() > 2);
+    }
+    let start = sandbox.start("f", &["--cwd", "."]);
+    for (mut reader, writer) in pipes {
+        drop(writer);
+        // Comes back only when nobody holds the other end.
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+    }
+    await_file(&sandbox.path("up"));
+    assert_eq!(sandbox.status("f")["status"], "running");
+    let fds: Value = serde_json::from_slice(&fs::read(sandbox.path("fds")).unwrap()).unwrap();
+    let numbers: Vec<&String> = fds.as_object().unwrap().keys().collect();
+    assert_eq!(numbers, ["0", "1", "2"], "{fds}");
+    let worker = start["pid"].as_i64().unwrap();
+    assert_eq!(fs::read_link(format!("/proc/{worker}/cwd")).unwrap().as_os_str(), "/");
+    let stat = fs::read_to_string(format!("/proc/{worker}/stat")).unwrap();
+    let session = stat.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap().to_owned();
+    assert_eq!(session, worker.to_string(), "a session of its own");
+}
+
+#[test]
+fn odd_places_are_places() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let odd = sandbox.path("work/with spaces and 'quotes'");
+    fs::create_dir(&odd).unwrap();
+    let odd = odd.to_str().unwrap();
+    let args = ["--jobs-dir", "here/jobs", "start", "o", "--prompt", "x", "--cwd", odd];
+    assert_eq!(sandbox.run(args).code, 0);
+    let answer = sandbox.run(["wait", "o", "--jobs-dir", "here/../here/jobs"]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    assert!(sandbox.work().join("here/jobs/o/meta.json").exists());
+}
+
+#[test]
+fn a_log_is_read_while_it_grows_and_nothing_comes_twice() {
+    let sandbox = Sandbox::new("read\ninit\nfill 3000000 3\nresult ok\neof");
+    sandbox.start("l", &[]);
+    let (mut read, mut at) = (String::new(), 0);
+    loop {
+        let offset = at.to_string();
+        let args = ["logs", "l", "--raw", "--since-offset", &offset, "--max-bytes", "100000"];
+        let answer = sandbox.run(args);
+        read.push_str(answer.text("tail"));
+        let next = answer["nextOffset"].as_u64().unwrap();
+        if next == at && answer["status"] == "completed" {
+            break;
+        }
+        at = next;
+    }
+    let log = fs::read_to_string(sandbox.job("l").join("output.log")).unwrap();
+    assert!(read == log);
+    let followed = sandbox.run(["logs", "l", "--raw", "--follow", "--since-offset", "0"]);
+    assert!(followed.stdout == log);
+    assert_eq!(sandbox.run(["logs", "l", "--since-offset", "99999999"])["code"], "bad_offset");
+    let tail = sandbox.run(["logs", "l", "--tail", "1"]);
+    assert!(tail.text("tail").starts_with("= done"), "{tail:?}");
+}
+
+#[test]
+fn answers_stay_short_and_harmless() {
+    let sandbox = Sandbox::new("");
+    let text = "\u{1b}[31m\u{9b}2J\u{202e}\\\"".repeat(30_000);
+    let said = serde_json::to_string(&text).unwrap();
+    sandbox.script(&format!(
+        "read\ninit\nstderr \u{1b}[2J\njson {{\"type\":\"assistant\",\"message\":{{\"content\":[{{\"type\":\
+         \"text\",\"text\":{said}}}]}}}}\njson {{\"type\":\"result\",\"subtype\":\"success\",\
+         \"is_error\":false,\"result\":{said}}}\neof"
+    ));
+    let id = "a".repeat(128);
+    sandbox.run_job(&id, &[]).expect_end(0, "completed", None);
+    for verb in ["status", "result", "logs", "wait"] {
+        let answer = sandbox.run([verb, &id]);
+        assert!(answer.stdout.chars().count() < 8_000, "{verb}: {}", answer.stdout.len());
+        assert!(answer.json.is_object(), "{verb}");
+        for args in [&[verb, &id, "--text"][..], &[verb, &id], &["logs", &id, "--stderr"]] {
+            let shown = sandbox.run(args).stdout;
+            let harmful = |c: char| c != '\n' && c != '\t' && (c.is_control() || c == '\u{202e}');
+            assert!(!shown.contains(harmful), "{args:?}");
+        }
+    }
+    assert_eq!(sandbox.run(["result", &id])["truncated"], true);
+    assert!(sandbox.run(["result", &id, "--full"])["result"] == text);
+}
+
+#[test]
+fn what_is_foreign_spoils_nothing() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("good", &[]);
+    let put = |id: &str, meta: &str| {
+        fs::create_dir(sandbox.job(id)).unwrap();
+        fs::write(sandbox.job(id).join("meta.json"), meta).unwrap();
+    };
+    put("torn", "{\"jobId\":\"torn\",\"sta");
+    put("empty", "");
+    put("newer", r#"{"version":9,"jobId":"newer","status":"failed","reason":"auth","x":1}"#);
+    put("legacy", r#"{"jobId":"legacy","pid":1,"status":"completed","prompt":"p","cwd":"/"}"#);
+    fs::write(sandbox.jobs().join("file"), "x").unwrap();
+    std::os::unix::fs::symlink("/", sandbox.jobs().join("link")).unwrap();
+    let list = sandbox.run(["list"]);
+    let of = |id: &str| {
+        let items = list.json.as_array().unwrap();
+        items.iter().find(|item| item["jobId"] == id).unwrap_or_else(|| panic!("{id}: {list:?}"))
+    };
+    assert_eq!(list.json.as_array().unwrap().len(), 5);
+    for id in ["torn", "empty"] {
+        assert!(of(id)["error"].is_string() && of(id)["status"].is_null());
+        assert_eq!(sandbox.run(["status", id])["code"], "record_unreadable");
+    }
+    assert_eq!(of("newer")["reason"], "auth");
+    assert_eq!(of("legacy")["status"], "completed");
+    assert_eq!(of("good")["status"], "completed");
+    let status = sandbox.status("good");
+    for field in ["jobId", "pid", "status", "startedAt", "endedAt", "error", "rateLimited"] {
+        assert!(status.json.as_object().unwrap().contains_key(field), "{field}");
+    }
+}
+
+#[test]
+fn a_job_started_by_a_job_is_a_job_of_its_own() {
+    let sandbox = Sandbox::new("read\ninit\nhang");
+    let outer = sandbox.path("outer");
+    let program = env!("CARGO_BIN_EXE_claudejob");
+    let script = format!(
+        "#!/bin/sh\nCLAUDE_SKILL_CLAUDE={} {program} start inner --prompt x >/dev/null\n\
+         echo '{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false}}'\n",
+        support::sandbox::fake_claude().display()
+    );
+    fs::write(&outer, script).unwrap();
+    fs::set_permissions(&outer, fs::Permissions::from_mode(0o755)).unwrap();
+    let answer = sandbox.run_job("outer", &["--claude", outer.to_str().unwrap()]);
+    answer.expect_end(0, "completed", None);
+    assert_eq!(sandbox.status("inner")["status"], "running");
+    assert_eq!(sandbox.run(["kill", "inner"])["killed"], true);
+}
