@@ -161,7 +161,10 @@ fn ending(result: &TurnResult) -> String {
     let turns = if result.num_turns == 1 { "turn" } else { "turns" };
     let cost = result.total_cost_usd.map(|usd| format!(" · ${usd:.2}")).unwrap_or_default();
     let seconds = result.duration_ms as f64 / 1_000.0;
-    let how = if result.is_error {
+    let aborted = |why: &String| why.starts_with("aborted");
+    let how = if result.terminal_reason.as_ref().is_some_and(aborted) {
+        "interrupted".to_owned()
+    } else if result.is_error {
         let why = result.errors.first().or(result.result.as_ref()).unwrap_or(&result.subtype);
         format!("failed: {}", one_line(why, CALL_SHOWN))
     } else {
@@ -220,6 +223,19 @@ mod tests {
             );
             assert_eq!(read(&line), [(Speaker::Tool, shown.to_owned())]);
         }
+    }
+
+    #[test]
+    fn the_end_of_a_turn_says_how_it_went() {
+        let end = |fields: &str| {
+            let line = format!(r#"{{"type":"result","num_turns":1,"duration_ms":90,{fields}}}"#);
+            read(&line).remove(0).1
+        };
+        assert_eq!(end(r#""subtype":"success","is_error":false"#), "done · 1 turn · 0.1 s");
+        let aborted = r#""is_error":true,"terminal_reason":"aborted_tools","errors":["[ede]"]"#;
+        assert_eq!(end(aborted), "interrupted · 1 turn · 0.1 s");
+        let failed = r#""is_error":true,"errors":["no more turns"]"#;
+        assert_eq!(end(failed), "failed: no more turns · 1 turn · 0.1 s");
     }
 
     #[test]
