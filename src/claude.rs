@@ -161,7 +161,9 @@ pub fn reserved(args: &[String]) -> Option<&str> {
 
 /// The arguments for one run: everything but the prompt, which goes to stdin, where it has no
 /// limit, shows in no process list, and may begin with a dash.
-pub fn arguments(spec: &Spec, session_id: &str) -> Vec<String> {
+///
+/// `resume` says that the session is one to go on with, else it is a new one of that name.
+pub fn arguments(spec: &Spec, session_id: &str, resume: bool) -> Vec<String> {
     let mut args: Vec<String> =
         ["-p", "--output-format", "stream-json", "--input-format", "stream-json", "--verbose"]
             .map(str::to_owned)
@@ -170,10 +172,7 @@ pub fn arguments(spec: &Spec, session_id: &str) -> Vec<String> {
         args.push(flag.to_owned());
         args.push(value.to_owned());
     };
-    match &spec.resume {
-        Some(session) => give("--resume", session),
-        None => give("--session-id", session_id),
-    }
+    give(if resume { "--resume" } else { "--session-id" }, session_id);
     give("--permission-mode", &spec.permission_mode);
     let max_turns = spec.max_turns.map(|n| n.to_string());
     let max_budget = spec.max_budget_usd.map(|usd| usd.to_string());
@@ -212,11 +211,11 @@ pub fn arguments(spec: &Spec, session_id: &str) -> Vec<String> {
 
 /// The command for one run: program, arguments, folder, and the caller's environment without the
 /// marks of a surrounding session and with the job's own.
-pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session_id: &str) -> Command {
+pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session_id: &str, resume: bool) -> Command {
     let mut command = match &spec.replay {
         None => {
             let mut command = Command::new(&spec.claude);
-            command.args(arguments(spec, session_id));
+            command.args(arguments(spec, session_id, resume));
             command
         }
         Some(replay) => {
@@ -263,7 +262,7 @@ mod tests {
             extra_args: vec!["--betas".to_owned(), "x".to_owned()],
             ..Spec::default()
         };
-        let line = arguments(&spec, "SESSION").join(" ");
+        let line = arguments(&spec, "SESSION", false).join(" ");
         assert_eq!(
             line,
             "-p --output-format stream-json --input-format stream-json --verbose \
@@ -275,8 +274,7 @@ mod tests {
 
     #[test]
     fn a_resumed_session_is_not_named_again() {
-        let spec = Spec { resume: Some("OLD".to_owned()), ..Spec::default() };
-        let args = arguments(&spec, "NEW");
+        let args = arguments(&Spec::default(), "OLD", true);
         assert!(args.windows(2).any(|pair| pair == ["--resume", "OLD"]));
         assert!(!args.contains(&"--session-id".to_owned()));
     }
@@ -285,7 +283,7 @@ mod tests {
     fn the_surrounding_session_is_forgotten() {
         let id = JobId::parse("a").unwrap();
         let spec = Spec { cwd: "/".to_owned(), ..Spec::default() };
-        let command = command(&spec, &id, Path::new("/jobs/a"), "S");
+        let command = command(&spec, &id, Path::new("/jobs/a"), "S", false);
         let changed: HashMap<_, _> = command.get_envs().collect();
         assert_eq!(changed[std::ffi::OsStr::new("CLAUDECODE")], None);
         let mark = changed[std::ffi::OsStr::new("CLAUDEJOB_DIR")];

@@ -60,6 +60,8 @@ pub enum Verb {
     Wait(Wait),
     /// End a job with all its processes
     Kill(OneJob),
+    /// Go on with jobs whose host, worker or claude went away
+    Recover(Recover),
     /// See a whole job at work, without key, CLI or network
     Demo(Demo),
 }
@@ -168,6 +170,12 @@ pub struct Start {
     /// A denied tool makes the job fail
     #[arg(long)]
     pub fail_on_denial: bool,
+    /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
+    #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
+    pub detach: Detach,
+    /// Do not take it up again by recover when it was cut off
+    #[arg(long)]
+    pub no_recover: bool,
     /// How long the job may take, such as 90s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
@@ -192,6 +200,39 @@ pub struct Start {
     /// Further arguments for claude, as they are
     #[arg(last = true, value_name = "CLAUDE ARGS")]
     pub extra_args: Vec<String>,
+}
+
+/// `--detach`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Detach {
+    /// A scope where the restart of a service would end a session, else a session.
+    Auto,
+    /// A session.
+    Session,
+    /// A scope, or no job.
+    Scope,
+}
+
+/// `recover`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob recover fix-login\n  claudejob recover --all\n\n\
+    Claude goes on with its conversation, or gets the prompt again if there is none yet. Jobs \
+    that were killed, have ended, or were started with --no-recover stay as they are. The \
+    environment is the caller's: none was stored.")]
+#[group(id = "which", required = true, multiple = false)]
+pub struct Recover {
+    /// The job's id
+    #[arg(value_name = "ID", group = "which")]
+    pub id: Option<String>,
+    /// The job's id
+    #[arg(long, value_name = "ID", group = "which")]
+    pub job_id: Option<String>,
+    /// Every job that was cut off
+    #[arg(long, group = "which")]
+    pub all: bool,
+    /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
+    #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
+    pub detach: Detach,
 }
 
 /// `logs`.

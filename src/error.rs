@@ -78,6 +78,15 @@ pub enum Error {
     /// A job's record cannot be understood.
     #[error("the record of job {0} cannot be read: {1}")]
     Unreadable(String, String),
+    /// The file system of the jobs directory cannot lock files.
+    #[error("the jobs directory is on a file system without locks: {0}")]
+    NoLocks(#[source] StoreError),
+    /// A scope was asked for and there can be none.
+    #[error("the job cannot be put into a scope: {0}")]
+    NoScope(String),
+    /// There is nothing to take up.
+    #[error("job {0} cannot be recovered: {1}")]
+    NotRecoverable(String, String),
     /// The worker or claude could not be started.
     #[error("job {id} could not be launched: {why}")]
     Launch {
@@ -123,6 +132,9 @@ impl Error {
             Self::Denied(_) => "jobs_dir_denied",
             Self::Store(_) => "jobs_dir_error",
             Self::Unreadable(..) => "record_unreadable",
+            Self::NoLocks(_) => "no_locks",
+            Self::NoScope(_) => "no_scope",
+            Self::NotRecoverable(..) => "not_recoverable",
             Self::Launch { .. } => "launch_failed",
             Self::BadOffset { .. } => "bad_offset",
             Self::Signal(..) => "signal_failed",
@@ -161,6 +173,11 @@ impl Error {
             }
             Self::NoSpace(_) => "free some space, or name another place by --jobs-dir",
             Self::Denied(_) => "name a directory of your own by --jobs-dir",
+            Self::NoLocks(_) => "name a directory on a local disk by --jobs-dir",
+            Self::NoScope(_) => "use --detach auto, which does what can be done",
+            Self::NotRecoverable(id, _) => {
+                return Some(format!("claudejob status {id} says how it stands"));
+            }
             Self::BadOffset { .. } => "use a nextOffset that logs gave for this very log",
             Self::Launch { id, .. } => {
                 return Some(format!("claudejob logs {id} --stderr may tell more"));
@@ -199,8 +216,11 @@ impl Error {
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         use std::io::ErrorKind;
+        if error.is_without_locks() {
+            return Self::NoLocks(error);
+        }
         match error.source.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::NoSpace(error),
+            _ if error.is_full() => Self::NoSpace(error),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied(error),
             _ => Self::Store(error),
         }

@@ -12,6 +12,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
+mod checkpoint;
 mod claude;
 mod cli;
 mod clock;
@@ -56,10 +57,13 @@ fn main() -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// `worker JOB_DIR` and `replay --speed FACTOR [FILE]`: what [`launch`] and [`claude`] start.
+/// `worker JOB_DIR [SCOPE]` and `replay --speed FACTOR [FILE]`: what [`launch`] and [`claude`] start.
 fn hidden(args: &[OsString]) -> Option<ExitCode> {
     let done = match args.get(1)?.to_str()? {
-        "worker" => worker::run(args.get(2)?.into()).map(|()| 0),
+        "worker" => {
+            let unit = args.get(3).and_then(|unit| unit.to_str());
+            worker::run(args.get(2)?.into(), unit).map(|()| 0)
+        }
         "replay" => {
             let speed = args.get(3)?.to_str()?.parse().ok()?;
             replay::play(args.get(4).and_then(|file| file.to_str()), speed)
@@ -106,6 +110,22 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         Verb::Kill(given) => {
             let id = requests::target(given.target)?;
             printer.kill(&commands::kill::kill(&store, &id)?)
+        }
+        Verb::Recover(given) => {
+            let request = requests::recover(given)?;
+            match &request.id {
+                Some(id) => printer.recover(&commands::recover::recover(
+                    &store,
+                    id,
+                    request.detach,
+                    &around,
+                )?),
+                None => printer.recover_all(&commands::recover::recover_all(
+                    &store,
+                    request.detach,
+                    &around,
+                )?),
+            }
         }
         Verb::Demo(given) => {
             let request = requests::demo(given)?;

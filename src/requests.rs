@@ -6,9 +6,10 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::claude::Surroundings;
 use crate::cli;
-use crate::commands::{job_id, list, logs, start, wait};
+use crate::commands::{job_id, list, logs, recover, start, wait};
 use crate::error::Error;
 use crate::job::{JobId, Replay, Spec, Status};
+use crate::launch::Wish;
 use crate::store::Store;
 
 /// The jobs directory: the flag or its variable, or else the platform's place for state.
@@ -25,7 +26,7 @@ pub fn store(common: &cli::Common, around: &Surroundings) -> Result<Store, Error
             state.join("claudejob/jobs")
         }
     };
-    Ok(Store::at(root))
+    Ok(Store::open(&root)?)
 }
 
 /// The id of a verb about one job.
@@ -76,11 +77,13 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         fallback_model: given.fallback_model,
         extra_args: given.extra_args,
         fail_on_denial: given.fail_on_denial,
+        no_recover: given.no_recover,
         timeout_ms: given.timeout.map(milliseconds),
         background_wait_ms: milliseconds(given.background_wait),
         labels: given.label.into_iter().collect(),
     };
-    Ok(start::Request { id, prompt, spec, if_absent: given.if_absent })
+    let detach = wish(given.detach);
+    Ok(start::Request { id, prompt, spec, if_absent: given.if_absent, detach })
 }
 
 /// `demo`: with the recording that is built in, or for real.
@@ -93,7 +96,22 @@ pub fn demo(given: cli::Demo) -> Result<start::Request, Error> {
         permission_mode: "default".to_owned(),
         ..Spec::default()
     };
-    Ok(start::Request { id: None, prompt: prompt.into_bytes(), spec, if_absent: false })
+    let detach = Wish::Auto;
+    Ok(start::Request { id: None, prompt: prompt.into_bytes(), spec, if_absent: false, detach })
+}
+
+/// `recover`.
+pub fn recover(given: cli::Recover) -> Result<recover::Request, Error> {
+    let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
+    Ok(recover::Request { id, detach: wish(given.detach) })
+}
+
+fn wish(detach: cli::Detach) -> Wish {
+    match detach {
+        cli::Detach::Auto => Wish::Auto,
+        cli::Detach::Session => Wish::Session,
+        cli::Detach::Scope => Wish::Scope,
+    }
 }
 
 /// `logs`.

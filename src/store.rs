@@ -5,16 +5,20 @@
 //! complete file over it, so there is no half-written one. The lock says whether a job is live:
 //! the kernel lets go of it when its holder dies.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+mod files;
+mod nursery;
+mod reserve;
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use nix::errno::Errno;
-use serde::Serialize;
+use files::{make_directory, read_bounded, sync_directory, write, write_durably};
+use nursery::{Nursery, publish};
 
+use crate::checkpoint::checkpoint;
 use crate::job::{JobId, Outcome, Record, Status, Timestamp};
 
 /// A job's record.
@@ -32,8 +36,8 @@ pub const RESULT: &str = "result.json";
 /// The lock.
 pub const LOCK: &str = "lock";
 
-/// Where jobs are made before they are published. No job's name: it begins with a dot.
-const NURSERY: &str = ".new";
+/// Bytes at the end of the events in which the last one is looked for.
+const EVENTS_TAIL: u64 = 16 << 10;
 /// Bytes of a record that are read at most; ours are far smaller, a foreign file may not be.
 const RECORD_READ: u64 = 8 << 20;
 
@@ -47,6 +51,20 @@ pub struct StoreError {
     pub path: PathBuf,
     /// What went wrong.
     pub source: io::Error,
+}
+
+impl StoreError {
+    /// The disk, or our share of it, is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// The file system cannot lock files, or its lock service does not answer.
+    pub fn is_without_locks(&self) -> bool {
+        use nix::libc::{ENOLCK, ENOSYS, EOPNOTSUPP};
+        let errno = self.source.raw_os_error();
+        self.operation == "lock" && matches!(errno, Some(ENOLCK | ENOSYS | EOPNOTSUPP))
+    }
 }
 
 /// Why a job could not be created.
@@ -100,13 +118,29 @@ pub struct Store {
 }
 
 impl Store {
-    /// The jobs directory at this absolute path, which need not exist yet.
+    /// The jobs directory at this absolute path, which need not exist yet. Links are resolved: a
+    /// job's processes bear the path as their mark, so that it must be the same however the
+    /// directory is called.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let link = fs::symlink_metadata(path).is_ok_and(|about| {
+            about.is_symlink() && ![0, nix::unistd::geteuid().as_raw()].contains(&about.uid())
+        });
+        if link {
+            let why = "it is a link that belongs to another user";
+            let error = io::Error::new(io::ErrorKind::PermissionDenied, why);
+            return Err(error).context("trust", path);
+        }
+        let store = Self::at(resolved(path));
+        store.check()?;
+        Ok(store)
+    }
+
+    /// The jobs directory at this absolute path without links.
     pub fn at(root: PathBuf) -> Self {
         Self { root }
     }
 
     /// Its path.
-    #[cfg(test)]
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -119,13 +153,11 @@ impl Store {
     /// Makes a job: its directory with `prompt` and the record, locked, complete and durable
     /// before it gets its name. The lock comes back held.
     pub fn create(&self, record: &Record, prompt: &str) -> Result<(JobDir, Lock), CreateError> {
-        let nursery = self.root.join(NURSERY);
         make_directory(&self.root, true)?;
-        self.check_owner()?;
-        make_directory(&nursery, false)?;
-        discard_stillborn(&nursery);
-        let unborn = nursery.join(uuid::Uuid::new_v4().simple().to_string());
-        DirBuilder::new().mode(0o700).create(&unborn).context("create", &unborn)?;
+        self.check()?;
+        let nursery = Nursery::enter(&self.root)?;
+        let unborn = nursery.cradle()?;
+        checkpoint("start:cradle");
         let made = self.fill(&unborn, record, prompt);
         if made.is_err() {
             let _ = fs::remove_dir_all(&unborn);
@@ -154,21 +186,33 @@ impl Store {
             file?.sync_data().context("write", &path)?;
         }
         sync_directory(unborn)?;
+        checkpoint("start:written");
         let job = self.job(&record.job_id);
         publish(unborn, &job.path)?;
+        checkpoint("start:published");
         sync_directory(&self.root)?;
         Ok((job, lock))
     }
 
-    /// Another user who could write here could make us run what they like.
-    fn check_owner(&self) -> Result<(), StoreError> {
-        let about = fs::metadata(&self.root).context("look at", &self.root)?;
-        let ours = about.uid() == nix::unistd::geteuid().as_raw();
-        if ours && about.mode() & 0o022 == 0 {
-            return Ok(());
+    /// Refuses a directory that is not ours alone: whoever could write here could make us run
+    /// what they like, and whoever owns it could make us signal what they like. One that does not
+    /// exist yet is fine.
+    fn check(&self) -> Result<(), StoreError> {
+        let us = nix::unistd::geteuid().as_raw();
+        let refuse = |why| {
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).context("trust", &self.root)
+        };
+        let about = match fs::metadata(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            about => about.context("look at", &self.root)?,
+        };
+        if about.uid() != us {
+            refuse("it belongs to another user")
+        } else if about.mode() & 0o022 != 0 {
+            refuse("others can write to it (chmod go-w)")
+        } else {
+            Ok(())
         }
-        let why = "it belongs to another user, or others can write to it (chmod go-w)";
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).context("trust", &self.root)
     }
 
     /// The names of the jobs, in no order. Only directories whose name is a job's id count;
@@ -183,6 +227,15 @@ impl Store {
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .filter_map(|entry| JobId::parse(entry.file_name().to_str()?).ok())
             .collect())
+    }
+}
+
+/// The path without links as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    match (fs::canonicalize(path), path.parent(), path.file_name()) {
+        (Ok(path), ..) => path,
+        (Err(_), Some(parent), Some(name)) => resolved(parent).join(name),
+        _ => path.to_owned(),
     }
 }
 
@@ -238,54 +291,120 @@ impl JobDir {
         serde_json::from_slice(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
     }
 
-    /// Replaces the record. A record of another version is left as it is.
-    pub fn save(&self, record: &Record) -> Result<(), StoreError> {
-        self.replace(META, record)
-    }
-
-    /// Replaces the result.
-    pub fn save_outcome(&self, outcome: &Outcome) -> Result<(), StoreError> {
-        self.replace(RESULT, outcome)
-    }
-
-    /// Temporary file, fsync, rename: whoever reads sees the old or the new contents, and so does
-    /// whoever reads after a crash. Only the holder of the lock writes, so the temporary name
-    /// needs nothing to make it unique.
-    fn replace(&self, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
-        let path = self.file(name);
-        let temporary = self.file(&format!("{name}.tmp"));
-        let text = serde_json::to_vec(value).context("write", &path)?;
-        let replaced = write_durably(&temporary, &text)
-            .and_then(|()| fs::rename(&temporary, &path).context("replace", &path));
-        if replaced.is_err() {
-            let _ = fs::remove_file(&temporary);
+    /// Refuses a job's directory that leads elsewhere.
+    pub fn check(&self) -> Result<(), LoadError> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LoadError::NotFound),
+            Err(error) => Err(error).context("look at", &self.path)?,
+            Ok(about) if about.is_dir() => Ok(()),
+            Ok(_) => {
+                let why = "it is no directory".to_owned();
+                Err(LoadError::Unreadable { path: self.path.clone(), why })
+            }
         }
-        replaced
+    }
+
+    /// Replaces the record. On a full disk `dip` says that the room set aside may be used.
+    pub fn save(&self, record: &Record, dip: bool) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(record).context("write", &self.file(META))?;
+        let written = self.write_aside(META, &text, dip)?;
+        self.put(&written, META)
+    }
+
+    /// Replaces the record for the last time, and leaves nothing else behind.
+    pub fn save_end(&self, record: &Record) -> Result<(), StoreError> {
+        let text = serde_json::to_vec(record).context("write", &self.file(META))?;
+        let written = self.write_aside(META, &text, true)?;
+        checkpoint("end:record-written");
+        // Before the record says that the job has ended: after that nobody comes to tidy up.
+        let _ = fs::remove_file(self.temporary(RESULT));
+        self.release_reserve_but(&written);
+        self.put(&written, META)
+    }
+
+    /// Replaces the result. On a full disk it is written without what can be long.
+    pub fn save_outcome(&self, outcome: &Outcome) -> Result<(), StoreError> {
+        let path = self.file(RESULT);
+        let text = serde_json::to_vec(outcome).context("write", &path)?;
+        let written = self.write_aside(RESULT, &text, true).or_else(|error| {
+            let short = serde_json::to_vec(&outcome.clone().shortened()).context("write", &path)?;
+            self.write_aside(RESULT, &short, true).map_err(|_| error)
+        })?;
+        checkpoint("end:outcome-written");
+        self.put(&written, RESULT)
+    }
+
+    /// Takes away the result of an attempt that is no longer the last.
+    pub fn forget_outcome(&self) {
+        let _ = fs::remove_file(self.file(RESULT));
+    }
+
+    /// A complete and durable file beside the one it is to replace. Only the holder of the lock
+    /// writes, so the temporary name needs nothing to make it unique.
+    fn write_aside(&self, name: &str, text: &[u8], dip: bool) -> Result<PathBuf, StoreError> {
+        let temporary = self.temporary(name);
+        match write_durably(&temporary, text) {
+            Ok(()) => Ok(temporary),
+            Err(error) if dip && error.is_full() => self.write_in_reserve(text).map_err(|_| error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whoever reads sees the old or the new contents, and so does whoever reads after a crash.
+    fn put(&self, written: &Path, name: &str) -> Result<(), StoreError> {
+        let path = self.file(name);
+        fs::rename(written, &path).context("replace", &path)
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.file(&format!("{name}.tmp"))
     }
 
     /// Opens a file of the job for appending; it is made where it is missing.
     pub fn append(&self, name: &str) -> Result<File, StoreError> {
         let path = self.file(name);
-        let options = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-        options.context("open", &path)
+        let mut options = OpenOptions::new();
+        let file = files::open(&path, options.append(true).read(true).create(true).mode(0o600));
+        file.context("open", &path)
+    }
+
+    /// The length of a file of the job; 0 where there is none.
+    pub fn length(&self, name: &str) -> u64 {
+        fs::symlink_metadata(self.file(name)).map_or(0, |about| about.len())
+    }
+
+    /// Opens the numbered events for appending, and gives the number of the last. A line that a
+    /// dead worker left torn is ended first.
+    pub fn open_events(&self) -> Result<(File, u64), StoreError> {
+        use std::io::Write;
+        let mut file = self.append(EVENTS)?;
+        let tail = self.tail(EVENTS, 0, EVENTS_TAIL);
+        if !tail.is_empty() && !tail.ends_with(b"\n") {
+            file.write_all(b"\n").context("write", &self.file(EVENTS))?;
+        }
+        let last = tail.split(|&byte| byte == b'\n').rev().find_map(|line| {
+            serde_json::from_slice::<Numbered>(line).ok().map(|numbered| numbered.seq)
+        });
+        Ok((file, last.unwrap_or_default()))
     }
 
     /// Opens a file of the job for reading; `None` where it does not exist.
     pub fn open(&self, name: &str) -> Result<Option<File>, StoreError> {
         let path = self.file(name);
-        match File::open(&path) {
+        match files::open(&path, OpenOptions::new().read(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             file => file.map(Some).context("open", &path),
         }
     }
 
-    /// The last bytes of a file of the job, at most `most`; empty where it cannot be read.
-    pub fn tail(&self, name: &str, most: u64) -> Vec<u8> {
+    /// The last bytes of a file of the job from `start` on, at most `most`; empty where it cannot
+    /// be read.
+    pub fn tail(&self, name: &str, start: u64, most: u64) -> Vec<u8> {
         use std::io::{Read, Seek, SeekFrom};
         let read = || -> io::Result<Vec<u8>> {
-            let mut file = File::open(self.file(name))?;
+            let mut file = files::open(&self.file(name), OpenOptions::new().read(true))?;
             let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(most)))?;
+            file.seek(SeekFrom::Start(start.max(length.saturating_sub(most))))?;
             let mut bytes = Vec::new();
             file.take(most).read_to_end(&mut bytes)?;
             Ok(bytes)
@@ -339,7 +458,7 @@ impl JobDir {
 
     fn open_lock(&self) -> Result<(PathBuf, File), StoreError> {
         let path = self.file(LOCK);
-        let file = File::open(&path).context("open", &path)?;
+        let file = files::open(&path, OpenOptions::new().read(true)).context("open", &path)?;
         Ok((path, file))
     }
 }
@@ -382,6 +501,11 @@ pub struct Glance {
     pub ended_at: Option<Timestamp>,
 }
 
+#[derive(serde::Deserialize)]
+struct Numbered {
+    seq: u64,
+}
+
 /// Decodes a record of any version.
 fn decode_record(text: &[u8]) -> Result<Record, String> {
     if text.is_empty() {
@@ -411,78 +535,6 @@ pub fn legacy_is_dead(record: &Record) -> bool {
     record.status.is_live()
         && record.status != Status::Queued
         && !record.pid.is_some_and(crate::process::exists)
-}
-
-fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let file = File::open(path)?;
-    // A pipe or device under this name could block for ever.
-    let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"));
-    }
-    let mut text = Vec::with_capacity(usize::try_from(about.len().min(most)).unwrap_or(0) + 1);
-    file.take(most).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-fn make_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
-    match DirBuilder::new().mode(0o700).recursive(parents).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.context("create", path),
-    }
-}
-
-fn write_durably(path: &Path, text: &[u8]) -> Result<(), StoreError> {
-    write(path, text)?.sync_data().context("write", path)
-}
-
-fn write(path: &Path, text: &[u8]) -> Result<File, StoreError> {
-    let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let mut file = options.context("create", path)?;
-    file.write_all(text).context("write", path)?;
-    Ok(file)
-}
-
-/// Makes what was created in or renamed into a directory durable.
-fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|directory| directory.sync_all()).context("write", path)
-}
-
-/// Gives the finished directory its name, unless the name is taken.
-fn publish(unborn: &Path, name: &Path) -> Result<(), CreateError> {
-    #[cfg(target_os = "linux")]
-    {
-        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-        match renameat2(AT_FDCWD, unborn, AT_FDCWD, name, RenameFlags::RENAME_NOREPLACE) {
-            Err(Errno::EEXIST) => return Err(CreateError::Exists),
-            // Some file systems do not know the flag.
-            Err(Errno::EINVAL | Errno::ENOSYS) => {}
-            done => return Ok(done.context("create", name)?),
-        }
-    }
-    // A rename replaces at most an empty directory, and a job's is never empty.
-    match fs::rename(unborn, name) {
-        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Err(CreateError::Exists),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(CreateError::Exists),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(CreateError::Exists),
-        done => Ok(done.context("create", name)?),
-    }
-}
-
-/// Removes what a `start` that died left in the nursery: whatever is unlocked and older than a
-/// minute.
-fn discard_stillborn(nursery: &Path) {
-    const OLD: Duration = Duration::from_secs(60);
-    let Ok(entries) = fs::read_dir(nursery) else { return };
-    for entry in entries.flatten() {
-        let made = entry.metadata().and_then(|about| about.modified());
-        let age = made.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-        let job = JobDir::at(entry.path());
-        if age.is_ok_and(|age| age > OLD) && !job.is_held().unwrap_or(false) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::seen::{Seen, look, settle};
 use super::watch::ends_within;
+use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{JobId, Status, Verdict};
-use crate::process::Target;
+use crate::process::{Mark, Target};
 use crate::store::{JobDir, Store};
 
 /// How long the worker may take: its ladder of signals and the sweep fit well into it, and callers
@@ -38,7 +39,8 @@ pub struct KillAnswer {
 /// Kills the job and answers when nothing of it is left.
 pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let dir = store.job(id);
-    let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    let record = dir.check().and_then(|()| dir.load());
+    let record = record.map_err(|error| Error::load(id.as_str(), error))?;
     let was_live = record.status.is_live();
     if was_live && record.version > 0 {
         match ask(id, &dir)? {
@@ -86,6 +88,7 @@ fn ask(id: &JobId, dir: &JobDir) -> Result<Asked, Error> {
         if let Some(worker) = worker(id, dir)? {
             let failed = |error| Error::Signal(id.to_string(), error);
             worker.signal(Signal::SIGUSR1).map_err(failed)?;
+            checkpoint("kill:asked");
             // One that was stopped (SIGSTOP) could not hear it.
             worker.signal(Signal::SIGCONT).map_err(failed)?;
             return Ok(Asked::Worker);
@@ -101,11 +104,13 @@ fn ask(id: &JobId, dir: &JobDir) -> Result<Asked, Error> {
 
 /// The process that holds the lock. Its number is read and the process is opened while the lock
 /// is held, and both are looked at again after that: the number cannot have passed to another.
+/// It must bear the job's mark, so that a record that was tampered with turns no signal of ours
+/// against a stranger.
 fn worker(id: &JobId, dir: &JobDir) -> Result<Option<Target>, Error> {
     let load = || dir.load().map_err(|error| Error::load(id.as_str(), error));
     let Some(pid) = load()?.pid else { return Ok(None) };
     let Ok(target) = Target::open(pid) else { return Ok(None) };
-    let same = dir.is_held()? && load()?.pid == Some(pid);
+    let same = dir.is_held()? && load()?.pid == Some(pid) && Mark::new(dir.path()).is_on(pid);
     Ok(same.then_some(target))
 }
 

@@ -4,6 +4,7 @@ pub mod demo;
 pub mod kill;
 pub mod list;
 pub mod logs;
+pub mod recover;
 pub mod result;
 mod seen;
 pub mod start;

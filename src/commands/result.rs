@@ -4,7 +4,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::ANSWER_MOST;
-use super::seen::{Seen, look, outcome_of};
+use super::seen::{Seen, look};
+use super::status::hint;
 use crate::error::Error;
 use crate::job::{JobId, Outcome, Status};
 use crate::store::Store;
@@ -37,6 +38,9 @@ pub struct Ended {
     /// Parts were left out to keep the answer short; `result --full` gives them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// What can be done about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 impl ResultAnswer {
@@ -65,9 +69,10 @@ pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<Re
         });
     }
     // The record is what a lost job's verdict was written to last.
-    let outcome = dir.outcome().filter(|outcome| outcome.status == record.status);
-    let outcome = outcome.unwrap_or_else(|| outcome_of(&record));
-    Ok(ResultAnswer::Ended(Box::new(fit(outcome, most))))
+    let of_this =
+        |outcome: &Outcome| outcome.status == record.status && outcome.attempt == record.attempt;
+    let outcome = dir.outcome().filter(of_this).unwrap_or_else(|| Outcome::of(&record));
+    Ok(ResultAnswer::Ended(Box::new(Ended { hint: hint(&record), ..fit(outcome, most) })))
 }
 
 /// Leaves out what is longest and least telling first, until the rest fits.
@@ -100,7 +105,7 @@ fn fit(mut outcome: Outcome, most: usize) -> Ended {
         }
         outcome.result = Some(shorter);
     }
-    Ended { outcome, truncated }
+    Ended { outcome, truncated, hint: None }
 }
 
 fn is_long(value: &Value) -> bool {

@@ -1,12 +1,15 @@
 //! A job as a caller sees it: its record, held against its lock.
 
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
+use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{JobId, Outcome, Record, Timestamp, Verdict};
 use crate::process::{self, Mark};
-use crate::store::{self, EVENTS, JobDir, LoadError, META, OUTPUT, Store};
-use crate::supervisor;
+use crate::store::{self, EVENTS, JobDir, LoadError, Lock, META, OUTPUT, Store};
+use crate::stream::LineSplitter;
+use crate::supervisor::{self, Inquest};
 
 /// How often, and how far apart, what a dead worker left behind is ended.
 const SWEEP_ROUNDS: usize = 100;
@@ -27,7 +30,8 @@ pub(super) struct Seen {
 /// is ended and its end is written.
 pub(super) fn look(store: &Store, id: &JobId) -> Result<Seen, Error> {
     let dir = store.job(id);
-    let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    let record = dir.check().and_then(|()| dir.load());
+    let record = record.map_err(|error| Error::load(id.as_str(), error))?;
     Ok(hold_against_lock(dir, record))
 }
 
@@ -64,77 +68,80 @@ fn hold_against_lock(dir: JobDir, mut record: Record) -> Seen {
     }
 }
 
-/// Writes the end of a lost job: `verdict`, or else what the evidence says. Gives the record as
-/// it is then.
-pub(super) fn settle(dir: &JobDir, mut record: Record, verdict: Option<Verdict>) -> Record {
-    let lock = dir.try_lock();
-    if let Ok(None) = lock {
+/// Writes the end of a lost job: the one that its log tells, or else the one `asked` for, or that
+/// it was lost. Gives the record as it is then.
+pub(super) fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
+    match dir.try_lock() {
         // Another reader is at it, or a worker came to life: its word counts, not ours.
-        return dir.load().unwrap_or(record);
-    }
-    if lock.is_ok()
-        && let Ok(now) = dir.load()
-    {
-        // It may have ended by itself between the look and the lock.
-        record = now;
-        if !record.status.is_live() {
-            return record;
+        Ok(None) => dir.load().unwrap_or(record),
+        Ok(Some(lock)) => {
+            checkpoint("settle:locked");
+            // It may have ended by itself between the look and the lock.
+            let record = dir.load().unwrap_or(record);
+            if record.status.is_live() { bury(dir, record, asked, Some(&lock)) } else { record }
         }
+        Err(_) => bury(dir, record, asked, None),
     }
-    let mark = Mark::new(dir.path());
+}
+
+/// Reaches the end of a lost job; it is written where the lock is held, else it is only told.
+pub(super) fn bury(
+    dir: &JobDir,
+    mut record: Record,
+    asked: Option<Verdict>,
+    lock: Option<&Lock>,
+) -> Record {
+    let cgroup = record.detached.as_ref().and_then(|detached| detached.cgroup.clone());
+    let mark = Mark::new(dir.path()).in_scope(cgroup);
     let (_, left) = process::sweep_orphans(mark, SWEEP_ROUNDS, SWEEP_PAUSE, &store::is_live_job);
     if left > 0 {
         record.warn(format!("{left} processes of the job could not be ended"));
     }
     let at = ended_at(dir, &record);
+    let writable = lock.is_some() && record.is_ours_to_write();
+    let mut events = if writable { dir.open_events().ok() } else { None };
     // A worker that died after it had written the result had reached a verdict.
-    let reached = dir.outcome().filter(|outcome| !outcome.status.is_live());
-    let verdict = reached
-        .as_ref()
-        .and_then(verdict_of)
-        .or(verdict)
-        .unwrap_or_else(|| supervisor::lost(&record, process::boot_id().as_deref()));
-    record.end(&verdict, at);
-    if lock.is_ok() && record.is_ours_to_write() {
+    let of_this =
+        |outcome: &Outcome| !outcome.status.is_live() && outcome.attempt == record.attempt;
+    let reached = dir.outcome().filter(of_this);
+    let has_outcome = reached.is_some();
+    let log_start = record.log_start;
+    let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
+    let mut inquest = Inquest::new(record, last_seq, at);
+    if !has_outcome {
+        let _ = tell(dir, log_start, &mut inquest);
+    }
+    let boot_id = process::boot_id();
+    let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref());
+    if writable {
         // If it cannot be written, the next who looks comes to the same end.
-        if reached.is_none() {
-            let _ = dir.save_outcome(&outcome_of(&record));
+        for entry in entries {
+            let line = serde_json::to_string(&entry).map(|line| line + "\n").unwrap_or_default();
+            let _ = events.as_mut().map(|(file, _)| file.write_all(line.as_bytes()));
         }
-        let _ = dir.save(&record);
+        checkpoint("settle:told");
+        if !has_outcome {
+            let _ = dir.save_outcome(&outcome);
+        }
+        let _ = dir.save_end(&record);
     }
     record
 }
 
-/// The result of a job as far as its record knows it.
-pub(super) fn outcome_of(record: &Record) -> Outcome {
-    Outcome {
-        job_id: record.job_id.clone(),
-        status: record.status,
-        reason: record.reason,
-        error: record.error.clone(),
-        result: None,
-        result_omitted_bytes: 0,
-        cost_usd: record.cost_usd,
-        duration_ms: record.elapsed_ms,
-        num_turns: record.num_turns,
-        session_id: record.session_id.clone(),
-        usage: None,
-        permission_denials: Vec::new(),
-        structured_output: None,
-        warnings: record.warnings.clone(),
-    }
-}
-
-fn verdict_of(outcome: &Outcome) -> Option<Verdict> {
-    use crate::job::Status;
-    match (outcome.status, outcome.reason) {
-        (Status::Completed, _) => Some(Verdict::Completed),
-        (Status::Killed, _) => Some(Verdict::Killed),
-        (Status::Failed, Some(reason)) => {
-            Some(Verdict::failed(reason, outcome.error.clone().unwrap_or_default()))
+/// Reads out the attempt's part of the log.
+fn tell(dir: &JobDir, log_start: u64, inquest: &mut Inquest) -> std::io::Result<()> {
+    let Ok(Some(mut log)) = dir.open(OUTPUT) else { return Ok(()) };
+    log.seek(SeekFrom::Start(log_start))?;
+    let mut lines = LineSplitter::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match log.read(&mut buffer)? {
+            0 => break,
+            length => lines.push(&buffer[..length], |line| inquest.line(line)),
         }
-        _ => None,
     }
+    lines.finish(|line| inquest.torn(line));
+    Ok(())
 }
 
 /// The last sign of life: when anything was last written.

@@ -1,6 +1,6 @@
 //! `start`: a new job, detached.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -10,7 +10,7 @@ use crate::claude::{self, Surroundings};
 use crate::clock;
 use crate::error::Error;
 use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
-use crate::launch::{LaunchError, launch};
+use crate::launch::{LaunchError, Plan, Wish, launch};
 use crate::store::{CreateError, JobDir, Lock, Store};
 use crate::text::one_line;
 
@@ -28,6 +28,8 @@ pub struct Request {
     pub spec: Spec,
     /// An id in use is answered with its job.
     pub if_absent: bool,
+    /// How the job is detached from us.
+    pub detach: Wish,
 }
 
 /// The job that was started.
@@ -43,11 +45,14 @@ pub struct StartAnswer {
     /// It was there before; see `if_absent`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub existing: bool,
+    /// What would end the job before its time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Checks all that can be checked, makes the job, and puts its worker on its feet.
 pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<StartAnswer, Error> {
-    let Request { id, prompt, mut spec, if_absent } = request;
+    let Request { id, prompt, mut spec, if_absent, detach } = request;
     if let Some(id) = &id
         && store.job(id).path().exists()
     {
@@ -57,18 +62,34 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     check_cwd(&spec)?;
     check_claude(&mut spec, around)?;
     let preview = one_line(&prompt, PREVIEW);
-    let (id, dir, lock) = loop {
+    let (id, dir, lock, mut plan) = loop {
         let new = id.clone().unwrap_or_else(generated);
-        let record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
+        let plan = make_plan(detach, store, &new, &spec, around)?;
+        let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
+        record.detached = Some(plan.expected());
         match store.create(&record, &prompt) {
-            Ok((dir, lock)) => break (new, dir, lock),
+            Ok((dir, lock)) => break (new, dir, lock, plan),
             Err(CreateError::Exists) if id.is_none() => {}
             Err(CreateError::Exists) => return existing(store, &new, if_absent),
             Err(CreateError::Store(error)) => return Err(error.into()),
         }
     };
-    let pid = put_on_its_feet(&id, &dir, lock)?;
-    Ok(StartAnswer { job_id: id, pid: Some(pid), status: Status::Running, existing: false })
+    let pid = put_on_its_feet(&id, &dir, lock, &mut plan)?;
+    let warnings = plan.risks().to_vec();
+    let (pid, status) = (Some(pid), Status::Running);
+    Ok(StartAnswer { job_id: id, pid, status, existing: false, warnings })
+}
+
+/// How the job will be detached.
+pub(super) fn make_plan(
+    wish: Wish,
+    store: &Store,
+    id: &JobId,
+    spec: &Spec,
+    around: &Surroundings,
+) -> Result<Plan, Error> {
+    let folders = [store.root(), Path::new(&spec.cwd)];
+    Plan::make(wish, id, &folders, around).map_err(Error::NoScope)
 }
 
 fn generated() -> JobId {
@@ -85,21 +106,29 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
         pid: status.pid,
         status: status.status,
         existing: true,
+        warnings: Vec::new(),
     })
 }
 
-fn put_on_its_feet(id: &JobId, dir: &JobDir, lock: Lock) -> Result<i32, Error> {
-    let error = match launch(dir, lock) {
+/// Launches the job's worker. If that fails the job has failed.
+pub(super) fn put_on_its_feet(
+    id: &JobId,
+    dir: &JobDir,
+    lock: Lock,
+    plan: &mut Plan,
+) -> Result<i32, Error> {
+    let error = match launch(dir, &lock, plan) {
         Ok(pid) => return Ok(pid),
         Err(error) => error,
     };
+    drop(lock);
     let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
     match &error {
         LaunchError::Claude => {
             let why = record.error.unwrap_or_else(|| error.to_string());
             Err(Error::Launch { id: id.to_string(), why })
         }
-        LaunchError::Worker(_) => {
+        LaunchError::Worker(_) | LaunchError::Scope(_) => {
             let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
             settle(dir, record, Some(verdict));
             Err(Error::launch(id.as_str(), &error))
@@ -116,7 +145,7 @@ fn check_prompt(prompt: Vec<u8>) -> Result<String, Error> {
     if prompt.trim().is_empty() { Err(Error::EmptyPrompt) } else { Ok(prompt) }
 }
 
-fn check_cwd(spec: &Spec) -> Result<(), Error> {
+pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
     let refuse = |why: &str| Err(Error::BadCwd(PathBuf::from(&spec.cwd), why.to_owned()));
     match std::fs::metadata(&spec.cwd) {
         Err(error) => refuse(&error.to_string()),
@@ -128,11 +157,12 @@ fn check_cwd(spec: &Spec) -> Result<(), Error> {
     }
 }
 
-fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
+pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
     if let Some(flag) = claude::reserved(&spec.extra_args) {
         return Err(Error::Usage(format!("{flag} is given to claude by claudejob itself")));
     }
-    let long = claude::arguments(spec, "").into_iter().find(|a| a.len() > claude::ARGUMENT_MOST);
+    let long =
+        claude::arguments(spec, "", false).into_iter().find(|a| a.len() > claude::ARGUMENT_MOST);
     if let Some(argument) = long {
         let most = claude::ARGUMENT_MOST;
         return Err(Error::Usage(format!(
@@ -151,7 +181,7 @@ fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
         let not_found = || Error::ClaudeNotFound("there is no claude on PATH".to_owned());
         let found = claude::find(around).ok_or_else(not_found)?;
         spec.claude = found.to_string_lossy().into_owned();
-    } else if !claude::is_executable(std::path::Path::new(&spec.claude)) {
+    } else if !claude::is_executable(Path::new(&spec.claude)) {
         return Err(Error::ClaudeNotFound(format!("{:?} is no program to run", spec.claude)));
     }
     if claude::refuses_root(around, spec) {

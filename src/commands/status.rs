@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::seen::{Seen, look};
 use crate::error::Error;
-use crate::job::{Activity, Blocked, JobId, Reason, Record, Status, Timestamp};
+use crate::job::{Activity, Blocked, Detached, JobId, Reason, Record, Status, Timestamp};
 use crate::store::Store;
 use crate::text::clip;
 
@@ -56,6 +56,19 @@ pub struct StatusAnswer {
     pub prompt: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// What keeps it apart from whoever started it, and what would take it along all the same.
+    pub detached: Option<Detached>,
+    /// What can be done about a job that was cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// How to take up a job that was cut off.
+pub(super) fn hint(record: &Record) -> Option<String> {
+    record.is_recoverable().then(|| {
+        let how = if record.session_began { "go on with it" } else { "begin it again" };
+        format!("claudejob recover {} to {how}", record.job_id)
+    })
 }
 
 impl StatusAnswer {
@@ -94,6 +107,13 @@ impl StatusAnswer {
                 .take(10)
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
+            detached: record.detached.clone().map(|detached| Detached {
+                cgroup: None,
+                // Once it has ended there is nothing to be taken along.
+                risks: if record.status.is_live() { detached.risks } else { Vec::new() },
+                ..detached
+            }),
+            hint: hint(record),
         }
     }
 

@@ -33,6 +33,15 @@ pub enum Happening {
         /// Claude's process id.
         pid: i32,
     },
+    /// Another attempt begins, because the one before was cut off.
+    Recovered {
+        /// How that one ended.
+        after: Option<Reason>,
+        /// Whether claude goes on with its conversation; else it gets the prompt again.
+        resumes: bool,
+    },
+    /// Another attempt begins with the prompt: claude does not know the conversation any more.
+    StartedOver,
     /// Claude could not be run.
     LaunchFailed {
         /// Why.
@@ -103,6 +112,15 @@ pub enum Happening {
         /// Why.
         error: String,
     },
+    /// A file of the job was removed or cut by somebody else.
+    Damaged {
+        /// The file's name in the job's directory.
+        file: String,
+        /// What was done to it.
+        what: String,
+    },
+    /// The job was found without its worker; the verdict follows from what was left.
+    Lost,
     /// The verdict.
     Finished {
         /// Its status.

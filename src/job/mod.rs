@@ -5,6 +5,7 @@
 
 mod id;
 mod journal;
+mod outcome;
 mod record;
 mod spec;
 mod status;
@@ -12,7 +13,8 @@ mod timestamp;
 
 pub use id::JobId;
 pub use journal::{Entry, Happening};
-pub use record::{Activity, Blocked, Exit, Outcome, Record};
+pub use outcome::Outcome;
+pub use record::{Activity, Blocked, Detached, Detachment, Exit, Record};
 pub use spec::{Replay, Spec};
 pub use status::{Reason, Status, Verdict};
 pub use timestamp::Timestamp;

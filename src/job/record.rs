@@ -47,7 +47,7 @@ pub struct Record {
     /// When it ended.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
-    /// Milliseconds from start to end by the monotonic clock.
+    /// Milliseconds that it was live, all attempts added up, by the monotonic clock.
     #[serde(default)]
     pub elapsed_ms: Option<u64>,
     /// Claude's conversation, for `--resume`.
@@ -56,9 +56,24 @@ pub struct Record {
     /// The model that claude named, or else the one asked for.
     #[serde(default)]
     pub model: Option<String>,
+    /// Claude has announced a conversation in some attempt: there is something to go on with.
+    #[serde(default)]
+    pub session_began: bool,
     /// Which run of claude this is or was, from 1.
     #[serde(default)]
     pub attempt: u32,
+    /// What the attempts before this one came to.
+    #[serde(default, skip_serializing_if = "Earlier::is_nothing")]
+    pub earlier: Earlier,
+    /// Why the job had to be taken up again, the last time that it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered_from: Option<Reason>,
+    /// How the worker was detached from whoever started it; `None` until it stands.
+    #[serde(default)]
+    pub detached: Option<Detached>,
+    /// Where this attempt's part of `output.log` begins, in bytes.
+    #[serde(default)]
+    pub log_start: u64,
     /// Turns of the conversation so far.
     #[serde(default)]
     pub num_turns: u64,
@@ -111,8 +126,13 @@ impl Record {
             ended_at: None,
             elapsed_ms: None,
             session_id: spec.resume.clone(),
+            session_began: false,
             model: spec.model.clone(),
             attempt: 1,
+            earlier: Earlier::default(),
+            recovered_from: None,
+            detached: None,
+            log_start: 0,
             num_turns: 0,
             cost_usd: None,
             rate_limited: false,
@@ -136,6 +156,38 @@ impl Record {
         self.retry_at = None;
         self.blocked = None;
         self.activity = None;
+    }
+
+    /// Makes this the record of the job's next run of claude.
+    pub fn begin_attempt(&mut self) {
+        self.earlier = Earlier {
+            turns: self.num_turns,
+            cost_usd: self.cost_usd,
+            elapsed_ms: self.elapsed_ms.unwrap_or_default(),
+        };
+        self.attempt += 1;
+        self.status = Status::Starting;
+        self.reason = None;
+        self.error = None;
+        self.ended_at = None;
+        self.claude_pid = None;
+        self.rate_limited = false;
+        self.retry_at = None;
+        self.activity = None;
+        self.blocked = None;
+        self.exit = None;
+    }
+
+    /// Whether the job was cut off and can be taken up again: its host, its worker or claude went
+    /// away, and nobody asked for its end.
+    pub fn is_recoverable(&self) -> bool {
+        let cut_off = match self.reason {
+            Some(Reason::HostRestarted | Reason::WorkerDied | Reason::Terminated) => true,
+            // Claude did not end by itself.
+            Some(Reason::NoResult) => self.exit.is_some_and(|exit| exit.signal().is_some()),
+            _ => false,
+        };
+        self.status == Status::Failed && cut_off && !self.spec.no_recover && self.is_ours_to_write()
     }
 
     /// Adds a warning once.
@@ -193,54 +245,57 @@ pub struct Exit {
     pub signal: Option<i32>,
 }
 
-fn is_zero(n: &u64) -> bool {
-    *n == 0
+impl Exit {
+    /// The signal that ended the process, also where a shell or the CLI itself reports it as an
+    /// exit code of 128 and its number.
+    pub fn signal(self) -> Option<i32> {
+        let by_code =
+            || self.code.filter(|code| matches!(code, 129 | 130 | 131 | 134 | 137 | 139 | 143));
+        self.signal.or_else(|| by_code().map(|code| code - 128))
+    }
 }
 
-/// The contents of `result.json`: the verdict with the answer, in the field names that the CLI's
-/// own `result` event uses. Written before `meta.json` says that the job has ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
-    /// The job's id.
-    #[serde(rename = "jobId")]
-    pub job_id: JobId,
-    /// How the job stands.
-    pub status: Status,
-    /// Why it failed.
-    #[serde(default)]
-    pub reason: Option<Reason>,
-    /// The same as a sentence.
-    #[serde(default)]
-    pub error: Option<String>,
-    /// The answer of the last turn that gave one.
-    #[serde(default)]
-    pub result: Option<String>,
-    /// Bytes of the answer that are not in `result` because it is longer than what is kept; the
-    /// whole is in `output.log`.
-    #[serde(default, rename = "resultOmittedBytes", skip_serializing_if = "is_zero")]
-    pub result_omitted_bytes: u64,
-    /// US dollars.
-    #[serde(default)]
+/// What the attempts before the present one came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Earlier {
+    /// Their turns.
+    pub turns: u64,
+    /// US dollars as far as claude reported them: each run counts from 0.
     pub cost_usd: Option<f64>,
-    /// Milliseconds that claude says its turns took, added up.
-    #[serde(default)]
-    pub duration_ms: Option<u64>,
-    /// Turns, added up.
-    #[serde(default)]
-    pub num_turns: u64,
-    /// Claude's conversation.
-    #[serde(default)]
-    pub session_id: Option<String>,
-    /// Tokens, as claude reported them last.
-    #[serde(default)]
-    pub usage: Option<serde_json::Value>,
-    /// Each tool call that was denied.
-    #[serde(default)]
-    pub permission_denials: Vec<serde_json::Value>,
-    /// What `--json-schema` asked for.
-    #[serde(default)]
-    pub structured_output: Option<serde_json::Value>,
-    /// As in the record.
-    #[serde(default)]
-    pub warnings: Vec<String>,
+    /// Milliseconds that they took.
+    pub elapsed_ms: u64,
+}
+
+impl Earlier {
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a worker was detached from whoever started it, as it was seen and not as it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Detached {
+    /// By what.
+    pub by: Detachment,
+    /// The worker's systemd scope.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The control group of that scope, as `/proc/PID/cgroup` names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// What would take the job along nevertheless.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub risks: Vec<String>,
+}
+
+/// What keeps a job apart from whoever started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detachment {
+    /// A session of its own: setsid(2).
+    Session,
+    /// A session and a systemd scope of its own.
+    Scope,
 }

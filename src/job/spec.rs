@@ -47,7 +47,9 @@ pub struct Spec {
     pub extra_args: Vec<String>,
     /// A denied tool makes the job fail.
     pub fail_on_denial: bool,
-    /// Milliseconds that the job may take, all in all.
+    /// It is not taken up again when it was cut off.
+    pub no_recover: bool,
+    /// Milliseconds that the job may be live, all attempts added up.
     pub timeout_ms: Option<u64>,
     /// Milliseconds that outstanding background work is waited for after a result.
     pub background_wait_ms: u64,

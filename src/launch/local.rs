@@ -1,12 +1,20 @@
-//! A worker on this machine: this very program, in a session of its own.
+//! A worker on this machine: this very program, in a session of its own and, where that would
+//! not outlive the service around it, in a scope of its own.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
+use super::detach::Plan;
 use super::{LAUNCHED, NOT_LAUNCHED};
+use crate::checkpoint::checkpoint;
 use crate::process;
 use crate::store::{JobDir, Lock, STDERR};
+
+/// How long systemd may take for a scope. It takes 15 ms.
+const SCOPE_TAKES: Duration = Duration::from_secs(4);
 
 /// A worker could not be put on its feet.
 #[derive(Debug, thiserror::Error)]
@@ -17,35 +25,82 @@ pub enum LaunchError {
     /// The worker itself could not be started, or died at once.
     #[error("the worker could not be started: {0}")]
     Worker(#[source] io::Error),
+    /// There is no scope, and there must be one.
+    #[error("systemd gave no scope: {0}")]
+    Scope(String),
 }
 
 /// Starts the worker of a job and waits until it says that claude runs. The lock passes to it
 /// without a moment in which nobody holds it; this process's own hold ends with this call.
 ///
-/// Gives the worker's process id.
-pub fn launch(job: &JobDir, lock: Lock) -> Result<i32, LaunchError> {
+/// Gives the worker's process id, and whether `plan` was kept to: if not, it says why.
+pub fn launch(job: &JobDir, lock: &Lock, plan: &mut Plan) -> Result<i32, LaunchError> {
+    if plan.unit().is_some() {
+        match attempt(job, lock, plan) {
+            Err(LaunchError::Worker(error)) => {
+                let said = said_last(job);
+                let why = said.unwrap_or_else(|| error.to_string());
+                if plan.is_strict() {
+                    return Err(LaunchError::Scope(why));
+                }
+                plan.without_scope(&why);
+                note_risks(job, plan);
+            }
+            launched => return launched,
+        }
+    }
+    attempt(job, lock, plan)
+}
+
+fn attempt(job: &JobDir, lock: &Lock, plan: &Plan) -> Result<i32, LaunchError> {
     let (mut reports, report) = io::pipe().map_err(LaunchError::Worker)?;
     // What a crashing worker says is kept beside what claude says.
     let stderr = job.append(STDERR).map(Stdio::from).unwrap_or_else(|_| Stdio::null());
-    let mut command = Command::new(crate::claude::own_executable());
+    let mut arguments = vec![OsString::from("worker"), job.path().into()];
+    arguments.extend(plan.unit().map(OsString::from));
+    let mut command = plan.command(&crate::claude::own_executable(), &arguments);
     command
-        .arg("worker")
-        .arg(job.path())
         .env(process::MARK, job.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(stderr);
-    let pid = process::spawn_worker(&mut command, lock.as_fd(), report.as_fd())
+    let mut child = process::spawn_worker(&mut command, lock.as_fd(), report.as_fd())
         .map_err(LaunchError::Worker)?;
-    drop((lock, report));
+    drop(report);
+    checkpoint("start:spawned");
+    if plan.unit().is_some() && !process::readable_within(reports.as_fd(), SCOPE_TAKES) {
+        // Nothing has come of it, and nothing shall: it would meet the next attempt's worker.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(LaunchError::Worker(io::ErrorKind::TimedOut.into()));
+    }
     let mut word = [0];
     match reports.read(&mut word) {
-        Ok(1) if word[0] == LAUNCHED => Ok(pid),
+        Ok(1) if word[0] == LAUNCHED => Ok(child.id() as i32),
         Ok(1) if word[0] == NOT_LAUNCHED => Err(LaunchError::Claude),
         Ok(_) => {
-            let why = io::Error::new(io::ErrorKind::UnexpectedEof, "it died at once");
-            Err(LaunchError::Worker(why))
+            let why = match child.try_wait() {
+                Ok(Some(status)) => format!("it died at once ({status})"),
+                _ => "it died at once".to_owned(),
+            };
+            Err(LaunchError::Worker(io::Error::new(io::ErrorKind::UnexpectedEof, why)))
         }
         Err(error) => Err(LaunchError::Worker(error)),
+    }
+}
+
+/// The last line that systemd-run said.
+fn said_last(job: &JobDir) -> Option<String> {
+    let tail = job.tail(STDERR, 0, 2_000);
+    let text = String::from_utf8_lossy(&tail);
+    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
+    Some(crate::text::one_line(line, 200))
+}
+
+/// There is no worker yet, and the lock is ours: the record is ours to write, too.
+fn note_risks(job: &JobDir, plan: &Plan) {
+    if let Ok(mut record) = job.load() {
+        record.detached = Some(plan.expected());
+        let _ = job.save(&record, false);
     }
 }

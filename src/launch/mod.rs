@@ -1,7 +1,10 @@
-//! Putting a worker on its feet. Nobody else starts one.
+//! Putting a worker on its feet, away from whoever starts it. Nobody else starts one.
 
+mod detach;
 mod local;
+mod place;
 
+pub use detach::{Plan, Wish};
 pub use local::{LaunchError, launch};
 
 /// The worker's report that claude runs.

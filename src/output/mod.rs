@@ -16,6 +16,7 @@ use crate::commands::demo::Scene;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
 use crate::commands::logs::LogsAnswer;
+use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::result::ResultAnswer;
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
@@ -93,6 +94,18 @@ impl Printer {
     pub fn kill(&self, answer: &KillAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::kill(answer))?;
         Ok(if answer.killed { ExitStatus::Done } else { ExitStatus::Failed })
+    }
+
+    /// `recover` of one job.
+    pub fn recover(&self, answer: &Recovered) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::recovered(answer))?;
+        Ok(ExitStatus::Done)
+    }
+
+    /// `recover` of all jobs.
+    pub fn recover_all(&self, answer: &RecoverAllAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::recovered_all(answer))?;
+        Ok(if answer.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `wait`.

@@ -12,6 +12,7 @@ use crate::commands::demo::Scene;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::{Item, ListAnswer};
 use crate::commands::logs::LogsAnswer;
+use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
@@ -65,6 +66,31 @@ pub(super) fn start(answer: &StartAnswer) -> String {
         let call = format!("claudejob {verb} {id}");
         let _ = writeln!(text, "  {call:<44}  {}", painted(DIM, does));
     }
+    for warning in &answer.warnings {
+        let _ = writeln!(text, "{} {}", painted(YELLOW, "warning:"), harmless(warning));
+    }
+    text
+}
+
+pub(super) fn recovered(answer: &Recovered) -> String {
+    let id = painted(BOLD, answer.job_id.as_str());
+    let how = if answer.resumes { "goes on with its conversation" } else { "begins again" };
+    let mut text = format!("Job {id} {how} (attempt {}).\n", answer.attempt);
+    for warning in &answer.warnings {
+        let _ = writeln!(text, "{} {}", painted(YELLOW, "warning:"), harmless(warning));
+    }
+    text
+}
+
+pub(super) fn recovered_all(answer: &RecoverAllAnswer) -> String {
+    if answer.recovered.is_empty() && answer.failed.is_empty() {
+        return "There is nothing to recover.\n".to_owned();
+    }
+    let mut text: String = answer.recovered.iter().map(recovered).collect();
+    for failure in &answer.failed {
+        let what = format!("{}: {}", failure.job_id, failure.error);
+        let _ = writeln!(text, "{} {}", painted(RED.bold(), "error:"), harmless(&what));
+    }
     text
 }
 
@@ -112,6 +138,12 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     }
     for warning in &answer.warnings {
         row("warning", painted(YELLOW, &harmless(warning)));
+    }
+    for risk in answer.detached.iter().flat_map(|detached| &detached.risks) {
+        row("risk", painted(YELLOW, &harmless(risk)));
+    }
+    if let Some(hint) = &answer.hint {
+        row("hint", harmless(hint));
     }
     text
 }

@@ -5,19 +5,35 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
-use super::Target;
+use super::{Target, cgroup};
 
 /// The variable that marks every process of a job: its value is the job's directory.
 pub const MARK: &str = "CLAUDEJOB_DIR";
 
 /// What marks a job's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark(PathBuf);
+pub struct Mark {
+    job_dir: PathBuf,
+    scope: Option<String>,
+}
 
 impl Mark {
     /// The mark of the job in this directory, an absolute path.
     pub fn new(job_dir: &Path) -> Self {
-        Self(job_dir.to_owned())
+        Self { job_dir: job_dir.to_owned(), scope: None }
+    }
+
+    /// The same, where the job has a control group of its own: whatever is in it belongs to the
+    /// job, also without parents and environment.
+    pub fn in_scope(mut self, cgroup: Option<String>) -> Self {
+        self.scope = cgroup;
+        self
+    }
+
+    /// Whether a process bears the mark in its environment. Where environments cannot be read,
+    /// any process does.
+    pub fn is_on(&self, pid: i32) -> bool {
+        cfg!(not(target_os = "linux")) || mark_of(pid).is_some_and(|mark| mark == self.job_dir)
     }
 }
 
@@ -29,6 +45,12 @@ struct Member {
     /// When it was started, in the kernel's ticks: with the number, it names a process for good.
     since: u64,
     mark: Option<PathBuf>,
+}
+
+impl Member {
+    fn is_in(&self, scope: &str) -> bool {
+        cgroup::of(self.pid).is_some_and(|cgroup| cgroup::is_within(&cgroup, scope))
+    }
 }
 
 /// Which processes belong to a job.
@@ -43,6 +65,11 @@ impl Family {
     /// The family of a living worker, which must be this process.
     pub fn of_worker(mark: Mark) -> Self {
         Self { mark, worker: Some(std::process::id() as i32) }
+    }
+
+    /// The worker has found out about the job's own control group.
+    pub fn in_scope(&mut self, cgroup: Option<String>) {
+        self.mark.scope = cgroup;
     }
 
     /// What a dead worker left behind.
@@ -99,7 +126,7 @@ impl Family {
                 return true;
             }
             match &at.mark {
-                Some(mark) if *mark == self.mark.0 => marked = true,
+                Some(mark) if *mark == self.mark.job_dir => marked = true,
                 // Started from within this job, but a job of its own.
                 Some(mark) if !marked && lives(mark) => return false,
                 _ => {}
@@ -109,7 +136,7 @@ impl Family {
                 None => break,
             }
         }
-        marked
+        marked || self.mark.scope.as_ref().is_some_and(|scope| process.is_in(scope))
     }
 }
 
@@ -156,6 +183,11 @@ fn mark_of(pid: i32) -> Option<PathBuf> {
 }
 
 #[cfg(not(target_os = "linux"))]
+fn mark_of(_pid: i32) -> Option<PathBuf> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
 fn snapshot() -> Vec<Member> {
     let output = std::process::Command::new("ps").args(["-axo", "pid=,ppid="]).output();
     let Ok(output) = output else { return Vec::new() };
@@ -173,6 +205,11 @@ fn snapshot() -> Vec<Member> {
 #[cfg(not(target_os = "linux"))]
 fn look(pid: i32) -> Option<(i32, u64)> {
     super::exists(pid).then_some((0, 0))
+}
+
+/// The parent of a living process; 0 where it has none in here.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    look(pid).map(|(parent, _)| parent)
 }
 
 /// Ends what a dead worker left behind: repeats until nothing is left or `rounds` are over, with

@@ -5,12 +5,13 @@
 //! claude running until it is swept by whoever finds the job lost, and the sweep follows process
 //! parents only.
 
+pub mod cgroup;
 mod family;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -21,7 +22,7 @@ use nix::unistd::Pid;
 
 use crate::job::Exit;
 
-pub use family::{Family, MARK, Mark, sweep_orphans};
+pub use family::{Family, MARK, Mark, parent_of, sweep_orphans};
 
 /// The number under which the worker finds the job's lock.
 pub const LOCK_FD: RawFd = 3;
@@ -35,7 +36,7 @@ pub fn spawn_worker(
     command: &mut Command,
     lock: BorrowedFd<'_>,
     report: BorrowedFd<'_>,
-) -> io::Result<i32> {
+) -> io::Result<Child> {
     let (lock, report) = (lock.as_raw_fd(), report.as_raw_fd());
     command.current_dir("/");
     // SAFETY: between fork and exec only async-signal-safe calls are made, and nothing is
@@ -53,13 +54,25 @@ pub fn spawn_worker(
             Ok(())
         });
     }
-    let child = command.spawn()?;
-    Ok(child.id() as i32)
+    command.spawn()
+}
+
+/// Whether something can be read from `fd`, or its other end is closed, within this time.
+pub fn readable_within(fd: BorrowedFd<'_>, most: std::time::Duration) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
+    loop {
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => {}
+            ready => return ready.is_ok_and(|ready| ready > 0),
+        }
+    }
 }
 
 /// Starts claude for the worker: in a process group of its own, and, on Linux, so that it is
 /// killed when the worker dies.
-pub fn spawn_claude(command: &mut Command) -> io::Result<std::process::Child> {
+pub fn spawn_claude(command: &mut Command) -> io::Result<Child> {
     let worker = nix::unistd::getpid();
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
     // SAFETY: as above.
@@ -182,6 +195,14 @@ pub fn exists(pid: i32) -> bool {
 pub fn boot_id() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned())
+}
+
+/// How many processes the kernel has ended for lack of memory since the machine started (Linux:
+/// `oom_kill` of `/proc/vmstat`, which counts those of control groups as well); `None` where that
+/// is not told.
+pub fn out_of_memory_kills() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 fn duplicate(fd: RawFd, at_least: RawFd) -> io::Result<RawFd> {

@@ -24,7 +24,7 @@ fn a_job_is_there_complete_and_locked_or_not_at_all() {
     drop(lock);
     assert!(!job.is_held().unwrap());
     assert_eq!(store.ids().unwrap(), [record.job_id]);
-    assert_eq!(fs::read_dir(store.root().join(NURSERY)).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.root().join(".new")).unwrap().count(), 0);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn an_id_in_use_is_refused_and_its_job_unharmed() {
     let (job, _lock) = store.create(&record("a"), "first").unwrap();
     assert!(matches!(store.create(&record("a"), "second"), Err(CreateError::Exists)));
     assert_eq!(fs::read_to_string(job.file(PROMPT)).unwrap(), "first");
-    assert_eq!(fs::read_dir(store.root().join(NURSERY)).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(store.root().join(".new")).unwrap().count(), 0);
 }
 
 #[test]
@@ -121,4 +121,69 @@ fn what_is_no_job_is_no_job() {
     fs::create_dir(store.root().join("not a job")).unwrap();
     std::os::unix::fs::symlink("/etc", store.root().join("link")).unwrap();
     assert_eq!(store.ids().unwrap().len(), 1);
+}
+
+#[test]
+fn what_a_dead_start_left_is_cleared_by_the_next() {
+    let (_folder, store) = store();
+    let (_job, _lock) = store.create(&record("a"), "x").unwrap();
+    let nursery = store.root().join(".new");
+    fs::create_dir(nursery.join("stillborn")).unwrap();
+    fs::write(nursery.join("stillborn/meta.json"), "{").unwrap();
+    // While another is at it, what lies there may be its own.
+    let other = File::open(&nursery).unwrap();
+    other.lock_shared().unwrap();
+    store.create(&record("b"), "x").unwrap();
+    assert_eq!(fs::read_dir(&nursery).unwrap().count(), 1);
+    drop(other);
+    store.create(&record("c"), "x").unwrap();
+    assert_eq!(fs::read_dir(&nursery).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_but_the_record_and_the_result_is_left_at_the_end() {
+    let (_folder, store) = store();
+    let mut record = record("a");
+    let (job, _lock) = store.create(&record, "x").unwrap();
+    job.reserve(1_000);
+    fs::write(job.file("result.json.tmp"), "{").unwrap();
+    let names = || {
+        let entries = fs::read_dir(job.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names().len(), 7, "{:?}", names());
+    record.end(&crate::job::Verdict::Completed, record.started_at.unwrap());
+    job.save_outcome(&Outcome::of(&record)).unwrap();
+    job.save_end(&record).unwrap();
+    assert_eq!(names(), ["lock", "meta.json", "prompt.txt", "result.json"]);
+    assert_eq!(job.load().unwrap(), record);
+}
+
+#[test]
+fn a_link_or_a_pipe_in_place_of_a_file_is_refused_at_once() {
+    let (folder, store) = store();
+    let (job, _lock) = store.create(&record("a"), "x").unwrap();
+    let outside = folder.path().join("outside");
+    fs::write(&outside, fs::read(job.file(META)).unwrap()).unwrap();
+    fs::remove_file(job.file(META)).unwrap();
+    std::os::unix::fs::symlink(&outside, job.file(META)).unwrap();
+    assert!(job.load().unwrap_err().to_string().contains("symbolic link"));
+    nix::unistd::mkfifo(&job.file(OUTPUT), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert!(job.open(OUTPUT).is_err());
+    std::os::unix::fs::symlink(job.path(), store.root().join("b")).unwrap();
+    let alias = store.job(&JobId::parse("b").unwrap());
+    assert!(matches!(alias.check(), Err(LoadError::Unreadable { .. })));
+}
+
+#[test]
+fn events_go_on_with_their_numbers_behind_a_torn_line() {
+    let (_folder, store) = store();
+    let (job, _lock) = store.create(&record("a"), "x").unwrap();
+    assert_eq!(job.open_events().unwrap().1, 0);
+    let whole = "{\"seq\":6,\"event\":\"a\"}\n{\"seq\":7,\"event\":\"b\"}\n";
+    fs::write(job.file(EVENTS), format!("{whole}{{\"seq\":8,\"ev")).unwrap();
+    assert_eq!(job.open_events().unwrap().1, 7);
+    assert!(fs::read_to_string(job.file(EVENTS)).unwrap().ends_with("\"ev\n"));
 }

@@ -3,15 +3,20 @@
 //! Pure: no file, process or clock is touched here, so that every pair of state and input can be
 //! tested as a table. The one place where a verdict is reached is [`verdict`].
 
+mod attempt;
+mod inquest;
 mod verdict;
 
 use std::time::Duration;
 
-use crate::job::{Entry, Exit, Happening, Outcome, Reason, Record, Status, Timestamp};
+use crate::job::{
+    Detached, Detachment, Entry, Exit, Happening, Outcome, Reason, Record, Status, Timestamp,
+};
 use crate::stream::{Change, Digest, Line, decode};
 use crate::text::count;
 
-pub use verdict::lost;
+pub use attempt::Opening;
+pub use inquest::{Inquest, lost};
 
 /// How long claude gets to end after SIGINT, which keeps its session and reports its cost.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(3);
@@ -64,6 +69,13 @@ pub enum Input<'a> {
         /// How many it could not end.
         left: usize,
     },
+    /// A file of the job was removed or cut by somebody else.
+    Damaged {
+        /// Its name.
+        file: &'static str,
+        /// What was done to it, fit to be read after its name.
+        what: &'static str,
+    },
     /// A file of the job could not be written.
     WriteFailed {
         /// Its name.
@@ -73,6 +85,24 @@ pub enum Input<'a> {
     },
     /// The [deadline](Supervisor::deadline) has come.
     Tick,
+}
+
+/// What an attempt left besides its stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evidence<'a> {
+    /// The end of what claude wrote to stderr.
+    pub stderr: &'a str,
+    /// Processes of this machine were ended for lack of memory while claude ran.
+    pub out_of_memory: bool,
+}
+
+/// What follows on the end of an attempt.
+#[derive(Debug, PartialEq)]
+pub enum Conclusion {
+    /// The job has ended with this.
+    Ended(Box<Outcome>),
+    /// Another attempt is to be launched, as [`Supervisor::opening`] says.
+    Again,
 }
 
 /// What the worker has to do.
@@ -153,6 +183,7 @@ enum Cause {
 #[derive(Debug)]
 pub struct Supervisor {
     record: Record,
+    opening: Opening,
     digest: Digest,
     phase: Phase,
     cause: Option<Cause>,
@@ -170,7 +201,12 @@ impl Supervisor {
     pub fn new(mut record: Record, pid: i32, boot_id: Option<String>, now: Now) -> Self {
         record.pid = Some(pid);
         record.boot_id = boot_id;
+        Self::of_record(record, now)
+    }
+
+    fn of_record(record: Record, now: Now) -> Self {
         Self {
+            opening: Opening::of(&record),
             record,
             digest: Digest::default(),
             phase: Phase::Starting,
@@ -193,6 +229,35 @@ impl Supervisor {
     /// The conversation that the coming attempt will have, where it is known beforehand.
     pub fn expect_session(&mut self, session_id: String) {
         self.record.session_id = Some(session_id);
+    }
+
+    /// What the coming attempt opens with.
+    pub fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    /// Where the coming attempt's part of `output.log` begins.
+    pub fn log_starts_at(&mut self, offset: u64) {
+        self.record.log_start = offset;
+    }
+
+    /// How the worker was detached, as it sees it itself: `unit` is the scope into which it was
+    /// to be put, `cgroup` the one in which it found itself.
+    pub fn detached(&mut self, unit: Option<&str>, cgroup: Option<String>) {
+        let mut risks = self.record.detached.take().map(|asked| asked.risks).unwrap_or_default();
+        let by = if cgroup.is_some() { Detachment::Scope } else { Detachment::Session };
+        if let (Some(unit), None) = (unit, &cgroup) {
+            risks.push(format!(
+                "systemd did not move the job into {unit}: it ends with the service around it"
+            ));
+        }
+        let unit = unit.filter(|_| cgroup.is_some()).map(str::to_owned);
+        self.record.detached = Some(Detached { by, unit, cgroup, risks });
+    }
+
+    /// The number of the last line of `events.ndjson`, which may be beyond the one recorded.
+    pub fn last_logged(&mut self, seq: u64) {
+        self.record.last_seq = self.record.last_seq.max(seq);
     }
 
     /// When the supervisor wants a [`Input::Tick`], on the monotonic clock. `None`: not before
@@ -241,6 +306,12 @@ impl Supervisor {
                 self.stop(Cause::Terminate, now, &mut effects);
             }
             Input::Swept { ended, left } => self.swept(ended, left, now, &mut effects),
+            Input::Damaged { file, what } => {
+                self.record.warn(format!("{file} {what}"));
+                let (file, what) = (file.to_owned(), what.to_owned());
+                self.log(Happening::Damaged { file, what }, now, &mut effects);
+                self.unsaved = true;
+            }
             Input::WriteFailed { file, error } => {
                 self.record.warn(format!("{file} is incomplete: {error}"));
                 let happening = Happening::WriteFailed { file: file.to_owned(), error };
@@ -253,50 +324,51 @@ impl Supervisor {
         effects
     }
 
-    /// Reaches the verdict. `stderr` is the end of what claude wrote there.
-    pub fn conclude(&mut self, now: Now, stderr: &str) -> (Outcome, Vec<Effect>) {
-        let verdict = self.reach_verdict(stderr);
+    /// Reaches the verdict. `evidence` is what the attempt left besides its stream.
+    pub fn conclude(&mut self, now: Now, evidence: &Evidence<'_>) -> (Conclusion, Vec<Effect>) {
+        let mut effects = Vec::new();
+        let verdict = self.reach_verdict(evidence);
+        if self.starts_over(&verdict) {
+            self.start_over(now, &mut effects);
+            return (Conclusion::Again, effects);
+        }
         for warning in self.closing_warnings(&verdict) {
             self.record.warn(warning);
         }
-        self.follow_digest();
+        self.follow_digest(now);
         self.record.end(&verdict, now.wall);
         self.record.rate_limited |=
             matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
-        let elapsed = now.mono.saturating_sub(self.started).as_millis();
-        self.record.elapsed_ms = Some(u64::try_from(elapsed).unwrap_or(u64::MAX));
         self.phase = Phase::Over;
-        let mut effects = Vec::new();
         let happening = Happening::Finished { status: verdict.status(), reason: verdict.reason() };
         self.log(happening, now, &mut effects);
         self.save(now, &mut effects);
-        (self.outcome(), effects)
+        (Conclusion::Ended(Box::new(self.outcome())), effects)
     }
 
     fn outcome(&self) -> Outcome {
-        let (digest, record) = (&self.digest, &self.record);
+        let digest = &self.digest;
         let last = digest.last.as_ref();
         Outcome {
-            job_id: record.job_id.clone(),
-            status: record.status,
-            reason: record.reason,
-            error: record.error.clone(),
             result: digest.answer.as_ref().map(|answer| answer.text.clone()),
             result_omitted_bytes: digest.answer.as_ref().map_or(0, |answer| answer.omitted),
-            cost_usd: record.cost_usd,
             duration_ms: (digest.results > 0).then_some(digest.duration_ms),
-            num_turns: record.num_turns,
-            session_id: record.session_id.clone(),
             usage: last.and_then(|last| last.usage.clone()),
             permission_denials: digest.denials.clone(),
             structured_output: last.and_then(|last| last.structured_output.clone()),
-            warnings: record.warnings.clone(),
+            ..Outcome::of(&self.record)
         }
     }
 
     fn launched(&mut self, pid: i32, now: Now, effects: &mut Vec<Effect>) {
-        let worker = self.record.pid.unwrap_or_default();
-        self.log(Happening::Started { pid: worker }, now, effects);
+        if self.saved.is_none() {
+            let worker = self.record.pid.unwrap_or_default();
+            self.log(Happening::Started { pid: worker }, now, effects);
+            if self.record.attempt > 1 {
+                let (after, resumes) = (self.record.recovered_from, !self.opening.prompt);
+                self.log(Happening::Recovered { after, resumes }, now, effects);
+            }
+        }
         self.log(Happening::Launched { pid }, now, effects);
         self.record.claude_pid = Some(pid);
         self.record.status = Status::Running;
@@ -412,7 +484,7 @@ impl Supervisor {
                 effects.push(Effect::CloseInput);
                 self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
             }
-            Phase::Draining { .. } if self.record.exit.is_some() => self.over(effects),
+            Phase::Draining { .. } if self.record.exit.is_some() => self.all_is_in(effects),
             _ => {}
         }
     }
@@ -424,7 +496,7 @@ impl Supervisor {
             Phase::Sweeping | Phase::Over => {}
             Phase::Draining { .. } => {
                 if self.output_closed {
-                    self.over(effects);
+                    self.all_is_in(effects);
                 }
             }
             _ => {
@@ -442,13 +514,13 @@ impl Supervisor {
             self.record.warn(format!("{left} processes of the job could not be ended"));
         }
         if self.output_closed && self.record.exit.is_some() {
-            self.over(effects);
+            self.all_is_in(effects);
         } else {
             self.phase = Phase::Draining { until: now.mono + DRAIN_GRACE };
         }
     }
 
-    fn over(&mut self, effects: &mut Vec<Effect>) {
+    fn all_is_in(&mut self, effects: &mut Vec<Effect>) {
         self.phase = Phase::Over;
         effects.push(Effect::Conclude);
     }
@@ -476,7 +548,7 @@ impl Supervisor {
                 self.phase = Phase::Sweeping;
                 effects.push(Effect::Sweep);
             }
-            Phase::Draining { until } if until <= now.mono => self.over(effects),
+            Phase::Draining { until } if until <= now.mono => self.all_is_in(effects),
             _ => {}
         }
     }
@@ -521,7 +593,8 @@ impl Supervisor {
             Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } | Phase::Closing { .. }
         );
         let limit = self.record.spec.timeout_ms.filter(|_| can_stop && self.cause.is_none())?;
-        Some(self.started.saturating_add(Duration::from_millis(limit)))
+        let left = limit.saturating_sub(self.record.earlier.elapsed_ms);
+        Some(self.started.saturating_add(Duration::from_millis(left)))
     }
 
     fn log(&mut self, happening: Happening, now: Now, effects: &mut Vec<Effect>) {
@@ -537,7 +610,7 @@ impl Supervisor {
     fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {
         // After the end the record says how it ended, not what was heard last.
         if self.phase != Phase::Over {
-            self.follow_digest();
+            self.follow_digest(now);
         }
         self.unsaved = false;
         self.saved = Some(now.mono);
@@ -552,7 +625,7 @@ impl Supervisor {
     }
 
     /// Brings the record up to what was heard.
-    fn follow_digest(&mut self) {
+    fn follow_digest(&mut self, now: Now) {
         let (digest, record) = (&self.digest, &mut self.record);
         if digest.session_id.is_some() {
             record.session_id.clone_from(&digest.session_id);
@@ -560,11 +633,16 @@ impl Supervisor {
         if digest.model.is_some() {
             record.model.clone_from(&digest.model);
         }
-        record.num_turns = digest.num_turns();
-        record.cost_usd = digest.cost_usd();
+        record.session_began |= digest.began;
+        record.num_turns = record.earlier.turns + digest.num_turns();
+        // Each run of claude counts its cost from 0, also of a session that it goes on with.
+        let costs = [record.earlier.cost_usd, digest.cost_usd()];
+        record.cost_usd = costs.into_iter().flatten().reduce(|sum, cost| sum + cost);
+        let took = u64::try_from(now.mono.saturating_sub(self.started).as_millis());
+        record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
         record.rate_limited = digest.rate_limited;
         record.retry_at = digest.retry_at;
-        record.last_event_at = digest.last_event_at;
+        record.last_event_at = digest.last_event_at.or(record.last_event_at);
         record.activity.clone_from(&digest.activity);
         record.blocked = digest.blocked().cloned();
     }

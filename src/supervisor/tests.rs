@@ -1,6 +1,8 @@
 //! Tables over state and input, and the verdict of every recorded stream: whole, cut at every
 //! line, and cut at every byte.
 
+mod recovery;
+
 use super::*;
 use crate::job::{JobId, Spec};
 use crate::stream::LineSplitter;
@@ -66,8 +68,16 @@ impl Rig {
     fn concludes(&mut self, stderr: &str) -> (Verdict2, Outcome) {
         self.take(Input::Swept { ended: 0, left: 0 });
         self.pass(5);
-        let (outcome, _) = self.supervisor.conclude(self.now, stderr);
+        let outcome = self.concluded(stderr);
         (Verdict2(outcome.status, outcome.reason), outcome)
+    }
+
+    fn concluded(&mut self, stderr: &str) -> Outcome {
+        let evidence = Evidence { stderr, out_of_memory: false };
+        match self.supervisor.conclude(self.now, &evidence).0 {
+            Conclusion::Ended(outcome) => *outcome,
+            Conclusion::Again => panic!("another attempt"),
+        }
     }
 }
 
@@ -463,7 +473,7 @@ fn what_cannot_be_ended_does_not_hold_the_verdict() {
     rig.pass(5);
     assert_eq!(rig.take(Input::Swept { ended: 1, left: 1 }).wants(), [""; 0]);
     assert_eq!(wants(&rig.pass(2)), ["conclude"]);
-    let (outcome, _) = rig.supervisor.conclude(rig.now, "");
+    let outcome = rig.concluded("");
     assert_eq!(outcome.status, Status::Killed);
     assert!(outcome.warnings.iter().any(|warning| warning.contains("could not be ended")));
 }
@@ -498,8 +508,9 @@ fn a_launch_that_fails_is_the_verdict() {
     let mut rig = Rig::new(Spec::default());
     rig.take(Input::LaunchFailed("x could not be started".to_owned()));
     assert_eq!(rig.wants(), ["conclude"]);
-    let (outcome, effects) = rig.supervisor.conclude(rig.now, "");
-    assert_eq!(outcome.reason, Some(Reason::LaunchFailed));
+    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &Evidence::default());
+    assert!(matches!(conclusion, Conclusion::Ended(_)));
+    assert_eq!(rig.supervisor.record().reason, Some(Reason::LaunchFailed));
     assert!(effects.contains(&Effect::Save));
 }
 
@@ -538,7 +549,7 @@ fn events_are_numbered_without_a_gap() {
     for input in [Input::Launched(78), Input::KillRequested, Input::OutputClosed] {
         collect(&rig.take(input).effects);
     }
-    collect(&rig.supervisor.conclude(rig.now, "").1);
+    collect(&rig.supervisor.conclude(rig.now, &Evidence::default()).1);
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     assert_eq!(rig.supervisor.record().last_seq, numbers.len() as u64);
 }
@@ -551,13 +562,4 @@ fn what_was_not_written_is_told() {
     let (verdict, outcome) = rig.ends(0);
     assert_eq!(verdict, COMPLETED);
     assert_eq!(outcome.warnings, ["output.log is incomplete: no space left"]);
-}
-
-#[test]
-fn a_lost_job_is_told_by_the_boot() {
-    let rig = Rig::launched(Spec::default());
-    let record = rig.supervisor.record();
-    assert_eq!(lost(record, Some("boot")).reason(), Some(Reason::WorkerDied));
-    assert_eq!(lost(record, Some("other")).reason(), Some(Reason::HostRestarted));
-    assert_eq!(lost(record, None).reason(), Some(Reason::WorkerDied));
 }

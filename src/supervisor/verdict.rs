@@ -3,32 +3,16 @@
 //! Neither the exit code nor a result's `subtype` tells success alone: the CLI calls a refused
 //! request `success`, exits with 0 after an interrupt, and can die after a turn that was fine.
 
-use super::{Cause, Supervisor};
-use crate::job::{Exit, Reason, Record, Verdict};
+use super::{Cause, Evidence, Supervisor};
+use crate::job::{Exit, Reason, Verdict};
 use crate::stream::{Digest, TurnResult};
 use crate::text::{count, one_line};
 
 /// Characters of a sentence that is taken over from claude.
 const SENTENCE: usize = 500;
 
-/// The verdict on a job that is recorded as live, but has no worker any more.
-pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
-    match (record.boot_id.as_deref(), boot_id) {
-        (Some(then), Some(now)) if then != now => {
-            Verdict::failed(Reason::HostRestarted, "the machine restarted while the job was live")
-        }
-        _ => {
-            let worker = record.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-            Verdict::failed(
-                Reason::WorkerDied,
-                format!("the job's worker{worker} died without a verdict"),
-            )
-        }
-    }
-}
-
 impl Supervisor {
-    pub(super) fn reach_verdict(&self, stderr: &str) -> Verdict {
+    pub(super) fn reach_verdict(&self, evidence: &Evidence<'_>) -> Verdict {
         if let Some(error) = &self.launch_error {
             return Verdict::failed(Reason::LaunchFailed, error.clone());
         }
@@ -56,17 +40,20 @@ impl Supervisor {
             }
             None => {}
         }
-        let digest = &self.digest;
-        match &digest.last {
-            None => self.without_result(stderr),
-            Some(last) if last.is_error || last.subtype != "success" => {
-                of_error(last, digest, stderr)
-            }
-            Some(last) => self.of_success(last, stderr),
-        }
+        self.of_stream(evidence).unwrap_or_else(|| self.without_result(evidence))
     }
 
-    fn of_success(&self, last: &TurnResult, stderr: &str) -> Verdict {
+    /// What the last result tells; `None` where there is none.
+    pub(super) fn of_stream(&self, evidence: &Evidence<'_>) -> Option<Verdict> {
+        let last = self.digest.last.as_ref()?;
+        Some(if last.is_error || last.subtype != "success" {
+            of_error(last, &self.digest, evidence.stderr)
+        } else {
+            self.of_success(last, evidence)
+        })
+    }
+
+    fn of_success(&self, last: &TurnResult, evidence: &Evidence<'_>) -> Verdict {
         let (digest, spec) = (&self.digest, &self.record.spec);
         // The last thing heard is what counts: a turn that began and has no result, a line that
         // broke off, or background work that nobody called off mean that claude died before it
@@ -75,7 +62,7 @@ impl Supervisor {
             || self.torn
             || (!self.input_closed && (digest.outstanding() > 0 || digest.follow_up_due));
         if cut_off {
-            return self.without_result(stderr);
+            return self.without_result(evidence);
         }
         if spec.json_schema.is_some() && last.structured_output.is_none() {
             return Verdict::failed(
@@ -93,8 +80,8 @@ impl Supervisor {
         Verdict::Completed
     }
 
-    fn without_result(&self, stderr: &str) -> Verdict {
-        let complaint = first_line(stderr);
+    fn without_result(&self, evidence: &Evidence<'_>) -> Verdict {
+        let complaint = first_line(evidence.stderr);
         let exit = self.record.exit;
         let failed = exit.is_some_and(|exit| exit.code.is_some_and(|code| code != 0));
         if let (true, false, Some(complaint)) = (failed, self.digest.began, &complaint) {
@@ -110,7 +97,13 @@ impl Supervisor {
             "without a result"
         };
         let complaint = complaint.map(|line| format!(": {line}")).unwrap_or_default();
-        Verdict::failed(Reason::NoResult, format!("{how} {before}{complaint}"))
+        let killed = exit.and_then(Exit::signal) == Some(9);
+        let memory = if evidence.out_of_memory && killed {
+            ", while the machine was ending processes for lack of memory"
+        } else {
+            ""
+        };
+        Verdict::failed(Reason::NoResult, format!("{how} {before}{memory}{complaint}"))
     }
 
     pub(super) fn closing_warnings(&self, verdict: &Verdict) -> Vec<String> {
@@ -193,11 +186,10 @@ fn first_line(stderr: &str) -> Option<String> {
 fn ending(exit: Exit) -> String {
     match (exit.code, exit.signal) {
         (_, Some(signal)) => format!("was ended by {}", signal_name(signal)),
-        // Shells, and the CLI itself for SIGTERM, report a signal as 128 and its number.
-        (Some(code @ (129 | 130 | 131 | 134 | 137 | 139 | 143)), None) => {
-            format!("was ended by {} (exit code {code})", signal_name(code - 128))
-        }
-        (Some(code), None) => format!("ended with exit code {code}"),
+        (Some(code), None) => match exit.signal() {
+            Some(signal) => format!("was ended by {} (exit code {code})", signal_name(signal)),
+            None => format!("ended with exit code {code}"),
+        },
         (None, None) => "ended".to_owned(),
     }
 }

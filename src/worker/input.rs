@@ -25,9 +25,14 @@ pub(super) struct Stdin {
 }
 
 impl Stdin {
-    /// Claude's stdin, with this prompt to be written.
-    pub(super) fn new(pipe: pipe::Sender, prompt: File) -> Self {
-        Self { pipe: Some(pipe), prompt: Some(prompt), queued: HEAD.to_vec(), ..Self::default() }
+    /// Claude's stdin, with a message to be written: this text, and then the prompt.
+    pub(super) fn new(pipe: pipe::Sender, text: &str, prompt: Option<File>) -> Self {
+        let mut queued = HEAD.to_vec();
+        quote(text, &mut queued);
+        if prompt.is_none() {
+            queued.extend_from_slice(TAIL);
+        }
+        Self { pipe: Some(pipe), prompt, queued, ..Self::default() }
     }
 
     /// Closes it, as soon as what is queued was written.
@@ -87,13 +92,18 @@ impl Stdin {
             Err(error) => error.valid_up_to(),
         };
         let text = String::from_utf8_lossy(&piece[..whole]);
-        if let Ok(quoted) = serde_json::to_string(&text) {
-            self.queued.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
-        }
+        quote(&text, &mut self.queued);
         self.cut = piece.split_off(whole);
         if self.queued.is_empty() {
             // Not one whole character was in the piece: it goes on at once.
             self.queue_next();
         }
+    }
+}
+
+/// Appends `text` as it stands within a JSON string.
+fn quote(text: &str, to: &mut Vec<u8>) {
+    if let Ok(quoted) = serde_json::to_string(text) {
+        to.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);
     }
 }

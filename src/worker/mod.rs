@@ -22,6 +22,7 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep_until;
 
+use crate::checkpoint::checkpoint;
 use crate::claude;
 use crate::clock;
 use crate::job::Entry;
@@ -29,11 +30,13 @@ use crate::launch::{LAUNCHED, NOT_LAUNCHED};
 use crate::process::{self, Family, Mark};
 use crate::store::{EVENTS, JobDir, Lock, META, OUTPUT, PROMPT, RESULT, STDERR, is_live_job};
 use crate::stream::{Line, LineSplitter};
-use crate::supervisor::{Effect, Input, Now, Stop, Supervisor};
+use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, Stop, Supervisor};
 
 use input::Stdin;
-use output::Tee;
+use output::{Damage, Tee};
 
+/// How long systemd may take to move a worker into its scope.
+const SCOPE_TAKES: Duration = Duration::from_secs(2);
 /// The end of stderr that the verdict looks at.
 const STDERR_READ: u64 = 16 << 10;
 /// How long a sweep is repeated before it gives up on what is left (a process in the kernel's
@@ -44,19 +47,43 @@ const SWEEP_AGAIN: Duration = Duration::from_millis(20);
 
 /// Runs the worker of the job in this directory, which must have been started by
 /// [`crate::launch`]: it finds the lock and the report pipe among its descriptors.
-pub fn run(job_dir: PathBuf) -> io::Result<()> {
+///
+/// `unit` is the systemd scope into which it was put, if it was.
+pub fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
     let (lock, report) = process::take_handed()?;
+    let cgroup = unit.and_then(own_scope);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         // Never let go of by hand: the kernel does it when this process is gone, so that whoever
         // waited for the lock finds neither claude nor the worker.
         std::mem::forget(Lock::handed(lock));
-        attend(JobDir::at(job_dir), File::from(report)).await
+        attend(JobDir::at(job_dir), File::from(report), unit, cgroup).await
     })
 }
 
-async fn attend(job: JobDir, mut report: File) -> io::Result<()> {
+/// The control group of the scope of this name, once this process is in it: systemd can answer
+/// before it has moved us, or without.
+fn own_scope(unit: &str) -> Option<String> {
+    let until = Instant::now() + SCOPE_TAKES;
+    loop {
+        let cgroup = process::cgroup::own()?;
+        if cgroup.rsplit('/').next() == Some(unit) {
+            return Some(cgroup);
+        }
+        if Instant::now() >= until {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+async fn attend(
+    job: JobDir,
+    mut report: File,
+    unit: Option<&str>,
+    cgroup: Option<String>,
+) -> io::Result<()> {
     // Before claude is started, so that no signal is missed.
     let mut child_ended = signal(SignalKind::child())?;
     let mut kill_asked = signal(SignalKind::user_defined1())?;
@@ -66,23 +93,30 @@ async fn attend(job: JobDir, mut report: File) -> io::Result<()> {
     process::adopt_orphans()?;
 
     let mut worker = Worker::new(job)?;
+    worker.stand_in(unit, cgroup);
+    checkpoint("worker:began");
     let mut stdout = worker.launch();
+    checkpoint("worker:launched");
     let launched = stdout.is_some();
     worker.act();
+    checkpoint("worker:recorded");
     let word = if launched { LAUNCHED } else { NOT_LAUNCHED };
     // Whoever started us may be gone; the job goes on without them.
     let _ = report.write_all(&[word]);
     drop(report);
+    worker.reserve();
 
     let mut buffer = vec![0; 64 << 10];
     while !worker.over {
         let deadline = worker.deadline();
         tokio::select! {
             biased;
-            _ = child_ended.recv() => worker.reap(),
+            // First: who ends us at a shutdown ends claude at the same time, and it is the
+            // shutdown that tells why it ended.
             _ = kill_asked.recv() => worker.take(Input::KillRequested),
             _ = terminate.recv() => worker.take(Input::TerminateRequested),
             _ = interrupt.recv() => worker.take(Input::TerminateRequested),
+            _ = child_ended.recv() => worker.reap(),
             read = read(stdout.as_ref(), &mut buffer) => match read {
                 Ok(0) | Err(_) => {
                     stdout = None;
@@ -94,6 +128,10 @@ async fn attend(job: JobDir, mut report: File) -> io::Result<()> {
             () = at(deadline) => worker.tick(),
         }
         worker.act();
+        if std::mem::take(&mut worker.again) {
+            stdout = worker.launch();
+            worker.act();
+        }
     }
     Ok(())
 }
@@ -137,6 +175,12 @@ struct Worker {
     sweep: Option<Sweep>,
     /// Files whose failure was told already.
     failed: BTreeSet<&'static str>,
+    /// Where this attempt's part of stderr.log begins.
+    stderr_start: u64,
+    /// What the machine had ended for lack of memory when claude was launched.
+    out_of_memory_kills: Option<u64>,
+    /// Another attempt is to be launched.
+    again: bool,
     over: bool,
 }
 
@@ -158,18 +202,41 @@ impl Worker {
             claude: None,
             sweep: None,
             failed: BTreeSet::new(),
+            stderr_start: 0,
+            out_of_memory_kills: None,
+            again: false,
             over: false,
             job,
         };
-        match worker.job.append(OUTPUT) {
-            Ok(file) => worker.tee = Tee::into(file),
-            Err(error) => worker.write_failed(OUTPUT, error.to_string()),
-        }
-        match worker.job.append(EVENTS) {
-            Ok(file) => worker.events = Some(file),
+        worker.open_output();
+        match worker.job.open_events() {
+            Ok((file, last_seq)) => {
+                worker.events = Some(file);
+                worker.supervisor.last_logged(last_seq);
+            }
             Err(error) => worker.write_failed(EVENTS, error.to_string()),
         }
         Ok(worker)
+    }
+
+    fn open_output(&mut self) {
+        let opened = self.job.append(OUTPUT).map_err(|error| error.to_string());
+        match opened.and_then(|file| Tee::into(file).map_err(|error| error.to_string())) {
+            Ok(tee) => self.tee = tee,
+            Err(error) => self.write_failed(OUTPUT, error),
+        }
+    }
+
+    /// Says where the worker stands, and remembers it for the sweep.
+    fn stand_in(&mut self, unit: Option<&str>, cgroup: Option<String>) {
+        self.family.in_scope(cgroup.clone());
+        self.supervisor.detached(unit, cgroup);
+    }
+
+    /// Sets room aside for the verdict. After the report: nobody waits for it.
+    fn reserve(&self) {
+        let record = serde_json::to_vec(self.supervisor.record()).map_or(0, |text| text.len());
+        self.job.reserve(record as u64);
     }
 
     /// Starts claude; gives its stdout, or `None` if it could not be started.
@@ -190,19 +257,32 @@ impl Worker {
 
     fn try_launch(&mut self) -> io::Result<(i32, pipe::Receiver)> {
         let record = self.supervisor.record();
-        let resumed = record.spec.resume.clone();
-        let session_id = resumed.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let mut command =
-            claude::command(&record.spec, &record.job_id, self.job.path(), &session_id);
+        let opening = self.supervisor.opening().clone();
+        let session_id = opening.resume.clone();
+        let session_id = session_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let (id, resumes) = (&record.job_id, opening.resume.is_some());
+        let mut command = claude::command(&record.spec, id, self.job.path(), &session_id, resumes);
+        self.stderr_start = 0;
         match self.job.append(STDERR) {
-            Ok(file) => command.stderr(file),
+            Ok(file) => {
+                self.stderr_start = file.metadata()?.len();
+                command.stderr(file)
+            }
             Err(_) => command.stderr(Stdio::null()),
         };
-        let prompt = File::open(self.job.file(PROMPT))?;
+        let prompt =
+            if opening.prompt { self.job.open(PROMPT).map_err(io::Error::other)? } else { None };
+        if opening.prompt && prompt.is_none() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "prompt.txt is gone"));
+        }
+        self.out_of_memory_kills = process::out_of_memory_kills();
+        self.lines = LineSplitter::default();
+        self.supervisor.log_starts_at(self.tee.length());
         let mut child = process::spawn_claude(&mut command)?;
         self.supervisor.expect_session(session_id);
         if let Some(stdin) = child.stdin.take() {
-            self.stdin = Stdin::new(pipe::Sender::from_owned_fd(stdin.into())?, prompt);
+            let pipe = pipe::Sender::from_owned_fd(stdin.into())?;
+            self.stdin = Stdin::new(pipe, &opening.text, prompt);
         }
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
         let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
@@ -236,9 +316,11 @@ impl Worker {
     /// First into the log, then looked at: what is in the log is all that claude wrote, whatever
     /// becomes of this process.
     fn heard(&mut self, bytes: &[u8]) {
+        checkpoint("worker:heard");
         if let Err(error) = self.tee.write(bytes) {
             self.write_failed(OUTPUT, error.to_string());
         }
+        checkpoint("worker:logged");
         let now = self.now();
         let (supervisor, effects) = (&mut self.supervisor, &mut self.effects);
         self.lines.push(bytes, |line| effects.extend(supervisor.handle(now, Input::Line(line))));
@@ -254,6 +336,7 @@ impl Worker {
     }
 
     fn reap(&mut self) {
+        checkpoint("worker:reaping");
         while let Some((pid, exit)) = process::reap() {
             if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
                 self.claude = None;
@@ -284,7 +367,10 @@ impl Worker {
         match effect {
             Effect::Save => self.save(),
             Effect::Log(entry) => self.log(&entry),
-            Effect::CloseInput => self.stdin.close(),
+            Effect::CloseInput => {
+                checkpoint("worker:closing");
+                self.stdin.close();
+            }
             Effect::Signal(stop) => self.signal(stop),
             Effect::Sweep => {
                 let now = Instant::now();
@@ -297,9 +383,37 @@ impl Worker {
     }
 
     fn save(&mut self) {
-        if let Err(error) = self.job.save(self.supervisor.record()) {
-            self.write_failed(META, error.to_string());
+        if self.over {
+            if let Err(error) = self.job.save_end(self.supervisor.record()) {
+                self.write_failed(META, error.to_string());
+            }
+            checkpoint("end:saved");
+            return;
         }
+        self.inspect_output();
+        if let Err(error) = self.job.save(self.supervisor.record(), false) {
+            // That the disk is full is worth the room that was set aside to tell it.
+            let tell = error.is_full() && !self.failed.contains(META);
+            self.write_failed(META, error.to_string());
+            if tell {
+                let _ = self.job.save(self.supervisor.record(), true);
+            }
+        }
+    }
+
+    /// What is written must be found under its name: a log that was taken away is begun anew.
+    fn inspect_output(&mut self) {
+        let Some(damage) = self.tee.damage(&self.job.file(OUTPUT)) else { return };
+        let what = match damage {
+            Damage::Gone => "was removed while the job ran: what it held is lost",
+            Damage::Cut => "was made shorter while the job ran: some of it is lost",
+        };
+        if damage == Damage::Gone {
+            self.open_output();
+        }
+        let start = self.supervisor.record().log_start.min(self.tee.length());
+        self.supervisor.log_starts_at(start);
+        self.take(Input::Damaged { file: OUTPUT, what });
     }
 
     fn log(&mut self, entry: &Entry) {
@@ -342,13 +456,25 @@ impl Worker {
     }
 
     fn conclude(&mut self) {
-        let stderr = self.job.tail(STDERR, STDERR_READ);
+        checkpoint("worker:swept");
+        let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
+        let evidence = Evidence {
+            stderr: &String::from_utf8_lossy(&stderr),
+            out_of_memory: process::out_of_memory_kills() > self.out_of_memory_kills,
+        };
+        self.inspect_output();
         let now = self.now();
-        let (outcome, effects) = self.supervisor.conclude(now, &String::from_utf8_lossy(&stderr));
-        if let Err(error) = self.job.save_outcome(&outcome) {
-            self.write_failed(RESULT, error.to_string());
+        let (conclusion, effects) = self.supervisor.conclude(now, &evidence);
+        match conclusion {
+            Conclusion::Again => self.again = true,
+            Conclusion::Ended(outcome) => {
+                if let Err(error) = self.job.save_outcome(&outcome) {
+                    self.write_failed(RESULT, error.to_string());
+                }
+                checkpoint("end:outcome-saved");
+                self.over = true;
+            }
         }
         self.effects.extend(effects);
-        self.over = true;
     }
 }

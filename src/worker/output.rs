@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
 /// Writes what claude wrote, byte for byte. Where the disk is full for a while, whole lines are
 /// missing afterwards, and never a part of one.
@@ -12,12 +14,42 @@ pub(super) struct Tee {
     broken: bool,
     /// What was written last is no whole line.
     midway: bool,
+    /// How long the file must be at least.
+    length: u64,
 }
 
 impl Tee {
-    /// Writes into this file.
-    pub(super) fn into(file: File) -> Self {
-        Self { file: Some(file), broken: false, midway: false }
+    /// Writes into this file, behind what is in it. A line that an earlier attempt left torn is
+    /// ended first, so that the next one stands by itself.
+    pub(super) fn into(file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        let mut last = [b'\n'];
+        if length > 0 {
+            file.read_exact_at(&mut last, length - 1)?;
+        }
+        let mut tee = Self { file: Some(file), broken: false, midway: false, length };
+        if last != *b"\n" {
+            tee.write(b"\n")?;
+        }
+        Ok(tee)
+    }
+
+    /// How long the file is as far as we wrote it.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// What somebody else has done to the file of this path, which is the one written to; `None`
+    /// if it is as it should be.
+    pub(super) fn damage(&mut self, path: &Path) -> Option<Damage> {
+        let about = self.file.as_ref()?.metadata().ok()?;
+        let there = std::fs::symlink_metadata(path);
+        if !there.is_ok_and(|there| there.ino() == about.ino() && there.dev() == about.dev()) {
+            return Some(Damage::Gone);
+        }
+        let short = about.len() < self.length;
+        self.length = about.len();
+        short.then_some(Damage::Cut)
     }
 
     /// Writes the next bytes; an error says that some are missing.
@@ -29,6 +61,7 @@ impl Tee {
             // The torn line is ended first, so that the next one stands by itself.
             if self.midway {
                 file.write_all(b"\n")?;
+                self.length += 1;
                 self.midway = false;
             }
             rest = &rest[end + 1..];
@@ -42,6 +75,7 @@ impl Tee {
                 }
                 Ok(written) => {
                     self.midway = rest[written - 1] != b'\n';
+                    self.length += written as u64;
                     rest = &rest[written..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -53,4 +87,13 @@ impl Tee {
         }
         Ok(())
     }
+}
+
+/// What can be done to a file that is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damage {
+    /// It was removed, or moved away.
+    Gone,
+    /// It was made shorter.
+    Cut,
 }

@@ -1,0 +1,127 @@
+//! Where a process stands in systemd's tree, and what that means for a job started from there.
+//! Pure: what was measured of it is in the tests' tables and in systemd.kill(5), systemd.scope(5)
+//! and logind.conf(5).
+
+/// What the names of our scopes begin with.
+pub const SCOPE_PREFIX: &str = "claudejob-";
+
+/// Which systemd manages a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manager {
+    /// The system's.
+    System,
+    /// That of the user of this id.
+    User(u32),
+}
+
+/// The innermost unit around a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// There is none: no systemd, or a container's own tree.
+    Open,
+    /// A service: its restart ends every process in it (`KillMode=control-group`, the default).
+    Service(String, Manager),
+    /// A login session: ended at logout where logind says so (`KillUserProcesses=`).
+    Login(String),
+    /// A scope of another job of ours.
+    Job(String, Manager),
+    /// Any other scope, such as a terminal's.
+    Scope(String, Manager),
+}
+
+impl Place {
+    /// Of the process in this control group.
+    pub fn of(cgroup: &str) -> Self {
+        let mut manager = Manager::System;
+        let mut place = Self::Open;
+        for part in cgroup.split('/') {
+            if let Some(uid) = user_manager(part) {
+                manager = Manager::User(uid);
+            }
+            let name = part.to_owned();
+            if part.ends_with(".service") {
+                place = Self::Service(name, manager);
+            } else if part.starts_with(SCOPE_PREFIX) && part.ends_with(".scope") {
+                place = Self::Job(name, manager);
+            } else if part.starts_with("session-") && part.ends_with(".scope") {
+                place = Self::Login(name);
+            } else if part.ends_with(".scope") {
+                place = Self::Scope(name, manager);
+            }
+        }
+        place
+    }
+}
+
+/// The user of `user@UID.service`.
+fn user_manager(part: &str) -> Option<u32> {
+    part.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok()
+}
+
+/// The last value that logind's files give to `KillUserProcesses`, in the order in which they
+/// are read: ended sessions take their processes along.
+pub fn ends_at_logout<'a>(files: impl IntoIterator<Item = &'a str>) -> bool {
+    let lines = files.into_iter().flat_map(str::lines);
+    let values = lines.filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "KillUserProcesses").then(|| value.trim().to_ascii_lowercase())
+    });
+    values.last().is_some_and(|value| matches!(value.as_str(), "1" | "yes" | "y" | "true" | "on"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_unit_decides() {
+        let user = "/user.slice/user-1000.slice/user@1000.service";
+        let name = |name: &str| name.to_owned();
+        for (cgroup, place) in [
+            ("/".to_owned(), Place::Open),
+            ("/docker/0123abcd".to_owned(), Place::Open),
+            (
+                "/system.slice/gw.service".to_owned(),
+                Place::Service(name("gw.service"), Manager::System),
+            ),
+            (
+                "/system.slice/system-gw.slice/gw@1.service/sub".to_owned(),
+                Place::Service(name("gw@1.service"), Manager::System),
+            ),
+            (
+                format!("{user}/app.slice/gw.service"),
+                Place::Service(name("gw.service"), Manager::User(1000)),
+            ),
+            (
+                format!("{user}/app.slice/claudejob-a-1.scope"),
+                Place::Job(name("claudejob-a-1.scope"), Manager::User(1000)),
+            ),
+            (
+                format!("{user}/app.slice/vte-spawn-1.scope"),
+                Place::Scope(name("vte-spawn-1.scope"), Manager::User(1000)),
+            ),
+            (format!("{user}/init.scope"), Place::Scope(name("init.scope"), Manager::User(1000))),
+            (
+                "/user.slice/user-1000.slice/session-3.scope".to_owned(),
+                Place::Login(name("session-3.scope")),
+            ),
+            (
+                "/system.slice/claudejob-b-2.scope".to_owned(),
+                Place::Job(name("claudejob-b-2.scope"), Manager::System),
+            ),
+        ] {
+            assert_eq!(Place::of(&cgroup), place, "{cgroup}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_logins_files_counts() {
+        assert!(!ends_at_logout([]));
+        assert!(!ends_at_logout(["#KillUserProcesses=yes\n[Login]\n"]));
+        assert!(ends_at_logout([
+            "[Login]\nKillUserProcesses=no\n",
+            "[Login]\nKillUserProcesses = Yes\n"
+        ]));
+        assert!(!ends_at_logout(["KillUserProcesses=yes", "KillUserProcesses=no"]));
+    }
+}

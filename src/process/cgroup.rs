@@ -1,0 +1,67 @@
+//! Control groups, as far as systemd's are of interest: cgroups(7).
+
+/// The control group of a process in systemd's hierarchy; `None` where there is none.
+pub fn of(pid: i32) -> Option<String> {
+    read(&format!("/proc/{pid}/cgroup"))
+}
+
+/// The control group of this process in systemd's hierarchy.
+pub fn own() -> Option<String> {
+    read("/proc/self/cgroup")
+}
+
+fn read(path: &str) -> Option<String> {
+    let text = std::fs::read(path).ok()?;
+    systemd_path(&String::from_utf8_lossy(&text)).map(str::to_owned)
+}
+
+/// The path in systemd's hierarchy, of the text of `/proc/PID/cgroup`: with version 1, and where
+/// both versions are mounted, the hierarchy that is named after it, else the only one.
+fn systemd_path(text: &str) -> Option<&str> {
+    let of = |prefix: &str| {
+        text.lines().find_map(|line| {
+            // HIERARCHY:CONTROLLERS:PATH
+            let (number, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            let wanted = if prefix.is_empty() { number == "0" } else { controllers == prefix };
+            wanted.then_some(path)
+        })
+    };
+    of("name=systemd").or_else(|| of("")).filter(|path| path.starts_with('/'))
+}
+
+/// Whether a control group is `scope` or one below it.
+pub fn is_within(cgroup: &str, scope: &str) -> bool {
+    cgroup.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_layout_names_systemds_path() {
+        let version_2 = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/gw.service\n";
+        let version_1 = "12:pids:/x\n1:name=systemd:/system.slice/gw.service\n";
+        let hybrid = "9:name=systemd:/system.slice/a:b.service\n4:memory:/other\n0::/\n";
+        for (text, path) in [
+            (version_2, Some("/user.slice/user-1000.slice/user@1000.service/app.slice/gw.service")),
+            (version_1, Some("/system.slice/gw.service")),
+            (hybrid, Some("/system.slice/a:b.service")),
+            ("0::/\n", Some("/")),
+            ("0::/../..\n", Some("/../..")),
+            ("", None),
+            ("garbage\n::\n0:x", None),
+        ] {
+            assert_eq!(systemd_path(text), path, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_scope_holds_what_is_below_it_and_not_what_begins_alike() {
+        assert!(is_within("/a/x.scope", "/a/x.scope"));
+        assert!(is_within("/a/x.scope/sub", "/a/x.scope"));
+        assert!(!is_within("/a/x.scope2", "/a/x.scope"));
+        assert!(!is_within("/a", "/a/x.scope"));
+    }
+}

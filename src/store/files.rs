@@ -1,0 +1,64 @@
+//! Files of the jobs directory, opened and written with care: whatever stands under their names
+//! may have been put there by somebody else.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::libc;
+
+use super::{Context, StoreError};
+
+/// Opens an ordinary file: no link is followed out of the directory, and a pipe or device under
+/// this name is refused instead of being waited for.
+pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let file = file.map_err(|error| match error.raw_os_error() {
+        // What open(2) says of O_NOFOLLOW is no sentence for people.
+        Some(libc::ELOOP) => io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link"),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"))
+    }
+}
+
+/// The first `most` bytes of a file.
+pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path, OpenOptions::new().read(true))?;
+    let length = file.metadata()?.len();
+    let mut text = Vec::with_capacity(usize::try_from(length.min(most)).unwrap_or(0) + 1);
+    file.take(most).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+pub(super) fn make_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).recursive(parents).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.context("create", path),
+    }
+}
+
+pub(super) fn write_durably(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    let written = write(path, text).and_then(|file| file.sync_data().context("write", path));
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}
+
+pub(super) fn write(path: &Path, text: &[u8]) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    let file = open(path, options.write(true).create(true).truncate(true).mode(0o600));
+    let mut file = file.context("create", path)?;
+    file.write_all(text).context("write", path)?;
+    Ok(file)
+}
+
+/// Makes what was created in or renamed into a directory durable.
+pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|directory| directory.sync_all()).context("write", path)
+}

@@ -1,0 +1,64 @@
+//! Where a job is made before it gets its name: out of sight, and complete when it is seen.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::{Context, CreateError, StoreError, files};
+
+/// Its name in the jobs directory. No job's name: it begins with a dot.
+const NAME: &str = ".new";
+
+/// The nursery, in use: while anybody is in here, what lies in here stays.
+pub(super) struct Nursery {
+    path: PathBuf,
+    _in_use: File,
+}
+
+impl Nursery {
+    /// Enters the nursery of a jobs directory. Whoever finds it empty of others clears away what
+    /// a `start` that died has left.
+    pub(super) fn enter(root: &Path) -> Result<Self, StoreError> {
+        let path = root.join(NAME);
+        files::make_directory(&path, false)?;
+        let file = File::open(&path).context("open", &path)?;
+        let mut leftovers = fs::read_dir(&path).context("read", &path)?.peekable();
+        if leftovers.peek().is_some() && file.try_lock().is_ok() {
+            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        file.lock_shared().context("lock", &path)?;
+        Ok(Self { path, _in_use: file })
+    }
+
+    /// A new, empty directory in it.
+    pub(super) fn cradle(&self) -> Result<PathBuf, StoreError> {
+        let cradle = self.path.join(uuid::Uuid::new_v4().simple().to_string());
+        files::make_directory(&cradle, false)?;
+        Ok(cradle)
+    }
+}
+
+/// Gives the finished directory its name, unless the name is taken.
+pub(super) fn publish(unborn: &Path, name: &Path) -> Result<(), CreateError> {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+        match renameat2(AT_FDCWD, unborn, AT_FDCWD, name, RenameFlags::RENAME_NOREPLACE) {
+            Err(Errno::EEXIST) => return Err(CreateError::Exists),
+            // Some file systems do not know the flag.
+            Err(Errno::EINVAL | Errno::ENOSYS) => {}
+            done => return Ok(done.context("create", name)?),
+        }
+    }
+    // A rename replaces at most an empty directory, and a job's is never empty.
+    match fs::rename(unborn, name) {
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Err(CreateError::Exists),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(CreateError::Exists),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(CreateError::Exists),
+        done => Ok(done.context("create", name)?),
+    }
+}

@@ -1,0 +1,69 @@
+//! Attempts: what a run of claude opens with, and when another one follows.
+
+use super::{Effect, Now, Phase, Supervisor};
+use crate::job::{Happening, Reason, Record, Verdict};
+use crate::stream::Digest;
+
+/// What claude is told when it goes on with its conversation after it was cut off.
+const INTERRUPTED: &str = "You were interrupted: the process you ran in was ended from outside. \
+    Look at what is already done, then go on with the task where you left off. Do not start over.";
+/// What stands before the prompt where the conversation is gone.
+const FORGOTTEN: &str = "(An earlier attempt at this task was interrupted, and its conversation is \
+    lost. Look at what is already done before you begin.)\n\n";
+
+/// What an attempt opens with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// The conversation of claude to go on with; `None` for a new one.
+    pub resume: Option<String>,
+    /// What claude is told first.
+    pub text: String,
+    /// The job's prompt follows on that.
+    pub prompt: bool,
+}
+
+impl Opening {
+    /// Of the attempt that the record says is next.
+    pub(super) fn of(record: &Record) -> Self {
+        match &record.session_id {
+            Some(session) if record.attempt > 1 && record.session_began => {
+                Self { resume: Some(session.clone()), text: INTERRUPTED.to_owned(), prompt: false }
+            }
+            _ => Self { resume: record.spec.resume.clone(), text: String::new(), prompt: true },
+        }
+    }
+
+    /// The same task from its beginning, for a claude that has forgotten its conversation.
+    fn over_again(record: &Record) -> Self {
+        Self { resume: record.spec.resume.clone(), text: FORGOTTEN.to_owned(), prompt: true }
+    }
+}
+
+impl Supervisor {
+    /// Whether claude did not know the conversation that it was to go on with. The CLI announces
+    /// a session before it writes it to its disk (seen with 2.1.197: up to its first tool call
+    /// nothing was there), so that this is the only way to find out.
+    pub(super) fn starts_over(&self, verdict: &Verdict) -> bool {
+        let refused = verdict.reason() == Some(Reason::ClaudeRefused) && !self.digest.began;
+        let why = verdict.error().unwrap_or_default();
+        refused && !self.opening.prompt && why.contains("No conversation found")
+    }
+
+    pub(super) fn start_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.follow_digest(now);
+        self.record.begin_attempt();
+        self.record.session_id = None;
+        self.record.session_began = false;
+        self.record
+            .warn("the conversation was not on claude's disk: the job began with its prompt again");
+        self.opening = Opening::over_again(&self.record);
+        self.digest = Digest::default();
+        self.phase = Phase::Starting;
+        self.started = now.mono;
+        self.input_closed = false;
+        self.output_closed = false;
+        self.torn = false;
+        self.log(Happening::StartedOver, now, effects);
+        self.save(now, effects);
+    }
+}

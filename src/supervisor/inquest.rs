@@ -1,0 +1,109 @@
+//! The end of a job that was left without its worker, from what it left.
+
+use std::time::Duration;
+
+use super::{Evidence, Input, Now, Phase, Supervisor};
+use crate::job::{Entry, Happening, Outcome, Reason, Record, Timestamp, Verdict};
+use crate::stream::Line;
+
+/// The verdict on a job that is recorded as live, but has no worker any more, where its log does
+/// not tell a better one.
+pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
+    match (record.boot_id.as_deref(), boot_id) {
+        (Some(then), Some(now)) if then != now => {
+            Verdict::failed(Reason::HostRestarted, "the machine restarted while the job was live")
+        }
+        _ => {
+            let worker = record.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+            Verdict::failed(
+                Reason::WorkerDied,
+                format!("the job's worker{worker} died without a verdict"),
+            )
+        }
+    }
+}
+
+/// An inquiry into a lost job. It is told the lines of the last attempt's part of `output.log`,
+/// which the worker may have had no time to judge.
+#[derive(Debug)]
+pub struct Inquest {
+    supervisor: Supervisor,
+    now: Now,
+    elapsed_ms: Option<u64>,
+    last_seq: u64,
+}
+
+impl Inquest {
+    /// Into the job of this record, of which the last sign of life is from `at`, and whose last
+    /// event has the number `last_seq` if that is beyond the one recorded.
+    pub fn new(record: Record, last_seq: u64, at: Timestamp) -> Self {
+        let now = Now { mono: Duration::ZERO, wall: at };
+        let elapsed_ms = record.elapsed_ms;
+        let last_seq = record.last_seq.max(last_seq);
+        let mut supervisor = Supervisor::of_record(record, now);
+        supervisor.phase = Phase::Working;
+        Self { supervisor, now, elapsed_ms, last_seq }
+    }
+
+    /// The next line of the log.
+    pub fn line(&mut self, line: Line<'_>) {
+        let _ = self.supervisor.handle(self.now, Input::Line(line));
+    }
+
+    /// What stands behind the last line feed.
+    pub fn torn(&mut self, line: Line<'_>) {
+        let _ = self.supervisor.handle(self.now, Input::Torn(line));
+    }
+
+    /// The verdict: the one that `reached` says, or what the log tells, or what was `asked` for,
+    /// or that the worker went away. Gives the record and the result as they are to be written,
+    /// and the events.
+    pub fn conclude(
+        self,
+        reached: Option<Outcome>,
+        asked: Option<Verdict>,
+        boot_id: Option<&str>,
+    ) -> (Record, Outcome, Vec<Entry>) {
+        let Self { mut supervisor, now, elapsed_ms, last_seq } = self;
+        let told = supervisor.told();
+        let verdict = (reached.as_ref().and_then(Outcome::verdict))
+            .or(told)
+            .or(asked)
+            .unwrap_or_else(|| lost(&supervisor.record, boot_id));
+        for warning in supervisor.closing_warnings(&verdict) {
+            supervisor.record.warn(warning);
+        }
+        if supervisor.digest.last_event_at.is_some() {
+            supervisor.follow_digest(now);
+        }
+        // What the worker had known of itself is not to be learned from the log.
+        supervisor.record.elapsed_ms = elapsed_ms;
+        supervisor.record.last_seq = last_seq;
+        let mut effects = Vec::new();
+        supervisor.record.end(&verdict, now.wall);
+        supervisor.log(Happening::Lost, now, &mut effects);
+        let (status, reason) = (verdict.status(), verdict.reason());
+        supervisor.log(Happening::Finished { status, reason }, now, &mut effects);
+        let entries = effects.into_iter().filter_map(|effect| match effect {
+            super::Effect::Log(entry) => Some(entry),
+            _ => None,
+        });
+        let entries = entries.collect();
+        let outcome = reached.unwrap_or_else(|| supervisor.outcome());
+        (supervisor.record, outcome, entries)
+    }
+}
+
+impl Supervisor {
+    /// What the stream alone tells of the job's end.
+    fn told(&self) -> Option<Verdict> {
+        if !self.digest.settled() || self.torn {
+            return None;
+        }
+        let verdict = self.of_stream(&Evidence::default())?;
+        // An interrupted turn was about to be ended, by a kill or a shutdown: by which, the log
+        // cannot tell.
+        let telling = !matches!(verdict.reason(), Some(Reason::Interrupted | Reason::NoResult));
+        telling.then_some(verdict)
+    }
+}

@@ -1,0 +1,176 @@
+//! Attempts after the first, and the end of jobs that lost their worker.
+
+use super::*;
+use crate::job::Verdict;
+
+const REFUSED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":0,"errors":["No conversation found with session ID: s"]}"#;
+const COST: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":2,"total_cost_usd":0.25,"duration_ms":5}"#;
+
+/// A job that was cut off after claude had begun, and is taken up.
+fn taken_up() -> Rig {
+    let mut record = cut_off().supervisor.record().clone();
+    record.begin_attempt();
+    record.recovered_from = Some(Reason::WorkerDied);
+    let now = Now { mono: Duration::ZERO, wall: Timestamp::from_epoch_ms(0).unwrap() };
+    Rig { supervisor: Supervisor::new(record, 90, None, now), now, effects: Vec::new() }
+}
+
+fn cut_off() -> Rig {
+    let mut rig = Rig::launched(Spec::default());
+    rig.now.mono += Duration::from_secs(7);
+    rig.hear(INIT).hear(TEXT).hear(COST).hear(TEXT);
+    rig.take(Input::WriteFailed { file: "x", error: String::new() });
+    rig
+}
+
+fn inquire(record: &Record, log: &str, asked: Option<Verdict>) -> (Record, Vec<Entry>) {
+    let at = Timestamp::from_epoch_ms(5_000).unwrap();
+    let mut inquest = Inquest::new(record.clone(), 40, at);
+    let mut lines = LineSplitter::default();
+    lines.push(log.as_bytes(), |line| inquest.line(line));
+    lines.finish(|line| inquest.torn(line));
+    let (record, _, entries) = inquest.conclude(None, asked, Some("boot"));
+    (record, entries)
+}
+
+#[test]
+fn a_session_that_began_is_gone_on_with_and_one_that_did_not_gets_the_prompt() {
+    let rig = taken_up();
+    let opening = rig.supervisor.opening();
+    assert_eq!((opening.resume.as_deref(), opening.prompt), (Some("s"), false));
+    assert!(opening.text.contains("interrupted"));
+    let mut record = Rig::launched(Spec::default()).supervisor.record().clone();
+    record.begin_attempt();
+    let opening = Opening::of(&record);
+    assert_eq!((opening.resume, opening.prompt, opening.text.as_str()), (None, true, ""));
+    // A session that was the caller's to begin with.
+    record.spec.resume = Some("theirs".to_owned());
+    assert_eq!(Opening::of(&record).resume.as_deref(), Some("theirs"));
+}
+
+#[test]
+fn turns_cost_and_time_add_up_over_attempts() {
+    let mut rig = taken_up();
+    let before = rig.supervisor.record().clone();
+    assert_eq!(
+        (before.num_turns, before.cost_usd, before.elapsed_ms),
+        (2, Some(0.25), Some(7_000))
+    );
+    rig.take(Input::Launched(91));
+    rig.now.mono += Duration::from_secs(2);
+    rig.hear(INIT).hear(COST);
+    assert_eq!(rig.ends(0).0, COMPLETED);
+    let record = rig.supervisor.record();
+    assert_eq!((record.attempt, record.num_turns, record.cost_usd), (2, 4, Some(0.5)));
+    assert!(record.elapsed_ms.unwrap() >= 9_000);
+}
+
+#[test]
+fn the_timeout_is_over_all_attempts() {
+    let mut rig = taken_up();
+    rig.supervisor.record.spec.timeout_ms = Some(10_000);
+    rig.take(Input::Launched(91));
+    assert_eq!(rig.supervisor.deadline(), Some(Duration::from_secs(3)));
+}
+
+#[test]
+fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
+    let mut rig = taken_up();
+    rig.take(Input::Launched(91)).hear(REFUSED);
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(Exit { code: Some(1), signal: None }));
+    rig.take(Input::Swept { ended: 0, left: 0 });
+    let evidence =
+        Evidence { stderr: "No conversation found with session ID: s", out_of_memory: false };
+    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence);
+    assert_eq!(conclusion, Conclusion::Again);
+    assert!(effects.contains(&Effect::Save));
+    let opening = rig.supervisor.opening().clone();
+    assert!(opening.prompt && opening.resume.is_none() && opening.text.contains("interrupted"));
+    assert_eq!(rig.supervisor.record().attempt, 3);
+    rig.take(Input::Launched(92)).hear(REFUSED);
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(Exit { code: Some(1), signal: None }));
+    rig.take(Input::Swept { ended: 0, left: 0 });
+    assert!(matches!(rig.supervisor.conclude(rig.now, &evidence).0, Conclusion::Ended(_)));
+    assert_eq!(rig.supervisor.record().reason, Some(Reason::ClaudeRefused));
+}
+
+#[test]
+fn what_may_be_recovered() {
+    let mut record = cut_off().supervisor.record().clone();
+    let mut may = |verdict: Verdict, exit: Option<Exit>| {
+        record.end(&verdict, Timestamp::from_epoch_ms(0).unwrap());
+        record.exit = exit;
+        record.is_recoverable()
+    };
+    let failed = |reason| Verdict::failed(reason, "x");
+    let signal = Some(Exit { code: None, signal: Some(9) });
+    let code = |code| Some(Exit { code: Some(code), signal: None });
+    assert!(may(failed(Reason::WorkerDied), None));
+    assert!(may(failed(Reason::HostRestarted), None));
+    assert!(may(failed(Reason::Terminated), code(0)));
+    assert!(may(failed(Reason::NoResult), signal));
+    assert!(may(failed(Reason::NoResult), code(143)));
+    assert!(!may(failed(Reason::NoResult), code(0)));
+    assert!(!may(failed(Reason::Timeout), signal));
+    assert!(!may(failed(Reason::Auth), None));
+    assert!(!may(Verdict::Killed, signal));
+    assert!(!may(Verdict::Completed, None));
+    record.spec.no_recover = true;
+    record.end(&failed(Reason::WorkerDied), Timestamp::from_epoch_ms(0).unwrap());
+    assert!(!record.is_recoverable());
+}
+
+#[test]
+fn a_lost_job_is_told_by_the_boot() {
+    let rig = Rig::launched(Spec::default());
+    let record = rig.supervisor.record();
+    assert_eq!(lost(record, Some("boot")).reason(), Some(Reason::WorkerDied));
+    assert_eq!(lost(record, Some("other")).reason(), Some(Reason::HostRestarted));
+    assert_eq!(lost(record, None).reason(), Some(Reason::WorkerDied));
+}
+
+#[test]
+fn the_log_of_a_lost_job_tells_more_than_its_record() {
+    let rig = Rig::launched(Spec::default());
+    let record = rig.supervisor.record();
+    let log = |lines: &[&str]| lines.join("\n") + "\n";
+    // All was done, and only the verdict was missing.
+    let (ended, entries) = inquire(record, &log(&[INIT, TEXT, COST]), None);
+    assert_eq!((ended.status, ended.num_turns, ended.cost_usd), (Status::Completed, 2, Some(0.25)));
+    assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [41, 42]);
+    assert_eq!(ended.last_seq, 42);
+    // Nothing that is not the end may pass for it.
+    for lines in [&[INIT, TEXT][..], &[INIT, TEXT, COST, INIT], &[INIT, TASK, COST], &[]] {
+        let (ended, _) = inquire(record, &log(lines), None);
+        assert_eq!(ended.reason, Some(Reason::WorkerDied), "{lines:?}");
+        assert_eq!(ended.session_began, lines.contains(&INIT), "{lines:?}");
+    }
+    let torn = log(&[INIT, TEXT, COST]) + r#"{"type":"assis"#;
+    assert_eq!(inquire(record, &torn, None).0.reason, Some(Reason::WorkerDied));
+    // A kill that was under way is a kill; but it does not undo what was done.
+    let kill = Some(Verdict::Killed);
+    assert_eq!(inquire(record, &log(&[INIT, TEXT]), kill.clone()).0.status, Status::Killed);
+    assert_eq!(inquire(record, &log(&[INIT, COST]), kill).0.status, Status::Completed);
+}
+
+#[test]
+fn a_lost_job_is_completed_by_no_log_of_one_that_would_not_have_been() {
+    for (name, ..) in table() {
+        let stream = transcript(name);
+        let mut ends: Vec<usize> = memchr::memchr_iter(b'\n', &stream).map(|at| at + 1).collect();
+        ends.extend(ends.clone().into_iter().map(|end| end.saturating_sub(30)));
+        for end in ends {
+            let text = String::from_utf8_lossy(&stream[..end]);
+            let record = Rig::launched(spec_of(name)).supervisor.record().clone();
+            let (lost, _) = inquire(&record, &text, None);
+            // The same stream, cut by claude's death with the worker alive.
+            let exit = Exit { code: None, signal: Some(9) };
+            let (Verdict2(status, _), ..) = run(name, &stream[..end], exit, "");
+            if lost.status == Status::Completed {
+                assert_eq!(status, Status::Completed, "{name} cut at {end}");
+            }
+        }
+    }
+}
