@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::seen::{look, look_leniently};
+use super::seen::{bury, look, look_leniently};
 use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet};
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
@@ -144,6 +144,10 @@ fn take_up(
     let lock = dir.try_lock()?.ok_or_else(taken)?;
     checkpoint("recover:locked");
     let mut record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    if record.status.is_live() {
+        // Its end could not be written by whoever found it lost.
+        record = bury(dir, record, None, Some(&lock));
+    }
     if !record.is_recoverable() {
         return Err(taken());
     }

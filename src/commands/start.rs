@@ -128,6 +128,10 @@ pub(super) fn put_on_its_feet(
             let why = record.error.unwrap_or_else(|| error.to_string());
             Err(Error::Launch { id: id.to_string(), why })
         }
+        LaunchError::Died(_) => {
+            settle(dir, record, None);
+            Err(Error::launch(id.as_str(), &error))
+        }
         LaunchError::Worker(_) | LaunchError::Scope(_) => {
             let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
             settle(dir, record, Some(verdict));

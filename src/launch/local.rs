@@ -22,9 +22,12 @@ pub enum LaunchError {
     /// Claude could not be started; the job's record says why.
     #[error("claude could not be started")]
     Claude,
-    /// The worker itself could not be started, or died at once.
+    /// The worker itself could not be started.
     #[error("the worker could not be started: {0}")]
     Worker(#[source] io::Error),
+    /// The worker died before it could say that claude runs.
+    #[error("the worker died at once{0}")]
+    Died(String),
     /// There is no scope, and there must be one.
     #[error("systemd gave no scope: {0}")]
     Scope(String),
@@ -37,9 +40,8 @@ pub enum LaunchError {
 pub fn launch(job: &JobDir, lock: &Lock, plan: &mut Plan) -> Result<i32, LaunchError> {
     if plan.unit().is_some() {
         match attempt(job, lock, plan) {
-            Err(LaunchError::Worker(error)) => {
-                let said = said_last(job);
-                let why = said.unwrap_or_else(|| error.to_string());
+            Err(error @ (LaunchError::Worker(_) | LaunchError::Died(_))) => {
+                let why = said_last(job).unwrap_or_else(|| error.to_string());
                 if plan.is_strict() {
                     return Err(LaunchError::Scope(why));
                 }
@@ -79,11 +81,9 @@ fn attempt(job: &JobDir, lock: &Lock, plan: &Plan) -> Result<i32, LaunchError> {
         Ok(1) if word[0] == LAUNCHED => Ok(child.id() as i32),
         Ok(1) if word[0] == NOT_LAUNCHED => Err(LaunchError::Claude),
         Ok(_) => {
-            let why = match child.try_wait() {
-                Ok(Some(status)) => format!("it died at once ({status})"),
-                _ => "it died at once".to_owned(),
-            };
-            Err(LaunchError::Worker(io::Error::new(io::ErrorKind::UnexpectedEof, why)))
+            // The pipe was closed by its end, so this does not wait.
+            let how = child.wait().map(|status| format!(" ({status})"));
+            Err(LaunchError::Died(how.unwrap_or_default()))
         }
         Err(error) => Err(LaunchError::Worker(error)),
     }

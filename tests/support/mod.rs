@@ -3,7 +3,9 @@
 
 #![allow(dead_code, unused_imports, reason = "each test crate uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
+pub(crate) mod faults;
 pub(crate) mod filler;
 pub(crate) mod processes;
 pub(crate) mod real_claude;

@@ -39,6 +39,12 @@ pub(crate) fn is_alive(pid: i32) -> bool {
         .unwrap_or(false)
 }
 
+/// Whether the process is stopped by a signal.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
 /// The program that a process runs, without its folder.
 pub(crate) fn program_of(pid: i32) -> String {
     fs::read_link(format!("/proc/{pid}/exe"))

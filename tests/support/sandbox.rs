@@ -119,6 +119,38 @@ impl Sandbox {
         answer
     }
 
+    /// Runs the call, or the worker that it starts, up to a checkpoint of the program, and kills
+    /// there whoever has reached it. Gives what the call answered.
+    #[track_caller]
+    pub(crate) fn break_at<S: AsRef<OsStr>>(
+        &mut self,
+        point: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Answer {
+        let reached = self.path(&format!("stopped-{}", point.replace(':', "-")));
+        self.set("CLAUDEJOB_STOP_AT", point);
+        self.set("CLAUDEJOB_STOP_FILE", &reached);
+        let command = self.command(arguments);
+        self.unset("CLAUDEJOB_STOP_AT");
+        self.unset("CLAUDEJOB_STOP_FILE");
+        let call = thread::spawn(move || Answer::of(command, Vec::new()));
+        let pid = super::eventually(&format!("{point} to be reached"), || {
+            fs::read_to_string(&reached).ok()?.parse().ok()
+        });
+        super::eventually("the stop", || super::processes::is_stopped(pid).then_some(()));
+        send(pid, Signal::SIGKILL);
+        call.join().unwrap()
+    }
+
+    /// The names of the files in a job's directory.
+    pub(crate) fn files(&self, id: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.job(id)).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
     /// Waits for the job's end and gives the answer of `wait`.
     #[track_caller]
     pub(crate) fn wait(&self, id: &str) -> Answer {
@@ -185,6 +217,12 @@ impl Drop for Sandbox {
     }
 }
 
+/// A file that Cargo builds as an example beside the tests.
+pub(crate) fn example(name: &str) -> PathBuf {
+    let test = env::current_exe().unwrap();
+    test.parent().unwrap().with_file_name("examples").join(name)
+}
+
 /// What a call gave. `answer["status"]` is a field of the JSON on its stdout.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -240,8 +278,7 @@ impl Index<&str> for Answer {
 
 /// The stand-in for `claude`, which Cargo builds as an example beside the tests.
 pub(crate) fn fake_claude() -> PathBuf {
-    let test = env::current_exe().unwrap();
-    let path = test.parent().unwrap().with_file_name("examples").join("fake-claude");
+    let path = example("fake-claude");
     assert!(
         path.exists(),
         "{} is missing: run plain `cargo test`, or `cargo build --example fake-claude` first",
