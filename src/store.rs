@@ -36,6 +36,8 @@ pub const RESULT: &str = "result.json";
 /// The lock.
 pub const LOCK: &str = "lock";
 
+/// How often the lock is tried again where only readers hold it.
+const LOOKERS_WAITED_FOR: usize = 100;
 /// Bytes at the end of the events in which the last one is looked for.
 const EVENTS_TAIL: u64 = 16 << 10;
 /// Bytes of a record that are read at most; ours are far smaller, a foreign file may not be.
@@ -427,11 +429,19 @@ impl JobDir {
     /// Takes the lock, if nobody holds it. `None`: somebody does.
     pub fn try_lock(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.open_lock()?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Lock(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
+        for _ in 0..LOOKERS_WAITED_FOR {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Lock(file))),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
+            }
+            // Those who only look hold it, too, for microseconds.
+            if self.is_held()? {
+                return Ok(None);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
+        Ok(None)
     }
 
     /// Whether anybody holds the lock: the job is live. Probed shared, so that two who look do

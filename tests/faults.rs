@@ -139,6 +139,21 @@ fn a_recover_that_is_killed_is_followed_by_another() {
 }
 
 #[test]
+fn a_worker_that_is_killed_with_its_verdict_half_written_loses_nothing_of_it() {
+    for point in ["end:outcome-saved", "end:record-written"] {
+        let mut sandbox = Sandbox::new("read\ninit\nsay hi\ndie KILL");
+        sandbox.break_at(point, START);
+        let status = sandbox.status("j");
+        assert_eq!(status["reason"], "no_result", "{point}: {status:?}");
+        sandbox.script("args $DIR/args\nread\ninit\nresult ok\neof");
+        // What claude had begun is known from the log, how it ended from the result.
+        assert_eq!(sandbox.run(["recover", "j"])["resumes"], true, "{point}");
+        sandbox.wait("j").expect_end(0, "completed", None);
+        assert!(fs::read_to_string(sandbox.path("args")).unwrap().contains("--resume"));
+    }
+}
+
+#[test]
 fn a_kill_that_is_killed_has_killed() {
     let mut sandbox = Sandbox::new("read\ninit\nspawn $DIR/child\ntouch $DIR/up\nhang");
     sandbox.start("j", &[]);

@@ -108,9 +108,8 @@ pub(super) fn bury(
     let log_start = record.log_start;
     let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
     let mut inquest = Inquest::new(record, last_seq, at);
-    if !has_outcome {
-        let _ = tell(dir, log_start, &mut inquest);
-    }
+    // Also where the verdict was reached: the record may be older than the log.
+    let _ = tell(dir, log_start, &mut inquest);
     let boot_id = process::boot_id();
     let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref());
     if writable {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Reason, Record, Status, Verdict};
+use super::{Exit, JobId, Reason, Record, Status, Verdict};
 
 /// The contents of `result.json`: the verdict with the answer, in the field names that the CLI's
 /// own `result` event uses. Written before `meta.json` says that the job has ended.
@@ -22,6 +22,9 @@ pub struct Outcome {
     /// The same as a sentence.
     #[serde(default)]
     pub error: Option<String>,
+    /// How the claude process ended.
+    #[serde(default)]
+    pub exit: Option<Exit>,
     /// The answer of the last turn that gave one.
     #[serde(default)]
     pub result: Option<String>,
@@ -64,6 +67,7 @@ impl Outcome {
             attempt: record.attempt,
             reason: record.reason,
             error: record.error.clone(),
+            exit: record.exit,
             result: None,
             result_omitted_bytes: 0,
             cost_usd: record.cost_usd,

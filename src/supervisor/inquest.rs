@@ -66,6 +66,9 @@ impl Inquest {
     ) -> (Record, Outcome, Vec<Entry>) {
         let Self { mut supervisor, now, elapsed_ms, last_seq } = self;
         let told = supervisor.told();
+        if let Some(reached) = &reached {
+            supervisor.record.exit = reached.exit;
+        }
         let verdict = (reached.as_ref().and_then(Outcome::verdict))
             .or(told)
             .or(asked)

@@ -91,6 +91,11 @@ impl Conversation {
         }
     }
 
+    /// The conversation's name.
+    pub(crate) fn session_id(&self) -> &str {
+        self.session.as_str().unwrap_or_default()
+    }
+
     pub(crate) fn init(&mut self) -> String {
         let cwd = std::env::current_dir().unwrap_or_default();
         fill(

@@ -21,6 +21,8 @@
 //! | `spawn FILE` | starts a child in a session of its own that holds stdout, hangs, and writes its PID to FILE |
 //! | `spawn-clean FILE` | the same with an empty environment |
 //! | `spawn-stubborn FILE` | the same, ignoring INT and TERM, its parent already gone |
+//! | `session` | keeps its conversation in `$DIR/sessions` from now on; where it is to resume one that is not there it refuses, as the real CLI does |
+//! | `work STEPS` | does what its conversation does not say is done: for each step a `tool`, a line in `$DIR/work/JOB`, a line in the conversation, and the `tool-result` |
 //! | `hang` | waits for ever, or for a signal's default |
 //! | `exit N`, `die SIGNAL` | ends |
 
@@ -124,6 +126,8 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
         "spawn" => children::spawn(&path(rest)),
         "spawn-clean" => children::spawn_clean(&path(rest)),
         "spawn-stubborn" => children::spawn_stubborn(&path(rest)),
+        "session" => session(arguments, talk),
+        "work" => work(number(rest)?, talk),
         "hang" => hang(),
         "exit" => std::process::exit(number(rest)? as i32),
         "die" => die(signal_named(rest)?),
@@ -177,6 +181,41 @@ fn long_line(bytes: u64) -> io::Result<()> {
         left -= now;
     }
     Stdout.write_all(tail.as_bytes())
+}
+
+fn session(arguments: &[String], talk: &Conversation) -> io::Result<()> {
+    let file = session_file(talk)?;
+    if arguments.iter().any(|argument| argument == "--resume") && !file.exists() {
+        complain(&format!("No conversation found with session ID: {}", talk.session_id()));
+        std::process::exit(1);
+    }
+    append(&file, "")
+}
+
+fn session_file(talk: &Conversation) -> io::Result<PathBuf> {
+    let folder = path("$DIR/sessions");
+    fs::create_dir_all(&folder)?;
+    Ok(folder.join(talk.session_id()))
+}
+
+fn work(steps: u64, talk: &mut Conversation) -> io::Result<()> {
+    let file = session_file(talk)?;
+    let done = fs::read_to_string(&file)?.lines().count() as u64;
+    let folder = path("$DIR/work");
+    fs::create_dir_all(&folder)?;
+    let deeds = folder.join(env::var("CLAUDEJOB_ID").unwrap_or_default());
+    for step in done + 1..=steps {
+        Stdout.write_all(talk.tool("Bash", &format!("step {step}")).as_bytes())?;
+        std::thread::sleep(Duration::from_millis(10));
+        append(&deeds, &format!("{step}\n"))?;
+        append(&file, &format!("{step}\n"))?;
+        Stdout.write_all(talk.tool_result(&format!("done {step}")).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn append(file: &Path, line: &str) -> io::Result<()> {
+    fs::OpenOptions::new().append(true).create(true).open(file)?.write_all(line.as_bytes())
 }
 
 /// Writes under another name first, so that whoever waits for the file finds all of it.
