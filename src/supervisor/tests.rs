@@ -1,6 +1,7 @@
 //! Tables over state and input, and the verdict of every recorded stream: whole, cut at every
 //! line, and cut at every byte.
 
+mod fuzz;
 mod recovery;
 
 use super::*;

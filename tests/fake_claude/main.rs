@@ -206,12 +206,19 @@ fn work(steps: u64, talk: &mut Conversation) -> io::Result<()> {
     let deeds = folder.join(env::var("CLAUDEJOB_ID").unwrap_or_default());
     for step in done + 1..=steps {
         Stdout.write_all(talk.tool("Bash", &format!("step {step}")).as_bytes())?;
-        std::thread::sleep(Duration::from_millis(10));
+        // Each of these moments is one in which it can be killed.
+        pause();
         append(&deeds, &format!("{step}\n"))?;
+        pause();
         append(&file, &format!("{step}\n"))?;
+        pause();
         Stdout.write_all(talk.tool_result(&format!("done {step}")).as_bytes())?;
     }
     Ok(())
+}
+
+fn pause() {
+    std::thread::sleep(Duration::from_millis(4));
 }
 
 fn append(file: &Path, line: &str) -> io::Result<()> {

@@ -23,7 +23,7 @@ fn cut_off() -> Rig {
     rig
 }
 
-fn inquire(record: &Record, log: &str, asked: Option<Verdict>) -> (Record, Vec<Entry>) {
+pub(super) fn inquire(record: &Record, log: &str, asked: Option<Verdict>) -> (Record, Vec<Entry>) {
     let at = Timestamp::from_epoch_ms(5_000).unwrap();
     let mut inquest = Inquest::new(record.clone(), 40, at);
     let mut lines = LineSplitter::default();

@@ -1,0 +1,252 @@
+//! Streams that no claude ever wrote: recorded ones, mutated. Whatever arrives, nothing panics,
+//! nothing grows without bound, it is all the same in what pieces it arrives, and no job is
+//! completed that an independent reading of its stream does not call so.
+//!
+//! `PROPTEST_CASES=1000000 cargo test --release fuzz` goes on for as long as you like.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::Value;
+
+use super::*;
+use crate::stream::transcript::passages;
+
+/// Bytes that a record may take, whatever the stream says: an answer's length many times over,
+/// and still nothing to a reader.
+const RECORD_MOST: usize = 64 << 10;
+
+#[derive(Clone, Debug)]
+enum Mutation {
+    Flip(Index, u8),
+    Cut(Index, u16),
+    Insert(Index, Vec<u8>),
+    RepeatLine(Index),
+    DropLine(Index),
+    SwapLines(Index, Index),
+    InsertLine(Index, &'static str),
+    /// A value of a line becomes another.
+    Replace(Index, Index, &'static str),
+}
+
+/// Lines and values in which readers have been known to trip.
+const ODD_VALUES: [&str; 16] = [
+    "null",
+    "true",
+    "0",
+    "-1",
+    "1e999",
+    "-0.0",
+    "18446744073709551616",
+    "0.1e-400",
+    "\"\"",
+    "[]",
+    "{}",
+    "[[[[{}]]]]",
+    "\"\\ud800\"",
+    "\"\\u0000\\u001b[2J\"",
+    "\"success\"",
+    "\"result\"",
+];
+const ODD_LINES: [&str; 10] = [
+    r#"{"type":"result"}"#,
+    r#"{"type":"result","subtype":"success","is_error":true,"result":7}"#,
+    r#"{"type":"result","subtype":"success","is_error":false,"type":"system"}"#,
+    r#"{"type":"assistant","message":{"content":"text"}}"#,
+    r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"x"}]}}"#,
+    r#"{"type":"user","message":{"content":[{"type":"tool_result"}]}}"#,
+    r#"{"type":"system","subtype":"task_started","task_id":"t"}"#,
+    r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"T","input":{}}}"#,
+    r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":9223372036854775807}}"#,
+    "\u{feff}{}",
+];
+
+fn mutation() -> impl Strategy<Value = Mutation> {
+    let at = any::<Index>;
+    prop_oneof![
+        (at(), any::<u8>()).prop_map(|(at, byte)| Mutation::Flip(at, byte)),
+        (at(), any::<u16>()).prop_map(|(at, length)| Mutation::Cut(at, length)),
+        (at(), vec(any::<u8>(), 1..20)).prop_map(|(at, bytes)| Mutation::Insert(at, bytes)),
+        at().prop_map(Mutation::RepeatLine),
+        at().prop_map(Mutation::DropLine),
+        (at(), at()).prop_map(|(a, b)| Mutation::SwapLines(a, b)),
+        (at(), select(&ODD_LINES[..])).prop_map(|(at, line)| Mutation::InsertLine(at, line)),
+        (at(), at(), select(&ODD_VALUES[..]))
+            .prop_map(|(line, value, odd)| Mutation::Replace(line, value, odd)),
+    ]
+}
+
+impl Mutation {
+    fn apply(&self, stream: &mut Vec<u8>) {
+        if stream.is_empty() {
+            return;
+        }
+        let mut lines: Vec<Vec<u8>> =
+            stream.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect();
+        match self {
+            Self::Flip(at, byte) => {
+                let at = at.index(stream.len());
+                stream[at] = *byte;
+                return;
+            }
+            Self::Cut(at, length) => {
+                let at = at.index(stream.len());
+                let end = (at + usize::from(*length)).min(stream.len());
+                stream.drain(at..end);
+                return;
+            }
+            Self::Insert(at, bytes) => {
+                let at = at.index(stream.len());
+                stream.splice(at..at, bytes.iter().copied());
+                return;
+            }
+            Self::RepeatLine(at) => {
+                let at = at.index(lines.len());
+                lines.insert(at, lines[at].clone());
+            }
+            Self::DropLine(at) => {
+                lines.remove(at.index(lines.len()));
+            }
+            Self::SwapLines(a, b) => {
+                let (a, b) = (a.index(lines.len()), b.index(lines.len()));
+                lines.swap(a, b);
+            }
+            Self::InsertLine(at, line) => {
+                lines.insert(at.index(lines.len()), format!("{line}\n").into_bytes());
+            }
+            Self::Replace(line, value, odd) => {
+                let at = line.index(lines.len());
+                let line = &mut lines[at];
+                let colons: Vec<usize> = memchr::memmem::find_iter(line, b"\":").collect();
+                if let Some(at) = (!colons.is_empty()).then(|| colons[value.index(colons.len())]) {
+                    let ends = |&byte: &u8| matches!(byte, b',' | b'}' | b']');
+                    let from = at + 2;
+                    let to = line[from..].iter().position(ends).map_or(line.len(), |n| from + n);
+                    line.splice(from..to, odd.bytes());
+                }
+            }
+        }
+        *stream = lines.concat();
+    }
+}
+
+fn streams() -> impl Strategy<Value = Vec<u8>> {
+    let names: Vec<&'static str> = table().into_iter().map(|(name, ..)| name).collect();
+    (select(names), vec(mutation(), 0..12)).prop_map(|(name, mutations)| {
+        let mut stream = transcript(name);
+        for mutation in mutations {
+            mutation.apply(&mut stream);
+        }
+        stream
+    })
+}
+
+/// Runs a stream that arrives in these pieces; gives the record and the result as JSON.
+fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
+    let mut rig = Rig::launched(Spec { background_wait_ms: 60_000, ..Spec::default() });
+    let mut lines = LineSplitter::default();
+    let (mut rest, mut next) = (stream, pieces.iter().cycle());
+    while !rest.is_empty() {
+        let length = next.next().copied().unwrap_or(rest.len()).clamp(1, rest.len());
+        lines.push(&rest[..length], |line| {
+            rig.take(Input::Line(line));
+        });
+        rest = &rest[length..];
+    }
+    lines.finish(|line| {
+        rig.take(Input::Torn(line));
+    });
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(Exit { code: Some(0), signal: None }));
+    let (_, outcome) = rig.concludes("");
+    (rig.supervisor.record().clone(), outcome)
+}
+
+/// Whether an honest and much simpler reader could call the stream's job done: some line is a
+/// result that calls itself a success, and after it comes no word of the agent.
+fn may_be_done(stream: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(stream);
+    let events: Vec<Value> =
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let last_result = events.iter().rposition(|event| event["type"] == "result");
+    last_result.is_some_and(|at| {
+        let result = &events[at];
+        let fine = result["subtype"] == "success" && result["is_error"] != true;
+        let agent = |event: &Value| {
+            matches!(event["type"].as_str(), Some("assistant"))
+                && event["parent_tool_use_id"].is_null()
+        };
+        fine && !events[at + 1..].iter().any(agent)
+    })
+}
+
+/// Few cases, unless more are asked for: each is several whole streams.
+fn config() -> ProptestConfig {
+    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    ProptestConfig { cases: if asked { default.cases } else { 32 }, ..default }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn fuzz_streams(stream in streams(), pieces in vec(1..5_000usize, 1..5)) {
+        let (record, outcome) = run_in(&stream, &[usize::MAX]);
+        let (in_pieces, outcome_in_pieces) = run_in(&stream, &pieces);
+        prop_assert_eq!(&record, &in_pieces);
+        prop_assert_eq!(&outcome, &outcome_in_pieces);
+        let text = serde_json::to_string(&record).unwrap();
+        prop_assert!(text.len() <= RECORD_MOST, "{} bytes", text.len());
+        let again: Record = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&again, &record);
+        let again: Outcome =
+            serde_json::from_str(&serde_json::to_string(&outcome).unwrap()).unwrap();
+        prop_assert_eq!(again.status, outcome.status);
+        if record.status == Status::Completed {
+            prop_assert!(may_be_done(&stream), "{}", String::from_utf8_lossy(&stream));
+        }
+        // The inquest, which hears the same, is no bolder.
+        let (lost, _) = recovery::inquire(
+            &Rig::launched(Spec::default()).supervisor.record().clone(),
+            &String::from_utf8_lossy(&stream),
+            None,
+        );
+        prop_assert!(lost.status != Status::Completed || may_be_done(&stream));
+    }
+
+    #[test]
+    fn fuzz_transcripts(stream in streams(), max in 1..3_000usize) {
+        let mut lines = LineSplitter::default();
+        let mut characters = 0;
+        for piece in stream.chunks(max) {
+            lines.push(piece, |line| {
+                characters +=
+                    passages(line).iter().map(|passage| passage.to_string().len()).sum::<usize>();
+            });
+        }
+        prop_assert!(characters <= stream.len() * 4 + 100_000);
+    }
+
+    /// Lines over every limit, with what a JSON reader could take for structure inside strings.
+    #[test]
+    fn fuzz_long_lines(
+        text in "[a-z\\\\\"\\[\\]{}:,😀\u{0}]{0,40}",
+        times in 1..60_000usize,
+        member in select(&["result", "x", "message", "type"][..]),
+        pieces in vec(1..200_000usize, 1..4),
+    ) {
+        let long = serde_json::to_string(&text.repeat(times)).unwrap();
+        let line = format!(
+            "{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"{member}\":{long}}}\n"
+        );
+        let (whole, _) = run_in(line.as_bytes(), &[usize::MAX]);
+        let (in_pieces, outcome) = run_in(line.as_bytes(), &pieces);
+        prop_assert_eq!(&whole, &in_pieces);
+        prop_assert!(outcome.result.as_ref().is_none_or(|text| text.len() <= 2 << 20));
+        prop_assert!(serde_json::to_string(&whole).unwrap().len() <= RECORD_MOST);
+        if member == "result" || member == "x" {
+            prop_assert_eq!(whole.status, Status::Completed);
+        }
+    }
+}
