@@ -412,6 +412,72 @@ fn nothing_works_on_after_the_worker_was_killed() {
     assert_eq!(sandbox.api.requests(), 1);
 }
 
+/// Whether claude has the conversation of this session on its disk.
+fn is_on_disk(sandbox: &RealSandbox, session: &str) -> bool {
+    let projects = sandbox.path("home/.claude/projects");
+    let folders = fs::read_dir(projects).into_iter().flatten().flatten();
+    folders.into_iter().any(|folder| folder.path().join(format!("{session}.jsonl")).exists())
+}
+
+#[test]
+fn a_job_whose_worker_was_killed_goes_on_with_its_conversation() {
+    let sandbox = sandbox!(
+        Step::bash("echo once >> $HOME/../deeds"),
+        Step::bash("touch $HOME/../up; tail -f /dev/null"),
+        Step::text("Done after all.")
+    );
+    let started = sandbox.start("cut", &[]);
+    let worker = i32::try_from(started["pid"].as_i64().unwrap()).unwrap();
+    await_file(&sandbox.path("up"));
+    let session = sandbox.status("cut").text("sessionId").to_owned();
+    eventually("the conversation", || is_on_disk(&sandbox, &session).then_some(()));
+    send(worker, Signal::SIGKILL);
+    sandbox.wait("cut").expect_end(1, "failed", Some("worker_died"));
+    assert!(sandbox.status("cut").text("hint").contains("recover"));
+
+    let recovered = sandbox.run(["recover", "cut"]);
+
+    assert_eq!((recovered.code, &recovered["resumes"]), (0, &true.into()), "{recovered:?}");
+    let result = sandbox.wait("cut");
+    result.expect_end(0, "completed", None);
+    assert_eq!(
+        (result["result"].as_str(), result["session_id"].as_str()),
+        (Some("Done after all."), Some(session.as_str()))
+    );
+    assert_eq!(fs::read_to_string(sandbox.path("deeds")).unwrap(), "once\n");
+    let seen = sandbox.api.wait_for_request(3);
+    assert!(seen.messages > 3, "the conversation so far was sent along");
+    assert!(seen.last.to_string().contains("You were interrupted"), "{}", seen.last);
+    let status = sandbox.status("cut");
+    assert_eq!(status["attempt"], 2);
+}
+
+#[test]
+fn a_job_whose_conversation_never_reached_the_disk_gets_its_prompt_again() {
+    // Killed while the first answer is awaited: the session was announced, and is nowhere.
+    let sandbox = sandbox!(Step::Hang, Step::text("Begun again."));
+    sandbox.start("early", &[]);
+    sandbox.api.wait_for_request(1);
+    eventually("the session", || {
+        let log = fs::read_to_string(sandbox.job("early").join("output.log")).ok()?;
+        log.contains("\"subtype\":\"init\"").then_some(())
+    });
+    let claude = processes_of(&sandbox.job("early"))
+        .into_iter()
+        .find(|&pid| program_of(pid) != "claudejob")
+        .unwrap();
+    send(claude, Signal::SIGKILL);
+    sandbox.wait("early").expect_end(1, "failed", Some("no_result"));
+
+    assert_eq!(sandbox.run(["recover", "--all"])["recovered"][0]["jobId"], "early");
+
+    let result = sandbox.wait("early");
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "Begun again.");
+    let seen = sandbox.api.wait_for_request(2);
+    assert!(seen.last.to_string().contains("work"), "the prompt came again: {}", seen.last);
+}
+
 fn program(file: &Path, body: &str) {
     fs::write(file, body).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();

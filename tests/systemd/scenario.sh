@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# What happens in the machine: /opt/scenario/which says which part.
+set -u
+export XDG_RUNTIME_DIR=/run/user/1500 ANTHROPIC_API_KEY=key IS_SANDBOX=1
+export FAKE_DIR=/opt/fake FAKE_CLAUDE=/opt/fake/script CLAUDE_SKILL_CLAUDE=/usr/local/bin/fake-claude
+systemctl is-system-running --wait >/dev/null
+
+dev() { setpriv --reuid=1500 --regid=1500 --init-groups env HOME=/home/dev "$@"; }
+admin() { env -u XDG_RUNTIME_DIR HOME=/root "$@"; }
+met() { if [ "$2" = "$3" ]; then echo "met: $1: $2"; else echo "MISSED: $1: $2, not $3"; fi; }
+until_true() { for _ in $(seq 200); do if "$@" >/dev/null 2>&1; then return; fi; sleep 0.05; done; }
+statuses() { "$@" claudejob list --all | jq -r '[.[].status] | sort | join(" ")'; }
+script() { printf '%s\n' "$@" >/opt/fake/script; chmod 666 /opt/fake/script; }
+left() { pgrep -f -- 'fake-claude|claudejob worker' | wc -l; }
+
+# A unit's text: name of the jobs, KillMode, home, further lines.
+unit() {
+  printf '[Service]\nEnvironment=TAG=%s HOME=%s ANTHROPIC_API_KEY=key IS_SANDBOX=1 FAKE_DIR=/opt/fake FAKE_CLAUDE=/opt/fake/script CLAUDE_SKILL_CLAUDE=/usr/local/bin/fake-claude\nExecStart=/opt/scenario/gateway.sh\nKillMode=%s\n%b' "$1" "$3" "$2" "${4-}"
+}
+
+# restarted AS HOME NAME SYSTEMCTL...: starts the service, restarts it, and looks at its jobs.
+restarted() {
+  local as=$1 home=$2 name=$3; shift 3
+  rm -rf "$home/count" "$home/.local" /opt/fake/go
+  script read init 'spawn-clean $DIR/child' 'wait-file $DIR/go' 'result ok' eof
+  "$@" start gateway
+  until_true test -e "$home/count"
+  "$@" restart gateway
+  met "$name, after its restart" "$(statuses "$as")" "running running running"
+  met "$name, detached by" "$("$as" claudejob status "$name-1" | jq -r .detached.by)" scope
+  touch /opt/fake/go
+  for n in 1 2 3; do "$as" claudejob wait "$name-$n" --timeout 20s >/dev/null; done
+  met "$name, at the end" "$(statuses "$as")" "completed completed completed"
+  "$@" stop gateway
+  met "$name, processes left" "$(left)" 0
+}
+
+restarts() {
+  local mode user=/home/dev/.config/systemd/user
+  for mode in control-group mixed; do
+    mkdir -p "$user"
+    unit "user-$mode" "$mode" /home/dev >"$user/gateway.service"
+    chown -R dev: /home/dev
+    dev systemctl --user daemon-reload
+    restarted dev /home/dev "user-$mode" dev systemctl --user
+    unit "system-$mode" "$mode" /root >/etc/systemd/system/gateway.service
+    systemctl daemon-reload
+    restarted admin /root "system-$mode" systemctl
+    unit "as-dev-$mode" "$mode" /home/dev 'User=dev\n' >/etc/systemd/system/gateway.service
+    systemctl daemon-reload
+    restarted dev /home/dev "as-dev-$mode" systemctl
+  done
+
+  # Without a manager within reach there is a warning, and it comes true.
+  rm -rf /home/dev/count /home/dev/log /home/dev/.local /opt/fake/go
+  loginctl disable-linger dev
+  until_true test ! -e /run/user/1500
+  systemctl start gateway
+  until_true test -e /home/dev/count
+  met "no linger, warned" "$(head -n 1 /home/dev/log | jq '.warnings | length > 0')" true
+  met "no linger, detached by" "$(dev claudejob status as-dev-mixed-1 | jq -r .detached.by)" session
+  systemctl restart gateway
+  met "no linger, after its restart" "$(statuses dev)" "failed failed failed"
+  met "no linger, reason" "$(dev claudejob status as-dev-mixed-1 | jq -r '.reason + " " + .hint')" \
+    "$(dev claudejob status as-dev-mixed-1 | jq -r .reason) claudejob recover as-dev-mixed-1 to go on with it"
+  systemctl stop gateway
+  loginctl enable-linger dev
+  until_true test -e /run/user/1500/systemd/private
+
+  # The end of a job in a scope: of one that is killed, and of one that lost its worker.
+  rm -rf /home/dev/.local
+  script read init 'spawn-clean $DIR/child' 'touch $DIR/up' hang
+  for n in 1 2; do
+    rm -f /opt/fake/up
+    dev claudejob start "scoped-$n" --cwd / --prompt work --detach scope >/dev/null
+    until_true test -e /opt/fake/up
+  done
+  met "kill of a job in a scope" "$(dev claudejob kill scoped-1 | jq -r .killed)" true
+  kill -KILL "$(dev claudejob status scoped-2 | jq .pid)"
+  sleep 0.2
+  met "a job in a scope without its worker" "$(dev claudejob status scoped-2 | jq -r .reason)" worker_died
+  met "processes left, with no parent and no environment" "$(left)" 0
+  met "units left" "$(dev systemctl --user list-units --all --plain --no-legend 'claudejob-*' | wc -l)" 0
+  script read init 'result ok' eof
+  local began ended
+  for how in session scope; do
+    began=$(date +%s%N)
+    for n in $(seq 20); do dev claudejob start --cwd / --prompt work --detach "$how" >/dev/null; done
+    ended=$(date +%s%N)
+    echo "measured: a start by --detach $how takes $(((ended - began) / 20000)) us, setpriv included"
+  done
+  began=$(date +%s%N)
+  for n in $(seq 20); do dev systemd-run --user --scope --quiet --collect true; done
+  ended=$(date +%s%N)
+  echo "measured: systemd-run alone takes $(((ended - began) / 20000)) us, setpriv included"
+}
+
+before-reboot() {
+  rm -rf /home/dev/.local /opt/fake/go
+  script session read init 'work 3' 'touch $DIR/up' hang
+  for n in 1 2 3; do
+    rm -f /opt/fake/up
+    dev claudejob start "boot-$n" --cwd / --prompt work >/dev/null
+    until_true test -e /opt/fake/up
+  done
+  met "before the power is cut" "$(statuses dev)" "running running running"
+  touch /opt/scenario/cut
+  sleep infinity
+}
+
+after-reboot() {
+  met "after the boot" "$(dev claudejob list | jq -r '[.[].reason] | join(" ")')" \
+    "host_restarted host_restarted host_restarted"
+  script session read init 'work 6' 'result ok' eof
+  met "recover --all" "$(dev claudejob recover --all | jq -c '[.recovered, .failed | length]')" '[3,0]'
+  for n in 1 2 3; do dev claudejob wait "boot-$n" --timeout 20s >/dev/null; done
+  met "recovered" "$(statuses dev)" "completed completed completed"
+  met "steps done" "$(cat /opt/fake/work/* | sort | uniq -c | awk '{print $1}' | xargs)" "3 3 3 3 3 3"
+  # A shutdown is a SIGTERM to all: what it cuts off can be recovered, too.
+  echo "met: the end: reached"
+}
+
+mkdir -p /opt/fake/work /opt/fake/sessions
+chmod -R 777 /opt/fake
+part=$(cat /opt/scenario/which)
+[ "$part" = after-reboot ] || { rm -rf /opt/fake/work/* /opt/fake/sessions/*; }
+"$part"
