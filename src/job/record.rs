@@ -7,7 +7,7 @@ use super::{JobId, Reason, Spec, Status, Timestamp, Verdict};
 /// The version of `meta.json` that this program writes. A record of a higher version is read as
 /// far as possible and never overwritten; one without a version was written by the Node skill
 /// that this program replaces.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// A job's record. Small (the prompt is only previewed) and rewritten whole.
 ///
@@ -32,8 +32,8 @@ pub struct Record {
     pub boot_id: Option<String>,
     /// How the job stands.
     pub status: Status,
-    /// Why it failed.
-    #[serde(default)]
+    /// Why it failed; `None` also where a newer version has a word that is not known here.
+    #[serde(default, deserialize_with = "known")]
     pub reason: Option<Reason>,
     /// The same as a sentence.
     #[serde(default)]
@@ -149,6 +149,9 @@ impl Record {
 
     /// Writes the end into the record.
     pub fn end(&mut self, verdict: &Verdict, at: Timestamp) {
+        if self.is_ours_to_write() {
+            self.version = FORMAT_VERSION;
+        }
         self.status = verdict.status();
         self.reason = verdict.reason();
         self.error = verdict.error().map(str::to_owned);
@@ -166,6 +169,7 @@ impl Record {
             elapsed_ms: self.elapsed_ms.unwrap_or_default(),
         };
         self.attempt += 1;
+        self.version = FORMAT_VERSION;
         self.status = Status::Starting;
         self.reason = None;
         self.error = None;
@@ -199,10 +203,15 @@ impl Record {
         }
     }
 
-    /// Whether this program may rewrite the record.
+    /// Whether this program may rewrite the record. One of an earlier version becomes one of this.
     pub fn is_ours_to_write(&self) -> bool {
-        self.version == FORMAT_VERSION
+        (1..=FORMAT_VERSION).contains(&self.version)
     }
+}
+
+fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reason>, D::Error> {
+    let word = Option::<serde_json::Value>::deserialize(from)?;
+    Ok(word.and_then(|word| serde_json::from_value(word).ok()))
 }
 
 /// What the agent is doing.

@@ -116,6 +116,22 @@ fn the_first_record_ever_written_still_loads() {
 }
 
 #[test]
+fn a_record_of_the_second_version_still_loads() {
+    let text = include_bytes!("../../tests/fixtures/meta-v2.json");
+    let record = decode_record(text).unwrap();
+    assert_eq!((record.attempt, record.num_turns, record.session_began), (2, 1, true));
+    assert_eq!(record.earlier.cost_usd, Some(0.25));
+    assert!(record.detached.unwrap().cgroup.unwrap().ends_with(".scope"));
+}
+
+#[test]
+fn words_of_a_newer_version_are_no_obstacle() {
+    let text = br#"{"version":99,"jobId":"a","status":"failed","reason":"bored","error":"why"}"#;
+    let record = decode_record(text).unwrap();
+    assert_eq!((record.reason, record.error.as_deref()), (None, Some("why")));
+}
+
+#[test]
 fn what_is_no_job_is_no_job() {
     let (_folder, store) = store();
     store.create(&record("a"), "x").unwrap();

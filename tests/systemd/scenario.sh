@@ -85,12 +85,12 @@ restarts() {
   local began ended
   for how in session scope; do
     began=$(date +%s%N)
-    for n in $(seq 20); do dev claudejob start --cwd / --prompt work --detach "$how" >/dev/null; done
+    for _ in $(seq 20); do dev claudejob start --cwd / --prompt work --detach "$how" >/dev/null; done
     ended=$(date +%s%N)
     echo "measured: a start by --detach $how takes $(((ended - began) / 20000)) us, setpriv included"
   done
   began=$(date +%s%N)
-  for n in $(seq 20); do dev systemd-run --user --scope --quiet --collect true; done
+  for _ in $(seq 20); do dev systemd-run --user --scope --quiet --collect true; done
   ended=$(date +%s%N)
   echo "measured: systemd-run alone takes $(((ended - began) / 20000)) us, setpriv included"
 }
@@ -116,12 +116,51 @@ after-reboot() {
   for n in 1 2 3; do dev claudejob wait "boot-$n" --timeout 20s >/dev/null; done
   met "recovered" "$(statuses dev)" "completed completed completed"
   met "steps done" "$(cat /opt/fake/work/* | sort | uniq -c | awk '{print $1}' | xargs)" "3 3 3 3 3 3"
-  # A shutdown is a SIGTERM to all: what it cuts off can be recovered, too.
+}
+
+# The same with the unit that the README names, and nobody who calls it.
+before-unit() {
+  local units=/home/dev/.config/systemd/user settings=/home/dev/.config/claudejob
+  mkdir -p "$units" "$settings"
+  cp /opt/scenario/claudejob-recover.service "$units/"
+  env | grep -E '^(ANTHROPIC_API_KEY|IS_SANDBOX|FAKE_|CLAUDE_SKILL_)' >"$settings/environment"
+  chown -R dev: /home/dev
+  dev systemctl --user daemon-reload
+  dev systemctl --user -q enable claudejob-recover
+  rm -f /opt/fake/up
+  script session read init 'work 3' 'touch $DIR/up' hang
+  dev claudejob start unit-1 --cwd / --prompt work >/dev/null
+  until_true test -e /opt/fake/up
+  script session read init 'work 6' 'wait-file $DIR/go' 'result ok' eof
+  rm -f /opt/fake/go
+  touch /opt/scenario/cut
+  sleep infinity
+}
+
+after-unit() {
+  until_true eval 'dev claudejob status unit-1 | jq -e ".status == \"running\" and .attempt == 2"'
+  met "recovered by the unit" "$(dev claudejob status unit-1 | jq -r '.status, .detached.by' | xargs)" "running scope"
+  touch /opt/fake/go
+  dev claudejob wait unit-1 --timeout 20s >/dev/null
+  met "and completed" "$(dev claudejob status unit-1 | jq -r .status)" completed
+
+  # A shutdown is no power cut: everything gets a SIGTERM, and has said so by the next boot.
+  script session read init 'work 1' 'touch $DIR/up' hang
+  rm -f /opt/fake/up
+  dev systemctl --user -q disable claudejob-recover
+  dev claudejob start shut-1 --cwd / --prompt work >/dev/null
+  until_true test -e /opt/fake/up
+  echo "met: a shutdown: begins"
+}
+
+after-shutdown() {
+  met "after a shutdown" "$(dev claudejob status shut-1 | jq -r '.reason, .hint' | xargs)" \
+    "terminated claudejob recover shut-1 to go on with it"
   echo "met: the end: reached"
 }
 
 mkdir -p /opt/fake/work /opt/fake/sessions
 chmod -R 777 /opt/fake
 part=$(cat /opt/scenario/which)
-[ "$part" = after-reboot ] || { rm -rf /opt/fake/work/* /opt/fake/sessions/*; }
+[ "$part" = before-reboot ] || [ "$part" = restarts ] && { rm -rf /opt/fake/work/* /opt/fake/sessions/*; }
 "$part"
