@@ -115,9 +115,11 @@ impl Digest {
         self.requests.first().map(|(blocked, _)| blocked)
     }
 
-    /// Counts a line that was no event.
-    pub fn undecodable(&mut self, now: Timestamp) {
+    /// Counts a line that was no event; `spoken` says that it looks like one of the agent's, which
+    /// opens a turn as if it had been understood.
+    pub fn undecodable(&mut self, spoken: bool, now: Timestamp) {
         self.undecodable += 1;
+        self.turn_open |= spoken;
         self.last_event_at = Some(now);
     }
 

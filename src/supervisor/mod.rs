@@ -389,7 +389,9 @@ impl Supervisor {
         }
         let Some(mut event) = event else {
             if !line.bytes.is_empty() {
-                self.digest.undecodable(now.wall);
+                // One of the agent's that is damaged is still a word of the agent.
+                let spoken = memchr::memmem::find(line.bytes, br#""type":"assistant""#).is_some();
+                self.digest.undecodable(spoken, now.wall);
             }
             return;
         };

@@ -505,6 +505,19 @@ fn garbage_is_counted_and_never_a_success() {
 }
 
 #[test]
+fn a_damaged_word_of_the_agent_is_a_word_after_the_result() {
+    // Found by the fuzzer: a key that comes twice makes it no event.
+    let twice =
+        r#"{"type":"assistant","uuid":"a","message":{"content":[]},"message":{"content":[]}}"#;
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(OK).hear(twice);
+    assert_eq!(rig.ends(0).0, failed(Reason::NoResult));
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(OK).hear("and a word of some wrapper");
+    assert_eq!(rig.ends(0).0, COMPLETED);
+}
+
+#[test]
 fn a_launch_that_fails_is_the_verdict() {
     let mut rig = Rig::new(Spec::default());
     rig.take(Input::LaunchFailed("x could not be started".to_owned()));

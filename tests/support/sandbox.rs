@@ -139,6 +139,7 @@ impl Sandbox {
         });
         super::eventually("the stop", || super::processes::is_stopped(pid).then_some(()));
         send(pid, Signal::SIGKILL);
+        super::eventually("its end", || (!is_alive(pid)).then_some(()));
         call.join().unwrap()
     }
 
