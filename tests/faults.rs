@@ -484,6 +484,20 @@ fn a_record_that_others_break_while_the_job_runs_is_mended_by_its_worker() {
 }
 
 #[test]
+fn a_job_whose_record_is_broken_can_be_killed() {
+    let sandbox = Sandbox::new("read\ninit\nspawn $DIR/child\ntouch $DIR/up\nhang");
+    sandbox.start("j", &[]);
+    await_file(&sandbox.path("up"));
+    // Once the last save is over, nothing writes the record anew.
+    eventually("the save", || sandbox.status("j")["lastEventAt"].is_string().then_some(()));
+    fs::write(sandbox.job("j").join("meta.json"), "{").unwrap();
+    let answer = sandbox.run(["kill", "j"]);
+    assert_eq!((answer.code, &answer["killed"]), (0, &true.into()), "{answer:?}");
+    sandbox.assert_nothing_left("j");
+    assert_eq!(sandbox.status("j")["status"], "killed");
+}
+
+#[test]
 fn foreign_files_in_a_job_are_left_alone() {
     let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhang");
     let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;

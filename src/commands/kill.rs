@@ -11,7 +11,7 @@ use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{JobId, Status, Verdict};
 use crate::process::{Mark, Target};
-use crate::store::{JobDir, Store};
+use crate::store::{JobDir, LoadError, Store};
 
 /// How long the worker may take: its ladder of signals and the sweep fit well into it, and callers
 /// give a command 10 s.
@@ -39,7 +39,22 @@ pub struct KillAnswer {
 /// Kills the job and answers when nothing of it is left.
 pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let dir = store.job(id);
-    let record = dir.check().and_then(|()| dir.load());
+    dir.check().map_err(|error| Error::load(id.as_str(), error))?;
+    let record = match dir.load() {
+        // Somebody broke it while the job runs. The worker can be found all the same, and writes
+        // the record anew.
+        Err(LoadError::Unreadable { .. }) if dir.is_held().unwrap_or(false) => {
+            if let Some(worker) = Mark::new(dir.path()).worker() {
+                let failed = |error| Error::Signal(id.to_string(), error);
+                Target::open(worker)
+                    .and_then(|worker| worker.signal(Signal::SIGUSR1))
+                    .map_err(failed)?;
+                ends_within(&dir, WORKER_TAKES);
+            }
+            dir.load()
+        }
+        loaded => loaded,
+    };
     let record = record.map_err(|error| Error::load(id.as_str(), error))?;
     let was_live = record.status.is_live();
     if was_live && record.version > 0 {

@@ -30,6 +30,22 @@ impl Mark {
         self
     }
 
+    /// The worker of the job, found by the mark and by what it was started with, where the record
+    /// does not say it.
+    pub fn worker(&self) -> Option<i32> {
+        use std::os::unix::ffi::OsStrExt;
+        let job_dir = self.job_dir.as_os_str().as_bytes();
+        let is_worker = |pid: i32| {
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let mut arguments = arguments.split(|&byte| byte == 0).skip(1);
+            arguments.next() == Some(b"worker") && arguments.next() == Some(job_dir)
+        };
+        let all = snapshot().into_iter();
+        all.filter(|process| process.mark.as_ref() == Some(&self.job_dir))
+            .map(|process| process.pid)
+            .find(|pid| is_worker(*pid))
+    }
+
     /// Whether a process bears the mark in its environment. Where environments cannot be read,
     /// any process does.
     pub fn is_on(&self, pid: i32) -> bool {

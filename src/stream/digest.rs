@@ -10,6 +10,10 @@ use crate::text::{clip, one_line};
 /// How many open things (tasks, tools, requests) are tracked at once. Far above what a session
 /// has; there so that a stream gone wild cannot fill the memory.
 const TRACKED: usize = 1_000;
+/// Characters of a name or an identifier that are kept: far above what any has.
+const NAME_KEPT: usize = 200;
+/// Bytes of the denied tool calls that are kept, as JSON.
+const DENIALS_KEPT: usize = 1 << 20;
 /// Characters of an activity's text.
 const ACTIVITY_KEPT: usize = 120;
 /// Characters of a request's input.
@@ -56,6 +60,7 @@ pub struct Digest {
     pub undecodable: u64,
     ended_turns: u64,
     open_turns: u64,
+    denials_weigh: usize,
     message_id: Option<String>,
     tasks: BTreeSet<String>,
     tools: BTreeMap<String, Activity>,
@@ -131,8 +136,9 @@ impl Digest {
             Event::Init { session_id, model } => {
                 self.began = true;
                 self.turn_begins();
-                self.session_id = session_id.clone().or_else(|| self.session_id.take());
-                self.model = model.clone().or_else(|| self.model.take());
+                self.in_session(session_id.as_deref());
+                self.model =
+                    model.as_ref().map(|name| clip(name, NAME_KEPT)).or_else(|| self.model.take());
             }
             Event::ApiRetry { error, delay_ms } => self.retry(error, *delay_ms, now, &mut change),
             Event::RateLimit { status, resets_at } => {
@@ -177,7 +183,7 @@ impl Digest {
             }
             Event::TaskStarted { task_id } => {
                 if self.tasks.len() < TRACKED {
-                    self.tasks.insert(task_id.clone());
+                    self.tasks.insert(clip(task_id, NAME_KEPT));
                 }
             }
             Event::TaskUpdated { task_id, status } => {
@@ -192,18 +198,20 @@ impl Digest {
                 let blocked = Blocked {
                     kind: if tool_name == "AskUserQuestion" { "question" } else { "permission" }
                         .to_owned(),
-                    request_id: request_id.clone(),
-                    tool_name: Some(tool_name.clone()),
+                    request_id: clip(request_id, NAME_KEPT),
+                    tool_name: Some(clip(tool_name, NAME_KEPT)),
                     input: clip(input, INPUT_KEPT),
                     since: now,
                 };
                 if self.requests.len() < TRACKED {
-                    self.requests.push((blocked.clone(), tool_use_id.clone()));
+                    let tool = tool_use_id.as_ref().map(|id| clip(id, NAME_KEPT));
+                    self.requests.push((blocked.clone(), tool));
                 }
                 change.blocked = Some(blocked);
             }
             Event::RequestCancelled { request_id } => {
-                self.close_requests(|blocked, _| blocked.request_id == *request_id, &mut change);
+                let id = clip(request_id, NAME_KEPT);
+                self.close_requests(|blocked, _| blocked.request_id == id, &mut change);
             }
             Event::Partial => {
                 self.turn_begins();
@@ -213,6 +221,17 @@ impl Digest {
             Event::Other => change.lively = false,
         }
         change
+    }
+
+    /// Takes over the session's id, if it is one: it comes back as an argument of claude's.
+    fn in_session(&mut self, id: Option<&str>) {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let is_id = |id: &&str| {
+            (1..=64).contains(&id.len()) && id.chars().all(plain) && !id.starts_with('-')
+        };
+        if let Some(id) = id.filter(is_id) {
+            self.session_id = Some(id.to_owned());
+        }
     }
 
     fn turn_begins(&mut self) {
@@ -261,7 +280,7 @@ impl Digest {
                 };
                 self.activity = Some(activity.clone());
                 if self.tools.len() < TRACKED {
-                    self.tools.insert(id.clone(), activity);
+                    self.tools.insert(clip(id, NAME_KEPT), activity);
                 }
             }
             Block::Thinking => {
@@ -272,6 +291,7 @@ impl Digest {
     }
 
     fn tool_ended(&mut self, id: &str, change: &mut Change) {
+        let id = &*clip(id, NAME_KEPT);
         // Of parallel tools, show one that still runs.
         if self.tools.remove(id).is_some()
             && let Some(other) = self.tools.values().next()
@@ -296,7 +316,7 @@ impl Digest {
     }
 
     fn task_ended(&mut self, task_id: &str, status: &str) {
-        if self.tasks.remove(task_id) && !self.turn_open && self.results > 0 {
+        if self.tasks.remove(&clip(task_id, NAME_KEPT)) && !self.turn_open && self.results > 0 {
             if status == "stopped" {
                 self.tasks_stopped += 1;
             } else {
@@ -316,7 +336,7 @@ impl Digest {
         self.duration_ms += result.duration_ms;
         self.tools.clear();
         self.close_requests(|_, _| true, change);
-        self.session_id = result.session_id.clone().or_else(|| self.session_id.take());
+        self.in_session(result.session_id.as_deref());
         if !result.is_error {
             self.limit_over(change);
         }
@@ -324,8 +344,13 @@ impl Digest {
         if let (false, Some(text)) = (result.is_error, &result.result) {
             self.answer = Some(Answer { text: text.clone(), omitted: result.omitted });
         }
-        let room = TRACKED.saturating_sub(self.denials.len());
-        self.denials.extend(result.permission_denials.iter().take(room).cloned());
+        for denial in &result.permission_denials {
+            let weight = serde_json::to_string(denial).map_or(0, |text| text.len());
+            if self.denials.len() < TRACKED && self.denials_weigh + weight <= DENIALS_KEPT {
+                self.denials_weigh += weight;
+                self.denials.push(denial.clone());
+            }
+        }
         self.last = Some(result.clone());
     }
 }
@@ -395,6 +420,20 @@ mod tests {
         assert_eq!((digest.outstanding(), digest.follow_up_due), (0, false));
         let digest = fold(&[CALL, started, RESULT, ended]);
         assert_eq!((digest.outstanding(), digest.follow_up_due), (0, true));
+    }
+
+    #[test]
+    fn an_id_that_is_no_id_names_no_session() {
+        let init = |id: &str| {
+            serde_json::json!({"type": "system", "subtype": "init", "session_id": id}).to_string()
+        };
+        let fine = init("6f9fb695-65a0-40f6-bcf8-00af6730366b");
+        for odd in ["--dangerously-skip-permissions", "../x", "a b", "", &"x".repeat(65)] {
+            let digest = fold(&[&fine, &init(odd)]);
+            let kept = digest.session_id.as_deref();
+            assert_eq!(kept, Some("6f9fb695-65a0-40f6-bcf8-00af6730366b"), "{odd}");
+            assert!(fold(&[&init(odd)]).session_id.is_none());
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::job::{
     Detached, Detachment, Entry, Exit, Happening, Outcome, Reason, Record, Status, Timestamp,
 };
 use crate::stream::{Change, Digest, Line, decode};
-use crate::text::count;
+use crate::text::{clip, count};
 
 pub use attempt::Opening;
 pub use inquest::{Inquest, lost};
@@ -427,7 +427,7 @@ impl Supervisor {
             && let Some(last) = &self.digest.last
         {
             let happening =
-                Happening::Turn { subtype: last.subtype.clone(), is_error: last.is_error };
+                Happening::Turn { subtype: clip(&last.subtype, 60), is_error: last.is_error };
             self.log(happening, now, effects);
         }
         if matches!(self.record.status, Status::Running | Status::Blocked) {

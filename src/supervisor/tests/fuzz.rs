@@ -240,7 +240,7 @@ proptest! {
     fn fuzz_long_lines(
         text in "[a-z\\\\\"\\[\\]{}:,😀\u{0}]{0,40}",
         times in 1..60_000usize,
-        member in select(&["result", "x", "message", "type"][..]),
+        member in select(&["result", "x", "message", "type", "session_id", "subtype", "permission_denials"][..]),
         pieces in vec(1..200_000usize, 1..4),
     ) {
         let long = serde_json::to_string(&text.repeat(times)).unwrap();
