@@ -17,7 +17,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::faults::{Disk, as_user, give, is_root, limited, without_call};
 use support::processes::{is_stopped, send};
-use support::{Answer, Sandbox, await_file, eventually, is_alive, pid_in};
+use support::{Answer, Sandbox, await_file, eventually, install, is_alive, pid_in};
 
 const WORKS: &str = "read\ninit\nspawn $DIR/child\nsay hi\nresult ok\neof";
 const START: [&str; 4] = ["start", "j", "--prompt", "x"];
@@ -588,7 +588,7 @@ fn a_user_without_processes_is_refused() {
         (Path::new(env!("CARGO_BIN_EXE_claudejob")), "claudejob"),
         (&support::sandbox::fake_claude(), "claude"),
     ] {
-        fs::copy(from, sandbox.path(name)).unwrap();
+        install(&sandbox.path(name), &fs::read(from).unwrap());
     }
     sandbox.set("CLAUDE_SKILL_CLAUDE", sandbox.path("claude"));
     give(&sandbox.path(""), USER);
@@ -643,13 +643,13 @@ fn scarce_memory_is_refused_or_named() {
 
 #[test]
 fn a_program_that_is_replaced_while_jobs_run_changes_nothing_for_them() {
-    let mut sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nwait-file $DIR/go\nresult ok\neof");
+    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nwait-file $DIR/go\nresult ok\neof");
     let program = sandbox.path("claudejob");
-    let install = || {
-        fs::copy(env!("CARGO_BIN_EXE_claudejob"), sandbox.path("coming")).unwrap();
+    let replace = || {
+        install(&sandbox.path("coming"), &fs::read(env!("CARGO_BIN_EXE_claudejob")).unwrap());
         fs::rename(sandbox.path("coming"), &program).unwrap();
     };
-    install();
+    replace();
     let call = |arguments: &[&str]| {
         let like = sandbox.command(arguments);
         let mut command = std::process::Command::new(&program);
@@ -659,9 +659,8 @@ fn a_program_that_is_replaced_while_jobs_run_changes_nothing_for_them() {
     };
     assert_eq!(call(&START).code, 0);
     await_file(&sandbox.path("up"));
-    install();
+    replace();
     assert_eq!(call(&["status", "j"])["status"], "running");
     fs::write(sandbox.path("go"), "").unwrap();
     call(&["wait", "j"]).expect_end(0, "completed", None);
-    sandbox.set("UNUSED", "");
 }

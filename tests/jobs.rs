@@ -17,7 +17,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::processes::send;
-use support::{Sandbox, await_file, eventually, filler, is_alive, pid_in};
+use support::{Sandbox, await_file, eventually, filler, install, is_alive, pid_in};
 
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts");
 
@@ -244,8 +244,7 @@ fn claudes_that_misbehave_get_a_true_verdict() {
 fn a_claude_that_cannot_be_executed_is_told_at_once() {
     let mut sandbox = Sandbox::new("");
     let program = sandbox.path("broken");
-    fs::write(&program, "#!/nowhere/at/all\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    install(&program, b"#!/nowhere/at/all\n");
     sandbox.set("CLAUDE_SKILL_CLAUDE", &program);
     let answer = sandbox.run(["start", "b", "--prompt", "x"]);
     assert_eq!((answer.code, answer["code"].as_str()), (1, Some("launch_failed")), "{answer:?}");
@@ -467,8 +466,7 @@ fn a_job_started_by_a_job_is_a_job_of_its_own() {
          echo '{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false}}'\n",
         support::sandbox::fake_claude().display()
     );
-    fs::write(&outer, script).unwrap();
-    fs::set_permissions(&outer, fs::Permissions::from_mode(0o755)).unwrap();
+    install(&outer, script.as_bytes());
     let answer = sandbox.run_job("outer", &["--claude", outer.to_str().unwrap()]);
     answer.expect_end(0, "completed", None);
     assert_eq!(sandbox.status("inner")["status"], "running");

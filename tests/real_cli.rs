@@ -7,7 +7,6 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
@@ -479,6 +478,5 @@ fn a_job_whose_conversation_never_reached_the_disk_gets_its_prompt_again() {
 }
 
 fn program(file: &Path, body: &str) {
-    fs::write(file, body).unwrap();
-    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+    support::install(file, body.as_bytes());
 }

@@ -39,3 +39,11 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
 pub(crate) fn await_file(file: &Path) {
     eventually(&file.display().to_string(), || file.exists().then_some(()));
 }
+
+/// Makes a program. Another process writes it: a fork of a test in parallel could hold the file
+/// open for writing for a moment, and then it could not be run (`ETXTBSY`).
+pub(crate) fn install(program: &Path, body: &[u8]) {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(program);
+    assert_cmd::Command::from_std(shell).write_stdin(body).assert().success();
+}
