@@ -1,6 +1,7 @@
 //! What breaks around a job, broken for real: programs killed at each step, disks that are full,
 //! read-only or without locks, files that others touch, clocks that jump, limits that are met.
 
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 

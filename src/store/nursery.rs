@@ -4,8 +4,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-
 use super::{Context, CreateError, StoreError, files};
 
 /// Its name in the jobs directory. No job's name: it begins with a dot.
@@ -46,6 +44,7 @@ impl Nursery {
 pub(super) fn publish(unborn: &Path, name: &Path) -> Result<(), CreateError> {
     #[cfg(target_os = "linux")]
     {
+        use nix::errno::Errno;
         use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
         match renameat2(AT_FDCWD, unborn, AT_FDCWD, name, RenameFlags::RENAME_NOREPLACE) {
             Err(Errno::EEXIST) => return Err(CreateError::Exists),

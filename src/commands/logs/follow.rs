@@ -10,6 +10,7 @@ use crate::store::Store;
 
 /// How long a change can stay unseen where no event tells of it: a worker that was killed writes
 /// nothing.
+#[cfg(target_os = "linux")]
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The same where the system has no events for files.
 const LOOK_OFTEN: Duration = Duration::from_millis(200);
