@@ -24,8 +24,15 @@ const NESTING: [&str; 6] = [
 ];
 
 /// Flags that are ours to give: with another value of theirs the stream could not be read.
-const RESERVED: [&str; 6] =
-    ["-p", "--print", "--output-format", "--input-format", "--session-id", "--verbose"];
+const RESERVED: [&str; 7] = [
+    "-p",
+    "--print",
+    "--output-format",
+    "--input-format",
+    "--session-id",
+    "--verbose",
+    "--replay-user-messages",
+];
 
 /// The longest single argument: the kernel allows 32 pages, 128 KiB, with the closing zero
 /// (`MAX_ARG_STRLEN`, execve(2)).
@@ -161,18 +168,21 @@ pub fn reserved(args: &[String]) -> Option<&str> {
 
 /// The arguments for one run: everything but the prompt, which goes to stdin, where it has no
 /// limit, shows in no process list, and may begin with a dash.
-///
-/// `resume` says that the session is one to go on with, else it is a new one of that name.
-pub fn arguments(spec: &Spec, session_id: &str, resume: bool) -> Vec<String> {
+pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
     let mut args: Vec<String> =
         ["-p", "--output-format", "stream-json", "--input-format", "stream-json", "--verbose"]
             .map(str::to_owned)
             .to_vec();
+    // Claude then says of each message when it takes it in.
+    args.push("--replay-user-messages".to_owned());
     let mut give = |flag: &str, value: &str| {
         args.push(flag.to_owned());
         args.push(value.to_owned());
     };
-    give(if resume { "--resume" } else { "--session-id" }, session_id);
+    match session {
+        Session::New(id) => give("--session-id", id),
+        Session::Old { id, .. } => give("--resume", id),
+    }
     give("--permission-mode", &spec.permission_mode);
     let max_turns = spec.max_turns.map(|n| n.to_string());
     let max_budget = spec.max_budget_usd.map(|usd| usd.to_string());
@@ -205,17 +215,34 @@ pub fn arguments(spec: &Spec, session_id: &str, resume: bool) -> Vec<String> {
     for config in &spec.mcp_config {
         give("--mcp-config", config);
     }
+    if let Session::Old { fork: true, .. } = session {
+        args.push("--fork-session".to_owned());
+    }
     args.extend(spec.extra_args.iter().cloned());
     args
 }
 
+/// The conversation of a run of claude.
+#[derive(Clone, Copy, Debug)]
+pub enum Session<'a> {
+    /// A new one, of this id.
+    New(&'a str),
+    /// One to go on with.
+    Old {
+        /// Its id.
+        id: &'a str,
+        /// It is left as it is, and goes on under another id.
+        fork: bool,
+    },
+}
+
 /// The command for one run: program, arguments, folder, and the caller's environment without the
 /// marks of a surrounding session and with the job's own.
-pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session_id: &str, resume: bool) -> Command {
+pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -> Command {
     let mut command = match &spec.replay {
         None => {
             let mut command = Command::new(&spec.claude);
-            command.args(arguments(spec, session_id, resume));
+            command.args(arguments(spec, session));
             command
         }
         Some(replay) => {
@@ -262,11 +289,11 @@ mod tests {
             extra_args: vec!["--betas".to_owned(), "x".to_owned()],
             ..Spec::default()
         };
-        let line = arguments(&spec, "SESSION", false).join(" ");
+        let line = arguments(&spec, &Session::New("SESSION")).join(" ");
         assert_eq!(
             line,
             "-p --output-format stream-json --input-format stream-json --verbose \
-             --session-id SESSION --permission-mode plan --model opus --max-turns 3 \
+             --replay-user-messages --session-id SESSION --permission-mode plan --model opus --max-turns 3 \
              --max-budget-usd 0.5 --allowedTools Bash(git *),Read --add-dir /a --add-dir /b \
              --betas x"
         );
@@ -274,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_resumed_session_is_not_named_again() {
-        let args = arguments(&Spec::default(), "OLD", true);
+        let args = arguments(&Spec::default(), &Session::Old { id: "OLD", fork: false });
         assert!(args.windows(2).any(|pair| pair == ["--resume", "OLD"]));
         assert!(!args.contains(&"--session-id".to_owned()));
     }
@@ -283,7 +310,7 @@ mod tests {
     fn the_surrounding_session_is_forgotten() {
         let id = JobId::parse("a").unwrap();
         let spec = Spec { cwd: "/".to_owned(), ..Spec::default() };
-        let command = command(&spec, &id, Path::new("/jobs/a"), "S", false);
+        let command = command(&spec, &id, Path::new("/jobs/a"), &Session::New("S"));
         let changed: HashMap<_, _> = command.get_envs().collect();
         assert_eq!(changed[std::ffi::OsStr::new("CLAUDECODE")], None);
         let mark = changed[std::ffi::OsStr::new("CLAUDEJOB_DIR")];

@@ -60,6 +60,12 @@ pub enum Verb {
     Wait(Wait),
     /// End a job with all its processes
     Kill(OneJob),
+    /// Tell a running job something
+    Send(Send),
+    /// Stop the turn of a running job
+    Interrupt(OneJob),
+    /// Go on with a job that has ended, in the same conversation
+    Resume(Resume),
     /// Go on with jobs whose host, worker or claude went away
     Recover(Recover),
     /// See a whole job at work, without key, CLI or network
@@ -159,8 +165,14 @@ pub struct Start {
     #[arg(long, value_name = "SETTINGS")]
     pub settings: Option<String>,
     /// A session of claude to go on with
-    #[arg(long, value_name = "SESSION")]
+    #[arg(long, value_name = "SESSION", conflicts_with = "resume_job")]
     pub resume: Option<String>,
+    /// A job whose session to go on with, in its folder [resume ID goes on with the job itself]
+    #[arg(long, value_name = "ID")]
+    pub resume_job: Option<String>,
+    /// Go on with a copy of that session and leave it as it is
+    #[arg(long)]
+    pub fork: bool,
     /// How hard the model thinks: low, medium, high, …
     #[arg(long, value_name = "LEVEL")]
     pub effort: Option<String>,
@@ -230,6 +242,54 @@ pub struct Recover {
     /// Every job that was cut off
     #[arg(long, group = "which")]
     pub all: bool,
+    /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
+    #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
+    pub detach: Detach,
+}
+
+/// `send`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob send fix-login --message \"Leave the API as it is\"\n  \
+    claudejob send fix-login --message \"Which test failed?\" --wait 5m\n\n\
+    A message during a turn is taken into it: there is then one answer to both."
+)]
+pub struct Send {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// What to say.
+    #[command(flatten)]
+    pub message: Message,
+    /// Wait for the answer of the turn that takes it in, at most so long
+    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = false)]
+    pub wait: Option<Option<Duration>>,
+}
+
+/// A message, in one of the ways of giving it.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub struct Message {
+    /// What to say; - reads it from stdin
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub message: Option<String>,
+    /// A file that says it
+    #[arg(long, value_name = "FILE")]
+    pub message_file: Option<PathBuf>,
+}
+
+/// `resume`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob resume fix-login --message \"Now the logout test\"\n\n\
+    It is another attempt of the same job: history, turns and cost add up. Messages that were not \
+    delivered before come first.")]
+pub struct Resume {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// What to say.
+    #[command(flatten)]
+    pub message: Message,
     /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,

@@ -84,6 +84,18 @@ pub enum Error {
     /// A scope was asked for and there can be none.
     #[error("the job cannot be put into a scope: {0}")]
     NoScope(String),
+    /// The message says nothing.
+    #[error("the message is empty")]
+    EmptyMessage,
+    /// The message is too long.
+    #[error("the message has {0} bytes, and {1} are the most")]
+    MessageTooLong(usize, usize),
+    /// The job has ended, and hears nothing any more.
+    #[error("job {0} has ended: it is {1}")]
+    JobEnded(String, String),
+    /// The job cannot go on in its conversation.
+    #[error("job {0} cannot be resumed: {1}")]
+    NotResumable(String, String),
     /// There is nothing to take up.
     #[error("job {0} cannot be recovered: {1}")]
     NotRecoverable(String, String),
@@ -135,6 +147,10 @@ impl Error {
             Self::NoLocks(_) => "no_locks",
             Self::NoScope(_) => "no_scope",
             Self::NotRecoverable(..) => "not_recoverable",
+            Self::EmptyMessage => "empty_message",
+            Self::MessageTooLong(..) => "message_too_long",
+            Self::JobEnded(..) => "job_ended",
+            Self::NotResumable(..) => "not_resumable",
             Self::Launch { .. } => "launch_failed",
             Self::BadOffset { .. } => "bad_offset",
             Self::Signal(..) => "signal_failed",
@@ -175,7 +191,12 @@ impl Error {
             Self::Denied(_) => "name a directory of your own by --jobs-dir",
             Self::NoLocks(_) => "name a directory on a local disk by --jobs-dir",
             Self::NoScope(_) => "use --detach auto, which does what can be done",
-            Self::NotRecoverable(id, _) => {
+            Self::EmptyMessage => "give --message TEXT, --message-file FILE or --message - (stdin)",
+            Self::MessageTooLong(..) => "write it into a file and name that in the message",
+            Self::JobEnded(id, _) => {
+                return Some(format!("claudejob resume {id} --message TEXT goes on with it"));
+            }
+            Self::NotRecoverable(id, _) | Self::NotResumable(id, _) => {
                 return Some(format!("claudejob status {id} says how it stands"));
             }
             Self::BadOffset { .. } => "use a nextOffset that logs gave for this very log",

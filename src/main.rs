@@ -111,6 +111,15 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let id = requests::target(given.target)?;
             printer.kill(&commands::kill::kill(&store, &id)?)
         }
+        Verb::Send(given) => printer.send(&commands::send::send(&store, requests::send(given)?)?),
+        Verb::Interrupt(given) => {
+            let id = requests::target(given.target)?;
+            printer.interrupt(&commands::send::interrupt(&store, &id)?)
+        }
+        Verb::Resume(given) => {
+            let request = requests::resume(given)?;
+            printer.recover(&commands::resume::resume(&store, request, &around)?)
+        }
         Verb::Recover(given) => {
             let request = requests::recover(given)?;
             match &request.id {

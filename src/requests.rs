@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::claude::Surroundings;
 use crate::cli;
-use crate::commands::{job_id, list, logs, recover, start, wait};
+use crate::commands::{job_id, list, logs, recover, resume, send, start, wait};
 use crate::error::Error;
 use crate::job::{JobId, Replay, Spec, Status};
 use crate::launch::Wish;
@@ -44,9 +44,16 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
     if given.label.len() > 10 {
         return Err(Error::Usage("at most 10 labels".to_owned()));
     }
+    let resume_job = given.resume_job.as_deref().map(job_id).transpose()?;
+    if given.fork && resume_job.is_none() && given.resume.is_none() {
+        return Err(Error::Usage("--fork needs --resume or --resume-job".to_owned()));
+    }
     let schema = given.json_schema.as_deref().map(schema).transpose()?;
     let spec = Spec {
-        cwd: cwd(given.cwd.as_deref())?,
+        cwd: match (&given.cwd, &resume_job) {
+            (None, Some(_)) => String::new(),
+            (given, _) => cwd(given.as_deref())?,
+        },
         claude: match &given.claude {
             None => String::new(),
             Some(path) if path.as_os_str().is_empty() => String::new(),
@@ -73,6 +80,7 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
             .collect::<Result<_, _>>()?,
         settings: given.settings.as_deref().map(file_or_json).transpose()?,
         resume: given.resume,
+        fork: given.fork,
         effort: given.effort,
         fallback_model: given.fallback_model,
         extra_args: given.extra_args,
@@ -83,7 +91,8 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         labels: given.label.into_iter().collect(),
     };
     let detach = wish(given.detach);
-    Ok(start::Request { id, prompt, spec, if_absent: given.if_absent, detach })
+    let if_absent = given.if_absent;
+    Ok(start::Request { id, prompt, spec, if_absent, detach, resume_job })
 }
 
 /// `demo`: with the recording that is built in, or for real.
@@ -96,14 +105,41 @@ pub fn demo(given: cli::Demo) -> Result<start::Request, Error> {
         permission_mode: "default".to_owned(),
         ..Spec::default()
     };
-    let detach = Wish::Auto;
-    Ok(start::Request { id: None, prompt: prompt.into_bytes(), spec, if_absent: false, detach })
+    Ok(start::Request {
+        id: None,
+        prompt: prompt.into_bytes(),
+        spec,
+        if_absent: false,
+        detach: Wish::Auto,
+        resume_job: None,
+    })
 }
 
 /// `recover`.
 pub fn recover(given: cli::Recover) -> Result<recover::Request, Error> {
     let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
     Ok(recover::Request { id, detach: wish(given.detach) })
+}
+
+/// `send`.
+pub fn send(given: cli::Send) -> Result<send::Request, Error> {
+    let message = message(&given.message)?;
+    let missing = || Error::Usage("give --message or --message-file".to_owned());
+    let id = target(given.target)?;
+    Ok(send::Request { id, message: message.ok_or_else(missing)?, wait: given.wait })
+}
+
+/// `resume`.
+pub fn resume(given: cli::Resume) -> Result<resume::Request, Error> {
+    let message = message(&given.message)?;
+    Ok(resume::Request { id: target(given.target)?, message, detach: wish(given.detach) })
+}
+
+fn message(given: &cli::Message) -> Result<Option<Vec<u8>>, Error> {
+    match (&given.message, &given.message_file) {
+        (None, None) => Ok(None),
+        (text, file) => words(text.as_deref(), file.as_deref()).map(Some),
+    }
 }
 
 fn wish(detach: cli::Detach) -> Wish {
@@ -156,15 +192,20 @@ pub fn wait(given: &cli::Wait) -> Result<wait::Request, Error> {
 }
 
 fn prompt(given: &cli::Start) -> Result<Vec<u8>, Error> {
+    words(given.prompt.as_deref(), given.prompt_file.as_deref())
+}
+
+/// Text that is given as it is, by `-` on stdin, or in a file.
+fn words(given: Option<&str>, file: Option<&Path>) -> Result<Vec<u8>, Error> {
     let unreadable = |from: String| |error| Error::PromptUnreadable(from, error);
-    match (&given.prompt, &given.prompt_file) {
-        (Some(prompt), _) if prompt == "-" => {
-            let mut prompt = Vec::new();
-            let read = std::io::stdin().lock().read_to_end(&mut prompt);
+    match (given, file) {
+        (Some("-"), _) => {
+            let mut words = Vec::new();
+            let read = std::io::stdin().lock().read_to_end(&mut words);
             read.map_err(unreadable("stdin".to_owned()))?;
-            Ok(prompt)
+            Ok(words)
         }
-        (Some(prompt), _) => Ok(prompt.clone().into_bytes()),
+        (Some(words), _) => Ok(words.as_bytes().to_vec()),
         (None, Some(file)) => {
             let from = file.display().to_string();
             fs::read(file).map_err(unreadable(from))

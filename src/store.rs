@@ -6,6 +6,7 @@
 //! the kernel lets go of it when its holder dies.
 
 mod files;
+mod inbox;
 mod nursery;
 mod reserve;
 
@@ -14,6 +15,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+pub use inbox::undelivered;
 
 use files::{make_directory, read_bounded, sync_directory, write, write_durably};
 use nursery::{Nursery, publish};
@@ -31,6 +34,8 @@ pub const OUTPUT: &str = "output.log";
 pub const STDERR: &str = "stderr.log";
 /// The numbered events.
 pub const EVENTS: &str = "events.ndjson";
+/// The end of each turn.
+pub const TURNS: &str = "turns.ndjson";
 /// The verdict with the answer.
 pub const RESULT: &str = "result.json";
 /// The lock.

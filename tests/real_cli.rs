@@ -411,6 +411,85 @@ fn nothing_works_on_after_the_worker_was_killed() {
     assert_eq!(sandbox.api.requests(), 1);
 }
 
+#[test]
+fn a_message_during_a_tool_call_is_taken_into_the_turn() {
+    let sandbox = sandbox!(
+        Step::bash("touch $HOME/../up; while [ ! -e $HOME/../go ]; do sleep 0.05; done"),
+        Step::text("Both done.")
+    );
+    sandbox.start("steered", &[]);
+    await_file(&sandbox.path("up"));
+
+    let sent = sandbox.run(["send", "steered", "--message", "and the docs, please"]);
+
+    assert_eq!((sent.code, &sent["message"]), (0, &1.into()), "{sent:?}");
+    fs::write(sandbox.path("go"), "").unwrap();
+    let result = sandbox.wait("steered");
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "Both done.");
+    let seen = sandbox.api.wait_for_request(2);
+    assert!(seen.last.to_string().contains("and the docs, please"), "{}", seen.last);
+    assert_eq!(sandbox.api.requests(), 2, "one turn for both");
+    let turns = fs::read_to_string(sandbox.job("steered").join("turns.ndjson")).unwrap();
+    assert!(turns.contains("\"messages\":[1]") && turns.lines().count() == 1, "{turns}");
+}
+
+#[test]
+fn an_interrupt_in_a_tool_or_an_answer_keeps_the_session() {
+    for step in [
+        Step::bash("touch $HOME/../up; tail -f /dev/null"),
+        Step::Slow(std::time::Duration::from_secs(60)),
+    ] {
+        let in_tool = matches!(step, Step::Bash(_));
+        let sandbox = sandbox!(step, Step::text("Went on."));
+        sandbox.start("halted", &[]);
+        if in_tool {
+            await_file(&sandbox.path("up"));
+        } else {
+            sandbox.api.wait_for_request(1);
+            let log = sandbox.job("halted").join("output.log");
+            eventually("the turn", || {
+                fs::read_to_string(&log).ok()?.contains("\"subtype\":\"init\"").then_some(())
+            });
+        }
+
+        let answer = sandbox.run(["interrupt", "halted"]);
+
+        assert_eq!((answer.code, &answer["interrupted"]), (0, &true.into()), "{answer:?}");
+        sandbox.wait("halted").expect_end(1, "failed", Some("interrupted"));
+        sandbox.assert_nothing_left("halted");
+        let resumed = sandbox.run(["resume", "halted", "--message", "go on"]);
+        assert_eq!(resumed.code, 0, "{resumed:?}");
+        let result = sandbox.wait("halted");
+        result.expect_end(0, "completed", None);
+        assert_eq!((&result["result"], &result["attempt"]), (&"Went on.".into(), &2.into()));
+        let seen = sandbox.api.wait_for_request(2);
+        assert!(seen.messages > 1, "the conversation so far was sent along");
+    }
+}
+
+#[test]
+fn a_completed_job_is_asked_again_and_another_goes_on_from_a_copy() {
+    let sandbox = sandbox!(Step::text("One."), Step::text("Two."), Step::text("Three."));
+    let first = sandbox.run_job("asked", &[]);
+    first.expect_end(0, "completed", None);
+
+    assert_eq!(sandbox.run(["resume", "asked", "--message", "and then?"]).code, 0);
+
+    let second = sandbox.wait("asked");
+    second.expect_end(0, "completed", None);
+    assert_eq!((&second["result"], &second["num_turns"]), (&"Two.".into(), &2.into()));
+    assert_eq!(second["session_id"], first["session_id"]);
+    assert!(second["cost_usd"].as_f64() > first["cost_usd"].as_f64());
+    let copy = ["start", "copy", "--resume-job", "asked", "--fork", "--prompt", "as an aside"];
+    assert_eq!(sandbox.run(copy).code, 0);
+    let third = sandbox.wait("copy");
+    third.expect_end(0, "completed", None);
+    assert_ne!(third["session_id"], first["session_id"]);
+    let seen = sandbox.api.wait_for_request(3);
+    assert!(seen.messages >= 5, "the copy knows the conversation: {}", seen.messages);
+}
+
 /// Whether claude has the conversation of this session on its disk.
 fn is_on_disk(sandbox: &RealSandbox, session: &str) -> bool {
     let projects = sandbox.path("home/.claude/projects");

@@ -7,7 +7,7 @@ use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet};
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::error::Error;
-use crate::job::{JobId, Record, Status};
+use crate::job::{JobId, Record, Spec, Status};
 use crate::launch::Wish;
 use crate::process;
 use crate::store::{JobDir, OUTPUT, Store};
@@ -131,8 +131,29 @@ fn take_up(
     detach: Wish,
     around: &Surroundings,
 ) -> Result<Recovered, Error> {
+    let taken = || Error::NotRecoverable(id.to_string(), "it was taken up just now".to_owned());
+    let begin = |_: &JobDir, record: &mut Record| {
+        if !record.is_recoverable() {
+            return Err(taken());
+        }
+        record.recovered_from = record.reason;
+        record.begin_attempt();
+        Ok(())
+    };
+    attempt_again(store, id, dir, record.spec, detach, around, begin)
+}
+
+/// Launches another attempt, which `begin` makes the record's next while the lock is held.
+pub(super) fn attempt_again(
+    store: &Store,
+    id: &JobId,
+    dir: &JobDir,
+    mut spec: Spec,
+    detach: Wish,
+    around: &Surroundings,
+    begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
+) -> Result<Recovered, Error> {
     // All that can be refused is refused before the record is touched.
-    let mut spec = record.spec;
     check_cwd(&spec)?;
     if !claude::is_executable(std::path::Path::new(&spec.claude)) {
         // An update may have put it elsewhere.
@@ -148,16 +169,13 @@ fn take_up(
         // Its end could not be written by whoever found it lost.
         record = bury(dir, record, None, Some(&lock));
     }
-    if !record.is_recoverable() {
-        return Err(taken());
-    }
-    record.recovered_from = record.reason;
-    record.begin_attempt();
+    begin(dir, &mut record)?;
     record.spec.claude = spec.claude;
     record.pid = None;
     record.boot_id = process::boot_id();
     record.detached = Some(plan.expected());
     record.log_start = dir.length(OUTPUT);
+    dir.reopen_inbox()?;
     dir.save(&record, false)?;
     checkpoint("recover:saved");
     dir.forget_outcome();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
-use crate::job::{JobId, Outcome, Record, Timestamp, Verdict};
+use crate::job::{Directive, JobId, Outcome, Record, Timestamp, Undelivered, Verdict};
 use crate::process::{self, Mark};
 use crate::store::{self, EVENTS, JobDir, LoadError, Lock, META, OUTPUT, Store};
 use crate::stream::LineSplitter;
@@ -111,7 +111,8 @@ pub(super) fn bury(
     // Also where the verdict was reached: the record may be older than the log.
     let _ = tell(dir, log_start, &mut inquest);
     let boot_id = process::boot_id();
-    let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref());
+    let left = if writable { leave_undelivered(dir, inquest.taken_in()) } else { Vec::new() };
+    let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref(), left);
     if writable {
         // If it cannot be written, the next who looks comes to the same end.
         for entry in entries {
@@ -119,12 +120,29 @@ pub(super) fn bury(
             let _ = events.as_mut().map(|(file, _)| file.write_all(line.as_bytes()));
         }
         checkpoint("settle:told");
-        if !has_outcome {
+        if !has_outcome || !outcome.undelivered.is_empty() {
             let _ = dir.save_outcome(&outcome);
         }
         let _ = dir.save_end(&record);
     }
     record
+}
+
+/// Closes the inbox, takes out what claude had taken in, and gives the rest.
+fn leave_undelivered(dir: &JobDir, taken_in: &[String]) -> Vec<Undelivered> {
+    let mut items = dir.close_inbox().unwrap_or_default();
+    items.retain(|item| match &item.directive {
+        Ok(Directive::Message { uuid, .. }) if taken_in.contains(uuid) => {
+            dir.take_out(item.number);
+            false
+        }
+        Ok(Directive::Message { .. }) => true,
+        _ => {
+            dir.take_out(item.number);
+            false
+        }
+    });
+    store::undelivered(items)
 }
 
 /// Reads out the attempt's part of the log.

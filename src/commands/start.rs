@@ -30,6 +30,9 @@ pub struct Request {
     pub if_absent: bool,
     /// How the job is detached from us.
     pub detach: Wish,
+    /// A job whose session this one goes on with, and in whose folder it works if `spec.cwd` is
+    /// empty.
+    pub resume_job: Option<JobId>,
 }
 
 /// The job that was started.
@@ -52,13 +55,16 @@ pub struct StartAnswer {
 
 /// Checks all that can be checked, makes the job, and puts its worker on its feet.
 pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<StartAnswer, Error> {
-    let Request { id, prompt, mut spec, if_absent, detach } = request;
+    let Request { id, prompt, mut spec, if_absent, detach, resume_job } = request;
     if let Some(id) = &id
         && store.job(id).path().exists()
     {
         return existing(store, id, if_absent);
     }
     let prompt = check_prompt(prompt)?;
+    if let Some(old) = resume_job {
+        take_over(store, &old, &mut spec)?;
+    }
     check_cwd(&spec)?;
     check_claude(&mut spec, around)?;
     let preview = one_line(&prompt, PREVIEW);
@@ -78,6 +84,24 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     let warnings = plan.risks().to_vec();
     let (pid, status) = (Some(pid), Status::Running);
     Ok(StartAnswer { job_id: id, pid, status, existing: false, warnings })
+}
+
+/// Takes over the session of another job.
+fn take_over(store: &Store, old: &JobId, spec: &mut Spec) -> Result<(), Error> {
+    let record = look(store, old)?.record;
+    let refuse = |why: &str| Err(Error::NotResumable(old.to_string(), why.to_owned()));
+    if record.status.is_live() && !spec.fork {
+        return refuse("it is live: --fork goes on with a copy of its session");
+    }
+    let Some(session) = record.session_id.filter(|_| record.session_began) else {
+        return refuse("claude never began a session in it");
+    };
+    spec.resume = Some(session);
+    if spec.cwd.is_empty() {
+        // A session belongs to the folder in which it was begun.
+        spec.cwd = record.spec.cwd;
+    }
+    Ok(())
 }
 
 /// How the job will be detached.
@@ -165,8 +189,9 @@ pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(),
     if let Some(flag) = claude::reserved(&spec.extra_args) {
         return Err(Error::Usage(format!("{flag} is given to claude by claudejob itself")));
     }
-    let long =
-        claude::arguments(spec, "", false).into_iter().find(|a| a.len() > claude::ARGUMENT_MOST);
+    let long = claude::arguments(spec, &claude::Session::New(""))
+        .into_iter()
+        .find(|a| a.len() > claude::ARGUMENT_MOST);
     if let Some(argument) = long {
         let most = claude::ARGUMENT_MOST;
         return Err(Error::Usage(format!(

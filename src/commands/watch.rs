@@ -1,9 +1,63 @@
 //! Waiting for jobs to end, without polling: their locks are let go.
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use crate::store::JobDir;
+
+/// How long a change can stay unseen where no event tells of it: a worker that was killed writes
+/// nothing.
+#[cfg(target_os = "linux")]
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// The same where the system has no events for files.
+const LOOK_OFTEN: Duration = Duration::from_millis(200);
+
+/// The changes of a directory's files.
+pub(super) struct Changes {
+    #[cfg(target_os = "linux")]
+    inotify: Option<nix::sys::inotify::Inotify>,
+}
+
+impl Changes {
+    /// Of the files of this directory, from now on.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of(directory: &Path) -> Self {
+        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+        let watch = || -> nix::Result<Inotify> {
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            let flags = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_MOVED_TO;
+            inotify.add_watch(directory, flags)?;
+            Ok(inotify)
+        };
+        // A user's watches can be used up: then we look often.
+        Self { inotify: watch().ok() }
+    }
+
+    /// Sleeps until a file was written or renamed into it, or for `most`, or some seconds.
+    #[cfg(target_os = "linux")]
+    pub(super) fn wait(&mut self, most: Option<Duration>) {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use std::os::fd::AsFd;
+        let most = most.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+        let Some(inotify) = &self.inotify else {
+            return std::thread::sleep(most.min(LOOK_OFTEN));
+        };
+        let most = PollTimeout::try_from(most).unwrap_or(PollTimeout::NONE);
+        let _ = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], most);
+        while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(_directory: &Path) -> Self {
+        Self {}
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn wait(&mut self, most: Option<Duration>) {
+        std::thread::sleep(most.unwrap_or(LOOK_OFTEN).min(LOOK_OFTEN));
+    }
+}
 
 /// Watches several jobs.
 pub(super) struct Watch {

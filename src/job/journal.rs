@@ -68,6 +68,27 @@ pub enum Happening {
         /// Claude's id of the request.
         request_id: String,
     },
+    /// The job goes on because somebody asked for that.
+    Resumed,
+    /// A message was given to claude.
+    MessageSent {
+        /// Its place in the order of arrival.
+        number: u64,
+    },
+    /// Claude has taken a message in.
+    MessageTaken {
+        /// Its place in the order of arrival.
+        number: u64,
+    },
+    /// Something in the inbox was no message.
+    MessageRefused {
+        /// Its place in the order of arrival.
+        number: u64,
+        /// Why.
+        error: String,
+    },
+    /// The turn is to be stopped.
+    InterruptRequested,
     /// A turn ended with a result.
     Turn {
         /// The CLI's word.

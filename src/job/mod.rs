@@ -3,6 +3,7 @@
 //!
 //! Pure types: nothing in here reads a file, a clock or a process.
 
+mod directive;
 mod id;
 mod journal;
 mod outcome;
@@ -11,6 +12,7 @@ mod spec;
 mod status;
 mod timestamp;
 
+pub use directive::{Directive, TurnEnd, Undelivered};
 pub use id::JobId;
 pub use journal::{Entry, Happening};
 pub use outcome::Outcome;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Exit, JobId, Reason, Record, Status, Verdict};
+use crate::text::count;
+
+use super::{Exit, JobId, Reason, Record, Status, Undelivered, Verdict};
 
 /// The contents of `result.json`: the verdict with the answer, in the field names that the CLI's
 /// own `result` event uses. Written before `meta.json` says that the job has ended.
@@ -56,6 +58,9 @@ pub struct Outcome {
     /// As in the record.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Messages that claude did not take in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<Undelivered>,
 }
 
 impl Outcome {
@@ -78,6 +83,7 @@ impl Outcome {
             permission_denials: Vec::new(),
             structured_output: None,
             warnings: record.warnings.clone(),
+            undelivered: Vec::new(),
         }
     }
 
@@ -91,6 +97,16 @@ impl Outcome {
             }
             _ => None,
         }
+    }
+
+    /// The same with the messages that were not delivered, if there are any.
+    pub fn with_undelivered(mut self, undelivered: Vec<Undelivered>) -> Self {
+        if !undelivered.is_empty() && undelivered != self.undelivered {
+            let messages = count(undelivered.len(), "message");
+            self.warnings.push(format!("{messages} not delivered: resume delivers"));
+            self.undelivered = undelivered;
+        }
+        self
     }
 
     /// The same without what can be long, for a disk that is full: the answer is in `output.log`.

@@ -65,6 +65,12 @@ pub struct Record {
     /// What the attempts before this one came to.
     #[serde(default, skip_serializing_if = "Earlier::is_nothing")]
     pub earlier: Earlier,
+    /// This attempt was asked for: it begins with what lies in the inbox.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
+    /// Turns that have ended, over all attempts.
+    #[serde(default)]
+    pub turn: u64,
     /// Why the job had to be taken up again, the last time that it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered_from: Option<Reason>,
@@ -130,6 +136,8 @@ impl Record {
             model: spec.model.clone(),
             attempt: 1,
             earlier: Earlier::default(),
+            resumed: false,
+            turn: 0,
             recovered_from: None,
             detached: None,
             log_start: 0,
@@ -167,7 +175,9 @@ impl Record {
             turns: self.num_turns,
             cost_usd: self.cost_usd,
             elapsed_ms: self.elapsed_ms.unwrap_or_default(),
+            untimed_ms: self.earlier.untimed_ms,
         };
+        self.resumed = false;
         self.attempt += 1;
         self.version = FORMAT_VERSION;
         self.status = Status::Starting;
@@ -268,12 +278,19 @@ impl Exit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Earlier {
-    /// Their turns.
+    /// Their turns, as claude counts them.
     pub turns: u64,
     /// US dollars as far as claude reported them: each run counts from 0.
     pub cost_usd: Option<f64>,
     /// Milliseconds that they took.
     pub elapsed_ms: u64,
+    /// Those of them that `--timeout` does not count, because the job was resumed after them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub untimed_ms: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Earlier {

@@ -39,6 +39,8 @@ pub struct Spec {
     pub settings: Option<String>,
     /// `--resume`: the session that this job goes on with.
     pub resume: Option<String>,
+    /// `--fork-session`: that session is left as it is, and this job has one of its own.
+    pub fork: bool,
     /// `--effort`.
     pub effort: Option<String>,
     /// `--fallback-model`.

@@ -18,6 +18,7 @@ use crate::commands::list::ListAnswer;
 use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::result::ResultAnswer;
+use crate::commands::send::{InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{WaitAnswer, Waited};
@@ -96,7 +97,24 @@ impl Printer {
         Ok(if answer.killed { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
-    /// `recover` of one job.
+    /// `send`.
+    pub fn send(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::send(answer))?;
+        Ok(match &answer.turn {
+            Some(None) if answer.status.is_live() => ExitStatus::TimedOut,
+            Some(None) => ExitStatus::Failed,
+            Some(Some(turn)) if turn.is_error => ExitStatus::Failed,
+            _ => ExitStatus::Done,
+        })
+    }
+
+    /// `interrupt`.
+    pub fn interrupt(&self, answer: &InterruptAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::interrupt(answer))?;
+        Ok(if answer.interrupted { ExitStatus::Done } else { ExitStatus::Failed })
+    }
+
+    /// `recover` of one job, and `resume`.
     pub fn recover(&self, answer: &Recovered) -> Result<ExitStatus, Error> {
         self.put(answer, || text::recovered(answer))?;
         Ok(ExitStatus::Done)

@@ -14,6 +14,7 @@ use crate::commands::list::{Item, ListAnswer};
 use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::result::{Ended, ResultAnswer};
+use crate::commands::send::{InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::job::{Activity, Status, Timestamp};
@@ -70,6 +71,23 @@ pub(super) fn start(answer: &StartAnswer) -> String {
         let _ = writeln!(text, "{} {}", painted(YELLOW, "warning:"), harmless(warning));
     }
     text
+}
+
+pub(super) fn send(answer: &SendAnswer) -> String {
+    let id = painted(BOLD, answer.job_id.as_str());
+    match &answer.turn {
+        None => format!("Job {id} gets message {}.\n", answer.message),
+        Some(None) => {
+            format!("Message {} has no answer; job {id} is {}.\n", answer.message, answer.status)
+        }
+        Some(Some(turn)) => format!("{}\n", harmless(turn.result.as_deref().unwrap_or_default())),
+    }
+}
+
+pub(super) fn interrupt(answer: &InterruptAnswer) -> String {
+    let id = painted(BOLD, answer.job_id.as_str());
+    let how = if answer.interrupted { "was interrupted" } else { "was in no turn" };
+    format!("Job {id} {how} and is {}.\n", answer.status)
 }
 
 pub(super) fn recovered(answer: &Recovered) -> String {

@@ -92,6 +92,8 @@ pub struct Change {
     pub blocked: Option<Blocked>,
     /// These requests wait no more.
     pub unblocked: Vec<String>,
+    /// A message of this UUID was taken in.
+    pub taken_in: Option<String>,
 }
 
 impl Digest {
@@ -171,10 +173,11 @@ impl Digest {
                     self.said(block);
                 }
             }
-            Event::User { blocks, nested } => {
+            Event::User { blocks, nested, replayed } => {
                 if !nested {
                     self.turn_begins();
                 }
+                change.taken_in.clone_from(replayed);
                 for block in blocks {
                     if let Block::ToolResult { id, .. } = block {
                         self.tool_ended(id, &mut change);

@@ -55,6 +55,9 @@ pub enum Event<'a> {
         blocks: Vec<Block<'a>>,
         /// It was said to a subagent.
         nested: bool,
+        /// A message of ours, of this UUID, that claude has just taken in
+        /// (`--replay-user-messages`).
+        replayed: Option<String>,
     },
     /// `system/task_started`: work in the background began.
     TaskStarted {
@@ -221,6 +224,10 @@ struct Wire<'a> {
     #[serde(borrow)]
     parent_tool_use_id: Raw<'a>,
     #[serde(borrow)]
+    uuid: Raw<'a>,
+    #[serde(borrow, rename = "isReplay")]
+    is_replay: Raw<'a>,
+    #[serde(borrow)]
     model: Raw<'a>,
     #[serde(borrow)]
     message: Lenient<WireMessage<'a>>,
@@ -363,7 +370,9 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
         }
         Some("user") => {
             let message = wire.message.0;
-            Event::User { blocks: blocks(message.content), nested }
+            let replayed = get(wire.is_replay) == Some(true);
+            let replayed = if replayed { string(wire.uuid) } else { None };
+            Event::User { blocks: blocks(message.content), nested, replayed }
         }
         Some("rate_limit_event") => {
             let about: WireStatus<'_> = get(wire.rate_limit_info).unwrap_or_default();
@@ -507,7 +516,7 @@ mod tests {
             "{\"content\":[1,\"x\",[2],null]}",
         ] {
             let line = format!(r#"{{"type":"user","message":{message},"parent_tool_use_id":"p"}}"#);
-            let Some(Event::User { blocks, nested: true }) = decode(line.as_bytes()) else {
+            let Some(Event::User { blocks, nested: true, .. }) = decode(line.as_bytes()) else {
                 panic!("{message}")
             };
             assert!(blocks.is_empty(), "{message}");
@@ -548,7 +557,7 @@ mod tests {
     #[test]
     fn tool_results_are_strings_or_blocks() {
         let line = br#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":"one"},{"type":"tool_result","tool_use_id":"b","is_error":true,"content":[{"type":"text","text":"two"},{"type":"image"}]}]}}"#;
-        let Some(Event::User { blocks, nested: false }) = decode(line) else { panic!() };
+        let Some(Event::User { blocks, nested: false, .. }) = decode(line) else { panic!() };
         let seen: Vec<_> = blocks
             .iter()
             .map(|block| match block {

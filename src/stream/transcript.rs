@@ -93,6 +93,13 @@ fn of_event(event: &Event<'_>) -> Vec<Passage> {
             let speaker = if *synthetic { Speaker::Note } else { Speaker::Agent };
             blocks.iter().filter_map(|block| of_agent(block, speaker)).collect()
         }
+        Event::User { blocks, replayed: Some(_), .. } => {
+            let words = blocks.iter().filter_map(|block| match block {
+                Block::Text(text) => Some(one_line(&text.opening(CALL_SHOWN * 2), CALL_SHOWN)),
+                _ => None,
+            });
+            words.map(|words| Passage::new(Speaker::User, words)).collect()
+        }
         Event::User { blocks, .. } => blocks.iter().filter_map(of_user).collect(),
         Event::ApiRetry { error, delay_ms } => {
             note(format!("{} · retry in {:.0} s", one_line(error, 60), delay_ms / 1_000.0))

@@ -1,6 +1,6 @@
 //! Attempts: what a run of claude opens with, and when another one follows.
 
-use super::{Effect, Now, Phase, Supervisor};
+use super::{Effect, Now, Phase, Supervisor, Talk};
 use crate::job::{Happening, Reason, Record, Verdict};
 use crate::stream::Digest;
 
@@ -16,6 +16,8 @@ const FORGOTTEN: &str = "(An earlier attempt at this task was interrupted, and i
 pub struct Opening {
     /// The conversation of claude to go on with; `None` for a new one.
     pub resume: Option<String>,
+    /// That conversation is left as it is, and goes on as another.
+    pub fork: bool,
     /// What claude is told first.
     pub text: String,
     /// The job's prompt follows on that.
@@ -26,16 +28,26 @@ impl Opening {
     /// Of the attempt that the record says is next.
     pub(super) fn of(record: &Record) -> Self {
         match &record.session_id {
-            Some(session) if record.attempt > 1 && record.session_began => {
-                Self { resume: Some(session.clone()), text: INTERRUPTED.to_owned(), prompt: false }
+            // What it is told lies in the inbox.
+            Some(session) if record.resumed => {
+                Self { resume: Some(session.clone()), ..Self::default() }
             }
-            _ => Self { resume: record.spec.resume.clone(), text: String::new(), prompt: true },
+            Some(session) if record.attempt > 1 && record.session_began => {
+                let (resume, text) = (Some(session.clone()), INTERRUPTED.to_owned());
+                Self { resume, text, ..Self::default() }
+            }
+            _ => Self::with_prompt(record, ""),
         }
     }
 
     /// The same task from its beginning, for a claude that has forgotten its conversation.
     fn over_again(record: &Record) -> Self {
-        Self { resume: record.spec.resume.clone(), text: FORGOTTEN.to_owned(), prompt: true }
+        Self::with_prompt(record, FORGOTTEN)
+    }
+
+    fn with_prompt(record: &Record, text: &str) -> Self {
+        let (resume, fork) = (record.spec.resume.clone(), record.spec.fork);
+        Self { resume, fork, text: text.to_owned(), prompt: true }
     }
 }
 
@@ -46,7 +58,10 @@ impl Supervisor {
     pub(super) fn starts_over(&self, verdict: &Verdict) -> bool {
         let refused = verdict.reason() == Some(Reason::ClaudeRefused) && !self.digest.began;
         let why = verdict.error().unwrap_or_default();
-        refused && !self.opening.prompt && why.contains("No conversation found")
+        refused
+            && !self.opening.prompt
+            && !self.record.resumed
+            && why.contains("No conversation found")
     }
 
     pub(super) fn start_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -58,6 +73,7 @@ impl Supervisor {
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
         self.opening = Opening::over_again(&self.record);
         self.digest = Digest::default();
+        self.talk = Talk::default();
         self.phase = Phase::Starting;
         self.started = now.mono;
         self.input_closed = false;

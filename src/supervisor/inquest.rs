@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Evidence, Input, Now, Phase, Supervisor};
-use crate::job::{Entry, Happening, Outcome, Reason, Record, Timestamp, Verdict};
-use crate::stream::Line;
+use crate::job::{Entry, Happening, Outcome, Reason, Record, Timestamp, Undelivered, Verdict};
+use crate::stream::{Event, Line, decode};
 
 /// The verdict on a job that is recorded as live, but has no worker any more, where its log does
 /// not tell a better one.
@@ -31,6 +31,8 @@ pub struct Inquest {
     now: Now,
     elapsed_ms: Option<u64>,
     last_seq: u64,
+    turn: u64,
+    taken_in: Vec<String>,
 }
 
 impl Inquest {
@@ -42,12 +44,21 @@ impl Inquest {
         let last_seq = record.last_seq.max(last_seq);
         let mut supervisor = Supervisor::of_record(record, now);
         supervisor.phase = Phase::Working;
-        Self { supervisor, now, elapsed_ms, last_seq }
+        let turn = supervisor.record.turn;
+        Self { supervisor, now, elapsed_ms, last_seq, turn, taken_in: Vec::new() }
     }
 
     /// The next line of the log.
     pub fn line(&mut self, line: Line<'_>) {
+        if let Some(Event::User { replayed: Some(uuid), .. }) = decode(line.bytes) {
+            self.taken_in.push(uuid);
+        }
         let _ = self.supervisor.handle(self.now, Input::Line(line));
+    }
+
+    /// The UUIDs of the messages that claude had taken in.
+    pub fn taken_in(&self) -> &[String] {
+        &self.taken_in
     }
 
     /// What stands behind the last line feed.
@@ -63,9 +74,10 @@ impl Inquest {
         reached: Option<Outcome>,
         asked: Option<Verdict>,
         boot_id: Option<&str>,
+        undelivered: Vec<Undelivered>,
     ) -> (Record, Outcome, Vec<Entry>) {
-        let Self { mut supervisor, now, elapsed_ms, last_seq } = self;
-        let told = supervisor.told();
+        let Self { mut supervisor, now, elapsed_ms, last_seq, turn, .. } = self;
+        let told = supervisor.what_is_told();
         if let Some(reached) = &reached {
             supervisor.record.exit = reached.exit;
         }
@@ -82,6 +94,7 @@ impl Inquest {
         // What the worker had known of itself is not to be learned from the log.
         supervisor.record.elapsed_ms = elapsed_ms;
         supervisor.record.last_seq = last_seq;
+        supervisor.record.turn = turn;
         let mut effects = Vec::new();
         supervisor.record.end(&verdict, now.wall);
         supervisor.log(Happening::Lost, now, &mut effects);
@@ -93,13 +106,14 @@ impl Inquest {
         });
         let entries = entries.collect();
         let outcome = reached.unwrap_or_else(|| supervisor.outcome());
+        let outcome = outcome.with_undelivered(undelivered);
         (supervisor.record, outcome, entries)
     }
 }
 
 impl Supervisor {
     /// What the stream alone tells of the job's end.
-    fn told(&self) -> Option<Verdict> {
+    fn what_is_told(&self) -> Option<Verdict> {
         if !self.digest.settled() || self.torn {
             return None;
         }

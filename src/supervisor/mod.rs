@@ -4,13 +4,17 @@
 //! tested as a table. The one place where a verdict is reached is [`verdict`].
 
 mod attempt;
+mod conversation;
 mod inquest;
 mod verdict;
 
 use std::time::Duration;
 
+use conversation::Talk;
+
 use crate::job::{
-    Detached, Detachment, Entry, Exit, Happening, Outcome, Reason, Record, Status, Timestamp,
+    Detached, Detachment, Directive, Entry, Exit, Happening, Outcome, Reason, Record, Status,
+    Timestamp, TurnEnd, Undelivered,
 };
 use crate::stream::{Change, Digest, Line, decode};
 use crate::text::{clip, count};
@@ -62,6 +66,13 @@ pub enum Input<'a> {
     KillRequested,
     /// Somebody asked the worker to shut down.
     TerminateRequested,
+    /// Something new lies in the inbox.
+    Told {
+        /// Its place in the order of arrival.
+        number: u64,
+        /// What it says, or why it cannot be understood.
+        directive: Result<Directive, String>,
+    },
     /// The sweep is over.
     Swept {
         /// How many processes it ended.
@@ -112,6 +123,19 @@ pub enum Effect {
     Save,
     /// Append to `events.ndjson`.
     Log(Entry),
+    /// Give claude a message.
+    Tell {
+        /// Its id, under which claude says that it took it in.
+        uuid: String,
+        /// What is said.
+        text: String,
+    },
+    /// Ask claude to stop its turn, under this number.
+    Interrupt(u64),
+    /// Take this out of the inbox: it was dealt with.
+    TakeOut(u64),
+    /// Append to `turns.ndjson`.
+    Turn(TurnEnd),
     /// Close claude's stdin, once what is queued for it was written.
     CloseInput,
     /// Send a signal to the claude process.
@@ -184,6 +208,7 @@ enum Cause {
 pub struct Supervisor {
     record: Record,
     opening: Opening,
+    talk: Talk,
     digest: Digest,
     phase: Phase,
     cause: Option<Cause>,
@@ -207,6 +232,7 @@ impl Supervisor {
     fn of_record(record: Record, now: Now) -> Self {
         Self {
             opening: Opening::of(&record),
+            talk: Talk::default(),
             record,
             digest: Digest::default(),
             phase: Phase::Starting,
@@ -305,6 +331,9 @@ impl Supervisor {
                 self.log(Happening::TerminateRequested, now, &mut effects);
                 self.stop(Cause::Terminate, now, &mut effects);
             }
+            Input::Told { number, directive } => {
+                self.told(number, directive, now, &mut effects);
+            }
             Input::Swept { ended, left } => self.swept(ended, left, now, &mut effects),
             Input::Damaged { file, what } => {
                 self.record.warn(format!("{file} {what}"));
@@ -325,13 +354,22 @@ impl Supervisor {
     }
 
     /// Reaches the verdict. `evidence` is what the attempt left besides its stream.
-    pub fn conclude(&mut self, now: Now, evidence: &Evidence<'_>) -> (Conclusion, Vec<Effect>) {
+    ///
+    /// `undelivered` is asked, once it is certain that the job has ended, for the messages that
+    /// nobody will deliver any more.
+    pub fn conclude(
+        &mut self,
+        now: Now,
+        evidence: &Evidence<'_>,
+        undelivered: impl FnOnce() -> Vec<Undelivered>,
+    ) -> (Conclusion, Vec<Effect>) {
         let mut effects = Vec::new();
         let verdict = self.reach_verdict(evidence);
         if self.starts_over(&verdict) {
             self.start_over(now, &mut effects);
             return (Conclusion::Again, effects);
         }
+        let undelivered = undelivered();
         for warning in self.closing_warnings(&verdict) {
             self.record.warn(warning);
         }
@@ -343,7 +381,8 @@ impl Supervisor {
         let happening = Happening::Finished { status: verdict.status(), reason: verdict.reason() };
         self.log(happening, now, &mut effects);
         self.save(now, &mut effects);
-        (Conclusion::Ended(Box::new(self.outcome())), effects)
+        let outcome = self.outcome().with_undelivered(undelivered);
+        (Conclusion::Ended(Box::new(outcome)), effects)
     }
 
     fn outcome(&self) -> Outcome {
@@ -364,7 +403,9 @@ impl Supervisor {
         if self.saved.is_none() {
             let worker = self.record.pid.unwrap_or_default();
             self.log(Happening::Started { pid: worker }, now, effects);
-            if self.record.attempt > 1 {
+            if self.record.resumed {
+                self.log(Happening::Resumed, now, effects);
+            } else if self.record.attempt > 1 {
                 let (after, resumes) = (self.record.recovered_from, !self.opening.prompt);
                 self.log(Happening::Recovered { after, resumes }, now, effects);
             }
@@ -407,7 +448,11 @@ impl Supervisor {
             || change.rate_limit_over
             || change.turn_ended
             || change.blocked.is_some()
-            || !change.unblocked.is_empty();
+            || !change.unblocked.is_empty()
+            || change.taken_in.is_some();
+        if let Some(uuid) = &change.taken_in {
+            self.taken_in(uuid, now, effects);
+        }
         if let Some(error) = change.rate_limited {
             let retry_at = self.digest.retry_at;
             self.log(Happening::RateLimited { error, retry_at }, now, effects);
@@ -426,9 +471,11 @@ impl Supervisor {
         if change.turn_ended
             && let Some(last) = &self.digest.last
         {
-            let happening =
-                Happening::Turn { subtype: clip(&last.subtype, 60), is_error: last.is_error };
-            self.log(happening, now, effects);
+            let last = last.clone();
+            let (subtype, is_error) = (clip(&last.subtype, 60), last.is_error);
+            let end = self.turn_end(&last, now);
+            effects.push(Effect::Turn(end));
+            self.log(Happening::Turn { subtype, is_error }, now, effects);
         }
         if matches!(self.record.status, Status::Running | Status::Blocked) {
             let blocked = self.digest.blocked().is_some();
@@ -462,7 +509,7 @@ impl Supervisor {
                 let tasks = self.digest.outstanding();
                 self.log(Happening::BackgroundWait { tasks }, now, effects);
             }
-        } else if self.digest.follow_up_due {
+        } else if self.digest.follow_up_due || self.talk.is_waiting() {
             if !matches!(self.phase, Phase::FollowUp { .. }) {
                 self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
             }
@@ -595,7 +642,9 @@ impl Supervisor {
             Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } | Phase::Closing { .. }
         );
         let limit = self.record.spec.timeout_ms.filter(|_| can_stop && self.cause.is_none())?;
-        let left = limit.saturating_sub(self.record.earlier.elapsed_ms);
+        let earlier = &self.record.earlier;
+        let spent = earlier.elapsed_ms.saturating_sub(earlier.untimed_ms);
+        let left = limit.saturating_sub(spent);
         Some(self.started.saturating_add(Duration::from_millis(left)))
     }
 

@@ -1,6 +1,7 @@
 //! Tables over state and input, and the verdict of every recorded stream: whole, cut at every
 //! line, and cut at every byte.
 
+mod conversation;
 mod fuzz;
 mod recovery;
 
@@ -75,7 +76,7 @@ impl Rig {
 
     fn concluded(&mut self, stderr: &str) -> Outcome {
         let evidence = Evidence { stderr, out_of_memory: false };
-        match self.supervisor.conclude(self.now, &evidence).0 {
+        match self.supervisor.conclude(self.now, &evidence, Vec::new).0 {
             Conclusion::Ended(outcome) => *outcome,
             Conclusion::Again => panic!("another attempt"),
         }
@@ -84,7 +85,10 @@ impl Rig {
 
 fn wants(effects: &[Effect]) -> Vec<&'static str> {
     let name = |effect: &Effect| match effect {
-        Effect::Save | Effect::Log(_) => None,
+        Effect::Save | Effect::Log(_) | Effect::Turn(_) => None,
+        Effect::Tell { .. } => Some("tell"),
+        Effect::Interrupt(_) => Some("interrupt"),
+        Effect::TakeOut(_) => Some("take out"),
         Effect::CloseInput => Some("close"),
         Effect::Signal(Stop::Interrupt) => Some("INT"),
         Effect::Signal(Stop::Terminate) => Some("TERM"),
@@ -522,7 +526,7 @@ fn a_launch_that_fails_is_the_verdict() {
     let mut rig = Rig::new(Spec::default());
     rig.take(Input::LaunchFailed("x could not be started".to_owned()));
     assert_eq!(rig.wants(), ["conclude"]);
-    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &Evidence::default());
+    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
     assert!(matches!(conclusion, Conclusion::Ended(_)));
     assert_eq!(rig.supervisor.record().reason, Some(Reason::LaunchFailed));
     assert!(effects.contains(&Effect::Save));
@@ -563,7 +567,7 @@ fn events_are_numbered_without_a_gap() {
     for input in [Input::Launched(78), Input::KillRequested, Input::OutputClosed] {
         collect(&rig.take(input).effects);
     }
-    collect(&rig.supervisor.conclude(rig.now, &Evidence::default()).1);
+    collect(&rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).1);
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
     assert_eq!(rig.supervisor.record().last_seq, numbers.len() as u64);
 }

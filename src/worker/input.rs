@@ -1,9 +1,11 @@
 //! Claude's stdin: the prompt as a stream-json user message, and then silence until it is closed.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::future::pending;
 use std::io::{self, Read};
 
+use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
 /// What stands before and after the prompt's text in its message.
@@ -21,18 +23,49 @@ pub(super) struct Stdin {
     cut: Vec<u8>,
     queued: Vec<u8>,
     written: usize,
+    /// Further lines, to be written whole and in this order.
+    lines: VecDeque<Vec<u8>>,
     closing: bool,
 }
 
 impl Stdin {
-    /// Claude's stdin, with a message to be written: this text, and then the prompt.
+    /// Claude's stdin, with a message to be written: this text, and then the prompt. Where both
+    /// are missing there is none.
     pub(super) fn new(pipe: pipe::Sender, text: &str, prompt: Option<File>) -> Self {
+        if text.is_empty() && prompt.is_none() {
+            return Self { pipe: Some(pipe), ..Self::default() };
+        }
         let mut queued = HEAD.to_vec();
         quote(text, &mut queued);
         if prompt.is_none() {
             queued.extend_from_slice(TAIL);
         }
         Self { pipe: Some(pipe), prompt, queued, ..Self::default() }
+    }
+
+    /// Writes a message when what is queued before it was written.
+    pub(super) fn tell(&mut self, uuid: &str, text: &str) {
+        self.push(&json!({
+            "type": "user",
+            "message": {"role": "user", "content": text},
+            "parent_tool_use_id": null,
+            "session_id": null,
+            "uuid": uuid,
+        }));
+    }
+
+    /// Writes a control request likewise.
+    pub(super) fn request(&mut self, id: &str, request: &Value) {
+        self.push(&json!({"type": "control_request", "request_id": id, "request": request}));
+    }
+
+    fn push(&mut self, line: &Value) {
+        let mut line = line.to_string().into_bytes();
+        line.push(b'\n');
+        self.lines.push_back(line);
+        if self.written == self.queued.len() && self.prompt.is_none() {
+            self.queue_next();
+        }
     }
 
     /// Closes it, as soon as what is queued was written.
@@ -77,7 +110,8 @@ impl Stdin {
         self.written = 0;
         self.queued.clear();
         let Some(prompt) = &mut self.prompt else {
-            self.queued.shrink_to(0);
+            // The buffer is given back where nothing follows.
+            self.queued = self.lines.pop_front().unwrap_or_default();
             return;
         };
         let mut piece = std::mem::take(&mut self.cut);

@@ -5,6 +5,7 @@
 //! first moment to its last, and is the only one who writes in the job's directory meanwhile.
 
 mod input;
+mod mailbox;
 mod output;
 
 use std::collections::BTreeSet;
@@ -23,16 +24,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep_until;
 
 use crate::checkpoint::checkpoint;
-use crate::claude;
+use crate::claude::{self, Session};
 use crate::clock;
 use crate::job::Entry;
 use crate::launch::{LAUNCHED, NOT_LAUNCHED};
 use crate::process::{self, Family, Mark};
-use crate::store::{EVENTS, JobDir, Lock, META, OUTPUT, PROMPT, RESULT, STDERR, is_live_job};
+use crate::store::{
+    EVENTS, JobDir, Lock, META, OUTPUT, PROMPT, RESULT, STDERR, TURNS, is_live_job, undelivered,
+};
 use crate::stream::{Line, LineSplitter};
 use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, Stop, Supervisor};
 
 use input::Stdin;
+use mailbox::Mailbox;
 use output::{Damage, Tee};
 
 /// How long systemd may take to move a worker into its scope.
@@ -105,6 +109,11 @@ async fn attend(
     let _ = report.write_all(&[word]);
     drop(report);
     worker.reserve();
+    // Watched before the first look, so that nothing falls between the two.
+    let inbox = worker.job.make_inbox().map_err(io::Error::other);
+    let mailbox = inbox.map(|inbox| Mailbox::of(&inbox));
+    worker.look_into_inbox();
+    worker.act();
 
     let mut buffer = vec![0; 64 << 10];
     while !worker.over {
@@ -125,15 +134,24 @@ async fn attend(
                 Ok(length) => worker.heard(&buffer[..length]),
             },
             () = worker.stdin.advance() => {}
+            () = news(mailbox.as_ref().ok()) => worker.look_into_inbox(),
             () = at(deadline) => worker.tick(),
         }
         worker.act();
         if std::mem::take(&mut worker.again) {
             stdout = worker.launch();
+            worker.look_into_inbox();
             worker.act();
         }
     }
     Ok(())
+}
+
+async fn news(mailbox: Option<&Mailbox>) {
+    match mailbox {
+        Some(mailbox) => mailbox.news().await,
+        None => pending().await,
+    }
 }
 
 async fn read(stdout: Option<&pipe::Receiver>, buffer: &mut [u8]) -> io::Result<usize> {
@@ -170,6 +188,8 @@ struct Worker {
     lines: LineSplitter,
     tee: Tee,
     events: Option<File>,
+    /// What lies in the inbox and the supervisor was told of.
+    told: BTreeSet<u64>,
     stdin: Stdin,
     claude: Option<Child>,
     sweep: Option<Sweep>,
@@ -198,6 +218,7 @@ impl Worker {
             lines: LineSplitter::default(),
             tee: Tee::default(),
             events: None,
+            told: BTreeSet::new(),
             stdin: Stdin::default(),
             claude: None,
             sweep: None,
@@ -260,8 +281,11 @@ impl Worker {
         let opening = self.supervisor.opening().clone();
         let session_id = opening.resume.clone();
         let session_id = session_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let (id, resumes) = (&record.job_id, opening.resume.is_some());
-        let mut command = claude::command(&record.spec, id, self.job.path(), &session_id, resumes);
+        let session = match opening.resume {
+            Some(_) => Session::Old { id: &session_id, fork: opening.fork },
+            None => Session::New(&session_id),
+        };
+        let mut command = claude::command(&record.spec, &record.job_id, self.job.path(), &session);
         self.stderr_start = 0;
         match self.job.append(STDERR) {
             Ok(file) => {
@@ -277,6 +301,7 @@ impl Worker {
         }
         self.out_of_memory_kills = process::out_of_memory_kills();
         self.lines = LineSplitter::default();
+        self.told.clear();
         self.supervisor.log_starts_at(self.tee.length());
         let mut child = process::spawn_claude(&mut command)?;
         self.supervisor.expect_session(session_id);
@@ -367,6 +392,19 @@ impl Worker {
         match effect {
             Effect::Save => self.save(),
             Effect::Log(entry) => self.log(&entry),
+            Effect::Turn(end) => {
+                self.append_line(TURNS, &end);
+                self.look_into_inbox();
+            }
+            Effect::Tell { uuid, text } => self.stdin.tell(&uuid, &text),
+            Effect::Interrupt(number) => {
+                let request = serde_json::json!({"subtype": "interrupt"});
+                self.stdin.request(&format!("interrupt-{number}"), &request);
+            }
+            Effect::TakeOut(number) => {
+                self.job.take_out(number);
+                self.told.remove(&number);
+            }
             Effect::CloseInput => {
                 checkpoint("worker:closing");
                 self.stdin.close();
@@ -427,6 +465,25 @@ impl Worker {
         }
     }
 
+    fn append_line(&mut self, file: &'static str, line: &impl serde::Serialize) {
+        let appended =
+            self.job.append(file).map_err(|error| error.to_string()).and_then(|mut to| {
+                let text = serde_json::to_string(line).map_err(|error| error.to_string())?;
+                to.write_all((text + "\n").as_bytes()).map_err(|error| error.to_string())
+            });
+        if let Err(error) = appended {
+            self.write_failed(file, error);
+        }
+    }
+
+    /// Tells the supervisor what is new in the inbox.
+    fn look_into_inbox(&mut self) {
+        for item in self.job.pending(&self.told).unwrap_or_default() {
+            self.told.insert(item.number);
+            self.take(Input::Told { number: item.number, directive: item.directive });
+        }
+    }
+
     fn signal(&mut self, stop: Stop) {
         let signal = match stop {
             Stop::Interrupt => Signal::SIGINT,
@@ -464,7 +521,9 @@ impl Worker {
         };
         self.inspect_output();
         let now = self.now();
-        let (conclusion, effects) = self.supervisor.conclude(now, &evidence);
+        let job = self.job.clone();
+        let undelivered = || job.close_inbox().map(undelivered).unwrap_or_default();
+        let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
         match conclusion {
             Conclusion::Again => self.again = true,
             Conclusion::Ended(outcome) => {

@@ -145,6 +145,27 @@ impl Conversation {
         )
     }
 
+    /// The CLI's word that it has taken a message in.
+    pub(crate) fn taken_in(&mut self, message: &Value) -> String {
+        let mut event = message.clone();
+        event["session_id"] = self.session.clone();
+        event["isReplay"] = json!(true);
+        format!("{event}\n")
+    }
+
+    /// The end of a turn that was interrupted.
+    pub(crate) fn interrupted(&mut self, request_id: &Value) -> String {
+        let response = json!({"subtype": "success", "request_id": request_id});
+        let response = json!({"type": "control_response", "response": response});
+        let result = json!({
+            "type": "result", "subtype": "error_during_execution", "is_error": true,
+            "terminal_reason": "aborted_tools", "num_turns": std::mem::take(&mut self.turns),
+            "duration_ms": 10, "session_id": self.session, "total_cost_usd": 0.01,
+            "errors": ["[interrupted]"], "uuid": self.uuid(),
+        });
+        format!("{response}\n{result}\n")
+    }
+
     /// Ends the turn. A script that said nothing before still counts one message, as the CLI
     /// never gives a result without one.
     pub(crate) fn result(&mut self, text: &str) -> String {

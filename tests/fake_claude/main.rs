@@ -6,6 +6,8 @@
 //! | step | what it does |
 //! |---|---|
 //! | `read [FILE]` | reads one line from stdin, and writes it to FILE |
+//! | `hear [FILE]` | reads the next line of stdin: a message is taken in as the CLI says it (and its text appended to FILE), an interrupt ends the turn |
+//! | `hear-all FILE` | the same to the end of stdin, with a result for each message |
 //! | `eof` | reads stdin to its end |
 //! | `args FILE`, `env FILE`, `fds FILE` | writes its arguments (a JSON array), its environment, its open descriptors (JSON objects) |
 //! | `print TEXT`, `write TEXT`, `hex BYTES` | writes a line, or text without its end, or bytes in hexadecimal |
@@ -84,6 +86,13 @@ fn perform(arguments: &[String]) -> io::Result<()> {
 fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -> io::Result<()> {
     match verb {
         "read" => read_line(rest),
+        "hear" => hear(rest, talk).map(drop),
+        "hear-all" => {
+            while let Some(text) = hear(rest, talk)? {
+                Stdout.write_all(talk.result(&format!("heard {text}")).as_bytes())?;
+            }
+            Ok(())
+        }
         "eof" => io::copy(&mut io::stdin().lock(), &mut io::sink()).map(drop),
         "args" => write_whole(&path(rest), serde_json::to_string(arguments)?.as_bytes()),
         "env" => write_whole(&path(rest), serde_json::to_string(&environment())?.as_bytes()),
@@ -156,6 +165,25 @@ fn read_line(file: &str) -> io::Result<()> {
     let mut line = Vec::new();
     io::stdin().lock().read_until(b'\n', &mut line)?;
     if file.is_empty() { Ok(()) } else { write_whole(&path(file), &line) }
+}
+
+/// The text of the message that was heard; `None` at the end of stdin.
+fn hear(file: &str, talk: &mut Conversation) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    if io::stdin().lock().read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    let line: serde_json::Value = serde_json::from_slice(&line)?;
+    if line["type"] == "control_request" {
+        Stdout.write_all(talk.interrupted(&line["request_id"]).as_bytes())?;
+        return Ok(Some("interrupt".to_owned()));
+    }
+    let text = line["message"]["content"].as_str().unwrap_or_default().to_owned();
+    if !file.is_empty() {
+        append(&path(file), &format!("{text}\n"))?;
+    }
+    Stdout.write_all(talk.taken_in(&line).as_bytes())?;
+    Ok(Some(text))
 }
 
 fn play_file(rest: &str) -> io::Result<()> {

@@ -29,7 +29,7 @@ pub(super) fn inquire(record: &Record, log: &str, asked: Option<Verdict>) -> (Re
     let mut lines = LineSplitter::default();
     lines.push(log.as_bytes(), |line| inquest.line(line));
     lines.finish(|line| inquest.torn(line));
-    let (record, _, entries) = inquest.conclude(None, asked, Some("boot"));
+    let (record, _, entries) = inquest.conclude(None, asked, Some("boot"), Vec::new());
     (record, entries)
 }
 
@@ -82,7 +82,7 @@ fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
     rig.take(Input::Swept { ended: 0, left: 0 });
     let evidence =
         Evidence { stderr: "No conversation found with session ID: s", out_of_memory: false };
-    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence);
+    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
     assert_eq!(conclusion, Conclusion::Again);
     assert!(effects.contains(&Effect::Save));
     let opening = rig.supervisor.opening().clone();
@@ -92,7 +92,10 @@ fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
     rig.take(Input::OutputClosed);
     rig.take(Input::Exited(Exit { code: Some(1), signal: None }));
     rig.take(Input::Swept { ended: 0, left: 0 });
-    assert!(matches!(rig.supervisor.conclude(rig.now, &evidence).0, Conclusion::Ended(_)));
+    assert!(matches!(
+        rig.supervisor.conclude(rig.now, &evidence, Vec::new).0,
+        Conclusion::Ended(_)
+    ));
     assert_eq!(rig.supervisor.record().reason, Some(Reason::ClaudeRefused));
 }
 

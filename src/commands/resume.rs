@@ -1,0 +1,62 @@
+//! `resume`: a job that has ended goes on in the same conversation.
+
+use super::recover::{Recovered, attempt_again};
+use super::seen::look;
+use super::send::check_message;
+use crate::claude::Surroundings;
+use crate::error::Error;
+use crate::job::{Directive, JobId, Record, Status};
+use crate::launch::Wish;
+use crate::store::{JobDir, Store};
+
+/// What claude is told where nothing else is to be said.
+const GO_ON: &str = "Go on with the task.";
+
+/// What to resume.
+#[derive(Debug)]
+pub struct Request {
+    /// The job.
+    pub id: JobId,
+    /// What claude is told; `None` for a word to go on.
+    pub message: Option<Vec<u8>>,
+    /// How the job is detached from us.
+    pub detach: Wish,
+}
+
+/// Resumes the job: another attempt with its session, which begins with what was not delivered
+/// before, and then the message.
+pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<Recovered, Error> {
+    let text = check_message(request.message.unwrap_or_else(|| GO_ON.as_bytes().to_vec()))?;
+    let id = request.id;
+    let seen = look(store, &id)?;
+    if let Some(why) = why_not(&seen.record) {
+        return Err(Error::NotResumable(id.to_string(), why));
+    }
+    let message = Directive::Message { uuid: uuid::Uuid::new_v4().to_string(), text };
+    let begin = |dir: &JobDir, record: &mut Record| -> Result<(), Error> {
+        if let Some(why) = why_not(record) {
+            return Err(Error::NotResumable(id.to_string(), why));
+        }
+        dir.reopen_inbox()?;
+        dir.post(&message)?;
+        record.begin_attempt();
+        record.resumed = true;
+        // What was limited is over; this is another piece of work.
+        record.earlier.untimed_ms = record.earlier.elapsed_ms;
+        Ok(())
+    };
+    attempt_again(store, &id, &seen.dir, seen.record.spec, request.detach, around, begin)
+}
+
+fn why_not(record: &Record) -> Option<String> {
+    if record.status.is_live() {
+        Some(format!("it is {}: send tells it something", record.status))
+    } else if !record.is_ours_to_write() {
+        Some("its record is of another version of this program".to_owned())
+    } else if !record.session_began || record.session_id.is_none() {
+        let how = if record.status == Status::Failed { "recover or start" } else { "start" };
+        Some(format!("claude never began a session in it: {how} it again"))
+    } else {
+        None
+    }
+}

@@ -1,0 +1,159 @@
+//! `send` and `interrupt`: what a running job is told.
+
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::seen::{Seen, look};
+use super::watch::Changes;
+use crate::error::Error;
+use crate::job::{Directive, JobId, Status, TurnEnd};
+use crate::store::{JobDir, Store, TURNS};
+use crate::text::clip;
+
+/// Bytes that a message may have at most: what the API takes is far below it.
+const MESSAGE_MOST: usize = 10_000_000;
+/// Characters of a turn's answer in ours.
+const ANSWER_SHOWN: usize = 6_000;
+/// How long an interrupted turn may take to end.
+const INTERRUPT_TAKES: Duration = Duration::from_secs(8);
+
+/// A message for a job.
+#[derive(Debug)]
+pub struct Request {
+    /// Which.
+    pub id: JobId,
+    /// What is said.
+    pub message: Vec<u8>,
+    /// Wait for the end of the turn that takes it in; for so long at most.
+    pub wait: Option<Option<Duration>>,
+}
+
+/// What became of a message.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SendAnswer {
+    /// The job's id.
+    pub job_id: JobId,
+    /// The message's place in the order of arrival.
+    pub message: u64,
+    /// How the job stands.
+    pub status: Status,
+    /// Where it was waited for: how the turn ended that took the message in; `None` if the time
+    /// ran out before that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Option<TurnEnd>>,
+}
+
+/// What became of an interrupt.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InterruptAnswer {
+    /// The job's id.
+    pub job_id: JobId,
+    /// The turn has ended.
+    pub interrupted: bool,
+    /// How the job stands.
+    pub status: Status,
+}
+
+/// Tells a running job something. It is durable when this comes back.
+pub fn send(store: &Store, request: Request) -> Result<SendAnswer, Error> {
+    let text = check_message(request.message)?;
+    let dir = live(store, &request.id)?;
+    let mut changes = Changes::of(dir.path());
+    let uuid = uuid::Uuid::new_v4().to_string();
+    let number = post(store, &request.id, &dir, &Directive::Message { uuid, text })?;
+    let turn = request.wait.map(|most| {
+        let until = most.and_then(|most| Instant::now().checked_add(most));
+        await_turn(store, &request.id, &dir, number, until, &mut changes)
+    });
+    let status = look(store, &request.id)?.record.status;
+    Ok(SendAnswer { job_id: request.id, message: number, status, turn })
+}
+
+/// Stops the turn of a running job.
+pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
+    let dir = live(store, id)?;
+    let mut changes = Changes::of(dir.path());
+    let before = turns(&dir).len();
+    post(store, id, &dir, &Directive::Interrupt)?;
+    let until = Instant::now() + INTERRUPT_TAKES;
+    let interrupted = loop {
+        if turns(&dir).iter().skip(before).any(|turn| turn.interrupted) {
+            break true;
+        }
+        if !dir.is_held().unwrap_or(false) || Instant::now() >= until {
+            break turns(&dir).iter().skip(before).any(|turn| turn.interrupted);
+        }
+        changes.wait(Some(until.saturating_duration_since(Instant::now())));
+    };
+    let status = look(store, id)?.record.status;
+    Ok(InterruptAnswer { job_id: id.clone(), interrupted, status })
+}
+
+/// The text of a message, if it is one.
+pub(super) fn check_message(message: Vec<u8>) -> Result<String, Error> {
+    if message.len() > MESSAGE_MOST {
+        return Err(Error::MessageTooLong(message.len(), MESSAGE_MOST));
+    }
+    let text = String::from_utf8(message)
+        .map_err(|error| Error::PromptNotUtf8(error.utf8_error().valid_up_to()))?;
+    if text.trim().is_empty() { Err(Error::EmptyMessage) } else { Ok(text) }
+}
+
+fn live(store: &Store, id: &JobId) -> Result<JobDir, Error> {
+    let Seen { dir, record, live } = look(store, id)?;
+    if live && record.version > 0 {
+        return Ok(dir);
+    }
+    Err(ended(id, record.status))
+}
+
+fn ended(id: &JobId, status: Status) -> Error {
+    Error::JobEnded(id.to_string(), status.to_string())
+}
+
+fn post(store: &Store, id: &JobId, dir: &JobDir, directive: &Directive) -> Result<u64, Error> {
+    let refused = || -> Result<u64, Error> { Err(ended(id, look(store, id)?.record.status)) };
+    let Some(number) = dir.post(directive)? else { return refused() };
+    if !dir.is_held()? {
+        // Its worker has died meanwhile, and nobody will read this.
+        dir.take_out(number);
+        return refused();
+    }
+    Ok(number)
+}
+
+/// The end of the turn that took the message in, or of the job.
+fn await_turn(
+    store: &Store,
+    id: &JobId,
+    dir: &JobDir,
+    number: u64,
+    until: Option<Instant>,
+    changes: &mut Changes,
+) -> Option<TurnEnd> {
+    loop {
+        // Before the turns are read: what is written then has been written.
+        let lives = look(store, id).is_ok_and(|seen| seen.live);
+        let found = turns(dir).into_iter().find(|turn| turn.messages.contains(&number));
+        if let Some(mut turn) = found {
+            turn.result = turn.result.map(|text| clip(&text, ANSWER_SHOWN));
+            return Some(turn);
+        }
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        if !lives || left.is_some_and(|left| left.is_zero()) {
+            return None;
+        }
+        changes.wait(left);
+    }
+}
+
+/// The turns that have ended.
+fn turns(dir: &JobDir) -> Vec<TurnEnd> {
+    let Ok(Some(file)) = dir.open(TURNS) else { return Vec::new() };
+    let lines = BufReader::new(file).lines().map_while(Result::ok);
+    lines.filter_map(|line| serde_json::from_str(&line).ok()).collect()
+}

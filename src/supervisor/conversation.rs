@@ -1,0 +1,97 @@
+//! What a job is told while it runs, and what it says at the end of each turn.
+
+use std::collections::BTreeMap;
+
+use super::{Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
+use crate::job::{Directive, Happening, TurnEnd};
+use crate::stream::TurnResult;
+use crate::text::clip;
+
+/// Characters of an answer that a line of `turns.ndjson` keeps.
+const ANSWER_KEPT: usize = 256 << 10;
+
+/// Messages on their way into claude.
+#[derive(Debug, Default)]
+pub(super) struct Talk {
+    /// Given to claude and not yet taken in, by their UUID.
+    expected: BTreeMap<String, u64>,
+    /// Taken in since the last result.
+    taken: Vec<u64>,
+}
+
+impl Talk {
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.expected.is_empty()
+    }
+}
+
+impl Supervisor {
+    /// Somebody tells the job something. What is not acted upon stays in the inbox.
+    pub(super) fn told(
+        &mut self,
+        number: u64,
+        directive: Result<Directive, String>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        match directive {
+            Err(error) => {
+                let error = clip(&error, 200);
+                self.record.warn(format!("message {number} could not be read: {error}"));
+                self.log(Happening::MessageRefused { number, error }, now, effects);
+                self.unsaved = true;
+                effects.push(Effect::TakeOut(number));
+            }
+            Ok(Directive::Interrupt) => {
+                effects.push(Effect::TakeOut(number));
+                if self.listens() && self.digest.turn_open {
+                    self.log(Happening::InterruptRequested, now, effects);
+                    effects.push(Effect::Interrupt(number));
+                }
+            }
+            Ok(Directive::Message { uuid, text }) if self.listens() => {
+                self.log(Happening::MessageSent { number }, now, effects);
+                self.talk.expected.insert(uuid.clone(), number);
+                effects.push(Effect::Tell { uuid, text });
+                // Between turns claude is about to begin one; should it not, it is not waited for.
+                let between = matches!(self.phase, Phase::Working | Phase::FollowUp { .. });
+                if between && !self.digest.turn_open && self.digest.results > 0 {
+                    self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
+                }
+            }
+            Ok(Directive::Message { .. }) => {}
+        }
+    }
+
+    /// Whether claude still reads its stdin.
+    fn listens(&self) -> bool {
+        let working =
+            matches!(self.phase, Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. });
+        working && !self.input_closed && !self.output_closed && self.cause.is_none()
+    }
+
+    pub(super) fn taken_in(&mut self, uuid: &str, now: Now, effects: &mut Vec<Effect>) {
+        let Some(number) = self.talk.expected.remove(uuid) else { return };
+        self.talk.taken.push(number);
+        self.log(Happening::MessageTaken { number }, now, effects);
+        effects.push(Effect::TakeOut(number));
+    }
+
+    /// The line of the turn that has just ended.
+    pub(super) fn turn_end(&mut self, last: &TurnResult, now: Now) -> TurnEnd {
+        self.record.turn += 1;
+        let aborted = |why: &String| why.starts_with("aborted");
+        let costs = [self.record.earlier.cost_usd, last.total_cost_usd];
+        let said = last.result.as_ref().or(last.errors.first());
+        TurnEnd {
+            turn: self.record.turn,
+            at: now.wall,
+            attempt: self.record.attempt,
+            messages: std::mem::take(&mut self.talk.taken),
+            is_error: last.is_error,
+            interrupted: last.terminal_reason.as_ref().is_some_and(aborted),
+            result: said.map(|text| clip(text, ANSWER_KEPT)),
+            cost_usd: costs.into_iter().flatten().reduce(|sum, cost| sum + cost),
+        }
+    }
+}
