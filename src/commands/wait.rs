@@ -68,7 +68,8 @@ pub fn wait(
     let mut open = Vec::new();
     for id in &request.ids {
         let seen = look(store, id)?;
-        if seen.live {
+        // A worker that has written the end is gone a moment later.
+        if seen.live || seen.dir.is_held().unwrap_or(false) {
             open.push((id.clone(), seen.dir));
         }
     }
