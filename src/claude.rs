@@ -215,6 +215,10 @@ pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
     for config in &spec.mcp_config {
         give("--mcp-config", config);
     }
+    if spec.ask {
+        // Not in claude's help; its SDKs use it. Requests then come as `control_request`.
+        args.extend(["--permission-prompt-tool", "stdio"].map(str::to_owned));
+    }
     if let Session::Old { fork: true, .. } = session {
         args.push("--fork-session".to_owned());
     }

@@ -11,7 +11,7 @@ A job goes on when the shell, the terminal or the caller is gone; all of it is f
 Answers are JSON where stdout is no terminal.";
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage, 3 the job was killed, \
-4 no such job, 124 the wait's time ran out.";
+4 no such job, 5 the job waits for an answer, 124 the wait's time ran out.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -33,11 +33,11 @@ pub struct Common {
     #[arg(long, global = true, value_name = "DIR", env = "CLAUDE_SKILL_JOBS_DIR")]
     pub jobs_dir: Option<PathBuf>,
     /// Answer in JSON also on a terminal
-    #[arg(long, global = true, conflicts_with = "text")]
+    #[arg(long, global = true, conflicts_with = "plain")]
     pub json: bool,
     /// Answer in text for people also where stdout is no terminal
     #[arg(long, global = true)]
-    pub text: bool,
+    pub plain: bool,
     /// Indent the JSON
     #[arg(long, global = true)]
     pub pretty: bool,
@@ -49,7 +49,7 @@ pub enum Verb {
     /// Start a job and answer at once
     Start(Box<Start>),
     /// How a job stands
-    Status(OneJob),
+    Status(StatusOf),
     /// What a job's agent said and did
     Logs(Logs),
     /// A job's verdict and answer
@@ -60,6 +60,8 @@ pub enum Verb {
     Wait(Wait),
     /// End a job with all its processes
     Kill(OneJob),
+    /// Answer what a blocked job asks
+    Answer(Answer),
     /// Tell a running job something
     Send(Send),
     /// Stop the turn of a running job
@@ -185,6 +187,12 @@ pub struct Start {
     /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,
+    /// The agent may ask, and waits until somebody answers
+    #[arg(long)]
+    pub ask: bool,
+    /// Deny what nobody has answered after so long [default: wait]
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "ask")]
+    pub block_timeout: Option<Duration>,
     /// Do not take it up again by recover when it was cut off
     #[arg(long)]
     pub no_recover: bool,
@@ -245,6 +253,48 @@ pub struct Recover {
     /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob status fix-login")]
+pub struct StatusOf {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// Show what it asks in full
+    #[arg(long)]
+    pub full: bool,
+}
+
+/// `answer`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob answer fix-login --choice Postgres\n  \
+    claudejob answer fix-login --text \"Neither: a file will do\"\n  \
+    claudejob answer fix-login --deny --message \"Not outside the repository\"\n\n\
+    Without an answer it shows, on a terminal, what is asked and lets you choose.")]
+pub struct Answer {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// The label of an answer that is offered, or QUESTION=LABEL; repeatable, one a question
+    #[arg(long, value_name = "LABEL", conflicts_with_all = ["allow", "deny"])]
+    pub choice: Vec<String>,
+    /// An answer in your own words
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["allow", "deny"], allow_hyphen_values = true)]
+    pub text: Option<String>,
+    /// Let the tool run
+    #[arg(long, conflicts_with = "deny")]
+    pub allow: bool,
+    /// Do not let the tool run, or leave the question without an answer
+    #[arg(long)]
+    pub deny: bool,
+    /// Why not, for the agent
+    #[arg(long, value_name = "WHY", requires = "deny", allow_hyphen_values = true)]
+    pub message: Option<String>,
+    /// Which request, where several wait
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
 }
 
 /// `send`.
@@ -368,6 +418,9 @@ pub struct Wait {
     /// Until one of them has ended
     #[arg(long)]
     pub any: bool,
+    /// Go on waiting where a job asks something and waits for an answer
+    #[arg(long)]
+    pub through_blocked: bool,
     /// Wait at most so long
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,

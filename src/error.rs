@@ -20,6 +20,8 @@ pub enum ExitStatus {
     Killed = 3,
     /// There is no such job.
     NotFound = 4,
+    /// The job that was waited for asks something, and waits for an answer.
+    Blocked = 5,
     /// The wait's time ran out; the job goes on. As timeout(1) does it.
     TimedOut = 124,
 }
@@ -84,6 +86,12 @@ pub enum Error {
     /// A scope was asked for and there can be none.
     #[error("the job cannot be put into a scope: {0}")]
     NoScope(String),
+    /// The job waits for no such answer.
+    #[error("job {0} cannot be answered: {1}")]
+    NothingAsked(String, String),
+    /// The answer does not fit the question.
+    #[error("{0}")]
+    WrongAnswer(String),
     /// The message says nothing.
     #[error("the message is empty")]
     EmptyMessage,
@@ -147,6 +155,8 @@ impl Error {
             Self::NoLocks(_) => "no_locks",
             Self::NoScope(_) => "no_scope",
             Self::NotRecoverable(..) => "not_recoverable",
+            Self::NothingAsked(..) => "nothing_asked",
+            Self::WrongAnswer(_) => "wrong_answer",
             Self::EmptyMessage => "empty_message",
             Self::MessageTooLong(..) => "message_too_long",
             Self::JobEnded(..) => "job_ended",
@@ -191,6 +201,10 @@ impl Error {
             Self::Denied(_) => "name a directory of your own by --jobs-dir",
             Self::NoLocks(_) => "name a directory on a local disk by --jobs-dir",
             Self::NoScope(_) => "use --detach auto, which does what can be done",
+            Self::NothingAsked(id, _) => {
+                return Some(format!("claudejob status {id} shows what it waits for"));
+            }
+            Self::WrongAnswer(_) => "claudejob status ID --full shows the whole request",
             Self::EmptyMessage => "give --message TEXT, --message-file FILE or --message - (stdin)",
             Self::MessageTooLong(..) => "write it into a file and name that in the message",
             Self::JobEnded(id, _) => {

@@ -82,12 +82,13 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let answer = commands::start::start(&store, requests::start(*given)?, &around)?;
             let Some(timeout) = wait else { return printer.start(&answer) };
             let ids = vec![answer.job_id];
-            let request = commands::wait::Request { ids, any: false, timeout };
+            let (any, through_blocked) = (false, false);
+            let request = commands::wait::Request { ids, any, through_blocked, timeout };
             finish(printer, &wait_for(&store, &request, printer)?)
         }
         Verb::Status(given) => {
             let id = requests::target(given.target)?;
-            printer.status(&commands::status::status(&store, &id)?)
+            printer.status(&commands::status::status(&store, &id, given.full)?)
         }
         Verb::Logs(given) => {
             let follow = given.follow;
@@ -110,6 +111,14 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         Verb::Kill(given) => {
             let id = requests::target(given.target)?;
             printer.kill(&commands::kill::kill(&store, &id)?)
+        }
+        Verb::Answer(given) => {
+            let (id, mut request) = requests::answer(given)?;
+            if request.says_nothing() {
+                let open = commands::answer::open(&store, &id, request.request_id.as_deref())?;
+                printer.ask(&open, &mut request)?;
+            }
+            printer.answer(&commands::answer::answer(&store, &id, &request)?)
         }
         Verb::Send(given) => printer.send(&commands::send::send(&store, requests::send(given)?)?),
         Verb::Interrupt(given) => {

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::claude::Surroundings;
 use crate::cli;
-use crate::commands::{job_id, list, logs, recover, resume, send, start, wait};
+use crate::commands::{answer, job_id, list, logs, recover, resume, send, start, wait};
 use crate::error::Error;
 use crate::job::{JobId, Replay, Spec, Status};
 use crate::launch::Wish;
@@ -85,6 +85,8 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         fallback_model: given.fallback_model,
         extra_args: given.extra_args,
         fail_on_denial: given.fail_on_denial,
+        ask: given.ask,
+        block_timeout_ms: given.block_timeout.map(milliseconds),
         no_recover: given.no_recover,
         timeout_ms: given.timeout.map(milliseconds),
         background_wait_ms: milliseconds(given.background_wait),
@@ -119,6 +121,19 @@ pub fn demo(given: cli::Demo) -> Result<start::Request, Error> {
 pub fn recover(given: cli::Recover) -> Result<recover::Request, Error> {
     let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
     Ok(recover::Request { id, detach: wish(given.detach) })
+}
+
+/// `answer`.
+pub fn answer(given: cli::Answer) -> Result<(JobId, answer::Request), Error> {
+    let request = answer::Request {
+        request_id: given.request_id,
+        choices: given.choice,
+        text: given.text,
+        allow: given.allow,
+        deny: given.deny,
+        message: given.message,
+    };
+    Ok((target(given.target)?, request))
 }
 
 /// `send`.
@@ -188,7 +203,8 @@ pub fn wait(given: &cli::Wait) -> Result<wait::Request, Error> {
             ids.push(id);
         }
     }
-    Ok(wait::Request { ids, any: given.any, timeout: given.timeout })
+    let (any, through_blocked) = (given.any, given.through_blocked);
+    Ok(wait::Request { ids, any, through_blocked, timeout: given.timeout })
 }
 
 fn prompt(given: &cli::Start) -> Result<Vec<u8>, Error> {

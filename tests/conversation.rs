@@ -216,3 +216,104 @@ fn what_cannot_be_said_is_refused_and_the_job_goes_on() {
     assert!(end["warnings"].to_string().contains("message 7 could not be read"), "{end:?}");
     assert!(lines(&sandbox, "heard")[0] == big);
 }
+
+const QUESTION: &str = r#"json {"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"Which database?","header":"DB","options":[{"label":"SQLite","description":"embedded"},{"label":"Postgres","description":"a server"}],"multiSelect":false}]},"tool_use_id":"t1"}}"#;
+const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Write","input":{"file_path":"/etc/x","content":"hello"},"tool_use_id":"t2"}}"#;
+
+fn answered(sandbox: &Sandbox, file: &str) -> Value {
+    let line: Value = serde_json::from_slice(&fs::read(sandbox.path(file)).unwrap()).unwrap();
+    assert_eq!(line["type"], "control_response");
+    line["response"].clone()
+}
+
+#[test]
+fn a_question_blocks_the_job_until_it_is_answered() {
+    let script =
+        format!("args $DIR/args\nread\ninit\n{QUESTION}\nread $DIR/answer\nresult ok\neof");
+    for (given, said) in [(["--choice", "Postgres"], "Postgres"), (["--text", "a file"], "a file")]
+    {
+        let sandbox = Sandbox::new(&script);
+        sandbox.start("j", &["--ask"]);
+        let blocked = sandbox.run(["wait", "j", "--timeout", "1m"]);
+        assert_eq!((blocked.code, &blocked["status"]), (5, &"blocked".into()), "{blocked:?}");
+        let asked = &blocked["blocked"];
+        assert_eq!((&asked["kind"], &asked["requestId"]), (&"question".into(), &"q1".into()));
+        assert_eq!(asked["questions"][0]["options"][1]["label"], "Postgres");
+        assert!(sandbox.run(["status", "j", "--full"])["blocked"]["input"].is_string());
+        assert_eq!(sandbox.run(["list"]).json[0]["status"], "blocked");
+        let wrong = sandbox.run(["answer", "j", "--choice", "Oracle"]);
+        assert_eq!((wrong.code, &wrong["code"]), (1, &"wrong_answer".into()));
+        assert!(wrong.text("error").contains("SQLite, Postgres"), "{wrong:?}");
+        assert_eq!(sandbox.run(["answer", "j", "--allow"])["code"], "wrong_answer");
+        assert_eq!(sandbox.run(["answer", "j"]).code, 2);
+        let answer = sandbox.run([&["answer", "j"], &given[..]].concat());
+        assert_eq!((answer.code, &answer["answered"]), (0, &true.into()), "{answer:?}");
+        sandbox.wait("j").expect_end(0, "completed", None);
+        let response = answered(&sandbox, "answer");
+        assert_eq!(response["request_id"], "q1");
+        let input = &response["response"]["updatedInput"];
+        assert_eq!(input["answers"]["Which database?"], said);
+        assert_eq!(input["questions"][0]["header"], "DB");
+        let args = fs::read_to_string(sandbox.path("args")).unwrap();
+        assert!(args.contains("\"--permission-prompt-tool\",\"stdio\""), "{args}");
+        assert_eq!(sandbox.run(["answer", "j", "--choice", "SQLite"])["code"], "job_ended");
+    }
+}
+
+#[test]
+fn of_two_answers_one_wins_and_of_two_requests_each_has_its_own() {
+    let script = format!(
+        "read\ninit\n{QUESTION}\n{PERMISSION}\ntouch $DIR/up\nread $DIR/a\nread $DIR/b\nresult ok\neof"
+    );
+    let sandbox = Sandbox::new(&script);
+    sandbox.start("j", &["--ask"]);
+    await_file(&sandbox.path("up"));
+    eventually("both", || (sandbox.status("j")["blocked"]["others"][0] == "p1").then_some(()));
+    let unnamed = sandbox.run(["answer", "j", "--deny"]);
+    assert_eq!(unnamed["code"], "nothing_asked");
+    assert!(unnamed.text("error").contains("q1, p1"), "{unnamed:?}");
+    let deny = ["answer", "j", "--request-id", "p1", "--deny", "--message", "not there"];
+    let answers: Vec<Answer> = thread::scope(|scope| {
+        let calls: Vec<_> = (0..5).map(|_| scope.spawn(|| sandbox.run(deny))).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    assert_eq!(answers.iter().filter(|answer| answer.code == 0).count(), 1, "{answers:#?}");
+    for answer in answers.iter().filter(|answer| answer.code != 0) {
+        assert!(answer["answered"] == false || answer["code"] == "nothing_asked", "{answer:?}");
+    }
+    assert_eq!(sandbox.run(["answer", "j", "--choice", "DB=SQLite"]).code, 0);
+    sandbox.wait("j").expect_end(0, "completed", None);
+    let first = answered(&sandbox, "a");
+    assert_eq!(first["response"], serde_json::json!({"behavior": "deny", "message": "not there"}));
+    assert_eq!(answered(&sandbox, "b")["response"]["behavior"], "allow");
+}
+
+#[test]
+fn a_request_that_nobody_answers_is_denied_in_time_and_one_that_is_called_off_is_gone() {
+    let script = format!("read\ninit\n{PERMISSION}\nread $DIR/answer\nresult ok\neof");
+    let sandbox = Sandbox::new(&script);
+    sandbox.start("j", &["--ask", "--block-timeout", "500ms"]);
+    let end = sandbox.run(["wait", "j", "--through-blocked", "--timeout", "1m"]);
+    end.expect_end(0, "completed", None);
+    assert_eq!(answered(&sandbox, "answer")["response"]["behavior"], "deny");
+    assert!(end["warnings"].to_string().contains("--block-timeout"), "{end:?}");
+    let called_off = r#"json {"type":"control_cancel_request","request_id":"p1"}"#;
+    sandbox.script(&format!(
+        "read\ninit\n{PERMISSION}\n{called_off}\ntouch $DIR/up\nwait-file $DIR/go\nresult ok\neof"
+    ));
+    sandbox.start("k", &["--ask"]);
+    await_file(&sandbox.path("up"));
+    eventually("the end of it", || (sandbox.status("k")["status"] == "running").then_some(()));
+    assert_eq!(sandbox.run(["answer", "k", "--allow"])["code"], "nothing_asked");
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("k").expect_end(0, "completed", None);
+}
+
+#[test]
+fn a_claude_that_cannot_ask_is_told_at_the_start() {
+    let sandbox = Sandbox::new("stderr error: unknown option '--permission-prompt-tool'\nexit 1");
+    let answer = sandbox.run(["start", "j", "--prompt", "x", "--ask"]);
+    assert_eq!((answer.code, &answer["code"]), (1, &"launch_failed".into()), "{answer:?}");
+    assert!(answer.text("error").contains("--permission-prompt-tool"), "{answer:?}");
+    assert_eq!(sandbox.status("j")["reason"], "claude_refused");
+}

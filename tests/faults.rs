@@ -569,7 +569,7 @@ fn clocks_that_jump_change_no_duration_and_no_order() {
     assert!(record["elapsedMs"].as_u64().unwrap() < 600_000, "{record}");
     assert!(record["endedAt"].as_str() < record["startedAt"].as_str(), "the clock was set back");
     assert_in_order(&sandbox, "j");
-    let shown = sandbox.run(["status", "j", "--text"]).stdout;
+    let shown = sandbox.run(["status", "j", "--plain"]).stdout;
     assert!(!shown.contains("30d"), "{shown}");
 }
 

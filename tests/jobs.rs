@@ -413,7 +413,7 @@ fn answers_stay_short_and_harmless() {
         let answer = sandbox.run([verb, &id]);
         assert!(answer.stdout.chars().count() < 8_000, "{verb}: {}", answer.stdout.len());
         assert!(answer.json.is_object(), "{verb}");
-        for args in [&[verb, &id, "--text"][..], &[verb, &id], &["logs", &id, "--stderr"]] {
+        for args in [&[verb, &id, "--plain"][..], &[verb, &id], &["logs", &id, "--stderr"]] {
             let shown = sandbox.run(args).stdout;
             let harmful = |c: char| c != '\n' && c != '\t' && (c.is_control() || c == '\u{202e}');
             assert!(!shown.contains(harmful), "{args:?}");

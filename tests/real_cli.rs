@@ -469,6 +469,49 @@ fn an_interrupt_in_a_tool_or_an_answer_keeps_the_session() {
 }
 
 #[test]
+fn a_question_is_answered_by_label_and_in_free_words() {
+    for (given, said) in
+        [(["--choice", "Postgres"], "Postgres"), (["--text", "a plain file"], "a plain file")]
+    {
+        let sandbox = sandbox!(Step::Ask("Which database?".to_owned()), Step::text("Noted."));
+        sandbox.start("asks", &["--ask"]);
+
+        let blocked = sandbox.run(["wait", "asks", "--timeout", "1m"]);
+
+        assert_eq!((blocked.code, &blocked["status"]), (5, &"blocked".into()), "{blocked:?}");
+        assert_eq!(blocked["blocked"]["questions"][0]["question"], "Which database?");
+        let answer = sandbox.run([&["answer", "asks"], &given[..]].concat());
+        assert_eq!((answer.code, &answer["answered"]), (0, &true.into()), "{answer:?}");
+        sandbox.wait("asks").expect_end(0, "completed", None);
+        let seen = sandbox.api.wait_for_request(2);
+        assert!(seen.last.to_string().contains(said), "{}", seen.last);
+    }
+}
+
+#[test]
+fn a_permission_is_given_and_one_is_not() {
+    for (given, is_there) in
+        [(&["--allow"][..], true), (&["--deny", "--message", "not there"], false)]
+    {
+        let sandbox = sandbox!();
+        forbid(&sandbox);
+        sandbox.start("asks", &["--ask", "--permission-mode", "default"]);
+
+        let blocked = sandbox.run(["wait", "asks", "--timeout", "1m"]);
+
+        assert_eq!(blocked.code, 5, "{blocked:?}");
+        let asked = &blocked["blocked"];
+        assert_eq!((&asked["kind"], &asked["toolName"]), (&"permission".into(), &"Write".into()));
+        let answer = sandbox.run([&["answer", "asks"], given].concat());
+        assert_eq!((answer.code, &answer["answered"]), (0, &true.into()), "{answer:?}");
+        sandbox.wait("asks").expect_end(0, "completed", None);
+        let seen = sandbox.api.wait_for_request(2);
+        assert_eq!(seen.last.to_string().contains("not there"), !is_there, "{}", seen.last);
+        assert_eq!(sandbox.path("home/outside.txt").exists(), is_there);
+    }
+}
+
+#[test]
 fn a_completed_job_is_asked_again_and_another_goes_on_from_a_copy() {
     let sandbox = sandbox!(Step::text("One."), Step::text("Two."), Step::text("Three."));
     let first = sandbox.run_job("asked", &[]);

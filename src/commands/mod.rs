@@ -1,5 +1,6 @@
 //! The verbs, one file each: a request in, an answer out. They never print.
 
+pub mod answer;
 pub mod demo;
 pub mod kill;
 pub mod list;

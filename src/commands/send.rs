@@ -103,7 +103,7 @@ pub(super) fn check_message(message: Vec<u8>) -> Result<String, Error> {
     if text.trim().is_empty() { Err(Error::EmptyMessage) } else { Ok(text) }
 }
 
-fn live(store: &Store, id: &JobId) -> Result<JobDir, Error> {
+pub(super) fn live(store: &Store, id: &JobId) -> Result<JobDir, Error> {
     let Seen { dir, record, live } = look(store, id)?;
     if live && record.version > 0 {
         return Ok(dir);
@@ -115,7 +115,12 @@ fn ended(id: &JobId, status: Status) -> Error {
     Error::JobEnded(id.to_string(), status.to_string())
 }
 
-fn post(store: &Store, id: &JobId, dir: &JobDir, directive: &Directive) -> Result<u64, Error> {
+pub(super) fn post(
+    store: &Store,
+    id: &JobId,
+    dir: &JobDir,
+    directive: &Directive,
+) -> Result<u64, Error> {
     let refused = || -> Result<u64, Error> { Err(ended(id, look(store, id)?.record.status)) };
     let Some(number) = dir.post(directive)? else { return refused() };
     if !dir.is_held()? {

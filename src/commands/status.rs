@@ -124,7 +124,15 @@ impl StatusAnswer {
 }
 
 /// How the job stands now.
-pub fn status(store: &Store, id: &JobId) -> Result<StatusAnswer, Error> {
+///
+/// `full` shows the whole of what it asks, however long that is.
+pub fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
     let Seen { record, .. } = look(store, id)?;
-    Ok(StatusAnswer::of(&record))
+    let mut answer = StatusAnswer::of(&record);
+    if full && let Some(blocked) = &mut answer.blocked {
+        let others = std::mem::take(&mut blocked.others);
+        let open = super::answer::open(store, id, Some(&blocked.request_id))?;
+        *blocked = Blocked { others, ..open.blocked };
+    }
+    Ok(answer)
 }

@@ -7,11 +7,11 @@ use serde::Serialize;
 use super::result::{ResultAnswer, result_within};
 use super::seen::look;
 use super::status::StatusAnswer;
-use super::watch::Watch;
+use super::watch::{Notice, Watch};
 use super::{ANSWER_MOST, exit_status_of};
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Status};
-use crate::store::Store;
+use crate::store::{JobDir, Store};
 
 /// How often the caller is told how the jobs stand while waiting.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
@@ -23,6 +23,8 @@ pub struct Request {
     pub ids: Vec<JobId>,
     /// One is enough.
     pub any: bool,
+    /// Also while a job asks something and waits for an answer.
+    pub through_blocked: bool,
     /// No longer than this.
     pub timeout: Option<Duration>,
 }
@@ -74,7 +76,15 @@ pub fn wait(
         }
     }
     let enough = request.any && open.len() < request.ids.len();
-    let mut watch = Watch::over(open.iter().map(|(_, dir)| dir.clone()).collect());
+    let dirs: Vec<JobDir> = open.iter().map(|(_, dir)| dir.clone()).collect();
+    let asks = |dir: &JobDir| dir.load().is_ok_and(|record| record.status == Status::Blocked);
+    let blocked = || !request.through_blocked && dirs.iter().any(asks);
+    let mut watch = Watch::over(dirs.clone());
+    if !request.through_blocked {
+        watch.over_records(&dirs);
+    }
+    // Looked at when it is watched, so that nothing falls between the two.
+    let enough = enough || blocked();
     let mut waiting: Vec<bool> = vec![true; open.len()];
     let mut told = began;
     while !enough && waiting.contains(&true) {
@@ -84,9 +94,14 @@ pub fn wait(
             until = Some(deadline.map_or(told, |at| at.min(told)));
         }
         match watch.next(until) {
-            Some(place) => {
+            Some(Notice::Ended(place)) => {
                 waiting[place] = false;
                 if request.any {
+                    break;
+                }
+            }
+            Some(Notice::Changed) => {
+                if blocked() {
                     break;
                 }
             }
@@ -117,7 +132,9 @@ fn answer(store: &Store, request: &Request) -> Result<WaitAnswer, Error> {
             Waited::Ended(result_within(store, id, room)?)
         });
     }
-    Ok(WaitAnswer { jobs, exit_status: overall(&statuses, request.any) })
+    let blocked = !request.through_blocked && statuses.contains(&Status::Blocked);
+    let exit_status = if blocked { ExitStatus::Blocked } else { overall(&statuses, request.any) };
+    Ok(WaitAnswer { jobs, exit_status })
 }
 
 /// One number for several jobs: with `any`, what the ended ones say; else the time first, then a

@@ -1,7 +1,7 @@
 //! Waiting for jobs to end, without polling: their locks are let go.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::store::JobDir;
@@ -34,6 +34,40 @@ impl Changes {
         Self { inotify: watch().ok() }
     }
 
+    /// Of the records of jobs in these directories: each is renamed into place.
+    #[cfg(target_os = "linux")]
+    pub(super) fn of_records<'a>(directories: impl Iterator<Item = &'a Path>) -> Self {
+        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+        let watch = || -> nix::Result<Inotify> {
+            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+            for directory in directories {
+                inotify.add_watch(directory, AddWatchFlags::IN_MOVED_TO)?;
+            }
+            Ok(inotify)
+        };
+        Self { inotify: watch().ok() }
+    }
+
+    /// Sleeps until something happens, however long that takes.
+    #[cfg(target_os = "linux")]
+    pub(super) fn wait_on(&mut self) {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use std::os::fd::AsFd;
+        let Some(inotify) = &self.inotify else { return std::thread::sleep(LOOK_OFTEN) };
+        let _ = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn of_records<'a>(_directories: impl Iterator<Item = &'a Path>) -> Self {
+        Self {}
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn wait_on(&mut self) {
+        std::thread::sleep(LOOK_OFTEN);
+    }
+
     /// Sleeps until a file was written or renamed into it, or for `most`, or some seconds.
     #[cfg(target_os = "linux")]
     pub(super) fn wait(&mut self, most: Option<Duration>) {
@@ -61,38 +95,62 @@ impl Changes {
 
 /// Watches several jobs.
 pub(super) struct Watch {
-    ended: Receiver<usize>,
+    notices: Receiver<Notice>,
+    tell: Sender<Notice>,
     left: usize,
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// The job at this place of the list has ended.
+    Ended(usize),
+    /// Some job's record was written anew.
+    Changed,
 }
 
 impl Watch {
     /// Watches these jobs; each is told once by its place in the list. A job without a lock that
     /// can be waited for counts as ended.
     pub(super) fn over(jobs: Vec<JobDir>) -> Self {
-        let (tell, ended) = channel();
+        let (tell, notices) = channel();
         let left = jobs.len();
         for (place, job) in jobs.into_iter().enumerate() {
             let tell = tell.clone();
             // A thread sleeps in flock(2) for each; it ends with the process at the latest.
             std::thread::spawn(move || {
                 let _ = job.wait_released();
-                let _ = tell.send(place);
+                let _ = tell.send(Notice::Ended(place));
             });
         }
-        Self { ended, left }
+        Self { notices, tell, left }
     }
 
-    /// The next job that has ended, or `None` at `deadline` or when all have.
-    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Option<usize> {
+    /// Watches the records of these jobs as well.
+    pub(super) fn over_records(&mut self, jobs: &[JobDir]) {
+        let mut changes = Changes::of_records(jobs.iter().map(JobDir::path));
+        let tell = self.tell.clone();
+        std::thread::spawn(move || {
+            loop {
+                changes.wait_on();
+                if tell.send(Notice::Changed).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// What is seen next, or `None` at `deadline` or when all jobs have ended.
+    pub(super) fn next(&mut self, deadline: Option<Instant>) -> Option<Notice> {
         if self.left == 0 {
             return None;
         }
         let next = match deadline {
-            None => self.ended.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(at) => self.ended.recv_timeout(at.saturating_duration_since(Instant::now())),
+            None => self.notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => self.notices.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         let next = next.ok()?;
-        self.left -= 1;
+        self.left -= usize::from(next != Notice::Changed);
         Some(next)
     }
 }

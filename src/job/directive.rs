@@ -1,6 +1,7 @@
 //! What a running job is told: the contents of a file in its `inbox/`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Timestamp;
 
@@ -17,6 +18,13 @@ pub enum Directive {
     },
     /// The turn is to be stopped; the session stays.
     Interrupt,
+    /// What claude asked is answered.
+    Answer {
+        /// Claude's id of the request.
+        request_id: String,
+        /// The answer in claude's own words.
+        response: Value,
+    },
 }
 
 /// A message that claude did not take in before the job ended.

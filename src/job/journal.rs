@@ -87,6 +87,20 @@ pub enum Happening {
         /// Why.
         error: String,
     },
+    /// A request was answered.
+    Answered {
+        /// The answer's place in the order of arrival; 0: nobody's, the time was over.
+        number: u64,
+        /// Claude's id of the request.
+        request_id: String,
+    },
+    /// An answer came to a request that was not open any more.
+    AnswerRefused {
+        /// Its place in the order of arrival.
+        number: u64,
+        /// The id that it named.
+        request_id: String,
+    },
     /// The turn is to be stopped.
     InterruptRequested,
     /// A turn ended with a result.

@@ -7,6 +7,7 @@ mod directive;
 mod id;
 mod journal;
 mod outcome;
+mod question;
 mod record;
 mod spec;
 mod status;
@@ -16,6 +17,9 @@ pub use directive::{Directive, TurnEnd, Undelivered};
 pub use id::JobId;
 pub use journal::{Entry, Happening};
 pub use outcome::Outcome;
+#[cfg(test)]
+pub use question::Choice;
+pub use question::{Question, allowed, denied, questions, shortened};
 pub use record::{Activity, Blocked, Detached, Detachment, Exit, Record};
 pub use spec::{Replay, Spec};
 pub use status::{Reason, Status, Verdict};

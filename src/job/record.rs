@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Reason, Spec, Status, Timestamp, Verdict};
+use super::{JobId, Question, Reason, Spec, Status, Timestamp, Verdict};
 
 /// The version of `meta.json` that this program writes. A record of a higher version is read as
 /// far as possible and never overwritten; one without a version was written by the Node skill
@@ -247,9 +247,15 @@ pub struct Blocked {
     /// The tool that wants to run.
     #[serde(default)]
     pub tool_name: Option<String>,
-    /// Its input, or the questions, as JSON text cut to a readable size.
-    #[serde(default)]
+    /// Its input as JSON text, cut to a readable size; empty for a question.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub input: String,
+    /// What is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<Question>,
+    /// Further requests that wait, by their ids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
     /// Since when.
     pub since: Timestamp,
 }

@@ -45,6 +45,10 @@ pub struct Spec {
     pub effort: Option<String>,
     /// `--fallback-model`.
     pub fallback_model: Option<String>,
+    /// The agent may ask, and waits for an answer.
+    pub ask: bool,
+    /// Milliseconds after which a request that nobody answers is denied.
+    pub block_timeout_ms: Option<u64>,
     /// What stood behind `--`, passed on as it is.
     pub extra_args: Vec<String>,
     /// A denied tool makes the job fail.

@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use serde::Serialize;
 
 use crate::cli::Common;
+use crate::commands::answer::{self, AnswerAnswer, Open};
 use crate::commands::demo::Scene;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
@@ -44,7 +45,7 @@ struct ErrorAnswer<'a> {
 impl Printer {
     /// JSON where stdout is no terminal, unless it was said otherwise.
     pub fn new(common: &Common) -> Self {
-        let json = common.json || (!common.text && !io::stdout().is_terminal());
+        let json = common.json || (!common.plain && !io::stdout().is_terminal());
         Self { json, pretty: common.pretty }
     }
 
@@ -95,6 +96,45 @@ impl Printer {
     pub fn kill(&self, answer: &KillAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::kill(answer))?;
         Ok(if answer.killed { ExitStatus::Done } else { ExitStatus::Failed })
+    }
+
+    /// Shows what is asked, and takes the answer from the terminal.
+    pub fn ask(&self, open: &Open, request: &mut answer::Request) -> Result<(), Error> {
+        if self.json || !io::stdin().is_terminal() {
+            let what = "give an answer: --choice, --text, --allow or --deny";
+            return Err(Error::Usage(what.to_owned()));
+        }
+        let mut line = String::new();
+        let mut read = |prompt: &str| -> Result<String, Error> {
+            write_text(prompt)?;
+            line.clear();
+            io::stdin().read_line(&mut line).map_err(Error::Output)?;
+            Ok(line.trim().to_owned())
+        };
+        if open.blocked.kind != "question" {
+            let said = read(&text::permission(open))?;
+            request.allow = matches!(said.as_str(), "y" | "yes");
+            request.deny = !request.allow;
+            return Ok(());
+        }
+        for question in &open.blocked.questions {
+            let said = read(&text::question(question))?;
+            let chosen =
+                said.parse().ok().and_then(|n: usize| question.options.get(n.wrapping_sub(1)));
+            match chosen {
+                Some(option) => {
+                    request.choices.push(format!("{}={}", question.question, option.label));
+                }
+                None => request.text = Some(said),
+            }
+        }
+        Ok(())
+    }
+
+    /// `answer`.
+    pub fn answer(&self, answer: &AnswerAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::answer(answer))?;
+        Ok(if answer.answered { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `send`.

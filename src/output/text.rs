@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
 use crate::clock;
+use crate::commands::answer::{AnswerAnswer, Open};
 use crate::commands::demo::Scene;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::{Item, ListAnswer};
@@ -17,7 +18,7 @@ use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::send::{InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
-use crate::job::{Activity, Status, Timestamp};
+use crate::job::{Activity, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{harmless, one_line};
 
@@ -71,6 +72,30 @@ pub(super) fn start(answer: &StartAnswer) -> String {
         let _ = writeln!(text, "{} {}", painted(YELLOW, "warning:"), harmless(warning));
     }
     text
+}
+
+pub(super) fn permission(open: &Open) -> String {
+    let tool = open.blocked.tool_name.as_deref().unwrap_or_default();
+    let what = harmless(&format!("{tool} {}", one_line(&open.blocked.input, 1_000)));
+    format!("May it? {what}\n[y/N] ")
+}
+
+pub(super) fn question(question: &Question) -> String {
+    let mut text = format!("{}\n", painted(BOLD, &harmless(&question.question)));
+    for (n, option) in question.options.iter().enumerate() {
+        let description = painted(DIM, &harmless(&one_line(&option.description, 200)));
+        let _ = writeln!(text, "  {} {}  {description}", n + 1, harmless(&option.label));
+    }
+    text + "A number, or your own words: "
+}
+
+pub(super) fn answer(answer: &AnswerAnswer) -> String {
+    let id = painted(BOLD, answer.job_id.as_str());
+    if answer.answered {
+        format!("Job {id} has its answer and is {}.\n", answer.status)
+    } else {
+        format!("Job {id} had another answer before, and is {}.\n", answer.status)
+    }
 }
 
 pub(super) fn send(answer: &SendAnswer) -> String {
@@ -130,7 +155,15 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     }
     if let Some(blocked) = &answer.blocked {
         let tool = blocked.tool_name.as_deref().unwrap_or_default();
-        row("waits for", harmless(&format!("{}: {tool} {}", blocked.kind, blocked.input)));
+        if blocked.questions.is_empty() {
+            row("waits for", harmless(&format!("{}: {tool} {}", blocked.kind, blocked.input)));
+        }
+        for question in &blocked.questions {
+            let labels: Vec<&str> = question.options.iter().map(|o| o.label.as_str()).collect();
+            let asked = format!("{} ({})", question.question, labels.join(", "));
+            row("asks", painted(YELLOW, &harmless(&asked)));
+        }
+        row("answer", format!("claudejob answer {}", answer.job_id));
     }
     if let Some(activity) = &answer.activity {
         row("now", doing(activity));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Block, Event, TurnResult};
-use crate::job::{Activity, Blocked, Timestamp};
+use crate::job::{Activity, Blocked, Timestamp, questions, shortened};
 use crate::text::{clip, one_line};
 
 /// How many open things (tasks, tools, requests) are tracked at once. Far above what a session
@@ -16,6 +16,8 @@ const NAME_KEPT: usize = 200;
 const DENIALS_KEPT: usize = 1 << 20;
 /// Characters of an activity's text.
 const ACTIVITY_KEPT: usize = 120;
+/// Ids of further requests that are named beside the first.
+const OTHERS_NAMED: usize = 20;
 /// Characters of a request's input.
 const INPUT_KEPT: usize = 2_000;
 
@@ -117,9 +119,22 @@ impl Digest {
         self.results > 0 && !self.turn_open && !self.follow_up_due && self.outstanding() == 0
     }
 
-    /// The request that has waited longest.
-    pub fn blocked(&self) -> Option<&Blocked> {
-        self.requests.first().map(|(blocked, _)| blocked)
+    /// The request that has waited longest, and the ids of some others.
+    pub fn blocked(&self) -> Option<Blocked> {
+        let mut requests = self.requests.iter().map(|(blocked, _)| blocked);
+        let mut first = requests.next()?.clone();
+        first.others = requests.take(OTHERS_NAMED).map(|other| other.request_id.clone()).collect();
+        Some(first)
+    }
+
+    /// Whether this request waits for an answer.
+    pub fn waits(&self, request_id: &str) -> bool {
+        self.requests.iter().any(|(blocked, _)| blocked.request_id == request_id)
+    }
+
+    /// A request was answered by us.
+    pub fn answered(&mut self, request_id: &str) {
+        self.requests.retain(|(blocked, _)| blocked.request_id != request_id);
     }
 
     /// Counts a line that was no event; `spoken` says that it looks like one of the agent's, which
@@ -198,12 +213,14 @@ impl Digest {
             }
             Event::TaskEnded { task_id, status } => self.task_ended(task_id, status),
             Event::Request { request_id, tool_name, tool_use_id, input } => {
+                let asks = tool_name == "AskUserQuestion";
                 let blocked = Blocked {
-                    kind: if tool_name == "AskUserQuestion" { "question" } else { "permission" }
-                        .to_owned(),
+                    kind: if asks { "question" } else { "permission" }.to_owned(),
                     request_id: clip(request_id, NAME_KEPT),
                     tool_name: Some(clip(tool_name, NAME_KEPT)),
-                    input: clip(input, INPUT_KEPT),
+                    input: if asks { String::new() } else { clip(input, INPUT_KEPT) },
+                    questions: if asks { shortened(&questions(input)) } else { Vec::new() },
+                    others: Vec::new(),
                     since: now,
                 };
                 if self.requests.len() < TRACKED {

@@ -1,14 +1,20 @@
 //! What a job is told while it runs, and what it says at the end of each turn.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::{Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
-use crate::job::{Directive, Happening, TurnEnd};
+use crate::job::{Directive, Happening, Status, TurnEnd, denied};
 use crate::stream::TurnResult;
 use crate::text::clip;
 
 /// Characters of an answer that a line of `turns.ndjson` keeps.
 const ANSWER_KEPT: usize = 256 << 10;
+
+/// What claude is told where nobody answers it in time.
+const NOBODY: &str = "Nobody is there to answer. Decide yourself, or do without, and say so.";
 
 /// Messages on their way into claude.
 #[derive(Debug, Default)]
@@ -17,6 +23,8 @@ pub(super) struct Talk {
     expected: BTreeMap<String, u64>,
     /// Taken in since the last result.
     taken: Vec<u64>,
+    /// When each open request was made, on the monotonic clock.
+    asked: Vec<(String, Duration)>,
 }
 
 impl Talk {
@@ -49,6 +57,14 @@ impl Supervisor {
                     effects.push(Effect::Interrupt(number));
                 }
             }
+            Ok(Directive::Answer { request_id, response }) => {
+                effects.push(Effect::TakeOut(number));
+                if self.listens() && self.digest.waits(&request_id) {
+                    self.respond(number, request_id, response, now, effects);
+                } else {
+                    self.log(Happening::AnswerRefused { number, request_id }, now, effects);
+                }
+            }
             Ok(Directive::Message { uuid, text }) if self.listens() => {
                 self.log(Happening::MessageSent { number }, now, effects);
                 self.talk.expected.insert(uuid.clone(), number);
@@ -60,6 +76,46 @@ impl Supervisor {
                 }
             }
             Ok(Directive::Message { .. }) => {}
+        }
+    }
+
+    fn respond(
+        &mut self,
+        number: u64,
+        request_id: String,
+        response: Value,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.digest.answered(&request_id);
+        self.talk.asked.retain(|(asked, _)| *asked != request_id);
+        self.record.status =
+            if self.digest.blocked().is_some() { Status::Blocked } else { Status::Running };
+        self.log(Happening::Answered { number, request_id: request_id.clone() }, now, effects);
+        effects.push(Effect::Respond { request_id, response });
+        self.save(now, effects);
+    }
+
+    /// Claude asks something and waits.
+    pub(super) fn asked(&mut self, request_id: String, now: Now) {
+        self.talk.asked.push((request_id, now.mono));
+    }
+
+    /// When the request that has waited longest is to be denied.
+    pub(super) fn block_timeout(&self) -> Option<Duration> {
+        let limit = Duration::from_millis(self.record.spec.block_timeout_ms?);
+        let open = self.talk.asked.iter().find(|(id, _)| self.digest.waits(id));
+        open.filter(|_| self.listens()).map(|(_, since)| since.saturating_add(limit))
+    }
+
+    pub(super) fn deny_what_nobody_answers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        while self.block_timeout().is_some_and(|at| at <= now.mono) {
+            let Some(open) = self.talk.asked.iter().find(|(id, _)| self.digest.waits(id)) else {
+                return;
+            };
+            let request_id = open.0.clone();
+            self.record.warn("a request was denied because nobody answered within --block-timeout");
+            self.respond(0, request_id, denied(NOBODY), now, effects);
         }
     }
 

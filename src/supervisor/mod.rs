@@ -130,6 +130,13 @@ pub enum Effect {
         /// What is said.
         text: String,
     },
+    /// Answer a request of claude's.
+    Respond {
+        /// Its id.
+        request_id: String,
+        /// The answer in claude's own words.
+        response: serde_json::Value,
+    },
     /// Ask claude to stop its turn, under this number.
     Interrupt(u64),
     /// Take this out of the inbox: it was dealt with.
@@ -257,6 +264,11 @@ impl Supervisor {
         self.record.session_id = Some(session_id);
     }
 
+    /// Whether claude has announced its session: it took its arguments.
+    pub fn has_begun(&self) -> bool {
+        self.digest.began
+    }
+
     /// What the coming attempt opens with.
     pub fn opening(&self) -> &Opening {
         &self.opening
@@ -299,7 +311,7 @@ impl Supervisor {
         };
         let unsaved = self.unsaved && self.phase != Phase::Over;
         let save = unsaved.then(|| self.saved.map_or(Duration::ZERO, |at| at + SAVE_EVERY));
-        [phase, save, self.timeout()].into_iter().flatten().min()
+        [phase, save, self.timeout(), self.block_timeout()].into_iter().flatten().min()
     }
 
     /// Takes in what happened and says what is to be done about it, in this order.
@@ -461,6 +473,7 @@ impl Supervisor {
             self.log(Happening::RateLimitOver, now, effects);
         }
         if let Some(blocked) = change.blocked {
+            self.asked(blocked.request_id.clone(), now);
             let tool = blocked.tool_name.unwrap_or_default();
             let happening = Happening::Blocked { request_id: blocked.request_id, tool };
             self.log(happening, now, effects);
@@ -579,6 +592,7 @@ impl Supervisor {
             self.log(Happening::TimedOut, now, effects);
             self.stop(Cause::Timeout, now, effects);
         }
+        self.deny_what_nobody_answers(now, effects);
         match self.phase {
             Phase::Holding { until } if until <= now.mono => {
                 let tasks = count(self.digest.outstanding(), "background task");
@@ -695,7 +709,7 @@ impl Supervisor {
         record.retry_at = digest.retry_at;
         record.last_event_at = digest.last_event_at.or(record.last_event_at);
         record.activity.clone_from(&digest.activity);
-        record.blocked = digest.blocked().cloned();
+        record.blocked = digest.blocked();
     }
 }
 

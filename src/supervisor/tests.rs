@@ -87,6 +87,7 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
     let name = |effect: &Effect| match effect {
         Effect::Save | Effect::Log(_) | Effect::Turn(_) => None,
         Effect::Tell { .. } => Some("tell"),
+        Effect::Respond { .. } => Some("respond"),
         Effect::Interrupt(_) => Some("interrupt"),
         Effect::TakeOut(_) => Some("take out"),
         Effect::CloseInput => Some("close"),

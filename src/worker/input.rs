@@ -54,6 +54,12 @@ impl Stdin {
         }));
     }
 
+    /// Answers a control request likewise.
+    pub(super) fn respond(&mut self, id: &str, response: &Value) {
+        let response = json!({"subtype": "success", "request_id": id, "response": response});
+        self.push(&json!({"type": "control_response", "response": response}));
+    }
+
     /// Writes a control request likewise.
     pub(super) fn request(&mut self, id: &str, request: &Value) {
         self.push(&json!({"type": "control_request", "request_id": id, "request": request}));

@@ -26,7 +26,7 @@ use tokio::time::sleep_until;
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Session};
 use crate::clock;
-use crate::job::Entry;
+use crate::job::{Entry, Reason};
 use crate::launch::{LAUNCHED, NOT_LAUNCHED};
 use crate::process::{self, Family, Mark};
 use crate::store::{
@@ -41,6 +41,8 @@ use output::{Damage, Tee};
 
 /// How long systemd may take to move a worker into its scope.
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
+/// How long `start` waits for claude to take or refuse its arguments, where it may not know one.
+const REFUSAL_TAKES: Duration = Duration::from_secs(5);
 /// The end of stderr that the verdict looks at.
 const STDERR_READ: u64 = 16 << 10;
 /// How long a sweep is repeated before it gives up on what is left (a process in the kernel's
@@ -84,7 +86,7 @@ fn own_scope(unit: &str) -> Option<String> {
 
 async fn attend(
     job: JobDir,
-    mut report: File,
+    report: File,
     unit: Option<&str>,
     cgroup: Option<String>,
 ) -> io::Result<()> {
@@ -105,9 +107,14 @@ async fn attend(
     worker.act();
     checkpoint("worker:recorded");
     let word = if launched { LAUNCHED } else { NOT_LAUNCHED };
-    // Whoever started us may be gone; the job goes on without them.
-    let _ = report.write_all(&[word]);
-    drop(report);
+    // A claude that may refuse to let its agent ask is given the time to do so.
+    let asks = launched && worker.supervisor.record().spec.ask;
+    worker.report_until = asks.then(|| Instant::now() + REFUSAL_TAKES);
+    let mut report = Some(report);
+    if !asks {
+        // Whoever started us may be gone; the job goes on without them.
+        let _ = report.take().map(|mut report| report.write_all(&[word]));
+    }
     worker.reserve();
     // Watched before the first look, so that nothing falls between the two.
     let inbox = worker.job.make_inbox().map_err(io::Error::other);
@@ -138,6 +145,11 @@ async fn attend(
             () = at(deadline) => worker.tick(),
         }
         worker.act();
+        if worker.report_until.is_some() && worker.may_report() {
+            worker.report_until = None;
+            let word = if worker.has_refused() { NOT_LAUNCHED } else { LAUNCHED };
+            let _ = report.take().map(|mut report| report.write_all(&[word]));
+        }
         if std::mem::take(&mut worker.again) {
             stdout = worker.launch();
             worker.look_into_inbox();
@@ -199,6 +211,8 @@ struct Worker {
     stderr_start: u64,
     /// What the machine had ended for lack of memory when claude was launched.
     out_of_memory_kills: Option<u64>,
+    /// When `start` is answered at the latest, where it waits for claude's first word.
+    report_until: Option<Instant>,
     /// Another attempt is to be launched.
     again: bool,
     over: bool,
@@ -225,6 +239,7 @@ impl Worker {
             failed: BTreeSet::new(),
             stderr_start: 0,
             out_of_memory_kills: None,
+            report_until: None,
             again: false,
             over: false,
             job,
@@ -323,7 +338,17 @@ impl Worker {
     fn deadline(&self) -> Option<Instant> {
         let supervisor = self.supervisor.deadline().map(|mono| self.began + mono);
         let sweep = self.sweep.as_ref().map(|sweep| sweep.again);
-        supervisor.into_iter().chain(sweep).min()
+        supervisor.into_iter().chain(sweep).chain(self.report_until).min()
+    }
+
+    /// Whether it is known by now whether claude took its arguments.
+    fn may_report(&self) -> bool {
+        let late = self.report_until.is_some_and(|until| Instant::now() >= until);
+        self.over || late || self.supervisor.has_begun()
+    }
+
+    fn has_refused(&self) -> bool {
+        self.over && self.supervisor.record().reason == Some(Reason::ClaudeRefused)
     }
 
     fn take(&mut self, input: Input<'_>) {
@@ -397,6 +422,9 @@ impl Worker {
                 self.look_into_inbox();
             }
             Effect::Tell { uuid, text } => self.stdin.tell(&uuid, &text),
+            Effect::Respond { request_id, response } => {
+                self.stdin.respond(&request_id, &response);
+            }
             Effect::Interrupt(number) => {
                 let request = serde_json::json!({"subtype": "interrupt"});
                 self.stdin.request(&format!("interrupt-{number}"), &request);
