@@ -66,6 +66,8 @@ pub enum Verb {
     Send(Send),
     /// Stop the turn of a running job
     Interrupt(OneJob),
+    /// End a job that is kept alive, as completed
+    Finish(OneJob),
     /// Go on with a job that has ended, in the same conversation
     Resume(Resume),
     /// Go on with jobs whose host, worker or claude went away
@@ -187,6 +189,24 @@ pub struct Start {
     /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,
+    /// After a result wait for messages (send), until finish or --idle-timeout
+    #[arg(long)]
+    pub keep_alive: bool,
+    /// How long a job that is kept alive waits for the next message
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h", requires = "keep_alive")]
+    pub idle_timeout: Duration,
+    /// Whether a claude that went away is started again
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value = "on-failure",
+        requires = "keep_alive"
+    )]
+    pub restart: Restart,
+    /// Restarts in a row without a completed turn, at most
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "keep_alive")]
+    pub max_restarts: u32,
     /// The agent may ask, and waits until somebody answers
     #[arg(long)]
     pub ask: bool,
@@ -220,6 +240,15 @@ pub struct Start {
     /// Further arguments for claude, as they are
     #[arg(last = true, value_name = "CLAUDE ARGS")]
     pub extra_args: Vec<String>,
+}
+
+/// `--restart`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Restart {
+    /// A claude that ended although the job is not finished is started again in its session.
+    OnFailure,
+    /// The job ends with its claude.
+    No,
 }
 
 /// `--detach`.

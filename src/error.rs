@@ -92,6 +92,9 @@ pub enum Error {
     /// The answer does not fit the question.
     #[error("{0}")]
     WrongAnswer(String),
+    /// The job cannot be finished.
+    #[error("job {0} cannot be finished: {1}")]
+    NotKeptAlive(String, String),
     /// The message says nothing.
     #[error("the message is empty")]
     EmptyMessage,
@@ -155,6 +158,7 @@ impl Error {
             Self::NoLocks(_) => "no_locks",
             Self::NoScope(_) => "no_scope",
             Self::NotRecoverable(..) => "not_recoverable",
+            Self::NotKeptAlive(..) => "not_kept_alive",
             Self::NothingAsked(..) => "nothing_asked",
             Self::WrongAnswer(_) => "wrong_answer",
             Self::EmptyMessage => "empty_message",
@@ -203,6 +207,9 @@ impl Error {
             Self::NoScope(_) => "use --detach auto, which does what can be done",
             Self::NothingAsked(id, _) => {
                 return Some(format!("claudejob status {id} shows what it waits for"));
+            }
+            Self::NotKeptAlive(id, _) => {
+                return Some(format!("claudejob wait {id} waits for its end, kill {id} ends it"));
             }
             Self::WrongAnswer(_) => "claudejob status ID --full shows the whole request",
             Self::EmptyMessage => "give --message TEXT, --message-file FILE or --message - (stdin)",

@@ -125,6 +125,10 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let id = requests::target(given.target)?;
             printer.interrupt(&commands::send::interrupt(&store, &id)?)
         }
+        Verb::Finish(given) => {
+            let id = requests::target(given.target)?;
+            printer.finish_job(&commands::send::finish(&store, &id)?)
+        }
         Verb::Resume(given) => {
             let request = requests::resume(given)?;
             printer.recover(&commands::resume::resume(&store, request, &around)?)

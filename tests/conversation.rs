@@ -317,3 +317,109 @@ fn a_claude_that_cannot_ask_is_told_at_the_start() {
     assert!(answer.text("error").contains("--permission-prompt-tool"), "{answer:?}");
     assert_eq!(sandbox.status("j")["reason"], "claude_refused");
 }
+
+fn await_status(sandbox: &Sandbox, id: &str, status: &str) {
+    eventually(status, || (sandbox.status(id)["status"] == status).then_some(()));
+}
+
+fn claude_of(sandbox: &Sandbox, id: &str) -> i32 {
+    let record = fs::read(sandbox.job(id).join("meta.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    record["claudePid"].as_i64().unwrap() as i32
+}
+
+#[test]
+fn a_job_that_is_kept_alive_answers_again_and_again_until_it_is_finished() {
+    let sandbox = Sandbox::new("read\ninit\nresult one\nhear-all $DIR/heard");
+    sandbox.start("j", &["--keep-alive"]);
+    await_status(&sandbox, "j", "idle");
+    assert_eq!(sandbox.run(["result", "j"])["result"], "one");
+    let answer = sandbox.run(["send", "j", "--message", "two", "--wait", "1m"]);
+    assert_eq!(answer["turn"]["result"], "heard two", "{answer:?}");
+    await_status(&sandbox, "j", "idle");
+    assert_eq!(sandbox.run(["result", "j"])["result"], "heard two");
+    assert_eq!(sandbox.run(["wait", "j", "--timeout", "100ms"]).code, 124);
+    let end = sandbox.run(["finish", "j"]);
+    assert_eq!((end.code, &end["finished"]), (0, &true.into()), "{end:?}");
+    sandbox.wait("j").expect_end(0, "completed", None);
+    assert_eq!(turns(&sandbox, "j").len(), 2);
+    sandbox.start("k", &["--keep-alive", "--idle-timeout", "200ms"]);
+    sandbox.wait("k").expect_end(0, "completed", None);
+    sandbox.script("read\ninit\nhear\nresult ok\neof");
+    sandbox.start("l", &[]);
+    assert_eq!(sandbox.run(["finish", "l"])["code"], "not_kept_alive");
+}
+
+#[test]
+fn twenty_senders_to_one_job_that_is_kept_alive_get_their_own_answers() {
+    let sandbox = Sandbox::new("read\ninit\nresult one\nhear-all $DIR/heard");
+    sandbox.start("j", &["--keep-alive"]);
+    thread::scope(|scope| {
+        for sender in 0..20 {
+            let sandbox = &sandbox;
+            scope.spawn(move || {
+                for n in 0..if sender < 10 { 3 } else { 2 } {
+                    let text = format!("{sender}-{n}");
+                    let answer = sandbox.run(["send", "j", "--message", &text, "--wait", "1m"]);
+                    assert_eq!(answer["turn"]["result"], format!("heard {text}"), "{answer:?}");
+                }
+            });
+        }
+    });
+    assert_eq!(sandbox.run(["finish", "j"])["finished"], true);
+    let mut heard = lines(&sandbox, "heard");
+    let all = heard.len();
+    heard.sort();
+    heard.dedup();
+    assert_eq!((all, heard.len()), (50, 50));
+    let numbers: Vec<u64> = turns(&sandbox, "j")
+        .iter()
+        .flat_map(|turn| turn["messages"].as_array().unwrap().clone())
+        .map(|number| number.as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (1..=50).collect::<Vec<_>>(), "in the order of arrival");
+}
+
+#[test]
+fn a_claude_that_is_killed_between_turns_or_in_one_is_started_again() {
+    let sandbox = Sandbox::new("session\nread\ninit\nresult one\nhear-all $DIR/heard");
+    sandbox.start("idle", &["--keep-alive"]);
+    await_status(&sandbox, "idle", "idle");
+    sandbox.script("args $DIR/args\nsession\nhear-all $DIR/heard");
+    send(claude_of(&sandbox, "idle"), Signal::SIGKILL);
+    let answer = sandbox.run(["send", "idle", "--message", "two", "--wait", "1m"]);
+    assert_eq!(answer["turn"]["result"], "heard two", "{answer:?}");
+    assert!(fs::read_to_string(sandbox.path("args")).unwrap().contains("--resume"));
+    assert_eq!(sandbox.status("idle")["attempt"], 2);
+    assert_eq!(sandbox.run(["finish", "idle"])["finished"], true);
+
+    sandbox.script("session\nread\ninit\nsay hi\ntouch $DIR/up\nhang");
+    sandbox.start("busy", &["--keep-alive"]);
+    await_file(&sandbox.path("up"));
+    sandbox.script("session\nread $DIR/said\ninit\nresult done\nhear-all $DIR/heard");
+    send(claude_of(&sandbox, "busy"), Signal::SIGKILL);
+    await_status(&sandbox, "busy", "idle");
+    assert_eq!(sandbox.run(["result", "busy"])["result"], "done");
+    assert!(fs::read_to_string(sandbox.path("said")).unwrap().contains("You were interrupted"));
+    assert_eq!(sandbox.run(["finish", "busy"])["finished"], true);
+}
+
+#[test]
+fn restarts_come_to_an_end() {
+    let sandbox = Sandbox::new("session\nread\ninit\ndie KILL");
+    let end = sandbox.run_job("j", &["--keep-alive", "--max-restarts", "1"]);
+    end.expect_end(1, "failed", Some("no_result"));
+    assert_eq!(end["attempt"], 2);
+    sandbox.run_job("n", &["--keep-alive", "--restart", "no"]).expect_end(
+        1,
+        "failed",
+        Some("no_result"),
+    );
+    // A kill does not wait for the next attempt.
+    sandbox.start("k", &["--keep-alive"]);
+    let events = sandbox.job("k").join("events.ndjson");
+    eventually("the wait", || {
+        fs::read_to_string(&events).unwrap().contains("restarting").then_some(())
+    });
+    assert_eq!(sandbox.run(["kill", "k"])["killed"], true);
+}

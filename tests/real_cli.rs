@@ -468,6 +468,51 @@ fn an_interrupt_in_a_tool_or_an_answer_keeps_the_session() {
     }
 }
 
+/// Kills the claude of a job, which is the process that its record names.
+fn kill_claude(sandbox: &RealSandbox, id: &str) {
+    let record = fs::read(sandbox.job(id).join("meta.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    send(i32::try_from(record["claudePid"].as_i64().unwrap()).unwrap(), Signal::SIGKILL);
+}
+
+#[test]
+fn a_job_that_is_kept_alive_outlives_its_claude_between_turns_and_in_one() {
+    let sandbox = sandbox!(
+        Step::text("One."),
+        Step::text("Two."),
+        Step::bash("touch $HOME/../up; tail -f /dev/null"),
+        Step::text("Three, after all.")
+    );
+    let idle = |result: &str| {
+        eventually(result, || {
+            let idle = sandbox.status("kept")["status"] == "idle";
+            (idle && sandbox.run(["result", "kept"])["result"] == result).then_some(())
+        });
+    };
+    sandbox.start("kept", &["--keep-alive"]);
+    idle("One.");
+    let session = sandbox.status("kept").text("sessionId").to_owned();
+    eventually("the conversation", || is_on_disk(&sandbox, &session).then_some(()));
+
+    kill_claude(&sandbox, "kept");
+    let second = sandbox.run(["send", "kept", "--message", "and then?", "--wait", "1m"]);
+
+    assert_eq!(second["turn"]["result"], "Two.", "{second:?}");
+    let seen = sandbox.api.wait_for_request(2);
+    assert!(seen.messages >= 3, "it knows the conversation: {}", seen.messages);
+    sandbox.run(["send", "kept", "--message", "now the long one"]);
+    await_file(&sandbox.path("up"));
+    kill_claude(&sandbox, "kept");
+    idle("Three, after all.");
+    let last = sandbox.api.wait_for_request(4).last.to_string();
+    assert!(last.contains("You were interrupted"), "{last}");
+    assert_eq!(sandbox.run(["finish", "kept"])["finished"], true);
+    let end = sandbox.wait("kept");
+    end.expect_end(0, "completed", None);
+    assert_eq!((&end["attempt"], &end["result"]), (&3.into(), &"Three, after all.".into()));
+    sandbox.assert_nothing_left("kept");
+}
+
 #[test]
 fn a_question_is_answered_by_label_and_in_free_words() {
     for (given, said) in

@@ -61,6 +61,16 @@ pub fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnswer, Err
 /// The job's result in about `most` characters.
 pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<ResultAnswer, Error> {
     let Seen { dir, record, .. } = look(store, id)?;
+    let of_this =
+        |outcome: &Outcome| outcome.status == record.status && outcome.attempt == record.attempt;
+    // A job that is kept alive has the answer of its last turn.
+    let last = |outcome: &Outcome| outcome.status.is_live() && outcome.result.is_some();
+    if record.status == Status::Idle
+        && let Some(outcome) = dir.outcome().filter(last)
+    {
+        let outcome = Outcome { status: record.status, ..outcome };
+        return Ok(ResultAnswer::Ended(Box::new(fit(outcome, most))));
+    }
     if record.status.is_live() {
         return Ok(ResultAnswer::Pending {
             job_id: record.job_id,
@@ -69,8 +79,6 @@ pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<Re
         });
     }
     // The record is what a lost job's verdict was written to last.
-    let of_this =
-        |outcome: &Outcome| outcome.status == record.status && outcome.attempt == record.attempt;
     let outcome = dir.outcome().filter(of_this).unwrap_or_else(|| Outcome::of(&record));
     Ok(ResultAnswer::Ended(Box::new(Ended { hint: hint(&record), ..fit(outcome, most) })))
 }

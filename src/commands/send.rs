@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::seen::{Seen, look};
-use super::watch::Changes;
+use super::watch::{Changes, ends_within};
 use crate::error::Error;
 use crate::job::{Directive, JobId, Status, TurnEnd};
 use crate::store::{JobDir, Store, TURNS};
@@ -16,6 +16,8 @@ use crate::text::clip;
 const MESSAGE_MOST: usize = 10_000_000;
 /// Characters of a turn's answer in ours.
 const ANSWER_SHOWN: usize = 6_000;
+/// How long an idle claude may take to end.
+const FINISH_TAKES: Duration = Duration::from_secs(8);
 /// How long an interrupted turn may take to end.
 const INTERRUPT_TAKES: Duration = Duration::from_secs(8);
 
@@ -44,6 +46,18 @@ pub struct SendAnswer {
     /// ran out before that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<Option<TurnEnd>>,
+}
+
+/// What became of a `finish`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FinishAnswer {
+    /// The job's id.
+    pub job_id: JobId,
+    /// It has ended; else it ends after its turn.
+    pub finished: bool,
+    /// How it stands.
+    pub status: Status,
 }
 
 /// What became of an interrupt.
@@ -91,6 +105,20 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     };
     let status = look(store, id)?.record.status;
     Ok(InterruptAnswer { job_id: id.clone(), interrupted, status })
+}
+
+/// Ends a job that is kept alive, once its turn has its result.
+pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
+    let dir = live(store, id)?;
+    let keeps = dir.load().is_ok_and(|record| record.spec.keep_alive);
+    if !keeps {
+        let why = "it is not kept alive, and ends by itself".to_owned();
+        return Err(Error::NotKeptAlive(id.to_string(), why));
+    }
+    post(store, id, &dir, &Directive::Finish)?;
+    ends_within(&dir, FINISH_TAKES);
+    let status = look(store, id)?.record.status;
+    Ok(FinishAnswer { job_id: id.clone(), finished: !status.is_live(), status })
 }
 
 /// The text of a message, if it is one.

@@ -18,6 +18,8 @@ pub enum Directive {
     },
     /// The turn is to be stopped; the session stays.
     Interrupt,
+    /// Nothing more will be asked of a job that is kept alive.
+    Finish,
     /// What claude asked is answered.
     Answer {
         /// Claude's id of the request.

@@ -70,6 +70,15 @@ pub enum Happening {
     },
     /// The job goes on because somebody asked for that.
     Resumed,
+    /// A job that is kept alive waits for the next message.
+    Idle,
+    /// Nothing more will be asked of it.
+    FinishRequested,
+    /// Claude went away, and is started again.
+    Restarting {
+        /// After so many milliseconds.
+        after_ms: u64,
+    },
     /// A message was given to claude.
     MessageSent {
         /// Its place in the order of arrival.

@@ -45,6 +45,14 @@ pub struct Spec {
     pub effort: Option<String>,
     /// `--fallback-model`.
     pub fallback_model: Option<String>,
+    /// After a result the job waits for messages instead of ending.
+    pub keep_alive: bool,
+    /// Milliseconds that it waits for one.
+    pub idle_timeout_ms: u64,
+    /// A claude that went away is started again.
+    pub restart: bool,
+    /// Restarts in a row, at most.
+    pub max_restarts: u32,
     /// The agent may ask, and waits for an answer.
     pub ask: bool,
     /// Milliseconds after which a request that nobody answers is denied.

@@ -19,7 +19,7 @@ use crate::commands::list::ListAnswer;
 use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::result::ResultAnswer;
-use crate::commands::send::{InterruptAnswer, SendAnswer};
+use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{WaitAnswer, Waited};
@@ -146,6 +146,12 @@ impl Printer {
             Some(Some(turn)) if turn.is_error => ExitStatus::Failed,
             _ => ExitStatus::Done,
         })
+    }
+
+    /// `finish`.
+    pub fn finish_job(&self, answer: &FinishAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::finish(answer))?;
+        Ok(ExitStatus::Done)
     }
 
     /// `interrupt`.

@@ -15,7 +15,7 @@ use crate::commands::list::{Item, ListAnswer};
 use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::result::{Ended, ResultAnswer};
-use crate::commands::send::{InterruptAnswer, SendAnswer};
+use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::job::{Activity, Question, Status, Timestamp};
@@ -107,6 +107,12 @@ pub(super) fn send(answer: &SendAnswer) -> String {
         }
         Some(Some(turn)) => format!("{}\n", harmless(turn.result.as_deref().unwrap_or_default())),
     }
+}
+
+pub(super) fn finish(answer: &FinishAnswer) -> String {
+    let id = painted(BOLD, answer.job_id.as_str());
+    let how = if answer.finished { "is" } else { "ends after its turn, and is" };
+    format!("Job {id} {how} {}.\n", answer.status)
 }
 
 pub(super) fn interrupt(answer: &InterruptAnswer) -> String {

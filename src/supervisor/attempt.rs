@@ -33,8 +33,7 @@ impl Opening {
                 Self { resume: Some(session.clone()), ..Self::default() }
             }
             Some(session) if record.attempt > 1 && record.session_began => {
-                let (resume, text) = (Some(session.clone()), INTERRUPTED.to_owned());
-                Self { resume, text, ..Self::default() }
+                Self { resume: Some(session.clone()), ..Self::interrupted(record) }
             }
             _ => Self::with_prompt(record, ""),
         }
@@ -45,7 +44,17 @@ impl Opening {
         Self::with_prompt(record, FORGOTTEN)
     }
 
-    fn with_prompt(record: &Record, text: &str) -> Self {
+    /// The conversation goes on where it was cut off.
+    pub(super) fn interrupted(record: &Record) -> Self {
+        Self { text: INTERRUPTED.to_owned(), ..Self::silent(record) }
+    }
+
+    /// The conversation is there again, and waits to be told something.
+    pub(super) fn silent(record: &Record) -> Self {
+        Self { resume: record.session_id.clone(), ..Self::default() }
+    }
+
+    pub(super) fn with_prompt(record: &Record, text: &str) -> Self {
         let (resume, fork) = (record.spec.resume.clone(), record.spec.fork);
         Self { resume, fork, text: text.to_owned(), prompt: true }
     }

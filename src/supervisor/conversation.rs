@@ -28,6 +28,12 @@ pub(super) struct Talk {
 }
 
 impl Talk {
+    /// What claude has not taken in will be told anew.
+    pub(super) fn forget_expected(&mut self) {
+        self.expected.clear();
+        self.asked.clear();
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         !self.expected.is_empty()
     }
@@ -57,6 +63,10 @@ impl Supervisor {
                     effects.push(Effect::Interrupt(number));
                 }
             }
+            Ok(Directive::Finish) => {
+                effects.push(Effect::TakeOut(number));
+                self.finish(now, effects);
+            }
             Ok(Directive::Answer { request_id, response }) => {
                 effects.push(Effect::TakeOut(number));
                 if self.listens() && self.digest.waits(&request_id) {
@@ -70,8 +80,13 @@ impl Supervisor {
                 self.talk.expected.insert(uuid.clone(), number);
                 effects.push(Effect::Tell { uuid, text });
                 // Between turns claude is about to begin one; should it not, it is not waited for.
-                let between = matches!(self.phase, Phase::Working | Phase::FollowUp { .. });
-                if between && !self.digest.turn_open && self.digest.results > 0 {
+                let idle = matches!(self.phase, Phase::Idle { .. });
+                if idle {
+                    self.record.status = Status::Running;
+                    self.unsaved = true;
+                }
+                let between = idle || matches!(self.phase, Phase::Working | Phase::FollowUp { .. });
+                if between && !self.digest.turn_open && (idle || self.digest.results > 0) {
                     self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
                 }
             }
@@ -121,8 +136,10 @@ impl Supervisor {
 
     /// Whether claude still reads its stdin.
     fn listens(&self) -> bool {
-        let working =
-            matches!(self.phase, Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. });
+        let working = matches!(
+            self.phase,
+            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } | Phase::Idle { .. }
+        );
         working && !self.input_closed && !self.output_closed && self.cause.is_none()
     }
 

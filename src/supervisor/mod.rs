@@ -6,11 +6,13 @@
 mod attempt;
 mod conversation;
 mod inquest;
+mod keep_alive;
 mod verdict;
 
 use std::time::Duration;
 
 use conversation::Talk;
+use keep_alive::KeptAlive;
 
 use crate::job::{
     Detached, Detachment, Directive, Entry, Exit, Happening, Outcome, Reason, Record, Status,
@@ -130,6 +132,8 @@ pub enum Effect {
         /// What is said.
         text: String,
     },
+    /// Start claude again.
+    Launch,
     /// Answer a request of claude's.
     Respond {
         /// Its id.
@@ -189,6 +193,10 @@ enum Phase {
     Holding { until: Duration },
     /// The background work ended: claude is about to take another turn.
     FollowUp { until: Duration },
+    /// A turn has its result, and the next message is waited for.
+    Idle { until: Duration },
+    /// Claude went away, and is started again then.
+    Backoff { until: Duration },
     /// Stdin is closed: claude is expected to end.
     Closing { until: Duration },
     /// A signal was sent.
@@ -216,6 +224,7 @@ pub struct Supervisor {
     record: Record,
     opening: Opening,
     talk: Talk,
+    kept: KeptAlive,
     digest: Digest,
     phase: Phase,
     cause: Option<Cause>,
@@ -240,6 +249,7 @@ impl Supervisor {
         Self {
             opening: Opening::of(&record),
             talk: Talk::default(),
+            kept: KeptAlive::default(),
             record,
             digest: Digest::default(),
             phase: Phase::Starting,
@@ -267,6 +277,11 @@ impl Supervisor {
     /// Whether claude has announced its session: it took its arguments.
     pub fn has_begun(&self) -> bool {
         self.digest.began
+    }
+
+    /// Whether the next attempt is waited for.
+    pub fn is_backing_off(&self) -> bool {
+        matches!(self.phase, Phase::Backoff { .. })
     }
 
     /// What the coming attempt opens with.
@@ -305,6 +320,8 @@ impl Supervisor {
             Phase::Starting | Phase::Working | Phase::Sweeping | Phase::Over => None,
             Phase::Holding { until }
             | Phase::FollowUp { until }
+            | Phase::Idle { until }
+            | Phase::Backoff { until }
             | Phase::Closing { until }
             | Phase::Stopping { until, .. }
             | Phase::Draining { until } => Some(until),
@@ -377,6 +394,10 @@ impl Supervisor {
     ) -> (Conclusion, Vec<Effect>) {
         let mut effects = Vec::new();
         let verdict = self.reach_verdict(evidence);
+        if self.restarts(&verdict) {
+            self.back_off(now, &mut effects);
+            return (Conclusion::Again, effects);
+        }
         if self.starts_over(&verdict) {
             self.start_over(now, &mut effects);
             return (Conclusion::Again, effects);
@@ -397,7 +418,8 @@ impl Supervisor {
         (Conclusion::Ended(Box::new(outcome)), effects)
     }
 
-    fn outcome(&self) -> Outcome {
+    /// What the job has come to so far.
+    pub fn outcome(&self) -> Outcome {
         let digest = &self.digest;
         let last = digest.last.as_ref();
         Outcome {
@@ -427,6 +449,9 @@ impl Supervisor {
         self.record.status = Status::Running;
         self.phase = Phase::Working;
         self.save(now, effects);
+        if self.stays() && self.opening.text.is_empty() && !self.opening.prompt {
+            self.idle(now, effects);
+        }
         if self.cause.is_some() {
             self.signal(Stop::Interrupt, now, effects);
         }
@@ -481,6 +506,9 @@ impl Supervisor {
         for request_id in change.unblocked {
             self.log(Happening::Unblocked { request_id }, now, effects);
         }
+        if change.turn_ended {
+            self.kept.restarts = 0;
+        }
         if change.turn_ended
             && let Some(last) = &self.digest.last
         {
@@ -501,7 +529,10 @@ impl Supervisor {
             self.stop(Cause::Auth, now, effects);
         }
         match self.phase {
-            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } => {
+            Phase::Working
+            | Phase::Holding { .. }
+            | Phase::FollowUp { .. }
+            | Phase::Idle { .. } => {
                 self.advance(change.turn_ended, now, effects);
             }
             Phase::Closing { .. } if change.lively => {
@@ -513,7 +544,11 @@ impl Supervisor {
 
     /// Between turns: what is claude doing next, and does it need its stdin for that?
     fn advance(&mut self, turn_ended: bool, now: Now, effects: &mut Vec<Effect>) {
-        if self.digest.turn_open || self.digest.results == 0 {
+        let idle = matches!(self.phase, Phase::Idle { .. });
+        if self.digest.turn_open || (self.digest.results == 0 && !idle) {
+            if idle {
+                self.record.status = Status::Running;
+            }
             self.phase = Phase::Working;
         } else if self.digest.outstanding() > 0 {
             if turn_ended || !matches!(self.phase, Phase::Holding { .. }) {
@@ -526,7 +561,10 @@ impl Supervisor {
             if !matches!(self.phase, Phase::FollowUp { .. }) {
                 self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
             }
+        } else if self.stays() {
+            self.idle(now, effects);
         } else {
+            self.kept.finished = self.record.spec.keep_alive;
             self.close_input(now, effects);
         }
     }
@@ -541,7 +579,10 @@ impl Supervisor {
     fn output_closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.output_closed = true;
         match self.phase {
-            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } => {
+            Phase::Working
+            | Phase::Holding { .. }
+            | Phase::FollowUp { .. }
+            | Phase::Idle { .. } => {
                 // Nothing more can be learned from it. Usually it has ended, too.
                 effects.push(Effect::CloseInput);
                 self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
@@ -555,7 +596,7 @@ impl Supervisor {
         self.record.exit = Some(exit);
         self.log(Happening::Exited { exit }, now, effects);
         match self.phase {
-            Phase::Sweeping | Phase::Over => {}
+            Phase::Sweeping | Phase::Over | Phase::Backoff { .. } => {}
             Phase::Draining { .. } => {
                 if self.output_closed {
                     self.all_is_in(effects);
@@ -599,7 +640,15 @@ impl Supervisor {
                 self.record.warn(format!("--background-wait ran out with {tasks} outstanding"));
                 self.close_input(now, effects);
             }
+            Phase::FollowUp { until } if until <= now.mono && self.stays() => {
+                self.idle(now, effects);
+            }
             Phase::FollowUp { until } if until <= now.mono => self.close_input(now, effects),
+            Phase::Idle { until } if until <= now.mono => self.finish_now(now, effects),
+            Phase::Backoff { until } if until <= now.mono => {
+                self.phase = Phase::Starting;
+                effects.push(Effect::Launch);
+            }
             Phase::Closing { until } if until <= now.mono => {
                 self.record.warn("claude did not end by itself");
                 self.signal(Stop::Terminate, now, effects);
@@ -621,6 +670,12 @@ impl Supervisor {
         match self.phase {
             Phase::Sweeping | Phase::Draining { .. } | Phase::Over => return,
             Phase::Starting => {}
+            Phase::Backoff { .. } => {
+                // Nothing runs that would have to be ended.
+                self.cause = Some(cause);
+                self.all_is_in(effects);
+                return;
+            }
             Phase::Stopping { .. } => {
                 // It is being ended already; but only a kill is for good.
                 if cause == Cause::Kill && self.cause.is_some() {
@@ -631,6 +686,7 @@ impl Supervisor {
             Phase::Working
             | Phase::Holding { .. }
             | Phase::FollowUp { .. }
+            | Phase::Idle { .. }
             | Phase::Closing { .. } => {
                 // Once the last result is there the verdict stands, and ending claude is only
                 // a matter of haste.
@@ -653,7 +709,12 @@ impl Supervisor {
     fn timeout(&self) -> Option<Duration> {
         let can_stop = matches!(
             self.phase,
-            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } | Phase::Closing { .. }
+            Phase::Working
+                | Phase::Holding { .. }
+                | Phase::FollowUp { .. }
+                | Phase::Idle { .. }
+                | Phase::Backoff { .. }
+                | Phase::Closing { .. }
         );
         let limit = self.record.spec.timeout_ms.filter(|_| can_stop && self.cause.is_none())?;
         let earlier = &self.record.earlier;

@@ -88,6 +88,7 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Save | Effect::Log(_) | Effect::Turn(_) => None,
         Effect::Tell { .. } => Some("tell"),
         Effect::Respond { .. } => Some("respond"),
+        Effect::Launch => Some("launch"),
         Effect::Interrupt(_) => Some("interrupt"),
         Effect::TakeOut(_) => Some("take out"),
         Effect::CloseInput => Some("close"),

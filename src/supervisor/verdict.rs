@@ -40,6 +40,10 @@ impl Supervisor {
             }
             None => {}
         }
+        // All that was asked of a job that was kept alive has its answer, of whatever kind.
+        if self.kept.finished && !self.digest.turn_open && !self.torn {
+            return Verdict::Completed;
+        }
         self.of_stream(evidence).unwrap_or_else(|| self.without_result(evidence))
     }
 

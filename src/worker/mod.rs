@@ -419,9 +419,14 @@ impl Worker {
             Effect::Log(entry) => self.log(&entry),
             Effect::Turn(end) => {
                 self.append_line(TURNS, &end);
+                if self.supervisor.record().spec.keep_alive {
+                    // The last answer can be read while the job waits.
+                    let _ = self.job.save_outcome(&self.supervisor.outcome());
+                }
                 self.look_into_inbox();
             }
             Effect::Tell { uuid, text } => self.stdin.tell(&uuid, &text),
+            Effect::Launch => self.again = true,
             Effect::Respond { request_id, response } => {
                 self.stdin.respond(&request_id, &response);
             }
@@ -553,7 +558,7 @@ impl Worker {
         let undelivered = || job.close_inbox().map(undelivered).unwrap_or_default();
         let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
         match conclusion {
-            Conclusion::Again => self.again = true,
+            Conclusion::Again => self.again = !self.supervisor.is_backing_off(),
             Conclusion::Ended(outcome) => {
                 if let Err(error) = self.job.save_outcome(&outcome) {
                     self.write_failed(RESULT, error.to_string());

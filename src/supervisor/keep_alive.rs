@@ -1,0 +1,97 @@
+//! Jobs that are kept alive between their turns, and claudes that are started again.
+
+use std::time::Duration;
+
+use super::{Effect, Now, Opening, Phase, Supervisor};
+use crate::job::{Happening, Reason, Status, Verdict};
+use crate::stream::Digest;
+
+/// How long the first restart waits; each further one twice as long, up to [`BACKOFF_MOST`].
+const BACKOFF: Duration = Duration::from_secs(1);
+/// How long a restart waits at most.
+const BACKOFF_MOST: Duration = Duration::from_secs(60);
+
+/// What is known of a job that is kept alive, beside its record.
+#[derive(Debug, Default)]
+pub(super) struct KeptAlive {
+    /// Nothing more will be asked: the next result is the last.
+    pub(super) finishing: bool,
+    /// It was idle when its input was closed: all that was asked has its answer.
+    pub(super) finished: bool,
+    /// Restarts without a completed turn in between.
+    pub(super) restarts: u32,
+}
+
+impl Supervisor {
+    /// Whether the job waits for more after a result.
+    pub(super) fn stays(&self) -> bool {
+        self.record.spec.keep_alive && !self.kept.finishing
+    }
+
+    /// A turn has its result, and nothing more is to be done now.
+    pub(super) fn idle(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Idle { .. }) {
+            return;
+        }
+        let wait = Duration::from_millis(self.record.spec.idle_timeout_ms);
+        self.phase = Phase::Idle { until: now.mono.saturating_add(wait) };
+        self.record.status = Status::Idle;
+        self.log(Happening::Idle, now, effects);
+        self.save(now, effects);
+    }
+
+    /// Nothing more will be asked: at once if nothing is going on, else after the next result.
+    pub(super) fn finish(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.log(Happening::FinishRequested, now, effects);
+        self.kept.finishing = true;
+        if matches!(self.phase, Phase::Idle { .. }) {
+            self.finish_now(now, effects);
+        }
+    }
+
+    pub(super) fn finish_now(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.kept.finishing = true;
+        self.kept.finished = true;
+        self.record.status = Status::Running;
+        self.close_input(now, effects);
+    }
+
+    /// Whether claude is to be started again instead of this verdict.
+    pub(super) fn restarts(&self, verdict: &Verdict) -> bool {
+        let spec = &self.record.spec;
+        let died = matches!(verdict, Verdict::Completed)
+            || matches!(verdict.reason(), Some(Reason::NoResult));
+        let wanted = spec.keep_alive && spec.restart && !self.kept.finished && died;
+        wanted
+            && self.cause.is_none()
+            && self.record.session_id.is_some()
+            && self.kept.restarts < spec.max_restarts
+    }
+
+    /// Waits a while before the next attempt.
+    pub(super) fn back_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let doubled = BACKOFF.saturating_mul(1 << self.kept.restarts.min(6));
+        let wait = doubled.min(BACKOFF_MOST);
+        self.kept.restarts += 1;
+        self.follow_digest(now);
+        let cut_off = self.digest.turn_open;
+        let began = self.record.session_began;
+        self.record.begin_attempt();
+        self.record.status = Status::Running;
+        self.opening = match (began, cut_off) {
+            (false, _) => Opening::with_prompt(&self.record, ""),
+            // A turn that had begun is gone on with; what had not begun lies in the inbox.
+            (true, true) => Opening::interrupted(&self.record),
+            (true, false) => Opening::silent(&self.record),
+        };
+        self.digest = Digest::default();
+        self.talk.forget_expected();
+        self.input_closed = false;
+        self.output_closed = false;
+        self.torn = false;
+        self.phase = Phase::Backoff { until: now.mono + wait };
+        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        self.log(Happening::Restarting { after_ms: milliseconds }, now, effects);
+        self.save(now, effects);
+    }
+}
