@@ -52,6 +52,8 @@ pub enum Verb {
     Status(StatusOf),
     /// What a job's agent said and did
     Logs(Logs),
+    /// What the workers did and saw, one JSON document a line
+    Events(Events),
     /// A job's verdict and answer
     Result(ResultOf),
     /// The jobs: every live one and those that ended last
@@ -268,7 +270,7 @@ pub enum Detach {
     Claude goes on with its conversation, or gets the prompt again if there is none yet. Jobs \
     that were killed, have ended, or were started with --no-recover stay as they are. The \
     environment is the caller's: none was stored.")]
-#[group(id = "which", required = true, multiple = false)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
 pub struct Recover {
     /// The job's id
     #[arg(value_name = "ID", group = "which")]
@@ -294,6 +296,29 @@ pub struct StatusOf {
     /// Show what it asks in full
     #[arg(long)]
     pub full: bool,
+}
+
+/// `events`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob events fix-login --since 12\n  \
+    claudejob events --all --follow    watches every job, also those that are made later")]
+#[command(group = clap::ArgGroup::new("whose").required(true).multiple(false))]
+pub struct Events {
+    /// The job's id
+    #[arg(value_name = "ID", group = "whose")]
+    pub id: Option<String>,
+    /// The job's id
+    #[arg(long, value_name = "ID", group = "whose")]
+    pub job_id: Option<String>,
+    /// Those of every job
+    #[arg(long, group = "whose")]
+    pub all: bool,
+    /// Only events with a higher number
+    #[arg(long, value_name = "SEQ")]
+    pub since: Option<u64>,
+    /// Go on as they come: of one job to its end, of all for ever
+    #[arg(long)]
+    pub follow: bool,
 }
 
 /// `answer`.

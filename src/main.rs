@@ -112,6 +112,11 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let id = requests::target(given.target)?;
             printer.kill(&commands::kill::kill(&store, &id)?)
         }
+        Verb::Events(given) => {
+            let request = requests::events(given)?;
+            commands::events::events(&store, &request, |event| printer.event(event))?;
+            Ok(ExitStatus::Done)
+        }
         Verb::Answer(given) => {
             let (id, mut request) = requests::answer(given)?;
             if request.says_nothing() {

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::claude::Surroundings;
 use crate::cli;
-use crate::commands::{answer, job_id, list, logs, recover, resume, send, start, wait};
+use crate::commands::{answer, events, job_id, list, logs, recover, resume, send, start, wait};
 use crate::error::Error;
 use crate::job::{JobId, Replay, Spec, Status};
 use crate::launch::Wish;
@@ -125,6 +125,12 @@ pub fn demo(given: cli::Demo) -> Result<start::Request, Error> {
 pub fn recover(given: cli::Recover) -> Result<recover::Request, Error> {
     let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
     Ok(recover::Request { id, detach: wish(given.detach) })
+}
+
+/// `events`.
+pub fn events(given: cli::Events) -> Result<events::Request, Error> {
+    let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
+    Ok(events::Request { id, since: given.since, follow: given.follow })
 }
 
 /// `answer`.

@@ -423,3 +423,50 @@ fn restarts_come_to_an_end() {
     });
     assert_eq!(sandbox.run(["kill", "k"])["killed"], true);
 }
+
+fn names(stdout: &str, id: &str) -> Vec<(u64, String)> {
+    let lines = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .filter(|event| event["jobId"] == id)
+        .map(|event| (event["seq"].as_u64().unwrap(), event["event"].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+#[test]
+fn events_are_numbered_followed_and_told_of_jobs_that_come_later() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let sandbox = Sandbox::new("read\ninit\nsay hi\nwait-file $DIR/go\nresult ok\neof");
+    sandbox.start("a", &[]);
+    let mut all = sandbox.command(["events", "--all", "--follow"]);
+    let mut all = all.stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = BufReader::new(all.stdout.take().unwrap()).lines();
+    let one = thread::scope(|scope| {
+        let one = scope.spawn(|| sandbox.run(["events", "a", "--follow"]));
+        let worker = sandbox.start("b", &[])["pid"].as_i64().unwrap() as i32;
+        // One that dies writes nothing, and is told all the same.
+        let mut until = |id: &str, name: &str| loop {
+            let line: Value = serde_json::from_str(&told.next().unwrap().unwrap()).unwrap();
+            if line["jobId"] == id && line["event"] == name {
+                return;
+            }
+        };
+        until("b", "launched");
+        send(worker, Signal::SIGKILL);
+        until("b", "lost");
+        fs::write(sandbox.path("go"), "").unwrap();
+        until("a", "finished");
+        one.join().unwrap()
+    });
+    all.kill().unwrap();
+    all.wait().unwrap();
+    let followed = names(&one.stdout, "a");
+    let numbers: Vec<u64> = followed.iter().map(|(seq, _)| *seq).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert_eq!(followed.last().unwrap().1, "finished");
+    let again = sandbox.run(["events", "a", "--since", "2"]);
+    assert_eq!(names(&again.stdout, "a"), followed[2..]);
+    assert!(names(&sandbox.run(["events", "--all"]).stdout, "b").iter().any(|e| e.1 == "lost"));
+    assert_eq!(sandbox.run(["events", "nobody"]).code, 4);
+}

@@ -231,7 +231,7 @@ fn what_was_not_cut_off_is_not_taken_up() {
         assert_eq!(answer["code"], "not_recoverable", "{id}");
         assert!(answer.text("error").contains(why), "{id}: {answer:?}");
     }
-    let all = sandbox.run(["recover", "--all"]);
+    let all = sandbox.run(["recover", "--all", "--detach", "session"]);
     assert_eq!((all.code, all.stdout.as_str()), (0, "{\"recovered\":[],\"failed\":[]}\n"));
     assert_eq!(sandbox.run(["recover"]).code, 2);
     assert_eq!(sandbox.run(["recover", "nobody"]).code, 4);

@@ -100,7 +100,7 @@ pub fn wait(
                     break;
                 }
             }
-            Some(Notice::Changed) => {
+            Some(Notice::Changed(_) | Notice::Root) => {
                 if blocked() {
                     break;
                 }

@@ -1,5 +1,6 @@
 //! Waiting for jobs to end, without polling: their locks are let go.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -12,6 +13,9 @@ use crate::store::JobDir;
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// The same where the system has no events for files.
 const LOOK_OFTEN: Duration = Duration::from_millis(200);
+
+/// How often is looked where the system gives no notice.
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
 
 /// The changes of a directory's files.
 pub(super) struct Changes {
@@ -32,40 +36,6 @@ impl Changes {
         };
         // A user's watches can be used up: then we look often.
         Self { inotify: watch().ok() }
-    }
-
-    /// Of the records of jobs in these directories: each is renamed into place.
-    #[cfg(target_os = "linux")]
-    pub(super) fn of_records<'a>(directories: impl Iterator<Item = &'a Path>) -> Self {
-        use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-        let watch = || -> nix::Result<Inotify> {
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            for directory in directories {
-                inotify.add_watch(directory, AddWatchFlags::IN_MOVED_TO)?;
-            }
-            Ok(inotify)
-        };
-        Self { inotify: watch().ok() }
-    }
-
-    /// Sleeps until something happens, however long that takes.
-    #[cfg(target_os = "linux")]
-    pub(super) fn wait_on(&mut self) {
-        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-        use std::os::fd::AsFd;
-        let Some(inotify) = &self.inotify else { return std::thread::sleep(LOOK_OFTEN) };
-        let _ = poll(&mut [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
-        while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn of_records<'a>(_directories: impl Iterator<Item = &'a Path>) -> Self {
-        Self {}
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(super) fn wait_on(&mut self) {
-        std::thread::sleep(LOOK_OFTEN);
     }
 
     /// Sleeps until a file was written or renamed into it, or for `most`, or some seconds.
@@ -103,10 +73,12 @@ pub(super) struct Watch {
 /// What was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// The job at this place of the list has ended.
+    /// The job at this place has ended.
     Ended(usize),
-    /// Some job's record was written anew.
-    Changed,
+    /// Something was written in the directory of the job at this place.
+    Changed(usize),
+    /// There is a new directory.
+    Root,
 }
 
 impl Watch {
@@ -128,16 +100,10 @@ impl Watch {
 
     /// Watches the records of these jobs as well.
     pub(super) fn over_records(&mut self, jobs: &[JobDir]) {
-        let mut changes = Changes::of_records(jobs.iter().map(JobDir::path));
-        let tell = self.tell.clone();
-        std::thread::spawn(move || {
-            loop {
-                changes.wait_on();
-                if tell.send(Notice::Changed).is_err() {
-                    return;
-                }
-            }
-        });
+        let mut watches = Watches::telling(self.tell.clone());
+        for (place, job) in jobs.iter().enumerate() {
+            watches.add(job.path(), Look::Renames, Notice::Changed(place));
+        }
     }
 
     /// What is seen next, or `None` at `deadline` or when all jobs have ended.
@@ -150,7 +116,7 @@ impl Watch {
             Some(at) => self.notices.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         let next = next.ok()?;
-        self.left -= usize::from(next != Notice::Changed);
+        self.left -= usize::from(matches!(next, Notice::Ended(_)));
         Some(next)
     }
 }
@@ -158,4 +124,153 @@ impl Watch {
 /// Sleeps until the job ends or `most` is over; says whether it ended.
 pub(super) fn ends_within(job: &JobDir, most: Duration) -> bool {
     Watch::over(vec![job.clone()]).next(Some(Instant::now() + most)).is_some()
+}
+
+/// What is looked for in a directory.
+#[derive(Clone, Copy, Debug)]
+enum Look {
+    /// Files and directories that get their names.
+    Renames,
+    /// Those, and what is written.
+    Writes,
+}
+
+/// Watches the directories of jobs, and that of all jobs for new ones: one watch each, and one
+/// thread for them all.
+pub(super) struct Folders {
+    notices: Receiver<Notice>,
+    watches: Watches,
+    /// The places of jobs whose end is waited for.
+    awaited: HashSet<usize>,
+}
+
+impl Default for Folders {
+    fn default() -> Self {
+        let (tell, notices) = channel();
+        Self { notices, watches: Watches::telling(tell), awaited: HashSet::new() }
+    }
+}
+
+impl Folders {
+    /// Watches for new jobs.
+    pub(super) fn watch_root(&mut self, root: &Path) {
+        self.watches.add(root, Look::Renames, Notice::Root);
+    }
+
+    /// Watches what is written in a job's directory.
+    pub(super) fn watch(&mut self, place: usize, job: &JobDir) {
+        self.watches.add(job.path(), Look::Writes, Notice::Changed(place));
+    }
+
+    /// Watches for the end of a live job's worker, which may write nothing.
+    pub(super) fn watch_end(&mut self, place: usize, job: &JobDir) {
+        if self.awaited.insert(place) {
+            let (tell, job) = (self.watches.tell.clone(), job.clone());
+            std::thread::spawn(move || {
+                let _ = job.wait_released();
+                let _ = tell.send(Notice::Ended(place));
+            });
+        }
+    }
+
+    /// What happens next, however long that takes.
+    pub(super) fn next(&mut self) -> Notice {
+        let notice = self.notices.recv().unwrap_or(Notice::Root);
+        if let Notice::Ended(place) = notice {
+            self.awaited.remove(&place);
+        }
+        notice
+    }
+}
+
+/// Directories that are watched, and who is told.
+struct Watches {
+    tell: Sender<Notice>,
+    #[cfg(target_os = "linux")]
+    inotify: Option<linux::Many>,
+}
+
+impl Watches {
+    fn telling(tell: Sender<Notice>) -> Self {
+        Self {
+            #[cfg(target_os = "linux")]
+            inotify: linux::Many::start(&tell),
+            tell,
+        }
+    }
+
+    fn add(&mut self, directory: &Path, look: Look, what: Notice) {
+        #[cfg(target_os = "linux")]
+        if self.inotify.as_mut().is_some_and(|watches| watches.add(directory, look, what)) {
+            return;
+        }
+        let _ = (directory, look);
+        // No events for files, or no more of them for this user.
+        let tell = self.tell.clone();
+        std::thread::spawn(move || {
+            while tell.send(what).is_ok() {
+                std::thread::sleep(LOOK_SELDOM);
+            }
+        });
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::HashMap;
+    use std::os::fd::AsFd;
+    use std::sync::mpsc::Sender;
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+
+    use super::{Look, Notice, Path};
+
+    type Places = Mutex<HashMap<WatchDescriptor, Notice>>;
+
+    /// One inotify(7) for many directories.
+    pub(super) struct Many {
+        inotify: Arc<Inotify>,
+        places: Arc<Places>,
+    }
+
+    impl Many {
+        pub(super) fn start(tell: &Sender<Notice>) -> Option<Self> {
+            let inotify =
+                Arc::new(Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?);
+            let places = Arc::new(Places::default());
+            let (watched, known, tell) = (inotify.clone(), places.clone(), tell.clone());
+            std::thread::spawn(move || {
+                loop {
+                    let fds = &mut [PollFd::new(watched.as_fd(), PollFlags::POLLIN)];
+                    let _ = poll(fds, PollTimeout::NONE);
+                    let events = watched.read_events().unwrap_or_default();
+                    let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut told = None;
+                    for what in events.iter().filter_map(|event| known.get(&event.wd).copied()) {
+                        // Several in a row are one.
+                        if told != Some(what) && tell.send(what).is_err() {
+                            return;
+                        }
+                        told = Some(what);
+                    }
+                }
+            });
+            Some(Self { inotify, places })
+        }
+
+        pub(super) fn add(&mut self, directory: &Path, look: Look, what: Notice) -> bool {
+            let mut flags = AddWatchFlags::IN_MOVED_TO;
+            if matches!(look, Look::Writes) {
+                flags |= AddWatchFlags::IN_MODIFY;
+            }
+            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            let added = self.inotify.add_watch(directory, flags);
+            added.is_ok_and(|wd| {
+                places.insert(wd, what);
+                true
+            })
+        }
+    }
 }

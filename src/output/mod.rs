@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::cli::Common;
 use crate::commands::answer::{self, AnswerAnswer, Open};
 use crate::commands::demo::Scene;
+use crate::commands::events::Event;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
 use crate::commands::logs::LogsAnswer;
@@ -129,6 +130,11 @@ impl Printer {
             }
         }
         Ok(())
+    }
+
+    /// One of `events`, always as JSON; false: nobody reads any more.
+    pub fn event(&self, event: &Event) -> bool {
+        self.json(event).is_ok()
     }
 
     /// `answer`.

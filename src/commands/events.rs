@@ -1,0 +1,206 @@
+//! `events`: what the workers did and saw, one JSON document a line.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::seen::look;
+use super::watch::{Folders, Notice};
+use crate::error::Error;
+use crate::job::JobId;
+use crate::store::{EVENTS, JobDir, Store};
+
+/// What to show.
+#[derive(Debug)]
+pub struct Request {
+    /// Of this job; `None` for every job in the directory.
+    pub id: Option<JobId>,
+    /// Only events with a higher number.
+    pub since: Option<u64>,
+    /// Go on as they come: of one job to its end, of all for ever.
+    pub follow: bool,
+}
+
+/// Gives each event, with its job's id, until there are no more or `give` says false.
+pub fn events(
+    store: &Store,
+    request: &Request,
+    mut give: impl FnMut(&Event) -> bool,
+) -> Result<(), Error> {
+    let ids = match &request.id {
+        Some(id) => {
+            look(store, id)?;
+            vec![id.clone()]
+        }
+        None => sorted(store)?,
+    };
+    if !request.follow {
+        for id in ids {
+            if !Reader::of(store, id, request.since).read(&mut give) {
+                return Ok(());
+            }
+        }
+        return Ok(());
+    }
+    match &request.id {
+        Some(id) => follow_one(store, id, request.since, &mut give),
+        None => follow_all(store, ids, request.since, &mut give),
+    }
+}
+
+fn sorted(store: &Store) -> Result<Vec<JobId>, Error> {
+    let mut ids = store.ids()?;
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+fn follow_one(
+    store: &Store,
+    id: &JobId,
+    since: Option<u64>,
+    give: &mut dyn FnMut(&Event) -> bool,
+) -> Result<(), Error> {
+    let mut folders = Folders::default();
+    // Watched before it is read, so that nothing falls between the two.
+    folders.watch(0, &store.job(id));
+    let mut reader = Reader::of(store, id.clone(), since);
+    loop {
+        // Whether it lives is asked first: what is read then is all, if it does not.
+        let lives = look(store, id)?.live;
+        if !reader.read(give) || !lives {
+            return Ok(());
+        }
+        folders.watch_end(0, &store.job(id));
+        folders.next();
+    }
+}
+
+fn follow_all(
+    store: &Store,
+    ids: Vec<JobId>,
+    since: Option<u64>,
+    give: &mut dyn FnMut(&Event) -> bool,
+) -> Result<(), Error> {
+    let mut folders = Folders::default();
+    folders.watch_root(store.root());
+    let mut places: HashMap<JobId, usize> = HashMap::new();
+    let mut readers: Vec<Reader> = Vec::new();
+    // What is there already has been; but for whoever asks for it, only what comes is shown.
+    let mut join =
+        |ids: Vec<JobId>, new: bool, readers: &mut Vec<Reader>, folders: &mut Folders| {
+            for id in ids {
+                if places.contains_key(&id) {
+                    continue;
+                }
+                let place = readers.len();
+                let dir = store.job(&id);
+                folders.watch(place, &dir);
+                if dir.is_held().unwrap_or(false) {
+                    folders.watch_end(place, &dir);
+                }
+                let mut reader = Reader::of(store, id.clone(), since);
+                if !new && since.is_none() {
+                    reader.offset = dir.length(EVENTS);
+                }
+                readers.push(reader);
+                places.insert(id, place);
+            }
+        };
+    join(ids, false, &mut readers, &mut folders);
+    for reader in &mut readers {
+        if !reader.read(give) {
+            return Ok(());
+        }
+    }
+    loop {
+        match folders.next() {
+            Notice::Root => {
+                let before = readers.len();
+                join(sorted(store)?, true, &mut readers, &mut folders);
+                for reader in &mut readers[before..] {
+                    if !reader.read(give) {
+                        return Ok(());
+                    }
+                }
+            }
+            Notice::Changed(place) | Notice::Ended(place) => {
+                let reader = &mut readers[place];
+                // A job that lost its worker gets its end written by this look.
+                let lives = look(store, &reader.id).is_ok_and(|seen| seen.live);
+                if !reader.read(give) {
+                    return Ok(());
+                }
+                if lives {
+                    folders.watch_end(place, &store.job(&reader.id));
+                }
+            }
+        }
+    }
+}
+
+/// One event, with its job's id.
+#[derive(Debug)]
+pub struct Event {
+    job_id: JobId,
+    fields: Map<String, Value>,
+}
+
+impl Serialize for Event {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        // What every event has comes first.
+        const FIRST: [&str; 4] = ["seq", "at", "attempt", "event"];
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("jobId", &self.job_id)?;
+        for name in FIRST {
+            if let Some(value) = self.fields.get(name) {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        for (name, value) in &self.fields {
+            if !FIRST.contains(&name.as_str()) && name != "jobId" {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Reads the events of one job, from where it was before.
+struct Reader {
+    id: JobId,
+    dir: JobDir,
+    since: u64,
+    offset: u64,
+}
+
+impl Reader {
+    fn of(store: &Store, id: JobId, since: Option<u64>) -> Self {
+        Self { dir: store.job(&id), id, since: since.unwrap_or_default(), offset: 0 }
+    }
+
+    /// Gives what is new, in whole lines; false: no more is wanted.
+    fn read(&mut self, give: &mut dyn FnMut(&Event) -> bool) -> bool {
+        let Ok(Some(mut file)) = self.dir.open(EVENTS) else { return true };
+        if file.seek(SeekFrom::Start(self.offset)).is_err() {
+            return true;
+        }
+        let (mut file, mut line) = (BufReader::new(file), Vec::new());
+        loop {
+            line.clear();
+            match file.read_until(b'\n', &mut line) {
+                Ok(length) if length > 0 && line.ends_with(b"\n") => self.offset += length as u64,
+                _ => return true,
+            }
+            let Ok(event) = serde_json::from_slice::<Map<String, Value>>(&line) else { continue };
+            if event.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq <= self.since) {
+                continue;
+            }
+            if !give(&Event { job_id: self.id.clone(), fields: event }) {
+                return false;
+            }
+        }
+    }
+}
