@@ -13,6 +13,12 @@ Answers are JSON where stdout is no terminal.";
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage, 3 the job was killed, \
 4 no such job, 5 the job waits for an answer, 124 the wait's time ran out.";
 
+const SIDECAR: &str = "In: {\"type\":\"ping\"}, query {sessionId, prompt, cwd?, maxTurns?, \
+maxBudgetUsd?, resumeSessionId?, permissionMode?, ask?, keepAlive?}, attach {sessionId, sinceOffset?, sinceLogOffset?}, \
+stop {sessionId}, message {sessionId, text}, answer {sessionId, choices? | text? | allow? | deny?, \
+message?, requestId?}\n\
+Out: ready, pong, agent_started, agent_event {event, offset}, agent_log {line, offset}, agent_stopped, agent_error, error";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "claudejob", version, about = ABOUT, after_help = EXIT_CODES)]
@@ -74,6 +80,9 @@ pub enum Verb {
     Resume(Resume),
     /// Go on with jobs whose host, worker or claude went away
     Recover(Recover),
+    /// Jobs for a program that embeds this one: JSON lines over stdin and stdout
+    #[command(after_help = SIDECAR)]
+    Sidecar,
     /// See a whole job at work, without key, CLI or network
     Demo(Demo),
 }

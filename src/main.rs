@@ -112,6 +112,11 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let id = requests::target(given.target)?;
             printer.kill(&commands::kill::kill(&store, &id)?)
         }
+        Verb::Sidecar => {
+            let tell = std::sync::Arc::new(move |told: &_| Printer::line(told));
+            commands::sidecar::serve(&store, around, std::io::stdin().lock(), tell);
+            Ok(ExitStatus::Done)
+        }
         Verb::Events(given) => {
             let request = requests::events(given)?;
             commands::events::events(&store, &request, |event| printer.event(event))?;

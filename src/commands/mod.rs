@@ -11,6 +11,7 @@ pub mod result;
 pub mod resume;
 mod seen;
 pub mod send;
+pub mod sidecar;
 pub mod start;
 pub mod status;
 pub mod wait;

@@ -21,6 +21,7 @@ use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::result::ResultAnswer;
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
+use crate::commands::sidecar::Told;
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{WaitAnswer, Waited};
@@ -130,6 +131,11 @@ impl Printer {
             }
         }
         Ok(())
+    }
+
+    /// A line of the `sidecar`; false: nobody reads any more.
+    pub fn line(told: &Told) -> bool {
+        Self { json: true, pretty: false }.json(told).is_ok()
     }
 
     /// One of `events`, always as JSON; false: nobody reads any more.

@@ -1,0 +1,442 @@
+//! `sidecar`: jobs for programs that embed this one, as JSON lines over stdin and stdout.
+//!
+//! Each query is an ordinary job whose id is the session's name, so it goes on when the sidecar
+//! is gone, and another one attaches to it where the first one was.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::seen::look;
+use super::start::{self, start};
+use super::watch::Folders;
+use super::{answer, kill, send};
+use crate::claude::Surroundings;
+use crate::error::Error;
+use crate::job::{Exit, JobId, Outcome, Reason, Spec, Status};
+use crate::launch::Wish;
+use crate::store::{JobDir, OUTPUT, STDERR, Store};
+use crate::text::one_line;
+
+/// Bytes of one event that are given on; a longer one is only told of.
+const EVENT_MOST: u64 = 16 << 20;
+
+/// What a program asks for.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+enum Ask {
+    Ping,
+    Query(Box<Query>),
+    Attach {
+        session_id: String,
+        #[serde(default)]
+        since_offset: u64,
+        since_log_offset: Option<u64>,
+    },
+    Stop {
+        session_id: String,
+    },
+    Message {
+        session_id: String,
+        text: String,
+    },
+    Answer(Box<Reply>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Query {
+    session_id: String,
+    prompt: String,
+    cwd: Option<String>,
+    max_turns: Option<u32>,
+    max_budget_usd: Option<f64>,
+    resume_session_id: Option<String>,
+    permission_mode: Option<String>,
+    #[serde(default)]
+    ask: bool,
+    #[serde(default)]
+    keep_alive: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Reply {
+    session_id: String,
+    request_id: Option<String>,
+    choices: Vec<String>,
+    text: Option<String>,
+    allow: bool,
+    deny: bool,
+    message: Option<String>,
+}
+
+/// What a program is told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum Told {
+    /// The sidecar listens.
+    Ready {
+        /// The version of this program.
+        version: &'static str,
+    },
+    /// The answer to a ping.
+    Pong,
+    /// A query's job runs, or one was attached to.
+    AgentStarted {
+        /// The session's name, which is the job's id.
+        session_id: String,
+        /// The worker's process id.
+        pid: Option<i32>,
+    },
+    /// An event of claude's stream, as it is.
+    AgentEvent {
+        /// The session's name.
+        session_id: String,
+        /// The event; `None` if it is too long to be given on.
+        event: Option<Box<RawValue>>,
+        /// Where the stream goes on behind it: what `attach` takes as `sinceOffset`.
+        offset: u64,
+    },
+    /// A line that claude wrote elsewhere, or that is no event.
+    AgentLog {
+        /// The session's name.
+        session_id: String,
+        /// `stderr` or `stdout`.
+        stream: &'static str,
+        /// The line.
+        line: String,
+        /// Where that stream goes on behind it: what `attach` takes as `sinceLogOffset`.
+        offset: u64,
+    },
+    /// The job has ended.
+    AgentStopped {
+        /// The session's name.
+        session_id: String,
+        /// Claude's exit code.
+        exit_code: Option<i32>,
+        /// The signal that ended claude.
+        signal: Option<i32>,
+        /// How the job stands.
+        status: Status,
+        /// Why it failed.
+        reason: Option<Reason>,
+        /// The same as a sentence.
+        error: Option<String>,
+    },
+    /// A query's job could not be started.
+    AgentError {
+        /// The session's name.
+        session_id: String,
+        /// Why.
+        error: String,
+        /// The stable word for it.
+        code: &'static str,
+    },
+    /// A line could not be understood or carried out.
+    Error {
+        /// The session that it named.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        session_id: Option<String>,
+        /// Why.
+        error: String,
+        /// The stable word for it.
+        code: &'static str,
+    },
+}
+
+/// Tells; false: nobody listens any more.
+pub type Tell = Arc<dyn Fn(&Told) -> bool + Send + Sync>;
+
+struct Sidecar {
+    store: Store,
+    around: Surroundings,
+    tell: Tell,
+    /// Sessions whose events are being told.
+    told: Arc<Mutex<HashSet<String>>>,
+}
+
+/// Serves until `input` ends. The jobs go on.
+pub fn serve(store: &Store, around: Surroundings, mut input: impl BufRead, tell: Tell) {
+    tell(&Told::Ready { version: env!("CARGO_PKG_VERSION") });
+    let sidecar = Sidecar { store: store.clone(), around, tell, told: Arc::default() };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match input.read_until(b'\n', &mut line) {
+            Ok(length) if length > 0 => {}
+            _ => return,
+        }
+        if !line.trim_ascii().is_empty() && !sidecar.hear(&line) {
+            return;
+        }
+    }
+}
+
+impl Sidecar {
+    fn hear(&self, line: &[u8]) -> bool {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct About {
+            #[serde(rename = "type")]
+            kind: Option<String>,
+            session_id: Option<String>,
+        }
+        let ask: Ask = match serde_json::from_slice(line) {
+            Ok(ask) => ask,
+            Err(error) => {
+                let about: Option<About> = serde_json::from_slice(line).ok();
+                let known = ["ping", "query", "attach", "stop", "message", "answer"];
+                let kind = about.as_ref().and_then(|about| about.kind.as_deref());
+                let code = match (&about, kind) {
+                    (None, _) => "invalid_json",
+                    (_, Some(kind)) if known.contains(&kind) => "invalid_message",
+                    _ => "unknown_type",
+                };
+                let session_id = about.and_then(|about| about.session_id);
+                let error = one_line(&error.to_string(), 300);
+                return (self.tell)(&Told::Error { session_id, error, code });
+            }
+        };
+        let failed = |session_id: String, error: &Error| {
+            let (error, code) = (error.to_string(), error.code());
+            (self.tell)(&Told::Error { session_id: Some(session_id), error, code })
+        };
+        match ask {
+            Ask::Ping => (self.tell)(&Told::Pong),
+            Ask::Query(query) => self.query(*query),
+            Ask::Attach { session_id, since_offset, since_log_offset } => {
+                match self.attach(&session_id, since_offset, since_log_offset) {
+                    Ok(listens) => listens,
+                    Err(error) => failed(session_id, &error),
+                }
+            }
+            Ask::Stop { session_id } => {
+                // It takes as long as claude takes to end: meanwhile others are heard.
+                let (store, tell) = (self.store.clone(), self.tell.clone());
+                std::thread::spawn(move || {
+                    let stopped = super::job_id(&session_id).and_then(|id| kill::kill(&store, &id));
+                    if let Err(error) = stopped {
+                        let (error, code) = (error.to_string(), error.code());
+                        tell(&Told::Error { session_id: Some(session_id), error, code });
+                    }
+                });
+                true
+            }
+            Ask::Message { session_id, text } => {
+                let sent = super::job_id(&session_id).and_then(|id| {
+                    let message = text.into_bytes();
+                    send::send(&self.store, send::Request { id, message, wait: None })
+                });
+                sent.map_or_else(|error| failed(session_id, &error), |_| true)
+            }
+            Ask::Answer(mut reply) => {
+                let session_id = std::mem::take(&mut reply.session_id);
+                let request = answer::Request {
+                    request_id: reply.request_id,
+                    choices: reply.choices,
+                    text: reply.text,
+                    allow: reply.allow,
+                    deny: reply.deny,
+                    message: reply.message,
+                };
+                let answered = super::job_id(&session_id)
+                    .and_then(|id| answer::answer(&self.store, &id, &request));
+                answered.map_or_else(|error| failed(session_id, &error), |_| true)
+            }
+        }
+    }
+
+    fn query(&self, query: Query) -> bool {
+        let session_id = query.session_id.clone();
+        match self.start(query) {
+            Ok((id, pid)) => {
+                let started = (self.tell)(&Told::AgentStarted { session_id, pid });
+                self.follow(id, 0, 0);
+                started
+            }
+            Err(error) => {
+                let (text, code) = (error.to_string(), error.code());
+                (self.tell)(&match error {
+                    Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_) => {
+                        Told::AgentError { session_id, error: text, code }
+                    }
+                    _ => Told::Error { session_id: Some(session_id), error: text, code },
+                })
+            }
+        }
+    }
+
+    fn start(&self, query: Query) -> Result<(JobId, Option<i32>), Error> {
+        let id = super::job_id(&query.session_id)?;
+        let here = || std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
+        let spec = Spec {
+            cwd: query.cwd.unwrap_or_else(here),
+            claude: std::env::var("CLAUDE_SKILL_CLAUDE").unwrap_or_default(),
+            permission_mode: query.permission_mode.unwrap_or("bypassPermissions".to_owned()),
+            max_turns: query.max_turns,
+            max_budget_usd: query.max_budget_usd,
+            resume: query.resume_session_id,
+            ask: query.ask,
+            keep_alive: query.keep_alive,
+            idle_timeout_ms: 3_600_000,
+            restart: true,
+            max_restarts: 5,
+            background_wait_ms: 3_600_000,
+            ..Spec::default()
+        };
+        let request = start::Request {
+            id: Some(id),
+            prompt: query.prompt.into_bytes(),
+            spec,
+            if_absent: false,
+            detach: Wish::Auto,
+            resume_job: None,
+        };
+        let answer = start(&self.store, request, &self.around)?;
+        Ok((answer.job_id, answer.pid))
+    }
+
+    fn attach(&self, session_id: &str, since: u64, since_log: Option<u64>) -> Result<bool, Error> {
+        let id = super::job_id(session_id)?;
+        let seen = look(&self.store, &id)?;
+        let length = seen.dir.length(OUTPUT);
+        if since > length {
+            return Err(Error::BadOffset { offset: since, length });
+        }
+        let session_id = session_id.to_owned();
+        let listens = (self.tell)(&Told::AgentStarted { session_id, pid: seen.record.pid });
+        // Of a job that is attached to later on, what it said on stderr before is past.
+        let past = if since > 0 { seen.dir.length(STDERR) } else { 0 };
+        self.follow(id, since, since_log.unwrap_or(past));
+        Ok(listens)
+    }
+
+    /// Tells of a job from here on, from a thread of its own; once, however often it is asked for.
+    fn follow(&self, id: JobId, output: u64, errors: u64) {
+        let name = id.to_string();
+        if !self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+            return;
+        }
+        let (store, tell, told) = (self.store.clone(), self.tell.clone(), self.told.clone());
+        std::thread::spawn(move || {
+            let dir = store.job(&id);
+            Stream { dir, id, tell, output, errors }.run(&store);
+            told.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+        });
+    }
+}
+
+/// What a job writes, on its way to the program.
+struct Stream {
+    id: JobId,
+    dir: JobDir,
+    tell: Tell,
+    output: u64,
+    errors: u64,
+}
+
+impl Stream {
+    fn run(&mut self, store: &Store) {
+        let mut folders = Folders::default();
+        folders.watch(0, &self.dir);
+        loop {
+            // Asked before it is read: what is read then is all, if it does not live.
+            let Ok(seen) = look(store, &self.id) else { return };
+            if !self.read_output(!seen.live) || !self.read_errors() {
+                return;
+            }
+            if !seen.live {
+                let record = seen.record;
+                let exit = record.exit.or_else(|| self.dir.outcome().and_then(|o: Outcome| o.exit));
+                let exit = exit.unwrap_or(Exit { code: None, signal: None });
+                (self.tell)(&Told::AgentStopped {
+                    session_id: self.id.to_string(),
+                    exit_code: exit.code,
+                    signal: exit.signal,
+                    status: record.status,
+                    reason: record.reason,
+                    error: record.error,
+                });
+                return;
+            }
+            folders.watch_end(0, &self.dir);
+            folders.next();
+        }
+    }
+
+    /// Gives the events that are new, in whole lines; at the end of the job also a torn one.
+    fn read_output(&mut self, ended: bool) -> bool {
+        let Ok(Some(mut file)) = self.dir.open(OUTPUT) else { return true };
+        if file.seek(SeekFrom::Start(self.output)).is_err() {
+            return true;
+        }
+        let (mut file, mut line) = (BufReader::with_capacity(64 << 10, file), Vec::new());
+        loop {
+            line.clear();
+            let read = file.by_ref().take(EVENT_MOST).read_until(b'\n', &mut line);
+            let mut length = read.unwrap_or_default() as u64;
+            let mut too_long = false;
+            while length > 0 && !line.ends_with(b"\n") {
+                // Longer than is given on, or not yet whole.
+                too_long = length >= EVENT_MOST;
+                let mut rest = Vec::new();
+                match file.by_ref().take(EVENT_MOST).read_until(b'\n', &mut rest) {
+                    Ok(more) if more > 0 => {
+                        length += more as u64;
+                        line = rest;
+                    }
+                    _ => break,
+                }
+            }
+            if length == 0 || (!line.ends_with(b"\n") && !ended) {
+                return true;
+            }
+            self.output += length;
+            if !self.give(&line, too_long) {
+                return false;
+            }
+        }
+    }
+
+    fn give(&self, line: &[u8], too_long: bool) -> bool {
+        let session_id = self.id.to_string();
+        let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+        let offset = self.output;
+        if too_long {
+            return (self.tell)(&Told::AgentEvent { session_id, event: None, offset });
+        }
+        match RawValue::from_string(text) {
+            Ok(event) => (self.tell)(&Told::AgentEvent { session_id, event: Some(event), offset }),
+            Err(_) => {
+                let line = String::from_utf8_lossy(line).trim_end().to_owned();
+                (self.tell)(&Told::AgentLog { session_id, stream: "stdout", line, offset })
+            }
+        }
+    }
+
+    fn read_errors(&mut self) -> bool {
+        let Ok(Some(mut file)) = self.dir.open(STDERR) else { return true };
+        if file.seek(SeekFrom::Start(self.errors)).is_err() {
+            return true;
+        }
+        let mut file = BufReader::new(file);
+        loop {
+            let mut line = Vec::new();
+            let read = file.by_ref().take(EVENT_MOST).read_until(b'\n', &mut line);
+            match read {
+                Ok(length) if length > 0 => self.errors += length as u64,
+                _ => return true,
+            }
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let session_id = self.id.to_string();
+            let offset = self.errors;
+            if !(self.tell)(&Told::AgentLog { session_id, stream: "stderr", line, offset }) {
+                return false;
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The sidecar, driven as a program that embeds it does, and killed in the middle of a query.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde_json::{Value, json};
+use support::{Sandbox, await_file};
+
+struct Sidecar {
+    child: Child,
+    stdin: ChildStdin,
+    told: Lines<BufReader<ChildStdout>>,
+}
+
+impl Sidecar {
+    fn start(sandbox: &Sandbox) -> Self {
+        let mut command = sandbox.command(["sidecar"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let told = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut sidecar = Self { child, stdin, told };
+        assert_eq!(sidecar.hear()["type"], "ready");
+        sidecar
+    }
+
+    fn say(&mut self, line: &Value) {
+        writeln!(self.stdin, "{line}").unwrap();
+    }
+
+    fn hear(&mut self) -> Value {
+        serde_json::from_str(&self.told.next().unwrap().unwrap()).unwrap()
+    }
+
+    /// What is told up to the first line of this type, which comes last.
+    fn until(&mut self, kind: &str) -> Vec<Value> {
+        let mut told = Vec::new();
+        loop {
+            told.push(self.hear());
+            if told.last().unwrap()["type"] == kind {
+                return told;
+            }
+        }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn events(told: &[Value]) -> Vec<Value> {
+    told.iter()
+        .filter(|line| line["type"] == "agent_event")
+        .map(|line| line["event"].clone())
+        .collect()
+}
+
+#[test]
+fn a_query_outlives_its_sidecar_and_no_event_is_lost_or_doubled() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nstderr a word\nsay one\nsay two\ntouch $DIR/up\nwait-file $DIR/go\nsay three\n\
+         fill 300000 5\nresult ok\neof",
+    );
+    let mut first = Sidecar::start(&sandbox);
+    first.say(&json!({"type": "ping"}));
+    assert_eq!(first.hear()["type"], "pong");
+    first.say(&json!({"type": "query", "sessionId": "s", "prompt": "work", "maxTurns": 3}));
+    assert_eq!(first.until("agent_started").last().unwrap()["sessionId"], "s");
+    let mut told = first.until("agent_event");
+    told.extend(first.until("agent_event"));
+    await_file(&sandbox.path("up"));
+    first.kill();
+    let offset = told.last().unwrap()["offset"].as_u64().unwrap();
+    fs::write(sandbox.path("go"), "").unwrap();
+    let mut second = Sidecar::start(&sandbox);
+    second.say(
+        &json!({"type": "attach", "sessionId": "s", "sinceOffset": offset, "sinceLogOffset": 0}),
+    );
+    told.extend(second.until("agent_stopped"));
+    let log = fs::read_to_string(sandbox.job("s").join("output.log")).unwrap();
+    let logged: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events(&told) == logged, "{} told, {} logged", events(&told).len(), logged.len());
+    let stopped = told.last().unwrap();
+    assert_eq!((&stopped["exitCode"], &stopped["status"]), (&0.into(), &"completed".into()));
+    assert!(told.iter().any(|line| line["type"] == "agent_log" && line["line"] == "a word"));
+    // An ordinary job.
+    assert_eq!(sandbox.run(["result", "s"])["result"], "ok");
+    second.kill();
+}
+
+#[test]
+fn what_cannot_be_done_is_told_and_the_sidecar_goes_on() {
+    let sandbox = Sandbox::new("read\ninit\nsay hi\nhear $DIR/heard\ntouch $DIR/up\nhang");
+    let mut sidecar = Sidecar::start(&sandbox);
+    let mut code = |line: &str| {
+        writeln!(sidecar.stdin, "{line}").unwrap();
+        let told = sidecar.until("error");
+        told.last().unwrap()["code"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(code("{"), "invalid_json");
+    assert_eq!(code("{\"type\":\"dance\"}"), "unknown_type");
+    assert_eq!(code("{\"type\":\"query\"}"), "invalid_message");
+    assert_eq!(code("{\"type\":\"stop\",\"sessionId\":\"nobody\"}"), "not_found");
+    assert_eq!(code("{\"type\":\"attach\",\"sessionId\":\"../x\"}"), "invalid_job_id");
+    assert_eq!(code("{\"type\":\"query\",\"sessionId\":\"s\",\"prompt\":\"\"}"), "empty_prompt");
+    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
+    sidecar.until("agent_started");
+    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
+    assert_eq!(sidecar.until("error").last().unwrap()["code"], "job_exists");
+    sidecar.say(&json!({"type": "message", "sessionId": "s", "text": "and this"}));
+    await_file(&sandbox.path("up"));
+    assert_eq!(fs::read_to_string(sandbox.path("heard")).unwrap(), "and this\n");
+    sidecar.say(&json!({"type": "answer", "sessionId": "s", "allow": true}));
+    assert_eq!(sidecar.until("error").last().unwrap()["code"], "nothing_asked");
+    sidecar.say(&json!({"type": "stop", "sessionId": "s"}));
+    let stopped = sidecar.until("agent_stopped");
+    assert_eq!(stopped.last().unwrap()["status"], "killed");
+    drop(sidecar.stdin);
+    assert!(sidecar.child.wait().unwrap().success(), "it ends with its input");
+}
