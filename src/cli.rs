@@ -374,6 +374,9 @@ pub struct Send {
     /// What to say.
     #[command(flatten)]
     pub message: Message,
+    /// Show what the agent says until the end of that turn
+    #[arg(long, conflicts_with = "wait")]
+    pub follow: bool,
     /// Wait for the answer of the turn that takes it in, at most so long
     #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = false)]
     pub wait: Option<Option<Duration>>,

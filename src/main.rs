@@ -130,7 +130,16 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             }
             printer.answer(&commands::answer::answer(&store, &id, &request)?)
         }
-        Verb::Send(given) => printer.send(&commands::send::send(&store, requests::send(given)?)?),
+        Verb::Send(given) => {
+            let follow = given.follow;
+            let request = requests::send(given)?;
+            if follow {
+                let say = |part: &_| printer.logs_on(part);
+                let answer = commands::send::send_and_follow(&store, request, say)?;
+                return printer.sent(&answer);
+            }
+            printer.send(&commands::send::send(&store, request)?)
+        }
         Verb::Interrupt(given) => {
             let id = requests::target(given.target)?;
             printer.interrupt(&commands::send::interrupt(&store, &id)?)

@@ -338,11 +338,15 @@ fn a_job_that_is_kept_alive_answers_again_and_again_until_it_is_finished() {
     assert_eq!(answer["turn"]["result"], "heard two", "{answer:?}");
     await_status(&sandbox, "j", "idle");
     assert_eq!(sandbox.run(["result", "j"])["result"], "heard two");
+    let said = sandbox.run(["send", "j", "--message", "three", "--follow", "--plain"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stdout.contains("three") && said.stdout.contains("= done"), "{said:?}");
+    await_status(&sandbox, "j", "idle");
     assert_eq!(sandbox.run(["wait", "j", "--timeout", "100ms"]).code, 124);
     let end = sandbox.run(["finish", "j"]);
     assert_eq!((end.code, &end["finished"]), (0, &true.into()), "{end:?}");
     sandbox.wait("j").expect_end(0, "completed", None);
-    assert_eq!(turns(&sandbox, "j").len(), 2);
+    assert_eq!(turns(&sandbox, "j").len(), 3);
     sandbox.start("k", &["--keep-alive", "--idle-timeout", "200ms"]);
     sandbox.wait("k").expect_end(0, "completed", None);
     sandbox.script("read\ninit\nhear\nresult ok\neof");

@@ -21,7 +21,7 @@ use crate::stream::transcript::{Passage, passages};
 use crate::stream::{Line, LineSplitter};
 use crate::text::{clip, is_harmful};
 
-pub use follow::follow;
+pub use follow::{follow, follow_until};
 
 /// Characters of log in an answer whose length nobody asked to exceed: what remains of
 /// [`ANSWER_MOST`] beside the other fields.

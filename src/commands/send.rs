@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::logs::{self, Form, LogsAnswer};
 use super::seen::{Seen, look};
 use super::watch::{Changes, ends_within};
 use crate::error::Error;
 use crate::job::{Directive, JobId, Status, TurnEnd};
-use crate::store::{JobDir, Store, TURNS};
+use crate::store::{JobDir, OUTPUT, Store, TURNS};
 use crate::text::clip;
 
 /// Bytes that a message may have at most: what the API takes is far below it.
@@ -85,6 +86,31 @@ pub fn send(store: &Store, request: Request) -> Result<SendAnswer, Error> {
     });
     let status = look(store, &request.id)?.record.status;
     Ok(SendAnswer { job_id: request.id, message: number, status, turn })
+}
+
+/// The same, and gives what the agent says until the end of the turn that takes the message in.
+pub fn send_and_follow(
+    store: &Store,
+    request: Request,
+    give: impl FnMut(&LogsAnswer) -> bool,
+) -> Result<SendAnswer, Error> {
+    let dir = live(store, &request.id)?;
+    let log = logs::Request {
+        id: request.id.clone(),
+        tail: 0,
+        since: Some(dir.length(OUTPUT)),
+        max_bytes: None,
+        form: Form::Readable,
+    };
+    let mut answer = send(store, Request { wait: None, ..request })?;
+    let number = answer.message;
+    let has_ended = || turns(&dir).iter().any(|turn| turn.messages.contains(&number));
+    logs::follow_until(store, &log, give, has_ended)?;
+    let turn = turns(&dir).into_iter().find(|turn| turn.messages.contains(&number));
+    // What it said was given already.
+    answer.turn = Some(turn.map(|turn| TurnEnd { result: None, ..turn }));
+    answer.status = look(store, &answer.job_id)?.record.status;
+    Ok(answer)
 }
 
 /// Stops the turn of a running job.

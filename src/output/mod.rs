@@ -166,6 +166,15 @@ impl Printer {
         Ok(ExitStatus::Done)
     }
 
+    /// `send --follow`, whose text was shown already.
+    pub fn sent(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
+        if self.json {
+            return self.send(answer);
+        }
+        let failed = !matches!(&answer.turn, Some(Some(turn)) if !turn.is_error);
+        Ok(if failed { ExitStatus::Failed } else { ExitStatus::Done })
+    }
+
     /// `interrupt`.
     pub fn interrupt(&self, answer: &InterruptAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::interrupt(answer))?;

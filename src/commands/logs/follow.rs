@@ -11,13 +11,25 @@ use crate::store::Store;
 pub fn follow(
     store: &Store,
     request: &Request,
+    give: impl FnMut(&LogsAnswer) -> bool,
+) -> Result<(), Error> {
+    follow_until(store, request, give, || false)
+}
+
+/// The same, no longer than `over` says.
+pub fn follow_until(
+    store: &Store,
+    request: &Request,
     mut give: impl FnMut(&LogsAnswer) -> bool,
+    mut over: impl FnMut() -> bool,
 ) -> Result<(), Error> {
     let mut request = request.clone();
     // Watched before the first look, so that nothing falls between the two.
     let mut changes = Changes::of(store.job(&request.id).path());
     let mut first = true;
     loop {
+        // Asked before the log is read: what is read then is all.
+        let is_over = over();
         let seen = look(store, &request.id)?;
         loop {
             let answer = part(&seen, &request)?;
@@ -32,7 +44,7 @@ pub fn follow(
                 break;
             }
         }
-        if !seen.live {
+        if is_over || !seen.live {
             return Ok(());
         }
         changes.wait(None);
