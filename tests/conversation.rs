@@ -240,7 +240,9 @@ fn a_question_blocks_the_job_until_it_is_answered() {
         assert_eq!((&asked["kind"], &asked["requestId"]), (&"question".into(), &"q1".into()));
         assert_eq!(asked["questions"][0]["options"][1]["label"], "Postgres");
         assert!(sandbox.run(["status", "j", "--full"])["blocked"]["input"].is_string());
-        assert_eq!(sandbox.run(["list"]).json[0]["status"], "blocked");
+        let listed = sandbox.run(["list"]).json[0].clone();
+        assert_eq!(listed["blocked"]["questions"][0]["header"], "DB", "{listed}");
+        assert_eq!(listed["status"], "blocked");
         let wrong = sandbox.run(["answer", "j", "--choice", "Oracle"]);
         assert_eq!((wrong.code, &wrong["code"]), (1, &"wrong_answer".into()));
         assert!(wrong.text("error").contains("SQLite, Postgres"), "{wrong:?}");

@@ -270,7 +270,7 @@ fn a_kill_leaves_no_process() {
 
 #[test]
 fn a_killed_job_can_be_resumed() {
-    let sandbox = sandbox!(Step::Hang, Step::text("went on"));
+    let sandbox = sandbox!(Step::Hang, Step::text("went on"), Step::text("and on"));
     sandbox.start("first", &[]);
     sandbox.api.wait_for_request(1);
     let killed = sandbox.run(["kill", "first"]);
@@ -283,6 +283,12 @@ fn a_killed_job_can_be_resumed() {
     assert_eq!(result["result"], "went on");
     assert_eq!(result["session_id"], first["sessionId"]);
     assert!(sandbox.api.wait_for_request(2).messages > 1, "the conversation went on");
+    // And the job itself: killed is for good only for recover.
+    assert_eq!(sandbox.run(["recover", "first"])["code"], "not_recoverable");
+    assert_eq!(sandbox.run(["resume", "first", "--message", "go on"]).code, 0);
+    let again = sandbox.wait("first");
+    again.expect_end(0, "completed", None);
+    assert_eq!((&again["result"], &again["attempt"]), (&"and on".into(), &2.into()));
 }
 
 #[test]

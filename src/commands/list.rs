@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::ANSWER_MOST;
 use super::seen::look_leniently;
 use crate::error::Error;
-use crate::job::{Activity, JobId, Reason, Record, Status, Timestamp};
+use crate::job::{Activity, Blocked, JobId, Reason, Record, Status, Timestamp};
 use crate::store::{LoadError, Store};
 use crate::text::{clip, json_length};
 
@@ -53,6 +53,9 @@ pub struct Item {
     pub num_turns: u64,
     /// US dollars.
     pub cost_usd: Option<f64>,
+    /// What waits for an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<Blocked>,
     /// What the agent does now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activity: Option<Activity>,
@@ -77,6 +80,12 @@ impl Item {
             retry_at: record.retry_at,
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
+            blocked: record.blocked.map(|blocked| Blocked {
+                input: clip(&blocked.input, 120),
+                questions: blocked.questions.into_iter().take(2).collect(),
+                others: Vec::new(),
+                ..blocked
+            }),
             activity: record
                 .activity
                 .map(|activity| Activity { text: clip(&activity.text, 60), tool: activity.tool }),
@@ -98,6 +107,7 @@ impl Item {
             retry_at: None,
             num_turns: 0,
             cost_usd: None,
+            blocked: None,
             activity: None,
             prompt: String::new(),
             labels: BTreeMap::new(),

@@ -18,7 +18,7 @@ use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
-use crate::job::{Activity, Question, Status, Timestamp};
+use crate::job::{Activity, Blocked, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{harmless, one_line};
 
@@ -306,6 +306,7 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
     let age = item.started_at.map(|at| short(now.since(at))).unwrap_or_default();
     let cost = item.cost_usd.map(|usd| format!("${usd:.2}")).unwrap_or_default();
     let doing = match (&item.activity, &item.error) {
+        _ if item.blocked.is_some() => item.blocked.as_ref().map(asks).unwrap_or_default(),
         _ if item.rate_limited && item.retry_at.is_some() => {
             let wait = item.retry_at.map(|at| short(at.since(now))).unwrap_or_default();
             format!("rate limited, tries again in {wait}")
@@ -315,6 +316,14 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
         (None, None) => item.prompt.clone(),
     };
     [item.job_id.to_string(), status, age, cost, one_line(&harmless(&doing), 200)]
+}
+
+fn asks(blocked: &Blocked) -> String {
+    let tool = blocked.tool_name.as_deref().unwrap_or_default();
+    match blocked.questions.first() {
+        Some(question) => format!("asks: {}", question.question),
+        None => format!("asks for {tool} {}", blocked.input),
+    }
 }
 
 fn doing(activity: &Activity) -> String {
