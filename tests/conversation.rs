@@ -445,7 +445,8 @@ fn events_are_numbered_followed_and_told_of_jobs_that_come_later() {
 
     let sandbox = Sandbox::new("read\ninit\nsay hi\nwait-file $DIR/go\nresult ok\neof");
     sandbox.start("a", &[]);
-    let mut all = sandbox.command(["events", "--all", "--follow"]);
+    // From the first, because nobody says when it listens.
+    let mut all = sandbox.command(["events", "--all", "--follow", "--since", "0"]);
     let mut all = all.stdout(Stdio::piped()).spawn().unwrap();
     let mut told = BufReader::new(all.stdout.take().unwrap()).lines();
     let one = thread::scope(|scope| {
