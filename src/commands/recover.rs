@@ -179,7 +179,7 @@ pub(super) fn attempt_again(
     dir.save(&record, false)?;
     checkpoint("recover:saved");
     dir.forget_outcome();
-    let pid = put_on_its_feet(id, dir, lock, &mut plan)?;
+    let pid = put_on_its_feet(id, dir, lock, &mut plan, around)?;
     Ok(Recovered {
         job_id: id.clone(),
         pid,

@@ -80,7 +80,7 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
             Err(CreateError::Store(error)) => return Err(error.into()),
         }
     };
-    let pid = put_on_its_feet(&id, &dir, lock, &mut plan)?;
+    let pid = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
     let warnings = plan.risks().to_vec();
     let (pid, status) = (Some(pid), Status::Running);
     Ok(StartAnswer { job_id: id, pid, status, existing: false, warnings })
@@ -140,8 +140,9 @@ pub(super) fn put_on_its_feet(
     dir: &JobDir,
     lock: Lock,
     plan: &mut Plan,
+    around: &Surroundings,
 ) -> Result<i32, Error> {
-    let error = match launch(dir, &lock, plan) {
+    let error = match launch(dir, &lock, plan, around) {
         Ok(pid) => return Ok(pid),
         Err(error) => error,
     };

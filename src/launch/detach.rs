@@ -80,7 +80,7 @@ impl Plan {
         folders: &[&Path],
         around: &Surroundings,
     ) -> Result<Self, String> {
-        let mut risks = risks_of_surroundings(around);
+        let mut risks = Vec::new();
         let place = cgroup::own().map_or(Place::Open, |cgroup| Place::of(&cgroup));
         let reach = |manager| Scope::within_reach(manager, id, around);
         if wish == Wish::Scope {
@@ -133,6 +133,16 @@ impl Plan {
     /// What would take the job along all the same.
     pub fn risks(&self) -> &[String] {
         &self.risks
+    }
+
+    /// Looks for what would end the job wherever it stands: a container's end, a CI runner's. It
+    /// takes some looking around, for which there is time while the worker starts.
+    pub(super) fn look_around(&mut self, around: &Surroundings) {
+        for risk in risks_of_surroundings(around) {
+            if !self.risks.contains(&risk) {
+                self.risks.push(risk);
+            }
+        }
     }
 
     /// What the job's record says until the worker has seen for itself.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::detach::Plan;
 use super::{LAUNCHED, NOT_LAUNCHED};
 use crate::checkpoint::checkpoint;
+use crate::claude::Surroundings;
 use crate::process;
 use crate::store::{JobDir, Lock, STDERR};
 
@@ -37,9 +38,14 @@ pub enum LaunchError {
 /// without a moment in which nobody holds it; this process's own hold ends with this call.
 ///
 /// Gives the worker's process id, and whether `plan` was kept to: if not, it says why.
-pub fn launch(job: &JobDir, lock: &Lock, plan: &mut Plan) -> Result<i32, LaunchError> {
+pub fn launch(
+    job: &JobDir,
+    lock: &Lock,
+    plan: &mut Plan,
+    around: &Surroundings,
+) -> Result<i32, LaunchError> {
     if plan.unit().is_some() {
-        match attempt(job, lock, plan) {
+        match attempt(job, lock, plan, around) {
             Err(error @ (LaunchError::Worker(_) | LaunchError::Died(_))) => {
                 let why = said_last(job).unwrap_or_else(|| error.to_string());
                 if plan.is_strict() {
@@ -51,10 +57,15 @@ pub fn launch(job: &JobDir, lock: &Lock, plan: &mut Plan) -> Result<i32, LaunchE
             launched => return launched,
         }
     }
-    attempt(job, lock, plan)
+    attempt(job, lock, plan, around)
 }
 
-fn attempt(job: &JobDir, lock: &Lock, plan: &Plan) -> Result<i32, LaunchError> {
+fn attempt(
+    job: &JobDir,
+    lock: &Lock,
+    plan: &mut Plan,
+    around: &Surroundings,
+) -> Result<i32, LaunchError> {
     let (mut reports, report) = io::pipe().map_err(LaunchError::Worker)?;
     // What a crashing worker says is kept beside what claude says.
     let stderr = job.append(STDERR).map(Stdio::from).unwrap_or_else(|_| Stdio::null());
@@ -70,6 +81,7 @@ fn attempt(job: &JobDir, lock: &Lock, plan: &Plan) -> Result<i32, LaunchError> {
         .map_err(LaunchError::Worker)?;
     drop(report);
     checkpoint("start:spawned");
+    plan.look_around(around);
     if plan.unit().is_some() && !process::readable_within(reports.as_fd(), SCOPE_TAKES) {
         // Nothing has come of it, and nothing shall: it would meet the next attempt's worker.
         let _ = child.kill();

@@ -106,9 +106,10 @@ impl Supervisor {
         self.talk.asked.retain(|(asked, _)| *asked != request_id);
         self.record.status =
             if self.digest.blocked().is_some() { Status::Blocked } else { Status::Running };
+        // The record first: whoever waits for the event looks at it next.
+        self.save(now, effects);
         self.log(Happening::Answered { number, request_id: request_id.clone() }, now, effects);
         effects.push(Effect::Respond { request_id, response });
-        self.save(now, effects);
     }
 
     /// Claude asks something and waits.
