@@ -41,6 +41,8 @@ use output::{Damage, Tee};
 
 /// How long systemd may take to move a worker into its scope.
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
+/// How long a job has to live before room is set aside for its verdict.
+const RESERVE_AFTER: Duration = Duration::from_secs(1);
 /// How long `start` waits for claude to take or refuse its arguments, where it may not know one.
 const REFUSAL_TAKES: Duration = Duration::from_secs(5);
 /// The end of stderr that the verdict looks at.
@@ -115,7 +117,6 @@ async fn attend(
         // Whoever started us may be gone; the job goes on without them.
         let _ = report.take().map(|mut report| report.write_all(&[word]));
     }
-    worker.reserve();
     // Watched before the first look, so that nothing falls between the two.
     let inbox = worker.job.make_inbox().map_err(io::Error::other);
     let mailbox = inbox.map(|inbox| Mailbox::of(&inbox));
@@ -211,6 +212,8 @@ struct Worker {
     stderr_start: u64,
     /// What the machine had ended for lack of memory when claude was launched.
     out_of_memory_kills: Option<u64>,
+    /// When room is set aside for the verdict: a job that is over by then has no need of it.
+    reserve_at: Option<Instant>,
     /// When `start` is answered at the latest, where it waits for claude's first word.
     report_until: Option<Instant>,
     /// Another attempt is to be launched.
@@ -239,6 +242,7 @@ impl Worker {
             failed: BTreeSet::new(),
             stderr_start: 0,
             out_of_memory_kills: None,
+            reserve_at: Some(began + RESERVE_AFTER),
             report_until: None,
             again: false,
             over: false,
@@ -269,7 +273,7 @@ impl Worker {
         self.supervisor.detached(unit, cgroup);
     }
 
-    /// Sets room aside for the verdict. After the report: nobody waits for it.
+    /// Sets room aside for the verdict.
     fn reserve(&self) {
         let record = serde_json::to_vec(self.supervisor.record()).map_or(0, |text| text.len());
         self.job.reserve(record as u64);
@@ -338,7 +342,7 @@ impl Worker {
     fn deadline(&self) -> Option<Instant> {
         let supervisor = self.supervisor.deadline().map(|mono| self.began + mono);
         let sweep = self.sweep.as_ref().map(|sweep| sweep.again);
-        supervisor.into_iter().chain(sweep).chain(self.report_until).min()
+        supervisor.into_iter().chain(sweep).chain(self.report_until).chain(self.reserve_at).min()
     }
 
     /// Whether it is known by now whether claude took its arguments.
@@ -357,6 +361,10 @@ impl Worker {
     }
 
     fn tick(&mut self) {
+        if self.reserve_at.is_some_and(|at| Instant::now() >= at) {
+            self.reserve_at = None;
+            self.reserve();
+        }
         if self.sweep.is_some() {
             self.sweep_on();
         }
