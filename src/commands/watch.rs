@@ -53,7 +53,7 @@ impl Changes {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn of(_directory: &Path) -> Self {
+    pub(super) fn of(_directory: &Path) -> Self {
         Self {}
     }
 
