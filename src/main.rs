@@ -6,9 +6,9 @@
 //! ([`stream`]), what the worker does about it and how a job ended ([`supervisor`]). The verbs
 //! ([`commands`]) translate requests into answers, and [`output`] prints them.
 //!
-//! Dependencies point downwards: `main → requests → commands → {launch, store, claude} → job` and
-//! `worker → {supervisor, claude, store, process}`, `supervisor → {stream, job}`. Commands and the
-//! worker never meet but in the directory.
+//! Dependencies point downwards: `main → requests → commands → {launch, settle, claude} → store → job`
+//! and `worker → {supervisor, settle, claude, store, process}`, `supervisor → {stream, job}`.
+//! Commands and the worker never meet but in the directory.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
@@ -24,6 +24,7 @@ mod output;
 mod process;
 mod replay;
 mod requests;
+mod settle;
 mod store;
 mod stream;
 mod supervisor;

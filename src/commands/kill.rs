@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use super::seen::{Seen, look, settle};
+use super::seen::{Seen, look};
+
 use super::watch::ends_within;
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{JobId, Status, Verdict};
 use crate::process::{Mark, Target};
+use crate::settle::settle;
 use crate::store::{JobDir, LoadError, Store};
 
 /// How long the worker may take: its ladder of signals and the sweep fit well into it, and callers

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::seen::{bury, look, look_leniently};
+use super::seen::{look, look_leniently};
 use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet};
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::job::{JobId, Record, Spec, Status};
 use crate::launch::Wish;
 use crate::process;
+use crate::settle::bury;
 use crate::store::{JobDir, OUTPUT, Store};
 
 /// What to recover.

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::seen::{look, settle};
+use super::seen::look;
 use super::status::StatusAnswer;
 use crate::claude::{self, Surroundings};
 use crate::clock;
 use crate::error::Error;
 use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
 use crate::launch::{LaunchError, Plan, Wish, launch};
+use crate::settle::settle;
 use crate::store::{CreateError, JobDir, Lock, Store};
 use crate::text::one_line;
 

@@ -1,0 +1,120 @@
+//! The end of a job that was found without its worker: what is left of it is ended, its log is read
+//! to its end, and its verdict written. Whoever comes first does it, holding the job's lock.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::time::Duration;
+
+use crate::checkpoint::checkpoint;
+use crate::job::{Directive, Outcome, Record, Timestamp, Undelivered, Verdict};
+use crate::process::{self, Mark};
+use crate::store::{self, EVENTS, JobDir, Lock, META, OUTPUT};
+use crate::stream::LineSplitter;
+use crate::supervisor::Inquest;
+
+/// How often, and how far apart, what a dead worker left behind is ended.
+const SWEEP_ROUNDS: usize = 100;
+const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+
+/// Writes the end of a lost job: the one that its log tells, or else the one `asked` for, or that
+/// it was lost. Gives the record as it is then.
+pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
+    match dir.try_lock() {
+        // Another reader is at it, or a worker came to life: its word counts, not ours.
+        Ok(None) => dir.load().unwrap_or(record),
+        Ok(Some(lock)) => {
+            checkpoint("settle:locked");
+            // It may have ended by itself between the look and the lock.
+            let record = dir.load().unwrap_or(record);
+            if record.status.is_live() { bury(dir, record, asked, Some(&lock)) } else { record }
+        }
+        Err(_) => bury(dir, record, asked, None),
+    }
+}
+
+/// Reaches the end of a lost job; it is written where the lock is held, else it is only told.
+pub fn bury(
+    dir: &JobDir,
+    mut record: Record,
+    asked: Option<Verdict>,
+    lock: Option<&Lock>,
+) -> Record {
+    let cgroup = record.detached.as_ref().and_then(|detached| detached.cgroup.clone());
+    let mark = Mark::new(dir.path()).in_scope(cgroup);
+    let (_, left) = process::sweep_orphans(mark, SWEEP_ROUNDS, SWEEP_PAUSE, &store::is_live_job);
+    if left > 0 {
+        record.warn(format!("{left} processes of the job could not be ended"));
+    }
+    let at = ended_at(dir, &record);
+    let writable = lock.is_some() && record.is_ours_to_write();
+    let mut events = if writable { dir.open_events().ok() } else { None };
+    // A worker that died after it had written the result had reached a verdict.
+    let of_this =
+        |outcome: &Outcome| !outcome.status.is_live() && outcome.attempt == record.attempt;
+    let reached = dir.outcome().filter(of_this);
+    let has_outcome = reached.is_some();
+    let log_start = record.log_start;
+    let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
+    let mut inquest = Inquest::new(record, last_seq, at);
+    // Also where the verdict was reached: the record may be older than the log.
+    let _ = tell(dir, log_start, &mut inquest);
+    let boot_id = process::boot_id();
+    let left = if writable { leave_undelivered(dir, inquest.taken_in()) } else { Vec::new() };
+    let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref(), left);
+    if writable {
+        // If it cannot be written, the next who looks comes to the same end.
+        for entry in entries {
+            let line = serde_json::to_string(&entry).map(|line| line + "\n").unwrap_or_default();
+            let _ = events.as_mut().map(|(file, _)| file.write_all(line.as_bytes()));
+        }
+        checkpoint("settle:told");
+        if !has_outcome || !outcome.undelivered.is_empty() {
+            let _ = dir.save_outcome(&outcome);
+        }
+        let _ = dir.save_end(&record);
+    }
+    record
+}
+
+/// Closes the inbox, takes out what claude had taken in, and gives the rest.
+fn leave_undelivered(dir: &JobDir, taken_in: &[String]) -> Vec<Undelivered> {
+    let mut items = dir.close_inbox().unwrap_or_default();
+    items.retain(|item| match &item.directive {
+        Ok(Directive::Message { uuid, .. }) if taken_in.contains(uuid) => {
+            dir.take_out(item.number);
+            false
+        }
+        Ok(Directive::Message { .. }) => true,
+        _ => {
+            dir.take_out(item.number);
+            false
+        }
+    });
+    store::undelivered(items)
+}
+
+/// Reads out the attempt's part of the log.
+fn tell(dir: &JobDir, log_start: u64, inquest: &mut Inquest) -> std::io::Result<()> {
+    let Ok(Some(mut log)) = dir.open(OUTPUT) else { return Ok(()) };
+    log.seek(SeekFrom::Start(log_start))?;
+    let mut lines = LineSplitter::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match log.read(&mut buffer)? {
+            0 => break,
+            length => lines.push(&buffer[..length], |line| inquest.line(line)),
+        }
+    }
+    lines.finish(|line| inquest.torn(line));
+    Ok(())
+}
+
+/// The last sign of life: when anything was last written.
+pub fn ended_at(dir: &JobDir, record: &Record) -> Timestamp {
+    let written = [META, OUTPUT, EVENTS].into_iter().filter_map(|name| {
+        let at = std::fs::metadata(dir.file(name)).ok()?.modified().ok()?;
+        let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Timestamp::from_epoch_ms(i64::try_from(since.as_millis()).ok()?)
+    });
+    let known = [record.last_event_at, record.started_at];
+    written.chain(known.into_iter().flatten()).max().unwrap_or_else(crate::clock::now)
+}
