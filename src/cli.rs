@@ -230,6 +230,91 @@ pub struct Start {
     /// How long the job may take, such as 90s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
+    /// End it after so long without a word from claude [default: never]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    pub stall_timeout: Option<Duration>,
+    /// The same while a tool is at work
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "1h", requires = "stall_timeout")]
+    pub tool_timeout: Duration,
+    /// Memory that all its processes may take together, such as 2G (needs a systemd scope)
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub memory_max: Option<u64>,
+    /// Refuse it where jobs with the same labels have spent so much, such as 20/day
+    #[arg(long, value_name = "USD/TIME", value_parser = budget)]
+    pub budget_usd: Option<(f64, Duration)>,
+    /// Jobs of the directory that run at once; the others are queued. 0: any number
+    #[arg(
+        long,
+        value_name = "N",
+        env = "CLAUDE_SKILL_MAX_PARALLEL",
+        hide_env_values = true,
+        default_value_t = 32
+    )]
+    pub max_parallel: u32,
+    /// Queued jobs of a higher priority go first (-1000 to 1000)
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub priority: i32,
+    /// A name for jobs of which only so many run at once (--group-limit)
+    #[arg(long, value_name = "NAME", value_parser = group)]
+    pub group: Option<String>,
+    /// Jobs of the group that run at once
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "group", value_parser = clap::value_parser!(u32).range(1..))]
+    pub group_limit: u32,
+    /// Refuse it instead of queueing it
+    #[arg(long, conflicts_with_all = ["after", "after_any", "start_delay"])]
+    pub no_queue: bool,
+    /// Wait so long before it takes its place in the queue
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub start_delay: Option<Duration>,
+    /// Time between the starts of two claudes, which race for the same login file
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "CLAUDE_SKILL_STAGGER", hide_env_values = true, default_value = "200ms")]
+    pub stagger: Duration,
+    /// Jobs that must have completed before it runs; if one does not, it fails
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub after: Vec<String>,
+    /// Jobs that must have ended before it runs, however they did
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    pub after_any: Vec<String>,
+    /// How often claude is started again after what may pass: a limit, an overload, an error of
+    /// the API (5xx), a crash
+    #[arg(
+        long,
+        value_name = "N",
+        env = "CLAUDE_SKILL_RETRIES",
+        hide_env_values = true,
+        default_value_t = 3
+    )]
+    pub retries: u32,
+    /// The longest pause between two attempts; the first is 5 s, each further one twice as long
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    pub max_backoff: Duration,
+    /// Try again after the usual pause also where the API says when its limit ends
+    #[arg(long)]
+    pub no_wait_for_reset: bool,
+    /// The longest wait for the end of a limit; beyond it the job fails
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "6h")]
+    pub max_wait: Duration,
+    /// A command that is told when the job is blocked or has ended: its status on stdin; repeatable
+    #[arg(
+        long,
+        value_name = "CMD",
+        env = "CLAUDE_SKILL_ON_EVENT",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
+    pub on_event: Vec<String>,
+    /// Of which events it is told: blocked, completed, failed, killed [default: all]
+    #[arg(long, value_name = "EVENT", value_delimiter = ',')]
+    pub on_event_filter: Vec<String>,
+    /// Where an agent is woken up likewise: OpenClaw's http://HOST:PORT/hooks/wake
+    #[arg(long, value_name = "URL")]
+    pub wake_url: Option<String>,
+    /// The variable that holds the token for it; the token is never stored
+    #[arg(long, value_name = "NAME", requires = "wake_url")]
+    pub wake_token_env: Option<String>,
+    /// The session that is woken up, as OpenClaw's agents know theirs
+    #[arg(long, value_name = "KEY", requires = "wake_url")]
+    pub wake_session: Option<String>,
     /// How long background work is waited for after the answer
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
     pub background_wait: Duration,
@@ -509,6 +594,51 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let positive = duration(text).map(|duration| Some(duration).filter(|d| !d.is_zero()));
+    positive?.ok_or_else(|| "a duration above 0".to_owned())
+}
+
+/// A number of bytes: `800M`, `2G`, or without a letter.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, unit) = text.split_at(text.trim_end_matches(|c: char| !c.is_ascii_digit()).len());
+    let factor = match unit.to_ascii_uppercase().trim_end_matches('B') {
+        "" => Some(1),
+        "K" => Some(1 << 10),
+        "M" => Some(1 << 20),
+        "G" => Some(1 << 30),
+        "T" => Some(1 << 40),
+        _ => None,
+    };
+    let bytes = digits.parse().ok().zip(factor).and_then(|(n, by): (u64, u64)| n.checked_mul(by));
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| "bytes, such as 800M or 2G".to_owned())
+}
+
+/// An amount over a time: `20/day`, `1.50/hour`, `100/30d`.
+fn budget(text: &str) -> Result<(f64, Duration), String> {
+    let wanted = || "an amount and a time, such as 20/day, 1.50/hour or 100/30d".to_owned();
+    let (usd, time) = text.split_once('/').ok_or_else(wanted)?;
+    let time = match time {
+        "hour" => "1h",
+        "day" => "1d",
+        "week" => "7d",
+        "month" => "30d",
+        other => other,
+    };
+    let usd = dollars(usd).map_err(|_| wanted())?;
+    let time = positive_duration(time).map_err(|_| wanted())?;
+    Ok((usd, time))
+}
+
+fn group(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let good = (1..=40).contains(&text.len())
+        && text.chars().all(fits)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let wanted = "a letter or digit, then at most 39 letters, digits, '_' or '-'";
+    if good { Ok(text.to_owned()) } else { Err(wanted.to_owned()) }
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && key.len() <= 64 && value.len() <= 256 => {
@@ -545,6 +675,25 @@ mod tests {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert!(duration("soon").is_err());
         assert!(duration("-1s").is_err());
+    }
+
+    #[test]
+    fn amounts_are_read_as_people_write_them() {
+        assert_eq!(bytes("800M"), Ok(800 << 20));
+        assert_eq!(bytes("2GB"), Ok(2 << 30));
+        assert_eq!(bytes("5"), Ok(5));
+        for bad in ["", "G", "0", "2X", "-1", "1.5G"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(budget("20/day"), Ok((20.0, Duration::from_secs(86_400))));
+        assert_eq!(budget("1.5/90m"), Ok((1.5, Duration::from_secs(5_400))));
+        for bad in ["20", "20/", "/day", "0/day", "x/day", "20/0s"] {
+            assert!(budget(bad).is_err(), "{bad}");
+        }
+        assert!(group("my-app_2").is_ok());
+        for bad in ["", "-", "a.b", "ä", "a b", &"a".repeat(41)] {
+            assert!(group(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

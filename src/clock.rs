@@ -6,3 +6,11 @@ use crate::job::Timestamp;
 pub fn now() -> Timestamp {
     Timestamp::new(chrono::Utc::now())
 }
+
+/// Milliseconds on a clock that never jumps and is the same for every process of this machine
+/// since it started (`CLOCK_MONOTONIC`, clock_gettime(2)).
+pub fn monotonic_ms() -> u64 {
+    use nix::time::{ClockId, clock_gettime};
+    let since = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -86,6 +86,27 @@ pub enum Error {
     /// A scope was asked for and there can be none.
     #[error("the job cannot be put into a scope: {0}")]
     NoScope(String),
+    /// There is no slot for a job that does not want to wait for one.
+    #[error("there is no slot: {0}")]
+    NoSlot(String),
+    /// A job that is to be waited for does not exist.
+    #[error("there is no job {0} to wait for")]
+    UnknownDependency(String),
+    /// Jobs would wait for each other.
+    #[error("job {0} would wait for itself, by way of {1}")]
+    DependencyCycle(String, String),
+    /// Jobs of these labels have spent what they may.
+    #[error("${spent:.2} of ${budget:.2} were spent in the last {over} by {by}")]
+    BudgetExceeded {
+        /// US dollars that were spent.
+        spent: f64,
+        /// US dollars that may be.
+        budget: f64,
+        /// Over how long, fit to be read.
+        over: String,
+        /// By which jobs, fit to be read.
+        by: String,
+    },
     /// The job waits for no such answer.
     #[error("job {0} cannot be answered: {1}")]
     NothingAsked(String, String),
@@ -157,6 +178,10 @@ impl Error {
             Self::Unreadable(..) => "record_unreadable",
             Self::NoLocks(_) => "no_locks",
             Self::NoScope(_) => "no_scope",
+            Self::NoSlot(_) => "no_slot",
+            Self::UnknownDependency(_) => "unknown_dependency",
+            Self::DependencyCycle(..) => "dependency_cycle",
+            Self::BudgetExceeded { .. } => "budget_exceeded",
             Self::NotRecoverable(..) => "not_recoverable",
             Self::NotKeptAlive(..) => "not_kept_alive",
             Self::NothingAsked(..) => "nothing_asked",
@@ -220,6 +245,10 @@ impl Error {
             Self::NotRecoverable(id, _) | Self::NotResumable(id, _) => {
                 return Some(format!("claudejob status {id} says how it stands"));
             }
+            Self::NoSlot(_) => "without --no-queue it waits for its turn",
+            Self::UnknownDependency(_) => "claudejob list --all shows the jobs",
+            Self::DependencyCycle(..) => "take another id, or wait for fewer jobs",
+            Self::BudgetExceeded { .. } => "start it later, or with a larger --budget-usd",
             Self::BadOffset { .. } => "use a nextOffset that logs gave for this very log",
             Self::Launch { id, .. } => {
                 return Some(format!("claudejob logs {id} --stderr may tell more"));

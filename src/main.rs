@@ -22,6 +22,7 @@ mod job;
 mod launch;
 mod output;
 mod process;
+mod queue;
 mod replay;
 mod requests;
 mod settle;
@@ -115,7 +116,8 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         }
         Verb::Sidecar => {
             let tell = std::sync::Arc::new(move |told: &_| Printer::line(told));
-            commands::sidecar::serve(&store, around, std::io::stdin().lock(), tell);
+            let (usual, input) = (requests::usual()?, std::io::stdin().lock());
+            commands::sidecar::serve(&store, around, usual, input, tell);
             Ok(ExitStatus::Done)
         }
         Verb::Events(given) => {

@@ -8,9 +8,12 @@ use crate::claude::Surroundings;
 use crate::cli;
 use crate::commands::{answer, events, job_id, list, logs, recover, resume, send, start, wait};
 use crate::error::Error;
-use crate::job::{JobId, Replay, Spec, Status};
+use crate::job::{Admission, JobId, Milestone, Replay, Spec, Status, Wake};
 use crate::launch::Wish;
 use crate::store::Store;
+
+/// Jobs that one job may wait for.
+const AFTER_MOST: usize = 100;
 
 /// The jobs directory: the flag or its variable, or else the platform's place for state.
 pub fn store(common: &cli::Common, around: &Surroundings) -> Result<Store, Error> {
@@ -48,6 +51,26 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
     if given.fork && resume_job.is_none() && given.resume.is_none() {
         return Err(Error::Usage("--fork needs --resume or --resume-job".to_owned()));
     }
+    let after = job_ids(&given.after)?;
+    let after_any = job_ids(&given.after_any)?;
+    if after.len() + after_any.len() > AFTER_MOST {
+        return Err(Error::Usage(format!("a job waits for at most {AFTER_MOST} others")));
+    }
+    let admission = Admission {
+        max_parallel: given.max_parallel,
+        priority: given.priority,
+        stagger_ms: milliseconds(given.stagger),
+        ignores_limit: given.no_wait_for_reset,
+        group_limit: given.group_limit,
+        group: given.group,
+        no_queue: given.no_queue,
+    };
+    let on_event_filter =
+        given.on_event_filter.iter().map(|word| milestone(word)).collect::<Result<_, _>>()?;
+    let wake = given.wake_url.map(|url| {
+        let (token_env, session) = (given.wake_token_env, given.wake_session);
+        Wake { url, token_env, session }
+    });
     let schema = given.json_schema.as_deref().map(schema).transpose()?;
     let spec = Spec {
         cwd: match (&given.cwd, &resume_job) {
@@ -93,12 +116,41 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         block_timeout_ms: given.block_timeout.map(milliseconds),
         no_recover: given.no_recover,
         timeout_ms: given.timeout.map(milliseconds),
+        stall_timeout_ms: given.stall_timeout.map(milliseconds),
+        tool_timeout_ms: milliseconds(given.tool_timeout),
+        memory_max: given.memory_max,
+        admission,
+        start_delay_ms: given.start_delay.map_or(0, milliseconds),
+        after,
+        after_any,
+        retries: given.retries,
+        max_backoff_ms: milliseconds(given.max_backoff),
+        no_wait_for_reset: given.no_wait_for_reset,
+        max_wait_ms: milliseconds(given.max_wait),
+        on_event: given.on_event.into_iter().filter(|command| !command.is_empty()).collect(),
+        on_event_filter,
+        wake,
         background_wait_ms: milliseconds(given.background_wait),
         labels: given.label.into_iter().collect(),
     };
     let detach = wish(given.detach);
     let if_absent = given.if_absent;
-    Ok(start::Request { id, prompt, spec, if_absent, detach, resume_job })
+    let budget = given.budget_usd.map(|(usd, over)| start::Budget { usd, over });
+    Ok(start::Request { id, prompt, spec, if_absent, detach, resume_job, budget })
+}
+
+/// What a job is asked where nothing is said: the defaults of `start`, and its variables.
+pub fn usual() -> Result<Spec, Error> {
+    use clap::Parser;
+    let parsed = cli::Cli::try_parse_from(["claudejob", "start", "--prompt", "-"]);
+    let parsed =
+        parsed.map_err(|error| Error::Usage(crate::text::one_line(&error.to_string(), 300)))?;
+    match parsed.verb {
+        cli::Verb::Start(given) => {
+            Ok(start(cli::Start { prompt: Some("x".to_owned()), ..*given })?.spec)
+        }
+        _ => Ok(Spec::default()),
+    }
 }
 
 /// `demo`: with the recording that is built in, or for real.
@@ -118,6 +170,7 @@ pub fn demo(given: cli::Demo) -> Result<start::Request, Error> {
         if_absent: false,
         detach: Wish::Auto,
         resume_job: None,
+        budget: None,
     })
 }
 
@@ -239,6 +292,18 @@ fn words(given: Option<&str>, file: Option<&Path>) -> Result<Vec<u8>, Error> {
         // Only a replay needs none.
         (None, None) => Ok(b"(a recording is replayed)".to_vec()),
     }
+}
+
+fn job_ids(given: &[String]) -> Result<Vec<JobId>, Error> {
+    given.iter().map(|text| job_id(text)).collect()
+}
+
+fn milestone(word: &str) -> Result<Milestone, Error> {
+    let known = Milestone::ALL.into_iter().find(|milestone| milestone.as_str() == word);
+    known.ok_or_else(|| {
+        let words = Milestone::ALL.map(Milestone::as_str).join(", ");
+        Error::Usage(format!("{word:?} is no event to be told of; there are {words}"))
+    })
 }
 
 fn milliseconds(duration: std::time::Duration) -> u64 {

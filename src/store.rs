@@ -7,6 +7,7 @@
 
 mod files;
 mod inbox;
+mod ledger;
 mod nursery;
 mod reserve;
 
@@ -339,6 +340,19 @@ impl JobDir {
         })?;
         checkpoint("end:outcome-written");
         self.put(&written, RESULT)
+    }
+
+    /// Takes the whole job away, out of sight first, so that nobody sees a part of it. Links are
+    /// not followed. Only the holder of the lock may do so.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        let root = self.path.parent().unwrap_or(&self.path);
+        let nursery = Nursery::enter(root)?;
+        let away = nursery.room();
+        fs::rename(&self.path, &away).context("remove", &self.path)?;
+        checkpoint("discard:renamed");
+        // Should this fail the next `start` clears it away.
+        let _ = fs::remove_dir_all(away);
+        Ok(())
     }
 
     /// Takes away the result of an attempt that is no longer the last.

@@ -176,7 +176,7 @@ fn of_twenty_starts_of_one_id_one_wins() {
     assert_eq!(start(&[]).iter().filter(|code| **code == 0).count(), 1);
     sandbox.wait("one").expect_end(0, "completed", None);
     assert_eq!(start(&["--if-absent"]), [0; 20]);
-    assert_eq!(fs::read_dir(sandbox.jobs()).unwrap().count(), 2, "the job and .new");
+    assert_eq!(fs::read_dir(sandbox.jobs()).unwrap().count(), 3, "the job, .new and .queue");
 }
 
 #[test]

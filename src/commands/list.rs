@@ -1,11 +1,13 @@
 //! `list`: the jobs, newest first.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::ANSWER_MOST;
 use super::seen::look_leniently;
+use super::status::Line;
 use crate::error::Error;
 use crate::job::{Activity, Blocked, JobId, Reason, Record, Status, Timestamp};
 use crate::store::{LoadError, Store};
@@ -49,6 +51,9 @@ pub struct Item {
     /// When claude tries again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// Its place among those who wait for a slot, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
     /// Turns so far.
     pub num_turns: u64,
     /// US dollars.
@@ -78,6 +83,7 @@ impl Item {
             ended_at: record.ended_at,
             rate_limited: record.rate_limited,
             retry_at: record.retry_at,
+            position: None,
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
             blocked: record.blocked.map(|blocked| Blocked {
@@ -105,6 +111,7 @@ impl Item {
             ended_at: None,
             rate_limited: false,
             retry_at: None,
+            position: None,
             num_turns: 0,
             cost_usd: None,
             blocked: None,
@@ -120,6 +127,7 @@ impl Item {
 #[derive(Debug)]
 pub struct ListAnswer {
     store: Store,
+    line: OnceCell<Line>,
     ids: Vec<JobId>,
     /// How many more there are that the answer leaves out for its length.
     pub omitted: usize,
@@ -128,7 +136,14 @@ pub struct ListAnswer {
 impl ListAnswer {
     /// The jobs, newest first.
     pub fn items(&self) -> impl Iterator<Item = Item> {
-        self.ids.iter().filter_map(|id| item(&self.store, id))
+        let items = self.ids.iter().filter_map(|id| item(&self.store, id));
+        items.map(|mut item| {
+            if item.status == Some(Status::Queued) {
+                let line = self.line.get_or_init(|| Line::of(&self.store));
+                item.position = line.position(&item.job_id);
+            }
+            item
+        })
     }
 
     /// Drops what does not fit an answer: of the last ones, so that the newest stay.
@@ -199,7 +214,7 @@ pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
         keep_recent(&mut places);
     }
     let ids = places.into_iter().map(|place| place.id).collect();
-    let mut answer = ListAnswer { store: store.clone(), ids, omitted: 0 };
+    let mut answer = ListAnswer { store: store.clone(), line: OnceCell::new(), ids, omitted: 0 };
     if !request.all {
         answer.shorten();
     }

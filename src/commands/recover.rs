@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::seen::{look, look_leniently};
-use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet};
+use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet, status_of};
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::error::Error;
@@ -180,11 +180,11 @@ pub(super) fn attempt_again(
     dir.save(&record, false)?;
     checkpoint("recover:saved");
     dir.forget_outcome();
-    let pid = put_on_its_feet(id, dir, lock, &mut plan, around)?;
+    let launched = put_on_its_feet(id, dir, lock, &mut plan, around)?;
     Ok(Recovered {
         job_id: id.clone(),
-        pid,
-        status: Status::Running,
+        pid: launched.pid,
+        status: status_of(launched),
         attempt: record.attempt,
         resumes: record.session_began,
         warnings: plan.risks().to_vec(),

@@ -5,9 +5,8 @@ use serde_json::Value;
 
 use super::ANSWER_MOST;
 use super::seen::{Seen, look};
-use super::status::hint;
 use crate::error::Error;
-use crate::job::{JobId, Outcome, Status};
+use crate::job::{JobId, Outcome, Status, hint};
 use crate::store::Store;
 use crate::text::{clip, json_length};
 

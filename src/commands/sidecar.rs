@@ -154,15 +154,24 @@ pub type Tell = Arc<dyn Fn(&Told) -> bool + Send + Sync>;
 struct Sidecar {
     store: Store,
     around: Surroundings,
+    /// What a job is asked that a query says nothing about.
+    usual: Spec,
     tell: Tell,
     /// Sessions whose events are being told.
     told: Arc<Mutex<HashSet<String>>>,
 }
 
-/// Serves until `input` ends. The jobs go on.
-pub fn serve(store: &Store, around: Surroundings, mut input: impl BufRead, tell: Tell) {
+/// Serves until `input` ends. The jobs go on. `usual` is what a job is asked of which a query says
+/// nothing.
+pub fn serve(
+    store: &Store,
+    around: Surroundings,
+    usual: Spec,
+    mut input: impl BufRead,
+    tell: Tell,
+) {
     tell(&Told::Ready { version: env!("CARGO_PKG_VERSION") });
-    let sidecar = Sidecar { store: store.clone(), around, tell, told: Arc::default() };
+    let sidecar = Sidecar { store: store.clone(), around, usual, tell, told: Arc::default() };
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -285,8 +294,7 @@ impl Sidecar {
             idle_timeout_ms: 3_600_000,
             restart: true,
             max_restarts: 5,
-            background_wait_ms: 3_600_000,
-            ..Spec::default()
+            ..self.usual.clone()
         };
         let request = start::Request {
             id: Some(id),
@@ -295,6 +303,7 @@ impl Sidecar {
             if_absent: false,
             detach: Wish::Auto,
             resume_job: None,
+            budget: None,
         };
         let answer = start(&self.store, request, &self.around)?;
         Ok((answer.job_id, answer.pid))

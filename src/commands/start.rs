@@ -1,16 +1,17 @@
 //! `start`: a new job, detached.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::seen::look;
-use super::status::StatusAnswer;
+use super::status::standing;
 use crate::claude::{self, Surroundings};
 use crate::clock;
 use crate::error::Error;
 use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
-use crate::launch::{LaunchError, Plan, Wish, launch};
+use crate::launch::{LaunchError, Launched, Plan, Wish, launch};
 use crate::settle::settle;
 use crate::store::{CreateError, JobDir, Lock, Store};
 use crate::text::one_line;
@@ -34,6 +35,17 @@ pub struct Request {
     /// A job whose session this one goes on with, and in whose folder it works if `spec.cwd` is
     /// empty.
     pub resume_job: Option<JobId>,
+    /// What jobs of its labels may have spent.
+    pub budget: Option<Budget>,
+}
+
+/// `--budget-usd`.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// US dollars.
+    pub usd: f64,
+    /// Over so long, up to now.
+    pub over: std::time::Duration,
 }
 
 /// The job that was started.
@@ -56,7 +68,7 @@ pub struct StartAnswer {
 
 /// Checks all that can be checked, makes the job, and puts its worker on its feet.
 pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<StartAnswer, Error> {
-    let Request { id, prompt, mut spec, if_absent, detach, resume_job } = request;
+    let Request { id, prompt, mut spec, if_absent, detach, resume_job, budget } = request;
     if let Some(id) = &id
         && store.job(id).path().exists()
     {
@@ -68,6 +80,10 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     }
     check_cwd(&spec)?;
     check_claude(&mut spec, around)?;
+    check_others(store, id.as_ref(), &spec)?;
+    if let Some(budget) = budget {
+        check_budget(store, budget, &spec)?;
+    }
     let preview = one_line(&prompt, PREVIEW);
     let (id, dir, lock, mut plan) = loop {
         let new = id.clone().unwrap_or_else(generated);
@@ -81,10 +97,60 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
             Err(CreateError::Store(error)) => return Err(error.into()),
         }
     };
-    let pid = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
+    let launched = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
     let warnings = plan.risks().to_vec();
-    let (pid, status) = (Some(pid), Status::Running);
+    let (pid, status) = (Some(launched.pid), status_of(launched));
     Ok(StartAnswer { job_id: id, pid, status, existing: false, warnings })
+}
+
+/// Refuses jobs to wait for that are not there, or that wait for this one: one of this id that
+/// was removed.
+fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), Error> {
+    let mut seen = BTreeSet::new();
+    let mut open: Vec<(JobId, JobId)> =
+        spec.after.iter().chain(&spec.after_any).map(|id| (id.clone(), id.clone())).collect();
+    for (id, _) in &open {
+        if Some(id) == own || store.job(id).check().is_err() {
+            return Err(Error::UnknownDependency(id.to_string()));
+        }
+    }
+    while let Some((id, first)) = open.pop() {
+        if Some(&id) == own {
+            return Err(Error::DependencyCycle(id.to_string(), first.to_string()));
+        }
+        // What has ended waits for nobody any more, and one that is gone neither.
+        let Ok(record) = store.job(&id).load() else { continue };
+        if record.status.is_live() && seen.insert(id) {
+            let further = record.spec.after.into_iter().chain(record.spec.after_any);
+            open.extend(further.map(|id| (id, first.clone())));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a job where those with its labels have spent what they may.
+fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error> {
+    let since = clock::now().before(budget.over);
+    let mut spent = store.spent_by_removed(&spec.labels, since);
+    for id in store.ids()? {
+        // What a record that cannot be read has cost is not known.
+        let Ok(record) = store.job(&id).load() else { continue };
+        let counts = record.status.is_live() || record.ended_at.is_none_or(|at| at >= since);
+        let alike = spec.labels.iter().all(|(k, v)| record.spec.labels.get(k) == Some(v));
+        if counts && alike {
+            spent += record.cost_usd.unwrap_or_default();
+        }
+    }
+    if spent < budget.usd {
+        return Ok(());
+    }
+    let labels: Vec<String> = spec.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let by = match labels.as_slice() {
+        [] => "all jobs".to_owned(),
+        labels => format!("jobs with {}", labels.join(", ")),
+    };
+    let over = humantime::format_duration(budget.over).to_string();
+    Err(Error::BudgetExceeded { spent, budget: budget.usd, over, by })
 }
 
 /// Takes over the session of another job.
@@ -125,7 +191,7 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
     if !if_absent {
         return Err(Error::Exists(id.to_string()));
     }
-    let status = StatusAnswer::of(&look(store, id)?.record);
+    let status = standing(store, &look(store, id)?.record);
     Ok(StartAnswer {
         job_id: status.job_id,
         pid: status.pid,
@@ -135,6 +201,11 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
     })
 }
 
+/// How a job stands whose worker was just launched.
+pub(super) fn status_of(launched: Launched) -> Status {
+    if launched.queued { Status::Queued } else { Status::Running }
+}
+
 /// Launches the job's worker. If that fails the job has failed.
 pub(super) fn put_on_its_feet(
     id: &JobId,
@@ -142,9 +213,14 @@ pub(super) fn put_on_its_feet(
     lock: Lock,
     plan: &mut Plan,
     around: &Surroundings,
-) -> Result<i32, Error> {
+) -> Result<Launched, Error> {
     let error = match launch(dir, &lock, plan, around) {
-        Ok(pid) => return Ok(pid),
+        Ok(launched) => return Ok(launched),
+        Err(LaunchError::NoSlot(why)) => {
+            // Nothing has happened yet, and the lock is still held here.
+            dir.discard()?;
+            return Err(Error::NoSlot(why));
+        }
         Err(error) => error,
     };
     drop(lock);
@@ -158,7 +234,7 @@ pub(super) fn put_on_its_feet(
             settle(dir, record, None);
             Err(Error::launch(id.as_str(), &error))
         }
-        LaunchError::Worker(_) | LaunchError::Scope(_) => {
+        LaunchError::Worker(_) | LaunchError::Scope(_) | LaunchError::NoSlot(_) => {
             let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
             settle(dir, record, Some(verdict));
             Err(Error::launch(id.as_str(), &error))

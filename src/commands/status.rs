@@ -1,126 +1,74 @@
 //! `status`: how a job stands.
 
-use std::collections::BTreeMap;
-
-use serde::Serialize;
-
 use super::seen::{Seen, look};
 use crate::error::Error;
-use crate::job::{Activity, Blocked, Detached, JobId, Reason, Record, Status, Timestamp};
+use crate::job::{Blocked, JobId, Record, Standing, Status, Timestamp};
+use crate::queue::Queue;
 use crate::store::Store;
-use crate::text::clip;
 
-/// How a job stands.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StatusAnswer {
-    /// The job's id.
-    pub job_id: JobId,
-    /// The worker's process id.
-    pub pid: Option<i32>,
-    /// How it stands.
-    pub status: Status,
-    /// Why it failed.
-    pub reason: Option<Reason>,
-    /// The same as a sentence.
-    pub error: Option<String>,
-    /// When it was asked for.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-    /// The API's limit is being waited for, or ended it.
-    pub rate_limited: bool,
-    /// When claude tries again.
-    pub retry_at: Option<Timestamp>,
-    /// Claude's conversation.
-    pub session_id: Option<String>,
-    /// The model.
-    pub model: Option<String>,
-    /// Which run of claude this is, from 1.
-    pub attempt: u32,
-    /// Turns so far.
-    pub num_turns: u64,
-    /// US dollars as far as claude reported them.
-    pub cost_usd: Option<f64>,
-    /// When claude last wrote anything.
-    pub last_event_at: Option<Timestamp>,
-    /// What the agent does now.
-    pub activity: Option<Activity>,
-    /// What waits for an answer.
-    pub blocked: Option<Blocked>,
-    /// What a reader should know although it is no failure.
-    pub warnings: Vec<String>,
-    /// The folder it works in.
-    pub cwd: String,
-    /// The beginning of the prompt.
-    pub prompt: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// What keeps it apart from whoever started it, and what would take it along all the same.
-    pub detached: Option<Detached>,
-    /// What can be done about a job that was cut off.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+pub use crate::job::Standing as StatusAnswer;
+
+/// How those who wait stand, beside what their records say.
+#[derive(Debug)]
+pub(super) struct Line {
+    queue: Queue,
+    positions: std::collections::BTreeMap<JobId, usize>,
+    limit: Option<Timestamp>,
 }
 
-/// How to take up a job that was cut off.
-pub(super) fn hint(record: &Record) -> Option<String> {
-    record.is_recoverable().then(|| {
-        let how = if record.session_began { "go on with it" } else { "begin it again" };
-        format!("claudejob recover {} to {how}", record.job_id)
-    })
+impl Line {
+    /// Of the jobs of this directory, as it is now.
+    pub(super) fn of(store: &Store) -> Self {
+        let queue = Queue::of(store.root());
+        Self { positions: queue.positions(), limit: queue.limit(), queue }
+    }
+
+    /// The job's place, from 1.
+    pub(super) fn position(&self, id: &JobId) -> Option<usize> {
+        self.positions.get(id).copied()
+    }
+
+    /// Whether the job's record lags behind: it has its slot, and is about to say so.
+    fn has_slot(&self, id: &JobId) -> bool {
+        !self.positions.contains_key(id) && self.queue.has_slot(id)
+    }
 }
 
-impl StatusAnswer {
-    pub(super) fn of(record: &Record) -> Self {
-        let blocked = record
-            .blocked
-            .clone()
-            .map(|blocked| Blocked { input: clip(&blocked.input, 600), ..blocked });
-        // What a stream gone wild wrote into the record stays short here.
-        let warnings = record.warnings.iter().take(8).map(|text| clip(text, 200)).collect();
-        Self {
-            job_id: record.job_id.clone(),
-            pid: record.pid,
-            status: record.status,
-            reason: record.reason,
-            error: record.error.as_deref().map(|error| clip(error, 600)),
-            started_at: record.started_at,
-            ended_at: record.ended_at,
-            rate_limited: record.rate_limited,
-            retry_at: record.retry_at,
-            session_id: record.session_id.as_deref().map(|id| clip(id, 100)),
-            model: record.model.as_deref().map(|model| clip(model, 100)),
-            attempt: record.attempt,
-            num_turns: record.num_turns,
-            cost_usd: record.cost_usd,
-            last_event_at: record.last_event_at,
-            activity: record.activity.clone(),
-            blocked,
-            warnings,
-            cwd: clip(&record.spec.cwd, 1_000),
-            prompt: clip(&record.prompt, 200),
-            labels: record
-                .spec
-                .labels
-                .iter()
-                .take(10)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
-            detached: record.detached.clone().map(|detached| Detached {
-                cgroup: None,
-                // Once it has ended there is nothing to be taken along.
-                risks: if record.status.is_live() { detached.risks } else { Vec::new() },
-                ..detached
-            }),
-            hint: hint(record),
+/// The jobs that one which is queued still waits for.
+fn waits_for(store: &Store, record: &Record) -> Vec<JobId> {
+    let others = record.spec.after.iter().chain(&record.spec.after_any);
+    let open = others.filter(|id| {
+        let other = store.job(id).load();
+        other.is_ok_and(|other| other.status.is_live())
+    });
+    open.take(20).cloned().collect()
+}
+
+/// Adds what only the queue knows.
+fn in_line(store: &Store, line: &Line, record: &Record, answer: &mut Standing) {
+    if record.status != Status::Queued {
+        return;
+    }
+    answer.position = line.position(&record.job_id);
+    if answer.position.is_none() {
+        if line.has_slot(&record.job_id) {
+            answer.status = Status::Starting;
+            return;
         }
+        answer.waits_for = waits_for(store, record);
+    } else if !record.spec.admission.ignores_limit {
+        answer.rate_limited |= line.limit.is_some();
+        answer.retry_at = answer.retry_at.or(line.limit);
     }
+}
 
-    /// Milliseconds from the start to the end or to now.
-    pub fn age(&self, now: Timestamp) -> std::time::Duration {
-        self.started_at.map(|at| self.ended_at.unwrap_or(now).since(at)).unwrap_or_default()
+/// Of the job of this record.
+pub(super) fn standing(store: &Store, record: &Record) -> Standing {
+    let mut answer = Standing::of(record);
+    if record.status == Status::Queued {
+        in_line(store, &Line::of(store), record, &mut answer);
     }
+    answer
 }
 
 /// How the job stands now.
@@ -128,7 +76,7 @@ impl StatusAnswer {
 /// `full` shows the whole of what it asks, however long that is.
 pub fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
     let Seen { record, .. } = look(store, id)?;
-    let mut answer = StatusAnswer::of(&record);
+    let mut answer = standing(store, &record);
     if full && let Some(blocked) = &mut answer.blocked {
         let others = std::mem::take(&mut blocked.others);
         let open = super::answer::open(store, id, Some(&blocked.request_id))?;

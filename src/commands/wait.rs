@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::result::{ResultAnswer, result_within};
 use super::seen::look;
-use super::status::StatusAnswer;
+use super::status::{StatusAnswer, standing};
 use super::watch::{Notice, Watch};
 use super::{ANSWER_MOST, exit_status_of};
 use crate::error::{Error, ExitStatus};
@@ -111,7 +111,7 @@ pub fn wait(
                 if let (Some(tell), Some(first)) = (&mut tell, first)
                     && let Ok(seen) = look(store, &open[first].0)
                 {
-                    tell(&StatusAnswer::of(&seen.record));
+                    tell(&standing(store, &seen.record));
                 }
             }
         }
@@ -127,7 +127,7 @@ fn answer(store: &Store, request: &Request) -> Result<WaitAnswer, Error> {
         let seen = look(store, id)?;
         statuses.push(seen.record.status);
         jobs.push(if seen.record.status.is_live() {
-            Waited::Live(Box::new(StatusAnswer::of(&seen.record)))
+            Waited::Live(Box::new(standing(store, &seen.record)))
         } else {
             Waited::Ended(result_within(store, id, room)?)
         });

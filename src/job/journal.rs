@@ -19,6 +19,18 @@ pub struct Entry {
     pub happening: Happening,
 }
 
+/// What a job that is queued waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    /// A slot.
+    Slot,
+    /// The end of other jobs.
+    Jobs,
+    /// Its time.
+    Time,
+}
+
 /// What happened in a job's life.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
@@ -27,6 +39,32 @@ pub enum Happening {
     Started {
         /// The worker's process id.
         pid: i32,
+    },
+    /// The job waits for its turn.
+    Queued {
+        /// For what.
+        waits_for: Obstacle,
+    },
+    /// It is its turn.
+    Admitted,
+    /// Claude is started again, because what ended it may pass.
+    Retrying {
+        /// How that attempt ended.
+        after: Option<Reason>,
+        /// After so many milliseconds.
+        after_ms: u64,
+    },
+    /// Nothing was heard for half the time that is allowed.
+    Silent {
+        /// So many milliseconds.
+        for_ms: u64,
+    },
+    /// Nothing was heard for too long.
+    Stalled,
+    /// A job that this one waits for did not complete.
+    DependencyFailed {
+        /// Which, and how it ended.
+        error: String,
     },
     /// Claude runs.
     Launched {

@@ -3,24 +3,30 @@
 //!
 //! Pure types: nothing in here reads a file, a clock or a process.
 
+mod admission;
 mod directive;
 mod id;
 mod journal;
+mod milestone;
 mod outcome;
 mod question;
 mod record;
 mod spec;
+mod standing;
 mod status;
 mod timestamp;
 
+pub use admission::Admission;
 pub use directive::{Directive, TurnEnd, Undelivered};
 pub use id::JobId;
-pub use journal::{Entry, Happening};
+pub use journal::{Entry, Happening, Obstacle};
+pub use milestone::{Milestone, Wake};
 pub use outcome::Outcome;
 #[cfg(test)]
 pub use question::Choice;
 pub use question::{Question, allowed, denied, questions, shortened};
 pub use record::{Activity, Blocked, Detached, Detachment, Exit, Record};
 pub use spec::{Replay, Spec};
+pub use standing::{Standing, hint};
 pub use status::{Reason, Status, Verdict};
 pub use timestamp::Timestamp;

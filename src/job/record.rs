@@ -53,6 +53,16 @@ pub struct Record {
     /// Claude's conversation, for `--resume`.
     #[serde(default)]
     pub session_id: Option<String>,
+    /// Milliseconds that it waited for a slot, for other jobs or for its time, all attempts added
+    /// up.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queued_ms: u64,
+    /// Milliseconds that it waited for the API between attempts, likewise.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub limited_ms: u64,
+    /// When a limit ends that the job did not wait for: it can be resumed then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumable_at: Option<Timestamp>,
     /// The model that claude named, or else the one asked for.
     #[serde(default)]
     pub model: Option<String>,
@@ -131,6 +141,9 @@ impl Record {
             started_at: Some(now),
             ended_at: None,
             elapsed_ms: None,
+            queued_ms: 0,
+            limited_ms: 0,
+            resumable_at: None,
             session_id: spec.resume.clone(),
             session_began: false,
             model: spec.model.clone(),
@@ -187,6 +200,7 @@ impl Record {
         self.claude_pid = None;
         self.rate_limited = false;
         self.retry_at = None;
+        self.resumable_at = None;
         self.activity = None;
         self.blocked = None;
         self.exit = None;

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Milestone;
+use super::{Admission, JobId, Wake};
+
 /// What was asked: where, with what, and within which limits. The prompt itself is in
 /// `prompt.txt`. No part of the environment is in here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,6 +68,34 @@ pub struct Spec {
     pub no_recover: bool,
     /// Milliseconds that the job may be live, all attempts added up.
     pub timeout_ms: Option<u64>,
+    /// Milliseconds of silence after which it is ended.
+    pub stall_timeout_ms: Option<u64>,
+    /// The same while a tool is at work.
+    pub tool_timeout_ms: u64,
+    /// Bytes of memory that all its processes may take together.
+    pub memory_max: Option<u64>,
+    /// What must hold before claude is started.
+    pub admission: Admission,
+    /// Milliseconds before it asks for a slot.
+    pub start_delay_ms: u64,
+    /// Jobs that must have completed before.
+    pub after: Vec<JobId>,
+    /// Jobs that must have ended before, however they did.
+    pub after_any: Vec<JobId>,
+    /// How often claude is started again after what may pass.
+    pub retries: u32,
+    /// Milliseconds between two attempts, at most.
+    pub max_backoff_ms: u64,
+    /// Also where the API says when its limit ends, the usual pauses are made.
+    pub no_wait_for_reset: bool,
+    /// Milliseconds that the end of a limit is waited for, at most.
+    pub max_wait_ms: u64,
+    /// Commands that are told when the job comes to a [`Milestone`].
+    pub on_event: Vec<String>,
+    /// Of which they are told; empty for all.
+    pub on_event_filter: Vec<Milestone>,
+    /// Who is woken up likewise.
+    pub wake: Option<Wake>,
     /// Milliseconds that outstanding background work is waited for after a result.
     pub background_wait_ms: u64,
     /// `--label KEY=VALUE`.

@@ -39,6 +39,12 @@ impl Timestamp {
         later.map_or(self, Self)
     }
 
+    /// This time and `delay` less; itself where that cannot be written.
+    pub fn before(self, delay: Duration) -> Self {
+        let earlier = TimeDelta::from_std(delay).ok().and_then(|d| self.0.checked_sub_signed(d));
+        earlier.map_or(self, Self)
+    }
+
     /// How long ago `earlier` was; zero if it lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         (self.0 - earlier.0).to_std().unwrap_or_default()

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::detach::Plan;
-use super::{LAUNCHED, NOT_LAUNCHED};
+use super::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED};
 use crate::checkpoint::checkpoint;
 use crate::claude::Surroundings;
 use crate::process;
@@ -29,21 +29,33 @@ pub enum LaunchError {
     /// The worker died before it could say that claude runs.
     #[error("the worker died at once{0}")]
     Died(String),
+    /// There is no slot, and the job does not want to wait.
+    #[error("there is no slot: {0}")]
+    NoSlot(String),
     /// There is no scope, and there must be one.
     #[error("systemd gave no scope: {0}")]
     Scope(String),
 }
 
-/// Starts the worker of a job and waits until it says that claude runs. The lock passes to it
+/// A worker that stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Launched {
+    /// Its process id.
+    pub pid: i32,
+    /// Its job waits for its turn; else claude runs.
+    pub queued: bool,
+}
+
+/// Starts the worker of a job and waits until it says that claude runs, or that the job waits. The lock passes to it
 /// without a moment in which nobody holds it; this process's own hold ends with this call.
 ///
-/// Gives the worker's process id, and whether `plan` was kept to: if not, it says why.
+/// Whether `plan` was kept to it says itself.
 pub fn launch(
     job: &JobDir,
     lock: &Lock,
     plan: &mut Plan,
     around: &Surroundings,
-) -> Result<i32, LaunchError> {
+) -> Result<Launched, LaunchError> {
     if plan.unit().is_some() {
         match attempt(job, lock, plan, around) {
             Err(error @ (LaunchError::Worker(_) | LaunchError::Died(_))) => {
@@ -65,7 +77,7 @@ fn attempt(
     lock: &Lock,
     plan: &mut Plan,
     around: &Surroundings,
-) -> Result<i32, LaunchError> {
+) -> Result<Launched, LaunchError> {
     let (mut reports, report) = io::pipe().map_err(LaunchError::Worker)?;
     // What a crashing worker says is kept beside what claude says.
     let stderr = job.append(STDERR).map(Stdio::from).unwrap_or_else(|_| Stdio::null());
@@ -90,7 +102,15 @@ fn attempt(
     }
     let mut word = [0];
     match reports.read(&mut word) {
-        Ok(1) if word[0] == LAUNCHED => Ok(child.id() as i32),
+        Ok(1) if matches!(word[0], LAUNCHED | QUEUED) => {
+            Ok(Launched { pid: child.id() as i32, queued: word[0] == QUEUED })
+        }
+        Ok(1) if word[0] == NO_SLOT => {
+            let mut why = String::new();
+            let _ = reports.read_to_string(&mut why);
+            let _ = child.wait();
+            Err(LaunchError::NoSlot(why))
+        }
         Ok(1) if word[0] == NOT_LAUNCHED => Err(LaunchError::Claude),
         Ok(_) => {
             // The pipe was closed by its end, so this does not wait.

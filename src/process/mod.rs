@@ -186,6 +186,57 @@ impl Target {
     }
 }
 
+/// Ends the process of this number if it bears the mark, and waits until it is gone; false if it
+/// was not within that time.
+pub fn end_and_wait(pid: i32, mark: &Mark, most: std::time::Duration) -> bool {
+    let Ok(target) = Target::open(pid) else { return true };
+    // A process that has ended bears nothing any more.
+    if !mark.is_on(pid) || target.signal(Signal::SIGKILL).is_err() {
+        return true;
+    }
+    #[cfg(target_os = "linux")]
+    return readable_within(std::os::fd::AsFd::as_fd(&target.fd), most);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let until = std::time::Instant::now() + most;
+        while exists(pid) && std::time::Instant::now() < until {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        !exists(pid)
+    }
+}
+
+/// Gives back the memory that this process's code takes, until it is needed again: for one that
+/// is about to sleep for long. The code is read from its file anew (madvise(2), `MADV_DONTNEED`
+/// of pages that are the file's).
+pub fn rest() {
+    #[cfg(target_os = "linux")]
+    for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
+        // START-END r-xp OFFSET DEVICE INODE PATH, proc(5).
+        let mut fields = line.split_whitespace();
+        let (Some(range), Some("r-xp"), Some(path)) = (fields.next(), fields.next(), fields.nth(3))
+        else {
+            continue;
+        };
+        let bounds = range.split_once('-').and_then(|(start, end)| {
+            let parse = |text| usize::from_str_radix(text, 16).ok();
+            Some((parse(start)?, parse(end)?))
+        });
+        let Some((start, end)) = bounds.filter(|_| path.starts_with('/')) else { continue };
+        // SAFETY: the range is a private mapping of a file that is executed and never written
+        // to: its pages come back from the file with the same contents.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl From<Target> for OwnedFd {
+    /// Readable when the process has ended (pidfd_open(2)).
+    fn from(target: Target) -> Self {
+        target.fd
+    }
+}
+
 /// Whether a process of this number exists. Says nothing about which process it is.
 pub fn exists(pid: i32) -> bool {
     pid > 0 && !matches!(nix::sys::signal::kill(Pid::from_raw(pid), None), Err(Errno::ESRCH))
@@ -250,6 +301,7 @@ fn default_signals() {
         Signal::SIGQUIT,
         Signal::SIGTERM,
         Signal::SIGUSR1,
+        Signal::SIGUSR2,
         Signal::SIGCHLD,
         Signal::SIGPIPE,
     ] {

@@ -32,9 +32,14 @@ impl Nursery {
         Ok(Self { path, _in_use: file })
     }
 
+    /// A path in it that nobody uses.
+    pub(super) fn room(&self) -> PathBuf {
+        self.path.join(uuid::Uuid::new_v4().simple().to_string())
+    }
+
     /// A new, empty directory in it.
     pub(super) fn cradle(&self) -> Result<PathBuf, StoreError> {
-        let cradle = self.path.join(uuid::Uuid::new_v4().simple().to_string());
+        let cradle = self.room();
         files::make_directory(&cradle, false)?;
         Ok(cradle)
     }

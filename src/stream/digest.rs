@@ -42,6 +42,10 @@ pub struct Digest {
     pub rate_limited: bool,
     /// When claude tries again.
     pub retry_at: Option<Timestamp>,
+    /// When the limit ends, where the API says it.
+    pub resets_at: Option<Timestamp>,
+    /// How long claude said it would be silent, because it waits for its next try.
+    pub retry_in: Duration,
     /// `authentication_failed` retries in a row.
     pub auth_failures: u32,
     /// What the agent does now.
@@ -50,6 +54,8 @@ pub struct Digest {
     pub last_event_at: Option<Timestamp>,
     /// The error that the CLI named when it last spoke itself.
     pub cli_error: Option<String>,
+    /// The model itself has said something.
+    pub answered: bool,
     /// An `init` was seen: the session began.
     pub began: bool,
     /// Something was said that no result has closed yet.
@@ -99,6 +105,11 @@ pub struct Change {
 }
 
 impl Digest {
+    /// Of an attempt that has not begun: it waits until then, because of a limit or not.
+    pub fn waiting(rate_limited: bool, retry_at: Timestamp) -> Self {
+        Self { rate_limited, retry_at: Some(retry_at), ..Self::default() }
+    }
+
     /// Turns so far: those that results counted and what was heard of the present one.
     pub fn num_turns(&self) -> u64 {
         self.ended_turns + self.open_turns
@@ -117,6 +128,11 @@ impl Digest {
     /// The last turn has its result, and no other is to be expected.
     pub fn settled(&self) -> bool {
         self.results > 0 && !self.turn_open && !self.follow_up_due && self.outstanding() == 0
+    }
+
+    /// Whether a tool is at work, or work in the background.
+    pub fn is_at_work(&self) -> bool {
+        !self.tools.is_empty() || !self.tasks.is_empty()
     }
 
     /// The request that has waited longest, and the ids of some others.
@@ -148,6 +164,7 @@ impl Digest {
     /// Takes in the next event, heard at `now`.
     pub fn fold(&mut self, event: &Event<'_>, now: Timestamp) -> Change {
         self.last_event_at = Some(now);
+        self.retry_in = Duration::ZERO;
         let mut change = Change { lively: true, ..Change::default() };
         match event {
             Event::Init { session_id, model } => {
@@ -161,9 +178,11 @@ impl Digest {
             Event::RateLimit { status, resets_at } => {
                 if status == "rejected" {
                     self.rate_limited = true;
-                    self.retry_at = resets_at
+                    self.resets_at = resets_at
                         .and_then(|seconds| seconds.checked_mul(1_000))
                         .and_then(Timestamp::from_epoch_ms);
+                    self.retry_at = self.resets_at;
+                    self.retry_in = self.resets_at.map_or(Duration::ZERO, |at| at.since(now));
                     change.rate_limited = Some("rate_limit".to_owned());
                 } else {
                     self.limit_over(&mut change);
@@ -176,6 +195,7 @@ impl Digest {
                 if *synthetic {
                     self.cli_error = error.clone().or_else(|| self.cli_error.take());
                 } else {
+                    self.answered = true;
                     self.auth_failures = 0;
                     self.cli_error = None;
                     self.limit_over(&mut change);
@@ -261,11 +281,12 @@ impl Digest {
 
     fn retry(&mut self, error: &str, delay_ms: f64, now: Timestamp, change: &mut Change) {
         self.turn_open = true;
+        let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
+        self.retry_in = delay;
         match error {
             "rate_limit" | "overloaded" => {
                 self.auth_failures = 0;
                 self.rate_limited = true;
-                let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
                 self.retry_at = Some(now.after(delay));
                 change.rate_limited = Some(error.to_owned());
             }
@@ -283,6 +304,7 @@ impl Digest {
     fn limit_over(&mut self, change: &mut Change) {
         change.rate_limit_over |= std::mem::take(&mut self.rate_limited);
         self.retry_at = None;
+        self.resets_at = None;
     }
 
     fn said(&mut self, block: &Block<'_>) {

@@ -89,7 +89,8 @@ impl Supervisor {
         self.input_closed = false;
         self.output_closed = false;
         self.torn = false;
-        self.phase = Phase::Backoff { until: now.mono + wait };
+        self.started = now.mono;
+        self.phase = Phase::Backoff { until: now.mono + wait, queues: false };
         let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.log(Happening::Restarting { after_ms: milliseconds }, now, effects);
         self.save(now, effects);

@@ -7,6 +7,9 @@ mod attempt;
 mod conversation;
 mod inquest;
 mod keep_alive;
+mod retry;
+mod stall;
+mod turn;
 mod verdict;
 
 use std::time::Duration;
@@ -15,8 +18,8 @@ use conversation::Talk;
 use keep_alive::KeptAlive;
 
 use crate::job::{
-    Detached, Detachment, Directive, Entry, Exit, Happening, Outcome, Reason, Record, Status,
-    Timestamp, TurnEnd, Undelivered,
+    Detached, Detachment, Directive, Entry, Exit, Happening, Milestone, Obstacle, Outcome, Reason,
+    Record, Status, Timestamp, TurnEnd, Undelivered,
 };
 use crate::stream::{Change, Digest, Line, decode};
 use crate::text::{clip, count};
@@ -52,6 +55,12 @@ pub struct Now {
 /// What happened.
 #[derive(Debug)]
 pub enum Input<'a> {
+    /// The job has to wait for its turn.
+    Queued(Obstacle),
+    /// It is its turn.
+    Admitted,
+    /// A job that it waits for did not complete: which, and how it ended.
+    DependencyFailed(String),
     /// Claude runs, with this process id.
     Launched(i32),
     /// Claude could not be run.
@@ -132,8 +141,16 @@ pub enum Effect {
         /// What is said.
         text: String,
     },
-    /// Start claude again.
+    /// Start claude.
     Launch,
+    /// Give up the slot: claude does not run for a while.
+    LeaveSlot,
+    /// Ask for a slot again.
+    Enter,
+    /// A limit of the API was met that lasts until then.
+    Limited(Timestamp),
+    /// Tell others what the job has come to.
+    Announce(Milestone),
     /// Answer a request of claude's.
     Respond {
         /// Its id.
@@ -185,6 +202,8 @@ impl Stop {
 /// Where the worker stands. `until` is on the monotonic clock.
 #[derive(Debug, PartialEq)]
 enum Phase {
+    /// It is not its turn yet.
+    Waiting { since: Duration },
     /// Claude is being started.
     Starting,
     /// A turn is under way.
@@ -195,8 +214,8 @@ enum Phase {
     FollowUp { until: Duration },
     /// A turn has its result, and the next message is waited for.
     Idle { until: Duration },
-    /// Claude went away, and is started again then.
-    Backoff { until: Duration },
+    /// Claude went away, and is started again then: at once, or when it is its turn.
+    Backoff { until: Duration, queues: bool },
     /// Stdin is closed: claude is expected to end.
     Closing { until: Duration },
     /// A signal was sent.
@@ -215,6 +234,7 @@ enum Cause {
     Kill,
     Terminate,
     Timeout,
+    Stall,
     Auth,
 }
 
@@ -225,6 +245,17 @@ pub struct Supervisor {
     opening: Opening,
     talk: Talk,
     kept: KeptAlive,
+    /// The journal tells of this worker.
+    begun: bool,
+    /// Claude ran under this worker.
+    launched: bool,
+    /// Retries so far without progress in between.
+    retries: u32,
+    /// A silence was told already.
+    silence_told: bool,
+    /// When anything was last heard or done, on the monotonic clock.
+    heard: Duration,
+    dependency_error: Option<String>,
     digest: Digest,
     phase: Phase,
     cause: Option<Cause>,
@@ -250,6 +281,12 @@ impl Supervisor {
             opening: Opening::of(&record),
             talk: Talk::default(),
             kept: KeptAlive::default(),
+            begun: false,
+            launched: false,
+            retries: 0,
+            silence_told: false,
+            heard: now.mono,
+            dependency_error: None,
             record,
             digest: Digest::default(),
             phase: Phase::Starting,
@@ -281,7 +318,7 @@ impl Supervisor {
 
     /// Whether the next attempt is waited for.
     pub fn is_backing_off(&self) -> bool {
-        matches!(self.phase, Phase::Backoff { .. })
+        matches!(self.phase, Phase::Backoff { .. } | Phase::Waiting { .. })
     }
 
     /// What the coming attempt opens with.
@@ -317,18 +354,23 @@ impl Supervisor {
     /// something else happens.
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match self.phase {
-            Phase::Starting | Phase::Working | Phase::Sweeping | Phase::Over => None,
+            Phase::Waiting { .. }
+            | Phase::Starting
+            | Phase::Working
+            | Phase::Sweeping
+            | Phase::Over => None,
             Phase::Holding { until }
             | Phase::FollowUp { until }
             | Phase::Idle { until }
-            | Phase::Backoff { until }
+            | Phase::Backoff { until, .. }
             | Phase::Closing { until }
             | Phase::Stopping { until, .. }
             | Phase::Draining { until } => Some(until),
         };
         let unsaved = self.unsaved && self.phase != Phase::Over;
         let save = unsaved.then(|| self.saved.map_or(Duration::ZERO, |at| at + SAVE_EVERY));
-        [phase, save, self.timeout(), self.block_timeout()].into_iter().flatten().min()
+        let limits = [self.timeout(), self.block_timeout(), self.silence()];
+        limits.into_iter().chain([phase, save]).flatten().min()
     }
 
     /// Takes in what happened and says what is to be done about it, in this order.
@@ -336,6 +378,9 @@ impl Supervisor {
     pub fn handle(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
+            Input::Queued(obstacle) => self.queued(obstacle, now, &mut effects),
+            Input::Admitted => self.admitted(now, &mut effects),
+            Input::DependencyFailed(error) => self.dependency_failed(error, now, &mut effects),
             Input::Launched(pid) => self.launched(pid, now, &mut effects),
             Input::LaunchFailed(error) => {
                 self.log(Happening::LaunchFailed { error: error.clone() }, now, &mut effects);
@@ -402,6 +447,11 @@ impl Supervisor {
             self.start_over(now, &mut effects);
             return (Conclusion::Again, effects);
         }
+        if let Some(wait) = self.retry_after(&verdict, now) {
+            self.retry(&verdict, wait, now, &mut effects);
+            return (Conclusion::Again, effects);
+        }
+        let verdict = self.last_word(verdict, now);
         let undelivered = undelivered();
         for warning in self.closing_warnings(&verdict) {
             self.record.warn(warning);
@@ -413,6 +463,7 @@ impl Supervisor {
         self.phase = Phase::Over;
         let happening = Happening::Finished { status: verdict.status(), reason: verdict.reason() };
         self.log(happening, now, &mut effects);
+        effects.extend(Milestone::of(verdict.status()).map(Effect::Announce));
         self.save(now, &mut effects);
         let outcome = self.outcome().with_undelivered(undelivered);
         (Conclusion::Ended(Box::new(outcome)), effects)
@@ -433,18 +484,27 @@ impl Supervisor {
         }
     }
 
-    fn launched(&mut self, pid: i32, now: Now, effects: &mut Vec<Effect>) {
-        if self.saved.is_none() {
-            let worker = self.record.pid.unwrap_or_default();
-            self.log(Happening::Started { pid: worker }, now, effects);
-            if self.record.resumed {
-                self.log(Happening::Resumed, now, effects);
-            } else if self.record.attempt > 1 {
-                let (after, resumes) = (self.record.recovered_from, !self.opening.prompt);
-                self.log(Happening::Recovered { after, resumes }, now, effects);
-            }
+    /// The first words of this worker's journal.
+    fn begin(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
         }
+        let worker = self.record.pid.unwrap_or_default();
+        self.log(Happening::Started { pid: worker }, now, effects);
+        if self.record.resumed {
+            self.log(Happening::Resumed, now, effects);
+        } else if self.record.attempt > 1 {
+            let (after, resumes) = (self.record.recovered_from, !self.opening.prompt);
+            self.log(Happening::Recovered { after, resumes }, now, effects);
+        }
+    }
+
+    fn launched(&mut self, pid: i32, now: Now, effects: &mut Vec<Effect>) {
+        self.begin(now, effects);
+        self.launched = true;
         self.log(Happening::Launched { pid }, now, effects);
+        self.heard = now.mono;
+        self.digest.retry_at = None;
         self.record.claude_pid = Some(pid);
         self.record.status = Status::Running;
         self.phase = Phase::Working;
@@ -459,6 +519,8 @@ impl Supervisor {
 
     fn line(&mut self, line: Line<'_>, now: Now, effects: &mut Vec<Effect>) {
         self.unsaved = true;
+        self.heard = now.mono;
+        self.silence_told = false;
         let lossy;
         let mut event = decode(line.bytes);
         if event.is_none() && std::str::from_utf8(line.bytes).is_err() {
@@ -493,15 +555,18 @@ impl Supervisor {
         if let Some(error) = change.rate_limited {
             let retry_at = self.digest.retry_at;
             self.log(Happening::RateLimited { error, retry_at }, now, effects);
+            effects.extend(retry_at.map(Effect::Limited));
         }
         if change.rate_limit_over {
             self.log(Happening::RateLimitOver, now, effects);
         }
+        let mut announced = None;
         if let Some(blocked) = change.blocked {
             self.asked(blocked.request_id.clone(), now);
             let tool = blocked.tool_name.unwrap_or_default();
             let happening = Happening::Blocked { request_id: blocked.request_id, tool };
             self.log(happening, now, effects);
+            announced = Some(Effect::Announce(Milestone::Blocked));
         }
         for request_id in change.unblocked {
             self.log(Happening::Unblocked { request_id }, now, effects);
@@ -525,6 +590,7 @@ impl Supervisor {
         if notable {
             self.save(now, effects);
         }
+        effects.extend(announced);
         if self.digest.auth_failures >= AUTH_FAILURES && self.cause.is_none() {
             self.stop(Cause::Auth, now, effects);
         }
@@ -596,7 +662,7 @@ impl Supervisor {
         self.record.exit = Some(exit);
         self.log(Happening::Exited { exit }, now, effects);
         match self.phase {
-            Phase::Sweeping | Phase::Over | Phase::Backoff { .. } => {}
+            Phase::Sweeping | Phase::Over | Phase::Backoff { .. } | Phase::Waiting { .. } => {}
             Phase::Draining { .. } => {
                 if self.output_closed {
                     self.all_is_in(effects);
@@ -634,6 +700,7 @@ impl Supervisor {
             self.stop(Cause::Timeout, now, effects);
         }
         self.deny_what_nobody_answers(now, effects);
+        self.mind_silence(now, effects);
         match self.phase {
             Phase::Holding { until } if until <= now.mono => {
                 let tasks = count(self.digest.outstanding(), "background task");
@@ -645,9 +712,13 @@ impl Supervisor {
             }
             Phase::FollowUp { until } if until <= now.mono => self.close_input(now, effects),
             Phase::Idle { until } if until <= now.mono => self.finish_now(now, effects),
-            Phase::Backoff { until } if until <= now.mono => {
+            Phase::Backoff { until, queues: false } if until <= now.mono => {
                 self.phase = Phase::Starting;
                 effects.push(Effect::Launch);
+            }
+            Phase::Backoff { until, queues: true } if until <= now.mono => {
+                self.phase = Phase::Waiting { since: now.mono };
+                effects.push(Effect::Enter);
             }
             Phase::Closing { until } if until <= now.mono => {
                 self.record.warn("claude did not end by itself");
@@ -670,7 +741,7 @@ impl Supervisor {
         match self.phase {
             Phase::Sweeping | Phase::Draining { .. } | Phase::Over => return,
             Phase::Starting => {}
-            Phase::Backoff { .. } => {
+            Phase::Backoff { .. } | Phase::Waiting { .. } => {
                 // Nothing runs that would have to be ended.
                 self.cause = Some(cause);
                 self.all_is_in(effects);
@@ -715,7 +786,7 @@ impl Supervisor {
                 | Phase::Idle { .. }
                 | Phase::Backoff { .. }
                 | Phase::Closing { .. }
-        );
+        ) || (self.launched && matches!(self.phase, Phase::Waiting { .. }));
         let limit = self.record.spec.timeout_ms.filter(|_| can_stop && self.cause.is_none())?;
         let earlier = &self.record.earlier;
         let spent = earlier.elapsed_ms.saturating_sub(earlier.untimed_ms);

@@ -3,6 +3,7 @@
 
 mod conversation;
 mod fuzz;
+mod patience;
 mod recovery;
 
 use super::*;
@@ -89,6 +90,10 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Tell { .. } => Some("tell"),
         Effect::Respond { .. } => Some("respond"),
         Effect::Launch => Some("launch"),
+        Effect::LeaveSlot => Some("leave"),
+        Effect::Enter => Some("enter"),
+        Effect::Limited(_) => Some("limit"),
+        Effect::Announce(milestone) => Some(milestone.as_str()),
         Effect::Interrupt(_) => Some("interrupt"),
         Effect::TakeOut(_) => Some("take out"),
         Effect::CloseInput => Some("close"),

@@ -16,6 +16,9 @@ impl Supervisor {
         if let Some(error) = &self.launch_error {
             return Verdict::failed(Reason::LaunchFailed, error.clone());
         }
+        if let (Some(error), None) = (&self.dependency_error, self.cause) {
+            return Verdict::failed(Reason::DependencyFailed, error.clone());
+        }
         match self.cause {
             Some(Cause::Kill) => return Verdict::Killed,
             Some(Cause::Terminate) => {
@@ -30,6 +33,13 @@ impl Supervisor {
                 return Verdict::failed(
                     Reason::Timeout,
                     format!("the job was not done within its timeout of {limit}"),
+                );
+            }
+            Some(Cause::Stall) => {
+                let limit = humantime::format_duration(self.silence_allowed());
+                return Verdict::failed(
+                    Reason::Stalled,
+                    format!("nothing was heard of claude for {limit}"),
                 );
             }
             Some(Cause::Auth) => {

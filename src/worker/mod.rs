@@ -7,6 +7,8 @@
 mod input;
 mod mailbox;
 mod output;
+mod turn;
+mod wakeup;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -26,8 +28,8 @@ use tokio::time::sleep_until;
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Session};
 use crate::clock;
-use crate::job::{Entry, Reason};
-use crate::launch::{LAUNCHED, NOT_LAUNCHED};
+use crate::job::{Entry, Obstacle, Reason};
+use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED};
 use crate::process::{self, Family, Mark};
 use crate::store::{
     EVENTS, JobDir, Lock, META, OUTPUT, PROMPT, RESULT, STDERR, TURNS, is_live_job, undelivered,
@@ -38,6 +40,7 @@ use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, Stop, Supervis
 use input::Stdin;
 use mailbox::Mailbox;
 use output::{Damage, Tee};
+use turn::{Step, Turn};
 
 /// How long systemd may take to move a worker into its scope.
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
@@ -97,25 +100,47 @@ async fn attend(
     let mut kill_asked = signal(SignalKind::user_defined1())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut let_in = signal(SignalKind::user_defined2())?;
     let _ignored = signal(SignalKind::hangup())?;
     process::adopt_orphans()?;
 
     let mut worker = Worker::new(job)?;
     worker.stand_in(unit, cgroup);
     checkpoint("worker:began");
-    let mut stdout = worker.launch();
-    checkpoint("worker:launched");
-    let launched = stdout.is_some();
-    worker.act();
-    checkpoint("worker:recorded");
-    let word = if launched { LAUNCHED } else { NOT_LAUNCHED };
-    // A claude that may refuse to let its agent ask is given the time to do so.
-    let asks = launched && worker.supervisor.record().spec.ask;
-    worker.report_until = asks.then(|| Instant::now() + REFUSAL_TAKES);
     let mut report = Some(report);
-    if !asks {
-        // Whoever started us may be gone; the job goes on without them.
-        let _ = report.take().map(|mut report| report.write_all(&[word]));
+    // Whoever started us may be gone; the job goes on without them.
+    let mut tell = |word: u8, why: &str| {
+        let words = [&[word], why.as_bytes()].concat();
+        let _ = report.take().map(|mut report| report.write_all(&words));
+    };
+    let mut stdout = None;
+    match worker.turn.begin(worker.supervisor.record()) {
+        Step::NoSlot(why) => {
+            tell(NO_SLOT, &why);
+            return Ok(());
+        }
+        step @ (Step::Admitted | Step::AdmittedWithout(_)) => {
+            if let Step::AdmittedWithout(why) = step {
+                worker.take(Input::WriteFailed { file: "the queue", error: why });
+            }
+            stdout = worker.launch();
+            checkpoint("worker:launched");
+            let launched = stdout.is_some();
+            worker.act();
+            checkpoint("worker:recorded");
+            // A claude that may refuse to let its agent ask is given the time to do so.
+            let asks = launched && worker.supervisor.record().spec.ask;
+            worker.report_until = asks.then(|| Instant::now() + REFUSAL_TAKES);
+            if !asks {
+                tell(if launched { LAUNCHED } else { NOT_LAUNCHED }, "");
+            }
+        }
+        step => {
+            worker.step(step);
+            worker.act();
+            tell(QUEUED, "");
+            process::rest();
+        }
     }
     // Watched before the first look, so that nothing falls between the two.
     let inbox = worker.job.make_inbox().map_err(io::Error::other);
@@ -142,14 +167,15 @@ async fn attend(
                 Ok(length) => worker.heard(&buffer[..length]),
             },
             () = worker.stdin.advance() => {}
+            _ = let_in.recv() => worker.look_at_queue(),
+            () = worker.turn.news() => worker.look_at_queue(),
             () = news(mailbox.as_ref().ok()) => worker.look_into_inbox(),
             () = at(deadline) => worker.tick(),
         }
         worker.act();
         if worker.report_until.is_some() && worker.may_report() {
             worker.report_until = None;
-            let word = if worker.has_refused() { NOT_LAUNCHED } else { LAUNCHED };
-            let _ = report.take().map(|mut report| report.write_all(&[word]));
+            tell(if worker.has_refused() { NOT_LAUNCHED } else { LAUNCHED }, "");
         }
         if std::mem::take(&mut worker.again) {
             stdout = worker.launch();
@@ -204,6 +230,7 @@ struct Worker {
     /// What lies in the inbox and the supervisor was told of.
     told: BTreeSet<u64>,
     stdin: Stdin,
+    turn: Turn,
     claude: Option<Child>,
     sweep: Option<Sweep>,
     /// Files whose failure was told already.
@@ -237,6 +264,7 @@ impl Worker {
             events: None,
             told: BTreeSet::new(),
             stdin: Stdin::default(),
+            turn: Turn::of(&job),
             claude: None,
             sweep: None,
             failed: BTreeSet::new(),
@@ -283,6 +311,7 @@ impl Worker {
     fn launch(&mut self) -> Option<pipe::Receiver> {
         match self.try_launch() {
             Ok((pid, stdout)) => {
+                self.turn.occupy(pid);
                 self.take(Input::Launched(pid));
                 Some(stdout)
             }
@@ -384,6 +413,30 @@ impl Worker {
         self.lines.push(bytes, |line| effects.extend(supervisor.handle(now, Input::Line(line))));
     }
 
+    /// What follows on where the job stands in the queue.
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Admitted => self.take(Input::Admitted),
+            Step::AdmittedWithout(why) => {
+                self.take(Input::WriteFailed { file: "the queue", error: why });
+                self.take(Input::Admitted);
+            }
+            Step::Waits(obstacle) => self.take(Input::Queued(obstacle)),
+            Step::DependencyFailed(error) => {
+                self.take(Input::Queued(Obstacle::Jobs));
+                self.take(Input::DependencyFailed(error));
+            }
+            // Asked for at the start alone.
+            Step::NoSlot(_) => {}
+        }
+    }
+
+    fn look_at_queue(&mut self) {
+        if let Some(step) = self.turn.look(self.supervisor.record()) {
+            self.step(step);
+        }
+    }
+
     fn output_closed(&mut self) {
         let now = self.now();
         let (supervisor, effects) = (&mut self.supervisor, &mut self.effects);
@@ -435,6 +488,13 @@ impl Worker {
             }
             Effect::Tell { uuid, text } => self.stdin.tell(&uuid, &text),
             Effect::Launch => self.again = true,
+            Effect::LeaveSlot => self.turn.leave(),
+            Effect::Enter => {
+                let step = self.turn.enter(self.supervisor.record());
+                self.step(step);
+            }
+            Effect::Limited(until) => self.turn.queue().note_limit(until),
+            Effect::Announce(_) => {}
             Effect::Respond { request_id, response } => {
                 self.stdin.respond(&request_id, &response);
             }
@@ -568,6 +628,8 @@ impl Worker {
         match conclusion {
             Conclusion::Again => self.again = !self.supervisor.is_backing_off(),
             Conclusion::Ended(outcome) => {
+                // Nothing of the job runs any more.
+                self.turn.leave();
                 if let Err(error) = self.job.save_outcome(&outcome) {
                     self.write_failed(RESULT, error.to_string());
                 }

@@ -1,6 +1,6 @@
 //! A stand-in for the `claude` program that does what a script says, one step a line, so that a
 //! test decides every byte, signal and moment. The script is the file named by `FAKE_CLAUDE`;
-//! `$DIR` in the path of a step stands for `FAKE_DIR`. Blank lines and `#` comments are skipped,
+//! `$DIR` in the path of a step stands for `FAKE_DIR`, `$JOB` for the job's id. Blank lines and `#` comments are skipped,
 //! and after the last step it exits 0.
 //!
 //! | step | what it does |
@@ -25,6 +25,11 @@
 //! | `spawn-stubborn FILE` | the same, ignoring INT and TERM, its parent already gone |
 //! | `session` | keeps its conversation in `$DIR/sessions` from now on; where it is to resume one that is not there it refuses, as the real CLI does |
 //! | `work STEPS` | does what its conversation does not say is done: for each step a `tool`, a line in `$DIR/work/JOB`, a line in the conversation, and the `tool-result` |
+//! | `append FILE TEXT` | appends a line to a file |
+//! | `nap MOST` | sleeps for up to MOST milliseconds, always as long for the same job |
+//! | `once FILE STEP` | does the step if FILE does not exist, and makes it first |
+//! | `limit SECONDS` | the event of a subscription's limit that ends in so many seconds |
+//! | `refused STATUS` | the end of a turn that the API refused |
 //! | `hang` | waits for ever, or for a signal's default |
 //! | `exit N`, `die SIGNAL` | ends |
 
@@ -32,6 +37,8 @@ mod children;
 mod events;
 #[path = "../support/filler.rs"]
 mod filler;
+#[path = "../support/naps.rs"]
+mod naps;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufWriter, Read, Write};
@@ -42,6 +49,7 @@ use std::time::Duration;
 use std::{env, fs};
 
 use events::Conversation;
+use naps::nap_of;
 use nix::errno::Errno;
 use nix::sys::signal::{self, SigHandler, Signal};
 
@@ -135,6 +143,40 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
         "spawn" => children::spawn(&path(rest)),
         "spawn-clean" => children::spawn_clean(&path(rest)),
         "spawn-stubborn" => children::spawn_stubborn(&path(rest)),
+        "append" => {
+            let (file, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            append(&path(file), &format!("{}\n", expanded(text)))
+        }
+        "nap" => {
+            let most = number(rest)?;
+            std::thread::sleep(Duration::from_millis(nap_of(&expanded("$JOB"), most)));
+            Ok(())
+        }
+        "once" => {
+            let (file, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            let file = path(file);
+            if file.exists() {
+                return Ok(());
+            }
+            write_whole(&file, b"")?;
+            let (verb, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            step(verb, rest, arguments, talk)
+        }
+        "limit" => {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let at = now.map_err(io::Error::other)?.as_secs() + number(rest)?;
+            let info = serde_json::json!({"status": "rejected", "resetsAt": at});
+            let event = serde_json::json!({"type": "rate_limit_event", "rate_limit_info": info});
+            Stdout.write_all(format!("{event}\n").as_bytes())
+        }
+        "refused" => {
+            let result = serde_json::json!({
+                "type": "result", "subtype": "success", "is_error": true, "num_turns": 1,
+                "api_error_status": number(rest)?, "result": format!("API Error: {rest}"),
+                "session_id": talk.session_id(),
+            });
+            Stdout.write_all(format!("{result}\n").as_bytes())
+        }
         "session" => session(arguments, talk),
         "work" => work(number(rest)?, talk),
         "hang" => hang(),
@@ -262,8 +304,12 @@ fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn path(text: &str) -> PathBuf {
-    let directory = env::var("FAKE_DIR").unwrap_or_default();
-    PathBuf::from(text.trim().replace("$DIR", &directory))
+    PathBuf::from(expanded(text.trim()))
+}
+
+fn expanded(text: &str) -> String {
+    let variable = |name| env::var(name).unwrap_or_default();
+    text.replace("$DIR", &variable("FAKE_DIR")).replace("$JOB", &variable("CLAUDEJOB_ID"))
 }
 
 fn number(text: &str) -> io::Result<u64> {

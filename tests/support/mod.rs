@@ -8,6 +8,7 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod faults;
 pub(crate) mod filler;
+pub(crate) mod naps;
 pub(crate) mod processes;
 pub(crate) mod real_claude;
 pub(crate) mod sandbox;

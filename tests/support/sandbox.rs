@@ -51,6 +51,9 @@ impl Sandbox {
         sandbox.set("IS_SANDBOX", "1");
         sandbox.set("CLAUDE_SKILL_JOBS_DIR", sandbox.jobs());
         sandbox.set("CLAUDE_SKILL_CLAUDE", claude);
+        // A test says itself where one start is to wait for another, or a failure to be retried.
+        sandbox.set("CLAUDE_SKILL_STAGGER", "0");
+        sandbox.set("CLAUDE_SKILL_RETRIES", "0");
         sandbox
     }
 

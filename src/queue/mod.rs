@@ -1,0 +1,465 @@
+//! The queue: whose claude may run, and who is next.
+//!
+//! No daemon decides. A job's place is an empty-handed file whose name says all ([`Ticket`]), in
+//! `.queue/waiting` or `.queue/running` of the jobs directory; whoever moves one holds the desk
+//! (flock(2)), for a moment. A ticket counts for as long as its job's lock is held: one whose
+//! worker died is worth nothing, and its slot is free once its claude is gone.
+//!
+//! Of those who wait, one stands at the [head of the line](Queue::open_head) and watches for the
+//! others: it lets in whoever is next when somebody leaves, rings the bell or dies. The kernel
+//! gives that place to another when its holder dies, so that nothing is missed and nobody polls.
+
+mod choice;
+mod ticket;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::signal::Signal;
+
+use crate::checkpoint::checkpoint;
+use crate::clock;
+use crate::job::{Admission, JobId, Timestamp};
+use crate::process::{self, Mark, Target};
+use crate::store::{JobDir, is_live_job};
+
+use choice::{Choice, Standing, choose};
+pub use ticket::Ticket;
+
+/// Its name in the jobs directory. No job's name: it begins with a dot.
+const QUEUE: &str = ".queue";
+const DESK: &str = "desk";
+const HEAD: &str = "head";
+const BELL: &str = "bell";
+const NUMBER: &str = "number";
+const ADMITTED: &str = "admitted";
+const LIMIT: &str = "limit";
+const WAITING: &str = "waiting";
+const RUNNING: &str = "running";
+/// How long those who have not met a limit themselves stay away after it: whoever met it goes
+/// first, and finds out whether it is over.
+const LIMIT_GRACE: Duration = Duration::from_secs(1);
+/// How long the claude of a dead worker may take to be gone: the kernel has sent it SIGKILL.
+const CLAUDE_TAKES: Duration = Duration::from_secs(2);
+/// The same of whatever else it may have been starting when it died.
+const SWEEP_ROUNDS: usize = 100;
+const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+
+/// The queue of a jobs directory.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    jobs: PathBuf,
+    path: PathBuf,
+}
+
+/// What became of a job that wants to run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// It has a slot.
+    Admitted(Ticket),
+    /// It waits.
+    Waiting(Ticket),
+    /// It wanted to run at once or not at all, and there is no slot.
+    NoSlot(String),
+}
+
+/// Where a ticket lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It waits.
+    Waiting,
+    /// It has a slot.
+    Running,
+    /// Somebody took it away.
+    Gone,
+}
+
+/// What whoever stands at the head of the line has done, and has to watch.
+#[derive(Debug, Default)]
+pub struct Dispatched {
+    /// Those who have a slot, with the process ids of their workers.
+    pub running: Vec<(JobId, i32)>,
+    /// Jobs whose worker died while they had a slot: their end is still to be written.
+    pub dead: Vec<JobId>,
+    /// When to look again although nothing happens.
+    pub again_in: Option<Duration>,
+}
+
+/// How many have a slot, and how many wait for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crowd {
+    /// Those who have a slot.
+    pub running: usize,
+    /// Those who wait for one.
+    pub waiting: usize,
+}
+
+impl Queue {
+    /// Of the jobs directory at this path.
+    pub fn of(jobs: &Path) -> Self {
+        Self { jobs: jobs.to_owned(), path: jobs.join(QUEUE) }
+    }
+
+    /// Asks for a slot, on behalf of a worker that holds its job's lock. `earlier` is the number
+    /// that the job drew before, which it keeps.
+    pub fn enter(
+        &self,
+        job_id: &JobId,
+        admission: &Admission,
+        earlier: Option<u64>,
+    ) -> io::Result<Entered> {
+        let _desk = self.desk()?;
+        let number = match earlier {
+            Some(number) => number,
+            None => self.draw_number()?,
+        };
+        let (priority, admission) = (admission.priority, admission.clone());
+        let no_queue = admission.no_queue;
+        let own = Ticket { priority, number, admission, job_id: job_id.clone() };
+        let mut standing = self.stand();
+        if let Err(at) = standing.waiting.binary_search(&own) {
+            standing.waiting.insert(at, own.clone());
+        }
+        let admitted = loop {
+            match standing.next(self.limited_for()) {
+                Choice::Admit(next) if *next == own => break true,
+                // Somebody who is not there any more is in the way.
+                Choice::Admit(next) if !self.lives(&next.job_id) => {
+                    let next = next.clone();
+                    self.remove(WAITING, &next);
+                    standing.waiting.retain(|ticket| *ticket != next);
+                }
+                Choice::Later(ms)
+                    if no_queue && self.limited_for() == 0 && standing.has_room(&own) =>
+                {
+                    std::thread::sleep(Duration::from_millis(ms));
+                    standing.now_ms = clock::monotonic_ms();
+                }
+                _ => break false,
+            }
+        };
+        let text = format!("{}\n", std::process::id());
+        if admitted {
+            self.put(RUNNING, &own, &text)?;
+            self.note_admission(standing.now_ms);
+            return Ok(Entered::Admitted(own));
+        }
+        if no_queue {
+            let why = match self.limited_for() {
+                0 => format!("{} jobs run", standing.running.len()),
+                _ => "the API's limit is being waited for".to_owned(),
+            };
+            return Ok(Entered::NoSlot(why));
+        }
+        self.put(WAITING, &own, &text)?;
+        checkpoint("queue:waiting");
+        self.ring();
+        Ok(Entered::Waiting(own))
+    }
+
+    /// Where the ticket lies now.
+    pub fn place(&self, ticket: &Ticket) -> Place {
+        let name = ticket.name();
+        let there = |room: &str| self.path.join(room).join(&name).exists();
+        if there(RUNNING) {
+            Place::Running
+        } else if there(WAITING) {
+            Place::Waiting
+        } else {
+            Place::Gone
+        }
+    }
+
+    /// Gives up a slot, or the place in the line.
+    pub fn leave(&self, ticket: &Ticket) {
+        self.remove(RUNNING, ticket);
+        self.remove(WAITING, ticket);
+        self.ring();
+    }
+
+    /// Says which claude runs in a slot, so that the slot is not given away before it is gone.
+    pub fn occupy(&self, ticket: &Ticket, claude: i32) {
+        let text = format!("{} {claude}\n", std::process::id());
+        let path = self.path.join(RUNNING).join(ticket.name());
+        let _ = OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|file| file.write_all_at(text.as_bytes(), 0));
+    }
+
+    /// Lets in whoever is next, one after the other. Only who stands at the head of the line may
+    /// do so for others.
+    pub fn dispatch(&self) -> io::Result<Dispatched> {
+        let _desk = self.desk()?;
+        let mut standing = self.stand();
+        let mut again_in = None;
+        loop {
+            match standing.next(self.limited_for()) {
+                Choice::Admit(next) => {
+                    let next = next.clone();
+                    standing.waiting.retain(|ticket| *ticket != next);
+                    if self.lives(&next.job_id) {
+                        self.let_in(&next)?;
+                        standing.admitted_ms = Some(standing.now_ms);
+                        standing.running.push(next);
+                    } else {
+                        self.remove(WAITING, &next);
+                    }
+                }
+                Choice::Later(ms) => {
+                    again_in = Some(Duration::from_millis(ms));
+                    break;
+                }
+                Choice::Nobody => break,
+            }
+        }
+        // Also those who were let in before and may not have been told.
+        let running = standing.running.iter().filter_map(|ticket| {
+            let (worker, claude) = self.pids(ticket);
+            if claude.is_none() {
+                self.wake(&ticket.job_id, worker?);
+            }
+            Some((ticket.job_id.clone(), worker?))
+        });
+        let running = running.collect();
+        Ok(Dispatched { running, dead: standing.dead, again_in })
+    }
+
+    fn let_in(&self, ticket: &Ticket) -> io::Result<()> {
+        let name = ticket.name();
+        let (from, to) = (self.path.join(WAITING).join(&name), self.path.join(RUNNING).join(&name));
+        fs::rename(from, to)?;
+        checkpoint("queue:let-in");
+        self.note_admission(clock::monotonic_ms());
+        Ok(())
+    }
+
+    /// The head of the line: whoever holds this file's lock (flock(2)) watches for all who wait.
+    pub fn open_head(&self) -> io::Result<File> {
+        open_lock(&self.path.join(HEAD))
+    }
+
+    /// The bell, to be listened to: something can be read when somebody came or left.
+    pub fn open_bell(&self) -> io::Result<File> {
+        let path = self.path.join(BELL);
+        match nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        // Read and write, so that it has no end when nobody rings.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+        options.open(path)
+    }
+
+    fn ring(&self) {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+        // Without a listener there is nobody to be told; a full bell rings already.
+        let _ = options.open(self.path.join(BELL)).and_then(|mut bell| bell.write(b"!"));
+    }
+
+    /// A limit of the API was met that lasts until then: those who wait need not run into it.
+    pub fn note_limit(&self, until: Timestamp) {
+        let known = self.limit();
+        if known.is_none_or(|known| known < until) && self.desk().is_ok() {
+            let _ = self.replace(LIMIT, &until.epoch_ms().to_string());
+        }
+    }
+
+    /// Until when a limit of the API is known to last, if that lies ahead.
+    pub fn limit(&self) -> Option<Timestamp> {
+        let until = Timestamp::from_epoch_ms(self.read(LIMIT)?.try_into().ok()?)?;
+        (until > clock::now()).then_some(until)
+    }
+
+    fn limited_for(&self) -> u64 {
+        let until = self.read(LIMIT).and_then(|ms| Timestamp::from_epoch_ms(ms.try_into().ok()?));
+        let left = until.map(|until| until.after(LIMIT_GRACE).since(clock::now()));
+        left.map_or(0, |left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The places of those who wait: 1 is next.
+    pub fn positions(&self) -> BTreeMap<JobId, usize> {
+        let waiting = self.tickets(WAITING).into_iter();
+        waiting.enumerate().map(|(at, ticket)| (ticket.job_id, at + 1)).collect()
+    }
+
+    /// Whether the job has a slot.
+    pub fn has_slot(&self, job: &JobId) -> bool {
+        self.tickets(RUNNING).iter().any(|ticket| ticket.job_id == *job)
+    }
+
+    /// How many run and wait, as far as the names tell.
+    pub fn crowd(&self) -> Crowd {
+        let count = |room| self.tickets(room).len();
+        Crowd { running: count(RUNNING), waiting: count(WAITING) }
+    }
+
+    /// Those who have a slot and those who wait, without the dead.
+    fn stand(&self) -> Stood {
+        let mut dead = Vec::new();
+        let mut running = self.tickets(RUNNING);
+        running.retain(|ticket| {
+            let lives = self.lives(&ticket.job_id);
+            if !lives {
+                self.end_claude(ticket);
+                self.remove(RUNNING, ticket);
+                dead.push(ticket.job_id.clone());
+            }
+            lives
+        });
+        let now_ms = clock::monotonic_ms();
+        // After a reboot the clock begins anew.
+        let admitted_ms = self.read(ADMITTED).filter(|at| *at <= now_ms);
+        Stood { waiting: self.tickets(WAITING), running, dead, now_ms, admitted_ms }
+    }
+
+    /// Makes sure that nothing of a dead worker's job uses the slot any more.
+    fn end_claude(&self, ticket: &Ticket) {
+        let dir = self.jobs.join(ticket.job_id.as_str());
+        let mark = Mark::new(&dir);
+        let gone = match self.pids(ticket).1 {
+            Some(claude) => process::end_and_wait(claude, &mark, CLAUDE_TAKES),
+            None => false,
+        };
+        if !gone {
+            process::sweep_orphans(mark, SWEEP_ROUNDS, SWEEP_PAUSE, &is_live_job);
+        }
+    }
+
+    fn lives(&self, job: &JobId) -> bool {
+        JobDir::at(self.jobs.join(job.as_str())).is_held().unwrap_or(false)
+    }
+
+    /// The worker and the claude of a ticket.
+    fn pids(&self, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
+        let text = fs::read_to_string(self.path.join(RUNNING).join(ticket.name()));
+        let text = text.unwrap_or_default();
+        let mut pids = text.split_whitespace().map(|pid| pid.parse().ok());
+        (pids.next().flatten(), pids.next().flatten())
+    }
+
+    /// Wakes the worker that has been let in.
+    fn wake(&self, job: &JobId, worker: i32) {
+        if worker == std::process::id() as i32 {
+            return;
+        }
+        let mark = Mark::new(&self.jobs.join(job.as_str()));
+        if let Ok(target) = Target::open(worker)
+            && mark.is_on(worker)
+        {
+            let _ = target.signal(Signal::SIGUSR2);
+        }
+    }
+
+    fn desk(&self) -> io::Result<File> {
+        let path = self.path.join(DESK);
+        let open = || open_lock(&path);
+        let desk = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                for room in ["", WAITING, RUNNING] {
+                    let mut builder = fs::DirBuilder::new();
+                    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+                    builder.recursive(true).create(self.path.join(room))?;
+                }
+                open()?
+            }
+            desk => desk?,
+        };
+        desk.lock()?;
+        Ok(desk)
+    }
+
+    fn draw_number(&self) -> io::Result<u64> {
+        let highest = || {
+            let tickets = self.tickets(WAITING).into_iter().chain(self.tickets(RUNNING));
+            tickets.map(|ticket| ticket.number).max()
+        };
+        let last = self.read(NUMBER).or_else(highest).unwrap_or_default();
+        self.replace(NUMBER, &(last + 1).to_string())?;
+        Ok(last + 1)
+    }
+
+    fn note_admission(&self, at_ms: u64) {
+        let _ = self.replace(ADMITTED, &at_ms.to_string());
+    }
+
+    fn read(&self, name: &str) -> Option<u64> {
+        let mut text = String::new();
+        let file = File::open(self.path.join(name)).ok()?;
+        file.take(64).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    }
+
+    fn replace(&self, name: &str, text: &str) -> io::Result<()> {
+        // Short enough to be there as a whole; padded, so that nothing of a longer one stays.
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600);
+        file.open(self.path.join(name))?.write_all_at(format!("{text:<20}\n").as_bytes(), 0)
+    }
+
+    fn put(&self, room: &str, ticket: &Ticket, text: &str) -> io::Result<()> {
+        let path = self.path.join(room).join(ticket.name());
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+        file?.write_all(text.as_bytes())
+    }
+
+    fn remove(&self, room: &str, ticket: &Ticket) {
+        let _ = fs::remove_file(self.path.join(room).join(ticket.name()));
+    }
+
+    /// The tickets in a room, in order.
+    fn tickets(&self, room: &str) -> Vec<Ticket> {
+        let entries = fs::read_dir(self.path.join(room)).into_iter().flatten().flatten();
+        let tickets = entries.filter_map(|entry| Ticket::parse(entry.file_name().to_str()?));
+        let mut tickets: Vec<Ticket> = tickets.collect();
+        tickets.sort_unstable();
+        tickets
+    }
+}
+
+/// A file that is nothing but its lock.
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// How things stand, read from the files.
+struct Stood {
+    waiting: Vec<Ticket>,
+    running: Vec<Ticket>,
+    dead: Vec<JobId>,
+    now_ms: u64,
+    admitted_ms: Option<u64>,
+}
+
+impl Stood {
+    fn next(&self, limited_for_ms: u64) -> Choice<'_> {
+        choose(&Standing {
+            waiting: &self.waiting,
+            running: &self.running,
+            now_ms: self.now_ms,
+            admitted_ms: self.admitted_ms,
+            limited_for_ms,
+        })
+    }
+
+    /// Whether only time stands between this one and a slot.
+    fn has_room(&self, own: &Ticket) -> bool {
+        let desk = Standing {
+            waiting: std::slice::from_ref(own),
+            running: &self.running,
+            ..Standing::default()
+        };
+        matches!(choose(&desk), Choice::Admit(_))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+use super::*;
+use crate::job::{Record, Spec};
+use crate::store::{Lock, Store};
+
+struct Hall {
+    _folder: tempfile::TempDir,
+    store: Store,
+    queue: Queue,
+}
+
+fn hall() -> Hall {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap().join("jobs");
+    Hall { _folder: folder, store: Store::at(root.clone()), queue: Queue::of(&root) }
+}
+
+fn most(max_parallel: u32) -> Admission {
+    Admission { max_parallel, ..Admission::default() }
+}
+
+impl Hall {
+    /// A job with a worker, which is this process, as long as the lock is held.
+    fn job(&self, id: &str) -> (JobId, Lock) {
+        let id = JobId::parse(id).unwrap();
+        let record = Record::new(id.clone(), Spec::default(), String::new(), clock::now());
+        (id, self.store.create(&record, "x").unwrap().1)
+    }
+}
+
+#[test]
+fn slots_are_given_out_in_the_order_of_asking() {
+    let hall = hall();
+    let jobs: Vec<_> = ["a", "b", "c"].map(|id| hall.job(id)).into();
+    let entered: Vec<_> =
+        jobs.iter().map(|(id, _)| hall.queue.enter(id, &most(1), None).unwrap()).collect();
+    let Entered::Admitted(first) = &entered[0] else { panic!("{entered:?}") };
+    let Entered::Waiting(second) = &entered[1] else { panic!("{entered:?}") };
+    assert_eq!(hall.queue.positions()[&jobs[2].0], 2);
+    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 2 });
+
+    hall.queue.leave(first);
+    let done = hall.queue.dispatch().unwrap();
+    assert_eq!(hall.queue.place(second), Place::Running);
+    assert_eq!(done.running, [(jobs[1].0.clone(), std::process::id() as i32)]);
+    assert_eq!(hall.queue.positions()[&jobs[2].0], 1);
+}
+
+#[test]
+fn the_slot_of_a_dead_worker_is_free() {
+    let hall = hall();
+    let (a, lock) = hall.job("a");
+    let (b, _held) = hall.job("b");
+    hall.queue.enter(&a, &most(1), None).unwrap();
+    let Entered::Waiting(ticket) = hall.queue.enter(&b, &most(1), None).unwrap() else { panic!() };
+    drop(lock);
+    let done = hall.queue.dispatch().unwrap();
+    assert_eq!(done.dead, [a]);
+    assert_eq!(hall.queue.place(&ticket), Place::Running);
+}
+
+#[test]
+fn whoever_died_in_the_line_is_in_nobodys_way() {
+    let hall = hall();
+    let (a, _a) = hall.job("a");
+    let (b, b_lock) = hall.job("b");
+    let (c, _c) = hall.job("c");
+    let Entered::Admitted(first) = hall.queue.enter(&a, &most(1), None).unwrap() else { panic!() };
+    hall.queue.enter(&b, &most(1), None).unwrap();
+    drop(b_lock);
+    hall.queue.leave(&first);
+    assert!(matches!(hall.queue.enter(&c, &most(1), None).unwrap(), Entered::Admitted(_)));
+    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
+}
+
+#[test]
+fn who_does_not_want_to_wait_leaves_nothing_behind() {
+    let hall = hall();
+    let (a, _a) = hall.job("a");
+    let (b, _b) = hall.job("b");
+    hall.queue.enter(&a, &most(1), None).unwrap();
+    let hasty = Admission { no_queue: true, ..most(1) };
+    assert!(matches!(hall.queue.enter(&b, &hasty, None).unwrap(), Entered::NoSlot(_)));
+    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
+    // A stagger is no queue.
+    let hasty = Admission { no_queue: true, stagger_ms: 5, ..most(2) };
+    assert!(matches!(hall.queue.enter(&b, &hasty, None).unwrap(), Entered::Admitted(_)));
+}
+
+#[test]
+fn a_limit_that_one_has_met_holds_up_the_others() {
+    let hall = hall();
+    let (a, _a) = hall.job("a");
+    let (b, _b) = hall.job("b");
+    hall.queue.enter(&a, &most(0), None).unwrap();
+    hall.queue.note_limit(clock::now().after(Duration::from_secs(60)));
+    assert!(hall.queue.limit().is_some());
+    assert!(matches!(hall.queue.enter(&b, &most(0), None).unwrap(), Entered::Waiting(_)));
+    let again = hall.queue.dispatch().unwrap().again_in.unwrap();
+    assert!(again > Duration::from_secs(50), "{again:?}");
+}
+
+#[test]
+fn the_numbers_go_on_where_the_count_was_lost() {
+    let hall = hall();
+    let (a, _a) = hall.job("a");
+    let (b, _b) = hall.job("b");
+    let Entered::Admitted(first) = hall.queue.enter(&a, &most(0), None).unwrap() else { panic!() };
+    fs::write(hall.queue.path.join(NUMBER), "no number").unwrap();
+    let Entered::Admitted(next) = hall.queue.enter(&b, &most(0), None).unwrap() else { panic!() };
+    assert_eq!(next.number, first.number + 1);
+}

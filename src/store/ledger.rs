@@ -1,0 +1,53 @@
+//! What removed jobs have cost, so that a budget is not forgotten with them.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Store, StoreError, files};
+use crate::job::{Record, Timestamp};
+
+/// Its name in the jobs directory, a line a job. No job's name: it begins with a dot.
+const LEDGER: &str = ".spent.ndjson";
+/// Bytes of it that are read: some hundred thousand jobs.
+const LEDGER_READ: u64 = 64 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spent {
+    ended_at: Timestamp,
+    cost_usd: f64,
+    labels: BTreeMap<String, String>,
+}
+
+impl Store {
+    /// Notes what a job has cost that is about to be removed.
+    pub fn note_spent(&self, record: &Record) -> Result<(), StoreError> {
+        let (Some(cost_usd), Some(ended_at)) = (record.cost_usd, record.ended_at) else {
+            return Ok(());
+        };
+        if cost_usd <= 0.0 {
+            return Ok(());
+        }
+        let path = self.root().join(LEDGER);
+        let spent = Spent { ended_at, cost_usd, labels: record.spec.labels.clone() };
+        let line = serde_json::to_string(&spent).context("write", &path)? + "\n";
+        let mut options = OpenOptions::new();
+        let file = files::open(&path, options.append(true).create(true).mode(0o600));
+        file.and_then(|mut file| file.write_all(line.as_bytes())).context("write", &path)
+    }
+
+    /// US dollars of removed jobs that had all these labels and ended since then.
+    pub fn spent_by_removed(&self, labels: &BTreeMap<String, String>, since: Timestamp) -> f64 {
+        let text = files::read_bounded(&self.root().join(LEDGER), LEDGER_READ).unwrap_or_default();
+        let lines = text.split(|&byte| byte == b'\n');
+        let spent = lines.filter_map(|line| serde_json::from_slice::<Spent>(line).ok());
+        let counts = |spent: &Spent| {
+            spent.ended_at >= since && labels.iter().all(|(k, v)| spent.labels.get(k) == Some(v))
+        };
+        spent.filter(counts).map(|spent| spent.cost_usd).sum()
+    }
+}

@@ -1,0 +1,133 @@
+//! Another attempt after what may pass: a limit, an overloaded API, an error of its own, a crash.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use super::{Effect, Now, Opening, Phase, Supervisor, Talk};
+use crate::job::{Exit, Happening, Reason, Status, Verdict};
+use crate::stream::Digest;
+
+/// The first pause; each further one is twice as long.
+const BACKOFF: Duration = Duration::from_secs(5);
+/// After the end of a limit attempts begin within this time, not all at once.
+const SPREAD: Duration = Duration::from_millis(300);
+
+/// What claude is told when it goes on after its last request failed.
+const FAILED: &str = "Your last request failed on the way to the model or at it, not by anything \
+    you did. Look at what is already done, then go on with the task where you left off. Do not \
+    start over.";
+
+impl Supervisor {
+    /// How long to wait for another attempt; `None` where there is to be none.
+    pub(super) fn retry_after(&self, verdict: &Verdict, now: Now) -> Option<Duration> {
+        let spec = &self.record.spec;
+        if self.cause.is_some() || spec.keep_alive || !self.may_pass(verdict) {
+            return None;
+        }
+        if let Some(reset) = self.digest.resets_at.filter(|_| !spec.no_wait_for_reset)
+            && verdict.reason() == Some(Reason::RateLimit)
+            && reset > now.wall
+        {
+            // A wait for an end that is known, after some work was done, is no futile attempt.
+            let allowed = self.retries < spec.retries || (spec.retries > 0 && self.progressed());
+            let wait = reset.since(now.wall);
+            let most = Duration::from_millis(spec.max_wait_ms);
+            return (allowed && wait <= most).then(|| wait + SPREAD.mul_f64(self.jitter()));
+        }
+        if self.retries >= spec.retries {
+            return None;
+        }
+        let doubled = BACKOFF.saturating_mul(1 << self.retries.min(16));
+        let most = Duration::from_millis(spec.max_backoff_ms);
+        Some(doubled.mul_f64(0.75 + self.jitter() / 2.0).min(most))
+    }
+
+    fn may_pass(&self, verdict: &Verdict) -> bool {
+        match verdict.reason() {
+            Some(Reason::RateLimit | Reason::Overloaded) => true,
+            Some(Reason::ApiError) => {
+                let status = self.digest.last.as_ref().and_then(|last| last.api_error_status);
+                status.is_some_and(|status| (500..600).contains(&status))
+            }
+            Some(Reason::NoResult) => self.record.exit.is_some_and(crashed),
+            _ => false,
+        }
+    }
+
+    /// The model has answered in this attempt.
+    fn progressed(&self) -> bool {
+        self.digest.answered
+    }
+
+    /// A number from 0 to 1 that differs from job to job and attempt to attempt.
+    fn jitter(&self) -> f64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.record.job_id, self.record.attempt).hash(&mut hasher);
+        (hasher.finish() % 1_000) as f64 / 1_000.0
+    }
+
+    /// Waits a while, and makes this the record of the next attempt.
+    pub(super) fn retry(
+        &mut self,
+        verdict: &Verdict,
+        wait: Duration,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let limited = matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
+        let futile = !(limited && self.digest.resets_at.is_some() && self.progressed());
+        self.retries = if futile { self.retries + 1 } else { 0 };
+        self.follow_digest(now);
+        let crashed = verdict.reason() == Some(Reason::NoResult);
+        self.record.begin_attempt();
+        self.record.status = Status::Running;
+        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
+        self.record.limited_ms += milliseconds;
+        self.opening = match (self.record.session_began, crashed) {
+            (false, _) => Opening::with_prompt(&self.record, ""),
+            (true, true) => Opening::interrupted(&self.record),
+            (true, false) => Opening { text: FAILED.to_owned(), ..Opening::silent(&self.record) },
+        };
+        let retry_at = now.wall.after(wait);
+        self.digest = Digest::waiting(limited, retry_at);
+        self.talk = Talk::default();
+        self.started = now.mono;
+        self.input_closed = false;
+        self.output_closed = false;
+        self.torn = false;
+        self.silence_told = false;
+        self.phase = Phase::Backoff { until: now.mono.saturating_add(wait), queues: true };
+        let after = verdict.reason();
+        self.log(Happening::Retrying { after, after_ms: milliseconds }, now, effects);
+        effects.push(Effect::LeaveSlot);
+        if limited {
+            effects.push(Effect::Limited(retry_at));
+        }
+        self.save(now, effects);
+    }
+
+    /// Says how often it was tried, and when a limit ends that is not waited for.
+    pub(super) fn last_word(&mut self, verdict: Verdict, now: Now) -> Verdict {
+        let tried = self.retries > 0 && self.cause.is_none() && self.may_pass(&verdict);
+        let verdict = match verdict {
+            Verdict::Failed { reason, error } if tried => {
+                Verdict::failed(reason, format!("{error} ({} attempts)", self.retries + 1))
+            }
+            verdict => verdict,
+        };
+        let reset = self.digest.resets_at.filter(|reset| *reset > now.wall);
+        match (verdict, reset) {
+            (Verdict::Failed { reason: Reason::RateLimit, error }, Some(reset)) => {
+                self.record.resumable_at = Some(reset);
+                let error = format!("{error} (the limit ends at {reset}: resume it then)");
+                Verdict::failed(Reason::RateLimit, error)
+            }
+            (verdict, _) => verdict,
+        }
+    }
+}
+
+/// Whether claude went away by itself, and not as one that has ended.
+fn crashed(exit: Exit) -> bool {
+    exit.code != Some(0)
+}

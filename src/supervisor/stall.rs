@@ -1,0 +1,52 @@
+//! Silence: how long nothing may be heard of claude.
+
+use std::time::Duration;
+
+use super::{Cause, Effect, Now, Phase, Supervisor};
+use crate::job::Happening;
+
+impl Supervisor {
+    /// How long nothing may be heard now.
+    pub(super) fn silence_allowed(&self) -> Duration {
+        let spec = &self.record.spec;
+        let stall = spec.stall_timeout_ms.unwrap_or_default();
+        let at_work = self.digest.is_at_work();
+        Duration::from_millis(if at_work { spec.tool_timeout_ms.max(stall) } else { stall })
+    }
+
+    /// When the silence is to be told or ended, on the monotonic clock.
+    pub(super) fn silence(&self) -> Option<Duration> {
+        self.record.spec.stall_timeout_ms?;
+        let can_stall =
+            matches!(self.phase, Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. });
+        // Whoever waits for an answer, or for a limit of the API, has a reason to be silent.
+        if !can_stall || self.cause.is_some() || self.digest.blocked().is_some() {
+            return None;
+        }
+        let allowed = self.silence_allowed();
+        let from = self.heard + self.digest.retry_in;
+        Some(from.saturating_add(if self.silence_told { allowed } else { allowed / 2 }))
+    }
+
+    pub(super) fn mind_silence(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.silence().is_none_or(|at| at > now.mono) {
+            return;
+        }
+        if self.silence_told {
+            self.log(Happening::Stalled, now, effects);
+            self.stop(Cause::Stall, now, effects);
+            return;
+        }
+        self.silence_told = true;
+        let silent = now.mono.saturating_sub(self.heard);
+        let silent = Duration::from_secs(silent.as_secs().max(1));
+        let allowed = humantime::format_duration(self.silence_allowed());
+        self.record.warn(format!(
+            "nothing was heard of claude for {}; after {allowed} it is ended",
+            humantime::format_duration(silent)
+        ));
+        let for_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+        self.log(Happening::Silent { for_ms }, now, effects);
+        self.save(now, effects);
+    }
+}

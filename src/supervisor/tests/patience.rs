@@ -1,0 +1,241 @@
+//! Waiting: for a turn, for the API, and for a claude that says nothing.
+
+use super::*;
+
+const LIMITED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":429,"result":"limit","num_turns":1}"#;
+const OVERLOADED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"result":"overloaded","num_turns":1}"#;
+const BROKEN: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":502,"result":"bad gateway","num_turns":1}"#;
+const REFUSED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":400,"result":"bad request","num_turns":1}"#;
+const TURNS: &str =
+    r#"{"type":"result","subtype":"error_max_turns","is_error":true,"num_turns":1}"#;
+const RESET_IN_60: &str =
+    r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":60}}"#;
+const TOOL: &str = r#"{"type":"assistant","message":{"id":"m1","content":[{"type":"tool_use","id":"t","name":"Bash","input":{}}]}}"#;
+
+fn patient(retries: u32) -> Spec {
+    Spec { retries, max_backoff_ms: 600_000, max_wait_ms: 3_600_000, ..Spec::default() }
+}
+
+/// Lets an attempt end after these lines, and gives what follows.
+fn ends_with(rig: &mut Rig, lines: &[&str], exit: Exit) -> Conclusion {
+    for line in lines {
+        rig.hear(line);
+    }
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(exit));
+    rig.take(Input::Swept { ended: 0, left: 0 });
+    let evidence = Evidence::default();
+    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
+    rig.effects = effects;
+    conclusion
+}
+
+fn code(code: i32) -> Exit {
+    Exit { code: Some(code), signal: None }
+}
+
+#[test]
+fn what_may_pass_is_tried_again_and_nothing_else() {
+    let killed = Exit { code: None, signal: Some(9) };
+    for (lines, exit, again) in [
+        (vec![INIT, LIMITED], code(1), true),
+        (vec![INIT, OVERLOADED], code(1), true),
+        (vec![INIT, BROKEN], code(1), true),
+        (vec![INIT, TEXT], killed, true),
+        (vec![INIT, TEXT], code(139), true),
+        (vec![INIT, REFUSED], code(1), false),
+        (vec![INIT, TURNS], code(1), false),
+        (vec![INIT, TEXT], code(0), false),
+        (vec![INIT, OK], code(0), false),
+        // A claude that complains at once would do so again.
+        (vec![], code(1), false),
+    ] {
+        let mut rig = Rig::launched(patient(1));
+        let stderr_is_empty = !lines.is_empty();
+        let conclusion = if stderr_is_empty {
+            ends_with(&mut rig, &lines, exit)
+        } else {
+            rig.take(Input::OutputClosed);
+            rig.take(Input::Exited(exit));
+            rig.take(Input::Swept { ended: 0, left: 0 });
+            let evidence = Evidence { stderr: "error: unknown option", ..Evidence::default() };
+            rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
+        };
+        assert_eq!(conclusion == Conclusion::Again, again, "{lines:?} {exit:?}");
+    }
+    let mut rig = Rig::launched(patient(1));
+    rig.hear(INIT).take(Input::KillRequested);
+    assert!(matches!(ends_with(&mut rig, &[LIMITED], code(1)), Conclusion::Ended(_)));
+}
+
+#[test]
+fn a_retry_gives_up_its_slot_waits_and_goes_on_with_its_session() {
+    let mut rig = Rig::launched(patient(2));
+    assert_eq!(ends_with(&mut rig, &[INIT, TEXT, LIMITED], code(1)), Conclusion::Again);
+    assert_eq!(rig.wants(), ["leave", "limit"]);
+    let record = rig.supervisor.record();
+    assert_eq!((record.status, record.rate_limited, record.attempt), (Status::Running, true, 2));
+    let wait = record.retry_at.unwrap().since(rig.now.wall);
+    assert!((3_750..6_250).contains(&wait.as_millis()), "{wait:?}");
+    let opening = rig.supervisor.opening();
+    assert_eq!((opening.resume.as_deref(), opening.prompt), (Some("s"), false));
+    assert!(opening.text.contains("request failed"));
+
+    assert_eq!(wants(&rig.pass(3)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(4)), ["enter"]);
+    rig.take(Input::Queued(Obstacle::Slot));
+    assert_eq!(rig.supervisor.record().status, Status::Queued);
+    rig.take(Input::Admitted);
+    assert_eq!(rig.wants(), ["launch"]);
+    rig.take(Input::Launched(79));
+    assert_eq!(rig.supervisor.record().retry_at, None);
+    let (verdict, outcome) = rig.hear(INIT).hear(TEXT).hear(OK).ends(0);
+    assert_eq!((verdict, outcome.attempt), (COMPLETED, 2));
+    assert!(!rig.supervisor.record().rate_limited);
+    assert!(rig.supervisor.record().limited_ms >= 3_750);
+}
+
+#[test]
+fn the_pauses_double_up_to_their_limit_and_then_it_is_enough() {
+    let spec = Spec { max_backoff_ms: 12_000, ..patient(3) };
+    let mut rig = Rig::launched(spec);
+    let mut pauses = Vec::new();
+    while ends_with(&mut rig, &[INIT, LIMITED], code(1)) == Conclusion::Again {
+        let wait = rig.supervisor.record().retry_at.unwrap().since(rig.now.wall).as_millis();
+        pauses.push(wait);
+        rig.pass(20);
+        rig.take(Input::Admitted).take(Input::Launched(79));
+    }
+    let within = [(3_750, 6_250), (7_500, 12_000), (12_000, 12_000)];
+    for (pause, (least, most)) in pauses.iter().zip(within) {
+        assert!((least..=most).contains(pause), "{pauses:?}");
+    }
+    assert_eq!(pauses.len(), 3);
+    let record = rig.supervisor.record();
+    assert_eq!((record.attempt, record.reason), (4, Some(Reason::RateLimit)));
+    assert!(record.rate_limited);
+}
+
+#[test]
+fn the_end_of_a_limit_is_waited_for_where_the_api_says_it() {
+    let wait = |spec: Spec| {
+        let mut rig = Rig::launched(spec);
+        let conclusion = ends_with(&mut rig, &[INIT, RESET_IN_60, LIMITED], code(1));
+        let record = rig.supervisor.record().clone();
+        (conclusion, record)
+    };
+    let (conclusion, record) = wait(patient(1));
+    assert_eq!(conclusion, Conclusion::Again);
+    assert!((60_000..60_400).contains(&record.retry_at.unwrap().epoch_ms()));
+
+    let (conclusion, record) = wait(Spec { no_wait_for_reset: true, ..patient(1) });
+    assert_eq!(conclusion, Conclusion::Again);
+    assert!(record.retry_at.unwrap().epoch_ms() < 10_000);
+
+    let (conclusion, record) = wait(Spec { max_wait_ms: 59_000, ..patient(1) });
+    assert!(matches!(conclusion, Conclusion::Ended(_)));
+    assert_eq!(record.reason, Some(Reason::RateLimit));
+    assert_eq!(record.resumable_at.unwrap().epoch_ms(), 60_000);
+    assert!(record.error.unwrap().contains("1970-01-01T00:01:00"));
+
+    let (conclusion, _) = wait(patient(0));
+    assert!(matches!(conclusion, Conclusion::Ended(_)));
+}
+
+#[test]
+fn a_limit_after_some_work_is_no_futile_attempt() {
+    let mut rig = Rig::launched(patient(1));
+    for _ in 0..5 {
+        let reset = rig.now.wall.epoch_ms() / 1_000 + 60;
+        let event = RESET_IN_60.replace("60", &reset.to_string());
+        let conclusion = ends_with(&mut rig, &[INIT, TEXT, &event, LIMITED], code(1));
+        assert_eq!(conclusion, Conclusion::Again);
+        rig.pass(61);
+        rig.now.wall = rig.now.wall.after(Duration::from_secs(61));
+        rig.take(Input::Admitted).take(Input::Launched(79));
+    }
+}
+
+#[test]
+fn what_it_waited_for_its_turn_is_no_part_of_its_time() {
+    let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
+    rig.take(Input::Queued(Obstacle::Slot));
+    assert_eq!(rig.supervisor.record().status, Status::Queued);
+    assert_eq!(wants(&rig.pass(60)), Vec::<&str>::new());
+    rig.take(Input::Admitted);
+    assert_eq!(rig.wants(), ["launch"]);
+    rig.take(Input::Launched(78));
+    assert_eq!(rig.supervisor.record().queued_ms, 60_000);
+    assert_eq!(wants(&rig.pass(9)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(1)), ["INT"]);
+}
+
+#[test]
+fn the_time_between_attempts_is_part_of_it() {
+    let mut rig = Rig::launched(Spec { timeout_ms: Some(30_000), ..patient(9) });
+    assert_eq!(ends_with(&mut rig, &[INIT, RESET_IN_60, LIMITED], code(1)), Conclusion::Again);
+    assert_eq!(wants(&rig.pass(29)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(1)), ["conclude"]);
+    let (verdict, _) = {
+        let outcome = rig.concluded("");
+        (Verdict2(outcome.status, outcome.reason), outcome)
+    };
+    assert_eq!(verdict, failed(Reason::Timeout));
+}
+
+#[test]
+fn a_job_that_waits_is_killed_at_once() {
+    let mut rig = Rig::new(Spec::default());
+    rig.take(Input::Queued(Obstacle::Jobs)).take(Input::KillRequested);
+    assert_eq!(rig.wants(), ["conclude"]);
+    assert_eq!(rig.concluded("").status, Status::Killed);
+
+    let mut rig = Rig::new(Spec::default());
+    rig.take(Input::Queued(Obstacle::Jobs));
+    rig.take(Input::DependencyFailed("job a is killed".to_owned()));
+    assert_eq!(rig.wants(), ["conclude"]);
+    let outcome = rig.concluded("");
+    assert_eq!(outcome.reason, Some(Reason::DependencyFailed));
+    assert_eq!(outcome.error.as_deref(), Some("job a is killed"));
+}
+
+#[test]
+fn a_silent_claude_is_told_of_and_then_ended() {
+    let spec =
+        || Spec { stall_timeout_ms: Some(60_000), tool_timeout_ms: 600_000, ..Spec::default() };
+    let mut rig = Rig::launched(spec());
+    rig.hear(INIT);
+    assert_eq!(wants(&rig.pass(29)), Vec::<&str>::new());
+    rig.pass(1);
+    assert!(rig.supervisor.record().warnings[0].contains("30s"), "{:?}", rig.supervisor.record());
+    // A word is enough.
+    rig.hear(TEXT);
+    assert_eq!(wants(&rig.pass(59)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(1)), ["INT"]);
+    assert_eq!(rig.ends(0).0, failed(Reason::Stalled));
+
+    // A tool may take longer, and who waits for an answer or the API has reason to be silent.
+    let mut rig = Rig::launched(spec());
+    rig.hear(INIT).hear(TOOL);
+    assert_eq!(wants(&rig.pass(599)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(1)), ["INT"]);
+    let mut rig = Rig::launched(spec());
+    rig.hear(INIT).hear(ASK);
+    assert_eq!(wants(&rig.pass(6_000)), Vec::<&str>::new());
+    let mut rig = Rig::launched(spec());
+    let hour = LIMIT.replace("2000", "3600000");
+    rig.hear(INIT).hear(&hour);
+    assert_eq!(wants(&rig.pass(3_600)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(60)), ["INT"]);
+}
+
+#[test]
+fn others_are_told_once_of_each_end_and_each_request() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(ASK);
+    assert_eq!(rig.wants(), ["blocked"]);
+    rig.hear(ANSWERED);
+    assert_eq!(rig.wants(), Vec::<&str>::new());
+    assert!(matches!(ends_with(&mut rig, &[TEXT, OK], code(0)), Conclusion::Ended(_)));
+    assert_eq!(rig.wants(), ["completed"]);
+}

@@ -1,0 +1,42 @@
+//! Waiting for its turn: for its time, for other jobs, for a slot.
+
+use super::{Effect, Now, Phase, Supervisor};
+use crate::job::{Happening, Obstacle, Status};
+
+impl Supervisor {
+    pub(super) fn queued(&mut self, obstacle: Obstacle, now: Now, effects: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Waiting { .. }) {
+            self.phase = Phase::Waiting { since: now.mono };
+        }
+        self.begin(now, effects);
+        self.record.status = Status::Queued;
+        self.log(Happening::Queued { waits_for: obstacle }, now, effects);
+        self.save(now, effects);
+    }
+
+    pub(super) fn admitted(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if let Phase::Waiting { since } = self.phase {
+            let waited = now.mono.saturating_sub(since);
+            self.record.queued_ms += u64::try_from(waited.as_millis()).unwrap_or(u64::MAX / 2);
+            if !self.launched {
+                // What it waited before its first attempt is nothing that it took.
+                self.started = now.mono;
+            }
+            if self.record.status == Status::Queued {
+                self.log(Happening::Admitted, now, effects);
+                self.record.status = Status::Starting;
+            }
+        }
+        self.phase = Phase::Starting;
+        effects.push(Effect::Launch);
+    }
+
+    pub(super) fn dependency_failed(&mut self, error: String, now: Now, effects: &mut Vec<Effect>) {
+        if !matches!(self.phase, Phase::Waiting { .. }) {
+            return;
+        }
+        self.log(Happening::DependencyFailed { error: error.clone() }, now, effects);
+        self.dependency_error = Some(error);
+        self.all_is_in(effects);
+    }
+}

@@ -1,0 +1,461 @@
+//! Slots, order, dependencies and retries, with jobs of the fake.
+//!
+//! `FLEET_JOBS`, `FLEET_SLOTS` and `FLEET_KILLS` say how large the fleet is (default 24, 4 and 8),
+//! `FLEET_SEED` repeats a run. With `-- --nocapture` it prints what it measured.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::print_stdout, reason = "the figures are printed for whoever asks for them")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::naps::nap_of;
+use support::processes::{processes_of, program_of, send};
+use support::{Sandbox, await_file, eventually};
+
+/// Says when it begins, and ends when the test lets it.
+const GATED: &str = "read\ninit\nappend $DIR/order $JOB\nwait-file $DIR/go-$JOB\nresult ok\neof";
+const QUICK: &str = "read\ninit\nappend $DIR/order $JOB\nresult ok\neof";
+
+fn order(sandbox: &Sandbox) -> Vec<String> {
+    let text = fs::read_to_string(sandbox.path("order")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn let_go(sandbox: &Sandbox, id: &str) {
+    fs::write(sandbox.path(&format!("go-{id}")), "").unwrap();
+}
+
+fn begun(sandbox: &Sandbox, id: &str) {
+    eventually(&format!("{id} to begin"), || order(sandbox).contains(&id.to_owned()).then_some(()));
+}
+
+/// The record as it is on disk, looked at without the program's help.
+fn record(sandbox: &Sandbox, id: &str) -> Value {
+    serde_json::from_str(&fs::read_to_string(sandbox.job(id).join("meta.json")).unwrap()).unwrap()
+}
+
+fn events(sandbox: &Sandbox, id: &str) -> Vec<Value> {
+    let text = fs::read_to_string(sandbox.job(id).join("events.ndjson")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn one_at_a_time_in_the_order_of_asking_but_for_priorities() {
+    let sandbox = Sandbox::new(GATED);
+    let one = ["--max-parallel", "1"];
+    assert_eq!(sandbox.start("a", &one)["status"], "running");
+    for (id, priority) in [("b", "0"), ("c", "0"), ("d", "5"), ("e", "-5")] {
+        let answer = sandbox.start(id, &[&one[..], &["--priority", priority]].concat());
+        assert_eq!(answer["status"], "queued", "{answer:?}");
+    }
+    for (id, position) in [("d", 1), ("b", 2), ("c", 3), ("e", 4)] {
+        let status = sandbox.status(id);
+        assert_eq!((status.text("status"), &status["position"]), ("queued", &position.into()));
+    }
+    let list = sandbox.run(["list", "--status", "queued"]);
+    let positions: BTreeMap<&str, u64> = list
+        .json
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| (job["jobId"].as_str().unwrap(), job["position"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(positions, [("b", 2), ("c", 3), ("d", 1), ("e", 4)].into());
+    for id in ["a", "d", "b", "c", "e"] {
+        begun(&sandbox, id);
+        let_go(&sandbox, id);
+    }
+    for id in ["a", "b", "c", "d", "e"] {
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+    assert_eq!(order(&sandbox), ["a", "d", "b", "c", "e"]);
+    assert!(record(&sandbox, "e")["queuedMs"].as_u64().unwrap() > 0);
+    assert_eq!(sandbox.status("e")["position"], Value::Null);
+}
+
+#[test]
+fn the_slot_of_a_worker_that_is_killed_goes_to_the_next_at_once() {
+    let sandbox = Sandbox::new(GATED);
+    let one = ["--max-parallel", "1"];
+    let worker = sandbox.start("a", &one)["pid"].as_i64().unwrap() as i32;
+    sandbox.start("b", &one);
+    sandbox.start("c", &one);
+    begun(&sandbox, "a");
+    send(worker, Signal::SIGKILL);
+    begun(&sandbox, "b");
+    // Its end is written although nobody asked.
+    eventually("the verdict on a", || {
+        (record(&sandbox, "a")["reason"] == "worker_died").then_some(())
+    });
+    sandbox.assert_nothing_left("a");
+    assert_eq!(sandbox.status("c")["position"], 1);
+    // Whoever watched over the line dies as well.
+    send(record(&sandbox, "c")["pid"].as_i64().unwrap() as i32, Signal::SIGKILL);
+    sandbox.start("d", &one);
+    let_go(&sandbox, "b");
+    begun(&sandbox, "d");
+    let_go(&sandbox, "d");
+    sandbox.wait("d").expect_end(0, "completed", None);
+    assert_eq!(sandbox.status("c")["reason"], "worker_died");
+}
+
+#[test]
+fn a_queued_job_is_killed_at_once_and_in_nobodys_way() {
+    let sandbox = Sandbox::new(GATED);
+    let one = ["--max-parallel", "1"];
+    for id in ["a", "b", "c"] {
+        sandbox.start(id, &one);
+    }
+    let killed = sandbox.run(["kill", "b"]);
+    assert_eq!((killed.code, killed.text("status")), (0, "killed"));
+    assert_eq!(sandbox.status("c")["position"], 1);
+    begun(&sandbox, "a");
+    let_go(&sandbox, "a");
+    begun(&sandbox, "c");
+    let_go(&sandbox, "c");
+    sandbox.wait("c").expect_end(0, "completed", None);
+    assert_eq!(order(&sandbox), ["a", "c"]);
+    let result = sandbox.run(["result", "b"]);
+    assert_eq!((result.text("status"), &result["num_turns"]), ("killed", &0.into()));
+}
+
+#[test]
+fn a_group_runs_one_at_a_time_while_others_go_on() {
+    let sandbox = Sandbox::new(GATED);
+    let group = ["--group", "app"];
+    sandbox.start("a1", &group);
+    assert_eq!(sandbox.start("a2", &group)["status"], "queued");
+    assert_eq!(sandbox.start("b", &["--group", "other"])["status"], "running");
+    assert_eq!(sandbox.status("a2")["group"], "app");
+    for id in ["a1", "b"] {
+        begun(&sandbox, id);
+    }
+    let_go(&sandbox, "a1");
+    begun(&sandbox, "a2");
+    for id in ["a2", "b"] {
+        let_go(&sandbox, id);
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+}
+
+#[test]
+fn who_does_not_want_to_wait_is_refused_and_leaves_nothing() {
+    let sandbox = Sandbox::new(GATED);
+    sandbox.start("a", &["--max-parallel", "1"]);
+    let start = ["start", "b", "--prompt", "x", "--max-parallel", "1", "--no-queue"];
+    let refused = sandbox.run(start);
+    assert_eq!((refused.code, refused.text("code")), (1, "no_slot"));
+    assert!(!sandbox.job("b").exists());
+    assert_eq!(sandbox.run(["status", "b"]).code, 4);
+    begun(&sandbox, "a");
+    let_go(&sandbox, "a");
+    sandbox.wait("a").expect_end(0, "completed", None);
+    let_go(&sandbox, "b");
+    assert_eq!(sandbox.run(start)["status"], "running");
+    sandbox.wait("b").expect_end(0, "completed", None);
+}
+
+#[test]
+fn claudes_are_started_one_after_the_other() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.unset("CLAUDE_SKILL_STAGGER");
+    assert_eq!(sandbox.start("a", &[])["status"], "running");
+    assert_eq!(sandbox.start("b", &[])["status"], "queued");
+    sandbox.wait("b").expect_end(0, "completed", None);
+    let launched = |id: &str| {
+        let events = events(&sandbox, id);
+        let launched = events.iter().find(|event| event["event"] == "launched").unwrap();
+        chrono::DateTime::parse_from_rfc3339(launched["at"].as_str().unwrap()).unwrap()
+    };
+    let apart = launched("b") - launched("a");
+    assert!(apart.num_milliseconds() >= 190, "{apart}");
+}
+
+#[test]
+fn a_delayed_job_waits_for_its_time_and_not_for_a_slot() {
+    let sandbox = Sandbox::new(QUICK);
+    let began = Instant::now();
+    assert_eq!(
+        sandbox.start("later", &["--start-delay", "700ms", "--max-parallel", "1"])["status"],
+        "queued"
+    );
+    sandbox.run_job("now", &["--max-parallel", "1"]).expect_end(0, "completed", None);
+    sandbox.wait("later").expect_end(0, "completed", None);
+    assert!(began.elapsed() >= Duration::from_millis(700));
+    assert_eq!(order(&sandbox), ["now", "later"]);
+}
+
+#[test]
+fn a_job_runs_after_those_that_it_waits_for() {
+    let sandbox = Sandbox::new(GATED);
+    sandbox.start("a", &[]);
+    sandbox.start("b", &[]);
+    let_go(&sandbox, "both");
+    assert_eq!(sandbox.start("both", &["--after", "a,b"])["status"], "queued");
+    let status = sandbox.status("both");
+    assert_eq!(
+        (&status["position"], &status["waitsFor"]),
+        (&Value::Null, &serde_json::json!(["a", "b"]))
+    );
+    for id in ["a", "b"] {
+        begun(&sandbox, id);
+        let_go(&sandbox, id);
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+    sandbox.wait("both").expect_end(0, "completed", None);
+    assert_eq!(order(&sandbox).last().unwrap(), "both");
+    // What has ended is not waited for.
+    let_go(&sandbox, "at-once");
+    sandbox.run_job("at-once", &["--after", "a"]).expect_end(0, "completed", None);
+}
+
+#[test]
+fn a_job_fails_with_the_one_that_it_waits_for_or_runs_all_the_same() {
+    let sandbox = Sandbox::new(GATED);
+    sandbox.start("a", &[]);
+    sandbox.start("strict", &["--after", "a"]);
+    sandbox.start("chained", &["--after", "strict"]);
+    let_go(&sandbox, "lenient");
+    sandbox.start("lenient", &["--after-any", "a"]);
+    sandbox.run(["kill", "a"]);
+    let strict = sandbox.wait("strict");
+    strict.expect_end(1, "failed", Some("dependency_failed"));
+    assert!(strict.text("error").contains("job a, for which it waited, is killed"), "{strict:?}");
+    let chained = sandbox.wait("chained");
+    chained.expect_end(1, "failed", Some("dependency_failed"));
+    assert!(chained.text("error").contains("strict"), "{chained:?}");
+    sandbox.wait("lenient").expect_end(0, "completed", None);
+    // The same where that is known at the start.
+    let late = sandbox.run_job("late", &["--after", "a"]);
+    late.expect_end(1, "failed", Some("dependency_failed"));
+    // A worker that died is an end, too.
+    sandbox.start("c", &[]);
+    sandbox.start("orphan", &["--after", "c"]);
+    send(record(&sandbox, "c")["pid"].as_i64().unwrap() as i32, Signal::SIGKILL);
+    sandbox.wait("orphan").expect_end(1, "failed", Some("dependency_failed"));
+}
+
+#[test]
+fn unknown_jobs_and_circles_are_refused() {
+    let sandbox = Sandbox::new(GATED);
+    let start =
+        |id: &str, after: &str| sandbox.run(["start", id, "--prompt", "x", "--after", after]);
+    for (id, after) in [("x", "nobody"), ("x", "x")] {
+        let refused = start(id, after);
+        assert_eq!((refused.code, refused.text("code")), (1, "unknown_dependency"), "{after}");
+    }
+    assert_eq!(start("x", "../etc").text("code"), "invalid_job_id");
+    // `a` is removed while `c` waits for `b`, which waited for it and still waits for another.
+    sandbox.start("a", &[]);
+    sandbox.start("long", &[]);
+    sandbox.start("b", &["--after-any", "a,long"]);
+    sandbox.start("c", &["--after", "b"]);
+    sandbox.run(["kill", "a"]);
+    fs::remove_dir_all(sandbox.job("a")).unwrap();
+    let refused = start("a", "c");
+    assert_eq!((refused.code, refused.text("code")), (1, "dependency_cycle"));
+    assert!(!sandbox.job("a").exists());
+}
+
+#[test]
+fn a_limit_that_one_job_meets_keeps_the_others_from_it() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nappend $DIR/order $JOB\nonce $DIR/met limit 2\nonce $DIR/refused refused 429\n\
+         once $DIR/left exit 1\nsay fine\nresult ok\neof",
+    );
+    sandbox.start("a", &["--retries", "1"]);
+    let limited = eventually("the limit", || {
+        Some(sandbox.status("a"))
+            .filter(|status| status["rateLimited"] == true && status["attempt"] == 2)
+    });
+    assert_eq!(limited.text("status"), "running");
+    let answer = sandbox.start("b", &[]);
+    assert_eq!(answer["status"], "queued");
+    let queued = sandbox.status("b");
+    assert_eq!(
+        (&queued["rateLimited"], queued.text("retryAt")),
+        (&true.into(), limited.text("retryAt"))
+    );
+    sandbox.wait("a").expect_end(0, "completed", None);
+    sandbox.wait("b").expect_end(0, "completed", None);
+    assert_eq!(order(&sandbox), ["a", "a", "b"]);
+    let status = sandbox.status("a");
+    assert_eq!((&status["rateLimited"], &status["attempt"]), (&false.into(), &2.into()));
+}
+
+#[test]
+fn a_claude_that_crashes_is_started_again_in_its_session() {
+    let sandbox = Sandbox::new(
+        "session\nread $DIR/heard\ninit\nwork 2\nonce $DIR/crashed die KILL\nresult ok\neof",
+    );
+    let result = sandbox.run_job("a", &["--retries", "2", "--max-backoff", "50ms"]);
+    result.expect_end(0, "completed", None);
+    assert_eq!(sandbox.status("a")["attempt"], 2);
+    let work = fs::read_to_string(sandbox.path("work/a")).unwrap();
+    assert_eq!(work, "1\n2\n", "no step was done twice");
+    let names: Vec<String> =
+        events(&sandbox, "a").iter().map(|e| e["event"].as_str().unwrap().to_owned()).collect();
+    assert!(names.contains(&"retrying".to_owned()), "{names:?}");
+    assert!(fs::read_to_string(sandbox.path("heard")).unwrap().contains("interrupted"));
+}
+
+#[test]
+fn a_claude_that_crashes_again_and_again_fails_in_the_end() {
+    let sandbox = Sandbox::new("read\ninit\nappend $DIR/order $JOB\ndie SEGV");
+    let result = sandbox.run_job("a", &["--retries", "2", "--max-backoff", "20ms"]);
+    result.expect_end(1, "failed", Some("no_result"));
+    assert_eq!(order(&sandbox).len(), 3);
+    assert!(result.text("error").contains("SIGSEGV"), "{result:?}");
+    assert!(result.text("error").contains("3 attempts"), "{result:?}");
+}
+
+#[test]
+fn a_job_between_two_attempts_is_killed_and_shut_down_at_once() {
+    let sandbox = Sandbox::new("read\ninit\nrefused 502\nexit 1");
+    sandbox.start("a", &["--retries", "9"]);
+    sandbox.start("b", &["--retries", "9"]);
+    for id in ["a", "b"] {
+        eventually("the pause", || (sandbox.status(id)["attempt"] == 2).then_some(()));
+    }
+    let killed = sandbox.run(["kill", "a"]);
+    assert_eq!((killed.code, killed.text("status")), (0, "killed"));
+    send(record(&sandbox, "b")["pid"].as_i64().unwrap() as i32, Signal::SIGTERM);
+    let ended = sandbox.wait("b");
+    ended.expect_end(1, "failed", Some("terminated"));
+    assert!(sandbox.status("b").text("hint").contains("recover b"));
+}
+
+#[test]
+fn what_somebody_took_out_of_the_queue_comes_back() {
+    let sandbox = Sandbox::new(GATED);
+    let one = ["--max-parallel", "1"];
+    for id in ["a", "b", "c"] {
+        sandbox.start(id, &one);
+    }
+    begun(&sandbox, "a");
+    fs::remove_dir_all(sandbox.jobs().join(".queue/waiting")).unwrap();
+    fs::create_dir(sandbox.jobs().join(".queue/waiting")).unwrap();
+    for id in ["a", "b", "c"] {
+        let_go(&sandbox, id);
+    }
+    for id in ["a", "b", "c"] {
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+}
+
+#[test]
+fn a_queue_that_cannot_be_used_keeps_no_job_from_running() {
+    let sandbox = Sandbox::new(QUICK);
+    fs::create_dir_all(sandbox.jobs()).unwrap();
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    fs::write(sandbox.jobs().join(".queue"), "no folder").unwrap();
+    sandbox.run_job("a", &[]).expect_end(0, "completed", None);
+    let warnings = sandbox.status("a")["warnings"].to_string();
+    assert!(warnings.contains("the queue"), "{warnings}");
+}
+
+#[test]
+fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (jobs, slots) = (number("FLEET_JOBS", 24), number("FLEET_SLOTS", 4));
+    let (kills, nap) = (number("FLEET_KILLS", 8), number("FLEET_NAP", 150));
+    let mut seed = number("FLEET_SEED", u64::from(std::process::id()) * 7919 + 1);
+    println!("FLEET_SEED={seed}");
+    let script = format!("session\nread\ninit\nappend $DIR/order $JOB\nnap {nap}\nresult ok\neof");
+    let sandbox = Sandbox::new(&script);
+    let most = slots.to_string();
+    let options = ["--max-parallel", &most, "--retries", "50", "--max-backoff", "1ms"];
+    let (over, peak) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ids: Vec<String> = (0..jobs).map(|n| format!("job-{n:04}")).collect();
+    let claudes = || {
+        let mut workers = Vec::new();
+        let mut claudes = Vec::new();
+        for pid in processes_of(&sandbox.jobs()) {
+            match program_of(pid).as_str() {
+                "claudejob" => workers.push(pid),
+                "fake-claude" => claudes.push(pid),
+                _ => {}
+            }
+        }
+        (workers, claudes)
+    };
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                peak.fetch_max(claudes().1.len(), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        for id in &ids {
+            sandbox.start(id, &options);
+        }
+        let mut struck = 0;
+        while struck < kills {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (workers, claudes) = claudes();
+            let prey = if seed >> 63 == 0 { workers } else { claudes };
+            if prey.is_empty() {
+                if ids.iter().all(|id| record(&sandbox, id)["endedAt"] != Value::Null) {
+                    break;
+                }
+                continue;
+            }
+            send(prey[(seed >> 33) as usize % prey.len()], Signal::SIGKILL);
+            struck += 1;
+            std::thread::sleep(Duration::from_millis(nap / 5));
+        }
+        let wait =
+            [&["wait", "--timeout", "3m"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()];
+        sandbox.run(wait.concat());
+        over.store(true, Ordering::Relaxed);
+    });
+    let took = began.elapsed();
+    let peak = peak.into_inner() as u64;
+    assert!(peak <= slots, "{peak} claudes at once");
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    for id in &ids {
+        let status = sandbox.status(id);
+        let end = status["reason"].as_str().unwrap_or(status.text("status")).to_owned();
+        assert!(["completed", "worker_died"].contains(&end.as_str()), "{id}: {status:?}");
+        *ends.entry(end).or_default() += 1;
+        sandbox.assert_nothing_left(id);
+    }
+    for room in ["waiting", "running"] {
+        // What a dead worker left is worth nothing; what lived has cleared up after itself.
+        for entry in fs::read_dir(sandbox.jobs().join(".queue").join(room)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let job = name.rsplit('.').next().unwrap();
+            assert_eq!(sandbox.status(job)["reason"], "worker_died", "{name}");
+        }
+    }
+    // Each may be overtaken by those that are let in at the same moment, and by no other.
+    let mut first = Vec::new();
+    for id in order(&sandbox) {
+        if !first.contains(&id) {
+            first.push(id);
+        }
+    }
+    for (at, id) in first.iter().enumerate() {
+        let earlier = first[..at].iter().filter(|other| *other > id).count() as u64;
+        assert!(earlier < slots.max(2), "{id} was overtaken by {earlier}");
+    }
+    // No slot is lost: the next jobs find as many as before.
+    for n in 0..slots {
+        sandbox.start(&format!("after-{n}"), &[&options[..], &["--no-queue"]].concat());
+    }
+    let ideal: u64 = ids.iter().map(|id| nap_of(id, nap)).sum::<u64>() / slots;
+    println!(
+        "{jobs} jobs, {slots} slots, {kills} kills: {ends:?}, at most {peak} claudes at once, {took:?} where the naps alone take {ideal} ms"
+    );
+    await_file(&sandbox.job("after-0"));
+}
