@@ -538,9 +538,9 @@ pub struct ResultOf {
 
 /// `list`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  claudejob list\n  claudejob list --status failed --label project=app"
-)]
+#[command(after_help = "Examples:\n  claudejob list --status failed --label project=app\n  \
+    claudejob list --since 24h --sort cost --limit 5    the dearest of the last day\n\n\
+    Jobs that lack what the list is sorted by come last, also with --reverse.")]
 pub struct List {
     /// Every job, not just the live ones and the 20 that ended last
     #[arg(long)]
@@ -551,6 +551,38 @@ pub struct List {
     /// Only jobs with this label; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
+    /// Only jobs of this group
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub group: Option<String>,
+    /// Only jobs started within this duration (2h, 7d), or since this time (2026-11-20T21:45:12Z)
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// The first N of them only
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+    /// What comes first
+    #[arg(long, value_name = "BY", value_enum, default_value = "started")]
+    pub sort: Sort,
+    /// The other way round
+    #[arg(long)]
+    pub reverse: bool,
+}
+
+/// `--sort`.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Sort {
+    /// What started last.
+    Started,
+    /// What ended last.
+    Ended,
+    /// What cost most.
+    Cost,
+    /// What took most turns.
+    Turns,
+    /// What is live, in the order of a job's life.
+    Status,
+    /// The first of the alphabet.
+    Id,
 }
 
 /// `wait`.
@@ -587,7 +619,7 @@ pub struct Demo {
 }
 
 /// A duration: `90s`, `10m`, `1h 30m`, `500ms`, or a bare number of seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }

@@ -6,9 +6,10 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::claude::Surroundings;
 use crate::cli;
+use crate::clock;
 use crate::commands::{answer, events, job_id, list, logs, recover, resume, send, start, wait};
 use crate::error::Error;
-use crate::job::{Admission, JobId, Milestone, Replay, Spec, Status, Wake};
+use crate::job::{Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake};
 use crate::launch::Wish;
 use crate::store::Store;
 
@@ -254,7 +255,35 @@ pub fn list(given: cli::List) -> Result<list::Request, Error> {
         })
     };
     let statuses = given.status.iter().map(status).collect::<Result<_, _>>()?;
-    Ok(list::Request { all: given.all, statuses, labels: given.label })
+    let since = given.since.as_deref().map(|text| since(text, clock::now())).transpose()?;
+    let order = match given.sort {
+        cli::Sort::Started => list::Order::Started,
+        cli::Sort::Ended => list::Order::Ended,
+        cli::Sort::Cost => list::Order::Cost,
+        cli::Sort::Turns => list::Order::Turns,
+        cli::Sort::Status => list::Order::Status,
+        cli::Sort::Id => list::Order::Id,
+    };
+    Ok(list::Request {
+        all: given.all,
+        statuses,
+        labels: given.label,
+        group: given.group,
+        since,
+        limit: given.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        order,
+        reverse: given.reverse,
+    })
+}
+
+/// A point in time, given as such or as how long ago it was.
+fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
+    let ago = || cli::duration(text).ok().map(|duration| now.before(duration));
+    Timestamp::parse(text).or_else(ago).ok_or_else(|| {
+        Error::Usage(format!(
+            "{text:?} is neither a duration, such as 90s, 2h or 7d, nor a time, such as {now}"
+        ))
+    })
 }
 
 /// `wait`.
@@ -379,5 +408,31 @@ fn schema(given: &str) -> Result<String, Error> {
         Ok(serde_json::Value::Object(_)) => Ok(text),
         Ok(_) => Err(Error::Usage("the JSON schema is no object".to_owned())),
         Err(error) => Err(Error::Usage(format!("the schema is no JSON: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_given_as_such_or_as_how_long_ago_it_was() {
+        let now = Timestamp::parse("2026-11-20T21:45:12Z").unwrap();
+        for (text, time) in [
+            ("72", Some("2026-11-20T21:44:00.000Z")),
+            ("1h 45m", Some("2026-11-20T20:00:12.000Z")),
+            ("7d", Some("2026-11-13T21:45:12.000Z")),
+            ("2026-11-20T01:00:00+02:00", Some("2026-11-19T23:00:00.000Z")),
+            ("1000years", Some("1970-01-01T00:00:00.000Z")),
+            ("yesterday", None),
+            ("2026-11-20", None),
+            ("-1h", None),
+            ("", None),
+        ] {
+            let found = since(text, now).map(|time| time.to_string()).ok();
+            assert_eq!(found.as_deref(), time, "{text:?}");
+        }
+        let refused = since("soon", now).unwrap_err().to_string();
+        assert!(refused.contains("90s, 2h or 7d") && refused.contains("2026-11-20T"), "{refused}");
     }
 }

@@ -472,3 +472,86 @@ fn a_job_started_by_a_job_is_a_job_of_its_own() {
     assert_eq!(sandbox.status("inner")["status"], "running");
     assert_eq!(sandbox.run(["kill", "inner"])["killed"], true);
 }
+
+/// A record as far as a list needs it, `age` hours old.
+fn put_record(sandbox: &Sandbox, id: &str, age: u64, fields: &str) {
+    let at = std::time::SystemTime::now() - std::time::Duration::from_secs(age * 3_600);
+    let at = chrono::DateTime::<chrono::Utc>::from(at).to_rfc3339();
+    fs::create_dir_all(sandbox.job(id)).unwrap();
+    fs::set_permissions(sandbox.jobs(), fs::Permissions::from_mode(0o700)).unwrap();
+    let record = format!(
+        r#"{{"version":2,"jobId":"{id}","status":"completed","startedAt":"{at}","endedAt":"{at}",{fields}}}"#
+    );
+    fs::write(sandbox.job(id).join("meta.json"), record).unwrap();
+}
+
+#[test]
+fn a_list_is_of_the_jobs_asked_for_in_the_order_asked_for() {
+    let sandbox = Sandbox::new("");
+    put_record(&sandbox, "a", 1, r#""costUsd":0.5,"numTurns":3,"spec":{"group":"ci"}"#);
+    put_record(&sandbox, "b", 5, r#""costUsd":2.5,"numTurns":1,"spec":{"group":"ci"}"#);
+    put_record(&sandbox, "c", 50, r#""numTurns":7,"spec":{"labels":{"k":"v"}}"#);
+    put_record(&sandbox, "bad", 0, "torn");
+    let ids = |args: &[&str]| {
+        let answer = sandbox.run([&["list"], args].concat());
+        let items = answer.json.as_array().unwrap_or_else(|| panic!("{answer:?}")).clone();
+        let ids: Vec<String> =
+            items.iter().map(|item| item["jobId"].as_str().unwrap().to_owned()).collect();
+        ids.join(" ")
+    };
+    let since = (chrono::Utc::now() - chrono::TimeDelta::hours(3)).to_rfc3339();
+    for (args, found) in [
+        (&[][..], "a b c bad"),
+        (&["--reverse"], "c b a bad"),
+        (&["--since", "2h"], "a"),
+        (&["--since", "1day"], "a b"),
+        (&["--since", &since], "a"),
+        (&["--group", "ci"], "a b"),
+        (&["--group", "none"], ""),
+        (&["--group", "ci", "--since", "2h"], "a"),
+        (&["--limit", "2"], "a b"),
+        (&["--all", "--limit", "1", "--reverse"], "c"),
+        (&["--sort", "cost"], "b a c bad"),
+        (&["--sort", "cost", "--reverse"], "a b c bad"),
+        (&["--sort", "turns", "--limit", "1"], "c"),
+        (&["--sort", "ended", "--reverse"], "c b a bad"),
+        (&["--sort", "id", "--status", "completed"], "a b c"),
+        (&["--sort", "status", "--label", "k=v"], "c"),
+    ] {
+        assert_eq!(ids(args), found, "{args:?}");
+    }
+    let items = sandbox.run(["list"]).json;
+    assert_eq!(items[0]["group"], "ci");
+    assert!(items[2].get("group").is_none(), "only where it is set");
+    for (args, word) in [
+        (["--since", "soon"], "7d"),
+        (["--limit", "0"], "1.."),
+        (["--limit", "some"], "digit"),
+        (["--sort", "colour"], "started, ended, cost, turns, status, id"),
+        (["--group", ""], "group"),
+        (["--status", "done"], "completed"),
+    ] {
+        let refused = sandbox.run([&["list"][..], &args].concat());
+        assert_eq!((refused.code, refused.text("code")), (2, "usage"), "{refused:?}");
+        assert!(refused.text("error").contains(word), "{args:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn a_list_that_is_filtered_stays_short_and_says_so() {
+    let sandbox = Sandbox::new("");
+    for n in 0..60 {
+        let prompt = format!(r#""prompt":"{}","spec":{{"group":"g"}}"#, "p".repeat(200));
+        put_record(&sandbox, &format!("j{n}"), n, &prompt);
+    }
+    for args in [["--group", "g"], ["--since", "9d"], ["--limit", "55"]] {
+        let answer = sandbox.run([&["list"][..], &args].concat());
+        let items = answer.json.as_array().unwrap();
+        assert!(answer.stdout.chars().count() < 8_000, "{args:?}");
+        let wanted = if args[0] == "--limit" { 55 } else { 60 };
+        let last = items.last().unwrap();
+        assert_eq!(last["truncated"], true, "{args:?}");
+        assert_eq!(last["omitted"], wanted - (items.len() - 1), "{args:?}");
+    }
+    assert_eq!(sandbox.run(["list", "--all"]).json.as_array().unwrap().len(), 60);
+}

@@ -1,6 +1,7 @@
 //! `list`: the jobs, newest first.
 
 use std::cell::OnceCell;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -25,6 +26,34 @@ pub struct Request {
     pub statuses: Vec<Status>,
     /// Only jobs that have all these labels.
     pub labels: Vec<(String, String)>,
+    /// Only jobs of this group.
+    pub group: Option<String>,
+    /// Only jobs that were started then or later.
+    pub since: Option<Timestamp>,
+    /// Only so many, the first ones.
+    pub limit: Option<usize>,
+    /// Which come first.
+    pub order: Order,
+    /// The other way round, but for those that lack what the order is by: they stay last.
+    pub reverse: bool,
+}
+
+/// What comes first in a list. What is equal comes newest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// What started last.
+    #[default]
+    Started,
+    /// What ended last.
+    Ended,
+    /// What cost most.
+    Cost,
+    /// What took most turns.
+    Turns,
+    /// By status, in the order of a job's life.
+    Status,
+    /// By id.
+    Id,
 }
 
 /// One line of the list.
@@ -66,6 +95,9 @@ pub struct Item {
     pub activity: Option<Activity>,
     /// The beginning of the prompt.
     pub prompt: String,
+    /// The group of which only so many run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Its labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -96,6 +128,7 @@ impl Item {
                 .activity
                 .map(|activity| Activity { text: clip(&activity.text, 60), tool: activity.tool }),
             prompt: clip(&record.prompt, 60),
+            group: record.spec.admission.group,
             labels: record.spec.labels,
         }
     }
@@ -117,6 +150,7 @@ impl Item {
             blocked: None,
             activity: None,
             prompt: String::new(),
+            group: None,
             labels: BTreeMap::new(),
         }
     }
@@ -134,7 +168,7 @@ pub struct ListAnswer {
 }
 
 impl ListAnswer {
-    /// The jobs, newest first.
+    /// The jobs, in their order.
     pub fn items(&self) -> impl Iterator<Item = Item> {
         let items = self.ids.iter().filter_map(|id| item(&self.store, id));
         items.map(|mut item| {
@@ -146,7 +180,7 @@ impl ListAnswer {
         })
     }
 
-    /// Drops what does not fit an answer: of the last ones, so that the newest stay.
+    /// Drops what does not fit an answer: of the last ones.
     fn shorten(&mut self) {
         let mut length = 2;
         let room = ANSWER_MOST - 150;
@@ -191,11 +225,15 @@ fn item(store: &Store, id: &JobId) -> Option<Item> {
 }
 
 /// What a job's place in the list depends on.
+#[derive(Clone, Debug)]
 struct Place {
     id: JobId,
     status: Option<Status>,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
+    /// Not known, nor is `turns`, where a glance was enough.
+    cost: Option<f64>,
+    turns: Option<u64>,
 }
 
 impl Place {
@@ -209,10 +247,12 @@ pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     let ids = store.ids()?;
     let mut places: Vec<Place> =
         ids.into_iter().filter_map(|id| request.place(store, id)).collect();
-    places.sort_unstable_by(|a, b| b.started.cmp(&a.started).then_with(|| b.id.cmp(&a.id)));
-    if !request.all && request.statuses.is_empty() && request.labels.is_empty() {
+    places.sort_unstable_by(newest_first);
+    if !request.all && !request.selects() {
         keep_recent(&mut places);
     }
+    request.sort(&mut places);
+    places.truncate(request.limit.unwrap_or(usize::MAX));
     let ids = places.into_iter().map(|place| place.id).collect();
     let mut answer = ListAnswer { store: store.clone(), line: OnceCell::new(), ids, omitted: 0 };
     if !request.all {
@@ -221,28 +261,88 @@ pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     Ok(answer)
 }
 
+fn newest_first(a: &Place, b: &Place) -> Ordering {
+    b.started.cmp(&a.started).then_with(|| b.id.cmp(&a.id))
+}
+
 impl Request {
+    /// Whether it says itself which jobs, and how many.
+    fn selects(&self) -> bool {
+        !self.statuses.is_empty()
+            || !self.labels.is_empty()
+            || self.group.is_some()
+            || self.since.is_some()
+            || self.limit.is_some()
+    }
+
+    /// Puts jobs that are there newest first into the order that is asked for.
+    fn sort(&self, places: &mut [Place]) {
+        if self.order == Order::Started && !self.reverse {
+            return;
+        }
+        // Stable: what is equal stays newest first.
+        places.sort_by(|a, b| match self.order {
+            Order::Started => self.compare(a.started, b.started, |a, b| b.cmp(a)),
+            Order::Ended => self.compare(a.ended, b.ended, |a, b| b.cmp(a)),
+            Order::Cost => self.compare(a.cost, b.cost, |a, b| b.total_cmp(a)),
+            Order::Turns => self.compare(a.turns, b.turns, |a, b| b.cmp(a)),
+            Order::Status => self.compare(a.status, b.status, Ord::cmp),
+            Order::Id => self.compare(Some(&a.id), Some(&b.id), Ord::cmp),
+        });
+    }
+
+    fn compare<T>(&self, a: Option<T>, b: Option<T>, by: fn(&T, &T) -> Ordering) -> Ordering {
+        match (a, b) {
+            (Some(a), Some(b)) if self.reverse => by(&b, &a),
+            (Some(a), Some(b)) => by(&a, &b),
+            (a, b) => b.is_some().cmp(&a.is_some()),
+        }
+    }
+
+    /// Whether a glance at a job that has ended tells all that is asked for.
+    fn is_told_by_glance(&self) -> bool {
+        let of_glance = !matches!(self.order, Order::Cost | Order::Turns);
+        of_glance && self.labels.is_empty() && self.group.is_none()
+    }
+
     /// The job's place, if it is wanted in the list.
     fn place(&self, store: &Store, id: JobId) -> Option<Place> {
         // What has ended stays so: a glance is enough. A live job may be a lost one.
         let glance = store.job(&id).glance().ok().filter(|glance| !glance.status.is_live());
-        if let (Some(glance), true) = (glance, self.labels.is_empty()) {
+        if let (Some(glance), true) = (glance, self.is_told_by_glance()) {
             let wanted = self.statuses.is_empty() || self.statuses.contains(&glance.status);
-            return wanted.then_some(Place {
+            return (wanted && self.is_since(glance.started_at)).then_some(Place {
                 id,
                 status: Some(glance.status),
                 started: glance.started_at,
                 ended: glance.ended_at,
+                cost: None,
+                turns: None,
             });
         }
         let item = item(store, &id).filter(|item| self.wants(item))?;
-        Some(Place { id, status: item.status, started: item.started_at, ended: item.ended_at })
+        Some(Place {
+            id,
+            status: item.status,
+            started: item.started_at,
+            ended: item.ended_at,
+            cost: item.cost_usd,
+            turns: item.status.is_some().then_some(item.num_turns),
+        })
+    }
+
+    fn is_since(&self, started: Option<Timestamp>) -> bool {
+        self.since.is_none_or(|since| started >= Some(since))
     }
 
     fn wants(&self, item: &Item) -> bool {
         let status = self.statuses.is_empty()
             || item.status.is_some_and(|status| self.statuses.contains(&status));
-        status && self.labels.iter().all(|(key, value)| item.labels.get(key) == Some(value))
+        let group = self.group.is_none() || self.group == item.group;
+        status
+            && group
+            && self.is_since(item.started_at)
+            && self.labels.iter().all(|(key, value)| item.labels.get(key) == Some(value))
     }
 }
 
@@ -261,4 +361,45 @@ fn keep_recent(places: &mut Vec<Place>) {
         shown += usize::from(recent);
         recent
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(id: &str, status: Option<Status>, cost: Option<f64>, turns: u64) -> Place {
+        let at = |s: i64| Timestamp::from_epoch_ms(s * 1_000);
+        let ended = status.filter(|status| !status.is_live()).and(at(100 - turns as i64));
+        let started = status.and(at(i64::from(id.as_bytes()[0])));
+        let (id, turns) = (JobId::parse(id).unwrap(), status.and(Some(turns)));
+        Place { id, status, started, ended, cost, turns }
+    }
+
+    #[test]
+    fn every_order_has_its_reverse_and_what_lacks_a_value_comes_last() {
+        // In this order they were started.
+        let mut places = vec![
+            place("a", Some(Status::Completed), Some(0.5), 9),
+            place("b", Some(Status::Failed), None, 2),
+            place("c", Some(Status::Running), Some(2.0), 4),
+            place("d", Some(Status::Completed), Some(0.5), 3),
+            place("x", None, None, 0),
+        ];
+        places.sort_unstable_by(newest_first);
+        for (order, ids, reversed) in [
+            (Order::Started, "dcbax", "abcdx"),
+            (Order::Ended, "bdacx", "adbcx"),
+            (Order::Cost, "cdabx", "dacbx"),
+            (Order::Turns, "acdbx", "bdcax"),
+            (Order::Status, "cdabx", "bdacx"),
+            (Order::Id, "abcdx", "xdcba"),
+        ] {
+            for (reverse, ids) in [(false, ids), (true, reversed)] {
+                let mut sorted = places.clone();
+                Request { order, reverse, ..Request::default() }.sort(&mut sorted);
+                let found: String = sorted.iter().map(|place| place.id.as_str()).collect();
+                assert_eq!(found, ids, "{order:?}, reversed: {reverse}");
+            }
+        }
+    }
 }

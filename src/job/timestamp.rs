@@ -39,10 +39,10 @@ impl Timestamp {
         later.map_or(self, Self)
     }
 
-    /// This time and `delay` less; itself where that cannot be written.
+    /// This time less `delay`; the beginning of 1970 where that lies before it.
     pub fn before(self, delay: Duration) -> Self {
         let earlier = TimeDelta::from_std(delay).ok().and_then(|d| self.0.checked_sub_signed(d));
-        earlier.map_or(self, Self)
+        Self(earlier.unwrap_or(DateTime::UNIX_EPOCH).max(DateTime::UNIX_EPOCH))
     }
 
     /// How long ago `earlier` was; zero if it lies ahead.
@@ -84,6 +84,7 @@ mod tests {
         let time = Timestamp::parse("2026-11-20T23:45:12+02:00").unwrap();
         assert_eq!(time.to_string(), "2026-11-20T21:45:12.000Z");
         assert_eq!(time.after(Duration::from_millis(7)).to_string(), "2026-11-20T21:45:12.007Z");
+        assert_eq!(time.before(Duration::from_secs(72)).to_string(), "2026-11-20T21:44:00.000Z");
     }
 
     #[test]
@@ -96,5 +97,6 @@ mod tests {
     fn a_delay_beyond_the_calendar_changes_nothing() {
         let time = Timestamp::from_epoch_ms(1_000).unwrap();
         assert_eq!(time.after(Duration::MAX), time);
+        assert_eq!(time.before(Duration::MAX), Timestamp::from_epoch_ms(0).unwrap());
     }
 }
