@@ -4,9 +4,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{fmt, fs};
 
 use serde_json::Value;
 
@@ -88,9 +88,51 @@ pub fn is_executable(program: &Path) -> bool {
     program.is_file() && nix::unistd::access(program, nix::unistd::AccessFlags::X_OK).is_ok()
 }
 
-/// Whether claude will find some way to log in. It looks where the CLI looks, without asking
-/// anybody: a login that is there can still be refused.
-pub fn can_log_in(around: &Surroundings, spec: &Spec) -> bool {
+/// Where claude finds its login. It names the place, and never what lies there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// This variable.
+    Variable(&'static str),
+    /// A login that the CLI has stored in this file.
+    Stored(PathBuf),
+    /// A program that settings name.
+    Helper(Settings),
+    /// A variable that settings set.
+    Setting(&'static str, Settings),
+}
+
+/// Which settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settings {
+    /// Those of this file.
+    File(PathBuf),
+    /// Those that the job was given.
+    Given,
+}
+
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Variable(name) => write!(f, "the variable {name}"),
+            Self::Stored(file) => write!(f, "a login stored in {}", file.display()),
+            Self::Helper(settings) => write!(f, "apiKeyHelper of {settings}"),
+            Self::Setting(name, settings) => write!(f, "{name} of {settings}"),
+        }
+    }
+}
+
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Given => f.write_str("--settings"),
+        }
+    }
+}
+
+/// The way in which claude will log in; `None` if there is none. It looks where the CLI looks,
+/// without asking anybody: a login that is there can still be refused.
+pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
     const VARIABLES: [&str; 8] = [
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
@@ -101,20 +143,25 @@ pub fn can_log_in(around: &Surroundings, spec: &Spec) -> bool {
         "CLAUDE_CODE_USE_FOUNDRY",
         "ANTHROPIC_FOUNDRY_API_KEY",
     ];
-    if VARIABLES.iter().any(|name| around.get(name).is_some()) {
-        return true;
+    if let Some(name) = VARIABLES.into_iter().find(|name| around.get(name).is_some()) {
+        return Some(Login::Variable(name));
     }
     let config = around.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
     let in_config = config.clone().or_else(|| Some(around.home()?.join(".claude")));
+    let credentials = in_config.as_ref().map(|folder| folder.join(".credentials.json"));
+    if let Some(file) = credentials.filter(|file| file.is_file()) {
+        return Some(Login::Stored(file));
+    }
     let state = config
         .map(|folder| folder.join(".claude.json"))
         .or_else(|| Some(around.home()?.join(".claude.json")));
-    let stored = in_config.iter().any(|folder| folder.join(".credentials.json").is_file())
-        || state.as_deref().and_then(read_json).is_some_and(|state| {
+    let names_login = |file: &PathBuf| {
+        read_json(file).is_some_and(|state| {
             ["oauthAccount", "primaryApiKey"].iter().any(|key| is_set(state.get(key)))
-        });
-    if stored {
-        return true;
+        })
+    };
+    if let Some(file) = state.filter(names_login) {
+        return Some(Login::Stored(file));
     }
     let cwd = Path::new(&spec.cwd);
     let files = [
@@ -123,17 +170,19 @@ pub fn can_log_in(around: &Surroundings, spec: &Spec) -> bool {
         Some(cwd.join(".claude/settings.local.json")),
         Some(PathBuf::from("/etc/claude-code/managed-settings.json")),
     ];
+    let read = |file: PathBuf| Some((read_json(&file)?, Settings::File(file)));
     let given = spec.settings.as_deref().and_then(|settings| {
         serde_json::from_str(settings).ok().or_else(|| read_json(Path::new(settings)))
     });
-    let settings = files.into_iter().flatten().filter_map(|file| read_json(&file)).chain(given);
-    for settings in settings {
-        let by_variable = |env: &Value| VARIABLES.iter().any(|name| is_set(env.get(name)));
-        if is_set(settings.get("apiKeyHelper")) || settings.get("env").is_some_and(by_variable) {
-            return true;
+    let given = given.map(|settings| (settings, Settings::Given));
+    files.into_iter().flatten().filter_map(read).chain(given).find_map(|(settings, whose)| {
+        if is_set(settings.get("apiKeyHelper")) {
+            return Some(Login::Helper(whose));
         }
-    }
-    false
+        let env = settings.get("env")?;
+        let name = VARIABLES.into_iter().find(|name| is_set(env.get(name)))?;
+        Some(Login::Setting(name, whose))
+    })
 }
 
 fn is_set(value: Option<&Value>) -> bool {
@@ -327,25 +376,35 @@ mod tests {
         let path = home.path().to_str().unwrap();
         let spec = Spec { cwd: path.to_owned(), ..Spec::default() };
         let bare = around(&[("HOME", path)]);
-        assert!(!can_log_in(&bare, &spec));
-        assert!(can_log_in(&around(&[("ANTHROPIC_API_KEY", "k")]), &spec));
-        assert!(!can_log_in(&around(&[("HOME", path), ("ANTHROPIC_API_KEY", "")]), &spec));
+        assert_eq!(login(&bare, &spec), None);
+        let key = around(&[("ANTHROPIC_API_KEY", "k")]);
+        assert_eq!(login(&key, &spec), Some(Login::Variable("ANTHROPIC_API_KEY")));
+        assert_eq!(login(&around(&[("HOME", path), ("ANTHROPIC_API_KEY", "")]), &spec), None);
         let put = |file: &str, text: &str| {
             fs::create_dir_all(home.path().join(".claude")).unwrap();
             fs::write(home.path().join(file), text).unwrap();
         };
+        let at = |file: &str| home.path().join(file);
+        let of = |file: &str| Settings::File(at(file));
+        let [state, settings] = [".claude.json", ".claude/settings.json"];
+        let token = Login::Setting("ANTHROPIC_AUTH_TOKEN", of(settings));
+        let credentials = ".claude/.credentials.json";
         for (file, text, found) in [
-            (".claude.json", r#"{"numStartups":3}"#, false),
-            (".claude.json", r#"{"oauthAccount":{"x":1}}"#, true),
-            (".claude.json", "{}", false),
-            (".claude/settings.json", r#"{"apiKeyHelper":"~/key.sh"}"#, true),
-            (".claude/settings.json", r#"{"env":{"ANTHROPIC_AUTH_TOKEN":"t"}}"#, true),
-            (".claude/settings.json", "no json", false),
-            (".claude/.credentials.json", "{}", true),
+            (state, r#"{"numStartups":3}"#, None),
+            (state, r#"{"oauthAccount":{"x":1}}"#, Some(Login::Stored(at(state)))),
+            (state, "{}", None),
+            (settings, r#"{"apiKeyHelper":"~/key.sh"}"#, Some(Login::Helper(of(settings)))),
+            (settings, r#"{"env":{"ANTHROPIC_AUTH_TOKEN":"t"}}"#, Some(token)),
+            (settings, "no json", None),
+            (credentials, "{}", Some(Login::Stored(at(credentials)))),
         ] {
             put(file, text);
-            assert_eq!(can_log_in(&bare, &spec), found, "{file}: {text}");
+            assert_eq!(login(&bare, &spec), found, "{file}: {text}");
         }
+        let given = r#"{"env":{"ANTHROPIC_API_KEY":"secret"}}"#.to_owned();
+        let spec = Spec { settings: Some(given), ..Spec::default() };
+        let found = login(&around(&[]), &spec).unwrap().to_string();
+        assert_eq!(found, "ANTHROPIC_API_KEY of --settings", "and nothing secret");
     }
 
     #[test]

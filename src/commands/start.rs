@@ -294,7 +294,7 @@ pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(),
     if claude::refuses_root(around, spec) {
         return Err(Error::RootNeedsSandbox);
     }
-    if !claude::can_log_in(around, spec) {
+    if claude::login(around, spec).is_none() {
         return Err(Error::NotLoggedIn);
     }
     Ok(())
