@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{fmt, fs};
+use std::time::Duration;
+use std::{fmt, fs, io};
 
 use serde_json::Value;
 
-use crate::job::{JobId, Spec};
+use crate::job::{Exit, JobId, Spec};
 
 /// Variables that a surrounding Claude session sets and that would make claude believe it runs
 /// inside that session.
@@ -313,6 +314,47 @@ pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -
     command
 }
 
+/// What a program that should be claude says of its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// What it printed.
+    Said(String),
+    /// It ended otherwise than well: how, and what it complained of.
+    Refused(Exit, String),
+    /// It was ended because it did not answer.
+    Silent,
+}
+
+/// Asks a program for its version. An error says why it could not be run.
+pub fn version(program: &Path, within: Duration) -> io::Result<Version> {
+    let mut command = Command::new(program);
+    command.arg("--version");
+    for name in NESTING {
+        command.env_remove(name);
+    }
+    // Asking changes nothing, not even the program itself.
+    command.env("DISABLE_AUTOUPDATER", "1");
+    let (said, exit) = crate::process::ask(command, within, 16 << 10)?;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    Ok(match exit {
+        None => Version::Silent,
+        Some(exit) if exit.code == Some(0) => Version::Said(said),
+        Some(exit) => Version::Refused(exit, said),
+    })
+}
+
+/// The numbers of a version, as claude prints it: `2.1.197 (Claude Code)`. Lines before it, such
+/// as a warning of its runtime, are passed over.
+pub fn version_numbers(said: &str) -> Option<(u64, u64, u64)> {
+    said.lines().find_map(|line| {
+        let word = line.split_whitespace().next()?;
+        let mut parts = word.strip_prefix('v').unwrap_or(word).splitn(3, '.');
+        let (major, minor, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        let patch = rest.split(['-', '+']).next()?;
+        Some((major.parse().ok()?, minor.parse().ok()?, patch.parse().ok()?))
+    })
+}
+
 /// The path of this very program, also while its file is being replaced.
 pub fn own_executable() -> PathBuf {
     match std::env::current_exe() {
@@ -405,6 +447,22 @@ mod tests {
         let spec = Spec { settings: Some(given), ..Spec::default() };
         let found = login(&around(&[]), &spec).unwrap().to_string();
         assert_eq!(found, "ANTHROPIC_API_KEY of --settings", "and nothing secret");
+    }
+
+    #[test]
+    fn versions_are_read_as_claude_prints_them() {
+        for (said, numbers) in [
+            ("2.1.197 (Claude Code)\n", Some((2, 1, 197))),
+            ("1.0.0", Some((1, 0, 0))),
+            ("v3.0.0-beta.2 (Claude Code)", Some((3, 0, 0))),
+            ("(node:1) Warning: old\n\n2.0.14 (Claude Code)", Some((2, 0, 14))),
+            ("2.1", None),
+            ("Claude Code", None),
+            ("99999999999999999999.1.1", None),
+            ("", None),
+        ] {
+            assert_eq!(version_numbers(said), numbers, "{said:?}");
+        }
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub enum Verb {
     /// Jobs for a program that embeds this one: JSON lines over stdin and stdout
     #[command(after_help = SIDECAR)]
     Sidecar,
+    /// Whether jobs can be run here, and what to do about what stands in the way
+    Doctor(Doctor),
     /// See a whole job at work, without key, CLI or network
     Demo(Demo),
 }
@@ -616,6 +618,16 @@ pub struct Demo {
     /// Take the installed claude and this prompt instead of the recording
     #[arg(long, value_name = "PROMPT", allow_hyphen_values = true)]
     pub real: Option<String>,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob doctor\n\n\
+    It changes nothing. Exit codes: 0 no errors, though there may be warnings; 1 errors.")]
+pub struct Doctor {
+    /// The path of the claude CLI [default: found on PATH or where its installers put it]
+    #[arg(long, value_name = "PATH", env = "CLAUDE_SKILL_CLAUDE", hide_env_values = true)]
+    pub claude: Option<PathBuf>,
 }
 
 /// A duration: `90s`, `10m`, `1h 30m`, `500ms`, or a bare number of seconds.

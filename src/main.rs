@@ -77,8 +77,16 @@ fn hidden(args: &[OsString]) -> Option<ExitCode> {
 
 fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     let around = Surroundings::own();
-    let store = requests::store(&cli.common, &around)?;
+    let root = requests::jobs_dir(&cli.common, &around);
+    // First, because it also tells of a jobs directory that nobody can use.
+    if let Verb::Doctor(given) = &cli.verb {
+        let request = requests::doctor(given, root);
+        return printer.doctor(&commands::doctor::doctor(&request, &around));
+    }
+    let store = store::Store::open(&root?)?;
     match cli.verb {
+        // Answered above.
+        Verb::Doctor(_) => Ok(ExitStatus::Done),
         Verb::Start(given) => {
             let wait = given.wait;
             let answer = commands::start::start(&store, requests::start(*given)?, &around)?;

@@ -7,30 +7,38 @@ use std::path::{Component, Path, PathBuf};
 use crate::claude::Surroundings;
 use crate::cli;
 use crate::clock;
-use crate::commands::{answer, events, job_id, list, logs, recover, resume, send, start, wait};
+use crate::commands::{
+    answer, doctor, events, job_id, list, logs, recover, resume, send, start, wait,
+};
 use crate::error::Error;
 use crate::job::{Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake};
 use crate::launch::Wish;
-use crate::store::Store;
 
 /// Jobs that one job may wait for.
 const AFTER_MOST: usize = 100;
 
-/// The jobs directory: the flag or its variable, or else the platform's place for state.
-pub fn store(common: &cli::Common, around: &Surroundings) -> Result<Store, Error> {
+/// The path of the jobs directory: the flag or its variable, or else the platform's place for
+/// state.
+pub fn jobs_dir(common: &cli::Common, around: &Surroundings) -> Result<PathBuf, Error> {
     let given = common.jobs_dir.clone().filter(|path| !path.as_os_str().is_empty());
-    let root = match given {
-        Some(path) => absolute(&path)?,
+    match given {
+        Some(path) => absolute(&path),
         None => {
             let state = around.get("XDG_STATE_HOME").map(PathBuf::from);
             let home = || around.get("HOME").map(|home| Path::new(home).join(".local/state"));
             let state = state.filter(|path| path.is_absolute()).or_else(home);
             let missing = "neither HOME nor XDG_STATE_HOME is set: give --jobs-dir";
             let state = state.ok_or_else(|| Error::Usage(missing.to_owned()))?;
-            state.join("claudejob/jobs")
+            Ok(state.join("claudejob/jobs"))
         }
-    };
-    Ok(Store::open(&root)?)
+    }
+}
+
+/// `doctor`. What of it is wrong is for `doctor` to tell.
+pub fn doctor(given: &cli::Doctor, root: Result<PathBuf, Error>) -> doctor::Request {
+    let claude = given.claude.clone().filter(|path| !path.as_os_str().is_empty());
+    let claude = claude.map(|path| program(&path).unwrap_or(path));
+    doctor::Request { root, claude, cwd: std::env::current_dir().unwrap_or_default() }
 }
 
 /// The id of a verb about one job.

@@ -10,6 +10,7 @@ mod inbox;
 mod ledger;
 mod nursery;
 mod reserve;
+mod survey;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -18,6 +19,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub use inbox::undelivered;
+pub use survey::{Probe, try_lock_in};
 
 use files::{make_directory, read_bounded, sync_directory, write, write_durably};
 use nursery::{Nursery, publish};

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod demo;
+pub mod doctor;
 pub mod events;
 pub mod kill;
 pub mod list;

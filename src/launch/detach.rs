@@ -137,7 +137,7 @@ impl Plan {
 
     /// Looks for what would end the job wherever it stands: a container's end, a CI runner's. It
     /// takes some looking around, for which there is time while the worker starts.
-    pub(super) fn look_around(&mut self, around: &Surroundings) {
+    pub fn look_around(&mut self, around: &Surroundings) {
         for risk in risks_of_surroundings(around) {
             if !self.risks.contains(&risk) {
                 self.risks.push(risk);

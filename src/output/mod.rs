@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::cli::Common;
 use crate::commands::answer::{self, AnswerAnswer, Open};
 use crate::commands::demo::Scene;
+use crate::commands::doctor::DoctorAnswer;
 use crate::commands::events::Event;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
@@ -222,6 +223,12 @@ impl Printer {
             self.log_text(answer)
         };
         put.is_ok()
+    }
+
+    /// `doctor`.
+    pub fn doctor(&self, answer: &DoctorAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::doctor(answer))?;
+        Ok(if answer.ok { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// A scene of `demo`; false: nobody watches any more.

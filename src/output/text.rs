@@ -10,6 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::clock;
 use crate::commands::answer::{AnswerAnswer, Open};
 use crate::commands::demo::Scene;
+use crate::commands::doctor::{DoctorAnswer, Level};
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::{Item, ListAnswer};
 use crate::commands::logs::LogsAnswer;
@@ -20,7 +21,7 @@ use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::job::{Activity, Blocked, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
-use crate::text::{harmless, one_line};
+use crate::text::{count, harmless, one_line};
 
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
@@ -360,6 +361,45 @@ fn spoken(passage: &Passage) -> String {
     painted(style, &format!("{}{words}", passage.speaker.mark()))
 }
 
+pub(super) fn doctor(answer: &DoctorAnswer) -> String {
+    let names: Vec<String> = answer.checks.iter().map(|c| c.name.replace('_', " ")).collect();
+    let widest = names.iter().map(|name| name.width()).max().unwrap_or(0);
+    let indent = widest + 4;
+    let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
+    let width = width.saturating_sub(indent + 1).clamp(20, 100);
+    let mut text = String::new();
+    for (check, name) in answer.checks.iter().zip(&names) {
+        let mark = match check.level {
+            Level::Ok => painted(GREEN, "✓"),
+            Level::Warning => painted(YELLOW.bold(), "!"),
+            Level::Error => painted(RED.bold(), "✗"),
+        };
+        let mut head = format!("{mark} {}  ", pad(name, widest, false));
+        for line in wrapped(&harmless(&check.found), width) {
+            let _ = writeln!(text, "{head}{line}");
+            head = " ".repeat(indent);
+        }
+        for line in wrapped(&harmless(check.advice.as_deref().unwrap_or_default()), width) {
+            let _ = writeln!(text, "{head}{}", painted(CYAN, &line));
+        }
+    }
+    let counted = |level, what| {
+        let n = answer.checks.iter().filter(|check| check.level == level).count();
+        (n > 0).then(|| count(n, what))
+    };
+    let counts: Vec<String> = [counted(Level::Error, "error"), counted(Level::Warning, "warning")]
+        .into_iter()
+        .flatten()
+        .collect();
+    let all = match (answer.ok, counts.is_empty()) {
+        (true, true) => painted(GREEN, "Jobs can be run here."),
+        (true, false) => painted(YELLOW, &format!("Jobs can be run here: {}.", counts.join(", "))),
+        (false, _) => painted(RED, &format!("Something stands in the way: {}.", counts.join(", "))),
+    };
+    let _ = writeln!(text, "{all}");
+    text
+}
+
 pub(super) fn scene(scene: &Scene<'_>) -> String {
     let prompt = |call: String| painted(BOLD, &format!("$ claudejob {call}\n"));
     match scene {
@@ -432,6 +472,22 @@ fn fit(text: &str, width: usize) -> String {
     fitting
 }
 
+/// `text` in lines of at most `width` columns, broken between words. A word that is wider, such as
+/// a path, stays whole.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 fn pad(text: &str, width: usize, right: bool) -> String {
     let text = fit(text, width);
     let space = " ".repeat(width.saturating_sub(text.width()));
@@ -468,6 +524,8 @@ mod tests {
         assert_eq!(pad("日本", 6, false), "日本  ");
         assert_eq!(fit("日本語", 5), "日本…");
         assert_eq!(fit("abc", 3), "abc");
+        assert_eq!(wrapped("ab cd  efghij\nk 日本 l", 5), ["ab cd", "efghij", "k", "日本", "l"]);
+        assert_eq!(wrapped("", 5), [""; 0]);
         assert_eq!(pad("7", 3, true), "  7");
     }
 }

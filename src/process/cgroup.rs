@@ -1,5 +1,7 @@
 //! Control groups, as far as systemd's are of interest: cgroups(7).
 
+use std::path::Path;
+
 /// The control group of a process in systemd's hierarchy; `None` where there is none.
 pub fn of(pid: i32) -> Option<String> {
     read(&format!("/proc/{pid}/cgroup"))
@@ -28,6 +30,26 @@ fn systemd_path(text: &str) -> Option<&str> {
         })
     };
     of("name=systemd").or_else(|| of("")).filter(|path| path.starts_with('/'))
+}
+
+/// Bytes of memory that the control groups around this process leave it; `None` where none has a
+/// limit. Of version 2 only (Linux, `memory.max` of cgroups(7)); what is cached of files can be
+/// had back.
+pub fn memory_left() -> Option<u64> {
+    let path = own().filter(|path| !path.contains("..")).unwrap_or_default();
+    let folder = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let above = folder.ancestors().take_while(|folder| folder.starts_with("/sys/fs/cgroup"));
+    above.filter_map(left_in).min()
+}
+
+fn left_in(folder: &Path) -> Option<u64> {
+    let number = |name: &str| -> Option<u64> {
+        std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
+    };
+    let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let cached = super::machine::field(&stat, "inactive_file ").unwrap_or_default();
+    let used = number("memory.current")?.saturating_sub(cached);
+    Some(number("memory.max")?.saturating_sub(used))
 }
 
 /// Whether a control group is `scope` or one below it.

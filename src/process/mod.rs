@@ -7,11 +7,13 @@
 
 pub mod cgroup;
 mod family;
+pub mod machine;
 
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -28,6 +30,9 @@ pub use family::{Family, MARK, Mark, parent_of, sweep_orphans};
 pub const LOCK_FD: RawFd = 3;
 /// The number under which the worker finds the pipe on which it says how its launch went.
 pub const REPORT_FD: RawFd = 4;
+
+/// How often [`ask`] looks whether the program has ended.
+const ASK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts `command` as a worker: in a session of its own, with [`LOCK_FD`] and [`REPORT_FD`] and
 /// no other descriptor, 0, 1 and 2 as the command says, in the root folder so that it holds no
@@ -58,7 +63,7 @@ pub fn spawn_worker(
 }
 
 /// Whether something can be read from `fd`, or its other end is closed, within this time.
-pub fn readable_within(fd: BorrowedFd<'_>, most: std::time::Duration) -> bool {
+pub fn readable_within(fd: BorrowedFd<'_>, most: Duration) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
@@ -83,6 +88,45 @@ pub fn spawn_claude(command: &mut Command) -> io::Result<Child> {
         });
     }
     command.spawn()
+}
+
+/// Runs a program that is to answer at once: the first `most` bytes of what it prints, on stdout or
+/// stderr, and how it ended. One that is still at it after `within` is killed with its process
+/// group, and `None` says so.
+pub fn ask(
+    mut command: Command,
+    within: Duration,
+    most: usize,
+) -> io::Result<(Vec<u8>, Option<Exit>)> {
+    let deadline = Instant::now() + within;
+    let (reader, writer) = io::pipe()?;
+    command.process_group(0).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn()?;
+    // It holds the pipe's other end, too.
+    drop(command);
+    let mut said = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut open = true;
+    loop {
+        if open && readable_within(reader.as_fd(), ASK_PAUSE) {
+            let length = (&reader).read(&mut buffer).unwrap_or(0);
+            open = length > 0;
+            said.extend_from_slice(&buffer[..length.min(most - said.len())]);
+        } else if let Some(status) = child.try_wait()? {
+            // What it left running may hold the pipe for ever: all that it said itself is read.
+            let exit = Exit { code: status.code(), signal: status.signal() };
+            return Ok((said, Some(exit)));
+        } else if !open {
+            std::thread::sleep(ASK_PAUSE);
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+    }
+    let _ = nix::sys::signal::killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+    // Not waited for: what hangs in the kernel, such as on a dead file server, hears no signal.
+    let _ = child.try_wait();
+    Ok((said, None))
 }
 
 /// Takes the descriptors that [`spawn_worker`] handed over, so that nothing that is started later
@@ -327,4 +371,34 @@ fn die_with(parent: Pid) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn die_with(_parent: Pid) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_asked_and_not_waited_for() {
+        let ask = |script: &str, most| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            ask(command, Duration::from_secs(if script.contains("hang") { 1 } else { 60 }), most)
+        };
+        let code = |code| Some(Exit { code: Some(code), signal: None });
+        for (script, most, said, exit) in [
+            ("echo out; echo err >&2", 100, "out\nerr\n", code(0)),
+            ("echo out; exit 3", 2, "ou", code(3)),
+            ("kill -9 $$", 9, "", Some(Exit { code: None, signal: Some(9) })),
+            ("cat", 9, "", code(0)),
+            ("sleep 30 & echo done", 9, "done\n", code(0)),
+            ("exec >&- 2>&-; sleep 30; : hang", 9, "", None),
+            ("yes; : hang", 4, "y\ny\n", None),
+        ] {
+            let began = Instant::now();
+            let (found, how) = ask(script, most).unwrap();
+            assert_eq!((String::from_utf8_lossy(&found).as_ref(), how), (said, exit), "{script}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{script}");
+        }
+        assert!(super::ask(Command::new("/nowhere"), Duration::ZERO, 9).is_err());
+    }
 }

@@ -1,6 +1,6 @@
 //! Where a job is made before it gets its name: out of sight, and complete when it is seen.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,24 @@ impl Nursery {
         let cradle = self.room();
         files::make_directory(&cradle, false)?;
         Ok(cradle)
+    }
+}
+
+/// How many unfinished jobs lie in the nursery of a jobs directory while nobody is in there.
+pub(super) fn leftovers(root: &Path) -> Result<usize, StoreError> {
+    let path = root.join(NAME);
+    let count = || match fs::read_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        entries => Ok(entries.context("read", &path)?.count()),
+    };
+    if count()? == 0 {
+        return Ok(0);
+    }
+    let file = File::open(&path).context("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => count(),
+        Err(TryLockError::WouldBlock) => Ok(0),
+        Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
     }
 }
 

@@ -1,0 +1,281 @@
+//! `doctor`: whether jobs can be run here, and what to do about what stands in the way.
+//!
+//! It looks and changes nothing: no job is settled, no directory made, and the file with which it
+//! tries the disk is gone when it answers. What cannot be checked says so, or is left out where
+//! another check tells why.
+
+mod jobs;
+mod machine;
+mod place;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::claude::{self, Surroundings, Version};
+use crate::clock;
+use crate::error::Error;
+use crate::job::{Detachment, JobId, Spec};
+use crate::launch::{Plan, Wish};
+use crate::text::{clip, one_line};
+
+/// How long claude may take to tell its version.
+const VERSION_TAKES: Duration = Duration::from_secs(10);
+/// The oldest version of claude that is not warned of: major and minor.
+const OLDEST: (u64, u64) = (2, 1);
+
+/// Of what surroundings.
+#[derive(Debug)]
+pub struct Request {
+    /// The path of the jobs directory, or why none can be named.
+    pub root: Result<PathBuf, Error>,
+    /// The `claude` that was named; `None` for the one that is found.
+    pub claude: Option<PathBuf>,
+    /// The folder in which jobs would work.
+    pub cwd: PathBuf,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub struct DoctorAnswer {
+    /// There is no error.
+    pub ok: bool,
+    /// Each thing that was looked at.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// Its name, a stable word for programs.
+    pub name: &'static str,
+    /// How it stands.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// How a thing stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Jobs can be run, though not as well as they might be.
+    Warning,
+    /// Jobs cannot be run.
+    Error,
+}
+
+impl Check {
+    fn new(name: &'static str, level: Level, found: &str, advice: Option<&str>) -> Self {
+        Self { name, level, found: clip(found, 400), advice: advice.map(|text| clip(text, 300)) }
+    }
+
+    fn ok(name: &'static str, found: impl AsRef<str>) -> Self {
+        Self::new(name, Level::Ok, found.as_ref(), None)
+    }
+
+    fn warning(name: &'static str, found: impl AsRef<str>, advice: impl AsRef<str>) -> Self {
+        Self::new(name, Level::Warning, found.as_ref(), Some(advice.as_ref()))
+    }
+
+    fn error(name: &'static str, found: impl AsRef<str>, advice: impl AsRef<str>) -> Self {
+        Self::new(name, Level::Error, found.as_ref(), Some(advice.as_ref()))
+    }
+
+    /// Of something that could not be looked at.
+    fn unknown(name: &'static str, why: impl std::fmt::Display) -> Self {
+        Self::new(name, Level::Warning, &format!("not known: {why}"), None)
+    }
+
+    /// With the advice where the level asks for one.
+    fn at(name: &'static str, level: Level, found: impl AsRef<str>, advice: &str) -> Self {
+        Self::new(name, level, found.as_ref(), (level != Level::Ok).then_some(advice))
+    }
+}
+
+/// Looks at everything.
+pub fn doctor(request: &Request, around: &Surroundings) -> DoctorAnswer {
+    let spec = Spec {
+        cwd: request.cwd.to_string_lossy().into_owned(),
+        permission_mode: "bypassPermissions".to_owned(),
+        ..Spec::default()
+    };
+    let mut checks = check_claude(request.claude.clone().or_else(|| claude::find(around)));
+    checks.push(check_login(around, &spec));
+    checks.push(check_root(around, &spec));
+    let (places, store) = place::checks(request.root.as_deref());
+    checks.extend(places);
+    let now = clock::now();
+    let mut ahead = None;
+    if let Some(store) = &store {
+        let (jobs, dated) = jobs::checks(store, now);
+        checks.extend(jobs);
+        ahead = Some(dated);
+    }
+    checks.push(check_detach(request, around));
+    checks.extend(machine::checks());
+    checks.push(machine::clock(now, ahead.as_ref()));
+    let ok = checks.iter().all(|check| check.level != Level::Error);
+    DoctorAnswer { ok, checks }
+}
+
+/// What `start` would say to do about it.
+fn hint(error: &Error) -> String {
+    error.hint().unwrap_or_default()
+}
+
+fn check_claude(program: Option<PathBuf>) -> Vec<Check> {
+    let error = |found: &str| {
+        let advice = hint(&Error::ClaudeNotFound(String::new()));
+        vec![Check::error("claude", found, advice)]
+    };
+    let Some(program) = program else {
+        return error("there is none on PATH or where its installers put it");
+    };
+    let path = program.display();
+    if !claude::is_executable(&program) {
+        return error(&format!("{path} is no program to run"));
+    }
+    let version = match claude::version(&program, VERSION_TAKES) {
+        Err(why) => return error(&format!("{path} could not be run: {why}")),
+        Ok(Version::Refused(exit, said)) => {
+            let how = exit.code.map(|code| format!("exit code {code}"));
+            let how = how.unwrap_or_else(|| format!("signal {}", exit.signal.unwrap_or_default()));
+            let said = one_line(&said, 160);
+            return error(&format!("{path} --version ended with {how}: {said}"));
+        }
+        Ok(Version::Silent) => Check::warning(
+            "version",
+            format!("{path} --version gave no answer within {} s", VERSION_TAKES.as_secs()),
+            "run it by hand and see what it waits for",
+        ),
+        Ok(Version::Said(said)) => check_version(&said),
+    };
+    vec![Check::ok("claude", path.to_string()), version]
+}
+
+fn check_version(said: &str) -> Check {
+    let advice = "npm install -g @anthropic-ai/claude-code@latest, or claude update";
+    match claude::version_numbers(said) {
+        None => {
+            let found = format!("no version: {:?}", one_line(said, 80));
+            Check::warning("version", found, "see whether this is the claude that is meant")
+        }
+        Some((major, minor, patch)) => {
+            let is_old = (major, minor) < OLDEST;
+            let level = if is_old { Level::Warning } else { Level::Ok };
+            let than = format!(", older than {}.{}", OLDEST.0, OLDEST.1);
+            let than = if is_old { than.as_str() } else { "" };
+            Check::at("version", level, format!("{major}.{minor}.{patch}{than}"), advice)
+        }
+    }
+}
+
+fn check_login(around: &Surroundings, spec: &Spec) -> Check {
+    match claude::login(around, spec) {
+        Some(login) => Check::ok("login", login.to_string()),
+        None => Check::error("login", Error::NotLoggedIn.to_string(), hint(&Error::NotLoggedIn)),
+    }
+}
+
+fn check_root(around: &Surroundings, spec: &Spec) -> Check {
+    if claude::refuses_root(around, spec) {
+        let found = "root, as which claude does not skip permissions, and IS_SANDBOX is not set";
+        Check::warning("root", found, hint(&Error::RootNeedsSandbox))
+    } else if nix::unistd::geteuid().is_root() {
+        Check::ok("root", "root, in what is named a sandbox")
+    } else {
+        Check::ok("root", "not root")
+    }
+}
+
+/// What would take a job from here along.
+fn check_detach(request: &Request, around: &Surroundings) -> Check {
+    let id = JobId::generated(clock::now(), 0);
+    let root = request.root.as_deref().unwrap_or(Path::new("/"));
+    let mut plan = match Plan::make(Wish::Auto, &id, &[root, &request.cwd], around) {
+        Ok(plan) => plan,
+        Err(why) => return Check::unknown("detach", why),
+    };
+    let risks = plan.risks().join("; ");
+    if !risks.is_empty() {
+        return Check::warning(
+            "detach",
+            risks,
+            "claudejob recover --all goes on with what was cut off",
+        );
+    }
+    let by = match plan.expected().by {
+        Detachment::Scope => "a systemd scope for each job, which a restart of the service spares",
+        Detachment::Session => "a session for each job: no service or login takes it along",
+    };
+    // Nothing can be done about these: no reason to warn.
+    plan.look_around(around);
+    let others: String = plan.risks().iter().map(|risk| format!("; {risk}")).collect();
+    Check::ok("detach", format!("{by}{others}"))
+}
+
+/// A number of things, of which the first are named.
+#[derive(Clone, Debug, Default)]
+struct Named {
+    count: usize,
+    names: Vec<String>,
+}
+
+impl Named {
+    /// How many are named.
+    const SHOWN: usize = 3;
+
+    fn add(&mut self, name: impl Into<String>) {
+        self.count += 1;
+        if self.names.len() < Self::SHOWN {
+            self.names.push(clip(&name.into(), 60));
+        }
+    }
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let more = if self.count > self.names.len() { ", …" } else { "" };
+        write!(f, "{} ({}{more})", self.count, self.names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_or_strange_version_is_warned_of() {
+        for (said, level, found) in [
+            ("2.1.197 (Claude Code)", Level::Ok, "2.1.197"),
+            ("2.1.0", Level::Ok, "2.1.0"),
+            ("3.0.1", Level::Ok, "3.0.1"),
+            ("2.0.99", Level::Warning, "2.0.99, older than 2.1"),
+            ("1.9.0", Level::Warning, "1.9.0, older than 2.1"),
+            ("hello\nworld", Level::Warning, "no version: \"hello world\""),
+            ("", Level::Warning, "no version: \"\""),
+        ] {
+            let check = check_version(said);
+            assert_eq!((check.level, check.found.as_str()), (level, found), "{said:?}");
+            assert_eq!(check.advice.is_some(), level != Level::Ok, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn of_many_the_first_are_named() {
+        let mut named = Named::default();
+        let mut shown = Vec::new();
+        for name in ["a", "b", "c", "d"] {
+            named.add(name);
+            shown.push(named.to_string());
+        }
+        assert_eq!(shown, ["1 (a)", "2 (a, b)", "3 (a, b, c)", "4 (a, b, c, …)"]);
+    }
+}

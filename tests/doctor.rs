@@ -1,0 +1,318 @@
+//! `doctor` in surroundings that are fine and in those that are not: what it finds, that it never
+//! fails as a whole, and that it changes nothing.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::libc;
+use nix::sys::resource::Resource;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::faults::{Disk, give, is_root, limited, without_call};
+use support::processes::send;
+use support::{Answer, Sandbox, await_file, eventually, install, is_alive};
+
+const WORKS: &str = "read\ninit\nresult ok\neof";
+const HANGS: &str = "read\ninit\ntouch $DIR/up\nhang";
+/// Of each thing that is looked at, in this order.
+const NAMES: [&str; 18] = [
+    "claude",
+    "version",
+    "login",
+    "root",
+    "jobs_dir",
+    "file_system",
+    "locks",
+    "space",
+    "inodes",
+    "records",
+    "lost",
+    "leftovers",
+    "slots",
+    "detach",
+    "open_files",
+    "processes",
+    "memory",
+    "clock",
+];
+
+/// The level, what was found and the advice of a check; empty where it was left out.
+fn check(answer: &Answer, name: &str) -> (String, String, String) {
+    let checks = answer["checks"].as_array().unwrap_or_else(|| panic!("{answer:?}"));
+    let check = checks.iter().find(|check| check["name"] == name);
+    let text =
+        |field: &str| check.and_then(|check| check[field].as_str()).unwrap_or_default().to_owned();
+    (text("level"), text("found"), text("advice"))
+}
+
+/// Asserts the level of a check, and words of what was found or is advised.
+#[track_caller]
+fn assert_check(answer: &Answer, name: &str, level: &str, words: &str) {
+    let (found_level, found, advice) = check(answer, name);
+    let told = format!("{found}\n{advice}");
+    assert!(found_level == level && told.contains(words), "{name}: {answer:#?}");
+    assert_eq!(!advice.is_empty(), level != "ok" && !found.starts_with("not known"), "{name}");
+    let is_error = answer["checks"].as_array().unwrap().iter().any(|c| c["level"] == "error");
+    assert_eq!((answer.code, &answer["ok"]), (i32::from(is_error), &(!is_error).into()));
+}
+
+/// All below a directory: names, kinds and modes, sizes, times, contents.
+fn listing(directory: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut left: Vec<PathBuf> = vec![directory.to_owned()];
+    while let Some(folder) = left.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let (path, about) = (entry.path(), entry.metadata().unwrap());
+            let times = (about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec());
+            let text = if about.is_file() { fs::read(&path).unwrap() } else { Vec::new() };
+            lines.push(format!("{path:?} {:o} {} {times:?} {text:?}", about.mode(), about.size()));
+            if about.is_dir() {
+                left.push(path);
+            }
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn put_record(sandbox: &Sandbox, id: &str, text: &str) {
+    fs::create_dir_all(sandbox.job(id)).unwrap();
+    fs::write(sandbox.job(id).join("meta.json"), text).unwrap();
+}
+
+#[test]
+fn where_all_is_fine_nothing_stands_in_the_way() {
+    let sandbox = Sandbox::new(WORKS);
+    for _ in 0..2 {
+        let before = sandbox.jobs().exists();
+        let answer = sandbox.run(["doctor"]);
+        assert_eq!((answer.code, &answer["ok"]), (0, &true.into()), "{answer:#?}");
+        let fields = answer.json.as_object().unwrap();
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ["checks", "ok"]);
+        let checks = answer["checks"].as_array().unwrap();
+        let names: Vec<&str> = checks.iter().map(|c| c["name"].as_str().unwrap()).collect();
+        assert_eq!(names, NAMES);
+        for check in checks {
+            let level = check["level"].as_str().unwrap();
+            assert!(["ok", "warning"].contains(&level), "{check}");
+            assert!(!check["found"].as_str().unwrap().is_empty(), "{check}");
+            assert_eq!(check.get("advice").is_some(), level != "ok", "{check}");
+        }
+        for name in ["claude", "version", "login", "root", "jobs_dir", "locks", "lost", "clock"] {
+            assert_eq!(check(&answer, name).0, "ok", "{name}: {answer:#?}");
+        }
+        assert_eq!(check(&answer, "version").1, "2.1.197");
+        assert_eq!(check(&answer, "login").1, "the variable ANTHROPIC_API_KEY");
+        assert!(!answer.stdout.contains("sk-ant-test"), "nothing secret");
+        assert!(answer.stdout.chars().count() < 8_000);
+        assert_eq!(sandbox.jobs().exists(), before, "it makes no directory");
+        sandbox.run_job(if before { "b" } else { "a" }, &[]);
+    }
+    let shown = sandbox.run(["doctor", "--plain"]);
+    assert_eq!(shown.code, 0);
+    assert!(shown.stdout.contains("✓ version"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("Jobs can be run here"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_claude_that_cannot_be_run_is_told_of_and_an_old_one_is_warned_of() {
+    let sandbox = Sandbox::new(WORKS);
+    let put = |name: &str, body: &str| {
+        install(&sandbox.path(name), body.as_bytes());
+        sandbox.path(name)
+    };
+    let plain = sandbox.path("plain");
+    fs::write(&plain, "no program").unwrap();
+    for (claude, name, level, words) in [
+        (sandbox.path("nowhere"), "claude", "error", "nowhere is no program to run"),
+        (plain, "claude", "error", "npm install"),
+        (put("broken", "#!/nowhere/sh\n"), "claude", "error", "could not be run"),
+        (
+            put("fails", "#!/bin/sh\necho no native binary >&2\nexit 1\n"),
+            "claude",
+            "error",
+            "1: no native",
+        ),
+        (put("dies", "#!/bin/sh\nkill -9 $$\n"), "claude", "error", "signal 9"),
+        (
+            put("old", "#!/bin/sh\necho '2.0.14 (Claude Code)'\n"),
+            "version",
+            "warning",
+            "older than 2.1",
+        ),
+        (put("odd", "#!/bin/sh\necho 'hello \u{1b}[2J'\n"), "version", "warning", "no version"),
+    ] {
+        let answer = sandbox.run(["doctor".as_ref(), "--claude".as_ref(), claude.as_os_str()]);
+        assert_check(&answer, name, level, words);
+        assert_eq!(check(&answer, "locks").0, "ok", "the rest is told all the same");
+        let given =
+            ["doctor".as_ref(), "--plain".as_ref(), "--claude".as_ref(), claude.as_os_str()];
+        let shown = sandbox.run(given);
+        assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
+        assert!(shown.stdout.contains(if level == "error" { "✗ claude" } else { "! version" }));
+    }
+}
+
+#[test]
+fn a_missing_login_is_told_of_and_a_stored_one_is_named() {
+    let mut sandbox = Sandbox::new(WORKS);
+    sandbox.unset("ANTHROPIC_API_KEY");
+    if fs::exists("/etc/claude-code/managed-settings.json").unwrap() {
+        eprintln!("a_missing_login: skipped, this machine has settings of its own");
+        return;
+    }
+    assert_check(&sandbox.run(["doctor"]), "login", "error", "/login once");
+    let stored = sandbox.path("home/.claude.json");
+    fs::write(&stored, r#"{"primaryApiKey":"sk-ant-secret"}"#).unwrap();
+    let answer = sandbox.run(["doctor"]);
+    assert_check(&answer, "login", "ok", stored.to_str().unwrap());
+    assert!(!answer.stdout.contains("sk-ant-secret"));
+}
+
+#[test]
+fn root_is_warned_of_outside_of_a_sandbox() {
+    let mut sandbox = Sandbox::new(WORKS);
+    sandbox.unset("IS_SANDBOX");
+    let level = if is_root("root_is_warned_of") { "warning" } else { "ok" };
+    assert_check(&sandbox.run(["doctor"]), "root", level, "root");
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_told_of_and_stays_as_it_is() {
+    let mut sandbox = Sandbox::new(WORKS);
+    let file = sandbox.path("file");
+    fs::write(&file, "x").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let open = sandbox.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let nowhere = sandbox.path("link");
+    std::os::unix::fs::symlink(sandbox.path("gone"), &nowhere).unwrap();
+    for (place, words) in [
+        (&file, "is no directory"),
+        (&file.join("jobs"), "Not a directory"),
+        (&open, "others can write to it (chmod go-w)"),
+        (&nowhere, "cannot be made"),
+    ] {
+        sandbox.set("CLAUDE_SKILL_JOBS_DIR", place);
+        let before = listing(&sandbox.path(""));
+        let answer = sandbox.run(["doctor"]);
+        assert_check(&answer, "jobs_dir", "error", words);
+        assert_eq!(check(&answer, "records").0, "", "{place:?} is not looked into");
+        assert_eq!(check(&answer, "clock").0, "ok");
+        assert_eq!(listing(&sandbox.path("")), before, "{place:?}");
+    }
+    sandbox.unset("CLAUDE_SKILL_JOBS_DIR");
+    sandbox.unset("HOME");
+    assert_check(&sandbox.run(["doctor"]), "jobs_dir", "error", "neither HOME nor XDG_STATE_HOME");
+    sandbox.set("HOME", sandbox.path("home"));
+    let answer = sandbox.run(["doctor"]);
+    assert_check(&answer, "jobs_dir", "ok", ".local/state/claudejob/jobs, which the first start");
+    assert!(!sandbox.path("home/.local").exists());
+}
+
+#[test]
+fn a_directory_of_another_user_or_on_a_bad_disk_is_told_of() {
+    if !is_root("a_directory_of_another_user") {
+        return;
+    }
+    let mut sandbox = Sandbox::new(WORKS);
+    sandbox.run_job("j", &[]);
+    give(&sandbox.jobs(), 54_321);
+    let before = listing(&sandbox.jobs());
+    let answer = sandbox.run(["doctor"]);
+    assert_check(&answer, "jobs_dir", "error", "another user");
+    assert_eq!(listing(&sandbox.jobs()), before);
+    give(&sandbox.jobs(), 0);
+
+    let disk = Disk::mount(sandbox.path("disk"), 2 << 20);
+    sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
+    sandbox.run_job("j", &[]);
+    let answer = sandbox.run(["doctor"]);
+    assert_check(&answer, "file_system", "warning", "tmpfs, in memory");
+    assert_check(&answer, "space", "error", "MB free");
+    assert_check(&answer, "jobs_dir", "ok", "jobs");
+    disk.fill();
+    assert_check(&sandbox.run(["doctor"]), "jobs_dir", "error", "No space left");
+    fs::remove_file(disk.path("filler")).unwrap();
+    disk.make_read_only();
+    let answer = sandbox.run(["doctor"]);
+    assert_check(&answer, "jobs_dir", "error", "Read-only file system");
+    assert_check(&answer, "locks", "ok", "work");
+    assert_check(&answer, "records", "ok", "1 job");
+    sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("others/jobs"));
+    assert_check(&sandbox.run(["doctor"]), "jobs_dir", "error", "cannot be made");
+}
+
+#[test]
+fn a_file_system_without_locks_is_told_of() {
+    let sandbox = Sandbox::new(WORKS);
+    for _ in 0..2 {
+        let call = without_call(sandbox.command(["doctor"]), libc::SYS_flock, libc::ENOLCK);
+        assert_check(&Answer::of(call, Vec::new()), "locks", "error", "on a local disk");
+        sandbox.run_job(if sandbox.jobs().exists() { "b" } else { "a" }, &[]);
+    }
+}
+
+#[test]
+fn what_went_stale_is_told_of_and_nothing_is_settled() {
+    let sandbox = Sandbox::new(HANGS);
+    let worker = sandbox.start("lost", &[])["pid"].as_i64().unwrap() as i32;
+    await_file(&sandbox.path("up"));
+    sandbox.start("runs", &[]);
+    let answer = sandbox.run(["doctor"]);
+    assert_check(&answer, "slots", "ok", "2 running");
+    assert_check(&answer, "lost", "ok", "no job");
+    send(worker, Signal::SIGKILL);
+    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    for id in ["torn", "torn2", "torn3", "torn4"] {
+        put_record(&sandbox, id, "{\"jobId\":\"to");
+    }
+    fs::create_dir_all(sandbox.jobs().join(".new/unborn")).unwrap();
+    let later = SystemTime::now() + Duration::from_secs(3 * 86_400);
+    fs::File::create(sandbox.jobs().join("later")).unwrap().set_modified(later).unwrap();
+    put_record(
+        &sandbox,
+        "ahead",
+        r#"{"version":2,"jobId":"ahead","status":"completed","startedAt":"2999-01-01T00:00:00Z"}"#,
+    );
+    // The job that runs writes nothing any more.
+    let before = listing(&sandbox.jobs());
+    let answer = sandbox.run(["doctor"]);
+    assert_eq!(listing(&sandbox.jobs()), before);
+    assert_eq!(answer.code, 0, "warnings are no errors");
+    assert_check(&answer, "lost", "warning", "1 (lost) recorded as live");
+    assert_check(&answer, "lost", "warning", "claudejob recover --all");
+    assert_check(&answer, "records", "warning", "7 jobs, of which 4 (torn, torn2, torn3, …)");
+    assert_check(&answer, "leftovers", "warning", "1 unfinished job in .new");
+    assert_check(&answer, "slots", "ok", "1 running");
+    assert_check(&answer, "clock", "warning", "2 (ahead, later)");
+    let record = fs::read(sandbox.job("lost").join("meta.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&record).unwrap()["status"], "running");
+    assert_eq!(sandbox.status("lost")["reason"], "worker_died", "by who may settle it");
+    assert_check(&sandbox.run(["doctor"]), "lost", "ok", "no job");
+}
+
+#[test]
+fn limits_and_a_clock_that_are_off_are_told_of() {
+    let mut sandbox = Sandbox::new(WORKS);
+    let call = limited(sandbox.command(["doctor"]), Resource::RLIMIT_NOFILE, 100);
+    assert_check(&Answer::of(call, Vec::new()), "open_files", "warning", "ulimit -n");
+    let shift = support::sandbox::example("libclock_shift.so");
+    if cfg!(not(target_env = "gnu")) || !shift.exists() {
+        eprintln!("limits_and_a_clock: skipped in part, {} was not built", shift.display());
+        return;
+    }
+    sandbox.set("LD_PRELOAD", &shift);
+    sandbox.set("CLOCK_SHIFT", sandbox.path("shift"));
+    fs::write(sandbox.path("shift"), (-86_400 * 365 * 20).to_string()).unwrap();
+    assert_check(&sandbox.run(["doctor"]), "clock", "error", "set it");
+}
