@@ -12,8 +12,15 @@ pub fn open_files() -> Option<u64> {
 
 /// The limit, as it is in force, on this user's processes and threads; `None` as above. Root is
 /// not bound by it (setrlimit(2)).
+#[cfg(target_os = "linux")]
 pub fn processes() -> Option<u64> {
     limit(Resource::RLIMIT_NPROC).filter(|_| !nix::unistd::geteuid().is_root())
+}
+
+/// Not asked elsewhere.
+#[cfg(not(target_os = "linux"))]
+pub fn processes() -> Option<u64> {
+    None
 }
 
 fn limit(resource: Resource) -> Option<u64> {
