@@ -17,7 +17,7 @@ use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::faults::{Disk, give, is_root, limited, without_call};
-use support::processes::send;
+use support::processes::{is_stopped, send};
 use support::{Answer, Sandbox, await_file, eventually, install, is_alive};
 
 const WORKS: &str = "read\ninit\nresult ok\neof";
@@ -267,7 +267,7 @@ fn what_went_stale_is_told_of_and_nothing_is_settled() {
     let sandbox = Sandbox::new(HANGS);
     let worker = sandbox.start("lost", &[])["pid"].as_i64().unwrap() as i32;
     await_file(&sandbox.path("up"));
-    sandbox.start("runs", &[]);
+    let runs = sandbox.start("runs", &[])["pid"].as_i64().unwrap() as i32;
     let answer = sandbox.run(["doctor"]);
     assert_check(&answer, "slots", "ok", "2 running");
     assert_check(&answer, "lost", "ok", "no job");
@@ -284,10 +284,13 @@ fn what_went_stale_is_told_of_and_nothing_is_settled() {
         "ahead",
         r#"{"version":2,"jobId":"ahead","status":"completed","startedAt":"2999-01-01T00:00:00Z"}"#,
     );
-    // The job that runs writes nothing any more.
+    // It would write about its progress.
+    send(runs, Signal::SIGSTOP);
+    eventually("the stop", || is_stopped(runs).then_some(()));
     let before = listing(&sandbox.jobs());
     let answer = sandbox.run(["doctor"]);
     assert_eq!(listing(&sandbox.jobs()), before);
+    send(runs, Signal::SIGCONT);
     assert_eq!(answer.code, 0, "warnings are no errors");
     assert_check(&answer, "lost", "warning", "1 (lost) recorded as live");
     assert_check(&answer, "lost", "warning", "claudejob recover --all");

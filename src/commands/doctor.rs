@@ -203,22 +203,22 @@ fn check_detach(request: &Request, around: &Surroundings) -> Check {
         Ok(plan) => plan,
         Err(why) => return Check::unknown("detach", why),
     };
-    let risks = plan.risks().join("; ");
-    if !risks.is_empty() {
-        return Check::warning(
-            "detach",
-            risks,
-            "claudejob recover --all goes on with what was cut off",
-        );
+    // They are told as `start` tells them of its job.
+    let told = |plan: &Plan| format!("of a job started here: {}", plan.risks().join("; "));
+    if !plan.risks().is_empty() {
+        let advice = "claudejob recover --all goes on with what was cut off";
+        return Check::warning("detach", told(&plan), advice);
     }
     let by = match plan.expected().by {
         Detachment::Scope => "a systemd scope for each job, which a restart of the service spares",
         Detachment::Session => "a session for each job: no service or login takes it along",
     };
-    // Nothing can be done about these: no reason to warn.
+    // Nothing can be done about what is found now: no reason to warn.
     plan.look_around(around);
-    let others: String = plan.risks().iter().map(|risk| format!("; {risk}")).collect();
-    Check::ok("detach", format!("{by}{others}"))
+    if plan.risks().is_empty() {
+        return Check::ok("detach", by);
+    }
+    Check::ok("detach", format!("{by}; {}", told(&plan)))
 }
 
 /// A number of things, of which the first are named.
