@@ -80,6 +80,24 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_what_the_limit_leaves_and_what_can_be_had_back() {
+        let folder = tempfile::tempdir().unwrap();
+        for (max, current, stat, left) in [
+            ("100\n", "30\n", "anon 20\ninactive_file 10\n", Some(80)),
+            ("100\n", "130\n", "", Some(0)),
+            ("max\n", "30\n", "inactive_file 10\n", None),
+        ] {
+            for (name, text) in
+                [("memory.max", max), ("memory.current", current), ("memory.stat", stat)]
+            {
+                std::fs::write(folder.path().join(name), text).unwrap();
+            }
+            assert_eq!(left_in(folder.path()), left, "{max:?}");
+        }
+        assert_eq!(left_in(Path::new("/nowhere")), None);
+    }
+
+    #[test]
     fn a_scope_holds_what_is_below_it_and_not_what_begins_alike() {
         assert!(is_within("/a/x.scope", "/a/x.scope"));
         assert!(is_within("/a/x.scope/sub", "/a/x.scope"));
