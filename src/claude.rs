@@ -334,7 +334,7 @@ pub fn version(program: &Path, within: Duration) -> io::Result<Version> {
     }
     // Asking changes nothing, not even the program itself.
     command.env("DISABLE_AUTOUPDATER", "1");
-    let (said, exit) = crate::process::ask(command, within, 16 << 10)?;
+    let (said, exit) = crate::process::ask(command, None, within, 16 << 10)?;
     let said = String::from_utf8_lossy(&said).into_owned();
     Ok(match exit {
         None => Version::Silent,

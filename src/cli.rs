@@ -85,6 +85,10 @@ pub enum Verb {
     Sidecar,
     /// Whether jobs can be run here, and what to do about what stands in the way
     Doctor(Doctor),
+    /// Tell again what could not be told (--on-event, --wake-url)
+    Redeliver(Redeliver),
+    /// Remove jobs that have ended
+    Clean(Clean),
     /// See a whole job at work, without key, CLI or network
     Demo(Demo),
 }
@@ -382,6 +386,48 @@ pub struct Recover {
     pub detach: Detach,
 }
 
+/// `redeliver`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob redeliver\n  claudejob redeliver fix-login\n\n\
+    claudejob list --undelivered shows what was not told, and why.")]
+#[command(group = clap::ArgGroup::new("told").multiple(false))]
+pub struct Redeliver {
+    /// The job's id [default: every job]
+    #[arg(value_name = "ID", group = "told")]
+    pub id: Option<String>,
+    /// The job's id
+    #[arg(long, value_name = "ID", group = "told")]
+    pub job_id: Option<String>,
+}
+
+/// `clean`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob clean --dry-run\n  claudejob clean --keep 0 --older-than 7d\n  \
+    claudejob clean --label project=app\n\n\
+    Never a job that is live, or of which somebody was not told (list --undelivered)."
+)]
+pub struct Clean {
+    /// Only these jobs
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Only this job; repeatable
+    #[arg(long, value_name = "ID")]
+    pub job_id: Vec<String>,
+    /// Leave the N that ended last [default: 50, and 0 where jobs are chosen otherwise]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Only jobs that ended longer ago
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub older_than: Option<Duration>,
+    /// Only jobs with this label; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<(String, String)>,
+    /// Show what would go, and remove nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `status`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob status fix-login")]
@@ -553,6 +599,9 @@ pub struct List {
     /// Only jobs with this label; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
+    /// Only jobs of which somebody could not be told (--on-event, --wake-url)
+    #[arg(long)]
+    pub undelivered: bool,
     /// Only jobs of this group
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub group: Option<String>,

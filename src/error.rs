@@ -86,6 +86,9 @@ pub enum Error {
     /// A scope was asked for and there can be none.
     #[error("the job cannot be put into a scope: {0}")]
     NoScope(String),
+    /// A limit to the memory was asked for and there can be none.
+    #[error("the job's memory cannot be limited: {0}")]
+    NoMemoryLimit(String),
     /// There is no slot for a job that does not want to wait for one.
     #[error("there is no slot: {0}")]
     NoSlot(String),
@@ -107,6 +110,9 @@ pub enum Error {
         /// By which jobs, fit to be read.
         by: String,
     },
+    /// Whoever is to be woken up cannot be.
+    #[error("{0:?} is no URL to wake somebody up by: {1}")]
+    BadWakeUrl(String, String),
     /// The job waits for no such answer.
     #[error("job {0} cannot be answered: {1}")]
     NothingAsked(String, String),
@@ -178,6 +184,8 @@ impl Error {
             Self::Unreadable(..) => "record_unreadable",
             Self::NoLocks(_) => "no_locks",
             Self::NoScope(_) => "no_scope",
+            Self::BadWakeUrl(..) => "bad_wake_url",
+            Self::NoMemoryLimit(_) => "no_memory_limit",
             Self::NoSlot(_) => "no_slot",
             Self::UnknownDependency(_) => "unknown_dependency",
             Self::DependencyCycle(..) => "dependency_cycle",
@@ -244,6 +252,12 @@ impl Error {
             }
             Self::NotRecoverable(id, _) | Self::NotResumable(id, _) => {
                 return Some(format!("claudejob status {id} says how it stands"));
+            }
+            Self::BadWakeUrl(..) => {
+                "give http://HOST:PORT/hooks/wake; for https use --on-event with curl"
+            }
+            Self::NoMemoryLimit(_) => {
+                "--memory-max needs a systemd scope: a systemd within reach, and control groups"
             }
             Self::NoSlot(_) => "without --no-queue it waits for its turn",
             Self::UnknownDependency(_) => "claudejob list --all shows the jobs",

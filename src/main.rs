@@ -17,6 +17,7 @@ mod claude;
 mod cli;
 mod clock;
 mod commands;
+mod courier;
 mod error;
 mod job;
 mod launch;
@@ -45,7 +46,7 @@ use output::Printer;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
-    // The two hidden programs come first: they are started for each job, must be small, and take
+    // The hidden programs come first: they are started for each job, must be small, and take
     // nothing that a parser would be needed for.
     if let Some(status) = hidden(&args) {
         return status;
@@ -59,12 +60,15 @@ fn main() -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// `worker JOB_DIR [SCOPE]` and `replay --speed FACTOR [FILE]`: what [`launch`] and [`claude`] start.
+/// `worker JOB_DIR [SCOPE]`, `courier JOB_DIR` and `replay --speed FACTOR [FILE]`: what [`launch`] and [`claude`] start.
 fn hidden(args: &[OsString]) -> Option<ExitCode> {
     let done = match args.get(1)?.to_str()? {
         "worker" => {
             let unit = args.get(3).and_then(|unit| unit.to_str());
             worker::run(args.get(2)?.into(), unit).map(|()| 0)
+        }
+        "courier" => {
+            courier::deliver(args.get(2)?.into(), false).map(|_| 0).map_err(std::io::Error::other)
         }
         "replay" => {
             let speed = args.get(3)?.to_str()?.parse().ok()?;
@@ -178,6 +182,14 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
                     &around,
                 )?),
             }
+        }
+        Verb::Redeliver(given) => {
+            let id = given.id.or(given.job_id).map(|text| commands::job_id(&text)).transpose()?;
+            printer.redeliver(&commands::redeliver::redeliver(&store, id.as_ref())?)
+        }
+        Verb::Clean(given) => {
+            let request = requests::clean(given)?;
+            printer.clean(&commands::clean::clean(&store, &request)?)
         }
         Verb::Demo(given) => {
             let request = requests::demo(given)?;

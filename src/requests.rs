@@ -8,7 +8,7 @@ use crate::claude::Surroundings;
 use crate::cli;
 use crate::clock;
 use crate::commands::{
-    answer, doctor, events, job_id, list, logs, recover, resume, send, start, wait,
+    answer, clean, doctor, events, job_id, list, logs, recover, resume, send, start, wait,
 };
 use crate::error::Error;
 use crate::job::{Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake};
@@ -189,6 +189,17 @@ pub fn recover(given: cli::Recover) -> Result<recover::Request, Error> {
     Ok(recover::Request { id, detach: wish(given.detach) })
 }
 
+/// `clean`.
+pub fn clean(given: cli::Clean) -> Result<clean::Request, Error> {
+    Ok(clean::Request {
+        ids: job_ids(&[given.ids, given.job_id].concat())?,
+        keep: given.keep,
+        older_than: given.older_than,
+        labels: given.label,
+        dry_run: given.dry_run,
+    })
+}
+
 /// `events`.
 pub fn events(given: cli::Events) -> Result<events::Request, Error> {
     let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
@@ -277,6 +288,7 @@ pub fn list(given: cli::List) -> Result<list::Request, Error> {
         statuses,
         labels: given.label,
         group: given.group,
+        undelivered: given.undelivered,
         since,
         limit: given.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         order,

@@ -5,7 +5,8 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use crate::checkpoint::checkpoint;
-use crate::job::{Directive, Outcome, Record, Timestamp, Undelivered, Verdict};
+use crate::job::{Directive, Milestone, Outcome, Record, Timestamp, Undelivered, Verdict};
+use crate::launch::send_courier;
 use crate::process::{self, Mark};
 use crate::store::{self, EVENTS, JobDir, Lock, META, OUTPUT};
 use crate::stream::LineSplitter;
@@ -67,10 +68,14 @@ pub fn bury(
             let _ = events.as_mut().map(|(file, _)| file.write_all(line.as_bytes()));
         }
         checkpoint("settle:told");
+        let ended = Milestone::of(record.status);
+        let news = ended.map(|event| dir.announce(&record.spec, event, record.attempt, at));
         if !has_outcome || !outcome.undelivered.is_empty() {
             let _ = dir.save_outcome(&outcome);
         }
-        let _ = dir.save_end(&record);
+        if dir.save_end(&record).is_ok() && matches!(news, Some(Ok(true))) {
+            send_courier(dir);
+        }
     }
     record
 }

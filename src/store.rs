@@ -8,6 +8,7 @@
 mod files;
 mod inbox;
 mod ledger;
+mod news;
 mod nursery;
 mod reserve;
 mod survey;
@@ -342,6 +343,22 @@ impl JobDir {
         })?;
         checkpoint("end:outcome-written");
         self.put(&written, RESULT)
+    }
+
+    /// Bytes of the disk that the job takes, as far as they can be counted: its own files, and
+    /// nothing that a link leads to.
+    pub fn disk_usage(&self) -> u64 {
+        fn of(path: &Path, depth: usize) -> u64 {
+            let Ok(about) = fs::symlink_metadata(path) else { return 0 };
+            let own = about.blocks() * 512;
+            if !about.is_dir() || depth == 0 {
+                return own;
+            }
+            let entries = fs::read_dir(path).into_iter().flatten().flatten();
+            own + entries.map(|entry| of(&entry.path(), depth - 1)).sum::<u64>()
+        }
+        // A job has no deeper folders; whoever made some may wait.
+        of(&self.path, 4)
     }
 
     /// Takes the whole job away, out of sight first, so that nobody sees a part of it. Links are

@@ -10,7 +10,7 @@ use super::ANSWER_MOST;
 use super::seen::look_leniently;
 use super::status::Line;
 use crate::error::Error;
-use crate::job::{Activity, Blocked, JobId, Reason, Record, Status, Timestamp};
+use crate::job::{Activity, Blocked, Errand, JobId, Reason, Record, Status, Timestamp};
 use crate::store::{LoadError, Store};
 use crate::text::{clip, json_length};
 
@@ -28,6 +28,8 @@ pub struct Request {
     pub labels: Vec<(String, String)>,
     /// Only jobs of this group.
     pub group: Option<String>,
+    /// Only jobs of which somebody was not told.
+    pub undelivered: bool,
     /// Only jobs that were started then or later.
     pub since: Option<Timestamp>,
     /// Only so many, the first ones.
@@ -95,6 +97,9 @@ pub struct Item {
     pub activity: Option<Activity>,
     /// The beginning of the prompt.
     pub prompt: String,
+    /// What could not be told of it, or was not told yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<Errand>,
     /// The group of which only so many run at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
@@ -128,6 +133,7 @@ impl Item {
                 .activity
                 .map(|activity| Activity { text: clip(&activity.text, 60), tool: activity.tool }),
             prompt: clip(&record.prompt, 60),
+            undelivered: Vec::new(),
             group: record.spec.admission.group,
             labels: record.spec.labels,
         }
@@ -150,6 +156,7 @@ impl Item {
             blocked: None,
             activity: None,
             prompt: String::new(),
+            undelivered: Vec::new(),
             group: None,
             labels: BTreeMap::new(),
         }
@@ -162,6 +169,7 @@ impl Item {
 pub struct ListAnswer {
     store: Store,
     line: OnceCell<Line>,
+    with_errands: bool,
     ids: Vec<JobId>,
     /// How many more there are that the answer leaves out for its length.
     pub omitted: usize,
@@ -170,7 +178,7 @@ pub struct ListAnswer {
 impl ListAnswer {
     /// The jobs, in their order.
     pub fn items(&self) -> impl Iterator<Item = Item> {
-        let items = self.ids.iter().filter_map(|id| item(&self.store, id));
+        let items = self.ids.iter().filter_map(|id| item(&self.store, id, self.with_errands));
         items.map(|mut item| {
             if item.status == Some(Status::Queued) {
                 let line = self.line.get_or_init(|| Line::of(&self.store));
@@ -216,11 +224,15 @@ impl Serialize for ListAnswer {
 }
 
 /// One job for the list; `None` if it was removed since its name was read.
-fn item(store: &Store, id: &JobId) -> Option<Item> {
+fn item(store: &Store, id: &JobId, with_errands: bool) -> Option<Item> {
     match look_leniently(store, id) {
         Err(LoadError::NotFound) => None,
         Err(error) => Some(Item::unreadable(id.clone(), &error.to_string())),
-        Ok(seen) => Some(Item::of(seen.record)),
+        Ok(seen) => {
+            let errands =
+                if with_errands { seen.dir.errands(&seen.record.spec) } else { Vec::new() };
+            Some(Item { undelivered: errands, ..Item::of(seen.record) })
+        }
     }
 }
 
@@ -254,7 +266,13 @@ pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     request.sort(&mut places);
     places.truncate(request.limit.unwrap_or(usize::MAX));
     let ids = places.into_iter().map(|place| place.id).collect();
-    let mut answer = ListAnswer { store: store.clone(), line: OnceCell::new(), ids, omitted: 0 };
+    let mut answer = ListAnswer {
+        store: store.clone(),
+        line: OnceCell::new(),
+        with_errands: request.undelivered,
+        ids,
+        omitted: 0,
+    };
     if !request.all {
         answer.shorten();
     }
@@ -271,6 +289,7 @@ impl Request {
         !self.statuses.is_empty()
             || !self.labels.is_empty()
             || self.group.is_some()
+            || self.undelivered
             || self.since.is_some()
             || self.limit.is_some()
     }
@@ -302,7 +321,7 @@ impl Request {
     /// Whether a glance at a job that has ended tells all that is asked for.
     fn is_told_by_glance(&self) -> bool {
         let of_glance = !matches!(self.order, Order::Cost | Order::Turns);
-        of_glance && self.labels.is_empty() && self.group.is_none()
+        of_glance && self.labels.is_empty() && self.group.is_none() && !self.undelivered
     }
 
     /// The job's place, if it is wanted in the list.
@@ -320,7 +339,7 @@ impl Request {
                 turns: None,
             });
         }
-        let item = item(store, &id).filter(|item| self.wants(item))?;
+        let item = item(store, &id, self.undelivered).filter(|item| self.wants(item))?;
         Some(Place {
             id,
             status: item.status,
@@ -339,6 +358,7 @@ impl Request {
         let status = self.statuses.is_empty()
             || item.status.is_some_and(|status| self.statuses.contains(&status));
         let group = self.group.is_none() || self.group == item.group;
+        let group = group && !(self.undelivered && item.undelivered.is_empty());
         status
             && group
             && self.is_since(item.started_at)

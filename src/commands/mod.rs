@@ -1,6 +1,7 @@
 //! The verbs, one file each: a request in, an answer out. They never print.
 
 pub mod answer;
+pub mod clean;
 pub mod demo;
 pub mod doctor;
 pub mod events;
@@ -8,6 +9,7 @@ pub mod kill;
 pub mod list;
 pub mod logs;
 pub mod recover;
+pub mod redeliver;
 pub mod result;
 pub mod resume;
 mod seen;

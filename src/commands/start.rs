@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::clean;
 use super::seen::look;
 use super::status::standing;
 use crate::claude::{self, Surroundings};
@@ -75,11 +76,13 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
         return existing(store, id, if_absent);
     }
     let prompt = check_prompt(prompt)?;
+    let keep = keep(around)?;
     if let Some(old) = resume_job {
         take_over(store, &old, &mut spec)?;
     }
     check_cwd(&spec)?;
     check_claude(&mut spec, around)?;
+    check_wake(&spec, around)?;
     check_others(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
         check_budget(store, budget, &spec)?;
@@ -98,9 +101,34 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
         }
     };
     let launched = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
+    if let Some(keep) = keep {
+        // Upkeep is no reason for a job that runs to be called a failure.
+        let request = clean::Request { keep: Some(keep), ..clean::Request::default() };
+        let _ = clean::clean(store, &request);
+    }
     let warnings = plan.risks().to_vec();
     let (pid, status) = (Some(launched.pid), status_of(launched));
     Ok(StartAnswer { job_id: id, pid, status, existing: false, warnings })
+}
+
+/// Refuses somebody to be woken up who cannot be reached this way.
+fn check_wake(spec: &Spec, around: &Surroundings) -> Result<(), Error> {
+    let Some(wake) = &spec.wake else { return Ok(()) };
+    let refuse = |why: &str| Err(Error::BadWakeUrl(wake.url.clone(), why.to_owned()));
+    let parsed: Result<ureq::http::Uri, _> = wake.url.parse();
+    match parsed {
+        Err(error) => return refuse(&error.to_string()),
+        Ok(url) if url.scheme_str() != Some("http") => return refuse("only http is spoken here"),
+        Ok(url) if url.host().is_none_or(str::is_empty) => return refuse("it names no host"),
+        Ok(_) => {}
+    }
+    if wake.url.contains('@') {
+        return refuse("a token does not belong into it: use --wake-token-env");
+    }
+    match &wake.token_env {
+        Some(name) if around.get(name).is_none() => refuse(&format!("{name} is not set")),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses jobs to wait for that are not there, or that wait for this one: one of this id that
@@ -180,6 +208,14 @@ pub(super) fn make_plan(
     around: &Surroundings,
 ) -> Result<Plan, Error> {
     let folders = [store.root(), Path::new(&spec.cwd)];
+    if spec.memory_max.is_some() {
+        // Only a scope has such a limit.
+        if wish == Wish::Session {
+            return Err(Error::NoMemoryLimit("--detach session was asked for".to_owned()));
+        }
+        let plan = Plan::make(Wish::Scope, id, &folders, around).map_err(Error::NoMemoryLimit)?;
+        return Ok(plan.with_memory_max(spec.memory_max));
+    }
     Plan::make(wish, id, &folders, around).map_err(Error::NoScope)
 }
 
@@ -199,6 +235,14 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
         existing: true,
         warnings: Vec::new(),
     })
+}
+
+/// How many ended jobs are left at each start, if that is asked for.
+fn keep(around: &Surroundings) -> Result<Option<usize>, Error> {
+    let Some(text) = around.get("CLAUDE_SKILL_KEEP") else { return Ok(None) };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    let wrong = || Error::Usage(format!("CLAUDE_SKILL_KEEP is {text:?}, and must be a number"));
+    number.ok_or_else(wrong).map(Some)
 }
 
 /// How a job stands whose worker was just launched.

@@ -8,6 +8,9 @@ use crate::store::Store;
 
 pub use crate::job::Standing as StatusAnswer;
 
+/// What was not told that is shown, at most.
+const ERRANDS_SHOWN: usize = 10;
+
 /// How those who wait stand, beside what their records say.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -75,8 +78,10 @@ pub(super) fn standing(store: &Store, record: &Record) -> Standing {
 ///
 /// `full` shows the whole of what it asks, however long that is.
 pub fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
-    let Seen { record, .. } = look(store, id)?;
+    let Seen { record, dir, .. } = look(store, id)?;
     let mut answer = standing(store, &record);
+    answer.undelivered = dir.errands(&record.spec);
+    answer.undelivered.truncate(ERRANDS_SHOWN);
     if full && let Some(blocked) = &mut answer.blocked {
         let others = std::mem::take(&mut blocked.others);
         let open = super::answer::open(store, id, Some(&blocked.request_id))?;

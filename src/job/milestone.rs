@@ -58,6 +58,22 @@ pub struct Wake {
     pub session: Option<String>,
 }
 
+/// Something that somebody is to be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Errand {
+    /// Which of the job's news.
+    pub number: u64,
+    /// What the job has come to.
+    pub event: Milestone,
+    /// Who: `command N`, the place among those that were given, or `wake`.
+    pub to: String,
+    /// How often it was tried.
+    pub tries: u32,
+    /// Why it could not be delivered; `None` while nobody has given up.
+    pub error: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,7 @@ pub use admission::Admission;
 pub use directive::{Directive, TurnEnd, Undelivered};
 pub use id::JobId;
 pub use journal::{Entry, Happening, Obstacle};
-pub use milestone::{Milestone, Wake};
+pub use milestone::{Errand, Milestone, Wake};
 pub use outcome::Outcome;
 #[cfg(test)]
 pub use question::Choice;

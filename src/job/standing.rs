@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Activity, Blocked, Detached, JobId, Reason, Record, Status, Timestamp};
+use super::{Activity, Blocked, Detached, Errand, JobId, Reason, Record, Status, Timestamp};
 use crate::text::clip;
 
 /// How a job stands.
@@ -68,6 +68,9 @@ pub struct Standing {
     /// When a limit ends that the job did not wait for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resumable_at: Option<Timestamp>,
+    /// What could not be told of it, or was not told yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<Errand>,
     /// What can be done about a job that was cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
@@ -128,6 +131,7 @@ impl Standing {
             waits_for: Vec::new(),
             group: record.spec.admission.group.clone(),
             resumable_at: record.resumable_at,
+            undelivered: Vec::new(),
             hint: hint(record),
         }
     }

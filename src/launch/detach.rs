@@ -59,6 +59,8 @@ pub struct Plan {
     scope: Option<Scope>,
     /// There is no doing without the scope.
     strict: bool,
+    /// Bytes of memory that all processes of the job may take together.
+    memory_max: Option<u64>,
     /// What would take the job along all the same, a sentence each.
     risks: Vec<String>,
 }
@@ -92,7 +94,7 @@ impl Plan {
             };
             let scope = reach(manager)?;
             risks.extend(risk_of_logout(scope.manager));
-            return Ok(Self { scope: Some(scope), strict: true, risks });
+            return Ok(Self { scope: Some(scope), strict: true, memory_max: None, risks });
         }
         let mut scope = None;
         match &place {
@@ -127,7 +129,13 @@ impl Plan {
             }
             Place::Login(_) => {}
         }
-        Ok(Self { scope, strict: false, risks })
+        Ok(Self { scope, strict: false, memory_max: None, risks })
+    }
+
+    /// The same, with this limit to the memory of the job; only a scope has one.
+    pub fn with_memory_max(mut self, bytes: Option<u64>) -> Self {
+        self.memory_max = bytes;
+        self
     }
 
     /// What would take the job along all the same.
@@ -179,7 +187,11 @@ impl Plan {
                     command.arg("--user");
                 }
                 command.args(["--scope", "--quiet", "--collect", "--unit", &scope.unit]);
-                command.args(["-p", STOP_TAKES, "-p", DELEGATE, "--"]).arg(program);
+                command.args(["-p", STOP_TAKES, "-p", DELEGATE]);
+                if let Some(bytes) = self.memory_max {
+                    command.arg("-p").arg(format!("MemoryMax={bytes}"));
+                }
+                command.arg("--").arg(program);
                 if let Some(folder) = &scope.runtime_dir {
                     command.env("XDG_RUNTIME_DIR", folder);
                 }

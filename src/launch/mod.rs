@@ -1,9 +1,11 @@
 //! Putting a worker on its feet, away from whoever starts it. Nobody else starts one.
 
+mod courier;
 mod detach;
 mod local;
 mod place;
 
+pub use courier::send_courier;
 pub use detach::{Plan, Wish};
 pub use local::{LaunchError, Launched, launch};
 

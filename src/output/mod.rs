@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::cli::Common;
 use crate::commands::answer::{self, AnswerAnswer, Open};
+use crate::commands::clean::CleanAnswer;
 use crate::commands::demo::Scene;
 use crate::commands::doctor::DoctorAnswer;
 use crate::commands::events::Event;
@@ -20,6 +21,7 @@ use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
 use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
+use crate::commands::redeliver::RedeliverAnswer;
 use crate::commands::result::ResultAnswer;
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::sidecar::Told;
@@ -192,6 +194,18 @@ impl Printer {
     pub fn recover_all(&self, answer: &RecoverAllAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::recovered_all(answer))?;
         Ok(if answer.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
+    }
+
+    /// `redeliver`.
+    pub fn redeliver(&self, answer: &RedeliverAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::redelivered(answer))?;
+        Ok(if answer.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
+    }
+
+    /// `clean`.
+    pub fn clean(&self, answer: &CleanAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::cleaned(answer))?;
+        Ok(if answer.left.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `wait`.

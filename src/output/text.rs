@@ -9,17 +9,19 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::clock;
 use crate::commands::answer::{AnswerAnswer, Open};
+use crate::commands::clean::CleanAnswer;
 use crate::commands::demo::Scene;
 use crate::commands::doctor::{DoctorAnswer, Level};
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::{Item, ListAnswer};
 use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
+use crate::commands::redeliver::RedeliverAnswer;
 use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
-use crate::job::{Activity, Blocked, Question, Status, Timestamp};
+use crate::job::{Activity, Blocked, JobId, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, harmless, one_line};
 
@@ -144,6 +146,58 @@ pub(super) fn recovered_all(answer: &RecoverAllAnswer) -> String {
     text
 }
 
+pub(super) fn redelivered(answer: &RedeliverAnswer) -> String {
+    if answer.delivered == 0 && answer.failed.is_empty() {
+        return "There is nothing to tell.\n".to_owned();
+    }
+    let mut text = format!("{} told.\n", count(answer.delivered, "event"));
+    for left in &answer.failed {
+        for errand in &left.undelivered {
+            let why = errand.error.as_deref().unwrap_or("not tried yet");
+            let what = format!("{}: {} of {}: {why}", left.job_id, errand.to, errand.event);
+            let _ = writeln!(text, "{} {}", painted(RED.bold(), "not told:"), harmless(&what));
+        }
+    }
+    text
+}
+
+pub(super) fn cleaned(answer: &CleanAnswer) -> String {
+    let (jobs, size) = (count(answer.removed, "job"), bytes(answer.freed_bytes));
+    let mut text = match (answer.dry_run, answer.removed) {
+        (_, 0) => "There is nothing to remove.\n".to_owned(),
+        (false, _) => format!("Removed {jobs}; {size} came free.\n"),
+        (true, _) => format!("Would remove {jobs}, and {size} would come free:\n"),
+    };
+    if answer.dry_run {
+        for id in &answer.jobs {
+            let _ = writeln!(text, "  {id}");
+        }
+        if answer.omitted > 0 {
+            let _ = writeln!(text, "  … and {} more", answer.omitted);
+        }
+    }
+    for left in &answer.left {
+        let what = format!("{} stays: {}", left.job_id, left.error);
+        let _ = writeln!(text, "{}", painted(YELLOW, &harmless(&what)));
+    }
+    text
+}
+
+/// An amount of bytes in its largest unit of 1,000.
+fn bytes(amount: u64) -> String {
+    let mut amount = amount as f64;
+    if amount < 1_000.0 {
+        return format!("{amount} bytes");
+    }
+    for unit in ["kB", "MB", "GB"] {
+        amount /= 1_000.0;
+        if amount < 1_000.0 {
+            return format!("{amount:.1} {unit}");
+        }
+    }
+    format!("{:.1} TB", amount / 1_000.0)
+}
+
 pub(super) fn status(answer: &StatusAnswer) -> String {
     let now = clock::now();
     let mut text = String::new();
@@ -159,6 +213,16 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     if answer.rate_limited && answer.status.is_live() {
         let until = answer.retry_at.map(|at| format!(", tries again in {}", short(at.since(now))));
         row("limit", painted(YELLOW, &format!("rate limited{}", until.unwrap_or_default())));
+    }
+    if let Some(position) = answer.position {
+        row("place", format!("{position} in line"));
+    }
+    if !answer.waits_for.is_empty() {
+        let ids: Vec<&str> = answer.waits_for.iter().map(JobId::as_str).collect();
+        row("waits for", ids.join(", "));
+    }
+    if let Some(at) = answer.resumable_at {
+        row("limit", format!("ends at {at}: claudejob resume {}", answer.job_id));
     }
     if let Some(blocked) = &answer.blocked {
         let tool = blocked.tool_name.as_deref().unwrap_or_default();
@@ -199,6 +263,11 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     }
     for risk in answer.detached.iter().flat_map(|detached| &detached.risks) {
         row("risk", painted(YELLOW, &harmless(risk)));
+    }
+    for errand in &answer.undelivered {
+        let why = errand.error.as_deref().unwrap_or("it is being tried");
+        let what = format!("{} of {}: {why}", errand.to, errand.event);
+        row("not told", painted(YELLOW, &harmless(&what)));
     }
     if let Some(hint) = &answer.hint {
         row("hint", harmless(hint));

@@ -42,6 +42,18 @@ pub fn memory_left() -> Option<u64> {
     above.filter_map(left_in).min()
 }
 
+/// Bytes of memory that the processes of a control group may take together; `None` where there is
+/// no limit, or none that can be read. Linux: `memory.max` of cgroups(7), version 2, or
+/// `memory.limit_in_bytes` of version 1.
+pub fn memory_max(cgroup: &str) -> Option<u64> {
+    let path = cgroup.trim_start_matches('/');
+    let files = [
+        format!("/sys/fs/cgroup/{path}/memory.max"),
+        format!("/sys/fs/cgroup/memory/{path}/memory.limit_in_bytes"),
+    ];
+    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
+}
+
 fn left_in(folder: &Path) -> Option<u64> {
     let number = |name: &str| -> Option<u64> {
         std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()

@@ -62,6 +62,22 @@ pub fn spawn_worker(
     command.spawn()
 }
 
+/// Starts a program that goes on by itself: in a session of its own, without any descriptor of
+/// ours but 0, 1 and 2, which lead nowhere.
+pub fn spawn_detached(command: &mut Command) -> io::Result<Child> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    // SAFETY: as above.
+    unsafe {
+        command.pre_exec(|| {
+            nix::unistd::setsid()?;
+            close_on_exec_from(3);
+            default_signals();
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
 /// Whether something can be read from `fd`, or its other end is closed, within this time.
 pub fn readable_within(fd: BorrowedFd<'_>, most: Duration) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -92,16 +108,22 @@ pub fn spawn_claude(command: &mut Command) -> io::Result<Child> {
 
 /// Runs a program that is to answer at once: the first `most` bytes of what it prints, on stdout or
 /// stderr, and how it ended. One that is still at it after `within` is killed with its process
-/// group, and `None` says so.
+/// group, and `None` says so. `input` is what it finds on its stdin.
 pub fn ask(
     mut command: Command,
+    input: Option<Vec<u8>>,
     within: Duration,
     most: usize,
 ) -> io::Result<(Vec<u8>, Option<Exit>)> {
     let deadline = Instant::now() + within;
     let (reader, writer) = io::pipe()?;
-    command.process_group(0).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    command.process_group(0).stdin(stdin).stdout(writer.try_clone()?).stderr(writer);
     let mut child = command.spawn()?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        // It may not want to know: nobody waits for it to read.
+        std::thread::spawn(move || io::Write::write_all(&mut stdin, &input));
+    }
     // It holds the pipe's other end, too.
     drop(command);
     let mut said = Vec::new();
@@ -232,19 +254,19 @@ impl Target {
 
 /// Ends the process of this number if it bears the mark, and waits until it is gone; false if it
 /// was not within that time.
-pub fn end_and_wait(pid: i32, mark: &Mark, most: std::time::Duration) -> bool {
+pub fn end_and_wait(pid: i32, mark: &Mark, most: Duration) -> bool {
     let Ok(target) = Target::open(pid) else { return true };
     // A process that has ended bears nothing any more.
     if !mark.is_on(pid) || target.signal(Signal::SIGKILL).is_err() {
         return true;
     }
     #[cfg(target_os = "linux")]
-    return readable_within(std::os::fd::AsFd::as_fd(&target.fd), most);
+    return readable_within(target.fd.as_fd(), most);
     #[cfg(not(target_os = "linux"))]
     {
-        let until = std::time::Instant::now() + most;
-        while exists(pid) && std::time::Instant::now() < until {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+        let until = Instant::now() + most;
+        while exists(pid) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
         }
         !exists(pid)
     }
@@ -382,7 +404,12 @@ mod tests {
         let ask = |script: &str, most| {
             let mut command = Command::new("sh");
             command.args(["-c", script]);
-            ask(command, Duration::from_secs(if script.contains("hang") { 1 } else { 60 }), most)
+            ask(
+                command,
+                None,
+                Duration::from_secs(if script.contains("hang") { 1 } else { 60 }),
+                most,
+            )
         };
         let code = |code| Some(Exit { code: Some(code), signal: None });
         for (script, most, said, exit) in [
@@ -399,6 +426,6 @@ mod tests {
             assert_eq!((String::from_utf8_lossy(&found).as_ref(), how), (said, exit), "{script}");
             assert!(began.elapsed() < Duration::from_secs(20), "{script}");
         }
-        assert!(super::ask(Command::new("/nowhere"), Duration::ZERO, 9).is_err());
+        assert!(super::ask(Command::new("/nowhere"), None, Duration::ZERO, 9).is_err());
     }
 }

@@ -345,6 +345,11 @@ impl Supervisor {
         self.record.detached = Some(Detached { by, unit, cgroup, risks });
     }
 
+    /// A limit to the memory was asked for, and there is none.
+    pub fn memory_is_not_limited(&mut self) {
+        self.record.warn("--memory-max has no effect: the job's control group has no such limit");
+    }
+
     /// The number of the last line of `events.ndjson`, which may be beyond the one recorded.
     pub fn last_logged(&mut self, seq: u64) {
         self.record.last_seq = self.record.last_seq.max(seq);

@@ -29,7 +29,7 @@ use crate::checkpoint::checkpoint;
 use crate::claude::{self, Session};
 use crate::clock;
 use crate::job::{Entry, Obstacle, Reason};
-use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED};
+use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
 use crate::process::{self, Family, Mark};
 use crate::store::{
     EVENTS, JobDir, Lock, META, OUTPUT, PROMPT, RESULT, STDERR, TURNS, is_live_job, undelivered,
@@ -139,7 +139,7 @@ async fn attend(
             worker.step(step);
             worker.act();
             tell(QUEUED, "");
-            process::rest();
+            worker.rest = true;
         }
     }
     // Watched before the first look, so that nothing falls between the two.
@@ -151,6 +151,9 @@ async fn attend(
     let mut buffer = vec![0; 64 << 10];
     while !worker.over {
         let deadline = worker.deadline();
+        if std::mem::take(&mut worker.rest) {
+            process::rest();
+        }
         tokio::select! {
             biased;
             // First: who ends us at a shutdown ends claude at the same time, and it is the
@@ -243,6 +246,10 @@ struct Worker {
     reserve_at: Option<Instant>,
     /// When `start` is answered at the latest, where it waits for claude's first word.
     report_until: Option<Instant>,
+    /// The worker is about to sleep for long.
+    rest: bool,
+    /// Others are to be told something.
+    news: bool,
     /// Another attempt is to be launched.
     again: bool,
     over: bool,
@@ -272,6 +279,8 @@ impl Worker {
             out_of_memory_kills: None,
             reserve_at: Some(began + RESERVE_AFTER),
             report_until: None,
+            rest: false,
+            news: false,
             again: false,
             over: false,
             job,
@@ -298,6 +307,12 @@ impl Worker {
     /// Says where the worker stands, and remembers it for the sweep.
     fn stand_in(&mut self, unit: Option<&str>, cgroup: Option<String>) {
         self.family.in_scope(cgroup.clone());
+        let wanted = self.supervisor.record().spec.memory_max;
+        let limit = cgroup.as_deref().and_then(process::cgroup::memory_max);
+        // The kernel counts in pages, and gives less rather than more.
+        if wanted.is_some_and(|wanted| limit.is_none_or(|limit| limit > wanted)) {
+            self.supervisor.memory_is_not_limited();
+        }
         self.supervisor.detached(unit, cgroup);
     }
 
@@ -472,6 +487,10 @@ impl Worker {
                 self.carry_out(effect);
             }
         }
+        // After the record, which it tells of.
+        if std::mem::take(&mut self.news) {
+            send_courier(&self.job);
+        }
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -494,7 +513,14 @@ impl Worker {
                 self.step(step);
             }
             Effect::Limited(until) => self.turn.queue().note_limit(until),
-            Effect::Announce(_) => {}
+            Effect::Announce(milestone) => {
+                let record = self.supervisor.record();
+                let at = clock::now();
+                match self.job.announce(&record.spec, milestone, record.attempt, at) {
+                    Ok(due) => self.news |= due,
+                    Err(error) => self.write_failed("news", error.to_string()),
+                }
+            }
             Effect::Respond { request_id, response } => {
                 self.stdin.respond(&request_id, &response);
             }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Check, Named};
 use crate::job::{JobId, Record, Status, Timestamp};
+use crate::queue::{Crowd, Queue};
 use crate::store::{self, JobDir, LoadError, Store};
 use crate::text::count;
 
@@ -48,8 +49,12 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
             Standing::Lost => lost.add(id.as_str()),
         }
     }
-    let checks =
-        vec![records(total, &unreadable), check_lost(&lost), leftovers(store), slots(&live)];
+    let checks = vec![
+        records(total, &unreadable),
+        check_lost(&lost),
+        leftovers(store),
+        slots(&live, Queue::of(store.root()).crowd(), Queue::of(store.root()).limit()),
+    ];
     let mut dated = Named::default();
     for name in ahead {
         dated.add(name);
@@ -120,13 +125,20 @@ fn leftovers(store: &Store) -> Check {
     }
 }
 
-/// Who runs and who waits. THE PLACE FOR THE SLOTS: so far the live jobs are only counted.
-fn slots(live: &BTreeMap<Status, usize>) -> Check {
-    let counts: Vec<String> = live.iter().map(|(status, n)| format!("{n} {status}")).collect();
+/// Who runs and who waits.
+fn slots(live: &BTreeMap<Status, usize>, crowd: Crowd, limit: Option<Timestamp>) -> Check {
+    let mut counts: Vec<String> = live.iter().map(|(status, n)| format!("{n} {status}")).collect();
     if counts.is_empty() {
-        return Check::ok("slots", "no job is live");
+        counts.push("no job is live".to_owned());
     }
-    Check::ok("slots", counts.join(", "))
+    if crowd.waiting > 0 {
+        let (taken, waiting) = (count(crowd.running, "slot"), crowd.waiting);
+        counts.push(format!("{taken} taken, {waiting} in line"));
+    }
+    let Some(until) = limit else { return Check::ok("slots", counts.join(", ")) };
+    counts.push(format!("a limit of the API lasts until {until}"));
+    let advice = "queued jobs wait for its end; --no-wait-for-reset starts one all the same";
+    Check::warning("slots", counts.join(", "), advice)
 }
 
 #[cfg(test)]
@@ -136,6 +148,7 @@ mod tests {
 
     #[test]
     fn live_jobs_are_counted_in_the_order_of_their_life() {
+        let slots = |live: &BTreeMap<Status, usize>| slots(live, Crowd::default(), None);
         assert_eq!(slots(&BTreeMap::new()).found, "no job is live");
         let live = [(Status::Running, 2), (Status::Queued, 1), (Status::Blocked, 1)];
         assert_eq!(slots(&BTreeMap::from(live)).found, "1 queued, 2 running, 1 blocked");

@@ -1,0 +1,149 @@
+//! `clean`: jobs that have ended are removed.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::seen::look_leniently;
+use crate::clock;
+use crate::error::Error;
+use crate::job::{JobId, Record, Timestamp};
+use crate::store::{JobDir, Store};
+
+/// How many are left where nothing else was asked for.
+const KEPT: usize = 50;
+/// Ids that an answer names.
+const NAMED: usize = 50;
+
+/// What to remove.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// Only these jobs; empty for any.
+    pub ids: Vec<JobId>,
+    /// Those that ended last are left, so many of them.
+    pub keep: Option<usize>,
+    /// Only jobs that ended so long ago.
+    pub older_than: Option<Duration>,
+    /// Only jobs that have all these labels.
+    pub labels: Vec<(String, String)>,
+    /// Nothing is removed.
+    pub dry_run: bool,
+}
+
+/// Why a job was left that was asked for by its id.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Left {
+    /// The job.
+    pub job_id: JobId,
+    /// Why.
+    pub error: String,
+}
+
+/// What was removed.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CleanAnswer {
+    /// How many jobs, or how many would be.
+    pub removed: usize,
+    /// Bytes on the disk that came free, or would.
+    pub freed_bytes: u64,
+    /// Nothing was removed: this is what would be.
+    pub dry_run: bool,
+    /// Their ids, the first of them.
+    pub jobs: Vec<JobId>,
+    /// How many more there are that are not named.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+    /// Those that were asked for by their ids and are left.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<Left>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// Removes jobs that have ended: never one that is live, or of which somebody was not told, nor
+/// what is no job. What is removed disappears as a whole, and no link in it is followed.
+pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
+    let mut answer = CleanAnswer { dry_run: request.dry_run, ..CleanAnswer::default() };
+    let chosen =
+        !request.ids.is_empty() || request.older_than.is_some() || !request.labels.is_empty();
+    let keep = request.keep.unwrap_or(if chosen { 0 } else { KEPT });
+    let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
+    let ids = if request.ids.is_empty() { store.ids()? } else { request.ids.clone() };
+    let before = request.older_than.map(|age| clock::now().before(age));
+    for id in ids {
+        let named = !request.ids.is_empty();
+        match look_leniently(store, &id) {
+            Ok(seen) => {
+                let why = why_left(&seen.dir, &seen.record);
+                match why {
+                    None if request.wants(&seen.record, before) => {
+                        ended.push((seen.record.ended_at, id));
+                    }
+                    Some(error) if named => answer.left.push(Left { job_id: id, error }),
+                    _ => {}
+                }
+            }
+            Err(error) if named => return Err(Error::load(id.as_str(), error)),
+            Err(_) => {}
+        }
+    }
+    ended.sort_unstable_by(|a, b| b.cmp(a));
+    for (_, id) in ended.into_iter().skip(keep) {
+        let dir = store.job(&id);
+        let freed = dir.disk_usage();
+        if request.dry_run || remove(store, &dir)? {
+            answer.removed += 1;
+            answer.freed_bytes += freed;
+            if answer.jobs.len() < NAMED {
+                answer.jobs.push(id);
+            } else {
+                answer.omitted += 1;
+            }
+        }
+    }
+    Ok(answer)
+}
+
+impl Request {
+    fn wants(&self, record: &Record, before: Option<Timestamp>) -> bool {
+        let old = before.is_none_or(|before| record.ended_at.is_some_and(|at| at <= before));
+        let labels = &record.spec.labels;
+        old && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// Why a job has to stay; `None` if it may go.
+fn why_left(dir: &JobDir, record: &Record) -> Option<String> {
+    if record.status.is_live() {
+        return Some(format!("it is {}", record.status));
+    }
+    let errands = dir.errands(&record.spec);
+    let errand = errands.first()?;
+    let to = &errand.to;
+    Some(match &errand.error {
+        Some(why) => format!("{to} could not be told that it {}: {why}", errand.event),
+        None => format!("{to} is still to be told that it {}", errand.event),
+    })
+}
+
+/// Removes the job, if it is still as it was; says whether it did.
+fn remove(store: &Store, dir: &JobDir) -> Result<bool, Error> {
+    // The Node skill's jobs have no lock.
+    let lock = match dir.try_lock() {
+        Ok(Some(lock)) => Some(lock),
+        // Somebody resumes it, or looks at it for long.
+        Ok(None) => return Ok(false),
+        Err(_) => None,
+    };
+    let Ok(record) = dir.load() else { return Ok(false) };
+    if why_left(dir, &record).is_some() || (lock.is_none() && record.version > 0) {
+        return Ok(false);
+    }
+    store.note_spent(&record)?;
+    dir.discard()?;
+    Ok(true)
+}

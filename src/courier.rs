@@ -1,0 +1,176 @@
+//! The courier: delivers what others are to be told of a job, apart from its worker, so that a
+//! command that hangs holds up no verdict.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::clock;
+use crate::job::{Errand, Milestone, Outcome, Record, Standing, Wake};
+use crate::process::{self, Family, Mark};
+use crate::store::{JobDir, LoadError, is_live_job};
+use crate::text::one_line;
+
+/// How long a command may take.
+const COMMAND_TAKES: Duration = Duration::from_secs(30);
+/// How long a request may take.
+const REQUEST_TAKES: Duration = Duration::from_secs(10);
+/// The pauses before it is tried again.
+const PAUSES: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+/// Bytes of what a command says that are kept, if it fails.
+const SAID_KEPT: usize = 2_000;
+/// Characters of the answer that are told with an end.
+const ANSWER_TOLD: usize = 300;
+
+/// Why something could not be delivered, and whether it is worth another try.
+struct Failure {
+    why: String,
+    may_pass: bool,
+}
+
+/// Delivers all that is to be told of the job in this directory; with `again` also what was given
+/// up. Gives what is left.
+pub fn deliver(job_dir: PathBuf, again: bool) -> Result<Vec<Errand>, LoadError> {
+    let job = JobDir::at(job_dir);
+    let _ours = job.lock_news()?;
+    let spec = job.load()?.spec;
+    let mut tried = Vec::new();
+    loop {
+        let left = job.errands(&spec);
+        let next = left.iter().find(|errand| {
+            let fresh = errand.error.is_none() || again;
+            fresh && !tried.contains(&(errand.number, errand.to.clone()))
+        });
+        let Some(mut errand) = next.cloned() else { return Ok(left) };
+        tried.push((errand.number, errand.to.clone()));
+        errand.error = run(&job, &mut errand);
+        // If it cannot be noted it is told again some time: better twice than never.
+        let _ = job.note_delivery(&errand, clock::now());
+    }
+}
+
+/// Runs an errand, some times over; gives why it failed.
+fn run(job: &JobDir, errand: &mut Errand) -> Option<String> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        errand.tries += 1;
+        let record = match job.load() {
+            Ok(record) => record,
+            Err(error) => return Some(error.to_string()),
+        };
+        let done = match (errand.to.strip_prefix("command "), &record.spec.wake) {
+            (Some(place), _) => {
+                let place: usize = place.parse().unwrap_or(0);
+                let command = record.spec.on_event.get(place.wrapping_sub(1)).cloned();
+                tell_command(job, &record, errand, &command.unwrap_or_default())
+            }
+            (None, Some(wake)) => tell_agent(job, &record, errand, wake),
+            (None, None) => Ok(()),
+        };
+        let Err(failure) = done else { return None };
+        match pauses.next() {
+            Some(pause) if failure.may_pass => std::thread::sleep(*pause),
+            _ => return Some(failure.why),
+        }
+    }
+}
+
+/// Runs a command with the job's status on its stdin.
+fn tell_command(
+    job: &JobDir,
+    record: &Record,
+    errand: &Errand,
+    command: &str,
+) -> Result<(), Failure> {
+    let failed = |why: String| Failure { why, may_pass: true };
+    let mark = Mark::new(job.news_dir().path());
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", command]).env(process::MARK, job.news_dir().path());
+    shell.env("CLAUDEJOB_ID", record.job_id.as_str());
+    shell.env("CLAUDEJOB_EVENT", errand.event.as_str());
+    shell.env("CLAUDEJOB_STATUS", record.status.as_str());
+    if std::path::Path::new(&record.spec.cwd).is_dir() {
+        shell.current_dir(&record.spec.cwd);
+    }
+    let status = serde_json::to_vec(&Standing::of(record)).unwrap_or_default();
+    let (said, exit) = process::ask(shell, Some(status), COMMAND_TAKES, SAID_KEPT)
+        .map_err(|error| failed(error.to_string()))?;
+    let said = one_line(&String::from_utf8_lossy(&said), 200);
+    let said = if said.is_empty() { said } else { format!(": {said}") };
+    match exit {
+        Some(exit) if exit.code == Some(0) => Ok(()),
+        Some(exit) => {
+            let how = match (exit.code, exit.signal) {
+                (Some(code), _) => format!("exit code {code}"),
+                (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+            };
+            Err(failed(format!("{how}{said}")))
+        }
+        None => {
+            Family::of_worker(mark).kill(&is_live_job);
+            let most = humantime::format_duration(COMMAND_TAKES);
+            Err(failed(format!("it took longer than {most} and was ended{said}")))
+        }
+    }
+}
+
+/// Wakes up an agent: `POST {text, mode, sessionKey}`, as OpenClaw's gateway takes it.
+fn tell_agent(job: &JobDir, record: &Record, errand: &Errand, wake: &Wake) -> Result<(), Failure> {
+    let token = match &wake.token_env {
+        None => None,
+        Some(name) => match std::env::var(name) {
+            Ok(token) if !token.is_empty() => Some(token),
+            _ => return Err(Failure { why: format!("{name} is not set"), may_pass: false }),
+        },
+    };
+    let text = words(record, errand, job.outcome().as_ref());
+    let mut body = json!({"text": text, "mode": "now"});
+    if let Some(session) = &wake.session {
+        body["sessionKey"] = json!(session);
+    }
+    let agent = ureq::Agent::new_with_config(
+        ureq::Agent::config_builder()
+            .timeout_global(Some(REQUEST_TAKES))
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .proxy(None)
+            .build(),
+    );
+    let mut request = agent.post(&wake.url).content_type("application/json");
+    if let Some(token) = token {
+        request = request.header("Authorization", format!("Bearer {token}"));
+    }
+    let answer = request.send(body.to_string());
+    let answer = answer.map_err(|error| Failure { why: error.to_string(), may_pass: true })?;
+    match answer.status().as_u16() {
+        200..300 => Ok(()),
+        status => {
+            // What is refused is refused the next time, too.
+            let may_pass = status >= 500 || matches!(status, 408 | 425 | 429);
+            Err(Failure { why: format!("the gateway answered {status}"), may_pass })
+        }
+    }
+}
+
+/// What an agent is told.
+fn words(record: &Record, errand: &Errand, outcome: Option<&Outcome>) -> String {
+    let id = &record.job_id;
+    let told = match (errand.event, &record.error) {
+        (Milestone::Blocked, _) => {
+            format!("claudejob: job {id} waits for an answer. Run: claudejob status {id}")
+        }
+        (event, Some(error)) => {
+            let reason = record.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+            format!("claudejob: job {id} {event}{reason}: {error}. Run: claudejob result {id}")
+        }
+        (event, None) => format!("claudejob: job {id} {event}. Run: claudejob result {id}"),
+    };
+    let answer = outcome.and_then(|outcome| outcome.result.as_deref()).unwrap_or_default();
+    let answer = one_line(answer, ANSWER_TOLD);
+    let with_answer = errand.event == Milestone::Completed && !answer.is_empty();
+    let told = if with_answer { format!("{told}\nIts answer: {answer}") } else { told };
+    crate::text::harmless(&told)
+}

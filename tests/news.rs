@@ -1,0 +1,280 @@
+//! Who is told of a job: commands and agents that fail, hang, refuse, and are told once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use support::processes::{processes_of, send};
+use support::{Sandbox, eventually};
+
+const QUICK: &str = "read\ninit\nsay done\nresult All is well.\neof";
+
+/// Waits until nobody is out with the job's news any more.
+fn delivered(sandbox: &Sandbox, id: &str) -> Value {
+    eventually("the courier", || {
+        processes_of(&sandbox.job(id).join("news")).is_empty().then_some(())
+    });
+    sandbox.status(id)["undelivered"].clone()
+}
+
+fn lines(sandbox: &Sandbox, name: &str) -> Vec<String> {
+    let text = fs::read_to_string(sandbox.path(name)).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A gateway that answers with these statuses, one a request, and tells what it was asked.
+struct Gateway {
+    url: String,
+    asked: Receiver<(String, String)>,
+}
+
+fn gateway(answers: &'static [u16]) -> Gateway {
+    let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hooks/wake", server.server_addr());
+    let (tell, asked) = channel();
+    thread::spawn(move || {
+        for status in answers {
+            let mut request = server.recv().unwrap();
+            let mut body = String::new();
+            request.as_reader().read_to_string(&mut body).unwrap();
+            let token = request.headers().iter().find(|header| header.field.equiv("Authorization"));
+            let token = token.map(|header| header.value.to_string()).unwrap_or_default();
+            let answer = tiny_http::Response::from_string("{}").with_status_code(*status);
+            request.respond(answer).unwrap();
+            let _ = tell.send((token, body));
+        }
+    });
+    Gateway { url, asked }
+}
+
+#[test]
+fn a_command_is_told_each_end_with_the_status_on_its_stdin() {
+    let sandbox = Sandbox::new(QUICK);
+    let told = sandbox.path("told");
+    let command = format!(
+        "cat >> {0}.json; echo \"$CLAUDEJOB_ID $CLAUDEJOB_EVENT $CLAUDEJOB_STATUS $PWD\" >> {0}",
+        told.display()
+    );
+    sandbox.run_job("a", &["--on-event", &command]).expect_end(0, "completed", None);
+    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    assert_eq!(
+        lines(&sandbox, "told"),
+        [format!("a completed completed {}", sandbox.work().display())]
+    );
+    let status: Value =
+        serde_json::from_str(&fs::read_to_string(sandbox.path("told.json")).unwrap()).unwrap();
+    assert_eq!((&status["jobId"], &status["status"]), (&"a".into(), &"completed".into()));
+    assert_eq!(sandbox.run(["list", "--undelivered"]).json, serde_json::json!([]));
+}
+
+#[test]
+fn a_command_is_told_what_it_wants_to_know() {
+    let mut sandbox = Sandbox::new("read\ninit\nhang");
+    sandbox.set(
+        "CLAUDE_SKILL_ON_EVENT",
+        format!("echo $CLAUDEJOB_ID-$CLAUDEJOB_EVENT >> {}", sandbox.path("told").display()),
+    );
+    sandbox.start("killed", &[]);
+    sandbox.start("unheard", &["--on-event-filter", "completed,failed"]);
+    for id in ["killed", "unheard"] {
+        assert_eq!(sandbox.run(["kill", id]).code, 0);
+        delivered(&sandbox, id);
+    }
+    assert_eq!(lines(&sandbox, "told"), ["killed-killed"]);
+    let refused = sandbox.run(["start", "x", "--prompt", "x", "--on-event-filter", "bored"]);
+    assert_eq!((refused.code, refused.text("code")), (2, "usage"));
+}
+
+#[test]
+fn a_request_of_the_agents_is_told_at_once() {
+    let sandbox = Sandbox::new(
+        "read\ninit\njson {\"type\":\"control_request\",\"request_id\":\"r\",\"request\":{\"subtype\":\"can_use_tool\",\"tool_name\":\"Write\",\"input\":{}}}\nread\nsay ok\nresult ok\neof",
+    );
+    let command = format!("echo $CLAUDEJOB_EVENT >> {}", sandbox.path("told").display());
+    sandbox.start("a", &["--ask", "--on-event", &command]);
+    assert_eq!(sandbox.run(["wait", "a"]).code, 5);
+    eventually("the word", || (lines(&sandbox, "told") == ["blocked"]).then_some(()));
+    assert_eq!(sandbox.run(["answer", "a", "--allow"]).code, 0);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    delivered(&sandbox, "a");
+    assert_eq!(lines(&sandbox, "told"), ["blocked", "completed"]);
+}
+
+#[test]
+fn a_command_that_fails_twice_and_then_works_has_told_it_once() {
+    let sandbox = Sandbox::new(QUICK);
+    let tries = sandbox.path("tries");
+    let command = format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ]", tries.display());
+    sandbox.run_job("a", &["--on-event", &command]);
+    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    assert_eq!(lines(&sandbox, "tries").len(), 3);
+    // Nobody tells it again.
+    let again = sandbox.run(["redeliver"]);
+    assert_eq!((again.code, &again["delivered"]), (0, &0.into()));
+    assert_eq!(lines(&sandbox, "tries").len(), 3);
+}
+
+#[test]
+fn what_could_not_be_told_is_shown_and_told_when_it_can_be() {
+    let sandbox = Sandbox::new(QUICK);
+    let command = format!("echo no >&2; [ -e {} ]", sandbox.path("works").display());
+    sandbox.run_job("a", &["--on-event", "true", "--on-event", &command]);
+    let undelivered = delivered(&sandbox, "a");
+    let errand = &undelivered[0];
+    assert_eq!(
+        (&errand["to"], &errand["event"], &errand["tries"]),
+        (&"command 2".into(), &"completed".into(), &4.into())
+    );
+    assert_eq!(errand["error"], "exit code 1: no");
+    let list = sandbox.run(["list", "--undelivered"]);
+    assert_eq!(
+        (&list.json[0]["jobId"], &list.json[0]["undelivered"][0]["to"]),
+        (&"a".into(), &"command 2".into())
+    );
+    assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 0);
+    let kept = sandbox.run(["clean", "a"]);
+    assert_eq!((kept.code, &kept["removed"]), (1, &0.into()));
+    assert!(kept["left"][0]["error"].as_str().unwrap().contains("command 2"), "{kept:?}");
+
+    fs::write(sandbox.path("works"), "").unwrap();
+    let again = sandbox.run(["redeliver", "a"]);
+    assert_eq!((again.code, &again["delivered"]), (0, &1.into()));
+    assert_eq!(sandbox.status("a")["undelivered"], Value::Null);
+    assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 1);
+}
+
+#[test]
+fn a_command_that_hangs_holds_up_no_verdict() {
+    let sandbox = Sandbox::new(QUICK);
+    let pid = sandbox.path("pid");
+    let began = Instant::now();
+    let command = format!("echo $$ > {}; setsid sleep 1000 & wait", pid.display());
+    sandbox.run_job("a", &["--on-event", &command]).expect_end(0, "completed", None);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    eventually("the command", || fs::read_to_string(&pid).ok().filter(|text| !text.is_empty()));
+    assert_eq!(sandbox.status("a")["undelivered"][0]["error"], Value::Null, "still being told");
+    // It is nothing that a sweep of the job would end, and nothing that stays for ever.
+    for pid in processes_of(&sandbox.job("a").join("news")) {
+        send(pid, Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_is_told_by_whoever_finds_out() {
+    let sandbox = Sandbox::new("read\ninit\nhang");
+    let command = format!("echo $CLAUDEJOB_EVENT >> {}", sandbox.path("told").display());
+    let worker = sandbox.start("a", &["--on-event", &command])["pid"].as_i64().unwrap() as i32;
+    send(worker, Signal::SIGKILL);
+    eventually("the end", || (sandbox.status("a")["reason"] == "worker_died").then_some(()));
+    delivered(&sandbox, "a");
+    sandbox.run(["list"]);
+    assert_eq!(lines(&sandbox, "told"), ["failed"]);
+}
+
+#[test]
+fn a_worker_that_dies_at_its_end_has_told_it_once() {
+    for point in ["end:outcome-saved", "end:record-written"] {
+        let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+        let command = format!("echo $CLAUDEJOB_EVENT >> {}", sandbox.path("told").display());
+        sandbox.break_at(point, ["start", "a", "--prompt", "x", "--on-event", &command]);
+        eventually("the end", || (sandbox.status("a")["status"] == "completed").then_some(()));
+        delivered(&sandbox, "a");
+        assert_eq!(lines(&sandbox, "told"), ["completed"], "{point}");
+    }
+}
+
+#[test]
+fn an_agent_is_woken_up_with_a_token_that_is_stored_nowhere() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.set("HOOK_TOKEN", "s3cret-token");
+    let gateway = gateway(&[200]);
+    let wake = [
+        "--wake-url",
+        &gateway.url,
+        "--wake-token-env",
+        "HOOK_TOKEN",
+        "--wake-session",
+        "agent:main:7",
+    ];
+    sandbox.run_job("a", &wake);
+    let (token, body) = gateway.asked.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(token, "Bearer s3cret-token");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&body["mode"], &body["sessionKey"]), (&"now".into(), &"agent:main:7".into()));
+    let text = body["text"].as_str().unwrap();
+    assert!(text.contains("job a completed") && text.contains("All is well."), "{text}");
+    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    for entry in walk(&sandbox.jobs()) {
+        let bytes = fs::read(&entry).unwrap_or_default();
+        assert!(!bytes.windows(12).any(|window| window == b"s3cret-token"), "{entry:?}");
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files.extend(walk(&entry.path()));
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files
+}
+
+#[test]
+fn a_gateway_that_is_overloaded_is_asked_again_and_one_that_refuses_is_not() {
+    let sandbox = Sandbox::new(QUICK);
+    let overloaded = gateway(&[503, 200]);
+    sandbox.run_job("patient", &["--wake-url", &overloaded.url]);
+    assert_eq!(delivered(&sandbox, "patient"), Value::Null);
+    assert_eq!(overloaded.asked.try_iter().count(), 2);
+
+    let refusing = gateway(&[401]);
+    sandbox.run_job("refused", &["--wake-url", &refusing.url]);
+    let undelivered = delivered(&sandbox, "refused");
+    let errand = &undelivered[0];
+    assert_eq!(
+        (&errand["tries"], &errand["error"]),
+        (&1.into(), &"the gateway answered 401".into())
+    );
+}
+
+#[test]
+fn a_gateway_that_is_down_is_asked_four_times() {
+    let sandbox = Sandbox::new(QUICK);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    sandbox.run_job("a", &["--wake-url", &format!("http://127.0.0.1:{port}/hooks/wake")]);
+    let undelivered = delivered(&sandbox, "a");
+    assert_eq!((&undelivered[0]["to"], &undelivered[0]["tries"]), (&"wake".into(), &4.into()));
+    // It is there again.
+    let server = tiny_http::Server::http(format!("127.0.0.1:{port}")).unwrap();
+    let answer = thread::spawn(move || {
+        server.recv().unwrap().respond(tiny_http::Response::from_string("{}")).unwrap();
+    });
+    assert_eq!(sandbox.run(["redeliver"])["delivered"], 1);
+    answer.join().unwrap();
+}
+
+#[test]
+fn an_agent_that_cannot_be_woken_up_is_refused_at_the_start() {
+    let sandbox = Sandbox::new(QUICK);
+    for wake in [
+        vec!["--wake-url", "https://gateway/hooks/wake"],
+        vec!["--wake-url", "gateway"],
+        vec!["--wake-url", "http://user:token@gateway/"],
+        vec!["--wake-url", "http://gateway/", "--wake-token-env", "NOT_SET"],
+    ] {
+        let refused = sandbox.run([&["start", "a", "--prompt", "x"], &wake[..]].concat());
+        assert_eq!((refused.code, refused.text("code")), (1, "bad_wake_url"), "{wake:?}");
+    }
+    assert!(!sandbox.job("a").exists());
+}

@@ -1,0 +1,199 @@
+//! Removing jobs, budgets, and limits.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+mod support;
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use support::{Sandbox, await_file};
+
+const QUICK: &str = "read\ninit\nsay done\nresult ok\neof";
+
+fn ids(sandbox: &Sandbox) -> Vec<String> {
+    let entries = fs::read_dir(sandbox.jobs()).unwrap().flatten();
+    let names = entries.map(|entry| entry.file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_jobs_that_ended_last_stay() {
+    let sandbox = Sandbox::new(QUICK);
+    for n in 1..=5 {
+        sandbox.run_job(&format!("job-{n}"), &["--label", &format!("n={n}")]);
+    }
+    let dry = sandbox.run(["clean", "--keep", "2", "--dry-run"]);
+    assert_eq!((&dry["removed"], &dry["dryRun"]), (&3.into(), &true.into()));
+    assert_eq!(dry["jobs"], serde_json::json!(["job-3", "job-2", "job-1"]));
+    assert!(dry["freedBytes"].as_u64().unwrap() > 3 * 4096);
+    assert_eq!(ids(&sandbox).len(), 5);
+    assert_eq!(sandbox.run(["clean"])["removed"], 0, "fifty stay");
+    assert_eq!(sandbox.run(["clean", "--older-than", "1h"])["removed"], 0);
+    assert_eq!(sandbox.run(["clean", "--label", "n=5"])["removed"], 1);
+    assert_eq!(sandbox.run(["clean", "--keep", "2"])["removed"], 2);
+    assert_eq!(ids(&sandbox), ["job-3", "job-4"]);
+    assert_eq!(sandbox.run(["clean", "job-4"])["removed"], 1);
+    let gone = sandbox.run(["clean", "job-4"]);
+    assert_eq!((gone.code, gone.text("code")), (4, "not_found"));
+    assert_eq!(sandbox.run(["clean", "--older-than", "0s"])["removed"], 1);
+}
+
+#[test]
+fn what_lives_is_not_removed() {
+    let sandbox = Sandbox::new("read\ninit\nhang");
+    sandbox.start("a", &["--max-parallel", "1"]);
+    sandbox.start("queued", &["--max-parallel", "1"]);
+    assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 0);
+    for (id, why) in [("a", "it is running"), ("queued", "it is queued")] {
+        let left = sandbox.run(["clean", id]);
+        assert_eq!((left.code, &left["left"][0]["error"]), (1, &why.into()));
+    }
+    assert_eq!(ids(&sandbox), ["a", "queued"]);
+}
+
+#[test]
+fn each_start_can_clear_up() {
+    let mut sandbox = Sandbox::new(QUICK);
+    for id in ["a", "b", "c"] {
+        sandbox.run_job(id, &[]);
+    }
+    sandbox.set("CLAUDE_SKILL_KEEP", "1");
+    sandbox.run_job("d", &[]);
+    assert!(!sandbox.job("a").exists() && !sandbox.job("b").exists(), "{:?}", ids(&sandbox));
+    sandbox.set("CLAUDE_SKILL_KEEP", "many");
+    let refused = sandbox.run(["start", "e", "--prompt", "x"]);
+    assert_eq!((refused.code, refused.text("code")), (2, "usage"));
+}
+
+#[test]
+fn nothing_outside_is_touched_and_nothing_foreign() {
+    let sandbox = Sandbox::new(QUICK);
+    let outside = sandbox.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("precious"), "x").unwrap();
+    for id in ["a", "b"] {
+        sandbox.run_job(id, &[]);
+    }
+    std::os::unix::fs::symlink(&outside, sandbox.job("a").join("link")).unwrap();
+    std::os::unix::fs::symlink(&outside, sandbox.jobs().join("elsewhere")).unwrap();
+    fs::create_dir(sandbox.jobs().join("foreign")).unwrap();
+    fs::write(sandbox.jobs().join("foreign/file"), "x").unwrap();
+    fs::write(sandbox.jobs().join("notes.txt"), "x").unwrap();
+    fs::create_dir(sandbox.jobs().join("broken")).unwrap();
+    fs::write(sandbox.jobs().join("broken/meta.json"), "{").unwrap();
+    let cleaned = sandbox.run(["clean", "--keep", "0"]);
+    assert_eq!((cleaned.code, &cleaned["removed"]), (0, &2.into()));
+    assert!(outside.join("precious").exists());
+    assert_eq!(ids(&sandbox), ["broken", "elsewhere", "foreign", "notes.txt"]);
+    assert_eq!(sandbox.run(["clean", "elsewhere"]).code, 1);
+    assert!(outside.join("precious").exists());
+    assert_eq!(fs::read_dir(sandbox.jobs().join(".new")).unwrap().count(), 0);
+}
+
+#[test]
+fn whoever_reads_meanwhile_sees_a_whole_job_or_none() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..40 {
+                sandbox.run_job(&format!("job-{n}"), &[]);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let cleaned = sandbox.run(["clean", "--keep", "1"]);
+                    assert_eq!(cleaned.code, 0, "{cleaned:?}");
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let list = sandbox.run(["list", "--all"]);
+                assert_eq!(list.code, 0, "{list:?}");
+                for job in list.json.as_array().unwrap() {
+                    assert!(job["status"].is_string(), "{job}");
+                    let status = sandbox.run(["status", job["jobId"].as_str().unwrap()]);
+                    assert!(matches!(status.code, 0 | 4), "{status:?}");
+                }
+            }
+        });
+    });
+    sandbox.run(["clean", "--keep", "0"]);
+    assert_eq!(ids(&sandbox), Vec::<String>::new());
+}
+
+#[test]
+fn a_clean_that_dies_leaves_nothing_in_the_way() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    sandbox.break_at("discard:renamed", ["clean", "a"]);
+    assert_eq!(sandbox.run(["status", "a"]).code, 4);
+    sandbox.run_job("a", &[]).expect_end(0, "completed", None);
+    assert_eq!(fs::read_dir(sandbox.jobs().join(".new")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_was_spent_counts_also_when_its_jobs_are_gone() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nsay hm\njson {\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"ok\",\"num_turns\":1,\"total_cost_usd\":0.75}\neof",
+    );
+    let label = ["--label", "project=x"];
+    let budget = |id: &'static str, usd: &'static str, label: &'static str| {
+        let start = ["start", id, "--prompt", "x", "--label", label, "--budget-usd", usd];
+        sandbox.run(start)
+    };
+    for id in ["a", "b"] {
+        sandbox.run_job(id, &label);
+    }
+    sandbox.run_job("other", &["--label", "project=y"]);
+    let refused = budget("c", "1.50/day", "project=x");
+    assert_eq!((refused.code, refused.text("code")), (1, "budget_exceeded"));
+    assert!(refused.text("error").contains("$1.50 of $1.50"), "{refused:?}");
+    assert!(!sandbox.job("c").exists());
+    assert_eq!(budget("c", "1.60/day", "project=x").code, 0);
+    sandbox.wait("c");
+    assert_eq!(budget("d", "1/day", "project=y").code, 0);
+    sandbox.wait("d");
+    sandbox.run(["clean", "--label", "project=x"]);
+    let refused = budget("e", "2/day", "project=x");
+    assert!(refused.text("error").contains("$2.25 of $2.00"), "{refused:?}");
+    for bad in ["2", "0/day", "2/never"] {
+        assert_eq!(budget("f", bad, "project=x").code, 2, "{bad}");
+    }
+}
+
+#[test]
+fn a_silent_claude_is_ended_and_a_long_tool_is_not() {
+    let sandbox = Sandbox::new("read\ninit\nsay hm\ntouch $DIR/silent\nhang");
+    sandbox.start("a", &["--stall-timeout", "400ms"]);
+    await_file(&sandbox.path("silent"));
+    let ended = sandbox.wait("a");
+    ended.expect_end(1, "failed", Some("stalled"));
+    assert!(ended["warnings"].to_string().contains("nothing was heard"), "{ended:?}");
+    sandbox.assert_nothing_left("a");
+    sandbox
+        .script("read\ninit\ntool Bash make\nwait-file $DIR/made\ntool-result ok\nresult ok\neof");
+    sandbox.start("b", &["--stall-timeout", "200ms", "--tool-timeout", "1h"]);
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    fs::write(sandbox.path("made"), "").unwrap();
+    sandbox.wait("b").expect_end(0, "completed", None);
+}
+
+#[test]
+fn memory_is_limited_or_the_job_refused() {
+    let sandbox = Sandbox::new(QUICK);
+    if std::path::Path::new("/run/systemd/system").is_dir() {
+        eprintln!("skipped: there is a systemd, and tests/systemd/run tries it");
+        return;
+    }
+    let refused = sandbox.run(["start", "a", "--prompt", "x", "--memory-max", "1G"]);
+    assert_eq!((refused.code, refused.text("code")), (1, "no_memory_limit"));
+    assert!(!sandbox.job("a").exists());
+}
