@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::{Args, Parser, Subcommand};
 
 const ABOUT: &str = "Runs coding tasks given to Claude Code as persistent, detached jobs.
@@ -64,6 +65,8 @@ pub enum Verb {
     Result(ResultOf),
     /// The jobs: every live one and those that ended last
     List(List),
+    /// What the jobs came to: how many, how they ended, cost, time
+    Stats(Stats),
     /// Wait until jobs have ended
     Wait(Wait),
     /// End a job with all its processes
@@ -636,6 +639,49 @@ pub enum Sort {
     Id,
 }
 
+/// `stats`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob stats --since 7d\n  \
+    claudejob stats --by label:project --since 2026-11-01\n\nDays are those of UTC.")]
+pub struct Stats {
+    /// What makes the groups: day, model, group, status or label:KEY
+    #[arg(long, value_name = "WHAT", value_parser = by, default_value = "day")]
+    pub by: By,
+    /// Only jobs that were asked for since: 12h, 7d, 2026-11-20 or 2026-11-20T21:45:00Z
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    pub since: Option<Since>,
+    /// Only jobs with this label; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<(String, String)>,
+    /// Every group, however long the answer becomes
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `--by`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The day.
+    Day,
+    /// The model.
+    Model,
+    /// `--group`.
+    Group,
+    /// How they stand.
+    Status,
+    /// A label's value.
+    Label(String),
+}
+
+/// `--since`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So long before now.
+    Ago(Duration),
+    /// This time.
+    At(DateTime<Utc>),
+}
+
 /// `wait`.
 #[derive(Debug, Args)]
 #[command(
@@ -732,6 +778,29 @@ fn group(text: &str) -> Result<String, String> {
     if good { Ok(text.to_owned()) } else { Err(wanted.to_owned()) }
 }
 
+fn since(text: &str) -> Result<Since, String> {
+    if let Ok(ago) = duration(text) {
+        return Ok(Since::Ago(ago));
+    }
+    let day = || text.parse().ok().map(|day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc());
+    let time = || DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
+    let at = time().or_else(day).map(Since::At);
+    at.ok_or_else(|| "a duration (12h, 7d), a day (2026-11-20) or an RFC 3339 time".to_owned())
+}
+
+fn by(text: &str) -> Result<By, String> {
+    match text {
+        "day" => Ok(By::Day),
+        "model" => Ok(By::Model),
+        "group" => Ok(By::Group),
+        "status" => Ok(By::Status),
+        _ => match text.strip_prefix("label:") {
+            Some(key) if !key.is_empty() => Ok(By::Label(key.to_owned())),
+            _ => Err("day, model, group, status or label:KEY".to_owned()),
+        },
+    }
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && key.len() <= 64 && value.len() <= 256 => {
@@ -787,6 +856,17 @@ mod tests {
         for bad in ["", "-", "a.b", "ä", "a b", &"a".repeat(41)] {
             assert!(group(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_point_in_time_is_said_in_three_ways() {
+        let at = |text: &str| Ok(Since::At(text.parse().unwrap()));
+        assert_eq!(since("7d"), Ok(Since::Ago(Duration::from_secs(604_800))));
+        assert_eq!(since("2026-11-20"), at("2026-11-20T00:00:00Z"));
+        assert_eq!(since("2026-11-20T23:45:00+02:00"), at("2026-11-20T21:45:00Z"));
+        assert!(since("yesterday").is_err());
+        assert_eq!(by("label:a"), Ok(By::Label("a".to_owned())));
+        assert!(by("label:").is_err());
     }
 
     #[test]

@@ -118,6 +118,9 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             printer.result(&commands::result::result(&store, &id, given.full)?)
         }
         Verb::List(given) => printer.list(&commands::list::list(&store, &requests::list(given)?)?),
+        Verb::Stats(given) => {
+            printer.stats(&commands::stats::stats(&store, &requests::stats(given))?)
+        }
         Verb::Wait(given) => {
             let request = requests::wait(&given)?;
             finish(printer, &wait_for(&store, &request, printer)?)

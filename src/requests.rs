@@ -8,7 +8,7 @@ use crate::claude::Surroundings;
 use crate::cli;
 use crate::clock;
 use crate::commands::{
-    answer, clean, doctor, events, job_id, list, logs, recover, resume, send, start, wait,
+    answer, clean, doctor, events, job_id, list, logs, recover, resume, send, start, stats, wait,
 };
 use crate::error::Error;
 use crate::job::{Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake};
@@ -304,6 +304,26 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
             "{text:?} is neither a duration, such as 90s, 2h or 7d, nor a time, such as {now}"
         ))
     })
+}
+
+/// `stats`.
+pub fn stats(given: cli::Stats) -> stats::Request {
+    let by = match given.by {
+        cli::By::Day => stats::By::Day,
+        cli::By::Model => stats::By::Model,
+        cli::By::Group => stats::By::Group,
+        cli::By::Status => stats::By::Status,
+        cli::By::Label(key) => stats::By::Label(key),
+    };
+    stats::Request { by, since: given.since.map(point), labels: given.label, all: given.all }
+}
+
+/// The point in time; what lies too far back is 1970.
+fn point(since: cli::Since) -> Timestamp {
+    match since {
+        cli::Since::At(time) => Timestamp::new(time),
+        cli::Since::Ago(ago) => clock::now().before(ago),
+    }
 }
 
 /// `wait`.

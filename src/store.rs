@@ -290,6 +290,11 @@ impl JobDir {
 
     /// Of the record only what a list is ordered by.
     pub fn glance(&self) -> Result<Glance, LoadError> {
+        self.part()
+    }
+
+    /// Of the record only what `T` wants to know.
+    pub fn part<T: serde::de::DeserializeOwned>(&self) -> Result<T, LoadError> {
         let path = self.file(META);
         let text = read_bounded(&path, RECORD_READ).context("read", &path)?;
         let why = |error: serde_json::Error| error.to_string();

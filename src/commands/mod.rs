@@ -16,6 +16,7 @@ mod seen;
 pub mod send;
 pub mod sidecar;
 pub mod start;
+pub mod stats;
 pub mod status;
 pub mod wait;
 mod watch;

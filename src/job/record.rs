@@ -50,9 +50,6 @@ pub struct Record {
     /// Milliseconds that it was live, all attempts added up, by the monotonic clock.
     #[serde(default)]
     pub elapsed_ms: Option<u64>,
-    /// Claude's conversation, for `--resume`.
-    #[serde(default)]
-    pub session_id: Option<String>,
     /// Milliseconds that it waited for a slot, for other jobs or for its time, all attempts added
     /// up.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -60,6 +57,9 @@ pub struct Record {
     /// Milliseconds that it waited for the API between attempts, likewise.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub limited_ms: u64,
+    /// Claude's conversation, for `--resume`.
+    #[serde(default)]
+    pub session_id: Option<String>,
     /// When a limit ends that the job did not wait for: it can be resumed then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumable_at: Option<Timestamp>,

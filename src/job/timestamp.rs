@@ -50,6 +50,16 @@ impl Timestamp {
         (self.0 - earlier.0).to_std().unwrap_or_default()
     }
 
+    /// Its day in UTC: `2026-11-20`.
+    pub fn day(self) -> String {
+        self.0.format("%Y-%m-%d").to_string()
+    }
+
+    /// Its time of day in UTC: `21:45:12`.
+    pub fn time_of_day(self) -> String {
+        self.0.format("%H:%M:%S").to_string()
+    }
+
     /// `20261120-214512-118`: sorts as text as the times do.
     pub fn compact(self) -> String {
         self.0.format("%Y%m%d-%H%M%S-%3f").to_string()

@@ -26,6 +26,7 @@ use crate::commands::result::ResultAnswer;
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::sidecar::Told;
 use crate::commands::start::StartAnswer;
+use crate::commands::stats::StatsAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{WaitAnswer, Waited};
 use crate::error::{Error, ExitStatus};
@@ -94,6 +95,12 @@ impl Printer {
     /// `list`.
     pub fn list(&self, answer: &ListAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::list(answer))?;
+        Ok(ExitStatus::Done)
+    }
+
+    /// `stats`.
+    pub fn stats(&self, answer: &StatsAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::stats(answer))?;
         Ok(ExitStatus::Done)
     }
 

@@ -1,5 +1,7 @@
 //! Answers as people read them.
 
+mod stats;
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -24,6 +26,8 @@ use crate::commands::status::StatusAnswer;
 use crate::job::{Activity, Blocked, JobId, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, harmless, one_line};
+
+pub(super) use stats::stats;
 
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();

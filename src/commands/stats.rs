@@ -1,0 +1,339 @@
+//! `stats`: what the jobs came to, added up.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::ANSWER_MOST;
+use super::seen::look_leniently;
+use crate::error::Error;
+use crate::job::{Admission, JobId, Record, Status, Timestamp};
+use crate::store::{LoadError, Store};
+use crate::text::{clip, json_length};
+
+/// Characters shown of a group's key.
+const KEY_SHOWN: usize = 100;
+
+/// What to add up, and how.
+#[derive(Debug)]
+pub struct Request {
+    /// What makes the groups.
+    pub by: By,
+    /// Only jobs that were asked for at this time or later.
+    pub since: Option<Timestamp>,
+    /// Only jobs that have all these labels.
+    pub labels: Vec<(String, String)>,
+    /// Every group, however long the answer becomes.
+    pub all: bool,
+}
+
+/// What the jobs of a group have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The day, in UTC, on which they were asked for.
+    Day,
+    /// The model.
+    Model,
+    /// `--group`.
+    Group,
+    /// How they stand.
+    Status,
+    /// The value of this label.
+    Label(String),
+}
+
+impl Serialize for By {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Day => serializer.serialize_str("day"),
+            Self::Model => serializer.serialize_str("model"),
+            Self::Group => serializer.serialize_str("group"),
+            Self::Status => serializer.serialize_str("status"),
+            Self::Label(key) => serializer.collect_str(&format_args!("label:{key}")),
+        }
+    }
+}
+
+/// The jobs, added up.
+#[derive(Debug, Serialize)]
+pub struct StatsAnswer {
+    /// All of them.
+    pub total: Sum,
+    /// What makes the groups.
+    pub by: By,
+    /// The groups: days with the latest first, others with the largest first.
+    pub groups: Vec<Group>,
+    /// Groups that the answer leaves out for its length; `total` counts them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub omitted: usize,
+    /// Jobs that are in no sum, because their records cannot be read.
+    pub unreadable: u64,
+}
+
+/// Some jobs that have something in common.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    /// What; `None` for those that have no such thing.
+    pub key: Option<String>,
+    /// What they came to.
+    #[serde(flatten)]
+    pub sum: Sum,
+}
+
+/// What some jobs came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sum {
+    /// How many there are.
+    pub jobs: u64,
+    /// How many of each status that occurs.
+    pub by_status: BTreeMap<Status, u64>,
+    /// Those that completed, of those that ended; `None` where none has.
+    #[serde(serialize_with = "rounded_rate")]
+    pub success_rate: Option<f64>,
+    /// US dollars as far as claude reported them.
+    #[serde(serialize_with = "rounded")]
+    pub cost_usd: f64,
+    /// Turns.
+    pub num_turns: u64,
+    /// Milliseconds that they were live.
+    pub elapsed_ms: u64,
+    /// Milliseconds that they waited for a slot, for other jobs or for their time.
+    pub queued_ms: u64,
+    /// Milliseconds that they waited for the API between attempts.
+    pub limited_ms: u64,
+}
+
+impl Sum {
+    /// How many of this status there are.
+    pub fn of(&self, status: Status) -> u64 {
+        self.by_status.get(&status).copied().unwrap_or_default()
+    }
+
+    fn add(&mut self, figures: &Figures) {
+        self.jobs += 1;
+        *self.by_status.entry(figures.status).or_default() += 1;
+        let ended: u64 =
+            self.by_status.iter().filter(|(status, _)| !status.is_live()).map(|(_, n)| n).sum();
+        self.success_rate = (ended > 0).then(|| self.of(Status::Completed) as f64 / ended as f64);
+        self.cost_usd += figures.cost_usd.filter(|usd| usd.is_finite()).unwrap_or_default();
+        // What somebody else wrote into a record must not overflow.
+        self.num_turns = self.num_turns.saturating_add(figures.num_turns);
+        self.elapsed_ms = self.elapsed_ms.saturating_add(figures.live_ms());
+        self.queued_ms = self.queued_ms.saturating_add(figures.queued_ms);
+        self.limited_ms = self.limited_ms.saturating_add(figures.limited_ms);
+    }
+}
+
+/// Of a record only what is added up.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Figures {
+    // Never read: a record without a name is none, here as in `list`.
+    #[serde(rename = "jobId")]
+    _job_id: JobId,
+    status: Status,
+    #[serde(default)]
+    started_at: Option<Timestamp>,
+    #[serde(default)]
+    ended_at: Option<Timestamp>,
+    #[serde(default)]
+    elapsed_ms: Option<u64>,
+    #[serde(default)]
+    queued_ms: u64,
+    #[serde(default)]
+    limited_ms: u64,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    num_turns: u64,
+    #[serde(default)]
+    cost_usd: Option<f64>,
+    #[serde(default)]
+    spec: Marks,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Marks {
+    admission: Admission,
+    labels: BTreeMap<String, String>,
+}
+
+impl From<Record> for Figures {
+    fn from(record: Record) -> Self {
+        Self {
+            _job_id: record.job_id,
+            status: record.status,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            elapsed_ms: record.elapsed_ms,
+            queued_ms: record.queued_ms,
+            limited_ms: record.limited_ms,
+            model: record.model,
+            num_turns: record.num_turns,
+            cost_usd: record.cost_usd,
+            spec: Marks { admission: record.spec.admission, labels: record.spec.labels },
+        }
+    }
+}
+
+impl Figures {
+    /// Those of a job as it stands; `None` if it was removed since its name was read.
+    fn of(store: &Store, id: &JobId) -> Result<Option<Self>, LoadError> {
+        // What has ended stays so. A live job may be a lost one, which a look finds out.
+        match store.job(id).part::<Self>() {
+            Ok(figures) if !figures.status.is_live() => Ok(Some(figures)),
+            _ => match look_leniently(store, id) {
+                Err(LoadError::NotFound) => Ok(None),
+                seen => seen.map(|seen| Some(seen.record.into())),
+            },
+        }
+    }
+
+    /// Milliseconds that the job was at it, without its waits for the API. The Node skill did not
+    /// measure them.
+    fn live_ms(&self) -> u64 {
+        let own = self.elapsed_ms.map(|ms| ms.saturating_sub(self.limited_ms));
+        own.unwrap_or_else(|| match (self.started_at, self.ended_at) {
+            (Some(started), Some(ended)) => {
+                u64::try_from(ended.since(started).as_millis()).unwrap_or_default()
+            }
+            _ => 0,
+        })
+    }
+
+    fn key(&self, by: &By) -> Option<String> {
+        match by {
+            By::Day => self.started_at.map(Timestamp::day),
+            By::Model => self.model.clone(),
+            By::Group => self.spec.admission.group.clone(),
+            By::Status => Some(self.status.as_str().to_owned()),
+            By::Label(key) => self.spec.labels.get(key).cloned(),
+        }
+    }
+}
+
+impl Request {
+    fn wants(&self, figures: &Figures) -> bool {
+        let labels = &figures.spec.labels;
+        self.since.is_none_or(|since| figures.started_at.is_some_and(|at| at >= since))
+            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// Adds up the jobs.
+pub fn stats(store: &Store, request: &Request) -> Result<StatsAnswer, Error> {
+    let mut total = Sum::default();
+    let mut groups: HashMap<Option<String>, Sum> = HashMap::new();
+    let mut unreadable = 0;
+    for id in store.ids()? {
+        match Figures::of(store, &id) {
+            Ok(Some(figures)) if request.wants(&figures) => {
+                total.add(&figures);
+                groups.entry(figures.key(&request.by)).or_default().add(&figures);
+            }
+            Ok(_) => {}
+            Err(_) => unreadable += 1,
+        }
+    }
+    let by = request.by.clone();
+    let mut answer =
+        StatsAnswer { total, groups: ordered(groups, &by), by, omitted: 0, unreadable };
+    if !request.all {
+        answer.shorten();
+    }
+    Ok(answer)
+}
+
+fn ordered(groups: HashMap<Option<String>, Sum>, by: &By) -> Vec<Group> {
+    let mut groups: Vec<Group> = groups.into_iter().map(|(key, sum)| Group { key, sum }).collect();
+    if *by == By::Day {
+        groups.sort_unstable_by(|a, b| b.key.cmp(&a.key));
+    } else {
+        groups.sort_unstable_by(|a, b| b.sum.jobs.cmp(&a.sum.jobs).then_with(|| a.key.cmp(&b.key)));
+    }
+    for group in &mut groups {
+        group.key = group.key.as_deref().map(|key| clip(key, KEY_SHOWN));
+    }
+    groups
+}
+
+impl StatsAnswer {
+    /// Leaves out the last groups where the answer would be too long.
+    fn shorten(&mut self) {
+        let length =
+            |value: &_| serde_json::to_string(value).map_or(0, |text| json_length(&text) + 1);
+        // The rest of the answer, `omitted` included.
+        let mut left = ANSWER_MOST.saturating_sub(
+            serde_json::to_string(&self.total).map_or(0, |text| json_length(&text) + 500),
+        );
+        let fitting = self.groups.iter().take_while(|group| {
+            let needed = length(*group);
+            let fits = needed <= left;
+            left = left.saturating_sub(needed);
+            fits
+        });
+        let fitting = fitting.count();
+        self.omitted = self.groups.len() - fitting;
+        self.groups.truncate(fitting);
+    }
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
+/// Without the dust of adding: sums of cents stay such.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn rounded<S: Serializer>(usd: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((usd * 1e6).round() / 1e6)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn rounded_rate<S: Serializer>(rate: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    rate.map(|rate| (rate * 1e4).round() / 1e4).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(json: serde_json::Value) -> Figures {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn sums_add_up() {
+        let mut sum = Sum::default();
+        sum.add(&figures(serde_json::json!({"jobId": "a", "status": "running"})));
+        assert_eq!(sum.success_rate, None, "none has ended");
+        for (status, usd) in [("completed", 0.1), ("completed", 0.2), ("killed", 0.0)] {
+            sum.add(&figures(serde_json::json!({
+                "jobId": "a", "status": status, "costUsd": usd, "numTurns": 3, "queuedMs": 5,
+                "startedAt": "2026-11-20T21:45:12.000Z", "endedAt": "2026-11-20T21:45:14.000Z",
+            })));
+        }
+        let text = serde_json::to_value(&sum).unwrap();
+        assert_eq!(
+            text,
+            serde_json::json!({
+                "jobs": 4, "byStatus": {"running": 1, "completed": 2, "killed": 1},
+                "successRate": 0.6667, "costUsd": 0.3, "numTurns": 9, "elapsedMs": 6_000,
+                "queuedMs": 15, "limitedMs": 0,
+            })
+        );
+    }
+
+    #[test]
+    fn days_come_latest_first_and_others_largest_first() {
+        let sum = |jobs| Sum { jobs, ..Sum::default() };
+        let groups =
+            || [("b", 2), ("a", 2), ("c", 5)].map(|(key, n)| (Some(key.to_owned()), sum(n))).into();
+        let keys = |by: &By| -> Vec<String> {
+            ordered(groups(), by).into_iter().filter_map(|group| group.key).collect()
+        };
+        assert_eq!(keys(&By::Day), ["c", "b", "a"]);
+        assert_eq!(keys(&By::Model), ["c", "a", "b"]);
+    }
+}

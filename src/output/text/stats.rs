@@ -1,0 +1,146 @@
+//! `stats` as a table with bars.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use unicode_width::UnicodeWidthStr;
+
+use super::{BLUE, DIM, GREEN, RED, YELLOW, color, pad, painted, short};
+use crate::commands::stats::{By, StatsAnswer, Sum};
+use crate::job::Status;
+use crate::text::{count, harmless};
+
+/// Columns of a bar.
+const BAR: usize = 8;
+/// Columns of a group's key at most.
+const KEY_MOST: usize = 32;
+
+pub(in crate::output) fn stats(answer: &StatsAnswer) -> String {
+    let mut text = summary(&answer.total);
+    if answer.unreadable > 0 {
+        let records = count(usize::try_from(answer.unreadable).unwrap_or(usize::MAX), "record");
+        let _ = writeln!(text, "{}", painted(RED, &format!("{records} cannot be read")));
+    }
+    if answer.groups.is_empty() {
+        return text;
+    }
+    let head = match &answer.by {
+        By::Day => "DAY".to_owned(),
+        By::Model => "MODEL".to_owned(),
+        By::Group => "GROUP".to_owned(),
+        By::Status => "STATUS".to_owned(),
+        By::Label(key) => harmless(key),
+    };
+    let key = |key: &Option<String>| key.as_deref().map_or("(none)".to_owned(), harmless);
+    let keys = answer.groups.iter().map(|group| key(&group.key).width());
+    let width = keys.chain([head.width()]).max().unwrap_or(0).min(KEY_MOST);
+    let row = |key: &str, jobs: &str, success: [&str; 2], cost: [&str; 2], rest: [&str; 3]| {
+        format!(
+            "{}  {}  {}{}  {}{}  {}  {}  {}\n",
+            pad(key, width, false),
+            pad(jobs, 6, true),
+            pad(success[0], 5, true),
+            success[1],
+            pad(cost[0], 10, true),
+            cost[1],
+            pad(rest[0], 7, true),
+            pad(rest[1], 8, true),
+            pad(rest[2], 8, true),
+        )
+    };
+    let none = " ".repeat(BAR + 1);
+    let head = row(&head, "JOBS", ["OK", &none], ["COST", &none], ["TURNS", "LIVE", "WAITED"]);
+    text.push('\n');
+    text.push_str(&painted(DIM, &head));
+    let most = answer.groups.iter().map(|group| group.sum.cost_usd).fold(0.0, f64::max);
+    for group in &answer.groups {
+        let sum = &group.sum;
+        let rate = sum.success_rate.map(|rate| format!("{:.0}%", rate * 100.0));
+        let share = if most > 0.0 { sum.cost_usd / most } else { 0.0 };
+        text.push_str(&row(
+            &key(&group.key),
+            &sum.jobs.to_string(),
+            [rate.as_deref().unwrap_or("–"), &rate_bar(sum.success_rate)],
+            [&format!("${:.2}", sum.cost_usd), &format!(" {}", painted(BLUE, &bar(share)))],
+            [&sum.num_turns.to_string(), &spent(sum.elapsed_ms), &waited(sum)],
+        ));
+    }
+    if answer.omitted > 0 {
+        let more = format!("… and {} more: claudejob stats --all\n", answer.omitted);
+        text.push_str(&painted(DIM, &more));
+    }
+    text
+}
+
+/// The total in two lines.
+fn summary(sum: &Sum) -> String {
+    let mut text = count(usize::try_from(sum.jobs).unwrap_or(usize::MAX), "job");
+    for (n, (status, jobs)) in sum.by_status.iter().enumerate() {
+        let mark = if n == 0 { ":" } else { "," };
+        let _ = write!(text, "{mark} {}", painted(color(*status), &format!("{jobs} {status}")));
+    }
+    if let Some(rate) = sum.success_rate {
+        let ended: u64 = [Status::Completed, Status::Failed, Status::Killed]
+            .into_iter()
+            .map(|status| sum.of(status))
+            .sum();
+        let _ = write!(text, " · {:.0}% of {ended} ended completed", rate * 100.0);
+    }
+    let turns = count(usize::try_from(sum.num_turns).unwrap_or(usize::MAX), "turn");
+    let _ = write!(text, "\n${:.2} · {turns} · {} live", sum.cost_usd, spent(sum.elapsed_ms));
+    for (what, ms) in [("queued", sum.queued_ms), ("for the API", sum.limited_ms)] {
+        if ms > 0 {
+            let _ = write!(text, " · waited {} {what}", spent(ms));
+        }
+    }
+    text + "\n"
+}
+
+fn spent(ms: u64) -> String {
+    short(Duration::from_millis(ms))
+}
+
+fn waited(sum: &Sum) -> String {
+    match sum.queued_ms.saturating_add(sum.limited_ms) {
+        0 => "–".to_owned(),
+        ms => spent(ms),
+    }
+}
+
+fn rate_bar(rate: Option<f64>) -> String {
+    let style = match rate {
+        Some(rate) if rate >= 0.9 => GREEN,
+        Some(rate) if rate >= 0.5 => YELLOW,
+        _ => RED,
+    };
+    format!(" {}", painted(style, &bar(rate.unwrap_or(0.0))))
+}
+
+/// `share` of [`BAR`] columns, in eighths of one; what is more than nothing is seen.
+fn bar(share: f64) -> String {
+    let most = BAR * 8;
+    let eighths = (share.clamp(0.0, 1.0) * most as f64).round() as usize;
+    let eighths = if share > 0.0 { eighths.max(1) } else { 0 };
+    let mut bar = "█".repeat(eighths / 8);
+    bar.extend(['▏', '▎', '▍', '▌', '▋', '▊', '▉'].get((eighths % 8).wrapping_sub(1)));
+    pad(&bar, BAR, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_has_its_share_of_the_columns() {
+        for (share, shown) in [
+            (0.0, "        "),
+            (0.001, "▏       "),
+            (0.5, "████    "),
+            (0.55, "████▍   "),
+            (1.0, "████████"),
+            (7.0, "████████"),
+        ] {
+            assert_eq!(bar(share), shown, "{share}");
+        }
+    }
+}
