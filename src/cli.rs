@@ -67,6 +67,8 @@ pub enum Verb {
     List(List),
     /// What the jobs came to: how many, how they ended, cost, time
     Stats(Stats),
+    /// Write jobs into one HTML page, to read and to hand on
+    Export(Export),
     /// Wait until jobs have ended
     Wait(Wait),
     /// End a job with all its processes
@@ -680,6 +682,30 @@ pub enum Since {
     Ago(Duration),
     /// This time.
     At(DateTime<Utc>),
+}
+
+/// `export`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob export --html jobs.html --since 7d\n  \
+    claudejob export --html fix-login.html fix-login\n\n\
+    The page needs nothing but a browser. It holds prompts, answers and what tools gave back: \
+    look at it before you hand it on.")]
+pub struct Export {
+    /// The jobs' ids [default: every job]
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// A job's id; repeatable
+    #[arg(long, value_name = "ID")]
+    pub job_id: Vec<String>,
+    /// The file to make or to replace
+    #[arg(long, value_name = "FILE", required = true)]
+    pub html: PathBuf,
+    /// Only jobs with this label; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<(String, String)>,
+    /// Only jobs that were asked for since: 12h, 7d, 2026-11-20 or 2026-11-20T21:45:00Z
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    pub since: Option<Since>,
 }
 
 /// `wait`.

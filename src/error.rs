@@ -156,6 +156,12 @@ pub enum Error {
     /// A job's process could not be signalled.
     #[error("could not signal the worker of job {0}: {1}")]
     Signal(String, std::io::Error),
+    /// A file cannot be made, or must not be replaced.
+    #[error("could not write {0:?}: {1}")]
+    BadTarget(PathBuf, String),
+    /// A file could not be written.
+    #[error("could not write {0:?}: {1}")]
+    NotWritten(PathBuf, #[source] std::io::Error),
     /// An answer could not be written.
     #[error("could not write the answer: {0}")]
     Output(#[source] std::io::Error),
@@ -201,6 +207,8 @@ impl Error {
             Self::Launch { .. } => "launch_failed",
             Self::BadOffset { .. } => "bad_offset",
             Self::Signal(..) => "signal_failed",
+            Self::BadTarget(..) => "bad_target",
+            Self::NotWritten(..) => "write_failed",
             Self::Output(_) => "output_failed",
         }
     }
@@ -264,12 +272,17 @@ impl Error {
             Self::DependencyCycle(..) => "take another id, or wait for fewer jobs",
             Self::BudgetExceeded { .. } => "start it later, or with a larger --budget-usd",
             Self::BadOffset { .. } => "use a nextOffset that logs gave for this very log",
+            Self::BadTarget(..) => {
+                "name a new file, or an ordinary one to replace, in a folder that is there"
+            }
             Self::Launch { id, .. } => {
                 return Some(format!("claudejob logs {id} --stderr may tell more"));
             }
-            Self::Store(_) | Self::Unreadable(..) | Self::Signal(..) | Self::Output(_) => {
-                return None;
-            }
+            Self::Store(_)
+            | Self::Unreadable(..)
+            | Self::Signal(..)
+            | Self::NotWritten(..)
+            | Self::Output(_) => return None,
         };
         Some(hint.to_owned())
     }

@@ -4,11 +4,13 @@
 //! The directory is the database ([`store`]), a lock says who is live, and the lock's holder, the
 //! [`worker`], is the only writer. A pure core decides: what a line of claude's stream means
 //! ([`stream`]), what the worker does about it and how a job ended ([`supervisor`]). The verbs
-//! ([`commands`]) translate requests into answers, and [`output`] prints them.
+//! ([`commands`]) translate requests into answers, and [`output`] prints them. A [`page`] shows
+//! jobs in a browser.
 //!
-//! Dependencies point downwards: `main → requests → commands → {launch, settle, claude} → store → job`
-//! and `worker → {supervisor, settle, claude, store, process}`, `supervisor → {stream, job}`.
-//! Commands and the worker never meet but in the directory.
+//! Dependencies point downwards: `main → requests → commands → {launch, settle, courier, queue, page,
+//! claude} → store → job` and `worker → {supervisor, settle, queue, claude, store, process}`,
+//! `supervisor → {stream, job}`, `page → {stream, job}`. Commands and the worker never meet but in
+//! the directory.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
@@ -22,6 +24,7 @@ mod error;
 mod job;
 mod launch;
 mod output;
+mod page;
 mod process;
 mod queue;
 mod replay;
@@ -120,6 +123,9 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         Verb::List(given) => printer.list(&commands::list::list(&store, &requests::list(given)?)?),
         Verb::Stats(given) => {
             printer.stats(&commands::stats::stats(&store, &requests::stats(given))?)
+        }
+        Verb::Export(given) => {
+            printer.export(&commands::export::export(&store, &requests::export(&given)?)?)
         }
         Verb::Wait(given) => {
             let request = requests::wait(&given)?;

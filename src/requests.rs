@@ -8,7 +8,8 @@ use crate::claude::Surroundings;
 use crate::cli;
 use crate::clock;
 use crate::commands::{
-    answer, clean, doctor, events, job_id, list, logs, recover, resume, send, start, stats, wait,
+    answer, clean, doctor, events, export, job_id, list, logs, recover, resume, send, start, stats,
+    wait,
 };
 use crate::error::Error;
 use crate::job::{Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake};
@@ -318,6 +319,16 @@ pub fn stats(given: cli::Stats) -> stats::Request {
     stats::Request { by, since: given.since.map(point), labels: given.label, all: given.all }
 }
 
+/// `export`.
+pub fn export(given: &cli::Export) -> Result<export::Request, Error> {
+    Ok(export::Request {
+        file: absolute(&given.html)?,
+        ids: ids(&given.ids, &given.job_id)?,
+        labels: given.label.clone(),
+        since: given.since.map(point),
+    })
+}
+
 /// The point in time; what lies too far back is 1970.
 fn point(since: cli::Since) -> Timestamp {
     match since {
@@ -328,15 +339,21 @@ fn point(since: cli::Since) -> Timestamp {
 
 /// `wait`.
 pub fn wait(given: &cli::Wait) -> Result<wait::Request, Error> {
+    let ids = ids(&given.ids, &given.job_id)?;
+    let (any, through_blocked) = (given.any, given.through_blocked);
+    Ok(wait::Request { ids, any, through_blocked, timeout: given.timeout })
+}
+
+/// Ids given in either way, each once.
+fn ids(given: &[String], by_flag: &[String]) -> Result<Vec<JobId>, Error> {
     let mut ids = Vec::new();
-    for text in given.ids.iter().chain(&given.job_id) {
+    for text in given.iter().chain(by_flag) {
         let id = job_id(text)?;
         if !ids.contains(&id) {
             ids.push(id);
         }
     }
-    let (any, through_blocked) = (given.any, given.through_blocked);
-    Ok(wait::Request { ids, any, through_blocked, timeout: given.timeout })
+    Ok(ids)
 }
 
 fn prompt(given: &cli::Start) -> Result<Vec<u8>, Error> {

@@ -1,5 +1,7 @@
 //! Text that came from elsewhere (the model, its tools, stderr), made short and harmless.
 
+use std::time::Duration;
+
 /// At most `most` characters of `text`; what was cut is marked by `…`, which counts as one.
 pub fn clip(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -35,6 +37,31 @@ pub fn one_line(text: &str, most: usize) -> String {
 /// `1 task`, `2 tasks`.
 pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+/// A duration in its two largest units.
+pub fn short(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 if seconds < 10 => format!("{:.1}s", duration.as_secs_f64()),
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d {:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// A number as people read it: `1,234,567`.
+pub fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// How many characters a JSON text has once what could harm a terminal is escaped in it.
@@ -81,6 +108,22 @@ mod tests {
         assert_eq!(one_line("  a\n\n b\tc ", 10), "a b c");
         assert_eq!(one_line("abcdef ghi", 5), "abcd…");
         assert_eq!(one_line("", 5), "");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        for (seconds, text) in
+            [(0, "0.0s"), (59, "59s"), (61, "1m 01s"), (3_661, "1h 01m"), (90_000, "1d 01h")]
+        {
+            assert_eq!(short(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(n), text);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod clean;
 pub mod demo;
 pub mod doctor;
 pub mod events;
+pub mod export;
 pub mod kill;
 pub mod list;
 pub mod logs;

@@ -17,6 +17,7 @@ use crate::commands::clean::CleanAnswer;
 use crate::commands::demo::Scene;
 use crate::commands::doctor::DoctorAnswer;
 use crate::commands::events::Event;
+use crate::commands::export::ExportAnswer;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
 use crate::commands::logs::LogsAnswer;
@@ -101,6 +102,12 @@ impl Printer {
     /// `stats`.
     pub fn stats(&self, answer: &StatsAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::stats(answer))?;
+        Ok(ExitStatus::Done)
+    }
+
+    /// `export`.
+    pub fn export(&self, answer: &ExportAnswer) -> Result<ExitStatus, Error> {
+        self.put(answer, || text::export(answer))?;
         Ok(ExitStatus::Done)
     }
 

@@ -14,6 +14,7 @@ use crate::commands::answer::{AnswerAnswer, Open};
 use crate::commands::clean::CleanAnswer;
 use crate::commands::demo::Scene;
 use crate::commands::doctor::{DoctorAnswer, Level};
+use crate::commands::export::ExportAnswer;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::{Item, ListAnswer};
 use crate::commands::logs::LogsAnswer;
@@ -25,7 +26,7 @@ use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::job::{Activity, Blocked, JobId, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
-use crate::text::{count, harmless, one_line};
+use crate::text::{count, grouped, harmless, one_line, short};
 
 pub(super) use stats::stats;
 
@@ -277,6 +278,12 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
         row("hint", harmless(hint));
     }
     text
+}
+
+pub(super) fn export(answer: &ExportAnswer) -> String {
+    let jobs = count(answer.jobs, "job");
+    let file = painted(BOLD, &harmless(&answer.file.display().to_string()));
+    format!("{file} has {jobs} in {} bytes.\n", grouped(answer.bytes))
 }
 
 pub(super) fn kill(answer: &KillAnswer) -> String {
@@ -567,30 +574,9 @@ fn pad(text: &str, width: usize, right: bool) -> String {
     if right { format!("{space}{text}") } else { format!("{text}{space}") }
 }
 
-/// A duration in its two largest units.
-fn short(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 if seconds < 10 => format!("{:.1}s", duration.as_secs_f64()),
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d {:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_are_short() {
-        for (seconds, text) in
-            [(0, "0.0s"), (59, "59s"), (61, "1m 01s"), (3_661, "1h 01m"), (90_000, "1d 01h")]
-        {
-            assert_eq!(short(Duration::from_secs(seconds)), text);
-        }
-    }
 
     #[test]
     fn columns_are_as_wide_as_they_look() {

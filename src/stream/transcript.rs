@@ -197,7 +197,7 @@ const KNOWN: [&str; 11] = [
 
 /// The most telling part of a tool's input: the argument that the tool is known by, or else its
 /// first, or else all of it.
-pub(super) fn telling(input: &str) -> String {
+pub fn telling(input: &str) -> String {
     let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(input) else {
         return clip(input, CALL_SHOWN);
     };

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{BLUE, DIM, GREEN, RED, YELLOW, color, pad, painted, short};
+use super::{BLUE, DIM, GREEN, RED, YELLOW, color, pad, painted};
 use crate::commands::stats::{By, StatsAnswer, Sum};
 use crate::job::Status;
-use crate::text::{count, harmless};
+use crate::text::{count, harmless, short};
 
 /// Columns of a bar.
 const BAR: usize = 8;
