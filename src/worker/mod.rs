@@ -139,7 +139,6 @@ async fn attend(
             worker.step(step);
             worker.act();
             tell(QUEUED, "");
-            worker.rest = true;
         }
     }
     // Watched before the first look, so that nothing falls between the two.
@@ -151,7 +150,7 @@ async fn attend(
     let mut buffer = vec![0; 64 << 10];
     while !worker.over {
         let deadline = worker.deadline();
-        if std::mem::take(&mut worker.rest) {
+        if worker.turn.waits() {
             process::rest();
         }
         tokio::select! {
@@ -246,8 +245,6 @@ struct Worker {
     reserve_at: Option<Instant>,
     /// When `start` is answered at the latest, where it waits for claude's first word.
     report_until: Option<Instant>,
-    /// The worker is about to sleep for long.
-    rest: bool,
     /// Others are to be told something.
     news: bool,
     /// Another attempt is to be launched.
@@ -277,9 +274,8 @@ impl Worker {
             failed: BTreeSet::new(),
             stderr_start: 0,
             out_of_memory_kills: None,
-            reserve_at: Some(began + RESERVE_AFTER),
+            reserve_at: None,
             report_until: None,
-            rest: false,
             news: false,
             again: false,
             over: false,
@@ -326,6 +322,7 @@ impl Worker {
     fn launch(&mut self) -> Option<pipe::Receiver> {
         match self.try_launch() {
             Ok((pid, stdout)) => {
+                self.reserve_at = Some(Instant::now() + RESERVE_AFTER);
                 self.turn.occupy(pid);
                 self.take(Input::Launched(pid));
                 Some(stdout)

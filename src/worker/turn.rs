@@ -201,6 +201,11 @@ impl Turn {
         self.again = None;
     }
 
+    /// Whether it is not the job's turn yet.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.stage, Stage::Delayed(_) | Stage::Behind(_) | Stage::Queued(_))
+    }
+
     /// The queue, for what else is to be told there.
     pub(super) fn queue(&self) -> &Queue {
         &self.queue
