@@ -324,12 +324,6 @@ fn await_status(sandbox: &Sandbox, id: &str, status: &str) {
     eventually(status, || (sandbox.status(id)["status"] == status).then_some(()));
 }
 
-fn claude_of(sandbox: &Sandbox, id: &str) -> i32 {
-    let record = fs::read(sandbox.job(id).join("meta.json")).unwrap();
-    let record: Value = serde_json::from_slice(&record).unwrap();
-    record["claudePid"].as_i64().unwrap() as i32
-}
-
 #[test]
 fn a_job_that_is_kept_alive_answers_again_and_again_until_it_is_finished() {
     let sandbox = Sandbox::new("read\ninit\nresult one\nhear-all $DIR/heard");
@@ -392,7 +386,7 @@ fn a_claude_that_is_killed_between_turns_or_in_one_is_started_again() {
     sandbox.start("idle", &["--keep-alive"]);
     await_status(&sandbox, "idle", "idle");
     sandbox.script("args $DIR/args\nsession\nhear-all $DIR/heard");
-    send(claude_of(&sandbox, "idle"), Signal::SIGKILL);
+    send(sandbox.claude_pid("idle"), Signal::SIGKILL);
     let answer = sandbox.run(["send", "idle", "--message", "two", "--wait", "1m"]);
     assert_eq!(answer["turn"]["result"], "heard two", "{answer:?}");
     assert!(fs::read_to_string(sandbox.path("args")).unwrap().contains("--resume"));
@@ -403,7 +397,7 @@ fn a_claude_that_is_killed_between_turns_or_in_one_is_started_again() {
     sandbox.start("busy", &["--keep-alive"]);
     await_file(&sandbox.path("up"));
     sandbox.script("session\nread $DIR/said\ninit\nresult done\nhear-all $DIR/heard");
-    send(claude_of(&sandbox, "busy"), Signal::SIGKILL);
+    send(sandbox.claude_pid("busy"), Signal::SIGKILL);
     await_status(&sandbox, "busy", "idle");
     assert_eq!(sandbox.run(["result", "busy"])["result"], "done");
     assert!(fs::read_to_string(sandbox.path("said")).unwrap().contains("You were interrupted"));

@@ -108,6 +108,113 @@ fn a_rate_limit_for_ever_fails() {
     assert_eq!(sandbox.status("limited")["rateLimited"], true);
 }
 
+/// The login of a subscription, whose limits the CLI tells of, and no retries of its own.
+fn subscribe(sandbox: &mut RealSandbox) {
+    sandbox.unset("ANTHROPIC_API_KEY");
+    sandbox.set("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-test");
+    sandbox.set("CLAUDE_CODE_MAX_RETRIES", "0");
+}
+
+#[test]
+fn a_rate_limit_for_ever_fails_after_the_retries() {
+    let mut sandbox = sandbox!(Step::RateLimited { retry_after: 1 });
+    sandbox.set("CLAUDE_CODE_MAX_RETRIES", "0");
+
+    let result = sandbox.run_job("limited", &["--retries", "2", "--max-backoff", "300ms"]);
+
+    result.expect_end(1, "failed", Some("rate_limit"));
+    assert!(result.text("error").contains("(3 attempts)"), "{result:?}");
+    let status = sandbox.status("limited");
+    assert_eq!((&status["attempt"], &status["rateLimited"]), (&3.into(), &true.into()));
+    assert_eq!(sandbox.api.requests(), 3);
+}
+
+#[test]
+fn a_retry_goes_on_where_the_limit_cut_it_off() {
+    let mut sandbox = sandbox!(
+        Step::bash("echo once >> deeds.txt"),
+        Step::RateLimited { retry_after: 1 },
+        Step::text("All done."),
+    );
+    sandbox.set("CLAUDE_CODE_MAX_RETRIES", "0");
+
+    let result = sandbox.run_job("limited", &["--retries", "3", "--max-backoff", "300ms"]);
+
+    result.expect_end(0, "completed", None);
+    assert_eq!(result["result"], "All done.");
+    assert_eq!(sandbox.status("limited")["attempt"], 2);
+    let deeds = fs::read_to_string(sandbox.work().join("deeds.txt")).unwrap();
+    assert_eq!(deeds, "once\n", "the tool call is not done twice");
+    let last = sandbox.api.wait_for_request(3);
+    assert!(last.last.to_string().contains("request failed"), "{}", last.last);
+    assert!(last.messages >= 3, "the conversation is there: {last:?}");
+}
+
+#[test]
+fn the_end_of_a_limit_is_waited_for() {
+    let mut sandbox = sandbox!(
+        Step::bash("echo once >> deeds.txt"),
+        Step::LimitedFor(5),
+        Step::text("Back again."),
+    );
+    subscribe(&mut sandbox);
+    sandbox.start("limited", &["--retries", "1"]);
+    let waiting = eventually("the wait for the limit's end", || {
+        Some(sandbox.status("limited")).filter(|status| status["attempt"] == 2)
+    });
+    assert_eq!((waiting.text("status"), &waiting["rateLimited"]), ("running", &true.into()));
+    let time = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap();
+    let log = fs::read_to_string(sandbox.job("limited").join("output.log")).unwrap();
+    let (_, reset) = log.split_once("\"resetsAt\":").unwrap();
+    let reset: i64 = reset.split(',').next().unwrap().parse().unwrap();
+    // Another job does not run into the same wall.
+    assert_eq!(sandbox.start("other", &[])["status"], "queued");
+
+    sandbox.wait("limited").expect_end(0, "completed", None);
+    sandbox.wait("other").expect_end(0, "completed", None);
+
+    let events = fs::read_to_string(sandbox.job("limited").join("events.ndjson")).unwrap();
+    let launched: Vec<_> = events
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|event| event["event"] == "launched")
+        .map(|event| time(event["at"].as_str().unwrap()))
+        .collect();
+    let late = launched[1].timestamp_millis() - reset * 1_000;
+    assert!((0..1_000).contains(&late), "{late} ms after the limit's end");
+    assert_eq!(fs::read_to_string(sandbox.work().join("deeds.txt")).unwrap(), "once\n");
+}
+
+#[test]
+fn a_limit_that_lasts_too_long_is_told_and_not_waited_for() {
+    let mut sandbox = sandbox!(Step::LimitedFor(3_600));
+    subscribe(&mut sandbox);
+
+    let result = sandbox.run_job("limited", &["--retries", "3", "--max-wait", "10m"]);
+
+    result.expect_end(1, "failed", Some("rate_limit"));
+    let status = sandbox.status("limited");
+    assert!(status.text("resumableAt") > status.text("endedAt"), "{status:?}");
+    assert!(result.text("error").contains(status.text("resumableAt")), "{result:?}");
+}
+
+#[test]
+fn a_claude_that_is_killed_goes_on_in_its_session() {
+    let sandbox = sandbox!(
+        Step::bash("echo once >> deeds.txt"),
+        Step::text("unheard").held(),
+        Step::text("Done after all."),
+    );
+    sandbox.start("crashed", &["--retries", "2", "--max-backoff", "200ms"]);
+    sandbox.api.wait_for_request(2);
+    send(sandbox.claude_pid("crashed"), Signal::SIGKILL);
+    sandbox.api.wait_for_request(3);
+    sandbox.api.release();
+    let result = sandbox.wait("crashed");
+    result.expect_end(0, "completed", None);
+    assert_eq!(fs::read_to_string(sandbox.work().join("deeds.txt")).unwrap(), "once\n");
+}
+
 #[test]
 fn an_overloaded_api_fails() {
     let mut sandbox = sandbox!(Step::Overloaded);
@@ -474,13 +581,6 @@ fn an_interrupt_in_a_tool_or_an_answer_keeps_the_session() {
     }
 }
 
-/// Kills the claude of a job, which is the process that its record names.
-fn kill_claude(sandbox: &RealSandbox, id: &str) {
-    let record = fs::read(sandbox.job(id).join("meta.json")).unwrap();
-    let record: Value = serde_json::from_slice(&record).unwrap();
-    send(i32::try_from(record["claudePid"].as_i64().unwrap()).unwrap(), Signal::SIGKILL);
-}
-
 #[test]
 fn a_job_that_is_kept_alive_outlives_its_claude_between_turns_and_in_one() {
     let sandbox = sandbox!(
@@ -500,7 +600,7 @@ fn a_job_that_is_kept_alive_outlives_its_claude_between_turns_and_in_one() {
     let session = sandbox.status("kept").text("sessionId").to_owned();
     eventually("the conversation", || is_on_disk(&sandbox, &session).then_some(()));
 
-    kill_claude(&sandbox, "kept");
+    send(sandbox.claude_pid("kept"), Signal::SIGKILL);
     let second = sandbox.run(["send", "kept", "--message", "and then?", "--wait", "1m"]);
 
     assert_eq!(second["turn"]["result"], "Two.", "{second:?}");
@@ -508,7 +608,7 @@ fn a_job_that_is_kept_alive_outlives_its_claude_between_turns_and_in_one() {
     assert!(seen.messages >= 3, "it knows the conversation: {}", seen.messages);
     sandbox.run(["send", "kept", "--message", "now the long one"]);
     await_file(&sandbox.path("up"));
-    kill_claude(&sandbox, "kept");
+    send(sandbox.claude_pid("kept"), Signal::SIGKILL);
     idle("Three, after all.");
     let last = sandbox.api.wait_for_request(4).last.to_string();
     assert!(last.contains("You were interrupted"), "{last}");

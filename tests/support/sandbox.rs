@@ -146,6 +146,14 @@ impl Sandbox {
         call.join().unwrap()
     }
 
+    /// The process id of the job's claude, as the record says it.
+    #[track_caller]
+    pub(crate) fn claude_pid(&self, id: &str) -> i32 {
+        let record = fs::read_to_string(self.job(id).join("meta.json")).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        i32::try_from(record["claudePid"].as_i64().unwrap()).unwrap()
+    }
+
     /// The names of the files in a job's directory.
     pub(crate) fn files(&self, id: &str) -> Vec<String> {
         let entries = fs::read_dir(self.job(id)).into_iter().flatten().flatten();

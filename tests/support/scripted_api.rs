@@ -33,6 +33,8 @@ pub(crate) enum Step {
     /// An answer with the headers of a subscription's limits: `allowed`, `allowed_warning`, or
     /// `rejected`, which is an error.
     Unified(String),
+    /// A subscription's limit is reached, and ends so many seconds after the request.
+    LimitedFor(u64),
     RateLimited {
         retry_after: u32,
     },
@@ -251,11 +253,15 @@ fn perform(request: Request, model: &str, step: Step, stage: &Stage) -> io::Resu
         Step::ServerError => refuse(request, 500, "api_error", "Internal server error", &[]),
         Step::BadKey => refuse(request, 401, "authentication_error", "invalid x-api-key", &[]),
         Step::Unified(status) if status == "rejected" => {
-            let limits = limits(&status);
+            let limits = limits(&status, 3_600);
+            refuse(request, 429, "rate_limit_error", "usage limit reached", &limits)
+        }
+        Step::LimitedFor(seconds) => {
+            let limits = limits("rejected", seconds);
             refuse(request, 429, "rate_limit_error", "usage limit reached", &limits)
         }
         Step::Unified(status) => {
-            Stream::open(request, model, &limits(&status))?.text("near the limit")
+            Stream::open(request, model, &limits(&status, 3_600))?.text("near the limit")
         }
         Step::Cut => Stream::open(request, model, &[])?.close(),
         Step::Text(text) => Stream::open(request, model, &[])?.text(&text),
@@ -313,9 +319,9 @@ fn reply(request: Request, status: u16, body: &Value, headers: &Headers) -> io::
     request.respond(response)
 }
 
-fn limits(status: &str) -> Vec<(String, String)> {
+fn limits(status: &str, seconds: u64) -> Vec<(String, String)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let reset = (now + 3600).to_string();
+    let reset = (now + seconds).to_string();
     [
         ("status", status),
         ("reset", &reset),
