@@ -32,6 +32,8 @@ pub(super) struct Turn {
     head: Head,
     bell: Option<pipe::Receiver>,
     watched: Vec<Watched>,
+    /// The head of the line is ours, and this worker has looked since it is.
+    attends: bool,
     /// When to look again although nothing happens.
     again: Option<Instant>,
 }
@@ -84,6 +86,7 @@ impl Turn {
             head: Head::default(),
             bell: None,
             watched: Vec::new(),
+            attends: false,
             again: None,
         }
     }
@@ -177,6 +180,7 @@ impl Turn {
         self.number = Some(ticket.number);
         self.stage = Stage::Inside(ticket);
         self.head.let_go();
+        self.attends = false;
         self.bell = None;
         self.watched.clear();
         self.again = None;
@@ -196,6 +200,7 @@ impl Turn {
             self.queue.leave(ticket);
         }
         self.head.let_go();
+        self.attends = false;
         self.bell = None;
         self.watched.clear();
         self.again = None;
@@ -254,6 +259,7 @@ impl Turn {
     /// What is to be done at the head of the line.
     fn watch_over(&mut self) {
         self.again = None;
+        self.attends = true;
         if self.bell.is_none() {
             // Before the first look, so that nobody rings unheard.
             self.bell = self.queue.open_bell().and_then(pipe::Receiver::from_file_unchecked).ok();
@@ -317,6 +323,8 @@ impl Turn {
             Stage::Delayed(until) => sleep_until((*until).into()).await,
             Stage::Behind(wakeup) => wakeup.wait().await,
             Stage::Queued(_) if !self.head.is_ours() => self.head.news().await,
+            // It has become so since the last look.
+            Stage::Queued(_) if !self.attends => {}
             Stage::Queued(_) => {
                 tokio::select! {
                     () = self.rung() => {}
