@@ -488,8 +488,18 @@ fn put_record(sandbox: &Sandbox, id: &str, age: u64, fields: &str) {
 #[test]
 fn a_list_is_of_the_jobs_asked_for_in_the_order_asked_for() {
     let sandbox = Sandbox::new("");
-    put_record(&sandbox, "a", 1, r#""costUsd":0.5,"numTurns":3,"spec":{"admission":{"group":"ci"}}"#);
-    put_record(&sandbox, "b", 5, r#""costUsd":2.5,"numTurns":1,"spec":{"admission":{"group":"ci"}}"#);
+    put_record(
+        &sandbox,
+        "a",
+        1,
+        r#""costUsd":0.5,"numTurns":3,"spec":{"admission":{"group":"ci"}}"#,
+    );
+    put_record(
+        &sandbox,
+        "b",
+        5,
+        r#""costUsd":2.5,"numTurns":1,"spec":{"admission":{"group":"ci"}}"#,
+    );
     put_record(&sandbox, "c", 50, r#""numTurns":7,"spec":{"labels":{"k":"v"}}"#);
     put_record(&sandbox, "bad", 0, "torn");
     let ids = |args: &[&str]| {
@@ -541,7 +551,8 @@ fn a_list_is_of_the_jobs_asked_for_in_the_order_asked_for() {
 fn a_list_that_is_filtered_stays_short_and_says_so() {
     let sandbox = Sandbox::new("");
     for n in 0..60 {
-        let prompt = format!(r#""prompt":"{}","spec":{{"admission":{{"group":"g"}}}}"#, "p".repeat(200));
+        let prompt =
+            format!(r#""prompt":"{}","spec":{{"admission":{{"group":"g"}}}}"#, "p".repeat(200));
         put_record(&sandbox, &format!("j{n}"), n, &prompt);
     }
     for args in [["--group", "g"], ["--since", "9d"], ["--limit", "55"]] {
