@@ -239,19 +239,19 @@ pub struct Start {
     #[arg(long)]
     pub no_recover: bool,
     /// How long the job may take, such as 90s, 10m or 2h
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Limits")]
     pub timeout: Option<Duration>,
     /// End it after so long without a word from claude [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]
     pub stall_timeout: Option<Duration>,
     /// The same while a tool is at work
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "1h", requires = "stall_timeout")]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "1h", requires = "stall_timeout", help_heading = "Limits")]
     pub tool_timeout: Duration,
     /// Memory that all its processes may take together, such as 2G (needs a systemd scope)
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Limits")]
     pub memory_max: Option<u64>,
     /// Refuse it where jobs with the same labels have spent so much, such as 20/day
-    #[arg(long, value_name = "USD/TIME", value_parser = budget)]
+    #[arg(long, value_name = "USD/TIME", value_parser = budget, help_heading = "Limits")]
     pub budget_usd: Option<(f64, Duration)>,
     /// Jobs of the directory that run at once; the others are queued. 0: any number
     #[arg(
@@ -259,32 +259,33 @@ pub struct Start {
         value_name = "N",
         env = "CLAUDE_SKILL_MAX_PARALLEL",
         hide_env_values = true,
-        default_value_t = 32
+        default_value_t = 32,
+        help_heading = "Queue"
     )]
     pub max_parallel: u32,
     /// Queued jobs of a higher priority go first (-1000 to 1000)
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Queue")]
     pub priority: i32,
     /// A name for jobs of which only so many run at once (--group-limit)
-    #[arg(long, value_name = "NAME", value_parser = group)]
+    #[arg(long, value_name = "NAME", value_parser = group, help_heading = "Queue")]
     pub group: Option<String>,
     /// Jobs of the group that run at once
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "group", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "group", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Queue")]
     pub group_limit: u32,
     /// Refuse it instead of queueing it
-    #[arg(long, conflicts_with_all = ["after", "after_any", "start_delay"])]
+    #[arg(long, conflicts_with_all = ["after", "after_any", "start_delay"], help_heading = "Queue")]
     pub no_queue: bool,
     /// Wait so long before it takes its place in the queue
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Queue")]
     pub start_delay: Option<Duration>,
     /// Time between the starts of two claudes, which race for the same login file
-    #[arg(long, value_name = "DURATION", value_parser = duration, env = "CLAUDE_SKILL_STAGGER", hide_env_values = true, default_value = "200ms")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, env = "CLAUDE_SKILL_STAGGER", hide_env_values = true, default_value = "200ms", help_heading = "Queue")]
     pub stagger: Duration,
     /// Jobs that must have completed before it runs; if one does not, it fails
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID", value_delimiter = ',', help_heading = "Queue")]
     pub after: Vec<String>,
     /// Jobs that must have ended before it runs, however they did
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    #[arg(long, value_name = "ID", value_delimiter = ',', help_heading = "Queue")]
     pub after_any: Vec<String>,
     /// How often claude is started again after what may pass: a limit, an overload, an error of
     /// the API (5xx), a crash
@@ -293,17 +294,18 @@ pub struct Start {
         value_name = "N",
         env = "CLAUDE_SKILL_RETRIES",
         hide_env_values = true,
-        default_value_t = 3
+        default_value_t = 3,
+        help_heading = "Retries"
     )]
     pub retries: u32,
     /// The longest pause between two attempts; the first is 5 s, each further one twice as long
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10m", help_heading = "Retries")]
     pub max_backoff: Duration,
     /// Try again after the usual pause also where the API says when its limit ends
-    #[arg(long)]
+    #[arg(long, help_heading = "Retries")]
     pub no_wait_for_reset: bool,
     /// The longest wait for the end of a limit; beyond it the job fails
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "6h")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "6h", help_heading = "Retries")]
     pub max_wait: Duration,
     /// A command that is told when the job is blocked or has ended: its status on stdin; repeatable
     #[arg(
@@ -311,23 +313,24 @@ pub struct Start {
         value_name = "CMD",
         env = "CLAUDE_SKILL_ON_EVENT",
         hide_env_values = true,
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        help_heading = "News"
     )]
     pub on_event: Vec<String>,
     /// Of which events it is told: blocked, completed, failed, killed [default: all]
-    #[arg(long, value_name = "EVENT", value_delimiter = ',')]
+    #[arg(long, value_name = "EVENT", value_delimiter = ',', help_heading = "News")]
     pub on_event_filter: Vec<String>,
     /// Where an agent is woken up likewise: OpenClaw's http://HOST:PORT/hooks/wake
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help_heading = "News")]
     pub wake_url: Option<String>,
     /// The variable that holds the token for it; the token is never stored
-    #[arg(long, value_name = "NAME", requires = "wake_url")]
+    #[arg(long, value_name = "NAME", requires = "wake_url", help_heading = "News")]
     pub wake_token_env: Option<String>,
     /// The session that is woken up, as OpenClaw's agents know theirs
-    #[arg(long, value_name = "KEY", requires = "wake_url")]
+    #[arg(long, value_name = "KEY", requires = "wake_url", help_heading = "News")]
     pub wake_session: Option<String>,
     /// How long background work is waited for after the answer
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h", help_heading = "Limits")]
     pub background_wait: Duration,
     /// If the id is in use, answer with that job instead of an error
     #[arg(long)]

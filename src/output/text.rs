@@ -388,6 +388,9 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
     let cost = item.cost_usd.map(|usd| format!("${usd:.2}")).unwrap_or_default();
     let doing = match (&item.activity, &item.error) {
         _ if item.blocked.is_some() => item.blocked.as_ref().map(asks).unwrap_or_default(),
+        _ if item.position.is_some() => {
+            format!("{} in line: {}", item.position.unwrap_or_default(), item.prompt)
+        }
         _ if item.rate_limited && item.retry_at.is_some() => {
             let wait = item.retry_at.map(|at| short(at.since(now))).unwrap_or_default();
             format!("rate limited, tries again in {wait}")
