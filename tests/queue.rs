@@ -243,6 +243,25 @@ fn a_job_fails_with_the_one_that_it_waits_for_or_runs_all_the_same() {
 }
 
 #[test]
+fn a_job_that_is_taken_up_before_its_turn_still_waits_for_the_others() {
+    let sandbox = Sandbox::new(GATED);
+    sandbox.start("a", &[]);
+    let worker = sandbox.start("b", &["--after", "a"])["pid"].as_i64().unwrap() as i32;
+    send(worker, Signal::SIGKILL);
+    eventually("the end of b", || (sandbox.status("b")["reason"] == "worker_died").then_some(()));
+    let recovered = sandbox.run(["recover", "b"]);
+    assert_eq!((recovered.code, recovered.text("status")), (0, "queued"), "{recovered:?}");
+    assert_eq!(sandbox.status("b")["waitsFor"], serde_json::json!(["a"]));
+    begun(&sandbox, "a");
+    for id in ["a", "b"] {
+        let_go(&sandbox, id);
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+    // One that ran is not held up by them again.
+    assert_eq!(order(&sandbox), ["a", "b"]);
+}
+
+#[test]
 fn unknown_jobs_and_circles_are_refused() {
     let sandbox = Sandbox::new(GATED);
     let start =

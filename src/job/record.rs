@@ -50,6 +50,9 @@ pub struct Record {
     /// Milliseconds that it was live, all attempts added up, by the monotonic clock.
     #[serde(default)]
     pub elapsed_ms: Option<u64>,
+    /// It has been its turn, in some attempt: it waits for no time and no other job any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub had_turn: bool,
     /// Milliseconds that it waited for a slot, for other jobs or for its time, all attempts added
     /// up.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -141,6 +144,7 @@ impl Record {
             started_at: Some(now),
             ended_at: None,
             elapsed_ms: None,
+            had_turn: false,
             queued_ms: 0,
             limited_ms: 0,
             resumable_at: None,

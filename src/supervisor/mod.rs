@@ -507,6 +507,7 @@ impl Supervisor {
     fn launched(&mut self, pid: i32, now: Now, effects: &mut Vec<Effect>) {
         self.begin(now, effects);
         self.launched = true;
+        self.record.had_turn = true;
         self.log(Happening::Launched { pid }, now, effects);
         self.heard = now.mono;
         self.digest.retry_at = None;
@@ -560,7 +561,10 @@ impl Supervisor {
         if let Some(error) = change.rate_limited {
             let retry_at = self.digest.retry_at;
             self.log(Happening::RateLimited { error, retry_at }, now, effects);
-            effects.extend(retry_at.map(Effect::Limited));
+            // A limit that this job would not wait for holds up no other, either.
+            let most = Duration::from_millis(self.record.spec.max_wait_ms);
+            let near = retry_at.filter(|at| at.since(now.wall) <= most);
+            effects.extend(near.map(Effect::Limited));
         }
         if change.rate_limit_over {
             self.log(Happening::RateLimitOver, now, effects);

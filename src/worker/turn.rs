@@ -12,6 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::time::sleep_until;
 
 use super::wakeup::{Wakeup, wakeup};
+use crate::clock;
 use crate::job::{JobId, Obstacle, Record, Status};
 use crate::queue::{Entered, Place, Queue, Ticket};
 use crate::settle::settle;
@@ -94,16 +95,18 @@ impl Turn {
     /// Begins to wait, or is let in at once.
     pub(super) fn begin(&mut self, record: &Record) -> Step {
         let delay = Duration::from_millis(record.spec.start_delay_ms);
+        let passed = record.started_at.map(|at| clock::now().since(at)).unwrap_or_default();
+        let left = delay.saturating_sub(passed);
         // A job that ran before has waited for all but a slot.
-        if record.attempt == 1 && !delay.is_zero() {
-            self.stage = Stage::Delayed(Instant::now() + delay);
+        if !record.had_turn && !left.is_zero() {
+            self.stage = Stage::Delayed(Instant::now() + left);
             return Step::Waits(Obstacle::Time);
         }
         self.behind_others(record)
     }
 
     fn behind_others(&mut self, record: &Record) -> Step {
-        if record.attempt > 1 {
+        if record.had_turn {
             return self.enter(record);
         }
         match self.others(record) {

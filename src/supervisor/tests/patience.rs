@@ -132,6 +132,12 @@ fn the_end_of_a_limit_is_waited_for_where_the_api_says_it() {
     assert_eq!(conclusion, Conclusion::Again);
     assert!(record.retry_at.unwrap().epoch_ms() < 10_000);
 
+    let near = |most| {
+        let mut rig = Rig::launched(Spec { max_wait_ms: most, ..patient(1) });
+        rig.hear(RESET_IN_60).wants()
+    };
+    assert_eq!(near(60_000), ["limit"]);
+    assert_eq!(near(59_000), Vec::<&str>::new(), "it holds up nobody");
     let (conclusion, record) = wait(Spec { max_wait_ms: 59_000, ..patient(1) });
     assert!(matches!(conclusion, Conclusion::Ended(_)));
     assert_eq!(record.reason, Some(Reason::RateLimit));
