@@ -144,13 +144,16 @@ fn tell_agent(job: &JobDir, record: &Record, errand: &Errand, wake: &Wake) -> Re
         request = request.header("Authorization", format!("Bearer {token}"));
     }
     let answer = request.send(body.to_string());
-    let answer = answer.map_err(|error| Failure { why: error.to_string(), may_pass: true })?;
+    let mut answer = answer.map_err(|error| Failure { why: error.to_string(), may_pass: true })?;
     match answer.status().as_u16() {
         200..300 => Ok(()),
         status => {
             // What is refused is refused the next time, too.
             let may_pass = status >= 500 || matches!(status, 408 | 425 | 429);
-            Err(Failure { why: format!("the gateway answered {status}"), may_pass })
+            let body = answer.body_mut().with_config().limit(SAID_KEPT as u64).read_to_vec();
+            let said = one_line(&String::from_utf8_lossy(&body.unwrap_or_default()), 200);
+            let said = if said.is_empty() { said } else { format!(": {said}") };
+            Err(Failure { why: format!("the gateway answered {status}{said}"), may_pass })
         }
     }
 }

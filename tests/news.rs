@@ -244,7 +244,7 @@ fn a_gateway_that_is_overloaded_is_asked_again_and_one_that_refuses_is_not() {
     let errand = &undelivered[0];
     assert_eq!(
         (&errand["tries"], &errand["error"]),
-        (&1.into(), &"the gateway answered 401".into())
+        (&1.into(), &"the gateway answered 401: {}".into())
     );
 }
 
