@@ -3,6 +3,7 @@
 set -u
 export XDG_RUNTIME_DIR=/run/user/1500 ANTHROPIC_API_KEY=key IS_SANDBOX=1
 export FAKE_DIR=/opt/fake FAKE_CLAUDE=/opt/fake/script CLAUDE_SKILL_CLAUDE=/usr/local/bin/fake-claude
+export CLAUDE_SKILL_STAGGER=0 CLAUDE_SKILL_RETRIES=0
 systemctl is-system-running --wait >/dev/null
 
 dev() { setpriv --reuid=1500 --regid=1500 --init-groups env HOME=/home/dev "$@"; }
@@ -15,7 +16,7 @@ left() { pgrep -f -- 'fake-claude|claudejob worker' | wc -l; }
 
 # A unit's text: name of the jobs, KillMode, home, further lines.
 unit() {
-  printf '[Service]\nEnvironment=TAG=%s HOME=%s ANTHROPIC_API_KEY=key IS_SANDBOX=1 FAKE_DIR=/opt/fake FAKE_CLAUDE=/opt/fake/script CLAUDE_SKILL_CLAUDE=/usr/local/bin/fake-claude\nExecStart=/opt/scenario/gateway.sh\nKillMode=%s\n%b' "$1" "$3" "$2" "${4-}"
+  printf '[Service]\nEnvironment=TAG=%s HOME=%s ANTHROPIC_API_KEY=key IS_SANDBOX=1 FAKE_DIR=/opt/fake FAKE_CLAUDE=/opt/fake/script CLAUDE_SKILL_CLAUDE=/usr/local/bin/fake-claude CLAUDE_SKILL_STAGGER=0 CLAUDE_SKILL_RETRIES=0\nExecStart=/opt/scenario/gateway.sh\nKillMode=%s\n%b' "$1" "$3" "$2" "${4-}"
 }
 
 # restarted AS HOME NAME SYSTEMCTL...: starts the service, restarts it, and looks at its jobs.
@@ -93,6 +94,37 @@ restarts() {
   for _ in $(seq 20); do dev systemd-run --user --scope --quiet --collect true; done
   ended=$(date +%s%N)
   echo "measured: systemd-run alone takes $(((ended - began) / 20000)) us, setpriv included"
+}
+
+# A job whose memory is limited: as the system's user, and as one with a systemd of its own. Where
+# the kernel has no such limit in this tree, the job says so.
+memory() {
+  local as unit limit
+  printf '#!/bin/sh\nread line\necho %s\ntail /dev/zero\n' \
+    "'{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\"}'" >/opt/fake/hog
+  chmod 755 /opt/fake/hog
+  for as in admin dev; do
+    rm -rf /home/dev/.local /root/.local
+    script read init 'touch $DIR/up' hang
+    rm -f /opt/fake/up
+    "$as" claudejob start limited --cwd / --prompt work --memory-max 100M >/dev/null
+    until_true test -e /opt/fake/up
+    unit=$("$as" claudejob status limited | jq -r .detached.unit)
+    limit=/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$("$as" claudejob status limited | jq .pid)/cgroup")/memory.max
+    if [ "$as" = dev ]; then set -- dev systemctl --user; else set -- systemctl; fi
+    met "$as: systemd's limit" "$("$@" show -p MemoryMax "$unit")" MemoryMax=104857600
+    if [ -e "$limit" ]; then
+      met "$as: the kernel's limit" "$(cat "$limit")" 104857600
+      met "$as: warnings" "$("$as" claudejob status limited | jq -c .warnings)" '[]'
+      "$as" claudejob start hog --cwd / --prompt work --memory-max 100M --claude /opt/fake/hog >/dev/null
+      "$as" claudejob wait hog --timeout 30s >/dev/null
+      met "$as: what takes too much" "$("$as" claudejob status hog | jq -r '.reason')" no_result
+    else
+      met "$as: warnings, of a kernel without the limit" \
+        "$("$as" claudejob status limited | jq -r '.warnings[0]' | grep -c 'has no effect')" 1
+    fi
+    met "$as: killed" "$("$as" claudejob kill limited | jq .killed)" true
+  done
 }
 
 before-reboot() {
