@@ -9,6 +9,7 @@ mod inquest;
 mod keep_alive;
 mod retry;
 mod stall;
+mod terms;
 mod turn;
 mod verdict;
 
@@ -18,14 +19,15 @@ use conversation::Talk;
 use keep_alive::KeptAlive;
 
 use crate::job::{
-    Detached, Detachment, Directive, Entry, Exit, Happening, Milestone, Obstacle, Outcome, Reason,
-    Record, Status, Timestamp, TurnEnd, Undelivered,
+    Detached, Detachment, Entry, Exit, Happening, Milestone, Outcome, Reason, Record, Status,
+    Undelivered,
 };
 use crate::stream::{Change, Digest, Line, decode};
 use crate::text::{clip, count};
 
 pub use attempt::Opening;
 pub use inquest::{Inquest, lost};
+pub use terms::{Conclusion, Effect, Evidence, Input, Now, Stop};
 
 /// How long claude gets to end after SIGINT, which keeps its session and reports its cost.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(3);
@@ -42,162 +44,6 @@ const DRAIN_GRACE: Duration = Duration::from_secs(2);
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// So many refused logins in a row are final. The CLI alone would go on for minutes.
 const AUTH_FAILURES: u32 = 3;
-
-/// The two clocks: the monotonic one for durations, the other for showing.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Time since some fixed point.
-    pub mono: Duration,
-    /// The time of day.
-    pub wall: Timestamp,
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// The job has to wait for its turn.
-    Queued(Obstacle),
-    /// It is its turn.
-    Admitted,
-    /// A job that it waits for did not complete: which, and how it ended.
-    DependencyFailed(String),
-    /// Claude runs, with this process id.
-    Launched(i32),
-    /// Claude could not be run.
-    LaunchFailed(String),
-    /// It wrote a line.
-    Line(Line<'a>),
-    /// Its output ended in the middle of this line.
-    Torn(Line<'a>),
-    /// Its output was closed.
-    OutputClosed,
-    /// It ended.
-    Exited(Exit),
-    /// `kill` asked for the job's end.
-    KillRequested,
-    /// Somebody asked the worker to shut down.
-    TerminateRequested,
-    /// Something new lies in the inbox.
-    Told {
-        /// Its place in the order of arrival.
-        number: u64,
-        /// What it says, or why it cannot be understood.
-        directive: Result<Directive, String>,
-    },
-    /// The sweep is over.
-    Swept {
-        /// How many processes it ended.
-        ended: usize,
-        /// How many it could not end.
-        left: usize,
-    },
-    /// A file of the job was removed or cut by somebody else.
-    Damaged {
-        /// Its name.
-        file: &'static str,
-        /// What was done to it, fit to be read after its name.
-        what: &'static str,
-    },
-    /// A file of the job could not be written.
-    WriteFailed {
-        /// Its name.
-        file: &'static str,
-        /// Why.
-        error: String,
-    },
-    /// The [deadline](Supervisor::deadline) has come.
-    Tick,
-}
-
-/// What an attempt left besides its stream.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Evidence<'a> {
-    /// The end of what claude wrote to stderr.
-    pub stderr: &'a str,
-    /// Processes of this machine were ended for lack of memory while claude ran.
-    pub out_of_memory: bool,
-}
-
-/// What follows on the end of an attempt.
-#[derive(Debug, PartialEq)]
-pub enum Conclusion {
-    /// The job has ended with this.
-    Ended(Box<Outcome>),
-    /// Another attempt is to be launched, as [`Supervisor::opening`] says.
-    Again,
-}
-
-/// What the worker has to do.
-#[derive(Debug, PartialEq)]
-pub enum Effect {
-    /// Write the [record](Supervisor::record).
-    Save,
-    /// Append to `events.ndjson`.
-    Log(Entry),
-    /// Give claude a message.
-    Tell {
-        /// Its id, under which claude says that it took it in.
-        uuid: String,
-        /// What is said.
-        text: String,
-    },
-    /// Start claude.
-    Launch,
-    /// Give up the slot: claude does not run for a while.
-    LeaveSlot,
-    /// Ask for a slot again.
-    Enter,
-    /// A limit of the API was met that lasts until then.
-    Limited(Timestamp),
-    /// Tell others what the job has come to.
-    Announce(Milestone),
-    /// Answer a request of claude's.
-    Respond {
-        /// Its id.
-        request_id: String,
-        /// The answer in claude's own words.
-        response: serde_json::Value,
-    },
-    /// Ask claude to stop its turn, under this number.
-    Interrupt(u64),
-    /// Take this out of the inbox: it was dealt with.
-    TakeOut(u64),
-    /// Append to `turns.ndjson`.
-    Turn(TurnEnd),
-    /// Close claude's stdin, once what is queued for it was written.
-    CloseInput,
-    /// Send a signal to the claude process.
-    Signal(Stop),
-    /// End every process of the job, claude included, and report back.
-    Sweep,
-    /// Nothing more will come: [`conclude`](Supervisor::conclude).
-    Conclude,
-}
-
-/// The polite signals, in the order in which they are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// SIGINT: claude stops its tool, writes a result with the cost so far, and ends.
-    Interrupt,
-    /// SIGTERM: claude ends at once.
-    Terminate,
-}
-
-impl Stop {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Interrupt => "SIGINT",
-            Self::Terminate => "SIGTERM",
-        }
-    }
-
-    fn grace(self) -> Duration {
-        match self {
-            Self::Interrupt => INTERRUPT_GRACE,
-            Self::Terminate => TERMINATE_GRACE,
-        }
-    }
-}
 
 /// Where the worker stands. `until` is on the monotonic clock.
 #[derive(Debug, PartialEq)]

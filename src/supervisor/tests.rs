@@ -7,7 +7,7 @@ mod patience;
 mod recovery;
 
 use super::*;
-use crate::job::{JobId, Spec};
+use crate::job::{JobId, Obstacle, Spec, Timestamp};
 use crate::stream::LineSplitter;
 
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts");
