@@ -46,6 +46,8 @@ use turn::{Step, Turn};
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
 /// How long a job has to live before room is set aside for its verdict.
 const RESERVE_AFTER: Duration = Duration::from_secs(1);
+/// How long nothing has to happen before the worker gives back the memory that its code takes.
+const REST_AFTER: Duration = Duration::from_millis(1_500);
 /// How long `start` waits for claude to take or refuse its arguments, where it may not know one.
 const REFUSAL_TAKES: Duration = Duration::from_secs(5);
 /// The end of stderr that the verdict looks at.
@@ -153,6 +155,7 @@ async fn attend(
         if worker.turn.waits() {
             process::rest();
         }
+        worker.rested = false;
         tokio::select! {
             biased;
             // First: who ends us at a shutdown ends claude at the same time, and it is the
@@ -175,6 +178,7 @@ async fn attend(
             () = at(deadline) => worker.tick(),
         }
         worker.act();
+        worker.rest_at = (!worker.rested).then(|| Instant::now() + REST_AFTER);
         if worker.report_until.is_some() && worker.may_report() {
             worker.report_until = None;
             tell(if worker.has_refused() { NOT_LAUNCHED } else { LAUNCHED }, "");
@@ -245,6 +249,10 @@ struct Worker {
     reserve_at: Option<Instant>,
     /// When `start` is answered at the latest, where it waits for claude's first word.
     report_until: Option<Instant>,
+    /// When the memory of the code is given back, unless something happens before.
+    rest_at: Option<Instant>,
+    /// It was just now.
+    rested: bool,
     /// Others are to be told something.
     news: bool,
     /// Another attempt is to be launched.
@@ -276,6 +284,8 @@ impl Worker {
             out_of_memory_kills: None,
             reserve_at: None,
             report_until: None,
+            rest_at: None,
+            rested: false,
             news: false,
             again: false,
             over: false,
@@ -383,7 +393,8 @@ impl Worker {
     fn deadline(&self) -> Option<Instant> {
         let supervisor = self.supervisor.deadline().map(|mono| self.began + mono);
         let sweep = self.sweep.as_ref().map(|sweep| sweep.again);
-        supervisor.into_iter().chain(sweep).chain(self.report_until).chain(self.reserve_at).min()
+        let own = [sweep, self.report_until, self.reserve_at, self.rest_at];
+        supervisor.into_iter().chain(own.into_iter().flatten()).min()
     }
 
     /// Whether it is known by now whether claude took its arguments.
@@ -405,6 +416,10 @@ impl Worker {
         if self.reserve_at.is_some_and(|at| Instant::now() >= at) {
             self.reserve_at = None;
             self.reserve();
+        }
+        if self.rest_at.is_some_and(|at| Instant::now() >= at) {
+            process::rest();
+            self.rested = true;
         }
         if self.sweep.is_some() {
             self.sweep_on();
