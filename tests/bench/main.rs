@@ -11,6 +11,7 @@ mod gate;
 mod interrupt;
 mod measure;
 mod proc;
+mod queue;
 mod readers;
 mod stage;
 mod stream;
@@ -38,6 +39,8 @@ struct Scale {
     stream: u64,
     /// Bytes of the one long line.
     line: u64,
+    /// Jobs that wait in line.
+    queued: usize,
     /// Seconds over which an idle worker's wake-ups are counted.
     idle_seconds: u64,
 }
@@ -48,6 +51,7 @@ const FULL: Scale = Scale {
     jobs: 10_000,
     stream: 1_000_000_000,
     line: 100_000_000,
+    queued: 1_000,
     idle_seconds: 5,
 };
 
@@ -57,12 +61,13 @@ const QUICK: Scale = Scale {
     jobs: 1_000,
     stream: 100_000_000,
     line: 20_000_000,
+    queued: 100,
     idle_seconds: 1,
 };
 
 type Room = fn(Scale, &mut Table) -> Outcome<()>;
 
-const ROOMS: [(&str, Room); 8] = [
+const ROOMS: [(&str, Room); 9] = [
     ("start", workers::start),
     ("status", readers::status),
     ("result", readers::result),
@@ -70,6 +75,7 @@ const ROOMS: [(&str, Room); 8] = [
     ("logs", readers::logs),
     ("idle", workers::idle),
     ("copying", workers::copying),
+    ("queue", queue::queue),
     ("size", size),
 ];
 

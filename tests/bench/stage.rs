@@ -62,7 +62,10 @@ impl Stage {
             .env("HOME", self.root.path())
             .env("ANTHROPIC_API_KEY", "not-a-key")
             .env("IS_SANDBOX", "1")
-            .env("CLAUDE_SKILL_JOBS_DIR", self.path("jobs"));
+            .env("CLAUDE_SKILL_JOBS_DIR", self.path("jobs"))
+            // A start is measured, and not the pause between two of them.
+            .env("CLAUDE_SKILL_STAGGER", "0")
+            .env("CLAUDE_SKILL_RETRIES", "0");
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
@@ -83,19 +86,32 @@ impl Stage {
 
     /// Starts a job and takes the time to the answer.
     pub(crate) fn start(&self, part: Part, gate: Option<&Gate>) -> Outcome<(Job<'_>, Duration)> {
+        let (job, elapsed) = self.start_with(part, gate, &[])?;
+        if job.is_queued { Err("the job was queued".into()) } else { Ok((job, elapsed)) }
+    }
+
+    /// The same with further options; the job may have to wait for its turn.
+    pub(crate) fn start_with(
+        &self,
+        part: Part,
+        gate: Option<&Gate>,
+        options: &[&str],
+    ) -> Outcome<(Job<'_>, Duration)> {
         let number = self.started.get() + 1;
         self.started.set(number);
         let id = format!("bench-{number:06}");
         let mut command = self.claudejob(&["start", "--job-id", &id, "--prompt", "Tidy up."]);
+        command.args(options);
         command.env("CLAUDE_SKILL_CLAUDE", std::env::current_exe()?);
         command.env(fake::PART, part.word());
         if let Some(gate) = gate {
             command.env(gate::PLACE, &gate.place);
         }
         // Before the start, so that a job that is there is killed even if its answer is not understood.
-        let mut job = Job { stage: self, id, worker: 0, ended: false };
+        let mut job = Job { stage: self, id, worker: 0, is_queued: false, ended: false };
         let run = measure::ask(&mut command)?;
         let answer: Value = serde_json::from_slice(&run.answer)?;
+        job.is_queued = answer["status"] == "queued";
         job.worker = answer["pid"].as_u64().ok_or("start named no pid")?;
         Ok((job, run.elapsed))
     }
@@ -109,9 +125,11 @@ impl Stage {
 /// A job on a stage; killed when it goes out of scope before it has ended.
 pub(crate) struct Job<'stage> {
     stage: &'stage Stage,
-    id: String,
+    pub(crate) id: String,
     /// The worker's process id.
     pub(crate) worker: u64,
+    /// It had to wait for its turn.
+    pub(crate) is_queued: bool,
     ended: bool,
 }
 

@@ -34,8 +34,9 @@ pub(crate) fn start(scale: Scale, table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
-/// The record follows mere progress at most once a second: after that, a worker is at rest.
-const SETTLING: Duration = Duration::from_secs(2);
+/// The record follows mere progress at most once a second, and a worker gives back the memory of
+/// its code after a while of silence: after that, it is at rest.
+const SETTLING: Duration = Duration::from_secs(4);
 
 pub(crate) fn idle(scale: Scale, table: &mut Table) -> Outcome<()> {
     let stage = Stage::on_disk()?;
