@@ -3,11 +3,12 @@
 mod start;
 mod values;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Command, FromArgMatches, Parser, Subcommand};
 
 pub use start::{Detach, Restart, Start};
 pub use values::duration;
@@ -38,6 +39,32 @@ pub struct Cli {
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+impl Cli {
+    /// The command line, parsed: of the verbs that are called most only the one that is meant, so
+    /// that the definitions of all others cost nothing. Whatever is wrong with it is said by the
+    /// whole parser, which knows them all.
+    pub fn of(args: &[OsString]) -> Result<Self, clap::Error> {
+        Self::of_one_verb(args).map_or_else(|| Self::try_parse_from(args), Ok)
+    }
+
+    fn of_one_verb(args: &[OsString]) -> Option<Self> {
+        let verb = match args.get(1)?.to_str()? {
+            "start" => Start::augment_args(Command::new("start")),
+            "status" => StatusOf::augment_args(Command::new("status")),
+            "result" => ResultOf::augment_args(Command::new("result")),
+            "logs" => Logs::augment_args(Command::new("logs")),
+            "list" => List::augment_args(Command::new("list")),
+            "wait" => Wait::augment_args(Command::new("wait")),
+            "send" => Send::augment_args(Command::new("send")),
+            "kill" => OneJob::augment_args(Command::new("kill")),
+            _ => return None,
+        };
+        let whole = Common::augment_args(Command::new("claudejob").subcommand(verb));
+        let matches = whole.disable_version_flag(true).try_get_matches_from(args).ok()?;
+        Self::from_arg_matches(&matches).ok()
+    }
 }
 
 /// Options of every verb.
@@ -523,6 +550,30 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_verb_alone_is_understood_as_among_all() {
+        for line in [
+            "claudejob start --prompt x --after a,b --max-parallel 3 --json",
+            "claudejob status a --jobs-dir /j",
+            "claudejob status --job-id a --full",
+            "claudejob wait a b --any --timeout 5s",
+            "claudejob list --status running,failed --sort cost",
+            "claudejob logs a --tail 3",
+            "claudejob kill a",
+            "claudejob send a --message hi --wait",
+            "claudejob result a --pretty",
+        ] {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let whole = Cli::try_parse_from(&args).unwrap();
+            let alone = Cli::of_one_verb(&args).unwrap();
+            assert_eq!(format!("{alone:?}"), format!("{whole:?}"), "{line}");
+        }
+        for line in ["claudejob status", "claudejob wait a --timeout x", "claudejob list --help"] {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert!(Cli::of_one_verb(&args).is_none() && Cli::of(&args).is_err(), "{line}");
+        }
     }
 
     #[test]

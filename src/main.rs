@@ -39,8 +39,6 @@ mod worker;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use claude::Surroundings;
 use cli::{Cli, Verb};
 use commands::wait::WaitAnswer;
@@ -54,7 +52,7 @@ fn main() -> ExitCode {
     if let Some(status) = hidden(&args) {
         return status;
     }
-    let cli = match Cli::try_parse_from(&args) {
+    let cli = match Cli::of(&args) {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(output::usage(&error) as u8),
     };

@@ -353,6 +353,22 @@ fn a_job_between_two_attempts_is_killed_and_shut_down_at_once() {
 }
 
 #[test]
+fn a_worker_that_dies_between_two_attempts_leaves_a_job_that_goes_on() {
+    let sandbox = Sandbox::new(
+        "session\nread\ninit\nwork 2\nonce $DIR/refused refused 429\nonce $DIR/left exit 1\nresult ok\neof",
+    );
+    let worker = sandbox.start("a", &["--retries", "9"])["pid"].as_i64().unwrap() as i32;
+    eventually("the pause", || (sandbox.status("a")["attempt"] == 2).then_some(()));
+    send(worker, Signal::SIGKILL);
+    // The attempt before is over and done with: what it came to is not the job's end.
+    eventually("the end", || (sandbox.status("a")["reason"] == "worker_died").then_some(()));
+    let recovered = sandbox.run(["recover", "a"]);
+    assert_eq!((recovered.code, &recovered["resumes"]), (0, &true.into()), "{recovered:?}");
+    sandbox.wait("a").expect_end(0, "completed", None);
+    assert_eq!(fs::read_to_string(sandbox.path("work/a")).unwrap(), "1\n2\n");
+}
+
+#[test]
 fn what_somebody_took_out_of_the_queue_comes_back() {
     let sandbox = Sandbox::new(GATED);
     let one = ["--max-parallel", "1"];

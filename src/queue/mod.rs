@@ -134,12 +134,6 @@ impl Queue {
                     self.remove(WAITING, &next);
                     standing.waiting.retain(|ticket| *ticket != next);
                 }
-                Choice::Later(ms)
-                    if no_queue && self.limited_for() == 0 && standing.has_room(&own) =>
-                {
-                    std::thread::sleep(Duration::from_millis(ms));
-                    standing.now_ms = clock::monotonic_ms();
-                }
                 _ => break false,
             }
         };
@@ -149,7 +143,8 @@ impl Queue {
             self.note_admission(standing.now_ms);
             return Ok(Entered::Admitted(own));
         }
-        if no_queue {
+        // A pause between two starts is no queue.
+        if no_queue && !(self.limited_for() == 0 && standing.has_room(&own)) {
             let why = match self.limited_for() {
                 0 => format!("{} jobs run", standing.running.len()),
                 _ => "the API's limit is being waited for".to_owned(),

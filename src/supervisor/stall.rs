@@ -24,7 +24,7 @@ impl Supervisor {
             return None;
         }
         let allowed = self.silence_allowed();
-        let from = self.heard + self.digest.retry_in;
+        let from = self.heard.saturating_add(self.digest.retry_in);
         Some(from.saturating_add(if self.silence_told { allowed } else { allowed / 2 }))
     }
 

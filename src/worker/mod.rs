@@ -664,7 +664,11 @@ impl Worker {
         let undelivered = || job.close_inbox().map(undelivered).unwrap_or_default();
         let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
         match conclusion {
-            Conclusion::Again => self.again = !self.supervisor.is_backing_off(),
+            Conclusion::Again => {
+                // What this attempt came to is not the job's end, should we die before the next.
+                self.supervisor.log_starts_at(self.tee.length());
+                self.again = !self.supervisor.is_backing_off();
+            }
             Conclusion::Ended(outcome) => {
                 // Nothing of the job runs any more.
                 self.turn.leave();
