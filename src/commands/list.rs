@@ -4,13 +4,15 @@ use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ANSWER_MOST;
 use super::seen::look_leniently;
 use super::status::Line;
 use crate::error::Error;
-use crate::job::{Activity, Blocked, Errand, JobId, Reason, Record, Status, Timestamp};
+use crate::job::{
+    Activity, Admission, Blocked, Errand, JobId, Reason, Record, Status, Timestamp, known,
+};
 use crate::store::{LoadError, Store};
 use crate::text::{clip, json_length};
 
@@ -223,8 +225,78 @@ impl Serialize for ListAnswer {
     }
 }
 
+/// Of the record of a job that has ended only what the list shows of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ended {
+    #[serde(default)]
+    version: u32,
+    job_id: JobId,
+    status: Status,
+    #[serde(default)]
+    pid: Option<i32>,
+    #[serde(default, deserialize_with = "known")]
+    reason: Option<Reason>,
+    #[serde(default)]
+    error: Option<String>,
+    #[serde(default)]
+    started_at: Option<Timestamp>,
+    #[serde(default)]
+    ended_at: Option<Timestamp>,
+    #[serde(default)]
+    rate_limited: bool,
+    #[serde(default)]
+    num_turns: u64,
+    #[serde(default)]
+    cost_usd: Option<f64>,
+    #[serde(default)]
+    prompt: String,
+    #[serde(default)]
+    spec: Marks,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Marks {
+    admission: Admission,
+    labels: BTreeMap<String, String>,
+}
+
+/// A job that has ended, which stays so: its record need not be held against its lock, nor be
+/// decoded as a whole.
+fn ended(store: &Store, id: &JobId) -> Option<Item> {
+    let record = store.job(id).part::<Ended>().ok()?;
+    // The Node skill's records are read in another way.
+    if record.status.is_live() || record.version == 0 {
+        return None;
+    }
+    Some(Item {
+        job_id: record.job_id,
+        pid: record.pid,
+        status: Some(record.status),
+        reason: record.reason,
+        error: record.error.map(|error| clip(&error, 120)),
+        started_at: record.started_at,
+        ended_at: record.ended_at,
+        rate_limited: record.rate_limited,
+        retry_at: None,
+        position: None,
+        num_turns: record.num_turns,
+        cost_usd: record.cost_usd,
+        blocked: None,
+        activity: None,
+        prompt: clip(&record.prompt, 60),
+        undelivered: Vec::new(),
+        group: record.spec.admission.group,
+        labels: record.spec.labels,
+    })
+}
+
 /// One job for the list; `None` if it was removed since its name was read.
 fn item(store: &Store, id: &JobId, with_errands: bool) -> Option<Item> {
+    if let Some(item) = ended(store, id).filter(|_| !with_errands) {
+        return Some(item);
+    }
     match look_leniently(store, id) {
         Err(LoadError::NotFound) => None,
         Err(error) => Some(Item::unreadable(id.clone(), &error.to_string())),

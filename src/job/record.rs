@@ -237,7 +237,9 @@ impl Record {
     }
 }
 
-fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reason>, D::Error> {
+/// Decodes a reason; `None` of a word that is not known here, which a newer version may have
+/// written.
+pub fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reason>, D::Error> {
     let word = Option::<serde_json::Value>::deserialize(from)?;
     Ok(word.and_then(|word| serde_json::from_value(word).ok()))
 }

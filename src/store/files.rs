@@ -13,14 +13,24 @@ use super::{Context, StoreError};
 /// Opens an ordinary file: no link is followed out of the directory, and a pipe or device under
 /// this name is refused instead of being waited for.
 pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    open_measured(path, options).map(|(file, _)| file)
+}
+
+fn open_measured(path: &Path, options: &mut OpenOptions) -> io::Result<(File, u64)> {
     let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
     let file = file.map_err(|error| match error.raw_os_error() {
         // What open(2) says of O_NOFOLLOW is no sentence for people.
         Some(libc::ELOOP) => io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link"),
         _ => error,
     })?;
-    if file.metadata()?.is_file() {
-        Ok(file)
+    measured(file)
+}
+
+/// The file with its length, if it is an ordinary one.
+fn measured(file: File) -> io::Result<(File, u64)> {
+    let about = file.metadata()?;
+    if about.is_file() {
+        Ok((file, about.len()))
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"))
     }
@@ -28,10 +38,21 @@ pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 
 /// The first `most` bytes of a file.
 pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let file = open(path, OpenOptions::new().read(true))?;
-    let length = file.metadata()?.len();
-    let mut text = Vec::with_capacity(usize::try_from(length.min(most)).unwrap_or(0) + 1);
-    file.take(most).read_to_end(&mut text)?;
+    let (mut file, length) = open_measured(path, OpenOptions::new().read(true))?;
+    let length = usize::try_from(length.min(most)).unwrap_or(usize::MAX);
+    // What is appended meanwhile is not missed: nobody was told of it yet. So the end need not be
+    // looked for, which matters where ten thousand records are read.
+    let mut text = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match file.read(&mut text[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    text.truncate(filled);
     Ok(text)
 }
 
