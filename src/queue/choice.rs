@@ -29,14 +29,18 @@ pub enum Choice<'a> {
 }
 
 /// Who is let in now. First come, first served among those of a priority; one whose group is full
-/// is passed over, one for whom there is no slot holds up those behind it.
+/// is passed over, one for whom there is no slot holds up those behind it who need one.
 pub fn choose<'a>(desk: &Standing<'a>) -> Choice<'a> {
     let running = desk.running.len();
     let mut limited = false;
+    let mut full = false;
     for ticket in desk.waiting {
         let admission = &ticket.admission;
-        if admission.max_parallel > 0 && running >= admission.max_parallel as usize {
-            break;
+        let most = admission.max_parallel as usize;
+        full |= most > 0 && running >= most;
+        // One that needs no slot is often asked for by one that has the last.
+        if full && most > 0 {
+            continue;
         }
         if let Some(group) = &admission.group {
             let inside = |other: &&Ticket| other.admission.group.as_ref() == Some(group);
@@ -62,12 +66,14 @@ mod tests {
     use super::*;
     use crate::job::{Admission, JobId};
 
-    /// `NAME[:priority][@group/limit][!]`, numbered in order; `!` ignores the API's limit.
+    /// `NAME[:priority][@group/limit][!][*]`, numbered in order; `!` ignores the API's limit, `*`
+    /// needs no slot.
     fn tickets(text: &str, most: u32) -> Vec<Ticket> {
         let mut all: Vec<Ticket> = text
             .split_whitespace()
             .enumerate()
             .map(|(number, word)| {
+                let (word, most) = word.strip_suffix('*').map_or((word, most), |word| (word, 0));
                 let ignores_limit = word.ends_with('!');
                 let word = word.trim_end_matches('!');
                 let (word, group) = word.split_once('@').map_or((word, None), |(word, group)| {
@@ -115,6 +121,8 @@ mod tests {
             ("a b", "x y", 0, 0, "a"),
             ("a b:5 c:5", "x", 2, 0, "b"),
             ("a:-1 b", "x", 2, 0, "b"),
+            ("a b* c", "x y", 2, 0, "b"),
+            ("a b@g/1* c", "x@g/1 y", 2, 0, "nobody"),
             // A full group is passed over, and only that.
             ("a@g/1 b@g/1 c", "x@g/1", 3, 0, "c"),
             ("a@g/2 b", "x@g/2", 3, 0, "a"),
