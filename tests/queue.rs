@@ -187,6 +187,9 @@ fn a_delayed_job_waits_for_its_time_and_not_for_a_slot() {
         sandbox.start("later", &["--start-delay", "700ms", "--max-parallel", "1"])["status"],
         "queued"
     );
+    let (status, listed) = (sandbox.status("later"), sandbox.run(["list"]).json);
+    assert!(status["startsAt"].as_str() > status["startedAt"].as_str(), "{status:?}");
+    assert_eq!(listed[0]["startsAt"], status["startsAt"]);
     sandbox.run_job("now", &["--max-parallel", "1"]).expect_end(0, "completed", None);
     sandbox.wait("later").expect_end(0, "completed", None);
     assert!(began.elapsed() >= Duration::from_millis(700));

@@ -87,6 +87,12 @@ pub struct Item {
     /// Its place among those who wait for a slot, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
+    /// When it takes its place in the line, if that is to come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Timestamp>,
+    /// The jobs that it waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<JobId>,
     /// Turns so far.
     pub num_turns: u64,
     /// US dollars.
@@ -123,6 +129,8 @@ impl Item {
             rate_limited: record.rate_limited,
             retry_at: record.retry_at,
             position: None,
+            starts_at: None,
+            waits_for: Vec::new(),
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
             blocked: record.blocked.map(|blocked| Blocked {
@@ -153,6 +161,8 @@ impl Item {
             rate_limited: false,
             retry_at: None,
             position: None,
+            starts_at: None,
+            waits_for: Vec::new(),
             num_turns: 0,
             cost_usd: None,
             blocked: None,
@@ -180,14 +190,7 @@ pub struct ListAnswer {
 impl ListAnswer {
     /// The jobs, in their order.
     pub fn items(&self) -> impl Iterator<Item = Item> {
-        let items = self.ids.iter().filter_map(|id| item(&self.store, id, self.with_errands));
-        items.map(|mut item| {
-            if item.status == Some(Status::Queued) {
-                let line = self.line.get_or_init(|| Line::of(&self.store));
-                item.position = line.position(&item.job_id);
-            }
-            item
-        })
+        self.ids.iter().filter_map(|id| item(&self.store, id, self.with_errands, &self.line))
     }
 
     /// Drops what does not fit an answer: of the last ones.
@@ -281,6 +284,8 @@ fn ended(store: &Store, id: &JobId) -> Option<Item> {
         rate_limited: record.rate_limited,
         retry_at: None,
         position: None,
+        starts_at: None,
+        waits_for: Vec::new(),
         num_turns: record.num_turns,
         cost_usd: record.cost_usd,
         blocked: None,
@@ -293,19 +298,31 @@ fn ended(store: &Store, id: &JobId) -> Option<Item> {
 }
 
 /// One job for the list; `None` if it was removed since its name was read.
-fn item(store: &Store, id: &JobId, with_errands: bool) -> Option<Item> {
-    if let Some(item) = ended(store, id).filter(|_| !with_errands) {
+fn item(store: &Store, id: &JobId, with_errands: bool, line: &OnceCell<Line>) -> Option<Item> {
+    if !with_errands && let Some(item) = ended(store, id) {
         return Some(item);
     }
-    match look_leniently(store, id) {
-        Err(LoadError::NotFound) => None,
-        Err(error) => Some(Item::unreadable(id.clone(), &error.to_string())),
-        Ok(seen) => {
-            let errands =
-                if with_errands { seen.dir.errands(&seen.record.spec) } else { Vec::new() };
-            Some(Item { undelivered: errands, ..Item::of(seen.record) })
+    let seen = match look_leniently(store, id) {
+        Err(LoadError::NotFound) => return None,
+        Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
+        Ok(seen) => seen,
+    };
+    let errands = if with_errands { seen.dir.errands(&seen.record.spec) } else { Vec::new() };
+    let queued = seen.record.status == Status::Queued;
+    let line = queued.then(|| line.get_or_init(|| Line::of(store)));
+    let waiting = line.and_then(|line| line.waiting(store, &seen.record));
+    let mut item = Item { undelivered: errands, ..Item::of(seen.record) };
+    if let Some(waiting) = waiting {
+        if waiting.is_over {
+            item.status = Some(Status::Starting);
         }
+        item.position = waiting.position;
+        item.starts_at = waiting.starts_at;
+        item.waits_for = waiting.waits_for;
+        item.rate_limited |= waiting.limited_until.is_some();
+        item.retry_at = item.retry_at.or(waiting.limited_until);
     }
+    Some(item)
 }
 
 /// What a job's place in the list depends on.
@@ -329,8 +346,9 @@ impl Place {
 /// Lists the jobs.
 pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     let ids = store.ids()?;
+    let line = OnceCell::new();
     let mut places: Vec<Place> =
-        ids.into_iter().filter_map(|id| request.place(store, id)).collect();
+        ids.into_iter().filter_map(|id| request.place(store, id, &line)).collect();
     places.sort_unstable_by(newest_first);
     if !request.all && !request.selects() {
         keep_recent(&mut places);
@@ -340,7 +358,7 @@ pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     let ids = places.into_iter().map(|place| place.id).collect();
     let mut answer = ListAnswer {
         store: store.clone(),
-        line: OnceCell::new(),
+        line,
         with_errands: request.undelivered,
         ids,
         omitted: 0,
@@ -397,7 +415,7 @@ impl Request {
     }
 
     /// The job's place, if it is wanted in the list.
-    fn place(&self, store: &Store, id: JobId) -> Option<Place> {
+    fn place(&self, store: &Store, id: JobId, line: &OnceCell<Line>) -> Option<Place> {
         // What has ended stays so: a glance is enough. A live job may be a lost one.
         let glance = store.job(&id).glance().ok().filter(|glance| !glance.status.is_live());
         if let (Some(glance), true) = (glance, self.is_told_by_glance()) {
@@ -411,7 +429,7 @@ impl Request {
                 turns: None,
             });
         }
-        let item = item(store, &id, self.undelivered).filter(|item| self.wants(item))?;
+        let item = item(store, &id, self.undelivered, line).filter(|item| self.wants(item))?;
         Some(Place {
             id,
             status: item.status,

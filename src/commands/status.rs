@@ -1,6 +1,7 @@
 //! `status`: how a job stands.
 
 use super::seen::{Seen, look};
+use crate::clock;
 use crate::error::Error;
 use crate::job::{Blocked, JobId, Record, Standing, Status, Timestamp};
 use crate::queue::Queue;
@@ -26,15 +27,41 @@ impl Line {
         Self { positions: queue.positions(), limit: queue.limit(), queue }
     }
 
-    /// The job's place, from 1.
-    pub(super) fn position(&self, id: &JobId) -> Option<usize> {
-        self.positions.get(id).copied()
+    /// Of the job of this record; `None` if it does not wait.
+    pub(super) fn waiting(&self, store: &Store, record: &Record) -> Option<Waiting> {
+        let id = &record.job_id;
+        if record.status != Status::Queued {
+            return None;
+        }
+        let mut waiting =
+            Waiting { position: self.positions.get(id).copied(), ..Waiting::default() };
+        if waiting.position.is_none() {
+            // Its record lags behind: it has its slot, and is about to say so.
+            waiting.is_over = self.queue.has_slot(id);
+            if !waiting.is_over {
+                waiting.starts_at = record.starts_at().filter(|at| *at > clock::now());
+                waiting.waits_for = waits_for(store, record);
+            }
+        } else if !record.spec.admission.ignores_limit {
+            waiting.limited_until = self.limit;
+        }
+        Some(waiting)
     }
+}
 
-    /// Whether the job's record lags behind: it has its slot, and is about to say so.
-    fn has_slot(&self, id: &JobId) -> bool {
-        !self.positions.contains_key(id) && self.queue.has_slot(id)
-    }
+/// What the queue adds to the record of a job that waits.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// It does not wait any more: it is about to start.
+    pub is_over: bool,
+    /// Its place in the line, from 1; `None` if it is not in it yet.
+    pub position: Option<usize>,
+    /// When it takes its place in the line, if that is to come.
+    pub starts_at: Option<Timestamp>,
+    /// The jobs that it still waits for.
+    pub waits_for: Vec<JobId>,
+    /// The end of the API's limit that another job met.
+    pub limited_until: Option<Timestamp>,
 }
 
 /// The jobs that one which is queued still waits for.
@@ -47,29 +74,20 @@ fn waits_for(store: &Store, record: &Record) -> Vec<JobId> {
     open.take(20).cloned().collect()
 }
 
-/// Adds what only the queue knows.
-fn in_line(store: &Store, line: &Line, record: &Record, answer: &mut Standing) {
-    if record.status != Status::Queued {
-        return;
-    }
-    answer.position = line.position(&record.job_id);
-    if answer.position.is_none() {
-        if line.has_slot(&record.job_id) {
-            answer.status = Status::Starting;
-            return;
-        }
-        answer.waits_for = waits_for(store, record);
-    } else if !record.spec.admission.ignores_limit {
-        answer.rate_limited |= line.limit.is_some();
-        answer.retry_at = answer.retry_at.or(line.limit);
-    }
-}
-
 /// Of the job of this record.
 pub(super) fn standing(store: &Store, record: &Record) -> Standing {
     let mut answer = Standing::of(record);
-    if record.status == Status::Queued {
-        in_line(store, &Line::of(store), record, &mut answer);
+    if record.status == Status::Queued
+        && let Some(waiting) = Line::of(store).waiting(store, record)
+    {
+        if waiting.is_over {
+            answer.status = Status::Starting;
+        }
+        answer.position = waiting.position;
+        answer.starts_at = waiting.starts_at;
+        answer.waits_for = waiting.waits_for;
+        answer.rate_limited |= waiting.limited_until.is_some();
+        answer.retry_at = answer.retry_at.or(waiting.limited_until);
     }
     answer
 }

@@ -1,5 +1,7 @@
 //! What is known of a job: the contents of `meta.json`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, Question, Reason, Spec, Status, Timestamp, Verdict};
@@ -208,6 +210,14 @@ impl Record {
         self.activity = None;
         self.blocked = None;
         self.exit = None;
+    }
+
+    /// When the job takes its place in the queue, where it was to do so later (`--start-delay`) and
+    /// did not have its turn yet.
+    pub fn starts_at(&self) -> Option<Timestamp> {
+        let delay = Duration::from_millis(self.spec.start_delay_ms);
+        let delayed = !self.had_turn && !delay.is_zero();
+        self.started_at.filter(|_| delayed).map(|at| at.after(delay))
     }
 
     /// Whether the job was cut off and can be taken up again: its host, its worker or claude went

@@ -59,6 +59,9 @@ pub struct Standing {
     /// else, or runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
+    /// When it takes its place in the queue (`--start-delay`), if that is to come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub starts_at: Option<Timestamp>,
     /// The jobs whose end it still waits for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub waits_for: Vec<JobId>,
@@ -128,6 +131,7 @@ impl Standing {
                 ..detached
             }),
             position: None,
+            starts_at: None,
             waits_for: Vec::new(),
             group: record.spec.admission.group.clone(),
             resumable_at: record.resumable_at,

@@ -222,6 +222,9 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     if let Some(position) = answer.position {
         row("place", format!("{position} in line"));
     }
+    if let Some(at) = answer.starts_at {
+        row("starts", format!("in {}", short(at.since(now))));
+    }
     if !answer.waits_for.is_empty() {
         let ids: Vec<&str> = answer.waits_for.iter().map(JobId::as_str).collect();
         row("waits for", ids.join(", "));
@@ -388,8 +391,19 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
     let cost = item.cost_usd.map(|usd| format!("${usd:.2}")).unwrap_or_default();
     let doing = match (&item.activity, &item.error) {
         _ if item.blocked.is_some() => item.blocked.as_ref().map(asks).unwrap_or_default(),
-        _ if item.position.is_some() => {
+        _ if item.position.is_some() && !item.rate_limited => {
             format!("{} in line: {}", item.position.unwrap_or_default(), item.prompt)
+        }
+        _ if item.starts_at.is_some() => {
+            let wait = item.starts_at.map(|at| short(at.since(now))).unwrap_or_default();
+            format!("starts in {wait}: {}", item.prompt)
+        }
+        _ if !item.waits_for.is_empty() => {
+            let others = match item.waits_for.len() - 1 {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("after {}{others}: {}", item.waits_for[0], item.prompt)
         }
         _ if item.rate_limited && item.retry_at.is_some() => {
             let wait = item.retry_at.map(|at| short(at.since(now))).unwrap_or_default();

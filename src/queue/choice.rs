@@ -43,8 +43,8 @@ pub fn choose<'a>(desk: &Standing<'a>) -> Choice<'a> {
             continue;
         }
         if let Some(group) = &admission.group {
-            let inside = |other: &&Ticket| other.admission.group.as_ref() == Some(group);
-            if desk.running.iter().filter(inside).count() >= admission.group_limit as usize {
+            let inside = desk.running.iter().filter(|other| other.is_in(group)).count();
+            if inside >= admission.group_limit as usize {
                 continue;
             }
         }

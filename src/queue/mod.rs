@@ -144,12 +144,12 @@ impl Queue {
             return Ok(Entered::Admitted(own));
         }
         // A pause between two starts is no queue.
-        if no_queue && !(self.limited_for() == 0 && standing.has_room(&own)) {
-            let why = match self.limited_for() {
-                0 => format!("{} jobs run", standing.running.len()),
-                _ => "the API's limit is being waited for".to_owned(),
-            };
-            return Ok(Entered::NoSlot(why));
+        if no_queue {
+            let limit =
+                (self.limited_for() > 0).then(|| "the API's limit is being waited for".to_owned());
+            if let Some(why) = limit.or_else(|| standing.obstacle(&own)) {
+                return Ok(Entered::NoSlot(why));
+            }
         }
         self.put(WAITING, &own, &text)?;
         checkpoint("queue:waiting");
@@ -445,14 +445,26 @@ impl Stood {
         })
     }
 
-    /// Whether only time stands between this one and a slot.
-    fn has_room(&self, own: &Ticket) -> bool {
-        let desk = Standing {
-            waiting: std::slice::from_ref(own),
-            running: &self.running,
-            ..Standing::default()
-        };
-        matches!(choose(&desk), Choice::Admit(_))
+    /// What stands between this one, which waits, and a slot; `None` if it is nothing but time.
+    fn obstacle(&mut self, own: &Ticket) -> Option<String> {
+        self.admitted_ms = None;
+        // Those before it come first, and take their slots.
+        while let Choice::Admit(next) = self.next(0) {
+            if next == own {
+                return None;
+            }
+            let next = next.clone();
+            self.waiting.retain(|ticket| *ticket != next);
+            self.running.push(next);
+        }
+        let Admission { max_parallel, group_limit, group, .. } = &own.admission;
+        let taken = self.running.len();
+        if *max_parallel > 0 && taken >= *max_parallel as usize {
+            return Some(format!("{taken} taken, and --max-parallel is {max_parallel}"));
+        }
+        let Some(group) = group else { return Some("others wait for one, too".to_owned()) };
+        let inside = self.running.iter().filter(|other| other.is_in(group)).count();
+        Some(format!("{inside} taken by group {group}, and --group-limit is {group_limit}"))
     }
 }
 

@@ -87,6 +87,39 @@ fn who_does_not_want_to_wait_leaves_nothing_behind() {
 }
 
 #[test]
+fn who_does_not_want_to_wait_is_not_put_behind_those_who_do() {
+    let hall = hall();
+    let [a, b, c] = ["a", "b", "c"].map(|name| hall.job(name));
+    hall.queue.enter(&a.0, &most(1), None).unwrap();
+    hall.queue.enter(&b.0, &most(1), None).unwrap();
+    let hasty = |most: Admission| Admission { no_queue: true, ..most };
+    for (admission, why) in
+        [(most(1), "1 taken, and --max-parallel is 1"), (most(9), "others wait for one, too")]
+    {
+        let entered = hall.queue.enter(&c.0, &hasty(admission), None).unwrap();
+        assert_eq!(entered, Entered::NoSlot(why.to_owned()));
+    }
+}
+
+#[test]
+fn who_waits_for_a_moment_takes_a_slot_from_those_who_do_not_want_to_wait() {
+    let hall = hall();
+    let [a, b, c] = ["a", "b", "c"].map(|name| hall.job(name));
+    hall.queue.enter(&a.0, &most(0), None).unwrap();
+    let hasty = |most: Admission| Admission { no_queue: true, ..most };
+    let slow =
+        Admission { stagger_ms: 60_000, group: Some("g".to_owned()), group_limit: 1, ..most(2) };
+    assert!(matches!(hall.queue.enter(&b.0, &slow, None).unwrap(), Entered::Waiting(_)));
+    for (admission, why) in [
+        (most(2), "2 taken, and --max-parallel is 2"),
+        (Admission { max_parallel: 9, ..slow }, "1 taken by group g, and --group-limit is 1"),
+    ] {
+        let entered = hall.queue.enter(&c.0, &hasty(admission), None).unwrap();
+        assert_eq!(entered, Entered::NoSlot(why.to_owned()));
+    }
+}
+
+#[test]
 fn a_limit_that_one_has_met_holds_up_the_others() {
     let hall = hall();
     let (a, _a) = hall.job("a");

@@ -63,6 +63,11 @@ impl Ticket {
         };
         Some(Self { priority, number, admission, job_id })
     }
+
+    /// Whether it is one of this group.
+    pub fn is_in(&self, group: &str) -> bool {
+        self.admission.group.as_deref() == Some(group)
+    }
 }
 
 impl Ord for Ticket {

@@ -94,9 +94,7 @@ impl Turn {
 
     /// Begins to wait, or is let in at once.
     pub(super) fn begin(&mut self, record: &Record) -> Step {
-        let delay = Duration::from_millis(record.spec.start_delay_ms);
-        let passed = record.started_at.map(|at| clock::now().since(at)).unwrap_or_default();
-        let left = delay.saturating_sub(passed);
+        let left = record.starts_at().map(|at| at.since(clock::now())).unwrap_or_default();
         // A job that ran before has waited for all but a slot.
         if !record.had_turn && !left.is_zero() {
             self.stage = Stage::Delayed(Instant::now() + left);
