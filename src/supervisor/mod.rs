@@ -5,6 +5,8 @@
 
 mod attempt;
 mod conversation;
+mod ending;
+mod hearing;
 mod inquest;
 mod keep_alive;
 mod retry;
@@ -19,11 +21,10 @@ use conversation::Talk;
 use keep_alive::KeptAlive;
 
 use crate::job::{
-    Detached, Detachment, Entry, Exit, Happening, Milestone, Outcome, Reason, Record, Status,
-    Undelivered,
+    Detached, Detachment, Entry, Happening, Milestone, Outcome, Reason, Record, Status, Undelivered,
 };
-use crate::stream::{Change, Digest, Line, decode};
-use crate::text::{clip, count};
+use crate::stream::{Digest, decode};
+use crate::text::count;
 
 pub use attempt::Opening;
 pub use inquest::{Inquest, lost};
@@ -369,186 +370,6 @@ impl Supervisor {
         }
     }
 
-    fn line(&mut self, line: Line<'_>, now: Now, effects: &mut Vec<Effect>) {
-        self.unsaved = true;
-        self.heard = now.mono;
-        self.silence_told = false;
-        let lossy;
-        let mut event = decode(line.bytes);
-        if event.is_none() && std::str::from_utf8(line.bytes).is_err() {
-            lossy = String::from_utf8_lossy(line.bytes);
-            event = decode(lossy.as_bytes());
-        }
-        let Some(mut event) = event else {
-            if !line.bytes.is_empty() {
-                // One of the agent's that is damaged is still a word of the agent.
-                let spoken = memchr::memmem::find(line.bytes, br#""type":"assistant""#).is_some();
-                self.digest.undecodable(spoken, now.wall);
-            }
-            return;
-        };
-        if let crate::stream::Event::Result(result) = &mut event {
-            result.omitted = line.omitted();
-        }
-        let change = self.digest.fold(&event, now.wall);
-        self.changed(change, now, effects);
-    }
-
-    fn changed(&mut self, change: Change, now: Now, effects: &mut Vec<Effect>) {
-        let notable = change.rate_limited.is_some()
-            || change.rate_limit_over
-            || change.turn_ended
-            || change.blocked.is_some()
-            || !change.unblocked.is_empty()
-            || change.taken_in.is_some();
-        if let Some(uuid) = &change.taken_in {
-            self.taken_in(uuid, now, effects);
-        }
-        if let Some(error) = change.rate_limited {
-            let retry_at = self.digest.retry_at;
-            self.log(Happening::RateLimited { error, retry_at }, now, effects);
-            // A limit that this job would not wait for holds up no other, either.
-            let most = Duration::from_millis(self.record.spec.max_wait_ms);
-            let near = retry_at.filter(|at| at.since(now.wall) <= most);
-            effects.extend(near.map(Effect::Limited));
-        }
-        if change.rate_limit_over {
-            self.log(Happening::RateLimitOver, now, effects);
-        }
-        let mut announced = None;
-        if let Some(blocked) = change.blocked {
-            self.asked(blocked.request_id.clone(), now);
-            let tool = blocked.tool_name.unwrap_or_default();
-            let happening = Happening::Blocked { request_id: blocked.request_id, tool };
-            self.log(happening, now, effects);
-            announced = Some(Effect::Announce(Milestone::Blocked));
-        }
-        for request_id in change.unblocked {
-            self.log(Happening::Unblocked { request_id }, now, effects);
-        }
-        if change.turn_ended {
-            self.kept.restarts = 0;
-        }
-        if change.turn_ended
-            && let Some(last) = &self.digest.last
-        {
-            let last = last.clone();
-            let (subtype, is_error) = (clip(&last.subtype, 60), last.is_error);
-            let end = self.turn_end(&last, now);
-            effects.push(Effect::Turn(end));
-            self.log(Happening::Turn { subtype, is_error }, now, effects);
-        }
-        if matches!(self.record.status, Status::Running | Status::Blocked) {
-            let blocked = self.digest.blocked().is_some();
-            self.record.status = if blocked { Status::Blocked } else { Status::Running };
-        }
-        if notable {
-            self.save(now, effects);
-        }
-        effects.extend(announced);
-        if self.digest.auth_failures >= AUTH_FAILURES && self.cause.is_none() {
-            self.stop(Cause::Auth, now, effects);
-        }
-        match self.phase {
-            Phase::Working
-            | Phase::Holding { .. }
-            | Phase::FollowUp { .. }
-            | Phase::Idle { .. } => {
-                self.advance(change.turn_ended, now, effects);
-            }
-            Phase::Closing { .. } if change.lively => {
-                self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
-            }
-            _ => {}
-        }
-    }
-
-    /// Between turns: what is claude doing next, and does it need its stdin for that?
-    fn advance(&mut self, turn_ended: bool, now: Now, effects: &mut Vec<Effect>) {
-        let idle = matches!(self.phase, Phase::Idle { .. });
-        if self.digest.turn_open || (self.digest.results == 0 && !idle) {
-            if idle {
-                self.record.status = Status::Running;
-            }
-            self.phase = Phase::Working;
-        } else if self.digest.outstanding() > 0 {
-            if turn_ended || !matches!(self.phase, Phase::Holding { .. }) {
-                let wait = Duration::from_millis(self.record.spec.background_wait_ms);
-                self.phase = Phase::Holding { until: now.mono + wait };
-                let tasks = self.digest.outstanding();
-                self.log(Happening::BackgroundWait { tasks }, now, effects);
-            }
-        } else if self.digest.follow_up_due || self.talk.is_waiting() {
-            if !matches!(self.phase, Phase::FollowUp { .. }) {
-                self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
-            }
-        } else if self.stays() {
-            self.idle(now, effects);
-        } else {
-            self.kept.finished = self.record.spec.keep_alive;
-            self.close_input(now, effects);
-        }
-    }
-
-    fn close_input(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.input_closed = true;
-        self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
-        self.log(Happening::InputClosed, now, effects);
-        effects.push(Effect::CloseInput);
-    }
-
-    fn output_closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.output_closed = true;
-        match self.phase {
-            Phase::Working
-            | Phase::Holding { .. }
-            | Phase::FollowUp { .. }
-            | Phase::Idle { .. } => {
-                // Nothing more can be learned from it. Usually it has ended, too.
-                effects.push(Effect::CloseInput);
-                self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
-            }
-            Phase::Draining { .. } if self.record.exit.is_some() => self.all_is_in(effects),
-            _ => {}
-        }
-    }
-
-    fn exited(&mut self, exit: Exit, now: Now, effects: &mut Vec<Effect>) {
-        self.record.exit = Some(exit);
-        self.log(Happening::Exited { exit }, now, effects);
-        match self.phase {
-            Phase::Sweeping | Phase::Over | Phase::Backoff { .. } | Phase::Waiting { .. } => {}
-            Phase::Draining { .. } => {
-                if self.output_closed {
-                    self.all_is_in(effects);
-                }
-            }
-            _ => {
-                self.phase = Phase::Sweeping;
-                effects.push(Effect::Sweep);
-            }
-        }
-    }
-
-    fn swept(&mut self, ended: usize, left: usize, now: Now, effects: &mut Vec<Effect>) {
-        if ended + left > 0 {
-            self.log(Happening::Swept { ended, left }, now, effects);
-        }
-        if left > 0 {
-            self.record.warn(format!("{left} processes of the job could not be ended"));
-        }
-        if self.output_closed && self.record.exit.is_some() {
-            self.all_is_in(effects);
-        } else {
-            self.phase = Phase::Draining { until: now.mono + DRAIN_GRACE };
-        }
-    }
-
-    fn all_is_in(&mut self, effects: &mut Vec<Effect>) {
-        self.phase = Phase::Over;
-        effects.push(Effect::Conclude);
-    }
-
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.timeout().is_some_and(|at| at <= now.mono) {
             self.log(Happening::TimedOut, now, effects);
@@ -589,64 +410,6 @@ impl Supervisor {
             Phase::Draining { until } if until <= now.mono => self.all_is_in(effects),
             _ => {}
         }
-    }
-
-    /// The job shall end, for this cause, unless its verdict stands already.
-    fn stop(&mut self, cause: Cause, now: Now, effects: &mut Vec<Effect>) {
-        match self.phase {
-            Phase::Sweeping | Phase::Draining { .. } | Phase::Over => return,
-            Phase::Starting => {}
-            Phase::Backoff { .. } | Phase::Waiting { .. } => {
-                // Nothing runs that would have to be ended.
-                self.cause = Some(cause);
-                self.all_is_in(effects);
-                return;
-            }
-            Phase::Stopping { .. } => {
-                // It is being ended already; but only a kill is for good.
-                if cause == Cause::Kill && self.cause.is_some() {
-                    self.cause = Some(cause);
-                }
-                return;
-            }
-            Phase::Working
-            | Phase::Holding { .. }
-            | Phase::FollowUp { .. }
-            | Phase::Idle { .. }
-            | Phase::Closing { .. } => {
-                // Once the last result is there the verdict stands, and ending claude is only
-                // a matter of haste.
-                let stands = self.input_closed && self.digest.settled();
-                self.signal(Stop::Interrupt, now, effects);
-                if stands {
-                    return;
-                }
-            }
-        }
-        self.cause = Some(cause);
-    }
-
-    fn signal(&mut self, by: Stop, now: Now, effects: &mut Vec<Effect>) {
-        self.phase = Phase::Stopping { by, until: now.mono + by.grace() };
-        self.log(Happening::Signalled { signal: by.name().to_owned() }, now, effects);
-        effects.push(Effect::Signal(by));
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        let can_stop = matches!(
-            self.phase,
-            Phase::Working
-                | Phase::Holding { .. }
-                | Phase::FollowUp { .. }
-                | Phase::Idle { .. }
-                | Phase::Backoff { .. }
-                | Phase::Closing { .. }
-        ) || (self.launched && matches!(self.phase, Phase::Waiting { .. }));
-        let limit = self.record.spec.timeout_ms.filter(|_| can_stop && self.cause.is_none())?;
-        let earlier = &self.record.earlier;
-        let spent = earlier.elapsed_ms.saturating_sub(earlier.untimed_ms);
-        let left = limit.saturating_sub(spent);
-        Some(self.started.saturating_add(Duration::from_millis(left)))
     }
 
     fn log(&mut self, happening: Happening, now: Now, effects: &mut Vec<Effect>) {

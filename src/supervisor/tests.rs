@@ -7,8 +7,8 @@ mod patience;
 mod recovery;
 
 use super::*;
-use crate::job::{JobId, Obstacle, Spec, Timestamp};
-use crate::stream::LineSplitter;
+use crate::job::{Exit, JobId, Obstacle, Spec, Timestamp};
+use crate::stream::{Line, LineSplitter};
 
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts");
 

@@ -1,0 +1,126 @@
+//! How claude is brought to its end, and what is waited for after it: its last words, the processes
+//! that it leaves, the rest of its output.
+
+use std::time::Duration;
+
+use super::{Cause, DRAIN_GRACE, EXIT_GRACE, Effect, Now, Phase, Stop, Supervisor};
+use crate::job::{Exit, Happening};
+
+impl Supervisor {
+    pub(super) fn close_input(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.input_closed = true;
+        self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
+        self.log(Happening::InputClosed, now, effects);
+        effects.push(Effect::CloseInput);
+    }
+
+    pub(super) fn output_closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.output_closed = true;
+        match self.phase {
+            Phase::Working
+            | Phase::Holding { .. }
+            | Phase::FollowUp { .. }
+            | Phase::Idle { .. } => {
+                // Nothing more can be learned from it. Usually it has ended, too.
+                effects.push(Effect::CloseInput);
+                self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
+            }
+            Phase::Draining { .. } if self.record.exit.is_some() => self.all_is_in(effects),
+            _ => {}
+        }
+    }
+
+    /// The job shall end, for this cause, unless its verdict stands already.
+    pub(super) fn stop(&mut self, cause: Cause, now: Now, effects: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Sweeping | Phase::Draining { .. } | Phase::Over => return,
+            Phase::Starting => {}
+            Phase::Backoff { .. } | Phase::Waiting { .. } => {
+                // Nothing runs that would have to be ended.
+                self.cause = Some(cause);
+                self.all_is_in(effects);
+                return;
+            }
+            Phase::Stopping { .. } => {
+                // It is being ended already; but only a kill is for good.
+                if cause == Cause::Kill && self.cause.is_some() {
+                    self.cause = Some(cause);
+                }
+                return;
+            }
+            Phase::Working
+            | Phase::Holding { .. }
+            | Phase::FollowUp { .. }
+            | Phase::Idle { .. }
+            | Phase::Closing { .. } => {
+                // Once the last result is there the verdict stands, and ending claude is only
+                // a matter of haste.
+                let stands = self.input_closed && self.digest.settled();
+                self.signal(Stop::Interrupt, now, effects);
+                if stands {
+                    return;
+                }
+            }
+        }
+        self.cause = Some(cause);
+    }
+
+    pub(super) fn signal(&mut self, by: Stop, now: Now, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Stopping { by, until: now.mono + by.grace() };
+        self.log(Happening::Signalled { signal: by.name().to_owned() }, now, effects);
+        effects.push(Effect::Signal(by));
+    }
+
+    pub(super) fn exited(&mut self, exit: Exit, now: Now, effects: &mut Vec<Effect>) {
+        self.record.exit = Some(exit);
+        self.log(Happening::Exited { exit }, now, effects);
+        match self.phase {
+            Phase::Sweeping | Phase::Over | Phase::Backoff { .. } | Phase::Waiting { .. } => {}
+            Phase::Draining { .. } => {
+                if self.output_closed {
+                    self.all_is_in(effects);
+                }
+            }
+            _ => {
+                self.phase = Phase::Sweeping;
+                effects.push(Effect::Sweep);
+            }
+        }
+    }
+
+    pub(super) fn swept(&mut self, ended: usize, left: usize, now: Now, effects: &mut Vec<Effect>) {
+        if ended + left > 0 {
+            self.log(Happening::Swept { ended, left }, now, effects);
+        }
+        if left > 0 {
+            self.record.warn(format!("{left} processes of the job could not be ended"));
+        }
+        if self.output_closed && self.record.exit.is_some() {
+            self.all_is_in(effects);
+        } else {
+            self.phase = Phase::Draining { until: now.mono + DRAIN_GRACE };
+        }
+    }
+
+    pub(super) fn all_is_in(&mut self, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Over;
+        effects.push(Effect::Conclude);
+    }
+
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        let can_stop = matches!(
+            self.phase,
+            Phase::Working
+                | Phase::Holding { .. }
+                | Phase::FollowUp { .. }
+                | Phase::Idle { .. }
+                | Phase::Backoff { .. }
+                | Phase::Closing { .. }
+        ) || (self.launched && matches!(self.phase, Phase::Waiting { .. }));
+        let limit = self.record.spec.timeout_ms.filter(|_| can_stop && self.cause.is_none())?;
+        let earlier = &self.record.earlier;
+        let spent = earlier.elapsed_ms.saturating_sub(earlier.untimed_ms);
+        let left = limit.saturating_sub(spent);
+        Some(self.started.saturating_add(Duration::from_millis(left)))
+    }
+}

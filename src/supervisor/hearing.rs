@@ -1,0 +1,131 @@
+//! What claude says, and what follows from it.
+
+use std::time::Duration;
+
+use super::{AUTH_FAILURES, Cause, EXIT_GRACE, Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
+use crate::job::{Happening, Milestone, Status};
+use crate::stream::{Change, Event, Line, decode};
+use crate::text::clip;
+
+impl Supervisor {
+    pub(super) fn line(&mut self, line: Line<'_>, now: Now, effects: &mut Vec<Effect>) {
+        self.unsaved = true;
+        self.heard = now.mono;
+        self.silence_told = false;
+        let lossy;
+        let mut event = decode(line.bytes);
+        if event.is_none() && std::str::from_utf8(line.bytes).is_err() {
+            lossy = String::from_utf8_lossy(line.bytes);
+            event = decode(lossy.as_bytes());
+        }
+        let Some(mut event) = event else {
+            if !line.bytes.is_empty() {
+                // One of the agent's that is damaged is still a word of the agent.
+                let spoken = memchr::memmem::find(line.bytes, br#""type":"assistant""#).is_some();
+                self.digest.undecodable(spoken, now.wall);
+            }
+            return;
+        };
+        if let Event::Result(result) = &mut event {
+            result.omitted = line.omitted();
+        }
+        let change = self.digest.fold(&event, now.wall);
+        self.changed(change, now, effects);
+    }
+
+    fn changed(&mut self, change: Change, now: Now, effects: &mut Vec<Effect>) {
+        let notable = change.rate_limited.is_some()
+            || change.rate_limit_over
+            || change.turn_ended
+            || change.blocked.is_some()
+            || !change.unblocked.is_empty()
+            || change.taken_in.is_some();
+        if let Some(uuid) = &change.taken_in {
+            self.taken_in(uuid, now, effects);
+        }
+        if let Some(error) = change.rate_limited {
+            let retry_at = self.digest.retry_at;
+            self.log(Happening::RateLimited { error, retry_at }, now, effects);
+            // A limit that this job would not wait for holds up no other, either.
+            let most = Duration::from_millis(self.record.spec.max_wait_ms);
+            let near = retry_at.filter(|at| at.since(now.wall) <= most);
+            effects.extend(near.map(Effect::Limited));
+        }
+        if change.rate_limit_over {
+            self.log(Happening::RateLimitOver, now, effects);
+        }
+        let mut announced = None;
+        if let Some(blocked) = change.blocked {
+            self.asked(blocked.request_id.clone(), now);
+            let tool = blocked.tool_name.unwrap_or_default();
+            let happening = Happening::Blocked { request_id: blocked.request_id, tool };
+            self.log(happening, now, effects);
+            announced = Some(Effect::Announce(Milestone::Blocked));
+        }
+        for request_id in change.unblocked {
+            self.log(Happening::Unblocked { request_id }, now, effects);
+        }
+        if change.turn_ended {
+            self.kept.restarts = 0;
+        }
+        if change.turn_ended
+            && let Some(last) = &self.digest.last
+        {
+            let last = last.clone();
+            let (subtype, is_error) = (clip(&last.subtype, 60), last.is_error);
+            let end = self.turn_end(&last, now);
+            effects.push(Effect::Turn(end));
+            self.log(Happening::Turn { subtype, is_error }, now, effects);
+        }
+        if matches!(self.record.status, Status::Running | Status::Blocked) {
+            let blocked = self.digest.blocked().is_some();
+            self.record.status = if blocked { Status::Blocked } else { Status::Running };
+        }
+        if notable {
+            self.save(now, effects);
+        }
+        effects.extend(announced);
+        if self.digest.auth_failures >= AUTH_FAILURES && self.cause.is_none() {
+            self.stop(Cause::Auth, now, effects);
+        }
+        match self.phase {
+            Phase::Working
+            | Phase::Holding { .. }
+            | Phase::FollowUp { .. }
+            | Phase::Idle { .. } => {
+                self.advance(change.turn_ended, now, effects);
+            }
+            Phase::Closing { .. } if change.lively => {
+                self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
+            }
+            _ => {}
+        }
+    }
+
+    /// Between turns: what is claude doing next, and does it need its stdin for that?
+    fn advance(&mut self, turn_ended: bool, now: Now, effects: &mut Vec<Effect>) {
+        let idle = matches!(self.phase, Phase::Idle { .. });
+        if self.digest.turn_open || (self.digest.results == 0 && !idle) {
+            if idle {
+                self.record.status = Status::Running;
+            }
+            self.phase = Phase::Working;
+        } else if self.digest.outstanding() > 0 {
+            if turn_ended || !matches!(self.phase, Phase::Holding { .. }) {
+                let wait = Duration::from_millis(self.record.spec.background_wait_ms);
+                self.phase = Phase::Holding { until: now.mono + wait };
+                let tasks = self.digest.outstanding();
+                self.log(Happening::BackgroundWait { tasks }, now, effects);
+            }
+        } else if self.digest.follow_up_due || self.talk.is_waiting() {
+            if !matches!(self.phase, Phase::FollowUp { .. }) {
+                self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
+            }
+        } else if self.stays() {
+            self.idle(now, effects);
+        } else {
+            self.kept.finished = self.record.spec.keep_alive;
+            self.close_input(now, effects);
+        }
+    }
+}
