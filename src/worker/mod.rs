@@ -4,6 +4,8 @@
 //! happens is the [supervisor's](crate::supervisor) business. It holds the job's lock from its
 //! first moment to its last, and is the only one who writes in the job's directory meanwhile.
 
+mod attempt;
+mod files;
 mod input;
 mod mailbox;
 mod output;
@@ -14,38 +16,30 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::pending;
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep_until;
 
 use crate::checkpoint::checkpoint;
-use crate::claude::{self, Session};
 use crate::clock;
-use crate::job::{Entry, Obstacle, Reason};
+use crate::job::{Obstacle, Reason};
 use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
 use crate::process::{self, Family, Mark};
-use crate::store::{
-    EVENTS, JobDir, Lock, META, OUTPUT, PROMPT, RESULT, STDERR, TURNS, is_live_job, undelivered,
-};
+use crate::store::{EVENTS, JobDir, Lock, OUTPUT, RESULT, STDERR, TURNS, undelivered};
 use crate::stream::{Line, LineSplitter};
-use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, Stop, Supervisor};
+use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, Supervisor};
 
 use input::Stdin;
 use mailbox::Mailbox;
-use output::{Damage, Tee};
+use output::Tee;
 use turn::{Step, Turn};
 
 /// How long systemd may take to move a worker into its scope.
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
-/// How long a job has to live before room is set aside for its verdict.
-const RESERVE_AFTER: Duration = Duration::from_secs(1);
 /// How long nothing has to happen before the worker gives back the memory that its code takes.
 const REST_AFTER: Duration = Duration::from_millis(1_500);
 /// How long `start` waits for claude to take or refuse its arguments, where it may not know one.
@@ -55,8 +49,6 @@ const STDERR_READ: u64 = 16 << 10;
 /// How long a sweep is repeated before it gives up on what is left (a process in the kernel's
 /// uninterruptible sleep cannot be ended).
 const SWEEP_MOST: Duration = Duration::from_secs(3);
-/// How often a sweep looks again where no child's end wakes it up.
-const SWEEP_AGAIN: Duration = Duration::from_millis(20);
 
 /// Runs the worker of the job in this directory, which must have been started by
 /// [`crate::launch`]: it finds the lock and the report pipe among its descriptors.
@@ -302,14 +294,6 @@ impl Worker {
         Ok(worker)
     }
 
-    fn open_output(&mut self) {
-        let opened = self.job.append(OUTPUT).map_err(|error| error.to_string());
-        match opened.and_then(|file| Tee::into(file).map_err(|error| error.to_string())) {
-            Ok(tee) => self.tee = tee,
-            Err(error) => self.write_failed(OUTPUT, error),
-        }
-    }
-
     /// Says where the worker stands, and remembers it for the sweep.
     fn stand_in(&mut self, unit: Option<&str>, cgroup: Option<String>) {
         self.family.in_scope(cgroup.clone());
@@ -320,70 +304,6 @@ impl Worker {
             self.supervisor.memory_is_not_limited();
         }
         self.supervisor.detached(unit, cgroup);
-    }
-
-    /// Sets room aside for the verdict.
-    fn reserve(&self) {
-        let record = serde_json::to_vec(self.supervisor.record()).map_or(0, |text| text.len());
-        self.job.reserve(record as u64);
-    }
-
-    /// Starts claude; gives its stdout, or `None` if it could not be started.
-    fn launch(&mut self) -> Option<pipe::Receiver> {
-        match self.try_launch() {
-            Ok((pid, stdout)) => {
-                self.reserve_at = Some(Instant::now() + RESERVE_AFTER);
-                self.turn.occupy(pid);
-                self.take(Input::Launched(pid));
-                Some(stdout)
-            }
-            Err(error) => {
-                let program = &self.supervisor.record().spec.claude;
-                let error = format!("{program} could not be started: {error}");
-                self.take(Input::LaunchFailed(error));
-                None
-            }
-        }
-    }
-
-    fn try_launch(&mut self) -> io::Result<(i32, pipe::Receiver)> {
-        let record = self.supervisor.record();
-        let opening = self.supervisor.opening().clone();
-        let session_id = opening.resume.clone();
-        let session_id = session_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-        let session = match opening.resume {
-            Some(_) => Session::Old { id: &session_id, fork: opening.fork },
-            None => Session::New(&session_id),
-        };
-        let mut command = claude::command(&record.spec, &record.job_id, self.job.path(), &session);
-        self.stderr_start = 0;
-        match self.job.append(STDERR) {
-            Ok(file) => {
-                self.stderr_start = file.metadata()?.len();
-                command.stderr(file)
-            }
-            Err(_) => command.stderr(Stdio::null()),
-        };
-        let prompt =
-            if opening.prompt { self.job.open(PROMPT).map_err(io::Error::other)? } else { None };
-        if opening.prompt && prompt.is_none() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "prompt.txt is gone"));
-        }
-        self.out_of_memory_kills = process::out_of_memory_kills();
-        self.lines = LineSplitter::default();
-        self.told.clear();
-        self.supervisor.log_starts_at(self.tee.length());
-        let mut child = process::spawn_claude(&mut command)?;
-        self.supervisor.expect_session(session_id);
-        if let Some(stdin) = child.stdin.take() {
-            let pipe = pipe::Sender::from_owned_fd(stdin.into())?;
-            self.stdin = Stdin::new(pipe, &opening.text, prompt);
-        }
-        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
-        let pid = child.id() as i32;
-        self.claude = Some(child);
-        Ok((pid, stdout))
     }
 
     fn now(&self) -> Now {
@@ -473,25 +393,6 @@ impl Worker {
         self.take(Input::OutputClosed);
     }
 
-    fn reap(&mut self) {
-        checkpoint("worker:reaping");
-        while let Some((pid, exit)) = process::reap() {
-            if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
-                self.claude = None;
-                self.take(Input::Exited(exit));
-            }
-        }
-        if self.sweep.is_some() {
-            self.sweep_on();
-        }
-    }
-
-    fn write_failed(&mut self, file: &'static str, error: String) {
-        if self.failed.insert(file) {
-            self.take(Input::WriteFailed { file, error });
-        }
-    }
-
     /// Carries out what the supervisor asked for, also what it asks for meanwhile.
     fn act(&mut self) {
         while !self.effects.is_empty() {
@@ -559,95 +460,11 @@ impl Worker {
         }
     }
 
-    fn save(&mut self) {
-        if self.over {
-            if let Err(error) = self.job.save_end(self.supervisor.record()) {
-                self.write_failed(META, error.to_string());
-            }
-            checkpoint("end:saved");
-            return;
-        }
-        self.inspect_output();
-        if let Err(error) = self.job.save(self.supervisor.record(), false) {
-            // That the disk is full is worth the room that was set aside to tell it.
-            let tell = error.is_full() && !self.failed.contains(META);
-            self.write_failed(META, error.to_string());
-            if tell {
-                let _ = self.job.save(self.supervisor.record(), true);
-            }
-        }
-    }
-
-    /// What is written must be found under its name: a log that was taken away is begun anew.
-    fn inspect_output(&mut self) {
-        let Some(damage) = self.tee.damage(&self.job.file(OUTPUT)) else { return };
-        let what = match damage {
-            Damage::Gone => "was removed while the job ran: what it held is lost",
-            Damage::Cut => "was made shorter while the job ran: some of it is lost",
-        };
-        if damage == Damage::Gone {
-            self.open_output();
-        }
-        let start = self.supervisor.record().log_start.min(self.tee.length());
-        self.supervisor.log_starts_at(start);
-        self.take(Input::Damaged { file: OUTPUT, what });
-    }
-
-    fn log(&mut self, entry: &Entry) {
-        let Some(events) = &mut self.events else { return };
-        let written = serde_json::to_vec(entry).map_err(io::Error::from).and_then(|mut line| {
-            line.push(b'\n');
-            events.write_all(&line)
-        });
-        if let Err(error) = written {
-            self.write_failed(EVENTS, error.to_string());
-        }
-    }
-
-    fn append_line(&mut self, file: &'static str, line: &impl serde::Serialize) {
-        let appended =
-            self.job.append(file).map_err(|error| error.to_string()).and_then(|mut to| {
-                let text = serde_json::to_string(line).map_err(|error| error.to_string())?;
-                to.write_all((text + "\n").as_bytes()).map_err(|error| error.to_string())
-            });
-        if let Err(error) = appended {
-            self.write_failed(file, error);
-        }
-    }
-
     /// Tells the supervisor what is new in the inbox.
     fn look_into_inbox(&mut self) {
         for item in self.job.pending(&self.told).unwrap_or_default() {
             self.told.insert(item.number);
             self.take(Input::Told { number: item.number, directive: item.directive });
-        }
-    }
-
-    fn signal(&mut self, stop: Stop) {
-        let signal = match stop {
-            Stop::Interrupt => Signal::SIGINT,
-            Stop::Terminate => Signal::SIGTERM,
-        };
-        // It is our child and not reaped yet, so the number is still its own.
-        if let Some(claude) = &self.claude {
-            let _ = kill(Pid::from_raw(claude.id() as i32), signal);
-            // A claude that somebody has stopped could not hear anything else.
-            let _ = kill(Pid::from_raw(claude.id() as i32), Signal::SIGCONT);
-        }
-    }
-
-    fn sweep_on(&mut self) {
-        let Some(mut sweep) = self.sweep.take() else { return };
-        let found = self.family.kill(&is_live_job);
-        if found.is_empty() {
-            self.take(Input::Swept { ended: sweep.ended.len(), left: 0 });
-        } else if Instant::now() >= sweep.until {
-            let left = found.into_iter().filter(|pid| process::exists(*pid)).count();
-            self.take(Input::Swept { ended: sweep.ended.len(), left });
-        } else {
-            sweep.ended.extend(found);
-            sweep.again = Instant::now() + SWEEP_AGAIN;
-            self.sweep = Some(sweep);
         }
     }
 

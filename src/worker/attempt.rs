@@ -1,0 +1,125 @@
+//! Claude's process: how it is started and signalled, and how what it leaves is ended.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::unix::pipe;
+
+use super::Worker;
+use super::input::Stdin;
+use crate::checkpoint::checkpoint;
+use crate::claude::{self, Session};
+use crate::process;
+use crate::store::{PROMPT, STDERR, is_live_job};
+use crate::stream::LineSplitter;
+use crate::supervisor::{Input, Stop};
+
+/// How long a job has to live before room is set aside for its verdict.
+const RESERVE_AFTER: Duration = Duration::from_secs(1);
+/// How often a sweep looks again where no child's end wakes it up.
+const SWEEP_AGAIN: Duration = Duration::from_millis(20);
+
+impl Worker {
+    /// Starts claude; gives its stdout, or `None` if it could not be started.
+    pub(super) fn launch(&mut self) -> Option<pipe::Receiver> {
+        match self.try_launch() {
+            Ok((pid, stdout)) => {
+                self.reserve_at = Some(Instant::now() + RESERVE_AFTER);
+                self.turn.occupy(pid);
+                self.take(Input::Launched(pid));
+                Some(stdout)
+            }
+            Err(error) => {
+                let program = &self.supervisor.record().spec.claude;
+                let error = format!("{program} could not be started: {error}");
+                self.take(Input::LaunchFailed(error));
+                None
+            }
+        }
+    }
+
+    pub(super) fn try_launch(&mut self) -> io::Result<(i32, pipe::Receiver)> {
+        let record = self.supervisor.record();
+        let opening = self.supervisor.opening().clone();
+        let session_id = opening.resume.clone();
+        let session_id = session_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+        let session = match opening.resume {
+            Some(_) => Session::Old { id: &session_id, fork: opening.fork },
+            None => Session::New(&session_id),
+        };
+        let mut command = claude::command(&record.spec, &record.job_id, self.job.path(), &session);
+        self.stderr_start = 0;
+        match self.job.append(STDERR) {
+            Ok(file) => {
+                self.stderr_start = file.metadata()?.len();
+                command.stderr(file)
+            }
+            Err(_) => command.stderr(Stdio::null()),
+        };
+        let prompt =
+            if opening.prompt { self.job.open(PROMPT).map_err(io::Error::other)? } else { None };
+        if opening.prompt && prompt.is_none() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "prompt.txt is gone"));
+        }
+        self.out_of_memory_kills = process::out_of_memory_kills();
+        self.lines = LineSplitter::default();
+        self.told.clear();
+        self.supervisor.log_starts_at(self.tee.length());
+        let mut child = process::spawn_claude(&mut command)?;
+        self.supervisor.expect_session(session_id);
+        if let Some(stdin) = child.stdin.take() {
+            let pipe = pipe::Sender::from_owned_fd(stdin.into())?;
+            self.stdin = Stdin::new(pipe, &opening.text, prompt);
+        }
+        let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
+        let pid = child.id() as i32;
+        self.claude = Some(child);
+        Ok((pid, stdout))
+    }
+
+    pub(super) fn signal(&mut self, stop: Stop) {
+        let signal = match stop {
+            Stop::Interrupt => Signal::SIGINT,
+            Stop::Terminate => Signal::SIGTERM,
+        };
+        // It is our child and not reaped yet, so the number is still its own.
+        if let Some(claude) = &self.claude {
+            let _ = kill(Pid::from_raw(claude.id() as i32), signal);
+            // A claude that somebody has stopped could not hear anything else.
+            let _ = kill(Pid::from_raw(claude.id() as i32), Signal::SIGCONT);
+        }
+    }
+
+    pub(super) fn reap(&mut self) {
+        checkpoint("worker:reaping");
+        while let Some((pid, exit)) = process::reap() {
+            if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
+                self.claude = None;
+                self.take(Input::Exited(exit));
+            }
+        }
+        if self.sweep.is_some() {
+            self.sweep_on();
+        }
+    }
+
+    pub(super) fn sweep_on(&mut self) {
+        let Some(mut sweep) = self.sweep.take() else { return };
+        let found = self.family.kill(&is_live_job);
+        if found.is_empty() {
+            self.take(Input::Swept { ended: sweep.ended.len(), left: 0 });
+        } else if Instant::now() >= sweep.until {
+            let left = found.into_iter().filter(|pid| process::exists(*pid)).count();
+            self.take(Input::Swept { ended: sweep.ended.len(), left });
+        } else {
+            sweep.ended.extend(found);
+            sweep.again = Instant::now() + SWEEP_AGAIN;
+            self.sweep = Some(sweep);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What the worker writes into its job's directory, and what it does where that fails.
+
+use std::io::{self, Write};
+
+use super::Worker;
+use super::output::{Damage, Tee};
+use crate::checkpoint::checkpoint;
+use crate::job::Entry;
+use crate::store::{EVENTS, META, OUTPUT};
+use crate::supervisor::Input;
+
+impl Worker {
+    pub(super) fn open_output(&mut self) {
+        let opened = self.job.append(OUTPUT).map_err(|error| error.to_string());
+        match opened.and_then(|file| Tee::into(file).map_err(|error| error.to_string())) {
+            Ok(tee) => self.tee = tee,
+            Err(error) => self.write_failed(OUTPUT, error),
+        }
+    }
+
+    /// Sets room aside for the verdict.
+    pub(super) fn reserve(&self) {
+        let record = serde_json::to_vec(self.supervisor.record()).map_or(0, |text| text.len());
+        self.job.reserve(record as u64);
+    }
+
+    pub(super) fn save(&mut self) {
+        if self.over {
+            if let Err(error) = self.job.save_end(self.supervisor.record()) {
+                self.write_failed(META, error.to_string());
+            }
+            checkpoint("end:saved");
+            return;
+        }
+        self.inspect_output();
+        if let Err(error) = self.job.save(self.supervisor.record(), false) {
+            // That the disk is full is worth the room that was set aside to tell it.
+            let tell = error.is_full() && !self.failed.contains(META);
+            self.write_failed(META, error.to_string());
+            if tell {
+                let _ = self.job.save(self.supervisor.record(), true);
+            }
+        }
+    }
+
+    /// What is written must be found under its name: a log that was taken away is begun anew.
+    pub(super) fn inspect_output(&mut self) {
+        let Some(damage) = self.tee.damage(&self.job.file(OUTPUT)) else { return };
+        let what = match damage {
+            Damage::Gone => "was removed while the job ran: what it held is lost",
+            Damage::Cut => "was made shorter while the job ran: some of it is lost",
+        };
+        if damage == Damage::Gone {
+            self.open_output();
+        }
+        let start = self.supervisor.record().log_start.min(self.tee.length());
+        self.supervisor.log_starts_at(start);
+        self.take(Input::Damaged { file: OUTPUT, what });
+    }
+
+    pub(super) fn log(&mut self, entry: &Entry) {
+        let Some(events) = &mut self.events else { return };
+        let written = serde_json::to_vec(entry).map_err(io::Error::from).and_then(|mut line| {
+            line.push(b'\n');
+            events.write_all(&line)
+        });
+        if let Err(error) = written {
+            self.write_failed(EVENTS, error.to_string());
+        }
+    }
+
+    pub(super) fn append_line(&mut self, file: &'static str, line: &impl serde::Serialize) {
+        let appended =
+            self.job.append(file).map_err(|error| error.to_string()).and_then(|mut to| {
+                let text = serde_json::to_string(line).map_err(|error| error.to_string())?;
+                to.write_all((text + "\n").as_bytes()).map_err(|error| error.to_string())
+            });
+        if let Err(error) = appended {
+            self.write_failed(file, error);
+        }
+    }
+
+    pub(super) fn write_failed(&mut self, file: &'static str, error: String) {
+        if self.failed.insert(file) {
+            self.take(Input::WriteFailed { file, error });
+        }
+    }
+}
