@@ -76,6 +76,8 @@ impl Supervisor {
                 }
             }
             Ok(Directive::Message { uuid, text }) if self.listens() => {
+                // What claude was silent for before that, it was asked nothing.
+                self.silence_begins(now);
                 self.log(Happening::MessageSent { number }, now, effects);
                 self.talk.expected.insert(uuid.clone(), number);
                 effects.push(Effect::Tell { uuid, text });
@@ -102,6 +104,7 @@ impl Supervisor {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
+        self.silence_begins(now);
         self.digest.answered(&request_id);
         self.talk.asked.retain(|(asked, _)| *asked != request_id);
         self.record.status =

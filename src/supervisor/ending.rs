@@ -33,18 +33,23 @@ impl Supervisor {
     /// The job shall end, for this cause, unless its verdict stands already.
     pub(super) fn stop(&mut self, cause: Cause, now: Now, effects: &mut Vec<Effect>) {
         match self.phase {
-            Phase::Sweeping | Phase::Draining { .. } | Phase::Over => return,
+            // Its end is under way; it is another attempt that is not to follow.
+            Phase::Sweeping | Phase::Draining { .. } => return self.note_late(cause),
+            Phase::Over => return,
             Phase::Starting => {}
             Phase::Backoff { .. } | Phase::Waiting { .. } => {
                 // Nothing runs that would have to be ended.
+                self.leave_line(now);
                 self.cause = Some(cause);
                 self.all_is_in(effects);
                 return;
             }
             Phase::Stopping { .. } => {
                 // It is being ended already; but only a kill is for good.
-                if cause == Cause::Kill && self.cause.is_some() {
-                    self.cause = Some(cause);
+                match self.cause {
+                    Some(_) if cause == Cause::Kill => self.cause = Some(cause),
+                    Some(_) => {}
+                    None => self.note_late(cause),
                 }
                 return;
             }
@@ -63,6 +68,13 @@ impl Supervisor {
             }
         }
         self.cause = Some(cause);
+    }
+
+    /// Claude is ending by itself, and its verdict stands, unless that is to try again.
+    fn note_late(&mut self, cause: Cause) {
+        if self.late_cause != Some(Cause::Kill) {
+            self.late_cause = Some(cause);
+        }
     }
 
     pub(super) fn signal(&mut self, by: Stop, now: Now, effects: &mut Vec<Effect>) {

@@ -10,8 +10,7 @@ use crate::text::clip;
 impl Supervisor {
     pub(super) fn line(&mut self, line: Line<'_>, now: Now, effects: &mut Vec<Effect>) {
         self.unsaved = true;
-        self.heard = now.mono;
-        self.silence_told = false;
+        self.silence_begins(now);
         let lossy;
         let mut event = decode(line.bytes);
         if event.is_none() && std::str::from_utf8(line.bytes).is_err() {

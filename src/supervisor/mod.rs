@@ -21,7 +21,8 @@ use conversation::Talk;
 use keep_alive::KeptAlive;
 
 use crate::job::{
-    Detached, Detachment, Entry, Happening, Milestone, Outcome, Reason, Record, Status, Undelivered,
+    Detached, Detachment, Entry, Happening, Milestone, Outcome, Reason, Record, Status,
+    Undelivered, Verdict,
 };
 use crate::stream::{Digest, decode};
 use crate::text::count;
@@ -100,8 +101,12 @@ pub struct Supervisor {
     retries: u32,
     /// A silence was told already.
     silence_told: bool,
-    /// When anything was last heard or done, on the monotonic clock.
+    /// Since when claude is silent, on the monotonic clock.
     heard: Duration,
+    /// The silence for which it was ended.
+    stalled_for: Option<Duration>,
+    /// What was asked for while claude was ending already: it counts if the job would go on.
+    late_cause: Option<Cause>,
     dependency_error: Option<String>,
     digest: Digest,
     phase: Phase,
@@ -133,6 +138,8 @@ impl Supervisor {
             retries: 0,
             silence_told: false,
             heard: now.mono,
+            stalled_for: None,
+            late_cause: None,
             dependency_error: None,
             record,
             digest: Digest::default(),
@@ -290,7 +297,13 @@ impl Supervisor {
         undelivered: impl FnOnce() -> Vec<Undelivered>,
     ) -> (Conclusion, Vec<Effect>) {
         let mut effects = Vec::new();
-        let verdict = self.reach_verdict(evidence);
+        let mut verdict = self.reach_verdict(evidence);
+        if let Some(cause) = self.late_cause.take()
+            && self.goes_on(&verdict, now)
+        {
+            self.cause = Some(cause);
+            verdict = self.reach_verdict(evidence);
+        }
         if self.restarts(&verdict) {
             self.back_off(now, &mut effects);
             return (Conclusion::Again, effects);
@@ -299,8 +312,8 @@ impl Supervisor {
             self.start_over(now, &mut effects);
             return (Conclusion::Again, effects);
         }
-        if let Some(wait) = self.retry_after(&verdict, now) {
-            self.retry(&verdict, wait, now, &mut effects);
+        if let Some(pause) = self.retry_after(&verdict, now) {
+            self.retry(&verdict, pause, now, &mut effects);
             return (Conclusion::Again, effects);
         }
         let verdict = self.last_word(verdict, now);
@@ -319,6 +332,13 @@ impl Supervisor {
         self.save(now, &mut effects);
         let outcome = self.outcome().with_undelivered(undelivered);
         (Conclusion::Ended(Box::new(outcome)), effects)
+    }
+
+    /// Whether there is another attempt after this verdict.
+    fn goes_on(&self, verdict: &Verdict, now: Now) -> bool {
+        self.restarts(verdict)
+            || self.starts_over(verdict)
+            || self.retry_after(verdict, now).is_some()
     }
 
     /// What the job has come to so far.
@@ -453,7 +473,9 @@ impl Supervisor {
         // Each run of claude counts its cost from 0, also of a session that it goes on with.
         let costs = [record.earlier.cost_usd, digest.cost_usd()];
         record.cost_usd = costs.into_iter().flatten().reduce(|sum, cost| sum + cost);
-        let took = u64::try_from(now.mono.saturating_sub(self.started).as_millis());
+        // What it waits before its first attempt is nothing that it takes.
+        let began = if self.launched { self.started } else { now.mono };
+        let took = u64::try_from(now.mono.saturating_sub(began).as_millis());
         record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
         record.rate_limited = digest.rate_limited;
         record.retry_at = digest.retry_at;

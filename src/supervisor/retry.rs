@@ -17,9 +17,17 @@ const FAILED: &str = "Your last request failed on the way to the model or at it,
     you did. Look at what is already done, then go on with the task where you left off. Do not \
     start over.";
 
+/// What is waited for before another attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pause {
+    wait: Duration,
+    /// It lasts until the API's limit ends, by the API's own word.
+    of_limit: bool,
+}
+
 impl Supervisor {
     /// How long to wait for another attempt; `None` where there is to be none.
-    pub(super) fn retry_after(&self, verdict: &Verdict, now: Now) -> Option<Duration> {
+    pub(super) fn retry_after(&self, verdict: &Verdict, now: Now) -> Option<Pause> {
         let spec = &self.record.spec;
         if self.cause.is_some() || spec.keep_alive || !self.may_pass(verdict) {
             return None;
@@ -32,14 +40,16 @@ impl Supervisor {
             let allowed = self.retries < spec.retries || (spec.retries > 0 && self.progressed());
             let wait = reset.since(now.wall);
             let most = Duration::from_millis(spec.max_wait_ms);
-            return (allowed && wait <= most).then(|| wait + SPREAD.mul_f64(self.jitter()));
+            let pause = Pause { wait: wait + SPREAD.mul_f64(self.jitter()), of_limit: true };
+            return (allowed && wait <= most).then_some(pause);
         }
         if self.retries >= spec.retries {
             return None;
         }
         let doubled = BACKOFF.saturating_mul(1 << self.retries.min(16));
         let most = Duration::from_millis(spec.max_backoff_ms);
-        Some(doubled.mul_f64(0.75 + self.jitter() / 2.0).min(most))
+        let wait = doubled.mul_f64(0.75 + self.jitter() / 2.0).min(most);
+        Some(Pause { wait, of_limit: false })
     }
 
     fn may_pass(&self, verdict: &Verdict) -> bool {
@@ -70,12 +80,12 @@ impl Supervisor {
     pub(super) fn retry(
         &mut self,
         verdict: &Verdict,
-        wait: Duration,
+        Pause { wait, of_limit }: Pause,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
         let limited = matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
-        let futile = !(limited && self.digest.resets_at.is_some() && self.progressed());
+        let futile = !(of_limit && self.progressed());
         self.retries = if futile { self.retries + 1 } else { 0 };
         self.follow_digest(now);
         let crashed = verdict.reason() == Some(Reason::NoResult);

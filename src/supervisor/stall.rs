@@ -28,11 +28,18 @@ impl Supervisor {
         Some(from.saturating_add(if self.silence_told { allowed } else { allowed / 2 }))
     }
 
+    /// Something was heard, or claude was given something to do: it is silent from now on.
+    pub(super) fn silence_begins(&mut self, now: Now) {
+        self.heard = now.mono;
+        self.silence_told = false;
+    }
+
     pub(super) fn mind_silence(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.silence().is_none_or(|at| at > now.mono) {
             return;
         }
         if self.silence_told {
+            self.stalled_for = Some(self.silence_allowed());
             self.log(Happening::Stalled, now, effects);
             self.stop(Cause::Stall, now, effects);
             return;

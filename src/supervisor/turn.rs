@@ -15,9 +15,8 @@ impl Supervisor {
     }
 
     pub(super) fn admitted(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if let Phase::Waiting { since } = self.phase {
-            let waited = now.mono.saturating_sub(since);
-            self.record.queued_ms += u64::try_from(waited.as_millis()).unwrap_or(u64::MAX / 2);
+        if matches!(self.phase, Phase::Waiting { .. }) {
+            self.leave_line(now);
             if !self.launched {
                 // What it waited before its first attempt is nothing that it took.
                 self.started = now.mono;
@@ -31,10 +30,19 @@ impl Supervisor {
         effects.push(Effect::Launch);
     }
 
+    /// What it waited is over, and counted.
+    pub(super) fn leave_line(&mut self, now: Now) {
+        if let Phase::Waiting { since } = self.phase {
+            let waited = now.mono.saturating_sub(since);
+            self.record.queued_ms += u64::try_from(waited.as_millis()).unwrap_or(u64::MAX / 2);
+        }
+    }
+
     pub(super) fn dependency_failed(&mut self, error: String, now: Now, effects: &mut Vec<Effect>) {
         if !matches!(self.phase, Phase::Waiting { .. }) {
             return;
         }
+        self.leave_line(now);
         self.log(Happening::DependencyFailed { error: error.clone() }, now, effects);
         self.dependency_error = Some(error);
         self.all_is_in(effects);

@@ -36,7 +36,8 @@ impl Supervisor {
                 );
             }
             Some(Cause::Stall) => {
-                let limit = humantime::format_duration(self.silence_allowed());
+                let silence = self.stalled_for.unwrap_or_else(|| self.silence_allowed());
+                let limit = humantime::format_duration(silence);
                 return Verdict::failed(
                     Reason::Stalled,
                     format!("nothing was heard of claude for {limit}"),

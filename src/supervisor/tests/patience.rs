@@ -1,6 +1,9 @@
 //! Waiting: for a turn, for the API, and for a claude that says nothing.
 
+use serde_json::Value;
+
 use super::*;
+use crate::job::Directive;
 
 const LIMITED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":429,"result":"limit","num_turns":1}"#;
 const OVERLOADED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"result":"overloaded","num_turns":1}"#;
@@ -163,6 +166,73 @@ fn a_limit_after_some_work_is_no_futile_attempt() {
 }
 
 #[test]
+fn a_limit_whose_end_is_not_waited_for_is_a_futile_attempt() {
+    let over = RESET_IN_60.replace("60", "0");
+    for (spec, event) in
+        [(Spec { no_wait_for_reset: true, ..patient(1) }, RESET_IN_60), (patient(1), over.as_str())]
+    {
+        let mut rig = Rig::launched(spec);
+        let lines = [INIT, TEXT, event, LIMITED];
+        assert_eq!(ends_with(&mut rig, &lines, code(1)), Conclusion::Again);
+        rig.pass(10);
+        rig.take(Input::Admitted).take(Input::Launched(79));
+        assert!(matches!(ends_with(&mut rig, &lines, code(1)), Conclusion::Ended(_)), "{event}");
+    }
+}
+
+#[test]
+fn whoever_ends_the_job_while_claude_goes_away_ends_it_for_good() {
+    type Step = fn(&mut Rig);
+    // Where the request comes: claude was told to end, is being swept away, or read out.
+    let stopping: Step = |rig| {
+        rig.take(Input::OutputClosed);
+        rig.pass(10);
+    };
+    let sweeping: Step = |rig| {
+        rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+    };
+    let draining: Step = |rig| {
+        rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+        rig.take(Input::Swept { ended: 0, left: 0 });
+    };
+    let killed = Exit { code: None, signal: Some(9) };
+    for until in [stopping, sweeping, draining] {
+        for (request, status, reason) in [
+            (Input::KillRequested, Status::Killed, None),
+            (Input::TerminateRequested, Status::Failed, Some(Reason::Terminated)),
+        ] {
+            let mut rig = Rig::launched(patient(3));
+            rig.hear(INIT).hear(TEXT);
+            until(&mut rig);
+            rig.take(request);
+            assert!(matches!(ends_with(&mut rig, &[], killed), Conclusion::Ended(_)));
+            let record = rig.supervisor.record();
+            assert_eq!((record.status, record.reason), (status, reason));
+        }
+        // What has its answer keeps it.
+        let mut rig = Rig::launched(patient(3));
+        rig.hear(INIT).hear(OK);
+        until(&mut rig);
+        rig.take(Input::KillRequested);
+        assert!(matches!(ends_with(&mut rig, &[], killed), Conclusion::Ended(_)));
+        assert_eq!(rig.supervisor.record().status, Status::Completed);
+    }
+}
+
+#[test]
+fn what_it_waits_before_its_first_attempt_is_not_counted_where_it_ends_there() {
+    for end in [Input::KillRequested, Input::DependencyFailed("a failed".to_owned())] {
+        let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
+        rig.take(Input::Queued(Obstacle::Slot));
+        rig.pass(60);
+        rig.take(end);
+        rig.concluded("");
+        let record = rig.supervisor.record();
+        assert_eq!((record.elapsed_ms, record.queued_ms), (Some(0), 60_000));
+    }
+}
+
+#[test]
 fn what_it_waited_for_its_turn_is_no_part_of_its_time() {
     let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
     rig.take(Input::Queued(Obstacle::Slot));
@@ -233,6 +303,28 @@ fn a_silent_claude_is_told_of_and_then_ended() {
     rig.hear(INIT).hear(&hour);
     assert_eq!(wants(&rig.pass(3_600)), Vec::<&str>::new());
     assert_eq!(wants(&rig.pass(60)), ["INT"]);
+}
+
+#[test]
+fn a_silence_begins_when_claude_is_given_something_to_do() {
+    let spec =
+        || Spec { stall_timeout_ms: Some(60_000), tool_timeout_ms: 60_000, ..Spec::default() };
+    let answer = Directive::Answer { request_id: "r".to_owned(), response: Value::Null };
+    let message = Directive::Message { uuid: "u".to_owned(), text: "more".to_owned() };
+    let mut asking = Rig::launched(spec());
+    asking.hear(INIT).hear(ASK);
+    let mut idle = Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000_000, ..spec() });
+    idle.hear(INIT).hear(OK);
+    for (mut rig, directive, begins) in [(asking, answer, ""), (idle, message, INIT)] {
+        rig.pass(3_600);
+        rig.take(Input::Told { number: 1, directive: Ok(directive) });
+        assert_eq!(wants(&rig.pass(9)), Vec::<&str>::new());
+        rig.hear(begins);
+        assert_eq!(wants(&rig.pass(20)), Vec::<&str>::new());
+        assert!(rig.supervisor.record().warnings.is_empty(), "{:?}", rig.supervisor.record());
+        rig.pass(20);
+        assert_eq!(wants(&rig.pass(20)), ["INT"]);
+    }
 }
 
 #[test]
