@@ -1,5 +1,8 @@
 //! `recover`: jobs that were cut off go on, as another attempt.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 use super::seen::{look, look_leniently};
@@ -11,7 +14,12 @@ use crate::job::{JobId, Record, Spec, Status};
 use crate::launch::Wish;
 use crate::process;
 use crate::settle::bury;
-use crate::store::{JobDir, OUTPUT, Store};
+use crate::store::{JobDir, Lock, OUTPUT, Store};
+
+/// How long a worker may hold its job's lock after it has written the end.
+const LAST_MOMENTS: Duration = Duration::from_secs(2);
+/// How often is looked whether it has let go.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// What to recover.
 #[derive(Debug)]
@@ -76,11 +84,11 @@ pub fn recover(
     if !seen.record.is_recoverable() {
         return Err(Error::NotRecoverable(id.to_string(), why_not(&seen.record)));
     }
-    take_up(store, id, &seen.dir, seen.record, detach, around)
+    take_up(store, id, seen.record, detach, around)
 }
 
-/// Takes up every job that was cut off. A job that another `recover` takes up meanwhile is left
-/// to it.
+/// Takes up every job that was cut off: one that waits for others after those, which have failed
+/// until then. A job that another `recover` takes up meanwhile is left to it.
 pub fn recover_all(
     store: &Store,
     detach: Wish,
@@ -88,13 +96,19 @@ pub fn recover_all(
 ) -> Result<RecoverAllAnswer, Error> {
     let mut ids = store.ids()?;
     ids.sort_unstable();
+    let cut_off = ids.into_iter().filter_map(|id| {
+        let record = look_leniently(store, &id).ok()?.record;
+        let Spec { after, after_any, .. } = &record.spec;
+        let others = after.iter().chain(after_any).cloned().collect();
+        record.is_recoverable().then_some((id, others))
+    });
     let mut answer = RecoverAllAnswer::default();
-    for id in ids {
+    for id in in_order(cut_off.collect()) {
         let Ok(seen) = look_leniently(store, &id) else { continue };
         if !seen.record.is_recoverable() {
             continue;
         }
-        match take_up(store, &id, &seen.dir, seen.record, detach, around) {
+        match take_up(store, &id, seen.record, detach, around) {
             Ok(recovered) => answer.recovered.push(recovered),
             Err(Error::NotRecoverable(..)) => {}
             Err(error) => answer.failed.push(Failure {
@@ -106,6 +120,37 @@ pub fn recover_all(
         }
     }
     Ok(answer)
+}
+
+/// Jobs with those that each waits for, put so that none comes before one that it waits for.
+fn in_order(mut jobs: Vec<(JobId, Vec<JobId>)>) -> Vec<JobId> {
+    let mut ordered = Vec::new();
+    while !jobs.is_empty() {
+        let open: BTreeSet<JobId> = jobs.iter().map(|(id, _)| id.clone()).collect();
+        let waits = |(_, others): &(JobId, Vec<JobId>)| others.iter().any(|id| open.contains(id));
+        let (mut waiting, ready): (Vec<_>, Vec<_>) = jobs.into_iter().partition(waits);
+        if ready.is_empty() {
+            // They wait for each other, which `start` refuses: no order is better than another.
+            ordered.extend(waiting.drain(..).map(|(id, _)| id));
+        }
+        ordered.extend(ready.into_iter().map(|(id, _)| id));
+        jobs = waiting;
+    }
+    ordered
+}
+
+/// The lock of a job that was seen to have ended; `None` if somebody else took it up. Its worker
+/// holds it for a moment after it has written the end, of which it may have told us.
+fn lock_of_ended(dir: &JobDir) -> Result<Option<Lock>, Error> {
+    let until = Instant::now() + LAST_MOMENTS;
+    loop {
+        let lock = dir.try_lock()?;
+        let ended = dir.load().is_ok_and(|record| !record.status.is_live());
+        if lock.is_some() || !ended || Instant::now() >= until {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn why_not(record: &Record) -> String {
@@ -127,7 +172,6 @@ fn why_not(record: &Record) -> String {
 fn take_up(
     store: &Store,
     id: &JobId,
-    dir: &JobDir,
     record: Record,
     detach: Wish,
     around: &Surroundings,
@@ -141,19 +185,21 @@ fn take_up(
         record.begin_attempt();
         Ok(())
     };
-    attempt_again(store, id, dir, record.spec, detach, around, begin)
+    attempt_again(store, id, record.spec, detach, around, taken, begin)
 }
 
-/// Launches another attempt, which `begin` makes the record's next while the lock is held.
+/// Launches another attempt, which `begin` makes the record's next while the lock is held; fails
+/// as `taken` says if somebody else has it.
 pub(super) fn attempt_again(
     store: &Store,
     id: &JobId,
-    dir: &JobDir,
     mut spec: Spec,
     detach: Wish,
     around: &Surroundings,
+    taken: impl FnOnce() -> Error,
     begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
 ) -> Result<Recovered, Error> {
+    let dir = &store.job(id);
     // All that can be refused is refused before the record is touched.
     check_cwd(&spec)?;
     if !claude::is_executable(std::path::Path::new(&spec.claude)) {
@@ -162,8 +208,7 @@ pub(super) fn attempt_again(
     }
     check_claude(&mut spec, around)?;
     let mut plan = make_plan(detach, store, id, &spec, around)?;
-    let taken = || Error::NotRecoverable(id.to_string(), "it was taken up just now".to_owned());
-    let lock = dir.try_lock()?.ok_or_else(taken)?;
+    let lock = lock_of_ended(dir)?.ok_or_else(taken)?;
     checkpoint("recover:locked");
     let mut record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
     if record.status.is_live() {
@@ -172,6 +217,8 @@ pub(super) fn attempt_again(
     }
     begin(dir, &mut record)?;
     record.spec.claude = spec.claude;
+    // That was said of its start. It is there now, and can wait.
+    record.spec.admission.no_queue = false;
     record.pid = None;
     record.boot_id = process::boot_id();
     record.detached = Some(plan.expected());
@@ -189,4 +236,31 @@ pub(super) fn attempt_again(
         resumes: record.session_began,
         warnings: plan.risks().to_vec(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn none_comes_before_one_that_it_waits_for() {
+        for (jobs, expected) in [
+            ("", ""),
+            ("a b c", "a b c"),
+            ("a:z b z", "b z a"),
+            ("a:b,c b:c c", "c b a"),
+            ("a:gone b", "a b"),
+            ("a:b b:a c", "c a b"),
+        ] {
+            let id = |text: &str| JobId::parse(text).unwrap();
+            let parse = |word: &str| {
+                let (job, others) = word.split_once(':').unwrap_or((word, ""));
+                let others = others.split(',').filter(|other| !other.is_empty());
+                (id(job), others.map(id).collect())
+            };
+            let ordered = in_order(jobs.split_whitespace().map(parse).collect());
+            let expected: Vec<JobId> = expected.split_whitespace().map(id).collect();
+            assert_eq!(ordered, expected, "{jobs}");
+        }
+    }
 }

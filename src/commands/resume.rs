@@ -45,7 +45,8 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
         record.earlier.untimed_ms = record.earlier.elapsed_ms;
         Ok(())
     };
-    attempt_again(store, &id, &seen.dir, seen.record.spec, request.detach, around, begin)
+    let taken = || Error::NotResumable(id.to_string(), "it was taken up just now".to_owned());
+    attempt_again(store, &id, seen.record.spec, request.detach, around, taken, begin)
 }
 
 fn why_not(record: &Record) -> Option<String> {

@@ -3,7 +3,8 @@
 //! No daemon decides. A job's place is an empty-handed file whose name says all ([`Ticket`]), in
 //! `.queue/waiting` or `.queue/running` of the jobs directory; whoever moves one holds the desk
 //! (flock(2)), for a moment. A ticket counts for as long as its job's lock is held: one whose
-//! worker died is worth nothing, and its slot is free once its claude is gone.
+//! worker died is worth nothing, and its slot is free once its claude is gone. It then lies in
+//! `.queue/lost` until somebody has written the job's end.
 //!
 //! Of those who wait, one stands at the [head of the line](Queue::open_head) and watches for the
 //! others: it lets in whoever is next when somebody leaves, rings the bell or dies. The kernel
@@ -41,6 +42,7 @@ const ADMITTED: &str = "admitted";
 const LIMIT: &str = "limit";
 const WAITING: &str = "waiting";
 const RUNNING: &str = "running";
+const LOST: &str = "lost";
 /// How long those who have not met a limit themselves stay away after it: whoever met it goes
 /// first, and finds out whether it is over.
 const LIMIT_GRACE: Duration = Duration::from_secs(1);
@@ -84,8 +86,6 @@ pub enum Place {
 pub struct Dispatched {
     /// Those who have a slot, with the process ids of their workers.
     pub running: Vec<(JobId, i32)>,
-    /// Jobs whose worker died while they had a slot: their end is still to be written.
-    pub dead: Vec<JobId>,
     /// When to look again although nothing happens.
     pub again_in: Option<Duration>,
 }
@@ -122,6 +122,17 @@ impl Queue {
         let no_queue = admission.no_queue;
         let own = Ticket { priority, number, admission, job_id: job_id.clone() };
         let mut standing = self.stand();
+        // The caller holds the job's lock: any other ticket of the job is that of a dead worker.
+        for (room, tickets) in [(RUNNING, &mut standing.running), (WAITING, &mut standing.waiting)]
+        {
+            tickets.retain(|ticket| {
+                let stale = ticket.job_id == *job_id;
+                if stale {
+                    self.remove(room, ticket);
+                }
+                !stale
+            });
+        }
         if let Err(at) = standing.waiting.binary_search(&own) {
             standing.waiting.insert(at, own.clone());
         }
@@ -131,7 +142,7 @@ impl Queue {
                 // Somebody who is not there any more is in the way.
                 Choice::Admit(next) if !self.lives(&next.job_id) => {
                     let next = next.clone();
-                    self.remove(WAITING, &next);
+                    self.lose(WAITING, &next);
                     standing.waiting.retain(|ticket| *ticket != next);
                 }
                 _ => break false,
@@ -161,10 +172,11 @@ impl Queue {
     pub fn place(&self, ticket: &Ticket) -> Place {
         let name = ticket.name();
         let there = |room: &str| self.path.join(room).join(&name).exists();
-        if there(RUNNING) {
-            Place::Running
-        } else if there(WAITING) {
+        // In the order in which it moves, so that it is found also while it does.
+        if there(WAITING) {
             Place::Waiting
+        } else if there(RUNNING) {
+            Place::Running
         } else {
             Place::Gone
         }
@@ -203,7 +215,7 @@ impl Queue {
                         standing.admitted_ms = Some(standing.now_ms);
                         standing.running.push(next);
                     } else {
-                        self.remove(WAITING, &next);
+                        self.lose(WAITING, &next);
                     }
                 }
                 Choice::Later(ms) => {
@@ -222,7 +234,25 @@ impl Queue {
             Some((ticket.job_id.clone(), worker?))
         });
         let running = running.collect();
-        Ok(Dispatched { running, dead: standing.dead, again_in })
+        Ok(Dispatched { running, again_in })
+    }
+
+    /// The tickets of jobs whose worker died, and whose end is still to be written.
+    pub fn lost(&self) -> Vec<Ticket> {
+        self.tickets(LOST)
+    }
+
+    /// The end of a lost job was written.
+    pub fn found(&self, ticket: &Ticket) {
+        self.remove(LOST, ticket);
+    }
+
+    fn lose(&self, room: &str, ticket: &Ticket) {
+        let name = ticket.name();
+        let (from, to) = (self.path.join(room).join(&name), self.path.join(LOST).join(name));
+        if fs::rename(&from, to).is_err() {
+            let _ = fs::remove_file(from);
+        }
     }
 
     fn let_in(&self, ticket: &Ticket) -> io::Result<()> {
@@ -298,21 +328,19 @@ impl Queue {
 
     /// Those who have a slot and those who wait, without the dead.
     fn stand(&self) -> Stood {
-        let mut dead = Vec::new();
         let mut running = self.tickets(RUNNING);
         running.retain(|ticket| {
             let lives = self.lives(&ticket.job_id);
             if !lives {
                 self.end_claude(ticket);
-                self.remove(RUNNING, ticket);
-                dead.push(ticket.job_id.clone());
+                self.lose(RUNNING, ticket);
             }
             lives
         });
         let now_ms = clock::monotonic_ms();
         // After a reboot the clock begins anew.
         let admitted_ms = self.read(ADMITTED).filter(|at| *at <= now_ms);
-        Stood { waiting: self.tickets(WAITING), running, dead, now_ms, admitted_ms }
+        Stood { waiting: self.tickets(WAITING), running, now_ms, admitted_ms }
     }
 
     /// Makes sure that nothing of a dead worker's job uses the slot any more.
@@ -358,7 +386,7 @@ impl Queue {
         let open = || open_lock(&path);
         let desk = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                for room in ["", WAITING, RUNNING] {
+                for room in ["", WAITING, RUNNING, LOST] {
                     let mut builder = fs::DirBuilder::new();
                     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
                     builder.recursive(true).create(self.path.join(room))?;
@@ -429,7 +457,6 @@ fn open_lock(path: &Path) -> io::Result<File> {
 struct Stood {
     waiting: Vec<Ticket>,
     running: Vec<Ticket>,
-    dead: Vec<JobId>,
     now_ms: u64,
     admitted_ms: Option<u64>,
 }

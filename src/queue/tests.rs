@@ -53,9 +53,13 @@ fn the_slot_of_a_dead_worker_is_free() {
     hall.queue.enter(&a, &most(1), None).unwrap();
     let Entered::Waiting(ticket) = hall.queue.enter(&b, &most(1), None).unwrap() else { panic!() };
     drop(lock);
-    let done = hall.queue.dispatch().unwrap();
-    assert_eq!(done.dead, [a]);
+    hall.queue.dispatch().unwrap();
     assert_eq!(hall.queue.place(&ticket), Place::Running);
+    // Its end is still to be written, until somebody says that it was.
+    let lost = hall.queue.lost();
+    assert_eq!(lost.iter().map(|ticket| &ticket.job_id).collect::<Vec<_>>(), [&a]);
+    hall.queue.found(&lost[0]);
+    assert_eq!(hall.queue.lost(), []);
 }
 
 #[test]
@@ -70,6 +74,35 @@ fn whoever_died_in_the_line_is_in_nobodys_way() {
     hall.queue.leave(&first);
     assert!(matches!(hall.queue.enter(&c, &most(1), None).unwrap(), Entered::Admitted(_)));
     assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
+}
+
+#[test]
+fn whoever_comes_finds_the_dead_as_well() {
+    let hall = hall();
+    let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
+    hall.queue.enter(&a, &most(1), None).unwrap();
+    hall.queue.enter(&b, &most(1), None).unwrap();
+    drop((a_lock, b_lock));
+    assert!(matches!(hall.queue.enter(&c, &most(1), None).unwrap(), Entered::Admitted(_)));
+    let lost = hall.queue.lost();
+    assert_eq!(lost.iter().map(|ticket| &ticket.job_id).collect::<Vec<_>>(), [&a, &b]);
+}
+
+#[test]
+fn the_ticket_of_a_dead_worker_is_not_that_of_the_next() {
+    let hall = hall();
+    let [(a, _a), (b, _b)] = ["a", "b"].map(|id| hall.job(id));
+    // The lock is the next worker's by now, which draws another number.
+    hall.queue.enter(&a, &most(1), None).unwrap();
+    let Entered::Admitted(again) = hall.queue.enter(&a, &most(1), None).unwrap() else { panic!() };
+    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
+
+    hall.queue.enter(&b, &most(1), None).unwrap();
+    let Entered::Waiting(later) = hall.queue.enter(&b, &most(1), None).unwrap() else { panic!() };
+    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 1 });
+    hall.queue.leave(&again);
+    hall.queue.dispatch().unwrap();
+    assert_eq!(hall.queue.place(&later), Place::Running);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! first moment to its last, and is the only one who writes in the job's directory meanwhile.
 
 mod attempt;
+mod ends;
 mod files;
 mod input;
 mod mailbox;

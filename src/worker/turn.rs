@@ -1,19 +1,22 @@
 //! Waiting for the job's turn: for its time, for other jobs, and for a slot in the
 //! [queue](crate::queue).
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::pending;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
 use tokio::time::sleep_until;
 
+use super::ends::Ends;
 use super::wakeup::{Wakeup, wakeup};
 use crate::clock;
-use crate::job::{JobId, Obstacle, Record, Status};
+use crate::job::{Admission, JobId, Obstacle, Record, Status};
 use crate::queue::{Entered, Place, Queue, Ticket};
 use crate::settle::settle;
 use crate::store::{JobDir, LoadError};
@@ -37,6 +40,10 @@ pub(super) struct Turn {
     attends: bool,
     /// When to look again although nothing happens.
     again: Option<Instant>,
+    /// Jobs that have ended as it was waited for: whatever becomes of them, that is over.
+    met: BTreeSet<JobId>,
+    /// The names of lost jobs' tickets whose end is being written.
+    burying: BTreeSet<String>,
 }
 
 /// How far the job has come.
@@ -46,7 +53,7 @@ enum Stage {
     /// Its time has not come.
     Delayed(Instant),
     /// Others have not ended.
-    Behind(Wakeup),
+    Behind(Ends),
     /// It waits for a slot.
     Queued(Ticket),
     /// It has one.
@@ -89,6 +96,8 @@ impl Turn {
             watched: Vec::new(),
             attends: false,
             again: None,
+            met: BTreeSet::new(),
+            burying: BTreeSet::new(),
         }
     }
 
@@ -111,12 +120,12 @@ impl Turn {
             Others::Done => self.enter(record),
             Others::Failed(error) => Step::DependencyFailed(error),
             Others::Open(open) => {
-                self.stage = match watch_ends(open) {
-                    Ok(wakeup) => Stage::Behind(wakeup),
-                    Err(_) => {
-                        self.again = Some(Instant::now() + LOOK_AGAIN);
-                        Stage::Delayed(Instant::now() + LOOK_AGAIN)
+                self.stage = match Ends::new() {
+                    Ok(mut ends) => {
+                        ends.watch(open);
+                        Stage::Behind(ends)
                     }
+                    Err(_) => Stage::Delayed(Instant::now() + LOOK_AGAIN),
                 };
                 Step::Waits(Obstacle::Jobs)
             }
@@ -124,10 +133,13 @@ impl Turn {
     }
 
     /// How the jobs stand that this one waits for.
-    fn others(&self, record: &Record) -> Others {
+    fn others(&mut self, record: &Record) -> Others {
         let mut open = Vec::new();
         let after = record.spec.after.iter().map(|id| (id, true));
         for (id, must_complete) in after.chain(record.spec.after_any.iter().map(|id| (id, false))) {
+            if self.met.contains(id) {
+                continue;
+            }
             let dir = JobDir::at(self.jobs.join(id.as_str()));
             let mut other = match dir.load() {
                 Ok(other) => other,
@@ -138,14 +150,15 @@ impl Turn {
                 other = settle(&dir, other, None);
             }
             match other.status {
-                Status::Completed => {}
-                status if status.is_live() => open.push(dir),
-                status if must_complete => {
+                status if status.is_live() => open.push((id.clone(), dir)),
+                status if must_complete && status != Status::Completed => {
                     let reason = other.reason.map(|why| format!(" ({why})")).unwrap_or_default();
                     let error = format!("job {id}, for which it waited, is {status}{reason}");
                     return Others::Failed(error);
                 }
-                _ => {}
+                _ => {
+                    self.met.insert(id.clone());
+                }
             }
         }
         if open.is_empty() { Others::Done } else { Others::Open(open) }
@@ -157,7 +170,13 @@ impl Turn {
         // Whoever has met a limit has waited for its end, and finds out whether it is over.
         admission.ignores_limit |= self.number.is_some();
         admission.no_queue &= self.number.is_none();
-        match self.queue.enter(&record.job_id, &admission, self.number) {
+        self.ask(record, &admission)
+    }
+
+    fn ask(&mut self, record: &Record, admission: &Admission) -> Step {
+        let entered = self.queue.enter(&record.job_id, admission, self.number);
+        let burial = self.bury_lost();
+        match entered {
             Ok(Entered::Admitted(ticket)) => {
                 self.inside(ticket);
                 Step::Admitted
@@ -169,7 +188,11 @@ impl Turn {
                 // Whoever finds nobody at the head has to look for all.
                 self.look(record).unwrap_or(Step::Waits(Obstacle::Slot))
             }
-            Ok(Entered::NoSlot(why)) => Step::NoSlot(why),
+            Ok(Entered::NoSlot(why)) => {
+                // This process is about to end.
+                let _ = burial.map(JoinHandle::join);
+                Step::NoSlot(why)
+            }
             Err(error) => {
                 self.stage = Stage::Outside;
                 Step::AdmittedWithout(error.to_string())
@@ -223,19 +246,25 @@ impl Turn {
             Stage::Outside | Stage::Inside(_) => None,
             Stage::Delayed(until) if Instant::now() < *until => None,
             Stage::Delayed(_) => Some(self.behind_others(record)),
-            Stage::Behind(wakeup) => {
-                wakeup.drain();
-                match self.others(record) {
-                    Others::Open(_) => None,
-                    Others::Done => Some(self.enter(record)),
-                    Others::Failed(error) => Some(Step::DependencyFailed(error)),
+            Stage::Behind(_) => match self.others(record) {
+                Others::Open(open) => {
+                    if let Stage::Behind(ends) = &mut self.stage {
+                        ends.watch(open);
+                    }
+                    None
                 }
-            }
+                Others::Done => Some(self.enter(record)),
+                Others::Failed(error) => Some(Step::DependencyFailed(error)),
+            },
             Stage::Queued(ticket) => {
                 let ticket = ticket.clone();
                 self.hear_bell();
-                if self.head.is_ours() {
+                if !self.head.want(&self.queue) {
+                    self.again = Some(Instant::now() + LOOK_AGAIN);
+                } else if self.head.is_ours() {
                     self.watch_over();
+                } else {
+                    self.again = None;
                 }
                 match self.queue.place(&ticket) {
                     Place::Running => {
@@ -244,7 +273,7 @@ impl Turn {
                     }
                     Place::Waiting => None,
                     // Somebody has taken it away: it is put there again.
-                    Place::Gone => Some(self.enter(record)),
+                    Place::Gone => Some(self.ask(record, &ticket.admission)),
                 }
             }
         }
@@ -281,18 +310,30 @@ impl Turn {
                 self.watch(job, pid);
             }
         }
-        if !done.dead.is_empty() {
-            // Their end is written beside this, which others wait for.
-            let dead: Vec<JobDir> =
-                done.dead.iter().map(|id| JobDir::at(self.jobs.join(id.as_str()))).collect();
-            std::thread::spawn(move || {
-                for dir in dead {
-                    if let Ok(record) = dir.load() {
-                        settle(&dir, record, None);
-                    }
-                }
-            });
+        self.bury_lost();
+    }
+
+    /// Has the ends of lost jobs written, beside this, which others wait for. Where there is no
+    /// thread to do so, it is left to whoever comes next.
+    fn bury_lost(&mut self) -> Option<JoinHandle<()>> {
+        let mut lost = self.queue.lost();
+        lost.retain(|ticket| self.burying.insert(ticket.name()));
+        if lost.is_empty() {
+            return None;
         }
+        let (jobs, queue) = (self.jobs.clone(), self.queue.clone());
+        let bury = move || {
+            for ticket in lost {
+                let dir = JobDir::at(jobs.join(ticket.job_id.as_str()));
+                if let Ok(record) = dir.load()
+                    && record.status.is_live()
+                {
+                    settle(&dir, record, None);
+                }
+                queue.found(&ticket);
+            }
+        };
+        std::thread::Builder::new().spawn(bury).ok()
     }
 
     fn watch(&mut self, job: JobId, pid: i32) {
@@ -322,8 +363,13 @@ impl Turn {
         match &self.stage {
             Stage::Outside | Stage::Inside(_) => pending().await,
             Stage::Delayed(until) => sleep_until((*until).into()).await,
-            Stage::Behind(wakeup) => wakeup.wait().await,
-            Stage::Queued(_) if !self.head.is_ours() => self.head.news().await,
+            Stage::Behind(ends) => ends.news().await,
+            Stage::Queued(_) if !self.head.is_ours() => {
+                tokio::select! {
+                    () = self.head.news() => {}
+                    () = at(self.again) => {}
+                }
+            }
             // It has become so since the last look.
             Stage::Queued(_) if !self.attends => {}
             Stage::Queued(_) => {
@@ -370,22 +416,8 @@ async fn at(deadline: Option<Instant>) {
 
 enum Others {
     Done,
-    Open(Vec<JobDir>),
+    Open(Vec<(JobId, JobDir)>),
     Failed(String),
-}
-
-/// A thread each that sleeps until the job's lock is let go.
-fn watch_ends(jobs: Vec<JobDir>) -> io::Result<Wakeup> {
-    let (wakeup, waker) = wakeup()?;
-    for job in jobs {
-        let mut waker = waker.try_clone()?;
-        let watch = move || {
-            let _ = job.wait_released();
-            let _ = waker.write(b"!");
-        };
-        std::thread::Builder::new().stack_size(64 << 10).spawn(watch)?;
-    }
-    Ok(wakeup)
 }
 
 /// The head of the line: held, or waited for by a thread that sleeps in flock(2).
@@ -401,6 +433,8 @@ struct Claim {
     wanted: bool,
     /// A thread waits for it.
     waits: bool,
+    /// A thread could not wait for it.
+    failed: bool,
     held: Option<File>,
 }
 
@@ -413,21 +447,27 @@ impl Head {
         self.claim().held.is_some()
     }
 
-    /// Stands in line for it; takes it at once where nobody holds it.
-    fn want(&mut self, queue: &Queue) {
+    /// Stands in line for it; takes it at once where nobody holds it. Says whether it is ours or
+    /// will be told of; else it has to be asked for again in a while.
+    fn want(&mut self, queue: &Queue) -> bool {
         let mut claim = self.claim();
         claim.wanted = true;
         if claim.waits || claim.held.is_some() {
-            return;
+            return true;
         }
-        let Ok(file) = queue.open_head() else { return };
-        if file.try_lock().is_ok() {
-            claim.held = Some(file);
-            return;
-        }
-        let Ok((wakeup, mut waker)) = wakeup() else { return };
-        claim.waits = true;
+        let failed = std::mem::take(&mut claim.failed);
         drop(claim);
+        self.wakeup = None;
+        !failed && self.stand_in_line(queue).is_ok()
+    }
+
+    fn stand_in_line(&mut self, queue: &Queue) -> io::Result<()> {
+        let file = queue.open_head()?;
+        if file.try_lock().is_ok() {
+            self.claim().held = Some(file);
+            return Ok(());
+        }
+        let (wakeup, mut waker) = wakeup()?;
         let shared = Arc::clone(&self.shared);
         let wait = move || {
             let locked = loop {
@@ -438,16 +478,20 @@ impl Head {
             };
             let mut claim = shared.lock().unwrap_or_else(PoisonError::into_inner);
             claim.waits = false;
+            claim.failed = !locked;
             if locked && claim.wanted {
                 claim.held = Some(file);
-                drop(claim);
-                let _ = waker.write(b"!");
             }
+            drop(claim);
+            let _ = waker.write(b"!");
         };
-        if std::thread::Builder::new().stack_size(64 << 10).spawn(wait).is_err() {
+        self.claim().waits = true;
+        let spawned = std::thread::Builder::new().stack_size(64 << 10).spawn(wait);
+        if spawned.is_err() {
             self.claim().waits = false;
         }
-        self.wakeup = Some(wakeup);
+        self.wakeup = Some(wakeup).filter(|_| spawned.is_ok());
+        spawned.map(drop)
     }
 
     fn let_go(&mut self) {

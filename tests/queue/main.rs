@@ -1,23 +1,22 @@
 //! Slots, order, dependencies and retries, with jobs of the fake.
-//!
-//! `FLEET_JOBS`, `FLEET_SLOTS` and `FLEET_KILLS` say how large the fleet is (default 24, 4 and 8),
-//! `FLEET_SEED` repeats a run. With `-- --nocapture` it prints what it measured.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 #![allow(clippy::print_stdout, reason = "the figures are printed for whoever asks for them")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod fleet;
+mod taken_up;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::naps::nap_of;
-use support::processes::{processes_of, program_of, send};
-use support::{Sandbox, await_file, eventually};
+use support::processes::send;
+use support::{Sandbox, eventually};
 
 /// Says when it begins, and ends when the test lets it.
 const GATED: &str = "read\ninit\nappend $DIR/order $JOB\nwait-file $DIR/go-$JOB\nresult ok\neof";
@@ -34,6 +33,11 @@ fn let_go(sandbox: &Sandbox, id: &str) {
 
 fn begun(sandbox: &Sandbox, id: &str) {
     eventually(&format!("{id} to begin"), || order(sandbox).contains(&id.to_owned()).then_some(()));
+}
+
+/// The worker of a job.
+fn worker_of(sandbox: &Sandbox, id: &str) -> i32 {
+    record(sandbox, id)["pid"].as_i64().unwrap() as i32
 }
 
 /// The record as it is on disk, looked at without the program's help.
@@ -97,7 +101,7 @@ fn the_slot_of_a_worker_that_is_killed_goes_to_the_next_at_once() {
     sandbox.assert_nothing_left("a");
     assert_eq!(sandbox.status("c")["position"], 1);
     // Whoever watched over the line dies as well.
-    send(record(&sandbox, "c")["pid"].as_i64().unwrap() as i32, Signal::SIGKILL);
+    send(worker_of(&sandbox, "c"), Signal::SIGKILL);
     sandbox.start("d", &one);
     let_go(&sandbox, "b");
     begun(&sandbox, "d");
@@ -242,27 +246,8 @@ fn a_job_fails_with_the_one_that_it_waits_for_or_runs_all_the_same() {
     // A worker that died is an end, too.
     sandbox.start("c", &[]);
     sandbox.start("orphan", &["--after", "c"]);
-    send(record(&sandbox, "c")["pid"].as_i64().unwrap() as i32, Signal::SIGKILL);
+    send(worker_of(&sandbox, "c"), Signal::SIGKILL);
     sandbox.wait("orphan").expect_end(1, "failed", Some("dependency_failed"));
-}
-
-#[test]
-fn a_job_that_is_taken_up_before_its_turn_still_waits_for_the_others() {
-    let sandbox = Sandbox::new(GATED);
-    sandbox.start("a", &[]);
-    let worker = sandbox.start("b", &["--after", "a"])["pid"].as_i64().unwrap() as i32;
-    send(worker, Signal::SIGKILL);
-    eventually("the end of b", || (sandbox.status("b")["reason"] == "worker_died").then_some(()));
-    let recovered = sandbox.run(["recover", "b"]);
-    assert_eq!((recovered.code, recovered.text("status")), (0, "queued"), "{recovered:?}");
-    assert_eq!(sandbox.status("b")["waitsFor"], serde_json::json!(["a"]));
-    begun(&sandbox, "a");
-    for id in ["a", "b"] {
-        let_go(&sandbox, id);
-        sandbox.wait(id).expect_end(0, "completed", None);
-    }
-    // One that ran is not held up by them again.
-    assert_eq!(order(&sandbox), ["a", "b"]);
 }
 
 #[test]
@@ -349,26 +334,10 @@ fn a_job_between_two_attempts_is_killed_and_shut_down_at_once() {
     }
     let killed = sandbox.run(["kill", "a"]);
     assert_eq!((killed.code, killed.text("status")), (0, "killed"));
-    send(record(&sandbox, "b")["pid"].as_i64().unwrap() as i32, Signal::SIGTERM);
+    send(worker_of(&sandbox, "b"), Signal::SIGTERM);
     let ended = sandbox.wait("b");
     ended.expect_end(1, "failed", Some("terminated"));
     assert!(sandbox.status("b").text("hint").contains("recover b"));
-}
-
-#[test]
-fn a_worker_that_dies_between_two_attempts_leaves_a_job_that_goes_on() {
-    let sandbox = Sandbox::new(
-        "session\nread\ninit\nwork 2\nonce $DIR/refused refused 429\nonce $DIR/left exit 1\nresult ok\neof",
-    );
-    let worker = sandbox.start("a", &["--retries", "9"])["pid"].as_i64().unwrap() as i32;
-    eventually("the pause", || (sandbox.status("a")["attempt"] == 2).then_some(()));
-    send(worker, Signal::SIGKILL);
-    // The attempt before is over and done with: what it came to is not the job's end.
-    eventually("the end", || (sandbox.status("a")["reason"] == "worker_died").then_some(()));
-    let recovered = sandbox.run(["recover", "a"]);
-    assert_eq!((recovered.code, &recovered["resumes"]), (0, &true.into()), "{recovered:?}");
-    sandbox.wait("a").expect_end(0, "completed", None);
-    assert_eq!(fs::read_to_string(sandbox.path("work/a")).unwrap(), "1\n2\n");
 }
 
 #[test]
@@ -398,116 +367,4 @@ fn a_queue_that_cannot_be_used_keeps_no_job_from_running() {
     sandbox.run_job("a", &[]).expect_end(0, "completed", None);
     let warnings = sandbox.status("a")["warnings"].to_string();
     assert!(warnings.contains("the queue"), "{warnings}");
-}
-
-/// When the last of these ends, if each begins as soon as there is a slot.
-fn schedule(naps: impl Iterator<Item = u64>, slots: u64) -> u64 {
-    let mut free = vec![0; slots as usize];
-    for nap in naps {
-        let next = free.iter_mut().min().unwrap();
-        *next += nap;
-    }
-    free.into_iter().max().unwrap_or_default()
-}
-
-#[test]
-fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
-    let (jobs, slots) = (number("FLEET_JOBS", 24), number("FLEET_SLOTS", 4));
-    let (kills, nap) = (number("FLEET_KILLS", 8), number("FLEET_NAP", 150));
-    let mut seed = number("FLEET_SEED", u64::from(std::process::id()) * 7919 + 1);
-    println!("FLEET_SEED={seed}");
-    let script = format!("session\nread\ninit\nappend $DIR/order $JOB\nnap {nap}\nresult ok\neof");
-    let sandbox = Sandbox::new(&script);
-    let most = slots.to_string();
-    let options = ["--max-parallel", &most, "--retries", "50", "--max-backoff", "1ms"];
-    let (over, peak) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let ids: Vec<String> = (0..jobs).map(|n| format!("job-{n:04}")).collect();
-    let claudes = || {
-        let mut workers = Vec::new();
-        let mut claudes = Vec::new();
-        for pid in processes_of(&sandbox.jobs()) {
-            match program_of(pid).as_str() {
-                "claudejob" => workers.push(pid),
-                "fake-claude" => claudes.push(pid),
-                _ => {}
-            }
-        }
-        (workers, claudes)
-    };
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                peak.fetch_max(claudes().1.len(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        });
-        for id in &ids {
-            sandbox.start(id, &options);
-        }
-        let mut struck = 0;
-        while struck < kills {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (workers, claudes) = claudes();
-            let workers_are_gone = workers.is_empty();
-            let prey = if seed >> 63 == 0 { workers } else { claudes };
-            match prey.len() {
-                // Whoever is dead by now has its end written when somebody looks.
-                0 if workers_are_gone => break,
-                0 => continue,
-                _ => {}
-            }
-            send(prey[(seed >> 33) as usize % prey.len()], Signal::SIGKILL);
-            struck += 1;
-            std::thread::sleep(Duration::from_millis(nap / 5));
-        }
-        let wait =
-            [&["wait", "--timeout", "3m"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()];
-        sandbox.run(wait.concat());
-        over.store(true, Ordering::Relaxed);
-    });
-    let took = began.elapsed();
-    let peak = peak.into_inner() as u64;
-    assert!(peak <= slots, "{peak} claudes at once");
-    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    for id in &ids {
-        let status = sandbox.status(id);
-        let end = status["reason"].as_str().unwrap_or(status.text("status")).to_owned();
-        assert!(["completed", "worker_died"].contains(&end.as_str()), "{id}: {status:?}");
-        *ends.entry(end).or_default() += 1;
-        sandbox.assert_nothing_left(id);
-    }
-    for room in ["waiting", "running"] {
-        // What a dead worker left is worth nothing; what lived has cleared up after itself.
-        for entry in fs::read_dir(sandbox.jobs().join(".queue").join(room)).unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            let job = name.rsplit('.').next().unwrap();
-            let events = events(&sandbox, job);
-            assert!(events.iter().any(|event| event["event"] == "lost"), "{name}: {events:?}");
-        }
-    }
-    // Each may be overtaken by those that are let in at the same moment, and by no other.
-    let mut first = Vec::new();
-    for id in order(&sandbox) {
-        if !first.contains(&id) {
-            first.push(id);
-        }
-    }
-    for (at, id) in first.iter().enumerate() {
-        let earlier = first[..at].iter().filter(|other| *other > id).count() as u64;
-        assert!(earlier < slots.max(2), "{id} was overtaken by {earlier}");
-    }
-    // No slot is lost: the next jobs find as many as before.
-    for n in 0..slots {
-        sandbox.start(&format!("after-{n}"), &[&options[..], &["--no-queue"]].concat());
-    }
-    let ideal = schedule(ids.iter().map(|id| nap_of(id, nap)), slots);
-    println!(
-        "{jobs} jobs, {slots} slots, {kills} kills: {ends:?}, at most {peak} claudes at once, \
-         {took:?} where the naps alone take {ideal} ms in this order"
-    );
-    await_file(&sandbox.job("after-0"));
 }

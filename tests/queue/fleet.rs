@@ -1,0 +1,129 @@
+//! Many jobs at once, of which workers and claudes are killed.
+//!
+//! `FLEET_JOBS`, `FLEET_SLOTS` and `FLEET_KILLS` say how large the fleet is (default 24, 4 and 8),
+//! `FLEET_NAP` how long a job takes in the mean, in milliseconds (150); `FLEET_SEED` repeats a run.
+//! With `-- --nocapture` it prints what it measured.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::support::naps::nap_of;
+use super::support::processes::{processes_of, program_of, send};
+use super::support::{Sandbox, await_file};
+use super::{events, order};
+
+/// When the last of these ends, if each begins as soon as there is a slot.
+fn schedule(naps: impl Iterator<Item = u64>, slots: u64) -> u64 {
+    let mut free = vec![0; slots as usize];
+    for nap in naps {
+        let next = free.iter_mut().min().unwrap();
+        *next += nap;
+    }
+    free.into_iter().max().unwrap_or_default()
+}
+
+#[test]
+fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
+    let number = |name: &str, default: u64| {
+        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    };
+    let (jobs, slots) = (number("FLEET_JOBS", 24), number("FLEET_SLOTS", 4));
+    let (kills, nap) = (number("FLEET_KILLS", 8), number("FLEET_NAP", 150));
+    let mut seed = number("FLEET_SEED", u64::from(std::process::id()) * 7919 + 1);
+    println!("FLEET_SEED={seed}");
+    let script = format!("session\nread\ninit\nappend $DIR/order $JOB\nnap {nap}\nresult ok\neof");
+    let sandbox = Sandbox::new(&script);
+    let most = slots.to_string();
+    let options = ["--max-parallel", &most, "--retries", "50", "--max-backoff", "1ms"];
+    let (over, peak) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ids: Vec<String> = (0..jobs).map(|n| format!("job-{n:04}")).collect();
+    let claudes = || {
+        let mut workers = Vec::new();
+        let mut claudes = Vec::new();
+        for pid in processes_of(&sandbox.jobs()) {
+            match program_of(pid).as_str() {
+                "claudejob" => workers.push(pid),
+                "fake-claude" => claudes.push(pid),
+                _ => {}
+            }
+        }
+        (workers, claudes)
+    };
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                peak.fetch_max(claudes().1.len(), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        for id in &ids {
+            sandbox.start(id, &options);
+        }
+        let mut struck = 0;
+        while struck < kills {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (workers, claudes) = claudes();
+            let workers_are_gone = workers.is_empty();
+            let prey = if seed >> 63 == 0 { workers } else { claudes };
+            match prey.len() {
+                // Whoever is dead by now has its end written when somebody looks.
+                0 if workers_are_gone => break,
+                0 => continue,
+                _ => {}
+            }
+            send(prey[(seed >> 33) as usize % prey.len()], Signal::SIGKILL);
+            struck += 1;
+            std::thread::sleep(Duration::from_millis(nap / 5));
+        }
+        let wait =
+            [&["wait", "--timeout", "3m"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()];
+        sandbox.run(wait.concat());
+        over.store(true, Ordering::Relaxed);
+    });
+    let took = began.elapsed();
+    let peak = peak.into_inner() as u64;
+    assert!(peak <= slots, "{peak} claudes at once");
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    for id in &ids {
+        let status = sandbox.status(id);
+        let end = status["reason"].as_str().unwrap_or(status.text("status")).to_owned();
+        assert!(["completed", "worker_died"].contains(&end.as_str()), "{id}: {status:?}");
+        *ends.entry(end).or_default() += 1;
+        sandbox.assert_nothing_left(id);
+    }
+    for room in ["waiting", "running"] {
+        // What a dead worker left is worth nothing; what lived has cleared up after itself.
+        for entry in fs::read_dir(sandbox.jobs().join(".queue").join(room)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let job = name.rsplit('.').next().unwrap();
+            let events = events(&sandbox, job);
+            assert!(events.iter().any(|event| event["event"] == "lost"), "{name}: {events:?}");
+        }
+    }
+    // Each may be overtaken by those that are let in at the same moment, and by no other.
+    let mut first = Vec::new();
+    for id in order(&sandbox) {
+        if !first.contains(&id) {
+            first.push(id);
+        }
+    }
+    for (at, id) in first.iter().enumerate() {
+        let earlier = first[..at].iter().filter(|other| *other > id).count() as u64;
+        assert!(earlier < slots.max(2), "{id} was overtaken by {earlier}");
+    }
+    // No slot is lost: the next jobs find as many as before.
+    for n in 0..slots {
+        sandbox.start(&format!("after-{n}"), &[&options[..], &["--no-queue"]].concat());
+    }
+    let ideal = schedule(ids.iter().map(|id| nap_of(id, nap)), slots);
+    println!(
+        "{jobs} jobs, {slots} slots, {kills} kills: {ends:?}, at most {peak} claudes at once, \
+         {took:?} where the naps alone take {ideal} ms in this order"
+    );
+    await_file(&sandbox.job("after-0"));
+}
