@@ -53,6 +53,8 @@ fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
         }
         (workers, claudes)
     };
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    let mut took = Duration::ZERO;
     let began = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -83,19 +85,23 @@ fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
         let wait =
             [&["wait", "--timeout", "3m"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()];
         sandbox.run(wait.concat());
+        took = began.elapsed();
+        for id in &ids {
+            let status = sandbox.status(id);
+            let end = status["reason"].as_str().unwrap_or(status.text("status")).to_owned();
+            assert!(["completed", "worker_died"].contains(&end.as_str()), "{id}: {status:?}");
+            *ends.entry(end).or_default() += 1;
+            sandbox.assert_nothing_left(id);
+        }
+        // Those that were cut off take their places anew.
+        let recovered = sandbox.run(["recover", "--all"]);
+        let died = ends.get("worker_died").copied().unwrap_or_default();
+        assert_eq!(recovered["recovered"].as_array().map(Vec::len), Some(died), "{recovered:?}");
+        assert_eq!(sandbox.run(wait.concat()).code, 0);
         over.store(true, Ordering::Relaxed);
     });
-    let took = began.elapsed();
     let peak = peak.into_inner() as u64;
     assert!(peak <= slots, "{peak} claudes at once");
-    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    for id in &ids {
-        let status = sandbox.status(id);
-        let end = status["reason"].as_str().unwrap_or(status.text("status")).to_owned();
-        assert!(["completed", "worker_died"].contains(&end.as_str()), "{id}: {status:?}");
-        *ends.entry(end).or_default() += 1;
-        sandbox.assert_nothing_left(id);
-    }
     for room in ["waiting", "running"] {
         // What a dead worker left is worth nothing; what lived has cleared up after itself.
         for entry in fs::read_dir(sandbox.jobs().join(".queue").join(room)).unwrap() {
