@@ -193,7 +193,7 @@ pub fn recover(given: cli::Recover) -> Result<recover::Request, Error> {
 /// `clean`.
 pub fn clean(given: cli::Clean) -> Result<clean::Request, Error> {
     Ok(clean::Request {
-        ids: job_ids(&[given.ids, given.job_id].concat())?,
+        ids: ids(&given.ids, &given.job_id)?,
         keep: given.keep,
         older_than: given.older_than,
         labels: given.label,

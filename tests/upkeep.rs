@@ -197,3 +197,12 @@ fn memory_is_limited_or_the_job_refused() {
     assert_eq!((refused.code, refused.text("code")), (1, "no_memory_limit"));
     assert!(!sandbox.job("a").exists());
 }
+
+#[test]
+fn a_job_that_is_named_twice_is_one_job() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    assert_eq!(sandbox.run(["clean", "--dry-run", "a", "--job-id", "a"])["removed"], 1);
+    assert_eq!(sandbox.run(["clean", "--keep", "1", "a", "a"])["removed"], 0);
+    assert_eq!(ids(&sandbox), ["a"]);
+}
