@@ -206,3 +206,33 @@ fn a_job_that_is_named_twice_is_one_job() {
     assert_eq!(sandbox.run(["clean", "--keep", "1", "a", "a"])["removed"], 0);
     assert_eq!(ids(&sandbox), ["a"]);
 }
+
+#[test]
+fn a_job_that_lies_elsewhere_is_neither_removed_nor_told_of_nor_settled() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    let (outside, told) = (sandbox.path("outside"), sandbox.path("told"));
+    fs::create_dir_all(outside.join("news")).unwrap();
+    fs::write(outside.join("lock"), "").unwrap();
+    let due = r#"{"number":1,"at":"2026-11-20T00:00:00Z","attempt":1,"event":"completed"}"#;
+    fs::write(outside.join("news/journal.ndjson"), format!("{due}\n")).unwrap();
+    std::os::unix::fs::symlink(&outside, sandbox.job("far")).unwrap();
+    for status in ["completed", "running"] {
+        let record = serde_json::json!({"version": 2, "jobId": "far", "status": status,
+            "endedAt": "2026-11-20T00:00:00Z", "costUsd": 1.5,
+            "spec": {"onEvent": [format!("touch {}", told.display())]}});
+        fs::write(outside.join("meta.json"), record.to_string()).unwrap();
+        for call in [&["redeliver", "far"][..], &["clean", "far"], &["clean", "--dry-run", "far"]] {
+            let refused = sandbox.run(call);
+            assert_eq!(
+                (refused.code, &refused["code"]),
+                (1, &"record_unreadable".into()),
+                "{refused:?}"
+            );
+        }
+        let after = fs::read_to_string(outside.join("meta.json")).unwrap();
+        assert_eq!(after, record.to_string());
+        assert!(!told.exists() && sandbox.job("far").exists());
+    }
+    assert!(!sandbox.jobs().join(".spent.ndjson").exists());
+}

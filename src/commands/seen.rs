@@ -20,16 +20,14 @@ pub(super) struct Seen {
 /// Looks at a job. One that is recorded as live and has no worker is *lost*: what is left of it
 /// is ended and its end is written.
 pub(super) fn look(store: &Store, id: &JobId) -> Result<Seen, Error> {
-    let dir = store.job(id);
-    let record = dir.check().and_then(|()| dir.load());
-    let record = record.map_err(|error| Error::load(id.as_str(), error))?;
-    Ok(hold_against_lock(dir, record))
+    look_leniently(store, id).map_err(|error| Error::load(id.as_str(), error))
 }
 
 /// The same for a listing, where what cannot be read must not spoil the rest.
 pub(super) fn look_leniently(store: &Store, id: &JobId) -> Result<Seen, LoadError> {
     let dir = store.job(id);
-    dir.load().map(|record| hold_against_lock(dir, record))
+    let record = dir.check().and_then(|()| dir.load())?;
+    Ok(hold_against_lock(dir, record))
 }
 
 fn hold_against_lock(dir: JobDir, mut record: Record) -> Seen {
