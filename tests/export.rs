@@ -341,3 +341,16 @@ fn an_answer_with_many_groups_stays_short_unless_all_are_wanted() {
     assert_eq!(all["groups"].as_array().unwrap().len(), 300);
     assert_eq!(all["omitted"], Value::Null);
 }
+
+#[test]
+fn a_page_does_not_take_the_place_of_the_jobs_directory() {
+    let mut sandbox = Sandbox::new("exit 0");
+    sandbox.set("CLAUDE_SKILL_JOBS_DIR", sandbox.path("state/jobs"));
+    for place in ["state", "state/jobs"] {
+        let path = sandbox.path(place);
+        let answer = sandbox.run(["export".as_ref(), "--html".as_ref(), path.as_os_str()]);
+        assert_eq!((answer.code, &answer["code"]), (1, &json!("bad_target")), "{answer:?}");
+        assert!(!path.exists());
+        fs::create_dir_all(sandbox.path("state")).unwrap();
+    }
+}

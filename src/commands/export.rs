@@ -292,7 +292,12 @@ impl Target {
             Ok(about) if about.is_symlink() => return Err(refuse("it is a symbolic link")),
             Ok(about) if !about.is_file() => return Err(refuse("it is no ordinary file")),
             Ok(about) => mode = about.mode() & 0o777,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // A file there would be in the way of the first job.
+                if jobs.starts_with(&path) {
+                    return Err(refuse("the jobs directory is to be there"));
+                }
+            }
             Err(error) => return Err(refuse(&error.to_string())),
         }
         let aside = format!(".claudejob-{}.tmp", uuid::Uuid::new_v4());
