@@ -433,6 +433,7 @@ fn what_is_foreign_spoils_nothing() {
     };
     put("torn", "{\"jobId\":\"torn\",\"sta");
     put("empty", "");
+    put("false", r#"{"version":2,"jobId":"../x","status":"completed","prompt":1}"#);
     put("newer", r#"{"version":9,"jobId":"newer","status":"failed","reason":"auth","x":1}"#);
     put("legacy", r#"{"jobId":"legacy","pid":1,"status":"completed","prompt":"p","cwd":"/"}"#);
     fs::write(sandbox.jobs().join("file"), "x").unwrap();
@@ -442,14 +443,21 @@ fn what_is_foreign_spoils_nothing() {
         let items = list.json.as_array().unwrap();
         items.iter().find(|item| item["jobId"] == id).unwrap_or_else(|| panic!("{id}: {list:?}"))
     };
-    assert_eq!(list.json.as_array().unwrap().len(), 5);
-    for id in ["torn", "empty"] {
+    assert_eq!(list.json.as_array().unwrap().len(), 6);
+    for id in ["torn", "empty", "false"] {
         assert!(of(id)["error"].is_string() && of(id)["status"].is_null());
         assert_eq!(sandbox.run(["status", id])["code"], "record_unreadable");
     }
     assert_eq!(of("newer")["reason"], "auth");
     assert_eq!(of("legacy")["status"], "completed");
     assert_eq!(of("good")["status"], "completed");
+    for filter in [["--status", "completed"], ["--since", "1000years"]] {
+        let list = sandbox.run([&["list"][..], &filter].concat());
+        assert!(
+            list.json.as_array().unwrap().iter().all(|item| item["status"].is_string()),
+            "{list:?}"
+        );
+    }
     let status = sandbox.status("good");
     for field in ["jobId", "pid", "status", "startedAt", "endedAt", "error", "rateLimited"] {
         assert!(status.json.as_object().unwrap().contains_key(field), "{field}");

@@ -420,7 +420,12 @@ impl Request {
         let glance = store.job(&id).glance().ok().filter(|glance| !glance.status.is_live());
         if let (Some(glance), true) = (glance, self.is_told_by_glance()) {
             let wanted = self.statuses.is_empty() || self.statuses.contains(&glance.status);
-            return (wanted && self.is_since(glance.started_at)).then_some(Place {
+            let wanted = wanted && self.is_since(glance.started_at);
+            // A glance may be all that can be had of a record: that is no job of any status.
+            let filtered = !self.statuses.is_empty() || self.since.is_some();
+            let is_readable =
+                || item(store, &id, false, line).is_some_and(|item| item.status.is_some());
+            return (wanted && (!filtered || is_readable())).then_some(Place {
                 id,
                 status: Some(glance.status),
                 started: glance.started_at,
