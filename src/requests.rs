@@ -194,6 +194,7 @@ pub fn recover(given: cli::Recover) -> Result<recover::Request, Error> {
 pub fn clean(given: cli::Clean) -> Result<clean::Request, Error> {
     Ok(clean::Request {
         ids: ids(&given.ids, &given.job_id)?,
+        spare: None,
         keep: given.keep,
         older_than: given.older_than,
         labels: given.label,

@@ -236,3 +236,16 @@ fn a_job_that_lies_elsewhere_is_neither_removed_nor_told_of_nor_settled() {
     }
     assert!(!sandbox.jobs().join(".spent.ndjson").exists());
 }
+
+#[test]
+fn a_start_does_not_clear_its_own_job_away() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("old", &[]);
+    sandbox.set("CLAUDE_SKILL_KEEP", "0");
+    let start = ["start", "a", "--prompt", "x", "--wait"];
+    let ended = sandbox.pause_at("start:launched", start, |sandbox| {
+        sandbox.wait("a");
+    });
+    ended.expect_end(0, "completed", None);
+    assert_eq!(ids(&sandbox), ["a"]);
+}

@@ -20,6 +20,8 @@ const NAMED: usize = 50;
 pub struct Request {
     /// Only these jobs; empty for any.
     pub ids: Vec<JobId>,
+    /// This job is left, and is none of those that `keep` counts.
+    pub spare: Option<JobId>,
     /// Those that ended last are left, so many of them.
     pub keep: Option<usize>,
     /// Only jobs that ended so long ago.
@@ -72,7 +74,8 @@ pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
         !request.ids.is_empty() || request.older_than.is_some() || !request.labels.is_empty();
     let keep = request.keep.unwrap_or(if chosen { 0 } else { KEPT });
     let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
-    let ids = if request.ids.is_empty() { store.ids()? } else { request.ids.clone() };
+    let mut ids = if request.ids.is_empty() { store.ids()? } else { request.ids.clone() };
+    ids.retain(|id| request.spare.as_ref() != Some(id));
     let before = request.older_than.map(|age| clock::now().before(age));
     for id in ids {
         let named = !request.ids.is_empty();

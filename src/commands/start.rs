@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::clean;
 use super::seen::look;
 use super::status::standing;
+use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::clock;
 use crate::error::Error;
@@ -101,9 +102,12 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
         }
     };
     let launched = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
+    checkpoint("start:launched");
     if let Some(keep) = keep {
+        // The job itself may have ended by now, and its end be waited for.
+        let spare = Some(id.clone());
+        let request = clean::Request { keep: Some(keep), spare, ..clean::Request::default() };
         // Upkeep is no reason for a job that runs to be called a failure.
-        let request = clean::Request { keep: Some(keep), ..clean::Request::default() };
         let _ = clean::clean(store, &request);
     }
     let warnings = plan.risks().to_vec();

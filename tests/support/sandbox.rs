@@ -130,6 +130,34 @@ impl Sandbox {
         point: &str,
         arguments: impl IntoIterator<Item = S>,
     ) -> Answer {
+        self.stop_at(point, arguments, |_, pid| {
+            send(pid, Signal::SIGKILL);
+            super::eventually("its end", || (!is_alive(pid)).then_some(()));
+        })
+    }
+
+    /// Runs the call, or the worker that it starts, up to a checkpoint of the program, and lets
+    /// it go on when `meanwhile` is done. Gives what the call answered.
+    #[track_caller]
+    pub(crate) fn pause_at<S: AsRef<OsStr>>(
+        &mut self,
+        point: &str,
+        arguments: impl IntoIterator<Item = S>,
+        meanwhile: impl FnOnce(&Self),
+    ) -> Answer {
+        self.stop_at(point, arguments, |sandbox, pid| {
+            meanwhile(sandbox);
+            send(pid, Signal::SIGCONT);
+        })
+    }
+
+    #[track_caller]
+    fn stop_at<S: AsRef<OsStr>>(
+        &mut self,
+        point: &str,
+        arguments: impl IntoIterator<Item = S>,
+        then: impl FnOnce(&Self, i32),
+    ) -> Answer {
         let reached = self.path(&format!("stopped-{}", point.replace(':', "-")));
         self.set("CLAUDEJOB_STOP_AT", point);
         self.set("CLAUDEJOB_STOP_FILE", &reached);
@@ -141,8 +169,7 @@ impl Sandbox {
             fs::read_to_string(&reached).ok()?.parse().ok()
         });
         super::eventually("the stop", || super::processes::is_stopped(pid).then_some(()));
-        send(pid, Signal::SIGKILL);
-        super::eventually("its end", || (!is_alive(pid)).then_some(()));
+        then(self, pid);
         call.join().unwrap()
     }
 
