@@ -249,3 +249,37 @@ fn a_start_does_not_clear_its_own_job_away() {
     ended.expect_end(0, "completed", None);
     assert_eq!(ids(&sandbox), ["a"]);
 }
+
+#[test]
+fn a_record_of_the_node_skill_goes_when_its_process_is_gone() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    let put = |id: &str, pid: u32| {
+        let record = serde_json::json!({"jobId": id, "pid": pid, "status": "running",
+            "prompt": "p", "cwd": "/", "startedAt": "2025-11-02T08:00:00.000Z"});
+        fs::create_dir(sandbox.job(id)).unwrap();
+        fs::write(sandbox.job(id).join("meta.json"), record.to_string()).unwrap();
+    };
+    put("old", i32::MAX as u32);
+    put("lives", std::process::id());
+    assert_eq!(sandbox.run(["clean", "--dry-run", "old"])["removed"], 1);
+    let cleaned = sandbox.run(["clean", "old", "lives"]);
+    assert_eq!((cleaned.code, &cleaned["removed"]), (1, &1.into()), "{cleaned:?}");
+    assert_eq!(cleaned["left"][0]["error"], "it is running");
+    assert_eq!(ids(&sandbox), ["a", "lives"]);
+    fs::remove_dir_all(sandbox.job("lives")).unwrap();
+}
+
+#[test]
+fn a_job_that_has_to_stay_is_left_with_a_word() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    fs::remove_file(sandbox.job("a").join("lock")).unwrap();
+    for call in [&["clean", "--dry-run", "a"][..], &["clean", "a"]] {
+        let left = sandbox.run(call);
+        assert_eq!((left.code, &left["removed"]), (1, &0.into()), "{left:?}");
+        assert!(left["left"][0]["error"].as_str().unwrap().contains("lock"), "{left:?}");
+    }
+    assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 0);
+    assert_eq!(ids(&sandbox), ["a"]);
+}

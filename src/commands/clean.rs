@@ -8,7 +8,7 @@ use super::seen::look_leniently;
 use crate::clock;
 use crate::error::Error;
 use crate::job::{JobId, Record, Timestamp};
-use crate::store::{JobDir, Store};
+use crate::store::{self, JobDir, Store, StoreError};
 
 /// How many are left where nothing else was asked for.
 const KEPT: usize = 50;
@@ -77,8 +77,8 @@ pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
     let mut ids = if request.ids.is_empty() { store.ids()? } else { request.ids.clone() };
     ids.retain(|id| request.spare.as_ref() != Some(id));
     let before = request.older_than.map(|age| clock::now().before(age));
+    let named = !request.ids.is_empty();
     for id in ids {
-        let named = !request.ids.is_empty();
         match look_leniently(store, &id) {
             Ok(seen) => {
                 let why = why_left(&seen.dir, &seen.record);
@@ -98,14 +98,23 @@ pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
     for (_, id) in ended.into_iter().skip(keep) {
         let dir = store.job(&id);
         let freed = dir.disk_usage();
-        if request.dry_run || remove(store, &dir)? {
-            answer.removed += 1;
-            answer.freed_bytes += freed;
-            if answer.jobs.len() < NAMED {
-                answer.jobs.push(id);
-            } else {
-                answer.omitted += 1;
+        let why = if request.dry_run {
+            may_go(&dir, dir.is_held().as_ref().map(|held| !held)).err()
+        } else {
+            remove(store, &dir)?
+        };
+        if let Some(error) = why {
+            if named {
+                answer.left.push(Left { job_id: id, error });
             }
+            continue;
+        }
+        answer.removed += 1;
+        answer.freed_bytes += freed;
+        if answer.jobs.len() < NAMED {
+            answer.jobs.push(id);
+        } else {
+            answer.omitted += 1;
         }
     }
     Ok(answer)
@@ -121,7 +130,8 @@ impl Request {
 
 /// Why a job has to stay; `None` if it may go.
 fn why_left(dir: &JobDir, record: &Record) -> Option<String> {
-    if record.status.is_live() {
+    let is_dead = record.version == 0 && store::legacy_is_dead(record);
+    if record.status.is_live() && !is_dead {
         return Some(format!("it is {}", record.status));
     }
     let errands = dir.errands(&record.spec);
@@ -133,20 +143,29 @@ fn why_left(dir: &JobDir, record: &Record) -> Option<String> {
     })
 }
 
-/// Removes the job, if it is still as it was; says whether it did.
-fn remove(store: &Store, dir: &JobDir) -> Result<bool, Error> {
-    // The Node skill's jobs have no lock.
-    let lock = match dir.try_lock() {
-        Ok(Some(lock)) => Some(lock),
+/// The job's record, if it may go as it is now; or else why it has to stay. `is_free` is whether
+/// nobody holds its lock.
+fn may_go(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<Record, String> {
+    let record = dir.check().and_then(|()| dir.load()).map_err(|error| error.to_string())?;
+    match is_free {
+        Ok(true) => {}
         // Somebody resumes it, or looks at it for long.
-        Ok(None) => return Ok(false),
-        Err(_) => None,
-    };
-    let Ok(record) = dir.load() else { return Ok(false) };
-    if why_left(dir, &record).is_some() || (lock.is_none() && record.version > 0) {
-        return Ok(false);
+        Ok(false) => return Err("somebody holds its lock".to_owned()),
+        // The Node skill's jobs have no lock.
+        Err(_) if record.version == 0 => {}
+        Err(error) => return Err(error.to_string()),
     }
+    why_left(dir, &record).map_or(Ok(record), Err)
+}
+
+/// Removes the job, if it is still as it was; gives why it has to stay.
+fn remove(store: &Store, dir: &JobDir) -> Result<Option<String>, Error> {
+    let lock = dir.try_lock();
+    let record = match may_go(dir, lock.as_ref().map(Option::is_some)) {
+        Ok(record) => record,
+        Err(why) => return Ok(Some(why)),
+    };
     store.note_spent(&record)?;
     dir.discard()?;
-    Ok(true)
+    Ok(None)
 }
