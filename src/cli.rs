@@ -201,7 +201,8 @@ pub struct Redeliver {
 #[command(
     after_help = "Examples:\n  claudejob clean --dry-run\n  claudejob clean --keep 0 --older-than 7d\n  \
     claudejob clean --label project=app\n\n\
-    Never a job that is live, or of which somebody was not told (list --undelivered)."
+    Never a job that is live, that a queued one waits for, or of which somebody was not told \
+    (list --undelivered)."
 )]
 pub struct Clean {
     /// Only these jobs

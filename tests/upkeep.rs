@@ -283,3 +283,31 @@ fn a_job_that_has_to_stay_is_left_with_a_word() {
     assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 0);
     assert_eq!(ids(&sandbox), ["a"]);
 }
+
+#[test]
+fn what_a_queued_job_waits_for_stays() {
+    let mut sandbox = Sandbox::new("read\ninit\nsay done\nresult ok\neof");
+    for id in ["a", "b", "c"] {
+        sandbox.run_job(id, &[]);
+    }
+    sandbox.script("read\ninit\nwait-file $DIR/go\nsay done\nresult ok\neof");
+    sandbox.start("gate", &[]);
+    sandbox.start("dep", &["--after", "a,gate", "--after-any", "b"]);
+    for call in [&["clean", "--dry-run", "--keep", "0"][..], &["clean", "--keep", "0"]] {
+        let cleaned = sandbox.run(call);
+        assert_eq!((cleaned.code, &cleaned["jobs"]), (0, &serde_json::json!(["c"])), "{cleaned:?}");
+    }
+    for call in [&["clean", "--dry-run", "a", "b"][..], &["clean", "a", "b"]] {
+        let left = sandbox.run(call);
+        assert_eq!((left.code, &left["removed"]), (1, &0.into()), "{left:?}");
+        for n in 0..2 {
+            assert_eq!(left["left"][n]["error"], "job dep waits for it", "{left:?}");
+        }
+    }
+    sandbox.set("CLAUDE_SKILL_KEEP", "0");
+    sandbox.start("other", &[]);
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("dep").expect_end(0, "completed", None);
+    assert_eq!(sandbox.run(["clean", "a", "b"])["removed"], 2);
+    sandbox.wait("other");
+}

@@ -1,13 +1,14 @@
 //! `clean`: jobs that have ended are removed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::seen::look_leniently;
 use crate::clock;
 use crate::error::Error;
-use crate::job::{JobId, Record, Timestamp};
+use crate::job::{JobId, Record, Status, Timestamp};
 use crate::store::{self, JobDir, Store, StoreError};
 
 /// How many are left where nothing else was asked for.
@@ -66,8 +67,8 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
-/// Removes jobs that have ended: never one that is live, or of which somebody was not told, nor
-/// what is no job. What is removed disappears as a whole, and no link in it is followed.
+/// Removes jobs that have ended: never one that is live, of which somebody was not told, or that
+/// another waits for, nor what is no job. What is removed disappears as a whole, and no link in it is followed.
 pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
     let mut answer = CleanAnswer { dry_run: request.dry_run, ..CleanAnswer::default() };
     let chosen =
@@ -95,10 +96,15 @@ pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
         }
     }
     ended.sort_unstable_by(|a, b| b.cmp(a));
-    for (_, id) in ended.into_iter().skip(keep) {
+    ended.drain(..keep.min(ended.len()));
+    // Late, so that little time is left for a job that comes to wait for one of them.
+    let awaited = if ended.is_empty() { BTreeMap::new() } else { awaited(store)? };
+    for (_, id) in ended {
         let dir = store.job(&id);
         let freed = dir.disk_usage();
-        let why = if request.dry_run {
+        let why = if let Some(waiter) = awaited.get(&id) {
+            Some(format!("job {waiter} waits for it"))
+        } else if request.dry_run {
             may_go(&dir, dir.is_held().as_ref().map(|held| !held)).err()
         } else {
             remove(store, &dir)?
@@ -126,6 +132,39 @@ impl Request {
         let labels = &record.spec.labels;
         old && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
+}
+
+/// Of a record what tells whom the job waits for.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Waiter {
+    status: Status,
+    #[serde(default)]
+    had_turn: bool,
+    #[serde(default)]
+    spec: After,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct After {
+    after: Vec<JobId>,
+    after_any: Vec<JobId>,
+}
+
+/// The jobs that others wait for who did not have their turn yet, each with one of those: it will
+/// read how they ended.
+fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
+    let mut awaited = BTreeMap::new();
+    for id in store.ids()? {
+        // Who waits behind a record that cannot be read is not known.
+        let Ok(waiter) = store.job(&id).part::<Waiter>() else { continue };
+        if waiter.status.is_live() && !waiter.had_turn {
+            let others = waiter.spec.after.into_iter().chain(waiter.spec.after_any);
+            awaited.extend(others.map(|other| (other, id.clone())));
+        }
+    }
+    Ok(awaited)
 }
 
 /// Why a job has to stay; `None` if it may go.
