@@ -311,3 +311,25 @@ fn what_a_queued_job_waits_for_stays() {
     assert_eq!(sandbox.run(["clean", "a", "b"])["removed"], 2);
     sandbox.wait("other");
 }
+
+#[test]
+fn a_nursery_that_leads_elsewhere_is_used_by_nobody() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    let (outside, nursery) = (sandbox.path("outside"), sandbox.jobs().join(".new"));
+    fs::create_dir_all(outside.join("theirs")).unwrap();
+    fs::write(outside.join("theirs/precious"), "x").unwrap();
+    fs::remove_dir(&nursery).unwrap();
+    std::os::unix::fs::symlink(&outside, &nursery).unwrap();
+    for call in [&["start", "b", "--prompt", "x"][..], &["clean", "a"], &["clean", "--keep", "0"]] {
+        let refused = sandbox.run(call);
+        assert_eq!((refused.code, refused.text("code")), (1, "jobs_dir_error"), "{refused:?}");
+        assert!(refused.text("error").contains(".new: it is no directory"), "{refused:?}");
+    }
+    let doctor = sandbox.run(["doctor"]);
+    let checks = doctor["checks"].as_array().unwrap();
+    let leftovers = checks.iter().find(|check| check["name"] == "leftovers").unwrap();
+    assert!(leftovers["found"].as_str().unwrap().contains("it is no directory"), "{leftovers}");
+    assert!(outside.join("theirs/precious").exists());
+    assert_eq!(ids(&sandbox), ["a"]);
+}

@@ -26,6 +26,27 @@ fn open_measured(path: &Path, options: &mut OpenOptions) -> io::Result<(File, u6
     measured(file)
 }
 
+/// Opens a directory itself, and not one that a link under its name leads to.
+pub(super) fn open_directory(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
+    options.open(path).map_err(|error| match error.raw_os_error() {
+        // Of a link the one or the other, by the system.
+        Some(libc::ELOOP | libc::ENOTDIR) => {
+            io::Error::new(io::ErrorKind::NotADirectory, "it is no directory")
+        }
+        _ => error,
+    })
+}
+
+/// Removes a file, or a directory with all that is in it. Of a link it is the link that goes.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
+        done => done,
+    }
+}
+
 /// The file with its length, if it is an ordinary one.
 fn measured(file: File) -> io::Result<(File, u64)> {
     let about = file.metadata()?;

@@ -21,11 +21,11 @@ impl Nursery {
     pub(super) fn enter(root: &Path) -> Result<Self, StoreError> {
         let path = root.join(NAME);
         files::make_directory(&path, false)?;
-        let file = File::open(&path).context("open", &path)?;
+        let file = files::open_directory(&path).context("open", &path)?;
         let mut leftovers = fs::read_dir(&path).context("read", &path)?.peekable();
         if leftovers.peek().is_some() && file.try_lock().is_ok() {
             for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = files::remove(&entry.path());
             }
         }
         file.lock_shared().context("lock", &path)?;
@@ -48,14 +48,14 @@ impl Nursery {
 /// How many unfinished jobs lie in the nursery of a jobs directory while nobody is in there.
 pub(super) fn leftovers(root: &Path) -> Result<usize, StoreError> {
     let path = root.join(NAME);
-    let count = || match fs::read_dir(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        entries => Ok(entries.context("read", &path)?.count()),
+    let file = match files::open_directory(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        file => file.context("open", &path)?,
     };
+    let count = || Ok(fs::read_dir(&path).context("read", &path)?.count());
     if count()? == 0 {
         return Ok(0);
     }
-    let file = File::open(&path).context("open", &path)?;
     match file.try_lock() {
         Ok(()) => count(),
         Err(TryLockError::WouldBlock) => Ok(0),

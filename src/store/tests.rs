@@ -148,14 +148,17 @@ fn what_a_dead_start_left_is_cleared_by_the_next() {
     let nursery = store.root().join(".new");
     fs::create_dir(nursery.join("stillborn")).unwrap();
     fs::write(nursery.join("stillborn/meta.json"), "{").unwrap();
+    fs::write(nursery.join("file"), "").unwrap();
+    std::os::unix::fs::symlink(store.root(), nursery.join("link")).unwrap();
     // While another is at it, what lies there may be its own.
     let other = File::open(&nursery).unwrap();
     other.lock_shared().unwrap();
     store.create(&record("b"), "x").unwrap();
-    assert_eq!(fs::read_dir(&nursery).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&nursery).unwrap().count(), 3);
     drop(other);
     store.create(&record("c"), "x").unwrap();
     assert_eq!(fs::read_dir(&nursery).unwrap().count(), 0);
+    assert_eq!(store.ids().unwrap().len(), 3);
 }
 
 #[test]
