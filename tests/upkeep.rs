@@ -333,3 +333,28 @@ fn a_nursery_that_leads_elsewhere_is_used_by_nobody() {
     assert!(outside.join("theirs/precious").exists());
     assert_eq!(ids(&sandbox), ["a"]);
 }
+
+/// A job whose claude says that it has cost three quarters of a dollar.
+const COSTS: &str = "read\ninit\nsay hm\njson {\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"ok\",\"num_turns\":1,\"total_cost_usd\":0.75}\neof";
+
+/// Asserts that jobs have spent so much, by a start that is refused for it.
+#[track_caller]
+fn assert_spent(sandbox: &Sandbox, usd: &str) {
+    let budget = format!("{usd}/day");
+    let refused = sandbox.run(["start", "refused", "--prompt", "x", "--budget-usd", &budget]);
+    let said = format!("${usd} of ${usd}");
+    assert!(refused["error"].to_string().contains(&said), "{refused:?}");
+}
+
+#[test]
+fn a_line_that_was_torn_does_not_swallow_the_next() {
+    let sandbox = Sandbox::new(COSTS);
+    let ledger = sandbox.jobs().join(".spent.ndjson");
+    sandbox.run_job("a", &[]);
+    // What a version before this one has noted counts, too.
+    let at = chrono::Utc::now().to_rfc3339();
+    let line = format!(r#"{{"endedAt":"{at}","costUsd":0.25,"labels":{{}}}}"#);
+    fs::write(&ledger, format!("{line}\n{line}\n{{\"endedAt\":\"20")).unwrap();
+    assert_eq!(sandbox.run(["clean", "a"])["removed"], 1);
+    assert_spent(&sandbox, "1.25");
+}

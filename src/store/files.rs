@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::libc;
+use serde::Serialize;
 
 use super::{Context, StoreError};
 
@@ -97,6 +98,17 @@ pub(super) fn write(path: &Path, text: &[u8]) -> Result<File, StoreError> {
     let file = open(path, options.write(true).create(true).truncate(true).mode(0o600));
     let mut file = file.context("create", path)?;
     file.write_all(text).context("write", path)?;
+    Ok(file)
+}
+
+/// Appends a line of JSON to a file, which is made where it is missing.
+pub(super) fn append_line(path: &Path, line: &impl Serialize) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    let file = open(path, options.append(true).create(true).mode(0o600));
+    let mut file = file.context("open", path)?;
+    // Begun on a line of its own, should somebody have died within the one before.
+    let text = format!("\n{}\n", serde_json::to_string(line).context("write", path)?);
+    file.write_all(text.as_bytes()).context("write", path)?;
     Ok(file)
 }
 

@@ -1,13 +1,10 @@
 //! What removed jobs have cost, so that a budget is not forgotten with them.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Store, StoreError, files};
+use super::{Store, StoreError, files};
 use crate::job::{Record, Timestamp};
 
 /// Its name in the jobs directory, a line a job. No job's name: it begins with a dot.
@@ -34,10 +31,7 @@ impl Store {
         }
         let path = self.root().join(LEDGER);
         let spent = Spent { ended_at, cost_usd, labels: record.spec.labels.clone() };
-        let line = serde_json::to_string(&spent).context("write", &path)? + "\n";
-        let mut options = OpenOptions::new();
-        let file = files::open(&path, options.append(true).create(true).mode(0o600));
-        file.and_then(|mut file| file.write_all(line.as_bytes())).context("write", &path)
+        files::append_line(&path, &spent).map(drop)
     }
 
     /// US dollars of removed jobs that had all these labels and ended since then.

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use serde::{Deserialize, Serialize};
@@ -130,12 +129,7 @@ impl JobDir {
 
     fn note(&self, line: &Line, durable: bool) -> Result<(), StoreError> {
         let path = self.file(NEWS).join(JOURNAL);
-        let mut options = OpenOptions::new();
-        let file = files::open(&path, options.append(true).create(true).mode(0o600));
-        let mut file = file.context("open", &path)?;
-        // Begun on a line of its own, should somebody have died within the one before.
-        let text = format!("\n{}\n", serde_json::to_string(line).context("write", &path)?);
-        file.write_all(text.as_bytes()).context("write", &path)?;
+        let file = files::append_line(&path, line)?;
         if durable {
             file.sync_data().context("write", &path)?;
         }
