@@ -23,7 +23,7 @@ pub use inbox::undelivered;
 pub use survey::{Probe, try_lock_in};
 
 use files::{make_directory, read_bounded, sync_directory, write, write_durably};
-use nursery::{Nursery, publish};
+use nursery::{Nursery, publish, unmake};
 
 use crate::checkpoint::checkpoint;
 use crate::job::{JobId, Outcome, Record, Status, Timestamp};
@@ -226,6 +226,11 @@ impl Store {
         }
     }
 
+    /// Clears away what a `start` or `clean` that died has left, unless somebody is at it.
+    pub fn clear_leftovers(&self) -> Result<(), StoreError> {
+        nursery::clear(&self.root)
+    }
+
     /// The names of the jobs, in no order. Only directories whose name is a job's id count;
     /// anything else in there is not ours.
     pub fn ids(&self) -> Result<Vec<JobId>, StoreError> {
@@ -367,16 +372,16 @@ impl JobDir {
     }
 
     /// Takes the whole job away, out of sight first, so that nobody sees a part of it. Links are
-    /// not followed. Only the holder of the lock may do so.
-    pub fn discard(&self) -> Result<(), StoreError> {
+    /// not followed. Only the holder of the lock may do so. Gives what was in the way of noting
+    /// what the job has cost: its record then stays out of sight until that can be done.
+    pub fn discard(&self) -> Result<Option<StoreError>, StoreError> {
         let root = self.path.parent().unwrap_or(&self.path);
         let nursery = Nursery::enter(root)?;
         let away = nursery.room();
+        // Needs no room on the disk, as little as what follows.
         fs::rename(&self.path, &away).context("remove", &self.path)?;
         checkpoint("discard:renamed");
-        // Should this fail the next `start` clears it away.
-        let _ = fs::remove_dir_all(away);
-        Ok(())
+        Ok(unmake(root, &away).err())
     }
 
     /// Takes away the result of an attempt that is no longer the last.

@@ -684,3 +684,50 @@ fn a_program_that_is_replaced_while_jobs_run_changes_nothing_for_them() {
     fs::write(sandbox.path("go"), "").unwrap();
     call(&["wait", "j"]).expect_end(0, "completed", None);
 }
+
+#[test]
+fn a_full_disk_can_be_cleaned_and_what_was_spent_is_not_forgotten() {
+    if !is_root("a_full_disk_can_be_cleaned") {
+        return;
+    }
+    let mut sandbox = Sandbox::new(
+        "read\ninit\njson {\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"ok\",\"num_turns\":1,\"total_cost_usd\":0.75}\neof",
+    );
+    let disk = Disk::mount(sandbox.path("disk"), 1 << 20);
+    sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
+    for id in ["a", "b"] {
+        sandbox.run_job(id, &[]).expect_end(0, "completed", None);
+    }
+    disk.fill();
+    let cleaned = sandbox.run(["clean", "--keep", "0"]);
+    assert_eq!((cleaned.code, &cleaned["removed"]), (0, &2.into()), "{cleaned:?}");
+    assert!(cleaned["warnings"].is_null(), "{cleaned:?}");
+    let refused = sandbox.run(["start", "c", "--prompt", "x", "--budget-usd", "1.50/day"]);
+    assert_eq!(refused["code"], "budget_exceeded", "{refused:?}");
+    assert!(refused.text("error").contains("$1.50 of $1.50"), "{refused:?}");
+    let left: Vec<_> = fs::read_dir(disk.path("jobs/.new")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_job_that_cannot_be_removed_does_not_keep_the_others() {
+    if !is_root("a_job_that_cannot_be_removed") {
+        return;
+    }
+    let sandbox = Sandbox::new(WORKS);
+    for id in ["a", "b"] {
+        sandbox.run_job(id, &[]);
+    }
+    // A directory that something is mounted on cannot be renamed.
+    let disk = Disk::mount(sandbox.job("stuck"), 1 << 20);
+    let record = fs::read_to_string(sandbox.job("a").join("meta.json")).unwrap();
+    fs::write(disk.path("meta.json"), record.replace("\"jobId\":\"a\"", "\"jobId\":\"stuck\""))
+        .unwrap();
+    fs::write(disk.path("lock"), "").unwrap();
+    let cleaned = sandbox.run(["clean", "--keep", "0"]);
+    assert_eq!((cleaned.code, &cleaned["removed"]), (1, &2.into()), "{cleaned:?}");
+    assert_eq!(cleaned["left"][0]["jobId"], "stuck", "{cleaned:?}");
+    let refused = sandbox.run(["clean", "stuck"]);
+    assert_eq!((refused.code, &refused["code"]), (1, &"jobs_dir_error".into()), "{refused:?}");
+    assert!(disk.path("meta.json").exists());
+}

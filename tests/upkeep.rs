@@ -358,3 +358,44 @@ fn a_line_that_was_torn_does_not_swallow_the_next() {
     assert_eq!(sandbox.run(["clean", "a"])["removed"], 1);
     assert_spent(&sandbox, "1.25");
 }
+
+#[test]
+fn a_clean_that_dies_does_not_forget_what_was_spent() {
+    let mut sandbox = Sandbox::new(COSTS);
+    sandbox.run_job("a", &[]);
+    sandbox.break_at("discard:renamed", ["clean", "a"]);
+    assert_spent(&sandbox, "0.75");
+    sandbox.run(["clean"]);
+    assert_eq!(fs::read_dir(sandbox.jobs().join(".new")).unwrap().count(), 0);
+    assert_spent(&sandbox, "0.75");
+}
+
+#[test]
+fn a_cost_that_cannot_be_noted_is_kept_until_it_can() {
+    let sandbox = Sandbox::new(COSTS);
+    sandbox.run_job("a", &[]);
+    let (ledger, nursery) = (sandbox.jobs().join(".spent.ndjson"), sandbox.jobs().join(".new"));
+    fs::create_dir(&ledger).unwrap();
+    let cleaned = sandbox.run(["clean", "a"]);
+    assert_eq!((cleaned.code, &cleaned["removed"]), (0, &1.into()), "{cleaned:?}");
+    let warning = cleaned["warnings"][0].as_str().unwrap();
+    assert!(warning.contains(".spent.ndjson"), "{warning}");
+    assert!(!sandbox.job("a").exists());
+    assert_spent(&sandbox, "0.75");
+    let kept = fs::read_dir(&nursery).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read_dir(kept).unwrap().count(), 1, "the record alone");
+    fs::remove_dir(&ledger).unwrap();
+    sandbox.run(["clean"]);
+    assert_eq!(fs::read_dir(&nursery).unwrap().count(), 0);
+    assert_spent(&sandbox, "0.75");
+}
+
+#[test]
+fn a_job_that_is_not_there_does_not_keep_the_others() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    let cleaned = sandbox.run(["clean", "nobody", "a"]);
+    assert_eq!((cleaned.code, &cleaned["removed"]), (1, &1.into()), "{cleaned:?}");
+    assert_eq!(cleaned["left"][0]["error"], "there is no job nobody");
+    assert_eq!(ids(&sandbox), Vec::<String>::new());
+}

@@ -33,7 +33,7 @@ pub struct Request {
     pub dry_run: bool,
 }
 
-/// Why a job was left that was asked for by its id.
+/// Why a job was left.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Left {
@@ -58,9 +58,12 @@ pub struct CleanAnswer {
     /// How many more there are that are not named.
     #[serde(skip_serializing_if = "is_zero")]
     pub omitted: usize,
-    /// Those that were asked for by their ids and are left.
+    /// Those that were asked for by their ids and are left, and those that could not be removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<Left>,
+    /// What a reader should know although the jobs are gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 fn is_zero(n: &usize) -> bool {
@@ -68,62 +71,99 @@ fn is_zero(n: &usize) -> bool {
 }
 
 /// Removes jobs that have ended: never one that is live, of which somebody was not told, or that
-/// another waits for, nor what is no job. What is removed disappears as a whole, and no link in it is followed.
+/// another waits for, nor what is no job. What is removed disappears as a whole, and no link in it
+/// is followed. One that cannot be removed does not keep the others; it is an error where nothing
+/// else is to be told.
 pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
     let mut answer = CleanAnswer { dry_run: request.dry_run, ..CleanAnswer::default() };
-    let chosen =
-        !request.ids.is_empty() || request.older_than.is_some() || !request.labels.is_empty();
-    let keep = request.keep.unwrap_or(if chosen { 0 } else { KEPT });
-    let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
-    let mut ids = if request.ids.is_empty() { store.ids()? } else { request.ids.clone() };
-    ids.retain(|id| request.spare.as_ref() != Some(id));
-    let before = request.older_than.map(|age| clock::now().before(age));
-    let named = !request.ids.is_empty();
-    for id in ids {
-        match look_leniently(store, &id) {
-            Ok(seen) => {
-                let why = why_left(&seen.dir, &seen.record);
-                match why {
-                    None if request.wants(&seen.record, before) => {
-                        ended.push((seen.record.ended_at, id));
-                    }
-                    Some(error) if named => answer.left.push(Left { job_id: id, error }),
-                    _ => {}
-                }
+    let mut failures = Vec::new();
+    let chosen = choose(store, request, &mut answer, &mut failures)?;
+    if !request.dry_run {
+        store.clear_leftovers()?;
+    }
+    // Late, so that little time is left for a job that comes to wait for one of them.
+    let awaited = if chosen.is_empty() { BTreeMap::new() } else { awaited(store)? };
+    let mut unnoted = None;
+    for id in chosen {
+        let dir = store.job(&id);
+        let freed = dir.disk_usage();
+        let done = match awaited.get(&id) {
+            Some(waiter) => Err(Stays::Must(format!("job {waiter} waits for it"))),
+            None if request.dry_run => {
+                may_go(&dir, dir.is_held().as_ref().map(|held| !held)).map(|()| None)
             }
-            Err(error) if named => return Err(Error::load(id.as_str(), error)),
+            None => remove(&dir),
+        };
+        match done {
+            Ok(not_noted) => {
+                unnoted = unnoted.or(not_noted);
+                answer.count(id, freed);
+            }
+            Err(Stays::Must(error)) if !request.ids.is_empty() => {
+                answer.left.push(Left { job_id: id, error });
+            }
+            Err(Stays::Must(_)) => {}
+            Err(Stays::Fails(error)) => failures.push((id, error.into())),
+        }
+    }
+    if answer.removed == 0 && answer.left.is_empty() && !failures.is_empty() {
+        return Err(failures.swap_remove(0).1);
+    }
+    let failures = failures.into_iter().take(NAMED);
+    let failures = failures.map(|(job_id, error)| Left { job_id, error: error.to_string() });
+    answer.left.extend(failures);
+    let kept =
+        |error| format!("what they have cost is kept in .new until it can be noted: {error}");
+    answer.warnings.extend(unnoted.map(kept));
+    Ok(answer)
+}
+
+/// The jobs that are to be removed, those that ended last first. Of ids `answer` gets those that
+/// are left, and `failures` those that cannot be looked at.
+fn choose(
+    store: &Store,
+    request: &Request,
+    answer: &mut CleanAnswer,
+    failures: &mut Vec<(JobId, Error)>,
+) -> Result<Vec<JobId>, Error> {
+    let named = !request.ids.is_empty();
+    let selects = named || request.older_than.is_some() || !request.labels.is_empty();
+    let keep = request.keep.unwrap_or(if selects { 0 } else { KEPT });
+    let before = request.older_than.map(|age| clock::now().before(age));
+    let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
+    for id in if named { request.ids.clone() } else { store.ids()? } {
+        if request.spare.as_ref() == Some(&id) {
+            continue;
+        }
+        match look_leniently(store, &id) {
+            Ok(seen) => match why_left(&seen.dir, &seen.record) {
+                None if request.wants(&seen.record, before) => {
+                    ended.push((seen.record.ended_at, id));
+                }
+                Some(error) if named => answer.left.push(Left { job_id: id, error }),
+                _ => {}
+            },
+            Err(error) if named => {
+                let error = Error::load(id.as_str(), error);
+                failures.push((id, error));
+            }
             Err(_) => {}
         }
     }
     ended.sort_unstable_by(|a, b| b.cmp(a));
-    ended.drain(..keep.min(ended.len()));
-    // Late, so that little time is left for a job that comes to wait for one of them.
-    let awaited = if ended.is_empty() { BTreeMap::new() } else { awaited(store)? };
-    for (_, id) in ended {
-        let dir = store.job(&id);
-        let freed = dir.disk_usage();
-        let why = if let Some(waiter) = awaited.get(&id) {
-            Some(format!("job {waiter} waits for it"))
-        } else if request.dry_run {
-            may_go(&dir, dir.is_held().as_ref().map(|held| !held)).err()
+    Ok(ended.into_iter().skip(keep).map(|(_, id)| id).collect())
+}
+
+impl CleanAnswer {
+    fn count(&mut self, id: JobId, freed: u64) {
+        self.removed += 1;
+        self.freed_bytes += freed;
+        if self.jobs.len() < NAMED {
+            self.jobs.push(id);
         } else {
-            remove(store, &dir)?
-        };
-        if let Some(error) = why {
-            if named {
-                answer.left.push(Left { job_id: id, error });
-            }
-            continue;
-        }
-        answer.removed += 1;
-        answer.freed_bytes += freed;
-        if answer.jobs.len() < NAMED {
-            answer.jobs.push(id);
-        } else {
-            answer.omitted += 1;
+            self.omitted += 1;
         }
     }
-    Ok(answer)
 }
 
 impl Request {
@@ -182,29 +222,32 @@ fn why_left(dir: &JobDir, record: &Record) -> Option<String> {
     })
 }
 
-/// The job's record, if it may go as it is now; or else why it has to stay. `is_free` is whether
-/// nobody holds its lock.
-fn may_go(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<Record, String> {
-    let record = dir.check().and_then(|()| dir.load()).map_err(|error| error.to_string())?;
+/// Why a job was not removed.
+enum Stays {
+    /// It has to stay.
+    Must(String),
+    /// It could not be removed.
+    Fails(StoreError),
+}
+
+/// Whether the job may go as it is now. `is_free` is whether nobody holds its lock.
+fn may_go(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(), Stays> {
+    let record = dir.check().and_then(|()| dir.load());
+    let record = record.map_err(|error| Stays::Must(error.to_string()))?;
     match is_free {
         Ok(true) => {}
         // Somebody resumes it, or looks at it for long.
-        Ok(false) => return Err("somebody holds its lock".to_owned()),
+        Ok(false) => return Err(Stays::Must("somebody holds its lock".to_owned())),
         // The Node skill's jobs have no lock.
         Err(_) if record.version == 0 => {}
-        Err(error) => return Err(error.to_string()),
+        Err(error) => return Err(Stays::Must(error.to_string())),
     }
-    why_left(dir, &record).map_or(Ok(record), Err)
+    why_left(dir, &record).map_or(Ok(()), |why| Err(Stays::Must(why)))
 }
 
-/// Removes the job, if it is still as it was; gives why it has to stay.
-fn remove(store: &Store, dir: &JobDir) -> Result<Option<String>, Error> {
+/// Removes the job, if it is still as it was. Gives what was in the way of noting its cost.
+fn remove(dir: &JobDir) -> Result<Option<StoreError>, Stays> {
     let lock = dir.try_lock();
-    let record = match may_go(dir, lock.as_ref().map(Option::is_some)) {
-        Ok(record) => record,
-        Err(why) => return Ok(Some(why)),
-    };
-    store.note_spent(&record)?;
-    dir.discard()?;
-    Ok(None)
+    may_go(dir, lock.as_ref().map(Option::is_some))?;
+    dir.discard().map_err(Stays::Fails)
 }

@@ -185,6 +185,9 @@ pub(super) fn cleaned(answer: &CleanAnswer) -> String {
         let what = format!("{} stays: {}", left.job_id, left.error);
         let _ = writeln!(text, "{}", painted(YELLOW, &harmless(&what)));
     }
+    for warning in &answer.warnings {
+        let _ = writeln!(text, "{}", painted(YELLOW, &harmless(warning)));
+    }
     text
 }
 

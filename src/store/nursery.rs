@@ -1,10 +1,14 @@
-//! Where a job is made before it gets its name: out of sight, and complete when it is seen.
+//! Where a job is made before it gets its name, and unmade when it has lost it: out of sight, so
+//! that it is complete whenever it is seen.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Context, CreateError, StoreError, files};
+use super::ledger::Spent;
+use super::{Context, CreateError, JobDir, META, StoreError, files};
+use crate::checkpoint::checkpoint;
+use crate::job::Record;
 
 /// Its name in the jobs directory. No job's name: it begins with a dot.
 const NAME: &str = ".new";
@@ -17,7 +21,7 @@ pub(super) struct Nursery {
 
 impl Nursery {
     /// Enters the nursery of a jobs directory. Whoever finds it empty of others clears away what
-    /// a `start` that died has left.
+    /// a `start` or `clean` that died has left.
     pub(super) fn enter(root: &Path) -> Result<Self, StoreError> {
         let path = root.join(NAME);
         files::make_directory(&path, false)?;
@@ -25,7 +29,7 @@ impl Nursery {
         let mut leftovers = fs::read_dir(&path).context("read", &path)?.peekable();
         if leftovers.peek().is_some() && file.try_lock().is_ok() {
             for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
-                let _ = files::remove(&entry.path());
+                let _ = unmake(root, &entry.path());
             }
         }
         file.lock_shared().context("lock", &path)?;
@@ -45,6 +49,39 @@ impl Nursery {
     }
 }
 
+/// Removes something that lies in the nursery of a jobs directory. What it has cost is noted when
+/// all but its record is gone, and then the record goes: so a full disk has room for the note, and
+/// nothing is forgotten, whoever dies in between. If it cannot be noted the record stays, for
+/// whoever comes next.
+pub(super) fn unmake(root: &Path, entry: &Path) -> Result<(), StoreError> {
+    if let Some(spent) = record(entry).and_then(Spent::of) {
+        for part in fs::read_dir(entry).into_iter().flatten().flatten() {
+            if part.file_name() != META {
+                let _ = files::remove(&part.path());
+            }
+        }
+        spent.note(root)?;
+        checkpoint("discard:noted");
+        // First, so that it is not noted again should anything else not go.
+        let _ = files::remove(&entry.join(META));
+    }
+    // Should this fail whoever comes next clears it away.
+    let _ = files::remove(entry);
+    Ok(())
+}
+
+/// The records of those who lie in the nursery of a jobs directory.
+pub(super) fn records(root: &Path) -> Vec<Record> {
+    let path = root.join(NAME);
+    let entries = files::open_directory(&path).and_then(|_| fs::read_dir(&path));
+    entries.into_iter().flatten().flatten().filter_map(|entry| record(&entry.path())).collect()
+}
+
+fn record(entry: &Path) -> Option<Record> {
+    let job = JobDir::at(entry.to_owned());
+    job.check().and_then(|()| job.load()).ok()
+}
+
 /// How many unfinished jobs lie in the nursery of a jobs directory while nobody is in there.
 pub(super) fn leftovers(root: &Path) -> Result<usize, StoreError> {
     let path = root.join(NAME);
@@ -60,6 +97,14 @@ pub(super) fn leftovers(root: &Path) -> Result<usize, StoreError> {
         Ok(()) => count(),
         Err(TryLockError::WouldBlock) => Ok(0),
         Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
+    }
+}
+
+/// Clears the nursery of a jobs directory, if there is one and nobody is in there.
+pub(super) fn clear(root: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(root.join(NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => Nursery::enter(root).map(drop),
     }
 }
 

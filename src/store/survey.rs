@@ -33,7 +33,7 @@ impl Store {
         Ok(Probe { path, files: [first, second?] })
     }
 
-    /// How many unfinished jobs there are that nobody is making any more.
+    /// How many unfinished jobs there are that nobody is making or removing any more.
     pub fn leftovers(&self) -> Result<usize, StoreError> {
         nursery::leftovers(self.root())
     }

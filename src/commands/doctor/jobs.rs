@@ -117,9 +117,11 @@ fn leftovers(store: &Store) -> Check {
     match store.leftovers() {
         Ok(0) => Check::ok("leftovers", "none"),
         Ok(n) => {
-            let found =
-                format!("{} in .new that a start which died has left", count(n, "unfinished job"));
-            Check::warning("leftovers", found, "the next start removes them")
+            let found = format!(
+                "{} in .new, left by a start or clean that died",
+                count(n, "unfinished job")
+            );
+            Check::warning("leftovers", found, "the next start or clean removes them")
         }
         Err(error) => Check::unknown("leftovers", error),
     }
