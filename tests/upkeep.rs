@@ -399,3 +399,40 @@ fn a_job_that_is_not_there_does_not_keep_the_others() {
     assert_eq!(cleaned["left"][0]["error"], "there is no job nobody");
     assert_eq!(ids(&sandbox), Vec::<String>::new());
 }
+
+#[test]
+fn what_a_removed_job_has_cost_counts_once() {
+    let mut sandbox = Sandbox::new(COSTS);
+    sandbox.run_job("a", &[]);
+    let nursery = sandbox.jobs().join(".new");
+    fs::remove_dir(&nursery).unwrap();
+    fs::write(&nursery, "").unwrap();
+    for _ in 0..2 {
+        assert_eq!(sandbox.run(["clean", "a"]).code, 1);
+    }
+    fs::remove_file(&nursery).unwrap();
+    assert_spent(&sandbox, "0.75");
+    assert_eq!(sandbox.run(["clean", "a"])["removed"], 1);
+    assert_spent(&sandbox, "0.75");
+    // Another of the same id is another job.
+    sandbox.run_job("a", &[]);
+    assert_spent(&sandbox, "1.50");
+    sandbox.break_at("discard:noted", ["clean", "a"]);
+    assert_spent(&sandbox, "1.50");
+    sandbox.run(["clean"]);
+    assert_spent(&sandbox, "1.50");
+    let ledger = fs::read_to_string(sandbox.jobs().join(".spent.ndjson")).unwrap();
+    assert_eq!(ledger.matches("costUsd").count(), 3, "the last of them twice: {ledger}");
+    assert_eq!(fs::read_dir(nursery).unwrap().count(), 0);
+}
+
+#[test]
+fn a_job_that_is_removed_while_a_start_counts_is_counted() {
+    let mut sandbox = Sandbox::new(COSTS);
+    sandbox.run_job("a", &[]);
+    let start = ["start", "b", "--prompt", "x", "--budget-usd", "0.75/day"];
+    let refused = sandbox.pause_at("start:budget", start, |sandbox| {
+        assert_eq!(sandbox.run(["clean", "a"])["removed"], 1);
+    });
+    assert!(refused["error"].to_string().contains("$0.75 of $0.75"), "{refused:?}");
+}

@@ -163,7 +163,8 @@ fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), E
 /// Refuses a job where those with its labels have spent what they may.
 fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error> {
     let since = clock::now().before(budget.over);
-    let mut spent = store.spent_by_removed(&spec.labels, since);
+    let mut spent = 0.0;
+    let mut present = BTreeSet::new();
     for id in store.ids()? {
         // What a record that cannot be read has cost is not known.
         let Ok(record) = store.job(&id).load() else { continue };
@@ -172,7 +173,10 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
         if counts && alike {
             spent += record.cost_usd.unwrap_or_default();
         }
+        present.insert((record.job_id, record.started_at));
     }
+    checkpoint("start:budget");
+    spent += store.spent_by_removed(&present, &spec.labels, since);
     if spent < budget.usd {
         return Ok(());
     }
