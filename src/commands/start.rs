@@ -118,21 +118,33 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
 /// Refuses somebody to be woken up who cannot be reached this way.
 fn check_wake(spec: &Spec, around: &Surroundings) -> Result<(), Error> {
     let Some(wake) = &spec.wake else { return Ok(()) };
-    let refuse = |why: &str| Err(Error::BadWakeUrl(wake.url.clone(), why.to_owned()));
-    let parsed: Result<ureq::http::Uri, _> = wake.url.parse();
-    match parsed {
-        Err(error) => return refuse(&error.to_string()),
-        Ok(url) if url.scheme_str() != Some("http") => return refuse("only http is spoken here"),
-        Ok(url) if url.host().is_none_or(str::is_empty) => return refuse("it names no host"),
-        Ok(_) => {}
-    }
-    if wake.url.contains('@') {
-        return refuse("a token does not belong into it: use --wake-token-env");
-    }
+    let refuse = |why: String| Error::BadWakeUrl(wake.url.clone(), why);
+    check_wake_url(&wake.url).map_err(refuse)?;
     match &wake.token_env {
-        Some(name) if around.get(name).is_none() => refuse(&format!("{name} is not set")),
+        Some(name) if around.get(name).is_none() => Err(refuse(format!("{name} is not set"))),
         _ => Ok(()),
     }
+}
+
+fn check_wake_url(text: &str) -> Result<(), String> {
+    let url: ureq::http::Uri = text.parse().map_err(|error| format!("{error}"))?;
+    let refuse = |why: &str| Err(why.to_owned());
+    if url.scheme_str() != Some("http") {
+        return refuse("only http is spoken here");
+    }
+    if text.contains('@') {
+        return refuse("a token does not belong into it: use --wake-token-env");
+    }
+    let Some(authority) = url.authority().filter(|authority| !authority.host().is_empty()) else {
+        return refuse("it names no host");
+    };
+    // What is no port counts as none with those who connect: the token would go to port 80.
+    let behind_host = &authority.as_str()[authority.host().len()..];
+    let has_port = behind_host.starts_with(':') && authority.port_u16().is_some_and(|n| n > 0);
+    if !behind_host.is_empty() && !has_port {
+        return refuse("its port is no number from 1 to 65535");
+    }
+    Ok(())
 }
 
 /// Refuses jobs to wait for that are not there, or that wait for this one: one of this id that
@@ -350,4 +362,40 @@ pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(),
         return Err(Error::NotLoggedIn);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_woken_up_at_a_host_and_a_port() {
+        for good in [
+            "http://gateway/",
+            "http://localhost:1",
+            "http://127.0.0.1:18789/hooks/wake",
+            "http://[::1]",
+            "http://[::1]:65535/hooks/wake",
+        ] {
+            assert_eq!(check_wake_url(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "gateway",
+            "http://",
+            "http://:80/",
+            "http://token@/",
+            "http://127.0.0.1:/hooks",
+            "http://127.0.0.1:0/hooks",
+            "http://127.0.0.1:99999/hooks",
+            "http://127.0.0.1:hooks",
+            "http://127.0.0.1:8080:80",
+            "http://[::1]:/hooks",
+            "http://[::1]:65536/hooks",
+            "http://[::1]18789/hooks",
+            "http://[::1]x:80/hooks",
+            "http://::1:80/hooks",
+        ] {
+            assert!(check_wake_url(bad).is_err(), "{bad}");
+        }
+    }
 }
