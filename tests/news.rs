@@ -275,6 +275,8 @@ fn an_agent_that_cannot_be_woken_up_is_refused_at_the_start() {
         // What is no port would be taken for none, and the token go to whoever listens at 80.
         vec!["--wake-url", "http://127.0.0.1:99999/hooks/wake"],
         vec!["--wake-url", "http://127.0.0.1:/hooks/wake"],
+        vec!["--wake-url", "http://gateway/hooks/wake?token=s3cret"],
+        vec!["--wake-url", "http://gateway/hooks/wake#s3cret"],
     ] {
         let refused = sandbox.run([&["start", "a", "--prompt", "x"], &wake[..]].concat());
         assert_eq!((refused.code, refused.text("code")), (1, "bad_wake_url"), "{wake:?}");

@@ -144,6 +144,10 @@ fn check_wake_url(text: &str) -> Result<(), String> {
     if !behind_host.is_empty() && !has_port {
         return refuse("its port is no number from 1 to 65535");
     }
+    // It is stored, and a token is not: nor where somebody expects one. The parser drops a fragment.
+    if url.query().is_some() || text.contains('#') {
+        return refuse("it ends with its path: a token is given by --wake-token-env");
+    }
     Ok(())
 }
 
@@ -394,6 +398,9 @@ mod tests {
             "http://[::1]18789/hooks",
             "http://[::1]x:80/hooks",
             "http://::1:80/hooks",
+            "http://gateway/hooks?",
+            "http://gateway?token=x",
+            "http://gateway/hooks#x",
         ] {
             assert!(check_wake_url(bad).is_err(), "{bad}");
         }
