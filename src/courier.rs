@@ -1,6 +1,7 @@
 //! The courier: delivers what others are to be told of a job, apart from its worker, so that a
 //! command that hangs holds up no verdict.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -119,13 +120,9 @@ fn tell_command(
 
 /// Wakes up an agent: `POST {text, mode, sessionKey}`, as OpenClaw's gateway takes it.
 fn tell_agent(job: &JobDir, record: &Record, errand: &Errand, wake: &Wake) -> Result<(), Failure> {
-    let token = match &wake.token_env {
-        None => None,
-        Some(name) => match std::env::var(name) {
-            Ok(token) if !token.is_empty() => Some(token),
-            _ => return Err(Failure { why: format!("{name} is not set"), may_pass: false }),
-        },
-    };
+    let value = wake.token_env.as_ref().and_then(std::env::var_os);
+    let token = wake.token_env.as_ref().map(|name| token(name, value.as_deref())).transpose();
+    let token = token.map_err(|why| Failure { why, may_pass: false })?;
     let text = words(record, errand, job.outcome().as_ref());
     let mut body = json!({"text": text, "mode": "now"});
     if let Some(session) = &wake.session {
@@ -156,6 +153,16 @@ fn tell_agent(job: &JobDir, record: &Record, errand: &Errand, wake: &Wake) -> Re
             Err(Failure { why: format!("the gateway answered {status}{said}"), may_pass })
         }
     }
+}
+
+/// The token that a variable of this value holds, if it can stand in a request; else why not.
+pub fn token<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'a str, String> {
+    let value = value.filter(|value| !value.is_empty()).ok_or(format!("{name} is not set"))?;
+    let token = value.to_str().ok_or(format!("{name} is not UTF-8"))?;
+    if token.contains(char::is_control) {
+        return Err(format!("{name} holds a control character, such as a line's end"));
+    }
+    Ok(token)
 }
 
 /// What an agent is told.

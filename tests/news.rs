@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -249,6 +250,20 @@ fn a_gateway_that_is_overloaded_is_asked_again_and_one_that_refuses_is_not() {
 }
 
 #[test]
+fn a_token_that_no_gateway_can_be_given_is_not_tried_again() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.set("HOOK_TOKEN", "s3cret-token");
+    let refusing = gateway(&[401]);
+    sandbox.run_job("a", &["--wake-url", &refusing.url, "--wake-token-env", "HOOK_TOKEN"]);
+    assert_eq!(delivered(&sandbox, "a")[0]["tries"], 1);
+    sandbox.set("HOOK_TOKEN", "s3cret-token\n");
+    let again = sandbox.run(["redeliver", "a"]);
+    let errand = &again["failed"][0]["undelivered"][0];
+    assert_eq!((again.code, &errand["tries"]), (1, &2.into()), "{again:?}");
+    assert_eq!(errand["error"], "HOOK_TOKEN holds a control character, such as a line's end");
+}
+
+#[test]
 fn a_gateway_that_is_down_is_asked_four_times() {
     let sandbox = Sandbox::new(QUICK);
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -266,12 +281,16 @@ fn a_gateway_that_is_down_is_asked_four_times() {
 
 #[test]
 fn an_agent_that_cannot_be_woken_up_is_refused_at_the_start() {
-    let sandbox = Sandbox::new(QUICK);
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.set("TWO_LINES", "s3cret\nX-Other: y");
+    sandbox.set("NO_TEXT", std::ffi::OsStr::from_bytes(b"\xff"));
     for wake in [
         vec!["--wake-url", "https://gateway/hooks/wake"],
         vec!["--wake-url", "gateway"],
         vec!["--wake-url", "http://user:token@gateway/"],
         vec!["--wake-url", "http://gateway/", "--wake-token-env", "NOT_SET"],
+        vec!["--wake-url", "http://gateway/", "--wake-token-env", "TWO_LINES"],
+        vec!["--wake-url", "http://gateway/", "--wake-token-env", "NO_TEXT"],
         // What is no port would be taken for none, and the token go to whoever listens at 80.
         vec!["--wake-url", "http://127.0.0.1:99999/hooks/wake"],
         vec!["--wake-url", "http://127.0.0.1:/hooks/wake"],
@@ -280,6 +299,7 @@ fn an_agent_that_cannot_be_woken_up_is_refused_at_the_start() {
     ] {
         let refused = sandbox.run([&["start", "a", "--prompt", "x"], &wake[..]].concat());
         assert_eq!((refused.code, refused.text("code")), (1, "bad_wake_url"), "{wake:?}");
+        assert!(!refused.stdout.contains("X-Other"), "{refused:?}");
     }
     assert!(!sandbox.job("a").exists());
 }

@@ -1,6 +1,7 @@
 //! `start`: a new job, detached.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use super::status::standing;
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::clock;
+use crate::courier;
 use crate::error::Error;
 use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
 use crate::launch::{LaunchError, Launched, Plan, Wish, launch};
@@ -120,10 +122,11 @@ fn check_wake(spec: &Spec, around: &Surroundings) -> Result<(), Error> {
     let Some(wake) = &spec.wake else { return Ok(()) };
     let refuse = |why: String| Error::BadWakeUrl(wake.url.clone(), why);
     check_wake_url(&wake.url).map_err(refuse)?;
-    match &wake.token_env {
-        Some(name) if around.get(name).is_none() => Err(refuse(format!("{name} is not set"))),
-        _ => Ok(()),
+    if let Some(name) = &wake.token_env {
+        let value = around.get(name).map(OsString::as_os_str);
+        courier::token(name, value).map_err(refuse)?;
     }
+    Ok(())
 }
 
 fn check_wake_url(text: &str) -> Result<(), String> {
