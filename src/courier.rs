@@ -16,6 +16,9 @@ use crate::text::one_line;
 
 /// How long a command may take.
 const COMMAND_TAKES: Duration = Duration::from_secs(30);
+/// How often, and how far apart, what is left of such a command is ended.
+const SWEEP_ROUNDS: usize = 100;
+const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 /// How long a request may take.
 const REQUEST_TAKES: Duration = Duration::from_secs(10);
 /// The pauses before it is tried again.
@@ -35,6 +38,8 @@ struct Failure {
 /// Delivers all that is to be told of the job in this directory; with `again` also what was given
 /// up. Gives what is left.
 pub fn deliver(job_dir: PathBuf, again: bool) -> Result<Vec<Errand>, LoadError> {
+    // What a command starts stays in the family, also when the command itself has been killed.
+    let _ = process::adopt_orphans();
     let job = JobDir::at(job_dir);
     let _ours = job.lock_news()?;
     let spec = job.load()?.spec;
@@ -111,7 +116,7 @@ fn tell_command(
             Err(failed(format!("{how}{said}")))
         }
         None => {
-            Family::of_worker(mark).kill(&is_live_job);
+            Family::of_worker(mark).sweep(SWEEP_ROUNDS, SWEEP_PAUSE, &is_live_job);
             let most = humantime::format_duration(COMMAND_TAKES);
             Err(failed(format!("it took longer than {most} and was ended{said}")))
         }

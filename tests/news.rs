@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::processes::{processes_of, send};
+use support::processes::{is_alive, pid_in, processes_of, send};
 use support::{Sandbox, eventually};
 
 const QUICK: &str = "read\ninit\nsay done\nresult All is well.\neof";
@@ -165,6 +165,25 @@ fn a_command_that_hangs_holds_up_no_verdict() {
     for pid in processes_of(&sandbox.job("a").join("news")) {
         send(pid, Signal::SIGKILL);
     }
+}
+
+#[test]
+fn a_command_that_is_ended_leaves_nothing_behind() {
+    let sandbox = Sandbox::new(QUICK);
+    let (pid, again) = (sandbox.path("pid"), sandbox.path("again"));
+    // Neither a session nor an environment nor, once the shell is gone, a parent tells whose it is.
+    let command = format!(
+        "[ -e {1} ] && exit; touch {1}; \
+         env -i setsid sh -c 'echo $$ > {0}; exec sleep 1000' & sleep 1000",
+        pid.display(),
+        again.display()
+    );
+    sandbox.run_job("a", &["--on-event", &command]);
+    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    let left = pid_in(&pid);
+    let alive = is_alive(left);
+    send(left, Signal::SIGKILL);
+    assert!(!alive);
 }
 
 #[test]

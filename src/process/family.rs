@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -111,6 +112,26 @@ impl Family {
             }
         }
         found
+    }
+
+    /// Kills until nothing is left or `rounds` are over, with `pause` between them, and says how
+    /// many were ended and how many are left.
+    pub fn sweep(
+        &self,
+        rounds: usize,
+        pause: Duration,
+        lives: &dyn Fn(&Path) -> bool,
+    ) -> (usize, usize) {
+        let mut ended = BTreeSet::new();
+        for _ in 0..rounds {
+            let found = self.kill(lives);
+            if found.is_empty() {
+                return (ended.len(), 0);
+            }
+            ended.extend(found);
+            std::thread::sleep(pause);
+        }
+        (ended.len(), self.members(lives).len())
     }
 
     /// The living members, without the worker.
@@ -228,23 +249,12 @@ pub fn parent_of(pid: i32) -> Option<i32> {
     look(pid).map(|(parent, _)| parent)
 }
 
-/// Ends what a dead worker left behind: repeats until nothing is left or `rounds` are over, with
-/// `pause` between them, and says how many were ended and how many are left.
+/// Ends what a dead worker left behind, as [`Family::sweep`] does.
 pub fn sweep_orphans(
     mark: Mark,
     rounds: usize,
-    pause: std::time::Duration,
+    pause: Duration,
     lives: &dyn Fn(&Path) -> bool,
 ) -> (usize, usize) {
-    let family = Family::orphaned(mark);
-    let mut ended = BTreeSet::new();
-    for _ in 0..rounds {
-        let found = family.kill(lives);
-        if found.is_empty() {
-            return (ended.len(), 0);
-        }
-        ended.extend(found);
-        std::thread::sleep(pause);
-    }
-    (ended.len(), family.members(lives).len())
+    Family::orphaned(mark).sweep(rounds, pause, lives)
 }
