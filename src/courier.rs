@@ -2,6 +2,7 @@
 //! command that hangs holds up no verdict.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use serde_json::json;
 use crate::clock;
 use crate::job::{Errand, Milestone, Outcome, Record, Standing, Wake};
 use crate::process::{self, Family, Mark};
-use crate::store::{JobDir, LoadError, is_live_job};
+use crate::store::{JobDir, LoadError, Lock, is_live_job};
 use crate::text::one_line;
 
 /// How long a command may take.
@@ -35,13 +36,27 @@ struct Failure {
     may_pass: bool,
 }
 
-/// Delivers all that is to be told of the job in this directory; with `again` also what was given
-/// up. Gives what is left.
-pub fn deliver(job_dir: PathBuf, again: bool) -> Result<Vec<Errand>, LoadError> {
+/// Delivers what is to be told of the job in this directory: the hidden program that
+/// [`crate::launch`] starts. `locked` says that it was handed the lock.
+pub fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
+    let job = JobDir::at(job_dir);
+    let _ours = match locked {
+        true => Lock::handed(process::take_handed_lock()?),
+        false => job.lock_news().map_err(io::Error::other)?,
+    };
+    deliver(&job, false).map(drop).map_err(io::Error::other)
+}
+
+/// Delivers also what was given up. Gives what is left.
+pub fn redeliver(job: &JobDir) -> Result<Vec<Errand>, LoadError> {
+    let _ours = job.lock_news()?;
+    deliver(job, true)
+}
+
+/// Delivers while the lock is held.
+fn deliver(job: &JobDir, again: bool) -> Result<Vec<Errand>, LoadError> {
     // What a command starts stays in the family, also when the command itself has been killed.
     let _ = process::adopt_orphans();
-    let job = JobDir::at(job_dir);
-    let _ours = job.lock_news()?;
     let spec = job.load()?.spec;
     let mut tried = Vec::new();
     loop {
@@ -52,14 +67,14 @@ pub fn deliver(job_dir: PathBuf, again: bool) -> Result<Vec<Errand>, LoadError> 
         });
         let Some(mut errand) = next.cloned() else { return Ok(left) };
         tried.push((errand.number, errand.to.clone()));
-        errand.error = run(&job, &mut errand);
+        errand.error = try_often(job, &mut errand);
         // If it cannot be noted it is told again some time: better twice than never.
         let _ = job.note_delivery(&errand, clock::now());
     }
 }
 
 /// Runs an errand, some times over; gives why it failed.
-fn run(job: &JobDir, errand: &mut Errand) -> Option<String> {
+fn try_often(job: &JobDir, errand: &mut Errand) -> Option<String> {
     let mut pauses = PAUSES.iter();
     loop {
         errand.tries += 1;

@@ -61,16 +61,14 @@ fn main() -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// `worker JOB_DIR [SCOPE]`, `courier JOB_DIR` and `replay --speed FACTOR [FILE]`: what [`launch`] and [`claude`] start.
+/// `worker JOB_DIR [SCOPE]`, `courier JOB_DIR [locked]` and `replay --speed FACTOR [FILE]`: what [`launch`] and [`claude`] start.
 fn hidden(args: &[OsString]) -> Option<ExitCode> {
     let done = match args.get(1)?.to_str()? {
         "worker" => {
             let unit = args.get(3).and_then(|unit| unit.to_str());
             worker::run(args.get(2)?.into(), unit).map(|()| 0)
         }
-        "courier" => {
-            courier::deliver(args.get(2)?.into(), false).map(|_| 0).map_err(std::io::Error::other)
-        }
+        "courier" => courier::run(args.get(2)?.into(), args.get(3).is_some()).map(|()| 0),
         "replay" => {
             let speed = args.get(3)?.to_str()?.parse().ok()?;
             replay::play(args.get(4).and_then(|file| file.to_str()), speed)

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::processes::{is_alive, pid_in, processes_of, send};
-use support::{Sandbox, eventually};
+use support::processes::{is_alive, pid_in, processes_of, program_of, send};
+use support::{Sandbox, await_file, eventually};
 
 const QUICK: &str = "read\ninit\nsay done\nresult All is well.\neof";
 
@@ -200,13 +200,70 @@ fn a_worker_that_is_killed_is_told_by_whoever_finds_out() {
 
 #[test]
 fn a_worker_that_dies_at_its_end_has_told_it_once() {
-    for point in ["end:outcome-saved", "end:record-written"] {
+    for point in ["end:outcome-saved", "end:record-written", "worker:news"] {
         let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
         let command = format!("echo $CLAUDEJOB_EVENT >> {}", sandbox.path("told").display());
         sandbox.break_at(point, ["start", "a", "--prompt", "x", "--on-event", &command]);
         eventually("the end", || (sandbox.status("a")["status"] == "completed").then_some(()));
         delivered(&sandbox, "a");
         assert_eq!(lines(&sandbox, "told"), ["completed"], "{point}");
+    }
+}
+
+/// A command that hangs at its first try, and names its courier in the file `courier`; from then
+/// on it says in `told` what it is told.
+fn hangs_once(sandbox: &Sandbox, id: &str) -> String {
+    format!(
+        "cd {}; if [ -e courier-{id} ]; then echo $CLAUDEJOB_EVENT >> told-{id}; exit; fi; \
+         echo $PPID > .courier; mv .courier courier-{id}; exec sleep 1000",
+        sandbox.path("").display()
+    )
+}
+
+/// The couriers that are out with the job's news.
+fn couriers(sandbox: &Sandbox, id: &str) -> Vec<i32> {
+    let out = processes_of(&sandbox.job(id).join("news"));
+    out.into_iter().filter(|pid| program_of(*pid) == "claudejob").collect()
+}
+
+#[test]
+fn a_courier_that_is_killed_is_sent_again_by_whoever_looks() {
+    let sandbox = Sandbox::new(QUICK);
+    for (id, look) in [
+        ("status", vec!["status", "status"]),
+        ("wait", vec!["wait", "wait"]),
+        ("list", vec!["list", "--undelivered"]),
+        ("recover", vec!["recover", "--all"]),
+        ("clean", vec!["clean", "--keep", "0"]),
+        ("redeliver", vec!["redeliver"]),
+    ] {
+        sandbox.run_job(id, &["--on-event", &hangs_once(&sandbox, id)]);
+        await_file(&sandbox.path(&format!("courier-{id}")));
+        let courier = pid_in(&sandbox.path(&format!("courier-{id}")));
+        for pid in [vec![courier], processes_of(&sandbox.job(id).join("news"))].concat() {
+            send(pid, Signal::SIGKILL);
+            eventually("its end", || (!is_alive(pid)).then_some(()));
+        }
+        sandbox.run(&look);
+        delivered(&sandbox, id);
+        assert_eq!(lines(&sandbox, &format!("told-{id}")), ["completed"], "{look:?}");
+        assert_eq!(sandbox.status(id)["undelivered"], Value::Null);
+    }
+}
+
+#[test]
+fn one_courier_is_out_however_many_look() {
+    let sandbox = Sandbox::new(QUICK);
+    // Nobody looks whether it has begun: it counts as out from the moment it is sent.
+    sandbox.run_job("a", &["--on-event", &hangs_once(&sandbox, "a")]);
+    for _ in 0..5 {
+        sandbox.status("a");
+        sandbox.run(["list", "--undelivered"]);
+    }
+    await_file(&sandbox.path("courier-a"));
+    assert_eq!(couriers(&sandbox, "a"), [pid_in(&sandbox.path("courier-a"))]);
+    for pid in processes_of(&sandbox.job("a").join("news")) {
+        send(pid, Signal::SIGKILL);
     }
 }
 

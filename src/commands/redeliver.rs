@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::seen::look_leniently;
-use crate::courier::deliver;
+use super::seen::look_to_tell;
+use crate::courier;
 use crate::error::Error;
 use crate::job::{Errand, JobId};
 use crate::store::Store;
@@ -37,7 +37,7 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
     ids.sort_unstable();
     let mut answer = RedeliverAnswer::default();
     for job_id in ids {
-        let seen = match look_leniently(store, &job_id) {
+        let seen = match look_to_tell(store, &job_id) {
             Ok(seen) => seen,
             Err(error) if id.is_some() => return Err(Error::load(job_id.as_str(), error)),
             Err(_) => continue,
@@ -46,7 +46,7 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
         if before == 0 {
             continue;
         }
-        let left = deliver(seen.dir.path().to_owned(), true);
+        let left = courier::redeliver(&seen.dir);
         let undelivered = left.map_err(|error| Error::load(job_id.as_str(), error))?;
         answer.delivered += before.saturating_sub(undelivered.len());
         if !undelivered.is_empty() {

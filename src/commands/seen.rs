@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::job::{JobId, Record};
+use crate::launch::send_courier_if_none_is_out;
 use crate::settle::{ended_at, settle};
 use crate::store::{self, JobDir, LoadError, Store};
 use crate::supervisor;
@@ -18,16 +19,38 @@ pub(super) struct Seen {
 }
 
 /// Looks at a job. One that is recorded as live and has no worker is *lost*: what is left of it
-/// is ended and its end is written.
+/// is ended and its end is written. What of a job that has ended is still to be told, and nobody
+/// is out to tell, gets a courier.
 pub(super) fn look(store: &Store, id: &JobId) -> Result<Seen, Error> {
     look_leniently(store, id).map_err(|error| Error::load(id.as_str(), error))
 }
 
 /// The same for a listing, where what cannot be read must not spoil the rest.
 pub(super) fn look_leniently(store: &Store, id: &JobId) -> Result<Seen, LoadError> {
+    let (dir, record) = load(store, id)?;
+    have_told(&dir, &record);
+    Ok(hold_against_lock(dir, record))
+}
+
+/// The same for whoever tells by himself what is still to be told.
+pub(super) fn look_to_tell(store: &Store, id: &JobId) -> Result<Seen, LoadError> {
+    load(store, id).map(|(dir, record)| hold_against_lock(dir, record))
+}
+
+fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
     let dir = store.job(id);
     let record = dir.check().and_then(|()| dir.load())?;
-    Ok(hold_against_lock(dir, record))
+    Ok((dir, record))
+}
+
+/// Sends out a courier with what is still to be told of a job that has ended: whoever was to tell
+/// it has died. What was given up is left to `redeliver`.
+fn have_told(dir: &JobDir, record: &Record) {
+    let forgotten = || dir.errands(&record.spec).iter().any(|errand| errand.error.is_none());
+    // A worker that is still there has just written the end, and sends one itself.
+    if !record.status.is_live() && forgotten() && !dir.is_held().unwrap_or(true) {
+        send_courier_if_none_is_out(dir);
+    }
 }
 
 fn hold_against_lock(dir: JobDir, mut record: Record) -> Seen {

@@ -5,7 +5,7 @@ mod detach;
 mod local;
 mod place;
 
-pub use courier::send_courier;
+pub use courier::{send_courier, send_courier_if_none_is_out};
 pub use detach::{Plan, Wish};
 pub use local::{LaunchError, Launched, launch};
 

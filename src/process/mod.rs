@@ -63,14 +63,22 @@ pub fn spawn_worker(
 }
 
 /// Starts a program that goes on by itself: in a session of its own, without any descriptor of
-/// ours but 0, 1 and 2, which lead nowhere.
-pub fn spawn_detached(command: &mut Command) -> io::Result<Child> {
+/// ours but 0, 1 and 2, which lead nowhere, and [`LOCK_FD`] where it is handed a lock.
+pub fn spawn_detached(command: &mut Command, lock: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    let lock = lock.map(|lock| lock.as_raw_fd());
     // SAFETY: as above.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             nix::unistd::setsid()?;
-            close_on_exec_from(3);
+            match lock {
+                Some(lock) => {
+                    // Where it lies there already, dup2 would leave it to be closed by exec.
+                    place(duplicate(lock, 10)?, LOCK_FD)?;
+                    close_on_exec_from(LOCK_FD + 1);
+                }
+                None => close_on_exec_from(LOCK_FD),
+            }
             default_signals();
             Ok(())
         });
@@ -154,18 +162,24 @@ pub fn ask(
 /// Takes the descriptors that [`spawn_worker`] handed over, so that nothing that is started later
 /// inherits them.
 pub fn take_handed() -> io::Result<(OwnedFd, OwnedFd)> {
-    let take = |fd: RawFd| -> io::Result<OwnedFd> {
-        // SAFETY: fcntl with F_GETFD reads nothing but the flags, whatever the descriptor is.
-        if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is open, and this runs once, first thing in the worker: nothing
-        // else in this process owns it.
-        let owned = unsafe { OwnedFd::from_raw_fd(fd) };
-        fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-        Ok(owned)
-    };
     Ok((take(LOCK_FD)?, take(REPORT_FD)?))
+}
+
+/// Takes the lock that [`spawn_detached`] handed over, likewise.
+pub fn take_handed_lock() -> io::Result<OwnedFd> {
+    take(LOCK_FD)
+}
+
+fn take(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_GETFD reads nothing but the flags, whatever the descriptor is.
+    if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, and this runs once, first thing in the program that was
+    // started with it: nothing else in this process owns it.
+    let owned = unsafe { OwnedFd::from_raw_fd(fd) };
+    fcntl(&owned, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(owned)
 }
 
 /// Makes orphaned descendants children of this process, so that none can leave its family.

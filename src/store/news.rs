@@ -4,12 +4,13 @@
 //! happened, then each delivery. So nothing is forgotten, whoever dies in between.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, JobDir, StoreError, files};
+use super::{Context, JobDir, Lock, StoreError, files};
 use crate::job::{Errand, Milestone, Spec, Timestamp};
 
 /// The directory's name in that of the job. What delivers bears it as its mark, and holds the
@@ -85,10 +86,11 @@ impl JobDir {
 
     /// What is still to be told, in order: also what somebody gave up.
     pub fn errands(&self, spec: &Spec) -> Vec<Errand> {
-        let lines = self.journal();
-        if lines.is_empty() {
+        // Of most jobs nobody is told: that costs no look at their files.
+        if recipients(spec).is_empty() {
             return Vec::new();
         }
+        let lines = self.journal();
         let mut deliveries = BTreeMap::new();
         for line in &lines {
             if let Line::Delivery { number, to, delivered, tries, error, .. } = line {
@@ -111,13 +113,28 @@ impl JobDir {
     }
 
     /// Takes the lock of whoever delivers; waits for another who does.
-    pub fn lock_news(&self) -> Result<File, StoreError> {
+    pub fn lock_news(&self) -> Result<Lock, StoreError> {
+        let (path, file) = self.open_news_lock()?;
+        file.lock().context("lock", &path)?;
+        Ok(Lock(file))
+    }
+
+    /// Takes the lock of whoever delivers, if nobody does. `None`: somebody does.
+    pub fn try_lock_news(&self) -> Result<Option<Lock>, StoreError> {
+        let (path, file) = self.open_news_lock()?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
+        }
+    }
+
+    fn open_news_lock(&self) -> Result<(PathBuf, File), StoreError> {
         let path = self.news_dir().file(super::LOCK);
         let mut options = OpenOptions::new();
         let file = files::open(&path, options.write(true).create(true).mode(0o600));
         let file = file.context("open", &path)?;
-        file.lock().context("lock", &path)?;
-        Ok(file)
+        Ok((path, file))
     }
 
     fn journal(&self) -> Vec<Line> {

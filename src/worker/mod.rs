@@ -403,6 +403,7 @@ impl Worker {
         }
         // After the record, which it tells of.
         if std::mem::take(&mut self.news) {
+            checkpoint("worker:news");
             send_courier(&self.job);
         }
     }
