@@ -268,6 +268,39 @@ fn one_courier_is_out_however_many_look() {
 }
 
 #[test]
+fn a_broken_job_keeps_no_other_from_being_told() {
+    let sandbox = Sandbox::new(QUICK);
+    let command = format!("[ -e {} ]", sandbox.path("works").display());
+    let options = ["--on-event-filter", "completed", "--on-event", &command];
+    for id in ["locked", "torn", "whole", "quiet"] {
+        sandbox.run_job(id, if id == "quiet" { &[] } else { &options });
+    }
+    for id in ["locked", "torn", "whole"] {
+        assert_eq!(delivered(&sandbox, id)[0]["tries"], 4);
+    }
+    let lock = sandbox.job("locked").join("news/lock");
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    // Of one of them nothing was to be told: it is none of this verb's business.
+    for id in ["torn", "quiet"] {
+        fs::write(sandbox.job(id).join("meta.json"), "{").unwrap();
+    }
+    fs::write(sandbox.path("works"), "").unwrap();
+    let again = sandbox.run(["redeliver"]);
+    assert_eq!((again.code, &again["delivered"]), (1, &1.into()), "{again:?}");
+    let failed = again["failed"].as_array().unwrap();
+    let failed: Vec<_> = failed.iter().map(|left| left["jobId"].as_str().unwrap()).collect();
+    assert_eq!(failed, ["locked", "torn"]);
+    assert!(again["failed"][0]["error"].as_str().unwrap().contains("news/lock"), "{again:?}");
+    assert_eq!(again["failed"][0]["undelivered"][0]["to"], "command 1");
+    assert_eq!(again["failed"][1]["code"], "record_unreadable");
+    let text = sandbox.run(["redeliver", "--plain"]).stdout;
+    assert!(text.contains("not told: torn: "), "{text}");
+    let one = sandbox.run(["redeliver", "torn"]);
+    assert_eq!((one.code, one.text("code")), (1, "record_unreadable"));
+}
+
+#[test]
 fn an_agent_is_woken_up_with_a_token_that_is_stored_nowhere() {
     let mut sandbox = Sandbox::new(QUICK);
     sandbox.set("HOOK_TOKEN", "s3cret-token");

@@ -14,8 +14,17 @@ use crate::store::Store;
 pub struct Left {
     /// The job.
     pub job_id: JobId,
-    /// What was not told, to whom, and why.
+    /// What was not told, to whom, and why, as far as it is known.
     pub undelivered: Vec<Errand>,
+    /// Why nothing of it could be tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The stable word for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// What became of it.
@@ -37,20 +46,32 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
     ids.sort_unstable();
     let mut answer = RedeliverAnswer::default();
     for job_id in ids {
-        let seen = match look_to_tell(store, &job_id) {
-            Ok(seen) => seen,
+        let mut before = Vec::new();
+        let told = look_to_tell(store, &job_id).and_then(|seen| {
+            before = seen.dir.errands(&seen.record.spec);
+            if before.is_empty() { Ok(Vec::new()) } else { courier::redeliver(&seen.dir) }
+        });
+        match told {
+            Ok(undelivered) => {
+                answer.delivered += before.len().saturating_sub(undelivered.len());
+                if !undelivered.is_empty() {
+                    let (error, code, hint) = (None, None, None);
+                    answer.failed.push(Left { job_id, undelivered, error, code, hint });
+                }
+            }
             Err(error) if id.is_some() => return Err(Error::load(job_id.as_str(), error)),
-            Err(_) => continue,
-        };
-        let before = seen.dir.errands(&seen.record.spec).len();
-        if before == 0 {
-            continue;
-        }
-        let left = courier::redeliver(&seen.dir);
-        let undelivered = left.map_err(|error| Error::load(job_id.as_str(), error))?;
-        answer.delivered += before.saturating_sub(undelivered.len());
-        if !undelivered.is_empty() {
-            answer.failed.push(Left { job_id, undelivered });
+            // Of this one there was nothing to tell, or it was removed meanwhile.
+            Err(_) if !store.job(&job_id).has_news() => {}
+            Err(error) => {
+                let error = Error::load(job_id.as_str(), error);
+                answer.failed.push(Left {
+                    job_id,
+                    undelivered: before,
+                    error: Some(error.to_string()),
+                    code: Some(error.code()),
+                    hint: error.hint(),
+                });
+            }
         }
     }
     Ok(answer)

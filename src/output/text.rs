@@ -156,11 +156,17 @@ pub(super) fn redelivered(answer: &RedeliverAnswer) -> String {
         return "There is nothing to tell.\n".to_owned();
     }
     let mut text = format!("{} told.\n", count(answer.delivered, "event"));
+    let mut not_told = |what: &str| {
+        let _ = writeln!(text, "{} {}", painted(RED.bold(), "not told:"), harmless(what));
+    };
     for left in &answer.failed {
+        if let Some(error) = &left.error {
+            not_told(&format!("{}: {error}", left.job_id));
+            continue;
+        }
         for errand in &left.undelivered {
             let why = errand.error.as_deref().unwrap_or("not tried yet");
-            let what = format!("{}: {} of {}: {why}", left.job_id, errand.to, errand.event);
-            let _ = writeln!(text, "{} {}", painted(RED.bold(), "not told:"), harmless(&what));
+            not_told(&format!("{}: {} of {}: {why}", left.job_id, errand.to, errand.event));
         }
     }
     text

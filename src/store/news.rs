@@ -49,6 +49,11 @@ impl JobDir {
         JobDir::at(self.file(NEWS))
     }
 
+    /// Whether anybody ever was to be told of the job.
+    pub fn has_news(&self) -> bool {
+        self.file(NEWS).is_dir()
+    }
+
     /// Notes durably that others are to be told. An end is noted once for each attempt, whoever
     /// comes to it. Says whether anybody is to be told.
     pub fn announce(
