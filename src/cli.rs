@@ -3,12 +3,14 @@
 mod start;
 mod values;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use clap::{Args, Command, FromArgMatches, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use start::{Detach, Restart, Start};
 pub use values::duration;
@@ -46,7 +48,12 @@ impl Cli {
     /// that the definitions of all others cost nothing. Whatever is wrong with it is said by the
     /// whole parser, which knows them all.
     pub fn of(args: &[OsString]) -> Result<Self, clap::Error> {
-        Self::of_one_verb(args).map_or_else(|| Self::try_parse_from(args), Ok)
+        if let Some(cli) = Self::of_one_verb(args) {
+            return Ok(cli);
+        }
+        let matches = without_empty_variables(Self::command()).try_get_matches_from(args);
+        let matches = matches.map_err(|error| naming_variable(error, args))?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
     }
 
     fn of_one_verb(args: &[OsString]) -> Option<Self> {
@@ -62,9 +69,43 @@ impl Cli {
             _ => return None,
         };
         let whole = Common::augment_args(Command::new("claudejob").subcommand(verb));
-        let matches = whole.disable_version_flag(true).try_get_matches_from(args).ok()?;
+        let whole = without_empty_variables(whole.disable_version_flag(true));
+        let matches = whole.try_get_matches_from(args).ok()?;
         Self::from_arg_matches(&matches).ok()
     }
+}
+
+/// The same command, to which a variable that is empty counts as unset.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let unset = |arg: Arg| match arg.get_env() {
+        Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    };
+    command.mut_args(unset).mut_subcommands(without_empty_variables)
+}
+
+/// The error, which names the variable where a value came from one: the parser itself names only
+/// the flag, which nobody gave.
+fn naming_variable(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(said)) = error.get(ContextKind::InvalidArg) else { return error };
+    let flag = said.strip_prefix("--").and_then(|said| said.split([' ', '=', '[']).next());
+    let Some(flag) = flag else { return error };
+    let gives = |arg: &OsString| {
+        let behind = arg.to_str().and_then(|arg| arg.strip_prefix("--")?.strip_prefix(flag));
+        behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('='))
+    };
+    if args.iter().take_while(|arg| *arg != "--").any(gives) {
+        return error;
+    }
+    let whole = Cli::command();
+    let commands = [&whole].into_iter().chain(whole.get_subcommands());
+    let meant = commands.flat_map(Command::get_arguments).find(|arg| arg.get_long() == Some(flag));
+    if let Some(name) = meant.and_then(Arg::get_env) {
+        let both = format!("{} ({said})", name.display());
+        error.insert(ContextKind::InvalidArg, ContextValue::String(both));
+    }
+    error
 }
 
 /// Options of every verb.
@@ -546,7 +587,6 @@ pub struct Doctor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definitions_are_consistent() {

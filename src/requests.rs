@@ -1,5 +1,6 @@
 //! What was said on the command line, as requests to the verbs.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -151,8 +152,7 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
 
 /// What a job is asked where nothing is said: the defaults of `start`, and its variables.
 pub fn usual() -> Result<Spec, Error> {
-    use clap::Parser;
-    let parsed = cli::Cli::try_parse_from(["claudejob", "start", "--prompt", "-"]);
+    let parsed = cli::Cli::of(&["claudejob", "start", "--prompt", "-"].map(OsString::from));
     let parsed =
         parsed.map_err(|error| Error::Usage(crate::text::one_line(&error.to_string(), 300)))?;
     match parsed.verb {

@@ -70,6 +70,53 @@ fn each_start_can_clear_up() {
 }
 
 #[test]
+fn a_variable_that_is_empty_counts_as_unset_and_one_that_is_wrong_is_named() {
+    const OURS: [&str; 8] = [
+        "CLAUDE_SKILL_MAX_PARALLEL",
+        "CLAUDE_SKILL_STAGGER",
+        "CLAUDE_SKILL_RETRIES",
+        "CLAUDE_SKILL_MODEL",
+        "CLAUDE_SKILL_CLAUDE",
+        "CLAUDE_SKILL_ON_EVENT",
+        "CLAUDE_SKILL_KEEP",
+        "CLAUDE_SKILL_JOBS_DIR",
+    ];
+    let mut sandbox = Sandbox::new(QUICK);
+    let claude = support::sandbox::fake_claude();
+    for name in OURS {
+        sandbox.set(name, "");
+    }
+    let jobs = sandbox.jobs();
+    let place = ["--claude", claude.to_str().unwrap(), "--jobs-dir", jobs.to_str().unwrap()];
+    sandbox.start("a", &place);
+    for verb in ["list", "stats"] {
+        assert_eq!(sandbox.run([verb]).code, 0);
+    }
+    let sidecar = sandbox.run_with_stdin(["sidecar"], "");
+    assert!(sidecar.stdout.contains("ready"), "{sidecar:?}");
+    sandbox.set("CLAUDE_SKILL_JOBS_DIR", &jobs);
+    sandbox.wait("a").expect_end(0, "completed", None);
+
+    for name in &OURS[..3] {
+        sandbox.set(name, "several");
+        let refused = sandbox.run(["start", "b", "--prompt", "x"]);
+        assert_eq!((refused.code, refused.text("code")), (2, "usage"), "{name}");
+        assert!(refused.text("error").contains(&format!("'{name} (--")), "{refused:?}");
+        let refused = sandbox.run(["sidecar"]);
+        assert!(refused.text("error").contains(name), "{refused:?}");
+        sandbox.set(name, "3");
+        let flag = name.trim_start_matches("CLAUDE_SKILL_").to_lowercase().replace('_', "-");
+        for words in [vec![format!("--{flag}"), "x".to_owned()], vec![format!("--{flag}=x")]] {
+            let start = ["start", "b", "--prompt", "x"].map(str::to_owned).to_vec();
+            let refused = sandbox.run([start, words].concat());
+            assert_eq!(refused.code, 2, "{refused:?}");
+            assert!(!refused.text("error").contains(name), "{refused:?}");
+        }
+        sandbox.unset(name);
+    }
+}
+
+#[test]
 fn nothing_outside_is_touched_and_nothing_foreign() {
     let sandbox = Sandbox::new(QUICK);
     let outside = sandbox.path("outside");
