@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 use super::{BLUE, DIM, GREEN, RED, YELLOW, color, pad, painted};
 use crate::commands::stats::{By, StatsAnswer, Sum};
 use crate::job::Status;
-use crate::text::{count, harmless, short};
+use crate::text::{count, harmless, one_line, short};
 
 /// Columns of a bar.
 const BAR: usize = 8;
@@ -29,9 +29,9 @@ pub(in crate::output) fn stats(answer: &StatsAnswer) -> String {
         By::Model => "MODEL".to_owned(),
         By::Group => "GROUP".to_owned(),
         By::Status => "STATUS".to_owned(),
-        By::Label(key) => harmless(key),
+        By::Label(key) => cell(key),
     };
-    let key = |key: &Option<String>| key.as_deref().map_or("(none)".to_owned(), harmless);
+    let key = |key: &Option<String>| key.as_deref().map_or("(none)".to_owned(), cell);
     let keys = answer.groups.iter().map(|group| key(&group.key).width());
     let width = keys.chain([head.width()]).max().unwrap_or(0).min(KEY_MOST);
     let row = |key: &str, jobs: &str, success: [&str; 2], cost: [&str; 2], rest: [&str; 3]| {
@@ -70,6 +70,11 @@ pub(in crate::output) fn stats(answer: &StatsAnswer) -> String {
         text.push_str(&painted(DIM, &more));
     }
     text
+}
+
+/// A label's key and value may hold anything, also a line's end.
+fn cell(text: &str) -> String {
+    harmless(&one_line(text, KEY_MOST))
 }
 
 /// The total in two lines.
@@ -129,6 +134,23 @@ fn bar(share: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::stats::Group;
+
+    #[test]
+    fn each_group_has_one_line_whatever_its_name_is() {
+        let sum = Sum { jobs: 1, ..Sum::default() };
+        let group = |key: &str| Group { key: Some(key.to_owned()), sum: sum.clone() };
+        let text = stats(&StatsAnswer {
+            total: sum.clone(),
+            by: By::Label("a\nkey\u{1b}[2J".to_owned()),
+            groups: vec![group("a\r\nvalue\tof it"), group("\n")],
+            omitted: 0,
+            unreadable: 0,
+        });
+        let lines: Vec<&str> = text.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
+        let [head, first, _] = lines.as_slice() else { panic!("{text}") };
+        assert!(head.contains("a key\u{fffd}[2J") && first.contains("a value of it"), "{text}");
+    }
 
     #[test]
     fn a_bar_has_its_share_of_the_columns() {
