@@ -278,11 +278,13 @@ impl Error {
             Self::Launch { id, .. } => {
                 return Some(format!("claudejob logs {id} --stderr may tell more"));
             }
-            Self::Store(_)
-            | Self::Unreadable(..)
-            | Self::Signal(..)
-            | Self::NotWritten(..)
-            | Self::Output(_) => return None,
+            Self::Store(_) => "check that path, or name another directory by --jobs-dir",
+            Self::Unreadable(..) => {
+                "what claude said is in the job's output.log; if that is not needed any more, \
+                 remove the job's directory"
+            }
+            Self::NotWritten(..) => "check that place, and the space that is left there",
+            Self::Signal(..) | Self::Output(_) => return None,
         };
         Some(hint.to_owned())
     }
@@ -321,6 +323,30 @@ impl From<StoreError> for Error {
             _ if error.is_full() => Self::NoSpace(error),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied(error),
             _ => Self::Store(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_file_comes_with_what_to_do() {
+        let io = || std::io::Error::from(std::io::ErrorKind::Other);
+        let path = || PathBuf::from("/jobs/a/meta.json");
+        let store = StoreError { operation: "read", path: path(), source: io() };
+        for (error, code, hint) in [
+            (
+                Error::Unreadable("a".to_owned(), "torn".to_owned()),
+                "record_unreadable",
+                "output.log",
+            ),
+            (Error::NotWritten(path(), io()), "write_failed", "space"),
+            (Error::Store(store), "jobs_dir_error", "--jobs-dir"),
+        ] {
+            let told = error.hint().unwrap_or_default();
+            assert!(error.code() == code && told.contains(hint), "{error}: {told}");
         }
     }
 }
