@@ -15,7 +15,7 @@ use crate::process::{self, Family, Mark};
 use crate::store::{JobDir, LoadError, Lock, is_live_job};
 use crate::text::one_line;
 
-/// How long a command may take.
+/// How long a command may take where nothing else is said.
 const COMMAND_TAKES: Duration = Duration::from_secs(30);
 /// How often, and how far apart, what is left of such a command is ended.
 const SWEEP_ROUNDS: usize = 100;
@@ -117,7 +117,8 @@ fn tell_command(
         shell.current_dir(&record.spec.cwd);
     }
     let status = serde_json::to_vec(&Standing::of(record)).unwrap_or_default();
-    let (said, exit) = process::ask(shell, Some(status), COMMAND_TAKES, SAID_KEPT)
+    let takes = record.spec.on_event_timeout_ms.map_or(COMMAND_TAKES, Duration::from_millis);
+    let (said, exit) = process::ask(shell, Some(status), takes, SAID_KEPT)
         .map_err(|error| failed(error.to_string()))?;
     let said = one_line(&String::from_utf8_lossy(&said), 200);
     let said = if said.is_empty() { said } else { format!(": {said}") };
@@ -132,7 +133,7 @@ fn tell_command(
         }
         None => {
             Family::of_worker(mark).sweep(SWEEP_ROUNDS, SWEEP_PAUSE, &is_live_job);
-            let most = humantime::format_duration(COMMAND_TAKES);
+            let most = humantime::format_duration(takes);
             Err(failed(format!("it took longer than {most} and was ended{said}")))
         }
     }

@@ -140,6 +140,7 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         max_wait_ms: milliseconds(given.max_wait),
         on_event: given.on_event.into_iter().filter(|command| !command.is_empty()).collect(),
         on_event_filter,
+        on_event_timeout_ms: given.on_event_timeout.map(milliseconds),
         wake,
         background_wait_ms: milliseconds(given.background_wait),
         labels: given.label.into_iter().collect(),

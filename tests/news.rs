@@ -168,6 +168,20 @@ fn a_command_that_hangs_holds_up_no_verdict() {
 }
 
 #[test]
+fn a_command_that_hangs_is_ended_and_tried_again_and_given_up() {
+    let sandbox = Sandbox::new(QUICK);
+    let command = format!("echo x >> {}; sleep 1000", sandbox.path("tried").display());
+    sandbox.run_job("a", &["--on-event", &command, "--on-event-timeout", "300ms"]);
+    let left = delivered(&sandbox, "a");
+    assert_eq!(left[0]["tries"], 4, "{left:?}");
+    let why = "it took longer than 300ms and was ended";
+    assert_eq!(left[0]["error"], why);
+    assert_eq!(lines(&sandbox, "tried").len(), 4);
+    let news = sandbox.job("a").join("news");
+    eventually("all of it to end", || processes_of(&news).is_empty().then_some(()));
+}
+
+#[test]
 fn a_command_that_is_ended_leaves_nothing_behind() {
     let sandbox = Sandbox::new(QUICK);
     let (pid, again) = (sandbox.path("pid"), sandbox.path("again"));
@@ -178,7 +192,7 @@ fn a_command_that_is_ended_leaves_nothing_behind() {
         pid.display(),
         again.display()
     );
-    sandbox.run_job("a", &["--on-event", &command]);
+    sandbox.run_job("a", &["--on-event", &command, "--on-event-timeout", "1s"]);
     assert_eq!(delivered(&sandbox, "a"), Value::Null);
     let left = pid_in(&pid);
     let alive = is_alive(left);

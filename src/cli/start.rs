@@ -201,6 +201,9 @@ pub struct Start {
     /// Of which events it is told: blocked, completed, failed, killed [default: all]
     #[arg(long, value_name = "EVENT", value_delimiter = ',', help_heading = "News")]
     pub on_event_filter: Vec<String>,
+    /// How long such a command may take before it is ended and tried again [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "News")]
+    pub on_event_timeout: Option<Duration>,
     /// Where an agent is woken up likewise: OpenClaw's http://HOST:PORT/hooks/wake
     #[arg(long, value_name = "URL", help_heading = "News")]
     pub wake_url: Option<String>,

@@ -94,6 +94,8 @@ pub struct Spec {
     pub on_event: Vec<String>,
     /// Of which they are told; empty for all.
     pub on_event_filter: Vec<Milestone>,
+    /// Milliseconds that each of the commands may take; `None` for the usual time.
+    pub on_event_timeout_ms: Option<u64>,
     /// Who is woken up likewise.
     pub wake: Option<Wake>,
     /// Milliseconds that outstanding background work is waited for after a result.
