@@ -471,7 +471,7 @@ fn a_job_started_by_a_job_is_a_job_of_its_own() {
     let program = env!("CARGO_BIN_EXE_claudejob");
     let script = format!(
         "#!/bin/sh\nCLAUDE_SKILL_CLAUDE={} {program} start inner --prompt x >/dev/null\n\
-         echo '{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false}}'\n",
+         echo '{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"ok\"}}'\n",
         support::sandbox::fake_claude().display()
     );
     install(&outer, script.as_bytes());

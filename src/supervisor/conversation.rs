@@ -106,7 +106,7 @@ impl Supervisor {
     ) {
         self.silence_begins(now);
         self.digest.answered(&request_id);
-        self.talk.asked.retain(|(asked, _)| *asked != request_id);
+        self.asks_no_more(&request_id);
         self.record.status =
             if self.digest.blocked().is_some() { Status::Blocked } else { Status::Running };
         // The record first: whoever waits for the event looks at it next.
@@ -118,6 +118,11 @@ impl Supervisor {
     /// Claude asks something and waits.
     pub(super) fn asked(&mut self, request_id: String, now: Now) {
         self.talk.asked.push((request_id, now.mono));
+    }
+
+    /// It has its answer, or was taken back.
+    pub(super) fn asks_no_more(&mut self, request_id: &str) {
+        self.talk.asked.retain(|(asked, _)| asked != request_id);
     }
 
     /// When the request that has waited longest is to be denied.

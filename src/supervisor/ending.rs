@@ -7,8 +7,20 @@ use super::{Cause, DRAIN_GRACE, EXIT_GRACE, Effect, Now, Phase, Stop, Supervisor
 use crate::job::{Exit, Happening};
 
 impl Supervisor {
+    /// How long a claude whose input is closed may be silent: within a turn as long as background
+    /// work may take, for the turn that follows on that.
+    pub(super) fn exit_grace(&self) -> Duration {
+        if self.digest.turn_open {
+            EXIT_GRACE.max(Duration::from_millis(self.record.spec.background_wait_ms))
+        } else {
+            EXIT_GRACE
+        }
+    }
+
     pub(super) fn close_input(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.input_closed = true;
+        // Whoever asked for the end of a job that is kept alive is not given another claude.
+        self.kept.finished |= self.kept.finishing;
         self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
         self.log(Happening::InputClosed, now, effects);
         effects.push(Effect::CloseInput);
@@ -16,6 +28,7 @@ impl Supervisor {
 
     pub(super) fn output_closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.output_closed = true;
+        self.kept.went_away |= matches!(self.phase, Phase::Idle { .. });
         match self.phase {
             Phase::Working
             | Phase::Holding { .. }
@@ -85,6 +98,7 @@ impl Supervisor {
 
     pub(super) fn exited(&mut self, exit: Exit, now: Now, effects: &mut Vec<Effect>) {
         self.record.exit = Some(exit);
+        self.kept.went_away |= matches!(self.phase, Phase::Idle { .. });
         self.log(Happening::Exited { exit }, now, effects);
         match self.phase {
             Phase::Sweeping | Phase::Over | Phase::Backoff { .. } | Phase::Waiting { .. } => {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AUTH_FAILURES, Cause, EXIT_GRACE, Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
+use super::{AUTH_FAILURES, Cause, Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
 use crate::job::{Happening, Milestone, Status};
 use crate::stream::{Change, Event, Line, decode};
 use crate::text::clip;
@@ -62,6 +62,7 @@ impl Supervisor {
             announced = Some(Effect::Announce(Milestone::Blocked));
         }
         for request_id in change.unblocked {
+            self.asks_no_more(&request_id);
             self.log(Happening::Unblocked { request_id }, now, effects);
         }
         if change.turn_ended {
@@ -95,7 +96,7 @@ impl Supervisor {
                 self.advance(change.turn_ended, now, effects);
             }
             Phase::Closing { .. } if change.lively => {
-                self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
+                self.phase = Phase::Closing { until: now.mono.saturating_add(self.exit_grace()) };
             }
             _ => {}
         }
@@ -123,7 +124,6 @@ impl Supervisor {
         } else if self.stays() {
             self.idle(now, effects);
         } else {
-            self.kept.finished = self.record.spec.keep_alive;
             self.close_input(now, effects);
         }
     }

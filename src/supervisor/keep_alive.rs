@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Effect, Now, Opening, Phase, Supervisor};
+use super::{Effect, Evidence, Now, Opening, Phase, Supervisor};
 use crate::job::{Happening, Reason, Status, Verdict};
 use crate::stream::Digest;
 
@@ -20,6 +20,10 @@ pub(super) struct KeptAlive {
     pub(super) finished: bool,
     /// Restarts without a completed turn in between.
     pub(super) restarts: u32,
+    /// How the last turn of a claude before this one had ended.
+    pub(super) last: Option<Verdict>,
+    /// This claude went away while it was idle.
+    pub(super) went_away: bool,
 }
 
 impl Supervisor {
@@ -59,8 +63,10 @@ impl Supervisor {
     /// Whether claude is to be started again instead of this verdict.
     pub(super) fn restarts(&self, verdict: &Verdict) -> bool {
         let spec = &self.record.spec;
+        // Of one that was idle the last turn's verdict says nothing.
         let died = matches!(verdict, Verdict::Completed)
-            || matches!(verdict.reason(), Some(Reason::NoResult));
+            || matches!(verdict.reason(), Some(Reason::NoResult))
+            || self.kept.went_away;
         let wanted = spec.keep_alive && spec.restart && !self.kept.finished && died;
         wanted
             && self.cause.is_none()
@@ -75,6 +81,10 @@ impl Supervisor {
         self.kept.restarts += 1;
         self.follow_digest(now);
         let cut_off = self.digest.turn_open;
+        if !cut_off && let Some(last) = self.of_stream(&Evidence::default()) {
+            self.kept.last = Some(last);
+        }
+        self.kept.went_away = false;
         let began = self.record.session_began;
         self.record.begin_attempt();
         self.record.status = Status::Running;

@@ -382,8 +382,13 @@ impl Supervisor {
         self.record.status = Status::Running;
         self.phase = Phase::Working;
         self.save(now, effects);
-        if self.stays() && self.opening.text.is_empty() && !self.opening.prompt {
+        let silent = self.opening.text.is_empty() && !self.opening.prompt;
+        if self.record.spec.keep_alive && silent {
             self.idle(now, effects);
+            if self.kept.finishing {
+                // Once what lies in the inbox was told, which is next.
+                self.phase = Phase::Idle { until: now.mono };
+            }
         }
         if self.cause.is_some() {
             self.signal(Stop::Interrupt, now, effects);
@@ -398,6 +403,10 @@ impl Supervisor {
         self.deny_what_nobody_answers(now, effects);
         self.mind_silence(now, effects);
         match self.phase {
+            // It goes on, and so does its background work.
+            Phase::Holding { until } if until <= now.mono && self.stays() => {
+                self.idle(now, effects);
+            }
             Phase::Holding { until } if until <= now.mono => {
                 let tasks = count(self.digest.outstanding(), "background task");
                 self.record.warn(format!("--background-wait ran out with {tasks} outstanding"));

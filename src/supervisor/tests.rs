@@ -2,6 +2,7 @@
 //! line, and cut at every byte.
 
 mod conversation;
+mod ends;
 mod fuzz;
 mod patience;
 mod recovery;

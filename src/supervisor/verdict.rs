@@ -51,11 +51,16 @@ impl Supervisor {
             }
             None => {}
         }
-        // All that was asked of a job that was kept alive has its answer, of whatever kind.
+        let told = self.of_stream(evidence);
         if self.kept.finished && !self.digest.turn_open && !self.torn {
-            return Verdict::Completed;
+            return match told.or_else(|| self.kept.last.clone()) {
+                // Nothing is left of what was asked; what was interrupted was taken back.
+                None => Verdict::Completed,
+                Some(last) if last.reason() == Some(Reason::Interrupted) => Verdict::Completed,
+                Some(last) => last,
+            };
         }
-        self.of_stream(evidence).unwrap_or_else(|| self.without_result(evidence))
+        told.unwrap_or_else(|| self.without_result(evidence))
     }
 
     /// What the last result tells; `None` where there is none.
@@ -73,11 +78,19 @@ impl Supervisor {
         // The last thing heard is what counts: a turn that began and has no result, a line that
         // broke off, or background work that nobody called off mean that claude died before it
         // was done, however well the turn before had ended.
+        let crashed = self.record.exit.is_some_and(|exit| exit.signal().is_some());
         let cut_off = digest.turn_open
             || self.torn
+            || (crashed && self.talk.is_waiting())
             || (!self.input_closed && (digest.outstanding() > 0 || digest.follow_up_due));
         if cut_off {
             return self.without_result(evidence);
+        }
+        if is_aborted(last) {
+            return interrupted();
+        }
+        if last.result.is_none() && last.structured_output.is_none() {
+            return Verdict::failed(Reason::NoResult, "claude's result holds no answer");
         }
         if spec.json_schema.is_some() && last.structured_output.is_none() {
             return Verdict::failed(
@@ -99,7 +112,9 @@ impl Supervisor {
         let complaint = first_line(evidence.stderr);
         let exit = self.record.exit;
         let failed = exit.is_some_and(|exit| exit.code.is_some_and(|code| code != 0));
-        if let (true, false, Some(complaint)) = (failed, self.digest.began, &complaint) {
+        // Who was ended from outside did not refuse anything, whatever it had said before.
+        let refused = failed && exit.and_then(Exit::signal).is_none();
+        if let (true, false, Some(complaint)) = (refused, self.digest.began, &complaint) {
             return Verdict::failed(Reason::ClaudeRefused, complaint.clone());
         }
         let how = match exit {
@@ -161,14 +176,11 @@ fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
             format!("claude ended in a turn after: {sentence}"),
         );
     }
-    let aborted = last.terminal_reason.as_deref().is_some_and(|why| why.starts_with("aborted"));
     let reason = match last.subtype.as_str() {
         "error_max_turns" => Reason::MaxTurns,
         "error_max_budget_usd" => Reason::MaxBudget,
         "error_max_structured_output_retries" => Reason::InvalidOutput,
-        _ if aborted => {
-            return Verdict::failed(Reason::Interrupted, "the turn was interrupted");
-        }
+        _ if is_aborted(last) => return interrupted(),
         "error_during_execution" if !digest.began => {
             let complaint = first_line(stderr).unwrap_or(sentence);
             return Verdict::failed(Reason::ClaudeRefused, complaint);
@@ -178,13 +190,21 @@ fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
     Verdict::failed(reason, sentence)
 }
 
+fn is_aborted(last: &TurnResult) -> bool {
+    last.terminal_reason.as_deref().is_some_and(|why| why.starts_with("aborted"))
+}
+
+fn interrupted() -> Verdict {
+    Verdict::failed(Reason::Interrupted, "the turn was interrupted")
+}
+
 fn of_api(last: &TurnResult, digest: &Digest) -> Reason {
     match (last.api_error_status, digest.cli_error.as_deref()) {
         (Some(401 | 403), _) | (_, Some("authentication_failed")) => Reason::Auth,
         (Some(429), _) | (_, Some("rate_limit")) => Reason::RateLimit,
         (Some(529), _) | (_, Some("overloaded")) => Reason::Overloaded,
         // A subscription's limit can end a turn without a status.
-        _ if digest.rate_limited => Reason::RateLimit,
+        (None, None) if digest.rate_limited => Reason::RateLimit,
         _ => Reason::ApiError,
     }
 }

@@ -244,8 +244,9 @@ proptest! {
         pieces in vec(1..200_000usize, 1..4),
     ) {
         let long = serde_json::to_string(&text.repeat(times)).unwrap();
+        let answer = if member == "result" { "" } else { "\"result\":\"ok\"," };
         let line = format!(
-            "{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"{member}\":{long}}}\n"
+            "{{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,{answer}\"{member}\":{long}}}\n"
         );
         let (whole, _) = run_in(line.as_bytes(), &[usize::MAX]);
         let (in_pieces, outcome) = run_in(line.as_bytes(), &pieces);

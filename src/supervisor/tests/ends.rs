@@ -1,0 +1,190 @@
+//! Ends that look better, or worse, than they are.
+
+use super::*;
+use crate::job::Directive;
+
+const ABORTED: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"half","terminal_reason":"aborted_streaming","num_turns":1}"#;
+const SILENT: &str = r#"{"type":"result","subtype":"success","is_error":false,"num_turns":1}"#;
+const STRUCTURED: &str = r#"{"type":"result","subtype":"success","is_error":false,"structured_output":{},"num_turns":1}"#;
+const UNAUTHORIZED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":401,"result":"no","num_turns":1}"#;
+const BAD_REQUEST: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":400,"result":"no","num_turns":1}"#;
+const STOPPED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_tools","num_turns":1}"#;
+const DENIED: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","permission_denials":[{"tool_name":"Bash"}],"num_turns":1}"#;
+
+const TAKEN: &str =
+    r#"{"type":"user","isReplay":true,"uuid":"u","message":{"role":"user","content":"more"}}"#;
+
+const KILLED_BY_SIGNAL: Exit = Exit { code: None, signal: Some(9) };
+
+fn kept_alive() -> Spec {
+    Spec {
+        keep_alive: true,
+        restart: true,
+        max_restarts: 3,
+        idle_timeout_ms: 3_600_000,
+        background_wait_ms: 20_000,
+        ..Spec::default()
+    }
+}
+
+fn finish() -> Input<'static> {
+    Input::Told { number: 9, directive: Ok(Directive::Finish) }
+}
+
+fn message() -> Input<'static> {
+    let directive = Directive::Message { uuid: "u".to_owned(), text: "more".to_owned() };
+    Input::Told { number: 1, directive: Ok(directive) }
+}
+
+/// Claude ends like this, and the verdict is asked for.
+fn ends(rig: &mut Rig, exit: Exit, stderr: &str) -> Conclusion {
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(exit));
+    rig.take(Input::Swept { ended: 0, left: 0 });
+    let evidence = Evidence { stderr, ..Evidence::default() };
+    rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
+}
+
+fn verdict(rig: &Rig) -> Verdict2 {
+    let record = rig.supervisor.record();
+    Verdict2(record.status, record.reason)
+}
+
+#[test]
+fn a_success_without_an_answer_is_none() {
+    for (line, expected) in [
+        (ABORTED, failed(Reason::Interrupted)),
+        (SILENT, failed(Reason::NoResult)),
+        (STRUCTURED, COMPLETED),
+    ] {
+        assert_eq!(Rig::launched(Spec::default()).hear(INIT).hear(line).ends(0).0, expected);
+    }
+}
+
+#[test]
+fn a_limit_that_has_passed_is_not_why_another_request_was_refused() {
+    let mut rig = Rig::launched(Spec { retries: 3, ..Spec::default() });
+    rig.hear(INIT).hear(LIMIT).hear(BAD_REQUEST);
+    assert_eq!(rig.ends(1).0, failed(Reason::ApiError));
+}
+
+#[test]
+fn a_job_that_was_kept_alive_ends_as_its_last_turn_did() {
+    let strict = || Spec { fail_on_denial: true, ..kept_alive() };
+    for (spec, turns, expected) in [
+        (kept_alive(), vec![OK], COMPLETED),
+        (kept_alive(), vec![UNAUTHORIZED], failed(Reason::Auth)),
+        (kept_alive(), vec![UNAUTHORIZED, OK], COMPLETED),
+        (kept_alive(), vec![OK, STOPPED], COMPLETED),
+        (kept_alive(), vec![DENIED], COMPLETED),
+        (strict(), vec![DENIED, OK], failed(Reason::PermissionDenied)),
+    ] {
+        // By its finish, by its time, and after a claude that knows nothing of those turns.
+        for way in ["finish", "time", "restart"] {
+            let mut rig = Rig::launched(spec.clone());
+            for turn in &turns {
+                rig.hear(INIT).hear(turn);
+            }
+            if way == "restart" {
+                assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+                rig.pass(2);
+                rig.take(Input::Launched(79));
+            }
+            if way == "time" {
+                assert_eq!(wants(&rig.pass(3_600)), ["close"]);
+            } else {
+                assert_eq!(rig.take(finish()).wants(), ["take out", "close"]);
+            }
+            assert!(matches!(
+                ends(&mut rig, Exit { code: Some(0), signal: None }, ""),
+                Conclusion::Ended(_)
+            ));
+            assert_eq!(verdict(&rig), expected, "{turns:?} by {way}");
+        }
+    }
+}
+
+#[test]
+fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
+    // While its claude is away.
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(OK);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    rig.take(finish());
+    rig.pass(2);
+    rig.take(Input::Launched(79));
+    assert_eq!(wants(&rig.pass(1)), ["close"]);
+    assert_eq!(rig.ends(0).0, COMPLETED);
+    // The same, but a message is there as well: it has its answer first.
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(OK);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    rig.take(message()).take(finish());
+    rig.pass(2);
+    rig.take(Input::Launched(79)).take(message());
+    assert_eq!(wants(&rig.pass(1)), Vec::<&str>::new());
+    rig.hear(INIT).hear(TAKEN).hear(TEXT);
+    assert_eq!(rig.hear(OK).wants(), ["close"]);
+    assert_eq!(rig.ends(0).0, COMPLETED);
+    // While background work is waited for, which does not end.
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(TASK).hear(OK).take(finish());
+    assert_eq!(wants(&rig.pass(20)), ["close"]);
+    assert_eq!(rig.ends(0).0, COMPLETED);
+    // One that is not to finish waits with its background work.
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(TASK).hear(OK);
+    assert_eq!(wants(&rig.pass(20)), Vec::<&str>::new());
+    assert_eq!(rig.supervisor.record().status, Status::Idle);
+}
+
+#[test]
+fn an_idle_claude_that_goes_away_is_started_again_whatever_its_last_turn_was() {
+    for turn in [OK, STOPPED, UNAUTHORIZED] {
+        let mut rig = Rig::launched(kept_alive());
+        rig.hear(INIT).hear(turn);
+        assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again, "{turn}");
+        // Ended from outside, it had refused nothing, whatever Node has to say.
+        rig.pass(2);
+        rig.take(Input::Launched(79));
+        let ended = Exit { code: Some(137), signal: None };
+        assert_eq!(ends(&mut rig, ended, "(node:1) Warning"), Conclusion::Again, "{turn}");
+    }
+}
+
+#[test]
+fn a_claude_that_is_killed_with_a_message_on_its_way_was_not_done() {
+    let mut rig = Rig::launched(Spec { retries: 1, ..Spec::default() });
+    rig.hear(INIT).take(message());
+    rig.hear(OK);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).take(message());
+    rig.hear(OK);
+    assert!(matches!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Ended(_)));
+    assert_eq!(verdict(&rig), failed(Reason::NoResult));
+}
+
+#[test]
+fn a_turn_that_begins_after_the_input_was_closed_has_its_time() {
+    let mut rig = Rig::launched(Spec { background_wait_ms: 60_000, ..Spec::default() });
+    rig.hear(INIT);
+    assert_eq!(rig.hear(OK).wants(), ["close"]);
+    rig.hear(INIT).hear(TEXT);
+    assert_eq!(wants(&rig.pass(59)), Vec::<&str>::new());
+    rig.hear(OK);
+    assert_eq!(wants(&rig.pass(9)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(1)), ["TERM"]);
+}
+
+#[test]
+fn a_request_that_claude_takes_back_is_not_remembered() {
+    let mut rig = Rig::launched(Spec { block_timeout_ms: Some(60_000), ..Spec::default() });
+    for _ in 0..3 {
+        rig.hear(INIT).hear(ASK).hear(ANSWERED);
+        rig.pass(50);
+    }
+    rig.hear(ASK);
+    assert_eq!(wants(&rig.pass(59)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(1)), ["respond"]);
+}
