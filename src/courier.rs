@@ -144,7 +144,8 @@ fn tell_agent(job: &JobDir, record: &Record, errand: &Errand, wake: &Wake) -> Re
     let value = wake.token_env.as_ref().and_then(std::env::var_os);
     let token = wake.token_env.as_ref().map(|name| token(name, value.as_deref())).transpose();
     let token = token.map_err(|why| Failure { why, may_pass: false })?;
-    let text = words(record, errand, job.outcome().as_ref());
+    let outcome = job.outcome().filter(|outcome| outcome.attempt == record.attempt);
+    let text = words(record, errand, outcome.as_ref());
     let mut body = json!({"text": text, "mode": "now"});
     if let Some(session) = &wake.session {
         body["sessionKey"] = json!(session);

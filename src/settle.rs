@@ -51,11 +51,17 @@ pub fn bury(
     // A worker that died after it had written the result had reached a verdict.
     let of_this =
         |outcome: &Outcome| !outcome.status.is_live() && outcome.attempt == record.attempt;
-    let reached = dir.outcome().filter(of_this);
+    let (reached, before) = match dir.outcome() {
+        Some(outcome) if of_this(&outcome) => (Some(outcome), None),
+        before => (None, before),
+    };
     let has_outcome = reached.is_some();
     let log_start = record.log_start;
     let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
     let mut inquest = Inquest::new(record, last_seq, at);
+    if let Some(before) = before {
+        inquest.follows_on(before);
+    }
     // Also where the verdict was reached: the record may be older than the log.
     let _ = tell(dir, log_start, &mut inquest);
     let boot_id = process::boot_id();

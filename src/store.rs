@@ -307,7 +307,8 @@ impl JobDir {
             .map_err(|error| LoadError::Unreadable { path, why: why(error) })
     }
 
-    /// The result as it stands on disk; `None` where there is none, or none that can be read.
+    /// The result as it stands on disk, which may be that of an earlier attempt; `None` where there
+    /// is none, or none that can be read.
     pub fn outcome(&self) -> Option<Outcome> {
         serde_json::from_slice(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
     }
@@ -382,11 +383,6 @@ impl JobDir {
         fs::rename(&self.path, &away).context("remove", &self.path)?;
         checkpoint("discard:renamed");
         Ok(unmake(root, &away).err())
-    }
-
-    /// Takes away the result of an attempt that is no longer the last.
-    pub fn forget_outcome(&self) {
-        let _ = fs::remove_file(self.file(RESULT));
     }
 
     /// A complete and durable file beside the one it is to replace. Only the holder of the lock

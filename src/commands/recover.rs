@@ -226,7 +226,6 @@ pub(super) fn attempt_again(
     dir.reopen_inbox()?;
     dir.save(&record, false)?;
     checkpoint("recover:saved");
-    dir.forget_outcome();
     let launched = put_on_its_feet(id, dir, lock, &mut plan, around)?;
     Ok(Recovered {
         job_id: id.clone(),

@@ -42,6 +42,8 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
         record.begin_attempt();
         record.resumed = true;
         // What was limited is over; this is another piece of work.
+        record.denied = 0;
+        record.earlier.denied = 0;
         record.earlier.untimed_ms = record.earlier.elapsed_ms;
         Ok(())
     };

@@ -98,6 +98,9 @@ pub struct Record {
     /// Turns of the conversation so far.
     #[serde(default)]
     pub num_turns: u64,
+    /// Tool calls that were denied, since the job was asked for or resumed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub denied: u64,
     /// Cost in US dollars as far as claude reported it.
     #[serde(default)]
     pub cost_usd: Option<f64>,
@@ -161,6 +164,7 @@ impl Record {
             detached: None,
             log_start: 0,
             num_turns: 0,
+            denied: 0,
             cost_usd: None,
             rate_limited: false,
             retry_at: None,
@@ -195,6 +199,7 @@ impl Record {
             cost_usd: self.cost_usd,
             elapsed_ms: self.elapsed_ms.unwrap_or_default(),
             untimed_ms: self.earlier.untimed_ms,
+            denied: self.denied,
         };
         self.resumed = false;
         self.attempt += 1;
@@ -323,6 +328,9 @@ pub struct Earlier {
     /// Those of them that `--timeout` does not count, because the job was resumed after them.
     #[serde(skip_serializing_if = "is_zero")]
     pub untimed_ms: u64,
+    /// Tool calls that were denied in them, since the job was asked for or resumed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub denied: u64,
 }
 
 fn is_zero(n: &u64) -> bool {

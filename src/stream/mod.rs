@@ -10,6 +10,6 @@ mod lenient;
 mod lines;
 pub mod transcript;
 
-pub use digest::{Change, Digest};
+pub use digest::{Answer, Change, Digest};
 pub use event::{Block, Event, TurnResult, decode};
 pub use lines::{Line, LineSplitter};

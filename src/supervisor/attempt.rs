@@ -81,6 +81,7 @@ impl Supervisor {
         self.record
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
         self.opening = Opening::over_again(&self.record);
+        self.put_behind();
         self.digest = Digest::default();
         self.talk = Talk::default();
         self.phase = Phase::Starting;

@@ -48,6 +48,11 @@ impl Inquest {
         Self { supervisor, now, elapsed_ms, last_seq, turn, taken_in: Vec::new() }
     }
 
+    /// What an earlier attempt had come to.
+    pub fn follows_on(&mut self, outcome: Outcome) {
+        self.supervisor.follows_on(outcome);
+    }
+
     /// The next line of the log.
     pub fn line(&mut self, line: Line<'_>) {
         if let Some(Event::User { replayed: Some(uuid), .. }) = decode(line.bytes) {

@@ -94,6 +94,7 @@ impl Supervisor {
             (true, true) => Opening::interrupted(&self.record),
             (true, false) => Opening::silent(&self.record),
         };
+        self.put_behind();
         self.digest = Digest::default();
         self.talk.forget_expected();
         self.input_closed = false;

@@ -9,6 +9,7 @@ mod ending;
 mod hearing;
 mod inquest;
 mod keep_alive;
+mod past;
 mod retry;
 mod stall;
 mod terms;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use conversation::Talk;
 use keep_alive::KeptAlive;
+use past::Past;
 
 use crate::job::{
     Detached, Detachment, Entry, Happening, Milestone, Outcome, Reason, Record, Status,
@@ -108,6 +110,7 @@ pub struct Supervisor {
     /// What was asked for while claude was ending already: it counts if the job would go on.
     late_cause: Option<Cause>,
     dependency_error: Option<String>,
+    past: Past,
     digest: Digest,
     phase: Phase,
     cause: Option<Cause>,
@@ -142,6 +145,7 @@ impl Supervisor {
             late_cause: None,
             dependency_error: None,
             record,
+            past: Past::default(),
             digest: Digest::default(),
             phase: Phase::Starting,
             cause: None,
@@ -343,15 +347,21 @@ impl Supervisor {
 
     /// What the job has come to so far.
     pub fn outcome(&self) -> Outcome {
-        let digest = &self.digest;
+        let (digest, past) = (&self.digest, &self.past);
         let last = digest.last.as_ref();
+        let answer = digest.answer.as_ref().or(past.answer.as_ref());
+        let duration = (digest.results > 0).then_some(digest.duration_ms);
+        let structured = last.map_or(&past.structured_output, |last| &last.structured_output);
         Outcome {
-            result: digest.answer.as_ref().map(|answer| answer.text.clone()),
-            result_omitted_bytes: digest.answer.as_ref().map_or(0, |answer| answer.omitted),
-            duration_ms: (digest.results > 0).then_some(digest.duration_ms),
+            result: answer.map(|answer| answer.text.clone()),
+            result_omitted_bytes: answer.map_or(0, |answer| answer.omitted),
+            duration_ms: [past.duration_ms, duration]
+                .into_iter()
+                .flatten()
+                .reduce(u64::saturating_add),
             usage: last.and_then(|last| last.usage.clone()),
-            permission_denials: digest.denials.clone(),
-            structured_output: last.and_then(|last| last.structured_output.clone()),
+            permission_denials: [&past.denials[..], &digest.denials].concat(),
+            structured_output: structured.clone(),
             ..Outcome::of(&self.record)
         }
     }
@@ -422,6 +432,7 @@ impl Supervisor {
                 effects.push(Effect::Launch);
             }
             Phase::Backoff { until, queues: true } if until <= now.mono => {
+                self.leave_line(now);
                 self.phase = Phase::Waiting { since: now.mono };
                 effects.push(Effect::Enter);
             }
@@ -478,6 +489,7 @@ impl Supervisor {
             record.model.clone_from(&digest.model);
         }
         record.session_began |= digest.began;
+        record.denied = record.earlier.denied.saturating_add(digest.denials.len() as u64);
         record.num_turns = record.earlier.turns + digest.num_turns();
         // Each run of claude counts its cost from 0, also of a session that it goes on with.
         let costs = [record.earlier.cost_usd, digest.cost_usd()];

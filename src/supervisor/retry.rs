@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::{Effect, Now, Opening, Phase, Supervisor, Talk};
+use super::{Effect, Now, Opening, Phase, Supervisor};
 use crate::job::{Exit, Happening, Reason, Status, Verdict};
 use crate::stream::Digest;
 
@@ -92,15 +92,15 @@ impl Supervisor {
         self.record.begin_attempt();
         self.record.status = Status::Running;
         let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
-        self.record.limited_ms += milliseconds;
         self.opening = match (self.record.session_began, crashed) {
             (false, _) => Opening::with_prompt(&self.record, ""),
             (true, true) => Opening::interrupted(&self.record),
             (true, false) => Opening { text: FAILED.to_owned(), ..Opening::silent(&self.record) },
         };
         let retry_at = now.wall.after(wait);
+        self.put_behind();
         self.digest = Digest::waiting(limited, retry_at);
-        self.talk = Talk::default();
+        self.talk.forget_expected();
         self.started = now.mono;
         self.input_closed = false;
         self.output_closed = false;

@@ -32,10 +32,14 @@ impl Supervisor {
 
     /// What it waited is over, and counted.
     pub(super) fn leave_line(&mut self, now: Now) {
-        if let Phase::Waiting { since } = self.phase {
-            let waited = now.mono.saturating_sub(since);
-            self.record.queued_ms += u64::try_from(waited.as_millis()).unwrap_or(u64::MAX / 2);
-        }
+        let (since, sum) = match self.phase {
+            Phase::Waiting { since } => (since, &mut self.record.queued_ms),
+            // The pause is where an attempt begins that is to be let in.
+            Phase::Backoff { queues: true, .. } => (self.started, &mut self.record.limited_ms),
+            _ => return,
+        };
+        let waited = u64::try_from(now.mono.saturating_sub(since).as_millis());
+        *sum = sum.saturating_add(waited.unwrap_or(u64::MAX));
     }
 
     pub(super) fn dependency_failed(&mut self, error: String, now: Now, effects: &mut Vec<Effect>) {

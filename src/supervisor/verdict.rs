@@ -3,6 +3,8 @@
 //! Neither the exit code nor a result's `subtype` tells success alone: the CLI calls a refused
 //! request `success`, exits with 0 after an interrupt, and can die after a turn that was fine.
 
+use serde_json::Value;
+
 use super::{Cause, Evidence, Supervisor};
 use crate::job::{Exit, Reason, Verdict};
 use crate::stream::{Digest, TurnResult};
@@ -98,11 +100,15 @@ impl Supervisor {
                 "claude gave no output that fits the JSON schema",
             );
         }
-        if spec.fail_on_denial && !digest.denials.is_empty() {
-            let tools: Vec<&str> = digest.denials.iter().filter_map(tool_name).collect();
+        let before = self.record.earlier.denied > 0;
+        if spec.fail_on_denial && (before || !digest.denials.is_empty()) {
+            let denials = self.past.denials.iter().chain(&digest.denials);
+            let tools: Vec<&str> = denials.filter_map(tool_name).collect();
+            let tools =
+                if tools.is_empty() { "a tool, in an earlier attempt" } else { &tools.join(", ") };
             return Verdict::failed(
                 Reason::PermissionDenied,
-                format!("claude was denied: {}", one_line(&tools.join(", "), SENTENCE)),
+                format!("claude was denied: {}", one_line(tools, SENTENCE)),
             );
         }
         Verdict::Completed
@@ -144,10 +150,11 @@ impl Supervisor {
             let tasks = count(stopped, "background task");
             warnings.push(format!("{tasks} stopped before the work was done"));
         }
-        if !digest.denials.is_empty() && *verdict == Verdict::Completed {
-            let tools: Vec<&str> = digest.denials.iter().filter_map(tool_name).collect();
+        let denials: Vec<&Value> = self.past.denials.iter().chain(&digest.denials).collect();
+        if !denials.is_empty() && *verdict == Verdict::Completed {
+            let tools: Vec<&str> = denials.iter().filter_map(|denial| tool_name(denial)).collect();
             let tools = one_line(&tools.join(", "), 200);
-            let calls = count(digest.denials.len(), "tool call");
+            let calls = count(denials.len(), "tool call");
             warnings.push(format!("denied: {calls} ({tools})"));
         }
         if digest.undecodable > 0 {
@@ -209,8 +216,8 @@ fn of_api(last: &TurnResult, digest: &Digest) -> Reason {
     }
 }
 
-fn tool_name(denial: &serde_json::Value) -> Option<&str> {
-    denial.get("tool_name").and_then(serde_json::Value::as_str)
+fn tool_name(denial: &Value) -> Option<&str> {
+    denial.get("tool_name").and_then(Value::as_str)
 }
 
 fn first_line(stderr: &str) -> Option<String> {

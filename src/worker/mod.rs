@@ -284,6 +284,11 @@ impl Worker {
             over: false,
             job,
         };
+        if worker.supervisor.record().attempt > 1
+            && let Some(before) = worker.job.outcome()
+        {
+            worker.supervisor.follows_on(before);
+        }
         worker.open_output();
         match worker.job.open_events() {
             Ok((file, last_seq)) => {

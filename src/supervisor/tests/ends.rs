@@ -178,6 +178,71 @@ fn a_turn_that_begins_after_the_input_was_closed_has_its_time() {
 }
 
 #[test]
+fn what_earlier_attempts_came_to_is_not_forgotten() {
+    const OVERLOADED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"result":"busy","permission_denials":[{"tool_name":"Bash"}],"duration_ms":7,"num_turns":1}"#;
+    const FINE: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","duration_ms":5,"num_turns":1}"#;
+    for (fail_on_denial, expected) in [(true, failed(Reason::PermissionDenied)), (false, COMPLETED)]
+    {
+        let mut rig = Rig::launched(Spec { retries: 1, fail_on_denial, ..Spec::default() });
+        rig.hear(INIT).hear(OVERLOADED);
+        assert_eq!(ends(&mut rig, Exit { code: Some(1), signal: None }, ""), Conclusion::Again);
+        rig.pass(10);
+        rig.take(Input::Admitted).take(Input::Launched(79)).hear(INIT).hear(FINE);
+        let (verdict, outcome) = rig.ends(0);
+        assert_eq!((verdict, outcome.duration_ms), (expected, Some(12)));
+        assert_eq!(outcome.permission_denials.len(), 1);
+        let told = if fail_on_denial { outcome.error.unwrap() } else { outcome.warnings.concat() };
+        assert!(told.contains("Bash"), "{told}");
+    }
+    // Where nothing but the record is left of it.
+    let mut record = Rig::launched(Spec { fail_on_denial: true, ..Spec::default() });
+    record.hear(INIT).hear(DENIED);
+    record.supervisor.record.denied = 1;
+    let mut record = record.supervisor.record().clone();
+    record.begin_attempt();
+    let (lost, _) = recovery::inquire(&record, &format!("{INIT}\n{FINE}\n"), None);
+    assert_eq!(lost.reason, Some(Reason::PermissionDenied));
+
+    // An answer stays that of the last turn that gave one.
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(FINE);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    rig.pass(2);
+    rig.take(Input::Launched(79)).take(finish());
+    let (_, outcome) = rig.ends(0);
+    assert_eq!((outcome.result.as_deref(), outcome.duration_ms), (Some("ok"), Some(5)));
+}
+
+#[test]
+fn what_another_worker_came_to_is_taken_over() {
+    let mut before = Rig::launched(kept_alive());
+    before.hear(INIT).hear(DENIED);
+    let outcome = before.supervisor.outcome();
+    for (resumed, answer, denials) in [(false, Some("ok"), 1), (true, None, 0)] {
+        let mut record = before.supervisor.record().clone();
+        record.begin_attempt();
+        record.resumed = resumed;
+        let now = before.now;
+        let mut next = Supervisor::new(record, 90, None, now);
+        next.follows_on(outcome.clone());
+        let next = next.outcome();
+        assert_eq!((next.result.as_deref(), next.permission_denials.len()), (answer, denials));
+        assert_eq!(next.duration_ms, outcome.duration_ms);
+    }
+}
+
+#[test]
+fn only_the_time_that_was_waited_is_counted() {
+    let mut rig = Rig::launched(Spec { retries: 1, max_backoff_ms: 600_000, ..Spec::default() });
+    rig.hear(INIT).hear(r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"num_turns":1}"#);
+    assert_eq!(ends(&mut rig, Exit { code: Some(1), signal: None }, ""), Conclusion::Again);
+    rig.pass(1);
+    rig.take(Input::KillRequested);
+    rig.concluded("");
+    assert_eq!(rig.supervisor.record().limited_ms, 1_000);
+}
+
+#[test]
 fn a_request_that_claude_takes_back_is_not_remembered() {
     let mut rig = Rig::launched(Spec { block_timeout_ms: Some(60_000), ..Spec::default() });
     for _ in 0..3 {

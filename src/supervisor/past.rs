@@ -1,0 +1,57 @@
+//! What the runs of claude before the present one came to, beside what their record adds up.
+
+use serde_json::Value;
+
+use super::Supervisor;
+use crate::job::Outcome;
+use crate::stream::Answer;
+
+/// Denials of earlier runs that are kept.
+const DENIALS_KEPT: usize = 100;
+
+/// What earlier runs came to: another one is the same job, and its result tells of all of it.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// The last answer that any turn of them gave.
+    pub(super) answer: Option<Answer>,
+    /// What the last result of them held of that kind.
+    pub(super) structured_output: Option<Value>,
+    /// Tool calls that were denied, the first of them.
+    pub(super) denials: Vec<Value>,
+    /// Milliseconds of their turns, added up; `None` if none has ended.
+    pub(super) duration_ms: Option<u64>,
+}
+
+impl Supervisor {
+    /// An attempt before this one, of another worker, came to this. Of a job that is resumed, which
+    /// is another piece of work, only the time is added up.
+    pub fn follows_on(&mut self, outcome: Outcome) {
+        if outcome.attempt >= self.record.attempt {
+            return;
+        }
+        self.past.duration_ms = outcome.duration_ms;
+        if self.record.resumed {
+            return;
+        }
+        let omitted = outcome.result_omitted_bytes;
+        self.past.answer = outcome.result.map(|text| Answer { text, omitted });
+        self.past.structured_output = outcome.structured_output;
+        self.past.denials = outcome.permission_denials;
+        self.past.denials.truncate(DENIALS_KEPT);
+    }
+
+    /// The present run of claude is over, and another follows: its digest is about to be dropped.
+    pub(super) fn put_behind(&mut self) {
+        let (past, digest) = (&mut self.past, &mut self.digest);
+        if let Some(answer) = digest.answer.take() {
+            past.answer = Some(answer);
+        }
+        if let Some(last) = digest.last.as_mut() {
+            past.structured_output = last.structured_output.take();
+            let sum = past.duration_ms.unwrap_or_default().saturating_add(digest.duration_ms);
+            past.duration_ms = Some(sum);
+        }
+        let room = DENIALS_KEPT.saturating_sub(past.denials.len());
+        past.denials.extend(digest.denials.drain(..).take(room));
+    }
+}
