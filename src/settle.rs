@@ -86,12 +86,17 @@ pub fn bury(
     record
 }
 
-/// Closes the inbox, takes out what claude had taken in, and gives the rest.
-fn leave_undelivered(dir: &JobDir, taken_in: &[String]) -> Vec<Undelivered> {
+/// Closes the inbox, takes out what claude had taken in, and gives the rest. What was taken in by
+/// a turn that was cut off is set aside.
+fn leave_undelivered(dir: &JobDir, (done, cut_off): (&[String], &[String])) -> Vec<Undelivered> {
     let mut items = dir.close_inbox().unwrap_or_default();
     items.retain(|item| match &item.directive {
-        Ok(Directive::Message { uuid, .. }) if taken_in.contains(uuid) => {
+        Ok(Directive::Message { uuid, .. }) if done.contains(uuid) => {
             dir.take_out(item.number);
+            false
+        }
+        Ok(Directive::Message { uuid, .. }) if cut_off.contains(uuid) => {
+            dir.set_aside(item.number);
             false
         }
         Ok(Directive::Message { .. }) => true,

@@ -49,6 +49,51 @@ fn a_message_is_taken_into_the_turn_and_its_sender_gets_the_answer() {
 }
 
 #[test]
+fn a_turn_that_goes_on_after_a_crash_has_the_messages_that_it_took_in() {
+    let sandbox = Sandbox::new(
+        "session\nread\ninit\nsay hi\ntouch $DIR/up\nonce $DIR/took hear $DIR/heard\n\
+         once $DIR/died die KILL\nresult both\neof",
+    );
+    for retries in ["1", "0"] {
+        for file in ["up", "took", "heard", "died"] {
+            let _ = fs::remove_file(sandbox.path(file));
+        }
+        let id = format!("retries-{retries}");
+        sandbox.start(&id, &["--retries", retries, "--max-backoff", "10ms"]);
+        await_file(&sandbox.path("up"));
+        if retries == "1" {
+            let answer = sandbox.run(["send", &id, "--message", "more", "--wait", "1m"]);
+            assert_eq!(answer["turn"]["result"], "both", "{answer:?}");
+        } else {
+            sandbox.run(["send", &id, "--message", "more"]);
+            sandbox.wait(&id).expect_end(1, "failed", Some("no_result"));
+            assert_eq!(sandbox.run(["recover", &id]).code, 0);
+        }
+        sandbox.wait(&id).expect_end(0, "completed", None);
+        assert_eq!(lines(&sandbox, "heard"), ["more"], "once");
+        assert_eq!(turns(&sandbox, &id)[0]["messages"], serde_json::json!([1]));
+    }
+}
+
+#[test]
+fn a_message_is_told_again_where_the_conversation_that_held_it_is_gone() {
+    let sandbox = Sandbox::new(
+        "session\nread\ninit\nsay hi\ntouch $DIR/up\nhear $DIR/heard\n\
+         once $DIR/died die KILL\nresult both\neof",
+    );
+    sandbox.start("j", &[]);
+    await_file(&sandbox.path("up"));
+    sandbox.run(["send", "j", "--message", "more"]);
+    sandbox.wait("j").expect_end(1, "failed", Some("no_result"));
+    fs::remove_dir_all(sandbox.path("sessions")).unwrap();
+    assert_eq!(sandbox.run(["recover", "j"]).code, 0);
+    sandbox.wait("j").expect_end(0, "completed", None);
+    assert_eq!(lines(&sandbox, "heard"), ["more", "more"]);
+    assert_eq!(turns(&sandbox, "j")[0]["messages"], serde_json::json!([1]));
+    assert_eq!(sandbox.status("j")["attempt"], 3);
+}
+
+#[test]
 fn twenty_senders_are_heard_once_each_and_in_their_order() {
     let sandbox = Sandbox::new("read\ninit\nsay hi\ntouch $DIR/up\nhear-all $DIR/heard");
     sandbox.start("j", &["--background-wait", "1m"]);

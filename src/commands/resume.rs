@@ -37,6 +37,10 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
         if let Some(why) = why_not(record) {
             return Err(Error::NotResumable(id.to_string(), why));
         }
+        // What a turn had taken in that was cut off is behind this conversation.
+        for number in dir.aside() {
+            dir.take_out(number);
+        }
         dir.reopen_inbox()?;
         dir.post(&message)?;
         record.begin_attempt();

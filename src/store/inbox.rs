@@ -3,13 +3,14 @@
 //! Whoever tells a job something writes a complete file under a temporary name and renames it in,
 //! holding the inbox's own lock, under which the numbers are given out and the worker closes the
 //! inbox at the job's end: what was accepted is delivered or reported, and nothing comes too late
-//! unseen. The worker removes a file when claude has taken it in.
+//! unseen. When claude has taken a message in, the worker sets its file aside, and removes it with
+//! the end of the turn: until then the conversation that holds it may get lost, and it is told anew.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ use crate::text::one_line;
 const INBOX: &str = "inbox";
 /// Whether it is open, and the next number. Its own lock, too.
 const DESK: &str = ".desk";
+/// Where those lie that were taken in by a turn that has not ended.
+const ASIDE: &str = ".taken";
 /// Bytes of a directive that are read at most: a message may have ten million, and be escaped.
 const DIRECTIVE_READ: u64 = 64 << 20;
 /// Messages that a result names at most; the others stay in the inbox like these.
@@ -92,14 +95,8 @@ impl JobDir {
     /// What lies in the inbox, in the order of arrival, but for these numbers.
     pub fn pending(&self, known: &BTreeSet<u64>) -> Result<Vec<Item>, StoreError> {
         let path = self.file(INBOX);
-        let entries = match fs::read_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.context("read", &path)?,
-        };
-        let mut numbers: Vec<u64> =
-            entries.flatten().filter_map(|entry| number_of(entry.file_name().to_str()?)).collect();
+        let mut numbers = numbers_in(&path)?;
         numbers.retain(|number| !known.contains(number));
-        numbers.sort_unstable();
         let read = |number| {
             let text = files::read_bounded(&path.join(name_of(number)), DIRECTIVE_READ);
             let directive = text
@@ -112,7 +109,35 @@ impl JobDir {
 
     /// Takes something out for good.
     pub fn take_out(&self, number: u64) {
-        let _ = fs::remove_file(self.file(INBOX).join(name_of(number)));
+        let inbox = self.file(INBOX);
+        for path in [inbox.join(name_of(number)), inbox.join(ASIDE).join(name_of(number))] {
+            let _ = fs::remove_file(path);
+        }
+    }
+
+    /// Sets something aside that was taken in.
+    pub fn set_aside(&self, number: u64) {
+        let (inbox, name) = (self.file(INBOX), name_of(number));
+        let aside = inbox.join(ASIDE);
+        let moved = files::make_directory(&aside, false)
+            .is_ok_and(|()| fs::rename(inbox.join(&name), aside.join(&name)).is_ok());
+        if !moved {
+            // Heard twice would be worse than not told again should its conversation get lost.
+            self.take_out(number);
+        }
+    }
+
+    /// The numbers of what was set aside, in the order of arrival.
+    pub fn aside(&self) -> Vec<u64> {
+        numbers_in(&self.file(INBOX).join(ASIDE)).unwrap_or_default()
+    }
+
+    /// Puts back what was set aside: nobody knows of it any more.
+    pub fn give_back(&self) {
+        let inbox = self.file(INBOX);
+        for name in self.aside().into_iter().map(name_of) {
+            let _ = fs::rename(inbox.join(ASIDE).join(&name), inbox.join(&name));
+        }
     }
 
     /// Closes the inbox: from now on nothing can be put in, and what is still in there was not
@@ -145,11 +170,22 @@ impl JobDir {
         let text = files::read_bounded(&at, 1_000).context("read", &at)?;
         let mut state: Desk = serde_json::from_slice(&text).unwrap_or_default();
         // A number that was given out is not given again, whatever became of the desk.
-        let names = fs::read_dir(&path).into_iter().flatten().flatten();
-        let highest = names.filter_map(|entry| number_of(entry.file_name().to_str()?)).max();
-        state.last = state.last.max(highest.unwrap_or_default());
+        let there = numbers_in(&path).unwrap_or_default().into_iter().chain(self.aside());
+        state.last = state.last.max(there.max().unwrap_or_default());
         Ok(Open { path, desk, state })
     }
+}
+
+/// The numbers of the files in a directory, in order.
+fn numbers_in(path: &Path) -> Result<Vec<u64>, StoreError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.context("read", path)?,
+    };
+    let mut numbers: Vec<u64> =
+        entries.flatten().filter_map(|entry| number_of(entry.file_name().to_str()?)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// Of what lies in a closed inbox: the messages, as they are reported.

@@ -90,6 +90,7 @@ impl Supervisor {
         self.output_closed = false;
         self.torn = false;
         self.log(Happening::StartedOver, now, effects);
+        effects.push(Effect::GiveBack);
         self.save(now, effects);
     }
 }

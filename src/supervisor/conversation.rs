@@ -156,7 +156,12 @@ impl Supervisor {
         let Some(number) = self.talk.expected.remove(uuid) else { return };
         self.talk.taken.push(number);
         self.log(Happening::MessageTaken { number }, now, effects);
-        effects.push(Effect::TakeOut(number));
+        effects.push(Effect::SetAside(number));
+    }
+
+    /// Messages of these numbers were taken in before, by a turn that has not ended.
+    pub fn has_taken_in(&mut self, numbers: Vec<u64>) {
+        self.talk.taken = numbers;
     }
 
     /// The line of the turn that has just ended.

@@ -74,7 +74,10 @@ impl Supervisor {
             let last = last.clone();
             let (subtype, is_error) = (clip(&last.subtype, 60), last.is_error);
             let end = self.turn_end(&last, now);
+            let over: Vec<Effect> = end.messages.iter().copied().map(Effect::TakeOut).collect();
             effects.push(Effect::Turn(end));
+            // After the line that tells of them: whoever waits for it finds it there.
+            effects.extend(over);
             self.log(Happening::Turn { subtype, is_error }, now, effects);
         }
         if matches!(self.record.status, Status::Running | Status::Blocked) {

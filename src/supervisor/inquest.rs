@@ -33,6 +33,8 @@ pub struct Inquest {
     last_seq: u64,
     turn: u64,
     taken_in: Vec<String>,
+    /// So many of them were taken in by turns that have ended.
+    done: usize,
 }
 
 impl Inquest {
@@ -45,7 +47,7 @@ impl Inquest {
         let mut supervisor = Supervisor::of_record(record, now);
         supervisor.phase = Phase::Working;
         let turn = supervisor.record.turn;
-        Self { supervisor, now, elapsed_ms, last_seq, turn, taken_in: Vec::new() }
+        Self { supervisor, now, elapsed_ms, last_seq, turn, taken_in: Vec::new(), done: 0 }
     }
 
     /// What an earlier attempt had come to.
@@ -55,15 +57,18 @@ impl Inquest {
 
     /// The next line of the log.
     pub fn line(&mut self, line: Line<'_>) {
-        if let Some(Event::User { replayed: Some(uuid), .. }) = decode(line.bytes) {
-            self.taken_in.push(uuid);
+        match decode(line.bytes) {
+            Some(Event::User { replayed: Some(uuid), .. }) => self.taken_in.push(uuid),
+            Some(Event::Result(_)) => self.done = self.taken_in.len(),
+            _ => {}
         }
         let _ = self.supervisor.handle(self.now, Input::Line(line));
     }
 
-    /// The UUIDs of the messages that claude had taken in.
-    pub fn taken_in(&self) -> &[String] {
-        &self.taken_in
+    /// The UUIDs of the messages that claude had taken in: those of turns that have ended, and
+    /// those of the last one.
+    pub fn taken_in(&self) -> (&[String], &[String]) {
+        self.taken_in.split_at(self.done)
     }
 
     /// What stands behind the last line feed.

@@ -125,6 +125,10 @@ pub enum Effect {
     Interrupt(u64),
     /// Take this out of the inbox: it was dealt with.
     TakeOut(u64),
+    /// Claude has taken that message in: it is set aside until its turn ends.
+    SetAside(u64),
+    /// The conversation that held what is set aside is gone: it is put back into the inbox.
+    GiveBack,
     /// Append to `turns.ndjson`.
     Turn(TurnEnd),
     /// Close claude's stdin, once what is queued for it was written.

@@ -97,6 +97,8 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Announce(milestone) => Some(milestone.as_str()),
         Effect::Interrupt(_) => Some("interrupt"),
         Effect::TakeOut(_) => Some("take out"),
+        Effect::SetAside(_) => Some("set aside"),
+        Effect::GiveBack => Some("give back"),
         Effect::CloseInput => Some("close"),
         Effect::Signal(Stop::Interrupt) => Some("INT"),
         Effect::Signal(Stop::Terminate) => Some("TERM"),

@@ -289,6 +289,7 @@ impl Worker {
         {
             worker.supervisor.follows_on(before);
         }
+        worker.supervisor.has_taken_in(worker.job.aside());
         worker.open_output();
         match worker.job.open_events() {
             Ok((file, last_seq)) => {
@@ -452,6 +453,11 @@ impl Worker {
                 self.job.take_out(number);
                 self.told.remove(&number);
             }
+            Effect::SetAside(number) => {
+                self.job.set_aside(number);
+                self.told.remove(&number);
+            }
+            Effect::GiveBack => self.job.give_back(),
             Effect::CloseInput => {
                 checkpoint("worker:closing");
                 self.stdin.close();

@@ -27,9 +27,9 @@ fn a_message_in_a_turn_is_taken_into_it() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(TEXT);
     assert_eq!(rig.take(message(1, "u1")).wants(), ["tell"]);
-    assert_eq!(rig.hear(&taken("u1")).wants(), ["take out"]);
+    assert_eq!(rig.hear(&taken("u1")).wants(), ["set aside"]);
     rig.hear(OK);
-    assert_eq!((turns(&rig), rig.wants()), (vec![vec![1]], vec!["close"]));
+    assert_eq!((turns(&rig), rig.wants()), (vec![vec![1]], vec!["take out", "close"]));
     assert_eq!(rig.ends(0).0, COMPLETED);
 }
 
@@ -39,7 +39,7 @@ fn a_message_that_the_turn_did_not_take_in_has_one_of_its_own() {
     rig.hear(INIT).take(message(1, "u1"));
     assert_eq!(rig.hear(OK).wants(), [""; 0], "stdin stays open");
     rig.hear(INIT).hear(&taken("u1")).hear(TEXT);
-    assert_eq!(rig.hear(OK).wants(), ["close"]);
+    assert_eq!(rig.hear(OK).wants(), ["take out", "close"]);
     assert_eq!(turns(&rig), [[1]]);
     assert_eq!(rig.ends(0).0, COMPLETED);
 }

@@ -124,7 +124,7 @@ fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
     rig.take(Input::Launched(79)).take(message());
     assert_eq!(wants(&rig.pass(1)), Vec::<&str>::new());
     rig.hear(INIT).hear(TAKEN).hear(TEXT);
-    assert_eq!(rig.hear(OK).wants(), ["close"]);
+    assert_eq!(rig.hear(OK).wants(), ["take out", "close"]);
     assert_eq!(rig.ends(0).0, COMPLETED);
     // While background work is waited for, which does not end.
     let mut rig = Rig::launched(kept_alive());
