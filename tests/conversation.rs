@@ -450,6 +450,28 @@ fn a_claude_that_is_killed_between_turns_or_in_one_is_started_again() {
 }
 
 #[test]
+fn an_idle_job_whose_worker_goes_away_is_taken_up_idle() {
+    let sandbox = Sandbox::new("session\nread\ninit\nresult one\nhear-all $DIR/heard");
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let id = signal.as_str();
+        sandbox.script("session\nread\ninit\nresult one\nhear-all $DIR/heard");
+        let worker = sandbox.start(id, &["--keep-alive"])["pid"].as_i64().unwrap() as i32;
+        await_status(&sandbox, id, "idle");
+        send(worker, signal);
+        // Nobody has said that it is done.
+        await_status(&sandbox, id, "failed");
+        sandbox.script("session\nhear-all $DIR/heard");
+        assert_eq!(sandbox.run(["recover", id]).code, 0);
+        await_status(&sandbox, id, "idle");
+        let answer = sandbox.run(["send", id, "--message", "two", "--wait", "1m"]);
+        assert_eq!(answer["turn"]["result"], "heard two", "{answer:?}");
+        assert_eq!(sandbox.run(["finish", id])["finished"], true);
+        sandbox.wait(id).expect_end(0, "completed", None);
+        assert_eq!(turns(&sandbox, id).len(), 2, "no turn that nobody asked for");
+    }
+}
+
+#[test]
 fn restarts_come_to_an_end() {
     let sandbox = Sandbox::new("session\nread\ninit\ndie KILL");
     let end = sandbox.run_job("j", &["--keep-alive", "--max-restarts", "1"]);

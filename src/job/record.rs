@@ -83,6 +83,9 @@ pub struct Record {
     /// This attempt was asked for: it begins with what lies in the inbox.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resumed: bool,
+    /// It was kept alive, and all that it was asked had its answer when it was cut off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_rest: bool,
     /// Turns that have ended, over all attempts.
     #[serde(default)]
     pub turn: u64,
@@ -160,6 +163,7 @@ impl Record {
             earlier: Earlier::default(),
             resumed: false,
             turn: 0,
+            at_rest: false,
             recovered_from: None,
             detached: None,
             log_start: 0,

@@ -32,6 +32,9 @@ impl Opening {
             Some(session) if record.resumed => {
                 Self { resume: Some(session.clone()), ..Self::default() }
             }
+            Some(_) if record.attempt > 1 && record.session_began && record.at_rest => {
+                Self::silent(record)
+            }
             Some(session) if record.attempt > 1 && record.session_began => {
                 Self { resume: Some(session.clone()), ..Self::interrupted(record) }
             }

@@ -71,6 +71,7 @@ impl Supervisor {
             | Phase::FollowUp { .. }
             | Phase::Idle { .. }
             | Phase::Closing { .. } => {
+                self.record.at_rest = matches!(self.phase, Phase::Idle { .. });
                 // Once the last result is there the verdict stands, and ending claude is only
                 // a matter of haste.
                 let stands = self.input_closed && self.digest.settled();

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{Evidence, Input, Now, Phase, Supervisor};
-use crate::job::{Entry, Happening, Outcome, Reason, Record, Timestamp, Undelivered, Verdict};
+use crate::job::{
+    Entry, Happening, Outcome, Reason, Record, Status, Timestamp, Undelivered, Verdict,
+};
 use crate::stream::{Event, Line, decode};
 
 /// The verdict on a job that is recorded as live, but has no worker any more, where its log does
@@ -87,7 +89,9 @@ impl Inquest {
         undelivered: Vec<Undelivered>,
     ) -> (Record, Outcome, Vec<Entry>) {
         let Self { mut supervisor, now, elapsed_ms, last_seq, turn, .. } = self;
-        let told = supervisor.what_is_told();
+        // A message that was not taken in was accepted: there is more to be done.
+        let told = supervisor.what_is_told().filter(|_| undelivered.is_empty());
+        supervisor.record.at_rest = supervisor.is_at_rest();
         if let Some(reached) = &reached {
             supervisor.record.exit = reached.exit;
         }
@@ -122,9 +126,17 @@ impl Inquest {
 }
 
 impl Supervisor {
+    /// Whether a job that is kept alive was waiting for the next message.
+    fn is_at_rest(&self) -> bool {
+        let digest = &self.digest;
+        let idle = self.record.status == Status::Idle && !digest.turn_open;
+        self.record.spec.keep_alive && !self.torn && (idle || digest.settled())
+    }
+
     /// What the stream alone tells of the job's end.
     fn what_is_told(&self) -> Option<Verdict> {
-        if !self.digest.settled() || self.torn {
+        // One that is kept alive ends when somebody says so.
+        if !self.digest.settled() || self.torn || self.record.spec.keep_alive {
             return None;
         }
         let verdict = self.of_stream(&Evidence::default())?;

@@ -385,6 +385,7 @@ impl Supervisor {
         self.begin(now, effects);
         self.launched = true;
         self.record.had_turn = true;
+        self.record.at_rest = false;
         self.log(Happening::Launched { pid }, now, effects);
         self.heard = now.mono;
         self.digest.retry_at = None;

@@ -232,6 +232,38 @@ fn what_another_worker_came_to_is_taken_over() {
 }
 
 #[test]
+fn what_a_lost_worker_leaves_open_is_not_done() {
+    let lost = |spec: Spec, log: &[&str], undelivered: usize| {
+        let mut rig = Rig::launched(spec);
+        for line in log {
+            rig.hear(line);
+        }
+        let record = rig.supervisor.record().clone();
+        let mut inquest = Inquest::new(record, 9, rig.now.wall);
+        for line in log {
+            let bytes = line.as_bytes();
+            inquest.line(Line { bytes, length: bytes.len() as u64 });
+        }
+        let message = Undelivered { number: 1, text: "more".to_owned() };
+        inquest.conclude(None, None, Some("boot"), vec![message; undelivered]).0
+    };
+    let ended = lost(Spec::default(), &[INIT, OK], 0);
+    assert_eq!((ended.status, ended.at_rest), (Status::Completed, false));
+    // A message had been accepted.
+    assert_eq!(lost(Spec::default(), &[INIT, OK], 1).reason, Some(Reason::WorkerDied));
+    // A conversation ends when somebody says so, and goes on where it stood.
+    for (log, at_rest) in
+        [(&[INIT, OK][..], true), (&[INIT, OK, INIT, TEXT], false), (&[INIT], false)]
+    {
+        let mut record = lost(kept_alive(), log, 0);
+        assert_eq!((record.reason, record.at_rest), (Some(Reason::WorkerDied), at_rest), "{log:?}");
+        record.begin_attempt();
+        let opening = Opening::of(&record);
+        assert_eq!((opening.text.is_empty(), opening.prompt), (at_rest, false));
+    }
+}
+
+#[test]
 fn only_the_time_that_was_waited_is_counted() {
     let mut rig = Rig::launched(Spec { retries: 1, max_backoff_ms: 600_000, ..Spec::default() });
     rig.hear(INIT).hear(r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"num_turns":1}"#);
