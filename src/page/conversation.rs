@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::diff::Diff;
 use crate::job::questions;
 use crate::stream::transcript::{passages, telling};
-use crate::stream::{Block, Event, Line, decode};
+use crate::stream::{Block, Event, Line, decode, mended};
 use crate::text::{count, grouped, harmless, one_line};
 
 /// Characters shown of what was said at once.
@@ -272,6 +272,7 @@ impl Conversation {
                     }
                 }
                 Block::ToolUse { id, name, input } => {
+                    let input = &*mended(input);
                     let asked = match name.as_str() {
                         "AskUserQuestion" => questions(input).into_iter().next(),
                         _ => None,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Block, Event, TurnResult};
+use super::{Block, Event, TurnResult, mended};
 use crate::job::{Activity, Blocked, Timestamp, questions, shortened};
 use crate::text::{clip, one_line};
 
@@ -234,6 +234,7 @@ impl Digest {
             Event::TaskEnded { task_id, status } => self.task_ended(task_id, status),
             Event::Request { request_id, tool_name, tool_use_id, input } => {
                 let asks = tool_name == "AskUserQuestion";
+                let input = &*mended(input);
                 let blocked = Blocked {
                     kind: if asks { "question" } else { "permission" }.to_owned(),
                     request_id: clip(request_id, NAME_KEPT),
@@ -462,6 +463,14 @@ mod tests {
         assert_eq!((digest.outstanding(), digest.follow_up_due), (0, false));
         let digest = fold(&[CALL, started, RESULT, ended]);
         assert_eq!((digest.outstanding(), digest.follow_up_due), (0, true));
+    }
+
+    #[test]
+    fn a_question_that_holds_half_a_character_can_be_read() {
+        let digest = fold(&[
+            r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"so \ud83d?","header":"h","options":[]}]}}}"#,
+        ]);
+        assert_eq!(digest.blocked().unwrap().questions[0].question, "so \u{fffd}?");
     }
 
     #[test]

@@ -2,15 +2,20 @@
 //!
 //! The CLI adds event types and fields in every release, so decoding is lenient: what is not
 //! known is [`Event::Other`], and a field of an unexpected type is as if it were absent. Only text
-//! that is no JSON object is refused.
+//! that is no JSON object is refused. What was denied is never as if it had not been.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::lenient::{Content as LenientContent, Lenient};
+use super::mend::from_json;
+
+/// What stands for the tool of a denied call that cannot be told.
+const UNKNOWN_TOOL: &str = "(not kept)";
 
 /// What a line says, as far as anybody here wants to know. Names are the CLI's.
 #[derive(Debug)]
@@ -333,8 +338,13 @@ fn get<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 
+/// The same of one that holds text, which need not be whole.
+fn owned<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
+    from_json(raw?.get()).ok()
+}
+
 fn text<'a>(raw: Raw<'a>) -> Option<Cow<'a, str>> {
-    get::<Text<'a>>(raw).map(|text| text.0)
+    get::<Text<'a>>(raw).map(|text| text.0).or_else(|| owned(raw).map(Cow::Owned))
 }
 
 fn string(raw: Raw<'_>) -> Option<String> {
@@ -407,14 +417,14 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             terminal_reason: string(wire.terminal_reason),
             result: string(wire.result),
             omitted: 0,
-            errors: get(wire.errors).unwrap_or_default(),
+            errors: owned(wire.errors).unwrap_or_default(),
             num_turns: get(wire.num_turns).unwrap_or_default(),
             duration_ms: get::<f64>(wire.duration_ms).unwrap_or_default() as u64,
             total_cost_usd: get(wire.total_cost_usd),
             session_id: string(wire.session_id),
-            permission_denials: get(wire.permission_denials).unwrap_or_default(),
-            structured_output: get::<Value>(wire.structured_output).filter(|v| !v.is_null()),
-            usage: get::<Value>(wire.usage).filter(|v| !v.is_null()),
+            permission_denials: denials(wire.permission_denials),
+            structured_output: owned::<Value>(wire.structured_output).filter(|v| !v.is_null()),
+            usage: owned::<Value>(wire.usage).filter(|v| !v.is_null()),
         })),
         _ => Event::Other,
     };
@@ -441,6 +451,19 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
         }
         _ => Event::Other,
     }
+}
+
+/// The denied tool calls, one by one: what cannot be decoded of one is left out, and it counts.
+fn denials(raw: Raw<'_>) -> Vec<Value> {
+    let calls: Vec<&RawValue> = get(raw).unwrap_or_default();
+    let whole = |call| owned::<Value>(Some(call)).filter(|call| !call.is_null());
+    calls.into_iter().map(|call| whole(call).unwrap_or_else(|| tool_alone(call))).collect()
+}
+
+/// Of a denied call, the tool alone.
+fn tool_alone(call: &RawValue) -> Value {
+    let call: WireRequest<'_> = get(Some(call)).unwrap_or_default();
+    json!({"tool_name": text(call.tool_name).as_deref().unwrap_or(UNKNOWN_TOOL)})
 }
 
 fn blocks(content: Content<'_>) -> Vec<Block<'_>> {
@@ -486,6 +509,8 @@ fn result_text<'a>(content: Raw<'a>) -> Cow<'a, str> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -552,6 +577,26 @@ mod tests {
         let Some(Event::Result(result)) = decode(line) else { panic!("no result") };
         assert!(result.is_error, "what is not clearly a success is none");
         assert_eq!((result.result, result.num_turns), (None, 0));
+    }
+
+    #[test]
+    fn half_a_character_costs_no_field() {
+        let line = br#"{"type":"result","is_error":true,"result":"a\ud83d","subtype":"\ude00","errors":["e\ud83d","f"],"structured_output":{"k\ud83d":"v"},"usage":["\ud83d"],"permission_denials":[{"tool_name":"A","tool_input":"\ud83d"},{"tool_name":"B"}]}"#;
+        let Some(Event::Result(result)) = decode(line) else { panic!("no result") };
+        assert_eq!(result.result.as_deref(), Some("a\u{fffd}"));
+        assert_eq!(result.subtype, "\u{fffd}");
+        assert_eq!(result.errors, ["e\u{fffd}", "f"]);
+        assert_eq!(result.structured_output, Some(json!({"k\u{fffd}": "v"})));
+        assert_eq!(result.usage, Some(json!(["\u{fffd}"])));
+        let denials =
+            [json!({"tool_name": "A", "tool_input": "\u{fffd}"}), json!({"tool_name": "B"})];
+        assert_eq!(result.permission_denials, denials);
+
+        let line = br#"{"type":"assistant","message":{"content":[{"type":"text","text":"so \ud83d"},{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"\ud83d"}]}]}}"#;
+        let Some(Event::Assistant { blocks, .. }) = decode(line) else { panic!("no words") };
+        let [Block::Text(words), Block::ToolResult { text, .. }] = &blocks[..] else { panic!() };
+        assert_eq!((&*words.whole(), &*words.opening(1)), ("so \u{fffd}", "so \u{fffd}"));
+        assert_eq!(text.whole(), "\u{fffd}");
     }
 
     #[test]

@@ -8,8 +8,10 @@ mod digest;
 mod event;
 mod lenient;
 mod lines;
+mod mend;
 pub mod transcript;
 
 pub use digest::{Answer, Change, Digest};
 pub use event::{Block, Event, TurnResult, decode};
 pub use lines::{Line, LineSplitter};
+pub use mend::mended;

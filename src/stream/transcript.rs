@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
+use super::mend::from_json;
 use super::{Block, Event, Line, TurnResult, decode};
 use crate::text::{clip, one_line};
 
@@ -203,7 +204,7 @@ pub fn telling(input: &str) -> String {
     };
     let known = KNOWN.iter().find_map(|name| fields.get(*name));
     let Some(value) = known.or_else(|| fields.values().next()) else { return String::new() };
-    serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| clip(value.get(), CALL_SHOWN))
+    from_json::<String>(value.get()).unwrap_or_else(|_| clip(value.get(), CALL_SHOWN))
 }
 
 #[cfg(test)]
@@ -222,6 +223,7 @@ mod tests {
         for (input, shown) in [
             (r#"{"description":"run","command":"cargo test\n  --all"}"#, "Bash: cargo test --all"),
             (r#"{"content":"long","file_path":"/a/b"}"#, "Bash: /a/b"),
+            (r#"{"content":"\ud83d","command":"echo \ud83d"}"#, "Bash: echo \u{fffd}"),
             (r#"{"x":{"y":1}}"#, r#"Bash: {"y":1}"#),
             ("{}", "Bash"),
         ] {

@@ -4,6 +4,7 @@
 mod conversation;
 mod ends;
 mod fuzz;
+mod odd;
 mod patience;
 mod recovery;
 

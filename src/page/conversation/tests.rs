@@ -87,6 +87,14 @@ fn edits_are_diffs_and_broken_ones_are_input() {
 }
 
 #[test]
+fn an_edit_that_holds_half_a_character_is_a_diff() {
+    let edit = serde_json::json!({"old_string": "before", "new_string": "after HALF"});
+    let lines = [call("a", "Edit", &edit).replace("HALF", r"\ud83d")];
+    let page = conversation(100_000, Attempts::default(), &lines);
+    assert!(page.contains("after \u{fffd}") && !page.contains("old_string"), "{page}");
+}
+
+#[test]
 fn a_long_conversation_loses_its_middle_and_says_so() {
     let lines: Vec<String> =
         (0..2_000).map(|n| said(&format!("word {n} {}", "x".repeat(100)))).collect();

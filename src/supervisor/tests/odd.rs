@@ -1,0 +1,41 @@
+//! Lines that are odd and still tell something: half a character, too much of something, numbers
+//! that nothing can have.
+
+use super::*;
+
+/// A result that denies what this says, as JSON.
+fn denying(denials: &str) -> String {
+    format!(
+        r#"{{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":1,"permission_denials":{denials}}}"#
+    )
+}
+
+#[test]
+fn an_answer_that_ends_in_half_a_character_is_one() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(&OK.replace(r#""ok""#, r#""cut \ud83d""#));
+    let (verdict, outcome) = rig.ends(0);
+    assert_eq!(verdict, COMPLETED);
+    assert_eq!(outcome.result.as_deref(), Some("cut \u{fffd}"));
+}
+
+#[test]
+fn a_denial_counts_however_odd_it_is() {
+    let deep =
+        format!(r#"[{{"tool_name":"Deep","tool_input":{}1{}}}]"#, "[".repeat(300), "]".repeat(300));
+    for (denials, denied) in [
+        (r#"[{"tool_name":"Write","tool_input":{"content":"\ud83d"}}]"#, "Write"),
+        (r#"[{"tool_name":"Bash"},{"tool_name":"Write","tool_input":["\ude00"]}]"#, "Bash, Write"),
+        (r#"[{"tool_name":"Bash"},{"tool_name":"Edit","tool_input":1e999}]"#, "Bash, Edit"),
+        (&deep, "Deep"),
+        (r#"[null]"#, "(not kept)"),
+        (r#"[{"tool_input":1e999}]"#, "(not kept)"),
+    ] {
+        let spec = Spec { fail_on_denial: true, ..Spec::default() };
+        let mut rig = Rig::launched(spec);
+        rig.hear(INIT).hear(&denying(denials));
+        let (verdict, outcome) = rig.ends(0);
+        assert_eq!(verdict, failed(Reason::PermissionDenied), "{denials}");
+        assert_eq!(outcome.error.as_deref(), Some(&*format!("claude was denied: {denied}")));
+    }
+}
