@@ -13,6 +13,7 @@ use super::watch::Changes;
 use crate::error::Error;
 use crate::job::{Blocked, Directive, JobId, Question, Record, Status, allowed, denied, questions};
 use crate::store::{EVENTS, JobDir, OUTPUT, Store};
+use crate::stream::from_json;
 
 /// How long the worker may take to give the answer on.
 const WORKER_TAKES: Duration = Duration::from_secs(5);
@@ -192,9 +193,7 @@ fn find(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open> {
         if memchr::memmem::find(&line, request_id.as_bytes()).is_none() {
             continue;
         }
-        let Ok(event) = serde_json::from_slice::<Value>(&line) else { continue };
-        if event["type"] == "control_request" && event["request_id"] == request_id {
-            let request = &event["request"];
+        if let Some(request) = made(&line, request_id) {
             let tool = request["tool_name"].as_str().unwrap_or_default();
             let kind = if tool == "AskUserQuestion" { "question" } else { "permission" };
             blocked.kind = kind.to_owned();
@@ -205,6 +204,14 @@ fn find(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open> {
             return Some(Open { blocked, input: request["input"].clone() });
         }
     }
+}
+
+/// The request of this id, if it is this line that makes it.
+fn made(line: &[u8], request_id: &str) -> Option<Value> {
+    // As leniently as the worker reads it: what it takes for a request can be answered.
+    let mut event: Value = from_json(&String::from_utf8_lossy(line)).ok()?;
+    let is_it = event["type"] == "control_request" && event["request_id"] == request_id;
+    is_it.then(|| event["request"].take())
 }
 
 /// What the worker did with the answer of this number.
@@ -247,6 +254,24 @@ mod tests {
         };
         let answers = answers(asked, &request).map_err(|error| error.to_string())?;
         Ok(answers.iter().map(|(q, a)| format!("{q}{a}")).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn a_request_is_found_however_odd_its_text_is() {
+        let line = |text: &[u8]| {
+            let head =
+                br#"{"type":"control_request","request_id":"r","request":{"input":{"text":""#;
+            [&head[..], text, br#""}}}"#, b"\n"].concat()
+        };
+        for (text, read) in [
+            (&b"fine"[..], "fine"),
+            (br"cut \ud83d", "cut \u{fffd}"),
+            (b"cut \xf0", "cut \u{fffd}"),
+        ] {
+            let request = made(&line(text), "r").unwrap();
+            assert_eq!(request["input"]["text"], read);
+            assert_eq!(made(&line(text), "q"), None);
+        }
     }
 
     #[test]
