@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::event::denied;
 use super::{Block, Event, TurnResult, mended};
 use crate::job::{Activity, Blocked, Timestamp, questions, shortened};
 use crate::text::{clip, one_line};
@@ -12,7 +15,7 @@ use crate::text::{clip, one_line};
 const TRACKED: usize = 1_000;
 /// Characters of a name or an identifier that are kept: far above what any has.
 const NAME_KEPT: usize = 200;
-/// Bytes of the denied tool calls that are kept, as JSON.
+/// Bytes of the denied tool calls that are kept whole, as JSON.
 const DENIALS_KEPT: usize = 1 << 20;
 /// Characters of an activity's text.
 const ACTIVITY_KEPT: usize = 120;
@@ -35,7 +38,7 @@ pub struct Digest {
     /// Results so far.
     pub results: u64,
     /// Each tool call that was denied, over all turns.
-    pub denials: Vec<serde_json::Value>,
+    pub denials: Vec<Value>,
     /// Milliseconds of the ended turns, added up.
     pub duration_ms: u64,
     /// The API's limit is in the way.
@@ -388,13 +391,24 @@ impl Digest {
             self.answer = Some(Answer { text: text.clone(), omitted: result.omitted });
         }
         for denial in &result.permission_denials {
-            let weight = serde_json::to_string(denial).map_or(0, |text| text.len());
-            if self.denials.len() < TRACKED && self.denials_weigh + weight <= DENIALS_KEPT {
-                self.denials_weigh += weight;
-                self.denials.push(denial.clone());
+            if self.denials.len() < TRACKED {
+                self.keep_denial(denial);
             }
         }
         self.last = Some(result.clone());
+    }
+
+    /// Keeps a denied tool call, where there is no room for it its tool: it counts in any case.
+    fn keep_denial(&mut self, call: &Value) {
+        let weight = serde_json::to_string(call).map_or(usize::MAX, |text| text.len());
+        let weighs = self.denials_weigh.saturating_add(weight);
+        if weighs <= DENIALS_KEPT {
+            self.denials_weigh = weighs;
+            self.denials.push(call.clone());
+        } else {
+            let tool = call["tool_name"].as_str().map(|name| clip(name, NAME_KEPT));
+            self.denials.push(denied(tool.as_deref()));
+        }
     }
 }
 
@@ -453,6 +467,24 @@ mod tests {
         assert_eq!(fold(&[auth, auth, auth]).auth_failures, 3);
         assert_eq!(fold(&[auth, auth, LIMIT, auth]).auth_failures, 1);
         assert_eq!(fold(&[auth, auth, CALL]).auth_failures, 0);
+    }
+
+    #[test]
+    fn a_denial_that_is_too_big_is_kept_by_its_tool() {
+        let call = |name: &str, size: usize| serde_json::json!({"tool_name": name, "tool_input": "x".repeat(size)});
+        let result = |denials: &[Value]| {
+            serde_json::json!({"type": "result", "permission_denials": denials}).to_string()
+        };
+        let digest = fold(&[
+            &result(&[call("A", DENIALS_KEPT), call("B", DENIALS_KEPT / 2)]),
+            &result(&[call("C", DENIALS_KEPT / 2), call("D", 5)]),
+        ]);
+        let kept: Vec<_> = digest
+            .denials
+            .iter()
+            .map(|call| (call["tool_name"].as_str().unwrap(), call["tool_input"].is_string()))
+            .collect();
+        assert_eq!(kept, [("A", false), ("B", true), ("C", false), ("D", true)]);
     }
 
     #[test]

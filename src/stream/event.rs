@@ -351,6 +351,11 @@ fn string(raw: Raw<'_>) -> Option<String> {
     text(raw).map(Cow::into_owned)
 }
 
+/// What an array consists of; of one that was too long, the last is `null`.
+fn items<'a>(raw: Raw<'a>) -> Vec<&'a RawValue> {
+    get(raw).unwrap_or_default()
+}
+
 fn is_array(raw: &RawValue) -> bool {
     raw.get().starts_with('[')
 }
@@ -417,7 +422,10 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             terminal_reason: string(wire.terminal_reason),
             result: string(wire.result),
             omitted: 0,
-            errors: owned(wire.errors).unwrap_or_default(),
+            errors: items(wire.errors)
+                .into_iter()
+                .filter_map(|error| string(Some(error)))
+                .collect(),
             num_turns: get(wire.num_turns).unwrap_or_default(),
             duration_ms: get::<f64>(wire.duration_ms).unwrap_or_default() as u64,
             total_cost_usd: get(wire.total_cost_usd),
@@ -455,15 +463,18 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
 
 /// The denied tool calls, one by one: what cannot be decoded of one is left out, and it counts.
 fn denials(raw: Raw<'_>) -> Vec<Value> {
-    let calls: Vec<&RawValue> = get(raw).unwrap_or_default();
     let whole = |call| owned::<Value>(Some(call)).filter(|call| !call.is_null());
-    calls.into_iter().map(|call| whole(call).unwrap_or_else(|| tool_alone(call))).collect()
+    items(raw).into_iter().map(|call| whole(call).unwrap_or_else(|| tool_alone(call))).collect()
 }
 
-/// Of a denied call, the tool alone.
 fn tool_alone(call: &RawValue) -> Value {
     let call: WireRequest<'_> = get(Some(call)).unwrap_or_default();
-    json!({"tool_name": text(call.tool_name).as_deref().unwrap_or(UNKNOWN_TOOL)})
+    denied(text(call.tool_name).as_deref())
+}
+
+/// A denied call of which no more is kept than the tool, if that.
+pub(super) fn denied(tool_name: Option<&str>) -> Value {
+    json!({"tool_name": tool_name.unwrap_or(UNKNOWN_TOOL)})
 }
 
 fn blocks(content: Content<'_>) -> Vec<Block<'_>> {

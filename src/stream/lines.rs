@@ -2,8 +2,8 @@
 //!
 //! Most lines are passed on as they are. One longer than [`LINE_KEPT`] is *squeezed* while it
 //! arrives: it stays valid JSON, but long strings are cut short and an over-long member of the
-//! outermost object becomes `null`. A `result` event with a gigantic answer therefore still tells
-//! its verdict.
+//! outermost object becomes `null`, or of an array the rest does: that there was something is not
+//! lost. A `result` event with a gigantic answer therefore still tells its verdict.
 
 /// Bytes of a line up to which it is passed on whole.
 const LINE_KEPT: usize = 1 << 20;
@@ -120,6 +120,8 @@ struct Squeezer {
     half_pair: bool,
     /// Where the present member's value begins in `out`.
     member: usize,
+    /// Where the present element begins, if the member is an array.
+    element: Option<usize>,
     /// The rest of the present member is left out.
     skip: bool,
 }
@@ -185,14 +187,25 @@ impl Squeezer {
                 self.cut = false;
                 self.half_pair = false;
             }
-            b'{' | b'[' => self.depth += 1,
+            b'{' | b'[' => {
+                self.depth += 1;
+                if byte == b'[' && self.depth == 2 {
+                    self.element = Some(self.out.len());
+                }
+            }
             b'}' | b']' => self.depth = self.depth.saturating_sub(1),
-            b':' if self.depth == 1 => self.member = self.out.len(),
+            b':' if self.depth == 1 => {
+                self.member = self.out.len();
+                self.element = None;
+            }
+            b',' if self.depth == 2 && !self.skip && self.element.is_some() => {
+                self.element = Some(self.out.len());
+            }
             _ => {}
         }
         if self.depth > 1 && !self.skip && self.out.len() - self.member > MEMBER_KEPT {
-            self.out.truncate(self.member);
-            self.out.extend_from_slice(b"null");
+            self.out.truncate(self.element.unwrap_or(self.member));
+            self.out.extend_from_slice(if self.element.is_some() { b"null]" } else { b"null" });
             self.skip = true;
         }
     }
@@ -289,12 +302,31 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_member_becomes_null() {
-        let many = "[1,{\"a\":\"}\"}],".repeat(1 << 20);
+    fn a_huge_member_becomes_null_and_a_huge_array_keeps_its_beginning() {
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let many = "1,{\"a\":[7,\"}],\"]},".repeat(1 << 18);
+        let strings = format!("{{\"b\":[{}0]}}", "\"ab\",".repeat(1 << 18));
+        for (member, beginning) in [
+            (format!("{{\"a\":[{many}0]}}"), "null"),
+            (format!("[{strings}]"), "[null]"),
+            (format!("[[{many}0],1]"), "[null]"),
+            (format!("[7,{strings},8,9]"), "[7,null]"),
+            (format!(" [ 7 , 8\t,{strings} , 9 ]"), "[7,8,null]"),
+        ] {
+            let line = format!("{{\"before\":[1],\"many\":{member},\"after\":[\"x\"]}}\n");
+            let lines = split(&line.as_bytes().chunks(1 << 16).collect::<Vec<_>>());
+            let value: serde_json::Value = serde_json::from_slice(&lines[0].0).unwrap();
+            let expected = format!("{{\"before\":[1],\"many\":{beginning},\"after\":[\"x\"]}}");
+            assert_eq!(value, json(&expected));
+        }
         let line = format!("{{\"before\":1,\"many\":[{many}0],\"after\":\"x\"}}\n");
         let lines = split(&line.as_bytes().chunks(1 << 16).collect::<Vec<_>>());
         let value: serde_json::Value = serde_json::from_slice(&lines[0].0).unwrap();
-        assert_eq!(value, serde_json::json!({"before": 1, "many": null, "after": "x"}));
+        let kept = value["many"].as_array().unwrap();
+        let (last, rest) = kept.split_last().unwrap();
+        assert!(last.is_null() && rest.len() > 1_000, "{}", rest.len());
+        assert!(rest.iter().enumerate().all(|(n, item)| item.is_object() == (n % 2 == 1)));
+        assert_eq!(value["after"], "x");
     }
 
     #[test]

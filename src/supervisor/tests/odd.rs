@@ -39,3 +39,20 @@ fn a_denial_counts_however_odd_it_is() {
         assert_eq!(outcome.error.as_deref(), Some(&*format!("claude was denied: {denied}")));
     }
 }
+
+#[test]
+fn denials_count_also_where_they_are_too_many_to_keep() {
+    let huge = format!(r#"{{"tool_name":"Huge","tool_input":["{}"]}}"#, "x\",\"".repeat(1 << 19));
+    let many = [r#"{"tool_name":"Bash","tool_input":{"command":"ls"}}"#; 30_000].join(",");
+    for denials in [format!("[{huge}]"), format!("[{many}]"), format!("[{many},{huge}]")] {
+        let spec = Spec { fail_on_denial: true, ..Spec::default() };
+        let mut rig = Rig::launched(spec);
+        let mut splitter = LineSplitter::default();
+        splitter.push(format!("{INIT}\n{}\n", denying(&denials)).as_bytes(), |line| {
+            rig.take(Input::Line(line));
+        });
+        let (verdict, outcome) = rig.ends(0);
+        assert_eq!(verdict, failed(Reason::PermissionDenied));
+        assert!(!outcome.permission_denials.is_empty());
+    }
+}
