@@ -1,6 +1,7 @@
 //! Points in time as the answers and files show them.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -12,15 +13,26 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(DateTime<Utc>);
 
+/// The times that RFC 3339 can write: the years from 0 to 9999. What lies beyond would be written
+/// as something that cannot be read again.
+const WRITABLE: RangeInclusive<DateTime<Utc>> = at(-62_167_219_200_000)..=at(253_402_300_799_999);
+
+const fn at(ms: i64) -> DateTime<Utc> {
+    match DateTime::from_timestamp_millis(ms) {
+        Some(time) => time,
+        None => DateTime::UNIX_EPOCH,
+    }
+}
+
 impl Timestamp {
-    /// The timestamp of a `chrono` time.
+    /// The timestamp of a `chrono` time; the nearest one where that cannot be written.
     pub fn new(time: DateTime<Utc>) -> Self {
-        Self(time)
+        Self(time.clamp(*WRITABLE.start(), *WRITABLE.end()))
     }
 
     /// The time `ms` milliseconds after 1970; `None` beyond the years that can be written.
     pub fn from_epoch_ms(ms: i64) -> Option<Self> {
-        DateTime::from_timestamp_millis(ms).map(Self)
+        DateTime::from_timestamp_millis(ms).filter(|time| WRITABLE.contains(time)).map(Self)
     }
 
     /// Milliseconds since 1970.
@@ -30,13 +42,14 @@ impl Timestamp {
 
     /// The time of an RFC 3339 text.
     pub fn parse(text: &str) -> Option<Self> {
-        DateTime::parse_from_rfc3339(text).ok().map(|time| Self(time.to_utc()))
+        let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+        Some(Self(time)).filter(|time| WRITABLE.contains(&time.0))
     }
 
-    /// This time and `delay` more; itself where that cannot be written.
+    /// This time and `delay` more; the end of the year 9999 where that lies behind it.
     pub fn after(self, delay: Duration) -> Self {
         let later = TimeDelta::from_std(delay).ok().and_then(|d| self.0.checked_add_signed(d));
-        later.map_or(self, Self)
+        Self::new(later.unwrap_or(DateTime::<Utc>::MAX_UTC))
     }
 
     /// This time less `delay`; the beginning of 1970 where that lies before it.
@@ -104,9 +117,31 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_beyond_the_calendar_changes_nothing() {
+    fn a_delay_beyond_the_calendar_ends_with_it() {
         let time = Timestamp::from_epoch_ms(1_000).unwrap();
-        assert_eq!(time.after(Duration::MAX), time);
-        assert_eq!(time.before(Duration::MAX), Timestamp::from_epoch_ms(0).unwrap());
+        for delay in [Duration::MAX, Duration::from_secs(300_000_000_000)] {
+            assert_eq!(time.after(delay).to_string(), "9999-12-31T23:59:59.999Z");
+            assert_eq!(time.before(delay), Timestamp::from_epoch_ms(0).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        for ms in [-62_167_219_200_000, -1, 0, 1_795_204_010_000, 253_402_300_799_999] {
+            let time = Timestamp::from_epoch_ms(ms).unwrap();
+            assert_eq!(Timestamp::parse(&time.to_string()), Some(time), "{time}");
+        }
+        for ms in [i64::MIN, -62_167_219_200_001, 253_402_300_800_000, 1_795_204_010_000_000] {
+            assert_eq!(Timestamp::from_epoch_ms(ms), None, "{ms}");
+        }
+        for text in
+            ["9999-12-31T23:59:59-01:00", "0000-01-01T00:00:00+01:00", "+10000-01-01T00:00:00Z"]
+        {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+        for time in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+            let time = Timestamp::new(time);
+            assert_eq!(Timestamp::parse(&time.to_string()), Some(time), "{time}");
+        }
     }
 }

@@ -181,9 +181,7 @@ impl Digest {
             Event::RateLimit { status, resets_at } => {
                 if status == "rejected" {
                     self.rate_limited = true;
-                    self.resets_at = resets_at
-                        .and_then(|seconds| seconds.checked_mul(1_000))
-                        .and_then(Timestamp::from_epoch_ms);
+                    self.resets_at = *resets_at;
                     self.retry_at = self.resets_at;
                     self.retry_in = self.resets_at.map_or(Duration::ZERO, |at| at.since(now));
                     change.rate_limited = Some("rate_limit".to_owned());
@@ -457,8 +455,26 @@ mod tests {
         assert_eq!(limited.retry_at.unwrap().epoch_ms(), 1_002_000);
         let over = fold(&[LIMIT, CALL]);
         assert!(!over.rate_limited && over.retry_at.is_none());
-        let subscription = r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":1795204010}}"#;
-        assert_eq!(fold(&[subscription]).retry_at.unwrap().epoch_ms(), 1_795_204_010_000);
+    }
+
+    #[test]
+    fn the_end_of_a_limit_is_in_seconds_or_plainly_in_milliseconds() {
+        for (resets_at, expected) in [
+            ("1795204010", Some(1_795_204_010_000)),
+            ("1795204010.5", Some(1_795_204_010_500)),
+            ("1795204010000", Some(1_795_204_010_000)),
+            ("1795204010000000", None),
+            ("1e300", None),
+            ("-1795204010", None),
+            ("\"1795204010\"", None),
+        ] {
+            let digest = fold(&[&format!(
+                r#"{{"type":"rate_limit_event","rate_limit_info":{{"status":"rejected","resetsAt":{resets_at}}}}}"#
+            )]);
+            assert!(digest.rate_limited);
+            assert_eq!(digest.resets_at.map(Timestamp::epoch_ms), expected, "{resets_at}");
+            assert_eq!(digest.retry_at, digest.resets_at);
+        }
     }
 
     #[test]

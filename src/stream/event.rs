@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::lenient::{Content as LenientContent, Lenient};
 use super::mend::from_json;
+use crate::job::Timestamp;
 
 /// What stands for the tool of a denied call that cannot be told.
 const UNKNOWN_TOOL: &str = "(not kept)";
@@ -38,8 +39,8 @@ pub enum Event<'a> {
     RateLimit {
         /// `allowed`, `allowed_warning` or `rejected`.
         status: String,
-        /// Seconds since 1970 at which the limit is lifted.
-        resets_at: Option<i64>,
+        /// When the limit is lifted.
+        resets_at: Option<Timestamp>,
     },
     /// `assistant`: the model, or the CLI in its place, said something.
     Assistant {
@@ -394,7 +395,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             Event::RateLimit {
                 status: string(about.status).unwrap_or_default(),
                 // A float where another release writes one.
-                resets_at: get::<f64>(about.resets_at).map(|seconds| seconds as i64),
+                resets_at: get::<f64>(about.resets_at).and_then(moment),
             }
         }
         Some("control_request") => {
@@ -437,6 +438,12 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
         _ => Event::Other,
     };
     Some(event)
+}
+
+/// The time so many seconds after 1970, or milliseconds if it cannot be seconds.
+fn moment(since_1970: f64) -> Option<Timestamp> {
+    let of_ms = |ms: f64| Timestamp::from_epoch_ms(ms as i64).filter(|_| ms >= 0.0);
+    of_ms(since_1970 * 1_000.0).or_else(|| of_ms(since_1970))
 }
 
 fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
