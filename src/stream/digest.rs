@@ -19,6 +19,9 @@ const NAME_KEPT: usize = 200;
 const DENIALS_KEPT: usize = 1 << 20;
 /// Characters of an activity's text.
 const ACTIVITY_KEPT: usize = 120;
+/// How long claude is believed to wait in silence for its next try: a little longer than the
+/// longest limit of the API, which is a week's.
+const SILENCE_MOST: Duration = Duration::from_secs(8 * 86_400);
 /// Ids of further requests that are named beside the first.
 const OTHERS_NAMED: usize = 20;
 /// Characters of a request's input.
@@ -47,7 +50,8 @@ pub struct Digest {
     pub retry_at: Option<Timestamp>,
     /// When the limit ends, where the API says it.
     pub resets_at: Option<Timestamp>,
-    /// How long claude said it would be silent, because it waits for its next try.
+    /// How long claude said it would be silent, because it waits for its next try; as far as
+    /// that is believed.
     pub retry_in: Duration,
     /// `authentication_failed` retries in a row.
     pub auth_failures: u32,
@@ -183,7 +187,7 @@ impl Digest {
                     self.rate_limited = true;
                     self.resets_at = *resets_at;
                     self.retry_at = self.resets_at;
-                    self.retry_in = self.resets_at.map_or(Duration::ZERO, |at| at.since(now));
+                    self.waits_for(self.resets_at.map_or(Duration::ZERO, |at| at.since(now)));
                     change.rate_limited = Some("rate_limit".to_owned());
                 } else {
                     self.limit_over(&mut change);
@@ -284,7 +288,7 @@ impl Digest {
     fn retry(&mut self, error: &str, delay_ms: f64, now: Timestamp, change: &mut Change) {
         self.turn_open = true;
         let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
-        self.retry_in = delay;
+        self.waits_for(delay);
         match error {
             "rate_limit" | "overloaded" => {
                 self.auth_failures = 0;
@@ -301,6 +305,10 @@ impl Digest {
                 self.limit_over(change);
             }
         }
+    }
+
+    fn waits_for(&mut self, delay: Duration) {
+        self.retry_in = delay.min(SILENCE_MOST);
     }
 
     fn limit_over(&mut self, change: &mut Change) {

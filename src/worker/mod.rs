@@ -318,7 +318,8 @@ impl Worker {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let supervisor = self.supervisor.deadline().map(|mono| self.began + mono);
+        // What lies beyond the clock's end never comes.
+        let supervisor = self.supervisor.deadline().and_then(|mono| self.began.checked_add(mono));
         let sweep = self.sweep.as_ref().map(|sweep| sweep.again);
         let own = [sweep, self.report_until, self.reserve_at, self.rest_at];
         supervisor.into_iter().chain(own.into_iter().flatten()).min()

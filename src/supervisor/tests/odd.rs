@@ -56,3 +56,14 @@ fn denials_count_also_where_they_are_too_many_to_keep() {
         assert!(!outcome.permission_denials.is_empty());
     }
 }
+
+#[test]
+fn a_delay_that_nothing_takes_does_not_keep_a_silent_claude() {
+    let spec = Spec { stall_timeout_ms: Some(60_000), ..Spec::default() };
+    let mut rig = Rig::launched(spec);
+    rig.hear(INIT).hear(
+        r#"{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":1e15}"#,
+    );
+    assert_eq!(wants(&rig.pass(7 * 86_400)), [] as [&str; 0], "a limit can be a week's");
+    assert!(wants(&rig.pass(2 * 86_400)).contains(&"INT"));
+}
