@@ -22,6 +22,9 @@ const ACTIVITY_KEPT: usize = 120;
 /// How long claude is believed to wait in silence for its next try: a little longer than the
 /// longest limit of the API, which is a week's.
 const SILENCE_MOST: Duration = Duration::from_secs(8 * 86_400);
+/// How far anything is counted: so far do the numbers of claude's JavaScript, and the sums over a
+/// job's attempts stay within what can be counted here.
+const COUNTED: u64 = (1 << 53) - 1;
 /// Ids of further requests that are named beside the first.
 const OTHERS_NAMED: usize = 20;
 /// Characters of a request's input.
@@ -119,7 +122,7 @@ impl Digest {
 
     /// Turns so far: those that results counted and what was heard of the present one.
     pub fn num_turns(&self) -> u64 {
-        self.ended_turns + self.open_turns
+        plus(self.ended_turns, self.open_turns)
     }
 
     /// US dollars so far, as far as reported.
@@ -382,10 +385,10 @@ impl Digest {
         self.results += 1;
         self.turn_open = false;
         self.follow_up_due = false;
-        self.ended_turns += result.num_turns;
+        self.ended_turns = plus(self.ended_turns, result.num_turns);
         self.open_turns = 0;
         self.message_id = None;
-        self.duration_ms += result.duration_ms;
+        self.duration_ms = plus(self.duration_ms, result.duration_ms);
         self.tools.clear();
         self.close_requests(|_, _| true, change);
         self.in_session(result.session_id.as_deref());
@@ -416,6 +419,10 @@ impl Digest {
             self.denials.push(denied(tool.as_deref()));
         }
     }
+}
+
+fn plus(count: u64, more: u64) -> u64 {
+    count.saturating_add(more).min(COUNTED)
 }
 
 #[cfg(test)]
@@ -482,6 +489,15 @@ mod tests {
             assert!(digest.rate_limited);
             assert_eq!(digest.resets_at.map(Timestamp::epoch_ms), expected, "{resets_at}");
             assert_eq!(digest.retry_at, digest.resets_at);
+        }
+    }
+
+    #[test]
+    fn counts_end_where_claude_counts_no_further() {
+        let wild = RESULT.replace(":3,", ":18446744073709551615,").replace(":5,", ":1e300,");
+        for lines in [vec![&*wild], vec![&*wild, &*wild], vec![CALL, &*wild, RESULT, CALL]] {
+            let digest = fold(&lines);
+            assert_eq!((digest.num_turns(), digest.duration_ms), (COUNTED, COUNTED), "{lines:?}");
         }
     }
 

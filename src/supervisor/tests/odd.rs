@@ -58,6 +58,41 @@ fn denials_count_also_where_they_are_too_many_to_keep() {
 }
 
 #[test]
+fn numbers_that_nothing_can_have_are_survived() {
+    let limit = |at: &str| {
+        format!(
+            r#"{{"type":"rate_limit_event","rate_limit_info":{{"status":"rejected","resetsAt":{at}}}}}"#
+        )
+    };
+    let retry = |delay: &str| {
+        format!(
+            r#"{{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":{delay}}}"#
+        )
+    };
+    let counted = |n: &str| {
+        format!(
+            r#"{{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":{n},"duration_ms":{n},"total_cost_usd":{n}}}"#
+        )
+    };
+    for number in
+        ["1795204010000", "-1e18", "-1", "1e15", "1.2e22", "1e300", "18446744073709551615"]
+    {
+        let spec = Spec { stall_timeout_ms: Some(60_000), ..Spec::default() };
+        let mut rig = Rig::launched(spec);
+        for line in [limit(number), retry(number), counted(number), counted(number)] {
+            rig.hear(INIT).hear(&line);
+            let deadline = rig.supervisor.deadline().unwrap();
+            assert!(std::time::Instant::now().checked_add(deadline).is_some(), "{line}");
+            let record = serde_json::to_string(rig.supervisor.record()).unwrap();
+            let again = serde_json::from_str::<Record>(&record).map_err(|error| error.to_string());
+            assert_eq!(again.map(|again| again.retry_at), Ok(rig.supervisor.record().retry_at));
+        }
+        rig.hear(INIT).hear(OK);
+        assert_eq!(rig.ends(0).0, COMPLETED, "{number}");
+    }
+}
+
+#[test]
 fn a_delay_that_nothing_takes_does_not_keep_a_silent_claude() {
     let spec = Spec { stall_timeout_ms: Some(60_000), ..Spec::default() };
     let mut rig = Rig::launched(spec);
