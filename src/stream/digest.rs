@@ -404,7 +404,10 @@ impl Digest {
                 self.keep_denial(denial);
             }
         }
-        self.last = Some(result.clone());
+        let mut last = result.clone();
+        // It is cumulative: one that is not told is at least what it was.
+        last.total_cost_usd = last.total_cost_usd.or(self.cost_usd());
+        self.last = Some(last);
     }
 
     /// Keeps a denied tool call, where there is no room for it its tool: it counts in any case.
@@ -498,6 +501,19 @@ mod tests {
         for lines in [vec![&*wild], vec![&*wild, &*wild], vec![CALL, &*wild, RESULT, CALL]] {
             let digest = fold(&lines);
             assert_eq!((digest.num_turns(), digest.duration_ms), (COUNTED, COUNTED), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_cost_that_is_known_stays_so() {
+        let silent = RESULT.replace(r#","total_cost_usd":0.5"#, "");
+        for (lines, cost) in [
+            (vec![RESULT, &*silent], Some(0.5)),
+            (vec![RESULT, &*silent, &*silent], Some(0.5)),
+            (vec![&*silent], None),
+            (vec![&*silent, RESULT], Some(0.5)),
+        ] {
+            assert_eq!(fold(&lines).cost_usd(), cost, "{lines:?}");
         }
     }
 
