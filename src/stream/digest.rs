@@ -184,7 +184,13 @@ impl Digest {
                 self.model =
                     model.as_ref().map(|name| clip(name, NAME_KEPT)).or_else(|| self.model.take());
             }
-            Event::ApiRetry { error, delay_ms } => self.retry(error, *delay_ms, now, &mut change),
+            Event::ApiRetry { error, delay_ms, nested } => {
+                // Beside a turn that has ended it may be work in the background that tries again,
+                // and that ends without a result.
+                let beside = self.results > 0 && !self.turn_open && self.outstanding() > 0;
+                self.turn_open |= !nested && !beside;
+                self.retry(error, *delay_ms, now, &mut change);
+            }
             Event::RateLimit { status, resets_at } => {
                 if status == "rejected" {
                     self.rate_limited = true;
@@ -262,8 +268,10 @@ impl Digest {
                 let id = clip(request_id, NAME_KEPT);
                 self.close_requests(|blocked, _| blocked.request_id == id, &mut change);
             }
-            Event::Partial => {
-                self.turn_begins();
+            Event::Partial { nested } => {
+                if !nested {
+                    self.turn_begins();
+                }
                 self.limit_over(&mut change);
             }
             Event::Result(result) => self.result(result, &mut change),
@@ -289,7 +297,6 @@ impl Digest {
     }
 
     fn retry(&mut self, error: &str, delay_ms: f64, now: Timestamp, change: &mut Change) {
-        self.turn_open = true;
         let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
         self.waits_for(delay);
         match error {

@@ -5,7 +5,9 @@
 //! that is no JSON object is refused. What was denied is never as if it had not been.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -34,6 +36,8 @@ pub enum Event<'a> {
         error: String,
         /// Milliseconds until the next try.
         delay_ms: f64,
+        /// It was a subagent's.
+        nested: bool,
     },
     /// `rate_limit_event`: how a subscription's limit stands.
     RateLimit {
@@ -101,7 +105,10 @@ pub enum Event<'a> {
         request_id: String,
     },
     /// `stream_event`: a piece of a message that will come whole.
-    Partial,
+    Partial {
+        /// A subagent's.
+        nested: bool,
+    },
     /// `result`: the end of a turn.
     Result(Box<TurnResult>),
     /// Anything else.
@@ -361,14 +368,23 @@ fn is_array(raw: &RawValue) -> bool {
     raw.get().starts_with('[')
 }
 
+/// Whether a line may be a subagent's. It is enough to look for the field: inside of a string its
+/// quotes would be escaped.
+fn names_parent(line: &[u8]) -> bool {
+    const FIELD: &[u8] = b"\"parent_tool_use_id\"";
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(FIELD));
+    FINDER.find(line).is_some_and(|at| !line[at + FIELD.len()..].starts_with(b":null"))
+}
+
 /// Decodes a line. `None`: the text is no JSON object.
 ///
 /// Bytes that are no UTF-8 make a line undecodable; whoever wants to be lenient replaces them
 /// first.
 pub fn decode(line: &[u8]) -> Option<Event<'_>> {
-    // By far the most frequent line where partial messages are on, and nothing in it matters.
-    if line.starts_with(b"{\"type\":\"stream_event\"") && line.ends_with(b"}") {
-        return Some(Event::Partial);
+    // By far the most frequent line where partial messages are on, and little in it matters.
+    let is_partial = line.starts_with(b"{\"type\":\"stream_event\"") && line.ends_with(b"}");
+    if is_partial && !names_parent(line) {
+        return Some(Event::Partial { nested: false });
     }
     let wire: Wire<'_> = serde_json::from_slice(line).ok()?;
     let nested = text(wire.parent_tool_use_id).is_some();
@@ -414,7 +430,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             Some(request_id) => Event::RequestCancelled { request_id },
             None => Event::Other,
         },
-        Some("stream_event") => Event::Partial,
+        Some("stream_event") => Event::Partial { nested },
         Some("result") => Event::Result(Box::new(TurnResult {
             subtype: string(wire.subtype).unwrap_or_default(),
             // A result that does not say that it is none counts as an error.
@@ -455,6 +471,7 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
         (Some("api_retry"), _) => Event::ApiRetry {
             error: string(wire.error).unwrap_or_default(),
             delay_ms: get(wire.retry_delay_ms).unwrap_or_default(),
+            nested: text(wire.parent_tool_use_id).is_some(),
         },
         (Some("task_started"), Some(task_id)) => Event::TaskStarted { task_id },
         (Some("task_updated"), Some(task_id)) => {
@@ -595,6 +612,29 @@ mod tests {
         let Some(Event::Result(result)) = decode(line) else { panic!("no result") };
         assert!(result.is_error, "what is not clearly a success is none");
         assert_eq!((result.result, result.num_turns), (None, 0));
+    }
+
+    #[test]
+    fn pieces_of_a_subagents_message_are_told_apart() {
+        let quoted = r#"{"delta":{"text":",\"parent_tool_use_id\":\"t\","}}"#;
+        for (fields, expected) in [
+            (r#""event":{}"#.to_owned(), false),
+            (r#""event":{},"parent_tool_use_id":null,"uuid":"u""#.to_owned(), false),
+            (r#""event":{},"parent_tool_use_id":"t","uuid":"u""#.to_owned(), true),
+            (r#""parent_tool_use_id": "t" ,"event":{}"#.to_owned(), true),
+            (r#""parent_tool_use_id" : "t""#.to_owned(), true),
+            (format!(r#""event":{quoted},"parent_tool_use_id":null"#), false),
+            (format!(r#""event":{quoted},"parent_tool_use_id":"t""#), true),
+            (format!(r#""event":{quoted}"#), false),
+        ] {
+            for start in [r#"{"type":"stream_event","#, r#"{ "type":"stream_event","#] {
+                let line = format!("{start}{fields}}}");
+                let Some(Event::Partial { nested }) = decode(line.as_bytes()) else {
+                    panic!("{line}")
+                };
+                assert_eq!(nested, expected, "{line}");
+            }
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ fn of_event(event: &Event<'_>) -> Vec<Passage> {
             words.map(|words| Passage::new(Speaker::User, words)).collect()
         }
         Event::User { blocks, .. } => blocks.iter().filter_map(of_user).collect(),
-        Event::ApiRetry { error, delay_ms } => {
+        Event::ApiRetry { error, delay_ms, .. } => {
             note(format!("{} · retry in {:.0} s", one_line(error, 60), delay_ms / 1_000.0))
         }
         Event::RateLimit { status, .. } if status == "rejected" => {
@@ -120,7 +120,7 @@ fn of_event(event: &Event<'_>) -> Vec<Passage> {
         | Event::TaskStarted { .. }
         | Event::TaskUpdated { .. }
         | Event::RequestCancelled { .. }
-        | Event::Partial
+        | Event::Partial { .. }
         | Event::Other => Vec::new(),
     }
 }

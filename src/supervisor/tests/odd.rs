@@ -102,3 +102,23 @@ fn a_delay_that_nothing_takes_does_not_keep_a_silent_claude() {
     assert_eq!(wants(&rig.pass(7 * 86_400)), [] as [&str; 0], "a limit can be a week's");
     assert!(wants(&rig.pass(2 * 86_400)).contains(&"INT"));
 }
+
+#[test]
+fn what_happens_beside_a_turn_that_has_ended_opens_none() {
+    const NESTED_PIECE: &str = r#"{"type":"stream_event","event":{"type":"content_block_delta"},"session_id":"s","parent_tool_use_id":"t","uuid":"u"}"#;
+    const NESTED_RETRY: &str = r#"{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":2,"parent_tool_use_id":"t"}"#;
+    for beside in [NESTED_PIECE, NESTED_RETRY, LIMIT] {
+        let mut rig = Rig::launched(spec_of("background_task"));
+        rig.hear(INIT).hear(TASK).hear(OK).hear(beside).hear(TASK_STOPPED);
+        assert_eq!(rig.wants(), ["close"], "{beside}");
+        assert_eq!(rig.ends(0).0, COMPLETED, "{beside}");
+
+        let mut rig = Rig::launched(spec_of("background_task"));
+        rig.hear(INIT).hear(TASK).hear(OK).hear(beside);
+        assert_eq!(wants(&rig.pass(61)), ["close"], "{beside}: --background-wait ran out");
+    }
+    // Without any work in the background it is claude itself.
+    let mut rig = Rig::launched(spec_of("background_task"));
+    rig.hear(INIT).hear(OK).hear(LIMIT);
+    assert_eq!(rig.ends(0).0, failed(Reason::NoResult));
+}
