@@ -62,7 +62,7 @@ pub struct Digest {
     pub activity: Option<Activity>,
     /// When anything was last heard.
     pub last_event_at: Option<Timestamp>,
-    /// The error that the CLI named when it last spoke itself.
+    /// The error that the CLI named when it last spoke itself, in the last turn.
     pub cli_error: Option<String>,
     /// The model itself has said something.
     pub answered: bool,
@@ -167,7 +167,9 @@ impl Digest {
     /// opens a turn as if it had been understood.
     pub fn undecodable(&mut self, spoken: bool, now: Timestamp) {
         self.undecodable += 1;
-        self.turn_open |= spoken;
+        if spoken {
+            self.open_turn();
+        }
         self.last_event_at = Some(now);
     }
 
@@ -188,7 +190,9 @@ impl Digest {
                 // Beside a turn that has ended it may be work in the background that tries again,
                 // and that ends without a result.
                 let beside = self.results > 0 && !self.turn_open && self.outstanding() > 0;
-                self.turn_open |= !nested && !beside;
+                if !nested && !beside {
+                    self.open_turn();
+                }
                 self.retry(error, *delay_ms, now, &mut change);
             }
             Event::RateLimit { status, resets_at } => {
@@ -206,12 +210,14 @@ impl Digest {
                 if !nested {
                     self.turn_begins();
                 }
-                if *synthetic {
-                    self.cli_error = error.clone().or_else(|| self.cli_error.take());
-                } else {
+                // What is said in the background tells nothing of the turn that has ended.
+                if self.turn_open {
+                    let earlier = self.cli_error.take().filter(|_| *synthetic);
+                    self.cli_error = error.clone().filter(|_| *synthetic).or(earlier);
+                }
+                if !synthetic {
                     self.answered = true;
                     self.auth_failures = 0;
-                    self.cli_error = None;
                     self.limit_over(&mut change);
                     if !nested && (message_id.is_none() || *message_id != self.message_id) {
                         self.open_turns += 1;
@@ -292,8 +298,15 @@ impl Digest {
     }
 
     fn turn_begins(&mut self) {
-        self.turn_open = true;
+        self.open_turn();
         self.follow_up_due = false;
+    }
+
+    /// What the CLI said of itself counts for the verdict on that turn, not for another's.
+    fn open_turn(&mut self) {
+        if !std::mem::replace(&mut self.turn_open, true) {
+            self.cli_error = None;
+        }
     }
 
     fn retry(&mut self, error: &str, delay_ms: f64, now: Timestamp, change: &mut Change) {
@@ -388,6 +401,8 @@ impl Digest {
     }
 
     fn result(&mut self, result: &TurnResult, change: &mut Change) {
+        // Also of a turn of which nothing else was heard.
+        self.open_turn();
         change.turn_ended = true;
         self.results += 1;
         self.turn_open = false;

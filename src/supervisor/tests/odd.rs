@@ -122,3 +122,33 @@ fn what_happens_beside_a_turn_that_has_ended_opens_none() {
     rig.hear(INIT).hear(OK).hear(LIMIT);
     assert_eq!(rig.ends(0).0, failed(Reason::NoResult));
 }
+
+#[test]
+fn an_error_of_an_earlier_turn_does_not_colour_a_later_one() {
+    const SAYS_LIMIT: &str = r#"{"type":"assistant","error":"rate_limit","message":{"id":"e1","model":"<synthetic>","content":[{"type":"text","text":"limit"}]}}"#;
+    const SAYS_NOTHING: &str = r#"{"type":"assistant","message":{"id":"e2","model":"<synthetic>","content":[{"type":"text","text":"hm"}]}}"#;
+    const FAILED: &str =
+        r#"{"type":"result","subtype":"success","is_error":true,"result":"broken","num_turns":1}"#;
+    const MESSAGE: &str = r#"{"type":"user","message":{"content":[{"type":"text","text":"go"}]}}"#;
+    let nested = |line: &str| line.replacen('{', r#"{"parent_tool_use_id":"t","#, 1);
+    let (nested_limit, nested_text) = (nested(SAYS_LIMIT), nested(TEXT));
+    for (lines, reason) in [
+        (&[INIT, SAYS_LIMIT, FAILED][..], Reason::RateLimit),
+        (&[INIT, TASK, SAYS_LIMIT, FAILED, &nested_text, TASK_STOPPED], Reason::RateLimit),
+        (&[INIT, TASK, FAILED, &nested_limit, TASK_STOPPED], Reason::ApiError),
+        (&[INIT, SAYS_LIMIT, SAYS_NOTHING, MESSAGE, FAILED], Reason::RateLimit),
+        (&[INIT, SAYS_LIMIT, FAILED, INIT, FAILED], Reason::ApiError),
+        (&[INIT, SAYS_LIMIT, FAILED, INIT, SAYS_NOTHING, FAILED], Reason::ApiError),
+        (&[INIT, SAYS_LIMIT, FAILED, MESSAGE, FAILED], Reason::ApiError),
+        (&[INIT, SAYS_LIMIT, FAILED, FAILED], Reason::ApiError),
+        (&[INIT, SAYS_LIMIT, OK, INIT, FAILED], Reason::ApiError),
+        (&[INIT, SAYS_LIMIT, FAILED, INIT, SAYS_LIMIT, FAILED], Reason::RateLimit),
+        (&[INIT, SAYS_LIMIT, FAILED, SAYS_LIMIT, FAILED], Reason::RateLimit),
+    ] {
+        let mut rig = Rig::launched(Spec::default());
+        for line in lines {
+            rig.hear(line);
+        }
+        assert_eq!(rig.ends(1).0, failed(reason), "{lines:?}");
+    }
+}
