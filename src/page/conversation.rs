@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::diff::Diff;
 use crate::job::questions;
 use crate::stream::transcript::{passages, telling};
-use crate::stream::{Block, Event, Line, decode, mended};
+use crate::stream::{Block, Event, Line, decode, repaired};
 use crate::text::{count, grouped, harmless, one_line};
 
 /// Characters shown of what was said at once.
@@ -190,14 +190,8 @@ impl Conversation {
         if in_last && self.attempt < self.attempts.last {
             self.attempt_begins(self.attempts.last);
         }
-        let lossy;
-        let bytes = match std::str::from_utf8(line.bytes) {
-            Ok(_) => line.bytes,
-            Err(_) => {
-                lossy = String::from_utf8_lossy(line.bytes).into_owned();
-                lossy.as_bytes()
-            }
-        };
+        let repaired = repaired(line.bytes);
+        let bytes = repaired.as_ref().map_or(line.bytes, String::as_bytes);
         let line = Line { bytes, length: line.length };
         let event = decode(bytes);
         match &event {
@@ -272,7 +266,6 @@ impl Conversation {
                     }
                 }
                 Block::ToolUse { id, name, input } => {
-                    let input = &*mended(input);
                     let asked = match name.as_str() {
                         "AskUserQuestion" => questions(input).into_iter().next(),
                         _ => None,

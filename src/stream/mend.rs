@@ -19,6 +19,17 @@ pub fn from_json<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
     })
 }
 
+/// A line as text that may be JSON where it is none as it is: with U+FFFD in place of what is no
+/// UTF-8, and of halves that stand alone. `None` where that changes nothing.
+pub fn repaired(line: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(line);
+    match (mended(&text), &text) {
+        (Cow::Owned(mended), _) => Some(mended),
+        (Cow::Borrowed(_), Cow::Owned(_)) => Some(text.into_owned()),
+        (Cow::Borrowed(_), Cow::Borrowed(_)) => None,
+    }
+}
+
 /// The same JSON text with U+FFFD in place of each half of a surrogate pair that stands alone.
 pub fn mended(json: &str) -> Cow<'_, str> {
     let mut mended = Cow::Borrowed(json);
@@ -65,6 +76,19 @@ mod tests {
         }
         for json in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""\\\\ud83d \u00e4 \n""#, "7", "{}"] {
             assert!(matches!(mended(json), Cow::Borrowed(_)), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_repaired_where_that_is_needed() {
+        for (line, expected) in [
+            (&b"{\"a\":\"\xff\"}"[..], Some("{\"a\":\"\u{fffd}\"}")),
+            (br#"{"a":"\ud83d"}"#, Some(r#"{"a":"\ufffd"}"#)),
+            (b"{\"a\":\"\xff\\ud83d\"}", Some("{\"a\":\"\u{fffd}\\ufffd\"}")),
+            (br#"{"a":"\u00e4"}"#, None),
+            (b"no event", None),
+        ] {
+            assert_eq!(repaired(line).as_deref(), expected, "{}", line.escape_ascii());
         }
     }
 

@@ -14,4 +14,4 @@ pub mod transcript;
 pub use digest::{Answer, Change, Digest};
 pub use event::{Block, Event, TurnResult, decode};
 pub use lines::{Line, LineSplitter};
-pub use mend::{from_json, mended};
+pub use mend::{from_json, mended, repaired};

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
-use super::mend::from_json;
+use super::mend::{from_json, repaired};
 use super::{Block, Event, Line, TurnResult, decode};
 use crate::text::{clip, one_line};
 
@@ -75,7 +75,7 @@ impl Speaker {
 pub fn passages(line: Line<'_>) -> Vec<Passage> {
     match decode(line.bytes) {
         Some(event) => of_event(&event),
-        None => match decode(String::from_utf8_lossy(line.bytes).as_bytes()) {
+        None => match repaired(line.bytes).as_ref().and_then(|line| decode(line.as_bytes())) {
             Some(event) => of_event(&event),
             None if line.bytes.is_empty() => Vec::new(),
             None => {

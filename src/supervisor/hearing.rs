@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use super::{AUTH_FAILURES, Cause, Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
 use crate::job::{Happening, Milestone, Status};
-use crate::stream::{Change, Event, Line, decode};
+use crate::stream::{Change, Event, Line, decode, repaired};
 use crate::text::clip;
 
 impl Supervisor {
     pub(super) fn line(&mut self, line: Line<'_>, now: Now, effects: &mut Vec<Effect>) {
         self.unsaved = true;
         self.silence_begins(now);
-        let lossy;
+        let whole;
         let mut event = decode(line.bytes);
-        if event.is_none() && std::str::from_utf8(line.bytes).is_err() {
-            lossy = String::from_utf8_lossy(line.bytes);
-            event = decode(lossy.as_bytes());
+        if event.is_none() {
+            whole = repaired(line.bytes);
+            event = whole.as_ref().and_then(|line| decode(line.as_bytes()));
         }
         let Some(mut event) = event else {
             if !line.bytes.is_empty() {

@@ -91,6 +91,10 @@ impl Supervisor {
         if is_aborted(last) {
             return interrupted();
         }
+        if digest.cli_error.is_some() {
+            // The last word of the turn was the CLI's own, and it named an error.
+            return Verdict::failed(of_api(last, digest), sentence_of(last));
+        }
         if last.result.is_none() && last.structured_output.is_none() {
             return Verdict::failed(Reason::NoResult, "claude's result holds no answer");
         }
@@ -171,11 +175,7 @@ impl Supervisor {
 }
 
 fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
-    let said = last.errors.first().or(last.result.as_ref()).filter(|text| !text.trim().is_empty());
-    let sentence = said.map_or_else(
-        || format!("claude reported {}", one_line(&last.subtype, 60)),
-        |text| one_line(text, SENTENCE),
-    );
+    let sentence = sentence_of(last);
     if digest.turn_open {
         // Another turn had begun: what it was about is not known.
         return Verdict::failed(
@@ -195,6 +195,15 @@ fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
         _ => of_api(last, digest),
     };
     Verdict::failed(reason, sentence)
+}
+
+/// What a result says of itself.
+fn sentence_of(last: &TurnResult) -> String {
+    let said = last.errors.first().or(last.result.as_ref()).filter(|text| !text.trim().is_empty());
+    said.map_or_else(
+        || format!("claude reported {}", one_line(&last.subtype, 60)),
+        |text| one_line(text, SENTENCE),
+    )
 }
 
 fn is_aborted(last: &TurnResult) -> bool {

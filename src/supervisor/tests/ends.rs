@@ -62,6 +62,22 @@ fn a_success_without_an_answer_is_none() {
 }
 
 #[test]
+fn a_turn_whose_last_word_is_an_error_of_the_cli_is_no_success() {
+    const SAID: &str = r#"{"type":"assistant","error":"rate_limit","message":{"id":"m","model":"<synthetic>","content":[{"type":"text","text":"API Error: 429"}]}}"#;
+    for (lines, expected) in [
+        (vec![INIT, SAID, OK], failed(Reason::RateLimit)),
+        (vec![INIT, SAID, TEXT, OK], COMPLETED),
+        (vec![INIT, SAID, OK, TEXT, OK], COMPLETED),
+    ] {
+        let mut rig = Rig::launched(Spec::default());
+        for line in &lines {
+            rig.hear(line);
+        }
+        assert_eq!(rig.ends(0).0, expected, "{lines:?}");
+    }
+}
+
+#[test]
 fn a_limit_that_has_passed_is_not_why_another_request_was_refused() {
     let mut rig = Rig::launched(Spec { retries: 3, ..Spec::default() });
     rig.hear(INIT).hear(LIMIT).hear(BAD_REQUEST);

@@ -152,3 +152,12 @@ fn an_error_of_an_earlier_turn_does_not_colour_a_later_one() {
         assert_eq!(rig.ends(1).0, failed(reason), "{lines:?}");
     }
 }
+
+#[test]
+fn a_prompt_that_ends_in_half_a_character_is_no_stray_line() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(r#"{"type":"user","message":{"role":"user","content":"cut \ud83d"}}"#);
+    rig.hear(OK);
+    assert_eq!(rig.ends(0).0, COMPLETED);
+    assert!(rig.supervisor.record().warnings.is_empty(), "{:?}", rig.supervisor.record());
+}
