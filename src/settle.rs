@@ -8,7 +8,7 @@ use crate::checkpoint::checkpoint;
 use crate::job::{Directive, Milestone, Outcome, Record, Timestamp, Undelivered, Verdict};
 use crate::launch::send_courier;
 use crate::process::{self, Mark};
-use crate::store::{self, EVENTS, JobDir, Lock, META, OUTPUT};
+use crate::store::{self, EVENTS, Item, JobDir, Lock, META, OUTPUT};
 use crate::stream::LineSplitter;
 use crate::supervisor::Inquest;
 
@@ -89,9 +89,14 @@ pub fn bury(
 /// Closes the inbox, takes out what claude had taken in, and gives the rest. What was taken in by
 /// a turn that was cut off is set aside.
 fn leave_undelivered(dir: &JobDir, (done, cut_off): (&[String], &[String])) -> Vec<Undelivered> {
+    let is_done = |item: &Item| matches!(&item.directive, Ok(Directive::Message { uuid, .. }) if done.contains(uuid));
+    // Its worker may have died between the end of the turn and this.
+    for item in dir.items_aside().into_iter().filter(is_done) {
+        dir.take_out(item.number);
+    }
     let mut items = dir.close_inbox().unwrap_or_default();
     items.retain(|item| match &item.directive {
-        Ok(Directive::Message { uuid, .. }) if done.contains(uuid) => {
+        _ if is_done(item) => {
             dir.take_out(item.number);
             false
         }

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-pub use inbox::undelivered;
+pub use inbox::{Item, undelivered};
 pub use survey::{Probe, try_lock_in};
 
 use files::{make_directory, read_bounded, sync_directory, write, write_durably};

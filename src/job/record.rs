@@ -86,6 +86,9 @@ pub struct Record {
     /// It was kept alive, and all that it was asked had its answer when it was cut off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_rest: bool,
+    /// How the last turn of a job that is kept alive has failed; `None` if it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
     /// Turns that have ended, over all attempts.
     #[serde(default)]
     pub turn: u64,
@@ -164,6 +167,7 @@ impl Record {
             resumed: false,
             turn: 0,
             at_rest: false,
+            last_failure: None,
             recovered_from: None,
             detached: None,
             log_start: 0,
@@ -317,6 +321,15 @@ impl Exit {
             || self.code.filter(|code| matches!(code, 129 | 130 | 131 | 134 | 137 | 139 | 143));
         self.signal.or_else(|| by_code().map(|code| code - 128))
     }
+}
+
+/// How a turn has failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Why.
+    pub reason: Reason,
+    /// The same as a sentence.
+    pub error: String,
 }
 
 /// What the attempts before the present one came to.

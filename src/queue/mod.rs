@@ -156,6 +156,14 @@ impl Queue {
         }
         // A pause between two starts is no queue.
         if no_queue {
+            // The dead among those who wait need no slot.
+            standing.waiting.retain(|ticket| {
+                let counts = *ticket == own || self.lives(&ticket.job_id);
+                if !counts {
+                    self.lose(WAITING, ticket);
+                }
+                counts
+            });
             let limit =
                 (self.limited_for() > 0).then(|| "the API's limit is being waited for".to_owned());
             if let Some(why) = limit.or_else(|| standing.obstacle(&own)) {
@@ -250,7 +258,12 @@ impl Queue {
     fn lose(&self, room: &str, ticket: &Ticket) {
         let name = ticket.name();
         let (from, to) = (self.path.join(room).join(&name), self.path.join(LOST).join(name));
-        if fs::rename(&from, to).is_err() {
+        let moved = fs::rename(&from, &to).or_else(|_| {
+            // An earlier version has made no room for them.
+            make_room(&self.path.join(LOST))?;
+            fs::rename(&from, &to)
+        });
+        if moved.is_err() {
             let _ = fs::remove_file(from);
         }
     }
@@ -387,9 +400,7 @@ impl Queue {
         let desk = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 for room in ["", WAITING, RUNNING, LOST] {
-                    let mut builder = fs::DirBuilder::new();
-                    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-                    builder.recursive(true).create(self.path.join(room))?;
+                    make_room(&self.path.join(room))?;
                 }
                 open()?
             }
@@ -446,6 +457,12 @@ impl Queue {
         tickets.sort_unstable();
         tickets
     }
+}
+
+fn make_room(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 /// A file that is nothing but its lock.

@@ -89,6 +89,30 @@ fn whoever_comes_finds_the_dead_as_well() {
 }
 
 #[test]
+fn a_queue_of_an_earlier_version_gets_a_room_for_the_lost() {
+    let hall = hall();
+    let [(a, lock), (b, _b)] = ["a", "b"].map(|id| hall.job(id));
+    hall.queue.enter(&a, &most(1), None).unwrap();
+    fs::remove_dir(hall.queue.path.join(LOST)).unwrap();
+    drop(lock);
+    hall.queue.enter(&b, &most(1), None).unwrap();
+    assert_eq!(hall.queue.lost().len(), 1);
+}
+
+#[test]
+fn a_dead_waiter_is_no_reason_to_refuse_who_does_not_want_to_wait() {
+    let hall = hall();
+    let [(a, _a), (b, lock), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
+    let slow = Admission { stagger_ms: 60_000, ..most(2) };
+    hall.queue.enter(&a, &slow, None).unwrap();
+    assert!(matches!(hall.queue.enter(&b, &slow, None).unwrap(), Entered::Waiting(_)));
+    drop(lock);
+    let hasty = Admission { no_queue: true, ..slow };
+    assert!(matches!(hall.queue.enter(&c, &hasty, None).unwrap(), Entered::Waiting(_)));
+    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 1 });
+}
+
+#[test]
 fn the_ticket_of_a_dead_worker_is_not_that_of_the_next() {
     let hall = hall();
     let [(a, _a), (b, _b)] = ["a", "b"].map(|id| hall.job(id));

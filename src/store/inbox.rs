@@ -94,17 +94,7 @@ impl JobDir {
 
     /// What lies in the inbox, in the order of arrival, but for these numbers.
     pub fn pending(&self, known: &BTreeSet<u64>) -> Result<Vec<Item>, StoreError> {
-        let path = self.file(INBOX);
-        let mut numbers = numbers_in(&path)?;
-        numbers.retain(|number| !known.contains(number));
-        let read = |number| {
-            let text = files::read_bounded(&path.join(name_of(number)), DIRECTIVE_READ);
-            let directive = text
-                .map_err(|error| error.to_string())
-                .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
-            Item { number, directive }
-        };
-        Ok(numbers.into_iter().map(read).collect())
+        items_in(&self.file(INBOX), known)
     }
 
     /// Takes something out for good.
@@ -130,6 +120,11 @@ impl JobDir {
     /// The numbers of what was set aside, in the order of arrival.
     pub fn aside(&self) -> Vec<u64> {
         numbers_in(&self.file(INBOX).join(ASIDE)).unwrap_or_default()
+    }
+
+    /// What was set aside, in the order of arrival.
+    pub fn items_aside(&self) -> Vec<Item> {
+        items_in(&self.file(INBOX).join(ASIDE), &BTreeSet::new()).unwrap_or_default()
     }
 
     /// Puts back what was set aside: nobody knows of it any more.
@@ -174,6 +169,20 @@ impl JobDir {
         state.last = state.last.max(there.max().unwrap_or_default());
         Ok(Open { path, desk, state })
     }
+}
+
+/// What lies in a directory, in the order of arrival, but for these numbers.
+fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<Item>, StoreError> {
+    let mut numbers = numbers_in(path)?;
+    numbers.retain(|number| !known.contains(number));
+    let read = |number| {
+        let text = files::read_bounded(&path.join(name_of(number)), DIRECTIVE_READ);
+        let directive = text
+            .map_err(|error| error.to_string())
+            .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
+        Item { number, directive }
+    };
+    Ok(numbers.into_iter().map(read).collect())
 }
 
 /// The numbers of the files in a directory, in order.

@@ -210,8 +210,8 @@ impl Digest {
                 if !nested {
                     self.turn_begins();
                 }
-                // What is said in the background tells nothing of the turn that has ended.
-                if self.turn_open {
+                // What is said beside a turn tells nothing of it.
+                if self.turn_open && !nested {
                     let earlier = self.cli_error.take().filter(|_| *synthetic);
                     self.cli_error = error.clone().filter(|_| *synthetic).or(earlier);
                 }

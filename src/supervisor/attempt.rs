@@ -84,6 +84,7 @@ impl Supervisor {
         self.record
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
         self.opening = Opening::over_again(&self.record);
+        self.kept.went_away = false;
         self.put_behind();
         self.digest = Digest::default();
         self.talk = Talk::default();

@@ -83,10 +83,7 @@ impl Supervisor {
                 effects.push(Effect::Tell { uuid, text });
                 // Between turns claude is about to begin one; should it not, it is not waited for.
                 let idle = matches!(self.phase, Phase::Idle { .. });
-                if idle {
-                    self.record.status = Status::Running;
-                    self.unsaved = true;
-                }
+                self.is_busy();
                 let between = idle || matches!(self.phase, Phase::Working | Phase::FollowUp { .. });
                 if between && !self.digest.turn_open && (idle || self.digest.results > 0) {
                     self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };

@@ -71,7 +71,8 @@ impl Supervisor {
             | Phase::FollowUp { .. }
             | Phase::Idle { .. }
             | Phase::Closing { .. } => {
-                self.record.at_rest = matches!(self.phase, Phase::Idle { .. });
+                let idle = matches!(self.phase, Phase::Idle { .. }) || self.kept.went_away;
+                self.record.at_rest = idle && !self.digest.turn_open;
                 // Once the last result is there the verdict stands, and ending claude is only
                 // a matter of haste.
                 let stands = self.input_closed && self.digest.settled();

@@ -72,6 +72,9 @@ impl Supervisor {
             && let Some(last) = &self.digest.last
         {
             let last = last.clone();
+            if self.record.spec.keep_alive {
+                self.record.last_failure = self.failure_of_turn();
+            }
             let (subtype, is_error) = (clip(&last.subtype, 60), last.is_error);
             let end = self.turn_end(&last, now);
             let over: Vec<Effect> = end.messages.iter().copied().map(Effect::TakeOut).collect();
@@ -79,6 +82,9 @@ impl Supervisor {
             // After the line that tells of them: whoever waits for it finds it there.
             effects.extend(over);
             self.log(Happening::Turn { subtype, is_error }, now, effects);
+        }
+        if self.digest.turn_open {
+            self.is_busy();
         }
         if matches!(self.record.status, Status::Running | Status::Blocked) {
             let blocked = self.digest.blocked().is_some();
@@ -109,12 +115,10 @@ impl Supervisor {
     fn advance(&mut self, turn_ended: bool, now: Now, effects: &mut Vec<Effect>) {
         let idle = matches!(self.phase, Phase::Idle { .. });
         if self.digest.turn_open || (self.digest.results == 0 && !idle) {
-            if idle {
-                self.record.status = Status::Running;
-            }
             self.phase = Phase::Working;
         } else if self.digest.outstanding() > 0 {
-            if turn_ended || !matches!(self.phase, Phase::Holding { .. }) {
+            // One that is idle has waited for it already.
+            if turn_ended || !(idle || matches!(self.phase, Phase::Holding { .. })) {
                 let wait = Duration::from_millis(self.record.spec.background_wait_ms);
                 self.phase = Phase::Holding { until: now.mono + wait };
                 let tasks = self.digest.outstanding();

@@ -91,7 +91,8 @@ impl Inquest {
         let Self { mut supervisor, now, elapsed_ms, last_seq, turn, .. } = self;
         // A message that was not taken in was accepted: there is more to be done.
         let told = supervisor.what_is_told().filter(|_| undelivered.is_empty());
-        supervisor.record.at_rest = supervisor.is_at_rest();
+        // Where no claude was launched since, it is as it was.
+        supervisor.record.at_rest |= supervisor.is_at_rest();
         if let Some(reached) = &reached {
             supervisor.record.exit = reached.exit;
         }

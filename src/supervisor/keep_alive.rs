@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Effect, Evidence, Now, Opening, Phase, Supervisor};
-use crate::job::{Happening, Reason, Status, Verdict};
+use super::{Effect, Now, Opening, Phase, Supervisor};
+use crate::job::{Exit, Happening, Reason, Status, Verdict};
 use crate::stream::Digest;
 
 /// How long the first restart waits; each further one twice as long, up to [`BACKOFF_MOST`].
@@ -20,8 +20,6 @@ pub(super) struct KeptAlive {
     pub(super) finished: bool,
     /// Restarts without a completed turn in between.
     pub(super) restarts: u32,
-    /// How the last turn of a claude before this one had ended.
-    pub(super) last: Option<Verdict>,
     /// This claude went away while it was idle.
     pub(super) went_away: bool,
 }
@@ -44,6 +42,14 @@ impl Supervisor {
         self.save(now, effects);
     }
 
+    /// One that was idle has something to do.
+    pub(super) fn is_busy(&mut self) {
+        if self.record.status == Status::Idle {
+            self.record.status = Status::Running;
+            self.unsaved = true;
+        }
+    }
+
     /// Nothing more will be asked: at once if nothing is going on, else after the next result.
     pub(super) fn finish(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.log(Happening::FinishRequested, now, effects);
@@ -63,10 +69,12 @@ impl Supervisor {
     /// Whether claude is to be started again instead of this verdict.
     pub(super) fn restarts(&self, verdict: &Verdict) -> bool {
         let spec = &self.record.spec;
-        // Of one that was idle the last turn's verdict says nothing.
+        let ended_well = |exit: Exit| exit.code == Some(0) || exit.signal().is_some();
+        // Of one that was idle the last turn's verdict says nothing, unless it ended over it.
+        let went_away = self.kept.went_away && self.record.exit.is_some_and(ended_well);
         let died = matches!(verdict, Verdict::Completed)
             || matches!(verdict.reason(), Some(Reason::NoResult))
-            || self.kept.went_away;
+            || went_away;
         let wanted = spec.keep_alive && spec.restart && !self.kept.finished && died;
         wanted
             && self.cause.is_none()
@@ -81,13 +89,11 @@ impl Supervisor {
         self.kept.restarts += 1;
         self.follow_digest(now);
         let cut_off = self.digest.turn_open;
-        if !cut_off && let Some(last) = self.of_stream(&Evidence::default()) {
-            self.kept.last = Some(last);
-        }
         self.kept.went_away = false;
         let began = self.record.session_began;
         self.record.begin_attempt();
         self.record.status = Status::Running;
+        self.record.at_rest = began && !cut_off;
         self.opening = match (began, cut_off) {
             (false, _) => Opening::with_prompt(&self.record, ""),
             // A turn that had begun is gone on with; what had not begun lies in the inbox.

@@ -17,8 +17,11 @@ impl Supervisor {
     /// When the silence is to be told or ended, on the monotonic clock.
     pub(super) fn silence(&self) -> Option<Duration> {
         self.record.spec.stall_timeout_ms?;
-        let can_stall =
-            matches!(self.phase, Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. });
+        let can_stall = match self.phase {
+            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } => true,
+            Phase::Closing { .. } => self.digest.turn_open,
+            _ => false,
+        };
         // Whoever waits for an answer, or for a limit of the API, has a reason to be silent.
         if !can_stall || self.cause.is_some() || self.digest.blocked().is_some() {
             return None;

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::{Cause, Evidence, Supervisor};
-use crate::job::{Exit, Reason, Verdict};
+use crate::job::{Exit, Failure, Reason, Verdict};
 use crate::stream::{Digest, TurnResult};
 use crate::text::{count, one_line};
 
@@ -55,11 +55,13 @@ impl Supervisor {
         }
         let told = self.of_stream(evidence);
         if self.kept.finished && !self.digest.turn_open && !self.torn {
-            return match told.or_else(|| self.kept.last.clone()) {
+            return match (told, &self.record.last_failure) {
                 // Nothing is left of what was asked; what was interrupted was taken back.
-                None => Verdict::Completed,
-                Some(last) if last.reason() == Some(Reason::Interrupted) => Verdict::Completed,
-                Some(last) => last,
+                (Some(told), _) if told.reason() == Some(Reason::Interrupted) => Verdict::Completed,
+                (Some(told), _) => told,
+                // A claude before this one took the last turn.
+                (None, Some(failure)) => Verdict::failed(failure.reason, failure.error.clone()),
+                (None, None) => Verdict::Completed,
             };
         }
         told.unwrap_or_else(|| self.without_result(evidence))
@@ -68,26 +70,46 @@ impl Supervisor {
     /// What the last result tells; `None` where there is none.
     pub(super) fn of_stream(&self, evidence: &Evidence<'_>) -> Option<Verdict> {
         let last = self.digest.last.as_ref()?;
-        Some(if last.is_error || last.subtype != "success" {
-            of_error(last, &self.digest, evidence.stderr)
-        } else {
-            self.of_success(last, evidence)
-        })
+        let success = !last.is_error && last.subtype == "success";
+        if success && self.is_cut_off() {
+            return Some(self.without_result(evidence));
+        }
+        Some(self.of_turn(last, evidence.stderr))
     }
 
-    fn of_success(&self, last: &TurnResult, evidence: &Evidence<'_>) -> Verdict {
-        let (digest, spec) = (&self.digest, &self.record.spec);
+    /// How the last turn failed, taken by itself; `None` if it had its answer, or was interrupted.
+    pub(super) fn failure_of_turn(&self) -> Option<Failure> {
+        match self.of_turn(self.digest.last.as_ref()?, "") {
+            Verdict::Failed { reason: Reason::Interrupted, .. } => None,
+            Verdict::Failed { reason, error } => Some(Failure { reason, error }),
+            _ => None,
+        }
+    }
+
+    /// What a result tells of the turn that it ended.
+    fn of_turn(&self, last: &TurnResult, stderr: &str) -> Verdict {
+        if last.is_error || last.subtype != "success" {
+            of_error(last, &self.digest, stderr)
+        } else {
+            self.of_success(last)
+        }
+    }
+
+    /// Whether claude went away before it was done.
+    fn is_cut_off(&self) -> bool {
+        let digest = &self.digest;
         // The last thing heard is what counts: a turn that began and has no result, a line that
         // broke off, or background work that nobody called off mean that claude died before it
         // was done, however well the turn before had ended.
         let crashed = self.record.exit.is_some_and(|exit| exit.signal().is_some());
-        let cut_off = digest.turn_open
+        digest.turn_open
             || self.torn
             || (crashed && self.talk.is_waiting())
-            || (!self.input_closed && (digest.outstanding() > 0 || digest.follow_up_due));
-        if cut_off {
-            return self.without_result(evidence);
-        }
+            || (!self.input_closed && (digest.outstanding() > 0 || digest.follow_up_due))
+    }
+
+    fn of_success(&self, last: &TurnResult) -> Verdict {
+        let (digest, spec) = (&self.digest, &self.record.spec);
         if is_aborted(last) {
             return interrupted();
         }

@@ -273,7 +273,10 @@ impl Turn {
                     }
                     Place::Waiting => None,
                     // Somebody has taken it away: it is put there again.
-                    Place::Gone => Some(self.ask(record, &ticket.admission)),
+                    Place::Gone => {
+                        let admission = Admission { no_queue: false, ..ticket.admission };
+                        Some(self.ask(record, &admission))
+                    }
                 }
             }
         }

@@ -64,10 +64,14 @@ fn a_success_without_an_answer_is_none() {
 #[test]
 fn a_turn_whose_last_word_is_an_error_of_the_cli_is_no_success() {
     const SAID: &str = r#"{"type":"assistant","error":"rate_limit","message":{"id":"m","model":"<synthetic>","content":[{"type":"text","text":"API Error: 429"}]}}"#;
+    const NESTED: &str = r#"{"type":"assistant","error":"rate_limit","parent_tool_use_id":"t","message":{"id":"m","model":"<synthetic>","content":[{"type":"text","text":"API Error: 429"}]}}"#;
+    const NESTED_TEXT: &str = r#"{"type":"assistant","parent_tool_use_id":"t","message":{"id":"m2","content":[{"type":"text","text":"hm"}]}}"#;
     for (lines, expected) in [
         (vec![INIT, SAID, OK], failed(Reason::RateLimit)),
         (vec![INIT, SAID, TEXT, OK], COMPLETED),
         (vec![INIT, SAID, OK, TEXT, OK], COMPLETED),
+        (vec![INIT, TEXT, NESTED, OK], COMPLETED),
+        (vec![INIT, SAID, NESTED_TEXT, OK], failed(Reason::RateLimit)),
     ] {
         let mut rig = Rig::launched(Spec::default());
         for line in &lines {
@@ -277,6 +281,97 @@ fn what_a_lost_worker_leaves_open_is_not_done() {
         let opening = Opening::of(&record);
         assert_eq!((opening.text.is_empty(), opening.prompt), (at_rest, false));
     }
+}
+
+#[test]
+fn an_idle_job_that_has_something_to_do_again_is_not_idle() {
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(TASK).hear(OK);
+    rig.pass(20);
+    assert_eq!(rig.supervisor.record().status, Status::Idle);
+    // Words beside a turn change nothing; what had its time is not waited for again.
+    rig.hear(r#"{"type":"system","subtype":"status","status":null}"#);
+    assert_eq!(rig.supervisor.record().status, Status::Idle);
+    rig.hear(TASK_DONE).hear(INIT).hear(TEXT);
+    assert_eq!(rig.supervisor.record().status, Status::Running);
+    rig.hear(ASK);
+    assert_eq!(rig.supervisor.record().status, Status::Blocked);
+    rig.hear(ANSWERED).hear(OK);
+    assert_eq!(rig.supervisor.record().status, Status::Idle);
+}
+
+#[test]
+fn an_idle_claude_that_refuses_or_ends_over_its_error_is_not_started_again_in_vain() {
+    const UNKNOWN: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":0,"errors":["No conversation found with session ID: s"]}"#;
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(OK);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    rig.pass(2);
+    rig.take(Input::Launched(79));
+    assert_eq!(rig.supervisor.record().status, Status::Idle);
+    rig.hear(UNKNOWN);
+    let refused = Exit { code: Some(1), signal: None };
+    assert_eq!(ends(&mut rig, refused, ""), Conclusion::Again);
+    assert!(rig.supervisor.opening().prompt && !rig.supervisor.is_backing_off());
+
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(UNAUTHORIZED);
+    assert!(matches!(ends(&mut rig, refused, ""), Conclusion::Ended(_)));
+    assert_eq!(verdict(&rig), failed(Reason::Auth));
+}
+
+#[test]
+fn an_answer_stays_one_where_background_work_is_lost_with_its_claude() {
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(TASK).hear(OK);
+    rig.pass(20);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    rig.pass(2);
+    rig.take(Input::Launched(79)).take(finish());
+    assert_eq!(rig.ends(0).0, COMPLETED);
+}
+
+#[test]
+fn how_the_last_turn_failed_is_known_to_the_next_worker() {
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(UNAUTHORIZED);
+    let mut record = rig.supervisor.record().clone();
+    record.begin_attempt();
+    record.at_rest = true;
+    // It goes away before it had its turn, and is as it was.
+    let (mut record, _) = recovery::inquire(&record, "", None);
+    assert!(record.at_rest);
+    record.begin_attempt();
+    let mut next =
+        Rig { supervisor: Supervisor::new(record, 90, None, rig.now), ..Rig::new(Spec::default()) };
+    assert!(!next.supervisor.opening().prompt && next.supervisor.opening().text.is_empty());
+    next.take(Input::Launched(91)).take(finish());
+    assert_eq!(next.ends(0).0, failed(Reason::Auth));
+}
+
+#[test]
+fn a_shutdown_that_ends_an_idle_claude_first_leaves_the_job_at_rest() {
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(OK);
+    rig.take(Input::OutputClosed).take(Input::TerminateRequested);
+    assert!(matches!(
+        ends(&mut rig, Exit { code: Some(143), signal: None }, ""),
+        Conclusion::Ended(_)
+    ));
+    assert_eq!(verdict(&rig), failed(Reason::Terminated));
+    assert!(rig.supervisor.record().at_rest);
+}
+
+#[test]
+fn a_turn_after_the_input_was_closed_can_stall_as_any_other() {
+    let spec =
+        Spec { background_wait_ms: 600_000, stall_timeout_ms: Some(60_000), ..Spec::default() };
+    let mut rig = Rig::launched(spec);
+    rig.hear(INIT);
+    assert_eq!(rig.hear(OK).wants(), ["close"]);
+    rig.hear(INIT);
+    assert_eq!(wants(&rig.pass(59)), Vec::<&str>::new());
+    assert_eq!(wants(&rig.pass(1)), ["INT"]);
 }
 
 #[test]
