@@ -119,7 +119,6 @@ pub struct Item {
 impl Item {
     fn of(record: Record) -> Self {
         Self {
-            job_id: record.job_id,
             pid: record.pid,
             status: Some(record.status),
             reason: record.reason,
@@ -128,9 +127,6 @@ impl Item {
             ended_at: record.ended_at,
             rate_limited: record.rate_limited,
             retry_at: record.retry_at,
-            position: None,
-            starts_at: None,
-            waits_for: Vec::new(),
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
             blocked: record.blocked.map(|blocked| Blocked {
@@ -143,19 +139,24 @@ impl Item {
                 .activity
                 .map(|activity| Activity { text: clip(&activity.text, 60), tool: activity.tool }),
             prompt: clip(&record.prompt, 60),
-            undelivered: Vec::new(),
             group: record.spec.admission.group,
             labels: record.spec.labels,
+            ..Self::blank(record.job_id)
         }
     }
 
     fn unreadable(id: JobId, error: &str) -> Self {
+        Self { error: Some(clip(error, 300)), ..Self::blank(id) }
+    }
+
+    /// One of which nothing is known.
+    fn blank(job_id: JobId) -> Self {
         Self {
-            job_id: id,
+            job_id,
             pid: None,
             status: None,
             reason: None,
-            error: Some(clip(error, 300)),
+            error: None,
             started_at: None,
             ended_at: None,
             rate_limited: false,
@@ -274,7 +275,6 @@ fn ended(store: &Store, id: &JobId) -> Option<Item> {
         return None;
     }
     Some(Item {
-        job_id: record.job_id,
         pid: record.pid,
         status: Some(record.status),
         reason: record.reason,
@@ -282,18 +282,12 @@ fn ended(store: &Store, id: &JobId) -> Option<Item> {
         started_at: record.started_at,
         ended_at: record.ended_at,
         rate_limited: record.rate_limited,
-        retry_at: None,
-        position: None,
-        starts_at: None,
-        waits_for: Vec::new(),
         num_turns: record.num_turns,
         cost_usd: record.cost_usd,
-        blocked: None,
-        activity: None,
         prompt: clip(&record.prompt, 60),
-        undelivered: Vec::new(),
         group: record.spec.admission.group,
         labels: record.spec.labels,
+        ..Item::blank(record.job_id)
     })
 }
 
