@@ -11,7 +11,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::processes::send;
-use support::{Answer, Sandbox, await_file, eventually, is_alive};
+use support::{Answer, Sandbox, await_file, eventually, is_alive, pid_in};
 
 fn lines(sandbox: &Sandbox, file: &str) -> Vec<String> {
     let text = fs::read_to_string(sandbox.path(file)).unwrap_or_default();
@@ -489,6 +489,30 @@ fn restarts_come_to_an_end() {
         fs::read_to_string(&events).unwrap().contains("restarting").then_some(())
     });
     assert_eq!(sandbox.run(["kill", "k"])["killed"], true);
+}
+
+#[test]
+fn no_job_comes_unseen_while_one_begins_to_follow_all() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let sandbox = Sandbox::new("read\ninit\nhang");
+    sandbox.start("a", &[]);
+    let stopped = sandbox.path("stopped");
+    let mut all = sandbox.command(["events", "--all", "--follow", "--since", "0"]);
+    all.env("CLAUDEJOB_STOP_AT", "events:begun").env("CLAUDEJOB_STOP_FILE", &stopped);
+    let mut all = all.stdout(Stdio::piped()).spawn().unwrap();
+    await_file(&stopped);
+    eventually("its id", || {
+        fs::metadata(&stopped).is_ok_and(|about| about.len() > 0).then_some(())
+    });
+    sandbox.start("b", &[]);
+    send(pid_in(&stopped), Signal::SIGCONT);
+    let told = BufReader::new(all.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let of_b = told.filter_map(|line| serde_json::from_str::<Value>(&line).ok());
+    assert!(of_b.take(4).any(|event| event["jobId"] == "b"));
+    all.kill().unwrap();
+    all.wait().unwrap();
 }
 
 fn names(stdout: &str, id: &str) -> Vec<(u64, String)> {

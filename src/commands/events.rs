@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::seen::look;
 use super::watch::{Folders, Notice};
+use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::JobId;
 use crate::store::{EVENTS, JobDir, Store};
@@ -29,24 +30,21 @@ pub fn events(
     request: &Request,
     mut give: impl FnMut(&Event) -> bool,
 ) -> Result<(), Error> {
-    let ids = match &request.id {
-        Some(id) => {
-            look(store, id)?;
-            vec![id.clone()]
-        }
-        None => sorted(store)?,
-    };
-    if !request.follow {
-        for id in ids {
-            if !Reader::of(store, id, request.since).read(&mut give) {
-                return Ok(());
-            }
-        }
-        return Ok(());
+    if let Some(id) = &request.id {
+        look(store, id)?;
     }
     match &request.id {
-        Some(id) => follow_one(store, id, request.since, &mut give),
-        None => follow_all(store, ids, request.since, &mut give),
+        Some(id) if request.follow => follow_one(store, id, request.since, &mut give),
+        None if request.follow => follow_all(store, request.since, &mut give),
+        id => {
+            let ids = id.clone().map_or_else(|| sorted(store), |id| Ok(vec![id]))?;
+            for id in ids {
+                if !Reader::of(store, id, request.since).read(&mut give) {
+                    break;
+                }
+            }
+            Ok(())
+        }
     }
 }
 
@@ -79,10 +77,10 @@ fn follow_one(
 
 fn follow_all(
     store: &Store,
-    ids: Vec<JobId>,
     since: Option<u64>,
     give: &mut dyn FnMut(&Event) -> bool,
 ) -> Result<(), Error> {
+    checkpoint("events:begun");
     let mut folders = Folders::default();
     folders.watch_root(store.root());
     let mut places: HashMap<JobId, usize> = HashMap::new();
@@ -108,7 +106,8 @@ fn follow_all(
                 places.insert(id, place);
             }
         };
-    join(ids, false, &mut readers, &mut folders);
+    // Listed when the directory is watched, so that no job comes in between.
+    join(sorted(store)?, false, &mut readers, &mut folders);
     for reader in &mut readers {
         if !reader.read(give) {
             return Ok(());
