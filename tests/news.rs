@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::processes::{is_alive, pid_in, processes_of, program_of, send};
+use support::processes::{children_of, is_alive, pid_in, processes_of, program_of, send};
 use support::{Sandbox, await_file, eventually};
 
 const QUICK: &str = "read\ninit\nsay done\nresult All is well.\neof";
@@ -279,6 +279,28 @@ fn one_courier_is_out_however_many_look() {
     for pid in processes_of(&sandbox.job("a").join("news")) {
         send(pid, Signal::SIGKILL);
     }
+}
+
+#[test]
+fn whoever_goes_on_looking_keeps_no_courier_that_has_come_back() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &["--on-event", &hangs_once(&sandbox, "a")]);
+    await_file(&sandbox.path("courier-a"));
+    for pid in processes_of(&sandbox.job("a").join("news")) {
+        send(pid, Signal::SIGKILL);
+        eventually("its end", || (!is_alive(pid)).then_some(()));
+    }
+    sandbox.script("read\ninit\nhang");
+    sandbox.start("b", &[]);
+    // It waits for the one, and has sent a courier for the other.
+    let mut waits = sandbox.command(["wait", "a", "b"]).spawn().unwrap();
+    let told = || (lines(&sandbox, "told-a") == ["completed"]).then_some(());
+    eventually("the courier to tell", told);
+    let pid = waits.id() as i32;
+    eventually("the courier to be gone", || children_of(pid).is_empty().then_some(()));
+    assert!(waits.try_wait().unwrap().is_none(), "it waits");
+    sandbox.run(["kill", "b"]);
+    waits.wait().unwrap();
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use serde_json::{Value, json};
-use support::{Sandbox, await_file};
+use support::processes::children_of;
+use support::{Sandbox, await_file, eventually};
 
 struct Sidecar {
     child: Child,
@@ -91,6 +92,19 @@ fn a_query_outlives_its_sidecar_and_no_event_is_lost_or_doubled() {
     // An ordinary job.
     assert_eq!(sandbox.run(["result", "s"])["result"], "ok");
     second.kill();
+}
+
+#[test]
+fn a_sidecar_keeps_no_process_of_a_job_that_has_ended() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let mut sidecar = Sidecar::start(&sandbox);
+    for id in ["a", "b"] {
+        sidecar.say(&json!({"type": "query", "sessionId": id, "prompt": "work"}));
+        sidecar.until("agent_stopped");
+    }
+    let pid = sidecar.child.id() as i32;
+    eventually("its children to be gone", || children_of(pid).is_empty().then_some(()));
+    sidecar.kill();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::watch::{Folders, Notice};
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::JobId;
+use crate::process;
 use crate::store::{EVENTS, JobDir, Store};
 
 /// What to show.
@@ -30,6 +31,9 @@ pub fn events(
     request: &Request,
     mut give: impl FnMut(&Event) -> bool,
 ) -> Result<(), Error> {
+    if request.follow {
+        process::stay();
+    }
     if let Some(id) = &request.id {
         look(store, id)?;
     }

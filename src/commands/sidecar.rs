@@ -18,6 +18,7 @@ use crate::claude::Surroundings;
 use crate::error::Error;
 use crate::job::{Exit, JobId, Outcome, Reason, Spec, Status};
 use crate::launch::Wish;
+use crate::process;
 use crate::store::{JobDir, OUTPUT, STDERR, Store};
 use crate::text::one_line;
 
@@ -170,6 +171,7 @@ pub fn serve(
     mut input: impl BufRead,
     tell: Tell,
 ) {
+    process::stay();
     tell(&Told::Ready { version: env!("CARGO_PKG_VERSION") });
     let sidecar = Sidecar { store: store.clone(), around, usual, tell, told: Arc::default() };
     let mut line = Vec::new();

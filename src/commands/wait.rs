@@ -11,6 +11,7 @@ use super::watch::{Notice, Watch};
 use super::{ANSWER_MOST, exit_status_of};
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Status};
+use crate::process;
 use crate::store::{JobDir, Store};
 
 /// How often the caller is told how the jobs stand while waiting.
@@ -64,6 +65,7 @@ pub fn wait(
     request: &Request,
     mut tell: Option<&mut dyn FnMut(&StatusAnswer)>,
 ) -> Result<WaitAnswer, Error> {
+    process::stay();
     let began = Instant::now();
     let deadline = request.timeout.and_then(|most| began.checked_add(most));
     // All are looked at first: an id that is not there is told at once.

@@ -29,5 +29,7 @@ fn send(job: &JobDir, lock: Option<&Lock>) {
         command.arg("locked");
     }
     // Should it fail, whoever looks at the job after its end sends another.
-    let _ = process::spawn_detached(&mut command, lock.map(AsFd::as_fd));
+    if let Ok(courier) = process::spawn_detached(&mut command, lock.map(AsFd::as_fd)) {
+        process::leave(courier);
+    }
 }

@@ -101,7 +101,7 @@ fn attempt(
         return Err(LaunchError::Worker(io::ErrorKind::TimedOut.into()));
     }
     let mut word = [0];
-    match reports.read(&mut word) {
+    let launched = match reports.read(&mut word) {
         Ok(1) if matches!(word[0], LAUNCHED | QUEUED) => {
             Ok(Launched { pid: child.id() as i32, queued: word[0] == QUEUED })
         }
@@ -118,7 +118,9 @@ fn attempt(
             Err(LaunchError::Died(how.unwrap_or_default()))
         }
         Err(error) => Err(LaunchError::Worker(error)),
-    }
+    };
+    process::leave(child);
+    launched
 }
 
 /// The last line that systemd-run said.

@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -86,6 +87,24 @@ pub fn spawn_detached(command: &mut Command, lock: Option<BorrowedFd<'_>>) -> io
     command.spawn()
 }
 
+/// Whether this process goes on for long: see [`stay`].
+static STAYS: AtomicBool = AtomicBool::new(false);
+
+/// Says that this process goes on for long, beside the children that it [leaves](leave).
+pub fn stay() {
+    STAYS.store(true, Ordering::Relaxed);
+}
+
+/// Leaves a child to itself. Of a process that [stays](stay) a thread reaps it at its end; any
+/// other ends soon, or reaps whatever ends.
+pub fn leave(mut child: Child) {
+    if STAYS.load(Ordering::Relaxed) {
+        // Without a thread it stays a zombie until this process ends.
+        let reaper = std::thread::Builder::new().name("reaper".into());
+        let _ = reaper.spawn(move || child.wait());
+    }
+}
+
 /// Whether something can be read from `fd`, or its other end is closed, within this time.
 pub fn readable_within(fd: BorrowedFd<'_>, most: Duration) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -155,7 +174,9 @@ pub fn ask(
     }
     let _ = nix::sys::signal::killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
     // Not waited for: what hangs in the kernel, such as on a dead file server, hears no signal.
-    let _ = child.try_wait();
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        leave(child);
+    }
     Ok((said, None))
 }
 

@@ -39,6 +39,16 @@ pub(crate) fn is_alive(pid: i32) -> bool {
         .unwrap_or(false)
 }
 
+/// The children of a process, also those that have ended and that it has not reaped.
+pub(crate) fn children_of(parent: i32) -> Vec<i32> {
+    let is_its = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let field = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        field.is_some_and(|ppid| ppid.parse() == Ok(parent))
+    };
+    all().into_iter().filter(is_its).collect()
+}
+
 /// Whether the process is stopped by a signal.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

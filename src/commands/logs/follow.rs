@@ -4,6 +4,7 @@ use super::{LogsAnswer, Request, part};
 use crate::commands::seen::look;
 use crate::commands::watch::Changes;
 use crate::error::Error;
+use crate::process;
 use crate::store::Store;
 
 /// Gives the part of the log that was asked for, and then what is added, until the job has ended
@@ -23,6 +24,7 @@ pub fn follow_until(
     mut give: impl FnMut(&LogsAnswer) -> bool,
     mut over: impl FnMut() -> bool,
 ) -> Result<(), Error> {
+    process::stay();
     let mut request = request.clone();
     // Watched before the first look, so that nothing falls between the two.
     let mut changes = Changes::of(store.job(&request.id).path());
