@@ -161,6 +161,21 @@ impl Store {
         JobDir { path: self.root.join(id.as_str()) }
     }
 
+    /// Keeps all jobs while a job is made that waits for some of them: as long as this is held,
+    /// none is [cleaned away](Self::lock_removal).
+    pub fn lock_others(&self) -> Option<Lock> {
+        let root = files::open_directory(&self.root).ok()?;
+        root.lock_shared().ok().map(|()| Lock(root))
+    }
+
+    /// Held while jobs are chosen and removed: nobody [comes to wait](Self::lock_others) for one
+    /// of them. Waits for those who are at it. `None` where a directory cannot be locked (flock(2)
+    /// on NFS): then that small chance is left.
+    pub fn lock_removal(&self) -> Option<Lock> {
+        let root = files::open_directory(&self.root).ok()?;
+        root.lock().ok().map(|()| Lock(root))
+    }
+
     /// Makes a job: its directory with `prompt` and the record, locked, complete and durable
     /// before it gets its name. The lock comes back held.
     pub fn create(&self, record: &Record, prompt: &str) -> Result<(JobDir, Lock), CreateError> {

@@ -6,9 +6,11 @@
 mod support;
 
 use std::fs;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::{Sandbox, await_file};
+use support::processes::awaits_lock;
+use support::{Sandbox, await_file, eventually};
 
 const QUICK: &str = "read\ninit\nsay done\nresult ok\neof";
 
@@ -357,6 +359,27 @@ fn what_a_queued_job_waits_for_stays() {
     sandbox.wait("dep").expect_end(0, "completed", None);
     assert_eq!(sandbox.run(["clean", "a", "b"])["removed"], 2);
     sandbox.wait("other");
+}
+
+#[test]
+fn what_a_job_is_just_coming_to_wait_for_stays() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    let start = ["start", "b", "--after", "a", "--prompt", "x"];
+    let mut clean = sandbox.command(["clean", "a"]);
+    let mut cleans = None;
+    let started = sandbox.pause_at("start:written", start, |_| {
+        let mut call = clean.stdout(Stdio::null()).spawn().unwrap();
+        let pid = call.id() as i32;
+        eventually("the clean to wait or to end", || {
+            (awaits_lock(pid) || call.try_wait().unwrap().is_some()).then_some(())
+        });
+        cleans = Some(call);
+    });
+    assert_eq!(started.code, 0, "{started:?}");
+    cleans.unwrap().wait().unwrap();
+    // It has to stay, or it may go when the other has had its turn.
+    sandbox.wait("b").expect_end(0, "completed", None);
 }
 
 #[test]

@@ -81,7 +81,9 @@ pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
     if !request.dry_run {
         store.clear_leftovers()?;
     }
-    // Late, so that little time is left for a job that comes to wait for one of them.
+    // From here on no job comes to wait for one of them.
+    let removal = !request.dry_run && !chosen.is_empty();
+    let _removal = removal.then(|| store.lock_removal()).flatten();
     let awaited = if chosen.is_empty() { BTreeMap::new() } else { awaited(store)? };
     let mut unnoted = None;
     for id in chosen {

@@ -86,6 +86,8 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     check_cwd(&spec)?;
     check_claude(&mut spec, around)?;
     check_wake(&spec, around)?;
+    let waits = !(spec.after.is_empty() && spec.after_any.is_empty());
+    let others = waits.then(|| store.lock_others());
     check_others(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
         check_budget(store, budget, &spec)?;
@@ -103,6 +105,7 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
             Err(CreateError::Store(error)) => return Err(error.into()),
         }
     };
+    drop(others);
     let launched = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
     checkpoint("start:launched");
     if let Some(keep) = keep {

@@ -49,6 +49,13 @@ pub(crate) fn children_of(parent: i32) -> Vec<i32> {
     all().into_iter().filter(is_its).collect()
 }
 
+/// Whether the process waits for a lock of a file (proc_locks(5)).
+pub(crate) fn awaits_lock(pid: i32) -> bool {
+    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let waits = |line: &str| line.contains(" -> ") && line.contains(&format!(" {pid} "));
+    locks.lines().any(waits)
+}
+
 /// Whether the process is stopped by a signal.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
