@@ -1,7 +1,10 @@
 mod fuzz;
 
+use std::fs::File;
+
+use super::job_dir::decode_record;
 use super::*;
-use crate::job::{Spec, Timestamp};
+use crate::job::{Outcome, Spec, Status, Timestamp};
 
 fn record(id: &str) -> Record {
     let now = Timestamp::from_epoch_ms(1_795_204_010_508).unwrap();

@@ -1,0 +1,96 @@
+//! A job's lock, which says whether it is live.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Context, JobDir, LOCK, StoreError, files};
+
+/// How often the lock is tried again where only readers hold it.
+const LOOKERS_WAITED_FOR: usize = 100;
+
+/// The lock of a job, held (flock(2), through std). It belongs to the open file description, so
+/// it is handed on with the descriptor; it ends when the last descriptor is closed, at the latest
+/// with its holder.
+#[derive(Debug)]
+pub struct Lock(pub(super) File);
+
+impl Lock {
+    /// The lock behind a descriptor that was handed on.
+    pub fn handed(fd: OwnedFd) -> Self {
+        Self(File::from(fd))
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl JobDir {
+    pub(super) fn create_lock(&self) -> Result<Lock, StoreError> {
+        let path = self.file(LOCK);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .context("create", &path)?;
+        file.lock().context("lock", &path)?;
+        Ok(Lock(file))
+    }
+
+    /// Takes the lock, if nobody holds it. `None`: somebody does.
+    pub fn try_lock(&self) -> Result<Option<Lock>, StoreError> {
+        let (path, file) = self.open_lock()?;
+        for _ in 0..LOOKERS_WAITED_FOR {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Lock(file))),
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
+            }
+            // Those who only look hold it, too, for microseconds.
+            if self.is_held()? {
+                return Ok(None);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        Ok(None)
+    }
+
+    /// Whether anybody holds the lock: the job is live. Probed shared, so that two who look do
+    /// not take each other for a worker.
+    pub fn is_held(&self) -> Result<bool, StoreError> {
+        let (path, file) = self.open_lock()?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
+        }
+    }
+
+    /// Sleeps until nobody holds the lock.
+    pub fn wait_released(&self) -> Result<(), StoreError> {
+        let (path, file) = self.open_lock()?;
+        loop {
+            match file.lock_shared() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done.context("lock", &path),
+            }
+        }
+    }
+
+    fn open_lock(&self) -> Result<(PathBuf, File), StoreError> {
+        let path = self.file(LOCK);
+        let file = files::open(&path, OpenOptions::new().read(true)).context("open", &path)?;
+        Ok((path, file))
+    }
+}
+
+/// Whether the directory is that of a live job: what a process's mark points to.
+pub fn is_live_job(path: &Path) -> bool {
+    JobDir::at(path.to_owned()).is_held().unwrap_or(false)
+}
