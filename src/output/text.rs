@@ -1,9 +1,11 @@
 //! Answers as people read them.
 
+mod layout;
+mod live;
 mod stats;
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -28,6 +30,8 @@ use crate::job::{Activity, Blocked, JobId, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, grouped, harmless, one_line, short};
 
+use layout::{fit, pad, wrapped};
+pub use live::LiveLine;
 pub(super) use stats::stats;
 
 const DIM: Style = Style::new().dimmed();
@@ -522,95 +526,5 @@ pub(super) fn scene(scene: &Scene<'_>) -> String {
             }
             ResultAnswer::Pending { .. } => result(answer),
         },
-    }
-}
-
-/// The line that shows how a job stands while it is waited for; it disappears after that.
-#[derive(Default)]
-pub struct LiveLine {
-    shown: bool,
-}
-
-impl LiveLine {
-    /// Shows how the job stands now.
-    pub fn show(&mut self, status: &StatusAnswer) {
-        let now = clock::now();
-        let doing = match (&status.activity, status.rate_limited) {
-            (_, true) => "rate limited".to_owned(),
-            (Some(activity), _) => doing(activity),
-            (None, _) => String::new(),
-        };
-        let head = format!("{} {} {} ", status.job_id, status.status, short(status.age(now)));
-        let width = terminal_size::terminal_size_of(io::stderr())
-            .map_or(80, |(width, _)| usize::from(width.0));
-        let rest = fit(&one_line(&doing, 200), width.saturating_sub(head.width() + 1));
-        let mut err = anstream::stderr().lock();
-        // The line is cleared first: it may have been longer.
-        let _ = write!(err, "\r\x1b[2K{}{rest}", painted(DIM, &head));
-        let _ = err.flush();
-        self.shown = true;
-    }
-}
-
-impl Drop for LiveLine {
-    fn drop(&mut self) {
-        if self.shown {
-            let _ = write!(anstream::stderr(), "\r\x1b[2K");
-        }
-    }
-}
-
-/// `text` in `width` columns, cut with an ellipsis where it is wider.
-fn fit(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut fitting = String::new();
-    for c in text.chars() {
-        let mut longer = fitting.clone();
-        longer.push(c);
-        if longer.width() + 1 > width {
-            break;
-        }
-        fitting = longer;
-    }
-    fitting.push('…');
-    fitting
-}
-
-/// `text` in lines of at most `width` columns, broken between words. A word that is wider, such as
-/// a path, stays whole.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.width() + 1 + word.width() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
-fn pad(text: &str, width: usize, right: bool) -> String {
-    let text = fit(text, width);
-    let space = " ".repeat(width.saturating_sub(text.width()));
-    if right { format!("{space}{text}") } else { format!("{text}{space}") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_they_look() {
-        assert_eq!(pad("日本", 6, false), "日本  ");
-        assert_eq!(fit("日本語", 5), "日本…");
-        assert_eq!(fit("abc", 3), "abc");
-        assert_eq!(wrapped("ab cd  efghij\nk 日本 l", 5), ["ab cd", "efghij", "k", "日本", "l"]);
-        assert_eq!(wrapped("", 5), [""; 0]);
-        assert_eq!(pad("7", 3, true), "  7");
     }
 }

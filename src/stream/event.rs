@@ -8,13 +8,13 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::lenient::{Content as LenientContent, Lenient};
-use super::mend::from_json;
+use super::wire::{
+    Content, Raw, Wire, WireBlock, WireRequest, WireStatus, get, is_array, items, owned, string,
+    text,
+};
 use crate::job::Timestamp;
 
 /// What stands for the tool of a denied call that cannot be told.
@@ -220,152 +220,6 @@ pub struct TurnResult {
     pub structured_output: Option<Value>,
     /// Tokens.
     pub usage: Option<Value>,
-}
-
-type Raw<'a> = Option<&'a RawValue>;
-type Content<'a> = LenientContent<'a, WireBlock<'a>>;
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Wire<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Raw<'a>,
-    #[serde(borrow)]
-    subtype: Raw<'a>,
-    #[serde(borrow)]
-    session_id: Raw<'a>,
-    #[serde(borrow)]
-    parent_tool_use_id: Raw<'a>,
-    #[serde(borrow)]
-    uuid: Raw<'a>,
-    #[serde(borrow, rename = "isReplay")]
-    is_replay: Raw<'a>,
-    #[serde(borrow)]
-    model: Raw<'a>,
-    #[serde(borrow)]
-    message: Lenient<WireMessage<'a>>,
-    #[serde(borrow)]
-    error: Raw<'a>,
-    #[serde(borrow)]
-    retry_delay_ms: Raw<'a>,
-    #[serde(borrow)]
-    rate_limit_info: Raw<'a>,
-    #[serde(borrow)]
-    task_id: Raw<'a>,
-    #[serde(borrow)]
-    patch: Raw<'a>,
-    #[serde(borrow)]
-    status: Raw<'a>,
-    #[serde(borrow)]
-    request_id: Raw<'a>,
-    #[serde(borrow)]
-    request: Raw<'a>,
-    #[serde(borrow)]
-    is_error: Raw<'a>,
-    #[serde(borrow)]
-    api_error_status: Raw<'a>,
-    #[serde(borrow)]
-    terminal_reason: Raw<'a>,
-    #[serde(borrow)]
-    result: Raw<'a>,
-    #[serde(borrow)]
-    errors: Raw<'a>,
-    #[serde(borrow)]
-    num_turns: Raw<'a>,
-    #[serde(borrow)]
-    duration_ms: Raw<'a>,
-    #[serde(borrow)]
-    total_cost_usd: Raw<'a>,
-    #[serde(borrow)]
-    permission_denials: Raw<'a>,
-    #[serde(borrow)]
-    structured_output: Raw<'a>,
-    #[serde(borrow)]
-    usage: Raw<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WireMessage<'a> {
-    #[serde(borrow)]
-    id: Raw<'a>,
-    #[serde(borrow)]
-    model: Raw<'a>,
-    #[serde(borrow)]
-    content: Content<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WireBlock<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Raw<'a>,
-    #[serde(borrow)]
-    text: Raw<'a>,
-    #[serde(borrow)]
-    id: Raw<'a>,
-    #[serde(borrow)]
-    name: Raw<'a>,
-    #[serde(borrow)]
-    input: Raw<'a>,
-    #[serde(borrow)]
-    tool_use_id: Raw<'a>,
-    #[serde(borrow)]
-    is_error: Raw<'a>,
-    #[serde(borrow)]
-    content: Raw<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WireRequest<'a> {
-    #[serde(borrow)]
-    subtype: Raw<'a>,
-    #[serde(borrow)]
-    tool_name: Raw<'a>,
-    #[serde(borrow)]
-    tool_use_id: Raw<'a>,
-    #[serde(borrow)]
-    input: Raw<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct WireStatus<'a> {
-    #[serde(borrow)]
-    status: Raw<'a>,
-    #[serde(borrow, rename = "resetsAt")]
-    resets_at: Raw<'a>,
-}
-
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The value of a field, or `None` if it is absent or of another type.
-fn get<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
-    serde_json::from_str(raw?.get()).ok()
-}
-
-/// The same of one that holds text, which need not be whole.
-fn owned<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
-    from_json(raw?.get()).ok()
-}
-
-fn text<'a>(raw: Raw<'a>) -> Option<Cow<'a, str>> {
-    get::<Text<'a>>(raw).map(|text| text.0).or_else(|| owned(raw).map(Cow::Owned))
-}
-
-fn string(raw: Raw<'_>) -> Option<String> {
-    text(raw).map(Cow::into_owned)
-}
-
-/// What an array consists of; of one that was too long, the last is `null`.
-fn items<'a>(raw: Raw<'a>) -> Vec<&'a RawValue> {
-    get(raw).unwrap_or_default()
-}
-
-fn is_array(raw: &RawValue) -> bool {
-    raw.get().starts_with('[')
 }
 
 /// Whether a line may be a subagent's. It is enough to look for the field: inside of a string its

@@ -10,6 +10,7 @@ mod lenient;
 mod lines;
 mod mend;
 pub mod transcript;
+mod wire;
 
 pub use digest::{Answer, Change, Digest};
 pub use event::{Block, Event, TurnResult, decode};

@@ -1,0 +1,58 @@
+//! Text in columns, as wide as it looks.
+
+use unicode_width::UnicodeWidthStr;
+
+/// `text` in `width` columns, cut with an ellipsis where it is wider.
+pub(super) fn fit(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut fitting = String::new();
+    for c in text.chars() {
+        let mut longer = fitting.clone();
+        longer.push(c);
+        if longer.width() + 1 > width {
+            break;
+        }
+        fitting = longer;
+    }
+    fitting.push('…');
+    fitting
+}
+
+/// `text` in lines of at most `width` columns, broken between words. A word that is wider, such as
+/// a path, stays whole.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+pub(super) fn pad(text: &str, width: usize, right: bool) -> String {
+    let text = fit(text, width);
+    let space = " ".repeat(width.saturating_sub(text.width()));
+    if right { format!("{space}{text}") } else { format!("{text}{space}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_they_look() {
+        assert_eq!(pad("日本", 6, false), "日本  ");
+        assert_eq!(fit("日本語", 5), "日本…");
+        assert_eq!(fit("abc", 3), "abc");
+        assert_eq!(wrapped("ab cd  efghij\nk 日本 l", 5), ["ab cd", "efghij", "k", "日本", "l"]);
+        assert_eq!(wrapped("", 5), [""; 0]);
+        assert_eq!(pad("7", 3, true), "  7");
+    }
+}

@@ -1,0 +1,157 @@
+//! The fields of a line as they come, each read by itself: one of an unexpected type spoils no
+//! other.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use super::lenient::{Content as LenientContent, Lenient};
+use super::mend::from_json;
+
+pub(super) type Raw<'a> = Option<&'a RawValue>;
+pub(super) type Content<'a> = LenientContent<'a, WireBlock<'a>>;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Wire<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) subtype: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) session_id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) parent_tool_use_id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) uuid: Raw<'a>,
+    #[serde(borrow, rename = "isReplay")]
+    pub(super) is_replay: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) model: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) message: Lenient<WireMessage<'a>>,
+    #[serde(borrow)]
+    pub(super) error: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) retry_delay_ms: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) rate_limit_info: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) task_id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) patch: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) status: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) request_id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) request: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) is_error: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) api_error_status: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) terminal_reason: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) result: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) errors: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) num_turns: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) duration_ms: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) total_cost_usd: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) permission_denials: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) structured_output: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) usage: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireMessage<'a> {
+    #[serde(borrow)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) model: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) content: Content<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireBlock<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) text: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) name: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) input: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) tool_use_id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) is_error: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) content: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireRequest<'a> {
+    #[serde(borrow)]
+    pub(super) subtype: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) tool_name: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) tool_use_id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) input: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireStatus<'a> {
+    #[serde(borrow)]
+    pub(super) status: Raw<'a>,
+    #[serde(borrow, rename = "resetsAt")]
+    pub(super) resets_at: Raw<'a>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The value of a field, or `None` if it is absent or of another type.
+pub(super) fn get<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+/// The same of one that holds text, which need not be whole.
+pub(super) fn owned<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
+    from_json(raw?.get()).ok()
+}
+
+pub(super) fn text<'a>(raw: Raw<'a>) -> Option<Cow<'a, str>> {
+    get::<Text<'a>>(raw).map(|text| text.0).or_else(|| owned(raw).map(Cow::Owned))
+}
+
+pub(super) fn string(raw: Raw<'_>) -> Option<String> {
+    text(raw).map(Cow::into_owned)
+}
+
+/// What an array consists of; of one that was too long, the last is `null`.
+pub(super) fn items<'a>(raw: Raw<'a>) -> Vec<&'a RawValue> {
+    get(raw).unwrap_or_default()
+}
+
+pub(super) fn is_array(raw: &RawValue) -> bool {
+    raw.get().starts_with('[')
+}
