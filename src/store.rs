@@ -5,6 +5,7 @@
 //! complete file over it, so there is no half-written one. The lock says whether a job is live:
 //! the kernel lets go of it when its holder dies.
 
+mod bell;
 mod files;
 mod inbox;
 mod job_dir;
@@ -20,6 +21,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use bell::{open_bell, ring_bell};
 pub use inbox::{Item, undelivered};
 pub use job_dir::{JobDir, legacy_is_dead};
 pub use lock::{Lock, is_live_job};

@@ -247,6 +247,7 @@ fn what_cannot_be_said_is_refused_and_the_job_goes_on() {
     let job = sandbox.job("j");
     fs::write(job.join("foreign"), "{\"kind\":\"dance\"}").unwrap();
     fs::rename(job.join("foreign"), job.join("inbox/0000000007.json")).unwrap();
+    fs::write(job.join("inbox/.bell"), "!").unwrap();
     eventually("the word of it", || {
         let events = fs::read_to_string(job.join("events.ndjson")).unwrap();
         events.contains("message_refused").then_some(())

@@ -452,6 +452,21 @@ fn a_file_system_without_locks_is_refused() {
 }
 
 #[test]
+fn a_job_hears_what_it_is_told_where_the_system_gives_no_notice() {
+    for (call, errno) in [(libc::SYS_inotify_init1, libc::EMFILE), (libc::SYS_mknodat, libc::EPERM)]
+    {
+        let sandbox = Sandbox::new("read\ninit\nresult one\nhear-all $DIR/heard");
+        let start = [&START[..], &["--keep-alive"]].concat();
+        let started = Answer::of(without_call(sandbox.command(start), call, errno), Vec::new());
+        assert_eq!(started.code, 0, "{started:?}");
+        eventually("idle", || (sandbox.status("j")["status"] == "idle").then_some(()));
+        let answer = sandbox.run(["send", "j", "--message", "two", "--wait", "1m"]);
+        assert_eq!(answer["turn"]["result"], "heard two", "{answer:?}");
+        assert_eq!(sandbox.run(["finish", "j"])["finished"], true);
+    }
+}
+
+#[test]
 fn a_log_that_others_touch_goes_on_and_it_is_told() {
     for (what, word) in [("removed", "was removed"), ("cut", "was made shorter")] {
         let sandbox = Sandbox::new(

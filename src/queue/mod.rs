@@ -20,14 +20,13 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::libc;
 use nix::sys::signal::Signal;
 
 use crate::checkpoint::checkpoint;
 use crate::clock;
 use crate::job::{Admission, JobId, Timestamp};
 use crate::process::{self, Mark, Target};
-use crate::store::{JobDir, is_live_job};
+use crate::store::{JobDir, is_live_job, open_bell, ring_bell};
 
 use choice::{Choice, Standing, choose};
 pub use ticket::Ticket;
@@ -284,22 +283,11 @@ impl Queue {
 
     /// The bell, to be listened to: something can be read when somebody came or left.
     pub fn open_bell(&self) -> io::Result<File> {
-        let path = self.path.join(BELL);
-        match nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        // Read and write, so that it has no end when nobody rings.
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
-        options.open(path)
+        open_bell(&self.path.join(BELL))
     }
 
     fn ring(&self) {
-        let mut options = OpenOptions::new();
-        options.write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
-        // Without a listener there is nobody to be told; a full bell rings already.
-        let _ = options.open(self.path.join(BELL)).and_then(|mut bell| bell.write(b"!"));
+        ring_bell(&self.path.join(BELL));
     }
 
     /// A limit of the API was met that lasts until then: those who wait need not run into it.

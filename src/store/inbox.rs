@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, JobDir, StoreError, files};
+use super::{Context, JobDir, StoreError, files, open_bell, ring_bell};
 use crate::checkpoint::checkpoint;
 use crate::job::{Directive, Undelivered};
 use crate::text::one_line;
@@ -25,6 +25,8 @@ const INBOX: &str = "inbox";
 const DESK: &str = ".desk";
 /// Where those lie that were taken in by a turn that has not ended.
 const ASIDE: &str = ".taken";
+/// Rung when something was put in.
+const BELL: &str = ".bell";
 /// Bytes of a directive that are read at most: a message may have ten million, and be escaped.
 const DIRECTIVE_READ: u64 = 64 << 20;
 /// Messages that a result names at most; the others stay in the inbox like these.
@@ -64,8 +66,13 @@ impl Open {
 }
 
 impl JobDir {
+    /// The inbox's bell, to be listened to: it rings when something was put in.
+    pub fn open_inbox_bell(&self) -> io::Result<File> {
+        open_bell(&self.make_inbox().map_err(io::Error::other)?.join(BELL))
+    }
+
     /// The path of the inbox, which is made where it is missing.
-    pub fn make_inbox(&self) -> Result<PathBuf, StoreError> {
+    fn make_inbox(&self) -> Result<PathBuf, StoreError> {
         let path = self.file(INBOX);
         files::make_directory(&path, false)?;
         Ok(path)
@@ -87,6 +94,7 @@ impl JobDir {
         open.save()?;
         let path = open.path.join(name_of(number));
         fs::rename(&temporary, &path).context("create", &path)?;
+        ring_bell(&open.path.join(BELL));
         files::sync_directory(&open.path)?;
         checkpoint("send:posted");
         Ok(Some(number))
@@ -145,6 +153,7 @@ impl JobDir {
         open.state.closed = true;
         // On a full disk it may stay open: the record says all the same that the job has ended.
         let _ = open.save();
+        let _ = fs::remove_file(open.path.join(BELL));
         self.pending(&BTreeSet::new())
     }
 

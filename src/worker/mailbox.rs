@@ -1,70 +1,55 @@
 //! Being woken when something new lies in the job's inbox.
 
-#[cfg(target_os = "linux")]
-pub(super) use linux::Mailbox;
-#[cfg(not(target_os = "linux"))]
-pub(super) use other::Mailbox;
+use std::time::Duration;
 
-#[cfg(target_os = "linux")]
-mod linux {
-    use std::fs::File;
-    use std::future::pending;
-    use std::io;
-    use std::os::fd::AsFd;
-    use std::path::Path;
+use tokio::net::unix::pipe;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
-    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-    use tokio::net::unix::pipe;
+use crate::store::JobDir;
 
-    /// The kernel's word on what is renamed into the inbox (inotify(7)): no wake-up while nothing
-    /// happens. It is read as a pipe is.
-    pub(in crate::worker) struct Mailbox(Option<pipe::Receiver>);
+/// How often is looked where nobody can ring.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-    impl Mailbox {
-        /// Of this directory. Where it cannot be watched the worker looks at the end of each turn.
-        pub(in crate::worker) fn of(inbox: &Path) -> Self {
-            let watch = || -> io::Result<pipe::Receiver> {
-                let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-                inotify.add_watch(inbox, AddWatchFlags::IN_MOVED_TO)?;
-                let words = File::from(inotify.as_fd().try_clone_to_owned()?);
-                pipe::Receiver::from_file_unchecked(words)
-            };
-            Self(watch().ok())
-        }
-
-        /// Sleeps until something was put in.
-        pub(in crate::worker) async fn news(&self) {
-            let Some(words) = &self.0 else { return pending().await };
-            loop {
-                if words.readable().await.is_err() {
-                    return pending().await;
-                }
-                let mut buffer = [0; 4096];
-                match words.try_read(&mut buffer) {
-                    Ok(length) if length > 0 => return,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    _ => return pending().await,
-                }
-            }
-        }
-    }
+/// The inbox's bell: no wake-up while nothing happens.
+pub(super) enum Mailbox {
+    /// Whoever puts something in rings.
+    Bell(pipe::Receiver),
+    /// The file system has no bells, or there was no room for one.
+    Clock(Interval),
 }
 
-#[cfg(not(target_os = "linux"))]
-mod other {
-    use std::path::Path;
-    use std::time::Duration;
-
-    /// A slow look again and again.
-    pub(in crate::worker) struct Mailbox;
-
-    impl Mailbox {
-        pub(in crate::worker) fn of(_inbox: &Path) -> Self {
-            Self
+impl Mailbox {
+    /// Of this job.
+    pub(super) fn of(job: &JobDir) -> Self {
+        match job.open_inbox_bell().and_then(pipe::Receiver::from_file_unchecked) {
+            Ok(bell) => Self::Bell(bell),
+            Err(_) => Self::clock(),
         }
+    }
 
-        pub(in crate::worker) async fn news(&self) {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+    fn clock() -> Self {
+        let mut clock = interval(LOOK_AGAIN);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self::Clock(clock)
+    }
+
+    /// Sleeps until something may have been put in.
+    pub(super) async fn news(&mut self) {
+        match self {
+            Self::Clock(clock) => {
+                clock.tick().await;
+            }
+            Self::Bell(bell) => {
+                let mut rings = [0; 64];
+                let heard = bell.readable().await.is_ok()
+                    && match bell.try_read(&mut rings) {
+                        Ok(length) => length > 0,
+                        Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+                    };
+                if !heard {
+                    *self = Self::clock();
+                }
+            }
         }
     }
 }

@@ -137,8 +137,7 @@ async fn attend(
         }
     }
     // Watched before the first look, so that nothing falls between the two.
-    let inbox = worker.job.make_inbox().map_err(io::Error::other);
-    let mailbox = inbox.map(|inbox| Mailbox::of(&inbox));
+    let mut mailbox = Mailbox::of(&worker.job);
     worker.look_into_inbox();
     worker.act();
 
@@ -167,7 +166,7 @@ async fn attend(
             () = worker.stdin.advance() => {}
             _ = let_in.recv() => worker.look_at_queue(),
             () = worker.turn.news() => worker.look_at_queue(),
-            () = news(mailbox.as_ref().ok()) => worker.look_into_inbox(),
+            () = mailbox.news() => worker.look_into_inbox(),
             () = at(deadline) => worker.tick(),
         }
         worker.act();
@@ -183,13 +182,6 @@ async fn attend(
         }
     }
     Ok(())
-}
-
-async fn news(mailbox: Option<&Mailbox>) {
-    match mailbox {
-        Some(mailbox) => mailbox.news().await,
-        None => pending().await,
-    }
 }
 
 async fn read(stdout: Option<&pipe::Receiver>, buffer: &mut [u8]) -> io::Result<usize> {
