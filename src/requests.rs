@@ -71,7 +71,7 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         max_parallel: given.max_parallel,
         priority: given.priority,
         stagger_ms: milliseconds(given.stagger),
-        ignores_limit: given.no_wait_for_reset,
+        limit_wait_ms: if given.no_wait_for_reset { 0 } else { milliseconds(given.max_wait) },
         group_limit: given.group_limit,
         group: given.group,
         no_queue: given.no_queue,

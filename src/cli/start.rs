@@ -185,7 +185,8 @@ pub struct Start {
     /// Try again after the usual pause also where the API says when its limit ends
     #[arg(long, help_heading = "Retries")]
     pub no_wait_for_reset: bool,
-    /// The longest wait for the end of a limit; beyond it the job fails
+    /// The longest wait for the end of a limit; beyond it the job fails, and for one that another
+    /// job has met it does not wait
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "6h", help_heading = "Retries")]
     pub max_wait: Duration,
     /// A command that is told when the job is blocked or has ended: its status on stdin; repeatable

@@ -42,8 +42,12 @@ impl Line {
                 waiting.starts_at = record.starts_at().filter(|at| *at > clock::now());
                 waiting.waits_for = waits_for(store, record);
             }
-        } else if !record.spec.admission.ignores_limit {
-            waiting.limited_until = self.limit;
+        } else {
+            let waits = |until: &Timestamp| {
+                let left = until.since(clock::now()).as_millis();
+                record.spec.admission.waits_for_limit(u64::try_from(left).unwrap_or(u64::MAX))
+            };
+            waiting.limited_until = self.limit.filter(waits);
         }
         Some(waiting)
     }

@@ -48,7 +48,7 @@ pub fn choose<'a>(desk: &Standing<'a>) -> Choice<'a> {
                 continue;
             }
         }
-        if desk.limited_for_ms > 0 && !admission.ignores_limit {
+        if admission.waits_for_limit(desk.limited_for_ms) {
             limited = true;
             continue;
         }
@@ -66,15 +66,15 @@ mod tests {
     use super::*;
     use crate::job::{Admission, JobId};
 
-    /// `NAME[:priority][@group/limit][!][*]`, numbered in order; `!` ignores the API's limit, `*`
-    /// needs no slot.
+    /// `NAME[:priority][@group/limit][!][*]`, numbered in order; each waits a second for the end of
+    /// the API's limit, with `!` not at all; `*` needs no slot.
     fn tickets(text: &str, most: u32) -> Vec<Ticket> {
         let mut all: Vec<Ticket> = text
             .split_whitespace()
             .enumerate()
             .map(|(number, word)| {
                 let (word, most) = word.strip_suffix('*').map_or((word, most), |word| (word, 0));
-                let ignores_limit = word.ends_with('!');
+                let limit_wait_ms = if word.ends_with('!') { 0 } else { 1_000 };
                 let word = word.trim_end_matches('!');
                 let (word, group) = word.split_once('@').map_or((word, None), |(word, group)| {
                     (word, group.split_once('/').map(|(name, most)| (name, most.parse().unwrap())))
@@ -85,7 +85,7 @@ mod tests {
                     max_parallel: most,
                     priority,
                     stagger_ms: 200,
-                    ignores_limit,
+                    limit_wait_ms,
                     group_limit: group.map_or(1, |(_, most)| most),
                     group: group.map(|(name, _)| name.to_owned()),
                     no_queue: false,
@@ -131,6 +131,8 @@ mod tests {
             // Nobody runs into a wall that is known, but for those who want to.
             ("a b", "x", 3, 700, "in 700"),
             ("a b!", "x", 3, 700, "b"),
+            // Who would not wait so long finds out for himself.
+            ("a b", "x", 3, 1_001, "a"),
             ("a@g/1", "x@g/1", 3, 700, "nobody"),
         ] {
             let got = chosen(waiting, running, most, limited);

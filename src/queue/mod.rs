@@ -163,8 +163,8 @@ impl Queue {
                 }
                 counts
             });
-            let limit =
-                (self.limited_for() > 0).then(|| "the API's limit is being waited for".to_owned());
+            let waits = own.admission.waits_for_limit(self.limited_for());
+            let limit = waits.then(|| "the API's limit is being waited for".to_owned());
             if let Some(why) = limit.or_else(|| standing.obstacle(&own)) {
                 return Ok(Entered::NoSlot(why));
             }
@@ -292,20 +292,38 @@ impl Queue {
 
     /// A limit of the API was met that lasts until then: those who wait need not run into it.
     pub fn note_limit(&self, until: Timestamp) {
-        let known = self.limit();
-        if known.is_none_or(|known| known < until) && self.desk().is_ok() {
-            let _ = self.replace(LIMIT, &until.epoch_ms().to_string());
+        let Ok(_desk) = self.desk() else { return };
+        if self.limit().is_none_or(|known| known < until) {
+            let now = clock::now().epoch_ms();
+            let _ = self.replace(LIMIT, &format!("{} {now}", until.epoch_ms()));
+            // Some may not want to wait so long.
+            self.ring();
+        }
+    }
+
+    /// The API has answered one who began then: a limit that was met before is over.
+    pub fn lift_limit(&self, began: Timestamp) {
+        let noted_before = || self.words(LIMIT).get(1).is_some_and(|ms| *ms < began.epoch_ms());
+        if noted_before()
+            && let Ok(_desk) = self.desk()
+            && noted_before()
+            && fs::remove_file(self.path.join(LIMIT)).is_ok()
+        {
+            self.ring();
         }
     }
 
     /// Until when a limit of the API is known to last, if that lies ahead.
     pub fn limit(&self) -> Option<Timestamp> {
-        let until = Timestamp::from_epoch_ms(self.read(LIMIT)?.try_into().ok()?)?;
-        (until > clock::now()).then_some(until)
+        self.limit_noted().filter(|until| *until > clock::now())
+    }
+
+    fn limit_noted(&self) -> Option<Timestamp> {
+        self.words(LIMIT).first().and_then(|ms| Timestamp::from_epoch_ms(*ms))
     }
 
     fn limited_for(&self) -> u64 {
-        let until = self.read(LIMIT).and_then(|ms| Timestamp::from_epoch_ms(ms.try_into().ok()?));
+        let until = self.limit_noted();
         let left = until.map(|until| until.after(LIMIT_GRACE).since(clock::now()));
         left.map_or(0, |left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
     }
@@ -413,17 +431,22 @@ impl Queue {
     }
 
     fn read(&self, name: &str) -> Option<u64> {
+        self.words(name).first().and_then(|number| u64::try_from(*number).ok())
+    }
+
+    /// The numbers in a file; none where there is no such file.
+    fn words(&self, name: &str) -> Vec<i64> {
         let mut text = String::new();
-        let file = File::open(self.path.join(name)).ok()?;
-        file.take(64).read_to_string(&mut text).ok()?;
-        text.trim().parse().ok()
+        let read = File::open(self.path.join(name)).map(|file| file.take(64));
+        let _ = read.and_then(|mut file| file.read_to_string(&mut text));
+        text.split_whitespace().map_while(|word| word.parse().ok()).collect()
     }
 
     fn replace(&self, name: &str, text: &str) -> io::Result<()> {
         // Short enough to be there as a whole; padded, so that nothing of a longer one stays.
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600);
-        file.open(self.path.join(name))?.write_all_at(format!("{text:<20}\n").as_bytes(), 0)
+        file.open(self.path.join(name))?.write_all_at(format!("{text:<40}\n").as_bytes(), 0)
     }
 
     fn put(&self, room: &str, ticket: &Ticket, text: &str) -> io::Result<()> {

@@ -181,12 +181,25 @@ fn a_limit_that_one_has_met_holds_up_the_others() {
     let hall = hall();
     let (a, _a) = hall.job("a");
     let (b, _b) = hall.job("b");
+    let patient = |minutes: u64| Admission { limit_wait_ms: minutes * 60_000, ..most(0) };
     hall.queue.enter(&a, &most(0), None).unwrap();
+    let began = clock::now();
     hall.queue.note_limit(clock::now().after(Duration::from_secs(60)));
     assert!(hall.queue.limit().is_some());
-    assert!(matches!(hall.queue.enter(&b, &most(0), None).unwrap(), Entered::Waiting(_)));
+    let entered = hall.queue.enter(&b, &patient(2), None).unwrap();
+    assert!(matches!(entered, Entered::Waiting(_)));
     let again = hall.queue.dispatch().unwrap().again_in.unwrap();
     assert!(again > Duration::from_secs(50), "{again:?}");
+    // Who would not wait so long finds out for himself.
+    let (c, _c) = hall.job("c");
+    assert!(matches!(hall.queue.enter(&c, &patient(0), None).unwrap(), Entered::Admitted(_)));
+    hall.queue.note_limit(clock::now().after(Duration::from_secs(600)));
+    assert_eq!(hall.queue.dispatch().unwrap().running.len(), 3);
+    // One who began before has not met it; one who began later shows that it is over.
+    hall.queue.lift_limit(began);
+    assert!(hall.queue.limit().is_some());
+    hall.queue.lift_limit(clock::now().after(Duration::from_millis(1)));
+    assert_eq!(hall.queue.limit(), None);
 }
 
 #[test]

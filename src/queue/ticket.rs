@@ -12,7 +12,7 @@ const NO_GROUP: &str = "-";
 /// A job's place in the queue, with all that the choice of the next needs to know of it: nothing
 /// but names has to be read for that.
 ///
-/// As a name: `RANK.NUMBER.MOST.STAGGER.FLAGS.GROUPMOST.GROUP.JOB`, the numbers in decimal.
+/// As a name: `RANK.NUMBER.MOST.STAGGER.LIMITWAIT.GROUPMOST.GROUP.JOB`, the numbers in decimal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// From -1000 to 1000: higher goes first.
@@ -28,14 +28,13 @@ pub struct Ticket {
 impl Ticket {
     /// The file's name.
     pub fn name(&self) -> String {
-        let Admission { max_parallel, stagger_ms, ignores_limit, group_limit, group, .. } =
+        let Admission { max_parallel, stagger_ms, limit_wait_ms, group_limit, group, .. } =
             &self.admission;
         let rank = HIGHEST - self.priority;
         let group = group.as_deref().unwrap_or(NO_GROUP);
         let (number, job) = (self.number, &self.job_id);
-        let flags = u8::from(*ignores_limit);
         format!(
-            "{rank:04}.{number:010}.{max_parallel}.{stagger_ms}.{flags}.{group_limit}.{group}.{job}"
+            "{rank:04}.{number:010}.{max_parallel}.{stagger_ms}.{limit_wait_ms}.{group_limit}.{group}.{job}"
         )
     }
 
@@ -47,7 +46,7 @@ impl Ticket {
         let number = next()?.parse().ok()?;
         let max_parallel = next()?.parse().ok()?;
         let stagger_ms = next()?.parse().ok()?;
-        let ignores_limit = next()? == "1";
+        let limit_wait_ms = next()?.parse().ok()?;
         let group_limit = next()?.parse().ok()?;
         let group = Some(next()?).filter(|group| *group != NO_GROUP).map(str::to_owned);
         let job_id = JobId::parse(next()?).ok()?;
@@ -56,7 +55,7 @@ impl Ticket {
             max_parallel,
             priority,
             stagger_ms,
-            ignores_limit,
+            limit_wait_ms,
             group_limit,
             group,
             no_queue: false,
@@ -98,14 +97,14 @@ mod tests {
                 max_parallel: 8,
                 priority: -3,
                 stagger_ms: 200,
-                ignores_limit: true,
+                limit_wait_ms: 60_000,
                 group_limit: 1,
                 group: Some("my-app".to_owned()),
                 no_queue: false,
             },
             job_id: JobId::parse("fix.login.1").unwrap(),
         };
-        assert_eq!(ticket.name(), "1003.0000000012.8.200.1.1.my-app.fix.login.1");
+        assert_eq!(ticket.name(), "1003.0000000012.8.200.60000.1.my-app.fix.login.1");
         assert_eq!(Ticket::parse(&ticket.name()), Some(ticket.clone()));
         let alone = Ticket { admission: Admission { group: None, ..ticket.admission }, ..ticket };
         assert_eq!(Ticket::parse(&alone.name()), Some(alone));

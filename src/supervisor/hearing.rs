@@ -45,13 +45,13 @@ impl Supervisor {
         if let Some(error) = change.rate_limited {
             let retry_at = self.digest.retry_at;
             self.log(Happening::RateLimited { error, retry_at }, now, effects);
-            // A limit that this job would not wait for holds up no other, either.
-            let most = Duration::from_millis(self.record.spec.max_wait_ms);
-            let near = retry_at.filter(|at| at.since(now.wall) <= most);
-            effects.extend(near.map(Effect::Limited));
+            effects.extend(retry_at.map(Effect::Limited));
         }
         if change.rate_limit_over {
             self.log(Happening::RateLimitOver, now, effects);
+        }
+        if self.digest.answered {
+            effects.extend(self.unanswered_since.take().map(Effect::Answered));
         }
         let mut announced = None;
         if let Some(blocked) = change.blocked {

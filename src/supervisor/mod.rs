@@ -23,7 +23,7 @@ use keep_alive::KeptAlive;
 use past::Past;
 
 use crate::job::{
-    Detached, Detachment, Entry, Happening, Milestone, Outcome, Reason, Record, Status,
+    Detached, Detachment, Entry, Happening, Milestone, Outcome, Reason, Record, Status, Timestamp,
     Undelivered, Verdict,
 };
 use crate::stream::{Digest, decode};
@@ -99,6 +99,8 @@ pub struct Supervisor {
     begun: bool,
     /// Claude ran under this worker.
     launched: bool,
+    /// When claude was started, as long as the API has not answered it.
+    unanswered_since: Option<Timestamp>,
     /// Retries so far without progress in between.
     retries: u32,
     /// A silence was told already.
@@ -138,6 +140,7 @@ impl Supervisor {
             kept: KeptAlive::default(),
             begun: false,
             launched: false,
+            unanswered_since: None,
             retries: 0,
             silence_told: false,
             heard: now.mono,
@@ -389,6 +392,7 @@ impl Supervisor {
         self.log(Happening::Launched { pid }, now, effects);
         self.heard = now.mono;
         self.digest.retry_at = None;
+        self.unanswered_since = Some(now.wall);
         self.record.claude_pid = Some(pid);
         self.record.status = Status::Running;
         self.phase = Phase::Working;

@@ -109,10 +109,11 @@ impl Supervisor {
         self.phase = Phase::Backoff { until: now.mono.saturating_add(wait), queues: true };
         let after = verdict.reason();
         self.log(Happening::Retrying { after, after_ms: milliseconds }, now, effects);
-        effects.push(Effect::LeaveSlot);
+        // Before the slot is free: whoever gets it would run into the same wall.
         if limited {
             effects.push(Effect::Limited(retry_at));
         }
+        effects.push(Effect::LeaveSlot);
         self.save(now, effects);
     }
 

@@ -112,6 +112,8 @@ pub enum Effect {
     Enter,
     /// A limit of the API was met that lasts until then.
     Limited(Timestamp),
+    /// The API has answered a claude that was started then.
+    Answered(Timestamp),
     /// Tell others what the job has come to.
     Announce(Milestone),
     /// Answer a request of claude's.

@@ -95,6 +95,8 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::LeaveSlot => Some("leave"),
         Effect::Enter => Some("enter"),
         Effect::Limited(_) => Some("limit"),
+        // Each attempt in which the model says anything has it.
+        Effect::Answered(_) => None,
         Effect::Announce(milestone) => Some(milestone.as_str()),
         Effect::Interrupt(_) => Some("interrupt"),
         Effect::TakeOut(_) => Some("take out"),

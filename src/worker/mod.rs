@@ -427,6 +427,7 @@ impl Worker {
                 self.step(step);
             }
             Effect::Limited(until) => self.turn.queue().note_limit(until),
+            Effect::Answered(began) => self.turn.queue().lift_limit(began),
             Effect::Announce(milestone) => {
                 let record = self.supervisor.record();
                 let at = clock::now();

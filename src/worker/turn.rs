@@ -168,7 +168,9 @@ impl Turn {
     pub(super) fn enter(&mut self, record: &Record) -> Step {
         let mut admission = record.spec.admission.clone();
         // Whoever has met a limit has waited for its end, and finds out whether it is over.
-        admission.ignores_limit |= self.number.is_some();
+        if self.number.is_some() {
+            admission.limit_wait_ms = 0;
+        }
         admission.no_queue &= self.number.is_none();
         self.ask(record, &admission)
     }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::processes::send;
-use support::{Sandbox, eventually};
+use support::{Answer, Sandbox, eventually};
 
 /// Says when it begins, and ends when the test lets it.
 const GATED: &str = "read\ninit\nappend $DIR/order $JOB\nwait-file $DIR/go-$JOB\nresult ok\neof";
@@ -296,6 +296,24 @@ fn a_limit_that_one_job_meets_keeps_the_others_from_it() {
     assert_eq!(order(&sandbox), ["a", "a", "b"]);
     let status = sandbox.status("a");
     assert_eq!((&status["rateLimited"], &status["attempt"]), (&false.into(), &2.into()));
+}
+
+#[test]
+fn a_limit_is_waited_for_as_long_as_a_job_would_and_until_another_is_answered() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nappend $DIR/order $JOB\nonce $DIR/met limit 600\nonce $DIR/refused refused 429\n\
+         once $DIR/left exit 1\nsay fine\nresult ok\neof",
+    );
+    sandbox.start("a", &["--retries", "1"]);
+    let waits = |status: &Answer| status["rateLimited"] == true && status["attempt"] == 2;
+    eventually("the limit", || Some(sandbox.status("a")).filter(waits));
+    assert_eq!(sandbox.start("b", &[])["status"], "queued");
+    assert_eq!(sandbox.status("b")["rateLimited"], true);
+    sandbox.run_job("c", &["--max-wait", "1m"]).expect_end(0, "completed", None);
+    sandbox.wait("b").expect_end(0, "completed", None);
+    assert_eq!(order(&sandbox), ["a", "c", "b"]);
+    assert_eq!(sandbox.status("a")["rateLimited"], true, "it keeps to what it was told");
+    sandbox.run(["kill", "a"]);
 }
 
 #[test]

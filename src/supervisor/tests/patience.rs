@@ -75,7 +75,7 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
 fn a_retry_gives_up_its_slot_waits_and_goes_on_with_its_session() {
     let mut rig = Rig::launched(patient(2));
     assert_eq!(ends_with(&mut rig, &[INIT, TEXT, LIMITED], code(1)), Conclusion::Again);
-    assert_eq!(rig.wants(), ["leave", "limit"]);
+    assert_eq!(rig.wants(), ["limit", "leave"]);
     let record = rig.supervisor.record();
     assert_eq!((record.status, record.rate_limited, record.attempt), (Status::Running, true, 2));
     let wait = record.retry_at.unwrap().since(rig.now.wall);
@@ -135,12 +135,11 @@ fn the_end_of_a_limit_is_waited_for_where_the_api_says_it() {
     assert_eq!(conclusion, Conclusion::Again);
     assert!(record.retry_at.unwrap().epoch_ms() < 10_000);
 
-    let near = |most| {
+    for most in [60_000, 59_000] {
+        // Others may be more patient.
         let mut rig = Rig::launched(Spec { max_wait_ms: most, ..patient(1) });
-        rig.hear(RESET_IN_60).wants()
-    };
-    assert_eq!(near(60_000), ["limit"]);
-    assert_eq!(near(59_000), Vec::<&str>::new(), "it holds up nobody");
+        assert_eq!(rig.hear(RESET_IN_60).wants(), ["limit"], "{most}");
+    }
     let (conclusion, record) = wait(Spec { max_wait_ms: 59_000, ..patient(1) });
     assert!(matches!(conclusion, Conclusion::Ended(_)));
     assert_eq!(record.reason, Some(Reason::RateLimit));
