@@ -378,7 +378,7 @@ fn a_job_that_is_kept_alive_answers_again_and_again_until_it_is_finished() {
     assert_eq!(sandbox.run(["result", "j"])["result"], "one");
     let answer = sandbox.run(["send", "j", "--message", "two", "--wait", "1m"]);
     assert_eq!(answer["turn"]["result"], "heard two", "{answer:?}");
-    await_status(&sandbox, "j", "idle");
+    assert_eq!(answer["status"], "idle");
     assert_eq!(sandbox.run(["result", "j"])["result"], "heard two");
     let said = sandbox.run(["send", "j", "--message", "three", "--follow", "--plain"]);
     assert_eq!(said.code, 0, "{said:?}");

@@ -412,11 +412,13 @@ impl Worker {
             Effect::Save => self.save(),
             Effect::Log(entry) => self.log(&entry),
             Effect::Turn(end) => {
-                self.append_line(TURNS, &end);
                 if self.supervisor.record().spec.keep_alive {
-                    // The last answer can be read while the job waits.
+                    // The last answer can be read while the job waits; and whoever waits for the
+                    // line finds the job as it is after the turn.
                     let _ = self.job.save_outcome(&self.supervisor.outcome());
+                    self.save();
                 }
+                self.append_line(TURNS, &end);
                 self.look_into_inbox();
             }
             Effect::Tell { uuid, text } => self.stdin.tell(&uuid, &text),
