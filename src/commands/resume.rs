@@ -5,7 +5,7 @@ use super::seen::look;
 use super::send::check_message;
 use crate::claude::Surroundings;
 use crate::error::Error;
-use crate::job::{Directive, JobId, Record, Status};
+use crate::job::{Directive, JobId, Record};
 use crate::launch::Wish;
 use crate::store::{JobDir, Store};
 
@@ -24,15 +24,15 @@ pub struct Request {
 }
 
 /// Resumes the job: another attempt with its session, which begins with what was not delivered
-/// before, and then the message.
+/// before, and then the message. A job in which claude never began a session begins with its
+/// prompt, after those that it waits for.
 pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<Recovered, Error> {
-    let text = check_message(request.message.unwrap_or_else(|| GO_ON.as_bytes().to_vec()))?;
+    let message = request.message.map(check_message).transpose()?;
     let id = request.id;
     let seen = look(store, &id)?;
     if let Some(why) = why_not(&seen.record) {
         return Err(Error::NotResumable(id.to_string(), why));
     }
-    let message = Directive::Message { uuid: uuid::Uuid::new_v4().to_string(), text };
     let begin = |dir: &JobDir, record: &mut Record| -> Result<(), Error> {
         if let Some(why) = why_not(record) {
             return Err(Error::NotResumable(id.to_string(), why));
@@ -42,9 +42,15 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
             dir.take_out(number);
         }
         dir.reopen_inbox()?;
-        dir.post(&message)?;
+        let goes_on = record.session_began && record.session_id.is_some();
+        if let Some(text) = message.or_else(|| goes_on.then(|| GO_ON.to_owned())) {
+            dir.post(&Directive::Message { uuid: uuid::Uuid::new_v4().to_string(), text })?;
+        }
+        if !goes_on {
+            record.recovered_from = record.reason;
+        }
         record.begin_attempt();
-        record.resumed = true;
+        record.resumed = goes_on;
         // What was limited is over; this is another piece of work.
         record.last_failure = None;
         record.denied = 0;
@@ -61,9 +67,6 @@ fn why_not(record: &Record) -> Option<String> {
         Some(format!("it is {}: send tells it something", record.status))
     } else if !record.is_ours_to_write() {
         Some("its record is of another version of this program".to_owned())
-    } else if !record.session_began || record.session_id.is_none() {
-        let how = if record.status == Status::Failed { "recover or start" } else { "start" };
-        Some(format!("claude never began a session in it: {how} it again"))
     } else {
         None
     }

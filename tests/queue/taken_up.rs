@@ -24,6 +24,28 @@ fn end_of(sandbox: &Sandbox, id: &str) {
 }
 
 #[test]
+fn a_job_that_never_had_its_turn_begins_with_its_prompt_when_it_is_resumed() {
+    let sandbox =
+        Sandbox::new("once $DIR/failed die KILL\nread $DIR/heard\ninit\nsay fine\nresult ok\neof");
+    sandbox.run_job("a", &[]).expect_end(1, "failed", Some("no_result"));
+    let start = ["start", "b", "--after", "a", "--prompt", "the task", "--wait"];
+    sandbox.run(start).expect_end(1, "failed", Some("dependency_failed"));
+    assert_eq!(sandbox.run(["resume", "b"]).code, 0);
+    sandbox.wait("b").expect_end(1, "failed", Some("dependency_failed"));
+    assert_eq!(sandbox.run(["resume", "a"])["resumes"], false);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    let resumed = sandbox.run(["resume", "b"]);
+    assert_eq!((&resumed["resumes"], &resumed["attempt"]), (&false.into(), &3.into()));
+    sandbox.wait("b").expect_end(0, "completed", None);
+    assert!(fs::read_to_string(sandbox.path("heard")).unwrap().contains("the task"));
+    // One that was killed before its turn as well.
+    sandbox.start("c", &["--start-delay", "1h"]);
+    sandbox.run(["kill", "c"]);
+    assert_eq!(sandbox.run(["resume", "c"])["status"], "queued");
+    sandbox.run(["kill", "c"]);
+}
+
+#[test]
 fn a_job_that_is_taken_up_before_its_turn_still_waits_for_the_others() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &[]);
