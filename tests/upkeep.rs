@@ -38,6 +38,14 @@ fn the_jobs_that_ended_last_stay() {
     assert_eq!(sandbox.run(["clean", "--label", "n=5"])["removed"], 1);
     assert_eq!(sandbox.run(["clean", "--keep", "2"])["removed"], 2);
     assert_eq!(ids(&sandbox), ["job-3", "job-4"]);
+    for (options, why) in [
+        (["--keep", "1"], "it is one of the 1 that ended last"),
+        (["--older-than", "1h"], "it has not ended so long ago"),
+        (["--label", "n=5"], "it does not have these labels"),
+    ] {
+        let left = sandbox.run([&["clean", "job-4"][..], &options].concat());
+        assert_eq!((left.code, &left["left"][0]["error"]), (1, &why.into()), "{left:?}");
+    }
     assert_eq!(sandbox.run(["clean", "job-4"])["removed"], 1);
     let gone = sandbox.run(["clean", "job-4"]);
     assert_eq!((gone.code, gone.text("code")), (4, "not_found"));

@@ -139,11 +139,15 @@ fn choose(
         }
         match look_leniently(store, &id) {
             Ok(seen) => match why_left(&seen.dir, &seen.record) {
-                None if request.wants(&seen.record, before) => {
-                    ended.push((seen.record.ended_at, id));
-                }
+                None => match request.why_unwanted(&seen.record, before) {
+                    None => ended.push((seen.record.ended_at, id)),
+                    Some(why) if named => {
+                        answer.left.push(Left { job_id: id, error: why.to_owned() });
+                    }
+                    Some(_) => {}
+                },
                 Some(error) if named => answer.left.push(Left { job_id: id, error }),
-                _ => {}
+                Some(_) => {}
             },
             Err(error) if named => {
                 let error = Error::load(id.as_str(), error);
@@ -153,7 +157,12 @@ fn choose(
         }
     }
     ended.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(ended.into_iter().skip(keep).map(|(_, id)| id).collect())
+    let chosen = ended.split_off(keep.min(ended.len()));
+    if named {
+        let error = || format!("it is one of the {keep} that ended last");
+        answer.left.extend(ended.into_iter().map(|(_, job_id)| Left { job_id, error: error() }));
+    }
+    Ok(chosen.into_iter().map(|(_, id)| id).collect())
 }
 
 impl CleanAnswer {
@@ -169,10 +178,15 @@ impl CleanAnswer {
 }
 
 impl Request {
-    fn wants(&self, record: &Record, before: Option<Timestamp>) -> bool {
+    /// Why a job that has ended is none of those that were asked for.
+    fn why_unwanted(&self, record: &Record, before: Option<Timestamp>) -> Option<&'static str> {
         let old = before.is_none_or(|before| record.ended_at.is_some_and(|at| at <= before));
         let labels = &record.spec.labels;
-        old && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+        match self.labels.iter().all(|(key, value)| labels.get(key) == Some(value)) {
+            _ if !old => Some("it has not ended so long ago"),
+            true => None,
+            false => Some("it does not have these labels"),
+        }
     }
 }
 
