@@ -178,10 +178,10 @@ fn a_missing_login_is_told_of_and_a_stored_one_is_named() {
 }
 
 #[test]
-fn root_is_warned_of_outside_of_a_sandbox() {
+fn root_outside_of_a_sandbox_is_an_error() {
     let mut sandbox = Sandbox::new(WORKS);
     sandbox.unset("IS_SANDBOX");
-    let level = if is_root("root_is_warned_of") { "warning" } else { "ok" };
+    let level = if is_root("root_outside_of_a_sandbox") { "error" } else { "ok" };
     assert_check(&sandbox.run(["doctor"]), "root", level, "root");
 }
 

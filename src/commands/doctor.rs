@@ -187,7 +187,7 @@ fn check_login(around: &Surroundings, spec: &Spec) -> Check {
 fn check_root(around: &Surroundings, spec: &Spec) -> Check {
     if claude::refuses_root(around, spec) {
         let found = "root, as which claude does not skip permissions, and IS_SANDBOX is not set";
-        Check::warning("root", found, hint(&Error::RootNeedsSandbox))
+        Check::error("root", found, hint(&Error::RootNeedsSandbox))
     } else if nix::unistd::geteuid().is_root() {
         Check::ok("root", "root, in what is named a sandbox")
     } else {
