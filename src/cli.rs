@@ -147,14 +147,18 @@ pub enum Verb {
     /// Wait until jobs have ended
     Wait(Wait),
     /// End a job with all its processes
+    #[command(after_help = "Example: claudejob kill fix-login\n\nExit codes: 0 it is killed, \
+        1 it has ended otherwise, 4 no such job.")]
     Kill(OneJob),
     /// Answer what a blocked job asks
     Answer(Answer),
     /// Tell a running job something
     Send(Send),
     /// Stop the turn of a running job
+    #[command(after_help = "Example: claudejob interrupt fix-login")]
     Interrupt(OneJob),
     /// End a job that is kept alive, as completed
+    #[command(after_help = "Example: claudejob finish helper")]
     Finish(OneJob),
     /// Go on with a job that has ended, in the same conversation
     Resume(Resume),
@@ -194,7 +198,6 @@ impl Target {
 
 /// A verb about one job.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: claudejob status fix-login")]
 pub struct OneJob {
     /// Which.
     #[command(flatten)]
@@ -545,7 +548,7 @@ pub struct Export {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: claudejob wait fix-login --timeout 10m\n\nExit codes: 0 all completed, \
-    1 one failed, 3 one was killed, 124 the time ran out."
+    1 one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 124 the time ran out."
 )]
 pub struct Wait {
     /// The jobs' ids

@@ -184,6 +184,8 @@ pub struct ListAnswer {
     line: OnceCell<Line>,
     with_errands: bool,
     ids: Vec<JobId>,
+    /// There are jobs, whether or not any of them was asked for.
+    pub of_many: bool,
     /// How many more there are that the answer leaves out for its length.
     pub omitted: usize,
 }
@@ -340,6 +342,7 @@ impl Place {
 /// Lists the jobs.
 pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     let ids = store.ids()?;
+    let of_many = !ids.is_empty();
     let line = OnceCell::new();
     let mut places: Vec<Place> =
         ids.into_iter().filter_map(|id| request.place(store, id, &line)).collect();
@@ -355,6 +358,7 @@ pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
         line,
         with_errands: request.undelivered,
         ids,
+        of_many,
         omitted: 0,
     };
     if !request.all {

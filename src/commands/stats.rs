@@ -100,7 +100,7 @@ pub struct Sum {
     pub elapsed_ms: u64,
     /// Milliseconds that they waited for a slot, for other jobs or for their time.
     pub queued_ms: u64,
-    /// Milliseconds that they waited for the API between attempts.
+    /// Milliseconds that they waited between attempts, for a limit or for what may pass.
     pub limited_ms: u64,
 }
 

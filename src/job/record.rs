@@ -59,7 +59,7 @@ pub struct Record {
     /// up.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub queued_ms: u64,
-    /// Milliseconds that it waited for the API between attempts, likewise.
+    /// Milliseconds that it waited between attempts, for a limit or for what may pass, likewise.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub limited_ms: u64,
     /// Claude's conversation, for `--resume`.

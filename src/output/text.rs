@@ -26,11 +26,11 @@ use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
-use crate::job::{Activity, Blocked, JobId, Question, Status, Timestamp};
+use crate::job::{Activity, Blocked, Errand, JobId, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, grouped, harmless, one_line, short};
 
-use layout::{fit, pad, wrapped};
+use layout::{columns, fit, pad, wrapped};
 pub use live::LiveLine;
 pub(super) use stats::stats;
 
@@ -228,12 +228,18 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     if let Some(error) = &answer.error {
         row("error", harmless(error));
     }
-    if answer.rate_limited && answer.status.is_live() {
-        let until = answer.retry_at.map(|at| format!(", tries again in {}", short(at.since(now))));
-        row("limit", painted(YELLOW, &format!("rate limited{}", until.unwrap_or_default())));
+    let again = answer.retry_at.map(|at| format!("tries again in {}", short(at.since(now))));
+    match (answer.status.is_live(), answer.rate_limited, again) {
+        (true, true, again) => {
+            let again = again.map(|again| format!(", {again}")).unwrap_or_default();
+            row("limit", painted(YELLOW, &format!("rate limited{again}")));
+        }
+        (true, false, Some(again)) => row("waits", again),
+        _ => {}
     }
     if let Some(position) = answer.position {
-        row("place", format!("{position} in line"));
+        let group = answer.group.as_ref().map(|group| format!(", in group {group}"));
+        row("place", format!("{position} in line{}", group.unwrap_or_default()));
     }
     if let Some(at) = answer.starts_at {
         row("starts", format!("in {}", short(at.since(now))));
@@ -257,7 +263,8 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
         }
         row("answer", format!("claudejob answer {}", answer.job_id));
     }
-    if let Some(activity) = &answer.activity {
+    // What it asks says more than that it asks.
+    if let (Some(activity), None) = (&answer.activity, &answer.blocked) {
         row("now", doing(activity));
     }
     if let Some(at) = answer.started_at {
@@ -286,9 +293,7 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
         row("risk", painted(YELLOW, &harmless(risk)));
     }
     for errand in &answer.undelivered {
-        let why = errand.error.as_deref().unwrap_or("it is being tried");
-        let what = format!("{} of {}: {why}", errand.to, errand.event);
-        row("not told", painted(YELLOW, &harmless(&what)));
+        row("not told", painted(YELLOW, &harmless(&untold(errand))));
     }
     if let Some(hint) = &answer.hint {
         row("hint", harmless(hint));
@@ -361,7 +366,10 @@ fn ended_text(ended: &Ended) -> String {
 pub(super) fn list(answer: &ListAnswer) -> String {
     let items: Vec<Item> = answer.items().collect();
     if items.is_empty() {
-        return "No jobs. claudejob start --prompt \"…\" starts one.\n".to_owned();
+        return match answer.of_many {
+            true => "No such jobs; claudejob list --all shows all.\n".to_owned(),
+            false => "No jobs. claudejob start --prompt \"…\" starts one.\n".to_owned(),
+        };
     }
     let now = clock::now();
     let rows: Vec<[String; 5]> = items.iter().map(|item| cells(item, now)).collect();
@@ -370,8 +378,7 @@ pub(super) fn list(answer: &ListAnswer) -> String {
         let cells = rows.iter().map(|row| row[column].width());
         cells.chain([heads[column].len()]).max().unwrap_or(0).min(40)
     });
-    let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
-    let last = width.saturating_sub(widths.iter().sum::<usize>() + 8).max(20);
+    let last = columns().saturating_sub(widths.iter().sum::<usize>() + 8).max(8);
     let mut text = String::new();
     let line = |cells: &[&str; 5], style: Style| {
         let padded: Vec<String> = (0..4)
@@ -403,6 +410,7 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
     let age = item.started_at.map(|at| short(now.since(at))).unwrap_or_default();
     let cost = item.cost_usd.map(|usd| format!("${usd:.2}")).unwrap_or_default();
     let doing = match (&item.activity, &item.error) {
+        _ if !item.undelivered.is_empty() => format!("not told: {}", untold(&item.undelivered[0])),
         _ if item.blocked.is_some() => item.blocked.as_ref().map(asks).unwrap_or_default(),
         _ if item.position.is_some() && !item.rate_limited => {
             format!("{} in line: {}", item.position.unwrap_or_default(), item.prompt)
@@ -418,15 +426,21 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
             };
             format!("after {}{others}: {}", item.waits_for[0], item.prompt)
         }
-        _ if item.rate_limited && item.retry_at.is_some() => {
+        _ if item.status.is_some_and(Status::is_live) && item.retry_at.is_some() => {
             let wait = item.retry_at.map(|at| short(at.since(now))).unwrap_or_default();
-            format!("rate limited, tries again in {wait}")
+            let why = if item.rate_limited { "rate limited, " } else { "" };
+            format!("{why}tries again in {wait}")
         }
         (Some(activity), _) => doing(activity),
         (None, Some(error)) => error.clone(),
         (None, None) => item.prompt.clone(),
     };
     [item.job_id.to_string(), status, age, cost, one_line(&harmless(&doing), 200)]
+}
+
+fn untold(errand: &Errand) -> String {
+    let why = errand.error.as_deref().unwrap_or("it is being tried");
+    format!("{} of {}: {why}", errand.to, errand.event)
 }
 
 fn asks(blocked: &Blocked) -> String {
@@ -475,7 +489,7 @@ pub(super) fn doctor(answer: &DoctorAnswer) -> String {
     let names: Vec<String> = answer.checks.iter().map(|c| c.name.replace('_', " ")).collect();
     let widest = names.iter().map(|name| name.width()).max().unwrap_or(0);
     let indent = widest + 4;
-    let width = terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0));
+    let width = columns();
     let width = width.saturating_sub(indent + 1).clamp(20, 100);
     let mut text = String::new();
     for (check, name) in answer.checks.iter().zip(&names) {

@@ -57,7 +57,7 @@ pub fn section(
                     (row("ended", record.ended_at.map(second)))
                     (row(if record.status.is_live() { "for" } else { "took" }, took))
                     (row("queued", waited(record.queued_ms)))
-                    (row("waited for the API", waited(record.limited_ms)))
+                    (row("waited to try again", waited(record.limited_ms)))
                     (row("model", record.model.as_deref().map(|model| harmless(&one_line(model, 200)))))
                     (row("turns", Some(grouped(record.num_turns))))
                     (row("cost", record.cost_usd.map(|usd| dollars(usd, 4))))

@@ -148,7 +148,7 @@ fn what(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued => "queued",
         Phase::Running => "running",
-        Phase::Limited => "waiting for a limit",
+        Phase::Limited => "waiting for a limit or another try",
         Phase::Blocked => "waiting for an answer",
         Phase::Idle => "idle",
         Phase::Over => "ended, taken up again later",

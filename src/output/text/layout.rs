@@ -1,6 +1,35 @@
 //! Text in columns, as wide as it looks.
 
+use anstream::adapter::strip_str;
 use unicode_width::UnicodeWidthStr;
+
+/// Columns of a terminal that does not tell how many it has.
+const COLUMNS: usize = 100;
+
+/// The columns of the terminal on which stdout is.
+pub(super) fn columns() -> usize {
+    terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0))
+}
+
+/// Painted parts in lines of at most so many columns, broken between parts.
+pub(super) fn joined(parts: &[String], columns: usize) -> String {
+    const BETWEEN: &str = " · ";
+    let mut text = String::new();
+    let mut at = 0;
+    for part in parts {
+        let width = strip_str(part).to_string().width();
+        if at > 0 && at + BETWEEN.width() + width > columns {
+            text.push('\n');
+            at = 0;
+        } else if at > 0 {
+            text.push_str(BETWEEN);
+            at += BETWEEN.width();
+        }
+        text.push_str(part);
+        at += width;
+    }
+    text + "\n"
+}
 
 /// `text` in `width` columns, cut with an ellipsis where it is wider.
 pub(super) fn fit(text: &str, width: usize) -> String {
