@@ -16,10 +16,11 @@ mod nursery;
 mod reserve;
 mod survey;
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub use bell::{open_bell, ring_bell};
 pub use inbox::{Item, undelivered};
@@ -49,6 +50,9 @@ pub const TURNS: &str = "turns.ndjson";
 pub const RESULT: &str = "result.json";
 /// The lock.
 pub const LOCK: &str = "lock";
+
+/// How long those who start a job or remove some wait for each other.
+const ROOT_WAITED_FOR: Duration = Duration::from_secs(2);
 
 /// An operation on the jobs directory failed. The words fit after "could not".
 #[derive(Debug, thiserror::Error)]
@@ -160,18 +164,31 @@ impl Store {
     }
 
     /// Keeps all jobs while a job is made that waits for some of them: as long as this is held,
-    /// none is [cleaned away](Self::lock_removal).
+    /// none is [cleaned away](Self::lock_removal). `None` where it cannot be had within a moment,
+    /// or no directory can be locked (flock(2) on NFS): a small chance is left then.
     pub fn lock_others(&self) -> Option<Lock> {
-        let root = files::open_directory(&self.root).ok()?;
-        root.lock_shared().ok().map(|()| Lock(root))
+        self.lock_root(File::try_lock_shared)
     }
 
     /// Held while jobs are chosen and removed: nobody [comes to wait](Self::lock_others) for one
-    /// of them. Waits for those who are at it. `None` where a directory cannot be locked (flock(2)
-    /// on NFS): then that small chance is left.
+    /// of them. `None` as there.
     pub fn lock_removal(&self) -> Option<Lock> {
+        self.lock_root(File::try_lock)
+    }
+
+    fn lock_root(&self, lock: fn(&File) -> Result<(), TryLockError>) -> Option<Lock> {
         let root = files::open_directory(&self.root).ok()?;
-        root.lock().ok().map(|()| Lock(root))
+        let until = Instant::now() + ROOT_WAITED_FOR;
+        loop {
+            match lock(&root) {
+                Ok(()) => return Some(Lock(root)),
+                // One that was stopped (SIGSTOP) holds it for ever.
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Makes a job: its directory with `prompt` and the record, locked, complete and durable

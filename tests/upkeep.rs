@@ -9,7 +9,8 @@ use std::fs;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use support::processes::awaits_lock;
+use nix::sys::signal::Signal;
+use support::processes::{has_open, send};
 use support::{Sandbox, await_file, eventually};
 
 const QUICK: &str = "read\ninit\nsay done\nresult ok\neof";
@@ -376,11 +377,12 @@ fn what_a_job_is_just_coming_to_wait_for_stays() {
     let start = ["start", "b", "--after", "a", "--prompt", "x"];
     let mut clean = sandbox.command(["clean", "a"]);
     let mut cleans = None;
-    let started = sandbox.pause_at("start:written", start, |_| {
+    let started = sandbox.pause_at("start:written", start, |sandbox| {
         let mut call = clean.stdout(Stdio::null()).spawn().unwrap();
         let pid = call.id() as i32;
         eventually("the clean to wait or to end", || {
-            (awaits_lock(pid) || call.try_wait().unwrap().is_some()).then_some(())
+            let waits = has_open(pid, &sandbox.jobs());
+            (waits || call.try_wait().unwrap().is_some()).then_some(())
         });
         cleans = Some(call);
     });
@@ -388,6 +390,37 @@ fn what_a_job_is_just_coming_to_wait_for_stays() {
     cleans.unwrap().wait().unwrap();
     // It has to stay, or it may go when the other has had its turn.
     sandbox.wait("b").expect_end(0, "completed", None);
+}
+
+#[test]
+fn what_a_job_that_was_cut_off_waited_for_stays() {
+    let sandbox =
+        Sandbox::new("read\ninit\nonce $DIR/first exit 0\nwait-file $DIR/go\nresult ok\neof");
+    fs::write(sandbox.path("first"), "").unwrap();
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.run_job("a", &[]).expect_end(0, "completed", None);
+    fs::remove_file(sandbox.path("go")).unwrap();
+    sandbox.start("gate", &[]);
+    let worker = sandbox.start("b", &["--after", "a,gate"])["pid"].as_i64().unwrap() as i32;
+    send(worker, Signal::SIGKILL);
+    eventually("the end", || (sandbox.status("b")["reason"] == "worker_died").then_some(()));
+    assert_eq!(sandbox.run(["clean", "a"])["left"][0]["error"], "job b waits for it");
+    sandbox.run(["recover", "b"]);
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("b").expect_end(0, "completed", None);
+    assert_eq!(sandbox.run(["clean", "a"])["removed"], 1);
+}
+
+#[test]
+fn a_clean_that_is_stopped_holds_up_no_start_for_long() {
+    let mut sandbox = Sandbox::new(QUICK);
+    for id in ["a", "b"] {
+        sandbox.run_job(id, &[]);
+    }
+    let cleaned = sandbox.pause_at("discard:renamed", ["clean", "a"], |sandbox| {
+        sandbox.run_job("c", &["--after", "b"]).expect_end(0, "completed", None);
+    });
+    assert_eq!(cleaned["removed"], 1, "{cleaned:?}");
 }
 
 #[test]

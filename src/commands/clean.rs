@@ -208,14 +208,20 @@ struct After {
     after_any: Vec<JobId>,
 }
 
-/// The jobs that others wait for who did not have their turn yet, each with one of those: it will
-/// read how they ended.
+/// The jobs that others wait for who did not have their turn yet, or had been cut off before it,
+/// each with one of those: it will read how they ended.
 fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
     let mut awaited = BTreeMap::new();
     for id in store.ids()? {
         // Who waits behind a record that cannot be read is not known.
         let Ok(waiter) = store.job(&id).part::<Waiter>() else { continue };
-        if waiter.status.is_live() && !waiter.had_turn {
+        let names = !(waiter.spec.after.is_empty() && waiter.spec.after_any.is_empty());
+        // One that was cut off before its turn may be taken up again.
+        let waits = || {
+            let record = || store.job(&id).load();
+            waiter.status.is_live() || record().is_ok_and(|record| record.is_recoverable())
+        };
+        if names && !waiter.had_turn && waits() {
             let others = waiter.spec.after.into_iter().chain(waiter.spec.after_any);
             awaited.extend(others.map(|other| (other, id.clone())));
         }

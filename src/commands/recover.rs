@@ -208,6 +208,8 @@ pub(super) fn attempt_again(
     }
     check_claude(&mut spec, around)?;
     let mut plan = make_plan(detach, store, id, &spec, around)?;
+    // Those that it still has to wait for stay until it is seen to do so.
+    let others = store.lock_others();
     let lock = lock_of_ended(dir)?.ok_or_else(taken)?;
     checkpoint("recover:locked");
     let mut record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
@@ -225,6 +227,7 @@ pub(super) fn attempt_again(
     record.log_start = dir.length(OUTPUT);
     dir.reopen_inbox()?;
     dir.save(&record, false)?;
+    drop(others);
     checkpoint("recover:saved");
     let launched = put_on_its_feet(id, dir, lock, &mut plan, around)?;
     Ok(Recovered {

@@ -49,11 +49,11 @@ pub(crate) fn children_of(parent: i32) -> Vec<i32> {
     all().into_iter().filter(is_its).collect()
 }
 
-/// Whether the process waits for a lock of a file (proc_locks(5)).
-pub(crate) fn awaits_lock(pid: i32) -> bool {
-    let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
-    let waits = |line: &str| line.contains(" -> ") && line.contains(&format!(" {pid} "));
-    locks.lines().any(waits)
+/// Whether the process has the file or directory of this path open.
+pub(crate) fn has_open(pid: i32, path: &Path) -> bool {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.any(|link| link == path)
 }
 
 /// Whether the process is stopped by a signal.
