@@ -8,6 +8,7 @@ use crate::checkpoint::checkpoint;
 use crate::job::{Directive, Milestone, Outcome, Record, Timestamp, Undelivered, Verdict};
 use crate::launch::send_courier;
 use crate::process::{self, Mark};
+use crate::queue::Queue;
 use crate::store::{self, EVENTS, Item, JobDir, Lock, META, OUTPUT};
 use crate::stream::LineSplitter;
 use crate::supervisor::Inquest;
@@ -28,6 +29,8 @@ pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
             let record = dir.load().unwrap_or(record);
             if record.status.is_live() { bury(dir, record, asked, Some(&lock)) } else { record }
         }
+        // Nothing is ended of what may live.
+        Err(_) if dir.may_live() => record,
         Err(_) => bury(dir, record, asked, None),
     }
 }
@@ -79,6 +82,7 @@ pub fn bury(
         if !has_outcome || !outcome.undelivered.is_empty() {
             let _ = dir.save_outcome(&outcome);
         }
+        Queue::of(dir.path().parent().unwrap_or(dir.path())).forget(&record.job_id);
         if dir.save_end(&record).is_ok() && matches!(news, Some(Ok(true))) {
             send_courier(dir);
         }

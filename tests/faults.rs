@@ -348,6 +348,31 @@ fn a_job_that_meets_a_full_disk_reaches_its_verdict_and_tells_what_is_missing() 
 }
 
 #[test]
+fn a_full_disk_takes_no_slot_and_gives_none_away() {
+    if !is_root("a_full_disk_takes_no_slot") {
+        return;
+    }
+    let mut sandbox = Sandbox::new(
+        "read\ninit\nonce $DIR/refused refused 529\nonce $DIR/left exit 1\ntouch $DIR/up-$JOB\n\
+         wait-file $DIR/go-$JOB\nresult ok\neof",
+    );
+    let disk = Disk::mount(sandbox.path("disk"), 1 << 20);
+    sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
+    let one = ["--max-parallel", "1", "--retries", "1", "--max-backoff", "1s"];
+    sandbox.start("a", &one);
+    eventually("the pause", || (sandbox.status("a")["attempt"] == 2).then_some(()));
+    disk.fill();
+    await_file(&sandbox.path("up-a"));
+    fs::remove_file(disk.path("filler")).unwrap();
+    assert_eq!(sandbox.start("b", &one)["status"], "queued");
+    for id in ["a", "b"] {
+        fs::write(sandbox.path(&format!("go-{id}")), "").unwrap();
+        let end = sandbox.wait(id);
+        assert_eq!((end.code, &end["status"]), (0, &"completed".into()), "{end:?}");
+    }
+}
+
+#[test]
 fn a_directory_that_can_only_be_read_is_read() {
     if !is_root("a_directory_that_can_only_be_read") {
         return;

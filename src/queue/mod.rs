@@ -20,6 +20,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::libc;
 use nix::sys::signal::Signal;
 
 use crate::checkpoint::checkpoint;
@@ -45,6 +46,12 @@ const LOST: &str = "lost";
 /// How long those who have not met a limit themselves stay away after it: whoever met it goes
 /// first, and finds out whether it is over.
 const LIMIT_GRACE: Duration = Duration::from_secs(1);
+/// No link is followed, and nothing is waited for at what is no ordinary file.
+const ORDINARY: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+/// How often is looked where a worker cannot be told by its number.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// As far as two clocks may differ by themselves.
+const CLOCK_DRIFT: Duration = Duration::from_secs(2);
 /// How long the claude of a dead worker may take to be gone: the kernel has sent it SIGKILL.
 const CLAUDE_TAKES: Duration = Duration::from_secs(2);
 /// The same of whatever else it may have been starting when it died.
@@ -189,6 +196,26 @@ impl Queue {
         }
     }
 
+    /// Takes away what places a dead worker of the job has left: its next one asks for its own.
+    /// Only for the holder of the job's lock, by which a place would come to life again.
+    pub fn forget(&self, job: &JobId) {
+        let left = || {
+            [WAITING, RUNNING].into_iter().flat_map(|room| {
+                let tickets = self.tickets(room).into_iter();
+                tickets.filter(|ticket| ticket.job_id == *job).map(move |ticket| (room, ticket))
+            })
+        };
+        // Seldom is there any.
+        if left().next().is_none() {
+            return;
+        }
+        let Ok(_desk) = self.desk() else { return };
+        for (room, ticket) in left() {
+            self.remove(room, &ticket);
+        }
+        self.ring();
+    }
+
     /// Gives up a slot, or the place in the line.
     pub fn leave(&self, ticket: &Ticket) {
         self.remove(RUNNING, ticket);
@@ -233,14 +260,19 @@ impl Queue {
             }
         }
         // Also those who were let in before and may not have been told.
-        let running = standing.running.iter().filter_map(|ticket| {
+        let mut running = Vec::new();
+        for ticket in &standing.running {
             let (worker, claude) = self.pids(ticket);
+            let Some(worker) = worker else {
+                // It came to life a moment ago.
+                again_in = Some(again_in.map_or(LOOK_AGAIN, |wait| wait.min(LOOK_AGAIN)));
+                continue;
+            };
             if claude.is_none() {
-                self.wake(&ticket.job_id, worker?);
+                self.wake(&ticket.job_id, worker);
             }
-            Some((ticket.job_id.clone(), worker?))
-        });
-        let running = running.collect();
+            running.push((ticket.job_id.clone(), worker));
+        }
         Ok(Dispatched { running, again_in })
     }
 
@@ -294,8 +326,8 @@ impl Queue {
     pub fn note_limit(&self, until: Timestamp) {
         let Ok(_desk) = self.desk() else { return };
         if self.limit().is_none_or(|known| known < until) {
-            let now = clock::now().epoch_ms();
-            let _ = self.replace(LIMIT, &format!("{} {now}", until.epoch_ms()));
+            let (now, steady) = (clock::now().epoch_ms(), clock::monotonic_ms());
+            let _ = self.replace(LIMIT, &format!("{} {now} {steady}", until.epoch_ms()));
             // Some may not want to wait so long.
             self.ring();
         }
@@ -315,17 +347,34 @@ impl Queue {
 
     /// Until when a limit of the API is known to last, if that lies ahead.
     pub fn limit(&self) -> Option<Timestamp> {
-        self.limit_noted().filter(|until| *until > clock::now())
-    }
-
-    fn limit_noted(&self) -> Option<Timestamp> {
-        self.words(LIMIT).first().and_then(|ms| Timestamp::from_epoch_ms(*ms))
+        let (until, left) = self.limit_left(Duration::ZERO)?;
+        let now = clock::now();
+        if left.is_zero() {
+            return None;
+        }
+        // A clock that was set back would show a time that is far too late.
+        Some(if until.since(now) > left + CLOCK_DRIFT { now.after(left) } else { until })
     }
 
     fn limited_for(&self) -> u64 {
-        let until = self.limit_noted();
-        let left = until.map(|until| until.after(LIMIT_GRACE).since(clock::now()));
-        left.map_or(0, |left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+        let left = self.limit_left(LIMIT_GRACE).map_or(0, |(_, left)| left.as_millis());
+        u64::try_from(left).unwrap_or(u64::MAX)
+    }
+
+    /// When the limit ends that was noted, and how long that is from now with this `grace`: by
+    /// the clock, and no longer than it was when it was noted, whatever became of the clock.
+    fn limit_left(&self, grace: Duration) -> Option<(Timestamp, Duration)> {
+        let words = self.words(LIMIT);
+        let at = |place: usize| words.get(place).copied();
+        let until = Timestamp::from_epoch_ms(at(0)?)?;
+        let noted = Timestamp::from_epoch_ms(at(1)?)?;
+        let left = until.after(grace).since(clock::now());
+        // After a reboot that clock begins anew.
+        let passed =
+            u64::try_from(at(2)?).ok().and_then(|at| clock::monotonic_ms().checked_sub(at));
+        let most = until.after(grace).since(noted);
+        let most = most.saturating_sub(Duration::from_millis(passed.unwrap_or_default()));
+        Some((until, left.min(most)))
     }
 
     /// The places of those who wait: 1 is next.
@@ -376,7 +425,7 @@ impl Queue {
     }
 
     fn lives(&self, job: &JobId) -> bool {
-        JobDir::at(self.jobs.join(job.as_str())).is_held().unwrap_or(false)
+        JobDir::at(self.jobs.join(job.as_str())).may_live()
     }
 
     /// The worker and the claude of a ticket.
@@ -384,7 +433,10 @@ impl Queue {
         let text = fs::read_to_string(self.path.join(RUNNING).join(ticket.name()));
         let text = text.unwrap_or_default();
         let mut pids = text.split_whitespace().map(|pid| pid.parse().ok());
-        (pids.next().flatten(), pids.next().flatten())
+        let (worker, claude) = (pids.next().flatten(), pids.next().flatten());
+        // On a full disk there was no room to write it down.
+        let found = || Mark::new(&self.jobs.join(ticket.job_id.as_str())).worker();
+        (worker.or_else(found), claude)
     }
 
     /// Wakes the worker that has been let in.
@@ -437,7 +489,8 @@ impl Queue {
     /// The numbers in a file; none where there is no such file.
     fn words(&self, name: &str) -> Vec<i64> {
         let mut text = String::new();
-        let read = File::open(self.path.join(name)).map(|file| file.take(64));
+        let file = OpenOptions::new().read(true).custom_flags(ORDINARY).open(self.path.join(name));
+        let read = file.map(|file| file.take(64));
         let _ = read.and_then(|mut file| file.read_to_string(&mut text));
         text.split_whitespace().map_while(|word| word.parse().ok()).collect()
     }
@@ -446,14 +499,18 @@ impl Queue {
         // Short enough to be there as a whole; padded, so that nothing of a longer one stays.
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600);
-        file.open(self.path.join(name))?.write_all_at(format!("{text:<40}\n").as_bytes(), 0)
+        file.custom_flags(ORDINARY)
+            .open(self.path.join(name))?
+            .write_all_at(format!("{text:<40}\n").as_bytes(), 0)
     }
 
     fn put(&self, room: &str, ticket: &Ticket, text: &str) -> io::Result<()> {
         let path = self.path.join(room).join(ticket.name());
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-        file?.write_all(text.as_bytes())
+        // The name is what counts: a full disk may have no room for more.
+        let _ = file?.write_all(text.as_bytes());
+        Ok(())
     }
 
     fn remove(&self, room: &str, ticket: &Ticket) {
@@ -478,7 +535,8 @@ fn make_room(path: &Path) -> io::Result<()> {
 
 /// A file that is nothing but its lock.
 fn open_lock(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(ORDINARY).open(path)
 }
 
 /// How things stand, read from the files.

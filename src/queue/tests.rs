@@ -203,6 +203,48 @@ fn a_limit_that_one_has_met_holds_up_the_others() {
 }
 
 #[test]
+fn a_limit_lasts_no_longer_than_it_was_noted_for() {
+    let hall = hall();
+    let (a, _a) = hall.job("a");
+    hall.queue.enter(&a, &most(0), None).unwrap();
+    let month = Duration::from_secs(30 * 24 * 3_600);
+    let now = || clock::now().epoch_ms();
+    let ahead = clock::now().after(month).epoch_ms();
+    let steady = clock::monotonic_ms();
+    for (until, noted, steady, left) in [
+        (now() + 60_000, now(), steady, 58..61),
+        // The clock was a month ahead, and was set right.
+        (ahead + 60_000, ahead, steady, 58..61),
+        (ahead + 60_000, ahead, steady.saturating_sub(61_000), 0..1),
+        // It is a month ahead by now.
+        (now() - 1, now() - 60_000, steady, 0..1),
+        // After a reboot there is no telling.
+        (now() + 60_000, now(), steady + 1_000_000, 58..61),
+    ] {
+        fs::write(hall.queue.path.join(LIMIT), format!("{until} {noted} {steady}\n")).unwrap();
+        let seconds = hall.queue.limit().map_or(0, |at| at.since(clock::now()).as_secs());
+        assert!(left.contains(&seconds), "{until} {noted} {steady}: {seconds}");
+    }
+}
+
+#[test]
+fn what_is_no_ordinary_file_holds_up_nobody() {
+    for name in [DESK, NUMBER, ADMITTED, LIMIT] {
+        let hall = hall();
+        let (a, _a) = hall.job("a");
+        hall.queue.enter(&a, &most(0), None).unwrap();
+        let path = hall.queue.path.join(name);
+        let _ = fs::remove_file(&path);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let (b, _b) = hall.job("b");
+        // Let in, or told that the queue is of no use.
+        let entered = hall.queue.enter(&b, &most(0), None);
+        assert!(!matches!(entered, Ok(Entered::Waiting(_))), "{name}: {entered:?}");
+        assert_eq!(hall.queue.limit(), None);
+    }
+}
+
+#[test]
 fn the_numbers_go_on_where_the_count_was_lost() {
     let hall = hall();
     let (a, _a) = hall.job("a");

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Context, JobDir, LOCK, StoreError, files};
+use crate::process::Mark;
 
 /// How often the lock is tried again where only readers hold it.
 const LOOKERS_WAITED_FOR: usize = 100;
@@ -72,6 +73,18 @@ impl JobDir {
         }
     }
 
+    /// Whether the job may be live: somebody holds the lock, or it cannot be asked. Without a lock
+    /// it is its worker that tells, where processes can be looked at.
+    pub fn may_live(&self) -> bool {
+        match self.is_held() {
+            Ok(held) => held,
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+                self.path().is_dir() && Mark::new(self.path()).worker().is_some()
+            }
+            Err(_) => true,
+        }
+    }
+
     /// Sleeps until nobody holds the lock.
     pub fn wait_released(&self) -> Result<(), StoreError> {
         let (path, file) = self.open_lock()?;
@@ -92,5 +105,5 @@ impl JobDir {
 
 /// Whether the directory is that of a live job: what a process's mark points to.
 pub fn is_live_job(path: &Path) -> bool {
-    JobDir::at(path.to_owned()).is_held().unwrap_or(false)
+    JobDir::at(path.to_owned()).may_live()
 }

@@ -12,7 +12,7 @@ use super::wakeup::{Wakeup, wakeup};
 use crate::job::JobId;
 use crate::store::JobDir;
 
-/// How often is looked where no thread can be had.
+/// How often is looked where no thread, or no lock, can be had.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The jobs whose ends are waited for.
@@ -51,7 +51,10 @@ impl Ends {
         let mut waker = self.waker.try_clone()?;
         let watched = Arc::clone(&self.watched);
         let watch = move || {
-            let _ = dir.wait_released();
+            if dir.wait_released().is_err() {
+                // It cannot be slept for.
+                std::thread::sleep(LOOK_AGAIN);
+            }
             // Before the word: whoever hears it may watch the job anew.
             locked(&watched).remove(&id);
             let _ = waker.write(b"!");

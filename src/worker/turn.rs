@@ -103,9 +103,13 @@ impl Turn {
 
     /// Begins to wait, or is let in at once.
     pub(super) fn begin(&mut self, record: &Record) -> Step {
+        let delay = Duration::from_millis(record.spec.start_delay_ms);
         let left = record.starts_at().map(|at| at.since(clock::now())).unwrap_or_default();
+        // Never longer than was asked for, should the clock have been set back.
+        let left = left.min(delay);
         // A job that ran before has waited for all but a slot.
         if !record.had_turn && !left.is_zero() {
+            self.queue.forget(&record.job_id);
             self.stage = Stage::Delayed(Instant::now() + left);
             return Step::Waits(Obstacle::Time);
         }
@@ -120,6 +124,7 @@ impl Turn {
             Others::Done => self.enter(record),
             Others::Failed(error) => Step::DependencyFailed(error),
             Others::Open(open) => {
+                self.queue.forget(&record.job_id);
                 self.stage = match Ends::new() {
                     Ok(mut ends) => {
                         ends.watch(open);
@@ -146,7 +151,7 @@ impl Turn {
                 Err(LoadError::NotFound) if !must_complete => continue,
                 Err(error) => return Others::Failed(format!("job {id}: {error}")),
             };
-            if other.status.is_live() && !dir.is_held().unwrap_or(false) {
+            if other.status.is_live() && !dir.may_live() {
                 other = settle(&dir, other, None);
             }
             match other.status {
@@ -350,7 +355,7 @@ impl Turn {
                 pipe::Receiver::from_file_unchecked(File::from(std::os::fd::OwnedFd::from(target)))
             });
             // It may have died, and its number passed on, before it was opened.
-            let lives = JobDir::at(self.jobs.join(job.as_str())).is_held().unwrap_or(false);
+            let lives = JobDir::at(self.jobs.join(job.as_str())).may_live();
             match end {
                 Ok(end) if lives => self.watched.push(Watched { job, pid, end }),
                 _ => self.again = Some(self.again.map_or(soon, |at| at.min(soon))),

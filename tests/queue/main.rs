@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::processes::send;
+use support::processes::{is_alive, send};
 use support::{Answer, Sandbox, eventually};
 
 /// Says when it begins, and ends when the test lets it.
@@ -314,6 +314,31 @@ fn a_limit_is_waited_for_as_long_as_a_job_would_and_until_another_is_answered() 
     assert_eq!(order(&sandbox), ["a", "c", "b"]);
     assert_eq!(sandbox.status("a")["rateLimited"], true, "it keeps to what it was told");
     sandbox.run(["kill", "a"]);
+}
+
+#[test]
+fn a_job_whose_lock_is_gone_is_left_alone_by_others() {
+    let sandbox =
+        Sandbox::new("read\ninit\nappend $DIR/order $JOB\nwait-file $DIR/go-$JOB\nresult ok\neof");
+    sandbox.start("a", &["--max-parallel", "2"]);
+    begun(&sandbox, "a");
+    fs::remove_file(sandbox.job("a").join("lock")).unwrap();
+    let_go(&sandbox, "b");
+    sandbox.run_job("b", &["--max-parallel", "2"]).expect_end(0, "completed", None);
+    // Its slot is its own all the same.
+    sandbox.start("c", &["--max-parallel", "1"]);
+    sandbox.start("d", &["--after", "a"]);
+    eventually("d to wait", || {
+        let waits = |event: &Value| event["event"] == "queued";
+        events(&sandbox, "d").iter().any(waits).then_some(())
+    });
+    assert!(is_alive(sandbox.claude_pid("a")) && is_alive(worker_of(&sandbox, "a")));
+    for id in ["a", "c", "d"] {
+        let_go(&sandbox, id);
+    }
+    for id in ["c", "d"] {
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
 }
 
 #[test]
