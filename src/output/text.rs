@@ -34,6 +34,10 @@ use layout::{columns, fit, pad, wrapped};
 pub use live::LiveLine;
 pub(super) use stats::stats;
 
+/// Columns of a name on a card.
+const NAMES: usize = 9;
+
+const PLAIN: Style = Style::new();
 const DIM: Style = Style::new().dimmed();
 const BOLD: Style = Style::new().bold();
 const RED: Style = AnsiColor::Red.on_default();
@@ -219,84 +223,92 @@ fn bytes(amount: u64) -> String {
 pub(super) fn status(answer: &StatusAnswer) -> String {
     let now = clock::now();
     let mut text = String::new();
-    let mut row = |name: &str, value: String| {
-        let _ = writeln!(text, "{} {value}", painted(DIM, &format!("{name:>9}")));
+    let width = columns().saturating_sub(NAMES + 1).max(20);
+    let mut row = |name: &str, style: Style, value: &str| {
+        let mut name = name;
+        let value = harmless(value);
+        let fits = value.width() <= width;
+        for line in if fits { vec![value] } else { wrapped(&value, width) } {
+            let line = painted(style, &line);
+            let _ = writeln!(text, "{} {line}", painted(DIM, &format!("{name:>NAMES$}")));
+            name = "";
+        }
     };
-    row("job", painted(BOLD, answer.job_id.as_str()));
+    row("job", BOLD, answer.job_id.as_str());
     let reason = answer.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    row("status", painted(color(answer.status), &format!("{}{reason}", answer.status)));
+    row("status", color(answer.status), &format!("{}{reason}", answer.status));
     if let Some(error) = &answer.error {
-        row("error", harmless(error));
+        row("error", PLAIN, error);
     }
     let again = answer.retry_at.map(|at| format!("tries again in {}", short(at.since(now))));
     match (answer.status.is_live(), answer.rate_limited, again) {
         (true, true, again) => {
             let again = again.map(|again| format!(", {again}")).unwrap_or_default();
-            row("limit", painted(YELLOW, &format!("rate limited{again}")));
+            row("limit", YELLOW, &format!("rate limited{again}"));
         }
-        (true, false, Some(again)) => row("waits", again),
+        (true, false, Some(again)) => row("waits", PLAIN, &again),
         _ => {}
     }
     if let Some(position) = answer.position {
         let group = answer.group.as_ref().map(|group| format!(", in group {group}"));
-        row("place", format!("{position} in line{}", group.unwrap_or_default()));
+        row("place", PLAIN, &format!("{position} in line{}", group.unwrap_or_default()));
     }
     if let Some(at) = answer.starts_at {
-        row("starts", format!("in {}", short(at.since(now))));
+        row("starts", PLAIN, &format!("in {}", short(at.since(now))));
     }
     if !answer.waits_for.is_empty() {
         let ids: Vec<&str> = answer.waits_for.iter().map(JobId::as_str).collect();
-        row("waits for", ids.join(", "));
+        row("waits for", PLAIN, &ids.join(", "));
     }
     if let Some(at) = answer.resumable_at {
-        row("limit", format!("ends at {at}: claudejob resume {}", answer.job_id));
+        row("limit", PLAIN, &format!("ends at {at}: claudejob resume {}", answer.job_id));
     }
     if let Some(blocked) = &answer.blocked {
         let tool = blocked.tool_name.as_deref().unwrap_or_default();
         if blocked.questions.is_empty() {
-            row("waits for", harmless(&format!("{}: {tool} {}", blocked.kind, blocked.input)));
+            row("waits for", PLAIN, &format!("{}: {tool} {}", blocked.kind, blocked.input));
         }
         for question in &blocked.questions {
             let labels: Vec<&str> = question.options.iter().map(|o| o.label.as_str()).collect();
             let asked = format!("{} ({})", question.question, labels.join(", "));
-            row("asks", painted(YELLOW, &harmless(&asked)));
+            row("asks", YELLOW, &asked);
         }
-        row("answer", format!("claudejob answer {}", answer.job_id));
+        row("answer", PLAIN, &format!("claudejob answer {}", answer.job_id));
     }
     // What it asks says more than that it asks.
     if let (Some(activity), None) = (&answer.activity, &answer.blocked) {
-        row("now", doing(activity));
+        row("now", PLAIN, &doing(activity));
     }
     if let Some(at) = answer.started_at {
         let took = short(answer.age(now));
         let ended = if answer.ended_at.is_some() { "took" } else { "for" };
-        row("started", format!("{at} {}", painted(DIM, &format!("({ended} {took})"))));
+        row("started", PLAIN, &format!("{at} ({ended} {took})"));
     }
     let turns = if answer.num_turns == 1 { "turn" } else { "turns" };
     let cost = answer.cost_usd.map(|usd| format!(", ${usd:.4}")).unwrap_or_default();
-    row("spent", format!("{} {turns}{cost}", answer.num_turns));
+    row("spent", PLAIN, &format!("{} {turns}{cost}", answer.num_turns));
     if let Some(model) = &answer.model {
-        row("model", harmless(model));
+        row("model", PLAIN, model);
     }
     if let Some(session) = &answer.session_id {
-        row("session", harmless(session));
+        row("session", PLAIN, session);
     }
-    row("cwd", harmless(&answer.cwd));
-    row("prompt", harmless(&answer.prompt));
+    row("cwd", PLAIN, &answer.cwd);
+    row("prompt", PLAIN, &answer.prompt);
     for (key, value) in &answer.labels {
-        row("label", harmless(&format!("{key}={value}")));
+        row("label", PLAIN, &format!("{key}={value}"));
     }
     for warning in &answer.warnings {
-        row("warning", painted(YELLOW, &harmless(warning)));
+        row("warning", YELLOW, warning);
     }
     for risk in answer.detached.iter().flat_map(|detached| &detached.risks) {
-        row("risk", painted(YELLOW, &harmless(risk)));
+        row("risk", YELLOW, risk);
     }
     for errand in &answer.undelivered {
-        row("not told", painted(YELLOW, &harmless(&untold(errand))));
+        row("not told", YELLOW, &untold(errand));
     }
     if let Some(hint) = &answer.hint {
-        row("hint", harmless(hint));
+        row("hint", PLAIN, hint);
     }
     text
 }
