@@ -69,6 +69,10 @@ pub fn bury(
     let _ = tell(dir, log_start, &mut inquest);
     let boot_id = process::boot_id();
     let left = if writable { leave_undelivered(dir, inquest.taken_in()) } else { Vec::new() };
+    let (done, _) = inquest.taken_in();
+    if dir.items_aside().iter().any(|item| !is_one_of(item, done)) {
+        inquest.turn_is_open();
+    }
     let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref(), left);
     if writable {
         // If it cannot be written, the next who looks comes to the same end.
@@ -93,7 +97,7 @@ pub fn bury(
 /// Closes the inbox, takes out what claude had taken in, and gives the rest. What was taken in by
 /// a turn that was cut off is set aside.
 fn leave_undelivered(dir: &JobDir, (done, cut_off): (&[String], &[String])) -> Vec<Undelivered> {
-    let is_done = |item: &Item| matches!(&item.directive, Ok(Directive::Message { uuid, .. }) if done.contains(uuid));
+    let is_done = |item: &Item| is_one_of(item, done);
     // Its worker may have died between the end of the turn and this.
     for item in dir.items_aside().into_iter().filter(is_done) {
         dir.take_out(item.number);
@@ -115,6 +119,11 @@ fn leave_undelivered(dir: &JobDir, (done, cut_off): (&[String], &[String])) -> V
         }
     });
     store::undelivered(items)
+}
+
+/// Whether this is the message of one of these UUIDs.
+fn is_one_of(item: &Item, uuids: &[String]) -> bool {
+    matches!(&item.directive, Ok(Directive::Message { uuid, .. }) if uuids.contains(uuid))
 }
 
 /// Reads out the attempt's part of the log.

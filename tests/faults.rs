@@ -341,7 +341,9 @@ fn a_job_that_meets_a_full_disk_reaches_its_verdict_and_tells_what_is_missing() 
         let record: Value = serde_json::from_slice(&record).unwrap();
         assert_eq!(record["status"], status);
         let log = fs::read_to_string(disk.path("jobs/j/output.log")).unwrap();
-        assert!(log.lines().rev().skip(1).all(|line| line.ends_with('}')), "whole lines");
+        // Telling the record of it makes some room once, which the log fills up again.
+        let torn = log.lines().filter(|line| !line.ends_with('}')).count();
+        assert!(torn <= 2, "whole lines: {log}");
         let names: Vec<_> = fs::read_dir(disk.path("jobs/j")).unwrap().flatten().collect();
         assert!(names.iter().all(|name| !name.file_name().to_string_lossy().starts_with('.')));
     }
@@ -518,6 +520,94 @@ fn a_log_that_others_touch_goes_on_and_it_is_told() {
             assert!(fs::read_to_string(&log).unwrap().contains("after"));
         }
     }
+}
+
+/// Background work that begins in a turn, and ends with it in no log that has lost the word of it.
+const WORKS_ON: &str = "read\ninit\ntouch $DIR/up\nwait-file $DIR/go\n\
+    line 8000\njson {\"type\":\"system\",\"subtype\":\"task_started\",\"task_id\":\"b\"}\n\
+    touch $DIR/began\nwait-file $DIR/go-on\nsay it works on\nresult later\nhang";
+
+/// Kills the worker after the end of the turn, and asserts that the job has not ended with that.
+#[track_caller]
+fn assert_cut_off_after_the_turn(sandbox: &Sandbox, job: &Path, worker: i32) {
+    fs::write(sandbox.path("go-on"), "").unwrap();
+    await_file(&job.join("turns.ndjson"));
+    send(worker, Signal::SIGKILL);
+    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    let _ = fs::remove_dir(job.join("meta.json.tmp"));
+    let status = sandbox.status("j");
+    assert_eq!(status["reason"], "worker_died", "{status:?}");
+    assert!(status["hint"].is_string(), "{status:?}");
+}
+
+#[test]
+fn a_log_that_lost_a_part_completes_no_job_whose_worker_dies() {
+    // The worker can tell the record of it, or cannot.
+    for tells in [true, false] {
+        let sandbox = Sandbox::new(WORKS_ON);
+        let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
+        await_file(&sandbox.path("up"));
+        fs::write(sandbox.path("go"), "").unwrap();
+        await_file(&sandbox.path("began"));
+        let job = sandbox.job("j");
+        let log = job.join("output.log");
+        eventually("the log", || {
+            fs::read_to_string(&log).unwrap().contains("task_started").then_some(())
+        });
+        if !tells {
+            fs::create_dir(job.join("meta.json.tmp")).unwrap();
+        }
+        fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
+        assert_cut_off_after_the_turn(&sandbox, &job, worker);
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_for_a_while_completes_no_job_whose_worker_dies() {
+    if !is_root("a_disk_that_was_full_for_a_while") {
+        return;
+    }
+    let mut sandbox = Sandbox::new(WORKS_ON);
+    let disk = Disk::mount(sandbox.path("disk"), 1 << 20);
+    sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
+    let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
+    await_file(&sandbox.path("up"));
+    let job = disk.path("jobs/j");
+    await_file(&job.join(".spare-3"));
+    disk.fill();
+    fs::write(sandbox.path("go"), "").unwrap();
+    eventually("the warning", || {
+        sandbox.status("j")["warnings"].to_string().contains("output.log").then_some(())
+    });
+    await_file(&sandbox.path("began"));
+    fs::remove_file(disk.path("filler")).unwrap();
+    assert_cut_off_after_the_turn(&sandbox, &job, worker);
+    let log = fs::read_to_string(job.join("output.log")).unwrap();
+    assert!(log.contains("later") && !log.contains("task_started"), "{log}");
+}
+
+#[test]
+fn a_turn_that_took_a_message_in_has_not_ended_with_the_one_before() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nsay hi\ntouch $DIR/up\nwait-file $DIR/go\nresult one\nhear $DIR/heard\nhang",
+    );
+    let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
+    await_file(&sandbox.path("up"));
+    assert_eq!(sandbox.run(["send", "j", "--message", "more"]).code, 0);
+    fs::write(sandbox.path("go"), "").unwrap();
+    await_file(&sandbox.job("j").join("inbox/.taken/0000000001.json"));
+    send(worker, Signal::SIGKILL);
+    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    // What the disk had no room for, or had not yet written when the power failed.
+    let log = sandbox.job("j").join("output.log");
+    let text = fs::read_to_string(&log).unwrap();
+    let whole: String =
+        text.split_inclusive('\n').take_while(|line| !line.contains("isReplay")).collect();
+    assert!(whole.contains("\"one\"") && whole.len() < text.len(), "{text}");
+    fs::write(&log, whole).unwrap();
+    let status = sandbox.status("j");
+    assert_eq!(status["reason"], "worker_died", "{status:?}");
+    assert!(sandbox.job("j").join("inbox/.taken/0000000001.json").exists());
 }
 
 #[test]

@@ -101,6 +101,9 @@ pub struct Record {
     /// Where this attempt's part of `output.log` begins, in bytes.
     #[serde(default)]
     pub log_start: u64,
+    /// Some of what claude wrote in this attempt is missing in that part: it tells no end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log_incomplete: bool,
     /// Turns of the conversation so far.
     #[serde(default)]
     pub num_turns: u64,
@@ -171,6 +174,7 @@ impl Record {
             recovered_from: None,
             detached: None,
             log_start: 0,
+            log_incomplete: false,
             num_turns: 0,
             denied: 0,
             cost_usd: None,
@@ -217,6 +221,7 @@ impl Record {
         self.error = None;
         self.ended_at = None;
         self.claude_pid = None;
+        self.log_incomplete = false;
         self.rate_limited = false;
         self.retry_at = None;
         self.resumable_at = None;

@@ -34,6 +34,8 @@ pub struct Inquest {
     elapsed_ms: Option<u64>,
     last_seq: u64,
     turn: u64,
+    /// The worker had recorded that it waits for the next message.
+    was_idle: bool,
     taken_in: Vec<String>,
     /// So many of them were taken in by turns that have ended.
     done: usize,
@@ -46,10 +48,12 @@ impl Inquest {
         let now = Now { mono: Duration::ZERO, wall: at };
         let elapsed_ms = record.elapsed_ms;
         let last_seq = record.last_seq.max(last_seq);
+        let was_idle = record.status == Status::Idle;
         let mut supervisor = Supervisor::of_record(record, now);
         supervisor.phase = Phase::Working;
         let turn = supervisor.record.turn;
-        Self { supervisor, now, elapsed_ms, last_seq, turn, taken_in: Vec::new(), done: 0 }
+        let taken_in = Vec::new();
+        Self { supervisor, now, elapsed_ms, last_seq, turn, was_idle, taken_in, done: 0 }
     }
 
     /// What an earlier attempt had come to.
@@ -73,6 +77,11 @@ impl Inquest {
         self.taken_in.split_at(self.done)
     }
 
+    /// A message was taken in, and no line tells of the end of its turn.
+    pub fn turn_is_open(&mut self) {
+        self.supervisor.digest.turn_open = true;
+    }
+
     /// What stands behind the last line feed.
     pub fn torn(&mut self, line: Line<'_>) {
         let _ = self.supervisor.handle(self.now, Input::Torn(line));
@@ -88,11 +97,11 @@ impl Inquest {
         boot_id: Option<&str>,
         undelivered: Vec<Undelivered>,
     ) -> (Record, Outcome, Vec<Entry>) {
-        let Self { mut supervisor, now, elapsed_ms, last_seq, turn, .. } = self;
+        let Self { mut supervisor, now, elapsed_ms, last_seq, turn, was_idle, .. } = self;
         // A message that was not taken in was accepted: there is more to be done.
         let told = supervisor.what_is_told().filter(|_| undelivered.is_empty());
         // Where no claude was launched since, it is as it was.
-        supervisor.record.at_rest |= supervisor.is_at_rest();
+        supervisor.record.at_rest |= supervisor.is_at_rest(was_idle);
         if let Some(reached) = &reached {
             supervisor.record.exit = reached.exit;
         }
@@ -128,16 +137,22 @@ impl Inquest {
 
 impl Supervisor {
     /// Whether a job that is kept alive was waiting for the next message.
-    fn is_at_rest(&self) -> bool {
+    fn is_at_rest(&self, was_idle: bool) -> bool {
         let digest = &self.digest;
-        let idle = self.record.status == Status::Idle && !digest.turn_open;
-        self.record.spec.keep_alive && !self.torn && (idle || digest.settled())
+        // A log with a gap cannot tell that it became so.
+        let told = self.record.status == Status::Idle || digest.settled();
+        let rests = if self.record.log_incomplete { was_idle } else { told };
+        self.record.spec.keep_alive && !self.torn && !digest.turn_open && rests
     }
 
     /// What the stream alone tells of the job's end.
     fn what_is_told(&self) -> Option<Verdict> {
         // One that is kept alive ends when somebody says so.
         if !self.digest.settled() || self.torn || self.record.spec.keep_alive {
+            return None;
+        }
+        // What is missing may have begun something that did not end.
+        if self.record.log_incomplete {
             return None;
         }
         let verdict = self.of_stream(&Evidence::default())?;

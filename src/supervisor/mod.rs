@@ -192,6 +192,12 @@ impl Supervisor {
         self.record.log_start = offset;
     }
 
+    /// Some of what claude wrote in this attempt is missing in `output.log`.
+    pub fn log_is_incomplete(&mut self) {
+        self.record.log_incomplete = true;
+        self.unsaved = true;
+    }
+
     /// How the worker was detached, as it sees it itself: `unit` is the scope into which it was
     /// to be put, `cgroup` the one in which it found itself.
     pub fn detached(&mut self, unit: Option<&str>, cgroup: Option<String>) {

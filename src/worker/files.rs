@@ -14,8 +14,29 @@ impl Worker {
         let opened = self.job.append(OUTPUT).map_err(|error| error.to_string());
         match opened.and_then(|file| Tee::into(file).map_err(|error| error.to_string())) {
             Ok(tee) => self.tee = tee,
-            Err(error) => self.write_failed(OUTPUT, error),
+            Err(error) => self.output_is_incomplete(error),
         }
+    }
+
+    /// Writes what claude wrote. Behind a gap nothing is written before the record tells of it: so
+    /// what the log of a lost job holds is the beginning of what claude wrote, or known not to be.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        self.inspect_output();
+        if self.supervisor.record().log_incomplete && !self.gap_told {
+            self.save();
+            if !self.gap_told {
+                self.tee.leave_out();
+                return;
+            }
+        }
+        if let Err(error) = self.tee.write(bytes) {
+            self.output_is_incomplete(error.to_string());
+        }
+    }
+
+    fn output_is_incomplete(&mut self, error: String) {
+        self.supervisor.log_is_incomplete();
+        self.write_failed(OUTPUT, error);
     }
 
     /// Sets room aside for the verdict.
@@ -33,13 +54,17 @@ impl Worker {
             return;
         }
         self.inspect_output();
-        if let Err(error) = self.job.save(self.supervisor.record(), false) {
+        let mut saved = self.job.save(self.supervisor.record(), false);
+        if let Err(error) = &saved {
             // That the disk is full is worth the room that was set aside to tell it.
             let tell = error.is_full() && !self.failed.contains(META);
             self.write_failed(META, error.to_string());
             if tell {
-                let _ = self.job.save(self.supervisor.record(), true);
+                saved = self.job.save(self.supervisor.record(), true);
             }
+        }
+        if saved.is_ok() {
+            self.gap_told = self.supervisor.record().log_incomplete;
         }
     }
 
@@ -55,6 +80,7 @@ impl Worker {
         }
         let start = self.supervisor.record().log_start.min(self.tee.length());
         self.supervisor.log_starts_at(start);
+        self.supervisor.log_is_incomplete();
         self.take(Input::Damaged { file: OUTPUT, what });
     }
 

@@ -30,7 +30,7 @@ use crate::clock;
 use crate::job::{Obstacle, Reason};
 use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
 use crate::process::{self, Family, Mark};
-use crate::store::{EVENTS, JobDir, Lock, OUTPUT, RESULT, STDERR, TURNS, undelivered};
+use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered};
 use crate::stream::{Line, LineSplitter};
 use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, Supervisor};
 
@@ -226,6 +226,8 @@ struct Worker {
     sweep: Option<Sweep>,
     /// Files whose failure was told already.
     failed: BTreeSet<&'static str>,
+    /// The record on the disk says that some of this attempt is missing in the log.
+    gap_told: bool,
     /// Where this attempt's part of stderr.log begins.
     stderr_start: u64,
     /// What the machine had ended for lack of memory when claude was launched.
@@ -265,6 +267,7 @@ impl Worker {
             claude: None,
             sweep: None,
             failed: BTreeSet::new(),
+            gap_told: false,
             stderr_start: 0,
             out_of_memory_kills: None,
             reserve_at: None,
@@ -351,9 +354,7 @@ impl Worker {
     /// becomes of this process.
     fn heard(&mut self, bytes: &[u8]) {
         checkpoint("worker:heard");
-        if let Err(error) = self.tee.write(bytes) {
-            self.write_failed(OUTPUT, error.to_string());
-        }
+        self.keep(bytes);
         checkpoint("worker:logged");
         let now = self.now();
         let (supervisor, effects) = (&mut self.supervisor, &mut self.effects);
@@ -491,6 +492,8 @@ impl Worker {
         let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
         match conclusion {
             Conclusion::Again => {
+                // The next one's part of the log stands by itself, also where a line broke off.
+                self.open_output();
                 // What this attempt came to is not the job's end, should we die before the next.
                 self.supervisor.log_starts_at(self.tee.length());
                 self.again = !self.supervisor.is_backing_off();

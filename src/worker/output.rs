@@ -34,6 +34,11 @@ impl Tee {
         Ok(tee)
     }
 
+    /// What comes up to the next line feed is left out.
+    pub(super) fn leave_out(&mut self) {
+        self.broken = true;
+    }
+
     /// How long the file is as far as we wrote it.
     pub(super) fn length(&self) -> u64 {
         self.length

@@ -159,6 +159,26 @@ fn the_log_of_a_lost_job_tells_more_than_its_record() {
 }
 
 #[test]
+fn a_log_with_a_gap_tells_no_end() {
+    let mut rig = Rig::launched(Spec::default());
+    let log = [INIT, TEXT, COST].join("\n") + "\n";
+    assert_eq!(inquire(rig.supervisor.record(), &log, None).0.status, Status::Completed);
+    rig.supervisor.log_is_incomplete();
+    let mut record = rig.supervisor.record().clone();
+    assert_eq!(inquire(&record, &log, None).0.reason, Some(Reason::WorkerDied));
+    assert_eq!(inquire(&record, &log, Some(Verdict::Killed)).0.status, Status::Killed);
+    // What one that is kept alive was asked may stand in what is missing.
+    record.spec.keep_alive = true;
+    assert!(!inquire(&record, &log, None).0.at_rest);
+    record.status = Status::Idle;
+    assert!(inquire(&record, &log, None).0.at_rest);
+    // The next attempt has a part of the log of its own.
+    record.spec.keep_alive = false;
+    record.begin_attempt();
+    assert_eq!(inquire(&record, &log, None).0.status, Status::Completed);
+}
+
+#[test]
 fn a_lost_job_is_completed_by_no_log_of_one_that_would_not_have_been() {
     for (name, ..) in table() {
         let stream = transcript(name);
