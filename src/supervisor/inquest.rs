@@ -99,7 +99,7 @@ impl Inquest {
     ) -> (Record, Outcome, Vec<Entry>) {
         let Self { mut supervisor, now, elapsed_ms, last_seq, turn, was_idle, .. } = self;
         // A message that was not taken in was accepted: there is more to be done.
-        let told = supervisor.what_is_told().filter(|_| undelivered.is_empty());
+        let told = supervisor.what_is_told(now).filter(|_| undelivered.is_empty());
         // Where no claude was launched since, it is as it was.
         supervisor.record.at_rest |= supervisor.is_at_rest(was_idle);
         if let Some(reached) = &reached {
@@ -146,7 +146,7 @@ impl Supervisor {
     }
 
     /// What the stream alone tells of the job's end.
-    fn what_is_told(&self) -> Option<Verdict> {
+    fn what_is_told(&self, now: Now) -> Option<Verdict> {
         // One that is kept alive ends when somebody says so.
         if !self.digest.settled() || self.torn || self.record.spec.keep_alive {
             return None;
@@ -159,6 +159,7 @@ impl Supervisor {
         // An interrupted turn was about to be ended, by a kill or a shutdown: by which, the log
         // cannot tell.
         let telling = !matches!(verdict.reason(), Some(Reason::Interrupted | Reason::NoResult));
-        telling.then_some(verdict)
+        // Nor does it tell the end where another attempt was to follow.
+        (telling && self.retry_after(&verdict, now).is_none()).then_some(verdict)
     }
 }

@@ -179,6 +179,40 @@ fn a_log_with_a_gap_tells_no_end() {
 }
 
 #[test]
+fn what_would_have_been_tried_again_is_not_the_end_of_a_lost_job() {
+    const RESET: &str =
+        r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":3600}}"#;
+    let spec = |retries: u32, max_wait_ms: u64| Spec { retries, max_wait_ms, ..Spec::default() };
+    let kept_alive = || Spec { keep_alive: true, ..spec(3, 0) };
+    let refused = |status: u32| {
+        let told = format!(
+            r#"{{"type":"result","subtype":"success","is_error":true,"api_error_status":{status},"result":"no","num_turns":1}}"#
+        );
+        [INIT, TEXT, &told].join("\n") + "\n"
+    };
+    let limited = |status: u32| refused(status).replace(TEXT, &format!("{TEXT}\n{RESET}"));
+    for (spec, log, expected) in [
+        (spec(3, 0), refused(429), Reason::WorkerDied),
+        (spec(3, 0), refused(529), Reason::WorkerDied),
+        (spec(3, 0), refused(500), Reason::WorkerDied),
+        (spec(3, 0), refused(400), Reason::ApiError),
+        (spec(3, 0), refused(401), Reason::Auth),
+        (spec(0, 0), refused(429), Reason::RateLimit),
+        (spec(0, 0), refused(529), Reason::Overloaded),
+        (spec(0, 0), refused(500), Reason::ApiError),
+        (kept_alive(), refused(429), Reason::WorkerDied),
+        // A limit is waited for as long as it would have been.
+        (spec(3, 3_600_000), limited(429), Reason::WorkerDied),
+        (spec(3, 3_000_000), limited(429), Reason::RateLimit),
+    ] {
+        let record = Rig::launched(spec).supervisor.record().clone();
+        let (ended, _) = inquire(&record, &log, None);
+        assert_eq!(ended.reason, Some(expected), "{:?}: {log}", record.spec.retries);
+        assert_eq!(ended.is_recoverable(), expected == Reason::WorkerDied);
+    }
+}
+
+#[test]
 fn a_lost_job_is_completed_by_no_log_of_one_that_would_not_have_been() {
     for (name, ..) in table() {
         let stream = transcript(name);
