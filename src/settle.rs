@@ -1,24 +1,26 @@
 //! The end of a job that was found without its worker: what is left of it is ended, its log is read
 //! to its end, and its verdict written. Whoever comes first does it, holding the job's lock.
 
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use crate::checkpoint::checkpoint;
-use crate::job::{Directive, Milestone, Outcome, Record, Timestamp, Undelivered, Verdict};
+use crate::job::{Directive, Entry, Milestone, Outcome, Record, Timestamp, Undelivered, Verdict};
 use crate::launch::send_courier;
 use crate::process::{self, Mark};
 use crate::queue::Queue;
 use crate::store::{self, EVENTS, Item, JobDir, Lock, META, OUTPUT};
 use crate::stream::LineSplitter;
-use crate::supervisor::Inquest;
+use crate::supervisor::{self, Inquest};
 
 /// How often, and how far apart, what a dead worker left behind is ended.
 const SWEEP_ROUNDS: usize = 100;
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 
 /// Writes the end of a lost job: the one that its log tells, or else the one `asked` for, or that
-/// it was lost. Gives the record as it is then.
+/// it was lost. A kill that was `asked` for is for good also where somebody else has found the job
+/// cut off meanwhile. Gives the record as it is then.
 pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
     match dir.try_lock() {
         // Another reader is at it, or a worker came to life: its word counts, not ours.
@@ -27,7 +29,13 @@ pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
             checkpoint("settle:locked");
             // It may have ended by itself between the look and the lock.
             let record = dir.load().unwrap_or(record);
-            if record.status.is_live() { bury(dir, record, asked, Some(&lock)) } else { record }
+            if record.status.is_live() {
+                bury(dir, record, asked, Some(&lock))
+            } else if asked == Some(Verdict::Killed) && record.is_recoverable() {
+                condemn(dir, record)
+            } else {
+                record
+            }
         }
         // Nothing is ended of what may live.
         Err(_) if dir.may_live() => record,
@@ -50,7 +58,7 @@ pub fn bury(
     }
     let at = ended_at(dir, &record);
     let writable = lock.is_some() && record.is_ours_to_write();
-    let mut events = if writable { dir.open_events().ok() } else { None };
+    let events = if writable { dir.open_events().ok() } else { None };
     // A worker that died after it had written the result had reached a verdict.
     let of_this =
         |outcome: &Outcome| !outcome.status.is_live() && outcome.attempt == record.attempt;
@@ -75,23 +83,46 @@ pub fn bury(
     }
     let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref(), left);
     if writable {
-        // If it cannot be written, the next who looks comes to the same end.
-        for entry in entries {
-            let line = serde_json::to_string(&entry).map(|line| line + "\n").unwrap_or_default();
-            let _ = events.as_mut().map(|(file, _)| file.write_all(line.as_bytes()));
-        }
-        checkpoint("settle:told");
-        let ended = Milestone::of(record.status);
-        let news = ended.map(|event| dir.announce(&record.spec, event, record.attempt, at));
-        if !has_outcome || !outcome.undelivered.is_empty() {
-            let _ = dir.save_outcome(&outcome);
-        }
-        Queue::of(dir.path().parent().unwrap_or(dir.path())).forget(&record.job_id);
-        if dir.save_end(&record).is_ok() && matches!(news, Some(Ok(true))) {
-            send_courier(dir);
-        }
+        let outcome = Some(outcome).filter(|it| !has_outcome || !it.undelivered.is_empty());
+        write_end(dir, &record, outcome, events.map(|(file, _)| file), &entries, at);
     }
     record
+}
+
+/// Makes a kill of the end of a job that was cut off. The lock is held.
+fn condemn(dir: &JobDir, record: Record) -> Record {
+    let at = crate::clock::now();
+    let events = dir.open_events().ok();
+    let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
+    let (record, outcome, entries) = supervisor::condemn(record, dir.outcome(), last_seq, at);
+    write_end(dir, &record, Some(outcome), events.map(|(file, _)| file), &entries, at);
+    record
+}
+
+/// Writes the end, the record last. If it cannot be written, the next who looks comes to the same
+/// end.
+fn write_end(
+    dir: &JobDir,
+    record: &Record,
+    outcome: Option<Outcome>,
+    mut events: Option<File>,
+    entries: &[Entry],
+    at: Timestamp,
+) {
+    for entry in entries {
+        let line = serde_json::to_string(entry).map(|line| line + "\n").unwrap_or_default();
+        let _ = events.as_mut().map(|file| file.write_all(line.as_bytes()));
+    }
+    checkpoint("settle:told");
+    let ended = Milestone::of(record.status);
+    let news = ended.map(|event| dir.announce(&record.spec, event, record.attempt, at));
+    if let Some(outcome) = outcome {
+        let _ = dir.save_outcome(&outcome);
+    }
+    Queue::of(dir.path().parent().unwrap_or(dir.path())).forget(&record.job_id);
+    if dir.save_end(record).is_ok() && matches!(news, Some(Ok(true))) {
+        send_courier(dir);
+    }
 }
 
 /// Closes the inbox, takes out what claude had taken in, and gives the rest. What was taken in by

@@ -185,6 +185,38 @@ fn a_kill_that_is_killed_has_killed() {
 }
 
 #[test]
+fn a_kill_is_for_good_whoever_settles_or_recovers_the_job_meanwhile() {
+    for point in ["kill:looked", "kill:alone"] {
+        for verb in ["status", "recover"] {
+            let mut sandbox = Sandbox::new("read\ninit\nspawn $DIR/child\nhang");
+            let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
+            let lose = || {
+                send(worker, Signal::SIGKILL);
+                eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+            };
+            if point == "kill:alone" {
+                lose();
+            }
+            let answer = sandbox.pause_at(point, ["kill", "j"], |sandbox| {
+                if point == "kill:looked" {
+                    lose();
+                }
+                assert_eq!(sandbox.run([verb, "j"]).code, 0);
+            });
+            assert_eq!((answer.code, &answer["killed"]), (0, &true.into()), "{verb}: {answer:?}");
+            sandbox.assert_nothing_left("j");
+            assert_eq!(sandbox.wait("j")["status"], "killed", "{point}, {verb}");
+            assert_eq!(sandbox.run(["result", "j"])["status"], "killed");
+            assert_eq!(sandbox.run(["recover", "j"])["code"], "not_recoverable");
+            assert_eq!(sandbox.run(["recover", "--all"])["recovered"], serde_json::json!([]));
+            assert_in_order(&sandbox, "j");
+            let last = events(&sandbox, "j").pop().unwrap();
+            assert_eq!((&last["event"], &last["status"]), (&"finished".into(), &"killed".into()));
+        }
+    }
+}
+
+#[test]
 fn a_claude_that_is_killed_at_any_step_leaves_a_job_that_goes_on() {
     for step in ["", "read", "init", "spawn $DIR/child", "say hi", "tool Bash ls"] {
         let steps: Vec<&str> = ["read", "init", "spawn $DIR/child", "say hi", "tool Bash ls"]

@@ -10,7 +10,7 @@ use super::seen::{Seen, look};
 use super::watch::ends_within;
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
-use crate::job::{JobId, Status, Verdict};
+use crate::job::{JobId, Record, Status, Verdict};
 use crate::process::{Mark, Target};
 use crate::settle::settle;
 use crate::store::{JobDir, LoadError, Store};
@@ -58,20 +58,10 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         loaded => loaded,
     };
     let record = record.map_err(|error| Error::load(id.as_str(), error))?;
+    checkpoint("kill:looked");
     let was_live = record.status.is_live();
     if was_live && record.version > 0 {
-        match ask(id, &dir)? {
-            Asked::Worker => {
-                if !ends_within(&dir, WORKER_TAKES) {
-                    end_by_force(id, &dir)?;
-                }
-            }
-            Asked::Nobody => {}
-        }
-        // A job that lost its worker is killed all the same: it shall not be taken up again.
-        if !dir.is_held()? {
-            settle(&dir, record, Some(Verdict::Killed));
-        }
+        end(id, &dir, record)?;
     }
     let Seen { record, .. } = look(store, id)?;
     let killed = record.status == Status::Killed;
@@ -84,6 +74,31 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         status => Some(format!("the job has already {}", past(status))),
     };
     Ok(KillAnswer { job_id: record.job_id, killed, status: record.status, error })
+}
+
+/// Ends the job, for good: others may find it lost meanwhile, or take it up.
+fn end(id: &JobId, dir: &JobDir, mut record: Record) -> Result<(), Error> {
+    let until = Instant::now() + WORKER_TAKES;
+    loop {
+        match ask(id, dir)? {
+            Asked::Worker => {
+                if !ends_within(dir, WORKER_TAKES) {
+                    end_by_force(id, dir)?;
+                }
+            }
+            Asked::Nobody => checkpoint("kill:alone"),
+        }
+        // A job that lost its worker is killed all the same: it shall not be taken up again.
+        if !dir.is_held()? {
+            record = settle(dir, record, Some(Verdict::Killed));
+        } else {
+            record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+        }
+        let goes_on = record.status.is_live() || record.is_recoverable();
+        if !goes_on || Instant::now() >= until {
+            return Ok(());
+        }
+    }
 }
 
 fn past(status: Status) -> &'static str {

@@ -25,6 +25,33 @@ pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
     }
 }
 
+/// The end of a job that was cut off, made one for good: it was to be killed. Gives the record and
+/// the result as they are to be written, and the events, which follow on that of this number.
+pub fn condemn(
+    mut record: Record,
+    outcome: Option<Outcome>,
+    last_seq: u64,
+    at: Timestamp,
+) -> (Record, Outcome, Vec<Entry>) {
+    let verdict = Verdict::Killed;
+    let ended_at = record.ended_at.unwrap_or(at);
+    record.end(&verdict, ended_at);
+    let (status, reason) = (record.status, record.reason);
+    let mut seq = record.last_seq.max(last_seq);
+    let entries =
+        [Happening::KillRequested, Happening::Finished { status, reason }].map(|happening| {
+            seq += 1;
+            Entry { seq, at, attempt: record.attempt, happening }
+        });
+    record.last_seq = seq;
+    let outcome = outcome.filter(|outcome| outcome.attempt == record.attempt);
+    let outcome = match outcome {
+        Some(outcome) => Outcome { status, reason, error: None, ..outcome },
+        None => Outcome::of(&record),
+    };
+    (record, outcome, entries.into())
+}
+
 /// An inquiry into a lost job. It is told the lines of the last attempt's part of `output.log`,
 /// which the worker may have had no time to judge.
 #[derive(Debug)]

@@ -30,7 +30,7 @@ use crate::stream::{Digest, decode};
 use crate::text::count;
 
 pub use attempt::Opening;
-pub use inquest::{Inquest, lost};
+pub use inquest::{Inquest, condemn, lost};
 pub use terms::{Conclusion, Effect, Evidence, Input, Now, Stop};
 
 /// How long claude gets to end after SIGINT, which keeps its session and reports its cost.
