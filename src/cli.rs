@@ -207,7 +207,8 @@ pub struct OneJob {
 /// `recover`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob recover fix-login\n  claudejob recover --all\n\n\
-    Claude goes on with its conversation, or gets the prompt again if there is none yet. Jobs \
+    Claude goes on with its conversation, or gets the prompt again if there is none yet. What \
+    failed with a job that it waited for, and that was cut off, waits for it again. Jobs \
     that were killed, have ended, or were started with --no-recover stay as they are. The \
     environment is the caller's: none was stored.")]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
@@ -218,7 +219,7 @@ pub struct Recover {
     /// The job's id
     #[arg(long, value_name = "ID", group = "which")]
     pub job_id: Option<String>,
-    /// Every job that was cut off
+    /// Every job that was cut off, and those that failed with it
     #[arg(long, group = "which")]
     pub all: bool,
     /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed

@@ -10,7 +10,7 @@ use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet, status_o
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::error::Error;
-use crate::job::{JobId, Record, Spec, Status};
+use crate::job::{JobId, Reason, Record, Spec, Status};
 use crate::launch::Wish;
 use crate::process;
 use crate::settle::bury;
@@ -88,7 +88,8 @@ pub fn recover(
 }
 
 /// Takes up every job that was cut off: one that waits for others after those, which have failed
-/// until then. A job that another `recover` takes up meanwhile is left to it.
+/// until then, and one that failed with another only where that goes on. A job that another
+/// `recover` takes up meanwhile is left to it.
 pub fn recover_all(
     store: &Store,
     detach: Wish,
@@ -105,7 +106,7 @@ pub fn recover_all(
     let mut answer = RecoverAllAnswer::default();
     for id in in_order(cut_off.collect()) {
         let Ok(seen) = look_leniently(store, &id) else { continue };
-        if !seen.record.is_recoverable() {
+        if !seen.record.is_recoverable() || would_fail_again(store, &seen.record) {
             continue;
         }
         match take_up(store, &id, seen.record, detach, around) {
@@ -120,6 +121,15 @@ pub fn recover_all(
         }
     }
     Ok(answer)
+}
+
+/// Whether it failed with a job that it waited for, and that has not gone on.
+fn would_fail_again(store: &Store, record: &Record) -> bool {
+    let has_failed = |id: &JobId| {
+        look_leniently(store, id)
+            .is_ok_and(|other| !other.live && other.record.status != Status::Completed)
+    };
+    record.reason == Some(Reason::DependencyFailed) && record.spec.after.iter().any(has_failed)
 }
 
 /// Jobs with those that each waits for, put so that none comes before one that it waits for.

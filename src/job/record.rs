@@ -77,6 +77,10 @@ pub struct Record {
     /// Which run of claude this is or was, from 1.
     #[serde(default)]
     pub attempt: u32,
+    /// The job that it waited for, and failed with, was cut off itself: that may go on, and so may
+    /// this one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dependency_cut_off: bool,
     /// What the attempts before this one came to.
     #[serde(default, skip_serializing_if = "Earlier::is_nothing")]
     pub earlier: Earlier,
@@ -166,6 +170,7 @@ impl Record {
             session_began: false,
             model: spec.model.clone(),
             attempt: 1,
+            dependency_cut_off: false,
             earlier: Earlier::default(),
             resumed: false,
             turn: 0,
@@ -221,6 +226,7 @@ impl Record {
         self.error = None;
         self.ended_at = None;
         self.claude_pid = None;
+        self.dependency_cut_off = false;
         self.log_incomplete = false;
         self.rate_limited = false;
         self.retry_at = None;
@@ -239,12 +245,13 @@ impl Record {
     }
 
     /// Whether the job was cut off and can be taken up again: its host, its worker or claude went
-    /// away, and nobody asked for its end.
+    /// away, or those of a job that it waited for, and nobody asked for its end.
     pub fn is_recoverable(&self) -> bool {
         let cut_off = match self.reason {
             Some(Reason::HostRestarted | Reason::WorkerDied | Reason::Terminated) => true,
             // Claude did not end by itself.
             Some(Reason::NoResult) => self.exit.is_some_and(|exit| exit.signal().is_some()),
+            Some(Reason::DependencyFailed) => self.dependency_cut_off,
             _ => false,
         };
         self.status == Status::Failed && cut_off && !self.spec.no_recover && self.is_ours_to_write()

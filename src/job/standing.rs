@@ -82,6 +82,9 @@ pub struct Standing {
 /// How to take up a job that was cut off.
 pub fn hint(record: &Record) -> Option<String> {
     record.is_recoverable().then(|| {
+        if record.reason == Some(Reason::DependencyFailed) {
+            return "claudejob recover --all to run it after what it waits for".to_owned();
+        }
         let how = if record.session_began { "go on with it" } else { "begin it again" };
         format!("claudejob recover {} to {how}", record.job_id)
     })

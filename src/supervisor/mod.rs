@@ -31,7 +31,7 @@ use crate::text::count;
 
 pub use attempt::Opening;
 pub use inquest::{Inquest, condemn, lost};
-pub use terms::{Conclusion, Effect, Evidence, Input, Now, Stop};
+pub use terms::{Conclusion, Effect, Evidence, FailedDependency, Input, Now, Stop};
 
 /// How long claude gets to end after SIGINT, which keeps its session and reports its cost.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(3);
@@ -252,7 +252,7 @@ impl Supervisor {
         match input {
             Input::Queued(obstacle) => self.queued(obstacle, now, &mut effects),
             Input::Admitted => self.admitted(now, &mut effects),
-            Input::DependencyFailed(error) => self.dependency_failed(error, now, &mut effects),
+            Input::DependencyFailed(other) => self.dependency_failed(other, now, &mut effects),
             Input::Launched(pid) => self.launched(pid, now, &mut effects),
             Input::LaunchFailed(error) => {
                 self.log(Happening::LaunchFailed { error: error.clone() }, now, &mut effects);

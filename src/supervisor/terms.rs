@@ -22,8 +22,8 @@ pub enum Input<'a> {
     Queued(Obstacle),
     /// It is its turn.
     Admitted,
-    /// A job that it waits for did not complete: which, and how it ended.
-    DependencyFailed(String),
+    /// A job that it waits for did not complete.
+    DependencyFailed(FailedDependency),
     /// Claude runs, with this process id.
     Launched(i32),
     /// Claude could not be run.
@@ -70,6 +70,15 @@ pub enum Input<'a> {
     },
     /// The [deadline](super::Supervisor::deadline) has come.
     Tick,
+}
+
+/// A job that was waited for, and did not complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedDependency {
+    /// Which, and how it ended.
+    pub error: String,
+    /// It was cut off, and can go on.
+    pub cut_off: bool,
 }
 
 /// What an attempt left besides its stream.

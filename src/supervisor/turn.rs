@@ -1,6 +1,6 @@
 //! Waiting for its turn: for its time, for other jobs, for a slot.
 
-use super::{Effect, Now, Phase, Supervisor};
+use super::{Effect, FailedDependency, Now, Phase, Supervisor};
 use crate::job::{Happening, Obstacle, Status};
 
 impl Supervisor {
@@ -42,13 +42,21 @@ impl Supervisor {
         *sum = sum.saturating_add(waited.unwrap_or(u64::MAX));
     }
 
-    pub(super) fn dependency_failed(&mut self, error: String, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn dependency_failed(
+        &mut self,
+        FailedDependency { error, cut_off }: FailedDependency,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         if !matches!(self.phase, Phase::Waiting { .. }) {
             return;
         }
         self.leave_line(now);
         self.log(Happening::DependencyFailed { error: error.clone() }, now, effects);
         self.dependency_error = Some(error);
+        self.record.dependency_cut_off = cut_off;
+        // Before the result tells of the end, should we die between the two.
+        self.save(now, effects);
         self.all_is_in(effects);
     }
 }

@@ -370,9 +370,9 @@ impl Worker {
                 self.take(Input::Admitted);
             }
             Step::Waits(obstacle) => self.take(Input::Queued(obstacle)),
-            Step::DependencyFailed(error) => {
+            Step::DependencyFailed(other) => {
                 self.take(Input::Queued(Obstacle::Jobs));
-                self.take(Input::DependencyFailed(error));
+                self.take(Input::DependencyFailed(other));
             }
             // Asked for at the start alone.
             Step::NoSlot(_) => {}

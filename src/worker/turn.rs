@@ -20,6 +20,7 @@ use crate::job::{Admission, JobId, Obstacle, Record, Status};
 use crate::queue::{Entered, Place, Queue, Ticket};
 use crate::settle::settle;
 use crate::store::{JobDir, LoadError};
+use crate::supervisor::FailedDependency;
 
 /// How often is looked where nobody can be told that a process has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -78,7 +79,7 @@ pub(super) enum Step {
     /// It waits.
     Waits(Obstacle),
     /// A job that it waited for did not complete.
-    DependencyFailed(String),
+    DependencyFailed(FailedDependency),
     /// It did not want to wait.
     NoSlot(String),
 }
@@ -122,7 +123,7 @@ impl Turn {
         }
         match self.others(record) {
             Others::Done => self.enter(record),
-            Others::Failed(error) => Step::DependencyFailed(error),
+            Others::Failed(other) => Step::DependencyFailed(other),
             Others::Open(open) => {
                 self.queue.forget(&record.job_id);
                 self.stage = match Ends::new() {
@@ -149,7 +150,10 @@ impl Turn {
             let mut other = match dir.load() {
                 Ok(other) => other,
                 Err(LoadError::NotFound) if !must_complete => continue,
-                Err(error) => return Others::Failed(format!("job {id}: {error}")),
+                Err(error) => {
+                    let error = format!("job {id}: {error}");
+                    return Others::Failed(FailedDependency { error, cut_off: false });
+                }
             };
             if other.status.is_live() && !dir.may_live() {
                 other = settle(&dir, other, None);
@@ -159,7 +163,8 @@ impl Turn {
                 status if must_complete && status != Status::Completed => {
                     let reason = other.reason.map(|why| format!(" ({why})")).unwrap_or_default();
                     let error = format!("job {id}, for which it waited, is {status}{reason}");
-                    return Others::Failed(error);
+                    let cut_off = other.is_recoverable();
+                    return Others::Failed(FailedDependency { error, cut_off });
                 }
                 _ => {
                     self.met.insert(id.clone());
@@ -261,7 +266,7 @@ impl Turn {
                     None
                 }
                 Others::Done => Some(self.enter(record)),
-                Others::Failed(error) => Some(Step::DependencyFailed(error)),
+                Others::Failed(other) => Some(Step::DependencyFailed(other)),
             },
             Stage::Queued(ticket) => {
                 let ticket = ticket.clone();
@@ -427,7 +432,7 @@ async fn at(deadline: Option<Instant>) {
 enum Others {
     Done,
     Open(Vec<(JobId, JobDir)>),
-    Failed(String),
+    Failed(FailedDependency),
 }
 
 /// The head of the line: held, or waited for by a thread that sleeps in flock(2).

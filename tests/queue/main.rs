@@ -239,6 +239,7 @@ fn a_job_fails_with_the_one_that_it_waits_for_or_runs_all_the_same() {
     let chained = sandbox.wait("chained");
     chained.expect_end(1, "failed", Some("dependency_failed"));
     assert!(chained.text("error").contains("strict"), "{chained:?}");
+    assert_eq!(sandbox.run(["recover", "--all"])["recovered"], serde_json::json!([]));
     sandbox.wait("lenient").expect_end(0, "completed", None);
     // The same where that is known at the start.
     let late = sandbox.run_job("late", &["--after", "a"]);

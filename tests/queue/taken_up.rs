@@ -200,6 +200,46 @@ fn those_that_others_wait_for_are_taken_up_first() {
 }
 
 #[test]
+fn those_that_fail_with_one_that_was_cut_off_are_taken_up_after_it() {
+    let sandbox = Sandbox::new(GATED);
+    let cwd = sandbox.path("elsewhere");
+    fs::create_dir(&cwd).unwrap();
+    sandbox.start("zz", &["--cwd", cwd.to_str().unwrap()]);
+    sandbox.start("mm", &["--after", "zz"]);
+    sandbox.start("aa", &["--after", "mm"]);
+    sandbox.start("never", &["--after", "zz", "--no-recover"]);
+    sandbox.start("after-never", &["--after", "never"]);
+    begun(&sandbox, "zz");
+    cut_off(&sandbox, "zz");
+    for id in ["mm", "aa", "never", "after-never"] {
+        sandbox.wait(id).expect_end(1, "failed", Some("dependency_failed"));
+    }
+    assert!(sandbox.status("aa").text("hint").starts_with("claudejob recover --all"));
+    for id in ["never", "after-never"] {
+        assert_eq!(sandbox.run(["recover", id])["code"], "not_recoverable", "{id}");
+        assert!(sandbox.status(id)["hint"].is_null());
+    }
+    // As long as it cannot go on they are left alone.
+    fs::remove_dir(&cwd).unwrap();
+    let all = sandbox.run(["recover", "--all"]);
+    assert_eq!((&all["recovered"], &all["failed"][0]["jobId"]), (&json!([]), &"zz".into()));
+    assert_eq!(sandbox.status("mm")["attempt"], 1);
+    // One that is taken up before it fails with it again, and may go on as before.
+    assert_eq!(sandbox.run(["recover", "mm"]).code, 0);
+    sandbox.wait("mm").expect_end(1, "failed", Some("dependency_failed"));
+    fs::create_dir(&cwd).unwrap();
+    let all = sandbox.run(["recover", "--all"]);
+    let ids: Vec<&Value> =
+        all["recovered"].as_array().unwrap().iter().map(|job| &job["jobId"]).collect();
+    assert_eq!(ids, ["zz", "mm", "aa"], "{all:?}");
+    assert_eq!(sandbox.status("aa")["waitsFor"], json!(["mm"]));
+    for id in ["zz", "mm", "aa"] {
+        end_of(&sandbox, id);
+    }
+    assert_eq!(order(&sandbox), ["zz", "zz", "mm", "aa"]);
+}
+
+#[test]
 fn the_end_of_a_job_is_written_by_whoever_comes_next() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &ONE);

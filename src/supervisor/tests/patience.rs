@@ -220,7 +220,7 @@ fn whoever_ends_the_job_while_claude_goes_away_ends_it_for_good() {
 
 #[test]
 fn what_it_waits_before_its_first_attempt_is_not_counted_where_it_ends_there() {
-    for end in [Input::KillRequested, Input::DependencyFailed("a failed".to_owned())] {
+    for end in [Input::KillRequested, dependency_failed("a failed", false)] {
         let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
         rig.take(Input::Queued(Obstacle::Slot));
         rig.pass(60);
@@ -258,6 +258,10 @@ fn the_time_between_attempts_is_part_of_it() {
     assert_eq!(verdict, failed(Reason::Timeout));
 }
 
+fn dependency_failed(error: &str, cut_off: bool) -> Input<'static> {
+    Input::DependencyFailed(FailedDependency { error: error.to_owned(), cut_off })
+}
+
 #[test]
 fn a_job_that_waits_is_killed_at_once() {
     let mut rig = Rig::new(Spec::default());
@@ -267,11 +271,20 @@ fn a_job_that_waits_is_killed_at_once() {
 
     let mut rig = Rig::new(Spec::default());
     rig.take(Input::Queued(Obstacle::Jobs));
-    rig.take(Input::DependencyFailed("job a is killed".to_owned()));
+    rig.take(dependency_failed("job a is killed", false));
     assert_eq!(rig.wants(), ["conclude"]);
     let outcome = rig.concluded("");
     assert_eq!(outcome.reason, Some(Reason::DependencyFailed));
     assert_eq!(outcome.error.as_deref(), Some("job a is killed"));
+    assert!(!rig.supervisor.record().is_recoverable());
+
+    // What was cut off may go on, and this job with it: the record knows it before the result.
+    let mut rig = Rig::new(Spec::default());
+    rig.take(Input::Queued(Obstacle::Jobs));
+    rig.take(dependency_failed("job a is failed (worker_died)", true));
+    assert!(matches!(rig.effects[..], [Effect::Log(_), Effect::Save, Effect::Conclude]));
+    rig.concluded("");
+    assert!(rig.supervisor.record().is_recoverable());
 }
 
 #[test]

@@ -120,6 +120,13 @@ fn what_may_be_recovered() {
     assert!(!may(failed(Reason::Auth), None));
     assert!(!may(Verdict::Killed, signal));
     assert!(!may(Verdict::Completed, None));
+    assert!(!may(failed(Reason::DependencyFailed), None));
+    record.dependency_cut_off = true;
+    record.end(&failed(Reason::DependencyFailed), Timestamp::from_epoch_ms(0).unwrap());
+    assert!(record.is_recoverable());
+    record.begin_attempt();
+    record.end(&failed(Reason::DependencyFailed), Timestamp::from_epoch_ms(0).unwrap());
+    assert!(!record.is_recoverable());
     record.spec.no_recover = true;
     record.end(&failed(Reason::WorkerDied), Timestamp::from_epoch_ms(0).unwrap());
     assert!(!record.is_recoverable());
