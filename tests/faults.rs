@@ -217,6 +217,28 @@ fn a_kill_is_for_good_whoever_settles_or_recovers_the_job_meanwhile() {
 }
 
 #[test]
+fn a_kill_reaches_a_job_that_is_just_being_taken_up() {
+    let mut sandbox = Sandbox::new("read\ninit\nspawn $DIR/child\nhang");
+    let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
+    send(worker, Signal::SIGKILL);
+    eventually("its end", || (sandbox.status("j")["reason"] == "worker_died").then_some(()));
+    let mut kill = None;
+    sandbox.pause_at("recover:locked", ["recover", "j"], |sandbox| {
+        let looked = sandbox.path("looked");
+        let mut command = sandbox.command(["kill", "j"]);
+        command.env("CLAUDEJOB_STOP_AT", "kill:looked").env("CLAUDEJOB_STOP_FILE", &looked);
+        kill = Some(std::thread::spawn(move || Answer::of(command, Vec::new())));
+        let pid = eventually("the look", || fs::read_to_string(&looked).ok()?.parse().ok());
+        eventually("the stop", || is_stopped(pid).then_some(()));
+        send(pid, Signal::SIGCONT);
+    });
+    let answer = kill.unwrap().join().unwrap();
+    assert_eq!((answer.code, &answer["killed"]), (0, &true.into()), "{answer:?}");
+    sandbox.assert_nothing_left("j");
+    assert_eq!(sandbox.run(["recover", "j"])["code"], "not_recoverable");
+}
+
+#[test]
 fn a_claude_that_is_killed_at_any_step_leaves_a_job_that_goes_on() {
     for step in ["", "read", "init", "spawn $DIR/child", "say hi", "tool Bash ls"] {
         let steps: Vec<&str> = ["read", "init", "spawn $DIR/child", "say hi", "tool Bash ls"]

@@ -59,11 +59,16 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     };
     let record = record.map_err(|error| Error::load(id.as_str(), error))?;
     checkpoint("kill:looked");
-    let was_live = record.status.is_live();
-    if was_live && record.version > 0 {
+    let asked = may_go_on(&record, &dir)?;
+    if asked {
         end(id, &dir, record)?;
     }
-    let Seen { record, .. } = look(store, id)?;
+    let Seen { mut record, .. } = look(store, id)?;
+    // Somebody may have taken it up between the two looks.
+    if !asked && may_go_on(&record, &dir)? {
+        end(id, &dir, record)?;
+        record = look(store, id)?.record;
+    }
     let killed = record.status == Status::Killed;
     let error = match record.status {
         Status::Killed => None,
@@ -74,6 +79,12 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         status => Some(format!("the job has already {}", past(status))),
     };
     Ok(KillAnswer { job_id: record.job_id, killed, status: record.status, error })
+}
+
+/// Whether there is something to end: a job that is live, or that somebody is just taking up.
+fn may_go_on(record: &Record, dir: &JobDir) -> Result<bool, Error> {
+    let live = record.status.is_live() && record.version > 0;
+    Ok(live || (record.is_recoverable() && dir.is_held()?))
 }
 
 /// Ends the job, for good: others may find it lost meanwhile, or take it up.
