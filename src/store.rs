@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use bell::{open_bell, ring_bell};
 pub use inbox::{Item, undelivered};
-pub use job_dir::{JobDir, legacy_is_dead};
+pub use job_dir::{Identity, JobDir, legacy_is_dead};
 pub use lock::{Lock, is_live_job};
 pub use survey::{Probe, try_lock_in};
 

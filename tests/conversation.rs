@@ -563,3 +563,36 @@ fn events_are_numbered_followed_and_told_of_jobs_that_come_later() {
     assert!(names(&sandbox.run(["events", "--all"]).stdout, "b").iter().any(|e| e.1 == "lost"));
     assert_eq!(sandbox.run(["events", "nobody"]).code, 4);
 }
+
+#[test]
+fn a_job_whose_id_is_used_again_is_told_of_from_its_beginning() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("a", &[]);
+    let mut all = sandbox.command(["events", "--all", "--follow", "--since", "0"]);
+    let mut all = all.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(all.stdout.take().unwrap()).lines();
+    let mut told = String::new();
+    let mut until = |id: &str, told: &mut String| loop {
+        let line = lines.next().unwrap().unwrap();
+        *told += &format!("{line}\n");
+        let event: Value = serde_json::from_str(&line).unwrap();
+        if event["jobId"] == id && event["event"] == "finished" {
+            return;
+        }
+    };
+    until("a", &mut told);
+    for other in ["b", "c"] {
+        assert_eq!(sandbox.run(["clean", "a"])["removed"], 1);
+        sandbox.run_job("a", &[]);
+        // Another one, so that a test that fails comes to an end.
+        sandbox.run_job(other, &[]);
+        until(other, &mut told);
+    }
+    all.kill().unwrap();
+    all.wait().unwrap();
+    let once = names(&sandbox.run(["events", "a"]).stdout, "a");
+    assert_eq!(names(&told, "a"), [once.clone(), once.clone(), once].concat());
+}

@@ -12,7 +12,7 @@ use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::JobId;
 use crate::process;
-use crate::store::{EVENTS, JobDir, Store};
+use crate::store::{EVENTS, Identity, JobDir, Store};
 
 /// What to show.
 #[derive(Debug)]
@@ -92,23 +92,30 @@ fn follow_all(
     // What is there already has been; but for whoever asks for it, only what comes is shown.
     let mut join =
         |ids: Vec<JobId>, new: bool, readers: &mut Vec<Reader>, folders: &mut Folders| {
+            let mut joined = Vec::new();
             for id in ids {
-                if places.contains_key(&id) {
+                let mut reader = Reader::of(store, id.clone(), since);
+                let known = places.get(&id).copied();
+                // A job can be removed, and another be made under its id.
+                if known.is_some_and(|place| readers[place].identity == reader.identity) {
                     continue;
                 }
-                let place = readers.len();
-                let dir = store.job(&id);
-                folders.watch(place, &dir);
-                if dir.is_held().unwrap_or(false) {
-                    folders.watch_end(place, &dir);
+                let place = known.unwrap_or(readers.len());
+                folders.watch(place, &reader.dir);
+                if reader.dir.is_held().unwrap_or(false) {
+                    folders.watch_end(place, &reader.dir);
                 }
-                let mut reader = Reader::of(store, id.clone(), since);
                 if !new && since.is_none() {
-                    reader.offset = dir.length(EVENTS);
+                    reader.offset = reader.dir.length(EVENTS);
                 }
-                readers.push(reader);
+                match readers.get_mut(place) {
+                    Some(before) => *before = reader,
+                    None => readers.push(reader),
+                }
                 places.insert(id, place);
+                joined.push(place);
             }
+            joined
         };
     // Listed when the directory is watched, so that no job comes in between.
     join(sorted(store)?, false, &mut readers, &mut folders);
@@ -120,10 +127,8 @@ fn follow_all(
     loop {
         match folders.next() {
             Notice::Root => {
-                let before = readers.len();
-                join(sorted(store)?, true, &mut readers, &mut folders);
-                for reader in &mut readers[before..] {
-                    if !reader.read(give) {
+                for place in join(sorted(store)?, true, &mut readers, &mut folders) {
+                    if !readers[place].read(give) {
                         return Ok(());
                     }
                 }
@@ -175,19 +180,24 @@ impl Serialize for Event {
 struct Reader {
     id: JobId,
     dir: JobDir,
+    identity: Option<Identity>,
     since: u64,
     offset: u64,
 }
 
 impl Reader {
     fn of(store: &Store, id: JobId, since: Option<u64>) -> Self {
-        Self { dir: store.job(&id), id, since: since.unwrap_or_default(), offset: 0 }
+        let dir = store.job(&id);
+        Self { identity: dir.identity(), dir, id, since: since.unwrap_or_default(), offset: 0 }
     }
 
-    /// Gives what is new, in whole lines; false: no more is wanted.
+    /// Gives what is new, in whole lines; false: no more is wanted. Of another job that was made
+    /// under the id meanwhile it gives nothing.
     fn read(&mut self, give: &mut dyn FnMut(&Event) -> bool) -> bool {
         let Ok(Some(mut file)) = self.dir.open(EVENTS) else { return true };
-        if file.seek(SeekFrom::Start(self.offset)).is_err() {
+        // Looked at when it is open: what comes to that place later is not what was opened.
+        let is_its = self.dir.identity() == self.identity;
+        if !is_its || file.seek(SeekFrom::Start(self.offset)).is_err() {
             return true;
         }
         let (mut file, mut line) = (BufReader::new(file), Vec::new());

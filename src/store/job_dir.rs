@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::files::{self, read_bounded, write_durably};
 use super::nursery::{Nursery, unmake};
@@ -36,6 +37,14 @@ impl JobDir {
     /// The path of a file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// What tells the directory from an earlier one at its path; `None` where there is none. The
+    /// number of one that is gone can be given again, so the time of its birth belongs to it, where
+    /// the file system knows that.
+    pub fn identity(&self) -> Option<Identity> {
+        let about = fs::symlink_metadata(&self.path).ok()?;
+        Some(Identity { device: about.dev(), number: about.ino(), born: about.created().ok() })
     }
 
     /// The record as it stands on disk.
@@ -218,6 +227,14 @@ impl JobDir {
         };
         read().unwrap_or_default()
     }
+}
+
+/// What [`JobDir::identity`] sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    number: u64,
+    born: Option<SystemTime>,
 }
 
 /// What [`JobDir::glance`] sees.
