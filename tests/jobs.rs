@@ -574,3 +574,49 @@ fn a_list_that_is_filtered_stays_short_and_says_so() {
     }
     assert_eq!(sandbox.run(["list", "--all"]).json.as_array().unwrap().len(), 60);
 }
+
+#[test]
+fn a_job_that_is_removed_while_others_are_waited_for_is_answered() {
+    let mut sandbox = Sandbox::new("read\ninit\nwait-file $DIR/go-$JOB\nresult ok\neof");
+    let end = |sandbox: &Sandbox, id: &str| {
+        fs::write(sandbox.path(&format!("go-{id}")), "").unwrap();
+        sandbox.wait(id);
+    };
+    // One that had ended before, and one that ends while it is waited for.
+    for (before, id, other) in [(true, "a", "b"), (false, "c", "d")] {
+        sandbox.start(id, &[]);
+        sandbox.start(other, &[]);
+        if before {
+            end(&sandbox, id);
+        }
+        let go = sandbox.path(&format!("go-{id}"));
+        let answer = thread::scope(|scope| {
+            scope.spawn(|| fs::write(go, "").unwrap());
+            sandbox.pause_at("wait:kept", ["wait", id, other], |sandbox| {
+                assert_eq!(sandbox.run(["clean", id])["removed"], 1);
+                end(sandbox, other);
+            })
+        });
+        assert_eq!(answer.code, 0, "{answer:?}");
+        for (place, id) in [id, other].into_iter().enumerate() {
+            let job = &answer.json[place];
+            assert_eq!((&job["jobId"], &job["result"]), (&id.into(), &"ok".into()), "{answer:?}");
+        }
+        fs::remove_file(sandbox.path("stopped-wait-kept")).unwrap();
+    }
+    // One that is gone before anybody saw what it came to takes no answer of others along.
+    for id in ["e", "f"] {
+        sandbox.start(id, &[]);
+    }
+    end(&sandbox, "e");
+    let answer = sandbox.pause_at("wait:kept", ["wait", "e", "f"], |sandbox| {
+        end(sandbox, "f");
+        assert_eq!(sandbox.run(["clean", "e", "f"])["removed"], 2);
+    });
+    assert_eq!(answer.code, 4, "{answer:?}");
+    let [e, f] = [0, 1].map(|place| &answer.json[place]);
+    assert_eq!(
+        (&e["result"], &f["jobId"], &f["code"]),
+        (&"ok".into(), &"f".into(), &"not_found".into())
+    );
+}

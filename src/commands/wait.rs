@@ -1,5 +1,6 @@
 //! `wait`: until jobs have ended.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -9,6 +10,7 @@ use super::seen::look;
 use super::status::{StatusAnswer, standing};
 use super::watch::{Notice, Watch};
 use super::{ANSWER_MOST, exit_status_of};
+use crate::checkpoint::checkpoint;
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Status};
 use crate::process;
@@ -38,6 +40,23 @@ pub enum Waited {
     Ended(ResultAnswer),
     /// It goes on.
     Live(Box<StatusAnswer>),
+    /// It cannot be told, but others can.
+    Lost(Lost),
+}
+
+/// A job of which nothing can be told: it was removed, or its record broken.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lost {
+    /// The job's id.
+    pub job_id: JobId,
+    /// Why not.
+    pub error: String,
+    /// The stable word for that.
+    pub code: &'static str,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// How the jobs stand, in the order asked for.
@@ -70,12 +89,19 @@ pub fn wait(
     let deadline = request.timeout.and_then(|most| began.checked_add(most));
     // All are looked at first: an id that is not there is told at once.
     let mut open = Vec::new();
+    let mut ended = Vec::new();
     for id in &request.ids {
         let seen = look(store, id)?;
         // A worker that has written the end is gone a moment later.
         if seen.live || seen.dir.is_held().unwrap_or(false) {
             open.push((id.clone(), seen.dir));
+        } else {
+            ended.push(id);
         }
+    }
+    let mut kept = Kept::of(request);
+    if !open.is_empty() {
+        ended.into_iter().for_each(|id| kept.keep(store, id));
     }
     let enough = request.any && open.len() < request.ids.len();
     let dirs: Vec<JobDir> = open.iter().map(|(_, dir)| dir.clone()).collect();
@@ -101,6 +127,9 @@ pub fn wait(
                 if request.any {
                     break;
                 }
+                if waiting.contains(&true) {
+                    kept.keep(store, &open[place].0);
+                }
             }
             Some(Notice::Changed(_) | Notice::Root) => {
                 if blocked() {
@@ -118,24 +147,73 @@ pub fn wait(
             }
         }
     }
-    answer(store, request)
+    answer(store, request, kept)
 }
 
-fn answer(store: &Store, request: &Request) -> Result<WaitAnswer, Error> {
-    let room = ANSWER_MOST / request.ids.len().max(1) - 2;
+/// What jobs came to that have ended while others go on: they can be removed meanwhile.
+struct Kept {
+    ended: BTreeMap<JobId, (Status, ResultAnswer)>,
+    /// Characters that an answer may take.
+    room: usize,
+}
+
+impl Kept {
+    fn of(request: &Request) -> Self {
+        let room = ANSWER_MOST / request.ids.len().max(1) - 2;
+        Self { ended: BTreeMap::new(), room }
+    }
+
+    fn keep(&mut self, store: &Store, id: &JobId) {
+        if let Ok(result) = result_within(store, id, self.room) {
+            self.ended.insert(id.clone(), (result.status(), result));
+        }
+        checkpoint("wait:kept");
+    }
+
+    /// How the job stands now, or what it had come to if it is not there any more.
+    fn answer(&mut self, store: &Store, id: &JobId) -> Result<(Status, Waited), Error> {
+        let found = look(store, id).and_then(|seen| {
+            let status = seen.record.status;
+            Ok(if status.is_live() {
+                (status, Waited::Live(Box::new(standing(store, &seen.record))))
+            } else {
+                (status, Waited::Ended(result_within(store, id, self.room)?))
+            })
+        });
+        found.or_else(|error| {
+            let (status, result) = self.ended.remove(id).ok_or(error)?;
+            Ok((status, Waited::Ended(result)))
+        })
+    }
+}
+
+fn answer(store: &Store, request: &Request, mut kept: Kept) -> Result<WaitAnswer, Error> {
     let mut jobs = Vec::new();
     let mut statuses = Vec::new();
+    let mut lost = None;
     for id in &request.ids {
-        let seen = look(store, id)?;
-        statuses.push(seen.record.status);
-        jobs.push(if seen.record.status.is_live() {
-            Waited::Live(Box::new(standing(store, &seen.record)))
-        } else {
-            Waited::Ended(result_within(store, id, room)?)
-        });
+        match kept.answer(store, id) {
+            Ok((status, waited)) => {
+                statuses.push(status);
+                jobs.push(waited);
+            }
+            // What is known of the others is told.
+            Err(error) if request.ids.len() > 1 => {
+                lost = lost.or(Some(error.exit_status()));
+                let (code, hint) = (error.code(), error.hint());
+                let (job_id, error) = (id.clone(), error.to_string());
+                jobs.push(Waited::Lost(Lost { job_id, error, code, hint }));
+            }
+            Err(error) => return Err(error),
+        }
     }
     let blocked = !request.through_blocked && statuses.contains(&Status::Blocked);
-    let exit_status = if blocked { ExitStatus::Blocked } else { overall(&statuses, request.any) };
+    let overall = overall(&statuses, request.any);
+    let exit_status = match lost {
+        _ if blocked => ExitStatus::Blocked,
+        Some(lost) if !request.any && overall != ExitStatus::TimedOut => lost,
+        _ => overall,
+    };
     Ok(WaitAnswer { jobs, exit_status })
 }
 

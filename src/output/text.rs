@@ -26,6 +26,7 @@ use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
+use crate::commands::wait::Lost;
 use crate::job::{Activity, Blocked, Errand, JobId, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, grouped, harmless, one_line, short};
@@ -335,6 +336,10 @@ pub(super) fn result(answer: &ResultAnswer) -> String {
         }
         ResultAnswer::Ended(ended) => ended_text(ended),
     }
+}
+
+pub(super) fn lost(lost: &Lost) -> String {
+    format!("{} {}\n", painted(RED.bold(), "error:"), harmless(&lost.error))
 }
 
 fn ended_text(ended: &Ended) -> String {
