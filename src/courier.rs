@@ -57,10 +57,11 @@ pub fn redeliver(job: &JobDir) -> Result<Vec<Errand>, LoadError> {
 fn deliver(job: &JobDir, again: bool) -> Result<Vec<Errand>, LoadError> {
     // What a command starts stays in the family, also when the command itself has been killed.
     let _ = process::adopt_orphans();
-    let spec = job.load()?.spec;
+    let record = job.load()?;
+    job.announce_end(&record, clock::now())?;
     let mut tried = Vec::new();
     loop {
-        let left = job.errands(&spec);
+        let left = job.errands(&record);
         let next = left.iter().find(|errand| {
             let fresh = errand.error.is_none() || again;
             fresh && !tried.contains(&(errand.number, errand.to.clone()))

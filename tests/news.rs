@@ -448,3 +448,44 @@ fn an_agent_that_cannot_be_woken_up_is_refused_at_the_start() {
     }
     assert!(!sandbox.job("a").exists());
 }
+
+#[test]
+fn an_end_that_could_not_be_noted_is_due_all_the_same() {
+    let sandbox = Sandbox::new("read\ninit\nwait-file $DIR/go\nresult ok\neof");
+    let command = format!("echo $CLAUDEJOB_ID >> {}", sandbox.path("told").display());
+    sandbox.start("told", &["--on-event", &command]);
+    sandbox.start("unheard", &["--on-event", &command, "--on-event-filter", "failed"]);
+    // In the way of whatever is to be noted, as a full disk is.
+    let in_the_way = ["told", "unheard"].map(|id| sandbox.job(id).join("news"));
+    for file in &in_the_way {
+        fs::write(file, "").unwrap();
+    }
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("told").expect_end(0, "completed", None);
+    let told = sandbox.status("told");
+    assert!(told["warnings"][0].as_str().unwrap().starts_with("news is incomplete"), "{told:?}");
+    sandbox.wait("unheard").expect_end(0, "completed", None);
+    let list = sandbox.run(["list", "--undelivered"]);
+    assert_eq!(list.json.as_array().unwrap().len(), 1, "{list:?}");
+    let errand = &list.json[0]["undelivered"][0];
+    assert_eq!((&errand["to"], &errand["event"]), (&"command 1".into(), &"completed".into()));
+    assert_eq!(sandbox.run(["clean", "told"])["removed"], 0);
+    assert_eq!(sandbox.run(["redeliver"]).code, 1);
+    assert!(lines(&sandbox, "told").is_empty());
+
+    for file in &in_the_way {
+        fs::remove_file(file).unwrap();
+    }
+    // Whoever looks has it told, once.
+    sandbox.status("told");
+    eventually("the word", || (delivered(&sandbox, "told") == Value::Null).then_some(()));
+    assert_eq!(sandbox.run(["redeliver"])["delivered"], 0);
+    assert_eq!(lines(&sandbox, "told"), ["told"]);
+    // So is the next end, and the one before it is not told again.
+    assert_eq!(sandbox.run(["resume", "told", "--message", "more"]).code, 0);
+    sandbox.wait("told");
+    eventually("the word", || (delivered(&sandbox, "told") == Value::Null).then_some(()));
+    assert_eq!(lines(&sandbox, "told"), ["told", "told"]);
+    assert_eq!(sandbox.run(["clean"])["removed"], 0);
+    assert_eq!(sandbox.run(["clean", "told", "unheard"])["removed"], 2);
+}

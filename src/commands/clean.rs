@@ -235,7 +235,7 @@ fn why_left(dir: &JobDir, record: &Record) -> Option<String> {
     if record.status.is_live() && !is_dead {
         return Some(format!("it is {}", record.status));
     }
-    let errands = dir.errands(&record.spec);
+    let errands = dir.errands(record);
     let errand = errands.first()?;
     let to = &errand.to;
     Some(match &errand.error {

@@ -303,7 +303,7 @@ fn item(store: &Store, id: &JobId, with_errands: bool, line: &OnceCell<Line>) ->
         Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
         Ok(seen) => seen,
     };
-    let errands = if with_errands { seen.dir.errands(&seen.record.spec) } else { Vec::new() };
+    let errands = if with_errands { seen.dir.errands(&seen.record) } else { Vec::new() };
     let queued = seen.record.status == Status::Queued;
     let line = queued.then(|| line.get_or_init(|| Line::of(store)));
     let waiting = line.and_then(|line| line.waiting(store, &seen.record));

@@ -48,7 +48,7 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
     for job_id in ids {
         let mut before = Vec::new();
         let told = look_to_tell(store, &job_id).and_then(|seen| {
-            before = seen.dir.errands(&seen.record.spec);
+            before = seen.dir.errands(&seen.record);
             if before.is_empty() { Ok(Vec::new()) } else { courier::redeliver(&seen.dir) }
         });
         match told {
@@ -61,7 +61,8 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
             }
             Err(error) if id.is_some() => return Err(Error::load(job_id.as_str(), error)),
             // Of this one there was nothing to tell, or it was removed meanwhile.
-            Err(_) if !store.job(&job_id).has_news() => {}
+            Err(_) if before.is_empty() && !store.job(&job_id).has_news() => {}
+            Err(_) if !store.job(&job_id).path().exists() => {}
             Err(error) => {
                 let error = Error::load(job_id.as_str(), error);
                 answer.failed.push(Left {

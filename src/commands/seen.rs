@@ -46,7 +46,7 @@ fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
 /// Sends out a courier with what is still to be told of a job that has ended: whoever was to tell
 /// it has died. What was given up is left to `redeliver`.
 fn have_told(dir: &JobDir, record: &Record) {
-    let forgotten = || dir.errands(&record.spec).iter().any(|errand| errand.error.is_none());
+    let forgotten = || dir.errands(record).iter().any(|errand| errand.error.is_none());
     // A worker that is still there has just written the end, and sends one itself.
     if !record.status.is_live() && forgotten() && !dir.is_held().unwrap_or(true) {
         send_courier_if_none_is_out(dir);

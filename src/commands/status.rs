@@ -102,7 +102,7 @@ pub(super) fn standing(store: &Store, record: &Record) -> Standing {
 pub fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
     let Seen { record, dir, .. } = look(store, id)?;
     let mut answer = standing(store, &record);
-    answer.undelivered = dir.errands(&record.spec);
+    answer.undelivered = dir.errands(&record);
     answer.undelivered.truncate(ERRANDS_SHOWN);
     if full && let Some(blocked) = &mut answer.blocked {
         let others = std::mem::take(&mut blocked.others);

@@ -26,7 +26,9 @@ pub use outcome::Outcome;
 #[cfg(test)]
 pub use question::Choice;
 pub use question::{Question, allowed, denied, questions, shortened};
-pub use record::{Activity, Blocked, Detached, Detachment, Exit, Failure, Record, known};
+pub use record::{
+    Activity, Blocked, Detached, Detachment, Exit, FORMAT_VERSION, Failure, Record, known,
+};
 pub use segments::{Moment, Phase, Segment, coarse, segments};
 pub use spec::{Replay, Spec};
 pub use standing::{Standing, hint};

@@ -1,7 +1,8 @@
 //! `news/`: what others are to be told of a job, and who has been told.
 //!
 //! The journal is appended to: first what is to be told, before the record says that it has
-//! happened, then each delivery. So nothing is forgotten, whoever dies in between.
+//! happened, then each delivery. So nothing is forgotten, whoever dies in between. An end that
+//! could not be noted when it came, because the disk was full, is due by its record alone.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, JobDir, Lock, StoreError, files};
-use crate::job::{Errand, Milestone, Spec, Timestamp};
+use crate::job::{Errand, FORMAT_VERSION, Milestone, Record, Spec, Timestamp};
 
 /// The directory's name in that of the job. What delivers bears it as its mark, and holds the
 /// `lock` in it, as a worker does with its job's: so no sweep of the job ends it.
@@ -43,6 +44,19 @@ pub fn recipients(spec: &Spec) -> Vec<String> {
     commands.chain(spec.wake.iter().map(|_| "wake".to_owned())).collect()
 }
 
+fn is_wanted(spec: &Spec, event: Milestone) -> bool {
+    let wanted = spec.on_event_filter.is_empty() || spec.on_event_filter.contains(&event);
+    wanted && !recipients(spec).is_empty()
+}
+
+/// The number, attempt and event of what is to be told.
+fn due(line: &Line) -> Option<(u64, u32, Milestone)> {
+    match line {
+        Line::Due { number, attempt, event, .. } => Some((*number, *attempt, *event)),
+        Line::Delivery { .. } => None,
+    }
+}
+
 impl JobDir {
     /// The directory that marks whoever delivers the job's news.
     pub fn news_dir(&self) -> JobDir {
@@ -63,23 +77,28 @@ impl JobDir {
         attempt: u32,
         at: Timestamp,
     ) -> Result<bool, StoreError> {
-        let wanted = spec.on_event_filter.is_empty() || spec.on_event_filter.contains(&event);
-        if !wanted || recipients(spec).is_empty() {
+        if !is_wanted(spec, event) {
             return Ok(false);
         }
         files::make_directory(&self.file(NEWS), false)?;
-        let lines = self.journal();
         let mut number = 0;
-        for line in &lines {
-            if let Line::Due { number: last, attempt: of, event: known, .. } = line {
-                if *of == attempt && *known == event && event != Milestone::Blocked {
-                    return Ok(true);
-                }
-                number = number.max(*last);
+        for (last, of, known) in self.journal().iter().filter_map(due) {
+            if of == attempt && known == event && event != Milestone::Blocked {
+                return Ok(true);
             }
+            number = number.max(last);
         }
         self.note(&Line::Due { number: number + 1, at, attempt, event }, true)?;
         Ok(true)
+    }
+
+    /// Notes the end of a job that is due and was not noted when it came. To be done before it is
+    /// told: what cannot be noted would be told again and again.
+    pub fn announce_end(&self, record: &Record, at: Timestamp) -> Result<(), StoreError> {
+        match self.unnoted_end(record, &self.journal()) {
+            Some((_, attempt, event)) => self.announce(&record.spec, event, attempt, at).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Notes how a delivery went.
@@ -89,10 +108,11 @@ impl JobDir {
         self.note(&Line::Delivery { number, at, to, delivered, tries, error }, false)
     }
 
-    /// What is still to be told, in order: also what somebody gave up.
-    pub fn errands(&self, spec: &Spec) -> Vec<Errand> {
+    /// What is still to be told of the job of this record, in order: also what somebody gave up.
+    pub fn errands(&self, record: &Record) -> Vec<Errand> {
         // Of most jobs nobody is told: that costs no look at their files.
-        if recipients(spec).is_empty() {
+        let recipients = recipients(&record.spec);
+        if recipients.is_empty() {
             return Vec::new();
         }
         let lines = self.journal();
@@ -103,15 +123,15 @@ impl JobDir {
             }
         }
         let mut errands = Vec::new();
-        for line in &lines {
-            let Line::Due { number, event, .. } = line else { continue };
-            for to in recipients(spec) {
-                let (tries, error) = match deliveries.get(&(*number, to.as_str())) {
+        let unnoted = self.unnoted_end(record, &lines);
+        for (number, _, event) in lines.iter().filter_map(due).chain(unnoted) {
+            for to in &recipients {
+                let (tries, error) = match deliveries.get(&(number, to.as_str())) {
                     Some((true, ..)) => continue,
                     Some((false, tries, error)) => (*tries, error.clone()),
                     None => (0, None),
                 };
-                errands.push(Errand { number: *number, event: *event, to, tries, error });
+                errands.push(Errand { number, event, to: to.clone(), tries, error });
             }
         }
         errands
@@ -135,11 +155,28 @@ impl JobDir {
     }
 
     fn open_news_lock(&self) -> Result<(PathBuf, File), StoreError> {
+        // Of an end that could not be noted not even that is there.
+        files::make_directory(&self.file(NEWS), false)?;
         let path = self.news_dir().file(super::LOCK);
         let mut options = OpenOptions::new();
         let file = files::open(&path, options.write(true).create(true).mode(0o600));
         let file = file.context("open", &path)?;
         Ok((path, file))
+    }
+
+    /// The end of the job of this record, if somebody wants to know of it and the journal does
+    /// not: in the form of [`due`], numbered as it would be noted.
+    fn unnoted_end(&self, record: &Record, journal: &[Line]) -> Option<(u64, u32, Milestone)> {
+        // What another version has told, and how it noted that, is not known here.
+        let ended = !record.status.is_live() && record.version == FORMAT_VERSION;
+        let event = Milestone::of(record.status).filter(|_| ended)?;
+        let noted = || journal.iter().filter_map(due);
+        let is_noted = noted().any(|(_, of, known)| of == record.attempt && known == event);
+        let unnoted = is_wanted(&record.spec, event) && !is_noted;
+        // It can stand where a very long journal is not read any more.
+        let is_read = || self.news_dir().length(JOURNAL) < JOURNAL_READ;
+        let number = noted().map(|(number, ..)| number).max().unwrap_or_default() + 1;
+        (unnoted && is_read()).then_some((number, record.attempt, event))
     }
 
     fn journal(&self) -> Vec<Line> {

@@ -436,7 +436,11 @@ impl Worker {
                 let at = clock::now();
                 match self.job.announce(&record.spec, milestone, record.attempt, at) {
                     Ok(due) => self.news |= due,
-                    Err(error) => self.write_failed("news", error.to_string()),
+                    Err(error) => {
+                        // It is due by the record, too; and the end makes room on the disk.
+                        self.news = true;
+                        self.write_failed("news", error.to_string());
+                    }
                 }
             }
             Effect::Respond { request_id, response } => {
