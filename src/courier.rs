@@ -59,6 +59,11 @@ fn deliver(job: &JobDir, again: bool) -> Result<Vec<Errand>, LoadError> {
     let _ = process::adopt_orphans();
     let record = job.load()?;
     job.announce_end(&record, clock::now())?;
+    // Whoever tried it before was killed at it, and a command of his may go on.
+    let broken_off = |errand: &Errand| errand.error.is_none() && errand.tries > 0;
+    if job.errands(&record).iter().any(broken_off) {
+        sweep(job);
+    }
     let mut tried = Vec::new();
     loop {
         let left = job.errands(&record);
@@ -68,17 +73,24 @@ fn deliver(job: &JobDir, again: bool) -> Result<Vec<Errand>, LoadError> {
         });
         let Some(mut errand) = next.cloned() else { return Ok(left) };
         tried.push((errand.number, errand.to.clone()));
-        errand.error = try_often(job, &mut errand);
+        // What was given up begins anew; a try that was broken off is one of the tries.
+        let made = if again { 0 } else { errand.tries as usize };
+        errand.error = try_often(job, &mut errand, made);
         // If it cannot be noted it is told again some time: better twice than never.
         let _ = job.note_delivery(&errand, clock::now());
     }
 }
 
-/// Runs an errand, some times over; gives why it failed.
-fn try_often(job: &JobDir, errand: &mut Errand) -> Option<String> {
-    let mut pauses = PAUSES.iter();
+/// Runs an errand, some times over, of which so many are `made`; gives why it failed.
+fn try_often(job: &JobDir, errand: &mut Errand, made: usize) -> Option<String> {
+    if made > PAUSES.len() {
+        return Some("whoever was to tell it was killed at each try".to_owned());
+    }
+    let mut pauses = PAUSES.iter().skip(made);
     loop {
         errand.tries += 1;
+        // If it cannot be noted it is tried all the same.
+        let _ = job.note_try(errand, clock::now());
         let record = match job.load() {
             Ok(record) => record,
             Err(error) => return Some(error.to_string()),
@@ -108,7 +120,6 @@ fn tell_command(
     command: &str,
 ) -> Result<(), Failure> {
     let failed = |why: String| Failure { why, may_pass: true };
-    let mark = Mark::new(job.news_dir().path());
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]).env(process::MARK, job.news_dir().path());
     shell.env("CLAUDEJOB_ID", record.job_id.as_str());
@@ -133,11 +144,19 @@ fn tell_command(
             Err(failed(format!("{how}{said}")))
         }
         None => {
-            Family::of_worker(mark).sweep(SWEEP_ROUNDS, SWEEP_PAUSE, &is_live_job);
+            sweep(job);
             let most = humantime::format_duration(takes);
             Err(failed(format!("it took longer than {most} and was ended{said}")))
         }
     }
+}
+
+/// Ends what commands have left that told of the job, and whatever that started. Only whoever holds
+/// the lock may do so: another courier that waits for it bears the mark, too, and what it was sent
+/// for is noted.
+fn sweep(job: &JobDir) {
+    let mark = Mark::new(job.news_dir().path());
+    Family::of_worker(mark).sweep(SWEEP_ROUNDS, SWEEP_PAUSE, &is_live_job);
 }
 
 /// Wakes up an agent: `POST {text, mode, sessionKey}`, as OpenClaw's gateway takes it.

@@ -489,3 +489,70 @@ fn an_end_that_could_not_be_noted_is_due_all_the_same() {
     assert_eq!(sandbox.run(["clean"])["removed"], 0);
     assert_eq!(sandbox.run(["clean", "told", "unheard"])["removed"], 2);
 }
+
+#[test]
+fn a_command_whose_courier_was_killed_is_ended_before_it_is_told_again() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &["--on-event", &hangs_once(&sandbox, "a")]);
+    await_file(&sandbox.path("courier-a"));
+    let courier = pid_in(&sandbox.path("courier-a"));
+    send(courier, Signal::SIGKILL);
+    eventually("its end", || (!is_alive(courier)).then_some(()));
+    let left = processes_of(&sandbox.job("a").join("news"));
+    assert_eq!(left.len(), 1, "the command goes on");
+    sandbox.status("a");
+    eventually("the word", || (lines(&sandbox, "told-a") == ["completed"]).then_some(()));
+    let alive = is_alive(left[0]);
+    send(left[0], Signal::SIGKILL);
+    assert!(!alive);
+    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+}
+
+#[test]
+fn a_command_that_kills_its_courier_is_given_up_like_any_other() {
+    let sandbox = Sandbox::new(QUICK);
+    let command =
+        format!("echo x >> {}; kill -9 $PPID; sleep 1000", sandbox.path("tried").display());
+    sandbox.run_job("a", &["--on-event", &command]);
+    let errand = eventually("it to be given up", || {
+        let errand = sandbox.status("a")["undelivered"][0].clone();
+        errand["error"].is_string().then_some(errand)
+    });
+    assert_eq!(errand["error"], "whoever was to tell it was killed at each try");
+    assert_eq!((&errand["tries"], lines(&sandbox, "tried").len()), (&4.into(), 4));
+    // Who asks for it has it tried again.
+    assert_eq!(delivered(&sandbox, "a")[0]["tries"], 4);
+    assert_eq!(sandbox.run(["redeliver"]).code, -1);
+    assert_eq!(lines(&sandbox, "tried").len(), 5);
+    eventually("it to be given up", || {
+        sandbox.status("a")["undelivered"][0]["error"].is_string().then_some(())
+    });
+    delivered(&sandbox, "a");
+}
+
+#[test]
+fn what_a_command_leaves_running_is_its_own() {
+    let sandbox = Sandbox::new(
+        "read\ninit\njson {\"type\":\"control_request\",\"request_id\":\"r\",\"request\":{\"subtype\":\"can_use_tool\",\"tool_name\":\"Write\",\"input\":{}}}\nread\nsay ok\nresult ok\neof",
+    );
+    let pid = |event: &str| sandbox.path(&format!("pid-{event}"));
+    let command = format!(
+        "setsid sleep 1000 < /dev/null > /dev/null 2>&1 & echo $! > {}",
+        pid("$CLAUDEJOB_EVENT").display()
+    );
+    sandbox.start("a", &["--ask", "--on-event", &command]);
+    assert_eq!(sandbox.run(["wait", "a"]).code, 5);
+    await_file(&pid("blocked"));
+    // Its parent is the job's worker from now on.
+    eventually("the courier's end", || couriers(&sandbox, "a").is_empty().then_some(()));
+    assert_eq!(sandbox.run(["answer", "a", "--allow"]).code, 0);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    await_file(&pid("completed"));
+    eventually("the courier's end", || couriers(&sandbox, "a").is_empty().then_some(()));
+    let left = ["blocked", "completed"].map(|event| pid_in(&pid(event)));
+    let alive = left.map(is_alive);
+    for pid in left {
+        send(pid, Signal::SIGKILL);
+    }
+    assert_eq!(alive, [true, true]);
+}

@@ -68,7 +68,7 @@ pub struct Errand {
     pub event: Milestone,
     /// Who: `command N`, the place among those that were given, or `wake`.
     pub to: String,
-    /// How often it was tried.
+    /// How often it was tried, the try under way included.
     pub tries: u32,
     /// Why it could not be delivered; `None` while nobody has given up.
     pub error: Option<String>,

@@ -103,7 +103,9 @@ impl JobDir {
     }
 }
 
-/// Whether the directory is that of a live job: what a process's mark points to.
+/// Whether the directory, to which a process's mark points, is that of a live job. That of a job's
+/// news counts as one: whoever was told of a job goes on by himself, whatever becomes of it.
 pub fn is_live_job(path: &Path) -> bool {
-    JobDir::at(path.to_owned()).may_live()
+    let dir = JobDir::at(path.to_owned());
+    dir.is_news_dir() || dir.may_live()
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,13 @@ impl JobDir {
         JobDir::at(self.file(NEWS))
     }
 
+    /// Whether this is such a directory, and not that of a job.
+    pub(super) fn is_news_dir(&self) -> bool {
+        let of_job = |job: &Path| job.join(super::LOCK).is_file();
+        self.path().file_name().is_some_and(|name| name == NEWS)
+            && self.path().parent().is_some_and(of_job)
+    }
+
     /// Whether anybody ever was to be told of the job.
     pub fn has_news(&self) -> bool {
         self.file(NEWS).is_dir()
@@ -99,6 +106,13 @@ impl JobDir {
             Some((_, attempt, event)) => self.announce(&record.spec, event, attempt, at).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// Notes that a delivery is being tried: whoever tries it may not live to note how it went.
+    pub fn note_try(&self, errand: &Errand, at: Timestamp) -> Result<(), StoreError> {
+        let Errand { number, to, tries, .. } = errand.clone();
+        let (delivered, error) = (false, None);
+        self.note(&Line::Delivery { number, at, to, delivered, tries, error }, false)
     }
 
     /// Notes how a delivery went.
