@@ -703,6 +703,33 @@ fn a_job_whose_record_is_broken_can_be_killed() {
 }
 
 #[test]
+fn a_job_with_something_else_for_its_record_can_be_killed() {
+    use nix::sys::stat::Mode;
+    for what in ["directory", "pipe", "link"] {
+        let sandbox = Sandbox::new("read\ninit\nspawn $DIR/child\ntouch $DIR/up\nhang");
+        sandbox.start("j", &[]);
+        await_file(&sandbox.path("up"));
+        eventually("the save", || sandbox.status("j")["lastEventAt"].is_string().then_some(()));
+        let meta = sandbox.job("j").join("meta.json");
+        fs::remove_file(&meta).unwrap();
+        match what {
+            "directory" => fs::create_dir_all(meta.join("sub")).unwrap(),
+            "pipe" => nix::unistd::mkfifo(&meta, Mode::S_IRWXU).unwrap(),
+            _ => std::os::unix::fs::symlink("/etc/passwd", &meta).unwrap(),
+        }
+        let answer = sandbox.run(["kill", "j"]);
+        sandbox.assert_nothing_left("j");
+        if what == "directory" {
+            // Nothing of the job lives; but its record has no place.
+            assert_eq!((answer.code, answer.text("code")), (1, "jobs_dir_error"));
+        } else {
+            assert_eq!((answer.code, &answer["killed"]), (0, &true.into()), "{what}: {answer:?}");
+            assert_eq!(sandbox.status("j")["status"], "killed");
+        }
+    }
+}
+
+#[test]
 fn foreign_files_in_a_job_are_left_alone() {
     let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhang");
     let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;

@@ -43,13 +43,18 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let dir = store.job(id);
     dir.check().map_err(|error| Error::load(id.as_str(), error))?;
     let record = match dir.load() {
-        // Somebody broke it while the job runs. The worker can be found all the same, and writes
-        // the record anew.
-        Err(LoadError::Unreadable { .. }) if dir.is_held().unwrap_or(false) => {
+        // Somebody broke it while the job runs, or put something else in its place. The worker can
+        // be found all the same, and writes the record anew, if it can.
+        Err(LoadError::Unreadable { .. } | LoadError::Store(_))
+            if dir.is_held().unwrap_or(false) =>
+        {
             if let Some(worker) = Mark::new(dir.path()).worker() {
                 let failed = |error| Error::Signal(id.to_string(), error);
                 Target::open(worker)
-                    .and_then(|worker| worker.signal(Signal::SIGUSR1))
+                    .and_then(|worker| {
+                        worker.signal(Signal::SIGUSR1)?;
+                        worker.signal(Signal::SIGCONT)
+                    })
                     .map_err(failed)?;
                 ends_within(&dir, WORKER_TAKES);
             }
