@@ -620,3 +620,33 @@ fn a_job_that_is_removed_while_others_are_waited_for_is_answered() {
         (&"ok".into(), &"f".into(), &"not_found".into())
     );
 }
+
+#[test]
+fn a_wait_for_many_jobs_is_answered_in_short() {
+    let answer = "a long answer ".repeat(60);
+    let sandbox = Sandbox::new(&format!("read\ninit\nsay hm\nresult {answer}\neof"));
+    let ids: Vec<String> = (0..24).map(|n| format!("job-{n}")).collect();
+    for id in &ids {
+        sandbox.start(id, &["--max-parallel", "0"]);
+    }
+    let wait = |ids: &[String]| {
+        let ids = ids.iter().map(String::as_str);
+        let all = sandbox.run(["wait"].into_iter().chain(ids));
+        assert_eq!(all.code, 0, "{all:?}");
+        assert!(all.stdout.len() < 8_000, "{}", all.stdout.len());
+        for job in all.json.as_array().unwrap() {
+            assert_eq!((&job["status"], &job["truncated"]), (&"completed".into(), &true.into()));
+            assert!(job["result"].as_str().unwrap().starts_with("a long"), "{job}");
+            assert_eq!(job["usage"], Value::Null);
+        }
+        all.json
+    };
+    let many = wait(&ids);
+    let asked: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let told = many.as_array().unwrap().iter().map(|job| job["jobId"].as_str().unwrap());
+    assert_eq!(told.collect::<Vec<_>>(), asked);
+    // Fewer have room for the rest.
+    assert!(wait(&ids[..9])[0]["session_id"].is_string());
+    let text = sandbox.run(["wait", "--plain"].into_iter().chain(asked)).stdout;
+    assert!(text.starts_with("Job job-0 is completed: a long answer a long"), "{text}");
+}

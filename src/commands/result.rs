@@ -10,6 +10,9 @@ use crate::job::{JobId, Outcome, Status, hint};
 use crate::store::Store;
 use crate::text::{clip, json_length};
 
+/// Characters of an answer below which it has no room for claude's count of tokens.
+const USAGE_LEAST: usize = 1_000;
+
 /// A job's verdict and answer; before its end only how it stands.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -97,6 +100,9 @@ fn fit(mut outcome: Outcome, most: usize) -> Ended {
     }
     if length(&outcome) > most && outcome.structured_output.as_ref().is_some_and(is_long) {
         outcome.structured_output = None;
+    }
+    if length(&outcome) > most && most < USAGE_LEAST {
+        outcome.usage = None;
     }
     let excess = length(&outcome).saturating_sub(most);
     if excess > 0

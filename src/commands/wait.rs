@@ -12,10 +12,13 @@ use super::watch::{Notice, Watch};
 use super::{ANSWER_MOST, exit_status_of};
 use crate::checkpoint::checkpoint;
 use crate::error::{Error, ExitStatus};
-use crate::job::{JobId, Status};
+use crate::job::{JobId, Reason, Status};
 use crate::process;
 use crate::store::{JobDir, Store};
+use crate::text::{clip, json_length};
 
+/// Characters for each of several jobs below which only the most telling is said of them.
+const WHOLE_LEAST: usize = 400;
 /// How often the caller is told how the jobs stand while waiting.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -40,8 +43,57 @@ pub enum Waited {
     Ended(ResultAnswer),
     /// It goes on.
     Live(Box<StatusAnswer>),
+    /// The most telling of it: there are many.
+    Brief(Brief),
     /// It cannot be told, but others can.
     Lost(Lost),
+}
+
+impl Waited {
+    /// The most telling of it, in about `most` characters.
+    fn brief(self, most: usize) -> Self {
+        let (job_id, status, reason, error, result) = match self {
+            Self::Ended(ResultAnswer::Ended(ended)) => {
+                let outcome = ended.outcome;
+                (outcome.job_id, outcome.status, outcome.reason, outcome.error, outcome.result)
+            }
+            Self::Ended(ResultAnswer::Pending { job_id, status, result }) => {
+                (job_id, status, None, None, result)
+            }
+            Self::Live(standing) => {
+                (standing.job_id, standing.status, standing.reason, standing.error, None)
+            }
+            Self::Brief(_) | Self::Lost(_) => return self,
+        };
+        let mut brief = Brief { job_id, status, reason, error, result, truncated: true };
+        let length =
+            |brief: &Brief| serde_json::to_string(brief).map_or(0, |text| json_length(&text));
+        for keep in [most, most / 2, most / 4, 0] {
+            if length(&brief) > most {
+                brief.result = brief.result.map(|text| clip(&text, keep));
+                brief.error = brief.error.map(|text| clip(&text, keep));
+            }
+        }
+        Self::Brief(brief)
+    }
+}
+
+/// A job among many.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Brief {
+    /// The job's id.
+    pub job_id: JobId,
+    /// How it stands.
+    pub status: Status,
+    /// Why it failed.
+    pub reason: Option<Reason>,
+    /// The same as a sentence, or its beginning.
+    pub error: Option<String>,
+    /// The answer, or its beginning.
+    pub result: Option<String>,
+    /// Parts were left out to keep the answer short; `result` and `status` give them.
+    pub truncated: bool,
 }
 
 /// A job of which nothing can be told: it was removed, or its record broken.
@@ -159,12 +211,21 @@ struct Kept {
 
 impl Kept {
     fn of(request: &Request) -> Self {
-        let room = ANSWER_MOST / request.ids.len().max(1) - 2;
+        let room = (ANSWER_MOST / request.ids.len().max(1)).saturating_sub(2);
         Self { ended: BTreeMap::new(), room }
     }
 
+    fn is_brief(&self) -> bool {
+        self.room < WHOLE_LEAST
+    }
+
+    /// What the job came to; of a brief answer it is shortened later on.
+    fn result(&self, store: &Store, id: &JobId) -> Result<ResultAnswer, Error> {
+        result_within(store, id, if self.is_brief() { ANSWER_MOST } else { self.room })
+    }
+
     fn keep(&mut self, store: &Store, id: &JobId) {
-        if let Ok(result) = result_within(store, id, self.room) {
+        if let Ok(result) = self.result(store, id) {
             self.ended.insert(id.clone(), (result.status(), result));
         }
         checkpoint("wait:kept");
@@ -177,7 +238,7 @@ impl Kept {
             Ok(if status.is_live() {
                 (status, Waited::Live(Box::new(standing(store, &seen.record))))
             } else {
-                (status, Waited::Ended(result_within(store, id, self.room)?))
+                (status, Waited::Ended(self.result(store, id)?))
             })
         });
         found.or_else(|error| {
@@ -195,7 +256,7 @@ fn answer(store: &Store, request: &Request, mut kept: Kept) -> Result<WaitAnswer
         match kept.answer(store, id) {
             Ok((status, waited)) => {
                 statuses.push(status);
-                jobs.push(waited);
+                jobs.push(if kept.is_brief() { waited.brief(kept.room) } else { waited });
             }
             // What is known of the others is told.
             Err(error) if request.ids.len() > 1 => {

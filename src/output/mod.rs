@@ -228,6 +228,7 @@ impl Printer {
             let texts = answer.jobs.iter().map(|job| match job {
                 Waited::Ended(result) => text::result(result),
                 Waited::Live(status) => text::status(status),
+                Waited::Brief(brief) => text::brief(brief),
                 Waited::Lost(lost) => text::lost(lost),
             });
             texts.collect::<Vec<_>>().join("\n")

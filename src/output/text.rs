@@ -26,7 +26,7 @@ use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
-use crate::commands::wait::Lost;
+use crate::commands::wait::{Brief, Lost};
 use crate::job::{Activity, Blocked, Errand, JobId, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, grouped, harmless, one_line, short};
@@ -336,6 +336,13 @@ pub(super) fn result(answer: &ResultAnswer) -> String {
         }
         ResultAnswer::Ended(ended) => ended_text(ended),
     }
+}
+
+pub(super) fn brief(brief: &Brief) -> String {
+    let status = painted(color(brief.status), brief.status.as_str());
+    let said = brief.error.as_ref().or(brief.result.as_ref());
+    let said = said.map(|said| format!(": {}", harmless(&one_line(said, 200)))).unwrap_or_default();
+    format!("Job {} is {status}{said}\n", brief.job_id)
 }
 
 pub(super) fn lost(lost: &Lost) -> String {
