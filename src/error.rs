@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::launch::LaunchError;
 use crate::store::{LoadError, StoreError};
+use crate::text::dollars;
 
 /// The exit statuses of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +100,7 @@ pub enum Error {
     #[error("job {0} would wait for itself, by way of {1}")]
     DependencyCycle(String, String),
     /// Jobs of these labels have spent what they may.
-    #[error("${spent:.2} of ${budget:.2} were spent in the last {over} by {by}")]
+    #[error("{} of {} were spent in the last {over} by {by}", dollars(*.spent), dollars(*.budget))]
     BudgetExceeded {
         /// US dollars that were spent.
         spent: f64,
@@ -113,6 +114,9 @@ pub enum Error {
     /// Whoever is to be woken up cannot be.
     #[error("{0:?} is no URL to wake somebody up by: {1}")]
     BadWakeUrl(String, String),
+    /// Whoever is to be woken up would get no token.
+    #[error("there is no token to wake somebody up with: {0}")]
+    BadWakeToken(String),
     /// The job waits for no such answer.
     #[error("job {0} cannot be answered: {1}")]
     NothingAsked(String, String),
@@ -190,7 +194,7 @@ impl Error {
             Self::Unreadable(..) => "record_unreadable",
             Self::NoLocks(_) => "no_locks",
             Self::NoScope(_) => "no_scope",
-            Self::BadWakeUrl(..) => "bad_wake_url",
+            Self::BadWakeUrl(..) | Self::BadWakeToken(_) => "bad_wake_url",
             Self::NoMemoryLimit(_) => "no_memory_limit",
             Self::NoSlot(_) => "no_slot",
             Self::UnknownDependency(_) => "unknown_dependency",
@@ -263,6 +267,9 @@ impl Error {
             }
             Self::BadWakeUrl(..) => {
                 "give http://HOST:PORT/hooks/wake; for https use --on-event with curl"
+            }
+            Self::BadWakeToken(_) => {
+                "set the variable that --wake-token-env names to the token alone"
             }
             Self::NoMemoryLimit(_) => {
                 "--memory-max needs a systemd scope: a systemd within reach, and control groups"

@@ -51,6 +51,41 @@ pub fn short(duration: Duration) -> String {
     }
 }
 
+/// A duration behind "the last": `day`, `30 days`, `90 minutes`.
+pub fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let whole = duration.subsec_nanos() == 0 && seconds > 0;
+    match units.into_iter().find(|(unit, _)| whole && seconds.is_multiple_of(*unit)) {
+        Some((unit, name)) if seconds == unit => name.to_owned(),
+        Some((unit, name)) => format!("{} {name}s", seconds / unit),
+        None => short(duration),
+    }
+}
+
+/// US dollars with their cents, and more digits where the cents do not tell a small sum.
+pub fn dollars(usd: f64) -> String {
+    let tells = |digits: usize| {
+        let shown = format!("{usd:.digits$}").parse().unwrap_or(usd);
+        (usd - shown).abs() < 5e-7
+    };
+    let digits = if usd >= 1.0 { 2 } else { (2..6).find(|n| tells(*n)).unwrap_or(6) };
+    format!("${usd:.digits$}")
+}
+
+/// US dollars added up, as far as any are known, without the dust of binary fractions: to a
+/// millionth.
+pub fn sum_usd(costs: [Option<f64>; 2]) -> Option<f64> {
+    let sum = costs.into_iter().flatten().reduce(|sum, cost| sum + cost)?;
+    Some(millionths(sum))
+}
+
+/// US dollars, rounded to a millionth.
+pub fn millionths(usd: f64) -> f64 {
+    let rounded = (usd * 1e6).round() / 1e6;
+    if rounded.is_finite() { rounded } else { usd }
+}
+
 /// A number as people read it: `1,234,567`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -95,6 +130,40 @@ pub fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn money_is_added_up_without_dust() {
+        assert_eq!(sum_usd([None, None]), None);
+        assert_eq!(sum_usd([None, Some(0.007_249_999_999_999_999_5)]), Some(0.00725));
+        assert_eq!(sum_usd([Some(0.1), Some(0.2)]), Some(0.3));
+        assert_eq!(sum_usd([Some(1e308), Some(0.0)]), Some(1e308));
+        for (usd, shown) in [
+            (0.0, "$0.00"),
+            (0.0072, "$0.0072"),
+            (0.000_012, "$0.000012"),
+            (0.5, "$0.50"),
+            (0.02175, "$0.02175"),
+            (2.251, "$2.25"),
+            (20.0, "$20.00"),
+        ] {
+            assert_eq!(dollars(usd), shown);
+        }
+    }
+
+    #[test]
+    fn a_span_is_said_in_one_unit() {
+        for (seconds, said) in [
+            (86_400, "day"),
+            (3_600, "hour"),
+            (30 * 86_400, "30 days"),
+            (5_400, "90 minutes"),
+            (1, "second"),
+            (61, "61 seconds"),
+        ] {
+            assert_eq!(span(Duration::from_secs(seconds)), said);
+        }
+        assert_eq!(span(Duration::from_millis(1_500)), "1.5s");
+    }
 
     #[test]
     fn clips_by_characters_not_bytes() {

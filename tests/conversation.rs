@@ -192,6 +192,23 @@ fn an_interrupt_ends_the_turn_and_a_one_shot_job() {
 }
 
 #[test]
+fn an_interrupt_that_stops_no_turn_says_why() {
+    let sandbox = Sandbox::new("read\ninit\nsay hi\nhang");
+    sandbox.start("j", &[]);
+    let answer = thread::scope(|scope| {
+        let call = scope.spawn(|| sandbox.run(["interrupt", "j"]));
+        eventually("the interrupt", || {
+            let events = fs::read_to_string(sandbox.job("j").join("events.ndjson")).unwrap();
+            events.contains("interrupt_requested").then_some(())
+        });
+        assert_eq!(sandbox.run(["kill", "j"]).code, 0);
+        call.join().unwrap()
+    });
+    assert_eq!(answer["interrupted"], false, "{answer:?}");
+    assert_eq!(answer["error"], "it ended before it was interrupted");
+}
+
+#[test]
 fn jobs_go_on_after_any_end() {
     for (script, end) in [
         ("session\nread\ninit\nsay hi\nresult one\neof", "completed"),

@@ -445,6 +445,10 @@ fn an_agent_that_cannot_be_woken_up_is_refused_at_the_start() {
         let refused = sandbox.run([&["start", "a", "--prompt", "x"], &wake[..]].concat());
         assert_eq!((refused.code, refused.text("code")), (1, "bad_wake_url"), "{wake:?}");
         assert!(!refused.stdout.contains("X-Other"), "{refused:?}");
+        // What is said is about that which is wrong.
+        let of_token = wake.contains(&"--wake-token-env");
+        assert_eq!(refused.text("error").contains("is no URL"), !of_token, "{refused:?}");
+        assert_eq!(refused.text("hint").contains("--wake-token-env"), of_token, "{refused:?}");
     }
     assert!(!sandbox.job("a").exists());
 }

@@ -213,7 +213,11 @@ fn what_was_spent_counts_also_when_its_jobs_are_gone() {
     sandbox.run_job("other", &["--label", "project=y"]);
     let refused = budget("c", "1.50/day", "project=x");
     assert_eq!((refused.code, refused.text("code")), (1, "budget_exceeded"));
-    assert!(refused.text("error").contains("$1.50 of $1.50"), "{refused:?}");
+    let said = "$1.50 of $1.50 were spent in the last day by jobs with project=x";
+    assert_eq!(refused.text("error"), said);
+    let refused = budget("c", "0.0072/30d", "project=x");
+    assert!(refused.text("error").contains("$1.50 of $0.0072"), "{refused:?}");
+    assert!(refused.text("error").contains("in the last 30 days"), "{refused:?}");
     assert!(!sandbox.job("c").exists());
     assert_eq!(budget("c", "1.60/day", "project=x").code, 0);
     sandbox.wait("c");

@@ -120,7 +120,7 @@ pub struct Start {
     #[arg(long)]
     pub no_recover: bool,
     /// How long the job may take, such as 90s, 10m or 2h
-    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Limits")]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]
     pub timeout: Option<Duration>,
     /// End it after so long without a word from claude [default: never]
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]

@@ -71,6 +71,9 @@ pub struct InterruptAnswer {
     pub interrupted: bool,
     /// How the job stands.
     pub status: Status,
+    /// Why no turn was interrupted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Tells a running job something. It is durable when this comes back.
@@ -130,7 +133,13 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
         changes.wait(Some(until.saturating_duration_since(Instant::now())));
     };
     let status = look(store, id)?.record.status;
-    Ok(InterruptAnswer { job_id: id.clone(), interrupted, status })
+    let error = (!interrupted).then(|| match status {
+        Status::Idle => "it is idle: there was no turn to interrupt".to_owned(),
+        Status::Queued | Status::Starting => "it has not begun".to_owned(),
+        status if status.is_live() => "its turn has not stopped yet".to_owned(),
+        _ => "it ended before it was interrupted".to_owned(),
+    });
+    Ok(InterruptAnswer { job_id: id.clone(), interrupted, status, error })
 }
 
 /// Ends a job that is kept alive, once its turn has its result.

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::clean;
 use super::seen::look;
-use super::status::standing;
+use super::status::{standing, waits_for};
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::clock;
@@ -18,7 +19,7 @@ use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
 use crate::launch::{LaunchError, Launched, Plan, Wish, launch};
 use crate::settle::settle;
 use crate::store::{CreateError, JobDir, Lock, Store};
-use crate::text::one_line;
+use crate::text::{millionths, one_line, short, span};
 
 /// Characters of the prompt that the record keeps.
 const PREVIEW: usize = 160;
@@ -49,7 +50,7 @@ pub struct Budget {
     /// US dollars.
     pub usd: f64,
     /// Over so long, up to now.
-    pub over: std::time::Duration,
+    pub over: Duration,
 }
 
 /// The job that was started.
@@ -68,6 +69,9 @@ pub struct StartAnswer {
     /// What would end the job before its time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What it waits for, where it is queued.
+    #[serde(skip)]
+    pub waits_for: Option<String>,
 }
 
 /// Checks all that can be checked, makes the job, and puts its worker on its feet.
@@ -117,17 +121,30 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     }
     let warnings = plan.risks().to_vec();
     let (pid, status) = (Some(launched.pid), status_of(launched));
-    Ok(StartAnswer { job_id: id, pid, status, existing: false, warnings })
+    let waits_for = (status == Status::Queued).then(|| what_it_waits_for(store, &spec));
+    Ok(StartAnswer { job_id: id, pid, status, existing: false, warnings, waits_for })
+}
+
+/// What a job that was just queued waits for, as far as that is seen at a glance.
+fn what_it_waits_for(store: &Store, spec: &Spec) -> String {
+    let others = waits_for(store, spec);
+    if !others.is_empty() {
+        let others: Vec<&str> = others.iter().map(JobId::as_str).collect();
+        return format!("the end of {}", others.join(", "));
+    }
+    match spec.start_delay_ms {
+        0 => "its turn".to_owned(),
+        delay => format!("{} to pass", short(Duration::from_millis(delay))),
+    }
 }
 
 /// Refuses somebody to be woken up who cannot be reached this way.
 fn check_wake(spec: &Spec, around: &Surroundings) -> Result<(), Error> {
     let Some(wake) = &spec.wake else { return Ok(()) };
-    let refuse = |why: String| Error::BadWakeUrl(wake.url.clone(), why);
-    check_wake_url(&wake.url).map_err(refuse)?;
+    check_wake_url(&wake.url).map_err(|why| Error::BadWakeUrl(wake.url.clone(), why))?;
     if let Some(name) = &wake.token_env {
         let value = around.get(name).map(OsString::as_os_str);
-        courier::token(name, value).map_err(refuse)?;
+        courier::token(name, value).map_err(Error::BadWakeToken)?;
     }
     Ok(())
 }
@@ -198,7 +215,7 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
         present.insert((record.job_id, record.started_at));
     }
     checkpoint("start:budget");
-    spent += store.spent_by_removed(&present, &spec.labels, since);
+    spent = millionths(spent + store.spent_by_removed(&present, &spec.labels, since));
     if spent < budget.usd {
         return Ok(());
     }
@@ -207,7 +224,7 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
         [] => "all jobs".to_owned(),
         labels => format!("jobs with {}", labels.join(", ")),
     };
-    let over = humantime::format_duration(budget.over).to_string();
+    let over = span(budget.over);
     Err(Error::BudgetExceeded { spent, budget: budget.usd, over, by })
 }
 
@@ -264,6 +281,7 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
         status: status.status,
         existing: true,
         warnings: Vec::new(),
+        waits_for: None,
     })
 }
 

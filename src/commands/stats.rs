@@ -9,7 +9,7 @@ use super::seen::look_leniently;
 use crate::error::Error;
 use crate::job::{Admission, JobId, Record, Status, Timestamp};
 use crate::store::{LoadError, Store};
-use crate::text::{clip, json_length};
+use crate::text::{clip, json_length, millionths};
 
 /// Characters shown of a group's key.
 const KEY_SHOWN: usize = 100;
@@ -287,7 +287,7 @@ fn is_zero(n: &usize) -> bool {
 /// Without the dust of adding: sums of cents stay such.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn rounded<S: Serializer>(usd: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((usd * 1e6).round() / 1e6)
+    serializer.serialize_f64(millionths(*usd))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

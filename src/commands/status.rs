@@ -3,7 +3,7 @@
 use super::seen::{Seen, look};
 use crate::clock;
 use crate::error::Error;
-use crate::job::{Blocked, JobId, Record, Standing, Status, Timestamp};
+use crate::job::{Blocked, JobId, Record, Spec, Standing, Status, Timestamp};
 use crate::queue::Queue;
 use crate::store::Store;
 
@@ -40,7 +40,7 @@ impl Line {
             waiting.is_over = self.queue.has_slot(id);
             if !waiting.is_over {
                 waiting.starts_at = record.starts_at().filter(|at| *at > clock::now());
-                waiting.waits_for = waits_for(store, record);
+                waiting.waits_for = waits_for(store, &record.spec);
             }
         } else {
             let waits = |until: &Timestamp| {
@@ -68,9 +68,9 @@ pub(super) struct Waiting {
     pub limited_until: Option<Timestamp>,
 }
 
-/// The jobs that one which is queued still waits for.
-fn waits_for(store: &Store, record: &Record) -> Vec<JobId> {
-    let others = record.spec.after.iter().chain(&record.spec.after_any);
+/// The jobs that one which is queued and was asked for so still waits for.
+pub(super) fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
+    let others = spec.after.iter().chain(&spec.after_any);
     let open = others.filter(|id| {
         let other = store.job(id).load();
         other.is_ok_and(|other| other.status.is_live())

@@ -75,7 +75,9 @@ pub(super) fn start(answer: &StartAnswer) -> String {
     let id = &answer.job_id;
     let how = if answer.existing { "exists already and is" } else { "is" };
     let status = painted(color(answer.status), answer.status.as_str());
-    let mut text = format!("Job {} {how} {status}.\n", painted(BOLD, id.as_str()));
+    let waits = answer.waits_for.as_ref();
+    let waits = waits.map(|what| format!(": it waits for {what}")).unwrap_or_default();
+    let mut text = format!("Job {} {how} {status}{waits}.\n", painted(BOLD, id.as_str()));
     for (verb, does) in [
         ("logs --follow", "watch it work"),
         ("wait", "wait for its end"),
@@ -134,8 +136,10 @@ pub(super) fn finish(answer: &FinishAnswer) -> String {
 
 pub(super) fn interrupt(answer: &InterruptAnswer) -> String {
     let id = painted(BOLD, answer.job_id.as_str());
-    let how = if answer.interrupted { "was interrupted" } else { "was in no turn" };
-    format!("Job {id} {how} and is {}.\n", answer.status)
+    match &answer.error {
+        None => format!("Job {id} was interrupted and is {}.\n", answer.status),
+        Some(error) => format!("Job {id} was not interrupted and is {}: {error}.\n", answer.status),
+    }
 }
 
 pub(super) fn recovered(answer: &Recovered) -> String {

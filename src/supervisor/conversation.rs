@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
 use crate::job::{Directive, Happening, Status, TurnEnd, denied};
 use crate::stream::TurnResult;
-use crate::text::clip;
+use crate::text::{clip, sum_usd};
 
 /// Characters of an answer that a line of `turns.ndjson` keeps.
 const ANSWER_KEPT: usize = 256 << 10;
@@ -175,7 +175,7 @@ impl Supervisor {
             is_error: last.is_error,
             interrupted: last.terminal_reason.as_ref().is_some_and(aborted),
             result: said.map(|text| clip(text, ANSWER_KEPT)),
-            cost_usd: costs.into_iter().flatten().reduce(|sum, cost| sum + cost),
+            cost_usd: sum_usd(costs),
         }
     }
 }

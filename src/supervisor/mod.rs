@@ -27,7 +27,7 @@ use crate::job::{
     Undelivered, Verdict,
 };
 use crate::stream::{Digest, decode};
-use crate::text::count;
+use crate::text::{count, sum_usd};
 
 pub use attempt::Opening;
 pub use inquest::{Inquest, condemn, lost};
@@ -504,7 +504,7 @@ impl Supervisor {
         record.num_turns = record.earlier.turns + digest.num_turns();
         // Each run of claude counts its cost from 0, also of a session that it goes on with.
         let costs = [record.earlier.cost_usd, digest.cost_usd()];
-        record.cost_usd = costs.into_iter().flatten().reduce(|sum, cost| sum + cost);
+        record.cost_usd = sum_usd(costs);
         // What it waits before its first attempt is nothing that it takes.
         let began = if self.launched { self.started } else { now.mono };
         let took = u64::try_from(now.mono.saturating_sub(began).as_millis());

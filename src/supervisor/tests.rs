@@ -277,7 +277,7 @@ fn what_the_streams_add_up_to() {
     };
     let (record, outcome) = of("two_turns");
     assert_eq!((record.num_turns, outcome.result.as_deref()), (2, Some("second answer")));
-    assert_eq!(record.cost_usd, Some(0.014_499_999_999_999_999));
+    assert_eq!(record.cost_usd, Some(0.0145));
     assert_eq!(of("background_task").1.result.as_deref(), Some("it printed 42"));
     let warnings = of("background_task_cut").0.warnings;
     assert!(warnings[0].contains("background task stopped before"), "{warnings:?}");

@@ -212,6 +212,15 @@ fn a_job_runs_after_those_that_it_waits_for() {
         (&status["position"], &status["waitsFor"]),
         (&Value::Null, &serde_json::json!(["a", "b"]))
     );
+    let text = |id: &str, how: [&str; 2]| {
+        let said = sandbox.run([&["start", id, "--prompt", "x", "--plain"], &how[..]].concat());
+        assert_eq!(sandbox.run(["kill", id]).code, 0);
+        said.stdout
+    };
+    let said = text("said", ["--after-any", "b,a"]);
+    assert!(said.starts_with("Job said is queued: it waits for the end of b, a.\n"), "{said}");
+    let said = text("slot", ["--max-parallel", "1"]);
+    assert!(said.starts_with("Job slot is queued: it waits for its turn.\n"), "{said}");
     for id in ["a", "b"] {
         begun(&sandbox, id);
         let_go(&sandbox, id);
