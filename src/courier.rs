@@ -73,20 +73,22 @@ fn deliver(job: &JobDir, again: bool) -> Result<Vec<Errand>, LoadError> {
         });
         let Some(mut errand) = next.cloned() else { return Ok(left) };
         tried.push((errand.number, errand.to.clone()));
-        // What was given up begins anew; a try that was broken off is one of the tries.
-        let made = if again { 0 } else { errand.tries as usize };
-        errand.error = try_often(job, &mut errand, made);
+        // Whoever asks for it waits for it, and can ask again. A try that was broken off is one of
+        // the tries.
+        let pauses = if again { Some(&[][..]) } else { PAUSES.get(errand.tries as usize..) };
+        errand.error = try_often(job, &mut errand, pauses);
         // If it cannot be noted it is told again some time: better twice than never.
         let _ = job.note_delivery(&errand, clock::now());
     }
 }
 
-/// Runs an errand, some times over, of which so many are `made`; gives why it failed.
-fn try_often(job: &JobDir, errand: &mut Errand, made: usize) -> Option<String> {
-    if made > PAUSES.len() {
+/// Runs an errand, and again after each of these pauses; gives why it failed. Without any the last
+/// try has been made.
+fn try_often(job: &JobDir, errand: &mut Errand, pauses: Option<&[Duration]>) -> Option<String> {
+    let Some(pauses) = pauses else {
         return Some("whoever was to tell it was killed at each try".to_owned());
-    }
-    let mut pauses = PAUSES.iter().skip(made);
+    };
+    let mut pauses = pauses.iter();
     loop {
         errand.tries += 1;
         // If it cannot be noted it is tried all the same.

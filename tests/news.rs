@@ -144,6 +144,11 @@ fn what_could_not_be_told_is_shown_and_told_when_it_can_be() {
     assert_eq!((kept.code, &kept["removed"]), (1, &0.into()));
     assert!(kept["left"][0]["error"].as_str().unwrap().contains("command 2"), "{kept:?}");
 
+    let table = sandbox.run(["list", "--undelivered", "--plain"]).stdout;
+    assert!(table.contains("not told: command 2 of completed"), "{table}");
+    let again = sandbox.run(["redeliver", "a"]);
+    assert_eq!((again.code, &again["delivered"]), (1, &0.into()));
+    assert_eq!(again["failed"][0]["undelivered"][0]["tries"], 5, "whoever waits can ask again");
     fs::write(sandbox.path("works"), "").unwrap();
     let again = sandbox.run(["redeliver", "a"]);
     assert_eq!((again.code, &again["delivered"]), (0, &1.into()));
