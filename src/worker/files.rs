@@ -21,7 +21,9 @@ impl Worker {
     /// Writes what claude wrote. Behind a gap nothing is written before the record tells of it: so
     /// what the log of a lost job holds is the beginning of what claude wrote, or known not to be.
     pub(super) fn keep(&mut self, bytes: &[u8]) {
-        self.inspect_output();
+        if self.tee.is_cut() {
+            self.inspect_output();
+        }
         if self.supervisor.record().log_incomplete && !self.gap_told {
             self.save();
             if !self.gap_told {

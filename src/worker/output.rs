@@ -44,6 +44,12 @@ impl Tee {
         self.length
     }
 
+    /// Whether somebody else has made the file shorter.
+    pub(super) fn is_cut(&self) -> bool {
+        let about = self.file.as_ref().map(File::metadata);
+        about.is_some_and(|about| about.is_ok_and(|about| about.len() < self.length))
+    }
+
     /// What somebody else has done to the file of this path, which is the one written to; `None`
     /// if it is as it should be.
     pub(super) fn damage(&mut self, path: &Path) -> Option<Damage> {
