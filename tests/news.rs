@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -298,7 +299,7 @@ fn whoever_goes_on_looking_keeps_no_courier_that_has_come_back() {
     sandbox.script("read\ninit\nhang");
     sandbox.start("b", &[]);
     // It waits for the one, and has sent a courier for the other.
-    let mut waits = sandbox.command(["wait", "a", "b"]).spawn().unwrap();
+    let mut waits = sandbox.command(["wait", "a", "b"]).stdout(Stdio::null()).spawn().unwrap();
     let told = || (lines(&sandbox, "told-a") == ["completed"]).then_some(());
     eventually("the courier to tell", told);
     let pid = waits.id() as i32;
