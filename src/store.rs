@@ -23,12 +23,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use bell::{open_bell, ring_bell};
+pub use files::{make_directory, open as open_ordinary};
 pub use inbox::{Item, undelivered};
 pub use job_dir::{Identity, JobDir, legacy_is_dead};
 pub use lock::{Lock, is_live_job};
 pub use survey::{Probe, try_lock_in};
 
-use files::{make_directory, sync_directory, write};
+use files::{sync_directory, write};
 use nursery::{Nursery, publish};
 
 use crate::checkpoint::checkpoint;

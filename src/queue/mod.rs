@@ -20,14 +20,13 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::libc;
 use nix::sys::signal::Signal;
 
 use crate::checkpoint::checkpoint;
 use crate::clock;
 use crate::job::{Admission, JobId, Timestamp};
 use crate::process::{self, Mark, Target};
-use crate::store::{JobDir, is_live_job, open_bell, ring_bell};
+use crate::store::{JobDir, is_live_job, make_directory, open_bell, open_ordinary, ring_bell};
 
 use choice::{Choice, Standing, choose};
 pub use ticket::Ticket;
@@ -46,8 +45,6 @@ const LOST: &str = "lost";
 /// How long those who have not met a limit themselves stay away after it: whoever met it goes
 /// first, and finds out whether it is over.
 const LIMIT_GRACE: Duration = Duration::from_secs(1);
-/// No link is followed, and nothing is waited for at what is no ordinary file.
-const ORDINARY: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK;
 /// How often is looked where a worker cannot be told by its number.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// As far as two clocks may differ by themselves.
@@ -310,7 +307,7 @@ impl Queue {
 
     /// The head of the line: whoever holds this file's lock (flock(2)) watches for all who wait.
     pub fn open_head(&self) -> io::Result<File> {
-        open_lock(&self.path.join(HEAD))
+        open_own(&self.path.join(HEAD))
     }
 
     /// The bell, to be listened to: something can be read when somebody came or left.
@@ -454,7 +451,7 @@ impl Queue {
 
     fn desk(&self) -> io::Result<File> {
         let path = self.path.join(DESK);
-        let open = || open_lock(&path);
+        let open = || open_own(&path);
         let desk = match open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 for room in ["", WAITING, RUNNING, LOST] {
@@ -489,7 +486,7 @@ impl Queue {
     /// The numbers in a file; none where there is no such file.
     fn words(&self, name: &str) -> Vec<i64> {
         let mut text = String::new();
-        let file = OpenOptions::new().read(true).custom_flags(ORDINARY).open(self.path.join(name));
+        let file = open_ordinary(&self.path.join(name), OpenOptions::new().read(true));
         let read = file.map(|file| file.take(64));
         let _ = read.and_then(|mut file| file.read_to_string(&mut text));
         text.split_whitespace().map_while(|word| word.parse().ok()).collect()
@@ -497,11 +494,8 @@ impl Queue {
 
     fn replace(&self, name: &str, text: &str) -> io::Result<()> {
         // Short enough to be there as a whole; padded, so that nothing of a longer one stays.
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600);
-        file.custom_flags(ORDINARY)
-            .open(self.path.join(name))?
-            .write_all_at(format!("{text:<40}\n").as_bytes(), 0)
+        let file = open_own(&self.path.join(name))?;
+        file.write_all_at(format!("{text:<40}\n").as_bytes(), 0)
     }
 
     fn put(&self, room: &str, ticket: &Ticket, text: &str) -> io::Result<()> {
@@ -528,15 +522,12 @@ impl Queue {
 }
 
 fn make_room(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path)
+    make_directory(path, true).map_err(|error| error.source)
 }
 
-/// A file that is nothing but its lock.
-fn open_lock(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(ORDINARY).open(path)
+/// A file of the queue, to be locked or written to; it is made where it is missing.
+fn open_own(path: &Path) -> io::Result<File> {
+    open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))
 }
 
 /// How things stand, read from the files.

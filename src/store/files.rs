@@ -13,7 +13,7 @@ use super::{Context, StoreError};
 
 /// Opens an ordinary file: no link is followed out of the directory, and a pipe or device under
 /// this name is refused instead of being waited for.
-pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     open_measured(path, options).map(|(file, _)| file)
 }
 
@@ -78,7 +78,8 @@ pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-pub(super) fn make_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
+/// Makes a directory for us alone, and with `parents` those above it; one that is there is as good.
+pub fn make_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).recursive(parents).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.context("create", path),
