@@ -22,12 +22,35 @@ pub mod status;
 pub mod wait;
 mod watch;
 
+use serde::Serialize;
+
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Status};
 
 /// Characters under which an answer stays unless more was asked for: what its callers cut is no
 /// JSON any more.
 pub const ANSWER_MOST: usize = 8_000;
+
+/// A job with which something could not be done, where it could with others.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// Its id.
+    pub job_id: JobId,
+    /// Why not.
+    pub error: String,
+    /// The stable word for it.
+    pub code: &'static str,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    fn of(job_id: JobId, error: &Error) -> Self {
+        Self { job_id, error: error.to_string(), code: error.code(), hint: error.hint() }
+    }
+}
 
 /// The id that a caller gave.
 pub fn job_id(text: &str) -> Result<JobId, Error> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::Failure;
 use super::seen::{look, look_leniently};
 use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet, status_of};
 use crate::checkpoint::checkpoint;
@@ -49,27 +50,12 @@ pub struct Recovered {
     pub warnings: Vec<String>,
 }
 
-/// A job that could have gone on, and does not.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Failure {
-    /// Its id.
-    pub job_id: JobId,
-    /// Why not.
-    pub error: String,
-    /// The stable word for it.
-    pub code: &'static str,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
 /// What became of all of them.
 #[derive(Debug, Default, Serialize)]
 pub struct RecoverAllAnswer {
     /// Those that go on.
     pub recovered: Vec<Recovered>,
-    /// Those that do not.
+    /// Those that could have gone on, and do not.
     pub failed: Vec<Failure>,
 }
 
@@ -112,12 +98,7 @@ pub fn recover_all(
         match take_up(store, &id, seen.record, detach, around) {
             Ok(recovered) => answer.recovered.push(recovered),
             Err(Error::NotRecoverable(..)) => {}
-            Err(error) => answer.failed.push(Failure {
-                job_id: id,
-                error: error.to_string(),
-                code: error.code(),
-                hint: error.hint(),
-            }),
+            Err(error) => answer.failed.push(Failure::of(id, &error)),
         }
     }
     Ok(answer)

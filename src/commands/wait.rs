@@ -9,7 +9,7 @@ use super::result::{ResultAnswer, result_within};
 use super::seen::look;
 use super::status::{StatusAnswer, standing};
 use super::watch::{Notice, Watch};
-use super::{ANSWER_MOST, exit_status_of};
+use super::{ANSWER_MOST, Failure, exit_status_of};
 use crate::checkpoint::checkpoint;
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Reason, Status};
@@ -45,8 +45,8 @@ pub enum Waited {
     Live(Box<StatusAnswer>),
     /// The most telling of it: there are many.
     Brief(Brief),
-    /// It cannot be told, but others can.
-    Lost(Lost),
+    /// Nothing can be told of it, which was removed or whose record is broken, but of others.
+    Lost(Failure),
 }
 
 impl Waited {
@@ -94,21 +94,6 @@ pub struct Brief {
     pub result: Option<String>,
     /// Parts were left out to keep the answer short; `result` and `status` give them.
     pub truncated: bool,
-}
-
-/// A job of which nothing can be told: it was removed, or its record broken.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Lost {
-    /// The job's id.
-    pub job_id: JobId,
-    /// Why not.
-    pub error: String,
-    /// The stable word for that.
-    pub code: &'static str,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
 }
 
 /// How the jobs stand, in the order asked for.
@@ -204,7 +189,7 @@ pub fn wait(
 
 /// What jobs came to that have ended while others go on: they can be removed meanwhile.
 struct Kept {
-    ended: BTreeMap<JobId, (Status, ResultAnswer)>,
+    ended: BTreeMap<JobId, ResultAnswer>,
     /// Characters that an answer may take.
     room: usize,
 }
@@ -226,7 +211,7 @@ impl Kept {
 
     fn keep(&mut self, store: &Store, id: &JobId) {
         if let Ok(result) = self.result(store, id) {
-            self.ended.insert(id.clone(), (result.status(), result));
+            self.ended.insert(id.clone(), result);
         }
         checkpoint("wait:kept");
     }
@@ -242,8 +227,8 @@ impl Kept {
             })
         });
         found.or_else(|error| {
-            let (status, result) = self.ended.remove(id).ok_or(error)?;
-            Ok((status, Waited::Ended(result)))
+            let result = self.ended.remove(id).ok_or(error)?;
+            Ok((result.status(), Waited::Ended(result)))
         })
     }
 }
@@ -261,9 +246,7 @@ fn answer(store: &Store, request: &Request, mut kept: Kept) -> Result<WaitAnswer
             // What is known of the others is told.
             Err(error) if request.ids.len() > 1 => {
                 lost = lost.or(Some(error.exit_status()));
-                let (code, hint) = (error.code(), error.hint());
-                let (job_id, error) = (id.clone(), error.to_string());
-                jobs.push(Waited::Lost(Lost { job_id, error, code, hint }));
+                jobs.push(Waited::Lost(Failure::of(id.clone(), &error)));
             }
             Err(error) => return Err(error),
         }

@@ -12,6 +12,7 @@ use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
 use crate::clock;
+use crate::commands::Failure;
 use crate::commands::answer::{AnswerAnswer, Open};
 use crate::commands::clean::CleanAnswer;
 use crate::commands::demo::Scene;
@@ -26,7 +27,7 @@ use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
-use crate::commands::wait::{Brief, Lost};
+use crate::commands::wait::Brief;
 use crate::job::{Activity, Blocked, Errand, JobId, Question, Status, Timestamp};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, grouped, harmless, one_line, short};
@@ -349,7 +350,7 @@ pub(super) fn brief(brief: &Brief) -> String {
     format!("Job {} is {status}{said}\n", brief.job_id)
 }
 
-pub(super) fn lost(lost: &Lost) -> String {
+pub(super) fn lost(lost: &Failure) -> String {
     format!("{} {}\n", painted(RED.bold(), "error:"), harmless(&lost.error))
 }
 
