@@ -85,14 +85,9 @@ impl Supervisor {
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
         self.opening = Opening::over_again(&self.record);
         self.kept.went_away = false;
-        self.put_behind();
-        self.digest = Digest::default();
+        self.put_behind(Digest::default(), now);
         self.talk = Talk::default();
         self.phase = Phase::Starting;
-        self.started = now.mono;
-        self.input_closed = false;
-        self.output_closed = false;
-        self.torn = false;
         self.log(Happening::StartedOver, now, effects);
         effects.push(Effect::GiveBack);
         self.save(now, effects);

@@ -100,13 +100,8 @@ impl Supervisor {
             (true, true) => Opening::interrupted(&self.record),
             (true, false) => Opening::silent(&self.record),
         };
-        self.put_behind();
-        self.digest = Digest::default();
+        self.put_behind(Digest::default(), now);
         self.talk.forget_expected();
-        self.input_closed = false;
-        self.output_closed = false;
-        self.torn = false;
-        self.started = now.mono;
         self.phase = Phase::Backoff { until: now.mono + wait, queues: false };
         let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         self.log(Happening::Restarting { after_ms: milliseconds }, now, effects);

@@ -369,7 +369,7 @@ impl Supervisor {
                 .flatten()
                 .reduce(u64::saturating_add),
             usage: last.and_then(|last| last.usage.clone()),
-            permission_denials: [&past.denials[..], &digest.denials].concat(),
+            permission_denials: self.denials().cloned().collect(),
             structured_output: structured.clone(),
             ..Outcome::of(&self.record)
         }

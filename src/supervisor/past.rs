@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::Supervisor;
+use super::{Now, Supervisor};
 use crate::job::Outcome;
-use crate::stream::Answer;
+use crate::stream::{Answer, Digest};
 
 /// Denials of earlier runs that are kept.
 const DENIALS_KEPT: usize = 100;
@@ -40,8 +40,13 @@ impl Supervisor {
         self.past.denials.truncate(DENIALS_KEPT);
     }
 
-    /// The present run of claude is over, and another follows: its digest is about to be dropped.
-    pub(super) fn put_behind(&mut self) {
+    /// The tool calls that were denied in all runs, as far as they are kept.
+    pub(super) fn denials(&self) -> impl Iterator<Item = &Value> {
+        self.past.denials.iter().chain(&self.digest.denials)
+    }
+
+    /// The present run of claude is over, and another follows, of which `next` is known by now.
+    pub(super) fn put_behind(&mut self, next: Digest, now: Now) {
         let (past, digest) = (&mut self.past, &mut self.digest);
         if let Some(answer) = digest.answer.take() {
             past.answer = Some(answer);
@@ -53,5 +58,10 @@ impl Supervisor {
         }
         let room = DENIALS_KEPT.saturating_sub(past.denials.len());
         past.denials.extend(digest.denials.drain(..).take(room));
+        self.digest = next;
+        self.started = now.mono;
+        self.input_closed = false;
+        self.output_closed = false;
+        self.torn = false;
     }
 }

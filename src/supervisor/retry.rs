@@ -98,13 +98,8 @@ impl Supervisor {
             (true, false) => Opening { text: FAILED.to_owned(), ..Opening::silent(&self.record) },
         };
         let retry_at = now.wall.after(wait);
-        self.put_behind();
-        self.digest = Digest::waiting(limited, retry_at);
+        self.put_behind(Digest::waiting(limited, retry_at), now);
         self.talk.forget_expected();
-        self.started = now.mono;
-        self.input_closed = false;
-        self.output_closed = false;
-        self.torn = false;
         self.silence_told = false;
         self.phase = Phase::Backoff { until: now.mono.saturating_add(wait), queues: true };
         let after = verdict.reason();

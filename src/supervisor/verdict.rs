@@ -128,8 +128,7 @@ impl Supervisor {
         }
         let before = self.record.earlier.denied > 0;
         if spec.fail_on_denial && (before || !digest.denials.is_empty()) {
-            let denials = self.past.denials.iter().chain(&digest.denials);
-            let tools: Vec<&str> = denials.filter_map(tool_name).collect();
+            let tools: Vec<&str> = self.denials().filter_map(tool_name).collect();
             let tools =
                 if tools.is_empty() { "a tool, in an earlier attempt" } else { &tools.join(", ") };
             return Verdict::failed(
@@ -176,11 +175,11 @@ impl Supervisor {
             let tasks = count(stopped, "background task");
             warnings.push(format!("{tasks} stopped before the work was done"));
         }
-        let denials: Vec<&Value> = self.past.denials.iter().chain(&digest.denials).collect();
-        if !denials.is_empty() && *verdict == Verdict::Completed {
-            let tools: Vec<&str> = denials.iter().filter_map(|denial| tool_name(denial)).collect();
+        let denied = self.denials().count();
+        if denied > 0 && *verdict == Verdict::Completed {
+            let tools: Vec<&str> = self.denials().filter_map(tool_name).collect();
             let tools = one_line(&tools.join(", "), 200);
-            let calls = count(denials.len(), "tool call");
+            let calls = count(denied, "tool call");
             warnings.push(format!("denied: {calls} ({tools})"));
         }
         if digest.undecodable > 0 {
