@@ -119,7 +119,7 @@ fn write_end(
     if let Some(outcome) = outcome {
         let _ = dir.save_outcome(&outcome);
     }
-    Queue::of(dir.path().parent().unwrap_or(dir.path())).forget(&record.job_id);
+    Queue::of(dir.root()).forget(&record.job_id);
     if dir.save_end(record).is_ok() && !matches!(news, None | Some(Ok(false))) {
         send_courier(dir);
     }

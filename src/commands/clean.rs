@@ -182,11 +182,11 @@ impl Request {
     fn why_unwanted(&self, record: &Record, before: Option<Timestamp>) -> Option<&'static str> {
         let old = before.is_none_or(|before| record.ended_at.is_some_and(|at| at <= before));
         let labels = &record.spec.labels;
-        match self.labels.iter().all(|(key, value)| labels.get(key) == Some(value)) {
-            _ if !old => Some("it has not ended so long ago"),
-            true => None,
-            false => Some("it does not have these labels"),
+        if !old {
+            return Some("it has not ended so long ago");
         }
+        let fits = self.labels.iter().all(|(key, value)| labels.get(key) == Some(value));
+        (!fits).then_some("it does not have these labels")
     }
 }
 
@@ -215,15 +215,14 @@ fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
     for id in store.ids()? {
         // Who waits behind a record that cannot be read is not known.
         let Ok(waiter) = store.job(&id).part::<Waiter>() else { continue };
-        let names = !(waiter.spec.after.is_empty() && waiter.spec.after_any.is_empty());
+        let others = [waiter.spec.after, waiter.spec.after_any].concat();
+        if others.is_empty() || waiter.had_turn {
+            continue;
+        }
         // One that was cut off before its turn may be taken up again.
-        let waits = || {
-            let record = || store.job(&id).load();
-            waiter.status.is_live() || record().is_ok_and(|record| record.is_recoverable())
-        };
-        if names && !waiter.had_turn && waits() {
-            let others = waiter.spec.after.into_iter().chain(waiter.spec.after_any);
-            awaited.extend(others.map(|other| (other, id.clone())));
+        let is_cut_off = || store.job(&id).load().is_ok_and(|record| record.is_recoverable());
+        if waiter.status.is_live() || is_cut_off() {
+            awaited.extend(others.into_iter().map(|other| (other, id.clone())));
         }
     }
     Ok(awaited)

@@ -85,8 +85,7 @@ pub fn recover_all(
     ids.sort_unstable();
     let cut_off = ids.into_iter().filter_map(|id| {
         let record = look_leniently(store, &id).ok()?.record;
-        let Spec { after, after_any, .. } = &record.spec;
-        let others = after.iter().chain(after_any).cloned().collect();
+        let others = record.spec.others().cloned().collect();
         record.is_recoverable().then_some((id, others))
     });
     let mut answer = RecoverAllAnswer::default();

@@ -90,7 +90,7 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     check_cwd(&spec)?;
     check_claude(&mut spec, around)?;
     check_wake(&spec, around)?;
-    let waits = !(spec.after.is_empty() && spec.after_any.is_empty());
+    let waits = spec.others().next().is_some();
     let others = waits.then(|| store.lock_others());
     check_others(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
@@ -178,8 +178,7 @@ fn check_wake_url(text: &str) -> Result<(), String> {
 /// was removed.
 fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
-    let mut open: Vec<(JobId, JobId)> =
-        spec.after.iter().chain(&spec.after_any).map(|id| (id.clone(), id.clone())).collect();
+    let mut open: Vec<(JobId, JobId)> = spec.others().map(|id| (id.clone(), id.clone())).collect();
     for (id, _) in &open {
         if Some(id) == own || store.job(id).check().is_err() {
             return Err(Error::UnknownDependency(id.to_string()));
@@ -192,8 +191,7 @@ fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), E
         // What has ended waits for nobody any more, and one that is gone neither.
         let Ok(record) = store.job(&id).load() else { continue };
         if record.status.is_live() && seen.insert(id) {
-            let further = record.spec.after.into_iter().chain(record.spec.after_any);
-            open.extend(further.map(|id| (id, first.clone())));
+            open.extend(record.spec.others().map(|id| (id.clone(), first.clone())));
         }
     }
     Ok(())

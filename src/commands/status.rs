@@ -70,8 +70,7 @@ pub(super) struct Waiting {
 
 /// The jobs that one which is queued and was asked for so still waits for.
 pub(super) fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
-    let others = spec.after.iter().chain(&spec.after_any);
-    let open = others.filter(|id| {
+    let open = spec.others().filter(|id| {
         let other = store.job(id).load();
         other.is_ok_and(|other| other.status.is_live())
     });

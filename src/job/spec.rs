@@ -104,6 +104,13 @@ pub struct Spec {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Spec {
+    /// The jobs that it waits for, whatever their ends have to be.
+    pub fn others(&self) -> impl Iterator<Item = &JobId> {
+        self.after.iter().chain(&self.after_any)
+    }
+}
+
 /// A recorded stream in place of claude.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -34,6 +34,11 @@ impl JobDir {
         &self.path
     }
 
+    /// The jobs directory in which it lies.
+    pub fn root(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
+    }
+
     /// The path of a file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -146,7 +151,7 @@ impl JobDir {
     /// not followed. Only the holder of the lock may do so. Gives what was in the way of noting
     /// what the job has cost: its record then stays out of sight until that can be done.
     pub fn discard(&self) -> Result<Option<StoreError>, StoreError> {
-        let root = self.path.parent().unwrap_or(&self.path);
+        let root = self.root();
         let nursery = Nursery::enter(root)?;
         let away = nursery.room();
         // Needs no room on the disk, as little as what follows.

@@ -86,7 +86,7 @@ pub(super) enum Step {
 
 impl Turn {
     pub(super) fn of(job: &JobDir) -> Self {
-        let jobs = job.path().parent().unwrap_or(job.path()).to_owned();
+        let jobs = job.root().to_owned();
         Self {
             queue: Queue::of(&jobs),
             jobs,
