@@ -50,12 +50,7 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         {
             if let Some(worker) = Mark::new(dir.path()).worker() {
                 let failed = |error| Error::Signal(id.to_string(), error);
-                Target::open(worker)
-                    .and_then(|worker| {
-                        worker.signal(Signal::SIGUSR1)?;
-                        worker.signal(Signal::SIGCONT)
-                    })
-                    .map_err(failed)?;
+                Target::open(worker).and_then(|worker| ask_worker(&worker)).map_err(failed)?;
                 ends_within(&dir, WORKER_TAKES);
             }
             dir.load()
@@ -126,7 +121,7 @@ enum Asked {
     Nobody,
 }
 
-/// Asks the worker by SIGUSR1, which needs no file: it works on a full disk, too.
+/// Asks the job's worker, if it has one.
 fn ask(id: &JobId, dir: &JobDir) -> Result<Asked, Error> {
     let until = Instant::now() + HANDOVER_TAKES;
     loop {
@@ -134,11 +129,7 @@ fn ask(id: &JobId, dir: &JobDir) -> Result<Asked, Error> {
             return Ok(Asked::Nobody);
         }
         if let Some(worker) = worker(id, dir)? {
-            let failed = |error| Error::Signal(id.to_string(), error);
-            worker.signal(Signal::SIGUSR1).map_err(failed)?;
-            checkpoint("kill:asked");
-            // One that was stopped (SIGSTOP) could not hear it.
-            worker.signal(Signal::SIGCONT).map_err(failed)?;
+            ask_worker(&worker).map_err(|error| Error::Signal(id.to_string(), error))?;
             return Ok(Asked::Worker);
         }
         if Instant::now() >= until {
@@ -148,6 +139,14 @@ fn ask(id: &JobId, dir: &JobDir) -> Result<Asked, Error> {
         // `start` still holds the lock, for a few milliseconds.
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Asks by SIGUSR1, which needs no file: it works on a full disk, too.
+fn ask_worker(worker: &Target) -> std::io::Result<()> {
+    worker.signal(Signal::SIGUSR1)?;
+    checkpoint("kill:asked");
+    // One that was stopped (SIGSTOP) could not hear it.
+    worker.signal(Signal::SIGCONT)
 }
 
 /// The process that holds the lock. Its number is read and the process is opened while the lock

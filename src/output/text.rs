@@ -518,8 +518,7 @@ pub(super) fn doctor(answer: &DoctorAnswer) -> String {
     let names: Vec<String> = answer.checks.iter().map(|c| c.name.replace('_', " ")).collect();
     let widest = names.iter().map(|name| name.width()).max().unwrap_or(0);
     let indent = widest + 4;
-    let width = columns();
-    let width = width.saturating_sub(indent + 1).clamp(20, 100);
+    let width = columns().saturating_sub(indent + 1).clamp(20, 100);
     let mut text = String::new();
     for (check, name) in answer.checks.iter().zip(&names) {
         let mark = match check.level {

@@ -110,15 +110,22 @@ impl JobDir {
 
     /// Notes that a delivery is being tried: whoever tries it may not live to note how it went.
     pub fn note_try(&self, errand: &Errand, at: Timestamp) -> Result<(), StoreError> {
-        let Errand { number, to, tries, .. } = errand.clone();
-        let (delivered, error) = (false, None);
-        self.note(&Line::Delivery { number, at, to, delivered, tries, error }, false)
+        self.note_errand(errand, at, false, None)
     }
 
     /// Notes how a delivery went.
     pub fn note_delivery(&self, errand: &Errand, at: Timestamp) -> Result<(), StoreError> {
-        let Errand { number, to, tries, error, .. } = errand.clone();
-        let delivered = error.is_none();
+        self.note_errand(errand, at, errand.error.is_none(), errand.error.clone())
+    }
+
+    fn note_errand(
+        &self,
+        Errand { number, to, tries, .. }: &Errand,
+        at: Timestamp,
+        delivered: bool,
+        error: Option<String>,
+    ) -> Result<(), StoreError> {
+        let (number, to, tries) = (*number, to.clone(), *tries);
         self.note(&Line::Delivery { number, at, to, delivered, tries, error }, false)
     }
 

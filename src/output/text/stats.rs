@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use super::layout::{columns, joined, pad};
@@ -10,7 +11,6 @@ use super::{BLUE, DIM, GREEN, RED, YELLOW, color, painted};
 use crate::commands::stats::{By, StatsAnswer, Sum};
 use crate::job::Status;
 use crate::text::{count, harmless, one_line, short};
-use anstyle::Style;
 
 /// Columns of a bar, at most and at least: with less there is none.
 const BAR_MOST: usize = 8;
@@ -67,7 +67,7 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
             pad(rest[2], 8, true),
         )
     };
-    let none = if bars > 0 { " ".repeat(bars + 1) } else { String::new() };
+    let none = bar(Style::new(), 0.0);
     let head = row(&head, "JOBS", ["OK", &none], ["COST", &none], ["TURNS", "LIVE", "WAITED"]);
     text.push('\n');
     text.push_str(&painted(DIM, &head));
