@@ -1,6 +1,6 @@
 //! The time of day. Durations are measured with [`std::time::Instant`] where they are needed.
 
-use crate::job::Timestamp;
+use crate::job::{Timestamp, milliseconds};
 
 /// Now.
 pub fn now() -> Timestamp {
@@ -12,5 +12,5 @@ pub fn now() -> Timestamp {
 pub fn monotonic_ms() -> u64 {
     use nix::time::{ClockId, clock_gettime};
     let since = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    since.map_or(0, milliseconds)
 }

@@ -13,7 +13,9 @@ use crate::commands::{
     wait,
 };
 use crate::error::Error;
-use crate::job::{Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake};
+use crate::job::{
+    Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake, milliseconds,
+};
 use crate::launch::Wish;
 
 /// Jobs that one job may wait for.
@@ -392,10 +394,6 @@ fn milestone(word: &str) -> Result<Milestone, Error> {
         let words = Milestone::ALL.map(Milestone::as_str).join(", ");
         Error::Usage(format!("{word:?} is no event to be told of; there are {words}"))
     })
-}
-
-fn milliseconds(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn cwd(given: Option<&Path>) -> Result<String, Error> {

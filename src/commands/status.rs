@@ -3,7 +3,7 @@
 use super::seen::{Seen, look};
 use crate::clock;
 use crate::error::Error;
-use crate::job::{Blocked, JobId, Record, Spec, Standing, Status, Timestamp};
+use crate::job::{Blocked, JobId, Record, Spec, Standing, Status, Timestamp, milliseconds};
 use crate::queue::Queue;
 use crate::store::Store;
 
@@ -44,8 +44,8 @@ impl Line {
             }
         } else {
             let waits = |until: &Timestamp| {
-                let left = until.since(clock::now()).as_millis();
-                record.spec.admission.waits_for_limit(u64::try_from(left).unwrap_or(u64::MAX))
+                let left = milliseconds(until.since(clock::now()));
+                record.spec.admission.waits_for_limit(left)
             };
             waiting.limited_until = self.limit.filter(waits);
         }

@@ -33,4 +33,4 @@ pub use segments::{Moment, Phase, Segment, coarse, segments};
 pub use spec::{Replay, Spec};
 pub use standing::{Standing, hint};
 pub use status::{Reason, Status, Verdict};
-pub use timestamp::Timestamp;
+pub use timestamp::{Timestamp, milliseconds};

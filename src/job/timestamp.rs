@@ -24,6 +24,11 @@ const fn at(ms: i64) -> DateTime<Utc> {
     }
 }
 
+/// A duration in milliseconds, as files and answers tell it; `u64::MAX` where it has more.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Timestamp {
     /// The timestamp of a `chrono` time; the nearest one where that cannot be written.
     pub fn new(time: DateTime<Utc>) -> Self {

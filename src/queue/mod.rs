@@ -24,7 +24,7 @@ use nix::sys::signal::Signal;
 
 use crate::checkpoint::checkpoint;
 use crate::clock;
-use crate::job::{Admission, JobId, Timestamp};
+use crate::job::{Admission, JobId, Timestamp, milliseconds};
 use crate::process::{self, Mark, Target};
 use crate::store::{JobDir, is_live_job, make_directory, open_bell, open_ordinary, ring_bell};
 
@@ -354,8 +354,7 @@ impl Queue {
     }
 
     fn limited_for(&self) -> u64 {
-        let left = self.limit_left(LIMIT_GRACE).map_or(0, |(_, left)| left.as_millis());
-        u64::try_from(left).unwrap_or(u64::MAX)
+        self.limit_left(LIMIT_GRACE).map_or(0, |(_, left)| milliseconds(left))
     }
 
     /// When the limit ends that was noted, and how long that is from now with this `grace`: by

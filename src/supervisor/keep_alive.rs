@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Effect, Now, Opening, Phase, Supervisor};
-use crate::job::{Exit, Happening, Reason, Status, Verdict};
+use crate::job::{Exit, Happening, Reason, Status, Verdict, milliseconds};
 use crate::stream::Digest;
 
 /// How long the first restart waits; each further one twice as long, up to [`BACKOFF_MOST`].
@@ -103,8 +103,7 @@ impl Supervisor {
         self.put_behind(Digest::default(), now);
         self.talk.forget_expected();
         self.phase = Phase::Backoff { until: now.mono + wait, queues: false };
-        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        self.log(Happening::Restarting { after_ms: milliseconds }, now, effects);
+        self.log(Happening::Restarting { after_ms: milliseconds(wait) }, now, effects);
         self.save(now, effects);
     }
 }

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::{Effect, Now, Opening, Phase, Supervisor};
-use crate::job::{Exit, Happening, Reason, Status, Verdict};
+use crate::job::{Exit, Happening, Reason, Status, Verdict, milliseconds};
 use crate::stream::Digest;
 
 /// The first pause; each further one is twice as long.
@@ -91,7 +91,6 @@ impl Supervisor {
         let crashed = verdict.reason() == Some(Reason::NoResult);
         self.record.begin_attempt();
         self.record.status = Status::Running;
-        let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX / 2);
         self.opening = match (self.record.session_began, crashed) {
             (false, _) => Opening::with_prompt(&self.record, ""),
             (true, true) => Opening::interrupted(&self.record),
@@ -103,7 +102,7 @@ impl Supervisor {
         self.silence_told = false;
         self.phase = Phase::Backoff { until: now.mono.saturating_add(wait), queues: true };
         let after = verdict.reason();
-        self.log(Happening::Retrying { after, after_ms: milliseconds }, now, effects);
+        self.log(Happening::Retrying { after, after_ms: milliseconds(wait) }, now, effects);
         // Before the slot is free: whoever gets it would run into the same wall.
         if limited {
             effects.push(Effect::Limited(retry_at));

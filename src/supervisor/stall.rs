@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Cause, Effect, Now, Phase, Supervisor};
-use crate::job::Happening;
+use crate::job::{Happening, milliseconds};
 
 impl Supervisor {
     /// How long nothing may be heard now.
@@ -55,7 +55,7 @@ impl Supervisor {
             "nothing was heard of claude for {}; after {allowed} it is ended",
             humantime::format_duration(silent)
         ));
-        let for_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
+        let for_ms = milliseconds(silent);
         self.log(Happening::Silent { for_ms }, now, effects);
         self.save(now, effects);
     }

@@ -1,7 +1,7 @@
 //! Waiting for its turn: for its time, for other jobs, for a slot.
 
 use super::{Effect, FailedDependency, Now, Phase, Supervisor};
-use crate::job::{Happening, Obstacle, Status};
+use crate::job::{Happening, Obstacle, Status, milliseconds};
 
 impl Supervisor {
     pub(super) fn queued(&mut self, obstacle: Obstacle, now: Now, effects: &mut Vec<Effect>) {
@@ -38,8 +38,7 @@ impl Supervisor {
             Phase::Backoff { queues: true, .. } => (self.started, &mut self.record.limited_ms),
             _ => return,
         };
-        let waited = u64::try_from(now.mono.saturating_sub(since).as_millis());
-        *sum = sum.saturating_add(waited.unwrap_or(u64::MAX));
+        *sum = sum.saturating_add(milliseconds(now.mono.saturating_sub(since)));
     }
 
     pub(super) fn dependency_failed(
