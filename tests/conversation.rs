@@ -10,8 +10,8 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::processes::send;
-use support::{Answer, Sandbox, await_file, eventually, is_alive, pid_in};
+use support::processes::{kill, send};
+use support::{Answer, Sandbox, await_file, eventually, pid_in};
 
 fn lines(sandbox: &Sandbox, file: &str) -> Vec<String> {
     let text = fs::read_to_string(sandbox.path(file)).unwrap_or_default();
@@ -166,8 +166,7 @@ fn a_worker_that_is_killed_loses_no_message_and_delivers_none_twice() {
         fs::read_to_string(&log).unwrap().contains("isReplay").then_some(())
     });
     sandbox.run(["send", "j", "--message", "two"]);
-    send(worker, Signal::SIGKILL);
-    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    kill(worker);
     let status = sandbox.status("j");
     assert_eq!(status["reason"], "worker_died");
     let result = sandbox.run(["result", "j"]);

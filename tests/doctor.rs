@@ -17,8 +17,8 @@ use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::faults::{Disk, give, is_root, limited, without_call};
-use support::processes::{is_stopped, send};
-use support::{Answer, Sandbox, await_file, eventually, install, is_alive};
+use support::processes::{is_stopped, kill, send};
+use support::{Answer, Sandbox, await_file, eventually, install};
 
 const WORKS: &str = "read\ninit\nresult ok\neof";
 const HANGS: &str = "read\ninit\ntouch $DIR/up\nhang";
@@ -271,8 +271,7 @@ fn what_went_stale_is_told_of_and_nothing_is_settled() {
     let answer = sandbox.run(["doctor"]);
     assert_check(&answer, "slots", "ok", "2 running");
     assert_check(&answer, "lost", "ok", "no job");
-    send(worker, Signal::SIGKILL);
-    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    kill(worker);
     for id in ["torn", "torn2", "torn3", "torn4"] {
         put_record(&sandbox, id, "{\"jobId\":\"to");
     }

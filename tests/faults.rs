@@ -17,7 +17,7 @@ use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::faults::{Disk, as_user, give, is_root, limited, without_call};
-use support::processes::{is_stopped, send};
+use support::processes::{is_stopped, kill, send};
 use support::{Answer, Sandbox, await_file, eventually, install, is_alive, pid_in};
 
 const WORKS: &str = "read\ninit\nspawn $DIR/child\nsay hi\nresult ok\neof";
@@ -130,8 +130,7 @@ fn a_reader_that_is_killed_while_it_settles_is_followed_by_another() {
         let mut sandbox = Sandbox::new("read\ninit\nspawn $DIR/child\ntouch $DIR/up\nhang");
         let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
         await_file(&sandbox.path("up"));
-        send(worker, Signal::SIGKILL);
-        eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+        kill(worker);
         sandbox.break_at(point, ["status", "j"]);
         sandbox.script(WORKS);
         assert_taken_up(&sandbox, point);
@@ -191,8 +190,7 @@ fn a_kill_is_for_good_whoever_settles_or_recovers_the_job_meanwhile() {
             let mut sandbox = Sandbox::new("read\ninit\nspawn $DIR/child\nhang");
             let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
             let lose = || {
-                send(worker, Signal::SIGKILL);
-                eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+                kill(worker);
             };
             if point == "kill:alone" {
                 lose();
@@ -328,8 +326,7 @@ fn a_boot_that_is_another_is_told() {
     let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhang");
     let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
     await_file(&sandbox.path("up"));
-    send(worker, Signal::SIGKILL);
-    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    kill(worker);
     let meta = sandbox.job("j").join("meta.json");
     let mut record: Value = serde_json::from_slice(&fs::read(&meta).unwrap()).unwrap();
     record["bootId"] = "of another boot".into();
@@ -438,8 +435,7 @@ fn a_directory_that_can_only_be_read_is_read() {
     sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
     let worker = sandbox.start("lost", &[])["pid"].as_i64().unwrap() as i32;
     await_file(&sandbox.path("up"));
-    send(worker, Signal::SIGKILL);
-    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    kill(worker);
     disk.make_read_only();
     let refused = sandbox.run(START);
     assert_eq!(refused["code"], "jobs_dir_denied", "{refused:?}");
@@ -586,8 +582,7 @@ const WORKS_ON: &str = "read\ninit\ntouch $DIR/up\nwait-file $DIR/go\n\
 fn assert_cut_off_after_the_turn(sandbox: &Sandbox, job: &Path, worker: i32) {
     fs::write(sandbox.path("go-on"), "").unwrap();
     await_file(&job.join("turns.ndjson"));
-    send(worker, Signal::SIGKILL);
-    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    kill(worker);
     let _ = fs::remove_dir(job.join("meta.json.tmp"));
     let status = sandbox.status("j");
     assert_eq!(status["reason"], "worker_died", "{status:?}");
@@ -651,8 +646,7 @@ fn a_turn_that_took_a_message_in_has_not_ended_with_the_one_before() {
     assert_eq!(sandbox.run(["send", "j", "--message", "more"]).code, 0);
     fs::write(sandbox.path("go"), "").unwrap();
     await_file(&sandbox.job("j").join("inbox/.taken/0000000001.json"));
-    send(worker, Signal::SIGKILL);
-    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    kill(worker);
     // What the disk had no room for, or had not yet written when the power failed.
     let log = sandbox.job("j").join("output.log");
     let text = fs::read_to_string(&log).unwrap();
@@ -738,8 +732,7 @@ fn foreign_files_in_a_job_are_left_alone() {
     fs::write(job.join("notes.txt"), "mine").unwrap();
     fs::create_dir(job.join("folder")).unwrap();
     nix::unistd::mkfifo(&job.join("result.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    send(worker, Signal::SIGKILL);
-    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    kill(worker);
     // A pipe under a name of ours holds nobody up.
     assert_eq!(sandbox.status("j")["reason"], "worker_died");
     assert_eq!(sandbox.run(["result", "j"])["reason"], "worker_died");

@@ -16,8 +16,8 @@ use std::thread;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::processes::send;
-use support::{Sandbox, await_file, eventually, filler, install, is_alive, pid_in};
+use support::processes::{kill, send};
+use support::{Sandbox, await_file, filler, install, is_alive, pid_in};
 
 const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts");
 
@@ -103,8 +103,7 @@ fn a_worker_that_is_killed_leaves_nothing_and_the_truth() {
     let worker = sandbox.start("lost", &[])["pid"].as_i64().unwrap() as i32;
     await_file(&sandbox.path("up"));
     let child = pid_in(&sandbox.path("child"));
-    send(worker, Signal::SIGKILL);
-    eventually("the worker's end", || (!is_alive(worker)).then_some(()));
+    kill(worker);
     let status = sandbox.status("lost");
     assert_eq!((&status["status"], &status["reason"]), (&"failed".into(), &"worker_died".into()));
     assert!(!is_alive(child), "swept by whoever finds the job lost");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::processes::{children_of, is_alive, pid_in, processes_of, program_of, send};
+use support::processes::{children_of, is_alive, kill, pid_in, processes_of, program_of, send};
 use support::{Sandbox, await_file, eventually};
 
 const QUICK: &str = "read\ninit\nsay done\nresult All is well.\neof";
@@ -261,8 +261,7 @@ fn a_courier_that_is_killed_is_sent_again_by_whoever_looks() {
         await_file(&sandbox.path(&format!("courier-{id}")));
         let courier = pid_in(&sandbox.path(&format!("courier-{id}")));
         for pid in [vec![courier], processes_of(&sandbox.job(id).join("news"))].concat() {
-            send(pid, Signal::SIGKILL);
-            eventually("its end", || (!is_alive(pid)).then_some(()));
+            kill(pid);
         }
         sandbox.run(&look);
         delivered(&sandbox, id);
@@ -293,8 +292,7 @@ fn whoever_goes_on_looking_keeps_no_courier_that_has_come_back() {
     sandbox.run_job("a", &["--on-event", &hangs_once(&sandbox, "a")]);
     await_file(&sandbox.path("courier-a"));
     for pid in processes_of(&sandbox.job("a").join("news")) {
-        send(pid, Signal::SIGKILL);
-        eventually("its end", || (!is_alive(pid)).then_some(()));
+        kill(pid);
     }
     sandbox.script("read\ninit\nhang");
     sandbox.start("b", &[]);
@@ -506,8 +504,7 @@ fn a_command_whose_courier_was_killed_is_ended_before_it_is_told_again() {
     sandbox.run_job("a", &["--on-event", &hangs_once(&sandbox, "a")]);
     await_file(&sandbox.path("courier-a"));
     let courier = pid_in(&sandbox.path("courier-a"));
-    send(courier, Signal::SIGKILL);
-    eventually("its end", || (!is_alive(courier)).then_some(()));
+    kill(courier);
     let left = processes_of(&sandbox.job("a").join("news"));
     assert_eq!(left.len(), 1, "the command goes on");
     sandbox.status("a");

@@ -282,17 +282,22 @@ fn unknown_jobs_and_circles_are_refused() {
     assert!(!sandbox.job("a").exists());
 }
 
+/// Job `a` has met a limit that lasts so many seconds, which nobody meets after it, and waits for
+/// its end. Gives how it stands.
+fn with_limit(seconds: u64) -> (Sandbox, Answer) {
+    let sandbox = Sandbox::new(&format!(
+        "read\ninit\nappend $DIR/order $JOB\nonce $DIR/met limit {seconds}\n\
+         once $DIR/refused refused 429\nonce $DIR/left exit 1\nsay fine\nresult ok\neof",
+    ));
+    sandbox.start("a", &["--retries", "1"]);
+    let waits = |status: &Answer| status["rateLimited"] == true && status["attempt"] == 2;
+    let limited = eventually("the limit", || Some(sandbox.status("a")).filter(waits));
+    (sandbox, limited)
+}
+
 #[test]
 fn a_limit_that_one_job_meets_keeps_the_others_from_it() {
-    let sandbox = Sandbox::new(
-        "read\ninit\nappend $DIR/order $JOB\nonce $DIR/met limit 2\nonce $DIR/refused refused 429\n\
-         once $DIR/left exit 1\nsay fine\nresult ok\neof",
-    );
-    sandbox.start("a", &["--retries", "1"]);
-    let limited = eventually("the limit", || {
-        Some(sandbox.status("a"))
-            .filter(|status| status["rateLimited"] == true && status["attempt"] == 2)
-    });
+    let (sandbox, limited) = with_limit(2);
     assert_eq!(limited.text("status"), "running");
     let answer = sandbox.start("b", &[]);
     assert_eq!(answer["status"], "queued");
@@ -310,13 +315,7 @@ fn a_limit_that_one_job_meets_keeps_the_others_from_it() {
 
 #[test]
 fn a_limit_is_waited_for_as_long_as_a_job_would_and_until_another_is_answered() {
-    let sandbox = Sandbox::new(
-        "read\ninit\nappend $DIR/order $JOB\nonce $DIR/met limit 600\nonce $DIR/refused refused 429\n\
-         once $DIR/left exit 1\nsay fine\nresult ok\neof",
-    );
-    sandbox.start("a", &["--retries", "1"]);
-    let waits = |status: &Answer| status["rateLimited"] == true && status["attempt"] == 2;
-    eventually("the limit", || Some(sandbox.status("a")).filter(waits));
+    let (sandbox, _) = with_limit(600);
     assert_eq!(sandbox.start("b", &[])["status"], "queued");
     assert_eq!(sandbox.status("b")["rateLimited"], true);
     sandbox.run_job("c", &["--max-wait", "1m"]).expect_end(0, "completed", None);
@@ -328,8 +327,7 @@ fn a_limit_is_waited_for_as_long_as_a_job_would_and_until_another_is_answered() 
 
 #[test]
 fn a_job_whose_lock_is_gone_is_left_alone_by_others() {
-    let sandbox =
-        Sandbox::new("read\ninit\nappend $DIR/order $JOB\nwait-file $DIR/go-$JOB\nresult ok\neof");
+    let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &["--max-parallel", "2"]);
     begun(&sandbox, "a");
     fs::remove_file(sandbox.job("a").join("lock")).unwrap();

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::support::processes::{is_alive, send};
+use super::support::processes::{kill, send};
 use super::support::{Sandbox, eventually};
 use super::{GATED, begun, let_go, order, record, worker_of};
 
@@ -127,9 +127,7 @@ fn a_place_of_a_dead_worker_does_not_come_to_life_with_the_next() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &ONE);
     begun(&sandbox, "a");
-    let worker = worker_of(&sandbox, "a");
-    send(worker, Signal::SIGKILL);
-    eventually("its end", || (!is_alive(worker)).then_some(()));
+    kill(worker_of(&sandbox, "a"));
     // Nobody has looked, and the next of this name does not ask for a place for long.
     fs::remove_dir_all(sandbox.job("a")).unwrap();
     sandbox.start("a", &["--max-parallel", "1", "--start-delay", "1h"]);
@@ -147,19 +145,14 @@ fn those_whose_workers_died_wait_for_each_other_and_not_for_their_own_places() {
     begun(&sandbox, "x");
     sandbox.start("j", &["--max-parallel", "1", "--after-any", "x"]);
     sandbox.start("r", &ONE);
-    let kill = |id| {
-        let worker = worker_of(&sandbox, id);
-        send(worker, Signal::SIGKILL);
-        eventually("its end", || (!is_alive(worker)).then_some(()));
-    };
-    kill("x");
+    kill(worker_of(&sandbox, "x"));
     begun(&sandbox, "r");
     let waits = || {
         let mut names = fs::read_dir(sandbox.jobs().join(".queue/waiting")).unwrap().flatten();
         names.any(|name| name.file_name().to_string_lossy().ends_with(".j")).then_some(())
     };
     eventually("the place of j", waits);
-    kill("j");
+    kill(worker_of(&sandbox, "j"));
     let recovered = sandbox.run(["recover", "--all"]);
     assert_eq!(recovered["recovered"].as_array().map(Vec::len), Some(2), "{recovered:?}");
     for id in ["r", "x", "j"] {

@@ -92,6 +92,13 @@ pub(crate) fn send(pid: i32, signal: nix::sys::signal::Signal) {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
 }
 
+/// Kills a process and waits until it is gone.
+#[track_caller]
+pub(crate) fn kill(pid: i32) {
+    send(pid, nix::sys::signal::Signal::SIGKILL);
+    super::eventually(&format!("the end of {pid}"), || (!is_alive(pid)).then_some(()));
+}
+
 fn all() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::processes::{describe, is_alive, processes_in, processes_of, send};
+use super::processes::{describe, is_alive, kill, processes_in, processes_of, send};
 
 /// No verb takes so long, not even a wait: one that does is stuck.
 const LONGEST_CALL: Duration = Duration::from_secs(240);
@@ -131,8 +131,7 @@ impl Sandbox {
         arguments: impl IntoIterator<Item = S>,
     ) -> Answer {
         self.stop_at(point, arguments, |_, pid| {
-            send(pid, Signal::SIGKILL);
-            super::eventually("its end", || (!is_alive(pid)).then_some(()));
+            kill(pid);
         })
     }
 
