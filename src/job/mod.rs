@@ -16,6 +16,7 @@ mod spec;
 mod standing;
 mod status;
 mod timestamp;
+mod waiting;
 
 pub use admission::Admission;
 pub use directive::{Directive, TurnEnd, Undelivered};
@@ -34,3 +35,4 @@ pub use spec::{Replay, Spec};
 pub use standing::{Standing, hint};
 pub use status::{Reason, Status, Verdict};
 pub use timestamp::{Timestamp, milliseconds};
+pub use waiting::{WaitKind, WaitingFor};

@@ -34,9 +34,15 @@ pub struct Outcome {
     /// whole is in `output.log`.
     #[serde(default, rename = "resultOmittedBytes", skip_serializing_if = "is_zero")]
     pub result_omitted_bytes: u64,
+    /// `result` is what the agent said before it failed, not an answer.
+    #[serde(default)]
+    pub partial: bool,
     /// US dollars.
     #[serde(default)]
     pub cost_usd: Option<f64>,
+    /// `cost_usd` is a lower bound.
+    #[serde(default)]
+    pub cost_is_lower_bound: bool,
     /// Milliseconds that claude says its turns took, added up.
     #[serde(default)]
     pub duration_ms: Option<u64>,
@@ -75,7 +81,9 @@ impl Outcome {
             exit: record.exit,
             result: None,
             result_omitted_bytes: 0,
+            partial: false,
             cost_usd: record.cost_usd,
+            cost_is_lower_bound: record.cost_is_lower_bound,
             duration_ms: record.elapsed_ms,
             num_turns: record.num_turns,
             session_id: record.session_id.clone(),

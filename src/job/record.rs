@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Question, Reason, Spec, Status, Timestamp, Verdict};
+use super::{JobId, Question, Reason, Spec, Status, Timestamp, Verdict, WaitingFor};
 
 /// The version of `meta.json` that this program writes. A record of a higher version is read as
 /// far as possible and never overwritten; one without a version was written by the Node skill
@@ -117,6 +117,10 @@ pub struct Record {
     /// Cost in US dollars as far as claude reported it.
     #[serde(default)]
     pub cost_usd: Option<f64>,
+    /// `cost_usd` is a lower bound: requests of an attempt that ended without a result are in no
+    /// result.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cost_is_lower_bound: bool,
     /// The API's limit is being waited for, or ended the job.
     #[serde(default)]
     pub rate_limited: bool,
@@ -129,6 +133,10 @@ pub struct Record {
     /// What the agent is doing now, or did last.
     #[serde(default)]
     pub activity: Option<Activity>,
+    /// Why claude is not working now, as far as its worker knows. What a queued job waits for is
+    /// found by the reader.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<WaitingFor>,
     /// What waits for an answer.
     #[serde(default)]
     pub blocked: Option<Blocked>,
@@ -183,10 +191,12 @@ impl Record {
             num_turns: 0,
             denied: 0,
             cost_usd: None,
+            cost_is_lower_bound: false,
             rate_limited: false,
             retry_at: None,
             last_event_at: None,
             activity: None,
+            waiting_for: None,
             blocked: None,
             warnings: Vec::new(),
             exit: None,
@@ -207,6 +217,7 @@ impl Record {
         self.retry_at = None;
         self.blocked = None;
         self.activity = None;
+        self.waiting_for = None;
     }
 
     /// Makes this the record of the job's next run of claude.
@@ -232,6 +243,7 @@ impl Record {
         self.retry_at = None;
         self.resumable_at = None;
         self.activity = None;
+        self.waiting_for = None;
         self.blocked = None;
         self.exit = None;
     }

@@ -77,6 +77,8 @@ pub enum Reason {
     Overloaded,
     /// Any other error of the API.
     ApiError,
+    /// The conversation is longer than the model's context window.
+    PromptTooLong,
     /// `--max-turns` was reached.
     MaxTurns,
     /// `--max-budget-usd` was reached.
@@ -85,6 +87,12 @@ pub enum Reason {
     PermissionDenied,
     /// The structured output that `--json-schema` asked for did not come.
     InvalidOutput,
+    /// No turn since the last message has an answer.
+    NoAnswer,
+    /// The CLI refused the prompt or answered it itself: the model was not asked.
+    PromptRejected,
+    /// The agent relied on a scheduled wake-up or cron task that did not come.
+    WakeupMissed,
     /// The turn was interrupted, and not by a kill.
     Interrupted,
     /// The job's `--timeout` ran out.
@@ -110,15 +118,19 @@ pub enum Reason {
 impl Reason {
     /// Every reason.
     #[cfg(test)]
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Auth,
         Self::RateLimit,
         Self::Overloaded,
         Self::ApiError,
+        Self::PromptTooLong,
         Self::MaxTurns,
         Self::MaxBudget,
         Self::PermissionDenied,
         Self::InvalidOutput,
+        Self::NoAnswer,
+        Self::PromptRejected,
+        Self::WakeupMissed,
         Self::Interrupted,
         Self::Timeout,
         Self::Stalled,
@@ -138,10 +150,14 @@ impl Reason {
             Self::RateLimit => "rate_limit",
             Self::Overloaded => "overloaded",
             Self::ApiError => "api_error",
+            Self::PromptTooLong => "prompt_too_long",
             Self::MaxTurns => "max_turns",
             Self::MaxBudget => "max_budget",
             Self::PermissionDenied => "permission_denied",
             Self::InvalidOutput => "invalid_output",
+            Self::NoAnswer => "no_answer",
+            Self::PromptRejected => "prompt_rejected",
+            Self::WakeupMissed => "wakeup_missed",
             Self::Interrupted => "interrupted",
             Self::Timeout => "timeout",
             Self::Stalled => "stalled",
