@@ -186,6 +186,20 @@ pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
     })
 }
 
+/// What changes when the file of the stored login is replaced or written.
+pub type LoginStamp = (u64, i64, i64, u64);
+
+/// The stamp of the login that the CLI has stored for this process's environment; `None` if there
+/// is none.
+pub fn stored_login_stamp() -> Option<LoginStamp> {
+    use std::os::unix::fs::MetadataExt;
+    let env = Surroundings::own();
+    let config = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
+    let folder = config.or_else(|| Some(env.home()?.join(".claude")))?;
+    let about = fs::metadata(folder.join(".credentials.json")).ok()?;
+    Some((about.ino(), about.mtime(), about.mtime_nsec(), about.size()))
+}
+
 fn is_set(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null | Value::Bool(false)) => false,

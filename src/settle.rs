@@ -2,18 +2,24 @@
 //! to its end, and its verdict written. Whoever comes first does it, holding the job's lock.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use crate::checkpoint::checkpoint;
-use crate::job::{Directive, Entry, Milestone, Outcome, Record, Timestamp, Undelivered, Verdict};
+use crate::job::{
+    Directive, Entry, Exit, Milestone, Outcome, Record, Timestamp, Undelivered, Verdict,
+};
 use crate::launch::send_courier;
 use crate::process::{self, Mark};
 use crate::queue::Queue;
-use crate::store::{self, EVENTS, Item, JobDir, Lock, META, OUTPUT};
+use crate::store::{self, EVENTS, Item, JobDir, Lock, META, OUTPUT, RESULT, STDERR, UNCONFIRMED};
 use crate::stream::LineSplitter;
-use crate::supervisor::{self, Inquest};
+use crate::supervisor::{self, Inquest, Witnessed};
 
+/// The end of stderr that a verdict looks at.
+const STDERR_READ: u64 = 16 << 10;
+/// Bytes of the events that are read at most; ours are far fewer.
+const EVENTS_READ: u64 = 64 << 20;
 /// How often, and how far apart, what a dead worker left behind is ended.
 const SWEEP_ROUNDS: usize = 100;
 const SWEEP_PAUSE: Duration = Duration::from_millis(10);
@@ -66,7 +72,6 @@ pub fn bury(
         Some(outcome) if of_this(&outcome) => (Some(outcome), None),
         before => (None, before),
     };
-    let has_outcome = reached.is_some();
     let log_start = record.log_start;
     let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
     let mut inquest = Inquest::new(record, last_seq, at);
@@ -75,6 +80,21 @@ pub fn bury(
     }
     // Also where the verdict was reached: the record may be older than the log.
     let _ = tell(dir, log_start, &mut inquest);
+    let reached = reached.filter(|found| {
+        let stderr = dir.tail(STDERR, 0, STDERR_READ);
+        let stderr = String::from_utf8_lossy(&stderr);
+        let confirmed = inquest.confirms(found, witnessed(dir, found.attempt), &stderr);
+        if !confirmed {
+            let kept = if writable { dir.set_result_aside() } else { Ok(()) };
+            let kept = kept.map(|()| format!("; it is kept as {UNCONFIRMED}")).unwrap_or_default();
+            inquest.warn(&format!(
+                "{RESULT} said {}, which does not follow from the log{kept}",
+                found.status
+            ));
+        }
+        confirmed
+    });
+    let has_outcome = reached.is_some();
     let boot_id = process::boot_id();
     let left = if writable { leave_undelivered(dir, inquest.taken_in()) } else { Vec::new() };
     let (done, _) = inquest.taken_in();
@@ -155,6 +175,38 @@ fn leave_undelivered(dir: &JobDir, (done, cut_off): (&[String], &[String])) -> V
 /// Whether this is the message of one of these UUIDs.
 fn is_one_of(item: &Item, uuids: &[String]) -> bool {
     matches!(&item.directive, Ok(Directive::Message { uuid, .. }) if uuids.contains(uuid))
+}
+
+/// What `events.ndjson` tells of the end of this attempt.
+fn witnessed(dir: &JobDir, attempt: u32) -> Witnessed {
+    let mut witnessed = Witnessed::default();
+    let Ok(Some(file)) = dir.open(EVENTS) else { return witnessed };
+    for line in BufReader::new(file.take(EVENTS_READ)).split(b'\n').map_while(Result::ok) {
+        let Ok(seen) = serde_json::from_slice::<SeenEvent>(&line) else { continue };
+        if seen.attempt != attempt {
+            continue;
+        }
+        match seen.event.as_str() {
+            "kill_requested" => witnessed.killed = true,
+            "terminate_requested" => witnessed.terminated = true,
+            "timed_out" => witnessed.timed_out = true,
+            "stalled" => witnessed.stalled = true,
+            "input_closed" => witnessed.input_closed = true,
+            "launch_failed" | "dependency_failed" => witnessed.not_launched = true,
+            "exited" => witnessed.exit = seen.exit,
+            _ => {}
+        }
+    }
+    witnessed
+}
+
+/// One line of `events.ndjson`, as far as it is told here.
+#[derive(serde::Deserialize)]
+struct SeenEvent {
+    attempt: u32,
+    event: String,
+    #[serde(default)]
+    exit: Option<Exit>,
 }
 
 /// Reads out the attempt's part of the log.

@@ -39,6 +39,8 @@ use crate::job::{JobId, Record};
 pub const META: &str = "meta.json";
 /// The prompt as given.
 pub const PROMPT: &str = "prompt.txt";
+/// A result that was found and does not follow from the log.
+pub const UNCONFIRMED: &str = "result.unconfirmed.json";
 /// Claude's stdout.
 pub const OUTPUT: &str = "output.log";
 /// Claude's stderr, and what a worker that crashes says.

@@ -302,7 +302,7 @@ fn what_cannot_work_is_refused_and_leaves_nothing() {
     for (args, code) in [
         (&["--prompt", ""][..], "empty_prompt"),
         (&["--prompt", "x", "--timeout", "0"], "usage"),
-        (&["--prompt", "x", "--stall-timeout", "0s"], "usage"),
+        (&["--prompt", "x", "--stall-timeout", "soon"], "usage"),
         (&["--prompt", "x", "--stall-timeout", "1s", "--tool-timeout", "0"], "usage"),
         (&["--prompt", "x", "--on-event", "true", "--on-event-timeout", "0"], "usage"),
         (&["--prompt", " \n\t"], "empty_prompt"),

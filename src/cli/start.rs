@@ -122,12 +122,12 @@ pub struct Start {
     /// How long the job may take, such as 90s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]
     pub timeout: Option<Duration>,
-    /// End it after so long without a word from claude [default: never]
+    /// End it after this time of silence, in which nothing is waited for; 0: never
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30m", help_heading = "Limits")]
+    pub stall_timeout: Duration,
+    /// End it after this time of silence while a tool or background work runs [default: never]
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]
-    pub stall_timeout: Option<Duration>,
-    /// The same while a tool is at work
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, default_value = "1h", requires = "stall_timeout", help_heading = "Limits")]
-    pub tool_timeout: Duration,
+    pub tool_timeout: Option<Duration>,
     /// Memory that all its processes may take together, such as 2G (needs a systemd scope)
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Limits")]
     pub memory_max: Option<u64>,

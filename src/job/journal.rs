@@ -54,6 +54,11 @@ pub enum Happening {
         /// After so many milliseconds.
         after_ms: u64,
     },
+    /// A wake-up or cron task that the agent scheduled is awaited.
+    WakeupWait {
+        /// When the next one is due, where that is known.
+        until: Option<Timestamp>,
+    },
     /// Nothing was heard for half the time that is allowed.
     Silent {
         /// So many milliseconds.

@@ -121,6 +121,9 @@ pub struct Record {
     /// result.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cost_is_lower_bound: bool,
+    /// The job failed because the connection to the API was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost_connection: bool,
     /// The API's limit is being waited for, or ended the job.
     #[serde(default)]
     pub rate_limited: bool,
@@ -192,6 +195,7 @@ impl Record {
             denied: 0,
             cost_usd: None,
             cost_is_lower_bound: false,
+            lost_connection: false,
             rate_limited: false,
             retry_at: None,
             last_event_at: None,
@@ -239,6 +243,7 @@ impl Record {
         self.claude_pid = None;
         self.dependency_cut_off = false;
         self.log_incomplete = false;
+        self.lost_connection = false;
         self.rate_limited = false;
         self.retry_at = None;
         self.resumable_at = None;

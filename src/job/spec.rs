@@ -68,9 +68,11 @@ pub struct Spec {
     pub no_recover: bool,
     /// Milliseconds that the job may be live, all attempts added up.
     pub timeout_ms: Option<u64>,
-    /// Milliseconds of silence after which it is ended.
+    /// Milliseconds of silence after which it is ended; `None` for never. A tool, background work
+    /// and whatever the job waits for are no silence.
     pub stall_timeout_ms: Option<u64>,
-    /// The same while a tool is at work.
+    /// Milliseconds of silence after which it is ended while a tool or background work runs; 0 for
+    /// never.
     pub tool_timeout_ms: u64,
     /// Bytes of memory that all its processes may take together.
     pub memory_max: Option<u64>,

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use super::files::{self, read_bounded, write_durably};
 use super::nursery::{Nursery, unmake};
-use super::{Context, EVENTS, LoadError, META, RESULT, StoreError};
+use super::{Context, EVENTS, LoadError, META, RESULT, StoreError, UNCONFIRMED};
 use crate::checkpoint::checkpoint;
 use crate::job::{Outcome, Record, Status, Timestamp};
 
@@ -86,6 +86,12 @@ impl JobDir {
     /// is none, or none that can be read.
     pub fn outcome(&self) -> Option<Outcome> {
         serde_json::from_slice(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
+    }
+
+    /// Sets aside a result that does not follow from the job's log.
+    pub fn set_result_aside(&self) -> Result<(), StoreError> {
+        let path = self.file(RESULT);
+        fs::rename(&path, self.file(UNCONFIRMED)).context("set aside", &path)
     }
 
     /// Refuses a job's directory that leads elsewhere.

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::event::denied;
-use super::{Block, Event, TurnResult, mended};
+use super::event::{Task, denied};
+use super::schedule::Schedule;
+use super::{Block, Event, TurnResult, Words, from_json, mended};
 use crate::job::{Activity, Blocked, Timestamp, questions, shortened};
-use crate::text::{clip, one_line};
+use crate::text::{clip, one_line, sum_usd};
 
 /// How many open things (tasks, tools, requests) are tracked at once. Far above what a session
 /// has; there so that a stream gone wild cannot fill the memory.
@@ -29,6 +30,10 @@ const COUNTED: u64 = (1 << 53) - 1;
 const OTHERS_NAMED: usize = 20;
 /// Characters of a request's input.
 const INPUT_KEPT: usize = 2_000;
+/// Characters of a task's description.
+const DESCRIPTION_KEPT: usize = 60;
+/// Characters of the CLI's word on why it did not ask the model.
+const PREVENTED_KEPT: usize = 2_000;
 
 /// The fold over a stream's events.
 #[derive(Debug, Default)]
@@ -39,14 +44,27 @@ pub struct Digest {
     pub model: Option<String>,
     /// The last turn's result.
     pub last: Option<TurnResult>,
-    /// The last answer that any turn gave.
+    /// The last non-empty answer since the last message from outside.
     pub answer: Option<Answer>,
+    /// How many of the coming messages are this program's own, and no new task: what was asked
+    /// before them still waits for its answer.
+    pub own_messages: usize,
+    /// A message from outside was taken in: answers before this run of claude count no more.
+    pub asked_anew: bool,
     /// Results so far.
     pub results: u64,
     /// Each tool call that was denied, over all turns.
     pub denials: Vec<Value>,
     /// Milliseconds of the ended turns, added up.
     pub duration_ms: u64,
+    /// US dollars of the ended turns, as far as the CLI reported them.
+    pub spent_usd: Option<f64>,
+    /// Wake-ups and cron tasks that the agent scheduled.
+    pub schedule: Schedule,
+    /// Why the CLI did not ask the model in the last turn; empty where it does not say it.
+    pub rejected: Option<String>,
+    /// The last turn was a local command that failed: its text.
+    pub command_failed: Option<String>,
     /// The API's limit is in the way.
     pub rate_limited: bool,
     /// When claude tries again.
@@ -79,10 +97,70 @@ pub struct Digest {
     ended_turns: u64,
     open_turns: u64,
     denials_weigh: usize,
+    /// Tool calls of which only a tool's result or an event of its own has told that they were
+    /// denied, in this turn.
+    denied_calls: BTreeMap<String, Value>,
+    /// The total of the last result.
+    total_usd: f64,
     message_id: Option<String>,
-    tasks: BTreeSet<String>,
+    tasks: BTreeMap<String, TrackedTask>,
+    turn: Turn,
+    /// What the agent said last, since its last answer and the last message from outside.
+    said: Said,
     tools: BTreeMap<String, Activity>,
     requests: Vec<(Blocked, Option<String>)>,
+}
+
+/// A task that has started and not ended.
+#[derive(Debug)]
+struct TrackedTask {
+    /// It may ask the model, so that it costs something.
+    asks_model: bool,
+    /// `Some(false)`: it ends with the turn.
+    backgrounded: Option<bool>,
+    description: String,
+}
+
+/// What is known of the turn that is open.
+#[derive(Debug, Default)]
+struct Turn {
+    /// A message was taken in.
+    asked: bool,
+    /// The CLI has announced that scheduled work begins it.
+    woken: bool,
+    /// The model itself has said something.
+    model_spoke: bool,
+    /// What was said since the last tool call.
+    said: Said,
+    /// Why the CLI did not ask the model.
+    prevented: Option<String>,
+    /// How the local command ended that it consists of.
+    command_outcome: Option<String>,
+    /// What a local command printed.
+    command_output: Option<String>,
+}
+
+/// Text of the agent's, kept as the stream holds it: most of it is never looked at.
+#[derive(Debug, Default)]
+struct Said(Vec<String>);
+
+impl Said {
+    /// Pieces of it that are kept.
+    const PIECES: usize = 100;
+
+    fn push(&mut self, words: &Words<'_>) {
+        // The last pieces are what a reader wants.
+        if self.0.len() == Self::PIECES {
+            self.0.remove(0);
+        }
+        self.0.extend(words.raw());
+    }
+
+    fn text(&self) -> Option<String> {
+        let pieces = self.0.iter().filter_map(|raw| from_json::<String>(raw).ok());
+        let pieces: Vec<String> = pieces.filter(|text| !text.trim().is_empty()).collect();
+        if pieces.is_empty() { None } else { Some(pieces.join("\n\n")) }
+    }
 }
 
 /// An answer and how much of it was left out.
@@ -120,14 +198,35 @@ impl Digest {
         Self { rate_limited, retry_at: Some(retry_at), ..Self::default() }
     }
 
+    /// Of an attempt that opens with this number of messages that are no new task.
+    pub fn after_own_messages(own_messages: usize) -> Self {
+        Self { own_messages, ..Self::default() }
+    }
+
     /// Turns so far: those that results counted and what was heard of the present one.
     pub fn num_turns(&self) -> u64 {
         plus(self.ended_turns, self.open_turns)
     }
 
-    /// US dollars so far, as far as reported.
-    pub fn cost_usd(&self) -> Option<f64> {
-        self.last.as_ref().and_then(|last| last.total_cost_usd)
+    /// Requests were made, or may have been, whose cost no result tells.
+    pub fn cost_is_lower_bound(&self) -> bool {
+        self.turn_open || self.tasks.values().any(|task| task.asks_model)
+    }
+
+    /// What the agent said last, and no answer has taken the place of.
+    pub fn said(&self) -> Option<Answer> {
+        let text = self.said.text()?;
+        Some(Answer { text, omitted: 0 })
+    }
+
+    /// Descriptions of the outstanding background tasks.
+    pub fn outstanding_tasks(&self) -> impl Iterator<Item = &str> {
+        self.tasks.values().map(|task| task.description.as_str())
+    }
+
+    /// Tool calls that were denied in the turn that is open, beside [`denials`](Self::denials).
+    pub fn open_denials(&self) -> impl Iterator<Item = &Value> {
+        self.denied_calls.values()
     }
 
     /// Background tasks that have started and not ended.
@@ -137,7 +236,11 @@ impl Digest {
 
     /// The last turn has its result, and no other is to be expected.
     pub fn settled(&self) -> bool {
-        self.results > 0 && !self.turn_open && !self.follow_up_due && self.outstanding() == 0
+        self.results > 0
+            && !self.turn_open
+            && !self.follow_up_due
+            && self.outstanding() == 0
+            && !self.schedule.is_pending()
     }
 
     /// Whether a tool is at work, or work in the background.
@@ -186,14 +289,14 @@ impl Digest {
                 self.model =
                     model.as_ref().map(|name| clip(name, NAME_KEPT)).or_else(|| self.model.take());
             }
-            Event::ApiRetry { error, delay_ms, nested } => {
+            Event::ApiRetry { error, status, delay_ms, nested } => {
                 // Beside a turn that has ended it may be work in the background that tries again,
                 // and that ends without a result.
                 let beside = self.results > 0 && !self.turn_open && self.outstanding() > 0;
                 if !nested && !beside {
                     self.open_turn();
                 }
-                self.retry(error, *delay_ms, now, &mut change);
+                self.retry(error, *status, *delay_ms, now, &mut change);
             }
             Event::RateLimit { status, resets_at } => {
                 if status == "rejected" {
@@ -206,9 +309,12 @@ impl Digest {
                     self.limit_over(&mut change);
                 }
             }
-            Event::Assistant { blocks, message_id, error, synthetic, nested } => {
+            Event::Assistant { blocks, message_id, error, synthetic, nested, command_outcome } => {
                 if !nested {
                     self.turn_begins();
+                }
+                if command_outcome.is_some() {
+                    self.turn.command_outcome.clone_from(command_outcome);
                 }
                 // What is said beside a turn tells nothing of it.
                 if self.turn_open && !nested {
@@ -217,6 +323,7 @@ impl Digest {
                 }
                 if !synthetic {
                     self.answered = true;
+                    self.turn.model_spoke |= !nested;
                     self.auth_failures = 0;
                     self.limit_over(&mut change);
                     if !nested && (message_id.is_none() || *message_id != self.message_id) {
@@ -225,24 +332,56 @@ impl Digest {
                     }
                 }
                 for block in blocks {
-                    self.said(block);
+                    self.block(block, *nested, *synthetic);
                 }
             }
-            Event::User { blocks, nested, replayed } => {
+            Event::User { blocks, nested, replayed, scheduling, denied } => {
                 if !nested {
                     self.turn_begins();
                 }
                 change.taken_in.clone_from(replayed);
+                if replayed.is_some() {
+                    self.message_taken(blocks);
+                }
                 for block in blocks {
-                    if let Block::ToolResult { id, .. } = block {
+                    if let Block::ToolResult { id, is_error, text } = block {
+                        let tool = self.tools.get(&clip(id, NAME_KEPT));
+                        let name = tool.and_then(|tool| tool.tool.clone());
+                        if let Some(scheduling) = scheduling {
+                            self.schedule.apply(scheduling, name.as_deref());
+                        }
+                        if name.as_deref() == Some("CronDelete") && !is_error {
+                            let cron = tool.map(|tool| tool.text.clone()).unwrap_or_default();
+                            self.schedule.delete(&cron);
+                        }
+                        if denied.contains(id) || (*is_error && tells_denial(text)) {
+                            self.call_denied(id, "");
+                        }
                         self.tool_ended(id, &mut change);
                     }
                 }
             }
-            Event::TaskStarted { task_id } => {
-                if self.tasks.len() < TRACKED {
-                    self.tasks.insert(clip(task_id, NAME_KEPT));
+            Event::TaskStarted { task, backgrounded } => self.track(task, *backgrounded),
+            Event::BackgroundTasks(tasks) => {
+                let listed: BTreeSet<String> =
+                    tasks.iter().map(|task| clip(&task.id, NAME_KEPT)).collect();
+                self.tasks
+                    .retain(|id, task| task.backgrounded == Some(false) || listed.contains(id));
+                for task in tasks {
+                    self.track(task, Some(true));
                 }
+            }
+            Event::WokenUp { source } => {
+                self.turn_begins();
+                self.turn.woken = true;
+                self.schedule.fired(source, now);
+            }
+            Event::PermissionDenied { tool_name, tool_use_id } => {
+                self.call_denied(tool_use_id, tool_name);
+            }
+            Event::Prevented(why) => {
+                self.turn_begins();
+                self.turn.prevented = Some(clip(why, PREVENTED_KEPT));
             }
             Event::TaskUpdated { task_id, status } => {
                 // The notification follows where the task came to an end of its own; one that is
@@ -280,7 +419,7 @@ impl Digest {
                 }
                 self.limit_over(&mut change);
             }
-            Event::Result(result) => self.result(result, &mut change),
+            Event::Result(result) => self.result(result, now, &mut change),
             Event::Other => change.lively = false,
         }
         change
@@ -306,12 +445,73 @@ impl Digest {
     fn open_turn(&mut self) {
         if !std::mem::replace(&mut self.turn_open, true) {
             self.cli_error = None;
+            self.turn = Turn::default();
         }
     }
 
-    fn retry(&mut self, error: &str, delay_ms: f64, now: Timestamp, change: &mut Change) {
+    /// A message was taken in. One from outside asks anew: what was answered before is no answer
+    /// to it.
+    fn message_taken(&mut self, blocks: &[Block<'_>]) {
+        self.turn.asked = true;
+        for block in blocks {
+            if let Block::Text(words) = block
+                && let Some(output) = command_output(&words.whole())
+            {
+                // Not a message of anybody's, although it comes like one.
+                self.turn.command_output = Some(output);
+                return;
+            }
+        }
+        if self.own_messages > 0 {
+            self.own_messages -= 1;
+            return;
+        }
+        self.asked_anew = true;
+        self.answer = None;
+        self.said = Said::default();
+        self.schedule.forget_missed();
+    }
+
+    fn track(&mut self, task: &Task, backgrounded: Option<bool>) {
+        let id = clip(&task.id, NAME_KEPT);
+        if let Some(known) = self.tasks.get_mut(&id) {
+            known.backgrounded = backgrounded.or(known.backgrounded);
+        } else if self.tasks.len() < TRACKED {
+            let description = one_line(&task.description, DESCRIPTION_KEPT);
+            let asks_model = task.asks_model;
+            self.tasks.insert(id, TrackedTask { asks_model, backgrounded, description });
+        }
+    }
+
+    /// A tool call was denied, and it may be that no result names it.
+    fn call_denied(&mut self, tool_use_id: &str, tool_name: &str) {
+        let id = clip(tool_use_id, NAME_KEPT);
+        if self.denied_calls.len() >= TRACKED || self.denied_calls.contains_key(&id) {
+            return;
+        }
+        let known = self.tools.get(&id);
+        let name = known.and_then(|tool| tool.tool.clone());
+        let name = name.or_else(|| Some(tool_name.to_owned()).filter(|name| !name.is_empty()));
+        let mut call = denied(name.as_deref());
+        call["tool_use_id"] = id.clone().into();
+        if let Some(tool) = known.filter(|tool| !tool.text.is_empty()) {
+            call["tool_input"] = json!({"summary": tool.text});
+        }
+        self.denied_calls.insert(id, call);
+    }
+
+    fn retry(
+        &mut self,
+        error: &str,
+        status: Option<u16>,
+        delay_ms: f64,
+        now: Timestamp,
+        change: &mut Change,
+    ) {
         let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
         self.waits_for(delay);
+        // A service that is unavailable for a while is overloaded, whatever the CLI calls it.
+        let error = if status == Some(503) { "overloaded" } else { error };
         match error {
             "rate_limit" | "overloaded" => {
                 self.auth_failures = 0;
@@ -340,15 +540,24 @@ impl Digest {
         self.resets_at = None;
     }
 
-    fn said(&mut self, block: &Block<'_>) {
+    fn block(&mut self, block: &Block<'_>, nested: bool, synthetic: bool) {
         match block {
             Block::Text(text) => {
+                if !nested {
+                    self.turn.said.push(text);
+                    if !synthetic {
+                        self.said.push(text);
+                    }
+                }
                 self.activity = Some(Activity {
                     tool: None,
                     text: one_line(&text.opening(ACTIVITY_KEPT * 2), ACTIVITY_KEPT),
                 });
             }
             Block::ToolUse { id, name, input } => {
+                if !nested {
+                    self.turn.said = Said::default();
+                }
                 let activity = Activity {
                     tool: Some(clip(name, ACTIVITY_KEPT)),
                     text: one_line(&super::transcript::telling(input), ACTIVITY_KEPT),
@@ -391,7 +600,8 @@ impl Digest {
     }
 
     fn task_ended(&mut self, task_id: &str, status: &str) {
-        if self.tasks.remove(&clip(task_id, NAME_KEPT)) && !self.turn_open && self.results > 0 {
+        let is_tracked = self.tasks.remove(&clip(task_id, NAME_KEPT)).is_some();
+        if is_tracked && !self.turn_open && self.results > 0 {
             if status == "stopped" {
                 self.tasks_stopped += 1;
             } else {
@@ -400,36 +610,90 @@ impl Digest {
         }
     }
 
-    fn result(&mut self, result: &TurnResult, change: &mut Change) {
+    fn result(&mut self, result: &TurnResult, now: Timestamp, change: &mut Change) {
         // Also of a turn of which nothing else was heard.
         self.open_turn();
         change.turn_ended = true;
+        let turn = std::mem::take(&mut self.turn);
+        let first = self.results == 0;
         self.results += 1;
         self.turn_open = false;
-        self.follow_up_due = false;
+        let follows_task = std::mem::take(&mut self.follow_up_due) || result.origin.is_some();
+        if !first && !turn.asked && !turn.woken && !follows_task {
+            self.schedule.fired_unannounced(now);
+        }
         self.ended_turns = plus(self.ended_turns, result.num_turns);
         self.open_turns = 0;
         self.message_id = None;
         self.duration_ms = plus(self.duration_ms, result.duration_ms);
         self.tools.clear();
+        self.tasks.retain(|_, task| task.backgrounded != Some(false));
         self.close_requests(|_, _| true, change);
         self.in_session(result.session_id.as_deref());
         if !result.is_error {
             self.limit_over(change);
         }
+        let cost = self.add_cost(result);
+        let success = !result.is_error && result.subtype == "success";
+        self.rejected = None;
+        self.command_failed = None;
+        if success {
+            let outcome = turn.command_outcome.as_deref();
+            // A command of the user's own is a prompt for the model; one of the CLI's is an answer
+            // by itself.
+            let is_answer = match result.local_command.as_deref() {
+                None => false,
+                Some("custom") => outcome.is_none(),
+                Some(_) => outcome.is_none_or(|outcome| outcome == "failed"),
+            };
+            let asked_nothing = result.used_no_tokens && cost == 0.0 && !turn.model_spoke;
+            if !is_answer && (asked_nothing || outcome.is_some()) {
+                let why = result.sentence().or(turn.prevented).or(turn.command_output.clone());
+                self.rejected = Some(why.or_else(|| turn.said.text()).unwrap_or_default());
+            } else if outcome == Some("failed") {
+                self.command_failed = Some(turn.said.text().unwrap_or_default());
+            }
+        }
         // An error's text is no answer: it goes into the verdict.
-        if let (false, Some(text)) = (result.is_error, &result.result) {
-            self.answer = Some(Answer { text: text.clone(), omitted: result.omitted });
+        if success && self.rejected.is_none() {
+            let text = result.result.clone().filter(|text| !text.trim().is_empty());
+            let answer = match text {
+                Some(text) => Some(Answer { text, omitted: result.omitted }),
+                None => {
+                    let said = turn.said.text().or(turn.command_output);
+                    said.map(|text| Answer { text, omitted: 0 })
+                }
+            };
+            if answer.is_some() {
+                self.answer = answer;
+                self.said = Said::default();
+            }
         }
         for denial in &result.permission_denials {
+            if let Some(id) = denial.get("tool_use_id").and_then(Value::as_str) {
+                self.denied_calls.remove(&clip(id, NAME_KEPT));
+            }
+        }
+        let untold = std::mem::take(&mut self.denied_calls);
+        for denial in result.permission_denials.iter().chain(untold.values()) {
             if self.denials.len() < TRACKED {
                 self.keep_denial(denial);
             }
         }
-        let mut last = result.clone();
-        // It is cumulative: one that is not told is at least what it was.
-        last.total_cost_usd = last.total_cost_usd.or(self.cost_usd());
-        self.last = Some(last);
+        self.last = Some(result.clone());
+    }
+
+    /// Adds what the result cost, and gives it. Where the CLI does not say it, it is the
+    /// difference between the process's totals.
+    fn add_cost(&mut self, result: &TurnResult) -> f64 {
+        let total = result.total_cost_usd.filter(|usd| usd.is_finite());
+        let by_total = total.map(|total| (total - self.total_usd).max(0.0));
+        let cost = result.cost_since_last_usd.filter(|usd| usd.is_finite()).or(by_total);
+        self.total_usd = total.unwrap_or(self.total_usd);
+        if let Some(cost) = cost {
+            self.spent_usd = sum_usd([self.spent_usd, Some(cost)]);
+        }
+        cost.unwrap_or_default()
     }
 
     /// Keeps a denied tool call, where there is no room for it its tool: it counts in any case.
@@ -444,6 +708,29 @@ impl Digest {
             self.denials.push(denied(tool.as_deref()));
         }
     }
+}
+
+/// What a local command printed, where a message of the CLI's tells it.
+fn command_output(message: &str) -> Option<String> {
+    let tags = ["<local-command-stdout>", "<local-command-stderr>"];
+    let output = tags.iter().find_map(|tag| message.strip_prefix(tag))?;
+    let end = output.rfind("</local-command-").unwrap_or(output.len());
+    let output = output[..end].trim();
+    if output.is_empty() { None } else { Some(clip(output, PREVENTED_KEPT)) }
+}
+
+/// Whether a failed tool call's result says that it was denied. 2.1.197 names some denials nowhere
+/// else. A tool that ran and failed begins its result otherwise.
+fn tells_denial(text: &Words<'_>) -> bool {
+    let beginning = text.opening(400);
+    let text = beginning.trim_start().trim_start_matches("<tool_use_error>");
+    let begins_and_holds =
+        |begins: &str, holds: &str| text.starts_with(begins) && text.contains(holds);
+    begins_and_holds("Permission to use ", "denied")
+        || begins_and_holds("Permission for this", "denied")
+        || begins_and_holds("File is ", "your permission settings")
+        || begins_and_holds("Claude requested permission", "granted it yet")
+        || text.contains(" was blocked. For security, Claude Code may only ")
 }
 
 fn plus(count: u64, more: u64) -> u64 {
@@ -484,7 +771,7 @@ mod tests {
     fn turns_add_up_and_the_cost_is_the_last() {
         assert_eq!(fold(&[CALL, SECOND_CALL]).num_turns(), 1, "one message in two events");
         let digest = fold(&[CALL, RESULT, CALL, RESULT]);
-        assert_eq!((digest.num_turns(), digest.cost_usd()), (6, Some(0.5)));
+        assert_eq!((digest.num_turns(), digest.spent_usd), (6, Some(0.5)));
         assert_eq!(digest.duration_ms, 10);
     }
 
@@ -535,7 +822,7 @@ mod tests {
             (vec![&*silent], None),
             (vec![&*silent, RESULT], Some(0.5)),
         ] {
-            assert_eq!(fold(&lines).cost_usd(), cost, "{lines:?}");
+            assert_eq!(fold(&lines).spent_usd, cost, "{lines:?}");
         }
     }
 

@@ -11,9 +11,10 @@ use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::schedule::{Scheduling, scheduling};
 use super::wire::{
-    Content, Raw, Wire, WireBlock, WireRequest, WireStatus, get, is_array, items, owned, string,
-    text,
+    Content, Raw, Wire, WireBlock, WireDecision, WireRequest, WireResultMeta, WireStatus, WireTask,
+    WireUsage, get, is_array, items, owned, string, text,
 };
 use crate::job::Timestamp;
 
@@ -34,6 +35,8 @@ pub enum Event<'a> {
     ApiRetry {
         /// `rate_limit`, `overloaded`, `server_error`, `authentication_failed`, …
         error: String,
+        /// The API's HTTP status; `None` where there was no answer.
+        status: Option<u16>,
         /// Milliseconds until the next try.
         delay_ms: f64,
         /// It was a subagent's.
@@ -58,6 +61,9 @@ pub enum Event<'a> {
         synthetic: bool,
         /// A subagent speaks.
         nested: bool,
+        /// How a local command (`/compact`, a skill) ended that did not succeed: `failed`,
+        /// `unavailable_headless`, …
+        command_outcome: Option<String>,
     },
     /// `user`: tool results, or text that the CLI put in.
     User {
@@ -68,12 +74,20 @@ pub enum Event<'a> {
         /// A message of ours, of this UUID, that claude has just taken in
         /// (`--replay-user-messages`).
         replayed: Option<String>,
+        /// What the tool result says of scheduled work.
+        scheduling: Option<Scheduling>,
+        /// Ids of the tool calls that were denied, by `tool_result_meta`.
+        denied: Vec<String>,
     },
-    /// `system/task_started`: work in the background began.
+    /// `system/task_started`: a task began, in the foreground or in the background.
     TaskStarted {
-        /// Its id.
-        task_id: String,
+        /// The task.
+        task: Task,
+        /// Whether it runs in the background; `None` where the CLI does not say it.
+        backgrounded: Option<bool>,
     },
+    /// `system/background_tasks_changed`: the whole list of outstanding background tasks.
+    BackgroundTasks(Vec<Task>),
     /// `system/task_updated` with a status.
     TaskUpdated {
         /// Its id.
@@ -88,6 +102,21 @@ pub enum Event<'a> {
         /// `completed`, `failed` or `stopped`.
         status: String,
     },
+    /// `command_lifecycle` with a `wakeup_source`: a scheduled wake-up or cron task begins a turn.
+    WokenUp {
+        /// `loop_wakeup` for a wake-up of `ScheduleWakeup`, else a cron task.
+        source: String,
+    },
+    /// `system/permission_denied`: a tool call was denied.
+    PermissionDenied {
+        /// The tool.
+        tool_name: String,
+        /// The tool call.
+        tool_use_id: String,
+    },
+    /// `system/informational` with `prevent_continuation`: the CLI does not ask the model, and
+    /// says why.
+    Prevented(String),
     /// `control_request/can_use_tool`: a question or a permission request waits for an answer.
     Request {
         /// Its id.
@@ -113,6 +142,17 @@ pub enum Event<'a> {
     Result(Box<TurnResult>),
     /// Anything else.
     Other,
+}
+
+/// A task of claude's: a command in the background, a subagent, a monitor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its id.
+    pub id: String,
+    /// Whether it may ask the model itself. Only a shell command is known not to.
+    pub asks_model: bool,
+    /// What it is, in a few words.
+    pub description: String,
 }
 
 /// A piece of a message.
@@ -154,6 +194,14 @@ enum Source<'a> {
 }
 
 impl Words<'_> {
+    /// The text as the stream holds it, as JSON: copied, not decoded.
+    pub fn raw(&self) -> Option<String> {
+        match &self.0 {
+            Source::Decoded(text) => serde_json::to_string(text).ok(),
+            Source::Raw(raw) => raw.map(|raw| raw.get().to_owned()),
+        }
+    }
+
     /// All of it.
     pub fn whole(&self) -> Cow<'_, str> {
         match &self.0 {
@@ -220,6 +268,27 @@ pub struct TurnResult {
     pub structured_output: Option<Value>,
     /// Tokens.
     pub usage: Option<Value>,
+    /// US dollars since the last result of this process (`model_usage_since_last_result`); `None`
+    /// where the CLI does not say it.
+    pub cost_since_last_usd: Option<f64>,
+    /// `usage` says that no tokens were used.
+    pub used_no_tokens: bool,
+    /// Why the CLI began the turn itself (`origin.kind`), such as `task-notification`.
+    pub origin: Option<String>,
+    /// The local command that the turn consisted of.
+    pub local_command: Option<String>,
+}
+
+impl TurnResult {
+    /// Everything that the result says about what went wrong: all of `errors`, or else its text.
+    pub fn sentence(&self) -> Option<String> {
+        let errors: Vec<&str> =
+            self.errors.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+        if !errors.is_empty() {
+            return Some(errors.join("; "));
+        }
+        self.result.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+    }
 }
 
 /// Whether a line may be a subagent's. It is enough to look for the field: inside of a string its
@@ -252,14 +321,28 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
                 error: string(wire.error),
                 synthetic: text(message.model).as_deref() == Some("<synthetic>"),
                 nested,
+                command_outcome: get::<WireDecision<'_>>(wire.local_command_outcome)
+                    .and_then(|outcome| string(outcome.kind)),
             }
         }
         Some("user") => {
             let message = wire.message.0;
             let replayed = get(wire.is_replay) == Some(true);
             let replayed = if replayed { string(wire.uuid) } else { None };
-            Event::User { blocks: blocks(message.content), nested, replayed }
+            Event::User {
+                blocks: blocks(message.content),
+                nested,
+                replayed,
+                scheduling: wire.tool_use_result.and_then(scheduling),
+                denied: wire.tool_result_meta.map(rejected).unwrap_or_default(),
+            }
         }
+        Some("command_lifecycle") => match (text(wire.state).as_deref(), wire.wakeup_source) {
+            (Some("started"), Some(source)) => {
+                Event::WokenUp { source: string(Some(source)).unwrap_or_default() }
+            }
+            _ => Event::Other,
+        },
         Some("rate_limit_event") => {
             let about: WireStatus<'_> = get(wire.rate_limit_info).unwrap_or_default();
             Event::RateLimit {
@@ -304,6 +387,10 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             permission_denials: denials(wire.permission_denials),
             structured_output: owned::<Value>(wire.structured_output).filter(|v| !v.is_null()),
             usage: owned::<Value>(wire.usage).filter(|v| !v.is_null()),
+            cost_since_last_usd: cost_since_last(wire.model_usage_since_last_result),
+            used_no_tokens: used_no_tokens(wire.usage),
+            origin: get::<WireDecision<'_>>(wire.origin).and_then(|origin| string(origin.kind)),
+            local_command: string(wire.local_command),
         })),
         _ => Event::Other,
     };
@@ -324,10 +411,31 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
         }
         (Some("api_retry"), _) => Event::ApiRetry {
             error: string(wire.error).unwrap_or_default(),
+            status: get(wire.error_status),
             delay_ms: get(wire.retry_delay_ms).unwrap_or_default(),
             nested: text(wire.parent_tool_use_id).is_some(),
         },
-        (Some("task_started"), Some(task_id)) => Event::TaskStarted { task_id },
+        (Some("task_started"), Some(id)) => Event::TaskStarted {
+            task: task(id, wire.task_type, wire.description),
+            backgrounded: get(wire.is_backgrounded),
+        },
+        (Some("background_tasks_changed"), _) if wire.tasks.is_some_and(is_array) => {
+            let tasks = items(wire.tasks).into_iter().filter_map(|raw| {
+                let wire: WireTask<'_> = get(Some(raw))?;
+                Some(task(string(wire.task_id)?, wire.task_type, wire.description))
+            });
+            Event::BackgroundTasks(tasks.collect())
+        }
+        (Some("permission_denied"), _) => match string(wire.tool_use_id) {
+            Some(tool_use_id) => Event::PermissionDenied {
+                tool_name: string(wire.tool_name).unwrap_or_default(),
+                tool_use_id,
+            },
+            None => Event::Other,
+        },
+        (Some("informational"), _) if get(wire.prevent_continuation) == Some(true) => {
+            Event::Prevented(string(wire.content).unwrap_or_default())
+        }
         (Some("task_updated"), Some(task_id)) => {
             let patch: WireStatus<'_> = get(wire.patch).unwrap_or_default();
             Event::TaskUpdated { task_id, status: string(patch.status) }
@@ -337,6 +445,42 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
         }
         _ => Event::Other,
     }
+}
+
+fn task(id: String, kind: Raw<'_>, description: Raw<'_>) -> Task {
+    Task {
+        id,
+        asks_model: text(kind).as_deref() != Some("local_bash"),
+        description: string(description).unwrap_or_default(),
+    }
+}
+
+/// The sum of `costUSD` over all models.
+fn cost_since_last(raw: Raw<'_>) -> Option<f64> {
+    let models: std::collections::BTreeMap<Cow<'_, str>, &RawValue> = get(raw)?;
+    let costs = models.values().map(|model| {
+        let usage: WireUsage<'_> = get(Some(model)).unwrap_or_default();
+        get::<f64>(usage.cost_usd).unwrap_or_default()
+    });
+    // From 0, because the sum of no floats is -0.
+    Some(costs.fold(0.0, |sum, cost| sum + cost))
+}
+
+fn used_no_tokens(raw: Raw<'_>) -> bool {
+    let Some(usage) = get::<WireUsage<'_>>(raw) else { return false };
+    let is_zero = |tokens| get::<f64>(tokens) == Some(0.0);
+    is_zero(usage.input_tokens) && is_zero(usage.output_tokens)
+}
+
+/// Ids of the tool calls that `tool_result_meta` calls rejected.
+fn rejected(meta: &RawValue) -> Vec<String> {
+    let ids = items(Some(meta)).into_iter().filter_map(|raw| {
+        let meta: WireResultMeta<'_> = get(Some(raw))?;
+        let decision: WireDecision<'_> = get(meta.permission_decision)?;
+        let is_rejected = text(decision.decision).as_deref() == Some("reject");
+        if is_rejected { string(meta.id) } else { None }
+    });
+    ids.collect()
 }
 
 /// The denied tool calls, one by one: what cannot be decoded of one is left out, and it counts.

@@ -9,10 +9,12 @@ mod event;
 mod lenient;
 mod lines;
 mod mend;
+mod schedule;
 pub mod transcript;
 mod wire;
 
 pub use digest::{Answer, Change, Digest};
-pub use event::{Block, Event, TurnResult, decode};
+pub use event::{Block, Event, TurnResult, Words, decode};
 pub use lines::{Line, LineSplitter};
 pub use mend::{from_json, mended, repaired};
+pub use schedule::LATE;

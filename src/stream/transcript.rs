@@ -111,6 +111,7 @@ fn of_event(event: &Event<'_>) -> Vec<Passage> {
         Event::Request { tool_name, input, .. } => {
             note(format!("waits for an answer: {}", call(tool_name, input)))
         }
+        Event::Prevented(why) => note(one_line(why, CALL_SHOWN)),
         Event::TaskEnded { task_id, status } => {
             note(format!("background task {} {}", one_line(task_id, 40), one_line(status, 40)))
         }
@@ -119,6 +120,9 @@ fn of_event(event: &Event<'_>) -> Vec<Passage> {
         | Event::RateLimit { .. }
         | Event::TaskStarted { .. }
         | Event::TaskUpdated { .. }
+        | Event::BackgroundTasks(_)
+        | Event::WokenUp { .. }
+        | Event::PermissionDenied { .. }
         | Event::RequestCancelled { .. }
         | Event::Partial { .. }
         | Event::Other => Vec::new(),

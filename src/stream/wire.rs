@@ -70,6 +70,99 @@ pub(super) struct Wire<'a> {
     pub(super) structured_output: Raw<'a>,
     #[serde(borrow)]
     pub(super) usage: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) origin: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) local_command: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) local_command_outcome: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) model_usage_since_last_result: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) error_status: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) tool_use_result: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) tool_result_meta: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) tasks: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) task_type: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) description: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) is_backgrounded: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) state: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) wakeup_source: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) tool_name: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) tool_use_id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) content: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) prevent_continuation: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireTask<'a> {
+    #[serde(borrow)]
+    pub(super) task_id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) task_type: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) description: Raw<'a>,
+}
+
+/// What a tool gave back beside its text, as far as scheduled work is concerned.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireSchedule<'a> {
+    #[serde(borrow)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow, rename = "scheduledFor")]
+    pub(super) scheduled_for: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) stopped: Raw<'a>,
+    #[serde(borrow, rename = "nextFireAt")]
+    pub(super) next_fire_at: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) recurring: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) jobs: Raw<'a>,
+}
+
+/// One element of `tool_result_meta`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireResultMeta<'a> {
+    #[serde(borrow)]
+    pub(super) id: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) permission_decision: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireDecision<'a> {
+    #[serde(borrow)]
+    pub(super) decision: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) kind: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireUsage<'a> {
+    #[serde(borrow)]
+    pub(super) input_tokens: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) output_tokens: Raw<'a>,
+    #[serde(borrow, rename = "costUSD")]
+    pub(super) cost_usd: Raw<'a>,
 }
 
 #[derive(Default, Deserialize)]

@@ -6,7 +6,9 @@ use crate::stream::Digest;
 
 /// What claude is told when it goes on with its conversation after it was cut off.
 const INTERRUPTED: &str = "You were interrupted: the process you ran in was ended from outside. \
-    Look at what is already done, then go on with the task where you left off. Do not start over.";
+    Look at what is already done, then go on with the task where you left off. Do not start over. \
+    Background work, wake-ups and cron tasks of yours are gone: start those anew that you still \
+    need.";
 /// What stands before the prompt where the conversation is gone.
 const FORGOTTEN: &str = "(An earlier attempt at this task was interrupted, and its conversation is \
     lost. Look at what is already done before you begin.)\n\n";
@@ -40,6 +42,11 @@ impl Opening {
             }
             _ => Self::with_prompt(record, ""),
         }
+    }
+
+    /// Messages that are this program's own, and no new task.
+    pub(super) fn own_messages(&self) -> usize {
+        usize::from(!self.prompt && !self.text.is_empty())
     }
 
     /// The same task from its beginning, for a claude that has forgotten its conversation.
@@ -78,6 +85,7 @@ impl Supervisor {
 
     pub(super) fn start_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.follow_digest(now);
+        self.note_unknown_cost();
         self.record.begin_attempt();
         self.record.session_id = None;
         self.record.session_began = false;

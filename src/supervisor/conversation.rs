@@ -84,7 +84,11 @@ impl Supervisor {
                 // Between turns claude is about to begin one; should it not, it is not waited for.
                 let idle = matches!(self.phase, Phase::Idle { .. });
                 self.is_busy();
-                let between = idle || matches!(self.phase, Phase::Working | Phase::FollowUp { .. });
+                let between = idle
+                    || matches!(
+                        self.phase,
+                        Phase::Working | Phase::FollowUp { .. } | Phase::Awaiting { .. }
+                    );
                 if between && !self.digest.turn_open && (idle || self.digest.results > 0) {
                     self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
                 }
@@ -144,7 +148,11 @@ impl Supervisor {
     fn listens(&self) -> bool {
         let working = matches!(
             self.phase,
-            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } | Phase::Idle { .. }
+            Phase::Working
+                | Phase::Holding { .. }
+                | Phase::FollowUp { .. }
+                | Phase::Awaiting { .. }
+                | Phase::Idle { .. }
         );
         working && !self.input_closed && !self.output_closed && self.cause.is_none()
     }
@@ -165,8 +173,8 @@ impl Supervisor {
     pub(super) fn turn_end(&mut self, last: &TurnResult, now: Now) -> TurnEnd {
         self.record.turn += 1;
         let aborted = |why: &String| why.starts_with("aborted");
-        let costs = [self.record.earlier.cost_usd, last.total_cost_usd];
-        let said = last.result.as_ref().or(last.errors.first());
+        let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
+        let said = if last.is_error { last.sentence() } else { last.result.clone() };
         TurnEnd {
             turn: self.record.turn,
             at: now.wall,
@@ -174,7 +182,7 @@ impl Supervisor {
             messages: std::mem::take(&mut self.talk.taken),
             is_error: last.is_error,
             interrupted: last.terminal_reason.as_ref().is_some_and(aborted),
-            result: said.map(|text| clip(text, ANSWER_KEPT)),
+            result: said.map(|text| clip(&text, ANSWER_KEPT)),
             cost_usd: sum_usd(costs),
         }
     }

@@ -33,6 +33,7 @@ impl Supervisor {
             Phase::Working
             | Phase::Holding { .. }
             | Phase::FollowUp { .. }
+            | Phase::Awaiting { .. }
             | Phase::Idle { .. } => {
                 // Nothing more can be learned from it. Usually it has ended, too.
                 effects.push(Effect::CloseInput);
@@ -69,6 +70,7 @@ impl Supervisor {
             Phase::Working
             | Phase::Holding { .. }
             | Phase::FollowUp { .. }
+            | Phase::Awaiting { .. }
             | Phase::Idle { .. }
             | Phase::Closing { .. } => {
                 let idle = matches!(self.phase, Phase::Idle { .. }) || self.kept.went_away;
@@ -76,7 +78,7 @@ impl Supervisor {
                 // Once the last result is there the verdict stands, and ending claude is only
                 // a matter of haste.
                 let stands = self.input_closed && self.digest.settled();
-                self.signal(Stop::Interrupt, now, effects);
+                self.signal(self.first_step(), now, effects);
                 if stands {
                     return;
                 }
@@ -89,6 +91,17 @@ impl Supervisor {
     fn note_late(&mut self, cause: Cause) {
         if self.late_cause != Some(Cause::Kill) {
             self.late_cause = Some(cause);
+        }
+    }
+
+    /// How claude is asked to end first. A turn that is under way is interrupted by a request, upon
+    /// which its cost is always reported.
+    fn first_step(&self) -> Stop {
+        let hears = !self.input_closed && !self.output_closed;
+        if hears && self.digest.began && self.digest.turn_open {
+            Stop::Request
+        } else {
+            Stop::Interrupt
         }
     }
 
@@ -141,6 +154,7 @@ impl Supervisor {
             Phase::Working
                 | Phase::Holding { .. }
                 | Phase::FollowUp { .. }
+                | Phase::Awaiting { .. }
                 | Phase::Idle { .. }
                 | Phase::Backoff { .. }
                 | Phase::Closing { .. }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{AUTH_FAILURES, Cause, Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
+use super::{
+    AUTH_FAILURES, Cause, Effect, FOLLOW_UP_GRACE, LEAVE_GRACE, Now, Phase, Stop, Supervisor,
+};
 use crate::job::{Happening, Milestone, Status};
 use crate::stream::{Change, Event, Line, decode, repaired};
 use crate::text::clip;
@@ -101,8 +103,16 @@ impl Supervisor {
             Phase::Working
             | Phase::Holding { .. }
             | Phase::FollowUp { .. }
+            | Phase::Awaiting { .. }
             | Phase::Idle { .. } => {
                 self.advance(change.turn_ended, now, effects);
+            }
+            Phase::Stopping { by: Stop::Request, until } if change.turn_ended => {
+                // The cost is told: it may go.
+                let until = until.min(now.mono + LEAVE_GRACE);
+                self.phase = Phase::Stopping { by: Stop::Request, until };
+                self.input_closed = true;
+                effects.push(Effect::CloseInput);
             }
             Phase::Closing { .. } if change.lively => {
                 self.phase = Phase::Closing { until: now.mono.saturating_add(self.exit_grace()) };
@@ -123,15 +133,54 @@ impl Supervisor {
                 self.phase = Phase::Holding { until: now.mono + wait };
                 let tasks = self.digest.outstanding();
                 self.log(Happening::BackgroundWait { tasks }, now, effects);
+                self.save(now, effects);
             }
         } else if self.digest.follow_up_due || self.talk.is_waiting() {
             if !matches!(self.phase, Phase::FollowUp { .. }) {
                 self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
             }
+        } else {
+            self.rest(now, effects);
+        }
+    }
+
+    /// No turn is open, and none is about to begin at once: claude is kept for scheduled work, or
+    /// for messages, or comes to its end. Background work is not waited for any more.
+    pub(super) fn rest(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // A turn that failed is tried again or ends the job, whatever it had scheduled.
+        let failed = self.digest.last.as_ref().is_some_and(|last| last.is_error);
+        if self.digest.schedule.is_pending() && !failed {
+            let until = self.wakeup_deadline(now);
+            if !matches!(self.phase, Phase::Awaiting { .. }) {
+                let until = self.digest.schedule.next_due();
+                self.log(Happening::WakeupWait { until }, now, effects);
+            }
+            self.phase = Phase::Awaiting { until };
+            if self.record.status == Status::Idle {
+                self.record.status = Status::Running;
+            }
+            self.save(now, effects);
         } else if self.stays() {
             self.idle(now, effects);
+        } else if let Some(until) = self.recurring_until(now) {
+            if !matches!(self.phase, Phase::Holding { .. }) {
+                self.log(Happening::BackgroundWait { tasks: 0 }, now, effects);
+            }
+            self.phase = Phase::Holding { until };
+            self.save(now, effects);
         } else {
             self.close_input(now, effects);
         }
+    }
+
+    /// Until when a recurring cron task holds the job, which never ends by itself. `None` if there
+    /// is none, or it has held it for long enough.
+    fn recurring_until(&mut self, now: Now) -> Option<Duration> {
+        if !self.digest.schedule.recurs() {
+            return None;
+        }
+        let since = *self.recurring_since.get_or_insert(now.mono);
+        let until = since + Duration::from_millis(self.record.spec.background_wait_ms);
+        if until > now.mono { Some(until) } else { None }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Evidence, Input, Now, Phase, Supervisor};
+use super::{Cause, Evidence, Input, Now, Phase, Supervisor};
 use crate::job::{
-    Entry, Happening, Outcome, Reason, Record, Status, Timestamp, Undelivered, Verdict,
+    Entry, Exit, Happening, Outcome, Reason, Record, Status, Timestamp, Undelivered, Verdict,
 };
 use crate::stream::{Event, Line, decode};
 
@@ -50,6 +50,25 @@ pub fn condemn(
         None => Outcome::of(&record),
     };
     (record, outcome, entries.into())
+}
+
+/// What the events of the last attempt tell of its end, beside the log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Witnessed {
+    /// A kill was asked for.
+    pub killed: bool,
+    /// The worker was told to shut down.
+    pub terminated: bool,
+    /// The job's time ran out.
+    pub timed_out: bool,
+    /// Claude was silent for too long.
+    pub stalled: bool,
+    /// Claude's stdin was closed.
+    pub input_closed: bool,
+    /// Claude could not be started, or a job that this one waited for had failed.
+    pub not_launched: bool,
+    /// How claude ended.
+    pub exit: Option<Exit>,
 }
 
 /// An inquiry into a lost job. It is told the lines of the last attempt's part of `output.log`,
@@ -98,6 +117,47 @@ impl Inquest {
         let _ = self.supervisor.handle(self.now, Input::Line(line));
     }
 
+    /// Whether a result that was found follows from the log and the events by the verdict function.
+    /// Anybody who can write files of this user can write one, the agent too; a job is completed
+    /// only if its log says so.
+    pub fn confirms(&mut self, found: &Outcome, witnessed: Witnessed, stderr: &str) -> bool {
+        let supervisor = &mut self.supervisor;
+        if witnessed.not_launched {
+            return found.status == Status::Failed;
+        }
+        supervisor.record.exit = witnessed.exit.or(supervisor.record.exit);
+        supervisor.input_closed |= witnessed.input_closed;
+        supervisor.kept.finished = supervisor.record.spec.keep_alive && witnessed.input_closed;
+        let causes = [
+            (witnessed.killed, Cause::Kill),
+            (witnessed.terminated, Cause::Terminate),
+            (witnessed.timed_out, Cause::Timeout),
+            (witnessed.stalled, Cause::Stall),
+        ];
+        // What was reached before the end was asked for stands.
+        let without = supervisor.reach_verdict(&Evidence { stderr, ..Evidence::default() });
+        let mut verdicts = vec![without.status()];
+        for (asked, cause) in causes {
+            if asked {
+                supervisor.cause = Some(cause);
+                let evidence = Evidence { stderr, ..Evidence::default() };
+                verdicts.push(supervisor.reach_verdict(&evidence).status());
+            }
+        }
+        supervisor.cause = None;
+        if found.status != Status::Completed {
+            // A refused login has no event of its own.
+            return verdicts.contains(&found.status) || found.reason == Some(Reason::Auth);
+        }
+        let told = supervisor.digest.answer.as_ref().map(|answer| &answer.text);
+        verdicts.contains(&Status::Completed) && told == found.result.as_ref()
+    }
+
+    /// What the log's reader should know although it is no failure.
+    pub fn warn(&mut self, warning: &str) {
+        self.supervisor.record.warn(warning);
+    }
+
     /// The UUIDs of the messages that claude had taken in: those of turns that have ended, and
     /// those of the last one.
     pub fn taken_in(&self) -> (&[String], &[String]) {
@@ -136,6 +196,7 @@ impl Inquest {
             .or(told)
             .or(asked)
             .unwrap_or_else(|| lost(&supervisor.record, boot_id));
+        supervisor.note_unknown_cost();
         for warning in supervisor.closing_warnings(&verdict) {
             supervisor.record.warn(warning);
         }

@@ -88,6 +88,7 @@ impl Supervisor {
         let wait = doubled.min(BACKOFF_MOST);
         self.kept.restarts += 1;
         self.follow_digest(now);
+        self.note_unknown_cost();
         let cut_off = self.digest.turn_open;
         self.kept.went_away = false;
         let began = self.record.session_began;

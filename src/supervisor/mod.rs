@@ -15,6 +15,7 @@ mod stall;
 mod terms;
 mod turn;
 mod verdict;
+mod waiting;
 
 use std::time::Duration;
 
@@ -30,13 +31,18 @@ use crate::stream::{Digest, decode};
 use crate::text::{count, sum_usd};
 
 pub use attempt::Opening;
-pub use inquest::{Inquest, condemn, lost};
+pub use inquest::{Inquest, Witnessed, condemn, lost};
 pub use terms::{Conclusion, Effect, Evidence, FailedDependency, Input, Now, Stop};
 
-/// How long claude gets to end after SIGINT, which keeps its session and reports its cost.
-const INTERRUPT_GRACE: Duration = Duration::from_secs(3);
+/// How long claude gets to end its turn after an `interrupt` request, upon which it reports its
+/// cost.
+const REQUEST_GRACE: Duration = Duration::from_millis(1_500);
+/// How long it may take to end by itself once its turn was interrupted.
+const LEAVE_GRACE: Duration = Duration::from_millis(700);
+/// How long it then gets after SIGINT, which keeps its session and mostly reports the cost.
+const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
 /// How long it then gets after SIGTERM.
-const TERMINATE_GRACE: Duration = Duration::from_secs(2);
+const TERMINATE_GRACE: Duration = Duration::from_secs(1);
 /// How long a silent claude may take to end once its input is closed. It stops background work
 /// 5 s after a result, so this is longer.
 const EXIT_GRACE: Duration = Duration::from_secs(10);
@@ -62,6 +68,8 @@ enum Phase {
     Holding { until: Duration },
     /// The background work ended: claude is about to take another turn.
     FollowUp { until: Duration },
+    /// A wake-up or cron task that the agent scheduled is to come: stdin stays open.
+    Awaiting { until: Duration },
     /// A turn has its result, and the next message is waited for.
     Idle { until: Duration },
     /// Claude went away, and is started again then: at once, or when it is its turn.
@@ -111,6 +119,12 @@ pub struct Supervisor {
     stalled_for: Option<Duration>,
     /// What was asked for while claude was ending already: it counts if the job would go on.
     late_cause: Option<Cause>,
+    /// The API has accepted the login in this job.
+    login_accepted: bool,
+    /// Claude was started anew because the API refused its login, and has not been answered since.
+    login_renewed: bool,
+    /// Since when nothing but recurring cron tasks holds the job, on the monotonic clock.
+    recurring_since: Option<Duration>,
     dependency_error: Option<String>,
     past: Past,
     digest: Digest,
@@ -134,8 +148,10 @@ impl Supervisor {
     }
 
     fn of_record(record: Record, now: Now) -> Self {
+        let opening = Opening::of(&record);
         Self {
-            opening: Opening::of(&record),
+            digest: Digest::after_own_messages(opening.own_messages()),
+            opening,
             talk: Talk::default(),
             kept: KeptAlive::default(),
             begun: false,
@@ -146,10 +162,12 @@ impl Supervisor {
             heard: now.mono,
             stalled_for: None,
             late_cause: None,
+            login_accepted: record.earlier.cost_usd.is_some_and(|usd| usd > 0.0),
+            login_renewed: false,
+            recurring_since: None,
             dependency_error: None,
             record,
             past: Past::default(),
-            digest: Digest::default(),
             phase: Phase::Starting,
             cause: None,
             started: now.mono,
@@ -170,11 +188,6 @@ impl Supervisor {
     /// The conversation that the coming attempt will have, where it is known beforehand.
     pub fn expect_session(&mut self, session_id: String) {
         self.record.session_id = Some(session_id);
-    }
-
-    /// Whether claude has announced its session: it took its arguments.
-    pub fn has_begun(&self) -> bool {
-        self.digest.began
     }
 
     /// Whether the next attempt is waited for.
@@ -233,6 +246,7 @@ impl Supervisor {
             | Phase::Over => None,
             Phase::Holding { until }
             | Phase::FollowUp { until }
+            | Phase::Awaiting { until }
             | Phase::Idle { until }
             | Phase::Backoff { until, .. }
             | Phase::Closing { until }
@@ -312,7 +326,7 @@ impl Supervisor {
         let mut effects = Vec::new();
         let mut verdict = self.reach_verdict(evidence);
         if let Some(cause) = self.late_cause.take()
-            && self.goes_on(&verdict, now)
+            && self.goes_on(&verdict, evidence, now)
         {
             self.cause = Some(cause);
             verdict = self.reach_verdict(evidence);
@@ -325,12 +339,17 @@ impl Supervisor {
             self.start_over(now, &mut effects);
             return (Conclusion::Again, effects);
         }
+        if self.renews_login(&verdict, evidence) {
+            self.renew_login(&verdict, now, &mut effects);
+            return (Conclusion::Again, effects);
+        }
         if let Some(pause) = self.retry_after(&verdict, now) {
             self.retry(&verdict, pause, now, &mut effects);
             return (Conclusion::Again, effects);
         }
         let verdict = self.last_word(verdict, now);
         let undelivered = undelivered();
+        self.note_unknown_cost();
         for warning in self.closing_warnings(&verdict) {
             self.record.warn(warning);
         }
@@ -338,6 +357,8 @@ impl Supervisor {
         self.record.end(&verdict, now.wall);
         self.record.rate_limited |=
             matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
+        self.record.lost_connection =
+            verdict.reason() == Some(Reason::ApiError) && self.lost_connection();
         self.phase = Phase::Over;
         let happening = Happening::Finished { status: verdict.status(), reason: verdict.reason() };
         self.log(happening, now, &mut effects);
@@ -348,9 +369,10 @@ impl Supervisor {
     }
 
     /// Whether there is another attempt after this verdict.
-    fn goes_on(&self, verdict: &Verdict, now: Now) -> bool {
+    fn goes_on(&self, verdict: &Verdict, evidence: &Evidence<'_>, now: Now) -> bool {
         self.restarts(verdict)
             || self.starts_over(verdict)
+            || self.renews_login(verdict, evidence)
             || self.retry_after(verdict, now).is_some()
     }
 
@@ -358,12 +380,13 @@ impl Supervisor {
     pub fn outcome(&self) -> Outcome {
         let (digest, past) = (&self.digest, &self.past);
         let last = digest.last.as_ref();
-        let answer = digest.answer.as_ref().or(past.answer.as_ref());
+        let (answer, partial) = self.answer_shown();
         let duration = (digest.results > 0).then_some(digest.duration_ms);
         let structured = last.map_or(&past.structured_output, |last| &last.structured_output);
         Outcome {
-            result: answer.map(|answer| answer.text.clone()),
-            result_omitted_bytes: answer.map_or(0, |answer| answer.omitted),
+            result_omitted_bytes: answer.as_ref().map_or(0, |answer| answer.omitted),
+            result: answer.map(|answer| answer.text),
+            partial,
             duration_ms: [past.duration_ms, duration]
                 .into_iter()
                 .flatten()
@@ -398,6 +421,7 @@ impl Supervisor {
         self.log(Happening::Launched { pid }, now, effects);
         self.heard = now.mono;
         self.digest.retry_at = None;
+        self.digest.own_messages = self.opening.own_messages();
         self.unanswered_since = Some(now.wall);
         self.record.claude_pid = Some(pid);
         self.record.status = Status::Running;
@@ -426,17 +450,24 @@ impl Supervisor {
         match self.phase {
             // It goes on, and so does its background work.
             Phase::Holding { until } if until <= now.mono && self.stays() => {
-                self.idle(now, effects);
+                self.rest(now, effects);
             }
             Phase::Holding { until } if until <= now.mono => {
-                let tasks = count(self.digest.outstanding(), "background task");
-                self.record.warn(format!("--background-wait ran out with {tasks} outstanding"));
-                self.close_input(now, effects);
+                let what = match self.digest.outstanding() {
+                    0 => "a recurring cron task".to_owned(),
+                    tasks => count(tasks, "background task"),
+                };
+                self.record.warn(format!("--background-wait ran out with {what} outstanding"));
+                self.rest(now, effects);
             }
-            Phase::FollowUp { until } if until <= now.mono && self.stays() => {
-                self.idle(now, effects);
+            Phase::FollowUp { until } if until <= now.mono => self.rest(now, effects),
+            Phase::Awaiting { until } if until <= now.mono => {
+                self.digest.schedule.expire(now.wall);
+                if self.digest.schedule.next_due().is_none() {
+                    self.digest.schedule.expire_unknown();
+                }
+                self.rest(now, effects);
             }
-            Phase::FollowUp { until } if until <= now.mono => self.close_input(now, effects),
             Phase::Idle { until } if until <= now.mono => self.finish_now(now, effects),
             Phase::Backoff { until, queues: false } if until <= now.mono => {
                 self.phase = Phase::Starting;
@@ -450,6 +481,9 @@ impl Supervisor {
             Phase::Closing { until } if until <= now.mono => {
                 self.record.warn("claude did not end by itself");
                 self.signal(Stop::Terminate, now, effects);
+            }
+            Phase::Stopping { by: Stop::Request, until } if until <= now.mono => {
+                self.signal(Stop::Interrupt, now, effects);
             }
             Phase::Stopping { by: Stop::Interrupt, until } if until <= now.mono => {
                 self.signal(Stop::Terminate, now, effects);
@@ -502,9 +536,7 @@ impl Supervisor {
         record.session_began |= digest.began;
         record.denied = record.earlier.denied.saturating_add(digest.denials.len() as u64);
         record.num_turns = record.earlier.turns + digest.num_turns();
-        // Each run of claude counts its cost from 0, also of a session that it goes on with.
-        let costs = [record.earlier.cost_usd, digest.cost_usd()];
-        record.cost_usd = sum_usd(costs);
+        record.cost_usd = sum_usd([record.earlier.cost_usd, digest.spent_usd]);
         // What it waits before its first attempt is nothing that it takes.
         let began = if self.launched { self.started } else { now.mono };
         let took = u64::try_from(now.mono.saturating_sub(began).as_millis());
@@ -514,6 +546,24 @@ impl Supervisor {
         record.last_event_at = digest.last_event_at.or(record.last_event_at);
         record.activity.clone_from(&digest.activity);
         record.blocked = digest.blocked();
+        let waiting_for = self.waiting_for(now);
+        if waiting_for.is_some() {
+            self.record.activity = None;
+        }
+        self.record.waiting_for = waiting_for;
+    }
+
+    /// Notes that some of what was spent is in no result, if that may be.
+    fn note_unknown_cost(&mut self) {
+        let has_gap = self.digest.began && (self.torn || self.record.log_incomplete);
+        if self.digest.cost_is_lower_bound() || has_gap {
+            self.record.cost_is_lower_bound = true;
+            let attempt = self.record.attempt;
+            self.record.warn(format!(
+                "the cost is a lower bound: attempt {attempt} ended without a result of its last \
+                 requests"
+            ));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Now, Supervisor};
-use crate::job::Outcome;
+use crate::job::{Outcome, Status};
 use crate::stream::{Answer, Digest};
 
 /// Denials of earlier runs that are kept.
@@ -14,6 +14,10 @@ const DENIALS_KEPT: usize = 100;
 pub(super) struct Past {
     /// The last answer that any turn of them gave.
     pub(super) answer: Option<Answer>,
+    /// That answer was given to this worker. One that was read from a file counts for no verdict.
+    pub(super) is_of_this_worker: bool,
+    /// What the agent said last, after that answer.
+    pub(super) said: Option<Answer>,
     /// What the last result of them held of that kind.
     pub(super) structured_output: Option<Value>,
     /// Tool calls that were denied, the first of them.
@@ -34,7 +38,12 @@ impl Supervisor {
             return;
         }
         let omitted = outcome.result_omitted_bytes;
-        self.past.answer = outcome.result.map(|text| Answer { text, omitted });
+        let said = outcome.result.map(|text| Answer { text, omitted });
+        if outcome.partial {
+            self.past.said = said;
+        } else {
+            self.past.answer = said;
+        }
         self.past.structured_output = outcome.structured_output;
         self.past.denials = outcome.permission_denials;
         self.past.denials.truncate(DENIALS_KEPT);
@@ -42,15 +51,45 @@ impl Supervisor {
 
     /// The tool calls that were denied in all runs, as far as they are kept.
     pub(super) fn denials(&self) -> impl Iterator<Item = &Value> {
-        self.past.denials.iter().chain(&self.digest.denials)
+        self.past.denials.iter().chain(&self.digest.denials).chain(self.digest.open_denials())
+    }
+
+    /// Whether there is an answer to the last message from outside, other than in a file.
+    pub(super) fn has_answer(&self) -> bool {
+        let before = !self.digest.asked_anew && self.past.is_of_this_worker;
+        self.digest.answer.is_some() || (before && self.past.answer.is_some())
+    }
+
+    /// The answer to show; `true`: it is only what the agent said before it failed.
+    pub(super) fn answer_shown(&self) -> (Option<Answer>, bool) {
+        let (digest, past) = (&self.digest, &self.past);
+        let before =
+            if digest.asked_anew { (None, None) } else { (past.said.clone(), past.answer.clone()) };
+        let said = digest.said().or(before.0);
+        let answer = digest.answer.clone().or(before.1);
+        let failed = matches!(self.record.status, Status::Failed | Status::Killed);
+        if !failed {
+            return (answer, false);
+        }
+        let shown = said.or(answer);
+        let partial = shown.is_some();
+        (shown, partial)
     }
 
     /// The present run of claude is over, and another follows, of which `next` is known by now.
     pub(super) fn put_behind(&mut self, next: Digest, now: Now) {
         let (past, digest) = (&mut self.past, &mut self.digest);
+        if digest.asked_anew {
+            past.answer = None;
+            past.said = None;
+        }
         if let Some(answer) = digest.answer.take() {
             past.answer = Some(answer);
+            past.is_of_this_worker = true;
+            past.said = None;
         }
+        past.said = digest.said().or(past.said.take());
+        self.login_accepted |= digest.answered;
         if let Some(last) = digest.last.as_mut() {
             past.structured_output = last.structured_output.take();
             let sum = past.duration_ms.unwrap_or_default().saturating_add(digest.duration_ms);

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::{Effect, Now, Opening, Phase, Supervisor};
+use super::{Cause, Effect, Evidence, Now, Opening, Phase, Supervisor};
 use crate::job::{Exit, Happening, Reason, Status, Verdict, milliseconds};
 use crate::stream::Digest;
 
@@ -15,7 +15,8 @@ const SPREAD: Duration = Duration::from_millis(300);
 /// What claude is told when it goes on after its last request failed.
 const FAILED: &str = "Your last request failed on the way to the model or at it, not by anything \
     you did. Look at what is already done, then go on with the task where you left off. Do not \
-    start over.";
+    start over. Background work, wake-ups and cron tasks of yours are gone: start those anew that \
+    you still need.";
 
 /// What is waited for before another attempt.
 #[derive(Clone, Copy, Debug)]
@@ -57,11 +58,45 @@ impl Supervisor {
             Some(Reason::RateLimit | Reason::Overloaded) => true,
             Some(Reason::ApiError) => {
                 let status = self.digest.last.as_ref().and_then(|last| last.api_error_status);
-                status.is_some_and(|status| (500..600).contains(&status))
+                status.is_some_and(|status| (500..600).contains(&status)) || self.lost_connection()
             }
-            Some(Reason::NoResult) => self.record.exit.is_some_and(crashed),
+            Some(Reason::NoResult | Reason::WakeupMissed) => self.record.exit.is_some_and(crashed),
             _ => false,
         }
+    }
+
+    /// Whether the last turn failed because no answer of the API came: the connection was refused
+    /// or reset, or its host was not found.
+    pub(super) fn lost_connection(&self) -> bool {
+        let Some(last) = &self.digest.last else { return false };
+        let by_reason = last.terminal_reason.as_deref() == Some("api_error");
+        // 2.1.197 gives no such reason.
+        let by_error = self.digest.cli_error.as_deref() == Some("server_error");
+        last.is_error && last.api_error_status.is_none() && (by_reason || by_error)
+    }
+
+    /// Whether a refused login is tried once more by a fresh claude: the API accepted it before in
+    /// this job, or the stored login was replaced meanwhile, as another claude does when it renews
+    /// the login.
+    pub(super) fn renews_login(&self, verdict: &Verdict, evidence: &Evidence<'_>) -> bool {
+        let by_refusal = matches!(self.cause, None | Some(Cause::Auth));
+        if !by_refusal || verdict.reason() != Some(Reason::Auth) || self.kept.finished {
+            return false;
+        }
+        let may_work = self.login_accepted || evidence.login_changed;
+        self.digest.answered || (may_work && !self.login_renewed)
+    }
+
+    pub(super) fn renew_login(&mut self, verdict: &Verdict, now: Now, effects: &mut Vec<Effect>) {
+        self.cause = None;
+        self.login_renewed = true;
+        let most = Duration::from_millis(self.record.spec.max_backoff_ms);
+        let wait = BACKOFF.mul_f64(0.75 + self.jitter() / 2.0).min(most);
+        // It is no retry of the number that the caller allowed.
+        let retries = self.retries;
+        self.kept.went_away = false;
+        self.retry(verdict, Pause { wait, of_limit: false }, now, effects);
+        self.retries = retries;
     }
 
     /// The model has answered in this attempt.
@@ -88,7 +123,8 @@ impl Supervisor {
         let futile = !(of_limit && self.progressed());
         self.retries = if futile { self.retries + 1 } else { 0 };
         self.follow_digest(now);
-        let crashed = verdict.reason() == Some(Reason::NoResult);
+        self.note_unknown_cost();
+        let crashed = matches!(verdict.reason(), Some(Reason::NoResult | Reason::WakeupMissed));
         self.record.begin_attempt();
         self.record.status = Status::Running;
         self.opening = match (self.record.session_began, crashed) {

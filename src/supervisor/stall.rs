@@ -6,19 +6,29 @@ use super::{Cause, Effect, Now, Phase, Supervisor};
 use crate::job::{Happening, milliseconds};
 
 impl Supervisor {
-    /// How long nothing may be heard now.
-    pub(super) fn silence_allowed(&self) -> Duration {
+    /// How long nothing may be heard now; `None` if there is no bound: while a tool or background
+    /// work runs there is one only where `--tool-timeout` sets it.
+    fn silence_bound(&self) -> Option<Duration> {
         let spec = &self.record.spec;
         let stall = spec.stall_timeout_ms.unwrap_or_default();
-        let at_work = self.digest.is_at_work();
-        Duration::from_millis(if at_work { spec.tool_timeout_ms.max(stall) } else { stall })
+        let bound = match (self.digest.is_at_work(), spec.tool_timeout_ms) {
+            (false, _) => stall,
+            (true, 0) => 0,
+            (true, tool) => tool.max(stall),
+        };
+        if bound == 0 { None } else { Some(Duration::from_millis(bound)) }
+    }
+
+    pub(super) fn silence_allowed(&self) -> Duration {
+        self.silence_bound().unwrap_or_default()
     }
 
     /// When the silence is to be told or ended, on the monotonic clock.
     pub(super) fn silence(&self) -> Option<Duration> {
-        self.record.spec.stall_timeout_ms?;
+        let allowed = self.silence_bound()?;
         let can_stall = match self.phase {
-            Phase::Working | Phase::Holding { .. } | Phase::FollowUp { .. } => true,
+            Phase::Working | Phase::FollowUp { .. } => true,
+            Phase::Holding { .. } => self.digest.outstanding() > 0,
             Phase::Closing { .. } => self.digest.turn_open,
             _ => false,
         };
@@ -26,7 +36,6 @@ impl Supervisor {
         if !can_stall || self.cause.is_some() || self.digest.blocked().is_some() {
             return None;
         }
-        let allowed = self.silence_allowed();
         let from = self.heard.saturating_add(self.digest.retry_in);
         Some(from.saturating_add(if self.silence_told { allowed } else { allowed / 2 }))
     }

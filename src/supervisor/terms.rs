@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{INTERRUPT_GRACE, TERMINATE_GRACE};
+use super::{INTERRUPT_GRACE, REQUEST_GRACE, TERMINATE_GRACE};
 use crate::job::{Directive, Entry, Exit, Milestone, Obstacle, Outcome, Timestamp, TurnEnd};
 use crate::stream::Line;
 
@@ -88,6 +88,8 @@ pub struct Evidence<'a> {
     pub stderr: &'a str,
     /// Processes of this machine were ended for lack of memory while claude ran.
     pub out_of_memory: bool,
+    /// The stored login was replaced while claude ran.
+    pub login_changed: bool,
 }
 
 /// What follows on the end of an attempt.
@@ -152,9 +154,11 @@ pub enum Effect {
     Conclude,
 }
 
-/// The polite signals, in the order in which they are sent.
+/// The steps by which claude is asked to end, in their order. After the last one comes SIGKILL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
+    /// The `interrupt` request on its stdin: claude ends its turn with a result.
+    Request,
     /// SIGINT: claude stops its tool, writes a result with the cost so far, and ends.
     Interrupt,
     /// SIGTERM: claude ends at once.
@@ -164,6 +168,7 @@ pub enum Stop {
 impl Stop {
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Request => "interrupt",
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
         }
@@ -171,6 +176,7 @@ impl Stop {
 
     pub(super) fn grace(self) -> Duration {
         match self {
+            Self::Request => REQUEST_GRACE,
             Self::Interrupt => INTERRUPT_GRACE,
             Self::Terminate => TERMINATE_GRACE,
         }

@@ -1,12 +1,16 @@
 //! Tables over state and input, and the verdict of every recorded stream: whole, cut at every
 //! line, and cut at every byte.
 
+mod answers;
 mod conversation;
+mod costs;
 mod ends;
 mod fuzz;
 mod odd;
 mod patience;
 mod recovery;
+mod scheduled;
+mod transient;
 
 use super::*;
 use crate::job::{Exit, JobId, Obstacle, Spec, Timestamp};
@@ -78,7 +82,7 @@ impl Rig {
     }
 
     fn concluded(&mut self, stderr: &str) -> Outcome {
-        let evidence = Evidence { stderr, out_of_memory: false };
+        let evidence = Evidence { stderr, ..Evidence::default() };
         match self.supervisor.conclude(self.now, &evidence, Vec::new).0 {
             Conclusion::Ended(outcome) => *outcome,
             Conclusion::Again => panic!("another attempt"),
@@ -103,6 +107,7 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::SetAside(_) => Some("set aside"),
         Effect::GiveBack => Some("give back"),
         Effect::CloseInput => Some("close"),
+        Effect::Signal(Stop::Request) => Some("request"),
         Effect::Signal(Stop::Interrupt) => Some("INT"),
         Effect::Signal(Stop::Terminate) => Some("TERM"),
         Effect::Sweep => Some("sweep"),
@@ -295,7 +300,11 @@ fn what_the_streams_add_up_to() {
     }
     let (record, outcome) = of("permission_denied");
     assert_eq!(outcome.permission_denials.len(), 1);
-    assert!(record.warnings[0].contains("denied: 1 tool call (Write)"), "{:?}", record.warnings);
+    assert!(
+        record.warnings[0].contains("denied: 1 tool call (Write /etc/nothing.txt)"),
+        "{:?}",
+        record.warnings
+    );
     let error = |name: &str| of(name).1.error.unwrap();
     assert!(error("terminated_by_sigterm").contains("SIGTERM"));
     assert!(error("killed_by_sigkill").contains("SIGKILL"));
@@ -374,7 +383,7 @@ fn a_claude_that_lingers_is_ended_and_the_verdict_stands() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(OK);
     assert_eq!(wants(&rig.pass(9)), [""; 0], "its grace");
-    assert_eq!(wants(&rig.pass(2)), ["TERM"]);
+    assert_eq!(wants(&rig.pass(1)), ["TERM"]);
     assert_eq!(wants(&rig.pass(2)), ["sweep"]);
     rig.take(Input::OutputClosed);
     rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
@@ -389,19 +398,20 @@ fn a_claude_that_lingers_is_ended_and_the_verdict_stands() {
     rig.hear(TASK_DONE);
     assert_eq!(wants(&rig.pass(8)), [""; 0]);
     rig.hear("garbage");
-    assert_eq!(wants(&rig.pass(3)), ["TERM"]);
+    assert_eq!(wants(&rig.pass(2)), ["TERM"]);
 }
 
 #[test]
-fn the_ladder_is_int_term_sweep() {
+fn the_ladder_is_request_int_term_sweep() {
     for (input, verdict) in
         [(Input::KillRequested, KILLED), (Input::TerminateRequested, failed(Reason::Terminated))]
     {
         let mut rig = Rig::launched(Spec::default());
         rig.hear(INIT).hear(TEXT);
-        assert_eq!(rig.take(input).wants(), ["INT"]);
-        assert_eq!(wants(&rig.pass(3)), ["TERM"]);
-        assert_eq!(wants(&rig.pass(2)), ["sweep"]);
+        assert_eq!(rig.take(input).wants(), ["request"]);
+        assert_eq!(wants(&rig.pass(2)), ["INT"]);
+        assert_eq!(wants(&rig.pass(2)), ["TERM"]);
+        assert_eq!(wants(&rig.pass(1)), ["sweep"]);
         rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
         rig.take(Input::OutputClosed);
         assert_eq!(rig.concludes("").0, verdict);
@@ -449,7 +459,7 @@ fn the_timeout_ends_what_is_not_done() {
     let spec = || Spec { timeout_ms: Some(5_000), ..Spec::default() };
     let mut rig = Rig::launched(spec());
     rig.hear(INIT);
-    assert_eq!(wants(&rig.pass(5)), ["INT"]);
+    assert_eq!(wants(&rig.pass(5)), ["request"]);
     let (verdict, outcome) = rig.ends(0);
     assert_eq!(verdict, failed(Reason::Timeout));
     assert!(outcome.error.unwrap().contains("5s"));
@@ -467,7 +477,7 @@ fn the_timeout_ends_what_is_not_done() {
 fn three_refused_logins_in_a_row_end_the_job() {
     let mut rig = Rig::launched(Spec::default());
     assert_eq!(rig.hear(INIT).hear(AUTH).hear(AUTH).wants(), [""; 0]);
-    assert_eq!(rig.hear(AUTH).wants(), ["INT"]);
+    assert_eq!(rig.hear(AUTH).wants(), ["request"]);
     assert_eq!(rig.ends(0).0, failed(Reason::Auth));
     let mut rig = Rig::launched(Spec::default());
     rig.hear(AUTH).hear(AUTH).hear(TEXT).hear(AUTH);

@@ -6,10 +6,15 @@
 use serde_json::Value;
 
 use super::{Cause, Evidence, Supervisor};
-use crate::job::{Exit, Failure, Reason, Verdict};
+use crate::job::{Exit, Failure, Reason, Timestamp, Verdict};
 use crate::stream::{Digest, TurnResult};
 use crate::text::{count, one_line};
 
+/// Arguments by which a denied tool call is named; `summary` is this program's own, where only a
+/// tool's result has told of the denial.
+const ARGUMENTS: [&str; 6] = ["command", "file_path", "notebook_path", "path", "url", "summary"];
+/// Characters of a denied tool call's argument.
+const ARGUMENT: usize = 100;
 /// Characters of a sentence that is taken over from claude.
 const SENTENCE: usize = 500;
 
@@ -27,6 +32,15 @@ impl Supervisor {
                 return Verdict::failed(
                     Reason::Terminated,
                     "the worker was told to shut down (SIGTERM) before the job was done",
+                );
+            }
+            Some(Cause::Timeout) if !self.digest.turn_open && self.digest.schedule.is_pending() => {
+                let limit = self.record.spec.timeout_ms.unwrap_or_default();
+                let limit = humantime::format_duration(std::time::Duration::from_millis(limit));
+                let missed = wakeup_missed(self.digest.schedule.next_due());
+                return Verdict::failed(
+                    Reason::WakeupMissed,
+                    format!("{missed}: the job's timeout of {limit} ran out before"),
                 );
             }
             Some(Cause::Timeout) => {
@@ -74,6 +88,9 @@ impl Supervisor {
         if success && self.is_cut_off() {
             return Some(self.without_result(evidence));
         }
+        if success && let Some(due) = self.digest.schedule.missing() {
+            return Some(Verdict::failed(Reason::WakeupMissed, wakeup_missed(due)));
+        }
         Some(self.of_turn(last, evidence.stderr))
     }
 
@@ -117,8 +134,13 @@ impl Supervisor {
             // The last word of the turn was the CLI's own, and it named an error.
             return Verdict::failed(of_api(last, digest), sentence_of(last));
         }
-        if last.result.is_none() && last.structured_output.is_none() {
-            return Verdict::failed(Reason::NoResult, "claude's result holds no answer");
+        if let Some(why) = &digest.rejected {
+            let why = one_line(why, SENTENCE);
+            let why = if why.is_empty() { "the CLI does not say why" } else { &why };
+            return Verdict::failed(
+                Reason::PromptRejected,
+                format!("the model was not asked: {why}"),
+            );
         }
         if spec.json_schema.is_some() && last.structured_output.is_none() {
             return Verdict::failed(
@@ -128,12 +150,18 @@ impl Supervisor {
         }
         let before = self.record.earlier.denied > 0;
         if spec.fail_on_denial && (before || !digest.denials.is_empty()) {
-            let tools: Vec<&str> = self.denials().filter_map(tool_name).collect();
-            let tools =
-                if tools.is_empty() { "a tool, in an earlier attempt" } else { &tools.join(", ") };
+            let calls: Vec<String> = self.denials().map(denied_call).collect();
+            let calls =
+                if calls.is_empty() { "a tool, in an earlier attempt" } else { &calls.join(", ") };
             return Verdict::failed(
                 Reason::PermissionDenied,
-                format!("claude was denied: {}", one_line(tools, SENTENCE)),
+                format!("claude was denied: {}", one_line(calls, SENTENCE)),
+            );
+        }
+        if last.structured_output.is_none() && !self.has_answer() {
+            return Verdict::failed(
+                Reason::NoAnswer,
+                "claude ended its turn without an answer: the model said nothing",
             );
         }
         Verdict::Completed
@@ -177,10 +205,13 @@ impl Supervisor {
         }
         let denied = self.denials().count();
         if denied > 0 && *verdict == Verdict::Completed {
-            let tools: Vec<&str> = self.denials().filter_map(tool_name).collect();
-            let tools = one_line(&tools.join(", "), 200);
+            let named: Vec<String> = self.denials().map(denied_call).collect();
+            let named = one_line(&named.join(", "), 200);
             let calls = count(denied, "tool call");
-            warnings.push(format!("denied: {calls} ({tools})"));
+            warnings.push(format!("denied: {calls} ({named})"));
+        }
+        if let (Some(said), Verdict::Completed) = (&digest.command_failed, verdict) {
+            warnings.push(format!("the command reports a failure: {}", one_line(said, 150)));
         }
         if digest.undecodable > 0 {
             let lines = count(usize::try_from(digest.undecodable).unwrap_or(usize::MAX), "line");
@@ -213,6 +244,7 @@ fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
             let complaint = first_line(stderr).unwrap_or(sentence);
             return Verdict::failed(Reason::ClaudeRefused, complaint);
         }
+        _ if is_too_long(last) => Reason::PromptTooLong,
         _ => of_api(last, digest),
     };
     Verdict::failed(reason, sentence)
@@ -220,11 +252,23 @@ fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
 
 /// What a result says of itself.
 fn sentence_of(last: &TurnResult) -> String {
-    let said = last.errors.first().or(last.result.as_ref()).filter(|text| !text.trim().is_empty());
-    said.map_or_else(
-        || format!("claude reported {}", one_line(&last.subtype, 60)),
-        |text| one_line(text, SENTENCE),
-    )
+    if let Some(text) = last.sentence() {
+        return one_line(&text, SENTENCE);
+    }
+    let status = last.api_error_status.map(|status| format!("the API answered {status}"));
+    let reason = last.terminal_reason.as_deref().or(Some(last.subtype.as_str()));
+    // What calls itself a success explains no failure.
+    let reason = reason.filter(|word| !matches!(*word, "" | "success" | "completed"));
+    let how = status.or(reason.map(|word| one_line(word, 60)));
+    let how = how.map(|how| format!(" ({how})")).unwrap_or_default();
+    format!("claude ended its turn with an error and gave no message{how}")
+}
+
+fn wakeup_missed(due: Option<Timestamp>) -> String {
+    match due {
+        Some(due) => format!("the wake-up that the agent scheduled for {due} did not come"),
+        None => "the cron task that the agent scheduled did not come".to_owned(),
+    }
 }
 
 fn is_aborted(last: &TurnResult) -> bool {
@@ -239,15 +283,32 @@ fn of_api(last: &TurnResult, digest: &Digest) -> Reason {
     match (last.api_error_status, digest.cli_error.as_deref()) {
         (Some(401 | 403), _) | (_, Some("authentication_failed")) => Reason::Auth,
         (Some(429), _) | (_, Some("rate_limit")) => Reason::RateLimit,
-        (Some(529), _) | (_, Some("overloaded")) => Reason::Overloaded,
+        (Some(503 | 529), _) | (_, Some("overloaded")) => Reason::Overloaded,
         // A subscription's limit can end a turn without a status.
         (None, None) if digest.rate_limited => Reason::RateLimit,
         _ => Reason::ApiError,
     }
 }
 
-fn tool_name(denial: &Value) -> Option<&str> {
-    denial.get("tool_name").and_then(Value::as_str)
+/// Whether the conversation does not fit the model's window, by the CLI's own check or the API's.
+fn is_too_long(last: &TurnResult) -> bool {
+    if matches!(last.terminal_reason.as_deref(), Some("prompt_too_long" | "blocking_limit")) {
+        return true;
+    }
+    let beginning: String = last.sentence().unwrap_or_default().chars().take(100).collect();
+    let beginning = beginning.to_ascii_lowercase();
+    beginning.starts_with("prompt is too long") || beginning.contains("prompt is too long:")
+}
+
+/// A denied tool call: the tool and its main argument.
+fn denied_call(denial: &Value) -> String {
+    let tool = denial.get("tool_name").and_then(Value::as_str).unwrap_or("a tool");
+    let input = denial.get("tool_input");
+    let argument = ARGUMENTS.iter().find_map(|name| input?.get(*name)?.as_str());
+    match argument.map(|argument| one_line(argument, ARGUMENT)) {
+        Some(argument) if !argument.is_empty() => format!("{tool} {argument}"),
+        _ => tool.to_owned(),
+    }
 }
 
 fn first_line(stderr: &str) -> Option<String> {

@@ -66,6 +66,7 @@ impl Worker {
             return Err(io::Error::new(io::ErrorKind::NotFound, "prompt.txt is gone"));
         }
         self.out_of_memory_kills = process::out_of_memory_kills();
+        self.login_stamp = claude::stored_login_stamp();
         self.lines = LineSplitter::default();
         self.told.clear();
         self.supervisor.log_starts_at(self.tee.length());
@@ -84,6 +85,14 @@ impl Worker {
 
     pub(super) fn signal(&mut self, stop: Stop) {
         let signal = match stop {
+            Stop::Request => {
+                self.stdin.request("claudejob-stop", &serde_json::json!({"subtype": "interrupt"}));
+                // A claude that somebody has stopped could not hear it.
+                if let Some(claude) = &self.claude {
+                    let _ = kill(Pid::from_raw(claude.id() as i32), Signal::SIGCONT);
+                }
+                return;
+            }
             Stop::Interrupt => Signal::SIGINT,
             Stop::Terminate => Signal::SIGTERM,
         };

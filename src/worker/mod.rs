@@ -26,8 +26,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep_until;
 
 use crate::checkpoint::checkpoint;
+use crate::claude;
 use crate::clock;
-use crate::job::{Obstacle, Reason};
+use crate::job::Obstacle;
 use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
 use crate::process::{self, Family, Mark};
 use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered};
@@ -43,8 +44,6 @@ use turn::{Step, Turn};
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
 /// How long nothing has to happen before the worker gives back the memory that its code takes.
 const REST_AFTER: Duration = Duration::from_millis(1_500);
-/// How long `start` waits for claude to take or refuse its arguments, where it may not know one.
-const REFUSAL_TAKES: Duration = Duration::from_secs(5);
 /// The end of stderr that the verdict looks at.
 const STDERR_READ: u64 = 16 << 10;
 /// How long a sweep is repeated before it gives up on what is left (a process in the kernel's
@@ -123,12 +122,7 @@ async fn attend(
             let launched = stdout.is_some();
             worker.act();
             checkpoint("worker:recorded");
-            // A claude that may refuse to let its agent ask is given the time to do so.
-            let asks = launched && worker.supervisor.record().spec.ask;
-            worker.report_until = asks.then(|| Instant::now() + REFUSAL_TAKES);
-            if !asks {
-                tell(if launched { LAUNCHED } else { NOT_LAUNCHED }, "");
-            }
+            tell(if launched { LAUNCHED } else { NOT_LAUNCHED }, "");
         }
         step => {
             worker.step(step);
@@ -171,10 +165,6 @@ async fn attend(
         }
         worker.act();
         worker.rest_at = (!worker.rested).then(|| Instant::now() + REST_AFTER);
-        if worker.report_until.is_some() && worker.may_report() {
-            worker.report_until = None;
-            tell(if worker.has_refused() { NOT_LAUNCHED } else { LAUNCHED }, "");
-        }
         if std::mem::take(&mut worker.again) {
             stdout = worker.launch();
             worker.look_into_inbox();
@@ -232,10 +222,10 @@ struct Worker {
     stderr_start: u64,
     /// What the machine had ended for lack of memory when claude was launched.
     out_of_memory_kills: Option<u64>,
+    /// What identifies the stored login, as it was when claude was launched.
+    login_stamp: Option<claude::LoginStamp>,
     /// When room is set aside for the verdict: a job that is over by then has no need of it.
     reserve_at: Option<Instant>,
-    /// When `start` is answered at the latest, where it waits for claude's first word.
-    report_until: Option<Instant>,
     /// When the memory of the code is given back, unless something happens before.
     rest_at: Option<Instant>,
     /// It was just now.
@@ -270,8 +260,8 @@ impl Worker {
             gap_told: false,
             stderr_start: 0,
             out_of_memory_kills: None,
+            login_stamp: None,
             reserve_at: None,
-            report_until: None,
             rest_at: None,
             rested: false,
             news: false,
@@ -316,18 +306,8 @@ impl Worker {
         // What lies beyond the clock's end never comes.
         let supervisor = self.supervisor.deadline().and_then(|mono| self.began.checked_add(mono));
         let sweep = self.sweep.as_ref().map(|sweep| sweep.again);
-        let own = [sweep, self.report_until, self.reserve_at, self.rest_at];
+        let own = [sweep, self.reserve_at, self.rest_at];
         supervisor.into_iter().chain(own.into_iter().flatten()).min()
-    }
-
-    /// Whether it is known by now whether claude took its arguments.
-    fn may_report(&self) -> bool {
-        let late = self.report_until.is_some_and(|until| Instant::now() >= until);
-        self.over || late || self.supervisor.has_begun()
-    }
-
-    fn has_refused(&self) -> bool {
-        self.over && self.supervisor.record().reason == Some(Reason::ClaudeRefused)
     }
 
     fn take(&mut self, input: Input<'_>) {
@@ -488,6 +468,7 @@ impl Worker {
         let evidence = Evidence {
             stderr: &String::from_utf8_lossy(&stderr),
             out_of_memory: process::out_of_memory_kills() > self.out_of_memory_kills,
+            login_changed: claude::stored_login_stamp() != self.login_stamp,
         };
         self.inspect_output();
         let now = self.now();

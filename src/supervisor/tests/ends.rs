@@ -54,7 +54,7 @@ fn verdict(rig: &Rig) -> Verdict2 {
 fn a_success_without_an_answer_is_none() {
     for (line, expected) in [
         (ABORTED, failed(Reason::Interrupted)),
-        (SILENT, failed(Reason::NoResult)),
+        (SILENT, failed(Reason::NoAnswer)),
         (STRUCTURED, COMPLETED),
     ] {
         assert_eq!(Rig::launched(Spec::default()).hear(INIT).hear(line).ends(0).0, expected);

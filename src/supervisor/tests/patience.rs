@@ -299,14 +299,14 @@ fn a_silent_claude_is_told_of_and_then_ended() {
     // A word is enough.
     rig.hear(TEXT);
     assert_eq!(wants(&rig.pass(59)), Vec::<&str>::new());
-    assert_eq!(wants(&rig.pass(1)), ["INT"]);
+    assert_eq!(wants(&rig.pass(1)), ["request"]);
     assert_eq!(rig.ends(0).0, failed(Reason::Stalled));
 
     // A tool may take longer, and who waits for an answer or the API has reason to be silent.
     let mut rig = Rig::launched(spec());
     rig.hear(INIT).hear(TOOL);
     assert_eq!(wants(&rig.pass(599)), Vec::<&str>::new());
-    assert_eq!(wants(&rig.pass(1)), ["INT"]);
+    assert_eq!(wants(&rig.pass(1)), ["request"]);
     let mut rig = Rig::launched(spec());
     rig.hear(INIT).hear(ASK);
     assert_eq!(wants(&rig.pass(6_000)), Vec::<&str>::new());
@@ -314,7 +314,7 @@ fn a_silent_claude_is_told_of_and_then_ended() {
     let hour = LIMIT.replace("2000", "3600000");
     rig.hear(INIT).hear(&hour);
     assert_eq!(wants(&rig.pass(3_600)), Vec::<&str>::new());
-    assert_eq!(wants(&rig.pass(60)), ["INT"]);
+    assert_eq!(wants(&rig.pass(60)), ["request"]);
 }
 
 #[test]
@@ -335,7 +335,7 @@ fn a_silence_begins_when_claude_is_given_something_to_do() {
         assert_eq!(wants(&rig.pass(20)), Vec::<&str>::new());
         assert!(rig.supervisor.record().warnings.is_empty(), "{:?}", rig.supervisor.record());
         rig.pass(20);
-        assert_eq!(wants(&rig.pass(20)), ["INT"]);
+        assert_eq!(wants(&rig.pass(20)), ["request"]);
     }
 }
 

@@ -81,7 +81,7 @@ fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
     rig.take(Input::Exited(Exit { code: Some(1), signal: None }));
     rig.take(Input::Swept { ended: 0, left: 0 });
     let evidence =
-        Evidence { stderr: "No conversation found with session ID: s", out_of_memory: false };
+        Evidence { stderr: "No conversation found with session ID: s", ..Evidence::default() };
     let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
     assert_eq!(conclusion, Conclusion::Again);
     assert!(effects.contains(&Effect::Save));

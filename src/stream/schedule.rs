@@ -1,0 +1,306 @@
+//! Work that the agent schedules for itself: wake-ups (`ScheduleWakeup`) and cron tasks.
+//!
+//! The CLI keeps such a promise only while its stdin is open.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::wire::{WireSchedule, get, is_array, items, string};
+use crate::job::Timestamp;
+
+/// A cron task of the agent's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CronTask {
+    /// Its id.
+    pub id: String,
+    /// When it fires next; 2.1.197 does not say it.
+    pub due: Option<Timestamp>,
+    /// It fires again and again, else once.
+    pub recurring: bool,
+}
+
+/// What a tool's result says of scheduled work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scheduling {
+    /// `ScheduleWakeup`: the one wake-up is set for this time.
+    Wakeup(Timestamp),
+    /// `ScheduleWakeup`: there is no wake-up.
+    NoWakeup,
+    /// `CronCreate`.
+    Cron(CronTask),
+    /// `CronList`: all cron tasks.
+    Crons(Vec<CronTask>),
+}
+
+/// Reads a `tool_use_result`. `None` if it says nothing of scheduled work.
+pub(super) fn scheduling(raw: &RawValue) -> Option<Scheduling> {
+    // By far the most results are of other tools, and some are long.
+    let names = ["\"scheduledFor\"", "\"recurring\"", "\"cron\""];
+    let beginning = &raw.get().as_bytes()[..raw.get().len().min(LOOKED_AT)];
+    let is_likely =
+        names.iter().any(|name| memchr::memmem::find(beginning, name.as_bytes()).is_some());
+    let is_empty_list = raw.get().len() < LOOKED_AT && raw.get().starts_with("{\"jobs\":[]");
+    if !is_likely && !is_empty_list {
+        return None;
+    }
+    let wire: WireSchedule<'_> = get(Some(raw))?;
+    if wire.scheduled_for.is_some() {
+        let is_stopped = get(wire.stopped) == Some(true);
+        let at = get::<f64>(wire.scheduled_for).filter(|ms| *ms > 0.0 && !is_stopped);
+        return match at.and_then(|ms| Timestamp::from_epoch_ms(ms as i64)) {
+            Some(at) => Some(Scheduling::Wakeup(at)),
+            None => Some(Scheduling::NoWakeup),
+        };
+    }
+    if wire.jobs.is_some_and(is_array) {
+        let tasks = items(wire.jobs).into_iter().filter_map(|job| cron_task(&get(Some(job))?));
+        return Some(Scheduling::Crons(tasks.collect()));
+    }
+    wire.recurring?;
+    cron_task(&wire).map(Scheduling::Cron)
+}
+
+/// Bytes of a tool's result within which its field names are looked for.
+const LOOKED_AT: usize = 4_096;
+
+fn cron_task(wire: &WireSchedule<'_>) -> Option<CronTask> {
+    Some(CronTask {
+        id: string(wire.id)?,
+        due: get::<f64>(wire.next_fire_at).and_then(|ms| Timestamp::from_epoch_ms(ms as i64)),
+        recurring: get(wire.recurring).unwrap_or(false),
+    })
+}
+
+/// How far ahead of its time a one-shot cron task may fire. The time that the CLI names includes
+/// its jitter.
+const EARLY: Duration = Duration::from_secs(5);
+/// How long after its time a wake-up is awaited.
+pub const LATE: Duration = Duration::from_secs(120);
+/// Cron tasks that are tracked at once. The CLI allows 50.
+const TRACKED: usize = 200;
+
+/// The scheduled work that is outstanding.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    /// When the wake-up is due. There is at most one: a further one replaces it.
+    wakeup: Option<Timestamp>,
+    crons: BTreeMap<String, CronTask>,
+    /// Wake-ups and one-shot tasks that did not come in time.
+    missed: usize,
+    /// When the first of these was due.
+    first_missed: Option<Timestamp>,
+}
+
+impl Schedule {
+    /// Takes in a tool's result; `tool` is the tool's name where it is known.
+    pub fn apply(&mut self, scheduling: &Scheduling, tool: Option<&str>) {
+        match scheduling {
+            Scheduling::Wakeup(at) if tool.is_none_or(|name| name == "ScheduleWakeup") => {
+                self.wakeup = Some(*at);
+            }
+            Scheduling::NoWakeup if tool.is_none_or(|name| name == "ScheduleWakeup") => {
+                self.wakeup = None;
+            }
+            Scheduling::Cron(task) if tool.is_none_or(|name| name == "CronCreate") => {
+                self.crons.insert(task.id.clone(), task.clone());
+                if self.crons.len() > TRACKED {
+                    self.crons.pop_last();
+                }
+            }
+            Scheduling::Crons(tasks) if tool == Some("CronList") => {
+                let listed = tasks.iter().take(TRACKED);
+                self.crons = listed.map(|task| (task.id.clone(), task.clone())).collect();
+            }
+            _ => {}
+        }
+    }
+
+    /// `CronDelete` has removed this task.
+    pub fn delete(&mut self, id: &str) {
+        self.crons.remove(id);
+    }
+
+    /// The CLI says that scheduled work of this source begins a turn.
+    pub fn fired(&mut self, source: &str, now: Timestamp) {
+        if source == "loop_wakeup" {
+            // One that was given up comes late where the machine was suspended.
+            if self.wakeup.take().is_none() {
+                self.missed = self.missed.saturating_sub(1);
+            }
+            return;
+        }
+        self.one_shot_fired(now);
+    }
+
+    /// Somebody else has asked for a turn after what was missed.
+    pub fn forget_missed(&mut self) {
+        self.missed = 0;
+        self.first_missed = None;
+    }
+
+    /// A turn has ended that nobody else can have begun: 2.1.197 does not announce them.
+    pub fn fired_unannounced(&mut self, now: Timestamp) {
+        if self.wakeup.is_some_and(|due| due <= now) {
+            self.wakeup = None;
+        } else {
+            self.one_shot_fired(now);
+        }
+    }
+
+    fn one_shot_fired(&mut self, now: Timestamp) {
+        let horizon = now.after(EARLY);
+        let one_shots = self.crons.values().filter(|task| !task.recurring);
+        let due = one_shots.filter(|task| task.due.is_none_or(|due| due <= horizon));
+        let first = due.min_by_key(|task| task.due).map(|task| task.id.clone());
+        if let Some(id) = first {
+            self.crons.remove(&id);
+        }
+    }
+
+    /// Whether a wake-up or one-shot task is to come.
+    pub fn is_pending(&self) -> bool {
+        self.wakeup.is_some() || self.crons.values().any(|task| !task.recurring)
+    }
+
+    /// Whether a recurring task is set.
+    pub fn recurs(&self) -> bool {
+        self.crons.values().any(|task| task.recurring)
+    }
+
+    /// When the next wake-up or one-shot task is due, where that is known.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        let one_shots = self.crons.values().filter(|task| !task.recurring);
+        self.wakeup.into_iter().chain(one_shots.filter_map(|task| task.due)).min()
+    }
+
+    /// Gives up what was due [`LATE`] before `now`.
+    pub fn expire(&mut self, now: Timestamp) {
+        let is_late = |due: Timestamp| due.after(LATE) <= now;
+        if let Some(due) = self.wakeup.filter(|due| is_late(*due)) {
+            self.wakeup = None;
+            self.miss(Some(due));
+        }
+        let late = |task: &&CronTask| !task.recurring && task.due.is_some_and(is_late);
+        let late: Vec<CronTask> = self.crons.values().filter(late).cloned().collect();
+        for task in late {
+            self.crons.remove(&task.id);
+            self.miss(task.due);
+        }
+    }
+
+    /// Gives up the one-shot tasks of which it is not known when they are due.
+    pub fn expire_unknown(&mut self) {
+        let unknown = |task: &&CronTask| !task.recurring && task.due.is_none();
+        let unknown: Vec<String> =
+            self.crons.values().filter(unknown).map(|task| task.id.clone()).collect();
+        for id in unknown {
+            self.crons.remove(&id);
+            self.miss(None);
+        }
+    }
+
+    fn miss(&mut self, due: Option<Timestamp>) {
+        self.missed += 1;
+        self.first_missed = self.first_missed.or(due);
+    }
+
+    /// Whether the job cannot have heard of all that it relied on; with the time of the first
+    /// missing wake-up where it is known.
+    pub fn missing(&self) -> Option<Option<Timestamp>> {
+        if self.missed > 0 {
+            return Some(self.first_missed);
+        }
+        if self.is_pending() { Some(self.next_due()) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_epoch_ms(seconds * 1_000).unwrap()
+    }
+
+    fn read(json: &str) -> Option<Scheduling> {
+        scheduling(serde_json::from_str(json).unwrap())
+    }
+
+    fn cron(id: &str, due: Option<i64>, recurring: bool) -> Scheduling {
+        Scheduling::Cron(CronTask { id: id.to_owned(), due: due.map(at), recurring })
+    }
+
+    #[test]
+    fn tool_results_are_read() {
+        let wakeup = r#"{"scheduledFor":60000,"clampedDelaySeconds":60,"wasClamped":false}"#;
+        assert_eq!(read(wakeup), Some(Scheduling::Wakeup(at(60))));
+        let stopped = r#"{"scheduledFor":0,"stopped":true,"cancelledWakeups":1}"#;
+        assert_eq!(read(stopped), Some(Scheduling::NoWakeup));
+        let created = r#"{"id":"a","humanSchedule":"x","recurring":false,"nextFireAt":60000.25}"#;
+        assert_eq!(read(created), Some(cron("a", Some(60), false)));
+        let old = r#"{"id":"a","humanSchedule":"x","recurring":false,"durable":false}"#;
+        assert_eq!(read(old), Some(cron("a", None, false)));
+        let listed = r#"{"jobs":[{"id":"a","cron":"* * * * *","nextFireAt":60000}]}"#;
+        let Some(Scheduling::Crons(tasks)) = read(listed) else { panic!() };
+        assert_eq!(tasks, [CronTask { id: "a".to_owned(), due: Some(at(60)), recurring: false }]);
+        assert_eq!(read(r#"{"jobs":[]}"#), Some(Scheduling::Crons(Vec::new())));
+        for other in [r#"{"stdout":"x"}"#, r#""Error: no""#, "7", r#"{"recurring":1}"#] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_wakeup_is_pending_until_it_fires() {
+        let mut schedule = Schedule::default();
+        schedule.apply(&Scheduling::Wakeup(at(60)), Some("ScheduleWakeup"));
+        schedule.apply(&Scheduling::Wakeup(at(90)), Some("ScheduleWakeup"));
+        assert_eq!((schedule.is_pending(), schedule.next_due()), (true, Some(at(90))));
+        schedule.fired("loop_wakeup", at(90));
+        assert_eq!(schedule.missing(), None);
+        schedule.apply(&Scheduling::Wakeup(at(60)), Some("ScheduleWakeup"));
+        schedule.apply(&Scheduling::NoWakeup, Some("ScheduleWakeup"));
+        assert!(!schedule.is_pending());
+    }
+
+    #[test]
+    fn a_recurring_task_that_fires_takes_no_one_shot_away() {
+        let mut schedule = Schedule::default();
+        schedule.apply(&cron("often", Some(60), true), Some("CronCreate"));
+        schedule.apply(&cron("once", Some(3_600), false), Some("CronCreate"));
+        schedule.fired("schedule_wakeup", at(60));
+        assert_eq!(schedule.next_due(), Some(at(3_600)));
+        schedule.fired("schedule_wakeup", at(3_600));
+        assert!(!schedule.is_pending() && schedule.recurs());
+        schedule.delete("often");
+        assert!(!schedule.recurs());
+    }
+
+    #[test]
+    fn what_does_not_come_is_missed() {
+        let mut schedule = Schedule::default();
+        schedule.apply(&Scheduling::Wakeup(at(60)), None);
+        schedule.apply(&cron("old", None, false), None);
+        schedule.expire(at(179));
+        assert_eq!(schedule.missing(), Some(Some(at(60))));
+        schedule.expire(at(180));
+        assert!(schedule.is_pending(), "one without a known time");
+        schedule.expire_unknown();
+        assert_eq!((schedule.is_pending(), schedule.missing()), (false, Some(Some(at(60)))));
+    }
+
+    #[test]
+    fn results_of_other_tools_schedule_nothing() {
+        let mut schedule = Schedule::default();
+        schedule.apply(&Scheduling::Wakeup(at(60)), Some("mcp__ci__plan"));
+        schedule.apply(&cron("a", Some(60), false), Some("mcp__ci__plan"));
+        assert!(!schedule.is_pending());
+        schedule.apply(&cron("a", Some(60), false), Some("CronCreate"));
+        schedule.apply(&Scheduling::Crons(Vec::new()), None);
+        schedule.apply(&Scheduling::Crons(Vec::new()), Some("mcp__ci__jobs"));
+        assert!(schedule.is_pending());
+        schedule.apply(&Scheduling::Crons(Vec::new()), Some("CronList"));
+        assert!(!schedule.is_pending());
+    }
+}

@@ -1,0 +1,113 @@
+//! What a job waits for between and within turns, as its record shows it.
+
+use std::time::Duration;
+
+use super::{FOLLOW_UP_GRACE, Now, Phase, Supervisor};
+use crate::job::{Timestamp, WaitKind, WaitingFor};
+use crate::text::{count, one_line};
+
+/// Characters of a list of background tasks.
+const TASKS_SHOWN: usize = 120;
+
+impl Supervisor {
+    /// Why claude is not working now; `None` if it is.
+    pub(super) fn waiting_for(&self, now: Now) -> Option<WaitingFor> {
+        let digest = &self.digest;
+        match self.phase {
+            Phase::Backoff { .. } if digest.rate_limited => Some(WaitingFor::new(
+                WaitKind::Limit,
+                digest.retry_at,
+                "the API's limit or overload; then claude is started again",
+            )),
+            Phase::Backoff { .. } => Some(WaitingFor::new(
+                WaitKind::Retry,
+                digest.retry_at.or(wall(now, self.deadline_of_phase())),
+                "the next attempt: claude is started again",
+            )),
+            Phase::Holding { until } => {
+                let why = if digest.outstanding() == 0 {
+                    "a recurring cron task of the agent".to_owned()
+                } else {
+                    let tasks: Vec<&str> =
+                        digest.outstanding_tasks().filter(|task| !task.is_empty()).collect();
+                    let tasks = match tasks.join(", ") {
+                        names if names.is_empty() => names,
+                        names => format!(": {}", one_line(&names, TASKS_SHOWN)),
+                    };
+                    format!("{}{tasks}", count(digest.outstanding(), "background task"))
+                };
+                Some(WaitingFor::new(WaitKind::Background, wall(now, Some(until)), why))
+            }
+            Phase::Awaiting { .. } => Some(WaitingFor::new(
+                WaitKind::Wakeup,
+                digest.schedule.next_due(),
+                "a wake-up or cron task that the agent scheduled",
+            )),
+            Phase::Idle { until } => Some(WaitingFor {
+                hint: Some(format!("claudejob finish {}", self.record.job_id)),
+                ..WaitingFor::new(
+                    WaitKind::Message,
+                    wall(now, Some(until)),
+                    "the next message (claudejob send)",
+                )
+            }),
+            Phase::Working | Phase::FollowUp { .. } | Phase::Closing { .. } => {
+                self.waiting_in_turn()
+            }
+            Phase::Waiting { .. }
+            | Phase::Starting
+            | Phase::Stopping { .. }
+            | Phase::Sweeping
+            | Phase::Draining { .. }
+            | Phase::Over => None,
+        }
+    }
+
+    fn waiting_in_turn(&self) -> Option<WaitingFor> {
+        let digest = &self.digest;
+        if let Some(blocked) = digest.blocked() {
+            let tool = blocked.tool_name.unwrap_or_default();
+            let why = if blocked.kind == "question" {
+                "an answer to the agent's question".to_owned()
+            } else {
+                format!("permission to use {tool}")
+            };
+            return Some(WaitingFor {
+                hint: Some(format!("claudejob status {} --full", self.record.job_id)),
+                ..WaitingFor::new(WaitKind::Answer, None, why)
+            });
+        }
+        if digest.rate_limited {
+            let why = "the API's limit or overload; claude tries again by itself";
+            return Some(WaitingFor::new(WaitKind::Limit, digest.retry_at, why));
+        }
+        if digest.retry_in.is_zero() {
+            return None;
+        }
+        let until = digest.last_event_at.map(|at| at.after(digest.retry_in));
+        let why = "the API has failed; claude tries again by itself";
+        Some(WaitingFor::new(WaitKind::Retry, until, why))
+    }
+
+    /// How long a scheduled wake-up is still awaited, on the monotonic clock.
+    pub(super) fn wakeup_deadline(&self, now: Now) -> Duration {
+        let wait = match self.digest.schedule.next_due() {
+            // One that is due already may just be about to fire.
+            Some(due) => due.since(now.wall) + crate::stream::LATE,
+            None => Duration::from_millis(self.record.spec.background_wait_ms),
+        };
+        now.mono.saturating_add(wait.max(FOLLOW_UP_GRACE))
+    }
+
+    fn deadline_of_phase(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Backoff { until, .. } => Some(until),
+            _ => None,
+        }
+    }
+}
+
+/// A point on the monotonic clock as a time of day.
+fn wall(now: Now, at: Option<Duration>) -> Option<Timestamp> {
+    Some(now.wall.after(at?.saturating_sub(now.mono)))
+}
