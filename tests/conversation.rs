@@ -374,12 +374,22 @@ fn a_request_that_nobody_answers_is_denied_in_time_and_one_that_is_called_off_is
 }
 
 #[test]
-fn a_claude_that_cannot_ask_is_told_at_the_start() {
+fn a_start_with_ask_does_not_wait_for_claude() {
+    let sandbox = Sandbox::new("wait-file $DIR/go\nread\ninit\nresult ok\neof");
+    let began = std::time::Instant::now();
+    sandbox.start("j", &["--ask"]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(4), "claude has said nothing yet");
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("j").expect_end(0, "completed", None);
+}
+
+#[test]
+fn a_claude_that_cannot_ask_is_told_by_the_verdict() {
     let sandbox = Sandbox::new("stderr error: unknown option '--permission-prompt-tool'\nexit 1");
-    let answer = sandbox.run(["start", "j", "--prompt", "x", "--ask"]);
-    assert_eq!((answer.code, &answer["code"]), (1, &"launch_failed".into()), "{answer:?}");
-    assert!(answer.text("error").contains("--permission-prompt-tool"), "{answer:?}");
-    assert_eq!(sandbox.status("j")["reason"], "claude_refused");
+    sandbox.start("j", &["--ask"]);
+    let ended = sandbox.wait("j");
+    ended.expect_end(1, "failed", Some("claude_refused"));
+    assert!(ended.text("error").contains("--permission-prompt-tool"), "{ended:?}");
 }
 
 fn await_status(sandbox: &Sandbox, id: &str, status: &str) {

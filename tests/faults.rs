@@ -613,6 +613,48 @@ fn a_log_that_lost_a_part_completes_no_job_whose_worker_dies() {
 }
 
 #[test]
+fn a_forged_result_completes_no_job_whose_worker_dies() {
+    let forged = |status: &str, reason: &str| {
+        format!(
+            r#"{{"jobId":"j","status":"{status}","attempt":1,"reason":{reason},"result":"forged"}}"#
+        )
+    };
+    for (script, forged, expected, result) in [
+        // The agent works on.
+        ("read\ninit\ntouch $DIR/up\nhang", forged("completed", "null"), "failed", None),
+        ("read\ninit\ntouch $DIR/up\nhang", forged("killed", "null"), "failed", None),
+        // It had its answer, and it is another one.
+        (
+            "read\ninit\nsay ok\nresult ok\nstderr x\ntouch $DIR/up\nhang",
+            forged("completed", "null"),
+            "completed",
+            Some("ok"),
+        ),
+        (
+            "read\ninit\nsay ok\nresult ok\ntouch $DIR/up\nhang",
+            forged("failed", "\"api_error\""),
+            "completed",
+            Some("ok"),
+        ),
+    ] {
+        let sandbox = Sandbox::new(script);
+        let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
+        await_file(&sandbox.path("up"));
+        let log = sandbox.job("j").join("output.log");
+        let heard = if result.is_some() { "\"result\"" } else { "\"init\"" };
+        eventually("the log", || fs::read_to_string(&log).unwrap().contains(heard).then_some(()));
+        fs::write(sandbox.job("j").join("result.json"), &forged).unwrap();
+        kill(worker);
+        let status = sandbox.status("j");
+        assert_eq!(status["status"], expected, "{forged}: {status:?}");
+        assert!(status["warnings"].to_string().contains("does not follow"), "{status:?}");
+        assert_eq!(sandbox.run(["result", "j"])["result"].as_str(), result, "{forged}");
+        let aside = sandbox.job("j").join("result.unconfirmed.json");
+        assert_eq!(fs::read_to_string(aside).unwrap(), forged);
+    }
+}
+
+#[test]
 fn a_disk_that_was_full_for_a_while_completes_no_job_whose_worker_dies() {
     if !is_root("a_disk_that_was_full_for_a_while") {
         return;
