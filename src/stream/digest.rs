@@ -104,6 +104,8 @@ pub struct Digest {
     total_usd: f64,
     message_id: Option<String>,
     tasks: BTreeMap<String, TrackedTask>,
+    /// Messages and scheduled prompts that claude has queued and not begun, by their ids.
+    queued: BTreeSet<String>,
     turn: Turn,
     /// What the agent said last, since its last answer and the last message from outside.
     said: Said,
@@ -126,6 +128,8 @@ struct TrackedTask {
 struct Turn {
     /// A message was taken in.
     asked: bool,
+    /// It was announced, and nothing else was heard of it.
+    is_announced: bool,
     /// The CLI has announced that scheduled work begins it.
     woken: bool,
     /// The model itself has said something.
@@ -142,22 +146,33 @@ struct Turn {
 
 /// Text of the agent's, kept as the stream holds it: most of it is never looked at.
 #[derive(Debug, Default)]
-struct Said(Vec<String>);
+struct Said {
+    pieces: Vec<String>,
+    /// A tool was called after it: what is said next takes its place.
+    is_closed: bool,
+}
 
 impl Said {
     /// Pieces of it that are kept.
     const PIECES: usize = 100;
 
     fn push(&mut self, words: &Words<'_>) {
-        // The last pieces are what a reader wants.
-        if self.0.len() == Self::PIECES {
-            self.0.remove(0);
+        if std::mem::take(&mut self.is_closed) {
+            self.pieces.clear();
         }
-        self.0.extend(words.raw());
+        let piece = words.raw();
+        // A request that is tried again gives the same text again.
+        if self.pieces.last() == piece.as_ref() {
+            return;
+        }
+        if self.pieces.len() == Self::PIECES {
+            self.pieces.remove(0);
+        }
+        self.pieces.extend(piece);
     }
 
     fn text(&self) -> Option<String> {
-        let pieces = self.0.iter().filter_map(|raw| from_json::<String>(raw).ok());
+        let pieces = self.pieces.iter().filter_map(|raw| from_json::<String>(raw).ok());
         let pieces: Vec<String> = pieces.filter(|text| !text.trim().is_empty()).collect();
         if pieces.is_empty() { None } else { Some(pieces.join("\n\n")) }
     }
@@ -190,6 +205,9 @@ pub struct Change {
     pub unblocked: Vec<String>,
     /// A message of this UUID was taken in.
     pub taken_in: Option<String>,
+    /// The turn that ended was a message that never reached the model, and that claude did not say
+    /// to have taken in.
+    pub rejected_unheard: bool,
 }
 
 impl Digest {
@@ -240,7 +258,13 @@ impl Digest {
             && !self.turn_open
             && !self.follow_up_due
             && self.outstanding() == 0
+            && self.queued.is_empty()
             && !self.schedule.is_pending()
+    }
+
+    /// Claude has queued a message or a scheduled prompt, and not begun it.
+    pub fn has_queued(&self) -> bool {
+        !self.queued.is_empty()
     }
 
     /// Whether a tool is at work, or work in the background.
@@ -371,10 +395,8 @@ impl Digest {
                     self.track(task, Some(true));
                 }
             }
-            Event::WokenUp { source } => {
-                self.turn_begins();
-                self.turn.woken = true;
-                self.schedule.fired(source, now);
+            Event::Command { uuid, state, wakeup_source } => {
+                self.command(uuid, state, wakeup_source.as_deref(), now);
             }
             Event::PermissionDenied { tool_name, tool_use_id } => {
                 self.call_denied(tool_use_id, tool_name);
@@ -438,6 +460,7 @@ impl Digest {
 
     fn turn_begins(&mut self) {
         self.open_turn();
+        self.turn.is_announced = false;
         self.follow_up_due = false;
     }
 
@@ -449,8 +472,36 @@ impl Digest {
         }
     }
 
-    /// A message was taken in. One from outside asks anew: what was answered before is no answer
-    /// to it.
+    /// A message or a scheduled prompt is queued, begins, or has ended.
+    fn command(&mut self, uuid: &str, state: &str, wakeup_source: Option<&str>, now: Timestamp) {
+        let uuid = clip(uuid, NAME_KEPT);
+        match state {
+            "queued" => {
+                if self.queued.len() < TRACKED {
+                    self.queued.insert(uuid);
+                }
+            }
+            "started" => {
+                self.queued.remove(&uuid);
+                let begins = !self.turn_open;
+                self.turn_begins();
+                self.turn.is_announced = begins;
+                if let Some(source) = wakeup_source {
+                    self.turn.woken = true;
+                    self.schedule.fired(source, now);
+                }
+            }
+            _ => {
+                self.queued.remove(&uuid);
+                // Nothing came of it: no result follows.
+                if self.turn_open && self.turn.is_announced {
+                    self.turn_open = false;
+                }
+            }
+        }
+    }
+
+    /// A message was taken in.
     fn message_taken(&mut self, blocks: &[Block<'_>]) {
         self.turn.asked = true;
         for block in blocks {
@@ -466,6 +517,11 @@ impl Digest {
             self.own_messages -= 1;
             return;
         }
+        self.asks_anew();
+    }
+
+    /// Somebody has asked something new: what was answered before is no answer to it.
+    pub fn asks_anew(&mut self) {
         self.asked_anew = true;
         self.answer = None;
         self.said = Said::default();
@@ -557,6 +613,7 @@ impl Digest {
             Block::ToolUse { id, name, input } => {
                 if !nested {
                     self.turn.said = Said::default();
+                    self.said.is_closed = true;
                 }
                 let activity = Activity {
                     tool: Some(clip(name, ACTIVITY_KEPT)),
@@ -648,6 +705,7 @@ impl Digest {
             };
             let asked_nothing = result.used_no_tokens && cost == 0.0 && !turn.model_spoke;
             if !is_answer && (asked_nothing || outcome.is_some()) {
+                change.rejected_unheard = !turn.asked;
                 let why = result.sentence().or(turn.prevented).or(turn.command_output.clone());
                 self.rejected = Some(why.or_else(|| turn.said.text()).unwrap_or_default());
             } else if outcome == Some("failed") {

@@ -102,10 +102,15 @@ pub enum Event<'a> {
         /// `completed`, `failed` or `stopped`.
         status: String,
     },
-    /// `command_lifecycle` with a `wakeup_source`: a scheduled wake-up or cron task begins a turn.
-    WokenUp {
-        /// `loop_wakeup` for a wake-up of `ScheduleWakeup`, else a cron task.
-        source: String,
+    /// `command_lifecycle`: how far a message or a scheduled prompt has come.
+    Command {
+        /// Its id; of a message the one that it was sent with.
+        uuid: String,
+        /// `queued`, `started`, `completed`, …
+        state: String,
+        /// `loop_wakeup` for a wake-up of `ScheduleWakeup`, another word for a cron task; `None`
+        /// for a message.
+        wakeup_source: Option<String>,
     },
     /// `system/permission_denied`: a tool call was denied.
     PermissionDenied {
@@ -337,11 +342,13 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
                 denied: wire.tool_result_meta.map(rejected).unwrap_or_default(),
             }
         }
-        Some("command_lifecycle") => match (text(wire.state).as_deref(), wire.wakeup_source) {
-            (Some("started"), Some(source)) => {
-                Event::WokenUp { source: string(Some(source)).unwrap_or_default() }
-            }
-            _ => Event::Other,
+        Some("command_lifecycle") => match string(wire.command_uuid) {
+            Some(uuid) => Event::Command {
+                uuid,
+                state: string(wire.state).unwrap_or_default(),
+                wakeup_source: string(wire.wakeup_source),
+            },
+            None => Event::Other,
         },
         Some("rate_limit_event") => {
             let about: WireStatus<'_> = get(wire.rate_limit_info).unwrap_or_default();

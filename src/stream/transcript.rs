@@ -121,7 +121,7 @@ fn of_event(event: &Event<'_>) -> Vec<Passage> {
         | Event::TaskStarted { .. }
         | Event::TaskUpdated { .. }
         | Event::BackgroundTasks(_)
-        | Event::WokenUp { .. }
+        | Event::Command { .. }
         | Event::PermissionDenied { .. }
         | Event::RequestCancelled { .. }
         | Event::Partial { .. }

@@ -95,6 +95,8 @@ pub(super) struct Wire<'a> {
     #[serde(borrow)]
     pub(super) state: Raw<'a>,
     #[serde(borrow)]
+    pub(super) command_uuid: Raw<'a>,
+    #[serde(borrow)]
     pub(super) wakeup_source: Raw<'a>,
     #[serde(borrow)]
     pub(super) tool_name: Raw<'a>,

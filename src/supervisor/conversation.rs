@@ -34,6 +34,12 @@ impl Talk {
         self.asked.clear();
     }
 
+    /// The UUID of the message that was given to claude first, of those not taken in.
+    pub(super) fn oldest_expected(&self) -> Option<String> {
+        let oldest = self.expected.iter().min_by_key(|(_, number)| **number);
+        oldest.map(|(uuid, _)| uuid.clone())
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         !self.expected.is_empty()
     }

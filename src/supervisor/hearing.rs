@@ -44,6 +44,12 @@ impl Supervisor {
         if let Some(uuid) = &change.taken_in {
             self.taken_in(uuid, now, effects);
         }
+        if change.rejected_unheard
+            && let Some(uuid) = self.talk.oldest_expected()
+        {
+            self.digest.asks_anew();
+            self.taken_in(&uuid, now, effects);
+        }
         if let Some(error) = change.rate_limited {
             let retry_at = self.digest.retry_at;
             self.log(Happening::RateLimited { error, retry_at }, now, effects);
@@ -135,7 +141,7 @@ impl Supervisor {
                 self.log(Happening::BackgroundWait { tasks }, now, effects);
                 self.save(now, effects);
             }
-        } else if self.digest.follow_up_due || self.talk.is_waiting() {
+        } else if self.digest.follow_up_due || self.digest.has_queued() || self.talk.is_waiting() {
             if !matches!(self.phase, Phase::FollowUp { .. }) {
                 self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
             }

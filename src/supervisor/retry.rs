@@ -69,10 +69,16 @@ impl Supervisor {
     /// or reset, or its host was not found.
     pub(super) fn lost_connection(&self) -> bool {
         let Some(last) = &self.digest.last else { return false };
-        let by_reason = last.terminal_reason.as_deref() == Some("api_error");
-        // 2.1.197 gives no such reason.
-        let by_error = self.digest.cli_error.as_deref() == Some("server_error");
-        last.is_error && last.api_error_status.is_none() && (by_reason || by_error)
+        if !last.is_error || last.api_error_status.is_some() {
+            return false;
+        }
+        match self.digest.cli_error.as_deref() {
+            Some("server_error") => true,
+            // The same reason is given for a broken answer; 2.1.197 does not give it.
+            None | Some("unknown") => last.terminal_reason.as_deref() == Some("api_error"),
+            // Such as `max_output_tokens`, or `invalid_request` for a refusal of the model's.
+            Some(_) => false,
+        }
     }
 
     /// Whether a refused login is tried once more by a fresh claude: the API accepted it before in

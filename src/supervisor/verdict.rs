@@ -122,6 +122,7 @@ impl Supervisor {
         digest.turn_open
             || self.torn
             || (crashed && self.talk.is_waiting())
+            || digest.has_queued()
             || (!self.input_closed && (digest.outstanding() > 0 || digest.follow_up_due))
     }
 

@@ -78,7 +78,13 @@ fn each_turn_of_a_kept_alive_job_stands_by_itself() {
     let failure = rig.supervisor.record().last_failure.clone().unwrap();
     assert_eq!(failure.reason, Reason::NoAnswer);
     assert_eq!(rig.supervisor.outcome().result, None, "not the answer to another message");
-    rig.hear(INIT).hear(MESSAGE_TAKEN).hear(HELP);
+    // One that never reached the model is not said to be taken in.
+    let directive = Directive::Message { uuid: "u".to_owned(), text: "/help".to_owned() };
+    rig.take(Input::Told { number: 7, directive: Ok(directive) });
+    rig.hear(INIT).hear(HELP);
+    assert!(
+        rig.effects.contains(&Effect::SetAside(7)) && rig.effects.contains(&Effect::TakeOut(7))
+    );
     let failure = rig.supervisor.record().last_failure.clone().unwrap();
     assert_eq!(failure.reason, Reason::PromptRejected);
     rig.take(Input::Told { number: 9, directive: Ok(Directive::Finish) });
