@@ -409,12 +409,17 @@ fn a_job_that_is_kept_alive_answers_again_and_again_until_it_is_finished() {
     let said = sandbox.run(["send", "j", "--message", "three", "--follow", "--plain"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.stdout.contains("three") && said.stdout.contains("= done"), "{said:?}");
+    let followed = sandbox.run(["send", "j", "--message", "four", "--follow"]);
+    let last: Value = serde_json::from_str(followed.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["turn"]["result"], "heard four", "{followed:?}");
+    assert_eq!(last["turn"]["durationMs"], 81);
+    assert_eq!(last["turn"]["sessionId"], sandbox.status("j")["sessionId"]);
     await_status(&sandbox, "j", "idle");
     assert_eq!(sandbox.run(["wait", "j", "--timeout", "100ms"]).code, 124);
     let end = sandbox.run(["finish", "j"]);
     assert_eq!((end.code, &end["finished"]), (0, &true.into()), "{end:?}");
     sandbox.wait("j").expect_end(0, "completed", None);
-    assert_eq!(turns(&sandbox, "j").len(), 3);
+    assert_eq!(turns(&sandbox, "j").len(), 4);
     sandbox.start("k", &["--keep-alive", "--idle-timeout", "200ms"]);
     sandbox.wait("k").expect_end(0, "completed", None);
     sandbox.script("read\ninit\nhear\nresult ok\neof");

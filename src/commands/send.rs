@@ -92,6 +92,7 @@ pub fn send(store: &Store, request: Request) -> Result<SendAnswer, Error> {
 }
 
 /// The same, and gives what the agent says until the end of the turn that takes the message in.
+/// The answer has that turn with its result.
 pub fn send_and_follow(
     store: &Store,
     request: Request,
@@ -109,9 +110,7 @@ pub fn send_and_follow(
     let number = answer.message;
     let has_ended = || turns(&dir).iter().any(|turn| turn.messages.contains(&number));
     logs::follow_until(store, &log, give, has_ended)?;
-    let turn = turns(&dir).into_iter().find(|turn| turn.messages.contains(&number));
-    // What it said was given already.
-    answer.turn = Some(turn.map(|turn| TurnEnd { result: None, ..turn }));
+    answer.turn = Some(turn_of(&dir, number));
     answer.status = look(store, &answer.job_id)?.record.status;
     Ok(answer)
 }
@@ -206,9 +205,7 @@ fn await_turn(
     loop {
         // Before the turns are read: what is written then has been written.
         let lives = look(store, id).is_ok_and(|seen| seen.live);
-        let found = turns(dir).into_iter().find(|turn| turn.messages.contains(&number));
-        if let Some(mut turn) = found {
-            turn.result = turn.result.map(|text| clip(&text, ANSWER_SHOWN));
+        if let Some(turn) = turn_of(dir, number) {
             return Some(turn);
         }
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -217,6 +214,13 @@ fn await_turn(
         }
         changes.wait(left);
     }
+}
+
+/// The end of the turn that took the message in, at the size of an answer.
+fn turn_of(dir: &JobDir, number: u64) -> Option<TurnEnd> {
+    let mut turn = turns(dir).into_iter().find(|turn| turn.messages.contains(&number))?;
+    turn.result = turn.result.map(|text| clip(&text, ANSWER_SHOWN));
+    Some(turn)
 }
 
 /// The turns that have ended.

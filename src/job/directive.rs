@@ -57,6 +57,12 @@ pub struct TurnEnd {
     pub interrupted: bool,
     /// The answer, or what went wrong; cut if it is very long.
     pub result: Option<String>,
+    /// Milliseconds that the turn took, as claude reported them; `None` in lines of older versions.
+    #[serde(default)]
+    pub duration_ms: Option<u64>,
+    /// Claude's conversation.
+    #[serde(default)]
+    pub session_id: Option<String>,
     /// US dollars so far, of the whole job.
     pub cost_usd: Option<f64>,
 }

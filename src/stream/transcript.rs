@@ -14,6 +14,10 @@ use crate::text::{clip, one_line};
 pub const SAID_SHOWN: usize = 4_000;
 /// Characters shown of a tool call.
 const CALL_SHOWN: usize = 160;
+/// Characters shown of an error.
+const ERROR_SHOWN: usize = 500;
+/// How a turn ended that has its answer.
+const DONE: &str = "done";
 /// Characters shown of a line that is no event.
 const STRAY_SHOWN: usize = 400;
 
@@ -169,20 +173,38 @@ fn call(name: &str, input: &str) -> String {
     if telling.is_empty() { name } else { format!("{name}: {telling}") }
 }
 
+/// How a result ends its turn. Neither `subtype` nor `is_error` alone calls it a success.
 fn ending(result: &TurnResult) -> String {
-    let turns = if result.num_turns == 1 { "turn" } else { "turns" };
-    let cost = result.total_cost_usd.map(|usd| format!(" · ${usd:.2}")).unwrap_or_default();
-    let seconds = result.duration_ms as f64 / 1_000.0;
     let aborted = |why: &String| why.starts_with("aborted");
     let how = if result.terminal_reason.as_ref().is_some_and(aborted) {
         "interrupted".to_owned()
-    } else if result.is_error {
-        let why = result.errors.first().or(result.result.as_ref()).unwrap_or(&result.subtype);
-        format!("failed: {}", one_line(why, CALL_SHOWN))
+    } else if result.is_error || result.subtype != "success" {
+        format!("failed: {}", one_line(&error_of(result), ERROR_SHOWN))
     } else {
-        "done".to_owned()
+        DONE.to_owned()
     };
-    format!("{how} · {} {turns} · {seconds:.1} s{cost}", result.num_turns)
+    let ms = Some(result.duration_ms);
+    format!("{how} · {}", figures(result.num_turns, ms, result.total_cost_usd))
+}
+
+/// What a result that is an error says went wrong: all its errors, or else its text, or else how
+/// the CLI calls it.
+pub fn error_of(result: &TurnResult) -> String {
+    if let Some(sentence) = result.sentence() {
+        return sentence;
+    }
+    match result.subtype.as_str() {
+        "" | "success" => "claude reported an error without a message".to_owned(),
+        subtype => format!("claude reported {}", one_line(subtype, 60)),
+    }
+}
+
+/// `3 turns · 4.2 s · $0.02`, as far as it is known.
+fn figures(turns: u64, ms: Option<u64>, usd: Option<f64>) -> String {
+    let mut parts = vec![format!("{turns} {}", if turns == 1 { "turn" } else { "turns" })];
+    parts.extend(ms.map(|ms| format!("{:.1} s", ms as f64 / 1_000.0)));
+    parts.extend(usd.map(|usd| format!("${usd:.2}")));
+    parts.join(" · ")
 }
 
 /// The arguments by which tools are known, most telling first.
@@ -247,8 +269,21 @@ mod tests {
         assert_eq!(end(r#""subtype":"success","is_error":false"#), "done · 1 turn · 0.1 s");
         let aborted = r#""is_error":true,"terminal_reason":"aborted_tools","errors":["[ede]"]"#;
         assert_eq!(end(aborted), "interrupted · 1 turn · 0.1 s");
-        let failed = r#""is_error":true,"errors":["no more turns"]"#;
-        assert_eq!(end(failed), "failed: no more turns · 1 turn · 0.1 s");
+        for (fields, why) in [
+            (r#""is_error":true,"errors":["no more turns"]"#, "no more turns"),
+            (r#""is_error":true,"errors":["one"," ","two\n"],"result":"x""#, "one; two"),
+            (r#""subtype":"success","is_error":true,"result":"API Error: 401""#, "API Error: 401"),
+            (
+                r#""subtype":"success","is_error":true,"result":" ""#,
+                "claude reported an error without a message",
+            ),
+            (
+                r#""subtype":"error_during_execution","is_error":false,"errors":[]"#,
+                "claude reported error_during_execution",
+            ),
+        ] {
+            assert_eq!(end(fields), format!("failed: {why} · 1 turn · 0.1 s"));
+        }
     }
 
     #[test]

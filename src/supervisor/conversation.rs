@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
 use crate::job::{Directive, Happening, Status, TurnEnd, denied};
 use crate::stream::TurnResult;
+use crate::stream::transcript::error_of;
 use crate::text::{clip, sum_usd};
 
 /// Characters of an answer that a line of `turns.ndjson` keeps.
@@ -180,7 +181,8 @@ impl Supervisor {
         self.record.turn += 1;
         let aborted = |why: &String| why.starts_with("aborted");
         let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
-        let said = if last.is_error { last.sentence() } else { last.result.clone() };
+        let failed = last.is_error || last.subtype != "success";
+        let said = if failed { Some(error_of(last)) } else { last.result.clone() };
         TurnEnd {
             turn: self.record.turn,
             at: now.wall,
@@ -189,6 +191,8 @@ impl Supervisor {
             is_error: last.is_error,
             interrupted: last.terminal_reason.as_ref().is_some_and(aborted),
             result: said.map(|text| clip(&text, ANSWER_KEPT)),
+            duration_ms: Some(last.duration_ms),
+            session_id: last.session_id.clone(),
             cost_usd: sum_usd(costs),
         }
     }
