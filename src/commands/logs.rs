@@ -9,6 +9,7 @@ mod tail;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
 
@@ -17,7 +18,7 @@ use super::seen::{Seen, look};
 use crate::error::Error;
 use crate::job::{JobId, Status};
 use crate::store::{OUTPUT, STDERR, Store, StoreError};
-use crate::stream::transcript::{Passage, passages};
+use crate::stream::transcript::{Passage, Piece, pieces, resolve};
 use crate::stream::{Line, LineSplitter};
 use crate::text::{clip, is_harmful};
 
@@ -31,6 +32,8 @@ const TEXT_MOST: usize = ANSWER_MOST - 500;
 const LOG_MOST: u64 = 16 << 20;
 /// Bytes that one answer holds at most whatever was asked for.
 const HELD_MOST: u64 = 64 << 20;
+/// Bytes before a part in which the requests are looked for that it answers.
+const CONTEXT_MOST: u64 = 256 << 10;
 /// Bytes that a search for passages goes back at most.
 const BACK_MOST: u64 = 4 << 20;
 
@@ -165,9 +168,10 @@ fn read_passages(file: &File, since: u64, end: u64, max: Option<u64>) -> io::Res
     let room = if max.is_some() { usize::MAX } else { TEXT_MOST };
     let most = max.unwrap_or(LOG_MOST);
     let mut weight = 0;
+    let mut all: Vec<Piece> = Vec::new();
     each_line(file, since, end, |line, next| {
-        let mut said = passages(line);
-        let mut adds: usize = said.iter().map(|passage| weight_of(&passage.to_string()) + 2).sum();
+        let mut said = pieces(line);
+        let mut adds: usize = said.iter().map(weight_of_piece).sum();
         let first = part.lines == 0;
         if !first && (weight + adds > room || next - since > most) {
             part.truncated = true;
@@ -175,7 +179,7 @@ fn read_passages(file: &File, since: u64, end: u64, max: Option<u64>) -> io::Res
         }
         if adds > room {
             // A line that is too long by itself is cut, or nobody would ever get past it.
-            for passage in &mut said {
+            for passage in said.iter_mut().filter_map(Piece::passage_mut) {
                 passage.text = clip(&passage.text, room / 8);
             }
             said.truncate(8);
@@ -185,10 +189,37 @@ fn read_passages(file: &File, since: u64, end: u64, max: Option<u64>) -> io::Res
         weight += adds;
         part.lines += 1;
         part.next_offset = next;
-        part.passages.append(&mut said);
+        all.append(&mut said);
         true
     })?;
+    let context = context(file, since, &all)?;
+    part.passages = resolve(&context, &all).into_iter().map(|(_, passage)| passage).collect();
     Ok(part)
+}
+
+/// The pieces shortly before `since` that `part`, which follows, depends on: none where claude did
+/// not ask for anything.
+fn context(file: &File, since: u64, part: &[Piece]) -> io::Result<Vec<Piece>> {
+    if !part.iter().any(|piece| piece.lacks_context(part)) {
+        return Ok(Vec::new());
+    }
+    let from = since.saturating_sub(CONTEXT_MOST);
+    let mut before = vec![0; usize::try_from(since - from).unwrap_or(0)];
+    file.read_exact_at(&mut before, from)?;
+    let asks = memchr::memmem::find(&before, b"\"control_request\"").is_some();
+    if !asks && !part.iter().any(Piece::is_request) {
+        return Ok(Vec::new());
+    }
+    let mut context = Vec::new();
+    let mut lines = LineSplitter::default();
+    let mut is_whole = from == 0;
+    lines.push(&before, |line| {
+        // Where it was cut, the first line is not whole.
+        if std::mem::replace(&mut is_whole, true) {
+            context.extend(pieces(line).into_iter().filter(Piece::is_linked));
+        }
+    });
+    Ok(context)
 }
 
 /// The last passages before `end`: read from the end on, and no further than what is shown.
@@ -196,28 +227,60 @@ fn last_passages(file: &File, end: u64, request: &Request) -> io::Result<Part> {
     let mut part = Part { next_offset: end, ..Part::default() };
     let most = request.max_bytes.map_or(TEXT_MOST, |most| usize::try_from(most).unwrap_or(0));
     let mut weight = 0;
+    // The last one first.
+    let mut all: Vec<Piece> = Vec::new();
+    let mut shown = 0;
     tail::lines_back(file, end, |line, start| {
-        for mut passage in passages(line).into_iter().rev() {
-            if part.passages.len() >= request.tail {
+        for mut piece in pieces(line).into_iter().rev() {
+            if shown >= request.tail && count(&all) >= request.tail {
                 return false;
             }
-            let adds = weight_of(&passage.to_string()) + 2;
+            let adds = weight_of_piece(&piece);
             if weight + adds > most {
                 part.truncated = true;
-                if !part.passages.is_empty() {
+                if weight > 0 {
                     return false;
                 }
-                passage.text = clip(&passage.text, most / 8);
+                if let Some(passage) = piece.passage_mut() {
+                    passage.text = clip(&passage.text, most / 8);
+                }
             }
             weight += adds;
-            part.passages.push(passage);
+            shown += usize::from(piece.passage().is_some());
+            all.push(piece);
         }
         part.lines += 1;
         // Lines that are not worth reading do not count: further back there may be others.
-        part.passages.len() < request.tail && end - start < BACK_MOST
+        let enough = shown >= request.tail && count(&all) >= request.tail;
+        !enough && end - start < BACK_MOST
     })?;
-    part.passages.reverse();
+    part.passages = last_of(all, request.tail);
     Ok(part)
+}
+
+/// How many passages there are in pieces of which the last one comes first.
+fn count(last_first: &[Piece]) -> usize {
+    if !last_first.iter().any(Piece::is_request) {
+        return last_first.iter().filter(|piece| piece.passage().is_some()).count();
+    }
+    let pieces: Vec<Piece> = last_first.iter().rev().cloned().collect();
+    resolve(&[], &pieces).len()
+}
+
+/// The last `most` passages of pieces of which the last one comes first.
+fn last_of(last_first: Vec<Piece>, most: usize) -> Vec<Passage> {
+    let mut pieces = last_first;
+    pieces.reverse();
+    loop {
+        let passages = resolve(&[], &pieces);
+        let excess = passages.len().saturating_sub(most);
+        if excess == 0 {
+            return passages.into_iter().map(|(_, passage)| passage).collect();
+        }
+        // What remains may read in another way without them.
+        let (first, _) = &passages[excess - 1];
+        pieces.drain(..=*first);
+    }
 }
 
 /// Bytes from `since` on, whole lines as far as they fit; of a line that does not fit by itself
@@ -315,6 +378,11 @@ fn read_range(file: &mut File, from: u64, to: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(to.saturating_sub(from)).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// How long the passage of a piece is in a JSON answer, in characters.
+fn weight_of_piece(piece: &Piece) -> usize {
+    piece.passage().map_or(0, |passage| weight_of(&passage.to_string()) + 2)
 }
 
 /// How long a text is in a JSON answer, in characters.

@@ -117,6 +117,8 @@ struct Call {
     name: String,
     about: String,
     input: Input,
+    /// It waited for a decision: an answer, or a permission.
+    asked: bool,
     outcome: Option<Outcome>,
 }
 
@@ -218,7 +220,9 @@ impl Conversation {
             }
             // What is asked is in the call that is shown already.
             Some(Event::Request { tool_use_id: Some(id), .. }) if self.calls.contains_key(id) => {
-                self.say(By::Note, false, "waits for an answer");
+                if let Some(call) = self.call(id) {
+                    call.asked = true;
+                }
             }
             _ => {
                 for passage in passages(line) {
@@ -277,6 +281,7 @@ impl Conversation {
                         name: harmless(&one_line(name, 60)),
                         about: harmless(&one_line(&about, CALL_SHOWN)),
                         input: Input::of(name, input),
+                        asked: false,
                         outcome: None,
                     };
                     self.calls.insert(id.clone(), self.dropped + self.head.len() + self.tail.len());
@@ -298,27 +303,37 @@ impl Conversation {
     }
 
     fn outcome(&mut self, id: &str, outcome: Outcome) {
-        let Some(at) = self.calls.remove(id) else {
-            // Its call was left out, or never was.
-            self.dropped_weight += outcome.text.text.len() as u64 + outcome.text.more;
-            return;
-        };
         let weight = outcome.text.text.len();
-        let entry = match self.head.get_mut(at) {
-            Some(entry) => {
-                self.head_weight += weight;
-                Some(entry)
-            }
+        let more = outcome.text.more;
+        match self.call(id) {
+            Some(call) => call.outcome = Some(outcome),
             None => {
-                self.tail_weight += weight;
-                let at = at.checked_sub(self.head.len() + self.dropped);
-                at.and_then(|at| self.tail.get_mut(at))
+                // Its call was left out, or never was.
+                self.dropped_weight += weight as u64 + more;
+                return;
             }
-        };
-        if let Some(Entry::Call(call)) = entry {
-            call.outcome = Some(outcome);
+        }
+        if self.calls.remove(id).is_some_and(|at| at < self.head.len()) {
+            self.head_weight += weight;
+        } else {
+            self.tail_weight += weight;
         }
         self.drop_middle();
+    }
+
+    /// The call of this id that has no result yet.
+    fn call(&mut self, id: &str) -> Option<&mut Call> {
+        let at = *self.calls.get(id)?;
+        let entry = if at < self.head.len() {
+            self.head.get_mut(at)
+        } else {
+            let at = at.checked_sub(self.head.len() + self.dropped)?;
+            self.tail.get_mut(at)
+        };
+        match entry? {
+            Entry::Call(call) => Some(call),
+            _ => None,
+        }
     }
 
     fn put(&mut self, entry: Entry) {
@@ -393,6 +408,12 @@ impl Entry {
 impl Call {
     fn markup(&self) -> Markup {
         let failed = self.outcome.as_ref().is_some_and(|outcome| outcome.is_error);
+        let question = self.name == "AskUserQuestion";
+        let gave = match (question, failed) {
+            (true, false) => "Answer",
+            (false, false) => "Result",
+            (_, true) => "Error",
+        };
         html! {
             details.call.failed[failed].nested[self.nested] {
                 summary {
@@ -402,12 +423,15 @@ impl Call {
                 }
                 (self.input.markup())
                 @match &self.outcome {
+                    None if self.asked && question => { p.dim { "It has no answer." } }
+                    None if self.asked => { p.dim { "It has no permission." } }
                     None => { p.dim { "No result." } }
                     Some(outcome) => {
+                        @if self.asked && !question && !failed { p.dim { "Allowed." } }
                         @if outcome.text.text.is_empty() {
                             p.dim { @if failed { "It failed." } @else { "Done, without text." } }
                         } @else {
-                            p.what { @if failed { "Error" } @else { "Result" } }
+                            p.what { (gave) }
                             div.result.failed[failed] { (outcome.text.pre()) }
                         }
                     }

@@ -1,19 +1,33 @@
 //! The stream as a conversation for reading: what the agent said, a line for each tool call.
 
+mod pieces;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::mend::{from_json, repaired};
 use super::{Block, Event, Line, TurnResult, decode};
+use crate::job::{Question, questions, shortened};
 use crate::text::{clip, one_line};
+
+use pieces::Link;
+pub use pieces::{Piece, resolve};
 
 /// Characters shown of one thing that was said.
 pub const SAID_SHOWN: usize = 4_000;
 /// Characters shown of a tool call.
 const CALL_SHOWN: usize = 160;
+/// Characters shown of a question, of what can be chosen, and of an answer.
+const ASKED_SHOWN: usize = 400;
+/// The tool by which the agent asks.
+const QUESTION: &str = "AskUserQuestion";
+/// What is said of a tool call while nobody has decided on it.
+const WAITS: &str = "waits for permission";
 /// Characters shown of an error.
 const ERROR_SHOWN: usize = 500;
 /// How a turn ended that has its answer.
@@ -75,51 +89,73 @@ impl Speaker {
     }
 }
 
-/// The passages of one line of the stream: none for what is not worth reading.
+/// What one line of the stream says by itself: nothing where it is not worth reading.
 pub fn passages(line: Line<'_>) -> Vec<Passage> {
-    match decode(line.bytes) {
-        Some(event) => of_event(&event),
-        None => match repaired(line.bytes).as_ref().and_then(|line| decode(line.as_bytes())) {
-            Some(event) => of_event(&event),
-            None if line.bytes.is_empty() => Vec::new(),
-            None => {
-                let shown = &line.bytes[..line.bytes.len().min(STRAY_SHOWN * 4)];
-                let text = one_line(&String::from_utf8_lossy(shown), STRAY_SHOWN);
-                vec![Passage::new(Speaker::Note, text)]
-            }
-        },
+    resolve(&[], &pieces(line)).into_iter().map(|(_, passage)| passage).collect()
+}
+
+/// The pieces of one line of the stream.
+pub fn pieces(line: Line<'_>) -> Vec<Piece> {
+    if let Some(event) = decode(line.bytes) {
+        return of_event(&event, line.bytes);
+    }
+    let repaired = repaired(line.bytes);
+    let bytes = repaired.as_ref().map_or(line.bytes, String::as_bytes);
+    match decode(bytes) {
+        Some(event) => of_event(&event, bytes),
+        None if line.bytes.is_empty() => Vec::new(),
+        None => {
+            let shown = &line.bytes[..line.bytes.len().min(STRAY_SHOWN * 4)];
+            let text = one_line(&String::from_utf8_lossy(shown), STRAY_SHOWN);
+            vec![Piece::said(Speaker::Note, text)]
+        }
     }
 }
 
-fn of_event(event: &Event<'_>) -> Vec<Passage> {
-    let note = |text: String| vec![Passage::new(Speaker::Note, text)];
+fn of_event(event: &Event<'_>, line: &[u8]) -> Vec<Piece> {
+    let note = |text: String| vec![Piece::said(Speaker::Note, text)];
     match event {
         Event::Assistant { blocks, synthetic, .. } => {
             let speaker = if *synthetic { Speaker::Note } else { Speaker::Agent };
-            blocks.iter().filter_map(|block| of_agent(block, speaker)).collect()
+            blocks.iter().flat_map(|block| of_agent(block, speaker)).collect()
         }
         Event::User { blocks, replayed: Some(_), .. } => {
             let words = blocks.iter().filter_map(|block| match block {
                 Block::Text(text) => Some(one_line(&text.opening(CALL_SHOWN * 2), CALL_SHOWN)),
                 _ => None,
             });
-            words.map(|words| Passage::new(Speaker::User, words)).collect()
+            words.map(|words| Piece::said(Speaker::User, words)).collect()
         }
-        Event::User { blocks, .. } => blocks.iter().filter_map(of_user).collect(),
+        Event::User { blocks, .. } => {
+            let answers = answers(line);
+            blocks.iter().filter_map(|block| of_user(block, answers.as_deref())).collect()
+        }
         Event::ApiRetry { error, delay_ms, .. } => {
             note(format!("{} · retry in {:.0} s", one_line(error, 60), delay_ms / 1_000.0))
         }
         Event::RateLimit { status, .. } if status == "rejected" => {
             note("usage limit reached".to_owned())
         }
-        Event::Request { tool_name, input, .. } => {
-            note(format!("waits for an answer: {}", call(tool_name, input)))
+        Event::Request { request_id, tool_name, tool_use_id, input } => {
+            // A request that names no call is about none that was shown.
+            let id = tool_use_id.as_ref().unwrap_or(request_id);
+            of_request(request_id, id, tool_name, input)
+        }
+        Event::RequestCancelled { request_id } => {
+            vec![Piece::linked(Link::Cancelled { request_id: request_id.clone() })]
         }
         Event::Prevented(why) => note(one_line(why, CALL_SHOWN)),
         Event::TaskEnded { task_id, status } => {
             note(format!("background task {} {}", one_line(task_id, 40), one_line(status, 40)))
         }
-        Event::Result(result) => vec![Passage::new(Speaker::End, ending(result))],
+        Event::Result(result) => {
+            let denied = result.permission_denials.iter();
+            let ids = denied.filter_map(|call| call.get("tool_use_id")?.as_str());
+            let ids = ids.map(str::to_owned).collect();
+            let mut end = Piece::said(Speaker::End, ending(result));
+            end.link = Some(Link::Denied { ids });
+            vec![end]
+        }
         Event::Init { .. }
         | Event::RateLimit { .. }
         | Event::TaskStarted { .. }
@@ -127,33 +163,143 @@ fn of_event(event: &Event<'_>) -> Vec<Passage> {
         | Event::BackgroundTasks(_)
         | Event::Command { .. }
         | Event::PermissionDenied { .. }
-        | Event::RequestCancelled { .. }
-        | Event::Partial { .. }
-        | Event::Other => Vec::new(),
+        | Event::Partial { .. } => Vec::new(),
+        Event::Other => response(line).into_iter().collect(),
     }
 }
 
-fn of_agent(block: &Block<'_>, speaker: Speaker) -> Option<Passage> {
+fn of_agent(block: &Block<'_>, speaker: Speaker) -> Vec<Piece> {
     match block {
-        Block::Text(text) => spoken(speaker, &text.whole()),
-        Block::ToolUse { name, input, .. } => Some(Passage::new(Speaker::Tool, call(name, input))),
-        Block::Thinking | Block::ToolResult { .. } => None,
+        Block::Text(text) => spoken(speaker, &text.whole()).into_iter().collect(),
+        Block::ToolUse { id, name, input } => {
+            let asked = if name == QUESTION { asked(input) } else { Vec::new() };
+            let question = !asked.is_empty();
+            let shown = if question { asked } else { vec![call(name, input)] };
+            let piece = |text| Piece {
+                passage: Some(Passage::new(Speaker::Tool, text)),
+                link: Some(Link::Call { id: id.clone(), question }),
+            };
+            shown.into_iter().map(piece).collect()
+        }
+        Block::Thinking | Block::ToolResult { .. } => Vec::new(),
     }
 }
 
-fn of_user(block: &Block<'_>) -> Option<Passage> {
+fn of_user(block: &Block<'_>, answers: Option<&str>) -> Option<Piece> {
     match block {
         Block::Text(text) => spoken(Speaker::User, &text.whole()),
-        Block::ToolResult { is_error: true, text, .. } => Some(Passage::new(
-            Speaker::ToolError,
-            one_line(&text.opening(CALL_SHOWN * 2), CALL_SHOWN),
-        )),
+        Block::ToolResult { id, is_error, text } => {
+            let failed = is_error.then(|| one_line(&text.opening(CALL_SHOWN * 2), CALL_SHOWN));
+            let passage = match (&failed, answers) {
+                (Some(why), _) => Some(Passage::new(Speaker::ToolError, why.clone())),
+                (None, Some(answers)) => {
+                    Some(Passage::new(Speaker::User, format!("answered: {answers}")))
+                }
+                (None, None) => None,
+            };
+            Some(Piece { passage, link: Some(Link::Outcome { id: id.clone(), failed }) })
+        }
         _ => None,
     }
 }
 
-fn spoken(speaker: Speaker, text: &str) -> Option<Passage> {
-    (!text.trim().is_empty()).then(|| Passage::new(speaker, said(text)))
+fn of_request(request_id: &str, id: &str, tool_name: &str, input: &str) -> Vec<Piece> {
+    let asked = if tool_name == QUESTION { asked(input) } else { Vec::new() };
+    let question = !asked.is_empty();
+    let call = call(tool_name, input);
+    let link = Link::Request {
+        id: id.to_owned(),
+        request_id: request_id.to_owned(),
+        question,
+        call: call.clone(),
+    };
+    let (speaker, shown) = match question {
+        true => (Speaker::Tool, asked),
+        false => (Speaker::Note, vec![format!("{WAITS}: {call}")]),
+    };
+    let piece =
+        |text| Piece { passage: Some(Passage::new(speaker, text)), link: Some(link.clone()) };
+    shown.into_iter().map(piece).collect()
+}
+
+/// A line for each question of an `AskUserQuestion`, with what can be chosen.
+fn asked(input: &str) -> Vec<String> {
+    let line = |asked: &Question| {
+        let labels: Vec<&str> = asked.options.iter().map(|option| option.label.as_str()).collect();
+        let labels = one_line(&labels.join(", "), ASKED_SHOWN);
+        let question = one_line(&asked.question, ASKED_SHOWN);
+        if labels.is_empty() {
+            format!("asks: {question}")
+        } else {
+            format!("asks: {question} ({labels})")
+        }
+    };
+    shortened(&questions(input)).iter().map(line).collect()
+}
+
+/// The answers in the result of an `AskUserQuestion`, in the order of the questions: each by
+/// itself, or behind its question where there are several.
+fn answers(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Outcome {
+        tool_use_result: Given,
+    }
+    #[derive(Deserialize)]
+    struct Given {
+        questions: Vec<Question>,
+        answers: BTreeMap<String, Value>,
+    }
+    memchr::memmem::find(line, b"\"answers\"")?;
+    let text = std::str::from_utf8(line).ok()?;
+    let Given { questions, answers } = from_json::<Outcome>(text).ok()?.tool_use_result;
+    let said = |answer: &Value| match answer {
+        Value::String(text) => one_line(text, ASKED_SHOWN),
+        other => one_line(&other.to_string(), ASKED_SHOWN),
+    };
+    if let ([_] | [], 1) = (questions.as_slice(), answers.len()) {
+        return answers.values().next().map(said);
+    }
+    let order = |question: &&String| questions.iter().position(|q| q.question == **question);
+    let mut given: Vec<&String> = answers.keys().collect();
+    given.sort_by_key(|question| order(question).unwrap_or(usize::MAX));
+    let named = |question: &&String| {
+        let header = questions.iter().find(|q| q.question == **question).map(|q| &q.header);
+        let name = header.filter(|header| !header.is_empty()).unwrap_or(question);
+        format!("{}: {}", one_line(name, 60), said(&answers[*question]))
+    };
+    let all: Vec<String> = given.iter().map(named).collect();
+    (!all.is_empty()).then(|| one_line(&all.join("; "), ASKED_SHOWN * 2))
+}
+
+/// The answer to a request, where the line repeats one.
+fn response(line: &[u8]) -> Option<Piece> {
+    #[derive(Deserialize)]
+    struct Outer {
+        response: Inner,
+    }
+    #[derive(Deserialize)]
+    struct Inner {
+        request_id: String,
+        response: Decision,
+    }
+    #[derive(Deserialize)]
+    struct Decision {
+        behavior: String,
+        #[serde(default)]
+        message: String,
+    }
+    memchr::memmem::find(line, b"\"control_response\"")?;
+    let text = std::str::from_utf8(line).ok()?;
+    let Inner { request_id, response } = from_json::<Outer>(text).ok()?.response;
+    let decision = match response.behavior.as_str() {
+        "allow" => Ok(()),
+        _ => Err(one_line(&response.message, CALL_SHOWN)),
+    };
+    Some(Piece::linked(Link::Response { request_id, decision }))
+}
+
+fn spoken(speaker: Speaker, text: &str) -> Option<Piece> {
+    (!text.trim().is_empty()).then(|| Piece::said(speaker, said(text)))
 }
 
 /// What was said, cut if it is very long; how much is missing is said.

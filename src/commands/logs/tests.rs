@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::transcript::passages;
 
 fn log(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();

@@ -189,3 +189,22 @@ fn the_prompt_is_not_said_again() {
     let page = conversation(9_999, Attempts::default(), &[user("the prompt\n"), user("more")]);
     assert!(!page.contains("the prompt") && page.contains("more"), "{page}");
 }
+
+#[test]
+fn a_decision_stands_in_the_call_that_waited_for_it() {
+    let asks = |tool: &str| {
+        serde_json::json!({"type": "control_request", "request_id": "r", "request": {
+            "subtype": "can_use_tool", "tool_name": tool, "input": {}, "tool_use_id": "a"}})
+        .to_string()
+    };
+    for (tool, open, closed) in [
+        ("AskUserQuestion", "It has no answer.", "Answer"),
+        ("Write", "It has no permission.", "Allowed."),
+    ] {
+        let mut lines = vec![call("a", tool, &serde_json::json!({"x": 1})), asks(tool)];
+        let page = |lines: &[String]| conversation(9_999, Attempts::default(), lines);
+        assert!(page(&lines).contains(open) && !page(&lines).contains(closed), "{}", page(&lines));
+        lines.push(gave("a", "given", false));
+        assert!(page(&lines).contains(closed) && !page(&lines).contains(open), "{}", page(&lines));
+    }
+}
