@@ -397,7 +397,7 @@ fn a_log_is_read_while_it_grows_and_nothing_comes_twice() {
     assert!(followed.stdout == log);
     assert_eq!(sandbox.run(["logs", "l", "--since-offset", "99999999"])["code"], "bad_offset");
     let tail = sandbox.run(["logs", "l", "--tail", "1"]);
-    assert!(tail.text("tail").starts_with("= done"), "{tail:?}");
+    assert!(tail.text("tail").starts_with("= completed"), "{tail:?}");
 }
 
 #[test]

@@ -6,8 +6,9 @@
 mod support;
 
 use std::path::Path;
+use std::{fs, thread};
 
-use support::Sandbox;
+use support::{Sandbox, await_file, eventually};
 
 const QUESTION: &str = r#"{"questions":[{"question":"Which database?","header":"DB","options":[{"label":"SQLite","description":"embedded"},{"label":"Postgres","description":"a server"}],"multiSelect":false}]}"#;
 const WRITE: &str = r#"{"file_path":"/etc/x","content":"hello"}"#;
@@ -147,4 +148,125 @@ fn the_recorded_questions_of_both_versions_are_shown_once_with_their_answers() {
             assert!(!text.contains("waits for"), "{text}");
         }
     }
+}
+
+fn last_line(sandbox: &Sandbox, args: &[&str]) -> String {
+    let answer = sandbox.run(args);
+    answer.text("tail").lines().last().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_last_line_is_the_verdict_and_why() {
+    let refused = r#"json {"type":"result","subtype":"success","is_error":true,"num_turns":1,"result":"Not logged in","api_error_status":401,"usage":{"input_tokens":1}}"#;
+    let errors = r#"json {"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":1,"errors":["one","two"],"usage":{"input_tokens":1}}"#;
+    for (script, status, verdict) in [
+        ("say hi\nresult ok\neof", "completed", "= completed · 1 turn · "),
+        ("say hi\nexit 3", "failed", "= failed (no_result): claude ended with exit code 3"),
+        ("exit 0", "failed", "= failed (no_result): claude ended with exit code 0"),
+        ("say hi\ndie SEGV", "failed", "= failed (no_result): claude was ended by SIGSEGV"),
+        ("result ok\ninit\nsay x\ndie KILL", "failed", "= failed (no_result): claude was ended by"),
+        ("stderr error: no such option\nexit 1", "failed", "= failed ("),
+        (refused, "failed", "= failed (auth): "),
+        (errors, "failed", "= failed (api_error): "),
+        ("say hi\nhang", "killed", "= killed"),
+    ] {
+        let begin = if script.starts_with("stderr") { "read" } else { "read\ninit" };
+        let sandbox = Sandbox::new(&format!("{begin}\n{script}"));
+        sandbox.start("j", &[]);
+        if status == "killed" {
+            eventually("its word", || {
+                sandbox.run(["logs", "j"]).text("tail").contains("hi").then_some(())
+            });
+            assert_eq!(sandbox.run(["kill", "j"]).code, 0);
+        }
+        let end = sandbox.wait("j");
+        assert_eq!(end["status"], status, "{end:?}");
+        let tail = ["logs", "j", "--tail", "1"];
+        assert_eq!(sandbox.run(tail).text("tail").lines().count(), 1);
+        for args in [&["logs", "j"][..], &tail, &["logs", "j", "--since-offset", "0"]] {
+            let line = last_line(&sandbox, args);
+            assert!(line.starts_with(verdict), "{script}: {line}");
+            if let Some(error) = end["error"].as_str() {
+                assert!(line.ends_with(error), "{script}: {line}");
+            }
+        }
+        for reading in readings(&sandbox, "j") {
+            let is_verdict = |line: &&String| {
+                ["= completed", "= killed", "= failed ("].iter().any(|word| line.starts_with(word))
+            };
+            assert_eq!(reading.iter().filter(is_verdict).count(), 1, "{reading:?}");
+        }
+        let plain = sandbox.run(["logs", "j", "--plain"]).stdout;
+        assert!(plain.lines().last().unwrap().starts_with(verdict), "{plain}");
+        let raw = sandbox.run(["logs", "j", "--raw", "--plain"]).stdout;
+        assert_eq!(raw, fs::read_to_string(sandbox.job("j").join("output.log")).unwrap());
+        let stderr = sandbox.run(["logs", "j", "--stderr", "--plain"]).stdout;
+        assert_eq!(stderr, fs::read_to_string(sandbox.job("j").join("stderr.log")).unwrap());
+    }
+}
+
+#[test]
+fn a_turn_says_why_it_failed_with_all_its_errors() {
+    let sandbox = Sandbox::new(
+        r#"read
+init
+json {"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":1,"duration_ms":90,"errors":["one","two"]}
+eof"#,
+    );
+    sandbox.run_job("j", &[]);
+    let log = sandbox.run(["logs", "j"]);
+    assert!(log.text("tail").starts_with("= failed: one; two · 1 turn"), "{log:?}");
+    let turns = fs::read_to_string(sandbox.job("j").join("turns.ndjson")).unwrap();
+    assert!(turns.contains("\"result\":\"one; two\""), "{turns}");
+}
+
+#[test]
+fn no_turn_contradicts_the_verdict() {
+    let denied = r#"json {"type":"result","subtype":"success","is_error":false,"num_turns":1,"duration_ms":90,"result":"ok","permission_denials":[{"tool_name":"Write"}],"usage":{"input_tokens":5}}"#;
+    let sandbox = Sandbox::new(&format!("read\ninit\nsay hi\n{denied}\neof"));
+    sandbox.run_job("j", &["--fail-on-denial"]).expect_end(1, "failed", Some("permission_denied"));
+    let log = sandbox.run(["logs", "j"]);
+    let lines: Vec<&str> = log.text("tail").lines().collect();
+    assert_eq!(lines[..2], ["hi", "= the turn ended · 1 turn · 0.1 s"], "{log:?}");
+    assert!(lines[2].starts_with("= failed (permission_denied): "), "{log:?}");
+    // Of a job that goes on the earlier turn stays.
+    sandbox.script("init\nhear-all $DIR/heard");
+    assert_eq!(sandbox.run(["resume", "j", "--message", "more"]).code, 0);
+    sandbox.wait("j").expect_end(0, "completed", None);
+    let log = sandbox.run(["logs", "j"]);
+    let lines: Vec<&str> = log.text("tail").lines().collect();
+    assert_eq!(lines[..3], ["hi", "= done · 1 turn · 0.1 s", "> more"], "{log:?}");
+    assert!(lines[3].starts_with("= completed · 2 turns"), "{log:?}");
+    assert_eq!(lines.len(), 4, "{log:?}");
+}
+
+#[test]
+fn whoever_follows_or_asks_again_gets_the_verdict_once() {
+    let sandbox = Sandbox::new("read\ninit\nsay hi\ntouch $DIR/up\nwait-file $DIR/go\nexit 3");
+    sandbox.start("j", &[]);
+    await_file(&sandbox.path("up"));
+    let before = eventually("its word", || {
+        let before = sandbox.run(["logs", "j", "--since-offset", "0"]);
+        before.text("tail").contains("hi").then_some(before)
+    });
+    assert!(!before.text("tail").contains("= "), "{before:?}");
+    let follow = |options: &'static [&str]| {
+        let command = sandbox.command([&["logs", "j", "--follow"][..], options].concat());
+        thread::spawn(move || support::Answer::of(command, Vec::new()))
+    };
+    let calls = [follow(&["--plain"]), follow(&["--json"]), follow(&["--since-offset", "0"])];
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("j").expect_end(1, "failed", Some("no_result"));
+    let later = [follow(&["--plain"]), follow(&["--since-offset", "0"])];
+    for call in calls.into_iter().chain(later) {
+        let followed = call.join().unwrap();
+        assert_eq!(followed.stdout.matches("= failed (no_result)").count(), 1, "{followed:?}");
+        assert!(followed.stdout.lines().last().unwrap().contains("= failed"), "{followed:?}");
+    }
+    // A caller who had the whole log, but not yet the end.
+    let at = before["nextOffset"].to_string();
+    let rest = sandbox.run(["logs", "j", "--since-offset", &at]);
+    assert!(rest.text("tail").starts_with("= failed (no_result)"), "{rest:?}");
+    assert_eq!((&rest["nextOffset"], &rest["lines"]), (&before["nextOffset"], &0.into()));
+    assert_eq!(rest["status"], "failed");
 }

@@ -3,6 +3,10 @@
 //! Offsets count bytes of the file. Only whole lines are given while the job lives, so an answer's
 //! `nextOffset` is where the next one goes on: nothing comes twice and nothing is lost, however
 //! the log grows meanwhile.
+//!
+//! The readable log of a job that has ended ends in the verdict, which is in the record and not in
+//! the file: each answer that reaches the end of the file has it as its last line. A caller who asks
+//! again from there, having seen in `status` that the job has ended, gets it again.
 
 mod follow;
 mod tail;
@@ -18,7 +22,7 @@ use super::seen::{Seen, look};
 use crate::error::Error;
 use crate::job::{JobId, Status};
 use crate::store::{OUTPUT, STDERR, Store, StoreError};
-use crate::stream::transcript::{Passage, Piece, pieces, resolve};
+use crate::stream::transcript::{Passage, Piece, conclude, pieces, resolve, verdict};
 use crate::stream::{Line, LineSplitter};
 use crate::text::{clip, is_harmful};
 
@@ -71,7 +75,7 @@ pub struct LogsAnswer {
     pub job_id: JobId,
     /// How it stands.
     pub status: Status,
-    /// How many lines of the log are in this answer.
+    /// How many lines of the log are in this answer; the verdict is none of them.
     pub lines: u64,
     /// The text.
     pub tail: String,
@@ -108,20 +112,30 @@ struct Part {
 fn part(seen: &Seen, request: &Request) -> Result<LogsAnswer, Error> {
     let name = if request.form == Form::Stderr { STDERR } else { OUTPUT };
     let file = seen.dir.open(name)?;
+    let is_readable = request.form == Form::Readable;
+    let verdict = if is_readable { verdict(&seen.record) } else { None };
     let part = match file {
-        None => Part { next_offset: request.since.unwrap_or(0), ..Part::default() },
-        Some(mut file) => {
-            read_part(&mut file, request, !seen.live).map_err(|error| match error {
+        // Without a log there is nothing but the verdict to read.
+        None => Part {
+            next_offset: request.since.unwrap_or(0),
+            passages: match request.since {
+                Some(_) => verdict.into_iter().collect(),
+                None => last_of(Vec::new(), request.tail, verdict.as_ref()),
+            },
+            ..Part::default()
+        },
+        Some(mut file) => read_part(&mut file, request, verdict.clone(), !seen.live).map_err(
+            |error| match error {
                 Failure::Offset { length } => {
                     Error::BadOffset { offset: request.since.unwrap_or(0), length }
                 }
                 Failure::Io(source) => {
                     Error::from(StoreError { operation: "read", path: seen.dir.file(name), source })
                 }
-            })?
-        }
+            },
+        )?,
     };
-    let tail = if request.form == Form::Readable {
+    let tail = if is_readable {
         part.passages.iter().map(Passage::to_string).collect::<Vec<_>>().join("\n")
     } else {
         String::from_utf8_lossy(&part.bytes).into_owned()
@@ -149,23 +163,39 @@ impl From<io::Error> for Failure {
     }
 }
 
-fn read_part(file: &mut File, request: &Request, ended: bool) -> Result<Part, Failure> {
+/// The part that was asked for of a log that grows no more if the job has `ended`. Behind the end
+/// of a readable one stands the `verdict`.
+fn read_part(
+    file: &mut File,
+    request: &Request,
+    verdict: Option<Passage>,
+    ended: bool,
+) -> Result<Part, Failure> {
     let length = file.metadata()?.len();
     let end = if ended { length } else { tail::end_of_last_line(file, length)? };
     match (request.since, request.form) {
         // What was given as an end may, in a log that somebody cut, lie beyond it now.
         (Some(since), _) if since > length => Err(Failure::Offset { length }),
-        (Some(since), Form::Readable) => Ok(read_passages(file, since, end, request.max_bytes)?),
+        (Some(since), Form::Readable) => {
+            Ok(read_passages(file, since, end, request.max_bytes, verdict)?)
+        }
         (Some(since), _) => Ok(read_bytes(file, since, end, request.max_bytes)?),
-        (None, Form::Readable) => Ok(last_passages(file, end, request)?),
+        (None, Form::Readable) => Ok(last_passages(file, end, request, verdict.as_ref())?),
         (None, _) => Ok(last_bytes(file, end, request)?),
     }
 }
 
-/// Passages from `since` on, as many as fit.
-fn read_passages(file: &File, since: u64, end: u64, max: Option<u64>) -> io::Result<Part> {
+/// Passages from `since` on, as many as fit, and the verdict if that is all.
+fn read_passages(
+    file: &File,
+    since: u64,
+    end: u64,
+    max: Option<u64>,
+    verdict: Option<Passage>,
+) -> io::Result<Part> {
     let mut part = Part { next_offset: since, ..Part::default() };
-    let room = if max.is_some() { usize::MAX } else { TEXT_MOST };
+    let room = TEXT_MOST - verdict.as_ref().map_or(0, weight_of_passage);
+    let room = if max.is_some() { usize::MAX } else { room };
     let most = max.unwrap_or(LOG_MOST);
     let mut weight = 0;
     let mut all: Vec<Piece> = Vec::new();
@@ -194,6 +224,9 @@ fn read_passages(file: &File, since: u64, end: u64, max: Option<u64>) -> io::Res
     })?;
     let context = context(file, since, &all)?;
     part.passages = resolve(&context, &all).into_iter().map(|(_, passage)| passage).collect();
+    if let Some(verdict) = verdict.filter(|_| !part.truncated) {
+        conclude(&mut part.passages, verdict);
+    }
     Ok(part)
 }
 
@@ -222,10 +255,17 @@ fn context(file: &File, since: u64, part: &[Piece]) -> io::Result<Vec<Piece>> {
     Ok(context)
 }
 
-/// The last passages before `end`: read from the end on, and no further than what is shown.
-fn last_passages(file: &File, end: u64, request: &Request) -> io::Result<Part> {
+/// The last passages before `end`, and behind them the verdict: read from the end on, and no
+/// further than what is shown.
+fn last_passages(
+    file: &File,
+    end: u64,
+    request: &Request,
+    verdict: Option<&Passage>,
+) -> io::Result<Part> {
     let mut part = Part { next_offset: end, ..Part::default() };
-    let most = request.max_bytes.map_or(TEXT_MOST, |most| usize::try_from(most).unwrap_or(0));
+    let room = TEXT_MOST - verdict.map_or(0, weight_of_passage);
+    let most = request.max_bytes.map_or(room, |most| usize::try_from(most).unwrap_or(0));
     let mut weight = 0;
     // The last one first.
     let mut all: Vec<Piece> = Vec::new();
@@ -254,7 +294,7 @@ fn last_passages(file: &File, end: u64, request: &Request) -> io::Result<Part> {
         let enough = shown >= request.tail && count(&all) >= request.tail;
         !enough && end - start < BACK_MOST
     })?;
-    part.passages = last_of(all, request.tail);
+    part.passages = last_of(all, request.tail, verdict);
     Ok(part)
 }
 
@@ -267,19 +307,26 @@ fn count(last_first: &[Piece]) -> usize {
     resolve(&[], &pieces).len()
 }
 
-/// The last `most` passages of pieces of which the last one comes first.
-fn last_of(last_first: Vec<Piece>, most: usize) -> Vec<Passage> {
+/// The last `most` passages of pieces of which the last one comes first, the verdict among them.
+fn last_of(last_first: Vec<Piece>, most: usize, verdict: Option<&Passage>) -> Vec<Passage> {
     let mut pieces = last_first;
     pieces.reverse();
     loop {
         let passages = resolve(&[], &pieces);
+        let places: Vec<usize> = passages.iter().map(|(at, _)| *at).collect();
+        let mut passages = passages.into_iter().map(|(_, passage)| passage).collect();
+        if let Some(verdict) = verdict {
+            conclude(&mut passages, verdict.clone());
+        }
         let excess = passages.len().saturating_sub(most);
         if excess == 0 {
-            return passages.into_iter().map(|(_, passage)| passage).collect();
+            return passages;
         }
-        // What remains may read in another way without them.
-        let (first, _) = &passages[excess - 1];
-        pieces.drain(..=*first);
+        match places.get(excess - 1) {
+            // What remains may read in another way without them.
+            Some(first) => pieces.drain(..=*first),
+            None => return Vec::new(),
+        };
     }
 }
 
@@ -382,7 +429,11 @@ fn read_range(file: &mut File, from: u64, to: u64) -> io::Result<Vec<u8>> {
 
 /// How long the passage of a piece is in a JSON answer, in characters.
 fn weight_of_piece(piece: &Piece) -> usize {
-    piece.passage().map_or(0, |passage| weight_of(&passage.to_string()) + 2)
+    piece.passage().map_or(0, weight_of_passage)
+}
+
+fn weight_of_passage(passage: &Passage) -> usize {
+    weight_of(&passage.to_string()) + 2
 }
 
 /// How long a text is in a JSON answer, in characters.

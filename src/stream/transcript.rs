@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::mend::{from_json, repaired};
 use super::{Block, Event, Line, TurnResult, decode};
-use crate::job::{Question, questions, shortened};
+use crate::job::{Question, Record, Status, milliseconds, questions, shortened};
 use crate::text::{clip, one_line};
 
 use pieces::Link;
@@ -329,8 +329,8 @@ fn ending(result: &TurnResult) -> String {
     } else {
         DONE.to_owned()
     };
-    let ms = Some(result.duration_ms);
-    format!("{how} · {}", figures(result.num_turns, ms, result.total_cost_usd))
+    let usd = result.total_cost_usd.map(|usd| (usd, false));
+    format!("{how} · {}", figures(result.num_turns, Some(result.duration_ms), usd))
 }
 
 /// What a result that is an error says went wrong: all its errors, or else its text, or else how
@@ -345,11 +345,49 @@ pub fn error_of(result: &TurnResult) -> String {
     }
 }
 
-/// `3 turns · 4.2 s · $0.02`, as far as it is known.
-fn figures(turns: u64, ms: Option<u64>, usd: Option<f64>) -> String {
+/// The last line of a job's log: the verdict, and why a job failed. `None` of a job that has not
+/// ended.
+pub fn verdict(record: &Record) -> Option<Passage> {
+    let reason = record.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let error = record.error.as_deref().map(|error| one_line(error, ERROR_SHOWN));
+    let error = error.filter(|error| !error.is_empty());
+    let text = match (record.status, error) {
+        (status, _) if status.is_live() => return None,
+        (Status::Completed, _) => {
+            let between = || Some(milliseconds(record.ended_at?.since(record.started_at?)));
+            let usd = record.cost_usd.map(|usd| (usd, record.cost_is_lower_bound));
+            let figures = figures(record.num_turns, record.elapsed_ms.or_else(between), usd);
+            format!("{} · {figures}", record.status)
+        }
+        (status, Some(error)) => format!("{status}{reason}: {error}"),
+        (status, None) => format!("{status}{reason}"),
+    };
+    Some(Passage::new(Speaker::End, text))
+}
+
+/// Puts the verdict behind the passages of a log that was read to its end. The end of the last turn
+/// stands for the turn alone then, and the verdict of a completed job says the same and more.
+pub fn conclude(passages: &mut Vec<Passage>, verdict: Passage) {
+    if let Some(last) = passages.last_mut().filter(|last| last.speaker == Speaker::End)
+        && let Some(figures) = last.text.strip_prefix(DONE)
+    {
+        if verdict.text.starts_with(Status::Completed.as_str()) {
+            passages.pop();
+        } else {
+            last.text = format!("the turn ended{figures}");
+        }
+    }
+    passages.push(verdict);
+}
+
+/// `3 turns · 4.2 s · $0.02`, as far as it is known; the cost may be a lower bound.
+fn figures(turns: u64, ms: Option<u64>, usd: Option<(f64, bool)>) -> String {
     let mut parts = vec![format!("{turns} {}", if turns == 1 { "turn" } else { "turns" })];
     parts.extend(ms.map(|ms| format!("{:.1} s", ms as f64 / 1_000.0)));
-    parts.extend(usd.map(|usd| format!("${usd:.2}")));
+    parts.extend(usd.map(|(usd, is_lower_bound)| {
+        let least = if is_lower_bound { "at least " } else { "" };
+        format!("{least}${usd:.2}")
+    }));
     parts.join(" · ")
 }
 

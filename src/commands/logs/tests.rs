@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::stream::transcript::passages;
+use crate::stream::transcript::{Speaker, passages};
 
 fn log(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
@@ -20,7 +20,7 @@ fn request(since: Option<u64>, tail: usize, max_bytes: Option<u64>, form: Form) 
 }
 
 fn read(file: &mut File, request: &Request, ended: bool) -> Part {
-    match read_part(file, request, ended) {
+    match read_part(file, request, None, ended) {
         Ok(part) => part,
         Err(Failure::Io(error)) => panic!("{error}"),
         Err(Failure::Offset { length }) => panic!("beyond {length}"),
@@ -107,6 +107,39 @@ proptest! {
     }
 
     #[test]
+    fn the_verdict_comes_once_and_last(
+        bytes in lines(),
+        max in proptest::option::of(1..200u64),
+        tail in 1..8usize,
+    ) {
+        let mut file = log(&bytes);
+        let verdict = Passage { speaker: Speaker::End, text: "killed".to_owned() };
+        let mut read = |request: &Request| {
+            match read_part(&mut file, request, Some(verdict.clone()), true) {
+                Ok(part) => part,
+                Err(_) => panic!("cannot be read"),
+            }
+        };
+        let (mut passages, mut at) = (Vec::new(), 0);
+        loop {
+            let part = read(&request(Some(at), 0, max, Form::Readable));
+            passages.extend(part.passages);
+            at = part.next_offset;
+            if !part.truncated {
+                break;
+            }
+        }
+        prop_assert_eq!(at, bytes.len() as u64);
+        prop_assert_eq!(passages.iter().position(|p| *p == verdict), Some(passages.len() - 1));
+        let last = read(&request(None, tail, max, Form::Readable));
+        prop_assert!(last.passages.len() <= tail);
+        prop_assert_eq!(last.passages.last(), Some(&verdict));
+        for form in [Form::Raw, Form::Stderr] {
+            prop_assert!(read(&request(Some(0), 0, None, form)).passages.is_empty());
+        }
+    }
+
+    #[test]
     fn the_tail_is_the_end_of_the_log(bytes in lines(), tail in 0..8usize, ended: bool) {
         let mut file = log(&bytes);
         let part = read(&mut file, &request(None, tail, None, Form::Raw), ended);
@@ -142,7 +175,7 @@ fn what_is_half_written_is_not_given_until_the_job_has_ended() {
 fn an_offset_beyond_the_end_is_refused() {
     let asked = request(Some(4), 0, None, Form::Raw);
     assert!(matches!(
-        read_part(&mut log(b"abc"), &asked, true),
+        read_part(&mut log(b"abc"), &asked, None, true),
         Err(Failure::Offset { length: 3 })
     ));
 }
