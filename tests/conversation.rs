@@ -428,6 +428,54 @@ fn a_job_that_is_kept_alive_answers_again_and_again_until_it_is_finished() {
 }
 
 #[test]
+fn a_job_is_not_idle_while_a_message_waits_for_the_end_of_its_turn() {
+    let rests = "session\nread\ninit\nresult one\nwait-file $DIR/go\nhear $DIR/heard\n\
+                 wait-file $DIR/on\nresult two\nhear-all $DIR/heard";
+    let sandbox = Sandbox::new(rests);
+    let is_running = |when: &str| {
+        for verb in ["status", "result"] {
+            assert_eq!(sandbox.run([verb, "j"])["status"], "running", "{verb} {when}");
+        }
+        assert_eq!(sandbox.run(["list"]).json[0]["status"], "running", "{when}");
+        let waited = sandbox.run(["wait", "j", "--timeout", "10ms"]);
+        assert_eq!((waited.code, &waited["status"]), (124, &"running".into()), "{when}");
+    };
+    sandbox.start("j", &["--keep-alive"]);
+    await_status(&sandbox, "j", "idle");
+    assert_eq!(sandbox.run(["send", "j", "--message", "two"])["status"], "running");
+    is_running("sent");
+    // Claude is slow to take it in: the worker does not wait for that.
+    let record = sandbox.job("j").join("meta.json");
+    eventually("a worker that calls it idle", || {
+        fs::read_to_string(&record).unwrap().contains("\"status\":\"idle\"").then_some(())
+    });
+    is_running("still in the inbox");
+    fs::write(sandbox.path("go"), "").unwrap();
+    await_file(&sandbox.path("heard"));
+    is_running("taken in");
+    fs::write(sandbox.path("on"), "").unwrap();
+    await_status(&sandbox, "j", "idle");
+    assert_eq!(sandbox.run(["result", "j"])["result"], "two");
+    for n in 0..20 {
+        let answer = sandbox.run(["send", "j", "--message", &n.to_string(), "--wait", "1m"]);
+        assert_eq!(answer["turn"]["result"], format!("heard {n}"), "{answer:?}");
+        assert_eq!(answer["status"], "idle", "{answer:?}");
+    }
+    // The same where the job has ended and goes on.
+    assert_eq!(sandbox.run(["finish", "j"])["finished"], true);
+    sandbox.script("session\nwait-file $DIR/again\nhear-all $DIR/heard");
+    sandbox.run(["resume", "j", "--message", "three"]);
+    eventually("a worker that calls it idle", || {
+        fs::read_to_string(&record).unwrap().contains("\"status\":\"idle\"").then_some(())
+    });
+    is_running("resumed");
+    fs::write(sandbox.path("again"), "").unwrap();
+    await_status(&sandbox, "j", "idle");
+    assert_eq!(sandbox.run(["result", "j"])["result"], "heard three");
+    assert_eq!(sandbox.run(["finish", "j"])["finished"], true);
+}
+
+#[test]
 fn twenty_senders_to_one_job_that_is_kept_alive_get_their_own_answers() {
     let sandbox = Sandbox::new("read\ninit\nresult one\nhear-all $DIR/heard");
     sandbox.start("j", &["--keep-alive"]);

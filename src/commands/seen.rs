@@ -1,7 +1,8 @@
-//! A job as a caller sees it: its record, held against its lock.
+//! A job as a caller sees it: its record, held against its lock and its inbox.
 
+use super::send::turns;
 use crate::error::Error;
-use crate::job::{JobId, Record};
+use crate::job::{JobId, Record, Status};
 use crate::launch::send_courier_if_none_is_out;
 use crate::settle::{ended_at, settle};
 use crate::store::{self, JobDir, LoadError, Store};
@@ -67,7 +68,10 @@ fn hold_against_lock(dir: JobDir, mut record: Record) -> Seen {
         return Seen { dir, record, live: !dead };
     }
     match dir.is_held() {
-        Ok(true) => Seen { dir, record, live: true },
+        Ok(true) => {
+            hold_against_inbox(&dir, &mut record);
+            Seen { dir, record, live: true }
+        }
         Ok(false) => {
             let record = settle(&dir, record, None);
             let live = record.status.is_live();
@@ -77,5 +81,23 @@ fn hold_against_lock(dir: JobDir, mut record: Record) -> Seen {
             record.warn(format!("whether the job lives is not known: {error}"));
             Seen { dir, record, live: true }
         }
+    }
+}
+
+/// A job is not idle while a message that it accepted waits for the end of its turn: its worker may
+/// not have seen the message yet, or claude may not have taken it in.
+fn hold_against_inbox(dir: &JobDir, record: &mut Record) {
+    if record.status != Status::Idle {
+        return;
+    }
+    let mut open = dir.open_messages();
+    if !open.is_empty() {
+        // The line of a turn is written before its messages leave the inbox.
+        let ended = turns(dir);
+        open.retain(|number| !ended.iter().any(|turn| turn.messages.contains(number)));
+    }
+    if !open.is_empty() {
+        record.status = Status::Running;
+        record.waiting_for = None;
     }
 }

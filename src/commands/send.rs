@@ -224,7 +224,7 @@ fn turn_of(dir: &JobDir, number: u64) -> Option<TurnEnd> {
 }
 
 /// The turns that have ended.
-fn turns(dir: &JobDir) -> Vec<TurnEnd> {
+pub(super) fn turns(dir: &JobDir) -> Vec<TurnEnd> {
     let Ok(Some(file)) = dir.open(TURNS) else { return Vec::new() };
     let lines = BufReader::new(file).lines().map_while(Result::ok);
     lines.filter_map(|line| serde_json::from_str(&line).ok()).collect()

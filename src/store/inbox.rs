@@ -135,6 +135,16 @@ impl JobDir {
         items_in(&self.file(INBOX).join(ASIDE), &BTreeSet::new()).unwrap_or_default()
     }
 
+    /// The numbers of the messages that were accepted, and that no turn which has ended has taken
+    /// in, in the order of arrival, as far as the inbox tells.
+    pub fn open_messages(&self) -> Vec<u64> {
+        // First those that claude has not taken in: one that is set aside meanwhile is in either.
+        let mut items = self.pending(&BTreeSet::new()).unwrap_or_default();
+        items.extend(self.items_aside());
+        let is_message = |item: &Item| matches!(item.directive, Ok(Directive::Message { .. }));
+        items.iter().filter(|item| is_message(item)).map(|item| item.number).collect()
+    }
+
     /// Puts back what was set aside: nobody knows of it any more.
     pub fn give_back(&self) {
         let inbox = self.file(INBOX);
