@@ -49,6 +49,20 @@ fn a_message_is_taken_into_the_turn_and_its_sender_gets_the_answer() {
 }
 
 #[test]
+fn a_message_that_was_heard_is_not_refused_because_the_job_has_ended_since() {
+    let mut sandbox =
+        Sandbox::new("read\ninit\nsay hi\ntouch $DIR/up\nhear $DIR/heard\nresult both\neof");
+    sandbox.start("j", &[]);
+    await_file(&sandbox.path("up"));
+    let answer = sandbox.pause_at("send:accepted", ["send", "j", "--message", "more"], |sandbox| {
+        sandbox.wait("j").expect_end(0, "completed", None);
+    });
+    assert_eq!((answer.code, &answer["message"]), (0, &1.into()), "{answer:?}");
+    assert_eq!(answer["status"], "completed");
+    assert_eq!(lines(&sandbox, "heard"), ["more"]);
+}
+
+#[test]
 fn a_turn_that_goes_on_after_a_crash_has_the_messages_that_it_took_in() {
     let sandbox = Sandbox::new(
         "session\nread\ninit\nsay hi\ntouch $DIR/up\nonce $DIR/took hear $DIR/heard\n\

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::logs::{self, Form, LogsAnswer};
 use super::seen::{Seen, look};
 use super::watch::{Changes, ends_within};
+use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{Directive, JobId, Status, TurnEnd};
 use crate::store::{JobDir, OUTPUT, Store, TURNS};
@@ -185,9 +186,10 @@ pub(super) fn post(
 ) -> Result<u64, Error> {
     let refused = || -> Result<u64, Error> { Err(ended(id, look(store, id)?.record.status)) };
     let Some(number) = dir.post(directive)? else { return refused() };
-    if !dir.is_held()? {
-        // Its worker has died meanwhile, and nobody will read this.
-        dir.take_out(number);
+    checkpoint("send:accepted");
+    // If the worker has died meanwhile, nobody will read this. One that has ended has read or
+    // reported it.
+    if !dir.is_held()? && dir.take_back(number) {
         return refused();
     }
     Ok(number)

@@ -113,6 +113,18 @@ impl JobDir {
         }
     }
 
+    /// Takes back something that was put in and that nobody will read; false if somebody has: the
+    /// worker has acted upon it, or closed the inbox and reported it as undelivered.
+    pub fn take_back(&self, number: u64) -> bool {
+        // Under the lock under which the inbox is closed.
+        match self.open_inbox() {
+            Ok(open) if open.state.closed => false,
+            Ok(open) => fs::remove_file(open.path.join(name_of(number))).is_ok(),
+            // It is gone with its inbox.
+            Err(_) => true,
+        }
+    }
+
     /// Sets something aside that was taken in.
     pub fn set_aside(&self, number: u64) {
         let (inbox, name) = (self.file(INBOX), name_of(number));
