@@ -202,6 +202,7 @@ fn section(id: &JobId, seen: &Seen, room: usize, open: bool, now: Timestamp) -> 
     if let Err(error) = read {
         conversation.unreadable(&error.to_string());
     }
+    conversation.conclude(record);
     page::section(id.as_str(), record, &prompt, &conversation, open, now)
 }
 

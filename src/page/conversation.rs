@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::diff::Diff;
-use crate::job::questions;
-use crate::stream::transcript::{passages, telling};
+use crate::job::{Record, Status, questions};
+use crate::stream::transcript::{Passage, Speaker, conclude, passages, telling, verdict};
 use crate::stream::{Block, Event, Line, decode, repaired};
 use crate::text::{count, grouped, harmless, one_line};
 
@@ -235,6 +235,22 @@ impl Conversation {
             let what = format!("a line of {size} bytes is shortened here: output.log has it whole");
             self.say(By::Note, false, &what);
         }
+    }
+
+    /// Puts the verdict of a job that has not completed behind what was said. That of one that has
+    /// is told by the end of its last turn and the head of its section.
+    pub fn conclude(&mut self, record: &Record) {
+        let Some(verdict) = verdict(record).filter(|_| record.status != Status::Completed) else {
+            return;
+        };
+        let text = harmless(&verdict.text);
+        let last = self.tail.back_mut().or(self.head.last_mut());
+        if let Some(Entry::End { text: turn, .. }) = last {
+            let mut passages = vec![Passage { speaker: Speaker::End, text: std::mem::take(turn) }];
+            conclude(&mut passages, verdict);
+            *turn = passages.swap_remove(0).text;
+        }
+        self.put(Entry::End { text, failed: true, output: None });
     }
 
     /// The rest of the log cannot be read.

@@ -208,3 +208,31 @@ fn a_decision_stands_in_the_call_that_waited_for_it() {
         assert!(page(&lines).contains(closed) && !page(&lines).contains(open), "{}", page(&lines));
     }
 }
+
+#[test]
+fn a_conversation_that_failed_ends_in_the_verdict() {
+    use crate::job::{JobId, Reason, Record, Spec, Timestamp, Verdict};
+
+    let at = Timestamp::from_epoch_ms(0).unwrap();
+    let page = |lines: &[String], end: Option<Verdict>| {
+        let id = JobId::parse("a").unwrap();
+        let mut record = Record::new(id, Spec::default(), String::new(), at);
+        end.iter().for_each(|verdict| record.end(verdict, at));
+        let mut conversation = Conversation::new(9_999, "", Attempts::default());
+        for line in lines {
+            conversation.line(Line { bytes: line.as_bytes(), length: line.len() as u64 }, 0);
+        }
+        conversation.conclude(&record);
+        conversation.markup().0
+    };
+    let lines = [said("hi"), result()];
+    let live = page(&lines, None);
+    assert!(live.contains("done · 1 turn") && !live.contains("completed"), "{live}");
+    let completed = page(&lines, Some(Verdict::Completed));
+    assert_eq!(completed, live);
+    let failed = page(&lines, Some(Verdict::failed(Reason::Auth, "the API said <no>")));
+    assert!(failed.contains("failed (auth): the API said &lt;no&gt;"), "{failed}");
+    assert!(failed.contains("the turn ended · 1 turn") && !failed.contains("done"), "{failed}");
+    let mute = page(&[], Some(Verdict::Killed));
+    assert!(mute.contains(r#"<p class="end bad">killed</p>"#), "{mute}");
+}
