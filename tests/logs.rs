@@ -159,6 +159,7 @@ fn last_line(sandbox: &Sandbox, args: &[&str]) -> String {
 fn the_last_line_is_the_verdict_and_why() {
     let refused = r#"json {"type":"result","subtype":"success","is_error":true,"num_turns":1,"result":"Not logged in","api_error_status":401,"usage":{"input_tokens":1}}"#;
     let errors = r#"json {"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":1,"errors":["one","two"],"usage":{"input_tokens":1}}"#;
+    let mute = r#"json {"type":"result","subtype":"success","is_error":true,"num_turns":1,"result":"","api_error_status":401,"usage":{"input_tokens":1}}"#;
     for (script, status, verdict) in [
         ("say hi\nresult ok\neof", "completed", "= completed · 1 turn · "),
         ("say hi\nexit 3", "failed", "= failed (no_result): claude ended with exit code 3"),
@@ -167,7 +168,8 @@ fn the_last_line_is_the_verdict_and_why() {
         ("result ok\ninit\nsay x\ndie KILL", "failed", "= failed (no_result): claude was ended by"),
         ("stderr error: no such option\nexit 1", "failed", "= failed ("),
         (refused, "failed", "= failed (auth): "),
-        (errors, "failed", "= failed (api_error): "),
+        (mute, "failed", "= failed (auth): "),
+        (errors, "failed", "= failed (api_error): one; two"),
         ("say hi\nhang", "killed", "= killed"),
     ] {
         let begin = if script.starts_with("stderr") { "read" } else { "read\ninit" };

@@ -30,6 +30,8 @@ const QUESTION: &str = "AskUserQuestion";
 const WAITS: &str = "waits for permission";
 /// Characters shown of an error.
 const ERROR_SHOWN: usize = 500;
+/// What is said of an error that says nothing.
+const NO_MESSAGE: &str = "claude ended its turn with an error and gave no message";
 /// How a turn ended that has its answer.
 const DONE: &str = "done";
 /// Characters shown of a line that is no event.
@@ -340,8 +342,8 @@ pub fn error_of(result: &TurnResult) -> String {
         return sentence;
     }
     match result.subtype.as_str() {
-        "" | "success" => "claude reported an error without a message".to_owned(),
-        subtype => format!("claude reported {}", one_line(subtype, 60)),
+        "" | "success" => NO_MESSAGE.to_owned(),
+        subtype => format!("{NO_MESSAGE} ({})", one_line(subtype, 60)),
     }
 }
 
@@ -457,13 +459,10 @@ mod tests {
             (r#""is_error":true,"errors":["no more turns"]"#, "no more turns"),
             (r#""is_error":true,"errors":["one"," ","two\n"],"result":"x""#, "one; two"),
             (r#""subtype":"success","is_error":true,"result":"API Error: 401""#, "API Error: 401"),
-            (
-                r#""subtype":"success","is_error":true,"result":" ""#,
-                "claude reported an error without a message",
-            ),
+            (r#""subtype":"success","is_error":true,"result":" ""#, NO_MESSAGE),
             (
                 r#""subtype":"error_during_execution","is_error":false,"errors":[]"#,
-                "claude reported error_during_execution",
+                "claude ended its turn with an error and gave no message (error_during_execution)",
             ),
         ] {
             assert_eq!(end(fields), format!("failed: {why} · 1 turn · 0.1 s"));
