@@ -2,6 +2,8 @@
 //!
 //! What is said here about its flags, variables and files was seen with version 2.1.197.
 
+pub mod tested;
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -109,7 +109,7 @@ fn where_all_is_fine_nothing_stands_in_the_way() {
         for name in ["claude", "version", "login", "root", "jobs_dir", "locks", "lost", "clock"] {
             assert_eq!(check(&answer, name).0, "ok", "{name}: {answer:#?}");
         }
-        assert_eq!(check(&answer, "version").1, "2.1.197");
+        assert_eq!(check(&answer, "version").1, "2.1.197 (tested: 2.1.197 to 2.1.332)");
         assert_eq!(check(&answer, "login").1, "the variable ANTHROPIC_API_KEY");
         assert!(!answer.stdout.contains("sk-ant-test"), "nothing secret");
         assert!(answer.stdout.chars().count() < 8_000);
@@ -146,7 +146,13 @@ fn a_claude_that_cannot_be_run_is_told_of_and_an_old_one_is_warned_of() {
             put("old", "#!/bin/sh\necho '2.0.14 (Claude Code)'\n"),
             "version",
             "warning",
-            "older than 2.1",
+            "2.0.14 (tested: 2.1.197 to 2.1.332), older than every tested version",
+        ),
+        (
+            put("new", "#!/bin/sh\necho '2.2.0 (Claude Code)'\n"),
+            "version",
+            "warning",
+            "newer than every tested version",
         ),
         (put("odd", "#!/bin/sh\necho 'hello \u{1b}[2J'\n"), "version", "warning", "no version"),
     ] {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::claude::{self, Surroundings, Version};
+use crate::claude::{self, Surroundings, Version, tested};
 use crate::clock;
 use crate::error::Error;
 use crate::job::{Detachment, JobId, Spec};
@@ -22,8 +22,6 @@ use crate::text::{clip, one_line};
 
 /// How long claude may take to tell its version.
 const VERSION_TAKES: Duration = Duration::from_secs(10);
-/// The oldest version of claude that is not warned of: major and minor.
-const OLDEST: (u64, u64) = (2, 1);
 
 /// Of what surroundings.
 #[derive(Debug)]
@@ -161,20 +159,24 @@ fn check_claude(program: Option<PathBuf>) -> Vec<Check> {
 }
 
 fn check_version(said: &str) -> Check {
-    let advice = "npm install -g @anthropic-ai/claude-code@latest, or claude update";
-    match claude::version_numbers(said) {
-        None => {
-            let found = format!("no version: {:?}", one_line(said, 80));
-            Check::warning("version", found, "see whether this is the claude that is meant")
-        }
-        Some((major, minor, patch)) => {
-            let is_old = (major, minor) < OLDEST;
-            let level = if is_old { Level::Warning } else { Level::Ok };
-            let than = format!(", older than {}.{}", OLDEST.0, OLDEST.1);
-            let than = if is_old { than.as_str() } else { "" };
-            Check::at("version", level, format!("{major}.{minor}.{patch}{than}"), advice)
-        }
+    let Some(version) = claude::version_numbers(said) else {
+        let found = format!("no version: {:?}", one_line(said, 80));
+        return Check::warning("version", found, "see whether this is the claude that is meant");
+    };
+    let (major, minor, patch) = version;
+    let found =
+        format!("{major}.{minor}.{patch} (tested: {} to {})", tested::OLDEST, tested::NEWEST);
+    if Some(version) < claude::version_numbers(tested::OLDEST) {
+        let found = format!("{found}, older than every tested version");
+        let advice = "npm install -g @anthropic-ai/claude-code@latest, or claude update";
+        return Check::warning("version", found, advice);
     }
+    if Some(version) > claude::version_numbers(tested::NEWEST) {
+        let found = format!("{found}, newer than every tested version");
+        let advice = "most new versions work; update claudejob if a job's verdict looks wrong";
+        return Check::warning("version", found, advice);
+    }
+    Check::ok("version", found)
 }
 
 fn check_login(around: &Surroundings, spec: &Spec) -> Check {
@@ -252,18 +254,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_old_or_strange_version_is_warned_of() {
+    fn a_version_outside_the_tested_range_is_warned_of() {
+        let within = "(tested: 2.1.197 to 2.1.332)";
+        let older = "(tested: 2.1.197 to 2.1.332), older than every tested version";
+        let newer = "(tested: 2.1.197 to 2.1.332), newer than every tested version";
         for (said, level, found) in [
-            ("2.1.197 (Claude Code)", Level::Ok, "2.1.197"),
-            ("2.1.0", Level::Ok, "2.1.0"),
-            ("3.0.1", Level::Ok, "3.0.1"),
-            ("2.0.99", Level::Warning, "2.0.99, older than 2.1"),
-            ("1.9.0", Level::Warning, "1.9.0, older than 2.1"),
-            ("hello\nworld", Level::Warning, "no version: \"hello world\""),
-            ("", Level::Warning, "no version: \"\""),
+            ("2.1.197 (Claude Code)", Level::Ok, format!("2.1.197 {within}")),
+            ("2.1.332 (Claude Code)", Level::Ok, format!("2.1.332 {within}")),
+            ("2.1.200", Level::Ok, format!("2.1.200 {within}")),
+            ("2.1.196", Level::Warning, format!("2.1.196 {older}")),
+            ("1.9.999", Level::Warning, format!("1.9.999 {older}")),
+            ("2.1.333", Level::Warning, format!("2.1.333 {newer}")),
+            ("3.0.1", Level::Warning, format!("3.0.1 {newer}")),
+            ("hello\nworld", Level::Warning, "no version: \"hello world\"".to_owned()),
+            ("", Level::Warning, "no version: \"\"".to_owned()),
         ] {
             let check = check_version(said);
-            assert_eq!((check.level, check.found.as_str()), (level, found), "{said:?}");
+            assert_eq!((check.level, check.found), (level, found), "{said:?}");
             assert_eq!(check.advice.is_some(), level != Level::Ok, "{said:?}");
         }
     }
