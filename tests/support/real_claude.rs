@@ -1,30 +1,93 @@
-//! The real CLI: the one on PATH, or a pinned version from npm, installed once into the target
-//! directory, and a sandbox that drives it against the scripted API.
+//! The real CLI in the versions that the tests run against, each installed once from npm into the
+//! target directory, and a sandbox that drives one of them against the scripted API.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::sandbox::Sandbox;
 use super::scripted_api::{ScriptedApi, Step};
 
-const PACKAGE: &str = "@anthropic-ai/claude-code";
-const VERSION: &str = "2.1.197";
+#[path = "../../src/claude/tested.rs"]
+pub(crate) mod tested;
 
-/// A sandbox in which `claude` is the real one and the API is scripted.
+const PACKAGE: &str = "@anthropic-ai/claude-code";
+
+/// Path of a CLI for the tests of [`Cli::Other`].
+const OTHER: &str = "CLAUDEJOB_TEST_CLAUDE";
+
+/// Real CLIs that one test program runs at the same time. Each needs about 250 MB, and half a core
+/// while it starts.
+const AT_ONCE: usize = 4;
+
+/// Which CLI a test runs against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cli {
+    /// The oldest version that is supported.
+    Oldest,
+    /// The newest version that is tested.
+    Newest,
+    /// The CLI that `CLAUDEJOB_TEST_CLAUDE` names. It is expected to do what the newest does.
+    Other,
+}
+
+impl Cli {
+    /// The path of the CLI, which is installed at the first call; `None` where it cannot be, and
+    /// the test is then skipped.
+    #[track_caller]
+    fn program(self) -> Option<PathBuf> {
+        // Each failure is kept, so that one broken installation is not tried again by every test.
+        static PROGRAMS: Mutex<BTreeMap<Cli, Result<PathBuf, String>>> =
+            Mutex::new(BTreeMap::new());
+        let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = !programs.contains_key(&self);
+        let program = programs.entry(self).or_insert_with(|| self.find_or_install()).clone();
+        drop(programs);
+        match program {
+            Ok(program) => Some(program),
+            Err(why) if env::var_os("CI").is_some() || self == Self::Other => panic!("{why}"),
+            Err(why) => {
+                if is_first {
+                    give_notice(&format!("SKIPPED: the tests with the real CLI.\n{why}"));
+                }
+                None
+            }
+        }
+    }
+
+    fn find_or_install(self) -> Result<PathBuf, String> {
+        match self {
+            Self::Oldest => install(tested::OLDEST),
+            Self::Newest => install(tested::NEWEST),
+            Self::Other => {
+                let path = env::var_os(OTHER)
+                    .ok_or_else(|| format!("{OTHER} is not set: it names the CLI to be tested"))?;
+                version_of(Path::new(&path)).map(|_| path.into())
+            }
+        }
+    }
+}
+
+/// A sandbox in which `claude` is a real one and the API is scripted.
 pub(crate) struct RealSandbox {
     sandbox: Sandbox,
     pub(crate) api: ScriptedApi,
+    // Given back last, when the sandbox has ended its processes.
+    _permit: Permit,
 }
 
 impl RealSandbox {
-    /// Nothing where the CLI can neither be found nor installed: the test is then skipped.
-    pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Option<Self> {
-        let mut sandbox = Sandbox::with_claude(real_claude()?);
+    /// Returns `None` where the CLI cannot be installed: the test is then skipped.
+    #[track_caller]
+    pub(crate) fn new(cli: Cli, steps: impl IntoIterator<Item = Step>) -> Option<Self> {
+        let claude = cli.program()?;
+        let permit = Permit::take();
+        let mut sandbox = Sandbox::with_claude(&claude);
         let api = ScriptedApi::start(steps);
         sandbox.set("ANTHROPIC_BASE_URL", api.url());
         // Nothing but the API is to be reached, and no proxy lies on the way to it.
@@ -33,7 +96,7 @@ impl RealSandbox {
         sandbox.set("DISABLE_AUTOUPDATER", "1");
         sandbox.set("CLAUDE_CODE_TMPDIR", sandbox.path("tmp"));
         sandbox.set("SHELL", "/bin/bash");
-        Some(Self { sandbox, api })
+        Some(Self { sandbox, api, _permit: permit })
     }
 }
 
@@ -51,81 +114,85 @@ impl DerefMut for RealSandbox {
     }
 }
 
-/// The path of the CLI, found or installed at the first call. A failure is kept as well, so that
-/// one broken installation is not tried again by every test.
-#[track_caller]
-fn real_claude() -> Option<&'static Path> {
-    static CLAUDE: OnceLock<Result<Option<PathBuf>, String>> = OnceLock::new();
-    match CLAUDE.get_or_init(find_or_install) {
-        Ok(claude) => claude.as_deref(),
-        Err(message) => panic!("{message}"),
+/// The right to run a real CLI.
+struct Permit;
+
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static GIVEN_BACK: Condvar = Condvar::new();
+
+impl Permit {
+    fn take() -> Self {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = GIVEN_BACK
+            .wait_while(taken, |taken| *taken >= AT_ONCE)
+            .unwrap_or_else(PoisonError::into_inner);
+        *taken += 1;
+        Self
     }
 }
 
-fn find_or_install() -> Result<Option<PathBuf>, String> {
-    if let Some(claude) = on_path("claude") {
-        return Ok(Some(claude));
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        GIVEN_BACK.notify_one();
     }
-    if let Some(npm) = on_path("npm") {
-        return install(&npm).map(Some);
-    }
-    if env::var_os("CI").is_some() {
-        return Err(
-            "neither `claude` nor `npm` is on PATH, so the tests with the real CLI cannot \
-                    run; that is a failure where `CI` is set"
-                .to_owned(),
-        );
-    }
+}
+
+/// Writes past the test harness, which captures what a test that passes prints.
+fn give_notice(text: &str) {
     let rule = "=".repeat(78);
-    let notice = format!(
-        "\n{rule}\nSKIPPED: the tests with the real CLI did not run, because neither `claude` nor \
-         `npm`\nis on PATH. Install one of them to run them all.\n{rule}\n"
-    );
-    // Written past the test harness, which would capture what a test that passes prints.
-    let _ = io::stderr().write_all(notice.as_bytes());
-    Ok(None)
+    let _ = io::stderr().write_all(format!("\n{rule}\n{text}\n{rule}\n").as_bytes());
 }
 
-/// The pinned version below the target directory. A lock makes test programs that run at the same
-/// time install it once.
-fn install(npm: &Path) -> Result<PathBuf, String> {
+/// Returns this version of the CLI below the target directory, after installing it where it is
+/// not there yet. A lock makes test programs that run at the same time install it once.
+fn install(version: &str) -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let place = target.join("claude-code");
+    let place = target.join("claude").join(version);
     fs::create_dir_all(&place).unwrap();
     let lock = File::create(place.join(".lock")).unwrap();
     lock.lock().unwrap();
 
     let program = place.join("node_modules/.bin/claude");
-    if answers(&program) {
+    let is_installed = || version_of(&program).is_ok_and(|said| said.starts_with(version));
+    if is_installed() {
         return Ok(program);
     }
-    let install = Command::new(npm)
+    let npm = Command::new("npm")
         .args(["install", "--no-audit", "--no-fund", "--no-save", "--include=optional"])
+        // Without a network npm would otherwise try for minutes.
+        .arg("--fetch-retries=1")
         .arg("--prefix")
         .arg(&place)
-        .arg(format!("{PACKAGE}@{VERSION}"))
+        .arg(format!("{PACKAGE}@{version}"))
         .current_dir(&place)
         .output();
-    if answers(&program) {
+    if is_installed() {
         return Ok(program);
     }
     // npm may leave out install scripts. Until this one has run, the program is a stub.
     let package = place.join("node_modules").join(PACKAGE);
     let script = Command::new("node").arg("install.cjs").current_dir(&package).output();
-    if answers(&program) {
+    if is_installed() {
         return Ok(program);
     }
     Err(format!(
-        "could not install {PACKAGE}@{VERSION} into {}\nnpm install: {}\ninstall.cjs: {}",
+        "{PACKAGE}@{version} is not installed in {} and could not be installed.\n\
+         npm install: {}\nnode install.cjs: {}",
         place.display(),
-        report(&install),
+        report(&npm),
         report(&script)
     ))
 }
 
-fn answers(program: &Path) -> bool {
-    let version = Command::new(program).arg("--version").output();
-    version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with(VERSION))
+fn version_of(program: &Path) -> Result<String, String> {
+    let output = Command::new(program).arg("--version").output();
+    match output {
+        Ok(output) if output.status.success() => {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        _ => Err(format!("{} --version: {}", program.display(), report(&output))),
+    }
 }
 
 fn report(output: &io::Result<Output>) -> String {
@@ -138,9 +205,4 @@ fn report(output: &io::Result<Output>) -> String {
         ),
         Err(error) => error.to_string(),
     }
-}
-
-fn on_path(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }

@@ -26,6 +26,11 @@ pub(crate) enum Step {
         content: String,
     },
     Ask(String),
+    /// A use of any tool.
+    Tool {
+        name: String,
+        input: Value,
+    },
     /// An answer in twenty parts, over the time given.
     Slow(Duration),
     /// An answer of so many characters.
@@ -291,6 +296,7 @@ fn perform(request: Request, model: &str, step: Step, stage: &Stage) -> io::Resu
             let input = json!({"questions": questions});
             Stream::open(request, model, &[])?.tool("AskUserQuestion", &input)
         }
+        Step::Tool { name, input } => Stream::open(request, model, &[])?.tool(&name, &input),
     }
 }
 
