@@ -19,7 +19,8 @@ use serde_json::Value;
 use support::processes::{kill, send};
 use support::{Sandbox, await_file, filler, install, is_alive, pid_in};
 
-const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts");
+const TRANSCRIPTS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts/2.1.197");
 
 fn transcript(name: &str) -> PathBuf {
     PathBuf::from(TRANSCRIPTS).join(format!("{name}.ndjson"))

@@ -10,13 +10,15 @@ mod odd;
 mod patience;
 mod recovery;
 mod scheduled;
+mod streams;
 mod transient;
 
 use super::*;
 use crate::job::{Exit, JobId, Obstacle, Spec, Timestamp};
 use crate::stream::{Line, LineSplitter};
 
-const TRANSCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts");
+const TRANSCRIPTS: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts/2.1.197");
 
 /// A supervisor whose clock is set by hand.
 struct Rig {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 /// What the recorded session was called; other sessions have a name of the same length.
 pub(crate) const SESSION: &str = "7d1d62c2-9142-438d-933b-3e14ae9b87f5";
 
-const RECORDED: &str = include_str!("../fixtures/transcripts/tool_use.ndjson");
+const RECORDED: &str = include_str!("../fixtures/transcripts/2.1.197/tool_use.ndjson");
 
 /// What the agent reads and writes in this stream: source text, with all that JSON has to escape.
 const TEXT: &str = include_str!("stream.rs");
