@@ -8,14 +8,17 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
-use tiny_http::{Header, Method, Request, Response, Server};
+use tiny_http::{Method, Request, Server};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a request of the main loop is answered with.
-#[derive(Clone, Debug)]
+/// What a request of the main loop is answered with. In JSON it is `"hang"`, `{"text": "done"}` or
+/// `{"write": {"path": "/a", "content": "b"}}`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Step {
     Text(String),
     /// Uses of tools.
@@ -31,7 +34,8 @@ pub(crate) enum Step {
         name: String,
         input: Value,
     },
-    /// An answer in twenty parts, over the time given.
+    /// An answer in twenty parts, over the time given; in JSON a number of seconds.
+    #[serde(deserialize_with = "seconds")]
     Slow(Duration),
     /// An answer of so many characters.
     Big(usize),
@@ -50,8 +54,14 @@ pub(crate) enum Step {
     Hang,
     /// The answer ends after its first event.
     Cut,
+    /// An answer without any content.
+    Empty,
     /// The step inside, once the test has called `release`.
     Held(Box<Step>),
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
 impl Step {
@@ -269,6 +279,7 @@ fn perform(request: Request, model: &str, step: Step, stage: &Stage) -> io::Resu
             Stream::open(request, model, &limits(&status, 3_600))?.text("near the limit")
         }
         Step::Cut => Stream::open(request, model, &[])?.close(),
+        Step::Empty => Stream::open(request, model, &[])?.finish("end_turn"),
         Step::Text(text) => Stream::open(request, model, &[])?.text(&text),
         Step::Big(size) => Stream::open(request, model, &[])?.text(&"x".repeat(size)),
         Step::Slow(time) => Stream::open(request, model, &[])?.slowly(time, stage),
@@ -313,16 +324,27 @@ fn refuse(
     reply(request, status, &body, headers)
 }
 
+/// Written by hand: the server's own response cannot close the connection. A burst of requests,
+/// such as those in which the CLI counts tokens, can otherwise hang, because the server lets new
+/// connections wait for threads that are held by idle ones.
 fn reply(request: Request, status: u16, body: &Value, headers: &Headers) -> io::Result<()> {
-    let mut response = Response::from_string(body.to_string()).with_status_code(status);
-    let ours = [
-        ("content-type".to_owned(), "application/json".to_owned()),
-        ("request-id".to_owned(), unique("req")),
-    ];
-    for (name, value) in ours.iter().chain(headers) {
-        response.add_header(Header::from_bytes(name.as_bytes(), value.as_bytes()).unwrap());
+    let body = body.to_string();
+    let mut answer = format!(
+        "HTTP/1.1 {status} scripted\r\ncontent-type: application/json\r\nrequest-id: {}\r\n\
+         connection: close\r\ncontent-length: {}\r\n",
+        unique("req"),
+        body.len()
+    );
+    for (name, value) in headers {
+        answer.push_str(&format!("{name}: {value}\r\n"));
     }
-    request.respond(response)
+    answer.push_str("\r\n");
+    if *request.method() != Method::Head {
+        answer.push_str(&body);
+    }
+    let mut writer = request.into_writer();
+    writer.write_all(answer.as_bytes())?;
+    writer.flush()
 }
 
 fn limits(status: &str, seconds: u64) -> Vec<(String, String)> {
@@ -415,6 +437,10 @@ impl Stream {
 
     fn end(mut self, stop_reason: &str) -> io::Result<()> {
         self.event("content_block_stop", r#""index":0"#)?;
+        self.finish(stop_reason)
+    }
+
+    fn finish(mut self, stop_reason: &str) -> io::Result<()> {
         self.event(
             "message_delta",
             &format!(
