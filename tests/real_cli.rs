@@ -77,6 +77,9 @@ macro_rules! sandbox {
     };
 }
 
+#[path = "real_cli/truth.rs"]
+mod truth;
+
 #[test]
 fn the_tests_bear_the_names_of_the_tested_versions() {
     let names = [tested::OLDEST, tested::NEWEST].map(|v| format!("cli_{}", v.replace('.', "_")));

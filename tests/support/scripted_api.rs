@@ -56,6 +56,16 @@ pub(crate) enum Step {
     Cut,
     /// An answer without any content.
     Empty,
+    /// An answer of one empty block of text.
+    EmptyText,
+    /// An answer of thinking alone.
+    Thinking,
+    /// Any error.
+    Error {
+        status: u16,
+        kind: String,
+        message: String,
+    },
     /// The step inside, once the test has called `release`.
     Held(Box<Step>),
 }
@@ -97,7 +107,12 @@ pub(crate) struct ScriptedApi {
 
 impl ScriptedApi {
     pub(crate) fn start(steps: impl IntoIterator<Item = Step>) -> Self {
-        let server = Arc::new(Server::http("127.0.0.1:0").unwrap());
+        Self::start_at("127.0.0.1:0", steps)
+    }
+
+    /// One that listens at this address.
+    pub(crate) fn start_at(address: &str, steps: impl IntoIterator<Item = Step>) -> Self {
+        let server = Arc::new(Server::http(address).unwrap());
         let stage = Arc::new(Stage::new(steps.into_iter().collect()));
         let listener = thread::spawn({
             let (server, stage) = (Arc::clone(&server), Arc::clone(&stage));
@@ -280,6 +295,13 @@ fn perform(request: Request, model: &str, step: Step, stage: &Stage) -> io::Resu
         }
         Step::Cut => Stream::open(request, model, &[])?.close(),
         Step::Empty => Stream::open(request, model, &[])?.finish("end_turn"),
+        Step::EmptyText => Stream::open(request, model, &[])?
+            .block(r#"{"type":"text","text":""}"#, &json!({"type": "text_delta", "text": ""})),
+        Step::Thinking => Stream::open(request, model, &[])?.block(
+            r#"{"type":"thinking","thinking":"","signature":""}"#,
+            &json!({"type": "thinking_delta", "thinking": "hm"}),
+        ),
+        Step::Error { status, kind, message } => refuse(request, status, &kind, &message, &[]),
         Step::Text(text) => Stream::open(request, model, &[])?.text(&text),
         Step::Big(size) => Stream::open(request, model, &[])?.text(&"x".repeat(size)),
         Step::Slow(time) => Stream::open(request, model, &[])?.slowly(time, stage),
@@ -400,6 +422,13 @@ impl Stream {
             ),
         )?;
         Ok(stream)
+    }
+
+    /// An answer of one block.
+    fn block(mut self, block: &str, delta: &Value) -> io::Result<()> {
+        self.begin(block)?;
+        self.delta(delta)?;
+        self.end("end_turn")
     }
 
     fn text(mut self, text: &str) -> io::Result<()> {
