@@ -22,7 +22,8 @@ A job goes on when the shell, the terminal or the caller is gone; all of it is f
 Answers are JSON where stdout is no terminal.";
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage, 3 the job was killed, \
-4 no such job, 5 the job waits for an answer, 124 the wait's time ran out.";
+4 no such job, 5 the job waits for an answer, 75 may be repeated later, 124 the wait's time ran \
+out.";
 
 const SIDECAR: &str = "In: {\"type\":\"ping\"}, query {sessionId, prompt, cwd?, maxTurns?, \
 maxBudgetUsd?, resumeSessionId?, permissionMode?, ask?, keepAlive?}, attach {sessionId, sinceOffset?, sinceLogOffset?}, \

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::clock;
 use crate::job::{Errand, Milestone, Outcome, Record, Standing, Wake};
 use crate::process::{self, Family, Mark};
-use crate::store::{JobDir, LoadError, Lock, is_live_job};
+use crate::store::{JobDir, LoadError, Lock, addressed, is_live_job};
 use crate::text::one_line;
 
 /// How long a command may take where nothing else is said.
@@ -130,7 +130,9 @@ fn tell_command(
     if std::path::Path::new(&record.spec.cwd).is_dir() {
         shell.current_dir(&record.spec.cwd);
     }
-    let status = serde_json::to_vec(&Standing::of(record)).unwrap_or_default();
+    let mut status = Standing::of(record);
+    status.map_hints(|hint| addressed(job.root(), hint));
+    let status = serde_json::to_vec(&status).unwrap_or_default();
     let takes = record.spec.on_event_timeout_ms.map_or(COMMAND_TAKES, Duration::from_millis);
     let (said, exit) = process::ask(shell, Some(status), takes, SAID_KEPT)
         .map_err(|error| failed(error.to_string()))?;

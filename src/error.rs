@@ -7,6 +7,9 @@ use crate::launch::LaunchError;
 use crate::store::{LoadError, StoreError};
 use crate::text::dollars;
 
+/// The status of a job that does not exist, in an answer.
+pub const NOT_FOUND: &str = "not_found";
+
 /// The exit statuses of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -15,7 +18,7 @@ pub enum ExitStatus {
     Done = 0,
     /// The operation, or the job that was waited for, failed.
     Failed = 1,
-    /// The call's words are off.
+    /// Invalid arguments.
     Usage = 2,
     /// The job that was waited for was killed.
     Killed = 3,
@@ -23,7 +26,10 @@ pub enum ExitStatus {
     NotFound = 4,
     /// The job that was waited for asks something, and waits for an answer.
     Blocked = 5,
-    /// The wait's time ran out; the job goes on. As timeout(1) does it.
+    /// What failed may be repeated unchanged, later: a slot is taken, the job that was waited for
+    /// met a limit, an overload or a lost connection. `EX_TEMPFAIL` of sysexits.h.
+    TryAgain = 75,
+    /// The time of the wait ran out; the job continues. As timeout(1) does it.
     TimedOut = 124,
 }
 
@@ -177,7 +183,7 @@ impl Error {
         match self {
             Self::Usage(_) => "usage",
             Self::InvalidJobId(_) => "invalid_job_id",
-            Self::NotFound(_) => "not_found",
+            Self::NotFound(_) => NOT_FOUND,
             Self::Exists(_) => "job_exists",
             Self::EmptyPrompt => "empty_prompt",
             Self::PromptHasNul(_) => "prompt_has_nul",
@@ -224,7 +230,7 @@ impl Error {
             Self::InvalidJobId(_) => {
                 "use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'"
             }
-            Self::NotFound(_) => "claudejob list shows the jobs; --jobs-dir says where they are",
+            Self::NotFound(_) => "claudejob list --all",
             Self::Exists(id) => {
                 return Some(format!(
                     "claudejob status {id} shows it; --if-absent answers with it; or take another id"
@@ -275,7 +281,7 @@ impl Error {
                 "--memory-max needs a systemd scope: a systemd within reach, and control groups"
             }
             Self::NoSlot(_) => "without --no-queue it waits for its turn",
-            Self::UnknownDependency(_) => "claudejob list --all shows the jobs",
+            Self::UnknownDependency(_) => "claudejob list --all",
             Self::DependencyCycle(..) => "take another id, or wait for fewer jobs",
             Self::BudgetExceeded { .. } => "start it later, or with a larger --budget-usd",
             Self::BadOffset { .. } => "use a nextOffset that logs gave for this very log",
@@ -301,6 +307,7 @@ impl Error {
         match self {
             Self::Usage(_) => ExitStatus::Usage,
             Self::NotFound(_) => ExitStatus::NotFound,
+            Self::NoSlot(_) => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,
         }
     }

@@ -200,7 +200,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let request = requests::demo(given)?;
             let ended =
                 commands::demo::demo(&store, request, &around, |scene| printer.scene(scene))?;
-            Ok(commands::exit_status_of(ended.status()))
+            Ok(ended.exit_status())
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::job::{
     Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake, milliseconds,
 };
 use crate::launch::Wish;
+use crate::store;
 
 /// Jobs that one job may wait for.
 const AFTER_MOST: usize = 100;
@@ -28,12 +29,9 @@ pub fn jobs_dir(common: &cli::Common, around: &Surroundings) -> Result<PathBuf, 
     match given {
         Some(path) => absolute(&path),
         None => {
-            let state = around.get("XDG_STATE_HOME").map(PathBuf::from);
-            let home = || around.get("HOME").map(|home| Path::new(home).join(".local/state"));
-            let state = state.filter(|path| path.is_absolute()).or_else(home);
+            let root = store::default_root(|name| around.get(name).cloned());
             let missing = "neither HOME nor XDG_STATE_HOME is set: give --jobs-dir";
-            let state = state.ok_or_else(|| Error::Usage(missing.to_owned()))?;
-            Ok(state.join("claudejob/jobs"))
+            root.ok_or_else(|| Error::Usage(missing.to_owned()))
         }
     }
 }

@@ -5,6 +5,7 @@
 //! complete file over it, so there is no half-written one. The lock says whether a job is live:
 //! the kernel lets go of it when its holder dies.
 
+mod address;
 mod bell;
 mod files;
 mod inbox;
@@ -22,6 +23,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use address::{Address, addressed, default_root};
 pub use bell::{open_bell, ring_bell};
 pub use files::{make_directory, open as open_ordinary};
 pub use inbox::{Item, undelivered};

@@ -34,6 +34,11 @@ pub fn one_line(text: &str, most: usize) -> String {
     line
 }
 
+/// `text` as one word of a shell's command.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 /// `1 task`, `2 tasks`.
 pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }

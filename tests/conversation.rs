@@ -133,7 +133,7 @@ fn twenty_senders_are_heard_once_each_and_in_their_order() {
     let end = sandbox.wait("j");
     end.expect_end(0, "completed", None);
     sent.sort();
-    let undelivered = end["undelivered"].as_array().map_or(0, Vec::len);
+    let undelivered = end["undeliveredMessages"].as_array().unwrap().len();
     let in_order: Vec<String> = sent.into_iter().map(|(_, text)| text).collect();
     let heard = lines(&sandbox, "heard");
     assert!(!heard.is_empty());
@@ -151,7 +151,8 @@ fn what_was_not_heard_is_reported_and_comes_first_when_the_job_goes_on() {
     fs::write(sandbox.path("go"), "").unwrap();
     let end = sandbox.wait("j");
     end.expect_end(1, "failed", Some("no_result"));
-    let texts: Vec<&str> = end["undelivered"]
+    assert_eq!(end["undelivered"], end["undeliveredMessages"], "the name of earlier versions");
+    let texts: Vec<&str> = end["undeliveredMessages"]
         .as_array()
         .unwrap()
         .iter()
@@ -164,6 +165,7 @@ fn what_was_not_heard_is_reported_and_comes_first_when_the_job_goes_on() {
     let end = sandbox.wait("j");
     end.expect_end(0, "completed", None);
     assert_eq!(lines(&sandbox, "heard"), ["one", "two", "three"]);
+    assert_eq!(end["undeliveredMessages"], serde_json::json!([]));
     assert!(end["undelivered"].is_null() && inbox(&sandbox, "j").is_empty(), "{end:?}");
 }
 
@@ -184,7 +186,7 @@ fn a_worker_that_is_killed_loses_no_message_and_delivers_none_twice() {
     let status = sandbox.status("j");
     assert_eq!(status["reason"], "worker_died");
     let result = sandbox.run(["result", "j"]);
-    assert_eq!(result["undelivered"][0]["text"], "two", "{result:?}");
+    assert_eq!(result["undeliveredMessages"][0]["text"], "two", "{result:?}");
     assert_eq!(inbox(&sandbox, "j").len(), 1);
     sandbox.script("init\nhear-all $DIR/heard");
     sandbox.run(["resume", "j", "--message", "three"]);

@@ -23,7 +23,7 @@ fn delivered(sandbox: &Sandbox, id: &str) -> Value {
     eventually("the courier", || {
         processes_of(&sandbox.job(id).join("news")).is_empty().then_some(())
     });
-    sandbox.status(id)["undelivered"].clone()
+    sandbox.status(id)["undeliveredNotifications"].clone()
 }
 
 fn lines(sandbox: &Sandbox, name: &str) -> Vec<String> {
@@ -65,7 +65,7 @@ fn a_command_is_told_each_end_with_the_status_on_its_stdin() {
         told.display()
     );
     sandbox.run_job("a", &["--on-event", &command]).expect_end(0, "completed", None);
-    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
     assert_eq!(
         lines(&sandbox, "told"),
         [format!("a completed completed {}", sandbox.work().display())]
@@ -115,7 +115,7 @@ fn a_command_that_fails_twice_and_then_works_has_told_it_once() {
     let tries = sandbox.path("tries");
     let command = format!("echo x >> {0}; [ $(wc -l < {0}) -ge 3 ]", tries.display());
     sandbox.run_job("a", &["--on-event", &command]);
-    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
     assert_eq!(lines(&sandbox, "tries").len(), 3);
     // Nobody tells it again.
     let again = sandbox.run(["redeliver"]);
@@ -137,7 +137,7 @@ fn what_could_not_be_told_is_shown_and_told_when_it_can_be() {
     assert_eq!(errand["error"], "exit code 1: no");
     let list = sandbox.run(["list", "--undelivered"]);
     assert_eq!(
-        (&list.json[0]["jobId"], &list.json[0]["undelivered"][0]["to"]),
+        (&list.json[0]["jobId"], &list.json[0]["undeliveredNotifications"][0]["to"]),
         (&"a".into(), &"command 2".into())
     );
     assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 0);
@@ -149,10 +149,14 @@ fn what_could_not_be_told_is_shown_and_told_when_it_can_be() {
     assert!(table.contains("not told: command 2 of completed"), "{table}");
     let again = sandbox.run(["redeliver", "a"]);
     assert_eq!((again.code, &again["delivered"]), (1, &0.into()));
-    assert_eq!(again["failed"][0]["undelivered"][0]["tries"], 5, "whoever waits can ask again");
+    assert_eq!(
+        again["failed"][0]["undeliveredNotifications"][0]["tries"], 5,
+        "whoever waits can ask again"
+    );
     fs::write(sandbox.path("works"), "").unwrap();
     let again = sandbox.run(["redeliver", "a"]);
     assert_eq!((again.code, &again["delivered"]), (0, &1.into()));
+    assert_eq!(sandbox.status("a")["undeliveredNotifications"], serde_json::json!([]));
     assert_eq!(sandbox.status("a")["undelivered"], Value::Null);
     assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 1);
 }
@@ -166,7 +170,11 @@ fn a_command_that_hangs_holds_up_no_verdict() {
     sandbox.run_job("a", &["--on-event", &command]).expect_end(0, "completed", None);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     eventually("the command", || fs::read_to_string(&pid).ok().filter(|text| !text.is_empty()));
-    assert_eq!(sandbox.status("a")["undelivered"][0]["error"], Value::Null, "still being told");
+    assert_eq!(
+        sandbox.status("a")["undeliveredNotifications"][0]["error"],
+        Value::Null,
+        "still being told"
+    );
     // It is nothing that a sweep of the job would end, and nothing that stays for ever.
     for pid in processes_of(&sandbox.job("a").join("news")) {
         send(pid, Signal::SIGKILL);
@@ -199,7 +207,7 @@ fn a_command_that_is_ended_leaves_nothing_behind() {
         again.display()
     );
     sandbox.run_job("a", &["--on-event", &command, "--on-event-timeout", "1s"]);
-    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
     let left = pid_in(&pid);
     let alive = is_alive(left);
     send(left, Signal::SIGKILL);
@@ -332,7 +340,7 @@ fn a_broken_job_keeps_no_other_from_being_told() {
     let failed: Vec<_> = failed.iter().map(|left| left["jobId"].as_str().unwrap()).collect();
     assert_eq!(failed, ["locked", "torn"]);
     assert!(again["failed"][0]["error"].as_str().unwrap().contains("news/lock"), "{again:?}");
-    assert_eq!(again["failed"][0]["undelivered"][0]["to"], "command 1");
+    assert_eq!(again["failed"][0]["undeliveredNotifications"][0]["to"], "command 1");
     assert_eq!(again["failed"][1]["code"], "record_unreadable");
     let text = sandbox.run(["redeliver", "--plain"]).stdout;
     assert!(text.contains("not told: torn: "), "{text}");
@@ -360,7 +368,7 @@ fn an_agent_is_woken_up_with_a_token_that_is_stored_nowhere() {
     assert_eq!((&body["mode"], &body["sessionKey"]), (&"now".into(), &"agent:main:7".into()));
     let text = body["text"].as_str().unwrap();
     assert!(text.contains("job a completed") && text.contains("All is well."), "{text}");
-    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
     for entry in walk(&sandbox.jobs()) {
         let bytes = fs::read(&entry).unwrap_or_default();
         assert!(!bytes.windows(12).any(|window| window == b"s3cret-token"), "{entry:?}");
@@ -385,7 +393,7 @@ fn a_gateway_that_is_overloaded_is_asked_again_and_one_that_refuses_is_not() {
     let sandbox = Sandbox::new(QUICK);
     let overloaded = gateway(&[503, 200]);
     sandbox.run_job("patient", &["--wake-url", &overloaded.url]);
-    assert_eq!(delivered(&sandbox, "patient"), Value::Null);
+    assert_eq!(delivered(&sandbox, "patient"), serde_json::json!([]));
     assert_eq!(overloaded.asked.try_iter().count(), 2);
 
     let refusing = gateway(&[401]);
@@ -407,7 +415,7 @@ fn a_token_that_no_gateway_can_be_given_is_not_tried_again() {
     assert_eq!(delivered(&sandbox, "a")[0]["tries"], 1);
     sandbox.set("HOOK_TOKEN", "s3cret-token\n");
     let again = sandbox.run(["redeliver", "a"]);
-    let errand = &again["failed"][0]["undelivered"][0];
+    let errand = &again["failed"][0]["undeliveredNotifications"][0];
     assert_eq!((again.code, &errand["tries"]), (1, &2.into()), "{again:?}");
     assert_eq!(errand["error"], "HOOK_TOKEN holds a control character, such as a line's end");
 }
@@ -475,7 +483,7 @@ fn an_end_that_could_not_be_noted_is_due_all_the_same() {
     sandbox.wait("unheard").expect_end(0, "completed", None);
     let list = sandbox.run(["list", "--undelivered"]);
     assert_eq!(list.json.as_array().unwrap().len(), 1, "{list:?}");
-    let errand = &list.json[0]["undelivered"][0];
+    let errand = &list.json[0]["undeliveredNotifications"][0];
     assert_eq!((&errand["to"], &errand["event"]), (&"command 1".into(), &"completed".into()));
     assert_eq!(sandbox.run(["clean", "told"])["removed"], 0);
     assert_eq!(sandbox.run(["redeliver"]).code, 1);
@@ -486,13 +494,13 @@ fn an_end_that_could_not_be_noted_is_due_all_the_same() {
     }
     // Whoever looks has it told, once.
     sandbox.status("told");
-    eventually("the word", || (delivered(&sandbox, "told") == Value::Null).then_some(()));
+    eventually("the word", || (delivered(&sandbox, "told") == serde_json::json!([])).then_some(()));
     assert_eq!(sandbox.run(["redeliver"])["delivered"], 0);
     assert_eq!(lines(&sandbox, "told"), ["told"]);
     // So is the next end, and the one before it is not told again.
     assert_eq!(sandbox.run(["resume", "told", "--message", "more"]).code, 0);
     sandbox.wait("told");
-    eventually("the word", || (delivered(&sandbox, "told") == Value::Null).then_some(()));
+    eventually("the word", || (delivered(&sandbox, "told") == serde_json::json!([])).then_some(()));
     assert_eq!(lines(&sandbox, "told"), ["told", "told"]);
     assert_eq!(sandbox.run(["clean"])["removed"], 0);
     assert_eq!(sandbox.run(["clean", "told", "unheard"])["removed"], 2);
@@ -512,7 +520,7 @@ fn a_command_whose_courier_was_killed_is_ended_before_it_is_told_again() {
     let alive = is_alive(left[0]);
     send(left[0], Signal::SIGKILL);
     assert!(!alive);
-    assert_eq!(delivered(&sandbox, "a"), Value::Null);
+    assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
 }
 
 #[test]

@@ -56,18 +56,11 @@ pub struct CleanAnswer {
     /// Their ids, the first of them.
     pub jobs: Vec<JobId>,
     /// How many more there are that are not named.
-    #[serde(skip_serializing_if = "is_zero")]
     pub omitted: usize,
     /// Those that were asked for by their ids and are left, and those that could not be removed.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<Left>,
     /// What a reader should know although the jobs are gone.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-}
-
-fn is_zero(n: &usize) -> bool {
-    *n == 0
 }
 
 /// Removes jobs that have ended: never one that is live, of which somebody was not told, or that

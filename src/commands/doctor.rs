@@ -53,7 +53,6 @@ pub struct Check {
     /// What was found.
     pub found: String,
     /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 

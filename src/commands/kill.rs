@@ -34,7 +34,6 @@ pub struct KillAnswer {
     /// How it stands.
     pub status: Status,
     /// Why it was not killed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 

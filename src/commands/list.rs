@@ -11,9 +11,10 @@ use super::seen::look_leniently;
 use super::status::Line;
 use crate::error::Error;
 use crate::job::{
-    Activity, Admission, Blocked, Errand, JobId, Reason, Record, Status, Timestamp, known,
+    Activity, Admission, Blocked, Ending, Errand, Exit, HintFacts, JobId, Question, Reason, Record,
+    Status, Timestamp, WaitingFor, full_status, hint, known,
 };
-use crate::store::{LoadError, Store};
+use crate::store::{Address, LoadError, Store};
 use crate::text::{clip, json_length};
 
 /// How many ended jobs are shown where nothing else was asked for.
@@ -60,65 +61,71 @@ pub enum Order {
     Id,
 }
 
-/// One line of the list.
-#[derive(Debug, Serialize)]
+/// One job of the list.
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
     /// The job's id.
     pub job_id: JobId,
-    /// The worker's process id.
+    /// Process id of the worker, also after it ended.
     pub pid: Option<i32>,
-    /// How it stands; `None` if its record cannot be read.
+    /// The job's status; null if its record cannot be read.
     pub status: Option<Status>,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why the job failed, as a stable word; null unless it failed.
     pub reason: Option<Reason>,
-    /// The same as a sentence, or why the record cannot be read.
+    /// Why the job failed, as a sentence, or why its record cannot be read.
     pub error: Option<String>,
-    /// When it was asked for.
+    /// When the job was started.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the job ended.
     pub ended_at: Option<Timestamp>,
-    /// The API's limit is being waited for, or ended it.
+    /// A limit of the API, or its overload, is being waited for or ended the job.
     pub rate_limited: bool,
     /// When claude tries again.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
-    /// Its place among those who wait for a slot, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When a limit ends for which the job did not wait: it can be resumed then.
+    pub resumable_at: Option<Timestamp>,
+    /// Place of a queued job among those that wait for a slot, from 1.
     pub position: Option<usize>,
-    /// When it takes its place in the line, if that is to come.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When the job takes its place in the queue (`--start-delay`), if that is to come.
     pub starts_at: Option<Timestamp>,
-    /// The jobs that it waits for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The jobs whose end a queued job waits for.
     pub waits_for: Vec<JobId>,
-    /// Turns so far.
+    /// Why the job is not working now; null while it works and after its end.
+    pub waiting_for: Option<WaitingFor>,
+    /// Number of turns so far.
     pub num_turns: u64,
-    /// US dollars.
+    /// Cost in US dollars as claude reported it.
     pub cost_usd: Option<f64>,
-    /// What waits for an answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `costUsd` is a lower bound: an attempt ended without reporting its cost.
+    pub cost_is_lower_bound: bool,
+    /// The request that waits for an answer.
     pub blocked: Option<Blocked>,
-    /// What the agent does now.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What the agent is doing.
     pub activity: Option<Activity>,
     /// The beginning of the prompt.
     pub prompt: String,
-    /// What could not be told of it, or was not told yet.
+    /// Notifications that could not be delivered, or were not delivered yet; only with
+    /// `--undelivered`.
+    pub undelivered_notifications: Vec<Errand>,
+    /// Deprecated name of `undeliveredNotifications`; absent when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub undelivered: Vec<Errand>,
-    /// The group of which only so many run at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The group of jobs (`--group`) of which only some run at once.
     pub group: Option<String>,
     /// Its labels.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Always false: all fields are there.
+    pub truncated: bool,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 impl Item {
     fn of(record: Record) -> Self {
         Self {
+            hint: record.hint(),
+            waiting_for: record.waiting_for(),
             pid: record.pid,
             status: Some(record.status),
             reason: record.reason,
@@ -127,8 +134,10 @@ impl Item {
             ended_at: record.ended_at,
             rate_limited: record.rate_limited,
             retry_at: record.retry_at,
+            resumable_at: record.resumable_at,
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
+            cost_is_lower_bound: record.cost_is_lower_bound,
             blocked: record.blocked.map(|blocked| Blocked {
                 input: clip(&blocked.input, 120),
                 questions: blocked.questions.into_iter().take(2).collect(),
@@ -149,7 +158,7 @@ impl Item {
         Self { error: Some(clip(error, 300)), ..Self::blank(id) }
     }
 
-    /// One of which nothing is known.
+    /// A job of which nothing is known.
     fn blank(job_id: JobId) -> Self {
         Self {
             job_id,
@@ -161,19 +170,204 @@ impl Item {
             ended_at: None,
             rate_limited: false,
             retry_at: None,
+            resumable_at: None,
             position: None,
             starts_at: None,
             waits_for: Vec::new(),
+            waiting_for: None,
             num_turns: 0,
             cost_usd: None,
+            cost_is_lower_bound: false,
             blocked: None,
             activity: None,
             prompt: String::new(),
+            undelivered_notifications: Vec::new(),
             undelivered: Vec::new(),
             group: None,
             labels: BTreeMap::new(),
+            truncated: false,
+            hint: None,
         }
     }
+}
+
+/// How much of each job a list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Size {
+    /// Every field.
+    Full,
+    /// Without empty fields, and with shorter texts.
+    Short,
+    /// The same without labels and details, and with the beginnings of texts.
+    Shortest,
+}
+
+/// One job of a list that is shortened: fields that are null, false, zero or empty are absent.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShortItem {
+    /// The job's id.
+    job_id: JobId,
+    /// Process id of the worker, also after it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    /// The job's status; null if its record cannot be read.
+    status: Option<Status>,
+    /// Why the job failed, as a stable word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason>,
+    /// The beginning of the sentence that says why the job failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// When the job was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Timestamp>,
+    /// When the job ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_at: Option<Timestamp>,
+    /// A limit of the API, or its overload, is being waited for or ended the job.
+    #[serde(skip_serializing_if = "is_false")]
+    rate_limited: bool,
+    /// When claude tries again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<Timestamp>,
+    /// When a limit ends for which the job did not wait: it can be resumed then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumable_at: Option<Timestamp>,
+    /// Place of a queued job among those that wait for a slot, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<usize>,
+    /// When the job takes its place in the queue (`--start-delay`), if that is to come.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts_at: Option<Timestamp>,
+    /// The jobs whose end a queued job waits for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    waits_for: Vec<JobId>,
+    /// Why the job is not working now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting_for: Option<WaitingFor>,
+    /// Number of turns so far.
+    #[serde(skip_serializing_if = "is_zero")]
+    num_turns: u64,
+    /// Cost in US dollars as claude reported it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
+    /// `costUsd` is a lower bound: an attempt ended without reporting its cost.
+    #[serde(skip_serializing_if = "is_false")]
+    cost_is_lower_bound: bool,
+    /// The request that waits for an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<Blocked>,
+    /// What the agent is doing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    activity: Option<Activity>,
+    /// The beginning of the prompt.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    prompt: String,
+    /// Notifications that could not be delivered, or were not delivered yet; only with
+    /// `--undelivered`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    undelivered_notifications: Vec<Errand>,
+    /// Deprecated name of `undeliveredNotifications`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    undelivered: Vec<Errand>,
+    /// The group of jobs (`--group`) of which only some run at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
+    /// Its labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    /// Always true: `status` gives the fields that are left out.
+    truncated: bool,
+    /// The command to run next, as `sh` takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+impl ShortItem {
+    fn of(item: Item, size: Size, address: &Address) -> Self {
+        let is_shortest = size == Size::Shortest;
+        let (texts, hints) = if is_shortest { (30, 90) } else { (60, 160) };
+        let short = |text: &str| clip(text, texts);
+        let details = |job_id: &JobId| address.apply(full_status(job_id));
+        let hint = item.hint.map(|hint| match hint.len() > hints {
+            // Without its comment the command may fit.
+            true => match hint.split_once("  # ") {
+                Some((command, _)) if command.len() <= hints => command.to_owned(),
+                _ => details(&item.job_id),
+            },
+            false => hint,
+        });
+        let mut errands = item.undelivered_notifications;
+        errands.truncate(if is_shortest { 1 } else { 3 });
+        for errand in &mut errands {
+            errand.error = errand.error.as_deref().map(short);
+        }
+        Self {
+            pid: item.pid,
+            status: item.status,
+            reason: item.reason,
+            error: item.error.as_deref().map(short),
+            started_at: item.started_at,
+            ended_at: item.ended_at,
+            rate_limited: item.rate_limited,
+            retry_at: item.retry_at,
+            resumable_at: item.resumable_at,
+            position: item.position,
+            starts_at: item.starts_at,
+            waits_for: item.waits_for.into_iter().take(if is_shortest { 1 } else { 5 }).collect(),
+            waiting_for: item.waiting_for.map(|wait| WaitingFor {
+                why: short(&wait.why),
+                hint: None,
+                ..wait
+            }),
+            num_turns: item.num_turns,
+            cost_usd: item.cost_usd,
+            cost_is_lower_bound: item.cost_is_lower_bound,
+            blocked: item.blocked.map(|blocked| Blocked {
+                input: short(&blocked.input),
+                questions: blocked
+                    .questions
+                    .iter()
+                    .filter(|_| !is_shortest)
+                    .take(1)
+                    .map(|question| Question { options: Vec::new(), ..question.shortened() })
+                    .collect(),
+                ..blocked
+            }),
+            activity: item
+                .activity
+                .filter(|_| !is_shortest)
+                .map(|activity| Activity { text: short(&activity.text), ..activity }),
+            prompt: short(&item.prompt),
+            undelivered: errands.clone(),
+            undelivered_notifications: errands,
+            group: item.group,
+            labels: if is_shortest { BTreeMap::new() } else { item.labels },
+            truncated: true,
+            hint,
+            job_id: item.job_id,
+        }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// The last element of a list that leaves out jobs.
+#[derive(Debug, Serialize)]
+struct Omitted {
+    /// Always true.
+    truncated: bool,
+    /// Number of jobs that are left out.
+    omitted: usize,
+    /// A command that shows them.
+    hint: String,
 }
 
 /// The list. It holds the jobs' ids alone and reads each record when it is shown, so that a long
@@ -181,34 +375,60 @@ impl Item {
 #[derive(Debug)]
 pub struct ListAnswer {
     store: Store,
+    address: Address,
     line: OnceCell<Line>,
     with_errands: bool,
     ids: Vec<JobId>,
+    size: Size,
     /// There are jobs, whether or not any of them was asked for.
     pub of_many: bool,
-    /// How many more there are that the answer leaves out for its length.
+    /// Number of jobs that are left out to keep the answer short.
     pub omitted: usize,
 }
 
 impl ListAnswer {
     /// The jobs, in their order.
     pub fn items(&self) -> impl Iterator<Item = Item> {
-        self.ids.iter().filter_map(|id| item(&self.store, id, self.with_errands, &self.line))
+        self.ids.iter().filter_map(|id| {
+            let item = item(&self.store, id, self.with_errands, &self.line)?;
+            let hint = item.hint.map(|hint| self.address.apply(hint));
+            let waiting_for = item.waiting_for.map(|wait| WaitingFor {
+                hint: wait.hint.map(|hint| self.address.apply(hint)),
+                ..wait
+            });
+            Some(Item { hint, waiting_for, ..item })
+        })
     }
 
-    /// Drops what does not fit an answer: of the last ones.
+    /// Shows less of each job until all fit into an answer, and leaves out the last ones where they
+    /// still do not.
     fn shorten(&mut self) {
-        let mut length = 2;
         let room = ANSWER_MOST - 150;
-        let fitting = self
-            .items()
-            .take_while(|item| {
-                length += serde_json::to_string(item).map_or(0, |text| json_length(&text) + 1);
-                length <= room
-            })
-            .count();
+        let mut fitting = 0;
+        for size in [Size::Full, Size::Short, Size::Shortest] {
+            let mut length = 2;
+            fitting = self
+                .items()
+                .take_while(|item| {
+                    length += self.length(item, size) + 1;
+                    length <= room
+                })
+                .count();
+            self.size = size;
+            if fitting == self.ids.len() {
+                return;
+            }
+        }
         self.omitted = self.ids.len() - fitting;
         self.ids.truncate(fitting);
+    }
+
+    fn length(&self, item: &Item, size: Size) -> usize {
+        let text = match size {
+            Size::Full => serde_json::to_string(item),
+            size => serde_json::to_string(&ShortItem::of(item.clone(), size, &self.address)),
+        };
+        text.map_or(0, |text| json_length(&text))
     }
 }
 
@@ -217,21 +437,25 @@ impl Serialize for ListAnswer {
         use serde::ser::SerializeSeq;
         let mut list = serializer.serialize_seq(None)?;
         for item in self.items() {
-            list.serialize_element(&item)?;
+            match self.size {
+                Size::Full => list.serialize_element(&item)?,
+                size => list.serialize_element(&ShortItem::of(item, size, &self.address))?,
+            }
         }
         if self.omitted > 0 {
             // Last in the array, so that an answer that was shortened says so.
-            list.serialize_element(&serde_json::json!({
-                "truncated": true,
-                "omitted": self.omitted,
-                "hint": "list --all, or a filter such as --status running",
-            }))?;
+            let hint = "claudejob list --all  # or a filter, such as --status running";
+            list.serialize_element(&Omitted {
+                truncated: true,
+                omitted: self.omitted,
+                hint: self.address.apply(hint.to_owned()),
+            })?;
         }
         list.end()
     }
 }
 
-/// Of the record of a job that has ended only what the list shows of it.
+/// The part of the record of a job that has ended which the list shows.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Ended {
@@ -256,14 +480,23 @@ struct Ended {
     #[serde(default)]
     cost_usd: Option<f64>,
     #[serde(default)]
+    cost_is_lower_bound: bool,
+    #[serde(default)]
+    resumable_at: Option<Timestamp>,
+    #[serde(default)]
+    exit: Option<Exit>,
+    #[serde(default)]
+    dependency_cut_off: bool,
+    #[serde(default)]
     prompt: String,
     #[serde(default)]
     spec: Marks,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct Marks {
+    no_recover: bool,
     admission: Admission,
     labels: BTreeMap<String, String>,
 }
@@ -276,6 +509,23 @@ fn ended(store: &Store, id: &JobId) -> Option<Item> {
     if record.status.is_live() || record.version == 0 {
         return None;
     }
+    let ending = Ending {
+        version: record.version,
+        status: record.status,
+        reason: record.reason,
+        exit: record.exit,
+        dependency_cut_off: record.dependency_cut_off,
+        no_recover: record.spec.no_recover,
+    };
+    let hint = hint(&HintFacts {
+        job_id: &record.job_id,
+        status: record.status,
+        reason: record.reason,
+        is_recoverable: ending.is_recoverable(),
+        is_resumable: ending.is_resumable(),
+        resumable_at: record.resumable_at,
+        blocked: None,
+    });
     Some(Item {
         pid: record.pid,
         status: Some(record.status),
@@ -284,11 +534,14 @@ fn ended(store: &Store, id: &JobId) -> Option<Item> {
         started_at: record.started_at,
         ended_at: record.ended_at,
         rate_limited: record.rate_limited,
+        resumable_at: record.resumable_at,
         num_turns: record.num_turns,
         cost_usd: record.cost_usd,
+        cost_is_lower_bound: record.cost_is_lower_bound,
         prompt: clip(&record.prompt, 60),
         group: record.spec.admission.group,
         labels: record.spec.labels,
+        hint,
         ..Item::blank(record.job_id)
     })
 }
@@ -307,11 +560,14 @@ fn item(store: &Store, id: &JobId, with_errands: bool, line: &OnceCell<Line>) ->
     let queued = seen.record.status == Status::Queued;
     let line = queued.then(|| line.get_or_init(|| Line::of(store)));
     let waiting = line.and_then(|line| line.waiting(store, &seen.record));
-    let mut item = Item { undelivered: errands, ..Item::of(seen.record) };
+    let item = Item::of(seen.record);
+    let undelivered = errands.clone();
+    let mut item = Item { undelivered_notifications: errands, undelivered, ..item };
     if let Some(waiting) = waiting {
         if waiting.is_over {
             item.status = Some(Status::Starting);
         }
+        item.waiting_for = waiting.waiting_for();
         item.position = waiting.position;
         item.starts_at = waiting.starts_at;
         item.waits_for = waiting.waits_for;
@@ -355,6 +611,8 @@ pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     let ids = places.into_iter().map(|place| place.id).collect();
     let mut answer = ListAnswer {
         store: store.clone(),
+        address: Address::of(store.root()),
+        size: Size::Full,
         line,
         with_errands: request.undelivered,
         ids,
@@ -451,7 +709,7 @@ impl Request {
         let status = self.statuses.is_empty()
             || item.status.is_some_and(|status| self.statuses.contains(&status));
         let group = self.group.is_none() || self.group == item.group;
-        let group = group && !(self.undelivered && item.undelivered.is_empty());
+        let group = group && !(self.undelivered && item.undelivered_notifications.is_empty());
         status
             && group
             && self.is_since(item.started_at)

@@ -83,7 +83,6 @@ pub struct LogsAnswer {
     pub next_offset: u64,
     /// There was more than fits: with `since`, take `nextOffset`; else, something before this is
     /// left out.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     /// The text, by who speaks; empty where the log is given as it is.
     #[serde(skip)]

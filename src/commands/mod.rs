@@ -25,24 +25,23 @@ mod watch;
 use serde::Serialize;
 
 use crate::error::{Error, ExitStatus};
-use crate::job::{JobId, Status};
+use crate::job::{JobId, Reason, Status};
 
-/// Characters under which an answer stays unless more was asked for: what its callers cut is no
-/// JSON any more.
+/// Characters of an answer, unless more was asked for: callers cut a longer one, and cut JSON
+/// cannot be parsed.
 pub const ANSWER_MOST: usize = 8_000;
 
-/// A job with which something could not be done, where it could with others.
+/// A job for which an operation on several jobs failed.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
-    /// Its id.
+    /// The job's id.
     pub job_id: JobId,
-    /// Why not.
+    /// What went wrong.
     pub error: String,
-    /// The stable word for it.
+    /// What went wrong, as a stable word.
     pub code: &'static str,
     /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
@@ -57,14 +56,37 @@ pub fn job_id(text: &str) -> Result<JobId, Error> {
     JobId::parse(text).map_err(|_| Error::InvalidJobId(text.to_owned()))
 }
 
-/// The exit status that tells how a job that was waited for stands.
-pub fn exit_status_of(status: Status) -> ExitStatus {
-    match status {
-        Status::Completed => ExitStatus::Done,
-        Status::Failed => ExitStatus::Failed,
-        Status::Killed => ExitStatus::Killed,
-        Status::Queued | Status::Starting | Status::Running | Status::Blocked | Status::Idle => {
+/// The exit status of a call that waited for a job. A failure that may pass by itself, such as a
+/// lost connection, is told from one that needs a change.
+pub fn exit_status_of(status: Status, reason: Option<Reason>, lost_connection: bool) -> ExitStatus {
+    match (status, reason) {
+        (Status::Completed, _) => ExitStatus::Done,
+        (Status::Failed, Some(Reason::RateLimit | Reason::Overloaded)) => ExitStatus::TryAgain,
+        (Status::Failed, Some(Reason::ApiError)) if lost_connection => ExitStatus::TryAgain,
+        (Status::Failed, _) => ExitStatus::Failed,
+        (Status::Killed, _) => ExitStatus::Killed,
+        (Status::Blocked, _) => ExitStatus::Blocked,
+        (Status::Queued | Status::Starting | Status::Running | Status::Idle, _) => {
             ExitStatus::TimedOut
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_that_may_pass_has_its_own_exit_status() {
+        for (reason, lost, code) in [
+            (Reason::RateLimit, false, ExitStatus::TryAgain),
+            (Reason::Overloaded, false, ExitStatus::TryAgain),
+            (Reason::ApiError, true, ExitStatus::TryAgain),
+            (Reason::ApiError, false, ExitStatus::Failed),
+            (Reason::Auth, false, ExitStatus::Failed),
+        ] {
+            assert_eq!(exit_status_of(Status::Failed, Some(reason), lost), code, "{reason}");
+        }
+        assert_eq!(exit_status_of(Status::Failed, None, false), ExitStatus::Failed);
     }
 }

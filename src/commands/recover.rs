@@ -46,7 +46,6 @@ pub struct Recovered {
     /// Claude goes on with its conversation; else it was given the prompt again.
     pub resumes: bool,
     /// What would end the job before its time.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 

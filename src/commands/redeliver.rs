@@ -8,32 +8,45 @@ use crate::error::Error;
 use crate::job::{Errand, JobId};
 use crate::store::Store;
 
-/// What was not told of one job.
+/// The notifications of one job that could not be delivered.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Left {
-    /// The job.
+    /// The job's id.
     pub job_id: JobId,
-    /// What was not told, to whom, and why, as far as it is known.
+    /// The notifications.
+    pub undelivered_notifications: Vec<Errand>,
+    /// Deprecated name of `undeliveredNotifications`; absent when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub undelivered: Vec<Errand>,
-    /// Why nothing of it could be tried.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why none of them could be tried.
     pub error: Option<String>,
-    /// The stable word for that.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The same as a stable word.
     pub code: Option<&'static str>,
     /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
-/// What became of it.
+/// What was delivered.
 #[derive(Debug, Default, Serialize)]
 pub struct RedeliverAnswer {
-    /// How many were told now.
+    /// Number of notifications that were delivered.
     pub delivered: usize,
-    /// What could not be told again.
+    /// The jobs of which notifications are still undelivered.
     pub failed: Vec<Left>,
+}
+
+impl Left {
+    fn of(job_id: JobId, errands: Vec<Errand>, error: Option<&Error>) -> Self {
+        Self {
+            job_id,
+            undelivered_notifications: errands.clone(),
+            undelivered: errands,
+            error: error.map(Error::to_string),
+            code: error.map(Error::code),
+            hint: error.and_then(Error::hint),
+        }
+    }
 }
 
 /// Tells again, of this job or of all, and waits until that is done. The environment, and so the
@@ -55,8 +68,7 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
             Ok(undelivered) => {
                 answer.delivered += before.len().saturating_sub(undelivered.len());
                 if !undelivered.is_empty() {
-                    let (error, code, hint) = (None, None, None);
-                    answer.failed.push(Left { job_id, undelivered, error, code, hint });
+                    answer.failed.push(Left::of(job_id, undelivered, None));
                 }
             }
             Err(error) if id.is_some() => return Err(Error::load(job_id.as_str(), error)),
@@ -65,13 +77,7 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
             Err(_) if !store.job(&job_id).path().exists() => {}
             Err(error) => {
                 let error = Error::load(job_id.as_str(), error);
-                answer.failed.push(Left {
-                    job_id,
-                    undelivered: before,
-                    error: Some(error.to_string()),
-                    code: Some(error.code()),
-                    hint: error.hint(),
-                });
+                answer.failed.push(Left::of(job_id, before, Some(&error)));
             }
         }
     }

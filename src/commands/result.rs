@@ -1,56 +1,152 @@
 //! `result`: a job's verdict and answer.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::ANSWER_MOST;
 use super::seen::{Seen, look};
-use crate::error::Error;
-use crate::job::{JobId, Outcome, Status, hint};
-use crate::store::Store;
+use super::{ANSWER_MOST, exit_status_of};
+use crate::error::{Error, ExitStatus};
+use crate::job::{Exit, JobId, Outcome, Reason, Status, Undelivered};
+use crate::store::{Store, addressed};
 use crate::text::{clip, json_length};
 
-/// Characters of an answer below which it has no room for claude's count of tokens.
+/// Characters of an answer below which it has no room for token counts.
 const USAGE_LEAST: usize = 1_000;
 
-/// A job's verdict and answer; before its end only how it stands.
+/// A job's verdict and answer; before its end only its status.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum ResultAnswer {
     /// The job has not ended.
-    Pending {
-        /// The job's id.
-        #[serde(rename = "jobId")]
-        job_id: JobId,
-        /// How it stands.
-        status: Status,
-        /// Always null.
-        result: Option<String>,
-    },
-    /// It has.
+    Pending(Pending),
+    /// The job has ended, or is idle and has answered its last turn.
     Ended(Box<Ended>),
 }
 
-/// The verdict and the answer.
+/// The answer for a job that has not ended.
 #[derive(Debug, Serialize)]
-pub struct Ended {
-    /// What the job came to.
-    #[serde(flatten)]
-    pub outcome: Outcome,
-    /// Parts were left out to keep the answer short; `result --full` gives them.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub truncated: bool,
-    /// What can be done about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+#[serde(rename_all = "camelCase")]
+pub struct Pending {
+    /// The job's id.
+    pub job_id: JobId,
+    /// The job's status.
+    pub status: Status,
+    /// Always null.
+    pub result: Option<String>,
+    /// The command to run next, as `sh` takes it.
     pub hint: Option<String>,
 }
 
+/// The verdict and the answer.
+#[derive(Debug)]
+pub struct Ended {
+    /// The job's outcome.
+    pub outcome: Outcome,
+    /// Parts were left out to keep the answer short.
+    pub truncated: bool,
+    /// The command to run next.
+    pub hint: Option<String>,
+}
+
+/// The verdict and the answer of a job, in the field names of the CLI's own `result` event.
+#[derive(Serialize)]
+struct EndedView<'a> {
+    /// The job's id.
+    #[serde(rename = "jobId")]
+    job_id: &'a JobId,
+    /// The job's status.
+    status: Status,
+    /// Number of the run of claude that led to this result, from 1.
+    attempt: u32,
+    /// Why the job failed, as a stable word; null unless it failed.
+    reason: Option<Reason>,
+    /// Why the job failed, as a sentence.
+    error: Option<&'a str>,
+    /// How the claude process ended.
+    exit: Option<Exit>,
+    /// The answer; the text said before the failure where `partial` is true.
+    result: Option<&'a str>,
+    /// Number of bytes by which the answer is longer than what is kept of it; the whole is in
+    /// `output.log`.
+    #[serde(rename = "resultOmittedBytes")]
+    result_omitted_bytes: u64,
+    /// `result` is text that the agent said before it failed, not an answer.
+    partial: bool,
+    /// Cost in US dollars as claude reported it.
+    cost_usd: Option<f64>,
+    /// `cost_usd` is a lower bound: an attempt ended without reporting its cost.
+    #[serde(rename = "costIsLowerBound")]
+    cost_is_lower_bound: bool,
+    /// The connection to the API was lost, and that ended the job: it may be repeated.
+    #[serde(rename = "lostConnection")]
+    lost_connection: bool,
+    /// Time in milliseconds that claude reported for its turns, added up.
+    duration_ms: Option<u64>,
+    /// Number of turns, added up.
+    num_turns: u64,
+    /// Claude's session, which `claude --resume` accepts.
+    session_id: Option<&'a str>,
+    /// Token counts as claude reported them last.
+    usage: Option<&'a Value>,
+    /// The tool calls that were denied.
+    permission_denials: &'a [Value],
+    /// The output that `--json-schema` asked for.
+    structured_output: Option<&'a Value>,
+    /// Problems that did not make the job fail.
+    warnings: &'a [String],
+    /// Messages that claude did not take in; `resume` delivers them.
+    #[serde(rename = "undeliveredMessages")]
+    undelivered_messages: &'a [Undelivered],
+    /// Deprecated name of `undeliveredMessages`; absent when empty.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    undelivered: &'a [Undelivered],
+    /// Parts were left out to keep the answer short; `result --full` gives them.
+    truncated: bool,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    hint: Option<&'a str>,
+}
+
+impl Serialize for Ended {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let outcome = &self.outcome;
+        let view = EndedView {
+            job_id: &outcome.job_id,
+            status: outcome.status,
+            attempt: outcome.attempt,
+            reason: outcome.reason,
+            error: outcome.error.as_deref(),
+            exit: outcome.exit,
+            result: outcome.result.as_deref(),
+            result_omitted_bytes: outcome.result_omitted_bytes,
+            partial: outcome.partial,
+            cost_usd: outcome.cost_usd,
+            cost_is_lower_bound: outcome.cost_is_lower_bound,
+            lost_connection: outcome.lost_connection,
+            duration_ms: outcome.duration_ms,
+            num_turns: outcome.num_turns,
+            session_id: outcome.session_id.as_deref(),
+            usage: outcome.usage.as_ref(),
+            permission_denials: &outcome.permission_denials,
+            structured_output: outcome.structured_output.as_ref(),
+            warnings: &outcome.warnings,
+            undelivered_messages: &outcome.undelivered,
+            undelivered: &outcome.undelivered,
+            truncated: self.truncated,
+            hint: self.hint.as_deref(),
+        };
+        view.serialize(serializer)
+    }
+}
+
 impl ResultAnswer {
-    /// How the job stands.
-    pub fn status(&self) -> Status {
+    /// The exit status of a call that waited for the job.
+    pub fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::Pending { status, .. } => *status,
-            Self::Ended(ended) => ended.outcome.status,
+            Self::Pending(pending) => exit_status_of(pending.status, None, false),
+            Self::Ended(ended) => {
+                let outcome = &ended.outcome;
+                exit_status_of(outcome.status, outcome.reason, outcome.lost_connection)
+            }
         }
     }
 }
@@ -67,68 +163,64 @@ pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<Re
         |outcome: &Outcome| outcome.status == record.status && outcome.attempt == record.attempt;
     // A job that is kept alive has the answer of its last turn.
     let last = |outcome: &Outcome| outcome.status.is_live() && outcome.result.is_some();
+    let hint = record.hint().map(|hint| addressed(store.root(), hint));
     if record.status == Status::Idle
         && let Some(outcome) = dir.outcome().filter(last)
     {
         let outcome = Outcome { status: record.status, ..outcome };
-        return Ok(ResultAnswer::Ended(Box::new(fit(outcome, most))));
+        return Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, most))));
     }
     if record.status.is_live() {
-        return Ok(ResultAnswer::Pending {
-            job_id: record.job_id,
-            status: record.status,
-            result: None,
-        });
+        let (job_id, status) = (record.job_id, record.status);
+        return Ok(ResultAnswer::Pending(Pending { job_id, status, result: None, hint }));
     }
     // The record is what a lost job's verdict was written to last.
     let outcome = dir.outcome().filter(of_this).unwrap_or_else(|| Outcome::of(&record));
-    Ok(ResultAnswer::Ended(Box::new(Ended { hint: hint(&record), ..fit(outcome, most) })))
+    Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, most))))
 }
 
 /// Leaves out what is longest and least telling first, until the rest fits.
-fn fit(mut outcome: Outcome, most: usize) -> Ended {
-    let mut truncated = false;
-    if length(&outcome) > most {
-        truncated = true;
-        for denial in &mut outcome.permission_denials {
+fn fit(outcome: Outcome, hint: Option<String>, most: usize) -> Ended {
+    let mut answer = Ended { outcome, truncated: false, hint };
+    if length(&answer) > most {
+        answer.truncated = true;
+        for denial in &mut answer.outcome.permission_denials {
             if let Value::Object(fields) = denial {
                 fields.remove("tool_input");
             }
         }
-        outcome.permission_denials.truncate(10);
-        outcome.warnings.truncate(5);
+        answer.outcome.permission_denials.truncate(10);
+        answer.outcome.warnings.truncate(5);
+        answer.outcome.undelivered.truncate(5);
     }
-    if length(&outcome) > most && outcome.structured_output.as_ref().is_some_and(is_long) {
-        outcome.structured_output = None;
+    let structured_output = answer.outcome.structured_output.as_ref();
+    if length(&answer) > most && structured_output.is_some_and(is_long) {
+        answer.outcome.structured_output = None;
     }
-    if length(&outcome) > most && most < USAGE_LEAST {
-        outcome.usage = None;
+    if length(&answer) > most && most < USAGE_LEAST {
+        answer.outcome.usage = None;
     }
-    let excess = length(&outcome).saturating_sub(most);
+    let excess = length(&answer).saturating_sub(most);
     if excess > 0
-        && let Some(text) = &outcome.result
+        && let Some(text) = &answer.outcome.result
     {
         // What the text may weigh as JSON, where an escape makes a character up to six long.
-        let room = length_of(text).saturating_sub(excess + 20);
+        let room = length(text).saturating_sub(excess + 20);
         let mut keep = room;
         let mut shorter = clip(text, keep);
-        while keep > 0 && length_of(&shorter) > room {
+        while keep > 0 && length(&shorter) > room {
             keep = keep * 9 / 10;
             shorter = clip(text, keep);
         }
-        outcome.result = Some(shorter);
+        answer.outcome.result = Some(shorter);
     }
-    Ended { outcome, truncated, hint: None }
+    answer
 }
 
 fn is_long(value: &Value) -> bool {
-    length_of(value) > 2_000
+    length(value) > 2_000
 }
 
-fn length(outcome: &Outcome) -> usize {
-    length_of(outcome)
-}
-
-fn length_of(value: &(impl Serialize + ?Sized)) -> usize {
+fn length(value: &(impl Serialize + ?Sized)) -> usize {
     serde_json::to_string(value).map_or(0, |text| json_length(&text))
 }

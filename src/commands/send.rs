@@ -46,7 +46,6 @@ pub struct SendAnswer {
     pub status: Status,
     /// Where it was waited for: how the turn ended that took the message in; `None` if the time
     /// ran out before that.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub turn: Option<Option<TurnEnd>>,
 }
 
@@ -73,7 +72,6 @@ pub struct InterruptAnswer {
     /// How the job stands.
     pub status: Status,
     /// Why no turn was interrupted.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 

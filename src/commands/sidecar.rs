@@ -140,7 +140,6 @@ pub enum Told {
     /// A line could not be understood or carried out.
     Error {
         /// The session that it named.
-        #[serde(skip_serializing_if = "Option::is_none")]
         session_id: Option<String>,
         /// Why.
         error: String,

@@ -9,17 +9,17 @@ use serde::Serialize;
 
 use super::clean;
 use super::seen::look;
-use super::status::{standing, waits_for};
+use super::status::{Line, Waiting, standing};
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::clock;
 use crate::courier;
 use crate::error::Error;
-use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
+use crate::job::{JobId, Reason, Record, Spec, Status, Verdict, WaitKind, WaitingFor};
 use crate::launch::{LaunchError, Launched, Plan, Wish, launch};
 use crate::settle::settle;
-use crate::store::{CreateError, JobDir, Lock, Store};
-use crate::text::{millionths, one_line, short, span};
+use crate::store::{CreateError, JobDir, Lock, Store, addressed};
+use crate::text::{millionths, one_line, span};
 
 /// Characters of the prompt that the record keeps.
 const PREVIEW: usize = 160;
@@ -57,21 +57,22 @@ pub struct Budget {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StartAnswer {
-    /// Its id.
+    /// The job's id.
     pub job_id: JobId,
-    /// Its worker's process id.
+    /// Process id of the worker.
     pub pid: Option<i32>,
-    /// How it stands.
+    /// The job's status.
     pub status: Status,
-    /// It was there before; see `if_absent`.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    /// The job existed before (`--if-absent`).
     pub existing: bool,
     /// What would end the job before its time.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// What it waits for, where it is queued.
-    #[serde(skip)]
-    pub waits_for: Option<String>,
+    /// The jobs whose end a queued job waits for.
+    pub waits_for: Vec<JobId>,
+    /// Why the job is not working now; null while it works.
+    pub waiting_for: Option<WaitingFor>,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 /// Checks all that can be checked, makes the job, and puts its worker on its feet.
@@ -121,21 +122,24 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     }
     let warnings = plan.risks().to_vec();
     let (pid, status) = (Some(launched.pid), status_of(launched));
-    let waits_for = (status == Status::Queued).then(|| what_it_waits_for(store, &spec));
-    Ok(StartAnswer { job_id: id, pid, status, existing: false, warnings, waits_for })
+    let waiting = if status == Status::Queued { waiting(store, &dir) } else { None };
+    let waits_for = waiting.as_ref().map(|w| w.waits_for.clone()).unwrap_or_default();
+    let waiting_for = waiting.map(|waiting| {
+        let about_to_start = || WaitingFor::new(WaitKind::Slot, None, "it is about to start");
+        let wait = waiting.waiting_for().unwrap_or_else(about_to_start);
+        WaitingFor { hint: wait.hint.map(|hint| addressed(store.root(), hint)), ..wait }
+    });
+    let hint = Some(addressed(store.root(), format!("claudejob wait {id}")));
+    let existing = false;
+    Ok(StartAnswer { job_id: id, pid, status, existing, warnings, waits_for, waiting_for, hint })
 }
 
-/// What a job that was just queued waits for, as far as that is seen at a glance.
-fn what_it_waits_for(store: &Store, spec: &Spec) -> String {
-    let others = waits_for(store, spec);
-    if !others.is_empty() {
-        let others: Vec<&str> = others.iter().map(JobId::as_str).collect();
-        return format!("the end of {}", others.join(", "));
-    }
-    match spec.start_delay_ms {
-        0 => "its turn".to_owned(),
-        delay => format!("{} to pass", short(Duration::from_millis(delay))),
-    }
+/// The wait of a job that was just queued.
+fn waiting(store: &Store, dir: &JobDir) -> Option<Waiting> {
+    let record = dir.load().ok()?;
+    // It may have started since its worker reported that it is queued.
+    let queued = Record { status: Status::Queued, ..record };
+    Line::of(store).waiting(store, &queued)
 }
 
 /// Refuses somebody to be woken up who cannot be reached this way.
@@ -279,7 +283,9 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
         status: status.status,
         existing: true,
         warnings: Vec::new(),
-        waits_for: None,
+        waits_for: status.waits_for,
+        waiting_for: status.waiting_for,
+        hint: status.hint,
     })
 }
 

@@ -64,7 +64,6 @@ pub struct StatsAnswer {
     /// The groups: days with the latest first, others with the largest first.
     pub groups: Vec<Group>,
     /// Groups that the answer leaves out for its length; `total` counts them.
-    #[serde(skip_serializing_if = "is_zero")]
     pub omitted: usize,
     /// Jobs that are in no sum, because their records cannot be read.
     pub unreadable: u64,
@@ -91,9 +90,11 @@ pub struct Sum {
     /// Those that completed, of those that ended; `None` where none has.
     #[serde(serialize_with = "rounded_rate")]
     pub success_rate: Option<f64>,
-    /// US dollars as far as claude reported them.
+    /// Cost in US dollars as claude reported it.
     #[serde(serialize_with = "rounded")]
     pub cost_usd: f64,
+    /// `costUsd` is a lower bound: that of one of the jobs is.
+    pub cost_is_lower_bound: bool,
     /// Turns.
     pub num_turns: u64,
     /// Milliseconds that they were live.
@@ -117,6 +118,7 @@ impl Sum {
             self.by_status.iter().filter(|(status, _)| !status.is_live()).map(|(_, n)| n).sum();
         self.success_rate = (ended > 0).then(|| self.of(Status::Completed) as f64 / ended as f64);
         self.cost_usd += figures.cost_usd.filter(|usd| usd.is_finite()).unwrap_or_default();
+        self.cost_is_lower_bound |= figures.cost_is_lower_bound;
         // What somebody else wrote into a record must not overflow.
         self.num_turns = self.num_turns.saturating_add(figures.num_turns);
         self.elapsed_ms = self.elapsed_ms.saturating_add(figures.live_ms());
@@ -150,6 +152,8 @@ struct Figures {
     #[serde(default)]
     cost_usd: Option<f64>,
     #[serde(default)]
+    cost_is_lower_bound: bool,
+    #[serde(default)]
     spec: Marks,
 }
 
@@ -173,6 +177,7 @@ impl From<Record> for Figures {
             model: record.model,
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
+            cost_is_lower_bound: record.cost_is_lower_bound,
             spec: Marks { admission: record.spec.admission, labels: record.spec.labels },
         }
     }
@@ -280,10 +285,6 @@ impl StatsAnswer {
     }
 }
 
-fn is_zero(n: &usize) -> bool {
-    *n == 0
-}
-
 /// Without the dust of adding: sums of cents stay such.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn rounded<S: Serializer>(usd: &f64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -311,6 +312,7 @@ mod tests {
         for (status, usd) in [("completed", 0.1), ("completed", 0.2), ("killed", 0.0)] {
             sum.add(&figures(serde_json::json!({
                 "jobId": "a", "status": status, "costUsd": usd, "numTurns": 3, "queuedMs": 5,
+                "costIsLowerBound": status == "killed",
                 "startedAt": "2026-11-20T21:45:12.000Z", "endedAt": "2026-11-20T21:45:14.000Z",
             })));
         }
@@ -319,7 +321,7 @@ mod tests {
             text,
             serde_json::json!({
                 "jobs": 4, "byStatus": {"running": 1, "completed": 2, "killed": 1},
-                "successRate": 0.6667, "costUsd": 0.3, "numTurns": 9, "elapsedMs": 6_000,
+                "successRate": 0.6667, "costUsd": 0.3, "costIsLowerBound": true, "numTurns": 9, "elapsedMs": 6_000,
                 "queuedMs": 15, "limitedMs": 0,
             })
         );

@@ -1,18 +1,23 @@
-//! `status`: how a job stands.
+//! `status`: a job's state.
 
 use super::seen::{Seen, look};
 use crate::clock;
 use crate::error::Error;
-use crate::job::{Blocked, JobId, Record, Spec, Standing, Status, Timestamp, milliseconds};
+use crate::job::{
+    Blocked, JobId, Record, Spec, Standing, Status, Timestamp, WaitKind, WaitingFor, milliseconds,
+};
 use crate::queue::Queue;
-use crate::store::Store;
+use crate::store::{Store, addressed};
+use crate::text::count;
 
 pub use crate::job::Standing as StatusAnswer;
 
-/// What was not told that is shown, at most.
+/// Undelivered notifications that an answer shows.
 const ERRANDS_SHOWN: usize = 10;
+/// Jobs that the sentence of a wait names.
+const JOBS_NAMED: usize = 5;
 
-/// How those who wait stand, beside what their records say.
+/// The queue as it is now: what the records of queued jobs do not say.
 #[derive(Debug)]
 pub(super) struct Line {
     queue: Queue,
@@ -21,13 +26,13 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Of the jobs of this directory, as it is now.
+    /// Reads the queue of this directory.
     pub(super) fn of(store: &Store) -> Self {
         let queue = Queue::of(store.root());
         Self { positions: queue.positions(), limit: queue.limit(), queue }
     }
 
-    /// Of the job of this record; `None` if it does not wait.
+    /// The wait of the job of this record; `None` if it is not queued.
     pub(super) fn waiting(&self, store: &Store, record: &Record) -> Option<Waiting> {
         let id = &record.job_id;
         if record.status != Status::Queued {
@@ -53,10 +58,10 @@ impl Line {
     }
 }
 
-/// What the queue adds to the record of a job that waits.
+/// The wait of a queued job.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// It does not wait any more: it is about to start.
+    /// It has ended: the job is about to start.
     pub is_over: bool,
     /// Its place in the line, from 1; `None` if it is not in it yet.
     pub position: Option<usize>,
@@ -68,8 +73,51 @@ pub(super) struct Waiting {
     pub limited_until: Option<Timestamp>,
 }
 
-/// The jobs that one which is queued and was asked for so still waits for.
-pub(super) fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
+impl Waiting {
+    /// The wait as answers show it; `None` if it is over.
+    pub fn waiting_for(&self) -> Option<WaitingFor> {
+        if self.is_over {
+            return None;
+        }
+        // In the order in which the worker waits.
+        if let Some(at) = self.starts_at {
+            return Some(WaitingFor::new(WaitKind::Time, Some(at), "its start time has not come"));
+        }
+        if let Some(first) = self.waits_for.first() {
+            let hint = Some(format!("claudejob wait {first}"));
+            let wait = WaitingFor::new(WaitKind::Job, None, unended(&self.waits_for));
+            return Some(WaitingFor { hint, ..wait });
+        }
+        if let Some(until) = self.limited_until {
+            return Some(WaitingFor::new(
+                WaitKind::Limit,
+                Some(until),
+                "a limit of the API has not ended",
+            ));
+        }
+        let why = match self.position {
+            Some(position) => format!("it is number {position} in line for a slot"),
+            None => "it is about to get in line for a slot".to_owned(),
+        };
+        let hint = Some("claudejob list --status running  # the jobs that hold slots".to_owned());
+        Some(WaitingFor { hint, ..WaitingFor::new(WaitKind::Slot, None, why) })
+    }
+}
+
+fn unended(jobs: &[JobId]) -> String {
+    let mut names: Vec<String> = jobs.iter().take(JOBS_NAMED).map(JobId::to_string).collect();
+    if jobs.len() > JOBS_NAMED {
+        names.push(count(jobs.len() - JOBS_NAMED, "other"));
+    }
+    match names.as_slice() {
+        [one] => format!("job {one} has not ended"),
+        [first @ .., last] => format!("jobs {} and {last} have not ended", first.join(", ")),
+        [] => String::new(),
+    }
+}
+
+/// The jobs of `--after` and `--after-any` that have not ended.
+fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
     let open = spec.others().filter(|id| {
         let other = store.job(id).load();
         other.is_ok_and(|other| other.status.is_live())
@@ -77,7 +125,7 @@ pub(super) fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
     open.take(20).cloned().collect()
 }
 
-/// Of the job of this record.
+/// The state of the job of this record.
 pub(super) fn standing(store: &Store, record: &Record) -> Standing {
     let mut answer = Standing::of(record);
     if record.status == Status::Queued
@@ -86,23 +134,25 @@ pub(super) fn standing(store: &Store, record: &Record) -> Standing {
         if waiting.is_over {
             answer.status = Status::Starting;
         }
+        answer.waiting_for = waiting.waiting_for();
         answer.position = waiting.position;
         answer.starts_at = waiting.starts_at;
         answer.waits_for = waiting.waits_for;
         answer.rate_limited |= waiting.limited_until.is_some();
         answer.retry_at = answer.retry_at.or(waiting.limited_until);
     }
+    answer.map_hints(|hint| addressed(store.root(), hint));
     answer
 }
 
-/// How the job stands now.
-///
-/// `full` shows the whole of what it asks, however long that is.
+/// Returns the job's state. `full` shows the whole request that waits for an answer, however long
+/// it is.
 pub fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
     let Seen { record, dir, .. } = look(store, id)?;
     let mut answer = standing(store, &record);
-    answer.undelivered = dir.errands(&record);
-    answer.undelivered.truncate(ERRANDS_SHOWN);
+    let mut errands = dir.errands(&record);
+    errands.truncate(ERRANDS_SHOWN);
+    answer.set_undelivered(errands);
     if full && let Some(blocked) = &mut answer.blocked {
         let others = std::mem::take(&mut blocked.others);
         let open = super::answer::open(store, id, Some(&blocked.request_id))?;

@@ -5,20 +5,22 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::result::{ResultAnswer, result_within};
+use super::ANSWER_MOST;
+use super::result::{Pending, ResultAnswer, result_within};
 use super::seen::look;
 use super::status::{StatusAnswer, standing};
 use super::watch::{Notice, Watch};
-use super::{ANSWER_MOST, Failure, exit_status_of};
 use crate::checkpoint::checkpoint;
-use crate::error::{Error, ExitStatus};
-use crate::job::{JobId, Reason, Status};
+use crate::error::{Error, ExitStatus, NOT_FOUND};
+use crate::job::{JobId, Reason, Status, full_status};
 use crate::process;
-use crate::store::{JobDir, Store};
+use crate::store::{JobDir, Store, addressed};
 use crate::text::{clip, json_length};
 
-/// Characters for each of several jobs below which only the most telling is said of them.
-const WHOLE_LEAST: usize = 400;
+/// Characters for each of several jobs below which only its most important fields are shown.
+const WHOLE_LEAST: usize = 600;
+/// Characters of a hint among many jobs.
+const HINT_MOST: usize = 120;
 /// How often the caller is told how the jobs stand while waiting.
 const TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,39 +37,77 @@ pub struct Request {
     pub timeout: Option<Duration>,
 }
 
-/// How a job stands after the wait.
+/// A job's state after the wait.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum Waited {
-    /// It ended with this.
+    /// It has ended.
     Ended(ResultAnswer),
-    /// It goes on.
+    /// It is live.
     Live(Box<StatusAnswer>),
-    /// The most telling of it: there are many.
+    /// The most important fields: many jobs were waited for.
     Brief(Brief),
-    /// Nothing can be told of it, which was removed or whose record is broken, but of others.
-    Lost(Failure),
+    /// It was removed, or its record cannot be read, while others were waited for.
+    Lost(Lost),
+}
+
+/// A job of several whose state cannot be read.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lost {
+    /// The job's id.
+    pub job_id: JobId,
+    /// `not_found` if there is no such job; null if its record cannot be read.
+    pub status: Option<&'static str>,
+    /// What went wrong.
+    pub error: String,
+    /// What went wrong, as a stable word.
+    pub code: &'static str,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Lost {
+    fn of(store: &Store, job_id: JobId, error: &Error) -> Self {
+        Self {
+            job_id,
+            status: matches!(error, Error::NotFound(_)).then_some(NOT_FOUND),
+            error: error.to_string(),
+            code: error.code(),
+            hint: error.hint().map(|hint| addressed(store.root(), hint)),
+        }
+    }
 }
 
 impl Waited {
-    /// The most telling of it, in about `most` characters.
-    fn brief(self, most: usize) -> Self {
-        let (job_id, status, reason, error, result) = match self {
+    /// The most important fields, in about `most` characters.
+    fn brief(self, store: &Store, most: usize) -> Self {
+        let truncated = true;
+        let mut brief = match self {
             Self::Ended(ResultAnswer::Ended(ended)) => {
-                let outcome = ended.outcome;
-                (outcome.job_id, outcome.status, outcome.reason, outcome.error, outcome.result)
+                let (outcome, hint) = (ended.outcome, ended.hint);
+                let (job_id, status, reason) = (outcome.job_id, outcome.status, outcome.reason);
+                let (error, result) = (outcome.error, outcome.result);
+                Brief { job_id, status, reason, error, result, truncated, hint }
             }
-            Self::Ended(ResultAnswer::Pending { job_id, status, result }) => {
-                (job_id, status, None, None, result)
+            Self::Ended(ResultAnswer::Pending(pending)) => {
+                let Pending { job_id, status, result, hint } = pending;
+                Brief { job_id, status, reason: None, error: None, result, truncated, hint }
             }
-            Self::Live(standing) => {
-                (standing.job_id, standing.status, standing.reason, standing.error, None)
-            }
+            Self::Live(standing) => Brief {
+                job_id: standing.job_id,
+                status: standing.status,
+                reason: standing.reason,
+                error: standing.error,
+                result: None,
+                truncated,
+                hint: standing.hint,
+            },
             Self::Brief(_) | Self::Lost(_) => return self,
         };
-        let mut brief = Brief { job_id, status, reason, error, result, truncated: true };
-        let length =
-            |brief: &Brief| serde_json::to_string(brief).map_or(0, |text| json_length(&text));
+        if brief.hint.as_ref().is_some_and(|hint| hint.len() > HINT_MOST) {
+            brief.hint = Some(addressed(store.root(), full_status(&brief.job_id)));
+        }
         for keep in [most, most / 2, most / 4, 0] {
             if length(&brief) > most {
                 brief.result = brief.result.map(|text| clip(&text, keep));
@@ -84,16 +124,18 @@ impl Waited {
 pub struct Brief {
     /// The job's id.
     pub job_id: JobId,
-    /// How it stands.
+    /// The job's status.
     pub status: Status,
-    /// Why it failed.
+    /// Why the job failed, as a stable word; null unless it failed.
     pub reason: Option<Reason>,
-    /// The same as a sentence, or its beginning.
+    /// The beginning of the sentence that says why the job failed.
     pub error: Option<String>,
-    /// The answer, or its beginning.
+    /// The beginning of the answer.
     pub result: Option<String>,
-    /// Parts were left out to keep the answer short; `result` and `status` give them.
+    /// Always true: `result` and `status` give the fields that are left out.
     pub truncated: bool,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 /// How the jobs stand, in the order asked for.
@@ -216,63 +258,83 @@ impl Kept {
         checkpoint("wait:kept");
     }
 
-    /// How the job stands now, or what it had come to if it is not there any more.
-    fn answer(&mut self, store: &Store, id: &JobId) -> Result<(Status, Waited), Error> {
+    /// The job's state now, or its result if it was removed meanwhile, with the exit status that
+    /// goes with it.
+    fn answer(&mut self, store: &Store, id: &JobId) -> Result<(ExitStatus, Waited), Error> {
         let found = look(store, id).and_then(|seen| {
-            let status = seen.record.status;
-            Ok(if status.is_live() {
-                (status, Waited::Live(Box::new(standing(store, &seen.record))))
-            } else {
-                (status, Waited::Ended(self.result(store, id)?))
-            })
+            if seen.record.status.is_live() {
+                let code = match seen.record.status {
+                    Status::Blocked => ExitStatus::Blocked,
+                    _ => ExitStatus::TimedOut,
+                };
+                return Ok((code, Waited::Live(Box::new(standing(store, &seen.record)))));
+            }
+            let result = self.result(store, id)?;
+            Ok((result.exit_status(), Waited::Ended(result)))
         });
         found.or_else(|error| {
             let result = self.ended.remove(id).ok_or(error)?;
-            Ok((result.status(), Waited::Ended(result)))
+            Ok((result.exit_status(), Waited::Ended(result)))
         })
     }
 }
 
 fn answer(store: &Store, request: &Request, mut kept: Kept) -> Result<WaitAnswer, Error> {
     let mut jobs = Vec::new();
-    let mut statuses = Vec::new();
-    let mut lost = None;
+    let mut codes = Vec::new();
+    let mut lost = Vec::new();
     for id in &request.ids {
         match kept.answer(store, id) {
-            Ok((status, waited)) => {
-                statuses.push(status);
-                jobs.push(if kept.is_brief() { waited.brief(kept.room) } else { waited });
+            Ok((code, waited)) => {
+                codes.push(match code {
+                    ExitStatus::Blocked if request.through_blocked => ExitStatus::TimedOut,
+                    code => code,
+                });
+                jobs.push(if kept.is_brief() { waited.brief(store, kept.room) } else { waited });
             }
-            // What is known of the others is told.
+            // The state of the others is answered.
             Err(error) if request.ids.len() > 1 => {
-                lost = lost.or(Some(error.exit_status()));
-                jobs.push(Waited::Lost(Failure::of(id.clone(), &error)));
+                lost.push(error.exit_status());
+                jobs.push(Waited::Lost(Lost::of(store, id.clone(), &error)));
             }
             Err(error) => return Err(error),
         }
     }
-    let blocked = !request.through_blocked && statuses.contains(&Status::Blocked);
-    let overall = overall(&statuses, request.any);
-    let exit_status = match lost {
-        _ if blocked => ExitStatus::Blocked,
-        Some(lost) if !request.any && overall != ExitStatus::TimedOut => lost,
-        _ => overall,
-    };
-    Ok(WaitAnswer { jobs, exit_status })
+    // Those that are live, too, must fit.
+    let length: usize = jobs.iter().map(length).sum();
+    if jobs.len() > 1 && length > ANSWER_MOST {
+        jobs = jobs.into_iter().map(|waited| waited.brief(store, kept.room)).collect();
+    }
+    // With `--any` one that is gone says nothing where another has ended.
+    let is_told = codes.iter().any(|code| *code != ExitStatus::TimedOut);
+    if !(request.any && is_told) {
+        codes.append(&mut lost);
+    }
+    Ok(WaitAnswer { jobs, exit_status: overall(&codes, request.any) })
 }
 
-/// One number for several jobs: with `any`, what the ended ones say; else the time first, then a
-/// failure, then a kill.
-fn overall(statuses: &[Status], any: bool) -> ExitStatus {
-    let mut ended = statuses.iter().copied().filter(|status| !status.is_live());
-    if any {
-        return ended.next().map_or(ExitStatus::TimedOut, exit_status_of);
+/// Characters of a value as JSON, and of what separates it from the next.
+fn length(value: &impl Serialize) -> usize {
+    serde_json::to_string(value).map_or(0, |text| json_length(&text) + 1)
+}
+
+/// One exit status for several jobs: the first that applies in a fixed order. While jobs are live
+/// and none of them is blocked, the time ran out; with `any` only the others count.
+fn overall(codes: &[ExitStatus], any: bool) -> ExitStatus {
+    const ORDER: [ExitStatus; 6] = [
+        ExitStatus::NotFound,
+        ExitStatus::Killed,
+        ExitStatus::Failed,
+        ExitStatus::TryAgain,
+        ExitStatus::Blocked,
+        ExitStatus::Done,
+    ];
+    let is_live = codes.contains(&ExitStatus::TimedOut);
+    if is_live && !any && !codes.contains(&ExitStatus::Blocked) {
+        return ExitStatus::TimedOut;
     }
-    let says = |wanted| statuses.iter().any(|status| exit_status_of(*status) == wanted);
-    [ExitStatus::TimedOut, ExitStatus::Failed, ExitStatus::Killed]
-        .into_iter()
-        .find(|status| says(*status))
-        .unwrap_or(ExitStatus::Done)
+    let first = ORDER.into_iter().find(|code| codes.contains(code));
+    first.unwrap_or(ExitStatus::TimedOut)
 }
 
 #[cfg(test)]
@@ -281,16 +343,21 @@ mod tests {
 
     #[test]
     fn one_number_tells_of_several_jobs() {
-        use Status::{Completed, Failed, Killed, Running};
-        for (statuses, all, any) in [
-            (vec![Completed, Completed], ExitStatus::Done, ExitStatus::Done),
-            (vec![Completed, Killed], ExitStatus::Killed, ExitStatus::Done),
-            (vec![Killed, Failed], ExitStatus::Failed, ExitStatus::Killed),
-            (vec![Running, Failed], ExitStatus::TimedOut, ExitStatus::Failed),
-            (vec![Running, Running], ExitStatus::TimedOut, ExitStatus::TimedOut),
+        use ExitStatus::{Blocked, Done, Failed, Killed, NotFound, TimedOut, TryAgain};
+        for (codes, all, any) in [
+            (vec![Done, Done], Done, Done),
+            (vec![Done, Killed], Killed, Killed),
+            (vec![Killed, Failed], Killed, Killed),
+            (vec![Failed, NotFound, Killed], NotFound, NotFound),
+            (vec![TryAgain, Failed], Failed, Failed),
+            (vec![Done, TryAgain], TryAgain, TryAgain),
+            (vec![TimedOut, Failed], TimedOut, Failed),
+            (vec![TimedOut, TimedOut], TimedOut, TimedOut),
+            (vec![TimedOut, Blocked, Done], Blocked, Blocked),
+            (vec![TimedOut, Blocked, Failed], Failed, Failed),
         ] {
-            assert_eq!(overall(&statuses, false), all, "{statuses:?}");
-            assert_eq!(overall(&statuses, true), any, "{statuses:?} any");
+            assert_eq!(overall(&codes, false), all, "{codes:?}");
+            assert_eq!(overall(&codes, true), any, "{codes:?} any");
         }
     }
 }

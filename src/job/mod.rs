@@ -5,6 +5,7 @@
 
 mod admission;
 mod directive;
+mod hint;
 mod id;
 mod journal;
 mod milestone;
@@ -20,6 +21,7 @@ mod waiting;
 
 pub use admission::Admission;
 pub use directive::{Directive, TurnEnd, Undelivered};
+pub use hint::{HintFacts, full_status, hint};
 pub use id::JobId;
 pub use journal::{Entry, Happening, Obstacle};
 pub use milestone::{Errand, Milestone, Wake};
@@ -28,11 +30,11 @@ pub use outcome::Outcome;
 pub use question::Choice;
 pub use question::{Question, allowed, denied, questions, shortened};
 pub use record::{
-    Activity, Blocked, Detached, Detachment, Exit, FORMAT_VERSION, Failure, Record, known,
+    Activity, Blocked, Detached, Detachment, Ending, Exit, FORMAT_VERSION, Failure, Record, known,
 };
 pub use segments::{Moment, Phase, Segment, coarse, segments};
 pub use spec::{Replay, Spec};
-pub use standing::{Standing, hint};
+pub use standing::Standing;
 pub use status::{Reason, Status, Verdict};
 pub use timestamp::{Timestamp, milliseconds};
 pub use waiting::{WaitKind, WaitingFor};

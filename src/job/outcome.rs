@@ -40,9 +40,12 @@ pub struct Outcome {
     /// US dollars.
     #[serde(default)]
     pub cost_usd: Option<f64>,
-    /// `cost_usd` is a lower bound.
-    #[serde(default)]
+    /// `cost_usd` is a lower bound: an attempt ended without reporting its cost.
+    #[serde(default, rename = "costIsLowerBound")]
     pub cost_is_lower_bound: bool,
+    /// The connection to the API was lost, and that ended the job.
+    #[serde(default, rename = "lostConnection", skip_serializing_if = "std::ops::Not::not")]
+    pub lost_connection: bool,
     /// Milliseconds that claude says its turns took, added up.
     #[serde(default)]
     pub duration_ms: Option<u64>,
@@ -64,8 +67,13 @@ pub struct Outcome {
     /// As in the record.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Messages that claude did not take in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Messages that claude did not take in; `undelivered` is the name that earlier versions wrote.
+    #[serde(
+        default,
+        rename = "undeliveredMessages",
+        alias = "undelivered",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub undelivered: Vec<Undelivered>,
 }
 
@@ -84,6 +92,7 @@ impl Outcome {
             partial: false,
             cost_usd: record.cost_usd,
             cost_is_lower_bound: record.cost_is_lower_bound,
+            lost_connection: record.lost_connection,
             duration_ms: record.elapsed_ms,
             num_turns: record.num_turns,
             session_id: record.session_id.clone(),

@@ -261,17 +261,17 @@ impl Record {
         self.started_at.filter(|_| delayed).map(|at| at.after(delay))
     }
 
-    /// Whether the job was cut off and can be taken up again: its host, its worker or claude went
-    /// away, or those of a job that it waited for, and nobody asked for its end.
+    /// Whether `recover` accepts the job: see [`Ending::is_recoverable`].
     pub fn is_recoverable(&self) -> bool {
-        let cut_off = match self.reason {
-            Some(Reason::HostRestarted | Reason::WorkerDied | Reason::Terminated) => true,
-            // Claude did not end by itself.
-            Some(Reason::NoResult) => self.exit.is_some_and(|exit| exit.signal().is_some()),
-            Some(Reason::DependencyFailed) => self.dependency_cut_off,
-            _ => false,
+        let ending = Ending {
+            version: self.version,
+            status: self.status,
+            reason: self.reason,
+            exit: self.exit,
+            dependency_cut_off: self.dependency_cut_off,
+            no_recover: self.spec.no_recover,
         };
-        self.status == Status::Failed && cut_off && !self.spec.no_recover && self.is_ours_to_write()
+        ending.is_recoverable()
     }
 
     /// Adds a warning once.
@@ -285,7 +285,56 @@ impl Record {
 
     /// Whether this program may rewrite the record. One of an earlier version becomes one of this.
     pub fn is_ours_to_write(&self) -> bool {
-        (1..=FORMAT_VERSION).contains(&self.version)
+        is_writable(self.version)
+    }
+}
+
+fn is_writable(version: u32) -> bool {
+    (1..=FORMAT_VERSION).contains(&version)
+}
+
+/// The part of a record that decides how a job that has ended can be continued.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending {
+    /// The version of the record's format.
+    pub version: u32,
+    /// The job's status.
+    pub status: Status,
+    /// Why the job failed.
+    pub reason: Option<Reason>,
+    /// How the claude process ended.
+    pub exit: Option<Exit>,
+    /// The job that it waited for, and failed with, can be recovered itself.
+    pub dependency_cut_off: bool,
+    /// The job was started with `--no-recover`.
+    pub no_recover: bool,
+}
+
+impl Ending {
+    /// Whether `recover` accepts the job: it failed from outside and nobody asked for its end. Its
+    /// host, its worker or its claude went away, the login was refused, a wake-up did not come, or
+    /// one of these ended a job that it waited for.
+    pub fn is_recoverable(&self) -> bool {
+        let from_outside = match self.reason {
+            Some(
+                Reason::HostRestarted
+                | Reason::WorkerDied
+                | Reason::Terminated
+                | Reason::Auth
+                | Reason::WakeupMissed,
+            ) => true,
+            // Claude did not end by itself.
+            Some(Reason::NoResult) => self.exit.is_some_and(|exit| exit.signal().is_some()),
+            Some(Reason::DependencyFailed) => self.dependency_cut_off,
+            _ => false,
+        };
+        let failed = self.status == Status::Failed;
+        failed && from_outside && !self.no_recover && self.is_resumable()
+    }
+
+    /// Whether `resume` accepts the job: its record is of a version that can be rewritten.
+    pub fn is_resumable(&self) -> bool {
+        is_writable(self.version)
     }
 }
 
@@ -320,13 +369,13 @@ pub struct Blocked {
     #[serde(default)]
     pub tool_name: Option<String>,
     /// Its input as JSON text, cut to a readable size; empty for a question.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(default)]
     pub input: String,
     /// What is asked.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub questions: Vec<Question>,
     /// Further requests that wait, by their ids.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub others: Vec<String>,
     /// Since when.
     pub since: Timestamp,

@@ -1,103 +1,114 @@
-//! How a job stands, as it is shown and told.
+//! A job's state as `status` and notifications show it.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Activity, Blocked, Detached, Errand, JobId, Reason, Record, Status, Timestamp};
+use super::{
+    Activity, Blocked, Detached, Detachment, Errand, JobId, Reason, Record, Status, Timestamp,
+    WaitingFor,
+};
 use crate::text::clip;
 
-/// How a job stands.
+/// A job's state.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {
     /// The job's id.
     pub job_id: JobId,
-    /// The worker's process id.
+    /// Process id of the worker, also after it ended.
     pub pid: Option<i32>,
-    /// How it stands.
+    /// The job's status.
     pub status: Status,
-    /// Why it failed.
+    /// Why the job failed, as a stable word; null unless it failed.
     pub reason: Option<Reason>,
-    /// The same as a sentence.
+    /// Why the job failed, as a sentence.
     pub error: Option<String>,
-    /// When it was asked for.
+    /// When the job was started.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the job ended.
     pub ended_at: Option<Timestamp>,
-    /// The API's limit is being waited for, or ended it.
+    /// A limit of the API, or its overload, is being waited for or ended the job.
     pub rate_limited: bool,
     /// When claude tries again.
     pub retry_at: Option<Timestamp>,
-    /// Claude's conversation.
+    /// Claude's session, which `claude --resume` accepts.
     pub session_id: Option<String>,
     /// The model.
     pub model: Option<String>,
-    /// Which run of claude this is, from 1.
+    /// Number of this run of claude, from 1.
     pub attempt: u32,
-    /// Turns so far.
+    /// Number of turns so far.
     pub num_turns: u64,
-    /// US dollars as far as claude reported them.
+    /// Cost in US dollars as claude reported it.
     pub cost_usd: Option<f64>,
+    /// `costUsd` is a lower bound: an attempt ended without reporting its cost.
+    pub cost_is_lower_bound: bool,
     /// When claude last wrote anything.
     pub last_event_at: Option<Timestamp>,
-    /// What the agent does now.
+    /// What the agent is doing.
     pub activity: Option<Activity>,
-    /// What waits for an answer.
+    /// The request that waits for an answer.
     pub blocked: Option<Blocked>,
-    /// What a reader should know although it is no failure.
+    /// Problems that did not make the job fail.
     pub warnings: Vec<String>,
-    /// The folder it works in.
+    /// The directory in which the job works.
     pub cwd: String,
     /// The beginning of the prompt.
     pub prompt: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// What keeps it apart from whoever started it, and what would take it along all the same.
-    pub detached: Option<Detached>,
-    /// Its place among those who wait for a slot, from 1; `None` where it waits for something
-    /// else, or runs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How the worker is detached from the process that started it.
+    pub detached: Option<DetachedView>,
+    /// Place of a queued job among those that wait for a slot, from 1; null while it waits for
+    /// something else.
     pub position: Option<usize>,
-    /// When it takes its place in the queue (`--start-delay`), if that is to come.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When the job takes its place in the queue (`--start-delay`), if that is to come.
     pub starts_at: Option<Timestamp>,
-    /// The jobs whose end it still waits for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The jobs whose end a queued job waits for.
     pub waits_for: Vec<JobId>,
-    /// The group of which only so many run at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Why the job is not working now; null while it works and after its end.
+    pub waiting_for: Option<WaitingFor>,
+    /// The group of jobs (`--group`) of which only some run at once.
     pub group: Option<String>,
-    /// When a limit ends that the job did not wait for.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// When a limit ends for which the job did not wait: it can be resumed then.
     pub resumable_at: Option<Timestamp>,
-    /// What could not be told of it, or was not told yet.
+    /// Notifications that could not be delivered, or were not delivered yet.
+    pub undelivered_notifications: Vec<Errand>,
+    /// Deprecated name of `undeliveredNotifications`; absent when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub undelivered: Vec<Errand>,
-    /// What can be done about a job that was cut off.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
 }
 
-/// How to take up a job that was cut off.
-pub fn hint(record: &Record) -> Option<String> {
-    record.is_recoverable().then(|| {
-        if record.reason == Some(Reason::DependencyFailed) {
-            return "claudejob recover --all to run it after what it waits for".to_owned();
-        }
-        let how = if record.session_began { "go on with it" } else { "begin it again" };
-        format!("claudejob recover {} to {how}", record.job_id)
-    })
+/// How a job's worker is detached from the process that started it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DetachedView {
+    /// By a session or by a systemd scope.
+    pub by: Detachment,
+    /// The worker's systemd scope.
+    pub unit: Option<String>,
+    /// What would end the job nevertheless; empty after its end.
+    pub risks: Vec<String>,
+}
+
+impl DetachedView {
+    fn of(detached: Detached, status: Status) -> Self {
+        let risks = if status.is_live() { detached.risks } else { Vec::new() };
+        Self { by: detached.by, unit: detached.unit, risks }
+    }
 }
 
 impl Standing {
-    /// Of the job of this record.
+    /// The state of the job of this record.
     pub fn of(record: &Record) -> Self {
         let blocked = record
             .blocked
             .clone()
             .map(|blocked| Blocked { input: clip(&blocked.input, 600), ..blocked });
-        // What a stream gone wild wrote into the record stays short here.
+        // A stream gone wild may have written long texts into the record.
         let warnings = record.warnings.iter().take(8).map(|text| clip(text, 200)).collect();
         Self {
             job_id: record.job_id.clone(),
@@ -114,6 +125,7 @@ impl Standing {
             attempt: record.attempt,
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
+            cost_is_lower_bound: record.cost_is_lower_bound,
             last_event_at: record.last_event_at,
             activity: record.activity.clone(),
             blocked,
@@ -127,23 +139,34 @@ impl Standing {
                 .take(10)
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
-            detached: record.detached.clone().map(|detached| Detached {
-                cgroup: None,
-                // Once it has ended there is nothing to be taken along.
-                risks: if record.status.is_live() { detached.risks } else { Vec::new() },
-                ..detached
-            }),
+            detached: record.detached.clone().map(|d| DetachedView::of(d, record.status)),
             position: None,
             starts_at: None,
             waits_for: Vec::new(),
+            waiting_for: record.waiting_for(),
             group: record.spec.admission.group.clone(),
             resumable_at: record.resumable_at,
+            undelivered_notifications: Vec::new(),
             undelivered: Vec::new(),
-            hint: hint(record),
+            hint: record.hint(),
         }
     }
 
-    /// Milliseconds from the start to the end or to now.
+    /// Sets the notifications that were not delivered, under both of their names.
+    pub fn set_undelivered(&mut self, errands: Vec<Errand>) {
+        self.undelivered.clone_from(&errands);
+        self.undelivered_notifications = errands;
+    }
+
+    /// Rewrites each command that the answer names.
+    pub fn map_hints(&mut self, map: impl Fn(String) -> String) {
+        self.hint = self.hint.take().map(&map);
+        if let Some(waiting_for) = &mut self.waiting_for {
+            waiting_for.hint = waiting_for.hint.take().map(map);
+        }
+    }
+
+    /// Time from the start to the end or to now.
     pub fn age(&self, now: Timestamp) -> std::time::Duration {
         self.started_at.map(|at| self.ended_at.unwrap_or(now).since(at)).unwrap_or_default()
     }

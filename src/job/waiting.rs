@@ -1,8 +1,14 @@
 //! Why a job is not working now.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{Record, Status, Timestamp};
+use crate::text::clip;
+
+/// Characters of the sentence that a reader is shown.
+const WHY_SHOWN: usize = 300;
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,5 +60,46 @@ impl WaitingFor {
     /// A wait without a hint.
     pub fn new(kind: WaitKind, until: Option<Timestamp>, why: impl Into<String>) -> Self {
         Self { kind, until, why: why.into(), hint: None }
+    }
+}
+
+impl Record {
+    /// Why a live job is not working now, as far as its record knows it: what the worker wrote, or
+    /// else what follows from the status. A queued job's wait is known to the queue alone.
+    pub fn waiting_for(&self) -> Option<WaitingFor> {
+        if !self.status.is_live() || self.status == Status::Queued {
+            return None;
+        }
+        if let Some(known) = &self.waiting_for {
+            return Some(WaitingFor { why: clip(&known.why, WHY_SHOWN), ..known.clone() });
+        }
+        match (self.status, &self.blocked, self.retry_at) {
+            (Status::Blocked, Some(blocked), _) => {
+                let limit = self.spec.block_timeout_ms.map(Duration::from_millis);
+                let until = limit.map(|limit| blocked.since.after(limit));
+                let why = match (blocked.questions.first(), &blocked.tool_name) {
+                    (Some(question), _) => format!("the agent asks: {}", question.question),
+                    (None, Some(tool)) => format!("the agent asks for permission to use {tool}"),
+                    (None, None) => "the agent asks for permission".to_owned(),
+                };
+                let wait = WaitingFor::new(WaitKind::Answer, until, clip(&why, WHY_SHOWN));
+                Some(WaitingFor { hint: self.hint(), ..wait })
+            }
+            (Status::Idle, ..) => {
+                let wait = WaitingFor::new(WaitKind::Message, None, "the next message is awaited");
+                let hint = format!("claudejob finish {}", self.job_id);
+                let send = format!("  # or: claudejob send {} --message TEXT", self.job_id);
+                Some(WaitingFor { hint: Some(hint + &send), ..wait })
+            }
+            (Status::Running, _, Some(at)) if self.rate_limited => {
+                let why = "the API's limit or overload is to pass";
+                Some(WaitingFor::new(WaitKind::Limit, Some(at), why))
+            }
+            (Status::Running, _, Some(at)) => {
+                let why = "claude is started again after a failure that may pass";
+                Some(WaitingFor::new(WaitKind::Retry, Some(at), why))
+            }
+            _ => None,
+        }
     }
 }

@@ -7,6 +7,7 @@
 mod text;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use serde::Serialize;
@@ -30,7 +31,8 @@ use crate::commands::start::StartAnswer;
 use crate::commands::stats::StatsAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{WaitAnswer, Waited};
-use crate::error::{Error, ExitStatus};
+use crate::error::{Error, ExitStatus, NOT_FOUND};
+use crate::store::addressed;
 use crate::text::is_harmful;
 
 use text::LiveLine;
@@ -39,13 +41,34 @@ use text::LiveLine;
 pub struct Printer {
     json: bool,
     pretty: bool,
+    /// The jobs directory, if the call names one.
+    jobs_dir: Option<PathBuf>,
 }
 
+/// An operation failed.
 #[derive(Serialize)]
-struct ErrorAnswer<'a> {
+struct ErrorAnswer {
+    /// What went wrong, as a sentence.
     error: String,
-    code: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// What went wrong, as a stable word.
+    code: &'static str,
+    /// What to do about it.
+    hint: Option<String>,
+}
+
+/// There is no such job.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotFoundAnswer<'a> {
+    /// The job's id.
+    job_id: &'a str,
+    /// Always `not_found`.
+    status: &'static str,
+    /// What went wrong, as a sentence.
+    error: String,
+    /// Always `not_found`.
+    code: &'static str,
+    /// The command to run next, as `sh` takes it.
     hint: Option<String>,
 }
 
@@ -53,7 +76,8 @@ impl Printer {
     /// JSON where stdout is no terminal, unless it was said otherwise.
     pub fn new(common: &Common) -> Self {
         let json = common.json || (!common.plain && !io::stdout().is_terminal());
-        Self { json, pretty: common.pretty }
+        let jobs_dir = common.jobs_dir.as_deref().and_then(|path| std::path::absolute(path).ok());
+        Self { json, pretty: common.pretty, jobs_dir }
     }
 
     /// Prints an error and gives its exit status.
@@ -65,12 +89,17 @@ impl Printer {
                 return status;
             }
         }
-        let answer =
-            ErrorAnswer { error: error.to_string(), code: error.code(), hint: error.hint() };
-        if self.json {
-            let _ = self.json(&answer);
+        let (text, code, mut hint) = (error.to_string(), error.code(), error.hint());
+        if let (Some(jobs_dir), false) = (&self.jobs_dir, matches!(error, Error::Usage(_))) {
+            hint = hint.map(|hint| addressed(jobs_dir, hint));
+        }
+        if !self.json {
+            text::error(&text, hint.as_deref());
+        } else if let Error::NotFound(job_id) = error {
+            let status = NOT_FOUND;
+            let _ = self.json(&NotFoundAnswer { job_id, status, error: text, code, hint });
         } else {
-            text::error(&answer.error, answer.hint.as_deref());
+            let _ = self.json(&ErrorAnswer { error: text, code, hint });
         }
         status
     }
@@ -152,7 +181,7 @@ impl Printer {
 
     /// A line of the `sidecar`; false: nobody reads any more.
     pub fn line(told: &Told) -> bool {
-        Self { json: true, pretty: false }.json(told).is_ok()
+        Self::of_json().json(told).is_ok()
     }
 
     /// One of `events`, always as JSON; false: nobody reads any more.
@@ -278,6 +307,11 @@ impl Printer {
         (!self.json && io::stderr().is_terminal()).then(LiveLine::default)
     }
 
+    /// A printer of JSON, of a call of which nothing else is known.
+    fn of_json() -> Self {
+        Self { json: true, pretty: false, jobs_dir: None }
+    }
+
     fn put(&self, answer: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Error> {
         if self.json { self.json(answer) } else { write_text(&text()) }
     }
@@ -388,7 +422,7 @@ pub fn usage(error: &clap::Error) -> ExitStatus {
         let (said, _) = text.split_once("\n\n").unwrap_or((&text, ""));
         let said = said.strip_prefix("error: ").unwrap_or(said);
         let error = Error::Usage(crate::text::one_line(said, 1_000));
-        Printer { json: true, pretty: false }.error(&error);
+        Printer::of_json().error(&error);
     }
     let done = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if done { ExitStatus::Done } else { ExitStatus::Usage }

@@ -12,7 +12,6 @@ use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
 use crate::clock;
-use crate::commands::Failure;
 use crate::commands::answer::{AnswerAnswer, Open};
 use crate::commands::clean::CleanAnswer;
 use crate::commands::demo::Scene;
@@ -27,8 +26,8 @@ use crate::commands::result::{Ended, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
-use crate::commands::wait::Brief;
-use crate::job::{Activity, Blocked, Errand, JobId, Question, Status, Timestamp};
+use crate::commands::wait::{Brief, Lost};
+use crate::job::{Activity, Blocked, Errand, Question, Status, Timestamp, WaitingFor};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, grouped, harmless, one_line, short};
 
@@ -76,8 +75,8 @@ pub(super) fn start(answer: &StartAnswer) -> String {
     let id = &answer.job_id;
     let how = if answer.existing { "exists already and is" } else { "is" };
     let status = painted(color(answer.status), answer.status.as_str());
-    let waits = answer.waits_for.as_ref();
-    let waits = waits.map(|what| format!(": it waits for {what}")).unwrap_or_default();
+    let waits = answer.waiting_for.as_ref();
+    let waits = waits.map(|wait| format!(": {}", waited(wait))).unwrap_or_default();
     let mut text = format!("Job {} {how} {status}{waits}.\n", painted(BOLD, id.as_str()));
     for (verb, does) in [
         ("logs --follow", "watch it work"),
@@ -178,7 +177,7 @@ pub(super) fn redelivered(answer: &RedeliverAnswer) -> String {
             not_told(&format!("{}: {error}", left.job_id));
             continue;
         }
-        for errand in &left.undelivered {
+        for errand in &left.undelivered_notifications {
             let why = errand.error.as_deref().unwrap_or("not tried yet");
             not_told(&format!("{}: {} of {}: {why}", left.job_id, errand.to, errand.event));
         }
@@ -246,28 +245,14 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     if let Some(error) = &answer.error {
         row("error", PLAIN, error);
     }
-    let again = answer.retry_at.map(|at| format!("tries again in {}", short(at.since(now))));
-    match (answer.status.is_live(), answer.rate_limited, again) {
-        (true, true, again) => {
-            let again = again.map(|again| format!(", {again}")).unwrap_or_default();
-            row("limit", YELLOW, &format!("rate limited{again}"));
-        }
-        (true, false, Some(again)) => row("waits", PLAIN, &again),
-        _ => {}
-    }
-    if let Some(position) = answer.position {
-        let group = answer.group.as_ref().map(|group| format!(", in group {group}"));
-        row("place", PLAIN, &format!("{position} in line{}", group.unwrap_or_default()));
-    }
-    if let Some(at) = answer.starts_at {
-        row("starts", PLAIN, &format!("in {}", short(at.since(now))));
-    }
-    if !answer.waits_for.is_empty() {
-        let ids: Vec<&str> = answer.waits_for.iter().map(JobId::as_str).collect();
-        row("waits for", PLAIN, &ids.join(", "));
+    // The request itself, below, says more than that it waits for an answer.
+    if let (Some(wait), None) = (&answer.waiting_for, &answer.blocked) {
+        let group = answer.group.as_ref().filter(|_| answer.position.is_some());
+        let group = group.map(|group| format!(" (group {group})")).unwrap_or_default();
+        row("waits", YELLOW, &format!("{}{group}", waited(wait)));
     }
     if let Some(at) = answer.resumable_at {
-        row("limit", PLAIN, &format!("ends at {at}: claudejob resume {}", answer.job_id));
+        row("limit", PLAIN, &format!("ends at {at}"));
     }
     if let Some(blocked) = &answer.blocked {
         let tool = blocked.tool_name.as_deref().unwrap_or_default();
@@ -279,7 +264,6 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
             let asked = format!("{} ({})", question.question, labels.join(", "));
             row("asks", YELLOW, &asked);
         }
-        row("answer", PLAIN, &format!("claudejob answer {}", answer.job_id));
     }
     // What it asks says more than that it asks.
     if let (Some(activity), None) = (&answer.activity, &answer.blocked) {
@@ -291,7 +275,8 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
         row("started", PLAIN, &format!("{at} ({ended} {took})"));
     }
     let turns = if answer.num_turns == 1 { "turn" } else { "turns" };
-    let cost = answer.cost_usd.map(|usd| format!(", ${usd:.4}")).unwrap_or_default();
+    let least = at_least(answer.cost_is_lower_bound);
+    let cost = answer.cost_usd.map(|usd| format!(", {least}${usd:.4}")).unwrap_or_default();
     row("spent", PLAIN, &format!("{} {turns}{cost}", answer.num_turns));
     if let Some(model) = &answer.model {
         row("model", PLAIN, model);
@@ -310,7 +295,7 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     for risk in answer.detached.iter().flat_map(|detached| &detached.risks) {
         row("risk", YELLOW, risk);
     }
-    for errand in &answer.undelivered {
+    for errand in &answer.undelivered_notifications {
         row("not told", YELLOW, &untold(errand));
     }
     if let Some(hint) = &answer.hint {
@@ -335,9 +320,9 @@ pub(super) fn kill(answer: &KillAnswer) -> String {
 
 pub(super) fn result(answer: &ResultAnswer) -> String {
     match answer {
-        ResultAnswer::Pending { job_id, status, .. } => {
-            let status = painted(color(*status), status.as_str());
-            format!("Job {job_id} is {status}; it has no result yet.\n")
+        ResultAnswer::Pending(pending) => {
+            let status = painted(color(pending.status), pending.status.as_str());
+            format!("Job {} is {status}; it has no result yet.\n", pending.job_id)
         }
         ResultAnswer::Ended(ended) => ended_text(ended),
     }
@@ -350,7 +335,7 @@ pub(super) fn brief(brief: &Brief) -> String {
     format!("Job {} is {status}{said}\n", brief.job_id)
 }
 
-pub(super) fn lost(lost: &Failure) -> String {
+pub(super) fn lost(lost: &Lost) -> String {
     format!("{} {}\n", painted(RED.bold(), "error:"), harmless(&lost.error))
 }
 
@@ -380,7 +365,8 @@ fn ended_text(ended: &Ended) -> String {
         let _ = write!(text, " · {}", short(Duration::from_millis(ms)));
     }
     if let Some(usd) = outcome.cost_usd {
-        let _ = write!(text, " · ${usd:.4}");
+        let least = at_least(outcome.cost_is_lower_bound);
+        let _ = write!(text, " · {least}${usd:.4}");
     }
     text.push('\n');
     if let Some(error) = &outcome.error {
@@ -388,6 +374,9 @@ fn ended_text(ended: &Ended) -> String {
     }
     for warning in &outcome.warnings {
         let _ = writeln!(text, "{}", painted(YELLOW, &format!("warning: {}", harmless(warning))));
+    }
+    if let Some(hint) = &ended.hint {
+        let _ = writeln!(text, "{}", painted(DIM, &format!("hint: {}", harmless(hint))));
     }
     text
 }
@@ -437,34 +426,38 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
         (Some(status), None) => status.to_string(),
     };
     let age = item.started_at.map(|at| short(now.since(at))).unwrap_or_default();
-    let cost = item.cost_usd.map(|usd| format!("${usd:.2}")).unwrap_or_default();
+    let least = if item.cost_is_lower_bound { "≥" } else { "" };
+    let cost = item.cost_usd.map(|usd| format!("{least}${usd:.2}")).unwrap_or_default();
     let doing = match (&item.activity, &item.error) {
-        _ if !item.undelivered.is_empty() => format!("not told: {}", untold(&item.undelivered[0])),
+        _ if !item.undelivered_notifications.is_empty() => {
+            format!("not told: {}", untold(&item.undelivered_notifications[0]))
+        }
         _ if item.blocked.is_some() => item.blocked.as_ref().map(asks).unwrap_or_default(),
         _ if item.position.is_some() && !item.rate_limited => {
             format!("{} in line: {}", item.position.unwrap_or_default(), item.prompt)
         }
-        _ if item.starts_at.is_some() => {
-            let wait = item.starts_at.map(|at| short(at.since(now))).unwrap_or_default();
-            format!("starts in {wait}: {}", item.prompt)
-        }
-        _ if !item.waits_for.is_empty() => {
-            let others = match item.waits_for.len() - 1 {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            format!("after {}{others}: {}", item.waits_for[0], item.prompt)
-        }
-        _ if item.status.is_some_and(Status::is_live) && item.retry_at.is_some() => {
-            let wait = item.retry_at.map(|at| short(at.since(now))).unwrap_or_default();
-            let why = if item.rate_limited { "rate limited, " } else { "" };
-            format!("{why}tries again in {wait}")
+        _ if item.status == Some(Status::Idle) => item.prompt.clone(),
+        _ if item.waiting_for.is_some() => {
+            let wait = item.waiting_for.as_ref().map(waited).unwrap_or_default();
+            format!("{wait}: {}", item.prompt)
         }
         (Some(activity), _) => doing(activity),
         (None, Some(error)) => error.clone(),
         (None, None) => item.prompt.clone(),
     };
     [item.job_id.to_string(), status, age, cost, one_line(&harmless(&doing), 200)]
+}
+
+/// Why a job waits, and for how long at most.
+pub(super) fn waited(wait: &WaitingFor) -> String {
+    let left = wait.until.map(|at| short(at.since(clock::now())));
+    let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
+    format!("{}{left}", wait.why)
+}
+
+/// The mark of a cost that is a lower bound.
+fn at_least(is_lower_bound: bool) -> &'static str {
+    if is_lower_bound { "≥ " } else { "" }
 }
 
 fn untold(errand: &Errand) -> String {
@@ -566,7 +559,7 @@ pub(super) fn scene(scene: &Scene<'_>) -> String {
                 let call = prompt(format!("result {}", ended.outcome.job_id));
                 format!("\n{call}{}", ended_text(ended))
             }
-            ResultAnswer::Pending { .. } => result(answer),
+            ResultAnswer::Pending(_) => result(answer),
         },
     }
 }

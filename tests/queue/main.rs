@@ -155,7 +155,7 @@ fn who_does_not_want_to_wait_is_refused_and_leaves_nothing() {
     sandbox.start("a", &["--max-parallel", "1"]);
     let start = ["start", "b", "--prompt", "x", "--max-parallel", "1", "--no-queue"];
     let refused = sandbox.run(start);
-    assert_eq!((refused.code, refused.text("code")), (1, "no_slot"));
+    assert_eq!((refused.code, refused.text("code")), (75, "no_slot"));
     assert!(!sandbox.job("b").exists());
     assert_eq!(sandbox.run(["status", "b"]).code, 4);
     begun(&sandbox, "a");
@@ -212,15 +212,21 @@ fn a_job_runs_after_those_that_it_waits_for() {
         (&status["position"], &status["waitsFor"]),
         (&Value::Null, &serde_json::json!(["a", "b"]))
     );
+    let wait = &status["waitingFor"];
+    assert_eq!(
+        (&wait["kind"], &wait["why"]),
+        (&"job".into(), &"jobs a and b have not ended".into())
+    );
+    assert_eq!(wait["hint"], "claudejob wait a");
     let text = |id: &str, how: [&str; 2]| {
         let said = sandbox.run([&["start", id, "--prompt", "x", "--plain"], &how[..]].concat());
         assert_eq!(sandbox.run(["kill", id]).code, 0);
         said.stdout
     };
     let said = text("said", ["--after-any", "b,a"]);
-    assert!(said.starts_with("Job said is queued: it waits for the end of b, a.\n"), "{said}");
+    assert!(said.starts_with("Job said is queued: jobs b and a have not ended.\n"), "{said}");
     let said = text("slot", ["--max-parallel", "1"]);
-    assert!(said.starts_with("Job slot is queued: it waits for its turn.\n"), "{said}");
+    assert!(said.starts_with("Job slot is queued: it is number 1 in line for a slot.\n"), "{said}");
     for id in ["a", "b"] {
         begun(&sandbox, id);
         let_go(&sandbox, id);

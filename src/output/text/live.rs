@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use unicode_width::UnicodeWidthStr;
 
 use super::layout::fit;
-use super::{DIM, doing, painted};
+use super::{DIM, doing, painted, waited};
 use crate::clock;
 use crate::commands::status::StatusAnswer;
 use crate::text::{one_line, short};
@@ -20,10 +20,10 @@ impl LiveLine {
     /// Shows how the job stands now.
     pub fn show(&mut self, status: &StatusAnswer) {
         let now = clock::now();
-        let doing = match (&status.activity, status.rate_limited) {
-            (_, true) => "rate limited".to_owned(),
-            (Some(activity), _) => doing(activity),
-            (None, _) => String::new(),
+        let doing = match (&status.waiting_for, &status.activity) {
+            (Some(wait), _) => waited(wait),
+            (None, Some(activity)) => doing(activity),
+            (None, None) => String::new(),
         };
         let head = format!("{} {} {} ", status.job_id, status.status, short(status.age(now)));
         let width = terminal_size::terminal_size_of(io::stderr())

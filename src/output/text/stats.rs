@@ -57,10 +57,10 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
         format!(
             "{}  {}  {}{}  {}{}  {}  {}  {}\n",
             pad(key, width, false),
-            pad(jobs, 6, true),
+            pad(jobs, 5, true),
             pad(success[0], 5, true),
             success[1],
-            pad(cost[0], 8, true),
+            pad(cost[0], 9, true),
             cost[1],
             pad(rest[0], 7, true),
             pad(rest[1], 8, true),
@@ -83,7 +83,7 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
                 rate.as_deref().unwrap_or("–"),
                 &bar(rate_style(sum.success_rate), sum.success_rate.unwrap_or(0.0)),
             ],
-            [&format!("${:.2}", sum.cost_usd), &bar(BLUE, share)],
+            [&cost(sum, "≥"), &bar(BLUE, share)],
             [&sum.num_turns.to_string(), &spent(sum.elapsed_ms), &waited(sum)],
         ));
     }
@@ -113,14 +113,19 @@ fn summary(sum: &Sum, columns: usize) -> String {
         jobs.push(format!("{:.0}% of {ended} ended completed", rate * 100.0));
     }
     let turns = count(usize::try_from(sum.num_turns).unwrap_or(usize::MAX), "turn");
-    let mut took =
-        vec![format!("${:.2}", sum.cost_usd), turns, format!("{} live", spent(sum.elapsed_ms))];
+    let mut took = vec![cost(sum, "at least "), turns, format!("{} live", spent(sum.elapsed_ms))];
     for (what, ms) in [("queued", sum.queued_ms), ("to try again", sum.limited_ms)] {
         if ms > 0 {
             took.push(format!("waited {} {what}", spent(ms)));
         }
     }
     joined(&jobs, columns) + &joined(&took, columns)
+}
+
+/// The cost, behind `mark` where it is a lower bound.
+fn cost(sum: &Sum, mark: &str) -> String {
+    let mark = if sum.cost_is_lower_bound { mark } else { "" };
+    format!("{mark}${:.2}", sum.cost_usd)
 }
 
 fn spent(ms: u64) -> String {
@@ -180,6 +185,7 @@ mod tests {
             by_status: [(Status::Completed, 100), (Status::Failed, 20), (Status::Killed, 3)].into(),
             success_rate: Some(0.81),
             cost_usd: 1_234.5,
+            cost_is_lower_bound: true,
             num_turns: 34_567,
             elapsed_ms: 86_000_000,
             queued_ms: 4_000_000,

@@ -117,7 +117,9 @@ fn what_may_be_recovered() {
     assert!(may(failed(Reason::NoResult), code(143)));
     assert!(!may(failed(Reason::NoResult), code(0)));
     assert!(!may(failed(Reason::Timeout), signal));
-    assert!(!may(failed(Reason::Auth), None));
+    assert!(may(failed(Reason::Auth), None));
+    assert!(may(failed(Reason::WakeupMissed), None));
+    assert!(!may(failed(Reason::RateLimit), None));
     assert!(!may(Verdict::Killed, signal));
     assert!(!may(Verdict::Completed, None));
     assert!(!may(failed(Reason::DependencyFailed), None));
@@ -215,7 +217,8 @@ fn what_would_have_been_tried_again_is_not_the_end_of_a_lost_job() {
         let record = Rig::launched(spec).supervisor.record().clone();
         let (ended, _) = inquire(&record, &log, None);
         assert_eq!(ended.reason, Some(expected), "{:?}: {log}", record.spec.retries);
-        assert_eq!(ended.is_recoverable(), expected == Reason::WorkerDied);
+        let recoverable = matches!(expected, Reason::WorkerDied | Reason::Auth);
+        assert_eq!(ended.is_recoverable(), recoverable);
     }
 }
 

@@ -1,0 +1,271 @@
+//! The command to run next, for a job of each status.
+
+use super::{Blocked, JobId, Question, Reason, Record, Status, Timestamp};
+use crate::text::quoted;
+
+/// Characters of a hint beyond which it names a command that shows the details instead.
+const LONGEST: usize = 500;
+/// Labels that the comment of a hint names as alternatives.
+const ALTERNATIVES: usize = 4;
+
+/// The facts about a job that decide which command comes next.
+#[derive(Clone, Copy, Debug)]
+pub struct HintFacts<'a> {
+    /// The job's id.
+    pub job_id: &'a JobId,
+    /// The job's status.
+    pub status: Status,
+    /// Why the job failed.
+    pub reason: Option<Reason>,
+    /// `recover` accepts the job.
+    pub is_recoverable: bool,
+    /// `resume` accepts the job once it has ended.
+    pub is_resumable: bool,
+    /// When a limit ends for which the job did not wait.
+    pub resumable_at: Option<Timestamp>,
+    /// The request that waits for an answer.
+    pub blocked: Option<&'a Blocked>,
+}
+
+/// Returns a command that runs unchanged in `sh`: it ends the wait, goes on with the job or shows
+/// why it failed. A comment behind ` # ` explains it or names an alternative. `None` for a
+/// completed job.
+pub fn hint(facts: &HintFacts<'_>) -> Option<String> {
+    let id = facts.job_id;
+    match facts.status {
+        Status::Completed => None,
+        Status::Queued | Status::Starting | Status::Running => Some(format!("claudejob wait {id}")),
+        Status::Blocked => Some(facts.blocked.map_or_else(|| full_status(id), |b| answer(id, b))),
+        Status::Idle => Some(format!(
+            "claudejob result {id}  # or: claudejob send {id} --message TEXT, \
+             claudejob finish {id}"
+        )),
+        Status::Killed if facts.is_resumable => Some(format!("claudejob resume {id}")),
+        Status::Killed => Some(format!("claudejob logs {id}")),
+        Status::Failed => Some(after_failure(facts)),
+    }
+}
+
+/// Returns a command that shows a job's whole request.
+pub fn full_status(id: &JobId) -> String {
+    format!("claudejob status {id} --full")
+}
+
+fn after_failure(facts: &HintFacts<'_>) -> String {
+    let id = facts.job_id;
+    match facts.reason {
+        Some(Reason::Auth) if facts.is_recoverable => {
+            return format!("claudejob recover {id}  # after logging in: run claude and /login");
+        }
+        Some(Reason::DependencyFailed) if facts.is_recoverable => {
+            return "claudejob recover --all  # continues the job that it waited for, and then it"
+                .to_owned();
+        }
+        _ if facts.is_recoverable => return format!("claudejob recover {id}"),
+        Some(Reason::LaunchFailed | Reason::ClaudeRefused) => {
+            return format!("claudejob logs {id} --stderr  # correct the cause and start it again");
+        }
+        Some(Reason::PromptTooLong) => {
+            return format!(
+                "claudejob logs {id}  # shorten the prompt or its files and start a new job"
+            );
+        }
+        Some(Reason::PromptRejected) => {
+            return format!("claudejob logs {id}  # change the prompt and start a new job");
+        }
+        _ if !facts.is_resumable => return format!("claudejob logs {id}"),
+        _ => {}
+    }
+    let when = match (facts.reason, facts.resumable_at) {
+        (Some(Reason::RateLimit), Some(at)) => format!("  # after {at}"),
+        (Some(Reason::RateLimit), None) => "  # when the limit is over".to_owned(),
+        (Some(Reason::Overloaded), _) => "  # in some minutes".to_owned(),
+        (Some(Reason::Auth), _) => "  # after logging in: run claude and /login".to_owned(),
+        (Some(Reason::DependencyFailed), _) => {
+            "  # after the job that it waits for has completed".to_owned()
+        }
+        _ => String::new(),
+    };
+    format!("claudejob resume {id}{when}")
+}
+
+/// The command that answers a request with the first of the labels, or allows a tool.
+fn answer(id: &JobId, blocked: &Blocked) -> String {
+    let mut command = format!("claudejob answer {id}");
+    if !blocked.others.is_empty() {
+        command += &format!(" --request-id {}", quoted(&blocked.request_id));
+    }
+    if blocked.kind != "question" {
+        return command + " --allow  # or: --deny";
+    }
+    match choices(&blocked.questions) {
+        Some(choices) if command.len() + choices.len() <= LONGEST => command + &choices,
+        _ => full_status(id),
+    }
+}
+
+/// The `--choice` options that give the first answer to each question, with the other labels of a
+/// single one in a comment; `None` where not each question can be answered so.
+fn choices(questions: &[Question]) -> Option<String> {
+    let printable = |text: &str| !text.is_empty() && !text.contains(char::is_control);
+    let mut options = String::new();
+    for question in questions {
+        let all_printable = question.options.iter().all(|option| printable(&option.label));
+        // A label that was shortened in the record cannot be given back.
+        let label = question.options.first().map(|option| option.label.as_str());
+        let label = label.filter(|label| all_printable && !label.ends_with('…'))?;
+        let choice = match questions {
+            [only] => {
+                // `NAME=REST` would be taken for the answer REST to the question NAME.
+                let is_named = label
+                    .split_once('=')
+                    .is_some_and(|(name, _)| name == only.question || name == only.header);
+                if is_named {
+                    return None;
+                }
+                label.to_owned()
+            }
+            _ => format!("{}={label}", name(question, questions)?),
+        };
+        // A value that begins with a dash would be taken for an option.
+        let separator = if choice.starts_with('-') { '=' } else { ' ' };
+        options += &format!(" --choice{separator}{}", quoted(&choice));
+    }
+    if let [only] = questions {
+        let others: Vec<String> =
+            only.options.iter().skip(1).take(ALTERNATIVES).map(|o| quoted(&o.label)).collect();
+        if !others.is_empty() {
+            options += &format!("  # or: {}", others.join(", "));
+        }
+    }
+    (!questions.is_empty()).then_some(options)
+}
+
+/// The name of one of several questions in `QUESTION=LABEL`; `None` where it has none that can be
+/// told from the others'.
+fn name<'a>(question: &'a Question, all: &[Question]) -> Option<&'a str> {
+    [question.question.as_str(), question.header.as_str()].into_iter().find(|name| {
+        let named = all.iter().filter(|q| q.question == *name || q.header == *name).count();
+        let is_whole = !name.is_empty() && !name.ends_with('…');
+        is_whole && !name.contains(['=', '\n']) && !name.contains(char::is_control) && named == 1
+    })
+}
+
+impl Record {
+    /// The command to run next: see [`hint`].
+    pub fn hint(&self) -> Option<String> {
+        hint(&HintFacts {
+            job_id: &self.job_id,
+            status: self.status,
+            reason: self.reason,
+            is_recoverable: self.is_recoverable(),
+            is_resumable: self.is_ours_to_write(),
+            resumable_at: self.resumable_at,
+            blocked: self.blocked.as_ref(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Choice, Spec, Verdict};
+
+    fn record() -> Record {
+        let at = Timestamp::from_epoch_ms(1_795_204_010_000).unwrap();
+        Record::new(JobId::parse("a").unwrap(), Spec::default(), "work".to_owned(), at)
+    }
+
+    fn question(text: &str, header: &str, labels: &[&str]) -> Question {
+        let option =
+            |label: &&str| Choice { label: (*label).to_owned(), description: String::new() };
+        Question {
+            question: text.to_owned(),
+            header: header.to_owned(),
+            options: labels.iter().map(option).collect(),
+            multi_select: false,
+        }
+    }
+
+    fn blocked(kind: &str, questions: Vec<Question>, others: &[&str]) -> String {
+        let mut record = record();
+        record.status = Status::Blocked;
+        record.blocked = Some(Blocked {
+            kind: kind.to_owned(),
+            request_id: "r 1".to_owned(),
+            tool_name: None,
+            input: String::new(),
+            questions,
+            others: others.iter().map(|id| (*id).to_owned()).collect(),
+            since: Timestamp::from_epoch_ms(0).unwrap(),
+        });
+        record.hint().unwrap()
+    }
+
+    #[test]
+    fn every_status_but_completed_has_a_hint() {
+        for status in Status::ALL {
+            let hint = Record { status, ..record() }.hint();
+            assert_eq!(hint.is_none(), status == Status::Completed, "{status}");
+        }
+        for reason in Reason::ALL {
+            for version in [0, crate::job::FORMAT_VERSION, 99] {
+                let mut record = record();
+                record.end(&Verdict::failed(reason, "x"), record.started_at.unwrap());
+                record.version = version;
+                let hint = record.hint().unwrap();
+                let ours = version == crate::job::FORMAT_VERSION;
+                assert!(ours || hint.contains("claudejob logs a"), "{reason} {version}: {hint}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_failure_says_how_to_go_on() {
+        let at = record().started_at;
+        for (reason, resumable_at, hint) in [
+            (Reason::Auth, None, "claudejob recover a  # after logging in: run claude and /login"),
+            (Reason::WakeupMissed, None, "claudejob recover a"),
+            (Reason::WorkerDied, None, "claudejob recover a"),
+            (Reason::RateLimit, at, "claudejob resume a  # after 2026-11-20T19:46:50.000Z"),
+            (Reason::RateLimit, None, "claudejob resume a  # when the limit is over"),
+            (Reason::MaxTurns, None, "claudejob resume a"),
+        ] {
+            let mut record = record();
+            record.end(&Verdict::failed(reason, "x"), record.started_at.unwrap());
+            record.resumable_at = resumable_at;
+            assert_eq!(record.hint().as_deref(), Some(hint), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_question_is_answered_by_its_first_label() {
+        let db = || question("Which db?", "db", &["It's SQLite", "Postgres"]);
+        let os = || question("Which os?", "os", &["Linux"]);
+        for (questions, hint) in [
+            (vec![db()], "claudejob answer a --choice 'It'\\''s SQLite'  # or: 'Postgres'"),
+            (
+                vec![db(), os()],
+                "claudejob answer a --choice 'Which db?=It'\\''s SQLite' \
+                 --choice 'Which os?=Linux'",
+            ),
+            (vec![question("?", "", &["-x"])], "claudejob answer a --choice='-x'"),
+            (vec![question("a=b?", "h", &["h=1"])], "claudejob status a --full"),
+            (vec![question("?", "", &[])], "claudejob status a --full"),
+            (vec![question("?", "", &["a", "b\nreboot"])], "claudejob status a --full"),
+            (vec![question("?", "", &["cut…"])], "claudejob status a --full"),
+            (
+                vec![question("a=b?", "x", &["1"]), question("c", "x", &["2"])],
+                "claudejob status a --full",
+            ),
+            (vec![], "claudejob status a --full"),
+        ] {
+            assert_eq!(blocked("question", questions, &[]), hint);
+        }
+        assert_eq!(blocked("permission", vec![], &[]), "claudejob answer a --allow  # or: --deny");
+        assert_eq!(
+            blocked("permission", vec![], &["r2"]),
+            "claudejob answer a --request-id 'r 1' --allow  # or: --deny"
+        );
+    }
+}

@@ -1,0 +1,73 @@
+//! Where the jobs directory is, and how a command names it.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::text::quoted;
+
+/// Environment variable that names the jobs directory.
+const JOBS_DIR: &str = "CLAUDE_SKILL_JOBS_DIR";
+
+/// Returns the jobs directory of a user for whom no option and no variable names one.
+pub fn default_root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let state = path("XDG_STATE_HOME").filter(|path| path.is_absolute());
+    let home = || path("HOME").map(|home| home.join(".local/state"));
+    Some(state.or_else(home)?.join("claudejob/jobs"))
+}
+
+/// The option that a command needs to reach a jobs directory.
+#[derive(Clone, Debug)]
+pub struct Address(Option<String>);
+
+impl Address {
+    /// The address of the jobs directory `root`: `--jobs-dir` where the environment alone leads to
+    /// another one.
+    pub fn of(root: &Path) -> Self {
+        let named = env::var_os(JOBS_DIR).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let found = named.or_else(|| default_root(|name| env::var_os(name)));
+        if found.is_some_and(|found| is_same(&found, root)) {
+            return Self(None);
+        }
+        Self(root.to_str().map(|root| format!("--jobs-dir {}", quoted(root))))
+    }
+
+    /// The `claudejob` command with this option, so that it runs unchanged.
+    pub fn apply(&self, command: String) -> String {
+        match (&self.0, command.strip_prefix("claudejob ")) {
+            (Some(option), Some(rest)) => format!("claudejob {option} {rest}"),
+            _ => command,
+        }
+    }
+}
+
+/// Adds `--jobs-dir` to a `claudejob` command where it is needed to reach the directory `root`.
+pub fn addressed(root: &Path, command: String) -> String {
+    Address::of(root).apply(command)
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).ok();
+    let resolved = |path: &Path| path.canonicalize().ok();
+    absolute(one) == absolute(other)
+        || resolved(one).is_some_and(|one| resolved(other) == Some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_names_a_directory_that_the_environment_does_not() {
+        let command = || "claudejob wait a  # or: claudejob logs a".to_owned();
+        assert_eq!(
+            addressed(Path::new("/an/o'ther"), command()),
+            "claudejob --jobs-dir '/an/o'\\''ther' wait a  # or: claudejob logs a"
+        );
+        let own = default_root(|name| env::var_os(name)).unwrap_or_default();
+        if env::var_os(JOBS_DIR).is_none() {
+            assert_eq!(addressed(&own, command()), command());
+        }
+    }
+}
