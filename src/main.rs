@@ -29,6 +29,8 @@ mod process;
 mod queue;
 mod replay;
 mod requests;
+#[cfg(test)]
+mod schemas;
 mod settle;
 mod store;
 mod stream;

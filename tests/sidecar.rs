@@ -34,7 +34,9 @@ impl Sidecar {
     }
 
     fn hear(&mut self) -> Value {
-        serde_json::from_str(&self.told.next().unwrap().unwrap()).unwrap()
+        let line = serde_json::from_str(&self.told.next().unwrap().unwrap()).unwrap();
+        support::schema::check(&["sidecar"], &line);
+        line
     }
 
     /// What is told up to the first line of this type, which comes last.

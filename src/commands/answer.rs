@@ -44,17 +44,18 @@ impl Request {
     }
 }
 
-/// What became of the answer.
+/// The result of an answer.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AnswerAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// The request that was answered.
+    /// Id of the request that was answered.
     pub request_id: String,
-    /// Claude was given the answer.
+    /// Claude got this answer; false if another answer came first.
     pub answered: bool,
-    /// How the job stands.
+    /// The job's status.
     pub status: Status,
 }
 

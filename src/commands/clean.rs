@@ -33,33 +33,35 @@ pub struct Request {
     pub dry_run: bool,
 }
 
-/// Why a job was left.
+/// A job that was not removed.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Left {
-    /// The job.
+    /// The job's id.
     pub job_id: JobId,
-    /// Why.
+    /// Why it was not removed.
     pub error: String,
 }
 
-/// What was removed.
+/// The jobs that were removed.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CleanAnswer {
-    /// How many jobs, or how many would be.
+    /// Number of jobs that were removed, or would be with `dryRun`.
     pub removed: usize,
-    /// Bytes on the disk that came free, or would.
+    /// Bytes of disk space that were freed, or would be with `dryRun`.
     pub freed_bytes: u64,
-    /// Nothing was removed: this is what would be.
+    /// Nothing was removed (`--dry-run`).
     pub dry_run: bool,
-    /// Their ids, the first of them.
+    /// Ids of the first of these jobs.
     pub jobs: Vec<JobId>,
-    /// How many more there are that are not named.
+    /// Number of further jobs, which `jobs` leaves out.
     pub omitted: usize,
-    /// Those that were asked for by their ids and are left, and those that could not be removed.
+    /// Jobs asked for by id that stay, and jobs that could not be removed.
     pub left: Vec<Left>,
-    /// What a reader should know although the jobs are gone.
+    /// Problems that did not prevent the removal.
     pub warnings: Vec<String>,
 }
 

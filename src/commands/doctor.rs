@@ -34,35 +34,38 @@ pub struct Request {
     pub cwd: PathBuf,
 }
 
-/// What was found.
+/// The result of all checks.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DoctorAnswer {
-    /// There is no error.
+    /// No check found an error.
     pub ok: bool,
-    /// Each thing that was looked at.
+    /// The checks.
     pub checks: Vec<Check>,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Check {
-    /// Its name, a stable word for programs.
+    /// Name of the check, a stable word.
     pub name: &'static str,
-    /// How it stands.
+    /// Its result.
     pub level: Level,
-    /// What was found.
+    /// What it found.
     pub found: String,
-    /// What to do about it.
+    /// What to do about it; null where all is well.
     pub advice: Option<String>,
 }
 
-/// How a thing stands.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// All is well.
     Ok,
-    /// Jobs can be run, though not as well as they might be.
+    /// Jobs can be run, with a restriction.
     Warning,
     /// Jobs cannot be run.
     Error,

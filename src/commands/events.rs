@@ -155,6 +155,26 @@ pub struct Event {
     fields: Map<String, Value>,
 }
 
+#[cfg(test)]
+impl schemars::JsonSchema for Event {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Event".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let id = generator.subschema_for::<JobId>();
+        let mut schema = crate::job::Entry::json_schema(generator);
+        schema.insert("description".to_owned(), "One event, with its job's id.".into());
+        if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+            properties.insert("jobId".to_owned(), id.into());
+        }
+        if let Some(Value::Array(required)) = schema.get_mut("required") {
+            required.insert(0, "jobId".into());
+        }
+        schema
+    }
+}
+
 impl Serialize for Event {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;

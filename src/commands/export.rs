@@ -44,14 +44,15 @@ pub struct Request {
     pub since: Option<Timestamp>,
 }
 
-/// What was written.
+/// The page that was written.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExportAnswer {
-    /// The file.
+    /// Path of the file.
     pub file: PathBuf,
-    /// How many jobs are on the page.
+    /// Number of jobs on the page.
     pub jobs: usize,
-    /// How long it is.
+    /// Size of the file in bytes.
     pub bytes: u64,
 }
 

@@ -23,17 +23,18 @@ const HANDOVER_TAKES: Duration = Duration::from_secs(3);
 /// How long the kernel may take to end a process that was sent SIGKILL.
 const SIGKILL_TAKES: Duration = Duration::from_millis(500);
 
-/// What became of it.
+/// The result of a kill.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KillAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// It is ended, nothing of it is left, and its status is `killed`.
+    /// The job's status is `killed` and no process of it is left.
     pub killed: bool,
-    /// How it stands.
+    /// The job's status.
     pub status: Status,
-    /// Why it was not killed.
+    /// Why the job was not killed.
     pub error: Option<String>,
 }
 

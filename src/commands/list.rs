@@ -63,6 +63,7 @@ pub enum Order {
 
 /// One job of the list.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
     /// The job's id.
@@ -204,6 +205,7 @@ enum Size {
 
 /// One job of a list that is shortened: fields that are null, false, zero or empty are absent.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct ShortItem {
     /// The job's id.
@@ -361,6 +363,7 @@ fn is_zero(n: &u64) -> bool {
 
 /// The last element of a list that leaves out jobs.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Omitted {
     /// Always true.
     truncated: bool,
@@ -429,6 +432,26 @@ impl ListAnswer {
             size => serde_json::to_string(&ShortItem::of(item.clone(), size, &self.address)),
         };
         text.map_or(0, |text| json_length(&text))
+    }
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for ListAnswer {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ListAnswer".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let element = [
+            generator.subschema_for::<Item>(),
+            generator.subschema_for::<ShortItem>(),
+            generator.subschema_for::<Omitted>(),
+        ];
+        schemars::json_schema!({
+            "description": "The jobs, in the order asked for.",
+            "type": "array",
+            "items": { "anyOf": element },
+        })
     }
 }
 

@@ -69,20 +69,21 @@ pub enum Form {
 
 /// A part of a log.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LogsAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// How it stands.
+    /// The job's status.
     pub status: Status,
-    /// How many lines of the log are in this answer; the verdict is none of them.
+    /// Number of lines of the log in this answer; the verdict's line is none of them.
     pub lines: u64,
     /// The text.
     pub tail: String,
-    /// Where the next answer goes on.
+    /// Offset for `--since-offset` of the next call.
     pub next_offset: u64,
-    /// There was more than fits: with `since`, take `nextOffset`; else, something before this is
-    /// left out.
+    /// Parts do not fit: later ones with `--since-offset`, which `nextOffset` gives; earlier ones
+    /// without it.
     pub truncated: bool,
     /// The text, by who speaks; empty where the log is given as it is.
     #[serde(skip)]

@@ -33,6 +33,7 @@ pub const ANSWER_MOST: usize = 8_000;
 
 /// A job for which an operation on several jobs failed.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The job's id.

@@ -31,30 +31,32 @@ pub struct Request {
     pub detach: Wish,
 }
 
-/// A job that goes on.
+/// A job that continues as another attempt.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Recovered {
-    /// Its id.
+    /// The job's id.
     pub job_id: JobId,
-    /// Its worker's process id.
+    /// Process id of the worker.
     pub pid: i32,
-    /// How it stands.
+    /// The job's status.
     pub status: Status,
-    /// Which run of claude this is.
+    /// Number of this run of claude, from 1.
     pub attempt: u32,
-    /// Claude goes on with its conversation; else it was given the prompt again.
+    /// Claude continues its conversation; otherwise it gets the prompt again.
     pub resumes: bool,
     /// What would end the job before its time.
     pub warnings: Vec<String>,
 }
 
-/// What became of all of them.
+/// The jobs that were recovered.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RecoverAllAnswer {
-    /// Those that go on.
+    /// The jobs that continue.
     pub recovered: Vec<Recovered>,
-    /// Those that could have gone on, and do not.
+    /// The jobs that could not be recovered, though they were cut off.
     pub failed: Vec<Failure>,
 }
 

@@ -10,6 +10,7 @@ use crate::store::Store;
 
 /// The notifications of one job that could not be delivered.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Left {
     /// The job's id.
@@ -29,6 +30,7 @@ pub struct Left {
 
 /// What was delivered.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RedeliverAnswer {
     /// Number of notifications that were delivered.
     pub delivered: usize,

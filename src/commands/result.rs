@@ -15,6 +15,7 @@ const USAGE_LEAST: usize = 1_000;
 
 /// A job's verdict and answer; before its end only its status.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum ResultAnswer {
     /// The job has not ended.
@@ -25,6 +26,7 @@ pub enum ResultAnswer {
 
 /// The answer for a job that has not ended.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Pending {
     /// The job's id.
@@ -50,6 +52,7 @@ pub struct Ended {
 
 /// The verdict and the answer of a job, in the field names of the CLI's own `result` event.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct EndedView<'a> {
     /// The job's id.
     #[serde(rename = "jobId")]
@@ -104,6 +107,17 @@ struct EndedView<'a> {
     truncated: bool,
     /// The command to run next, as `sh` takes it; null for a completed job.
     hint: Option<&'a str>,
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for Ended {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Ended".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        EndedView::json_schema(generator)
+    }
 }
 
 impl Serialize for Ended {

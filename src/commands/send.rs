@@ -34,42 +34,45 @@ pub struct Request {
     pub wait: Option<Option<Duration>>,
 }
 
-/// What became of a message.
+/// The result of a message.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SendAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// The message's place in the order of arrival.
+    /// Number of the message in the order of arrival.
     pub message: u64,
-    /// How the job stands.
+    /// The job's status.
     pub status: Status,
-    /// Where it was waited for: how the turn ended that took the message in; `None` if the time
-    /// ran out before that.
+    /// The end of the turn that took the message in; null without `--wait`, and if the time ran
+    /// out before that.
     pub turn: Option<Option<TurnEnd>>,
 }
 
-/// What became of a `finish`.
+/// The result of a `finish`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct FinishAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// It has ended; else it ends after its turn.
+    /// The job has ended; otherwise it ends after its turn.
     pub finished: bool,
-    /// How it stands.
+    /// The job's status.
     pub status: Status,
 }
 
-/// What became of an interrupt.
+/// The result of an interrupt.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct InterruptAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// The turn has ended.
+    /// A turn was interrupted and has ended.
     pub interrupted: bool,
-    /// How the job stands.
+    /// The job's status.
     pub status: Status,
     /// Why no turn was interrupted.
     pub error: Option<String>,

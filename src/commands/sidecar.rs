@@ -75,11 +75,12 @@ struct Reply {
     message: Option<String>,
 }
 
-/// What a program is told.
+/// A line for the embedding program.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Told {
-    /// The sidecar listens.
+    /// The sidecar reads its input.
     Ready {
         /// The version of this program.
         version: &'static str,
@@ -97,12 +98,13 @@ pub enum Told {
     AgentEvent {
         /// The session's name.
         session_id: String,
-        /// The event; `None` if it is too long to be given on.
+        /// The event; null if it is too long.
+        #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
         event: Option<Box<RawValue>>,
-        /// Where the stream goes on behind it: what `attach` takes as `sinceOffset`.
+        /// Offset behind it in the stream, for `sinceOffset` of `attach`.
         offset: u64,
     },
-    /// A line that claude wrote elsewhere, or that is no event.
+    /// A line of stderr, or one of stdout that is not an event.
     AgentLog {
         /// The session's name.
         session_id: String,
@@ -110,18 +112,18 @@ pub enum Told {
         stream: &'static str,
         /// The line.
         line: String,
-        /// Where that stream goes on behind it: what `attach` takes as `sinceLogOffset`.
+        /// Offset behind it in that stream, for `sinceLogOffset` of `attach`.
         offset: u64,
     },
     /// The job has ended.
     AgentStopped {
         /// The session's name.
         session_id: String,
-        /// Claude's exit code.
+        /// Claude's exit code; null if it has none.
         exit_code: Option<i32>,
-        /// The signal that ended claude.
+        /// The signal that ended claude; null if none did.
         signal: Option<i32>,
-        /// How the job stands.
+        /// The job's status.
         status: Status,
         /// Why it failed.
         reason: Option<Reason>,
@@ -137,9 +139,9 @@ pub enum Told {
         /// The stable word for it.
         code: &'static str,
     },
-    /// A line could not be understood or carried out.
+    /// A line of the input was invalid or could not be carried out.
     Error {
-        /// The session that it named.
+        /// The session that the line named.
         session_id: Option<String>,
         /// Why.
         error: String,

@@ -55,6 +55,7 @@ pub struct Budget {
 
 /// The job that was started.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StartAnswer {
     /// The job's id.

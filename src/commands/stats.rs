@@ -54,40 +54,43 @@ impl Serialize for By {
     }
 }
 
-/// The jobs, added up.
+/// Figures of all jobs and of groups of them.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StatsAnswer {
-    /// All of them.
+    /// The figures of all jobs.
     pub total: Sum,
-    /// What makes the groups.
+    /// The property by which the jobs are grouped: `day`, `model`, `group`, `status` or `label:KEY`.
     pub by: By,
     /// The groups: days with the latest first, others with the largest first.
     pub groups: Vec<Group>,
-    /// Groups that the answer leaves out for its length; `total` counts them.
+    /// Number of groups that are left out to keep the answer short; `total` includes them.
     pub omitted: usize,
-    /// Jobs that are in no sum, because their records cannot be read.
+    /// Number of jobs whose records cannot be read; no figure includes them.
     pub unreadable: u64,
 }
 
-/// Some jobs that have something in common.
+/// A group of jobs.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Group {
-    /// What; `None` for those that have no such thing.
+    /// The value of the property; null for jobs without it.
     pub key: Option<String>,
-    /// What they came to.
+    /// The figures of the group.
     #[serde(flatten)]
     pub sum: Sum,
 }
 
-/// What some jobs came to.
+/// Figures of some jobs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Sum {
-    /// How many there are.
+    /// Number of jobs.
     pub jobs: u64,
-    /// How many of each status that occurs.
+    /// Number of jobs of each status that occurs.
     pub by_status: BTreeMap<Status, u64>,
-    /// Those that completed, of those that ended; `None` where none has.
+    /// Share of completed jobs among those that ended; null if none has.
     #[serde(serialize_with = "rounded_rate")]
     pub success_rate: Option<f64>,
     /// Cost in US dollars as claude reported it.
@@ -95,13 +98,13 @@ pub struct Sum {
     pub cost_usd: f64,
     /// `costUsd` is a lower bound: that of one of the jobs is.
     pub cost_is_lower_bound: bool,
-    /// Turns.
+    /// Number of turns.
     pub num_turns: u64,
-    /// Milliseconds that they were live.
+    /// Milliseconds for which the jobs were live, without waits for the API.
     pub elapsed_ms: u64,
-    /// Milliseconds that they waited for a slot, for other jobs or for their time.
+    /// Milliseconds of waiting for a slot, for other jobs or for a start time.
     pub queued_ms: u64,
-    /// Milliseconds that they waited between attempts, for a limit or for what may pass.
+    /// Milliseconds of waiting between attempts, for a limit or before a retry.
     pub limited_ms: u64,
 }
 

@@ -39,6 +39,7 @@ pub struct Request {
 
 /// A job's state after the wait.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Waited {
     /// It has ended.
@@ -53,6 +54,7 @@ pub enum Waited {
 
 /// A job of several whose state cannot be read.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Lost {
     /// The job's id.
@@ -120,6 +122,7 @@ impl Waited {
 
 /// A job among many.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Brief {
     /// The job's id.
@@ -145,6 +148,21 @@ pub struct WaitAnswer {
     pub jobs: Vec<Waited>,
     /// What the exit status says of them.
     pub exit_status: ExitStatus,
+}
+
+#[cfg(test)]
+impl schemars::JsonSchema for WaitAnswer {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "WaitAnswer".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let one = generator.subschema_for::<Waited>();
+        schemars::json_schema!({
+            "description": "The job, or of several an array in the order asked for.",
+            "anyOf": [one, { "type": "array", "items": one }],
+        })
+    }
 }
 
 impl Serialize for WaitAnswer {

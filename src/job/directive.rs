@@ -31,6 +31,7 @@ pub enum Directive {
 
 /// A message that claude did not take in before the job ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Undelivered {
     /// Its place in the order of arrival.
@@ -41,6 +42,7 @@ pub struct Undelivered {
 
 /// The end of a turn: a line of `turns.ndjson`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TurnEnd {
     /// 1 for a job's first turn, one more for each further.

@@ -6,6 +6,7 @@ use super::{Exit, Reason, Status, Timestamp};
 
 /// One line of `events.ndjson`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// 1 for a job's first line, one more for each further line.
@@ -14,44 +15,46 @@ pub struct Entry {
     pub at: Timestamp,
     /// Which attempt it belongs to.
     pub attempt: u32,
-    /// What happened; its fields stand beside these.
+    /// The event; its fields are beside these.
     #[serde(flatten)]
     pub happening: Happening,
 }
 
-/// What a job that is queued waits for.
+/// What a queued job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Obstacle {
     /// A slot.
     Slot,
     /// The end of other jobs.
     Jobs,
-    /// Its time.
+    /// Its start time.
     Time,
 }
 
-/// What happened in a job's life.
+/// An event in a job's life.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Happening {
-    /// The worker stands and holds the lock.
+    /// The worker has started and holds the lock.
     Started {
         /// The worker's process id.
         pid: i32,
     },
-    /// The job waits for its turn.
+    /// The job was queued.
     Queued {
-        /// For what.
+        /// What it waits for.
         waits_for: Obstacle,
     },
-    /// It is its turn.
+    /// The job was admitted: its claude may start.
     Admitted,
-    /// Claude is started again, because what ended it may pass.
+    /// Claude is started again after a failure that may pass.
     Retrying {
         /// How that attempt ended.
         after: Option<Reason>,
-        /// After so many milliseconds.
+        /// Milliseconds until the next attempt.
         after_ms: u64,
     },
     /// A wake-up or cron task that the agent scheduled is awaited.
@@ -61,7 +64,7 @@ pub enum Happening {
     },
     /// Nothing was heard for half the time that is allowed.
     Silent {
-        /// So many milliseconds.
+        /// Milliseconds of silence.
         for_ms: u64,
     },
     /// Nothing was heard for too long.
@@ -71,7 +74,7 @@ pub enum Happening {
         /// Which, and how it ended.
         error: String,
     },
-    /// Claude runs.
+    /// Claude was started.
     Launched {
         /// Claude's process id.
         pid: i32,
@@ -80,7 +83,7 @@ pub enum Happening {
     Recovered {
         /// How that one ended.
         after: Option<Reason>,
-        /// Whether claude goes on with its conversation; else it gets the prompt again.
+        /// Claude continues its conversation; otherwise it gets the prompt again.
         resumes: bool,
     },
     /// Another attempt begins with the prompt: claude does not know the conversation any more.
@@ -106,20 +109,20 @@ pub enum Happening {
         /// The tool that wants to run.
         tool: String,
     },
-    /// A request waits no more.
+    /// A request does not wait for an answer any more.
     Unblocked {
         /// Claude's id of the request.
         request_id: String,
     },
-    /// The job goes on because somebody asked for that.
+    /// Another attempt begins, because `resume` asked for it.
     Resumed,
     /// A job that is kept alive waits for the next message.
     Idle,
-    /// Nothing more will be asked of it.
+    /// `finish` asked for the job's end.
     FinishRequested,
-    /// Claude went away, and is started again.
+    /// Claude ended unexpectedly and is started again.
     Restarting {
-        /// After so many milliseconds.
+        /// Milliseconds until the next attempt.
         after_ms: u64,
     },
     /// A message was given to claude.

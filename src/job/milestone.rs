@@ -6,17 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Status;
 
-/// A moment in a job's life of which others can be told.
+/// An event of which a notification can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Milestone {
-    /// It asks something, and waits for an answer.
+    /// The job waits for an answer.
     Blocked,
-    /// It did what was asked.
+    /// The job completed.
     Completed,
-    /// It did not.
+    /// The job failed.
     Failed,
-    /// Somebody ended it.
+    /// The job was killed.
     Killed,
 }
 
@@ -58,19 +59,20 @@ pub struct Wake {
     pub session: Option<String>,
 }
 
-/// Something that somebody is to be told.
+/// A notification of one recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Errand {
-    /// Which of the job's news.
+    /// Number of the event among the job's events that are notified.
     pub number: u64,
-    /// What the job has come to.
+    /// The event.
     pub event: Milestone,
-    /// Who: `command N`, the place among those that were given, or `wake`.
+    /// The recipient: `command N`, the N-th `--on-event`, or `wake` for `--wake-url`.
     pub to: String,
-    /// How often it was tried, the try under way included.
+    /// Number of attempts to deliver it, the current one included.
     pub tries: u32,
-    /// Why it could not be delivered; `None` while nobody has given up.
+    /// Why it could not be delivered; null while it is being tried.
     pub error: Option<String>,
 }
 

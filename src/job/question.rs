@@ -12,25 +12,27 @@ const KEPT: usize = 10;
 
 /// A question of the agent (`AskUserQuestion`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Question {
-    /// The question itself, under which its answer is given back.
+    /// The question; `--choice QUESTION=LABEL` names it.
     pub question: String,
-    /// What it is about, in a word or two.
+    /// Its subject in a word or two.
     pub header: String,
-    /// What can be chosen; anything else can be said, too.
+    /// The answers that are offered; `--text` gives any other.
     pub options: Vec<Choice>,
-    /// Several can be chosen.
+    /// Several of the answers can be chosen.
     pub multi_select: bool,
 }
 
 /// One of the answers that are offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Choice {
-    /// Its name, by which it is chosen.
+    /// Its name, for `--choice LABEL`.
     pub label: String,
-    /// What it means.
+    /// Its explanation.
     pub description: String,
 }
 

@@ -347,18 +347,20 @@ pub fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reason>
 
 /// What the agent is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Activity {
-    /// The tool at work; `None` while the model thinks or writes.
+    /// The tool at work; null while the model thinks or writes.
     #[serde(default)]
     pub tool: Option<String>,
-    /// A short text: the tool's most telling argument, or the beginning of what was said.
+    /// The tool's main argument, or the beginning of the text that the agent writes.
     #[serde(default)]
     pub text: String,
 }
 
 /// A request of the agent that waits for an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Blocked {
     /// `question` or `permission`.
@@ -368,26 +370,27 @@ pub struct Blocked {
     /// The tool that wants to run.
     #[serde(default)]
     pub tool_name: Option<String>,
-    /// Its input as JSON text, cut to a readable size; empty for a question.
+    /// The tool's input as JSON text, cut to a readable size; empty for a question.
     #[serde(default)]
     pub input: String,
-    /// What is asked.
+    /// The questions; empty for a permission request.
     #[serde(default)]
     pub questions: Vec<Question>,
-    /// Further requests that wait, by their ids.
+    /// Ids of further requests that wait for an answer.
     #[serde(default)]
     pub others: Vec<String>,
-    /// Since when.
+    /// When the request was made.
     pub since: Timestamp,
 }
 
 /// How a process ended: exactly one of the two is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Exit {
-    /// Its exit code.
+    /// The exit code; null if a signal ended it.
     pub code: Option<i32>,
-    /// The number of the signal that ended it.
+    /// The number of the signal that ended it; null if it exited.
     pub signal: Option<i32>,
 }
 
@@ -455,8 +458,9 @@ pub struct Detached {
     pub risks: Vec<String>,
 }
 
-/// What keeps a job apart from whoever started it.
+/// How a job is detached from the process that started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Detachment {
     /// A session of its own: setsid(2).

@@ -12,6 +12,7 @@ use crate::text::clip;
 
 /// A job's state.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {
     /// The job's id.
@@ -84,6 +85,7 @@ pub struct Standing {
 
 /// How a job's worker is detached from the process that started it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DetachedView {
     /// By a session or by a systemd scope.

@@ -4,13 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How a job stands. The words are those of every answer and of `meta.json`.
+/// A job's status, in every answer and in `meta.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Waits for a slot.
+    /// Waits for a slot, for other jobs or for its start time.
     Queued,
-    /// Its worker is being put on its feet.
+    /// Its worker is starting.
     Starting,
     /// Claude works, or a retry is being waited for.
     Running,
@@ -18,11 +19,11 @@ pub enum Status {
     Blocked,
     /// A kept-alive job between turns.
     Idle,
-    /// Did what was asked, as far as claude says.
+    /// Claude answered, and nothing was left open.
     Completed,
-    /// Did not; the [`Reason`] says why.
+    /// The job failed; `reason` says why.
     Failed,
-    /// Somebody asked for its end.
+    /// Ended by `kill`.
     Killed,
 }
 
@@ -67,11 +68,12 @@ impl fmt::Display for Status {
 
 /// Why a job failed: a stable word for programs, beside the sentence in `error` for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The API refused the key or the login.
     Auth,
-    /// The API or the subscription's limit said no, to the last retry.
+    /// A limit of the API or of the subscription, to the last retry.
     RateLimit,
     /// The API was overloaded, to the last retry.
     Overloaded,
@@ -97,9 +99,9 @@ pub enum Reason {
     Interrupted,
     /// The job's `--timeout` ran out.
     Timeout,
-    /// Nothing happened for too long.
+    /// Claude was silent for longer than `--stall-timeout`.
     Stalled,
-    /// Claude ended at once, complaining.
+    /// Claude ended at once with an error message.
     ClaudeRefused,
     /// Claude ended, or went silent, without a result.
     NoResult,

@@ -12,6 +12,7 @@ const WHY_SHOWN: usize = 300;
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WaitKind {
     /// The end of other jobs (`--after`, `--after-any`).
@@ -41,17 +42,18 @@ pub enum WaitKind {
 
 /// Why a job is not working now, and until when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingFor {
     /// What it waits for.
     pub kind: WaitKind,
-    /// When the wait ends at the latest, or when the job is tried again; `None` if unknown.
+    /// When the wait ends at the latest, or when the job is tried again; null if unknown.
     #[serde(default)]
     pub until: Option<Timestamp>,
     /// One sentence for people.
     #[serde(default)]
     pub why: String,
-    /// A command that ends the wait or shows more; `None` if there is nothing to do but wait.
+    /// A command that ends the wait or shows more; null if there is nothing to do but wait.
     #[serde(default)]
     pub hint: Option<String>,
 }

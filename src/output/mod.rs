@@ -47,6 +47,7 @@ pub struct Printer {
 
 /// An operation failed.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ErrorAnswer {
     /// What went wrong, as a sentence.
     error: String,
@@ -58,6 +59,7 @@ struct ErrorAnswer {
 
 /// There is no such job.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct NotFoundAnswer<'a> {
     /// The job's id.
@@ -70,6 +72,25 @@ struct NotFoundAnswer<'a> {
     code: &'static str,
     /// The command to run next, as `sh` takes it.
     hint: Option<String>,
+}
+
+/// Any answer of a call that failed.
+#[cfg(test)]
+pub struct AnyError;
+
+#[cfg(test)]
+impl schemars::JsonSchema for AnyError {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AnyError".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let any = [
+            generator.subschema_for::<ErrorAnswer>(),
+            generator.subschema_for::<NotFoundAnswer<'_>>(),
+        ];
+        schemars::json_schema!({ "anyOf": any })
+    }
 }
 
 impl Printer {

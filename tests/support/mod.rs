@@ -12,6 +12,7 @@ pub(crate) mod naps;
 pub(crate) mod processes;
 pub(crate) mod real_claude;
 pub(crate) mod sandbox;
+pub(crate) mod schema;
 pub(crate) mod scripted_api;
 
 use std::path::Path;

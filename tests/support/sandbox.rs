@@ -14,6 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::processes::{describe, is_alive, kill, processes_in, processes_of, send};
+use super::schema;
 
 /// No verb takes so long, not even a wait: one that does is stuck.
 const LONGEST_CALL: Duration = Duration::from_secs(240);
@@ -275,12 +276,15 @@ impl Answer {
     /// Returns when the program has ended and nobody holds its stdout and stderr any more.
     #[track_caller]
     pub(crate) fn of(command: Command, stdin: Vec<u8>) -> Self {
+        let arguments = command.get_args().map(OsStr::to_string_lossy);
+        let arguments: Vec<String> = arguments.map(Into::into).collect();
         let output = assert_cmd::Command::from_std(command)
             .timeout(LONGEST_CALL)
             .write_stdin(stdin)
             .output()
             .unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        schema::check_output(&arguments, &stdout);
         Self {
             code: output.status.code().unwrap_or(-1),
             json: serde_json::from_str(&stdout).unwrap_or(Value::Null),

@@ -1,0 +1,138 @@
+//! The JSON schemas of all answers, as committed in `docs/schemas`: the derived ones, and those of
+//! answers whose serialization is written by hand.
+//!
+//! `UPDATE_SCHEMAS=1 cargo test --bins schemas` writes them anew.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::{env, fs};
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use crate::commands::answer::AnswerAnswer;
+use crate::commands::clean::CleanAnswer;
+use crate::commands::doctor::DoctorAnswer;
+use crate::commands::events::Event;
+use crate::commands::export::ExportAnswer;
+use crate::commands::kill::KillAnswer;
+use crate::commands::list::ListAnswer;
+use crate::commands::logs::LogsAnswer;
+use crate::commands::recover::{RecoverAllAnswer, Recovered};
+use crate::commands::redeliver::RedeliverAnswer;
+use crate::commands::result::ResultAnswer;
+use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
+use crate::commands::sidecar::Told;
+use crate::commands::start::StartAnswer;
+use crate::commands::stats::{By, StatsAnswer};
+use crate::commands::status::StatusAnswer;
+use crate::commands::wait::WaitAnswer;
+use crate::job::{JobId, Timestamp};
+use crate::output::AnyError;
+
+impl JsonSchema for JobId {
+    fn schema_name() -> Cow<'static, str> {
+        "JobId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A job's id, which is also the name of its directory.",
+            "type": "string",
+            "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+        })
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A time in UTC with milliseconds (RFC 3339).",
+            "type": "string",
+            "format": "date-time",
+            "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}Z$",
+        })
+    }
+}
+
+impl JsonSchema for By {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "By".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(day$|model$|group$|status$|label:)" })
+    }
+}
+
+/// The schema of `T`, as an answer of this title.
+fn schema<T: JsonSchema>(title: &str) -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    schema["title"] = json!(title);
+    schema
+}
+
+fn all() -> Vec<(&'static str, Value)> {
+    vec![
+        ("answer", schema::<AnswerAnswer>("Answer of `claudejob answer`")),
+        ("clean", schema::<CleanAnswer>("Answer of `claudejob clean`")),
+        ("doctor", schema::<DoctorAnswer>("Answer of `claudejob doctor`")),
+        ("error", schema::<AnyError>("Answer of a call that failed")),
+        ("events", schema::<Event>("Line of `claudejob events`")),
+        ("export", schema::<ExportAnswer>("Answer of `claudejob export`")),
+        ("finish", schema::<FinishAnswer>("Answer of `claudejob finish`")),
+        ("interrupt", schema::<InterruptAnswer>("Answer of `claudejob interrupt`")),
+        ("kill", schema::<KillAnswer>("Answer of `claudejob kill`")),
+        ("list", schema::<ListAnswer>("Answer of `claudejob list`")),
+        ("logs", schema::<LogsAnswer>("Answer of `claudejob logs`, and part of `--follow`")),
+        ("recover", schema::<Recovered>("Answer of `claudejob recover ID` and `resume`")),
+        ("recover-all", schema::<RecoverAllAnswer>("Answer of `claudejob recover --all`")),
+        ("redeliver", schema::<RedeliverAnswer>("Answer of `claudejob redeliver`")),
+        ("result", schema::<ResultAnswer>("Answer of `claudejob result`")),
+        ("send", schema::<SendAnswer>("Answer of `claudejob send`")),
+        ("sidecar", schema::<Told>("Line that `claudejob sidecar` writes")),
+        ("start", schema::<StartAnswer>("Answer of `claudejob start`")),
+        ("stats", schema::<StatsAnswer>("Answer of `claudejob stats`")),
+        ("status", schema::<StatusAnswer>("Answer of `claudejob status`")),
+        ("wait", schema::<WaitAnswer>("Answer of `claudejob wait` and `start --wait`")),
+    ]
+}
+
+#[test]
+fn the_committed_schemas_are_those_of_the_answers() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas");
+    let update = env::var_os("UPDATE_SCHEMAS").is_some();
+    for (name, schema) in all() {
+        let path = folder.join(format!("{name}.json"));
+        let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+        if update {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, text).unwrap();
+        } else {
+            let committed = fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                committed == text,
+                "{} differs: UPDATE_SCHEMAS=1 cargo test --bins schemas, and a line in CHANGELOG.md",
+                path.display()
+            );
+        }
+    }
+    let mut files: Vec<String> = fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    files.sort();
+    let mut expected: Vec<String> = all().iter().map(|(name, _)| format!("{name}.json")).collect();
+    expected.sort();
+    assert_eq!(files, expected);
+}

@@ -1,0 +1,345 @@
+//! The contract with callers (`docs/contract.md`): hints that run unchanged, exit codes, why a job
+//! waits, and the schemas that every answer in these tests is checked against.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use support::{Answer, Sandbox, await_file, eventually, schema};
+
+/// Every reason that a record can hold.
+const REASONS: [&str; 22] = [
+    "auth",
+    "rate_limit",
+    "overloaded",
+    "api_error",
+    "prompt_too_long",
+    "max_turns",
+    "max_budget",
+    "permission_denied",
+    "invalid_output",
+    "no_answer",
+    "prompt_rejected",
+    "wakeup_missed",
+    "interrupted",
+    "timeout",
+    "stalled",
+    "claude_refused",
+    "no_result",
+    "worker_died",
+    "host_restarted",
+    "terminated",
+    "dependency_failed",
+    "launch_failed",
+];
+const QUESTION: &str = r#"json {"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"Which database?","header":"DB","options":[{"label":"It's \"$HOME\"; exit 2","description":"d"},{"label":"Postgres","description":"d"}],"multiSelect":false}]}}}"#;
+const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Write","input":{"file_path":"x"}}}"#;
+
+/// Makes a job that has ended out of a real one, with these fields in its record.
+fn ended_as(sandbox: &Sandbox, model: &str, id: &str, fields: &Value) {
+    let dir = sandbox.job(id);
+    fs::create_dir_all(dir.join("inbox")).unwrap();
+    for name in ["prompt.txt", "output.log", "stderr.log", "events.ndjson", "lock"] {
+        let _ = fs::copy(sandbox.job(model).join(name), dir.join(name));
+    }
+    let record = fs::read(sandbox.job(model).join("meta.json")).unwrap();
+    let mut record: Value = serde_json::from_slice(&record).unwrap();
+    record["jobId"] = json!(id);
+    for (name, value) in fields.as_object().unwrap() {
+        record[name] = value.clone();
+    }
+    fs::write(dir.join("meta.json"), record.to_string()).unwrap();
+}
+
+/// Runs a hint as it is, as a caller does.
+#[track_caller]
+fn run_hint(sandbox: &Sandbox, hint: &str) -> i32 {
+    let program = sandbox.command(["list"]);
+    let folder = Path::new(program.get_program()).parent().unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.display());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", hint]).env_clear().current_dir(sandbox.work());
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = shell.env("PATH", path).output().unwrap();
+    let code = output.status.code().unwrap_or(-1);
+    assert!(![2, 126, 127, -1].contains(&code), "{code} of {hint}: {output:?}");
+    code
+}
+
+/// The job's hint, which `status`, `result` and `list` give alike.
+#[track_caller]
+fn hint(sandbox: &Sandbox, id: &str) -> String {
+    let status = sandbox.status(id);
+    let list = sandbox.run(["list", "--all"]);
+    let item = list.json.as_array().unwrap().iter().find(|item| item["jobId"] == id).unwrap();
+    assert_eq!(item["hint"], status["hint"]);
+    assert_eq!(sandbox.run(["result", id])["hint"], status["hint"]);
+    status.text("hint").to_owned()
+}
+
+#[test]
+fn the_hint_of_every_failure_runs_unchanged() {
+    let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
+    sandbox.run_job("model", &[]).expect_end(0, "completed", None);
+    assert_eq!(sandbox.status("model")["hint"], Value::Null);
+    for reason in REASONS {
+        for (kind, more) in [
+            ("plain", json!({})),
+            ("cut", json!({"dependencyCutOff": true, "exit": {"code": null, "signal": 9}})),
+            ("reset", json!({"resumableAt": "2026-11-20T21:45:12.000Z"})),
+            ("new", json!({"version": 99})),
+            ("fresh", json!({"sessionBegan": false, "sessionId": null})),
+        ] {
+            let id = format!("{reason}-{kind}");
+            let mut fields = json!({"status": "failed", "reason": reason, "error": "it failed"});
+            for (name, value) in more.as_object().unwrap() {
+                fields[name] = value.clone();
+            }
+            ended_as(&sandbox, "model", &id, &fields);
+            let hint = hint(&sandbox, &id);
+            let code = run_hint(&sandbox, &hint);
+            assert_eq!(code, 0, "{id}: {hint}");
+            if hint.contains("recover") || hint.contains("resume") {
+                let status = sandbox.wait(&id);
+                assert_eq!(status["status"], "completed", "{id}: {hint}: {status:?}");
+            }
+        }
+    }
+    for (id, version) in [("killed", 2), ("killed-new", 99)] {
+        ended_as(&sandbox, "model", id, &json!({"status": "killed", "version": version}));
+        assert_eq!(run_hint(&sandbox, &hint(&sandbox, id)), 0);
+    }
+}
+
+#[test]
+fn the_hint_of_every_live_status_runs_unchanged() {
+    let sandbox = Sandbox::new(&format!(
+        "read\ninit\n{QUESTION}\nread $DIR/answer\n{PERMISSION}\nread $DIR/more\nresult ok\nhang"
+    ));
+    let answer = sandbox.start("a", &["--ask", "--keep-alive", "--block-timeout", "1h"]);
+    assert_eq!(answer["hint"], "claudejob wait a");
+    let asks = |id: &str| {
+        eventually("the question", || {
+            let status = sandbox.status("a");
+            (status["blocked"]["requestId"] == id).then_some(status)
+        })
+    };
+    let status = asks("q1");
+    let wait = &status["waitingFor"];
+    assert_eq!((&wait["kind"], &wait["hint"]), (&"answer".into(), &status["hint"]));
+    assert!(wait["until"].is_string(), "{status:?}");
+    assert_eq!(sandbox.run(["wait", "a"])["hint"], status["hint"]);
+    assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
+    let given = fs::read_to_string(sandbox.path("answer")).unwrap();
+    assert!(given.contains(r#"It's \"$HOME\"; exit 2"#), "{given}");
+    asks("p1");
+    assert_eq!(hint(&sandbox, "a"), "claudejob answer a --allow  # or: --deny");
+    assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
+    let status = eventually("the end of the turn", || {
+        Some(sandbox.status("a")).filter(|status| status["status"] == "idle")
+    });
+    assert_eq!(status["waitingFor"]["kind"], "message");
+    assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
+    assert_eq!(run_hint(&sandbox, status["waitingFor"]["hint"].as_str().unwrap()), 0);
+}
+
+#[test]
+fn a_queued_job_says_why_it_waits() {
+    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhang");
+    let queued = |id: &str, options: &[&str], kind: &str| -> Answer {
+        let started = sandbox.start(id, options);
+        let status = sandbox.status(id);
+        let list = sandbox.run(["list", "--status", "queued"]);
+        let item = list.json.as_array().unwrap().iter().find(|item| item["jobId"] == id).unwrap();
+        assert_eq!(status["waitingFor"], item["waitingFor"]);
+        assert_eq!(started["waitingFor"]["kind"], kind, "{started:?}");
+        assert_eq!(status["waitingFor"]["kind"], kind, "{status:?}");
+        assert_eq!(
+            (&started["waitsFor"], &item["waitsFor"]),
+            (&status["waitsFor"], &status["waitsFor"])
+        );
+        status
+    };
+    let running = sandbox.start("run", &[]);
+    assert_eq!((&running["waitsFor"], &running["waitingFor"]), (&json!([]), &Value::Null));
+    await_file(&sandbox.path("up"));
+    let slot = queued("slot", &["--max-parallel", "1"], "slot");
+    assert_eq!(slot["waitingFor"]["why"], "it is number 1 in line for a slot");
+    assert_eq!(run_hint(&sandbox, slot["waitingFor"]["hint"].as_str().unwrap()), 0);
+    let job = queued("job", &["--after", "run"], "job");
+    assert_eq!(job["waitsFor"], json!(["run"]));
+    assert_eq!(job["waitingFor"]["why"], "job run has not ended");
+    let time = queued("time", &["--start-delay", "1h", "--after-any", "run"], "time");
+    assert_eq!(time["waitingFor"]["until"], time["startsAt"]);
+    let text = sandbox.run(["status", "job", "--plain"]).stdout;
+    assert_eq!(text.matches("run has not ended").count(), 1, "{text}");
+    assert!(text.contains("claudejob wait job"), "{text}");
+}
+
+#[test]
+fn a_failure_that_may_pass_has_exit_code_75() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("ok", &[]).expect_end(0, "completed", None);
+    for (id, fields) in [
+        ("limit", json!({"status": "failed", "reason": "rate_limit"})),
+        ("overload", json!({"status": "failed", "reason": "overloaded"})),
+        ("lost", json!({"status": "failed", "reason": "api_error", "lostConnection": true})),
+        ("bad", json!({"status": "failed", "reason": "api_error"})),
+        ("killed", json!({"status": "killed"})),
+    ] {
+        ended_as(&sandbox, "ok", id, &fields);
+    }
+    for (ids, code) in [
+        (&["limit"][..], 75),
+        (&["overload"], 75),
+        (&["lost"], 75),
+        (&["bad"], 1),
+        (&["killed"], 3),
+        (&["ok", "lost"], 75),
+        (&["lost", "bad"], 1),
+        (&["bad", "killed"], 3),
+    ] {
+        let answer = sandbox.run([&["wait"], ids].concat());
+        assert_eq!(answer.code, code, "{ids:?}: {answer:?}");
+    }
+    assert_eq!(sandbox.run(["status", "limit"]).code, 0, "a failed job is an answer");
+}
+
+#[test]
+fn a_job_that_is_not_there_has_the_status_not_found() {
+    let sandbox = Sandbox::new("");
+    for verb in ["status", "result", "wait"] {
+        let answer = sandbox.run([verb, "nobody"]);
+        assert_eq!(
+            (answer.code, answer.json),
+            (
+                4,
+                json!({
+                    "jobId": "nobody", "status": "not_found", "error": "there is no job nobody",
+                    "code": "not_found", "hint": "claudejob list --all",
+                })
+            )
+        );
+    }
+}
+
+#[test]
+fn a_hint_names_the_jobs_directory_where_the_environment_does_not() {
+    let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let other = sandbox.path("it's another");
+    let other = other.to_str().unwrap();
+    let started = sandbox.run(["start", "a", "--prompt", "x", "--jobs-dir", other]);
+    assert_eq!(run_hint(&sandbox, started.text("hint")), 0, "{started:?}");
+    let missing = sandbox.run(["status", "nobody", "--jobs-dir", other]);
+    assert_eq!(run_hint(&sandbox, missing.text("hint")), 0);
+    assert!(missing.text("hint").contains("--jobs-dir"), "{missing:?}");
+    sandbox.set("CLAUDE_SKILL_JOBS_DIR", other);
+    assert_eq!(sandbox.run(["status", "nobody"])["hint"], "claudejob list --all");
+}
+
+#[test]
+fn a_list_shortens_its_jobs_before_it_leaves_one_out() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("20261120-235850-986-2937", &[]).expect_end(0, "completed", None);
+    let prompt = "Fix the failing login test in tests/login.rs and say what was wrong with it";
+    let error =
+        "API Error: 529 {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}} ".repeat(3);
+    for n in 0..40 {
+        let at = format!("2026-11-20T21:{n:02}:12.000Z");
+        let fields = json!({
+            "status": "failed", "reason": "overloaded", "error": error, "prompt": prompt,
+            "startedAt": at, "endedAt": at, "costUsd": 0.12345, "numTurns": 12,
+        });
+        ended_as(
+            &sandbox,
+            "20261120-235850-986-2937",
+            &format!("20261120-21{n:02}00-100-7f3a"),
+            &fields,
+        );
+    }
+    let list = |options: &[&str]| -> Vec<Value> {
+        let answer = sandbox.run([&["list"], options].concat());
+        let fits = options.contains(&"--all") || answer.stdout.chars().count() <= 8_000;
+        assert!(fits, "{}", answer.stdout);
+        answer.json.as_array().unwrap().clone()
+    };
+    let recent = list(&[]);
+    assert_eq!(recent.len(), 20);
+    for item in &recent {
+        assert!(
+            item["jobId"].is_string() && item["hint"].is_string() == (item["status"] == "failed")
+        );
+        assert_eq!(item["truncated"], true);
+    }
+    let few = list(&["--limit", "3"]);
+    assert_eq!((&few[0]["truncated"], &few[0]["retryAt"]), (&false.into(), &Value::Null));
+    let many = list(&["--status", "failed"]);
+    let last = many.last().unwrap();
+    assert_eq!(last["omitted"].as_u64().unwrap() as usize + many.len() - 1, 40, "{last}");
+    assert_eq!(run_hint(&sandbox, last["hint"].as_str().unwrap()), 0);
+    let all = list(&["--all"]);
+    assert_eq!((all.len(), &all[0]["truncated"]), (41, &false.into()));
+}
+
+#[test]
+fn a_result_under_an_earlier_name_is_read() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("a", &[]).expect_end(0, "completed", None);
+    let file = sandbox.job("a").join("result.json");
+    let mut result: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    assert!(result.get("undelivered").is_none() && result.get("undeliveredMessages").is_none());
+    result["undelivered"] = json!([{"number": 3, "text": "and the docs"}]);
+    fs::write(&file, result.to_string()).unwrap();
+    let answer = sandbox.run(["result", "a"]);
+    assert_eq!(answer["undeliveredMessages"], result["undelivered"]);
+    assert_eq!(answer["undelivered"], result["undelivered"]);
+    assert_eq!(answer["result"], "ok");
+}
+
+#[test]
+fn a_cost_that_is_a_lower_bound_is_marked() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("model", &[]).expect_end(0, "completed", None);
+    let fields = json!({"status": "killed", "costIsLowerBound": true, "costUsd": 0.0123});
+    ended_as(&sandbox, "model", "a", &fields);
+    assert_eq!(sandbox.status("a")["costIsLowerBound"], true);
+    assert_eq!(sandbox.run(["result", "a"])["costIsLowerBound"], true);
+    assert_eq!(sandbox.run(["stats"])["total"]["costIsLowerBound"], true);
+    assert_eq!(sandbox.status("model")["costIsLowerBound"], false);
+    for (args, text) in [
+        (["status", "a"].as_slice(), "≥ $0.0123"),
+        (&["result", "a"], "≥ $0.0123"),
+        (&["list"], "≥$0.01"),
+        (&["stats"], "at least $0.0"),
+    ] {
+        let answer = sandbox.run([args, &["--plain"]].concat());
+        assert!(answer.stdout.contains(text), "{answer:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_differs_from_its_schema_is_refused() {
+    let kill = json!({"jobId": "a", "killed": true, "status": "killed", "error": null});
+    schema::check(&["kill"], &kill);
+    for (field, value) in
+        [("unknown", json!(1)), ("killed", json!("yes")), ("status", json!("dead"))]
+    {
+        let mut kill = kill.clone();
+        kill[field] = value;
+        let refused = std::panic::catch_unwind(|| schema::check(&["kill"], &kill));
+        assert!(refused.is_err(), "{kill}");
+    }
+    let absent = json!({"jobId": "a", "killed": true, "status": "killed"});
+    assert!(std::panic::catch_unwind(|| schema::check(&["kill"], &absent)).is_err());
+    let event = json!({"jobId": "a", "seq": 1, "at": "2026-11-20T21:45:12.000Z", "attempt": 1,
+        "event": "launched", "pid": 1});
+    schema::check(&["events"], &event);
+    let mut odd = event;
+    odd["tool"] = json!("Bash");
+    assert!(std::panic::catch_unwind(|| schema::check(&["events"], &odd)).is_err());
+}
