@@ -948,7 +948,7 @@ fn a_full_disk_can_be_cleaned_and_what_was_spent_is_not_forgotten() {
     disk.fill();
     let cleaned = sandbox.run(["clean", "--keep", "0"]);
     assert_eq!((cleaned.code, &cleaned["removed"]), (0, &2.into()), "{cleaned:?}");
-    assert!(cleaned["warnings"].is_null(), "{cleaned:?}");
+    assert_eq!(cleaned["warnings"], serde_json::json!([]), "{cleaned:?}");
     let refused = sandbox.run(["start", "c", "--prompt", "x", "--budget-usd", "1.50/day"]);
     assert_eq!(refused["code"], "budget_exceeded", "{refused:?}");
     assert!(refused.text("error").contains("$1.50 of $1.50"), "{refused:?}");
