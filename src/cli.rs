@@ -550,7 +550,8 @@ pub struct Export {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: claudejob wait fix-login --timeout 10m\n\nExit codes: 0 all completed, \
-    1 one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 124 the time ran out."
+    1 one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 75 one failed but may \
+    be repeated later, 124 the time ran out; of several the first of 4, 3, 1, 75, 5, 0."
 )]
 pub struct Wait {
     /// The jobs' ids
