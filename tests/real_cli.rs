@@ -164,7 +164,7 @@ fn a_rate_limit_for_ever_fails(cli: Cli) {
 
     let result = sandbox.run_job("limited", &[]);
 
-    result.expect_end(1, "failed", Some("rate_limit"));
+    result.expect_end(75, "failed", Some("rate_limit"));
     assert!(!result.text("error").is_empty());
     assert_eq!(sandbox.status("limited")["rateLimited"], true);
 }
@@ -183,7 +183,7 @@ fn a_rate_limit_for_ever_fails_after_the_retries(cli: Cli) {
 
     let result = sandbox.run_job("limited", &["--retries", "2", "--max-backoff", "300ms"]);
 
-    result.expect_end(1, "failed", Some("rate_limit"));
+    result.expect_end(75, "failed", Some("rate_limit"));
     assert!(result.text("error").contains("(3 attempts)"), "{result:?}");
     let status = sandbox.status("limited");
     assert_eq!((&status["attempt"], &status["rateLimited"]), (&3.into(), &true.into()));
@@ -255,7 +255,7 @@ fn a_limit_that_lasts_too_long_is_told_and_not_waited_for(cli: Cli) {
 
     let result = sandbox.run_job("limited", &["--retries", "3", "--max-wait", "10m"]);
 
-    result.expect_end(1, "failed", Some("rate_limit"));
+    result.expect_end(75, "failed", Some("rate_limit"));
     let status = sandbox.status("limited");
     assert!(status.text("resumableAt") > status.text("endedAt"), "{status:?}");
     assert!(result.text("error").contains(status.text("resumableAt")), "{result:?}");
@@ -286,7 +286,7 @@ fn an_overloaded_api_fails(cli: Cli) {
 
     let result = sandbox.run_job("overloaded", &[]);
 
-    result.expect_end(1, "failed", Some("overloaded"));
+    result.expect_end(75, "failed", Some("overloaded"));
 }
 
 each_cli!(a_server_error_that_passes_is_no_failure);
