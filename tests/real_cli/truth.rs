@@ -293,8 +293,8 @@ fn a_kill_keeps_the_cost(cli: Cli) {
     assert_eq!(status["costIsLowerBound"], false, "{status:?}");
 }
 
-/// A start, a SIGKILL of claude, a recover, two resumes, and another job of the same session. Each
-/// request has the same price.
+// A start, a SIGKILL of claude, a recover, two resumes, and another job of the same session. Each
+// request has the same price.
 each_cli!(costs_add_up_to_what_was_spent);
 fn costs_add_up_to_what_was_spent(cli: Cli) {
     let sandbox = sandbox!(
