@@ -73,7 +73,12 @@ impl Record {
             return None;
         }
         if let Some(known) = &self.waiting_for {
-            return Some(WaitingFor { why: clip(&known.why, WHY_SHOWN), ..known.clone() });
+            let hint = match known.kind {
+                WaitKind::Message => Some(self.message_hint()),
+                _ => known.hint.clone(),
+            };
+            let why = clip(&known.why, WHY_SHOWN);
+            return Some(WaitingFor { why, hint, ..known.clone() });
         }
         match (self.status, &self.blocked, self.retry_at) {
             (Status::Blocked, Some(blocked), _) => {
@@ -89,9 +94,7 @@ impl Record {
             }
             (Status::Idle, ..) => {
                 let wait = WaitingFor::new(WaitKind::Message, None, "the next message is awaited");
-                let hint = format!("claudejob finish {}", self.job_id);
-                let send = format!("  # or: claudejob send {} --message TEXT", self.job_id);
-                Some(WaitingFor { hint: Some(hint + &send), ..wait })
+                Some(WaitingFor { hint: Some(self.message_hint()), ..wait })
             }
             (Status::Running, _, Some(at)) if self.rate_limited => {
                 let why = "the API's limit or overload is to pass";
@@ -103,5 +106,10 @@ impl Record {
             }
             _ => None,
         }
+    }
+
+    fn message_hint(&self) -> String {
+        let id = &self.job_id;
+        format!("claudejob finish {id}  # or: claudejob send {id} --message TEXT")
     }
 }

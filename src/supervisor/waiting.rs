@@ -43,14 +43,11 @@ impl Supervisor {
                 digest.schedule.next_due(),
                 "a wake-up or cron task that the agent scheduled",
             )),
-            Phase::Idle { until } => Some(WaitingFor {
-                hint: Some(format!("claudejob finish {}", self.record.job_id)),
-                ..WaitingFor::new(
-                    WaitKind::Message,
-                    wall(now, Some(until)),
-                    "the next message (claudejob send)",
-                )
-            }),
+            Phase::Idle { until } => Some(WaitingFor::new(
+                WaitKind::Message,
+                wall(now, Some(until)),
+                "the next message is awaited",
+            )),
             Phase::Working | Phase::FollowUp { .. } | Phase::Closing { .. } => {
                 self.waiting_in_turn()
             }
@@ -65,17 +62,9 @@ impl Supervisor {
 
     fn waiting_in_turn(&self) -> Option<WaitingFor> {
         let digest = &self.digest;
-        if let Some(blocked) = digest.blocked() {
-            let tool = blocked.tool_name.unwrap_or_default();
-            let why = if blocked.kind == "question" {
-                "an answer to the agent's question".to_owned()
-            } else {
-                format!("permission to use {tool}")
-            };
-            return Some(WaitingFor {
-                hint: Some(format!("claudejob status {} --full", self.record.job_id)),
-                ..WaitingFor::new(WaitKind::Answer, None, why)
-            });
+        if digest.blocked().is_some() {
+            // The record tells what is asked.
+            return None;
         }
         if digest.rate_limited {
             let why = "the API's limit or overload; claude tries again by itself";
