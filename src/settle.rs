@@ -37,7 +37,7 @@ pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
             let record = dir.load().unwrap_or(record);
             if record.status.is_live() {
                 bury(dir, record, asked, Some(&lock))
-            } else if asked == Some(Verdict::Killed) && record.is_recoverable() {
+            } else if asked == Some(Verdict::Killed) && record.is_cut_off() {
                 condemn(dir, record)
             } else {
                 record

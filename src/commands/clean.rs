@@ -215,7 +215,7 @@ fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
             continue;
         }
         // One that was cut off before its turn may be taken up again.
-        let is_cut_off = || store.job(&id).load().is_ok_and(|record| record.is_recoverable());
+        let is_cut_off = || store.job(&id).load().is_ok_and(|record| record.is_cut_off());
         if waiter.status.is_live() || is_cut_off() {
             awaited.extend(others.into_iter().map(|other| (other, id.clone())));
         }

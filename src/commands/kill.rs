@@ -84,7 +84,7 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
 /// Whether there is something to end: a job that is live, or that somebody is just taking up.
 fn may_go_on(record: &Record, dir: &JobDir) -> Result<bool, Error> {
     let live = record.status.is_live() && record.version > 0;
-    Ok(live || (record.is_recoverable() && dir.is_held()?))
+    Ok(live || (record.is_cut_off() && dir.is_held()?))
 }
 
 /// Ends the job, for good: others may find it lost meanwhile, or take it up.
@@ -105,7 +105,7 @@ fn end(id: &JobId, dir: &JobDir, mut record: Record) -> Result<(), Error> {
         } else {
             record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
         }
-        let goes_on = record.status.is_live() || record.is_recoverable();
+        let goes_on = record.status.is_live() || record.is_cut_off();
         if !goes_on || Instant::now() >= until {
             return Ok(());
         }

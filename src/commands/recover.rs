@@ -87,12 +87,12 @@ pub fn recover_all(
     let cut_off = ids.into_iter().filter_map(|id| {
         let record = look_leniently(store, &id).ok()?.record;
         let others = record.spec.others().cloned().collect();
-        record.is_recoverable().then_some((id, others))
+        record.is_cut_off().then_some((id, others))
     });
     let mut answer = RecoverAllAnswer::default();
     for id in in_order(cut_off.collect()) {
         let Ok(seen) = look_leniently(store, &id) else { continue };
-        if !seen.record.is_recoverable() || would_fail_again(store, &seen.record) {
+        if !seen.record.is_cut_off() || would_fail_again(store, &seen.record) {
             continue;
         }
         match take_up(store, &id, seen.record, detach, around) {
@@ -174,6 +174,10 @@ fn take_up(
         }
         record.recovered_from = record.reason;
         record.begin_attempt();
+        if record.recovered_from == Some(Reason::WakeupMissed) {
+            // It may have been its own time that ran out while it waited.
+            record.earlier.untimed_ms = record.earlier.elapsed_ms;
+        }
         Ok(())
     };
     attempt_again(store, id, record.spec, detach, around, taken, begin)

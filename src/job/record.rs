@@ -263,15 +263,23 @@ impl Record {
 
     /// Whether `recover` accepts the job: see [`Ending::is_recoverable`].
     pub fn is_recoverable(&self) -> bool {
-        let ending = Ending {
+        self.ending().is_recoverable()
+    }
+
+    /// Whether `recover --all` accepts the job: see [`Ending::is_cut_off`].
+    pub fn is_cut_off(&self) -> bool {
+        self.ending().is_cut_off()
+    }
+
+    fn ending(&self) -> Ending {
+        Ending {
             version: self.version,
             status: self.status,
             reason: self.reason,
             exit: self.exit,
             dependency_cut_off: self.dependency_cut_off,
             no_recover: self.spec.no_recover,
-        };
-        ending.is_recoverable()
+        }
     }
 
     /// Adds a warning once.
@@ -311,25 +319,28 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// Whether `recover` accepts the job: it failed from outside and nobody asked for its end. Its
-    /// host, its worker or its claude went away, the login was refused, a wake-up did not come, or
-    /// one of these ended a job that it waited for.
-    pub fn is_recoverable(&self) -> bool {
+    /// Whether the job was ended from outside, and nobody asked for its end: its host, its worker
+    /// or its claude went away, or those of a job that it waited for.
+    pub fn is_cut_off(&self) -> bool {
+        let by_signal = self.exit.is_some_and(|exit| exit.signal().is_some());
         let from_outside = match self.reason {
-            Some(
-                Reason::HostRestarted
-                | Reason::WorkerDied
-                | Reason::Terminated
-                | Reason::Auth
-                | Reason::WakeupMissed,
-            ) => true,
+            Some(Reason::HostRestarted | Reason::WorkerDied | Reason::Terminated) => true,
             // Claude did not end by itself.
-            Some(Reason::NoResult) => self.exit.is_some_and(|exit| exit.signal().is_some()),
+            Some(Reason::NoResult | Reason::WakeupMissed) => by_signal,
             Some(Reason::DependencyFailed) => self.dependency_cut_off,
             _ => false,
         };
         let failed = self.status == Status::Failed;
         failed && from_outside && !self.no_recover && self.is_resumable()
+    }
+
+    /// Whether `recover` accepts the job: it was cut off, or its login was refused, or a wake-up
+    /// did not come. The last two are left to somebody who names the job: that a machine starts
+    /// again does not renew a login.
+    pub fn is_recoverable(&self) -> bool {
+        let by_name = matches!(self.reason, Some(Reason::Auth | Reason::WakeupMissed));
+        let may = self.status == Status::Failed && by_name;
+        self.is_cut_off() || (may && !self.no_recover && self.is_resumable())
     }
 
     /// Whether `resume` accepts the job: its record is of a version that can be rewritten.

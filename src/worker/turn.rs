@@ -163,7 +163,7 @@ impl Turn {
                 status if must_complete && status != Status::Completed => {
                     let reason = other.reason.map(|why| format!(" ({why})")).unwrap_or_default();
                     let error = format!("job {id}, for which it waited, is {status}{reason}");
-                    let cut_off = other.is_recoverable();
+                    let cut_off = other.is_cut_off();
                     return Others::Failed(FailedDependency { error, cut_off });
                 }
                 _ => {
