@@ -57,6 +57,8 @@ pub struct AnswerAnswer {
     pub answered: bool,
     /// The job's status.
     pub status: Status,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 /// A request that waits for an answer, whole.
@@ -123,8 +125,9 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
         }
         changes.wait(Some(until.saturating_duration_since(Instant::now())));
     };
-    let status = look(store, id)?.record.status;
-    Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, status })
+    let seen = look(store, id)?;
+    let (status, hint) = (seen.record.status, seen.hint());
+    Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, status, hint })
 }
 
 fn wrong(what: &str) -> Error {

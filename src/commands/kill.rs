@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::job::{JobId, Record, Status, Verdict};
 use crate::process::{Mark, Target};
 use crate::settle::settle;
-use crate::store::{JobDir, LoadError, Store};
+use crate::store::{JobDir, LoadError, Store, addressed};
 
 /// How long the worker may take: its ladder of signals and the sweep fit well into it, and callers
 /// give a command 10 s.
@@ -36,6 +36,8 @@ pub struct KillAnswer {
     pub status: Status,
     /// Why the job was not killed.
     pub error: Option<String>,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 /// Kills the job and answers when nothing of it is left.
@@ -78,7 +80,8 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         status if status.is_live() => Some("the job is still being ended".to_owned()),
         status => Some(format!("the job has already {}", past(status))),
     };
-    Ok(KillAnswer { job_id: record.job_id, killed, status: record.status, error })
+    let hint = record.hint().map(|hint| addressed(store.root(), hint));
+    Ok(KillAnswer { job_id: record.job_id, killed, status: record.status, error, hint })
 }
 
 /// Whether there is something to end: a job that is live, or that somebody is just taking up.

@@ -15,7 +15,7 @@ use crate::job::{JobId, Reason, Record, Spec, Status};
 use crate::launch::Wish;
 use crate::process;
 use crate::settle::bury;
-use crate::store::{JobDir, Lock, OUTPUT, Store};
+use crate::store::{JobDir, Lock, OUTPUT, Store, addressed};
 
 /// How long a worker may hold its job's lock after it has written the end.
 const LAST_MOMENTS: Duration = Duration::from_secs(2);
@@ -48,6 +48,8 @@ pub struct Recovered {
     pub resumes: bool,
     /// What would end the job before its time.
     pub warnings: Vec<String>,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 /// The jobs that were recovered.
@@ -232,6 +234,7 @@ pub(super) fn attempt_again(
         attempt: record.attempt,
         resumes: record.session_began,
         warnings: plan.risks().to_vec(),
+        hint: Some(addressed(store.root(), format!("claudejob wait {id}"))),
     })
 }
 

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::job::{JobId, Record, Status};
 use crate::launch::send_courier_if_none_is_out;
 use crate::settle::{ended_at, settle};
-use crate::store::{self, JobDir, LoadError, Store};
+use crate::store::{self, JobDir, LoadError, Store, addressed};
 use crate::supervisor;
 
 /// A job that was looked at.
@@ -17,6 +17,13 @@ pub(super) struct Seen {
     pub record: Record,
     /// Whether it has a worker.
     pub live: bool,
+}
+
+impl Seen {
+    /// The command to run next for the job, as its caller has to give it.
+    pub(super) fn hint(&self) -> Option<String> {
+        self.record.hint().map(|hint| addressed(self.dir.root(), hint))
+    }
 }
 
 /// Looks at a job. One that is recorded as live and has no worker is *lost*: what is left of it

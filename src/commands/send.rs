@@ -48,6 +48,8 @@ pub struct SendAnswer {
     /// The end of the turn that took the message in; null without `--wait`, and if the time ran
     /// out before that.
     pub turn: Option<Option<TurnEnd>>,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 /// The result of a `finish`.
@@ -61,6 +63,8 @@ pub struct FinishAnswer {
     pub finished: bool,
     /// The job's status.
     pub status: Status,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 /// The result of an interrupt.
@@ -76,6 +80,8 @@ pub struct InterruptAnswer {
     pub status: Status,
     /// Why no turn was interrupted.
     pub error: Option<String>,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
 }
 
 /// Tells a running job something. It is durable when this comes back.
@@ -89,8 +95,9 @@ pub fn send(store: &Store, request: Request) -> Result<SendAnswer, Error> {
         let until = most.and_then(|most| Instant::now().checked_add(most));
         await_turn(store, &request.id, &dir, number, until, &mut changes)
     });
-    let status = look(store, &request.id)?.record.status;
-    Ok(SendAnswer { job_id: request.id, message: number, status, turn })
+    let seen = look(store, &request.id)?;
+    let (status, hint) = (seen.record.status, seen.hint());
+    Ok(SendAnswer { job_id: request.id, message: number, status, turn, hint })
 }
 
 /// The same, and gives what the agent says until the end of the turn that takes the message in.
@@ -113,7 +120,8 @@ pub fn send_and_follow(
     let has_ended = || turns(&dir).iter().any(|turn| turn.messages.contains(&number));
     logs::follow_until(store, &log, give, has_ended)?;
     answer.turn = Some(turn_of(&dir, number));
-    answer.status = look(store, &answer.job_id)?.record.status;
+    let seen = look(store, &answer.job_id)?;
+    (answer.status, answer.hint) = (seen.record.status, seen.hint());
     Ok(answer)
 }
 
@@ -133,14 +141,15 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
         }
         changes.wait(Some(until.saturating_duration_since(Instant::now())));
     };
-    let status = look(store, id)?.record.status;
+    let seen = look(store, id)?;
+    let (status, hint) = (seen.record.status, seen.hint());
     let error = (!interrupted).then(|| match status {
         Status::Idle => "it is idle: there was no turn to interrupt".to_owned(),
         Status::Queued | Status::Starting => "it has not begun".to_owned(),
         status if status.is_live() => "its turn has not stopped yet".to_owned(),
         _ => "it ended before it was interrupted".to_owned(),
     });
-    Ok(InterruptAnswer { job_id: id.clone(), interrupted, status, error })
+    Ok(InterruptAnswer { job_id: id.clone(), interrupted, status, error, hint })
 }
 
 /// Ends a job that is kept alive, once its turn has its result.
@@ -153,8 +162,9 @@ pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
     }
     post(store, id, &dir, &Directive::Finish)?;
     ends_within(&dir, FINISH_TAKES);
-    let status = look(store, id)?.record.status;
-    Ok(FinishAnswer { job_id: id.clone(), finished: !status.is_live(), status })
+    let seen = look(store, id)?;
+    let (status, hint) = (seen.record.status, seen.hint());
+    Ok(FinishAnswer { job_id: id.clone(), finished: !status.is_live(), status, hint })
 }
 
 /// The text of a message, if it is one.
