@@ -260,19 +260,24 @@ def record(programs, situation):
             situation.prepare(job)
             job.start(situation.options, situation.prompt)
             situation.act(job)
-            verdict = verdict_of(job.wait())
+            verdict = verdict_of(job.wait(), str(job.root))
+            if situation.act is kill_claude:
+                # How much of the conversation had reached the disk depends on the moment.
+                verdict = {name: verdict[name] for name in ("status", "reason")}
             stream = job.log().read_text() if job.log().exists() else ""
         finally:
             job.close()
         return stream.replace(str(job.root), "/home/dev"), verdict
 
 
-def verdict_of(result):
+def verdict_of(result, root):
     fields = ["status", "reason"]
     if result["status"] == "completed":
         # What an interrupted turn cost depends on the moment.
         fields += ["result", "num_turns", "cost_usd", "warnings"]
     verdict = {name: result[name] for name in fields}
+    if verdict.get("warnings"):
+        verdict["warnings"] = [text.replace(root, "/home/dev") for text in verdict["warnings"]]
     if verdict.get("result"):
         # The answer of a local command goes on with numbers.
         verdict["result"] = verdict["result"].splitlines()[0]
