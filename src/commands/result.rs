@@ -176,12 +176,20 @@ pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<Re
     let of_this =
         |outcome: &Outcome| outcome.status == record.status && outcome.attempt == record.attempt;
     // A job that is kept alive has the answer of its last turn.
-    let last = |outcome: &Outcome| outcome.status.is_live() && outcome.result.is_some();
+    let last = |outcome: &Outcome| {
+        outcome.status.is_live() && (outcome.result.is_some() || record.last_failure.is_some())
+    };
     let hint = record.hint().map(|hint| addressed(store.root(), hint));
     if record.status == Status::Idle
         && let Some(outcome) = dir.outcome().filter(last)
     {
-        let outcome = Outcome { status: record.status, ..outcome };
+        let failure = record.last_failure.as_ref();
+        let outcome = Outcome {
+            status: record.status,
+            reason: failure.map(|failure| failure.reason),
+            error: failure.map(|failure| failure.error.clone()),
+            ..outcome
+        };
         return Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, most))));
     }
     if record.status.is_live() {

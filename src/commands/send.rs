@@ -10,7 +10,7 @@ use super::seen::{Seen, look};
 use super::watch::{Changes, ends_within};
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
-use crate::job::{Directive, JobId, Status, TurnEnd};
+use crate::job::{Directive, JobId, Record, Status, TurnEnd, WaitKind};
 use crate::store::{JobDir, OUTPUT, Store, TURNS};
 use crate::text::clip;
 
@@ -128,6 +128,12 @@ pub fn send_and_follow(
 /// Stops the turn of a running job.
 pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     let dir = live(store, id)?;
+    let seen = look(store, id)?;
+    if let Some(why) = no_turn(&seen.record) {
+        let (status, hint) = (seen.record.status, seen.hint());
+        let (job_id, error) = (id.clone(), Some(why.to_owned()));
+        return Ok(InterruptAnswer { job_id, interrupted: false, status, error, hint });
+    }
     let mut changes = Changes::of(dir.path());
     let before = turns(&dir).len();
     post(store, id, &dir, &Directive::Interrupt)?;
@@ -150,6 +156,19 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
         _ => "it ended before it was interrupted".to_owned(),
     });
     Ok(InterruptAnswer { job_id: id.clone(), interrupted, status, error, hint })
+}
+
+/// Why there is no turn to interrupt, where that is known at once.
+fn no_turn(record: &Record) -> Option<&'static str> {
+    let kind = record.waiting_for.as_ref().map(|waiting| waiting.kind);
+    match (record.status, kind) {
+        (Status::Idle, _) => Some("it is idle: there was no turn to interrupt"),
+        (Status::Queued, _) => Some("it has not begun"),
+        (_, Some(WaitKind::Background | WaitKind::Wakeup)) => {
+            Some("no turn is under way: it waits for work of the agent's")
+        }
+        _ => None,
+    }
 }
 
 /// Ends a job that is kept alive, once its turn has its result.

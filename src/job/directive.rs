@@ -53,7 +53,7 @@ pub struct TurnEnd {
     pub attempt: u32,
     /// The numbers of the messages that it took in.
     pub messages: Vec<u64>,
-    /// Whether claude calls it an error; an interrupted turn is one.
+    /// Whether it failed, taken by itself: claude calls it an error, or it has no answer.
     pub is_error: bool,
     /// The turn was stopped.
     pub interrupted: bool,

@@ -32,6 +32,8 @@ const OTHERS_NAMED: usize = 20;
 const INPUT_KEPT: usize = 2_000;
 /// Characters of a task's description.
 const DESCRIPTION_KEPT: usize = 60;
+/// Characters of the reason why a message within a turn was refused.
+const DENIED_SHOWN: usize = 150;
 /// Characters of the CLI's word on why it did not ask the model.
 const PREVENTED_KEPT: usize = 2_000;
 
@@ -46,6 +48,8 @@ pub struct Digest {
     pub last: Option<TurnResult>,
     /// The last non-empty answer since the last message from outside.
     pub answer: Option<Answer>,
+    /// The last structured output since then.
+    pub structured_output: Option<Value>,
     /// How many of the coming messages are this program's own, and no new task: what was asked
     /// before them still waits for its answer.
     pub own_messages: usize,
@@ -96,6 +100,8 @@ pub struct Digest {
     pub undecodable: u64,
     ended_turns: u64,
     open_turns: u64,
+    /// A request was broken off that no result counts.
+    uncounted: bool,
     denials_weigh: usize,
     /// Tool calls of which only a tool's result or an event of its own has told that they were
     /// denied, in this turn.
@@ -173,7 +179,7 @@ impl Said {
 
     fn text(&self) -> Option<String> {
         let pieces = self.pieces.iter().filter_map(|raw| from_json::<String>(raw).ok());
-        let pieces: Vec<String> = pieces.filter(|text| !text.trim().is_empty()).collect();
+        let pieces: Vec<String> = pieces.filter(|text| !is_blank(text)).collect();
         if pieces.is_empty() { None } else { Some(pieces.join("\n\n")) }
     }
 }
@@ -205,6 +211,10 @@ pub struct Change {
     pub unblocked: Vec<String>,
     /// A message of this UUID was taken in.
     pub taken_in: Option<String>,
+    /// Claude is done with the message of this UUID; empty for none.
+    pub heard: String,
+    /// A message within the turn was refused, for this reason.
+    pub refused: Option<String>,
     /// The turn that ended was a message that never reached the model, and that claude did not say
     /// to have taken in.
     pub rejected_unheard: bool,
@@ -228,7 +238,7 @@ impl Digest {
 
     /// Requests were made, or may have been, whose cost no result tells.
     pub fn cost_is_lower_bound(&self) -> bool {
-        self.turn_open || self.tasks.values().any(|task| task.asks_model)
+        self.turn_open || self.uncounted || self.tasks.values().any(|task| task.asks_model)
     }
 
     /// What the agent said last, and no answer has taken the place of.
@@ -397,12 +407,18 @@ impl Digest {
             }
             Event::Command { uuid, state, wakeup_source } => {
                 self.command(uuid, state, wakeup_source.as_deref(), now);
+                if state == "completed" {
+                    change.heard.clone_from(uuid);
+                }
             }
             Event::PermissionDenied { tool_name, tool_use_id } => {
                 self.call_denied(tool_use_id, tool_name);
             }
             Event::Prevented(why) => {
                 self.turn_begins();
+                if self.turn.model_spoke {
+                    change.refused = Some(one_line(why, DENIED_SHOWN));
+                }
                 self.turn.prevented = Some(clip(why, PREVENTED_KEPT));
             }
             Event::TaskUpdated { task_id, status } => {
@@ -524,6 +540,7 @@ impl Digest {
     pub fn asks_anew(&mut self) {
         self.asked_anew = true;
         self.answer = None;
+        self.structured_output = None;
         self.said = Said::default();
         self.schedule.forget_missed();
     }
@@ -691,6 +708,9 @@ impl Digest {
             self.limit_over(change);
         }
         let cost = self.add_cost(result);
+        // 2.1.197 counts no request that it broke off.
+        let is_broken_off = result.terminal_reason.as_deref() == Some("aborted_streaming");
+        self.uncounted |= is_broken_off && result.cost_since_last_usd.is_none();
         let success = !result.is_error && result.subtype == "success";
         self.rejected = None;
         self.command_failed = None;
@@ -704,8 +724,13 @@ impl Digest {
                 Some(_) => outcome.is_none_or(|outcome| outcome == "failed"),
             };
             let asked_nothing = result.used_no_tokens && cost == 0.0 && !turn.model_spoke;
-            if !is_answer && (asked_nothing || outcome.is_some()) {
-                change.rejected_unheard = !turn.asked;
+            // Of a turn that the CLI began itself, an empty result says nothing.
+            let began_itself = result.origin.is_some() || turn.woken;
+            let says_nothing = result.sentence().is_none() && turn.prevented.is_none();
+            if began_itself && says_nothing {
+                // Skipped.
+            } else if !is_answer && (asked_nothing || outcome.is_some()) {
+                change.rejected_unheard = !turn.asked && !began_itself;
                 let why = result.sentence().or(turn.prevented).or(turn.command_output.clone());
                 self.rejected = Some(why.or_else(|| turn.said.text()).unwrap_or_default());
             } else if outcome == Some("failed") {
@@ -714,7 +739,10 @@ impl Digest {
         }
         // An error's text is no answer: it goes into the verdict.
         if success && self.rejected.is_none() {
-            let text = result.result.clone().filter(|text| !text.trim().is_empty());
+            if result.structured_output.is_some() {
+                self.structured_output.clone_from(&result.structured_output);
+            }
+            let text = result.result.clone().filter(|text| !is_blank(text));
             let answer = match text {
                 Some(text) => Some(Answer { text, omitted: result.omitted }),
                 None => {
@@ -766,6 +794,15 @@ impl Digest {
             self.denials.push(denied(tool.as_deref()));
         }
     }
+}
+
+/// Whether nothing of the text can be seen.
+fn is_blank(text: &str) -> bool {
+    let is_unseen = |c: char| {
+        matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().all(|c| c.is_whitespace() || c.is_control() || is_unseen(c))
 }
 
 /// What a local command printed, where a message of the CLI's tells it.

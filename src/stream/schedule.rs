@@ -175,9 +175,10 @@ impl Schedule {
         self.wakeup.into_iter().chain(one_shots.filter_map(|task| task.due)).min()
     }
 
-    /// Gives up what was due [`LATE`] before `now`.
-    pub fn expire(&mut self, now: Timestamp) {
-        let is_late = |due: Timestamp| due.after(LATE) <= now;
+    /// Gives up what was due [`LATE`] before `now`, where no turn has kept it from firing since:
+    /// the last one ended at `rested`.
+    pub fn expire(&mut self, now: Timestamp, rested: Timestamp) {
+        let is_late = |due: Timestamp| due.max(rested).after(LATE) <= now;
         if let Some(due) = self.wakeup.filter(|due| is_late(*due)) {
             self.wakeup = None;
             self.miss(Some(due));
@@ -282,9 +283,10 @@ mod tests {
         let mut schedule = Schedule::default();
         schedule.apply(&Scheduling::Wakeup(at(60)), None);
         schedule.apply(&cron("old", None, false), None);
-        schedule.expire(at(179));
+        schedule.expire(at(179), at(0));
+        schedule.expire(at(190), at(100));
         assert_eq!(schedule.missing(), Some(Some(at(60))));
-        schedule.expire(at(180));
+        schedule.expire(at(180), at(0));
         assert!(schedule.is_pending(), "one without a known time");
         schedule.expire_unknown();
         assert_eq!((schedule.is_pending(), schedule.missing()), (false, Some(Some(at(60)))));

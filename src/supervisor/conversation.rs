@@ -181,14 +181,24 @@ impl Supervisor {
         self.record.turn += 1;
         let aborted = |why: &String| why.starts_with("aborted");
         let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
-        let failed = last.is_error || last.subtype != "success";
-        let said = if failed { Some(error_of(last)) } else { last.result.clone() };
+        let said = if last.is_error || last.subtype != "success" {
+            Some(error_of(last))
+        } else {
+            last.result.clone()
+        };
+        // A turn without an answer, or one that the model was not asked for, is a success to claude.
+        let failure = self.failure_of_turn();
+        let is_error = last.is_error || failure.is_some();
+        let said = match failure {
+            Some(failure) if !last.is_error => Some(failure.error),
+            _ => said,
+        };
         TurnEnd {
             turn: self.record.turn,
             at: now.wall,
             attempt: self.record.attempt,
             messages: std::mem::take(&mut self.talk.taken),
-            is_error: last.is_error,
+            is_error,
             interrupted: last.terminal_reason.as_ref().is_some_and(aborted),
             result: said.map(|text| clip(&text, ANSWER_KEPT)),
             duration_ms: Some(last.duration_ms),

@@ -10,7 +10,11 @@ impl Supervisor {
     /// How long a claude whose input is closed may be silent: within a turn as long as background
     /// work may take, for the turn that follows on that.
     pub(super) fn exit_grace(&self) -> Duration {
-        if self.digest.turn_open {
+        let works = self.digest.turn_open
+            || self.digest.follow_up_due
+            || self.digest.has_queued()
+            || self.talk.is_waiting();
+        if works {
             EXIT_GRACE.max(Duration::from_millis(self.record.spec.background_wait_ms))
         } else {
             EXIT_GRACE
@@ -21,7 +25,7 @@ impl Supervisor {
         self.input_closed = true;
         // Whoever asked for the end of a job that is kept alive is not given another claude.
         self.kept.finished |= self.kept.finishing;
-        self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
+        self.phase = Phase::Closing { until: now.mono.saturating_add(self.exit_grace()) };
         self.log(Happening::InputClosed, now, effects);
         effects.push(Effect::CloseInput);
     }

@@ -44,6 +44,16 @@ impl Supervisor {
         if let Some(uuid) = &change.taken_in {
             self.taken_in(uuid, now, effects);
         }
+        if !change.heard.is_empty() {
+            // One that a hook refused within a turn is not said to be taken in.
+            self.taken_in(&change.heard, now, effects);
+        }
+        if let Some(why) = &change.refused {
+            self.record.warn(format!("a message was refused: {why}"));
+        }
+        if change.turn_ended {
+            self.turn_ended_at = Some(now.wall);
+        }
         if change.rejected_unheard
             && let Some(uuid) = self.talk.oldest_expected()
         {

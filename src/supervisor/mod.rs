@@ -125,6 +125,8 @@ pub struct Supervisor {
     login_renewed: bool,
     /// Since when nothing but recurring cron tasks holds the job, on the monotonic clock.
     recurring_since: Option<Duration>,
+    /// When the last turn ended.
+    turn_ended_at: Option<Timestamp>,
     dependency_error: Option<String>,
     past: Past,
     digest: Digest,
@@ -165,6 +167,7 @@ impl Supervisor {
             login_accepted: record.earlier.cost_usd.is_some_and(|usd| usd > 0.0),
             login_renewed: false,
             recurring_since: None,
+            turn_ended_at: None,
             dependency_error: None,
             record,
             past: Past::default(),
@@ -382,7 +385,11 @@ impl Supervisor {
         let last = digest.last.as_ref();
         let (answer, partial) = self.answer_shown();
         let duration = (digest.results > 0).then_some(digest.duration_ms);
-        let structured = last.map_or(&past.structured_output, |last| &last.structured_output);
+        let structured = match (last, &digest.structured_output) {
+            (Some(_), None) if digest.asked_anew => &None,
+            (_, None) => &past.structured_output,
+            (_, told) => told,
+        };
         Outcome {
             result_omitted_bytes: answer.as_ref().map_or(0, |answer| answer.omitted),
             result: answer.map(|answer| answer.text),
@@ -462,7 +469,8 @@ impl Supervisor {
             }
             Phase::FollowUp { until } if until <= now.mono => self.rest(now, effects),
             Phase::Awaiting { until } if until <= now.mono => {
-                self.digest.schedule.expire(now.wall);
+                let rested = self.turn_ended_at.unwrap_or(now.wall);
+                self.digest.schedule.expire(now.wall, rested);
                 if self.digest.schedule.next_due().is_none() {
                     self.digest.schedule.expire_unknown();
                 }

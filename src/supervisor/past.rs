@@ -90,8 +90,11 @@ impl Supervisor {
         }
         past.said = digest.said().or(past.said.take());
         self.login_accepted |= digest.answered;
-        if let Some(last) = digest.last.as_mut() {
-            past.structured_output = last.structured_output.take();
+        if digest.asked_anew {
+            past.structured_output = None;
+        }
+        past.structured_output = digest.structured_output.take().or(past.structured_output.take());
+        if digest.last.is_some() {
             let sum = past.duration_ms.unwrap_or_default().saturating_add(digest.duration_ms);
             past.duration_ms = Some(sum);
         }

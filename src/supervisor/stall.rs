@@ -29,7 +29,7 @@ impl Supervisor {
         let can_stall = match self.phase {
             Phase::Working | Phase::FollowUp { .. } => true,
             Phase::Holding { .. } => self.digest.outstanding() > 0,
-            Phase::Closing { .. } => self.digest.turn_open,
+            Phase::Closing { .. } => self.digest.turn_open || self.digest.follow_up_due,
             _ => false,
         };
         // Whoever waits for an answer, or for a limit of the API, has a reason to be silent.

@@ -105,7 +105,8 @@ impl Supervisor {
 
     /// What a result tells of the turn that it ended.
     fn of_turn(&self, last: &TurnResult, stderr: &str) -> Verdict {
-        if last.is_error || last.subtype != "success" {
+        let refused = last.api_error_status.is_some_and(|status| status >= 400);
+        if last.is_error || last.subtype != "success" || refused {
             of_error(last, &self.digest, stderr)
         } else {
             self.of_success(last)
@@ -123,7 +124,9 @@ impl Supervisor {
             || self.torn
             || (crashed && self.talk.is_waiting())
             || digest.has_queued()
-            || (!self.input_closed && (digest.outstanding() > 0 || digest.follow_up_due))
+            || (!self.input_closed && digest.outstanding() > 0)
+            // Claude may end without that turn by itself; whoever ends it cuts it off.
+            || (digest.follow_up_due && (!self.input_closed || crashed))
     }
 
     fn of_success(&self, last: &TurnResult) -> Verdict {
@@ -143,7 +146,7 @@ impl Supervisor {
                 format!("the model was not asked: {why}"),
             );
         }
-        if spec.json_schema.is_some() && last.structured_output.is_none() {
+        if spec.json_schema.is_some() && digest.structured_output.is_none() {
             return Verdict::failed(
                 Reason::InvalidOutput,
                 "claude gave no output that fits the JSON schema",
@@ -159,7 +162,7 @@ impl Supervisor {
                 format!("claude was denied: {}", one_line(calls, SENTENCE)),
             );
         }
-        if last.structured_output.is_none() && !self.has_answer() {
+        if digest.structured_output.is_none() && !self.has_answer() {
             return Verdict::failed(
                 Reason::NoAnswer,
                 "claude ended its turn without an answer: the model said nothing",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{FOLLOW_UP_GRACE, Now, Phase, Supervisor};
+use super::{Now, Phase, Supervisor};
 use crate::job::{Timestamp, WaitKind, WaitingFor};
 use crate::text::{count, one_line};
 
@@ -80,12 +80,13 @@ impl Supervisor {
 
     /// How long a scheduled wake-up is still awaited, on the monotonic clock.
     pub(super) fn wakeup_deadline(&self, now: Now) -> Duration {
-        let wait = match self.digest.schedule.next_due() {
-            // One that is due already may just be about to fire.
-            Some(due) => due.since(now.wall) + crate::stream::LATE,
-            None => Duration::from_millis(self.record.spec.background_wait_ms),
+        // One that is due already fires when the turn has ended.
+        let rested = self.turn_ended_at.unwrap_or(now.wall);
+        let (from, wait) = match self.digest.schedule.next_due() {
+            Some(due) => (due.max(rested), crate::stream::LATE),
+            None => (rested, Duration::from_millis(self.record.spec.background_wait_ms)),
         };
-        now.mono.saturating_add(wait.max(FOLLOW_UP_GRACE))
+        now.mono.saturating_add(from.after(wait).since(now.wall))
     }
 
     fn deadline_of_phase(&self) -> Option<Duration> {

@@ -206,3 +206,59 @@ fn a_denial_that_only_a_tool_result_tells_counts() {
         }
     }
 }
+
+#[test]
+fn a_turn_that_claude_began_itself_rejects_no_message() {
+    let empty = HELP
+        .replace("/help isn't available", "")
+        .replace("\"num_turns\":0", "\"num_turns\":0,\"origin\":{\"kind\":\"task-notification\"}");
+    let directive = Directive::Message { uuid: "u".to_owned(), text: "more".to_owned() };
+    let mut kept =
+        Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000, ..Spec::default() });
+    kept.hear(INIT).hear(OK).take(Input::Told { number: 7, directive: Ok(directive) });
+    kept.hear(&empty);
+    assert!(!kept.effects.contains(&Effect::SetAside(7)), "it is not heard yet");
+    kept.hear(INIT).hear(MESSAGE_TAKEN);
+    assert!(kept.effects.contains(&Effect::SetAside(7)));
+    // Nor is it an answer, or the want of one.
+    let (verdict, outcome) = verdict_of(&[INIT, PROMPT_TAKEN, OK, &empty]);
+    assert_eq!((verdict, outcome.result.as_deref()), (COMPLETED, Some("ok")));
+}
+
+#[test]
+fn a_message_that_is_refused_within_a_turn_is_heard() {
+    let done = r#"{"type":"command_lifecycle","command_uuid":"u","state":"completed"}"#;
+    let prevented = r#"{"type":"system","subtype":"informational","content":"blocked by hook","prevent_continuation":true}"#;
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(PROMPT_TAKEN).hear(TEXT);
+    let directive = Directive::Message { uuid: "u".to_owned(), text: "BAD".to_owned() };
+    rig.take(Input::Told { number: 7, directive: Ok(directive) });
+    rig.hear(done);
+    assert!(rig.effects.contains(&Effect::SetAside(7)));
+    rig.hear(prevented).hear(OK);
+    assert!(rig.effects.contains(&Effect::TakeOut(7)));
+    let (verdict, outcome) = rig.ends(0);
+    assert_eq!(verdict, COMPLETED);
+    assert!(outcome.warnings[0].contains("blocked by hook"), "{:?}", outcome.warnings);
+}
+
+#[test]
+fn structured_output_stays_where_the_turn_after_it_gives_none() {
+    let output = OK.replace("\"result\":\"ok\"", "\"structured_output\":{\"a\":1}");
+    let spec = || Spec { json_schema: Some("{}".to_owned()), ..spec_of("") };
+    let mut rig = Rig::launched(spec());
+    rig.hear(INIT).hear(PROMPT_TAKEN).hear(TASK).hear(&output).hear(TASK_DONE);
+    let (verdict, outcome) = rig.hear(INIT).hear(EMPTY).ends(0);
+    assert_eq!(verdict, COMPLETED);
+    assert_eq!(outcome.structured_output, Some(serde_json::json!({"a": 1})));
+    let mut rig = Rig::launched(spec());
+    rig.hear(INIT).hear(PROMPT_TAKEN).hear(&output).hear(MESSAGE_TAKEN);
+    let (verdict, outcome) = rig.hear(EMPTY).ends(0);
+    assert_eq!((verdict, outcome.structured_output), (failed(Reason::InvalidOutput), None));
+}
+
+#[test]
+fn text_that_cannot_be_seen_is_no_answer() {
+    let unseen = OK.replace("ok", "\u{200b}\u{feff} \u{2060}");
+    assert_eq!(verdict_of(&[INIT, PROMPT_TAKEN, &unseen]).0, failed(Reason::NoAnswer));
+}

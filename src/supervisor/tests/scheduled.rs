@@ -191,3 +191,45 @@ fn a_turn_that_failed_is_not_held_for_its_wakeup() {
     assert_eq!(rig.wants(), ["close"]);
     assert_eq!(rig.ends(1).0, failed(Reason::ApiError));
 }
+
+#[test]
+fn a_wakeup_that_is_late_is_given_up_however_much_is_said() {
+    let mut rig = Rig::launched(spec_of(""));
+    rig.hear(INIT).hear(WAKEUP).hear(OK);
+    for _ in 0..11 {
+        assert_eq!(wants(&pass(&mut rig, 16)), [""; 0]);
+        rig.hear(r#"{"type":"system","subtype":"news"}"#);
+    }
+    assert_eq!(wants(&pass(&mut rig, 6)), ["close"]);
+}
+
+#[test]
+fn a_wakeup_that_is_due_within_a_turn_fires_after_it() {
+    let mut rig = Rig::launched(spec_of(""));
+    let message = r#"{"type":"user","isReplay":true,"uuid":"u","message":{"content":"more"}}"#;
+    rig.hear(INIT).hear(WAKEUP).hear(OK).hear(INIT).hear(message).hear(TEXT);
+    assert_eq!(wants(&pass(&mut rig, 300)), [""; 0]);
+    rig.hear(OK);
+    assert_eq!(wants(&pass(&mut rig, 119)), [""; 0]);
+    rig.hear(WOKEN).hear(INIT).hear(GREEN);
+    assert_eq!(rig.wants(), ["close"]);
+    assert_eq!(rig.ends(0).0, COMPLETED);
+}
+
+#[test]
+fn a_follow_up_that_is_due_is_outstanding_work() {
+    // A hook holds up the turn that follows background work, and nothing is written meanwhile.
+    let mut rig = Rig::launched(spec_of(""));
+    rig.hear(INIT).hear(TASK).hear(OK).hear(TASK_DONE);
+    assert_eq!(wants(&pass(&mut rig, 30)), ["close"]);
+    rig.hear(INIT).hear(GREEN);
+    let (verdict, outcome) = rig.ends(0);
+    assert_eq!((verdict, outcome.result.as_deref()), (COMPLETED, Some("green")));
+    // One that is ended before that has not completed.
+    let mut rig = Rig::launched(spec_of(""));
+    rig.hear(INIT).hear(TASK).hear(OK).hear(TASK_DONE);
+    assert_eq!(wants(&pass(&mut rig, 80)), ["close", "TERM", "sweep"]);
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(Exit { code: Some(143), signal: None }));
+    assert_eq!(rig.concludes("").0, failed(Reason::NoResult));
+}
