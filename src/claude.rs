@@ -2,6 +2,7 @@
 //!
 //! What is said here about its flags, variables and files was seen with version 2.1.197.
 
+mod environment;
 pub mod tested;
 
 use std::collections::HashMap;
@@ -15,16 +16,7 @@ use serde_json::Value;
 
 use crate::job::{Exit, JobId, Spec};
 
-/// Variables that a surrounding Claude session sets and that would make claude believe it runs
-/// inside that session.
-const NESTING: [&str; 6] = [
-    "CLAUDECODE",
-    "CLAUDE_CODE_ENTRYPOINT",
-    "CLAUDE_CODE_SSE_PORT",
-    "CLAUDE_CODE_SESSION_ID",
-    "CLAUDE_CODE_CHILD_SESSION",
-    "CLAUDE_CODE_EXECPATH",
-];
+pub use environment::set_environment;
 
 /// Flags that are ours to give: with another value of theirs the stream could not be read.
 const RESERVED: [&str; 7] = [
@@ -48,9 +40,11 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// This process's own.
+    /// This process's own, with a relative `HOME` or `CLAUDE_CONFIG_DIR` made absolute.
     pub fn own() -> Self {
-        Self { variables: std::env::vars_os().collect() }
+        let mut variables = std::env::vars_os().collect();
+        environment::make_paths_absolute(&mut variables);
+        Self { variables }
     }
 
     /// The value of a variable; `None` where it is unset or empty.
@@ -136,7 +130,7 @@ impl fmt::Display for Settings {
 /// The way in which claude will log in; `None` if there is none. It looks where the CLI looks,
 /// without asking anybody: a login that is there can still be refused.
 pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
-    const VARIABLES: [&str; 8] = [
+    const VARIABLES: [&str; 13] = [
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
         "CLAUDE_CODE_OAUTH_TOKEN",
@@ -145,6 +139,11 @@ pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
         "CLAUDE_CODE_USE_VERTEX",
         "CLAUDE_CODE_USE_FOUNDRY",
         "ANTHROPIC_FOUNDRY_API_KEY",
+        "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+        "CLAUDE_CODE_USE_MANTLE",
+        "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
+        "CLAUDE_CODE_USE_GATEWAY",
+        "ANTHROPIC_IDENTITY_TOKEN_FILE",
     ];
     if let Some(name) = VARIABLES.into_iter().find(|name| around.get(name).is_some()) {
         return Some(Login::Variable(name));
@@ -306,8 +305,8 @@ pub enum Session<'a> {
     },
 }
 
-/// The command for one run: program, arguments, folder, and the caller's environment without the
-/// marks of a surrounding session and with the job's own.
+/// The command for one run: program, arguments, folder, and the worker's environment with the
+/// marks of the job.
 pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -> Command {
     let mut command = match &spec.replay {
         None => {
@@ -322,11 +321,8 @@ pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -
             command
         }
     };
-    for name in NESTING {
-        command.env_remove(name);
-    }
+    environment::enter_directory(&mut command, &spec.cwd);
     command.env("CLAUDEJOB_ID", id.as_str()).env(crate::process::MARK, job_dir);
-    command.current_dir(&spec.cwd);
     command
 }
 
@@ -345,7 +341,7 @@ pub enum Version {
 pub fn version(program: &Path, within: Duration) -> io::Result<Version> {
     let mut command = Command::new(program);
     command.arg("--version");
-    for name in NESTING {
+    for name in environment::MARKS {
         command.env_remove(name);
     }
     // Asking changes nothing, not even the program itself.
@@ -420,10 +416,13 @@ mod tests {
     #[test]
     fn the_surrounding_session_is_forgotten() {
         let id = JobId::parse("a").unwrap();
-        let spec = Spec { cwd: "/".to_owned(), ..Spec::default() };
+        let spec = Spec { cwd: "/work".to_owned(), ..Spec::default() };
         let command = command(&spec, &id, Path::new("/jobs/a"), &Session::New("S"));
         let changed: HashMap<_, _> = command.get_envs().collect();
         assert_eq!(changed[std::ffi::OsStr::new("CLAUDECODE")], None);
+        assert_eq!(changed[std::ffi::OsStr::new("OLDPWD")], None);
+        let cwd = changed[std::ffi::OsStr::new("PWD")];
+        assert_eq!(cwd, Some(std::ffi::OsStr::new("/work")));
         let mark = changed[std::ffi::OsStr::new("CLAUDEJOB_DIR")];
         assert_eq!(mark, Some(std::ffi::OsStr::new("/jobs/a")));
     }
@@ -435,6 +434,10 @@ mod tests {
         let spec = Spec { cwd: path.to_owned(), ..Spec::default() };
         let bare = around(&[("HOME", path)]);
         assert_eq!(login(&bare, &spec), None);
+        for provider in ["CLAUDE_CODE_USE_MANTLE", "ANTHROPIC_IDENTITY_TOKEN_FILE"] {
+            let provided = around(&[("HOME", path), (provider, "1")]);
+            assert_eq!(login(&provided, &spec), Some(Login::Variable(provider)));
+        }
         let key = around(&[("ANTHROPIC_API_KEY", "k")]);
         assert_eq!(login(&key, &spec), Some(Login::Variable("ANTHROPIC_API_KEY")));
         assert_eq!(login(&around(&[("HOME", path), ("ANTHROPIC_API_KEY", "")]), &spec), None);
@@ -446,6 +449,7 @@ mod tests {
         let of = |file: &str| Settings::File(at(file));
         let [state, settings] = [".claude.json", ".claude/settings.json"];
         let token = Login::Setting("ANTHROPIC_AUTH_TOKEN", of(settings));
+        let cloud = Login::Setting("CLAUDE_CODE_USE_ANTHROPIC_AWS", of(settings));
         let credentials = ".claude/.credentials.json";
         for (file, text, found) in [
             (state, r#"{"numStartups":3}"#, None),
@@ -453,6 +457,7 @@ mod tests {
             (state, "{}", None),
             (settings, r#"{"apiKeyHelper":"~/key.sh"}"#, Some(Login::Helper(of(settings)))),
             (settings, r#"{"env":{"ANTHROPIC_AUTH_TOKEN":"t"}}"#, Some(token)),
+            (settings, r#"{"env":{"CLAUDE_CODE_USE_ANTHROPIC_AWS":"1"}}"#, Some(cloud)),
             (settings, "no json", None),
             (credentials, "{}", Some(Login::Stored(at(credentials)))),
         ] {

@@ -658,3 +658,32 @@ fn a_wait_for_many_jobs_is_answered_in_short() {
     let text = sandbox.run(["wait", "--plain"].into_iter().chain(asked)).stdout;
     assert!(text.starts_with("Job job-0 is completed: a long answer a long"), "{text}");
 }
+
+#[test]
+fn the_environment_of_a_job_is_that_of_its_directory() {
+    let mut sandbox = Sandbox::new("env $DIR/env\ninit\nread\nresult Done.");
+    sandbox.set("HOME", "home-in-work");
+    sandbox.unset("CLAUDE_SKILL_JOBS_DIR");
+    sandbox.set("PWD", sandbox.work());
+    sandbox.set("OLDPWD", "/");
+    sandbox.set("CLAUDECODE", "1");
+    sandbox.set("CLAUDE_CODE_MESSAGING_TOKEN", "secret");
+    sandbox.set("CLAUDE_CODE_MAX_OUTPUT_TOKENS", "9000");
+    let cwd = sandbox.path("elsewhere");
+    fs::create_dir(&cwd).unwrap();
+
+    let result = sandbox.run_job("there", &["--cwd", cwd.to_str().unwrap()]);
+
+    result.expect_end(0, "completed", None);
+    let home = sandbox.work().join("home-in-work");
+    let jobs = home.join(".local/state/claudejob/jobs");
+    assert!(jobs.join("there/meta.json").is_file());
+    let seen: Value =
+        serde_json::from_str(&fs::read_to_string(sandbox.path("env")).unwrap()).unwrap();
+    assert_eq!(seen["HOME"], home.to_str().unwrap());
+    assert_eq!(seen["PWD"], cwd.to_str().unwrap());
+    assert_eq!(seen["CLAUDE_CODE_MAX_OUTPUT_TOKENS"], "9000");
+    for absent in ["OLDPWD", "CLAUDECODE", "CLAUDE_CODE_MESSAGING_TOKEN"] {
+        assert_eq!(seen[absent], Value::Null, "{absent}");
+    }
+}

@@ -77,6 +77,8 @@ macro_rules! sandbox {
     };
 }
 
+#[path = "real_cli/nested.rs"]
+mod nested;
 #[path = "real_cli/truth.rs"]
 mod truth;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::place::{Manager, Place, SCOPE_PREFIX, ends_at_logout};
-use crate::claude::Surroundings;
+use crate::claude::{self, Surroundings};
 use crate::job::{Detached, Detachment, JobId};
 use crate::process::cgroup;
 
@@ -176,7 +176,12 @@ impl Plan {
     }
 
     /// The command that becomes `program` with these arguments, and where it is put.
-    pub(super) fn command(&self, program: &Path, arguments: &[OsString]) -> Command {
+    pub(super) fn command(
+        &self,
+        program: &Path,
+        arguments: &[OsString],
+        env: &Surroundings,
+    ) -> Command {
         let mut command = match &self.scope {
             None => Command::new(program),
             Some(scope) => {
@@ -199,6 +204,7 @@ impl Plan {
             }
         };
         command.args(arguments);
+        claude::set_environment(&mut command, env);
         for name in SERVICE_MARKS.iter().chain(&RUNNER_MARKS) {
             command.env_remove(name);
         }
@@ -253,7 +259,7 @@ fn find_systemd_run(around: &Surroundings) -> Option<PathBuf> {
     folders
         .chain(usual)
         .map(|folder| folder.join("systemd-run"))
-        .find(|program| crate::claude::is_executable(program))
+        .find(|program| claude::is_executable(program))
 }
 
 /// Whether the user's manager goes on without a login (loginctl(1), `enable-linger`).

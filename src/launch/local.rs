@@ -83,7 +83,7 @@ fn attempt(
     let stderr = job.append(STDERR).map(Stdio::from).unwrap_or_else(|_| Stdio::null());
     let mut arguments = vec![OsString::from("worker"), job.path().into()];
     arguments.extend(plan.unit().map(OsString::from));
-    let mut command = plan.command(&crate::claude::own_executable(), &arguments);
+    let mut command = plan.command(&crate::claude::own_executable(), &arguments, around);
     command
         .env(process::MARK, job.path())
         .stdin(Stdio::null())

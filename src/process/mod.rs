@@ -9,9 +9,13 @@ pub mod cgroup;
 mod family;
 pub mod machine;
 
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -341,6 +345,41 @@ impl From<Target> for OwnedFd {
 /// Whether a process of this number exists. Says nothing about which process it is.
 pub fn exists(pid: i32) -> bool {
     pid > 0 && !matches!(nix::sys::signal::kill(Pid::from_raw(pid), None), Err(Errno::ESRCH))
+}
+
+/// Finds the nearest ancestor of this process that runs `program`, and its child from which this
+/// process descends, which may be this process. `None` where there is none, or no `/proc`.
+pub fn ancestor_running(program: &Path) -> Option<(i32, i32)> {
+    let mut child = std::process::id() as i32;
+    // Far deeper than any tree of processes.
+    for _ in 0..1_000 {
+        let parent = parent_of(child).filter(|parent| *parent > 0)?;
+        let running = std::fs::read_link(format!("/proc/{parent}/exe"));
+        if running.is_ok_and(|running| runs(&running, program)) {
+            return Some((parent, child));
+        }
+        child = parent;
+    }
+    None
+}
+
+/// Whether a link of `/proc/PID/exe` leads to `program`, which may have been replaced since.
+fn runs(link: &Path, program: &Path) -> bool {
+    let name = link.as_os_str().as_bytes();
+    name.strip_suffix(b" (deleted)").unwrap_or(name) == program.as_os_str().as_bytes()
+}
+
+/// The environment with which a process was started; `None` where it cannot be read.
+pub fn environment(pid: i32) -> Option<HashMap<OsString, OsString>> {
+    let text = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let mut variables = HashMap::new();
+    for variable in text.split(|byte| *byte == 0) {
+        if let Some(end) = memchr::memchr(b'=', variable) {
+            let (name, value) = (&variable[..end], &variable[end + 1..]);
+            variables.insert(OsStr::from_bytes(name).into(), OsStr::from_bytes(value).into());
+        }
+    }
+    Some(variables)
 }
 
 /// An identifier of the present boot; `None` where the system has none.

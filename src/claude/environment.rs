@@ -1,0 +1,256 @@
+//! The environment of a job: the caller's, without the marks of a Claude session around the caller
+//! and with paths that hold in every directory.
+//!
+//! The lists are what the Bash tools of 2.1.197 and 2.1.332 add to the environment that claude was
+//! given, and what the documentation of hooks and plugins names.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Surroundings;
+use crate::process;
+
+/// Variables that a Claude session sets for its children, and that a user has no reason to set.
+pub(super) const MARKS: [&str; 22] = [
+    "AI_AGENT",
+    "CLAUDECODE",
+    "CLAUDE_CODE_CHILD_NOTES_DIR",
+    "CLAUDE_CODE_CHILD_SESSION",
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_CODE_EXECPATH",
+    "CLAUDE_CODE_MESSAGING_SOCKET",
+    "CLAUDE_CODE_MESSAGING_TOKEN",
+    "CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST",
+    "CLAUDE_CODE_SESSION_ATTENDED",
+    "CLAUDE_CODE_SESSION_ID",
+    "CLAUDE_CODE_SSE_PORT",
+    "CLAUDE_CODE_TOOL_USE_ID",
+    "CLAUDE_EFFORT",
+    "CLAUDE_ENV_FILE",
+    "CLAUDE_JOB_DIR",
+    "CLAUDE_PID",
+    "CLAUDE_PLUGIN_DATA",
+    "CLAUDE_PLUGIN_ROOT",
+    "CLAUDE_PROJECT_DIR",
+    "CLAUDE_SESSION_ID",
+    "CLAUDE_SKILL_DIR",
+];
+
+/// Prefixes of variables that belong to a session, whichever version adds them. They are removed
+/// only within a session: elsewhere a user may have set them.
+const SESSION_PREFIXES: [&str; 12] = [
+    "CLAUDE_BG_",
+    "CLAUDE_BRIDGE_",
+    "CLAUDE_CODE_BRIDGE_",
+    "CLAUDE_CODE_CHILD_",
+    "CLAUDE_CODE_DESKTOP_",
+    "CLAUDE_CODE_HOST_",
+    "CLAUDE_CODE_MESSAGING_",
+    "CLAUDE_CODE_RELAUNCH_",
+    "CLAUDE_CODE_REMOTE_SESSION_",
+    "CLAUDE_CODE_SESSION_",
+    "CLAUDE_PLUGIN_",
+    "CLAUDE_RUNNER_",
+];
+
+/// Variables that the Bash tool sets for its commands, with the value that it gives them. They are
+/// removed only within a session.
+const TOOL_SETTINGS: [(&str, &str); 3] = [
+    ("COREPACK_ENABLE_AUTO_PIN", "0"),
+    ("GIT_EDITOR", "true"),
+    ("NoDefaultCurrentDirectoryInExePath", "1"),
+];
+
+/// Prefixes of settings that a user makes, also in the `env` of claude's settings, from where they
+/// reach the Bash tool as if the session had set them.
+const USER_SETTINGS: [&str; 17] = [
+    "CLAUDE_CODE_API_KEY_",
+    "CLAUDE_CODE_AUTO_",
+    "CLAUDE_CODE_CLIENT_",
+    "CLAUDE_CODE_DISABLE_",
+    "CLAUDE_CODE_EFFORT_LEVEL",
+    "CLAUDE_CODE_ENABLE_",
+    "CLAUDE_CODE_EXTRA_",
+    "CLAUDE_CODE_GATEWAY_",
+    "CLAUDE_CODE_GIT_BASH_PATH",
+    "CLAUDE_CODE_MAX_",
+    "CLAUDE_CODE_OAUTH_",
+    "CLAUDE_CODE_SHELL",
+    "CLAUDE_CODE_SKIP_",
+    "CLAUDE_CODE_SUBAGENT_",
+    "CLAUDE_CODE_TMPDIR",
+    "CLAUDE_CODE_USE_",
+    "CLAUDE_CONFIG_DIR",
+];
+
+/// Prefix of our own variables.
+const OWN_SETTINGS: &str = "CLAUDE_SKILL_";
+
+/// Variables with a path that is made absolute: the job works in another directory.
+const PATHS: [&str; 2] = ["HOME", "CLAUDE_CONFIG_DIR"];
+
+/// Makes the paths in the caller's variables absolute.
+pub(super) fn make_paths_absolute(variables: &mut HashMap<OsString, OsString>) {
+    for name in PATHS {
+        let Some(value) = variables.get_mut(OsStr::new(name)) else { continue };
+        if !value.is_empty()
+            && Path::new(value).is_relative()
+            && let Ok(path) = std::path::absolute(&*value)
+        {
+            *value = path.into_os_string();
+        }
+    }
+}
+
+/// Gives a worker's command the environment of its job: see the module.
+pub fn set_environment(command: &mut Command, env: &Surroundings) {
+    for name in session_marks(env) {
+        command.env_remove(name);
+    }
+    for name in PATHS {
+        if let Some(path) = env.get(name) {
+            command.env(name, path);
+        }
+    }
+}
+
+/// Removes the known marks of a session, and those of the directory in which the caller is, which
+/// is not the job's.
+pub(super) fn enter_directory(command: &mut Command, cwd: &str) {
+    for name in MARKS {
+        command.env_remove(name);
+    }
+    command.env_remove("OLDPWD").env("PWD", cwd).current_dir(cwd);
+}
+
+/// Returns the variables that a session around the caller has set.
+fn session_marks(env: &Surroundings) -> Vec<OsString> {
+    let session = if is_in_session(env) { Session::find(env) } else { None };
+    let is_mark = |name: &OsStr, value: &OsStr| {
+        let Some(text) = name.to_str() else { return false };
+        if MARKS.contains(&text) {
+            return true;
+        }
+        if !is_in_session(env) {
+            return false;
+        }
+        has_prefix(text, &SESSION_PREFIXES)
+            || TOOL_SETTINGS.iter().any(|setting| text == setting.0 && value == setting.1)
+            || session.as_ref().is_some_and(|session| session.has_set(text, value))
+    };
+    let marks = env.variables.iter().filter(|(name, value)| is_mark(name, value));
+    marks.map(|(name, _)| name.clone()).collect()
+}
+
+fn is_in_session(env: &Surroundings) -> bool {
+    env.get("CLAUDECODE").is_some()
+}
+
+fn has_prefix(name: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The environments around the caller's session.
+struct Session {
+    /// The environment that its claude was given.
+    given: HashMap<OsString, OsString>,
+    /// The environment that its claude gave to the process from which the caller descends.
+    handed_on: HashMap<OsString, OsString>,
+}
+
+impl Session {
+    /// Finds the session's claude among the ancestors of this process; `None` where it is not
+    /// among them or cannot be looked at.
+    fn find(env: &Surroundings) -> Option<Self> {
+        let program = env.get("CLAUDE_CODE_EXECPATH").map(PathBuf::from)?;
+        let (claude, child) = process::ancestor_running(&program)?;
+        let given = process::environment(claude)?;
+        let handed_on = process::environment(child)?;
+        Some(Self { given, handed_on })
+    }
+
+    /// Whether claude has set the variable, and nobody changed it since then. This finds the marks
+    /// of versions that are newer than our lists.
+    fn has_set(&self, name: &str, value: &OsStr) -> bool {
+        let is_user_setting = has_prefix(name, &USER_SETTINGS) || name.starts_with(OWN_SETTINGS);
+        name.starts_with("CLAUDE_")
+            && !is_user_setting
+            && !self.given.contains_key(OsStr::new(name))
+            && self.handed_on.get(OsStr::new(name)).is_some_and(|handed_on| handed_on == value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(pairs: &[(&str, &str)]) -> HashMap<OsString, OsString> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    fn marks(pairs: &[(&str, &str)]) -> Vec<String> {
+        let env = Surroundings { variables: variables(pairs) };
+        let marks = session_marks(&env).into_iter().map(|name| name.into_string().unwrap());
+        let mut marks: Vec<String> = marks.collect();
+        marks.sort();
+        marks
+    }
+
+    #[test]
+    fn settings_of_the_user_stay() {
+        let settings = [
+            ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", "9000"),
+            ("CLAUDE_CODE_OAUTH_TOKEN", "t"),
+            ("CLAUDE_CODE_USE_BEDROCK", "1"),
+            ("CLAUDE_CONFIG_DIR", "/c"),
+            ("CLAUDE_SKILL_JOBS_DIR", "/j"),
+            ("GIT_EDITOR", "vi"),
+            ("PATH", "/bin"),
+        ];
+        assert!(marks(&settings).is_empty());
+        let in_session = [&settings[..], &[("CLAUDECODE", "1")]].concat();
+        assert_eq!(marks(&in_session), ["CLAUDECODE"]);
+    }
+
+    #[test]
+    fn kinds_of_marks_are_removed_within_a_session() {
+        let kinds = [("CLAUDE_CODE_SESSION_NEW", "x"), ("GIT_EDITOR", "true")];
+        assert!(marks(&kinds).is_empty());
+        let in_session = [&kinds[..], &[("CLAUDECODE", "1")]].concat();
+        assert_eq!(marks(&in_session), ["CLAUDECODE", "CLAUDE_CODE_SESSION_NEW", "GIT_EDITOR"]);
+    }
+
+    #[test]
+    fn variables_of_a_newer_session_are_recognized() {
+        let given = variables(&[("CLAUDE_OLD", "1")]);
+        let handed_on = variables(&[
+            ("CLAUDE_OLD", "1"),
+            ("CLAUDE_NEW", "1"),
+            ("CLAUDE_CODE_USE_VERTEX", "1"),
+            ("OTHER", "1"),
+        ]);
+        let session = Session { given, handed_on };
+        for (name, value, set) in [
+            ("CLAUDE_NEW", "1", true),
+            ("CLAUDE_NEW", "changed in the shell", false),
+            ("CLAUDE_OLD", "1", false),
+            ("CLAUDE_CODE_USE_VERTEX", "1", false),
+            ("CLAUDE_EXPORTED", "1", false),
+            ("OTHER", "1", false),
+        ] {
+            assert_eq!(session.has_set(name, OsStr::new(value)), set, "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn relative_paths_become_absolute() {
+        let mut found = variables(&[("HOME", "home"), ("CLAUDE_CONFIG_DIR", "/c"), ("X", "y")]);
+        make_paths_absolute(&mut found);
+        let home = std::env::current_dir().unwrap().join("home").into_os_string();
+        assert_eq!(found[OsStr::new("HOME")], home);
+        assert_eq!(found[OsStr::new("CLAUDE_CONFIG_DIR")], "/c");
+        assert_eq!(found[OsStr::new("X")], "y");
+    }
+}
