@@ -19,7 +19,7 @@ mod survey;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,9 @@ pub const TURNS: &str = "turns.ndjson";
 pub const RESULT: &str = "result.json";
 /// The lock.
 pub const LOCK: &str = "lock";
+
+/// Says that a caller was warned that the container ends its jobs.
+pub const CONTAINER_WARNED: &str = ".container-warned";
 
 /// How long those who start a job or remove some wait for each other.
 const ROOT_WAITED_FOR: Duration = Duration::from_secs(2);
@@ -264,6 +267,14 @@ impl Store {
     /// Clears away what a `start` or `clean` that died has left, unless somebody is at it.
     pub fn clear_leftovers(&self) -> Result<(), StoreError> {
         nursery::clear(&self.root)
+    }
+
+    /// Makes an empty file in the jobs directory. Returns false if it existed before, so that of
+    /// several callers only one does what is to be done once.
+    pub fn mark_once(&self, name: &str) -> bool {
+        let mut options = fs::OpenOptions::new();
+        let made = options.write(true).create_new(true).mode(0o600).open(self.root.join(name));
+        !made.is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
     }
 
     /// The names of the jobs, in no order. Only directories whose name is a job's id count;

@@ -180,7 +180,12 @@ fn of_twenty_starts_of_one_id_one_wins() {
     assert_eq!(start(&[]).iter().filter(|code| **code == 0).count(), 1);
     sandbox.wait("one").expect_end(0, "completed", None);
     assert_eq!(start(&["--if-absent"]), [0; 20]);
-    assert_eq!(fs::read_dir(sandbox.jobs()).unwrap().count(), 3, "the job, .new and .queue");
+    let entries = fs::read_dir(sandbox.jobs()).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    // Where the tests run in a container.
+    names.retain(|name| name != ".container-warned");
+    names.sort();
+    assert_eq!(names, [".new", ".queue", "one"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::seen::{look, look_leniently};
-use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet, status_of};
+use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet, status_of, warnings};
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::error::Error;
@@ -233,7 +233,7 @@ pub(super) fn attempt_again(
         status: status_of(launched),
         attempt: record.attempt,
         resumes: record.session_began,
-        warnings: plan.risks().to_vec(),
+        warnings: warnings(store, &plan),
         hint: Some(addressed(store.root(), format!("claudejob wait {id}"))),
     })
 }

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::job::{JobId, Reason, Record, Spec, Status, Verdict, WaitKind, WaitingFor};
 use crate::launch::{LaunchError, Launched, Plan, Wish, launch};
 use crate::settle::settle;
-use crate::store::{CreateError, JobDir, Lock, Store, addressed};
+use crate::store::{CONTAINER_WARNED, CreateError, JobDir, Lock, Store, addressed};
 use crate::text::{millionths, one_line, span};
 
 /// Characters of the prompt that the record keeps.
@@ -121,7 +121,7 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
         // Upkeep is no reason for a job that runs to be called a failure.
         let _ = clean::clean(store, &request);
     }
-    let warnings = plan.risks().to_vec();
+    let warnings = warnings(store, &plan);
     let (pid, status) = (Some(launched.pid), status_of(launched));
     let waiting = if status == Status::Queued { waiting(store, &dir) } else { None };
     let waits_for = waiting.as_ref().map(|w| w.waits_for.clone()).unwrap_or_default();
@@ -267,6 +267,17 @@ pub(super) fn make_plan(
         return Ok(plan.with_memory_max(spec.memory_max));
     }
     Plan::make(wish, id, &folders, around).map_err(Error::NoScope)
+}
+
+/// The risks that the caller is warned of: that of the container only once in a jobs directory.
+pub(super) fn warnings(store: &Store, plan: &Plan) -> Vec<String> {
+    let mut warnings = plan.risks().to_vec();
+    if let Some(risk) = plan.container_risk()
+        && !store.mark_once(CONTAINER_WARNED)
+    {
+        warnings.retain(|warning| warning != risk);
+    }
+    warnings
 }
 
 fn generated() -> JobId {

@@ -63,6 +63,8 @@ pub struct Plan {
     memory_max: Option<u64>,
     /// What would take the job along all the same, a sentence each.
     risks: Vec<String>,
+    /// The one of these sentences that is about the container.
+    container_risk: Option<String>,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,13 @@ impl Plan {
             };
             let scope = reach(manager)?;
             risks.extend(risk_of_logout(scope.manager));
-            return Ok(Self { scope: Some(scope), strict: true, memory_max: None, risks });
+            return Ok(Self {
+                scope: Some(scope),
+                strict: true,
+                memory_max: None,
+                risks,
+                container_risk: None,
+            });
         }
         let mut scope = None;
         match &place {
@@ -129,7 +137,7 @@ impl Plan {
             }
             Place::Login(_) => {}
         }
-        Ok(Self { scope, strict: false, memory_max: None, risks })
+        Ok(Self { scope, strict: false, memory_max: None, risks, container_risk: None })
     }
 
     /// The same, with this limit to the memory of the job; only a scope has one.
@@ -146,11 +154,17 @@ impl Plan {
     /// Looks for what would end the job wherever it stands: a container's end, a CI runner's. It
     /// takes some looking around, for which there is time while the worker starts.
     pub fn look_around(&mut self, around: &Surroundings) {
-        for risk in risks_of_surroundings(around) {
+        self.container_risk = risk_of_container(around);
+        for risk in risk_of_runner(around).into_iter().chain(self.container_risk.clone()) {
             if !self.risks.contains(&risk) {
                 self.risks.push(risk);
             }
         }
+    }
+
+    /// Returns the risk that is the same for every job of the container.
+    pub fn container_risk(&self) -> Option<&str> {
+        self.container_risk.as_deref()
     }
 
     /// What the job's record says until the worker has seen for itself.
@@ -296,22 +310,23 @@ fn logout_kills() -> bool {
     ends_at_logout(texts.iter().map(String::as_str))
 }
 
-fn risks_of_surroundings(around: &Surroundings) -> Vec<String> {
-    let mut risks = Vec::new();
-    if let Some(mark) = RUNNER_MARKS.iter().find(|mark| around.get(mark).is_some()) {
-        risks.push(format!(
-            "a CI runner set {mark}, which is kept from this job so that it outlives the step; \
-             the end of the runner's machine ends it"
-        ));
+fn risk_of_runner(env: &Surroundings) -> Option<String> {
+    let mark = RUNNER_MARKS.iter().find(|mark| env.get(mark).is_some())?;
+    Some(format!(
+        "a CI runner set {mark}, which is kept from this job so that it outlives the step; \
+         the end of the runner's machine ends it"
+    ))
+}
+
+fn risk_of_container(env: &Surroundings) -> Option<String> {
+    if !in_container(env) || !descends_from_init() {
+        return None;
     }
-    if in_container(around) && descends_from_init() {
-        let main = fs::read_to_string("/proc/1/comm").unwrap_or_default();
-        risks.push(format!(
-            "this container ends with its main process ({}), and this job with it",
-            main.trim()
-        ));
-    }
-    risks
+    let main = fs::read_to_string("/proc/1/comm").unwrap_or_default();
+    Some(format!(
+        "this container ends with its main process ({}), and this job with it",
+        main.trim()
+    ))
 }
 
 fn in_container(around: &Surroundings) -> bool {

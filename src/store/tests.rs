@@ -211,3 +211,13 @@ fn events_go_on_with_their_numbers_behind_a_torn_line() {
     assert_eq!(job.open_events().unwrap().1, 7);
     assert!(fs::read_to_string(job.file(EVENTS)).unwrap().ends_with("\"ev\n"));
 }
+
+#[test]
+fn a_mark_is_made_once() {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::at(root.path().to_owned());
+    assert_eq!([1, 2].map(|_| store.mark_once(CONTAINER_WARNED)), [true, false]);
+    assert_eq!(store.ids().unwrap(), []);
+    let gone = Store::at(root.path().join("gone"));
+    assert!(gone.mark_once(CONTAINER_WARNED), "where it cannot be noted it is done each time");
+}
