@@ -66,7 +66,7 @@ impl Cli {
             "list" => List::augment_args(Command::new("list")),
             "wait" => Wait::augment_args(Command::new("wait")),
             "send" => Send::augment_args(Command::new("send")),
-            "kill" => OneJob::augment_args(Command::new("kill")),
+            "kill" => Kill::augment_args(Command::new("kill")),
             _ => return None,
         };
         let whole = Common::augment_args(Command::new("claudejob").subcommand(verb));
@@ -150,7 +150,7 @@ pub enum Verb {
     /// End a job with all its processes
     #[command(after_help = "Example: claudejob kill fix-login\n\nExit codes: 0 it is killed, \
         1 it has ended otherwise, 4 no such job.")]
-    Kill(OneJob),
+    Kill(Kill),
     /// Answer what a blocked job asks
     Answer(Answer),
     /// Tell a running job something
@@ -205,6 +205,23 @@ pub struct OneJob {
     pub target: Target,
 }
 
+/// `kill`.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Which.
+    #[command(flatten)]
+    pub target: Target,
+    /// Take over jobs of a machine that is gone for good
+    #[arg(long, long_help = FORCE_HOST)]
+    pub force_host: bool,
+}
+
+/// What `--force-host` does, in full.
+const FORCE_HOST: &str = "Take over jobs of a machine that is gone for good\n\nIn a jobs directory \
+    on a network file system, a live job of another machine is left alone, because its lock may \
+    not reach here. With this option it counts as lost. If that machine still runs, a second \
+    claude may work in the same conversation.";
+
 /// `recover`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob recover fix-login\n  claudejob recover --all\n\n\
@@ -226,6 +243,9 @@ pub struct Recover {
     /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,
+    /// Take over jobs of a machine that is gone for good
+    #[arg(long, long_help = FORCE_HOST)]
+    pub force_host: bool,
 }
 
 /// `redeliver`.
@@ -269,6 +289,9 @@ pub struct Clean {
     /// Show what would go, and remove nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Take over jobs of a machine that is gone for good
+    #[arg(long, long_help = FORCE_HOST)]
+    pub force_host: bool,
 }
 
 /// `status`.
@@ -281,6 +304,9 @@ pub struct StatusOf {
     /// Show what it asks in full
     #[arg(long)]
     pub full: bool,
+    /// Take over jobs of a machine that is gone for good
+    #[arg(long, long_help = FORCE_HOST)]
+    pub force_host: bool,
 }
 
 /// `events`.

@@ -147,6 +147,9 @@ pub enum Error {
     /// There is nothing to take up.
     #[error("job {0} cannot be recovered: {1}")]
     NotRecoverable(String, String),
+    /// Another machine may be running the job.
+    #[error("job {0} runs on {1} as far as is known, which cannot be verified from here")]
+    OtherHost(String, String),
     /// The worker or claude could not be started.
     #[error("job {id} could not be launched: {why}")]
     Launch {
@@ -214,6 +217,7 @@ impl Error {
             Self::MessageTooLong(..) => "message_too_long",
             Self::JobEnded(..) => "job_ended",
             Self::NotResumable(..) => "not_resumable",
+            Self::OtherHost(..) => "other_host",
             Self::Launch { .. } => "launch_failed",
             Self::BadOffset { .. } => "bad_offset",
             Self::Signal(..) => "signal_failed",
@@ -270,6 +274,12 @@ impl Error {
             }
             Self::NotRecoverable(id, _) | Self::NotResumable(id, _) => {
                 return Some(format!("claudejob status {id} says how it stands"));
+            }
+            Self::OtherHost(id, host) => {
+                return Some(format!(
+                    "claudejob status {id}  # act on {host}; if that machine is gone for good, \
+                     repeat the call with --force-host"
+                ));
             }
             Self::BadWakeUrl(..) => {
                 "give http://HOST:PORT/hooks/wake; for https use --on-event with curl"

@@ -103,6 +103,9 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         }
         Verb::Status(given) => {
             let id = requests::target(given.target)?;
+            if given.force_host {
+                commands::host::take_over(&store, std::slice::from_ref(&id))?;
+            }
             printer.status(&commands::status::status(&store, &id, given.full)?)
         }
         Verb::Logs(given) => {
@@ -131,6 +134,9 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         }
         Verb::Kill(given) => {
             let id = requests::target(given.target)?;
+            if given.force_host {
+                commands::host::take_over(&store, std::slice::from_ref(&id))?;
+            }
             printer.kill(&commands::kill::kill(&store, &id)?)
         }
         Verb::Sidecar => {
@@ -175,7 +181,14 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             printer.recover(&commands::resume::resume(&store, request, &around)?)
         }
         Verb::Recover(given) => {
+            let force_host = given.force_host;
             let request = requests::recover(given)?;
+            if force_host {
+                match &request.id {
+                    Some(id) => commands::host::take_over(&store, std::slice::from_ref(id))?,
+                    None => commands::host::take_over_all(&store)?,
+                }
+            }
             match &request.id {
                 Some(id) => printer.recover(&commands::recover::recover(
                     &store,
@@ -195,7 +208,13 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             printer.redeliver(&commands::redeliver::redeliver(&store, id.as_ref())?)
         }
         Verb::Clean(given) => {
+            let force_host = given.force_host && !given.dry_run;
             let request = requests::clean(given)?;
+            match request.ids.as_slice() {
+                _ if !force_host => {}
+                [] => commands::host::take_over_all(&store)?,
+                ids => commands::host::take_over(&store, ids)?,
+            }
             printer.clean(&commands::clean::clean(&store, &request)?)
         }
         Verb::Demo(given) => {

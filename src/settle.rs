@@ -26,8 +26,12 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 
 /// Writes the end of a lost job: the one that its log tells, or else the one `asked` for, or that
 /// it was lost. A kill that was `asked` for is for good also where somebody else has found the job
-/// cut off meanwhile. Gives the record as it is then.
+/// cut off meanwhile. A job that another machine may be running stays as it is. Gives the record
+/// as it is then.
 pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
+    if dir.other_host(&record).is_some() {
+        return record;
+    }
     match dir.try_lock() {
         // Another reader is at it, or a worker came to life: its word counts, not ours.
         Ok(None) => dir.load().unwrap_or(record),
@@ -35,7 +39,9 @@ pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
             checkpoint("settle:locked");
             // It may have ended by itself between the look and the lock.
             let record = dir.load().unwrap_or(record);
-            if record.status.is_live() {
+            if dir.other_host(&record).is_some() {
+                record
+            } else if record.status.is_live() {
                 bury(dir, record, asked, Some(&lock))
             } else if asked == Some(Verdict::Killed) && record.is_cut_off() {
                 condemn(dir, record)

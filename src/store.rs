@@ -8,6 +8,7 @@
 mod address;
 mod bell;
 mod files;
+mod host;
 mod inbox;
 mod job_dir;
 mod ledger;

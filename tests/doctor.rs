@@ -243,7 +243,7 @@ fn a_directory_of_another_user_or_on_a_bad_disk_is_told_of() {
     sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
     sandbox.run_job("j", &[]);
     let answer = sandbox.run(["doctor"]);
-    assert_check(&answer, "file_system", "warning", "tmpfs, in memory");
+    assert_check(&answer, "file_system", "warning", "tmpfs, local, in memory");
     assert_check(&answer, "space", "error", "MB free");
     assert_check(&answer, "jobs_dir", "ok", "jobs");
     disk.fill();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::seen::{Seen, look};
-use super::send::{live, post};
+use super::send::{live, live_here, post};
 use super::watch::Changes;
 use crate::error::Error;
 use crate::job::{Blocked, Directive, JobId, Question, Record, Status, allowed, denied, questions};
@@ -108,7 +108,7 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
     } else {
         return Err(wrong("a permission request is answered by --allow or --deny"));
     };
-    let dir = live(store, id)?;
+    let dir = live_here(store, id)?;
     let mut changes = Changes::of(dir.path());
     let from = dir.length(EVENTS);
     let request_id = blocked.request_id;

@@ -227,7 +227,8 @@ fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
 fn why_left(dir: &JobDir, record: &Record) -> Option<String> {
     let is_dead = record.version == 0 && store::legacy_is_dead(record);
     if record.status.is_live() && !is_dead {
-        return Some(format!("it is {}", record.status));
+        let host = dir.other_host(record).map(|host| format!(" on {host}")).unwrap_or_default();
+        return Some(format!("it is {}{host}", record.status));
     }
     let errands = dir.errands(record);
     let errand = errands.first()?;

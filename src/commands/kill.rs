@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
+use super::host::refuse_elsewhere;
 use super::seen::{Seen, look};
 
 use super::watch::ends_within;
@@ -60,6 +61,7 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         loaded => loaded,
     };
     let record = record.map_err(|error| Error::load(id.as_str(), error))?;
+    refuse_elsewhere(&dir, &record)?;
     checkpoint("kill:looked");
     let asked = may_go_on(&record, &dir)?;
     if asked {

@@ -116,10 +116,21 @@ pub struct Item {
     pub group: Option<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Problems of a live job that did not make it fail, such as that it runs on another machine;
+    /// `status` has also those of a job that has ended.
+    pub warnings: Vec<String>,
     /// Always false: all fields are there.
     pub truncated: bool,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+}
+
+fn warnings_of(record: &Record) -> Vec<String> {
+    if !record.status.is_live() {
+        return Vec::new();
+    }
+    // The one that a reader adds comes last.
+    record.warnings.iter().rev().take(2).map(|text| clip(text, 160)).collect()
 }
 
 impl Item {
@@ -127,6 +138,7 @@ impl Item {
         Self {
             hint: record.hint(),
             waiting_for: record.waiting_for(),
+            warnings: warnings_of(&record),
             pid: record.pid,
             status: Some(record.status),
             reason: record.reason,
@@ -186,6 +198,7 @@ impl Item {
             undelivered: Vec::new(),
             group: None,
             labels: BTreeMap::new(),
+            warnings: Vec::new(),
             truncated: false,
             hint: None,
         }
@@ -279,6 +292,9 @@ struct ShortItem {
     /// Its labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
+    /// Problems of a live job that did not make it fail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     /// Always true: `status` gives the fields that are left out.
     truncated: bool,
     /// The command to run next, as `sh` takes it.
@@ -345,6 +361,7 @@ impl ShortItem {
             undelivered: errands.clone(),
             undelivered_notifications: errands,
             group: item.group,
+            warnings: item.warnings.iter().map(|text| clip(text, 100)).collect(),
             labels: if is_shortest { BTreeMap::new() } else { item.labels },
             truncated: true,
             hint,

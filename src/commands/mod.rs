@@ -6,6 +6,7 @@ pub mod demo;
 pub mod doctor;
 pub mod events;
 pub mod export;
+pub mod host;
 pub mod kill;
 pub mod list;
 pub mod logs;

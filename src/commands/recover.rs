@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Failure;
+use super::host::refuse_elsewhere;
 use super::seen::{look, look_leniently};
 use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet, status_of, warnings};
 use crate::checkpoint::checkpoint;
@@ -13,7 +14,6 @@ use crate::claude::{self, Surroundings};
 use crate::error::Error;
 use crate::job::{JobId, Reason, Record, Spec, Status};
 use crate::launch::Wish;
-use crate::process;
 use crate::settle::bury;
 use crate::store::{JobDir, Lock, OUTPUT, Store, addressed};
 
@@ -70,6 +70,7 @@ pub fn recover(
     around: &Surroundings,
 ) -> Result<Recovered, Error> {
     let seen = look(store, id)?;
+    refuse_elsewhere(&seen.dir, &seen.record)?;
     if !seen.record.is_recoverable() {
         return Err(Error::NotRecoverable(id.to_string(), why_not(&seen.record)));
     }
@@ -210,16 +211,28 @@ pub(super) fn attempt_again(
     let lock = lock_of_ended(dir)?.ok_or_else(taken)?;
     checkpoint("recover:locked");
     let mut record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    if let Some(host) = dir.other_host(&record) {
+        return Err(Error::OtherHost(id.to_string(), host.to_owned()));
+    }
     if record.status.is_live() {
         // Its end could not be written by whoever found it lost.
         record = bury(dir, record, None, Some(&lock));
     }
-    begin(dir, &mut record)?;
+    let attempt = record.attempt + 1;
+    if let Some(host) = dir.claim_attempt(attempt)? {
+        return Err(Error::OtherHost(id.to_string(), host));
+    }
+    if let Err(error) = begin(dir, &mut record) {
+        if dir.is_shared() {
+            dir.revoke_claim(attempt);
+        }
+        return Err(error);
+    }
     record.spec.claude = spec.claude;
     // That was said of its start. It is there now, and can wait.
     record.spec.admission.no_queue = false;
     record.pid = None;
-    record.boot_id = process::boot_id();
+    record.set_host();
     record.detached = Some(plan.expected());
     record.log_start = dir.length(OUTPUT);
     dir.reopen_inbox()?;

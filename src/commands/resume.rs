@@ -1,5 +1,6 @@
 //! `resume`: a job that has ended goes on in the same conversation.
 
+use super::host::refuse_elsewhere;
 use super::recover::{Recovered, attempt_again};
 use super::seen::look;
 use super::send::check_message;
@@ -30,6 +31,7 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
     let message = request.message.map(check_message).transpose()?;
     let id = request.id;
     let seen = look(store, &id)?;
+    refuse_elsewhere(&seen.dir, &seen.record)?;
     if let Some(why) = why_not(&seen.record) {
         return Err(Error::NotResumable(id.to_string(), why));
     }

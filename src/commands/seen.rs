@@ -56,7 +56,8 @@ fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
 fn have_told(dir: &JobDir, record: &Record) {
     let forgotten = || dir.errands(record).iter().any(|errand| errand.error.is_none());
     // A worker that is still there has just written the end, and sends one itself.
-    if !record.status.is_live() && forgotten() && !dir.is_held().unwrap_or(true) {
+    let is_left = || !dir.is_held().unwrap_or(true) && !dir.is_elsewhere(record);
+    if !record.status.is_live() && forgotten() && is_left() {
         send_courier_if_none_is_out(dir);
     }
 }
@@ -77,6 +78,14 @@ fn hold_against_lock(dir: JobDir, mut record: Record) -> Seen {
     match dir.is_held() {
         Ok(true) => {
             hold_against_inbox(&dir, &mut record);
+            Seen { dir, record, live: true }
+        }
+        Ok(false) if dir.other_host(&record).is_some() => {
+            let host = record.host.as_deref().unwrap_or("an unknown host").to_owned();
+            record.warn(format!(
+                "it runs on {host} as far as is known: the locks of this file system may not \
+                 reach here from there"
+            ));
             Seen { dir, record, live: true }
         }
         Ok(false) => {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::host::refuse_elsewhere;
 use super::logs::{self, Form, LogsAnswer};
 use super::seen::{Seen, look};
 use super::watch::{Changes, ends_within};
@@ -87,7 +88,7 @@ pub struct InterruptAnswer {
 /// Tells a running job something. It is durable when this comes back.
 pub fn send(store: &Store, request: Request) -> Result<SendAnswer, Error> {
     let text = check_message(request.message)?;
-    let dir = live(store, &request.id)?;
+    let dir = live_here(store, &request.id)?;
     let mut changes = Changes::of(dir.path());
     let uuid = uuid::Uuid::new_v4().to_string();
     let number = post(store, &request.id, &dir, &Directive::Message { uuid, text })?;
@@ -107,7 +108,7 @@ pub fn send_and_follow(
     request: Request,
     give: impl FnMut(&LogsAnswer) -> bool,
 ) -> Result<SendAnswer, Error> {
-    let dir = live(store, &request.id)?;
+    let dir = live_here(store, &request.id)?;
     let log = logs::Request {
         id: request.id.clone(),
         tail: 0,
@@ -127,7 +128,7 @@ pub fn send_and_follow(
 
 /// Stops the turn of a running job.
 pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
-    let dir = live(store, id)?;
+    let dir = live_here(store, id)?;
     let seen = look(store, id)?;
     if let Some(why) = no_turn(&seen.record) {
         let (status, hint) = (seen.record.status, seen.hint());
@@ -173,7 +174,7 @@ fn no_turn(record: &Record) -> Option<&'static str> {
 
 /// Ends a job that is kept alive, once its turn has its result.
 pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
-    let dir = live(store, id)?;
+    let dir = live_here(store, id)?;
     let keeps = dir.load().is_ok_and(|record| record.spec.keep_alive);
     if !keeps {
         let why = "it is not kept alive, and ends by itself".to_owned();
@@ -194,6 +195,15 @@ pub(super) fn check_message(message: Vec<u8>) -> Result<String, Error> {
     let text = String::from_utf8(message)
         .map_err(|error| Error::PromptNotUtf8(error.utf8_error().valid_up_to()))?;
     if text.trim().is_empty() { Err(Error::EmptyMessage) } else { Ok(text) }
+}
+
+/// The directory of a live job to whose worker something can be said: nothing here wakes a worker
+/// of another machine.
+pub(super) fn live_here(store: &Store, id: &JobId) -> Result<JobDir, Error> {
+    let dir = live(store, id)?;
+    let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    refuse_elsewhere(&dir, &record)?;
+    Ok(dir)
 }
 
 pub(super) fn live(store: &Store, id: &JobId) -> Result<JobDir, Error> {

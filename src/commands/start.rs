@@ -104,6 +104,7 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
         let plan = make_plan(detach, store, &new, &spec, around)?;
         let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
         record.detached = Some(plan.expected());
+        record.set_host();
         match store.create(&record, &prompt) {
             Ok((dir, lock)) => break (new, dir, lock, plan),
             Err(CreateError::Exists) if id.is_none() => {}

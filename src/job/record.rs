@@ -32,6 +32,12 @@ pub struct Record {
     /// The boot during which the worker was started (Linux: `/proc/sys/kernel/random/boot_id`).
     #[serde(default)]
     pub boot_id: Option<String>,
+    /// Name of the machine on which the worker was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Id of that machine (`/etc/machine-id`), where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_id: Option<String>,
     /// How the job stands.
     pub status: Status,
     /// Why it failed; `None` also where a newer version has a word that is not known here.
@@ -166,6 +172,8 @@ impl Record {
             pid: None,
             claude_pid: None,
             boot_id: None,
+            host: None,
+            machine_id: None,
             status: Status::Starting,
             reason: None,
             error: None,

@@ -19,6 +19,8 @@ pub struct Standing {
     pub job_id: JobId,
     /// Process id of the worker, also after it ended.
     pub pid: Option<i32>,
+    /// Name of the machine on which the worker was started; null in records of earlier versions.
+    pub host: Option<String>,
     /// The job's status.
     pub status: Status,
     /// Why the job failed, as a stable word; null unless it failed.
@@ -115,6 +117,7 @@ impl Standing {
         Self {
             job_id: record.job_id.clone(),
             pid: record.pid,
+            host: record.host.as_deref().map(|host| clip(host, 100)),
             status: record.status,
             reason: record.reason,
             error: record.error.as_deref().map(|error| clip(error, 600)),

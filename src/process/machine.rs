@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -58,6 +59,77 @@ pub fn room(directory: &Path) -> io::Result<Room> {
     let bytes = (about.blocks_available() as u64).saturating_mul(about.fragment_size() as u64);
     let files = (about.files() > 0).then(|| about.files_available() as u64);
     Ok(Room { bytes, files })
+}
+
+/// What tells this machine from others.
+#[derive(Debug)]
+pub struct Identity {
+    /// Its name (uname(2)).
+    pub host: String,
+    /// Its id (machine-id(5)); `None` where it has none, as in many containers.
+    pub machine_id: Option<String>,
+}
+
+impl Identity {
+    /// This machine's, as it was when it was first asked for.
+    pub fn own() -> &'static Self {
+        static OWN: OnceLock<Identity> = OnceLock::new();
+        OWN.get_or_init(|| {
+            let names = nix::sys::utsname::uname().ok();
+            let host = names.map(|names| names.nodename().to_string_lossy().into_owned());
+            let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+            let id = id.trim();
+            let is_set = !id.is_empty() && id != "uninitialized";
+            let machine_id = is_set.then(|| id.to_owned());
+            Self { host: host.unwrap_or_default(), machine_id }
+        })
+    }
+}
+
+/// Where a file system keeps its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// On a disk of this machine.
+    Disk,
+    /// In this machine's memory.
+    Memory,
+    /// On another machine, or on a disk that several machines use.
+    Network,
+    /// Wherever a program keeps them (FUSE).
+    Program,
+    /// Not known.
+    Unknown,
+}
+
+impl Medium {
+    /// The medium of file systems of this type, as [`file_system`] names it.
+    pub fn of(name: &str) -> Self {
+        match name {
+            "ext4" | "xfs" | "btrfs" | "bcachefs" | "zfs" | "f2fs" | "reiserfs" | "jfs"
+            | "ecryptfs" | "ubifs" | "overlay" | "vfat" | "exfat" | "ntfs3" | "squashfs"
+            | "iso9660" | "apfs" | "hfs" | "ufs" => Self::Disk,
+            "tmpfs" | "ramfs" => Self::Memory,
+            "nfs" | "nfs4" | "cifs" | "smb" | "smb2" | "smbfs" | "afpfs" | "webdav" | "9p"
+            | "afs" | "coda" | "ceph" | "lustre" | "gpfs" | "ocfs2" | "gfs2" | "beegfs"
+            | "vboxsf" => Self::Network,
+            "fuse" | "macfuse" | "osxfuse" => Self::Program,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether no other machine uses such a file system at the same time.
+    pub fn is_local(self) -> bool {
+        matches!(self, Self::Disk | Self::Memory)
+    }
+}
+
+/// Whether other machines may use the file system of this directory, too. One that cannot be
+/// looked at counts as shared.
+pub fn is_shared(directory: &Path) -> bool {
+    match file_system(directory) {
+        Ok(Some(name)) => !Medium::of(&name).is_local(),
+        Ok(None) | Err(_) => true,
+    }
 }
 
 /// The name of the file system's type; `None` of one that is not known here.

@@ -25,7 +25,7 @@ use nix::sys::signal::Signal;
 use crate::checkpoint::checkpoint;
 use crate::clock;
 use crate::job::{Admission, JobId, Timestamp, milliseconds};
-use crate::process::{self, Mark, Target};
+use crate::process::{self, Mark, Target, machine};
 use crate::store::{JobDir, is_live_job, make_directory, open_bell, open_ordinary, ring_bell};
 
 use choice::{Choice, Standing, choose};
@@ -510,11 +510,18 @@ impl Queue {
         let _ = fs::remove_file(self.path.join(room).join(ticket.name()));
     }
 
-    /// The tickets in a room, in order.
+    /// The tickets in a room, in order. Those of other machines do not count: slots are for the
+    /// memory of one machine, and nobody here can wake a worker of another.
     fn tickets(&self, room: &str) -> Vec<Ticket> {
         let entries = fs::read_dir(self.path.join(room)).into_iter().flatten().flatten();
         let tickets = entries.filter_map(|entry| Ticket::parse(entry.file_name().to_str()?));
         let mut tickets: Vec<Ticket> = tickets.collect();
+        if machine::is_shared(&self.jobs) {
+            tickets.retain(|ticket| {
+                let job = JobDir::at(self.jobs.join(ticket.job_id.as_str()));
+                !job.may_live_elsewhere()
+            });
+        }
         tickets.sort_unstable();
         tickets
     }

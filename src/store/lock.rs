@@ -12,6 +12,9 @@ use crate::process::Mark;
 /// How often the lock is tried again where only readers hold it.
 const LOOKERS_WAITED_FOR: usize = 100;
 
+/// How often is looked at the record of a job of another machine whose end is waited for.
+const LOOK_ELSEWHERE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The lock of a job, held (flock(2), through std). It belongs to the open file description, so
 /// it is handed on with the descriptor; it ends when the last descriptor is closed, at the latest
 /// with its holder.
@@ -85,15 +88,20 @@ impl JobDir {
         }
     }
 
-    /// Sleeps until nobody holds the lock.
+    /// Sleeps until nobody holds the lock, or the job of another machine has ended.
     pub fn wait_released(&self) -> Result<(), StoreError> {
         let (path, file) = self.open_lock()?;
         loop {
             match file.lock_shared() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return done.context("lock", &path),
+                done => break done.context("lock", &path)?,
             }
         }
+        // No lock and no event of another machine reaches here.
+        while self.may_live_elsewhere() {
+            std::thread::sleep(LOOK_ELSEWHERE);
+        }
+        Ok(())
     }
 
     fn open_lock(&self) -> Result<(PathBuf, File), StoreError> {

@@ -8,6 +8,8 @@
 #[cfg(target_os = "linux")]
 pub(crate) mod faults;
 pub(crate) mod filler;
+#[cfg(target_os = "linux")]
+pub(crate) mod machines;
 pub(crate) mod naps;
 pub(crate) mod processes;
 pub(crate) mod real_claude;

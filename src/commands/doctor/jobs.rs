@@ -89,6 +89,9 @@ fn stands(dir: &JobDir) -> Result<(Record, Standing), LoadError> {
     }
     // It may have ended between the look at the record and the one at the lock.
     let record = dir.load()?;
+    if dir.other_host(&record).is_some() {
+        return Ok((record, Standing::Live));
+    }
     let ended = !record.status.is_live();
     Ok((record, if ended { Standing::Ended } else { Standing::Lost }))
 }

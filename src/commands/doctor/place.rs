@@ -8,7 +8,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Check, Level, hint};
 use crate::error::Error;
-use crate::process::machine::{self, Room};
+use crate::process::machine::{self, Medium, Room};
 use crate::store::{Probe, Store, StoreError, try_lock_in};
 
 const MB: u64 = 1_000_000;
@@ -84,50 +84,38 @@ fn creatable(root: &Path) -> Result<(), String> {
     allowed.map_err(|errno| format!("{}: {}", standing.display(), errno.desc()))
 }
 
-/// On what a file system keeps its files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Medium {
-    Disk,
-    Memory,
-    Network,
-    /// A program, which can keep them anywhere.
-    Program,
-}
-
-/// Of a file system's type. One that is not known is taken for a disk's.
-fn medium(name: &str) -> Medium {
-    match name {
-        "tmpfs" | "ramfs" => Medium::Memory,
-        "nfs" | "nfs4" | "cifs" | "smb" | "smb2" | "smbfs" | "afpfs" | "webdav" | "9p" | "afs"
-        | "coda" | "ceph" | "lustre" | "gpfs" | "ocfs2" | "gfs2" | "beegfs" | "vboxsf" => {
-            Medium::Network
-        }
-        "fuse" | "macfuse" | "osxfuse" => Medium::Program,
-        _ => Medium::Disk,
-    }
-}
-
 fn file_system(name: io::Result<Option<String>>) -> Check {
-    let name = match name {
-        Ok(Some(name)) => name,
-        Ok(None) => return Check::ok("file_system", "of a type that is not known here"),
+    let (name, medium) = match name {
+        Ok(Some(name)) => {
+            let medium = Medium::of(&name);
+            (name, medium)
+        }
+        Ok(None) => ("a file system".to_owned(), Medium::Unknown),
         Err(error) => return Check::unknown("file_system", error),
     };
     let warning =
         |what: &str, advice: &str| Check::warning("file_system", format!("{name}, {what}"), advice);
-    match medium(&name) {
-        Medium::Disk => Check::ok("file_system", name),
+    let elsewhere = "name a directory on a local disk by --jobs-dir";
+    match medium {
+        Medium::Disk => Check::ok("file_system", format!("{name}, local")),
         Medium::Memory => warning(
-            "in memory: a reboot takes the jobs and all that recover needs along",
+            "local, in memory: a reboot takes the jobs and all that recover needs along",
             "name a directory on a disk by --jobs-dir",
         ),
         Medium::Network => warning(
-            "of a network or another host: its locks may not hold between hosts, or not last",
-            "name a directory on a local disk by --jobs-dir",
+            "of a network or another host: its locks may not hold between hosts, so jobs of other \
+             hosts are left alone without --force-host",
+            elsewhere,
         ),
         Medium::Program => warning(
-            "served by a program: if it is a network's, its locks may not hold between hosts",
-            "name a directory on a local disk by --jobs-dir if you are not sure",
+            "served by a program (FUSE): it counts as a network's, so jobs of other hosts are left \
+             alone without --force-host",
+            elsewhere,
+        ),
+        Medium::Unknown => warning(
+            "of a type that is not known here: it counts as a network's, so jobs of other hosts \
+             are left alone without --force-host",
+            elsewhere,
         ),
     }
 }
@@ -212,11 +200,12 @@ mod tests {
             ("nfs", Medium::Network, Level::Warning),
             ("9p", Medium::Network, Level::Warning),
             ("fuse", Medium::Program, Level::Warning),
+            ("newfs", Medium::Unknown, Level::Warning),
         ] {
-            assert_eq!(medium(name), of);
+            assert_eq!(Medium::of(name), of);
             assert_eq!(file_system(Ok(Some(name.to_owned()))).level, level, "{name}");
         }
-        assert_eq!(file_system(Ok(None)).level, Level::Ok);
+        assert_eq!(file_system(Ok(None)).level, Level::Warning);
         assert_eq!(file_system(Err(io::ErrorKind::NotFound.into())).level, Level::Warning);
     }
 }

@@ -1,0 +1,60 @@
+//! Jobs of other machines: refused, or with `--force-host` taken over, because their machine is
+//! gone for good.
+
+use crate::error::Error;
+use crate::job::{JobId, Record};
+use crate::store::{JobDir, Store};
+
+/// Takes over the live jobs of other machines among these, so that they are found lost here.
+pub fn take_over(store: &Store, ids: &[JobId]) -> Result<(), Error> {
+    for id in ids {
+        take_over_one(store, id)?;
+    }
+    Ok(())
+}
+
+/// The same for every job in the directory.
+pub fn take_over_all(store: &Store) -> Result<(), Error> {
+    take_over(store, &store.ids()?)
+}
+
+fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
+    let dir = store.job(id);
+    // A job that is not there, or cannot be read, is for the verb itself to report.
+    let Ok(()) = dir.check() else { return Ok(()) };
+    if !dir.is_shared() {
+        return Ok(());
+    }
+    // The lock is held where the machine's worker can be seen from here after all.
+    let Some(_lock) = dir.try_lock()? else { return Ok(()) };
+    let Ok(mut record) = dir.load() else { return Ok(()) };
+    if !record.is_ours_to_write() {
+        return Ok(());
+    }
+    if !record.status.is_live() {
+        // The machine may have been about to launch the next attempt.
+        dir.revoke_claim(record.attempt + 1);
+        return Ok(());
+    }
+    if dir.other_host(&record).is_none() {
+        return Ok(());
+    }
+    let host = record.host.take().unwrap_or_else(|| "an unknown host".to_owned());
+    // The boot stays: it says that the worker is none of the present boot.
+    let boot_id = record.boot_id.take();
+    record.set_host();
+    record.boot_id = boot_id;
+    record.warn(format!("it ran on {host}, which --force-host declared gone for good"));
+    dir.save(&record, false)?;
+    Ok(())
+}
+
+/// Refuses a live job that another machine may be running. One whose lock is held is known to run.
+pub(super) fn refuse_elsewhere(dir: &JobDir, record: &Record) -> Result<(), Error> {
+    match dir.other_host(record) {
+        Some(host) if !dir.is_held()? => {
+            Err(Error::OtherHost(record.job_id.to_string(), host.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,121 @@
+//! Machines and containers of one kernel: mount, UTS and PID namespaces with a name of their own.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::sandbox::{Answer, Sandbox};
+use super::{await_file, eventually, schema};
+
+/// Whether programs of these names are there. Without them a test is skipped, and says so.
+pub(crate) fn has_programs(test: &str, names: &[&str]) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let is_there =
+        |name: &&&str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
+    let missing: Vec<_> = names.iter().filter(|name| !is_there(name)).collect();
+    if !missing.is_empty() {
+        eprintln!("{test}: skipped, it needs {missing:?}");
+    }
+    missing.is_empty()
+}
+
+/// Whether FUSE file systems can be mounted. Without that a test is skipped, and says so.
+pub(crate) fn has_fuse(test: &str) -> bool {
+    let has_fuse = fs::metadata("/dev/fuse").is_ok();
+    if !has_fuse {
+        eprintln!("{test}: skipped, it needs /dev/fuse");
+    }
+    has_fuse
+}
+
+/// A machine, or a container with `main` as its main process; gone with this value.
+pub(crate) struct Machine {
+    unshare: Child,
+    init: i32,
+}
+
+impl Machine {
+    /// A container on this machine's file systems. Its main process is a shell that runs `main`
+    /// and then waits for its end.
+    pub(crate) fn container(sandbox: &Sandbox, host: &str, main: &str) -> Self {
+        Self::with(sandbox, host, main)
+    }
+
+    /// A machine with a boot id of its own that reaches `shared` only through a network's file
+    /// system, mounted at the sandbox's jobs directory. No lock of another machine reaches it.
+    pub(crate) fn on_network(sandbox: &Sandbox, host: &str, shared: &Path) -> Self {
+        let boot = sandbox.path(&format!("{host}.boot"));
+        fs::write(&boot, fs::read("/proc/sys/kernel/random/uuid").unwrap()).unwrap();
+        fs::create_dir_all(sandbox.jobs()).unwrap();
+        let mounts = format!(
+            "mount --bind '{}' /proc/sys/kernel/random/boot_id && bindfs '{}' '{}'",
+            boot.display(),
+            shared.display(),
+            sandbox.jobs().display()
+        );
+        Self::with(sandbox, host, &mounts)
+    }
+
+    fn with(sandbox: &Sandbox, host: &str, setup: &str) -> Self {
+        let up = sandbox.path(&format!("{host}.up"));
+        let _ = fs::remove_file(&up);
+        let script = format!(
+            "hostname {host} && {setup} && touch '{}'; while :; do sleep 0.2; done",
+            up.display()
+        );
+        let inner = sandbox.command(["--version"]);
+        let unshare = Command::new("unshare")
+            .args(["-m", "-u", "-p", "-f", "--kill-child", "--mount-proc", "sh", "-c", &script])
+            .env_clear()
+            .envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        await_file(&up);
+        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let children = fs::read_to_string(children).unwrap();
+        let init = children.split_whitespace().next().unwrap().parse().unwrap();
+        Self { unshare, init }
+    }
+
+    /// Runs the program under test there.
+    #[track_caller]
+    pub(crate) fn run<S: AsRef<OsStr>>(
+        &self,
+        sandbox: &Sandbox,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Answer {
+        let inner = sandbox.command(arguments);
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.init.to_string(), "-m", "-u", "-p"]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        command.env_clear().envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        command.current_dir(sandbox.work());
+        let arguments: Vec<String> =
+            inner.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect();
+        let answer = Answer::of(command, Vec::new());
+        schema::check_output(&arguments, &answer.stdout);
+        answer
+    }
+
+    /// Ends the machine with all its processes, at once.
+    pub(crate) fn end(mut self) {
+        self.kill();
+    }
+
+    fn kill(&mut self) {
+        let processes = PathBuf::from(format!("/proc/{}", self.init));
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+        eventually("the machine's end", || (!processes.exists()).then_some(()));
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
