@@ -221,3 +221,26 @@ fn a_mark_is_made_once() {
     let gone = Store::at(root.path().join("gone"));
     assert!(gone.mark_once(CONTAINER_WARNED), "where it cannot be noted it is done each time");
 }
+
+#[test]
+fn the_name_of_the_machine_decides_nothing_on_a_local_file_system() {
+    let (_folder, store) = store();
+    let mut record = record("a");
+    record.set_host();
+    let (job, lock) = store.create(&record, "the prompt").unwrap();
+    drop(lock);
+    assert_eq!(job.other_host(&record), None);
+    record.host = Some("elsewhere".to_owned());
+    let expected = job.is_shared().then_some("elsewhere");
+    assert_eq!(job.other_host(&record), expected);
+    record.status = Status::Failed;
+    assert_eq!(job.other_host(&record), None, "an ended job is everybody's");
+}
+
+#[test]
+fn the_next_attempt_needs_no_claim_on_a_local_file_system() {
+    let (_folder, store) = store();
+    let (job, _lock) = store.create(&record("a"), "the prompt").unwrap();
+    assert_eq!([1, 2].map(|_| job.claim_attempt(2).unwrap()), [None, None]);
+    assert_eq!(job.file(".attempt-2").exists(), job.is_shared());
+}
