@@ -230,14 +230,14 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Usage(_) => "claudejob VERB --help shows how it is called",
+            Self::Usage(_) => "claudejob --help  # or: claudejob VERB --help",
             Self::InvalidJobId(_) => {
                 "use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'"
             }
             Self::NotFound(_) => "claudejob list --all",
             Self::Exists(id) => {
                 return Some(format!(
-                    "claudejob status {id} shows it; --if-absent answers with it; or take another id"
+                    "claudejob status {id}  # or take another id; --if-absent answers with this job"
                 ));
             }
             Self::EmptyPrompt => "give --prompt TEXT, --prompt-file FILE or --prompt - (stdin)",
@@ -261,19 +261,21 @@ impl Error {
             Self::NoLocks(_) => "name a directory on a local disk by --jobs-dir",
             Self::NoScope(_) => "use --detach auto, which does what can be done",
             Self::NothingAsked(id, _) => {
-                return Some(format!("claudejob status {id} shows what it waits for"));
+                return Some(format!("claudejob status {id}  # shows what it waits for"));
             }
             Self::NotKeptAlive(id, _) => {
-                return Some(format!("claudejob wait {id} waits for its end, kill {id} ends it"));
+                return Some(format!("claudejob wait {id}  # or: claudejob kill {id}"));
             }
-            Self::WrongAnswer(_) => "claudejob status ID --full shows the whole request",
+            Self::WrongAnswer(_) => {
+                "claudejob list --status blocked  # status ID --full shows the whole request"
+            }
             Self::EmptyMessage => "give --message TEXT, --message-file FILE or --message - (stdin)",
             Self::MessageTooLong(..) => "write it into a file and name that in the message",
             Self::JobEnded(id, _) => {
-                return Some(format!("claudejob resume {id} --message TEXT goes on with it"));
+                return Some(format!("claudejob resume {id}  # --message TEXT says what to do"));
             }
             Self::NotRecoverable(id, _) | Self::NotResumable(id, _) => {
-                return Some(format!("claudejob status {id} says how it stands"));
+                return Some(format!("claudejob status {id}"));
             }
             Self::OtherHost(id, host) => {
                 return Some(format!(
@@ -299,7 +301,7 @@ impl Error {
                 "name a new file, or an ordinary one to replace, in a folder that is there"
             }
             Self::Launch { id, .. } => {
-                return Some(format!("claudejob logs {id} --stderr may tell more"));
+                return Some(format!("claudejob logs {id} --stderr"));
             }
             Self::Store(_) => "check that path, or name another directory by --jobs-dir",
             Self::Unreadable(..) => {
