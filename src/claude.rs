@@ -3,6 +3,7 @@
 //! What is said here about its flags, variables and files was seen with version 2.1.197.
 
 mod environment;
+mod extra_args;
 pub mod tested;
 
 use std::collections::HashMap;
@@ -17,17 +18,7 @@ use serde_json::Value;
 use crate::job::{Exit, JobId, Spec};
 
 pub use environment::set_environment;
-
-/// Flags that are ours to give: with another value of theirs the stream could not be read.
-const RESERVED: [&str; 7] = [
-    "-p",
-    "--print",
-    "--output-format",
-    "--input-format",
-    "--session-id",
-    "--verbose",
-    "--replay-user-messages",
-];
+pub use extra_args::refusal;
 
 /// The longest single argument: the kernel allows 32 pages, 128 KiB, with the closing zero
 /// (`MAX_ARG_STRLEN`, execve(2)).
@@ -222,13 +213,6 @@ pub fn refuses_root(around: &Surroundings, spec: &Spec) -> bool {
         .iter()
         .any(|name| around.get(name).is_some_and(|value| value == "1" || value == "true"));
     skips && nix::unistd::geteuid().is_root() && !sandboxed
-}
-
-/// The first of `args` that is ours to give.
-pub fn reserved(args: &[String]) -> Option<&str> {
-    args.iter()
-        .map(|arg| arg.split_once('=').map_or(arg.as_str(), |(flag, _)| flag))
-        .find(|flag| RESERVED.contains(flag))
 }
 
 /// The arguments for one run: everything but the prompt, which goes to stdin, where it has no
@@ -484,13 +468,5 @@ mod tests {
         ] {
             assert_eq!(version_numbers(said), numbers, "{said:?}");
         }
-    }
-
-    #[test]
-    fn flags_of_the_stream_are_ours() {
-        let args = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-        assert_eq!(reserved(&args(&["--debug", "--output-format=text"])), Some("--output-format"));
-        assert_eq!(reserved(&args(&["-p"])), Some("-p"));
-        assert_eq!(reserved(&args(&["--plugin-dir", "x"])), None);
     }
 }

@@ -692,3 +692,27 @@ fn the_environment_of_a_job_is_that_of_its_directory() {
         assert_eq!(seen[absent], Value::Null, "{absent}");
     }
 }
+
+#[test]
+fn arguments_that_cannot_work_are_refused_at_the_start() {
+    let sandbox = Sandbox::new("args $DIR/args\nread\ninit\nresult ok\neof");
+    for (args, named) in [
+        (&["--bg"][..], "--bg"),
+        (&["--debug", "-c"], "--resume-job"),
+        (&["--session-id=x"], "--resume"),
+        (&["Fix", "the", "test"], "--prompt"),
+    ] {
+        let start = [&["start", "j", "--prompt", "x", "--"], args].concat();
+        let answer = sandbox.run(start);
+        assert_eq!((answer.code, &answer["code"]), (2, &"usage".into()), "{answer:?}");
+        assert!(answer.text("error").contains(named), "{answer:?}");
+        assert!(!sandbox.job("j").exists());
+    }
+    sandbox.run_job("j", &["--", "--append-system-prompt", "--bg"]).expect_end(
+        0,
+        "completed",
+        None,
+    );
+    let args = fs::read_to_string(sandbox.path("args")).unwrap();
+    assert!(args.ends_with("\"--append-system-prompt\",\"--bg\"]"), "{args}");
+}

@@ -84,6 +84,9 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     {
         return existing(store, id, if_absent);
     }
+    if let Some(why) = claude::refusal(&spec.extra_args) {
+        return Err(Error::Usage(why));
+    }
     let prompt = check_prompt(prompt)?;
     let keep = keep(around)?;
     if let Some(old) = resume_job {
@@ -373,9 +376,6 @@ pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
 }
 
 pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
-    if let Some(flag) = claude::reserved(&spec.extra_args) {
-        return Err(Error::Usage(format!("{flag} is given to claude by claudejob itself")));
-    }
     let long = claude::arguments(spec, &claude::Session::New(""))
         .into_iter()
         .find(|a| a.len() > claude::ARGUMENT_MOST);

@@ -1,0 +1,173 @@
+//! Arguments behind `--`, which are passed on to claude: those that cannot work in a job are
+//! refused before anything is created.
+
+/// What to do instead of giving an option.
+type Instead = &'static str;
+
+const GIVEN: Instead = "claudejob gives it to claude itself";
+const INTERACTIVE: Instead = "it needs a terminal, or leaves the work to another program; a job \
+    runs without one";
+const BACKGROUND: Instead = "a job runs in the background already";
+const RESUME: Instead = "use --resume SESSION or --resume-job ID, in front of --";
+const PRINTS: Instead = "claude would print something and end; call claude itself for that";
+
+/// Options with which claude would not do the job's work, or not in a way that can be followed.
+/// They were looked up in the help of 2.1.332; some are older or hidden.
+const REFUSED: [(&str, Instead); 30] = [
+    ("-p", GIVEN),
+    ("--print", GIVEN),
+    ("--input-format", GIVEN),
+    ("--output-format", GIVEN),
+    ("--verbose", GIVEN),
+    ("--replay-user-messages", GIVEN),
+    ("--permission-prompt-tool", "use --ask, in front of --"),
+    ("--session-id", "claudejob names the session; to continue one use --resume or --resume-job"),
+    ("-r", RESUME),
+    ("--resume", RESUME),
+    ("-c", RESUME),
+    ("--continue", RESUME),
+    ("--from-pr", RESUME),
+    ("--fork-session", "use --fork, in front of --"),
+    ("--bg", BACKGROUND),
+    ("--background", BACKGROUND),
+    ("--cloud", INTERACTIVE),
+    ("--remote", INTERACTIVE),
+    ("--environment", INTERACTIVE),
+    ("--teleport", INTERACTIVE),
+    ("--desktop", INTERACTIVE),
+    ("--tmux", INTERACTIVE),
+    ("--remote-control", INTERACTIVE),
+    ("--sdk-url", INTERACTIVE),
+    ("--init-only", PRINTS),
+    ("-h", PRINTS),
+    ("--help", PRINTS),
+    ("-v", PRINTS),
+    ("-V", PRINTS),
+    ("--version", PRINTS),
+];
+
+/// Options that take no value, or only one that does not begin with a dash. Behind any other
+/// option stands its value, whatever it looks like.
+const WITHOUT_VALUE: [&str; 23] = [
+    "--allow-dangerously-skip-permissions",
+    "--ax-screen-reader",
+    "--bare",
+    "--brief",
+    "--chrome",
+    "--dangerously-skip-permissions",
+    "-d",
+    "--debug",
+    "--disable-slash-commands",
+    "--exclude-dynamic-system-prompt-sections",
+    "--forward-subagent-text",
+    "--ide",
+    "--include-hook-events",
+    "--include-partial-messages",
+    "--mcp-debug",
+    "--no-chrome",
+    "--no-session-persistence",
+    "--prompt-suggestions",
+    "--restricted",
+    "--safe-mode",
+    "--strict-mcp-config",
+    "-w",
+    "--worktree",
+];
+
+/// Returns why the arguments cannot be passed on to claude, and what to use instead.
+pub fn refusal(args: &[String]) -> Option<String> {
+    let mut is_value = false;
+    for (place, arg) in args.iter().enumerate() {
+        if std::mem::take(&mut is_value) {
+            continue;
+        }
+        if arg == "--" {
+            return Some(
+                "a second -- is of no use: claude reads its prompt from --prompt".to_owned(),
+            );
+        }
+        let Some(flag) = option_name(arg) else {
+            // A word behind an option may be one of its values.
+            if place == 0 {
+                return Some(format!(
+                    "{arg:?} directly behind -- is no option of claude: put a prompt of several \
+                     words into quotes, and give it by --prompt"
+                ));
+            }
+            continue;
+        };
+        if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| *refused == flag) {
+            return Some(format!("{flag} cannot be passed on to claude: {instead}"));
+        }
+        let has_value = arg.contains('=') || (!arg.starts_with("--") && arg.len() > flag.len());
+        is_value = !has_value && !WITHOUT_VALUE.contains(&flag);
+    }
+    None
+}
+
+/// Returns the name of an option: without its value, and of short options the first. `None` for a
+/// word that is no option.
+fn option_name(arg: &str) -> Option<&str> {
+    if arg.starts_with("--") {
+        return arg.split('=').next();
+    }
+    let letter = arg.strip_prefix('-')?.chars().next()?;
+    Some(&arg[..1 + letter.len_utf8()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(line: &str) -> Option<String> {
+        let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        refusal(&args)
+    }
+
+    #[test]
+    fn arguments_that_cannot_work_are_refused() {
+        for (line, instead) in [
+            ("--bg", "background already"),
+            ("--background", "background already"),
+            ("--continue", "--resume-job"),
+            ("-c", "--resume-job"),
+            ("-r=x", "--resume-job"),
+            ("-pc", "itself"),
+            ("--debug --output-format=text", "itself"),
+            ("--resume=x", "--resume SESSION"),
+            ("--betas x --session-id y", "names the session"),
+            ("--fork-session", "--fork"),
+            ("--permission-prompt-tool x", "--ask"),
+            ("--debug --bg", "background already"),
+            ("--debug api --bg", "background already"),
+            ("--name=x --tmux=classic", "terminal"),
+            ("--cloud", "terminal"),
+            ("--version", "call claude itself"),
+            ("the tests", "quotes"),
+            ("", "quotes"),
+            ("--bare -- x", "--prompt"),
+        ] {
+            let why = refused(line).unwrap_or_default();
+            assert!(why.contains(instead), "{line}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_word_behind_an_option_is_not_judged() {
+        for line in [
+            "--betas x",
+            "--betas x y z",
+            "--agent reviewer",
+            "--append-system-prompt --bg",
+            "--name -p",
+            "-n --continue",
+            "--option-of-a-later-version --bg",
+            "--debug api",
+            "--worktree fix-login",
+            "--dangerously-skip-permissions --model opus",
+        ] {
+            assert_eq!(refused(line), None, "{line}");
+        }
+        assert_eq!(refusal(&[]), None);
+    }
+}
