@@ -691,3 +691,56 @@ fn a_job_whose_id_is_used_again_is_told_of_from_its_beginning() {
     let once = names(&sandbox.run(["events", "a"]).stdout, "a");
     assert_eq!(names(&told, "a"), [once.clone(), once.clone(), once].concat());
 }
+
+#[test]
+fn a_claude_that_an_update_replaces_is_started_again() {
+    let mut sandbox = Sandbox::new(
+        "session\nread\ninit\nonce $DIR/once wait-file $DIR/go\nonce $DIR/died die KILL\n\
+         result done\neof",
+    );
+    let program = sandbox.path("claude");
+    let away = sandbox.path("claude.old");
+    support::install(&program, &fs::read(support::sandbox::fake_claude()).unwrap());
+    sandbox.set("CLAUDE_SKILL_CLAUDE", &program);
+    for (id, options, retries) in [
+        ("one-shot", &["--retries", "9", "--max-backoff", "300ms"][..], "retrying"),
+        ("kept", &["--keep-alive"], "restarting"),
+    ] {
+        for file in ["once", "go", "died"] {
+            let _ = fs::remove_file(sandbox.path(file));
+        }
+        sandbox.start(id, options);
+        await_file(&sandbox.path("once"));
+        fs::rename(&program, &away).unwrap();
+        fs::write(sandbox.path("go"), "").unwrap();
+        let events = sandbox.job(id).join("events.ndjson");
+        eventually("the second attempt", || {
+            let events = fs::read_to_string(&events).unwrap();
+            let failed = events.find("launch_failed")?;
+            events[failed..].contains(retries).then_some(())
+        });
+        let status = sandbox.status(id);
+        assert!(status["warnings"].to_string().contains("claude is gone"), "{status:?}");
+        if id == "kept" {
+            assert_eq!(
+                (&status["status"], &status["waitingFor"]["kind"]),
+                (&"running".into(), &"retry".into())
+            );
+        }
+        fs::rename(&away, &program).unwrap();
+        if id == "kept" {
+            eventually("idle", || (sandbox.status(id)["status"] == "idle").then_some(()));
+            sandbox.run(["finish", id]);
+        }
+        let result = sandbox.wait(id);
+        result.expect_end(0, "completed", None);
+        assert_eq!(result["result"], "done");
+    }
+    fs::remove_file(&program).unwrap();
+    let mut path = sandbox.path("nothing").into_os_string();
+    path.push(":/usr/bin");
+    sandbox.set("PATH", path);
+    let gone = sandbox.run(["resume", "kept"]);
+    assert_eq!((gone.code, &gone["code"]), (1, &"claude_not_found".into()), "{gone:?}");
+    assert!(gone.text("error").contains(program.to_str().unwrap()), "{gone:?}");
+}

@@ -526,6 +526,8 @@ struct Ended {
     #[serde(default)]
     exit: Option<Exit>,
     #[serde(default)]
+    attempt: u32,
+    #[serde(default)]
     dependency_cut_off: bool,
     #[serde(default)]
     prompt: String,
@@ -554,6 +556,7 @@ fn ended(store: &Store, id: &JobId) -> Option<Item> {
         status: record.status,
         reason: record.reason,
         exit: record.exit,
+        attempt: record.attempt,
         dependency_cut_off: record.dependency_cut_off,
         no_recover: record.spec.no_recover,
     };

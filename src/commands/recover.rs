@@ -200,11 +200,7 @@ pub(super) fn attempt_again(
     let dir = &store.job(id);
     // All that can be refused is refused before the record is touched.
     check_cwd(&spec)?;
-    if !claude::is_executable(std::path::Path::new(&spec.claude)) {
-        // An update may have put it elsewhere.
-        spec.claude.clear();
-    }
-    check_claude(&mut spec, around)?;
+    check_claude_of_job(&mut spec, around)?;
     let mut plan = make_plan(detach, store, id, &spec, around)?;
     // Those that it still has to wait for stay until it is seen to do so.
     let others = store.lock_others();
@@ -248,6 +244,21 @@ pub(super) fn attempt_again(
         resumes: record.session_began,
         warnings: warnings(store, &plan),
         hint: Some(addressed(store.root(), format!("claudejob wait {id}"))),
+    })
+}
+
+/// Checks what another attempt needs. A claude that is gone from its path is looked for: an update
+/// may have put it elsewhere.
+fn check_claude_of_job(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
+    if claude::is_executable(std::path::Path::new(&spec.claude)) {
+        return check_claude(spec, around);
+    }
+    let path = std::mem::take(&mut spec.claude);
+    check_claude(spec, around).map_err(|error| match error {
+        Error::ClaudeNotFound(_) if !path.is_empty() => Error::ClaudeNotFound(format!(
+            "the job's claude {path:?} is gone, and there is none on PATH"
+        )),
+        error => error,
     })
 }
 

@@ -398,7 +398,9 @@ pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(),
         let found = claude::find(around).ok_or_else(not_found)?;
         spec.claude = found.to_string_lossy().into_owned();
     } else if !claude::is_executable(Path::new(&spec.claude)) {
-        return Err(Error::ClaudeNotFound(format!("{:?} is no program to run", spec.claude)));
+        let what =
+            if Path::new(&spec.claude).exists() { "is no program to run" } else { "is not there" };
+        return Err(Error::ClaudeNotFound(format!("{:?} {what}", spec.claude)));
     }
     if claude::refuses_root(around, spec) {
         return Err(Error::RootNeedsSandbox);

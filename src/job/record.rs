@@ -285,6 +285,7 @@ impl Record {
             status: self.status,
             reason: self.reason,
             exit: self.exit,
+            attempt: self.attempt,
             dependency_cut_off: self.dependency_cut_off,
             no_recover: self.spec.no_recover,
         }
@@ -320,6 +321,8 @@ pub struct Ending {
     pub reason: Option<Reason>,
     /// How the claude process ended.
     pub exit: Option<Exit>,
+    /// Number of the run of claude, from 1.
+    pub attempt: u32,
     /// The job that it waited for, and failed with, can be recovered itself.
     pub dependency_cut_off: bool,
     /// The job was started with `--no-recover`.
@@ -336,6 +339,8 @@ impl Ending {
             // Claude did not end by itself.
             Some(Reason::NoResult | Reason::WakeupMissed) => by_signal,
             Some(Reason::DependencyFailed) => self.dependency_cut_off,
+            // Claude was there before: an update replaces it, or the machine lacked something.
+            Some(Reason::LaunchFailed) => self.attempt > 1,
             _ => false,
         };
         let failed = self.status == Status::Failed;

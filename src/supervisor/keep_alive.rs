@@ -75,17 +75,24 @@ impl Supervisor {
         let died = matches!(verdict, Verdict::Completed)
             || matches!(verdict.reason(), Some(Reason::NoResult))
             || went_away;
-        let wanted = spec.keep_alive && spec.restart && !self.kept.finished && died;
-        wanted
-            && self.cause.is_none()
-            && self.record.session_id.is_some()
-            && self.kept.restarts < spec.max_restarts
+        let wanted = spec.keep_alive && died;
+        wanted && self.cause.is_none() && self.record.session_id.is_some() && self.may_restart()
+    }
+
+    /// Whether the job's options allow one more restart.
+    pub(super) fn may_restart(&self) -> bool {
+        let spec = &self.record.spec;
+        spec.restart && !self.kept.finished && self.kept.restarts < spec.max_restarts
+    }
+
+    /// How long the next restart waits.
+    pub(super) fn restart_pause(&self) -> Duration {
+        BACKOFF.saturating_mul(1 << self.kept.restarts.min(6)).min(BACKOFF_MOST)
     }
 
     /// Waits a while before the next attempt.
     pub(super) fn back_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let doubled = BACKOFF.saturating_mul(1 << self.kept.restarts.min(6));
-        let wait = doubled.min(BACKOFF_MOST);
+        let wait = self.restart_pause();
         self.kept.restarts += 1;
         self.follow_digest(now);
         self.note_unknown_cost();

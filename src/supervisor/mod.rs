@@ -342,6 +342,10 @@ impl Supervisor {
             self.start_over(now, &mut effects);
             return (Conclusion::Again, effects);
         }
+        if let Some(pause) = self.launches_again(&verdict, now) {
+            self.launch_again(pause, now, &mut effects);
+            return (Conclusion::Again, effects);
+        }
         if self.renews_login(&verdict, evidence) {
             self.renew_login(&verdict, now, &mut effects);
             return (Conclusion::Again, effects);
@@ -375,6 +379,7 @@ impl Supervisor {
     fn goes_on(&self, verdict: &Verdict, evidence: &Evidence<'_>, now: Now) -> bool {
         self.restarts(verdict)
             || self.starts_over(verdict)
+            || self.launches_again(verdict, now).is_some()
             || self.renews_login(verdict, evidence)
             || self.retry_after(verdict, now).is_some()
     }

@@ -61,6 +61,8 @@ impl Supervisor {
                 status.is_some_and(|status| (500..600).contains(&status)) || self.lost_connection()
             }
             Some(Reason::NoResult | Reason::WakeupMissed) => self.record.exit.is_some_and(crashed),
+            // Before this worker's journal begins, the caller is told, and may correct the cause.
+            Some(Reason::LaunchFailed) => self.begun,
             _ => false,
         }
     }
@@ -103,6 +105,50 @@ impl Supervisor {
         self.kept.went_away = false;
         self.retry(verdict, Pause { wait, of_limit: false }, now, effects);
         self.retries = retries;
+    }
+
+    /// How long to wait before a claude that could not be started is tried again, as happens while
+    /// an update replaces it; `None` where the verdict is another, or there is to be no attempt.
+    pub(super) fn launches_again(&self, verdict: &Verdict, now: Now) -> Option<Duration> {
+        if verdict.reason() != Some(Reason::LaunchFailed) || self.cause.is_some() {
+            return None;
+        }
+        if !self.record.spec.keep_alive {
+            return self.retry_after(verdict, now).map(|pause| pause.wait);
+        }
+        let may = self.may_pass(verdict) && self.may_restart();
+        may.then(|| self.restart_pause())
+    }
+
+    /// Waits before the next attempt, which opens as the one that could not be started would have.
+    pub(super) fn launch_again(&mut self, wait: Duration, now: Now, effects: &mut Vec<Effect>) {
+        let keeps_slot = self.record.spec.keep_alive;
+        if keeps_slot {
+            self.kept.restarts += 1;
+        } else {
+            self.retries += 1;
+        }
+        if let Some(error) = self.launch_error.take() {
+            self.record.warn(error);
+        }
+        self.follow_digest(now);
+        let resumed = self.record.resumed;
+        self.record.begin_attempt();
+        self.record.resumed = resumed;
+        self.record.status = Status::Running;
+        self.digest = Digest::waiting(false, now.wall.after(wait));
+        self.started = now.mono;
+        self.output_closed = false;
+        self.phase = Phase::Backoff { until: now.mono.saturating_add(wait), queues: !keeps_slot };
+        let after_ms = milliseconds(wait);
+        if keeps_slot {
+            self.log(Happening::Restarting { after_ms }, now, effects);
+        } else {
+            let after = Some(Reason::LaunchFailed);
+            self.log(Happening::Retrying { after, after_ms }, now, effects);
+            effects.push(Effect::LeaveSlot);
+        }
+        self.save(now, effects);
     }
 
     /// The model has answered in this attempt.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::Worker;
 use super::input::Stdin;
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Session};
+use crate::job::Spec;
 use crate::process;
 use crate::store::{PROMPT, STDERR, is_live_job};
 use crate::stream::LineSplitter;
@@ -22,6 +24,21 @@ use crate::supervisor::{Input, Stop};
 const RESERVE_AFTER: Duration = Duration::from_secs(1);
 /// How often a sweep looks again where no child's end wakes it up.
 const SWEEP_AGAIN: Duration = Duration::from_millis(20);
+
+/// The sentence on a claude that could not be started. The system has one error for each file that
+/// is missing, and does not say which.
+fn launch_error(spec: &Spec, error: &io::Error) -> String {
+    let program = &spec.claude;
+    if error.kind() == io::ErrorKind::NotFound && spec.replay.is_none() {
+        if !Path::new(&spec.cwd).is_dir() {
+            return format!("claude could not be started: its folder {} is gone", spec.cwd);
+        }
+        if !Path::new(program).exists() {
+            return format!("claude could not be started: {program} is gone");
+        }
+    }
+    format!("{program} could not be started: {error}")
+}
 
 impl Worker {
     /// Starts claude; gives its stdout, or `None` if it could not be started.
@@ -34,8 +51,7 @@ impl Worker {
                 Some(stdout)
             }
             Err(error) => {
-                let program = &self.supervisor.record().spec.claude;
-                let error = format!("{program} could not be started: {error}");
+                let error = launch_error(&self.supervisor.record().spec, &error);
                 self.take(Input::LaunchFailed(error));
                 None
             }

@@ -1,7 +1,7 @@
 //! Ends that look better, or worse, than they are.
 
 use super::*;
-use crate::job::Directive;
+use crate::job::{Directive, WaitKind};
 
 const ABORTED: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"half","terminal_reason":"aborted_streaming","num_turns":1}"#;
 const SILENT: &str = r#"{"type":"result","subtype":"success","is_error":false,"num_turns":1}"#;
@@ -395,4 +395,66 @@ fn a_request_that_claude_takes_back_is_not_remembered() {
     rig.hear(ASK);
     assert_eq!(wants(&rig.pass(59)), Vec::<&str>::new());
     assert_eq!(wants(&rig.pass(1)), ["respond"]);
+}
+
+#[test]
+fn a_claude_that_cannot_be_started_again_is_tried_again() {
+    let one_shot = Spec { retries: 3, max_backoff_ms: 60_000, ..Spec::default() };
+    for (spec, attempts, wait) in [(one_shot, 4, 6), (kept_alive(), 4, 2)] {
+        let keep_alive = spec.keep_alive;
+        let mut rig = Rig::launched(spec);
+        rig.supervisor.expect_session("s".to_owned());
+        rig.hear(INIT).hear(TEXT);
+        assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+        let opening = rig.supervisor.opening().clone();
+        rig.now.mono += Duration::from_secs(10);
+        rig.take(Input::Tick);
+        rig.take(Input::Admitted);
+        rig.take(Input::LaunchFailed("claude is gone".to_owned()));
+        let conclude =
+            |rig: &mut Rig| rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
+        assert_eq!(conclude(&mut rig), Conclusion::Again, "keep_alive {keep_alive}");
+        let record = rig.supervisor.record();
+        let waiting = record.waiting_for.clone().unwrap();
+        assert_eq!((record.status, record.attempt), (Status::Running, 3));
+        assert_eq!(waiting.kind, WaitKind::Retry);
+        assert!(waiting.until.unwrap().since(rig.now.wall) >= Duration::from_secs(wait));
+        assert_eq!(record.warnings.last().unwrap(), "claude is gone");
+        assert_eq!(*rig.supervisor.opening(), opening, "nothing was said meanwhile");
+
+        // It is there again.
+        let mut kept = rig;
+        kept.now.mono += Duration::from_secs(60);
+        kept.take(Input::Tick);
+        kept.take(Input::Admitted);
+        if keep_alive {
+            kept.take(Input::Launched(80));
+            assert_eq!(kept.supervisor.record().status, Status::Running);
+            continue;
+        }
+        // It never comes back.
+        for _ in 3..attempts {
+            kept.take(Input::LaunchFailed("claude is gone".to_owned()));
+            assert_eq!(conclude(&mut kept), Conclusion::Again);
+            kept.now.mono += Duration::from_secs(60);
+            kept.take(Input::Tick);
+            kept.take(Input::Admitted);
+        }
+        kept.take(Input::LaunchFailed("claude is gone".to_owned()));
+        assert!(matches!(conclude(&mut kept), Conclusion::Ended(_)));
+        let record = kept.supervisor.record();
+        assert_eq!(record.reason, Some(Reason::LaunchFailed));
+        assert_eq!(record.error.as_deref(), Some("claude is gone (4 attempts)"));
+        assert!(record.is_recoverable());
+    }
+}
+
+#[test]
+fn a_restart_that_is_waited_for_is_shown() {
+    let mut rig = Rig::launched(kept_alive());
+    rig.hear(INIT).hear(OK);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    let waiting = rig.supervisor.record().waiting_for.clone().unwrap();
+    assert_eq!(waiting.kind, WaitKind::Retry);
+    assert_eq!(waiting.until.unwrap().since(rig.now.wall), Duration::from_secs(1));
 }

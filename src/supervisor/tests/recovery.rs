@@ -120,6 +120,7 @@ fn what_may_be_recovered() {
     assert!(may(failed(Reason::Auth), None));
     assert!(may(failed(Reason::WakeupMissed), None));
     assert!(!may(failed(Reason::RateLimit), None));
+    assert!(!may(failed(Reason::LaunchFailed), None), "in the first attempt");
     assert!(!may(Verdict::Killed, signal));
     assert!(!may(Verdict::Completed, None));
     assert!(!may(failed(Reason::DependencyFailed), None));
@@ -129,6 +130,8 @@ fn what_may_be_recovered() {
     record.begin_attempt();
     record.end(&failed(Reason::DependencyFailed), Timestamp::from_epoch_ms(0).unwrap());
     assert!(!record.is_recoverable());
+    record.end(&failed(Reason::LaunchFailed), Timestamp::from_epoch_ms(0).unwrap());
+    assert!(record.is_recoverable());
     record.spec.no_recover = true;
     record.end(&failed(Reason::WorkerDied), Timestamp::from_epoch_ms(0).unwrap());
     assert!(!record.is_recoverable());
