@@ -4,6 +4,7 @@
 
 mod environment;
 mod extra_args;
+mod sessions;
 pub mod tested;
 
 use std::collections::HashMap;
@@ -19,10 +20,20 @@ use crate::job::{Exit, JobId, Spec};
 
 pub use environment::set_environment;
 pub use extra_args::refusal;
+pub use sessions::session_file;
+
+/// The option by which a continued session gets the system prompt that it is given now, instead of
+/// the recorded one. Claudes that do not know it record none.
+pub const SYSTEM_PROMPT_SNAPSHOT: &str = "--system-prompt-snapshot";
 
 /// The longest single argument: the kernel allows 32 pages, 128 KiB, with the closing zero
 /// (`MAX_ARG_STRLEN`, execve(2)).
 pub const ARGUMENT_MOST: usize = 128 * 1024 - 1;
+
+/// How long `--help` may take.
+const HELP_TAKES: Duration = Duration::from_secs(10);
+/// Bytes of it that are read.
+const HELP_READ: usize = 256 << 10;
 
 /// What a process's surroundings tell, asked through one door so that tests can tell other
 /// things.
@@ -268,8 +279,13 @@ pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
         // Not in claude's help; its SDKs use it. Requests then come as `control_request`.
         args.extend(["--permission-prompt-tool", "stdio"].map(str::to_owned));
     }
-    if let Session::Old { fork: true, .. } = session {
-        args.push("--fork-session".to_owned());
+    if let Session::Old { fork, .. } = session {
+        if *fork {
+            args.push("--fork-session".to_owned());
+        }
+        if spec.fresh_system_prompt {
+            args.extend([SYSTEM_PROMPT_SNAPSHOT, "off"].map(str::to_owned));
+        }
     }
     args.extend(spec.extra_args.iter().cloned());
     args
@@ -319,6 +335,19 @@ pub enum Version {
     Refused(Exit, String),
     /// It was ended because it did not answer.
     Silent,
+}
+
+/// Returns whether the help of a program names the option. An unknown one is fatal to claude, and
+/// which version brought it is not known for each; to ask takes it about 0.3 s.
+pub fn knows_option(program: &Path, option: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--help");
+    for name in environment::MARKS {
+        command.env_remove(name);
+    }
+    command.env("DISABLE_AUTOUPDATER", "1");
+    let said = crate::process::ask(command, None, HELP_TAKES, HELP_READ);
+    said.is_ok_and(|(said, _)| memchr::memmem::find(&said, option.as_bytes()).is_some())
 }
 
 /// Asks a program for its version. An error says why it could not be run.

@@ -1,5 +1,6 @@
 //! The command line: what may be said, and nothing of what it means.
 
+mod run_options;
 mod start;
 mod values;
 
@@ -12,6 +13,7 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use run_options::RunOptions;
 pub use start::{Detach, Restart, Start};
 pub use values::duration;
 use values::{by, label, since};
@@ -400,7 +402,8 @@ pub struct Message {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob resume fix-login --message \"Now the logout test\"\n\n\
     It is another attempt of the same job: history, turns and cost add up. Messages that were not \
-    delivered before come first.")]
+    delivered before come first. Options that are given replace the job's own, also for later \
+    attempts.")]
 pub struct Resume {
     /// Which.
     #[command(flatten)]
@@ -408,6 +411,9 @@ pub struct Resume {
     /// What to say.
     #[command(flatten)]
     pub message: Message,
+    /// What replaces the job's own.
+    #[command(flatten)]
+    pub run: RunOptions,
     /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,

@@ -144,6 +144,16 @@ pub enum Error {
     /// The job cannot go on in its conversation.
     #[error("job {0} cannot be resumed: {1}")]
     NotResumable(String, String),
+    /// Claude's file of the job's conversation is gone.
+    #[error("the conversation of job {id} is gone: there is no {file}")]
+    SessionGone {
+        /// The job.
+        id: String,
+        /// The file.
+        file: String,
+        /// `recover` accepts the job, and begins with the prompt again.
+        recoverable: bool,
+    },
     /// There is nothing to take up.
     #[error("job {0} cannot be recovered: {1}")]
     NotRecoverable(String, String),
@@ -218,6 +228,7 @@ impl Error {
             Self::JobEnded(..) => "job_ended",
             Self::NotResumable(..) => "not_resumable",
             Self::OtherHost(..) => "other_host",
+            Self::SessionGone { .. } => "session_gone",
             Self::Launch { .. } => "launch_failed",
             Self::BadOffset { .. } => "bad_offset",
             Self::Signal(..) => "signal_failed",
@@ -273,6 +284,14 @@ impl Error {
             Self::MessageTooLong(..) => "write it into a file and name that in the message",
             Self::JobEnded(id, _) => {
                 return Some(format!("claudejob resume {id}  # --message TEXT says what to do"));
+            }
+            Self::SessionGone { id, recoverable: true, .. } => {
+                return Some(format!("claudejob recover {id}  # begins with the prompt again"));
+            }
+            Self::SessionGone { id, .. } => {
+                return Some(format!(
+                    "claudejob result {id}  # the conversation is gone: start a new job"
+                ));
             }
             Self::NotRecoverable(id, _) | Self::NotResumable(id, _) => {
                 return Some(format!("claudejob status {id}"));

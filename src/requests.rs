@@ -14,7 +14,7 @@ use crate::commands::{
 };
 use crate::error::Error;
 use crate::job::{
-    Admission, JobId, Milestone, Replay, Spec, Status, Timestamp, Wake, milliseconds,
+    Admission, JobId, Milestone, Replay, Spec, SpecChange, Status, Timestamp, Wake, milliseconds,
 };
 use crate::launch::Wish;
 use crate::store;
@@ -83,7 +83,7 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         Wake { url, token_env, session }
     });
     let schema = given.json_schema.as_deref().map(schema).transpose()?;
-    let spec = Spec {
+    let mut spec = Spec {
         cwd: match (&given.cwd, &resume_job) {
             (None, Some(_)) => String::new(),
             (given, _) => cwd(given.as_deref())?,
@@ -94,18 +94,11 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
             Some(path) => text(program(path)?)?,
         },
         replay: replay.transpose()?,
-        model: given.model.filter(|model| !model.is_empty()),
-        permission_mode: given.permission_mode,
-        allowed_tools: given.allowed_tools,
-        disallowed_tools: given.disallowed_tools,
         add_dirs: given
             .add_dir
             .iter()
             .map(|path| text(absolute(path)?))
             .collect::<Result<_, _>>()?,
-        append_system_prompt: given.append_system_prompt,
-        max_turns: given.max_turns,
-        max_budget_usd: given.max_budget_usd,
         json_schema: schema,
         mcp_config: given
             .mcp_config
@@ -115,7 +108,6 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         settings: given.settings.as_deref().map(file_or_json).transpose()?,
         resume: given.resume,
         fork: given.fork,
-        effort: given.effort,
         fallback_model: given.fallback_model,
         extra_args: given.extra_args,
         fail_on_denial: given.fail_on_denial,
@@ -126,9 +118,6 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         ask: given.ask,
         block_timeout_ms: given.block_timeout.map(milliseconds),
         no_recover: given.no_recover,
-        timeout_ms: given.timeout.map(milliseconds),
-        stall_timeout_ms: Some(milliseconds(given.stall_timeout)).filter(|ms| *ms > 0),
-        tool_timeout_ms: given.tool_timeout.map_or(0, milliseconds),
         memory_max: given.memory_max,
         admission,
         start_delay_ms: given.start_delay.map_or(0, milliseconds),
@@ -144,7 +133,9 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         wake,
         background_wait_ms: milliseconds(given.background_wait),
         labels: given.label.into_iter().collect(),
+        ..Spec::default()
     };
+    spec_change(given.run).apply(&mut spec);
     let detach = wish(given.detach);
     let if_absent = given.if_absent;
     let budget = given.budget_usd.map(|(usd, over)| start::Budget { usd, over });
@@ -233,7 +224,24 @@ pub fn send(given: cli::Send) -> Result<send::Request, Error> {
 /// `resume`.
 pub fn resume(given: cli::Resume) -> Result<resume::Request, Error> {
     let message = message(&given.message)?;
-    Ok(resume::Request { id: target(given.target)?, message, detach: wish(given.detach) })
+    let change = spec_change(given.run);
+    Ok(resume::Request { id: target(given.target)?, message, change, detach: wish(given.detach) })
+}
+
+fn spec_change(given: cli::RunOptions) -> SpecChange {
+    SpecChange {
+        model: given.model.filter(|model| !model.is_empty()),
+        effort: given.effort,
+        permission_mode: given.permission_mode,
+        allowed_tools: given.allowed_tools,
+        disallowed_tools: given.disallowed_tools,
+        append_system_prompt: given.append_system_prompt,
+        max_turns: given.max_turns,
+        max_budget_usd: given.max_budget_usd,
+        timeout_ms: given.timeout.map(milliseconds),
+        stall_timeout_ms: given.stall_timeout.map(milliseconds),
+        tool_timeout_ms: given.tool_timeout.map(milliseconds),
+    }
 }
 
 fn message(given: &cli::Message) -> Result<Option<Vec<u8>>, Error> {

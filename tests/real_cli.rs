@@ -79,6 +79,8 @@ macro_rules! sandbox {
 
 #[path = "real_cli/nested.rs"]
 mod nested;
+#[path = "real_cli/resume.rs"]
+mod resume;
 #[path = "real_cli/truth.rs"]
 mod truth;
 

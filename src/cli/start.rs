@@ -5,13 +5,17 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{budget, bytes, dollars, duration, factor, group, label, positive_duration};
+use super::RunOptions;
+use super::values::{budget, bytes, duration, factor, group, label, positive_duration};
 
 /// `start`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: claudejob start fix-login --cwd ~/app --prompt \"Fix the login test\"\n\
-    \nThe environment is passed on to claude, and nothing of it is stored."
+    \nThe environment is passed on to claude, and nothing of it is stored.",
+    mut_arg("model", |arg| arg.env("CLAUDE_SKILL_MODEL").hide_env_values(true)),
+    mut_arg("permission_mode", |arg| arg.default_value("bypassPermissions")),
+    mut_arg("stall_timeout", |arg| arg.default_value("30m"))
 )]
 pub struct Start {
     /// The job's id [default: one made of the time]
@@ -35,33 +39,15 @@ pub struct Start {
     /// The folder to work in [default: here]
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<PathBuf>,
-    /// The model
-    #[arg(long, value_name = "MODEL", env = "CLAUDE_SKILL_MODEL", hide_env_values = true)]
-    pub model: Option<String>,
+    /// Model, tools and limits.
+    #[command(flatten)]
+    pub run: RunOptions,
     /// The path of the claude CLI [default: found on PATH or where its installers put it]
     #[arg(long, value_name = "PATH", env = "CLAUDE_SKILL_CLAUDE", hide_env_values = true)]
     pub claude: Option<PathBuf>,
-    /// What claude may do unasked: default, acceptEdits, plan, bypassPermissions, …
-    #[arg(long, value_name = "MODE", default_value = "bypassPermissions")]
-    pub permission_mode: String,
-    /// Tools that need no permission, such as Read or "Bash(git *)"; repeatable
-    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
-    pub allowed_tools: Vec<String>,
-    /// Tools that are denied; repeatable
-    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
-    pub disallowed_tools: Vec<String>,
     /// A further folder that tools may use; repeatable
     #[arg(long, value_name = "DIR")]
     pub add_dir: Vec<PathBuf>,
-    /// Text added to claude's system prompt
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub append_system_prompt: Option<String>,
-    /// Turns after which claude stops
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub max_turns: Option<u32>,
-    /// US dollars after which claude stops
-    #[arg(long, value_name = "USD", value_parser = dollars)]
-    pub max_budget_usd: Option<f64>,
     /// A JSON schema (text or file) that the job's structured output must fit
     #[arg(long, value_name = "SCHEMA")]
     pub json_schema: Option<String>,
@@ -80,9 +66,6 @@ pub struct Start {
     /// Go on with a copy of that session and leave it as it is
     #[arg(long)]
     pub fork: bool,
-    /// How hard the model thinks: low, medium, high, …
-    #[arg(long, value_name = "LEVEL")]
-    pub effort: Option<String>,
     /// The model to fall back on when the first is overloaded
     #[arg(long, value_name = "MODEL")]
     pub fallback_model: Option<String>,
@@ -119,15 +102,6 @@ pub struct Start {
     /// Do not take it up again by recover when it was cut off
     #[arg(long)]
     pub no_recover: bool,
-    /// How long the job may take, such as 90s, 10m or 2h
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]
-    pub timeout: Option<Duration>,
-    /// End it after this time of silence, in which nothing is waited for; 0: never
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30m", help_heading = "Limits")]
-    pub stall_timeout: Duration,
-    /// End it after this time of silence while a tool or background work runs [default: never]
-    #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]
-    pub tool_timeout: Option<Duration>,
     /// Memory that all its processes may take together, such as 2G (needs a systemd scope)
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Limits")]
     pub memory_max: Option<u64>,

@@ -8,7 +8,10 @@ use serde::Serialize;
 use super::Failure;
 use super::host::refuse_elsewhere;
 use super::seen::{look, look_leniently};
-use super::start::{check_claude, check_cwd, make_plan, put_on_its_feet, status_of, warnings};
+use super::start::{
+    check_claude, check_cwd, make_plan, put_on_its_feet, set_system_prompt_snapshot, status_of,
+    warnings,
+};
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Surroundings};
 use crate::error::Error;
@@ -201,6 +204,7 @@ pub(super) fn attempt_again(
     // All that can be refused is refused before the record is touched.
     check_cwd(&spec)?;
     check_claude_of_job(&mut spec, around)?;
+    set_system_prompt_snapshot(&mut spec);
     let mut plan = make_plan(detach, store, id, &spec, around)?;
     // Those that it still has to wait for stay until it is seen to do so.
     let others = store.lock_others();
@@ -224,7 +228,7 @@ pub(super) fn attempt_again(
         }
         return Err(error);
     }
-    record.spec.claude = spec.claude;
+    record.spec = spec;
     // That was said of its start. It is there now, and can wait.
     record.spec.admission.no_queue = false;
     record.pid = None;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::seen::{Seen, look};
 use super::{ANSWER_MOST, exit_status_of};
 use crate::error::{Error, ExitStatus};
-use crate::job::{Exit, JobId, Outcome, Reason, Status, Undelivered};
+use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, Undelivered};
 use crate::store::{Store, addressed};
 use crate::text::{clip, json_length};
 
@@ -35,6 +35,8 @@ pub struct Pending {
     pub status: Status,
     /// Always null.
     pub result: Option<String>,
+    /// The answer of an earlier attempt or turn, until there is another.
+    pub previous_result: Option<PreviousResult>,
     /// The command to run next, as `sh` takes it.
     pub hint: Option<String>,
 }
@@ -75,6 +77,9 @@ struct EndedView<'a> {
     result_omitted_bytes: u64,
     /// `result` is text that the agent said before it failed, not an answer.
     partial: bool,
+    /// The answer of the attempt before the last `resume`, while there is no other.
+    #[serde(rename = "previousResult")]
+    previous_result: Option<&'a PreviousResult>,
     /// Cost in US dollars as claude reported it.
     cost_usd: Option<f64>,
     /// `cost_usd` is a lower bound: an attempt ended without reporting its cost.
@@ -133,6 +138,7 @@ impl Serialize for Ended {
             result: outcome.result.as_deref(),
             result_omitted_bytes: outcome.result_omitted_bytes,
             partial: outcome.partial,
+            previous_result: outcome.previous_result.as_ref(),
             cost_usd: outcome.cost_usd,
             cost_is_lower_bound: outcome.cost_is_lower_bound,
             lost_connection: outcome.lost_connection,
@@ -194,10 +200,20 @@ pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<Re
     }
     if record.status.is_live() {
         let (job_id, status) = (record.job_id, record.status);
-        return Ok(ResultAnswer::Pending(Pending { job_id, status, result: None, hint }));
+        let previous_result = dir.outcome().and_then(Outcome::into_previous);
+        let mut pending = Pending { job_id, status, result: None, previous_result, hint };
+        let excess = length(&pending).saturating_sub(most);
+        shorten_previous(&mut pending.previous_result, excess);
+        return Ok(ResultAnswer::Pending(pending));
     }
     // The record is what a lost job's verdict was written to last.
-    let outcome = dir.outcome().filter(of_this).unwrap_or_else(|| Outcome::of(&record));
+    let outcome = match dir.outcome() {
+        Some(outcome) if of_this(&outcome) => outcome,
+        earlier => Outcome {
+            previous_result: earlier.and_then(Outcome::into_previous),
+            ..Outcome::of(&record)
+        },
+    };
     Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, most))))
 }
 
@@ -223,20 +239,42 @@ fn fit(outcome: Outcome, hint: Option<String>, most: usize) -> Ended {
         answer.outcome.usage = None;
     }
     let excess = length(&answer).saturating_sub(most);
+    shorten_previous(&mut answer.outcome.previous_result, excess);
+    let excess = length(&answer).saturating_sub(most);
     if excess > 0
         && let Some(text) = &answer.outcome.result
     {
-        // What the text may weigh as JSON, where an escape makes a character up to six long.
-        let room = length(text).saturating_sub(excess + 20);
-        let mut keep = room;
-        let mut shorter = clip(text, keep);
-        while keep > 0 && length(&shorter) > room {
-            keep = keep * 9 / 10;
-            shorter = clip(text, keep);
-        }
-        answer.outcome.result = Some(shorter);
+        answer.outcome.result = Some(shortened(text, excess));
     }
     answer
+}
+
+/// Makes an earlier answer shorter by so many characters, as far as it is longer.
+fn shorten_previous(previous: &mut Option<PreviousResult>, excess: usize) {
+    let Some(previous) = previous else { return };
+    if excess == 0 {
+        return;
+    }
+    if previous.structured_output.as_ref().is_some_and(is_long) {
+        previous.structured_output = None;
+    }
+    if let Some(text) = &previous.result {
+        previous.result = Some(shortened(text, excess));
+    }
+}
+
+/// The beginning of a text that weighs less as JSON by so many characters, and by some for what
+/// says so.
+fn shortened(text: &str, excess: usize) -> String {
+    // An escape makes a character up to six long.
+    let room = length(text).saturating_sub(excess + 20);
+    let mut keep = room;
+    let mut shorter = clip(text, keep);
+    while keep > 0 && length(&shorter) > room {
+        keep = keep * 9 / 10;
+        shorter = clip(text, keep);
+    }
+    shorter
 }
 
 fn is_long(value: &Value) -> bool {

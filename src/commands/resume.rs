@@ -4,9 +4,9 @@ use super::host::refuse_elsewhere;
 use super::recover::{Recovered, attempt_again};
 use super::seen::look;
 use super::send::check_message;
-use crate::claude::Surroundings;
+use crate::claude::{self, Surroundings};
 use crate::error::Error;
-use crate::job::{Directive, JobId, Record};
+use crate::job::{Directive, JobId, Record, SpecChange};
 use crate::launch::Wish;
 use crate::store::{JobDir, Store};
 
@@ -20,6 +20,8 @@ pub struct Request {
     pub id: JobId,
     /// What claude is told; `None` for a word to go on.
     pub message: Option<Vec<u8>>,
+    /// Options that replace the job's own.
+    pub change: SpecChange,
     /// How the job is detached from us.
     pub detach: Wish,
 }
@@ -35,6 +37,12 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
     if let Some(why) = why_not(&seen.record) {
         return Err(Error::NotResumable(id.to_string(), why));
     }
+    check_session(&seen.record, around)?;
+    let mut spec = seen.record.spec;
+    let model = request.change.model.clone();
+    // The session was begun with another text, which a claude may have recorded.
+    spec.fresh_system_prompt |= request.change.append_system_prompt.is_some();
+    request.change.apply(&mut spec);
     let begin = |dir: &JobDir, record: &mut Record| -> Result<(), Error> {
         if let Some(why) = why_not(record) {
             return Err(Error::NotResumable(id.to_string(), why));
@@ -53,6 +61,9 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
         }
         record.begin_attempt();
         record.resumed = goes_on;
+        if model.is_some() {
+            record.model = model;
+        }
         // What was limited is over; this is another piece of work.
         record.last_failure = None;
         record.denied = 0;
@@ -61,7 +72,25 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
         Ok(())
     };
     let taken = || Error::NotResumable(id.to_string(), "it was taken up just now".to_owned());
-    attempt_again(store, &id, seen.record.spec, request.detach, around, taken, begin)
+    attempt_again(store, &id, spec, request.detach, around, taken, begin)
+}
+
+/// Refuses a job whose conversation was seen on claude's disk, and is not there any more. What was
+/// never seen, such as that of a claude that keeps it in a container, may be there.
+pub(super) fn check_session(record: &Record, around: &Surroundings) -> Result<(), Error> {
+    let (Some(file), Some(session)) = (record.session_file(), &record.session_id) else {
+        return Ok(());
+    };
+    let is_there =
+        file.exists() || claude::session_file(around, &record.spec.cwd, session).is_some();
+    if is_there || !record.session_began {
+        return Ok(());
+    }
+    Err(Error::SessionGone {
+        id: record.job_id.to_string(),
+        file: file.display().to_string(),
+        recoverable: record.is_recoverable(),
+    })
 }
 
 fn why_not(record: &Record) -> Option<String> {

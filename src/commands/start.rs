@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::clean;
+use super::resume::check_session;
 use super::seen::look;
 use super::status::{Line, Waiting, standing};
 use crate::checkpoint::checkpoint;
@@ -90,10 +91,12 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     let prompt = check_prompt(prompt)?;
     let keep = keep(around)?;
     if let Some(old) = resume_job {
-        take_over(store, &old, &mut spec)?;
+        take_over(store, &old, &mut spec, around)?;
     }
     check_cwd(&spec)?;
     check_claude(&mut spec, around)?;
+    spec.fresh_system_prompt = spec.resume.is_some() && spec.append_system_prompt.is_some();
+    set_system_prompt_snapshot(&mut spec);
     check_wake(&spec, around)?;
     let waits = spec.others().next().is_some();
     let others = waits.then(|| store.lock_others());
@@ -236,12 +239,18 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
 }
 
 /// Takes over the session of another job.
-fn take_over(store: &Store, old: &JobId, spec: &mut Spec) -> Result<(), Error> {
+fn take_over(
+    store: &Store,
+    old: &JobId,
+    spec: &mut Spec,
+    around: &Surroundings,
+) -> Result<(), Error> {
     let record = look(store, old)?.record;
     let refuse = |why: &str| Err(Error::NotResumable(old.to_string(), why.to_owned()));
     if record.status.is_live() && !spec.fork {
         return refuse("it is live: --fork goes on with a copy of its session");
     }
+    check_session(&record, around)?;
     let Some(session) = record.session_id.filter(|_| record.session_began) else {
         return refuse("claude never began a session in it");
     };
@@ -409,6 +418,12 @@ pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(),
         return Err(Error::NotLoggedIn);
     }
     Ok(())
+}
+
+/// Keeps `fresh_system_prompt` only where the job's claude knows the option for it.
+pub(super) fn set_system_prompt_snapshot(spec: &mut Spec) {
+    spec.fresh_system_prompt &= spec.replay.is_none()
+        && claude::knows_option(Path::new(&spec.claude), claude::SYSTEM_PROMPT_SNAPSHOT);
 }
 
 #[cfg(test)]

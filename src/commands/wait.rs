@@ -93,7 +93,7 @@ impl Waited {
                 Brief { job_id, status, reason, error, result, truncated, hint }
             }
             Self::Ended(ResultAnswer::Pending(pending)) => {
-                let Pending { job_id, status, result, hint } = pending;
+                let Pending { job_id, status, result, hint, .. } = pending;
                 Brief { job_id, status, reason: None, error: None, result, truncated, hint }
             }
             Self::Live(standing) => Brief {

@@ -25,7 +25,7 @@ pub use hint::{HintFacts, full_status, hint};
 pub use id::JobId;
 pub use journal::{Entry, Happening, Obstacle};
 pub use milestone::{Errand, Milestone, Wake};
-pub use outcome::Outcome;
+pub use outcome::{Outcome, PreviousResult};
 #[cfg(test)]
 pub use question::Choice;
 pub use question::{Question, allowed, denied, questions, shortened};
@@ -33,7 +33,7 @@ pub use record::{
     Activity, Blocked, Detached, Detachment, Ending, Exit, FORMAT_VERSION, Failure, Record, known,
 };
 pub use segments::{Moment, Phase, Segment, coarse, segments};
-pub use spec::{Replay, Spec};
+pub use spec::{Replay, Spec, SpecChange};
 pub use standing::Standing;
 pub use status::{Reason, Status, Verdict};
 pub use timestamp::{Timestamp, milliseconds};

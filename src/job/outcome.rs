@@ -37,6 +37,9 @@ pub struct Outcome {
     /// `result` is what the agent said before it failed, not an answer.
     #[serde(default)]
     pub partial: bool,
+    /// The answer of an earlier attempt, as long as this one has none.
+    #[serde(default, rename = "previousResult", skip_serializing_if = "Option::is_none")]
+    pub previous_result: Option<PreviousResult>,
     /// US dollars.
     #[serde(default)]
     pub cost_usd: Option<f64>,
@@ -90,6 +93,7 @@ impl Outcome {
             result: None,
             result_omitted_bytes: 0,
             partial: false,
+            previous_result: None,
             cost_usd: record.cost_usd,
             cost_is_lower_bound: record.cost_is_lower_bound,
             lost_connection: record.lost_connection,
@@ -116,6 +120,22 @@ impl Outcome {
         }
     }
 
+    /// The answer that a later attempt shows as long as it has none of its own: this one's, else the
+    /// one before. An answer goes before text that was said before a failure.
+    pub fn into_previous(self) -> Option<PreviousResult> {
+        let has_answer = self.result.is_some() || self.structured_output.is_some();
+        let earlier = self.previous_result;
+        if !has_answer || (self.partial && earlier.is_some()) {
+            return earlier;
+        }
+        Some(PreviousResult {
+            attempt: self.attempt,
+            result: self.result,
+            structured_output: self.structured_output,
+            partial: self.partial,
+        })
+    }
+
     /// The same with the messages that were not delivered, if there are any.
     pub fn with_undelivered(mut self, undelivered: Vec<Undelivered>) -> Self {
         if !undelivered.is_empty() && undelivered != self.undelivered {
@@ -131,11 +151,26 @@ impl Outcome {
         if let Some(answer) = self.result.take() {
             self.result_omitted_bytes += answer.len() as u64;
         }
+        self.previous_result = None;
         self.usage = None;
         self.structured_output = None;
         self.permission_denials.clear();
         self
     }
+}
+
+/// The answer of an earlier attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PreviousResult {
+    /// Number of the run of claude that gave it, from 1.
+    pub attempt: u32,
+    /// The answer; the text said before the failure where `partial` is true.
+    pub result: Option<String>,
+    /// The output that `--json-schema` asked for.
+    pub structured_output: Option<serde_json::Value>,
+    /// `result` is text that the agent said before it failed, not an answer.
+    pub partial: bool,
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -1,5 +1,6 @@
 //! What is known of a job: the contents of `meta.json`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,9 @@ pub struct Record {
     /// Claude's conversation, for `--resume`.
     #[serde(default)]
     pub session_id: Option<String>,
+    /// Claude's file of that conversation, where the worker has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_file: Option<String>,
     /// When a limit ends that the job did not wait for: it can be resumed then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumable_at: Option<Timestamp>,
@@ -186,6 +190,7 @@ impl Record {
             limited_ms: 0,
             resumable_at: None,
             session_id: spec.resume.clone(),
+            session_file: None,
             session_began: false,
             model: spec.model.clone(),
             attempt: 1,
@@ -289,6 +294,13 @@ impl Record {
             dependency_cut_off: self.dependency_cut_off,
             no_recover: self.spec.no_recover,
         }
+    }
+
+    /// Claude's file of the present conversation, where it was seen.
+    pub fn session_file(&self) -> Option<&Path> {
+        let session = self.session_id.as_deref()?;
+        let file = Path::new(self.session_file.as_deref()?);
+        if file.file_stem()?.to_str()? == session { Some(file) } else { None }
     }
 
     /// Adds a warning once.

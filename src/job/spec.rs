@@ -30,6 +30,9 @@ pub struct Spec {
     pub add_dirs: Vec<String>,
     /// `--append-system-prompt`.
     pub append_system_prompt: Option<String>,
+    /// `--system-prompt-snapshot off` where a session is continued: its recorded system prompt
+    /// would be used instead of [`Self::append_system_prompt`].
+    pub fresh_system_prompt: bool,
     /// `--max-turns`.
     pub max_turns: Option<u32>,
     /// `--max-budget-usd`.
@@ -110,6 +113,66 @@ impl Spec {
     /// The jobs that it waits for, whatever their ends have to be.
     pub fn others(&self) -> impl Iterator<Item = &JobId> {
         self.after.iter().chain(&self.after_any)
+    }
+}
+
+/// Parts of a [`Spec`] that another attempt may change. `None` or an empty list leaves a part as it
+/// is.
+#[derive(Clone, Debug, Default)]
+pub struct SpecChange {
+    /// `--model`.
+    pub model: Option<String>,
+    /// `--effort`.
+    pub effort: Option<String>,
+    /// `--permission-mode`.
+    pub permission_mode: Option<String>,
+    /// `--allowedTools`, an entry each.
+    pub allowed_tools: Vec<String>,
+    /// `--disallowedTools`, an entry each.
+    pub disallowed_tools: Vec<String>,
+    /// `--append-system-prompt`.
+    pub append_system_prompt: Option<String>,
+    /// `--max-turns`.
+    pub max_turns: Option<u32>,
+    /// `--max-budget-usd`.
+    pub max_budget_usd: Option<f64>,
+    /// As [`Spec::timeout_ms`].
+    pub timeout_ms: Option<u64>,
+    /// As [`Spec::stall_timeout_ms`], but 0 for never.
+    pub stall_timeout_ms: Option<u64>,
+    /// As [`Spec::tool_timeout_ms`].
+    pub tool_timeout_ms: Option<u64>,
+}
+
+impl SpecChange {
+    /// Changes the spec.
+    pub fn apply(self, spec: &mut Spec) {
+        fn replace<T>(part: &mut Option<T>, new: Option<T>) {
+            if new.is_some() {
+                *part = new;
+            }
+        }
+        replace(&mut spec.model, self.model);
+        replace(&mut spec.effort, self.effort);
+        replace(&mut spec.append_system_prompt, self.append_system_prompt);
+        replace(&mut spec.max_turns, self.max_turns);
+        replace(&mut spec.max_budget_usd, self.max_budget_usd);
+        replace(&mut spec.timeout_ms, self.timeout_ms);
+        if let Some(mode) = self.permission_mode {
+            spec.permission_mode = mode;
+        }
+        if !self.allowed_tools.is_empty() {
+            spec.allowed_tools = self.allowed_tools;
+        }
+        if !self.disallowed_tools.is_empty() {
+            spec.disallowed_tools = self.disallowed_tools;
+        }
+        if let Some(silence) = self.stall_timeout_ms {
+            spec.stall_timeout_ms = if silence == 0 { None } else { Some(silence) };
+        }
+        if let Some(silence) = self.tool_timeout_ms {
+            spec.tool_timeout_ms = silence;
+        }
     }
 }
 

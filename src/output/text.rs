@@ -27,7 +27,9 @@ use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{Brief, Lost};
-use crate::job::{Activity, Blocked, Errand, Question, Status, Timestamp, WaitingFor};
+use crate::job::{
+    Activity, Blocked, Errand, PreviousResult, Question, Status, Timestamp, WaitingFor,
+};
 use crate::stream::transcript::{Passage, Speaker};
 use crate::text::{count, grouped, harmless, one_line, short};
 
@@ -322,7 +324,8 @@ pub(super) fn result(answer: &ResultAnswer) -> String {
     match answer {
         ResultAnswer::Pending(pending) => {
             let status = painted(color(pending.status), pending.status.as_str());
-            format!("Job {} is {status}; it has no result yet.\n", pending.job_id)
+            let earlier = previous_result(pending.previous_result.as_ref());
+            format!("Job {} is {status}; it has no result yet.\n{earlier}", pending.job_id)
         }
         ResultAnswer::Ended(ended) => ended_text(ended),
     }
@@ -337,6 +340,13 @@ pub(super) fn brief(brief: &Brief) -> String {
 
 pub(super) fn lost(lost: &Lost) -> String {
     format!("{} {}\n", painted(RED.bold(), "error:"), harmless(&lost.error))
+}
+
+fn previous_result(previous: Option<&PreviousResult>) -> String {
+    let Some(previous) = previous else { return String::new() };
+    let output = previous.structured_output.as_ref().map(serde_json::Value::to_string);
+    let Some(answer) = previous.result.as_ref().or(output.as_ref()) else { return String::new() };
+    format!("Attempt {} had answered:\n{}\n", previous.attempt, harmless(answer.trim_end()))
 }
 
 fn ended_text(ended: &Ended) -> String {
@@ -375,6 +385,7 @@ fn ended_text(ended: &Ended) -> String {
     for warning in &outcome.warnings {
         let _ = writeln!(text, "{}", painted(YELLOW, &format!("warning: {}", harmless(warning))));
     }
+    text += &previous_result(outcome.previous_result.as_ref());
     if let Some(hint) = &ended.hint {
         let _ = writeln!(text, "{}", painted(DIM, &format!("hint: {}", harmless(hint))));
     }

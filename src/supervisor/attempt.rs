@@ -88,6 +88,7 @@ impl Supervisor {
         self.note_unknown_cost();
         self.record.begin_attempt();
         self.record.session_id = None;
+        self.record.session_file = None;
         self.record.session_began = false;
         self.record
             .warn("the conversation was not on claude's disk: the job began with its prompt again");

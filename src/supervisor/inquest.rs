@@ -44,10 +44,14 @@ pub fn condemn(
             Entry { seq, at, attempt: record.attempt, happening }
         });
     record.last_seq = seq;
-    let outcome = outcome.filter(|outcome| outcome.attempt == record.attempt);
     let outcome = match outcome {
-        Some(outcome) => Outcome { status, reason, error: None, ..outcome },
-        None => Outcome::of(&record),
+        Some(outcome) if outcome.attempt == record.attempt => {
+            Outcome { status, reason, error: None, ..outcome }
+        }
+        before => Outcome {
+            previous_result: before.and_then(Outcome::into_previous),
+            ..Outcome::of(&record)
+        },
     };
     (record, outcome, entries.into())
 }

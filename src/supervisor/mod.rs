@@ -193,6 +193,11 @@ impl Supervisor {
         self.record.session_id = Some(session_id);
     }
 
+    /// Claude's file of the present conversation was seen.
+    pub fn session_file_seen(&mut self, file: String) {
+        self.record.session_file = Some(file);
+    }
+
     /// Whether the next attempt is waited for.
     pub fn is_backing_off(&self) -> bool {
         matches!(self.phase, Phase::Backoff { .. } | Phase::Waiting { .. })
@@ -395,7 +400,9 @@ impl Supervisor {
             (_, None) => &past.structured_output,
             (_, told) => told,
         };
+        let has_answer = answer.is_some() && !partial;
         Outcome {
+            previous_result: if has_answer { None } else { past.previous.clone() },
             result_omitted_bytes: answer.as_ref().map_or(0, |answer| answer.omitted),
             result: answer.map(|answer| answer.text),
             partial,

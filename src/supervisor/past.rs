@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Now, Supervisor};
-use crate::job::{Outcome, Status};
+use crate::job::{Outcome, PreviousResult, Status};
 use crate::stream::{Answer, Digest};
 
 /// Denials of earlier runs that are kept.
@@ -16,6 +16,8 @@ pub(super) struct Past {
     pub(super) answer: Option<Answer>,
     /// That answer was given to this worker. One that was read from a file counts for no verdict.
     pub(super) is_of_this_worker: bool,
+    /// The answer before the job was resumed.
+    pub(super) previous: Option<PreviousResult>,
     /// What the agent said last, after that answer.
     pub(super) said: Option<Answer>,
     /// What the last result of them held of that kind.
@@ -35,8 +37,10 @@ impl Supervisor {
         }
         self.past.duration_ms = outcome.duration_ms;
         if self.record.resumed {
+            self.past.previous = outcome.into_previous();
             return;
         }
+        self.past.previous.clone_from(&outcome.previous_result);
         let omitted = outcome.result_omitted_bytes;
         let said = outcome.result.map(|text| Answer { text, omitted });
         if outcome.partial {

@@ -393,6 +393,7 @@ impl Worker {
             Effect::Save => self.save(),
             Effect::Log(entry) => self.log(&entry),
             Effect::Turn(end) => {
+                self.look_for_session_file();
                 if self.supervisor.record().spec.keep_alive {
                     // The last answer can be read while the job waits; and whoever waits for the
                     // line finds the job as it is after the turn.
@@ -462,6 +463,20 @@ impl Worker {
         }
     }
 
+    /// Notes where claude keeps the conversation: if it is gone later, it cannot be resumed.
+    fn look_for_session_file(&mut self) {
+        let record = self.supervisor.record();
+        let Some(session) = &record.session_id else { return };
+        if record.spec.replay.is_some() || !record.session_began || record.session_file().is_some()
+        {
+            return;
+        }
+        let file = claude::session_file(&claude::Surroundings::own(), &record.spec.cwd, session);
+        if let Some(file) = file.and_then(|file| file.into_os_string().into_string().ok()) {
+            self.supervisor.session_file_seen(file);
+        }
+    }
+
     fn conclude(&mut self) {
         checkpoint("worker:swept");
         let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
@@ -471,6 +486,7 @@ impl Worker {
             login_changed: claude::stored_login_stamp() != self.login_stamp,
         };
         self.inspect_output();
+        self.look_for_session_file();
         let now = self.now();
         let job = self.job.clone();
         let undelivered = || job.close_inbox().map(undelivered).unwrap_or_default();

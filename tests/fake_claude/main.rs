@@ -63,6 +63,9 @@ fn main() -> ExitCode {
         None if arguments.get(1).is_some_and(|argument| argument == "--version") => {
             Stdout.write_all(b"2.1.197 (Claude Code)\n")
         }
+        None if arguments.get(1).is_some_and(|argument| argument == "--help") => {
+            Stdout.write_all(env::var("FAKE_HELP").unwrap_or_default().as_bytes())
+        }
         None => perform(&arguments),
     };
     match outcome {

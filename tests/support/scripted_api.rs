@@ -92,6 +92,8 @@ impl Step {
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) model: String,
+    /// The whole request, as text.
+    pub(crate) text: String,
     /// The size of the whole request.
     pub(crate) bytes: usize,
     /// How many messages the conversation has, and the last of them.
@@ -250,6 +252,7 @@ fn receive(mut request: Request, stage: &Stage) -> io::Result<()> {
     let messages = asked["messages"].as_array().map_or(&[][..], Vec::as_slice);
     let seen = Seen {
         model: model.clone(),
+        text: String::from_utf8_lossy(&body).into_owned(),
         bytes: body.len(),
         messages: messages.len(),
         last: messages.last().cloned().unwrap_or_default(),

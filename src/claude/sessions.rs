@@ -1,0 +1,81 @@
+//! Where claude keeps its conversations: `projects/FOLDER/SESSION.jsonl` in its config directory.
+//!
+//! Seen with 2.1.197 and 2.1.332: FOLDER is the working directory with links resolved and each
+//! character but ASCII letters and digits replaced by a dash, cut and completed by a hash where it
+//! is longer than 200. With `--worktree` it is the directory of the worktree. 2.1.332 also
+//! continues a session of another folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::Surroundings;
+
+/// Returns the file of the session, which was begun in `cwd` or below it. `None` if there is none
+/// where a claude of this environment would look for it.
+pub fn session_file(env: &Surroundings, cwd: &str, session: &str) -> Option<PathBuf> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if session.is_empty() || !session.chars().all(is_plain) {
+        return None;
+    }
+    let config = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
+    let config = config.or_else(|| Some(env.home()?.join(".claude")))?;
+    let projects = std::path::absolute(config).ok()?.join("projects");
+    let name = format!("{session}.jsonl");
+    let usual = projects.join(folder_name(cwd)).join(&name);
+    if usual.is_file() {
+        return Some(usual);
+    }
+    let folders = fs::read_dir(projects).ok()?.flatten();
+    folders.map(|folder| folder.path().join(&name)).find(|file| file.is_file())
+}
+
+/// Returns the folder's name for a working directory; of a long one it is only the beginning.
+fn folder_name(cwd: &str) -> String {
+    let resolved = fs::canonicalize(cwd);
+    let cwd = resolved.as_deref().unwrap_or(Path::new(cwd)).to_string_lossy();
+    // One dash for each UTF-16 unit, as JavaScript counts.
+    let units = cwd.encode_utf16().map(|unit| match u8::try_from(unit) {
+        Ok(byte) if byte.is_ascii_alphanumeric() => char::from(byte),
+        _ => '-',
+    });
+    units.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_conversation_is_found_where_claude_keeps_it() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        let work = home.join("my work.x");
+        let link = home.join("link");
+        fs::create_dir(&work).unwrap();
+        std::os::unix::fs::symlink(&work, &link).unwrap();
+        let env = |name: &str, value: &Path| Surroundings {
+            variables: [(name.into(), value.as_os_str().to_owned())].into(),
+        };
+        let at_home = env("HOME", &home);
+        let find = |env: &Surroundings, cwd: &Path, session: &str| {
+            session_file(env, cwd.to_str().unwrap(), session)
+        };
+        assert_eq!(find(&at_home, &work, "s"), None, "no such folder");
+
+        let projects = home.join(".claude/projects");
+        let folder = folder_name(work.to_str().unwrap());
+        assert!(folder.ends_with("-my-work-x"), "{folder}");
+        let file = projects.join(folder).join("s.jsonl");
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        assert_eq!(find(&at_home, &work, "s"), None, "no such file");
+        fs::write(&file, "").unwrap();
+        for cwd in [&work, &link, &home] {
+            assert_eq!(find(&at_home, cwd, "s").as_deref(), Some(&*file));
+        }
+        assert_eq!(find(&at_home, &work, "../x/s"), None);
+        let config = env("CLAUDE_CONFIG_DIR", &home.join(".claude"));
+        assert_eq!(find(&config, &work, "s").as_deref(), Some(&*file));
+        assert_eq!(find(&env("CLAUDE_CONFIG_DIR", &work), &work, "s"), None);
+        assert_eq!(folder_name("/nowhere/ü/𝄞"), "-nowhere-----");
+    }
+}
