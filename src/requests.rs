@@ -111,6 +111,7 @@ pub fn start(given: cli::Start) -> Result<start::Request, Error> {
         fallback_model: given.fallback_model,
         extra_args: given.extra_args,
         fail_on_denial: given.fail_on_denial,
+        fail_on_mcp: given.fail_on_mcp,
         keep_alive: given.keep_alive,
         idle_timeout_ms: milliseconds(given.idle_timeout),
         restart: given.restart == cli::Restart::OnFailure,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::{Answer, Sandbox, await_file, eventually, schema};
 
 /// Every reason that a record can hold.
-const REASONS: [&str; 22] = [
+const REASONS: [&str; 23] = [
     "auth",
     "rate_limit",
     "overloaded",
@@ -22,6 +22,7 @@ const REASONS: [&str; 22] = [
     "max_turns",
     "max_budget",
     "permission_denied",
+    "mcp_failed",
     "invalid_output",
     "no_answer",
     "prompt_rejected",

@@ -81,6 +81,8 @@ macro_rules! sandbox {
 mod nested;
 #[path = "real_cli/resume.rs"]
 mod resume;
+#[path = "real_cli/silent.rs"]
+mod silent;
 #[path = "real_cli/truth.rs"]
 mod truth;
 

@@ -72,6 +72,9 @@ pub struct Start {
     /// A denied tool makes the job fail
     #[arg(long)]
     pub fail_on_denial: bool,
+    /// An MCP server that claude cannot use makes the job fail
+    #[arg(long)]
+    pub fail_on_mcp: bool,
     /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,

@@ -79,6 +79,7 @@ fn after_failure(facts: &HintFacts<'_>) -> String {
     let when = match (facts.reason, facts.resumable_at) {
         (Some(Reason::RateLimit), Some(at)) => format!("  # after {at}"),
         (Some(Reason::RateLimit), None) => "  # when the limit is over".to_owned(),
+        (Some(Reason::McpFailed), _) => "  # after its MCP servers can be used".to_owned(),
         (Some(Reason::Overloaded), _) => "  # in some minutes".to_owned(),
         (Some(Reason::Auth), _) => "  # after logging in: run claude and /login".to_owned(),
         (Some(Reason::DependencyFailed), _) => {

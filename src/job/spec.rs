@@ -67,6 +67,8 @@ pub struct Spec {
     pub extra_args: Vec<String>,
     /// A denied tool makes the job fail.
     pub fail_on_denial: bool,
+    /// An MCP server that claude cannot use makes the job fail.
+    pub fail_on_mcp: bool,
     /// It is not taken up again when it was cut off.
     pub no_recover: bool,
     /// Milliseconds that the job may be live, all attempts added up.

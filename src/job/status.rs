@@ -87,6 +87,8 @@ pub enum Reason {
     MaxBudget,
     /// A tool was denied and the job asked to fail on that.
     PermissionDenied,
+    /// An MCP server could not be used and the job asked to fail on that.
+    McpFailed,
     /// The structured output that `--json-schema` asked for did not come.
     InvalidOutput,
     /// No turn since the last message has an answer.
@@ -120,7 +122,7 @@ pub enum Reason {
 impl Reason {
     /// Every reason.
     #[cfg(test)]
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Auth,
         Self::RateLimit,
         Self::Overloaded,
@@ -129,6 +131,7 @@ impl Reason {
         Self::MaxTurns,
         Self::MaxBudget,
         Self::PermissionDenied,
+        Self::McpFailed,
         Self::InvalidOutput,
         Self::NoAnswer,
         Self::PromptRejected,
@@ -156,6 +159,7 @@ impl Reason {
             Self::MaxTurns => "max_turns",
             Self::MaxBudget => "max_budget",
             Self::PermissionDenied => "permission_denied",
+            Self::McpFailed => "mcp_failed",
             Self::InvalidOutput => "invalid_output",
             Self::NoAnswer => "no_answer",
             Self::PromptRejected => "prompt_rejected",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::event::{Task, denied};
+use super::event::{McpServer, Task, denied};
 use super::schedule::Schedule;
 use super::{Block, Event, TurnResult, Words, from_json, mended};
 use crate::job::{Activity, Blocked, Timestamp, questions, shortened};
@@ -44,6 +44,8 @@ pub struct Digest {
     pub session_id: Option<String>,
     /// The model, likewise.
     pub model: Option<String>,
+    /// The MCP servers, as claude listed them last.
+    pub mcp_servers: Vec<McpServer>,
     /// The last turn's result.
     pub last: Option<TurnResult>,
     /// The last non-empty answer since the last message from outside.
@@ -247,6 +249,11 @@ impl Digest {
         Some(Answer { text, omitted: 0 })
     }
 
+    /// MCP servers that claude could not use when it listed them last.
+    pub fn missing_mcp_servers(&self) -> impl Iterator<Item = &McpServer> {
+        self.mcp_servers.iter().filter(|server| !server.is_connected())
+    }
+
     /// Descriptions of the outstanding background tasks.
     pub fn outstanding_tasks(&self) -> impl Iterator<Item = &str> {
         self.tasks.values().map(|task| task.description.as_str())
@@ -316,7 +323,14 @@ impl Digest {
         self.retry_in = Duration::ZERO;
         let mut change = Change { lively: true, ..Change::default() };
         match event {
-            Event::Init { session_id, model } => {
+            Event::Init { session_id, model, mcp_servers } => {
+                if let Some(servers) = mcp_servers {
+                    let kept = servers.iter().take(TRACKED).map(|server| McpServer {
+                        name: clip(&server.name, NAME_KEPT),
+                        status: clip(&server.status, NAME_KEPT),
+                    });
+                    self.mcp_servers = kept.collect();
+                }
                 self.began = true;
                 self.turn_begins();
                 self.in_session(session_id.as_deref());

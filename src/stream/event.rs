@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::schedule::{Scheduling, scheduling};
 use super::wire::{
-    Content, Raw, Wire, WireBlock, WireDecision, WireRequest, WireResultMeta, WireStatus, WireTask,
-    WireUsage, get, is_array, items, owned, string, text,
+    Content, Raw, Wire, WireBlock, WireDecision, WireRequest, WireResultMeta, WireServer,
+    WireStatus, WireTask, WireUsage, get, is_array, items, owned, string, text,
 };
 use crate::job::Timestamp;
 
@@ -30,6 +30,8 @@ pub enum Event<'a> {
         session_id: Option<String>,
         /// The model in use.
         model: Option<String>,
+        /// The MCP servers; `None` where the CLI does not list them.
+        mcp_servers: Option<Vec<McpServer>>,
     },
     /// `system/api_retry`: a request failed and will be tried again.
     ApiRetry {
@@ -158,6 +160,27 @@ pub struct Task {
     pub asks_model: bool,
     /// What it is, in a few words.
     pub description: String,
+}
+
+/// An MCP server and the state of the connection to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct McpServer {
+    /// Its name.
+    pub name: String,
+    /// `connected`, `pending`, `failed`, `needs-auth`, `disabled`, …
+    pub status: String,
+}
+
+impl McpServer {
+    /// Whether claude can use it.
+    pub fn is_connected(&self) -> bool {
+        self.status == "connected"
+    }
+
+    /// Whether claude may still come to use it.
+    pub fn is_pending(&self) -> bool {
+        self.status == "pending"
+    }
 }
 
 /// A piece of a message.
@@ -404,6 +427,15 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
     Some(event)
 }
 
+fn mcp_servers(servers: Raw<'_>) -> Vec<McpServer> {
+    let server = |raw| {
+        let wire: WireServer<'_> = get(Some(raw))?;
+        let status = string(wire.status).unwrap_or_default();
+        Some(McpServer { name: string(wire.name)?, status })
+    };
+    items(servers).into_iter().filter_map(server).collect()
+}
+
 /// The time so many seconds after 1970, or milliseconds if it cannot be seconds.
 fn moment(since_1970: f64) -> Option<Timestamp> {
     let of_ms = |ms: f64| Timestamp::from_epoch_ms(ms as i64).filter(|_| ms >= 0.0);
@@ -414,7 +446,12 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
     let task_id = string(wire.task_id);
     match (text(wire.subtype).as_deref(), task_id) {
         (Some("init"), _) => {
-            Event::Init { session_id: string(wire.session_id), model: string(wire.model) }
+            let servers = wire.mcp_servers.filter(|servers| is_array(servers));
+            Event::Init {
+                session_id: string(wire.session_id),
+                model: string(wire.model),
+                mcp_servers: servers.map(|servers| mcp_servers(Some(servers))),
+            }
         }
         (Some("api_retry"), _) => Event::ApiRetry {
             error: string(wire.error).unwrap_or_default(),

@@ -14,7 +14,7 @@ pub mod transcript;
 mod wire;
 
 pub use digest::{Answer, Change, Digest};
-pub use event::{Block, Event, TurnResult, Words, decode};
+pub use event::{Block, Event, McpServer, TurnResult, Words, decode};
 pub use lines::{Line, LineSplitter};
 pub use mend::{from_json, mended, repaired};
 pub use schedule::LATE;

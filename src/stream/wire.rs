@@ -106,6 +106,8 @@ pub(super) struct Wire<'a> {
     pub(super) content: Raw<'a>,
     #[serde(borrow)]
     pub(super) prevent_continuation: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) mcp_servers: Raw<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -117,6 +119,15 @@ pub(super) struct WireTask<'a> {
     pub(super) task_type: Raw<'a>,
     #[serde(borrow)]
     pub(super) description: Raw<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WireServer<'a> {
+    #[serde(borrow)]
+    pub(super) name: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) status: Raw<'a>,
 }
 
 /// What a tool gave back beside its text, as far as scheduled work is concerned.

@@ -31,6 +31,9 @@ impl Supervisor {
             result.omitted = line.omitted();
         }
         let change = self.digest.fold(&event, now.wall);
+        if let Event::Init { .. } = event {
+            self.warn_of_mcp_servers(false);
+        }
         self.changed(change, now, effects);
     }
 

@@ -201,6 +201,7 @@ impl Inquest {
             .or(asked)
             .unwrap_or_else(|| lost(&supervisor.record, boot_id));
         supervisor.note_unknown_cost();
+        supervisor.warn_of_mcp_servers(true);
         for warning in supervisor.closing_warnings(&verdict) {
             supervisor.record.warn(warning);
         }

@@ -22,6 +22,7 @@ use std::time::Duration;
 use conversation::Talk;
 use keep_alive::KeptAlive;
 use past::Past;
+use verdict::ignored_rules;
 
 use crate::job::{
     Detached, Detachment, Entry, Happening, Milestone, Outcome, Reason, Record, Status, Timestamp,
@@ -362,6 +363,10 @@ impl Supervisor {
         let verdict = self.last_word(verdict, now);
         let undelivered = undelivered();
         self.note_unknown_cost();
+        for rule in ignored_rules(evidence.stderr) {
+            self.record.warn(rule);
+        }
+        self.warn_of_mcp_servers(true);
         for warning in self.closing_warnings(&verdict) {
             self.record.warn(warning);
         }

@@ -7,12 +7,14 @@ use serde_json::Value;
 
 use super::{Cause, Evidence, Supervisor};
 use crate::job::{Exit, Failure, Reason, Timestamp, Verdict};
-use crate::stream::{Digest, TurnResult};
+use crate::stream::{Digest, McpServer, TurnResult};
 use crate::text::{count, one_line};
 
 /// Arguments by which a denied tool call is named; `summary` is this program's own, where only a
 /// tool's result has told of the denial.
 const ARGUMENTS: [&str; 6] = ["command", "file_path", "notebook_path", "path", "url", "summary"];
+/// Characters of an MCP server's name or state.
+const SERVER: usize = 100;
 /// Characters of a denied tool call's argument.
 const ARGUMENT: usize = 100;
 /// Characters of a sentence that is taken over from claude.
@@ -162,6 +164,11 @@ impl Supervisor {
                 format!("claude was denied: {}", one_line(calls, SENTENCE)),
             );
         }
+        if spec.fail_on_mcp && digest.missing_mcp_servers().next().is_some() {
+            let servers: Vec<String> = digest.missing_mcp_servers().map(missing).collect();
+            let error = servers.join("; ");
+            return Verdict::failed(Reason::McpFailed, one_line(&error, SENTENCE));
+        }
         if digest.structured_output.is_none() && !self.has_answer() {
             return Verdict::failed(
                 Reason::NoAnswer,
@@ -197,6 +204,16 @@ impl Supervisor {
             ""
         };
         Verdict::failed(Reason::NoResult, format!("{how} {before}{memory}{complaint}"))
+    }
+
+    /// Warns of MCP servers that claude cannot use; of those that may still connect only when
+    /// `is_over`.
+    pub(super) fn warn_of_mcp_servers(&mut self, is_over: bool) {
+        for server in self.digest.missing_mcp_servers() {
+            if is_over || !server.is_pending() {
+                self.record.warn(missing(server));
+            }
+        }
     }
 
     pub(super) fn closing_warnings(&self, verdict: &Verdict) -> Vec<String> {
@@ -313,6 +330,26 @@ fn denied_call(denial: &Value) -> String {
         Some(argument) if !argument.is_empty() => format!("{tool} {argument}"),
         _ => tool.to_owned(),
     }
+}
+
+/// An MCP server that claude cannot use.
+fn missing(server: &McpServer) -> String {
+    let name = one_line(&server.name, SERVER);
+    match server.status.as_str() {
+        "pending" => format!("MCP server {name} was still connecting when claude listed it last"),
+        "needs-auth" => format!("MCP server {name} needs a login (needs-auth)"),
+        "" => format!("MCP server {name} is not connected"),
+        status => format!("MCP server {name} is not connected ({})", one_line(status, SERVER)),
+    }
+}
+
+/// What claude says on stderr of permission rules that it does not follow, because the folder in
+/// which it found them is not trusted.
+pub(super) fn ignored_rules(stderr: &str) -> impl Iterator<Item = String> {
+    let tells = |line: &&str| {
+        line.starts_with("Ignoring ") && line.contains("permissions.") && line.contains("trust")
+    };
+    stderr.lines().filter(tells).map(|line| format!("claude: {}", one_line(line, SENTENCE)))
 }
 
 fn first_line(stderr: &str) -> Option<String> {

@@ -161,3 +161,65 @@ fn a_prompt_that_ends_in_half_a_character_is_no_stray_line() {
     assert_eq!(rig.ends(0).0, COMPLETED);
     assert!(rig.supervisor.record().warnings.is_empty(), "{:?}", rig.supervisor.record());
 }
+
+#[test]
+fn mcp_servers_that_cannot_be_used_are_told() {
+    let init = |servers: &str| {
+        format!(r#"{{"type":"system","subtype":"init","session_id":"s","mcp_servers":{servers}}}"#)
+    };
+    let all = |status: &str| {
+        init(&format!(
+            r#"[{{"name":"db","status":"{status}"}},{{"name":"ok","status":"connected"}},{{"name":7}}]"#
+        ))
+    };
+    let (failed_db, pending) = (
+        "MCP server db is not connected (failed)",
+        "MCP server db was still connecting when claude listed it last",
+    );
+    for (inits, told) in [
+        (vec![all("connected")], vec![]),
+        (vec![init("null")], vec![]),
+        (vec![all("failed")], vec![failed_db]),
+        (vec![all("needs-auth")], vec!["MCP server db needs a login (needs-auth)"]),
+        (vec![all("disabled")], vec!["MCP server db is not connected (disabled)"]),
+        (vec![all("pending")], vec![pending]),
+        (vec![all("pending"), all("connected")], vec![]),
+        (vec![all("connected"), all("failed")], vec![failed_db]),
+        (vec![all("failed"), init("null")], vec![failed_db]),
+    ] {
+        for fail_on_mcp in [false, true] {
+            let mut rig = Rig::launched(Spec { fail_on_mcp, ..Spec::default() });
+            for init in &inits {
+                rig.hear(init).hear(OK);
+            }
+            let (verdict, outcome) = rig.ends(0);
+            assert_eq!(outcome.warnings, told, "{inits:?}");
+            let fails = fail_on_mcp && !told.is_empty();
+            let expected = if fails { failed(Reason::McpFailed) } else { COMPLETED };
+            assert_eq!(verdict, expected, "{inits:?}");
+            if fails {
+                assert_eq!(outcome.error.as_deref(), Some(told[0]));
+            }
+        }
+    }
+    // Told at once, and not taken back.
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(&all("pending"));
+    assert!(rig.supervisor.record().warnings.is_empty());
+    rig.hear(&all("failed"));
+    assert_eq!(rig.supervisor.record().warnings, [failed_db]);
+    rig.hear(&all("connected")).hear(OK);
+    assert_eq!(rig.ends(0).1.warnings, [failed_db]);
+}
+
+#[test]
+fn permission_rules_that_claude_ignores_are_told() {
+    const IGNORING: &str = "Ignoring 2 permissions.allow entries from .claude/settings.json: this \
+        workspace has not been trusted. Run Claude Code interactively here once.";
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).hear(OK);
+    rig.take(Input::OutputClosed);
+    rig.take(Input::Exited(Exit { code: Some(0), signal: None }));
+    let (verdict, outcome) = rig.concludes(&format!("Ignoring SIGPIPE\n{IGNORING}\n{IGNORING}\n"));
+    assert_eq!((verdict, outcome.warnings), (COMPLETED, vec![format!("claude: {IGNORING}")]));
+}
