@@ -694,6 +694,21 @@ fn the_environment_of_a_job_is_that_of_its_directory() {
 }
 
 #[test]
+fn a_start_asks_claude_nothing_beforehand() {
+    let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let program = sandbox.path("claude");
+    let fake = support::sandbox::fake_claude();
+    let body = format!(
+        "#!/bin/sh\necho \"$1\" >> \"$FAKE_DIR/calls\"\nexec '{}' \"$@\"\n",
+        fake.display()
+    );
+    install(&program, body.as_bytes());
+    sandbox.set("CLAUDE_SKILL_CLAUDE", &program);
+    sandbox.run_job("j", &["--append-system-prompt", "x"]).expect_end(0, "completed", None);
+    assert_eq!(fs::read_to_string(sandbox.path("calls")).unwrap(), "-p\n");
+}
+
+#[test]
 fn arguments_that_cannot_work_are_refused_at_the_start() {
     let sandbox = Sandbox::new("args $DIR/args\nread\ninit\nresult ok\neof");
     for (args, named) in [

@@ -422,8 +422,12 @@ pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(),
 
 /// Keeps `fresh_system_prompt` only where the job's claude knows the option for it.
 pub(super) fn set_system_prompt_snapshot(spec: &mut Spec) {
-    spec.fresh_system_prompt &= spec.replay.is_none()
-        && claude::knows_option(Path::new(&spec.claude), claude::SYSTEM_PROMPT_SNAPSHOT);
+    // Asked only where it matters: it starts claude.
+    if spec.fresh_system_prompt {
+        let option = claude::SYSTEM_PROMPT_SNAPSHOT;
+        spec.fresh_system_prompt =
+            spec.replay.is_none() && claude::knows_option(Path::new(&spec.claude), option);
+    }
 }
 
 #[cfg(test)]
