@@ -151,7 +151,7 @@ pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
         return Some(Login::Variable(name));
     }
     let config = around.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
-    let in_config = config.clone().or_else(|| Some(around.home()?.join(".claude")));
+    let in_config = config_dir(around);
     let credentials = in_config.as_ref().map(|folder| folder.join(".credentials.json"));
     if let Some(file) = credentials.filter(|file| file.is_file()) {
         return Some(Login::Stored(file));
@@ -189,6 +189,12 @@ pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
     })
 }
 
+/// Where claude keeps its settings, logins and conversations.
+fn config_dir(env: &Surroundings) -> Option<PathBuf> {
+    let named = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
+    named.or_else(|| Some(env.home()?.join(".claude")))
+}
+
 /// What changes when the file of the stored login is replaced or written.
 pub type LoginStamp = (u64, i64, i64, u64);
 
@@ -197,8 +203,7 @@ pub type LoginStamp = (u64, i64, i64, u64);
 pub fn stored_login_stamp() -> Option<LoginStamp> {
     use std::os::unix::fs::MetadataExt;
     let env = Surroundings::own();
-    let config = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
-    let folder = config.or_else(|| Some(env.home()?.join(".claude")))?;
+    let folder = config_dir(&env)?;
     let about = fs::metadata(folder.join(".credentials.json")).ok()?;
     Some((about.ino(), about.mtime(), about.mtime_nsec(), about.size()))
 }
@@ -337,29 +342,28 @@ pub enum Version {
     Silent,
 }
 
-/// Returns whether the help of a program names the option. An unknown one is fatal to claude, and
-/// which version brought it is not known for each; to ask takes it about 0.3 s.
-pub fn knows_option(program: &Path, option: &str) -> bool {
+/// The call that asks a program something about itself, by this option.
+fn question(program: &Path, option: &str) -> Command {
     let mut command = Command::new(program);
-    command.arg("--help");
-    for name in environment::MARKS {
-        command.env_remove(name);
-    }
-    command.env("DISABLE_AUTOUPDATER", "1");
-    let said = crate::process::ask(command, None, HELP_TAKES, HELP_READ);
-    said.is_ok_and(|(said, _)| memchr::memmem::find(&said, option.as_bytes()).is_some())
-}
-
-/// Asks a program for its version. An error says why it could not be run.
-pub fn version(program: &Path, within: Duration) -> io::Result<Version> {
-    let mut command = Command::new(program);
-    command.arg("--version");
+    command.arg(option);
     for name in environment::MARKS {
         command.env_remove(name);
     }
     // Asking changes nothing, not even the program itself.
     command.env("DISABLE_AUTOUPDATER", "1");
-    let (said, exit) = crate::process::ask(command, None, within, 16 << 10)?;
+    command
+}
+
+/// Returns whether the help of a program names the option. An unknown one is fatal to claude, and
+/// which version brought it is not known for each; to ask takes it about 0.3 s.
+pub fn knows_option(program: &Path, option: &str) -> bool {
+    let said = crate::process::ask(question(program, "--help"), None, HELP_TAKES, HELP_READ);
+    said.is_ok_and(|(said, _)| memchr::memmem::find(&said, option.as_bytes()).is_some())
+}
+
+/// Asks a program for its version. An error says why it could not be run.
+pub fn version(program: &Path, within: Duration) -> io::Result<Version> {
+    let (said, exit) = crate::process::ask(question(program, "--version"), None, within, 16 << 10)?;
     let said = String::from_utf8_lossy(&said).into_owned();
     Ok(match exit {
         None => Version::Silent,

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Surroundings;
+use super::{Surroundings, config_dir};
 
 /// Returns the file of the session, which was begun in `cwd` or below it. `None` if there is none
 /// where a claude of this environment would look for it.
@@ -17,9 +17,7 @@ pub fn session_file(env: &Surroundings, cwd: &str, session: &str) -> Option<Path
     if session.is_empty() || !session.chars().all(is_plain) {
         return None;
     }
-    let config = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
-    let config = config.or_else(|| Some(env.home()?.join(".claude")))?;
-    let projects = std::path::absolute(config).ok()?.join("projects");
+    let projects = std::path::absolute(config_dir(env)?).ok()?.join("projects");
     let name = format!("{session}.jsonl");
     let usual = projects.join(folder_name(cwd)).join(&name);
     if usual.is_file() {
