@@ -14,10 +14,8 @@ use crate::process::{self, Mark};
 use crate::queue::Queue;
 use crate::store::{self, EVENTS, Item, JobDir, Lock, META, OUTPUT, RESULT, STDERR, UNCONFIRMED};
 use crate::stream::LineSplitter;
-use crate::supervisor::{self, Inquest, Witnessed};
+use crate::supervisor::{self, Inquest, STDERR_READ, Witnessed};
 
-/// The end of stderr that a verdict looks at.
-const STDERR_READ: u64 = 16 << 10;
 /// Bytes of the events that are read at most; ours are far fewer.
 const EVENTS_READ: u64 = 64 << 20;
 /// How often, and how far apart, what a dead worker left behind is ended.

@@ -91,6 +91,11 @@ pub fn millionths(usd: f64) -> f64 {
     if rounded.is_finite() { rounded } else { usd }
 }
 
+/// Whether a number is left out of a file because it is zero.
+pub fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
 /// A number as people read it: `1,234,567`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();

@@ -15,7 +15,7 @@ use crate::job::{
     Status, Timestamp, WaitingFor, full_status, hint, known,
 };
 use crate::store::{Address, LoadError, Store};
-use crate::text::{clip, json_length};
+use crate::text::{clip, is_zero, json_length};
 
 /// How many ended jobs are shown where nothing else was asked for.
 const ENDED_SHOWN: usize = 20;
@@ -374,10 +374,6 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
 /// The last element of a list that leaves out jobs.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -412,10 +408,8 @@ impl ListAnswer {
         self.ids.iter().filter_map(|id| {
             let item = item(&self.store, id, self.with_errands, &self.line)?;
             let hint = item.hint.map(|hint| self.address.apply(hint));
-            let waiting_for = item.waiting_for.map(|wait| WaitingFor {
-                hint: wait.hint.map(|hint| self.address.apply(hint)),
-                ..wait
-            });
+            let apply = |wait: WaitingFor| wait.map_hint(|hint| self.address.apply(hint));
+            let waiting_for = item.waiting_for.map(apply);
             Some(Item { hint, waiting_for, ..item })
         })
     }

@@ -135,7 +135,7 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     let waiting_for = waiting.map(|waiting| {
         let about_to_start = || WaitingFor::new(WaitKind::Slot, None, "it is about to start");
         let wait = waiting.waiting_for().unwrap_or_else(about_to_start);
-        WaitingFor { hint: wait.hint.map(|hint| addressed(store.root(), hint)), ..wait }
+        wait.map_hint(|hint| addressed(store.root(), hint))
     });
     let hint = Some(addressed(store.root(), format!("claudejob wait {id}")));
     let existing = false;

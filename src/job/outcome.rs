@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::count;
+use crate::text::{count, is_zero};
 
 use super::{Exit, JobId, Reason, Record, Status, Undelivered, Verdict};
 
@@ -171,10 +171,6 @@ pub struct PreviousResult {
     pub structured_output: Option<serde_json::Value>,
     /// `result` is text that the agent said before it failed, not an answer.
     pub partial: bool,
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
 }
 
 fn first() -> u32 {

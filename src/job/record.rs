@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{JobId, Question, Reason, Spec, Status, Timestamp, Verdict, WaitingFor};
+use crate::text::is_zero;
 
 /// The version of `meta.json` that this program writes. A record of a higher version is read as
 /// far as possible and never overwritten; one without a version was written by the Node skill
@@ -465,10 +466,6 @@ pub struct Earlier {
     /// Tool calls that were denied in them, since the job was asked for or resumed.
     #[serde(skip_serializing_if = "is_zero")]
     pub denied: u64,
-}
-
-fn is_zero(n: &u64) -> bool {
-    *n == 0
 }
 
 impl Earlier {

@@ -166,9 +166,7 @@ impl Standing {
     /// Rewrites each command that the answer names.
     pub fn map_hints(&mut self, map: impl Fn(String) -> String) {
         self.hint = self.hint.take().map(&map);
-        if let Some(waiting_for) = &mut self.waiting_for {
-            waiting_for.hint = waiting_for.hint.take().map(map);
-        }
+        self.waiting_for = self.waiting_for.take().map(|wait| wait.map_hint(map));
     }
 
     /// Time from the start to the end or to now.

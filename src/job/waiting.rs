@@ -63,6 +63,12 @@ impl WaitingFor {
     pub fn new(kind: WaitKind, until: Option<Timestamp>, why: impl Into<String>) -> Self {
         Self { kind, until, why: why.into(), hint: None }
     }
+
+    /// Rewrites the command that it names.
+    pub fn map_hint(mut self, map: impl FnOnce(String) -> String) -> Self {
+        self.hint = self.hint.map(map);
+        self
+    }
 }
 
 impl Record {

@@ -213,8 +213,8 @@ pub struct Change {
     pub unblocked: Vec<String>,
     /// A message of this UUID was taken in.
     pub taken_in: Option<String>,
-    /// Claude is done with the message of this UUID; empty for none.
-    pub heard: String,
+    /// Claude is done with the message of this UUID.
+    pub heard: Option<String>,
     /// A message within the turn was refused, for this reason.
     pub refused: Option<String>,
     /// The turn that ended was a message that never reached the model, and that claude did not say
@@ -422,7 +422,7 @@ impl Digest {
             Event::Command { uuid, state, wakeup_source } => {
                 self.command(uuid, state, wakeup_source.as_deref(), now);
                 if state == "completed" {
-                    change.heard.clone_from(uuid);
+                    change.heard = Some(uuid.clone());
                 }
             }
             Event::PermissionDenied { tool_name, tool_use_id } => {

@@ -183,22 +183,21 @@ impl Schedule {
             self.wakeup = None;
             self.miss(Some(due));
         }
-        let late = |task: &&CronTask| !task.recurring && task.due.is_some_and(is_late);
-        let late: Vec<CronTask> = self.crons.values().filter(late).cloned().collect();
-        for task in late {
-            self.crons.remove(&task.id);
-            self.miss(task.due);
-        }
+        self.give_up(|task| task.due.is_some_and(is_late));
     }
 
     /// Gives up the one-shot tasks of which it is not known when they are due.
     pub fn expire_unknown(&mut self) {
-        let unknown = |task: &&CronTask| !task.recurring && task.due.is_none();
-        let unknown: Vec<String> =
-            self.crons.values().filter(unknown).map(|task| task.id.clone()).collect();
-        for id in unknown {
-            self.crons.remove(&id);
-            self.miss(None);
+        self.give_up(|task| task.due.is_none());
+    }
+
+    /// Counts the one-shot tasks that are late as missed.
+    fn give_up(&mut self, is_late: impl Fn(&CronTask) -> bool) {
+        let late: Vec<CronTask> =
+            self.crons.values().filter(|task| !task.recurring && is_late(task)).cloned().collect();
+        for task in late {
+            self.crons.remove(&task.id);
+            self.miss(task.due);
         }
     }
 

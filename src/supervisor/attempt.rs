@@ -84,9 +84,7 @@ impl Supervisor {
     }
 
     pub(super) fn start_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.follow_digest(now);
-        self.note_unknown_cost();
-        self.record.begin_attempt();
+        self.next_attempt(now);
         self.record.session_id = None;
         self.record.session_file = None;
         self.record.session_began = false;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
-use crate::job::{Directive, Happening, Status, TurnEnd, denied};
+use crate::job::{Directive, Failure, Happening, Status, TurnEnd, denied};
 use crate::stream::TurnResult;
 use crate::stream::transcript::error_of;
 use crate::text::{clip, sum_usd};
@@ -153,15 +153,10 @@ impl Supervisor {
 
     /// Whether claude still reads its stdin.
     fn listens(&self) -> bool {
-        let working = matches!(
-            self.phase,
-            Phase::Working
-                | Phase::Holding { .. }
-                | Phase::FollowUp { .. }
-                | Phase::Awaiting { .. }
-                | Phase::Idle { .. }
-        );
-        working && !self.input_closed && !self.output_closed && self.cause.is_none()
+        self.phase.takes_input()
+            && !self.input_closed
+            && !self.output_closed
+            && self.cause.is_none()
     }
 
     pub(super) fn taken_in(&mut self, uuid: &str, now: Now, effects: &mut Vec<Effect>) {
@@ -176,22 +171,23 @@ impl Supervisor {
         self.talk.taken = numbers;
     }
 
-    /// The line of the turn that has just ended.
-    pub(super) fn turn_end(&mut self, last: &TurnResult, now: Now) -> TurnEnd {
+    /// The line of the turn that has just ended; `failure` is how it failed, taken by itself.
+    pub(super) fn turn_end(
+        &mut self,
+        last: &TurnResult,
+        failure: Option<Failure>,
+        now: Now,
+    ) -> TurnEnd {
         self.record.turn += 1;
         let aborted = |why: &String| why.starts_with("aborted");
         let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
-        let said = if last.is_error || last.subtype != "success" {
-            Some(error_of(last))
-        } else {
-            last.result.clone()
-        };
-        // A turn without an answer, or one that the model was not asked for, is a success to claude.
-        let failure = self.failure_of_turn();
         let is_error = last.is_error || failure.is_some();
         let said = match failure {
+            // A turn without an answer, or one that the model was not asked for, is a success to
+            // claude.
             Some(failure) if !last.is_error => Some(failure.error),
-            _ => said,
+            _ if last.is_error || last.subtype != "success" => Some(error_of(last)),
+            _ => last.result.clone(),
         };
         TurnEnd {
             turn: self.record.turn,

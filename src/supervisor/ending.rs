@@ -34,11 +34,7 @@ impl Supervisor {
         self.output_closed = true;
         self.kept.went_away |= matches!(self.phase, Phase::Idle { .. });
         match self.phase {
-            Phase::Working
-            | Phase::Holding { .. }
-            | Phase::FollowUp { .. }
-            | Phase::Awaiting { .. }
-            | Phase::Idle { .. } => {
+            ref phase if phase.takes_input() => {
                 // Nothing more can be learned from it. Usually it has ended, too.
                 effects.push(Effect::CloseInput);
                 self.phase = Phase::Closing { until: now.mono + EXIT_GRACE };
@@ -153,16 +149,11 @@ impl Supervisor {
     }
 
     pub(super) fn timeout(&self) -> Option<Duration> {
-        let can_stop = matches!(
-            self.phase,
-            Phase::Working
-                | Phase::Holding { .. }
-                | Phase::FollowUp { .. }
-                | Phase::Awaiting { .. }
-                | Phase::Idle { .. }
-                | Phase::Backoff { .. }
-                | Phase::Closing { .. }
-        ) || (self.launched && matches!(self.phase, Phase::Waiting { .. }));
+        let can_stop = match self.phase {
+            Phase::Backoff { .. } | Phase::Closing { .. } => true,
+            Phase::Waiting { .. } => self.launched,
+            ref phase => phase.takes_input(),
+        };
         let limit = self.record.spec.timeout_ms.filter(|_| can_stop && self.cause.is_none())?;
         let earlier = &self.record.earlier;
         let spent = earlier.elapsed_ms.saturating_sub(earlier.untimed_ms);

@@ -47,9 +47,9 @@ impl Supervisor {
         if let Some(uuid) = &change.taken_in {
             self.taken_in(uuid, now, effects);
         }
-        if !change.heard.is_empty() {
+        if let Some(uuid) = &change.heard {
             // One that a hook refused within a turn is not said to be taken in.
-            self.taken_in(&change.heard, now, effects);
+            self.taken_in(uuid, now, effects);
         }
         if let Some(why) = &change.refused {
             self.record.warn(format!("a message was refused: {why}"));
@@ -93,11 +93,12 @@ impl Supervisor {
             && let Some(last) = &self.digest.last
         {
             let last = last.clone();
+            let failure = self.failure_of_turn();
             if self.record.spec.keep_alive {
-                self.record.last_failure = self.failure_of_turn();
+                self.record.last_failure.clone_from(&failure);
             }
             let (subtype, is_error) = (clip(&last.subtype, 60), last.is_error);
-            let end = self.turn_end(&last, now);
+            let end = self.turn_end(&last, failure, now);
             let over: Vec<Effect> = end.messages.iter().copied().map(Effect::TakeOut).collect();
             effects.push(Effect::Turn(end));
             // After the line that tells of them: whoever waits for it finds it there.
@@ -119,13 +120,7 @@ impl Supervisor {
             self.stop(Cause::Auth, now, effects);
         }
         match self.phase {
-            Phase::Working
-            | Phase::Holding { .. }
-            | Phase::FollowUp { .. }
-            | Phase::Awaiting { .. }
-            | Phase::Idle { .. } => {
-                self.advance(change.turn_ended, now, effects);
-            }
+            ref phase if phase.takes_input() => self.advance(change.turn_ended, now, effects),
             Phase::Stopping { by: Stop::Request, until } if change.turn_ended => {
                 // The cost is told: it may go.
                 let until = until.min(now.mono + LEAVE_GRACE);

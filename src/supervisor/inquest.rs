@@ -139,12 +139,12 @@ impl Inquest {
             (witnessed.stalled, Cause::Stall),
         ];
         // What was reached before the end was asked for stands.
-        let without = supervisor.reach_verdict(&Evidence { stderr, ..Evidence::default() });
+        let evidence = Evidence { stderr, ..Evidence::default() };
+        let without = supervisor.reach_verdict(&evidence);
         let mut verdicts = vec![without.status()];
         for (asked, cause) in causes {
             if asked {
                 supervisor.cause = Some(cause);
-                let evidence = Evidence { stderr, ..Evidence::default() };
                 verdicts.push(supervisor.reach_verdict(&evidence).status());
             }
         }

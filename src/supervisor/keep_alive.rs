@@ -94,12 +94,10 @@ impl Supervisor {
     pub(super) fn back_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let wait = self.restart_pause();
         self.kept.restarts += 1;
-        self.follow_digest(now);
-        self.note_unknown_cost();
         let cut_off = self.digest.turn_open;
         self.kept.went_away = false;
+        self.next_attempt(now);
         let began = self.record.session_began;
-        self.record.begin_attempt();
         self.record.status = Status::Running;
         self.record.at_rest = began && !cut_off;
         self.opening = match (began, cut_off) {

@@ -33,7 +33,7 @@ use crate::text::{count, sum_usd};
 
 pub use attempt::Opening;
 pub use inquest::{Inquest, Witnessed, condemn, lost};
-pub use terms::{Conclusion, Effect, Evidence, FailedDependency, Input, Now, Stop};
+pub use terms::{Conclusion, Effect, Evidence, FailedDependency, Input, Now, STDERR_READ, Stop};
 
 /// How long claude gets to end its turn after an `interrupt` request, upon which it reports its
 /// cost.
@@ -85,6 +85,20 @@ enum Phase {
     Draining { until: Duration },
     /// The verdict can be reached, or was.
     Over,
+}
+
+impl Phase {
+    /// Whether claude runs and can be given something: its stdin is open.
+    fn takes_input(&self) -> bool {
+        matches!(
+            self,
+            Self::Working
+                | Self::Holding { .. }
+                | Self::FollowUp { .. }
+                | Self::Awaiting { .. }
+                | Self::Idle { .. }
+        )
+    }
 }
 
 /// Why the job is being ended before claude ended by itself.
@@ -576,6 +590,13 @@ impl Supervisor {
             self.record.activity = None;
         }
         self.record.waiting_for = waiting_for;
+    }
+
+    /// Closes the record of the present attempt and makes it that of the next.
+    fn next_attempt(&mut self, now: Now) {
+        self.follow_digest(now);
+        self.note_unknown_cost();
+        self.record.begin_attempt();
     }
 
     /// Notes that some of what was spent is in no result, if that may be.

@@ -47,10 +47,15 @@ impl Supervisor {
         if self.retries >= spec.retries {
             return None;
         }
-        let doubled = BACKOFF.saturating_mul(1 << self.retries.min(16));
-        let most = Duration::from_millis(spec.max_backoff_ms);
+        Some(self.usual_pause(self.retries))
+    }
+
+    /// The pause after this number of futile attempts.
+    fn usual_pause(&self, retries: u32) -> Pause {
+        let doubled = BACKOFF.saturating_mul(1 << retries.min(16));
+        let most = Duration::from_millis(self.record.spec.max_backoff_ms);
         let wait = doubled.mul_f64(0.75 + self.jitter() / 2.0).min(most);
-        Some(Pause { wait, of_limit: false })
+        Pause { wait, of_limit: false }
     }
 
     fn may_pass(&self, verdict: &Verdict) -> bool {
@@ -98,12 +103,11 @@ impl Supervisor {
     pub(super) fn renew_login(&mut self, verdict: &Verdict, now: Now, effects: &mut Vec<Effect>) {
         self.cause = None;
         self.login_renewed = true;
-        let most = Duration::from_millis(self.record.spec.max_backoff_ms);
-        let wait = BACKOFF.mul_f64(0.75 + self.jitter() / 2.0).min(most);
+        let pause = self.usual_pause(0);
         // It is no retry of the number that the caller allowed.
         let retries = self.retries;
         self.kept.went_away = false;
-        self.retry(verdict, Pause { wait, of_limit: false }, now, effects);
+        self.retry(verdict, pause, now, effects);
         self.retries = retries;
     }
 
@@ -131,9 +135,8 @@ impl Supervisor {
         if let Some(error) = self.launch_error.take() {
             self.record.warn(error);
         }
-        self.follow_digest(now);
         let resumed = self.record.resumed;
-        self.record.begin_attempt();
+        self.next_attempt(now);
         self.record.resumed = resumed;
         self.record.status = Status::Running;
         self.digest = Digest::waiting(false, now.wall.after(wait));
@@ -174,10 +177,8 @@ impl Supervisor {
         let limited = matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
         let futile = !(of_limit && self.progressed());
         self.retries = if futile { self.retries + 1 } else { 0 };
-        self.follow_digest(now);
-        self.note_unknown_cost();
         let crashed = matches!(verdict.reason(), Some(Reason::NoResult | Reason::WakeupMissed));
-        self.record.begin_attempt();
+        self.next_attempt(now);
         self.record.status = Status::Running;
         self.opening = match (self.record.session_began, crashed) {
             (false, _) => Opening::with_prompt(&self.record, ""),

@@ -81,6 +81,9 @@ pub struct FailedDependency {
     pub cut_off: bool,
 }
 
+/// Bytes at the end of stderr that are evidence.
+pub const STDERR_READ: u64 = 16 << 10;
+
 /// What an attempt left besides its stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence<'a> {

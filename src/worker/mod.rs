@@ -33,7 +33,7 @@ use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
 use crate::process::{self, Family, Mark};
 use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered};
 use crate::stream::{Line, LineSplitter};
-use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, Supervisor};
+use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, STDERR_READ, Supervisor};
 
 use input::Stdin;
 use mailbox::Mailbox;
@@ -44,8 +44,6 @@ use turn::{Step, Turn};
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
 /// How long nothing has to happen before the worker gives back the memory that its code takes.
 const REST_AFTER: Duration = Duration::from_millis(1_500);
-/// The end of stderr that the verdict looks at.
-const STDERR_READ: u64 = 16 << 10;
 /// How long a sweep is repeated before it gives up on what is left (a process in the kernel's
 /// uninterruptible sleep cannot be ended).
 const SWEEP_MOST: Duration = Duration::from_secs(3);
