@@ -5,11 +5,19 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use nix::libc;
 use serde::Serialize;
 
 use super::{Context, StoreError};
+use crate::process::machine;
+
+/// How often a file may be replaced while it is opened.
+const REPLACED_MEANWHILE: usize = 100;
+/// How long a server of files takes from the change of a name until all see it.
+const REPLACING: Duration = Duration::from_millis(1);
 
 /// Opens an ordinary file: no link is followed out of the directory, and a pipe or device under
 /// this name is refused instead of being waited for.
@@ -18,13 +26,41 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 }
 
 fn open_measured(path: &Path, options: &mut OpenOptions) -> io::Result<(File, u64)> {
-    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = while_it_is_there(path, || options.open(path));
     let file = file.map_err(|error| match error.raw_os_error() {
         // What open(2) says of O_NOFOLLOW is no sentence for people.
         Some(libc::ELOOP) => io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link"),
         _ => error,
     })?;
     measured(file)
+}
+
+/// Opens a file again that was not found although it is there. On a file system that a program or
+/// a server keeps, a file that is replaced may go between the look-up of its name and the opening.
+fn while_it_is_there(path: &Path, mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
+    let mut opened = open();
+    for _ in 0..REPLACED_MEANWHILE {
+        let is_gone =
+            |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE));
+        if !opened.as_ref().is_err_and(is_gone) || !is_there(path) {
+            break;
+        }
+        opened = open();
+    }
+    opened
+}
+
+/// Whether something stands under the name. Where a file may go while it is replaced, the look-up
+/// can miss it, too.
+fn is_there(path: &Path) -> bool {
+    let seen = || path.symlink_metadata().is_ok();
+    let later = |_| {
+        thread::sleep(REPLACING);
+        seen()
+    };
+    let is_shared = |parent: &Path| parent.is_dir() && machine::is_shared(parent);
+    seen() || path.parent().is_some_and(is_shared) && (0..3).any(later)
 }
 
 /// Opens a directory itself, and not one that a link under its name leads to.
@@ -116,4 +152,34 @@ pub(super) fn append_line(path: &Path, line: &impl Serialize) -> Result<File, St
 /// Makes what was created in or renamed into a directory durable.
 pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).context("write", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_replaced_while_it_is_opened_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        let tries = |errors: &[i32]| {
+            let mut answers = errors.iter().map(|&error| Some(error)).chain(iter::repeat(None));
+            let mut tries = 0;
+            let opened = while_it_is_there(&path, || {
+                tries += 1;
+                answers.next().flatten().map_or_else(
+                    || File::open(&path),
+                    |error| Err(io::Error::from_raw_os_error(error)),
+                )
+            });
+            (opened.map(drop).map_err(|error| error.raw_os_error().unwrap()), tries)
+        };
+        assert_eq!(tries(&[]), (Err(libc::ENOENT), 1), "what is not there is not waited for");
+        fs::write(&path, "").unwrap();
+        assert_eq!(tries(&[libc::ENOENT, libc::ESTALE]), (Ok(()), 3));
+        assert_eq!(tries(&[libc::EACCES]), (Err(libc::EACCES), 1));
+        assert_eq!(tries(&[libc::ENOENT; 1_000]), (Err(libc::ENOENT), 1 + REPLACED_MEANWHILE));
+    }
 }
