@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Cause, Effect, Evidence, Now, Opening, Phase, Supervisor};
 use crate::job::{Exit, Happening, Reason, Status, Verdict, milliseconds};
-use crate::stream::Digest;
+use crate::stream::{Digest, reset_time};
 
 /// The first pause; each further one is twice as long.
 const BACKOFF: Duration = Duration::from_secs(5);
@@ -209,7 +209,11 @@ impl Supervisor {
             }
             verdict => verdict,
         };
-        let reset = self.digest.resets_at.filter(|reset| *reset > now.wall);
+        let reset = self.digest.resets_at.or_else(|| {
+            // Without an event of the limit, its sentence may name the end.
+            reset_time(&self.digest.last.as_ref()?.sentence()?, now.wall)
+        });
+        let reset = reset.filter(|reset| *reset > now.wall);
         match (verdict, reset) {
             (Verdict::Failed { reason: Reason::RateLimit, error }, Some(reset)) => {
                 self.record.resumable_at = Some(reset);

@@ -151,6 +151,21 @@ fn the_end_of_a_limit_is_waited_for_where_the_api_says_it() {
 }
 
 #[test]
+fn the_end_of_a_limit_is_read_from_its_sentence() {
+    for (sentence, ms) in [
+        ("You've hit your limit · resets 7:49pm (UTC)", Some(71_340_000)),
+        ("You've hit your limit · resets 7:49pm (America/New_York)", None),
+    ] {
+        let mut rig = Rig::launched(Spec::default());
+        let result = LIMITED.replace(r#""limit""#, &format!("{sentence:?}"));
+        let conclusion = ends_with(&mut rig, &[INIT, &result], code(1));
+        assert!(matches!(conclusion, Conclusion::Ended(_)));
+        let record = rig.supervisor.record();
+        assert_eq!(record.resumable_at.map(Timestamp::epoch_ms), ms, "{sentence}");
+    }
+}
+
+#[test]
 fn a_limit_after_some_work_is_no_futile_attempt() {
     let mut rig = Rig::launched(patient(1));
     for _ in 0..5 {
