@@ -2,6 +2,7 @@
 //!
 //! What is said here about its flags, variables and files was seen with version 2.1.197.
 
+mod account;
 mod environment;
 mod extra_args;
 mod sessions;
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use crate::job::{Exit, JobId, Spec};
 
+pub use account::account;
 pub use environment::set_environment;
 pub use extra_args::refusal;
 pub use sessions::session_file;

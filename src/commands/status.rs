@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::job::{
     Blocked, JobId, Record, Spec, Standing, Status, Timestamp, WaitKind, WaitingFor, milliseconds,
 };
-use crate::queue::Queue;
+use crate::queue::{Limit, Queue, Ticket};
 use crate::store::{Store, addressed};
 use crate::text::count;
 
@@ -21,15 +21,17 @@ const JOBS_NAMED: usize = 5;
 #[derive(Debug)]
 pub(super) struct Line {
     queue: Queue,
-    positions: std::collections::BTreeMap<JobId, usize>,
-    limit: Option<Timestamp>,
+    /// The tickets of those who wait, in order.
+    waiting: Vec<Ticket>,
+    limits: Vec<Limit>,
 }
 
 impl Line {
     /// Reads the queue of this directory.
     pub(super) fn of(store: &Store) -> Self {
         let queue = Queue::of(store.root());
-        Self { positions: queue.positions(), limit: queue.limit(), queue }
+        let (waiting, limits) = queue.line();
+        Self { waiting, limits, queue }
     }
 
     /// The wait of the job of this record; `None` if it is not queued.
@@ -38,21 +40,26 @@ impl Line {
         if record.status != Status::Queued {
             return None;
         }
-        let mut waiting =
-            Waiting { position: self.positions.get(id).copied(), ..Waiting::default() };
-        if waiting.position.is_none() {
+        let place = self.waiting.iter().position(|ticket| ticket.job_id == *id);
+        let mut waiting = Waiting { position: place.map(|at| at + 1), ..Waiting::default() };
+        let Some(place) = place else {
             // Its record lags behind: it has its slot, and is about to say so.
             waiting.is_over = self.queue.has_slot(id);
             if !waiting.is_over {
                 waiting.starts_at = record.starts_at().filter(|at| *at > clock::now());
                 waiting.waits_for = waits_for(store, &record.spec);
             }
-        } else {
-            let waits = |until: &Timestamp| {
-                let left = milliseconds(until.since(clock::now()));
-                record.spec.admission.waits_for_limit(left)
-            };
-            waiting.limited_until = self.limit.filter(waits);
+            return Some(waiting);
+        };
+        let ticket = &self.waiting[place];
+        for limit in &self.limits {
+            let Some(until) = limit.ends() else { continue };
+            let left = milliseconds(until.since(clock::now()));
+            let waits = limit.concerns(&ticket.login) && ticket.admission.waits_for_limit(left);
+            if waits && waiting.limited_until.is_none_or(|latest| latest < until) {
+                waiting.limited_until = Some(until);
+                waiting.limited_with = limit.job().cloned();
+            }
         }
         Some(waiting)
     }
@@ -69,8 +76,10 @@ pub(super) struct Waiting {
     pub starts_at: Option<Timestamp>,
     /// The jobs that it still waits for.
     pub waits_for: Vec<JobId>,
-    /// The end of the API's limit that another job met.
+    /// The end of the limit of its login that another job met.
     pub limited_until: Option<Timestamp>,
+    /// The job that met it last, or is finding out whether it is over.
+    pub limited_with: Option<JobId>,
 }
 
 impl Waiting {
@@ -89,11 +98,15 @@ impl Waiting {
             return Some(WaitingFor { hint, ..wait });
         }
         if let Some(until) = self.limited_until {
-            return Some(WaitingFor::new(
-                WaitKind::Limit,
-                Some(until),
-                "a limit of the API has not ended",
-            ));
+            let (why, hint) = match &self.limited_with {
+                Some(job) => (
+                    format!("a limit of its login, which job {job} met, has not ended"),
+                    Some(format!("claudejob status {job}")),
+                ),
+                None => ("a limit of the API has not ended".to_owned(), None),
+            };
+            let wait = WaitingFor::new(WaitKind::Limit, Some(until), why);
+            return Some(WaitingFor { hint, ..wait });
         }
         let why = match self.position {
             Some(position) => format!("it is number {position} in line for a slot"),

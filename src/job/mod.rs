@@ -8,6 +8,7 @@ mod directive;
 mod hint;
 mod id;
 mod journal;
+mod login;
 mod milestone;
 mod outcome;
 mod question;
@@ -24,6 +25,7 @@ pub use directive::{Directive, TurnEnd, Undelivered};
 pub use hint::{HintFacts, full_status, hint};
 pub use id::JobId;
 pub use journal::{Entry, Happening, Obstacle};
+pub use login::{LimitMet, Login, ModelFamily};
 pub use milestone::{Errand, Milestone, Wake};
 pub use outcome::{Outcome, PreviousResult};
 #[cfg(test)]

@@ -13,8 +13,20 @@ pub struct Standing<'a> {
     pub now_ms: u64,
     /// When the last of them was let in, on that clock.
     pub admitted_ms: Option<u64>,
-    /// Milliseconds from now until which the API's limit is known to stand in the way.
-    pub limited_for_ms: u64,
+    /// The limits of the API that are known to stand in the way.
+    pub limits: &'a [KnownLimit],
+}
+
+/// A limit of the API that has not ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownLimit {
+    /// Whom it concerns.
+    pub name: String,
+    /// Milliseconds from now until it ends.
+    pub left_ms: u64,
+    /// Milliseconds from now until a job may find out whether it is over; `None` as long as
+    /// another is to do so.
+    pub probe_in_ms: Option<u64>,
 }
 
 /// What is to be done.
@@ -30,9 +42,12 @@ pub enum Choice<'a> {
 
 /// Who is let in now. First come, first served among those of a priority; one whose group is full
 /// is passed over, one for whom there is no slot holds up those behind it who need one.
+///
+/// One whose login is at a limit waits, without holding up others, but for one that is to find out
+/// whether the limit is over.
 pub fn choose<'a>(desk: &Standing<'a>) -> Choice<'a> {
     let running = desk.running.len();
-    let mut limited = false;
+    let mut limited: Option<u64> = None;
     let mut full = false;
     for ticket in desk.waiting {
         let admission = &ticket.admission;
@@ -48,8 +63,9 @@ pub fn choose<'a>(desk: &Standing<'a>) -> Choice<'a> {
                 continue;
             }
         }
-        if admission.waits_for_limit(desk.limited_for_ms) {
-            limited = true;
+        let wait = limited_for_ms(ticket, desk.limits);
+        if wait > 0 {
+            limited = Some(limited.map_or(wait, |least| least.min(wait)));
             continue;
         }
         let next = desk.admitted_ms.map_or(0, |at| at.saturating_add(admission.stagger_ms));
@@ -58,15 +74,32 @@ pub fn choose<'a>(desk: &Standing<'a>) -> Choice<'a> {
         }
         return Choice::Admit(ticket);
     }
-    if limited { Choice::Later(desk.limited_for_ms) } else { Choice::Nobody }
+    limited.map_or(Choice::Nobody, Choice::Later)
+}
+
+/// Milliseconds from now for which limits stand in the way of this one: until their end, or until
+/// it may find out whether they are over.
+pub fn limited_for_ms(ticket: &Ticket, limits: &[KnownLimit]) -> u64 {
+    if limits.is_empty() {
+        return 0;
+    }
+    let names = ticket.login.limits();
+    let mut longest = 0;
+    for limit in limits {
+        if names.contains(&limit.name) && ticket.admission.waits_for_limit(limit.left_ms) {
+            let probe = limit.probe_in_ms.unwrap_or(u64::MAX);
+            longest = longest.max(limit.left_ms.min(probe));
+        }
+    }
+    longest
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Admission, JobId};
+    use crate::job::{Admission, JobId, Login, ModelFamily};
 
-    /// `NAME[:priority][@group/limit][!][*]`, numbered in order; each waits a second for the end of
+    /// `NAME[:priority][@group/limit][#key[-model]][!][*]`, numbered in order; each waits a second for the end of
     /// the API's limit, with `!` not at all; `*` needs no slot.
     fn tickets(text: &str, most: u32) -> Vec<Ticket> {
         let mut all: Vec<Ticket> = text
@@ -76,6 +109,12 @@ mod tests {
                 let (word, most) = word.strip_suffix('*').map_or((word, most), |word| (word, 0));
                 let limit_wait_ms = if word.ends_with('!') { 0 } else { 1_000 };
                 let word = word.trim_end_matches('!');
+                let (word, login) = word.split_once('#').unwrap_or((word, ""));
+                let (key, model) = login.split_once('-').unwrap_or((login, ""));
+                let login = Login {
+                    key: Some(key.to_owned()).filter(|key| !key.is_empty()),
+                    model: ModelFamily::named_in(model),
+                };
                 let (word, group) = word.split_once('@').map_or((word, None), |(word, group)| {
                     (word, group.split_once('/').map(|(name, most)| (name, most.parse().unwrap())))
                 });
@@ -91,16 +130,16 @@ mod tests {
                     no_queue: false,
                 };
                 let job_id = JobId::parse(name).unwrap();
-                Ticket { priority, number: number as u64, admission, job_id }
+                Ticket { priority, number: number as u64, admission, job_id, login }
             })
             .collect();
         all.sort();
         all
     }
 
-    fn chosen(waiting: &str, running: &str, most: u32, limited_for_ms: u64) -> String {
+    fn chosen(waiting: &str, running: &str, most: u32, limits: &[KnownLimit]) -> String {
         let (waiting, running) = (tickets(waiting, most), tickets(running, most));
-        let desk = Standing { waiting: &waiting, running: &running, limited_for_ms, ..desk() };
+        let desk = Standing { waiting: &waiting, running: &running, limits, ..desk() };
         match choose(&desk) {
             Choice::Admit(ticket) => ticket.job_id.to_string(),
             Choice::Later(ms) => format!("in {ms}"),
@@ -135,8 +174,37 @@ mod tests {
             ("a b", "x", 3, 1_001, "a"),
             ("a@g/1", "x@g/1", 3, 700, "nobody"),
         ] {
-            let got = chosen(waiting, running, most, limited);
+            let limits = if limited > 0 { vec![limit("unknown", limited, None)] } else { vec![] };
+            let got = chosen(waiting, running, most, &limits);
             assert_eq!(got, expected, "{waiting:?} behind {running:?} of {most}, {limited}");
+        }
+    }
+
+    fn limit(name: &str, left_ms: u64, probe_in_ms: Option<u64>) -> KnownLimit {
+        KnownLimit { name: name.to_owned(), left_ms, probe_in_ms }
+    }
+
+    #[test]
+    fn a_limit_holds_up_its_login_and_model_alone() {
+        let k = |probe| vec![limit("k", 700, probe)];
+        for (waiting, limits, expected) in [
+            ("a#k b#k", k(None), "in 700"),
+            ("a#k b#other", k(None), "b"),
+            // Of an earlier version.
+            ("a#k b", k(None), "b"),
+            ("a#k b#k-opus", vec![limit("k.opus", 700, None)], "a"),
+            ("a#k-opus b#k-sonnet", vec![limit("k.opus", 700, None)], "b"),
+            ("a#k b#k-opus", vec![limit("k.default", 700, None)], "b"),
+            ("a#k b#k!", k(None), "b"),
+            // One that is to find out.
+            ("a#k b#k", k(Some(0)), "a"),
+            ("a#k b#k", k(Some(300)), "in 300"),
+            ("a#k b#other", k(Some(300)), "b"),
+            ("a#k", k(Some(900)), "in 700"),
+            ("a#k b#l", vec![limit("k", 700, Some(500)), limit("l", 600, Some(200))], "in 200"),
+            ("a#k", vec![limit("k", 700, Some(0)), limit("k.default", 600, None)], "in 600"),
+        ] {
+            assert_eq!(chosen(waiting, "", 9, &limits), expected, "{waiting:?} {limits:?}");
         }
     }
 

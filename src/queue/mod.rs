@@ -11,9 +11,9 @@
 //! gives that place to another when its holder dies, so that nothing is missed and nobody polls.
 
 mod choice;
+mod limits;
 mod ticket;
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -24,11 +24,12 @@ use nix::sys::signal::Signal;
 
 use crate::checkpoint::checkpoint;
 use crate::clock;
-use crate::job::{Admission, JobId, Timestamp, milliseconds};
+use crate::job::{Admission, JobId, Login};
 use crate::process::{self, Mark, Target, machine};
 use crate::store::{JobDir, is_live_job, make_directory, open_bell, open_ordinary, ring_bell};
 
-use choice::{Choice, Standing, choose};
+use choice::{Choice, KnownLimit, Standing, choose};
+pub use limits::Limit;
 pub use ticket::Ticket;
 
 /// Its name in the jobs directory. No job's name: it begins with a dot.
@@ -39,6 +40,8 @@ const BELL: &str = "bell";
 const NUMBER: &str = "number";
 const ADMITTED: &str = "admitted";
 const LIMIT: &str = "limit";
+const LIMITS: &str = "limits";
+const SALT: &str = "salt";
 const WAITING: &str = "waiting";
 const RUNNING: &str = "running";
 const LOST: &str = "lost";
@@ -89,6 +92,9 @@ pub enum Place {
 pub struct Dispatched {
     /// Those who have a slot, with the process ids of their workers.
     pub running: Vec<(JobId, i32)>,
+    /// Jobs that met a limit and do not run, likewise: when one ends, another may find out whether
+    /// the limit is over.
+    pub witnesses: Vec<(JobId, i32)>,
     /// When to look again although nothing happens.
     pub again_in: Option<Duration>,
 }
@@ -109,12 +115,13 @@ impl Queue {
     }
 
     /// Asks for a slot, on behalf of a worker that holds its job's lock. `earlier` is the number
-    /// that the job drew before, which it keeps.
+    /// that the job drew before, which it keeps. `login` is the one that its claude will use.
     pub fn enter(
         &self,
         job_id: &JobId,
         admission: &Admission,
         earlier: Option<u64>,
+        login: &Login,
     ) -> io::Result<Entered> {
         let _desk = self.desk()?;
         let number = match earlier {
@@ -123,13 +130,14 @@ impl Queue {
         };
         let (priority, admission) = (admission.priority, admission.clone());
         let no_queue = admission.no_queue;
-        let own = Ticket { priority, number, admission, job_id: job_id.clone() };
+        let (job_id, login) = (job_id.clone(), login.clone());
+        let own = Ticket { priority, number, admission, job_id, login };
         let mut standing = self.stand();
         // The caller holds the job's lock: any other ticket of the job is that of a dead worker.
         for (room, tickets) in [(RUNNING, &mut standing.running), (WAITING, &mut standing.waiting)]
         {
             tickets.retain(|ticket| {
-                let stale = ticket.job_id == *job_id;
+                let stale = ticket.job_id == own.job_id;
                 if stale {
                     self.remove(room, ticket);
                 }
@@ -140,7 +148,7 @@ impl Queue {
             standing.waiting.insert(at, own.clone());
         }
         let admitted = loop {
-            match standing.next(self.limited_for()) {
+            match standing.next() {
                 Choice::Admit(next) if *next == own => break true,
                 // Somebody who is not there any more is in the way.
                 Choice::Admit(next) if !self.lives(&next.job_id) => {
@@ -151,9 +159,10 @@ impl Queue {
                 _ => break false,
             }
         };
-        let text = format!("{}\n", std::process::id());
+        let text = own.content(std::process::id() as i32, None);
         if admitted {
             self.put(RUNNING, &own, &text)?;
+            self.note_probe(&own, Some(std::process::id() as i32), &mut standing.limits);
             self.note_admission(standing.now_ms);
             return Ok(Entered::Admitted(own));
         }
@@ -167,8 +176,8 @@ impl Queue {
                 }
                 counts
             });
-            let waits = own.admission.waits_for_limit(self.limited_for());
-            let limit = waits.then(|| "the API's limit is being waited for".to_owned());
+            let limit =
+                standing.is_limited(&own).then(|| "the API's limit is being waited for".to_owned());
             if let Some(why) = limit.or_else(|| standing.obstacle(&own)) {
                 return Ok(Entered::NoSlot(why));
             }
@@ -222,7 +231,7 @@ impl Queue {
 
     /// Says which claude runs in a slot, so that the slot is not given away before it is gone.
     pub fn occupy(&self, ticket: &Ticket, claude: i32) {
-        let text = format!("{} {claude}\n", std::process::id());
+        let text = ticket.content(std::process::id() as i32, Some(claude));
         let path = self.path.join(RUNNING).join(ticket.name());
         let _ = OpenOptions::new()
             .write(true)
@@ -237,12 +246,17 @@ impl Queue {
         let mut standing = self.stand();
         let mut again_in = None;
         loop {
-            match standing.next(self.limited_for()) {
+            match standing.next() {
                 Choice::Admit(next) => {
                     let next = next.clone();
                     standing.waiting.retain(|ticket| *ticket != next);
                     if self.lives(&next.job_id) {
                         self.let_in(&next)?;
+                        if !standing.limits.is_empty() {
+                            let worker = self.pids(&next).0;
+                            self.note_probe(&next, worker, &mut standing.limits);
+                            standing.known = self.all_known(&standing);
+                        }
                         standing.admitted_ms = Some(standing.now_ms);
                         standing.running.push(next);
                     } else {
@@ -270,7 +284,8 @@ impl Queue {
             }
             running.push((ticket.job_id.clone(), worker));
         }
-        Ok(Dispatched { running, again_in })
+        let witnesses = self.witnesses(&standing.limits);
+        Ok(Dispatched { running, witnesses, again_in })
     }
 
     /// The tickets of jobs whose worker died, and whose end is still to be written.
@@ -319,66 +334,6 @@ impl Queue {
         ring_bell(&self.path.join(BELL));
     }
 
-    /// A limit of the API was met that lasts until then: those who wait need not run into it.
-    pub fn note_limit(&self, until: Timestamp) {
-        let Ok(_desk) = self.desk() else { return };
-        if self.limit().is_none_or(|known| known < until) {
-            let (now, steady) = (clock::now().epoch_ms(), clock::monotonic_ms());
-            let _ = self.replace(LIMIT, &format!("{} {now} {steady}", until.epoch_ms()));
-            // Some may not want to wait so long.
-            self.ring();
-        }
-    }
-
-    /// The API has answered one who began then: a limit that was met before is over.
-    pub fn lift_limit(&self, began: Timestamp) {
-        let noted_before = || self.words(LIMIT).get(1).is_some_and(|ms| *ms < began.epoch_ms());
-        if noted_before()
-            && let Ok(_desk) = self.desk()
-            && noted_before()
-            && fs::remove_file(self.path.join(LIMIT)).is_ok()
-        {
-            self.ring();
-        }
-    }
-
-    /// Until when a limit of the API is known to last, if that lies ahead.
-    pub fn limit(&self) -> Option<Timestamp> {
-        let (until, left) = self.limit_left(Duration::ZERO)?;
-        let now = clock::now();
-        if left.is_zero() {
-            return None;
-        }
-        // A clock that was set back would show a time that is far too late.
-        Some(if until.since(now) > left + CLOCK_DRIFT { now.after(left) } else { until })
-    }
-
-    fn limited_for(&self) -> u64 {
-        self.limit_left(LIMIT_GRACE).map_or(0, |(_, left)| milliseconds(left))
-    }
-
-    /// When the limit ends that was noted, and how long that is from now with this `grace`: by
-    /// the clock, and no longer than it was when it was noted, whatever became of the clock.
-    fn limit_left(&self, grace: Duration) -> Option<(Timestamp, Duration)> {
-        let words = self.words(LIMIT);
-        let at = |place: usize| words.get(place).copied();
-        let until = Timestamp::from_epoch_ms(at(0)?)?;
-        let noted = Timestamp::from_epoch_ms(at(1)?)?;
-        let left = until.after(grace).since(clock::now());
-        // After a reboot that clock begins anew.
-        let passed =
-            u64::try_from(at(2)?).ok().and_then(|at| clock::monotonic_ms().checked_sub(at));
-        let most = until.after(grace).since(noted);
-        let most = most.saturating_sub(Duration::from_millis(passed.unwrap_or_default()));
-        Some((until, left.min(most)))
-    }
-
-    /// The places of those who wait: 1 is next.
-    pub fn positions(&self) -> BTreeMap<JobId, usize> {
-        let waiting = self.tickets(WAITING).into_iter();
-        waiting.enumerate().map(|(at, ticket)| (ticket.job_id, at + 1)).collect()
-    }
-
     /// Whether the job has a slot.
     pub fn has_slot(&self, job: &JobId) -> bool {
         self.tickets(RUNNING).iter().any(|ticket| ticket.job_id == *job)
@@ -404,7 +359,34 @@ impl Queue {
         let now_ms = clock::monotonic_ms();
         // After a reboot the clock begins anew.
         let admitted_ms = self.read(ADMITTED).filter(|at| *at <= now_ms);
-        Stood { waiting: self.tickets(WAITING), running, now_ms, admitted_ms }
+        let (waiting, limits) = self.line();
+        let mut standing =
+            Stood { waiting, running, now_ms, admitted_ms, limits, known: Vec::new() };
+        standing.known = self.all_known(&standing);
+        standing
+    }
+
+    fn all_known(&self, standing: &Stood) -> Vec<KnownLimit> {
+        standing.limits.iter().map(|limit| self.known(limit, standing.now_ms)).collect()
+    }
+
+    /// The login of a job that waits.
+    fn login(&self, ticket: &Ticket) -> Login {
+        let text = fs::read_to_string(self.path.join(WAITING).join(ticket.name()));
+        Ticket::login_in(&text.unwrap_or_default())
+    }
+
+    /// The tickets of those who wait, in order: the first is next. Their logins are read where
+    /// there are limits.
+    pub fn line(&self) -> (Vec<Ticket>, Vec<Limit>) {
+        let mut waiting = self.tickets(WAITING);
+        let limits = self.limits();
+        if !limits.is_empty() {
+            for ticket in &mut waiting {
+                ticket.login = self.login(ticket);
+            }
+        }
+        (waiting, limits)
     }
 
     /// Makes sure that nothing of a dead worker's job uses the slot any more.
@@ -542,24 +524,33 @@ struct Stood {
     running: Vec<Ticket>,
     now_ms: u64,
     admitted_ms: Option<u64>,
+    limits: Vec<Limit>,
+    /// The same limits, as the choice sees them.
+    known: Vec<KnownLimit>,
 }
 
 impl Stood {
-    fn next(&self, limited_for_ms: u64) -> Choice<'_> {
+    fn next(&self) -> Choice<'_> {
         choose(&Standing {
             waiting: &self.waiting,
             running: &self.running,
             now_ms: self.now_ms,
             admitted_ms: self.admitted_ms,
-            limited_for_ms,
+            limits: &self.known,
         })
+    }
+
+    /// Whether a limit that it would wait for stands in its way.
+    fn is_limited(&self, own: &Ticket) -> bool {
+        choice::limited_for_ms(own, &self.known) > 0
     }
 
     /// What stands between this one, which waits, and a slot; `None` if it is nothing but time.
     fn obstacle(&mut self, own: &Ticket) -> Option<String> {
         self.admitted_ms = None;
+        self.known.clear();
         // Those before it come first, and take their slots.
-        while let Choice::Admit(next) = self.next(0) {
+        while let Choice::Admit(next) = self.next() {
             if next == own {
                 return None;
             }

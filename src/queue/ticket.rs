@@ -2,17 +2,22 @@
 
 use std::cmp::Ordering;
 
-use crate::job::{Admission, JobId};
+use crate::job::{Admission, JobId, Login, ModelFamily};
 
 /// Priorities are shown in file names, where smaller sorts first.
 const HIGHEST: i32 = 1_000;
 /// What stands in place of a group where there is none: no group's name.
 const NO_GROUP: &str = "-";
+/// Stands in the content for a claude that does not run, and for a login that is not known.
+const NONE: &str = "-";
 
 /// A job's place in the queue, with all that the choice of the next needs to know of it: nothing
 /// but names has to be read for that.
 ///
 /// As a name: `RANK.NUMBER.MOST.STAGGER.LIMITWAIT.GROUPMOST.GROUP.JOB`, the numbers in decimal.
+///
+/// The content is `WORKER CLAUDE KEY MODEL`: the process ids, or `-` where no claude runs, and the
+/// login. Earlier versions write and read the first two words alone, and no `-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// From -1000 to 1000: higher goes first.
@@ -23,6 +28,8 @@ pub struct Ticket {
     pub admission: Admission,
     /// The job.
     pub job_id: JobId,
+    /// Whose limits it runs into. It is in the content and not in the name.
+    pub login: Login,
 }
 
 impl Ticket {
@@ -60,7 +67,21 @@ impl Ticket {
             group,
             no_queue: false,
         };
-        Some(Self { priority, number, admission, job_id })
+        Some(Self { priority, number, admission, job_id, login: Login::default() })
+    }
+
+    /// The file's content.
+    pub fn content(&self, worker: i32, claude: Option<i32>) -> String {
+        let claude = claude.map_or_else(|| NONE.to_owned(), |pid| pid.to_string());
+        let key = self.login.key.as_deref().unwrap_or(NONE);
+        format!("{worker} {claude} {key} {}\n", self.login.model_name())
+    }
+
+    /// The login in the content of a file.
+    pub fn login_in(content: &str) -> Login {
+        let mut words = content.lines().next().unwrap_or_default().split_whitespace().skip(2);
+        let key = words.next().filter(|key| *key != NONE).map(str::to_owned);
+        Login { key, model: words.next().and_then(ModelFamily::named_in) }
     }
 
     /// Whether it is one of this group.
@@ -103,6 +124,7 @@ mod tests {
                 no_queue: false,
             },
             job_id: JobId::parse("fix.login.1").unwrap(),
+            login: Login::default(),
         };
         assert_eq!(ticket.name(), "1003.0000000012.8.200.60000.1.my-app.fix.login.1");
         assert_eq!(Ticket::parse(&ticket.name()), Some(ticket.clone()));
@@ -110,6 +132,25 @@ mod tests {
         assert_eq!(Ticket::parse(&alone.name()), Some(alone));
         for foreign in ["", ".tmp", "1003.12", "a.b.c.d.e.f.g.h", "1.2.3.4.0.6.g.-x"] {
             assert_eq!(Ticket::parse(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn the_content_names_the_login() {
+        let ticket = Ticket::parse("1000.0000000001.0.0.0.1.-.a").unwrap();
+        let login = Login { key: Some("0123".to_owned()), model: Some(ModelFamily::Opus) };
+        for login in [login.clone(), Login { model: None, ..login }, Login::default()] {
+            let ticket = Ticket { login: login.clone(), ..ticket.clone() };
+            for claude in [None, Some(7)] {
+                let content = ticket.content(5, claude);
+                assert_eq!(Ticket::login_in(&content), login);
+                // As an earlier version reads it.
+                let mut pids = content.split_whitespace().map(|pid| pid.parse().ok());
+                assert_eq!((pids.next().flatten(), pids.next().flatten()), (Some(5), claude));
+            }
+        }
+        for earlier in ["", "5\n", "5 7\n"] {
+            assert_eq!(Ticket::login_in(earlier), Login::default(), "{earlier}");
         }
     }
 }

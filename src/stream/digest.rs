@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::event::{McpServer, Task, denied};
 use super::schedule::Schedule;
 use super::{Block, Event, TurnResult, Words, from_json, mended};
-use crate::job::{Activity, Blocked, Timestamp, questions, shortened};
+use crate::job::{Activity, Blocked, ModelFamily, Timestamp, questions, shortened};
 use crate::text::{clip, one_line, sum_usd};
 
 /// How many open things (tasks, tools, requests) are tracked at once. Far above what a session
@@ -75,6 +75,8 @@ pub struct Digest {
     pub rate_limited: bool,
     /// When claude tries again.
     pub retry_at: Option<Timestamp>,
+    /// The models that the limit is for, where the API says it.
+    pub limited_model: Option<ModelFamily>,
     /// When the limit ends, where the API says it.
     pub resets_at: Option<Timestamp>,
     /// How long claude said it would be silent, because it waits for its next try; as far as
@@ -346,10 +348,11 @@ impl Digest {
                 }
                 self.retry(error, *status, *delay_ms, now, &mut change);
             }
-            Event::RateLimit { status, resets_at } => {
+            Event::RateLimit { status, resets_at, model } => {
                 if status == "rejected" {
                     self.rate_limited = true;
                     self.resets_at = *resets_at;
+                    self.limited_model = *model;
                     self.retry_at = self.resets_at;
                     self.waits_for(self.resets_at.map_or(Duration::ZERO, |at| at.since(now)));
                     change.rate_limited = Some("rate_limit".to_owned());
@@ -625,6 +628,7 @@ impl Digest {
         change.rate_limit_over |= std::mem::take(&mut self.rate_limited);
         self.retry_at = None;
         self.resets_at = None;
+        self.limited_model = None;
     }
 
     fn block(&mut self, block: &Block<'_>, nested: bool, synthetic: bool) {

@@ -16,7 +16,7 @@ use super::wire::{
     Content, Raw, Wire, WireBlock, WireDecision, WireRequest, WireResultMeta, WireServer,
     WireStatus, WireTask, WireUsage, get, is_array, items, owned, string, text,
 };
-use crate::job::Timestamp;
+use crate::job::{ModelFamily, Timestamp};
 
 /// What stands for the tool of a denied call that cannot be told.
 const UNKNOWN_TOOL: &str = "(not kept)";
@@ -50,6 +50,8 @@ pub enum Event<'a> {
         status: String,
         /// When the limit is lifted.
         resets_at: Option<Timestamp>,
+        /// The models that it is for; `None`: all.
+        model: Option<ModelFamily>,
     },
     /// `assistant`: the model, or the CLI in its place, said something.
     Assistant {
@@ -379,6 +381,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
                 status: string(about.status).unwrap_or_default(),
                 // A float where another release writes one.
                 resets_at: get::<f64>(about.resets_at).and_then(moment),
+                model: string(about.limit_type).and_then(|word| ModelFamily::named_in(&word)),
             }
         }
         Some("control_request") => {

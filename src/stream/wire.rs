@@ -230,6 +230,8 @@ pub(super) struct WireStatus<'a> {
     pub(super) status: Raw<'a>,
     #[serde(borrow, rename = "resetsAt")]
     pub(super) resets_at: Raw<'a>,
+    #[serde(borrow, rename = "rateLimitType")]
+    pub(super) limit_type: Raw<'a>,
 }
 
 #[derive(Deserialize)]

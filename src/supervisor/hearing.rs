@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     AUTH_FAILURES, Cause, Effect, FOLLOW_UP_GRACE, LEAVE_GRACE, Now, Phase, Stop, Supervisor,
 };
-use crate::job::{Happening, Milestone, Status};
+use crate::job::{Happening, LimitMet, Milestone, Status};
 use crate::stream::{Change, Event, Line, decode, repaired};
 use crate::text::clip;
 
@@ -66,7 +66,8 @@ impl Supervisor {
         if let Some(error) = change.rate_limited {
             let retry_at = self.digest.retry_at;
             self.log(Happening::RateLimited { error, retry_at }, now, effects);
-            effects.extend(retry_at.map(Effect::Limited));
+            let model = self.digest.limited_model;
+            effects.extend(retry_at.map(|until| Effect::Limited(LimitMet { until, model })));
         }
         if change.rate_limit_over {
             self.log(Happening::RateLimitOver, now, effects);

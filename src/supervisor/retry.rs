@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::{Cause, Effect, Evidence, Now, Opening, Phase, Supervisor};
-use crate::job::{Exit, Happening, Reason, Status, Verdict, milliseconds};
+use crate::job::{Exit, Happening, LimitMet, Reason, Status, Verdict, milliseconds};
 use crate::stream::{Digest, reset_time};
 
 /// The first pause; each further one is twice as long.
@@ -186,6 +186,7 @@ impl Supervisor {
             (true, false) => Opening { text: FAILED.to_owned(), ..Opening::silent(&self.record) },
         };
         let retry_at = now.wall.after(wait);
+        let model = self.digest.limited_model;
         self.put_behind(Digest::waiting(limited, retry_at), now);
         self.talk.forget_expected();
         self.silence_told = false;
@@ -194,7 +195,7 @@ impl Supervisor {
         self.log(Happening::Retrying { after, after_ms: milliseconds(wait) }, now, effects);
         // Before the slot is free: whoever gets it would run into the same wall.
         if limited {
-            effects.push(Effect::Limited(retry_at));
+            effects.push(Effect::Limited(LimitMet { until: retry_at, model }));
         }
         effects.push(Effect::LeaveSlot);
         self.save(now, effects);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{INTERRUPT_GRACE, REQUEST_GRACE, TERMINATE_GRACE};
-use crate::job::{Directive, Entry, Exit, Milestone, Obstacle, Outcome, Timestamp, TurnEnd};
+use crate::job::{
+    Directive, Entry, Exit, LimitMet, Milestone, Obstacle, Outcome, Timestamp, TurnEnd,
+};
 use crate::stream::Line;
 
 /// The two clocks: the monotonic one for durations, the other for showing.
@@ -124,8 +126,8 @@ pub enum Effect {
     LeaveSlot,
     /// Ask for a slot again.
     Enter,
-    /// A limit of the API was met that lasts until then.
-    Limited(Timestamp),
+    /// A limit of the API was met.
+    Limited(LimitMet),
     /// The API has answered a claude that was started then.
     Answered(Timestamp),
     /// Tell others what the job has come to.

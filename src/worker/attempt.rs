@@ -83,6 +83,7 @@ impl Worker {
         }
         self.out_of_memory_kills = process::out_of_memory_kills();
         self.login_stamp = claude::stored_login_stamp();
+        self.login = self.turn.login(&self.supervisor.record().spec);
         self.lines = LineSplitter::default();
         self.told.clear();
         self.supervisor.log_starts_at(self.tee.length());

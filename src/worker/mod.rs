@@ -28,7 +28,7 @@ use tokio::time::sleep_until;
 use crate::checkpoint::checkpoint;
 use crate::claude;
 use crate::clock;
-use crate::job::Obstacle;
+use crate::job::{Login, Obstacle};
 use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
 use crate::process::{self, Family, Mark};
 use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered};
@@ -220,6 +220,8 @@ struct Worker {
     stderr_start: u64,
     /// What the machine had ended for lack of memory when claude was launched.
     out_of_memory_kills: Option<u64>,
+    /// The login of claude, as it was when claude was launched.
+    login: Login,
     /// What identifies the stored login, as it was when claude was launched.
     login_stamp: Option<claude::LoginStamp>,
     /// When room is set aside for the verdict: a job that is over by then has no need of it.
@@ -258,6 +260,7 @@ impl Worker {
             gap_told: false,
             stderr_start: 0,
             out_of_memory_kills: None,
+            login: Login::default(),
             login_stamp: None,
             reserve_at: None,
             rest_at: None,
@@ -408,8 +411,14 @@ impl Worker {
                 let step = self.turn.enter(self.supervisor.record());
                 self.step(step);
             }
-            Effect::Limited(until) => self.turn.queue().note_limit(until),
-            Effect::Answered(began) => self.turn.queue().lift_limit(began),
+            Effect::Limited(met) => {
+                let job = &self.supervisor.record().job_id;
+                self.turn.queue().note_limit(job, &self.login, met);
+            }
+            Effect::Answered(began) => {
+                let model = self.supervisor.record().model.as_deref();
+                self.turn.queue().lift_limit(&self.login, model, began);
+            }
             Effect::Announce(milestone) => {
                 let record = self.supervisor.record();
                 let at = clock::now();

@@ -15,8 +15,9 @@ use tokio::time::sleep_until;
 
 use super::ends::Ends;
 use super::wakeup::{Wakeup, wakeup};
+use crate::claude::{self, Surroundings};
 use crate::clock;
-use crate::job::{Admission, JobId, Obstacle, Record, Status};
+use crate::job::{Admission, JobId, Login, Obstacle, Record, Spec, Status};
 use crate::queue::{Entered, Place, Queue, Ticket};
 use crate::settle::settle;
 use crate::store::{JobDir, LoadError};
@@ -182,11 +183,18 @@ impl Turn {
             admission.limit_wait_ms = 0;
         }
         admission.no_queue &= self.number.is_none();
-        self.ask(record, &admission)
+        let login = self.login(&record.spec);
+        self.ask(record, &admission, &login)
     }
 
-    fn ask(&mut self, record: &Record, admission: &Admission) -> Step {
-        let entered = self.queue.enter(&record.job_id, admission, self.number);
+    /// The login that claude would use now.
+    pub(super) fn login(&self, spec: &Spec) -> Login {
+        let salt = self.queue.salt().ok();
+        claude::account(&Surroundings::own(), spec, salt.as_deref())
+    }
+
+    fn ask(&mut self, record: &Record, admission: &Admission, login: &Login) -> Step {
+        let entered = self.queue.enter(&record.job_id, admission, self.number, login);
         let burial = self.bury_lost();
         match entered {
             Ok(Entered::Admitted(ticket)) => {
@@ -287,7 +295,7 @@ impl Turn {
                     // Somebody has taken it away: it is put there again.
                     Place::Gone => {
                         let admission = Admission { no_queue: false, ..ticket.admission };
-                        Some(self.ask(record, &admission))
+                        Some(self.ask(record, &admission, &ticket.login))
                     }
                 }
             }
@@ -317,10 +325,12 @@ impl Turn {
             }
         };
         self.again = done.again_in.map(|wait| Instant::now() + wait);
+        let mut workers = done.running;
+        workers.extend(done.witnesses);
         self.watched.retain(|watched| {
-            done.running.iter().any(|(job, pid)| *job == watched.job && *pid == watched.pid)
+            workers.iter().any(|(job, pid)| *job == watched.job && *pid == watched.pid)
         });
-        for (job, pid) in done.running {
+        for (job, pid) in workers {
             if !self.watched.iter().any(|watched| watched.job == job && watched.pid == pid) {
                 self.watch(job, pid);
             }

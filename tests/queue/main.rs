@@ -332,6 +332,114 @@ fn a_limit_is_waited_for_as_long_as_a_job_would_and_until_another_is_answered() 
     sandbox.run(["kill", "a"]);
 }
 
+/// Job `a` has met a limit of its login that ends in ten minutes, and waits; every other job that
+/// uses the login is answered.
+fn with_limited_login() -> Sandbox {
+    let mut sandbox = Sandbox::new(
+        "read\ninit\nappend $DIR/order $JOB\nonce $DIR/met limit 600\n\
+         once $DIR/refused refused 429\nonce $DIR/left exit 1\nsay fine\nresult ok\neof",
+    );
+    sandbox.unset("ANTHROPIC_API_KEY");
+    sandbox.set("CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-of-the-subscription");
+    sandbox.start("a", &["--retries", "1"]);
+    let waits = |status: &Answer| status["rateLimited"] == true && status["attempt"] == 2;
+    eventually("the limit", || Some(sandbox.status("a")).filter(waits));
+    sandbox
+}
+
+#[test]
+fn a_limit_of_one_login_is_none_of_another() {
+    let mut sandbox = with_limited_login();
+    assert_eq!(sandbox.start("b", &[])["status"], "queued");
+    sandbox.set("ANTHROPIC_API_KEY", "sk-ant-of-another");
+    assert_eq!(sandbox.start("c", &[])["status"], "running");
+    sandbox.wait("c").expect_end(0, "completed", None);
+    // Its answer says nothing about the other login.
+    let status = sandbox.status("b");
+    let wait = &status["waitingFor"];
+    assert_eq!((status.text("status"), &wait["kind"]), ("queued", &"limit".into()));
+    assert_eq!(wait["until"], status["retryAt"]);
+    assert_eq!(wait["why"], "a limit of its login, which job a met, has not ended");
+    assert_eq!(wait["hint"], "claudejob status a");
+    let started = sandbox.run(["start", "--job-id", "d", "--prompt", "x"]);
+    assert_eq!(started["status"], "running", "with the key");
+    sandbox.unset("ANTHROPIC_API_KEY");
+    let started = sandbox.run(["start", "--job-id", "e", "--prompt", "x"]);
+    assert_eq!(started["waitingFor"]["kind"], "limit", "{started:?}");
+    sandbox.wait("d").expect_end(0, "completed", None);
+    // Nothing of a login is written anywhere in the directory.
+    for entry in walk(&sandbox.jobs().join(".queue")) {
+        let text = fs::read(&entry).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned() + &entry.to_string_lossy();
+        assert!(!text.contains("sk-ant") && !text.contains("subscription"), "{entry:?}");
+    }
+    for id in ["b", "e", "a"] {
+        sandbox.run(["kill", id]);
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => found.extend(walk(&entry.path())),
+            kind if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn a_job_finds_out_at_once_when_the_one_that_met_the_limit_is_killed() {
+    for by_signal in [false, true] {
+        let sandbox = with_limited_login();
+        for id in ["b", "c"] {
+            assert_eq!(sandbox.start(id, &[])["status"], "queued");
+        }
+        if by_signal {
+            send(worker_of(&sandbox, "a"), Signal::SIGKILL);
+        } else {
+            assert_eq!(sandbox.run(["kill", "a"]).text("status"), "killed");
+        }
+        let began = Instant::now();
+        // The first is answered, so that the second need not wait either.
+        for id in ["b", "c"] {
+            sandbox.wait(id).expect_end(0, "completed", None);
+        }
+        assert!(began.elapsed() < Duration::from_secs(30));
+        assert_eq!(order(&sandbox), ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn a_job_that_comes_after_the_one_that_met_the_limit_finds_out() {
+    let sandbox = with_limited_login();
+    sandbox.run(["kill", "a"]);
+    sandbox.run_job("b", &[]).expect_end(0, "completed", None);
+}
+
+#[test]
+fn only_one_job_at_a_time_finds_out_whether_a_limit_is_over() {
+    let sandbox = with_limited_login();
+    for file in ["met", "refused", "left"] {
+        fs::remove_file(sandbox.path(file)).unwrap();
+    }
+    for id in ["b", "c"] {
+        assert_eq!(sandbox.start(id, &["--retries", "1"])["status"], "queued");
+    }
+    sandbox.run(["kill", "a"]);
+    let waits = |status: &Answer| status["rateLimited"] == true && status["attempt"] == 2;
+    eventually("b to meet the limit", || Some(sandbox.status("b")).filter(waits));
+    let status = sandbox.status("c");
+    assert_eq!((status.text("status"), &status["rateLimited"]), ("queued", &true.into()));
+    assert_eq!(status["waitingFor"]["hint"], "claudejob status b");
+    assert_eq!(order(&sandbox), ["a", "b"]);
+    for id in ["c", "b"] {
+        sandbox.run(["kill", id]);
+    }
+}
+
 #[test]
 fn a_job_whose_lock_is_gone_is_left_alone_by_others() {
     let sandbox = Sandbox::new(GATED);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Check, Named};
 use crate::job::{JobId, Record, Status, Timestamp};
-use crate::queue::{Crowd, Queue};
+use crate::queue::{Crowd, Limit, Queue};
 use crate::store::{self, JobDir, LoadError, Store};
 use crate::text::count;
 
@@ -49,11 +49,13 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
             Standing::Lost => lost.add(id.as_str()),
         }
     }
+    let queue = Queue::of(store.root());
+    let limited_until = queue.limits().iter().filter_map(Limit::ends).max();
     let checks = vec![
         records(total, &unreadable),
         check_lost(&lost),
         leftovers(store),
-        slots(&live, Queue::of(store.root()).crowd(), Queue::of(store.root()).limit()),
+        slots(&live, queue.crowd(), limited_until),
     ];
     let mut dated = Named::default();
     for name in ahead {
@@ -142,7 +144,8 @@ fn slots(live: &BTreeMap<Status, usize>, crowd: Crowd, limit: Option<Timestamp>)
     }
     let Some(until) = limit else { return Check::ok("slots", counts.join(", ")) };
     counts.push(format!("a limit of the API lasts until {until}"));
-    let advice = "queued jobs wait for its end; --no-wait-for-reset starts one all the same";
+    let advice =
+        "queued jobs of its login wait for its end; --no-wait-for-reset starts one all the same";
     Check::warning("slots", counts.join(", "), advice)
 }
 
