@@ -18,5 +18,5 @@ pub use digest::{Answer, Change, Digest};
 pub use event::{Block, Event, McpServer, TurnResult, Words, decode};
 pub use lines::{Line, LineSplitter};
 pub use mend::{from_json, mended, repaired};
-pub use reset_time::reset_time;
+pub use reset_time::{is_spend_limit, reset_time};
 pub use schedule::LATE;

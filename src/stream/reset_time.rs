@@ -3,33 +3,31 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeZone, Utc};
+use chrono_tz::Tz;
 
 use crate::job::Timestamp;
 
-/// The words before the time.
-const RESETS: &str = "resets ";
+/// The words before a time of day in the zone of the machine, which follows in parentheses. The
+/// second are those of claude 1.
+const RESETS: [&str; 2] = ["resets ", "reset at "];
+/// The words before the date on which a spend limit that is set in the Console ends, as the API
+/// says it.
+const REGAIN: &str = "You will regain access on ";
 /// What stands between the sentence and the epoch seconds where a release writes those.
 const EPOCH: &str = "limit reached|";
 /// A time of day that passed no longer ago than this may mean now or tomorrow.
 const AMBIGUOUS: Duration = Duration::from_secs(600);
-/// The longest limit lasts a week; a date further away was misread.
+/// The longest limit lasts a month; a date further away was misread.
 const FARTHEST_DAYS: i64 = 32;
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 /// Returns the time at which a limit ends by this sentence, said at `now`; `None` unless it can be
-/// read beyond doubt: a time of day in UTC, or at an offset from it, with a date or without one.
-/// The offset of a named zone changes over the year, so such a time is not read.
+/// read beyond doubt: a time of day, with a date or without one, in a zone that is named.
 pub fn reset_time(sentence: &str, now: Timestamp) -> Option<Timestamp> {
     let now_utc = DateTime::from_timestamp_millis(now.epoch_ms())?;
-    let end = match sentence.split_once(EPOCH) {
-        Some((_, rest)) => {
-            let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-            DateTime::from_timestamp(digits.parse().ok()?, 0)?
-        }
-        None => named_time(sentence, now_utc)?,
-    };
+    let end = named_time(sentence, now_utc)?;
     let days = end.signed_duration_since(now_utc).num_days();
     if end <= now_utc || days > FARTHEST_DAYS {
         return None;
@@ -37,14 +35,29 @@ pub fn reset_time(sentence: &str, now: Timestamp) -> Option<Timestamp> {
     Timestamp::from_epoch_ms(end.timestamp_millis())
 }
 
+/// Whether the sentence tells of a spend limit that is set in the Console: the API answers 400 as
+/// to a request that is wrong.
+pub fn is_spend_limit(sentence: &str) -> bool {
+    sentence.contains("reached your specified API usage limits")
+}
+
 fn named_time(sentence: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let (_, rest) = sentence.split_once(RESETS)?;
+    if let Some((_, rest)) = sentence.split_once(EPOCH) {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        return DateTime::from_timestamp(digits.parse().ok()?, 0);
+    }
+    if let Some((_, rest)) = sentence.split_once(REGAIN) {
+        let mut words = rest.split_whitespace();
+        let date = NaiveDate::parse_from_str(words.next()?, "%Y-%m-%d").ok()?;
+        let clock = words.find(|word| *word != "at").and_then(time_of_day)?;
+        return in_zone(words.next()?.trim_end_matches('.'), date, clock);
+    }
+    let (_, rest) = RESETS.iter().find_map(|words| sentence.split_once(words))?;
     let (time, rest) = rest.split_once('(')?;
-    let (zone, _) = rest.split_once(')')?;
-    let zone = offset_of(zone.trim())?;
+    let zone = rest.split_once(')')?.0.trim();
+    let today = now.with_timezone(&zone.parse::<Tz>().ok()?).date_naive();
     let mut words: Vec<&str> = time.split([' ', ',']).filter(|word| !word.is_empty()).collect();
     words.retain(|word| *word != "at");
-    let today = now.with_timezone(&zone).date_naive();
     match words.as_slice() {
         [clock] => {
             let clock = time_of_day(clock)?;
@@ -73,30 +86,11 @@ fn named_time(sentence: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     }
 }
 
-fn in_zone(zone: FixedOffset, date: NaiveDate, clock: NaiveTime) -> Option<DateTime<Utc>> {
+/// The moment at which clocks of the zone show this; `None` if they do so twice or never, where
+/// summer time begins or ends.
+fn in_zone(zone: &str, date: NaiveDate, clock: NaiveTime) -> Option<DateTime<Utc>> {
+    let zone: Tz = zone.parse().ok()?;
     Some(zone.from_local_datetime(&date.and_time(clock)).single()?.to_utc())
-}
-
-/// The offset of a zone whose name tells it.
-fn offset_of(zone: &str) -> Option<FixedOffset> {
-    let plain = zone.strip_prefix("Etc/").unwrap_or(zone);
-    if matches!(plain, "UTC" | "GMT" | "UCT" | "Z" | "Zulu" | "Universal" | "Greenwich") {
-        return FixedOffset::east_opt(0);
-    }
-    // `Etc/GMT+5` lies five hours west of Greenwich (POSIX), and `UTC+5` five hours east of it.
-    let (hours, sign) = match (zone.strip_prefix("Etc/GMT"), zone.strip_prefix("UTC")) {
-        (Some(hours), _) => (hours, -1),
-        (None, Some(hours)) => (hours, 1),
-        (None, None) => return None,
-    };
-    if !hours.starts_with(['+', '-']) {
-        return None;
-    }
-    let hours: i32 = hours.parse().ok()?;
-    if hours.abs() > 14 {
-        return None;
-    }
-    FixedOffset::east_opt(sign * hours * 3_600)
 }
 
 fn month_of(word: &str) -> Option<u32> {
@@ -143,12 +137,24 @@ mod tests {
             ("resets Nov 27 at 3:05pm (UTC)", "2026-11-27T15:05:00.000Z"),
             ("resets Nov 30, 2026, 3pm (UTC)", "2026-11-30T15:00:00.000Z"),
             ("resets 11pm (Etc/GMT+5)", "2026-11-26T04:00:00.000Z"),
-            ("resets 11pm (UTC+2)", "2026-11-25T21:00:00.000Z"),
+            ("resets 7:49pm (America/New_York)", "2026-11-26T00:49:00.000Z"),
+            ("resets Nov 27, 3pm (Asia/Kolkata)", "2026-11-27T09:30:00.000Z"),
+            ("Your limit will reset at 1pm (Europe/Berlin).", "2026-11-26T12:00:00.000Z"),
+            (
+                "API Error: 400 You have reached your specified API usage limits. You will \
+                 regain access on 2026-12-01 at 00:00 UTC.",
+                "2026-12-01T00:00:00.000Z",
+            ),
             ("Claude AI usage limit reached|1795636194", "2026-11-25T19:49:54.000Z"),
         ] {
             let end = reset_time(sentence, now).map(|end| end.to_string());
             assert_eq!(end.as_deref(), Some(expected), "{sentence}");
         }
+        // Summer time ends there between the two.
+        let autumn = Timestamp::parse("2026-10-31T12:00:00Z").unwrap();
+        let end = reset_time("resets Nov 2, 3am (America/New_York)", autumn).unwrap();
+        assert_eq!(end.to_string(), "2026-11-02T08:00:00.000Z");
+        assert_eq!(reset_time("resets Nov 1, 1:30am (America/New_York)", autumn), None);
         let new_year = Timestamp::parse("2026-12-30T12:00:00Z").unwrap();
         let end = reset_time("resets Jan 2, 3pm (UTC)", new_year).unwrap();
         assert_eq!(end.to_string(), "2027-01-02T15:00:00.000Z");
@@ -162,9 +168,8 @@ mod tests {
             "You've hit your limit",
             "resets soon",
             "resets 7:49pm",
-            "resets 7:49pm (America/New_York)",
-            "resets Nov 27, 3pm (America/New_York)",
-            "resets 7:49pm (CET)",
+            "resets 7:49pm (Middle/Nowhere)",
+            "resets 7:49pm (local time)",
             "resets 6:49pm (UTC)",
             "resets Nov 24, 3pm (UTC)",
             "resets Feb 30, 3pm (UTC)",
@@ -175,6 +180,11 @@ mod tests {
             "resets 3pm (UTC+99999999)",
             "resets tomorrow at 3pm (UTC)",
             "resets Nov 24, 2026, 3pm (UTC)",
+            "You will regain access on 2026-12-01",
+            "You will regain access on 2026-12-01 at 00:00",
+            "You will regain access on 2026-13-01 at 00:00 UTC",
+            "You will regain access on 2027-12-01 at 00:00 UTC",
+            "You will regain access on 2026-11-01 at 00:00 UTC",
             "limit reached|1",
             "limit reached|99999999999999999999",
             "limit reached|",

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::{Cause, Effect, Evidence, Now, Opening, Phase, Supervisor};
-use crate::job::{Exit, Happening, LimitMet, Reason, Status, Verdict, milliseconds};
+use crate::job::{Exit, Happening, LimitMet, Reason, Status, Timestamp, Verdict, milliseconds};
 use crate::stream::{Digest, reset_time};
 
 /// The first pause; each further one is twice as long.
@@ -33,9 +33,9 @@ impl Supervisor {
         if self.cause.is_some() || spec.keep_alive || !self.may_pass(verdict) {
             return None;
         }
-        if let Some(reset) = self.digest.resets_at.filter(|_| !spec.no_wait_for_reset)
-            && verdict.reason() == Some(Reason::RateLimit)
-            && reset > now.wall
+        if verdict.reason() == Some(Reason::RateLimit)
+            && !spec.no_wait_for_reset
+            && let Some(reset) = self.limit_ends(now)
         {
             // A wait for an end that is known, after some work was done, is no futile attempt.
             let allowed = self.retries < spec.retries || (spec.retries > 0 && self.progressed());
@@ -48,6 +48,13 @@ impl Supervisor {
             return None;
         }
         Some(self.usual_pause(self.retries))
+    }
+
+    /// When the limit ends that was met, if that lies ahead: by its event, or where there is none
+    /// by its sentence.
+    fn limit_ends(&self, now: Now) -> Option<Timestamp> {
+        let by_sentence = || reset_time(&self.digest.last.as_ref()?.sentence()?, now.wall);
+        self.digest.resets_at.or_else(by_sentence).filter(|reset| *reset > now.wall)
     }
 
     /// The pause after this number of futile attempts.
@@ -210,12 +217,7 @@ impl Supervisor {
             }
             verdict => verdict,
         };
-        let reset = self.digest.resets_at.or_else(|| {
-            // Without an event of the limit, its sentence may name the end.
-            reset_time(&self.digest.last.as_ref()?.sentence()?, now.wall)
-        });
-        let reset = reset.filter(|reset| *reset > now.wall);
-        match (verdict, reset) {
+        match (verdict, self.limit_ends(now)) {
             (Verdict::Failed { reason: Reason::RateLimit, error }, Some(reset)) => {
                 self.record.resumable_at = Some(reset);
                 let error = format!("{error} (the limit ends at {reset}: resume it then)");

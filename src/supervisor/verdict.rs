@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Cause, Evidence, Supervisor};
 use crate::job::{Exit, Failure, Reason, Timestamp, Verdict};
-use crate::stream::{Digest, McpServer, TurnResult};
+use crate::stream::{Digest, McpServer, TurnResult, is_spend_limit};
 use crate::text::{count, one_line};
 
 /// Arguments by which a denied tool call is named; `summary` is this program's own, where only a
@@ -307,6 +307,7 @@ fn of_api(last: &TurnResult, digest: &Digest) -> Reason {
         (Some(503 | 529), _) | (_, Some("overloaded")) => Reason::Overloaded,
         // A subscription's limit can end a turn without a status.
         (None, None) if digest.rate_limited => Reason::RateLimit,
+        _ if last.sentence().is_some_and(|text| is_spend_limit(&text)) => Reason::RateLimit,
         _ => Reason::ApiError,
     }
 }

@@ -152,17 +152,34 @@ fn the_end_of_a_limit_is_waited_for_where_the_api_says_it() {
 
 #[test]
 fn the_end_of_a_limit_is_read_from_its_sentence() {
-    for (sentence, ms) in [
-        ("You've hit your limit · resets 7:49pm (UTC)", Some(71_340_000)),
-        ("You've hit your limit · resets 7:49pm (America/New_York)", None),
+    let end = |spec, template: &str, sentence: &str| {
+        let mut rig = Rig::launched(spec);
+        let result = template.replace(r#""limit""#, &format!("{sentence:?}"));
+        ends_with(&mut rig, &[INIT, &result], code(1));
+        rig.supervisor.record().clone()
+    };
+    let spend_limit = LIMITED.replace("429", "400");
+    for (template, sentence, ms) in [
+        (LIMITED, "You've hit your limit · resets 7:49pm (UTC)", Some(71_340_000)),
+        (LIMITED, "You've hit your limit · resets 7:49pm (America/New_York)", Some(2_940_000)),
+        (LIMITED, "You've hit your limit · resets 7:49pm (there)", None),
+        (
+            &spend_limit,
+            "API Error: 400 You have reached your specified API usage limits. You will regain \
+             access on 1970-01-02 at 00:00 UTC.",
+            Some(86_400_000),
+        ),
+        (&spend_limit, "You have reached your specified API usage limits.", None),
     ] {
-        let mut rig = Rig::launched(Spec::default());
-        let result = LIMITED.replace(r#""limit""#, &format!("{sentence:?}"));
-        let conclusion = ends_with(&mut rig, &[INIT, &result], code(1));
-        assert!(matches!(conclusion, Conclusion::Ended(_)));
-        let record = rig.supervisor.record();
+        let record = end(Spec::default(), template, sentence);
+        assert_eq!(record.reason, Some(Reason::RateLimit), "{sentence}");
         assert_eq!(record.resumable_at.map(Timestamp::epoch_ms), ms, "{sentence}");
     }
+    // It is waited for, if not for longer than the caller would.
+    let record = end(patient(1), LIMITED, "resets 12:49am (UTC)");
+    assert!((2_940_000..2_940_400).contains(&record.retry_at.unwrap().epoch_ms()));
+    let record = end(patient(1), LIMITED, "resets 1:01am (UTC)");
+    assert_eq!(record.resumable_at.map(Timestamp::epoch_ms), Some(3_660_000));
 }
 
 #[test]
