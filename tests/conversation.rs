@@ -713,14 +713,11 @@ fn a_claude_that_an_update_replaces_is_started_again() {
         await_file(&sandbox.path("once"));
         fs::rename(&program, &away).unwrap();
         fs::write(sandbox.path("go"), "").unwrap();
-        let events = sandbox.job(id).join("events.ndjson");
-        eventually("the second attempt", || {
-            let events = fs::read_to_string(&events).unwrap();
-            let failed = events.find("launch_failed")?;
-            events[failed..].contains(retries).then_some(())
-        });
-        let status = sandbox.status(id);
-        assert!(status["warnings"].to_string().contains("claude is gone"), "{status:?}");
+        let is_told = |status: &Answer| status["warnings"].to_string().contains("claude is gone");
+        let status = eventually("the second attempt", || Some(sandbox.status(id)).filter(is_told));
+        let events = fs::read_to_string(sandbox.job(id).join("events.ndjson")).unwrap();
+        let failed = events.find("launch_failed").unwrap();
+        assert!(events[failed..].contains(retries), "{events}");
         if id == "kept" {
             assert_eq!(
                 (&status["status"], &status["waitingFor"]["kind"]),
