@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::checkpoint::checkpoint;
 use crate::job::{
-    Directive, Entry, Exit, Milestone, Outcome, Record, Timestamp, Undelivered, Verdict,
+    Directive, Entry, Exit, Milestone, Outcome, Record, Status, Timestamp, Undelivered, Verdict,
 };
 use crate::launch::send_courier;
 use crate::process::{self, Mark};
@@ -111,6 +111,21 @@ pub fn bury(
         write_end(dir, &record, outcome, events.map(|(file, _)| file), &entries, at);
     }
     record
+}
+
+/// The result of a job of the Node skill, which kept none: what its log tells, under the verdict of
+/// its record.
+pub fn outcome_of_log(dir: &JobDir, record: Record) -> Outcome {
+    let at = ended_at(dir, &record);
+    let mut inquest = Inquest::new(record.clone(), 0, at);
+    let _ = tell(dir, record.log_start, &mut inquest);
+    let (_, mut outcome, _) = inquest.conclude(None, None, None, Vec::new());
+    if record.status == Status::Completed && outcome.status != Status::Completed {
+        let why = outcome.error.as_deref().unwrap_or_default();
+        outcome.warnings.push(format!("its record says completed, which its log does not: {why}"));
+    }
+    let (status, reason, error, exit) = (record.status, record.reason, record.error, record.exit);
+    Outcome { status, reason, error, exit, ..outcome }
 }
 
 /// Makes a kill of the end of a job that was cut off. The lock is held.

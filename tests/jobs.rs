@@ -15,9 +15,9 @@ use std::thread;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::processes::{kill, send};
-use support::{Sandbox, await_file, filler, install, is_alive, pid_in};
+use support::{Answer, Sandbox, await_file, filler, install, is_alive, pid_in};
 
 const TRANSCRIPTS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts/2.1.197");
@@ -730,4 +730,43 @@ fn arguments_that_cannot_work_are_refused_at_the_start() {
     );
     let args = fs::read_to_string(sandbox.path("args")).unwrap();
     assert!(args.ends_with("\"--append-system-prompt\",\"--bg\"]"), "{args}");
+}
+
+#[test]
+fn the_result_of_a_job_of_the_node_skill_is_read_from_its_log() {
+    let sandbox = Sandbox::new("eof");
+    let session = "6f9fb695-65a0-40f6-bcf8-00af6730366b";
+    let init = json!({"type": "system", "subtype": "init", "session_id": session, "model": "m"});
+    let said = json!({"type": "assistant", "session_id": session, "message": {"id": "m1",
+        "role": "assistant", "content": [{"type": "text", "text": "half"}]}});
+    let end = json!({"type": "result", "subtype": "success", "is_error": false, "result": "whole",
+        "num_turns": 3, "duration_ms": 5, "total_cost_usd": 0.5, "session_id": session});
+    let put = |id: &str, status: &str, log: &[&Value]| {
+        let record = json!({"jobId": id, "pid": i32::MAX, "status": status, "prompt": "p",
+            "cwd": "/", "startedAt": "2025-11-02T08:00:00.000Z"});
+        fs::create_dir_all(sandbox.job(id)).unwrap();
+        fs::write(sandbox.job(id).join("meta.json"), record.to_string()).unwrap();
+        let log: String = log.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(sandbox.job(id).join("output.log"), log).unwrap();
+    };
+    let figures = |result: &Answer| {
+        let field = |name: &str| result[name].clone();
+        (field("result"), field("cost_usd"), field("num_turns"), field("partial"))
+    };
+    for (id, status, log, expected) in [
+        ("whole", "completed", &[&init, &said, &end][..], json!(["whole", 0.5, 3, false])),
+        ("killed", "killed", &[&init, &said], json!(["half", null, 1, true])),
+        ("empty", "failed", &[], json!([null, null, 0, false])),
+        ("dead", "running", &[&init, &said, &end][..], json!(["whole", 0.5, 3, false])),
+    ] {
+        put(id, status, log);
+        let result = sandbox.run(["result", id]);
+        assert_eq!(json!(figures(&result)), expected, "{result:?}");
+        assert_eq!(result["status"], sandbox.status(id)["status"], "{result:?}");
+    }
+    assert_eq!(sandbox.run(["result", "whole"])["warnings"], json!([]));
+    put("doubtful", "completed", &[&init, &said]);
+    let doubtful = sandbox.run(["result", "doubtful"]);
+    assert_eq!(doubtful.text("status"), "completed");
+    assert!(doubtful["warnings"].to_string().contains("its log does not"), "{doubtful:?}");
 }

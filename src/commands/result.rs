@@ -7,6 +7,7 @@ use super::seen::{Seen, look};
 use super::{ANSWER_MOST, exit_status_of};
 use crate::error::{Error, ExitStatus};
 use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, Undelivered};
+use crate::settle::outcome_of_log;
 use crate::store::{Store, addressed};
 use crate::text::{clip, json_length};
 
@@ -209,6 +210,7 @@ pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<Re
     // The record is what a lost job's verdict was written to last.
     let outcome = match dir.outcome() {
         Some(outcome) if of_this(&outcome) => outcome,
+        None if record.version == 0 => outcome_of_log(&dir, record),
         earlier => Outcome {
             previous_result: earlier.and_then(Outcome::into_previous),
             ..Outcome::of(&record)

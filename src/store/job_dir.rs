@@ -277,6 +277,7 @@ pub(super) fn decode_record(text: &[u8]) -> Result<Record, String> {
         // The Node skill kept the whole prompt and the folder at the top.
         let legacy: Legacy = serde_json::from_slice(text).unwrap_or_default();
         record.prompt = crate::text::one_line(&record.prompt, 200);
+        record.attempt = record.attempt.max(1);
         record.spec.cwd = legacy.cwd.unwrap_or_default();
         record.spec.allowed_tools = legacy.allowed_tools.unwrap_or_default();
     }
