@@ -742,6 +742,30 @@ fn a_claude_that_an_update_replaces_is_started_again() {
     assert!(gone.text("error").contains(program.to_str().unwrap()), "{gone:?}");
 }
 
+/// `finish` of a kept-alive job that does not end soon names this kind of wait.
+#[track_caller]
+fn finish_waits(script: &str, status: &str, kind: &str, has_end: bool) {
+    let sandbox = Sandbox::new(script);
+    sandbox.start("j", &["--keep-alive"]);
+    await_file(&sandbox.path("up"));
+    eventually(status, || (sandbox.status("j")["status"] == status).then_some(()));
+    let finish = sandbox.run(["finish", "j"]);
+    assert_eq!((finish.code, &finish["finished"]), (0, &false.into()), "{finish:?}");
+    assert_eq!(finish["waitingFor"]["kind"], kind, "{finish:?}");
+    assert_eq!(finish["waitingFor"]["until"].is_string(), has_end, "{finish:?}");
+    sandbox.run(["kill", "j"]);
+}
+
+#[test]
+fn a_finish_says_that_claude_has_not_ended() {
+    finish_waits("read\ninit\nresult one\ntouch $DIR/up\nhang", "idle", "exit", true);
+}
+
+#[test]
+fn a_finish_says_that_a_turn_is_under_way() {
+    finish_waits("read\ninit\nsay one\ntouch $DIR/up\nhang", "running", "turn", false);
+}
+
 #[test]
 fn an_earlier_answer_stays_until_there_is_another() {
     let sandbox = Sandbox::new("read\ninit\nresult one\neof");

@@ -11,8 +11,8 @@ use super::seen::{Seen, look};
 use super::watch::{Changes, ends_within};
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
-use crate::job::{Directive, JobId, Record, Status, TurnEnd, WaitKind};
-use crate::store::{JobDir, OUTPUT, Store, TURNS};
+use crate::job::{Directive, JobId, Record, Status, TurnEnd, WaitKind, WaitingFor};
+use crate::store::{JobDir, OUTPUT, Store, TURNS, addressed};
 use crate::text::clip;
 
 /// Bytes that a message may have at most: what the API takes is far below it.
@@ -60,10 +60,12 @@ pub struct SendAnswer {
 pub struct FinishAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// The job has ended; otherwise it ends after its turn.
+    /// The job has ended; otherwise it ends as soon as `waitingFor` is over.
     pub finished: bool,
     /// The job's status.
     pub status: Status,
+    /// What the end waits for; null if the job has ended.
+    pub waiting_for: Option<WaitingFor>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
 }
@@ -184,7 +186,11 @@ pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
     ends_within(&dir, FINISH_TAKES);
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
-    Ok(FinishAnswer { job_id: id.clone(), finished: !status.is_live(), status, hint })
+    let finished = !status.is_live();
+    let in_turn = || WaitingFor::new(WaitKind::Turn, None, "the turn that is under way");
+    let waiting_for = (!finished).then(|| seen.record.waiting_for().unwrap_or_else(in_turn));
+    let waiting_for = waiting_for.map(|wait| wait.map_hint(|hint| addressed(store.root(), hint)));
+    Ok(FinishAnswer { job_id: id.clone(), finished, status, waiting_for, hint })
 }
 
 /// The text of a message, if it is one.

@@ -33,6 +33,10 @@ pub enum WaitKind {
     Answer,
     /// The next message, of a kept-alive job.
     Message,
+    /// The end of the turn that is under way: of a job that is to end after it.
+    Turn,
+    /// The end of claude, which was told that nothing more will come.
+    Exit,
     /// The engine that starts workers.
     Engine,
     /// A kind that a newer version wrote.

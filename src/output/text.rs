@@ -132,8 +132,12 @@ pub(super) fn send(answer: &SendAnswer) -> String {
 
 pub(super) fn finish(answer: &FinishAnswer) -> String {
     let id = painted(BOLD, answer.job_id.as_str());
-    let how = if answer.finished { "is" } else { "ends after its turn, and is" };
-    format!("Job {id} {how} {}.\n", answer.status)
+    match &answer.waiting_for {
+        None => format!("Job {id} is {}.\n", answer.status),
+        Some(wait) => {
+            format!("Job {id} is {} and will end; until then: {}.\n", answer.status, wait.why)
+        }
+    }
 }
 
 pub(super) fn interrupt(answer: &InterruptAnswer) -> String {

@@ -64,6 +64,8 @@ impl Supervisor {
         self.kept.finished = true;
         self.record.status = Status::Running;
         self.close_input(now, effects);
+        // Whoever asked for the end sees what it waits for.
+        self.save(now, effects);
     }
 
     /// Whether claude is to be started again instead of this verdict.

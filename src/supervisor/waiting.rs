@@ -48,6 +48,11 @@ impl Supervisor {
                 wall(now, Some(until)),
                 "the next message is awaited",
             )),
+            Phase::Closing { until } if !self.digest.turn_open => Some(WaitingFor::new(
+                WaitKind::Exit,
+                wall(now, Some(until)),
+                "claude was told that nothing more comes and has not ended; then it is made to",
+            )),
             Phase::Working | Phase::FollowUp { .. } | Phase::Closing { .. } => {
                 self.waiting_in_turn()
             }
