@@ -359,6 +359,9 @@ pub struct Answer {
     /// Why not, for the agent
     #[arg(long, value_name = "WHY", requires = "deny", allow_hyphen_values = true)]
     pub message: Option<String>,
+    /// End claude until the answer comes: the job holds no slot meanwhile
+    #[arg(long, conflicts_with_all = ["choice", "text", "allow", "deny"])]
+    pub release: bool,
     /// Which request, where several wait
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,

@@ -210,6 +210,7 @@ pub fn answer(given: cli::Answer) -> Result<(JobId, answer::Request), Error> {
         allow: given.allow,
         deny: given.deny,
         message: given.message,
+        release: given.release,
     };
     Ok((target(given.target)?, request))
 }

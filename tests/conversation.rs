@@ -869,3 +869,104 @@ fn resume_replaces_model_tools_and_limits() {
     sandbox.wait("j").expect_end(0, "completed", None);
     assert!(!args(&sandbox).contains("snapshot"));
 }
+
+/// Asks QUESTION in its first run, and ends when it is interrupted and its input ends; the next run
+/// does the rest.
+fn asks_once(question: &str, rest: &str) -> String {
+    format!(
+        "hear $DIR/heard\ninit\nonce $DIR/asked {question}\nonce $DIR/up touch $DIR/up2\n\
+         once $DIR/waited hear $DIR/heard\nonce $DIR/ended eof\nonce $DIR/left exit 1\n{rest}"
+    )
+}
+
+fn pid_of(sandbox: &Sandbox, id: &str) -> i32 {
+    sandbox.status(id)["pid"].as_i64().unwrap() as i32
+}
+
+#[test]
+fn a_released_question_holds_no_slot_and_outlives_its_worker() {
+    let mut sandbox = Sandbox::new(&asks_once(QUESTION, "result ok\neof"));
+    sandbox.set("CLAUDE_SKILL_MAX_PARALLEL", "1");
+    sandbox.start("j", &["--ask", "--fail-on-denial"]);
+    sandbox.run(["wait", "j", "--timeout", "1m"]);
+    assert_eq!(sandbox.start("next", &[])["status"], "queued");
+    let released = sandbox.run(["answer", "j", "--release"]);
+    assert_eq!(
+        (released.code, &released["released"], &released["status"]),
+        (0, &true.into(), &"blocked".into()),
+        "{released:?}"
+    );
+    sandbox.wait("next").expect_end(0, "completed", None);
+    let check = |attempt: u64| {
+        let status = sandbox.status("j");
+        assert_eq!((&status["status"], &status["attempt"]), (&"blocked".into(), &attempt.into()));
+        assert_eq!(status["blocked"]["released"], true, "{status:?}");
+        assert_eq!(status["waitingFor"]["kind"], "answer");
+        assert_eq!(status["warnings"], serde_json::json!([]), "{status:?}");
+        assert_eq!(sandbox.run(["wait", "j", "--timeout", "0s"]).code, 5);
+        assert_eq!(sandbox.run(["interrupt", "j"])["interrupted"], false);
+    };
+    check(2);
+    send(pid_of(&sandbox, "j"), Signal::SIGKILL);
+    eventually("the loss", || (sandbox.status("j")["reason"] == "worker_died").then_some(()));
+    assert_eq!(sandbox.run(["answer", "j", "--choice", "SQLite"])["code"], "job_ended");
+    let recovered = sandbox.run(["recover", "j"]);
+    assert_eq!(recovered["status"], "blocked", "{recovered:?}");
+    check(3);
+    let wrong = sandbox.run(["answer", "j", "--choice", "Oracle"]);
+    assert_eq!(wrong["code"], "wrong_answer", "{wrong:?}");
+    let answer = sandbox.run(["answer", "j", "--choice", "Postgres"]);
+    assert_eq!((answer.code, &answer["answered"]), (0, &true.into()), "{answer:?}");
+    sandbox.wait("j").expect_end(0, "completed", None);
+    let heard = fs::read_to_string(sandbox.path("heard")).unwrap();
+    assert!(heard.contains("Question: Which database?\nAnswer: Postgres"), "{heard}");
+    assert_eq!(sandbox.status("j")["blocked"], Value::Null);
+}
+
+#[test]
+fn a_released_call_that_is_allowed_is_made_without_another_question() {
+    let again = PERMISSION.replace("p1", "p2");
+    let rest = format!("{again}\nread $DIR/answer\nresult ok\neof");
+    for (content, asks_again) in [("hello", false), ("other", true)] {
+        let sandbox = Sandbox::new(&asks_once(PERMISSION, &rest.replace("hello", content)));
+        sandbox.start("j", &["--ask"]);
+        sandbox.run(["wait", "j", "--timeout", "1m"]);
+        assert_eq!(sandbox.run(["answer", "j", "--release"])["released"], true);
+        assert_eq!(sandbox.run(["answer", "j", "--allow"])["answered"], true);
+        if asks_again {
+            let asked = sandbox.run(["wait", "j", "--timeout", "1m"]);
+            assert_eq!(asked["blocked"]["requestId"], "p2", "{asked:?}");
+            sandbox.run(["answer", "j", "--allow"]);
+        }
+        sandbox.wait("j").expect_end(0, "completed", None);
+        assert_eq!(answered(&sandbox, "answer")["request_id"], "p2");
+    }
+}
+
+#[test]
+fn a_released_job_is_killed_resumed_and_denied_in_time() {
+    let sandbox = Sandbox::new(&asks_once(QUESTION, "result ok\neof"));
+    let release = |id: &str, options: &[&str]| {
+        for file in ["asked", "waited", "ended", "left", "up"] {
+            let _ = fs::remove_file(sandbox.path(file));
+        }
+        sandbox.start(id, &[&["--ask"], options].concat());
+        await_file(&sandbox.path("up"));
+        assert_eq!(sandbox.run(["answer", id, "--release"])["released"], true);
+    };
+    release("killed", &[]);
+    assert_eq!(sandbox.run(["kill", "killed"])["status"], "killed");
+    assert_eq!(sandbox.status("killed")["blocked"], Value::Null);
+    assert_eq!(sandbox.run(["resume", "killed", "--message", "never mind"]).code, 0);
+    sandbox.wait("killed").expect_end(0, "completed", None);
+    let heard = fs::read_to_string(sandbox.path("heard")).unwrap();
+    assert!(heard.ends_with("never mind\n") && !heard.contains("Answer:"), "{heard}");
+
+    release("denied", &["--block-timeout", "2s"]);
+    eventually("the end", || (sandbox.status("denied")["status"] == "completed").then_some(()));
+    let heard = fs::read_to_string(sandbox.path("heard")).unwrap();
+    assert!(heard.contains("Your question has no answer. Nobody is there"), "{heard}");
+    assert!(sandbox.status("denied")["warnings"].to_string().contains("--block-timeout"));
+    let late = sandbox.run(["answer", "denied", "--release"]);
+    assert_eq!(late["code"], "job_ended", "{late:?}");
+}

@@ -754,6 +754,24 @@ fn a_question_is_answered_by_label_and_in_free_words(cli: Cli) {
     }
 }
 
+each_cli!(an_answer_reaches_the_conversation_of_a_claude_that_was_released);
+fn an_answer_reaches_the_conversation_of_a_claude_that_was_released(cli: Cli) {
+    let sandbox = sandbox!(cli, Step::Ask("Which database?".to_owned()), Step::text("Noted."));
+    sandbox.start("asks", &["--ask", "--fail-on-denial"]);
+    sandbox.run(["wait", "asks", "--timeout", "1m"]);
+
+    let released = sandbox.run(["answer", "asks", "--release"]);
+
+    assert_eq!((released.code, &released["released"]), (0, &true.into()), "{released:?}");
+    let status = sandbox.status("asks");
+    assert_eq!((status.text("status"), &status["costIsLowerBound"]), ("blocked", &false.into()));
+    assert_eq!(sandbox.run(["answer", "asks", "--choice", "Postgres"])["answered"], true);
+    sandbox.wait("asks").expect_end(0, "completed", None);
+    let seen = sandbox.api.wait_for_request(2);
+    assert!(seen.last.to_string().contains("Answer: Postgres"), "{}", seen.last);
+    assert_eq!(sandbox.status("asks")["warnings"], serde_json::json!([]));
+}
+
 each_cli!(a_permission_is_given_and_one_is_not);
 fn a_permission_is_given_and_one_is_not(cli: Cli) {
     for (given, is_there) in

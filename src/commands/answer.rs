@@ -17,6 +17,8 @@ use crate::stream::from_json;
 
 /// How long the worker may take to give the answer on.
 const WORKER_TAKES: Duration = Duration::from_secs(5);
+/// How long claude may take to end.
+const CLAUDE_TAKES: Duration = Duration::from_secs(8);
 /// What an agent is told where nobody says why.
 const DENIED: &str = "The user does not want this. Find another way, or stop.";
 
@@ -35,12 +37,14 @@ pub struct Request {
     pub deny: bool,
     /// Why not.
     pub message: Option<String>,
+    /// Claude is ended until the answer comes.
+    pub release: bool,
 }
 
 impl Request {
     /// Whether no answer was given yet.
     pub fn says_nothing(&self) -> bool {
-        self.choices.is_empty() && self.text.is_none() && !self.allow && !self.deny
+        self.choices.is_empty() && self.text.is_none() && !self.allow && !self.deny && !self.release
     }
 }
 
@@ -53,8 +57,10 @@ pub struct AnswerAnswer {
     pub job_id: JobId,
     /// Id of the request that was answered.
     pub request_id: String,
-    /// Claude got this answer; false if another answer came first.
+    /// Claude got this answer; false if another answer came first, or none was given.
     pub answered: bool,
+    /// Claude was ended, and the question waits for an answer without it.
+    pub released: bool,
     /// The job's status.
     pub status: Status,
     /// The command to run next, as `sh` takes it; null for a completed job.
@@ -92,8 +98,21 @@ pub fn open(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<Open,
     })
 }
 
+/// Ends claude, so that the job holds no slot while its question waits.
+fn release(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<AnswerAnswer, Error> {
+    let request_id = open(store, id, request_id)?.blocked.request_id;
+    let dir = live_here(store, id)?;
+    let released = tell(store, id, &dir, &Directive::Release, "released", CLAUDE_TAKES)?;
+    let seen = look(store, id)?;
+    let (status, hint) = (seen.record.status, seen.hint());
+    Ok(AnswerAnswer { job_id: id.clone(), request_id, answered: false, released, status, hint })
+}
+
 /// Answers it, and says whether claude was given this answer or there was another before it.
 pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnswer, Error> {
+    if request.release {
+        return release(store, id, request.request_id.as_deref());
+    }
     let Open { blocked, input } = open(store, id, request.request_id.as_deref())?;
     let response = if request.deny {
         denied(request.message.as_deref().unwrap_or(DENIED))
@@ -109,25 +128,37 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
         return Err(wrong("a permission request is answered by --allow or --deny"));
     };
     let dir = live_here(store, id)?;
-    let mut changes = Changes::of(dir.path());
-    let from = dir.length(EVENTS);
     let request_id = blocked.request_id;
     let directive = Directive::Answer { request_id: request_id.clone(), response };
-    let number = post(store, id, &dir, &directive)?;
-    let until = Instant::now() + WORKER_TAKES;
-    let answered = loop {
-        let lives = dir.is_held().unwrap_or(false);
-        if let Some(answered) = outcome(&dir, from, number) {
-            break answered;
-        }
-        if !lives || Instant::now() >= until {
-            break false;
-        }
-        changes.wait(Some(until.saturating_duration_since(Instant::now())));
-    };
+    let answered = tell(store, id, &dir, &directive, "answered", WORKER_TAKES)?;
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
-    Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, status, hint })
+    Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, released: false, status, hint })
+}
+
+/// Tells the worker something about a request, and says whether its event says that it was `done`.
+fn tell(
+    store: &Store,
+    id: &JobId,
+    dir: &JobDir,
+    directive: &Directive,
+    done: &str,
+    most: Duration,
+) -> Result<bool, Error> {
+    let mut changes = Changes::of(dir.path());
+    let from = dir.length(EVENTS);
+    let number = post(store, id, dir, directive)?;
+    let until = Instant::now() + most;
+    loop {
+        let lives = dir.is_held().unwrap_or(false);
+        if let Some(event) = outcome(dir, from, number) {
+            return Ok(event == done);
+        }
+        if !lives || Instant::now() >= until {
+            return Ok(false);
+        }
+        changes.wait(Some(until.saturating_duration_since(Instant::now())));
+    }
 }
 
 fn wrong(what: &str) -> Error {
@@ -186,7 +217,8 @@ fn answers(asked: &[Question], request: &Request) -> Result<BTreeMap<String, Str
 /// The request as claude made it, which the log has whole.
 fn find(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open> {
     let mut log = dir.open(OUTPUT).ok()??;
-    log.seek(SeekFrom::Start(record.log_start)).ok()?;
+    let log_start = record.released.as_ref().map_or(record.log_start, |it| it.log_start);
+    log.seek(SeekFrom::Start(log_start)).ok()?;
     let mut blocked = record.blocked.clone()?;
     let (mut log, mut line) = (BufReader::new(log), Vec::new());
     loop {
@@ -218,8 +250,8 @@ fn made(line: &[u8], request_id: &str) -> Option<Value> {
     is_it.then(|| event["request"].take())
 }
 
-/// What the worker did with the answer of this number.
-fn outcome(dir: &JobDir, from: u64, number: u64) -> Option<bool> {
+/// The event that says what the worker did with what it was told under this number.
+fn outcome(dir: &JobDir, from: u64, number: u64) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
         event: String,
@@ -230,8 +262,8 @@ fn outcome(dir: &JobDir, from: u64, number: u64) -> Option<bool> {
     let lines = BufReader::new(events).lines().map_while(Result::ok);
     let ours = lines
         .filter_map(|line| serde_json::from_str::<Line>(&line).ok())
-        .find(|line| line.number == Some(number));
-    ours.map(|line| line.event == "answered")
+        .find(|line| line.number == Some(number) && line.event != "release_requested");
+    ours.map(|line| line.event)
 }
 
 #[cfg(test)]

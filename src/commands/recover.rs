@@ -240,10 +240,15 @@ pub(super) fn attempt_again(
     drop(others);
     checkpoint("recover:saved");
     let launched = put_on_its_feet(id, dir, lock, &mut plan, around)?;
+    let pid = launched.pid;
+    let status = match record.released_question() {
+        Some(_) => Status::Blocked,
+        None => status_of(launched),
+    };
     Ok(Recovered {
         job_id: id.clone(),
-        pid: launched.pid,
-        status: status_of(launched),
+        pid,
+        status,
         attempt: record.attempt,
         resumes: record.session_began,
         warnings: warnings(store, &plan),

@@ -66,6 +66,7 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
         }
         // What was limited is over; this is another piece of work.
         record.last_failure = None;
+        record.released = None;
         record.denied = 0;
         record.earlier.denied = 0;
         record.earlier.untimed_ms = record.earlier.elapsed_ms;

@@ -163,6 +163,9 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
 
 /// Why there is no turn to interrupt, where that is known at once.
 fn no_turn(record: &Record) -> Option<&'static str> {
+    if record.released_question().is_some() {
+        return Some("no turn is under way: its question waits for an answer");
+    }
     let kind = record.waiting_for.as_ref().map(|waiting| waiting.kind);
     match (record.status, kind) {
         (Status::Idle, _) => Some("it is idle: there was no turn to interrupt"),

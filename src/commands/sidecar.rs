@@ -254,6 +254,7 @@ impl Sidecar {
                     allow: reply.allow,
                     deny: reply.deny,
                     message: reply.message,
+                    release: false,
                 };
                 let answered = super::job_id(&session_id)
                     .and_then(|id| answer::answer(&self.store, &id, &request));

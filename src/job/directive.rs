@@ -20,6 +20,8 @@ pub enum Directive {
     Interrupt,
     /// Nothing more will be asked of a job that is kept alive.
     Finish,
+    /// Claude is ended while its question waits for an answer.
+    Release,
     /// What claude asked is answered.
     Answer {
         /// Claude's id of the request.

@@ -199,6 +199,7 @@ mod tests {
             questions,
             others: others.iter().map(|id| (*id).to_owned()).collect(),
             since: Timestamp::from_epoch_ms(0).unwrap(),
+            released: false,
         });
         record.hint().unwrap()
     }

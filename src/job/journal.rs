@@ -144,7 +144,8 @@ pub enum Happening {
     },
     /// A request was answered.
     Answered {
-        /// The answer's place in the order of arrival; 0: nobody's, the time was over.
+        /// The answer's place in the order of arrival; 0: nobody's, because the time was over or
+        /// the call had been allowed before.
         number: u64,
         /// Claude's id of the request.
         request_id: String,
@@ -155,6 +156,16 @@ pub enum Happening {
         number: u64,
         /// The id that it named.
         request_id: String,
+    },
+    /// Claude is to be ended while its question waits.
+    ReleaseRequested {
+        /// Its place in the order of arrival.
+        number: u64,
+    },
+    /// Claude was ended, and its question waits.
+    Released {
+        /// The place of what asked for it in the order of arrival.
+        number: u64,
     },
     /// The turn is to be stopped.
     InterruptRequested,

@@ -32,7 +32,8 @@ pub use outcome::{Outcome, PreviousResult};
 pub use question::Choice;
 pub use question::{Question, allowed, denied, questions, shortened};
 pub use record::{
-    Activity, Blocked, Detached, Detachment, Ending, Exit, FORMAT_VERSION, Failure, Record, known,
+    Activity, Blocked, Detached, Detachment, Ending, Exit, FORMAT_VERSION, Failure, Record,
+    Released, known,
 };
 pub use segments::{Moment, Phase, Segment, coarse, segments};
 pub use spec::{Replay, Spec, SpecChange};

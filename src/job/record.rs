@@ -154,6 +154,9 @@ pub struct Record {
     /// What waits for an answer.
     #[serde(default)]
     pub blocked: Option<Blocked>,
+    /// The question that waits without a claude, or whose answer no claude has begun to work on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<Released>,
     /// What a reader should know although it is no failure.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -216,6 +219,7 @@ impl Record {
             activity: None,
             waiting_for: None,
             blocked: None,
+            released: None,
             warnings: Vec::new(),
             exit: None,
             last_seq: 0,
@@ -232,6 +236,9 @@ impl Record {
         self.reason = verdict.reason();
         self.error = verdict.error().map(str::to_owned);
         self.ended_at = Some(at);
+        if self.status != Status::Failed {
+            self.released = None;
+        }
         self.retry_at = None;
         self.blocked = None;
         self.activity = None;
@@ -265,6 +272,12 @@ impl Record {
         self.waiting_for = None;
         self.blocked = None;
         self.exit = None;
+    }
+
+    /// The question that waits without a claude.
+    pub fn released_question(&self) -> Option<&Blocked> {
+        let released = self.released.as_ref()?;
+        released.response.is_none().then_some(&released.blocked)
     }
 
     /// When the job takes its place in the queue, where it was to do so later (`--start-delay`) and
@@ -418,6 +431,22 @@ pub struct Blocked {
     pub others: Vec<String>,
     /// When the request was made.
     pub since: Timestamp,
+    /// Claude was ended (`answer --release`): the answer starts it again.
+    #[serde(default)]
+    pub released: bool,
+}
+
+/// A question whose claude was ended, so that it holds no slot while it waits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Released {
+    /// The request.
+    pub blocked: Blocked,
+    /// Where the part of `output.log` begins in which claude made it.
+    pub log_start: u64,
+    /// The answer in claude's own words, until a claude works on it.
+    #[serde(default)]
+    pub response: Option<serde_json::Value>,
 }
 
 /// How a process ended: exactly one of the two is set.

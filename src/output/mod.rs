@@ -213,7 +213,7 @@ impl Printer {
     /// `answer`.
     pub fn answer(&self, answer: &AnswerAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::answer(answer))?;
-        Ok(if answer.answered { ExitStatus::Done } else { ExitStatus::Failed })
+        Ok(if answer.answered || answer.released { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `send`.

@@ -112,10 +112,12 @@ pub(super) fn question(question: &Question) -> String {
 
 pub(super) fn answer(answer: &AnswerAnswer) -> String {
     let id = painted(BOLD, answer.job_id.as_str());
-    if answer.answered {
+    if answer.released {
+        format!("Job {id} waits for its answer without claude, and holds no slot.\n")
+    } else if answer.answered {
         format!("Job {id} has its answer and is {}.\n", answer.status)
     } else {
-        format!("Job {id} had another answer before, and is {}.\n", answer.status)
+        format!("Job {id} did not wait for this any more, and is {}.\n", answer.status)
     }
 }
 

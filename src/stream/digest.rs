@@ -110,6 +110,8 @@ pub struct Digest {
     /// Tool calls of which only a tool's result or an event of its own has told that they were
     /// denied, in this turn.
     denied_calls: BTreeMap<String, Value>,
+    /// Tool calls that are still to be decided on, although claude takes them for denied.
+    undecided_calls: BTreeSet<String>,
     /// The total of the last result.
     total_usd: f64,
     message_id: Option<String>,
@@ -309,6 +311,11 @@ impl Digest {
         self.requests.retain(|(blocked, _)| blocked.request_id != request_id);
     }
 
+    /// Claude is ended while these requests wait: that is no denial of them.
+    pub fn leave_undecided(&mut self) {
+        self.undecided_calls.extend(self.requests.iter().filter_map(|(_, tool)| tool.clone()));
+    }
+
     /// Counts a line that was no event; `spoken` says that it looks like one of the agent's, which
     /// opens a turn as if it had been understood.
     pub fn undecodable(&mut self, spoken: bool, now: Timestamp) {
@@ -457,6 +464,7 @@ impl Digest {
                     questions: if asks { shortened(&questions(input)) } else { Vec::new() },
                     others: Vec::new(),
                     since: now,
+                    released: false,
                 };
                 if self.requests.len() < TRACKED {
                     let tool = tool_use_id.as_ref().map(|id| clip(id, NAME_KEPT));
@@ -780,7 +788,9 @@ impl Digest {
         }
         let untold = std::mem::take(&mut self.denied_calls);
         for denial in result.permission_denials.iter().chain(untold.values()) {
-            if self.denials.len() < TRACKED {
+            let id = denial.get("tool_use_id").and_then(Value::as_str);
+            let is_undecided = id.is_some_and(|id| self.undecided_calls.contains(id));
+            if self.denials.len() < TRACKED && !is_undecided {
                 self.keep_denial(denial);
             }
         }

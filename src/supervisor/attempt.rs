@@ -29,6 +29,9 @@ pub struct Opening {
 impl Opening {
     /// Of the attempt that the record says is next.
     pub(super) fn of(record: &Record) -> Self {
+        if let Some(opening) = Self::with_answer(record) {
+            return opening;
+        }
         match &record.session_id {
             // What it is told lies in the inbox.
             Some(session) if record.resumed => {
@@ -88,6 +91,7 @@ impl Supervisor {
         self.record.session_id = None;
         self.record.session_file = None;
         self.record.session_began = false;
+        self.record.released = None;
         self.record
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
         self.opening = Opening::over_again(&self.record);

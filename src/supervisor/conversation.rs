@@ -15,6 +15,8 @@ use crate::text::{clip, sum_usd};
 const ANSWER_KEPT: usize = 256 << 10;
 
 /// What claude is told where nobody answers it in time.
+const DENIED: &str = "a request was denied because nobody answered within --block-timeout";
+/// What the agent is told then.
 const NOBODY: &str = "Nobody is there to answer. Decide yourself, or do without, and say so.";
 
 /// Messages on their way into claude.
@@ -74,9 +76,15 @@ impl Supervisor {
                 effects.push(Effect::TakeOut(number));
                 self.finish(now, effects);
             }
+            Ok(Directive::Release) => {
+                effects.push(Effect::TakeOut(number));
+                self.release(number, now, effects);
+            }
             Ok(Directive::Answer { request_id, response }) => {
                 effects.push(Effect::TakeOut(number));
-                if self.listens() && self.digest.waits(&request_id) {
+                if self.is_released(&request_id) {
+                    self.go_on_with(number, response, now, effects);
+                } else if self.listens() && self.digest.waits(&request_id) {
                     self.respond(number, request_id, response, now, effects);
                 } else {
                     self.log(Happening::AnswerRefused { number, request_id }, now, effects);
@@ -104,7 +112,7 @@ impl Supervisor {
         }
     }
 
-    fn respond(
+    pub(super) fn respond(
         &mut self,
         number: u64,
         request_id: String,
@@ -146,13 +154,19 @@ impl Supervisor {
                 return;
             };
             let request_id = open.0.clone();
-            self.record.warn("a request was denied because nobody answered within --block-timeout");
+            self.record.warn(DENIED);
             self.respond(0, request_id, denied(NOBODY), now, effects);
         }
     }
 
+    /// Nobody has answered the question that waits without a claude.
+    pub(super) fn nobody_answered(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.record.warn(DENIED);
+        self.go_on_with(0, denied(NOBODY), now, effects);
+    }
+
     /// Whether claude still reads its stdin.
-    fn listens(&self) -> bool {
+    pub(super) fn listens(&self) -> bool {
         self.phase.takes_input()
             && !self.input_closed
             && !self.output_closed

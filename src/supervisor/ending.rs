@@ -51,7 +51,7 @@ impl Supervisor {
             Phase::Sweeping | Phase::Draining { .. } => return self.note_late(cause),
             Phase::Over => return,
             Phase::Starting => {}
-            Phase::Backoff { .. } | Phase::Waiting { .. } => {
+            Phase::Backoff { .. } | Phase::Waiting { .. } | Phase::Released { .. } => {
                 // Nothing runs that would have to be ended.
                 self.leave_line(now);
                 self.cause = Some(cause);
@@ -61,6 +61,7 @@ impl Supervisor {
             Phase::Stopping { .. } => {
                 // It is being ended already; but only a kill is for good.
                 match self.cause {
+                    Some(Cause::Release { .. }) => self.cause = Some(cause),
                     Some(_) if cause == Cause::Kill => self.cause = Some(cause),
                     Some(_) => {}
                     None => self.note_late(cause),
@@ -116,7 +117,11 @@ impl Supervisor {
         self.kept.went_away |= matches!(self.phase, Phase::Idle { .. });
         self.log(Happening::Exited { exit }, now, effects);
         match self.phase {
-            Phase::Sweeping | Phase::Over | Phase::Backoff { .. } | Phase::Waiting { .. } => {}
+            Phase::Sweeping
+            | Phase::Over
+            | Phase::Backoff { .. }
+            | Phase::Waiting { .. }
+            | Phase::Released { .. } => {}
             Phase::Draining { .. } => {
                 if self.output_closed {
                     self.all_is_in(effects);

@@ -30,11 +30,18 @@ impl Supervisor {
         if let Event::Result(result) = &mut event {
             result.omitted = line.omitted();
         }
-        let change = self.digest.fold(&event, now.wall);
+        let answer = self.answer_to(&event);
+        let mut change = self.digest.fold(&event, now.wall);
+        if answer.is_some() {
+            change.blocked = None;
+        }
         if let Event::Init { .. } = event {
             self.warn_of_mcp_servers(false);
         }
         self.changed(change, now, effects);
+        if let Some((request_id, response)) = answer {
+            self.respond(0, request_id, response, now, effects);
+        }
     }
 
     fn changed(&mut self, change: Change, now: Now, effects: &mut Vec<Effect>) {
@@ -110,7 +117,8 @@ impl Supervisor {
             self.is_busy();
         }
         if matches!(self.record.status, Status::Running | Status::Blocked) {
-            let blocked = self.digest.blocked().is_some();
+            let released = self.record.released_question().is_some();
+            let blocked = released || self.digest.blocked().is_some();
             self.record.status = if blocked { Status::Blocked } else { Status::Running };
         }
         if notable {

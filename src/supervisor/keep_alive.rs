@@ -108,6 +108,9 @@ impl Supervisor {
             (true, true) => Opening::interrupted(&self.record),
             (true, false) => Opening::silent(&self.record),
         };
+        if let Some(opening) = Opening::with_answer(&self.record) {
+            self.opening = opening;
+        }
         self.put_behind(Digest::default(), now);
         self.talk.forget_expected();
         self.phase = Phase::Backoff { until: now.mono + wait, queues: false };

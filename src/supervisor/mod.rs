@@ -10,6 +10,7 @@ mod hearing;
 mod inquest;
 mod keep_alive;
 mod past;
+mod release;
 mod retry;
 mod stall;
 mod terms;
@@ -20,6 +21,8 @@ mod waiting;
 use std::time::Duration;
 
 use conversation::Talk;
+use serde_json::Value;
+
 use keep_alive::KeptAlive;
 use past::Past;
 use verdict::ignored_rules;
@@ -75,6 +78,8 @@ enum Phase {
     Idle { until: Duration },
     /// Claude went away, and is started again then: at once, or when it is its turn.
     Backoff { until: Duration, queues: bool },
+    /// Claude was ended while it asked something; the answer is waited for.
+    Released { until: Option<Duration> },
     /// Stdin is closed: claude is expected to end.
     Closing { until: Duration },
     /// A signal was sent.
@@ -109,6 +114,10 @@ enum Cause {
     Timeout,
     Stall,
     Auth,
+    /// Its question waits without a claude, as the message of this number asked.
+    Release {
+        number: u64,
+    },
 }
 
 /// A job's worker, without its hands.
@@ -143,6 +152,8 @@ pub struct Supervisor {
     /// When the last turn ended.
     turn_ended_at: Option<Timestamp>,
     dependency_error: Option<String>,
+    /// A tool call that was allowed, and that claude is to make again: the tool and its input.
+    allowed_call: Option<(String, Value)>,
     past: Past,
     digest: Digest,
     phase: Phase,
@@ -166,7 +177,7 @@ impl Supervisor {
 
     fn of_record(record: Record, now: Now) -> Self {
         let opening = Opening::of(&record);
-        Self {
+        let mut supervisor = Self {
             digest: Digest::after_own_messages(opening.own_messages()),
             opening,
             talk: Talk::default(),
@@ -184,6 +195,7 @@ impl Supervisor {
             recurring_since: None,
             turn_ended_at: None,
             dependency_error: None,
+            allowed_call: None,
             record,
             past: Past::default(),
             phase: Phase::Starting,
@@ -195,7 +207,9 @@ impl Supervisor {
             launch_error: None,
             unsaved: false,
             saved: None,
-        }
+        };
+        supervisor.expect_answered_call();
+        supervisor
     }
 
     /// The record as it should be on disk now.
@@ -215,7 +229,7 @@ impl Supervisor {
 
     /// Whether the next attempt is waited for.
     pub fn is_backing_off(&self) -> bool {
-        matches!(self.phase, Phase::Backoff { .. } | Phase::Waiting { .. })
+        matches!(self.phase, Phase::Backoff { .. } | Phase::Waiting { .. } | Phase::Released { .. })
     }
 
     /// What the coming attempt opens with.
@@ -275,6 +289,7 @@ impl Supervisor {
             | Phase::Closing { until }
             | Phase::Stopping { until, .. }
             | Phase::Draining { until } => Some(until),
+            Phase::Released { until } => until,
         };
         let unsaved = self.unsaved && self.phase != Phase::Over;
         let save = unsaved.then(|| self.saved.map_or(Duration::ZERO, |at| at + SAVE_EVERY));
@@ -289,6 +304,10 @@ impl Supervisor {
         match input {
             Input::Queued(obstacle) => self.queued(obstacle, now, &mut effects),
             Input::Admitted => self.admitted(now, &mut effects),
+            Input::Held => {
+                self.begin(now, &mut effects);
+                self.hold_question(now, &mut effects);
+            }
             Input::DependencyFailed(other) => self.dependency_failed(other, now, &mut effects),
             Input::Launched(pid) => self.launched(pid, now, &mut effects),
             Input::LaunchFailed(error) => {
@@ -347,6 +366,13 @@ impl Supervisor {
         undelivered: impl FnOnce() -> Vec<Undelivered>,
     ) -> (Conclusion, Vec<Effect>) {
         let mut effects = Vec::new();
+        if let Some(Cause::Release { number }) = self.cause {
+            self.cause = self.late_cause.take();
+            if self.cause.is_none() {
+                self.released(number, now, &mut effects);
+                return (Conclusion::Again, effects);
+            }
+        }
         let mut verdict = self.reach_verdict(evidence);
         if let Some(cause) = self.late_cause.take()
             && self.goes_on(&verdict, evidence, now)
@@ -508,6 +534,9 @@ impl Supervisor {
                 self.rest(now, effects);
             }
             Phase::Idle { until } if until <= now.mono => self.finish_now(now, effects),
+            Phase::Released { until: Some(until) } if until <= now.mono => {
+                self.nobody_answered(now, effects);
+            }
             Phase::Backoff { until, queues: false } if until <= now.mono => {
                 self.phase = Phase::Starting;
                 effects.push(Effect::Launch);
@@ -584,7 +613,10 @@ impl Supervisor {
         record.retry_at = digest.retry_at;
         record.last_event_at = digest.last_event_at.or(record.last_event_at);
         record.activity.clone_from(&digest.activity);
-        record.blocked = digest.blocked();
+        if digest.answered && record.released.as_ref().is_some_and(|it| it.response.is_some()) {
+            record.released = None;
+        }
+        record.blocked = digest.blocked().or(record.released_question().cloned());
         let waiting_for = self.waiting_for(now);
         if waiting_for.is_some() {
             self.record.activity = None;

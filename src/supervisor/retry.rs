@@ -192,6 +192,9 @@ impl Supervisor {
             (true, true) => Opening::interrupted(&self.record),
             (true, false) => Opening { text: FAILED.to_owned(), ..Opening::silent(&self.record) },
         };
+        if let Some(opening) = Opening::with_answer(&self.record) {
+            self.opening = opening;
+        }
         let retry_at = now.wall.after(wait);
         let model = self.digest.limited_model;
         self.put_behind(Digest::waiting(limited, retry_at), now);

@@ -24,6 +24,8 @@ pub enum Input<'a> {
     Queued(Obstacle),
     /// It is its turn.
     Admitted,
+    /// The job begins with a question that waits without a claude.
+    Held,
     /// A job that it waits for did not complete.
     DependencyFailed(FailedDependency),
     /// Claude runs, with this process id.

@@ -9,6 +9,7 @@ mod fuzz;
 mod odd;
 mod patience;
 mod recovery;
+mod release;
 mod scheduled;
 mod streams;
 mod transient;

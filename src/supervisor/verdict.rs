@@ -67,7 +67,7 @@ impl Supervisor {
                     "the API refused the login three times in a row (authentication_failed)",
                 );
             }
-            None => {}
+            Some(Cause::Release { .. }) | None => {}
         }
         let told = self.of_stream(evidence);
         if self.kept.finished && !self.digest.turn_open && !self.torn {

@@ -56,7 +56,9 @@ impl Supervisor {
             Phase::Working | Phase::FollowUp { .. } | Phase::Closing { .. } => {
                 self.waiting_in_turn()
             }
-            Phase::Waiting { .. }
+            // The record tells what is asked.
+            Phase::Released { .. }
+            | Phase::Waiting { .. }
             | Phase::Starting
             | Phase::Stopping { .. }
             | Phase::Sweeping

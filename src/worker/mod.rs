@@ -106,12 +106,19 @@ async fn attend(
         let _ = report.take().map(|mut report| report.write_all(&words));
     };
     let mut stdout = None;
-    match worker.turn.begin(worker.supervisor.record()) {
-        Step::NoSlot(why) => {
+    let record = worker.supervisor.record();
+    let begun = record.released_question().is_none().then(|| worker.turn.begin(record));
+    match begun {
+        None => {
+            worker.take(Input::Held);
+            worker.act();
+            tell(QUEUED, "");
+        }
+        Some(Step::NoSlot(why)) => {
             tell(NO_SLOT, &why);
             return Ok(());
         }
-        step @ (Step::Admitted | Step::AdmittedWithout(_)) => {
+        Some(step @ (Step::Admitted | Step::AdmittedWithout(_))) => {
             if let Step::AdmittedWithout(why) = step {
                 worker.take(Input::WriteFailed { file: "the queue", error: why });
             }
@@ -122,7 +129,7 @@ async fn attend(
             checkpoint("worker:recorded");
             tell(if launched { LAUNCHED } else { NOT_LAUNCHED }, "");
         }
-        step => {
+        Some(step) => {
             worker.step(step);
             worker.act();
             tell(QUEUED, "");

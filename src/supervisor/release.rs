@@ -1,0 +1,149 @@
+//! A question whose claude is ended while it waits, so that it holds no slot. The answer begins
+//! another run of claude in the same conversation.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Cause, Effect, Now, Opening, Phase, Supervisor};
+use crate::job::{Blocked, Happening, Record, Released, Status, allowed};
+use crate::stream::{Digest, Event, from_json};
+use crate::text::clip;
+
+/// What stands before an answer that comes to a claude which was ended meanwhile.
+const ENDED: &str = "You were ended while you waited for the user. ";
+/// What stands behind it.
+const GO_ON: &str = "Go on with the task where you left off. Background work, wake-ups and cron \
+    tasks of yours are gone: start those anew that you still need.";
+/// Characters of a tool's input by which its call is named.
+const INPUT_SHOWN: usize = 2_000;
+
+impl Opening {
+    /// With the answer to the question that waited without a claude, if it has come.
+    pub(super) fn with_answer(record: &Record) -> Option<Self> {
+        let Released { blocked, response, .. } = record.released.as_ref()?;
+        let text = format!("{ENDED}{}\n\n{GO_ON}", told(blocked, response.as_ref()?));
+        Some(Self { text, ..Self::silent(record) })
+    }
+}
+
+/// An answer as a message.
+fn told(blocked: &Blocked, response: &Value) -> String {
+    let tool = blocked.tool_name.as_deref().unwrap_or("a tool");
+    let call = format!("{tool} {}", clip(&blocked.input, INPUT_SHOWN));
+    let is_question = blocked.kind == "question";
+    if response["behavior"] != "allow" {
+        let why = response["message"].as_str().unwrap_or_default();
+        return if is_question {
+            format!("Your question has no answer. {why}")
+        } else {
+            format!("The user does not allow this tool call: {call}\n\n{why}")
+        };
+    }
+    if !is_question {
+        return format!(
+            "The user allows this tool call, which was not made: {call}\n\nMake the same call \
+             again, with exactly the same input."
+        );
+    }
+    let answers = response["updatedInput"]["answers"].as_object();
+    let answers = answers.into_iter().flatten().map(|(question, answer)| {
+        format!("Question: {question}\nAnswer: {}", answer.as_str().unwrap_or_default())
+    });
+    format!("Here is the answer.\n\n{}", answers.collect::<Vec<_>>().join("\n\n"))
+}
+
+impl Supervisor {
+    /// Ends claude, which waits for an answer, so that the question waits without it.
+    pub(super) fn release(&mut self, number: u64, now: Now, effects: &mut Vec<Effect>) {
+        let blocked = self.digest.blocked().filter(|_| self.listens());
+        let Some(blocked) = blocked else {
+            let request_id = String::new();
+            self.log(Happening::AnswerRefused { number, request_id }, now, effects);
+            return;
+        };
+        // Claude makes the others again.
+        let blocked = Blocked { released: true, others: Vec::new(), ..blocked };
+        self.digest.leave_undecided();
+        let log_start = self.record.log_start;
+        self.record.released = Some(Released { blocked, log_start, response: None });
+        self.log(Happening::ReleaseRequested { number }, now, effects);
+        self.stop(Cause::Release { number }, now, effects);
+    }
+
+    /// Claude has ended: the question waits.
+    pub(super) fn released(&mut self, number: u64, now: Now, effects: &mut Vec<Effect>) {
+        self.next_attempt(now);
+        self.put_behind(Digest::default(), now);
+        self.talk.forget_expected();
+        self.cause = None;
+        self.silence_told = false;
+        self.hold_question(now, effects);
+        self.log(Happening::Released { number }, now, effects);
+        effects.push(Effect::LeaveSlot);
+    }
+
+    /// Waits for the answer to a question whose claude has ended.
+    pub(super) fn hold_question(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let Some(released) = &self.record.released else { return };
+        let limit = self.record.spec.block_timeout_ms.map(Duration::from_millis);
+        let until = limit.map(|limit| {
+            now.mono.saturating_add(released.blocked.since.after(limit).since(now.wall))
+        });
+        self.phase = Phase::Released { until };
+        self.record.status = Status::Blocked;
+        self.save(now, effects);
+    }
+
+    /// The question that waits without a claude is answered: claude is started again.
+    pub(super) fn go_on_with(
+        &mut self,
+        number: u64,
+        response: Value,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(released) = &mut self.record.released else { return };
+        let request_id = released.blocked.request_id.clone();
+        released.response = Some(response);
+        self.expect_answered_call();
+        self.opening = Opening::with_answer(&self.record).unwrap_or_default();
+        // What it waited for is no time that it took.
+        self.started = now.mono;
+        self.record.status = Status::Running;
+        self.phase = Phase::Waiting { since: now.mono };
+        self.save(now, effects);
+        self.log(Happening::Answered { number, request_id }, now, effects);
+        effects.push(Effect::Enter);
+    }
+
+    /// Whether this request waits without a claude.
+    pub(super) fn is_released(&self, request_id: &str) -> bool {
+        let waits = matches!(self.phase, Phase::Released { .. });
+        let question = self.record.released_question();
+        waits && question.is_some_and(|question| question.request_id == request_id)
+    }
+
+    /// Remembers the tool call that is allowed, should the coming claude make it.
+    pub(super) fn expect_answered_call(&mut self) {
+        let Some(Released { blocked, response: Some(response), .. }) = &self.record.released else {
+            return;
+        };
+        if blocked.kind != "question" && response["behavior"] == "allow" {
+            let tool = blocked.tool_name.clone().unwrap_or_default();
+            self.allowed_call = Some((tool, response["updatedInput"].clone()));
+        }
+    }
+
+    /// The answer to a request that was allowed before claude made it again.
+    pub(super) fn answer_to(&mut self, event: &Event<'_>) -> Option<(String, Value)> {
+        let Event::Request { request_id, tool_name, input, .. } = event else { return None };
+        let (tool, call) = self.allowed_call.as_ref()?;
+        if tool != tool_name || from_json::<Value>(input).ok().as_ref() != Some(call) {
+            return None;
+        }
+        let (_, input) = self.allowed_call.take()?;
+        Some((request_id.clone(), allowed(&input, &BTreeMap::new())))
+    }
+}
