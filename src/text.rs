@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 /// At most `most` characters of `text`; what was cut is marked by `…`, which counts as one.
 pub fn clip(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -91,6 +93,15 @@ pub fn millionths(usd: f64) -> f64 {
     if rounded.is_finite() { rounded } else { usd }
 }
 
+/// Returns a signal's name. One that has none, such as a real-time signal, is called by its number:
+/// `SIG64`.
+pub fn signal_name(number: i32) -> String {
+    match Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => format!("SIG{number}"),
+    }
+}
+
 /// Whether a number is left out of a file because it is zero.
 pub fn is_zero(n: &u64) -> bool {
     *n == 0
@@ -140,6 +151,13 @@ pub fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_signal_has_a_name() {
+        for (number, name) in [(1, "SIGHUP"), (9, "SIGKILL"), (15, "SIGTERM"), (64, "SIG64")] {
+            assert_eq!(signal_name(number), name);
+        }
+    }
 
     #[test]
     fn money_is_added_up_without_dust() {

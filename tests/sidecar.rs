@@ -90,10 +90,22 @@ fn a_query_outlives_its_sidecar_and_no_event_is_lost_or_doubled() {
     assert!(events(&told) == logged, "{} told, {} logged", events(&told).len(), logged.len());
     let stopped = told.last().unwrap();
     assert_eq!((&stopped["exitCode"], &stopped["status"]), (&0.into(), &"completed".into()));
+    assert_eq!(stopped["signal"], Value::Null);
     assert!(told.iter().any(|line| line["type"] == "agent_log" && line["line"] == "a word"));
     // An ordinary job.
     assert_eq!(sandbox.run(["result", "s"])["result"], "ok");
     second.kill();
+}
+
+#[test]
+fn the_signal_that_ended_claude_is_told_by_its_name() {
+    let sandbox = Sandbox::new("read\ninit\ndie KILL");
+    let mut sidecar = Sidecar::start(&sandbox);
+    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "work"}));
+    let told = sidecar.until("agent_stopped");
+    let stopped = told.last().unwrap();
+    assert_eq!((&stopped["signal"], &stopped["exitCode"]), (&"SIGKILL".into(), &Value::Null));
+    sidecar.kill();
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::job::{Exit, JobId, Outcome, Reason, Spec, Status};
 use crate::launch::Wish;
 use crate::process;
 use crate::store::{JobDir, OUTPUT, STDERR, Store};
-use crate::text::one_line;
+use crate::text::{one_line, signal_name};
 
 /// Bytes of one event that are given on; a longer one is only told of.
 const EVENT_MOST: u64 = 16 << 20;
@@ -121,8 +121,8 @@ pub enum Told {
         session_id: String,
         /// Claude's exit code; null if it has none.
         exit_code: Option<i32>,
-        /// The signal that ended claude; null if none did.
-        signal: Option<i32>,
+        /// The name of the signal that ended claude, such as `SIGKILL`; null if none did.
+        signal: Option<String>,
         /// The job's status.
         status: Status,
         /// Why it failed.
@@ -369,7 +369,7 @@ impl Stream {
                 (self.tell)(&Told::AgentStopped {
                     session_id: self.id.to_string(),
                     exit_code: exit.code,
-                    signal: exit.signal,
+                    signal: exit.signal.map(signal_name),
                     status: record.status,
                     reason: record.reason,
                     error: record.error,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{Cause, Evidence, Supervisor};
 use crate::job::{Exit, Failure, Reason, Timestamp, Verdict};
 use crate::stream::{Digest, McpServer, TurnResult, is_spend_limit};
-use crate::text::{count, one_line};
+use crate::text::{count, one_line, signal_name};
 
 /// Arguments by which a denied tool call is named; `summary` is this program's own, where only a
 /// tool's result has told of the denial.
@@ -366,18 +366,5 @@ fn ending(exit: Exit) -> String {
             None => format!("ended with exit code {code}"),
         },
         (None, None) => "ended".to_owned(),
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    match signal {
-        1 => "SIGHUP".to_owned(),
-        2 => "SIGINT".to_owned(),
-        3 => "SIGQUIT".to_owned(),
-        6 => "SIGABRT".to_owned(),
-        9 => "SIGKILL".to_owned(),
-        11 => "SIGSEGV".to_owned(),
-        15 => "SIGTERM".to_owned(),
-        other => format!("signal {other}"),
     }
 }
