@@ -42,6 +42,9 @@ pub enum Error {
     /// The text is no job id.
     #[error("{0:?} is no job id")]
     InvalidJobId(String),
+    /// A query of the sidecar names no session.
+    #[error("the sessionId is empty: give each session an id of its own")]
+    EmptySessionId,
     /// There is no such job.
     #[error("there is no job {0}")]
     NotFound(String),
@@ -195,7 +198,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
-            Self::InvalidJobId(_) => "invalid_job_id",
+            Self::InvalidJobId(_) | Self::EmptySessionId => "invalid_job_id",
             Self::NotFound(_) => NOT_FOUND,
             Self::Exists(_) => "job_exists",
             Self::EmptyPrompt => "empty_prompt",
@@ -245,6 +248,7 @@ impl Error {
             Self::InvalidJobId(_) => {
                 "use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'"
             }
+            Self::EmptySessionId => "give each session an id of its own",
             Self::NotFound(_) => "claudejob list --all",
             Self::Exists(id) => {
                 return Some(format!(

@@ -109,6 +109,39 @@ fn the_signal_that_ended_claude_is_told_by_its_name() {
 }
 
 #[test]
+fn a_session_id_that_is_no_job_id_is_mapped_and_kept() {
+    let sandbox =
+        Sandbox::new("read\ninit\nstderr a word\ntouch $DIR/up\nhear $DIR/heard\nresult ok\neof");
+    let (session, id) = ("Chat 42/ä", "Chat-42-d548743e2b455a21");
+    let mut first = Sidecar::start(&sandbox);
+    first.say(&json!({"type": "query", "sessionId": session, "prompt": "work"}));
+    let started = first.until("agent_started").pop().unwrap();
+    assert_eq!((&started["sessionId"], &started["jobId"]), (&session.into(), &id.into()));
+    await_file(&sandbox.path("up"));
+    first.kill();
+    // Whoever comes later finds the job by the session's id.
+    let mut second = Sidecar::start(&sandbox);
+    second.say(&json!({"type": "attach", "sessionId": session}));
+    second.say(&json!({"type": "message", "sessionId": session, "text": "more"}));
+    let told = second.until("agent_stopped");
+    assert!(told.iter().all(|line| line["sessionId"] == session), "{told:#?}");
+    let kinds = ["agent_started", "agent_event", "agent_log", "agent_stopped"];
+    assert!(kinds.iter().all(|kind| told.iter().any(|line| line["type"] == *kind)), "{told:#?}");
+    assert_eq!(sandbox.status(id)["labels"], json!({"session": session}));
+    let listed = sandbox.run(["list", "--all", "--label", &format!("session={session}")]);
+    assert_eq!(listed.json[0]["jobId"], id);
+
+    let long = "ä".repeat(1_000);
+    second.say(&json!({"type": "query", "sessionId": long, "prompt": "work"}));
+    let started = second.until("agent_started").pop().unwrap();
+    let label = &sandbox.status(started["jobId"].as_str().unwrap())["labels"]["session"];
+    assert_eq!(label, &"ä".repeat(128));
+    second.say(&json!({"type": "stop", "sessionId": long}));
+    assert_eq!(second.until("agent_stopped").pop().unwrap()["sessionId"], long);
+    second.kill();
+}
+
+#[test]
 fn a_sidecar_keeps_no_process_of_a_job_that_has_ended() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     let mut sidecar = Sidecar::start(&sandbox);
@@ -134,7 +167,9 @@ fn what_cannot_be_done_is_told_and_the_sidecar_goes_on() {
     assert_eq!(code("{\"type\":\"dance\"}"), "unknown_type");
     assert_eq!(code("{\"type\":\"query\"}"), "invalid_message");
     assert_eq!(code("{\"type\":\"stop\",\"sessionId\":\"nobody\"}"), "not_found");
-    assert_eq!(code("{\"type\":\"attach\",\"sessionId\":\"../x\"}"), "invalid_job_id");
+    assert_eq!(code("{\"type\":\"attach\",\"sessionId\":\"../x\"}"), "not_found");
+    assert_eq!(code("{\"type\":\"attach\",\"sessionId\":\"\"}"), "invalid_job_id");
+    assert_eq!(code("{\"type\":\"query\",\"sessionId\":\"\",\"prompt\":\"x\"}"), "invalid_job_id");
     assert_eq!(code("{\"type\":\"query\",\"sessionId\":\"s\",\"prompt\":\"\"}"), "empty_prompt");
     sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
     sidecar.until("agent_started");

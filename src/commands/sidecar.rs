@@ -1,6 +1,6 @@
 //! `sidecar`: jobs for programs that embed this one, as JSON lines over stdin and stdout.
 //!
-//! Each query is an ordinary job whose id is the session's name, so it goes on when the sidecar
+//! Each query is an ordinary job whose id follows from the session's, so it goes on when the sidecar
 //! is gone, and another one attaches to it where the first one was.
 
 use std::collections::HashSet;
@@ -24,6 +24,10 @@ use crate::text::{one_line, signal_name};
 
 /// Bytes of one event that are given on; a longer one is only told of.
 const EVENT_MOST: u64 = 16 << 20;
+/// Label of a job whose id is not its session's: the session id.
+const SESSION_LABEL: &str = "session";
+/// Bytes of a label's value, as `--label` limits them.
+const LABEL_MOST: usize = 256;
 
 /// What a program asks for.
 #[derive(Debug, Deserialize)]
@@ -89,14 +93,16 @@ pub enum Told {
     Pong,
     /// A query's job runs, or one was attached to.
     AgentStarted {
-        /// The session's name, which is the job's id.
+        /// The session's id, as the caller gave it.
         session_id: String,
+        /// The id of the session's job, for the other verbs.
+        job_id: JobId,
         /// The worker's process id.
         pid: Option<i32>,
     },
     /// An event of claude's stream, as it is.
     AgentEvent {
-        /// The session's name.
+        /// The session's id, as the caller gave it.
         session_id: String,
         /// The event; null if it is too long.
         #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
@@ -106,7 +112,7 @@ pub enum Told {
     },
     /// A line of stderr, or one of stdout that is not an event.
     AgentLog {
-        /// The session's name.
+        /// The session's id, as the caller gave it.
         session_id: String,
         /// `stderr` or `stdout`.
         stream: &'static str,
@@ -117,7 +123,7 @@ pub enum Told {
     },
     /// The job has ended.
     AgentStopped {
-        /// The session's name.
+        /// The session's id, as the caller gave it.
         session_id: String,
         /// Claude's exit code; null if it has none.
         exit_code: Option<i32>,
@@ -132,7 +138,7 @@ pub enum Told {
     },
     /// A query's job could not be started.
     AgentError {
-        /// The session's name.
+        /// The session's id, as the caller gave it.
         session_id: String,
         /// Why.
         error: String,
@@ -159,7 +165,7 @@ struct Sidecar {
     /// What a job is asked that a query says nothing about.
     usual: Spec,
     tell: Tell,
-    /// Sessions whose events are being told.
+    /// Ids of the sessions whose events are being told.
     told: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -230,7 +236,7 @@ impl Sidecar {
                 // It takes as long as claude takes to end: meanwhile others are heard.
                 let (store, tell) = (self.store.clone(), self.tell.clone());
                 std::thread::spawn(move || {
-                    let stopped = super::job_id(&session_id).and_then(|id| kill::kill(&store, &id));
+                    let stopped = job_of(&session_id).and_then(|id| kill::kill(&store, &id));
                     if let Err(error) = stopped {
                         let (error, code) = (error.to_string(), error.code());
                         tell(&Told::Error { session_id: Some(session_id), error, code });
@@ -239,7 +245,7 @@ impl Sidecar {
                 true
             }
             Ask::Message { session_id, text } => {
-                let sent = super::job_id(&session_id).and_then(|id| {
+                let sent = job_of(&session_id).and_then(|id| {
                     let message = text.into_bytes();
                     send::send(&self.store, send::Request { id, message, wait: None })
                 });
@@ -256,8 +262,8 @@ impl Sidecar {
                     message: reply.message,
                     release: false,
                 };
-                let answered = super::job_id(&session_id)
-                    .and_then(|id| answer::answer(&self.store, &id, &request));
+                let answered =
+                    job_of(&session_id).and_then(|id| answer::answer(&self.store, &id, &request));
                 answered.map_or_else(|error| failed(session_id, &error), |_| true)
             }
         }
@@ -267,8 +273,9 @@ impl Sidecar {
         let session_id = query.session_id.clone();
         match self.start(query) {
             Ok((id, pid)) => {
-                let started = (self.tell)(&Told::AgentStarted { session_id, pid });
-                self.follow(id, 0, 0);
+                let (name, job_id) = (session_id.clone(), id.clone());
+                let started = (self.tell)(&Told::AgentStarted { session_id, job_id, pid });
+                self.follow(name, id, 0, 0);
                 started
             }
             Err(error) => {
@@ -284,7 +291,11 @@ impl Sidecar {
     }
 
     fn start(&self, query: Query) -> Result<(JobId, Option<i32>), Error> {
-        let id = super::job_id(&query.session_id)?;
+        let id = job_of(&query.session_id)?;
+        let mut labels = self.usual.labels.clone();
+        if id.as_str() != query.session_id {
+            labels.insert(SESSION_LABEL.to_owned(), label_value(&query.session_id).to_owned());
+        }
         let here = || std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
         let spec = Spec {
             cwd: query.cwd.unwrap_or_else(here),
@@ -298,6 +309,7 @@ impl Sidecar {
             idle_timeout_ms: 3_600_000,
             restart: true,
             max_restarts: 5,
+            labels,
             ..self.usual.clone()
         };
         let request = start::Request {
@@ -314,37 +326,55 @@ impl Sidecar {
     }
 
     fn attach(&self, session_id: &str, since: u64, since_log: Option<u64>) -> Result<bool, Error> {
-        let id = super::job_id(session_id)?;
+        let id = job_of(session_id)?;
         let seen = look(&self.store, &id)?;
         let length = seen.dir.length(OUTPUT);
         if since > length {
             return Err(Error::BadOffset { offset: since, length });
         }
-        let session_id = session_id.to_owned();
-        let listens = (self.tell)(&Told::AgentStarted { session_id, pid: seen.record.pid });
+        let (name, job_id, pid) = (session_id.to_owned(), id.clone(), seen.record.pid);
+        let session_id = name.clone();
+        let listens = (self.tell)(&Told::AgentStarted { session_id, job_id, pid });
         // Of a job that is attached to later on, what it said on stderr before is past.
         let past = if since > 0 { seen.dir.length(STDERR) } else { 0 };
-        self.follow(id, since, since_log.unwrap_or(past));
+        self.follow(name, id, since, since_log.unwrap_or(past));
         Ok(listens)
     }
 
-    /// Tells of a job from here on, from a thread of its own; once, however often it is asked for.
-    fn follow(&self, id: JobId, output: u64, errors: u64) {
-        let name = id.to_string();
-        if !self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+    /// Tells of a session from here on, from a thread of its own; once, however often it is asked
+    /// for.
+    fn follow(&self, session_id: String, id: JobId, output: u64, errors: u64) {
+        let is_new = |told: &mut HashSet<String>| told.insert(session_id.clone());
+        if !is_new(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner)) {
             return;
         }
         let (store, tell, told) = (self.store.clone(), self.tell.clone(), self.told.clone());
         std::thread::spawn(move || {
             let dir = store.job(&id);
-            Stream { dir, id, tell, output, errors }.run(&store);
-            told.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            let mut stream = Stream { session_id, dir, id, tell, output, errors };
+            stream.run(&store);
+            told.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream.session_id);
         });
     }
 }
 
+/// Returns the id of a session's job.
+fn job_of(session_id: &str) -> Result<JobId, Error> {
+    JobId::for_session(session_id).map_err(|_| Error::EmptySessionId)
+}
+
+/// Returns as much of the text as a label holds.
+fn label_value(text: &str) -> &str {
+    let mut end = text.len().min(LABEL_MOST);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// What a job writes, on its way to the program.
 struct Stream {
+    session_id: String,
     id: JobId,
     dir: JobDir,
     tell: Tell,
@@ -367,7 +397,7 @@ impl Stream {
                 let exit = record.exit.or_else(|| self.dir.outcome().and_then(|o: Outcome| o.exit));
                 let exit = exit.unwrap_or(Exit { code: None, signal: None });
                 (self.tell)(&Told::AgentStopped {
-                    session_id: self.id.to_string(),
+                    session_id: self.session_id.clone(),
                     exit_code: exit.code,
                     signal: exit.signal.map(signal_name),
                     status: record.status,
@@ -416,7 +446,7 @@ impl Stream {
     }
 
     fn give(&self, line: &[u8], too_long: bool) -> bool {
-        let session_id = self.id.to_string();
+        let session_id = self.session_id.clone();
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         let offset = self.output;
         if too_long {
@@ -445,7 +475,7 @@ impl Stream {
                 _ => return true,
             }
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            let session_id = self.id.to_string();
+            let session_id = self.session_id.clone();
             let offset = self.errors;
             if !(self.tell)(&Told::AgentLog { session_id, stream: "stderr", line, offset }) {
                 return false;

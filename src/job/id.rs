@@ -3,8 +3,14 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::Timestamp;
+
+/// Characters of a session id that are kept in the job id made of it.
+const SLUG_MOST: usize = 40;
+/// Bytes of the hash in it.
+const HASH_BYTES: usize = 8;
 
 /// A job's id: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
 ///
@@ -33,6 +39,37 @@ impl JobId {
     /// at which they were made, for example `20261120-214512-118-7f3a`.
     pub fn generated(now: Timestamp, random: u16) -> Self {
         Self(format!("{}-{random:04x}", now.compact()))
+    }
+
+    /// Returns the id of the job of a session of an embedding program. A session id that is a valid
+    /// job id stays as it is; any other becomes its readable part and a hash of the whole, for
+    /// example `chat-42-cadd188dce26b4be`. The same session has the same job in every version of
+    /// this program, so nothing about this may change.
+    pub fn for_session(session_id: &str) -> Result<Self, InvalidJobId> {
+        if session_id.is_empty() {
+            return Err(InvalidJobId);
+        }
+        if let Ok(id) = Self::parse(session_id) {
+            return Ok(id);
+        }
+        let mut slug = String::new();
+        for c in session_id.chars() {
+            if c.is_ascii_alphanumeric() {
+                slug.push(c);
+            } else if !slug.is_empty() && !slug.ends_with('-') {
+                slug.push('-');
+            }
+            if slug.len() == SLUG_MOST {
+                break;
+            }
+        }
+        let slug = match slug.trim_end_matches('-') {
+            "" => "session",
+            slug => slug,
+        };
+        let hash = &Sha256::digest(session_id)[..HASH_BYTES];
+        let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self(format!("{slug}-{hash}")))
     }
 
     /// The id as text.
@@ -75,6 +112,25 @@ mod tests {
         for bad in ["", ".", "..", "-a", ".a", "_a", "a/b", "a b", "ä", "a\n", "a\0", &too_long] {
             assert_eq!(JobId::parse(bad), Err(InvalidJobId), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_session_has_the_same_job_in_every_version() {
+        let long = "a".repeat(129);
+        for (session_id, job_id) in [
+            ("s", "s"),
+            ("A.b_c-d", "A.b_c-d"),
+            ("chat 42", "chat-42-cadd188dce26b4be"),
+            ("agent:main/ü", "agent-main-c623155f941309ac"),
+            ("../x", "x-d6b96a97d147daaa"),
+            ("ü", "session-607474ca475a9724"),
+            (&long, &format!("{}-c12cb024a2e5551c", "a".repeat(40))),
+        ] {
+            let id = JobId::for_session(session_id).unwrap();
+            assert_eq!(id.as_str(), job_id, "{session_id}");
+            assert_eq!(JobId::parse(job_id), Ok(id));
+        }
+        assert_eq!(JobId::for_session(""), Err(InvalidJobId));
     }
 
     #[test]
