@@ -31,7 +31,8 @@ const SIDECAR: &str = "In: {\"type\":\"ping\"}, query {sessionId, prompt, cwd?, 
 maxBudgetUsd?, resumeSessionId?, permissionMode?, ask?, keepAlive?}, attach {sessionId, sinceOffset?, sinceLogOffset?}, \
 stop {sessionId}, message {sessionId, text}, answer {sessionId, choices? | text? | allow? | deny?, \
 message?, requestId?}\n\
-Out: ready, pong, agent_started, agent_event {event, offset}, agent_log {line, offset}, agent_stopped, agent_error, error";
+Out: ready, pong, agent_started, agent_event {event, offset}, agent_log {line, offset}, agent_stopped, agent_error, error\n\
+After the end of its input it reports its sessions until each has ended or waits for its caller";
 
 /// The whole command line.
 #[derive(Debug, Parser)]

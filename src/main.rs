@@ -141,8 +141,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         }
         Verb::Sidecar => {
             let tell = std::sync::Arc::new(move |told: &_| Printer::line(told));
-            let (usual, input) = (requests::usual()?, std::io::stdin().lock());
-            commands::sidecar::serve(&store, around, usual, input, tell);
+            commands::sidecar::serve(&store, around, requests::usual()?, tell);
             Ok(ExitStatus::Done)
         }
         Verb::Events(given) => {

@@ -12,9 +12,11 @@ use serde_json::{Value, json};
 use support::processes::children_of;
 use support::{Sandbox, await_file, eventually};
 
+const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Write","input":{"file_path":"x"}}}"#;
+
 struct Sidecar {
     child: Child,
-    stdin: ChildStdin,
+    stdin: Option<ChildStdin>,
     told: Lines<BufReader<ChildStdout>>,
 }
 
@@ -22,7 +24,7 @@ impl Sidecar {
     fn start(sandbox: &Sandbox) -> Self {
         let mut command = sandbox.command(["sidecar"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let stdin = child.stdin.take().unwrap();
+        let stdin = child.stdin.take();
         let told = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut sidecar = Self { child, stdin, told };
         assert_eq!(sidecar.hear()["type"], "ready");
@@ -30,7 +32,11 @@ impl Sidecar {
     }
 
     fn say(&mut self, line: &Value) {
-        writeln!(self.stdin, "{line}").unwrap();
+        self.say_text(&line.to_string());
+    }
+
+    fn say_text(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
     fn hear(&mut self) -> Value {
@@ -48,6 +54,16 @@ impl Sidecar {
                 return told;
             }
         }
+    }
+
+    /// Ends its input, and gives what it tells until it ends by itself.
+    fn finish(mut self) -> Vec<Value> {
+        self.stdin = None;
+        let lines = self.told.by_ref().map(Result::unwrap);
+        let told: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
+        assert!(self.child.wait().unwrap().success());
+        told.iter().for_each(|line| support::schema::check(&["sidecar"], line));
+        told
     }
 
     fn kill(mut self) {
@@ -159,7 +175,7 @@ fn what_cannot_be_done_is_told_and_the_sidecar_goes_on() {
     let sandbox = Sandbox::new("read\ninit\nsay hi\nhear $DIR/heard\ntouch $DIR/up\nhang");
     let mut sidecar = Sidecar::start(&sandbox);
     let mut code = |line: &str| {
-        writeln!(sidecar.stdin, "{line}").unwrap();
+        sidecar.say_text(line);
         let told = sidecar.until("error");
         told.last().unwrap()["code"].as_str().unwrap().to_owned()
     };
@@ -183,6 +199,100 @@ fn what_cannot_be_done_is_told_and_the_sidecar_goes_on() {
     sidecar.say(&json!({"type": "stop", "sessionId": "s"}));
     let stopped = sidecar.until("agent_stopped");
     assert_eq!(stopped.last().unwrap()["status"], "killed");
-    drop(sidecar.stdin);
-    assert!(sidecar.child.wait().unwrap().success(), "it ends with its input");
+    assert_eq!(sidecar.finish(), [Value::Null; 0]);
+}
+
+#[test]
+fn sessions_are_reported_to_their_end_after_the_input_has_ended() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nsay one\ntouch $DIR/up-$JOB\nwait-file $DIR/go\nsay two\nresult ok\neof",
+    );
+    let mut sidecar = Sidecar::start(&sandbox);
+    for id in ["a", "b"] {
+        sidecar.say(&json!({"type": "query", "sessionId": id, "prompt": "work"}));
+        await_file(&sandbox.path(&format!("up-{id}")));
+    }
+    sidecar.stdin = None;
+    fs::write(sandbox.path("go"), "").unwrap();
+    let told = sidecar.finish();
+    for id in ["a", "b"] {
+        let of_one: Vec<Value> =
+            told.iter().filter(|line| line["sessionId"] == id).cloned().collect();
+        assert_eq!(events(&of_one).last().unwrap()["result"], "ok");
+        let stopped = of_one.last().unwrap();
+        assert_eq!(
+            (&stopped["type"], &stopped["status"]),
+            (&"agent_stopped".into(), &"completed".into())
+        );
+    }
+}
+
+#[test]
+fn a_session_at_rest_is_not_waited_for_after_the_input_has_ended() {
+    let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
+    let mut sidecar = Sidecar::start(&sandbox);
+    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "one", "keepAlive": true}));
+    sidecar.until("agent_started");
+    sidecar.say(&json!({"type": "message", "sessionId": "s", "text": "two"}));
+    let told = sidecar.finish();
+    let last = events(&told).pop().unwrap();
+    assert_eq!((&last["type"], &last["result"]), (&"result".into(), &"heard two".into()));
+    assert!(told.iter().all(|line| line["type"] != "agent_stopped"), "{told:#?}");
+    assert_eq!(sandbox.status("s")["status"], "idle");
+
+    // Nobody can answer any more what claude asks.
+    sandbox.script(&format!("read\ninit\n{PERMISSION}\nhang"));
+    let mut sidecar = Sidecar::start(&sandbox);
+    sidecar.say(&json!({"type": "query", "sessionId": "t", "prompt": "one", "ask": true}));
+    let last = events(&sidecar.finish()).pop().unwrap();
+    assert_eq!(last["type"], "control_request");
+    assert_eq!(sandbox.status("t")["status"], "blocked");
+}
+
+#[test]
+fn a_session_that_was_stopped_before_the_input_ended_is_stopped() {
+    let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
+    for (id, keep_alive) in [("idle", true), ("busy", false)] {
+        let mut sidecar = Sidecar::start(&sandbox);
+        let query =
+            json!({"type": "query", "sessionId": id, "prompt": "x", "keepAlive": keep_alive});
+        sidecar.say(&query);
+        sidecar.until("agent_started");
+        if keep_alive {
+            eventually("it to be idle", || (sandbox.status(id)["status"] == "idle").then_some(()));
+            sandbox.script("read\ninit\nhang");
+        }
+        sidecar.say(&json!({"type": "stop", "sessionId": id}));
+        let stopped = sidecar.finish().pop().unwrap();
+        assert_eq!(
+            (&stopped["type"], &stopped["status"]),
+            (&"agent_stopped".into(), &"killed".into())
+        );
+    }
+    // Also if the program ends that embeds the sidecar.
+    let mut sidecar = Sidecar::start(&sandbox);
+    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
+    sidecar.until("agent_started");
+    sidecar.say(&json!({"type": "stop", "sessionId": "s"}));
+    let Sidecar { mut child, stdin, told } = sidecar;
+    drop((stdin, told));
+    assert!(child.wait().unwrap().success());
+    assert_eq!(sandbox.status("s")["status"], "killed");
+}
+
+#[test]
+fn a_sidecar_that_nobody_reads_ends_and_its_jobs_go_on() {
+    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up-$JOB\nhang");
+    for (id, input_ends) in [("a", false), ("b", true)] {
+        let mut sidecar = Sidecar::start(&sandbox);
+        sidecar.say(&json!({"type": "query", "sessionId": id, "prompt": "x"}));
+        sidecar.until("agent_started");
+        await_file(&sandbox.path(&format!("up-{id}")));
+        if input_ends {
+            sidecar.stdin = None;
+        }
+        drop(sidecar.told);
+        assert!(sidecar.child.wait().unwrap().success());
+        assert_eq!(sandbox.status(id)["status"], "running");
+    }
 }

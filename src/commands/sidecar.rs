@@ -3,16 +3,20 @@
 //! Each query is an ordinary job whose id follows from the session's, so it goes on when the sidecar
 //! is gone, and another one attaches to it where the first one was.
 
-use std::collections::HashSet;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::seen::look;
 use super::start::{self, start};
-use super::watch::Folders;
+use super::watch::{Folders, Notice};
 use super::{answer, kill, send};
 use crate::claude::Surroundings;
 use crate::error::Error;
@@ -165,37 +169,74 @@ struct Sidecar {
     /// What a job is asked that a query says nothing about.
     usual: Spec,
     tell: Tell,
-    /// Ids of the sessions whose events are being told.
-    told: Arc<Mutex<HashSet<String>>>,
+    /// The input has ended: no session gets a message or an answer any more.
+    input_ended: Arc<AtomicBool>,
+    /// Who reports the sessions, by their ids.
+    followers: HashMap<String, Follower>,
+    /// Threads that stop sessions.
+    stops: Vec<JoinHandle<()>>,
 }
 
-/// Serves until `input` ends. The jobs go on. `usual` is what a job is asked of which a query says
-/// nothing.
-pub fn serve(
-    store: &Store,
-    around: Surroundings,
-    usual: Spec,
-    mut input: impl BufRead,
-    tell: Tell,
-) {
+/// A thread that reports a session.
+struct Follower {
+    thread: JoinHandle<()>,
+    /// Makes it look at its job anew.
+    wake: Sender<Notice>,
+}
+
+/// Serves until stdin has ended and the sessions are reported to their end, or until nobody reads
+/// stdout any more. The jobs go on. `usual` is what a job is asked of which a query says nothing.
+pub fn serve(store: &Store, around: Surroundings, usual: Spec, tell: Tell) {
     process::stay();
     tell(&Told::Ready { version: env!("CARGO_PKG_VERSION") });
-    let sidecar = Sidecar { store: store.clone(), around, usual, tell, told: Arc::default() };
+    let mut sidecar = Sidecar {
+        store: store.clone(),
+        around,
+        usual,
+        tell,
+        input_ended: Arc::default(),
+        followers: HashMap::new(),
+        stops: Vec::new(),
+    };
+    let mut input = BufReader::new(process::RawStdin);
     let mut line = Vec::new();
-    loop {
-        line.clear();
-        match input.read_until(b'\n', &mut line) {
-            Ok(length) if length > 0 => {}
-            _ => return,
+    while read_line(&mut input, &mut line) {
+        if !line.trim_ascii().is_empty() {
+            sidecar.hear(&line);
         }
-        if !line.trim_ascii().is_empty() && !sidecar.hear(&line) {
-            return;
+    }
+    sidecar.finish();
+}
+
+/// Reads the next line; false if there is none any more, or if nobody reads stdout any more. What
+/// can be read comes first: a caller that ends may have stopped its sessions just before.
+fn read_line(input: &mut BufReader<process::RawStdin>, line: &mut Vec<u8>) -> bool {
+    line.clear();
+    loop {
+        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let is_empty = input.buffer().is_empty();
+        if is_empty && process::loses_reader(stdout.as_fd(), Some(stdin.as_fd())) {
+            return false;
+        }
+        let (length, is_whole) = match input.fill_buf() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) | Ok([]) => return !line.is_empty(),
+            Ok(bytes) => {
+                let end = memchr::memchr(b'\n', bytes);
+                let length = end.map_or(bytes.len(), |at| at + 1);
+                line.extend_from_slice(&bytes[..length]);
+                (length, end.is_some())
+            }
+        };
+        input.consume(length);
+        if is_whole {
+            return true;
         }
     }
 }
 
 impl Sidecar {
-    fn hear(&self, line: &[u8]) -> bool {
+    fn hear(&mut self, line: &[u8]) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct About {
@@ -216,40 +257,29 @@ impl Sidecar {
                 };
                 let session_id = about.and_then(|about| about.session_id);
                 let error = one_line(&error.to_string(), 300);
-                return (self.tell)(&Told::Error { session_id, error, code });
+                (self.tell)(&Told::Error { session_id, error, code });
+                return;
             }
-        };
-        let failed = |session_id: String, error: &Error| {
-            let (error, code) = (error.to_string(), error.code());
-            (self.tell)(&Told::Error { session_id: Some(session_id), error, code })
         };
         match ask {
-            Ask::Ping => (self.tell)(&Told::Pong),
+            Ask::Ping => {
+                (self.tell)(&Told::Pong);
+            }
             Ask::Query(query) => self.query(*query),
             Ask::Attach { session_id, since_offset, since_log_offset } => {
-                match self.attach(&session_id, since_offset, since_log_offset) {
-                    Ok(listens) => listens,
-                    Err(error) => failed(session_id, &error),
+                if let Err(error) = self.attach(&session_id, since_offset, since_log_offset) {
+                    tell_error(&self.tell, session_id, &error);
                 }
             }
-            Ask::Stop { session_id } => {
-                // It takes as long as claude takes to end: meanwhile others are heard.
-                let (store, tell) = (self.store.clone(), self.tell.clone());
-                std::thread::spawn(move || {
-                    let stopped = job_of(&session_id).and_then(|id| kill::kill(&store, &id));
-                    if let Err(error) = stopped {
-                        let (error, code) = (error.to_string(), error.code());
-                        tell(&Told::Error { session_id: Some(session_id), error, code });
-                    }
-                });
-                true
-            }
+            Ask::Stop { session_id } => self.stop(session_id),
             Ask::Message { session_id, text } => {
                 let sent = job_of(&session_id).and_then(|id| {
                     let message = text.into_bytes();
                     send::send(&self.store, send::Request { id, message, wait: None })
                 });
-                sent.map_or_else(|error| failed(session_id, &error), |_| true)
+                if let Err(error) = sent {
+                    tell_error(&self.tell, session_id, &error);
+                }
             }
             Ask::Answer(mut reply) => {
                 let session_id = std::mem::take(&mut reply.session_id);
@@ -264,29 +294,26 @@ impl Sidecar {
                 };
                 let answered =
                     job_of(&session_id).and_then(|id| answer::answer(&self.store, &id, &request));
-                answered.map_or_else(|error| failed(session_id, &error), |_| true)
+                if let Err(error) = answered {
+                    tell_error(&self.tell, session_id, &error);
+                }
             }
         }
     }
 
-    fn query(&self, query: Query) -> bool {
+    fn query(&mut self, query: Query) {
         let session_id = query.session_id.clone();
         match self.start(query) {
             Ok((id, pid)) => {
                 let (name, job_id) = (session_id.clone(), id.clone());
-                let started = (self.tell)(&Told::AgentStarted { session_id, job_id, pid });
+                (self.tell)(&Told::AgentStarted { session_id, job_id, pid });
                 self.follow(name, id, 0, 0);
-                started
             }
-            Err(error) => {
-                let (text, code) = (error.to_string(), error.code());
-                (self.tell)(&match error {
-                    Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_) => {
-                        Told::AgentError { session_id, error: text, code }
-                    }
-                    _ => Told::Error { session_id: Some(session_id), error: text, code },
-                })
+            Err(error @ (Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_))) => {
+                let (error, code) = (error.to_string(), error.code());
+                (self.tell)(&Told::AgentError { session_id, error, code });
             }
+            Err(error) => tell_error(&self.tell, session_id, &error),
         }
     }
 
@@ -325,7 +352,12 @@ impl Sidecar {
         Ok((answer.job_id, answer.pid))
     }
 
-    fn attach(&self, session_id: &str, since: u64, since_log: Option<u64>) -> Result<bool, Error> {
+    fn attach(
+        &mut self,
+        session_id: &str,
+        since: u64,
+        since_log: Option<u64>,
+    ) -> Result<(), Error> {
         let id = job_of(session_id)?;
         let seen = look(&self.store, &id)?;
         let length = seen.dir.length(OUTPUT);
@@ -334,28 +366,79 @@ impl Sidecar {
         }
         let (name, job_id, pid) = (session_id.to_owned(), id.clone(), seen.record.pid);
         let session_id = name.clone();
-        let listens = (self.tell)(&Told::AgentStarted { session_id, job_id, pid });
+        (self.tell)(&Told::AgentStarted { session_id, job_id, pid });
         // Of a job that is attached to later on, what it said on stderr before is past.
         let past = if since > 0 { seen.dir.length(STDERR) } else { 0 };
         self.follow(name, id, since, since_log.unwrap_or(past));
-        Ok(listens)
+        Ok(())
     }
 
-    /// Tells of a session from here on, from a thread of its own; once, however often it is asked
+    /// Stops a session, in a thread of its own: it takes as long as claude takes to end, and
+    /// meanwhile others are heard.
+    fn stop(&mut self, session_id: String) {
+        self.stops.retain(|stop| !stop.is_finished());
+        let (store, tell) = (self.store.clone(), self.tell.clone());
+        self.stops.push(std::thread::spawn(move || {
+            if let Err(error) = job_of(&session_id).and_then(|id| kill::kill(&store, &id)) {
+                tell_error(&tell, session_id, &error);
+            }
+        }));
+    }
+
+    /// Reports a session from here on, from a thread of its own; once, however often it is asked
     /// for.
-    fn follow(&self, session_id: String, id: JobId, output: u64, errors: u64) {
-        let is_new = |told: &mut HashSet<String>| told.insert(session_id.clone());
-        if !is_new(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner)) {
+    fn follow(&mut self, session_id: String, id: JobId, output: u64, errors: u64) {
+        self.followers.retain(|_, follower| !follower.thread.is_finished());
+        if self.followers.contains_key(&session_id) {
             return;
         }
-        let (store, tell, told) = (self.store.clone(), self.tell.clone(), self.told.clone());
-        std::thread::spawn(move || {
-            let dir = store.job(&id);
-            let mut stream = Stream { session_id, dir, id, tell, output, errors };
-            stream.run(&store);
-            told.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream.session_id);
-        });
+        let folders = Folders::default();
+        let wake = folders.waker();
+        let mut stream = Stream {
+            session_id: session_id.clone(),
+            dir: self.store.job(&id),
+            id,
+            tell: self.tell.clone(),
+            input_ended: self.input_ended.clone(),
+            output,
+            errors,
+        };
+        let store = self.store.clone();
+        let thread = std::thread::spawn(move || stream.run(&store, folders));
+        self.followers.insert(session_id, Follower { thread, wake });
     }
+
+    /// Completes what was asked when the input has ended: stops sessions, and reports the others
+    /// until each has ended or waits for its caller, as long as somebody reads that.
+    fn finish(self) {
+        for stop in self.stops {
+            let _ = stop.join();
+        }
+        self.input_ended.store(true, Ordering::SeqCst);
+        let (done, is_over) = channel();
+        let is_unread = done.clone();
+        std::thread::spawn(move || {
+            if process::loses_reader(std::io::stdout().as_fd(), None) {
+                let _ = is_unread.send(());
+            }
+        });
+        let followers = self.followers;
+        std::thread::spawn(move || {
+            for follower in followers.values() {
+                let _ = follower.wake.send(Notice::Changed(0));
+            }
+            for follower in followers.into_values() {
+                let _ = follower.thread.join();
+            }
+            let _ = done.send(());
+        });
+        let _ = is_over.recv();
+    }
+}
+
+fn tell_error(tell: &Tell, session_id: String, error: &Error) {
+    let (error, code) = (error.to_string(), error.code());
+    tell(&Told::Error { session_id: Some(session_id), error, code });
 }
 
 /// Returns the id of a session's job.
@@ -378,15 +461,18 @@ struct Stream {
     id: JobId,
     dir: JobDir,
     tell: Tell,
+    input_ended: Arc<AtomicBool>,
     output: u64,
     errors: u64,
 }
 
 impl Stream {
-    fn run(&mut self, store: &Store) {
-        let mut folders = Folders::default();
+    fn run(&mut self, store: &Store, mut folders: Folders) {
         folders.watch(0, &self.dir);
         loop {
+            // Asked before the job is looked at: it is not taken for idle while it has a message
+            // from before the end of the input.
+            let input_ended = self.input_ended.load(Ordering::SeqCst);
             // Asked before it is read: what is read then is all, if it does not live.
             let Ok(seen) = look(store, &self.id) else { return };
             if !self.read_output(!seen.live) || !self.read_errors() {
@@ -404,6 +490,9 @@ impl Stream {
                     reason: record.reason,
                     error: record.error,
                 });
+                return;
+            }
+            if input_ended && matches!(seen.record.status, Status::Idle | Status::Blocked) {
                 return;
             }
             folders.watch_end(0, &self.dir);

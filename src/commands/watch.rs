@@ -173,6 +173,11 @@ impl Folders {
         }
     }
 
+    /// Returns a sender whose notices [`Self::next`] gives as well.
+    pub(super) fn waker(&self) -> Sender<Notice> {
+        self.watches.tell.clone()
+    }
+
     /// What happens next, however long that takes.
     pub(super) fn next(&mut self) -> Notice {
         let notice = self.notices.recv().unwrap_or(Notice::Root);

@@ -122,6 +122,29 @@ pub fn readable_within(fd: BorrowedFd<'_>, most: Duration) -> bool {
     }
 }
 
+/// Waits until nobody reads `output` any more: it is a pipe or a socket whose other end is closed.
+/// With an `input` it waits at most until that can be read or has ended, and then returns false.
+pub fn loses_reader(output: BorrowedFd<'_>, input: Option<BorrowedFd<'_>>) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = vec![PollFd::new(output, PollFlags::empty())];
+    fds.extend(input.map(|input| PollFd::new(input, PollFlags::POLLIN)));
+    while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    let closed = PollFlags::POLLERR | PollFlags::POLLHUP;
+    let is_closed = fds[0].revents().is_some_and(|events| events.intersects(closed));
+    let is_readable = fds.get(1).is_some_and(|input| input.any() != Some(false));
+    is_closed && !is_readable
+}
+
+/// Stdin without the buffer of [`io::stdin`]: what poll(2) says of it holds for all that is unread.
+#[derive(Debug)]
+pub struct RawStdin;
+
+impl Read for RawStdin {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        Ok(nix::unistd::read(io::stdin(), bytes)?)
+    }
+}
+
 /// Starts claude for the worker: in a process group of its own, and, on Linux, so that it is
 /// killed when the worker dies.
 pub fn spawn_claude(command: &mut Command) -> io::Result<Child> {
