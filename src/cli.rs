@@ -32,6 +32,7 @@ maxBudgetUsd?, resumeSessionId?, permissionMode?, ask?, keepAlive?}, attach {ses
 stop {sessionId}, message {sessionId, text}, answer {sessionId, choices? | text? | allow? | deny?, \
 message?, requestId?}\n\
 Out: ready, pong, agent_started, agent_event {event, offset}, agent_log {line, offset}, agent_stopped, agent_error, error\n\
+A query for a session that has ended or is idle continues it\n\
 After the end of its input it reports its sessions until each has ended or waits for its caller";
 
 /// The whole command line.

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::job::Status;
 use crate::launch::LaunchError;
 use crate::store::{LoadError, StoreError};
 use crate::text::dollars;
@@ -51,6 +52,11 @@ pub enum Error {
     /// The id is in use.
     #[error("a job {0} exists already")]
     Exists(String),
+    /// A query of the sidecar is for a job that works.
+    #[error(
+        "job {0} is {1}: it takes a query when it has ended or is idle, and a message at any time"
+    )]
+    SessionWorks(String, Status),
     /// The prompt says nothing.
     #[error("the prompt is empty")]
     EmptyPrompt,
@@ -157,6 +163,12 @@ pub enum Error {
         /// `recover` accepts the job, and begins with the prompt again.
         recoverable: bool,
     },
+    /// The caller means another conversation than the job's.
+    #[error(
+        "resumeSessionId {1:?} is not the conversation of job {0}: leave it out, or use another \
+         sessionId"
+    )]
+    SessionMismatch(String, String),
     /// There is nothing to take up.
     #[error("job {0} cannot be recovered: {1}")]
     NotRecoverable(String, String),
@@ -200,7 +212,7 @@ impl Error {
             Self::Usage(_) => "usage",
             Self::InvalidJobId(_) | Self::EmptySessionId => "invalid_job_id",
             Self::NotFound(_) => NOT_FOUND,
-            Self::Exists(_) => "job_exists",
+            Self::Exists(_) | Self::SessionWorks(..) => "job_exists",
             Self::EmptyPrompt => "empty_prompt",
             Self::PromptHasNul(_) => "prompt_has_nul",
             Self::PromptNotUtf8(_) => "prompt_not_utf8",
@@ -232,6 +244,7 @@ impl Error {
             Self::NotResumable(..) => "not_resumable",
             Self::OtherHost(..) => "other_host",
             Self::SessionGone { .. } => "session_gone",
+            Self::SessionMismatch(..) => "session_mismatch",
             Self::Launch { .. } => "launch_failed",
             Self::BadOffset { .. } => "bad_offset",
             Self::Signal(..) => "signal_failed",
@@ -297,7 +310,10 @@ impl Error {
                     "claudejob result {id}  # the conversation is gone: start a new job"
                 ));
             }
-            Self::NotRecoverable(id, _) | Self::NotResumable(id, _) => {
+            Self::NotRecoverable(id, _)
+            | Self::NotResumable(id, _)
+            | Self::SessionWorks(id, _)
+            | Self::SessionMismatch(id, _) => {
                 return Some(format!("claudejob status {id}"));
             }
             Self::OtherHost(id, host) => {

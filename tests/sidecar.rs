@@ -124,6 +124,144 @@ fn the_signal_that_ended_claude_is_told_by_its_name() {
     sidecar.kill();
 }
 
+/// A query with the prompt `text`.
+fn query(session: &str, text: &str) -> Value {
+    json!({"type": "query", "sessionId": session, "prompt": text})
+}
+
+/// The events in a part of the job's log.
+fn logged(sandbox: &Sandbox, id: &str, from: usize) -> Vec<Value> {
+    let log = fs::read(sandbox.job(id).join("output.log")).unwrap();
+    let lines = log[from..].split_inclusive(|byte| *byte == b'\n');
+    lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+}
+
+#[test]
+fn a_query_for_a_session_that_has_ended_resumes_it() {
+    let sandbox = Sandbox::new("");
+    for (id, script, status) in [
+        ("completed", "hear $DIR/heard-$JOB\ninit\nresult one\neof", "completed"),
+        ("failed", "hear $DIR/heard-$JOB\ninit\ndie KILL", "failed"),
+        ("killed", "hear $DIR/heard-$JOB\ninit\ntouch $DIR/up\nhang", "killed"),
+    ] {
+        sandbox.script(script);
+        let mut sidecar = Sidecar::start(&sandbox);
+        let mut first = query(id, "one");
+        first["maxTurns"] = 9.into();
+        sidecar.say(&first);
+        if status == "killed" {
+            await_file(&sandbox.path("up"));
+            sidecar.say(&json!({"type": "stop", "sessionId": id}));
+        }
+        assert_eq!(sidecar.until("agent_stopped").pop().unwrap()["status"], status);
+        let begins = fs::metadata(sandbox.job(id).join("output.log")).unwrap().len() as usize;
+
+        sandbox.script("args $DIR/args\nhear $DIR/heard-$JOB\ninit\nresult two\neof");
+        let mut second = query(id, "two");
+        second["resumeSessionId"] = "another".into();
+        sidecar.say(&second);
+        assert_eq!(sidecar.until("error").pop().unwrap()["code"], "session_mismatch");
+        let session = sandbox.status(id)["sessionId"].clone();
+        second["resumeSessionId"] = session.clone();
+        second["maxBudgetUsd"] = 2.into();
+        second["permissionMode"] = "plan".into();
+        sidecar.say(&second);
+        let told = sidecar.until("agent_stopped");
+        assert_eq!((&told[0]["type"], &told[0]["jobId"]), (&"agent_started".into(), &id.into()));
+        assert_eq!(told.last().unwrap()["status"], "completed");
+        assert_eq!(events(&told), logged(&sandbox, id, begins), "nothing old, nothing twice");
+        let heard = fs::read_to_string(sandbox.path(&format!("heard-{id}"))).unwrap();
+        assert_eq!(heard, "one\ntwo\n");
+        let args = fs::read_to_string(sandbox.path("args")).unwrap();
+        let session = format!("\"--resume\",{session}");
+        for part in [&session, "\"--max-turns\",\"9\"", "\"--max-budget-usd\",\"2\"", "\"plan\""] {
+            assert!(args.contains(part), "{part}: {args}");
+        }
+        sidecar.kill();
+    }
+}
+
+#[test]
+fn each_of_many_queries_for_one_session_is_told_from_its_start_to_its_end() {
+    let sandbox = Sandbox::new("hear\ninit\nresult ok\neof");
+    let mut sidecar = Sidecar::start(&sandbox);
+    let mut told = Vec::new();
+    for _ in 0..8 {
+        sidecar.say(&query("s", "more"));
+        let one = sidecar.until("agent_stopped");
+        let kinds: Vec<&str> = one.iter().map(|line| line["type"].as_str().unwrap()).collect();
+        let (first, events) = kinds.split_first().unwrap();
+        assert_eq!((*first, kinds.len()), ("agent_started", 5), "{kinds:?}");
+        assert!(events[..3].iter().all(|kind| *kind == "agent_event"), "{kinds:?}");
+        told.extend(one);
+    }
+    assert_eq!(events(&told), logged(&sandbox, "s", 0));
+    // The same for one that is told again from its start.
+    for _ in 0..8 {
+        sidecar.say(&json!({"type": "attach", "sessionId": "s"}));
+        assert_eq!(events(&sidecar.until("agent_stopped")).len(), 24);
+    }
+    sidecar.kill();
+}
+
+#[test]
+fn a_query_for_an_idle_session_is_its_next_message() {
+    let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
+    let result = |told: &[Value]| {
+        let result = told.iter().find(|line| line["event"]["type"] == "result");
+        result.map(|line| line["event"]["result"].as_str().unwrap().to_owned())
+    };
+    let until_result = |sidecar: &mut Sidecar| {
+        let mut told = Vec::new();
+        while result(&told).is_none() {
+            told.push(sidecar.hear());
+        }
+        told
+    };
+    let mut first = Sidecar::start(&sandbox);
+    let mut asked = query("s", "one");
+    asked["keepAlive"] = true.into();
+    first.say(&asked);
+    assert_eq!(result(&until_result(&mut first)).unwrap(), "heard one");
+    // At once: the record may say a moment later that it is idle.
+    first.say(&query("s", "two"));
+    let told = until_result(&mut first);
+    assert_eq!(result(&told).unwrap(), "heard two");
+    assert_eq!(told[0]["type"], "agent_started");
+    first.kill();
+    // A later sidecar tells of the new turn alone.
+    let begins = fs::metadata(sandbox.job("s").join("output.log")).unwrap().len() as usize;
+    let mut second = Sidecar::start(&sandbox);
+    asked = query("s", "three");
+    asked["resumeSessionId"] = "another".into();
+    second.say(&asked);
+    assert_eq!(second.until("error").pop().unwrap()["code"], "session_mismatch");
+    asked["resumeSessionId"] = sandbox.status("s")["sessionId"].clone();
+    second.say(&asked);
+    assert_eq!(events(&second.finish()), logged(&sandbox, "s", begins));
+    assert_eq!(fs::read_to_string(sandbox.path("heard")).unwrap(), "one\ntwo\nthree\n");
+    assert_eq!(sandbox.status("s")["attempt"], 1);
+}
+
+#[test]
+fn a_query_is_refused_where_the_conversation_is_gone() {
+    let sandbox = Sandbox::new("hear\ninit\nresult ok\neof");
+    let folder = sandbox.path("home").join(".claude/projects/folder");
+    let file = folder.join("7f3a.jsonl");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(&file, "").unwrap();
+    let mut sidecar = Sidecar::start(&sandbox);
+    let mut asked = query("s", "one");
+    asked["resumeSessionId"] = "7f3a".into();
+    sidecar.say(&asked);
+    assert_eq!(sidecar.until("agent_stopped").pop().unwrap()["status"], "completed");
+    fs::remove_file(&file).unwrap();
+    sidecar.say(&query("s", "two"));
+    assert_eq!(sidecar.until("error").pop().unwrap()["code"], "session_gone");
+    assert_eq!(sandbox.status("s")["status"], "completed");
+    sidecar.kill();
+}
+
 #[test]
 fn a_session_id_that_is_no_job_id_is_mapped_and_kept() {
     let sandbox =
@@ -190,7 +328,9 @@ fn what_cannot_be_done_is_told_and_the_sidecar_goes_on() {
     sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
     sidecar.until("agent_started");
     sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
-    assert_eq!(sidecar.until("error").last().unwrap()["code"], "job_exists");
+    let refused = sidecar.until("error").pop().unwrap();
+    assert_eq!(refused["code"], "job_exists");
+    assert!(refused["error"].as_str().unwrap().contains("a message at any time"), "{refused}");
     sidecar.say(&json!({"type": "message", "sessionId": "s", "text": "and this"}));
     await_file(&sandbox.path("up"));
     assert_eq!(fs::read_to_string(sandbox.path("heard")).unwrap(), "and this\n");

@@ -10,17 +10,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::seen::look;
+use super::seen::{Seen, look};
 use super::start::{self, start};
-use super::watch::{Folders, Notice};
-use super::{answer, kill, send};
+use super::watch::{Changes, Folders, Notice};
+use super::{answer, kill, resume, send};
 use crate::claude::Surroundings;
 use crate::error::Error;
-use crate::job::{Exit, JobId, Outcome, Reason, Spec, Status};
+use crate::job::{Exit, JobId, Outcome, Reason, Spec, SpecChange, Status};
 use crate::launch::Wish;
 use crate::process;
 use crate::store::{JobDir, OUTPUT, STDERR, Store};
@@ -28,6 +29,9 @@ use crate::text::{one_line, signal_name};
 
 /// Bytes of one event that are given on; a longer one is only told of.
 const EVENT_MOST: u64 = 16 << 20;
+/// How long a kept-alive job may take from the result of a turn until its record says that it is
+/// idle.
+const IDLE_TAKES: Duration = Duration::from_secs(1);
 /// Label of a job whose id is not its session's: the session id.
 const SESSION_LABEL: &str = "session";
 /// Bytes of a label's value, as `--label` limits them.
@@ -140,7 +144,7 @@ pub enum Told {
         /// The same as a sentence.
         error: Option<String>,
     },
-    /// A query's job could not be started.
+    /// A query's job could not be started or resumed.
     AgentError {
         /// The session's id, as the caller gave it.
         session_id: String,
@@ -265,7 +269,17 @@ impl Sidecar {
             Ask::Ping => {
                 (self.tell)(&Told::Pong);
             }
-            Ask::Query(query) => self.query(*query),
+            Ask::Query(query) => {
+                let session_id = query.session_id.clone();
+                match self.query(*query) {
+                    Ok(()) => {}
+                    Err(error @ (Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_))) => {
+                        let (error, code) = (error.to_string(), error.code());
+                        (self.tell)(&Told::AgentError { session_id, error, code });
+                    }
+                    Err(error) => tell_error(&self.tell, session_id, &error),
+                }
+            }
             Ask::Attach { session_id, since_offset, since_log_offset } => {
                 if let Err(error) = self.attach(&session_id, since_offset, since_log_offset) {
                     tell_error(&self.tell, session_id, &error);
@@ -301,24 +315,69 @@ impl Sidecar {
         }
     }
 
-    fn query(&mut self, query: Query) {
+    /// Gives the prompt to the session's job: a new one, one that waits for a message, or one that
+    /// has ended and is resumed.
+    fn query(&mut self, query: Query) -> Result<(), Error> {
+        let id = job_of(&query.session_id)?;
+        if query.prompt.trim().is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
         let session_id = query.session_id.clone();
-        match self.start(query) {
-            Ok((id, pid)) => {
-                let (name, job_id) = (session_id.clone(), id.clone());
-                (self.tell)(&Told::AgentStarted { session_id, job_id, pid });
-                self.follow(name, id, 0, 0);
+        let seen = self.look_between_turns(&id);
+        // What the job wrote before is not reported again.
+        let dir = self.store.job(&id);
+        let (output, errors) = (dir.length(OUTPUT), dir.length(STDERR));
+        let pid = match seen {
+            Err(Error::NotFound(_)) => self.start(id.clone(), query)?,
+            Err(error) => return Err(error),
+            Ok(seen) => {
+                check_at_rest(&seen, query.resume_session_id.as_deref())?;
+                if seen.live {
+                    // First, because it comes before the events of the turn.
+                    self.report(session_id, id.clone(), seen.record.pid, output, errors);
+                    let message = query.prompt.into_bytes();
+                    send::send(&self.store, send::Request { id, message, wait: None })?;
+                    return Ok(());
+                }
+                // The end of the last attempt comes before the next one.
+                self.await_follower(&session_id);
+                Some(self.resume(id.clone(), query)?)
             }
-            Err(error @ (Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_))) => {
-                let (error, code) = (error.to_string(), error.code());
-                (self.tell)(&Told::AgentError { session_id, error, code });
+        };
+        self.report(session_id, id, pid, output, errors);
+        Ok(())
+    }
+
+    /// Looks at a session's job. Of one that is kept alive a caller knows the result of a turn
+    /// before the record says that the job is idle.
+    fn look_between_turns(&self, id: &JobId) -> Result<Seen, Error> {
+        let mut changes = Changes::of(self.store.job(id).path());
+        let until = Instant::now() + IDLE_TAKES;
+        loop {
+            let seen = look(&self.store, id)?;
+            let record = &seen.record;
+            let works = seen.live && record.spec.keep_alive && record.status == Status::Running;
+            let left = until.saturating_duration_since(Instant::now());
+            if !works || left.is_zero() {
+                return Ok(seen);
             }
-            Err(error) => tell_error(&self.tell, session_id, &error),
+            changes.wait(Some(left));
         }
     }
 
-    fn start(&self, query: Query) -> Result<(JobId, Option<i32>), Error> {
-        let id = job_of(&query.session_id)?;
+    fn resume(&self, id: JobId, query: Query) -> Result<i32, Error> {
+        let change = SpecChange {
+            permission_mode: query.permission_mode,
+            max_turns: query.max_turns,
+            max_budget_usd: query.max_budget_usd,
+            ..SpecChange::default()
+        };
+        let message = Some(query.prompt.into_bytes());
+        let request = resume::Request { id, message, change, detach: Wish::Auto };
+        Ok(resume::resume(&self.store, request, &self.around)?.pid)
+    }
+
+    fn start(&self, id: JobId, query: Query) -> Result<Option<i32>, Error> {
         let mut labels = self.usual.labels.clone();
         if id.as_str() != query.session_id {
             labels.insert(SESSION_LABEL.to_owned(), label_value(&query.session_id).to_owned());
@@ -348,8 +407,7 @@ impl Sidecar {
             resume_job: None,
             budget: None,
         };
-        let answer = start(&self.store, request, &self.around)?;
-        Ok((answer.job_id, answer.pid))
+        Ok(start(&self.store, request, &self.around)?.pid)
     }
 
     fn attach(
@@ -364,12 +422,13 @@ impl Sidecar {
         if since > length {
             return Err(Error::BadOffset { offset: since, length });
         }
-        let (name, job_id, pid) = (session_id.to_owned(), id.clone(), seen.record.pid);
-        let session_id = name.clone();
-        (self.tell)(&Told::AgentStarted { session_id, job_id, pid });
+        if !seen.live {
+            self.await_follower(session_id);
+        }
         // Of a job that is attached to later on, what it said on stderr before is past.
         let past = if since > 0 { seen.dir.length(STDERR) } else { 0 };
-        self.follow(name, id, since, since_log.unwrap_or(past));
+        let (name, pid) = (session_id.to_owned(), seen.record.pid);
+        self.report(name, id, pid, since, since_log.unwrap_or(past));
         Ok(())
     }
 
@@ -385,9 +444,18 @@ impl Sidecar {
         }));
     }
 
-    /// Reports a session from here on, from a thread of its own; once, however often it is asked
-    /// for.
-    fn follow(&mut self, session_id: String, id: JobId, output: u64, errors: u64) {
+    /// Tells that the session's job runs, and reports it from these offsets on, from a thread of its
+    /// own: one thread, however often that is asked for.
+    fn report(
+        &mut self,
+        session_id: String,
+        id: JobId,
+        pid: Option<i32>,
+        output: u64,
+        errors: u64,
+    ) {
+        let (name, job_id) = (session_id.clone(), id.clone());
+        (self.tell)(&Told::AgentStarted { session_id: name, job_id, pid });
         self.followers.retain(|_, follower| !follower.thread.is_finished());
         if self.followers.contains_key(&session_id) {
             return;
@@ -406,6 +474,13 @@ impl Sidecar {
         let store = self.store.clone();
         let thread = std::thread::spawn(move || stream.run(&store, folders));
         self.followers.insert(session_id, Follower { thread, wake });
+    }
+
+    /// Waits until the end of a job that has ended is reported.
+    fn await_follower(&mut self, session_id: &str) {
+        if let Some(follower) = self.followers.remove(session_id) {
+            let _ = follower.thread.join();
+        }
     }
 
     /// Completes what was asked when the input has ended: stops sessions, and reports the others
@@ -446,6 +521,21 @@ fn job_of(session_id: &str) -> Result<JobId, Error> {
     JobId::for_session(session_id).map_err(|_| Error::EmptySessionId)
 }
 
+/// Refuses a query for a job that works, or that has another conversation than the caller means.
+fn check_at_rest(seen: &Seen, conversation: Option<&str>) -> Result<(), Error> {
+    let record = &seen.record;
+    let id = record.job_id.to_string();
+    if seen.live && record.status != Status::Idle {
+        return Err(Error::SessionWorks(id, record.status));
+    }
+    match conversation {
+        Some(meant) if record.session_id.as_deref() != Some(meant) => {
+            Err(Error::SessionMismatch(id, meant.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns as much of the text as a label holds.
 fn label_value(text: &str) -> &str {
     let mut end = text.len().min(LABEL_MOST);
@@ -480,7 +570,9 @@ impl Stream {
             }
             if !seen.live {
                 let record = seen.record;
-                let exit = record.exit.or_else(|| self.dir.outcome().and_then(|o: Outcome| o.exit));
+                let is_of_attempt = |outcome: &Outcome| outcome.attempt == record.attempt;
+                let outcome = || self.dir.outcome().filter(is_of_attempt);
+                let exit = record.exit.or_else(|| outcome()?.exit);
                 let exit = exit.unwrap_or(Exit { code: None, signal: None });
                 (self.tell)(&Told::AgentStopped {
                     session_id: self.session_id.clone(),
