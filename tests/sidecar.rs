@@ -6,10 +6,11 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use serde_json::{Value, json};
-use support::processes::children_of;
+use support::processes::{children_of, has_open};
 use support::{Sandbox, await_file, eventually};
 
 const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Write","input":{"file_path":"x"}}}"#;
@@ -296,7 +297,7 @@ fn a_session_id_that_is_no_job_id_is_mapped_and_kept() {
 }
 
 #[test]
-fn a_sidecar_keeps_no_process_of_a_job_that_has_ended() {
+fn a_sidecar_keeps_nothing_of_a_job_that_has_ended() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     let mut sidecar = Sidecar::start(&sandbox);
     for id in ["a", "b"] {
@@ -305,6 +306,9 @@ fn a_sidecar_keeps_no_process_of_a_job_that_has_ended() {
     }
     let pid = sidecar.child.id() as i32;
     eventually("its children to be gone", || children_of(pid).is_empty().then_some(()));
+    eventually("its watches to be gone", || {
+        (!has_open(pid, Path::new("anon_inode:inotify"))).then_some(())
+    });
     sidecar.kill();
 }
 

@@ -68,6 +68,7 @@ pub(super) struct Watch {
     notices: Receiver<Notice>,
     tell: Sender<Notice>,
     left: usize,
+    records: Option<Watches>,
 }
 
 /// What was seen.
@@ -95,7 +96,7 @@ impl Watch {
                 let _ = tell.send(Notice::Ended(place));
             });
         }
-        Self { notices, tell, left }
+        Self { notices, tell, left, records: None }
     }
 
     /// Watches the records of these jobs as well.
@@ -104,6 +105,7 @@ impl Watch {
         for (place, job) in jobs.iter().enumerate() {
             watches.add(job.path(), Look::Renames, Notice::Changed(place));
         }
+        self.records = Some(watches);
     }
 
     /// What is seen next, or `None` at `deadline` or when all jobs have ended.
@@ -188,7 +190,8 @@ impl Folders {
     }
 }
 
-/// Directories that are watched, and who is told.
+/// Directories that are watched, and who is told. They are watched no longer than this is there:
+/// whoever has it drops the receiver of its notices first.
 struct Watches {
     tell: Sender<Notice>,
     #[cfg(target_os = "linux")]
@@ -276,6 +279,16 @@ mod linux {
                 places.insert(wd, what);
                 true
             })
+        }
+    }
+
+    impl Drop for Many {
+        /// Ends the thread: the end of a watch is an event, of which nobody is told any more.
+        fn drop(&mut self) {
+            let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+            for wd in places.keys() {
+                let _ = self.inotify.rm_watch(*wd);
+            }
         }
     }
 }
