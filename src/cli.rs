@@ -30,7 +30,7 @@ out.";
 const SIDECAR: &str = "In: {\"type\":\"ping\"}, query {sessionId, prompt, cwd?, maxTurns?, \
 maxBudgetUsd?, resumeSessionId?, permissionMode?, ask?, keepAlive?}, attach {sessionId, sinceOffset?, sinceLogOffset?}, \
 stop {sessionId}, message {sessionId, text}, answer {sessionId, choices? | text? | allow? | deny?, \
-message?, requestId?}\n\
+message?, requestId?, release?}\n\
 Out: ready, pong, agent_started, agent_event {event, offset}, agent_log {line, offset}, agent_stopped, agent_error, error\n\
 A query for a session that has ended or is idle continues it\n\
 After the end of its input it reports its sessions until each has ended or waits for its caller";

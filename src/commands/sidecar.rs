@@ -85,6 +85,7 @@ struct Reply {
     allow: bool,
     deny: bool,
     message: Option<String>,
+    release: bool,
 }
 
 /// A line for the embedding program.
@@ -304,7 +305,7 @@ impl Sidecar {
                     allow: reply.allow,
                     deny: reply.deny,
                     message: reply.message,
-                    release: false,
+                    release: reply.release,
                 };
                 let answered =
                     job_of(&session_id).and_then(|id| answer::answer(&self.store, &id, &request));
