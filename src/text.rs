@@ -122,30 +122,62 @@ pub fn grouped(n: u64) -> String {
 
 /// How many characters a JSON text has once what could harm a terminal is escaped in it.
 pub fn json_length(json: &str) -> usize {
-    json.chars().map(|c| if is_harmful(c) { 6 } else { 1 }).sum()
+    json.chars().map(|c| if is_harmful(c) { 6 * c.len_utf16() } else { 1 }).sum()
 }
 
 /// Whether a character can do something to a terminal, or to the reader's eye, other than stand
-/// where it is: control characters (C0, DEL, C1) and the marks that reorder text (Unicode's
-/// bidirectional controls). Line feed and tab are harmless.
+/// where it is: control characters (C0, DEL, C1), line and paragraph separators, the marks that
+/// reorder text, and all others that cannot be seen. Line feed and tab are harmless, and so is
+/// what [joins](is_joiner) visible characters.
 pub fn is_harmful(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
-        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{61c}' => {
-            true
-        }
-        _ => c.is_control(),
+        _ if c.is_ascii() => c.is_ascii_control(),
+        '\u{2028}' | '\u{2029}' => true,
+        _ => c.is_control() || (is_invisible(c) && !is_joiner(c)),
     }
 }
 
-/// `text` with every harmful character replaced by U+FFFD, so that it can be shown on a terminal.
-/// A carriage return before a line feed is dropped.
+/// Unicode's `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt of 16.0), in which its
+/// bidirectional controls are, and the marks of interlinear annotation.
+fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Whether a character says how visible ones beside it are shown: a joiner, as emoji and many
+/// scripts have it, or the choice between an emoji and its text form.
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}')
+}
+
+/// `text` with every harmful character replaced by U+FFFD, so that it can be shown to people. A
+/// joiner stays behind a visible character that it can belong to; a carriage return before a line
+/// feed is dropped.
 pub fn harmless(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
-    if !text.contains(is_harmful) {
+    if !text.contains(|c| is_harmful(c) || is_joiner(c)) {
         return text;
     }
-    text.chars().map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
+    let mut before = ' ';
+    let shown = |c| {
+        // Digits, `#` and `*` are the only characters of ASCII that make an emoji.
+        let has_emoji = before.is_ascii_digit() || matches!(before, '#' | '*');
+        let has_variant = has_emoji || !(before.is_ascii() || is_invisible(before));
+        let joins = !before.is_ascii() && (before == '\u{fe0f}' || !is_invisible(before));
+        let is_out_of_place = match c {
+            '\u{fe0e}' | '\u{fe0f}' => !has_variant,
+            '\u{200c}' | '\u{200d}' => !joins,
+            _ => is_harmful(c),
+        };
+        before = c;
+        if is_out_of_place { '\u{fffd}' } else { c }
+    };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -230,5 +262,32 @@ mod tests {
             "\u{fffd}[2Ja\u{fffd}31mb\nc\u{fffd}d\u{fffd}"
         );
         assert_eq!(harmless("plain\ttext\n"), "plain\ttext\n");
+    }
+
+    #[test]
+    fn nothing_that_cannot_be_seen_passes() {
+        for c in ['\u{ad}', '\u{200b}', '\u{feff}', '\u{e0041}', '\u{2028}', '\u{2060}', '\u{3164}']
+        {
+            assert!(is_harmful(c), "{c:?}");
+            assert_eq!(harmless(&format!("a{c}b")), "a\u{fffd}b");
+        }
+        for fine in [
+            "⚠\u{fe0f} 1\u{fe0f}\u{20e3}",
+            "👩\u{200d}👧",
+            "❤\u{fe0f}\u{200d}🔥",
+            "می\u{200c}خواهم",
+        ] {
+            assert_eq!(harmless(fine), fine);
+        }
+        for (hidden, shown) in [
+            ("a\u{fe0f}", "a\u{fffd}"),
+            ("⚠\u{fe0f}\u{fe0f}\u{fe0e}", "⚠\u{fe0f}\u{fffd}\u{fffd}"),
+            ("\u{200d}a\u{200c}b", "\u{fffd}a\u{fffd}b"),
+            ("ä\u{200d}\u{200d}", "ä\u{200d}\u{fffd}"),
+            ("⚠\u{fe01}", "⚠\u{fffd}"),
+        ] {
+            assert_eq!(harmless(hidden), shown, "{hidden:?}");
+        }
+        assert_eq!(json_length("a\u{e0041}\u{200b}"), 19);
     }
 }

@@ -33,7 +33,7 @@ use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{WaitAnswer, Waited};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::store::addressed;
-use crate::text::is_harmful;
+use crate::text::{harmless, is_harmful};
 
 use text::LiveLine;
 
@@ -415,7 +415,9 @@ fn escape(json: String) -> String {
     let mut escaped = String::with_capacity(json.len() + 64);
     for c in json.chars() {
         if is_harmful(c) {
-            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
         } else {
             escaped.push(c);
         }
@@ -437,7 +439,12 @@ pub fn usage(error: &clap::Error) -> ExitStatus {
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     );
     if is_help || io::stdout().is_terminal() {
-        let _ = error.print();
+        let text = error.to_string();
+        let _ = if text.contains(is_harmful) {
+            io::stderr().write_all(harmless(&text).as_bytes())
+        } else {
+            error.print()
+        };
     } else {
         let text = error.to_string();
         let (said, _) = text.split_once("\n\n").unwrap_or((&text, ""));
@@ -461,7 +468,7 @@ mod tests {
 
     #[test]
     fn json_carries_nothing_that_moves_a_cursor() {
-        let text = "\u{7f}\u{9b}2J\u{202e}ok";
+        let text = "\u{7f}\u{9b}2J\u{202e}ok\u{e0041}\u{2028}";
         let escaped = escape(serde_json::to_string(text).unwrap());
         assert!(escaped.is_ascii(), "{escaped}");
         assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
