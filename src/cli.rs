@@ -48,6 +48,20 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+impl Verb {
+    /// What is to be said to claude, as the arguments have it.
+    pub fn words_for_claude(&self) -> Vec<&str> {
+        let (words, message) = match self {
+            Self::Start(start) => (&start.prompt, None),
+            Self::Send(send) => (&send.message.message, None),
+            Self::Resume(resume) => (&resume.message.message, None),
+            Self::Answer(answer) => (&answer.text, answer.message.as_deref()),
+            _ => return Vec::new(),
+        };
+        words.as_deref().into_iter().chain(message).collect()
+    }
+}
+
 impl Cli {
     /// The command line, parsed: of the verbs that are called most only the one that is meant, so
     /// that the definitions of all others cost nothing. Whatever is wrong with it is said by the

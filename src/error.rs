@@ -69,6 +69,9 @@ pub enum Error {
     /// The prompt could not be read.
     #[error("could not read the prompt from {0}: {1}")]
     PromptUnreadable(String, std::io::Error),
+    /// The prompt is longer than anything that claude takes.
+    #[error("the prompt has more than {0} bytes")]
+    PromptTooLong(usize),
     /// The working directory is none.
     #[error("{0:?} is no directory to work in: {1}")]
     BadCwd(PathBuf, String),
@@ -145,8 +148,8 @@ pub enum Error {
     #[error("the message is empty")]
     EmptyMessage,
     /// The message is too long.
-    #[error("the message has {0} bytes, and {1} are the most")]
-    MessageTooLong(usize, usize),
+    #[error("the message has more than {0} bytes")]
+    MessageTooLong(usize),
     /// The job has ended, and hears nothing any more.
     #[error("job {0} has ended: it is {1}")]
     JobEnded(String, String),
@@ -203,6 +206,9 @@ pub enum Error {
     /// An answer could not be written.
     #[error("could not write the answer: {0}")]
     Output(#[source] std::io::Error),
+    /// The answer of a start could not be written.
+    #[error("job {0} was started and is {1}, but the answer could not be written: {2}")]
+    StartedUnheard(String, String, #[source] std::io::Error),
 }
 
 impl Error {
@@ -217,6 +223,7 @@ impl Error {
             Self::PromptHasNul(_) => "prompt_has_nul",
             Self::PromptNotUtf8(_) => "prompt_not_utf8",
             Self::PromptUnreadable(..) => "prompt_unreadable",
+            Self::PromptTooLong(_) => "prompt_too_long",
             Self::BadCwd(..) => "bad_cwd",
             Self::ClaudeNotFound(_) => "claude_not_found",
             Self::NotLoggedIn => "not_logged_in",
@@ -239,7 +246,7 @@ impl Error {
             Self::NothingAsked(..) => "nothing_asked",
             Self::WrongAnswer(_) => "wrong_answer",
             Self::EmptyMessage => "empty_message",
-            Self::MessageTooLong(..) => "message_too_long",
+            Self::MessageTooLong(_) => "message_too_long",
             Self::JobEnded(..) => "job_ended",
             Self::NotResumable(..) => "not_resumable",
             Self::OtherHost(..) => "other_host",
@@ -250,7 +257,7 @@ impl Error {
             Self::Signal(..) => "signal_failed",
             Self::BadTarget(..) => "bad_target",
             Self::NotWritten(..) => "write_failed",
-            Self::Output(_) => "output_failed",
+            Self::Output(_) | Self::StartedUnheard(..) => "output_failed",
         }
     }
 
@@ -298,7 +305,8 @@ impl Error {
                 "claudejob list --status blocked  # status ID --full shows the whole request"
             }
             Self::EmptyMessage => "give --message TEXT, --message-file FILE or --message - (stdin)",
-            Self::MessageTooLong(..) => "write it into a file and name that in the message",
+            Self::PromptTooLong(_) => "write it into a file and name that in the prompt",
+            Self::MessageTooLong(_) => "write it into a file and name that in the message",
             Self::JobEnded(id, _) => {
                 return Some(format!("claudejob resume {id}  # --message TEXT says what to do"));
             }
@@ -348,6 +356,7 @@ impl Error {
                  remove the job's directory"
             }
             Self::NotWritten(..) => "check that place, and the space that is left there",
+            Self::StartedUnheard(id, ..) => return Some(format!("claudejob status {id}")),
             Self::Signal(..) | Self::Output(_) => return None,
         };
         Some(hint.to_owned())

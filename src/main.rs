@@ -48,6 +48,7 @@ use error::{Error, ExitStatus};
 use output::Printer;
 
 fn main() -> ExitCode {
+    process::survive_file_size_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
     // The hidden programs come first: they are started for each job, must be small, and take
     // nothing that a parser would be needed for.
@@ -58,6 +59,8 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(output::usage(&error) as u8),
     };
+    // As long as this program waits, others may look at its arguments.
+    process::hide_arguments(&cli.verb.words_for_claude());
     let printer = Printer::new(&cli.common);
     let status = run(cli, &printer).unwrap_or_else(|error| printer.error(&error));
     ExitCode::from(status as u8)

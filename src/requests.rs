@@ -249,7 +249,10 @@ fn spec_change(given: cli::RunOptions) -> SpecChange {
 fn message(given: &cli::Message) -> Result<Option<Vec<u8>>, Error> {
     match (&given.message, &given.message_file) {
         (None, None) => Ok(None),
-        (text, file) => words(text.as_deref(), file.as_deref()).map(Some),
+        (text, file) => {
+            let message = words(text.as_deref(), file.as_deref(), send::MESSAGE_MOST)?;
+            Ok(Some(message))
+        }
     }
 }
 
@@ -369,23 +372,27 @@ fn ids(given: &[String], by_flag: &[String]) -> Result<Vec<JobId>, Error> {
 }
 
 fn prompt(given: &cli::Start) -> Result<Vec<u8>, Error> {
-    words(given.prompt.as_deref(), given.prompt_file.as_deref())
+    words(given.prompt.as_deref(), given.prompt_file.as_deref(), start::PROMPT_MOST)
 }
 
-/// Text that is given as it is, by `-` on stdin, or in a file.
-fn words(given: Option<&str>, file: Option<&Path>) -> Result<Vec<u8>, Error> {
-    let unreadable = |from: String| |error| Error::PromptUnreadable(from, error);
+/// Text that is given as it is, by `-` on stdin, or in a file. Of one with more than `most` bytes
+/// one byte more is read, by which it is seen to be too long.
+fn words(given: Option<&str>, file: Option<&Path>, most: usize) -> Result<Vec<u8>, Error> {
+    let read = |source: &mut dyn Read, from: String| {
+        let mut words = Vec::new();
+        let read = source.take(most as u64 + 1).read_to_end(&mut words);
+        read.map_err(|error| Error::PromptUnreadable(from, error))?;
+        Ok(words)
+    };
     match (given, file) {
-        (Some("-"), _) => {
-            let mut words = Vec::new();
-            let read = std::io::stdin().lock().read_to_end(&mut words);
-            read.map_err(unreadable("stdin".to_owned()))?;
-            Ok(words)
-        }
+        (Some("-"), _) => read(&mut std::io::stdin().lock(), "stdin".to_owned()),
         (Some(words), _) => Ok(words.as_bytes().to_vec()),
         (None, Some(file)) => {
             let from = file.display().to_string();
-            fs::read(file).map_err(unreadable(from))
+            match fs::File::open(file) {
+                Ok(mut opened) => read(&mut opened, from),
+                Err(error) => Err(Error::PromptUnreadable(from, error)),
+            }
         }
         // Only a replay needs none.
         (None, None) => Ok(b"(a recording is replayed)".to_vec()),

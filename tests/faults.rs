@@ -10,7 +10,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use nix::libc;
 use nix::sys::resource::Resource;
@@ -461,7 +461,7 @@ fn a_directory_of_another_user_is_used_by_no_verb() {
     }
     // And a user can read nothing of another's.
     give(&sandbox.jobs(), 0);
-    let theirs = as_user(std::process::Command::new("cat"), 54_321);
+    let theirs = as_user(Command::new("cat"), 54_321);
     let mut theirs = theirs;
     let output = theirs.arg(sandbox.job("j").join("prompt.txt")).output().unwrap();
     assert!(!output.status.success());
@@ -475,7 +475,7 @@ fn a_record_cannot_turn_a_signal_against_a_stranger() {
     // One that could not put its own number back.
     send(worker, Signal::SIGSTOP);
     eventually("the stop", || is_stopped(worker).then_some(()));
-    let mut stranger = std::process::Command::new("sleep")
+    let mut stranger = Command::new("sleep")
         .arg("1000")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -862,7 +862,7 @@ fn a_user_without_processes_is_refused() {
     let mut told = Vec::new();
     for most in 1..4 {
         let id = format!("j{most}");
-        let mut command = std::process::Command::new(sandbox.path("claudejob"));
+        let mut command = Command::new(sandbox.path("claudejob"));
         let like = sandbox.command(["start", &id, "--prompt", "x"]);
         command.args(like.get_args()).current_dir(sandbox.work()).env_clear();
         command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -870,7 +870,7 @@ fn a_user_without_processes_is_refused() {
         let answer = Answer::of(command, Vec::new());
         told.push(format!("{}{}", answer.stdout, answer.stderr));
         if answer.code == 0 {
-            let mut wait = std::process::Command::new(sandbox.path("claudejob"));
+            let mut wait = Command::new(sandbox.path("claudejob"));
             wait.args(["wait", &id]).env("CLAUDE_SKILL_JOBS_DIR", sandbox.jobs());
             Answer::of(as_user(wait, USER), Vec::new());
         }
@@ -919,7 +919,7 @@ fn a_program_that_is_replaced_while_jobs_run_changes_nothing_for_them() {
     replace();
     let call = |arguments: &[&str]| {
         let like = sandbox.command(arguments);
-        let mut command = std::process::Command::new(&program);
+        let mut command = Command::new(&program);
         command.args(like.get_args()).current_dir(sandbox.work()).env_clear();
         command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
         Answer::of(command, Vec::new())
@@ -977,4 +977,100 @@ fn a_job_that_cannot_be_removed_does_not_keep_the_others() {
     let refused = sandbox.run(["clean", "stuck"]);
     assert_eq!((refused.code, &refused["code"]), (1, &"jobs_dir_error".into()), "{refused:?}");
     assert!(disk.path("meta.json").exists());
+}
+
+/// Calls the program in a shell that has set these limits.
+fn with_ulimit(sandbox: &Sandbox, limits: &str, arguments: &[&str]) -> Answer {
+    let inner = sandbox.command(arguments);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    command.env_clear().envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    command.current_dir(sandbox.work());
+    Answer::of(command, Vec::new())
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_named_and_no_worker_dies_of_it() {
+    let sandbox = Sandbox::new("read\ninit\nfill 400000 1\nresult ok\neof");
+    with_ulimit(&sandbox, "ulimit -c 0; ulimit -f 200", &START);
+    let ended = sandbox.wait("j");
+    ended.expect_end(0, "completed", None);
+    let warnings = ended["warnings"].to_string();
+    assert!(warnings.contains("output.log is incomplete: the caller's limit"), "{warnings}");
+    assert!(warnings.contains("bytes, ulimit -f"), "{warnings}");
+}
+
+#[test]
+fn a_limit_of_processor_time_is_that_of_claude_and_not_of_its_worker() {
+    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhang");
+    let start = with_ulimit(&sandbox, "ulimit -S -t 600; ulimit -H -t 900", &START);
+    await_file(&sandbox.path("up"));
+    let limit_of = |pid: i64| {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max cpu time")).unwrap().to_owned();
+        line.split_whitespace().skip(3).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let worker = start["pid"].as_i64().unwrap();
+    assert_eq!(limit_of(worker), ["900", "900"]);
+    let record: Value =
+        serde_json::from_slice(&fs::read(sandbox.job("j").join("meta.json")).unwrap()).unwrap();
+    assert_eq!(limit_of(record["claudePid"].as_i64().unwrap()), ["600", "900"]);
+    let warnings = sandbox.status("j")["warnings"].to_string();
+    assert!(warnings.contains("900 s, ulimit -t"), "{warnings}");
+    sandbox.run(["kill", "j"]);
+}
+
+#[test]
+fn a_prompt_without_an_end_is_refused() {
+    let sandbox = Sandbox::new(WORKS);
+    for (verb, option) in [("start", "--prompt-file"), ("send", "--message-file")] {
+        let answer = sandbox.run([verb, "j", option, "/dev/zero"]);
+        let code = if verb == "start" { "prompt_too_long" } else { "message_too_long" };
+        assert_eq!((answer.code, answer.text("code")), (1, code), "{answer:?}");
+        assert!(answer.text("error").contains("more than 10000000 bytes"), "{answer:?}");
+    }
+    let mut command = sandbox.command(["start", "j", "--prompt", "-"]);
+    let output = command.stdin(fs::File::open("/dev/zero").unwrap()).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("prompt_too_long"), "{output:?}");
+    assert!(!sandbox.job("j").exists());
+}
+
+#[test]
+fn what_claude_is_told_is_in_no_arguments_of_who_waits() {
+    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhear-all $DIR/heard\neof");
+    let calls: [&[&str]; 3] = [
+        &["start", "j", "--prompt", "SECRET", "--wait", "1m"],
+        &["send", "j", "--message", "SECRET", "--wait", "1m"],
+        &["send", "j", "--message=SECRET", "--wait", "1m"],
+    ];
+    let mut waiting = Vec::new();
+    for call in calls {
+        let mut command = sandbox.command(call);
+        waiting.push(command.stdout(Stdio::null()).spawn().unwrap());
+        await_file(&sandbox.path("up"));
+        let arguments = format!("/proc/{}/cmdline", waiting.last().unwrap().id());
+        let shown =
+            || fs::read(&arguments).ok().map(|it| String::from_utf8_lossy(&it).into_owned());
+        eventually("the text to be hidden", || {
+            let shown = shown()?;
+            (shown.contains("--wait") && !shown.contains("SECRET")).then_some(())
+        });
+    }
+    sandbox.run(["kill", "j"]);
+    for mut child in waiting {
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_start_whose_answer_is_lost_says_that_the_job_runs() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = sandbox.command(START).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("job j was started and is running"), "{said}");
+    assert!(said.contains("claudejob status j"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    sandbox.wait("j").expect_end(0, "completed", None);
 }

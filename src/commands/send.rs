@@ -16,7 +16,7 @@ use crate::store::{JobDir, OUTPUT, Store, TURNS, addressed};
 use crate::text::clip;
 
 /// Bytes that a message may have at most: what the API takes is far below it.
-const MESSAGE_MOST: usize = 10_000_000;
+pub const MESSAGE_MOST: usize = 10_000_000;
 /// Characters of a turn's answer in ours.
 const ANSWER_SHOWN: usize = 6_000;
 /// How long an idle claude may take to end.
@@ -199,7 +199,7 @@ pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
 /// The text of a message, if it is one.
 pub(super) fn check_message(message: Vec<u8>) -> Result<String, Error> {
     if message.len() > MESSAGE_MOST {
-        return Err(Error::MessageTooLong(message.len(), MESSAGE_MOST));
+        return Err(Error::MessageTooLong(MESSAGE_MOST));
     }
     let text = String::from_utf8(message)
         .map_err(|error| Error::PromptNotUtf8(error.utf8_error().valid_up_to()))?;

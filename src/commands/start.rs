@@ -22,6 +22,8 @@ use crate::settle::settle;
 use crate::store::{CONTAINER_WARNED, CreateError, JobDir, Lock, Store, addressed};
 use crate::text::{millionths, one_line, span};
 
+/// Bytes that a prompt may have: what the API takes is far below it.
+pub const PROMPT_MOST: usize = 10_000_000;
 /// Characters of the prompt that the record keeps.
 const PREVIEW: usize = 160;
 
@@ -364,6 +366,9 @@ pub(super) fn put_on_its_feet(
 }
 
 fn check_prompt(prompt: Vec<u8>) -> Result<String, Error> {
+    if prompt.len() > PROMPT_MOST {
+        return Err(Error::PromptTooLong(PROMPT_MOST));
+    }
     if let Some(at) = memchr::memchr(0, &prompt) {
         return Err(Error::PromptHasNul(at));
     }

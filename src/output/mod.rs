@@ -104,17 +104,16 @@ impl Printer {
     /// Prints an error and gives its exit status.
     pub fn error(&self, error: &Error) -> ExitStatus {
         let status = error.exit_status();
-        if let Error::Output(source) = error {
-            // Nobody reads any more.
-            if source.kind() == io::ErrorKind::BrokenPipe {
-                return status;
-            }
+        // Nobody reads any more.
+        if matches!(error, Error::Output(source) if source.kind() == io::ErrorKind::BrokenPipe) {
+            return status;
         }
         let (text, code, mut hint) = (error.to_string(), error.code(), error.hint());
         if let (Some(jobs_dir), false) = (&self.jobs_dir, matches!(error, Error::Usage(_))) {
             hint = hint.map(|hint| addressed(jobs_dir, hint));
         }
-        if !self.json {
+        let is_unheard = matches!(error, Error::Output(_) | Error::StartedUnheard(..));
+        if is_unheard || !self.json {
             text::error(&text, hint.as_deref());
         } else if let Error::NotFound(job_id) = error {
             let status = NOT_FOUND;
@@ -127,7 +126,12 @@ impl Printer {
 
     /// `start`.
     pub fn start(&self, answer: &StartAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::start(answer))?;
+        self.put(answer, || text::start(answer)).map_err(|error| match error {
+            Error::Output(source) => {
+                Error::StartedUnheard(answer.job_id.to_string(), answer.status.to_string(), source)
+            }
+            error => error,
+        })?;
         Ok(ExitStatus::Done)
     }
 

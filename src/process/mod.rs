@@ -5,8 +5,10 @@
 //! claude running until it is swept by whoever finds the job lost, and the sweep follows process
 //! parents only.
 
+mod arguments;
 pub mod cgroup;
 mod family;
+mod limits;
 pub mod machine;
 
 use std::collections::HashMap;
@@ -29,7 +31,9 @@ use nix::unistd::Pid;
 
 use crate::job::Exit;
 
+pub use arguments::hide_arguments;
 pub use family::{Family, MARK, Mark, parent_of, sweep_orphans};
+pub use limits::{file_size_limit, raise_limits, survive_file_size_limit};
 
 /// The number under which the worker finds the job's lock.
 pub const LOCK_FD: RawFd = 3;
@@ -154,6 +158,7 @@ pub fn spawn_claude(command: &mut Command) -> io::Result<Child> {
     unsafe {
         command.pre_exec(move || {
             default_signals();
+            limits::restore_limits();
             die_with(worker)
         });
     }
@@ -467,6 +472,8 @@ fn default_signals() {
         Signal::SIGUSR2,
         Signal::SIGCHLD,
         Signal::SIGPIPE,
+        Signal::SIGXCPU,
+        Signal::SIGXFSZ,
     ] {
         // SAFETY: sets the default action, no handler of ours.
         let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };

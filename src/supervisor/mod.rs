@@ -267,6 +267,11 @@ impl Supervisor {
         self.record.warn("--memory-max has no effect: the job's control group has no such limit");
     }
 
+    /// A limit of the caller may end the worker.
+    pub fn is_limited(&mut self, warning: String) {
+        self.record.warn(warning);
+    }
+
     /// The number of the last line of `events.ndjson`, which may be beyond the one recorded.
     pub fn last_logged(&mut self, seq: u64) {
         self.record.last_seq = self.record.last_seq.max(seq);

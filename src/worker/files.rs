@@ -6,8 +6,19 @@ use super::Worker;
 use super::output::{Damage, Tee};
 use crate::checkpoint::checkpoint;
 use crate::job::Entry;
+use crate::process;
 use crate::store::{EVENTS, META, OUTPUT};
 use crate::supervisor::Input;
+
+/// The sentence on a write that failed. Whose limit it was the system does not say.
+fn sentence(error: &io::Error) -> String {
+    match (error.kind(), process::file_size_limit()) {
+        (io::ErrorKind::FileTooLarge, Some(limit)) => {
+            format!("the caller's limit of a file's size ({limit} bytes, ulimit -f) was reached")
+        }
+        _ => error.to_string(),
+    }
+}
 
 impl Worker {
     pub(super) fn open_output(&mut self) {
@@ -32,7 +43,7 @@ impl Worker {
             }
         }
         if let Err(error) = self.tee.write(bytes) {
-            self.output_is_incomplete(error.to_string());
+            self.output_is_incomplete(sentence(&error));
         }
     }
 

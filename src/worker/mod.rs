@@ -95,8 +95,12 @@ async fn attend(
     let mut let_in = signal(SignalKind::user_defined2())?;
     let _ignored = signal(SignalKind::hangup())?;
     process::adopt_orphans()?;
+    let limited = process::raise_limits();
 
     let mut worker = Worker::new(job)?;
+    if let Some(warning) = limited {
+        worker.supervisor.is_limited(warning);
+    }
     worker.stand_in(unit, cgroup);
     checkpoint("worker:began");
     let mut report = Some(report);

@@ -1,0 +1,36 @@
+//! The program's own arguments, which anybody on the machine can read as long as it runs.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+
+/// What stands in the place of a hidden argument.
+const HIDDEN: &[u8] = b"...";
+
+/// Takes these texts out of the arguments that other users see. Where that is not possible, such as
+/// without `/proc`, they stay.
+pub fn hide_arguments(texts: &[&str]) {
+    let Some(start) = start_of_arguments() else { return };
+    let Ok(arguments) = fs::read("/proc/self/cmdline") else { return };
+    let Ok(memory) = OpenOptions::new().write(true).open("/proc/self/mem") else { return };
+    let mut at = 0;
+    for argument in arguments.split(|byte| *byte == 0) {
+        let is_hidden = |text: &&&str| !text.is_empty() && argument.ends_with(text.as_bytes());
+        if let Some(text) = texts.iter().find(is_hidden) {
+            let mut hidden = vec![0; text.len()];
+            let shown = HIDDEN.len().min(text.len());
+            hidden[..shown].copy_from_slice(&HIDDEN[..shown]);
+            let from = start + (at + argument.len() - text.len()) as u64;
+            let _ = memory.write_all_at(&hidden, from);
+        }
+        at += argument.len() + 1;
+    }
+}
+
+/// Where the arguments begin in memory: the field `arg_start` of proc_pid_stat(5).
+fn start_of_arguments() -> Option<u64> {
+    const ARG_START: usize = 48;
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field, in parentheses, may hold spaces.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    fields.split(' ').nth(ARG_START - 3)?.parse().ok().filter(|start| *start > 0)
+}
