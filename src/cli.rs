@@ -441,7 +441,8 @@ pub struct Resume {
 /// `logs`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob logs fix-login --follow\n  \
-    claudejob logs fix-login --since-offset 0 --max-bytes 20000")]
+    claudejob logs fix-login --since-offset 0 --max-bytes 20000\n  \
+    claudejob logs fix-login --merged    what it wrote to stderr as well, in its place")]
 pub struct Logs {
     /// Which.
     #[command(flatten)]
@@ -461,6 +462,9 @@ pub struct Logs {
     /// What claude wrote to stderr
     #[arg(long)]
     pub stderr: bool,
+    /// Both streams of claude in the order in which they came, lines of stderr marked by !
+    #[arg(long, conflicts_with = "stderr")]
+    pub merged: bool,
     /// Go on until the job has ended
     #[arg(long, short)]
     pub follow: bool,

@@ -271,12 +271,18 @@ pub fn logs(given: cli::Logs) -> Result<logs::Request, Error> {
         (true, false) => logs::Form::Raw,
         (false, false) => logs::Form::Readable,
     };
+    if given.merged && given.since_offset.is_some() {
+        let why = "--since-offset cannot be used with --merged: an offset counts bytes of one \
+            stream. Use --merged with --tail or --follow, or --since-offset without --merged";
+        return Err(Error::Usage(why.to_owned()));
+    }
     Ok(logs::Request {
         id: target(given.target)?,
         tail: given.tail,
         since: given.since_offset,
         max_bytes: given.max_bytes,
         form,
+        merged: given.merged,
     })
 }
 

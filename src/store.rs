@@ -16,6 +16,7 @@ mod lock;
 mod news;
 mod nursery;
 mod reserve;
+mod stderr_mark;
 mod survey;
 
 use std::fs::{self, File, TryLockError};
@@ -30,6 +31,7 @@ pub use files::{make_directory, open as open_ordinary};
 pub use inbox::{Item, undelivered};
 pub use job_dir::{Identity, JobDir, legacy_is_dead};
 pub use lock::{Lock, is_live_job};
+pub use stderr_mark::StderrMark;
 pub use survey::{Probe, try_lock_in};
 
 use files::{sync_directory, write};
@@ -48,6 +50,8 @@ pub const UNCONFIRMED: &str = "result.unconfirmed.json";
 pub const OUTPUT: &str = "output.log";
 /// Claude's stderr, and what a worker that crashes says.
 pub const STDERR: &str = "stderr.log";
+/// Where stderr stands among stdout.
+pub const STDERR_MARKS: &str = "stderr.marks";
 /// The numbered events.
 pub const EVENTS: &str = "events.ndjson";
 /// The end of each turn.

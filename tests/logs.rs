@@ -273,3 +273,131 @@ fn whoever_follows_or_asks_again_gets_the_verdict_once() {
     assert_eq!((&rest["nextOffset"], &rest["lines"]), (&before["nextOffset"], &0.into()));
     assert_eq!(rest["status"], "failed");
 }
+
+/// Waits until the job's stdout, as far as it is in the log, has this text.
+fn await_output(sandbox: &Sandbox, id: &str, text: &str) {
+    let log = sandbox.job(id).join("output.log");
+    eventually(text, || fs::read_to_string(&log).ok()?.contains(text).then_some(()));
+}
+
+/// The lines of a text, the verdict without its figures.
+fn shown(text: &str) -> Vec<&str> {
+    text.lines().map(|line| line.split(" · ").next().unwrap()).collect()
+}
+
+/// The same of a log that was followed: the end of the turn comes before the verdict is known.
+fn followed(text: &str) -> Vec<&str> {
+    shown(text).into_iter().filter(|line| *line != "= done").collect()
+}
+
+#[test]
+fn both_streams_come_in_their_order() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nstderr one\u{1b}[31m\nsay alpha\nwait-file $DIR/a\nstderr two\nstderr 2\nsay bravo\n\
+         wait-file $DIR/b\nstderr three\nresult ok\neof",
+    );
+    sandbox.start("j", &[]);
+    let follow = |options: &[&str]| {
+        let command = sandbox.command([&["logs", "j", "--follow", "--merged"], options].concat());
+        thread::spawn(move || support::Answer::of(command, Vec::new()))
+    };
+    let text = follow(&["--plain"]);
+    let raw = follow(&["--raw"]);
+    let json = follow(&["--tail", "0"]);
+    await_output(&sandbox, "j", "alpha");
+    let live = sandbox.run(["logs", "j", "--merged"]);
+    assert_eq!(live.text("tail"), "! one\u{1b}[31m\nalpha", "{live:?}");
+    fs::write(sandbox.path("a"), "").unwrap();
+    await_output(&sandbox, "j", "bravo");
+    fs::write(sandbox.path("b"), "").unwrap();
+    sandbox.wait("j").expect_end(0, "completed", None);
+    let lines = ["! one\u{fffd}[31m", "alpha", "! two", "! 2", "bravo", "! three", "= completed"];
+    assert_eq!(followed(&text.join().unwrap().stdout), lines);
+    let log = sandbox.run(["logs", "j", "--merged", "--plain"]);
+    assert_eq!(shown(&log.stdout), lines);
+    let last = sandbox.run(["logs", "j", "--merged", "--tail", "3"]);
+    assert_eq!(shown(last.text("tail")), lines[4..]);
+    let length = fs::metadata(sandbox.job("j").join("output.log")).unwrap().len();
+    assert_eq!((&last["nextOffset"], &last["truncated"]), (&length.into(), &false.into()));
+    // As they are: each line of both, in the same order.
+    let whole = sandbox.run(["logs", "j", "--merged", "--raw", "--plain"]).stdout;
+    assert_eq!(raw.join().unwrap().stdout, whole);
+    let file = |name: &str| fs::read_to_string(sandbox.job("j").join(name)).unwrap();
+    let (stderr, output) = (file("stderr.log"), file("output.log"));
+    let is_stderr = |line: &&str| stderr.lines().any(|other| other == *line);
+    let (errors, rest): (Vec<&str>, Vec<&str>) = whole.lines().partition(is_stderr);
+    assert_eq!((errors, rest), (stderr.lines().collect(), output.lines().collect()));
+    assert!(whole.find("two\n2\n").unwrap() < whole.find("bravo").unwrap(), "{whole}");
+    let few = sandbox.run(["logs", "j", "--merged", "--raw", "--max-bytes", "9", "--tail", "9"]);
+    assert!(few["truncated"] == true && few.text("tail").len() <= 9, "{few:?}");
+    // In parts, of which the last one has the verdict.
+    let parts = json.join().unwrap().stdout;
+    let tail = |part: &str| {
+        let part: serde_json::Value = serde_json::from_str(part).unwrap();
+        format!("{}\n", part["tail"].as_str().unwrap())
+    };
+    let tails: String = parts.lines().map(tail).filter(|tail| tail != "\n").collect();
+    assert!(followed(&tails).ends_with(&lines[2..]), "{parts}");
+    // A job of an earlier version has no marks.
+    fs::remove_file(sandbox.job("j").join("stderr.marks")).unwrap();
+    let log = sandbox.run(["logs", "j", "--merged", "--plain"]);
+    assert_eq!(
+        shown(&log.stdout),
+        ["alpha", "bravo", lines[0], "! two", "! 2", "! three", "= completed"]
+    );
+}
+
+#[test]
+fn stderr_of_an_attempt_stays_with_it() {
+    let sandbox = Sandbox::new("read\ninit\nstderr x\nsay A\nresult ok\neof");
+    sandbox.run_job("quiet", &[]);
+    sandbox.run_job("j", &[]).expect_end(0, "completed", None);
+    let marks = sandbox.job("j").join("stderr.marks");
+    let before = fs::read_to_string(&marks).unwrap();
+    assert_eq!(before.lines().count(), 1, "{before}");
+    // One that cannot be written is no failure of the job.
+    fs::rename(&marks, sandbox.path("marks")).unwrap();
+    fs::create_dir(&marks).unwrap();
+    sandbox.script("stderr y\ninit\nhear-all $DIR/heard");
+    assert_eq!(sandbox.run(["resume", "j", "--message", "more"]).code, 0);
+    let end = sandbox.wait("j");
+    end.expect_end(0, "completed", None);
+    assert_eq!(end["warnings"], serde_json::json!([]));
+    fs::remove_dir(&marks).unwrap();
+    fs::rename(sandbox.path("marks"), &marks).unwrap();
+    // The next one marks what came before it, and the worker is killed in it.
+    sandbox.script("stderr z\ninit\ntouch $DIR/up\nhang");
+    assert_eq!(sandbox.run(["resume", "j", "--message", "again"]).code, 0);
+    await_file(&sandbox.path("up"));
+    let worker = i32::try_from(sandbox.status("j")["pid"].as_i64().unwrap()).unwrap();
+    support::processes::kill(worker);
+    assert_eq!(sandbox.wait("j")["reason"], "worker_died");
+    let log = sandbox.run(["logs", "j", "--merged", "--plain"]);
+    let lines = [
+        "! x",
+        "A",
+        "= done",
+        "> more",
+        "= the turn ended",
+        "! y",
+        "! z",
+        "= failed (worker_died): ",
+    ];
+    assert_eq!(shown(&log.stdout).len(), lines.len(), "{log:?}");
+    for (line, expected) in shown(&log.stdout).iter().zip(lines) {
+        assert!(line.starts_with(expected), "{log:?}");
+    }
+}
+
+#[test]
+fn merged_is_refused_where_it_means_nothing() {
+    let sandbox = Sandbox::new("");
+    for (option, why) in [
+        (&["--stderr"][..], "--stderr"),
+        (&["--since-offset", "0"], "an offset counts bytes of one stream"),
+    ] {
+        let refused = sandbox.run([&["logs", "j", "--merged"], option].concat());
+        assert_eq!((refused.code, refused.text("code")), (2, "usage"));
+        assert!(refused.text("error").contains(why), "{refused:?}");
+    }
+}

@@ -33,6 +33,7 @@ pub fn demo(
         since: Some(0),
         max_bytes: None,
         form: Form::Readable,
+        merged: false,
     };
     logs::follow(store, &log, |said| show(&Scene::Said(said)))?;
     let ended = result(store, &started.job_id, false)?;

@@ -9,10 +9,12 @@
 //! again from there, having seen in `status` that the job has ended, gets it again.
 
 mod follow;
+mod log;
 mod tail;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
@@ -22,9 +24,10 @@ use super::seen::{Seen, look};
 use crate::error::Error;
 use crate::job::{JobId, Status};
 use crate::store::{OUTPUT, STDERR, Store, StoreError};
-use crate::stream::transcript::{Passage, Piece, conclude, pieces, resolve, verdict};
+use crate::stream::transcript::{Passage, Piece, complaint, conclude, pieces, resolve, verdict};
 use crate::stream::{Line, LineSplitter};
 use crate::text::{clip, is_harmful};
+use log::{Log, Position, Stream};
 
 pub use follow::{follow, follow_until};
 
@@ -54,6 +57,8 @@ pub struct Request {
     pub max_bytes: Option<u64>,
     /// As it is.
     pub form: Form,
+    /// Claude's stderr as well, in the order in which both came.
+    pub merged: bool,
 }
 
 /// Which log, and in which form.
@@ -80,7 +85,7 @@ pub struct LogsAnswer {
     pub lines: u64,
     /// The text.
     pub tail: String,
-    /// Offset for `--since-offset` of the next call.
+    /// Offset for `--since-offset` of the next call; with `--merged` that in claude's stdout.
     pub next_offset: u64,
     /// Parts do not fit: later ones with `--since-offset`, which `nextOffset` gives; earlier ones
     /// without it.
@@ -96,7 +101,13 @@ pub struct LogsAnswer {
 /// The part of the log that was asked for.
 pub fn logs(store: &Store, request: &Request) -> Result<LogsAnswer, Error> {
     let seen = look(store, &request.id)?;
-    part(&seen, request)
+    let log = open(&seen, request)?;
+    part(&seen, request, &log, start(request)).map(|(answer, _)| answer)
+}
+
+/// Where the part that is asked for begins; `None`: it is the end of the log.
+fn start(request: &Request) -> Option<Position> {
+    request.since.map(|main| Position { main, ..Position::default() })
 }
 
 /// A piece of the log file and what it says.
@@ -105,55 +116,63 @@ struct Part {
     lines: u64,
     passages: Vec<Passage>,
     bytes: Vec<u8>,
-    next_offset: u64,
+    /// Where the next one begins.
+    next: Position,
     truncated: bool,
 }
 
-fn part(seen: &Seen, request: &Request) -> Result<LogsAnswer, Error> {
-    let name = if request.form == Form::Stderr { STDERR } else { OUTPUT };
-    let file = seen.dir.open(name)?;
+/// The file whose bytes offsets count.
+fn main_file(request: &Request) -> &'static str {
+    if request.form == Form::Stderr { STDERR } else { OUTPUT }
+}
+
+fn open(seen: &Seen, request: &Request) -> Result<Log, Error> {
+    if request.merged {
+        return Ok(Log::merged(&seen.dir, !seen.live)?);
+    }
+    let name = main_file(request);
+    let log = Log::of(seen.dir.open(name)?, !seen.live);
+    log.map_err(|source| could_not_read(seen, request, source))
+}
+
+fn could_not_read(seen: &Seen, request: &Request, source: io::Error) -> Error {
+    let path = seen.dir.file(main_file(request));
+    Error::from(StoreError { operation: "read", path, source })
+}
+
+/// The part of the log from a position on, or its end, and where the next part begins.
+fn part(
+    seen: &Seen,
+    request: &Request,
+    log: &Log,
+    from: Option<Position>,
+) -> Result<(LogsAnswer, Position), Error> {
     let is_readable = request.form == Form::Readable;
     let verdict = if is_readable { verdict(&seen.record) } else { None };
-    let part = match file {
-        // Without a log there is nothing but the verdict to read.
-        None => Part {
-            next_offset: request.since.unwrap_or(0),
-            passages: match request.since {
-                Some(_) => verdict.into_iter().collect(),
-                None => last_of(Vec::new(), request.tail, verdict.as_ref()),
-            },
-            ..Part::default()
-        },
-        Some(mut file) => read_part(&mut file, request, verdict.clone(), !seen.live).map_err(
-            |error| match error {
-                Failure::Offset { length } => {
-                    Error::BadOffset { offset: request.since.unwrap_or(0), length }
-                }
-                Failure::Io(source) => {
-                    Error::from(StoreError { operation: "read", path: seen.dir.file(name), source })
-                }
-            },
-        )?,
-    };
+    let part = read_part(log, request, from, verdict).map_err(|error| match error {
+        Failure::Offset { offset, length } => Error::BadOffset { offset, length },
+        Failure::Io(source) => could_not_read(seen, request, source),
+    })?;
     let tail = if is_readable {
         part.passages.iter().map(Passage::to_string).collect::<Vec<_>>().join("\n")
     } else {
         String::from_utf8_lossy(&part.bytes).into_owned()
     };
-    Ok(LogsAnswer {
+    let answer = LogsAnswer {
         job_id: seen.record.job_id.clone(),
         status: seen.record.status,
         lines: part.lines,
         tail,
-        next_offset: part.next_offset,
+        next_offset: part.next.main,
         truncated: part.truncated,
         passages: part.passages,
         bytes: part.bytes,
-    })
+    };
+    Ok((answer, part.next))
 }
 
 enum Failure {
-    Offset { length: u64 },
+    Offset { offset: u64, length: u64 },
     Io(io::Error),
 }
 
@@ -163,66 +182,89 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The part that was asked for of a log that grows no more if the job has `ended`. Behind the end
-/// of a readable one stands the `verdict`.
+/// The part that was asked for. Behind the end of a readable log stands the `verdict`.
 fn read_part(
-    file: &mut File,
+    log: &Log,
     request: &Request,
+    from: Option<Position>,
     verdict: Option<Passage>,
-    ended: bool,
 ) -> Result<Part, Failure> {
-    let length = file.metadata()?.len();
-    let end = if ended { length } else { tail::end_of_last_line(file, length)? };
-    match (request.since, request.form) {
-        // What was given as an end may, in a log that somebody cut, lie beyond it now.
-        (Some(since), _) if since > length => Err(Failure::Offset { length }),
-        (Some(since), Form::Readable) => {
-            Ok(read_passages(file, since, end, request.max_bytes, verdict)?)
+    // What was given as an end may, in a log that somebody cut, lie beyond it now.
+    let from = match from {
+        Some(from) if request.merged => Some(Position { main: from.main.min(log.length), ..from }),
+        Some(from) if log.main.is_some() && from.main > log.length => {
+            return Err(Failure::Offset { offset: from.main, length: log.length });
         }
-        (Some(since), _) => Ok(read_bytes(file, since, end, request.max_bytes)?),
-        (None, Form::Readable) => Ok(last_passages(file, end, request, verdict.as_ref())?),
-        (None, _) => Ok(last_bytes(file, end, request)?),
+        from => from,
+    };
+    let max = request.max_bytes;
+    Ok(match (from, request.form) {
+        (Some(from), Form::Readable) => read_passages(log, from, max, verdict)?,
+        (None, Form::Readable) => last_passages(log, request, verdict.as_ref())?,
+        (Some(from), _) if request.merged => read_lines(log, from, max)?,
+        (None, _) if request.merged => last_lines(log, request)?,
+        (from, _) => match (&log.main, from) {
+            (Some(file), Some(from)) => read_bytes(file, from.main..log.end.main, max)?,
+            (Some(file), None) => last_bytes(file, log.end.main, request)?,
+            (None, from) => Part { next: from.unwrap_or_default(), ..Part::default() },
+        },
+    })
+}
+
+/// What a line of a stream says.
+fn said_by(stream: Stream, line: Line<'_>) -> Vec<Piece> {
+    match stream {
+        Stream::Main => pieces(line),
+        Stream::Stderr => complaint(line).into_iter().collect(),
     }
 }
 
-/// Passages from `since` on, as many as fit, and the verdict if that is all.
+/// Passages from `from` on, as many as fit, and the verdict if that is all.
 fn read_passages(
-    file: &File,
-    since: u64,
-    end: u64,
+    log: &Log,
+    from: Position,
     max: Option<u64>,
     verdict: Option<Passage>,
 ) -> io::Result<Part> {
-    let mut part = Part { next_offset: since, ..Part::default() };
+    let mut part = Part::default();
     let room = TEXT_MOST - verdict.as_ref().map_or(0, weight_of_passage);
     let room = if max.is_some() { usize::MAX } else { room };
     let most = max.unwrap_or(LOG_MOST);
     let mut weight = 0;
+    let mut taken = 0;
     let mut all: Vec<Piece> = Vec::new();
-    each_line(file, since, end, |line, next| {
-        let mut said = pieces(line);
-        let mut adds: usize = said.iter().map(weight_of_piece).sum();
-        let first = part.lines == 0;
-        if !first && (weight + adds > room || next - since > most) {
-            part.truncated = true;
-            return false;
-        }
-        if adds > room {
-            // A line that is too long by itself is cut, or nobody would ever get past it.
-            for passage in said.iter_mut().filter_map(Piece::passage_mut) {
-                passage.text = clip(&passage.text, room / 8);
+    part.next = log.parts_from(from, |stream, file, range| {
+        let (before, mut end) = (taken, range.start);
+        each_line(file, range.clone(), |line, next| {
+            let mut said = said_by(stream, line);
+            let mut adds: usize = said.iter().map(weight_of_piece).sum();
+            let first = part.lines == 0;
+            if !first && (weight + adds > room || before + next - range.start > most) {
+                part.truncated = true;
+                return false;
             }
-            said.truncate(8);
-            adds = room;
-            part.truncated = true;
-        }
-        weight += adds;
-        part.lines += 1;
-        part.next_offset = next;
-        all.append(&mut said);
-        true
+            if adds > room {
+                // A line that is too long by itself is cut, or nobody would ever get past it.
+                for passage in said.iter_mut().filter_map(Piece::passage_mut) {
+                    passage.text = clip(&passage.text, room / 8);
+                }
+                said.truncate(8);
+                adds = room;
+                part.truncated = true;
+            }
+            weight += adds;
+            part.lines += 1;
+            end = next;
+            all.append(&mut said);
+            true
+        })?;
+        taken += end - range.start;
+        Ok(end)
     })?;
-    let context = context(file, since, &all)?;
+    let context = match &log.main {
+        Some(file) => context(file, from.main, &all)?,
+        None => Vec::new(),
+    };
     part.passages = resolve(&context, &all).into_iter().map(|(_, passage)| passage).collect();
     if let Some(verdict) = verdict.filter(|_| !part.truncated) {
         conclude(&mut part.passages, verdict);
@@ -255,23 +297,19 @@ fn context(file: &File, since: u64, part: &[Piece]) -> io::Result<Vec<Piece>> {
     Ok(context)
 }
 
-/// The last passages before `end`, and behind them the verdict: read from the end on, and no
-/// further than what is shown.
-fn last_passages(
-    file: &File,
-    end: u64,
-    request: &Request,
-    verdict: Option<&Passage>,
-) -> io::Result<Part> {
-    let mut part = Part { next_offset: end, ..Part::default() };
+/// The last passages, and behind them the verdict: read from the end on, and no further than what
+/// is shown.
+fn last_passages(log: &Log, request: &Request, verdict: Option<&Passage>) -> io::Result<Part> {
+    let mut part = Part { next: log.end, ..Part::default() };
     let room = TEXT_MOST - verdict.map_or(0, weight_of_passage);
     let most = request.max_bytes.map_or(room, |most| usize::try_from(most).unwrap_or(0));
     let mut weight = 0;
     // The last one first.
     let mut all: Vec<Piece> = Vec::new();
     let mut shown = 0;
-    tail::lines_back(file, end, |line, start| {
-        for mut piece in pieces(line).into_iter().rev() {
+    let mut gone_back = 0;
+    log.lines_back(|stream, line, place| {
+        for mut piece in said_by(stream, line).into_iter().rev() {
             if shown >= request.tail && count(&all) >= request.tail {
                 return false;
             }
@@ -290,9 +328,10 @@ fn last_passages(
             all.push(piece);
         }
         part.lines += 1;
+        gone_back += place.end - place.start;
         // Lines that are not worth reading do not count: further back there may be others.
         let enough = shown >= request.tail && count(&all) >= request.tail;
-        !enough && end - start < BACK_MOST
+        !enough && gone_back < BACK_MOST
     })?;
     part.passages = last_of(all, request.tail, verdict);
     Ok(part)
@@ -330,11 +369,84 @@ fn last_of(last_first: Vec<Piece>, most: usize, verdict: Option<&Passage>) -> Ve
     }
 }
 
-/// Bytes from `since` on, whole lines as far as they fit; of a line that does not fit by itself
-/// as much as does.
-fn read_bytes(file: &mut File, since: u64, end: u64, max: Option<u64>) -> io::Result<Part> {
+/// Lines of both streams as they are, as far as they fit; of a line that does not fit by itself as
+/// much as does, and the next part begins with the rest of it.
+fn read_lines(log: &Log, from: Position, max: Option<u64>) -> io::Result<Part> {
     let most = max.unwrap_or(TEXT_MOST as u64).min(HELD_MOST);
-    let mut bytes = read_range(file, since, end.min(since.saturating_add(most)))?;
+    let mut part = Part::default();
+    part.next = log.parts_from(from, |_, file, range| {
+        let room = most.saturating_sub(part.bytes.len() as u64);
+        if room == 0 {
+            part.truncated = true;
+            return Ok(range.start);
+        }
+        let mut read = read_bytes(file, range, Some(room))?;
+        part.bytes.append(&mut read.bytes);
+        part.truncated = read.truncated;
+        if !read.truncated {
+            end_line(&mut part.bytes);
+        }
+        Ok(read.next.main)
+    })?;
+    part.lines = count_lines(&part.bytes);
+    Ok(part)
+}
+
+/// The last lines of both streams as they are, and of those the last that fit.
+fn last_lines(log: &Log, request: &Request) -> io::Result<Part> {
+    let most = request.max_bytes.unwrap_or(TEXT_MOST as u64).min(HELD_MOST);
+    let mut part = Part { next: log.end, ..Part::default() };
+    // Where they are, the last one first; lines that follow each other in one file together.
+    let mut places: Vec<(Stream, Range<u64>)> = Vec::new();
+    let mut held = 0;
+    let mut lines = 0;
+    let mut cut = false;
+    log.lines_back(|stream, line, mut place| {
+        if lines >= request.tail {
+            return false;
+        }
+        lines += 1;
+        if held + line.length + 1 > most {
+            part.truncated = true;
+            if held > 0 {
+                return false;
+            }
+            cut = true;
+            place.start = place.end - (place.end - place.start).min(most);
+        }
+        held += line.length + 1;
+        match places.last_mut() {
+            Some((last, range)) if *last == stream && range.start == place.end => {
+                range.start = place.start;
+            }
+            _ => places.push((stream, place)),
+        }
+        !part.truncated
+    })?;
+    for (stream, range) in places.into_iter().rev() {
+        if let Some(file) = log.file(stream) {
+            end_line(&mut part.bytes);
+            part.bytes.append(&mut read_range(file, range)?);
+        }
+    }
+    part.truncated |= keep_end(&mut part.bytes, cut, request);
+    part.lines = count_lines(&part.bytes);
+    Ok(part)
+}
+
+/// Ends the last line, if it is torn: what comes from the other stream is no part of it.
+fn end_line(bytes: &mut Vec<u8>) {
+    if bytes.last().is_some_and(|last| *last != b'\n') {
+        bytes.push(b'\n');
+    }
+}
+
+/// Bytes of a part of a file, whole lines as far as they fit; of a line that does not fit by itself
+/// as much as does.
+fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io::Result<Part> {
+    let Range { start: since, end } = range;
+    let most = max.unwrap_or(TEXT_MOST as u64).min(HELD_MOST);
+    let mut bytes = read_range(file, since..end.min(since.saturating_add(most)))?;
     let cut = since + (bytes.len() as u64) < end;
     if cut {
         let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
@@ -348,57 +460,68 @@ fn read_bytes(file: &mut File, since: u64, end: u64, max: Option<u64>) -> io::Re
             bytes.truncate(kept);
         }
     }
-    let next_offset = since + bytes.len() as u64;
+    let next = since + bytes.len() as u64;
     Ok(Part {
         lines: count_lines(&bytes),
-        truncated: next_offset < end,
-        next_offset,
+        truncated: next < end,
+        next: Position { main: next, ..Position::default() },
         bytes,
         ..Part::default()
     })
 }
 
 /// The last lines before `end`, as they are, and of those the last that fit.
-fn last_bytes(file: &mut File, end: u64, request: &Request) -> io::Result<Part> {
+fn last_bytes(file: &File, end: u64, request: &Request) -> io::Result<Part> {
     let start =
         if request.tail == 0 { end } else { tail::start_of_last_lines(file, end, request.tail)? };
     let most = request.max_bytes.unwrap_or(TEXT_MOST as u64).min(HELD_MOST);
     let from = start.max(end.saturating_sub(most));
-    let mut bytes = read_range(file, from, end)?;
-    let mut truncated = from > start;
+    let mut bytes = read_range(file, from..end)?;
+    let truncated = keep_end(&mut bytes, from > start, request);
+    Ok(Part {
+        lines: count_lines(&bytes),
+        truncated,
+        next: Position { main: end, ..Position::default() },
+        bytes,
+        ..Part::default()
+    })
+}
+
+/// Keeps of lines the last that fit into an answer; the first line of `cut` bytes is not whole.
+/// Returns whether any were left out.
+fn keep_end(bytes: &mut Vec<u8>, cut: bool, request: &Request) -> bool {
     let too_long = |bytes: &[u8]| {
         request.max_bytes.is_none() && weight_of(&String::from_utf8_lossy(bytes)) > TEXT_MOST
     };
-    if truncated || too_long(&bytes) {
-        truncated = true;
-        let mut drop = 0;
-        while too_long(&bytes[drop..]) {
-            drop += (bytes.len() - drop) / 4 + 1;
-        }
-        // On to the next whole line, or else the next whole character.
-        let last = bytes.len().saturating_sub(1);
-        drop = memchr::memchr(b'\n', &bytes[drop..last.max(drop)]).map_or_else(
-            || (drop..bytes.len()).find(|&at| bytes[at] & 0xc0 != 0x80).unwrap_or(drop),
-            |at| drop + at + 1,
-        );
-        bytes.drain(..drop);
+    if !cut && !too_long(bytes) {
+        return false;
     }
-    Ok(Part { lines: count_lines(&bytes), truncated, next_offset: end, bytes, ..Part::default() })
+    let mut drop = 0;
+    while too_long(&bytes[drop..]) {
+        drop += (bytes.len() - drop) / 4 + 1;
+    }
+    // On to the next whole line, or else the next whole character.
+    let last = bytes.len().saturating_sub(1);
+    drop = memchr::memchr(b'\n', &bytes[drop..last.max(drop)]).map_or_else(
+        || (drop..bytes.len()).find(|&at| bytes[at] & 0xc0 != 0x80).unwrap_or(drop),
+        |at| drop + at + 1,
+    );
+    bytes.drain(..drop);
+    true
 }
 
-/// Gives each line from `start` to `end` and the offset behind it, until `each` says false.
+/// Gives each line of a part of a file and the offset behind it, until `each` says false.
 fn each_line(
     mut file: &File,
-    start: u64,
-    end: u64,
+    range: Range<u64>,
     mut each: impl FnMut(Line<'_>, u64) -> bool,
 ) -> io::Result<()> {
-    file.seek(SeekFrom::Start(start))?;
-    let mut left = end.saturating_sub(start);
-    let mut next = start;
+    file.seek(SeekFrom::Start(range.start))?;
+    let mut left = range.end.saturating_sub(range.start);
+    let mut next = range.start;
     let mut wanted = true;
     let mut lines = LineSplitter::default();
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; left.min(64 << 10) as usize];
     while wanted && left > 0 {
         let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let length = file.read(&mut buffer[..most])?;
@@ -420,10 +543,10 @@ fn each_line(
     Ok(())
 }
 
-fn read_range(file: &mut File, from: u64, to: u64) -> io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(from))?;
+fn read_range(mut file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(range.start))?;
     let mut bytes = Vec::new();
-    file.take(to.saturating_sub(from)).read_to_end(&mut bytes)?;
+    file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

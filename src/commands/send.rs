@@ -117,6 +117,7 @@ pub fn send_and_follow(
         since: Some(dir.length(OUTPUT)),
         max_bytes: None,
         form: Form::Readable,
+        merged: false,
     };
     let mut answer = send(store, Request { wait: None, ..request })?;
     let number = answer.message;

@@ -519,6 +519,7 @@ fn spoken(passage: &Passage) -> String {
         Speaker::User => GREEN,
         Speaker::Note => DIM,
         Speaker::End => BOLD,
+        Speaker::Stderr => YELLOW,
     };
     let words = harmless(&passage.text);
     painted(style, &format!("{}{words}", passage.speaker.mark()))

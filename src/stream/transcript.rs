@@ -52,6 +52,8 @@ pub enum Speaker {
     Note,
     /// The end of a turn.
     End,
+    /// Claude's process, on stderr.
+    Stderr,
 }
 
 /// One thing to read: a paragraph of the conversation.
@@ -71,7 +73,7 @@ impl Passage {
 
 impl fmt::Display for Passage {
     /// The words behind a mark of who speaks: none for the agent, `→` for a tool, `✗` for one that
-    /// went wrong, `>` for the user, `·` for a note, `=` for the end of a turn.
+    /// went wrong, `>` for the user, `·` for a note, `=` for the end of a turn, `!` for stderr.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.speaker.mark(), self.text)
     }
@@ -87,6 +89,7 @@ impl Speaker {
             Self::User => "> ",
             Self::Note => "· ",
             Self::End => "= ",
+            Self::Stderr => "! ",
         }
     }
 }
@@ -112,6 +115,11 @@ pub fn pieces(line: Line<'_>) -> Vec<Piece> {
             vec![Piece::said(Speaker::Note, text)]
         }
     }
+}
+
+/// What a line of claude's stderr says; `None` of a blank one.
+pub fn complaint(line: Line<'_>) -> Option<Piece> {
+    spoken(Speaker::Stderr, &String::from_utf8_lossy(line.bytes))
 }
 
 fn of_event(event: &Event<'_>, line: &[u8]) -> Vec<Piece> {
@@ -370,13 +378,16 @@ pub fn verdict(record: &Record) -> Option<Passage> {
 /// Puts the verdict behind the passages of a log that was read to its end. The end of the last turn
 /// stands for the turn alone then, and the verdict of a completed job says the same and more.
 pub fn conclude(passages: &mut Vec<Passage>, verdict: Passage) {
-    if let Some(last) = passages.last_mut().filter(|last| last.speaker == Speaker::End)
-        && let Some(figures) = last.text.strip_prefix(DONE)
+    // What claude's process wrote to stderr after that is no part of the conversation.
+    let last = passages.iter().rposition(|passage| passage.speaker != Speaker::Stderr);
+    if let Some(last) = last
+        && passages[last].speaker == Speaker::End
+        && let Some(figures) = passages[last].text.strip_prefix(DONE)
     {
         if verdict.text.starts_with(Status::Completed.as_str()) {
-            passages.pop();
+            passages.remove(last);
         } else {
-            last.text = format!("the turn ended{figures}");
+            passages[last].text = format!("the turn ended{figures}");
         }
     }
     passages.push(verdict);

@@ -12,6 +12,7 @@ use tokio::net::unix::pipe;
 
 use super::Worker;
 use super::input::Stdin;
+use super::stderr_marks::StderrMarks;
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Session};
 use crate::job::Spec;
@@ -72,9 +73,15 @@ impl Worker {
         match self.job.append(STDERR) {
             Ok(file) => {
                 self.stderr_start = file.metadata()?.len();
+                self.stderr_marks = StderrMarks::of(&self.job, file.try_clone().ok());
+                // What earlier attempts wrote stays before the output of this one.
+                self.stderr_marks.note(&self.job, self.tee.length());
                 command.stderr(file)
             }
-            Err(_) => command.stderr(Stdio::null()),
+            Err(_) => {
+                self.stderr_marks = StderrMarks::default();
+                command.stderr(Stdio::null())
+            }
         };
         let prompt =
             if opening.prompt { self.job.open(PROMPT).map_err(io::Error::other)? } else { None };

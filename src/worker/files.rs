@@ -42,6 +42,7 @@ impl Worker {
                 return;
             }
         }
+        self.stderr_marks.note(&self.job, self.tee.length());
         if let Err(error) = self.tee.write(bytes) {
             self.output_is_incomplete(sentence(&error));
         }

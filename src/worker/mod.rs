@@ -10,6 +10,7 @@ mod files;
 mod input;
 mod mailbox;
 mod output;
+mod stderr_marks;
 mod turn;
 mod wakeup;
 
@@ -38,6 +39,7 @@ use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, STDERR_READ, S
 use input::Stdin;
 use mailbox::Mailbox;
 use output::Tee;
+use stderr_marks::StderrMarks;
 use turn::{Step, Turn};
 
 /// How long systemd may take to move a worker into its scope.
@@ -229,6 +231,8 @@ struct Worker {
     gap_told: bool,
     /// Where this attempt's part of stderr.log begins.
     stderr_start: u64,
+    /// Where it stands among the output.
+    stderr_marks: StderrMarks,
     /// What the machine had ended for lack of memory when claude was launched.
     out_of_memory_kills: Option<u64>,
     /// The login of claude, as it was when claude was launched.
@@ -270,6 +274,7 @@ impl Worker {
             failed: BTreeSet::new(),
             gap_told: false,
             stderr_start: 0,
+            stderr_marks: StderrMarks::default(),
             out_of_memory_kills: None,
             login: Login::default(),
             login_stamp: None,
@@ -497,6 +502,7 @@ impl Worker {
 
     fn conclude(&mut self) {
         checkpoint("worker:swept");
+        self.stderr_marks.note(&self.job, self.tee.length());
         let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
         let evidence = Evidence {
             stderr: &String::from_utf8_lossy(&stderr),

@@ -1,6 +1,6 @@
 //! `logs --follow`: on and on until the job has ended.
 
-use super::{LogsAnswer, Request, part};
+use super::{LogsAnswer, Request, open, part, start};
 use crate::commands::seen::look;
 use crate::commands::watch::Changes;
 use crate::error::Error;
@@ -25,18 +25,19 @@ pub fn follow_until(
     mut over: impl FnMut() -> bool,
 ) -> Result<(), Error> {
     process::stay();
-    let mut request = request.clone();
     // Watched before the first look, so that nothing falls between the two.
     let mut changes = Changes::of(store.job(&request.id).path());
     let mut first = true;
+    let mut from = start(request);
     loop {
         // Asked before the log is read: what is read then is all.
         let is_over = over();
         let seen = look(store, &request.id)?;
+        let log = open(&seen, request)?;
         loop {
-            let answer = part(&seen, &request)?;
-            let more = answer.truncated && request.since.is_some();
-            request.since = Some(answer.next_offset);
+            let (answer, next) = part(&seen, request, &log, from)?;
+            let more = answer.truncated && from.is_some();
+            from = Some(next);
             // Lines that say nothing are passed over; the next part goes on behind them.
             if (!answer.tail.is_empty() || first) && !give(&answer) {
                 return Ok(());

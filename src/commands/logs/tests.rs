@@ -9,35 +9,44 @@ use proptest::prelude::*;
 use super::*;
 use crate::stream::transcript::{Speaker, passages};
 
-fn log(bytes: &[u8]) -> File {
+fn file(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file
 }
 
-fn request(since: Option<u64>, tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
-    Request { id: JobId::parse("a").unwrap(), tail, since, max_bytes, form }
+fn log(bytes: &[u8], ended: bool) -> Log {
+    Log::of(Some(file(bytes)), ended).unwrap()
 }
 
-fn read(file: &mut File, request: &Request, ended: bool) -> Part {
-    match read_part(file, request, None, ended) {
+fn request(tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
+    let id = JobId::parse("a").unwrap();
+    Request { id, tail, since: None, max_bytes, form, merged: false }
+}
+
+fn read(log: &Log, request: &Request, from: Option<Position>) -> Part {
+    match read_part(log, request, from, None) {
         Ok(part) => part,
         Err(Failure::Io(error)) => panic!("{error}"),
-        Err(Failure::Offset { length }) => panic!("beyond {length}"),
+        Err(Failure::Offset { length, .. }) => panic!("beyond {length}"),
     }
+}
+
+fn at(main: u64) -> Option<Position> {
+    Some(Position { main, ..Position::default() })
 }
 
 /// Asks again and again with the offset that came back, as a caller does.
 fn walk(bytes: &[u8], max_bytes: Option<u64>, form: Form, ended: bool) -> (Vec<Part>, u64) {
-    let mut file = log(bytes);
-    let (mut parts, mut at) = (Vec::new(), 0);
+    let log = log(bytes, ended);
+    let (mut parts, mut main) = (Vec::new(), 0);
     loop {
-        let part = read(&mut file, &request(Some(at), 0, max_bytes, form), ended);
-        if part.next_offset == at {
-            assert!(!part.truncated, "stuck at {at}");
-            return (parts, at);
+        let part = read(&log, &request(0, max_bytes, form), at(main));
+        if part.next.main == main {
+            assert!(!part.truncated, "stuck at {main}");
+            return (parts, main);
         }
-        at = part.next_offset;
+        main = part.next.main;
         parts.push(part);
     }
 }
@@ -112,45 +121,45 @@ proptest! {
         max in proptest::option::of(1..200u64),
         tail in 1..8usize,
     ) {
-        let mut file = log(&bytes);
+        let log = log(&bytes, true);
         let verdict = Passage { speaker: Speaker::End, text: "killed".to_owned() };
-        let mut read = |request: &Request| {
-            match read_part(&mut file, request, Some(verdict.clone()), true) {
+        let read = |request: &Request, from: Option<Position>| {
+            match read_part(&log, request, from, Some(verdict.clone())) {
                 Ok(part) => part,
                 Err(_) => panic!("cannot be read"),
             }
         };
-        let (mut passages, mut at) = (Vec::new(), 0);
+        let (mut passages, mut next) = (Vec::new(), 0);
         loop {
-            let part = read(&request(Some(at), 0, max, Form::Readable));
+            let part = read(&request(0, max, Form::Readable), at(next));
             passages.extend(part.passages);
-            at = part.next_offset;
+            next = part.next.main;
             if !part.truncated {
                 break;
             }
         }
-        prop_assert_eq!(at, bytes.len() as u64);
+        prop_assert_eq!(next, bytes.len() as u64);
         prop_assert_eq!(passages.iter().position(|p| *p == verdict), Some(passages.len() - 1));
-        let last = read(&request(None, tail, max, Form::Readable));
+        let last = read(&request(tail, max, Form::Readable), None);
         prop_assert!(last.passages.len() <= tail);
         prop_assert_eq!(last.passages.last(), Some(&verdict));
         for form in [Form::Raw, Form::Stderr] {
-            prop_assert!(read(&request(Some(0), 0, None, form)).passages.is_empty());
+            prop_assert!(read(&request(0, None, form), at(0)).passages.is_empty());
         }
     }
 
     #[test]
     fn the_tail_is_the_end_of_the_log(bytes in lines(), tail in 0..8usize, ended: bool) {
-        let mut file = log(&bytes);
-        let part = read(&mut file, &request(None, tail, None, Form::Raw), ended);
-        let log = if ended { &bytes[..] } else { whole_lines(&bytes) };
-        prop_assert!(log.ends_with(&part.bytes));
-        prop_assert_eq!(part.next_offset, log.len() as u64);
+        let log = log(&bytes, ended);
+        let part = read(&log, &request(tail, None, Form::Raw), None);
+        let whole = if ended { &bytes[..] } else { whole_lines(&bytes) };
+        prop_assert!(whole.ends_with(&part.bytes));
+        prop_assert_eq!(part.next.main, whole.len() as u64);
         if !part.truncated {
-            let lines = log.split_inclusive(|byte| *byte == b'\n').count();
+            let lines = whole.split_inclusive(|byte| *byte == b'\n').count();
             prop_assert_eq!(part.lines, lines.min(tail) as u64);
         }
-        let part = read(&mut file, &request(None, tail, None, Form::Readable), ended);
+        let part = read(&log, &request(tail, None, Form::Readable), None);
         prop_assert!(part.passages.len() <= tail);
     }
 }
@@ -158,35 +167,35 @@ proptest! {
 #[test]
 fn lines_not_worth_reading_do_not_use_up_the_tail() {
     let text = format!("{SAID}\n{SAID}\n{}", format!("{QUIET}\n").repeat(500));
-    let part = read(&mut log(text.as_bytes()), &request(None, 2, None, Form::Readable), false);
+    let part = read(&log(text.as_bytes(), false), &request(2, None, Form::Readable), None);
     assert_eq!(part.passages.len(), 2);
 }
 
 #[test]
 fn what_is_half_written_is_not_given_until_the_job_has_ended() {
     let text = format!("{SAID}\n{SAID}");
-    let asked = request(Some(0), 0, None, Form::Readable);
-    let mut file = log(text.as_bytes());
-    assert_eq!(read(&mut file, &asked, false).passages.len(), 1);
-    assert_eq!(read(&mut file, &asked, true).passages.len(), 2);
+    let asked = request(0, None, Form::Readable);
+    assert_eq!(read(&log(text.as_bytes(), false), &asked, at(0)).passages.len(), 1);
+    assert_eq!(read(&log(text.as_bytes(), true), &asked, at(0)).passages.len(), 2);
 }
 
 #[test]
 fn an_offset_beyond_the_end_is_refused() {
-    let asked = request(Some(4), 0, None, Form::Raw);
+    let asked = request(0, None, Form::Raw);
     assert!(matches!(
-        read_part(&mut log(b"abc"), &asked, None, true),
-        Err(Failure::Offset { length: 3 })
+        read_part(&log(b"abc", true), &asked, at(4), None),
+        Err(Failure::Offset { offset: 4, length: 3 })
     ));
 }
 
 #[test]
 fn one_huge_line_is_read_in_bounded_pieces() {
     let text = format!("{}\n", SAID.replace("hello", &"\\\"€".repeat(1 << 20)));
-    let mut file = log(text.as_bytes());
-    let part = read(&mut file, &request(Some(0), 0, None, Form::Readable), false);
-    assert_eq!(part.next_offset, text.len() as u64);
+    let part = read(&log(text.as_bytes(), false), &request(0, None, Form::Readable), at(0));
+    assert_eq!(part.next.main, text.len() as u64);
     assert_eq!(part.passages.len(), 1);
     assert!(weight_of(&part.passages[0].text) < ANSWER_MOST);
     assert!(part.passages[0].text.ends_with(" more characters]"));
 }
+
+mod merged;
