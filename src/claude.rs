@@ -6,6 +6,7 @@ mod account;
 mod environment;
 mod extra_args;
 mod sessions;
+mod shown_args;
 pub mod tested;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ pub use account::account;
 pub use environment::set_environment;
 pub use extra_args::refusal;
 pub use sessions::session_file;
+pub use shown_args::shown as shown_arguments;
 
 /// The option by which a continued session gets the system prompt that it is given now, instead of
 /// the recorded one. Claudes that do not know it record none.

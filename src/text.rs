@@ -36,6 +36,22 @@ pub fn one_line(text: &str, most: usize) -> String {
     line
 }
 
+/// The last lines of a text that was read from its end, harmless and of at most `most` characters:
+/// whole ones, unless the last one alone is longer. `None` of a text without words.
+pub fn last_lines(text: &[u8], most: usize) -> Option<String> {
+    let lossy = String::from_utf8_lossy(text);
+    let said = harmless(lossy.trim());
+    let length = said.chars().count();
+    if length <= most {
+        return if said.is_empty() { None } else { Some(said) };
+    }
+    let skipped: String = said.chars().skip(length - most + 1).collect();
+    match skipped.split_once('\n') {
+        Some((_, whole)) if !whole.is_empty() => Some(whole.to_owned()),
+        _ => Some(format!("…{skipped}")),
+    }
+}
+
 /// `text` as one word of a shell's command.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
@@ -253,6 +269,24 @@ mod tests {
         for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(n), text);
         }
+    }
+
+    #[test]
+    fn the_last_lines_are_whole_where_they_fit() {
+        for (text, shown) in [
+            ("", None),
+            (" \r\n\n", None),
+            ("one\r\ntwo\n", Some("one\ntwo")),
+            ("first line\n2\n3\n", Some("2\n3")),
+            ("a\u{1b}[1mb", Some("a\u{fffd}[1mb")),
+            ("abcdefghijklm", Some("…efghijklm")),
+            ("x\nabcdefghijklm\n", Some("…efghijklm")),
+        ] {
+            assert_eq!(last_lines(text.as_bytes(), 10).as_deref(), shown, "{text:?}");
+        }
+        let cut = &"ä".repeat(2_004).into_bytes()[1..];
+        let shown = last_lines(cut, 1_000).unwrap();
+        assert_eq!(shown.chars().count(), 1_000);
     }
 
     #[test]

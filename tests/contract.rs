@@ -339,7 +339,7 @@ fn an_answer_that_differs_from_its_schema_is_refused() {
     let absent = json!({"jobId": "a", "killed": true, "status": "killed", "hint": null});
     assert!(std::panic::catch_unwind(|| schema::check(&["kill"], &absent)).is_err());
     let event = json!({"jobId": "a", "seq": 1, "at": "2026-11-20T21:45:12.000Z", "attempt": 1,
-        "event": "launched", "pid": 1});
+        "event": "launched", "pid": 1, "program": null, "arguments": null});
     schema::check(&["events"], &event);
     let mut odd = event;
     odd["tool"] = json!("Bash");

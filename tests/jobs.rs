@@ -770,3 +770,67 @@ fn the_result_of_a_job_of_the_node_skill_is_read_from_its_log() {
     assert_eq!(doubtful.text("status"), "completed");
     assert!(doubtful["warnings"].to_string().contains("its log does not"), "{doubtful:?}");
 }
+
+#[test]
+fn events_tell_how_claude_was_called_and_what_it_said_last() {
+    let sandbox = Sandbox::new("read\ninit\nstderr \u{1b}[2Jone\nstderr two\nresult ok\neof");
+    let settings = r#"{"env":{"ANTHROPIC_API_KEY":"not-to-be-seen"}}"#;
+    let options = [
+        "--settings",
+        settings,
+        "--max-turns",
+        "3",
+        "--append-system-prompt",
+        &"Be brief. ".repeat(30),
+        "--",
+        "--some-token",
+        "not-to-be-seen",
+    ];
+    sandbox.run_job("j", &options).expect_end(0, "completed", None);
+    sandbox.script("init\nhear-all $DIR/heard");
+    assert_eq!(sandbox.run(["resume", "j", "--message", "more"]).code, 0);
+    sandbox.wait("j").expect_end(0, "completed", None);
+    let events = |name: &str| -> Vec<Value> {
+        let text = sandbox.run(["events", "j"]).stdout;
+        let all = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        all.filter(|event| event["event"] == name).collect()
+    };
+    let launched = events("launched");
+    assert_eq!(launched.len(), 2);
+    assert_eq!(launched[0]["program"], support::sandbox::fake_claude().to_str().unwrap());
+    let arguments: Vec<&str> = launched[0]["arguments"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|arg| arg.as_str().unwrap())
+        .collect();
+    let size = format!("{{…}} ({} bytes)", settings.len());
+    for pair in [
+        ["--max-turns", "3"],
+        ["--settings", &size],
+        ["--append-system-prompt", "… (300 bytes)"],
+        ["--some-token", "***"],
+    ] {
+        assert!(arguments.windows(2).any(|two| two == pair), "{pair:?}: {arguments:?}");
+    }
+    assert!(launched[1]["arguments"].to_string().contains("--resume"), "{launched:?}");
+    let exits = events("exited");
+    assert_eq!(exits[0]["stderr"], "\u{fffd}[2Jone\ntwo");
+    assert_eq!(exits[1]["stderr"], Value::Null, "that of its own attempt");
+    let file = sandbox.job("j").join("events.ndjson");
+    let written = fs::read_to_string(&file).unwrap();
+    assert!(!written.contains("not-to-be-seen"), "{written}");
+    // As an earlier version wrote them.
+    let older = |line: &str| {
+        let mut event: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+        event.retain(|name, _| !["program", "arguments", "stderr"].contains(&name.as_str()));
+        serde_json::to_string(&event).unwrap() + "\n"
+    };
+    fs::write(&file, written.lines().map(older).collect::<String>()).unwrap();
+    let launched = events("launched");
+    assert_eq!((&launched[0]["program"], &launched[0]["arguments"]), (&Value::Null, &Value::Null));
+    assert!(events("exited").iter().all(|event| event["stderr"].is_null()));
+    sandbox.script("init\nhear-all $DIR/heard");
+    assert_eq!(sandbox.run(["resume", "j", "--message", "again"]).code, 0);
+    sandbox.wait("j").expect_end(0, "completed", None);
+}

@@ -187,6 +187,16 @@ impl Serialize for Event {
                 map.serialize_entry(name, value)?;
             }
         }
+        // An earlier version did not write these.
+        let event = self.fields.get("event").and_then(Value::as_str);
+        let later: &[&str] = match event {
+            Some("launched") => &["program", "arguments"],
+            Some("exited") => &["stderr"],
+            _ => &[],
+        };
+        for name in later.iter().filter(|name| !self.fields.contains_key(**name)) {
+            map.serialize_entry(name, &Value::Null)?;
+        }
         for (name, value) in &self.fields {
             if !FIRST.contains(&name.as_str()) && name != "jobId" {
                 map.serialize_entry(name, value)?;

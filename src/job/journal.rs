@@ -78,6 +78,11 @@ pub enum Happening {
     Launched {
         /// Claude's process id.
         pid: i32,
+        /// The program; null in events of earlier versions.
+        program: Option<String>,
+        /// Its arguments without secrets: inline JSON and long texts as their size, keys as `***`.
+        /// Null in events of earlier versions.
+        arguments: Option<Vec<String>>,
     },
     /// Another attempt begins, because the one before was cut off.
     Recovered {
@@ -198,6 +203,9 @@ pub enum Happening {
     Exited {
         /// How.
         exit: Exit,
+        /// The last lines that it wrote to stderr in this attempt, about 1,000 characters at most;
+        /// null if there are none, and in events of earlier versions.
+        stderr: Option<String>,
     },
     /// The job's remaining processes were ended.
     Swept {

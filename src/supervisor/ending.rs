@@ -112,10 +112,9 @@ impl Supervisor {
         effects.push(Effect::Signal(by));
     }
 
-    pub(super) fn exited(&mut self, exit: Exit, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn exited(&mut self, exit: Exit, effects: &mut Vec<Effect>) {
         self.record.exit = Some(exit);
         self.kept.went_away |= matches!(self.phase, Phase::Idle { .. });
-        self.log(Happening::Exited { exit }, now, effects);
         match self.phase {
             Phase::Sweeping
             | Phase::Over

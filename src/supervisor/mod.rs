@@ -314,7 +314,12 @@ impl Supervisor {
                 self.hold_question(now, &mut effects);
             }
             Input::DependencyFailed(other) => self.dependency_failed(other, now, &mut effects),
-            Input::Launched(pid) => self.launched(pid, now, &mut effects),
+            Input::Launched { pid, program, arguments } => {
+                self.begin(now, &mut effects);
+                let (program, arguments) = (Some(program), Some(arguments));
+                self.log(Happening::Launched { pid, program, arguments }, now, &mut effects);
+                self.launched(pid, now, &mut effects);
+            }
             Input::LaunchFailed(error) => {
                 self.log(Happening::LaunchFailed { error: error.clone() }, now, &mut effects);
                 self.launch_error = Some(error);
@@ -329,7 +334,10 @@ impl Supervisor {
                 self.line(line, now, &mut effects);
             }
             Input::OutputClosed => self.output_closed(now, &mut effects),
-            Input::Exited(exit) => self.exited(exit, now, &mut effects),
+            Input::Exited { exit, stderr } => {
+                self.log(Happening::Exited { exit, stderr }, now, &mut effects);
+                self.exited(exit, &mut effects);
+            }
             Input::KillRequested => {
                 self.log(Happening::KillRequested, now, &mut effects);
                 self.stop(Cause::Kill, now, &mut effects);
@@ -483,11 +491,9 @@ impl Supervisor {
     }
 
     fn launched(&mut self, pid: i32, now: Now, effects: &mut Vec<Effect>) {
-        self.begin(now, effects);
         self.launched = true;
         self.record.had_turn = true;
         self.record.at_rest = false;
-        self.log(Happening::Launched { pid }, now, effects);
         self.heard = now.mono;
         self.digest.retry_at = None;
         self.digest.own_messages = self.opening.own_messages();

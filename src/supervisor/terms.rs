@@ -28,8 +28,15 @@ pub enum Input<'a> {
     Held,
     /// A job that it waits for did not complete.
     DependencyFailed(FailedDependency),
-    /// Claude runs, with this process id.
-    Launched(i32),
+    /// Claude runs.
+    Launched {
+        /// Its process id.
+        pid: i32,
+        /// The program.
+        program: String,
+        /// Its arguments, as they may be written.
+        arguments: Vec<String>,
+    },
     /// Claude could not be run.
     LaunchFailed(String),
     /// It wrote a line.
@@ -39,7 +46,12 @@ pub enum Input<'a> {
     /// Its output was closed.
     OutputClosed,
     /// It ended.
-    Exited(Exit),
+    Exited {
+        /// How.
+        exit: Exit,
+        /// The last lines of its stderr.
+        stderr: Option<String>,
+    },
     /// `kill` asked for the job's end.
     KillRequested,
     /// Somebody asked the worker to shut down.

@@ -40,7 +40,7 @@ impl Rig {
     /// One whose claude runs.
     fn launched(spec: Spec) -> Self {
         let mut rig = Self::new(spec);
-        rig.take(Input::Launched(78));
+        rig.take(launched(78));
         rig
     }
 
@@ -73,7 +73,7 @@ impl Rig {
 
     fn ends(&mut self, code: i32) -> (Verdict2, Outcome) {
         self.take(Input::OutputClosed);
-        self.take(Input::Exited(Exit { code: Some(code), signal: None }));
+        self.take(exited(Exit { code: Some(code), signal: None }));
         self.concludes("")
     }
 
@@ -91,6 +91,14 @@ impl Rig {
             Conclusion::Again => panic!("another attempt"),
         }
     }
+}
+
+fn launched(pid: i32) -> Input<'static> {
+    Input::Launched { pid, program: "claude".to_owned(), arguments: Vec::new() }
+}
+
+fn exited(exit: Exit) -> Input<'static> {
+    Input::Exited { exit, stderr: None }
 }
 
 fn wants(effects: &[Effect]) -> Vec<&'static str> {
@@ -207,7 +215,7 @@ fn run(name: &str, stream: &[u8], exit: Exit, stderr: &str) -> (Verdict2, Rig, O
         rig.take(Input::Torn(line));
     });
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(exit));
+    rig.take(exited(exit));
     let (verdict, outcome) = rig.concludes(stderr);
     (verdict, rig, outcome)
 }
@@ -243,7 +251,7 @@ fn a_kill_makes_every_unfinished_stream_killed() {
             rig.take(Input::Line(line));
         });
         rig.take(Input::OutputClosed);
-        rig.take(Input::Exited(exit));
+        rig.take(exited(exit));
         assert_eq!(rig.concludes(stderr).0, KILLED, "{name}");
     }
 }
@@ -389,7 +397,7 @@ fn a_claude_that_lingers_is_ended_and_the_verdict_stands() {
     assert_eq!(wants(&rig.pass(1)), ["TERM"]);
     assert_eq!(wants(&rig.pass(2)), ["sweep"]);
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+    rig.take(exited(Exit { code: None, signal: Some(9) }));
     let (verdict, outcome) = rig.concludes("");
     assert_eq!(verdict, COMPLETED);
     assert!(outcome.warnings.iter().any(|warning| warning.contains("did not end by itself")));
@@ -415,7 +423,7 @@ fn the_ladder_is_request_int_term_sweep() {
         assert_eq!(wants(&rig.pass(2)), ["INT"]);
         assert_eq!(wants(&rig.pass(2)), ["TERM"]);
         assert_eq!(wants(&rig.pass(1)), ["sweep"]);
-        rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+        rig.take(exited(Exit { code: None, signal: Some(9) }));
         rig.take(Input::OutputClosed);
         assert_eq!(rig.concludes("").0, verdict);
     }
@@ -426,7 +434,7 @@ fn a_claude_that_obeys_ends_the_ladder() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(Input::KillRequested);
     rig.take(Input::OutputClosed);
-    assert_eq!(rig.take(Input::Exited(Exit { code: Some(0), signal: None })).wants(), ["sweep"]);
+    assert_eq!(rig.take(exited(Exit { code: Some(0), signal: None })).wants(), ["sweep"]);
     assert_eq!(rig.take(Input::Swept { ended: 2, left: 0 }).wants(), ["conclude"]);
     assert_eq!(wants(&rig.pass(100)), [""; 0]);
 }
@@ -493,7 +501,7 @@ fn a_claude_that_closes_its_output_and_lives_on_is_ended() {
     rig.hear(INIT);
     assert_eq!(rig.take(Input::OutputClosed).wants(), ["close"]);
     assert_eq!(wants(&rig.pass(20)), ["TERM", "sweep"]);
-    rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+    rig.take(exited(Exit { code: None, signal: Some(9) }));
     assert_eq!(rig.concludes("").0, failed(Reason::NoResult));
 }
 
@@ -562,7 +570,7 @@ fn a_launch_that_fails_is_the_verdict() {
 fn a_kill_before_claude_runs_is_kept() {
     let mut rig = Rig::new(Spec::default());
     assert_eq!(rig.take(Input::KillRequested).wants(), [""; 0]);
-    assert_eq!(rig.take(Input::Launched(78)).wants(), ["INT"]);
+    assert_eq!(rig.take(launched(78)).wants(), ["INT"]);
 }
 
 #[test]
@@ -590,7 +598,7 @@ fn events_are_numbered_without_a_gap() {
             _ => None,
         }));
     };
-    for input in [Input::Launched(78), Input::KillRequested, Input::OutputClosed] {
+    for input in [launched(78), Input::KillRequested, Input::OutputClosed] {
         collect(&rig.take(input).effects);
     }
     collect(&rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).1);

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -20,9 +20,15 @@ use crate::process;
 use crate::store::{PROMPT, STDERR, is_live_job};
 use crate::stream::LineSplitter;
 use crate::supervisor::{Input, Stop};
+use crate::text::{clip, last_lines};
 
 /// How long a job has to live before room is set aside for its verdict.
 const RESERVE_AFTER: Duration = Duration::from_secs(1);
+/// Characters shown of the program's path.
+const PROGRAM_SHOWN: usize = 500;
+/// Characters of the end of stderr in the event of claude's end, and bytes that are read for them.
+const STDERR_SHOWN: usize = 1_000;
+const STDERR_TAIL: u64 = 4 * STDERR_SHOWN as u64 + 4;
 /// How often a sweep looks again where no child's end wakes it up.
 const SWEEP_AGAIN: Duration = Duration::from_millis(20);
 
@@ -45,10 +51,12 @@ impl Worker {
     /// Starts claude; gives its stdout, or `None` if it could not be started.
     pub(super) fn launch(&mut self) -> Option<pipe::Receiver> {
         match self.try_launch() {
-            Ok((pid, stdout)) => {
+            Ok((pid, command, stdout)) => {
                 self.reserve_at = Some(Instant::now() + RESERVE_AFTER);
                 self.turn.occupy(pid);
-                self.take(Input::Launched(pid));
+                let program = clip(&command.get_program().to_string_lossy(), PROGRAM_SHOWN);
+                let arguments = claude::shown_arguments(command.get_args());
+                self.take(Input::Launched { pid, program, arguments });
                 Some(stdout)
             }
             Err(error) => {
@@ -59,7 +67,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn try_launch(&mut self) -> io::Result<(i32, pipe::Receiver)> {
+    pub(super) fn try_launch(&mut self) -> io::Result<(i32, Command, pipe::Receiver)> {
         let record = self.supervisor.record();
         let opening = self.supervisor.opening().clone();
         let session_id = opening.resume.clone();
@@ -104,7 +112,7 @@ impl Worker {
         let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
         let pid = child.id() as i32;
         self.claude = Some(child);
-        Ok((pid, stdout))
+        Ok((pid, command, stdout))
     }
 
     pub(super) fn signal(&mut self, stop: Stop) {
@@ -133,7 +141,9 @@ impl Worker {
         while let Some((pid, exit)) = process::reap() {
             if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
                 self.claude = None;
-                self.take(Input::Exited(exit));
+                let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_TAIL);
+                let stderr = last_lines(&stderr, STDERR_SHOWN);
+                self.take(Input::Exited { exit, stderr });
             }
         }
         if self.sweep.is_some() {

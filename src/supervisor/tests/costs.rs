@@ -16,13 +16,13 @@ fn result(total: f64, since: Option<f64>) -> String {
 
 fn crash(rig: &mut Rig) {
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+    rig.take(exited(Exit { code: None, signal: Some(9) }));
     rig.take(Input::Swept { ended: 0, left: 0 });
     let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
     assert_eq!(conclusion, Conclusion::Again);
     rig.pass(30);
     rig.take(Input::Admitted);
-    rig.take(Input::Launched(90));
+    rig.take(launched(90));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_kill_asks_for_the_result_and_with_it_the_cost_is_known() {
     rig.hear(INIT).hear(TEXT).take(Input::KillRequested);
     assert_eq!(wants(&rig.pass(10)), ["INT", "TERM", "sweep"]);
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+    rig.take(exited(Exit { code: None, signal: Some(9) }));
     let (_, outcome) = rig.concludes("");
     assert!(outcome.cost_is_lower_bound && outcome.cost_usd.is_none());
 }

@@ -39,7 +39,7 @@ fn message() -> Input<'static> {
 /// Claude ends like this, and the verdict is asked for.
 fn ends(rig: &mut Rig, exit: Exit, stderr: &str) -> Conclusion {
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(exit));
+    rig.take(exited(exit));
     rig.take(Input::Swept { ended: 0, left: 0 });
     let evidence = Evidence { stderr, ..Evidence::default() };
     rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
@@ -108,7 +108,7 @@ fn a_job_that_was_kept_alive_ends_as_its_last_turn_did() {
             if way == "restart" {
                 assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
                 rig.pass(2);
-                rig.take(Input::Launched(79));
+                rig.take(launched(79));
             }
             if way == "time" {
                 assert_eq!(wants(&rig.pass(3_600)), ["close"]);
@@ -132,7 +132,7 @@ fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
     rig.take(finish());
     rig.pass(2);
-    rig.take(Input::Launched(79));
+    rig.take(launched(79));
     assert_eq!(wants(&rig.pass(1)), ["close"]);
     assert_eq!(rig.ends(0).0, COMPLETED);
     // The same, but a message is there as well: it has its answer first.
@@ -141,7 +141,7 @@ fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
     rig.take(message()).take(finish());
     rig.pass(2);
-    rig.take(Input::Launched(79)).take(message());
+    rig.take(launched(79)).take(message());
     assert_eq!(wants(&rig.pass(1)), Vec::<&str>::new());
     rig.hear(INIT).hear(TAKEN).hear(TEXT);
     assert_eq!(rig.hear(OK).wants(), ["take out", "close"]);
@@ -166,7 +166,7 @@ fn an_idle_claude_that_goes_away_is_started_again_whatever_its_last_turn_was() {
         assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again, "{turn}");
         // Ended from outside, it had refused nothing, whatever Node has to say.
         rig.pass(2);
-        rig.take(Input::Launched(79));
+        rig.take(launched(79));
         let ended = Exit { code: Some(137), signal: None };
         assert_eq!(ends(&mut rig, ended, "(node:1) Warning"), Conclusion::Again, "{turn}");
     }
@@ -207,7 +207,7 @@ fn what_earlier_attempts_came_to_is_not_forgotten() {
         rig.hear(INIT).hear(OVERLOADED);
         assert_eq!(ends(&mut rig, Exit { code: Some(1), signal: None }, ""), Conclusion::Again);
         rig.pass(10);
-        rig.take(Input::Admitted).take(Input::Launched(79)).hear(INIT).hear(FINE);
+        rig.take(Input::Admitted).take(launched(79)).hear(INIT).hear(FINE);
         let (verdict, outcome) = rig.ends(0);
         assert_eq!((verdict, outcome.duration_ms), (expected, Some(12)));
         assert_eq!(outcome.permission_denials.len(), 1);
@@ -228,7 +228,7 @@ fn what_earlier_attempts_came_to_is_not_forgotten() {
     rig.hear(INIT).hear(FINE);
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
     rig.pass(2);
-    rig.take(Input::Launched(79)).take(finish());
+    rig.take(launched(79)).take(finish());
     let (_, outcome) = rig.ends(0);
     assert_eq!((outcome.result.as_deref(), outcome.duration_ms), (Some("ok"), Some(5)));
 }
@@ -307,7 +307,7 @@ fn an_idle_claude_that_refuses_or_ends_over_its_error_is_not_started_again_in_va
     rig.hear(INIT).hear(OK);
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
     rig.pass(2);
-    rig.take(Input::Launched(79));
+    rig.take(launched(79));
     assert_eq!(rig.supervisor.record().status, Status::Idle);
     rig.hear(UNKNOWN);
     let refused = Exit { code: Some(1), signal: None };
@@ -327,7 +327,7 @@ fn an_answer_stays_one_where_background_work_is_lost_with_its_claude() {
     rig.pass(20);
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
     rig.pass(2);
-    rig.take(Input::Launched(79)).take(finish());
+    rig.take(launched(79)).take(finish());
     assert_eq!(rig.ends(0).0, COMPLETED);
 }
 
@@ -345,7 +345,7 @@ fn how_the_last_turn_failed_is_known_to_the_next_worker() {
     let mut next =
         Rig { supervisor: Supervisor::new(record, 90, None, rig.now), ..Rig::new(Spec::default()) };
     assert!(!next.supervisor.opening().prompt && next.supervisor.opening().text.is_empty());
-    next.take(Input::Launched(91)).take(finish());
+    next.take(launched(91)).take(finish());
     assert_eq!(next.ends(0).0, failed(Reason::Auth));
 }
 
@@ -428,7 +428,7 @@ fn a_claude_that_cannot_be_started_again_is_tried_again() {
         kept.take(Input::Tick);
         kept.take(Input::Admitted);
         if keep_alive {
-            kept.take(Input::Launched(80));
+            kept.take(launched(80));
             assert_eq!(kept.supervisor.record().status, Status::Running);
             continue;
         }

@@ -164,7 +164,7 @@ fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
         rig.take(Input::Torn(line));
     });
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: Some(0), signal: None }));
+    rig.take(exited(Exit { code: Some(0), signal: None }));
     rig.take(Input::Swept { ended: 0, left: 0 });
     rig.pass(5);
     let mut conclusion = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
@@ -172,9 +172,9 @@ fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
     while conclusion == Conclusion::Again {
         rig.pass(30);
         rig.take(Input::Admitted);
-        rig.take(Input::Launched(79));
+        rig.take(launched(79));
         rig.take(Input::OutputClosed);
-        rig.take(Input::Exited(Exit { code: Some(0), signal: None }));
+        rig.take(exited(Exit { code: Some(0), signal: None }));
         rig.take(Input::Swept { ended: 0, left: 0 });
         rig.pass(5);
         conclusion = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;

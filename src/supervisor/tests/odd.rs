@@ -219,7 +219,7 @@ fn permission_rules_that_claude_ignores_are_told() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(OK);
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: Some(0), signal: None }));
+    rig.take(exited(Exit { code: Some(0), signal: None }));
     let (verdict, outcome) = rig.concludes(&format!("Ignoring SIGPIPE\n{IGNORING}\n{IGNORING}\n"));
     assert_eq!((verdict, outcome.warnings), (COMPLETED, vec![format!("claude: {IGNORING}")]));
 }

@@ -25,7 +25,7 @@ fn ends_with(rig: &mut Rig, lines: &[&str], exit: Exit) -> Conclusion {
         rig.hear(line);
     }
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(exit));
+    rig.take(exited(exit));
     rig.take(Input::Swept { ended: 0, left: 0 });
     let evidence = Evidence::default();
     let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
@@ -59,7 +59,7 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
             ends_with(&mut rig, &lines, exit)
         } else {
             rig.take(Input::OutputClosed);
-            rig.take(Input::Exited(exit));
+            rig.take(exited(exit));
             rig.take(Input::Swept { ended: 0, left: 0 });
             let evidence = Evidence { stderr: "error: unknown option", ..Evidence::default() };
             rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
@@ -90,7 +90,7 @@ fn a_retry_gives_up_its_slot_waits_and_goes_on_with_its_session() {
     assert_eq!(rig.supervisor.record().status, Status::Queued);
     rig.take(Input::Admitted);
     assert_eq!(rig.wants(), ["launch"]);
-    rig.take(Input::Launched(79));
+    rig.take(launched(79));
     assert_eq!(rig.supervisor.record().retry_at, None);
     let (verdict, outcome) = rig.hear(INIT).hear(TEXT).hear(OK).ends(0);
     assert_eq!((verdict, outcome.attempt), (COMPLETED, 2));
@@ -107,7 +107,7 @@ fn the_pauses_double_up_to_their_limit_and_then_it_is_enough() {
         let wait = rig.supervisor.record().retry_at.unwrap().since(rig.now.wall).as_millis();
         pauses.push(wait);
         rig.pass(20);
-        rig.take(Input::Admitted).take(Input::Launched(79));
+        rig.take(Input::Admitted).take(launched(79));
     }
     let within = [(3_750, 6_250), (7_500, 12_000), (12_000, 12_000)];
     for (pause, (least, most)) in pauses.iter().zip(within) {
@@ -192,7 +192,7 @@ fn a_limit_after_some_work_is_no_futile_attempt() {
         assert_eq!(conclusion, Conclusion::Again);
         rig.pass(61);
         rig.now.wall = rig.now.wall.after(Duration::from_secs(61));
-        rig.take(Input::Admitted).take(Input::Launched(79));
+        rig.take(Input::Admitted).take(launched(79));
     }
 }
 
@@ -206,7 +206,7 @@ fn a_limit_whose_end_is_not_waited_for_is_a_futile_attempt() {
         let lines = [INIT, TEXT, event, LIMITED];
         assert_eq!(ends_with(&mut rig, &lines, code(1)), Conclusion::Again);
         rig.pass(10);
-        rig.take(Input::Admitted).take(Input::Launched(79));
+        rig.take(Input::Admitted).take(launched(79));
         assert!(matches!(ends_with(&mut rig, &lines, code(1)), Conclusion::Ended(_)), "{event}");
     }
 }
@@ -220,10 +220,10 @@ fn whoever_ends_the_job_while_claude_goes_away_ends_it_for_good() {
         rig.pass(10);
     };
     let sweeping: Step = |rig| {
-        rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+        rig.take(exited(Exit { code: None, signal: Some(9) }));
     };
     let draining: Step = |rig| {
-        rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+        rig.take(exited(Exit { code: None, signal: Some(9) }));
         rig.take(Input::Swept { ended: 0, left: 0 });
     };
     let killed = Exit { code: None, signal: Some(9) };
@@ -271,7 +271,7 @@ fn what_it_waited_for_its_turn_is_no_part_of_its_time() {
     assert_eq!(wants(&rig.pass(60)), Vec::<&str>::new());
     rig.take(Input::Admitted);
     assert_eq!(rig.wants(), ["launch"]);
-    rig.take(Input::Launched(78));
+    rig.take(launched(78));
     assert_eq!(rig.supervisor.record().queued_ms, 60_000);
     assert_eq!(wants(&rig.pass(9)), Vec::<&str>::new());
     assert_eq!(wants(&rig.pass(1)), ["INT"]);

@@ -56,7 +56,7 @@ fn turns_cost_and_time_add_up_over_attempts() {
         (before.num_turns, before.cost_usd, before.elapsed_ms),
         (2, Some(0.25), Some(7_000))
     );
-    rig.take(Input::Launched(91));
+    rig.take(launched(91));
     rig.now.mono += Duration::from_secs(2);
     rig.hear(INIT).hear(COST);
     assert_eq!(rig.ends(0).0, COMPLETED);
@@ -69,16 +69,16 @@ fn turns_cost_and_time_add_up_over_attempts() {
 fn the_timeout_is_over_all_attempts() {
     let mut rig = taken_up();
     rig.supervisor.record.spec.timeout_ms = Some(10_000);
-    rig.take(Input::Launched(91));
+    rig.take(launched(91));
     assert_eq!(rig.supervisor.deadline(), Some(Duration::from_secs(3)));
 }
 
 #[test]
 fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
     let mut rig = taken_up();
-    rig.take(Input::Launched(91)).hear(REFUSED);
+    rig.take(launched(91)).hear(REFUSED);
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: Some(1), signal: None }));
+    rig.take(exited(Exit { code: Some(1), signal: None }));
     rig.take(Input::Swept { ended: 0, left: 0 });
     let evidence =
         Evidence { stderr: "No conversation found with session ID: s", ..Evidence::default() };
@@ -88,9 +88,9 @@ fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
     let opening = rig.supervisor.opening().clone();
     assert!(opening.prompt && opening.resume.is_none() && opening.text.contains("interrupted"));
     assert_eq!(rig.supervisor.record().attempt, 3);
-    rig.take(Input::Launched(92)).hear(REFUSED);
+    rig.take(launched(92)).hear(REFUSED);
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: Some(1), signal: None }));
+    rig.take(exited(Exit { code: Some(1), signal: None }));
     rig.take(Input::Swept { ended: 0, left: 0 });
     assert!(matches!(
         rig.supervisor.conclude(rig.now, &evidence, Vec::new).0,

@@ -20,7 +20,7 @@ fn asks() -> Rig {
 fn concludes(rig: &mut Rig) -> Conclusion {
     rig.hear(INTERRUPTED);
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: Some(1), signal: None }));
+    rig.take(exited(Exit { code: Some(1), signal: None }));
     rig.take(Input::Swept { ended: 0, left: 0 });
     rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0
 }
@@ -42,7 +42,7 @@ fn a_question_waits_without_claude_for_as_long_as_it_takes() {
     let response = serde_json::json!({"behavior": "allow", "updatedInput": {"a": 1}});
     let answer = Directive::Answer { request_id: "r".to_owned(), response };
     assert_eq!(told(&mut rig, answer), ["take out", "enter"]);
-    rig.take(Input::Admitted).take(Input::Launched(79));
+    rig.take(Input::Admitted).take(launched(79));
     // Its time goes on where it stopped.
     assert!(rig.supervisor.timeout().unwrap() > rig.now.mono);
     assert!(rig.supervisor.opening().text.contains(r#"T {"a":1}"#));
@@ -68,7 +68,7 @@ fn an_answer_is_given_again_until_a_claude_works_on_it() {
     assert_eq!(record.blocked, None);
     let next = Supervisor::new(record, 80, None, rig.now);
     assert!(next.opening().text.contains("never"));
-    rig.take(Input::Admitted).take(Input::Launched(79));
+    rig.take(Input::Admitted).take(launched(79));
     rig.hear(INIT).hear(
         r#"{"type":"assistant","message":{"model":"m","content":[{"type":"text","text":"so"}]}}"#,
     );

@@ -64,7 +64,7 @@ fn a_job_that_is_cut_off_before_its_wakeup_is_never_completed() {
             let mut rig = Rig::launched(spec_of(""));
             rig.hear(INIT).hear(WAKEUP).hear(OK);
             rig.take(Input::OutputClosed);
-            rig.take(Input::Exited(exit));
+            rig.take(exited(exit));
             rig.concludes("")
         };
         assert_eq!(verdict, failed(Reason::WakeupMissed), "{exit:?}");
@@ -91,7 +91,7 @@ fn a_crash_before_a_wakeup_is_tried_again() {
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(WAKEUP).hear(OK);
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+    rig.take(exited(Exit { code: None, signal: Some(9) }));
     rig.take(Input::Swept { ended: 0, left: 0 });
     let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
     assert_eq!(conclusion, Conclusion::Again);
@@ -135,7 +135,7 @@ fn a_one_shot_cron_task_is_awaited_also_where_its_time_is_not_told() {
         } else {
             assert_eq!(wants(&pass(&mut rig, 200)), ["close", "TERM", "sweep"], "{line}");
             rig.take(Input::OutputClosed);
-            rig.take(Input::Exited(Exit { code: None, signal: Some(9) }));
+            rig.take(exited(Exit { code: None, signal: Some(9) }));
             assert_eq!(rig.concludes("").0, failed(Reason::WakeupMissed), "{line}");
         }
     }
@@ -230,6 +230,6 @@ fn a_follow_up_that_is_due_is_outstanding_work() {
     rig.hear(INIT).hear(TASK).hear(OK).hear(TASK_DONE);
     assert_eq!(wants(&pass(&mut rig, 80)), ["close", "TERM", "sweep"]);
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: Some(143), signal: None }));
+    rig.take(exited(Exit { code: Some(143), signal: None }));
     assert_eq!(rig.concludes("").0, failed(Reason::NoResult));
 }

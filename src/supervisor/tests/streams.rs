@@ -84,7 +84,7 @@ impl Row {
             rig.supervisor.input_closed = true;
         }
         rig.take(Input::OutputClosed);
-        rig.take(Input::Exited(exit));
+        rig.take(exited(exit));
         rig.concludes(if is_whole { &self.stderr } else { "" })
     }
 }

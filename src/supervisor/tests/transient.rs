@@ -19,7 +19,7 @@ fn conclude(rig: &mut Rig, lines: &[&str], evidence: &Evidence<'_>) -> Conclusio
         rig.hear(line);
     }
     rig.take(Input::OutputClosed);
-    rig.take(Input::Exited(Exit { code: Some(1), signal: None }));
+    rig.take(exited(Exit { code: Some(1), signal: None }));
     rig.take(Input::Swept { ended: 0, left: 0 });
     rig.supervisor.conclude(rig.now, evidence, Vec::new).0
 }
@@ -27,7 +27,7 @@ fn conclude(rig: &mut Rig, lines: &[&str], evidence: &Evidence<'_>) -> Conclusio
 fn start_again(rig: &mut Rig) {
     rig.pass(30);
     rig.take(Input::Admitted);
-    rig.take(Input::Launched(90));
+    rig.take(launched(90));
 }
 
 #[test]
