@@ -54,6 +54,9 @@ fn a_live_job_of_another_machine_is_left_alone() {
 
     let status = two.run(&sandbox, ["status", "j"]);
     assert_eq!((status.text("status"), status.text("host")), ("running", "host-one"));
+    let card = two.run(&sandbox, ["status", "j", "--plain"]).stdout;
+    let names_it = |line: &str| line.split_whitespace().eq(["host", "host-one"]);
+    assert!(card.lines().any(names_it), "{card}");
     assert!(status["warnings"].to_string().contains("host-one"), "{status:?}");
     let list = two.run(&sandbox, ["list"]);
     assert_eq!(list.json[0]["status"], "running");

@@ -292,6 +292,9 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     if let Some(session) = &answer.session_id {
         row("session", PLAIN, session);
     }
+    if let Some(host) = &answer.host {
+        row("host", PLAIN, host);
+    }
     row("cwd", PLAIN, &answer.cwd);
     row("prompt", PLAIN, &answer.prompt);
     for (key, value) in &answer.labels {
