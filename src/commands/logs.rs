@@ -4,6 +4,9 @@
 //! `nextOffset` is where the next one goes on: nothing comes twice and nothing is lost, however
 //! the log grows meanwhile.
 //!
+//! Both streams of claude are merged line by line, as [`log`] says. Who follows them keeps an offset
+//! in each.
+//!
 //! The readable log of a job that has ended ends in the verdict, which is in the record and not in
 //! the file: each answer that reaches the end of the file has it as its last line. A caller who asks
 //! again from there, having seen in `status` that the job has ended, gets it again.

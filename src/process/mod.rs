@@ -6,6 +6,11 @@
 //! parents only.
 
 mod arguments;
+#[cfg(target_os = "linux")]
+mod arrivals;
+#[cfg(not(target_os = "linux"))]
+#[path = "no_arrivals.rs"]
+mod arrivals;
 pub mod cgroup;
 mod family;
 mod limits;
@@ -32,6 +37,7 @@ use nix::unistd::Pid;
 use crate::job::Exit;
 
 pub use arguments::hide_arguments;
+pub use arrivals::Arrivals;
 pub use family::{Family, MARK, Mark, parent_of, sweep_orphans};
 pub use limits::{file_size_limit, raise_limits, survive_file_size_limit};
 
@@ -42,6 +48,16 @@ pub const REPORT_FD: RawFd = 4;
 
 /// How often [`ask`] looks whether the program has ended.
 const ASK_PAUSE: Duration = Duration::from_millis(5);
+
+/// When something came to a file that is watched together with a pipe.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing tells it there"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// Before anything came to the pipe.
+    First,
+    /// After something had come to the pipe.
+    AfterPipe,
+}
 
 /// Starts `command` as a worker: in a session of its own, with [`LOCK_FD`] and [`REPORT_FD`] and
 /// no other descriptor, 0, 1 and 2 as the command says, in the root folder so that it holds no

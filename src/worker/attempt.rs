@@ -83,7 +83,8 @@ impl Worker {
                 self.stderr_start = file.metadata()?.len();
                 self.stderr_marks = StderrMarks::of(&self.job, file.try_clone().ok());
                 // What earlier attempts wrote stays before the output of this one.
-                self.stderr_marks.note(&self.job, self.tee.length());
+                self.stderr_marks.note_all(&self.job, self.tee.length());
+                self.stderr_marks.watch();
                 command.stderr(file)
             }
             Err(_) => {
@@ -109,6 +110,7 @@ impl Worker {
             self.stdin = Stdin::new(pipe, &opening.text, prompt);
         }
         let stdout = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        self.stderr_marks.watch_stdout(&stdout);
         let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
         let pid = child.id() as i32;
         self.claude = Some(child);

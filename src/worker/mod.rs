@@ -161,18 +161,25 @@ async fn attend(
             _ = terminate.recv() => worker.take(Input::TerminateRequested),
             _ = interrupt.recv() => worker.take(Input::TerminateRequested),
             _ = child_ended.recv() => worker.reap(),
-            read = read(stdout.as_ref(), &mut buffer) => match read {
-                Ok(0) | Err(_) => {
-                    stdout = None;
-                    worker.output_closed();
+            ready = readable(stdout.as_ref()) => {
+                // Asked first: once it is read, nothing tells when it came.
+                worker.stderr_marks.look();
+                match ready.and_then(|()| read(stdout.as_ref(), &mut buffer)) {
+                    Ok(None) => {}
+                    Ok(Some(length)) if length > 0 => worker.heard(&buffer[..length]),
+                    Ok(_) | Err(_) => {
+                        stdout = None;
+                        worker.output_closed();
+                    }
                 }
-                Ok(length) => worker.heard(&buffer[..length]),
-            },
+            }
             () = worker.stdin.advance() => {}
             _ = let_in.recv() => worker.look_at_queue(),
             () = worker.turn.news() => worker.look_at_queue(),
             () = mailbox.news() => worker.look_into_inbox(),
             () = at(deadline) => worker.tick(),
+            // Last, so that no flood of it keeps the others from their turn.
+            () = worker.stderr_marks.grown() => worker.stderr_marks.has_grown(),
         }
         worker.act();
         worker.rest_at = (!worker.rested).then(|| Instant::now() + REST_AFTER);
@@ -185,14 +192,19 @@ async fn attend(
     Ok(())
 }
 
-async fn read(stdout: Option<&pipe::Receiver>, buffer: &mut [u8]) -> io::Result<usize> {
-    let Some(stdout) = stdout else { return pending().await };
-    loop {
-        stdout.readable().await?;
-        match stdout.try_read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            read => return read,
-        }
+async fn readable(stdout: Option<&pipe::Receiver>) -> io::Result<()> {
+    match stdout {
+        Some(stdout) => stdout.readable().await,
+        None => pending().await,
+    }
+}
+
+/// Reads what is there; `None`: nothing yet.
+fn read(stdout: Option<&pipe::Receiver>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    let Some(stdout) = stdout else { return Ok(None) };
+    match stdout.try_read(buffer) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        read => read.map(Some),
     }
 }
 
@@ -502,7 +514,8 @@ impl Worker {
 
     fn conclude(&mut self) {
         checkpoint("worker:swept");
-        self.stderr_marks.note(&self.job, self.tee.length());
+        self.stderr_marks.note_all(&self.job, self.tee.length());
+        self.stderr_marks = StderrMarks::default();
         let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
         let evidence = Evidence {
             stderr: &String::from_utf8_lossy(&stderr),
