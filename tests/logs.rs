@@ -401,3 +401,19 @@ fn merged_is_refused_where_it_means_nothing() {
         assert!(refused.text("error").contains(why), "{refused:?}");
     }
 }
+
+#[test]
+fn stderr_harms_no_terminal_behind_a_pipe_and_a_raw_stream_stays_as_it_is() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nstderr \u{1b}]52;c;AAAA\u{7}\u{202e}X\nprint \u{1b}[31mY\nresult ok\neof",
+    );
+    sandbox.run_job("j", &[]).expect_end(0, "completed", None);
+    for form in [&["--stderr", "--plain"][..], &["--stderr", "--follow"], &["--merged", "--plain"]]
+    {
+        let shown = sandbox.run([&["logs", "j"], form].concat()).stdout;
+        assert!(shown.contains("52;c;AAAA\u{fffd}\u{fffd}X"), "{form:?}: {shown:?}");
+        assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{form:?}: {shown:?}");
+    }
+    let raw = sandbox.run(["logs", "j", "--raw", "--plain"]).stdout;
+    assert_eq!(raw, fs::read_to_string(sandbox.job("j").join("output.log")).unwrap());
+}

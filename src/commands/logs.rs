@@ -99,6 +99,9 @@ pub struct LogsAnswer {
     /// The bytes, where the log is given as it is.
     #[serde(skip)]
     pub bytes: Vec<u8>,
+    /// Whether the bytes are for a program, which takes them as they are.
+    #[serde(skip)]
+    pub is_raw: bool,
 }
 
 /// The part of the log that was asked for.
@@ -170,6 +173,7 @@ fn part(
         truncated: part.truncated,
         passages: part.passages,
         bytes: part.bytes,
+        is_raw: request.form == Form::Raw,
     };
     Ok((answer, part.next))
 }

@@ -355,9 +355,10 @@ impl Printer {
         written.and_then(|()| out.flush()).map_err(Error::Output)
     }
 
-    /// A log given as it is stays so where no terminal can be harmed by it.
+    /// A stream for programs stays as it is where it is not shown on a terminal. What stderr holds
+    /// is for people, also behind a pipe.
     fn log_text(&self, answer: &LogsAnswer) -> Result<(), Error> {
-        if answer.bytes.is_empty() || io::stdout().is_terminal() {
+        if !answer.is_raw || io::stdout().is_terminal() {
             return write_text(&text::logs(answer));
         }
         let mut out = io::stdout().lock();
