@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use crate::checkpoint::checkpoint;
 use crate::job::{
-    Directive, Entry, Exit, Milestone, Outcome, Record, Status, Timestamp, Undelivered, Verdict,
+    Directive, Entry, Exit, Happening, Milestone, Outcome, Record, Status, Timestamp, Undelivered,
+    Verdict,
 };
 use crate::launch::send_courier;
 use crate::process::{self, Mark};
 use crate::queue::Queue;
 use crate::store::{self, EVENTS, Item, JobDir, Lock, META, OUTPUT, RESULT, STDERR, UNCONFIRMED};
 use crate::stream::LineSplitter;
-use crate::supervisor::{self, Inquest, STDERR_READ, Witnessed};
+use crate::supervisor::{Inquest, STDERR_READ, Witnessed};
 
 /// Bytes of the events that are read at most; ours are far fewer.
 const EVENTS_READ: u64 = 64 << 20;
@@ -42,7 +43,7 @@ pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
             } else if record.status.is_live() {
                 bury(dir, record, asked, Some(&lock))
             } else if asked == Some(Verdict::Killed) && record.is_cut_off() {
-                condemn(dir, record)
+                forbid_recovery(dir, record)
             } else {
                 record
             }
@@ -128,18 +129,27 @@ pub fn outcome_of_log(dir: &JobDir, record: Record) -> Outcome {
     Outcome { status, reason, error, exit, ..outcome }
 }
 
-/// Makes a kill of the end of a job that was cut off. The lock is held.
-fn condemn(dir: &JobDir, record: Record) -> Record {
-    let at = crate::clock::now();
-    let events = dir.open_events().ok();
-    let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
-    let (record, outcome, entries) = supervisor::condemn(record, dir.outcome(), last_seq, at);
-    write_end(dir, &record, Some(outcome), events.map(|(file, _)| file), &entries, at);
+/// Sees to it that nobody takes up a job whose end somebody else has written. The end itself stays:
+/// others may have been told of it. The lock is held.
+fn forbid_recovery(dir: &JobDir, mut record: Record) -> Record {
+    if let Ok((mut events, last_seq)) = dir.open_events() {
+        record.last_seq = record.last_seq.max(last_seq) + 1;
+        let entry = Entry {
+            seq: record.last_seq,
+            at: crate::clock::now(),
+            attempt: record.attempt,
+            happening: Happening::KillRequested,
+        };
+        let _ = append(&mut events, &entry);
+    }
+    record.spec.no_recover = true;
+    let _ = dir.save(&record, false);
     record
 }
 
-/// Writes the end, the record last. If it cannot be written, the next who looks comes to the same
-/// end.
+/// Writes the end: the result, the record, and then what others are to be told of it. If it cannot
+/// be written, the next who looks comes to the same end; what is not noted of the rest is due by the
+/// record.
 fn write_end(
     dir: &JobDir,
     record: &Record,
@@ -149,19 +159,26 @@ fn write_end(
     at: Timestamp,
 ) {
     for entry in entries {
-        let line = serde_json::to_string(entry).map(|line| line + "\n").unwrap_or_default();
-        let _ = events.as_mut().map(|file| file.write_all(line.as_bytes()));
+        let _ = events.as_mut().map(|file| append(file, entry));
     }
     checkpoint("settle:told");
-    let ended = Milestone::of(record.status);
-    let news = ended.map(|event| dir.announce(&record.spec, event, record.attempt, at));
     if let Some(outcome) = outcome {
         let _ = dir.save_outcome(&outcome);
     }
     Queue::of(dir.root()).forget(&record.job_id);
-    if dir.save_end(record).is_ok() && !matches!(news, None | Some(Ok(false))) {
+    if dir.save_end(record).is_err() {
+        return;
+    }
+    checkpoint("settle:saved");
+    let ended = Milestone::of(record.status);
+    let news = ended.map(|event| dir.announce(&record.spec, event, record.attempt, at));
+    if !matches!(news, None | Some(Ok(false))) {
         send_courier(dir);
     }
+}
+
+fn append(events: &mut File, entry: &Entry) -> std::io::Result<()> {
+    events.write_all((serde_json::to_string(entry)? + "\n").as_bytes())
 }
 
 /// Closes the inbox, takes out what claude had taken in, and gives the rest. What was taken in by

@@ -154,7 +154,9 @@ fn why_not(record: &Record) -> String {
     match record.status {
         Status::Killed => "it was killed, which is for good".to_owned(),
         Status::Completed => "it has completed".to_owned(),
-        Status::Failed if record.spec.no_recover => "it was started with --no-recover".to_owned(),
+        Status::Failed if record.spec.no_recover => {
+            "it was started with --no-recover, or killed after it had failed".to_owned()
+        }
         Status::Failed if !record.is_ours_to_write() => {
             "its record is of another version of this program".to_owned()
         }

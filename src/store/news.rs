@@ -1,8 +1,8 @@
 //! `news/`: what others are to be told of a job, and who has been told.
 //!
-//! The journal is appended to: first what is to be told, before the record says that it has
-//! happened, then each delivery. So nothing is forgotten, whoever dies in between. An end that
-//! could not be noted when it came, because the disk was full, is due by its record alone.
+//! The journal is appended to: what is to be told, once the record says that it has happened, and
+//! then each delivery. An end that is not noted, because somebody died in between or the disk was
+//! full, is due by its record alone. So nothing is forgotten, and nothing is told that is not so.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -90,7 +90,8 @@ impl JobDir {
         files::make_directory(&self.file(NEWS), false)?;
         let mut number = 0;
         for (last, of, known) in self.journal().iter().filter_map(due) {
-            if of == attempt && known == event && event != Milestone::Blocked {
+            let are_ends = known != Milestone::Blocked && event != Milestone::Blocked;
+            if of == attempt && are_ends {
                 return Ok(true);
             }
             number = number.max(last);
@@ -192,7 +193,8 @@ impl JobDir {
         let ended = !record.status.is_live() && record.version == FORMAT_VERSION;
         let event = Milestone::of(record.status).filter(|_| ended)?;
         let noted = || journal.iter().filter_map(due);
-        let is_noted = noted().any(|(_, of, known)| of == record.attempt && known == event);
+        let is_end = |event| event != Milestone::Blocked;
+        let is_noted = noted().any(|(_, of, known)| of == record.attempt && is_end(known));
         let unnoted = is_wanted(&record.spec, event) && !is_noted;
         // It can stand where a very long journal is not read any more.
         let is_read = || self.news_dir().length(JOURNAL) < JOURNAL_READ;

@@ -25,37 +25,6 @@ pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
     }
 }
 
-/// The end of a job that was cut off, made one for good: it was to be killed. Gives the record and
-/// the result as they are to be written, and the events, which follow on that of this number.
-pub fn condemn(
-    mut record: Record,
-    outcome: Option<Outcome>,
-    last_seq: u64,
-    at: Timestamp,
-) -> (Record, Outcome, Vec<Entry>) {
-    let verdict = Verdict::Killed;
-    let ended_at = record.ended_at.unwrap_or(at);
-    record.end(&verdict, ended_at);
-    let (status, reason) = (record.status, record.reason);
-    let mut seq = record.last_seq.max(last_seq);
-    let entries =
-        [Happening::KillRequested, Happening::Finished { status, reason }].map(|happening| {
-            seq += 1;
-            Entry { seq, at, attempt: record.attempt, happening }
-        });
-    record.last_seq = seq;
-    let outcome = match outcome {
-        Some(outcome) if outcome.attempt == record.attempt => {
-            Outcome { status, reason, error: None, ..outcome }
-        }
-        before => Outcome {
-            previous_result: before.and_then(Outcome::into_previous),
-            ..Outcome::of(&record)
-        },
-    };
-    (record, outcome, entries.into())
-}
-
 /// What the events of the last attempt tell of its end, beside the log.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Witnessed {

@@ -35,7 +35,7 @@ use crate::stream::{Digest, decode};
 use crate::text::{count, sum_usd};
 
 pub use attempt::Opening;
-pub use inquest::{Inquest, Witnessed, condemn, lost};
+pub use inquest::{Inquest, Witnessed, lost};
 pub use terms::{Conclusion, Effect, Evidence, FailedDependency, Input, Now, STDERR_READ, Stop};
 
 /// How long claude gets to end its turn after an `interrupt` request, upon which it reports its
@@ -432,8 +432,9 @@ impl Supervisor {
         self.phase = Phase::Over;
         let happening = Happening::Finished { status: verdict.status(), reason: verdict.reason() };
         self.log(happening, now, &mut effects);
-        effects.extend(Milestone::of(verdict.status()).map(Effect::Announce));
         self.save(now, &mut effects);
+        // After the record, which it tells of.
+        effects.extend(Milestone::of(verdict.status()).map(Effect::Announce));
         let outcome = self.outcome().with_undelivered(undelivered);
         (Conclusion::Ended(Box::new(outcome)), effects)
     }
