@@ -1,0 +1,346 @@
+//! Callers that start, send, kill, resume, recover, finish and clean at random, while processes of
+//! this program are stopped and continued at random; then an oracle reads the files by itself.
+//!
+//! `INTERLEAVER_SECONDS` says how long (default 20), `INTERLEAVER_SEED` repeats the choices of a
+//! run, `INTERLEAVER_THREADS` says how many callers there are (4). With `-- --nocapture` it prints
+//! what was done how often.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![allow(clippy::print_stdout, reason = "the figures are printed for whoever asks for them")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::processes::{processes_of, program_of, send};
+use support::{Answer, Sandbox, eventually};
+
+/// A claude that is busy for a moment, and answers every message until its input ends.
+const SCRIPT: &str = "session\nhear\ninit\nsay hi\nnap 40\nresult one\nhear-all";
+/// Slots.
+const SLOTS: usize = 6;
+/// Ids that are used again and again.
+const IDS: usize = 24;
+/// Longer than any job takes to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest time for which a process is stopped.
+const STOPPED_MOST: u64 = 3_500;
+
+/// Numbers that look random and are the same for a seed (xorshift64*, Vigna 2016).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % most
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// What a `send` or `resume` was answered.
+struct Sent {
+    id: String,
+    text: String,
+    /// `None`: no answer came, or one that tells nothing of the message.
+    accepted: Option<bool>,
+}
+
+#[derive(Default)]
+struct Notes {
+    sent: Mutex<Vec<Sent>>,
+    /// Ids whose directory was removed at least once: what was in it cannot be looked at.
+    cleaned: Mutex<BTreeSet<String>>,
+    done: Mutex<BTreeMap<String, u64>>,
+    over: AtomicBool,
+    most_claudes: AtomicUsize,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Notes {
+    fn count(&self, what: &str) {
+        *locked(&self.done).entry(what.to_owned()).or_default() += 1;
+    }
+}
+
+/// One caller. It calls until the time is over.
+fn call_at_random(sandbox: &Sandbox, notes: &Notes, caller: usize, mut dice: Dice) {
+    let told = format!("printf '%s\\n' \"$CLAUDEJOB_ID $CLAUDEJOB_EVENT\" >> {}", told(sandbox));
+    let mut message = 0;
+    while !notes.over.load(Ordering::Relaxed) {
+        let id = format!("j{}", dice.below(IDS));
+        let kept = dice.below(2) == 0;
+        let mut text = || {
+            message += 1;
+            format!("<{caller}-{message}>")
+        };
+        let (verb, given): (&str, Vec<String>) = match dice.below(40) {
+            0..=11 => {
+                let mut given = vec!["--prompt".to_owned(), "work".to_owned()];
+                given.extend(["--on-event".to_owned(), told.clone()]);
+                given.extend(kept.then(|| "--keep-alive".to_owned()));
+                ("start", given)
+            }
+            12..=22 => ("send", vec!["--message".to_owned(), text()]),
+            23..=24 => ("kill", vec![]),
+            25..=30 => ("resume", vec!["--message".to_owned(), text()]),
+            31 => ("recover", vec![]),
+            32..=36 => ("finish", vec![]),
+            37 => ("clean", vec![]),
+            38 => ("status", vec![]),
+            _ => ("list", vec![]),
+        };
+        let mut arguments = vec![verb.to_owned()];
+        if verb != "list" {
+            arguments.push(id.clone());
+        }
+        arguments.extend(given);
+        let mut command = sandbox.command(&arguments);
+        let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().unwrap();
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let code = answer["code"].as_str();
+        notes.count(&code.map_or_else(|| verb.to_owned(), |code| format!("{verb}: {code}")));
+        match verb {
+            "clean" if answer["removed"] == 1 => {
+                locked(&notes.cleaned).insert(id);
+            }
+            "send" | "resume" => {
+                let accepted = match (output.status.success(), code) {
+                    (true, _) => Some(true),
+                    (false, Some("job_ended" | "not_found" | "not_resumable")) => Some(false),
+                    _ => None,
+                };
+                let text = arguments.pop().unwrap();
+                locked(&notes.sent).push(Sent { id, text, accepted });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Stops some process of this program for a while, again and again.
+fn stop_at_random(sandbox: &Sandbox, notes: &Notes, mut dice: Dice) {
+    while !notes.over.load(Ordering::Relaxed) {
+        let ours = processes_of(&sandbox.jobs());
+        let mut ours: Vec<i32> =
+            ours.into_iter().filter(|pid| program_of(*pid) == "claudejob").collect();
+        ours.extend(callers());
+        if !ours.is_empty() {
+            let pid = ours[dice.below(ours.len())];
+            send(pid, Signal::SIGSTOP);
+            // Mostly for a moment, and now and then for longer than anybody waits.
+            let most = if dice.below(4) == 0 { STOPPED_MOST } else { 60 };
+            thread::sleep(Duration::from_millis(dice.below(most as usize) as u64));
+            send(pid, Signal::SIGCONT);
+            notes.count("stopped");
+        }
+        thread::sleep(Duration::from_millis(dice.below(20) as u64));
+    }
+}
+
+/// The calls that are under way.
+fn callers() -> Vec<i32> {
+    support::processes::children_of(std::process::id() as i32)
+}
+
+fn told(sandbox: &Sandbox) -> String {
+    sandbox.path("told").display().to_string()
+}
+
+fn claudes(sandbox: &Sandbox) -> usize {
+    let pids = processes_of(&sandbox.jobs());
+    pids.into_iter().filter(|pid| program_of(*pid) == "fake-claude").count()
+}
+
+#[test]
+fn whatever_callers_do_nothing_is_lost_and_nothing_is_twice() {
+    let seconds = number("INTERLEAVER_SECONDS", 20);
+    let seed = number("INTERLEAVER_SEED", u64::from(std::process::id()) * 7919 + 1);
+    println!("INTERLEAVER_SEED={seed}");
+    let mut sandbox = Sandbox::new(SCRIPT);
+    sandbox.set("CLAUDE_SKILL_MAX_PARALLEL", SLOTS.to_string());
+    let (sandbox, notes) = (&sandbox, &Notes::default());
+    thread::scope(|scope| {
+        for caller in 0..number("INTERLEAVER_THREADS", 4) as usize {
+            let dice = Dice(seed.wrapping_mul(caller as u64 + 2) | 1);
+            scope.spawn(move || call_at_random(sandbox, notes, caller, dice));
+        }
+        scope.spawn(|| stop_at_random(sandbox, notes, Dice(seed | 1)));
+        scope.spawn(|| {
+            while !notes.over.load(Ordering::Relaxed) {
+                notes.most_claudes.fetch_max(claudes(sandbox), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(3));
+            }
+        });
+        thread::sleep(Duration::from_secs(seconds));
+        notes.over.store(true, Ordering::Relaxed);
+    });
+    println!("{:?}", locked(&notes.done));
+    let most = notes.most_claudes.load(Ordering::Relaxed);
+    assert!(most <= SLOTS, "{most} claudes at once, with {SLOTS} slots");
+    let ids: Vec<String> = fs::read_dir(sandbox.jobs())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    end(sandbox, &ids);
+    eventually("the couriers", || processes_of(&sandbox.jobs()).is_empty().then_some(()));
+    for id in &ids {
+        check_job(sandbox, id);
+    }
+    check_messages(sandbox, notes);
+    check_notifications(sandbox, notes, &ids);
+    let new = fs::read_dir(sandbox.jobs().join(".new")).into_iter().flatten();
+    assert_eq!(new.count(), 0, "unfinished jobs");
+    for room in ["waiting", "running", "lost"] {
+        let left = fs::read_dir(sandbox.jobs().join(".queue").join(room)).into_iter().flatten();
+        assert_eq!(left.count(), 0, "{room}");
+    }
+}
+
+/// Brings all jobs to their ends. Those that are idle hold the slots that others wait for.
+fn end(sandbox: &Sandbox, ids: &[String]) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let statuses: Vec<(&String, Answer)> =
+            ids.iter().map(|id| (id, sandbox.status(id))).collect();
+        let is_over = |status: &Answer| {
+            ["completed", "failed", "killed", "not_found"].contains(&status.text("status"))
+        };
+        let open: Vec<_> = statuses.iter().filter(|(_, status)| !is_over(status)).collect();
+        let Some((first, status)) = open.first() else { return };
+        let events = || fs::read_to_string(sandbox.job(first).join("events.ndjson"));
+        assert!(Instant::now() < until, "{first} does not end: {status:?}\n{:?}", events());
+        let idle = open.iter().filter(|(_, status)| status.text("status") == "idle");
+        for (id, _) in idle {
+            sandbox.run(["finish", id]);
+        }
+        sandbox.run(["wait", first, "--timeout", "500ms"]);
+    }
+}
+
+fn lines(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn record(sandbox: &Sandbox, id: &str) -> Value {
+    serde_json::from_slice(&fs::read(sandbox.job(id).join("meta.json")).unwrap()).unwrap()
+}
+
+/// The job's own files agree with each other.
+fn check_job(sandbox: &Sandbox, id: &str) {
+    let record = record(sandbox, id);
+    let dir = sandbox.job(id);
+    let log = fs::read(dir.join("output.log")).unwrap_or_default();
+    if record["status"] == "completed" {
+        let start = record["logStart"].as_u64().unwrap() as usize;
+        let last = String::from_utf8_lossy(&log[start..])
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|event| event["type"] == "result")
+            .last();
+        let interrupted = json!("error_during_execution");
+        let fine = last.as_ref().is_none_or(|last| {
+            last["is_error"] == false || (last["subtype"] == interrupted && kept(&record))
+        });
+        // A claude that was started again and idle has said nothing more.
+        assert!(fine && (last.is_some() || kept(&record)), "{id}: {last:?}");
+    }
+    let mut seq = 0;
+    for event in lines(&dir.join("events.ndjson")) {
+        let next = event["seq"].as_u64().unwrap();
+        assert!(next > seq, "{id}: event {next} behind {seq}");
+        seq = next;
+    }
+    // The whole log in pieces.
+    let (mut read, mut offset) = (String::new(), 0);
+    loop {
+        let since = offset.to_string();
+        let part =
+            sandbox.run(["logs", id, "--raw", "--since-offset", &since, "--max-bytes", "700"]);
+        read += part.text("tail");
+        let next = part["nextOffset"].as_u64().unwrap();
+        if next == offset {
+            break;
+        }
+        offset = next;
+    }
+    assert_eq!(read, String::from_utf8_lossy(&log), "{id}: the log in pieces");
+}
+
+fn kept(record: &Value) -> bool {
+    record["spec"]["keepAlive"] == true
+}
+
+/// Each message that was accepted was taken in once, or is among the undelivered ones.
+fn check_messages(sandbox: &Sandbox, notes: &Notes) {
+    let cleaned = locked(&notes.cleaned);
+    for Sent { id, text, accepted } in locked(&notes.sent).iter() {
+        let dir = sandbox.job(id);
+        let log = fs::read_to_string(dir.join("output.log")).unwrap_or_default();
+        let is_taken = |line: &&str| line.contains("\"isReplay\":true") && line.contains(text);
+        let taken = log.lines().filter(is_taken).count();
+        let waits = waiting(&dir).iter().filter(|file| file.contains(text)).count();
+        match accepted {
+            Some(true) if cleaned.contains(id) => assert!(taken + waits <= 1, "{id} {text}"),
+            Some(true) => assert_eq!(taken + waits, 1, "{id} {text}: taken {taken}, waits {waits}"),
+            Some(false) => assert_eq!(taken + waits, 0, "{id} {text}: refused"),
+            None => assert!(taken + waits <= 1, "{id} {text}: taken {taken}, waits {waits}"),
+        }
+    }
+}
+
+/// What lies in a job's inbox, or what its result tells of it.
+fn waiting(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![PathBuf::from(dir)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() && (name.contains("inbox") || path.parent() != Some(dir)) {
+                folders.push(path);
+            } else if path.parent() != Some(dir) && name.ends_with(".json") {
+                found.push(fs::read_to_string(path).unwrap_or_default());
+            }
+        }
+    }
+    found
+}
+
+/// Each end was told once.
+fn check_notifications(sandbox: &Sandbox, notes: &Notes, ids: &[String]) {
+    let told = fs::read_to_string(sandbox.path("told")).unwrap_or_default();
+    let cleaned = locked(&notes.cleaned);
+    for id in ids.iter().filter(|id| !cleaned.contains(*id)) {
+        let ends = lines(&sandbox.job(id).join("events.ndjson"));
+        let mut ends: Vec<String> = ends
+            .iter()
+            .filter(|event| event["event"] == "finished")
+            .map(|event| event["status"].as_str().unwrap().to_owned())
+            .collect();
+        let of_id = |line: &str| line.strip_prefix(&format!("{id} ")).map(str::to_owned);
+        let mut heard: Vec<String> = told.lines().filter_map(of_id).collect();
+        ends.sort();
+        heard.sort();
+        assert_eq!(heard, ends, "{id}");
+    }
+}
