@@ -210,7 +210,12 @@ pub(super) fn attempt_again(
     let mut plan = make_plan(detach, store, id, &spec, around)?;
     // Those that it still has to wait for stay until it is seen to do so.
     let others = store.lock_others();
-    let lock = lock_of_ended(dir)?.ok_or_else(taken)?;
+    let lock = lock_of_ended(dir).map_err(|error| match dir.path().exists() {
+        true => error,
+        // Somebody has removed it just now.
+        false => Error::NotFound(id.to_string()),
+    });
+    let lock = lock?.ok_or_else(taken)?;
     checkpoint("recover:locked");
     let mut record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
     if let Some(host) = dir.other_host(&record) {
