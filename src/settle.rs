@@ -28,7 +28,10 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(10);
 /// cut off meanwhile. A job that another machine may be running stays as it is. Gives the record
 /// as it is then.
 pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
-    if dir.other_host(&record).is_some() {
+    // It may have ended by itself since it was looked at: then it needs no lock, which would keep
+    // others from it if this process were stopped.
+    let record = dir.load().unwrap_or(record);
+    if dir.other_host(&record).is_some() || !record.status.is_live() && asked.is_none() {
         return record;
     }
     match dir.try_lock() {
