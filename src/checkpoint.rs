@@ -12,6 +12,8 @@ const STOP_FILE: &str = "CLAUDEJOB_STOP_FILE";
 #[cfg(debug_assertions)]
 pub fn checkpoint(name: &str) {
     use nix::sys::signal::{Signal, raise};
+    #[cfg(test)]
+    hook::call();
     if std::env::var_os(STOP_AT).is_none_or(|at| at != name) {
         return;
     }
@@ -28,3 +30,26 @@ pub fn checkpoint(name: &str) {
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn checkpoint(_name: &str) {}
+
+/// What a unit test does at each checkpoint of a thread, such as to let another thread run.
+#[cfg(test)]
+pub mod hook {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static HOOK: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
+    }
+
+    /// Sets the hook of this thread.
+    pub fn set(hook: impl Fn() + 'static) {
+        HOOK.set(Some(Box::new(hook)));
+    }
+
+    pub(super) fn call() {
+        HOOK.with_borrow(|hook| {
+            if let Some(hook) = hook {
+                hook();
+            }
+        });
+    }
+}

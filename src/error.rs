@@ -108,6 +108,9 @@ pub enum Error {
     /// A limit to the memory was asked for and there can be none.
     #[error("the job's memory cannot be limited: {0}")]
     NoMemoryLimit(String),
+    /// Another process holds what is needed, and makes no progress.
+    #[error("another process is in the way: {0}")]
+    Busy(#[source] StoreError),
     /// There is no slot for a job that does not want to wait for one.
     #[error("there is no slot: {0}")]
     NoSlot(String),
@@ -153,6 +156,9 @@ pub enum Error {
     /// The job has ended, and hears nothing any more.
     #[error("job {0} has ended: it is {1}")]
     JobEnded(String, String),
+    /// The job has ended and is gone, while something was said to it.
+    #[error("job {0} has ended, and was removed meanwhile")]
+    JobRemoved(String),
     /// The job cannot go on in its conversation.
     #[error("job {0} cannot be resumed: {1}")]
     NotResumable(String, String),
@@ -237,6 +243,7 @@ impl Error {
             Self::NoScope(_) => "no_scope",
             Self::BadWakeUrl(..) | Self::BadWakeToken(_) => "bad_wake_url",
             Self::NoMemoryLimit(_) => "no_memory_limit",
+            Self::Busy(_) => "busy",
             Self::NoSlot(_) => "no_slot",
             Self::UnknownDependency(_) => "unknown_dependency",
             Self::DependencyCycle(..) => "dependency_cycle",
@@ -247,7 +254,7 @@ impl Error {
             Self::WrongAnswer(_) => "wrong_answer",
             Self::EmptyMessage => "empty_message",
             Self::MessageTooLong(_) => "message_too_long",
-            Self::JobEnded(..) => "job_ended",
+            Self::JobEnded(..) | Self::JobRemoved(_) => "job_ended",
             Self::NotResumable(..) => "not_resumable",
             Self::OtherHost(..) => "other_host",
             Self::SessionGone { .. } => "session_gone",
@@ -269,7 +276,7 @@ impl Error {
                 "use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'"
             }
             Self::EmptySessionId => "give each session an id of its own",
-            Self::NotFound(_) => "claudejob list --all",
+            Self::NotFound(_) | Self::JobRemoved(_) => "claudejob list --all",
             Self::Exists(id) => {
                 return Some(format!(
                     "claudejob status {id}  # or take another id; --if-absent answers with this job"
@@ -339,6 +346,9 @@ impl Error {
             Self::NoMemoryLimit(_) => {
                 "--memory-max needs a systemd scope: a systemd within reach, and control groups"
             }
+            Self::Busy(_) => {
+                "continue that process (kill -CONT PID) or end it, then repeat the call"
+            }
             Self::NoSlot(_) => "without --no-queue it waits for its turn",
             Self::UnknownDependency(_) => "claudejob list --all",
             Self::DependencyCycle(..) => "take another id, or wait for fewer jobs",
@@ -367,7 +377,7 @@ impl Error {
         match self {
             Self::Usage(_) => ExitStatus::Usage,
             Self::NotFound(_) => ExitStatus::NotFound,
-            Self::NoSlot(_) => ExitStatus::TryAgain,
+            Self::NoSlot(_) | Self::Busy(_) => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,
         }
     }
@@ -395,6 +405,7 @@ impl From<StoreError> for Error {
         }
         match error.source.kind() {
             _ if error.is_full() => Self::NoSpace(error),
+            ErrorKind::ResourceBusy if error.operation == "lock" => Self::Busy(error),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied(error),
             _ => Self::Store(error),
         }

@@ -193,19 +193,15 @@ fn leave_undelivered(dir: &JobDir, (done, cut_off): (&[String], &[String])) -> V
         dir.take_out(item.number);
     }
     let mut items = dir.close_inbox().unwrap_or_default();
-    items.retain(|item| match &item.directive {
-        _ if is_done(item) => {
+    items.retain(|item| {
+        if is_done(item) {
             dir.take_out(item.number);
             false
-        }
-        Ok(Directive::Message { uuid, .. }) if cut_off.contains(uuid) => {
+        } else if is_one_of(item, cut_off) {
             dir.set_aside(item.number);
             false
-        }
-        Ok(Directive::Message { .. }) => true,
-        _ => {
-            dir.take_out(item.number);
-            false
+        } else {
+            true
         }
     });
     store::undelivered(items)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::seen::{Seen, look};
-use super::send::{live, live_here, post};
+use super::send::{Recipient, live};
 use super::watch::Changes;
 use crate::error::Error;
 use crate::job::{Blocked, Directive, JobId, Question, Record, Status, allowed, denied, questions};
@@ -100,9 +100,9 @@ pub fn open(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<Open,
 
 /// Ends claude, so that the job holds no slot while its question waits.
 fn release(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<AnswerAnswer, Error> {
+    let recipient = Recipient::find(store, id)?;
     let request_id = open(store, id, request_id)?.blocked.request_id;
-    let dir = live_here(store, id)?;
-    let released = tell(store, id, &dir, &Directive::Release, "released", CLAUDE_TAKES)?;
+    let released = tell(store, &recipient, &Directive::Release, "released", CLAUDE_TAKES)?;
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered: false, released, status, hint })
@@ -113,6 +113,7 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
     if request.release {
         return release(store, id, request.request_id.as_deref());
     }
+    let recipient = Recipient::find(store, id)?;
     let Open { blocked, input } = open(store, id, request.request_id.as_deref())?;
     let response = if request.deny {
         denied(request.message.as_deref().unwrap_or(DENIED))
@@ -127,10 +128,9 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
     } else {
         return Err(wrong("a permission request is answered by --allow or --deny"));
     };
-    let dir = live_here(store, id)?;
     let request_id = blocked.request_id;
     let directive = Directive::Answer { request_id: request_id.clone(), response };
-    let answered = tell(store, id, &dir, &directive, "answered", WORKER_TAKES)?;
+    let answered = tell(store, &recipient, &directive, "answered", WORKER_TAKES)?;
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, released: false, status, hint })
@@ -139,15 +139,15 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
 /// Tells the worker something about a request, and says whether its event says that it was `done`.
 fn tell(
     store: &Store,
-    id: &JobId,
-    dir: &JobDir,
+    recipient: &Recipient,
     directive: &Directive,
     done: &str,
     most: Duration,
 ) -> Result<bool, Error> {
+    let dir = &recipient.dir;
     let mut changes = Changes::of(dir.path());
     let from = dir.length(EVENTS);
-    let number = post(store, id, dir, directive)?;
+    let number = recipient.post(store, directive)?;
     let until = Instant::now() + most;
     loop {
         let lives = dir.is_held().unwrap_or(false);

@@ -242,7 +242,7 @@ pub(super) fn attempt_again(
     record.set_host();
     record.detached = Some(plan.expected());
     record.log_start = dir.length(OUTPUT);
-    dir.reopen_inbox()?;
+    dir.open_inbox()?;
     dir.save(&record, false)?;
     drop(others);
     checkpoint("recover:saved");

@@ -47,14 +47,16 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
         if let Some(why) = why_not(record) {
             return Err(Error::NotResumable(id.to_string(), why));
         }
+        dir.open_inbox()?;
         // What a turn had taken in that was cut off is behind this conversation.
         for number in dir.aside() {
             dir.take_out(number);
         }
-        dir.reopen_inbox()?;
         let goes_on = record.session_began && record.session_id.is_some();
-        if let Some(text) = message.or_else(|| goes_on.then(|| GO_ON.to_owned())) {
-            dir.post(&Directive::Message { uuid: uuid::Uuid::new_v4().to_string(), text })?;
+        let text = message.or_else(|| goes_on.then(|| GO_ON.to_owned()));
+        if let (Some(text), Some(identity)) = (text, dir.identity()) {
+            let uuid = uuid::Uuid::new_v4().to_string();
+            dir.post(&Directive::Message { uuid, text }, &identity)?;
         }
         if !goes_on {
             record.recovered_from = record.reason;

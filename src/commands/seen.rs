@@ -115,5 +115,6 @@ fn hold_against_inbox(dir: &JobDir, record: &mut Record) {
     if !open.is_empty() {
         record.status = Status::Running;
         record.waiting_for = None;
+        dir.ring_inbox_bell();
     }
 }

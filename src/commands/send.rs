@@ -12,7 +12,7 @@ use super::watch::{Changes, ends_within};
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{Directive, JobId, Record, Status, TurnEnd, WaitKind, WaitingFor};
-use crate::store::{JobDir, OUTPUT, Store, TURNS, addressed};
+use crate::store::{Identity, JobDir, OUTPUT, Store, TURNS, addressed};
 use crate::text::clip;
 
 /// Bytes that a message may have at most: what the API takes is far below it.
@@ -90,17 +90,27 @@ pub struct InterruptAnswer {
 /// Tells a running job something. It is durable when this comes back.
 pub fn send(store: &Store, request: Request) -> Result<SendAnswer, Error> {
     let text = check_message(request.message)?;
-    let dir = live_here(store, &request.id)?;
+    let recipient = Recipient::find(store, &request.id)?;
+    send_to(store, &recipient, text, request.wait)
+}
+
+fn send_to(
+    store: &Store,
+    recipient: &Recipient,
+    text: String,
+    wait: Option<Option<Duration>>,
+) -> Result<SendAnswer, Error> {
+    let (id, dir) = (&recipient.id, &recipient.dir);
     let mut changes = Changes::of(dir.path());
     let uuid = uuid::Uuid::new_v4().to_string();
-    let number = post(store, &request.id, &dir, &Directive::Message { uuid, text })?;
-    let turn = request.wait.map(|most| {
+    let number = recipient.post(store, &Directive::Message { uuid, text })?;
+    let turn = wait.map(|most| {
         let until = most.and_then(|most| Instant::now().checked_add(most));
-        await_turn(store, &request.id, &dir, number, until, &mut changes)
+        await_turn(store, id, dir, number, until, &mut changes)
     });
-    let seen = look(store, &request.id)?;
+    let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
-    Ok(SendAnswer { job_id: request.id, message: number, status, turn, hint })
+    Ok(SendAnswer { job_id: id.clone(), message: number, status, turn, hint })
 }
 
 /// The same, and gives what the agent says until the end of the turn that takes the message in.
@@ -110,20 +120,22 @@ pub fn send_and_follow(
     request: Request,
     give: impl FnMut(&LogsAnswer) -> bool,
 ) -> Result<SendAnswer, Error> {
-    let dir = live_here(store, &request.id)?;
+    let text = check_message(request.message)?;
+    let recipient = Recipient::find(store, &request.id)?;
+    let dir = &recipient.dir;
     let log = logs::Request {
-        id: request.id.clone(),
+        id: request.id,
         tail: 0,
         since: Some(dir.length(OUTPUT)),
         max_bytes: None,
         form: Form::Readable,
         merged: false,
     };
-    let mut answer = send(store, Request { wait: None, ..request })?;
+    let mut answer = send_to(store, &recipient, text, None)?;
     let number = answer.message;
-    let has_ended = || turns(&dir).iter().any(|turn| turn.messages.contains(&number));
+    let has_ended = || turns(dir).iter().any(|turn| turn.messages.contains(&number));
     logs::follow_until(store, &log, give, has_ended)?;
-    answer.turn = Some(turn_of(&dir, number));
+    answer.turn = Some(turn_of(dir, number));
     let seen = look(store, &answer.job_id)?;
     (answer.status, answer.hint) = (seen.record.status, seen.hint());
     Ok(answer)
@@ -131,7 +143,8 @@ pub fn send_and_follow(
 
 /// Stops the turn of a running job.
 pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
-    let dir = live_here(store, id)?;
+    let recipient = Recipient::find(store, id)?;
+    let dir = &recipient.dir;
     let seen = look(store, id)?;
     if let Some(why) = no_turn(&seen.record) {
         let (status, hint) = (seen.record.status, seen.hint());
@@ -139,15 +152,15 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
         return Ok(InterruptAnswer { job_id, interrupted: false, status, error, hint });
     }
     let mut changes = Changes::of(dir.path());
-    let before = turns(&dir).len();
-    post(store, id, &dir, &Directive::Interrupt)?;
+    let before = turns(dir).len();
+    recipient.post(store, &Directive::Interrupt)?;
     let until = Instant::now() + INTERRUPT_TAKES;
     let interrupted = loop {
-        if turns(&dir).iter().skip(before).any(|turn| turn.interrupted) {
+        if turns(dir).iter().skip(before).any(|turn| turn.interrupted) {
             break true;
         }
         if !dir.is_held().unwrap_or(false) || Instant::now() >= until {
-            break turns(&dir).iter().skip(before).any(|turn| turn.interrupted);
+            break turns(dir).iter().skip(before).any(|turn| turn.interrupted);
         }
         changes.wait(Some(until.saturating_duration_since(Instant::now())));
     };
@@ -180,14 +193,15 @@ fn no_turn(record: &Record) -> Option<&'static str> {
 
 /// Ends a job that is kept alive, once its turn has its result.
 pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
-    let dir = live_here(store, id)?;
+    let recipient = Recipient::find(store, id)?;
+    let dir = &recipient.dir;
     let keeps = dir.load().is_ok_and(|record| record.spec.keep_alive);
     if !keeps {
         let why = "it is not kept alive, and ends by itself".to_owned();
         return Err(Error::NotKeptAlive(id.to_string(), why));
     }
-    post(store, id, &dir, &Directive::Finish)?;
-    ends_within(&dir, FINISH_TAKES);
+    recipient.post(store, &Directive::Finish)?;
+    ends_within(dir, FINISH_TAKES);
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
     let finished = !status.is_live();
@@ -207,13 +221,59 @@ pub(super) fn check_message(message: Vec<u8>) -> Result<String, Error> {
     if text.trim().is_empty() { Err(Error::EmptyMessage) } else { Ok(text) }
 }
 
-/// The directory of a live job to whose worker something can be said: nothing here wakes a worker
-/// of another machine.
-pub(super) fn live_here(store: &Store, id: &JobId) -> Result<JobDir, Error> {
-    let dir = live(store, id)?;
-    let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
-    refuse_elsewhere(&dir, &record)?;
-    Ok(dir)
+/// A live job to whose worker something can be said.
+#[derive(Debug)]
+pub(super) struct Recipient {
+    id: JobId,
+    /// Its directory.
+    pub dir: JobDir,
+    /// Tells it from a job that gets its id once it is gone, should this process be stopped.
+    identity: Identity,
+}
+
+impl Recipient {
+    /// Finds the job of this id. One of another machine is refused: nothing here wakes its worker.
+    pub(super) fn find(store: &Store, id: &JobId) -> Result<Self, Error> {
+        // First, so that all that is seen of the job is seen of this one or a later one.
+        let identity = store.job(id).identity();
+        let dir = live(store, id)?;
+        let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+        refuse_elsewhere(&dir, &record)?;
+        let identity = identity.ok_or_else(|| Error::NotFound(id.to_string()))?;
+        Ok(Self { id: id.clone(), dir, identity })
+    }
+
+    /// Puts something into the job's inbox, and returns its number. What is accepted is read by the
+    /// worker, or reported when the job ends; also if the worker has died, by whoever looks next.
+    pub(super) fn post(&self, store: &Store, directive: &Directive) -> Result<u64, Error> {
+        let Some(number) = self.dir.post(directive, &self.identity)? else {
+            return Err(self.refusal(store));
+        };
+        checkpoint("send:accepted");
+        if self.is_gone() {
+            return Err(Error::NotFound(self.id.to_string()));
+        }
+        let has_ended = self.dir.load().is_ok_and(|record| !record.status.is_live());
+        if has_ended && self.dir.take_back(number)? {
+            return Err(self.refusal(store));
+        }
+        Ok(number)
+    }
+
+    fn refusal(&self, store: &Store) -> Error {
+        if self.is_gone() {
+            return Error::JobRemoved(self.id.to_string());
+        }
+        match look(store, &self.id) {
+            Ok(seen) => ended(&self.id, seen.record.status),
+            Err(error) => error,
+        }
+    }
+
+    /// Whether the job was removed; another one may have its id.
+    fn is_gone(&self) -> bool {
+        self.dir.identity().as_ref() != Some(&self.identity)
+    }
 }
 
 pub(super) fn live(store: &Store, id: &JobId) -> Result<JobDir, Error> {
@@ -226,23 +286,6 @@ pub(super) fn live(store: &Store, id: &JobId) -> Result<JobDir, Error> {
 
 fn ended(id: &JobId, status: Status) -> Error {
     Error::JobEnded(id.to_string(), status.to_string())
-}
-
-pub(super) fn post(
-    store: &Store,
-    id: &JobId,
-    dir: &JobDir,
-    directive: &Directive,
-) -> Result<u64, Error> {
-    let refused = || -> Result<u64, Error> { Err(ended(id, look(store, id)?.record.status)) };
-    let Some(number) = dir.post(directive)? else { return refused() };
-    checkpoint("send:accepted");
-    // If the worker has died meanwhile, nobody will read this. One that has ended has read or
-    // reported it.
-    if !dir.is_held()? && dir.take_back(number) {
-        return refused();
-    }
-    Ok(number)
 }
 
 /// The end of the turn that took the message in, or of the job.

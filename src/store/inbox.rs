@@ -1,28 +1,48 @@
 //! `inbox/`: what a running job is told, a file each, numbered in the order of arrival.
 //!
-//! Whoever tells a job something writes a complete file under a temporary name and renames it in,
-//! holding the inbox's own lock, under which the numbers are given out and the worker closes the
-//! inbox at the job's end: what was accepted is delivered or reported, and nothing comes too late
-//! unseen. When claude has taken a message in, the worker sets its file aside, and removes it with
-//! the end of the turn: until then the conversation that holds it may get lost, and it is told anew.
+//! Nobody holds a lock meanwhile, so that a process that is stopped (SIGSTOP, a frozen control
+//! group) is in nobody's way. The protocol has two sides.
+//!
+//! A sender
+//! 1. writes the message, durably, under a name of its own ([`Draft`]),
+//! 2. renames it so that its name reserves the next number,
+//! 3. reads the [state](state): the inbox is open, and the number was not used meanwhile,
+//! 4. links it to `<number>.json`. This step accepts the message. It fails if the number is taken
+//!    or the reservation is gone, and the sender begins again.
+//!
+//! The holder of the job's lock (its worker, or whoever writes the end of a lost job)
+//! 1. writes into the state which numbers it will free, or closes the inbox,
+//! 2. removes the reservations of these numbers, or all,
+//! 3. then frees the numbers, or reads what the inbox holds for the last time.
+//!
+//! A sender whose third step came before the first one here had made its reservation before that,
+//! so that the second finds it: the sender has linked it by then, or never can. So no number is
+//! given twice, and what was accepted is delivered or reported as undelivered.
+//!
+//! When claude has taken a message in, the worker sets its file aside, and removes it with the end
+//! of the turn: until then the conversation that holds it may get lost, and it is told anew.
+
+mod draft;
+mod legacy;
+mod state;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::{Context, JobDir, StoreError, files, open_bell, ring_bell};
+use super::{Context, Identity, JobDir, StoreError, TURNS, files, open_bell, ring_bell};
 use crate::checkpoint::checkpoint;
 use crate::job::{Directive, Undelivered};
 use crate::text::one_line;
+use draft::{Draft, Published};
+use legacy::{Desk, Mode};
+use state::State;
 
 /// The directory's name in that of the job.
 const INBOX: &str = "inbox";
-/// Whether it is open, and the next number. Its own lock, too.
-const DESK: &str = ".desk";
 /// Where those lie that were taken in by a turn that has not ended.
 const ASIDE: &str = ".taken";
 /// Rung when something was put in.
@@ -31,14 +51,12 @@ const BELL: &str = ".bell";
 const DIRECTIVE_READ: u64 = 64 << 20;
 /// Messages that a result names at most; the others stay in the inbox like these.
 const UNDELIVERED_TOLD: usize = 100;
-/// Digits of a number in a file's name, so that names sort as numbers do.
+/// Digits of a number in a file's name at least, so that names sort as numbers do.
 const DIGITS: usize = 10;
-
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-struct Desk {
-    last: u64,
-    closed: bool,
-}
+/// The highest number: programs that read JSON numbers as doubles know it exactly.
+const HIGHEST: u64 = 999_999_999_999_999;
+/// The highest number that a worker of an earlier version reads.
+const LEGACY_HIGHEST: u64 = 9_999_999_999;
 
 /// Something that lies in the inbox.
 #[derive(Debug)]
@@ -49,26 +67,23 @@ pub struct Item {
     pub directive: Result<Directive, String>,
 }
 
-/// The inbox, locked.
-struct Open {
-    path: PathBuf,
-    desk: File,
-    state: Desk,
-}
-
-impl Open {
-    fn save(&mut self) -> Result<(), StoreError> {
-        use std::os::unix::fs::FileExt;
-        // Short enough to be written at once; a torn one is made up for by the names.
-        let text = format!("{:<60}\n", serde_json::to_string(&self.state).unwrap_or_default());
-        self.desk.write_all_at(text.as_bytes(), 0).context("write", &self.path.join(DESK))
-    }
+/// How an attempt to post ended.
+enum Attempt {
+    Accepted(u64),
+    Closed,
+    /// The draft was removed: the inbox was closed, and may be open again.
+    Revoked,
 }
 
 impl JobDir {
     /// The inbox's bell, to be listened to: it rings when something was put in.
     pub fn open_inbox_bell(&self) -> io::Result<File> {
         open_bell(&self.make_inbox().map_err(io::Error::other)?.join(BELL))
+    }
+
+    /// Wakes the worker up, should a sender have died before it did so.
+    pub fn ring_inbox_bell(&self) {
+        ring_bell(&self.file(INBOX).join(BELL));
     }
 
     /// The path of the inbox, which is made where it is missing.
@@ -78,26 +93,99 @@ impl JobDir {
         Ok(path)
     }
 
-    /// Puts something in, durably, and gives its number; `None` if the inbox is closed because
-    /// the job has come to its end.
-    pub fn post(&self, directive: &Directive) -> Result<Option<u64>, StoreError> {
-        let mut open = self.open_inbox()?;
-        if open.state.closed {
-            return Ok(None);
+    /// Puts something into the inbox of this very job, durably, and returns its number; `None` if
+    /// the job has ended, or is gone and another one has its path.
+    pub fn post(&self, directive: &Directive, to: &Identity) -> Result<Option<u64>, StoreError> {
+        let text = serde_json::to_vec(directive).context("write", &self.file(INBOX))?;
+        loop {
+            match self.try_post(&text, to)? {
+                Attempt::Accepted(number) => return Ok(Some(number)),
+                Attempt::Closed => return Ok(None),
+                Attempt::Revoked => {}
+            }
         }
-        let number = open.state.last + 1;
-        let temporary = open.path.join(format!(".{number}.tmp"));
-        let text = serde_json::to_vec(directive).context("write", &temporary)?;
-        files::write_durably(&temporary, &text)?;
+    }
+
+    fn try_post(&self, text: &[u8], to: &Identity) -> Result<Attempt, StoreError> {
+        let inbox = self.file(INBOX);
+        let mode = match state::read(&inbox)? {
+            State::Open { .. } => Mode::Shared,
+            State::Closed => return Ok(Attempt::Closed),
+            State::Legacy => Mode::Exclusive,
+        };
+        checkpoint("send:looked");
+        let draft = self.make_inbox().and_then(|inbox| Draft::write(&inbox, text));
         checkpoint("send:written");
-        open.state.last = number;
-        open.save()?;
-        let path = open.path.join(name_of(number));
-        fs::rename(&temporary, &path).context("create", &path)?;
-        ring_bell(&open.path.join(BELL));
-        files::sync_directory(&open.path)?;
+        // The job may have been removed, and its path taken by another. A draft in the directory
+        // of the right one is gone with that, so that this is asked only once.
+        if self.identity().as_ref() != Some(to) {
+            return Ok(Attempt::Closed);
+        }
+        let mut draft = draft?;
+        let lock = match legacy::lock(&inbox, mode) {
+            // It keeps senders of earlier versions away, of which one may be stopped.
+            Err(_) if mode == Mode::Shared => None,
+            lock => Some(lock?),
+        };
+        checkpoint("send:locked");
+        let mut taken = 0;
+        let number = loop {
+            let (last, highest) = match state::read(&inbox)? {
+                State::Open { last } => (last, HIGHEST),
+                State::Closed => return Ok(Attempt::Closed),
+                State::Legacy if mode == Mode::Shared => return Ok(Attempt::Revoked),
+                State::Legacy => {
+                    let desk = Desk::read(&inbox);
+                    if desk.closed {
+                        return Ok(Attempt::Closed);
+                    }
+                    (desk.last.max(highest_in(&inbox.join(ASIDE))?), LEGACY_HIGHEST)
+                }
+            };
+            let mut number = last.max(highest_in(&inbox)?).max(taken) + 1;
+            if number > highest {
+                // Somebody else's file may have the highest number, and need not be counted.
+                number = last.max(highest_of(&self.pending(&BTreeSet::new())?)).max(taken) + 1;
+            }
+            if lock.is_none() {
+                // The one that holds it may replace whatever gets the next number of its own count.
+                number = number.max(Desk::read(&inbox).last + 1) + 1;
+            }
+            if number > highest {
+                return Err(no_number_after(highest)).context("number a message in", &inbox);
+            }
+            checkpoint("send:numbered");
+            if mode == Mode::Exclusive {
+                Desk { last: number, closed: false }.write(&inbox);
+            }
+            if !draft.reserve(number)? {
+                return Ok(Attempt::Revoked);
+            }
+            checkpoint("send:reserved");
+            match state::read(&inbox)? {
+                State::Open { last } if last >= number => continue,
+                State::Open { .. } => {}
+                State::Closed => return Ok(Attempt::Closed),
+                State::Legacy if mode == Mode::Shared => return Ok(Attempt::Revoked),
+                State::Legacy => {}
+            }
+            checkpoint("send:checked");
+            match draft.publish(number)? {
+                Published::Accepted => break number,
+                Published::Taken => taken = number,
+                Published::Revoked => return Ok(Attempt::Revoked),
+            }
+        };
+        checkpoint("send:linked");
+        drop(draft);
+        ring_bell(&inbox.join(BELL));
+        match files::sync_directory(&inbox) {
+            // The job has ended, and was removed.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+            synced => synced?,
+        }
         checkpoint("send:posted");
-        Ok(Some(number))
+        Ok(Attempt::Accepted(number))
     }
 
     /// What lies in the inbox, in the order of arrival, but for these numbers.
@@ -105,24 +193,51 @@ impl JobDir {
         items_in(&self.file(INBOX), known)
     }
 
-    /// Takes something out for good.
-    pub fn take_out(&self, number: u64) {
+    /// The same for the holder of the job's lock, who may take these items out then: no other
+    /// message gets their numbers.
+    pub fn receive(&self, known: &BTreeSet<u64>) -> Result<Vec<Item>, StoreError> {
+        let items = self.pending(known)?;
+        self.use_up(highest_of(&items));
+        Ok(items)
+    }
+
+    /// Sees to it that no message gets a number up to this one.
+    fn use_up(&self, last: u64) {
         let inbox = self.file(INBOX);
-        for path in [inbox.join(name_of(number)), inbox.join(ASIDE).join(name_of(number))] {
-            let _ = fs::remove_file(path);
+        // Also where the state knows this number: it may have been noted by one that died then.
+        if last > 0 {
+            state::advance(&inbox, last);
+            checkpoint("inbox:advanced");
+            draft::revoke(&inbox, Some(last));
+            checkpoint("inbox:revoked");
+            Desk { last: state::last(&inbox), closed: false }.write(&inbox);
         }
     }
 
-    /// Takes back something that was put in and that nobody will read; false if somebody has: the
-    /// worker has acted upon it, or closed the inbox and reported it as undelivered.
-    pub fn take_back(&self, number: u64) -> bool {
-        // Under the lock under which the inbox is closed.
-        match self.open_inbox() {
-            Ok(open) if open.state.closed => false,
-            Ok(open) => fs::remove_file(open.path.join(name_of(number))).is_ok(),
-            // It is gone with its inbox.
-            Err(_) => true,
+    /// Takes something out for good; false if it is still there, as a directory that somebody else
+    /// has put there. The holder of the job's lock has received it.
+    pub fn take_out(&self, number: u64) -> bool {
+        let inbox = self.file(INBOX);
+        let remove = |path: PathBuf| match fs::remove_file(path) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(()) => true,
+        };
+        let places = [inbox.join(name_of(number)), inbox.join(ASIDE).join(name_of(number))];
+        places.map(remove) == [true, true]
+    }
+
+    /// Takes back something that was put into the inbox of a job that has ended, if nobody has
+    /// closed it and so reported what it held; false if somebody has, or will.
+    pub fn take_back(&self, number: u64) -> Result<bool, StoreError> {
+        // Whoever else gets this lock reads the inbox, or closes it.
+        let Some(_lock) = self.try_lock()? else { return Ok(false) };
+        let has_ended = self.load().is_ok_and(|record| !record.status.is_live());
+        let inbox = self.file(INBOX);
+        if !has_ended || state::read(&inbox)? == State::Closed {
+            return Ok(false);
         }
+        self.use_up(number);
+        Ok(fs::remove_file(inbox.join(name_of(number))).is_ok())
     }
 
     /// Sets something aside that was taken in.
@@ -153,8 +268,7 @@ impl JobDir {
         // First those that claude has not taken in: one that is set aside meanwhile is in either.
         let mut items = self.pending(&BTreeSet::new()).unwrap_or_default();
         items.extend(self.items_aside());
-        let is_message = |item: &Item| matches!(item.directive, Ok(Directive::Message { .. }));
-        items.iter().filter(|item| is_message(item)).map(|item| item.number).collect()
+        items.iter().filter(|item| item.is_message()).map(|item| item.number).collect()
     }
 
     /// Puts back what was set aside: nobody knows of it any more.
@@ -165,40 +279,63 @@ impl JobDir {
         }
     }
 
-    /// Closes the inbox: from now on nothing can be put in, and what is still in there was not
-    /// delivered.
+    /// Closes the inbox, for the holder of the job's lock: from now on nothing is accepted, and the
+    /// messages in it, which are returned, were not delivered. Requests to the worker end with it.
     pub fn close_inbox(&self) -> Result<Vec<Item>, StoreError> {
-        if !self.file(INBOX).is_dir() {
-            return Ok(Vec::new());
+        let inbox = self.make_inbox()?;
+        // Where this fails the record says all the same that the job has ended.
+        let _ = state::close(&inbox);
+        checkpoint("inbox:closed");
+        draft::revoke(&inbox, None);
+        checkpoint("inbox:emptied");
+        let _ = fs::remove_file(inbox.join(BELL));
+        let items = self.pending(&BTreeSet::new())?;
+        state::advance(&inbox, highest_of(&items));
+        Desk { last: state::last(&inbox), closed: true }.write(&inbox);
+        let (messages, others): (Vec<_>, Vec<_>) = items.into_iter().partition(Item::is_message);
+        for request in others.iter().filter(|item| item.directive.is_ok()) {
+            self.take_out(request.number);
         }
-        let mut open = self.open_inbox()?;
-        open.state.closed = true;
-        // On a full disk it may stay open: the record says all the same that the job has ended.
-        let _ = open.save();
-        let _ = fs::remove_file(open.path.join(BELL));
-        self.pending(&BTreeSet::new())
+        Ok(messages)
     }
 
-    /// Opens it again, for another attempt.
-    pub fn reopen_inbox(&self) -> Result<(), StoreError> {
-        let mut open = self.open_inbox()?;
-        open.state.closed = false;
-        open.save()
+    /// Opens the inbox for another attempt, or as its first worker; for the holder of the job's
+    /// lock.
+    pub fn open_inbox(&self) -> Result<(), StoreError> {
+        let inbox = self.make_inbox()?;
+        let desk = Desk::read(&inbox);
+        // After a power failure some of them may be missing: the highest one counts.
+        let used = [
+            state::last(&inbox),
+            desk.last,
+            highest_in(&inbox)?,
+            highest_in(&inbox.join(ASIDE))?,
+            self.highest_taken_in(),
+        ];
+        let last = used.into_iter().max().unwrap_or_default();
+        state::open(&inbox, last)?;
+        if last > desk.last || desk.closed {
+            Desk { last, closed: false }.write(&inbox);
+        }
+        Ok(())
     }
 
-    fn open_inbox(&self) -> Result<Open, StoreError> {
-        let path = self.make_inbox()?;
-        let at = path.join(DESK);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(0o600);
-        let desk = files::open(&at, &mut options).context("open", &at)?;
-        desk.lock().context("lock", &at)?;
-        let text = files::read_bounded(&at, 1_000).context("read", &at)?;
-        let mut state: Desk = serde_json::from_slice(&text).unwrap_or_default();
-        // A number that was given out is not given again, whatever became of the desk.
-        let there = numbers_in(&path).unwrap_or_default().into_iter().chain(self.aside());
-        state.last = state.last.max(there.max().unwrap_or_default());
-        Ok(Open { path, desk, state })
+    /// The highest number of a message that a turn has taken in.
+    fn highest_taken_in(&self) -> u64 {
+        #[derive(Deserialize)]
+        struct Line {
+            messages: Vec<u64>,
+        }
+        let Ok(Some(turns)) = self.open(TURNS) else { return 0 };
+        let lines = BufReader::new(turns).split(b'\n').map_while(Result::ok);
+        let turns = lines.filter_map(|line| serde_json::from_slice::<Line>(&line).ok());
+        turns.flat_map(|turn| turn.messages).max().unwrap_or_default()
+    }
+}
+
+impl Item {
+    fn is_message(&self) -> bool {
+        matches!(self.directive, Ok(Directive::Message { .. }))
     }
 }
 
@@ -239,13 +376,40 @@ pub fn undelivered(items: Vec<Item>) -> Vec<Undelivered> {
     items.into_iter().filter_map(message).take(UNDELIVERED_TOLD).collect()
 }
 
+/// The highest number of what can be understood; 0 if nothing can. The number of a file that
+/// somebody else has put there is not used up: it may be the highest one that there is.
+fn highest_of(items: &[Item]) -> u64 {
+    let last = items.iter().rfind(|item| item.directive.is_ok());
+    last.map_or(0, |item| item.number)
+}
+
+/// The highest number of the files in a directory; 0 where there is none.
+fn highest_in(path: &Path) -> Result<u64, StoreError> {
+    Ok(numbers_in(path)?.last().copied().unwrap_or_default())
+}
+
+fn no_number_after(last: u64) -> io::Error {
+    io::Error::other(format!(
+        "no number is left after {last}; a copy of its conversation takes messages again (start \
+         --resume-job)"
+    ))
+}
+
 fn name_of(number: u64) -> String {
     format!("{number:0DIGITS$}.json")
 }
 
 fn number_of(name: &str) -> Option<u64> {
-    let digits = name.strip_suffix(".json")?;
-    (digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit()))
-        .then(|| digits.parse().ok())
-        .flatten()
+    let number = number_in(name.strip_suffix(".json")?)?;
+    // Each number has one name.
+    if name_of(number) == name { Some(number) } else { None }
 }
+
+/// The number that the text is, if it is one that a message can have.
+fn number_in(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    if is_number { text.parse().ok().filter(|&number| number <= HIGHEST) } else { None }
+}
+
+#[cfg(test)]
+mod tests;

@@ -141,6 +141,8 @@ async fn attend(
             tell(QUEUED, "");
         }
     }
+    // Where this fails a sender relies on the lock of earlier versions.
+    let _ = worker.job.open_inbox();
     // Watched before the first look, so that nothing falls between the two.
     let mut mailbox = Mailbox::of(&worker.job);
     worker.look_into_inbox();
@@ -467,8 +469,10 @@ impl Worker {
                 self.stdin.request(&format!("interrupt-{number}"), &request);
             }
             Effect::TakeOut(number) => {
-                self.job.take_out(number);
-                self.told.remove(&number);
+                // What cannot be removed is told once.
+                if self.job.take_out(number) {
+                    self.told.remove(&number);
+                }
             }
             Effect::SetAside(number) => {
                 self.job.set_aside(number);
@@ -492,7 +496,7 @@ impl Worker {
 
     /// Tells the supervisor what is new in the inbox.
     fn look_into_inbox(&mut self) {
-        for item in self.job.pending(&self.told).unwrap_or_default() {
+        for item in self.job.receive(&self.told).unwrap_or_default() {
             self.told.insert(item.number);
             self.take(Input::Told { number: item.number, directive: item.directive });
         }

@@ -1,0 +1,139 @@
+//! Whether the inbox takes messages, and which numbers have been used: `.open` or `.closed`.
+//!
+//! Only the holder of the job's lock writes here. Closing is one rename, which needs no room on
+//! the disk and waits for nobody.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use super::super::{Context, StoreError, files};
+
+/// File of an inbox that takes messages. It holds the highest number that has left the inbox, and
+/// nothing if none has.
+const OPEN: &str = ".open";
+/// Its name once the job has ended.
+const CLOSED: &str = ".closed";
+/// Its name until it is complete.
+const UNFINISHED: &str = ".open.new";
+/// How often a file is read again that was read while it was written.
+const TORN_READS: usize = 100;
+
+/// What a sender may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Messages are accepted under numbers above this one.
+    Open { last: u64 },
+    /// The job has ended: nothing is accepted any more.
+    Closed,
+    /// No worker of this version has opened the inbox yet. The worker may be of an earlier version,
+    /// which relies on the lock (see [`super::legacy`]).
+    Legacy,
+}
+
+/// Reads the state of an inbox.
+pub(super) fn read(inbox: &Path) -> Result<State, StoreError> {
+    loop {
+        match read_last(&inbox.join(OPEN)) {
+            Ok(last) => return Ok(State::Open { last }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context("read", &inbox.join(OPEN)),
+        }
+        if exists(&inbox.join(CLOSED)) {
+            return Ok(State::Closed);
+        }
+        // It may have been renamed between the two looks.
+        if !exists(&inbox.join(OPEN)) {
+            return Ok(State::Legacy);
+        }
+    }
+}
+
+/// The highest number that is known to have left the inbox.
+pub(super) fn last(inbox: &Path) -> u64 {
+    let read = |name| read_last(&inbox.join(name)).unwrap_or_default();
+    read(OPEN).max(read(CLOSED))
+}
+
+/// Opens the inbox for numbers above `last`.
+pub(super) fn open(inbox: &Path, last: u64) -> Result<(), StoreError> {
+    let (unfinished, path) = (inbox.join(UNFINISHED), inbox.join(OPEN));
+    files::write(&unfinished, encode(last).as_bytes())?;
+    fs::rename(&unfinished, &path).context("create", &path)?;
+    let _ = fs::remove_file(inbox.join(CLOSED));
+    Ok(())
+}
+
+/// Closes the inbox.
+pub(super) fn close(inbox: &Path) -> Result<(), StoreError> {
+    let path = inbox.join(CLOSED);
+    match fs::rename(inbox.join(OPEN), &path) {
+        // It is closed, or was never opened.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && exists(&path) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => files::write(&path, &[]).map(drop),
+        renamed => renamed.context("create", &path),
+    }
+}
+
+/// Notes that numbers up to this one leave the inbox.
+pub(super) fn advance(inbox: &Path, to: u64) {
+    for path in [OPEN, CLOSED].map(|name| inbox.join(name)) {
+        if read_last(&path).is_ok_and(|last| last >= to) {
+            continue;
+        }
+        // In place: a full disk has room for that. A reader tells a torn number by its two copies.
+        let file = files::open(&path, OpenOptions::new().write(true));
+        let _ = file.map(|file| file.write_all_at(encode(to).as_bytes(), 0));
+    }
+}
+
+fn read_last(path: &Path) -> io::Result<u64> {
+    for _ in 0..TORN_READS {
+        if let Some(last) = decode(&files::read_bounded(path, 100)?) {
+            return Ok(last);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "it does not hold the number of a message"))
+}
+
+fn encode(last: u64) -> String {
+    // An empty file takes no block of the disk, and most jobs never get a message.
+    if last == 0 { String::new() } else { format!("{last:020}\n{last:020}\n") }
+}
+
+fn decode(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return Some(0);
+    }
+    let (first, second) = std::str::from_utf8(text).ok()?.split_once('\n')?;
+    if second.strip_suffix('\n')? == first { first.parse().ok() } else { None }
+}
+
+fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_read_whole_or_not_at_all() {
+        for last in [0, 1, 9_999_999_999, u64::MAX] {
+            assert_eq!(decode(encode(last).as_bytes()), Some(last));
+        }
+        let (old, new) = (encode(99), encode(100));
+        for torn in 1..new.len() {
+            let mixed = [&new.as_bytes()[..torn], &old.as_bytes()[torn..]].concat();
+            let read = decode(&mixed);
+            assert!(matches!(read, None | Some(99 | 100)), "{torn}: {read:?}");
+        }
+        for damaged in ["5", "5\n", "5\n6\n", "x\nx\n", "\n\n"] {
+            assert_eq!(decode(damaged.as_bytes()), None, "{damaged:?}");
+        }
+    }
+}
