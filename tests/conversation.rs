@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "conversation/stopped.rs"]
+mod stopped;
 mod support;
 
 use std::fs;
@@ -951,7 +953,7 @@ fn a_released_job_is_killed_resumed_and_denied_in_time() {
             let _ = fs::remove_file(sandbox.path(file));
         }
         sandbox.start(id, &[&["--ask"], options].concat());
-        await_file(&sandbox.path("up"));
+        assert_eq!(sandbox.run(["wait", id, "--timeout", "1m"])["status"], "blocked");
         assert_eq!(sandbox.run(["answer", id, "--release"])["released"], true);
     };
     release("killed", &[]);
