@@ -42,7 +42,9 @@ impl Disk {
     }
 
     pub(crate) fn make_read_only(&self) {
-        run(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0));
+        let remount = || Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
+        // What was killed just now holds its files for a moment.
+        super::eventually("the files to be closed", || remount().unwrap().success().then_some(()));
     }
 }
 
