@@ -255,8 +255,7 @@ fn check_job(sandbox: &Sandbox, id: &str) {
         let last = String::from_utf8_lossy(&log[start..])
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-            .filter(|event| event["type"] == "result")
-            .last();
+            .rfind(|event| event["type"] == "result");
         let interrupted = json!("error_during_execution");
         let fine = last.as_ref().is_none_or(|last| {
             last["is_error"] == false || (last["subtype"] == interrupted && kept(&record))
