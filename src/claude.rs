@@ -331,7 +331,8 @@ pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -
         }
     };
     environment::enter_directory(&mut command, &spec.cwd);
-    command.env("CLAUDEJOB_ID", id.as_str()).env(crate::process::MARK, job_dir);
+    command.env("CLAUDEJOB_ID", id.as_str());
+    crate::process::mark(&mut command, job_dir);
     command
 }
 

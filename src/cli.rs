@@ -197,7 +197,7 @@ pub enum Verb {
 }
 
 /// A job's id, in either way of giving it.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct Target {
     /// The job's id

@@ -3,23 +3,22 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::clock;
 use crate::job::{Errand, Milestone, Outcome, Record, Standing, Wake};
-use crate::process::{self, Family, Mark};
-use crate::store::{JobDir, LoadError, Lock, addressed, is_live_job};
+use crate::process::{self, Mark};
+use crate::store::{JobDir, LoadError, Lock, addressed, is_independent};
 use crate::text::one_line;
 
 /// How long a command may take where nothing else is said.
 const COMMAND_TAKES: Duration = Duration::from_secs(30);
-/// How often, and how far apart, what is left of such a command is ended.
-const SWEEP_ROUNDS: usize = 100;
-const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+/// How long the end of what is left of such a command is waited for.
+const SWEEP_TAKES: Duration = Duration::from_secs(1);
 /// How long a request may take.
 const REQUEST_TAKES: Duration = Duration::from_secs(10);
 /// The pauses before it is tried again.
@@ -123,11 +122,12 @@ fn tell_command(
 ) -> Result<(), Failure> {
     let failed = |why: String| Failure { why, may_pass: true };
     let mut shell = Command::new("/bin/sh");
-    shell.args(["-c", command]).env(process::MARK, job.news_dir().path());
+    shell.args(["-c", command]);
+    process::mark(&mut shell, job.news_dir().path());
     shell.env("CLAUDEJOB_ID", record.job_id.as_str());
     shell.env("CLAUDEJOB_EVENT", errand.event.as_str());
     shell.env("CLAUDEJOB_STATUS", record.status.as_str());
-    if std::path::Path::new(&record.spec.cwd).is_dir() {
+    if Path::new(&record.spec.cwd).is_dir() {
         shell.current_dir(&record.spec.cwd);
     }
     let mut status = Standing::of(record);
@@ -159,8 +159,11 @@ fn tell_command(
 /// the lock may do so: another courier that waits for it bears the mark, too, and what it was sent
 /// for is noted.
 fn sweep(job: &JobDir) {
-    let mark = Mark::new(job.news_dir().path());
-    Family::of_worker(mark).sweep(SWEEP_ROUNDS, SWEEP_PAUSE, &is_live_job);
+    let news = job.news_dir();
+    // Others of the same marker are what is to be ended.
+    let is_other =
+        |marker: &Path, process| marker != news.path() && is_independent(marker, process);
+    process::end_orphans(&Mark::new(news.path()), None, &is_other, Instant::now() + SWEEP_TAKES);
 }
 
 /// Wakes up an agent: `POST {text, mode, sessionKey}`, as OpenClaw's gateway takes it.

@@ -91,7 +91,15 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         let request = requests::doctor(given, root);
         return printer.doctor(&commands::doctor::doctor(&request, &around));
     }
-    let store = store::Store::open(&root?)?;
+    let root = root?;
+    let store = match (store::Store::open(&root), &cli.verb) {
+        // Whoever changed the directory shall not keep its jobs from being ended.
+        (Err(error), Verb::Kill(given)) => {
+            let id = requests::target(given.target.clone())?;
+            return printer.kill(&commands::kill::kill_untrusted(&root, &id, error)?);
+        }
+        (store, _) => store?,
+    };
     match cli.verb {
         // Answered above.
         Verb::Doctor(_) => Ok(ExitStatus::Done),

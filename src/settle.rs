@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::checkpoint::checkpoint;
 use crate::job::{
@@ -19,15 +19,24 @@ use crate::supervisor::{Inquest, STDERR_READ, Witnessed};
 
 /// Bytes of the events that are read at most; ours are far fewer.
 const EVENTS_READ: u64 = 64 << 20;
-/// How often, and how far apart, what a dead worker left behind is ended.
-const SWEEP_ROUNDS: usize = 100;
-const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+/// How long the end of what a dead worker left behind is waited for.
+pub const SWEEP_TAKES: Duration = Duration::from_secs(5);
 
 /// Writes the end of a lost job: the one that its log tells, or else the one `asked` for, or that
 /// it was lost. A kill that was `asked` for is for good also where somebody else has found the job
 /// cut off meanwhile. A job that another machine may be running stays as it is. Gives the record
 /// as it is then.
 pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
+    settle_until(dir, record, asked, Instant::now() + SWEEP_TAKES)
+}
+
+/// The same, where the end of the job's processes is waited for until this time at most.
+pub fn settle_until(
+    dir: &JobDir,
+    record: Record,
+    asked: Option<Verdict>,
+    until: Instant,
+) -> Record {
     // It may have ended by itself since it was looked at: then it needs no lock, which would keep
     // others from it if this process were stopped.
     let record = dir.load().unwrap_or(record);
@@ -44,7 +53,7 @@ pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
             if dir.other_host(&record).is_some() {
                 record
             } else if record.status.is_live() {
-                bury(dir, record, asked, Some(&lock))
+                bury(dir, record, asked, Some(&lock), until)
             } else if asked == Some(Verdict::Killed) && record.is_cut_off() {
                 forbid_recovery(dir, record)
             } else {
@@ -53,7 +62,7 @@ pub fn settle(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
         }
         // Nothing is ended of what may live.
         Err(_) if dir.may_live() => record,
-        Err(_) => bury(dir, record, asked, None),
+        Err(_) => bury(dir, record, asked, None, until),
     }
 }
 
@@ -63,13 +72,15 @@ pub fn bury(
     mut record: Record,
     asked: Option<Verdict>,
     lock: Option<&Lock>,
+    until: Instant,
 ) -> Record {
     let cgroup = record.detached.as_ref().and_then(|detached| detached.cgroup.clone());
     let mark = Mark::new(dir.path()).in_scope(cgroup);
-    let (_, left) = process::sweep_orphans(mark, SWEEP_ROUNDS, SWEEP_PAUSE, &store::is_live_job);
-    if left > 0 {
-        record.warn(format!("{left} processes of the job could not be ended"));
-    }
+    // Of another boot no process is left, and any list of them says so.
+    let is_of_this_boot = record.boot_id == process::boot_id();
+    let worker_start = if is_of_this_boot { record.pid_start_time } else { Some(0) };
+    let (_, left) = process::end_orphans(&mark, worker_start, &store::is_independent, until);
+    record.note_left(left);
     let at = ended_at(dir, &record);
     let writable = lock.is_some() && record.is_ours_to_write();
     let events = if writable { dir.open_events().ok() } else { None };

@@ -30,7 +30,7 @@ pub use bell::{open_bell, ring_bell};
 pub use files::{make_directory, open as open_ordinary};
 pub use inbox::{Item, undelivered};
 pub use job_dir::{Identity, JobDir, legacy_is_dead};
-pub use lock::{Lock, is_live_job};
+pub use lock::{Lock, is_independent};
 pub use stderr_mark::StderrMark;
 pub use survey::{Probe, try_lock_in};
 
@@ -156,7 +156,7 @@ impl Store {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, why);
             return Err(error).context("trust", path);
         }
-        let store = Self::at(resolved(path));
+        let store = Self::at_links(path);
         store.check()?;
         Ok(store)
     }
@@ -164,6 +164,11 @@ impl Store {
     /// The jobs directory at this absolute path without links.
     pub fn at(root: PathBuf) -> Self {
         Self { root }
+    }
+
+    /// The jobs directory at this absolute path, whose links are resolved. It is not looked at.
+    pub fn at_links(path: &Path) -> Self {
+        Self::at(resolved(path))
     }
 
     /// Its path.

@@ -1,5 +1,6 @@
 //! `kill`: the end of a job with all its processes.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -7,18 +8,19 @@ use serde::Serialize;
 
 use super::host::refuse_elsewhere;
 use super::seen::{Seen, look};
-
 use super::watch::ends_within;
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
-use crate::job::{JobId, Record, Status, Verdict};
-use crate::process::{Mark, Target};
-use crate::settle::settle;
-use crate::store::{JobDir, LoadError, Store, addressed};
+use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
+use crate::launch::SCOPE_PREFIX;
+use crate::process::{self, Mark, ProcessId, Target, cgroup};
+use crate::settle::settle_until;
+use crate::store::{JobDir, LoadError, META, Store, StoreError, addressed, is_independent};
 
-/// How long the worker may take: its ladder of signals and the sweep fit well into it, and callers
-/// give a command 10 s.
-const WORKER_TAKES: Duration = Duration::from_millis(8_500);
+/// How long all of it may take: callers give a command 10 s.
+const KILL_TAKES: Duration = Duration::from_millis(7_800);
+/// How long the worker may take, by its own ladder of signals and bounds 6.6 s.
+const WORKER_TAKES: Duration = Duration::from_millis(7_000);
 /// How long a worker that is just being started may take to stand.
 const HANDOVER_TAKES: Duration = Duration::from_secs(3);
 /// How long the kernel may take to end a process that was sent SIGKILL.
@@ -31,31 +33,38 @@ const SIGKILL_TAKES: Duration = Duration::from_millis(500);
 pub struct KillAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// The job's status is `killed` and no process of it is left.
+    /// The job is killed for good. No process of it is left but those in `left`.
     pub killed: bool,
     /// The job's status.
     pub status: Status,
     /// Why the job was not killed.
     pub error: Option<String>,
+    /// The job's processes that could not be ended.
+    pub left: Vec<LeftProcess>,
+    /// Problems that did not make the job fail, such as what is left of it and why.
+    pub warnings: Vec<String>,
+    /// Path of the job's record; null if its directory was removed or cannot be trusted, so that
+    /// the job was found by its processes alone.
+    pub record: Option<PathBuf>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
 }
 
-/// Kills the job and answers when nothing of it is left.
+/// Kills the job and answers when nothing of it is left, or what is left.
 pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
+    let until = Instant::now() + KILL_TAKES;
     let dir = store.job(id);
-    dir.check().map_err(|error| Error::load(id.as_str(), error))?;
+    if let Err(error) = dir.check() {
+        let answer = kill_without_record(&dir, id, until)?;
+        return answer.ok_or_else(|| Error::load(id.as_str(), error));
+    }
     let record = match dir.load() {
         // Somebody broke it while the job runs, or put something else in its place. The worker can
         // be found all the same, and writes the record anew, if it can.
         Err(LoadError::Unreadable { .. } | LoadError::Store(_))
             if dir.is_held().unwrap_or(false) =>
         {
-            if let Some(worker) = Mark::new(dir.path()).worker() {
-                let failed = |error| Error::Signal(id.to_string(), error);
-                Target::open(worker).and_then(|worker| ask_worker(&worker)).map_err(failed)?;
-                ends_within(&dir, WORKER_TAKES);
-            }
+            end_marked_worker(id, &Mark::new(dir.path()), until)?;
             dir.load()
         }
         loaded => loaded,
@@ -63,15 +72,21 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let record = record.map_err(|error| Error::load(id.as_str(), error))?;
     refuse_elsewhere(&dir, &record)?;
     checkpoint("kill:looked");
-    let asked = may_go_on(&record, &dir)?;
+    let mut asked = may_go_on(&record, &dir)?;
     if asked {
-        end(id, &dir, record)?;
+        end(id, &dir, record, until)?;
     }
     let Seen { mut record, .. } = look(store, id)?;
     // Somebody may have taken it up between the two looks.
     if !asked && may_go_on(&record, &dir)? {
-        end(id, &dir, record)?;
+        asked = true;
+        end(id, &dir, record, until)?;
         record = look(store, id)?.record;
+    }
+    let mut left = record.left.clone();
+    left.retain(is_alive);
+    if asked && !dir.is_held()? {
+        end_scope(&dir, &mut record, &mut left);
     }
     let killed = record.status == Status::Killed;
     let error = match record.status {
@@ -83,7 +98,130 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         status => Some(format!("the job has already {}", past(status))),
     };
     let hint = record.hint().map(|hint| addressed(store.root(), hint));
-    Ok(KillAnswer { job_id: record.job_id, killed, status: record.status, error, hint })
+    Ok(KillAnswer {
+        job_id: record.job_id,
+        killed,
+        status: record.status,
+        error,
+        left,
+        warnings: record.warnings,
+        record: Some(dir.file(META)),
+        hint,
+    })
+}
+
+/// Kills a job whose jobs directory cannot be trusted, for this reason: nothing in it is read.
+pub fn kill_untrusted(root: &Path, id: &JobId, error: StoreError) -> Result<KillAnswer, Error> {
+    let dir = Store::at_links(root).job(id);
+    let answer = kill_without_record(&dir, id, Instant::now() + KILL_TAKES)?;
+    answer.ok_or_else(|| error.into())
+}
+
+/// Ends the processes that are marked with a job's directory, the worker first; `None` if there is
+/// none.
+fn kill_without_record(
+    dir: &JobDir,
+    id: &JobId,
+    until: Instant,
+) -> Result<Option<KillAnswer>, Error> {
+    let mark = Mark::new(dir.path());
+    let has_worker = end_marked_worker(id, &mark, until)?;
+    let (ended, left) = process::end_orphans(&mark, None, &is_independent, until);
+    if let Some(error) = left.unlisted {
+        return Err(unknown(id, &error));
+    }
+    if !has_worker && ended == 0 && left.processes.is_empty() {
+        return Ok(None);
+    }
+    let warnings = left.warnings();
+    Ok(Some(KillAnswer {
+        job_id: id.clone(),
+        killed: true,
+        status: Status::Killed,
+        error: None,
+        left: left.processes,
+        warnings,
+        record: None,
+        hint: None,
+    }))
+}
+
+/// Ends the worker that bears the mark; says whether there was one.
+fn end_marked_worker(id: &JobId, mark: &Mark, until: Instant) -> Result<bool, Error> {
+    let found = mark.worker().map_err(|error| unknown(id, &error.to_string()))?;
+    let Some(found) = found else { return Ok(false) };
+    let failed = |error| Error::Signal(id.to_string(), error);
+    let Ok(worker) = Target::open(found.pid) else { return Ok(true) };
+    if ProcessId::of(found.pid) != Some(found) {
+        return Ok(true);
+    }
+    ask_worker(&worker).map_err(failed)?;
+    if !worker.ends_within(WORKER_TAKES.min(rest(until))) {
+        worker.signal(Signal::SIGKILL).map_err(failed)?;
+        worker.ends_within(SIGKILL_TAKES);
+    }
+    Ok(true)
+}
+
+/// The processes of the job cannot be found.
+fn unknown(id: &JobId, why: &str) -> Error {
+    let why = format!("its processes cannot be found: {why}");
+    Error::Signal(id.to_string(), std::io::Error::other(why))
+}
+
+fn rest(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
+}
+
+fn is_alive(process: &LeftProcess) -> bool {
+    let LeftProcess { pid, start_time, .. } = *process;
+    // Where that cannot be looked at, it is as it was.
+    process::check_proc().is_err() || ProcessId { pid, start_time }.is_alive()
+}
+
+/// Ends what is left in the job's scope through the kernel, which also ends processes of other
+/// users and those that start others all the time. Only where nothing in it goes on by itself.
+fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
+    let scope = record.detached.as_ref().and_then(|detached| detached.cgroup.as_deref());
+    let Some(scope) = scope.filter(|scope| is_scope_of(scope, &record.job_id)) else { return };
+    let processes = cgroup::processes(scope);
+    let own = std::process::id() as i32;
+    let goes_on = |pid: &i32| *pid == own || process::is_below_any(*pid, &is_independent);
+    if processes.is_empty() || processes.iter().any(goes_on) || cgroup::kill(scope).is_err() {
+        return;
+    }
+    let until = Instant::now() + SIGKILL_TAKES;
+    while !cgroup::is_empty(scope) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    left.retain(is_alive);
+    if left.is_empty() && !record.left.is_empty() {
+        forget_left(dir, record);
+    }
+}
+
+/// Whether a control group is one that was made for this job: the record can have been changed.
+fn is_scope_of(scope: &str, id: &JobId) -> bool {
+    let unit = scope.rsplit('/').next().unwrap_or_default();
+    unit.strip_prefix(SCOPE_PREFIX)
+        .and_then(|rest| rest.strip_prefix(id.as_str()))
+        .is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".scope"))
+}
+
+/// Takes out of the record what was left and has been ended since.
+fn forget_left(dir: &JobDir, record: &mut Record) {
+    let Ok(Some(_lock)) = dir.try_lock() else { return };
+    let Ok(mut written) = dir.load() else { return };
+    if written.attempt != record.attempt || written.status.is_live() || !written.is_ours_to_write()
+    {
+        return;
+    }
+    let processes = std::mem::take(&mut written.left);
+    let warnings = Leftovers { processes, unlisted: None }.warnings();
+    written.warnings.retain(|warning| !warnings.contains(warning));
+    if dir.save(&written, true).is_ok() {
+        *record = written;
+    }
 }
 
 /// Whether there is something to end: a job that is live, or that somebody is just taking up.
@@ -93,12 +231,11 @@ fn may_go_on(record: &Record, dir: &JobDir) -> Result<bool, Error> {
 }
 
 /// Ends the job, for good: others may find it lost meanwhile, or take it up.
-fn end(id: &JobId, dir: &JobDir, mut record: Record) -> Result<(), Error> {
-    let until = Instant::now() + WORKER_TAKES;
+fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(), Error> {
     loop {
-        match ask(id, dir)? {
+        match ask(id, dir, until)? {
             Asked::Worker => {
-                if !ends_within(dir, WORKER_TAKES) {
+                if !ends_within(dir, WORKER_TAKES.min(rest(until))) {
                     end_by_force(id, dir)?;
                 }
             }
@@ -106,7 +243,7 @@ fn end(id: &JobId, dir: &JobDir, mut record: Record) -> Result<(), Error> {
         }
         // A job that lost its worker is killed all the same: it shall not be taken up again.
         if !dir.is_held()? {
-            record = settle(dir, record, Some(Verdict::Killed));
+            record = settle_until(dir, record, Some(Verdict::Killed), until);
         } else {
             record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
         }
@@ -127,8 +264,8 @@ enum Asked {
 }
 
 /// Asks the job's worker, if it has one.
-fn ask(id: &JobId, dir: &JobDir) -> Result<Asked, Error> {
-    let until = Instant::now() + HANDOVER_TAKES;
+fn ask(id: &JobId, dir: &JobDir, until: Instant) -> Result<Asked, Error> {
+    let until = until.min(Instant::now() + HANDOVER_TAKES);
     loop {
         if !dir.is_held()? {
             return Ok(Asked::Nobody);
@@ -159,10 +296,17 @@ fn ask_worker(worker: &Target) -> std::io::Result<()> {
 /// It must bear the job's mark, so that a record that was tampered with turns no signal of ours
 /// against a stranger.
 fn worker(id: &JobId, dir: &JobDir) -> Result<Option<Target>, Error> {
+    process::check_proc().map_err(|error| unknown(id, &error.to_string()))?;
     let load = || dir.load().map_err(|error| Error::load(id.as_str(), error));
-    let Some(pid) = load()?.pid else { return Ok(None) };
+    let record = load()?;
+    let Some(pid) = record.pid else { return Ok(None) };
     let Ok(target) = Target::open(pid) else { return Ok(None) };
-    let same = dir.is_held()? && load()?.pid == Some(pid) && Mark::new(dir.path()).is_on(pid);
+    let now = ProcessId::of(pid).map(|process| process.start_time);
+    let started_then = record.pid_start_time.is_none_or(|at| now == Some(at));
+    let same = dir.is_held()?
+        && load()?.pid == Some(pid)
+        && started_then
+        && Mark::new(dir.path()).is_on(pid);
     Ok(same.then_some(target))
 }
 

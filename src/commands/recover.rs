@@ -17,7 +17,7 @@ use crate::claude::{self, Surroundings};
 use crate::error::Error;
 use crate::job::{JobId, Reason, Record, Spec, Status};
 use crate::launch::Wish;
-use crate::settle::bury;
+use crate::settle::{SWEEP_TAKES, bury};
 use crate::store::{JobDir, Lock, OUTPUT, Store, addressed};
 
 /// How long a worker may hold its job's lock after it has written the end.
@@ -223,7 +223,7 @@ pub(super) fn attempt_again(
     }
     if record.status.is_live() {
         // Its end could not be written by whoever found it lost.
-        record = bury(dir, record, None, Some(&lock));
+        record = bury(dir, record, None, Some(&lock), Instant::now() + SWEEP_TAKES);
     }
     let attempt = record.attempt + 1;
     if let Some(host) = dir.claim_attempt(attempt)? {
@@ -239,6 +239,7 @@ pub(super) fn attempt_again(
     // That was said of its start. It is there now, and can wait.
     record.spec.admission.no_queue = false;
     record.pid = None;
+    record.pid_start_time = None;
     record.set_host();
     record.detached = Some(plan.expected());
     record.log_start = dir.length(OUTPUT);

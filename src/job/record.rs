@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, Question, Reason, Spec, Status, Timestamp, Verdict, WaitingFor};
+use super::{
+    JobId, LeftProcess, Leftovers, Question, Reason, Spec, Status, Timestamp, Verdict, WaitingFor,
+};
 use crate::text::is_zero;
 
 /// The version of `meta.json` that this program writes. A record of a higher version is read as
@@ -28,6 +30,10 @@ pub struct Record {
     /// The worker's process id, while and after it lived.
     #[serde(default)]
     pub pid: Option<i32>,
+    /// When the worker was started, in clock ticks since the system booted: with `pid` it names
+    /// the process for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_start_time: Option<u64>,
     /// Claude's process id, likewise.
     #[serde(default)]
     pub claude_pid: Option<i32>,
@@ -160,6 +166,9 @@ pub struct Record {
     /// What a reader should know although it is no failure.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Processes of the job that could not be ended, when the last attempt ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<LeftProcess>,
     /// How the claude process ended.
     #[serde(default)]
     pub exit: Option<Exit>,
@@ -178,6 +187,7 @@ impl Record {
             version: FORMAT_VERSION,
             job_id,
             pid: None,
+            pid_start_time: None,
             claude_pid: None,
             boot_id: None,
             host: None,
@@ -221,6 +231,7 @@ impl Record {
             blocked: None,
             released: None,
             warnings: Vec::new(),
+            left: Vec::new(),
             exit: None,
             last_seq: 0,
             spec,
@@ -271,6 +282,7 @@ impl Record {
         self.activity = None;
         self.waiting_for = None;
         self.blocked = None;
+        self.left.clear();
         self.exit = None;
     }
 
@@ -324,6 +336,14 @@ impl Record {
         if self.warnings.len() < 20 && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
+    }
+
+    /// Notes what is left of the job's processes.
+    pub fn note_left(&mut self, left: Leftovers) {
+        for warning in left.warnings() {
+            self.warn(warning);
+        }
+        self.left = left.processes;
     }
 
     /// Whether this program may rewrite the record. One of an earlier version becomes one of this.

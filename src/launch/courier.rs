@@ -24,7 +24,8 @@ pub fn send_courier_if_none_is_out(job: &JobDir) {
 /// now on.
 fn send(job: &JobDir, lock: Option<&Lock>) {
     let mut command = Command::new(crate::claude::own_executable());
-    command.arg("courier").arg(job.path()).env(process::MARK, job.news_dir().path());
+    command.arg("courier").arg(job.path());
+    process::mark(&mut command, job.news_dir().path());
     if lock.is_some() {
         command.arg("locked");
     }

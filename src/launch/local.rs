@@ -84,11 +84,8 @@ fn attempt(
     let mut arguments = vec![OsString::from("worker"), job.path().into()];
     arguments.extend(plan.unit().map(OsString::from));
     let mut command = plan.command(&crate::claude::own_executable(), &arguments, around);
-    command
-        .env(process::MARK, job.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(stderr);
+    process::mark(&mut command, job.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     let mut child = process::spawn_worker(&mut command, lock.as_fd(), report.as_fd())
         .map_err(LaunchError::Worker)?;
     drop(report);

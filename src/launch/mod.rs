@@ -8,6 +8,7 @@ mod place;
 pub use courier::{send_courier, send_courier_if_none_is_out};
 pub use detach::{Plan, Wish};
 pub use local::{LaunchError, Launched, launch};
+pub use place::SCOPE_PREFIX;
 
 /// The worker's report that claude runs.
 pub const LAUNCHED: u8 = b'R';

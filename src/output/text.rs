@@ -323,10 +323,17 @@ pub(super) fn export(answer: &ExportAnswer) -> String {
 
 pub(super) fn kill(answer: &KillAnswer) -> String {
     let id = painted(BOLD, answer.job_id.as_str());
-    match &answer.error {
-        None => format!("Job {id} is killed; nothing of it is left.\n"),
+    let mut text = match &answer.error {
+        None if answer.warnings.is_empty() => {
+            format!("Job {id} is killed; nothing of it is left.\n")
+        }
+        None => format!("Job {id} is killed.\n"),
         Some(error) => format!("Job {id} was not killed: {error}.\n"),
+    };
+    for warning in &answer.warnings {
+        let _ = writeln!(text, "{} {}", painted(YELLOW, "warning:"), harmless(warning));
     }
+    text
 }
 
 pub(super) fn result(answer: &ResultAnswer) -> String {

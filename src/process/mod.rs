@@ -12,9 +12,13 @@ mod arrivals;
 #[path = "no_arrivals.rs"]
 mod arrivals;
 pub mod cgroup;
-mod family;
+mod descendants;
 mod limits;
 pub mod machine;
+mod marker;
+mod orphans;
+mod proc;
+mod survivors;
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -38,13 +42,20 @@ use crate::job::Exit;
 
 pub use arguments::hide_arguments;
 pub use arrivals::Arrivals;
-pub use family::{Family, MARK, Mark, parent_of, sweep_orphans};
+pub use descendants::{Descendants, Found};
 pub use limits::{file_size_limit, raise_limits, survive_file_size_limit};
+pub use marker::{Mark, mark};
+pub use orphans::{end_orphans, is_below_any};
+pub use proc::{ProcessId, check as check_proc, holds_lock, parent_of};
 
 /// The number under which the worker finds the job's lock.
 pub const LOCK_FD: RawFd = 3;
 /// The number under which the worker finds the pipe on which it says how its launch went.
 pub const REPORT_FD: RawFd = 4;
+
+/// No process has more ancestors. Parents that are read one after the other while they change could
+/// form a circle.
+const LONGEST_LINE: usize = 10_000;
 
 /// How often [`ask`] looks whether the program has ended.
 const ASK_PAUSE: Duration = Duration::from_millis(5);
@@ -261,18 +272,31 @@ pub fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
-/// The next child that has ended, if any has. Reaps adopted orphans as well.
-pub fn reap() -> Option<(i32, Exit)> {
+/// A child that has ended, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reaped {
+    /// This one has ended.
+    Ended(i32, Exit),
+    /// All children live.
+    AllLive,
+    /// There are no children, and so no process below this one, if it is a subreaper.
+    NoChildren,
+}
+
+/// Reaps a child that has ended, if any has. Reaps adopted orphans as well.
+pub fn reap() -> Reaped {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => {
-                return Some((pid.as_raw(), Exit { code: Some(code), signal: None }));
+                return Reaped::Ended(pid.as_raw(), Exit { code: Some(code), signal: None });
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                return Some((pid.as_raw(), Exit { code: None, signal: Some(signal as i32) }));
+                let exit = Exit { code: None, signal: Some(signal as i32) };
+                return Reaped::Ended(pid.as_raw(), exit);
             }
+            Err(Errno::ECHILD) => return Reaped::NoChildren,
             Err(Errno::EINTR) => {}
-            Ok(_) | Err(_) => return None,
+            Ok(_) | Err(_) => return Reaped::AllLive,
         }
     }
 }
@@ -309,6 +333,26 @@ impl Target {
         Ok(Self { pid })
     }
 
+    /// Readable when the process has ended (pidfd_open(2)).
+    #[cfg(target_os = "linux")]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Waits until the process has ended, for at most so long; says whether it has.
+    pub fn ends_within(&self, most: Duration) -> bool {
+        #[cfg(target_os = "linux")]
+        return readable_within(self.fd.as_fd(), most);
+        #[cfg(not(target_os = "linux"))]
+        {
+            let until = Instant::now() + most;
+            while exists(self.pid) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            !exists(self.pid)
+        }
+    }
+
     /// Sends `signal`. A process that is gone already is no error.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         #[cfg(target_os = "linux")]
@@ -336,23 +380,31 @@ impl Target {
 }
 
 /// Ends the process of this number if it bears the mark, and waits until it is gone; false if it
-/// was not within that time.
+/// was not within that time, or if that is not known.
 pub fn end_and_wait(pid: i32, mark: &Mark, most: Duration) -> bool {
     let Ok(target) = Target::open(pid) else { return true };
     // A process that has ended bears nothing any more.
-    if !mark.is_on(pid) || target.signal(Signal::SIGKILL).is_err() {
-        return true;
+    if !mark.is_on(pid) {
+        return check_proc().is_ok();
     }
+    target.signal(Signal::SIGKILL).is_ok() && target.ends_within(most)
+}
+
+/// The time since the system booted, in the clock ticks in which the start of a process is given;
+/// `None` where that is not told.
+fn boot_ticks() -> Option<u64> {
     #[cfg(target_os = "linux")]
-    return readable_within(target.fd.as_fd(), most);
-    #[cfg(not(target_os = "linux"))]
     {
-        let until = Instant::now() + most;
-        while exists(pid) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        !exists(pid)
+        use nix::time::{ClockId, clock_gettime};
+        let since = clock_gettime(ClockId::CLOCK_BOOTTIME).ok()?;
+        let per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+        let per_second = u64::try_from(per_second).ok()?;
+        let seconds = u64::try_from(since.tv_sec()).ok()?;
+        let rest = u64::try_from(since.tv_nsec()).ok()? * per_second / 1_000_000_000;
+        Some(seconds * per_second + rest)
     }
+    #[cfg(not(target_os = "linux"))]
+    None
 }
 
 /// Gives back the memory that this process's code takes, until it is needed again: for one that

@@ -18,7 +18,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -26,7 +26,7 @@ use crate::checkpoint::checkpoint;
 use crate::clock;
 use crate::job::{Admission, JobId, Login};
 use crate::process::{self, Mark, Target, machine};
-use crate::store::{JobDir, is_live_job, make_directory, open_bell, open_ordinary, ring_bell};
+use crate::store::{JobDir, is_independent, make_directory, open_bell, open_ordinary, ring_bell};
 
 use choice::{Choice, KnownLimit, Standing, choose};
 pub use limits::Limit;
@@ -55,8 +55,7 @@ const CLOCK_DRIFT: Duration = Duration::from_secs(2);
 /// How long the claude of a dead worker may take to be gone: the kernel has sent it SIGKILL.
 const CLAUDE_TAKES: Duration = Duration::from_secs(2);
 /// The same of whatever else it may have been starting when it died.
-const SWEEP_ROUNDS: usize = 100;
-const SWEEP_PAUSE: Duration = Duration::from_millis(10);
+const SWEEP_TAKES: Duration = Duration::from_secs(1);
 
 /// The queue of a jobs directory.
 #[derive(Clone, Debug)]
@@ -398,7 +397,8 @@ impl Queue {
             None => false,
         };
         if !gone {
-            process::sweep_orphans(mark, SWEEP_ROUNDS, SWEEP_PAUSE, &is_live_job);
+            // What is left is reported by whoever writes the job's end.
+            process::end_orphans(&mark, None, &is_independent, Instant::now() + SWEEP_TAKES);
         }
     }
 
@@ -413,7 +413,10 @@ impl Queue {
         let mut pids = text.split_whitespace().map(|pid| pid.parse().ok());
         let (worker, claude) = (pids.next().flatten(), pids.next().flatten());
         // On a full disk there was no room to write it down.
-        let found = || Mark::new(&self.jobs.join(ticket.job_id.as_str())).worker();
+        let found = || {
+            let worker = Mark::new(&self.jobs.join(ticket.job_id.as_str())).worker().ok()??;
+            Some(worker.pid)
+        };
         (worker.or_else(found), claude)
     }
 

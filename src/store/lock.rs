@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Context, JobDir, LOCK, StoreError, files};
-use crate::process::Mark;
+use crate::process::{self, Mark, ProcessId};
 
 /// How often the lock is tried again where only readers hold it.
 const LOOKERS_WAITED_FOR: usize = 100;
@@ -82,7 +82,7 @@ impl JobDir {
         match self.is_held() {
             Ok(held) => held,
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
-                self.path().is_dir() && Mark::new(self.path()).worker().is_some()
+                self.path().is_dir() && matches!(Mark::new(self.path()).worker(), Ok(Some(_)))
             }
             Err(_) => true,
         }
@@ -111,9 +111,24 @@ impl JobDir {
     }
 }
 
-/// Whether the directory, to which a process's mark points, is that of a live job. That of a job's
-/// news counts as one: whoever was told of a job goes on by himself, whatever becomes of it.
-pub fn is_live_job(path: &Path) -> bool {
-    let dir = JobDir::at(path.to_owned());
-    dir.is_news_dir() || dir.may_live()
+/// Whether a process that is marked with this directory goes on although the job from within
+/// which it was started ends: it is the worker of the job in that directory, or it delivers the
+/// notifications of a job or was left running by a command that did.
+///
+/// Anybody can mark a process and hold a lock. The worker is the one that the job's record names
+/// and that holds the job's lock; while it starts, the record names none.
+pub fn is_independent(marker: &Path, process: ProcessId) -> bool {
+    let dir = JobDir::at(marker.to_owned());
+    if dir.is_news_dir() {
+        return true;
+    }
+    let Ok(record) = dir.load() else { return false };
+    let is_named = match record.pid {
+        Some(pid) => {
+            let start_time = record.pid_start_time.unwrap_or(process.start_time);
+            ProcessId { pid, start_time } == process
+        }
+        None => record.status.is_live(),
+    };
+    is_named && process::holds_lock(process.pid, &dir.file(LOCK))
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,11 +63,15 @@ impl JobDir {
         JobDir::at(self.file(NEWS))
     }
 
-    /// Whether this is such a directory, and not that of a job.
+    /// Whether this is such a directory, and not that of a job: that of a job of which somebody is
+    /// to be notified.
     pub(super) fn is_news_dir(&self) -> bool {
-        let of_job = |job: &Path| job.join(super::LOCK).is_file();
+        let Some(job) = self.path().parent() else { return false };
         self.path().file_name().is_some_and(|name| name == NEWS)
-            && self.path().parent().is_some_and(of_job)
+            && self.path().is_dir()
+            && Self::at(job.to_owned())
+                .load()
+                .is_ok_and(|record| !recipients(&record.spec).is_empty())
     }
 
     /// Whether anybody ever was to be told of the job.

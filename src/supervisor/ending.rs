@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
-use super::{Cause, DRAIN_GRACE, EXIT_GRACE, Effect, Now, Phase, Stop, Supervisor};
-use crate::job::{Exit, Happening};
+use super::{
+    Cause, DRAIN_GRACE, DRAIN_GRACE_LEFT, EXIT_GRACE, Effect, Now, Phase, SWEEP_GRACE, Stop,
+    Supervisor,
+};
+use crate::job::{Exit, Happening, Leftovers};
 
 impl Supervisor {
     /// How long a claude whose input is closed may be silent: within a turn as long as background
@@ -112,7 +115,7 @@ impl Supervisor {
         effects.push(Effect::Signal(by));
     }
 
-    pub(super) fn exited(&mut self, exit: Exit, effects: &mut Vec<Effect>) {
+    pub(super) fn exited(&mut self, exit: Exit, now: Now, effects: &mut Vec<Effect>) {
         self.record.exit = Some(exit);
         self.kept.went_away |= matches!(self.phase, Phase::Idle { .. });
         match self.phase {
@@ -127,23 +130,39 @@ impl Supervisor {
                 }
             }
             _ => {
-                self.phase = Phase::Sweeping;
-                effects.push(Effect::Sweep);
+                self.sweep(now, effects);
             }
         }
     }
 
-    pub(super) fn swept(&mut self, ended: usize, left: usize, now: Now, effects: &mut Vec<Effect>) {
-        if ended + left > 0 {
+    /// Begins to end every process of the job.
+    pub(super) fn sweep(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Sweeping;
+        effects.push(Effect::Sweep(self.within_kill(SWEEP_GRACE, now)));
+    }
+
+    /// As much of this time as is left to a `kill`, if one was asked for.
+    fn within_kill(&self, grace: Duration, now: Now) -> Duration {
+        self.kill_until.map_or(grace, |until| grace.min(until.saturating_sub(now.mono)))
+    }
+
+    pub(super) fn swept(
+        &mut self,
+        ended: usize,
+        left: Leftovers,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        if ended + left.processes.len() > 0 {
+            let left = left.processes.len();
             self.log(Happening::Swept { ended, left }, now, effects);
         }
-        if left > 0 {
-            self.record.warn(format!("{left} processes of the job could not be ended"));
-        }
+        let grace = if left.is_empty() { DRAIN_GRACE } else { DRAIN_GRACE_LEFT };
+        self.record.note_left(left);
         if self.output_closed && self.record.exit.is_some() {
             self.all_is_in(effects);
         } else {
-            self.phase = Phase::Draining { until: now.mono + DRAIN_GRACE };
+            self.phase = Phase::Draining { until: now.mono + self.within_kill(grace, now) };
         }
     }
 

@@ -54,6 +54,13 @@ const EXIT_GRACE: Duration = Duration::from_secs(10);
 const FOLLOW_UP_GRACE: Duration = Duration::from_secs(10);
 /// How long the output may stay open after the last process ended.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// The same where one is left that may hold it.
+const DRAIN_GRACE_LEFT: Duration = Duration::from_millis(100);
+/// How long the end of the job's processes may take after they were sent SIGKILL.
+const SWEEP_GRACE: Duration = Duration::from_secs(5);
+/// How long both may take from the request of a `kill` on, which answers within 8 s. It gives
+/// SIGKILL 2 s after the whole ladder of signals.
+const KILL_GRACE: Duration = Duration::from_millis(6_500);
 /// How often mere progress is written to the record.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// So many refused logins in a row are final. The CLI alone would go on for minutes.
@@ -158,6 +165,8 @@ pub struct Supervisor {
     digest: Digest,
     phase: Phase,
     cause: Option<Cause>,
+    /// When what is left of the job is left to itself, after a `kill` was asked for.
+    kill_until: Option<Duration>,
     started: Duration,
     input_closed: bool,
     output_closed: bool,
@@ -200,6 +209,7 @@ impl Supervisor {
             past: Past::default(),
             phase: Phase::Starting,
             cause: None,
+            kill_until: None,
             started: now.mono,
             input_closed: false,
             output_closed: false,
@@ -336,9 +346,10 @@ impl Supervisor {
             Input::OutputClosed => self.output_closed(now, &mut effects),
             Input::Exited { exit, stderr } => {
                 self.log(Happening::Exited { exit, stderr }, now, &mut effects);
-                self.exited(exit, &mut effects);
+                self.exited(exit, now, &mut effects);
             }
             Input::KillRequested => {
+                self.kill_until.get_or_insert(now.mono.saturating_add(KILL_GRACE));
                 self.log(Happening::KillRequested, now, &mut effects);
                 self.stop(Cause::Kill, now, &mut effects);
             }
@@ -569,8 +580,7 @@ impl Supervisor {
                 self.signal(Stop::Terminate, now, effects);
             }
             Phase::Stopping { by: Stop::Terminate, until } if until <= now.mono => {
-                self.phase = Phase::Sweeping;
-                effects.push(Effect::Sweep);
+                self.sweep(now, effects);
             }
             Phase::Draining { until } if until <= now.mono => self.all_is_in(effects),
             _ => {}

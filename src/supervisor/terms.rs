@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{INTERRUPT_GRACE, REQUEST_GRACE, TERMINATE_GRACE};
 use crate::job::{
-    Directive, Entry, Exit, LimitMet, Milestone, Obstacle, Outcome, Timestamp, TurnEnd,
+    Directive, Entry, Exit, Leftovers, LimitMet, Milestone, Obstacle, Outcome, Timestamp, TurnEnd,
 };
 use crate::stream::Line;
 
@@ -67,8 +67,8 @@ pub enum Input<'a> {
     Swept {
         /// How many processes it ended.
         ended: usize,
-        /// How many it could not end.
-        left: usize,
+        /// What it could not end.
+        left: Leftovers,
     },
     /// A file of the job was removed or cut by somebody else.
     Damaged {
@@ -167,8 +167,8 @@ pub enum Effect {
     CloseInput,
     /// Send a signal to the claude process.
     Signal(Stop),
-    /// End every process of the job, claude included, and report back.
-    Sweep,
+    /// End every process of the job, claude included, within this time, and report back.
+    Sweep(Duration),
     /// Nothing more will come: [`conclude`](super::Supervisor::conclude).
     Conclude,
 }

@@ -15,7 +15,7 @@ mod streams;
 mod transient;
 
 use super::*;
-use crate::job::{Exit, JobId, Obstacle, Spec, Timestamp};
+use crate::job::{Exit, JobId, LeftProcess, Leftovers, Obstacle, Spec, Timestamp, WhyLeft};
 use crate::stream::{Line, LineSplitter};
 
 const TRANSCRIPTS: &str =
@@ -78,7 +78,7 @@ impl Rig {
     }
 
     fn concludes(&mut self, stderr: &str) -> (Verdict2, Outcome) {
-        self.take(Input::Swept { ended: 0, left: 0 });
+        self.take(Input::Swept { ended: 0, left: Default::default() });
         self.pass(5);
         let outcome = self.concluded(stderr);
         (Verdict2(outcome.status, outcome.reason), outcome)
@@ -121,7 +121,7 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Signal(Stop::Request) => Some("request"),
         Effect::Signal(Stop::Interrupt) => Some("INT"),
         Effect::Signal(Stop::Terminate) => Some("TERM"),
-        Effect::Sweep => Some("sweep"),
+        Effect::Sweep(_) => Some("sweep"),
         Effect::Conclude => Some("conclude"),
     };
     effects.iter().filter_map(name).collect()
@@ -435,7 +435,7 @@ fn a_claude_that_obeys_ends_the_ladder() {
     rig.hear(INIT).take(Input::KillRequested);
     rig.take(Input::OutputClosed);
     assert_eq!(rig.take(exited(Exit { code: Some(0), signal: None })).wants(), ["sweep"]);
-    assert_eq!(rig.take(Input::Swept { ended: 2, left: 0 }).wants(), ["conclude"]);
+    assert_eq!(rig.take(Input::Swept { ended: 2, left: Default::default() }).wants(), ["conclude"]);
     assert_eq!(wants(&rig.pass(100)), [""; 0]);
 }
 
@@ -510,11 +510,36 @@ fn what_cannot_be_ended_does_not_hold_the_verdict() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(Input::KillRequested);
     rig.pass(5);
-    assert_eq!(rig.take(Input::Swept { ended: 1, left: 1 }).wants(), [""; 0]);
-    assert_eq!(wants(&rig.pass(2)), ["conclude"]);
+    let name = "sleep".to_owned();
+    let process = LeftProcess { pid: 123, start_time: 1, uid: 0, name, why: WhyLeft::OtherUser };
+    let left = Leftovers { processes: vec![process.clone()], unlisted: None };
+    assert_eq!(rig.take(Input::Swept { ended: 1, left }).wants(), [""; 0]);
+    assert_eq!(wants(&rig.pass(1)), ["conclude"]);
     let outcome = rig.concluded("");
     assert_eq!(outcome.status, Status::Killed);
-    assert!(outcome.warnings.iter().any(|warning| warning.contains("could not be ended")));
+    let warning = "1 process of another user (uid 0, pid 123, sleep) could not be ended";
+    assert!(outcome.warnings.iter().any(|found| found == warning), "{:?}", outcome.warnings);
+    assert_eq!(rig.supervisor.record().left, [process]);
+}
+
+#[test]
+fn a_kill_bounds_the_sweep_and_the_wait_for_output() {
+    let within = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Sweep(within) => Some(*within),
+            _ => None,
+        })
+    };
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(OK).take(exited(Exit { code: Some(0), signal: None }));
+    assert_eq!(within(&rig.effects), Some(Duration::from_secs(5)));
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).take(Input::KillRequested);
+    let ladder = rig.pass(5);
+    assert_eq!(within(&ladder), Some(Duration::from_secs(2)), "of 6.5 s after a ladder of 4.5 s");
+    rig.pass(2);
+    rig.take(Input::Swept { ended: 1, left: Default::default() });
+    assert_eq!(wants(&rig.pass(1)), ["conclude"], "the output is not waited for");
 }
 
 #[test]

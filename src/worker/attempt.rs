@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::net::unix::pipe;
 
@@ -15,9 +15,9 @@ use super::input::Stdin;
 use super::stderr_marks::StderrMarks;
 use crate::checkpoint::checkpoint;
 use crate::claude::{self, Session};
-use crate::job::Spec;
-use crate::process;
-use crate::store::{PROMPT, STDERR, is_live_job};
+use crate::job::{Leftovers, Spec};
+use crate::process::{self, Descendants, Found, Reaped};
+use crate::store::{PROMPT, STDERR, is_independent};
 use crate::stream::LineSplitter;
 use crate::supervisor::{Input, Stop};
 use crate::text::{clip, last_lines};
@@ -29,8 +29,11 @@ const PROGRAM_SHOWN: usize = 500;
 /// Characters of the end of stderr in the event of claude's end, and bytes that are read for them.
 const STDERR_SHOWN: usize = 1_000;
 const STDERR_TAIL: u64 = 4 * STDERR_SHOWN as u64 + 4;
-/// How often a sweep looks again where no child's end wakes it up.
-const SWEEP_AGAIN: Duration = Duration::from_millis(20);
+/// How long a sweep goes on without a look at anything else.
+const SWEEP_SLICE: Duration = Duration::from_millis(20);
+/// How often a sweep looks again where all that live were sent SIGKILL, and no child's end wakes it
+/// up.
+const SWEEP_AGAIN: Duration = Duration::from_millis(10);
 
 /// The sentence on a claude that could not be started. The system has one error for each file that
 /// is missing, and does not say which.
@@ -140,31 +143,64 @@ impl Worker {
 
     pub(super) fn reap(&mut self) {
         checkpoint("worker:reaping");
-        while let Some((pid, exit)) = process::reap() {
-            if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
-                self.claude = None;
-                let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_TAIL);
-                let stderr = last_lines(&stderr, STDERR_SHOWN);
-                self.take(Input::Exited { exit, stderr });
-            }
-        }
+        self.reap_children();
         if self.sweep.is_some() {
             self.sweep_on();
         }
     }
 
+    /// Reaps the children that have ended; says whether there are others.
+    fn reap_children(&mut self) -> bool {
+        loop {
+            match process::reap() {
+                Reaped::Ended(pid, exit) => {
+                    if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
+                        self.claude = None;
+                        let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_TAIL);
+                        let stderr = last_lines(&stderr, STDERR_SHOWN);
+                        self.take(Input::Exited { exit, stderr });
+                    }
+                }
+                Reaped::AllLive => return true,
+                Reaped::NoChildren => return false,
+            }
+        }
+    }
+
     pub(super) fn sweep_on(&mut self) {
         let Some(mut sweep) = self.sweep.take() else { return };
-        let found = self.family.kill(&is_live_job);
-        if found.is_empty() {
-            self.take(Input::Swept { ended: sweep.ended.len(), left: 0 });
-        } else if Instant::now() >= sweep.until {
-            let left = found.into_iter().filter(|pid| process::exists(*pid)).count();
-            self.take(Input::Swept { ended: sweep.ended.len(), left });
-        } else {
-            sweep.ended.extend(found);
-            sweep.again = Instant::now() + SWEEP_AGAIN;
-            self.sweep = Some(sweep);
+        let slice_end = Instant::now() + SWEEP_SLICE;
+        loop {
+            if !self.reap_children() {
+                // This process is a subreaper: there is nothing below it.
+                return self.swept(&sweep.descendants, Leftovers::default());
+            }
+            let found = sweep.descendants.kill(&is_independent);
+            if matches!(found, Ok(Found::Nothing)) {
+                return self.swept(&sweep.descendants, Leftovers::default());
+            }
+            if found.is_err()
+                && let Some(claude) = &self.claude
+            {
+                // Nothing else is known. It is our child and not reaped yet, so that the number is
+                // its own, and that of its group.
+                let _ = killpg(Pid::from_raw(claude.id() as i32), Signal::SIGKILL);
+            }
+            let now = Instant::now();
+            if now >= sweep.until || sweep.descendants.only_refused() {
+                let left = sweep.descendants.left();
+                return self.swept(&sweep.descendants, left);
+            }
+            let is_dying = !matches!(found, Ok(Found::More));
+            if is_dying || now >= slice_end {
+                sweep.again = if is_dying { now + SWEEP_AGAIN } else { now };
+                self.sweep = Some(sweep);
+                return;
+            }
         }
+    }
+
+    fn swept(&mut self, descendants: &Descendants, left: Leftovers) {
+        self.take(Input::Swept { ended: descendants.ended(), left });
     }
 }

@@ -31,7 +31,7 @@ use crate::claude;
 use crate::clock;
 use crate::job::{Login, Obstacle};
 use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
-use crate::process::{self, Family, Mark};
+use crate::process::{self, Descendants};
 use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered};
 use crate::stream::{Line, LineSplitter};
 use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, STDERR_READ, Supervisor};
@@ -46,9 +46,6 @@ use turn::{Step, Turn};
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
 /// How long nothing has to happen before the worker gives back the memory that its code takes.
 const REST_AFTER: Duration = Duration::from_millis(1_500);
-/// How long a sweep is repeated before it gives up on what is left (a process in the kernel's
-/// uninterruptible sleep cannot be ended).
-const SWEEP_MOST: Duration = Duration::from_secs(3);
 
 /// Runs the worker of the job in this directory, which must have been started by
 /// [`crate::launch`]: it finds the lock and the report pipe among its descriptors.
@@ -179,9 +176,13 @@ async fn attend(
             _ = let_in.recv() => worker.look_at_queue(),
             () = worker.turn.news() => worker.look_at_queue(),
             () = mailbox.news() => worker.look_into_inbox(),
-            () = at(deadline) => worker.tick(),
             // Last, so that no flood of it keeps the others from their turn.
             () = worker.stderr_marks.grown() => worker.stderr_marks.has_grown(),
+            () = at(deadline) => {}
+        }
+        // Also where something else happens all the time, such as output without an end.
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            worker.tick();
         }
         worker.act();
         worker.rest_at = (!worker.rested).then(|| Instant::now() + REST_AFTER);
@@ -219,14 +220,13 @@ async fn at(deadline: Option<Instant>) {
 
 /// A sweep under way.
 struct Sweep {
-    ended: BTreeSet<i32>,
+    descendants: Descendants,
     until: Instant,
     again: Instant,
 }
 
 struct Worker {
     job: JobDir,
-    family: Family,
     supervisor: Supervisor,
     began: Instant,
     effects: Vec<Effect>,
@@ -268,12 +268,12 @@ struct Worker {
 
 impl Worker {
     fn new(job: JobDir) -> io::Result<Self> {
-        let record = job.load().map_err(io::Error::other)?;
+        let mut record = job.load().map_err(io::Error::other)?;
+        record.pid_start_time = process::ProcessId::own().map(|own| own.start_time);
         let began = Instant::now();
         let now = Now { mono: Duration::ZERO, wall: clock::now() };
         let pid = std::process::id() as i32;
         let mut worker = Self {
-            family: Family::of_worker(Mark::new(job.path())),
             supervisor: Supervisor::new(record, pid, process::boot_id(), now),
             began,
             effects: Vec::new(),
@@ -317,9 +317,8 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Says where the worker stands, and remembers it for the sweep.
+    /// Says where the worker stands.
     fn stand_in(&mut self, unit: Option<&str>, cgroup: Option<String>) {
-        self.family.in_scope(cgroup.clone());
         let wanted = self.supervisor.record().spec.memory_max;
         let limit = cgroup.as_deref().and_then(process::cgroup::memory_max);
         // The kernel counts in pages, and gives less rather than more.
@@ -484,10 +483,10 @@ impl Worker {
                 self.stdin.close();
             }
             Effect::Signal(stop) => self.signal(stop),
-            Effect::Sweep => {
+            Effect::Sweep(within) => {
                 let now = Instant::now();
-                self.sweep =
-                    Some(Sweep { ended: BTreeSet::new(), until: now + SWEEP_MOST, again: now });
+                let descendants = Descendants::of_worker(self.job.path());
+                self.sweep = Some(Sweep { descendants, until: now + within, again: now });
                 self.sweep_on();
             }
             Effect::Conclude => self.conclude(),

@@ -91,7 +91,7 @@ fn what_was_not_delivered_is_in_the_result() {
     rig.hear(INIT).hear(OK);
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(0), signal: None }));
-    rig.take(Input::Swept { ended: 0, left: 0 });
+    rig.take(Input::Swept { ended: 0, left: Default::default() });
     let left = || vec![Undelivered { number: 3, text: "late".to_owned() }];
     let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), left);
     let Conclusion::Ended(outcome) = conclusion else { panic!() };

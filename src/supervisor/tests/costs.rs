@@ -17,7 +17,7 @@ fn result(total: f64, since: Option<f64>) -> String {
 fn crash(rig: &mut Rig) {
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: None, signal: Some(9) }));
-    rig.take(Input::Swept { ended: 0, left: 0 });
+    rig.take(Input::Swept { ended: 0, left: Default::default() });
     let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
     assert_eq!(conclusion, Conclusion::Again);
     rig.pass(30);

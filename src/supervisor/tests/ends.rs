@@ -40,7 +40,7 @@ fn message() -> Input<'static> {
 fn ends(rig: &mut Rig, exit: Exit, stderr: &str) -> Conclusion {
     rig.take(Input::OutputClosed);
     rig.take(exited(exit));
-    rig.take(Input::Swept { ended: 0, left: 0 });
+    rig.take(Input::Swept { ended: 0, left: Default::default() });
     let evidence = Evidence { stderr, ..Evidence::default() };
     rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
 }

@@ -165,7 +165,7 @@ fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
     });
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(0), signal: None }));
-    rig.take(Input::Swept { ended: 0, left: 0 });
+    rig.take(Input::Swept { ended: 0, left: Default::default() });
     rig.pass(5);
     let mut conclusion = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
     // A login that was accepted before is tried once more.
@@ -175,7 +175,7 @@ fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
         rig.take(launched(79));
         rig.take(Input::OutputClosed);
         rig.take(exited(Exit { code: Some(0), signal: None }));
-        rig.take(Input::Swept { ended: 0, left: 0 });
+        rig.take(Input::Swept { ended: 0, left: Default::default() });
         rig.pass(5);
         conclusion = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
     }

@@ -26,7 +26,7 @@ fn ends_with(rig: &mut Rig, lines: &[&str], exit: Exit) -> Conclusion {
     }
     rig.take(Input::OutputClosed);
     rig.take(exited(exit));
-    rig.take(Input::Swept { ended: 0, left: 0 });
+    rig.take(Input::Swept { ended: 0, left: Default::default() });
     let evidence = Evidence::default();
     let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
     rig.effects = effects;
@@ -60,7 +60,7 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
         } else {
             rig.take(Input::OutputClosed);
             rig.take(exited(exit));
-            rig.take(Input::Swept { ended: 0, left: 0 });
+            rig.take(Input::Swept { ended: 0, left: Default::default() });
             let evidence = Evidence { stderr: "error: unknown option", ..Evidence::default() };
             rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
         };
@@ -224,7 +224,7 @@ fn whoever_ends_the_job_while_claude_goes_away_ends_it_for_good() {
     };
     let draining: Step = |rig| {
         rig.take(exited(Exit { code: None, signal: Some(9) }));
-        rig.take(Input::Swept { ended: 0, left: 0 });
+        rig.take(Input::Swept { ended: 0, left: Default::default() });
     };
     let killed = Exit { code: None, signal: Some(9) };
     for until in [stopping, sweeping, draining] {

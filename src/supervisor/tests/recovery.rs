@@ -79,7 +79,7 @@ fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
     rig.take(launched(91)).hear(REFUSED);
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(1), signal: None }));
-    rig.take(Input::Swept { ended: 0, left: 0 });
+    rig.take(Input::Swept { ended: 0, left: Default::default() });
     let evidence =
         Evidence { stderr: "No conversation found with session ID: s", ..Evidence::default() };
     let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
@@ -91,7 +91,7 @@ fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
     rig.take(launched(92)).hear(REFUSED);
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(1), signal: None }));
-    rig.take(Input::Swept { ended: 0, left: 0 });
+    rig.take(Input::Swept { ended: 0, left: Default::default() });
     assert!(matches!(
         rig.supervisor.conclude(rig.now, &evidence, Vec::new).0,
         Conclusion::Ended(_)

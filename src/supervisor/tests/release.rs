@@ -21,7 +21,7 @@ fn concludes(rig: &mut Rig) -> Conclusion {
     rig.hear(INTERRUPTED);
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(1), signal: None }));
-    rig.take(Input::Swept { ended: 0, left: 0 });
+    rig.take(Input::Swept { ended: 0, left: Default::default() });
     rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0
 }
 

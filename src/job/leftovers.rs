@@ -1,0 +1,133 @@
+//! Processes of a job that could not be ended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::harmless;
+
+/// Processes that a warning names; of more it says how many there are.
+const NAMED: usize = 3;
+
+/// A process of a job that could not be ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LeftProcess {
+    /// Its process id.
+    pub pid: i32,
+    /// When it was started, in clock ticks since the system booted: field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+    /// The user as whom it runs.
+    pub uid: u32,
+    /// The name of its program, of at most 15 bytes.
+    pub name: String,
+    /// Why it lives.
+    pub why: WhyLeft,
+}
+
+/// Why a process could not be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum WhyLeft {
+    /// It runs as another user, whose processes may not be signalled.
+    OtherUser,
+    /// It was sent SIGKILL and waits in the kernel, where no signal reaches it (state D).
+    Uninterruptible,
+    /// It was sent SIGKILL and had not ended when the time was over, or processes that it started
+    /// had not.
+    #[serde(other)]
+    NotEnded,
+}
+
+/// What is left of a job's processes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Those that live.
+    pub processes: Vec<LeftProcess>,
+    /// Why the job's processes could not be listed, if they could not: some may be left.
+    pub unlisted: Option<String>,
+}
+
+impl Leftovers {
+    /// Whether nothing is left for certain.
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty() && self.unlisted.is_none()
+    }
+
+    /// One sentence for each reason.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for why in [WhyLeft::OtherUser, WhyLeft::Uninterruptible, WhyLeft::NotEnded] {
+            let left: Vec<&LeftProcess> =
+                self.processes.iter().filter(|process| process.why == why).collect();
+            if !left.is_empty() {
+                warnings.push(warning(why, &left));
+            }
+        }
+        if let Some(error) = &self.unlisted {
+            warnings.push(format!(
+                "processes of the job may be left: they could not be listed ({error})"
+            ));
+        }
+        warnings
+    }
+}
+
+fn warning(why: WhyLeft, left: &[&LeftProcess]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for process in left.iter().take(NAMED) {
+        let LeftProcess { pid, uid, name, .. } = process;
+        let name = harmless(name);
+        names.push(match why {
+            WhyLeft::OtherUser => format!("uid {uid}, pid {pid}, {name}"),
+            WhyLeft::Uninterruptible | WhyLeft::NotEnded => format!("pid {pid}, {name}"),
+        });
+    }
+    if left.len() > NAMED {
+        names.push(format!("and {} more", left.len() - NAMED));
+    }
+    let processes =
+        if left.len() == 1 { "1 process" } else { &format!("{} processes", left.len()) };
+    let names = names.join("; ");
+    match why {
+        WhyLeft::OtherUser => format!("{processes} of another user ({names}) could not be ended"),
+        WhyLeft::Uninterruptible => {
+            format!("{processes} in uninterruptible sleep ({names}) could not be ended")
+        }
+        WhyLeft::NotEnded => {
+            format!("{processes} of the job ({names}) had not ended in time after SIGKILL")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, uid: u32, why: WhyLeft) -> LeftProcess {
+        LeftProcess { pid, start_time: 1, uid, name: "sleep".to_owned(), why }
+    }
+
+    #[test]
+    fn a_warning_names_how_many_are_left_and_why() {
+        let none = Leftovers::default();
+        assert!(none.is_empty() && none.warnings().is_empty());
+        let mut processes = vec![process(123, 0, WhyLeft::OtherUser)];
+        let mut left = Leftovers { processes: processes.clone(), unlisted: None };
+        let expected = "1 process of another user (uid 0, pid 123, sleep) could not be ended";
+        assert_eq!(left.warnings(), [expected]);
+        processes.extend((1..=5).map(|pid| process(pid, 7, WhyLeft::Uninterruptible)));
+        processes.push(process(9, 7, WhyLeft::NotEnded));
+        left = Leftovers { processes, unlisted: Some("could not read /proc".to_owned()) };
+        assert_eq!(
+            left.warnings(),
+            [
+                expected,
+                "5 processes in uninterruptible sleep (pid 1, sleep; pid 2, sleep; pid 3, sleep; \
+                 and 2 more) could not be ended",
+                "1 process of the job (pid 9, sleep) had not ended in time after SIGKILL",
+                "processes of the job may be left: they could not be listed (could not read /proc)",
+            ]
+        );
+    }
+}

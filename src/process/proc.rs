@@ -1,0 +1,258 @@
+//! What the system says about processes: proc(5) on Linux, ps(1) elsewhere.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A process for good: its number alone is given to another one after its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: i32,
+    /// When it was started, in clock ticks since the system booted.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// This process.
+    pub fn own() -> Option<Self> {
+        Self::of(std::process::id() as i32)
+    }
+
+    /// The living process of this number.
+    pub fn of(pid: i32) -> Option<Self> {
+        Some(Process::living(pid)?.id)
+    }
+
+    /// Whether it lives.
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+}
+
+/// A living process.
+#[derive(Clone, Debug)]
+pub(super) struct Process {
+    pub id: ProcessId,
+    pub parent: i32,
+    /// The state of its main thread, which may have ended before the others: `Z`.
+    pub state: char,
+    pub name: String,
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    use std::ffi::OsStr;
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+
+    use super::{PathBuf, Process, ProcessId, io};
+    use crate::process::marker::MARKERS;
+
+    /// Fails where `/proc` does not show processes.
+    pub fn check() -> io::Result<()> {
+        fs::metadata("/proc/self/stat").map(drop).map_err(|error| {
+            io::Error::new(error.kind(), format!("could not read /proc/self/stat: {error}"))
+        })
+    }
+
+    impl Process {
+        /// The process of this number, unless it has ended: a zombie whose main thread is not
+        /// its last one lives.
+        pub fn living(pid: i32) -> Option<Self> {
+            let process = Self::stat(&format!("/proc/{pid}/stat"))?;
+            let lives = !has_ended(process.state) || thread_of(pid).is_some();
+            lives.then_some(process)
+        }
+
+        /// Reads `/proc/PID/stat` or that of a thread. The name, field 2, is in parentheses and can
+        /// hold any character.
+        fn stat(path: &str) -> Option<Self> {
+            let stat = fs::read(path).ok()?;
+            let stat = String::from_utf8_lossy(&stat);
+            let (start, end) = (stat.find('(')?, stat.rfind(')')?);
+            let pid = stat[..start].trim().parse().ok()?;
+            let name = stat[start + 1..end].to_owned();
+            let mut fields = stat[end + 1..].split_whitespace();
+            let state = fields.next()?.chars().next()?;
+            let parent = fields.next()?.parse().ok()?;
+            let start_time = fields.nth(17)?.parse().ok()?;
+            Some(Self { id: ProcessId { pid, start_time }, parent, state, name })
+        }
+
+        /// The directories that mark the process, by its environment when it was started; none
+        /// also where that cannot be read because it is another user's.
+        pub fn markers(&self) -> Vec<PathBuf> {
+            let pid = self.id.pid;
+            let path = if has_ended(self.state) {
+                // The memory is that of the threads that live.
+                let Some(thread) = thread_of(pid) else { return Vec::new() };
+                format!("/proc/{pid}/task/{thread}/environ")
+            } else {
+                format!("/proc/{pid}/environ")
+            };
+            let environment = fs::read(path).unwrap_or_default();
+            let mut markers = Vec::new();
+            for variable in environment.split(|&byte| byte == 0) {
+                for name in MARKERS {
+                    let value = variable.strip_prefix(name.as_bytes());
+                    let Some(value) = value.and_then(|rest| rest.strip_prefix(b"=")) else {
+                        continue;
+                    };
+                    let marker = PathBuf::from(OsStr::from_bytes(value));
+                    if !markers.contains(&marker) {
+                        markers.push(marker);
+                    }
+                }
+            }
+            markers
+        }
+
+        /// The user as whom it runs.
+        pub fn uid(&self) -> Option<u32> {
+            Some(fs::metadata(format!("/proc/{}", self.id.pid)).ok()?.uid())
+        }
+
+        /// Its arguments, the program first.
+        pub fn arguments(&self) -> Vec<Vec<u8>> {
+            let text = fs::read(format!("/proc/{}/cmdline", self.id.pid)).unwrap_or_default();
+            text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
+        }
+    }
+
+    fn has_ended(state: char) -> bool {
+        matches!(state, 'Z' | 'X')
+    }
+
+    /// A living thread of a process, other than its main thread.
+    fn thread_of(pid: i32) -> Option<i32> {
+        let threads = numbers(&format!("/proc/{pid}/task")).ok()?;
+        threads.into_iter().find(|thread| {
+            let path = format!("/proc/{pid}/task/{thread}/stat");
+            Process::stat(&path).is_some_and(|thread| !has_ended(thread.state))
+        })
+    }
+
+    /// The children of a process, those that have ended included.
+    ///
+    /// The kernel appends new children, also adopted ones, at the end of the list: as long as none
+    /// is reaped meanwhile, no child that exists when the end is read is missed.
+    pub fn children(pid: i32) -> io::Result<Vec<i32>> {
+        let mut children = Vec::new();
+        for thread in numbers(&format!("/proc/{pid}/task"))? {
+            match fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")) {
+                Ok(text) => {
+                    children
+                        .extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+                }
+                // The kernel was built without it, or the thread has ended.
+                Err(_) if !Path::new("/proc/thread-self/children").exists() => {
+                    return children_by_parent(pid);
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(children)
+    }
+
+    fn children_by_parent(parent: i32) -> io::Result<Vec<i32>> {
+        let mut children = pids()?;
+        children.retain(|pid| {
+            Process::stat(&format!("/proc/{pid}/stat")).is_some_and(|one| one.parent == parent)
+        });
+        Ok(children)
+    }
+
+    /// The numbers of all processes.
+    pub fn pids() -> io::Result<Vec<i32>> {
+        check()?;
+        numbers("/proc")
+    }
+
+    fn numbers(path: &str) -> io::Result<Vec<i32>> {
+        let failed = |error: io::Error| {
+            io::Error::new(error.kind(), format!("could not read {path}: {error}"))
+        };
+        let entries = fs::read_dir(path).map_err(failed)?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    /// Whether the process holds the lock (flock(2)) of the file at this path for itself alone.
+    pub fn holds_lock(pid: i32, path: &Path) -> bool {
+        let Ok(file) = fs::symlink_metadata(path) else { return false };
+        let Ok(numbers) = numbers(&format!("/proc/{pid}/fd")) else { return false };
+        numbers.into_iter().any(|fd| {
+            let is_it = fs::metadata(format!("/proc/{pid}/fd/{fd}"))
+                .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()));
+            let about = || fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"));
+            let is_lock = |line: &str| line.starts_with("lock:") && line.contains(" WRITE ");
+            is_it && about().is_ok_and(|about| about.lines().any(is_lock))
+        })
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::{PathBuf, Process, ProcessId, io};
+
+    pub fn check() -> io::Result<()> {
+        Ok(())
+    }
+
+    impl Process {
+        pub fn living(pid: i32) -> Option<Self> {
+            table().ok()?.into_iter().find(|process| process.id.pid == pid)
+        }
+
+        pub fn markers(&self) -> Vec<PathBuf> {
+            Vec::new()
+        }
+
+        pub fn uid(&self) -> Option<u32> {
+            None
+        }
+
+        pub fn arguments(&self) -> Vec<Vec<u8>> {
+            Vec::new()
+        }
+    }
+
+    fn table() -> io::Result<Vec<Process>> {
+        let output = Command::new("ps").args(["-axo", "pid=,ppid=,stat=,comm="]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let process = |line: &str| {
+            let mut fields = line.split_whitespace();
+            let id = ProcessId { pid: fields.next()?.parse().ok()?, start_time: 0 };
+            let parent = fields.next()?.parse().ok()?;
+            let state = fields.next()?.chars().next()?;
+            let name = fields.next().unwrap_or_default().to_owned();
+            (state != 'Z').then_some(Process { id, parent, state, name })
+        };
+        Ok(text.lines().filter_map(process).collect())
+    }
+
+    pub fn children(pid: i32) -> io::Result<Vec<i32>> {
+        let all = table()?.into_iter();
+        Ok(all.filter(|process| process.parent == pid).map(|process| process.id.pid).collect())
+    }
+
+    pub fn pids() -> io::Result<Vec<i32>> {
+        Ok(table()?.into_iter().map(|process| process.id.pid).collect())
+    }
+
+    pub fn holds_lock(_pid: i32, _path: &Path) -> bool {
+        true
+    }
+}
+
+pub use system::{check, holds_lock};
+pub(super) use system::{children, pids};
+
+/// The parent of a living process; 0 where it has none in here.
+pub fn parent_of(pid: i32) -> Option<i32> {
+    Some(Process::living(pid)?.parent)
+}
