@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::clock;
 use crate::job::{Errand, Milestone, Outcome, Record, Standing, Wake};
-use crate::process::{self, Mark};
+use crate::process::{self, Mark, Orphans};
 use crate::store::{JobDir, LoadError, Lock, addressed, is_independent};
 use crate::text::one_line;
 
@@ -163,7 +163,11 @@ fn sweep(job: &JobDir) {
     // Others of the same marker are what is to be ended.
     let is_other =
         |marker: &Path, process| marker != news.path() && is_independent(marker, process);
-    process::end_orphans(&Mark::new(news.path()), None, &is_other, Instant::now() + SWEEP_TAKES);
+    let mark = Mark::new(news.path());
+    // The lock that is held is that of the notifications.
+    let orphans =
+        Orphans { mark: &mark, worker_start: None, is_locked: true, is_independent: &is_other };
+    orphans.end(Instant::now() + SWEEP_TAKES);
 }
 
 /// Wakes up an agent: `POST {text, mode, sessionKey}`, as OpenClaw's gateway takes it.

@@ -11,7 +11,7 @@ use crate::job::{
     Verdict,
 };
 use crate::launch::send_courier;
-use crate::process::{self, Mark};
+use crate::process::{self, Mark, Orphans};
 use crate::queue::Queue;
 use crate::store::{self, EVENTS, Item, JobDir, Lock, META, OUTPUT, RESULT, STDERR, UNCONFIRMED};
 use crate::stream::LineSplitter;
@@ -79,7 +79,10 @@ pub fn bury(
     // Of another boot no process is left, and any list of them says so.
     let is_of_this_boot = record.boot_id == process::boot_id();
     let worker_start = if is_of_this_boot { record.pid_start_time } else { Some(0) };
-    let (_, left) = process::end_orphans(&mark, worker_start, &store::is_independent, until);
+    let is_locked = lock.is_some();
+    let is_independent = &store::is_independent;
+    let orphans = Orphans { mark: &mark, worker_start, is_locked, is_independent };
+    let (_, left) = orphans.end(until);
     record.note_left(left);
     let at = ended_at(dir, &record);
     let writable = lock.is_some() && record.is_ours_to_write();

@@ -13,7 +13,7 @@ use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
 use crate::launch::SCOPE_PREFIX;
-use crate::process::{self, Mark, ProcessId, Target, cgroup};
+use crate::process::{self, Mark, Orphans, ProcessId, Target, cgroup};
 use crate::settle::settle_until;
 use crate::store::{JobDir, LoadError, META, Store, StoreError, addressed, is_independent};
 
@@ -23,6 +23,8 @@ const KILL_TAKES: Duration = Duration::from_millis(7_800);
 const WORKER_TAKES: Duration = Duration::from_millis(7_000);
 /// How long a worker that is just being started may take to stand.
 const HANDOVER_TAKES: Duration = Duration::from_secs(3);
+/// How long the writing of the end and the answer may take.
+const ANSWER_TAKES: Duration = Duration::from_millis(500);
 /// How long the kernel may take to end a process that was sent SIGKILL.
 const SIGKILL_TAKES: Duration = Duration::from_millis(500);
 
@@ -126,7 +128,13 @@ fn kill_without_record(
 ) -> Result<Option<KillAnswer>, Error> {
     let mark = Mark::new(dir.path());
     let has_worker = end_marked_worker(id, &mark, until)?;
-    let (ended, left) = process::end_orphans(&mark, None, &is_independent, until);
+    let orphans = Orphans {
+        mark: &mark,
+        worker_start: None,
+        is_locked: false,
+        is_independent: &is_independent,
+    };
+    let (ended, left) = orphans.end(until - ANSWER_TAKES);
     if let Some(error) = left.unlisted {
         return Err(unknown(id, &error));
     }
@@ -243,7 +251,7 @@ fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(
         }
         // A job that lost its worker is killed all the same: it shall not be taken up again.
         if !dir.is_held()? {
-            record = settle_until(dir, record, Some(Verdict::Killed), until);
+            record = settle_until(dir, record, Some(Verdict::Killed), until - ANSWER_TAKES);
         } else {
             record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
         }

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::LONGEST_LINE;
 use super::proc::{self, Process, ProcessId};
 use super::survivors::Survivors;
+use super::{LONGEST_LINE, TOO_FAST};
 use crate::job::Leftovers;
 
 /// Says of a process with this marker whether it goes on although the job ends: the worker of
@@ -101,7 +101,7 @@ impl Descendants {
 
     /// How many were sent SIGKILL.
     pub fn ended(&self) -> usize {
-        self.survivors.ended()
+        self.survivors.ended
     }
 
     /// Whether all that live may not be signalled, and had time to end by themselves.
@@ -113,9 +113,14 @@ impl Descendants {
         self.refused_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_TAKES
     }
 
-    /// What the last walk has found and what lives.
+    /// What is left after the last walk, which has found something.
     pub fn left(&self) -> Leftovers {
-        Leftovers { processes: self.survivors.left(&self.living), unlisted: self.unlisted.clone() }
+        let processes = self.survivors.left(&self.living);
+        let unlisted = match &self.unlisted {
+            None if processes.is_empty() => Some(TOO_FAST.to_owned()),
+            unlisted => unlisted.clone(),
+        };
+        Leftovers { processes, unlisted }
     }
 }
 

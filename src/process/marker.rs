@@ -4,12 +4,16 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use super::proc::{self, Process, ProcessId};
+use super::proc::{self, Pids, Process, ProcessId};
 
 /// The variables that mark every process of a job: their value is the job's directory. The second
 /// one is for nothing else, so that a program with a use of its own for the first keeps it.
 pub(super) const MARKERS: [&str; 2] = ["CLAUDEJOB_DIR", "CLAUDEJOB_MARK"];
+
+/// How long the search for a worker may take.
+const SEARCH_TAKES: Duration = Duration::from_secs(2);
 
 /// Marks a program that is to be started, and all that it starts.
 pub fn mark(command: &mut Command, job_dir: &Path) {
@@ -41,20 +45,29 @@ impl Mark {
     /// The worker of the job, found by the mark and by what it was started with, where the record
     /// does not say it. Only one of this user.
     pub fn worker(&self) -> io::Result<Option<ProcessId>> {
-        let own_uid = nix::unistd::geteuid().as_raw();
-        for pid in proc::pids()? {
-            let Some(process) = Process::living(pid) else { continue };
-            let arguments = process.arguments();
-            let is_worker = arguments.get(1).is_some_and(|verb| verb == b"worker")
-                && arguments.get(2).is_some_and(|dir| dir == self.job_dir.as_os_str().as_bytes());
-            if is_worker
-                && process.markers().contains(&self.job_dir)
-                && process.uid() == Some(own_uid)
-            {
-                return Ok(Some(process.id));
+        let until = Instant::now() + SEARCH_TAKES;
+        loop {
+            let Pids { pids, is_whole } = proc::pids()?;
+            let worker = pids.into_iter().find_map(|pid| self.worker_of_number(pid));
+            if worker.is_some() || is_whole {
+                return Ok(worker);
+            }
+            if Instant::now() >= until {
+                let why = "processes start others faster than they can be listed";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }
-        Ok(None)
+    }
+
+    fn worker_of_number(&self, pid: i32) -> Option<ProcessId> {
+        let process = Process::living(pid)?;
+        let arguments = process.arguments();
+        let is_worker = arguments.get(1).is_some_and(|verb| verb == b"worker")
+            && arguments.get(2).is_some_and(|dir| dir == self.job_dir.as_os_str().as_bytes());
+        let is_ours = is_worker
+            && process.markers().contains(&self.job_dir)
+            && process.uid() == Some(nix::unistd::geteuid().as_raw());
+        is_ours.then_some(process.id)
     }
 
     /// Whether a process bears the mark in its environment. Where environments cannot be read,

@@ -45,7 +45,7 @@ pub use arrivals::Arrivals;
 pub use descendants::{Descendants, Found};
 pub use limits::{file_size_limit, raise_limits, survive_file_size_limit};
 pub use marker::{Mark, mark};
-pub use orphans::{end_orphans, is_below_any};
+pub use orphans::{Orphans, is_below_any};
 pub use proc::{ProcessId, check as check_proc, holds_lock, parent_of};
 
 /// The number under which the worker finds the job's lock.
@@ -56,6 +56,9 @@ pub const REPORT_FD: RawFd = 4;
 /// No process has more ancestors. Parents that are read one after the other while they change could
 /// form a circle.
 const LONGEST_LINE: usize = 10_000;
+
+/// Why processes cannot be named that are there.
+const TOO_FAST: &str = "each starts others and ends before it is found";
 
 /// How often [`ask`] looks whether the program has ended.
 const ASK_PAUSE: Duration = Duration::from_millis(5);

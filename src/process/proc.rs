@@ -39,6 +39,13 @@ pub(super) struct Process {
     pub name: String,
 }
 
+/// The numbers of processes.
+pub(super) struct Pids {
+    pub pids: Vec<i32>,
+    /// It is a list of all.
+    pub is_whole: bool,
+}
+
 #[cfg(target_os = "linux")]
 mod system {
     use std::ffi::OsStr;
@@ -47,8 +54,11 @@ mod system {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
-    use super::{PathBuf, Process, ProcessId, io};
+    use super::{PathBuf, Pids, Process, ProcessId, io};
     use crate::process::marker::MARKERS;
+
+    /// How many processes and threads may be started while the others are listed.
+    const NEW_THREADS: usize = 256;
 
     /// Fails where `/proc` does not show processes.
     pub fn check() -> io::Result<()> {
@@ -81,32 +91,16 @@ mod system {
             Some(Self { id: ProcessId { pid, start_time }, parent, state, name })
         }
 
-        /// The directories that mark the process, by its environment when it was started; none
-        /// also where that cannot be read because it is another user's.
+        /// The directories that mark the process.
         pub fn markers(&self) -> Vec<PathBuf> {
-            let pid = self.id.pid;
-            let path = if has_ended(self.state) {
+            if has_ended(self.state) {
                 // The memory is that of the threads that live.
-                let Some(thread) = thread_of(pid) else { return Vec::new() };
-                format!("/proc/{pid}/task/{thread}/environ")
-            } else {
-                format!("/proc/{pid}/environ")
-            };
-            let environment = fs::read(path).unwrap_or_default();
-            let mut markers = Vec::new();
-            for variable in environment.split(|&byte| byte == 0) {
-                for name in MARKERS {
-                    let value = variable.strip_prefix(name.as_bytes());
-                    let Some(value) = value.and_then(|rest| rest.strip_prefix(b"=")) else {
-                        continue;
-                    };
-                    let marker = PathBuf::from(OsStr::from_bytes(value));
-                    if !markers.contains(&marker) {
-                        markers.push(marker);
-                    }
-                }
+                let thread = thread_of(self.id.pid);
+                return thread
+                    .map(|thread| thread_markers(self.id.pid, thread))
+                    .unwrap_or_default();
             }
-            markers
+            markers(self.id.pid)
         }
 
         /// The user as whom it runs.
@@ -119,6 +113,36 @@ mod system {
             let text = fs::read(format!("/proc/{}/cmdline", self.id.pid)).unwrap_or_default();
             text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
         }
+    }
+
+    /// The directories that mark a process, by its environment when it was started; none also where
+    /// its main thread has ended, or where the environment cannot be read because it is another
+    /// user's.
+    pub fn markers(pid: i32) -> Vec<PathBuf> {
+        markers_in(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default())
+    }
+
+    fn thread_markers(pid: i32, thread: i32) -> Vec<PathBuf> {
+        markers_in(&fs::read(format!("/proc/{pid}/task/{thread}/environ")).unwrap_or_default())
+    }
+
+    fn markers_in(environment: &[u8]) -> Vec<PathBuf> {
+        let mut markers = Vec::new();
+        for name in MARKERS {
+            // Behind a zero or at the beginning; most environments have none.
+            for at in memchr::memmem::find_iter(environment, name) {
+                let starts = at == 0 || environment[at - 1] == 0;
+                let rest = &environment[at + name.len()..];
+                if let (true, Some(value)) = (starts, rest.strip_prefix(b"=")) {
+                    let end = memchr::memchr(0, value).unwrap_or(value.len());
+                    let marker = PathBuf::from(OsStr::from_bytes(&value[..end]));
+                    if !markers.contains(&marker) {
+                        markers.push(marker);
+                    }
+                }
+            }
+        }
+        markers
     }
 
     fn has_ended(state: char) -> bool {
@@ -157,17 +181,47 @@ mod system {
     }
 
     fn children_by_parent(parent: i32) -> io::Result<Vec<i32>> {
-        let mut children = pids()?;
+        let mut children = pids()?.pids;
         children.retain(|pid| {
             Process::stat(&format!("/proc/{pid}/stat")).is_some_and(|one| one.parent == parent)
         });
         Ok(children)
     }
 
-    /// The numbers of all processes.
-    pub fn pids() -> io::Result<Vec<i32>> {
+    /// Lists the processes.
+    ///
+    /// The kernel lists them in the order of their numbers, so that a chain of processes that each
+    /// start the next one and end can stay ahead: the list is cut where it is longer than there
+    /// are processes and threads.
+    pub fn pids() -> io::Result<Pids> {
         check()?;
-        numbers("/proc")
+        let most = load().map_or(usize::MAX, |load| load.threads + NEW_THREADS);
+        let mut pids = Vec::new();
+        for entry in fs::read_dir("/proc")?.flatten() {
+            if pids.len() >= most {
+                return Ok(Pids { pids, is_whole: false });
+            }
+            pids.extend(entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+        }
+        Ok(Pids { pids, is_whole: true })
+    }
+
+    /// The number that was given last to a process or thread.
+    pub fn newest() -> Option<i32> {
+        Some(load()?.newest)
+    }
+
+    struct Load {
+        threads: usize,
+        newest: i32,
+    }
+
+    /// The last two fields of `/proc/loadavg`: RUNNING/THREADS and the newest number.
+    fn load() -> Option<Load> {
+        let text = fs::read_to_string("/proc/loadavg").ok()?;
+        let mut fields = text.split_whitespace().skip(3);
+        let threads = fields.next()?.split('/').nth(1)?.parse().ok()?;
+        Some(Load { threads, newest: fields.next()?.parse().ok()? })
     }
 
     fn numbers(path: &str) -> io::Result<Vec<i32>> {
@@ -197,7 +251,7 @@ mod system {
     use std::path::Path;
     use std::process::Command;
 
-    use super::{PathBuf, Process, ProcessId, io};
+    use super::{PathBuf, Pids, Process, ProcessId, io};
 
     pub fn check() -> io::Result<()> {
         Ok(())
@@ -221,6 +275,10 @@ mod system {
         }
     }
 
+    pub fn markers(_pid: i32) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
     fn table() -> io::Result<Vec<Process>> {
         let output = Command::new("ps").args(["-axo", "pid=,ppid=,stat=,comm="]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -240,8 +298,13 @@ mod system {
         Ok(all.filter(|process| process.parent == pid).map(|process| process.id.pid).collect())
     }
 
-    pub fn pids() -> io::Result<Vec<i32>> {
-        Ok(table()?.into_iter().map(|process| process.id.pid).collect())
+    pub fn pids() -> io::Result<Pids> {
+        let pids = table()?.into_iter().map(|process| process.id.pid).collect();
+        Ok(Pids { pids, is_whole: true })
+    }
+
+    pub fn newest() -> Option<i32> {
+        None
     }
 
     pub fn holds_lock(_pid: i32, _path: &Path) -> bool {
@@ -250,7 +313,7 @@ mod system {
 }
 
 pub use system::{check, holds_lock};
-pub(super) use system::{children, pids};
+pub(super) use system::{children, markers, newest, pids};
 
 /// The parent of a living process; 0 where it has none in here.
 pub fn parent_of(pid: i32) -> Option<i32> {

@@ -16,7 +16,7 @@ pub(super) struct Survivors {
     /// Each with what it can be waited for by; `None` if it may not be signalled.
     signalled: BTreeMap<ProcessId, Option<Target>>,
     /// How many have ended.
-    ended: usize,
+    pub ended: usize,
 }
 
 impl Survivors {
@@ -52,11 +52,6 @@ impl Survivors {
             lives
         });
         self.ended += ended;
-    }
-
-    /// How many were ended.
-    pub fn ended(&self) -> usize {
-        self.ended
     }
 
     /// Whether the process may not be signalled.

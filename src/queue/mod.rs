@@ -25,7 +25,7 @@ use nix::sys::signal::Signal;
 use crate::checkpoint::checkpoint;
 use crate::clock;
 use crate::job::{Admission, JobId, Login};
-use crate::process::{self, Mark, Target, machine};
+use crate::process::{self, Mark, Orphans, Target, machine};
 use crate::store::{JobDir, is_independent, make_directory, open_bell, open_ordinary, ring_bell};
 
 use choice::{Choice, KnownLimit, Standing, choose};
@@ -398,7 +398,13 @@ impl Queue {
         };
         if !gone {
             // What is left is reported by whoever writes the job's end.
-            process::end_orphans(&mark, None, &is_independent, Instant::now() + SWEEP_TAKES);
+            let orphans = Orphans {
+                mark: &mark,
+                worker_start: None,
+                is_locked: false,
+                is_independent: &is_independent,
+            };
+            orphans.end(Instant::now() + SWEEP_TAKES);
         }
     }
 
