@@ -56,6 +56,7 @@ impl Orphans<'_> {
         let mut search = Search {
             orphans: self,
             strangers: HashSet::new(),
+            vanished: HashSet::new(),
             seen: HashMap::new(),
             survivors: Survivors::default(),
             living: Vec::new(),
@@ -145,6 +146,8 @@ struct Search<'a> {
     orphans: &'a Orphans<'a>,
     /// Numbers that are not looked at again before the search is otherwise over.
     strangers: HashSet<i32>,
+    /// Numbers of processes that had ended before they could be looked at.
+    vanished: HashSet<i32>,
     /// The processes of one pass with their markers.
     seen: HashMap<i32, Option<(Process, Vec<PathBuf>)>>,
     survivors: Survivors,
@@ -215,8 +218,8 @@ impl Search<'_> {
             let Some((process, _)) = self.look(pid) else {
                 self.survivors.ended += usize::from(is_killed);
                 pass.is_new |= is_killed;
-                pass.has_vanished = true;
                 // A zombie stays one until its parent reaps it.
+                pass.has_vanished |= self.vanished.insert(pid);
                 self.strangers.insert(pid);
                 continue;
             };

@@ -1,30 +1,73 @@
 //! The children that a fake claude leaves behind, as the Bash tool of the real one does: each in
 //! a session of its own, out of reach of a signal to claude's process group. A child is this same
 //! program started again, told by its arguments what to be, because the environment may be empty.
+//!
+//! A child of which a test asks whether it lives holds the lock of `FILE.lock` (flock(2)), together
+//! with whatever it starts: the kernel knows, also where the process is not to be found.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::{env, io};
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{env, fs, io};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::sys::signal::Signal;
+use nix::unistd::ForkResult;
 
 const HANG: &str = "--fake-hang";
 const HANG_STUBBORNLY: &str = "--fake-hang-stubbornly";
 const ORPHAN: &str = "--fake-orphan";
+const HEADLESS: &str = "--fake-headless";
+const CHAIN: &str = "--fake-chain";
+const CHAIN_ON: &str = "--fake-chain-on";
+const ROOT: &str = "--fake-root";
+/// Seconds that a chain goes on that nobody ends.
+const CHAIN_TAKES: u64 = 60;
 
 /// What a child was started to be, with the file for its PID.
 pub(crate) enum Role {
-    Hang { pid_file: PathBuf, stubborn: bool },
-    Orphan { pid_file: PathBuf },
+    Hang {
+        pid_file: PathBuf,
+        stubborn: bool,
+    },
+    /// Starts another one and ends.
+    Orphan {
+        pid_file: PathBuf,
+        role: &'static str,
+    },
+    Headless {
+        pid_file: PathBuf,
+    },
+    Chain {
+        pid_file: PathBuf,
+        mode: String,
+    },
+    ChainOn {
+        until: u64,
+        mode: String,
+    },
+    Root {
+        pid_file: PathBuf,
+    },
 }
 
 impl Role {
     pub(crate) fn from_arguments(arguments: &[String]) -> Option<Self> {
         let pid_file = PathBuf::from(arguments.get(2)?);
+        let mode = || arguments.get(3).cloned().unwrap_or_default();
         match arguments.get(1)?.as_str() {
             HANG => Some(Self::Hang { pid_file, stubborn: false }),
             HANG_STUBBORNLY => Some(Self::Hang { pid_file, stubborn: true }),
-            ORPHAN => Some(Self::Orphan { pid_file }),
+            ORPHAN if mode() == HEADLESS => Some(Self::Orphan { pid_file, role: HEADLESS }),
+            ORPHAN => Some(Self::Orphan { pid_file, role: HANG_STUBBORNLY }),
+            HEADLESS => Some(Self::Headless { pid_file }),
+            CHAIN => Some(Self::Chain { pid_file, mode: mode() }),
+            CHAIN_ON => {
+                Some(Self::ChainOn { until: arguments.get(2)?.parse().ok()?, mode: mode() })
+            }
+            ROOT => Some(Self::Root { pid_file }),
             _ => None,
         }
     }
@@ -38,14 +81,92 @@ impl Role {
                     super::ignore(Signal::SIGINT)?;
                     super::ignore(Signal::SIGTERM)?;
                 }
-                super::write_whole(&pid_file, std::process::id().to_string().as_bytes())?;
-                super::hang()
+                hang_as(&pid_file)
             }
-            Self::Orphan { pid_file } => {
-                this_program(HANG_STUBBORNLY, &pid_file)?.spawn().map(drop)
+            Self::Orphan { pid_file, role } => this_program(role, &pid_file)?.spawn().map(drop),
+            Self::Headless { pid_file } => {
+                nix::unistd::setsid()?;
+                hold_lock(&pid_file)?;
+                let main_thread = std::process::id();
+                std::thread::spawn(move || {
+                    // The file says that the main thread has ended.
+                    let state = || fs::read_to_string(format!("/proc/{main_thread}/stat"));
+                    while !state().is_ok_and(|stat| stat.contains(") Z ")) {
+                        std::thread::yield_now();
+                    }
+                    let _ = super::write_whole(&pid_file, main_thread.to_string().as_bytes());
+                    super::hang()
+                });
+                // SAFETY: ends this thread alone; nothing that it owns is used by the other one.
+                unsafe { libc::syscall(libc::SYS_exit, 0) };
+                Ok(())
+            }
+            Self::Chain { pid_file, mode } => {
+                nix::unistd::setsid()?;
+                hold_lock(&pid_file)?;
+                // Nobody has to reap what ends.
+                super::ignore(Signal::SIGCHLD)?;
+                super::write_whole(&pid_file, std::process::id().to_string().as_bytes())?;
+                chain_on(now() + CHAIN_TAKES, &mode)
+            }
+            Self::ChainOn { until, mode } => chain_on(until, &mode),
+            Self::Root { pid_file } => {
+                nix::unistd::setgid(0.into())?;
+                nix::unistd::setuid(0.into())?;
+                nix::unistd::setsid()?;
+                hang_as(&pid_file)
             }
         }
     }
+}
+
+fn hang_as(pid_file: &Path) -> ! {
+    if super::write_whole(pid_file, std::process::id().to_string().as_bytes()).is_err() {
+        std::process::exit(70);
+    }
+    super::hang()
+}
+
+/// Holds a lock until this process and all that it starts have ended.
+fn hold_lock(pid_file: &Path) -> io::Result<()> {
+    let file = fs::File::create(lock_of(pid_file))?;
+    file.lock()?;
+    fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    std::mem::forget(file);
+    Ok(())
+}
+
+fn lock_of(pid_file: &Path) -> PathBuf {
+    let mut path = pid_file.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Starts the next process of a chain and ends, and so does that one.
+fn chain_on(until: u64, mode: &str) -> io::Result<()> {
+    while now() < until {
+        // SAFETY: this process has one thread.
+        match unsafe { nix::unistd::fork() } {
+            // SAFETY: ends this process without a look at what the next one has, too.
+            Ok(ForkResult::Parent { .. }) => unsafe { libc::_exit(0) },
+            // There are too many for a moment.
+            Err(_) => std::thread::yield_now(),
+            Ok(ForkResult::Child) if mode == "setsid" => {
+                nix::unistd::setsid()?;
+            }
+            Ok(ForkResult::Child) if mode == "exec" => {
+                let mut next = this_program(CHAIN_ON, Path::new(&until.to_string()))?;
+                return Err(next.arg(mode).env_clear().exec());
+            }
+            Ok(ForkResult::Child) => {}
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn spawn(pid_file: &Path) -> io::Result<()> {
@@ -56,6 +177,34 @@ pub(crate) fn spawn(pid_file: &Path) -> io::Result<()> {
 
 pub(crate) fn spawn_clean(pid_file: &Path) -> io::Result<()> {
     this_program(HANG, pid_file)?.env_clear().spawn()?;
+    super::wait_for(pid_file);
+    Ok(())
+}
+
+pub(crate) fn spawn_marked(pid_file: &Path, mark: &Path) -> io::Result<()> {
+    this_program(HANG, pid_file)?.env("CLAUDEJOB_DIR", mark).spawn()?;
+    super::wait_for(pid_file);
+    Ok(())
+}
+
+pub(crate) fn spawn_root(pid_file: &Path, program: &Path) -> io::Result<()> {
+    let mut command = Command::new(program);
+    command.arg(ROOT).arg(pid_file).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    super::wait_for(pid_file);
+    Ok(())
+}
+
+pub(crate) fn spawn_chain(pid_file: &Path, mode: &str) -> io::Result<()> {
+    this_program(CHAIN, pid_file)?.arg(mode).stdout(Stdio::null()).spawn()?;
+    super::wait_for(pid_file);
+    Ok(())
+}
+
+pub(crate) fn spawn_headless(pid_file: &Path) -> io::Result<()> {
+    let status = this_program(ORPHAN, pid_file)?.arg(HEADLESS).status()?;
+    if !status.success() {
+        return Err(io::Error::other("the process in between failed"));
+    }
     super::wait_for(pid_file);
     Ok(())
 }

@@ -23,6 +23,10 @@
 //! | `spawn FILE` | starts a child in a session of its own that holds stdout, hangs, and writes its PID to FILE |
 //! | `spawn-clean FILE` | the same with an empty environment |
 //! | `spawn-stubborn FILE` | the same, ignoring INT and TERM, its parent already gone |
+//! | `spawn-headless FILE` | a child in a session of its own whose main thread has ended while another hangs, its parent already gone |
+//! | `spawn-chain FILE MODE` | a chain in a session of its own: each process starts the next one and ends, for 60 s at most; `setsid`: each in a session of its own, `exec`: each with an empty environment, else `fork` |
+//! | `spawn-marked FILE DIR` | as `spawn`, with the environment variable `CLAUDEJOB_DIR` of its own |
+//! | `spawn-root FILE` | as `spawn`, by the program `$DIR/setuid-root`, a copy of this one with the set-user-ID bit, as root altogether |
 //! | `session` | keeps its conversation in `$DIR/sessions` from now on; where it is to resume one that is not there it refuses, as the real CLI does |
 //! | `work STEPS` | does what its conversation does not say is done: for each step a `tool`, a line in `$DIR/work/JOB`, a line in the conversation, and the `tool-result` |
 //! | `append FILE TEXT` | appends a line to a file |
@@ -146,6 +150,16 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
         "spawn" => children::spawn(&path(rest)),
         "spawn-clean" => children::spawn_clean(&path(rest)),
         "spawn-stubborn" => children::spawn_stubborn(&path(rest)),
+        "spawn-headless" => children::spawn_headless(&path(rest)),
+        "spawn-chain" => {
+            let (file, mode) = rest.split_once(' ').unwrap_or((rest, "fork"));
+            children::spawn_chain(&path(file), mode)
+        }
+        "spawn-marked" => {
+            let (file, mark) = rest.split_once(' ').unwrap_or((rest, ""));
+            children::spawn_marked(&path(file), &path(mark))
+        }
+        "spawn-root" => children::spawn_root(&path(rest), &path("$DIR/setuid-root")),
         "append" => {
             let (file, text) = rest.split_once(' ').unwrap_or((rest, ""));
             append(&path(file), &format!("{}\n", expanded(text)))
