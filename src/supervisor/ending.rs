@@ -84,7 +84,8 @@ impl Supervisor {
                 let stands = self.input_closed && self.digest.settled();
                 self.signal(self.first_step(), now, effects);
                 if stands {
-                    return;
+                    // Unless it is that the job is tried again.
+                    return self.note_late(cause);
                 }
             }
         }

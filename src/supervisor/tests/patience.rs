@@ -69,6 +69,12 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
     let mut rig = Rig::launched(patient(1));
     rig.hear(INIT).take(Input::KillRequested);
     assert!(matches!(ends_with(&mut rig, &[LIMITED], code(1)), Conclusion::Ended(_)));
+    // Claude has said its last word, and the job would be tried again.
+    let mut rig = Rig::launched(patient(1));
+    rig.hear(INIT).hear(LIMITED);
+    assert_eq!(rig.take(Input::KillRequested).wants(), ["INT"]);
+    assert!(matches!(ends_with(&mut rig, &[], code(1)), Conclusion::Ended(_)));
+    assert_eq!(rig.supervisor.record().status, Status::Killed);
 }
 
 #[test]
