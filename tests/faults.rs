@@ -1049,7 +1049,7 @@ fn a_prompt_without_an_end_is_refused() {
 
 #[test]
 fn what_claude_is_told_is_in_no_arguments_of_who_waits() {
-    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhear-all $DIR/heard\neof");
+    let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhang");
     let calls: [&[&str]; 3] = [
         &["start", "j", "--prompt", "SECRET", "--wait", "1m"],
         &["send", "j", "--message", "SECRET", "--wait", "1m"],
