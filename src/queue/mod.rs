@@ -579,4 +579,6 @@ impl Stood {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
