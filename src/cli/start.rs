@@ -136,7 +136,7 @@ pub struct Start {
     /// Wait so long before it takes its place in the queue
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Queue")]
     pub start_delay: Option<Duration>,
-    /// Time between the starts of two claudes, which race for the same login file
+    /// Time since the start of the claude before it
     #[arg(long, value_name = "DURATION", value_parser = duration, env = "CLAUDE_SKILL_STAGGER", hide_env_values = true, default_value = "200ms", help_heading = "Queue")]
     pub stagger: Duration,
     /// Jobs that must have completed before it runs; if one does not, it fails

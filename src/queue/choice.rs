@@ -44,10 +44,11 @@ pub enum Choice<'a> {
 /// is passed over, one for whom there is no slot holds up those behind it who need one.
 ///
 /// One whose login is at a limit waits, without holding up others, but for one that is to find out
-/// whether the limit is over.
+/// whether the limit is over. So does one for which too little time has passed since the last was
+/// let in: the pause is its own.
 pub fn choose<'a>(desk: &Standing<'a>) -> Choice<'a> {
     let running = desk.running.len();
-    let mut limited: Option<u64> = None;
+    let mut later: Option<u64> = None;
     let mut full = false;
     for ticket in desk.waiting {
         let admission = &ticket.admission;
@@ -64,17 +65,15 @@ pub fn choose<'a>(desk: &Standing<'a>) -> Choice<'a> {
             }
         }
         let wait = limited_for_ms(ticket, desk.limits);
-        if wait > 0 {
-            limited = Some(limited.map_or(wait, |least| least.min(wait)));
-            continue;
-        }
         let next = desk.admitted_ms.map_or(0, |at| at.saturating_add(admission.stagger_ms));
-        if next > desk.now_ms {
-            return Choice::Later(next - desk.now_ms);
+        let wait = wait.max(next.saturating_sub(desk.now_ms));
+        if wait > 0 {
+            later = Some(later.map_or(wait, |least| least.min(wait)));
+            continue;
         }
         return Choice::Admit(ticket);
     }
-    limited.map_or(Choice::Nobody, Choice::Later)
+    later.map_or(Choice::Nobody, Choice::Later)
 }
 
 /// Milliseconds from now for which limits stand in the way of this one: until their end, or until
@@ -215,5 +214,16 @@ mod tests {
         assert_eq!(choose(&at(Some(9_900))), Choice::Later(100));
         assert_eq!(choose(&at(Some(9_800))), Choice::Admit(&waiting[0]));
         assert_eq!(choose(&at(None)), Choice::Admit(&waiting[0]));
+    }
+
+    #[test]
+    fn a_long_pause_holds_up_the_job_that_asked_for_it_alone() {
+        let mut waiting = tickets("slow b", 2);
+        waiting[0].admission.stagger_ms = 3_600_000;
+        let at = |admitted_ms| Standing { waiting: &waiting, admitted_ms, ..desk() };
+        assert_eq!(choose(&at(Some(9_000))), Choice::Admit(&waiting[1]));
+        assert_eq!(choose(&at(Some(9_900))), Choice::Later(100));
+        let alone = Standing { waiting: &waiting[..1], ..desk() };
+        assert_eq!(choose(&alone), Choice::Later(3_599_000));
     }
 }

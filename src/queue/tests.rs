@@ -203,7 +203,7 @@ fn who_waits_for_a_moment_takes_a_slot_from_those_who_do_not_want_to_wait() {
         Entered::Waiting(_)
     ));
     for (admission, why) in [
-        (most(2), "2 taken, and --max-parallel is 2"),
+        (Admission { stagger_ms: 60_000, ..most(2) }, "2 taken, and --max-parallel is 2"),
         (Admission { max_parallel: 9, ..slow }, "1 taken by group g, and --group-limit is 1"),
     ] {
         let entered = hall.queue.enter(&c.0, &hasty(admission), None, &Login::default()).unwrap();

@@ -184,6 +184,16 @@ fn claudes_are_started_one_after_the_other() {
 }
 
 #[test]
+fn a_long_stagger_holds_up_no_other_job() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]).expect_end(0, "completed", None);
+    assert_eq!(sandbox.start("slow", &["--stagger", "1h"])["status"], "queued");
+    sandbox.run_job("b", &["--stagger", "10ms"]).expect_end(0, "completed", None);
+    assert_eq!(sandbox.status("slow")["status"], "queued");
+    sandbox.run(["kill", "slow"]);
+}
+
+#[test]
 fn a_delayed_job_waits_for_its_time_and_not_for_a_slot() {
     let sandbox = Sandbox::new(QUICK);
     let began = Instant::now();
