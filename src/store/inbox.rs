@@ -6,7 +6,7 @@
 //! A sender
 //! 1. writes the message, durably, under a name of its own ([`Draft`]),
 //! 2. renames it so that its name reserves the next number,
-//! 3. reads the [state](state): the inbox is open, and the number was not used meanwhile,
+//! 3. reads the [state]: the inbox is open, and the number was not used meanwhile,
 //! 4. links it to `<number>.json`. This step accepts the message. It fails if the number is taken
 //!    or the reservation is gone, and the sender begins again.
 //!
