@@ -325,8 +325,8 @@ fn a_cost_that_is_a_lower_bound_is_marked() {
 
 #[test]
 fn an_answer_that_differs_from_its_schema_is_refused() {
-    let kill =
-        json!({"jobId": "a", "killed": true, "status": "killed", "error": null, "hint": null});
+    let kill = json!({"jobId": "a", "killed": true, "status": "killed", "error": null, "left": [],
+        "warnings": [], "record": null, "hint": null});
     schema::check(&["kill"], &kill);
     for (field, value) in
         [("unknown", json!(1)), ("killed", json!("yes")), ("status", json!("dead"))]
@@ -336,7 +336,8 @@ fn an_answer_that_differs_from_its_schema_is_refused() {
         let refused = std::panic::catch_unwind(|| schema::check(&["kill"], &kill));
         assert!(refused.is_err(), "{kill}");
     }
-    let absent = json!({"jobId": "a", "killed": true, "status": "killed", "hint": null});
+    let absent = json!({"jobId": "a", "killed": true, "status": "killed", "left": [],
+        "warnings": [], "record": null, "hint": null});
     assert!(std::panic::catch_unwind(|| schema::check(&["kill"], &absent)).is_err());
     let event = json!({"jobId": "a", "seq": 1, "at": "2026-11-20T21:45:12.000Z", "attempt": 1,
         "event": "launched", "pid": 1, "program": null, "arguments": null});
