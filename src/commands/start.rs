@@ -23,7 +23,7 @@ use crate::store::{CONTAINER_WARNED, CreateError, JobDir, Lock, Store, addressed
 use crate::text::{millionths, one_line, span};
 
 /// Bytes that a prompt may have: what the API takes is far below it.
-pub const PROMPT_MOST: usize = 10_000_000;
+pub const PROMPT_MOST: usize = 10 << 20;
 /// Characters of the prompt that the record keeps.
 const PREVIEW: usize = 160;
 
