@@ -516,7 +516,7 @@ fn a_prompt_of_a_megabyte(cli: Cli) {
 
 each_cli!(a_prompt_of_ten_megabytes);
 fn a_prompt_of_ten_megabytes(cli: Cli) {
-    const SIZE: usize = 10 * 1024 * 1024;
+    const SIZE: usize = 10_000_000;
     let sandbox = sandbox!(cli, Step::text("read it all"));
     start_with_prompt_of(&sandbox, SIZE);
 

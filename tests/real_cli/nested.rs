@@ -68,6 +68,7 @@ fn a_job_of_a_session_does_not_inherit_the_session(cli: Cli) {
         [
             ("CLAUDEJOB_ID", id.to_owned()),
             ("CLAUDEJOB_DIR", sandbox.job(id).to_str().unwrap().to_owned()),
+            ("CLAUDEJOB_MARK", sandbox.job(id).to_str().unwrap().to_owned()),
             ("PWD", cwd.to_str().unwrap().to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
