@@ -110,7 +110,7 @@ pub enum Error {
     NoMemoryLimit(String),
     /// Another process holds what is needed, and makes no progress.
     #[error("another process is in the way: {0}")]
-    Busy(#[source] StoreError),
+    Busy(String),
     /// There is no slot for a job that does not want to wait for one.
     #[error("there is no slot: {0}")]
     NoSlot(String),
@@ -346,10 +346,11 @@ impl Error {
             Self::NoMemoryLimit(_) => {
                 "--memory-max needs a systemd scope: a systemd within reach, and control groups"
             }
-            Self::Busy(_) => {
-                "continue that process (kill -CONT PID) or end it, then repeat the call"
-            }
             Self::NoSlot(_) => "without --no-queue it waits for its turn",
+            Self::Busy(_) => {
+                "continue that process (kill -CONT PID) or end it, and repeat the call; \
+                 if the disk is full, free some space"
+            }
             Self::UnknownDependency(_) => "claudejob list --all",
             Self::DependencyCycle(..) => "take another id, or wait for fewer jobs",
             Self::BudgetExceeded { .. } => "start it later, or with a larger --budget-usd",
@@ -405,7 +406,7 @@ impl From<StoreError> for Error {
         }
         match error.source.kind() {
             _ if error.is_full() => Self::NoSpace(error),
-            ErrorKind::ResourceBusy if error.operation == "lock" => Self::Busy(error),
+            ErrorKind::ResourceBusy if error.operation == "lock" => Self::Busy(error.to_string()),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied(error),
             _ => Self::Store(error),
         }

@@ -25,6 +25,8 @@ const WORKER_TAKES: Duration = Duration::from_millis(7_000);
 const HANDOVER_TAKES: Duration = Duration::from_secs(3);
 /// How long the writing of the end and the answer may take.
 const ANSWER_TAKES: Duration = Duration::from_millis(500);
+/// How long it may take to say who it is. One that is stopped before is searched for.
+const WORKER_SAYS: Duration = Duration::from_millis(500);
 /// How long the kernel may take to end a process that was sent SIGKILL.
 const SIGKILL_TAKES: Duration = Duration::from_millis(500);
 
@@ -273,12 +275,13 @@ enum Asked {
 
 /// Asks the job's worker, if it has one.
 fn ask(id: &JobId, dir: &JobDir, until: Instant) -> Result<Asked, Error> {
-    let until = until.min(Instant::now() + HANDOVER_TAKES);
+    let began = Instant::now();
+    let until = until.min(began + HANDOVER_TAKES);
     loop {
         if !dir.is_held()? {
             return Ok(Asked::Nobody);
         }
-        if let Some(worker) = worker(id, dir)? {
+        if let Some(worker) = worker(id, dir, began.elapsed() >= WORKER_SAYS)? {
             ask_worker(&worker).map_err(|error| Error::Signal(id.to_string(), error))?;
             return Ok(Asked::Worker);
         }
@@ -302,26 +305,31 @@ fn ask_worker(worker: &Target) -> std::io::Result<()> {
 /// The process that holds the lock. Its number is read and the process is opened while the lock
 /// is held, and both are looked at again after that: the number cannot have passed to another.
 /// It must bear the job's mark, so that a record that was tampered with turns no signal of ours
-/// against a stranger.
-fn worker(id: &JobId, dir: &JobDir) -> Result<Option<Target>, Error> {
+/// against a stranger. A worker that has not written its number yet is found by its mark, if
+/// `search`.
+fn worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<Target>, Error> {
     process::check_proc().map_err(|error| unknown(id, &error.to_string()))?;
     let load = || dir.load().map_err(|error| Error::load(id.as_str(), error));
+    let mark = Mark::new(dir.path());
     let record = load()?;
-    let Some(pid) = record.pid else { return Ok(None) };
+    let written = record.pid;
+    let found = if search && written.is_none() {
+        mark.worker().ok().flatten().map(|worker| worker.pid)
+    } else {
+        None
+    };
+    let Some(pid) = written.or(found) else { return Ok(None) };
     let Ok(target) = Target::open(pid) else { return Ok(None) };
     let now = ProcessId::of(pid).map(|process| process.start_time);
     let started_then = record.pid_start_time.is_none_or(|at| now == Some(at));
-    let same = dir.is_held()?
-        && load()?.pid == Some(pid)
-        && started_then
-        && Mark::new(dir.path()).is_on(pid);
+    let same = dir.is_held()? && load()?.pid == written && started_then && mark.is_on(pid);
     Ok(same.then_some(target))
 }
 
 /// The worker does not answer: it is ended, and claude with it, and what is left is swept by
 /// whoever settles the job.
 fn end_by_force(id: &JobId, dir: &JobDir) -> Result<(), Error> {
-    if let Some(worker) = worker(id, dir)? {
+    if let Some(worker) = worker(id, dir, true)? {
         worker.signal(Signal::SIGKILL).map_err(|error| Error::Signal(id.to_string(), error))?;
         ends_within(dir, SIGKILL_TAKES);
     }

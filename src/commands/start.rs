@@ -339,10 +339,14 @@ pub(super) fn put_on_its_feet(
 ) -> Result<Launched, Error> {
     let error = match launch(dir, &lock, plan, around) {
         Ok(launched) => return Ok(launched),
+        // Nothing has happened yet, and the lock is still held here.
         Err(LaunchError::NoSlot(why)) => {
-            // Nothing has happened yet, and the lock is still held here.
             dir.discard()?;
             return Err(Error::NoSlot(why));
+        }
+        Err(LaunchError::Busy(why)) => {
+            dir.discard()?;
+            return Err(Error::Busy(why));
         }
         Err(error) => error,
     };
@@ -357,7 +361,10 @@ pub(super) fn put_on_its_feet(
             settle(dir, record, None);
             Err(Error::launch(id.as_str(), &error))
         }
-        LaunchError::Worker(_) | LaunchError::Scope(_) | LaunchError::NoSlot(_) => {
+        LaunchError::Worker(_)
+        | LaunchError::Scope(_)
+        | LaunchError::NoSlot(_)
+        | LaunchError::Busy(_) => {
             let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
             settle(dir, record, Some(verdict));
             Err(Error::launch(id.as_str(), &error))

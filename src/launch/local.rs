@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::detach::Plan;
-use super::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED};
+use super::{BUSY, LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED};
 use crate::checkpoint::checkpoint;
 use crate::claude::Surroundings;
 use crate::process;
@@ -32,6 +32,9 @@ pub enum LaunchError {
     /// There is no slot, and the job does not want to wait.
     #[error("there is no slot: {0}")]
     NoSlot(String),
+    /// The lock of the queue cannot be had.
+    #[error("the queue is busy: {0}")]
+    Busy(String),
     /// There is no scope, and there must be one.
     #[error("systemd gave no scope: {0}")]
     Scope(String),
@@ -102,11 +105,11 @@ fn attempt(
         Ok(1) if matches!(word[0], LAUNCHED | QUEUED) => {
             Ok(Launched { pid: child.id() as i32, queued: word[0] == QUEUED })
         }
-        Ok(1) if word[0] == NO_SLOT => {
+        Ok(1) if matches!(word[0], NO_SLOT | BUSY) => {
             let mut why = String::new();
             let _ = reports.read_to_string(&mut why);
             let _ = child.wait();
-            Err(LaunchError::NoSlot(why))
+            Err(if word[0] == BUSY { LaunchError::Busy(why) } else { LaunchError::NoSlot(why) })
         }
         Ok(1) if word[0] == NOT_LAUNCHED => Err(LaunchError::Claude),
         Ok(_) => {

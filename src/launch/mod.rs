@@ -19,3 +19,6 @@ pub const QUEUED: u8 = b'Q';
 /// The worker's report that there is no slot for a job that does not want to wait; followed by
 /// why. Nothing has happened, and the job is to be forgotten.
 pub const NO_SLOT: u8 = b'N';
+/// The worker's report that the queue's lock cannot be had; followed by why. As after
+/// [`NO_SLOT`].
+pub const BUSY: u8 = b'B';

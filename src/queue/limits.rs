@@ -7,10 +7,11 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::choice::KnownLimit;
-use super::{CLOCK_DRIFT, LIMIT, LIMITS, Queue, SALT, Ticket, make_room};
+use super::{CLOCK_DRIFT, DeskPoll, LIMIT, LIMITS, Queue, SALT, Ticket, make_room};
 use crate::clock;
 use crate::job::{JobId, LimitMet, Login, Reason, Timestamp, milliseconds};
 use crate::process::Mark;
@@ -18,6 +19,8 @@ use crate::store::{JobDir, open_ordinary};
 
 /// How often a job finds out whether a limit is over before its time.
 const PROBE_EVERY: Duration = Duration::from_secs(300);
+/// How long a worker may wait for the queue's lock while other events wait for it.
+const AT_ONCE: Duration = Duration::from_millis(20);
 /// Bytes of the salt.
 const SALT_LENGTH: usize = 32;
 /// Bytes of a limit's file that are read.
@@ -127,14 +130,24 @@ impl Queue {
         if let Some(salt) = self.read_salt()? {
             return Ok(salt);
         }
-        let _desk = self.desk()?;
-        if let Some(salt) = self.read_salt()? {
-            return Ok(salt);
-        }
         let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
         let salt: Vec<u8> = random.iter().flat_map(uuid::Uuid::as_bytes).copied().collect();
-        self.publish(SALT, &salt)?;
-        Ok(salt)
+        self.make_rooms()?;
+        // Without the lock: a link is made once, whoever else is at it.
+        let new = self.path.join(format!(".salt-{}", uuid::Uuid::new_v4().simple()));
+        self.write_new(&new, &salt)?;
+        let path = self.path.join(SALT);
+        let made = match fs::hard_link(&new, &path) {
+            Ok(()) => Ok(salt),
+            // Another was quicker; or it is torn, or there are no links here.
+            Err(_) => match self.read_salt() {
+                Ok(None) => fs::rename(&new, &path).map(|()| salt),
+                Ok(Some(salt)) => Ok(salt),
+                Err(error) => Err(error),
+            },
+        };
+        let _ = fs::remove_file(&new);
+        made
     }
 
     fn read_salt(&self) -> io::Result<Option<Vec<u8>>> {
@@ -148,7 +161,29 @@ impl Queue {
 
     /// A job has met a limit: jobs with its login that wait need not run into it.
     pub fn note_limit(&self, job: &JobId, login: &Login, met: LimitMet) {
-        let Ok(_desk) = self.desk() else { return };
+        let (job, login) = (job.clone(), login.clone());
+        self.with_desk(move |queue| queue.write_limits_met(&job, &login, met));
+    }
+
+    /// Does this with the lock of the queue: here, or in a thread of its own where the lock cannot
+    /// be had at once, so that the caller need not wait for it.
+    fn with_desk(&self, work: impl FnOnce(&Self) + Send + 'static) {
+        match self.desk_within(AT_ONCE, &mut DeskPoll::default()) {
+            Ok(Some(_desk)) => work(self),
+            Ok(None) => {
+                let queue = self.clone();
+                let wait = move || {
+                    if let Ok(_desk) = queue.desk() {
+                        work(&queue);
+                    }
+                };
+                let _ = std::thread::Builder::new().spawn(wait);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn write_limits_met(&self, job: &JobId, login: &Login, met: LimitMet) {
         self.remove_ended_limits();
         let mut changed = false;
         for name in login.limits_met(met.model) {
@@ -187,33 +222,38 @@ impl Queue {
 
     /// The API has answered a job that began then: limits that its login met before are over.
     pub fn lift_limit(&self, login: &Login, answered: Option<&str>, began: Timestamp) {
-        let model = answered.and_then(crate::job::ModelFamily::named_in);
-        let over = || {
-            let mut names = login.limits_lifted(model);
-            names.retain(|name| {
-                self.read_limit(name).is_some_and(|limit| limit.was_noted_before(began))
-            });
-            names
-        };
-        let all_over = || {
-            self.limit_of_all().is_some_and(|(limit, key)| {
-                limit.was_noted_before(began) && (key.is_none() || key == login.key)
-            })
-        };
-        if over().is_empty() && !all_over() {
+        let over = self.limits_over(login, answered, began);
+        if over.is_empty() {
             return;
         }
-        let Ok(_desk) = self.desk() else { return };
-        let mut lifted = false;
-        for name in over() {
-            lifted |= fs::remove_file(self.path.join(LIMITS).join(name)).is_ok();
+        let (login, answered) = (login.clone(), answered.map(str::to_owned));
+        self.with_desk(move |queue| {
+            let mut lifted = false;
+            for name in queue.limits_over(&login, answered.as_deref(), began) {
+                lifted |= fs::remove_file(queue.path.join(name)).is_ok();
+            }
+            if lifted {
+                queue.ring();
+            }
+        });
+    }
+
+    /// The files of the limits that an answer to a job that began then ends.
+    fn limits_over(&self, login: &Login, answered: Option<&str>, began: Timestamp) -> Vec<PathBuf> {
+        let model = answered.and_then(crate::job::ModelFamily::named_in);
+        let mut over = Vec::new();
+        for name in login.limits_lifted(model) {
+            if self.read_limit(&name).is_some_and(|limit| limit.was_noted_before(began)) {
+                over.push(Path::new(LIMITS).join(name));
+            }
         }
-        if all_over() {
-            lifted |= fs::remove_file(self.path.join(LIMIT)).is_ok();
+        let concerns_all = |(limit, key): &(Limit, Option<String>)| {
+            limit.was_noted_before(began) && (key.is_none() || *key == login.key)
+        };
+        if self.limit_of_all().as_ref().is_some_and(concerns_all) {
+            over.push(PathBuf::from(LIMIT));
         }
-        if lifted {
-            self.ring();
-        }
+        over
     }
 
     /// The limits that have not ended.
@@ -281,6 +321,17 @@ impl Queue {
     /// A job was let in although these limits stand in its way: it finds out whether they are
     /// over.
     pub(super) fn note_probe(&self, ticket: &Ticket, worker: Option<i32>, limits: &mut [Limit]) {
+        self.probe(ticket, worker, limits, true);
+    }
+
+    /// The same; a job that was called only, which `writes` nothing, notes it when it comes.
+    pub(super) fn probe(
+        &self,
+        ticket: &Ticket,
+        worker: Option<i32>,
+        limits: &mut [Limit],
+        writes: bool,
+    ) {
         for limit in limits {
             let left = milliseconds(limit.left(super::LIMIT_GRACE));
             let waits = ticket.admission.waits_for_limit(left);
@@ -293,7 +344,9 @@ impl Queue {
                 has_met: false,
                 probed_ms: Some(clock::monotonic_ms()),
             });
-            let _ = self.write_limit(limit);
+            if writes {
+                let _ = self.write_limit(limit);
+            }
         }
     }
 
@@ -335,10 +388,13 @@ impl Queue {
     /// Puts a file with this content in place, whole. Only for the holder of the desk.
     fn publish(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let new = self.path.join(".new");
-        let mut options = OpenOptions::new();
-        let mut file =
-            open_ordinary(&new, options.write(true).create(true).truncate(true).mode(0o600))?;
-        file.write_all(content)?;
+        self.write_new(&new, content)?;
         fs::rename(&new, self.path.join(name))
+    }
+
+    fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        open_ordinary(path, options)?.write_all(content)
     }
 }

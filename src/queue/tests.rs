@@ -1,5 +1,5 @@
 use super::*;
-use crate::job::{LimitMet, ModelFamily, Reason, Record, Spec, Timestamp, Verdict};
+use crate::job::{LimitMet, ModelFamily, Reason, Record, Spec, Timestamp, Verdict, milliseconds};
 use crate::store::{Lock, Store};
 
 struct Hall {
@@ -27,13 +27,40 @@ impl Hall {
     }
 }
 
+impl Queue {
+    /// Asks for a slot.
+    fn ask(
+        &self,
+        job: &JobId,
+        admission: &Admission,
+        earlier: Option<u64>,
+        login: &Login,
+    ) -> io::Result<Entered> {
+        let desk = self.desk()?;
+        Ok(self.enter(&desk, job, admission, earlier, login)?.unwrap())
+    }
+
+    /// Has each of those who wait look, and then somebody who is none of them.
+    fn dispatch_all(&self) -> io::Result<Dispatched> {
+        let desk = self.desk()?;
+        let nobody = Ticket::parse("1000.0000000000.0.0.0.1.-.nobody").unwrap();
+        for ticket in self.line().0.iter().chain([&nobody]) {
+            let done = self.dispatch(&desk, ticket)?.unwrap();
+            if *ticket == nobody {
+                return Ok(done);
+            }
+        }
+        unreachable!()
+    }
+}
+
 #[test]
 fn slots_are_given_out_in_the_order_of_asking() {
     let hall = hall();
     let jobs: Vec<_> = ["a", "b", "c"].map(|id| hall.job(id)).into();
     let entered: Vec<_> = jobs
         .iter()
-        .map(|(id, _)| hall.queue.enter(id, &most(1), None, &Login::default()).unwrap())
+        .map(|(id, _)| hall.queue.ask(id, &most(1), None, &Login::default()).unwrap())
         .collect();
     let Entered::Admitted(first) = &entered[0] else { panic!("{entered:?}") };
     let Entered::Waiting(second) = &entered[1] else { panic!("{entered:?}") };
@@ -41,7 +68,7 @@ fn slots_are_given_out_in_the_order_of_asking() {
     assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 2 });
 
     hall.queue.leave(first);
-    let done = hall.queue.dispatch().unwrap();
+    let done = hall.queue.dispatch_all().unwrap();
     assert_eq!(hall.queue.place(second), Place::Running);
     assert_eq!(done.running, [(jobs[1].0.clone(), std::process::id() as i32)]);
     assert_eq!(hall.queue.line().0[0].job_id, jobs[2].0);
@@ -52,13 +79,13 @@ fn the_slot_of_a_dead_worker_is_free() {
     let hall = hall();
     let (a, lock) = hall.job("a");
     let (b, _held) = hall.job("b");
-    hall.queue.enter(&a, &most(1), None, &Login::default()).unwrap();
-    let Entered::Waiting(ticket) = hall.queue.enter(&b, &most(1), None, &Login::default()).unwrap()
+    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
+    let Entered::Waiting(ticket) = hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
     drop(lock);
-    hall.queue.dispatch().unwrap();
+    hall.queue.dispatch_all().unwrap();
     assert_eq!(hall.queue.place(&ticket), Place::Running);
     // Its end is still to be written, until somebody says that it was.
     let lost = hall.queue.lost();
@@ -73,15 +100,15 @@ fn whoever_died_in_the_line_is_in_nobodys_way() {
     let (a, _a) = hall.job("a");
     let (b, b_lock) = hall.job("b");
     let (c, _c) = hall.job("c");
-    let Entered::Admitted(first) = hall.queue.enter(&a, &most(1), None, &Login::default()).unwrap()
+    let Entered::Admitted(first) = hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
-    hall.queue.enter(&b, &most(1), None, &Login::default()).unwrap();
+    hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap();
     drop(b_lock);
     hall.queue.leave(&first);
     assert!(matches!(
-        hall.queue.enter(&c, &most(1), None, &Login::default()).unwrap(),
+        hall.queue.ask(&c, &most(1), None, &Login::default()).unwrap(),
         Entered::Admitted(_)
     ));
     assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
@@ -91,11 +118,11 @@ fn whoever_died_in_the_line_is_in_nobodys_way() {
 fn whoever_comes_finds_the_dead_as_well() {
     let hall = hall();
     let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
-    hall.queue.enter(&a, &most(1), None, &Login::default()).unwrap();
-    hall.queue.enter(&b, &most(1), None, &Login::default()).unwrap();
+    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
+    hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap();
     drop((a_lock, b_lock));
     assert!(matches!(
-        hall.queue.enter(&c, &most(1), None, &Login::default()).unwrap(),
+        hall.queue.ask(&c, &most(1), None, &Login::default()).unwrap(),
         Entered::Admitted(_)
     ));
     let lost = hall.queue.lost();
@@ -106,10 +133,10 @@ fn whoever_comes_finds_the_dead_as_well() {
 fn a_queue_of_an_earlier_version_gets_a_room_for_the_lost() {
     let hall = hall();
     let [(a, lock), (b, _b)] = ["a", "b"].map(|id| hall.job(id));
-    hall.queue.enter(&a, &most(1), None, &Login::default()).unwrap();
+    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
     fs::remove_dir(hall.queue.path.join(LOST)).unwrap();
     drop(lock);
-    hall.queue.enter(&b, &most(1), None, &Login::default()).unwrap();
+    hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap();
     assert_eq!(hall.queue.lost().len(), 1);
 }
 
@@ -118,15 +145,15 @@ fn a_dead_waiter_is_no_reason_to_refuse_who_does_not_want_to_wait() {
     let hall = hall();
     let [(a, _a), (b, lock), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
     let slow = Admission { stagger_ms: 60_000, ..most(2) };
-    hall.queue.enter(&a, &slow, None, &Login::default()).unwrap();
+    hall.queue.ask(&a, &slow, None, &Login::default()).unwrap();
     assert!(matches!(
-        hall.queue.enter(&b, &slow, None, &Login::default()).unwrap(),
+        hall.queue.ask(&b, &slow, None, &Login::default()).unwrap(),
         Entered::Waiting(_)
     ));
     drop(lock);
     let hasty = Admission { no_queue: true, ..slow };
     assert!(matches!(
-        hall.queue.enter(&c, &hasty, None, &Login::default()).unwrap(),
+        hall.queue.ask(&c, &hasty, None, &Login::default()).unwrap(),
         Entered::Waiting(_)
     ));
     assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 1 });
@@ -137,21 +164,21 @@ fn the_ticket_of_a_dead_worker_is_not_that_of_the_next() {
     let hall = hall();
     let [(a, _a), (b, _b)] = ["a", "b"].map(|id| hall.job(id));
     // The lock is the next worker's by now, which draws another number.
-    hall.queue.enter(&a, &most(1), None, &Login::default()).unwrap();
-    let Entered::Admitted(again) = hall.queue.enter(&a, &most(1), None, &Login::default()).unwrap()
+    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
+    let Entered::Admitted(again) = hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
     assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
 
-    hall.queue.enter(&b, &most(1), None, &Login::default()).unwrap();
-    let Entered::Waiting(later) = hall.queue.enter(&b, &most(1), None, &Login::default()).unwrap()
+    hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap();
+    let Entered::Waiting(later) = hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
     assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 1 });
     hall.queue.leave(&again);
-    hall.queue.dispatch().unwrap();
+    hall.queue.dispatch_all().unwrap();
     assert_eq!(hall.queue.place(&later), Place::Running);
 }
 
@@ -160,17 +187,17 @@ fn who_does_not_want_to_wait_leaves_nothing_behind() {
     let hall = hall();
     let (a, _a) = hall.job("a");
     let (b, _b) = hall.job("b");
-    hall.queue.enter(&a, &most(1), None, &Login::default()).unwrap();
+    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
     let hasty = Admission { no_queue: true, ..most(1) };
     assert!(matches!(
-        hall.queue.enter(&b, &hasty, None, &Login::default()).unwrap(),
+        hall.queue.ask(&b, &hasty, None, &Login::default()).unwrap(),
         Entered::NoSlot(_)
     ));
     assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
     // A stagger is no queue.
     let hasty = Admission { no_queue: true, stagger_ms: 60_000, ..most(2) };
     assert!(matches!(
-        hall.queue.enter(&b, &hasty, None, &Login::default()).unwrap(),
+        hall.queue.ask(&b, &hasty, None, &Login::default()).unwrap(),
         Entered::Waiting(_)
     ));
 }
@@ -179,13 +206,13 @@ fn who_does_not_want_to_wait_leaves_nothing_behind() {
 fn who_does_not_want_to_wait_is_not_put_behind_those_who_do() {
     let hall = hall();
     let [a, b, c] = ["a", "b", "c"].map(|name| hall.job(name));
-    hall.queue.enter(&a.0, &most(1), None, &Login::default()).unwrap();
-    hall.queue.enter(&b.0, &most(1), None, &Login::default()).unwrap();
+    hall.queue.ask(&a.0, &most(1), None, &Login::default()).unwrap();
+    hall.queue.ask(&b.0, &most(1), None, &Login::default()).unwrap();
     let hasty = |most: Admission| Admission { no_queue: true, ..most };
     for (admission, why) in
         [(most(1), "1 taken, and --max-parallel is 1"), (most(9), "others wait for one, too")]
     {
-        let entered = hall.queue.enter(&c.0, &hasty(admission), None, &Login::default()).unwrap();
+        let entered = hall.queue.ask(&c.0, &hasty(admission), None, &Login::default()).unwrap();
         assert_eq!(entered, Entered::NoSlot(why.to_owned()));
     }
 }
@@ -194,19 +221,19 @@ fn who_does_not_want_to_wait_is_not_put_behind_those_who_do() {
 fn who_waits_for_a_moment_takes_a_slot_from_those_who_do_not_want_to_wait() {
     let hall = hall();
     let [a, b, c] = ["a", "b", "c"].map(|name| hall.job(name));
-    hall.queue.enter(&a.0, &most(0), None, &Login::default()).unwrap();
+    hall.queue.ask(&a.0, &most(0), None, &Login::default()).unwrap();
     let hasty = |most: Admission| Admission { no_queue: true, ..most };
     let slow =
         Admission { stagger_ms: 60_000, group: Some("g".to_owned()), group_limit: 1, ..most(2) };
     assert!(matches!(
-        hall.queue.enter(&b.0, &slow, None, &Login::default()).unwrap(),
+        hall.queue.ask(&b.0, &slow, None, &Login::default()).unwrap(),
         Entered::Waiting(_)
     ));
     for (admission, why) in [
         (Admission { stagger_ms: 60_000, ..most(2) }, "2 taken, and --max-parallel is 2"),
         (Admission { max_parallel: 9, ..slow }, "1 taken by group g, and --group-limit is 1"),
     ] {
-        let entered = hall.queue.enter(&c.0, &hasty(admission), None, &Login::default()).unwrap();
+        let entered = hall.queue.ask(&c.0, &hasty(admission), None, &Login::default()).unwrap();
         assert_eq!(entered, Entered::NoSlot(why.to_owned()));
     }
 }
@@ -222,10 +249,10 @@ fn patient(minutes: u64) -> Admission {
 impl Hall {
     /// Asks for a slot, and says whether there is one; with the ticket.
     fn asks(&self, id: &JobId, login: &Login) -> (bool, Ticket) {
-        match self.queue.enter(id, &patient(60), None, login).unwrap() {
+        match self.queue.ask(id, &patient(60), None, login).unwrap() {
             Entered::Admitted(ticket) => (true, ticket),
             Entered::Waiting(ticket) => (false, ticket),
-            Entered::NoSlot(why) => panic!("{why}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -258,13 +285,13 @@ fn a_limit_that_one_has_met_holds_up_those_of_its_login() {
     hall.meets(&a, &own, 60);
     assert!(hall.asks(&b, &other).0, "another login");
     assert!(!hall.asks(&c, &own).0);
-    let again = hall.queue.dispatch().unwrap().again_in.unwrap();
+    let again = hall.queue.dispatch_all().unwrap().again_in.unwrap();
     assert!(again > Duration::from_secs(50), "{again:?}");
     // Who would not wait so long finds out for himself.
-    let entered = hall.queue.enter(&d, &patient(0), None, &own).unwrap();
+    let entered = hall.queue.ask(&d, &patient(0), None, &own).unwrap();
     assert!(matches!(entered, Entered::Admitted(_)));
     hall.meets(&a, &own, 7_200);
-    assert_eq!(hall.queue.dispatch().unwrap().running.len(), 4, "c would not wait so long");
+    assert_eq!(hall.queue.dispatch_all().unwrap().running.len(), 4, "c would not wait so long");
     // One who began before has not met it, nor has another login; one who began later shows that
     // it is over.
     let later = clock::now().after(Duration::from_millis(1));
@@ -289,9 +316,9 @@ fn a_limit_of_a_model_holds_up_jobs_of_that_model() {
     assert!(!hall.asks(&c, &opus).0);
     let later = clock::now().after(Duration::from_millis(1));
     hall.queue.lift_limit(&sonnet, Some("claude-sonnet-4-5"), later);
-    assert_eq!(hall.queue.dispatch().unwrap().running.len(), 2);
+    assert_eq!(hall.queue.dispatch_all().unwrap().running.len(), 2);
     hall.queue.lift_limit(&opus, Some("claude-opus-4-5"), later);
-    assert_eq!(hall.queue.dispatch().unwrap().running.len(), 3);
+    assert_eq!(hall.queue.dispatch_all().unwrap().running.len(), 3);
 }
 
 #[test]
@@ -310,7 +337,7 @@ fn a_limit_for_workers_of_earlier_versions_is_written_and_read() {
     hall.queue.replace(LIMIT, &format!("{until} {noted} {steady}")).unwrap();
     assert!(hall.asks(&c, &login("other")).0);
     hall.queue.lift_limit(&login("other"), None, clock::now().after(Duration::from_millis(1)));
-    hall.queue.dispatch().unwrap();
+    hall.queue.dispatch_all().unwrap();
     assert!(hall.queue.has_slot(&b), "an answer ends it");
 }
 
@@ -324,7 +351,7 @@ fn one_job_at_a_time_finds_out_whether_a_limit_is_over() {
     hall.meets(&a, &own, 3_000);
     let [b_ticket, c_ticket, d_ticket] = [&b, &c, &d].map(|id| hall.asks(id, &own).1);
     let place = |ticket: &Ticket| {
-        let done = hall.queue.dispatch().unwrap();
+        let done = hall.queue.dispatch_all().unwrap();
         (hall.queue.place(ticket), done.again_in.map(|wait| wait.as_secs()))
     };
     assert_eq!(place(&b_ticket).0, Place::Waiting, "the job that met the limit waits itself");
@@ -360,7 +387,7 @@ fn a_job_that_failed_by_the_limit_has_found_out() {
         hall.asks(&b, &own);
         let ticket = hall.asks(&c, &own).1;
         drop(a_lock);
-        hall.queue.dispatch().unwrap();
+        hall.queue.dispatch_all().unwrap();
         assert!(hall.queue.has_slot(&b));
         hall.meets(&b, &own, 3_000);
         let dir = hall.store.job(&b);
@@ -368,7 +395,7 @@ fn a_job_that_failed_by_the_limit_has_found_out() {
         record.end(&Verdict::failed(reason, "limit"), clock::now());
         dir.save(&record, false).unwrap();
         drop(b_lock);
-        hall.queue.dispatch().unwrap();
+        hall.queue.dispatch_all().unwrap();
         assert_eq!(hall.queue.place(&ticket), expected, "{reason}");
     }
 }
@@ -424,13 +451,13 @@ fn what_is_no_ordinary_file_holds_up_nobody() {
     for name in [DESK, NUMBER, ADMITTED, LIMIT] {
         let hall = hall();
         let (a, _a) = hall.job("a");
-        hall.queue.enter(&a, &most(0), None, &Login::default()).unwrap();
+        hall.queue.ask(&a, &most(0), None, &Login::default()).unwrap();
         let path = hall.queue.path.join(name);
         let _ = fs::remove_file(&path);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         let (b, _b) = hall.job("b");
         // Let in, or told that the queue is of no use.
-        let entered = hall.queue.enter(&b, &most(0), None, &Login::default());
+        let entered = hall.queue.ask(&b, &most(0), None, &Login::default());
         assert!(!matches!(entered, Ok(Entered::Waiting(_))), "{name}: {entered:?}");
         assert_eq!(hall.ends(), []);
     }
@@ -441,14 +468,91 @@ fn the_numbers_go_on_where_the_count_was_lost() {
     let hall = hall();
     let (a, _a) = hall.job("a");
     let (b, _b) = hall.job("b");
-    let Entered::Admitted(first) = hall.queue.enter(&a, &most(0), None, &Login::default()).unwrap()
+    let Entered::Admitted(first) = hall.queue.ask(&a, &most(0), None, &Login::default()).unwrap()
     else {
         panic!()
     };
     fs::write(hall.queue.path.join(NUMBER), "no number").unwrap();
-    let Entered::Admitted(next) = hall.queue.enter(&b, &most(0), None, &Login::default()).unwrap()
+    let Entered::Admitted(next) = hall.queue.ask(&b, &most(0), None, &Login::default()).unwrap()
     else {
         panic!()
     };
     assert_eq!(next.number, first.number + 1);
+}
+
+#[test]
+fn one_job_too_many_gives_its_slot_back_and_waits() {
+    let hall = hall();
+    let [(a, _a), (b, _b)] = ["a", "b"].map(|id| hall.job(id));
+    let login = Login::default();
+    let Entered::Admitted(first) = hall.queue.ask(&a, &most(1), None, &login).unwrap() else {
+        panic!()
+    };
+    let Entered::Waiting(second) = hall.queue.ask(&b, &most(1), None, &login).unwrap() else {
+        panic!()
+    };
+    // A worker that was stopped in between, or one of an earlier version, lets it in.
+    let path = |room: &str| hall.queue.path.join(room).join(second.name());
+    let let_in = || fs::rename(path(WAITING), path(RUNNING)).unwrap();
+    let confirm = || hall.queue.confirm(&hall.queue.desk().unwrap(), &second).unwrap();
+    let_in();
+    assert_eq!(confirm(), Place::Waiting);
+    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 1 });
+    hall.queue.leave(&first);
+    let_in();
+    assert_eq!(confirm(), Place::Running);
+    hall.queue.leave(&second);
+    assert_eq!(confirm(), Place::Gone);
+}
+
+#[test]
+fn the_ticket_of_a_worker_of_an_earlier_version_is_moved_for_it() {
+    let hall = hall();
+    let jobs = ["a", "b", "c"].map(|id| hall.job(id));
+    let login = Login::default();
+    let mut tickets = Vec::new();
+    for (id, _) in &jobs {
+        match hall.queue.ask(id, &most(1), None, &login).unwrap() {
+            Entered::Admitted(ticket) | Entered::Waiting(ticket) => tickets.push(ticket),
+            other => panic!("{other:?}"),
+        }
+    }
+    let pid = std::process::id();
+    let earlier = hall.queue.path.join(WAITING).join(tickets[1].name());
+    fs::write(earlier, format!("{pid} - - default\n")).unwrap();
+    hall.queue.leave(&tickets[0]);
+    let desk = hall.queue.desk().unwrap();
+    hall.queue.dispatch(&desk, &tickets[2]).unwrap().unwrap();
+    assert_eq!(hall.queue.place(&tickets[1]), Place::Running);
+    assert_eq!(hall.queue.place(&tickets[2]), Place::Waiting);
+}
+
+#[test]
+fn one_that_was_called_keeps_its_turn_for_a_moment_and_is_passed_over_then() {
+    let hall = hall();
+    let jobs = ["a", "b", "c"].map(|id| hall.job(id));
+    let login = Login::default();
+    let mut tickets = Vec::new();
+    for (id, _) in &jobs {
+        match hall.queue.ask(id, &most(1), None, &login).unwrap() {
+            Entered::Admitted(ticket) | Entered::Waiting(ticket) => tickets.push(ticket),
+            other => panic!("{other:?}"),
+        }
+    }
+    hall.queue.leave(&tickets[0]);
+    let look = |ticket: &Ticket| {
+        let desk = hall.queue.desk().unwrap();
+        hall.queue.dispatch(&desk, ticket).unwrap().unwrap()
+    };
+    let done = look(&tickets[2]);
+    assert!(!done.let_in && done.again_in.is_some_and(|wait| wait <= PATIENCE), "{done:?}");
+    let called = hall.queue.path.join(CALLED).join(tickets[1].name());
+    let at: u64 = fs::read_to_string(&called).unwrap().parse().unwrap();
+    assert!(!look(&tickets[2]).let_in);
+    fs::write(&called, (at.saturating_sub(milliseconds(PATIENCE))).to_string()).unwrap();
+    assert!(look(&tickets[2]).let_in);
+    hall.queue.leave(&tickets[2]);
+    // It comes by itself.
+    assert!(look(&tickets[1]).let_in);
+    assert!(!called.exists());
 }

@@ -10,14 +10,17 @@ const HIGHEST: i32 = 1_000;
 const NO_GROUP: &str = "-";
 /// Stands in the content for a claude that does not run, and for a login that is not known.
 const NONE: &str = "-";
+/// Stands in the content where it is not known which processes a process id may belong to.
+const UNKNOWN: &str = "unknown";
 
 /// A job's place in the queue, with all that the choice of the next needs to know of it: nothing
 /// but names has to be read for that.
 ///
 /// As a name: `RANK.NUMBER.MOST.STAGGER.LIMITWAIT.GROUPMOST.GROUP.JOB`, the numbers in decimal.
 ///
-/// The content is `WORKER CLAUDE KEY MODEL`: the process ids, or `-` where no claude runs, and the
-/// login. Earlier versions write and read the first two words alone, and no `-`.
+/// The content is `WORKER CLAUDE KEY MODEL NAMESPACE`: the process ids, or `-` where no claude runs,
+/// the login, and where these process ids are valid. Earlier versions write the first two or four
+/// words alone, and read no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
     /// From -1000 to 1000: higher goes first.
@@ -74,7 +77,19 @@ impl Ticket {
     pub fn content(&self, worker: i32, claude: Option<i32>) -> String {
         let claude = claude.map_or_else(|| NONE.to_owned(), |pid| pid.to_string());
         let key = self.login.key.as_deref().unwrap_or(NONE);
-        format!("{worker} {claude} {key} {}\n", self.login.model_name())
+        format!("{worker} {claude} {key} {} {}\n", self.login.model_name(), own_namespace())
+    }
+
+    /// Whether this is the content of a worker that takes its slot itself when it is called, as
+    /// those of earlier versions do not.
+    pub fn moves_itself(content: &str) -> bool {
+        content.split_whitespace().nth(4).is_some()
+    }
+
+    /// Whether the process ids in this content are valid for this process, too.
+    pub fn is_of_our_namespace(content: &str) -> bool {
+        let namespace = content.split_whitespace().nth(4);
+        namespace != Some(UNKNOWN) && namespace == Some(&own_namespace())
     }
 
     /// The login in the content of a file.
@@ -88,6 +103,13 @@ impl Ticket {
     pub fn is_in(&self, group: &str) -> bool {
         self.admission.group.as_deref() == Some(group)
     }
+}
+
+/// The namespace of this process's id, by its number (pid_namespaces(7)).
+fn own_namespace() -> String {
+    use std::os::unix::fs::MetadataExt;
+    let namespace = std::fs::metadata("/proc/self/ns/pid");
+    namespace.map_or_else(|_| UNKNOWN.to_owned(), |about| about.ino().to_string())
 }
 
 impl Ord for Ticket {
@@ -149,7 +171,12 @@ mod tests {
                 assert_eq!((pids.next().flatten(), pids.next().flatten()), (Some(5), claude));
             }
         }
-        for earlier in ["", "5\n", "5 7\n"] {
+        let content = ticket.content(5, None);
+        assert!(Ticket::moves_itself(&content));
+        assert_eq!(Ticket::is_of_our_namespace(&content), cfg!(target_os = "linux"));
+        assert!(!Ticket::is_of_our_namespace("5 - - default 1\n"));
+        for earlier in ["", "5\n", "5 7\n", "5 - - default\n"] {
+            assert!(!Ticket::moves_itself(earlier), "{earlier}");
             assert_eq!(Ticket::login_in(earlier), Login::default(), "{earlier}");
         }
     }

@@ -30,7 +30,7 @@ use crate::checkpoint::checkpoint;
 use crate::claude;
 use crate::clock;
 use crate::job::{Login, Obstacle};
-use crate::launch::{LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
+use crate::launch::{BUSY, LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
 use crate::process::{self, Descendants};
 use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered};
 use crate::stream::{Line, LineSplitter};
@@ -121,6 +121,10 @@ async fn attend(
             tell(NO_SLOT, &why);
             return Ok(());
         }
+        Some(Step::Busy(why)) => {
+            tell(BUSY, &why);
+            return Ok(());
+        }
         Some(step @ (Step::Admitted | Step::AdmittedWithout(_))) => {
             if let Step::AdmittedWithout(why) = step {
                 worker.take(Input::WriteFailed { file: "the queue", error: why });
@@ -173,8 +177,8 @@ async fn attend(
                 }
             }
             () = worker.stdin.advance() => {}
-            _ = let_in.recv() => worker.look_at_queue(),
-            () = worker.turn.news() => worker.look_at_queue(),
+            _ = let_in.recv() => worker.look_at_queue(true),
+            () = worker.turn.news() => worker.look_at_queue(false),
             () = mailbox.news() => worker.look_into_inbox(),
             // Last, so that no flood of it keeps the others from their turn.
             () = worker.stderr_marks.grown() => worker.stderr_marks.has_grown(),
@@ -385,12 +389,12 @@ impl Worker {
                 self.take(Input::DependencyFailed(other));
             }
             // Asked for at the start alone.
-            Step::NoSlot(_) => {}
+            Step::NoSlot(_) | Step::Busy(_) => {}
         }
     }
 
-    fn look_at_queue(&mut self) {
-        if let Some(step) = self.turn.look(self.supervisor.record()) {
+    fn look_at_queue(&mut self, called: bool) {
+        if let Some(step) = self.turn.look(self.supervisor.record(), called) {
             self.step(step);
         }
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::future::pending;
 use std::io::{self, Write};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -18,15 +20,25 @@ use super::wakeup::{Wakeup, wakeup};
 use crate::claude::{self, Surroundings};
 use crate::clock;
 use crate::job::{Admission, JobId, Login, Obstacle, Record, Spec, Status};
-use crate::queue::{Entered, Place, Queue, Ticket};
+use crate::queue::{Busy, Desk, DeskPoll, Dispatched, Entered, Place, Queue, Ticket};
 use crate::settle::settle;
 use crate::store::{JobDir, LoadError};
 use crate::supervisor::FailedDependency;
 
+/// How long somebody else may take to write the end of a lost job, and the pause between two looks.
+const END_TAKES: Duration = Duration::from_secs(2);
+const END_PAUSE: Duration = Duration::from_millis(10);
 /// How often is looked where nobody can be told that a process has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How soon is looked again where the queue could not be read.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// How long a watcher that is not at the head leaves it to that one to act.
+const HEAD_TAKES: Duration = Duration::from_millis(100);
+/// How long the queue's lock is waited for before `start` is answered: longer than one holder that
+/// makes no progress is waited for.
+const FIRST_WAITS: Duration = Duration::from_secs(4);
+/// The same while other events wait.
+const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// The worker's part in the queue.
 pub(super) struct Turn {
@@ -36,10 +48,24 @@ pub(super) struct Turn {
     /// The number that the job drew.
     number: Option<u64>,
     head: Head,
+    /// The queue's lock, as long as it is tried for.
+    poll: DeskPoll,
+    /// It is being tried for: nothing else is waited for.
+    polls: bool,
+    /// Nobody but the caller of `start` waits for an answer.
+    begins: bool,
     bell: Option<pipe::Receiver>,
+    /// Changes among those who have a slot.
+    changes: Option<pipe::Receiver>,
     watched: Vec<Watched>,
-    /// The head of the line is ours, and this worker has looked since it is.
+    /// This worker is one of those who watch for all.
+    watches: bool,
+    /// It has looked since it listens.
     attends: bool,
+    /// Something has happened, at which it looks at this time.
+    due: Option<Instant>,
+    /// The other watchers, who were told that they are.
+    told: BTreeSet<(JobId, i32)>,
     /// When to look again although nothing happens.
     again: Option<Instant>,
     /// Jobs that have ended as it was waited for: whatever becomes of them, that is over.
@@ -56,8 +82,12 @@ enum Stage {
     Delayed(Instant),
     /// Others have not ended.
     Behind(Ends),
+    /// It asks for a slot as soon as it has the queue's lock.
+    Entering(Box<(Admission, Login)>),
     /// It waits for a slot.
     Queued(Ticket),
+    /// It has one that is to be confirmed.
+    LetIn(Ticket),
     /// It has one.
     Inside(Ticket),
 }
@@ -68,6 +98,18 @@ struct Watched {
     pid: i32,
     #[cfg(target_os = "linux")]
     end: pipe::Receiver,
+}
+
+impl Watched {
+    #[cfg(target_os = "linux")]
+    fn has_ended(&self) -> bool {
+        crate::process::readable_within(self.end.as_fd(), Duration::ZERO)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn has_ended(&self) -> bool {
+        false
+    }
 }
 
 /// How the job stands in the queue.
@@ -83,6 +125,8 @@ pub(super) enum Step {
     DependencyFailed(FailedDependency),
     /// It did not want to wait.
     NoSlot(String),
+    /// The queue's lock cannot be had.
+    Busy(String),
 }
 
 impl Turn {
@@ -94,9 +138,16 @@ impl Turn {
             stage: Stage::Outside,
             number: None,
             head: Head::default(),
+            poll: DeskPoll::default(),
+            polls: false,
+            begins: false,
             bell: None,
+            changes: None,
             watched: Vec::new(),
+            watches: false,
             attends: false,
+            due: None,
+            told: BTreeSet::new(),
             again: None,
             met: BTreeSet::new(),
             burying: BTreeSet::new(),
@@ -115,7 +166,10 @@ impl Turn {
             self.stage = Stage::Delayed(Instant::now() + left);
             return Step::Waits(Obstacle::Time);
         }
-        self.behind_others(record)
+        self.begins = true;
+        let step = self.behind_others(record);
+        self.begins = false;
+        step
     }
 
     fn behind_others(&mut self, record: &Record) -> Step {
@@ -194,19 +248,51 @@ impl Turn {
     }
 
     fn ask(&mut self, record: &Record, admission: &Admission, login: &Login) -> Step {
-        let entered = self.queue.enter(&record.job_id, admission, self.number, login);
+        self.polls = false;
+        let most = if self.begins { FIRST_WAITS } else { AT_ONCE };
+        let entered = loop {
+            let desk = match self.queue.desk_within(most, &mut self.poll) {
+                Ok(Some(desk)) => desk,
+                Ok(None) if self.begins && admission.no_queue => {
+                    return Step::Busy("the lock of the queue was not free in time".to_owned());
+                }
+                Ok(None) => {
+                    self.stage = Stage::Entering(Box::new((admission.clone(), login.clone())));
+                    self.poll_again();
+                    return Step::Waits(Obstacle::Slot);
+                }
+                // Nothing is lost where nothing has begun.
+                Err(error) if Busy::is_in(&error) && self.begins && record.attempt == 1 => {
+                    return Step::Busy(error.to_string());
+                }
+                Err(error) if Busy::is_in(&error) => {
+                    self.stage = Stage::Entering(Box::new((admission.clone(), login.clone())));
+                    self.again = Some(Instant::now() + AFTER_ERROR);
+                    return Step::Waits(Obstacle::Slot);
+                }
+                Err(error) => break Err(error),
+            };
+            match self.queue.enter(&desk, &record.job_id, admission, self.number, login) {
+                Ok(None) => {}
+                Ok(Some(entered)) => break Ok(entered),
+                Err(error) => break Err(error),
+            }
+        };
         let burial = self.bury_lost();
         match entered {
             Ok(Entered::Admitted(ticket)) => {
                 self.inside(ticket);
                 Step::Admitted
             }
+            Ok(Entered::LetIn(ticket)) => {
+                self.number = Some(ticket.number);
+                self.confirm(record, ticket).unwrap_or(Step::Waits(Obstacle::Slot))
+            }
             Ok(Entered::Waiting(ticket)) => {
                 self.number = Some(ticket.number);
                 self.stage = Stage::Queued(ticket);
-                self.head.want(&self.queue);
-                // Whoever finds nobody at the head has to look for all.
-                self.look(record).unwrap_or(Step::Waits(Obstacle::Slot))
+                // Whoever comes has to look for all: perhaps nobody else can.
+                self.look(record, true).unwrap_or(Step::Waits(Obstacle::Slot))
             }
             Ok(Entered::NoSlot(why)) => {
                 // This process is about to end.
@@ -220,13 +306,71 @@ impl Turn {
         }
     }
 
+    /// The queue's lock is tried for again after a pause.
+    fn poll_again(&mut self) {
+        self.polls = true;
+        self.again = Some(Instant::now() + self.poll.pause());
+    }
+
+    /// Takes the queue's lock if that takes no time; else it is tried for again.
+    fn desk(&mut self) -> Option<Desk> {
+        self.polls = false;
+        match self.queue.try_desk(&mut self.poll) {
+            Ok(Some(desk)) => return Some(desk),
+            Ok(None) => self.poll_again(),
+            Err(_) => self.again = Some(Instant::now() + AFTER_ERROR),
+        }
+        None
+    }
+
+    /// Has a slot that the latest decision about slots may not have seen; it is kept if the limits
+    /// hold with it.
+    fn confirm(&mut self, record: &Record, ticket: Ticket) -> Option<Step> {
+        self.stop_watching();
+        self.stage = Stage::LetIn(ticket.clone());
+        let desk = self.desk()?;
+        let place = self.queue.confirm(&desk, &ticket);
+        drop(desk);
+        match place {
+            Ok(Place::Running) => {
+                self.inside(ticket);
+                Some(Step::Admitted)
+            }
+            Ok(Place::Waiting) => {
+                self.stage = Stage::Queued(ticket);
+                self.look(record, true)
+            }
+            Ok(Place::Gone) => Some(self.ask_again(record, &ticket)),
+            Err(_) => {
+                self.again = Some(Instant::now() + AFTER_ERROR);
+                None
+            }
+        }
+    }
+
+    /// Somebody has taken the ticket away: it is put there again.
+    fn ask_again(&mut self, record: &Record, ticket: &Ticket) -> Step {
+        let admission = Admission { no_queue: false, ..ticket.admission.clone() };
+        self.ask(record, &admission, &ticket.login)
+    }
+
     fn inside(&mut self, ticket: Ticket) {
         self.number = Some(ticket.number);
         self.stage = Stage::Inside(ticket);
+        self.stop_watching();
+    }
+
+    fn stop_watching(&mut self) {
         self.head.let_go();
+        self.poll = DeskPoll::default();
+        self.polls = false;
+        self.watches = false;
         self.attends = false;
         self.bell = None;
+        self.changes = None;
         self.watched.clear();
+        self.told.clear();
+        self.due = None;
         self.again = None;
     }
 
@@ -240,19 +384,16 @@ impl Turn {
     /// Gives up the slot, or the place in the line.
     pub(super) fn leave(&mut self) {
         let stage = std::mem::replace(&mut self.stage, Stage::Outside);
-        if let Stage::Inside(ticket) | Stage::Queued(ticket) = &stage {
+        if let Stage::Inside(ticket) | Stage::LetIn(ticket) | Stage::Queued(ticket) = &stage {
             self.queue.leave(ticket);
         }
-        self.head.let_go();
-        self.attends = false;
-        self.bell = None;
-        self.watched.clear();
-        self.again = None;
+        self.stop_watching();
     }
 
     /// Whether it is not the job's turn yet.
     pub(super) fn waits(&self) -> bool {
-        matches!(self.stage, Stage::Delayed(_) | Stage::Behind(_) | Stage::Queued(_))
+        let waits = matches!(self.stage, Stage::Delayed(_) | Stage::Behind(_) | Stage::Queued(_));
+        waits && !self.polls && self.due.is_none()
     }
 
     /// The queue, for what else is to be told there.
@@ -260,8 +401,9 @@ impl Turn {
         &self.queue
     }
 
-    /// Looks how the job stands now; `None` where nothing has changed for it.
-    pub(super) fn look(&mut self, record: &Record) -> Option<Step> {
+    /// Looks how the job stands now; `None` where nothing has changed for it. `called`: somebody has
+    /// signalled that it is to look, else something has happened to which others listen as well.
+    pub(super) fn look(&mut self, record: &Record, called: bool) -> Option<Step> {
         match &mut self.stage {
             Stage::Outside | Stage::Inside(_) => None,
             Stage::Delayed(until) if Instant::now() < *until => None,
@@ -276,66 +418,140 @@ impl Turn {
                 Others::Done => Some(self.enter(record)),
                 Others::Failed(other) => Some(Step::DependencyFailed(other)),
             },
+            Stage::Entering(asks) => {
+                let (admission, login) = (**asks).clone();
+                match self.ask(record, &admission, &login) {
+                    Step::Waits(_) => None,
+                    step => Some(step),
+                }
+            }
+            Stage::LetIn(ticket) => {
+                let ticket = ticket.clone();
+                self.confirm(record, ticket)
+            }
             Stage::Queued(ticket) => {
                 let ticket = ticket.clone();
-                self.hear_bell();
-                if !self.head.want(&self.queue) {
-                    self.again = Some(Instant::now() + LOOK_AGAIN);
-                } else if self.head.is_ours() {
-                    self.watch_over();
-                } else {
-                    self.again = None;
-                }
-                match self.queue.place(&ticket) {
-                    Place::Running => {
-                        self.inside(ticket);
-                        Some(Step::Admitted)
-                    }
-                    Place::Waiting => None,
-                    // Somebody has taken it away: it is put there again.
-                    Place::Gone => {
-                        let admission = Admission { no_queue: false, ..ticket.admission };
-                        Some(self.ask(record, &admission, &ticket.login))
-                    }
-                }
+                self.look_from_queue(record, ticket, called)
             }
         }
     }
 
-    fn hear_bell(&mut self) {
-        let mut rings = [0; 512];
-        while self.bell.as_ref().is_some_and(|bell| bell.try_read(&mut rings).is_ok_and(|n| n > 0))
-        {
+    fn look_from_queue(&mut self, record: &Record, ticket: Ticket, called: bool) -> Option<Step> {
+        let has_head = self.head.want(&self.queue);
+        if !called && !self.polls && !self.head.is_ours() && self.watches && self.leaves_it() {
+            return None;
         }
-    }
-
-    /// What is to be done at the head of the line.
-    fn watch_over(&mut self) {
-        self.again = None;
-        self.attends = true;
-        if self.bell.is_none() {
-            // Before the first look, so that nobody rings unheard.
-            self.bell = self.queue.open_bell().and_then(pipe::Receiver::from_file_unchecked).ok();
-        }
-        let done = match self.queue.dispatch() {
-            Ok(done) => done,
-            Err(_) => {
-                self.again = Some(Instant::now() + AFTER_ERROR);
-                return;
+        let done = loop {
+            let listens = self.listen();
+            self.due = None;
+            self.again = None;
+            let desk = self.desk()?;
+            let done = match self.queue.dispatch(&desk, &ticket) {
+                Ok(Some(done)) => done,
+                Ok(None) => continue,
+                Err(_) => {
+                    self.again = Some(Instant::now() + AFTER_ERROR);
+                    return None;
+                }
+            };
+            drop(desk);
+            self.watches = done.watches;
+            // Who is to watch looks once more when it listens: something may have happened before.
+            if done.let_in || listens || !(self.watches || self.head.is_ours()) {
+                break done;
             }
         };
-        self.again = done.again_in.map(|wait| Instant::now() + wait);
+        if done.let_in {
+            self.tell_watchers(&done);
+            if done.unconfirmed {
+                return self.confirm(record, ticket);
+            }
+            self.inside(ticket);
+            return Some(Step::Admitted);
+        }
+        let mut wait = done.slow_look;
+        if self.watches || self.head.is_ours() {
+            wait = wait.min(done.again_in.unwrap_or(wait));
+            self.again = Some(Instant::now() + wait);
+            self.tell_watchers(&done);
+            self.watch_workers(done);
+        } else {
+            self.watched.clear();
+            self.told.clear();
+            self.again = Some(Instant::now() + wait);
+        }
+        if !has_head {
+            let soon = Instant::now() + LOOK_AGAIN;
+            self.again = Some(self.again.map_or(soon, |at| at.min(soon)));
+        }
+        self.bury_lost();
+        match self.queue.place(&ticket) {
+            // By a worker of an earlier version.
+            Place::Running => self.confirm(record, ticket),
+            Place::Waiting => None,
+            Place::Gone => Some(self.ask_again(record, &ticket)),
+        }
+    }
+
+    /// Whether this is left to the head for a moment.
+    fn leaves_it(&mut self) -> bool {
+        let now = Instant::now();
+        let due = *self.due.get_or_insert(now + HEAD_TAKES);
+        due > now
+    }
+
+    /// Listens to what happens in the queue, if this worker watches; forgets what has happened
+    /// before. Says whether it listens.
+    fn listen(&mut self) -> bool {
+        if !self.watches && !self.head.is_ours() {
+            self.attends = false;
+            self.bell = None;
+            self.changes = None;
+            return false;
+        }
+        if self.bell.is_none() {
+            self.bell = self.queue.open_bell().and_then(pipe::Receiver::from_file_unchecked).ok();
+        }
+        if self.changes.is_none() {
+            let changes = self.queue.open_changes();
+            self.changes = changes.and_then(pipe::Receiver::from_file_unchecked).ok();
+        }
+        // Room for an event of inotify(7) at least.
+        let mut heard = [0; 1024];
+        for source in [&self.bell, &self.changes].into_iter().flatten() {
+            while source.try_read(&mut heard).is_ok_and(|length| length > 0) {}
+        }
+        self.attends = true;
+        true
+    }
+
+    /// Wakes up those who have become watchers.
+    fn tell_watchers(&mut self, done: &Dispatched) {
+        self.told.retain(|watcher| done.watchers.contains(watcher));
+        for (job, worker) in &done.watchers {
+            if self.told.insert((job.clone(), *worker)) {
+                self.queue.wake(job, *worker);
+            }
+        }
+    }
+
+    /// Watches for the ends of workers that have a slot.
+    fn watch_workers(&mut self, done: Dispatched) {
         let mut workers = done.running;
         workers.extend(done.witnesses);
         self.watched.retain(|watched| {
-            workers.iter().any(|(job, pid)| *job == watched.job && *pid == watched.pid)
+            // Somebody may hold the lock of its job, and write its end, for long.
+            !watched.has_ended()
+                && workers.iter().any(|(job, pid)| *job == watched.job && *pid == watched.pid)
         });
         for (job, pid) in workers {
-            if !self.watched.iter().any(|watched| watched.job == job && watched.pid == pid) {
+            let is_own = pid == std::process::id() as i32;
+            let is_watched =
+                self.watched.iter().any(|watched| watched.job == job && watched.pid == pid);
+            if !is_own && !is_watched {
                 self.watch(job, pid);
             }
         }
-        self.bury_lost();
     }
 
     /// Has the ends of lost jobs written, beside this, which others wait for. Where there is no
@@ -350,12 +566,24 @@ impl Turn {
         let bury = move || {
             for ticket in lost {
                 let dir = JobDir::at(jobs.join(ticket.job_id.as_str()));
-                if let Ok(record) = dir.load()
-                    && record.status.is_live()
-                {
-                    settle(&dir, record, None);
+                // The lock of a worker that has just died is held for a moment longer. One that is
+                // held on is that of somebody who writes the end, and may be stopped: the ticket
+                // stays, for whoever comes next.
+                let until = Instant::now() + END_TAKES;
+                let mut is_live = true;
+                while is_live && Instant::now() < until {
+                    let record = dir.load().map(|record| match record.status.is_live() {
+                        true => settle(&dir, record, None),
+                        false => record,
+                    });
+                    is_live = record.is_ok_and(|record| record.status.is_live());
+                    if is_live {
+                        std::thread::sleep(END_PAUSE);
+                    }
                 }
-                queue.found(&ticket);
+                if !is_live {
+                    queue.found(&ticket);
+                }
             }
         };
         std::thread::Builder::new().spawn(bury).ok()
@@ -389,28 +617,20 @@ impl Turn {
             Stage::Outside | Stage::Inside(_) => pending().await,
             Stage::Delayed(until) => sleep_until((*until).into()).await,
             Stage::Behind(ends) => ends.news().await,
-            Stage::Queued(_) if !self.head.is_ours() => {
-                tokio::select! {
-                    () = self.head.news() => {}
-                    () = at(self.again) => {}
-                }
-            }
+            Stage::Entering(_) | Stage::LetIn(_) => at(self.again).await,
+            Stage::Queued(_) if self.polls => at(self.again).await,
             // It has become so since the last look.
-            Stage::Queued(_) if !self.attends => {}
+            Stage::Queued(_) if self.head.is_ours() && !self.attends => {}
+            Stage::Queued(_) if self.due.is_some() => at(self.due).await,
             Stage::Queued(_) => {
                 tokio::select! {
-                    () = self.rung() => {}
+                    () = self.head.news(), if !self.head.is_ours() => {}
+                    () = heard(self.bell.as_ref()) => {}
+                    () = heard(self.changes.as_ref()) => {}
                     () = self.somebody_ended() => {}
                     () = at(self.again) => {}
                 }
             }
-        }
-    }
-
-    async fn rung(&self) {
-        match &self.bell {
-            Some(bell) if bell.readable().await.is_ok() => {}
-            _ => pending().await,
         }
     }
 
@@ -429,6 +649,13 @@ impl Turn {
     #[cfg(not(target_os = "linux"))]
     async fn somebody_ended(&self) {
         pending().await
+    }
+}
+
+async fn heard(source: Option<&pipe::Receiver>) {
+    match source {
+        Some(source) if source.readable().await.is_ok() => {}
+        _ => pending().await,
     }
 }
 

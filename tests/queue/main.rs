@@ -7,6 +7,7 @@
 mod support;
 
 mod fleet;
+mod stopped;
 mod taken_up;
 
 use std::collections::BTreeMap;
