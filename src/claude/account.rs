@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::{Surroundings, is_set, read_json};
+use super::{Surroundings, config_dir, is_set, read_json};
 use crate::job::{Login, ModelFamily, Spec};
 
 /// Hexadecimal digits of a key: enough to tell the logins of a directory apart.
@@ -86,8 +86,7 @@ struct Config<'a> {
 impl<'a> Config<'a> {
     fn read(env: &'a Surroundings, spec: &'a Spec) -> Self {
         let cwd = Path::new(&spec.cwd);
-        let named = env.get("CLAUDE_CONFIG_DIR").map(|folder| cwd.join(folder));
-        let folder = named.or_else(|| Some(cwd.join(env.home()?).join(".claude")));
+        let folder = config_dir(env).map(|folder| cwd.join(folder));
         let mut settings = managed_settings();
         let option = option_value(&spec.extra_args, "--settings");
         for given in option.into_iter().chain(spec.settings.as_deref()) {

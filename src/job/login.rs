@@ -3,7 +3,7 @@
 use super::Timestamp;
 
 /// Name of the limits of jobs whose login is not known.
-const UNKNOWN: &str = "unknown";
+pub const UNKNOWN_LOGIN: &str = "unknown";
 /// Stands for a model that the caller left to claude.
 const DEFAULT_MODEL: &str = "default";
 
@@ -60,7 +60,7 @@ impl Login {
     pub fn limits(&self) -> Vec<String> {
         match &self.key {
             Some(key) => vec![key.clone(), format!("{key}.{}", self.model_name())],
-            None => vec![UNKNOWN.to_owned()],
+            None => vec![UNKNOWN_LOGIN.to_owned()],
         }
     }
 

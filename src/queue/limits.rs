@@ -11,22 +11,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::choice::KnownLimit;
-use super::{CLOCK_DRIFT, DeskPoll, LIMIT, LIMITS, Queue, SALT, Ticket, make_room};
+use super::{AT_ONCE, CLOCK_DRIFT, DeskPoll, LIMIT, LIMITS, Queue, SALT, Ticket, make_room};
 use crate::clock;
-use crate::job::{JobId, LimitMet, Login, Reason, Timestamp, milliseconds};
+use crate::job::{JobId, LimitMet, Login, Reason, Timestamp, UNKNOWN_LOGIN, milliseconds};
 use crate::process::Mark;
 use crate::store::{JobDir, open_ordinary};
 
 /// How often a job finds out whether a limit is over before its time.
 const PROBE_EVERY: Duration = Duration::from_secs(300);
-/// How long a worker may wait for the queue's lock while other events wait for it.
-const AT_ONCE: Duration = Duration::from_millis(20);
 /// Bytes of the salt.
 const SALT_LENGTH: usize = 32;
 /// Bytes of a limit's file that are read.
 const LIMIT_MOST: u64 = 512;
-/// Name of the limit of jobs whose login is not known.
-const UNKNOWN: &str = "unknown";
 
 /// A limit, as it was noted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +205,7 @@ impl Queue {
         }
         let known = self.limit_of_all();
         if known.is_none_or(|(known, _)| known.until < met.until) {
-            let limit = Limit::new(UNKNOWN, met.until);
+            let limit = Limit::new(UNKNOWN_LOGIN, met.until);
             let key = login.key.as_deref().unwrap_or_default();
             let text = format!("{} {key}", limit.text().trim_end());
             changed |= self.replace(LIMIT, &text).is_ok();
@@ -379,7 +375,7 @@ impl Queue {
         let mut text = String::new();
         let file = open_ordinary(&self.path.join(LIMIT), OpenOptions::new().read(true)).ok()?;
         file.take(LIMIT_MOST).read_to_string(&mut text).ok()?;
-        let limit = Limit::parse(UNKNOWN, &text)?;
+        let limit = Limit::parse(UNKNOWN_LOGIN, &text)?;
         // An earlier version overwrites the beginning alone, which ends in a line feed.
         let key = text.lines().next()?.split_whitespace().nth(3).map(str::to_owned);
         Some((Limit { witness: None, ..limit }, key))

@@ -41,6 +41,8 @@ pub use desk::{Busy, Desk, DeskPoll};
 pub use limits::Limit;
 pub use ticket::Ticket;
 
+/// How long a worker may wait for the queue's lock while other events wait for it.
+pub const AT_ONCE: Duration = Duration::from_millis(20);
 /// Its name in the jobs directory. No job's name: it begins with a dot.
 const QUEUE: &str = ".queue";
 const DESK: &str = "desk";
@@ -572,8 +574,7 @@ impl Queue {
 
     /// The login of a job that waits.
     fn login(&self, ticket: &Ticket) -> Login {
-        let text = fs::read_to_string(self.path.join(WAITING).join(ticket.name()));
-        Ticket::login_in(&text.unwrap_or_default())
+        Ticket::login_in(&self.content(WAITING, ticket))
     }
 
     /// The tickets of those who wait, in order: the first is next. Their logins are read where
@@ -613,11 +614,11 @@ impl Queue {
     /// Whether the worker and the claude of a ticket are gone although the lock of its job is held:
     /// somebody writes the job's end, and may be stopped.
     fn has_lost_worker(&self, ticket: &Ticket, desk: &Desk) -> bool {
-        let text = fs::read_to_string(self.path.join(RUNNING).join(ticket.name()));
-        if !Ticket::is_of_our_namespace(&text.unwrap_or_default()) {
+        let content = self.content(RUNNING, ticket);
+        if !Ticket::is_of_our_namespace(&content) {
             return false;
         }
-        let (Some(worker), Some(claude)) = self.pids(RUNNING, ticket) else { return false };
+        let (Some(worker), Some(claude)) = self.pids_in(&content, ticket) else { return false };
         let mark = Mark::new(&self.jobs.join(ticket.job_id.as_str()));
         if worker == std::process::id() as i32 || mark.is_on(worker) {
             return false;
@@ -633,15 +634,22 @@ impl Queue {
     /// Whether the worker moves its ticket itself when it is called, which those of earlier
     /// versions do not.
     fn moves_itself(&self, ticket: &Ticket) -> bool {
-        let text = fs::read_to_string(self.path.join(WAITING).join(ticket.name()));
-        Ticket::moves_itself(&text.unwrap_or_default())
+        Ticket::moves_itself(&self.content(WAITING, ticket))
+    }
+
+    /// What a ticket's file holds; nothing where there is none.
+    fn content(&self, room: &str, ticket: &Ticket) -> String {
+        fs::read_to_string(self.path.join(room).join(ticket.name())).unwrap_or_default()
     }
 
     /// The worker and the claude of a ticket.
     fn pids(&self, room: &str, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
-        let text = fs::read_to_string(self.path.join(room).join(ticket.name()));
-        let text = text.unwrap_or_default();
-        let mut pids = text.split_whitespace().map(|pid| pid.parse().ok());
+        self.pids_in(&self.content(room, ticket), ticket)
+    }
+
+    /// The same, of the content of its file.
+    fn pids_in(&self, content: &str, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
+        let mut pids = content.split_whitespace().map(|pid| pid.parse().ok());
         let (worker, claude) = (pids.next().flatten(), pids.next().flatten());
         // On a full disk there was no room to write it down.
         let found = || {

@@ -20,7 +20,7 @@ use super::wakeup::{Wakeup, wakeup};
 use crate::claude::{self, Surroundings};
 use crate::clock;
 use crate::job::{Admission, JobId, Login, Obstacle, Record, Spec, Status};
-use crate::queue::{Busy, Desk, DeskPoll, Dispatched, Entered, Place, Queue, Ticket};
+use crate::queue::{AT_ONCE, Busy, Desk, DeskPoll, Dispatched, Entered, Place, Queue, Ticket};
 use crate::settle::settle;
 use crate::store::{JobDir, LoadError};
 use crate::supervisor::FailedDependency;
@@ -37,8 +37,6 @@ const HEAD_TAKES: Duration = Duration::from_millis(100);
 /// How long the queue's lock is waited for before `start` is answered: longer than one holder that
 /// makes no progress is waited for.
 const FIRST_WAITS: Duration = Duration::from_secs(4);
-/// The same while other events wait.
-const AT_ONCE: Duration = Duration::from_millis(20);
 
 /// The worker's part in the queue.
 pub(super) struct Turn {
