@@ -16,28 +16,13 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use support::chance::{Dice, number};
 use support::processes::{processes_of, program_of, send};
 use support::{Sandbox, is_alive};
 
 /// Steps of each job's work.
 const STEPS: usize = 6;
 const SCRIPT: &str = "session\nread\ninit\nwork 6\nresult ok\neof";
-
-/// Numbers that look random and are the same for a seed (xorshift64*, Vigna 2016).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % most
-    }
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
 
 struct Chaos {
     sandbox: Sandbox,

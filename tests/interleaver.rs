@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use support::chance::{Dice, number};
 use support::processes::{processes_of, program_of, send};
 use support::{Answer, Sandbox, eventually};
 
@@ -35,22 +36,6 @@ const IDS: usize = 24;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest time for which a process is stopped.
 const STOPPED_MOST: u64 = 3_500;
-
-/// Numbers that look random and are the same for a seed (xorshift64*, Vigna 2016).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % most
-    }
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
 
 /// What a `send` or `resume` was answered.
 struct Sent {

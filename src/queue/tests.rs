@@ -25,6 +25,14 @@ impl Hall {
         let record = Record::new(id.clone(), Spec::default(), String::new(), clock::now());
         (id, self.store.create(&record, "x").unwrap().1)
     }
+
+    /// The ticket of a job that asks for the only slot.
+    fn ticket(&self, id: &JobId) -> Ticket {
+        match self.queue.ask(id, &most(1), None, &Login::default()).unwrap() {
+            Entered::Admitted(ticket) | Entered::Waiting(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 impl Queue {
@@ -509,14 +517,7 @@ fn one_job_too_many_gives_its_slot_back_and_waits() {
 fn the_ticket_of_a_worker_of_an_earlier_version_is_moved_for_it() {
     let hall = hall();
     let jobs = ["a", "b", "c"].map(|id| hall.job(id));
-    let login = Login::default();
-    let mut tickets = Vec::new();
-    for (id, _) in &jobs {
-        match hall.queue.ask(id, &most(1), None, &login).unwrap() {
-            Entered::Admitted(ticket) | Entered::Waiting(ticket) => tickets.push(ticket),
-            other => panic!("{other:?}"),
-        }
-    }
+    let tickets = jobs.each_ref().map(|(id, _)| hall.ticket(id));
     let pid = std::process::id();
     let earlier = hall.queue.path.join(WAITING).join(tickets[1].name());
     fs::write(earlier, format!("{pid} - - default\n")).unwrap();
@@ -531,14 +532,7 @@ fn the_ticket_of_a_worker_of_an_earlier_version_is_moved_for_it() {
 fn one_that_was_called_keeps_its_turn_for_a_moment_and_is_passed_over_then() {
     let hall = hall();
     let jobs = ["a", "b", "c"].map(|id| hall.job(id));
-    let login = Login::default();
-    let mut tickets = Vec::new();
-    for (id, _) in &jobs {
-        match hall.queue.ask(id, &most(1), None, &login).unwrap() {
-            Entered::Admitted(ticket) | Entered::Waiting(ticket) => tickets.push(ticket),
-            other => panic!("{other:?}"),
-        }
-    }
+    let tickets = jobs.each_ref().map(|(id, _)| hall.ticket(id));
     hall.queue.leave(&tickets[0]);
     let look = |ticket: &Ticket| {
         let desk = hall.queue.desk().unwrap();

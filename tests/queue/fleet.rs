@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::support::chance::number;
 use super::support::naps::nap_of;
 use super::support::processes::{processes_of, program_of, send};
 use super::support::{Sandbox, await_file};
@@ -28,9 +29,6 @@ fn schedule(naps: impl Iterator<Item = u64>, slots: u64) -> u64 {
 
 #[test]
 fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
-    let number = |name: &str, default: u64| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-    };
     let (jobs, slots) = (number("FLEET_JOBS", 24), number("FLEET_SLOTS", 4));
     let (kills, nap) = (number("FLEET_KILLS", 8), number("FLEET_NAP", 150));
     let mut seed = number("FLEET_SEED", u64::from(std::process::id()) * 7919 + 1);

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 #![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
+pub(crate) mod chance;
 #[cfg(target_os = "linux")]
 pub(crate) mod faults;
 pub(crate) mod filler;
