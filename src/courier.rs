@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::checkpoint::checkpoint;
 use crate::clock;
 use crate::job::{Errand, Milestone, Outcome, Record, Standing, Wake};
 use crate::process::{self, Mark, Orphans};
-use crate::store::{JobDir, LoadError, Lock, addressed, is_independent};
+use crate::store::{JobDir, LOCK_BOUND, LoadError, Lock, addressed, is_independent};
 use crate::text::one_line;
 
 /// How long a command may take where nothing else is said.
@@ -39,21 +40,31 @@ struct Failure {
 /// [`crate::launch`] starts. `locked` says that it was handed the lock.
 pub fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
     let job = JobDir::at(job_dir);
-    let _ours = match locked {
+    let lock = match locked {
         true => Lock::handed(process::take_handed_lock()?),
-        false => job.lock_news().map_err(io::Error::other)?,
+        // Should the other one be stopped, whoever looks at the job later sends another.
+        false => job.lock_news(longest_try(&job)).map_err(io::Error::other)?,
     };
-    deliver(&job, false).map(drop).map_err(io::Error::other)
+    deliver(&job, &lock, false).map(drop).map_err(io::Error::other)
+}
+
+/// How long whoever delivers may take from one line of its journal to the next.
+fn longest_try(job: &JobDir) -> Duration {
+    let takes = job.load().ok().and_then(|record| record.spec.on_event_timeout_ms);
+    let command = takes.map_or(COMMAND_TAKES, Duration::from_millis) + SWEEP_TAKES;
+    let [.., pause] = PAUSES;
+    command.max(REQUEST_TAKES) + pause + LOCK_BOUND
 }
 
 /// Delivers also what was given up. Gives what is left.
 pub fn redeliver(job: &JobDir) -> Result<Vec<Errand>, LoadError> {
-    let _ours = job.lock_news()?;
-    deliver(job, true)
+    let lock = job.lock_news(LOCK_BOUND)?;
+    deliver(job, &lock, true)
 }
 
-/// Delivers while the lock is held.
-fn deliver(job: &JobDir, again: bool) -> Result<Vec<Errand>, LoadError> {
+fn deliver(job: &JobDir, lock: &Lock, again: bool) -> Result<Vec<Errand>, LoadError> {
+    lock.note_holder();
+    checkpoint("notifier:locked");
     // What a command starts stays in the family, also when the command itself has been killed.
     let _ = process::adopt_orphans();
     let record = job.load()?;

@@ -8,14 +8,15 @@
 mod address;
 mod bell;
 mod files;
+mod flock;
 mod host;
 mod inbox;
 mod job_dir;
 mod ledger;
 mod lock;
 mod news;
-mod nursery;
 mod reserve;
+mod staging;
 mod stderr_mark;
 mod survey;
 
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 pub use address::{Address, addressed, default_root};
 pub use bell::{open_bell, ring_bell};
 pub use files::{make_directory, open as open_ordinary};
+pub use flock::BOUND as LOCK_BOUND;
 pub use inbox::{Item, undelivered};
 pub use job_dir::{Identity, JobDir, legacy_is_dead};
 pub use lock::{Lock, is_independent};
@@ -35,7 +37,7 @@ pub use stderr_mark::StderrMark;
 pub use survey::{Probe, try_lock_in};
 
 use files::{sync_directory, write};
-use nursery::{Nursery, publish};
+use staging::{Staging, publish};
 
 use crate::checkpoint::checkpoint;
 use crate::job::{JobId, Record};
@@ -214,43 +216,43 @@ impl Store {
     pub fn create(&self, record: &Record, prompt: &str) -> Result<(JobDir, Lock), CreateError> {
         make_directory(&self.root, true)?;
         self.check()?;
-        let nursery = Nursery::enter(&self.root)?;
-        let unborn = nursery.cradle()?;
-        checkpoint("start:cradle");
-        let made = self.fill(&unborn, record, prompt);
-        if made.is_err() {
-            let _ = fs::remove_dir_all(&unborn);
+        let staging = Staging::open(&self.root)?;
+        let (staged, lock) = staging.create_job_dir()?;
+        match self.fill_and_publish(&staged, record, prompt) {
+            Ok(job) => Ok((job, lock)),
+            Err(error) => {
+                let _ = fs::remove_dir_all(staged.path());
+                Err(error)
+            }
         }
-        made
     }
 
-    fn fill(
+    fn fill_and_publish(
         &self,
-        unborn: &Path,
+        staged: &JobDir,
         record: &Record,
         prompt: &str,
-    ) -> Result<(JobDir, Lock), CreateError> {
-        let at = JobDir::at(unborn.to_owned());
-        let lock = at.create_lock()?;
+    ) -> Result<JobDir, CreateError> {
         // Both are written before either is synced: a file system with a journal then commits it
         // once for the two.
-        let path = at.file(META);
+        let path = staged.file(META);
         let text = serde_json::to_vec(record).context("write", &path)?;
-        let files =
-            [(at.file(PROMPT), prompt.as_bytes()), (path, text.as_slice())].map(|(path, text)| {
+        let files = [(staged.file(PROMPT), prompt.as_bytes()), (path, text.as_slice())].map(
+            |(path, text)| {
                 let file = write(&path, text);
                 (path, file)
-            });
+            },
+        );
         for (path, file) in files {
             file?.sync_data().context("write", &path)?;
         }
-        sync_directory(unborn)?;
+        sync_directory(staged.path())?;
         checkpoint("start:written");
         let job = self.job(&record.job_id);
-        publish(unborn, job.path())?;
+        publish(staged.path(), job.path())?;
         checkpoint("start:published");
         sync_directory(&self.root)?;
-        Ok((job, lock))
+        Ok(job)
     }
 
     /// Refuses a directory that is not ours alone: whoever could write here could make us run
@@ -276,7 +278,7 @@ impl Store {
 
     /// Clears away what a `start` or `clean` that died has left, unless somebody is at it.
     pub fn clear_leftovers(&self) -> Result<(), StoreError> {
-        nursery::clear(&self.root)
+        staging::clear(&self.root)
     }
 
     /// Makes an empty file in the jobs directory. Returns false if it existed before, so that of

@@ -281,7 +281,7 @@ fn what_went_stale_is_told_of_and_nothing_is_settled() {
     for id in ["torn", "torn2", "torn3", "torn4"] {
         put_record(&sandbox, id, "{\"jobId\":\"to");
     }
-    fs::create_dir_all(sandbox.jobs().join(".new/unborn")).unwrap();
+    fs::create_dir_all(sandbox.jobs().join(".new/unfinished")).unwrap();
     let later = SystemTime::now() + Duration::from_secs(3 * 86_400);
     fs::File::create(sandbox.jobs().join("later")).unwrap().set_modified(later).unwrap();
     put_record(

@@ -80,7 +80,7 @@ fn assert_taken_up(sandbox: &Sandbox, point: &str) {
 #[test]
 fn a_start_that_is_killed_has_made_a_whole_job_or_none() {
     for (point, is_there) in [
-        ("start:cradle", false),
+        ("start:staged", false),
         ("start:written", false),
         ("start:published", true),
         ("start:spawned", true),

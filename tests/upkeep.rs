@@ -426,14 +426,14 @@ fn a_clean_that_is_stopped_holds_up_no_start_for_long() {
 }
 
 #[test]
-fn a_nursery_that_leads_elsewhere_is_used_by_nobody() {
+fn a_staging_directory_that_leads_elsewhere_is_used_by_nobody() {
     let sandbox = Sandbox::new(QUICK);
     sandbox.run_job("a", &[]);
-    let (outside, nursery) = (sandbox.path("outside"), sandbox.jobs().join(".new"));
+    let (outside, staging) = (sandbox.path("outside"), sandbox.jobs().join(".new"));
     fs::create_dir_all(outside.join("theirs")).unwrap();
     fs::write(outside.join("theirs/precious"), "x").unwrap();
-    fs::remove_dir(&nursery).unwrap();
-    std::os::unix::fs::symlink(&outside, &nursery).unwrap();
+    fs::remove_dir(&staging).unwrap();
+    std::os::unix::fs::symlink(&outside, &staging).unwrap();
     for call in [&["start", "b", "--prompt", "x"][..], &["clean", "a"], &["clean", "--keep", "0"]] {
         let refused = sandbox.run(call);
         assert_eq!((refused.code, refused.text("code")), (1, "jobs_dir_error"), "{refused:?}");
@@ -487,7 +487,7 @@ fn a_clean_that_dies_does_not_forget_what_was_spent() {
 fn a_cost_that_cannot_be_noted_is_kept_until_it_can() {
     let sandbox = Sandbox::new(COSTS);
     sandbox.run_job("a", &[]);
-    let (ledger, nursery) = (sandbox.jobs().join(".spent.ndjson"), sandbox.jobs().join(".new"));
+    let (ledger, staging) = (sandbox.jobs().join(".spent.ndjson"), sandbox.jobs().join(".new"));
     fs::create_dir(&ledger).unwrap();
     let cleaned = sandbox.run(["clean", "a"]);
     assert_eq!((cleaned.code, &cleaned["removed"]), (0, &1.into()), "{cleaned:?}");
@@ -495,11 +495,11 @@ fn a_cost_that_cannot_be_noted_is_kept_until_it_can() {
     assert!(warning.contains(".spent.ndjson"), "{warning}");
     assert!(!sandbox.job("a").exists());
     assert_spent(&sandbox, "0.75");
-    let kept = fs::read_dir(&nursery).unwrap().next().unwrap().unwrap().path();
-    assert_eq!(fs::read_dir(kept).unwrap().count(), 1, "the record alone");
+    let kept = fs::read_dir(&staging).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(fs::read_dir(kept).unwrap().count(), 2, "the record and its lock alone");
     fs::remove_dir(&ledger).unwrap();
     sandbox.run(["clean"]);
-    assert_eq!(fs::read_dir(&nursery).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
     assert_spent(&sandbox, "0.75");
 }
 
@@ -517,13 +517,13 @@ fn a_job_that_is_not_there_does_not_keep_the_others() {
 fn what_a_removed_job_has_cost_counts_once() {
     let mut sandbox = Sandbox::new(COSTS);
     sandbox.run_job("a", &[]);
-    let nursery = sandbox.jobs().join(".new");
-    fs::remove_dir(&nursery).unwrap();
-    fs::write(&nursery, "").unwrap();
+    let staging = sandbox.jobs().join(".new");
+    fs::remove_dir(&staging).unwrap();
+    fs::write(&staging, "").unwrap();
     for _ in 0..2 {
         assert_eq!(sandbox.run(["clean", "a"]).code, 1);
     }
-    fs::remove_file(&nursery).unwrap();
+    fs::remove_file(&staging).unwrap();
     assert_spent(&sandbox, "0.75");
     assert_eq!(sandbox.run(["clean", "a"])["removed"], 1);
     assert_spent(&sandbox, "0.75");
@@ -536,7 +536,7 @@ fn what_a_removed_job_has_cost_counts_once() {
     assert_spent(&sandbox, "1.50");
     let ledger = fs::read_to_string(sandbox.jobs().join(".spent.ndjson")).unwrap();
     assert_eq!(ledger.matches("costUsd").count(), 3, "the last of them twice: {ledger}");
-    assert_eq!(fs::read_dir(nursery).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(staging).unwrap().count(), 0);
 }
 
 #[test]

@@ -33,12 +33,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::flock::Mode;
 use super::{Context, Identity, JobDir, StoreError, TURNS, files, open_bell, ring_bell};
 use crate::checkpoint::checkpoint;
 use crate::job::{Directive, Undelivered};
 use crate::text::one_line;
 use draft::{Draft, Published};
-use legacy::{Desk, Mode};
+use legacy::Desk;
 use state::State;
 
 /// The directory's name in that of the job.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::files::{self, read_bounded, write_durably};
-use super::nursery::{Nursery, unmake};
+use super::staging::{Staging, remove_staged};
 use super::{Context, EVENTS, LoadError, META, RESULT, StoreError, UNCONFIRMED};
 use crate::checkpoint::checkpoint;
 use crate::job::{Outcome, Record, Status, Timestamp};
@@ -158,12 +158,12 @@ impl JobDir {
     /// what the job has cost: its record then stays out of sight until that can be done.
     pub fn discard(&self) -> Result<Option<StoreError>, StoreError> {
         let root = self.root();
-        let nursery = Nursery::enter(root)?;
-        let away = nursery.room();
+        let staging = Staging::open(root)?;
+        let away = staging.new_path();
         // Needs no room on the disk, as little as what follows.
         fs::rename(&self.path, &away).context("remove", &self.path)?;
         checkpoint("discard:renamed");
-        Ok(unmake(root, &away).err())
+        Ok(remove_staged(root, &away).err())
     }
 
     /// A complete and durable file beside the one it is to replace. Only the holder of the lock

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, files, nursery};
+use super::{Store, StoreError, files, staging};
 use crate::job::{JobId, Record, Timestamp};
 
 /// Its name in the jobs directory, a line a job. No job's name: it begins with a dot.
@@ -55,7 +55,7 @@ impl Store {
         since: Timestamp,
     ) -> f64 {
         // Those on their way out first: what is noted meanwhile is found in the ledger.
-        let leaving = nursery::records(self.root()).into_iter().filter_map(Spent::of);
+        let leaving = staging::records(self.root()).into_iter().filter_map(Spent::of);
         let leaving: Vec<Spent> = leaving.collect();
         let text = files::read_bounded(&self.root().join(LEDGER), LEDGER_READ).unwrap_or_default();
         let lines = text.split(|&byte| byte == b'\n');

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::{Context, JobDir, LOCK, StoreError, files};
@@ -26,6 +26,11 @@ impl Lock {
     pub fn handed(fd: OwnedFd) -> Self {
         Self(File::from(fd))
     }
+
+    /// Writes this process's id into the file, for those who wait for the lock.
+    pub fn note_holder(&self) {
+        let _ = self.0.write_all_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0);
+    }
 }
 
 impl AsFd for Lock {
@@ -35,16 +40,22 @@ impl AsFd for Lock {
 }
 
 impl JobDir {
-    pub(super) fn create_lock(&self) -> Result<Lock, StoreError> {
+    /// Makes the lock of a job that is being built, and takes it. `None`: another process took the
+    /// directory for a leftover and removed it.
+    pub(super) fn create_lock(&self) -> Result<Option<Lock>, StoreError> {
         let path = self.file(LOCK);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .context("create", &path)?;
-        file.lock().context("lock", &path)?;
-        Ok(Lock(file))
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = match file {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.context("create", &path)?,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
+        }
+        let is_there = file.metadata().context("look at", &path)?.nlink() > 0;
+        Ok(is_there.then_some(Lock(file)))
     }
 
     /// Takes the lock, if nobody holds it. `None`: somebody does.

@@ -6,11 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::flock::{Mode, lock_bounded};
 use super::{Context, JobDir, Lock, StoreError, files};
 use crate::job::{Errand, FORMAT_VERSION, Milestone, Record, Spec, Timestamp};
 
@@ -47,6 +49,14 @@ pub fn recipients(spec: &Spec) -> Vec<String> {
 fn is_wanted(spec: &Spec, event: Milestone) -> bool {
     let wanted = spec.on_event_filter.is_empty() || spec.on_event_filter.contains(&event);
     wanted && !recipients(spec).is_empty()
+}
+
+/// The process that holds the lock, as it wrote it there: the system names the one that took it,
+/// and a lock that was handed on has another holder.
+fn written_holder(file: &File) -> Option<i32> {
+    let mut text = [0; 16];
+    let length = file.read_at(&mut text, 0).ok()?;
+    std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
 }
 
 /// The number, attempt and event of what is to be told.
@@ -163,10 +173,13 @@ impl JobDir {
         errands
     }
 
-    /// Takes the lock of whoever delivers; waits for another who does.
-    pub fn lock_news(&self) -> Result<Lock, StoreError> {
+    /// Takes the lock of the process that delivers notifications. Fails as busy when its holder
+    /// notes nothing for as long as `bound`: it may be stopped.
+    pub fn lock_news(&self, bound: Duration) -> Result<Lock, StoreError> {
         let (path, file) = self.open_news_lock()?;
-        file.lock().context("lock", &path)?;
+        lock_bounded(&file, &path, Mode::Exclusive, bound, |file| {
+            (written_holder(file), self.news_dir().length(JOURNAL))
+        })?;
         Ok(Lock(file))
     }
 
@@ -185,7 +198,7 @@ impl JobDir {
         files::make_directory(&self.file(NEWS), false)?;
         let path = self.news_dir().file(super::LOCK);
         let mut options = OpenOptions::new();
-        let file = files::open(&path, options.write(true).create(true).mode(0o600));
+        let file = files::open(&path, options.read(true).write(true).create(true).mode(0o600));
         let file = file.context("open", &path)?;
         Ok((path, file))
     }

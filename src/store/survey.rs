@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Context, Store, StoreError, files, nursery};
+use super::{Context, Store, StoreError, files, staging};
 
 /// Bytes that are written to see whether any can be.
 const PROBE: [u8; 4096] = [b'x'; 4096];
@@ -35,7 +35,7 @@ impl Store {
 
     /// How many unfinished jobs there are that nobody is making or removing any more.
     pub fn leftovers(&self) -> Result<usize, StoreError> {
-        nursery::leftovers(self.root())
+        staging::leftovers(self.root())
     }
 
     /// What of the directory's entries, and of what lies in them, was written after `limit`: the

@@ -148,20 +148,39 @@ fn what_is_no_job_is_no_job() {
 fn what_a_dead_start_left_is_cleared_by_the_next() {
     let (_folder, store) = store();
     let (_job, _lock) = store.create(&record("a"), "x").unwrap();
-    let nursery = store.root().join(".new");
-    fs::create_dir(nursery.join("stillborn")).unwrap();
-    fs::write(nursery.join("stillborn/meta.json"), "{").unwrap();
-    fs::write(nursery.join("file"), "").unwrap();
-    std::os::unix::fs::symlink(store.root(), nursery.join("link")).unwrap();
+    let staging = store.root().join(".new");
+    fs::create_dir(staging.join("unfinished")).unwrap();
+    fs::write(staging.join("unfinished/meta.json"), "{").unwrap();
+    fs::write(staging.join("file"), "").unwrap();
+    std::os::unix::fs::symlink(store.root(), staging.join("link")).unwrap();
     // While another is at it, what lies there may be its own.
-    let other = File::open(&nursery).unwrap();
+    let other = File::open(&staging).unwrap();
     other.lock_shared().unwrap();
     store.create(&record("b"), "x").unwrap();
-    assert_eq!(fs::read_dir(&nursery).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(&staging).unwrap().count(), 3);
     drop(other);
     store.create(&record("c"), "x").unwrap();
-    assert_eq!(fs::read_dir(&nursery).unwrap().count(), 0);
+    assert_eq!(fs::read_dir(&staging).unwrap().count(), 0);
     assert_eq!(store.ids().unwrap().len(), 3);
+}
+
+#[test]
+fn a_staged_job_whose_lock_is_held_is_left_alone() {
+    let (_folder, store) = store();
+    store.create(&record("a"), "x").unwrap();
+    let staging = store.root().join(".new");
+    let staged = JobDir::at(staging.join("b"));
+    fs::create_dir(staged.path()).unwrap();
+    let lock = staged.create_lock().unwrap().unwrap();
+    assert_eq!(store.leftovers().unwrap(), 0);
+    store.clear_leftovers().unwrap();
+    assert!(staged.is_held().unwrap());
+    drop(lock);
+    assert_eq!(store.leftovers().unwrap(), 1);
+    store.clear_leftovers().unwrap();
+    assert!(!staged.path().exists());
+    // Its builder notices that, and builds another.
+    assert!(staged.create_lock().unwrap().is_none());
 }
 
 #[test]

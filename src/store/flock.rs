@@ -1,0 +1,116 @@
+//! Waiting for a lock (flock(2)) that another process holds: never without a bound, because that
+//! process may be stopped.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Context, StoreError};
+
+/// How long the same holder of a lock may make no progress.
+pub const BOUND: Duration = Duration::from_secs(2);
+/// The pauses between two attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a lock is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Beside others.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// Takes the lock of an open file. Fails as busy when its holder makes no progress for as long as
+/// `bound`: `observe` returns the holder's process id and anything that changes with its progress.
+pub(super) fn lock_bounded<P: PartialEq>(
+    file: &File,
+    path: &Path,
+    mode: Mode,
+    bound: Duration,
+    observe: impl Fn(&File) -> (Option<i32>, P),
+) -> Result<(), StoreError> {
+    let mut observed = None;
+    let mut until = Instant::now() + bound;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let locked = match mode {
+            Mode::Shared => file.try_lock_shared(),
+            Mode::Exclusive => file.try_lock(),
+        };
+        match locked {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error).context("lock", path),
+        }
+        let now = observe(file);
+        if observed.as_ref() != Some(&now) {
+            (observed, until) = (Some(now), Instant::now() + bound);
+        } else if Instant::now() >= until {
+            return Err(busy(now.0)).context("lock", path);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn busy(holder: Option<i32>) -> io::Error {
+    let holder = holder.map_or("a process".to_owned(), |pid| format!("process {pid}"));
+    let why = format!("{holder} holds it and makes no progress");
+    io::Error::new(io::ErrorKind::ResourceBusy, why)
+}
+
+/// The process that took the lock of an open file, where the system tells. Of a lock that was
+/// handed on it is the one that took it, which need not exist any more.
+pub(super) fn holder_of(file: &File) -> Option<i32> {
+    let inode = file.metadata().ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|lock| holder_in(lock, inode))
+}
+
+/// The process of a line of `/proc/locks` (proc_locks(5)), if it holds a lock on this file:
+/// `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`.
+fn holder_in(lock: &str, inode: u64) -> Option<i32> {
+    let fields: Vec<&str> = lock.split_whitespace().collect();
+    let [_, "FLOCK", _, _, pid, file, ..] = fields[..] else { return None };
+    let is_it = file.rsplit(':').next()?.parse() == Ok(inode);
+    if is_it { pid.parse().ok().filter(|&pid| pid > 0) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_named() {
+        let line = "2: FLOCK  ADVISORY  WRITE 4711 00:2d:5678 0 EOF";
+        assert_eq!(holder_in(line, 5678), Some(4711));
+        assert_eq!(holder_in(line, 678), None);
+        assert_eq!(holder_in("2: -> FLOCK  ADVISORY  WRITE 4711 00:2d:5678 0 EOF", 5678), None);
+        assert_eq!(holder_in("2: POSIX  ADVISORY  WRITE 4711 00:2d:5678 0 EOF", 5678), None);
+        assert_eq!(holder_in("", 5678), None);
+    }
+
+    #[test]
+    fn the_bound_begins_anew_with_each_progress() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let held = file.reopen().unwrap();
+        held.lock().unwrap();
+        let steps = std::cell::Cell::new(0);
+        let bound = Duration::from_millis(20);
+        let began = Instant::now();
+        let locked = lock_bounded(file.as_file(), file.path(), Mode::Exclusive, bound, |_| {
+            steps.set((steps.get() + 1).min(10));
+            (Some(7), steps.get())
+        });
+        let error = locked.unwrap_err();
+        assert!(error.to_string().contains("process 7 holds it"), "{error}");
+        assert!(steps.get() == 10 && began.elapsed() >= bound);
+        drop(held);
+        lock_bounded(file.as_file(), file.path(), Mode::Exclusive, bound, |_| (None, ())).unwrap();
+    }
+}
