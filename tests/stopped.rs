@@ -7,10 +7,14 @@
 mod support;
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
-use support::processes::processes_of;
-use support::{Sandbox, eventually};
+use support::processes::{is_alive, kill, processes_of, send};
+use support::{Sandbox, await_file, eventually};
 
 const QUICK: &str = "read\ninit\nresult done\neof";
 
@@ -75,4 +79,72 @@ fn a_notifier_that_is_stopped_keeps_nobody_waiting_and_delivers_once() {
         (sandbox.status("a")["undeliveredNotifications"] == json!([])).then_some(())
     });
     assert_eq!(fs::read_to_string(&told).unwrap(), "completed\n");
+}
+
+/// A lost job: its worker was killed and nobody has looked since.
+fn lost(sandbox: &Sandbox) {
+    let worker = sandbox.start("a", &[])["pid"].as_i64().unwrap() as i32;
+    await_file(&sandbox.path("up"));
+    kill(worker);
+    eventually("the end of the worker", || (!is_alive(worker)).then_some(()));
+}
+
+const HANGS: &str = "read\ninit\nsay hi\ntouch $DIR/up\nhang";
+
+#[test]
+fn a_job_is_killed_while_a_stopped_command_finalizes_it() {
+    for point in ["settle:locked", "settle:told", "end:outcome-written", "end:record-written"] {
+        let mut sandbox = Sandbox::new(HANGS);
+        lost(&sandbox);
+        // The kill continues it.
+        let list = sandbox.pause_at(point, ["list"], |sandbox| {
+            assert_eq!(sandbox.run(["list"]).code, 0);
+            let killed = sandbox.run(["kill", "a"]);
+            assert_eq!(
+                (killed.code, &killed["status"]),
+                (1, &"failed".into()),
+                "{point}: {killed:?}"
+            );
+            assert_eq!(sandbox.run(["recover", "a"])["code"], "not_recoverable", "{point}");
+            sandbox.script(QUICK);
+            assert_all_works(sandbox);
+        });
+        assert_eq!(list.json[0]["reason"], "worker_died", "{point}: {list:?}");
+    }
+}
+
+#[test]
+fn a_job_whose_start_was_stopped_is_killed() {
+    for point in ["start:published", "start:spawned"] {
+        let mut sandbox = Sandbox::new(HANGS);
+        let start = ["start", "a", "--prompt", "work"];
+        sandbox.pause_at(point, start, |sandbox| {
+            let killed = sandbox.run(["kill", "a"]);
+            assert_eq!((killed.code, &killed["killed"]), (0, &true.into()), "{point}: {killed:?}");
+        });
+        assert_eq!(sandbox.status("a")["status"], "killed", "{point}");
+    }
+}
+
+#[test]
+fn a_job_is_killed_although_nothing_continues_the_command_that_finalizes_it() {
+    let mut sandbox = Sandbox::new(HANGS);
+    lost(&sandbox);
+    let list = sandbox.pause_at("settle:locked", ["list"], |sandbox| {
+        let pid = fs::read_to_string(sandbox.path("stopped-settle-locked")).unwrap();
+        let (pid, over) = (pid.parse().unwrap(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) && is_alive(pid) {
+                    send(pid, Signal::SIGSTOP);
+                    thread::sleep(Duration::from_micros(100));
+                }
+            });
+            let killed = sandbox.run(["kill", "a"]);
+            over.store(true, Ordering::Relaxed);
+            assert_eq!((killed.code, &killed["killed"]), (0, &true.into()), "{killed:?}");
+        });
+    });
+    assert!(list.code != 0, "{list:?}");
+    assert_eq!(sandbox.status("a")["status"], "killed");
 }

@@ -15,14 +15,17 @@ use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
 use crate::launch::SCOPE_PREFIX;
 use crate::process::{self, Mark, Orphans, ProcessId, Target, cgroup};
 use crate::settle::settle_until;
-use crate::store::{JobDir, LoadError, META, Store, StoreError, addressed, is_independent};
+use crate::store::{JobDir, LOCK, LoadError, META, Store, StoreError, addressed, is_independent};
 
 /// How long all of it may take: callers give a command 10 s.
 const KILL_TAKES: Duration = Duration::from_millis(7_800);
 /// How long the worker may take, by its own ladder of signals and bounds 6.6 s.
 const WORKER_TAKES: Duration = Duration::from_millis(7_000);
-/// How long a worker that is just being started may take to stand.
+/// How long a worker that is just being started may take to say who it is.
 const HANDOVER_TAKES: Duration = Duration::from_secs(3);
+/// How long another command of this program may hold the job's lock: longer than it takes to
+/// finalize a lost job.
+const HOLDER_TAKES: Duration = Duration::from_millis(5_500);
 /// How long the writing of the end and the answer may take.
 const ANSWER_TAKES: Duration = Duration::from_millis(500);
 /// How long it may take to say who it is. One that is stopped before is searched for.
@@ -89,7 +92,7 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     }
     let mut left = record.left.clone();
     left.retain(is_alive);
-    if asked && !dir.is_held()? {
+    if asked && !is_held(&dir)? {
         end_scope(&dir, &mut record, &mut left);
     }
     let killed = record.status == Status::Killed;
@@ -237,7 +240,7 @@ fn forget_left(dir: &JobDir, record: &mut Record) {
 /// Whether there is something to end: a job that is live, or that somebody is just taking up.
 fn may_go_on(record: &Record, dir: &JobDir) -> Result<bool, Error> {
     let live = record.status.is_live() && record.version > 0;
-    Ok(live || (record.is_cut_off() && dir.is_held()?))
+    Ok(live || (record.is_cut_off() && is_held(dir)?))
 }
 
 /// Ends the job, for good: others may find it lost meanwhile, or take it up.
@@ -252,7 +255,7 @@ fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(
             Asked::Nobody => checkpoint("kill:alone"),
         }
         // A job that lost its worker is killed all the same: it shall not be taken up again.
-        if !dir.is_held()? {
+        if !is_held(dir)? {
             record = settle_until(dir, record, Some(Verdict::Killed), until - ANSWER_TAKES);
         } else {
             record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
@@ -261,6 +264,14 @@ fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(
         if !goes_on || Instant::now() >= until {
             return Ok(());
         }
+    }
+}
+
+/// Whether the job is live. One that has ended may be removed meanwhile.
+fn is_held(dir: &JobDir) -> Result<bool, StoreError> {
+    match dir.is_held() {
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        held => held,
     }
 }
 
@@ -275,23 +286,48 @@ enum Asked {
 
 /// Asks the job's worker, if it has one.
 fn ask(id: &JobId, dir: &JobDir, until: Instant) -> Result<Asked, Error> {
+    let failed = |error| Error::Signal(id.to_string(), error);
     let began = Instant::now();
-    let until = until.min(began + HANDOVER_TAKES);
+    let mut continued = false;
     loop {
-        if !dir.is_held()? {
+        if !is_held(dir)? {
             return Ok(Asked::Nobody);
         }
-        if let Some(worker) = worker(id, dir, began.elapsed() >= WORKER_SAYS)? {
-            ask_worker(&worker).map_err(|error| Error::Signal(id.to_string(), error))?;
+        let waited = began.elapsed();
+        if let Some(worker) = worker(id, dir, waited >= WORKER_SAYS)? {
+            ask_worker(&worker).map_err(failed)?;
             return Ok(Asked::Worker);
         }
-        if Instant::now() >= until {
-            let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
-            return Err(Error::Signal(id.to_string(), error));
+        // Another command holds the lock, for milliseconds: `start`, or one that finalizes a lost
+        // job. It may be stopped. Whatever it was doing, its end does no harm.
+        let holder = if waited >= WORKER_SAYS { command_that_holds(dir) } else { None };
+        let allowed = if holder.is_some() { HOLDER_TAKES } else { HANDOVER_TAKES };
+        let is_over = waited >= allowed || Instant::now() >= until;
+        match holder {
+            Some(holder) if is_over => {
+                holder.signal(Signal::SIGKILL).map_err(failed)?;
+                if !holder.ends_within(SIGKILL_TAKES) {
+                    return Err(failed(std::io::ErrorKind::TimedOut.into()));
+                }
+            }
+            Some(holder) if !continued => {
+                holder.signal(Signal::SIGCONT).map_err(failed)?;
+                continued = true;
+            }
+            None if is_over => return Err(failed(std::io::ErrorKind::TimedOut.into())),
+            _ => {}
         }
-        // `start` still holds the lock, for a few milliseconds.
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The process of this program, other than the job's worker, that holds the job's lock.
+fn command_that_holds(dir: &JobDir) -> Option<Target> {
+    let pid = dir.lock_holder()?;
+    let target = Target::open(pid).ok()?;
+    // Looked at again after it was opened: the number cannot have passed to another.
+    let holds = process::holds_lock(pid, &dir.file(LOCK));
+    (holds && process::is_this_program(pid)).then_some(target)
 }
 
 /// Asks by SIGUSR1, which needs no file: it works on a full disk, too.
@@ -322,7 +358,7 @@ fn worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<Target>, Erro
     let Ok(target) = Target::open(pid) else { return Ok(None) };
     let now = ProcessId::of(pid).map(|process| process.start_time);
     let started_then = record.pid_start_time.is_none_or(|at| now == Some(at));
-    let same = dir.is_held()? && load()?.pid == written && started_then && mark.is_on(pid);
+    let same = is_held(dir)? && load()?.pid == written && started_then && mark.is_on(pid);
     Ok(same.then_some(target))
 }
 

@@ -46,7 +46,7 @@ pub use descendants::{Descendants, Found};
 pub use limits::{file_size_limit, raise_limits, survive_file_size_limit};
 pub use marker::{Mark, mark};
 pub use orphans::{Orphans, is_below_any};
-pub use proc::{ProcessId, check as check_proc, holds_lock, parent_of};
+pub use proc::{ProcessId, check as check_proc, holds_lock, is_this_program, parent_of};
 
 /// The number under which the worker finds the job's lock.
 pub const LOCK_FD: RawFd = 3;

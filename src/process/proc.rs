@@ -232,6 +232,14 @@ mod system {
         Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
+    /// Whether the process runs this program, in whatever version.
+    pub fn is_this_program(pid: i32) -> bool {
+        let name = |path: String| fs::read_to_string(path).ok();
+        // Not the executable's path, which tells of an old version that it was deleted.
+        name(format!("/proc/{pid}/comm"))
+            .is_some_and(|it| name("/proc/self/comm".to_owned()) == Some(it))
+    }
+
     /// Whether the process holds the lock (flock(2)) of the file at this path for itself alone.
     pub fn holds_lock(pid: i32, path: &Path) -> bool {
         let Ok(file) = fs::symlink_metadata(path) else { return false };
@@ -307,12 +315,16 @@ mod system {
         None
     }
 
+    pub fn is_this_program(_pid: i32) -> bool {
+        false
+    }
+
     pub fn holds_lock(_pid: i32, _path: &Path) -> bool {
         true
     }
 }
 
-pub use system::{check, holds_lock};
+pub use system::{check, holds_lock, is_this_program};
 pub(super) use system::{children, markers, newest, pids};
 
 /// The parent of a living process; 0 where it has none in here.

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::flock::holder_of;
 use super::{Context, JobDir, LOCK, StoreError, files};
 use crate::process::{self, Mark, ProcessId};
 
@@ -97,6 +98,12 @@ impl JobDir {
             }
             Err(_) => true,
         }
+    }
+
+    /// The process that took the lock, where the system tells: not the one that it was handed on
+    /// to.
+    pub fn lock_holder(&self) -> Option<i32> {
+        holder_of(&self.open_lock().ok()?.1)
     }
 
     /// Sleeps until nobody holds the lock, or the job of another machine has ended.
