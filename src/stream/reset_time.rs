@@ -1,10 +1,9 @@
 //! The end of a limit as the CLI names it in a sentence, such as "You've hit your 5-hour limit ·
 //! resets 7:49pm (UTC)".
 
-use std::time::Duration;
-
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, TimeZone, Utc};
-use chrono_tz::Tz;
+use jiff::SignedDuration;
+use jiff::civil::{Date, Time};
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use crate::job::Timestamp;
 
@@ -17,22 +16,21 @@ const REGAIN: &str = "You will regain access on ";
 /// What stands between the sentence and the epoch seconds where a release writes those.
 const EPOCH: &str = "limit reached|";
 /// A time of day that passed no longer ago than this may mean now or tomorrow.
-const AMBIGUOUS: Duration = Duration::from_secs(600);
+const AMBIGUOUS: SignedDuration = SignedDuration::from_mins(10);
 /// The longest limit lasts a month; a date further away was misread.
-const FARTHEST_DAYS: i64 = 32;
+const FARTHEST: SignedDuration = SignedDuration::from_hours(32 * 24);
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 /// Returns the time at which a limit ends by this sentence, said at `now`; `None` unless it can be
 /// read beyond doubt: a time of day, with a date or without one, in a zone that is named.
 pub fn reset_time(sentence: &str, now: Timestamp) -> Option<Timestamp> {
-    let now_utc = DateTime::from_timestamp_millis(now.epoch_ms())?;
-    let end = named_time(sentence, now_utc)?;
-    let days = end.signed_duration_since(now_utc).num_days();
-    if end <= now_utc || days > FARTHEST_DAYS {
+    let now = jiff::Timestamp::from_millisecond(now.epoch_ms()).ok()?;
+    let end = named_time(sentence, now)?;
+    if end <= now || end.duration_since(now) > FARTHEST {
         return None;
     }
-    Timestamp::from_epoch_ms(end.timestamp_millis())
+    Timestamp::from_epoch_ms(end.as_millisecond())
 }
 
 /// Whether the sentence tells of a spend limit that is set in the Console: the API answers 400 as
@@ -41,82 +39,85 @@ pub fn is_spend_limit(sentence: &str) -> bool {
     sentence.contains("reached your specified API usage limits")
 }
 
-fn named_time(sentence: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+fn named_time(sentence: &str, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
     if let Some((_, rest)) = sentence.split_once(EPOCH) {
         let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-        return DateTime::from_timestamp(digits.parse().ok()?, 0);
+        return jiff::Timestamp::from_second(digits.parse().ok()?).ok();
     }
     if let Some((_, rest)) = sentence.split_once(REGAIN) {
         let mut words = rest.split_whitespace();
-        let date = NaiveDate::parse_from_str(words.next()?, "%Y-%m-%d").ok()?;
+        let date = words.next()?.parse().ok()?;
         let clock = words.find(|word| *word != "at").and_then(time_of_day)?;
-        return in_zone(words.next()?.trim_end_matches('.'), date, clock);
+        return in_zone(&zone(words.next()?.trim_end_matches('.'))?, date, clock);
     }
     let (_, rest) = RESETS.iter().find_map(|words| sentence.split_once(words))?;
     let (time, rest) = rest.split_once('(')?;
-    let zone = rest.split_once(')')?.0.trim();
-    let today = now.with_timezone(&zone.parse::<Tz>().ok()?).date_naive();
+    let zone = zone(rest.split_once(')')?.0.trim())?;
+    let today = zone.to_datetime(now).date();
     let mut words: Vec<&str> = time.split([' ', ',']).filter(|word| !word.is_empty()).collect();
     words.retain(|word| *word != "at");
     match words.as_slice() {
         [clock] => {
             let clock = time_of_day(clock)?;
-            let end = in_zone(zone, today, clock)?;
+            let end = in_zone(&zone, today, clock)?;
             if end > now {
                 return Some(end);
             }
-            let passed = now.signed_duration_since(end).to_std().ok()?;
-            if passed < AMBIGUOUS {
+            if now.duration_since(end) < AMBIGUOUS {
                 return None;
             }
-            in_zone(zone, today.succ_opt()?, clock)
+            in_zone(&zone, today.tomorrow().ok()?, clock)
         }
         [month, day, clock] => {
             let (month, day, clock) = (month_of(month)?, day.parse().ok()?, time_of_day(clock)?);
             // A date without a year is the next one of that name.
-            let in_year = |year| in_zone(zone, NaiveDate::from_ymd_opt(year, month, day)?, clock);
+            let in_year = |year| in_zone(&zone, Date::new(year, month, day).ok()?, clock);
             let end = in_year(today.year())?;
             if end > now { Some(end) } else { in_year(today.year() + 1) }
         }
         [month, day, year, clock] => {
             let (month, day, year) = (month_of(month)?, day.parse().ok()?, year.parse().ok()?);
-            in_zone(zone, NaiveDate::from_ymd_opt(year, month, day)?, time_of_day(clock)?)
+            in_zone(&zone, Date::new(year, month, day).ok()?, time_of_day(clock)?)
         }
         _ => None,
     }
 }
 
-/// The moment at which clocks of the zone show this; `None` if they do so twice or never, where
-/// summer time begins or ends.
-fn in_zone(zone: &str, date: NaiveDate, clock: NaiveTime) -> Option<DateTime<Utc>> {
-    let zone: Tz = zone.parse().ok()?;
-    Some(zone.from_local_datetime(&date.and_time(clock)).single()?.to_utc())
+/// Returns the time zone of this name, by the built-in database: the machine may have none.
+fn zone(name: &str) -> Option<TimeZone> {
+    TimeZoneDatabase::bundled().get(name).ok()
 }
 
-fn month_of(word: &str) -> Option<u32> {
+/// The moment at which clocks of the zone show this; `None` if they do so twice or never, where
+/// summer time begins or ends.
+fn in_zone(zone: &TimeZone, date: Date, clock: Time) -> Option<jiff::Timestamp> {
+    zone.to_ambiguous_timestamp(date.to_datetime(clock)).unambiguous().ok()
+}
+
+fn month_of(word: &str) -> Option<i8> {
     let word = word.to_ascii_lowercase();
     let at = MONTHS.iter().position(|month| *month == word)?;
-    u32::try_from(at + 1).ok()
+    i8::try_from(at + 1).ok()
 }
 
 /// The time of `7:49pm`, `3pm` or `19:49`.
-fn time_of_day(word: &str) -> Option<NaiveTime> {
+fn time_of_day(word: &str) -> Option<Time> {
     let word = word.to_ascii_lowercase();
     let (digits, half) = match (word.strip_suffix("am"), word.strip_suffix("pm")) {
         (Some(digits), _) => (digits, Some(0)),
         (None, Some(digits)) => (digits, Some(12)),
         (None, None) => (word.as_str(), None),
     };
-    let (hour, minute): (u32, u32) = match digits.split_once(':') {
+    let (hour, minute): (i8, i8) = match digits.split_once(':') {
         Some((hour, minute)) => (hour.parse().ok()?, minute.parse().ok()?),
         // A number alone is no time of day.
         None if half.is_none() => return None,
         None => (digits.parse().ok()?, 0),
     };
     match half {
-        None => NaiveTime::from_hms_opt(hour, minute, 0),
+        None => Time::new(hour, minute, 0, 0).ok(),
         Some(_) if !(1..=12).contains(&hour) => None,
-        Some(half) => NaiveTime::from_hms_opt(hour % 12 + half, minute, 0),
+        Some(half) => Time::new(hour % 12 + half, minute, 0, 0).ok(),
     }
 }
 
