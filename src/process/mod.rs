@@ -410,29 +410,6 @@ fn boot_ticks() -> Option<u64> {
     None
 }
 
-/// Gives back the memory that this process's code takes, until it is needed again: for one that
-/// is about to sleep for long. The code is read from its file anew (madvise(2), `MADV_DONTNEED`
-/// of pages that are the file's).
-pub fn rest() {
-    #[cfg(target_os = "linux")]
-    for line in std::fs::read_to_string("/proc/self/maps").unwrap_or_default().lines() {
-        // START-END r-xp OFFSET DEVICE INODE PATH, proc(5).
-        let mut fields = line.split_whitespace();
-        let (Some(range), Some("r-xp"), Some(path)) = (fields.next(), fields.next(), fields.nth(3))
-        else {
-            continue;
-        };
-        let bounds = range.split_once('-').and_then(|(start, end)| {
-            let parse = |text| usize::from_str_radix(text, 16).ok();
-            Some((parse(start)?, parse(end)?))
-        });
-        let Some((start, end)) = bounds.filter(|_| path.starts_with('/')) else { continue };
-        // SAFETY: the range is a private mapping of a file that is executed and never written
-        // to: its pages come back from the file with the same contents.
-        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
-    }
-}
-
 #[cfg(target_os = "linux")]
 impl From<Target> for OwnedFd {
     /// Readable when the process has ended (pidfd_open(2)).

@@ -44,8 +44,6 @@ use turn::{Step, Turn};
 
 /// How long systemd may take to move a worker into its scope.
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
-/// How long nothing has to happen before the worker gives back the memory that its code takes.
-const REST_AFTER: Duration = Duration::from_millis(1_500);
 
 /// Runs the worker of the job in this directory, which must have been started by
 /// [`crate::launch`]: it finds the lock and the report pipe among its descriptors.
@@ -152,10 +150,6 @@ async fn attend(
     let mut buffer = vec![0; 64 << 10];
     while !worker.over {
         let deadline = worker.deadline();
-        if worker.turn.waits() {
-            process::rest();
-        }
-        worker.rested = false;
         tokio::select! {
             biased;
             // First: who ends us at a shutdown ends claude at the same time, and it is the
@@ -189,7 +183,6 @@ async fn attend(
             worker.tick();
         }
         worker.act();
-        worker.rest_at = (!worker.rested).then(|| Instant::now() + REST_AFTER);
         if std::mem::take(&mut worker.again) {
             stdout = worker.launch();
             worker.look_into_inbox();
@@ -259,10 +252,6 @@ struct Worker {
     login_stamp: Option<claude::LoginStamp>,
     /// When room is set aside for the verdict: a job that is over by then has no need of it.
     reserve_at: Option<Instant>,
-    /// When the memory of the code is given back, unless something happens before.
-    rest_at: Option<Instant>,
-    /// It was just now.
-    rested: bool,
     /// Others are to be told something.
     news: bool,
     /// Another attempt is to be launched.
@@ -297,8 +286,6 @@ impl Worker {
             login: Login::default(),
             login_stamp: None,
             reserve_at: None,
-            rest_at: None,
-            rested: false,
             news: false,
             again: false,
             over: false,
@@ -340,7 +327,7 @@ impl Worker {
         // What lies beyond the clock's end never comes.
         let supervisor = self.supervisor.deadline().and_then(|mono| self.began.checked_add(mono));
         let sweep = self.sweep.as_ref().map(|sweep| sweep.again);
-        let own = [sweep, self.reserve_at, self.rest_at];
+        let own = [sweep, self.reserve_at];
         supervisor.into_iter().chain(own.into_iter().flatten()).min()
     }
 
@@ -353,10 +340,6 @@ impl Worker {
         if self.reserve_at.is_some_and(|at| Instant::now() >= at) {
             self.reserve_at = None;
             self.reserve();
-        }
-        if self.rest_at.is_some_and(|at| Instant::now() >= at) {
-            process::rest();
-            self.rested = true;
         }
         if self.sweep.is_some() {
             self.sweep_on();

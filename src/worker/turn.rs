@@ -388,12 +388,6 @@ impl Turn {
         self.stop_watching();
     }
 
-    /// Whether it is not the job's turn yet.
-    pub(super) fn waits(&self) -> bool {
-        let waits = matches!(self.stage, Stage::Delayed(_) | Stage::Behind(_) | Stage::Queued(_));
-        waits && !self.polls && self.due.is_none()
-    }
-
     /// The queue, for what else is to be told there.
     pub(super) fn queue(&self) -> &Queue {
         &self.queue
