@@ -6,9 +6,14 @@ use std::fs::File;
 use std::io::{self, BufRead as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
+use crate::stream::Recorded;
 use crate::{gate, stream};
+
+/// The pause between two lines that are to be read one by one.
+const BETWEEN_LINES: Duration = Duration::from_millis(3);
 
 /// The environment variable that makes this executable a fake `claude`, and names its part.
 pub(crate) const PART: &str = "CLAUDEJOB_BENCH_FAKE";
@@ -18,12 +23,19 @@ pub(crate) const PART: &str = "CLAUDEJOB_BENCH_FAKE";
 pub(crate) enum Part {
     /// It answers at once.
     Answer,
+    /// It answers at once, and leaves a process behind.
+    Leave,
     /// It says that it is there and then nothing more.
     Idle,
     /// It prints so many bytes of events, and answers.
     Flood(u64),
     /// It prints one line of so many bytes, and answers.
     LongLine(u64),
+    /// It prints so many bytes of recorded events, and answers.
+    Recorded(Recorded, u64),
+    /// It waits at the gate, prints so many lines one by one that are no event of the job, waits at
+    /// the gate again, and answers.
+    Trickle(u64),
 }
 
 impl Part {
@@ -31,19 +43,31 @@ impl Part {
     pub(crate) fn word(self) -> String {
         match self {
             Part::Answer => "answer".into(),
+            Part::Leave => "leave".into(),
             Part::Idle => "idle".into(),
             Part::Flood(bytes) => format!("flood:{bytes}"),
             Part::LongLine(bytes) => format!("line:{bytes}"),
+            Part::Recorded(recorded, bytes) => {
+                let known = Recorded::ALL.iter().find(|(known, _)| *known == recorded);
+                format!("{}:{bytes}", known.map_or("", |(_, word)| *word))
+            }
+            Part::Trickle(lines) => format!("trickle:{lines}"),
         }
     }
 
     fn from_word(word: &str) -> Option<Part> {
         match word.split_once(':') {
             None if word == "answer" => Some(Part::Answer),
+            None if word == "leave" => Some(Part::Leave),
             None if word == "idle" => Some(Part::Idle),
             Some(("flood", bytes)) => Some(Part::Flood(bytes.parse().ok()?)),
             Some(("line", bytes)) => Some(Part::LongLine(bytes.parse().ok()?)),
-            _ => None,
+            Some(("trickle", lines)) => Some(Part::Trickle(lines.parse().ok()?)),
+            Some((name, bytes)) => {
+                let (recorded, _) = Recorded::ALL.into_iter().find(|(_, word)| *word == name)?;
+                Some(Part::Recorded(recorded, bytes.parse().ok()?))
+            }
+            None => None,
         }
     }
 }
@@ -70,9 +94,24 @@ fn perform(part: Part) -> io::Result<()> {
     out.write_all(stream::init(&session).as_bytes())?;
     match part {
         Part::Answer => {}
+        Part::Leave => {
+            let mut left = Command::new("sleep");
+            left.arg("10000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            left.spawn()?;
+        }
         Part::Idle => return pass_gate(),
         Part::Flood(bytes) => stream::flood(&mut out, &session, bytes)?,
         Part::LongLine(bytes) => stream::long_line(&mut out, &session, bytes)?,
+        Part::Recorded(recorded, bytes) => stream::replay(&mut out, &session, recorded, bytes)?,
+        Part::Trickle(lines) => {
+            pass_gate()?;
+            let line = stream::unnoticed(&session);
+            for _ in 0..lines {
+                out.write_all(line.as_bytes())?;
+                std::thread::sleep(BETWEEN_LINES);
+            }
+            pass_gate()?;
+        }
     }
     out.write_all(stream::result(&session).as_bytes())?;
     // The worker closes our stdin when it has seen the result: at the gate, everything is read.

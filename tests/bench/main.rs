@@ -3,11 +3,12 @@
 //! hold on a fast machine and on a slow one.
 //!
 //! `cargo bench` measures everything, `cargo bench -- quick` less of it in some seconds, and
-//! `cargo bench -- start logs` the named rooms only. The table on stdout is the README's.
+//! `cargo bench -- start logs` the named benchmarks only. The table on stdout is the README's.
 //! The bench is its own fake `claude`: with `CLAUDEJOB_BENCH_FAKE` set it plays that part.
 
 mod fake;
 mod gate;
+mod growth;
 mod interrupt;
 mod measure;
 mod proc;
@@ -41,6 +42,10 @@ struct Scale {
     line: u64,
     /// Jobs that wait in line.
     queued: usize,
+    /// Lost jobs that `list` finds.
+    lost: usize,
+    /// Bytes of the log of a lost job.
+    lost_log: u64,
     /// Seconds over which an idle worker's wake-ups are counted.
     idle_seconds: u64,
 }
@@ -52,6 +57,8 @@ const FULL: Scale = Scale {
     stream: 1_000_000_000,
     line: 100_000_000,
     queued: 1_000,
+    lost: 1_000,
+    lost_log: 400_000_000,
     idle_seconds: 5,
 };
 
@@ -62,17 +69,24 @@ const QUICK: Scale = Scale {
     stream: 100_000_000,
     line: 20_000_000,
     queued: 100,
+    lost: 50,
+    lost_log: 20_000_000,
     idle_seconds: 1,
 };
 
-type Room = fn(Scale, &mut Table) -> Outcome<()>;
+type Measure = fn(Scale, &mut Table) -> Outcome<()>;
 
-const ROOMS: [(&str, Room); 9] = [
+const BENCHMARKS: [(&str, Measure); 14] = [
     ("start", workers::start),
+    ("old-jobs", growth::old_jobs),
     ("status", readers::status),
     ("result", readers::result),
     ("list", readers::list),
     ("logs", readers::logs),
+    ("wait", growth::wait),
+    ("others", growth::others),
+    ("lost", growth::lost),
+    ("follow", growth::follow),
     ("idle", workers::idle),
     ("copying", workers::copying),
     ("queue", queue::queue),
@@ -108,14 +122,14 @@ fn measure_all(words: &[String]) -> Outcome<()> {
     let scale = if words.iter().any(|word| word == "quick") { QUICK } else { FULL };
     let names: Vec<&String> =
         words.iter().filter(|word| !word.starts_with('-') && *word != "quick").collect();
-    let chosen = |room: &str| names.is_empty() || names.iter().any(|name| room.contains(*name));
-    if !ROOMS.iter().any(|(room, _)| chosen(room)) {
-        let rooms = ROOMS.map(|(room, _)| room).join(", ");
-        return Err(format!("no such benchmark; there are {rooms} (and quick)").into());
+    let chosen = |known: &str| names.is_empty() || names.iter().any(|name| known.contains(*name));
+    if !BENCHMARKS.iter().any(|(known, _)| chosen(known)) {
+        let known = BENCHMARKS.map(|(known, _)| known).join(", ");
+        return Err(format!("no such benchmark; there are {known} (and quick)").into());
     }
 
     let mut table = Table::begin(&proc::machine())?;
-    for (_, measure) in ROOMS.iter().filter(|(room, _)| chosen(room)) {
+    for (_, measure) in BENCHMARKS.iter().filter(|(known, _)| chosen(known)) {
         measure(scale, &mut table)?;
         interrupt::check()?;
     }
@@ -129,6 +143,7 @@ fn size(_: Scale, table: &mut Table) -> Outcome<()> {
         unit: Unit::Bytes,
         ours: Spread::single(bytes as f64),
         reference: None,
-        target: Target::AtMost(4e6),
+        target: Target::AtMost(5e6),
+        peers: String::new(),
     })
 }

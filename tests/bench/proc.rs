@@ -5,15 +5,32 @@ use std::path::Path;
 
 use crate::Outcome;
 
-/// Resident memory of a process in bytes: now, and at most so far.
+/// Memory of a process in bytes.
 pub(crate) struct Memory {
-    pub(crate) now: u64,
-    pub(crate) peak: u64,
+    /// Its share: pages that several processes map are divided among them (PSS).
+    pub(crate) share: u64,
+    /// Pages that only it has: these its end would free.
+    pub(crate) private: u64,
 }
 
 pub(crate) fn memory(pid: u64) -> Outcome<Memory> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    // A clean page of a file is the page cache's, whoever maps it.
+    let private = field(&rollup, "Private_Dirty")?;
+    Ok(Memory { share: field(&rollup, "Pss")? * 1024, private: private * 1024 })
+}
+
+/// The most memory that a process has had resident so far, in bytes.
+pub(crate) fn peak_resident(pid: u64) -> Outcome<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    Ok(Memory { now: field(&status, "VmRSS")? * 1024, peak: field(&status, "VmHWM")? * 1024 })
+    Ok(field(&status, "VmHWM")? * 1024)
+}
+
+/// The CPU time of a process with one thread, in seconds. A zombie still has it.
+pub(crate) fn cpu_seconds(pid: u64) -> Outcome<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+    let nanoseconds: u64 = text.split(' ').next().unwrap_or_default().parse()?;
+    Ok(nanoseconds as f64 / 1e9)
 }
 
 /// How often the threads of a process have gone to sleep of their own accord so far: each time

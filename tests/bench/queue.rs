@@ -1,5 +1,6 @@
 //! Many jobs in line behind one that runs.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -19,12 +20,14 @@ const SETTLING: Duration = Duration::from_secs(2);
 pub(crate) fn queue(scale: Scale, table: &mut Table) -> Outcome<()> {
     let stage = Stage::on_disk()?;
     let mut gate = Gate::new(stage.path("gate"))?;
-    let one = ["--max-parallel", "1"];
+    let one = |command: &mut Command| {
+        command.args(["--max-parallel", "1"]);
+    };
     // Killed from the last to the first, so that none of them gets the slot meanwhile.
     let mut line = Line(Vec::new());
     let mut starts = Vec::new();
     for number in 0..=scale.queued {
-        let (job, elapsed) = stage.start_with(Part::Idle, Some(&gate), &one)?;
+        let (job, elapsed) = stage.start_with(Part::Idle, Some(&gate), one)?;
         if job.is_queued != (number > 0) {
             return Err("one job runs and the others wait".into());
         }
@@ -37,17 +40,26 @@ pub(crate) fn queue(scale: Scale, table: &mut Table) -> Outcome<()> {
     gate.reached()?;
     let queued = scale.queued;
     let mut add = |what: String, unit, ours, most| {
-        table.add(&Row { what, unit, ours, reference: None, target: Target::AtMost(most) })
+        table.add(&Row {
+            what,
+            unit,
+            ours,
+            reference: None,
+            target: Target::AtMost(most),
+            peers: String::new(),
+        })
     };
     let what = format!("`start` of a job that is queued, up to {queued} in line");
     add(what, Unit::Seconds, Spread::of(starts), 0.020)?;
 
     std::thread::sleep(SETTLING);
     let waiting = || line.0[1..].iter().map(|job| job.worker);
-    let memory = waiting().map(|pid| Ok(proc::memory(pid)?.now as f64));
-    let memory: Vec<f64> = memory.collect::<Outcome<_>>()?;
-    let what = format!("queued worker: resident memory, {queued} of them");
-    add(what, Unit::Bytes, Spread::of(memory), 3e6)?;
+    let memory: Vec<_> = waiting().map(proc::memory).collect::<Outcome<_>>()?;
+    let shares = memory.iter().map(|memory| memory.share as f64).collect();
+    let what = format!("queued worker: its share of memory (PSS), {queued} of them");
+    add(what, Unit::Bytes, Spread::of(shares), 0.5e6)?;
+    let private = memory.iter().map(|memory| memory.private as f64).collect();
+    add("queued worker: private memory".into(), Unit::Bytes, Spread::of(private), 0.5e6)?;
     let sleeps = || waiting().map(proc::sleeps).sum::<Outcome<u64>>();
     let before = sleeps()?;
     std::thread::sleep(Duration::from_secs(scale.idle_seconds));

@@ -86,22 +86,22 @@ impl Stage {
 
     /// Starts a job and takes the time to the answer.
     pub(crate) fn start(&self, part: Part, gate: Option<&Gate>) -> Outcome<(Job<'_>, Duration)> {
-        let (job, elapsed) = self.start_with(part, gate, &[])?;
+        let (job, elapsed) = self.start_with(part, gate, |_| {})?;
         if job.is_queued { Err("the job was queued".into()) } else { Ok((job, elapsed)) }
     }
 
-    /// The same with further options; the job may have to wait for its turn.
+    /// The same with what `adjust` adds; the job may have to wait for its turn.
     pub(crate) fn start_with(
         &self,
         part: Part,
         gate: Option<&Gate>,
-        options: &[&str],
+        adjust: impl FnOnce(&mut Command),
     ) -> Outcome<(Job<'_>, Duration)> {
         let number = self.started.get() + 1;
         self.started.set(number);
         let id = format!("bench-{number:06}");
         let mut command = self.claudejob(&["start", "--job-id", &id, "--prompt", "Tidy up."]);
-        command.args(options);
+        adjust(&mut command);
         command.env("CLAUDE_SKILL_CLAUDE", std::env::current_exe()?);
         command.env(fake::PART, part.word());
         if let Some(gate) = gate {

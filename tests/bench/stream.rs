@@ -7,6 +7,60 @@ use std::io::{self, Write};
 pub(crate) const SESSION: &str = "7d1d62c2-9142-438d-933b-3e14ae9b87f5";
 
 const RECORDED: &str = include_str!("../fixtures/transcripts/2.1.197/tool_use.ndjson");
+const PARTIAL: &str = include_str!("../fixtures/transcripts/2.1.197/partial_messages.ndjson");
+const SHORT: &str = include_str!("../fixtures/transcripts/2.1.197/success.ndjson");
+
+/// Events as the real CLI wrote them, which are printed again and again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    ToolUse,
+    ShortTexts,
+    PartialMessages,
+}
+
+impl Recorded {
+    pub(crate) const ALL: [(Recorded, &str); 3] = [
+        (Recorded::ToolUse, "tools"),
+        (Recorded::ShortTexts, "texts"),
+        (Recorded::PartialMessages, "partial"),
+    ];
+
+    /// The recording's lines between the first and the last, those of this kind.
+    fn events(self, session: &str) -> String {
+        let (recording, kind) = match self {
+            Recorded::ToolUse => (RECORDED, ""),
+            Recorded::ShortTexts => (SHORT, r#""type":"assistant""#),
+            Recorded::PartialMessages => (PARTIAL, r#""type":"stream_event""#),
+        };
+        let whole: Vec<&str> = recording.lines().collect();
+        let between = &whole[1..whole.len() - 1];
+        let chosen = between.iter().filter(|line| line.contains(kind));
+        chosen.map(|line| line_of_record(Some(line), session)).collect()
+    }
+}
+
+/// Writes whole recorded events, at least so many bytes of them.
+pub(crate) fn replay(
+    out: &mut impl Write,
+    session: &str,
+    recorded: Recorded,
+    bytes: u64,
+) -> io::Result<()> {
+    let events = recorded.events(session);
+    let block = events.repeat(BLOCK / events.len());
+    let mut left = bytes as usize;
+    while left > block.len() {
+        out.write_all(block.as_bytes())?;
+        left -= block.len();
+    }
+    out.write_all(events.repeat(left.div_ceil(events.len())).as_bytes())
+}
+
+/// An event of which the worker tells nobody, with its line end.
+pub(crate) fn unnoticed(session: &str) -> String {
+    let events = Recorded::PartialMessages.events(session);
+    line_of_record(events.lines().next(), session)
+}
 
 /// What the agent reads and writes in this stream: source text, with all that JSON has to escape.
 const TEXT: &str = include_str!("stream.rs");

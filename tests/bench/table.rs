@@ -13,6 +13,7 @@ pub(crate) enum Unit {
     Bytes,
     BytesPerSecond,
     Times,
+    Fraction,
 }
 
 /// The middle of a series and its bad end.
@@ -49,6 +50,9 @@ pub(crate) enum Target {
     RatioAtMost(f64),
     RatioAtLeast(f64),
     AtMost(f64),
+    /// So much above the reference.
+    AtMostAbove(f64),
+    None,
 }
 
 /// One line of the table.
@@ -58,6 +62,8 @@ pub(crate) struct Row {
     pub(crate) ours: Spread,
     pub(crate) reference: Option<(String, Spread)>,
     pub(crate) target: Target,
+    /// The same by other programs, those that are installed.
+    pub(crate) peers: String,
 }
 
 impl fmt::Display for Row {
@@ -82,30 +88,39 @@ impl fmt::Display for Row {
                 (format!("≥ {limit:.1} ×"), ratio.map(|ratio| ratio >= limit))
             }
             Target::AtMost(limit) => {
-                (format!("≤ {}", unit.show(limit)), Some(self.ours.median <= limit))
+                let is_known = !self.ours.median.is_nan();
+                (format!("≤ {}", unit.show(limit)), is_known.then_some(self.ours.median <= limit))
             }
+            Target::AtMostAbove(limit) => {
+                let above = theirs.map(|theirs| self.ours.median - theirs);
+                (format!("≤ {} above", unit.show(limit)), above.map(|above| above <= limit))
+            }
+            Target::None => (String::new(), None),
         };
         write!(
             f,
-            "| {} | {} | {} | {name} | {} | {} | {target} | {} |",
+            "| {} | {} | {} | {name} | {} | {} | {target} | {} | {} |",
             self.what,
             shown(Some(self.ours.median)),
             shown(self.ours.p90),
             shown(theirs),
             ratio.map(|ratio| format!("{ratio:.2} ×")).unwrap_or_default(),
             said(met),
+            self.peers,
         )
     }
 }
 
 impl Unit {
-    fn show(self, value: f64) -> String {
+    pub(crate) fn show(self, value: f64) -> String {
         match self {
+            _ if value.is_nan() => "–".to_owned(),
             Unit::Seconds if value >= 1.0 => format!("{value:.2} s"),
             Unit::Seconds => format!("{:.2} ms", value * 1e3),
             Unit::Bytes => format!("{:.2} MB", value / 1e6),
             Unit::BytesPerSecond => format!("{:.0} MB/s", value / 1e6),
             Unit::Times => format!("{value:.0}"),
+            Unit::Fraction => format!("{value:.2}"),
         }
     }
 }
@@ -120,8 +135,11 @@ impl Table {
     pub(crate) fn begin(machine: &str) -> Outcome<Table> {
         let mut out = std::io::stdout();
         writeln!(out, "{machine}; MB are 10^6 bytes.\n")?;
-        writeln!(out, "| what | median | p90 | reference | its median | ratio | target | met |")?;
-        writeln!(out, "|---|--:|--:|---|--:|--:|--:|---|")?;
+        writeln!(
+            out,
+            "| what | median | p90 | reference | its median | ratio | target | met | peers |"
+        )?;
+        writeln!(out, "|---|--:|--:|---|--:|--:|--:|---|---|")?;
         Ok(Table { out })
     }
 

@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use crate::fake::Part;
 use crate::gate::Gate;
 use crate::stage::Stage;
+use crate::stream::Recorded;
 use crate::table::{Row, Spread, Table, Target, Unit};
 use crate::{Outcome, Scale, interrupt, measure, proc};
 
 pub(crate) fn start(scale: Scale, table: &mut Table) -> Outcome<()> {
-    let stages = [Some(Stage::on_disk()?), Stage::in_memory()?];
-    for stage in stages.iter().flatten() {
+    // The syncs weigh on a disk alone.
+    let stages = [(Some(Stage::on_disk()?), 4.5), (Stage::in_memory()?, 2.5)];
+    for (stage, most) in &stages {
+        let Some(stage) = stage else { continue };
         let (ours, setsid) = measure::alternate(
             scale.rounds,
             || {
@@ -28,45 +31,94 @@ pub(crate) fn start(scale: Scale, table: &mut Table) -> Outcome<()> {
             unit: Unit::Seconds,
             ours: Spread::of(ours),
             reference: Some(("`setsid -f true`".into(), Spread::of(setsid))),
-            target: Target::RatioAtMost(5.0),
+            target: Target::RatioAtMost(*most),
+            peers: peers(stage, scale)?,
         })?;
     }
     Ok(())
 }
 
-/// The record follows mere progress at most once a second, and a worker gives back the memory of
-/// its code after a while of silence: after that, it is at rest.
+/// Other programs that put a command into the background, each as it is called for `true`.
+const PEERS: [(&str, &[&str]); 3] =
+    [("nq", &["true"]), ("tsp", &["true"]), ("pueue", &["add", "--", "true"])];
+
+/// The time of each peer that is installed; a dash where it is not, or does not work as it stands
+/// (pueue needs its daemon).
+fn peers(stage: &Stage, scale: Scale) -> Outcome<String> {
+    let mut texts = Vec::new();
+    for (program, args) in PEERS {
+        let mut times = Vec::new();
+        for _ in 0..scale.rounds {
+            let mut command = stage.command(program, args);
+            command.env("NQDIR", stage.path("nq")).env("TS_SOCKET", stage.path("tsp"));
+            match measure::run(command.stderr(Stdio::null())) {
+                Ok(run) => times.push(run.elapsed.as_secs_f64()),
+                Err(_) => break,
+            }
+        }
+        interrupt::check()?;
+        let median = if times.is_empty() { f64::NAN } else { Spread::of(times).median };
+        texts.push(format!("{program} {}", Unit::Seconds.show(median)));
+    }
+    // The server of tsp, which goes on.
+    let mut stop = stage.command("tsp", &["-K"]);
+    stop.env("TS_SOCKET", stage.path("tsp")).stderr(Stdio::null());
+    let _ = measure::run(&mut stop);
+    Ok(texts.join(", "))
+}
+
+/// The record follows mere progress at most once a second: after that, a worker is at rest.
 const SETTLING: Duration = Duration::from_secs(4);
+/// Workers at rest, which share the pages of the program.
+const AT_REST: usize = 10;
 
 pub(crate) fn idle(scale: Scale, table: &mut Table) -> Outcome<()> {
     let stage = Stage::on_disk()?;
     let mut gate = Gate::new(stage.path("gate"))?;
-    let (job, _) = stage.start(Part::Idle, Some(&gate))?;
-    gate.reached()?;
+    let mut jobs = Vec::new();
+    for _ in 0..AT_REST {
+        jobs.push(stage.start(Part::Idle, Some(&gate))?.0);
+        gate.reached()?;
+    }
     std::thread::sleep(SETTLING);
     interrupt::check()?;
-    let before = proc::sleeps(job.worker)?;
+    let sleeps = || jobs.iter().map(|job| proc::sleeps(job.worker)).sum::<Outcome<u64>>();
+    let before = sleeps()?;
     std::thread::sleep(Duration::from_secs(scale.idle_seconds));
-    let wake_ups = proc::sleeps(job.worker)? - before;
-    let memory = proc::memory(job.worker)?;
-    table.add(&Row {
-        what: "worker at rest: resident memory".into(),
-        unit: Unit::Bytes,
-        ours: Spread::single(memory.now as f64),
-        reference: None,
-        target: Target::AtMost(4e6),
-    })?;
-    table.add(&Row {
-        what: format!("worker at rest: wake-ups in {} s", scale.idle_seconds),
-        unit: Unit::Times,
-        ours: Spread::single(wake_ups as f64),
-        reference: None,
-        target: Target::AtMost(0.0),
-    })
+    let wake_ups = sleeps()? - before;
+    let memory: Vec<_> = jobs.iter().map(|job| proc::memory(job.worker)).collect::<Outcome<_>>()?;
+    let shares = memory.iter().map(|memory| memory.share as f64).collect();
+    let private = memory.iter().map(|memory| memory.private as f64).collect();
+    for (what, unit, ours, most) in [
+        (
+            format!("worker at rest: its share of memory (PSS), {AT_REST} of them"),
+            Unit::Bytes,
+            Spread::of(shares),
+            0.5e6,
+        ),
+        ("worker at rest: private memory".into(), Unit::Bytes, Spread::of(private), 0.5e6),
+        (
+            format!("{AT_REST} workers at rest: wake-ups in {} s", scale.idle_seconds),
+            Unit::Times,
+            Spread::single(wake_ups as f64),
+            0.0,
+        ),
+    ] {
+        let target = Target::AtMost(most);
+        table.add(&Row { what, unit, ours, reference: None, target, peers: String::new() })?;
+    }
+    Ok(())
 }
 
 pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
-    let streams = [("events", Part::Flood(scale.stream)), ("one line", Part::LongLine(scale.line))];
+    let recorded = |name| Part::Recorded(name, scale.stream / 10);
+    let streams = [
+        ("events", Part::Flood(scale.stream)),
+        ("one line", Part::LongLine(scale.line)),
+        ("recorded tool_use", recorded(Recorded::ToolUse)),
+        ("recorded short texts", recorded(Recorded::ShortTexts)),
+        ("recorded partial messages", recorded(Recorded::PartialMessages)),
+    ];
     for (name, part) in streams {
         let stage = Stage::on_disk()?;
         let copy = stage.path("copy");
@@ -80,7 +132,7 @@ pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
                 let begin = Instant::now();
                 let (job, _) = stage.start(part, Some(&gate))?;
                 gate.reached()?;
-                peak = proc::memory(job.worker)?.peak.max(peak);
+                peak = proc::peak_resident(job.worker)?.max(peak);
                 gate.open()?;
                 let id = job.wait()?;
                 let elapsed = begin.elapsed();
@@ -110,13 +162,15 @@ pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
             ours: Spread::rate(ours, copied),
             reference: Some(("`tee`".into(), Spread::rate(tee, copied))),
             target: Target::RatioAtLeast(0.7),
+            peers: String::new(),
         })?;
         table.add(&Row {
-            what: format!("peak memory of that worker ({name})"),
+            what: format!("peak resident memory of that worker ({name})"),
             unit: Unit::Bytes,
             ours: Spread::single(peak as f64),
             reference: None,
             target: Target::AtMost(8e6),
+            peers: String::new(),
         })?;
     }
     Ok(())

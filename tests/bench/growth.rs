@@ -1,0 +1,330 @@
+//! Costs that are not to grow with the machine's other processes, with old jobs or with a log.
+
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::Pid;
+
+use crate::fake::Part;
+use crate::gate::{self, Gate};
+use crate::readers::many_jobs;
+use crate::stage::Stage;
+use crate::table::{Row, Spread, Table, Target, Unit};
+use crate::{Outcome, Scale, interrupt, measure, proc};
+
+/// How long a program takes at most to come to where it waits.
+const SETTLING: Duration = Duration::from_millis(300);
+
+/// A program that goes on beside the bench; killed when it goes out of scope.
+struct Running(Child);
+
+impl Running {
+    fn spawn(command: &mut Command) -> Outcome<Running> {
+        Ok(Running(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?))
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.0.id().cast_signed())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// From the end of claude to the end of `wait`.
+pub(crate) fn wait(scale: Scale, table: &mut Table) -> Outcome<()> {
+    let stage = Stage::on_disk()?;
+    let mut round = 0;
+    let mut new_gate = || {
+        round += 1;
+        Gate::new(stage.path(&format!("gate-{round}")))
+    };
+    let (mut ours, mut shell) = (Vec::new(), Vec::new());
+    for _ in 0..scale.rounds {
+        let mut gate = new_gate()?;
+        let (job, _) = stage.start(Part::Answer, Some(&gate))?;
+        gate.reached()?;
+        let mut wait = stage.claudejob(&["wait", &job.id]);
+        ours.push(time_after_gate(&mut gate, &mut wait, false)?);
+        job.wait()?;
+
+        let mut gate = new_gate()?;
+        let fake = stage.fake(Part::Answer)?;
+        let mut sh = stage.command("sh", &["-c", "\"$0\" </dev/null & wait"]);
+        sh.arg(fake.get_program());
+        sh.env(crate::fake::PART, Part::Answer.word()).env(gate::PLACE, &gate.place);
+        shell.push(time_after_gate(&mut gate, &mut sh, true)?);
+        interrupt::check()?;
+    }
+    table.add(&Row {
+        what: "claude's end until `wait` returns".into(),
+        unit: Unit::Seconds,
+        ours: Spread::of(ours),
+        reference: Some(("`sh -c wait`".into(), Spread::of(shell))),
+        target: Target::AtMostAbove(0.004),
+        peers: String::new(),
+    })
+}
+
+/// Starts a program that waits for the fake, lets the fake end, and takes the time from then on.
+fn time_after_gate(gate: &mut Gate, command: &mut Command, starts_fake: bool) -> Outcome<f64> {
+    let mut waiting = Running::spawn(command)?;
+    if starts_fake {
+        gate.reached()?;
+    }
+    std::thread::sleep(SETTLING / 6);
+    let began = Instant::now();
+    gate.open()?;
+    waiting.0.wait()?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Processes that have nothing to do with any job.
+struct Others(Child);
+
+impl Others {
+    fn start(count: usize) -> Outcome<Others> {
+        let script = "i=0; while [ $i -lt $0 ]; do sleep 10000 & i=$((i+1)); done; echo; wait";
+        let mut command = Command::new("sh");
+        command.args(["-c", script, &count.to_string()]).process_group(0);
+        let mut others = Others(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?);
+        let mut stdout = others.0.stdout.take().ok_or("no output to wait for")?;
+        stdout.read_exact(&mut [0])?;
+        Ok(others)
+    }
+}
+
+impl Drop for Others {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+const FEW_OTHERS: usize = 100;
+const MANY_OTHERS: usize = 2_000;
+
+/// The CPU time of a worker for a whole job, beside few and many other processes.
+pub(crate) fn others(scale: Scale, table: &mut Table) -> Outcome<()> {
+    let stage = Stage::on_disk()?;
+    let _reaping = Reaping::begin()?;
+    let measure = |count| {
+        let _others = Others::start(count)?;
+        (0..scale.rounds).map(|_| cpu_of_a_job(&stage)).collect::<Outcome<Vec<f64>>>()
+    };
+    let few = measure(FEW_OTHERS)?;
+    let many = measure(MANY_OTHERS)?;
+    table.add(&Row {
+        what: format!("worker's CPU time for a whole job, beside {MANY_OTHERS} processes"),
+        unit: Unit::Seconds,
+        ours: Spread::of(many),
+        reference: Some((format!("the same, beside {FEW_OTHERS}"), Spread::of(few))),
+        target: Target::RatioAtMost(1.3),
+        peers: String::new(),
+    })
+}
+
+fn cpu_of_a_job(stage: &Stage) -> Outcome<f64> {
+    interrupt::check()?;
+    // The worker has to look for processes only where claude has left one.
+    let (job, _) = stage.start(Part::Leave, None)?;
+    let worker = Pid::from_raw(i32::try_from(job.worker)?);
+    // Left as a zombie until its time has been read.
+    waitid(Id::Pid(worker), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)?;
+    let seconds = proc::cpu_seconds(job.worker)?;
+    waitpid(worker, None)?;
+    job.wait()?;
+    Ok(seconds)
+}
+
+/// While it lasts, workers become children of the bench.
+struct Reaping;
+
+impl Reaping {
+    fn begin() -> Outcome<Reaping> {
+        #[cfg(target_os = "linux")]
+        nix::sys::prctl::set_child_subreaper(true)?;
+        Ok(Reaping)
+    }
+}
+
+impl Drop for Reaping {
+    fn drop(&mut self) {
+        #[cfg(target_os = "linux")]
+        let _ = nix::sys::prctl::set_child_subreaper(false);
+    }
+}
+
+/// Jobs whose worker is gone: many for `list`, and one with a long log for `status`.
+pub(crate) fn lost(scale: Scale, table: &mut Table) -> Outcome<()> {
+    let stage = Stage::on_disk()?;
+    let mut gate = Gate::new(stage.path("gate"))?;
+    let (job, _) = stage.start(Part::Idle, Some(&gate))?;
+    gate.reached()?;
+    // A copy of a live job has a lock that nobody holds.
+    let lost = many_jobs(&stage.job_dir(&job.id), &job.id, stage.path("lost"), scale.lost)?;
+    drop(job);
+    let mut list = stage.claudejob(&["list", "--all"]);
+    list.env("CLAUDE_SKILL_JOBS_DIR", &lost);
+    let took = measure::run(&mut list)?.elapsed.as_secs_f64();
+    table.add(&Row {
+        what: format!("`list` that finds {} lost jobs", scale.lost),
+        unit: Unit::Seconds,
+        ours: Spread::single(took),
+        reference: None,
+        target: Target::AtMost(3.0),
+        peers: String::new(),
+    })?;
+
+    let mut times = Vec::new();
+    for _ in 0..scale.long_rounds {
+        let (job, _) = stage.start(Part::Flood(scale.lost_log), Some(&gate))?;
+        gate.reached()?;
+        kill(Pid::from_raw(i32::try_from(job.worker)?), Signal::SIGKILL)?;
+        let status = measure::run(&mut stage.claudejob(&["status", &job.id]))?;
+        times.push(status.elapsed.as_secs_f64());
+        fs::remove_dir_all(stage.job_dir(&job.id))?;
+        interrupt::check()?;
+    }
+    table.add(&Row {
+        what: format!("`status` of a lost job with a log of {} MB", scale.lost_log / 1_000_000),
+        unit: Unit::Seconds,
+        ours: Spread::of(times),
+        reference: None,
+        target: Target::AtMost(0.050),
+        peers: String::new(),
+    })
+}
+
+/// Lines that are no event of the job.
+const QUIET_LINES: u64 = 200;
+
+/// System calls of those who follow events, counted by strace where that is installed.
+pub(crate) fn follow(scale: Scale, table: &mut Table) -> Outcome<()> {
+    let stage = Stage::on_disk()?;
+    let mut gate = Gate::new(stage.path("gate"))?;
+    let (job, _) = stage.start(Part::Trickle(QUIET_LINES), Some(&gate))?;
+    gate.reached()?;
+    let mut follower = Running::spawn(&mut stage.claudejob(&["events", &job.id, "--follow"]))?;
+    let calls = calls_during(&stage, &follower, || {
+        gate.open()?;
+        gate.reached()
+    })?;
+    gate.open()?;
+    gate.reached()?;
+    gate.open()?;
+    let ended = job.wait()?;
+    follower.0.wait()?;
+    table.add(&Row {
+        what: "`events --follow`: system calls for a line without an event".into(),
+        unit: Unit::Fraction,
+        ours: Spread::single(calls / QUIET_LINES as f64),
+        reference: None,
+        target: Target::AtMost(0.05),
+        peers: String::new(),
+    })?;
+
+    many_jobs(&stage.job_dir(&ended), &ended, stage.path("jobs"), scale.jobs)?;
+    let follower = Running::spawn(&mut stage.claudejob(&["events", "--all", "--follow"]))?;
+    let calls = calls_during(&stage, &follower, || {
+        stage.finished_job(Part::Answer)?;
+        Ok(())
+    })?;
+    table.add(&Row {
+        what: format!(
+            "`events --all --follow` beside {} ended jobs: system calls for one job",
+            scale.jobs
+        ),
+        unit: Unit::Times,
+        ours: Spread::single(calls),
+        reference: None,
+        target: Target::AtMost(300.0),
+        peers: String::new(),
+    })
+}
+
+/// How many system calls a program makes while something happens; NaN without strace.
+fn calls_during(
+    stage: &Stage,
+    program: &Running,
+    happen: impl FnOnce() -> Outcome<()>,
+) -> Outcome<f64> {
+    // It first reads what is there.
+    let pid = u64::from(program.0.id());
+    let mut before = f64::NAN;
+    while before != proc::cpu_seconds(pid)? {
+        before = proc::cpu_seconds(pid)?;
+        std::thread::sleep(SETTLING);
+        interrupt::check()?;
+    }
+    let trace = stage.path("trace");
+    let args = ["-f", "-qq", "-o", &trace.to_string_lossy(), "-p", &pid.to_string()];
+    let mut strace = stage.command("strace", &args);
+    let strace = Running::spawn(strace.stderr(Stdio::null()));
+    std::thread::sleep(SETTLING);
+    happen()?;
+    std::thread::sleep(SETTLING);
+    let Ok(mut strace) = strace else { return Ok(f64::NAN) };
+    if strace.0.try_wait()?.is_some() {
+        return Ok(f64::NAN);
+    }
+    kill(strace.pid(), Signal::SIGINT)?;
+    strace.0.wait()?;
+    let text = fs::read_to_string(&trace)?;
+    Ok(text.lines().filter(|line| line.contains('(') && !line.contains("resumed")).count() as f64)
+}
+
+/// Adds to a command what is asked of it.
+type Adjust<'a> = &'a dyn Fn(&mut Command);
+
+/// `start` where there are many ended jobs, of which some options have to know.
+pub(crate) fn old_jobs(scale: Scale, table: &mut Table) -> Outcome<()> {
+    let stage = Stage::on_disk()?;
+    let id = stage.finished_job(Part::Answer)?;
+    many_jobs(&stage.job_dir(&id), &id, stage.path("jobs"), scale.jobs)?;
+    let start = |adjust: Adjust<'_>| {
+        let (job, elapsed) = stage.start_with(Part::Answer, None, |command| adjust(command))?;
+        job.wait()?;
+        Ok(elapsed)
+    };
+    let keep = |command: &mut Command| {
+        command.env("CLAUDE_SKILL_KEEP", "1000000");
+    };
+    let budget = |command: &mut Command| {
+        command.args(["--budget-usd", "1000000/day"]);
+    };
+    let with: [(&str, Adjust<'_>); 2] = [("CLAUDE_SKILL_KEEP", &keep), ("--budget-usd", &budget)];
+    for (name, adjust) in with {
+        let (ours, plain) =
+            measure::alternate(scale.rounds / 2, || start(adjust), || start(&|_| {}))?;
+        table.add(&Row {
+            what: format!("`start` with `{name}` beside {} jobs", scale.jobs),
+            unit: Unit::Seconds,
+            ours: Spread::of(ours),
+            reference: Some(("`start` without".into(), Spread::of(plain))),
+            target: Target::RatioAtMost(1.3),
+            peers: String::new(),
+        })?;
+    }
+    Ok(())
+}
+
+/// Reads a file of each of so many jobs in one pass: open, read into one buffer, close.
+pub(crate) fn one_pass(jobs: &Path, names: &[String]) -> Outcome<Duration> {
+    let mut buffer = vec![0; 64 << 10];
+    let begin = Instant::now();
+    for name in names {
+        let _ = fs::File::open(jobs.join(name).join("meta.json"))?.read(&mut buffer)?;
+    }
+    Ok(begin.elapsed())
+}
