@@ -22,6 +22,7 @@ mod survey;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ use staging::{Staging, publish};
 
 use crate::checkpoint::checkpoint;
 use crate::job::{JobId, Record};
+use crate::process::begin_writeback;
 
 /// A job's record.
 pub const META: &str = "meta.json";
@@ -233,20 +235,22 @@ impl Store {
         record: &Record,
         prompt: &str,
     ) -> Result<JobDir, CreateError> {
-        // Both are written before either is synced: a file system with a journal then commits it
-        // once for the two.
         let path = staged.file(META);
         let text = serde_json::to_vec(record).context("write", &path)?;
-        let files = [(staged.file(PROMPT), prompt.as_bytes()), (path, text.as_slice())].map(
-            |(path, text)| {
-                let file = write(&path, text);
-                (path, file)
-            },
-        );
-        for (path, file) in files {
-            file?.sync_data().context("write", &path)?;
+        let prompt_path = staged.file(PROMPT);
+        let files = [
+            (&prompt_path, write(&prompt_path, prompt.as_bytes())?),
+            (&path, write(&path, &text)?),
+        ];
+        // The blocks of both are asked for before anything is synced: a file system with a journal
+        // then commits all of it with the directory, and the files' own syncs find that done.
+        for (_, file) in &files {
+            begin_writeback(file.as_fd());
         }
         sync_directory(staged.path())?;
+        for (path, file) in files {
+            file.sync_data().context("write", path)?;
+        }
         checkpoint("start:written");
         let job = self.job(&record.job_id);
         publish(staged.path(), job.path())?;

@@ -410,6 +410,15 @@ fn boot_ticks() -> Option<u64> {
     None
 }
 
+/// Begins to write what a file has in memory, and does not wait for it. A hint: a sync follows.
+pub fn begin_writeback(file: BorrowedFd<'_>) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: takes integers only; the descriptor is open.
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
+}
+
 #[cfg(target_os = "linux")]
 impl From<Target> for OwnedFd {
     /// Readable when the process has ended (pidfd_open(2)).
