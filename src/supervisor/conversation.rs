@@ -173,11 +173,13 @@ impl Supervisor {
             && self.cause.is_none()
     }
 
-    pub(super) fn taken_in(&mut self, uuid: &str, now: Now, effects: &mut Vec<Effect>) {
-        let Some(number) = self.talk.expected.remove(uuid) else { return };
+    /// Claude has taken in the message of this UUID; says whether that was expected.
+    pub(super) fn taken_in(&mut self, uuid: &str, now: Now, effects: &mut Vec<Effect>) -> bool {
+        let Some(number) = self.talk.expected.remove(uuid) else { return false };
         self.talk.taken.push(number);
         self.log(Happening::MessageTaken { number }, now, effects);
         effects.push(Effect::SetAside(number));
+        true
     }
 
     /// Messages of these numbers were taken in before, by a turn that has not ended.

@@ -10,7 +10,14 @@ use crate::stream::{Change, Event, Line, decode, repaired};
 use crate::text::clip;
 
 impl Supervisor {
-    pub(super) fn line(&mut self, line: Line<'_>, now: Now, effects: &mut Vec<Effect>) {
+    /// Takes in a line, of which `note` sees the event.
+    pub(super) fn line(
+        &mut self,
+        line: Line<'_>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+        note: impl FnOnce(&Event<'_>),
+    ) {
         self.unsaved = true;
         self.silence_begins(now);
         let whole;
@@ -30,6 +37,7 @@ impl Supervisor {
         if let Event::Result(result) = &mut event {
             result.omitted = line.omitted();
         }
+        note(&event);
         let answer = self.answer_to(&event);
         let mut change = self.digest.fold(&event, now.wall);
         if answer.is_some() {
@@ -45,14 +53,14 @@ impl Supervisor {
     }
 
     fn changed(&mut self, change: Change, now: Now, effects: &mut Vec<Effect>) {
-        let notable = change.rate_limited.is_some()
+        let mut notable = change.rate_limited.is_some()
             || change.rate_limit_over
             || change.turn_ended
             || change.blocked.is_some()
-            || !change.unblocked.is_empty()
-            || change.taken_in.is_some();
+            || !change.unblocked.is_empty();
         if let Some(uuid) = &change.taken_in {
-            self.taken_in(uuid, now, effects);
+            // Claude may repeat messages that nobody has sent: they are no reason to save.
+            notable |= self.taken_in(uuid, now, effects);
         }
         if let Some(uuid) = &change.heard {
             // One that a hook refused within a turn is not said to be taken in.

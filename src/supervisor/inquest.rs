@@ -6,7 +6,7 @@ use super::{Cause, Evidence, Input, Now, Phase, Supervisor};
 use crate::job::{
     Entry, Exit, Happening, Outcome, Reason, Record, Status, Timestamp, Undelivered, Verdict,
 };
-use crate::stream::{Event, Line, decode};
+use crate::stream::{Event, Line};
 
 /// The verdict on a job that is recorded as live, but has no worker any more, where its log does
 /// not tell a better one.
@@ -82,12 +82,14 @@ impl Inquest {
 
     /// The next line of the log.
     pub fn line(&mut self, line: Line<'_>) {
-        match decode(line.bytes) {
-            Some(Event::User { replayed: Some(uuid), .. }) => self.taken_in.push(uuid),
-            Some(Event::Result(_)) => self.done = self.taken_in.len(),
+        let (taken_in, done) = (&mut self.taken_in, &mut self.done);
+        let note = |event: &Event<'_>| match event {
+            Event::User { replayed: Some(uuid), .. } => taken_in.push(uuid.clone()),
+            Event::Result(_) => *done = taken_in.len(),
             _ => {}
-        }
-        let _ = self.supervisor.handle(self.now, Input::Line(line));
+        };
+        // Nothing is done any more about what claude said.
+        self.supervisor.line(line, self.now, &mut Vec::new(), note);
     }
 
     /// Whether a result that was found follows from the log and the events by the verdict function.

@@ -337,11 +337,11 @@ impl Supervisor {
                 self.phase = Phase::Over;
                 effects.push(Effect::Conclude);
             }
-            Input::Line(line) => self.line(line, now, &mut effects),
+            Input::Line(line) => self.line(line, now, &mut effects, |_| {}),
             Input::Torn(line) => {
                 // A whole event that only lacks its line feed is as good as any other.
                 self.torn = decode(line.bytes).is_none();
-                self.line(line, now, &mut effects);
+                self.line(line, now, &mut effects, |_| {});
             }
             Input::OutputClosed => self.output_closed(now, &mut effects),
             Input::Exited { exit, stderr } => {

@@ -98,3 +98,18 @@ fn what_was_not_delivered_is_in_the_result() {
     assert_eq!((outcome.status, outcome.undelivered.len()), (Status::Completed, 1));
     assert!(outcome.warnings[0].contains("1 message not delivered"), "{:?}", outcome.warnings);
 }
+
+#[test]
+fn messages_that_claude_repeats_unasked_are_no_reason_to_save() {
+    let mut rig = Rig::launched(Spec::default());
+    rig.hear(INIT).take(message(1, "u1"));
+    let saves = |rig: &Rig| rig.effects.iter().any(|effect| matches!(effect, Effect::Save));
+    rig.hear(&taken("u1"));
+    assert!(saves(&rig), "it was expected");
+    for _ in 0..3 {
+        rig.hear(&taken("u1"));
+        assert!(!saves(&rig), "it is known");
+        rig.hear(&taken("x"));
+        assert!(!saves(&rig), "nobody sent it");
+    }
+}
