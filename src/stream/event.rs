@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 
 use super::schedule::{Scheduling, scheduling};
 use super::wire::{
-    Content, Raw, Wire, WireBlock, WireDecision, WireRequest, WireResultMeta, WireServer,
-    WireStatus, WireTask, WireUsage, get, is_array, items, owned, string, text,
+    self, Content, Raw, Wire, WireBlock, WireDecision, WireRequest, WireResultMeta, WireServer,
+    WireStatus, WireTask, WireUsage, get, is_array, items, object, owned, string, text,
 };
 use crate::job::{ModelFamily, Timestamp};
 
@@ -215,35 +215,22 @@ pub enum Block<'a> {
 /// Text that is decoded when somebody reads it, and as far as they do: most of a stream is text
 /// that nobody reads on the way.
 #[derive(Debug)]
-pub struct Words<'a>(Source<'a>);
-
-#[derive(Debug)]
-enum Source<'a> {
-    Decoded(Cow<'a, str>),
-    Raw(Raw<'a>),
-}
+pub struct Words<'a>(Raw<'a>);
 
 impl Words<'_> {
     /// The text as the stream holds it, as JSON: copied, not decoded.
     pub fn raw(&self) -> Option<String> {
-        match &self.0 {
-            Source::Decoded(text) => serde_json::to_string(text).ok(),
-            Source::Raw(raw) => raw.map(|raw| raw.get().to_owned()),
-        }
+        self.0.map(str::to_owned)
     }
 
     /// All of it.
     pub fn whole(&self) -> Cow<'_, str> {
-        match &self.0 {
-            Source::Decoded(text) => Cow::Borrowed(text),
-            Source::Raw(raw) => result_text(*raw),
-        }
+        result_text(self.0)
     }
 
     /// Its beginning: at least `most` characters, if it has so many.
     pub fn opening(&self, most: usize) -> Cow<'_, str> {
-        let Source::Raw(Some(raw)) = &self.0 else { return self.whole() };
-        let raw = raw.get();
+        let Some(raw) = self.0 else { return self.whole() };
         // No character takes more bytes than that, whatever stands behind it.
         if !raw.starts_with('"') || raw.len() <= most * 16 {
             return self.whole();
@@ -339,25 +326,20 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
     if is_partial && !names_parent(line) {
         return Some(Event::Partial { nested: false });
     }
-    // Checked as a whole, which is faster than each of its strings by itself.
-    let wire: Wire<'_> = serde_json::from_str(str::from_utf8(line).ok()?).ok()?;
+    let (wire, message) = wire::line(str::from_utf8(line).ok()?)?;
     let nested = text(wire.parent_tool_use_id).is_some();
     let event = match text(wire.kind).as_deref() {
         Some("system") => system(&wire),
-        Some("assistant") => {
-            let message = wire.message.0;
-            Event::Assistant {
-                blocks: blocks(message.content),
-                message_id: string(message.id),
-                error: string(wire.error),
-                synthetic: text(message.model).as_deref() == Some("<synthetic>"),
-                nested,
-                command_outcome: get::<WireDecision<'_>>(wire.local_command_outcome)
-                    .and_then(|outcome| string(outcome.kind)),
-            }
-        }
+        Some("assistant") => Event::Assistant {
+            blocks: blocks(message.content),
+            message_id: string(message.id),
+            error: string(wire.error),
+            synthetic: text(message.model).as_deref() == Some("<synthetic>"),
+            nested,
+            command_outcome: object::<WireDecision<'_>>(wire.local_command_outcome)
+                .and_then(|outcome| string(outcome.kind)),
+        },
         Some("user") => {
-            let message = wire.message.0;
             let replayed = get(wire.is_replay) == Some(true);
             let replayed = if replayed { string(wire.uuid) } else { None };
             Event::User {
@@ -377,7 +359,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             None => Event::Other,
         },
         Some("rate_limit_event") => {
-            let about: WireStatus<'_> = get(wire.rate_limit_info).unwrap_or_default();
+            let about: WireStatus<'_> = object(wire.rate_limit_info).unwrap_or_default();
             Event::RateLimit {
                 status: string(about.status).unwrap_or_default(),
                 // A float where another release writes one.
@@ -386,13 +368,13 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             }
         }
         Some("control_request") => {
-            let request: WireRequest<'_> = get(wire.request).unwrap_or_default();
+            let request: WireRequest<'_> = object(wire.request).unwrap_or_default();
             match (text(request.subtype).as_deref(), string(wire.request_id)) {
                 (Some("can_use_tool"), Some(request_id)) => Event::Request {
                     request_id,
                     tool_name: string(request.tool_name).unwrap_or_default(),
                     tool_use_id: string(request.tool_use_id),
-                    input: request.input.map_or("null", RawValue::get),
+                    input: request.input.unwrap_or("null"),
                 },
                 _ => Event::Other,
             }
@@ -423,7 +405,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             usage: owned::<Value>(wire.usage).filter(|v| !v.is_null()),
             cost_since_last_usd: cost_since_last(wire.model_usage_since_last_result),
             used_no_tokens: used_no_tokens(wire.usage),
-            origin: get::<WireDecision<'_>>(wire.origin).and_then(|origin| string(origin.kind)),
+            origin: object::<WireDecision<'_>>(wire.origin).and_then(|origin| string(origin.kind)),
             local_command: string(wire.local_command),
         })),
         _ => Event::Other,
@@ -433,7 +415,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
 
 fn mcp_servers(servers: Raw<'_>) -> Vec<McpServer> {
     let server = |raw| {
-        let wire: WireServer<'_> = get(Some(raw))?;
+        let wire: WireServer<'_> = object(Some(raw))?;
         let status = string(wire.status).unwrap_or_default();
         Some(McpServer { name: string(wire.name)?, status })
     };
@@ -469,7 +451,7 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
         },
         (Some("background_tasks_changed"), _) if wire.tasks.is_some_and(is_array) => {
             let tasks = items(wire.tasks).into_iter().filter_map(|raw| {
-                let wire: WireTask<'_> = get(Some(raw))?;
+                let wire: WireTask<'_> = object(Some(raw))?;
                 Some(task(string(wire.task_id)?, wire.task_type, wire.description))
             });
             Event::BackgroundTasks(tasks.collect())
@@ -485,7 +467,7 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
             Event::Prevented(string(wire.content).unwrap_or_default())
         }
         (Some("task_updated"), Some(task_id)) => {
-            let patch: WireStatus<'_> = get(wire.patch).unwrap_or_default();
+            let patch: WireStatus<'_> = object(wire.patch).unwrap_or_default();
             Event::TaskUpdated { task_id, status: string(patch.status) }
         }
         (Some("task_notification"), Some(task_id)) => {
@@ -507,7 +489,7 @@ fn task(id: String, kind: Raw<'_>, description: Raw<'_>) -> Task {
 fn cost_since_last(raw: Raw<'_>) -> Option<f64> {
     let models: std::collections::BTreeMap<Cow<'_, str>, &RawValue> = get(raw)?;
     let costs = models.values().map(|model| {
-        let usage: WireUsage<'_> = get(Some(model)).unwrap_or_default();
+        let usage: WireUsage<'_> = object(Some(model.get())).unwrap_or_default();
         get::<f64>(usage.cost_usd).unwrap_or_default()
     });
     // From 0, because the sum of no floats is -0.
@@ -515,16 +497,16 @@ fn cost_since_last(raw: Raw<'_>) -> Option<f64> {
 }
 
 fn used_no_tokens(raw: Raw<'_>) -> bool {
-    let Some(usage) = get::<WireUsage<'_>>(raw) else { return false };
+    let Some(usage) = object::<WireUsage<'_>>(raw) else { return false };
     let is_zero = |tokens| get::<f64>(tokens) == Some(0.0);
     is_zero(usage.input_tokens) && is_zero(usage.output_tokens)
 }
 
 /// Ids of the tool calls that `tool_result_meta` calls rejected.
-fn rejected(meta: &RawValue) -> Vec<String> {
+fn rejected(meta: &str) -> Vec<String> {
     let ids = items(Some(meta)).into_iter().filter_map(|raw| {
-        let meta: WireResultMeta<'_> = get(Some(raw))?;
-        let decision: WireDecision<'_> = get(meta.permission_decision)?;
+        let meta: WireResultMeta<'_> = object(Some(raw))?;
+        let decision: WireDecision<'_> = object(meta.permission_decision)?;
         let is_rejected = text(decision.decision).as_deref() == Some("reject");
         if is_rejected { string(meta.id) } else { None }
     });
@@ -537,8 +519,8 @@ fn denials(raw: Raw<'_>) -> Vec<Value> {
     items(raw).into_iter().map(|call| whole(call).unwrap_or_else(|| tool_alone(call))).collect()
 }
 
-fn tool_alone(call: &RawValue) -> Value {
-    let call: WireRequest<'_> = get(Some(call)).unwrap_or_default();
+fn tool_alone(call: &str) -> Value {
+    let call: WireRequest<'_> = object(Some(call)).unwrap_or_default();
     denied(text(call.tool_name).as_deref())
 }
 
@@ -550,27 +532,26 @@ pub(super) fn denied(tool_name: Option<&str>) -> Value {
 fn blocks(content: Content<'_>) -> Vec<Block<'_>> {
     match content {
         Content::Other => Vec::new(),
-        Content::Text(text) => vec![Block::Text(Words(Source::Decoded(text)))],
-        Content::Blocks(wires) => wires.iter().filter_map(|wire| block(&wire.0)).collect(),
+        Content::Text(text) => vec![Block::Text(Words(Some(text)))],
+        Content::Blocks(wires) => wires.iter().filter_map(block).collect(),
     }
 }
 
 fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
     match text(wire.kind)?.as_ref() {
-        "text" => wire
-            .text
-            .filter(|raw| raw.get().starts_with('"'))
-            .map(|raw| Block::Text(Words(Source::Raw(Some(raw))))),
+        "text" => {
+            wire.text.filter(|raw| raw.starts_with('"')).map(|raw| Block::Text(Words(Some(raw))))
+        }
         "thinking" => Some(Block::Thinking),
         "tool_use" => Some(Block::ToolUse {
             id: string(wire.id)?,
             name: string(wire.name)?,
-            input: wire.input.map_or("null", RawValue::get),
+            input: wire.input.unwrap_or("null"),
         }),
         "tool_result" => Some(Block::ToolResult {
             id: string(wire.tool_use_id)?,
             is_error: get(wire.is_error).unwrap_or(false),
-            text: Words(Source::Raw(wire.content)),
+            text: Words(wire.content),
         }),
         _ => None,
     }
@@ -580,8 +561,9 @@ fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
 fn result_text<'a>(content: Raw<'a>) -> Cow<'a, str> {
     match content {
         Some(raw) if is_array(raw) => {
-            let parts: Vec<WireBlock<'a>> = get(content).unwrap_or_default();
-            let texts: Vec<_> = parts.into_iter().filter_map(|part| text(part.text)).collect();
+            let parts = items(content).into_iter();
+            let texts: Vec<_> =
+                parts.filter_map(|part| text(object::<WireBlock<'_>>(Some(part))?.text)).collect();
             Cow::Owned(texts.join("\n"))
         }
         _ => text(content).unwrap_or_default(),

@@ -6,10 +6,10 @@
 
 mod digest;
 mod event;
-mod lenient;
 mod lines;
 mod mend;
 mod reset_time;
+mod scan;
 mod schedule;
 pub mod transcript;
 mod wire;

@@ -5,9 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-
-use super::wire::{WireSchedule, get, is_array, items, string};
+use super::wire::{WireSchedule, get, is_array, items, object, string};
 use crate::job::Timestamp;
 
 /// A cron task of the agent's.
@@ -35,17 +33,17 @@ pub enum Scheduling {
 }
 
 /// Reads a `tool_use_result`. `None` if it says nothing of scheduled work.
-pub(super) fn scheduling(raw: &RawValue) -> Option<Scheduling> {
+pub(super) fn scheduling(raw: &str) -> Option<Scheduling> {
     // By far the most results are of other tools, and some are long.
     let names = ["\"scheduledFor\"", "\"recurring\"", "\"cron\""];
-    let beginning = &raw.get().as_bytes()[..raw.get().len().min(LOOKED_AT)];
+    let beginning = &raw.as_bytes()[..raw.len().min(LOOKED_AT)];
     let is_likely =
         names.iter().any(|name| memchr::memmem::find(beginning, name.as_bytes()).is_some());
-    let is_empty_list = raw.get().len() < LOOKED_AT && raw.get().starts_with("{\"jobs\":[]");
+    let is_empty_list = raw.len() < LOOKED_AT && raw.starts_with("{\"jobs\":[]");
     if !is_likely && !is_empty_list {
         return None;
     }
-    let wire: WireSchedule<'_> = get(Some(raw))?;
+    let wire: WireSchedule<'_> = object(Some(raw))?;
     if wire.scheduled_for.is_some() {
         let is_stopped = get(wire.stopped) == Some(true);
         let at = get::<f64>(wire.scheduled_for).filter(|ms| *ms > 0.0 && !is_stopped);
@@ -55,7 +53,7 @@ pub(super) fn scheduling(raw: &RawValue) -> Option<Scheduling> {
         };
     }
     if wire.jobs.is_some_and(is_array) {
-        let tasks = items(wire.jobs).into_iter().filter_map(|job| cron_task(&get(Some(job))?));
+        let tasks = items(wire.jobs).into_iter().filter_map(|job| cron_task(&object(Some(job))?));
         return Some(Scheduling::Crons(tasks.collect()));
     }
     wire.recurring?;
@@ -225,7 +223,7 @@ mod tests {
     }
 
     fn read(json: &str) -> Option<Scheduling> {
-        scheduling(serde_json::from_str(json).unwrap())
+        scheduling(json)
     }
 
     fn cron(id: &str, due: Option<i64>, recurring: bool) -> Scheduling {

@@ -1,5 +1,5 @@
 //! The fields of a line as they come, each read by itself: one of an unexpected type spoils no
-//! other.
+//! other. All of them are found in one pass over the line.
 
 use std::borrow::Cow;
 
@@ -7,248 +7,300 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::lenient::{Content as LenientContent, Lenient};
 use super::mend::from_json;
+use super::scan::Scanner;
 
-pub(super) type Raw<'a> = Option<&'a RawValue>;
-pub(super) type Content<'a> = LenientContent<'a, WireBlock<'a>>;
+/// The JSON text of a field; `None` if it is absent or `null`.
+pub(super) type Raw<'a> = Option<&'a str>;
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Wire<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) subtype: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) session_id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) parent_tool_use_id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) uuid: Raw<'a>,
-    #[serde(borrow, rename = "isReplay")]
-    pub(super) is_replay: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) model: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) message: Lenient<WireMessage<'a>>,
-    #[serde(borrow)]
-    pub(super) error: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) retry_delay_ms: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) rate_limit_info: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) task_id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) patch: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) status: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) request_id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) request: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) is_error: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) api_error_status: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) terminal_reason: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) result: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) errors: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) num_turns: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) duration_ms: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) total_cost_usd: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) permission_denials: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) structured_output: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) usage: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) origin: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) local_command: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) local_command_outcome: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) model_usage_since_last_result: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) error_status: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tool_use_result: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tool_result_meta: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tasks: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) task_type: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) description: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) is_backgrounded: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) state: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) command_uuid: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) wakeup_source: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tool_name: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tool_use_id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) content: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) prevent_continuation: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) mcp_servers: Raw<'a>,
+/// An object of which some fields are wanted.
+pub(super) trait Fields<'a>: Default {
+    /// Where the field of this name belongs.
+    fn slot(&mut self, name: &str) -> Option<&mut Raw<'a>>;
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireTask<'a> {
-    #[serde(borrow)]
-    pub(super) task_id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) task_type: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) description: Raw<'a>,
+/// Defines a struct of fields, and the names that they have in the stream where they differ.
+macro_rules! fields {
+    ($(#[$doc:meta])* $object:ident { $($field:ident $(= $name:literal)?,)* }) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        pub(super) struct $object<'a> {
+            $(pub(super) $field: Raw<'a>,)*
+        }
+
+        impl<'a> Fields<'a> for $object<'a> {
+            fn slot(&mut self, name: &str) -> Option<&mut Raw<'a>> {
+                match name {
+                    $(field_name!($field $($name)?) => Some(&mut self.$field),)*
+                    _ => None,
+                }
+            }
+        }
+    };
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireServer<'a> {
-    #[serde(borrow)]
-    pub(super) name: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) status: Raw<'a>,
+macro_rules! field_name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $name:literal) => {
+        $name
+    };
 }
 
-/// What a tool gave back beside its text, as far as scheduled work is concerned.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireSchedule<'a> {
-    #[serde(borrow)]
-    pub(super) id: Raw<'a>,
-    #[serde(borrow, rename = "scheduledFor")]
-    pub(super) scheduled_for: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) stopped: Raw<'a>,
-    #[serde(borrow, rename = "nextFireAt")]
-    pub(super) next_fire_at: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) recurring: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) jobs: Raw<'a>,
+fields! {
+    /// The outermost object, without its message.
+    Wire {
+        kind = "type",
+        subtype,
+        session_id,
+        parent_tool_use_id,
+        uuid,
+        is_replay = "isReplay",
+        model,
+        error,
+        retry_delay_ms,
+        rate_limit_info,
+        task_id,
+        patch,
+        status,
+        request_id,
+        request,
+        is_error,
+        api_error_status,
+        terminal_reason,
+        result,
+        errors,
+        num_turns,
+        duration_ms,
+        total_cost_usd,
+        permission_denials,
+        structured_output,
+        usage,
+        origin,
+        local_command,
+        local_command_outcome,
+        model_usage_since_last_result,
+        error_status,
+        tool_use_result,
+        tool_result_meta,
+        tasks,
+        task_type,
+        description,
+        is_backgrounded,
+        state,
+        command_uuid,
+        wakeup_source,
+        tool_name,
+        tool_use_id,
+        content,
+        prevent_continuation,
+        mcp_servers,
+    }
 }
 
-/// One element of `tool_result_meta`.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireResultMeta<'a> {
-    #[serde(borrow)]
-    pub(super) id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) permission_decision: Raw<'a>,
+fields! {
+    WireTask {
+        task_id,
+        task_type,
+        description,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireDecision<'a> {
-    #[serde(borrow)]
-    pub(super) decision: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) kind: Raw<'a>,
+fields! {
+    WireServer {
+        name,
+        status,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireUsage<'a> {
-    #[serde(borrow)]
-    pub(super) input_tokens: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) output_tokens: Raw<'a>,
-    #[serde(borrow, rename = "costUSD")]
-    pub(super) cost_usd: Raw<'a>,
+fields! {
+    /// What a tool gave back beside its text, as far as scheduled work is concerned.
+    WireSchedule {
+        id,
+        scheduled_for = "scheduledFor",
+        stopped,
+        next_fire_at = "nextFireAt",
+        recurring,
+        jobs,
+    }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+fields! {
+    /// One element of `tool_result_meta`.
+    WireResultMeta {
+        id,
+        permission_decision,
+    }
+}
+
+fields! {
+    WireDecision {
+        decision,
+        kind,
+    }
+}
+
+fields! {
+    WireUsage {
+        input_tokens,
+        output_tokens,
+        cost_usd = "costUSD",
+    }
+}
+
+fields! {
+    WireBlock {
+        kind = "type",
+        text,
+        id,
+        name,
+        input,
+        tool_use_id,
+        is_error,
+        content,
+    }
+}
+
+fields! {
+    WireRequest {
+        subtype,
+        tool_name,
+        tool_use_id,
+        input,
+    }
+}
+
+fields! {
+    WireStatus {
+        status,
+        resets_at = "resetsAt",
+        limit_type = "rateLimitType",
+    }
+}
+
+/// The message of a line: nothing where it is no object.
+#[derive(Default)]
 pub(super) struct WireMessage<'a> {
-    #[serde(borrow)]
     pub(super) id: Raw<'a>,
-    #[serde(borrow)]
     pub(super) model: Raw<'a>,
-    #[serde(borrow)]
     pub(super) content: Content<'a>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireBlock<'a> {
-    #[serde(borrow, rename = "type")]
-    pub(super) kind: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) text: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) name: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) input: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tool_use_id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) is_error: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) content: Raw<'a>,
+/// A message's content: text, or blocks.
+#[derive(Default)]
+pub(super) enum Content<'a> {
+    /// Its JSON text.
+    Text(&'a str),
+    Blocks(Vec<WireBlock<'a>>),
+    #[default]
+    Other,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireRequest<'a> {
-    #[serde(borrow)]
-    pub(super) subtype: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tool_name: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) tool_use_id: Raw<'a>,
-    #[serde(borrow)]
-    pub(super) input: Raw<'a>,
+/// Reads a line. `None`: it is no JSON object, or holds a field twice.
+pub(super) fn line(text: &str) -> Option<(Wire<'_>, WireMessage<'_>)> {
+    let mut scanner = Scanner::new(text);
+    let mut wire = Wire::default();
+    let mut said = None;
+    scanner.object(|scanner, name| {
+        if name != "message" {
+            return fill(&mut wire, scanner, name);
+        }
+        if said.is_some() {
+            return None;
+        }
+        said = Some(message(scanner)?);
+        Some(())
+    })?;
+    if scanner.is_at_end() { Some((wire, said.unwrap_or_default())) } else { None }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WireStatus<'a> {
-    #[serde(borrow)]
-    pub(super) status: Raw<'a>,
-    #[serde(borrow, rename = "resetsAt")]
-    pub(super) resets_at: Raw<'a>,
-    #[serde(borrow, rename = "rateLimitType")]
-    pub(super) limit_type: Raw<'a>,
+fn message<'a>(scanner: &mut Scanner<'a>) -> Option<WireMessage<'a>> {
+    let mut message = WireMessage::default();
+    if scanner.peek()? != b'{' {
+        scanner.value()?;
+        return Some(message);
+    }
+    let (mut id, mut model, mut said) = (None, None, None);
+    scanner.object(|scanner, name| match name {
+        "id" => fill_slot(&mut id, scanner),
+        "model" => fill_slot(&mut model, scanner),
+        "content" if said.is_some() => None,
+        "content" => {
+            said = Some(content(scanner)?);
+            Some(())
+        }
+        _ => scanner.value().map(drop),
+    })?;
+    message = WireMessage { id, model, content: said.unwrap_or_default() };
+    Some(message)
 }
 
-#[derive(Deserialize)]
-pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+fn content<'a>(scanner: &mut Scanner<'a>) -> Option<Content<'a>> {
+    match scanner.peek()? {
+        b'"' => Some(Content::Text(scanner.value()?)),
+        b'[' => {
+            let mut blocks = Vec::new();
+            scanner.array(|scanner| {
+                let mut block = WireBlock::default();
+                if scanner.peek()? == b'{' {
+                    scanner.object(|scanner, name| fill(&mut block, scanner, name))?;
+                } else {
+                    scanner.value()?;
+                }
+                blocks.push(block);
+                Some(())
+            })?;
+            Some(Content::Blocks(blocks))
+        }
+        _ => {
+            scanner.value()?;
+            Some(Content::Other)
+        }
+    }
+}
+
+fn fill<'a>(object: &mut impl Fields<'a>, scanner: &mut Scanner<'a>, name: &str) -> Option<()> {
+    match object.slot(name) {
+        Some(slot) => fill_slot(slot, scanner),
+        None => scanner.value().map(drop),
+    }
+}
+
+fn fill_slot<'a>(slot: &mut Raw<'a>, scanner: &mut Scanner<'a>) -> Option<()> {
+    let value = scanner.value()?;
+    if slot.is_some() {
+        return None;
+    }
+    if value != "null" {
+        *slot = Some(value);
+    }
+    Some(())
+}
+
+/// The fields of an object, or `None` of anything else.
+pub(super) fn object<'a, T: Fields<'a>>(raw: Raw<'a>) -> Option<T> {
+    let mut object = T::default();
+    Scanner::new(raw?).object(|scanner, name| fill(&mut object, scanner, name))?;
+    Some(object)
+}
 
 /// The value of a field, or `None` if it is absent or of another type.
 pub(super) fn get<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
-    serde_json::from_str(raw?.get()).ok()
+    serde_json::from_str(raw?).ok()
 }
 
 /// The same of one that holds text, which need not be whole.
 pub(super) fn owned<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
-    from_json(raw?.get()).ok()
+    from_json(raw?).ok()
 }
 
 pub(super) fn text<'a>(raw: Raw<'a>) -> Option<Cow<'a, str>> {
-    get::<Text<'a>>(raw).map(|text| text.0).or_else(|| owned(raw).map(Cow::Owned))
+    let quoted = raw?.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', quoted.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(quoted));
+    }
+    owned(raw).map(Cow::Owned)
 }
 
 pub(super) fn string(raw: Raw<'_>) -> Option<String> {
@@ -256,10 +308,11 @@ pub(super) fn string(raw: Raw<'_>) -> Option<String> {
 }
 
 /// What an array consists of; of one that was too long, the last is `null`.
-pub(super) fn items<'a>(raw: Raw<'a>) -> Vec<&'a RawValue> {
-    get(raw).unwrap_or_default()
+pub(super) fn items<'a>(raw: Raw<'a>) -> Vec<&'a str> {
+    let items: Vec<&RawValue> = get(raw).unwrap_or_default();
+    items.into_iter().map(RawValue::get).collect()
 }
 
-pub(super) fn is_array(raw: &RawValue) -> bool {
-    raw.get().starts_with('[')
+pub(super) fn is_array(raw: &str) -> bool {
+    raw.starts_with('[')
 }
