@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::host::refuse_elsewhere;
 use super::seen::{Seen, look};
-use super::watch::ends_within;
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
@@ -247,8 +246,9 @@ fn may_go_on(record: &Record, dir: &JobDir) -> Result<bool, Error> {
 fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(), Error> {
     loop {
         match ask(id, dir, until)? {
-            Asked::Worker => {
-                if !ends_within(dir, WORKER_TAKES.min(rest(until))) {
+            // Not until the lock is free: a `start` that is stopped holds it, too.
+            Asked::Worker(worker) => {
+                if !worker.ends_within(WORKER_TAKES.min(rest(until))) {
                     end_by_force(id, dir)?;
                 }
             }
@@ -280,7 +280,7 @@ fn past(status: Status) -> &'static str {
 }
 
 enum Asked {
-    Worker,
+    Worker(Target),
     Nobody,
 }
 
@@ -296,7 +296,7 @@ fn ask(id: &JobId, dir: &JobDir, until: Instant) -> Result<Asked, Error> {
         let waited = began.elapsed();
         if let Some(worker) = worker(id, dir, waited >= WORKER_SAYS)? {
             ask_worker(&worker).map_err(failed)?;
-            return Ok(Asked::Worker);
+            return Ok(Asked::Worker(worker));
         }
         // Another command holds the lock, for milliseconds: `start`, or one that finalizes a lost
         // job. It may be stopped. Whatever it was doing, its end does no harm.
@@ -367,7 +367,7 @@ fn worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<Target>, Erro
 fn end_by_force(id: &JobId, dir: &JobDir) -> Result<(), Error> {
     if let Some(worker) = worker(id, dir, true)? {
         worker.signal(Signal::SIGKILL).map_err(|error| Error::Signal(id.to_string(), error))?;
-        ends_within(dir, SIGKILL_TAKES);
+        worker.ends_within(SIGKILL_TAKES);
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The program's own arguments, which anybody on the machine can read as long as it runs.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
+
+use super::procfs;
 
 /// What stands in the place of a hidden argument.
 const HIDDEN: &[u8] = b"...";
@@ -13,7 +15,7 @@ pub fn hide_arguments(texts: &[&str]) {
         return;
     }
     let Some(start) = start_of_arguments() else { return };
-    let Ok(arguments) = fs::read("/proc/self/cmdline") else { return };
+    let Ok(arguments) = procfs::read("/proc/self/cmdline") else { return };
     let Ok(memory) = OpenOptions::new().write(true).open("/proc/self/mem") else { return };
     let mut at = 0;
     for argument in arguments.split(|byte| *byte == 0) {
@@ -32,7 +34,7 @@ pub fn hide_arguments(texts: &[&str]) {
 /// Where the arguments begin in memory: the field `arg_start` of proc_pid_stat(5).
 fn start_of_arguments() -> Option<u64> {
     const ARG_START: usize = 48;
-    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    let stat = procfs::read_text("/proc/self/stat").ok()?;
     // The second field, in parentheses, may hold spaces.
     let (_, fields) = stat.rsplit_once(") ")?;
     fields.split(' ').nth(ARG_START - 3)?.parse().ok().filter(|start| *start > 0)

@@ -14,7 +14,7 @@ pub fn own() -> Option<String> {
 }
 
 fn read(path: &str) -> Option<String> {
-    let text = std::fs::read(path).ok()?;
+    let text = super::procfs::read(path).ok()?;
     systemd_path(&String::from_utf8_lossy(&text)).map(str::to_owned)
 }
 

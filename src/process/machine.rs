@@ -32,7 +32,7 @@ fn limit(resource: Resource) -> Option<u64> {
 /// Bytes of memory that can be had without swapping, within the limits of the control groups
 /// around us; `None` where the system does not tell.
 pub fn memory_available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let text = super::procfs::read_text("/proc/meminfo").ok()?;
     let free = field(&text, "MemAvailable:")?.saturating_mul(1024);
     Some(super::cgroup::memory_left().map_or(free, |left| left.min(free)))
 }

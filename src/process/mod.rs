@@ -18,6 +18,7 @@ pub mod machine;
 mod marker;
 mod orphans;
 mod proc;
+mod procfs;
 mod survivors;
 
 use std::collections::HashMap;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
-use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -95,10 +96,23 @@ pub fn spawn_worker(
             place(report, REPORT_FD)?;
             close_on_exec_from(REPORT_FD + 1);
             default_signals();
+            kill_requests().thread_block()?;
             Ok(())
         });
     }
     command.spawn()
+}
+
+/// Lets requests to be killed reach this worker, which has a handler for them now. One that came
+/// before would have ended it without a verdict.
+pub fn accept_kill_requests() -> io::Result<()> {
+    Ok(kill_requests().thread_unblock()?)
+}
+
+fn kill_requests() -> SigSet {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGUSR1);
+    signals
 }
 
 /// Starts a program that goes on by itself: in a session of its own, without any descriptor of
@@ -456,7 +470,7 @@ fn runs(link: &Path, program: &Path) -> bool {
 
 /// The environment with which a process was started; `None` where it cannot be read.
 pub fn environment(pid: i32) -> Option<HashMap<OsString, OsString>> {
-    let text = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let text = procfs::read(&format!("/proc/{pid}/environ")).ok()?;
     let mut variables = HashMap::new();
     for variable in text.split(|byte| *byte == 0) {
         if let Some(end) = memchr::memchr(b'=', variable) {
@@ -469,7 +483,7 @@ pub fn environment(pid: i32) -> Option<HashMap<OsString, OsString>> {
 
 /// An identifier of the present boot; `None` where the system has none.
 pub fn boot_id() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let text = procfs::read_text("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned())
 }
 
@@ -477,7 +491,7 @@ pub fn boot_id() -> Option<String> {
 /// `oom_kill` of `/proc/vmstat`, which counts those of control groups as well); `None` where that
 /// is not told.
 pub fn out_of_memory_kills() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    let text = procfs::read_text("/proc/vmstat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
@@ -535,7 +549,7 @@ fn default_signals() {
         // SAFETY: sets the default action, no handler of ours.
         let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
     }
-    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    let _ = SigSet::empty().thread_set_mask();
 }
 
 #[cfg(target_os = "linux")]

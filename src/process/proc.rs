@@ -56,6 +56,7 @@ mod system {
 
     use super::{PathBuf, Pids, Process, ProcessId, io};
     use crate::process::marker::MARKERS;
+    use crate::process::procfs;
 
     /// How many processes and threads may be started while the others are listed.
     const NEW_THREADS: usize = 256;
@@ -79,7 +80,7 @@ mod system {
         /// Reads `/proc/PID/stat` or that of a thread. The name, field 2, is in parentheses and can
         /// hold any character.
         fn stat(path: &str) -> Option<Self> {
-            let stat = fs::read(path).ok()?;
+            let stat = procfs::read(path).ok()?;
             let stat = String::from_utf8_lossy(&stat);
             let (start, end) = (stat.find('(')?, stat.rfind(')')?);
             let pid = stat[..start].trim().parse().ok()?;
@@ -110,7 +111,7 @@ mod system {
 
         /// Its arguments, the program first.
         pub fn arguments(&self) -> Vec<Vec<u8>> {
-            let text = fs::read(format!("/proc/{}/cmdline", self.id.pid)).unwrap_or_default();
+            let text = procfs::read(&format!("/proc/{}/cmdline", self.id.pid)).unwrap_or_default();
             text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
         }
     }
@@ -119,11 +120,11 @@ mod system {
     /// its main thread has ended, or where the environment cannot be read because it is another
     /// user's.
     pub fn markers(pid: i32) -> Vec<PathBuf> {
-        markers_in(&fs::read(format!("/proc/{pid}/environ")).unwrap_or_default())
+        markers_in(&procfs::read(&format!("/proc/{pid}/environ")).unwrap_or_default())
     }
 
     fn thread_markers(pid: i32, thread: i32) -> Vec<PathBuf> {
-        markers_in(&fs::read(format!("/proc/{pid}/task/{thread}/environ")).unwrap_or_default())
+        markers_in(&procfs::read(&format!("/proc/{pid}/task/{thread}/environ")).unwrap_or_default())
     }
 
     fn markers_in(environment: &[u8]) -> Vec<PathBuf> {
@@ -165,7 +166,7 @@ mod system {
     pub fn children(pid: i32) -> io::Result<Vec<i32>> {
         let mut children = Vec::new();
         for thread in numbers(&format!("/proc/{pid}/task"))? {
-            match fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")) {
+            match procfs::read_text(&format!("/proc/{pid}/task/{thread}/children")) {
                 Ok(text) => {
                     children
                         .extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
@@ -218,7 +219,7 @@ mod system {
 
     /// The last two fields of `/proc/loadavg`: RUNNING/THREADS and the newest number.
     fn load() -> Option<Load> {
-        let text = fs::read_to_string("/proc/loadavg").ok()?;
+        let text = procfs::read_text("/proc/loadavg").ok()?;
         let mut fields = text.split_whitespace().skip(3);
         let threads = fields.next()?.split('/').nth(1)?.parse().ok()?;
         Some(Load { threads, newest: fields.next()?.parse().ok()? })
@@ -234,10 +235,10 @@ mod system {
 
     /// Whether the process runs this program, in whatever version.
     pub fn is_this_program(pid: i32) -> bool {
-        let name = |path: String| fs::read_to_string(path).ok();
+        let name = |pid: &str| procfs::read_text(&format!("/proc/{pid}/comm")).ok();
         // Not the executable's path, which tells of an old version that it was deleted.
-        name(format!("/proc/{pid}/comm"))
-            .is_some_and(|it| name("/proc/self/comm".to_owned()) == Some(it))
+        let its = name(&pid.to_string());
+        its.is_some() && its == name("self")
     }
 
     /// Whether the process holds the lock (flock(2)) of the file at this path for itself alone.
@@ -247,7 +248,7 @@ mod system {
         numbers.into_iter().any(|fd| {
             let is_it = fs::metadata(format!("/proc/{pid}/fd/{fd}"))
                 .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()));
-            let about = || fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"));
+            let about = || procfs::read_text(&format!("/proc/{pid}/fdinfo/{fd}"));
             let is_lock = |line: &str| line.starts_with("lock:") && line.contains(" WRITE ");
             is_it && about().is_ok_and(|about| about.lines().any(is_lock))
         })

@@ -87,6 +87,7 @@ async fn attend(
     // Before claude is started, so that no signal is missed.
     let mut child_ended = signal(SignalKind::child())?;
     let mut kill_asked = signal(SignalKind::user_defined1())?;
+    process::accept_kill_requests()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut let_in = signal(SignalKind::user_defined2())?;
@@ -505,7 +506,6 @@ impl Worker {
     fn conclude(&mut self) {
         checkpoint("worker:swept");
         self.stderr_marks.note_all(&self.job, self.tee.length());
-        self.stderr_marks = StderrMarks::default();
         let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
         let evidence = Evidence {
             stderr: &String::from_utf8_lossy(&stderr),
@@ -520,6 +520,7 @@ impl Worker {
         let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
         match conclusion {
             Conclusion::Again => {
+                self.stderr_marks = StderrMarks::default();
                 // The next one's part of the log stands by itself, also where a line broke off.
                 self.open_output();
                 // What this attempt came to is not the job's end, should we die before the next.
@@ -527,7 +528,8 @@ impl Worker {
                 self.again = !self.supervisor.is_backing_off();
             }
             Conclusion::Ended(outcome) => {
-                // Nothing of the job runs any more.
+                // Nothing of the job runs any more. The watch of stderr is left to the end of this
+                // process: the kernel can take 20 ms to close one, for which nobody is to wait.
                 self.turn.leave();
                 if let Err(error) = self.job.save_outcome(&outcome) {
                     self.write_failed(RESULT, error.to_string());
