@@ -694,6 +694,66 @@ fn a_job_whose_id_is_used_again_is_told_of_from_its_beginning() {
     assert_eq!(names(&told, "a"), [once.clone(), once.clone(), once].concat());
 }
 
+/// The follower of a job's events, after the launch of its claude was told.
+fn follow_events(
+    sandbox: &Sandbox,
+    id: &str,
+) -> (std::process::Child, impl Iterator<Item = String>) {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+
+    let mut command = sandbox.command(["events", id, "--follow"]);
+    let mut follower = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("\"launched\"")));
+    (follower, lines)
+}
+
+/// How often the threads of a process have gone to sleep.
+#[cfg(target_os = "linux")]
+fn sleeps(pid: u32) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let sleeps_of = |thread: fs::DirEntry| -> Option<u64> {
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        line?.trim().parse().ok()
+    };
+    threads.filter_map(sleeps_of).sum()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn lines_of_claude_without_an_event_do_not_wake_who_follows_events() {
+    const LINES: u64 = 300;
+    let lines = "say hi\nnap 20\n".repeat(LINES as usize);
+    let sandbox = Sandbox::new(&format!(
+        "read\ninit\nwait-file $DIR/go\n{lines}touch $DIR/said\nwait-file $DIR/end\nresult ok\neof"
+    ));
+    sandbox.start("j", &[]);
+    let (mut follower, told) = follow_events(&sandbox, "j");
+    let before = sleeps(follower.id());
+    fs::write(sandbox.path("go"), "").unwrap();
+    await_file(&sandbox.path("said"));
+    let slept = sleeps(follower.id()) - before;
+    // It may not have been at rest yet.
+    assert!(slept < LINES / 10, "it slept {slept} times");
+    fs::write(sandbox.path("end"), "").unwrap();
+    sandbox.wait("j").expect_end(0, "completed", None);
+    assert!(told.last().unwrap().contains("finished"));
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn who_follows_the_events_of_a_job_hears_that_its_directory_was_removed() {
+    let sandbox = Sandbox::new("read\ninit\nwait-file $DIR/go");
+    sandbox.start("j", &[]);
+    let (mut follower, told) = follow_events(&sandbox, "j");
+    fs::remove_dir_all(sandbox.job("j")).unwrap();
+    assert!(told.last().unwrap().contains("not_found"));
+    assert_eq!(follower.wait().unwrap().code(), Some(4));
+    fs::write(sandbox.path("go"), "").unwrap();
+}
+
 #[test]
 fn a_claude_that_an_update_replaces_is_started_again() {
     let mut sandbox = Sandbox::new(

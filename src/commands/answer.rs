@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::seen::{Seen, look};
 use super::send::{Recipient, live};
-use super::watch::Changes;
+use super::watch::Watch;
 use crate::error::Error;
 use crate::job::{Blocked, Directive, JobId, Question, Record, Status, allowed, denied, questions};
 use crate::store::{EVENTS, JobDir, OUTPUT, Store};
@@ -19,6 +19,8 @@ use crate::stream::from_json;
 const WORKER_TAKES: Duration = Duration::from_secs(5);
 /// How long claude may take to end.
 const CLAUDE_TAKES: Duration = Duration::from_secs(8);
+/// How long it can stay unseen that a worker was killed, which writes nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What an agent is told where nobody says why.
 const DENIED: &str = "The user does not want this. Find another way, or stop.";
 
@@ -145,7 +147,7 @@ fn tell(
     most: Duration,
 ) -> Result<bool, Error> {
     let dir = &recipient.dir;
-    let mut changes = Changes::of(dir.path());
+    let mut watch = Watch::of_files(dir, &[EVENTS]);
     let from = dir.length(EVENTS);
     let number = recipient.post(store, directive)?;
     let until = Instant::now() + most;
@@ -157,7 +159,7 @@ fn tell(
         if !lives || Instant::now() >= until {
             return Ok(false);
         }
-        changes.wait(Some(until.saturating_duration_since(Instant::now())));
+        watch.next_until(Some(until.min(Instant::now() + LOOK_AGAIN)));
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::seen::look;
-use super::watch::{Folders, Notice};
+use super::watch::{Notice, Watch};
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::JobId;
@@ -64,9 +64,9 @@ fn follow_one(
     since: Option<u64>,
     give: &mut dyn FnMut(&Event) -> bool,
 ) -> Result<(), Error> {
-    let mut folders = Folders::default();
+    let dir = store.job(id);
     // Watched before it is read, so that nothing falls between the two.
-    folders.watch(0, &store.job(id));
+    let mut watch = Watch::of_files(&dir, &[EVENTS]);
     let mut reader = Reader::of(store, id.clone(), since);
     loop {
         // Whether it lives is asked first: what is read then is all, if it does not.
@@ -74,8 +74,15 @@ fn follow_one(
         if !reader.read(give) || !lives {
             return Ok(());
         }
-        folders.watch_end(0, &store.job(id));
-        folders.next();
+        watch.add_end(0, &dir);
+        while let Notice::Changed(_) = watch.next() {
+            if !reader.read(give) {
+                return Ok(());
+            }
+            if !reader.is_there() {
+                break;
+            }
+        }
     }
 }
 
@@ -85,66 +92,99 @@ fn follow_all(
     give: &mut dyn FnMut(&Event) -> bool,
 ) -> Result<(), Error> {
     checkpoint("events:begun");
-    let mut folders = Folders::default();
-    folders.watch_root(store.root());
-    let mut places: HashMap<JobId, usize> = HashMap::new();
-    let mut readers: Vec<Reader> = Vec::new();
-    // What is there already has been; but for whoever asks for it, only what comes is shown.
-    let mut join =
-        |ids: Vec<JobId>, new: bool, readers: &mut Vec<Reader>, folders: &mut Folders| {
-            let mut joined = Vec::new();
-            for id in ids {
-                let mut reader = Reader::of(store, id.clone(), since);
-                let known = places.get(&id).copied();
-                // A job can be removed, and another be made under its id.
-                if known.is_some_and(|place| readers[place].identity == reader.identity) {
-                    continue;
-                }
-                let place = known.unwrap_or(readers.len());
-                folders.watch(place, &reader.dir);
-                if reader.dir.is_held().unwrap_or(false) {
-                    folders.watch_end(place, &reader.dir);
-                }
-                if !new && since.is_none() {
-                    reader.offset = reader.dir.length(EVENTS);
-                }
-                match readers.get_mut(place) {
-                    Some(before) => *before = reader,
-                    None => readers.push(reader),
-                }
-                places.insert(id, place);
-                joined.push(place);
+    let mut watch = Watch::new();
+    watch.add_root(store.root());
+    let (places, readers) = (HashMap::new(), Vec::new());
+    let mut fleet = Fleet { store, since, watch, places, readers };
+    // Listed when the directory is watched, so that no job comes in between. What is there already
+    // has been; but for whoever asks for it, only what comes is shown.
+    for id in sorted(store)? {
+        if let Some(place) = fleet.join(id) {
+            let reader = &mut fleet.readers[place];
+            if since.is_none() {
+                reader.offset = reader.dir.length(EVENTS);
+            } else if !reader.read(give) {
+                return Ok(());
             }
-            joined
-        };
-    // Listed when the directory is watched, so that no job comes in between.
-    join(sorted(store)?, false, &mut readers, &mut folders);
-    for reader in &mut readers {
-        if !reader.read(give) {
-            return Ok(());
         }
     }
     loop {
-        match folders.next() {
-            Notice::Root => {
-                for place in join(sorted(store)?, true, &mut readers, &mut folders) {
-                    if !readers[place].read(give) {
-                        return Ok(());
-                    }
-                }
+        let notice = fleet.watch.next();
+        if !fleet.take(notice, give)? {
+            return Ok(());
+        }
+    }
+}
+
+/// All jobs, each at a place of its own.
+struct Fleet<'a> {
+    store: &'a Store,
+    since: Option<u64>,
+    watch: Watch,
+    places: HashMap<JobId, usize>,
+    readers: Vec<Reader>,
+}
+
+impl Fleet<'_> {
+    /// Watches a job; returns its place if it is a new one.
+    fn join(&mut self, id: JobId) -> Option<usize> {
+        let reader = Reader::of(self.store, id.clone(), self.since);
+        let known = self.places.get(&id).copied();
+        // A job can be removed, and another be made under its id.
+        if known.is_some_and(|place| self.readers[place].identity == reader.identity) {
+            return None;
+        }
+        let place = known.unwrap_or(self.readers.len());
+        self.watch.add_files(place, &reader.dir, &[EVENTS]);
+        if reader.dir.is_held().unwrap_or(false) {
+            self.watch.add_end(place, &reader.dir);
+        }
+        match self.readers.get_mut(place) {
+            Some(before) => *before = reader,
+            None => self.readers.push(reader),
+        }
+        self.places.insert(id, place);
+        Some(place)
+    }
+
+    /// Gives what came with a notice; false: no more is wanted.
+    fn take(
+        &mut self,
+        notice: Notice,
+        give: &mut dyn FnMut(&Event) -> bool,
+    ) -> Result<bool, Error> {
+        let (place, may_live) = match notice {
+            Notice::Appeared(name) => {
+                let id = JobId::parse(&name).ok();
+                let id = id.filter(|id| self.store.job(id).check().is_ok());
+                return Ok(self.greet(Vec::from_iter(id), give));
             }
-            Notice::Changed(place) | Notice::Ended(place) => {
-                let reader = &mut readers[place];
-                // A job that lost its worker gets its end written by this look.
-                let lives = look(store, &reader.id).is_ok_and(|seen| seen.live);
-                if !reader.read(give) {
-                    return Ok(());
-                }
-                if lives {
-                    folders.watch_end(place, &store.job(&reader.id));
-                }
+            Notice::Root => return Ok(self.greet(sorted(self.store)?, give)),
+            Notice::Changed(place) => (place, self.watch.awaits_end(place)),
+            Notice::Ended(place) => (place, false),
+        };
+        let reader = &mut self.readers[place];
+        // A job that lost its worker gets its end written by this look.
+        let lives = may_live || look(self.store, &reader.id).is_ok_and(|seen| seen.live);
+        if !reader.read(give) {
+            return Ok(false);
+        }
+        if lives {
+            self.watch.add_end(place, &reader.dir);
+        }
+        Ok(true)
+    }
+
+    /// Gives the events of jobs that are new among these; false: no more is wanted.
+    fn greet(&mut self, ids: Vec<JobId>, give: &mut dyn FnMut(&Event) -> bool) -> bool {
+        for id in ids {
+            if let Some(place) = self.join(id)
+                && !self.readers[place].read(give)
+            {
+                return false;
             }
         }
+        true
     }
 }
 
@@ -221,13 +261,17 @@ impl Reader {
         Self { identity: dir.identity(), dir, id, since: since.unwrap_or_default(), offset: 0 }
     }
 
+    /// Whether the job's directory is still there, and no other one under its name.
+    fn is_there(&self) -> bool {
+        self.dir.identity() == self.identity
+    }
+
     /// Gives what is new, in whole lines; false: no more is wanted. Of another job that was made
     /// under the id meanwhile it gives nothing.
     fn read(&mut self, give: &mut dyn FnMut(&Event) -> bool) -> bool {
         let Ok(Some(mut file)) = self.dir.open(EVENTS) else { return true };
         // Looked at when it is open: what comes to that place later is not what was opened.
-        let is_its = self.dir.identity() == self.identity;
-        if !is_its || file.seek(SeekFrom::Start(self.offset)).is_err() {
+        if !self.is_there() || file.seek(SeekFrom::Start(self.offset)).is_err() {
             return true;
         }
         let (mut file, mut line) = (BufReader::new(file), Vec::new());

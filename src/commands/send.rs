@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::host::refuse_elsewhere;
 use super::logs::{self, Form, LogsAnswer};
 use super::seen::{Seen, look};
-use super::watch::{Changes, ends_within};
+use super::watch::{Watch, ends_within};
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{Directive, JobId, Record, Status, TurnEnd, WaitKind, WaitingFor};
@@ -101,12 +101,12 @@ fn send_to(
     wait: Option<Option<Duration>>,
 ) -> Result<SendAnswer, Error> {
     let (id, dir) = (&recipient.id, &recipient.dir);
-    let mut changes = Changes::of(dir.path());
+    let watch = wait.map(|_| Watch::of_files(dir, &[TURNS]));
     let uuid = uuid::Uuid::new_v4().to_string();
     let number = recipient.post(store, &Directive::Message { uuid, text })?;
-    let turn = wait.map(|most| {
-        let until = most.and_then(|most| Instant::now().checked_add(most));
-        await_turn(store, id, dir, number, until, &mut changes)
+    let turn = watch.map(|mut watch| {
+        let until = wait.flatten().and_then(|most| Instant::now().checked_add(most));
+        await_turn(store, id, dir, number, until, &mut watch)
     });
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
@@ -134,7 +134,7 @@ pub fn send_and_follow(
     let mut answer = send_to(store, &recipient, text, None)?;
     let number = answer.message;
     let has_ended = || turns(dir).iter().any(|turn| turn.messages.contains(&number));
-    logs::follow_until(store, &log, give, has_ended)?;
+    logs::follow_until(store, &log, give, &[OUTPUT, TURNS], has_ended)?;
     answer.turn = Some(turn_of(dir, number));
     let seen = look(store, &answer.job_id)?;
     (answer.status, answer.hint) = (seen.record.status, seen.hint());
@@ -151,7 +151,7 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
         let (job_id, error) = (id.clone(), Some(why.to_owned()));
         return Ok(InterruptAnswer { job_id, interrupted: false, status, error, hint });
     }
-    let mut changes = Changes::of(dir.path());
+    let mut watch = Watch::of_files(dir, &[TURNS]);
     let before = turns(dir).len();
     recipient.post(store, &Directive::Interrupt)?;
     let until = Instant::now() + INTERRUPT_TAKES;
@@ -162,7 +162,8 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
         if !dir.is_held().unwrap_or(false) || Instant::now() >= until {
             break turns(dir).iter().skip(before).any(|turn| turn.interrupted);
         }
-        changes.wait(Some(until.saturating_duration_since(Instant::now())));
+        watch.add_end(0, dir);
+        watch.next_until(Some(until));
     };
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
@@ -295,7 +296,7 @@ fn await_turn(
     dir: &JobDir,
     number: u64,
     until: Option<Instant>,
-    changes: &mut Changes,
+    watch: &mut Watch,
 ) -> Option<TurnEnd> {
     loop {
         // Before the turns are read: what is written then has been written.
@@ -307,7 +308,8 @@ fn await_turn(
         if !lives || left.is_some_and(|left| left.is_zero()) {
             return None;
         }
-        changes.wait(left);
+        watch.add_end(0, dir);
+        watch.next_until(until);
     }
 }
 

@@ -17,14 +17,14 @@ use serde_json::value::RawValue;
 
 use super::seen::{Seen, look};
 use super::start::{self, start};
-use super::watch::{Changes, Folders, Notice};
+use super::watch::{Notice, Watch};
 use super::{answer, kill, resume, send};
 use crate::claude::Surroundings;
 use crate::error::Error;
 use crate::job::{Exit, JobId, Outcome, Reason, Spec, SpecChange, Status};
 use crate::launch::Wish;
 use crate::process;
-use crate::store::{JobDir, OUTPUT, STDERR, Store};
+use crate::store::{JobDir, META, OUTPUT, STDERR, Store};
 use crate::text::{one_line, signal_name};
 
 /// Bytes of one event that are given on; a longer one is only told of.
@@ -352,7 +352,7 @@ impl Sidecar {
     /// Looks at a session's job. Of one that is kept alive a caller knows the result of a turn
     /// before the record says that the job is idle.
     fn look_between_turns(&self, id: &JobId) -> Result<Seen, Error> {
-        let mut changes = Changes::of(self.store.job(id).path());
+        let mut watch = Watch::of_files(&self.store.job(id), &[META]);
         let until = Instant::now() + IDLE_TAKES;
         loop {
             let seen = look(&self.store, id)?;
@@ -362,7 +362,7 @@ impl Sidecar {
             if !works || left.is_zero() {
                 return Ok(seen);
             }
-            changes.wait(Some(left));
+            watch.next_until(Some(until));
         }
     }
 
@@ -461,8 +461,8 @@ impl Sidecar {
         if self.followers.contains_key(&session_id) {
             return;
         }
-        let folders = Folders::default();
-        let wake = folders.waker();
+        let watch = Watch::new();
+        let wake = watch.waker();
         let mut stream = Stream {
             session_id: session_id.clone(),
             dir: self.store.job(&id),
@@ -473,7 +473,7 @@ impl Sidecar {
             errors,
         };
         let store = self.store.clone();
-        let thread = std::thread::spawn(move || stream.run(&store, folders));
+        let thread = std::thread::spawn(move || stream.run(&store, watch));
         self.followers.insert(session_id, Follower { thread, wake });
     }
 
@@ -558,8 +558,8 @@ struct Stream {
 }
 
 impl Stream {
-    fn run(&mut self, store: &Store, mut folders: Folders) {
-        folders.watch(0, &self.dir);
+    fn run(&mut self, store: &Store, mut watch: Watch) {
+        watch.add_files(0, &self.dir, &[OUTPUT, STDERR, META]);
         loop {
             // Asked before the job is looked at: it is not taken for idle while it has a message
             // from before the end of the input.
@@ -588,8 +588,8 @@ impl Stream {
             if input_ended && matches!(seen.record.status, Status::Idle | Status::Blocked) {
                 return;
             }
-            folders.watch_end(0, &self.dir);
-            folders.next();
+            watch.add_end(0, &self.dir);
+            watch.next();
         }
     }
 

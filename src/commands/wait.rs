@@ -14,7 +14,7 @@ use crate::checkpoint::checkpoint;
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::job::{JobId, Reason, Status, full_status};
 use crate::process;
-use crate::store::{JobDir, Store, addressed};
+use crate::store::{JobDir, META, Store, addressed};
 use crate::text::{clip, json_length};
 
 /// Characters for each of several jobs below which only its most important fields are shown.
@@ -203,13 +203,15 @@ pub fn wait(
     let enough = request.any && open.len() < request.ids.len();
     let dirs: Vec<JobDir> = open.iter().map(|(_, dir)| dir.clone()).collect();
     let asks = |dir: &JobDir| dir.load().is_ok_and(|record| record.status == Status::Blocked);
-    let blocked = || !request.through_blocked && dirs.iter().any(asks);
-    let mut watch = Watch::over(dirs.clone());
-    if !request.through_blocked {
-        watch.over_records(&dirs);
+    let mut watch = Watch::new();
+    for (place, dir) in dirs.iter().enumerate() {
+        watch.add_end(place, dir);
+        if !request.through_blocked {
+            watch.add_files(place, dir, &[META]);
+        }
     }
     // Looked at when it is watched, so that nothing falls between the two.
-    let enough = enough || blocked();
+    let enough = enough || !request.through_blocked && dirs.iter().any(asks);
     let mut waiting: Vec<bool> = vec![true; open.len()];
     let mut told = began;
     while !enough && waiting.contains(&true) {
@@ -218,7 +220,7 @@ pub fn wait(
             told += TOLD_EVERY;
             until = Some(deadline.map_or(told, |at| at.min(told)));
         }
-        match watch.next(until) {
+        match watch.next_until(until) {
             Some(Notice::Ended(place)) => {
                 waiting[place] = false;
                 if request.any {
@@ -228,11 +230,12 @@ pub fn wait(
                     kept.keep(store, &open[place].0);
                 }
             }
-            Some(Notice::Changed(_) | Notice::Root) => {
-                if blocked() {
+            Some(Notice::Changed(place)) => {
+                if !request.through_blocked && asks(&dirs[place]) {
                     break;
                 }
             }
+            Some(Notice::Appeared(_) | Notice::Root) => {}
             None if deadline.is_some_and(|at| at <= Instant::now()) => break,
             None => {
                 let first = waiting.iter().position(|waits| *waits);

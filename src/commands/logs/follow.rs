@@ -1,11 +1,11 @@
 //! `logs --follow`: on and on until the job has ended.
 
-use super::{LogsAnswer, Request, open, part, start};
+use super::{Form, LogsAnswer, Request, open, part, start};
 use crate::commands::seen::look;
-use crate::commands::watch::Changes;
+use crate::commands::watch::Watch;
 use crate::error::Error;
 use crate::process;
-use crate::store::Store;
+use crate::store::{OUTPUT, STDERR, STDERR_MARKS, Store};
 
 /// Gives the part of the log that was asked for, and then what is added, until the job has ended
 /// and all was given, or `give` says false.
@@ -14,19 +14,26 @@ pub fn follow(
     request: &Request,
     give: impl FnMut(&LogsAnswer) -> bool,
 ) -> Result<(), Error> {
-    follow_until(store, request, give, || false)
+    let files: &'static [&'static str] = match request.form {
+        _ if request.merged => &[OUTPUT, STDERR, STDERR_MARKS],
+        Form::Readable | Form::Raw => &[OUTPUT],
+        Form::Stderr => &[STDERR],
+    };
+    follow_until(store, request, give, files, || false)
 }
 
-/// The same, no longer than `over` says.
+/// The same, no longer than `over` says, which is asked when one of the files changes.
 pub fn follow_until(
     store: &Store,
     request: &Request,
     mut give: impl FnMut(&LogsAnswer) -> bool,
+    files: &'static [&'static str],
     mut over: impl FnMut() -> bool,
 ) -> Result<(), Error> {
     process::stay();
     // Watched before the first look, so that nothing falls between the two.
-    let mut changes = Changes::of(store.job(&request.id).path());
+    let dir = store.job(&request.id);
+    let mut watch = Watch::of_files(&dir, files);
     let mut first = true;
     let mut from = start(request);
     loop {
@@ -50,6 +57,7 @@ pub fn follow_until(
         if is_over || !seen.live {
             return Ok(());
         }
-        changes.wait(None);
+        watch.add_end(0, &dir);
+        watch.next();
     }
 }
