@@ -386,15 +386,11 @@ struct Omitted {
     hint: String,
 }
 
-/// The list. It holds the jobs' ids alone and reads each record when it is shown, so that a long
-/// list takes little memory.
+/// The list. A record is read once: to find the job's place, or when it is shown.
 #[derive(Debug)]
 pub struct ListAnswer {
-    store: Store,
-    address: Address,
-    line: OnceCell<Line>,
-    with_errands: bool,
-    ids: Vec<JobId>,
+    reader: Reader,
+    places: Vec<Place>,
     size: Size,
     /// There are jobs, whether or not any of them was asked for.
     pub of_many: bool,
@@ -404,13 +400,10 @@ pub struct ListAnswer {
 
 impl ListAnswer {
     /// The jobs, in their order.
-    pub fn items(&self) -> impl Iterator<Item = Item> {
-        self.ids.iter().filter_map(|id| {
-            let item = item(&self.store, id, self.with_errands, &self.line)?;
-            let hint = item.hint.map(|hint| self.address.apply(hint));
-            let apply = |wait: WaitingFor| wait.map_hint(|hint| self.address.apply(hint));
-            let waiting_for = item.waiting_for.map(apply);
-            Some(Item { hint, waiting_for, ..item })
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.places.iter().filter_map(|place| {
+            let item = place.item.get_or_init(|| self.reader.item(&place.id).map(Box::new));
+            item.as_deref()
         })
     }
 
@@ -423,24 +416,28 @@ impl ListAnswer {
             let mut length = 2;
             fitting = self
                 .items()
-                .take_while(|item| {
+                .take_while(|&item| {
                     length += self.length(item, size) + 1;
                     length <= room
                 })
                 .count();
             self.size = size;
-            if fitting == self.ids.len() {
+            if fitting == self.places.len() {
                 return;
             }
         }
-        self.omitted = self.ids.len() - fitting;
-        self.ids.truncate(fitting);
+        self.omitted = self.places.len() - fitting;
+        self.places.truncate(fitting);
+    }
+
+    fn short(&self, item: &Item, size: Size) -> ShortItem {
+        ShortItem::of(item.clone(), size, &self.reader.address)
     }
 
     fn length(&self, item: &Item, size: Size) -> usize {
         let text = match size {
             Size::Full => serde_json::to_string(item),
-            size => serde_json::to_string(&ShortItem::of(item.clone(), size, &self.address)),
+            size => serde_json::to_string(&self.short(item, size)),
         };
         text.map_or(0, |text| json_length(&text))
     }
@@ -472,8 +469,8 @@ impl Serialize for ListAnswer {
         let mut list = serializer.serialize_seq(None)?;
         for item in self.items() {
             match self.size {
-                Size::Full => list.serialize_element(&item)?,
-                size => list.serialize_element(&ShortItem::of(item, size, &self.address))?,
+                Size::Full => list.serialize_element(item)?,
+                size => list.serialize_element(&self.short(item, size))?,
             }
         }
         if self.omitted > 0 {
@@ -482,7 +479,7 @@ impl Serialize for ListAnswer {
             list.serialize_element(&Omitted {
                 truncated: true,
                 omitted: self.omitted,
-                hint: self.address.apply(hint.to_owned()),
+                hint: self.reader.address.apply(hint.to_owned()),
             })?;
         }
         list.end()
@@ -583,35 +580,55 @@ fn ended(store: &Store, id: &JobId) -> Option<Item> {
     })
 }
 
-/// One job for the list; `None` if it was removed since its name was read.
-fn item(store: &Store, id: &JobId, with_errands: bool, line: &OnceCell<Line>) -> Option<Item> {
-    if !with_errands && let Some(item) = ended(store, id) {
-        return Some(item);
+/// Reads the jobs for the list.
+#[derive(Debug)]
+struct Reader {
+    store: Store,
+    address: Address,
+    with_errands: bool,
+    line: OnceCell<Line>,
+}
+
+impl Reader {
+    /// One job for the list; `None` if it was removed since its name was read.
+    fn item(&self, id: &JobId) -> Option<Item> {
+        let mut item = self.read(id)?;
+        item.hint = item.hint.map(|hint| self.address.apply(hint));
+        item.waiting_for =
+            item.waiting_for.map(|wait| wait.map_hint(|hint| self.address.apply(hint)));
+        Some(item)
     }
-    let seen = match look_leniently(store, id) {
-        Err(LoadError::NotFound) => return None,
-        Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
-        Ok(seen) => seen,
-    };
-    let errands = if with_errands { seen.dir.errands(&seen.record) } else { Vec::new() };
-    let queued = seen.record.status == Status::Queued;
-    let line = queued.then(|| line.get_or_init(|| Line::of(store)));
-    let waiting = line.and_then(|line| line.waiting(store, &seen.record));
-    let item = Item::of(seen.record);
-    let undelivered = errands.clone();
-    let mut item = Item { undelivered_notifications: errands, undelivered, ..item };
-    if let Some(waiting) = waiting {
-        if waiting.is_over {
-            item.status = Some(Status::Starting);
+
+    fn read(&self, id: &JobId) -> Option<Item> {
+        let (store, with_errands) = (&self.store, self.with_errands);
+        if !with_errands && let Some(item) = ended(store, id) {
+            return Some(item);
         }
-        item.waiting_for = waiting.waiting_for();
-        item.position = waiting.position;
-        item.starts_at = waiting.starts_at;
-        item.waits_for = waiting.waits_for;
-        item.rate_limited |= waiting.limited_until.is_some();
-        item.retry_at = item.retry_at.or(waiting.limited_until);
+        let seen = match look_leniently(store, id) {
+            Err(LoadError::NotFound) => return None,
+            Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
+            Ok(seen) => seen,
+        };
+        let errands = if with_errands { seen.dir.errands(&seen.record) } else { Vec::new() };
+        let queued = seen.record.status == Status::Queued;
+        let line = queued.then(|| self.line.get_or_init(|| Line::of(store)));
+        let waiting = line.and_then(|line| line.waiting(store, &seen.record));
+        let item = Item::of(seen.record);
+        let undelivered = errands.clone();
+        let mut item = Item { undelivered_notifications: errands, undelivered, ..item };
+        if let Some(waiting) = waiting {
+            if waiting.is_over {
+                item.status = Some(Status::Starting);
+            }
+            item.waiting_for = waiting.waiting_for();
+            item.position = waiting.position;
+            item.starts_at = waiting.starts_at;
+            item.waits_for = waiting.waits_for;
+            item.rate_limited |= waiting.limited_until.is_some();
+            item.retry_at = item.retry_at.or(waiting.limited_until);
+        }
+        Some(item)
     }
-    Some(item)
 }
 
 /// What a job's place in the list depends on.
@@ -624,6 +641,8 @@ struct Place {
     /// Not known, nor is `turns`, where a glance was enough.
     cost: Option<f64>,
     turns: Option<u64>,
+    /// The job, once its record was read; `None` if it was removed before.
+    item: OnceCell<Option<Box<Item>>>,
 }
 
 impl Place {
@@ -636,26 +655,21 @@ impl Place {
 pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     let ids = store.ids()?;
     let of_many = !ids.is_empty();
-    let line = OnceCell::new();
+    let reader = Reader {
+        store: store.clone(),
+        address: Address::of(store.root()),
+        with_errands: request.undelivered,
+        line: OnceCell::new(),
+    };
     let mut places: Vec<Place> =
-        ids.into_iter().filter_map(|id| request.place(store, id, &line)).collect();
+        ids.into_iter().filter_map(|id| request.place(&reader, id)).collect();
     places.sort_unstable_by(newest_first);
     if !request.all && !request.selects() {
         keep_recent(&mut places);
     }
     request.sort(&mut places);
     places.truncate(request.limit.unwrap_or(usize::MAX));
-    let ids = places.into_iter().map(|place| place.id).collect();
-    let mut answer = ListAnswer {
-        store: store.clone(),
-        address: Address::of(store.root()),
-        size: Size::Full,
-        line,
-        with_errands: request.undelivered,
-        ids,
-        of_many,
-        omitted: 0,
-    };
+    let mut answer = ListAnswer { reader, places, size: Size::Full, of_many, omitted: 0 };
     if !request.all {
         answer.shorten();
     }
@@ -701,33 +715,35 @@ impl Request {
         }
     }
 
-    /// Whether a glance at a job that has ended tells all that is asked for.
+    /// Whether a glance at a job that has ended tells all that is asked for. Where every job is
+    /// shown, its record is read as a whole at once.
     fn is_told_by_glance(&self) -> bool {
         let of_glance = !matches!(self.order, Order::Cost | Order::Turns);
-        of_glance && self.labels.is_empty() && self.group.is_none() && !self.undelivered
+        let filters = !self.statuses.is_empty()
+            || !self.labels.is_empty()
+            || self.group.is_some()
+            || self.since.is_some();
+        of_glance && !filters && !self.undelivered && !self.all
     }
 
     /// The job's place, if it is wanted in the list.
-    fn place(&self, store: &Store, id: JobId, line: &OnceCell<Line>) -> Option<Place> {
+    fn place(&self, reader: &Reader, id: JobId) -> Option<Place> {
         // What has ended stays so: a glance is enough. A live job may be a lost one.
-        let glance = store.job(&id).glance().ok().filter(|glance| !glance.status.is_live());
-        if let (Some(glance), true) = (glance, self.is_told_by_glance()) {
-            let wanted = self.statuses.is_empty() || self.statuses.contains(&glance.status);
-            let wanted = wanted && self.is_since(glance.started_at);
-            // A glance may be all that can be had of a record: that is no job of any status.
-            let filtered = !self.statuses.is_empty() || self.since.is_some();
-            let is_readable =
-                || item(store, &id, false, line).is_some_and(|item| item.status.is_some());
-            return (wanted && (!filtered || is_readable())).then_some(Place {
+        if self.is_told_by_glance()
+            && let Ok(glance) = reader.store.job(&id).glance()
+            && !glance.status.is_live()
+        {
+            return Some(Place {
                 id,
                 status: Some(glance.status),
                 started: glance.started_at,
                 ended: glance.ended_at,
                 cost: None,
                 turns: None,
+                item: OnceCell::new(),
             });
         }
-        let item = item(store, &id, self.undelivered, line).filter(|item| self.wants(item))?;
+        let item = reader.item(&id).filter(|item| self.wants(item))?;
         Some(Place {
             id,
             status: item.status,
@@ -735,6 +751,7 @@ impl Request {
             ended: item.ended_at,
             cost: item.cost_usd,
             turns: item.status.is_some().then_some(item.num_turns),
+            item: Some(Box::new(item)).into(),
         })
     }
 
@@ -780,7 +797,7 @@ mod tests {
         let ended = status.filter(|status| !status.is_live()).and(at(100 - turns as i64));
         let started = status.and(at(i64::from(id.as_bytes()[0])));
         let (id, turns) = (JobId::parse(id).unwrap(), status.and(Some(turns)));
-        Place { id, status, started, ended, cost, turns }
+        Place { id, status, started, ended, cost, turns, item: OnceCell::new() }
     }
 
     #[test]
