@@ -18,6 +18,7 @@ mod news;
 mod reserve;
 mod staging;
 mod stderr_mark;
+mod summaries;
 mod survey;
 
 use std::fs::{self, File, TryLockError};
@@ -35,6 +36,7 @@ pub use inbox::{Item, undelivered};
 pub use job_dir::{Identity, JobDir, legacy_is_dead};
 pub use lock::{Lock, is_independent};
 pub use stderr_mark::StderrMark;
+pub use summaries::Summary;
 pub use survey::{Probe, try_lock_in};
 
 use files::{sync_directory, write};

@@ -549,3 +549,69 @@ fn a_job_that_is_removed_while_a_start_counts_is_counted() {
     });
     assert!(refused["error"].to_string().contains("$0.75 of $0.75"), "{refused:?}");
 }
+
+/// With enough jobs that have ended some time ago, their summaries are kept in a file.
+#[test]
+fn the_summaries_of_ended_jobs_are_only_a_cache() {
+    let shift = support::sandbox::example("libclock_shift.so");
+    if cfg!(not(target_env = "gnu")) || !shift.exists() {
+        eprintln!("summaries: skipped, {} was not built", shift.display());
+        return;
+    }
+    let mut sandbox = Sandbox::new(
+        "read\ninit\nsay hm\njson {\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"ok\",\"num_turns\":1,\"total_cost_usd\":0.75}\neof",
+    );
+    sandbox.run_job("a", &["--label", "n=0"]);
+    let record = fs::read_to_string(sandbox.job("a").join("meta.json")).unwrap();
+    for number in 1..=120 {
+        let id = format!("a-{number}");
+        fs::create_dir(sandbox.job(&id)).unwrap();
+        let own = record.replace("\"jobId\":\"a\"", &format!("\"jobId\":\"{id}\""));
+        let own = own.replace("\"n\":\"0\"", &format!("\"n\":\"{}\"", number % 3));
+        fs::write(sandbox.job(&id).join("meta.json"), own).unwrap();
+    }
+    fs::write(sandbox.job("a-7").join("meta.json"), "{").unwrap();
+    let cache = sandbox.jobs().join(".summaries");
+    let seen = |sandbox: &Sandbox| {
+        let start = ["start", "b", "--prompt", "x", "--label", "n=1", "--budget-usd", "1/day"];
+        let calls: [&[&str]; 6] = [
+            &["list"],
+            &["list", "--label", "n=2", "--sort", "cost", "--limit", "30"],
+            &["list", "--all"],
+            &["stats", "--by", "label:n"],
+            &["clean", "--keep", "100", "--dry-run"],
+            &start,
+        ];
+        calls.map(|call| sandbox.run(call.iter().copied()).stdout)
+    };
+    let fresh = seen(&sandbox);
+    assert!(fresh[5].contains("budget_exceeded"), "{}", fresh[5]);
+
+    // Looked at later, the records count as settled.
+    fs::write(sandbox.path("shift"), "60").unwrap();
+    sandbox.set("LD_PRELOAD", &shift);
+    sandbox.set("CLOCK_SHIFT", sandbox.path("shift"));
+    sandbox.run(["list"]);
+    let text = fs::read(&cache).unwrap();
+    fs::write(sandbox.path("shift"), "0").unwrap();
+    assert_eq!(seen(&sandbox), fresh, "from the cache");
+    for spoilt in [&text[..text.len() / 2], &b"foreign"[..], &b""[..]] {
+        fs::write(&cache, spoilt).unwrap();
+        assert_eq!(seen(&sandbox), fresh);
+    }
+    fs::write(&cache, &text).unwrap();
+    fs::remove_file(sandbox.job("a-9").join("meta.json")).unwrap();
+    fs::remove_dir(sandbox.job("a-9")).unwrap();
+    sandbox.script("read\ninit\ntouch $DIR/resumed\nhang");
+    assert_eq!(sandbox.run(["resume", "a"]).code, 0);
+    await_file(&sandbox.path("resumed"));
+    let shown = sandbox.run(["list", "--status", "running"]);
+    assert!(
+        shown.stdout.contains("\"jobId\":\"a\",") && !shown.stdout.contains("a-1"),
+        "{shown:?}"
+    );
+    let of_label = sandbox.run(["list", "--label", "n=0", "--status", "completed"]).stdout;
+    assert!(!of_label.contains("\"a-9\"") && !of_label.contains("\"jobId\":\"a\""), "{of_label}");
+    assert_eq!(fs::read(&cache).unwrap(), text, "nor was it written again for that");
+    sandbox.run(["kill", "a"]);
+}

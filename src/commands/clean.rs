@@ -128,13 +128,27 @@ fn choose(
     let keep = request.keep.unwrap_or(if selects { 0 } else { KEPT });
     let before = request.older_than.map(|age| clock::now().before(age));
     let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
-    for id in if named { request.ids.clone() } else { store.ids()? } {
+    let jobs = match named {
+        true => request.ids.iter().map(|id| (id.clone(), None)).collect(),
+        false => store.summaries()?,
+    };
+    for (id, summary) in jobs {
         if request.spare.as_ref() == Some(&id) {
+            continue;
+        }
+        // Nobody is told of most jobs: such a one may go, once it has ended.
+        if let Some(summary) = summary
+            && !summary.has_recipients
+        {
+            let has_label = |key: &str, value: &str| summary.has_label(key, value);
+            if request.why_unwanted(summary.ended_at(), has_label, before).is_none() {
+                ended.push((summary.ended_at(), id));
+            }
             continue;
         }
         match look_leniently(store, &id) {
             Ok(seen) => match why_left(&seen.dir, &seen.record) {
-                None => match request.why_unwanted(&seen.record, before) {
+                None => match request.why_record_unwanted(&seen.record, before) {
                     None => ended.push((seen.record.ended_at, id)),
                     Some(why) if named => {
                         answer.left.push(Left { job_id: id, error: why.to_owned() });
@@ -174,13 +188,27 @@ impl CleanAnswer {
 
 impl Request {
     /// Why a job that has ended is none of those that were asked for.
-    fn why_unwanted(&self, record: &Record, before: Option<Timestamp>) -> Option<&'static str> {
-        let old = before.is_none_or(|before| record.ended_at.is_some_and(|at| at <= before));
+    fn why_record_unwanted(
+        &self,
+        record: &Record,
+        before: Option<Timestamp>,
+    ) -> Option<&'static str> {
         let labels = &record.spec.labels;
+        let has_label = |key: &str, value: &str| labels.get(key).is_some_and(|own| own == value);
+        self.why_unwanted(record.ended_at, has_label, before)
+    }
+
+    fn why_unwanted(
+        &self,
+        ended_at: Option<Timestamp>,
+        has_label: impl Fn(&str, &str) -> bool,
+        before: Option<Timestamp>,
+    ) -> Option<&'static str> {
+        let old = before.is_none_or(|before| ended_at.is_some_and(|at| at <= before));
         if !old {
             return Some("it has not ended so long ago");
         }
-        let fits = self.labels.iter().all(|(key, value)| labels.get(key) == Some(value));
+        let fits = self.labels.iter().all(|(key, value)| has_label(key, value));
         (!fits).then_some("it does not have these labels")
     }
 }
@@ -207,7 +235,10 @@ struct After {
 /// each with one of those: it will read how they ended.
 fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
     let mut awaited = BTreeMap::new();
-    for id in store.ids()? {
+    for (id, summary) in store.summaries()? {
+        if summary.is_some_and(|summary| !summary.may_wait) {
+            continue;
+        }
         // Who waits behind a record that cannot be read is not known.
         let Ok(waiter) = store.job(&id).part::<Waiter>() else { continue };
         let others = [waiter.spec.after, waiter.spec.after_any].concat();

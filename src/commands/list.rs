@@ -14,7 +14,7 @@ use crate::job::{
     Activity, Admission, Blocked, Ending, Errand, Exit, HintFacts, JobId, Question, Reason, Record,
     Status, Timestamp, WaitingFor, full_status, hint, known,
 };
-use crate::store::{Address, LoadError, Store};
+use crate::store::{Address, LoadError, Store, Summary};
 use crate::text::{clip, is_zero, json_length};
 
 /// How many ended jobs are shown where nothing else was asked for.
@@ -638,7 +638,6 @@ struct Place {
     status: Option<Status>,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
-    /// Not known, nor is `turns`, where a glance was enough.
     cost: Option<f64>,
     turns: Option<u64>,
     /// The job, once its record was read; `None` if it was removed before.
@@ -653,16 +652,14 @@ impl Place {
 
 /// Lists the jobs.
 pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
-    let ids = store.ids()?;
-    let of_many = !ids.is_empty();
     let reader = Reader {
         store: store.clone(),
         address: Address::of(store.root()),
         with_errands: request.undelivered,
         line: OnceCell::new(),
     };
-    let mut places: Vec<Place> =
-        ids.into_iter().filter_map(|id| request.place(&reader, id)).collect();
+    let mut places = request.places(&reader)?;
+    let of_many = !places.is_empty() || !store.ids()?.is_empty();
     places.sort_unstable_by(newest_first);
     if !request.all && !request.selects() {
         keep_recent(&mut places);
@@ -715,34 +712,35 @@ impl Request {
         }
     }
 
-    /// Whether a glance at a job that has ended tells all that is asked for. Where every job is
-    /// shown, its record is read as a whole at once.
-    fn is_told_by_glance(&self) -> bool {
-        let of_glance = !matches!(self.order, Order::Cost | Order::Turns);
-        let filters = !self.statuses.is_empty()
-            || !self.labels.is_empty()
-            || self.group.is_some()
-            || self.since.is_some();
-        of_glance && !filters && !self.undelivered && !self.all
+    /// The jobs that are wanted in the list.
+    fn places(&self, reader: &Reader) -> Result<Vec<Place>, Error> {
+        // Where each job is shown, or its notifications are asked for, its record is read anyway.
+        let reads_all = self.undelivered || self.all && !self.selects();
+        if reads_all {
+            let ids = reader.store.ids()?;
+            return Ok(ids.into_iter().filter_map(|id| self.read(reader, id)).collect());
+        }
+        let mut places = Vec::new();
+        for (id, summary) in reader.store.summaries()? {
+            match summary {
+                None => places.extend(self.read(reader, id)),
+                Some(summary) if self.wants_summary(&summary) => places.push(Place {
+                    id,
+                    status: Some(summary.status),
+                    started: summary.started_at(),
+                    ended: summary.ended_at(),
+                    cost: summary.cost_usd,
+                    turns: Some(summary.num_turns),
+                    item: OnceCell::new(),
+                }),
+                Some(_) => {}
+            }
+        }
+        Ok(places)
     }
 
-    /// The job's place, if it is wanted in the list.
-    fn place(&self, reader: &Reader, id: JobId) -> Option<Place> {
-        // What has ended stays so: a glance is enough. A live job may be a lost one.
-        if self.is_told_by_glance()
-            && let Ok(glance) = reader.store.job(&id).glance()
-            && !glance.status.is_live()
-        {
-            return Some(Place {
-                id,
-                status: Some(glance.status),
-                started: glance.started_at,
-                ended: glance.ended_at,
-                cost: None,
-                turns: None,
-                item: OnceCell::new(),
-            });
-        }
+    /// The place of a job whose record is read now, if it is wanted in the list.
+    fn read(&self, reader: &Reader, id: JobId) -> Option<Place> {
         let item = reader.item(&id).filter(|item| self.wants(item))?;
         Some(Place {
             id,
@@ -753,6 +751,13 @@ impl Request {
             turns: item.status.is_some().then_some(item.num_turns),
             item: Some(Box::new(item)).into(),
         })
+    }
+
+    fn wants_summary(&self, summary: &Summary) -> bool {
+        (self.statuses.is_empty() || self.statuses.contains(&summary.status))
+            && (self.group.is_none() || self.group == summary.group)
+            && self.is_since(summary.started_at())
+            && self.labels.iter().all(|(key, value)| summary.has_label(key, value))
     }
 
     fn is_since(&self, started: Option<Timestamp>) -> bool {

@@ -216,7 +216,15 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
     let since = clock::now().before(budget.over);
     let mut spent = 0.0;
     let mut present = BTreeSet::new();
-    for id in store.ids()? {
+    for (id, summary) in store.summaries()? {
+        if let Some(summary) = summary {
+            let counts = summary.ended_at().is_none_or(|at| at >= since);
+            if counts && spec.labels.iter().all(|(k, v)| summary.has_label(k, v)) {
+                spent += summary.cost_usd.unwrap_or_default();
+            }
+            present.insert((id, summary.started_at()));
+            continue;
+        }
         // What a record that cannot be read has cost is not known.
         let Ok(record) = store.job(&id).load() else { continue };
         let counts = record.status.is_live() || record.ended_at.is_none_or(|at| at >= since);

@@ -10,7 +10,7 @@ use super::files::{self, read_bounded, write_durably};
 use super::staging::{Staging, remove_staged};
 use super::{Context, EVENTS, LoadError, META, RESULT, StoreError, UNCONFIRMED};
 use crate::checkpoint::checkpoint;
-use crate::job::{Outcome, Record, Status, Timestamp};
+use crate::job::{Outcome, Record, Status};
 
 /// Bytes at the end of the events in which the last one is looked for.
 const EVENTS_TAIL: u64 = 16 << 10;
@@ -66,11 +66,6 @@ impl JobDir {
             text => text.context("read", &path)?,
         };
         decode_record(&text).map_err(|why| LoadError::Unreadable { path, why })
-    }
-
-    /// Of the record only what a list is ordered by.
-    pub fn glance(&self) -> Result<Glance, LoadError> {
-        self.part()
     }
 
     /// Of the record only what `T` wants to know.
@@ -246,20 +241,6 @@ pub struct Identity {
     device: u64,
     number: u64,
     born: Option<SystemTime>,
-}
-
-/// What [`JobDir::glance`] sees.
-#[derive(Debug, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Glance {
-    /// How the job is recorded to stand.
-    pub status: Status,
-    /// When it was asked for.
-    #[serde(default)]
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    #[serde(default)]
-    pub ended_at: Option<Timestamp>,
 }
 
 #[derive(serde::Deserialize)]
