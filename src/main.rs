@@ -25,6 +25,7 @@ mod job;
 mod launch;
 mod output;
 mod page;
+mod parallel;
 mod process;
 mod queue;
 mod replay;

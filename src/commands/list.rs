@@ -14,6 +14,7 @@ use crate::job::{
     Activity, Admission, Blocked, Ending, Errand, Exit, HintFacts, JobId, Question, Reason, Record,
     Status, Timestamp, WaitingFor, full_status, hint, known,
 };
+use crate::parallel;
 use crate::store::{Address, LoadError, Store, Summary};
 use crate::text::{clip, is_zero, json_length};
 
@@ -402,7 +403,7 @@ impl ListAnswer {
     /// The jobs, in their order.
     pub fn items(&self) -> impl Iterator<Item = &Item> {
         self.places.iter().filter_map(|place| {
-            let item = place.item.get_or_init(|| self.reader.item(&place.id).map(Box::new));
+            let item = place.item.get_or_init(|| self.reader.item(&place.id));
             item.as_deref()
         })
     }
@@ -591,12 +592,16 @@ struct Reader {
 
 impl Reader {
     /// One job for the list; `None` if it was removed since its name was read.
-    fn item(&self, id: &JobId) -> Option<Item> {
-        let mut item = self.read(id)?;
+    fn item(&self, id: &JobId) -> Option<Box<Item>> {
+        self.read(id).map(|item| self.addressed(Box::new(item)))
+    }
+
+    /// The job with its commands as the caller has to give them.
+    fn addressed(&self, mut item: Box<Item>) -> Box<Item> {
         item.hint = item.hint.map(|hint| self.address.apply(hint));
-        item.waiting_for =
-            item.waiting_for.map(|wait| wait.map_hint(|hint| self.address.apply(hint)));
-        Some(item)
+        let apply = |wait: WaitingFor| wait.map_hint(|hint| self.address.apply(hint));
+        item.waiting_for = item.waiting_for.map(apply);
+        item
     }
 
     fn read(&self, id: &JobId) -> Option<Item> {
@@ -645,6 +650,18 @@ struct Place {
 }
 
 impl Place {
+    fn of(id: JobId, item: Box<Item>) -> Self {
+        Self {
+            id,
+            status: item.status,
+            started: item.started_at,
+            ended: item.ended_at,
+            cost: item.cost_usd,
+            turns: item.status.is_some().then_some(item.num_turns),
+            item: Some(item).into(),
+        }
+    }
+
     fn is_ended(&self) -> bool {
         self.status.is_some_and(|status| !status.is_live())
     }
@@ -715,10 +732,20 @@ impl Request {
     /// The jobs that are wanted in the list.
     fn places(&self, reader: &Reader) -> Result<Vec<Place>, Error> {
         // Where each job is shown, or its notifications are asked for, its record is read anyway.
-        let reads_all = self.undelivered || self.all && !self.selects();
-        if reads_all {
+        if self.undelivered {
             let ids = reader.store.ids()?;
             return Ok(ids.into_iter().filter_map(|id| self.read(reader, id)).collect());
+        }
+        if self.all && !self.selects() {
+            let ids = reader.store.ids()?;
+            let store = &reader.store;
+            let ended = parallel::map(&ids, |id| ended(store, id).map(Box::new));
+            let jobs = ids.into_iter().zip(ended);
+            let places = jobs.filter_map(|(id, ended)| match ended {
+                Some(item) => Some(Place::of(id, reader.addressed(item))),
+                None => self.read(reader, id),
+            });
+            return Ok(places.collect());
         }
         let mut places = Vec::new();
         for (id, summary) in reader.store.summaries()? {
@@ -742,15 +769,7 @@ impl Request {
     /// The place of a job whose record is read now, if it is wanted in the list.
     fn read(&self, reader: &Reader, id: JobId) -> Option<Place> {
         let item = reader.item(&id).filter(|item| self.wants(item))?;
-        Some(Place {
-            id,
-            status: item.status,
-            started: item.started_at,
-            ended: item.ended_at,
-            cost: item.cost_usd,
-            turns: item.status.is_some().then_some(item.num_turns),
-            item: Some(Box::new(item)).into(),
-        })
+        Some(Place::of(id, item))
     }
 
     fn wants_summary(&self, summary: &Summary) -> bool {

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{META, Store, StoreError, files, news};
 use crate::job::{JobId, Record, Status, Timestamp};
+use crate::parallel;
 
 /// Name of the cache in the jobs directory. No job's name: it begins with a dot.
 const CACHE: &str = ".summaries";
@@ -184,7 +185,7 @@ impl Store {
         let (keys, cache) = thread::scope(|scope| {
             let read = || Cache::read(self.root());
             let reader = thread::Builder::new().spawn_scoped(scope, read);
-            let keys: Vec<Option<Key>> = ids.iter().map(|id| Key::of(&root, id)).collect();
+            let keys = parallel::map(&ids, |id| Key::of(&root, id));
             let cache = reader.ok().and_then(|reader| reader.join().ok());
             (keys, cache.unwrap_or_else(read))
         });
