@@ -123,7 +123,10 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     drop(others);
     let launched = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
     checkpoint("start:launched");
-    if let Some(keep) = keep {
+    // This job is none of those that count.
+    if let Some(keep) = keep
+        && store.ids().is_ok_and(|ids| ids.len() > keep.saturating_add(1))
+    {
         // The job itself may have ended by now, and its end be waited for.
         let spare = Some(id.clone());
         let request = clean::Request { keep: Some(keep), spare, ..clean::Request::default() };
