@@ -621,6 +621,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_holds_a_field_twice_is_refused() {
+        for line in [
+            r#"{"type":"result","is_error":true,"is_error":false}"#,
+            r#"{"type":"result","is_error":null,"is_error":false}"#,
+            r#"{"type":"result","is_error":false,"is_error":null}"#,
+            r#"{"type":null,"ty\u0070e":"result"}"#,
+            r#"{"type":"user","message":null,"message":{}}"#,
+            r#"{"type":"user","message":{"id":null,"id":"m"}}"#,
+            r#"{"type":"user","message":{"content":null,"content":[]}}"#,
+            r#"{"type":"user","message":{"content":[{"type":null,"type":"text"}]}}"#,
+        ] {
+            assert!(decode(line.as_bytes()).is_none(), "{line}");
+        }
+    }
+
+    #[test]
     fn what_is_unknown_is_other() {
         for line in [
             "{}",

@@ -44,7 +44,8 @@ pub(super) fn scheduling(raw: &str) -> Option<Scheduling> {
         return None;
     }
     let wire: WireSchedule<'_> = object(Some(raw))?;
-    if wire.scheduled_for.is_some() {
+    let is_set = |raw: &&str| *raw != "null";
+    if wire.scheduled_for.filter(is_set).is_some() {
         let is_stopped = get(wire.stopped) == Some(true);
         let at = get::<f64>(wire.scheduled_for).filter(|ms| *ms > 0.0 && !is_stopped);
         return match at.and_then(|ms| Timestamp::from_epoch_ms(ms as i64)) {
@@ -56,7 +57,7 @@ pub(super) fn scheduling(raw: &str) -> Option<Scheduling> {
         let tasks = items(wire.jobs).into_iter().filter_map(|job| cron_task(&object(Some(job))?));
         return Some(Scheduling::Crons(tasks.collect()));
     }
-    wire.recurring?;
+    wire.recurring.filter(is_set)?;
     cron_task(&wire).map(Scheduling::Cron)
 }
 
@@ -244,7 +245,8 @@ mod tests {
         let Some(Scheduling::Crons(tasks)) = read(listed) else { panic!() };
         assert_eq!(tasks, [CronTask { id: "a".to_owned(), due: Some(at(60)), recurring: false }]);
         assert_eq!(read(r#"{"jobs":[]}"#), Some(Scheduling::Crons(Vec::new())));
-        for other in [r#"{"stdout":"x"}"#, r#""Error: no""#, "7", r#"{"recurring":1}"#] {
+        const NULLS: &str = r#"{"id":"a","scheduledFor":null,"recurring":null}"#;
+        for other in [r#"{"stdout":"x"}"#, r#""Error: no""#, "7", r#"{"recurring":1}"#, NULLS] {
             assert_eq!(read(other), None, "{other}");
         }
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::mend::from_json;
 use super::scan::Scanner;
 
-/// The JSON text of a field; `None` if it is absent or `null`.
+/// The JSON text of a field, which may be `null`; `None` if it is absent.
 pub(super) type Raw<'a> = Option<&'a str>;
 
 /// An object of which some fields are wanted.
@@ -268,14 +268,7 @@ fn fill<'a>(object: &mut impl Fields<'a>, scanner: &mut Scanner<'a>, name: &str)
 }
 
 fn fill_slot<'a>(slot: &mut Raw<'a>, scanner: &mut Scanner<'a>) -> Option<()> {
-    let value = scanner.value()?;
-    if slot.is_some() {
-        return None;
-    }
-    if value != "null" {
-        *slot = Some(value);
-    }
-    Some(())
+    if slot.replace(scanner.value()?).is_none() { Some(()) } else { None }
 }
 
 /// The fields of an object, or `None` of anything else.
