@@ -48,10 +48,11 @@ impl Watch {
         Self { notices, tell, files, awaited: HashSet::new() }
     }
 
-    /// Watches files of one job, at place 0.
+    /// Watches files of one job, at place 0, and whether its directory is removed.
     pub(super) fn of_files(job: &JobDir, names: &'static [&'static str]) -> Self {
         let mut watch = Self::new();
         watch.add_files(0, job, names);
+        watch.files.add_removal(0, job.path());
         watch
     }
 
@@ -185,6 +186,10 @@ impl FileWatches {
         self.0.add(Notice::Changed(place));
     }
 
+    fn add_removal(&mut self, place: usize, _directory: &Path) {
+        self.0.add(Notice::Changed(place));
+    }
+
     fn add_root(&mut self, _root: &Path) {
         self.0.add(Notice::Root);
     }
@@ -242,6 +247,8 @@ mod linux {
     #[derive(Clone, Copy)]
     enum Watched {
         Root,
+        /// The directory in which that of the job at this place is.
+        Parent(usize),
         /// The directory of the job at this place.
         Directory(usize),
         /// A file of the job at this place.
@@ -273,6 +280,19 @@ mod linux {
             let mut state = shared.state();
             state.jobs.insert(place, Job { directory: directory.to_owned(), names });
             shared.watch_job(&mut state, place);
+        }
+
+        /// Watches whether the directory of a job goes. That is no event of its own while a file
+        /// that was in it is open.
+        pub(super) fn add_removal(&mut self, place: usize, directory: &Path) {
+            let Some(shared) = &self.shared else { return self.poller.add(Notice::Changed(place)) };
+            let mut state = shared.state();
+            let flags = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
+            match shared.inotify.add_watch(directory.parent().unwrap_or(directory), flags) {
+                Ok(wd) => drop(state.watched.insert(wd, Watched::Parent(place))),
+                Err(Errno::ENOENT) => {}
+                Err(_) => self.poller.add(Notice::Changed(place)),
+            }
         }
 
         pub(super) fn add_root(&mut self, root: &Path) {
@@ -332,6 +352,14 @@ mod linux {
                     // The jobs directory is gone, and may be made again.
                     state.watched.remove(&event.wd);
                     self.poller.add(Notice::Root);
+                }
+                (Watched::Parent(place), _) => {
+                    let job = state.jobs.get(&place);
+                    let own = job.and_then(|job| job.directory.file_name());
+                    // Without a name it is the jobs directory that is gone.
+                    if event.name.is_none() || event.name.as_deref() == own {
+                        notices.push(Notice::Changed(place));
+                    }
                 }
                 (Watched::Directory(place), Some(name)) => {
                     let names = state.jobs.get(&place).map_or(&[][..], |job| job.names);
@@ -539,6 +567,22 @@ mod tests {
         stage.assert_notices(&changed);
         fs::remove_dir_all(job.path()).unwrap();
         stage.assert_notices(&changed);
+    }
+
+    #[test]
+    fn the_removal_of_a_directory_is_told_while_a_file_in_it_is_open() {
+        let mut stage = Stage::new();
+        let [job, other] = ["j", "other"].map(|id| stage.job(id));
+        stage.append("j", OUTPUT);
+        let open = fs::File::open(job.file(OUTPUT)).unwrap();
+        let mut watch = Watch::of_files(&job, &[EVENTS]);
+        watch.add_files(FENCE, &JobDir::at(stage.root.path().join("fence")), &[EVENTS]);
+        stage.watch = watch;
+        fs::remove_dir(other.path()).unwrap();
+        stage.assert_notices(&[]);
+        fs::remove_dir_all(job.path()).unwrap();
+        stage.assert_notices(&[Notice::Changed(0)]);
+        drop(open);
     }
 
     #[test]
