@@ -612,7 +612,8 @@ impl Stream {
                 match file.by_ref().take(EVENT_MOST).read_until(b'\n', &mut rest) {
                     Ok(more) if more > 0 => {
                         length += more as u64;
-                        line = rest;
+                        // It may have grown since the part before was read.
+                        if too_long { line = rest } else { line.extend(rest) }
                     }
                     _ => break,
                 }
