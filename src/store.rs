@@ -21,12 +21,11 @@ mod stderr_mark;
 mod summaries;
 mod survey;
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 pub use address::{Address, addressed, default_root};
 pub use bell::{open_bell, ring_bell};
@@ -40,6 +39,7 @@ pub use summaries::Summary;
 pub use survey::{Probe, try_lock_in};
 
 use files::{sync_directory, write};
+use flock::{Mode, lock_bounded};
 use staging::{Staging, publish};
 
 use crate::checkpoint::checkpoint;
@@ -69,9 +69,6 @@ pub const LOCK: &str = "lock";
 
 /// Says that a caller was warned that the container ends its jobs.
 pub const CONTAINER_WARNED: &str = ".container-warned";
-
-/// How long those who start a job or remove some wait for each other.
-const ROOT_WAITED_FOR: Duration = Duration::from_secs(2);
 
 /// An operation on the jobs directory failed. The words fit after "could not".
 #[derive(Debug, thiserror::Error)]
@@ -191,28 +188,20 @@ impl Store {
     /// none is [cleaned away](Self::lock_removal). `None` where it cannot be had within a moment,
     /// or no directory can be locked (flock(2) on NFS): a small chance is left then.
     pub fn lock_others(&self) -> Option<Lock> {
-        self.lock_root(File::try_lock_shared)
+        self.lock_root(Mode::Shared)
     }
 
     /// Held while jobs are chosen and removed: nobody [comes to wait](Self::lock_others) for one
     /// of them. `None` as there.
     pub fn lock_removal(&self) -> Option<Lock> {
-        self.lock_root(File::try_lock)
+        self.lock_root(Mode::Exclusive)
     }
 
-    fn lock_root(&self, lock: fn(&File) -> Result<(), TryLockError>) -> Option<Lock> {
+    fn lock_root(&self, mode: Mode) -> Option<Lock> {
         let root = files::open_directory(&self.root).ok()?;
-        let until = Instant::now() + ROOT_WAITED_FOR;
-        loop {
-            match lock(&root) {
-                Ok(()) => return Some(Lock(root)),
-                // One that was stopped (SIGSTOP) holds it for ever.
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-                Err(_) => return None,
-            }
-        }
+        // What its holder does, which may be stopped, leaves no trace in it.
+        lock_bounded(&root, &self.root, mode, LOCK_BOUND, |_| (None, ())).ok()?;
+        Some(Lock(root))
     }
 
     /// Makes a job: its directory with `prompt` and the record, locked, complete and durable
