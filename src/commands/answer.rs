@@ -19,8 +19,6 @@ use crate::stream::from_json;
 const WORKER_TAKES: Duration = Duration::from_secs(5);
 /// How long claude may take to end.
 const CLAUDE_TAKES: Duration = Duration::from_secs(8);
-/// How long it can stay unseen that a worker was killed, which writes nothing.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What an agent is told where nobody says why.
 const DENIED: &str = "The user does not want this. Find another way, or stop.";
 
@@ -159,7 +157,8 @@ fn tell(
         if !lives || Instant::now() >= until {
             return Ok(false);
         }
-        watch.next_until(Some(until.min(Instant::now() + LOOK_AGAIN)));
+        watch.add_end(0, dir);
+        watch.next_until(Some(until));
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::host::refuse_elsewhere;
 use super::logs::{self, Form, LogsAnswer};
 use super::seen::{Seen, look};
-use super::watch::{Watch, ends_within};
+use super::watch::{Watch, await_end};
 use crate::checkpoint::checkpoint;
 use crate::error::Error;
 use crate::job::{Directive, JobId, Record, Status, TurnEnd, WaitKind, WaitingFor};
@@ -202,7 +202,7 @@ pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
         return Err(Error::NotKeptAlive(id.to_string(), why));
     }
     recipient.post(store, &Directive::Finish)?;
-    ends_within(dir, FINISH_TAKES);
+    await_end(dir, FINISH_TAKES);
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
     let finished = !status.is_live();

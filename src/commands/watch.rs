@@ -130,15 +130,15 @@ impl Watch {
     }
 }
 
-/// Sleeps until the job ends or `most` is over; says whether it ended.
-pub(super) fn ends_within(job: &JobDir, most: Duration) -> bool {
+/// Sleeps until the job's worker ends, or until `most` is over.
+pub(super) fn await_end(job: &JobDir, most: Duration) {
     let (tell, ended) = channel();
     let job = job.clone();
     std::thread::spawn(move || {
         let _ = job.wait_released();
         let _ = tell.send(());
     });
-    ended.recv_timeout(most).is_ok()
+    let _ = ended.recv_timeout(most);
 }
 
 /// Gives notices again and again where the system has no events for files, or no more of them for
