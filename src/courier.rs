@@ -18,7 +18,7 @@ use crate::text::one_line;
 
 /// How long a command may take where nothing else is said.
 const COMMAND_TAKES: Duration = Duration::from_secs(30);
-/// How long the end of what is left of such a command is waited for.
+/// How long the processes that such a command has left get to end.
 const SWEEP_TAKES: Duration = Duration::from_secs(1);
 /// How long a request may take.
 const REQUEST_TAKES: Duration = Duration::from_secs(10);
@@ -42,13 +42,13 @@ pub fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
     let job = JobDir::at(job_dir);
     let lock = match locked {
         true => Lock::handed(process::take_handed_lock()?),
-        // Should the other one be stopped, whoever looks at the job later sends another.
+        // If the other notifier is stopped, the next command that looks at the job starts another.
         false => job.lock_news(longest_try(&job)).map_err(io::Error::other)?,
     };
     deliver(&job, &lock, false).map(drop).map_err(io::Error::other)
 }
 
-/// How long whoever delivers may take from one line of its journal to the next.
+/// The longest time between two lines that a notifier writes to its journal.
 fn longest_try(job: &JobDir) -> Duration {
     let takes = job.load().ok().and_then(|record| record.spec.on_event_timeout_ms);
     let command = takes.map_or(COMMAND_TAKES, Duration::from_millis) + SWEEP_TAKES;

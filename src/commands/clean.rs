@@ -136,7 +136,7 @@ fn choose(
         if request.spare.as_ref() == Some(&id) {
             continue;
         }
-        // Nobody is told of most jobs: such a one may go, once it has ended.
+        // A job without notifications can be removed once it has ended; most have none.
         if let Some(summary) = summary
             && !summary.has_recipients
         {

@@ -47,7 +47,7 @@ pub struct KillAnswer {
     pub error: Option<String>,
     /// The job's processes that could not be ended.
     pub left: Vec<LeftProcess>,
-    /// Problems that did not make the job fail, such as what is left of it and why.
+    /// Problems that did not make the job fail, such as processes that could not be ended.
     pub warnings: Vec<String>,
     /// Path of the job's record; null if its directory was removed or cannot be trusted, so that
     /// the job was found by its processes alone.
@@ -56,7 +56,7 @@ pub struct KillAnswer {
     pub hint: Option<String>,
 }
 
-/// Kills the job and answers when nothing of it is left, or what is left.
+/// Kills the job. The answer comes when no process of it is left, or names those that are.
 pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let until = Instant::now() + KILL_TAKES;
     let dir = store.job(id);
@@ -162,16 +162,11 @@ fn kill_without_record(
 fn end_marked_worker(id: &JobId, mark: &Mark, until: Instant) -> Result<bool, Error> {
     let found = mark.worker().map_err(|error| unknown(id, &error.to_string()))?;
     let Some(found) = found else { return Ok(false) };
-    let failed = |error| Error::Signal(id.to_string(), error);
     let Ok(worker) = Target::open(found.pid) else { return Ok(true) };
     if ProcessId::of(found.pid) != Some(found) {
         return Ok(true);
     }
-    ask_worker(&worker).map_err(failed)?;
-    if !worker.ends_within(WORKER_TAKES.min(rest(until))) {
-        worker.signal(Signal::SIGKILL).map_err(failed)?;
-        worker.ends_within(SIGKILL_TAKES);
-    }
+    end_worker(id, &worker, until)?;
     Ok(true)
 }
 
@@ -191,8 +186,9 @@ fn is_alive(process: &LeftProcess) -> bool {
     process::check_proc().is_err() || ProcessId { pid, start_time }.is_alive()
 }
 
-/// Ends what is left in the job's scope through the kernel, which also ends processes of other
-/// users and those that start others all the time. Only where nothing in it goes on by itself.
+/// Ends the remaining processes of the job's scope through the kernel (`cgroup.kill`), which also
+/// ends those of other users and those that fork all the time. Does nothing if the scope holds a
+/// process that is independent of the job.
 fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
     let scope = record.detached.as_ref().and_then(|detached| detached.cgroup.as_deref());
     let Some(scope) = scope.filter(|scope| is_scope_of(scope, &record.job_id)) else { return };
@@ -220,7 +216,7 @@ fn is_scope_of(scope: &str, id: &JobId) -> bool {
         .is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".scope"))
 }
 
-/// Takes out of the record what was left and has been ended since.
+/// Removes the processes that have ended since from the record.
 fn forget_left(dir: &JobDir, record: &mut Record) {
     let Ok(Some(_lock)) = dir.try_lock() else { return };
     let Ok(mut written) = dir.load() else { return };
@@ -245,14 +241,9 @@ fn may_go_on(record: &Record, dir: &JobDir) -> Result<bool, Error> {
 /// Ends the job, for good: others may find it lost meanwhile, or take it up.
 fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(), Error> {
     loop {
-        match ask(id, dir, until)? {
-            // Not until the lock is free: a `start` that is stopped holds it, too.
-            Asked::Worker(worker) => {
-                if !worker.ends_within(WORKER_TAKES.min(rest(until))) {
-                    end_by_force(id, dir)?;
-                }
-            }
-            Asked::Nobody => checkpoint("kill:alone"),
+        match find_worker(id, dir, until)? {
+            Some(worker) => end_worker(id, &worker, until)?,
+            None => checkpoint("kill:alone"),
         }
         // A job that lost its worker is killed all the same: it shall not be taken up again.
         if !is_held(dir)? {
@@ -279,24 +270,19 @@ fn past(status: Status) -> &'static str {
     if status == Status::Completed { "completed" } else { "failed" }
 }
 
-enum Asked {
-    Worker(Target),
-    Nobody,
-}
-
-/// Asks the job's worker, if it has one.
-fn ask(id: &JobId, dir: &JobDir, until: Instant) -> Result<Asked, Error> {
+/// Finds the job's worker. `None`: nobody holds the job's lock. A worker that is just being started
+/// is waited for, and another command that holds the lock is continued, or ended.
+fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<Target>, Error> {
     let failed = |error| Error::Signal(id.to_string(), error);
     let began = Instant::now();
     let mut continued = false;
     loop {
         if !is_held(dir)? {
-            return Ok(Asked::Nobody);
+            return Ok(None);
         }
         let waited = began.elapsed();
         if let Some(worker) = worker(id, dir, waited >= WORKER_SAYS)? {
-            ask_worker(&worker).map_err(failed)?;
-            return Ok(Asked::Worker(worker));
+            return Ok(Some(worker));
         }
         // Another command holds the lock, for milliseconds: `start`, or one that finalizes a lost
         // job. It may be stopped. Whatever it was doing, its end does no harm.
@@ -330,6 +316,19 @@ fn command_that_holds(dir: &JobDir) -> Option<Target> {
     (holds && process::is_this_program(pid)).then_some(target)
 }
 
+/// Asks the worker to end the job. One that does not answer is ended, and claude with it; the rest
+/// is swept by whoever settles the job. Its end is waited for and not the release of the lock: a
+/// `start` that is stopped holds that, too.
+fn end_worker(id: &JobId, worker: &Target, until: Instant) -> Result<(), Error> {
+    let failed = |error| Error::Signal(id.to_string(), error);
+    ask_worker(worker).map_err(failed)?;
+    if !worker.ends_within(WORKER_TAKES.min(rest(until))) {
+        worker.signal(Signal::SIGKILL).map_err(failed)?;
+        worker.ends_within(SIGKILL_TAKES);
+    }
+    Ok(())
+}
+
 /// Asks by SIGUSR1, which needs no file: it works on a full disk, too.
 fn ask_worker(worker: &Target) -> std::io::Result<()> {
     worker.signal(Signal::SIGUSR1)?;
@@ -360,14 +359,4 @@ fn worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<Target>, Erro
     let started_then = record.pid_start_time.is_none_or(|at| now == Some(at));
     let same = is_held(dir)? && load()?.pid == written && started_then && mark.is_on(pid);
     Ok(same.then_some(target))
-}
-
-/// The worker does not answer: it is ended, and claude with it, and what is left is swept by
-/// whoever settles the job.
-fn end_by_force(id: &JobId, dir: &JobDir) -> Result<(), Error> {
-    if let Some(worker) = worker(id, dir, true)? {
-        worker.signal(Signal::SIGKILL).map_err(|error| Error::Signal(id.to_string(), error))?;
-        worker.ends_within(SIGKILL_TAKES);
-    }
-    Ok(())
 }

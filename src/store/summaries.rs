@@ -232,9 +232,7 @@ impl Store {
             let _ = fs::remove_file(&temporary);
         }
     }
-}
 
-impl Store {
     fn summarize(&self, id: &JobId) -> Option<Summary> {
         let record = self.job(id).load().ok()?;
         // A job that somebody renamed is no simple case.
