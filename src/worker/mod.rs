@@ -56,8 +56,8 @@ pub fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         // Never let go of by hand: the kernel does it when this process is gone, so that whoever
-        // waited for the lock finds neither claude nor the worker.
-        std::mem::forget(Lock::handed(lock));
+        // waited for the lock finds neither claude nor the worker, and before it closes the watches.
+        std::mem::forget(Lock::handed(process::closed_first(lock)));
         attend(JobDir::at(job_dir), File::from(report), unit, cgroup).await
     })
 }
@@ -190,6 +190,8 @@ async fn attend(
             worker.act();
         }
     }
+    // The end of this process closes what it holds, the lock before its watches.
+    std::mem::forget(worker);
     Ok(())
 }
 
@@ -415,7 +417,7 @@ impl Worker {
                 if self.supervisor.record().spec.keep_alive {
                     // The last answer can be read while the job waits; and whoever waits for the
                     // line finds the job as it is after the turn.
-                    let _ = self.job.save_outcome(&self.supervisor.outcome());
+                    let _ = self.job.save_outcome(&self.supervisor.outcome(), None);
                     self.save();
                 }
                 self.append_line(TURNS, &end);
@@ -531,7 +533,8 @@ impl Worker {
                 // Nothing of the job runs any more. The watch of stderr is left to the end of this
                 // process: the kernel can take 20 ms to close one, for which nobody is to wait.
                 self.turn.leave();
-                if let Err(error) = self.job.save_outcome(&outcome) {
+                if let Err(error) = self.job.save_outcome(&outcome, Some(self.supervisor.record()))
+                {
                     self.write_failed(RESULT, error.to_string());
                 }
                 checkpoint("end:outcome-saved");
