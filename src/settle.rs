@@ -180,7 +180,7 @@ fn write_end(
     }
     checkpoint("settle:told");
     if let Some(outcome) = outcome {
-        let _ = dir.save_outcome(&outcome);
+        let _ = dir.save_outcome(&outcome, Some(record));
     }
     Queue::of(dir.root()).forget(&record.job_id);
     if dir.save_end(record).is_err() {

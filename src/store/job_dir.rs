@@ -2,15 +2,17 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::files::{self, read_bounded, write_durably};
+use super::files::{self, read_bounded, write, write_durably};
 use super::staging::{Staging, remove_staged};
 use super::{Context, EVENTS, LoadError, META, RESULT, StoreError, UNCONFIRMED};
 use crate::checkpoint::checkpoint;
 use crate::job::{Outcome, Record, Status};
+use crate::process::begin_writeback;
 
 /// Bytes at the end of the events in which the last one is looked for.
 const EVENTS_TAIL: u64 = 16 << 10;
@@ -112,7 +114,10 @@ impl JobDir {
     /// Replaces the record for the last time, and leaves nothing else behind.
     pub fn save_end(&self, record: &Record) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).context("write", &self.file(META))?;
-        let written = self.write_aside(META, &text, true)?;
+        let written = match self.sync_written_ahead(&text) {
+            Ok(Some(written)) => written,
+            Ok(None) | Err(_) => self.write_aside(META, &text, true)?,
+        };
         checkpoint("end:record-written");
         // Before the record says that the job has ended: after that nobody comes to tidy up.
         let _ = fs::remove_file(self.temporary(RESULT));
@@ -120,10 +125,19 @@ impl JobDir {
         self.put(&written, META)
     }
 
-    /// Replaces the result. On a full disk it is written without what can be long.
-    pub fn save_outcome(&self, outcome: &Outcome) -> Result<(), StoreError> {
+    /// Replaces the result. On a full disk it is written without what can be long. A `record` that
+    /// is to be saved next is written as well, so that both share one commit of the file system's
+    /// journal.
+    pub fn save_outcome(
+        &self,
+        outcome: &Outcome,
+        record: Option<&Record>,
+    ) -> Result<(), StoreError> {
         let path = self.file(RESULT);
         let text = serde_json::to_vec(outcome).context("write", &path)?;
+        if let Some(record) = record {
+            self.write_ahead(record);
+        }
         let written = self.write_aside(RESULT, &text, true).or_else(|error| {
             let short = serde_json::to_vec(&outcome.clone().shortened()).context("write", &path)?;
             self.write_aside(RESULT, &short, true).map_err(|_| error)
@@ -170,6 +184,27 @@ impl JobDir {
             Err(error) if dip && error.is_full() => self.write_in_reserve(text).map_err(|_| error),
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes a record that is about to be saved where [`save_end`](Self::save_end) finds it, and
+    /// does not wait for the disk. Where this fails nothing is lost: it is written again then.
+    fn write_ahead(&self, record: &Record) {
+        let temporary = self.temporary(META);
+        let text = serde_json::to_vec(record).unwrap_or_default();
+        match write(&temporary, &text) {
+            Ok(file) => begin_writeback(file.as_fd()),
+            Err(_) => drop(fs::remove_file(temporary)),
+        }
+    }
+
+    /// Waits until the disk has the record that was written ahead, if it is this one.
+    fn sync_written_ahead(&self, text: &[u8]) -> io::Result<Option<PathBuf>> {
+        let temporary = self.temporary(META);
+        if read_bounded(&temporary, text.len() as u64 + 1)? != text {
+            return Ok(None);
+        }
+        files::open(&temporary, OpenOptions::new().write(true))?.sync_data()?;
+        Ok(Some(temporary))
     }
 
     /// Whoever reads sees the old or the new contents, and so does whoever reads after a crash.

@@ -198,7 +198,7 @@ fn nothing_but_the_record_and_the_result_is_left_at_the_end() {
     };
     assert_eq!(names().len(), 7, "{:?}", names());
     record.end(&crate::job::Verdict::Completed, record.started_at.unwrap());
-    job.save_outcome(&Outcome::of(&record)).unwrap();
+    job.save_outcome(&Outcome::of(&record), None).unwrap();
     job.save_end(&record).unwrap();
     assert_eq!(names(), ["lock", "meta.json", "prompt.txt", "result.json"]);
     assert_eq!(job.load().unwrap(), record);
