@@ -25,7 +25,6 @@ mod job;
 mod launch;
 mod output;
 mod page;
-mod parallel;
 mod process;
 mod queue;
 mod replay;

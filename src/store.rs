@@ -35,7 +35,7 @@ pub use inbox::{Item, undelivered};
 pub use job_dir::{Identity, JobDir, legacy_is_dead};
 pub use lock::{Lock, is_independent};
 pub use stderr_mark::StderrMark;
-pub use summaries::Summary;
+pub use summaries::{Ended, Listed, Summaries};
 pub use survey::{Probe, try_lock_in};
 
 use files::{sync_directory, write};

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::seen::look_leniently;
 use crate::clock;
 use crate::error::Error;
-use crate::job::{JobId, Record, Status, Timestamp};
-use crate::store::{self, JobDir, Store, StoreError};
+use crate::job::{JobId, Record, Summary, Timestamp};
+use crate::store::{self, JobDir, Listed, Store, StoreError, Summaries};
 
 /// How many are left where nothing else was asked for.
 const KEPT: usize = 50;
@@ -128,33 +128,40 @@ fn choose(
     let keep = request.keep.unwrap_or(if selects { 0 } else { KEPT });
     let before = request.older_than.map(|age| clock::now().before(age));
     let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
-    let jobs = match named {
-        true => request.ids.iter().map(|id| (id.clone(), None)).collect(),
+    let (summaries, jobs) = match named {
+        true => (Summaries::default(), request.ids.iter().cloned().map(Listed::unread).collect()),
         false => store.summaries()?,
     };
-    for (id, summary) in jobs {
+    for job in jobs {
+        let id = job.id;
         if request.spare.as_ref() == Some(&id) {
             continue;
         }
-        // A job without notifications can be removed once it has ended; most have none.
-        if let Some(summary) = summary
-            && !summary.has_recipients
-        {
-            let has_label = |key: &str, value: &str| summary.has_label(key, value);
-            if request.why_unwanted(summary.ended_at(), has_label, before).is_none() {
-                ended.push((summary.ended_at(), id));
+        // Nobody is to be notified: the job may go.
+        if let Some(job) = job.ended.filter(|job| !job.has_recipients) {
+            let is_wanted = match !selects {
+                true => true,
+                false => summaries
+                    .get(&job)
+                    .is_some_and(|summary| request.why_unwanted(&summary, before).is_none()),
+            };
+            if is_wanted {
+                ended.push((job.ended_at, id));
             }
             continue;
         }
         match look_leniently(store, &id) {
             Ok(seen) => match why_left(&seen.dir, &seen.record) {
-                None => match request.why_record_unwanted(&seen.record, before) {
-                    None => ended.push((seen.record.ended_at, id)),
-                    Some(why) if named => {
-                        answer.left.push(Left { job_id: id, error: why.to_owned() });
+                None => {
+                    let summary = seen.record.into();
+                    match request.why_unwanted(&summary, before) {
+                        None => ended.push((summary.ended_at, id)),
+                        Some(why) if named => {
+                            answer.left.push(Left { job_id: id, error: why.to_owned() });
+                        }
+                        Some(_) => {}
                     }
-                    Some(_) => {}
-                },
+                }
                 Some(error) if named => answer.left.push(Left { job_id: id, error }),
                 Some(_) => {}
             },
@@ -188,66 +195,28 @@ impl CleanAnswer {
 
 impl Request {
     /// Why a job that has ended is none of those that were asked for.
-    fn why_record_unwanted(
-        &self,
-        record: &Record,
-        before: Option<Timestamp>,
-    ) -> Option<&'static str> {
-        let labels = &record.spec.labels;
-        let has_label = |key: &str, value: &str| labels.get(key).is_some_and(|own| own == value);
-        self.why_unwanted(record.ended_at, has_label, before)
-    }
-
-    fn why_unwanted(
-        &self,
-        ended_at: Option<Timestamp>,
-        has_label: impl Fn(&str, &str) -> bool,
-        before: Option<Timestamp>,
-    ) -> Option<&'static str> {
-        let old = before.is_none_or(|before| ended_at.is_some_and(|at| at <= before));
+    fn why_unwanted(&self, job: &Summary, before: Option<Timestamp>) -> Option<&'static str> {
+        let old = before.is_none_or(|before| job.ended_at.is_some_and(|at| at <= before));
         if !old {
             return Some("it has not ended so long ago");
         }
-        let fits = self.labels.iter().all(|(key, value)| has_label(key, value));
+        let fits = job.has_labels(self.labels.iter().map(|(key, value)| (key, value)));
         (!fits).then_some("it does not have these labels")
     }
-}
-
-/// Of a record what tells whom the job waits for.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Waiter {
-    status: Status,
-    #[serde(default)]
-    had_turn: bool,
-    #[serde(default)]
-    spec: After,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct After {
-    after: Vec<JobId>,
-    after_any: Vec<JobId>,
 }
 
 /// The jobs that others wait for who did not have their turn yet, or had been cut off before it,
 /// each with one of those: it will read how they ended.
 fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
     let mut awaited = BTreeMap::new();
-    for (id, summary) in store.summaries()? {
-        if summary.is_some_and(|summary| !summary.may_wait) {
-            continue;
-        }
+    let (summaries, jobs) = store.summaries()?;
+    for Listed { id, ended } in jobs {
+        let known = ended.and_then(|ended| summaries.get(&ended));
         // Who waits behind a record that cannot be read is not known.
-        let Ok(waiter) = store.job(&id).part::<Waiter>() else { continue };
-        let others = [waiter.spec.after, waiter.spec.after_any].concat();
-        if others.is_empty() || waiter.had_turn {
-            continue;
-        }
+        let Some(waiter) = known.or_else(|| store.job(&id).summary().ok()) else { continue };
         // One that was cut off before its turn may be taken up again.
-        let is_cut_off = || store.job(&id).load().is_ok_and(|record| record.is_cut_off());
-        if waiter.status.is_live() || is_cut_off() {
+        if !waiter.had_turn && (waiter.status.is_live() || waiter.ending().is_cut_off()) {
+            let others = [waiter.spec.after, waiter.spec.after_any].concat();
             awaited.extend(others.into_iter().map(|other| (other, id.clone())));
         }
     }

@@ -4,18 +4,17 @@ use std::cell::OnceCell;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::ANSWER_MOST;
 use super::seen::look_leniently;
 use super::status::Line;
 use crate::error::Error;
 use crate::job::{
-    Activity, Admission, Blocked, Ending, Errand, Exit, HintFacts, JobId, Question, Reason, Record,
-    Status, Timestamp, WaitingFor, full_status, hint, known,
+    Activity, Blocked, Errand, JobId, Question, Reason, Record, Status, Summary, Timestamp,
+    WaitingFor, full_status,
 };
-use crate::parallel;
-use crate::store::{Address, LoadError, Store, Summary};
+use crate::store::{Address, Ended, Listed, LoadError, Store, Summaries};
 use crate::text::{clip, is_zero, json_length};
 
 /// How many ended jobs are shown where nothing else was asked for.
@@ -165,6 +164,28 @@ impl Item {
             group: record.spec.admission.group,
             labels: record.spec.labels,
             ..Self::blank(record.job_id)
+        }
+    }
+
+    /// A job that has ended, which stays so: its record need not be held against its lock.
+    fn ended(summary: Summary) -> Self {
+        Self {
+            hint: summary.hint(),
+            pid: summary.pid,
+            status: Some(summary.status),
+            reason: summary.reason,
+            error: summary.error,
+            started_at: summary.started_at,
+            ended_at: summary.ended_at,
+            rate_limited: summary.rate_limited,
+            resumable_at: summary.resumable_at,
+            num_turns: summary.num_turns,
+            cost_usd: summary.cost_usd,
+            cost_is_lower_bound: summary.cost_is_lower_bound,
+            prompt: summary.prompt,
+            group: summary.spec.admission.group,
+            labels: summary.spec.labels,
+            ..Self::blank(summary.job_id)
         }
     }
 
@@ -387,11 +408,13 @@ struct Omitted {
     hint: String,
 }
 
-/// The list. A record is read once: to find the job's place, or when it is shown.
+/// The list. Of jobs that have ended it holds their summaries, so that a long list takes little
+/// memory.
 #[derive(Debug)]
 pub struct ListAnswer {
-    reader: Reader,
-    places: Vec<Place>,
+    address: Address,
+    summaries: Summaries,
+    jobs: Vec<Source>,
     size: Size,
     /// There are jobs, whether or not any of them was asked for.
     pub of_many: bool,
@@ -401,10 +424,16 @@ pub struct ListAnswer {
 
 impl ListAnswer {
     /// The jobs, in their order.
-    pub fn items(&self) -> impl Iterator<Item = &Item> {
-        self.places.iter().filter_map(|place| {
-            let item = place.item.get_or_init(|| self.reader.item(&place.id));
-            item.as_deref()
+    pub fn items(&self) -> impl Iterator<Item = Item> {
+        self.jobs.iter().filter_map(|job| {
+            let item = match job {
+                Source::Summary(ended) => Item::ended(self.summaries.get(ended)?),
+                Source::Look(item) => Item::clone(item),
+            };
+            let hint = item.hint.map(|hint| self.address.apply(hint));
+            let apply = |wait: WaitingFor| wait.map_hint(|hint| self.address.apply(hint));
+            let waiting_for = item.waiting_for.map(apply);
+            Some(Item { hint, waiting_for, ..item })
         })
     }
 
@@ -417,28 +446,24 @@ impl ListAnswer {
             let mut length = 2;
             fitting = self
                 .items()
-                .take_while(|&item| {
+                .take_while(|item| {
                     length += self.length(item, size) + 1;
                     length <= room
                 })
                 .count();
             self.size = size;
-            if fitting == self.places.len() {
+            if fitting == self.jobs.len() {
                 return;
             }
         }
-        self.omitted = self.places.len() - fitting;
-        self.places.truncate(fitting);
-    }
-
-    fn short(&self, item: &Item, size: Size) -> ShortItem {
-        ShortItem::of(item.clone(), size, &self.reader.address)
+        self.omitted = self.jobs.len() - fitting;
+        self.jobs.truncate(fitting);
     }
 
     fn length(&self, item: &Item, size: Size) -> usize {
         let text = match size {
             Size::Full => serde_json::to_string(item),
-            size => serde_json::to_string(&self.short(item, size)),
+            size => serde_json::to_string(&ShortItem::of(item.clone(), size, &self.address)),
         };
         text.map_or(0, |text| json_length(&text))
     }
@@ -470,8 +495,8 @@ impl Serialize for ListAnswer {
         let mut list = serializer.serialize_seq(None)?;
         for item in self.items() {
             match self.size {
-                Size::Full => list.serialize_element(item)?,
-                size => list.serialize_element(&self.short(item, size))?,
+                Size::Full => list.serialize_element(&item)?,
+                size => list.serialize_element(&ShortItem::of(item, size, &self.address))?,
             }
         }
         if self.omitted > 0 {
@@ -480,177 +505,66 @@ impl Serialize for ListAnswer {
             list.serialize_element(&Omitted {
                 truncated: true,
                 omitted: self.omitted,
-                hint: self.reader.address.apply(hint.to_owned()),
+                hint: self.address.apply(hint.to_owned()),
             })?;
         }
         list.end()
     }
 }
 
-/// The part of the record of a job that has ended which the list shows.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Ended {
-    #[serde(default)]
-    version: u32,
-    job_id: JobId,
-    status: Status,
-    #[serde(default)]
-    pid: Option<i32>,
-    #[serde(default, deserialize_with = "known")]
-    reason: Option<Reason>,
-    #[serde(default)]
-    error: Option<String>,
-    #[serde(default)]
-    started_at: Option<Timestamp>,
-    #[serde(default)]
-    ended_at: Option<Timestamp>,
-    #[serde(default)]
-    rate_limited: bool,
-    #[serde(default)]
-    num_turns: u64,
-    #[serde(default)]
-    cost_usd: Option<f64>,
-    #[serde(default)]
-    cost_is_lower_bound: bool,
-    #[serde(default)]
-    resumable_at: Option<Timestamp>,
-    #[serde(default)]
-    exit: Option<Exit>,
-    #[serde(default)]
-    attempt: u32,
-    #[serde(default)]
-    dependency_cut_off: bool,
-    #[serde(default)]
-    prompt: String,
-    #[serde(default)]
-    spec: Marks,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Marks {
-    no_recover: bool,
-    admission: Admission,
-    labels: BTreeMap<String, String>,
-}
-
-/// A job that has ended, which stays so: its record need not be held against its lock, nor be
-/// decoded as a whole.
-fn ended(store: &Store, id: &JobId) -> Option<Item> {
-    let record = store.job(id).part::<Ended>().ok()?;
-    // The Node skill's records are read in another way.
-    if record.status.is_live() || record.version == 0 {
-        return None;
-    }
-    let ending = Ending {
-        version: record.version,
-        status: record.status,
-        reason: record.reason,
-        exit: record.exit,
-        attempt: record.attempt,
-        dependency_cut_off: record.dependency_cut_off,
-        no_recover: record.spec.no_recover,
+/// Looks at a job for the list; `None` if it was removed since its name was read.
+fn look_at(store: &Store, id: &JobId, with_errands: bool, line: &OnceCell<Line>) -> Option<Item> {
+    let seen = match look_leniently(store, id) {
+        Err(LoadError::NotFound) => return None,
+        Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
+        Ok(seen) => seen,
     };
-    let hint = hint(&HintFacts {
-        job_id: &record.job_id,
-        status: record.status,
-        reason: record.reason,
-        is_recoverable: ending.is_recoverable(),
-        is_resumable: ending.is_resumable(),
-        resumable_at: record.resumable_at,
-        blocked: None,
-    });
-    Some(Item {
-        pid: record.pid,
-        status: Some(record.status),
-        reason: record.reason,
-        error: record.error.map(|error| clip(&error, 120)),
-        started_at: record.started_at,
-        ended_at: record.ended_at,
-        rate_limited: record.rate_limited,
-        resumable_at: record.resumable_at,
-        num_turns: record.num_turns,
-        cost_usd: record.cost_usd,
-        cost_is_lower_bound: record.cost_is_lower_bound,
-        prompt: clip(&record.prompt, 60),
-        group: record.spec.admission.group,
-        labels: record.spec.labels,
-        hint,
-        ..Item::blank(record.job_id)
-    })
-}
-
-/// Reads the jobs for the list.
-#[derive(Debug)]
-struct Reader {
-    store: Store,
-    address: Address,
-    with_errands: bool,
-    line: OnceCell<Line>,
-}
-
-impl Reader {
-    /// One job for the list; `None` if it was removed since its name was read.
-    fn item(&self, id: &JobId) -> Option<Box<Item>> {
-        self.read(id).map(|item| self.addressed(Box::new(item)))
-    }
-
-    /// The job with its commands as the caller has to give them.
-    fn addressed(&self, mut item: Box<Item>) -> Box<Item> {
-        item.hint = item.hint.map(|hint| self.address.apply(hint));
-        let apply = |wait: WaitingFor| wait.map_hint(|hint| self.address.apply(hint));
-        item.waiting_for = item.waiting_for.map(apply);
-        item
-    }
-
-    fn read(&self, id: &JobId) -> Option<Item> {
-        let (store, with_errands) = (&self.store, self.with_errands);
-        if !with_errands && let Some(item) = ended(store, id) {
-            return Some(item);
+    let errands = if with_errands { seen.dir.errands(&seen.record) } else { Vec::new() };
+    let queued = seen.record.status == Status::Queued;
+    let line = queued.then(|| line.get_or_init(|| Line::of(store)));
+    let waiting = line.and_then(|line| line.waiting(store, &seen.record));
+    let item = Item::of(seen.record);
+    let undelivered = errands.clone();
+    let mut item = Item { undelivered_notifications: errands, undelivered, ..item };
+    if let Some(waiting) = waiting {
+        if waiting.is_over {
+            item.status = Some(Status::Starting);
         }
-        let seen = match look_leniently(store, id) {
-            Err(LoadError::NotFound) => return None,
-            Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
-            Ok(seen) => seen,
-        };
-        let errands = if with_errands { seen.dir.errands(&seen.record) } else { Vec::new() };
-        let queued = seen.record.status == Status::Queued;
-        let line = queued.then(|| self.line.get_or_init(|| Line::of(store)));
-        let waiting = line.and_then(|line| line.waiting(store, &seen.record));
-        let item = Item::of(seen.record);
-        let undelivered = errands.clone();
-        let mut item = Item { undelivered_notifications: errands, undelivered, ..item };
-        if let Some(waiting) = waiting {
-            if waiting.is_over {
-                item.status = Some(Status::Starting);
-            }
-            item.waiting_for = waiting.waiting_for();
-            item.position = waiting.position;
-            item.starts_at = waiting.starts_at;
-            item.waits_for = waiting.waits_for;
-            item.rate_limited |= waiting.limited_until.is_some();
-            item.retry_at = item.retry_at.or(waiting.limited_until);
-        }
-        Some(item)
+        item.waiting_for = waiting.waiting_for();
+        item.position = waiting.position;
+        item.starts_at = waiting.starts_at;
+        item.waits_for = waiting.waits_for;
+        item.rate_limited |= waiting.limited_until.is_some();
+        item.retry_at = item.retry_at.or(waiting.limited_until);
     }
+    Some(item)
 }
 
-/// What a job's place in the list depends on.
+/// A job with what its place in the list depends on.
 #[derive(Clone, Debug)]
 struct Place {
     id: JobId,
     status: Option<Status>,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
+    /// Not known, nor is `turns`, of a job that has ended where nothing is asked for that its
+    /// summary alone says.
     cost: Option<f64>,
     turns: Option<u64>,
-    /// The job, once its record was read; `None` if it was removed before.
-    item: OnceCell<Option<Box<Item>>>,
+    source: Source,
+}
+
+/// Where the list finds what it shows of a job.
+#[derive(Clone, Debug)]
+enum Source {
+    /// In its summary: it has ended.
+    Summary(Ended),
+    /// It was looked at.
+    Look(Box<Item>),
 }
 
 impl Place {
-    fn of(id: JobId, item: Box<Item>) -> Self {
+    fn of(id: JobId, item: Item) -> Self {
         Self {
             id,
             status: item.status,
@@ -658,7 +572,7 @@ impl Place {
             ended: item.ended_at,
             cost: item.cost_usd,
             turns: item.status.is_some().then_some(item.num_turns),
-            item: Some(item).into(),
+            source: Source::Look(Box::new(item)),
         }
     }
 
@@ -669,21 +583,25 @@ impl Place {
 
 /// Lists the jobs.
 pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
-    let reader = Reader {
-        store: store.clone(),
-        address: Address::of(store.root()),
-        with_errands: request.undelivered,
-        line: OnceCell::new(),
-    };
-    let mut places = request.places(&reader)?;
-    let of_many = !places.is_empty() || !store.ids()?.is_empty();
+    let (summaries, jobs) = store.summaries()?;
+    let of_many = !jobs.is_empty();
+    let line = OnceCell::new();
+    let mut places: Vec<Place> =
+        jobs.into_iter().filter_map(|job| request.place(store, &summaries, job, &line)).collect();
     places.sort_unstable_by(newest_first);
     if !request.all && !request.selects() {
         keep_recent(&mut places);
     }
     request.sort(&mut places);
     places.truncate(request.limit.unwrap_or(usize::MAX));
-    let mut answer = ListAnswer { reader, places, size: Size::Full, of_many, omitted: 0 };
+    let mut answer = ListAnswer {
+        address: Address::of(store.root()),
+        size: Size::Full,
+        summaries,
+        jobs: places.into_iter().map(|place| place.source).collect(),
+        of_many,
+        omitted: 0,
+    };
     if !request.all {
         answer.shorten();
     }
@@ -729,54 +647,46 @@ impl Request {
         }
     }
 
-    /// The jobs that are wanted in the list.
-    fn places(&self, reader: &Reader) -> Result<Vec<Place>, Error> {
-        // Where each job is shown, or its notifications are asked for, its record is read anyway.
-        if self.undelivered {
-            let ids = reader.store.ids()?;
-            return Ok(ids.into_iter().filter_map(|id| self.read(reader, id)).collect());
-        }
-        if self.all && !self.selects() {
-            let ids = reader.store.ids()?;
-            let store = &reader.store;
-            let ended = parallel::map(&ids, |id| ended(store, id).map(Box::new));
-            let jobs = ids.into_iter().zip(ended);
-            let places = jobs.filter_map(|(id, ended)| match ended {
-                Some(item) => Some(Place::of(id, reader.addressed(item))),
-                None => self.read(reader, id),
+    /// Whether status and times of a job that has ended tell whether and where it is shown.
+    fn is_told_by_times(&self) -> bool {
+        let by_times = !matches!(self.order, Order::Cost | Order::Turns);
+        by_times && self.labels.is_empty() && self.group.is_none() && !self.undelivered
+    }
+
+    /// The job's place, if it is wanted in the list.
+    fn place(
+        &self,
+        store: &Store,
+        summaries: &Summaries,
+        Listed { id, ended }: Listed,
+        line: &OnceCell<Line>,
+    ) -> Option<Place> {
+        let Some(ended) = ended else { return self.place_by_look(store, id, line) };
+        if self.is_told_by_times() {
+            let has_status = self.statuses.is_empty() || self.statuses.contains(&ended.status);
+            let wanted = has_status && self.is_since(ended.started_at);
+            return wanted.then_some(Place {
+                id,
+                status: Some(ended.status),
+                started: ended.started_at,
+                ended: ended.ended_at,
+                cost: None,
+                turns: None,
+                source: Source::Summary(ended),
             });
-            return Ok(places.collect());
         }
-        let mut places = Vec::new();
-        for (id, summary) in reader.store.summaries()? {
-            match summary {
-                None => places.extend(self.read(reader, id)),
-                Some(summary) if self.wants_summary(&summary) => places.push(Place {
-                    id,
-                    status: Some(summary.status),
-                    started: summary.started_at(),
-                    ended: summary.ended_at(),
-                    cost: summary.cost_usd,
-                    turns: Some(summary.num_turns),
-                    item: OnceCell::new(),
-                }),
-                Some(_) => {}
-            }
+        let summary = summaries.get(&ended)?;
+        if self.undelivered && summary.has_recipients() {
+            return self.place_by_look(store, id, line);
         }
-        Ok(places)
+        let item = Item::ended(summary);
+        let place = self.wants(&item).then(|| Place::of(id, item))?;
+        Some(Place { source: Source::Summary(ended), ..place })
     }
 
-    /// The place of a job whose record is read now, if it is wanted in the list.
-    fn read(&self, reader: &Reader, id: JobId) -> Option<Place> {
-        let item = reader.item(&id).filter(|item| self.wants(item))?;
-        Some(Place::of(id, item))
-    }
-
-    fn wants_summary(&self, summary: &Summary) -> bool {
-        (self.statuses.is_empty() || self.statuses.contains(&summary.status))
-            && (self.group.is_none() || self.group == summary.group)
-            && self.is_since(summary.started_at())
-            && self.labels.iter().all(|(key, value)| summary.has_label(key, value))
+    fn place_by_look(&self, store: &Store, id: JobId, line: &OnceCell<Line>) -> Option<Place> {
+        let item = look_at(store, &id, self.undelivered, line)?;
+        if self.wants(&item) { Some(Place::of(id, item)) } else { None }
     }
 
     fn is_since(&self, started: Option<Timestamp>) -> bool {
@@ -821,7 +731,8 @@ mod tests {
         let ended = status.filter(|status| !status.is_live()).and(at(100 - turns as i64));
         let started = status.and(at(i64::from(id.as_bytes()[0])));
         let (id, turns) = (JobId::parse(id).unwrap(), status.and(Some(turns)));
-        Place { id, status, started, ended, cost, turns, item: OnceCell::new() }
+        let source = Source::Look(Box::new(Item::blank(id.clone())));
+        Place { id, status, started, ended, cost, turns, source }
     }
 
     #[test]

@@ -16,10 +16,10 @@ use crate::claude::{self, Surroundings};
 use crate::clock;
 use crate::courier;
 use crate::error::Error;
-use crate::job::{JobId, Reason, Record, Spec, Status, Verdict, WaitKind, WaitingFor};
+use crate::job::{JobId, Reason, Record, Spec, Status, Summary, Verdict, WaitKind, WaitingFor};
 use crate::launch::{LaunchError, Launched, Plan, Wish, launch};
 use crate::settle::settle;
-use crate::store::{CONTAINER_WARNED, CreateError, JobDir, Lock, Store, addressed};
+use crate::store::{CONTAINER_WARNED, CreateError, JobDir, Listed, Lock, Store, addressed};
 use crate::text::{millionths, one_line, span};
 
 /// Bytes that a prompt may have: what the API takes is far below it.
@@ -219,23 +219,21 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
     let since = clock::now().before(budget.over);
     let mut spent = 0.0;
     let mut present = BTreeSet::new();
-    for (id, summary) in store.summaries()? {
-        if let Some(summary) = summary {
-            let counts = summary.ended_at().is_none_or(|at| at >= since);
-            if counts && spec.labels.iter().all(|(k, v)| summary.has_label(k, v)) {
-                spent += summary.cost_usd.unwrap_or_default();
-            }
-            present.insert((id, summary.started_at()));
+    let (summaries, jobs) = store.summaries()?;
+    for Listed { id, ended } in jobs {
+        // A removed job is not counted either if it ended before.
+        if ended.as_ref().is_some_and(|job| job.ended_at.is_some_and(|at| at < since)) {
             continue;
         }
+        let known = ended.and_then(|ended| summaries.get(&ended));
+        let read = || store.job(&id).load().ok().map(Summary::from);
         // What a record that cannot be read has cost is not known.
-        let Ok(record) = store.job(&id).load() else { continue };
-        let counts = record.status.is_live() || record.ended_at.is_none_or(|at| at >= since);
-        let alike = spec.labels.iter().all(|(k, v)| record.spec.labels.get(k) == Some(v));
-        if counts && alike {
-            spent += record.cost_usd.unwrap_or_default();
+        let Some(summary) = known.or_else(read) else { continue };
+        let counts = summary.status.is_live() || summary.ended_at.is_none_or(|at| at >= since);
+        if counts && summary.has_labels(&spec.labels) {
+            spent += summary.cost_usd.unwrap_or_default();
         }
-        present.insert((record.job_id, record.started_at));
+        present.insert((summary.job_id, summary.started_at));
     }
     checkpoint("start:budget");
     spent = millionths(spent + store.spent_by_removed(&present, &spec.labels, since));

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
 use super::ANSWER_MOST;
 use super::seen::look_leniently;
 use crate::error::Error;
-use crate::job::{Admission, JobId, Record, Status, Timestamp};
-use crate::store::{LoadError, Store};
+use crate::job::{Status, Summary, Timestamp};
+use crate::store::{Listed, LoadError, Store, Summaries};
 use crate::text::{clip, json_length, millionths};
 
 /// Characters shown of a group's key.
@@ -114,119 +114,70 @@ impl Sum {
         self.by_status.get(&status).copied().unwrap_or_default()
     }
 
-    fn add(&mut self, figures: &Figures) {
+    fn add(&mut self, summary: &Summary) {
         self.jobs += 1;
-        *self.by_status.entry(figures.status).or_default() += 1;
+        *self.by_status.entry(summary.status).or_default() += 1;
         let ended: u64 =
             self.by_status.iter().filter(|(status, _)| !status.is_live()).map(|(_, n)| n).sum();
         self.success_rate = (ended > 0).then(|| self.of(Status::Completed) as f64 / ended as f64);
-        self.cost_usd += figures.cost_usd.filter(|usd| usd.is_finite()).unwrap_or_default();
-        self.cost_is_lower_bound |= figures.cost_is_lower_bound;
+        self.cost_usd += summary.cost_usd.filter(|usd| usd.is_finite()).unwrap_or_default();
+        self.cost_is_lower_bound |= summary.cost_is_lower_bound;
         // What somebody else wrote into a record must not overflow.
-        self.num_turns = self.num_turns.saturating_add(figures.num_turns);
-        self.elapsed_ms = self.elapsed_ms.saturating_add(figures.live_ms());
-        self.queued_ms = self.queued_ms.saturating_add(figures.queued_ms);
-        self.limited_ms = self.limited_ms.saturating_add(figures.limited_ms);
+        self.num_turns = self.num_turns.saturating_add(summary.num_turns);
+        self.elapsed_ms = self.elapsed_ms.saturating_add(live_ms(summary));
+        self.queued_ms = self.queued_ms.saturating_add(summary.queued_ms);
+        self.limited_ms = self.limited_ms.saturating_add(summary.limited_ms);
     }
 }
 
-/// Of a record only what is added up.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Figures {
-    // Never read: a record without a name is none, here as in `list`.
-    #[serde(rename = "jobId")]
-    _job_id: JobId,
-    status: Status,
-    #[serde(default)]
-    started_at: Option<Timestamp>,
-    #[serde(default)]
-    ended_at: Option<Timestamp>,
-    #[serde(default)]
-    elapsed_ms: Option<u64>,
-    #[serde(default)]
-    queued_ms: u64,
-    #[serde(default)]
-    limited_ms: u64,
-    #[serde(default)]
-    model: Option<String>,
-    #[serde(default)]
-    num_turns: u64,
-    #[serde(default)]
-    cost_usd: Option<f64>,
-    #[serde(default)]
-    cost_is_lower_bound: bool,
-    #[serde(default)]
-    spec: Marks,
+/// The summary of a job as it stands; `None` if it was removed since its name was read.
+fn summary(
+    store: &Store,
+    summaries: &Summaries,
+    job: &Listed,
+) -> Result<Option<Summary>, LoadError> {
+    // What has ended stays so. A live job may be a lost one, which a look finds out.
+    let known = job.ended.as_ref().and_then(|ended| summaries.get(ended));
+    if known.is_some() {
+        return Ok(known);
+    }
+    match look_leniently(store, &job.id) {
+        Err(LoadError::NotFound) => Ok(None),
+        seen => seen.map(|seen| Some(seen.record.into())),
+    }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Marks {
-    admission: Admission,
-    labels: BTreeMap<String, String>,
-}
-
-impl From<Record> for Figures {
-    fn from(record: Record) -> Self {
-        Self {
-            _job_id: record.job_id,
-            status: record.status,
-            started_at: record.started_at,
-            ended_at: record.ended_at,
-            elapsed_ms: record.elapsed_ms,
-            queued_ms: record.queued_ms,
-            limited_ms: record.limited_ms,
-            model: record.model,
-            num_turns: record.num_turns,
-            cost_usd: record.cost_usd,
-            cost_is_lower_bound: record.cost_is_lower_bound,
-            spec: Marks { admission: record.spec.admission, labels: record.spec.labels },
+/// Milliseconds that the job was at it, without its waits for the API. The Node skill did not
+/// measure them.
+fn live_ms(summary: &Summary) -> u64 {
+    if let Some(ms) = summary.elapsed_ms {
+        return ms.saturating_sub(summary.limited_ms);
+    }
+    match (summary.started_at, summary.ended_at) {
+        (Some(started), Some(ended)) => {
+            u64::try_from(ended.since(started).as_millis()).unwrap_or_default()
         }
+        _ => 0,
     }
 }
 
-impl Figures {
-    /// Those of a job as it stands; `None` if it was removed since its name was read.
-    fn of(store: &Store, id: &JobId) -> Result<Option<Self>, LoadError> {
-        // What has ended stays so. A live job may be a lost one, which a look finds out.
-        match store.job(id).part::<Self>() {
-            Ok(figures) if !figures.status.is_live() => Ok(Some(figures)),
-            _ => match look_leniently(store, id) {
-                Err(LoadError::NotFound) => Ok(None),
-                seen => seen.map(|seen| Some(seen.record.into())),
-            },
-        }
-    }
-
-    /// Milliseconds that the job was at it, without its waits for the API. The Node skill did not
-    /// measure them.
-    fn live_ms(&self) -> u64 {
-        let own = self.elapsed_ms.map(|ms| ms.saturating_sub(self.limited_ms));
-        own.unwrap_or_else(|| match (self.started_at, self.ended_at) {
-            (Some(started), Some(ended)) => {
-                u64::try_from(ended.since(started).as_millis()).unwrap_or_default()
-            }
-            _ => 0,
-        })
-    }
-
-    fn key(&self, by: &By) -> Option<String> {
-        match by {
-            By::Day => self.started_at.map(Timestamp::day),
-            By::Model => self.model.clone(),
-            By::Group => self.spec.admission.group.clone(),
-            By::Status => Some(self.status.as_str().to_owned()),
-            By::Label(key) => self.spec.labels.get(key).cloned(),
+impl By {
+    /// The group of a job.
+    fn key(&self, summary: &Summary) -> Option<String> {
+        match self {
+            Self::Day => summary.started_at.map(Timestamp::day),
+            Self::Model => summary.model.clone(),
+            Self::Group => summary.spec.admission.group.clone(),
+            Self::Status => Some(summary.status.as_str().to_owned()),
+            Self::Label(key) => summary.spec.labels.get(key).cloned(),
         }
     }
 }
 
 impl Request {
-    fn wants(&self, figures: &Figures) -> bool {
-        let labels = &figures.spec.labels;
-        self.since.is_none_or(|since| figures.started_at.is_some_and(|at| at >= since))
-            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    fn wants(&self, summary: &Summary) -> bool {
+        self.since.is_none_or(|since| summary.started_at.is_some_and(|at| at >= since))
+            && summary.has_labels(self.labels.iter().map(|(key, value)| (key, value)))
     }
 }
 
@@ -235,11 +186,12 @@ pub fn stats(store: &Store, request: &Request) -> Result<StatsAnswer, Error> {
     let mut total = Sum::default();
     let mut groups: HashMap<Option<String>, Sum> = HashMap::new();
     let mut unreadable = 0;
-    for id in store.ids()? {
-        match Figures::of(store, &id) {
-            Ok(Some(figures)) if request.wants(&figures) => {
-                total.add(&figures);
-                groups.entry(figures.key(&request.by)).or_default().add(&figures);
+    let (summaries, jobs) = store.summaries()?;
+    for job in &jobs {
+        match summary(store, &summaries, job) {
+            Ok(Some(summary)) if request.wants(&summary) => {
+                total.add(&summary);
+                groups.entry(request.by.key(&summary)).or_default().add(&summary);
             }
             Ok(_) => {}
             Err(_) => unreadable += 1,
@@ -303,7 +255,7 @@ fn rounded_rate<S: Serializer>(rate: &Option<f64>, serializer: S) -> Result<S::O
 mod tests {
     use super::*;
 
-    fn figures(json: serde_json::Value) -> Figures {
+    fn figures(json: serde_json::Value) -> Summary {
         serde_json::from_value(json).unwrap()
     }
 

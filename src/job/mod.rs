@@ -18,6 +18,7 @@ mod segments;
 mod spec;
 mod standing;
 mod status;
+mod summary;
 mod timestamp;
 mod waiting;
 
@@ -41,5 +42,6 @@ pub use segments::{Moment, Phase, Segment, coarse, segments};
 pub use spec::{Replay, Spec, SpecChange};
 pub use standing::Standing;
 pub use status::{Reason, Status, Verdict};
+pub use summary::Summary;
 pub use timestamp::{Timestamp, milliseconds};
 pub use waiting::{WaitKind, WaitingFor};

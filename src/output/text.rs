@@ -409,7 +409,7 @@ fn ended_text(ended: &Ended) -> String {
 }
 
 pub(super) fn list(answer: &ListAnswer) -> String {
-    let items: Vec<&Item> = answer.items().collect();
+    let items: Vec<Item> = answer.items().collect();
     if items.is_empty() {
         return match answer.of_many {
             true => "No such jobs; claudejob list --all shows all.\n".to_owned(),

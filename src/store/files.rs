@@ -1,7 +1,7 @@
 //! Files of the jobs directory, opened and written with care: whatever stands under their names
 //! may have been put there by somebody else.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -25,7 +25,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     open_measured(path, options).map(|(file, _)| file)
 }
 
-fn open_measured(path: &Path, options: &mut OpenOptions) -> io::Result<(File, u64)> {
+fn open_measured(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = while_it_is_there(path, || options.open(path));
     let file = file.map_err(|error| match error.raw_os_error() {
@@ -84,11 +84,11 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file with its length, if it is an ordinary one.
-fn measured(file: File) -> io::Result<(File, u64)> {
+/// The file and what is known of it, if it is an ordinary one.
+fn measured(file: File) -> io::Result<(File, Metadata)> {
     let about = file.metadata()?;
     if about.is_file() {
-        Ok((file, about.len()))
+        Ok((file, about))
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"))
     }
@@ -96,8 +96,13 @@ fn measured(file: File) -> io::Result<(File, u64)> {
 
 /// The first `most` bytes of a file.
 pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let (mut file, length) = open_measured(path, OpenOptions::new().read(true))?;
-    let length = usize::try_from(length.min(most)).unwrap_or(usize::MAX);
+    read_measured(path, most).map(|(text, _)| text)
+}
+
+/// The same, and what is known of the file.
+pub(super) fn read_measured(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
+    let (mut file, about) = open_measured(path, OpenOptions::new().read(true))?;
+    let length = usize::try_from(about.len().min(most)).unwrap_or(usize::MAX);
     // What is appended meanwhile is not missed: nobody was told of it yet. So the end need not be
     // looked for, which matters where ten thousand records are read.
     let mut text = vec![0; length];
@@ -111,7 +116,7 @@ pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         }
     }
     text.truncate(filled);
-    Ok(text)
+    Ok((text, about))
 }
 
 /// Makes a directory for us alone, and with `parents` those above it; one that is there is as good.

@@ -1,17 +1,17 @@
 //! A job's directory: its record, its files, its end.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::files::{self, read_bounded, write, write_durably};
+use super::files::{self, read_bounded, read_measured, write, write_durably};
 use super::staging::{Staging, remove_staged};
 use super::{Context, EVENTS, LoadError, META, RESULT, StoreError, UNCONFIRMED};
 use crate::checkpoint::checkpoint;
-use crate::job::{Outcome, Record, Status};
+use crate::job::{Outcome, Record, Status, Summary};
 use crate::process::begin_writeback;
 
 /// Bytes at the end of the events in which the last one is looked for.
@@ -70,13 +70,19 @@ impl JobDir {
         decode_record(&text).map_err(|why| LoadError::Unreadable { path, why })
     }
 
-    /// Of the record only what `T` wants to know.
-    pub fn part<T: serde::de::DeserializeOwned>(&self) -> Result<T, LoadError> {
+    /// Of the record only what lists and sums need, and what is known of its file.
+    pub(super) fn summary_of_file(&self) -> Result<(Summary, Metadata), LoadError> {
         let path = self.file(META);
-        let text = read_bounded(&path, RECORD_READ).context("read", &path)?;
-        let why = |error: serde_json::Error| error.to_string();
-        serde_json::from_slice(&text)
-            .map_err(|error| LoadError::Unreadable { path, why: why(error) })
+        let (text, about) = read_measured(&path, RECORD_READ).context("read", &path)?;
+        match serde_json::from_slice(&text) {
+            Ok(summary) => Ok((summary, about)),
+            Err(error) => Err(LoadError::Unreadable { path, why: error.to_string() }),
+        }
+    }
+
+    /// Of the record only what lists and sums need.
+    pub fn summary(&self) -> Result<Summary, LoadError> {
+        self.summary_of_file().map(|(summary, _)| summary)
     }
 
     /// The result as it stands on disk, which may be that of an earlier attempt; `None` where there

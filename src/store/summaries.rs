@@ -1,380 +1,421 @@
-//! Summaries of the jobs that have ended, so that a list or a budget need not read every record.
+//! Summaries of the jobs that have ended, and the file that keeps them, so that `list`, `stats`,
+//! `clean` and budgets need not open every record.
 //!
-//! They are kept in a file of the jobs directory, which is a cache and nothing more: it can be
-//! deleted at any time. A record is replaced by renaming a new file over it, so a summary holds as
-//! long as the record is the same file with the same times and size. Each use looks at that. The
-//! record of a live job is always read.
+//! The file is a cache and can be deleted at any time. Each use checks each line against the job's
+//! record: a line is used only while the record is the same file with the same times and size as
+//! when it was read. Every save of a record replaces its file. The record of a live job is always
+//! read.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hasher};
-use std::os::fd::AsFd;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::AtFlags;
-use nix::sys::stat::{SFlag, fstatat};
-use serde::{Deserialize, Serialize};
+use nix::sys::stat::{FileStat, fstatat};
 
-use super::{META, Store, StoreError, files, news};
-use crate::job::{JobId, Record, Status, Timestamp};
-use crate::parallel;
+use super::{META, Store, StoreError, files};
+use crate::job::{FORMAT_VERSION, JobId, Status, Summary, Timestamp};
+use crate::process::machine;
 
-/// Name of the cache in the jobs directory. No job's name: it begins with a dot.
+/// Name of the cache in the jobs directory. A job's id cannot begin with a dot.
 const CACHE: &str = ".summaries";
-/// The file that is renamed to it.
+/// Name of the file that is renamed to it.
 const TEMPORARY: &str = ".summaries.tmp";
-/// First words of the cache; its version and a checksum follow.
-const MAGIC: &str = "claudejob-summaries";
-/// Version of the cache's format. That of a newer version is not overwritten.
+/// First line of the cache, without the version that follows.
+const TITLE: &str = "claudejob summaries ";
+/// Version of the cache's format. The cache of a newer version is neither used nor overwritten.
 const VERSION: u32 = 1;
 /// Bytes of the cache that are read: some hundred thousand jobs.
 const CACHE_READ: u64 = 64 << 20;
-/// Number of new summaries for which the cache is written. Fewer jobs need no cache.
-const ENOUGH: usize = 100;
-/// Nanoseconds for which a record has to be unchanged before its summary is kept: the clock of a
-/// file system is coarse, and the number of a file that is gone is given again.
-const SETTLED: i64 = 2_000_000_000;
+/// Bytes that a line of the cache may have.
+const LINE_MOST: usize = 4 << 10;
+/// Fewer jobs are read without a cache, and fewer new lines are not written.
+const WORTH_CACHING: usize = 100;
+/// Time for which a record has to be unchanged before its summary is kept: the clock of a file
+/// system is coarse, and a new file may get the inode number of the file that it replaces.
+const SETTLED: Duration = Duration::from_secs(2);
 
-/// The part of the record of a job that has ended which lists, budgets and `clean` need.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Summary {
-    /// The job's status.
+/// The summaries of the jobs that have ended: lines of the cache, and after its end new lines in
+/// memory.
+#[derive(Debug, Default)]
+pub struct Summaries {
+    file: Option<File>,
+    file_length: u64,
+    text: Vec<u8>,
+}
+
+/// A job of a jobs directory.
+#[derive(Debug)]
+pub struct Listed {
+    /// The job's id: the name of its directory.
+    pub id: JobId,
+    /// `None` of a job that has to be looked at: it is live or lost, its record cannot be read, or
+    /// the Node skill wrote it.
+    pub ended: Option<Ended>,
+}
+
+/// A job that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// Its status.
     pub status: Status,
-    started_ms: Option<i64>,
-    ended_ms: Option<i64>,
-    /// Cost in US dollars as claude reported it.
-    pub cost_usd: Option<f64>,
-    /// Number of turns.
-    pub num_turns: u64,
-    /// Somebody is told of the job: whether that was done is not known here.
-    pub has_recipients: bool,
-    /// The job was cut off before its turn: it may wait for other jobs again.
-    pub may_wait: bool,
-    /// The group of jobs.
-    pub group: Option<String>,
-    /// Its labels, in the order of their keys.
-    pub labels: Vec<(String, String)>,
-}
-
-impl Summary {
-    /// The summary of a record; `None` of a live job, and of one of the Node skill, whose status
-    /// is not certain.
-    fn of(record: Record) -> Option<Self> {
-        if record.status.is_live() || record.version == 0 {
-            return None;
-        }
-        Some(Self {
-            status: record.status,
-            started_ms: record.started_at.map(Timestamp::epoch_ms),
-            ended_ms: record.ended_at.map(Timestamp::epoch_ms),
-            cost_usd: record.cost_usd,
-            num_turns: record.num_turns,
-            has_recipients: !news::recipients(&record.spec).is_empty(),
-            may_wait: !record.had_turn
-                && record.spec.others().next().is_some()
-                && record.is_cut_off(),
-            group: record.spec.admission.group,
-            labels: record.spec.labels.into_iter().collect(),
-        })
-    }
-
-    /// When the job was asked for.
-    pub fn started_at(&self) -> Option<Timestamp> {
-        self.started_ms.and_then(Timestamp::from_epoch_ms)
-    }
-
+    /// When it was started.
+    pub started_at: Option<Timestamp>,
     /// When it ended.
-    pub fn ended_at(&self) -> Option<Timestamp> {
-        self.ended_ms.and_then(Timestamp::from_epoch_ms)
-    }
+    pub ended_at: Option<Timestamp>,
+    /// Whether anybody is notified of it.
+    pub has_recipients: bool,
+    line: Place,
+}
 
-    /// Whether the job has a label.
-    pub fn has_label(&self, key: &str, value: &str) -> bool {
-        self.labels.iter().any(|(k, v)| k == key && v == value)
+/// The place of a line.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: u64,
+    length: u32,
+}
+
+/// Tells a record from the one that replaces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    number: u64,
+    size: u64,
+    /// Time of the last change of the content, in nanoseconds since 1970.
+    modified: i64,
+    /// Time of the last change of the inode, such as by a rename.
+    changed: i64,
+}
+
+impl Listed {
+    /// A job whose record was not read.
+    pub fn unread(id: JobId) -> Self {
+        Self { id, ended: None }
     }
 }
 
-/// What tells a record from an earlier or later one of its job: the number of the file, the times
-/// of its last change and of its last rename, and its size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Key(u64, i64, i64, i64);
+impl Summaries {
+    /// The summary of a job.
+    pub fn get(&self, ended: &Ended) -> Option<Summary> {
+        let line = self.line(ended.line).ok()?;
+        serde_json::from_slice(line.splitn(Line::WORDS, |&byte| byte == b' ').last()?).ok()
+    }
 
-impl Key {
-    /// That of a job's record; `None` of what is no ordinary file.
-    fn of(root: &impl AsFd, id: &JobId) -> Option<Self> {
-        let path = [id.as_str(), META].join("/");
-        let about = fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
-        if SFlag::from_bits_truncate(about.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-            return None;
+    fn line(&self, Place { start, length }: Place) -> io::Result<Vec<u8>> {
+        let mut line = vec![0; length as usize];
+        match (start.checked_sub(self.file_length), &self.file) {
+            (None, Some(file)) => file.read_exact_at(&mut line, start)?,
+            (start, _) => {
+                let start = start.unwrap_or_default() as usize;
+                line.copy_from_slice(&self.text[start..start + length as usize]);
+            }
         }
-        let ns = |s: i64, ns: i64| s.saturating_mul(1_000_000_000).saturating_add(ns);
-        let modified = ns(about.st_mtime, about.st_mtime_nsec);
-        let changed = ns(about.st_ctime, about.st_ctime_nsec);
-        Some(Self(about.st_ino, modified, changed, about.st_size))
+        Ok(line)
     }
 
-    /// Whether the record was last changed some time before `now`, and not after it.
-    fn is_settled(self, now: i64) -> bool {
-        self.1.max(self.2) < now.saturating_sub(SETTLED)
+    /// Adds the line of a job to those in memory.
+    fn add(&mut self, id: &JobId, stamp: &Stamp, summary: &Summary) -> Option<Ended> {
+        let line = Line::of(id, *stamp, summary).to_text(&serde_json::to_string(summary).ok()?);
+        let start = self.file_length + self.text.len() as u64;
+        self.text.extend_from_slice(line.as_bytes());
+        let place = Place { start, length: u32::try_from(line.len()).ok()? };
+        Some(Line::of(id, *stamp, summary).ended(place))
     }
-}
-
-/// What was found in place of the cache.
-#[derive(Debug, PartialEq)]
-enum Cache {
-    /// Summaries; none where there is no cache, or none that can be used.
-    Known(HashMap<JobId, (Key, Summary)>),
-    /// A newer version of this program has written it.
-    Newer,
-}
-
-impl Cache {
-    fn read(root: &Path) -> Self {
-        let text = files::read_bounded(&root.join(CACHE), CACHE_READ).unwrap_or_default();
-        Self::decode(&text)
-    }
-
-    fn decode(text: &[u8]) -> Self {
-        let nothing = Self::Known(HashMap::new());
-        let Some(end) = memchr::memchr(b'\n', text) else { return nothing };
-        let (head, body) = (&text[..end], &text[end + 1..]);
-        let Ok(head) = std::str::from_utf8(head) else { return nothing };
-        let words: Vec<&str> = head.split(' ').collect();
-        let [MAGIC, version, sum] = words[..] else { return nothing };
-        match version.parse::<u32>() {
-            Ok(VERSION) => {}
-            Ok(version) if version > VERSION => return Self::Newer,
-            _ => return nothing,
-        }
-        if sum != checksum(body) {
-            return nothing;
-        }
-        let entries: Result<Vec<(JobId, Key, Summary)>, _> = serde_json::from_slice(body);
-        let entries = entries.unwrap_or_default();
-        Self::Known(entries.into_iter().map(|(id, key, summary)| (id, (key, summary))).collect())
-    }
-}
-
-fn checksum(body: &[u8]) -> String {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(body);
-    format!("{:016x}", hasher.finish())
 }
 
 impl Store {
-    /// The jobs, in no order, each with its summary; `None` of a job that has not ended, or whose
-    /// record cannot be read: it has to be looked at.
-    pub fn summaries(&self) -> Result<Vec<(JobId, Option<Summary>)>, StoreError> {
-        self.summaries_at(nanoseconds(SystemTime::now()))
+    /// Returns the jobs in the order of their ids. Reads the record of each job once, unless the
+    /// cache has its summary.
+    pub fn summaries(&self) -> Result<(Summaries, Vec<Listed>), StoreError> {
+        self.summaries_at(SystemTime::now())
     }
 
-    /// The same, with the time of day before any record is looked at.
-    fn summaries_at(&self, now: i64) -> Result<Vec<(JobId, Option<Summary>)>, StoreError> {
-        let ids = self.ids()?;
-        let root = if ids.len() < ENOUGH { None } else { File::open(self.root()).ok() };
-        let Some(root) = root else {
-            let summarized = ids.into_iter().map(|id| {
-                let summary = self.summarize(&id);
-                (id, summary)
-            });
-            return Ok(summarized.collect());
-        };
-        let (keys, cache) = thread::scope(|scope| {
-            let read = || Cache::read(self.root());
-            let reader = thread::Builder::new().spawn_scoped(scope, read);
-            let keys = parallel::map(&ids, |id| Key::of(&root, id));
-            let cache = reader.ok().and_then(|reader| reader.join().ok());
-            (keys, cache.unwrap_or_else(read))
-        });
-        let (mut known, may_write) = match cache {
-            Cache::Known(known) => (known, true),
-            Cache::Newer => (HashMap::new(), false),
-        };
+    /// The same, with the time of day before any record is read.
+    fn summaries_at(&self, now: SystemTime) -> Result<(Summaries, Vec<Listed>), StoreError> {
+        let mut ids = self.ids()?;
+        ids.sort_unstable();
+        let mut summaries = Summaries::default();
+        let mut jobs = Vec::with_capacity(ids.len());
+        // On a shared file system a change by another machine may become visible late.
+        let is_cached = ids.len() >= WORTH_CACHING && !machine::is_shared(&self.root);
+        let mut cache = if is_cached { Cache::open(&self.root) } else { None };
+        if let Some(cache) = &cache {
+            summaries.file = cache.file.get_ref().get_ref().try_clone().ok();
+            summaries.file_length = cache.length;
+        }
+        let root = File::open(&self.root).ok();
+        let mut kept = Vec::new();
         let mut fresh = 0;
-        let mut summaries = Vec::with_capacity(ids.len());
-        let mut kept = Vec::with_capacity(ids.len());
-        for (id, key) in ids.into_iter().zip(keys) {
-            match known.remove(&id) {
-                Some((old, summary)) if key == Some(old) => {
-                    kept.push(key);
-                    summaries.push((id, Some(summary)));
-                }
-                _ => {
-                    let summary = self.summarize(&id);
-                    let key = key.filter(|key| key.is_settled(now) && summary.is_some());
-                    fresh += usize::from(key.is_some());
-                    kept.push(key);
-                    summaries.push((id, summary));
+        for id in ids {
+            let known = cache.as_mut().and_then(|cache| cache.find(&id));
+            if let (Some((stamp, ended)), Some(root)) = (known, &root)
+                && Stamp::now(root, &id) == Some(stamp)
+            {
+                kept.push(ended.line);
+                jobs.push(Listed { id, ended: Some(ended) });
+                continue;
+            }
+            let mut ended = None;
+            if let Ok((summary, about)) = self.job(&id).summary_of_file()
+                && is_final(&summary, &id)
+            {
+                let stamp = Stamp::from(&about);
+                let keep = is_cached && stamp.is_settled(now) && is_lossless(&summary);
+                ended = summaries.add(&id, &stamp, &summary.shortened());
+                if let Some(ended) = ended.filter(|_| keep)
+                    && ended.line.length as usize <= LINE_MOST
+                {
+                    kept.push(ended.line);
+                    fresh += 1;
                 }
             }
+            jobs.push(Listed { id, ended });
         }
-        // What is left in `known` was removed.
-        if may_write && fresh + known.len() >= ENOUGH {
-            self.keep_summaries(&summaries, &kept);
+        if is_cached && fresh >= WORTH_CACHING.max(jobs.len() / 100) {
+            // A failure costs only that the records are read again.
+            let _ = summaries.write(&self.root, &kept);
         }
-        Ok(summaries)
-    }
-
-    /// Replaces the cache. Where that fails, it stays as it is. It is not synced, and of two
-    /// processes that write at once one may spoil the file of the other: the checksum tells.
-    fn keep_summaries(&self, summaries: &[(JobId, Option<Summary>)], keys: &[Option<Key>]) {
-        let all = summaries.iter().zip(keys);
-        let entries = all.filter_map(|((id, summary), key)| Some((id, key.as_ref()?, summary)));
-        let entries: Vec<(&JobId, &Key, &Option<Summary>)> = entries.collect();
-        let Ok(body) = serde_json::to_string(&entries) else { return };
-        let text = format!("{MAGIC} {VERSION} {}\n{body}", checksum(body.as_bytes()));
-        let temporary = self.root().join(TEMPORARY);
-        let written = files::write(&temporary, text.as_bytes());
-        if written.is_err() || fs::rename(&temporary, self.root().join(CACHE)).is_err() {
-            let _ = fs::remove_file(&temporary);
-        }
-    }
-
-    fn summarize(&self, id: &JobId) -> Option<Summary> {
-        let record = self.job(id).load().ok()?;
-        // A job that somebody renamed is no simple case.
-        if record.job_id == *id { Summary::of(record) } else { None }
+        Ok((summaries, jobs))
     }
 }
 
-fn nanoseconds(at: SystemTime) -> i64 {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+/// Whether the record alone says how the job ended. A live job may be a lost one, the Node skill's
+/// records are read in another way, and the directory of a job may have been renamed.
+fn is_final(summary: &Summary, id: &JobId) -> bool {
+    !summary.status.is_live() && summary.version > 0 && summary.job_id == *id
+}
+
+/// Whether another version of this program would read the same in the record.
+fn is_lossless(summary: &Summary) -> bool {
+    let has_reason = summary.status != Status::Failed || summary.reason.is_some();
+    summary.version <= FORMAT_VERSION && has_reason
+}
+
+impl Stamp {
+    /// Returns the stamp of a job's record as it is now.
+    fn now(root: &File, id: &JobId) -> Option<Self> {
+        let path = format!("{}/{META}", id.as_str());
+        fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok().map(|about| (&about).into())
+    }
+
+    /// Whether the record was last changed some time before `now`, and not after it.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let since = now.duration_since(UNIX_EPOCH + SETTLED).unwrap_or_default();
+        self.modified.max(self.changed) < i64::try_from(since.as_nanos()).unwrap_or_default()
+    }
+}
+
+impl From<&FileStat> for Stamp {
+    fn from(about: &FileStat) -> Self {
+        Self {
+            number: about.st_ino,
+            size: about.st_size as u64,
+            modified: nanoseconds(about.st_mtime, about.st_mtime_nsec),
+            changed: nanoseconds(about.st_ctime, about.st_ctime_nsec),
+        }
+    }
+}
+
+impl From<&Metadata> for Stamp {
+    fn from(about: &Metadata) -> Self {
+        Self {
+            number: about.ino(),
+            size: about.len(),
+            modified: nanoseconds(about.mtime(), about.mtime_nsec()),
+            changed: nanoseconds(about.ctime(), about.ctime_nsec()),
+        }
+    }
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i64 {
+    seconds.wrapping_mul(1_000_000_000).wrapping_add(rest)
+}
+
+/// A line of the cache: a checksum of the rest, the words below, and the summary as JSON.
+struct Line<'a> {
+    id: &'a str,
+    stamp: Stamp,
+    status: Status,
+    started_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    has_recipients: bool,
+}
+
+impl<'a> Line<'a> {
+    /// The checksum, the id, four of the stamp, four more, and the summary.
+    const WORDS: usize = 11;
+
+    fn of(id: &'a JobId, stamp: Stamp, summary: &Summary) -> Self {
+        Self {
+            id: id.as_str(),
+            stamp,
+            status: summary.status,
+            started_at: summary.started_at,
+            ended_at: summary.ended_at,
+            has_recipients: summary.has_recipients(),
+        }
+    }
+
+    fn ended(&self, line: Place) -> Ended {
+        let Self { status, started_at, ended_at, has_recipients, .. } = *self;
+        Ended { status, started_at, ended_at, has_recipients, line }
+    }
+
+    fn to_text(&self, json: &str) -> String {
+        let time =
+            |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| at.epoch_ms().to_string());
+        let Stamp { number, size, modified, changed } = self.stamp;
+        let rest = format!(
+            "{} {number} {size} {modified} {changed} {} {} {} {} {json}\n",
+            self.id,
+            self.status,
+            time(self.started_at),
+            time(self.ended_at),
+            u8::from(self.has_recipients),
+        );
+        format!("{:016x} {rest}", checksum(rest.as_bytes()))
+    }
+
+    /// Decodes a line; `None` of one that is torn or was changed.
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let (sum, rest) = line.split_at_checked(17)?;
+        let sum = u64::from_str_radix(str::from_utf8(sum).ok()?.strip_suffix(' ')?, 16).ok()?;
+        if sum != checksum(rest) || !rest.ends_with(b"\n") {
+            return None;
+        }
+        let words = rest.splitn(Self::WORDS - 1, |&byte| byte == b' ');
+        let mut words = words.map_while(|word| str::from_utf8(word).ok());
+        let time = |word: &str| match word {
+            "-" => Some(None),
+            ms => ms.parse().ok().map(Timestamp::from_epoch_ms),
+        };
+        Some(Self {
+            id: words.next()?,
+            stamp: Stamp {
+                number: words.next()?.parse().ok()?,
+                size: words.next()?.parse().ok()?,
+                modified: words.next()?.parse().ok()?,
+                changed: words.next()?.parse().ok()?,
+            },
+            status: match words.next()? {
+                "completed" => Status::Completed,
+                "failed" => Status::Failed,
+                "killed" => Status::Killed,
+                _ => return None,
+            },
+            started_at: time(words.next()?)?,
+            ended_at: time(words.next()?)?,
+            has_recipients: words.next()? != "0",
+        })
+    }
+}
+
+/// Tells a line that is torn or was changed from a whole one. Each step is reversible, so a change
+/// within eight bytes always changes the sum.
+fn checksum(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().chain([&last]).fold(bytes.len() as u64, |sum, word| {
+        (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    })
+}
+
+/// The cache, read line by line, in the order of the jobs' ids.
+struct Cache {
+    file: BufReader<io::Take<File>>,
+    length: u64,
+    /// The next line, and its place.
+    line: Vec<u8>,
+    place: Place,
+}
+
+impl Cache {
+    /// `None` where there is none that can be used.
+    fn open(root: &Path) -> Option<Self> {
+        let file = files::open(&root.join(CACHE), OpenOptions::new().read(true)).ok()?;
+        let length = file.metadata().ok()?.len().min(CACHE_READ);
+        let file = BufReader::with_capacity(64 << 10, file.take(CACHE_READ));
+        let place = Place { start: 0, length: 0 };
+        let mut cache = Self { file, length, line: Vec::new(), place };
+        cache.advance();
+        if version(&cache.line) != Some(VERSION) {
+            return None;
+        }
+        cache.advance();
+        Some(cache)
+    }
+
+    /// Reads the next line; an empty one means the end.
+    fn advance(&mut self) {
+        self.place.start += u64::from(self.place.length);
+        self.line.clear();
+        if self.file.read_until(b'\n', &mut self.line).is_err() {
+            self.line.clear();
+        }
+        self.place.length = self.line.len() as u32;
+    }
+
+    /// Returns what the cache has of a job. The ids of successive calls ascend: the lines before
+    /// are those of removed jobs, or damaged.
+    fn find(&mut self, id: &JobId) -> Option<(Stamp, Ended)> {
+        while !self.line.is_empty() {
+            match Line::parse(&self.line) {
+                Some(line) if line.id > id.as_str() => return None,
+                Some(line) if line.id == id.as_str() => {
+                    return Some((line.stamp, line.ended(self.place)));
+                }
+                _ => self.advance(),
+            }
+        }
+        None
+    }
+}
+
+/// The version of the cache that has this first line.
+fn version(line: &[u8]) -> Option<u32> {
+    str::from_utf8(line).ok()?.strip_prefix(TITLE)?.trim_end().parse().ok()
+}
+
+impl Summaries {
+    /// Replaces the cache by these lines, unless another process is doing so or a newer version of
+    /// this program has written it.
+    fn write(&self, root: &Path, lines: &[Place]) -> io::Result<()> {
+        let mut first = Vec::new();
+        if let Ok(file) = files::open(&root.join(CACHE), OpenOptions::new().read(true)) {
+            BufReader::new(file.take(100)).read_until(b'\n', &mut first)?;
+        }
+        if version(&first).is_some_and(|version| version > VERSION) {
+            return Ok(());
+        }
+        let path = root.join(TEMPORARY);
+        let mut options = OpenOptions::new();
+        let file = files::open(&path, options.write(true).create(true).mode(0o600))?;
+        // The previous holder of the lock may have renamed the file: then it is the cache.
+        file.try_lock()?;
+        if fs::symlink_metadata(&path)?.ino() != file.metadata()?.ino() {
+            return Ok(());
+        }
+        // Not synced: the checksum of a line that a crash has torn does not fit.
+        let written =
+            self.write_lines(&file, lines).and_then(|()| fs::rename(&path, root.join(CACHE)));
+        if written.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+        written
+    }
+
+    fn write_lines(&self, file: &File, lines: &[Place]) -> io::Result<()> {
+        file.set_len(0)?;
+        let mut out = BufWriter::with_capacity(64 << 10, file);
+        writeln!(out, "{TITLE}{VERSION}")?;
+        for place in lines {
+            out.write_all(&self.line(*place)?)?;
+        }
+        out.flush()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::job::Spec;
-
-    /// A jobs directory with `ENOUGH` jobs that ended some time ago.
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::at(dir.path().to_owned());
-        for number in 0..ENOUGH {
-            let id = JobId::parse(&format!("job-{number}")).unwrap();
-            fs::create_dir(store.job(&id).path()).unwrap();
-            store.job(&id).save(&record(&id, number), false).unwrap();
-        }
-        (dir, store)
-    }
-
-    fn record(id: &JobId, number: usize) -> Record {
-        let at = Timestamp::from_epoch_ms(1_795_000_000_000).unwrap();
-        let mut record = Record::new(id.clone(), Spec::default(), String::new(), at);
-        record.status = Status::Completed;
-        record.ended_at = Some(at.after(Duration::from_secs(number as u64)));
-        record.cost_usd = Some(number as f64 / 7.0);
-        record.spec.labels = [("part".to_owned(), format!("{number}\n\t\"é"))].into();
-        record
-    }
-
-    fn sorted(store: &Store, now: i64) -> Vec<(JobId, Option<Summary>)> {
-        let mut found = store.summaries_at(now).unwrap();
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        found
-    }
-
-    fn later() -> i64 {
-        nanoseconds(SystemTime::now()) + SETTLED + 1_000_000_000
-    }
-
-    #[test]
-    fn a_cache_that_is_deleted_cut_or_spoilt_changes_nothing() {
-        let (_dir, store) = store();
-        let cache = store.root().join(CACHE);
-        let fresh = sorted(&store, later());
-        assert!(fresh.iter().all(|(_, summary)| summary.is_some()));
-        let text = fs::read(&cache).unwrap();
-        assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(!store.root().join(TEMPORARY).exists());
-        assert_eq!(sorted(&store, later()), fresh, "from the cache");
-        fs::remove_file(&cache).unwrap();
-        assert_eq!(sorted(&store, later()), fresh, "without a cache");
-
-        let Cache::Known(whole) = Cache::decode(&text) else { panic!() };
-        assert_eq!(whole.len(), ENOUGH);
-        let nothing = Cache::Known(HashMap::new());
-        for length in 0..text.len() {
-            assert_eq!(Cache::decode(&text[..length]), nothing, "{length}");
-        }
-        let body = memchr::memchr(b'\n', &text).unwrap();
-        for place in 0..text.len() {
-            let mut spoilt = text.clone();
-            spoilt[place] ^= 0x11;
-            let decoded = Cache::decode(&spoilt);
-            // Another version is another format.
-            assert!(decoded == nothing || place < body && decoded == Cache::Newer, "{place}");
-        }
-        for foreign in [&b""[..], b"\n", b"claudejob-summaries", b"[]\n[]", &[0xff; 100]] {
-            fs::write(&cache, foreign).unwrap();
-            assert_eq!(sorted(&store, later()), fresh);
-            assert_ne!(fs::read(&cache).unwrap(), foreign, "it is replaced");
-        }
-        fs::remove_file(&cache).unwrap();
-        fs::create_dir(&cache).unwrap();
-        assert_eq!(sorted(&store, later()), fresh, "a directory in its place");
-        assert!(!store.root().join(TEMPORARY).exists());
-    }
-
-    #[test]
-    fn the_cache_of_a_newer_version_is_neither_used_nor_overwritten() {
-        let (_dir, store) = store();
-        let cache = store.root().join(CACHE);
-        let fresh = sorted(&store, later());
-        let newer = format!("{MAGIC} {} 0\n", VERSION + 1);
-        fs::write(&cache, &newer).unwrap();
-        assert_eq!(sorted(&store, later()), fresh);
-        assert_eq!(fs::read_to_string(&cache).unwrap(), newer);
-    }
-
-    #[test]
-    fn a_record_that_was_just_changed_is_not_kept() {
-        let (_dir, store) = store();
-        let cache = store.root().join(CACHE);
-        let now = nanoseconds(SystemTime::now());
-        for now in [now, now + SETTLED / 2, now - 3_600_000_000_000] {
-            assert!(sorted(&store, now).iter().all(|(_, summary)| summary.is_some()));
-            assert!(!cache.exists(), "{now}");
-        }
-        sorted(&store, later());
-        assert!(cache.exists());
-    }
-
-    #[test]
-    fn a_record_that_was_replaced_is_read_again() {
-        let (_dir, store) = store();
-        sorted(&store, later());
-        let id = JobId::parse("job-7").unwrap();
-        let mut record = store.job(&id).load().unwrap();
-        let find =
-            || sorted(&store, later()).into_iter().find(|(found, _)| *found == id).unwrap().1;
-        record.status = Status::Running;
-        store.job(&id).save(&record, false).unwrap();
-        assert_eq!(find(), None, "it was resumed");
-        record.status = Status::Killed;
-        store.job(&id).save(&record, false).unwrap();
-        assert_eq!(find().unwrap().status, Status::Killed);
-        fs::write(store.job(&id).file(META), "{").unwrap();
-        assert_eq!(find(), None, "it is torn");
-        fs::remove_dir_all(store.job(&id).path()).unwrap();
-        assert_eq!(store.summaries().unwrap().len(), ENOUGH - 1);
-    }
-
-    #[test]
-    fn what_is_no_ordinary_record_is_not_kept() {
-        let (_dir, store) = store();
-        let id = JobId::parse("job-3").unwrap();
-        let meta = store.job(&id).file(META);
-        fs::rename(&meta, store.job(&id).file("elsewhere")).unwrap();
-        std::os::unix::fs::symlink("elsewhere", &meta).unwrap();
-        let found = sorted(&store, later());
-        assert!(found.iter().any(|(found, summary)| *found == id && summary.is_none()));
-    }
-}
+mod tests;

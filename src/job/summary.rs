@@ -1,0 +1,184 @@
+//! The part of a record that lists and sums of jobs need.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Ending, Exit, HintFacts, JobId, Reason, Record, Status, Timestamp, Wake, hint, known};
+use crate::text::{clip, is_zero};
+
+/// Characters of an error and of a prompt that a summary keeps: as many as a list shows.
+const ERROR_KEPT: usize = 120;
+const PROMPT_KEPT: usize = 60;
+
+/// What lists, sums and the removal of jobs need of a record. Decoded from a record, whose other
+/// fields are skipped, or from a summary that was encoded before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// As in the record, and so are the fields below.
+    #[serde(default)]
+    pub(crate) version: u32,
+    pub(crate) job_id: JobId,
+    pub(crate) status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<i32>,
+    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<Reason>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) prompt: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ended_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) elapsed_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) had_turn: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) queued_ms: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) limited_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resumable_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) model: Option<String>,
+    #[serde(default)]
+    pub(crate) attempt: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) dependency_cut_off: bool,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) num_turns: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost_usd: Option<f64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) cost_is_lower_bound: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) rate_limited: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) exit: Option<Exit>,
+    #[serde(default)]
+    pub(crate) spec: SpecSummary,
+}
+
+/// The same of a spec.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SpecSummary {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) no_recover: bool,
+    #[serde(skip_serializing_if = "AdmissionSummary::is_empty")]
+    pub(crate) admission: AdmissionSummary,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after: Vec<JobId>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) after_any: Vec<JobId>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) on_event: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wake: Option<Wake>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// The same of its terms of admission.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AdmissionSummary {
+    pub(crate) group: Option<String>,
+}
+
+impl AdmissionSummary {
+    fn is_empty(&self) -> bool {
+        self.group.is_none()
+    }
+}
+
+impl From<Record> for Summary {
+    fn from(record: Record) -> Self {
+        Self {
+            version: record.version,
+            job_id: record.job_id,
+            status: record.status,
+            pid: record.pid,
+            reason: record.reason,
+            error: record.error,
+            prompt: record.prompt,
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            elapsed_ms: record.elapsed_ms,
+            had_turn: record.had_turn,
+            queued_ms: record.queued_ms,
+            limited_ms: record.limited_ms,
+            resumable_at: record.resumable_at,
+            model: record.model,
+            attempt: record.attempt,
+            dependency_cut_off: record.dependency_cut_off,
+            num_turns: record.num_turns,
+            cost_usd: record.cost_usd,
+            cost_is_lower_bound: record.cost_is_lower_bound,
+            rate_limited: record.rate_limited,
+            exit: record.exit,
+            spec: SpecSummary {
+                no_recover: record.spec.no_recover,
+                admission: AdmissionSummary { group: record.spec.admission.group },
+                after: record.spec.after,
+                after_any: record.spec.after_any,
+                on_event: record.spec.on_event,
+                wake: record.spec.wake,
+                labels: record.spec.labels,
+            },
+        }
+    }
+}
+
+impl Summary {
+    /// The same with the beginnings of the texts that can be long.
+    pub fn shortened(mut self) -> Self {
+        self.error = self.error.map(|error| clip(&error, ERROR_KEPT));
+        self.prompt = clip(&self.prompt, PROMPT_KEPT);
+        self
+    }
+
+    /// Whether anybody is notified of the job.
+    pub fn has_recipients(&self) -> bool {
+        !self.spec.on_event.is_empty() || self.spec.wake.is_some()
+    }
+
+    /// Whether the job has all these labels.
+    pub fn has_labels<'a>(
+        &self,
+        labels: impl IntoIterator<Item = (&'a String, &'a String)>,
+    ) -> bool {
+        labels.into_iter().all(|(key, value)| self.spec.labels.get(key) == Some(value))
+    }
+
+    /// What decides how the job, which has ended, can be continued.
+    pub fn ending(&self) -> Ending {
+        Ending {
+            version: self.version,
+            status: self.status,
+            reason: self.reason,
+            exit: self.exit,
+            attempt: self.attempt,
+            dependency_cut_off: self.dependency_cut_off,
+            no_recover: self.spec.no_recover,
+        }
+    }
+
+    /// The command to run next for the job, which has ended.
+    pub fn hint(&self) -> Option<String> {
+        let ending = self.ending();
+        hint(&HintFacts {
+            job_id: &self.job_id,
+            status: self.status,
+            reason: self.reason,
+            is_recoverable: ending.is_recoverable(),
+            is_resumable: ending.is_resumable(),
+            resumable_at: self.resumable_at,
+            blocked: None,
+        })
+    }
+}

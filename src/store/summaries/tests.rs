@@ -1,0 +1,202 @@
+use super::*;
+use crate::job::{Record, Spec, Verdict};
+
+const JOBS: usize = 105;
+
+fn record(n: usize, verdict: Option<Verdict>) -> Record {
+    let at = |s: usize| Timestamp::from_epoch_ms(1_795_204_010_000 + s as i64 * 1_000).unwrap();
+    let id = JobId::parse(&format!("job-{n}")).unwrap();
+    let labels = [("n".to_owned(), n.to_string())].into();
+    let spec = Spec { labels, ..Spec::default() };
+    let mut record = Record::new(id, spec, format!("do \"{n}\"\n"), at(n));
+    record.cost_usd = Some(n as f64 / 100.0);
+    if let Some(verdict) = verdict {
+        record.end(&verdict, at(2 * n));
+    }
+    record
+}
+
+/// A jobs directory with jobs that have ended, on a file system that is not shared.
+fn store() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(!machine::is_shared(folder.path()), "this needs a local file system");
+    let store = Store::at(folder.path().to_owned());
+    for n in 0..JOBS {
+        let verdict = match n % 3 {
+            0 => Verdict::Completed,
+            1 => Verdict::Killed,
+            _ => Verdict::failed(crate::job::Reason::Timeout, "it took too long".to_owned()),
+        };
+        put(&store, &record(n, Some(verdict)));
+    }
+    (folder, store)
+}
+
+fn put(store: &Store, record: &Record) {
+    let dir = store.job(&record.job_id);
+    let _ = fs::create_dir(dir.path());
+    dir.save(record, false).unwrap();
+}
+
+/// A time at which all records count as settled.
+fn later() -> SystemTime {
+    SystemTime::now() + 2 * SETTLED
+}
+
+fn cache(store: &Store) -> std::path::PathBuf {
+    store.root().join(CACHE)
+}
+
+/// All that is known of the jobs.
+fn seen(store: &Store) -> Vec<(JobId, Option<Summary>)> {
+    let (summaries, jobs) = store.summaries_at(later()).unwrap();
+    let known = |job: Listed| {
+        let summary = job.ended.map(|ended| {
+            let summary = summaries.get(&ended).unwrap();
+            assert_eq!(summary.status, ended.status);
+            assert_eq!(summary.started_at, ended.started_at);
+            assert_eq!(summary.ended_at, ended.ended_at);
+            assert_eq!(summary.has_recipients(), ended.has_recipients);
+            summary
+        });
+        (job.id, summary)
+    };
+    jobs.into_iter().map(known).collect()
+}
+
+/// How many summaries come from the cache.
+fn cached(store: &Store) -> usize {
+    let (summaries, jobs) = store.summaries_at(later()).unwrap();
+    let is_cached =
+        |job: &&Listed| job.ended.is_some_and(|ended| ended.line.start < summaries.file_length);
+    jobs.iter().filter(is_cached).count()
+}
+
+#[test]
+fn a_cache_changes_nothing_whatever_becomes_of_it() {
+    let (_folder, store) = store();
+    let right = seen(&store);
+    assert_eq!(right.len(), JOBS);
+    assert!(right.iter().all(|(id, summary)| summary.as_ref().unwrap().job_id == *id));
+    let whole = fs::read(cache(&store)).unwrap();
+    assert_eq!(cached(&store), JOBS);
+    assert_eq!(seen(&store), right);
+
+    let lines = whole.split_inclusive(|&byte| byte == b'\n');
+    let one_line: usize = lines.take(2).map(<[u8]>::len).sum();
+    let places = (0..one_line).chain((one_line..whole.len()).step_by(997));
+    for place in places {
+        fs::write(cache(&store), &whole[..place]).unwrap();
+        assert_eq!(seen(&store), right, "cut at {place}");
+        let mut changed = whole.clone();
+        changed[place] = changed[place].wrapping_add(1);
+        fs::write(cache(&store), &changed).unwrap();
+        assert_eq!(seen(&store), right, "changed at {place}");
+    }
+    for foreign in [&b""[..], b"\n", b"\0\xff", b"claudejob summaries 1\nx\n\n", b"[]"] {
+        fs::write(cache(&store), foreign).unwrap();
+        assert_eq!(seen(&store), right);
+        assert_eq!(fs::read(cache(&store)).unwrap(), whole, "it is made anew");
+    }
+    fs::remove_file(cache(&store)).unwrap();
+    assert_eq!(seen(&store), right);
+    assert_eq!(fs::metadata(cache(&store)).unwrap().mode() & 0o777, 0o600);
+    assert!(!store.root().join(TEMPORARY).exists());
+}
+
+#[test]
+fn a_record_that_is_replaced_is_read_again() {
+    let (_folder, store) = store();
+    seen(&store);
+    assert_eq!(cached(&store), JOBS);
+    let id = JobId::parse("job-7").unwrap();
+    let of = |id: &JobId| seen(&store).into_iter().find(|(other, _)| other == id).unwrap().1;
+
+    put(&store, &record(7, None));
+    assert_eq!(of(&id), None, "it was resumed, and is live");
+    put(&store, &record(7, Some(Verdict::Completed)));
+    assert_eq!(of(&id).unwrap().status, Status::Completed);
+    // In place and of the same size, as no version of this program writes it.
+    let path = store.job(&id).file(META);
+    let text = fs::read_to_string(&path).unwrap().replace("0.07", "0.08");
+    fs::write(&path, text).unwrap();
+    assert_eq!(of(&id).unwrap().cost_usd, Some(0.08));
+    fs::write(&path, "{").unwrap();
+    assert_eq!(of(&id), None);
+    fs::remove_dir_all(store.job(&id).path()).unwrap();
+    assert_eq!(seen(&store).len(), JOBS - 1);
+    // A job of the same name, and one that came before all others.
+    put(&store, &record(7, Some(Verdict::Killed)));
+    let first = Record { job_id: JobId::parse("a").unwrap(), ..record(1, Some(Verdict::Killed)) };
+    put(&store, &first);
+    assert_eq!(of(&id).unwrap().status, Status::Killed);
+    assert_eq!(seen(&store).len(), JOBS + 1);
+    assert_eq!(cached(&store), JOBS - 1, "two jobs are not worth writing it anew");
+}
+
+#[test]
+fn a_record_that_was_just_changed_is_not_kept() {
+    let (_folder, store) = store();
+    let now = SystemTime::now();
+    for now in [now, now + SETTLED / 2, now - Duration::from_secs(3600)] {
+        let (_, jobs) = store.summaries_at(now).unwrap();
+        assert!(jobs.iter().all(|job| job.ended.is_some()));
+        assert!(!cache(&store).exists(), "{now:?}");
+    }
+    // A time of the content that somebody has set back says nothing.
+    for n in 0..JOBS {
+        let id = JobId::parse(&format!("job-{n}")).unwrap();
+        let file = File::options().write(true).open(store.job(&id).file(META)).unwrap();
+        file.set_modified(now - Duration::from_secs(60)).unwrap();
+    }
+    store.summaries().unwrap();
+    assert!(!cache(&store).exists());
+    store.summaries_at(later()).unwrap();
+    assert!(cache(&store).exists());
+}
+
+#[test]
+fn only_records_that_are_final_are_kept() {
+    let (_folder, store) = store();
+    for n in 0..10 {
+        put(&store, &record(n, None));
+    }
+    let mut newer = record(10, Some(Verdict::Killed));
+    newer.version = FORMAT_VERSION + 1;
+    put(&store, &newer);
+    let elsewhere = store.job(&record(11, None).job_id).file("elsewhere");
+    fs::rename(elsewhere.with_file_name(META), &elsewhere).unwrap();
+    std::os::unix::fs::symlink("elsewhere", elsewhere.with_file_name(META)).unwrap();
+    fs::rename(store.root().join("job-12"), store.root().join("renamed")).unwrap();
+    let known = seen(&store).into_iter().filter(|(_, summary)| summary.is_some()).count();
+    assert_eq!(known, JOBS - 12, "the newer one is listed");
+    assert_eq!(cached(&store), 0, "too few are left to be kept");
+    for n in 0..10 {
+        put(&store, &record(n, Some(Verdict::Killed)));
+    }
+    seen(&store);
+    assert_eq!(cached(&store), JOBS - 3);
+}
+
+#[test]
+fn the_cache_of_a_newer_version_or_of_another_writer_is_left_alone() {
+    let (folder, store) = store();
+    let newer = format!("{TITLE}{}\nwhatever it says\n", VERSION + 1);
+    fs::write(cache(&store), &newer).unwrap();
+    assert_eq!(seen(&store).len(), JOBS);
+    assert_eq!(fs::read_to_string(cache(&store)).unwrap(), newer);
+    fs::remove_file(cache(&store)).unwrap();
+
+    let writer = File::create(store.root().join(TEMPORARY)).unwrap();
+    writer.lock().unwrap();
+    assert_eq!(seen(&store).len(), JOBS);
+    assert!(!cache(&store).exists(), "somebody writes it");
+    drop(writer);
+
+    let outside = folder.path().join(".outside");
+    fs::write(&outside, "precious").unwrap();
+    std::os::unix::fs::symlink(&outside, cache(&store)).unwrap();
+    assert_eq!(seen(&store).len(), JOBS);
+    assert_eq!(fs::read_to_string(&outside).unwrap(), "precious");
+    assert_eq!(cached(&store), JOBS);
+}
