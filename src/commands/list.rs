@@ -408,13 +408,14 @@ struct Omitted {
     hint: String,
 }
 
-/// The list. Of jobs that have ended it holds their summaries, so that a long list takes little
-/// memory.
+/// The list. A job that has ended is decoded from its summary when it is shown, so that a long
+/// list takes little memory.
 #[derive(Debug)]
 pub struct ListAnswer {
+    store: Store,
     address: Address,
     summaries: Summaries,
-    jobs: Vec<Source>,
+    places: Vec<Place>,
     size: Size,
     /// There are jobs, whether or not any of them was asked for.
     pub of_many: bool,
@@ -425,10 +426,13 @@ pub struct ListAnswer {
 impl ListAnswer {
     /// The jobs, in their order.
     pub fn items(&self) -> impl Iterator<Item = Item> {
-        self.jobs.iter().filter_map(|job| {
-            let item = match job {
-                Source::Summary(ended) => Item::ended(self.summaries.get(ended)?),
+        self.places.iter().filter_map(|place| {
+            let item = match &place.source {
                 Source::Look(item) => Item::clone(item),
+                Source::Summary(ended) => match self.summaries.get(ended) {
+                    Some(summary) => Item::ended(summary),
+                    None => look_at(&self.store, &place.id, false, &OnceCell::new())?,
+                },
             };
             let hint = item.hint.map(|hint| self.address.apply(hint));
             let apply = |wait: WaitingFor| wait.map_hint(|hint| self.address.apply(hint));
@@ -452,12 +456,12 @@ impl ListAnswer {
                 })
                 .count();
             self.size = size;
-            if fitting == self.jobs.len() {
+            if fitting == self.places.len() {
                 return;
             }
         }
-        self.omitted = self.jobs.len() - fitting;
-        self.jobs.truncate(fitting);
+        self.omitted = self.places.len() - fitting;
+        self.places.truncate(fitting);
     }
 
     fn length(&self, item: &Item, size: Size) -> usize {
@@ -595,10 +599,11 @@ pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
     request.sort(&mut places);
     places.truncate(request.limit.unwrap_or(usize::MAX));
     let mut answer = ListAnswer {
+        store: store.clone(),
         address: Address::of(store.root()),
         size: Size::Full,
         summaries,
-        jobs: places.into_iter().map(|place| place.source).collect(),
+        places,
         of_many,
         omitted: 0,
     };
@@ -675,7 +680,9 @@ impl Request {
                 source: Source::Summary(ended),
             });
         }
-        let summary = summaries.get(&ended)?;
+        let Some(summary) = summaries.get(&ended) else {
+            return self.place_by_look(store, id, line);
+        };
         if self.undelivered && summary.has_recipients() {
             return self.place_by_look(store, id, line);
         }

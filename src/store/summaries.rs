@@ -9,7 +9,11 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::panic::resume_unwind;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::AtFlags;
@@ -99,7 +103,7 @@ impl Summaries {
     /// The summary of a job.
     pub fn get(&self, ended: &Ended) -> Option<Summary> {
         let line = self.line(ended.line).ok()?;
-        serde_json::from_slice(line.splitn(Line::WORDS, |&byte| byte == b' ').last()?).ok()
+        serde_json::from_slice(&line[memchr::memchr(b'{', &line)?..]).ok()
     }
 
     fn line(&self, Place { start, length }: Place) -> io::Result<Vec<u8>> {
@@ -135,48 +139,99 @@ impl Store {
     fn summaries_at(&self, now: SystemTime) -> Result<(Summaries, Vec<Listed>), StoreError> {
         let mut ids = self.ids()?;
         ids.sort_unstable();
-        let mut summaries = Summaries::default();
-        let mut jobs = Vec::with_capacity(ids.len());
         // On a shared file system a change by another machine may become visible late.
         let is_cached = ids.len() >= WORTH_CACHING && !machine::is_shared(&self.root);
-        let mut cache = if is_cached { Cache::open(&self.root) } else { None };
-        if let Some(cache) = &cache {
-            summaries.file = cache.file.get_ref().get_ref().try_clone().ok();
-            summaries.file_length = cache.length;
-        }
-        let root = File::open(&self.root).ok();
-        let mut kept = Vec::new();
-        let mut fresh = 0;
-        for id in ids {
-            let known = cache.as_mut().and_then(|cache| cache.find(&id));
-            if let (Some((stamp, ended)), Some(root)) = (known, &root)
-                && Stamp::now(root, &id) == Some(stamp)
-            {
-                kept.push(ended.line);
-                jobs.push(Listed { id, ended: Some(ended) });
-                continue;
-            }
-            let mut ended = None;
-            if let Ok((summary, about)) = self.job(&id).summary_of_file()
-                && is_final(&summary, &id)
-            {
-                let stamp = Stamp::from(&about);
-                let keep = is_cached && stamp.is_settled(now) && is_lossless(&summary);
-                ended = summaries.add(&id, &stamp, &summary.shortened());
-                if let Some(ended) = ended.filter(|_| keep)
-                    && ended.line.length as usize <= LINE_MOST
-                {
-                    kept.push(ended.line);
-                    fresh += 1;
-                }
-            }
-            jobs.push(Listed { id, ended });
-        }
-        if is_cached && fresh >= WORTH_CACHING.max(jobs.len() / 100) {
+        let mut collector = Collector {
+            store: self,
+            now,
+            is_cached,
+            summaries: Summaries::default(),
+            kept: Vec::new(),
+            fresh: 0,
+        };
+        let ended = match if is_cached { Cache::open(&self.root) } else { None } {
+            Some((cache, root)) => collector.compare(cache, &root, &ids),
+            None => ids.iter().map(|id| collector.read(id)).collect(),
+        };
+        if is_cached && collector.fresh >= WORTH_CACHING.max(ids.len() / 100) {
             // A failure costs only that the records are read again.
-            let _ = summaries.write(&self.root, &kept);
+            let _ = collector.summaries.write(&self.root, &collector.kept);
         }
-        Ok((summaries, jobs))
+        let jobs = ids.into_iter().zip(ended).map(|(id, ended)| Listed { id, ended });
+        Ok((collector.summaries, jobs.collect()))
+    }
+}
+
+/// Collects the summaries of jobs in the order of their ids.
+struct Collector<'a> {
+    store: &'a Store,
+    now: SystemTime,
+    is_cached: bool,
+    summaries: Summaries,
+    /// The lines that a new cache would have.
+    kept: Vec<Place>,
+    /// Number of those that the old one does not have.
+    fresh: usize,
+}
+
+impl Collector<'_> {
+    /// Takes the summaries from the cache as far as the records did not change.
+    fn compare(&mut self, mut cache: Cache, root: &File, ids: &[JobId]) -> Vec<Option<Ended>> {
+        self.summaries.file = cache.file.get_ref().get_ref().try_clone().ok();
+        self.summaries.file_length = cache.length;
+        // A second thread takes stamps from the end, until the two meet: on many jobs these calls
+        // are most of the work.
+        let left = AtomicUsize::new(ids.len());
+        let take = || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        thread::scope(|scope| {
+            let from_end = ids.iter().rev().take_while(|_| take());
+            let stamps = move || from_end.map(|id| Stamp::now(root, id)).collect::<Vec<_>>();
+            let helper = thread::Builder::new().spawn_scoped(scope, stamps);
+            let mut ended = Vec::with_capacity(ids.len());
+            for id in ids.iter().take_while(|_| take()) {
+                ended.push(self.find(&mut cache, id, || Stamp::now(root, id)));
+            }
+            let stamps = match helper.map(thread::ScopedJoinHandle::join) {
+                Ok(Ok(stamps)) => stamps,
+                Ok(Err(panic)) => resume_unwind(panic),
+                Err(_) => Vec::new(),
+            };
+            for (id, stamp) in ids[ended.len()..].iter().zip(stamps.into_iter().rev()) {
+                ended.push(self.find(&mut cache, id, || stamp));
+            }
+            ended
+        })
+    }
+
+    fn find(
+        &mut self,
+        cache: &mut Cache,
+        id: &JobId,
+        stamp: impl FnOnce() -> Option<Stamp>,
+    ) -> Option<Ended> {
+        if let Some((known, ended)) = cache.find(id)
+            && stamp() == Some(known)
+        {
+            self.kept.push(ended.line);
+            return Some(ended);
+        }
+        self.read(id)
+    }
+
+    /// Reads a job's record.
+    fn read(&mut self, id: &JobId) -> Option<Ended> {
+        let (summary, about) = self.store.job(id).summary_of_file().ok()?;
+        if !is_final(&summary, id) {
+            return None;
+        }
+        let stamp = Stamp::from(&about);
+        let is_stable = self.is_cached && stamp.is_settled(self.now) && is_lossless(&summary);
+        let ended = self.summaries.add(id, &stamp, &summary.shortened())?;
+        if is_stable && ended.line.length as usize <= LINE_MOST {
+            self.kept.push(ended.line);
+            self.fresh += 1;
+        }
+        Some(ended)
     }
 }
 
@@ -195,7 +250,7 @@ fn is_lossless(summary: &Summary) -> bool {
 impl Stamp {
     /// Returns the stamp of a job's record as it is now.
     fn now(root: &File, id: &JobId) -> Option<Self> {
-        let path = format!("{}/{META}", id.as_str());
+        let path = [id.as_str(), META].join("/");
         fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok().map(|about| (&about).into())
     }
 
@@ -243,9 +298,6 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// The checksum, the id, four of the stamp, four more, and the summary.
-    const WORDS: usize = 11;
-
     fn of(id: &'a JobId, stamp: Stamp, summary: &Summary) -> Self {
         Self {
             id: id.as_str(),
@@ -284,8 +336,8 @@ impl<'a> Line<'a> {
         if sum != checksum(rest) || !rest.ends_with(b"\n") {
             return None;
         }
-        let words = rest.splitn(Self::WORDS - 1, |&byte| byte == b' ');
-        let mut words = words.map_while(|word| str::from_utf8(word).ok());
+        let end = memchr::memchr(b'{', rest)?;
+        let mut words = Words(str::from_utf8(&rest[..end]).ok()?);
         let time = |word: &str| match word {
             "-" => Some(None),
             ms => ms.parse().ok().map(Timestamp::from_epoch_ms),
@@ -311,15 +363,36 @@ impl<'a> Line<'a> {
     }
 }
 
+/// The words of a text, each with a space after it. Cheaper than `str::split` for words as short as
+/// these.
+struct Words<'a>(&'a str);
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        let end = self.0.bytes().position(|byte| byte == b' ')?;
+        let (word, rest) = self.0.split_at(end);
+        self.0 = &rest[1..];
+        Some(word)
+    }
+}
+
 /// Tells a line that is torn or was changed from a whole one. Each step is reversible, so a change
 /// within eight bytes always changes the sum.
 fn checksum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
-    words.iter().chain([&last]).fold(bytes.len() as u64, |sum, word| {
-        (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
-    })
+    let mut sum = bytes.len() as u64;
+    for word in words {
+        sum = mixed(sum, *word);
+    }
+    mixed(sum, last)
+}
+
+fn mixed(sum: u64, word: [u8; 8]) -> u64 {
+    (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
 /// The cache, read line by line, in the order of the jobs' ids.
@@ -332,8 +405,8 @@ struct Cache {
 }
 
 impl Cache {
-    /// `None` where there is none that can be used.
-    fn open(root: &Path) -> Option<Self> {
+    /// Opens the cache, and the directory for the stamps; `None` if there is no usable cache.
+    fn open(root: &Path) -> Option<(Self, File)> {
         let file = files::open(&root.join(CACHE), OpenOptions::new().read(true)).ok()?;
         let length = file.metadata().ok()?.len().min(CACHE_READ);
         let file = BufReader::with_capacity(64 << 10, file.take(CACHE_READ));
@@ -344,7 +417,7 @@ impl Cache {
             return None;
         }
         cache.advance();
-        Some(cache)
+        Some((cache, File::open(root).ok()?))
     }
 
     /// Reads the next line; an empty one means the end.
