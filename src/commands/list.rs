@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::ANSWER_MOST;
 use super::seen::look_leniently;
-use super::status::Line;
+use super::status::{Line, standing_in_line};
 use crate::error::Error;
 use crate::job::{
-    Activity, Blocked, Errand, JobId, Question, Reason, Record, Status, Summary, Timestamp,
-    WaitingFor, full_status,
+    Activity, Blocked, Errand, JobId, Question, Reason, Record, Standing, Status, Summary,
+    Timestamp, WaitingFor, full_status,
 };
 use crate::store::{Address, Ended, Listed, LoadError, Store, Summaries};
 use crate::text::{clip, is_zero, json_length};
@@ -134,19 +134,22 @@ fn warnings_of(record: &Record) -> Vec<String> {
 }
 
 impl Item {
-    fn of(record: Record) -> Self {
+    fn of(record: Record, standing: Standing) -> Self {
         Self {
             hint: record.hint(),
-            waiting_for: record.waiting_for(),
+            waiting_for: standing.waiting_for,
+            position: standing.position,
+            starts_at: standing.starts_at,
+            waits_for: standing.waits_for,
             warnings: warnings_of(&record),
             pid: record.pid,
-            status: Some(record.status),
+            status: Some(standing.status),
             reason: record.reason,
             error: record.error.map(|error| clip(&error, 120)),
             started_at: record.started_at,
             ended_at: record.ended_at,
-            rate_limited: record.rate_limited,
-            retry_at: record.retry_at,
+            rate_limited: standing.rate_limited,
+            retry_at: standing.retry_at,
             resumable_at: record.resumable_at,
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
@@ -524,24 +527,9 @@ fn look_at(store: &Store, id: &JobId, with_errands: bool, line: &OnceCell<Line>)
         Ok(seen) => seen,
     };
     let errands = if with_errands { seen.dir.errands(&seen.record) } else { Vec::new() };
-    let queued = seen.record.status == Status::Queued;
-    let line = queued.then(|| line.get_or_init(|| Line::of(store)));
-    let waiting = line.and_then(|line| line.waiting(store, &seen.record));
-    let item = Item::of(seen.record);
-    let undelivered = errands.clone();
-    let mut item = Item { undelivered_notifications: errands, undelivered, ..item };
-    if let Some(waiting) = waiting {
-        if waiting.is_over {
-            item.status = Some(Status::Starting);
-        }
-        item.waiting_for = waiting.waiting_for();
-        item.position = waiting.position;
-        item.starts_at = waiting.starts_at;
-        item.waits_for = waiting.waits_for;
-        item.rate_limited |= waiting.limited_until.is_some();
-        item.retry_at = item.retry_at.or(waiting.limited_until);
-    }
-    Some(item)
+    let standing = standing_in_line(store, &seen.record, line);
+    let item = Item::of(seen.record, standing);
+    Some(Item { undelivered: errands.clone(), undelivered_notifications: errands, ..item })
 }
 
 /// A job with what its place in the list depends on.

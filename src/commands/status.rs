@@ -1,5 +1,7 @@
 //! `status`: a job's state.
 
+use std::cell::OnceCell;
+
 use super::seen::{Seen, look};
 use crate::clock;
 use crate::error::Error;
@@ -140,9 +142,17 @@ fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
 
 /// The state of the job of this record.
 pub(super) fn standing(store: &Store, record: &Record) -> Standing {
+    let mut answer = standing_in_line(store, record, &OnceCell::new());
+    answer.map_hints(|hint| addressed(store.root(), hint));
+    answer
+}
+
+/// The same, with the queue as it was read for another job, and with the commands as they are for
+/// the default jobs directory.
+pub(super) fn standing_in_line(store: &Store, record: &Record, line: &OnceCell<Line>) -> Standing {
     let mut answer = Standing::of(record);
     if record.status == Status::Queued
-        && let Some(waiting) = Line::of(store).waiting(store, record)
+        && let Some(waiting) = line.get_or_init(|| Line::of(store)).waiting(store, record)
     {
         if waiting.is_over {
             answer.status = Status::Starting;
@@ -154,7 +164,6 @@ pub(super) fn standing(store: &Store, record: &Record) -> Standing {
         answer.rate_limited |= waiting.limited_until.is_some();
         answer.retry_at = answer.retry_at.or(waiting.limited_until);
     }
-    answer.map_hints(|hint| addressed(store.root(), hint));
     answer
 }
 
