@@ -3,22 +3,19 @@
 
 use std::borrow::Cow;
 
-/// Bytes of a string that are looked at one by one, before the rest is searched.
-const SHORT: usize = 16;
+/// Bytes of a string that are looked at in one step.
+const BLOCK: usize = 8;
 
 pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    /// It holds control characters, which are white space outside of strings and refused inside.
-    has_controls: bool,
     /// What closes the arrays and objects around the present place, within the present value.
     open: Vec<u8>,
 }
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        let has_controls = text.bytes().fold(false, |any, byte| any | (byte < b' '));
-        Self { text, at: 0, has_controls, open: Vec::new() }
+        Self { text, at: 0, open: Vec::new() }
     }
 
     /// The next byte that is no white space.
@@ -47,17 +44,22 @@ impl<'a> Scanner<'a> {
             return self.expect(b'}');
         }
         loop {
-            let name = self.name()?;
-            if name.contains('\\') {
+            self.peek()?;
+            let begin = self.at + 1;
+            let has_escapes = self.string()?;
+            let name = &self.text[begin..self.at - 1];
+            self.expect(b':')?;
+            if has_escapes {
                 let name: Cow<'_, str> = serde_json::from_str(&format!("\"{name}\"")).ok()?;
                 member(self, &name)?;
             } else {
                 member(self, name)?;
             }
-            if self.peek()? == b'}' {
-                return self.expect(b'}');
+            match self.next()? {
+                b',' => {}
+                b'}' => return Some(()),
+                _ => return None,
             }
-            self.expect(b',')?;
         }
     }
 
@@ -69,50 +71,51 @@ impl<'a> Scanner<'a> {
         }
         loop {
             element(self)?;
-            if self.peek()? == b']' {
-                return self.expect(b']');
+            match self.next()? {
+                b',' => {}
+                b']' => return Some(()),
+                _ => return None,
             }
-            self.expect(b',')?;
         }
     }
 
     /// Goes through a value, and gives its text.
     pub(super) fn value(&mut self) -> Option<&'a str> {
-        self.peek()?;
+        let first = self.peek()?;
         let begin = self.at;
+        if matches!(first, b'{' | b'[') {
+            self.nested()?;
+        } else {
+            self.scalar(first)?;
+        }
+        Some(&self.text[begin..self.at])
+    }
+
+    /// Goes through an array or object, and all that is in it.
+    fn nested(&mut self) -> Option<()> {
         self.open.clear();
         loop {
+            // A value begins.
             match self.peek()? {
-                b'"' => self.string()?,
-                b'{' => {
+                open @ (b'{' | b'[') => {
                     self.at += 1;
-                    if self.peek()? != b'}' {
-                        self.open.push(b'}');
-                        self.name()?;
+                    // The characters stand two apart in ASCII.
+                    let close = open + 2;
+                    if self.peek()? != close {
+                        self.open.push(close);
+                        if close == b'}' {
+                            self.name()?;
+                        }
                         continue;
                     }
                     self.at += 1;
                 }
-                b'[' => {
-                    self.at += 1;
-                    if self.peek()? != b']' {
-                        self.open.push(b']');
-                        continue;
-                    }
-                    self.at += 1;
-                }
-                b't' => self.word("true")?,
-                b'f' => self.word("false")?,
-                b'n' => self.word("null")?,
-                _ => self.number()?,
+                first => self.scalar(first)?,
             }
-            // A value has ended, and whatever ends with it.
+            // It has ended, and whatever ends with it.
             loop {
-                let Some(&close) = self.open.last() else {
-                    return Some(&self.text[begin..self.at]);
-                };
-                let next = self.peek()?;
-                self.at += 1;
+                let Some(&close) = self.open.last() else { return Some(()) };
+                let next = self.next()?;
                 if next == close {
                     self.open.pop();
                 } else if next != b',' {
@@ -127,45 +130,62 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Goes through a value that begins with this byte, and is neither an array nor an object.
+    fn scalar(&mut self, first: u8) -> Option<()> {
+        match first {
+            b'"' => self.string().map(drop),
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.word("null"),
+            _ => self.number(),
+        }
+    }
+
+    /// Goes past the next byte that is no white space, and gives it.
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
     fn expect(&mut self, byte: u8) -> Option<()> {
-        if self.peek()? != byte {
+        if self.next()? == byte { Some(()) } else { None }
+    }
+
+    /// Goes through a member's name and the colon behind it.
+    fn name(&mut self) -> Option<()> {
+        self.peek()?;
+        self.string()?;
+        self.expect(b':')
+    }
+
+    /// Goes through the string that begins here, and says whether there are escapes in it.
+    fn string(&mut self) -> Option<bool> {
+        let bytes = self.text.as_bytes();
+        if bytes.get(self.at) != Some(&b'"') {
             return None;
         }
         self.at += 1;
-        Some(())
-    }
-
-    /// Goes through a member's name and the colon behind it, and gives what stands in its quotes.
-    fn name(&mut self) -> Option<&'a str> {
-        if self.peek()? != b'"' {
-            return None;
-        }
-        let begin = self.at + 1;
-        self.string()?;
-        let name = &self.text[begin..self.at - 1];
-        self.expect(b':')?;
-        Some(name)
-    }
-
-    fn string(&mut self) -> Option<()> {
-        let bytes = self.text.as_bytes();
-        let begin = self.at + 1;
-        let mut at = begin;
+        let mut has_escapes = false;
         loop {
-            at += special(&bytes[at..])?;
-            if bytes[at] == b'"' {
-                break;
+            self.at = next_special(bytes, self.at)?;
+            if bytes[self.at] == b'"' {
+                self.at += 1;
+                return Some(has_escapes);
             }
-            at += match bytes.get(at + 1)? {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-                b'u' if bytes.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
-                _ => return None,
-            };
+            self.escape()?;
+            has_escapes = true;
         }
-        if self.has_controls && bytes[begin..at].iter().any(|byte| *byte < b' ') {
-            return None;
-        }
-        self.at = at + 1;
+    }
+
+    /// Goes through an escape. A control character is none.
+    fn escape(&mut self) -> Option<()> {
+        let rest = &self.text.as_bytes()[self.at..];
+        self.at += match rest {
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
+            [b'\\', b'u', digits @ ..] if digits.get(..4)?.iter().all(u8::is_ascii_hexdigit) => 6,
+            _ => return None,
+        };
         Some(())
     }
 
@@ -207,14 +227,30 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where the next quote or backslash stands.
-fn special(bytes: &[u8]) -> Option<usize> {
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
-    let short = &bytes[..bytes.len().min(SHORT)];
-    match short.iter().position(is_special) {
-        None => Some(short.len() + memchr::memchr2(b'"', b'\\', &bytes[short.len()..])?),
-        found => found,
+/// Where, from `at` on, the next byte stands that does not simply belong to a string.
+fn next_special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while let Some(block) = bytes.get(at..)?.first_chunk() {
+        let specials = specials(*block);
+        if specials != 0 {
+            return Some(at + specials.trailing_zeros() as usize / 8);
+        }
+        at += BLOCK;
     }
+    let rest = bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..b' '))?;
+    Some(at + rest)
+}
+
+/// The highest bit of each byte that is a quote, a backslash or a control character; above the
+/// first of them also other bits may be set.
+fn specials(block: [u8; BLOCK]) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; BLOCK]);
+    let each = |byte: u8| ONES * u64::from(byte);
+    let block = u64::from_le_bytes(block);
+    // A subtraction that goes below zero sets the highest bit, where it was not set before.
+    let control = block.wrapping_sub(each(b' '));
+    let quote = (block ^ each(b'"')).wrapping_sub(ONES);
+    let backslash = (block ^ each(b'\\')).wrapping_sub(ONES);
+    (control | quote | backslash) & !block & each(0x80)
 }
 
 #[cfg(test)]
@@ -295,10 +331,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_string_is_looked_at_in_whole_and_in_part_blocks() {
+        for length in 0..3 * BLOCK {
+            for at in 0..=length {
+                for special in ["", "\"", "\\n", "\\", "\\u00e4", "\u{1f}", "\u{7f}", "ä"] {
+                    let (before, after) = ("x".repeat(at), "y".repeat(length - at));
+                    for rest in ["", ",\"a string that follows\"]"] {
+                        let text = format!("[\"{before}{special}{after}\"{rest}");
+                        assert_eq!(accepts(&text), is_json(&text), "{text:?}");
+                    }
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn it_accepts_what_serde_json_accepts_of_anything(
-            text in r#"([\[\]{}",:\\ \t]|[a-fu0-9.eE+-]|true|null|"a":|"[a-z\\n]{0,20}"|ä){0,24}"#
+            text in r#"([\[\]{}",:\\ \t]|[a-fu0-9.eE+-]|true|null|"a":|"[a-z\\n]{0,40}"|ä){0,24}"#
         ) {
             prop_assert_eq!(accepts(&text), is_json(&text), "{:?}", text);
         }
