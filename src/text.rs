@@ -6,6 +6,9 @@ use nix::sys::signal::Signal;
 
 /// At most `most` characters of `text`; what was cut is marked by `…`, which counts as one.
 pub fn clip(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
     match text.char_indices().nth(most) {
         None => text.to_owned(),
         Some(_) => {

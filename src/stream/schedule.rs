@@ -3,7 +3,10 @@
 //! The CLI keeps such a promise only while its stdin is open.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
+
+use memchr::memmem::Finder;
 
 use super::wire::{WireSchedule, get, is_array, items, object, string};
 use crate::job::Timestamp;
@@ -35,10 +38,10 @@ pub enum Scheduling {
 /// Reads a `tool_use_result`. `None` if it says nothing of scheduled work.
 pub(super) fn scheduling(raw: &str) -> Option<Scheduling> {
     // By far the most results are of other tools, and some are long.
-    let names = ["\"scheduledFor\"", "\"recurring\"", "\"cron\""];
+    static NAMES: LazyLock<[Finder<'static>; 3]> =
+        LazyLock::new(|| ["\"scheduledFor\"", "\"recurring\"", "\"cron\""].map(Finder::new));
     let beginning = &raw.as_bytes()[..raw.len().min(LOOKED_AT)];
-    let is_likely =
-        names.iter().any(|name| memchr::memmem::find(beginning, name.as_bytes()).is_some());
+    let is_likely = NAMES.iter().any(|name| name.find(beginning).is_some());
     let is_empty_list = raw.len() < LOOKED_AT && raw.starts_with("{\"jobs\":[]");
     if !is_likely && !is_empty_list {
         return None;
