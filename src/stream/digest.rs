@@ -1,12 +1,13 @@
 //! What the events so far add up to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::event::{McpServer, Task, denied};
 use super::schedule::Schedule;
+use super::transcript::telling;
 use super::{Block, Event, TurnResult, Words, from_json, mended};
 use crate::job::{Activity, Blocked, ModelFamily, Timestamp, questions, shortened};
 use crate::text::{clip, one_line, sum_usd};
@@ -20,6 +21,8 @@ const NAME_KEPT: usize = 200;
 const DENIALS_KEPT: usize = 1 << 20;
 /// Characters of an activity's text.
 const ACTIVITY_KEPT: usize = 120;
+/// Bytes of a tool call's input up to which it is kept whole.
+const CALL_INPUT_KEPT: usize = 2_000;
 /// How long claude is believed to wait in silence for its next try: a little longer than the
 /// longest limit of the API, which is a week's.
 const SILENCE_MOST: Duration = Duration::from_secs(8 * 86_400);
@@ -84,8 +87,6 @@ pub struct Digest {
     pub retry_in: Duration,
     /// `authentication_failed` retries in a row.
     pub auth_failures: u32,
-    /// What the agent does now.
-    pub activity: Option<Activity>,
     /// When anything was last heard.
     pub last_event_at: Option<Timestamp>,
     /// The error that the CLI named when it last spoke itself, in the last turn.
@@ -121,7 +122,8 @@ pub struct Digest {
     turn: Turn,
     /// What the agent said last, since its last answer and the last message from outside.
     said: Said,
-    tools: BTreeMap<String, Activity>,
+    activity: Option<RawActivity>,
+    tools: BTreeMap<String, ToolCall>,
     requests: Vec<(Blocked, Option<String>)>,
 }
 
@@ -156,10 +158,57 @@ struct Turn {
     command_output: Option<String>,
 }
 
+/// What the agent does, kept as the stream holds it: most of it is never looked at.
+#[derive(Clone, Debug)]
+enum RawActivity {
+    Thinking,
+    /// The beginning of the text, as JSON.
+    Text(String),
+    ToolCall(ToolCall),
+}
+
+impl RawActivity {
+    fn decode(&self) -> Activity {
+        match self {
+            Self::Thinking => Activity { tool: None, text: "thinking".to_owned() },
+            Self::Text(raw) => {
+                let text: String = from_json(raw).unwrap_or_default();
+                Activity { tool: None, text: one_line(&text, ACTIVITY_KEPT) }
+            }
+            Self::ToolCall(call) => {
+                Activity { tool: Some(clip(&call.name, ACTIVITY_KEPT)), text: call.summary() }
+            }
+        }
+    }
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug)]
+struct ToolCall {
+    name: String,
+    /// Its input as JSON; where that is long, another of the same summary.
+    input: String,
+}
+
+impl ToolCall {
+    fn of(name: &str, input: &str) -> Self {
+        let input = if input.len() <= CALL_INPUT_KEPT {
+            input.to_owned()
+        } else {
+            json!({"": one_line(&telling(input), ACTIVITY_KEPT)}).to_string()
+        };
+        Self { name: clip(name, NAME_KEPT), input }
+    }
+
+    fn summary(&self) -> String {
+        one_line(&telling(&self.input), ACTIVITY_KEPT)
+    }
+}
+
 /// Text of the agent's, kept as the stream holds it: most of it is never looked at.
 #[derive(Debug, Default)]
 struct Said {
-    pieces: Vec<String>,
+    pieces: VecDeque<String>,
     /// A tool was called after it: what is said next takes its place.
     is_closed: bool,
 }
@@ -174,11 +223,11 @@ impl Said {
         }
         let piece = words.raw();
         // A request that is tried again gives the same text again.
-        if self.pieces.last() == piece.as_ref() {
+        if self.pieces.back() == piece.as_ref() {
             return;
         }
         if self.pieces.len() == Self::PIECES {
-            self.pieces.remove(0);
+            self.pieces.pop_front();
         }
         self.pieces.extend(piece);
     }
@@ -293,6 +342,11 @@ impl Digest {
         !self.tools.is_empty() || !self.tasks.is_empty()
     }
 
+    /// What the agent does now.
+    pub fn activity(&self) -> Option<Activity> {
+        self.activity.as_ref().map(RawActivity::decode)
+    }
+
     /// The request that has waited longest, and the ids of some others.
     pub fn blocked(&self) -> Option<Blocked> {
         let mut requests = self.requests.iter().map(|(blocked, _)| blocked);
@@ -404,12 +458,12 @@ impl Digest {
                 for block in blocks {
                     if let Block::ToolResult { id, is_error, text } = block {
                         let tool = self.tools.get(&clip(id, NAME_KEPT));
-                        let name = tool.and_then(|tool| tool.tool.clone());
+                        let name = tool.map(|tool| tool.name.clone());
                         if let Some(scheduling) = scheduling {
                             self.schedule.apply(scheduling, name.as_deref());
                         }
                         if name.as_deref() == Some("CronDelete") && !is_error {
-                            let cron = tool.map(|tool| tool.text.clone()).unwrap_or_default();
+                            let cron = tool.map(ToolCall::summary).unwrap_or_default();
                             self.schedule.delete(&cron);
                         }
                         if denied.contains(id) || (*is_error && tells_denial(text)) {
@@ -588,12 +642,13 @@ impl Digest {
             return;
         }
         let known = self.tools.get(&id);
-        let name = known.and_then(|tool| tool.tool.clone());
+        let name = known.map(|tool| tool.name.clone());
         let name = name.or_else(|| Some(tool_name.to_owned()).filter(|name| !name.is_empty()));
         let mut call = denied(name.as_deref());
         call["tool_use_id"] = id.clone().into();
-        if let Some(tool) = known.filter(|tool| !tool.text.is_empty()) {
-            call["tool_input"] = json!({"summary": tool.text});
+        let summary = known.map(ToolCall::summary).unwrap_or_default();
+        if !summary.is_empty() {
+            call["tool_input"] = json!({"summary": summary});
         }
         self.denied_calls.insert(id, call);
     }
@@ -648,27 +703,22 @@ impl Digest {
                         self.said.push(text);
                     }
                 }
-                self.activity = Some(Activity {
-                    tool: None,
-                    text: one_line(&text.opening(ACTIVITY_KEPT * 2), ACTIVITY_KEPT),
-                });
+                let beginning = text.raw_opening(ACTIVITY_KEPT * 2).unwrap_or_default();
+                self.activity = Some(RawActivity::Text(beginning.into_owned()));
             }
             Block::ToolUse { id, name, input } => {
                 if !nested {
                     self.turn.said = Said::default();
                     self.said.is_closed = true;
                 }
-                let activity = Activity {
-                    tool: Some(clip(name, ACTIVITY_KEPT)),
-                    text: one_line(&super::transcript::telling(input), ACTIVITY_KEPT),
-                };
-                self.activity = Some(activity.clone());
+                let call = ToolCall::of(name, input);
                 if self.tools.len() < TRACKED {
-                    self.tools.insert(clip(id, NAME_KEPT), activity);
+                    self.tools.insert(clip(id, NAME_KEPT), call.clone());
                 }
+                self.activity = Some(RawActivity::ToolCall(call));
             }
             Block::Thinking => {
-                self.activity = Some(Activity { tool: None, text: "thinking".to_owned() });
+                self.activity = Some(RawActivity::Thinking);
             }
             Block::ToolResult { .. } => {}
         }
@@ -680,7 +730,7 @@ impl Digest {
         if self.tools.remove(id).is_some()
             && let Some(other) = self.tools.values().next()
         {
-            self.activity = Some(other.clone());
+            self.activity = Some(RawActivity::ToolCall(other.clone()));
         }
         self.close_requests(|_, tool| tool.as_deref() == Some(id), change);
     }
@@ -883,11 +933,30 @@ mod tests {
     #[test]
     fn the_activity_is_the_tool_that_still_runs() {
         let mut digest = fold(&[CALL, SECOND_CALL]);
-        let activity = digest.activity.clone().unwrap();
+        let activity = digest.activity().unwrap();
         assert_eq!((activity.tool.as_deref(), activity.text.as_str()), (Some("Read"), "/a/b.rs"));
         let done = br#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t2","content":""}]}}"#;
         let _ = digest.fold(&decode(done).unwrap(), Timestamp::from_epoch_ms(0).unwrap());
-        assert_eq!(digest.activity.unwrap().text, "cargo test");
+        assert_eq!(digest.activity().unwrap().text, "cargo test");
+    }
+
+    #[test]
+    fn an_activity_is_the_same_however_long_it_is() {
+        let activity = |block: Value| {
+            let line = json!({"type": "assistant", "message": {"content": [block]}}).to_string();
+            fold(&[&line]).activity().unwrap()
+        };
+        let long = "word \n\u{1f600} ".repeat(CALL_INPUT_KEPT);
+        let shown = one_line(&long, ACTIVITY_KEPT);
+        for more in ["a", &long] {
+            let call = |input| json!({"type": "tool_use", "id": "t", "name": "T", "input": input});
+            assert_eq!(activity(call(json!({"a": more, "file_path": "/a\n/b"}))).text, "/a /b");
+        }
+        let call = json!({"type": "tool_use", "id": "t", "name": "T", "input": {"x": long}});
+        assert_eq!(activity(call), Activity { tool: Some("T".into()), text: shown.clone() });
+        let text = json!({"type": "text", "text": long});
+        assert_eq!(activity(text), Activity { tool: None, text: shown });
+        assert_eq!(activity(json!({"type": "thinking"})).text, "thinking");
     }
 
     #[test]

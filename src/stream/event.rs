@@ -11,6 +11,7 @@ use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::mend::{escape_length, from_json};
 use super::schedule::{Scheduling, scheduling};
 use super::wire::{
     self, Content, Raw, Wire, WireBlock, WireDecision, WireRequest, WireResultMeta, WireServer,
@@ -230,27 +231,28 @@ impl Words<'_> {
 
     /// Its beginning: at least `most` characters, if it has so many.
     pub fn opening(&self, most: usize) -> Cow<'_, str> {
-        let Some(raw) = self.0 else { return self.whole() };
+        match self.raw_opening(most) {
+            Some(Cow::Owned(raw)) => Cow::Owned(from_json(&raw).unwrap_or_default()),
+            _ => self.whole(),
+        }
+    }
+
+    /// The same as JSON; of text that is no string, all of it.
+    pub fn raw_opening(&self, most: usize) -> Option<Cow<'_, str>> {
+        let raw = self.0?;
         // No character takes more bytes than that, whatever stands behind it.
         if !raw.starts_with('"') || raw.len() <= most * 16 {
-            return self.whole();
+            return Some(Cow::Borrowed(raw));
         }
         let bytes = raw.as_bytes();
         let mut end = 1;
         for _ in 0..most {
-            end += match bytes[end..end + 4] {
-                [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B'] => 12,
-                [b'\\', b'u', ..] => 6,
-                [b'\\', ..] => 2,
-                _ => 1,
-            };
+            end += if bytes[end] == b'\\' { escape_length(raw, end) } else { 1 };
             while bytes[end] & 0xc0 == 0x80 {
                 end += 1;
             }
         }
-        // Behind the unpaired half of a surrogate pair, the cut may be anywhere.
-        serde_json::from_str(&format!("{}\"", &raw[..end]))
-            .map_or_else(|_| self.whole(), Cow::Owned)
+        Some(Cow::Owned(format!("{}\"", &raw[..end])))
     }
 }
 
@@ -578,7 +580,19 @@ mod tests {
 
     #[test]
     fn an_opening_is_the_beginning_of_the_whole() {
-        for piece in ["a", "ä", "€", "😀", "\\n", "\\u00e4", "\\ud83d\\ude00", "a\\\\\\\""] {
+        for piece in [
+            "a",
+            "ä",
+            "€",
+            "😀",
+            "\\n",
+            "\\u00e4",
+            "\\ud83d\\ude00",
+            "a\\\\\\\"",
+            "\\ud83d",
+            "\\ud83d\\u00e4",
+            "\\ude00\\ud83dud",
+        ] {
             let line = format!(
                 r#"{{"type":"user","message":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
                 piece.repeat(500)

@@ -36,18 +36,23 @@ pub fn mended(json: &str) -> Cow<'_, str> {
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'\\', &json.as_bytes()[at..]) {
         at += found;
-        at += match (escaped(json, at), escaped(json, at + REPLACEMENT.len())) {
-            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * REPLACEMENT.len(),
-            (Some(0xd800..=0xdfff), _) => {
-                mended.to_mut().replace_range(at..at + REPLACEMENT.len(), REPLACEMENT);
-                REPLACEMENT.len()
-            }
-            (Some(_), _) => REPLACEMENT.len(),
-            // Another escape, of which the second character may be a backslash.
-            (None, _) => 2.min(json.len() - at),
-        };
+        let length = escape_length(json, at);
+        if length == REPLACEMENT.len() && matches!(escaped(json, at), Some(0xd800..=0xdfff)) {
+            mended.to_mut().replace_range(at..at + length, REPLACEMENT);
+        }
+        at += length.min(json.len() - at);
     }
     mended
+}
+
+/// Bytes of the escape that begins here, of which both halves of a surrogate pair are one.
+pub(super) fn escape_length(json: &str, at: usize) -> usize {
+    match (escaped(json, at), escaped(json, at + REPLACEMENT.len())) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * REPLACEMENT.len(),
+        (Some(_), _) => REPLACEMENT.len(),
+        // Another escape, of which the second character may be a backslash.
+        (None, _) => 2,
+    }
 }
 
 /// The code unit that is written `\uXXXX` here.

@@ -634,7 +634,7 @@ impl Supervisor {
         record.rate_limited = digest.rate_limited;
         record.retry_at = digest.retry_at;
         record.last_event_at = digest.last_event_at.or(record.last_event_at);
-        record.activity.clone_from(&digest.activity);
+        record.activity = digest.activity();
         if digest.answered && record.released.as_ref().is_some_and(|it| it.response.is_some()) {
             record.released = None;
         }
