@@ -27,11 +27,11 @@ pub(crate) enum Part {
     Leave,
     /// It says that it is there and then nothing more.
     Idle,
-    /// It prints so many bytes of events, and answers.
+    /// It waits at the gate, prints so many bytes of events, and answers.
     Flood(u64),
-    /// It prints one line of so many bytes, and answers.
+    /// It waits at the gate, prints one line of so many bytes, and answers.
     LongLine(u64),
-    /// It prints so many bytes of recorded events, and answers.
+    /// It waits at the gate, prints so many bytes of recorded events, and answers.
     Recorded(Recorded, u64),
     /// It waits at the gate, prints so many lines one by one that are no event of the job, waits at
     /// the gate again, and answers.
@@ -100,9 +100,14 @@ fn perform(part: Part) -> io::Result<()> {
             left.spawn()?;
         }
         Part::Idle => return pass_gate(),
-        Part::Flood(bytes) => stream::flood(&mut out, &session, bytes)?,
-        Part::LongLine(bytes) => stream::long_line(&mut out, &session, bytes)?,
-        Part::Recorded(recorded, bytes) => stream::replay(&mut out, &session, recorded, bytes)?,
+        Part::Flood(bytes) => stream::flood(&mut out, &session, bytes, pass_gate)?,
+        Part::LongLine(bytes) => {
+            pass_gate()?;
+            stream::long_line(&mut out, &session, bytes)?;
+        }
+        Part::Recorded(recorded, bytes) => {
+            stream::replay(&mut out, &session, recorded, bytes, pass_gate)?;
+        }
         Part::Trickle(lines) => {
             pass_gate()?;
             let line = stream::unnoticed(&session);

@@ -106,24 +106,32 @@ impl Others {
 
 impl Drop for Others {
     fn drop(&mut self) {
-        let _ = killpg(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGKILL);
+        let group = Pid::from_raw(self.0.id().cast_signed());
+        let _ = killpg(group, Signal::SIGKILL);
         let _ = self.0.wait();
+        // They may have become children of the bench.
+        while waitpid(Pid::from_raw(-group.as_raw()), None).is_ok() {}
     }
 }
 
 const FEW_OTHERS: usize = 100;
 const MANY_OTHERS: usize = 2_000;
+/// How often few and many take turns, so that whatever else the machine does weighs on both alike.
+const TURNS: usize = 5;
 
 /// The CPU time of a worker for a whole job, beside few and many other processes.
 pub(crate) fn others(scale: Scale, table: &mut Table) -> Outcome<()> {
     let stage = Stage::on_disk()?;
     let _reaping = Reaping::begin()?;
-    let measure = |count| {
-        let _others = Others::start(count)?;
-        (0..scale.rounds).map(|_| cpu_of_a_job(&stage)).collect::<Outcome<Vec<f64>>>()
-    };
-    let few = measure(FEW_OTHERS)?;
-    let many = measure(MANY_OTHERS)?;
+    let (mut few, mut many) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        for (count, times) in [(FEW_OTHERS, &mut few), (MANY_OTHERS, &mut many)] {
+            let _others = Others::start(count)?;
+            for _ in 0..scale.rounds / TURNS {
+                times.push(cpu_of_a_job(&stage)?);
+            }
+        }
+    }
     table.add(&Row {
         what: format!("worker's CPU time for a whole job, beside {MANY_OTHERS} processes"),
         unit: Unit::Seconds,
@@ -189,6 +197,8 @@ pub(crate) fn lost(scale: Scale, table: &mut Table) -> Outcome<()> {
     let mut times = Vec::new();
     for _ in 0..scale.long_rounds {
         let (job, _) = stage.start(Part::Flood(scale.lost_log), Some(&gate))?;
+        gate.reached()?;
+        gate.open()?;
         gate.reached()?;
         kill(Pid::from_raw(i32::try_from(job.worker)?), Signal::SIGKILL)?;
         let status = measure::run(&mut stage.claudejob(&["status", &job.id]))?;

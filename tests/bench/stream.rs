@@ -39,15 +39,18 @@ impl Recorded {
     }
 }
 
-/// Writes whole recorded events, at least so many bytes of them.
+/// Writes whole recorded events, at least so many bytes of them; `begin` is called once they are
+/// made.
 pub(crate) fn replay(
     out: &mut impl Write,
     session: &str,
     recorded: Recorded,
     bytes: u64,
+    begin: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     let events = recorded.events(session);
     let block = events.repeat(BLOCK / events.len());
+    begin()?;
     let mut left = bytes as usize;
     while left > block.len() {
         out.write_all(block.as_bytes())?;
@@ -83,14 +86,20 @@ fn line_of_record(line: Option<&str>, session: &str) -> String {
     format!("{}\n", line.unwrap_or_default().replace(SESSION, session))
 }
 
-/// Writes whole events, at least so many bytes of them.
-pub(crate) fn flood(out: &mut impl Write, session: &str, bytes: u64) -> io::Result<()> {
+/// Writes whole events, at least so many bytes of them; `begin` is called once they are made.
+pub(crate) fn flood(
+    out: &mut impl Write,
+    session: &str,
+    bytes: u64,
+    begin: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
     let mut block = String::with_capacity(BLOCK);
     let mut random = Random(1);
     while block.len() < BLOCK.min(bytes as usize) {
         event(&mut block, session, &mut random);
     }
     let block = block.as_bytes();
+    begin()?;
     let mut left = bytes as usize;
     while left > 0 {
         // The last part goes on to the end of its line.

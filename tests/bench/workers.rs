@@ -1,11 +1,12 @@
 //! The verb that makes a worker, and the worker itself: at its start, at rest, and at work.
 
+use std::cell::RefCell;
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::fake::Part;
-use crate::gate::Gate;
+use crate::gate::{self, Gate};
 use crate::stage::Stage;
 use crate::stream::Recorded;
 use crate::table::{Row, Spread, Table, Target, Unit};
@@ -110,8 +111,10 @@ pub(crate) fn idle(scale: Scale, table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
+/// From the first byte of a stream until all of it is copied: that the worker, claude and `tee` have
+/// to be started first is no part of it.
 pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
-    let recorded = |name| Part::Recorded(name, scale.stream / 10);
+    let recorded = |name| Part::Recorded(name, scale.stream / 2);
     let streams = [
         ("events", Part::Flood(scale.stream)),
         ("one line", Part::LongLine(scale.line)),
@@ -122,31 +125,33 @@ pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
     for (name, part) in streams {
         let stage = Stage::on_disk()?;
         let copy = stage.path("copy");
-        let (mut peak, mut round) = (0, 0);
-        let (mut copied, mut teed) = (0, 0);
+        let gate = RefCell::new(Gate::new(stage.path("gate"))?);
+        let (mut peak, mut copied, mut teed) = (0, 0, 0);
         let (ours, tee) = measure::alternate(
             scale.long_rounds,
             || {
-                round += 1;
-                let mut gate = Gate::new(stage.path(&format!("gate-{round}")))?;
-                let begin = Instant::now();
+                let mut gate = gate.borrow_mut();
                 let (job, _) = stage.start(part, Some(&gate))?;
                 gate.reached()?;
+                let begin = Instant::now();
+                gate.open()?;
+                // The worker has closed claude's stdin: it has seen the result.
+                gate.reached()?;
+                let elapsed = begin.elapsed();
                 peak = proc::peak_resident(job.worker)?.max(peak);
                 gate.open()?;
-                let id = job.wait()?;
-                let elapsed = begin.elapsed();
-                let dir = stage.job_dir(&id);
+                let dir = stage.job_dir(&job.wait()?);
                 copied = fs::metadata(dir.join("output.log"))?.len();
                 fs::remove_dir_all(dir)?;
                 Ok(elapsed)
             },
             || {
                 interrupt::check()?;
-                let begin = Instant::now();
+                let mut gate = gate.borrow_mut();
+                let mut fake = stage.fake(part)?;
+                fake.env(gate::PLACE, &gate.place);
                 let tee = stage.command("tee", &[&copy.to_string_lossy()]);
-                pipe(stage.fake(part)?, tee)?;
-                let elapsed = begin.elapsed();
+                let elapsed = pipe(fake, tee, &mut gate)?;
                 teed = fs::metadata(&copy)?.len();
                 fs::remove_file(&copy)?;
                 Ok(elapsed)
@@ -176,14 +181,23 @@ pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
-/// `from | to >/dev/null`, until both have ended.
-fn pipe(mut from: Command, mut to: Command) -> Outcome<()> {
+/// Runs `from | to >/dev/null` to its end, and takes the time from where `from` begins to print.
+fn pipe(mut from: Command, mut to: Command, gate: &mut Gate) -> Outcome<Duration> {
     let mut source = from.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let stdout = source.stdout.take().ok_or("no output to copy")?;
-    let copied = to.stdin(stdout).stdout(Stdio::null()).status();
-    let printed = source.wait()?;
-    if !copied?.success() || !printed.success() {
+    let mut copy = to.stdin(stdout).stdout(Stdio::null()).spawn()?;
+    // Nobody else shall hold the pipe, so that `from` ends should `to` fail.
+    drop(to);
+    gate.reached()?;
+    let begin = Instant::now();
+    // It need not stop at its second gate, which is where it ends.
+    gate.open()?;
+    gate.open()?;
+    let copied = copy.wait()?;
+    let elapsed = begin.elapsed();
+    gate.reached()?;
+    if !copied.success() || !source.wait()?.success() {
         return Err("the reference copy failed".into());
     }
-    Ok(())
+    Ok(elapsed)
 }
