@@ -717,7 +717,7 @@ mod tests {
 
     #[test]
     fn tool_results_are_strings_or_blocks() {
-        let line = br#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":"one"},{"type":"tool_result","tool_use_id":"b","is_error":true,"content":[{"type":"text","text":"two"},{"type":"image"}]}]}}"#;
+        let line = br#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":"one"},{"type":"tool_result","tool_use_id":"b","is_error":true,"content":[7,{"type":"text","text":"two"},null,{"type":"image"}]}]}}"#;
         let Some(Event::User { blocks, nested: false, .. }) = decode(line) else { panic!() };
         let seen: Vec<_> = blocks
             .iter()
