@@ -45,6 +45,12 @@ use turn::{Step, Turn};
 /// How long systemd may take to move a worker into its scope.
 const SCOPE_TAKES: Duration = Duration::from_secs(2);
 
+/// Bytes for what is read at once: twice of what a pipe holds. Memory of this size is mapped by
+/// itself, and its pages take room only once something was read into them.
+const READ_BUFFER: usize = 128 << 10;
+/// How many events of its descriptors a worker takes in at once; it has about ten descriptors.
+const IO_EVENTS: usize = 32;
+
 /// Runs the worker of the job in this directory, which must have been started by
 /// [`crate::launch`]: it finds the lock and the report pipe among its descriptors.
 ///
@@ -52,14 +58,19 @@ const SCOPE_TAKES: Duration = Duration::from_secs(2);
 pub fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
     let (lock, report) = process::take_handed()?;
     let cgroup = unit.and_then(own_scope);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
-    runtime.block_on(async {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_io_events_per_tick(IO_EVENTS)
+        .build()?;
+    // On the heap, because each function between here and there would hold it on the stack, where
+    // what was once used stays in memory.
+    runtime.block_on(Box::pin(async {
         // Never let go of by hand: the kernel does it when this process is gone, so that whoever
         // waited for the lock finds neither claude nor the worker, and before it closes the watches.
         std::mem::forget(Lock::handed(process::closed_first(lock)));
         attend(JobDir::at(job_dir), File::from(report), unit, cgroup).await
-    })
+    }))
 }
 
 /// The control group of the scope of this name, once this process is in it: systemd can answer
@@ -148,7 +159,7 @@ async fn attend(
     worker.look_into_inbox();
     worker.act();
 
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; READ_BUFFER];
     while !worker.over {
         let deadline = worker.deadline();
         tokio::select! {
