@@ -286,13 +286,13 @@ impl Conversation {
                     }
                 }
                 Block::ToolUse { id, name, input } => {
-                    let asked = match name.as_str() {
+                    let asked = match name.as_ref() {
                         "AskUserQuestion" => questions(input).into_iter().next(),
                         _ => None,
                     };
                     let about = asked.map_or_else(|| telling(input), |asked| asked.question);
                     let call = Call {
-                        id: id.clone(),
+                        id: id.to_string(),
                         nested,
                         name: harmless(&one_line(name, 60)),
                         about: harmless(&one_line(&about, CALL_SHOWN)),
@@ -300,7 +300,8 @@ impl Conversation {
                         asked: false,
                         outcome: None,
                     };
-                    self.calls.insert(id.clone(), self.dropped + self.head.len() + self.tail.len());
+                    self.calls
+                        .insert(id.to_string(), self.dropped + self.head.len() + self.tail.len());
                     self.put(Entry::Call(Box::new(call)));
                 }
                 Block::ToolResult { id, is_error, text } => {

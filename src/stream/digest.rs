@@ -438,9 +438,11 @@ impl Digest {
                     self.turn.model_spoke |= !nested;
                     self.auth_failures = 0;
                     self.limit_over(&mut change);
-                    if !nested && (message_id.is_none() || *message_id != self.message_id) {
+                    let message_id = message_id.as_deref();
+                    if !nested && (message_id.is_none() || message_id != self.message_id.as_deref())
+                    {
                         self.open_turns += 1;
-                        self.message_id.clone_from(message_id);
+                        self.message_id = message_id.map(str::to_owned);
                     }
                 }
                 for block in blocks {
@@ -466,7 +468,9 @@ impl Digest {
                             let cron = tool.map(ToolCall::summary).unwrap_or_default();
                             self.schedule.delete(&cron);
                         }
-                        if denied.contains(id) || (*is_error && tells_denial(text)) {
+                        if denied.iter().any(|denied| denied == id)
+                            || (*is_error && tells_denial(text))
+                        {
                             self.call_denied(id, "");
                         }
                         self.tool_ended(id, &mut change);

@@ -59,7 +59,7 @@ pub enum Event<'a> {
         /// What was said.
         blocks: Vec<Block<'a>>,
         /// The API's message id; several events can belong to one message.
-        message_id: Option<String>,
+        message_id: Option<Cow<'a, str>>,
         /// The CLI speaks itself, because the API failed in this way.
         error: Option<String>,
         /// The CLI speaks itself.
@@ -196,16 +196,16 @@ pub enum Block<'a> {
     /// A tool call.
     ToolUse {
         /// Its id.
-        id: String,
+        id: Cow<'a, str>,
         /// The tool's name.
-        name: String,
+        name: Cow<'a, str>,
         /// Its input as JSON text.
         input: &'a str,
     },
     /// What a tool gave back.
     ToolResult {
         /// The call's id.
-        id: String,
+        id: Cow<'a, str>,
         /// It failed or was refused.
         is_error: bool,
         /// The text of it; empty for an image and the like.
@@ -334,7 +334,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
         Some("system") => system(&wire),
         Some("assistant") => Event::Assistant {
             blocks: blocks(message.content),
-            message_id: string(message.id),
+            message_id: text(message.id),
             error: string(wire.error),
             synthetic: text(message.model).as_deref() == Some("<synthetic>"),
             nested,
@@ -535,7 +535,7 @@ fn blocks(content: Content<'_>) -> Vec<Block<'_>> {
     match content {
         Content::Other => Vec::new(),
         Content::Text(text) => vec![Block::Text(Words(Some(text)))],
-        Content::Blocks(wires) => wires.iter().filter_map(block).collect(),
+        Content::Blocks(wires) => wires.into_iter().filter_map(|wire| block(&wire)).collect(),
     }
 }
 
@@ -546,12 +546,12 @@ fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
         }
         "thinking" => Some(Block::Thinking),
         "tool_use" => Some(Block::ToolUse {
-            id: string(wire.id)?,
-            name: string(wire.name)?,
+            id: text(wire.id)?,
+            name: text(wire.name)?,
             input: wire.input.unwrap_or("null"),
         }),
         "tool_result" => Some(Block::ToolResult {
-            id: string(wire.tool_use_id)?,
+            id: text(wire.tool_use_id)?,
             is_error: get(wire.is_error).unwrap_or(false),
             text: Words(wire.content),
         }),
@@ -722,7 +722,7 @@ mod tests {
         let seen: Vec<_> = blocks
             .iter()
             .map(|block| match block {
-                Block::ToolResult { id, is_error, text } => (id.as_str(), *is_error, text.whole()),
+                Block::ToolResult { id, is_error, text } => (id.as_ref(), *is_error, text.whole()),
                 _ => panic!("{block:?}"),
             })
             .collect();

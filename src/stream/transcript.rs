@@ -187,7 +187,7 @@ fn of_agent(block: &Block<'_>, speaker: Speaker) -> Vec<Piece> {
             let shown = if question { asked } else { vec![call(name, input)] };
             let piece = |text| Piece {
                 passage: Some(Passage::new(Speaker::Tool, text)),
-                link: Some(Link::Call { id: id.clone(), question }),
+                link: Some(Link::Call { id: id.to_string(), question }),
             };
             shown.into_iter().map(piece).collect()
         }
@@ -207,7 +207,7 @@ fn of_user(block: &Block<'_>, answers: Option<&str>) -> Option<Piece> {
                 }
                 (None, None) => None,
             };
-            Some(Piece { passage, link: Some(Link::Outcome { id: id.clone(), failed }) })
+            Some(Piece { passage, link: Some(Link::Outcome { id: id.to_string(), failed }) })
         }
         _ => None,
     }
