@@ -85,8 +85,12 @@ fn time_after_gate(gate: &mut Gate, command: &mut Command, starts_fake: bool) ->
     std::thread::sleep(SETTLING / 6);
     let began = Instant::now();
     gate.open()?;
-    waiting.0.wait()?;
-    Ok(began.elapsed().as_secs_f64())
+    let status = waiting.0.wait()?;
+    let elapsed = began.elapsed().as_secs_f64();
+    if !status.success() {
+        return Err(format!("{command:?} failed: {status}").into());
+    }
+    Ok(elapsed)
 }
 
 /// Processes that have nothing to do with any job.
