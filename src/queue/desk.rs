@@ -1,10 +1,10 @@
-//! The lock of the queue (flock(2)), in generations: a holder that was stopped keeps nobody out.
+//! The lock of the queue (flock(2)), in generations, so that a stopped holder keeps no one out.
 //!
-//! `.queue/desk` is the first generation, `.queue/desk.1` the second: the latest that exists is
-//! the one that counts. The holder writes its process id and a counter into it. Where these stay
-//! the same for [`PATIENCE`], whoever waits creates the next generation. A holder that continues
-//! later finds it, and decides anew before it writes. What it wrote between its last look and the
-//! stop is caught where it matters: [`Queue::let_in`](super::Queue).
+//! `.queue/desk` is the first generation, `.queue/desk.1` the second: the latest one that exists
+//! is the valid one. The holder writes its process id and a counter into the file. If these do not
+//! change for [`PROGRESS_TIMEOUT`], a waiting process creates the next generation. A holder that
+//! continues later finds that generation and decides again before it writes. A write between its
+//! last check and the stop is caught by [`Queue::confirm`](super::Queue::confirm).
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -16,35 +16,36 @@ use super::{DESK, Queue, open_own};
 use crate::checkpoint::checkpoint;
 use crate::store::open_ordinary;
 
-/// How long a holder may take for one step of its work.
+/// How long a holder may take for one step of its work, and a worker to answer an offer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// The pauses between two attempts to take the lock.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
-/// How often a holder of a later generation tries the first one, for workers of earlier versions,
-/// which know no other.
-const TRIES_OF_FIRST: usize = 5;
+/// How often the holder of a later generation tries to lock the first one as well, to keep out
+/// workers of earlier versions, which know no other.
+const MAX_FIRST_TRIES: usize = 5;
 
-/// The lock, held.
+/// The queue's lock while this process holds it.
 #[derive(Debug)]
 pub struct Desk {
     file: File,
-    /// The first generation, if it could be had as well.
+    /// The first generation, if it could be locked as well.
     _first: Option<File>,
     folder: PathBuf,
     generation: u32,
     counter: std::cell::Cell<u64>,
 }
 
-/// An attempt to take the lock, from one poll to the next.
+/// State of an attempt to take the lock, between two polls.
 #[derive(Debug)]
 pub struct DeskPoll {
-    /// The generation and what its holder wrote last, and since when it is so.
+    /// The generation, the holder's last text in it, and when that text was first seen.
     seen: Option<(u32, String, Instant)>,
     pause: Duration,
 }
 
-/// The lock cannot be had: its holder makes no progress, and there can be no next generation.
+/// The lock cannot be taken: its holder makes no progress, and the next generation cannot be
+/// created.
 #[derive(Debug, thiserror::Error)]
 #[error("process {holder} holds {path:?} and makes no progress; it may be stopped ({source})")]
 pub struct Busy {
@@ -54,7 +55,7 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// Whether this is why an operation failed.
+    /// Returns whether an operation failed with this error.
     pub fn is_in(error: &io::Error) -> bool {
         matches!(error.get_ref(), Some(inner) if inner.is::<Self>())
     }
@@ -67,14 +68,14 @@ impl Default for DeskPoll {
 }
 
 impl DeskPoll {
-    /// How long to wait before the next attempt.
+    /// Returns how long to wait before the next attempt.
     pub fn pause(&mut self) -> Duration {
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
         pause
     }
 
-    /// Whether the holder has written nothing for as long as it may.
+    /// Returns whether the holder has made no progress for [`PROGRESS_TIMEOUT`].
     fn is_stuck(&mut self, generation: u32, holder: String) -> bool {
         match &self.seen {
             Some((seen, text, since)) if *seen == generation && *text == holder => {
@@ -89,12 +90,12 @@ impl DeskPoll {
 }
 
 impl Desk {
-    /// Whether no later generation exists: nobody has decided anything meanwhile.
+    /// Returns whether no later generation exists: no other process has decided anything meanwhile.
     pub fn is_latest(&self) -> bool {
         !generation_path(&self.folder, self.generation + 1).exists()
     }
 
-    /// Shows those who wait that the holder makes progress.
+    /// Shows waiting processes that the holder makes progress.
     pub fn progress(&self) {
         let counter = self.counter.get() + 1;
         self.counter.set(counter);
@@ -104,26 +105,26 @@ impl Desk {
 }
 
 impl Queue {
-    /// Takes the lock. Waits for holders that make progress, and for others no longer than
-    /// [`PATIENCE`].
+    /// Takes the lock. Waits without a bound only for a holder that makes progress, for any other
+    /// one [`PROGRESS_TIMEOUT`] at most.
     pub fn desk(&self) -> io::Result<Desk> {
         let mut poll = DeskPoll::default();
         loop {
-            if let Some(desk) = self.try_desk(&mut poll)? {
-                return Ok(desk);
+            if let Some(lock) = self.try_desk(&mut poll)? {
+                return Ok(lock);
             }
             std::thread::sleep(poll.pause());
         }
     }
 
-    /// The same, with pauses of at most this long together; `None` if that was not enough.
-    pub fn desk_within(&self, most: Duration, poll: &mut DeskPoll) -> io::Result<Option<Desk>> {
-        // By the pauses and not by the clock: we may have been stopped ourselves.
+    /// The same, but gives up with `None` after pauses of `max_wait` in total.
+    pub fn desk_within(&self, max_wait: Duration, poll: &mut DeskPoll) -> io::Result<Option<Desk>> {
+        // Counts the pauses, not the time: this process may have been stopped itself.
         let mut paused = Duration::ZERO;
         loop {
-            let desk = self.try_desk(poll)?;
-            if desk.is_some() || paused >= most {
-                return Ok(desk);
+            let lock = self.try_desk(poll)?;
+            if lock.is_some() || paused >= max_wait {
+                return Ok(lock);
             }
             let pause = poll.pause();
             std::thread::sleep(pause);
@@ -131,11 +132,11 @@ impl Queue {
         }
     }
 
-    /// Takes the lock if it is free. `None`: it is to be tried again after a
-    /// [pause](DeskPoll::pause), with the same `poll`.
+    /// Takes the lock if it is free. After `None` the caller tries again, after a
+    /// [pause](QueueLockPoll::pause) and with the same `poll`.
     pub fn try_desk(&self, poll: &mut DeskPoll) -> io::Result<Option<Desk>> {
         let folder = &self.path;
-        let first = self.open_first_desk()?;
+        let first = self.open_first_generation()?;
         let mut generation = 0;
         while generation_path(folder, generation + 1).exists() {
             generation += 1;
@@ -161,7 +162,7 @@ impl Queue {
         }
         let counter = holder_in(&path).split_whitespace().nth(1).and_then(|it| it.parse().ok());
         let first = first.filter(|first| {
-            (0..TRIES_OF_FIRST).any(|_| {
+            (0..MAX_FIRST_TRIES).any(|_| {
                 let locked = first.try_lock().is_ok();
                 if !locked {
                     std::thread::sleep(FIRST_PAUSE);
@@ -170,18 +171,18 @@ impl Queue {
             })
         });
         let counter = std::cell::Cell::new(counter.unwrap_or_default());
-        let desk = Desk { file, _first: first, folder: folder.clone(), generation, counter };
-        desk.progress();
-        checkpoint("queue:desk");
-        // It may have been stopped between the choice of the file and its lock.
-        if !desk.is_latest() {
+        let lock = Desk { file, _first: first, folder: folder.clone(), generation, counter };
+        lock.progress();
+        checkpoint("queue:locked");
+        // This process may have been stopped between opening and locking the file.
+        if !lock.is_latest() {
             return Ok(None);
         }
         *poll = DeskPoll::default();
-        Ok(Some(desk))
+        Ok(Some(lock))
     }
 
-    fn open_first_desk(&self) -> io::Result<File> {
+    fn open_first_generation(&self) -> io::Result<File> {
         let path = self.path.join(DESK);
         match open_own(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -205,12 +206,12 @@ fn create_generation(folder: &Path, generation: u32) -> io::Result<()> {
     let options = options.write(true).create_new(true).mode(0o600);
     match options.open(generation_path(folder, generation)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        // Another has created it.
+        // Another process has created it.
         _ => Ok(()),
     }
 }
 
-/// The process id and the counter that the holder wrote last.
+/// Returns the process id and the counter that the holder wrote last.
 fn holder_in(path: &Path) -> String {
     use std::io::Read;
     let mut text = String::new();
@@ -229,24 +230,24 @@ mod tests {
         (folder, queue)
     }
 
-    /// Lets the time of the holder that was seen run out.
-    fn run_out(poll: &mut DeskPoll) {
+    /// Makes it look as if the holder had made no progress for too long.
+    fn expire(poll: &mut DeskPoll) {
         let (_, _, since) = poll.seen.as_mut().unwrap();
         *since = since.checked_sub(PATIENCE).unwrap();
     }
 
     #[test]
-    fn a_holder_without_progress_is_overtaken_and_notices() {
+    fn replaces_a_lock_whose_holder_makes_no_progress() {
         let (_folder, queue) = queue();
         let stopped = queue.desk().unwrap();
         let mut poll = DeskPoll::default();
         assert!(queue.try_desk(&mut poll).unwrap().is_none());
-        run_out(&mut poll);
+        expire(&mut poll);
         assert!(queue.try_desk(&mut poll).unwrap().is_none());
         assert!(!stopped.is_latest());
         let next = queue.try_desk(&mut poll).unwrap().unwrap();
         assert!(next.is_latest());
-        // The next one of these has a latest generation of its own.
+        // A released old generation is not taken: the new one is valid.
         drop(stopped);
         assert!(queue.try_desk(&mut poll).unwrap().is_none());
         drop(next);
@@ -254,32 +255,32 @@ mod tests {
     }
 
     #[test]
-    fn a_holder_that_makes_progress_is_waited_for() {
+    fn waits_for_a_holder_that_makes_progress() {
         let (_folder, queue) = queue();
-        let desk = queue.desk().unwrap();
+        let lock = queue.desk().unwrap();
         let mut poll = DeskPoll::default();
         assert!(queue.try_desk(&mut poll).unwrap().is_none());
-        run_out(&mut poll);
-        desk.progress();
+        expire(&mut poll);
+        lock.progress();
         assert!(queue.try_desk(&mut poll).unwrap().is_none());
-        assert!(desk.is_latest());
+        assert!(lock.is_latest());
     }
 
     #[test]
-    fn workers_of_earlier_versions_are_kept_out_by_a_later_generation() {
+    fn a_later_generation_locks_the_first_one_too() {
         let (_folder, queue) = queue();
         drop(queue.desk().unwrap());
         create_generation(&queue.path, 1).unwrap();
-        let desk = queue.desk().unwrap();
-        assert_eq!(desk.generation, 1);
+        let lock = queue.desk().unwrap();
+        assert_eq!(lock.generation, 1);
         let earlier = open_own(&queue.path.join(DESK)).unwrap();
         assert!(earlier.try_lock().is_err());
-        drop(desk);
+        drop(lock);
         assert!(earlier.try_lock().is_ok());
     }
 
     #[test]
-    fn an_error_names_the_holder() {
+    fn the_busy_error_names_the_holder() {
         let busy = Busy {
             holder: "7".to_owned(),
             path: PathBuf::from("desk"),

@@ -1,19 +1,22 @@
-//! The queue: whose claude may run, and who is next.
+//! The queue: gives jobs the slots in which their claudes may run, in order.
 //!
-//! No daemon decides. A job's place is an empty-handed file whose name says all ([`Ticket`]), in
-//! `.queue/waiting` or `.queue/running` of the jobs directory. A ticket counts for as long as its
-//! job's lock is held: one whose worker died is worth nothing, and its slot is free once its
-//! claude is gone. It then lies in `.queue/lost` until somebody has written the job's end.
+//! There is no daemon. Each job has a [`Ticket`]: a small file in `.queue/waiting` or
+//! `.queue/running` of the jobs directory, with everything that the order depends on in its name.
+//! A ticket is valid while its job's lock is held. The ticket of a dead worker is moved to
+//! `.queue/lost`, where it stays until the job's verdict is written; its slot is free once the
+//! job's claude has ended.
 //!
-//! A live worker moves its own ticket and nobody else does, so that one that is stopped takes no
-//! slot and keeps none from others. It does so with the [lock](Desk) of the queue, when it finds
-//! that it is next ([`Queue::dispatch`]); whom it finds to be next as well it calls. One that was
-//! called keeps its turn for [`PATIENCE`]; then it is passed over until it comes by itself.
+//! Only a live worker moves its own ticket, so that a stopped worker neither takes a slot nor
+//! keeps one from others. It does so while it holds the [queue's lock](QueueLock), when
+//! [`Queue::dispatch`] finds that it is next. To other jobs that are next as well it offers a
+//! slot and signals their workers. An offer reserves the slot for [`PROGRESS_TIMEOUT`]; after
+//! that the job is skipped until its worker answers.
 //!
-//! The first few of those who wait [watch](WATCHERS): they look when somebody leaves, rings the
-//! bell or dies. One of them, who holds the [head of the line](Queue::open_head), does so at once
-//! and the others a moment later, when there is mostly nothing left to do. The rest sleep until
-//! they are called. `model.rs` is the protocol without the rest, and checked exhaustively.
+//! The first [few](MAX_WATCHERS) waiting workers are watchers: they run the dispatch whenever a
+//! job leaves or joins the queue or a worker dies. The watcher that holds the
+//! [leader lock](Queue::open_leader_lock) does so at once, the others a moment later, when there
+//! is usually nothing left to do. All other workers sleep until they are offered a slot.
+//! `model.rs` is a model of this protocol alone, and checked exhaustively.
 
 mod choice;
 mod desk;
@@ -41,41 +44,44 @@ pub use desk::{Busy, Desk, DeskPoll};
 pub use limits::Limit;
 pub use ticket::Ticket;
 
-/// How long a worker may wait for the queue's lock while other events wait for it.
+/// How long a worker waits for the queue's lock while other events need its attention.
 pub const AT_ONCE: Duration = Duration::from_millis(20);
-/// Its name in the jobs directory. No job's name: it begins with a dot.
-const QUEUE: &str = ".queue";
+// The names of these files and directories are a protocol between versions of the program that
+// share a jobs directory: they never change. A job id cannot begin with a dot.
+const QUEUE_DIR: &str = ".queue";
 const DESK: &str = "desk";
 const HEAD: &str = "head";
 const BELL: &str = "bell";
 const NUMBER: &str = "number";
 const ADMITTED: &str = "admitted";
+/// The only limit that earlier versions know.
 const LIMIT: &str = "limit";
 const LIMITS: &str = "limits";
 const SALT: &str = "salt";
 const WAITING: &str = "waiting";
 const RUNNING: &str = "running";
 const LOST: &str = "lost";
-/// Those who were called to take a slot, and when: milliseconds on a clock that never jumps.
+/// Directory of the offers: files with a ticket's name and the time of the offer, in milliseconds
+/// of the monotonic clock.
 const CALLED: &str = "called";
-/// How many of those who wait watch for all. More of them stopped at once than this, and it is
-/// found when another [looks](Queue::dispatch) after minutes.
-const WATCHERS: usize = 4;
-/// After which time a watcher looks although nothing happens, and the first of the others. Each
-/// further one does so after twice the time.
-const WATCHER_LOOKS: Duration = Duration::from_secs(600);
-const OTHER_LOOKS: Duration = Duration::from_secs(60);
-/// How long those who have not met a limit themselves stay away after it: whoever met it goes
-/// first, and finds out whether it is over.
+/// Number of waiting workers that watch the queue. If all of them are stopped at once, the next
+/// free slot is found only when another worker [polls](Queue::dispatch), minutes later.
+const MAX_WATCHERS: usize = 4;
+/// How often a watcher dispatches although nothing has happened.
+const WATCHER_POLL_INTERVAL: Duration = Duration::from_secs(600);
+/// The same for the first worker that is not a watcher. The interval doubles for each further one.
+const FIRST_POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// How long jobs that have not met a limit themselves wait after its end: the job that met it goes
+/// first and finds out whether it is over.
 const LIMIT_GRACE: Duration = Duration::from_secs(1);
-/// How often is looked where a worker cannot be told by its number.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
-/// As far as two clocks may differ by themselves.
+/// How often a ticket is read again while its worker's process id is unknown.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Difference between two clocks that does not mean that one of them was set.
 const CLOCK_DRIFT: Duration = Duration::from_secs(2);
-/// How long the claude of a dead worker may take to be gone: the kernel has sent it SIGKILL.
-const CLAUDE_TAKES: Duration = Duration::from_secs(2);
-/// The same of whatever else it may have been starting when it died.
-const SWEEP_TAKES: Duration = Duration::from_secs(1);
+/// How long to wait for the end of a dead worker's claude, to which the kernel has sent SIGKILL.
+const CLAUDE_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same for any other process that the worker was starting when it died.
+const ORPHANS_EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The queue of a jobs directory.
 #[derive(Clone, Debug)]
@@ -84,74 +90,73 @@ pub struct Queue {
     path: PathBuf,
 }
 
-/// What became of a job that wants to run.
+/// Result of [`Queue::enter`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entered {
-    /// It has a slot.
+    /// The job has a slot.
     Admitted(Ticket),
-    /// It has one that is to be [confirmed](Queue::confirm).
+    /// The job has a slot that must be [confirmed](Queue::confirm) before it is used.
     LetIn(Ticket),
-    /// It waits.
+    /// The job waits for a slot.
     Waiting(Ticket),
-    /// It wanted to run at once or not at all, and there is no slot.
+    /// There is no slot, for this reason, and the job does not want to wait.
     NoSlot(String),
 }
 
-/// Where a ticket lies.
+/// State of a ticket, by the directory in which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// It waits.
+    /// The job waits for a slot.
     Waiting,
-    /// It has a slot.
+    /// The job has a slot.
     Running,
-    /// Somebody took it away.
+    /// The ticket was removed.
     Gone,
 }
 
-/// What came of a look at the queue, and what there is to watch.
+/// Result of [`Queue::dispatch`], with what the worker has to watch from then on.
 #[derive(Debug, Default)]
 pub struct Dispatched {
-    /// The job that looked has a slot.
+    /// The worker's own job has a slot.
     pub let_in: bool,
-    /// Its slot has to be [confirmed](Queue::confirm).
+    /// That slot must be [confirmed](Queue::confirm) before it is used.
     pub unconfirmed: bool,
-    /// It is one of the first, which watch for all.
+    /// The worker is one of the watchers.
     pub watches: bool,
-    /// The others of the first, with the process ids of their workers.
+    /// The other watchers, as job and process id of its worker.
     pub watchers: Vec<(JobId, i32)>,
-    /// When a job that is no watcher looks again.
+    /// When to dispatch again although nothing has happened.
     pub slow_look: Duration,
-    /// Those who have a slot, with the process ids of their workers.
+    /// Jobs that have a slot or were offered one, as job and process id of its worker.
     pub running: Vec<(JobId, i32)>,
-    /// Jobs that met a limit and do not run, likewise: when one ends, another may find out whether
-    /// the limit is over.
+    /// Jobs that met a limit of the API and have no slot, likewise: when one ends, another job may
+    /// find out whether the limit is over.
     pub witnesses: Vec<(JobId, i32)>,
-    /// When to look again although nothing happens.
+    /// When a watcher has to dispatch again: a job may start then, or an offer expires.
     pub again_in: Option<Duration>,
 }
 
-/// How many have a slot, and how many wait for one.
+/// Number of jobs that have a slot or wait for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crowd {
-    /// Those who have a slot.
     pub running: usize,
-    /// Those who wait for one.
     pub waiting: usize,
 }
 
 impl Queue {
-    /// Of the jobs directory at this path.
+    /// The queue of the jobs directory at this path.
     pub fn of(jobs: &Path) -> Self {
-        Self { jobs: jobs.to_owned(), path: jobs.join(QUEUE) }
+        Self { jobs: jobs.to_owned(), path: jobs.join(QUEUE_DIR) }
     }
 
-    /// Asks for a slot, on behalf of a worker that holds its job's lock. `earlier` is the number
-    /// that the job drew before, which it keeps. `login` is the one that its claude will use.
+    /// Asks for a slot for a job whose lock the caller holds. `earlier` is the ticket number that
+    /// the job got before and keeps. `login` is the login that its claude will use.
     ///
-    /// `None`: others decided meanwhile; ask again with another `desk`.
+    /// Returns `None` if the lock was lost to a later generation meanwhile: to be offered again
+    /// with a new one.
     pub fn enter(
         &self,
-        desk: &Desk,
+        lock: &Desk,
         job_id: &JobId,
         admission: &Admission,
         earlier: Option<u64>,
@@ -159,121 +164,122 @@ impl Queue {
     ) -> io::Result<Option<Entered>> {
         let number = match earlier {
             Some(number) => number,
-            None => self.draw_number()?,
+            None => self.allocate_number()?,
         };
         let (priority, admission) = (admission.priority, admission.clone());
         let no_queue = admission.no_queue;
         let (job_id, login) = (job_id.clone(), login.clone());
         let own = Ticket { priority, number, admission, job_id, login };
-        self.answer_call(&own);
-        let mut standing = self.stand(desk);
-        standing.waiting.retain(|ticket| self.call_of(ticket, &standing.called) != Call::Silent);
-        // The caller holds the job's lock: any other ticket of the job is that of a dead worker.
-        for (room, tickets) in [(RUNNING, &mut standing.running), (WAITING, &mut standing.waiting)]
-        {
+        self.remove_offer(&own);
+        let mut snapshot = self.load_snapshot(lock);
+        snapshot.waiting.retain(|ticket| self.offer_of(ticket, &snapshot.offers) != Offer::Expired);
+        // The caller holds the job's lock: any other ticket of the job belongs to a dead worker.
+        for (dir, tickets) in [(RUNNING, &mut snapshot.running), (WAITING, &mut snapshot.waiting)] {
             tickets.retain(|ticket| {
                 let stale = ticket.job_id == own.job_id;
                 if stale {
-                    self.remove(room, ticket);
+                    self.remove_ticket(dir, ticket);
                 }
                 !stale
             });
         }
-        if let Err(at) = standing.waiting.binary_search(&own) {
-            standing.waiting.insert(at, own.clone());
+        if let Err(at) = snapshot.waiting.binary_search(&own) {
+            snapshot.waiting.insert(at, own.clone());
         }
         let admitted = loop {
-            match standing.next() {
+            match snapshot.next() {
                 Choice::Admit(next) if *next == own => break true,
-                // Somebody who is not there any more is in the way.
+                // The next job has lost its worker.
                 Choice::Admit(next) if !self.lives(&next.job_id) => {
                     let next = next.clone();
-                    self.lose(WAITING, &next);
-                    standing.waiting.retain(|ticket| *ticket != next);
+                    self.move_to_lost(WAITING, &next);
+                    snapshot.waiting.retain(|ticket| *ticket != next);
                 }
                 _ => break false,
             }
         };
         let text = own.content(std::process::id() as i32, None);
-        if !desk.is_latest() {
+        if !lock.is_latest() {
             return Ok(None);
         }
         checkpoint("queue:entering");
         if admitted {
-            self.put(RUNNING, &own, &text)?;
-            self.note_probe(&own, Some(std::process::id() as i32), &mut standing.limits);
-            self.note_admission(standing.now_ms);
-            // Others may have decided since the last look.
-            let confirmed = desk.is_latest();
+            self.write_ticket(RUNNING, &own, &text)?;
+            self.note_probe(&own, Some(std::process::id() as i32), &mut snapshot.limits);
+            self.record_admission(snapshot.now_ms);
+            // Others may have decided since the last check.
+            let confirmed = lock.is_latest();
             return Ok(Some(if confirmed { Entered::Admitted(own) } else { Entered::LetIn(own) }));
         }
-        // A pause between two starts is no queue.
+        // `--no-queue` accepts the pause between two starts: only a missing slot refuses the job.
         if no_queue {
-            // The dead among those who wait need no slot.
-            standing.waiting.retain(|ticket| {
-                let counts = *ticket == own || self.lives(&ticket.job_id);
-                if !counts {
-                    self.lose(WAITING, ticket);
+            // Waiting jobs whose worker is dead need no slot.
+            snapshot.waiting.retain(|ticket| {
+                let is_valid = *ticket == own || self.lives(&ticket.job_id);
+                if !is_valid {
+                    self.move_to_lost(WAITING, ticket);
                 }
-                counts
+                is_valid
             });
             let limit =
-                standing.is_limited(&own).then(|| "the API's limit is being waited for".to_owned());
-            if let Some(why) = limit.or_else(|| standing.obstacle(&own)) {
+                snapshot.is_limited(&own).then(|| "a limit of the API has not ended".to_owned());
+            if let Some(why) = limit.or_else(|| snapshot.no_slot_reason(&own)) {
                 return Ok(Some(Entered::NoSlot(why)));
             }
         }
-        self.put(WAITING, &own, &text)?;
+        self.write_ticket(WAITING, &own, &text)?;
         checkpoint("queue:waiting");
         self.ring();
         Ok(Some(Entered::Waiting(own)))
     }
 
-    /// Where the ticket lies now.
+    /// Returns the present state of a ticket.
     pub fn place(&self, ticket: &Ticket) -> Place {
         let name = ticket.name();
-        let there = |room: &str| self.path.join(room).join(&name).exists();
-        // In the order in which it moves, so that it is found also while it does.
-        if there(WAITING) {
+        let exists_in = |dir: &str| self.path.join(dir).join(&name).exists();
+        // A ticket moves from `waiting` to `running`: checked in this order it is found also on the
+        // way.
+        if exists_in(WAITING) {
             Place::Waiting
-        } else if there(RUNNING) {
+        } else if exists_in(RUNNING) {
             Place::Running
         } else {
             Place::Gone
         }
     }
 
-    /// Takes away what places a dead worker of the job has left: its next one asks for its own.
-    /// Only for the holder of the job's lock, by which a place would come to life again. One's own
-    /// place is given up without the queue's lock.
+    /// Removes the tickets that a dead worker of the job has left; its next worker gets its own.
+    /// The caller must hold the job's lock, which would make these tickets valid again. The queue's
+    /// lock is not needed to remove one's own ticket.
     pub fn forget(&self, job: &JobId) {
-        let mut rings = false;
-        // In the order in which it moves.
-        for room in [WAITING, RUNNING] {
-            for ticket in self.tickets(room).iter().filter(|ticket| ticket.job_id == *job) {
-                self.remove(room, ticket);
-                self.answer_call(ticket);
-                rings = true;
+        let mut removed = false;
+        // In the order in which tickets move.
+        for dir in [WAITING, RUNNING] {
+            for ticket in self.tickets(dir).iter().filter(|ticket| ticket.job_id == *job) {
+                self.remove_ticket(dir, ticket);
+                self.remove_offer(ticket);
+                removed = true;
             }
         }
-        if rings {
+        if removed {
             self.ring();
         }
     }
 
-    /// Gives up a slot, or the place in the line.
+    /// Removes a ticket: gives up the slot, or stops waiting for one.
     pub fn leave(&self, ticket: &Ticket) {
-        // The slot first: one that is stopped now keeps it from nobody.
-        self.remove(RUNNING, ticket);
+        // The slot first: if this worker is stopped now, others can use it.
+        self.remove_ticket(RUNNING, ticket);
         checkpoint("queue:left");
-        // A worker of an earlier version may move the ticket of one that waits.
-        self.remove(WAITING, ticket);
-        self.remove(RUNNING, ticket);
-        self.answer_call(ticket);
+        // A worker of an earlier version may move the ticket of a waiting job at any time.
+        self.remove_ticket(WAITING, ticket);
+        self.remove_ticket(RUNNING, ticket);
+        self.remove_offer(ticket);
         self.ring();
     }
 
-    /// Says which claude runs in a slot, so that the slot is not given away before it is gone.
+    /// Records the process id of the claude that runs in a slot: the slot is free when it has
+    /// ended.
     pub fn occupy(&self, ticket: &Ticket, claude: i32) {
         let text = ticket.content(std::process::id() as i32, Some(claude));
         let path = self.path.join(RUNNING).join(ticket.name());
@@ -283,63 +289,67 @@ impl Queue {
             .and_then(|file| file.write_all_at(text.as_bytes(), 0));
     }
 
-    /// Lets in the job that looks, if it is its turn, and calls others whose turn it is. `None`:
-    /// others decided meanwhile; look again with another `desk`.
-    pub fn dispatch(&self, desk: &Desk, own: &Ticket) -> io::Result<Option<Dispatched>> {
-        let mut standing = self.stand(desk);
+    /// Admits the caller's job if it is next, and offers a slot to other jobs that are next as
+    /// well.
+    ///
+    /// Returns `None` if others decided meanwhile, with a later generation of the lock: the caller
+    /// tries again with that one.
+    pub fn dispatch(&self, lock: &Desk, own: &Ticket) -> io::Result<Option<Dispatched>> {
+        let mut snapshot = self.load_snapshot(lock);
         let is_own = |ticket: &Ticket| ticket.number == own.number && ticket.job_id == own.job_id;
-        if self.answer_call(own) {
-            standing.called.remove(&own.name());
+        if self.remove_offer(own) {
+            snapshot.offers.remove(&own.name());
         }
-        let mut done = Dispatched { slow_look: OTHER_LOOKS, ..Dispatched::default() };
-        // They have no slot yet, which is kept for them.
-        let mut called = Vec::new();
-        let mut line = standing.waiting.clone();
-        line.retain(|ticket| self.call_of(ticket, &standing.called) != Call::Silent);
+        let mut done = Dispatched { slow_look: FIRST_POLL_INTERVAL, ..Dispatched::default() };
+        // Names of the tickets that hold an offer: their jobs have no slot yet.
+        let mut offered = Vec::new();
+        let mut queued = snapshot.waiting.clone();
+        queued.retain(|ticket| self.offer_of(ticket, &snapshot.offers) != Offer::Expired);
         loop {
-            match standing.next() {
+            match snapshot.next() {
                 Choice::Admit(next) => {
                     let next = next.clone();
-                    standing.waiting.retain(|ticket| *ticket != next);
-                    let call = self.call_of(&next, &standing.called);
+                    snapshot.waiting.retain(|ticket| *ticket != next);
+                    let offer = self.offer_of(&next, &snapshot.offers);
                     if !self.lives(&next.job_id) {
-                        self.lose(WAITING, &next);
+                        self.move_to_lost(WAITING, &next);
                         continue;
                     }
-                    if call == Call::Silent {
+                    if offer == Offer::Expired {
                         continue;
                     }
-                    if !desk.is_latest() {
+                    if !lock.is_latest() {
                         return Ok(None);
                     }
                     let (worker, _) = self.pids(WAITING, &next);
                     let mut writes = true;
                     if is_own(&next) {
-                        self.let_in(&next)?;
+                        self.admit(&next)?;
                         done.let_in = true;
-                        done.unconfirmed = !desk.is_latest();
-                    } else if !self.moves_itself(&next) {
-                        self.let_in(&next)?;
+                        done.unconfirmed = !lock.is_latest();
+                    } else if !self.answers_offers(&next) {
+                        self.admit(&next)?;
                     } else {
-                        // It notes that itself when it comes.
+                        // Its worker records this itself when it is admitted.
                         writes = false;
-                        called.push(next.name());
+                        offered.push(next.name());
                         done.running.extend(worker.map(|worker| (next.job_id.clone(), worker)));
-                        let left = match call {
-                            Call::Pending(left) => left,
+                        let remaining = match offer {
+                            Offer::Pending(remaining) => remaining,
                             _ => {
-                                self.call(&next, worker);
+                                self.offer(&next, worker);
                                 PATIENCE
                             }
                         };
-                        done.again_in = Some(done.again_in.map_or(left, |wait| wait.min(left)));
+                        done.again_in =
+                            Some(done.again_in.map_or(remaining, |wait| wait.min(remaining)));
                     }
-                    if !standing.limits.is_empty() {
-                        self.probe(&next, worker, &mut standing.limits, writes);
-                        standing.known = self.all_known(&standing);
+                    if !snapshot.limits.is_empty() {
+                        self.probe(&next, worker, &mut snapshot.limits, writes);
+                        snapshot.known = self.known_limits(&snapshot);
                     }
-                    standing.admitted_ms = Some(standing.now_ms);
-                    standing.running.push(next);
+                    snapshot.admitted_ms = Some(snapshot.now_ms);
+                    snapshot.running.push(next);
                 }
                 Choice::Later(ms) => {
                     let wait = Duration::from_millis(ms);
@@ -349,13 +359,14 @@ impl Queue {
                 Choice::Nobody => break,
             }
         }
-        // Also those who were let in before and may not have been told.
-        standing.running.retain(|ticket| !called.contains(&ticket.name()));
-        for ticket in &standing.running {
+        // Workers that were admitted before may not have received the signal.
+        snapshot.running.retain(|ticket| !offered.contains(&ticket.name()));
+        for ticket in &snapshot.running {
             let (worker, claude) = self.pids(RUNNING, ticket);
             let Some(worker) = worker else {
-                // It came to life a moment ago.
-                done.again_in = Some(done.again_in.map_or(LOOK_AGAIN, |wait| wait.min(LOOK_AGAIN)));
+                // The worker has just started.
+                done.again_in =
+                    Some(done.again_in.map_or(POLL_INTERVAL, |wait| wait.min(POLL_INTERVAL)));
                 continue;
             };
             if claude.is_none() && !is_own(ticket) {
@@ -363,16 +374,16 @@ impl Queue {
             }
             done.running.push((ticket.job_id.clone(), worker));
         }
-        done.witnesses = self.witnesses(&standing.limits);
-        let place = line.iter().position(is_own).unwrap_or(line.len());
-        done.watches = place < WATCHERS;
+        done.witnesses = self.witnesses(&snapshot.limits);
+        let position = queued.iter().position(is_own).unwrap_or(queued.len());
+        done.watches = position < MAX_WATCHERS;
         if done.watches {
-            done.slow_look = WATCHER_LOOKS;
+            done.slow_look = WATCHER_POLL_INTERVAL;
         } else {
-            let doublings = u32::try_from(place - WATCHERS).unwrap_or(u32::MAX).min(12);
-            done.slow_look = OTHER_LOOKS * (1 << doublings);
+            let doublings = u32::try_from(position - MAX_WATCHERS).unwrap_or(u32::MAX).min(12);
+            done.slow_look = FIRST_POLL_INTERVAL * (1 << doublings);
         }
-        for ticket in line.iter().filter(|ticket| !is_own(ticket)).take(WATCHERS) {
+        for ticket in queued.iter().filter(|ticket| !is_own(ticket)).take(MAX_WATCHERS) {
             if let (Some(worker), _) = self.pids(WAITING, ticket) {
                 done.watchers.push((ticket.job_id.clone(), worker));
             }
@@ -380,26 +391,26 @@ impl Queue {
         Ok(Some(done))
     }
 
-    /// Looks whether a slot, which the job was given without the latest lock, is its own: one too
-    /// many gives it back and waits again. Says which it is.
-    pub fn confirm(&self, desk: &Desk, own: &Ticket) -> io::Result<Place> {
-        let mut standing = self.stand(desk);
-        let before = standing.running.len();
-        standing.running.retain(|ticket| ticket.name() != own.name());
-        if standing.running.len() == before {
+    /// Decides whether the job keeps a slot that it took without the latest generation of the lock.
+    /// If there is one too many, the job waits again. Returns the ticket's new state.
+    pub fn confirm(&self, lock: &Desk, own: &Ticket) -> io::Result<Place> {
+        let mut snapshot = self.load_snapshot(lock);
+        let before = snapshot.running.len();
+        snapshot.running.retain(|ticket| ticket.name() != own.name());
+        if snapshot.running.len() == before {
             return Ok(self.place(own));
         }
-        if standing.has_room_for(own) {
+        if snapshot.has_slot_for(own) {
             return Ok(Place::Running);
         }
         let name = own.name();
         fs::rename(self.path.join(RUNNING).join(&name), self.path.join(WAITING).join(&name))?;
-        // Another may have found no slot because of this one.
+        // Another job may have found no slot because of this one.
         self.ring();
         Ok(Place::Waiting)
     }
 
-    /// Wakes a worker up, to look at the queue.
+    /// Signals a worker to dispatch.
     pub fn wake(&self, job: &JobId, worker: i32) {
         if worker == std::process::id() as i32 {
             return;
@@ -412,70 +423,70 @@ impl Queue {
         }
     }
 
-    /// Calls a job that is next.
-    fn call(&self, ticket: &Ticket, worker: Option<i32>) {
-        let folder = self.path.join(CALLED);
-        let path = folder.join(ticket.name());
-        let note = || {
+    /// Offers a slot to a job that is next, and signals its worker.
+    fn offer(&self, ticket: &Ticket, worker: Option<i32>) {
+        let offers = self.path.join(CALLED);
+        let path = offers.join(ticket.name());
+        let write = || {
             let mut options = OpenOptions::new();
             let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
             file?.write_all(clock::monotonic_ms().to_string().as_bytes())
         };
-        if note().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            let _ = make_room(&folder).and_then(|()| note());
+        if write().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            let _ = make_room(&offers).and_then(|()| write());
         }
-        checkpoint("queue:called");
+        checkpoint("queue:offered");
         if let Some(worker) = worker {
             self.wake(&ticket.job_id, worker);
         }
     }
 
-    /// The job has come by itself, or left: it is called no more. Says whether it was.
-    fn answer_call(&self, ticket: &Ticket) -> bool {
+    /// Removes the offer to a job that has answered it or left. Returns whether there was one.
+    fn remove_offer(&self, ticket: &Ticket) -> bool {
         fs::remove_file(self.path.join(CALLED).join(ticket.name())).is_ok()
     }
 
-    /// The tickets that were called, with when that was; nothing but names where it could not be
-    /// written.
-    fn called(&self) -> HashMap<String, Option<u64>> {
+    /// Returns the names of the tickets that hold an offer, with the time of the offer; without it
+    /// where it could not be written.
+    fn load_offers(&self) -> HashMap<String, Option<u64>> {
         let entries = fs::read_dir(self.path.join(CALLED)).into_iter().flatten().flatten();
-        let called = entries.filter_map(|entry| {
+        let offered = entries.filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let at = self.read(&format!("{CALLED}/{name}"));
+            let at = self.read_number(&format!("{CALLED}/{name}"));
             Some((name, at))
         });
-        called.collect()
+        offered.collect()
     }
 
-    fn call_of(&self, ticket: &Ticket, called: &HashMap<String, Option<u64>>) -> Call {
-        if called.is_empty() {
-            return Call::None;
+    fn offer_of(&self, ticket: &Ticket, offered: &HashMap<String, Option<u64>>) -> Offer {
+        if offered.is_empty() {
+            return Offer::None;
         }
-        let Some(at) = called.get(&ticket.name()) else { return Call::None };
-        // After a reboot the clock begins anew.
+        let Some(at) = offered.get(&ticket.name()) else { return Offer::None };
+        // The monotonic clock restarts at a reboot.
         let age = at.and_then(|at| clock::monotonic_ms().checked_sub(at));
         match age.and_then(|ms| PATIENCE.checked_sub(Duration::from_millis(ms))) {
-            Some(left) if !left.is_zero() => Call::Pending(left),
-            _ => Call::Silent,
+            Some(left) if !left.is_zero() => Offer::Pending(left),
+            _ => Offer::Expired,
         }
     }
 
-    /// The tickets of jobs whose worker died, and whose end is still to be written.
+    /// Returns the tickets of jobs whose worker is dead and whose verdict is not written yet.
     pub fn lost(&self) -> Vec<Ticket> {
         self.tickets(LOST)
     }
 
-    /// The end of a lost job was written.
+    /// Removes the ticket of a lost job whose verdict was written.
     pub fn found(&self, ticket: &Ticket) {
-        self.remove(LOST, ticket);
+        self.remove_ticket(LOST, ticket);
     }
 
-    fn lose(&self, room: &str, ticket: &Ticket) {
-        self.answer_call(ticket);
+    fn move_to_lost(&self, dir: &str, ticket: &Ticket) {
+        self.remove_offer(ticket);
         let name = ticket.name();
-        let (from, to) = (self.path.join(room).join(&name), self.path.join(LOST).join(name));
+        let (from, to) = (self.path.join(dir).join(&name), self.path.join(LOST).join(name));
         let moved = fs::rename(&from, &to).or_else(|_| {
-            // An earlier version has made no room for them.
+            // An earlier version has not created the directory.
             make_room(&self.path.join(LOST))?;
             fs::rename(&from, &to)
         });
@@ -484,43 +495,43 @@ impl Queue {
         }
     }
 
-    /// Gives a waiting job its slot. Whoever did so for itself looks afterwards whether its lock is
-    /// still the latest: if it is, all who decide later have seen its ticket.
-    fn let_in(&self, ticket: &Ticket) -> io::Result<()> {
-        checkpoint("queue:letting-in");
+    /// Gives a waiting job its slot. A worker that admitted itself checks afterwards whether its
+    /// generation of the lock is still the latest: if so, all later decisions see its ticket.
+    fn admit(&self, ticket: &Ticket) -> io::Result<()> {
+        checkpoint("queue:admitting");
         let name = ticket.name();
         let (from, to) = (self.path.join(WAITING).join(&name), self.path.join(RUNNING).join(&name));
         fs::rename(from, to)?;
-        checkpoint("queue:let-in");
-        self.note_admission(clock::monotonic_ms());
+        checkpoint("queue:admitted");
+        self.record_admission(clock::monotonic_ms());
         Ok(())
     }
 
-    /// The head of the line: whoever holds this file's lock (flock(2)) watches for all who wait.
+    /// Opens the file whose lock (flock(2)) makes a watcher the leader: it dispatches at once.
     pub fn open_head(&self) -> io::Result<File> {
         open_own(&self.path.join(HEAD))
     }
 
-    /// Changes in the room of those who have a slot, to be listened to: a place that was given up
-    /// is seen also where who did so was stopped before it could ring.
+    /// Opens a descriptor that becomes readable when a job gets or gives up a slot. It is seen even
+    /// if the job's worker was stopped before it could notify anybody.
     #[cfg(target_os = "linux")]
     pub fn open_changes(&self) -> io::Result<File> {
         use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
         use std::os::fd::AsFd;
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-        let gone = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
-        let come = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        changes.add_watch(&self.path.join(RUNNING), gone | come)?;
+        let removed = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
+        let added = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        changes.add_watch(&self.path.join(RUNNING), removed | added)?;
         Ok(File::from(changes.as_fd().try_clone_to_owned()?))
     }
 
-    /// There is no such thing here: the bell has to do.
+    /// Not supported on this system: the wake FIFO has to suffice.
     #[cfg(not(target_os = "linux"))]
     pub fn open_changes(&self) -> io::Result<File> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// The bell, to be listened to: something can be read when somebody came or left.
+    /// Opens the wake FIFO, which becomes readable when a job joins or leaves the queue.
     pub fn open_bell(&self) -> io::Result<File> {
         open_bell(&self.path.join(BELL))
     }
@@ -529,129 +540,136 @@ impl Queue {
         ring_bell(&self.path.join(BELL));
     }
 
-    /// Whether the job has a slot.
+    /// Returns whether the job has a slot.
     pub fn has_slot(&self, job: &JobId) -> bool {
         self.tickets(RUNNING).iter().any(|ticket| ticket.job_id == *job)
     }
 
-    /// How many run and wait, as far as the names tell.
+    /// Returns the number of tickets, including those of dead workers.
     pub fn crowd(&self) -> Crowd {
-        let count = |room| self.tickets(room).len();
+        let count = |dir| self.tickets(dir).len();
         Crowd { running: count(RUNNING), waiting: count(WAITING) }
     }
 
-    /// Those who have a slot and those who wait, without the dead.
-    fn stand(&self, desk: &Desk) -> Stood {
+    /// Reads the state of the queue. Tickets of dead workers in `running` are moved to `lost`, once
+    /// their claude has ended.
+    fn load_snapshot(&self, lock: &Desk) -> QueueSnapshot {
         let mut running = self.tickets(RUNNING);
         running.retain(|ticket| {
             let lives = self.lives(&ticket.job_id);
-            if lives && !self.has_lost_worker(ticket, desk) {
+            if lives && !self.has_lost_worker(ticket, lock) {
                 return true;
             }
             if !lives {
-                // It may take a while.
-                desk.progress();
-                self.end_claude(ticket, desk);
+                // Ending it may take a while.
+                lock.progress();
+                self.end_claude(ticket, lock);
             }
-            self.lose(RUNNING, ticket);
-            desk.progress();
+            self.move_to_lost(RUNNING, ticket);
+            lock.progress();
             false
         });
         let now_ms = clock::monotonic_ms();
-        // After a reboot the clock begins anew.
-        let admitted_ms = self.read(ADMITTED).filter(|at| *at <= now_ms);
+        // The monotonic clock restarts at a reboot.
+        let admitted_ms = self.read_number(ADMITTED).filter(|at| *at <= now_ms);
         let (waiting, limits) = self.line();
-        let called = self.called();
-        let mut standing =
-            Stood { waiting, running, now_ms, admitted_ms, limits, known: Vec::new(), called };
-        standing.known = self.all_known(&standing);
-        standing
+        let offers = self.load_offers();
+        let mut snapshot = QueueSnapshot {
+            waiting,
+            running,
+            now_ms,
+            admitted_ms,
+            limits,
+            known: Vec::new(),
+            offers,
+        };
+        snapshot.known = self.known_limits(&snapshot);
+        snapshot
     }
 
-    fn all_known(&self, standing: &Stood) -> Vec<KnownLimit> {
-        standing.limits.iter().map(|limit| self.known(limit, standing.now_ms)).collect()
+    fn known_limits(&self, snapshot: &QueueSnapshot) -> Vec<KnownLimit> {
+        snapshot.limits.iter().map(|limit| self.known(limit, snapshot.now_ms)).collect()
     }
 
-    /// The login of a job that waits.
-    fn login(&self, ticket: &Ticket) -> Login {
-        Ticket::login_in(&self.content(WAITING, ticket))
+    /// Reads the login of a waiting job.
+    fn read_login(&self, ticket: &Ticket) -> Login {
+        Ticket::login_in(&self.read_ticket(WAITING, ticket))
     }
 
-    /// The tickets of those who wait, in order: the first is next. Their logins are read where
-    /// there are limits.
+    /// Returns the tickets of the waiting jobs in order, and the limits that have not ended. The
+    /// logins of the jobs are read only if there are limits.
     pub fn line(&self) -> (Vec<Ticket>, Vec<Limit>) {
         let mut waiting = self.tickets(WAITING);
         let limits = self.limits();
         if !limits.is_empty() {
             for ticket in &mut waiting {
-                ticket.login = self.login(ticket);
+                ticket.login = self.read_login(ticket);
             }
         }
         (waiting, limits)
     }
 
-    /// Makes sure that nothing of a dead worker's job uses the slot any more.
-    fn end_claude(&self, ticket: &Ticket, desk: &Desk) {
-        let dir = self.jobs.join(ticket.job_id.as_str());
-        let mark = Mark::new(&dir);
+    /// Ends the processes of a dead worker's job, which still use the slot.
+    fn end_claude(&self, ticket: &Ticket, lock: &Desk) {
+        let job_dir = self.jobs.join(ticket.job_id.as_str());
+        let mark = Mark::new(&job_dir);
         let gone = match self.pids(RUNNING, ticket).1 {
-            Some(claude) => process::end_and_wait(claude, &mark, CLAUDE_TAKES),
+            Some(claude) => process::end_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT),
             None => false,
         };
         if !gone {
-            desk.progress();
-            // What is left is reported by whoever writes the job's end.
+            lock.progress();
+            // Processes that cannot be ended are reported with the job's verdict.
             let orphans = Orphans {
                 mark: &mark,
                 worker_start: None,
                 is_locked: false,
                 is_independent: &is_independent,
             };
-            orphans.end(Instant::now() + SWEEP_TAKES);
+            orphans.end(Instant::now() + ORPHANS_EXIT_TIMEOUT);
         }
     }
 
-    /// Whether the worker and the claude of a ticket are gone although the lock of its job is held:
-    /// somebody writes the job's end, and may be stopped.
-    fn has_lost_worker(&self, ticket: &Ticket, desk: &Desk) -> bool {
-        let content = self.content(RUNNING, ticket);
+    /// Returns whether the worker and the claude of a ticket have ended although its job's lock is
+    /// held: by a process that writes the verdict, and that may be stopped.
+    fn has_lost_worker(&self, ticket: &Ticket, lock: &Desk) -> bool {
+        let content = self.read_ticket(RUNNING, ticket);
         if !Ticket::is_of_our_namespace(&content) {
             return false;
         }
-        let (Some(worker), Some(claude)) = self.pids_in(&content, ticket) else { return false };
+        let (Some(worker), Some(claude)) = self.parse_pids(&content, ticket) else { return false };
         let mark = Mark::new(&self.jobs.join(ticket.job_id.as_str()));
         if worker == std::process::id() as i32 || mark.is_on(worker) {
             return false;
         }
-        desk.progress();
-        process::end_and_wait(claude, &mark, CLAUDE_TAKES)
+        lock.progress();
+        process::end_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT)
     }
 
     fn lives(&self, job: &JobId) -> bool {
         JobDir::at(self.jobs.join(job.as_str())).may_live()
     }
 
-    /// Whether the worker moves its ticket itself when it is called, which those of earlier
-    /// versions do not.
-    fn moves_itself(&self, ticket: &Ticket) -> bool {
-        Ticket::moves_itself(&self.content(WAITING, ticket))
+    /// Returns whether the worker answers offers; workers of earlier versions do not.
+    fn answers_offers(&self, ticket: &Ticket) -> bool {
+        Ticket::moves_itself(&self.read_ticket(WAITING, ticket))
     }
 
-    /// What a ticket's file holds; nothing where there is none.
-    fn content(&self, room: &str, ticket: &Ticket) -> String {
-        fs::read_to_string(self.path.join(room).join(ticket.name())).unwrap_or_default()
+    /// Returns the content of a ticket; empty if it does not exist.
+    fn read_ticket(&self, dir: &str, ticket: &Ticket) -> String {
+        fs::read_to_string(self.path.join(dir).join(ticket.name())).unwrap_or_default()
     }
 
-    /// The worker and the claude of a ticket.
-    fn pids(&self, room: &str, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
-        self.pids_in(&self.content(room, ticket), ticket)
+    /// Returns the process ids of the worker and the claude of a ticket.
+    fn pids(&self, dir: &str, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
+        self.parse_pids(&self.read_ticket(dir, ticket), ticket)
     }
 
-    /// The same, of the content of its file.
-    fn pids_in(&self, content: &str, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
+    /// The same, from the ticket's content.
+    fn parse_pids(&self, content: &str, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
         let mut pids = content.split_whitespace().map(|pid| pid.parse().ok());
         let (worker, claude) = (pids.next().flatten(), pids.next().flatten());
-        // On a full disk there was no room to write it down.
+        // On a full disk the content could not be written.
         let found = || {
             let worker = Mark::new(&self.jobs.join(ticket.job_id.as_str())).worker().ok()??;
             Some(worker.pid)
@@ -660,31 +678,31 @@ impl Queue {
     }
 
     fn make_rooms(&self) -> io::Result<()> {
-        for room in ["", WAITING, RUNNING, LOST] {
-            make_room(&self.path.join(room))?;
+        for dir in ["", WAITING, RUNNING, LOST] {
+            make_room(&self.path.join(dir))?;
         }
         Ok(())
     }
 
-    fn draw_number(&self) -> io::Result<u64> {
+    fn allocate_number(&self) -> io::Result<u64> {
         let highest = || {
             let tickets = self.tickets(WAITING).into_iter().chain(self.tickets(RUNNING));
             tickets.map(|ticket| ticket.number).max()
         };
-        let last = self.read(NUMBER).or_else(highest).unwrap_or_default();
+        let last = self.read_number(NUMBER).or_else(highest).unwrap_or_default();
         self.replace(NUMBER, &(last + 1).to_string())?;
         Ok(last + 1)
     }
 
-    fn note_admission(&self, at_ms: u64) {
+    fn record_admission(&self, at_ms: u64) {
         let _ = self.replace(ADMITTED, &at_ms.to_string());
     }
 
-    fn read(&self, name: &str) -> Option<u64> {
+    fn read_number(&self, name: &str) -> Option<u64> {
         self.words(name).first().and_then(|number| u64::try_from(*number).ok())
     }
 
-    /// The numbers in a file; none where there is no such file.
+    /// Returns the numbers in a file; empty if it does not exist.
     fn words(&self, name: &str) -> Vec<i64> {
         let mut text = String::new();
         let file = open_ordinary(&self.path.join(name), OpenOptions::new().read(true));
@@ -694,28 +712,28 @@ impl Queue {
     }
 
     fn replace(&self, name: &str, text: &str) -> io::Result<()> {
-        // Short enough to be there as a whole; padded, so that nothing of a longer one stays.
+        // Short enough to be written at once, and padded to overwrite a longer text.
         let file = open_own(&self.path.join(name))?;
         file.write_all_at(format!("{text:<40}\n").as_bytes(), 0)
     }
 
-    fn put(&self, room: &str, ticket: &Ticket, text: &str) -> io::Result<()> {
-        let path = self.path.join(room).join(ticket.name());
+    fn write_ticket(&self, dir: &str, ticket: &Ticket, text: &str) -> io::Result<()> {
+        let path = self.path.join(dir).join(ticket.name());
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-        // The name is what counts: a full disk may have no room for more.
+        // The name is sufficient: a full disk may not take the content.
         let _ = file?.write_all(text.as_bytes());
         Ok(())
     }
 
-    fn remove(&self, room: &str, ticket: &Ticket) {
-        let _ = fs::remove_file(self.path.join(room).join(ticket.name()));
+    fn remove_ticket(&self, dir: &str, ticket: &Ticket) {
+        let _ = fs::remove_file(self.path.join(dir).join(ticket.name()));
     }
 
-    /// The tickets in a room, in order. Those of other machines do not count: slots are for the
-    /// memory of one machine, and nobody here can wake a worker of another.
-    fn tickets(&self, room: &str) -> Vec<Ticket> {
-        let entries = fs::read_dir(self.path.join(room)).into_iter().flatten().flatten();
+    /// Returns the tickets in a directory, in order. Tickets of other machines are left out: slots
+    /// are for the memory of one machine, and their workers cannot be woken from here.
+    fn tickets(&self, dir: &str) -> Vec<Ticket> {
+        let entries = fs::read_dir(self.path.join(dir)).into_iter().flatten().flatten();
         let tickets = entries.filter_map(|entry| Ticket::parse(entry.file_name().to_str()?));
         let mut tickets: Vec<Ticket> = tickets.collect();
         if machine::is_shared(&self.jobs) {
@@ -733,35 +751,35 @@ fn make_room(path: &Path) -> io::Result<()> {
     make_directory(path, true).map_err(|error| error.source)
 }
 
-/// A file of the queue, to be locked or written to; it is made where it is missing.
+/// Opens a file of the queue for locking or writing, and creates it if it is missing.
 fn open_own(path: &Path) -> io::Result<File> {
     open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))
 }
 
-/// How things stand, read from the files.
-struct Stood {
+/// State of the queue, as read from its files.
+struct QueueSnapshot {
     waiting: Vec<Ticket>,
     running: Vec<Ticket>,
     now_ms: u64,
     admitted_ms: Option<u64>,
     limits: Vec<Limit>,
-    /// The same limits, as the choice sees them.
+    /// The same limits, as input for [`choose`].
     known: Vec<KnownLimit>,
-    /// The names of the tickets that were called, and when.
-    called: HashMap<String, Option<u64>>,
+    /// Names of the tickets that hold an offer, with the time of the offer.
+    offers: HashMap<String, Option<u64>>,
 }
 
-/// Whether a job was called to take a slot.
+/// Offer of a slot to a waiting job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
+enum Offer {
     None,
-    /// It was, and its slot is kept for it for so long.
+    /// The slot is reserved for this much longer.
     Pending(Duration),
-    /// It did not come, and is passed over.
-    Silent,
+    /// The job's worker did not answer in time: the job is skipped until it does.
+    Expired,
 }
 
-impl Stood {
+impl QueueSnapshot {
     fn next(&self) -> Choice<'_> {
         choose(&Standing {
             waiting: &self.waiting,
@@ -772,27 +790,27 @@ impl Stood {
         })
     }
 
-    /// Whether there is a slot for this one, beside those who have one.
-    fn has_room_for(&self, own: &Ticket) -> bool {
+    /// Returns whether there is a slot for this job beside the running ones.
+    fn has_slot_for(&self, own: &Ticket) -> bool {
         let Admission { max_parallel, group_limit, group, .. } = &own.admission;
         if *max_parallel > 0 && self.running.len() >= *max_parallel as usize {
             return false;
         }
         let Some(group) = group else { return true };
-        let inside = self.running.iter().filter(|other| other.is_in(group)).count();
-        inside < *group_limit as usize
+        let in_group = self.running.iter().filter(|other| other.is_in(group)).count();
+        in_group < *group_limit as usize
     }
 
-    /// Whether a limit that it would wait for stands in its way.
+    /// Returns whether the job has to wait for a limit.
     fn is_limited(&self, own: &Ticket) -> bool {
         choice::limited_for_ms(own, &self.known) > 0
     }
 
-    /// What stands between this one, which waits, and a slot; `None` if it is nothing but time.
-    fn obstacle(&mut self, own: &Ticket) -> Option<String> {
+    /// Returns why a waiting job gets no slot; `None` if it only has to wait for some time.
+    fn no_slot_reason(&mut self, own: &Ticket) -> Option<String> {
         self.admitted_ms = None;
         self.known.clear();
-        // Those before it come first, and take their slots.
+        // Jobs ahead of it take their slots first.
         while let Choice::Admit(next) = self.next() {
             if next == own {
                 return None;
@@ -806,9 +824,9 @@ impl Stood {
         if *max_parallel > 0 && taken >= *max_parallel as usize {
             return Some(format!("{taken} taken, and --max-parallel is {max_parallel}"));
         }
-        let Some(group) = group else { return Some("others wait for one, too".to_owned()) };
-        let inside = self.running.iter().filter(|other| other.is_in(group)).count();
-        Some(format!("{inside} taken by group {group}, and --group-limit is {group_limit}"))
+        let Some(group) = group else { return Some("other jobs wait for a slot".to_owned()) };
+        let in_group = self.running.iter().filter(|other| other.is_in(group)).count();
+        Some(format!("{in_group} taken by group {group}, and --group-limit is {group_limit}"))
     }
 }
 

@@ -1,64 +1,64 @@
 //! A model of the queue's protocol, checked exhaustively for a few workers: every order of their
 //! steps, with workers that are stopped, continued and killed between any two of them.
 //!
-//! One step of a worker is what it does between two moments at which a stop makes a difference
-//! to others. The states of [`At`] bear the names of the code's functions and stages: `desk`,
-//! `stand`, `let_in`, `confirm`, `Queued`, `Inside`. Timers are steps as well
+//! A step of a worker is everything that it does between two points at which a stop makes a
+//! difference to others. The stages of [`At`] are those of the code's functions `try_lock`,
+//! `load_snapshot`, `admit` and `confirm`. Timers are steps as well
 //! ([`Act::TwoSeconds`], [`Act::Overtake`]). Against a worker that is not stopped they happen
 //! only as often as `slow` says, as on a slow machine.
 //!
-//! To change the protocol, change the step here first, run
+//! To change the protocol, first change the step here, run
 //! `cargo test --bin claudejob queue::model -- --nocapture` and read the shortest sequence of
-//! steps that is printed for a property that does not hold. Then change the code. Each rule that
-//! the protocol relies on has a flag in [`Rules`], and `the_model_finds_each_error` shows that its
-//! absence is found: add one for a new rule. More workers or stops than the tests have take
+//! steps that is printed for a violated property. Then change the code. Each rule on which the
+//! protocol relies has a flag in [`Rules`], and `finds_the_error_of_each_missing_rule` shows that
+//! its absence is found: add a flag for a new rule. More workers or stops than in the tests take
 //! minutes.
 //!
-//! Left out: priorities, groups, the pause between two starts and limits, which only say who is
-//! next; the lock of the head, whose holder is a watcher that is quicker than the others; and
-//! workers of earlier versions, for which others move the tickets.
+//! Left out: priorities, groups, the pause between two starts and limits, which only decide which
+//! job is next; the leader lock, whose holder is a watcher that is faster than the others; and
+//! workers of earlier versions, whose tickets are moved by others.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use stateright::{Checker, Model, Property};
 
-/// The rules of the protocol that the model can do without, to show what they are good for.
+/// The rules of the protocol that can be left out, to show that they are needed.
 #[derive(Clone, Copy, Debug)]
 struct Rules {
     /// A lock whose holder makes no progress is replaced by its next generation.
     generations: bool,
-    /// A worker that has put its ticket into `running` looks once more, and launches claude only
-    /// if its generation is still the latest. Else it confirms.
+    /// A worker that has moved its ticket into `running` checks its generation again, and starts
+    /// claude only if it is still the latest. Otherwise it confirms.
     verify: bool,
-    /// One that was called and does not come is passed over.
-    pass_over: bool,
+    /// A worker that does not answer an offer is skipped.
+    skip_silent: bool,
 }
 
-const ALL: Rules = Rules { generations: true, verify: true, pass_over: true };
+const ALL: Rules = Rules { generations: true, verify: true, skip_silent: true };
 
-/// What is to be checked.
+/// A configuration to check.
 #[derive(Clone, Debug)]
 struct Protocol {
     workers: usize,
     slots: usize,
-    /// How many of those who wait watch, from the first.
+    /// Number of the waiting workers that are watchers, from the first.
     watchers: usize,
     stops: u8,
     kills: u8,
-    /// How often the time of one that is not stopped runs out.
+    /// How often a timer may expire against a worker that is not stopped.
     slow: u8,
-    /// Those who do not watch look as well, every few minutes.
-    slow_look: bool,
+    /// Workers that are not watchers dispatch as well, every few minutes.
+    all_poll: bool,
     rules: Rules,
 }
 
-/// Where a worker is.
+/// Stage of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
     Outside,
-    /// Takes the desk, to look or to confirm: opens the latest generation.
-    Desk {
+    /// Takes the lock, to dispatch or to confirm: opens the latest generation.
+    Opens {
         confirms: bool,
     },
     /// Polls the lock of this generation.
@@ -66,60 +66,60 @@ enum At {
         generation: u8,
         confirms: bool,
     },
-    /// Holds it.
+    /// Holds the lock.
     Holds {
         generation: u8,
         confirms: bool,
     },
-    /// Has read how things stand, and decided.
-    Stood {
+    /// Has read the state of the queue, and decided.
+    Decided {
         generation: u8,
-        let_in: bool,
-        calls: u8,
+        admits: bool,
+        offers: u8,
     },
     /// Has found that its generation is the latest, and is about to write.
     Writes {
         generation: u8,
-        let_in: bool,
-        calls: u8,
+        admits: bool,
+        offers: u8,
     },
-    /// Has put its ticket into `running`.
-    LetIn {
+    /// Has moved its ticket into `running`.
+    Admitted {
         generation: u8,
     },
-    /// Waits.
+    /// Waits for a slot.
     Queued,
     /// Its ticket is in `running`, and its claude runs.
-    Inside,
+    Running,
     Done,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Room {
+enum TicketDir {
     None,
     Waiting,
     Running,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Called {
-    No,
-    /// Less than two seconds ago: its slot is kept for it.
-    Now,
-    /// Longer ago: it is passed over until it comes by itself.
-    Silent,
+enum OfferState {
+    None,
+    /// Less than two seconds ago: the slot is reserved.
+    Pending,
+    /// Longer ago: the worker is skipped until it answers.
+    Expired,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Worker {
+struct ModelWorker {
     at: At,
-    ticket: Room,
-    called: Called,
-    /// The place in the order of asking, from 1.
+    ticket: TicketDir,
+    offer: OfferState,
+    /// Rank in the order in which the workers joined, from 1.
     number: u8,
-    /// Something was signalled, rung or run out that it will look at.
+    /// A signal, a notification or a timer makes it dispatch.
     woken: bool,
-    /// Those who were called when it looked last: it looks again two seconds later.
+    /// Workers that held an offer at its last dispatch: it dispatches again two seconds later.
     timer: u8,
     watches: bool,
     stopped: bool,
@@ -127,10 +127,10 @@ struct Worker {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct State {
-    /// The holder of each generation of the desk's lock.
-    desk: Vec<Option<u8>>,
-    workers: Vec<Worker>,
+struct ModelState {
+    /// Holder of each generation of the lock.
+    locks: Vec<Option<u8>>,
+    workers: Vec<ModelWorker>,
     stops: u8,
     kills: u8,
     slow: u8,
@@ -141,7 +141,7 @@ enum Act {
     Step(usize),
     /// The worker creates the next generation.
     Overtake(usize),
-    /// The worker has waited long enough for those who were called.
+    /// The worker has waited long enough for the answers to offers.
     TwoSeconds(usize),
     Stop(usize),
     Continue(usize),
@@ -149,39 +149,40 @@ enum Act {
 }
 
 impl Act {
-    /// Whether it is a step that happens by itself.
-    fn goes_on(&self) -> bool {
+    /// Whether the step happens by itself.
+    fn is_automatic(&self) -> bool {
         matches!(self, Self::Step(_) | Self::Overtake(_) | Self::TwoSeconds(_))
     }
 }
 
-impl State {
+impl ModelState {
     fn latest(&self) -> u8 {
-        self.desk.len() as u8 - 1
+        self.locks.len() as u8 - 1
     }
 
-    /// Live workers with a ticket in `running`: claude of a dead one is ended before its slot is
-    /// given away.
+    /// Returns the number of live workers with a ticket in `running`: the claude of a dead worker
+    /// is ended before its slot is given away.
     fn running(&self) -> usize {
-        let is_in = |worker: &&Worker| worker.alive && worker.ticket == Room::Running;
+        let is_in = |worker: &&ModelWorker| worker.alive && worker.ticket == TicketDir::Running;
         self.workers.iter().filter(is_in).count()
     }
 
-    /// Those who wait, in order.
+    /// Returns the waiting workers, in order.
     fn waiting(&self) -> Vec<usize> {
-        let waits = |&w: &usize| self.workers[w].alive && self.workers[w].ticket == Room::Waiting;
-        let mut line: Vec<usize> = (0..self.workers.len()).filter(waits).collect();
-        line.sort_by_key(|&w| self.workers[w].number);
-        line
+        let waits =
+            |&w: &usize| self.workers[w].alive && self.workers[w].ticket == TicketDir::Waiting;
+        let mut queued: Vec<usize> = (0..self.workers.len()).filter(waits).collect();
+        queued.sort_by_key(|&w| self.workers[w].number);
+        queued
     }
 
-    /// Whether one that was called may still come before its time runs out.
-    fn may_come(&self, called: usize) -> bool {
-        let worker = &self.workers[called];
-        worker.alive && !worker.stopped && worker.called == Called::Now
+    /// Whether a worker that holds an offer may still answer it in time.
+    fn may_answer(&self, other: usize) -> bool {
+        let worker = &self.workers[other];
+        worker.alive && !worker.stopped && worker.offer == OfferState::Pending
     }
 
-    /// Something has changed in `running`: the kernel tells those who watch it.
+    /// Something has changed in `running`: the kernel reports it to the watchers.
     fn wake_watchers(&mut self) {
         for worker in &mut self.workers {
             worker.woken |= worker.watches && worker.alive;
@@ -189,7 +190,7 @@ impl State {
     }
 
     fn release(&mut self, me: usize) {
-        for holder in &mut self.desk {
+        for holder in &mut self.locks {
             if *holder == Some(me as u8) {
                 *holder = None;
             }
@@ -198,40 +199,40 @@ impl State {
 }
 
 impl Protocol {
-    /// Whether `me` is let in, and who is to be called.
-    fn stand(&self, state: &mut State, me: usize) -> (bool, u8) {
+    /// Returns whether `me` is admitted, and which workers are offered a slot.
+    fn decide(&self, state: &mut ModelState, me: usize) -> (bool, u8) {
         let mut running = state.running();
-        let mut line = state.waiting();
-        if !line.contains(&me) {
-            // It has the highest number, as it has just asked.
-            line.push(me);
+        let mut queued = state.waiting();
+        if !queued.contains(&me) {
+            // It has just joined and gets the highest number.
+            queued.push(me);
         }
-        let mut calls = 0;
-        for next in line {
+        let mut offers = 0;
+        for next in queued {
             if running >= self.slots {
                 break;
             }
             if next == me {
-                return (true, calls);
+                return (true, offers);
             }
-            match state.workers[next].called {
-                Called::Silent => continue,
-                Called::Now => state.workers[me].timer |= 1 << next,
-                Called::No => calls |= 1 << next,
+            match state.workers[next].offer {
+                OfferState::Expired => continue,
+                OfferState::Pending => state.workers[me].timer |= 1 << next,
+                OfferState::None => offers |= 1 << next,
             }
             running += 1;
         }
-        (false, calls)
+        (false, offers)
     }
 
-    fn can_step(&self, state: &State, me: usize) -> bool {
+    fn can_step(&self, state: &ModelState, me: usize) -> bool {
         let worker = &state.workers[me];
         if !worker.alive || worker.stopped {
             return false;
         }
         match worker.at {
             At::Polls { generation, .. } => {
-                state.desk[generation as usize].is_none() || generation < state.latest()
+                state.locks[generation as usize].is_none() || generation < state.latest()
             }
             At::Queued => worker.woken,
             At::Done => false,
@@ -239,98 +240,100 @@ impl Protocol {
         }
     }
 
-    /// A slot is free, and one that can run waits for it.
-    fn is_stuck(&self, state: &State) -> bool {
-        let waits = |worker: &Worker| worker.alive && !worker.stopped && worker.at == At::Queued;
+    /// Whether a slot is free while a worker that could use it waits.
+    fn is_stuck(&self, state: &ModelState) -> bool {
+        let waits =
+            |worker: &ModelWorker| worker.alive && !worker.stopped && worker.at == At::Queued;
         state.running() < self.slots && state.workers.iter().any(waits)
     }
 
-    fn step(&self, state: &mut State, me: usize) {
+    fn step(&self, state: &mut ModelState, me: usize) {
         let latest = state.latest();
         let is_latest = |number: u8| number == latest;
         let at = state.workers[me].at;
         state.workers[me].at = match at {
-            At::Outside => At::Desk { confirms: false },
-            At::Desk { confirms } => At::Polls { generation: latest, confirms },
+            At::Outside => At::Opens { confirms: false },
+            At::Opens { confirms } => At::Polls { generation: latest, confirms },
             At::Polls { generation, confirms } => {
                 if generation < latest {
-                    At::Desk { confirms }
+                    At::Opens { confirms }
                 } else {
-                    state.desk[generation as usize] = Some(me as u8);
+                    state.locks[generation as usize] = Some(me as u8);
                     At::Holds { generation, confirms }
                 }
             }
             At::Holds { generation, confirms } if !is_latest(generation) => {
                 state.release(me);
-                At::Desk { confirms }
+                At::Opens { confirms }
             }
             At::Holds { confirms: true, .. } => {
                 state.release(me);
                 if state.running() <= self.slots {
-                    At::Inside
+                    At::Running
                 } else {
-                    state.workers[me].ticket = Room::Waiting;
+                    state.workers[me].ticket = TicketDir::Waiting;
                     state.workers[me].woken = true;
                     state.wake_watchers();
                     At::Queued
                 }
             }
             At::Holds { generation, .. } => {
-                let line = state.waiting();
+                let queued = state.waiting();
                 let last = state.workers.iter().map(|worker| worker.number).max();
                 let worker = &mut state.workers[me];
                 if worker.number == 0 {
                     worker.number = last.unwrap_or_default() + 1;
                 }
-                worker.called = Called::No;
+                worker.offer = OfferState::None;
                 worker.timer = 0;
-                let place = line.iter().position(|&w| w == me).unwrap_or(line.len());
-                worker.watches = place < self.watchers;
-                let (let_in, calls) = self.stand(state, me);
-                At::Stood { generation, let_in, calls }
+                let position = queued.iter().position(|&w| w == me).unwrap_or(queued.len());
+                worker.watches = position < self.watchers;
+                let (admits, offers) = self.decide(state, me);
+                At::Decided { generation, admits, offers }
             }
-            At::Stood { generation, let_in, calls } => {
+            At::Decided { generation, admits, offers } => {
                 if is_latest(generation) {
-                    At::Writes { generation, let_in, calls }
+                    At::Writes { generation, admits, offers }
                 } else {
                     state.release(me);
-                    At::Desk { confirms: false }
+                    At::Opens { confirms: false }
                 }
             }
-            At::Writes { generation, let_in, calls } => {
-                state.workers[me].ticket = if let_in { Room::Running } else { Room::Waiting };
-                state.workers[me].timer |= calls;
+            At::Writes { generation, admits, offers } => {
+                state.workers[me].ticket =
+                    if admits { TicketDir::Running } else { TicketDir::Waiting };
+                state.workers[me].timer |= offers;
                 let mut first = state.waiting();
                 first.truncate(self.watchers);
                 for (w, worker) in state.workers.iter_mut().enumerate() {
-                    if calls & (1 << w) != 0 && worker.ticket == Room::Waiting {
-                        worker.called = Called::Now;
+                    if offers & (1 << w) != 0 && worker.ticket == TicketDir::Waiting {
+                        worker.offer = OfferState::Pending;
                         worker.woken = true;
                     }
-                    // It has moved up.
+                    // It has become a watcher.
                     worker.woken |= first.contains(&w) && !worker.watches && w != me;
                 }
-                if let_in {
-                    At::LetIn { generation }
+                if admits {
+                    At::Admitted { generation }
                 } else {
                     state.release(me);
                     At::Queued
                 }
             }
-            At::LetIn { generation } => {
+            At::Admitted { generation } => {
                 state.release(me);
                 if self.rules.verify && generation != latest {
-                    At::Desk { confirms: true }
+                    At::Opens { confirms: true }
                 } else {
-                    At::Inside
+                    At::Running
                 }
             }
             At::Queued => {
                 state.workers[me].woken = false;
-                At::Desk { confirms: false }
+                At::Opens { confirms: false }
             }
-            At::Inside => {
-                state.workers[me].ticket = Room::None;
+            At::Running => {
+                state.workers[me].ticket = TicketDir::None;
                 state.workers[me].timer = 0;
                 state.wake_watchers();
                 At::Done
@@ -341,14 +344,14 @@ impl Protocol {
 }
 
 impl Model for Protocol {
-    type State = State;
+    type State = ModelState;
     type Action = Act;
 
-    fn init_states(&self) -> Vec<State> {
-        let worker = Worker {
+    fn init_states(&self) -> Vec<ModelState> {
+        let worker = ModelWorker {
             at: At::Outside,
-            ticket: Room::None,
-            called: Called::No,
+            ticket: TicketDir::None,
+            offer: OfferState::None,
             number: 0,
             woken: false,
             timer: 0,
@@ -358,17 +361,17 @@ impl Model for Protocol {
         };
         let workers = vec![worker; self.workers];
         let (stops, kills, slow) = (self.stops, self.kills, self.slow);
-        vec![State { desk: vec![None], workers, stops, kills, slow }]
+        vec![ModelState { locks: vec![None], workers, stops, kills, slow }]
     }
 
-    fn actions(&self, state: &State, acts: &mut Vec<Act>) {
+    fn actions(&self, state: &ModelState, acts: &mut Vec<Act>) {
         for (w, worker) in state.workers.iter().enumerate() {
             if !worker.alive || worker.at == At::Done {
                 continue;
             }
-            let may_come = |called| worker.timer & (1u8 << called) != 0 && state.may_come(called);
-            let is_over = !(0..self.workers).any(may_come) || state.slow > 0;
-            if self.rules.pass_over && worker.timer != 0 && !worker.stopped && is_over {
+            let may_answer = |other| worker.timer & (1u8 << other) != 0 && state.may_answer(other);
+            let is_over = !(0..self.workers).any(may_answer) || state.slow > 0;
+            if self.rules.skip_silent && worker.timer != 0 && !worker.stopped && is_over {
                 acts.push(Act::TwoSeconds(w));
             }
             if self.can_step(state, w) {
@@ -378,7 +381,7 @@ impl Model for Protocol {
                 && self.rules.generations
                 && !worker.stopped
                 && generation == state.latest()
-                && let Some(holder) = state.desk[generation as usize]
+                && let Some(holder) = state.locks[generation as usize]
                 && (state.workers[holder as usize].stopped || state.slow > 0)
             {
                 acts.push(Act::Overtake(w));
@@ -393,8 +396,8 @@ impl Model for Protocol {
                 acts.push(Act::Kill(w));
             }
         }
-        // The minutes are long enough for all that is quicker.
-        if self.slow_look && self.is_stuck(state) && !acts.iter().any(Act::goes_on) {
+        // Within those minutes every faster step has happened.
+        if self.all_poll && self.is_stuck(state) && !acts.iter().any(Act::is_automatic) {
             let waits = |&w: &usize| {
                 let worker = &state.workers[w];
                 worker.alive && !worker.stopped && worker.at == At::Queued
@@ -403,29 +406,29 @@ impl Model for Protocol {
         }
     }
 
-    fn next_state(&self, last: &State, act: Act) -> Option<State> {
+    fn next_state(&self, last: &ModelState, act: Act) -> Option<ModelState> {
         let mut state = last.clone();
         match act {
             Act::Step(w) => self.step(&mut state, w),
             Act::Overtake(w) => {
                 let At::Polls { generation, confirms } = state.workers[w].at else { return None };
-                let holder = state.desk[generation as usize]? as usize;
+                let holder = state.locks[generation as usize]? as usize;
                 if !state.workers[holder].stopped {
                     state.slow -= 1;
                 }
-                state.desk.push(None);
-                state.workers[w].at = At::Desk { confirms };
+                state.locks.push(None);
+                state.workers[w].at = At::Opens { confirms };
             }
             Act::TwoSeconds(w) => {
                 let timer = std::mem::take(&mut state.workers[w].timer);
                 state.workers[w].woken = true;
-                for called in 0..self.workers {
-                    if timer & (1u8 << called) != 0 {
-                        if state.may_come(called) {
+                for other in 0..self.workers {
+                    if timer & (1u8 << other) != 0 {
+                        if state.may_answer(other) {
                             state.slow = state.slow.saturating_sub(1);
                         }
-                        if state.workers[called].called == Called::Now {
-                            state.workers[called].called = Called::Silent;
+                        if state.workers[other].offer == OfferState::Pending {
+                            state.workers[other].offer = OfferState::Expired;
                         }
                     }
                 }
@@ -439,7 +442,7 @@ impl Model for Protocol {
                 state.kills -= 1;
                 let worker = &mut state.workers[w];
                 worker.alive = false;
-                let had_slot = worker.ticket == Room::Running;
+                let had_slot = worker.ticket == TicketDir::Running;
                 state.release(w);
                 // The watchers see the ends of workers that have a slot.
                 if had_slot {
@@ -452,72 +455,72 @@ impl Model for Protocol {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("slots are never exceeded", |model: &Self, state: &State| {
-                let runs = |worker: &&Worker| worker.alive && worker.at == At::Inside;
+            Property::always("slots are never exceeded", |model: &Self, state: &ModelState| {
+                let runs = |worker: &&ModelWorker| worker.alive && worker.at == At::Running;
                 state.workers.iter().filter(runs).count() <= model.slots
             }),
-            Property::always("no ticket is lost", |_, state: &State| {
+            Property::always("no ticket is lost", |_, state: &ModelState| {
                 state.workers.iter().filter(|worker| worker.alive).all(|worker| match worker.at {
-                    At::Queued => worker.ticket == Room::Waiting,
-                    At::Inside | At::LetIn { .. } => worker.ticket == Room::Running,
+                    At::Queued => worker.ticket == TicketDir::Waiting,
+                    At::Running | At::Admitted { .. } => worker.ticket == TicketDir::Running,
                     _ => true,
                 })
             }),
-            // Together with `every_run_ends`: whenever a slot is free and one that can run waits,
-            // one is let in, whatever becomes of those who are stopped.
-            Property::always("nobody waits for ever", |model: &Self, state: &State| {
+            // Together with `assert_every_run_ends`: whenever a slot is free and a worker
+            // that could use it waits, one is admitted, whatever happens to stopped workers.
+            Property::always("no one waits forever", |model: &Self, state: &ModelState| {
                 let mut acts = Vec::new();
                 model.actions(state, &mut acts);
-                let polls = |worker: &Worker| {
+                let polls = |worker: &ModelWorker| {
                     worker.alive && !worker.stopped && matches!(worker.at, At::Polls { .. })
                 };
-                acts.iter().any(Act::goes_on)
+                acts.iter().any(Act::is_automatic)
                     || !(model.is_stuck(state) || state.workers.iter().any(polls))
             }),
-            Property::sometimes("all are done", |_, state: &State| {
+            Property::sometimes("all are done", |_, state: &ModelState| {
                 state.workers.iter().all(|worker| worker.at == At::Done)
             }),
-            Property::sometimes("one that was stopped confirms", |_, state: &State| {
-                state.workers.iter().any(|worker| worker.at == At::Desk { confirms: true })
+            Property::sometimes("one that was stopped confirms", |_, state: &ModelState| {
+                state.workers.iter().any(|worker| worker.at == At::Opens { confirms: true })
             }),
         ]
     }
 }
 
-/// Asserts that no sequence of steps leads back to where it began: stops, kills and slowness are
-/// counted, so that every run ends, and where it ends nobody waits.
-fn every_run_ends(model: &Protocol) {
-    // Whether all that follows was looked at, or it is on the way to where we are.
-    let mut seen: HashMap<u64, bool> = HashMap::new();
-    let mut way: Vec<(State, Vec<Act>)> = Vec::new();
+/// Asserts that no sequence of steps returns to an earlier state. Stops, kills and slowness are
+/// counted, so that every run ends, and where it ends no one waits.
+fn assert_every_run_ends(model: &Protocol) {
+    // Visited states: true if all their successors were visited, false if on the present path.
+    let mut visited: HashMap<u64, bool> = HashMap::new();
+    let mut path: Vec<(ModelState, Vec<Act>)> = Vec::new();
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
-    let id = |state: &State| hasher.hash_one(state);
-    let acts_of = |state: &State| {
+    let id = |state: &ModelState| hasher.hash_one(state);
+    let acts_of = |state: &ModelState| {
         let mut acts = Vec::new();
         model.actions(state, &mut acts);
         acts
     };
     let first = model.init_states().remove(0);
     let acts = acts_of(&first);
-    seen.insert(id(&first), false);
-    way.push((first, acts));
-    while let Some((state, acts)) = way.last_mut() {
+    visited.insert(id(&first), false);
+    path.push((first, acts));
+    while let Some((state, acts)) = path.last_mut() {
         let Some(act) = acts.pop() else {
             let state = id(state);
-            seen.insert(state, true);
-            way.pop();
+            visited.insert(state, true);
+            path.pop();
             continue;
         };
         let Some(next) = model.next_state(state, act) else { continue };
-        match seen.insert(id(&next), false) {
+        match visited.insert(id(&next), false) {
             None => {
                 let acts = acts_of(&next);
-                way.push((next, acts));
+                path.push((next, acts));
             }
             Some(true) => {
-                seen.insert(id(&next), true);
+                visited.insert(id(&next), true);
             }
-            Some(false) => panic!("a circle, after {act:?}: {next:#?}"),
+            Some(false) => panic!("a cycle, after {act:?}: {next:#?}"),
         }
     }
 }
@@ -530,12 +533,12 @@ fn protocol() -> Protocol {
         stops: 1,
         kills: 0,
         slow: 0,
-        slow_look: false,
+        all_poll: false,
         rules: ALL,
     }
 }
 
-#[allow(clippy::print_stdout, reason = "the figures are printed for whoever asks for them")]
+#[allow(clippy::print_stdout, reason = "the figures are for `--nocapture`")]
 fn check(name: &str, model: &Protocol) -> Vec<&'static str> {
     let began = std::time::Instant::now();
     let checker = model.clone().checker().threads(2).spawn_bfs().join();
@@ -560,31 +563,31 @@ fn check(name: &str, model: &Protocol) -> Vec<&'static str> {
 }
 
 #[test]
-fn the_protocol_holds() {
+fn the_protocol_keeps_its_properties() {
     for (name, model) in [
         ("one stopped, one killed", Protocol { kills: 1, ..protocol() }),
         ("two slots, a slow machine", Protocol { slots: 2, slow: 1, ..protocol() }),
-        ("two stopped, who all watch", Protocol { stops: 2, watchers: 3, ..protocol() }),
+        ("two stopped, all watchers", Protocol { stops: 2, watchers: 3, ..protocol() }),
         (
-            "one watches, the others look",
-            Protocol { watchers: 1, stops: 2, slow_look: true, ..protocol() },
+            "one watcher, the others poll",
+            Protocol { watchers: 1, stops: 2, all_poll: true, ..protocol() },
         ),
     ] {
         assert_eq!(check(name, &model), Vec::<&str>::new(), "{name}");
-        every_run_ends(&model);
+        assert_every_run_ends(&model);
     }
 }
 
 #[test]
-fn the_model_finds_each_error() {
+fn finds_the_error_of_each_missing_rule() {
     let slots = "slots are never exceeded";
-    let waits = "nobody waits for ever";
+    let waits = "no one waits forever";
     let all_watch = Protocol { stops: 2, watchers: 3, ..protocol() };
     let with = |rules| Protocol { rules, ..all_watch.clone() };
     for (name, model, property) in [
         ("no generations", with(Rules { generations: false, ..ALL }), waits),
-        ("no second look", with(Rules { verify: false, ..ALL }), slots),
-        ("nobody passed over", with(Rules { pass_over: false, ..ALL }), waits),
+        ("no second check", with(Rules { verify: false, ..ALL }), slots),
+        ("no one skipped", with(Rules { skip_silent: false, ..ALL }), waits),
         ("too few watchers", Protocol { watchers: 1, ..protocol() }, waits),
     ] {
         let wrong = check(name, &model);

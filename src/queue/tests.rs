@@ -2,33 +2,33 @@ use super::*;
 use crate::job::{LimitMet, ModelFamily, Reason, Record, Spec, Timestamp, Verdict, milliseconds};
 use crate::store::{Lock, Store};
 
-struct Hall {
-    _folder: tempfile::TempDir,
+struct Fixture {
+    _dir: tempfile::TempDir,
     store: Store,
     queue: Queue,
 }
 
-fn hall() -> Hall {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().canonicalize().unwrap().join("jobs");
-    Hall { _folder: folder, store: Store::at(root.clone()), queue: Queue::of(&root) }
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap().join("jobs");
+    Fixture { _dir: dir, store: Store::at(root.clone()), queue: Queue::of(&root) }
 }
 
-fn most(max_parallel: u32) -> Admission {
+fn up_to(max_parallel: u32) -> Admission {
     Admission { max_parallel, ..Admission::default() }
 }
 
-impl Hall {
-    /// A job with a worker, which is this process, as long as the lock is held.
+impl Fixture {
+    /// Creates a job whose worker is this process while the lock is held.
     fn job(&self, id: &str) -> (JobId, Lock) {
         let id = JobId::parse(id).unwrap();
         let record = Record::new(id.clone(), Spec::default(), String::new(), clock::now());
         (id, self.store.create(&record, "x").unwrap().1)
     }
 
-    /// The ticket of a job that asks for the only slot.
+    /// Asks for the only slot, and returns the ticket.
     fn ticket(&self, id: &JobId) -> Ticket {
-        match self.queue.ask(id, &most(1), None, &Login::default()).unwrap() {
+        match self.queue.ask(id, &up_to(1), None, &Login::default()).unwrap() {
             Entered::Admitted(ticket) | Entered::Waiting(ticket) => ticket,
             other => panic!("{other:?}"),
         }
@@ -36,7 +36,6 @@ impl Hall {
 }
 
 impl Queue {
-    /// Asks for a slot.
     fn ask(
         &self,
         job: &JobId,
@@ -44,16 +43,16 @@ impl Queue {
         earlier: Option<u64>,
         login: &Login,
     ) -> io::Result<Entered> {
-        let desk = self.desk()?;
-        Ok(self.enter(&desk, job, admission, earlier, login)?.unwrap())
+        let lock = self.desk()?;
+        Ok(self.enter(&lock, job, admission, earlier, login)?.unwrap())
     }
 
-    /// Has each of those who wait look, and then somebody who is none of them.
+    /// Dispatches for each waiting job, and then for a job that is not in the queue.
     fn dispatch_all(&self) -> io::Result<Dispatched> {
-        let desk = self.desk()?;
+        let lock = self.desk()?;
         let nobody = Ticket::parse("1000.0000000000.0.0.0.1.-.nobody").unwrap();
         for ticket in self.line().0.iter().chain([&nobody]) {
-            let done = self.dispatch(&desk, ticket)?.unwrap();
+            let done = self.dispatch(&lock, ticket)?.unwrap();
             if *ticket == nobody {
                 return Ok(done);
             }
@@ -63,185 +62,191 @@ impl Queue {
 }
 
 #[test]
-fn slots_are_given_out_in_the_order_of_asking() {
-    let hall = hall();
-    let jobs: Vec<_> = ["a", "b", "c"].map(|id| hall.job(id)).into();
+fn gives_slots_in_order() {
+    let fixture = fixture();
+    let jobs: Vec<_> = ["a", "b", "c"].map(|id| fixture.job(id)).into();
     let entered: Vec<_> = jobs
         .iter()
-        .map(|(id, _)| hall.queue.ask(id, &most(1), None, &Login::default()).unwrap())
+        .map(|(id, _)| fixture.queue.ask(id, &up_to(1), None, &Login::default()).unwrap())
         .collect();
     let Entered::Admitted(first) = &entered[0] else { panic!("{entered:?}") };
     let Entered::Waiting(second) = &entered[1] else { panic!("{entered:?}") };
-    assert_eq!(hall.queue.line().0[1].job_id, jobs[2].0);
-    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 2 });
+    assert_eq!(fixture.queue.line().0[1].job_id, jobs[2].0);
+    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 2 });
 
-    hall.queue.leave(first);
-    let done = hall.queue.dispatch_all().unwrap();
-    assert_eq!(hall.queue.place(second), Place::Running);
+    fixture.queue.leave(first);
+    let done = fixture.queue.dispatch_all().unwrap();
+    assert_eq!(fixture.queue.place(second), Place::Running);
     assert_eq!(done.running, [(jobs[1].0.clone(), std::process::id() as i32)]);
-    assert_eq!(hall.queue.line().0[0].job_id, jobs[2].0);
+    assert_eq!(fixture.queue.line().0[0].job_id, jobs[2].0);
 }
 
 #[test]
-fn the_slot_of_a_dead_worker_is_free() {
-    let hall = hall();
-    let (a, lock) = hall.job("a");
-    let (b, _held) = hall.job("b");
-    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
-    let Entered::Waiting(ticket) = hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap()
+fn frees_the_slot_of_a_dead_worker() {
+    let fixture = fixture();
+    let (a, lock) = fixture.job("a");
+    let (b, _held) = fixture.job("b");
+    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
+    let Entered::Waiting(ticket) =
+        fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
     drop(lock);
-    hall.queue.dispatch_all().unwrap();
-    assert_eq!(hall.queue.place(&ticket), Place::Running);
-    // Its end is still to be written, until somebody says that it was.
-    let lost = hall.queue.lost();
+    fixture.queue.dispatch_all().unwrap();
+    assert_eq!(fixture.queue.place(&ticket), Place::Running);
+    // Its verdict is not written yet.
+    let lost = fixture.queue.lost();
     assert_eq!(lost.iter().map(|ticket| &ticket.job_id).collect::<Vec<_>>(), [&a]);
-    hall.queue.found(&lost[0]);
-    assert_eq!(hall.queue.lost(), []);
+    fixture.queue.found(&lost[0]);
+    assert_eq!(fixture.queue.lost(), []);
 }
 
 #[test]
-fn whoever_died_in_the_line_is_in_nobodys_way() {
-    let hall = hall();
-    let (a, _a) = hall.job("a");
-    let (b, b_lock) = hall.job("b");
-    let (c, _c) = hall.job("c");
-    let Entered::Admitted(first) = hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap()
+fn skips_a_waiting_job_whose_worker_is_dead() {
+    let fixture = fixture();
+    let (a, _a) = fixture.job("a");
+    let (b, b_lock) = fixture.job("b");
+    let (c, _c) = fixture.job("c");
+    let Entered::Admitted(first) =
+        fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
-    hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap();
+    fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
     drop(b_lock);
-    hall.queue.leave(&first);
+    fixture.queue.leave(&first);
     assert!(matches!(
-        hall.queue.ask(&c, &most(1), None, &Login::default()).unwrap(),
+        fixture.queue.ask(&c, &up_to(1), None, &Login::default()).unwrap(),
         Entered::Admitted(_)
     ));
-    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
+    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 0 });
 }
 
 #[test]
-fn whoever_comes_finds_the_dead_as_well() {
-    let hall = hall();
-    let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
-    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
-    hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap();
+fn enter_finds_dead_workers() {
+    let fixture = fixture();
+    let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
+    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
+    fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
     drop((a_lock, b_lock));
     assert!(matches!(
-        hall.queue.ask(&c, &most(1), None, &Login::default()).unwrap(),
+        fixture.queue.ask(&c, &up_to(1), None, &Login::default()).unwrap(),
         Entered::Admitted(_)
     ));
-    let lost = hall.queue.lost();
+    let lost = fixture.queue.lost();
     assert_eq!(lost.iter().map(|ticket| &ticket.job_id).collect::<Vec<_>>(), [&a, &b]);
 }
 
 #[test]
-fn a_queue_of_an_earlier_version_gets_a_room_for_the_lost() {
-    let hall = hall();
-    let [(a, lock), (b, _b)] = ["a", "b"].map(|id| hall.job(id));
-    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
-    fs::remove_dir(hall.queue.path.join(LOST)).unwrap();
+fn creates_the_directory_of_lost_tickets() {
+    let fixture = fixture();
+    let [(a, lock), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
+    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
+    fs::remove_dir(fixture.queue.path.join(LOST)).unwrap();
     drop(lock);
-    hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap();
-    assert_eq!(hall.queue.lost().len(), 1);
+    fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
+    assert_eq!(fixture.queue.lost().len(), 1);
 }
 
 #[test]
-fn a_dead_waiter_is_no_reason_to_refuse_who_does_not_want_to_wait() {
-    let hall = hall();
-    let [(a, _a), (b, lock), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
-    let slow = Admission { stagger_ms: 60_000, ..most(2) };
-    hall.queue.ask(&a, &slow, None, &Login::default()).unwrap();
+fn no_queue_ignores_dead_waiting_jobs() {
+    let fixture = fixture();
+    let [(a, _a), (b, lock), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
+    let slow = Admission { stagger_ms: 60_000, ..up_to(2) };
+    fixture.queue.ask(&a, &slow, None, &Login::default()).unwrap();
     assert!(matches!(
-        hall.queue.ask(&b, &slow, None, &Login::default()).unwrap(),
+        fixture.queue.ask(&b, &slow, None, &Login::default()).unwrap(),
         Entered::Waiting(_)
     ));
     drop(lock);
-    let hasty = Admission { no_queue: true, ..slow };
+    let no_wait = Admission { no_queue: true, ..slow };
     assert!(matches!(
-        hall.queue.ask(&c, &hasty, None, &Login::default()).unwrap(),
+        fixture.queue.ask(&c, &no_wait, None, &Login::default()).unwrap(),
         Entered::Waiting(_)
     ));
-    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 1 });
+    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 1 });
 }
 
 #[test]
-fn the_ticket_of_a_dead_worker_is_not_that_of_the_next() {
-    let hall = hall();
-    let [(a, _a), (b, _b)] = ["a", "b"].map(|id| hall.job(id));
-    // The lock is the next worker's by now, which draws another number.
-    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
-    let Entered::Admitted(again) = hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap()
+fn replaces_the_ticket_of_a_dead_worker() {
+    let fixture = fixture();
+    let [(a, _a), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
+    // The job's next worker holds the lock now, and gets another number.
+    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
+    let Entered::Admitted(again) =
+        fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
-    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
+    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 0 });
 
-    hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap();
-    let Entered::Waiting(later) = hall.queue.ask(&b, &most(1), None, &Login::default()).unwrap()
+    fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
+    let Entered::Waiting(later) =
+        fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
-    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 1 });
-    hall.queue.leave(&again);
-    hall.queue.dispatch_all().unwrap();
-    assert_eq!(hall.queue.place(&later), Place::Running);
+    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 1 });
+    fixture.queue.leave(&again);
+    fixture.queue.dispatch_all().unwrap();
+    assert_eq!(fixture.queue.place(&later), Place::Running);
 }
 
 #[test]
-fn who_does_not_want_to_wait_leaves_nothing_behind() {
-    let hall = hall();
-    let (a, _a) = hall.job("a");
-    let (b, _b) = hall.job("b");
-    hall.queue.ask(&a, &most(1), None, &Login::default()).unwrap();
-    let hasty = Admission { no_queue: true, ..most(1) };
+fn no_queue_leaves_no_ticket() {
+    let fixture = fixture();
+    let (a, _a) = fixture.job("a");
+    let (b, _b) = fixture.job("b");
+    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
+    let no_wait = Admission { no_queue: true, ..up_to(1) };
     assert!(matches!(
-        hall.queue.ask(&b, &hasty, None, &Login::default()).unwrap(),
+        fixture.queue.ask(&b, &no_wait, None, &Login::default()).unwrap(),
         Entered::NoSlot(_)
     ));
-    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 0 });
-    // A stagger is no queue.
-    let hasty = Admission { no_queue: true, stagger_ms: 60_000, ..most(2) };
+    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 0 });
+    // A stagger is accepted.
+    let no_wait = Admission { no_queue: true, stagger_ms: 60_000, ..up_to(2) };
     assert!(matches!(
-        hall.queue.ask(&b, &hasty, None, &Login::default()).unwrap(),
+        fixture.queue.ask(&b, &no_wait, None, &Login::default()).unwrap(),
         Entered::Waiting(_)
     ));
 }
 
 #[test]
-fn who_does_not_want_to_wait_is_not_put_behind_those_who_do() {
-    let hall = hall();
-    let [a, b, c] = ["a", "b", "c"].map(|name| hall.job(name));
-    hall.queue.ask(&a.0, &most(1), None, &Login::default()).unwrap();
-    hall.queue.ask(&b.0, &most(1), None, &Login::default()).unwrap();
-    let hasty = |most: Admission| Admission { no_queue: true, ..most };
+fn no_queue_does_not_wait_behind_others() {
+    let fixture = fixture();
+    let [a, b, c] = ["a", "b", "c"].map(|name| fixture.job(name));
+    fixture.queue.ask(&a.0, &up_to(1), None, &Login::default()).unwrap();
+    fixture.queue.ask(&b.0, &up_to(1), None, &Login::default()).unwrap();
+    let no_wait = |admission: Admission| Admission { no_queue: true, ..admission };
     for (admission, why) in
-        [(most(1), "1 taken, and --max-parallel is 1"), (most(9), "others wait for one, too")]
+        [(up_to(1), "1 taken, and --max-parallel is 1"), (up_to(9), "other jobs wait for a slot")]
     {
-        let entered = hall.queue.ask(&c.0, &hasty(admission), None, &Login::default()).unwrap();
+        let entered =
+            fixture.queue.ask(&c.0, &no_wait(admission), None, &Login::default()).unwrap();
         assert_eq!(entered, Entered::NoSlot(why.to_owned()));
     }
 }
 
 #[test]
-fn who_waits_for_a_moment_takes_a_slot_from_those_who_do_not_want_to_wait() {
-    let hall = hall();
-    let [a, b, c] = ["a", "b", "c"].map(|name| hall.job(name));
-    hall.queue.ask(&a.0, &most(0), None, &Login::default()).unwrap();
-    let hasty = |most: Admission| Admission { no_queue: true, ..most };
+fn no_queue_counts_jobs_that_wait_for_a_stagger() {
+    let fixture = fixture();
+    let [a, b, c] = ["a", "b", "c"].map(|name| fixture.job(name));
+    fixture.queue.ask(&a.0, &up_to(0), None, &Login::default()).unwrap();
+    let no_wait = |admission: Admission| Admission { no_queue: true, ..admission };
     let slow =
-        Admission { stagger_ms: 60_000, group: Some("g".to_owned()), group_limit: 1, ..most(2) };
+        Admission { stagger_ms: 60_000, group: Some("g".to_owned()), group_limit: 1, ..up_to(2) };
     assert!(matches!(
-        hall.queue.ask(&b.0, &slow, None, &Login::default()).unwrap(),
+        fixture.queue.ask(&b.0, &slow, None, &Login::default()).unwrap(),
         Entered::Waiting(_)
     ));
     for (admission, why) in [
-        (Admission { stagger_ms: 60_000, ..most(2) }, "2 taken, and --max-parallel is 2"),
+        (Admission { stagger_ms: 60_000, ..up_to(2) }, "2 taken, and --max-parallel is 2"),
         (Admission { max_parallel: 9, ..slow }, "1 taken by group g, and --group-limit is 1"),
     ] {
-        let entered = hall.queue.ask(&c.0, &hasty(admission), None, &Login::default()).unwrap();
+        let entered =
+            fixture.queue.ask(&c.0, &no_wait(admission), None, &Login::default()).unwrap();
         assert_eq!(entered, Entered::NoSlot(why.to_owned()));
     }
 }
@@ -251,12 +256,12 @@ fn login(key: &str) -> Login {
 }
 
 fn patient(minutes: u64) -> Admission {
-    Admission { limit_wait_ms: minutes * 60_000, ..most(0) }
+    Admission { limit_wait_ms: minutes * 60_000, ..up_to(0) }
 }
 
-impl Hall {
-    /// Asks for a slot, and says whether there is one; with the ticket.
-    fn asks(&self, id: &JobId, login: &Login) -> (bool, Ticket) {
+impl Fixture {
+    /// Asks for a slot. Returns whether the job was admitted, and its ticket.
+    fn ask(&self, id: &JobId, login: &Login) -> (bool, Ticket) {
         match self.queue.ask(id, &patient(60), None, login).unwrap() {
             Entered::Admitted(ticket) => (true, ticket),
             Entered::Waiting(ticket) => (false, ticket),
@@ -264,7 +269,7 @@ impl Hall {
         }
     }
 
-    fn meets(&self, id: &JobId, login: &Login, seconds: u64) {
+    fn meet_limit(&self, id: &JobId, login: &Login, seconds: u64) {
         let until = clock::now().after(Duration::from_secs(seconds));
         self.queue.note_limit(id, login, LimitMet { until, model: None });
     }
@@ -273,7 +278,7 @@ impl Hall {
         self.queue.limits().iter().filter_map(Limit::ends).collect()
     }
 
-    /// Makes a limit look as if its last probe was so many seconds ago.
+    /// Moves the last probe of a limit this many seconds into the past.
     fn probed_before(&self, login: &Login, seconds: u64) {
         let path = self.queue.path.join(LIMITS).join(login.key.as_deref().unwrap());
         let text = fs::read_to_string(&path).unwrap();
@@ -284,204 +289,206 @@ impl Hall {
 }
 
 #[test]
-fn a_limit_that_one_has_met_holds_up_those_of_its_login() {
-    let hall = hall();
-    let [(a, _a), (b, _b), (c, _c), (d, _d)] = ["a", "b", "c", "d"].map(|id| hall.job(id));
+fn a_limit_delays_jobs_with_the_same_login() {
+    let fixture = fixture();
+    let [(a, _a), (b, _b), (c, _c), (d, _d)] = ["a", "b", "c", "d"].map(|id| fixture.job(id));
     let (own, other) = (login("own"), login("other"));
-    assert!(hall.asks(&a, &own).0);
+    assert!(fixture.ask(&a, &own).0);
     let began = clock::now();
-    hall.meets(&a, &own, 60);
-    assert!(hall.asks(&b, &other).0, "another login");
-    assert!(!hall.asks(&c, &own).0);
-    let again = hall.queue.dispatch_all().unwrap().again_in.unwrap();
+    fixture.meet_limit(&a, &own, 60);
+    assert!(fixture.ask(&b, &other).0, "another login");
+    assert!(!fixture.ask(&c, &own).0);
+    let again = fixture.queue.dispatch_all().unwrap().again_in.unwrap();
     assert!(again > Duration::from_secs(50), "{again:?}");
-    // Who would not wait so long finds out for himself.
-    let entered = hall.queue.ask(&d, &patient(0), None, &own).unwrap();
+    // A job that would not wait that long finds out for itself.
+    let entered = fixture.queue.ask(&d, &patient(0), None, &own).unwrap();
     assert!(matches!(entered, Entered::Admitted(_)));
-    hall.meets(&a, &own, 7_200);
-    assert_eq!(hall.queue.dispatch_all().unwrap().running.len(), 4, "c would not wait so long");
-    // One who began before has not met it, nor has another login; one who began later shows that
-    // it is over.
+    fixture.meet_limit(&a, &own, 7_200);
+    assert_eq!(fixture.queue.dispatch_all().unwrap().running.len(), 4, "c would not wait so long");
+    // An answer to a job that began before, or to another login, proves nothing; one to a job that
+    // began later shows that the limit is over.
     let later = clock::now().after(Duration::from_millis(1));
-    hall.queue.lift_limit(&own, None, began);
-    hall.queue.lift_limit(&other, None, later);
-    assert_eq!(hall.ends().len(), 2, "its own, and that for workers of earlier versions");
-    hall.queue.lift_limit(&own, None, later);
-    assert_eq!(hall.ends(), []);
+    fixture.queue.lift_limit(&own, None, began);
+    fixture.queue.lift_limit(&other, None, later);
+    assert_eq!(fixture.ends().len(), 2, "its own, and that for workers of earlier versions");
+    fixture.queue.lift_limit(&own, None, later);
+    assert_eq!(fixture.ends(), []);
 }
 
 #[test]
-fn a_limit_of_a_model_holds_up_jobs_of_that_model() {
-    let hall = hall();
-    let [(a, _a), (b, _b), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
+fn a_limit_of_a_model_delays_jobs_of_that_model() {
+    let fixture = fixture();
+    let [(a, _a), (b, _b), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
     let with = |model| Login { model: Some(model), ..login("own") };
     let (opus, sonnet) = (with(ModelFamily::Opus), with(ModelFamily::Sonnet));
     let until = clock::now().after(Duration::from_secs(60));
     let met = LimitMet { until, model: Some(ModelFamily::Opus) };
-    assert!(hall.asks(&a, &opus).0);
-    hall.queue.note_limit(&a, &opus, met);
-    assert!(hall.asks(&b, &sonnet).0);
-    assert!(!hall.asks(&c, &opus).0);
+    assert!(fixture.ask(&a, &opus).0);
+    fixture.queue.note_limit(&a, &opus, met);
+    assert!(fixture.ask(&b, &sonnet).0);
+    assert!(!fixture.ask(&c, &opus).0);
     let later = clock::now().after(Duration::from_millis(1));
-    hall.queue.lift_limit(&sonnet, Some("claude-sonnet-4-5"), later);
-    assert_eq!(hall.queue.dispatch_all().unwrap().running.len(), 2);
-    hall.queue.lift_limit(&opus, Some("claude-opus-4-5"), later);
-    assert_eq!(hall.queue.dispatch_all().unwrap().running.len(), 3);
+    fixture.queue.lift_limit(&sonnet, Some("claude-sonnet-4-5"), later);
+    assert_eq!(fixture.queue.dispatch_all().unwrap().running.len(), 2);
+    fixture.queue.lift_limit(&opus, Some("claude-opus-4-5"), later);
+    assert_eq!(fixture.queue.dispatch_all().unwrap().running.len(), 3);
 }
 
 #[test]
-fn a_limit_for_workers_of_earlier_versions_is_written_and_read() {
-    let hall = hall();
-    let [(a, _a), (b, _b), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
+fn writes_and_reads_the_legacy_limit() {
+    let fixture = fixture();
+    let [(a, _a), (b, _b), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
     let own = login("own");
-    assert!(hall.asks(&a, &own).0);
-    hall.meets(&a, &own, 60);
-    assert!(!hall.asks(&b, &Login::default()).0, "a ticket without a key");
-    let numbers = hall.queue.words(LIMIT);
+    assert!(fixture.ask(&a, &own).0);
+    fixture.meet_limit(&a, &own, 60);
+    assert!(!fixture.ask(&b, &Login::default()).0, "a ticket without a key");
+    let numbers = fixture.queue.words(LIMIT);
     assert!(numbers.len() >= 3, "as an earlier version reads it: {numbers:?}");
-    // One that such a worker noted concerns no login of which more is known.
+    // A limit that such a worker recorded does not apply to logins with a key.
     let until = clock::now().after(Duration::from_secs(90)).epoch_ms();
-    let (noted, steady) = (clock::now().epoch_ms(), clock::monotonic_ms());
-    hall.queue.replace(LIMIT, &format!("{until} {noted} {steady}")).unwrap();
-    assert!(hall.asks(&c, &login("other")).0);
-    hall.queue.lift_limit(&login("other"), None, clock::now().after(Duration::from_millis(1)));
-    hall.queue.dispatch_all().unwrap();
-    assert!(hall.queue.has_slot(&b), "an answer ends it");
+    let (recorded, monotonic) = (clock::now().epoch_ms(), clock::monotonic_ms());
+    fixture.queue.replace(LIMIT, &format!("{until} {recorded} {monotonic}")).unwrap();
+    assert!(fixture.ask(&c, &login("other")).0);
+    fixture.queue.lift_limit(&login("other"), None, clock::now().after(Duration::from_millis(1)));
+    fixture.queue.dispatch_all().unwrap();
+    assert!(fixture.queue.has_slot(&b), "an answer ends it");
 }
 
 #[test]
-fn one_job_at_a_time_finds_out_whether_a_limit_is_over() {
-    let hall = hall();
+fn one_job_at_a_time_probes_a_limit() {
+    let fixture = fixture();
     let own = login("own");
-    let [(a, a_lock), (b, b_lock)] = ["a", "b"].map(|id| hall.job(id));
-    let [(c, _c), (d, d_lock), (e, _e)] = ["c", "d", "e"].map(|id| hall.job(id));
-    hall.asks(&a, &own);
-    hall.meets(&a, &own, 3_000);
-    let [b_ticket, c_ticket, d_ticket] = [&b, &c, &d].map(|id| hall.asks(id, &own).1);
+    let [(a, a_lock), (b, b_lock)] = ["a", "b"].map(|id| fixture.job(id));
+    let [(c, _c), (d, d_lock), (e, _e)] = ["c", "d", "e"].map(|id| fixture.job(id));
+    fixture.ask(&a, &own);
+    fixture.meet_limit(&a, &own, 3_000);
+    let [b_ticket, c_ticket, d_ticket] = [&b, &c, &d].map(|id| fixture.ask(id, &own).1);
     let place = |ticket: &Ticket| {
-        let done = hall.queue.dispatch_all().unwrap();
-        (hall.queue.place(ticket), done.again_in.map(|wait| wait.as_secs()))
+        let done = fixture.queue.dispatch_all().unwrap();
+        (fixture.queue.place(ticket), done.again_in.map(|wait| wait.as_secs()))
     };
     assert_eq!(place(&b_ticket).0, Place::Waiting, "the job that met the limit waits itself");
-    // It ends: the next one is let in at once, and no other.
+    // It ends: the next job is admitted at once, and no other.
     drop(a_lock);
     assert_eq!(place(&b_ticket).0, Place::Running);
     assert_eq!(place(&c_ticket).0, Place::Waiting);
-    assert!(!hall.asks(&e, &own).0);
-    // It meets the limit, too, and waits: a few minutes later it is the turn of another.
-    hall.meets(&b, &own, 3_000);
+    assert!(!fixture.ask(&e, &own).0);
+    // It meets the limit too and waits: a few minutes later another job is admitted.
+    fixture.meet_limit(&b, &own, 3_000);
     let (at, again) = place(&c_ticket);
     assert!(at == Place::Waiting && (290..=300).contains(&again.unwrap()), "{again:?}");
-    hall.probed_before(&own, 301);
+    fixture.probed_before(&own, 301);
     assert_eq!((place(&c_ticket).0, place(&d_ticket).0), (Place::Running, Place::Waiting));
-    // It was killed before it knew.
+    // That job is killed before it has found out.
     drop(b_lock);
     assert_eq!(place(&d_ticket).0, Place::Waiting, "c is about to find out");
-    hall.queue.lift_limit(&own, None, clock::now().after(Duration::from_millis(1)));
+    fixture.queue.lift_limit(&own, None, clock::now().after(Duration::from_millis(1)));
     assert_eq!(place(&d_ticket).0, Place::Running);
     drop(d_lock);
 }
 
 #[test]
-fn a_job_that_failed_by_the_limit_has_found_out() {
+fn a_job_that_failed_by_the_limit_counts_as_a_probe() {
     let own = login("own");
     for (reason, expected) in
         [(Reason::RateLimit, Place::Waiting), (Reason::WorkerDied, Place::Running)]
     {
-        let hall = hall();
-        let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| hall.job(id));
-        hall.asks(&a, &own);
-        hall.meets(&a, &own, 3_000);
-        hall.asks(&b, &own);
-        let ticket = hall.asks(&c, &own).1;
+        let fixture = fixture();
+        let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
+        fixture.ask(&a, &own);
+        fixture.meet_limit(&a, &own, 3_000);
+        fixture.ask(&b, &own);
+        let ticket = fixture.ask(&c, &own).1;
         drop(a_lock);
-        hall.queue.dispatch_all().unwrap();
-        assert!(hall.queue.has_slot(&b));
-        hall.meets(&b, &own, 3_000);
-        let dir = hall.store.job(&b);
+        fixture.queue.dispatch_all().unwrap();
+        assert!(fixture.queue.has_slot(&b));
+        fixture.meet_limit(&b, &own, 3_000);
+        let dir = fixture.store.job(&b);
         let mut record = dir.load().unwrap();
         record.end(&Verdict::failed(reason, "limit"), clock::now());
         dir.save(&record, false).unwrap();
         drop(b_lock);
-        hall.queue.dispatch_all().unwrap();
-        assert_eq!(hall.queue.place(&ticket), expected, "{reason}");
+        fixture.queue.dispatch_all().unwrap();
+        assert_eq!(fixture.queue.place(&ticket), expected, "{reason}");
     }
 }
 
 #[test]
-fn the_salt_is_made_once_and_for_us_alone() {
+fn creates_the_salt_once_and_private() {
     use std::os::unix::fs::PermissionsExt;
-    let hall = hall();
-    let salt = hall.queue.salt().unwrap();
+    let fixture = fixture();
+    let salt = fixture.queue.salt().unwrap();
     assert!(salt.len() >= 32);
-    assert_eq!(hall.queue.salt().unwrap(), salt);
-    let path = hall.queue.path.join(SALT);
+    assert_eq!(fixture.queue.salt().unwrap(), salt);
+    let path = fixture.queue.path.join(SALT);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     fs::write(&path, "torn").unwrap();
-    assert_ne!(hall.queue.salt().unwrap(), b"torn");
+    assert_ne!(fixture.queue.salt().unwrap(), b"torn");
     fs::remove_file(&path).unwrap();
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    assert!(hall.queue.salt().is_err());
+    assert!(fixture.queue.salt().is_err());
 }
 
 #[test]
-fn a_limit_lasts_no_longer_than_it_was_noted_for() {
-    let hall = hall();
-    let (a, _a) = hall.job("a");
-    hall.asks(&a, &login("own"));
+fn a_limit_never_lasts_longer_than_recorded() {
+    let fixture = fixture();
+    let (a, _a) = fixture.job("a");
+    fixture.ask(&a, &login("own"));
     let month = Duration::from_secs(30 * 24 * 3_600);
     let now = || clock::now().epoch_ms();
     let ahead = clock::now().after(month).epoch_ms();
-    let steady = clock::monotonic_ms();
-    fs::create_dir(hall.queue.path.join(LIMITS)).unwrap();
-    for (until, noted, steady, left) in [
-        (now() + 60_000, now(), steady, 58..61),
-        // The clock was a month ahead, and was set right.
-        (ahead + 60_000, ahead, steady, 58..61),
-        (ahead + 60_000, ahead, steady.saturating_sub(61_000), 0..1),
-        // It is a month ahead by now.
-        (now() - 1, now() - 60_000, steady, 0..1),
-        // After a reboot there is no telling.
-        (now() + 60_000, now(), steady + 1_000_000, 58..61),
+    let monotonic = clock::monotonic_ms();
+    fs::create_dir(fixture.queue.path.join(LIMITS)).unwrap();
+    for (until, recorded, monotonic, left) in [
+        (now() + 60_000, now(), monotonic, 58..61),
+        // The clock was a month ahead, and was corrected.
+        (ahead + 60_000, ahead, monotonic, 58..61),
+        (ahead + 60_000, ahead, monotonic.saturating_sub(61_000), 0..1),
+        // The clock is a month ahead now.
+        (now() - 1, now() - 60_000, monotonic, 0..1),
+        // The monotonic clock has restarted.
+        (now() + 60_000, now(), monotonic + 1_000_000, 58..61),
     ] {
         for (file, rest) in [(LIMIT, ""), ("limits/own", " met - 1 a")] {
-            let text = format!("{until} {noted} {steady}{rest}\n");
-            fs::write(hall.queue.path.join(file), text).unwrap();
-            let seconds = hall.ends().pop().map_or(0, |at| at.since(clock::now()).as_secs());
-            assert!(left.contains(&seconds), "{until} {noted} {steady} in {file}: {seconds}");
-            fs::remove_file(hall.queue.path.join(file)).unwrap();
+            let text = format!("{until} {recorded} {monotonic}{rest}\n");
+            fs::write(fixture.queue.path.join(file), text).unwrap();
+            let seconds = fixture.ends().pop().map_or(0, |at| at.since(clock::now()).as_secs());
+            assert!(left.contains(&seconds), "{until} {recorded} {monotonic} in {file}: {seconds}");
+            fs::remove_file(fixture.queue.path.join(file)).unwrap();
         }
     }
 }
 
 #[test]
-fn what_is_no_ordinary_file_holds_up_nobody() {
+fn a_fifo_in_place_of_a_file_delays_no_job() {
     for name in [DESK, NUMBER, ADMITTED, LIMIT] {
-        let hall = hall();
-        let (a, _a) = hall.job("a");
-        hall.queue.ask(&a, &most(0), None, &Login::default()).unwrap();
-        let path = hall.queue.path.join(name);
+        let fixture = fixture();
+        let (a, _a) = fixture.job("a");
+        fixture.queue.ask(&a, &up_to(0), None, &Login::default()).unwrap();
+        let path = fixture.queue.path.join(name);
         let _ = fs::remove_file(&path);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-        let (b, _b) = hall.job("b");
-        // Let in, or told that the queue is of no use.
-        let entered = hall.queue.ask(&b, &most(0), None, &Login::default());
+        let (b, _b) = fixture.job("b");
+        // The job is admitted, or the queue fails.
+        let entered = fixture.queue.ask(&b, &up_to(0), None, &Login::default());
         assert!(!matches!(entered, Ok(Entered::Waiting(_))), "{name}: {entered:?}");
-        assert_eq!(hall.ends(), []);
+        assert_eq!(fixture.ends(), []);
     }
 }
 
 #[test]
-fn the_numbers_go_on_where_the_count_was_lost() {
-    let hall = hall();
-    let (a, _a) = hall.job("a");
-    let (b, _b) = hall.job("b");
-    let Entered::Admitted(first) = hall.queue.ask(&a, &most(0), None, &Login::default()).unwrap()
+fn continues_the_numbers_if_the_counter_is_lost() {
+    let fixture = fixture();
+    let (a, _a) = fixture.job("a");
+    let (b, _b) = fixture.job("b");
+    let Entered::Admitted(first) =
+        fixture.queue.ask(&a, &up_to(0), None, &Login::default()).unwrap()
     else {
         panic!()
     };
-    fs::write(hall.queue.path.join(NUMBER), "no number").unwrap();
-    let Entered::Admitted(next) = hall.queue.ask(&b, &most(0), None, &Login::default()).unwrap()
+    fs::write(fixture.queue.path.join(NUMBER), "no number").unwrap();
+    let Entered::Admitted(next) =
+        fixture.queue.ask(&b, &up_to(0), None, &Login::default()).unwrap()
     else {
         panic!()
     };
@@ -489,64 +496,64 @@ fn the_numbers_go_on_where_the_count_was_lost() {
 }
 
 #[test]
-fn one_job_too_many_gives_its_slot_back_and_waits() {
-    let hall = hall();
-    let [(a, _a), (b, _b)] = ["a", "b"].map(|id| hall.job(id));
+fn a_job_without_a_slot_waits_again() {
+    let fixture = fixture();
+    let [(a, _a), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
     let login = Login::default();
-    let Entered::Admitted(first) = hall.queue.ask(&a, &most(1), None, &login).unwrap() else {
+    let Entered::Admitted(first) = fixture.queue.ask(&a, &up_to(1), None, &login).unwrap() else {
         panic!()
     };
-    let Entered::Waiting(second) = hall.queue.ask(&b, &most(1), None, &login).unwrap() else {
+    let Entered::Waiting(second) = fixture.queue.ask(&b, &up_to(1), None, &login).unwrap() else {
         panic!()
     };
-    // A worker that was stopped in between, or one of an earlier version, lets it in.
-    let path = |room: &str| hall.queue.path.join(room).join(second.name());
-    let let_in = || fs::rename(path(WAITING), path(RUNNING)).unwrap();
-    let confirm = || hall.queue.confirm(&hall.queue.desk().unwrap(), &second).unwrap();
-    let_in();
+    // A worker that was stopped meanwhile, or one of an earlier version, admits it.
+    let path = |dir: &str| fixture.queue.path.join(dir).join(second.name());
+    let admit = || fs::rename(path(WAITING), path(RUNNING)).unwrap();
+    let confirm = || fixture.queue.confirm(&fixture.queue.desk().unwrap(), &second).unwrap();
+    admit();
     assert_eq!(confirm(), Place::Waiting);
-    assert_eq!(hall.queue.crowd(), Crowd { running: 1, waiting: 1 });
-    hall.queue.leave(&first);
-    let_in();
+    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 1 });
+    fixture.queue.leave(&first);
+    admit();
     assert_eq!(confirm(), Place::Running);
-    hall.queue.leave(&second);
+    fixture.queue.leave(&second);
     assert_eq!(confirm(), Place::Gone);
 }
 
 #[test]
-fn the_ticket_of_a_worker_of_an_earlier_version_is_moved_for_it() {
-    let hall = hall();
-    let jobs = ["a", "b", "c"].map(|id| hall.job(id));
-    let tickets = jobs.each_ref().map(|(id, _)| hall.ticket(id));
+fn moves_tickets_of_workers_of_earlier_versions() {
+    let fixture = fixture();
+    let jobs = ["a", "b", "c"].map(|id| fixture.job(id));
+    let tickets = jobs.each_ref().map(|(id, _)| fixture.ticket(id));
     let pid = std::process::id();
-    let earlier = hall.queue.path.join(WAITING).join(tickets[1].name());
+    let earlier = fixture.queue.path.join(WAITING).join(tickets[1].name());
     fs::write(earlier, format!("{pid} - - default\n")).unwrap();
-    hall.queue.leave(&tickets[0]);
-    let desk = hall.queue.desk().unwrap();
-    hall.queue.dispatch(&desk, &tickets[2]).unwrap().unwrap();
-    assert_eq!(hall.queue.place(&tickets[1]), Place::Running);
-    assert_eq!(hall.queue.place(&tickets[2]), Place::Waiting);
+    fixture.queue.leave(&tickets[0]);
+    let lock = fixture.queue.desk().unwrap();
+    fixture.queue.dispatch(&lock, &tickets[2]).unwrap().unwrap();
+    assert_eq!(fixture.queue.place(&tickets[1]), Place::Running);
+    assert_eq!(fixture.queue.place(&tickets[2]), Place::Waiting);
 }
 
 #[test]
-fn one_that_was_called_keeps_its_turn_for_a_moment_and_is_passed_over_then() {
-    let hall = hall();
-    let jobs = ["a", "b", "c"].map(|id| hall.job(id));
-    let tickets = jobs.each_ref().map(|(id, _)| hall.ticket(id));
-    hall.queue.leave(&tickets[0]);
-    let look = |ticket: &Ticket| {
-        let desk = hall.queue.desk().unwrap();
-        hall.queue.dispatch(&desk, ticket).unwrap().unwrap()
+fn an_offer_expires_and_the_job_is_skipped() {
+    let fixture = fixture();
+    let jobs = ["a", "b", "c"].map(|id| fixture.job(id));
+    let tickets = jobs.each_ref().map(|(id, _)| fixture.ticket(id));
+    fixture.queue.leave(&tickets[0]);
+    let dispatch = |ticket: &Ticket| {
+        let lock = fixture.queue.desk().unwrap();
+        fixture.queue.dispatch(&lock, ticket).unwrap().unwrap()
     };
-    let done = look(&tickets[2]);
+    let done = dispatch(&tickets[2]);
     assert!(!done.let_in && done.again_in.is_some_and(|wait| wait <= PATIENCE), "{done:?}");
-    let called = hall.queue.path.join(CALLED).join(tickets[1].name());
-    let at: u64 = fs::read_to_string(&called).unwrap().parse().unwrap();
-    assert!(!look(&tickets[2]).let_in);
-    fs::write(&called, (at.saturating_sub(milliseconds(PATIENCE))).to_string()).unwrap();
-    assert!(look(&tickets[2]).let_in);
-    hall.queue.leave(&tickets[2]);
-    // It comes by itself.
-    assert!(look(&tickets[1]).let_in);
-    assert!(!called.exists());
+    let offer = fixture.queue.path.join(CALLED).join(tickets[1].name());
+    let at: u64 = fs::read_to_string(&offer).unwrap().parse().unwrap();
+    assert!(!dispatch(&tickets[2]).let_in);
+    fs::write(&offer, (at.saturating_sub(milliseconds(PATIENCE))).to_string()).unwrap();
+    assert!(dispatch(&tickets[2]).let_in);
+    fixture.queue.leave(&tickets[2]);
+    // Its worker answers later.
+    assert!(dispatch(&tickets[1]).let_in);
+    assert!(!offer.exists());
 }

@@ -1,46 +1,45 @@
-//! A job's place in the queue, as the name of a file.
+//! Tickets: the queue's entries, which are encoded in the names of files.
 
 use std::cmp::Ordering;
 
 use crate::job::{Admission, JobId, Login, ModelFamily};
 
-/// Priorities are shown in file names, where smaller sorts first.
-const HIGHEST: i32 = 1_000;
-/// What stands in place of a group where there is none: no group's name.
+/// Highest priority. File names contain the difference to it, so that smaller sorts first.
+const MAX_PRIORITY: i32 = 1_000;
+/// Stands for a missing group in a name; not a valid group.
 const NO_GROUP: &str = "-";
-/// Stands in the content for a claude that does not run, and for a login that is not known.
+/// Stands for a claude that does not run and for an unknown login in the content.
 const NONE: &str = "-";
-/// Stands in the content where it is not known which processes a process id may belong to.
+/// Stands for an unknown process id namespace in the content.
 const UNKNOWN: &str = "unknown";
 
-/// A job's place in the queue, with all that the choice of the next needs to know of it: nothing
-/// but names has to be read for that.
+/// A job's entry in the queue, with everything on which the order depends, so that only names of
+/// files have to be read.
 ///
-/// As a name: `RANK.NUMBER.MOST.STAGGER.LIMITWAIT.GROUPMOST.GROUP.JOB`, the numbers in decimal.
+/// The file's name is `RANK.NUMBER.MAX_PARALLEL.STAGGER.LIMIT_WAIT.GROUP_LIMIT.GROUP.JOB`, with
+/// decimal numbers.
 ///
-/// The content is `WORKER CLAUDE KEY MODEL NAMESPACE`: the process ids, or `-` where no claude runs,
-/// the login, and where these process ids are valid. Earlier versions write the first two or four
-/// words alone, and read no others.
+/// The content is `WORKER CLAUDE KEY MODEL NAMESPACE`: the process ids of the worker and of claude
+/// (`-` if it does not run), the login's key and model, and the namespace of the process ids.
+/// Earlier versions write only the first two or four words, and read no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ticket {
-    /// From -1000 to 1000: higher goes first.
+    /// From -1000 to 1000; higher goes first.
     pub priority: i32,
-    /// Its place in the order of asking.
+    /// Rank in the order in which jobs joined the queue.
     pub number: u64,
-    /// What it was asked to be admitted under.
+    /// Conditions under which the job is admitted.
     pub admission: Admission,
-    /// The job.
     pub job_id: JobId,
-    /// Whose limits it runs into. It is in the content and not in the name.
+    /// Login whose limits apply to the job. Part of the content, not of the name.
     pub login: Login,
 }
 
 impl Ticket {
-    /// The file's name.
     pub fn name(&self) -> String {
         let Admission { max_parallel, stagger_ms, limit_wait_ms, group_limit, group, .. } =
             &self.admission;
-        let rank = HIGHEST - self.priority;
+        let rank = MAX_PRIORITY - self.priority;
         let group = group.as_deref().unwrap_or(NO_GROUP);
         let (number, job) = (self.number, &self.job_id);
         format!(
@@ -48,7 +47,7 @@ impl Ticket {
         )
     }
 
-    /// The ticket of this name; `None` of any other file.
+    /// Parses a file name; `None` if it is not a ticket's.
     pub fn parse(name: &str) -> Option<Self> {
         let mut parts = name.splitn(8, '.');
         let mut next = || parts.next();
@@ -60,7 +59,7 @@ impl Ticket {
         let group_limit = next()?.parse().ok()?;
         let group = Some(next()?).filter(|group| *group != NO_GROUP).map(str::to_owned);
         let job_id = JobId::parse(next()?).ok()?;
-        let priority = HIGHEST - rank;
+        let priority = MAX_PRIORITY - rank;
         let admission = Admission {
             max_parallel,
             priority,
@@ -73,43 +72,42 @@ impl Ticket {
         Some(Self { priority, number, admission, job_id, login: Login::default() })
     }
 
-    /// The file's content.
+    /// Returns the file's content.
     pub fn content(&self, worker: i32, claude: Option<i32>) -> String {
         let claude = claude.map_or_else(|| NONE.to_owned(), |pid| pid.to_string());
         let key = self.login.key.as_deref().unwrap_or(NONE);
         format!("{worker} {claude} {key} {} {}\n", self.login.model_name(), own_namespace())
     }
 
-    /// Whether this is the content of a worker that takes its slot itself when it is called, as
-    /// those of earlier versions do not.
+    /// Returns whether the worker that wrote this content answers offers; those of earlier versions
+    /// do not.
     pub fn moves_itself(content: &str) -> bool {
         content.split_whitespace().nth(4).is_some()
     }
 
-    /// Whether the process ids in this content are valid for this process, too.
+    /// Returns whether the process ids in this content are of this process's namespace.
     pub fn is_of_our_namespace(content: &str) -> bool {
         let namespace = content.split_whitespace().nth(4);
         namespace != Some(UNKNOWN) && namespace == Some(&own_namespace())
     }
 
-    /// The login in the content of a file.
+    /// Parses the login in a file's content.
     pub fn login_in(content: &str) -> Login {
         let mut words = content.lines().next().unwrap_or_default().split_whitespace().skip(2);
         let key = words.next().filter(|key| *key != NONE).map(str::to_owned);
         Login { key, model: words.next().and_then(ModelFamily::named_in) }
     }
 
-    /// Whether it is one of this group.
     pub fn is_in(&self, group: &str) -> bool {
         self.admission.group.as_deref() == Some(group)
     }
 }
 
-/// The namespace of this process's id, by its number (pid_namespaces(7)).
+/// Returns the number of this process's process id namespace (pid_namespaces(7)).
 fn own_namespace() -> String {
     use std::os::unix::fs::MetadataExt;
     let namespace = std::fs::metadata("/proc/self/ns/pid");
-    namespace.map_or_else(|_| UNKNOWN.to_owned(), |about| about.ino().to_string())
+    namespace.map_or_else(|_| UNKNOWN.to_owned(), |metadata| metadata.ino().to_string())
 }
 
 impl Ord for Ticket {
@@ -132,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_says_it_all() {
+    fn names_are_parsed_back() {
         let ticket = Ticket {
             priority: -3,
             number: 12,
@@ -150,15 +148,16 @@ mod tests {
         };
         assert_eq!(ticket.name(), "1003.0000000012.8.200.60000.1.my-app.fix.login.1");
         assert_eq!(Ticket::parse(&ticket.name()), Some(ticket.clone()));
-        let alone = Ticket { admission: Admission { group: None, ..ticket.admission }, ..ticket };
-        assert_eq!(Ticket::parse(&alone.name()), Some(alone));
+        let ungrouped =
+            Ticket { admission: Admission { group: None, ..ticket.admission }, ..ticket };
+        assert_eq!(Ticket::parse(&ungrouped.name()), Some(ungrouped));
         for foreign in ["", ".tmp", "1003.12", "a.b.c.d.e.f.g.h", "1.2.3.4.0.6.g.-x"] {
             assert_eq!(Ticket::parse(foreign), None, "{foreign}");
         }
     }
 
     #[test]
-    fn the_content_names_the_login() {
+    fn content_is_parsed_back() {
         let ticket = Ticket::parse("1000.0000000001.0.0.0.1.-.a").unwrap();
         let login = Login { key: Some("0123".to_owned()), model: Some(ModelFamily::Opus) };
         for login in [login.clone(), Login { model: None, ..login }, Login::default()] {

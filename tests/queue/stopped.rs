@@ -30,7 +30,7 @@ fn ends(sandbox: &Sandbox, id: &str) {
 
 #[test]
 fn a_worker_that_is_stopped_with_the_lock_of_the_queue_keeps_nobody_out() {
-    for point in ["queue:desk", "queue:entering"] {
+    for point in ["queue:locked", "queue:entering"] {
         let mut sandbox = Sandbox::new(GATED);
         sandbox.start("a", &["--max-parallel", "2"]);
         let stopped = sandbox.pause_at(point, start_of("b", &["--max-parallel", "2"]), |sandbox| {
@@ -50,7 +50,7 @@ fn a_worker_that_is_stopped_with_the_lock_of_the_queue_keeps_nobody_out() {
 #[test]
 fn a_job_whose_worker_is_stopped_with_the_lock_of_the_queue_can_be_killed() {
     let mut sandbox = Sandbox::new(QUICK);
-    sandbox.pause_at("queue:desk", start_of("b", &[]), |sandbox| {
+    sandbox.pause_at("queue:locked", start_of("b", &[]), |sandbox| {
         assert_eq!(sandbox.run(["kill", "b"]).text("status"), "killed");
         sandbox.run_job("new", &[]).expect_end(0, "completed", None);
     });
@@ -71,7 +71,7 @@ fn a_worker_that_was_stopped_before_it_took_its_slot_takes_none_too_many() {
 
 #[test]
 fn a_worker_that_is_stopped_when_it_is_its_turn_is_passed_over_and_has_it_later() {
-    for point in ["queue:desk", "queue:letting-in"] {
+    for point in ["queue:locked", "queue:admitting"] {
         let mut sandbox = Sandbox::new(GATED);
         sandbox.start("a", &ONE);
         begun(&sandbox, "a");
@@ -79,12 +79,12 @@ fn a_worker_that_is_stopped_when_it_is_its_turn_is_passed_over_and_has_it_later(
         let reached = sandbox.path("reached");
         sandbox.set("CLAUDEJOB_STOP_AT", point);
         sandbox.set("CLAUDEJOB_STOP_FILE", &reached);
-        if point == "queue:letting-in" {
+        if point == "queue:admitting" {
             sandbox.start("b", &ONE);
         }
         sandbox.unset("CLAUDEJOB_STOP_AT");
         sandbox.unset("CLAUDEJOB_STOP_FILE");
-        if point == "queue:desk" {
+        if point == "queue:locked" {
             sandbox.start("b", &ONE);
             stop(&sandbox, "b");
         }
