@@ -1,30 +1,30 @@
-//! What a job is let in under: its share of the machine.
+//! Conditions under which the queue admits a job.
 
 use serde::{Deserialize, Serialize};
 
-/// What must hold before a job's claude is started. The default asks for nothing.
+/// Conditions for starting a job's claude. The default has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Admission {
-    /// So many jobs of the directory at once, this one included; 0: any number.
+    /// Number of jobs of the directory that may run at once, this one included; 0 for any number.
     pub max_parallel: u32,
-    /// From -1000 to 1000: higher goes first.
+    /// From -1000 to 1000; higher goes first.
     pub priority: i32,
-    /// Milliseconds since the one before was let in.
+    /// Milliseconds that must have passed since the last admission.
     pub stagger_ms: u64,
-    /// Milliseconds that it waits at most for the end of a limit of the API that another job has
-    /// met; if that lies further off it finds out for itself. 0: it does not wait.
+    /// Milliseconds to wait at most for the end of an API limit that another job has met. If it
+    /// ends later, the job finds out for itself. 0 for no wait.
     pub limit_wait_ms: u64,
-    /// So many jobs of its group at once.
+    /// Number of jobs of the group that may run at once.
     pub group_limit: u32,
-    /// Jobs of which only so many run at once: letters, digits, `-` and `_`.
+    /// Name of the group: letters, digits, `-` and `_`.
     pub group: Option<String>,
-    /// It runs at once or not at all.
+    /// The job fails instead of waiting for a slot.
     pub no_queue: bool,
 }
 
 impl Admission {
-    /// Whether it waits where the API's limit lasts for so many milliseconds more.
+    /// Returns whether the job waits for an API limit that lasts for this many more milliseconds.
     pub fn waits_for_limit(&self, limited_for_ms: u64) -> bool {
         limited_for_ms > 0 && limited_for_ms <= self.limit_wait_ms
     }

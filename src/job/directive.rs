@@ -1,32 +1,30 @@
-//! What a running job is told: the contents of a file in its `inbox/`.
+//! Messages and requests to a running job: the contents of the files in its `inbox/`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Timestamp;
 
-/// One thing that somebody tells a running job.
+/// A message or a request to a running job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum Directive {
-    /// A message to the agent: it steers the turn that is under way, or begins one.
+    /// A message to the agent: it steers the current turn, or begins one.
     Message {
-        /// The UUID under which claude is given it, and under which it says that it took it in.
+        /// Identifies the message to claude, and in its confirmation that it took the message in.
         uuid: String,
-        /// What is said.
         text: String,
     },
-    /// The turn is to be stopped; the session stays.
+    /// Stop the turn, and keep the session.
     Interrupt,
-    /// Nothing more will be asked of a job that is kept alive.
+    /// End a kept-alive job: there will be no more messages.
     Finish,
-    /// Claude is ended while its question waits for an answer.
+    /// End claude while its question waits for an answer.
     Release,
-    /// What claude asked is answered.
+    /// Answer a request of claude.
     Answer {
-        /// Claude's id of the request.
         request_id: String,
-        /// The answer in claude's own words.
+        /// The answer in the format of claude's control protocol.
         response: Value,
     },
 }
@@ -36,9 +34,9 @@ pub enum Directive {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Undelivered {
-    /// Its place in the order of arrival.
+    /// Number of the message, in the order of arrival.
     pub number: u64,
-    /// Its beginning, on one line.
+    /// The beginning of its text, on one line.
     pub text: String,
 }
 
@@ -47,19 +45,19 @@ pub struct Undelivered {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TurnEnd {
-    /// 1 for a job's first turn, one more for each further.
+    /// Number of the turn, from 1.
     pub turn: u64,
     /// When it ended.
     pub at: Timestamp,
-    /// Which run of claude it was in.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// The numbers of the messages that it took in.
+    /// Numbers of the messages that the turn took in.
     pub messages: Vec<u64>,
-    /// Whether it failed, taken by itself: claude calls it an error, or it has no answer.
+    /// The turn failed: claude reported an error, or there is no answer.
     pub is_error: bool,
     /// The turn was stopped.
     pub interrupted: bool,
-    /// The answer, or what went wrong; cut if it is very long.
+    /// The answer or the error; truncated if it is very long.
     pub result: Option<String>,
     /// Milliseconds that the turn took, as claude reported them; `None` in lines of older versions.
     #[serde(default)]
@@ -67,6 +65,6 @@ pub struct TurnEnd {
     /// Claude's conversation.
     #[serde(default)]
     pub session_id: Option<String>,
-    /// US dollars so far, of the whole job.
+    /// Cost of the job so far, in US dollars.
     pub cost_usd: Option<f64>,
 }

@@ -3,17 +3,14 @@
 use super::{Blocked, JobId, Question, Reason, Record, Status, Timestamp};
 use crate::text::quoted;
 
-/// Characters of a hint beyond which it names a command that shows the details instead.
-const LONGEST: usize = 500;
-/// Labels that the comment of a hint names as alternatives.
-const ALTERNATIVES: usize = 4;
+/// Longest hint; a longer one is replaced by a command that shows the details.
+const MAX_HINT_BYTES: usize = 500;
+const MAX_ALTERNATIVES: usize = 4;
 
 /// The facts about a job that decide which command comes next.
 #[derive(Clone, Copy, Debug)]
 pub struct HintFacts<'a> {
-    /// The job's id.
     pub job_id: &'a JobId,
-    /// The job's status.
     pub status: Status,
     /// Why the job failed.
     pub reason: Option<Reason>,
@@ -27,9 +24,9 @@ pub struct HintFacts<'a> {
     pub blocked: Option<&'a Blocked>,
 }
 
-/// Returns a command that runs unchanged in `sh`: it ends the wait, goes on with the job or shows
-/// why it failed. A comment behind ` # ` explains it or names an alternative. `None` for a
-/// completed job.
+/// Returns a command that runs unchanged in `sh`: it ends the wait, continues the job or shows why
+/// it failed. A comment after ` # ` explains it or names an alternative. `None` for a completed
+/// job.
 pub fn hint(facts: &HintFacts<'_>) -> Option<String> {
     let id = facts.job_id;
     match facts.status {
@@ -90,7 +87,7 @@ fn after_failure(facts: &HintFacts<'_>) -> String {
     format!("claudejob resume {id}{when}")
 }
 
-/// The command that answers a request with the first of the labels, or allows a tool.
+/// Returns the command that answers a request with the first label, or allows a tool.
 fn answer(id: &JobId, blocked: &Blocked) -> String {
     let mut command = format!("claudejob answer {id}");
     if !blocked.others.is_empty() {
@@ -100,24 +97,24 @@ fn answer(id: &JobId, blocked: &Blocked) -> String {
         return command + " --allow  # or: --deny";
     }
     match choices(&blocked.questions) {
-        Some(choices) if command.len() + choices.len() <= LONGEST => command + &choices,
+        Some(choices) if command.len() + choices.len() <= MAX_HINT_BYTES => command + &choices,
         _ => full_status(id),
     }
 }
 
-/// The `--choice` options that give the first answer to each question, with the other labels of a
-/// single one in a comment; `None` where not each question can be answered so.
+/// Returns the `--choice` options that give the first answer to each question, with the other
+/// labels of a single question in a comment. `None` if a question cannot be answered this way.
 fn choices(questions: &[Question]) -> Option<String> {
     let printable = |text: &str| !text.is_empty() && !text.contains(char::is_control);
     let mut options = String::new();
     for question in questions {
         let all_printable = question.options.iter().all(|option| printable(&option.label));
-        // A label that was shortened in the record cannot be given back.
+        // A label that was shortened in the record is not a valid answer.
         let label = question.options.first().map(|option| option.label.as_str());
         let label = label.filter(|label| all_printable && !label.ends_with('…'))?;
         let choice = match questions {
             [only] => {
-                // `NAME=REST` would be taken for the answer REST to the question NAME.
+                // `NAME=REST` would be parsed as the answer REST to the question NAME.
                 let is_named = label
                     .split_once('=')
                     .is_some_and(|(name, _)| name == only.question || name == only.header);
@@ -128,13 +125,13 @@ fn choices(questions: &[Question]) -> Option<String> {
             }
             _ => format!("{}={label}", name(question, questions)?),
         };
-        // A value that begins with a dash would be taken for an option.
+        // A value that begins with a dash would be parsed as an option.
         let separator = if choice.starts_with('-') { '=' } else { ' ' };
         options += &format!(" --choice{separator}{}", quoted(&choice));
     }
     if let [only] = questions {
         let others: Vec<String> =
-            only.options.iter().skip(1).take(ALTERNATIVES).map(|o| quoted(&o.label)).collect();
+            only.options.iter().skip(1).take(MAX_ALTERNATIVES).map(|o| quoted(&o.label)).collect();
         if !others.is_empty() {
             options += &format!("  # or: {}", others.join(", "));
         }
@@ -142,8 +139,8 @@ fn choices(questions: &[Question]) -> Option<String> {
     (!questions.is_empty()).then_some(options)
 }
 
-/// The name of one of several questions in `QUESTION=LABEL`; `None` where it has none that can be
-/// told from the others'.
+/// Returns the name of one of several questions for `QUESTION=LABEL`; `None` if it has no unique
+/// name.
 fn name<'a>(question: &'a Question, all: &[Question]) -> Option<&'a str> {
     [question.question.as_str(), question.header.as_str()].into_iter().find(|name| {
         let named = all.iter().filter(|q| q.question == *name || q.header == *name).count();
@@ -153,7 +150,7 @@ fn name<'a>(question: &'a Question, all: &[Question]) -> Option<&'a str> {
 }
 
 impl Record {
-    /// The command to run next: see [`hint`].
+    /// Returns the command to run next: see [`hint`].
     pub fn hint(&self) -> Option<String> {
         hint(&HintFacts {
             job_id: &self.job_id,
@@ -223,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_says_how_to_go_on() {
+    fn a_failure_names_the_next_command() {
         let at = record().started_at;
         for (reason, resumable_at, hint) in [
             (Reason::Auth, None, "claudejob recover a  # after logging in: run claude and /login"),

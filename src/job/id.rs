@@ -1,4 +1,4 @@
-//! A job's name, which is also its directory's name.
+//! Job ids, which are also the names of job directories.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use sha2::{Digest, Sha256};
 
 use super::Timestamp;
 
-/// Characters of a session id that are kept in the job id made of it.
-const SLUG_MOST: usize = 40;
-/// Bytes of the hash in it.
+/// Characters of a session id in the job id that is made of it.
+const MAX_SLUG_CHARS: usize = 40;
+/// Bytes of the session id's hash in that job id.
 const HASH_BYTES: usize = 8;
 
 /// A job's id: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
 ///
-/// The pattern makes it safe as a file name: it cannot hold a separator, cannot be `.` or `..`,
-/// and never begins with the dot or dash that would hide it or make it look like an option.
+/// The pattern makes it safe as a file name: it has no separator, is not `.` or `..`, and does not
+/// begin with a dot (a hidden file) or a dash (an option).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JobId(String);
 
-/// The text is no job id.
+/// The text is not a valid job id.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a job id is a letter or digit, then at most 127 letters, digits, '.', '_' or '-'")]
 pub struct InvalidJobId;
@@ -29,14 +29,14 @@ impl JobId {
     /// Checks `text` against the pattern.
     pub fn parse(text: &str) -> Result<Self, InvalidJobId> {
         let bytes = text.as_bytes();
-        let fits = (1..=128).contains(&bytes.len())
+        let is_valid = (1..=128).contains(&bytes.len())
             && bytes[0].is_ascii_alphanumeric()
             && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-        if fits { Ok(Self(text.to_owned())) } else { Err(InvalidJobId) }
+        if is_valid { Ok(Self(text.to_owned())) } else { Err(InvalidJobId) }
     }
 
-    /// An id made of the time, in UTC to the millisecond, and `random`: such ids sort by the time
-    /// at which they were made, for example `20261120-214512-118-7f3a`.
+    /// Returns an id made of the time, in UTC to the millisecond, and `random`. Such ids sort by
+    /// time; for example `20261120-214512-118-7f3a`.
     pub fn generated(now: Timestamp, random: u16) -> Self {
         Self(format!("{}-{random:04x}", now.compact()))
     }
@@ -59,7 +59,7 @@ impl JobId {
             } else if !slug.is_empty() && !slug.ends_with('-') {
                 slug.push('-');
             }
-            if slug.len() == SLUG_MOST {
+            if slug.len() == MAX_SLUG_CHARS {
                 break;
             }
         }
@@ -72,7 +72,6 @@ impl JobId {
         Ok(Self(format!("{slug}-{hash}")))
     }
 
-    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accepts_what_the_pattern_says_and_nothing_else() {
+    fn accepts_only_the_pattern() {
         let longest = "a".repeat(128);
         for good in ["a", "7", "fix-login", "A.b_c-d", "x..y", longest.as_str()] {
             assert!(JobId::parse(good).is_ok(), "{good}");

@@ -1,4 +1,4 @@
-//! What the worker did and saw, as numbered lines of `events.ndjson`.
+//! The event log of a job: numbered lines of `events.ndjson`, written by the worker.
 
 use serde::Serialize;
 
@@ -9,13 +9,13 @@ use super::{Exit, Reason, Status, Timestamp};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
-    /// 1 for a job's first line, one more for each further line.
+    /// Number of the line, from 1.
     pub seq: u64,
     /// When it happened; only `seq` gives the order.
     pub at: Timestamp,
-    /// Which attempt it belongs to.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// The event; its fields are beside these.
+    /// The event, whose fields are at the same level.
     #[serde(flatten)]
     pub happening: Happening,
 }
@@ -25,7 +25,7 @@ pub struct Entry {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Obstacle {
-    /// A slot.
+    /// A free slot.
     Slot,
     /// The end of other jobs.
     Jobs,
@@ -33,7 +33,7 @@ pub enum Obstacle {
     Time,
 }
 
-/// An event in a job's life.
+/// A kind of event, with its data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
@@ -50,28 +50,28 @@ pub enum Happening {
     },
     /// The job was admitted: its claude may start.
     Admitted,
-    /// Claude is started again after a failure that may pass.
+    /// Claude is started again after a transient failure.
     Retrying {
-        /// How that attempt ended.
+        /// Why the previous attempt failed.
         after: Option<Reason>,
         /// Milliseconds until the next attempt.
         after_ms: u64,
     },
-    /// A wake-up or cron task that the agent scheduled is awaited.
+    /// The job waits for a wake-up or a cron task that the agent scheduled.
     WakeupWait {
-        /// When the next one is due, where that is known.
+        /// When the next one is due, if known.
         until: Option<Timestamp>,
     },
-    /// Nothing was heard for half the time that is allowed.
+    /// Claude has been silent for half of the stall timeout.
     Silent {
         /// Milliseconds of silence.
         for_ms: u64,
     },
-    /// Nothing was heard for too long.
+    /// Claude was silent for longer than the stall timeout.
     Stalled,
     /// A job that this one waits for did not complete.
     DependencyFailed {
-        /// Which, and how it ended.
+        /// The id of that job, and how it ended.
         error: String,
     },
     /// Claude was started.
@@ -84,23 +84,23 @@ pub enum Happening {
         /// Null in events of earlier versions.
         arguments: Option<Vec<String>>,
     },
-    /// Another attempt begins, because the one before was cut off.
+    /// Another attempt begins because the previous one was cut off.
     Recovered {
-        /// How that one ended.
+        /// Why the previous attempt failed.
         after: Option<Reason>,
         /// Claude continues its conversation; otherwise it gets the prompt again.
         resumes: bool,
     },
-    /// Another attempt begins with the prompt: claude does not know the conversation any more.
+    /// Another attempt begins with the prompt: claude no longer knows the conversation.
     StartedOver,
     /// Claude could not be run.
     LaunchFailed {
         /// Why.
         error: String,
     },
-    /// The API's limit is being waited for.
+    /// Claude waits for a limit of the API.
     RateLimited {
-        /// The CLI's word: `rate_limit` or `overloaded`.
+        /// As in the CLI's event: `rate_limit` or `overloaded`.
         error: String,
         /// When claude tries again.
         retry_at: Option<Timestamp>,
@@ -114,85 +114,85 @@ pub enum Happening {
         /// The tool that wants to run.
         tool: String,
     },
-    /// A request does not wait for an answer any more.
+    /// A request no longer waits for an answer.
     Unblocked {
         /// Claude's id of the request.
         request_id: String,
     },
-    /// Another attempt begins, because `resume` asked for it.
+    /// Another attempt begins because of `resume`.
     Resumed,
-    /// A job that is kept alive waits for the next message.
+    /// A kept-alive job waits for the next message.
     Idle,
-    /// `finish` asked for the job's end.
+    /// `finish` was called.
     FinishRequested,
     /// Claude ended unexpectedly and is started again.
     Restarting {
         /// Milliseconds until the next attempt.
         after_ms: u64,
     },
-    /// A message was given to claude.
+    /// A message was sent to claude.
     MessageSent {
-        /// Its place in the order of arrival.
+        /// Number of the message, in the order of arrival.
         number: u64,
     },
     /// Claude has taken a message in.
     MessageTaken {
-        /// Its place in the order of arrival.
+        /// Number of the message, in the order of arrival.
         number: u64,
     },
-    /// Something in the inbox was no message.
+    /// A file in the inbox was not a valid message.
     MessageRefused {
-        /// Its place in the order of arrival.
+        /// Number of the message, in the order of arrival.
         number: u64,
         /// Why.
         error: String,
     },
     /// A request was answered.
     Answered {
-        /// The answer's place in the order of arrival; 0: nobody's, because the time was over or
-        /// the call had been allowed before.
+        /// Number of the answer, in the order of arrival. 0 if it was not sent by a user: the time
+        /// was over, or the call had been allowed before.
         number: u64,
         /// Claude's id of the request.
         request_id: String,
     },
-    /// An answer came to a request that was not open any more.
+    /// An answer came to a request that was no longer open.
     AnswerRefused {
-        /// Its place in the order of arrival.
+        /// Number of the message, in the order of arrival.
         number: u64,
-        /// The id that it named.
+        /// The request id in the answer.
         request_id: String,
     },
-    /// Claude is to be ended while its question waits.
+    /// `answer --release` was called: claude is to end while its question waits.
     ReleaseRequested {
-        /// Its place in the order of arrival.
+        /// Number of the message, in the order of arrival.
         number: u64,
     },
-    /// Claude was ended, and its question waits.
+    /// Claude has ended, and its question waits.
     Released {
-        /// The place of what asked for it in the order of arrival.
+        /// Number of the request to end claude, in the order of arrival.
         number: u64,
     },
-    /// The turn is to be stopped.
+    /// `interrupt` was called: the turn is to stop.
     InterruptRequested,
     /// A turn ended with a result.
     Turn {
-        /// The CLI's word.
+        /// As in the CLI's event.
         subtype: String,
-        /// Whether claude calls it an error.
+        /// Claude reported an error.
         is_error: bool,
     },
     /// Stdin is held open for background work.
     BackgroundWait {
-        /// How many tasks are outstanding.
+        /// Number of outstanding tasks.
         tasks: usize,
     },
-    /// Stdin was closed: claude may finish.
+    /// Claude's stdin was closed: it may end.
     InputClosed,
-    /// `kill` asked for the job's end.
+    /// `kill` was called.
     KillRequested,
-    /// The worker was told to shut down.
+    /// The worker received SIGTERM.
     TerminateRequested,
-    /// `--timeout` ran out.
+    /// `--timeout` was reached.
     TimedOut,
     /// A signal was sent to claude.
     Signalled {
@@ -201,7 +201,7 @@ pub enum Happening {
     },
     /// Claude ended.
     Exited {
-        /// How.
+        /// How it ended.
         exit: Exit,
         /// The last lines that it wrote to stderr in this attempt, about 1,000 characters at most;
         /// null if there are none, and in events of earlier versions.
@@ -209,9 +209,9 @@ pub enum Happening {
     },
     /// The job's remaining processes were ended.
     Swept {
-        /// How many there were.
+        /// Number of processes that were ended.
         ended: usize,
-        /// How many could not be ended.
+        /// Number of processes that could not be ended.
         left: usize,
     },
     /// Something could not be written.
@@ -221,20 +221,20 @@ pub enum Happening {
         /// Why.
         error: String,
     },
-    /// A file of the job was removed or cut by somebody else.
+    /// A file of the job was removed or truncated by another program.
     Damaged {
         /// The file's name in the job's directory.
         file: String,
-        /// What was done to it.
+        /// What was done to the file.
         what: String,
     },
-    /// The job was found without its worker; the verdict follows from what was left.
+    /// The job was found without its worker; the verdict follows from its files.
     Lost,
-    /// The verdict.
+    /// The job reached its verdict.
     Finished {
-        /// Its status.
+        /// The job's status.
         status: Status,
-        /// Its reason.
+        /// Why the job failed.
         reason: Option<Reason>,
     },
 }

@@ -4,23 +4,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::harmless;
 
-/// Processes that a warning names; of more it says how many there are.
-const NAMED: usize = 3;
+/// Number of processes that a warning names; it counts the others.
+const MAX_NAMED: usize = 3;
 
 /// A process of a job that could not be ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LeftProcess {
-    /// Its process id.
+    /// The process id.
     pub pid: i32,
-    /// When it was started, in clock ticks since the system booted: field 22 of `/proc/PID/stat`.
+    /// Start time in clock ticks since the boot: field 22 of `/proc/PID/stat`.
     pub start_time: u64,
-    /// The user as whom it runs.
+    /// Id of the user that the process runs as.
     pub uid: u32,
-    /// The name of its program, of at most 15 bytes.
+    /// Name of its program, at most 15 bytes.
     pub name: String,
-    /// Why it lives.
+    /// Why the process could not be ended.
     pub why: WhyLeft,
 }
 
@@ -31,30 +31,28 @@ pub struct LeftProcess {
 pub enum WhyLeft {
     /// It runs as another user, whose processes may not be signalled.
     OtherUser,
-    /// It was sent SIGKILL and waits in the kernel, where no signal reaches it (state D).
+    /// It waits in the kernel, where SIGKILL has no effect (state D).
     Uninterruptible,
-    /// It was sent SIGKILL and had not ended when the time was over, or processes that it started
-    /// had not.
+    /// It, or a process that it started, had not ended in time after SIGKILL.
     #[serde(other)]
     NotEnded,
 }
 
-/// What is left of a job's processes.
+/// Processes of a job that are left after its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
-    /// Those that live.
     pub processes: Vec<LeftProcess>,
-    /// Why the job's processes could not be listed, if they could not: some may be left.
+    /// Why the job's processes could not be listed: some may be left.
     pub unlisted: Option<String>,
 }
 
 impl Leftovers {
-    /// Whether nothing is left for certain.
+    /// Returns whether it is certain that no process is left.
     pub fn is_empty(&self) -> bool {
         self.processes.is_empty() && self.unlisted.is_none()
     }
 
-    /// One sentence for each reason.
+    /// Returns one sentence for each reason.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for why in [WhyLeft::OtherUser, WhyLeft::Uninterruptible, WhyLeft::NotEnded] {
@@ -75,7 +73,7 @@ impl Leftovers {
 
 fn warning(why: WhyLeft, left: &[&LeftProcess]) -> String {
     let mut names: Vec<String> = Vec::new();
-    for process in left.iter().take(NAMED) {
+    for process in left.iter().take(MAX_NAMED) {
         let LeftProcess { pid, uid, name, .. } = process;
         let name = harmless(name);
         names.push(match why {
@@ -83,8 +81,8 @@ fn warning(why: WhyLeft, left: &[&LeftProcess]) -> String {
             WhyLeft::Uninterruptible | WhyLeft::NotEnded => format!("pid {pid}, {name}"),
         });
     }
-    if left.len() > NAMED {
-        names.push(format!("and {} more", left.len() - NAMED));
+    if left.len() > MAX_NAMED {
+        names.push(format!("and {} more", left.len() - MAX_NAMED));
     }
     let processes =
         if left.len() == 1 { "1 process" } else { &format!("{} processes", left.len()) };
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_names_how_many_are_left_and_why() {
+    fn warnings_count_processes_by_reason() {
         let none = Leftovers::default();
         assert!(none.is_empty() && none.warnings().is_empty());
         let mut processes = vec![process(123, 0, WhyLeft::OtherUser)];

@@ -1,33 +1,29 @@
-//! The login that claude uses, as far as limits of the API depend on it.
+//! The login and model of a job, on which the limits of the API depend.
 
 use super::Timestamp;
 
-/// Name of the limits of jobs whose login is not known.
+/// Name of the limit of jobs whose login is unknown.
 pub const UNKNOWN_LOGIN: &str = "unknown";
-/// Stands for a model that the caller left to claude.
+/// Stands for claude's default model.
 const DEFAULT_MODEL: &str = "default";
 
-/// A family of models for which the API has limits of its own.
+/// A family of models that has its own limits in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelFamily {
-    /// Opus.
     Opus,
-    /// Sonnet.
     Sonnet,
-    /// Haiku.
     Haiku,
 }
 
 impl ModelFamily {
-    /// The family that a model's id or alias (`claude-opus-4-5`, `opus[1m]`) or the type of a
-    /// limit (`seven_day_opus`) names; `None` if it names none.
+    /// Finds the family in a model's id or alias (`claude-opus-4-5`, `opus[1m]`) or in the type of
+    /// a limit (`seven_day_opus`).
     pub fn named_in(text: &str) -> Option<Self> {
         let families = [Self::Opus, Self::Sonnet, Self::Haiku];
         let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
         words.find_map(|word| families.into_iter().find(|family| family.as_str() == word))
     }
 
-    /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Opus => "opus",
@@ -37,26 +33,26 @@ impl ModelFamily {
     }
 }
 
-/// The login and the model of a job. The key tells logins apart and says nothing about them.
+/// The login and the model of a job. The key distinguishes logins and reveals nothing about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Login {
-    /// A keyed hash of the login; `None` if it is not known, as of workers of earlier versions.
+    /// A keyed hash of the login; `None` if it is unknown, as with workers of earlier versions.
     pub key: Option<String>,
-    /// The model that was asked for; `None` if that was left to claude.
+    /// The requested model; `None` for claude's default.
     pub model: Option<ModelFamily>,
 }
 
 /// A limit of the API that a job has met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitMet {
-    /// When it ends, or when the job tries again.
+    /// When the limit ends, or when the job tries again.
     pub until: Timestamp,
-    /// The models that it is for; `None`: all models of the login.
+    /// The models to which it applies; `None` for all models of the login.
     pub model: Option<ModelFamily>,
 }
 
 impl Login {
-    /// The names of the limits that this login and model run into.
+    /// Returns the names of the limits that apply to this login and model.
     pub fn limits(&self) -> Vec<String> {
         match &self.key {
             Some(key) => vec![key.clone(), format!("{key}.{}", self.model_name())],
@@ -64,8 +60,8 @@ impl Login {
         }
     }
 
-    /// The names under which a limit is noted that a job with this login has met. A model that was
-    /// left to claude may be any, so that jobs which leave it to claude, too, share the limit.
+    /// Returns the names under which a limit is recorded that a job with this login has met. The
+    /// default model may be any, so that all jobs with the default model share the limit.
     pub fn limits_met(&self, model: Option<ModelFamily>) -> Vec<String> {
         let Some(key) = &self.key else { return Vec::new() };
         let Some(model) = model else { return vec![key.clone()] };
@@ -76,7 +72,7 @@ impl Login {
         names
     }
 
-    /// The names of the limits that are over when this model of the login has answered.
+    /// Returns the names of the limits that are over when this model has answered the login.
     pub fn limits_lifted(&self, answered: Option<ModelFamily>) -> Vec<String> {
         let Some(key) = &self.key else { return Vec::new() };
         let mut names = self.limits();
@@ -84,7 +80,7 @@ impl Login {
         names
     }
 
-    /// The model as one word.
+    /// Returns the model as one word.
     pub fn model_name(&self) -> &'static str {
         self.model.map_or(DEFAULT_MODEL, ModelFamily::as_str)
     }
@@ -95,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_family_is_named_by_a_word() {
+    fn finds_the_family_in_a_name() {
         for (text, family) in [
             ("claude-opus-4-5-20251101", Some(ModelFamily::Opus)),
             ("us.anthropic.claude-sonnet-4-5-v1:0", Some(ModelFamily::Sonnet)),
@@ -113,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_a_model_concerns_that_model() {
+    fn a_limit_of_a_model_applies_to_that_model() {
         let login = |model| Login { key: Some("k".to_owned()), model };
         let [opus, sonnet] = [ModelFamily::Opus, ModelFamily::Sonnet];
         let concerns =

@@ -1,4 +1,4 @@
-//! What others are told of a job, and how.
+//! Notifications about a job: their events and their recipients.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Status;
 
-/// An event of which a notification can be sent.
+/// An event for which notifications are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -22,15 +22,14 @@ pub enum Milestone {
 }
 
 impl Milestone {
-    /// Every one.
     pub const ALL: [Self; 4] = [Self::Blocked, Self::Completed, Self::Failed, Self::Killed];
 
-    /// The one that a job of this status has come to.
+    /// Returns the event of reaching this status.
     pub fn of(status: Status) -> Option<Self> {
-        Self::ALL.into_iter().find(|milestone| milestone.as_str() == status.as_str())
+        Self::ALL.into_iter().find(|event| event.as_str() == status.as_str())
     }
 
-    /// The word for it: that of the status.
+    /// Returns the status's word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
@@ -47,24 +46,23 @@ impl fmt::Display for Milestone {
     }
 }
 
-/// An agent that is woken up by `POST URL` (OpenClaw's `/hooks/wake`).
+/// An agent that is notified by `POST URL` (OpenClaw's `/hooks/wake`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Wake {
-    /// Where.
     pub url: String,
-    /// The variable that holds the bearer token. The token itself is stored nowhere.
+    /// Environment variable with the bearer token. The token itself is never stored.
     pub token_env: Option<String>,
-    /// The key of the session that is to be woken up.
+    /// Key of the agent's session.
     pub session: Option<String>,
 }
 
-/// A notification of one recipient.
+/// A notification to one recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Errand {
-    /// Number of the event among the job's events that are notified.
+    /// Number of the event among the job's notified events.
     pub number: u64,
     /// The event.
     pub event: Milestone,
@@ -72,7 +70,7 @@ pub struct Errand {
     pub to: String,
     /// Number of attempts to deliver it, the current one included.
     pub tries: u32,
-    /// Why it could not be delivered; null while it is being tried.
+    /// Why it could not be delivered; null during the first attempt.
     pub error: Option<String>,
 }
 
@@ -81,9 +79,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_are_those_of_the_status() {
-        for milestone in Milestone::ALL {
-            assert_eq!(serde_json::to_string(&milestone).unwrap(), format!("\"{milestone}\""));
+    fn words_are_those_of_the_status() {
+        for event in Milestone::ALL {
+            assert_eq!(serde_json::to_string(&event).unwrap(), format!("\"{event}\""));
         }
         assert_eq!(Milestone::of(Status::Failed), Some(Milestone::Failed));
         assert_eq!(Milestone::of(Status::Idle), None);

@@ -1,7 +1,7 @@
-//! What a job is: its id, what was asked ([`Spec`]), what is known of it ([`Record`]), how it
-//! stands ([`Status`]) and how it ended ([`Verdict`]).
+//! Types of a job: its id, its request ([`Spec`]), its record ([`Record`]), its [`Status`] and its
+//! [`Verdict`].
 //!
-//! Pure types: nothing in here reads a file, a clock or a process.
+//! Pure: nothing in this module reads a file, a clock or a process.
 
 mod admission;
 mod directive;

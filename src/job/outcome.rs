@@ -1,4 +1,4 @@
-//! What a job came to: the contents of `result.json`.
+//! The result of a job: the contents of `result.json`.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,15 +10,13 @@ use super::{Exit, JobId, Reason, Record, Status, Undelivered, Verdict};
 /// own `result` event uses. Written before `meta.json` says that the job has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The job's id.
     #[serde(rename = "jobId")]
     pub job_id: JobId,
-    /// How the job stands.
     pub status: Status,
-    /// Which attempt came to it.
+    /// Number of the attempt that reached the verdict.
     #[serde(default = "first")]
     pub attempt: u32,
-    /// Why it failed.
+    /// Why the job failed.
     #[serde(default)]
     pub reason: Option<Reason>,
     /// The same as a sentence.
@@ -30,41 +28,41 @@ pub struct Outcome {
     /// The answer of the last turn that gave one.
     #[serde(default)]
     pub result: Option<String>,
-    /// Bytes of the answer that are not in `result` because it is longer than what is kept; the
-    /// whole is in `output.log`.
+    /// Bytes of the answer that are missing in `result` because it is too long; the whole answer is in
+    /// `output.log`.
     #[serde(default, rename = "resultOmittedBytes", skip_serializing_if = "is_zero")]
     pub result_omitted_bytes: u64,
-    /// `result` is what the agent said before it failed, not an answer.
+    /// `result` is text that the agent wrote before it failed, not an answer.
     #[serde(default)]
     pub partial: bool,
-    /// The answer of an earlier attempt, as long as this one has none.
+    /// The answer of an earlier attempt, while this one has none.
     #[serde(default, rename = "previousResult", skip_serializing_if = "Option::is_none")]
     pub previous_result: Option<PreviousResult>,
-    /// US dollars.
+    /// Cost in US dollars.
     #[serde(default)]
     pub cost_usd: Option<f64>,
     /// `cost_usd` is a lower bound: an attempt ended without reporting its cost.
     #[serde(default, rename = "costIsLowerBound")]
     pub cost_is_lower_bound: bool,
-    /// The connection to the API was lost, and that ended the job.
+    /// The job failed because the connection to the API was lost.
     #[serde(default, rename = "lostConnection", skip_serializing_if = "std::ops::Not::not")]
     pub lost_connection: bool,
-    /// Milliseconds that claude says its turns took, added up.
+    /// Total milliseconds of the turns, as claude reported them.
     #[serde(default)]
     pub duration_ms: Option<u64>,
-    /// Turns, added up.
+    /// Total number of turns.
     #[serde(default)]
     pub num_turns: u64,
-    /// Claude's conversation.
+    /// Claude's session.
     #[serde(default)]
     pub session_id: Option<String>,
     /// Tokens, as claude reported them last.
     #[serde(default)]
     pub usage: Option<serde_json::Value>,
-    /// Each tool call that was denied.
+    /// Tool calls that were denied.
     #[serde(default)]
     pub permission_denials: Vec<serde_json::Value>,
-    /// What `--json-schema` asked for.
+    /// The output that `--json-schema` requested.
     #[serde(default)]
     pub structured_output: Option<serde_json::Value>,
     /// As in the record.
@@ -81,7 +79,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The result of a job as far as its record knows it.
+    /// Returns the result as far as it is in the job's record.
     pub fn of(record: &Record) -> Self {
         Self {
             job_id: record.job_id.clone(),
@@ -108,7 +106,7 @@ impl Outcome {
         }
     }
 
-    /// The verdict that it tells of; `None` of a job that has not ended.
+    /// Returns the verdict; `None` for a job that has not ended.
     pub fn verdict(&self) -> Option<Verdict> {
         match (self.status, self.reason) {
             (Status::Completed, _) => Some(Verdict::Completed),
@@ -120,8 +118,9 @@ impl Outcome {
         }
     }
 
-    /// The answer that a later attempt shows as long as it has none of its own: this one's, else the
-    /// one before. An answer goes before text that was said before a failure.
+    /// Returns the answer that a later attempt shows while it has none of its own: this attempt's,
+    /// or else the earlier one. An answer takes precedence over text that was written before a
+    /// failure.
     pub fn into_previous(self) -> Option<PreviousResult> {
         let has_answer = self.result.is_some() || self.structured_output.is_some();
         let earlier = self.previous_result;
@@ -136,7 +135,7 @@ impl Outcome {
         })
     }
 
-    /// The same with the messages that were not delivered, if there are any.
+    /// Adds the messages that were not delivered.
     pub fn with_undelivered(mut self, undelivered: Vec<Undelivered>) -> Self {
         if !undelivered.is_empty() && undelivered != self.undelivered {
             let messages = count(undelivered.len(), "message");
@@ -146,7 +145,7 @@ impl Outcome {
         self
     }
 
-    /// The same without what can be long, for a disk that is full: the answer is in `output.log`.
+    /// Removes everything that can be long, for a full disk: the answer is in `output.log`.
     pub fn shortened(mut self) -> Self {
         if let Some(answer) = self.result.take() {
             self.result_omitted_bytes += answer.len() as u64;
@@ -163,13 +162,13 @@ impl Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PreviousResult {
-    /// Number of the run of claude that gave it, from 1.
+    /// Number of the attempt that gave the answer, from 1.
     pub attempt: u32,
-    /// The answer; the text said before the failure where `partial` is true.
+    /// The answer; if `partial` is true, the text before the failure.
     pub result: Option<String>,
-    /// The output that `--json-schema` asked for.
+    /// The output that `--json-schema` requested.
     pub structured_output: Option<serde_json::Value>,
-    /// `result` is text that the agent said before it failed, not an answer.
+    /// `result` is text that the agent wrote before it failed, not an answer.
     pub partial: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What an agent asks, and what it may be answered.
+//! Questions of the agent, and the answers to its requests.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::text::clip;
 
-/// Questions and options that are kept of a request; the CLI allows four of each.
-const KEPT: usize = 10;
+/// Number of questions and of options that are stored of a request; the CLI allows four of each.
+const MAX_STORED: usize = 10;
 
 /// A question of the agent (`AskUserQuestion`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +19,13 @@ pub struct Question {
     pub question: String,
     /// Its subject in a word or two.
     pub header: String,
-    /// The answers that are offered; `--text` gives any other.
+    /// The suggested answers; `--text` gives any other.
     pub options: Vec<Choice>,
-    /// Several of the answers can be chosen.
+    /// Several answers can be chosen.
     pub multi_select: bool,
 }
 
-/// One of the answers that are offered.
+/// A suggested answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
@@ -36,7 +36,7 @@ pub struct Choice {
     pub description: String,
 }
 
-/// The questions in the input of an `AskUserQuestion`.
+/// Parses the questions in the input of an `AskUserQuestion`.
 pub fn questions(input: &str) -> Vec<Question> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
@@ -47,7 +47,7 @@ pub fn questions(input: &str) -> Vec<Question> {
 }
 
 impl Question {
-    /// The same, at a readable size.
+    /// Returns the question with its texts truncated to a readable size.
     pub fn shortened(&self) -> Self {
         let option = |option: &Choice| Choice {
             label: clip(&option.label, 100),
@@ -56,18 +56,18 @@ impl Question {
         Self {
             question: clip(&self.question, 400),
             header: clip(&self.header, 60),
-            options: self.options.iter().take(KEPT).map(option).collect(),
+            options: self.options.iter().take(MAX_STORED).map(option).collect(),
             multi_select: self.multi_select,
         }
     }
 }
 
-/// At most so many questions, at a readable size.
+/// Returns the first questions, with their texts truncated to a readable size.
 pub fn shortened(questions: &[Question]) -> Vec<Question> {
-    questions.iter().take(KEPT).map(Question::shortened).collect()
+    questions.iter().take(MAX_STORED).map(Question::shortened).collect()
 }
 
-/// What claude is answered, as its control protocol has it.
+/// Returns the permission with these answers, in the format of claude's control protocol.
 pub fn allowed(input: &Value, answers: &BTreeMap<String, String>) -> Value {
     let mut input = input.clone();
     if !answers.is_empty() {
@@ -76,7 +76,7 @@ pub fn allowed(input: &Value, answers: &BTreeMap<String, String>) -> Value {
     json!({"behavior": "allow", "updatedInput": input})
 }
 
-/// A refusal, with the reason that the agent is told.
+/// Returns the denial with the reason for the agent, in the same format.
 pub fn denied(why: &str) -> Value {
     json!({"behavior": "deny", "message": why})
 }

@@ -1,4 +1,4 @@
-//! What is known of a job: the contents of `meta.json`.
+//! The record of a job: the contents of `meta.json`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,40 +15,38 @@ use crate::text::is_zero;
 /// that this program replaces.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// A job's record. Small (the prompt is only previewed) and rewritten whole.
+/// A job's record. It is small (with only the beginning of the prompt) and replaced as a whole.
 ///
-/// Unknown fields are ignored and missing ones take a default, so that records of other versions
+/// Unknown fields are ignored and missing ones have a default, so that records of other versions
 /// can be read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// The format's version; 0 for a record of the Node skill.
+    /// Version of the format; 0 for a record of the Node skill.
     #[serde(default)]
     pub version: u32,
-    /// The job's id.
     pub job_id: JobId,
-    /// The worker's process id, while and after it lived.
+    /// The worker's process id, also after its end.
     #[serde(default)]
     pub pid: Option<i32>,
-    /// When the worker was started, in clock ticks since the system booted: with `pid` it names
-    /// the process for good.
+    /// The worker's start time in clock ticks since the boot: together with `pid` it identifies the
+    /// process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid_start_time: Option<u64>,
-    /// Claude's process id, likewise.
+    /// Claude's process id, also after its end.
     #[serde(default)]
     pub claude_pid: Option<i32>,
-    /// The boot during which the worker was started (Linux: `/proc/sys/kernel/random/boot_id`).
+    /// Id of the boot in which the worker was started (Linux: `/proc/sys/kernel/random/boot_id`).
     #[serde(default)]
     pub boot_id: Option<String>,
     /// Name of the machine on which the worker was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Id of that machine (`/etc/machine-id`), where it has one.
+    /// Id of that machine (`/etc/machine-id`), if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_id: Option<String>,
-    /// How the job stands.
     pub status: Status,
-    /// Why it failed; `None` also where a newer version has a word that is not known here.
+    /// Why the job failed; `None` also for a reason that only a newer version knows.
     #[serde(default, deserialize_with = "known")]
     pub reason: Option<Reason>,
     /// The same as a sentence.
@@ -57,91 +55,90 @@ pub struct Record {
     /// The beginning of the prompt, on one line.
     #[serde(default)]
     pub prompt: String,
-    /// When it was asked for.
+    /// When the job was started.
     #[serde(default)]
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// When the job ended.
     #[serde(default)]
     pub ended_at: Option<Timestamp>,
-    /// Milliseconds that it was live, all attempts added up, by the monotonic clock.
+    /// Milliseconds that the job was live, over all attempts, by the monotonic clock.
     #[serde(default)]
     pub elapsed_ms: Option<u64>,
-    /// It has been its turn, in some attempt: it waits for no time and no other job any more.
+    /// The job was admitted in some attempt: it no longer waits for its start time or other jobs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub had_turn: bool,
-    /// Milliseconds that it waited for a slot, for other jobs or for its time, all attempts added
-    /// up.
+    /// Milliseconds that the job waited for a slot, for other jobs or for its start time, over all
+    /// attempts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub queued_ms: u64,
-    /// Milliseconds that it waited between attempts, for a limit or for what may pass, likewise.
+    /// Milliseconds that the job waited between attempts, for a limit or after a transient failure,
+    /// over all attempts.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub limited_ms: u64,
-    /// Claude's conversation, for `--resume`.
+    /// Claude's session, for `--resume`.
     #[serde(default)]
     pub session_id: Option<String>,
-    /// Claude's file of that conversation, where the worker has seen it.
+    /// Claude's file of that session, if the worker has found it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_file: Option<String>,
-    /// When a limit ends that the job did not wait for: it can be resumed then.
+    /// When a limit ends for which the job did not wait: it can be resumed then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resumable_at: Option<Timestamp>,
-    /// The model that claude named, or else the one asked for.
+    /// The model that claude reported, or else the requested one.
     #[serde(default)]
     pub model: Option<String>,
-    /// Claude has announced a conversation in some attempt: there is something to go on with.
+    /// Claude has announced a session in some attempt: there is one to continue.
     #[serde(default)]
     pub session_began: bool,
-    /// Which run of claude this is or was, from 1.
+    /// Number of the attempt, from 1.
     #[serde(default)]
     pub attempt: u32,
-    /// The job that it waited for, and failed with, was cut off itself: that may go on, and so may
-    /// this one.
+    /// The failed dependency of this job was cut off itself: both can be continued.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dependency_cut_off: bool,
-    /// What the attempts before this one came to.
-    #[serde(default, skip_serializing_if = "Earlier::is_nothing")]
+    /// Totals of the earlier attempts.
+    #[serde(default, skip_serializing_if = "Earlier::is_default")]
     pub earlier: Earlier,
-    /// This attempt was asked for: it begins with what lies in the inbox.
+    /// This attempt was requested by `resume`: it begins with the messages in the inbox.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resumed: bool,
-    /// It was kept alive, and all that it was asked had its answer when it was cut off.
+    /// The job was kept alive and had answered everything when it was cut off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub at_rest: bool,
-    /// How the last turn of a job that is kept alive has failed; `None` if it has not.
+    /// Failure of a kept-alive job's last turn; `None` if it did not fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<Failure>,
-    /// Turns that have ended, over all attempts.
+    /// Number of turns that have ended, over all attempts.
     #[serde(default)]
     pub turn: u64,
-    /// Why the job had to be taken up again, the last time that it was.
+    /// Why the job was cut off, when it was recovered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered_from: Option<Reason>,
-    /// How the worker was detached from whoever started it; `None` until it stands.
+    /// How the worker is detached from the process that started it; `None` until it is known.
     #[serde(default)]
     pub detached: Option<Detached>,
-    /// Where this attempt's part of `output.log` begins, in bytes.
+    /// Offset of this attempt's part of `output.log`, in bytes.
     #[serde(default)]
     pub log_start: u64,
-    /// Some of what claude wrote in this attempt is missing in that part: it tells no end.
+    /// That part is incomplete: it does not prove how the attempt ended.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub log_incomplete: bool,
-    /// Turns of the conversation so far.
+    /// Number of turns of the conversation so far.
     #[serde(default)]
     pub num_turns: u64,
-    /// Tool calls that were denied, since the job was asked for or resumed.
+    /// Number of tool calls that were denied since the job was started or resumed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub denied: u64,
-    /// Cost in US dollars as far as claude reported it.
+    /// Cost in US dollars, as far as claude reported it.
     #[serde(default)]
     pub cost_usd: Option<f64>,
-    /// `cost_usd` is a lower bound: requests of an attempt that ended without a result are in no
-    /// result.
+    /// `cost_usd` is a lower bound: an attempt ended without a result, which reports the cost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cost_is_lower_bound: bool,
     /// The job failed because the connection to the API was lost.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost_connection: bool,
-    /// The API's limit is being waited for, or ended the job.
+    /// The job waits for a limit of the API, or failed because of it.
     #[serde(default)]
     pub rate_limited: bool,
     /// When claude tries again.
@@ -150,23 +147,23 @@ pub struct Record {
     /// When claude last wrote anything.
     #[serde(default)]
     pub last_event_at: Option<Timestamp>,
-    /// What the agent is doing now, or did last.
+    /// What the agent is doing now or did last.
     #[serde(default)]
     pub activity: Option<Activity>,
-    /// Why claude is not working now, as far as its worker knows. What a queued job waits for is
-    /// found by the reader.
+    /// Why claude is not working now, as far as its worker knows. Readers find out for themselves
+    /// what a queued job waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<WaitingFor>,
-    /// What waits for an answer.
+    /// The request that waits for an answer.
     #[serde(default)]
     pub blocked: Option<Blocked>,
-    /// The question that waits without a claude, or whose answer no claude has begun to work on.
+    /// The question whose claude was ended, until a new claude works on the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released: Option<Released>,
-    /// What a reader should know although it is no failure.
+    /// Problems that did not make the job fail.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Processes of the job that could not be ended, when the last attempt ended.
+    /// Processes of the job that could not be ended after the last attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<LeftProcess>,
     /// How the claude process ended.
@@ -175,13 +172,13 @@ pub struct Record {
     /// The sequence number of the last line of `events.ndjson`.
     #[serde(default)]
     pub last_seq: u64,
-    /// What was asked.
+    /// The request.
     #[serde(default)]
     pub spec: Spec,
 }
 
 impl Record {
-    /// The record of a job that was just asked for.
+    /// Returns the record of a job that is being started.
     pub fn new(job_id: JobId, spec: Spec, prompt: String, now: Timestamp) -> Self {
         Self {
             version: FORMAT_VERSION,
@@ -238,7 +235,7 @@ impl Record {
         }
     }
 
-    /// Writes the end into the record.
+    /// Records the verdict.
     pub fn end(&mut self, verdict: &Verdict, at: Timestamp) {
         if self.is_ours_to_write() {
             self.version = FORMAT_VERSION;
@@ -256,7 +253,7 @@ impl Record {
         self.waiting_for = None;
     }
 
-    /// Makes this the record of the job's next run of claude.
+    /// Prepares the record for the job's next attempt.
     pub fn begin_attempt(&mut self) {
         self.earlier = Earlier {
             turns: self.num_turns,
@@ -286,26 +283,26 @@ impl Record {
         self.exit = None;
     }
 
-    /// The question that waits without a claude.
+    /// Returns the question that waits for an answer while no claude runs.
     pub fn released_question(&self) -> Option<&Blocked> {
         let released = self.released.as_ref()?;
         released.response.is_none().then_some(&released.blocked)
     }
 
-    /// When the job takes its place in the queue, where it was to do so later (`--start-delay`) and
-    /// did not have its turn yet.
+    /// Returns when the job joins the queue, if that is delayed (`--start-delay`) and the job was
+    /// not admitted yet.
     pub fn starts_at(&self) -> Option<Timestamp> {
         let delay = Duration::from_millis(self.spec.start_delay_ms);
         let delayed = !self.had_turn && !delay.is_zero();
         self.started_at.filter(|_| delayed).map(|at| at.after(delay))
     }
 
-    /// Whether `recover` accepts the job: see [`Ending::is_recoverable`].
+    /// Returns whether `recover` accepts the job: see [`Ending::is_recoverable`].
     pub fn is_recoverable(&self) -> bool {
         self.ending().is_recoverable()
     }
 
-    /// Whether `recover --all` accepts the job: see [`Ending::is_cut_off`].
+    /// Returns whether `recover --all` accepts the job: see [`Ending::is_cut_off`].
     pub fn is_cut_off(&self) -> bool {
         self.ending().is_cut_off()
     }
@@ -322,7 +319,7 @@ impl Record {
         }
     }
 
-    /// Claude's file of the present conversation, where it was seen.
+    /// Returns claude's file of the present session, if it was found.
     pub fn session_file(&self) -> Option<&Path> {
         let session = self.session_id.as_deref()?;
         let file = Path::new(self.session_file.as_deref()?);
@@ -332,13 +329,13 @@ impl Record {
     /// Adds a warning once.
     pub fn warn(&mut self, warning: impl Into<String>) {
         let warning = warning.into();
-        // Bounded, so that something that goes wrong all the time cannot swell the record.
+        // Bounded, so that a recurring problem does not make the record grow.
         if self.warnings.len() < 20 && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
-    /// Notes what is left of the job's processes.
+    /// Records the processes of the job that could not be ended.
     pub fn note_left(&mut self, left: Leftovers) {
         for warning in left.warnings() {
             self.warn(warning);
@@ -346,46 +343,43 @@ impl Record {
         self.left = left.processes;
     }
 
-    /// Whether this program may rewrite the record. One of an earlier version becomes one of this.
+    /// Returns whether this program may replace the record. One of an earlier version is converted
+    /// to this version.
     pub fn is_ours_to_write(&self) -> bool {
-        is_writable(self.version)
+        is_writable_version(self.version)
     }
 }
 
-fn is_writable(version: u32) -> bool {
+fn is_writable_version(version: u32) -> bool {
     (1..=FORMAT_VERSION).contains(&version)
 }
 
 /// The part of a record that decides how a job that has ended can be continued.
 #[derive(Clone, Copy, Debug)]
 pub struct Ending {
-    /// The version of the record's format.
     pub version: u32,
-    /// The job's status.
     pub status: Status,
-    /// Why the job failed.
     pub reason: Option<Reason>,
-    /// How the claude process ended.
     pub exit: Option<Exit>,
-    /// Number of the run of claude, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// The job that it waited for, and failed with, can be recovered itself.
+    /// The failed dependency of this job can be recovered itself.
     pub dependency_cut_off: bool,
     /// The job was started with `--no-recover`.
     pub no_recover: bool,
 }
 
 impl Ending {
-    /// Whether the job was ended from outside, and nobody asked for its end: its host, its worker
-    /// or its claude went away, or those of a job that it waited for.
+    /// Returns whether the job was ended from outside without a request to end it: its host, its
+    /// worker or its claude ended, or those of a job that it waited for.
     pub fn is_cut_off(&self) -> bool {
         let by_signal = self.exit.is_some_and(|exit| exit.signal().is_some());
         let from_outside = match self.reason {
             Some(Reason::HostRestarted | Reason::WorkerDied | Reason::Terminated) => true,
-            // Claude did not end by itself.
+            // Only if claude did not end by itself.
             Some(Reason::NoResult | Reason::WakeupMissed) => by_signal,
             Some(Reason::DependencyFailed) => self.dependency_cut_off,
-            // Claude was there before: an update replaces it, or the machine lacked something.
+            // Claude was started before: an update replaces it now, or a resource was missing.
             Some(Reason::LaunchFailed) => self.attempt > 1,
             _ => false,
         };
@@ -393,23 +387,22 @@ impl Ending {
         failed && from_outside && !self.no_recover && self.is_resumable()
     }
 
-    /// Whether `recover` accepts the job: it was cut off, or its login was refused, or a wake-up
-    /// did not come. The last two are left to somebody who names the job: that a machine starts
-    /// again does not renew a login.
+    /// Returns whether `recover` accepts the job: it was cut off, its login was refused, or a
+    /// wake-up did not come. `recover --all` leaves out the last two: a restart of the machine does
+    /// not renew a login.
     pub fn is_recoverable(&self) -> bool {
-        let by_name = matches!(self.reason, Some(Reason::Auth | Reason::WakeupMissed));
-        let may = self.status == Status::Failed && by_name;
-        self.is_cut_off() || (may && !self.no_recover && self.is_resumable())
+        let is_manual = matches!(self.reason, Some(Reason::Auth | Reason::WakeupMissed));
+        let may_recover = self.status == Status::Failed && is_manual;
+        self.is_cut_off() || (may_recover && !self.no_recover && self.is_resumable())
     }
 
-    /// Whether `resume` accepts the job: its record is of a version that can be rewritten.
+    /// Returns whether `resume` accepts the job: this program may write the record's version.
     pub fn is_resumable(&self) -> bool {
-        is_writable(self.version)
+        is_writable_version(self.version)
     }
 }
 
-/// Decodes a reason; `None` of a word that is not known here, which a newer version may have
-/// written.
+/// Deserializes a reason; `None` for an unknown one, which a newer version may have written.
 pub fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reason>, D::Error> {
     let word = Option::<serde_json::Value>::deserialize(from)?;
     Ok(word.and_then(|word| serde_json::from_value(word).ok()))
@@ -420,7 +413,7 @@ pub fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reason>
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Activity {
-    /// The tool at work; null while the model thinks or writes.
+    /// The running tool; null while the model thinks or writes.
     #[serde(default)]
     pub tool: Option<String>,
     /// The tool's main argument, or the beginning of the text that the agent writes.
@@ -440,7 +433,7 @@ pub struct Blocked {
     /// The tool that wants to run.
     #[serde(default)]
     pub tool_name: Option<String>,
-    /// The tool's input as JSON text, cut to a readable size; empty for a question.
+    /// The tool's input as JSON text, truncated to a readable size; empty for a question.
     #[serde(default)]
     pub input: String,
     /// The questions; empty for a permission request.
@@ -456,20 +449,20 @@ pub struct Blocked {
     pub released: bool,
 }
 
-/// A question whose claude was ended, so that it holds no slot while it waits.
+/// A question whose claude was ended, so that the job has no slot while it waits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Released {
     /// The request.
     pub blocked: Blocked,
-    /// Where the part of `output.log` begins in which claude made it.
+    /// Offset of the part of `output.log` that contains the request, in bytes.
     pub log_start: u64,
-    /// The answer in claude's own words, until a claude works on it.
+    /// The answer in the format of claude's control protocol, until a claude works on it.
     #[serde(default)]
     pub response: Option<serde_json::Value>,
 }
 
-/// How a process ended: exactly one of the two is set.
+/// How a process ended: exactly one of the two fields is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -481,8 +474,8 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// The signal that ended the process, also where a shell or the CLI itself reports it as an
-    /// exit code of 128 and its number.
+    /// Returns the signal that ended the process, also if a shell or the CLI reports it as an exit
+    /// code of 128 and its number.
     pub fn signal(self) -> Option<i32> {
         let by_code =
             || self.code.filter(|code| matches!(code, 129 | 130 | 131 | 134 | 137 | 139 | 143));
@@ -490,44 +483,43 @@ impl Exit {
     }
 }
 
-/// How a turn has failed.
+/// Failure of a turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Why.
     pub reason: Reason,
     /// The same as a sentence.
     pub error: String,
 }
 
-/// What the attempts before the present one came to.
+/// Totals of the attempts before the present one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Earlier {
-    /// Their turns, as claude counts them.
+    /// Number of turns, as claude counts them.
     pub turns: u64,
-    /// US dollars as far as claude reported them: each run counts from 0.
+    /// Cost in US dollars as far as claude reported it; each attempt counts from 0.
     pub cost_usd: Option<f64>,
-    /// Milliseconds that they took.
+    /// Milliseconds that the attempts took.
     pub elapsed_ms: u64,
-    /// Those of them that `--timeout` does not count, because the job was resumed after them.
+    /// Milliseconds of `elapsed_ms` that `--timeout` does not count: the job was resumed after
+    /// them.
     #[serde(skip_serializing_if = "is_zero")]
     pub untimed_ms: u64,
-    /// Tool calls that were denied in them, since the job was asked for or resumed.
+    /// Number of tool calls that were denied since the job was started or resumed.
     #[serde(skip_serializing_if = "is_zero")]
     pub denied: u64,
 }
 
 impl Earlier {
-    fn is_nothing(&self) -> bool {
+    fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// How a worker was detached from whoever started it, as it was seen and not as it was asked for.
+/// How a worker is detached from the process that started it, as observed and not as requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Detached {
-    /// By what.
     pub by: Detachment,
     /// The worker's systemd scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -535,7 +527,7 @@ pub struct Detached {
     /// The control group of that scope, as `/proc/PID/cgroup` names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
-    /// What would take the job along nevertheless.
+    /// What would end the job nevertheless.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub risks: Vec<String>,
 }

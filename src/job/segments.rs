@@ -1,63 +1,59 @@
-//! What a job's time went to: its life as a row of segments, from its events.
+//! The phases of a job's life, computed from its events.
 
 use serde::Deserialize;
 
 use super::Timestamp;
 
-/// One line of `events.ndjson`, as far as it matters here. Any event, of any version, is one: what
-/// is not known has no effect.
+/// A line of `events.ndjson`, reduced to the fields that are needed here. Events of every version
+/// can be parsed; unknown ones have no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Moment {
-    /// When it happened.
     pub at: Timestamp,
-    /// What.
+    /// Kind of the event.
     pub event: String,
-    /// The request that it is about.
+    /// Id of the request that the event is about.
     #[serde(default)]
     pub request_id: Option<String>,
 }
 
 impl Moment {
-    /// Whether it can end or begin a segment.
+    /// Returns whether the event can begin or end a span.
     pub fn matters(&self) -> bool {
-        effect(&self.event).is_some()
+        phase_change(&self.event).is_some()
     }
 }
 
-/// What a job's time goes to.
+/// What a job does during a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// It waits for its turn, or for its claude to be started.
+    /// Waits for a slot, for other jobs or for its claude's start.
     Queued,
     /// Claude works.
     Running,
-    /// The API's limit is being waited for.
+    /// Waits for a limit of the API.
     Limited,
     /// A question or a permission request waits for an answer.
     Blocked,
-    /// It is kept alive and waits for a message.
+    /// Kept alive, waits for a message.
     Idle,
-    /// It had ended, and was taken up again later.
+    /// Had ended, before it was recovered or resumed.
     Over,
 }
 
-/// A stretch of one phase.
+/// A span of time in one phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// What the time went to.
     pub phase: Phase,
-    /// Where it begins.
     pub from: Timestamp,
-    /// Where it ends.
     pub to: Timestamp,
 }
 
 #[derive(Clone, Copy)]
-enum Effect {
+enum PhaseChange {
     Base(Phase),
-    /// The worker says so also where the job has been waiting for its turn before.
-    Stands,
+    /// The worker started; a job that was queued before stays in its phase.
+    WorkerStarted,
     Limited(bool),
     Blocked,
     Unblocked,
@@ -65,50 +61,50 @@ enum Effect {
     Exited,
 }
 
-fn effect(event: &str) -> Option<Effect> {
+fn phase_change(event: &str) -> Option<PhaseChange> {
     Some(match event {
-        "started" => Effect::Stands,
-        "queued" | "recovered" | "resumed" | "restarting" => Effect::Base(Phase::Queued),
-        "admitted" | "launched" => Effect::Base(Phase::Running),
-        "finished" => Effect::Base(Phase::Over),
-        "rate_limited" | "retrying" => Effect::Limited(true),
-        "rate_limit_over" => Effect::Limited(false),
-        "blocked" => Effect::Blocked,
-        "unblocked" | "answered" => Effect::Unblocked,
-        "idle" => Effect::Idle(true),
-        "message_sent" | "finish_requested" => Effect::Idle(false),
-        "exited" => Effect::Exited,
+        "started" => PhaseChange::WorkerStarted,
+        "queued" | "recovered" | "resumed" | "restarting" => PhaseChange::Base(Phase::Queued),
+        "admitted" | "launched" => PhaseChange::Base(Phase::Running),
+        "finished" => PhaseChange::Base(Phase::Over),
+        "rate_limited" | "retrying" => PhaseChange::Limited(true),
+        "rate_limit_over" => PhaseChange::Limited(false),
+        "blocked" => PhaseChange::Blocked,
+        "unblocked" | "answered" => PhaseChange::Unblocked,
+        "idle" => PhaseChange::Idle(true),
+        "message_sent" | "finish_requested" => PhaseChange::Idle(false),
+        "exited" => PhaseChange::Exited,
         _ => return None,
     })
 }
 
-/// What holds at a moment of a job's life. Several things can hold at once, of which one is shown.
+/// State of a job after an event. Several conditions can apply at once; one phase is shown.
 #[derive(Debug)]
-struct State {
+struct PhaseState {
     base: Phase,
     limited: bool,
     blocked: Vec<Option<String>>,
     idle: bool,
 }
 
-impl State {
-    fn take(&mut self, moment: &Moment) {
-        match effect(&moment.event) {
+impl PhaseState {
+    fn apply(&mut self, event: &Moment) {
+        match phase_change(&event.event) {
             None => {}
-            Some(Effect::Stands) if self.base != Phase::Over => {}
-            Some(Effect::Stands) => self.base = Phase::Queued,
-            Some(Effect::Base(base)) => {
+            Some(PhaseChange::WorkerStarted) if self.base != Phase::Over => {}
+            Some(PhaseChange::WorkerStarted) => self.base = Phase::Queued,
+            Some(PhaseChange::Base(base)) => {
                 *self = Self { base, limited: false, blocked: Vec::new(), idle: false };
             }
-            Some(Effect::Limited(limited)) => self.limited = limited,
-            Some(Effect::Blocked) => {
-                self.blocked.retain(|id| *id != moment.request_id);
-                self.blocked.push(moment.request_id.clone());
+            Some(PhaseChange::Limited(limited)) => self.limited = limited,
+            Some(PhaseChange::Blocked) => {
+                self.blocked.retain(|id| *id != event.request_id);
+                self.blocked.push(event.request_id.clone());
             }
-            Some(Effect::Unblocked) => self.blocked.retain(|id| *id != moment.request_id),
-            Some(Effect::Idle(idle)) => self.idle = idle,
-            // What waits for the API may go on waiting without a claude.
-            Some(Effect::Exited) => {
+            Some(PhaseChange::Unblocked) => self.blocked.retain(|id| *id != event.request_id),
+            Some(PhaseChange::Idle(idle)) => self.idle = idle,
+            // A job may continue to wait for a limit without a claude.
+            Some(PhaseChange::Exited) => {
                 self.blocked.clear();
                 self.idle = false;
             }
@@ -125,11 +121,11 @@ impl State {
     }
 }
 
-/// The segments of a job, in order and without a gap, from `started` to `ended`, or to `now` of a
-/// job that lives. Neighbours differ, and none is empty, unless it is the only one.
+/// Returns the spans of a job, in order and without gaps, from `started` to `ended`, or to `now`
+/// for a live job. Neighbours differ in phase. No span is empty, unless it is the only one.
 ///
-/// The times are those of a clock that may have been set meanwhile: one that lies before the
-/// one before it, or outside of the job's life, is moved to where it fits.
+/// The wall clock may have been set meanwhile: a time that lies before the previous one or outside
+/// of the job's life is moved into it.
 pub fn segments(
     events: &[Moment],
     started: Timestamp,
@@ -137,9 +133,9 @@ pub fn segments(
     now: Timestamp,
 ) -> Vec<Segment> {
     let end = ended.unwrap_or(now).max(started);
-    // A record of the Node skill has no events: all that is known is that it ran.
+    // A record of the Node skill has no events: it is only known that the job ran.
     let base = if events.is_empty() { Phase::Running } else { Phase::Queued };
-    let mut state = State { base, limited: false, blocked: Vec::new(), idle: false };
+    let mut state = PhaseState { base, limited: false, blocked: Vec::new(), idle: false };
     let mut segments: Vec<Segment> = Vec::new();
     let mut from = started;
     let add = |segments: &mut Vec<Segment>, phase, from, to| match segments.last_mut() {
@@ -147,14 +143,14 @@ pub fn segments(
         Some(last) if last.phase == phase => last.to = to,
         _ => segments.push(Segment { phase, from, to }),
     };
-    for moment in events {
-        let at = moment.at.clamp(from, end);
+    for event in events {
+        let at = event.at.clamp(from, end);
         add(&mut segments, state.shown(), from, at);
         from = at;
-        state.take(moment);
+        state.apply(event);
     }
     let last = match segments.last() {
-        // The end is written a moment after the last event tells of it.
+        // The end is recorded a moment after the `finished` event.
         Some(last) if state.base == Phase::Over && ended.is_some() => last.phase,
         _ if state.base == Phase::Over => Phase::Running,
         _ => state.shown(),
@@ -166,26 +162,26 @@ pub fn segments(
     segments
 }
 
-/// The same with at most about `most` segments: those that are too short to be seen beside the
-/// rest become part of the one before them.
-pub fn coarse(segments: Vec<Segment>, most: usize) -> Vec<Segment> {
+/// Merges spans that are too short to be visible into the ones before them, so that about
+/// `max_spans` remain at most.
+pub fn coarse(segments: Vec<Segment>, max_spans: usize) -> Vec<Segment> {
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return segments };
-    if segments.len() <= most {
+    if segments.len() <= max_spans {
         return segments;
     }
-    let least = last.to.since(first.from) / u32::try_from(most).unwrap_or(u32::MAX).max(1);
-    let mut kept: Vec<Segment> = Vec::new();
+    let shortest = last.to.since(first.from) / u32::try_from(max_spans).unwrap_or(u32::MAX).max(1);
+    let mut merged: Vec<Segment> = Vec::new();
     for segment in segments {
-        match kept.last_mut() {
+        match merged.last_mut() {
             Some(before)
-                if before.phase == segment.phase || segment.to.since(segment.from) < least =>
+                if before.phase == segment.phase || segment.to.since(segment.from) < shortest =>
             {
                 before.to = segment.to;
             }
-            _ => kept.push(segment),
+            _ => merged.push(segment),
         }
     }
-    kept
+    merged
 }
 
 #[cfg(test)]
@@ -197,16 +193,16 @@ mod tests {
         Timestamp::from_epoch_ms(1_795_204_000_000 + second * 1_000).unwrap()
     }
 
-    fn moments(events: &[(i64, &str)]) -> Vec<Moment> {
-        let moment = |(second, text): &(i64, &str)| {
+    fn events_at(events: &[(i64, &str)]) -> Vec<Moment> {
+        let event_at = |(second, text): &(i64, &str)| {
             let (event, id) = text.split_once(' ').unwrap_or((text, "r"));
             Moment { at: at(*second), event: event.to_owned(), request_id: Some(id.to_owned()) }
         };
-        events.iter().map(moment).collect()
+        events.iter().map(event_at).collect()
     }
 
-    /// Events of a job that started at 0, its end if it has one (now is 100), and what each of its
-    /// seconds went to.
+    /// Events of a job that started at 0, its end if it has one (now is 100), and the expected
+    /// spans.
     type Case = (&'static [(i64, &'static str)], Option<i64>, &'static [(Phase, i64, i64)]);
 
     const CASES: [Case; 20] = [
@@ -298,7 +294,7 @@ mod tests {
             &[(Running, 0, 2), (Over, 2, 5), (Queued, 5, 6), (Running, 6, 9)],
         ),
         (&[(0, "launched"), (8, "finished")], Some(9), &[(Running, 0, 9)]),
-        // Finished, and taken up again a moment ago.
+        // Finished, and resumed a moment ago.
         (&[(0, "launched"), (2, "finished")], None, &[(Running, 0, 2), (Running, 2, 100)]),
         // A clock that was set back, and one that ran ahead.
         (
@@ -316,9 +312,9 @@ mod tests {
     ];
 
     #[test]
-    fn a_job_s_time_goes_to_its_phases() {
+    fn computes_the_spans_of_a_job() {
         for (events, ended, expected) in CASES {
-            let seen = segments(&moments(events), at(0), ended.map(at), at(100));
+            let seen = segments(&events_at(events), at(0), ended.map(at), at(100));
             let mut expected: Vec<Segment> = expected
                 .iter()
                 .map(|&(phase, from, to)| Segment { phase, from: at(from), to: at(to) })
@@ -335,10 +331,10 @@ mod tests {
     }
 
     #[test]
-    fn many_segments_become_few_and_cover_the_same() {
-        let launched = moments(&[(0, "launched")]);
+    fn merges_many_spans_into_few() {
+        let launched = events_at(&[(0, "launched")]);
         let cycles =
-            (0..5_000).flat_map(|n| moments(&[(n * 4, "idle"), (n * 4 + 1, "message_sent")]));
+            (0..5_000).flat_map(|n| events_at(&[(n * 4, "idle"), (n * 4 + 1, "message_sent")]));
         let events: Vec<Moment> = launched.into_iter().chain(cycles).collect();
         let many = segments(&events, at(0), Some(at(40_000)), at(0));
         assert!(many.len() > 5_000);

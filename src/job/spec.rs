@@ -1,4 +1,4 @@
-//! What was asked of a job. Written once, at its start, and never changed.
+//! The request for a job. It is written at the job's start; only `resume` and `recover` change it.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use super::Milestone;
 use super::{Admission, JobId, Wake};
 
-/// What was asked: where, with what, and within which limits. The prompt itself is in
-/// `prompt.txt`. No part of the environment is in here.
+/// The request for a job, except for the prompt, which is in `prompt.txt`, and the environment,
+/// which is not stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
-    /// The absolute path of the folder in which claude works.
+    /// Absolute path of the directory in which claude works.
     pub cwd: String,
-    /// The absolute path of the `claude` program.
+    /// Absolute path of the `claude` program.
     pub claude: String,
-    /// A recorded stream that is played in place of `claude`.
+    /// A recorded stream that is replayed instead of running `claude`.
     pub replay: Option<Replay>,
     /// `--model`.
     pub model: Option<String>,
@@ -30,8 +30,8 @@ pub struct Spec {
     pub add_dirs: Vec<String>,
     /// `--append-system-prompt`.
     pub append_system_prompt: Option<String>,
-    /// `--system-prompt-snapshot off` where a session is continued: its recorded system prompt
-    /// would be used instead of [`Self::append_system_prompt`].
+    /// `--system-prompt-snapshot off` when a session is continued: otherwise its recorded system prompt
+    /// would replace [`Self::append_system_prompt`].
     pub fresh_system_prompt: bool,
     /// `--max-turns`.
     pub max_turns: Option<u32>,
@@ -43,9 +43,9 @@ pub struct Spec {
     pub mcp_config: Vec<String>,
     /// `--settings`, an absolute path or a JSON text.
     pub settings: Option<String>,
-    /// `--resume`: the session that this job goes on with.
+    /// `--resume`: the session that this job continues.
     pub resume: Option<String>,
-    /// `--fork-session`: that session is left as it is, and this job has one of its own.
+    /// `--fork-session`: the job continues a copy of that session.
     pub fork: bool,
     /// `--effort`.
     pub effort: Option<String>,
@@ -53,73 +53,73 @@ pub struct Spec {
     pub fallback_model: Option<String>,
     /// After a result the job waits for messages instead of ending.
     pub keep_alive: bool,
-    /// Milliseconds that it waits for one.
+    /// Milliseconds that the job waits for a message.
     pub idle_timeout_ms: u64,
-    /// A claude that went away is started again.
+    /// Start claude again after it ended unexpectedly.
     pub restart: bool,
-    /// Restarts in a row, at most.
+    /// Highest number of restarts in a row.
     pub max_restarts: u32,
-    /// The agent may ask, and waits for an answer.
+    /// The agent may ask questions, and waits for the answers.
     pub ask: bool,
-    /// Milliseconds after which a request that nobody answers is denied.
+    /// Milliseconds after which an unanswered request is denied.
     pub block_timeout_ms: Option<u64>,
-    /// What stood behind `--`, passed on as it is.
+    /// Arguments after `--`, passed to claude unchanged.
     pub extra_args: Vec<String>,
     /// A denied tool makes the job fail.
     pub fail_on_denial: bool,
     /// An MCP server that claude cannot use makes the job fail.
     pub fail_on_mcp: bool,
-    /// It is not taken up again when it was cut off.
+    /// The job is not recovered after it was cut off.
     pub no_recover: bool,
-    /// Milliseconds that the job may be live, all attempts added up.
+    /// Milliseconds that the job may be live, over all attempts.
     pub timeout_ms: Option<u64>,
-    /// Milliseconds of silence after which it is ended; `None` for never. A tool, background work
-    /// and whatever the job waits for are no silence.
+    /// Milliseconds of silence after which the job is ended; `None` for never. Time in which a tool
+    /// or background work runs, or in which the job waits, does not count.
     pub stall_timeout_ms: Option<u64>,
-    /// Milliseconds of silence after which it is ended while a tool or background work runs; 0 for
-    /// never.
+    /// Milliseconds of silence after which the job is ended while a tool or background work runs; 0
+    /// for never.
     pub tool_timeout_ms: u64,
-    /// Bytes of memory that all its processes may take together.
+    /// Bytes of memory that all processes of the job may use together.
     pub memory_max: Option<u64>,
-    /// What must hold before claude is started.
+    /// Conditions under which the queue admits the job.
     pub admission: Admission,
-    /// Milliseconds before it asks for a slot.
+    /// Milliseconds before the job joins the queue.
     pub start_delay_ms: u64,
-    /// Jobs that must have completed before.
+    /// Jobs that must have completed before this one starts.
     pub after: Vec<JobId>,
-    /// Jobs that must have ended before, however they did.
+    /// Jobs that must have ended, with any verdict, before this one starts.
     pub after_any: Vec<JobId>,
-    /// How often claude is started again after what may pass.
+    /// Number of retries after transient failures.
     pub retries: u32,
-    /// Milliseconds between two attempts, at most.
+    /// Longest pause between two attempts, in milliseconds.
     pub max_backoff_ms: u64,
-    /// Also where the API says when its limit ends, the usual pauses are made.
+    /// Use the default pauses even if the API says when its limit ends.
     pub no_wait_for_reset: bool,
-    /// Milliseconds that the end of a limit is waited for, at most.
+    /// Longest wait for the end of a limit, in milliseconds.
     pub max_wait_ms: u64,
-    /// Commands that are told when the job comes to a [`Milestone`].
+    /// Commands that are notified of the job's events.
     pub on_event: Vec<String>,
-    /// Of which they are told; empty for all.
+    /// Events of which they are notified; empty for all.
     pub on_event_filter: Vec<Milestone>,
-    /// Milliseconds that each of the commands may take; `None` for the usual time.
+    /// Timeout of each command in milliseconds; `None` for the default.
     pub on_event_timeout_ms: Option<u64>,
-    /// Who is woken up likewise.
+    /// Agent that is notified of the same events.
     pub wake: Option<Wake>,
-    /// Milliseconds that outstanding background work is waited for after a result.
+    /// Milliseconds that the job waits for outstanding background work after a result.
     pub background_wait_ms: u64,
     /// `--label KEY=VALUE`.
     pub labels: BTreeMap<String, String>,
 }
 
 impl Spec {
-    /// The jobs that it waits for, whatever their ends have to be.
+    /// Returns the jobs that this one waits for.
     pub fn others(&self) -> impl Iterator<Item = &JobId> {
         self.after.iter().chain(&self.after_any)
     }
 }
 
-/// Parts of a [`Spec`] that another attempt may change. `None` or an empty list leaves a part as it
-/// is.
+/// Fields of a [`Spec`] that another attempt may change. `None` or an empty list keeps the present
+/// value.
 #[derive(Clone, Debug, Default)]
 pub struct SpecChange {
     /// `--model`.
@@ -147,11 +147,10 @@ pub struct SpecChange {
 }
 
 impl SpecChange {
-    /// Changes the spec.
     pub fn apply(self, spec: &mut Spec) {
-        fn replace<T>(part: &mut Option<T>, new: Option<T>) {
+        fn replace<T>(field: &mut Option<T>, new: Option<T>) {
             if new.is_some() {
-                *part = new;
+                *field = new;
             }
         }
         replace(&mut spec.model, self.model);
@@ -178,12 +177,12 @@ impl SpecChange {
     }
 }
 
-/// A recorded stream in place of claude.
+/// A recorded stream that is replayed instead of running claude.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Replay {
-    /// The absolute path of the recording; `None` is the one built into the program.
+    /// Absolute path of the recording; `None` for the built-in one.
     pub file: Option<String>,
-    /// How many times as fast as it was recorded; 0 is without any pause.
+    /// Factor to the recorded speed; 0 for no pauses.
     pub speed: f64,
 }

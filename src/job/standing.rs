@@ -39,7 +39,7 @@ pub struct Standing {
     pub session_id: Option<String>,
     /// The model.
     pub model: Option<String>,
-    /// Number of this run of claude, from 1.
+    /// Number of the attempt, from 1.
     pub attempt: u32,
     /// Number of turns so far.
     pub num_turns: u64,
@@ -49,7 +49,7 @@ pub struct Standing {
     pub cost_is_lower_bound: bool,
     /// When claude last wrote anything.
     pub last_event_at: Option<Timestamp>,
-    /// What the agent is doing.
+    /// What the agent is doing now or did last.
     pub activity: Option<Activity>,
     /// The request that waits for an answer.
     pub blocked: Option<Blocked>,
@@ -63,12 +63,12 @@ pub struct Standing {
     pub labels: BTreeMap<String, String>,
     /// How the worker is detached from the process that started it.
     pub detached: Option<DetachedView>,
-    /// Place of a queued job among those that wait for a slot, from 1; null while it waits for
+    /// Position of a queued job among those that wait for a slot, from 1; null while it waits for
     /// something else.
     pub position: Option<usize>,
-    /// When the job takes its place in the queue (`--start-delay`), if that is to come.
+    /// When the job joins the queue (`--start-delay`); null afterwards.
     pub starts_at: Option<Timestamp>,
-    /// The jobs whose end a queued job waits for.
+    /// The jobs for whose end a queued job waits.
     pub waits_for: Vec<JobId>,
     /// Why the job is not working now; null while it works and after its end.
     pub waiting_for: Option<WaitingFor>,
@@ -76,12 +76,12 @@ pub struct Standing {
     pub group: Option<String>,
     /// When a limit ends for which the job did not wait: it can be resumed then.
     pub resumable_at: Option<Timestamp>,
-    /// Notifications that could not be delivered, or were not delivered yet.
+    /// Notifications that could not be delivered, or are not delivered yet.
     pub undelivered_notifications: Vec<Errand>,
     /// Deprecated name of `undeliveredNotifications`; absent when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub undelivered: Vec<Errand>,
-    /// The command to run next, as `sh` takes it; null for a completed job.
+    /// The command to run next, for `sh`; null for a completed job.
     pub hint: Option<String>,
 }
 
@@ -99,20 +99,20 @@ pub struct DetachedView {
 }
 
 impl DetachedView {
-    fn of(detached: Detached, status: Status) -> Self {
+    fn new(detached: Detached, status: Status) -> Self {
         let risks = if status.is_live() { detached.risks } else { Vec::new() };
         Self { by: detached.by, unit: detached.unit, risks }
     }
 }
 
 impl Standing {
-    /// The state of the job of this record.
+    /// Returns the state of the job with this record.
     pub fn of(record: &Record) -> Self {
         let blocked = record
             .blocked
             .clone()
             .map(|blocked| Blocked { input: clip(&blocked.input, 600), ..blocked });
-        // A stream gone wild may have written long texts into the record.
+        // A faulty stream may have put long texts into the record.
         let warnings = record.warnings.iter().take(8).map(|text| clip(text, 200)).collect();
         Self {
             job_id: record.job_id.clone(),
@@ -144,7 +144,7 @@ impl Standing {
                 .take(10)
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect(),
-            detached: record.detached.clone().map(|d| DetachedView::of(d, record.status)),
+            detached: record.detached.clone().map(|d| DetachedView::new(d, record.status)),
             position: None,
             starts_at: None,
             waits_for: Vec::new(),
@@ -157,19 +157,19 @@ impl Standing {
         }
     }
 
-    /// Sets the notifications that were not delivered, under both of their names.
-    pub fn set_undelivered(&mut self, errands: Vec<Errand>) {
-        self.undelivered.clone_from(&errands);
-        self.undelivered_notifications = errands;
+    /// Sets the undelivered notifications, under both field names.
+    pub fn set_undelivered(&mut self, notifications: Vec<Errand>) {
+        self.undelivered.clone_from(&notifications);
+        self.undelivered_notifications = notifications;
     }
 
-    /// Rewrites each command that the answer names.
+    /// Rewrites the commands in the answer.
     pub fn map_hints(&mut self, map: impl Fn(String) -> String) {
         self.hint = self.hint.take().map(&map);
         self.waiting_for = self.waiting_for.take().map(|wait| wait.map_hint(map));
     }
 
-    /// Time from the start to the end or to now.
+    /// Returns the time from the start to the end, or to now.
     pub fn age(&self, now: Timestamp) -> std::time::Duration {
         self.started_at.map(|at| self.ended_at.unwrap_or(now).since(at)).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! How a job stands and how it ended.
+//! The status of a job and its verdict.
 
 use std::fmt;
 
@@ -13,17 +13,17 @@ pub enum Status {
     Queued,
     /// Its worker is starting.
     Starting,
-    /// Claude works, or a retry is being waited for.
+    /// Claude works, or the job waits for a retry.
     Running,
     /// A question or a permission request waits for an answer.
     Blocked,
-    /// A kept-alive job between turns.
+    /// A kept-alive job is between turns.
     Idle,
-    /// Claude answered, and nothing was left open.
+    /// Claude answered, and no work was outstanding.
     Completed,
     /// The job failed; `reason` says why.
     Failed,
-    /// Ended by `kill`.
+    /// The job was ended by `kill`.
     Killed,
 }
 
@@ -40,12 +40,11 @@ impl Status {
         Self::Killed,
     ];
 
-    /// Whether a job of this status has (or, if it is lost, had) a worker.
+    /// Returns whether a job of this status has (or, if it is lost, had) a worker.
     pub fn is_live(self) -> bool {
         !matches!(self, Self::Completed | Self::Failed | Self::Killed)
     }
 
-    /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -73,9 +72,9 @@ impl fmt::Display for Status {
 pub enum Reason {
     /// The API refused the key or the login.
     Auth,
-    /// A limit of the API or of the subscription, to the last retry.
+    /// A limit of the API or the subscription, until the last retry.
     RateLimit,
-    /// The API was overloaded, to the last retry.
+    /// The API was overloaded, until the last retry.
     Overloaded,
     /// Any other error of the API.
     ApiError,
@@ -85,11 +84,11 @@ pub enum Reason {
     MaxTurns,
     /// `--max-budget-usd` was reached.
     MaxBudget,
-    /// A tool was denied and the job asked to fail on that.
+    /// A tool was denied, and the job was to fail on that.
     PermissionDenied,
-    /// An MCP server could not be used and the job asked to fail on that.
+    /// An MCP server could not be used, and the job was to fail on that.
     McpFailed,
-    /// The structured output that `--json-schema` asked for did not come.
+    /// The structured output that `--json-schema` requested is missing.
     InvalidOutput,
     /// No turn since the last message has an answer.
     NoAnswer,
@@ -97,9 +96,9 @@ pub enum Reason {
     PromptRejected,
     /// The agent relied on a scheduled wake-up or cron task that did not come.
     WakeupMissed,
-    /// The turn was interrupted, and not by a kill.
+    /// The turn was interrupted, but not by a kill.
     Interrupted,
-    /// The job's `--timeout` ran out.
+    /// The job's `--timeout` was reached.
     Timeout,
     /// Claude was silent for longer than `--stall-timeout`.
     Stalled,
@@ -111,7 +110,7 @@ pub enum Reason {
     WorkerDied,
     /// The machine went down while the job was live.
     HostRestarted,
-    /// The worker was told to shut down (SIGTERM), not to kill the job.
+    /// The worker received SIGTERM, without a request to kill the job.
     Terminated,
     /// A job that this one waited for did not complete.
     DependencyFailed,
@@ -148,7 +147,6 @@ impl Reason {
         Self::LaunchFailed,
     ];
 
-    /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auth => "auth",
@@ -187,26 +185,23 @@ impl fmt::Display for Reason {
 /// How a job ended. Reached once, in the [supervisor](crate::supervisor), and nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The last turn ended with an answer and nothing was left open.
+    /// The last turn ended with an answer, and no work was outstanding.
     Completed,
-    /// It did not, for this reason; the sentence is for people.
+    /// The job failed.
     Failed {
-        /// The stable word.
         reason: Reason,
-        /// What happened, fit to be read after the job's id.
+        /// What happened, as a sentence that can follow the job's id.
         error: String,
     },
-    /// A kill was asked for before there was another verdict.
+    /// `kill` was called before there was another verdict.
     Killed,
 }
 
 impl Verdict {
-    /// A failure.
     pub fn failed(reason: Reason, error: impl Into<String>) -> Self {
         Self::Failed { reason, error: error.into() }
     }
 
-    /// The status that the record of such a job gets.
     pub fn status(&self) -> Status {
         match self {
             Self::Completed => Status::Completed,
@@ -215,7 +210,6 @@ impl Verdict {
         }
     }
 
-    /// The reason of a failure.
     pub fn reason(&self) -> Option<Reason> {
         match self {
             Self::Failed { reason, .. } => Some(*reason),
@@ -223,7 +217,6 @@ impl Verdict {
         }
     }
 
-    /// The sentence of a failure.
     pub fn error(&self) -> Option<&str> {
         match self {
             Self::Failed { error, .. } => Some(error),
@@ -237,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_shown_are_the_words_stored() {
+    fn displays_the_serialized_words() {
         for status in Status::ALL {
             assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{status}\""));
         }

@@ -1,4 +1,4 @@
-//! Points in time as the answers and files show them.
+//! Points in time, as answers and files show them.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -8,13 +8,13 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A point in time: written as RFC 3339 in UTC with milliseconds (`2026-11-20T21:45:12.118Z`),
-/// read from any RFC 3339 text. For showing and ordering by eye; durations are measured on the
-/// monotonic clock and never computed from two of these where that can be helped.
+/// read from any RFC 3339 text. Only for display and rough comparison: durations are measured by
+/// the monotonic clock and computed from two timestamps only where that cannot be avoided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(DateTime<Utc>);
 
-/// The times that RFC 3339 can write: the years from 0 to 9999. What lies beyond would be written
-/// as something that cannot be read again.
+/// The times that RFC 3339 can express: the years from 0 to 9999. The text of other times cannot
+/// be parsed.
 const WRITABLE: RangeInclusive<DateTime<Utc>> = at(-62_167_219_200_000)..=at(253_402_300_799_999);
 
 const fn at(ms: i64) -> DateTime<Utc> {
@@ -24,61 +24,61 @@ const fn at(ms: i64) -> DateTime<Utc> {
     }
 }
 
-/// A duration in milliseconds, as files and answers tell it; `u64::MAX` where it has more.
+/// Returns a duration in milliseconds, at most `u64::MAX`.
 pub fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Timestamp {
-    /// The timestamp of a `chrono` time; the nearest one where that cannot be written.
+    /// Returns the timestamp of a `chrono` time, or the nearest one that can be written.
     pub fn new(time: DateTime<Utc>) -> Self {
         Self(time.clamp(*WRITABLE.start(), *WRITABLE.end()))
     }
 
-    /// The time `ms` milliseconds after 1970; `None` beyond the years that can be written.
+    /// Returns the time `ms` milliseconds after 1970; `None` beyond the years that can be written.
     pub fn from_epoch_ms(ms: i64) -> Option<Self> {
         DateTime::from_timestamp_millis(ms).filter(|time| WRITABLE.contains(time)).map(Self)
     }
 
-    /// Milliseconds since 1970.
+    /// Returns the milliseconds since 1970.
     pub fn epoch_ms(self) -> i64 {
         self.0.timestamp_millis()
     }
 
-    /// The time of an RFC 3339 text.
+    /// Parses an RFC 3339 text.
     pub fn parse(text: &str) -> Option<Self> {
         let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
         Some(Self(time)).filter(|time| WRITABLE.contains(&time.0))
     }
 
-    /// This time and `delay` more; the end of the year 9999 where that lies behind it.
+    /// Returns this time plus `delay`, at most the end of the year 9999.
     pub fn after(self, delay: Duration) -> Self {
         let later = TimeDelta::from_std(delay).ok().and_then(|d| self.0.checked_add_signed(d));
         Self::new(later.unwrap_or(DateTime::<Utc>::MAX_UTC))
     }
 
-    /// This time less `delay`; the beginning of 1970 where that lies before it.
+    /// Returns this time minus `delay`, at least the beginning of 1970.
     pub fn before(self, delay: Duration) -> Self {
         let earlier = TimeDelta::from_std(delay).ok().and_then(|d| self.0.checked_sub_signed(d));
         Self(earlier.unwrap_or(DateTime::UNIX_EPOCH).max(DateTime::UNIX_EPOCH))
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// Returns the time since `earlier`; zero if that is later than this time.
     pub fn since(self, earlier: Self) -> Duration {
         (self.0 - earlier.0).to_std().unwrap_or_default()
     }
 
-    /// Its day in UTC: `2026-11-20`.
+    /// Returns the day in UTC: `2026-11-20`.
     pub fn day(self) -> String {
         self.0.format("%Y-%m-%d").to_string()
     }
 
-    /// Its time of day in UTC: `21:45:12`.
+    /// Returns the time of day in UTC: `21:45:12`.
     pub fn time_of_day(self) -> String {
         self.0.format("%H:%M:%S").to_string()
     }
 
-    /// `20261120-214512-118`: sorts as text as the times do.
+    /// Returns a text that sorts like the times: `20261120-214512-118`.
     pub fn compact(self) -> String {
         self.0.format("%Y%m%d-%H%M%S-%3f").to_string()
     }
@@ -116,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_went_backwards_gives_no_negative_age() {
+    fn a_clock_that_went_back_gives_no_negative_age() {
         let time = Timestamp::from_epoch_ms(1_000).unwrap();
         assert_eq!(time.since(time.after(Duration::from_secs(5))), Duration::ZERO);
     }
 
     #[test]
-    fn a_delay_beyond_the_calendar_ends_with_it() {
+    fn a_delay_ends_with_the_calendar() {
         let time = Timestamp::from_epoch_ms(1_000).unwrap();
         for delay in [Duration::MAX, Duration::from_secs(300_000_000_000)] {
             assert_eq!(time.after(delay).to_string(), "9999-12-31T23:59:59.999Z");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn parses_what_it_writes() {
         for ms in [-62_167_219_200_000, -1, 0, 1_795_204_010_000, 253_402_300_799_999] {
             let time = Timestamp::from_epoch_ms(ms).unwrap();
             assert_eq!(Timestamp::parse(&time.to_string()), Some(time), "{time}");

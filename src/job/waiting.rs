@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Record, Status, Timestamp};
 use crate::text::clip;
 
-/// Characters of the sentence that a reader is shown.
-const WHY_SHOWN: usize = 300;
+/// Length of the sentence in answers.
+const MAX_WHY_CHARS: usize = 300;
 
 /// What a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub enum WaitKind {
     Slot,
     /// The end of a limit of the API, or of its overload.
     Limit,
-    /// The next attempt.
+    /// The time of the next attempt.
     Retry,
     /// Background tasks of claude, after its answer.
     Background,
@@ -31,11 +31,11 @@ pub enum WaitKind {
     Wakeup,
     /// An answer to a question or a permission request.
     Answer,
-    /// The next message, of a kept-alive job.
+    /// The next message to a kept-alive job.
     Message,
-    /// The end of the turn that is under way: of a job that is to end after it.
+    /// The end of the current turn, after which the job ends.
     Turn,
-    /// The end of claude, which was told that nothing more will come.
+    /// The end of claude, whose stdin was closed.
     Exit,
     /// The engine that starts workers.
     Engine,
@@ -51,7 +51,7 @@ pub enum WaitKind {
 pub struct WaitingFor {
     /// What it waits for.
     pub kind: WaitKind,
-    /// When the wait ends at the latest, or when the job is tried again; null if unknown.
+    /// When the wait ends at the latest, or when the next attempt begins; null if unknown.
     #[serde(default)]
     pub until: Option<Timestamp>,
     /// One sentence for people.
@@ -68,7 +68,7 @@ impl WaitingFor {
         Self { kind, until, why: why.into(), hint: None }
     }
 
-    /// Rewrites the command that it names.
+    /// Rewrites the command in `hint`.
     pub fn map_hint(mut self, map: impl FnOnce(String) -> String) -> Self {
         self.hint = self.hint.map(map);
         self
@@ -76,8 +76,8 @@ impl WaitingFor {
 }
 
 impl Record {
-    /// Why a live job is not working now, as far as its record knows it: what the worker wrote, or
-    /// else what follows from the status. A queued job's wait is known to the queue alone.
+    /// Returns why a live job is not working now, as far as its record says: what the worker wrote,
+    /// or else what follows from the status. Only the queue knows what a queued job waits for.
     pub fn waiting_for(&self) -> Option<WaitingFor> {
         if !self.status.is_live() || self.status == Status::Queued {
             return None;
@@ -87,7 +87,7 @@ impl Record {
                 WaitKind::Message => Some(self.message_hint()),
                 _ => known.hint.clone(),
             };
-            let why = clip(&known.why, WHY_SHOWN);
+            let why = clip(&known.why, MAX_WHY_CHARS);
             return Some(WaitingFor { why, hint, ..known.clone() });
         }
         match (self.status, &self.blocked, self.retry_at) {
@@ -99,19 +99,19 @@ impl Record {
                     (None, Some(tool)) => format!("the agent asks for permission to use {tool}"),
                     (None, None) => "the agent asks for permission".to_owned(),
                 };
-                let wait = WaitingFor::new(WaitKind::Answer, until, clip(&why, WHY_SHOWN));
+                let wait = WaitingFor::new(WaitKind::Answer, until, clip(&why, MAX_WHY_CHARS));
                 Some(WaitingFor { hint: self.hint(), ..wait })
             }
             (Status::Idle, ..) => {
-                let wait = WaitingFor::new(WaitKind::Message, None, "the next message is awaited");
+                let wait = WaitingFor::new(WaitKind::Message, None, "waiting for the next message");
                 Some(WaitingFor { hint: Some(self.message_hint()), ..wait })
             }
             (Status::Running, _, Some(at)) if self.rate_limited => {
-                let why = "the API's limit or overload is to pass";
+                let why = "waiting for the end of an API limit or overload";
                 Some(WaitingFor::new(WaitKind::Limit, Some(at), why))
             }
             (Status::Running, _, Some(at)) => {
-                let why = "claude is started again after a failure that may pass";
+                let why = "claude is started again after a transient failure";
                 Some(WaitingFor::new(WaitKind::Retry, Some(at), why))
             }
             _ => None,

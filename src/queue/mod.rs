@@ -144,7 +144,7 @@ pub struct Crowd {
 }
 
 impl Queue {
-    /// The queue of the jobs directory at this path.
+    /// Returns the queue of the jobs directory at this path.
     pub fn of(jobs: &Path) -> Self {
         Self { jobs: jobs.to_owned(), path: jobs.join(QUEUE_DIR) }
     }
