@@ -1,4 +1,4 @@
-//! How a job gets away from whoever starts it, and what can take it along all the same.
+//! How a worker is detached from the process that starts it, and what can end it nevertheless.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,16 +11,16 @@ use crate::claude::{self, Surroundings};
 use crate::job::{Detached, Detachment, JobId};
 use crate::process::cgroup;
 
-/// How long a scope may take to end when it is stopped: a little more than a worker's ladder of
-/// signals and its sweep.
+/// Time that a scope has to end when it is stopped: a little more than a worker needs for its
+/// signals and the end of its processes.
 const STOP_TAKES: &str = "TimeoutStopSec=10";
-/// A part of the tree that is left to its processes: then the kernel's ending one of them for
-/// lack of memory does not end them all (`OOMPolicy=`, systemd.service(5); before version 253 a
-/// scope knows that word not, and does not end).
+/// Delegates the control group to the job. If the kernel then ends one of the job's processes for
+/// lack of memory, systemd does not end them all (`OOMPolicy=`, systemd.service(5); scopes of
+/// versions before 253 do not have that setting, and are not ended).
 const DELEGATE: &str = "Delegate=yes";
-/// Marks by which a runner of a CI system finds, at the end of its step, what it has to end: of
-/// GitHub, of Azure, of Jenkins.
-const RUNNER_MARKS: [&str; 6] = [
+/// Variables by which CI runners (of GitHub, Azure and Jenkins) find the processes that they end at
+/// the end of a step.
+const RUNNER_VARIABLES: [&str; 6] = [
     "RUNNER_TRACKING_ID",
     "VSTS_PROCESS_LOOKUP_ID",
     "JENKINS_NODE_COOKIE",
@@ -28,8 +28,8 @@ const RUNNER_MARKS: [&str; 6] = [
     "HUDSON_COOKIE",
     "HUDSON_SERVER_COOKIE",
 ];
-/// What a service's manager tells the service, and no job of it.
-const SERVICE_MARKS: [&str; 9] = [
+/// Variables that a service manager sets for the service itself, and that a job must not inherit.
+const SERVICE_VARIABLES: [&str; 9] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
@@ -41,29 +41,29 @@ const SERVICE_MARKS: [&str; 9] = [
     "SYSTEMD_EXEC_PID",
 ];
 
-/// How the caller wants a job to be detached.
+/// Requested way to detach a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wish {
-    /// By a scope where a session would not do.
+    /// By a scope if a session is not sufficient.
     #[default]
     Auto,
     /// By a session.
     Session,
-    /// By a scope, or not at all.
+    /// By a scope, or fail.
     Scope,
 }
 
-/// How a job will be detached.
+/// Planned way to detach a job.
 #[derive(Debug)]
 pub struct Plan {
     scope: Option<Scope>,
-    /// There is no doing without the scope.
-    strict: bool,
-    /// Bytes of memory that all processes of the job may take together.
+    /// The launch fails if the scope cannot be created.
+    required: bool,
+    /// Bytes of memory that all processes of the job may use together.
     memory_max: Option<u64>,
-    /// What would take the job along all the same, a sentence each.
+    /// What would end the job nevertheless, one sentence each.
     risks: Vec<String>,
-    /// The one of these sentences that is about the container.
+    /// The sentence about the container.
     container_risk: Option<String>,
 }
 
@@ -71,47 +71,47 @@ pub struct Plan {
 struct Scope {
     program: PathBuf,
     manager: Manager,
-    /// The user manager's socket directory, where the caller does not name it.
+    /// The user manager's socket directory, if the caller's environment does not name it.
     runtime_dir: Option<PathBuf>,
     unit: String,
 }
 
 impl Plan {
-    /// Looks around. An error says why there can be no scope although one must be.
+    /// Plans how to detach a job. The error says why a required scope is not possible.
     pub fn make(
-        wish: Wish,
+        mode: Wish,
         id: &JobId,
-        folders: &[&Path],
-        around: &Surroundings,
+        dirs: &[&Path],
+        env: &Surroundings,
     ) -> Result<Self, String> {
         let mut risks = Vec::new();
-        let place = cgroup::own().map_or(Place::Open, |cgroup| Place::of(&cgroup));
-        let reach = |manager| Scope::within_reach(manager, id, around);
-        if wish == Wish::Scope {
-            let manager = match &place {
+        let unit = cgroup::own().map_or(Place::Open, |cgroup| Place::of(&cgroup));
+        let find_scope = |manager| Scope::find(manager, id, env);
+        if mode == Wish::Scope {
+            let manager = match &unit {
                 Place::Service(_, manager) | Place::Job(_, manager) | Place::Scope(_, manager) => {
                     *manager
                 }
                 Place::Open | Place::Login(_) => Manager::User(euid()),
             };
-            let scope = reach(manager)?;
+            let scope = find_scope(manager)?;
             risks.extend(risk_of_logout(scope.manager));
             return Ok(Self {
                 scope: Some(scope),
-                strict: true,
+                required: true,
                 memory_max: None,
                 risks,
                 container_risk: None,
             });
         }
         let mut scope = None;
-        match &place {
+        match &unit {
             Place::Open => {}
             Place::Service(name, manager) => {
-                risks.extend(risks_of_service(name, folders, around));
-                let why = match wish {
+                risks.extend(risks_of_service(name, dirs, env));
+                let why = match mode {
                     Wish::Session => Err("--detach session was asked for".to_owned()),
-                    _ => reach(*manager),
+                    _ => find_scope(*manager),
                 };
                 match why {
                     Ok(found) => {
@@ -121,11 +121,12 @@ impl Plan {
                     Err(why) => risks.push(format!("a restart of {name} ends this job: {why}")),
                 }
             }
-            // Its sweep spares a job of its own; but a scope can be ended as a whole, too.
-            Place::Job(_, manager) if wish == Wish::Auto => scope = reach(*manager).ok(),
+            // The outer job spares its inner jobs when it ends its processes, but somebody may end
+            // its scope as a whole.
+            Place::Job(_, manager) if mode == Wish::Auto => scope = find_scope(*manager).ok(),
             Place::Login(name) if logout_kills() => {
                 let lingers = lingers(euid());
-                match (wish, reach(Manager::User(euid()))) {
+                match (mode, find_scope(Manager::User(euid()))) {
                     (Wish::Auto, Ok(found)) if lingers => scope = Some(found),
                     _ => risks.push(format!(
                         "the end of {name} (logout) ends this job: loginctl enable-linger"
@@ -137,25 +138,25 @@ impl Plan {
             }
             Place::Login(_) => {}
         }
-        Ok(Self { scope, strict: false, memory_max: None, risks, container_risk: None })
+        Ok(Self { scope, required: false, memory_max: None, risks, container_risk: None })
     }
 
-    /// The same, with this limit to the memory of the job; only a scope has one.
+    /// Limits the memory of the job. Only a scope can do so.
     pub fn with_memory_max(mut self, bytes: Option<u64>) -> Self {
         self.memory_max = bytes;
         self
     }
 
-    /// What would take the job along all the same.
+    /// Returns what would end the job nevertheless.
     pub fn risks(&self) -> &[String] {
         &self.risks
     }
 
-    /// Looks for what would end the job wherever it stands: a container's end, a CI runner's. It
-    /// takes some looking around, for which there is time while the worker starts.
-    pub fn look_around(&mut self, around: &Surroundings) {
-        self.container_risk = risk_of_container(around);
-        for risk in risk_of_runner(around).into_iter().chain(self.container_risk.clone()) {
+    /// Adds the risks that do not depend on the unit: the end of a container or of a CI runner.
+    /// This takes some time, which there is while the worker starts.
+    pub fn look_around(&mut self, env: &Surroundings) {
+        self.container_risk = risk_of_container(env);
+        for risk in risk_of_runner(env).into_iter().chain(self.container_risk.clone()) {
             if !self.risks.contains(&risk) {
                 self.risks.push(risk);
             }
@@ -167,29 +168,28 @@ impl Plan {
         self.container_risk.as_deref()
     }
 
-    /// What the job's record says until the worker has seen for itself.
+    /// Returns the job record's entry until the worker has checked for itself.
     pub fn expected(&self) -> Detached {
         let by = if self.scope.is_some() { Detachment::Scope } else { Detachment::Session };
         Detached { by, unit: None, cgroup: None, risks: self.risks.clone() }
     }
 
-    /// The scope's unit.
     pub(super) fn unit(&self) -> Option<&str> {
         self.scope.as_ref().map(|scope| scope.unit.as_str())
     }
 
-    /// Whether the job may go on without the scope.
+    /// Returns whether the launch fails if the scope cannot be created.
     pub(super) fn is_strict(&self) -> bool {
-        self.strict
+        self.required
     }
 
-    /// Does without the scope, for this reason.
+    /// Gives up the scope, for this reason.
     pub(super) fn without_scope(&mut self, why: &str) {
         self.scope = None;
-        self.risks.push(format!("a restart of the service around it ends this job: {why}"));
+        self.risks.push(format!("a restart of the surrounding service ends this job: {why}"));
     }
 
-    /// The command that becomes `program` with these arguments, and where it is put.
+    /// Returns the command that runs `program` with these arguments, in the scope if there is one.
     pub(super) fn command(
         &self,
         program: &Path,
@@ -199,8 +199,8 @@ impl Plan {
         let mut command = match &self.scope {
             None => Command::new(program),
             Some(scope) => {
-                // In a scope, systemd-run becomes the program that it starts: its process is
-                // moved, its descriptors are kept, and nothing is forked.
+                // With --scope, systemd-run moves itself into the scope and executes the program:
+                // its descriptors stay open, and no process is forked.
                 let mut command = Command::new(&scope.program);
                 if let Manager::User(_) = scope.manager {
                     command.arg("--user");
@@ -211,15 +211,15 @@ impl Plan {
                     command.arg("-p").arg(format!("MemoryMax={bytes}"));
                 }
                 command.arg("--").arg(program);
-                if let Some(folder) = &scope.runtime_dir {
-                    command.env("XDG_RUNTIME_DIR", folder);
+                if let Some(dir) = &scope.runtime_dir {
+                    command.env("XDG_RUNTIME_DIR", dir);
                 }
                 command
             }
         };
         command.args(arguments);
         claude::set_environment(&mut command, env);
-        for name in SERVICE_MARKS.iter().chain(&RUNNER_MARKS) {
+        for name in SERVICE_VARIABLES.iter().chain(&RUNNER_VARIABLES) {
             command.env_remove(name);
         }
         command
@@ -227,32 +227,33 @@ impl Plan {
 }
 
 impl Scope {
-    /// A scope of `manager` or, where that is not ours to ask, of the user's own.
-    fn within_reach(manager: Manager, id: &JobId, around: &Surroundings) -> Result<Self, String> {
-        let program = find_systemd_run(around).ok_or("there is no systemd-run")?;
-        // Random, too: a name in use is refused, and may belong to a job in another directory.
+    /// Finds a scope of `manager` or, if this user may not use that, of the user's own manager.
+    fn find(manager: Manager, id: &JobId, env: &Surroundings) -> Result<Self, String> {
+        let program = find_systemd_run(env).ok_or("systemd-run is not installed")?;
+        // With a random part: a name in use is refused, and may belong to a job in another
+        // directory.
         let random = uuid::Uuid::new_v4().simple().to_string();
         let unit = format!("{SCOPE_PREFIX}{id}-{}.scope", &random[..8]);
-        let us = euid();
-        if us == 0 && manager != Manager::User(0) {
+        let uid = euid();
+        if uid == 0 && manager != Manager::User(0) {
             if !Path::new("/run/systemd/system").is_dir() {
-                return Err("there is no systemd".to_owned());
+                return Err("systemd is not running".to_owned());
             }
             return Ok(Self { program, manager: Manager::System, runtime_dir: None, unit });
         }
-        let given = around.get("XDG_RUNTIME_DIR").map(PathBuf::from);
-        let usual = PathBuf::from(format!("/run/user/{us}"));
-        let known = given.filter(|folder| has_manager(folder));
-        let runtime_dir = match known {
+        let requested = env.get("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let default_dir = PathBuf::from(format!("/run/user/{uid}"));
+        let requested = requested.filter(|dir| has_manager(dir));
+        let runtime_dir = match requested {
             Some(_) => None,
-            None if has_manager(&usual) => Some(usual),
+            None if has_manager(&default_dir) => Some(default_dir),
             None => {
                 return Err(format!(
-                    "no systemd of user {us} is within reach (loginctl enable-linger)"
+                    "systemd of user {uid} is not running (loginctl enable-linger)"
                 ));
             }
         };
-        Ok(Self { program, manager: Manager::User(us), runtime_dir, unit })
+        Ok(Self { program, manager: Manager::User(uid), runtime_dir, unit })
     }
 }
 
@@ -260,23 +261,22 @@ fn euid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// Whether the folder is ours and holds a user manager's socket.
-fn has_manager(folder: &Path) -> bool {
-    let ours = fs::metadata(folder).is_ok_and(|about| about.uid() == euid());
-    ours && ["systemd/private", "bus"].iter().any(|socket| folder.join(socket).exists())
+/// Returns whether the directory is ours and contains a user manager's socket.
+fn has_manager(dir: &Path) -> bool {
+    let ours = fs::metadata(dir).is_ok_and(|metadata| metadata.uid() == euid());
+    ours && ["systemd/private", "bus"].iter().any(|socket| dir.join(socket).exists())
 }
 
-fn find_systemd_run(around: &Surroundings) -> Option<PathBuf> {
-    let path = around.get("PATH").cloned().unwrap_or_default();
-    let usual = ["/usr/bin", "/bin"].map(PathBuf::from);
-    let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
-    folders
-        .chain(usual)
-        .map(|folder| folder.join("systemd-run"))
+fn find_systemd_run(env: &Surroundings) -> Option<PathBuf> {
+    let path = env.get("PATH").cloned().unwrap_or_default();
+    let default_dirs = ["/usr/bin", "/bin"].map(PathBuf::from);
+    let dirs = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
+    dirs.chain(default_dirs)
+        .map(|dir| dir.join("systemd-run"))
         .find(|program| claude::is_executable(program))
 }
 
-/// Whether the user's manager goes on without a login (loginctl(1), `enable-linger`).
+/// Returns whether the user's manager runs without a login (loginctl(1), `enable-linger`).
 fn lingers(uid: u32) -> bool {
     let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
     user.is_some_and(|user| Path::new("/var/lib/systemd/linger").join(user.name).exists())
@@ -291,16 +291,16 @@ fn risk_of_logout(manager: Manager) -> Option<String> {
     }
 }
 
-/// logind's own word on what a logout ends.
+/// Returns whether logind ends the processes of a session at logout.
 fn logout_kills() -> bool {
     let mut files = vec![PathBuf::from("/etc/systemd/logind.conf")];
-    let folders = [
+    let dirs = [
         "/usr/lib/systemd/logind.conf.d",
         "/run/systemd/logind.conf.d",
         "/etc/systemd/logind.conf.d",
     ];
-    for folder in folders {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    for dir in dirs {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         found.sort();
         files.extend(found);
@@ -311,9 +311,9 @@ fn logout_kills() -> bool {
 }
 
 fn risk_of_runner(env: &Surroundings) -> Option<String> {
-    let mark = RUNNER_MARKS.iter().find(|mark| env.get(mark).is_some())?;
+    let name = RUNNER_VARIABLES.iter().find(|name| env.get(name).is_some())?;
     Some(format!(
-        "a CI runner set {mark}, which is kept from this job so that it outlives the step; \
+        "a CI runner set {name}, which is not passed to this job so that it outlives the step; \
          the end of the runner's machine ends it"
     ))
 }
@@ -329,21 +329,21 @@ fn risk_of_container(env: &Surroundings) -> Option<String> {
     ))
 }
 
-fn in_container(around: &Surroundings) -> bool {
+fn in_container(env: &Surroundings) -> bool {
     let files = ["/.dockerenv", "/run/.containerenv"];
     files.iter().any(|file| Path::new(file).exists())
-        || around.get("KUBERNETES_SERVICE_HOST").is_some()
-        || around.get("container").is_some()
+        || env.get("KUBERNETES_SERVICE_HOST").is_some()
+        || env.get("container").is_some()
 }
 
-/// Whether the container's main process is no systemd, and the one from which we were started:
-/// who came in from outside (`docker exec`) has no parent in here.
+/// Returns whether the container's main process is not systemd, and is an ancestor of this process.
+/// A process that was started from outside (`docker exec`) has no parent in the container.
 fn descends_from_init() -> bool {
     if Path::new("/run/systemd/system").is_dir() {
         return false;
     }
     let mut pid = std::process::id() as i32;
-    // Far deeper than any tree of processes.
+    // Far deeper than any process tree.
     for _ in 0..1_000 {
         match crate::process::parent_of(pid) {
             Some(1) => return true,
@@ -354,13 +354,14 @@ fn descends_from_init() -> bool {
     false
 }
 
-/// Folders that vanish for the job when the service stops: it keeps the service's view of them.
-fn risks_of_service(name: &str, folders: &[&Path], around: &Surroundings) -> Vec<String> {
-    let runtime = around.get("RUNTIME_DIRECTORY").cloned().unwrap_or_default();
+/// Returns a sentence for each directory that disappears when the service stops. The job stays in
+/// the service's mount namespace.
+fn risks_of_service(name: &str, dirs: &[&Path], env: &Surroundings) -> Vec<String> {
+    let runtime = env.get("RUNTIME_DIRECTORY").cloned().unwrap_or_default();
     let mut vanishing: Vec<PathBuf> =
         runtime.to_string_lossy().split(':').filter(|f| !f.is_empty()).map(PathBuf::from).collect();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    // ID PARENT DEVICE ROOT MOUNT-POINT …, proc(5); PrivateTmp= mounts a folder of this name.
+    // ID PARENT DEVICE ROOT MOUNT-POINT …, proc(5); PrivateTmp= mounts a directory of this name.
     for mount in mounts.lines() {
         let mut fields = mount.split(' ').skip(3);
         if let (Some(root), Some(point)) = (fields.next(), fields.next())
@@ -369,11 +370,10 @@ fn risks_of_service(name: &str, folders: &[&Path], around: &Surroundings) -> Vec
             vanishing.push(PathBuf::from(point));
         }
     }
-    let within = |folder: &&Path| vanishing.iter().any(|root| folder.starts_with(root));
-    folders
-        .iter()
+    let within = |dir: &&Path| vanishing.iter().any(|root| dir.starts_with(root));
+    dirs.iter()
         .copied()
         .filter(within)
-        .map(|folder| format!("{} vanishes when {name} stops", folder.display()))
+        .map(|dir| format!("{} disappears when {name} stops", dir.display()))
         .collect()
 }

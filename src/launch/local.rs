@@ -1,5 +1,5 @@
-//! A worker on this machine: this very program, in a session of its own and, where that would
-//! not outlive the service around it, in a scope of its own.
+//! Starts a worker on this machine: this program, in its own session and, where a session would
+//! not outlive the surrounding service, in its own systemd scope.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -14,10 +14,10 @@ use crate::claude::Surroundings;
 use crate::process;
 use crate::store::{JobDir, Lock, STDERR};
 
-/// How long systemd may take for a scope. It takes 15 ms.
-const SCOPE_TAKES: Duration = Duration::from_secs(4);
+/// How long to wait for a scope, which systemd usually creates in 15 ms.
+const SCOPE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A worker could not be put on its feet.
+/// A worker could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     /// Claude could not be started; the job's record says why.
@@ -26,43 +26,43 @@ pub enum LaunchError {
     /// The worker itself could not be started.
     #[error("the worker could not be started: {0}")]
     Worker(#[source] io::Error),
-    /// The worker died before it could say that claude runs.
+    /// The worker died before its report.
     #[error("the worker died at once{0}")]
     Died(String),
     /// There is no slot, and the job does not want to wait.
     #[error("there is no slot: {0}")]
     NoSlot(String),
-    /// The lock of the queue cannot be had.
+    /// The queue's lock cannot be taken.
     #[error("the queue is busy: {0}")]
     Busy(String),
-    /// There is no scope, and there must be one.
-    #[error("systemd gave no scope: {0}")]
+    /// The required scope cannot be created.
+    #[error("systemd created no scope: {0}")]
     Scope(String),
 }
 
-/// A worker that stands.
+/// A started worker.
 #[derive(Clone, Copy, Debug)]
 pub struct Launched {
-    /// Its process id.
     pub pid: i32,
-    /// Its job waits for its turn; else claude runs.
+    /// The job is queued; otherwise its claude runs.
     pub queued: bool,
 }
 
-/// Starts the worker of a job and waits until it says that claude runs, or that the job waits. The lock passes to it
-/// without a moment in which nobody holds it; this process's own hold ends with this call.
+/// Starts the worker of a job and waits for its report that claude runs or that the job is queued.
+/// The worker inherits the lock, which is never free in between; this process's own hold ends with
+/// this call.
 ///
-/// Whether `plan` was kept to it says itself.
+/// If the planned scope is optional and cannot be created, the worker is started without it.
 pub fn launch(
     job: &JobDir,
     lock: &Lock,
     plan: &mut Plan,
-    around: &Surroundings,
+    env: &Surroundings,
 ) -> Result<Launched, LaunchError> {
     if plan.unit().is_some() {
-        match attempt(job, lock, plan, around) {
+        match try_launch(job, lock, plan, env) {
             Err(error @ (LaunchError::Worker(_) | LaunchError::Died(_))) => {
-                let why = said_last(job).unwrap_or_else(|| error.to_string());
+                let why = last_stderr_line(job).unwrap_or_else(|| error.to_string());
                 if plan.is_strict() {
                     return Err(LaunchError::Scope(why));
                 }
@@ -72,48 +72,48 @@ pub fn launch(
             launched => return launched,
         }
     }
-    attempt(job, lock, plan, around)
+    try_launch(job, lock, plan, env)
 }
 
-fn attempt(
+fn try_launch(
     job: &JobDir,
     lock: &Lock,
     plan: &mut Plan,
-    around: &Surroundings,
+    env: &Surroundings,
 ) -> Result<Launched, LaunchError> {
-    let (mut reports, report) = io::pipe().map_err(LaunchError::Worker)?;
-    // What a crashing worker says is kept beside what claude says.
+    let (mut reader, writer) = io::pipe().map_err(LaunchError::Worker)?;
+    // The messages of a crashing worker are stored together with claude's.
     let stderr = job.append(STDERR).map(Stdio::from).unwrap_or_else(|_| Stdio::null());
     let mut arguments = vec![OsString::from("worker"), job.path().into()];
     arguments.extend(plan.unit().map(OsString::from));
-    let mut command = plan.command(&crate::claude::own_executable(), &arguments, around);
+    let mut command = plan.command(&crate::claude::own_executable(), &arguments, env);
     process::mark(&mut command, job.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-    let mut child = process::spawn_worker(&mut command, lock.as_fd(), report.as_fd())
+    let mut child = process::spawn_worker(&mut command, lock.as_fd(), writer.as_fd())
         .map_err(LaunchError::Worker)?;
-    drop(report);
+    drop(writer);
     checkpoint("start:spawned");
-    plan.look_around(around);
-    if plan.unit().is_some() && !process::readable_within(reports.as_fd(), SCOPE_TAKES) {
-        // Nothing has come of it, and nothing shall: it would meet the next attempt's worker.
+    plan.look_around(env);
+    if plan.unit().is_some() && !process::readable_within(reader.as_fd(), SCOPE_TIMEOUT) {
+        // A late worker would collide with the one of the next attempt.
         let _ = child.kill();
         let _ = child.wait();
         return Err(LaunchError::Worker(io::ErrorKind::TimedOut.into()));
     }
-    let mut word = [0];
-    let launched = match reports.read(&mut word) {
-        Ok(1) if matches!(word[0], LAUNCHED | QUEUED) => {
-            Ok(Launched { pid: child.id() as i32, queued: word[0] == QUEUED })
+    let mut code = [0];
+    let launched = match reader.read(&mut code) {
+        Ok(1) if matches!(code[0], LAUNCHED | QUEUED) => {
+            Ok(Launched { pid: child.id() as i32, queued: code[0] == QUEUED })
         }
-        Ok(1) if matches!(word[0], NO_SLOT | BUSY) => {
+        Ok(1) if matches!(code[0], NO_SLOT | BUSY) => {
             let mut why = String::new();
-            let _ = reports.read_to_string(&mut why);
+            let _ = reader.read_to_string(&mut why);
             let _ = child.wait();
-            Err(if word[0] == BUSY { LaunchError::Busy(why) } else { LaunchError::NoSlot(why) })
+            Err(if code[0] == BUSY { LaunchError::Busy(why) } else { LaunchError::NoSlot(why) })
         }
-        Ok(1) if word[0] == NOT_LAUNCHED => Err(LaunchError::Claude),
+        Ok(1) if code[0] == NOT_LAUNCHED => Err(LaunchError::Claude),
         Ok(_) => {
-            // The pipe was closed by its end, so this does not wait.
+            // The worker's end closed the pipe, so this does not block.
             let how = child.wait().map(|status| format!(" ({status})"));
             Err(LaunchError::Died(how.unwrap_or_default()))
         }
@@ -123,15 +123,15 @@ fn attempt(
     launched
 }
 
-/// The last line that systemd-run said.
-fn said_last(job: &JobDir) -> Option<String> {
+/// Returns the last line that systemd-run wrote to stderr.
+fn last_stderr_line(job: &JobDir) -> Option<String> {
     let tail = job.tail(STDERR, 0, 2_000);
     let text = String::from_utf8_lossy(&tail);
     let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
     Some(crate::text::one_line(line, 200))
 }
 
-/// There is no worker yet, and the lock is ours: the record is ours to write, too.
+/// Records the plan. No worker runs yet and this process holds the lock, so that it may write.
 fn note_risks(job: &JobDir, plan: &Plan) {
     if let Ok(mut record) = job.load() {
         record.detached = Some(plan.expected());

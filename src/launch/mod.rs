@@ -1,4 +1,4 @@
-//! Putting a worker on its feet, away from whoever starts it. Nobody else starts one.
+//! Starts workers, detached from the process that starts them. This is the only place that does.
 
 mod courier;
 mod detach;
@@ -10,15 +10,17 @@ pub use detach::{Plan, Wish};
 pub use local::{LaunchError, Launched, launch};
 pub use place::SCOPE_PREFIX;
 
-/// The worker's report that claude runs.
+// The first byte of the report that a worker writes to the pipe of its starter. The two may be of
+// different versions: these values never change.
+
+/// Claude runs.
 pub const LAUNCHED: u8 = b'R';
-/// The worker's report that claude could not be started; the record says why.
+/// Claude could not be started; the record says why.
 pub const NOT_LAUNCHED: u8 = b'F';
-/// The worker's report that the job waits for its turn.
+/// The job is queued.
 pub const QUEUED: u8 = b'Q';
-/// The worker's report that there is no slot for a job that does not want to wait; followed by
-/// why. Nothing has happened, and the job is to be forgotten.
+/// There is no slot for a job that does not want to wait; the reason follows. The worker has
+/// changed nothing, and the job is to be removed.
 pub const NO_SLOT: u8 = b'N';
-/// The worker's report that the queue's lock cannot be had; followed by why. As after
-/// [`NO_SLOT`].
+/// The queue's lock cannot be taken; the reason follows. Otherwise as [`NO_SLOT`].
 pub const BUSY: u8 = b'B';

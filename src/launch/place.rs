@@ -1,65 +1,65 @@
-//! Where a process stands in systemd's tree, and what that means for a job started from there.
-//! Pure: what was measured of it is in the tests' tables and in systemd.kill(5), systemd.scope(5)
-//! and logind.conf(5).
+//! The systemd unit of a process, by its control group, on which the fate of a job depends that is
+//! started from it. Pure: the tests' tables contain what was observed; see also systemd.kill(5),
+//! systemd.scope(5) and logind.conf(5).
 
-/// What the names of our scopes begin with.
+/// Prefix of the names of our scopes.
 pub const SCOPE_PREFIX: &str = "claudejob-";
 
-/// Which systemd manages a unit.
+/// The systemd instance that manages a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manager {
-    /// The system's.
+    /// The system manager.
     System,
-    /// That of the user of this id.
+    /// The manager of the user with this id.
     User(u32),
 }
 
-/// The innermost unit around a process.
+/// The innermost unit that contains a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// There is none: no systemd, or a container's own tree.
+    /// No unit: no systemd, or a container with its own tree.
     Open,
-    /// A service: its restart ends every process in it (`KillMode=control-group`, the default).
+    /// A service: its restart ends all its processes (`KillMode=control-group`, the default).
     Service(String, Manager),
-    /// A login session: ended at logout where logind says so (`KillUserProcesses=`).
+    /// A login session: logind may end its processes at logout (`KillUserProcesses=`).
     Login(String),
-    /// A scope of another job of ours.
+    /// The scope of another job.
     Job(String, Manager),
     /// Any other scope, such as a terminal's.
     Scope(String, Manager),
 }
 
 impl Place {
-    /// Of the process in this control group.
+    /// Parses the path of a control group.
     pub fn of(cgroup: &str) -> Self {
         let mut manager = Manager::System;
-        let mut place = Self::Open;
+        let mut unit = Self::Open;
         for part in cgroup.split('/') {
             if let Some(uid) = user_manager(part) {
                 manager = Manager::User(uid);
             }
             let name = part.to_owned();
             if part.ends_with(".service") {
-                place = Self::Service(name, manager);
+                unit = Self::Service(name, manager);
             } else if part.starts_with(SCOPE_PREFIX) && part.ends_with(".scope") {
-                place = Self::Job(name, manager);
+                unit = Self::Job(name, manager);
             } else if part.starts_with("session-") && part.ends_with(".scope") {
-                place = Self::Login(name);
+                unit = Self::Login(name);
             } else if part.ends_with(".scope") {
-                place = Self::Scope(name, manager);
+                unit = Self::Scope(name, manager);
             }
         }
-        place
+        unit
     }
 }
 
-/// The user of `user@UID.service`.
+/// Returns the user id in `user@UID.service`.
 fn user_manager(part: &str) -> Option<u32> {
     part.strip_prefix("user@")?.strip_suffix(".service")?.parse().ok()
 }
 
-/// The last value that logind's files give to `KillUserProcesses`, in the order in which they
-/// are read: ended sessions take their processes along.
+/// Returns whether sessions that end take their processes along: the last value of
+/// `KillUserProcesses` in logind's files, given in the order in which logind reads them.
 pub fn ends_at_logout<'a>(files: impl IntoIterator<Item = &'a str>) -> bool {
     let lines = files.into_iter().flat_map(str::lines);
     let values = lines.filter_map(|line| {
@@ -74,10 +74,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_innermost_unit_decides() {
+    fn finds_the_innermost_unit() {
         let user = "/user.slice/user-1000.slice/user@1000.service";
         let name = |name: &str| name.to_owned();
-        for (cgroup, place) in [
+        for (cgroup, unit) in [
             ("/".to_owned(), Place::Open),
             ("/docker/0123abcd".to_owned(), Place::Open),
             (
@@ -110,12 +110,12 @@ mod tests {
                 Place::Job(name("claudejob-b-2.scope"), Manager::System),
             ),
         ] {
-            assert_eq!(Place::of(&cgroup), place, "{cgroup}");
+            assert_eq!(Place::of(&cgroup), unit, "{cgroup}");
         }
     }
 
     #[test]
-    fn the_last_of_logins_files_counts() {
+    fn the_last_of_logind_files_prevails() {
         assert!(!ends_at_logout([]));
         assert!(!ends_at_logout(["#KillUserProcesses=yes\n[Login]\n"]));
         assert!(ends_at_logout([
