@@ -1,14 +1,14 @@
-//! Named points at which a test build can be stopped, so that a test can break off a program
-//! between any two steps instead of at some moment. In a release build there is nothing of it.
+//! Named points at which a debug build can be stopped, so that a test can interrupt a program
+//! between any two steps. In a release build they do not exist.
 
-/// The variable that names the point at which the process stops itself (SIGSTOP).
+/// Environment variable with the name of the point at which the process stops itself (SIGSTOP).
 #[cfg(debug_assertions)]
 const STOP_AT: &str = "CLAUDEJOB_STOP_AT";
-/// The variable that names a file into which it writes its process id just before.
+/// Environment variable with the path of a file into which it writes its process id before that.
 #[cfg(debug_assertions)]
 const STOP_FILE: &str = "CLAUDEJOB_STOP_FILE";
 
-/// A point that is being passed.
+/// Stops the process if this point is selected.
 #[cfg(debug_assertions)]
 pub fn checkpoint(name: &str) {
     use nix::sys::signal::{Signal, raise};
@@ -18,7 +18,7 @@ pub fn checkpoint(name: &str) {
         return;
     }
     if let Some(file) = std::env::var_os(STOP_FILE) {
-        // Once is enough: a process that was let go on is not stopped again.
+        // Only once: a process that was continued is not stopped again.
         let file = std::fs::OpenOptions::new().write(true).create_new(true).open(file);
         let Ok(mut file) = file else { return };
         let _ = std::io::Write::write_all(&mut file, std::process::id().to_string().as_bytes());
@@ -26,12 +26,12 @@ pub fn checkpoint(name: &str) {
     let _ = raise(Signal::SIGSTOP);
 }
 
-/// Nothing.
+/// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn checkpoint(_name: &str) {}
 
-/// What a unit test does at each checkpoint of a thread, such as to let another thread run.
+/// What a unit test does at each fault point of a thread, such as to let another thread run.
 #[cfg(test)]
 pub mod hook {
     use std::cell::RefCell;

@@ -1,6 +1,6 @@
-//! The `claude` program: where it is, what it is given, and whether it can log in.
+//! The `claude` program: its path, arguments, environment, version and login.
 //!
-//! What is said here about its flags, variables and files was seen with version 2.1.197.
+//! Its options, variables and files are described as observed with version 2.1.197.
 
 mod account;
 mod environment;
@@ -24,36 +24,34 @@ pub use account::account;
 pub use environment::set_environment;
 pub use extra_args::refusal;
 pub use sessions::session_file;
-pub use shown_args::shown as shown_arguments;
+pub use shown_args::shown_arguments;
 
-/// The option by which a continued session gets the system prompt that it is given now, instead of
-/// the recorded one. Claudes that do not know it record none.
+/// The option to give a continued session the present system prompt instead of the recorded one.
+/// Versions of claude that do not know it do not record the system prompt.
 pub const SYSTEM_PROMPT_SNAPSHOT: &str = "--system-prompt-snapshot";
 
-/// The longest single argument: the kernel allows 32 pages, 128 KiB, with the closing zero
-/// (`MAX_ARG_STRLEN`, execve(2)).
+/// Longest single argument: the kernel allows 32 pages, 128 KiB, including the terminating zero
 pub const ARGUMENT_MOST: usize = 128 * 1024 - 1;
 
-/// How long `--help` may take.
-const HELP_TAKES: Duration = Duration::from_secs(10);
-/// Bytes of it that are read.
-const HELP_READ: usize = 256 << 10;
+/// Timeout of `claude --help`.
+const HELP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Number of bytes of the help that are read.
+const MAX_HELP_BYTES: usize = 256 << 10;
 
-/// What a process's surroundings tell, asked through one door so that tests can tell other
-/// things.
+/// Environment variables. Tests can provide their own.
 pub struct Surroundings {
     variables: HashMap<OsString, OsString>,
 }
 
 impl Surroundings {
-    /// This process's own, with a relative `HOME` or `CLAUDE_CONFIG_DIR` made absolute.
+    /// Returns this process's environment, with absolute paths in `HOME` and `CLAUDE_CONFIG_DIR`.
     pub fn own() -> Self {
         let mut variables = std::env::vars_os().collect();
         environment::make_paths_absolute(&mut variables);
         Self { variables }
     }
 
-    /// The value of a variable; `None` where it is unset or empty.
+    /// Returns the value of a variable; `None` if it is unset or empty.
     pub fn get(&self, name: &str) -> Option<&OsString> {
         self.variables.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
     }
@@ -63,11 +61,11 @@ impl Surroundings {
     }
 }
 
-/// Finds `claude`: on PATH, then where its installers put it. The path is absolute.
-pub fn find(around: &Surroundings) -> Option<PathBuf> {
-    let path = around.get("PATH").cloned().unwrap_or_default();
-    let on_path = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
-    let home = around.home();
+/// Finds `claude` in `PATH` or where its installers put it. Returns an absolute path.
+pub fn find(env: &Surroundings) -> Option<PathBuf> {
+    let path = env.get("PATH").cloned().unwrap_or_default();
+    let on_path = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
+    let home = env.home();
     let in_home = [
         ".local/bin",
         ".claude/local",
@@ -77,39 +75,39 @@ pub fn find(around: &Surroundings) -> Option<PathBuf> {
         ".volta/bin",
         "node_modules/.bin",
     ];
-    let in_home = in_home.iter().filter_map(|folder| Some(home.as_ref()?.join(folder)));
-    let elsewhere = ["/usr/local/bin", "/opt/homebrew/bin", "/usr/bin"].map(PathBuf::from);
+    let in_home = in_home.iter().filter_map(|dir| Some(home.as_ref()?.join(dir)));
+    let in_system = ["/usr/local/bin", "/opt/homebrew/bin", "/usr/bin"].map(PathBuf::from);
     on_path
         .chain(in_home)
-        .chain(elsewhere)
-        .map(|folder| folder.join("claude"))
+        .chain(in_system)
+        .map(|dir| dir.join("claude"))
         .find(|program| is_executable(program))
 }
 
-/// Whether the file can be run by us.
+/// Returns whether this process may execute the file.
 pub fn is_executable(program: &Path) -> bool {
     program.is_file() && nix::unistd::access(program, nix::unistd::AccessFlags::X_OK).is_ok()
 }
 
-/// Where claude finds its login. It names the place, and never what lies there.
+/// The source of claude's login, without the login itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// This variable.
+    /// An environment variable.
     Variable(&'static str),
     /// A login that the CLI has stored in this file.
     Stored(PathBuf),
-    /// A program that settings name.
+    /// A program that is named in settings.
     Helper(Settings),
-    /// A variable that settings set.
+    /// A variable that is set in settings.
     Setting(&'static str, Settings),
 }
 
-/// Which settings.
+/// The source of settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settings {
-    /// Those of this file.
+    /// A settings file.
     File(PathBuf),
-    /// Those that the job was given.
+    /// The job's `--settings`.
     Given,
 }
 
@@ -133,9 +131,9 @@ impl fmt::Display for Settings {
     }
 }
 
-/// The way in which claude will log in; `None` if there is none. It looks where the CLI looks,
-/// without asking anybody: a login that is there can still be refused.
-pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
+/// Finds the login that claude will use; `None` if there is none. The search is the CLI's, without
+/// any request: the API may still refuse the login.
+pub fn login(env: &Surroundings, spec: &Spec) -> Option<Login> {
     const VARIABLES: [&str; 13] = [
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
@@ -151,18 +149,18 @@ pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
         "CLAUDE_CODE_USE_GATEWAY",
         "ANTHROPIC_IDENTITY_TOKEN_FILE",
     ];
-    if let Some(name) = VARIABLES.into_iter().find(|name| around.get(name).is_some()) {
+    if let Some(name) = VARIABLES.into_iter().find(|name| env.get(name).is_some()) {
         return Some(Login::Variable(name));
     }
-    let config = around.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
-    let in_config = config_dir(around);
-    let credentials = in_config.as_ref().map(|folder| folder.join(".credentials.json"));
+    let config = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
+    let in_config = config_dir(env);
+    let credentials = in_config.as_ref().map(|dir| dir.join(".credentials.json"));
     if let Some(file) = credentials.filter(|file| file.is_file()) {
         return Some(Login::Stored(file));
     }
     let state = config
-        .map(|folder| folder.join(".claude.json"))
-        .or_else(|| Some(around.home()?.join(".claude.json")));
+        .map(|dir| dir.join(".claude.json"))
+        .or_else(|| Some(env.home()?.join(".claude.json")));
     let names_login = |file: &PathBuf| {
         read_json(file).is_some_and(|state| {
             ["oauthAccount", "primaryApiKey"].iter().any(|key| is_set(state.get(key)))
@@ -173,7 +171,7 @@ pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
     }
     let cwd = Path::new(&spec.cwd);
     let files = [
-        in_config.map(|folder| folder.join("settings.json")),
+        in_config.map(|dir| dir.join("settings.json")),
         Some(cwd.join(".claude/settings.json")),
         Some(cwd.join(".claude/settings.local.json")),
         Some(PathBuf::from("/etc/claude-code/managed-settings.json")),
@@ -193,23 +191,23 @@ pub fn login(around: &Surroundings, spec: &Spec) -> Option<Login> {
     })
 }
 
-/// Where claude keeps its settings, logins and conversations.
+/// Returns the directory of claude's settings, logins and sessions.
 fn config_dir(env: &Surroundings) -> Option<PathBuf> {
     let named = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
     named.or_else(|| Some(env.home()?.join(".claude")))
 }
 
-/// What changes when the file of the stored login is replaced or written.
+/// Inode, modification time and size of the file with the stored login: changes with every write.
 pub type LoginStamp = (u64, i64, i64, u64);
 
-/// The stamp of the login that the CLI has stored for this process's environment; `None` if there
-/// is none.
+/// Returns the stamp of the login that the CLI has stored for this process's environment; `None`
+/// if there is none.
 pub fn stored_login_stamp() -> Option<LoginStamp> {
     use std::os::unix::fs::MetadataExt;
     let env = Surroundings::own();
-    let folder = config_dir(&env)?;
-    let about = fs::metadata(folder.join(".credentials.json")).ok()?;
-    Some((about.ino(), about.mtime(), about.mtime_nsec(), about.size()))
+    let dir = config_dir(&env)?;
+    let metadata = fs::metadata(dir.join(".credentials.json")).ok()?;
+    Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
 }
 
 fn is_set(value: Option<&Value>) -> bool {
@@ -224,35 +222,35 @@ fn read_json(path: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// Whether claude will refuse to start: as root it does not skip permissions, unless told that it
-/// is in a sandbox.
-pub fn refuses_root(around: &Surroundings, spec: &Spec) -> bool {
+/// Returns whether claude will refuse to start: as root it does not skip permissions, unless a
+/// variable says that it is in a sandbox.
+pub fn refuses_root(env: &Surroundings, spec: &Spec) -> bool {
     let skips = spec.permission_mode == "bypassPermissions"
         || spec.extra_args.iter().any(|arg| arg == "--dangerously-skip-permissions");
     let sandboxed = ["IS_SANDBOX", "CLAUDE_CODE_BUBBLEWRAP"]
         .iter()
-        .any(|name| around.get(name).is_some_and(|value| value == "1" || value == "true"));
+        .any(|name| env.get(name).is_some_and(|value| value == "1" || value == "true"));
     skips && nix::unistd::geteuid().is_root() && !sandboxed
 }
 
-/// The arguments for one run: everything but the prompt, which goes to stdin, where it has no
-/// limit, shows in no process list, and may begin with a dash.
+/// Returns the arguments for one run. The prompt is not among them: it goes to stdin, where its
+/// length is not limited, no process list shows it, and it may begin with a dash.
 pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
     let mut args: Vec<String> =
         ["-p", "--output-format", "stream-json", "--input-format", "stream-json", "--verbose"]
             .map(str::to_owned)
             .to_vec();
-    // Claude then says of each message when it takes it in.
+    // Claude then reports when it takes in a message.
     args.push("--replay-user-messages".to_owned());
-    let mut give = |flag: &str, value: &str| {
+    let mut add = |flag: &str, value: &str| {
         args.push(flag.to_owned());
         args.push(value.to_owned());
     };
     match session {
-        Session::New(id) => give("--session-id", id),
-        Session::Old { id, .. } => give("--resume", id),
+        Session::New(id) => add("--session-id", id),
+        Session::Old { id, .. } => add("--resume", id),
     }
-    give("--permission-mode", &spec.permission_mode);
+    add("--permission-mode", &spec.permission_mode);
     let max_turns = spec.max_turns.map(|n| n.to_string());
     let max_budget = spec.max_budget_usd.map(|usd| usd.to_string());
     let single = [
@@ -267,25 +265,25 @@ pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
     ];
     for (flag, value) in single {
         if let Some(value) = value {
-            give(flag, value);
+            add(flag, value);
         }
     }
-    // One argument with commas: the flag takes any number of words and would swallow what follows.
+    // One argument with commas: the option takes any number of values, also the arguments after it.
     for (flag, tools) in
         [("--allowedTools", &spec.allowed_tools), ("--disallowedTools", &spec.disallowed_tools)]
     {
         if !tools.is_empty() {
-            give(flag, &tools.join(","));
+            add(flag, &tools.join(","));
         }
     }
-    for folder in &spec.add_dirs {
-        give("--add-dir", folder);
+    for dir in &spec.add_dirs {
+        add("--add-dir", dir);
     }
     for config in &spec.mcp_config {
-        give("--mcp-config", config);
+        add("--mcp-config", config);
     }
     if spec.ask {
-        // Not in claude's help; its SDKs use it. Requests then come as `control_request`.
+        // Not in claude's help, but used by its SDKs. Requests then arrive as `control_request`.
         args.extend(["--permission-prompt-tool", "stdio"].map(str::to_owned));
     }
     if let Session::Old { fork, .. } = session {
@@ -300,22 +298,21 @@ pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
     args
 }
 
-/// The conversation of a run of claude.
+/// The session of a run of claude.
 #[derive(Clone, Copy, Debug)]
 pub enum Session<'a> {
-    /// A new one, of this id.
+    /// A new session with this id.
     New(&'a str),
-    /// One to go on with.
+    /// An existing session to continue.
     Old {
-        /// Its id.
         id: &'a str,
-        /// It is left as it is, and goes on under another id.
+        /// Continue a copy with another id, and leave the session unchanged.
         fork: bool,
     },
 }
 
-/// The command for one run: program, arguments, folder, and the worker's environment with the
-/// marks of the job.
+/// Returns the command for one run: program, arguments, working directory, and the worker's
+/// environment with the job's variables.
 pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -> Command {
     let mut command = match &spec.replay {
         None => {
@@ -336,51 +333,53 @@ pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -
     command
 }
 
-/// What a program that should be claude says of its version.
+/// Result of calling a program with `--version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Version {
-    /// What it printed.
+    /// The printed text.
     Said(String),
-    /// It ended otherwise than well: how, and what it complained of.
+    /// The program failed; with its exit status and output.
     Refused(Exit, String),
-    /// It was ended because it did not answer.
+    /// The program was ended because it did not answer in time.
     Silent,
 }
 
-/// The call that asks a program something about itself, by this option.
-fn question(program: &Path, option: &str) -> Command {
+/// Returns the command that calls a program with one option, such as `--version`.
+fn info_command(program: &Path, option: &str) -> Command {
     let mut command = Command::new(program);
     command.arg(option);
     for name in environment::MARKS {
         command.env_remove(name);
     }
-    // Asking changes nothing, not even the program itself.
+    // The call must have no effect, such as an update of the program.
     command.env("DISABLE_AUTOUPDATER", "1");
     command
 }
 
-/// Returns whether the help of a program names the option. An unknown one is fatal to claude, and
-/// which version brought it is not known for each; to ask takes it about 0.3 s.
+/// Returns whether the help of a program names the option. Claude fails on unknown options, and it
+/// is not known for each option which version added it. The call takes about 0.3 s.
 pub fn knows_option(program: &Path, option: &str) -> bool {
-    let said = crate::process::ask(question(program, "--help"), None, HELP_TAKES, HELP_READ);
-    said.is_ok_and(|(said, _)| memchr::memmem::find(&said, option.as_bytes()).is_some())
+    let output =
+        crate::process::ask(info_command(program, "--help"), None, HELP_TIMEOUT, MAX_HELP_BYTES);
+    output.is_ok_and(|(output, _)| memchr::memmem::find(&output, option.as_bytes()).is_some())
 }
 
-/// Asks a program for its version. An error says why it could not be run.
-pub fn version(program: &Path, within: Duration) -> io::Result<Version> {
-    let (said, exit) = crate::process::ask(question(program, "--version"), None, within, 16 << 10)?;
-    let said = String::from_utf8_lossy(&said).into_owned();
+/// Calls a program with `--version`. The error says why it could not be run.
+pub fn version(program: &Path, timeout: Duration) -> io::Result<Version> {
+    let (output, exit) =
+        crate::process::ask(info_command(program, "--version"), None, timeout, 16 << 10)?;
+    let output = String::from_utf8_lossy(&output).into_owned();
     Ok(match exit {
         None => Version::Silent,
-        Some(exit) if exit.code == Some(0) => Version::Said(said),
-        Some(exit) => Version::Refused(exit, said),
+        Some(exit) if exit.code == Some(0) => Version::Said(output),
+        Some(exit) => Version::Refused(exit, output),
     })
 }
 
-/// The numbers of a version, as claude prints it: `2.1.197 (Claude Code)`. Lines before it, such
-/// as a warning of its runtime, are passed over.
-pub fn version_numbers(said: &str) -> Option<(u64, u64, u64)> {
-    said.lines().find_map(|line| {
+/// Parses a version as claude prints it: `2.1.197 (Claude Code)`. Lines before it, such as a
+/// warning of its runtime, are skipped.
+pub fn version_numbers(output: &str) -> Option<(u64, u64, u64)> {
+    output.lines().find_map(|line| {
         let word = line.split_whitespace().next()?;
         let mut parts = word.strip_prefix('v').unwrap_or(word).splitn(3, '.');
         let (major, minor, rest) = (parts.next()?, parts.next()?, parts.next()?);
@@ -389,7 +388,7 @@ pub fn version_numbers(said: &str) -> Option<(u64, u64, u64)> {
     })
 }
 
-/// The path of this very program, also while its file is being replaced.
+/// Returns the path of this program, also while its file is being replaced.
 pub fn own_executable() -> PathBuf {
     match std::env::current_exe() {
         Ok(path) if path.exists() => path,
@@ -401,13 +400,13 @@ pub fn own_executable() -> PathBuf {
 mod tests {
     use super::*;
 
-    fn around(variables: &[(&str, &str)]) -> Surroundings {
+    fn env_of(variables: &[(&str, &str)]) -> Surroundings {
         let variables = variables.iter().map(|(n, v)| (OsString::from(n), OsString::from(v)));
         Surroundings { variables: variables.collect() }
     }
 
     #[test]
-    fn the_prompt_is_in_no_argument_and_every_option_is() {
+    fn passes_every_option_but_not_the_prompt() {
         let spec = Spec {
             permission_mode: "plan".to_owned(),
             model: Some("opus".to_owned()),
@@ -429,14 +428,14 @@ mod tests {
     }
 
     #[test]
-    fn a_resumed_session_is_not_named_again() {
+    fn a_resumed_session_gets_no_new_id() {
         let args = arguments(&Spec::default(), &Session::Old { id: "OLD", fork: false });
         assert!(args.windows(2).any(|pair| pair == ["--resume", "OLD"]));
         assert!(!args.contains(&"--session-id".to_owned()));
     }
 
     #[test]
-    fn the_surrounding_session_is_forgotten() {
+    fn removes_the_variables_of_the_outer_session() {
         let id = JobId::parse("a").unwrap();
         let spec = Spec { cwd: "/work".to_owned(), ..Spec::default() };
         let command = command(&spec, &id, Path::new("/jobs/a"), &Session::New("S"));
@@ -450,19 +449,19 @@ mod tests {
     }
 
     #[test]
-    fn logins_are_found_where_the_cli_keeps_them() {
+    fn finds_logins_where_the_cli_does() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().to_str().unwrap();
         let spec = Spec { cwd: path.to_owned(), ..Spec::default() };
-        let bare = around(&[("HOME", path)]);
+        let bare = env_of(&[("HOME", path)]);
         assert_eq!(login(&bare, &spec), None);
         for provider in ["CLAUDE_CODE_USE_MANTLE", "ANTHROPIC_IDENTITY_TOKEN_FILE"] {
-            let provided = around(&[("HOME", path), (provider, "1")]);
+            let provided = env_of(&[("HOME", path), (provider, "1")]);
             assert_eq!(login(&provided, &spec), Some(Login::Variable(provider)));
         }
-        let key = around(&[("ANTHROPIC_API_KEY", "k")]);
+        let key = env_of(&[("ANTHROPIC_API_KEY", "k")]);
         assert_eq!(login(&key, &spec), Some(Login::Variable("ANTHROPIC_API_KEY")));
-        assert_eq!(login(&around(&[("HOME", path), ("ANTHROPIC_API_KEY", "")]), &spec), None);
+        assert_eq!(login(&env_of(&[("HOME", path), ("ANTHROPIC_API_KEY", "")]), &spec), None);
         let put = |file: &str, text: &str| {
             fs::create_dir_all(home.path().join(".claude")).unwrap();
             fs::write(home.path().join(file), text).unwrap();
@@ -488,13 +487,13 @@ mod tests {
         }
         let given = r#"{"env":{"ANTHROPIC_API_KEY":"secret"}}"#.to_owned();
         let spec = Spec { settings: Some(given), ..Spec::default() };
-        let found = login(&around(&[]), &spec).unwrap().to_string();
-        assert_eq!(found, "ANTHROPIC_API_KEY of --settings", "and nothing secret");
+        let found = login(&env_of(&[]), &spec).unwrap().to_string();
+        assert_eq!(found, "ANTHROPIC_API_KEY of --settings", "without the secret");
     }
 
     #[test]
-    fn versions_are_read_as_claude_prints_them() {
-        for (said, numbers) in [
+    fn parses_versions_as_claude_prints_them() {
+        for (output, numbers) in [
             ("2.1.197 (Claude Code)\n", Some((2, 1, 197))),
             ("1.0.0", Some((1, 0, 0))),
             ("v3.0.0-beta.2 (Claude Code)", Some((3, 0, 0))),
@@ -504,7 +503,7 @@ mod tests {
             ("99999999999999999999.1.1", None),
             ("", None),
         ] {
-            assert_eq!(version_numbers(said), numbers, "{said:?}");
+            assert_eq!(version_numbers(output), numbers, "{output:?}");
         }
     }
 }

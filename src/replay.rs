@@ -1,44 +1,44 @@
-//! A recorded stream in place of claude.
+//! Replays a recorded stream instead of running claude.
 //!
-//! This is the program that the worker runs instead of `claude` for `start --replay` and `demo`:
-//! everything else is the real path. It keeps the recording's pace as far as the recording tells
-//! it: the CLI puts a `timestamp` on `user` events, and `api_retry` names its delay.
+//! The worker runs this program instead of `claude` for `start --replay` and `demo`; everything
+//! else is as usual. The pace is that of the recording as far as it is known: the CLI puts a
+//! `timestamp` on `user` events, and `api_retry` contains its delay.
 
 use std::io::{self, BufRead, Read, Write};
 use std::time::Duration;
 
 use crate::job::Timestamp;
 
-/// The recording that is built in.
+/// The built-in recording.
 const BUILT_IN: &str = include_str!("replay/demo.ndjson");
-/// How long a line takes of which the recording tells nothing.
-const LINE_TAKES: Duration = Duration::from_millis(150);
-/// The longest pause that is kept: nobody wants to wait for a lunch break.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Pause before a line whose time is unknown.
+const DEFAULT_PAUSE: Duration = Duration::from_millis(150);
+/// Longest pause: long breaks in a recording are shortened.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
-/// Plays the recording to stdout; `file` is its path, or `None` for the one that is built in.
-/// Gives the exit status that claude would have: 1 if the last result is an error, or there is none.
+/// Plays the recording to stdout; `file` is its path, or `None` for the built-in one. Returns the
+/// exit status that claude would have: 1 if the last result is an error, or if there is none.
 pub fn play(file: Option<&str>, speed: f64) -> io::Result<u8> {
     let recording: Box<dyn BufRead> = match file {
         None => Box::new(BUILT_IN.as_bytes()),
         Some(path) => Box::new(io::BufReader::new(std::fs::File::open(path)?)),
     };
-    // The prompt is taken, as claude would; the end of stdin is waited for at the end.
+    // Reads the prompt as claude would, and at the end waits for the end of stdin.
     let input = std::thread::spawn(|| {
         let mut input = io::stdin().lock();
-        let mut piece = [0; 8 << 10];
-        while matches!(input.read(&mut piece), Ok(length) if length > 0) {}
+        let mut buffer = [0; 8 << 10];
+        while matches!(input.read(&mut buffer), Ok(length) if length > 0) {}
     });
     let failed = play_lines(recording, speed, &mut io::stdout().lock(), std::thread::sleep)?;
     if failed.is_some() {
         let _ = input.join();
     }
-    // Of a claude that gave no result nothing is to be waited for: it ended in the middle.
+    // Without a result there is no wait for the end of stdin: such a claude was cut off.
     Ok(u8::from(failed.unwrap_or(true)))
 }
 
-/// Writes each line of the recording, with the pauses before them; says whether the last result
-/// was an error, if there was any.
+/// Writes each line of the recording after its pause. Returns whether the last result was an
+/// error; `None` if there is no result.
 fn play_lines(
     mut recording: impl BufRead,
     speed: f64,
@@ -47,28 +47,28 @@ fn play_lines(
 ) -> io::Result<Option<bool>> {
     let mut failed = None;
     let mut pace = Pace::default();
-    // Lines whose time is not known yet: they share the time up to the next one that is.
+    // Lines whose time is unknown: they share the time until the next known one.
     let mut waiting: Vec<Vec<u8>> = Vec::new();
     loop {
         let mut line = Vec::new();
         let ended = recording.read_until(b'\n', &mut line)? == 0;
-        let event: Hint = serde_json::from_slice(&line).unwrap_or_default();
+        let event: LineTiming = serde_json::from_slice(&line).unwrap_or_default();
         if event.kind.as_deref() == Some("result") {
             failed = Some(event.is_error.unwrap_or(true));
         }
-        let whole = event.at().map(|at| pace.until(at));
+        let elapsed = event.at().map(|at| pace.until(at));
         if !ended {
             waiting.push(line);
         }
-        // Bounded: without a time for long, lines come at a pace of their own.
-        if whole.is_some() || ended || event.retry_delay_ms.is_some() || waiting.len() >= 64 {
-            let share = match whole {
-                Some(whole) => whole / waiting.len().max(1) as u32,
-                None => LINE_TAKES,
+        // Bounded: a long series of lines without a time is written with default pauses.
+        if elapsed.is_some() || ended || event.retry_delay_ms.is_some() || waiting.len() >= 64 {
+            let share = match elapsed {
+                Some(elapsed) => elapsed / waiting.len().max(1) as u32,
+                None => DEFAULT_PAUSE,
             };
             for line in waiting.drain(..) {
                 if speed > 0.0 {
-                    pause(share.min(LONGEST).div_f64(speed));
+                    pause(share.min(MAX_PAUSE).div_f64(speed));
                 }
                 out.write_all(&line)?;
                 out.flush()?;
@@ -76,7 +76,7 @@ fn play_lines(
         }
         if let (Some(delay), true) = (event.retry_delay_ms, speed > 0.0) {
             let delay = Duration::try_from_secs_f64(delay / 1_000.0).unwrap_or_default();
-            pause(delay.min(LONGEST).div_f64(speed));
+            pause(delay.min(MAX_PAUSE).div_f64(speed));
             pace.add(delay);
         }
         if ended {
@@ -85,10 +85,10 @@ fn play_lines(
     }
 }
 
-/// What a line tells of its time.
+/// The fields of a line that determine its time.
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
-struct Hint {
+struct LineTiming {
     #[serde(rename = "type")]
     kind: Option<String>,
     timestamp: Option<String>,
@@ -96,13 +96,13 @@ struct Hint {
     is_error: Option<bool>,
 }
 
-impl Hint {
+impl LineTiming {
     fn at(&self) -> Option<Timestamp> {
         Timestamp::parse(self.timestamp.as_deref()?)
     }
 }
 
-/// Where on the recording's clock the replay stands.
+/// Position of the replay in the recording's time.
 #[derive(Default)]
 struct Pace {
     last: Option<Timestamp>,
@@ -110,9 +110,9 @@ struct Pace {
 
 impl Pace {
     fn until(&mut self, at: Timestamp) -> Duration {
-        let whole = self.last.map_or(LINE_TAKES, |last| at.since(last));
+        let elapsed = self.last.map_or(DEFAULT_PAUSE, |last| at.since(last));
         self.last = Some(at);
-        whole
+        elapsed
     }
 
     fn add(&mut self, delay: Duration) {
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_is_that_of_the_recording() {
+    fn keeps_the_pace_of_the_recording() {
         let recording = concat!(
             "{\"type\":\"user\",\"timestamp\":\"2026-11-20T10:00:00.000Z\"}\n",
             "{\"type\":\"assistant\"}\n",
@@ -152,12 +152,12 @@ mod tests {
         let (failed, out, pauses) = played(BUILT_IN, 1.0);
         assert_eq!(failed, Some(false));
         assert!(out.lines().count() > 5);
-        let whole: u128 = pauses.iter().sum();
-        assert!((2_000..20_000).contains(&whole), "{whole} ms");
+        let elapsed: u128 = pauses.iter().sum();
+        assert!((2_000..20_000).contains(&elapsed), "{elapsed} ms");
     }
 
     #[test]
-    fn what_was_cut_off_is_played_as_far_as_it_goes() {
+    fn plays_a_truncated_recording_to_its_end() {
         let (failed, out, _) = played("{\"type\":\"system\"}\n{\"type\":\"ass", 0.0);
         assert_eq!(failed, None);
         assert_eq!(out, "{\"type\":\"system\"}\n{\"type\":\"ass");

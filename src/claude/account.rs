@@ -1,5 +1,5 @@
-//! Tells logins apart without keeping anything of them: a keyed hash over all by which the API
-//! knows an account.
+//! Distinguishes logins without storing them: a keyed hash of everything that identifies an account
+//! to the API.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,11 @@ use sha2::Sha256;
 use super::{Surroundings, config_dir, is_set, read_json};
 use crate::job::{Login, ModelFamily, Spec};
 
-/// Hexadecimal digits of a key: enough to tell the logins of a directory apart.
+/// Hexadecimal digits of a key: enough to distinguish the logins of a jobs directory.
 const KEY_DIGITS: usize = 16;
-/// Settings of the machine's administrator, which prevail over all others.
-const MANAGED: &str = "/etc/claude-code";
-/// Variables that choose a provider other than Anthropic's own API.
+/// Directory of the administrator's settings, which prevail over all others.
+const MANAGED_SETTINGS_DIR: &str = "/etc/claude-code";
+/// Variables that select a provider other than Anthropic's own API.
 const PROVIDERS: [&str; 7] = [
     "CLAUDE_CODE_USE_BEDROCK",
     "CLAUDE_CODE_USE_VERTEX",
@@ -25,8 +25,8 @@ const PROVIDERS: [&str; 7] = [
     "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
     "CLAUDE_CODE_USE_GATEWAY",
 ];
-/// Variables that say whose account at such a provider is used. Session tokens, which are renewed
-/// by themselves, are not among them.
+/// Variables that identify the account at such a provider. Session tokens are not among them: they
+/// are renewed automatically.
 const PROVIDER_ACCOUNT: [&str; 15] = [
     "ANTHROPIC_BEDROCK_BASE_URL",
     "ANTHROPIC_VERTEX_BASE_URL",
@@ -44,11 +44,10 @@ const PROVIDER_ACCOUNT: [&str; 15] = [
     "GOOGLE_APPLICATION_CREDENTIALS",
     "GOOGLE_CLOUD_PROJECT",
 ];
-/// Options of claude that change which settings or logins it uses.
-const CHOOSING: [&str; 2] = ["--setting-sources", "--bare"];
+const SETTINGS_OPTIONS: [&str; 2] = ["--setting-sources", "--bare"];
 
-/// The login and the model that claude will use for this job. Without a salt the login is not
-/// known.
+/// Returns the login and the model that claude will use for this job. Without a salt the login is
+/// unknown.
 pub fn account(env: &Surroundings, spec: &Spec, salt: Option<&[u8]>) -> Login {
     let config = Config::read(env, spec);
     let model = match &spec.model {
@@ -63,7 +62,7 @@ fn key_of(identity: &[(&str, String)], salt: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(salt).ok()?;
     for (name, value) in identity {
         for part in [name.as_bytes(), value.as_bytes()] {
-            // With its length, so that no two lists of parts read the same.
+            // With its length, so that different lists of parts give different hashes.
             mac.update(&(part.len() as u64).to_le_bytes());
             mac.update(part);
         }
@@ -73,34 +72,34 @@ fn key_of(identity: &[(&str, String)], salt: &[u8]) -> Option<String> {
     Some(digits.chars().take(KEY_DIGITS).collect())
 }
 
-/// What claude finds in its environment and its settings.
+/// Claude's environment and settings.
 struct Config<'a> {
     env: &'a Surroundings,
     spec: &'a Spec,
     /// The directory of claude's own files.
-    folder: Option<PathBuf>,
-    /// The settings, those that prevail first.
+    dir: Option<PathBuf>,
+    /// The settings, in order of precedence.
     settings: Vec<Value>,
 }
 
 impl<'a> Config<'a> {
     fn read(env: &'a Surroundings, spec: &'a Spec) -> Self {
         let cwd = Path::new(&spec.cwd);
-        let folder = config_dir(env).map(|folder| cwd.join(folder));
+        let dir = config_dir(env).map(|dir| cwd.join(dir));
         let mut settings = managed_settings();
         let option = option_value(&spec.extra_args, "--settings");
-        for given in option.into_iter().chain(spec.settings.as_deref()) {
-            let read = serde_json::from_str(given).ok();
-            settings.extend(read.or_else(|| read_json(&cwd.join(given))));
+        for settings_arg in option.into_iter().chain(spec.settings.as_deref()) {
+            let read = serde_json::from_str(settings_arg).ok();
+            settings.extend(read.or_else(|| read_json(&cwd.join(settings_arg))));
         }
         settings.extend(read_json(&cwd.join(".claude/settings.local.json")));
         settings.extend(read_json(&cwd.join(".claude/settings.json")));
-        let user = folder.as_ref().map(|folder| folder.join("settings.json"));
+        let user = dir.as_ref().map(|dir| dir.join("settings.json"));
         settings.extend(user.and_then(|file| read_json(&file)));
-        Self { env, spec, folder, settings }
+        Self { env, spec, dir, settings }
     }
 
-    /// The value of a variable as claude sees it: settings prevail over the environment.
+    /// Returns the value of a variable as claude sees it: settings prevail over the environment.
     fn variable(&self, name: &str) -> Option<String> {
         for settings in &self.settings {
             match settings.get("env").and_then(|env| env.get(name)) {
@@ -129,20 +128,20 @@ impl<'a> Config<'a> {
         ModelFamily::named_in(&model?)
     }
 
-    /// All by which the account is known, in the order in which it is hashed.
+    /// Returns everything that identifies the account, in the order in which it is hashed.
     fn identity(&self) -> Vec<(&'static str, String)> {
-        let folder = self.folder.as_ref().map(|folder| {
-            let folder = fs::canonicalize(folder).unwrap_or_else(|_| folder.clone());
-            folder.to_string_lossy().into_owned()
+        let dir = self.dir.as_ref().map(|dir| {
+            let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
+            dir.to_string_lossy().into_owned()
         });
-        let mut identity = vec![("config directory", folder.unwrap_or_default())];
+        let mut identity = vec![("config directory", dir.unwrap_or_default())];
         for name in ["ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"] {
             identity.extend(self.variable(name).map(|value| (name, value)));
         }
-        for name in CHOOSING {
-            let given = self.spec.extra_args.iter().any(|arg| arg.starts_with(name));
+        for name in SETTINGS_OPTIONS {
+            let is_present = self.spec.extra_args.iter().any(|arg| arg.starts_with(name));
             let value = option_value(&self.spec.extra_args, name).unwrap_or_default();
-            identity.extend(given.then(|| (name, value.to_owned())));
+            identity.extend(is_present.then(|| (name, value.to_owned())));
         }
         if let Some(provider) = PROVIDERS.into_iter().find(|name| self.is_on(name)) {
             identity.push(("provider", provider.to_owned()));
@@ -155,11 +154,11 @@ impl<'a> Config<'a> {
         identity
     }
 
-    /// The credential that claude uses for Anthropic's API, in the order of its precedence (seen
-    /// with 2.1.332); what it takes from a descriptor is not known, and is one and the same for a
-    /// directory.
+    /// Returns the credential that claude uses for Anthropic's API, by its order of precedence
+    /// (observed with 2.1.332). A token that it reads from a descriptor is unknown: all such tokens
+    /// of a jobs directory are treated as the same one.
     fn credential(&self) -> Vec<(&'static str, String)> {
-        // Claude sends a token and a key beside each other, and prefers both to a subscription.
+        // Claude sends both a token and a key, and prefers either to a subscription.
         let mut sent = Vec::new();
         for name in ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"] {
             sent.extend(self.variable(name).map(|value| (name, value)));
@@ -178,43 +177,43 @@ impl<'a> Config<'a> {
         if self.variable(descriptor).is_some() {
             return vec![(descriptor, String::new())];
         }
-        self.stored()
+        self.stored_login()
     }
 
-    /// The login that the CLI has stored. Its tokens are renewed every few hours: the account
-    /// stays, and where it is not named, the directory alone counts.
-    fn stored(&self) -> Vec<(&'static str, String)> {
+    /// Returns the login that the CLI has stored. Its tokens are renewed every few hours, so that
+    /// only the account counts, or the config directory if the account is not named.
+    fn stored_login(&self) -> Vec<(&'static str, String)> {
         let home = || Some(Path::new(&self.spec.cwd).join(self.env.home()?));
-        let folder = match self.env.get("CLAUDE_CONFIG_DIR") {
-            Some(_) => self.folder.clone(),
+        let dir = match self.env.get("CLAUDE_CONFIG_DIR") {
+            Some(_) => self.dir.clone(),
             None => home(),
         };
-        let state = folder.and_then(|folder| read_json(&folder.join(".claude.json")));
-        let mut stored = vec![("stored", String::new())];
-        let Some(state) = state else { return stored };
+        let state = dir.and_then(|dir| read_json(&dir.join(".claude.json")));
+        let mut login = vec![("stored", String::new())];
+        let Some(state) = state else { return login };
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let account = state.get("oauthAccount");
         for name in ["accountUuid", "organizationUuid"] {
-            stored.extend(text(account.and_then(|a| a.get(name))).map(|value| (name, value)));
+            login.extend(text(account.and_then(|a| a.get(name))).map(|value| (name, value)));
         }
-        stored.extend(text(state.get("primaryApiKey")).map(|value| ("primaryApiKey", value)));
-        stored
+        login.extend(text(state.get("primaryApiKey")).map(|value| ("primaryApiKey", value)));
+        login
     }
 }
 
-/// The administrator's settings, those that prevail first: later files of the folder override
-/// earlier ones, and all of them the main file.
+/// Returns the administrator's settings, in order of precedence: later files of the directory
+/// override earlier ones, and all of them override the main file.
 fn managed_settings() -> Vec<Value> {
-    let folder = Path::new(MANAGED);
-    let entries = fs::read_dir(folder.join("managed-settings.d")).into_iter().flatten().flatten();
+    let dir = Path::new(MANAGED_SETTINGS_DIR);
+    let entries = fs::read_dir(dir.join("managed-settings.d")).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
     files.sort_unstable_by(|a, b| b.cmp(a));
-    files.push(folder.join("managed-settings.json"));
+    files.push(dir.join("managed-settings.json"));
     files.iter().filter_map(|file| read_json(file)).collect()
 }
 
-/// The value of an option among arguments, as `--name value` or `--name=value`.
+/// Returns the value of an option in arguments, as `--name value` or `--name=value`.
 fn option_value<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_login_has_the_same_key_and_any_other_another() {
+    fn each_login_has_its_own_key() {
         let home = Home::new();
         let key = ("ANTHROPIC_API_KEY", "secret-1");
         let first = home.key(&[key]);
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_helper_is_known_by_its_command() {
+    fn a_helper_is_identified_by_its_command() {
         let home = Home::new();
         let with = |command: &str| {
             home.put(".claude/settings.json", &format!(r#"{{"apiKeyHelper":"{command}"}}"#));
@@ -327,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stored_login_stays_the_same_when_its_tokens_are_renewed() {
+    fn renewed_tokens_do_not_change_the_key() {
         let home = Home::new();
         let token = |t: &str| format!(r#"{{"claudeAiOauth":{{"accessToken":"{t}"}}}}"#);
         home.put(".claude/.credentials.json", &token("1"));
@@ -345,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_model_is_the_one_asked_for_or_set() {
+    fn finds_the_requested_or_configured_model() {
         let home = Home::new();
         let model = |model: Option<&str>| {
             let spec = Spec { model: model.map(str::to_owned), ..Spec::default() };
@@ -361,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn another_directory_gives_another_key() {
+    fn the_salt_changes_the_key() {
         let key = |salt: &[u8]| key_of(&[("a", "b".to_owned())], salt);
         assert_ne!(key(b"1"), key(b"2"));
         assert_ne!(

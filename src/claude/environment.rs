@@ -1,8 +1,8 @@
-//! The environment of a job: the caller's, without the marks of a Claude session around the caller
-//! and with paths that hold in every directory.
+//! The environment of a job: the caller's environment with absolute paths, and without the
+//! variables of a Claude session in which the caller runs.
 //!
-//! The lists are what the Bash tools of 2.1.197 and 2.1.332 add to the environment that claude was
-//! given, and what the documentation of hooks and plugins names.
+//! The lists contain the variables that the Bash tools of 2.1.197 and 2.1.332 add to claude's
+//! environment, and those that the documentation of hooks and plugins names.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -38,8 +38,8 @@ pub(super) const MARKS: [&str; 22] = [
     "CLAUDE_SKILL_DIR",
 ];
 
-/// Prefixes of variables that belong to a session, whichever version adds them. They are removed
-/// only within a session: elsewhere a user may have set them.
+/// Prefixes of variables that belong to a session in any version. They are removed only within a
+/// session: otherwise a user may have set them.
 const SESSION_PREFIXES: [&str; 12] = [
     "CLAUDE_BG_",
     "CLAUDE_BRIDGE_",
@@ -55,15 +55,15 @@ const SESSION_PREFIXES: [&str; 12] = [
     "CLAUDE_RUNNER_",
 ];
 
-/// Variables that the Bash tool sets for its commands, with the value that it gives them. They are
-/// removed only within a session.
+/// Variables that the Bash tool sets for its commands, with their values. They are removed only
+/// within a session.
 const TOOL_SETTINGS: [(&str, &str); 3] = [
     ("COREPACK_ENABLE_AUTO_PIN", "0"),
     ("GIT_EDITOR", "true"),
     ("NoDefaultCurrentDirectoryInExePath", "1"),
 ];
 
-/// Prefixes of settings that a user makes, also in the `env` of claude's settings, from where they
+/// Prefixes of variables that users set, also in the `env` of claude's settings. From there they
 /// reach the Bash tool as if the session had set them.
 const USER_SETTINGS: [&str; 17] = [
     "CLAUDE_CODE_API_KEY_",
@@ -85,10 +85,10 @@ const USER_SETTINGS: [&str; 17] = [
     "CLAUDE_CONFIG_DIR",
 ];
 
-/// Prefix of our own variables.
+/// Prefix of this program's variables.
 const OWN_SETTINGS: &str = "CLAUDE_SKILL_";
 
-/// Variables with a path that is made absolute: the job works in another directory.
+/// Variables whose paths are made absolute, because the job works in another directory.
 const PATHS: [&str; 2] = ["HOME", "CLAUDE_CONFIG_DIR"];
 
 /// Makes the paths in the caller's variables absolute.
@@ -104,9 +104,9 @@ pub(super) fn make_paths_absolute(variables: &mut HashMap<OsString, OsString>) {
     }
 }
 
-/// Gives a worker's command the environment of its job: see the module.
+/// Sets the environment of a job on its worker's command: see the module.
 pub fn set_environment(command: &mut Command, env: &Surroundings) {
-    for name in session_marks(env) {
+    for name in session_variables(env) {
         command.env_remove(name);
     }
     for name in PATHS {
@@ -116,8 +116,8 @@ pub fn set_environment(command: &mut Command, env: &Surroundings) {
     }
 }
 
-/// Removes the known marks of a session, and those of the directory in which the caller is, which
-/// is not the job's.
+/// Sets the working directory. Removes the known variables of a session and of the caller's
+/// directory.
 pub(super) fn enter_directory(command: &mut Command, cwd: &str) {
     for name in MARKS {
         command.env_remove(name);
@@ -125,10 +125,10 @@ pub(super) fn enter_directory(command: &mut Command, cwd: &str) {
     command.env_remove("OLDPWD").env("PWD", cwd).current_dir(cwd);
 }
 
-/// Returns the variables that a session around the caller has set.
-fn session_marks(env: &Surroundings) -> Vec<OsString> {
-    let session = if is_in_session(env) { Session::find(env) } else { None };
-    let is_mark = |name: &OsStr, value: &OsStr| {
+/// Returns the variables that the caller's session has set.
+fn session_variables(env: &Surroundings) -> Vec<OsString> {
+    let session = if is_in_session(env) { CallerSession::find(env) } else { None };
+    let is_session_variable = |name: &OsStr, value: &OsStr| {
         let Some(text) = name.to_str() else { return false };
         if MARKS.contains(&text) {
             return true;
@@ -140,8 +140,8 @@ fn session_marks(env: &Surroundings) -> Vec<OsString> {
             || TOOL_SETTINGS.iter().any(|setting| text == setting.0 && value == setting.1)
             || session.as_ref().is_some_and(|session| session.has_set(text, value))
     };
-    let marks = env.variables.iter().filter(|(name, value)| is_mark(name, value));
-    marks.map(|(name, _)| name.clone()).collect()
+    let names = env.variables.iter().filter(|(name, value)| is_session_variable(name, value));
+    names.map(|(name, _)| name.clone()).collect()
 }
 
 fn is_in_session(env: &Surroundings) -> bool {
@@ -152,33 +152,33 @@ fn has_prefix(name: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The environments around the caller's session.
-struct Session {
-    /// The environment that its claude was given.
-    given: HashMap<OsString, OsString>,
-    /// The environment that its claude gave to the process from which the caller descends.
-    handed_on: HashMap<OsString, OsString>,
+/// The environments of the caller's session.
+struct CallerSession {
+    /// The environment of its claude.
+    claude_env: HashMap<OsString, OsString>,
+    /// The environment that its claude gave to the ancestor of the caller.
+    child_env: HashMap<OsString, OsString>,
 }
 
-impl Session {
-    /// Finds the session's claude among the ancestors of this process; `None` where it is not
-    /// among them or cannot be looked at.
+impl CallerSession {
+    /// Finds the session's claude among the ancestors of this process. `None` if it is not among
+    /// them or cannot be inspected.
     fn find(env: &Surroundings) -> Option<Self> {
         let program = env.get("CLAUDE_CODE_EXECPATH").map(PathBuf::from)?;
         let (claude, child) = process::ancestor_running(&program)?;
-        let given = process::environment(claude)?;
-        let handed_on = process::environment(child)?;
-        Some(Self { given, handed_on })
+        let claude_env = process::environment(claude)?;
+        let child_env = process::environment(child)?;
+        Some(Self { claude_env, child_env })
     }
 
-    /// Whether claude has set the variable, and nobody changed it since then. This finds the marks
-    /// of versions that are newer than our lists.
+    /// Returns whether claude has set the variable and nothing has changed it since. This finds the
+    /// variables of versions that are newer than our lists.
     fn has_set(&self, name: &str, value: &OsStr) -> bool {
         let is_user_setting = has_prefix(name, &USER_SETTINGS) || name.starts_with(OWN_SETTINGS);
         name.starts_with("CLAUDE_")
             && !is_user_setting
-            && !self.given.contains_key(OsStr::new(name))
-            && self.handed_on.get(OsStr::new(name)).is_some_and(|handed_on| handed_on == value)
+            && !self.claude_env.contains_key(OsStr::new(name))
+            && self.child_env.get(OsStr::new(name)).is_some_and(|child_env| child_env == value)
     }
 }
 
@@ -192,14 +192,14 @@ mod tests {
 
     fn marks(pairs: &[(&str, &str)]) -> Vec<String> {
         let env = Surroundings { variables: variables(pairs) };
-        let marks = session_marks(&env).into_iter().map(|name| name.into_string().unwrap());
+        let marks = session_variables(&env).into_iter().map(|name| name.into_string().unwrap());
         let mut marks: Vec<String> = marks.collect();
         marks.sort();
         marks
     }
 
     #[test]
-    fn settings_of_the_user_stay() {
+    fn keeps_settings_of_the_user() {
         let settings = [
             ("CLAUDE_CODE_MAX_OUTPUT_TOKENS", "9000"),
             ("CLAUDE_CODE_OAUTH_TOKEN", "t"),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_of_marks_are_removed_within_a_session() {
+    fn removes_prefixes_only_within_a_session() {
         let kinds = [("CLAUDE_CODE_SESSION_NEW", "x"), ("GIT_EDITOR", "true")];
         assert!(marks(&kinds).is_empty());
         let in_session = [&kinds[..], &[("CLAUDECODE", "1")]].concat();
@@ -223,15 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_a_newer_session_are_recognized() {
-        let given = variables(&[("CLAUDE_OLD", "1")]);
-        let handed_on = variables(&[
+    fn recognizes_variables_of_newer_versions() {
+        let claude_env = variables(&[("CLAUDE_OLD", "1")]);
+        let child_env = variables(&[
             ("CLAUDE_OLD", "1"),
             ("CLAUDE_NEW", "1"),
             ("CLAUDE_CODE_USE_VERTEX", "1"),
             ("OTHER", "1"),
         ]);
-        let session = Session { given, handed_on };
+        let session = CallerSession { claude_env, child_env };
         for (name, value, set) in [
             ("CLAUDE_NEW", "1", true),
             ("CLAUDE_NEW", "changed in the shell", false),
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_paths_become_absolute() {
+    fn makes_relative_paths_absolute() {
         let mut found = variables(&[("HOME", "home"), ("CLAUDE_CONFIG_DIR", "/c"), ("X", "y")]);
         make_paths_absolute(&mut found);
         let home = std::env::current_dir().unwrap().join("home").into_os_string();

@@ -1,33 +1,33 @@
-//! Arguments behind `--`, which are passed on to claude: those that cannot work in a job are
-//! refused before anything is created.
+//! Arguments after `--`, which are passed to claude. Those that cannot work in a job are refused
+//! before anything is created.
 
-/// What to do instead of giving an option.
+/// The advice instead of an option.
 type Instead = &'static str;
 
-const GIVEN: Instead = "claudejob gives it to claude itself";
+const SET_ALREADY: Instead = "claudejob sets it itself";
 const INTERACTIVE: Instead = "it needs a terminal, or leaves the work to another program; a job \
     runs without one";
 const BACKGROUND: Instead = "a job runs in the background already";
-const RESUME: Instead = "use --resume SESSION or --resume-job ID, in front of --";
-const PRINTS: Instead = "claude would print something and end; call claude itself for that";
+const RESUME: Instead = "use --resume SESSION or --resume-job ID before --";
+const PRINTS: Instead = "claude would print something and end; call claude itself";
 
-/// Options with which claude would not do the job's work, or not in a way that can be followed.
-/// They were looked up in the help of 2.1.332; some are older or hidden.
+/// Options with which claude would not do the job's work, or not in a way that can be tracked.
+/// Taken from the help of 2.1.332; some are older or hidden.
 const REFUSED: [(&str, Instead); 30] = [
-    ("-p", GIVEN),
-    ("--print", GIVEN),
-    ("--input-format", GIVEN),
-    ("--output-format", GIVEN),
-    ("--verbose", GIVEN),
-    ("--replay-user-messages", GIVEN),
-    ("--permission-prompt-tool", "use --ask, in front of --"),
+    ("-p", SET_ALREADY),
+    ("--print", SET_ALREADY),
+    ("--input-format", SET_ALREADY),
+    ("--output-format", SET_ALREADY),
+    ("--verbose", SET_ALREADY),
+    ("--replay-user-messages", SET_ALREADY),
+    ("--permission-prompt-tool", "use --ask before --"),
     ("--session-id", "claudejob names the session; to continue one use --resume or --resume-job"),
     ("-r", RESUME),
     ("--resume", RESUME),
     ("-c", RESUME),
     ("--continue", RESUME),
     ("--from-pr", RESUME),
-    ("--fork-session", "use --fork, in front of --"),
+    ("--fork-session", "use --fork before --"),
     ("--bg", BACKGROUND),
     ("--background", BACKGROUND),
     ("--cloud", INTERACTIVE),
@@ -46,8 +46,8 @@ const REFUSED: [(&str, Instead); 30] = [
     ("--version", PRINTS),
 ];
 
-/// Options that take no value, or only one that does not begin with a dash. Behind any other
-/// option stands its value, whatever it looks like.
+/// Options without a value, or only with one that does not begin with a dash. After any other
+/// option follows its value, whatever it looks like.
 const WITHOUT_VALUE: [&str; 23] = [
     "--allow-dangerously-skip-permissions",
     "--ax-screen-reader",
@@ -77,21 +77,19 @@ const WITHOUT_VALUE: [&str; 23] = [
 /// Returns why the arguments cannot be passed on to claude, and what to use instead.
 pub fn refusal(args: &[String]) -> Option<String> {
     let mut is_value = false;
-    for (place, arg) in args.iter().enumerate() {
+    for (index, arg) in args.iter().enumerate() {
         if std::mem::take(&mut is_value) {
             continue;
         }
         if arg == "--" {
-            return Some(
-                "a second -- is of no use: claude reads its prompt from --prompt".to_owned(),
-            );
+            return Some("a second -- has no effect: give the prompt by --prompt".to_owned());
         }
         let Some(flag) = option_name(arg) else {
-            // A word behind an option may be one of its values.
-            if place == 0 {
+            // A word after an option may be one of its values.
+            if index == 0 {
                 return Some(format!(
-                    "{arg:?} directly behind -- is no option of claude: put a prompt of several \
-                     words into quotes, and give it by --prompt"
+                    "{arg:?} directly after -- is not an option of claude: quote a prompt of \
+                     several words, and give it by --prompt"
                 ));
             }
             continue;
@@ -105,8 +103,8 @@ pub fn refusal(args: &[String]) -> Option<String> {
     None
 }
 
-/// Returns the name of an option: without its value, and of short options the first. `None` for a
-/// word that is no option.
+/// Returns the name of an option without its value, and only the first of combined short options.
+/// `None` if the word is not an option.
 fn option_name(arg: &str) -> Option<&str> {
     if arg.starts_with("--") {
         return arg.split('=').next();
@@ -125,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_that_cannot_work_are_refused() {
+    fn refuses_arguments_that_cannot_work() {
         for (line, instead) in [
             ("--bg", "background already"),
             ("--background", "background already"),
@@ -143,8 +141,8 @@ mod tests {
             ("--name=x --tmux=classic", "terminal"),
             ("--cloud", "terminal"),
             ("--version", "call claude itself"),
-            ("the tests", "quotes"),
-            ("", "quotes"),
+            ("the tests", "quote"),
+            ("", "quote"),
             ("--bare -- x", "--prompt"),
         ] {
             let why = refused(line).unwrap_or_default();
@@ -153,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_behind_an_option_is_not_judged() {
+    fn accepts_any_word_after_an_option() {
         for line in [
             "--betas x",
             "--betas x y z",

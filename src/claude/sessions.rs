@@ -1,9 +1,9 @@
-//! Where claude keeps its conversations: `projects/FOLDER/SESSION.jsonl` in its config directory.
+//! The files of claude's sessions: `projects/DIRECTORY/SESSION.jsonl` in its config directory.
 //!
-//! Seen with 2.1.197 and 2.1.332: FOLDER is the working directory with links resolved and each
-//! character but ASCII letters and digits replaced by a dash, cut and completed by a hash where it
-//! is longer than 200. With `--worktree` it is the directory of the worktree. 2.1.332 also
-//! continues a session of another folder.
+//! Observed with 2.1.197 and 2.1.332: DIRECTORY is the working directory with links resolved and
+//! each character except ASCII letters and digits replaced by a dash; if it is longer than 200, it
+//! is truncated and a hash is appended. With `--worktree` it is the directory of the worktree.
+//! 2.1.332 also continues a session of another directory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::{Surroundings, config_dir};
 
 /// Returns the file of the session, which was begun in `cwd` or below it. `None` if there is none
-/// where a claude of this environment would look for it.
+/// where claude would look for it in this environment.
 pub fn session_file(env: &Surroundings, cwd: &str, session: &str) -> Option<PathBuf> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if session.is_empty() || !session.chars().all(is_plain) {
@@ -19,16 +19,16 @@ pub fn session_file(env: &Surroundings, cwd: &str, session: &str) -> Option<Path
     }
     let projects = std::path::absolute(config_dir(env)?).ok()?.join("projects");
     let name = format!("{session}.jsonl");
-    let usual = projects.join(folder_name(cwd)).join(&name);
-    if usual.is_file() {
-        return Some(usual);
+    let expected = projects.join(project_dir_name(cwd)).join(&name);
+    if expected.is_file() {
+        return Some(expected);
     }
-    let folders = fs::read_dir(projects).ok()?.flatten();
-    folders.map(|folder| folder.path().join(&name)).find(|file| file.is_file())
+    let dirs = fs::read_dir(projects).ok()?.flatten();
+    dirs.map(|dir| dir.path().join(&name)).find(|file| file.is_file())
 }
 
-/// Returns the folder's name for a working directory; of a long one it is only the beginning.
-fn folder_name(cwd: &str) -> String {
+/// Returns the name of DIRECTORY for a working directory; for a long one only the beginning.
+fn project_dir_name(cwd: &str) -> String {
     let resolved = fs::canonicalize(cwd);
     let cwd = resolved.as_deref().unwrap_or(Path::new(cwd)).to_string_lossy();
     // One dash for each UTF-16 unit, as JavaScript counts.
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_conversation_is_found_where_claude_keeps_it() {
+    fn finds_sessions_where_claude_stores_them() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         let work = home.join("my work.x");
@@ -58,12 +58,12 @@ mod tests {
         let find = |env: &Surroundings, cwd: &Path, session: &str| {
             session_file(env, cwd.to_str().unwrap(), session)
         };
-        assert_eq!(find(&at_home, &work, "s"), None, "no such folder");
+        assert_eq!(find(&at_home, &work, "s"), None, "no such dir");
 
         let projects = home.join(".claude/projects");
-        let folder = folder_name(work.to_str().unwrap());
-        assert!(folder.ends_with("-my-work-x"), "{folder}");
-        let file = projects.join(folder).join("s.jsonl");
+        let dir = project_dir_name(work.to_str().unwrap());
+        assert!(dir.ends_with("-my-work-x"), "{dir}");
+        let file = projects.join(dir).join("s.jsonl");
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         assert_eq!(find(&at_home, &work, "s"), None, "no such file");
         fs::write(&file, "").unwrap();
@@ -74,6 +74,6 @@ mod tests {
         let config = env("CLAUDE_CONFIG_DIR", &home.join(".claude"));
         assert_eq!(find(&config, &work, "s").as_deref(), Some(&*file));
         assert_eq!(find(&env("CLAUDE_CONFIG_DIR", &work), &work, "s"), None);
-        assert_eq!(folder_name("/nowhere/ü/𝄞"), "-nowhere-----");
+        assert_eq!(project_dir_name("/nowhere/ü/𝄞"), "-nowhere-----");
     }
 }

@@ -1,18 +1,16 @@
-//! Arguments of claude as they may be written into the events: without secrets, and short.
+//! Redacts arguments of claude for the event log: without secrets, and short.
 
 use std::ffi::OsStr;
 
 use crate::text::harmless;
 
-/// Characters of one argument that are shown.
-const ARGUMENT_SHOWN: usize = 200;
-/// Characters that are shown in all.
-const ALL_SHOWN: usize = 3_000;
-/// What stands for a secret.
+const MAX_ARGUMENT_CHARS: usize = 200;
+const MAX_TOTAL_CHARS: usize = 3_000;
+/// Replaces a secret.
 const HIDDEN: &str = "***";
-/// Letters and digits in a row that may be a key.
-const KEY_LENGTH: usize = 20;
-/// Ends of the parts of a name whose value is a secret.
+/// Length of a run of letters and digits that may be a key.
+const MIN_KEY_CHARS: usize = 20;
+/// Suffixes of the words in a name whose value is a secret.
 const SECRET_NAMES: [&str; 10] = [
     "auth",
     "authorization",
@@ -25,23 +23,23 @@ const SECRET_NAMES: [&str; 10] = [
     "secret",
     "token",
 ];
-/// Beginnings of well-known keys.
-const KEYS: [&str; 7] = ["sk-", "ghp_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "AKIA"];
+/// Prefixes of well-known keys.
+const KEY_PREFIXES: [&str; 7] = ["sk-", "ghp_", "github_pat_", "glpat-", "xoxb-", "xoxp-", "AKIA"];
 
-/// Returns the arguments without what may be secret: inline JSON and long texts as their size, and
-/// words that look like keys, or stand where a key does, as `***`.
-pub fn shown<'a>(args: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
+/// Returns the arguments without possible secrets: inline JSON and long texts as their size, and
+/// words that look like keys, or that follow the name of a key, as `***`.
+pub fn shown_arguments<'a>(args: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
     let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let mut shown = Vec::new();
     let mut length = 0;
     let mut is_secret = false;
-    for (place, arg) in args.iter().enumerate() {
-        let text = if is_secret && !arg.starts_with('-') { HIDDEN.to_owned() } else { one(arg) };
+    for (index, arg) in args.iter().enumerate() {
+        let text = if is_secret && !arg.starts_with('-') { HIDDEN.to_owned() } else { redact(arg) };
         is_secret = arg.starts_with('-') && !arg.contains('=') && is_secret_name(arg);
-        // With its quotes and the comma.
+        // Including the quotes and the comma.
         length += text.chars().count() + 3;
-        if length > ALL_SHOWN {
-            shown.push(format!("… ({} more)", args.len() - place));
+        if length > MAX_TOTAL_CHARS {
+            shown.push(format!("… ({} more)", args.len() - index));
             break;
         }
         shown.push(text);
@@ -49,7 +47,7 @@ pub fn shown<'a>(args: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
     shown
 }
 
-fn one(arg: &str) -> String {
+fn redact(arg: &str) -> String {
     if has_password(arg) {
         return HIDDEN.to_owned();
     }
@@ -58,21 +56,21 @@ fn one(arg: &str) -> String {
     if let Some((name, value)) = split.filter(|(name, _)| is_name(name)) {
         let rest = match is_secret_name(name) {
             true => HIDDEN.to_owned(),
-            false => value_shown(value),
+            false => redact_value(value),
         };
         return format!("{}{rest}", harmless(name));
     }
-    value_shown(arg)
+    redact_value(arg)
 }
 
-fn value_shown(value: &str) -> String {
+fn redact_value(value: &str) -> String {
     let size = value.len();
     let begins = value.trim_start();
     if begins.starts_with('{') {
         format!("{{…}} ({size} bytes)")
     } else if begins.starts_with('[') {
         format!("[…] ({size} bytes)")
-    } else if value.chars().count() > ARGUMENT_SHOWN {
+    } else if value.chars().count() > MAX_ARGUMENT_CHARS {
         format!("… ({size} bytes)")
     } else if value.to_ascii_lowercase().contains("bearer ") {
         HIDDEN.to_owned()
@@ -81,7 +79,7 @@ fn value_shown(value: &str) -> String {
     }
 }
 
-/// Whether this can be the name of an option, a variable or a header, with the sign behind it.
+/// Returns whether this can be the name of an option, a variable or a header, with its separator.
 fn is_name(name: &str) -> bool {
     let name = name.trim_end_matches(['=', ':']);
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -94,7 +92,7 @@ fn is_secret_name(name: &str) -> bool {
     parts.any(|part| SECRET_NAMES.iter().any(|secret| part.ends_with(secret)))
 }
 
-/// Whether a URL in the text names a user, and so perhaps a password.
+/// Returns whether a URL in the text contains a user, and so perhaps a password.
 fn has_password(text: &str) -> bool {
     text.split("://").skip(1).any(|rest| {
         let host = rest.split(['/', '?', '#', ' ']).next().unwrap_or_default();
@@ -102,7 +100,7 @@ fn has_password(text: &str) -> bool {
     })
 }
 
-/// The text with `***` for each word that looks like a key.
+/// Returns the text with `***` for each word that looks like a key.
 fn without_keys(text: &str) -> String {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "-_+".contains(c);
     let mut shown = String::new();
@@ -118,12 +116,13 @@ fn without_keys(text: &str) -> String {
 }
 
 fn is_key(word: &str) -> bool {
-    let is_known = KEYS.iter().any(|key| word.starts_with(key) && word.len() > key.len() + 8);
+    let is_known =
+        KEY_PREFIXES.iter().any(|key| word.starts_with(key) && word.len() > key.len() + 8);
     let mut runs = word.split(|c: char| !c.is_ascii_alphanumeric());
     is_known
         || runs.any(|run| {
             let has = |kind: fn(&u8) -> bool| run.bytes().any(|byte| kind(&byte));
-            run.len() >= KEY_LENGTH && has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit)
+            run.len() >= MIN_KEY_CHARS && has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit)
         })
 }
 
@@ -131,12 +130,12 @@ fn is_key(word: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn of(args: &[&str]) -> Vec<String> {
-        shown(args.iter().map(OsStr::new))
+    fn shown_of(args: &[&str]) -> Vec<String> {
+        shown_arguments(args.iter().map(OsStr::new))
     }
 
     #[test]
-    fn ordinary_arguments_are_shown_as_they_are() {
+    fn shows_ordinary_arguments_unchanged() {
         let args = [
             "-p",
             "--output-format",
@@ -158,11 +157,11 @@ mod tests {
             "4096",
             "",
         ];
-        assert_eq!(of(&args), args);
+        assert_eq!(shown_of(&args), args);
     }
 
     #[test]
-    fn no_secret_is_shown() {
+    fn hides_secrets() {
         let long = "x".repeat(201);
         let json = r#"{"env":{"ANTHROPIC_API_KEY":"k"}}"#;
         for (args, expected) in [
@@ -182,17 +181,17 @@ mod tests {
             (&["/a/0123456789abcdef0123456789abcdef/b"], &["/a/***/b"]),
             (&["a\u{1b}[31mb"], &["a\u{fffd}[31mb"]),
         ] {
-            assert_eq!(of(args), expected, "{args:?}");
+            assert_eq!(shown_of(args), expected, "{args:?}");
         }
     }
 
     #[test]
-    fn all_of_them_are_bounded() {
+    fn bounds_the_total_length() {
         let many = vec!["ä".repeat(200); 5_000];
-        let shown = of(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        let shown = shown_of(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(shown.len(), 15);
         assert_eq!(shown[14], "… (4986 more)");
         let empty = vec![""; 50_000];
-        assert!(of(&empty).len() < 2_000);
+        assert!(shown_of(&empty).len() < 2_000);
     }
 }
