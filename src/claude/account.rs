@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_prevail_over_the_environment_and_each_other() {
+    fn settings_prevail_by_their_precedence() {
         let home = Home::new();
         let token = |token: &str| format!(r#"{{"env":{{"ANTHROPIC_AUTH_TOKEN":"{token}"}}}}"#);
         let of = |name: &str| home.key(&[("ANTHROPIC_AUTH_TOKEN", name)]);

@@ -72,7 +72,7 @@ pub struct Standing {
     pub waits_for: Vec<JobId>,
     /// Why the job is not working now; null while it works and after its end.
     pub waiting_for: Option<WaitingFor>,
-    /// The group of jobs (`--group`) of which only some run at once.
+    /// The job's group (`--group`), which limits how many of its jobs run at once.
     pub group: Option<String>,
     /// When a limit ends for which the job did not wait: it can be resumed then.
     pub resumable_at: Option<Timestamp>,

@@ -25,6 +25,8 @@ pub fn send_courier_if_none_is_out(job: &JobDir) {
 /// never free in between.
 fn spawn(job: &JobDir, lock: Option<&Lock>) {
     let mut command = Command::new(crate::claude::own_executable());
+    // The names of hidden verbs are a protocol: the program may have been replaced by another
+    // version.
     command.arg("courier").arg(job.path());
     process::mark(&mut command, job.news_dir().path());
     if lock.is_some() {

@@ -110,7 +110,7 @@ impl Plan {
             Place::Service(name, manager) => {
                 risks.extend(risks_of_service(name, dirs, env));
                 let why = match mode {
-                    Wish::Session => Err("--detach session was asked for".to_owned()),
+                    Wish::Session => Err("--detach session was given".to_owned()),
                     _ => find_scope(*manager),
                 };
                 match why {

@@ -152,8 +152,8 @@ impl Queue {
     /// Asks for a slot for a job whose lock the caller holds. `earlier` is the ticket number that
     /// the job got before and keeps. `login` is the login that its claude will use.
     ///
-    /// Returns `None` if the lock was lost to a later generation meanwhile: to be offered again
-    /// with a new one.
+    /// Returns `None` if others decided meanwhile, with a later generation of the lock: the caller
+    /// tries again with that one.
     pub fn enter(
         &self,
         lock: &Desk,
