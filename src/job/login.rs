@@ -53,7 +53,7 @@ pub struct LimitMet {
 
 impl Login {
     /// Returns the names of the limits that apply to this login and model.
-    pub fn limits(&self) -> Vec<String> {
+    pub fn limit_names(&self) -> Vec<String> {
         match &self.key {
             Some(key) => vec![key.clone(), format!("{key}.{}", self.model_name())],
             None => vec![UNKNOWN_LOGIN.to_owned()],
@@ -62,7 +62,7 @@ impl Login {
 
     /// Returns the names under which a limit is recorded that a job with this login has met. The
     /// default model may be any, so that all jobs with the default model share the limit.
-    pub fn limits_met(&self, model: Option<ModelFamily>) -> Vec<String> {
+    pub fn limit_names_met(&self, model: Option<ModelFamily>) -> Vec<String> {
         let Some(key) = &self.key else { return Vec::new() };
         let Some(model) = model else { return vec![key.clone()] };
         let mut names = vec![format!("{key}.{}", model.as_str())];
@@ -73,9 +73,9 @@ impl Login {
     }
 
     /// Returns the names of the limits that are over when this model has answered the login.
-    pub fn limits_lifted(&self, answered: Option<ModelFamily>) -> Vec<String> {
+    pub fn limit_names_lifted(&self, answered: Option<ModelFamily>) -> Vec<String> {
         let Some(key) = &self.key else { return Vec::new() };
-        let mut names = self.limits();
+        let mut names = self.limit_names();
         names.extend(answered.map(|model| format!("{key}.{}", model.as_str())));
         names
     }
@@ -113,17 +113,17 @@ mod tests {
         let login = |model| Login { key: Some("k".to_owned()), model };
         let [opus, sonnet] = [ModelFamily::Opus, ModelFamily::Sonnet];
         let concerns =
-            |met: &[String], model| login(model).limits().iter().any(|n| met.contains(n));
-        let met = login(Some(opus)).limits_met(Some(opus));
+            |met: &[String], model| login(model).limit_names().iter().any(|n| met.contains(n));
+        let met = login(Some(opus)).limit_names_met(Some(opus));
         assert!(concerns(&met, Some(opus)) && !concerns(&met, Some(sonnet)));
         assert!(!concerns(&met, None));
-        let met = login(None).limits_met(Some(opus));
+        let met = login(None).limit_names_met(Some(opus));
         assert!(concerns(&met, Some(opus)) && concerns(&met, None));
         assert!(!concerns(&met, Some(sonnet)));
-        let met = login(Some(opus)).limits_met(None);
+        let met = login(Some(opus)).limit_names_met(None);
         assert!(concerns(&met, Some(sonnet)) && concerns(&met, None));
-        assert_eq!(login(None).limits_lifted(Some(opus)), ["k", "k.default", "k.opus"]);
+        assert_eq!(login(None).limit_names_lifted(Some(opus)), ["k", "k.default", "k.opus"]);
         let other = Login { key: Some("other".to_owned()), model: None };
-        assert!(!other.limits().iter().any(|name| met.contains(name)));
+        assert!(!other.limit_names().iter().any(|name| met.contains(name)));
     }
 }

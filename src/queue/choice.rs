@@ -4,7 +4,7 @@ use super::Ticket;
 
 /// Input of [`decide`].
 #[derive(Debug, Default)]
-pub struct Standing<'a> {
+pub struct SchedulingView<'a> {
     /// Waiting jobs, in order.
     pub waiting: &'a [Ticket],
     /// Jobs that have a slot.
@@ -20,7 +20,7 @@ pub struct Standing<'a> {
 /// A limit of the API that has not ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownLimit {
-    /// Logins and models to which the limit applies, as in [`crate::job::Login::limits`].
+    /// Logins and models to which the limit applies, as in [`crate::job::Login::limit_names`].
     pub name: String,
     /// Milliseconds from now until it ends.
     pub left_ms: u64,
@@ -31,13 +31,13 @@ pub struct KnownLimit {
 
 /// Result of [`decide`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Choice<'a> {
+pub enum Decision<'a> {
     /// This job is admitted.
     Admit(&'a Ticket),
     /// No job can be admitted for this many milliseconds.
-    Later(u64),
+    RetryInMs(u64),
     /// No job can be admitted until one joins or leaves the queue.
-    Nobody,
+    WaitForChange,
 }
 
 /// Decides which job is admitted now: among those of one priority, the one that came first. A job
@@ -46,7 +46,7 @@ pub enum Choice<'a> {
 ///
 /// A job waits without holding up others while a limit applies to its login, unless it is to find
 /// out whether the limit is over, and until its own pause since the last admission has passed.
-pub fn choose<'a>(view: &Standing<'a>) -> Choice<'a> {
+pub fn decide<'a>(view: &SchedulingView<'a>) -> Decision<'a> {
     let running = view.running.len();
     let mut later: Option<u64> = None;
     let mut full = false;
@@ -59,30 +59,30 @@ pub fn choose<'a>(view: &Standing<'a>) -> Choice<'a> {
             continue;
         }
         if let Some(group) = &admission.group {
-            let in_group = view.running.iter().filter(|other| other.is_in(group)).count();
+            let in_group = view.running.iter().filter(|other| other.is_in_group(group)).count();
             if in_group >= admission.group_limit as usize {
                 continue;
             }
         }
-        let wait = limited_for_ms(ticket, view.limits);
+        let wait = limit_delay_ms(ticket, view.limits);
         let next = view.admitted_ms.map_or(0, |at| at.saturating_add(admission.stagger_ms));
         let wait = wait.max(next.saturating_sub(view.now_ms));
         if wait > 0 {
             later = Some(later.map_or(wait, |least| least.min(wait)));
             continue;
         }
-        return Choice::Admit(ticket);
+        return Decision::Admit(ticket);
     }
-    later.map_or(Choice::Nobody, Choice::Later)
+    later.map_or(Decision::WaitForChange, Decision::RetryInMs)
 }
 
 /// Returns the milliseconds until no limit keeps this job from starting: until the limits end, or
 /// until it may find out whether they are over.
-pub fn limited_for_ms(ticket: &Ticket, limits: &[KnownLimit]) -> u64 {
+pub fn limit_delay_ms(ticket: &Ticket, limits: &[KnownLimit]) -> u64 {
     if limits.is_empty() {
         return 0;
     }
-    let names = ticket.login.limits();
+    let names = ticket.login.limit_names();
     let mut longest = 0;
     for limit in limits {
         if names.contains(&limit.name) && ticket.admission.waits_for_limit(limit.left_ms) {
@@ -144,16 +144,16 @@ mod tests {
 
     fn chosen(waiting: &str, running: &str, max_parallel: u32, limits: &[KnownLimit]) -> String {
         let (waiting, running) = (tickets(waiting, max_parallel), tickets(running, max_parallel));
-        let input = Standing { waiting: &waiting, running: &running, limits, ..view() };
-        match choose(&input) {
-            Choice::Admit(ticket) => ticket.job_id.to_string(),
-            Choice::Later(ms) => format!("in {ms}"),
-            Choice::Nobody => "nobody".to_owned(),
+        let input = SchedulingView { waiting: &waiting, running: &running, limits, ..view() };
+        match decide(&input) {
+            Decision::Admit(ticket) => ticket.job_id.to_string(),
+            Decision::RetryInMs(ms) => format!("in {ms}"),
+            Decision::WaitForChange => "nobody".to_owned(),
         }
     }
 
-    fn view<'a>() -> Standing<'a> {
-        Standing { now_ms: 10_000, admitted_ms: Some(9_000), ..Standing::default() }
+    fn view<'a>() -> SchedulingView<'a> {
+        SchedulingView { now_ms: 10_000, admitted_ms: Some(9_000), ..SchedulingView::default() }
     }
 
     #[test]
@@ -219,20 +219,20 @@ mod tests {
     #[test]
     fn keeps_the_pause_after_the_last_admission() {
         let waiting = tickets("a", 2);
-        let at = |admitted_ms| Standing { waiting: &waiting, admitted_ms, ..view() };
-        assert_eq!(choose(&at(Some(9_900))), Choice::Later(100));
-        assert_eq!(choose(&at(Some(9_800))), Choice::Admit(&waiting[0]));
-        assert_eq!(choose(&at(None)), Choice::Admit(&waiting[0]));
+        let at = |admitted_ms| SchedulingView { waiting: &waiting, admitted_ms, ..view() };
+        assert_eq!(decide(&at(Some(9_900))), Decision::RetryInMs(100));
+        assert_eq!(decide(&at(Some(9_800))), Decision::Admit(&waiting[0]));
+        assert_eq!(decide(&at(None)), Decision::Admit(&waiting[0]));
     }
 
     #[test]
     fn a_long_pause_delays_only_its_own_job() {
         let mut waiting = tickets("slow b", 2);
         waiting[0].admission.stagger_ms = 3_600_000;
-        let at = |admitted_ms| Standing { waiting: &waiting, admitted_ms, ..view() };
-        assert_eq!(choose(&at(Some(9_000))), Choice::Admit(&waiting[1]));
-        assert_eq!(choose(&at(Some(9_900))), Choice::Later(100));
-        let alone = Standing { waiting: &waiting[..1], ..view() };
-        assert_eq!(choose(&alone), Choice::Later(3_599_000));
+        let at = |admitted_ms| SchedulingView { waiting: &waiting, admitted_ms, ..view() };
+        assert_eq!(decide(&at(Some(9_000))), Decision::Admit(&waiting[1]));
+        assert_eq!(decide(&at(Some(9_900))), Decision::RetryInMs(100));
+        let alone = SchedulingView { waiting: &waiting[..1], ..view() };
+        assert_eq!(decide(&alone), Decision::RetryInMs(3_599_000));
     }
 }

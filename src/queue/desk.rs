@@ -12,12 +12,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{DESK, Queue, open_own};
+use super::{QUEUE_LOCK, Queue, open_or_create};
 use crate::checkpoint::checkpoint;
 use crate::store::open_ordinary;
 
 /// How long a holder may take for one step of its work, and a worker to answer an offer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pauses between two attempts to take the lock.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(10);
@@ -79,7 +79,7 @@ impl DeskPoll {
     fn is_stuck(&mut self, generation: u32, holder: String) -> bool {
         match &self.seen {
             Some((seen, text, since)) if *seen == generation && *text == holder => {
-                since.elapsed() >= PATIENCE
+                since.elapsed() >= PROGRESS_TIMEOUT
             }
             _ => {
                 self.seen = Some((generation, holder, Instant::now()));
@@ -96,7 +96,7 @@ impl Desk {
     }
 
     /// Shows waiting processes that the holder makes progress.
-    pub fn progress(&self) {
+    pub fn report_progress(&self) {
         let counter = self.counter.get() + 1;
         self.counter.set(counter);
         let text = format!("{:<40}\n", format!("{} {counter}", std::process::id()));
@@ -143,7 +143,7 @@ impl Queue {
         }
         let path = generation_path(folder, generation);
         let (file, first) =
-            if generation == 0 { (first, None) } else { (open_own(&path)?, Some(first)) };
+            if generation == 0 { (first, None) } else { (open_or_create(&path)?, Some(first)) };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::Error(error)) => return Err(error),
@@ -172,7 +172,7 @@ impl Queue {
         });
         let counter = std::cell::Cell::new(counter.unwrap_or_default());
         let lock = Desk { file, _first: first, folder: folder.clone(), generation, counter };
-        lock.progress();
+        lock.report_progress();
         checkpoint("queue:locked");
         // This process may have been stopped between opening and locking the file.
         if !lock.is_latest() {
@@ -183,11 +183,11 @@ impl Queue {
     }
 
     fn open_first_generation(&self) -> io::Result<File> {
-        let path = self.path.join(DESK);
-        match open_own(&path) {
+        let path = self.path.join(QUEUE_LOCK);
+        match open_or_create(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.make_rooms()?;
-                open_own(&path)
+                self.create_dirs()?;
+                open_or_create(&path)
             }
             file => file,
         }
@@ -196,8 +196,8 @@ impl Queue {
 
 fn generation_path(folder: &Path, generation: u32) -> PathBuf {
     match generation {
-        0 => folder.join(DESK),
-        _ => folder.join(format!("{DESK}.{generation}")),
+        0 => folder.join(QUEUE_LOCK),
+        _ => folder.join(format!("{QUEUE_LOCK}.{generation}")),
     }
 }
 
@@ -233,7 +233,7 @@ mod tests {
     /// Makes it look as if the holder had made no progress for too long.
     fn expire(poll: &mut DeskPoll) {
         let (_, _, since) = poll.seen.as_mut().unwrap();
-        *since = since.checked_sub(PATIENCE).unwrap();
+        *since = since.checked_sub(PROGRESS_TIMEOUT).unwrap();
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
         let mut poll = DeskPoll::default();
         assert!(queue.try_desk(&mut poll).unwrap().is_none());
         expire(&mut poll);
-        lock.progress();
+        lock.report_progress();
         assert!(queue.try_desk(&mut poll).unwrap().is_none());
         assert!(lock.is_latest());
     }
@@ -273,7 +273,7 @@ mod tests {
         create_generation(&queue.path, 1).unwrap();
         let lock = queue.desk().unwrap();
         assert_eq!(lock.generation, 1);
-        let earlier = open_own(&queue.path.join(DESK)).unwrap();
+        let earlier = open_or_create(&queue.path.join(QUEUE_LOCK)).unwrap();
         assert!(earlier.try_lock().is_err());
         drop(lock);
         assert!(earlier.try_lock().is_ok());

@@ -1,5 +1,5 @@
 //! Limits of the API that jobs have met, each in a file of `.queue/limits`. The file's name says
-//! to which logins and models the limit applies ([`Login::limits`]).
+//! to which logins and models the limit applies ([`Login::limit_names`]).
 //!
 //! Earlier versions know one limit for all jobs, `.queue/limit`. It is written for their workers,
 //! and read only for tickets without a login key.
@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::choice::KnownLimit;
-use super::{AT_ONCE, CLOCK_DRIFT, DeskPoll, LIMIT, LIMITS, Queue, SALT, Ticket, make_room};
+use super::{
+    AT_ONCE, DeskPoll, LEGACY_LIMIT, LIMITS, MAX_CLOCK_DRIFT, Queue, SALT, Ticket, create_dir,
+};
 use crate::clock;
 use crate::job::{JobId, LimitMet, Login, Reason, Timestamp, UNKNOWN_LOGIN, milliseconds};
 use crate::process::Mark;
@@ -104,13 +106,13 @@ impl Limit {
             return None;
         }
         // A clock that was set back would show a time that is far too late.
-        let is_shifted = self.until.since(now) > left + CLOCK_DRIFT;
+        let is_shifted = self.until.since(now) > left + MAX_CLOCK_DRIFT;
         Some(if is_shifted { now.after(left) } else { self.until })
     }
 
     /// Returns whether the limit applies to a job with this login.
     pub fn concerns(&self, login: &Login) -> bool {
-        login.limits().contains(&self.name)
+        login.limit_names().contains(&self.name)
     }
 
     /// Returns the job that met the limit last, or that is to find out whether it is over.
@@ -127,7 +129,7 @@ impl Queue {
         }
         let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
         let salt: Vec<u8> = random.iter().flat_map(uuid::Uuid::as_bytes).copied().collect();
-        self.make_rooms()?;
+        self.create_dirs()?;
         // No lock is needed: of several processes only one succeeds in creating the link.
         let new = self.path.join(format!(".salt-{}", uuid::Uuid::new_v4().simple()));
         self.write_new(&new, &salt)?;
@@ -182,7 +184,7 @@ impl Queue {
     fn write_limits_met(&self, job: &JobId, login: &Login, met: LimitMet) {
         self.remove_ended_limits();
         let mut changed = false;
-        for name in login.limits_met(met.model) {
+        for name in login.limit_names_met(met.model) {
             let worker = std::process::id() as i32;
             let witness = Witness { job: job.clone(), worker, has_met: true, probed_ms: None };
             let known =
@@ -208,11 +210,11 @@ impl Queue {
             let limit = Limit::new(UNKNOWN_LOGIN, met.until);
             let key = login.key.as_deref().unwrap_or_default();
             let text = format!("{} {key}", limit.to_text().trim_end());
-            changed |= self.replace(LIMIT, &text).is_ok();
+            changed |= self.replace(LEGACY_LIMIT, &text).is_ok();
         }
         if changed {
             // Some jobs may not want to wait that long.
-            self.ring();
+            self.notify();
         }
     }
 
@@ -229,7 +231,7 @@ impl Queue {
                 lifted |= fs::remove_file(queue.path.join(name)).is_ok();
             }
             if lifted {
-                queue.ring();
+                queue.notify();
             }
         });
     }
@@ -243,7 +245,7 @@ impl Queue {
     ) -> Vec<PathBuf> {
         let model = answered.and_then(crate::job::ModelFamily::named_in);
         let mut ended = Vec::new();
-        for name in login.limits_lifted(model) {
+        for name in login.limit_names_lifted(model) {
             if self.read_limit(&name).is_some_and(|limit| limit.was_noted_before(began)) {
                 ended.push(Path::new(LIMITS).join(name));
             }
@@ -252,7 +254,7 @@ impl Queue {
             limit.was_noted_before(began) && (key.is_none() || *key == login.key)
         };
         if self.read_legacy_limit().as_ref().is_some_and(is_legacy_ended) {
-            ended.push(PathBuf::from(LIMIT));
+            ended.push(PathBuf::from(LEGACY_LIMIT));
         }
         ended
     }
@@ -269,7 +271,7 @@ impl Queue {
     }
 
     /// Returns the limit as input for the scheduling.
-    pub(super) fn known(&self, limit: &Limit, now_ms: u64) -> KnownLimit {
+    pub(super) fn to_known_limit(&self, limit: &Limit, now_ms: u64) -> KnownLimit {
         KnownLimit {
             name: limit.name.clone(),
             left_ms: milliseconds(limit.remaining(super::LIMIT_GRACE)),
@@ -302,7 +304,7 @@ impl Queue {
         let Some(Witness { job, worker, .. }) = &limit.witness else { return false };
         let is_own = *worker == std::process::id() as i32;
         let is_on = || Mark::new(&self.jobs.join(job.as_str())).is_on(*worker);
-        self.lives(job) && (is_own || is_on())
+        self.is_live(job) && (is_own || is_on())
     }
 
     /// Returns the jobs that met these limits and their workers' process ids: when one ends,
@@ -323,13 +325,13 @@ impl Queue {
 
     /// Records that a job was admitted before the end of these limits, to find out whether they are
     /// over.
-    pub(super) fn note_probe(&self, ticket: &Ticket, worker: Option<i32>, limits: &mut [Limit]) {
-        self.probe(ticket, worker, limits, true);
+    pub(super) fn record_probe(&self, ticket: &Ticket, worker: Option<i32>, limits: &mut [Limit]) {
+        self.begin_probe(ticket, worker, limits, true);
     }
 
     /// The same. Nothing is written (`writes` is false) for a job that was only offered a slot: its
     /// worker records the probe when it is admitted.
-    pub(super) fn probe(
+    pub(super) fn begin_probe(
         &self,
         ticket: &Ticket,
         worker: Option<i32>,
@@ -373,7 +375,7 @@ impl Queue {
     }
 
     fn write_limit(&self, limit: &Limit) -> io::Result<()> {
-        make_room(&self.path.join(LIMITS))?;
+        create_dir(&self.path.join(LIMITS))?;
         self.publish(&format!("{LIMITS}/{}", limit.name), limit.to_text().as_bytes())
     }
 
@@ -381,7 +383,8 @@ impl Queue {
     /// worker of this version recorded it.
     fn read_legacy_limit(&self) -> Option<(Limit, Option<String>)> {
         let mut text = String::new();
-        let file = open_ordinary(&self.path.join(LIMIT), OpenOptions::new().read(true)).ok()?;
+        let file =
+            open_ordinary(&self.path.join(LEGACY_LIMIT), OpenOptions::new().read(true)).ok()?;
         file.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
         let limit = Limit::parse(UNKNOWN_LOGIN, &text)?;
         // An earlier version overwrites only the beginning, up to and including a line feed.

@@ -38,8 +38,8 @@ use crate::job::{Admission, JobId, Login};
 use crate::process::{self, Mark, Orphans, Target, machine};
 use crate::store::{JobDir, is_independent, make_directory, open_bell, open_ordinary, ring_bell};
 
-use choice::{Choice, KnownLimit, Standing, choose};
-use desk::PATIENCE;
+use choice::{Decision, KnownLimit, SchedulingView, decide};
+use desk::PROGRESS_TIMEOUT;
 pub use desk::{Busy, Desk, DeskPoll};
 pub use limits::Limit;
 pub use ticket::Ticket;
@@ -49,13 +49,13 @@ pub const AT_ONCE: Duration = Duration::from_millis(20);
 // The names of these files and directories are a protocol between versions of the program that
 // share a jobs directory: they never change. A job id cannot begin with a dot.
 const QUEUE_DIR: &str = ".queue";
-const DESK: &str = "desk";
-const HEAD: &str = "head";
-const BELL: &str = "bell";
-const NUMBER: &str = "number";
-const ADMITTED: &str = "admitted";
+const QUEUE_LOCK: &str = "desk";
+const LEADER_LOCK: &str = "head";
+const WAKE_FIFO: &str = "bell";
+const LAST_NUMBER: &str = "number";
+const LAST_ADMISSION: &str = "admitted";
 /// The only limit that earlier versions know.
-const LIMIT: &str = "limit";
+const LEGACY_LIMIT: &str = "limit";
 const LIMITS: &str = "limits";
 const SALT: &str = "salt";
 const WAITING: &str = "waiting";
@@ -63,7 +63,7 @@ const RUNNING: &str = "running";
 const LOST: &str = "lost";
 /// Directory of the offers: files with a ticket's name and the time of the offer, in milliseconds
 /// of the monotonic clock.
-const CALLED: &str = "called";
+const OFFERS: &str = "called";
 /// Number of waiting workers that watch the queue. If all of them are stopped at once, the next
 /// free slot is found only when another worker [polls](Queue::dispatch), minutes later.
 const MAX_WATCHERS: usize = 4;
@@ -77,7 +77,7 @@ const LIMIT_GRACE: Duration = Duration::from_secs(1);
 /// How often a ticket is read again while its worker's process id is unknown.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Difference between two clocks that does not mean that one of them was set.
-const CLOCK_DRIFT: Duration = Duration::from_secs(2);
+const MAX_CLOCK_DRIFT: Duration = Duration::from_secs(2);
 /// How long to wait for the end of a dead worker's claude, to which the kernel has sent SIGKILL.
 const CLAUDE_EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for any other process that the worker was starting when it died.
@@ -188,9 +188,9 @@ impl Queue {
         }
         let admitted = loop {
             match snapshot.next() {
-                Choice::Admit(next) if *next == own => break true,
+                Decision::Admit(next) if *next == own => break true,
                 // The next job has lost its worker.
-                Choice::Admit(next) if !self.lives(&next.job_id) => {
+                Decision::Admit(next) if !self.is_live(&next.job_id) => {
                     let next = next.clone();
                     self.move_to_lost(WAITING, &next);
                     snapshot.waiting.retain(|ticket| *ticket != next);
@@ -205,7 +205,7 @@ impl Queue {
         checkpoint("queue:entering");
         if admitted {
             self.write_ticket(RUNNING, &own, &text)?;
-            self.note_probe(&own, Some(std::process::id() as i32), &mut snapshot.limits);
+            self.record_probe(&own, Some(std::process::id() as i32), &mut snapshot.limits);
             self.record_admission(snapshot.now_ms);
             // Others may have decided since the last check.
             let confirmed = lock.is_latest();
@@ -215,7 +215,7 @@ impl Queue {
         if no_queue {
             // Waiting jobs whose worker is dead need no slot.
             snapshot.waiting.retain(|ticket| {
-                let is_valid = *ticket == own || self.lives(&ticket.job_id);
+                let is_valid = *ticket == own || self.is_live(&ticket.job_id);
                 if !is_valid {
                     self.move_to_lost(WAITING, ticket);
                 }
@@ -229,7 +229,7 @@ impl Queue {
         }
         self.write_ticket(WAITING, &own, &text)?;
         checkpoint("queue:waiting");
-        self.ring();
+        self.notify();
         Ok(Some(Entered::Waiting(own)))
     }
 
@@ -262,7 +262,7 @@ impl Queue {
             }
         }
         if removed {
-            self.ring();
+            self.notify();
         }
     }
 
@@ -275,7 +275,7 @@ impl Queue {
         self.remove_ticket(WAITING, ticket);
         self.remove_ticket(RUNNING, ticket);
         self.remove_offer(ticket);
-        self.ring();
+        self.notify();
     }
 
     /// Records the process id of the claude that runs in a slot: the slot is free when it has
@@ -307,11 +307,11 @@ impl Queue {
         queued.retain(|ticket| self.offer_of(ticket, &snapshot.offers) != Offer::Expired);
         loop {
             match snapshot.next() {
-                Choice::Admit(next) => {
+                Decision::Admit(next) => {
                     let next = next.clone();
                     snapshot.waiting.retain(|ticket| *ticket != next);
                     let offer = self.offer_of(&next, &snapshot.offers);
-                    if !self.lives(&next.job_id) {
+                    if !self.is_live(&next.job_id) {
                         self.move_to_lost(WAITING, &next);
                         continue;
                     }
@@ -338,25 +338,25 @@ impl Queue {
                             Offer::Pending(remaining) => remaining,
                             _ => {
                                 self.offer(&next, worker);
-                                PATIENCE
+                                PROGRESS_TIMEOUT
                             }
                         };
                         done.again_in =
                             Some(done.again_in.map_or(remaining, |wait| wait.min(remaining)));
                     }
                     if !snapshot.limits.is_empty() {
-                        self.probe(&next, worker, &mut snapshot.limits, writes);
+                        self.begin_probe(&next, worker, &mut snapshot.limits, writes);
                         snapshot.known = self.known_limits(&snapshot);
                     }
                     snapshot.admitted_ms = Some(snapshot.now_ms);
                     snapshot.running.push(next);
                 }
-                Choice::Later(ms) => {
+                Decision::RetryInMs(ms) => {
                     let wait = Duration::from_millis(ms);
                     done.again_in = Some(done.again_in.map_or(wait, |least| least.min(wait)));
                     break;
                 }
-                Choice::Nobody => break,
+                Decision::WaitForChange => break,
             }
         }
         // Workers that were admitted before may not have received the signal.
@@ -406,7 +406,7 @@ impl Queue {
         let name = own.name();
         fs::rename(self.path.join(RUNNING).join(&name), self.path.join(WAITING).join(&name))?;
         // Another job may have found no slot because of this one.
-        self.ring();
+        self.notify();
         Ok(Place::Waiting)
     }
 
@@ -425,7 +425,7 @@ impl Queue {
 
     /// Offers a slot to a job that is next, and signals its worker.
     fn offer(&self, ticket: &Ticket, worker: Option<i32>) {
-        let offers = self.path.join(CALLED);
+        let offers = self.path.join(OFFERS);
         let path = offers.join(ticket.name());
         let write = || {
             let mut options = OpenOptions::new();
@@ -433,7 +433,7 @@ impl Queue {
             file?.write_all(clock::monotonic_ms().to_string().as_bytes())
         };
         if write().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            let _ = make_room(&offers).and_then(|()| write());
+            let _ = create_dir(&offers).and_then(|()| write());
         }
         checkpoint("queue:offered");
         if let Some(worker) = worker {
@@ -443,16 +443,16 @@ impl Queue {
 
     /// Removes the offer to a job that has answered it or left. Returns whether there was one.
     fn remove_offer(&self, ticket: &Ticket) -> bool {
-        fs::remove_file(self.path.join(CALLED).join(ticket.name())).is_ok()
+        fs::remove_file(self.path.join(OFFERS).join(ticket.name())).is_ok()
     }
 
     /// Returns the names of the tickets that hold an offer, with the time of the offer; without it
     /// where it could not be written.
     fn load_offers(&self) -> HashMap<String, Option<u64>> {
-        let entries = fs::read_dir(self.path.join(CALLED)).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.path.join(OFFERS)).into_iter().flatten().flatten();
         let offered = entries.filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let at = self.read_number(&format!("{CALLED}/{name}"));
+            let at = self.read_number(&format!("{OFFERS}/{name}"));
             Some((name, at))
         });
         offered.collect()
@@ -465,7 +465,7 @@ impl Queue {
         let Some(at) = offered.get(&ticket.name()) else { return Offer::None };
         // The monotonic clock restarts at a reboot.
         let age = at.and_then(|at| clock::monotonic_ms().checked_sub(at));
-        match age.and_then(|ms| PATIENCE.checked_sub(Duration::from_millis(ms))) {
+        match age.and_then(|ms| PROGRESS_TIMEOUT.checked_sub(Duration::from_millis(ms))) {
             Some(left) if !left.is_zero() => Offer::Pending(left),
             _ => Offer::Expired,
         }
@@ -487,7 +487,7 @@ impl Queue {
         let (from, to) = (self.path.join(dir).join(&name), self.path.join(LOST).join(name));
         let moved = fs::rename(&from, &to).or_else(|_| {
             // An earlier version has not created the directory.
-            make_room(&self.path.join(LOST))?;
+            create_dir(&self.path.join(LOST))?;
             fs::rename(&from, &to)
         });
         if moved.is_err() {
@@ -509,7 +509,7 @@ impl Queue {
 
     /// Opens the file whose lock (flock(2)) makes a watcher the leader: it dispatches at once.
     pub fn open_head(&self) -> io::Result<File> {
-        open_own(&self.path.join(HEAD))
+        open_or_create(&self.path.join(LEADER_LOCK))
     }
 
     /// Opens a descriptor that becomes readable when a job gets or gives up a slot. It is seen even
@@ -533,11 +533,11 @@ impl Queue {
 
     /// Opens the wake FIFO, which becomes readable when a job joins or leaves the queue.
     pub fn open_bell(&self) -> io::Result<File> {
-        open_bell(&self.path.join(BELL))
+        open_bell(&self.path.join(WAKE_FIFO))
     }
 
-    fn ring(&self) {
-        ring_bell(&self.path.join(BELL));
+    fn notify(&self) {
+        ring_bell(&self.path.join(WAKE_FIFO));
     }
 
     /// Returns whether the job has a slot.
@@ -556,22 +556,22 @@ impl Queue {
     fn load_snapshot(&self, lock: &Desk) -> QueueSnapshot {
         let mut running = self.tickets(RUNNING);
         running.retain(|ticket| {
-            let lives = self.lives(&ticket.job_id);
+            let lives = self.is_live(&ticket.job_id);
             if lives && !self.has_lost_worker(ticket, lock) {
                 return true;
             }
             if !lives {
                 // Ending it may take a while.
-                lock.progress();
+                lock.report_progress();
                 self.end_claude(ticket, lock);
             }
             self.move_to_lost(RUNNING, ticket);
-            lock.progress();
+            lock.report_progress();
             false
         });
         let now_ms = clock::monotonic_ms();
         // The monotonic clock restarts at a reboot.
-        let admitted_ms = self.read_number(ADMITTED).filter(|at| *at <= now_ms);
+        let admitted_ms = self.read_number(LAST_ADMISSION).filter(|at| *at <= now_ms);
         let (waiting, limits) = self.line();
         let offers = self.load_offers();
         let mut snapshot = QueueSnapshot {
@@ -588,12 +588,12 @@ impl Queue {
     }
 
     fn known_limits(&self, snapshot: &QueueSnapshot) -> Vec<KnownLimit> {
-        snapshot.limits.iter().map(|limit| self.known(limit, snapshot.now_ms)).collect()
+        snapshot.limits.iter().map(|limit| self.to_known_limit(limit, snapshot.now_ms)).collect()
     }
 
     /// Reads the login of a waiting job.
     fn read_login(&self, ticket: &Ticket) -> Login {
-        Ticket::login_in(&self.read_ticket(WAITING, ticket))
+        Ticket::parse_login(&self.read_ticket(WAITING, ticket))
     }
 
     /// Returns the tickets of the waiting jobs in order, and the limits that have not ended. The
@@ -618,7 +618,7 @@ impl Queue {
             None => false,
         };
         if !gone {
-            lock.progress();
+            lock.report_progress();
             // Processes that cannot be ended are reported with the job's verdict.
             let orphans = Orphans {
                 mark: &mark,
@@ -634,7 +634,7 @@ impl Queue {
     /// held: by a process that writes the verdict, and that may be stopped.
     fn has_lost_worker(&self, ticket: &Ticket, lock: &Desk) -> bool {
         let content = self.read_ticket(RUNNING, ticket);
-        if !Ticket::is_of_our_namespace(&content) {
+        if !Ticket::is_in_own_pid_namespace(&content) {
             return false;
         }
         let (Some(worker), Some(claude)) = self.parse_pids(&content, ticket) else { return false };
@@ -642,17 +642,17 @@ impl Queue {
         if worker == std::process::id() as i32 || mark.is_on(worker) {
             return false;
         }
-        lock.progress();
+        lock.report_progress();
         process::end_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT)
     }
 
-    fn lives(&self, job: &JobId) -> bool {
+    fn is_live(&self, job: &JobId) -> bool {
         JobDir::at(self.jobs.join(job.as_str())).may_live()
     }
 
     /// Returns whether the worker answers offers; workers of earlier versions do not.
     fn answers_offers(&self, ticket: &Ticket) -> bool {
-        Ticket::moves_itself(&self.read_ticket(WAITING, ticket))
+        Ticket::answers_offers(&self.read_ticket(WAITING, ticket))
     }
 
     /// Returns the content of a ticket; empty if it does not exist.
@@ -677,9 +677,9 @@ impl Queue {
         (worker.or_else(found), claude)
     }
 
-    fn make_rooms(&self) -> io::Result<()> {
+    fn create_dirs(&self) -> io::Result<()> {
         for dir in ["", WAITING, RUNNING, LOST] {
-            make_room(&self.path.join(dir))?;
+            create_dir(&self.path.join(dir))?;
         }
         Ok(())
     }
@@ -689,21 +689,21 @@ impl Queue {
             let tickets = self.tickets(WAITING).into_iter().chain(self.tickets(RUNNING));
             tickets.map(|ticket| ticket.number).max()
         };
-        let last = self.read_number(NUMBER).or_else(highest).unwrap_or_default();
-        self.replace(NUMBER, &(last + 1).to_string())?;
+        let last = self.read_number(LAST_NUMBER).or_else(highest).unwrap_or_default();
+        self.replace(LAST_NUMBER, &(last + 1).to_string())?;
         Ok(last + 1)
     }
 
     fn record_admission(&self, at_ms: u64) {
-        let _ = self.replace(ADMITTED, &at_ms.to_string());
+        let _ = self.replace(LAST_ADMISSION, &at_ms.to_string());
     }
 
     fn read_number(&self, name: &str) -> Option<u64> {
-        self.words(name).first().and_then(|number| u64::try_from(*number).ok())
+        self.read_numbers(name).first().and_then(|number| u64::try_from(*number).ok())
     }
 
     /// Returns the numbers in a file; empty if it does not exist.
-    fn words(&self, name: &str) -> Vec<i64> {
+    fn read_numbers(&self, name: &str) -> Vec<i64> {
         let mut text = String::new();
         let file = open_ordinary(&self.path.join(name), OpenOptions::new().read(true));
         let read = file.map(|file| file.take(64));
@@ -713,7 +713,7 @@ impl Queue {
 
     fn replace(&self, name: &str, text: &str) -> io::Result<()> {
         // Short enough to be written at once, and padded to overwrite a longer text.
-        let file = open_own(&self.path.join(name))?;
+        let file = open_or_create(&self.path.join(name))?;
         file.write_all_at(format!("{text:<40}\n").as_bytes(), 0)
     }
 
@@ -747,12 +747,12 @@ impl Queue {
     }
 }
 
-fn make_room(path: &Path) -> io::Result<()> {
+fn create_dir(path: &Path) -> io::Result<()> {
     make_directory(path, true).map_err(|error| error.source)
 }
 
 /// Opens a file of the queue for locking or writing, and creates it if it is missing.
-fn open_own(path: &Path) -> io::Result<File> {
+fn open_or_create(path: &Path) -> io::Result<File> {
     open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))
 }
 
@@ -763,7 +763,7 @@ struct QueueSnapshot {
     now_ms: u64,
     admitted_ms: Option<u64>,
     limits: Vec<Limit>,
-    /// The same limits, as input for [`choose`].
+    /// The same limits, as input for [`decide`].
     known: Vec<KnownLimit>,
     /// Names of the tickets that hold an offer, with the time of the offer.
     offers: HashMap<String, Option<u64>>,
@@ -780,8 +780,8 @@ enum Offer {
 }
 
 impl QueueSnapshot {
-    fn next(&self) -> Choice<'_> {
-        choose(&Standing {
+    fn next(&self) -> Decision<'_> {
+        decide(&SchedulingView {
             waiting: &self.waiting,
             running: &self.running,
             now_ms: self.now_ms,
@@ -797,13 +797,13 @@ impl QueueSnapshot {
             return false;
         }
         let Some(group) = group else { return true };
-        let in_group = self.running.iter().filter(|other| other.is_in(group)).count();
+        let in_group = self.running.iter().filter(|other| other.is_in_group(group)).count();
         in_group < *group_limit as usize
     }
 
     /// Returns whether the job has to wait for a limit.
     fn is_limited(&self, own: &Ticket) -> bool {
-        choice::limited_for_ms(own, &self.known) > 0
+        choice::limit_delay_ms(own, &self.known) > 0
     }
 
     /// Returns why a waiting job gets no slot; `None` if it only has to wait for some time.
@@ -811,7 +811,7 @@ impl QueueSnapshot {
         self.admitted_ms = None;
         self.known.clear();
         // Jobs ahead of it take their slots first.
-        while let Choice::Admit(next) = self.next() {
+        while let Decision::Admit(next) = self.next() {
             if next == own {
                 return None;
             }
@@ -825,7 +825,7 @@ impl QueueSnapshot {
             return Some(format!("{taken} taken, and --max-parallel is {max_parallel}"));
         }
         let Some(group) = group else { return Some("other jobs wait for a slot".to_owned()) };
-        let in_group = self.running.iter().filter(|other| other.is_in(group)).count();
+        let in_group = self.running.iter().filter(|other| other.is_in_group(group)).count();
         Some(format!("{in_group} taken by group {group}, and --group-limit is {group_limit}"))
     }
 }

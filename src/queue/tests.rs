@@ -342,12 +342,12 @@ fn writes_and_reads_the_legacy_limit() {
     assert!(fixture.ask(&a, &own).0);
     fixture.meet_limit(&a, &own, 60);
     assert!(!fixture.ask(&b, &Login::default()).0, "a ticket without a key");
-    let numbers = fixture.queue.words(LIMIT);
+    let numbers = fixture.queue.read_numbers(LEGACY_LIMIT);
     assert!(numbers.len() >= 3, "as an earlier version reads it: {numbers:?}");
     // A limit that such a worker recorded does not apply to logins with a key.
     let until = clock::now().after(Duration::from_secs(90)).epoch_ms();
     let (recorded, monotonic) = (clock::now().epoch_ms(), clock::monotonic_ms());
-    fixture.queue.replace(LIMIT, &format!("{until} {recorded} {monotonic}")).unwrap();
+    fixture.queue.replace(LEGACY_LIMIT, &format!("{until} {recorded} {monotonic}")).unwrap();
     assert!(fixture.ask(&c, &login("other")).0);
     fixture.queue.lift_limit(&login("other"), None, clock::now().after(Duration::from_millis(1)));
     fixture.queue.dispatch_all().unwrap();
@@ -449,7 +449,7 @@ fn a_limit_never_lasts_longer_than_recorded() {
         // The monotonic clock has restarted.
         (now() + 60_000, now(), monotonic + 1_000_000, 58..61),
     ] {
-        for (file, rest) in [(LIMIT, ""), ("limits/own", " met - 1 a")] {
+        for (file, rest) in [(LEGACY_LIMIT, ""), ("limits/own", " met - 1 a")] {
             let text = format!("{until} {recorded} {monotonic}{rest}\n");
             fs::write(fixture.queue.path.join(file), text).unwrap();
             let seconds = fixture.ends().pop().map_or(0, |at| at.since(clock::now()).as_secs());
@@ -461,7 +461,7 @@ fn a_limit_never_lasts_longer_than_recorded() {
 
 #[test]
 fn a_fifo_in_place_of_a_file_delays_no_job() {
-    for name in [DESK, NUMBER, ADMITTED, LIMIT] {
+    for name in [QUEUE_LOCK, LAST_NUMBER, LAST_ADMISSION, LEGACY_LIMIT] {
         let fixture = fixture();
         let (a, _a) = fixture.job("a");
         fixture.queue.ask(&a, &up_to(0), None, &Login::default()).unwrap();
@@ -486,7 +486,7 @@ fn continues_the_numbers_if_the_counter_is_lost() {
     else {
         panic!()
     };
-    fs::write(fixture.queue.path.join(NUMBER), "no number").unwrap();
+    fs::write(fixture.queue.path.join(LAST_NUMBER), "no number").unwrap();
     let Entered::Admitted(next) =
         fixture.queue.ask(&b, &up_to(0), None, &Login::default()).unwrap()
     else {
@@ -546,11 +546,11 @@ fn an_offer_expires_and_the_job_is_skipped() {
         fixture.queue.dispatch(&lock, ticket).unwrap().unwrap()
     };
     let done = dispatch(&tickets[2]);
-    assert!(!done.let_in && done.again_in.is_some_and(|wait| wait <= PATIENCE), "{done:?}");
-    let offer = fixture.queue.path.join(CALLED).join(tickets[1].name());
+    assert!(!done.let_in && done.again_in.is_some_and(|wait| wait <= PROGRESS_TIMEOUT), "{done:?}");
+    let offer = fixture.queue.path.join(OFFERS).join(tickets[1].name());
     let at: u64 = fs::read_to_string(&offer).unwrap().parse().unwrap();
     assert!(!dispatch(&tickets[2]).let_in);
-    fs::write(&offer, (at.saturating_sub(milliseconds(PATIENCE))).to_string()).unwrap();
+    fs::write(&offer, (at.saturating_sub(milliseconds(PROGRESS_TIMEOUT))).to_string()).unwrap();
     assert!(dispatch(&tickets[2]).let_in);
     fixture.queue.leave(&tickets[2]);
     // Its worker answers later.

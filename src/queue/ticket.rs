@@ -16,7 +16,7 @@ const UNKNOWN: &str = "unknown";
 /// A job's entry in the queue, with everything on which the order depends, so that only names of
 /// files have to be read.
 ///
-/// The file's name is `RANK.NUMBER.MAX_PARALLEL.STAGGER.LIMIT_WAIT.GROUP_LIMIT.GROUP.JOB`, with
+/// The file's name is `RANK.LAST_NUMBER.MAX_PARALLEL.STAGGER.LIMIT_WAIT.GROUP_LIMIT.GROUP.JOB`, with
 /// decimal numbers.
 ///
 /// The content is `WORKER CLAUDE KEY MODEL NAMESPACE`: the process ids of the worker and of claude
@@ -81,24 +81,24 @@ impl Ticket {
 
     /// Returns whether the worker that wrote this content answers offers; those of earlier versions
     /// do not.
-    pub fn moves_itself(content: &str) -> bool {
+    pub fn answers_offers(content: &str) -> bool {
         content.split_whitespace().nth(4).is_some()
     }
 
     /// Returns whether the process ids in this content are of this process's namespace.
-    pub fn is_of_our_namespace(content: &str) -> bool {
+    pub fn is_in_own_pid_namespace(content: &str) -> bool {
         let namespace = content.split_whitespace().nth(4);
         namespace != Some(UNKNOWN) && namespace == Some(&own_namespace())
     }
 
     /// Parses the login in a file's content.
-    pub fn login_in(content: &str) -> Login {
+    pub fn parse_login(content: &str) -> Login {
         let mut words = content.lines().next().unwrap_or_default().split_whitespace().skip(2);
         let key = words.next().filter(|key| *key != NONE).map(str::to_owned);
         Login { key, model: words.next().and_then(ModelFamily::named_in) }
     }
 
-    pub fn is_in(&self, group: &str) -> bool {
+    pub fn is_in_group(&self, group: &str) -> bool {
         self.admission.group.as_deref() == Some(group)
     }
 }
@@ -164,19 +164,19 @@ mod tests {
             let ticket = Ticket { login: login.clone(), ..ticket.clone() };
             for claude in [None, Some(7)] {
                 let content = ticket.content(5, claude);
-                assert_eq!(Ticket::login_in(&content), login);
+                assert_eq!(Ticket::parse_login(&content), login);
                 // As an earlier version reads it.
                 let mut pids = content.split_whitespace().map(|pid| pid.parse().ok());
                 assert_eq!((pids.next().flatten(), pids.next().flatten()), (Some(5), claude));
             }
         }
         let content = ticket.content(5, None);
-        assert!(Ticket::moves_itself(&content));
-        assert_eq!(Ticket::is_of_our_namespace(&content), cfg!(target_os = "linux"));
-        assert!(!Ticket::is_of_our_namespace("5 - - default 1\n"));
+        assert!(Ticket::answers_offers(&content));
+        assert_eq!(Ticket::is_in_own_pid_namespace(&content), cfg!(target_os = "linux"));
+        assert!(!Ticket::is_in_own_pid_namespace("5 - - default 1\n"));
         for earlier in ["", "5\n", "5 7\n", "5 - - default\n"] {
-            assert!(!Ticket::moves_itself(earlier), "{earlier}");
-            assert_eq!(Ticket::login_in(earlier), Login::default(), "{earlier}");
+            assert!(!Ticket::answers_offers(earlier), "{earlier}");
+            assert_eq!(Ticket::parse_login(earlier), Login::default(), "{earlier}");
         }
     }
 }
