@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::job::{Exit, JobId, Spec};
 
 pub use account::account;
-pub use environment::set_environment;
+pub use environment::set_job_environment;
 pub use extra_args::refusal;
 pub use sessions::session_file;
 pub use shown_args::shown_arguments;
@@ -348,7 +348,7 @@ pub enum Version {
 fn info_command(program: &Path, option: &str) -> Command {
     let mut command = Command::new(program);
     command.arg(option);
-    for name in environment::MARKS {
+    for name in environment::SESSION_VARIABLES {
         command.env_remove(name);
     }
     // The call must have no effect, such as an update of the program.

@@ -13,7 +13,7 @@ use super::Surroundings;
 use crate::process;
 
 /// Variables that a Claude session sets for its children, and that a user has no reason to set.
-pub(super) const MARKS: [&str; 22] = [
+pub(super) const SESSION_VARIABLES: [&str; 22] = [
     "AI_AGENT",
     "CLAUDECODE",
     "CLAUDE_CODE_CHILD_NOTES_DIR",
@@ -105,7 +105,7 @@ pub(super) fn make_paths_absolute(variables: &mut HashMap<OsString, OsString>) {
 }
 
 /// Sets the environment of a job on its worker's command: see the module.
-pub fn set_environment(command: &mut Command, env: &Surroundings) {
+pub fn set_job_environment(command: &mut Command, env: &Surroundings) {
     for name in session_variables(env) {
         command.env_remove(name);
     }
@@ -119,7 +119,7 @@ pub fn set_environment(command: &mut Command, env: &Surroundings) {
 /// Sets the working directory. Removes the known variables of a session and of the caller's
 /// directory.
 pub(super) fn enter_directory(command: &mut Command, cwd: &str) {
-    for name in MARKS {
+    for name in SESSION_VARIABLES {
         command.env_remove(name);
     }
     command.env_remove("OLDPWD").env("PWD", cwd).current_dir(cwd);
@@ -130,7 +130,7 @@ fn session_variables(env: &Surroundings) -> Vec<OsString> {
     let session = if is_in_session(env) { CallerSession::find(env) } else { None };
     let is_session_variable = |name: &OsStr, value: &OsStr| {
         let Some(text) = name.to_str() else { return false };
-        if MARKS.contains(&text) {
+        if SESSION_VARIABLES.contains(&text) {
             return true;
         }
         if !is_in_session(env) {

@@ -3,7 +3,7 @@
 use super::Timestamp;
 
 /// Name of the limit of jobs whose login is unknown.
-pub const UNKNOWN_LOGIN: &str = "unknown";
+pub const UNKNOWN_LOGIN_LIMIT: &str = "unknown";
 /// Stands for claude's default model.
 const DEFAULT_MODEL: &str = "default";
 
@@ -56,7 +56,7 @@ impl Login {
     pub fn limit_names(&self) -> Vec<String> {
         match &self.key {
             Some(key) => vec![key.clone(), format!("{key}.{}", self.model_name())],
-            None => vec![UNKNOWN_LOGIN.to_owned()],
+            None => vec![UNKNOWN_LOGIN_LIMIT.to_owned()],
         }
     }
 

@@ -28,7 +28,7 @@ pub use hint::{HintFacts, full_status, hint};
 pub use id::JobId;
 pub use journal::{Entry, Happening, Obstacle};
 pub use leftovers::{LeftProcess, Leftovers, WhyLeft};
-pub use login::{LimitMet, Login, ModelFamily, UNKNOWN_LOGIN};
+pub use login::{LimitMet, Login, ModelFamily, UNKNOWN_LOGIN_LIMIT};
 pub use milestone::{Errand, Milestone, Wake};
 pub use outcome::{Outcome, PreviousResult};
 #[cfg(test)]

@@ -97,8 +97,8 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dependency_cut_off: bool,
     /// Totals of the earlier attempts.
-    #[serde(default, skip_serializing_if = "Earlier::is_default")]
-    pub earlier: Earlier,
+    #[serde(default, skip_serializing_if = "EarlierTotals::is_default")]
+    pub earlier: EarlierTotals,
     /// This attempt was requested by `resume`: it begins with the messages in the inbox.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resumed: bool,
@@ -206,7 +206,7 @@ impl Record {
             model: spec.model.clone(),
             attempt: 1,
             dependency_cut_off: false,
-            earlier: Earlier::default(),
+            earlier: EarlierTotals::default(),
             resumed: false,
             turn: 0,
             at_rest: false,
@@ -255,7 +255,7 @@ impl Record {
 
     /// Prepares the record for the job's next attempt.
     pub fn begin_attempt(&mut self) {
-        self.earlier = Earlier {
+        self.earlier = EarlierTotals {
             turns: self.num_turns,
             cost_usd: self.cost_usd,
             elapsed_ms: self.elapsed_ms.unwrap_or_default(),
@@ -494,7 +494,7 @@ pub struct Failure {
 /// Totals of the attempts before the present one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Earlier {
+pub struct EarlierTotals {
     /// Number of turns, as claude counts them.
     pub turns: u64,
     /// Cost in US dollars as far as claude reported it; each attempt counts from 0.
@@ -510,7 +510,7 @@ pub struct Earlier {
     pub denied: u64,
 }
 
-impl Earlier {
+impl EarlierTotals {
     fn is_default(&self) -> bool {
         *self == Self::default()
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::place::{Manager, Place, SCOPE_PREFIX, ends_at_logout};
+use super::place::{Manager, Place, SCOPE_PREFIX, kills_user_processes};
 use crate::claude::{self, Surroundings};
 use crate::job::{Detached, Detachment, JobId};
 use crate::process::cgroup;
@@ -179,12 +179,12 @@ impl Plan {
     }
 
     /// Returns whether the launch fails if the scope cannot be created.
-    pub(super) fn is_strict(&self) -> bool {
+    pub(super) fn requires_scope(&self) -> bool {
         self.required
     }
 
     /// Gives up the scope, for this reason.
-    pub(super) fn without_scope(&mut self, why: &str) {
+    pub(super) fn drop_scope(&mut self, why: &str) {
         self.scope = None;
         self.risks.push(format!("a restart of the surrounding service ends this job: {why}"));
     }
@@ -218,7 +218,7 @@ impl Plan {
             }
         };
         command.args(arguments);
-        claude::set_environment(&mut command, env);
+        claude::set_job_environment(&mut command, env);
         for name in SERVICE_VARIABLES.iter().chain(&RUNNER_VARIABLES) {
             command.env_remove(name);
         }
@@ -307,7 +307,7 @@ fn logout_kills() -> bool {
     }
     let texts: Vec<String> =
         files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
-    ends_at_logout(texts.iter().map(String::as_str))
+    kills_user_processes(texts.iter().map(String::as_str))
 }
 
 fn risk_of_runner(env: &Surroundings) -> Option<String> {

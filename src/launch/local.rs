@@ -63,10 +63,10 @@ pub fn launch(
         match try_launch(job, lock, plan, env) {
             Err(error @ (LaunchError::Worker(_) | LaunchError::Died(_))) => {
                 let why = last_stderr_line(job).unwrap_or_else(|| error.to_string());
-                if plan.is_strict() {
+                if plan.requires_scope() {
                     return Err(LaunchError::Scope(why));
                 }
-                plan.without_scope(&why);
+                plan.drop_scope(&why);
                 note_risks(job, plan);
             }
             launched => return launched,

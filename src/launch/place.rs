@@ -60,7 +60,7 @@ fn user_manager(part: &str) -> Option<u32> {
 
 /// Returns whether sessions that end take their processes along: the last value of
 /// `KillUserProcesses` in logind's files, given in the order in which logind reads them.
-pub fn ends_at_logout<'a>(files: impl IntoIterator<Item = &'a str>) -> bool {
+pub fn kills_user_processes<'a>(files: impl IntoIterator<Item = &'a str>) -> bool {
     let lines = files.into_iter().flat_map(str::lines);
     let values = lines.filter_map(|line| {
         let (key, value) = line.split_once('=')?;
@@ -116,12 +116,12 @@ mod tests {
 
     #[test]
     fn the_last_of_logind_files_prevails() {
-        assert!(!ends_at_logout([]));
-        assert!(!ends_at_logout(["#KillUserProcesses=yes\n[Login]\n"]));
-        assert!(ends_at_logout([
+        assert!(!kills_user_processes([]));
+        assert!(!kills_user_processes(["#KillUserProcesses=yes\n[Login]\n"]));
+        assert!(kills_user_processes([
             "[Login]\nKillUserProcesses=no\n",
             "[Login]\nKillUserProcesses = Yes\n"
         ]));
-        assert!(!ends_at_logout(["KillUserProcesses=yes", "KillUserProcesses=no"]));
+        assert!(!kills_user_processes(["KillUserProcesses=yes", "KillUserProcesses=no"]));
     }
 }

@@ -15,7 +15,7 @@ use super::{
     AT_ONCE, DeskPoll, LEGACY_LIMIT, LIMITS, MAX_CLOCK_DRIFT, Queue, SALT, Ticket, create_dir,
 };
 use crate::clock;
-use crate::job::{JobId, LimitMet, Login, Reason, Timestamp, UNKNOWN_LOGIN, milliseconds};
+use crate::job::{JobId, LimitMet, Login, Reason, Timestamp, UNKNOWN_LOGIN_LIMIT, milliseconds};
 use crate::process::Mark;
 use crate::store::{JobDir, open_ordinary};
 
@@ -207,7 +207,7 @@ impl Queue {
         }
         let known = self.read_legacy_limit();
         if known.is_none_or(|(known, _)| known.until < met.until) {
-            let limit = Limit::new(UNKNOWN_LOGIN, met.until);
+            let limit = Limit::new(UNKNOWN_LOGIN_LIMIT, met.until);
             let key = login.key.as_deref().unwrap_or_default();
             let text = format!("{} {key}", limit.to_text().trim_end());
             changed |= self.replace(LEGACY_LIMIT, &text).is_ok();
@@ -386,7 +386,7 @@ impl Queue {
         let file =
             open_ordinary(&self.path.join(LEGACY_LIMIT), OpenOptions::new().read(true)).ok()?;
         file.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
-        let limit = Limit::parse(UNKNOWN_LOGIN, &text)?;
+        let limit = Limit::parse(UNKNOWN_LOGIN_LIMIT, &text)?;
         // An earlier version overwrites only the beginning, up to and including a line feed.
         let key = text.lines().next()?.split_whitespace().nth(3).map(str::to_owned);
         Some((Limit { witness: None, ..limit }, key))
