@@ -117,8 +117,8 @@ fn option_name(arg: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn refused(line: &str) -> Option<String> {
-        let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    fn refused(words: &str) -> Option<String> {
+        let args: Vec<String> = words.split(' ').map(str::to_owned).collect();
         refusal(&args)
     }
 
