@@ -1,5 +1,5 @@
-//! The courier: delivers what others are to be told of a job, apart from its worker, so that a
-//! command that hangs holds up no verdict.
+//! The notifier: delivers a job's notifications in a process of its own, so that a command that
+//! hangs does not delay the verdict.
 
 use std::ffi::OsStr;
 use std::io;
@@ -16,127 +16,137 @@ use crate::process::{self, Mark, Orphans};
 use crate::store::{JobDir, LOCK_BOUND, LoadError, Lock, addressed, is_independent};
 use crate::text::one_line;
 
-/// How long a command may take where nothing else is said.
-const COMMAND_TAKES: Duration = Duration::from_secs(30);
-/// How long the processes that such a command has left get to end.
-const SWEEP_TAKES: Duration = Duration::from_secs(1);
-/// How long a request may take.
-const REQUEST_TAKES: Duration = Duration::from_secs(10);
-/// The pauses before it is tried again.
-const PAUSES: [Duration; 3] =
+/// Default time limit of a command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit for ending the processes that a command has left.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit of an HTTP request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pauses before each retry.
+const RETRY_PAUSES: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-/// Bytes of what a command says that are kept, if it fails.
-const SAID_KEPT: usize = 2_000;
-/// Characters of the answer that are told with an end.
-const ANSWER_TOLD: usize = 300;
+/// Bytes read of a failed command's output or of an HTTP response.
+const MAX_OUTPUT_BYTES: usize = 2_000;
+/// Characters of the job's answer in a notification of its completion.
+const MAX_ANSWER_CHARS: usize = 300;
 
-/// Why something could not be delivered, and whether it is worth another try.
-struct Failure {
+/// Why a delivery failed, and whether it can be retried.
+struct DeliveryError {
     why: String,
-    may_pass: bool,
+    is_retryable: bool,
 }
 
-/// Delivers what is to be told of the job in this directory: the hidden program that
-/// [`crate::launch`] starts. `locked` says that it was handed the lock.
+/// Delivers the notifications of the job in this directory. This is the hidden command that
+/// [`crate::launch`] starts. `locked`: the starter passed the lock to this process.
 pub fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
     let job = JobDir::at(job_dir);
     let lock = match locked {
         true => Lock::handed(process::take_handed_lock()?),
-        // If the other notifier is stopped, the next command that looks at the job starts another.
-        false => job.lock_news(longest_try(&job)).map_err(io::Error::other)?,
+        // If the other notifier is stopped, the next command that reads the job starts another one.
+        false => job.lock_news(max_attempt_duration(&job)).map_err(io::Error::other)?,
     };
     deliver(&job, &lock, false).map(drop).map_err(io::Error::other)
 }
 
-/// The longest time between two lines that a notifier writes to its journal.
-fn longest_try(job: &JobDir) -> Duration {
-    let takes = job.load().ok().and_then(|record| record.spec.on_event_timeout_ms);
-    let command = takes.map_or(COMMAND_TAKES, Duration::from_millis) + SWEEP_TAKES;
-    let [.., pause] = PAUSES;
-    command.max(REQUEST_TAKES) + pause + LOCK_BOUND
+/// Returns the longest time between two lines that a notifier writes to its log.
+fn max_attempt_duration(job: &JobDir) -> Duration {
+    let timeout_ms = job.load().ok().and_then(|record| record.spec.on_event_timeout_ms);
+    let command = timeout_ms.map_or(COMMAND_TIMEOUT, Duration::from_millis) + SWEEP_TIMEOUT;
+    let [.., pause] = RETRY_PAUSES;
+    command.max(REQUEST_TIMEOUT) + pause + LOCK_BOUND
 }
 
-/// Delivers also what was given up. Gives what is left.
+/// Delivers all notifications again, including those that had failed. Returns those that failed.
 pub fn redeliver(job: &JobDir) -> Result<Vec<Errand>, LoadError> {
     let lock = job.lock_news(LOCK_BOUND)?;
     deliver(job, &lock, true)
 }
 
-fn deliver(job: &JobDir, lock: &Lock, again: bool) -> Result<Vec<Errand>, LoadError> {
+fn deliver(job: &JobDir, lock: &Lock, retry_failed: bool) -> Result<Vec<Errand>, LoadError> {
     lock.note_holder();
     checkpoint("notifier:locked");
-    // What a command starts stays in the family, also when the command itself has been killed.
+    // Processes that a command starts become children of this one when the command is killed.
     let _ = process::adopt_orphans();
     let record = job.load()?;
     job.announce_end(&record, clock::now())?;
-    // Whoever tried it before was killed at it, and a command of his may go on.
-    let broken_off = |errand: &Errand| errand.error.is_none() && errand.tries > 0;
-    if job.errands(&record).iter().any(broken_off) {
+    // An earlier notifier was killed during this attempt, and its command may still run.
+    let was_interrupted =
+        |notification: &Errand| notification.error.is_none() && notification.tries > 0;
+    if job.errands(&record).iter().any(was_interrupted) {
         sweep(job);
     }
     let mut tried = Vec::new();
     loop {
         let left = job.errands(&record);
-        let next = left.iter().find(|errand| {
-            let fresh = errand.error.is_none() || again;
-            fresh && !tried.contains(&(errand.number, errand.to.clone()))
+        let next = left.iter().find(|notification| {
+            let is_pending = notification.error.is_none() || retry_failed;
+            is_pending && !tried.contains(&(notification.number, notification.to.clone()))
         });
-        let Some(mut errand) = next.cloned() else { return Ok(left) };
-        tried.push((errand.number, errand.to.clone()));
-        // Whoever asks for it waits for it, and can ask again. A try that was broken off is one of
-        // the tries.
-        let pauses = if again { Some(&[][..]) } else { PAUSES.get(errand.tries as usize..) };
-        errand.error = try_often(job, &mut errand, pauses);
-        // If it cannot be noted it is told again some time: better twice than never.
-        let _ = job.note_delivery(&errand, clock::now());
+        let Some(mut notification) = next.cloned() else { return Ok(left) };
+        tried.push((notification.number, notification.to.clone()));
+        // `redeliver` does not retry: its caller waits, and can repeat the call. An interrupted
+        // attempt counts as one.
+        let pauses = if retry_failed {
+            Some(&[][..])
+        } else {
+            RETRY_PAUSES.get(notification.tries as usize..)
+        };
+        notification.error = deliver_with_retries(job, &mut notification, pauses);
+        // If the result cannot be recorded, the notification is sent again later: twice is better
+        // than never.
+        let _ = job.note_delivery(&notification, clock::now());
     }
 }
 
-/// Runs an errand, and again after each of these pauses; gives why it failed. Without any the last
-/// try has been made.
-fn try_often(job: &JobDir, errand: &mut Errand, pauses: Option<&[Duration]>) -> Option<String> {
+/// Sends a notification, and retries after each of these pauses; returns why it failed. `None` for
+/// `pauses`: all attempts have been made.
+fn deliver_with_retries(
+    job: &JobDir,
+    notification: &mut Errand,
+    pauses: Option<&[Duration]>,
+) -> Option<String> {
     let Some(pauses) = pauses else {
-        return Some("whoever was to tell it was killed at each try".to_owned());
+        return Some("the notifier was killed at each attempt".to_owned());
     };
     let mut pauses = pauses.iter();
     loop {
-        errand.tries += 1;
-        // If it cannot be noted it is tried all the same.
-        let _ = job.note_try(errand, clock::now());
+        notification.tries += 1;
+        // If the attempt cannot be recorded, it is made all the same.
+        let _ = job.note_try(notification, clock::now());
         let record = match job.load() {
             Ok(record) => record,
             Err(error) => return Some(error.to_string()),
         };
-        let done = match (errand.to.strip_prefix("command "), &record.spec.wake) {
-            (Some(place), _) => {
-                let place: usize = place.parse().unwrap_or(0);
-                let command = record.spec.on_event.get(place.wrapping_sub(1)).cloned();
-                tell_command(job, &record, errand, &command.unwrap_or_default())
+        let result = match (notification.to.strip_prefix("command "), &record.spec.wake) {
+            (Some(index), _) => {
+                let index: usize = index.parse().unwrap_or(0);
+                let command = record.spec.on_event.get(index.wrapping_sub(1)).cloned();
+                run_command(job, &record, notification, &command.unwrap_or_default())
             }
-            (None, Some(wake)) => tell_agent(job, &record, errand, wake),
+            (None, Some(wake)) => wake_agent(job, &record, notification, wake),
             (None, None) => Ok(()),
         };
-        let Err(failure) = done else { return None };
+        let Err(failure) = result else { return None };
         match pauses.next() {
-            Some(pause) if failure.may_pass => std::thread::sleep(*pause),
+            Some(pause) if failure.is_retryable => std::thread::sleep(*pause),
             _ => return Some(failure.why),
         }
     }
 }
 
-/// Runs a command with the job's status on its stdin.
-fn tell_command(
+/// Runs a command of `--on-event` with the job's status on its stdin.
+fn run_command(
     job: &JobDir,
     record: &Record,
-    errand: &Errand,
+    notification: &Errand,
     command: &str,
-) -> Result<(), Failure> {
-    let failed = |why: String| Failure { why, may_pass: true };
+) -> Result<(), DeliveryError> {
+    let failed = |why: String| DeliveryError { why, is_retryable: true };
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]);
     process::mark(&mut shell, job.news_dir().path());
     shell.env("CLAUDEJOB_ID", record.job_id.as_str());
-    shell.env("CLAUDEJOB_EVENT", errand.event.as_str());
+    shell.env("CLAUDEJOB_EVENT", notification.event.as_str());
     shell.env("CLAUDEJOB_STATUS", record.status.as_str());
     if Path::new(&record.spec.cwd).is_dir() {
         shell.current_dir(&record.spec.cwd);
@@ -144,11 +154,11 @@ fn tell_command(
     let mut status = Standing::of(record);
     status.map_hints(|hint| addressed(job.root(), hint));
     let status = serde_json::to_vec(&status).unwrap_or_default();
-    let takes = record.spec.on_event_timeout_ms.map_or(COMMAND_TAKES, Duration::from_millis);
-    let (said, exit) = process::ask(shell, Some(status), takes, SAID_KEPT)
+    let timeout = record.spec.on_event_timeout_ms.map_or(COMMAND_TIMEOUT, Duration::from_millis);
+    let (output, exit) = process::ask(shell, Some(status), timeout, MAX_OUTPUT_BYTES)
         .map_err(|error| failed(error.to_string()))?;
-    let said = one_line(&String::from_utf8_lossy(&said), 200);
-    let said = if said.is_empty() { said } else { format!(": {said}") };
+    let output = one_line(&String::from_utf8_lossy(&output), 200);
+    let output = if output.is_empty() { output } else { format!(": {output}") };
     match exit {
         Some(exit) if exit.code == Some(0) => Ok(()),
         Some(exit) => {
@@ -156,45 +166,49 @@ fn tell_command(
                 (Some(code), _) => format!("exit code {code}"),
                 (None, signal) => format!("signal {}", signal.unwrap_or_default()),
             };
-            Err(failed(format!("{how}{said}")))
+            Err(failed(format!("{how}{output}")))
         }
         None => {
             sweep(job);
-            let most = humantime::format_duration(takes);
-            Err(failed(format!("it took longer than {most} and was ended{said}")))
+            let limit = humantime::format_duration(timeout);
+            Err(failed(format!("it took longer than {limit} and was ended{output}")))
         }
     }
 }
 
-/// Ends what commands have left that told of the job, and whatever that started. Only whoever holds
-/// the lock may do so: another courier that waits for it bears the mark, too, and what it was sent
-/// for is noted.
+/// Ends the processes that notification commands of the job have left, and their descendants. The
+/// caller must hold the lock: another notifier that waits for it has the marker, too, but may be
+/// ended because its notifications are recorded.
 fn sweep(job: &JobDir) {
-    let news = job.news_dir();
-    // Others of the same marker are what is to be ended.
-    let is_other =
-        |marker: &Path, process| marker != news.path() && is_independent(marker, process);
-    let mark = Mark::new(news.path());
-    // The lock that is held is that of the notifications.
+    let dir = job.news_dir();
+    // Processes with this very marker are the ones to end.
+    let is_other = |marker: &Path, process| marker != dir.path() && is_independent(marker, process);
+    let mark = Mark::new(dir.path());
+    // The notification lock is held.
     let orphans =
         Orphans { mark: &mark, worker_start: None, is_locked: true, is_independent: &is_other };
-    orphans.end(Instant::now() + SWEEP_TAKES);
+    orphans.end(Instant::now() + SWEEP_TIMEOUT);
 }
 
-/// Wakes up an agent: `POST {text, mode, sessionKey}`, as OpenClaw's gateway takes it.
-fn tell_agent(job: &JobDir, record: &Record, errand: &Errand, wake: &Wake) -> Result<(), Failure> {
+/// Wakes an agent with `POST {text, mode, sessionKey}`, the format of OpenClaw's gateway.
+fn wake_agent(
+    job: &JobDir,
+    record: &Record,
+    notification: &Errand,
+    wake: &Wake,
+) -> Result<(), DeliveryError> {
     let value = wake.token_env.as_ref().and_then(std::env::var_os);
     let token = wake.token_env.as_ref().map(|name| token(name, value.as_deref())).transpose();
-    let token = token.map_err(|why| Failure { why, may_pass: false })?;
+    let token = token.map_err(|why| DeliveryError { why, is_retryable: false })?;
     let outcome = job.outcome().filter(|outcome| outcome.attempt == record.attempt);
-    let text = words(record, errand, outcome.as_ref());
+    let text = message(record, notification, outcome.as_ref());
     let mut body = json!({"text": text, "mode": "now"});
     if let Some(session) = &wake.session {
         body["sessionKey"] = json!(session);
     }
     let agent = ureq::Agent::new_with_config(
         ureq::Agent::config_builder()
-            .timeout_global(Some(REQUEST_TAKES))
+            .timeout_global(Some(REQUEST_TIMEOUT))
             .max_redirects(0)
             .http_status_as_error(false)
             .proxy(None)
@@ -204,35 +218,43 @@ fn tell_agent(job: &JobDir, record: &Record, errand: &Errand, wake: &Wake) -> Re
     if let Some(token) = token {
         request = request.header("Authorization", format!("Bearer {token}"));
     }
-    let answer = request.send(body.to_string());
-    let mut answer = answer.map_err(|error| Failure { why: error.to_string(), may_pass: true })?;
-    match answer.status().as_u16() {
+    let response = request.send(body.to_string());
+    let mut response =
+        response.map_err(|error| DeliveryError { why: error.to_string(), is_retryable: true })?;
+    match response.status().as_u16() {
         200..300 => Ok(()),
         status => {
-            // What is refused is refused the next time, too.
-            let may_pass = status >= 500 || matches!(status, 408 | 425 | 429);
-            let body = answer.body_mut().with_config().limit(SAID_KEPT as u64).read_to_vec();
-            let said = one_line(&String::from_utf8_lossy(&body.unwrap_or_default()), 200);
-            let said = if said.is_empty() { said } else { format!(": {said}") };
-            Err(Failure { why: format!("the gateway answered {status}{said}"), may_pass })
+            // A retry of a request that was refused would be refused, too.
+            let is_retryable = status >= 500 || matches!(status, 408 | 425 | 429);
+            let body =
+                response.body_mut().with_config().limit(MAX_OUTPUT_BYTES as u64).read_to_vec();
+            let output = one_line(&String::from_utf8_lossy(&body.unwrap_or_default()), 200);
+            let output = if output.is_empty() { output } else { format!(": {output}") };
+            Err(DeliveryError {
+                why: format!("the gateway answered {status}{output}"),
+                is_retryable,
+            })
         }
     }
 }
 
-/// The token that a variable of this value holds, if it can stand in a request; else why not.
+/// Returns the token in the value of variable `name`.
+///
+/// # Errors
+/// A sentence that says why the value cannot be sent in a request header.
 pub fn token<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'a str, String> {
     let value = value.filter(|value| !value.is_empty()).ok_or(format!("{name} is not set"))?;
     let token = value.to_str().ok_or(format!("{name} is not UTF-8"))?;
     if token.contains(char::is_control) {
-        return Err(format!("{name} holds a control character, such as a line's end"));
+        return Err(format!("{name} contains a control character, such as a line feed"));
     }
     Ok(token)
 }
 
-/// What an agent is told.
-fn words(record: &Record, errand: &Errand, outcome: Option<&Outcome>) -> String {
+/// Returns the text for an agent.
+fn message(record: &Record, notification: &Errand, outcome: Option<&Outcome>) -> String {
     let id = &record.job_id;
-    let told = match (errand.event, &record.error) {
+    let text = match (notification.event, &record.error) {
         (Milestone::Blocked, _) => {
             format!("claudejob: job {id} waits for an answer. Run: claudejob status {id}")
         }
@@ -243,8 +265,8 @@ fn words(record: &Record, errand: &Errand, outcome: Option<&Outcome>) -> String 
         (event, None) => format!("claudejob: job {id} {event}. Run: claudejob result {id}"),
     };
     let answer = outcome.and_then(|outcome| outcome.result.as_deref()).unwrap_or_default();
-    let answer = one_line(answer, ANSWER_TOLD);
-    let with_answer = errand.event == Milestone::Completed && !answer.is_empty();
-    let told = if with_answer { format!("{told}\nIts answer: {answer}") } else { told };
-    crate::text::harmless(&told)
+    let answer = one_line(answer, MAX_ANSWER_CHARS);
+    let with_answer = notification.event == Milestone::Completed && !answer.is_empty();
+    let text = if with_answer { format!("{text}\nIts answer: {answer}") } else { text };
+    crate::text::harmless(&text)
 }

@@ -196,7 +196,7 @@ fn a_conversation_that_is_too_long_says_what_is_missing() {
     assert_eq!(sandbox.run(["export", "--html", "page.html"]).code, 0);
     let page = fs::read_to_string(sandbox.work().join("page.html")).unwrap();
     assert!(page.contains("… 120,000 more characters in output.log"));
-    assert!(page.contains("left out here, with 9,6"), "most of ten million");
+    assert!(page.contains("omitted here, with 9,6"), "most of ten million");
     assert!(page.contains("word 0;") && page.contains("word 1999;") && !page.contains("word 999;"));
     assert!(page.len() < 1_000_000, "{}", page.len());
 }

@@ -453,7 +453,7 @@ fn a_token_that_no_gateway_can_be_given_is_not_tried_again() {
     let again = sandbox.run(["redeliver", "a"]);
     let errand = &again["failed"][0]["undeliveredNotifications"][0];
     assert_eq!((again.code, &errand["tries"]), (1, &2.into()), "{again:?}");
-    assert_eq!(errand["error"], "HOOK_TOKEN holds a control character, such as a line's end");
+    assert_eq!(errand["error"], "HOOK_TOKEN contains a control character, such as a line feed");
 }
 
 #[test]
@@ -567,7 +567,7 @@ fn a_command_that_kills_its_courier_is_given_up_like_any_other() {
         let errand = sandbox.status("a")["undelivered"][0].clone();
         errand["error"].is_string().then_some(errand)
     });
-    assert_eq!(errand["error"], "whoever was to tell it was killed at each try");
+    assert_eq!(errand["error"], "the notifier was killed at each attempt");
     assert_eq!((&errand["tries"], lines(&sandbox, "tried").len()), (&4.into(), 4));
     // Who asks for it has it tried again.
     assert_eq!(delivered(&sandbox, "a")[0]["tries"], 4);

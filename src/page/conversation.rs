@@ -1,4 +1,4 @@
-//! What was said in a job, from claude's stream, of a bounded size however long that is.
+//! A job's conversation as markup of bounded size, from claude's stream of any length.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,140 +7,104 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::diff::Diff;
+use super::excerpt::Excerpt;
 use crate::job::{Record, Status, questions};
 use crate::stream::transcript::{Passage, Speaker, conclude, passages, telling, verdict};
 use crate::stream::{Block, Event, Line, decode, repaired};
 use crate::text::{count, grouped, harmless, one_line};
 
-/// Characters shown of what was said at once.
-const SAID_SHOWN: usize = 20_000;
-/// Characters shown of an argument of a tool, and of what the tool gave back.
-const TOOL_SHOWN: usize = 6_000;
-/// Arguments shown of a tool call, and edits of one that makes several.
-const PARTS_SHOWN: usize = 20;
+/// Characters shown of one message.
+const MAX_MESSAGE_CHARS: usize = 20_000;
+/// Characters shown of an argument of a tool, and of its result.
+const MAX_TOOL_CHARS: usize = 6_000;
+/// Arguments shown of a tool call, and edits of a call that makes several.
+const MAX_TOOL_PARTS: usize = 20;
 /// Characters of a tool call in its summary.
-const CALL_SHOWN: usize = 140;
-/// What an entry weighs beside its text.
+const MAX_SUMMARY_CHARS: usize = 140;
+/// Weight of an entry without its text, in characters.
 const ENTRY_WEIGHT: usize = 300;
 
-/// The beginning of a text, and how many characters are missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cut {
-    pub(super) text: String,
-    pub(super) more: u64,
-}
-
-impl Cut {
-    /// As it is.
-    pub(super) fn raw(text: &str, most: usize) -> Self {
-        match text.char_indices().nth(most) {
-            None => Self { text: text.to_owned(), more: 0 },
-            Some((at, _)) => {
-                Self { text: text[..at].to_owned(), more: text[at..].chars().count() as u64 }
-            }
-        }
-    }
-
-    /// Without what could mislead a reader's eye.
-    pub(super) fn of(text: &str, most: usize) -> Self {
-        let cut = Self::raw(text.trim_end(), most);
-        Self { text: harmless(&cut.text), ..cut }
-    }
-
-    fn more(&self) -> Markup {
-        html! {
-            @if self.more > 0 {
-                p.more { "… " (grouped(self.more)) " more characters in output.log" }
-            }
-        }
-    }
-
-    /// Preformatted.
-    fn pre(&self) -> Markup {
-        html! { pre { (self.text) } (self.more()) }
-    }
-}
-
-/// Which attempts of a job are in its log, as far as its files tell.
+/// The attempts in a job's log, as far as its files record them.
 #[derive(Debug, Default)]
-pub struct Attempts {
-    /// The last one.
+pub struct AttemptBoundaries {
+    /// Number of the last attempt.
     pub last: u32,
-    /// Where its part of the log begins, in bytes.
+    /// Offset in bytes at which the last attempt begins in the log.
     pub log_start: u64,
-    /// In which attempt each turn ended, in order.
+    /// For each turn, in order, the attempt in which it ended.
     pub turns: Vec<u32>,
 }
 
 /// A job's conversation.
 ///
-/// Where it has more than `room` characters its middle is left out, and says so: how a job began
-/// and how it ended is what is read first.
+/// If it is longer than `max_chars` characters, its middle is omitted, with a note: readers look
+/// first at how a job began and how it ended.
 #[derive(Debug)]
 pub struct Conversation {
-    room: usize,
-    head: Vec<Entry>,
+    max_chars: usize,
+    head: Vec<TranscriptEntry>,
     head_weight: usize,
-    tail: VecDeque<Entry>,
+    tail: VecDeque<TranscriptEntry>,
     tail_weight: usize,
-    /// How many entries were dropped between the two, and how many characters of them.
+    /// Number of entries omitted between head and tail.
     dropped: usize,
+    /// Number of characters of the omitted entries.
     dropped_weight: u64,
-    /// Where the calls are that wait for their result, counted from the first entry.
-    calls: HashMap<String, usize>,
+    /// Index of each call without a result, counted from the first entry.
+    pending_calls: HashMap<String, usize>,
     prompt: String,
-    attempts: Attempts,
+    attempts: AttemptBoundaries,
     attempt: u32,
     results: usize,
     turn_open: bool,
 }
 
 #[derive(Debug)]
-enum Entry {
+enum TranscriptEntry {
     Attempt(u32),
-    Said { by: By, nested: bool, text: Cut },
-    Call(Box<Call>),
-    End { text: String, failed: bool, output: Option<Cut> },
+    Message { by: Author, nested: bool, text: Excerpt },
+    Call(Box<ToolCall>),
+    End { text: String, failed: bool, output: Option<Excerpt> },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
+enum Author {
     Agent,
     User,
     Note,
 }
 
 #[derive(Debug)]
-struct Call {
+struct ToolCall {
     id: String,
     nested: bool,
     name: String,
     about: String,
-    input: Input,
-    /// It waited for a decision: an answer, or a permission.
-    asked: bool,
-    outcome: Option<Outcome>,
+    input: ToolInput,
+    /// The call waited for an answer or a permission.
+    needed_decision: bool,
+    outcome: Option<ToolOutcome>,
 }
 
 #[derive(Debug)]
-enum Input {
+enum ToolInput {
     Edits { diffs: Vec<Diff>, more: usize },
-    Arguments { named: Vec<(String, Cut)>, more: usize },
+    Arguments { named: Vec<(String, Excerpt)>, more: usize },
 }
 
 #[derive(Debug)]
-struct Outcome {
+struct ToolOutcome {
     is_error: bool,
-    text: Cut,
+    text: Excerpt,
 }
 
-impl Entry {
+impl TranscriptEntry {
     fn weight(&self) -> usize {
         let text = match self {
             Self::Attempt(_) => 0,
-            Self::Said { text, .. } => text.text.len(),
+            Self::Message { text, .. } => text.text.len(),
             Self::End { text, output, .. } => {
-                text.len() + output.as_ref().map_or(0, |cut| cut.text.len())
+                text.len() + output.as_ref().map_or(0, |output| output.text.len())
             }
             Self::Call(call) => call.weight(),
         };
@@ -148,11 +112,11 @@ impl Entry {
     }
 }
 
-impl Call {
+impl ToolCall {
     fn weight(&self) -> usize {
         let input = match &self.input {
-            Input::Edits { diffs, .. } => diffs.iter().map(Diff::weight).sum(),
-            Input::Arguments { named, .. } => {
+            ToolInput::Edits { diffs, .. } => diffs.iter().map(Diff::weight).sum(),
+            ToolInput::Arguments { named, .. } => {
                 named.iter().map(|(name, value)| name.len() + value.text.len()).sum::<usize>()
             }
         };
@@ -162,17 +126,17 @@ impl Call {
 }
 
 impl Conversation {
-    /// An empty one. What repeats the job's `prompt` is not shown again.
-    pub fn new(room: usize, prompt: &str, attempts: Attempts) -> Self {
+    /// Returns an empty conversation. Messages that repeat the job's `prompt` are not shown.
+    pub fn new(max_chars: usize, prompt: &str, attempts: AttemptBoundaries) -> Self {
         let mut conversation = Self {
-            room,
+            max_chars,
             head: Vec::new(),
             head_weight: 0,
             tail: VecDeque::new(),
             tail_weight: 0,
             dropped: 0,
             dropped_weight: 0,
-            calls: HashMap::new(),
+            pending_calls: HashMap::new(),
             prompt: prompt.trim().to_owned(),
             attempt: 1,
             attempts,
@@ -180,17 +144,17 @@ impl Conversation {
             turn_open: false,
         };
         if conversation.attempts.last > 1 {
-            conversation.put(Entry::Attempt(1));
+            conversation.add_entry(TranscriptEntry::Attempt(1));
         }
         conversation
     }
 
-    /// Takes the next line of the log, which begins at this byte.
-    pub fn line(&mut self, line: Line<'_>, offset: u64) {
+    /// Adds the next line of the log, which begins at this byte.
+    pub fn add_line(&mut self, line: Line<'_>, offset: u64) {
         let omitted = line.omitted() > 0;
         let in_last = offset >= self.attempts.log_start;
         if in_last && self.attempt < self.attempts.last {
-            self.attempt_begins(self.attempts.last);
+            self.begin_attempt(self.attempts.last);
         }
         let repaired = repaired(line.bytes);
         let bytes = repaired.as_ref().map_or(line.bytes, String::as_bytes);
@@ -198,13 +162,15 @@ impl Conversation {
         let event = decode(bytes);
         match &event {
             Some(Event::Assistant { blocks, synthetic, nested, .. }) => {
-                let by = if *synthetic { By::Note } else { By::Agent };
-                self.blocks(blocks, by, *nested);
+                let by = if *synthetic { Author::Note } else { Author::Agent };
+                self.add_blocks(blocks, by, *nested);
             }
-            Some(Event::User { blocks, nested, .. }) => self.blocks(blocks, By::User, *nested),
+            Some(Event::User { blocks, nested, .. }) => {
+                self.add_blocks(blocks, Author::User, *nested);
+            }
             Some(Event::Init { .. }) => {
                 if !in_last {
-                    self.turn_begins();
+                    self.begin_turn();
                 }
                 self.turn_open = true;
             }
@@ -213,124 +179,140 @@ impl Conversation {
                 self.results += 1;
                 let text = passages(line).into_iter().next().map(|passage| passage.text);
                 let output = result.structured_output.as_ref().map(|value| {
-                    Cut::of(&serde_json::to_string_pretty(value).unwrap_or_default(), TOOL_SHOWN)
+                    Excerpt::sanitized(
+                        &serde_json::to_string_pretty(value).unwrap_or_default(),
+                        MAX_TOOL_CHARS,
+                    )
                 });
                 let text = harmless(&text.unwrap_or_default());
-                self.put(Entry::End { text, failed: result.is_error, output });
+                self.add_entry(TranscriptEntry::End { text, failed: result.is_error, output });
             }
-            // What is asked is in the call that is shown already.
-            Some(Event::Request { tool_use_id: Some(id), .. }) if self.calls.contains_key(id) => {
-                if let Some(call) = self.call(id) {
-                    call.asked = true;
+            // The call that is already shown contains the question.
+            Some(Event::Request { tool_use_id: Some(id), .. })
+                if self.pending_calls.contains_key(id) =>
+            {
+                if let Some(call) = self.pending_call(id) {
+                    call.needed_decision = true;
                 }
             }
             _ => {
                 for passage in passages(line) {
-                    self.say(By::Note, false, &passage.text);
+                    self.add_message(Author::Note, false, &passage.text);
                 }
             }
         }
         if omitted {
             let size = grouped(line.length);
-            let what = format!("a line of {size} bytes is shortened here: output.log has it whole");
-            self.say(By::Note, false, &what);
+            let what =
+                format!("a line of {size} bytes is truncated here: output.log contains all of it");
+            self.add_message(Author::Note, false, &what);
         }
     }
 
-    /// Puts the verdict of a job that has not completed behind what was said. That of one that has
-    /// is told by the end of its last turn and the head of its section.
+    /// Appends the verdict of a job that has not completed. For a completed job, the end of its last
+    /// turn and the head of its section show it.
     pub fn conclude(&mut self, record: &Record) {
         let Some(verdict) = verdict(record).filter(|_| record.status != Status::Completed) else {
             return;
         };
         let text = harmless(&verdict.text);
         let last = self.tail.back_mut().or(self.head.last_mut());
-        if let Some(Entry::End { text: turn, .. }) = last {
+        if let Some(TranscriptEntry::End { text: turn, .. }) = last {
             let mut passages = vec![Passage { speaker: Speaker::End, text: std::mem::take(turn) }];
             conclude(&mut passages, verdict);
             *turn = passages.swap_remove(0).text;
         }
-        self.put(Entry::End { text, failed: true, output: None });
+        self.add_entry(TranscriptEntry::End { text, failed: true, output: None });
     }
 
-    /// The rest of the log cannot be read.
-    pub fn unreadable(&mut self, why: &str) {
-        self.say(By::Note, false, &format!("the rest of output.log cannot be read: {why}"));
+    /// Adds a note that the rest of the log cannot be read.
+    pub fn add_read_error(&mut self, why: &str) {
+        self.add_message(
+            Author::Note,
+            false,
+            &format!("the rest of output.log cannot be read: {why}"),
+        );
     }
 
-    /// The head of a turn, in an attempt that is not the last. Where attempts begin is known for
-    /// the last one only; of the others, a turn that never ended was in one that was cut off, and
-    /// each turn that did end tells its attempt.
-    fn turn_begins(&mut self) {
-        let told = self.attempts.turns.get(self.results).copied().unwrap_or(0);
-        let next = if self.turn_open { self.attempt + 1 } else { told };
+    /// Begins a turn in an attempt that is not the last. The offset at which an attempt begins is
+    /// known only for the last one. For the others, a turn that never ended shows that its attempt
+    /// was interrupted, and the attempt of each turn that ended is recorded.
+    fn begin_turn(&mut self) {
+        let recorded = self.attempts.turns.get(self.results).copied().unwrap_or(0);
+        let next = if self.turn_open { self.attempt + 1 } else { recorded };
         if next > self.attempt && next < self.attempts.last {
-            self.attempt_begins(next);
+            self.begin_attempt(next);
         }
     }
 
-    fn attempt_begins(&mut self, attempt: u32) {
+    fn begin_attempt(&mut self, attempt: u32) {
         self.attempt = attempt;
         self.turn_open = false;
-        self.put(Entry::Attempt(attempt));
+        self.add_entry(TranscriptEntry::Attempt(attempt));
     }
 
-    fn blocks(&mut self, blocks: &[Block<'_>], by: By, nested: bool) {
+    fn add_blocks(&mut self, blocks: &[Block<'_>], by: Author, nested: bool) {
         for block in blocks {
             match block {
-                Block::Text(words) => {
-                    let text = words.whole();
-                    let again = by == By::User && !nested && text.trim() == self.prompt;
-                    if !again {
-                        self.say(by, nested, &text);
+                Block::Text(text) => {
+                    let text = text.whole();
+                    let repeats_prompt =
+                        by == Author::User && !nested && text.trim() == self.prompt;
+                    if !repeats_prompt {
+                        self.add_message(by, nested, &text);
                     }
                 }
                 Block::ToolUse { id, name, input } => {
-                    let asked = match name.as_ref() {
+                    let question = match name.as_ref() {
                         "AskUserQuestion" => questions(input).into_iter().next(),
                         _ => None,
                     };
-                    let about = asked.map_or_else(|| telling(input), |asked| asked.question);
-                    let call = Call {
+                    let about =
+                        question.map_or_else(|| telling(input), |question| question.question);
+                    let call = ToolCall {
                         id: id.to_string(),
                         nested,
                         name: harmless(&one_line(name, 60)),
-                        about: harmless(&one_line(&about, CALL_SHOWN)),
-                        input: Input::of(name, input),
-                        asked: false,
+                        about: harmless(&one_line(&about, MAX_SUMMARY_CHARS)),
+                        input: ToolInput::from_json(name, input),
+                        needed_decision: false,
                         outcome: None,
                     };
-                    self.calls
+                    self.pending_calls
                         .insert(id.to_string(), self.dropped + self.head.len() + self.tail.len());
-                    self.put(Entry::Call(Box::new(call)));
+                    self.add_entry(TranscriptEntry::Call(Box::new(call)));
                 }
                 Block::ToolResult { id, is_error, text } => {
-                    let text = Cut::of(&text.whole(), TOOL_SHOWN);
-                    self.outcome(id, Outcome { is_error: *is_error, text });
+                    let text = Excerpt::sanitized(&text.whole(), MAX_TOOL_CHARS);
+                    self.add_outcome(id, ToolOutcome { is_error: *is_error, text });
                 }
                 Block::Thinking => {}
             }
         }
     }
 
-    fn say(&mut self, by: By, nested: bool, text: &str) {
+    fn add_message(&mut self, by: Author, nested: bool, text: &str) {
         if !text.trim().is_empty() {
-            self.put(Entry::Said { by, nested, text: Cut::of(text, SAID_SHOWN) });
+            self.add_entry(TranscriptEntry::Message {
+                by,
+                nested,
+                text: Excerpt::sanitized(text, MAX_MESSAGE_CHARS),
+            });
         }
     }
 
-    fn outcome(&mut self, id: &str, outcome: Outcome) {
+    fn add_outcome(&mut self, id: &str, outcome: ToolOutcome) {
         let weight = outcome.text.text.len();
-        let more = outcome.text.more;
-        match self.call(id) {
+        let more = outcome.text.omitted_chars;
+        match self.pending_call(id) {
             Some(call) => call.outcome = Some(outcome),
             None => {
-                // Its call was left out, or never was.
+                // Its call was omitted, or the log does not contain it.
                 self.dropped_weight += weight as u64 + more;
                 return;
             }
         }
-        if self.calls.remove(id).is_some_and(|at| at < self.head.len()) {
+        if self.pending_calls.remove(id).is_some_and(|at| at < self.head.len()) {
             self.head_weight += weight;
         } else {
             self.tail_weight += weight;
@@ -338,9 +320,9 @@ impl Conversation {
         self.drop_middle();
     }
 
-    /// The call of this id that has no result yet.
-    fn call(&mut self, id: &str) -> Option<&mut Call> {
-        let at = *self.calls.get(id)?;
+    /// Returns the call with this id, if it has no result yet.
+    fn pending_call(&mut self, id: &str) -> Option<&mut ToolCall> {
+        let at = *self.pending_calls.get(id)?;
         let entry = if at < self.head.len() {
             self.head.get_mut(at)
         } else {
@@ -348,14 +330,17 @@ impl Conversation {
             self.tail.get_mut(at)
         };
         match entry? {
-            Entry::Call(call) => Some(call),
+            TranscriptEntry::Call(call) => Some(call),
             _ => None,
         }
     }
 
-    fn put(&mut self, entry: Entry) {
+    fn add_entry(&mut self, entry: TranscriptEntry) {
         let weight = entry.weight();
-        if self.tail.is_empty() && self.dropped == 0 && self.head_weight + weight <= self.room / 2 {
+        if self.tail.is_empty()
+            && self.dropped == 0
+            && self.head_weight + weight <= self.max_chars / 2
+        {
             self.head_weight += weight;
             self.head.push(entry);
             return;
@@ -366,10 +351,10 @@ impl Conversation {
     }
 
     fn drop_middle(&mut self) {
-        while self.tail_weight > self.room / 2 && self.tail.len() > 1 {
+        while self.tail_weight > self.max_chars / 2 && self.tail.len() > 1 {
             let Some(entry) = self.tail.pop_front() else { return };
-            if let Entry::Call(call) = &entry {
-                self.calls.remove(&call.id);
+            if let TranscriptEntry::Call(call) = &entry {
+                self.pending_calls.remove(&call.id);
             }
             self.tail_weight = self.tail_weight.saturating_sub(entry.weight());
             self.dropped += 1;
@@ -377,44 +362,44 @@ impl Conversation {
         }
     }
 
-    /// As it is shown.
+    /// Renders the conversation.
     pub fn markup(&self) -> Markup {
         html! {
             div.talk {
                 @for entry in &self.head { (entry.markup()) }
                 @if self.dropped > 0 {
                     p.left-out {
-                        "… " (count(self.dropped, "step")) " left out here, with "
+                        "… " (count(self.dropped, "step")) " omitted here, with "
                         (grouped(self.dropped_weight)) " more characters in output.log"
                     }
                 }
                 @for entry in &self.tail { (entry.markup()) }
                 @if self.head.is_empty() && self.tail.is_empty() {
-                    p.dim { "Claude said nothing." }
+                    p.dim { "There is no message." }
                 }
             }
         }
     }
 }
 
-impl Entry {
+impl TranscriptEntry {
     fn markup(&self) -> Markup {
         match self {
             Self::Attempt(attempt) => html! { h4.attempt { "Attempt " (attempt) } },
-            Self::Said { by, nested, text } => {
+            Self::Message { by, nested, text } => {
                 let class = match by {
-                    By::Agent => "agent",
-                    By::User => "user",
-                    By::Note => "note",
+                    Author::Agent => "agent",
+                    Author::User => "user",
+                    Author::Note => "note",
                 };
                 html! {
-                    div.said.(class).nested[*nested] dir="auto" { (text.text) (text.more()) }
+                    div.said.(class).nested[*nested] dir="auto" { (text.text) (text.omitted_note()) }
                 }
             }
             Self::Call(call) => call.markup(),
             Self::End { text, failed, output } => html! {
                 @if let Some(output) = output {
-                    details.call { summary { b { "Structured output" } } (output.pre()) }
+                    details.call { summary { b { "Structured output" } } (output.preformatted()) }
                 }
                 p.end.bad[*failed] { (text) }
             },
@@ -422,11 +407,11 @@ impl Entry {
     }
 }
 
-impl Call {
+impl ToolCall {
     fn markup(&self) -> Markup {
         let failed = self.outcome.as_ref().is_some_and(|outcome| outcome.is_error);
-        let question = self.name == "AskUserQuestion";
-        let gave = match (question, failed) {
+        let is_question = self.name == "AskUserQuestion";
+        let heading = match (is_question, failed) {
             (true, false) => "Answer",
             (false, false) => "Result",
             (_, true) => "Error",
@@ -440,16 +425,16 @@ impl Call {
                 }
                 (self.input.markup())
                 @match &self.outcome {
-                    None if self.asked && question => { p.dim { "It has no answer." } }
-                    None if self.asked => { p.dim { "It has no permission." } }
+                    None if self.needed_decision && is_question => { p.dim { "No answer." } }
+                    None if self.needed_decision => { p.dim { "No permission." } }
                     None => { p.dim { "No result." } }
                     Some(outcome) => {
-                        @if self.asked && !question && !failed { p.dim { "Allowed." } }
+                        @if self.needed_decision && !is_question && !failed { p.dim { "Allowed." } }
                         @if outcome.text.text.is_empty() {
-                            p.dim { @if failed { "It failed." } @else { "Done, without text." } }
+                            p.dim { @if failed { "Failed without output." } @else { "Done without output." } }
                         } @else {
-                            p.what { (gave) }
-                            div.result.failed[failed] { (outcome.text.pre()) }
+                            p.what { (heading) }
+                            div.result.failed[failed] { (outcome.text.preformatted()) }
                         }
                     }
                 }
@@ -458,49 +443,49 @@ impl Call {
     }
 }
 
-/// An edit's two sides.
+/// The text before and after an edit.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Edit {
+struct TextEdit {
     old_string: String,
     new_string: String,
 }
 
-impl Input {
-    /// What a tool was called with. An edit that is not as expected is shown as any other input.
-    fn of(name: &str, input: &str) -> Self {
+impl ToolInput {
+    /// Parses a tool's input. An edit without the expected fields is shown as arguments.
+    fn from_json(name: &str, input: &str) -> Self {
         let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(input) else {
-            let named = vec![(String::new(), Cut::of(input, TOOL_SHOWN))];
+            let named = vec![(String::new(), Excerpt::sanitized(input, MAX_TOOL_CHARS))];
             return Self::Arguments { named, more: 0 };
         };
         let edits = match name {
-            "Edit" => edit(Value::Object(fields.clone())).map(|edit| vec![edit]),
+            "Edit" => parse_edit(Value::Object(fields.clone())).map(|edit| vec![edit]),
             "MultiEdit" => match fields.get("edits") {
-                Some(Value::Array(edits)) => edits.iter().cloned().map(edit).collect(),
+                Some(Value::Array(edits)) => edits.iter().cloned().map(parse_edit).collect(),
                 _ => None,
             },
             "Write" => match fields.get_mut("content") {
                 Some(Value::String(content)) => {
                     let new_string = std::mem::take(content);
-                    Some(vec![Edit { old_string: String::new(), new_string }])
+                    Some(vec![TextEdit { old_string: String::new(), new_string }])
                 }
                 _ => None,
             },
             _ => None,
         };
         if let Some(edits) = edits {
-            let more = edits.len().saturating_sub(PARTS_SHOWN);
-            let shown = edits.iter().take(PARTS_SHOWN);
-            let diffs = shown.map(|edit| Diff::of(&edit.old_string, &edit.new_string)).collect();
+            let more = edits.len().saturating_sub(MAX_TOOL_PARTS);
+            let shown = edits.iter().take(MAX_TOOL_PARTS);
+            let diffs = shown.map(|edit| Diff::new(&edit.old_string, &edit.new_string)).collect();
             return Self::Edits { diffs, more };
         }
-        let more = fields.len().saturating_sub(PARTS_SHOWN);
-        let named = fields.into_iter().take(PARTS_SHOWN).map(|(name, value)| {
+        let more = fields.len().saturating_sub(MAX_TOOL_PARTS);
+        let named = fields.into_iter().take(MAX_TOOL_PARTS).map(|(name, value)| {
             let text = match value {
                 Value::String(text) => text,
                 value => serde_json::to_string_pretty(&value).unwrap_or_default(),
             };
-            (harmless(&one_line(&name, 60)), Cut::of(&text, TOOL_SHOWN))
+            (harmless(&one_line(&name, 60)), Excerpt::sanitized(&text, MAX_TOOL_CHARS))
         });
         Self::Arguments { named: named.collect(), more }
     }
@@ -515,7 +500,7 @@ impl Input {
                 Self::Arguments { named, more } => {
                     @for (name, value) in named {
                         @if !name.is_empty() { p.what { (name) } }
-                        (value.pre())
+                        (value.preformatted())
                     }
                     @if *more > 0 { p.more { "… " (grouped(*more as u64)) " more arguments in output.log" } }
                 }
@@ -524,10 +509,10 @@ impl Input {
     }
 }
 
-/// An edit; `None` of anything that does not say what it changes.
-fn edit(value: Value) -> Option<Edit> {
-    let is_one = value.get("old_string").is_some() && value.get("new_string").is_some();
-    is_one.then(|| serde_json::from_value(value).ok()).flatten()
+/// Parses an edit; `None` if a field is missing.
+fn parse_edit(value: Value) -> Option<TextEdit> {
+    let is_edit = value.get("old_string").is_some() && value.get("new_string").is_some();
+    is_edit.then(|| serde_json::from_value(value).ok()).flatten()
 }
 
 #[cfg(test)]

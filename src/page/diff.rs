@@ -1,89 +1,87 @@
-//! What an edit changes, line by line.
+//! Line-by-line differences of an edit.
 
 use maud::{Markup, html};
 use similar::{ChangeTag, TextDiff};
 
-use super::conversation::Cut;
-use crate::text::{grouped, harmless};
+use super::excerpt::{Excerpt, omitted_note};
+use crate::text::harmless;
 
-/// Lines of either side that are compared: the time that it takes grows with their product.
-const LINES_COMPARED: usize = 400;
-/// Characters of either side that are compared.
-const COMPARED: usize = 20_000;
-/// Lines that did not change, shown beside those that did.
-const CONTEXT: usize = 3;
+/// Lines compared of each side. The time of a comparison grows with their product.
+const MAX_COMPARED_LINES: usize = 400;
+/// Characters compared of each side.
+const MAX_COMPARED_CHARS: usize = 20_000;
+/// Unchanged lines shown around each change.
+const CONTEXT_LINES: usize = 3;
 
-/// A change of one text.
+/// The differences between two versions of a text.
 #[derive(Debug, Default)]
 pub(super) struct Diff {
-    lines: Vec<(Kind, String)>,
+    lines: Vec<(LineChange, String)>,
     /// Characters of both sides that were not compared.
-    more: u64,
+    omitted_chars: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum LineChange {
     Same,
     Added,
     Removed,
-    /// Lines that did not change were left out.
+    /// Omitted unchanged lines.
     Gap,
 }
 
 impl Diff {
-    /// What makes `new` of `old`.
-    pub(super) fn of(old: &str, new: &str) -> Self {
-        let (old, new) = (beginning(old), beginning(new));
+    /// Compares `old` with `new`.
+    pub(super) fn new(old: &str, new: &str) -> Self {
+        let (old, new) = (compared_part(old), compared_part(new));
         let diff = TextDiff::from_lines(old.text.as_str(), new.text.as_str());
         let mut lines = Vec::new();
-        for (n, ops) in diff.grouped_ops(CONTEXT).iter().enumerate() {
+        for (n, ops) in diff.grouped_ops(CONTEXT_LINES).iter().enumerate() {
             if n > 0 {
-                lines.push((Kind::Gap, String::new()));
+                lines.push((LineChange::Gap, String::new()));
             }
             for change in ops.iter().flat_map(|op| diff.iter_changes(op)) {
                 let kind = match change.tag() {
-                    ChangeTag::Equal => Kind::Same,
-                    ChangeTag::Insert => Kind::Added,
-                    ChangeTag::Delete => Kind::Removed,
+                    ChangeTag::Equal => LineChange::Same,
+                    ChangeTag::Insert => LineChange::Added,
+                    ChangeTag::Delete => LineChange::Removed,
                 };
                 let line = change.value().trim_end_matches(['\n', '\r']);
                 lines.push((kind, harmless(line)));
             }
         }
-        Self { lines, more: old.more + new.more }
+        Self { lines, omitted_chars: old.omitted_chars + new.omitted_chars }
     }
 
-    /// How many characters it holds.
+    /// Returns the approximate size of the markup, in characters.
     pub(super) fn weight(&self) -> usize {
         self.lines.iter().map(|(_, line)| line.len() + 40).sum()
     }
 
-    /// Coloured, and legible without colours.
+    /// Renders the differences, legible without colours.
     pub(super) fn markup(&self) -> Markup {
         html! {
             pre.diff {
                 @for (kind, line) in &self.lines {
                     @match kind {
-                        Kind::Same => { span { "  " (line) "\n" } }
-                        Kind::Added => { ins { "+ " (line) "\n" } }
-                        Kind::Removed => { del { "- " (line) "\n" } }
-                        Kind::Gap => { span.gap { "⋯\n" } }
+                        LineChange::Same => { span { "  " (line) "\n" } }
+                        LineChange::Added => { ins { "+ " (line) "\n" } }
+                        LineChange::Removed => { del { "- " (line) "\n" } }
+                        LineChange::Gap => { span.gap { "⋯\n" } }
                     }
                 }
             }
-            @if self.more > 0 {
-                p.more { "… " (grouped(self.more)) " more characters in output.log" }
-            }
+            (omitted_note(self.omitted_chars))
         }
     }
 }
 
-fn beginning(text: &str) -> Cut {
-    let lines = memchr::memchr_iter(b'\n', text.as_bytes()).nth(LINES_COMPARED - 1);
+fn compared_part(text: &str) -> Excerpt {
+    let lines = memchr::memchr_iter(b'\n', text.as_bytes()).nth(MAX_COMPARED_LINES - 1);
     let end = lines.map_or(text.len(), |at| at + 1);
-    let cut = Cut::raw(&text[..end], COMPARED);
-    let more = cut.more + text[end..].chars().count() as u64;
-    Cut { more, ..cut }
+    let excerpt = Excerpt::raw(&text[..end], MAX_COMPARED_CHARS);
+    let omitted_chars = excerpt.omitted_chars + text[end..].chars().count() as u64;
+    Excerpt { omitted_chars, ..excerpt }
 }
 
 #[cfg(test)]
@@ -91,22 +89,22 @@ mod tests {
     use super::*;
 
     fn shown(old: &str, new: &str) -> Vec<String> {
-        let line = |(kind, line): (Kind, String)| match kind {
-            Kind::Same => format!(" {line}"),
-            Kind::Added => format!("+{line}"),
-            Kind::Removed => format!("-{line}"),
-            Kind::Gap => "⋯".to_owned(),
+        let line = |(kind, line): (LineChange, String)| match kind {
+            LineChange::Same => format!(" {line}"),
+            LineChange::Added => format!("+{line}"),
+            LineChange::Removed => format!("-{line}"),
+            LineChange::Gap => "⋯".to_owned(),
         };
-        Diff::of(old, new).lines.into_iter().map(line).collect()
+        Diff::new(old, new).lines.into_iter().map(line).collect()
     }
 
     #[test]
-    fn a_change_is_shown_with_what_is_around_it() {
+    fn shows_changes_with_context() {
         for (old, new, expected) in [
             ("", "a\nb\n", &["+a", "+b"][..]),
             ("a\n", "", &["-a"]),
             ("a\nb\nc\n", "a\nx\nc\n", &[" a", "-b", "+x", " c"]),
-            // An end of line that is missing is no change to be seen.
+            // A missing line feed at the end is not shown as a change.
             ("a\nb", "a\nc", &[" a", "-b", "+c"]),
             ("same\n", "same\n", &[]),
             (
@@ -120,20 +118,20 @@ mod tests {
     }
 
     #[test]
-    fn markup_in_a_line_stays_text() {
-        let page = Diff::of("<b>\n", "</pre><script>alert(1)</script>\n").markup().0;
+    fn escapes_markup_in_lines() {
+        let page = Diff::new("<b>\n", "</pre><script>alert(1)</script>\n").markup().0;
         assert!(page.contains("<ins>+ &lt;/pre&gt;&lt;script&gt;alert(1)"), "{page}");
         assert!(page.contains("<del>- &lt;b&gt;"), "{page}");
         assert!(!page.contains("<script"), "{page}");
     }
 
     #[test]
-    fn a_huge_change_is_cut_and_says_so() {
+    fn limits_huge_changes_with_note() {
         let (old, new) = ("a\n".repeat(90_000), "b\n".repeat(90_000));
-        let diff = Diff::of(&old, &new);
-        assert_eq!(diff.lines.len(), 2 * LINES_COMPARED);
-        assert_eq!(diff.more, 4 * (90_000 - LINES_COMPARED as u64));
-        let wide = Diff::of("", &"ä".repeat(90_000));
-        assert_eq!(wide.more, 70_000);
+        let diff = Diff::new(&old, &new);
+        assert_eq!(diff.lines.len(), 2 * MAX_COMPARED_LINES);
+        assert_eq!(diff.omitted_chars, 4 * (90_000 - MAX_COMPARED_LINES as u64));
+        let wide = Diff::new("", &"ä".repeat(90_000));
+        assert_eq!(wide.omitted_chars, 70_000);
     }
 }

@@ -1,11 +1,12 @@
-//! Jobs as a page to read in a browser and to hand on: one file of HTML, without any program in
-//! it and without anything that it would have to fetch.
+//! HTML page of jobs, for a browser and for passing on: one file without scripts and without
+//! external resources.
 //!
-//! Pure: jobs in, markup out, a piece at a time, so that a page of many jobs is never held whole.
-//! Whatever a model, a tool or a caller said is text here: the templates escape it.
+//! Pure: takes jobs, returns markup. The page is rendered in parts, so that a page of many jobs is
+//! never held in memory as a whole. The templates escape all text of models, tools and callers.
 
 mod conversation;
 mod diff;
+mod excerpt;
 mod section;
 mod timeline;
 
@@ -16,42 +17,42 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::job::{Status, Timestamp};
 use crate::text::{count, grouped, short};
 
-pub use conversation::{Attempts, Conversation};
-pub use section::{Prompt, section, unreadable};
-pub use timeline::{Row, timeline};
+pub use conversation::{AttemptBoundaries, Conversation};
+pub use section::{PromptExcerpt, section, unreadable_section};
+pub use timeline::{TimelineRow, timeline};
 
 const STYLE: &str = include_str!("style.css");
 
-/// Nothing but the style in the page itself may take effect, should anything else ever get in.
+/// Allows only the page's own style, in case a script or a link ever gets into the page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
 
-/// What all jobs of a page came to.
+/// PageTotals of all jobs on a page.
 #[derive(Debug, Default)]
-pub struct Totals {
-    /// How many of each status.
+pub struct PageTotals {
+    /// Number of jobs with each status.
     pub by_status: BTreeMap<Status, usize>,
-    /// Jobs whose record cannot be read.
+    /// Number of jobs whose record cannot be read.
     pub unreadable: usize,
-    /// US dollars as far as claude reported them.
+    /// Cost in US dollars, as far as claude reported it.
     pub cost_usd: f64,
-    /// When the first one was asked for, and when the last one ended, or now.
+    /// When the first job was requested, and when the last one ended; now if one is live.
     pub span: Option<(Timestamp, Timestamp)>,
 }
 
-impl Totals {
-    /// How many jobs there are.
+impl PageTotals {
+    /// Returns the number of jobs.
     pub fn jobs(&self) -> usize {
         self.by_status.values().sum::<usize>() + self.unreadable
     }
 }
 
-/// The beginning of a page: its head, and what all jobs came to.
-pub fn opening(totals: &Totals, now: Timestamp) -> Markup {
+/// Returns the beginning of a page: its head and the totals.
+pub fn header(totals: &PageTotals, now: Timestamp) -> Markup {
     let jobs = count(totals.jobs(), "job");
     html! {
         (DOCTYPE)
-        // The rest is closed by `closing`; the parser needs no other tags for that.
+        // `footer` closes `html` and `body`; every other element is closed here.
         (PreEscaped("<html lang=\"en\">"))
         head {
             meta charset="utf-8";
@@ -67,7 +68,7 @@ pub fn opening(totals: &Totals, now: Timestamp) -> Markup {
             h1 { (jobs) }
             ul.totals {
                 @for (status, n) in &totals.by_status {
-                    li { b.(tone(*status)) { (mark(*status)) " " (grouped(*n as u64)) } " " (status.as_str()) }
+                    li { b.(status_class(*status)) { (status_symbol(*status)) " " (grouped(*n as u64)) } " " (status.as_str()) }
                 }
                 @if totals.unreadable > 0 {
                     li { b.bad { "? " (totals.unreadable) } " unreadable" }
@@ -82,17 +83,17 @@ pub fn opening(totals: &Totals, now: Timestamp) -> Markup {
     }
 }
 
-/// What stands before the sections of the jobs.
-pub fn sections() -> Markup {
+/// Returns the heading above the sections of the jobs.
+pub fn sections_heading() -> Markup {
     html! { h2 { "Jobs" } }
 }
 
-/// The end of a page.
-pub fn closing() -> Markup {
+/// Returns the end of a page.
+pub fn footer() -> Markup {
     PreEscaped("</body></html>\n".to_owned())
 }
 
-/// `2026-11-20 21:45`.
+/// Formats a time as `2026-11-20 21:45`.
 fn minute(at: Timestamp) -> String {
     format!("{} {}", at.day(), &at.time_of_day()[..5])
 }
@@ -101,8 +102,8 @@ fn dollars(usd: f64, places: usize) -> String {
     format!("${usd:.places$}")
 }
 
-/// The class that a status is coloured by.
-fn tone(status: Status) -> &'static str {
+/// Returns the CSS class that colours a status.
+fn status_class(status: Status) -> &'static str {
     match status {
         Status::Completed => "ok",
         Status::Failed => "bad",
@@ -113,8 +114,8 @@ fn tone(status: Status) -> &'static str {
     }
 }
 
-/// What a status is known by where there is no colour.
-fn mark(status: Status) -> &'static str {
+/// Returns the symbol that shows a status without colour.
+fn status_symbol(status: Status) -> &'static str {
     match status {
         Status::Completed => "✓",
         Status::Failed => "✗",
@@ -123,7 +124,7 @@ fn mark(status: Status) -> &'static str {
     }
 }
 
-/// The fragment by which a job's section is found in the page.
+/// Returns the URL fragment of a job's section.
 fn anchor(id: &str) -> String {
     format!("job-{id}")
 }
@@ -133,8 +134,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_asks_nobody_for_anything() {
-        let page = opening(&Totals::default(), Timestamp::from_epoch_ms(0).unwrap()).0;
+    fn page_has_no_external_resources() {
+        let page = header(&PageTotals::default(), Timestamp::from_epoch_ms(0).unwrap()).0;
         assert!(page.contains("default-src 'none'; style-src 'unsafe-inline'; img-src data:"));
         for word in ["http://", "https://", "url(", "@import", "src=", "href=", "<script"] {
             assert!(!page.contains(word), "{word}");

@@ -1,50 +1,50 @@
-//! All about one job.
+//! The section of one job on the page.
 
 use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::conversation::{Conversation, Cut};
-use super::{anchor, dollars, mark, tone};
+use super::conversation::Conversation;
+use super::excerpt::Excerpt;
+use super::{anchor, dollars, status_class, status_symbol};
 use crate::job::{Record, Timestamp};
 use crate::text::{grouped, harmless, one_line, short};
 
-/// Characters shown of a sentence in the record.
-const SENTENCE_SHOWN: usize = 4_000;
+/// Characters shown of an error or a warning in the record.
+const MAX_SENTENCE_CHARS: usize = 4_000;
 
-/// A job's prompt.
+/// The beginning of a job's prompt.
 #[derive(Debug, Default)]
-pub struct Prompt {
-    /// Its text.
+pub struct PromptExcerpt {
     pub text: String,
-    /// Bytes of it that are not in `text`.
-    pub omitted: u64,
+    /// Bytes that are not in `text`.
+    pub omitted_bytes: u64,
 }
 
-/// The section of a job whose record, under this id, can be read.
+/// Renders the section of a job whose record can be read.
 pub fn section(
     id: &str,
     record: &Record,
-    prompt: &Prompt,
+    prompt: &PromptExcerpt,
     conversation: &Conversation,
     open: bool,
     now: Timestamp,
 ) -> Markup {
-    let tone = tone(record.status);
+    let class = status_class(record.status);
     let verdict = record.reason.map_or(String::new(), |reason| format!(" ({reason})"));
-    let took = took(record, now).map(short);
-    let sentence = |text: &str| Cut::of(text, SENTENCE_SHOWN).text;
+    let duration = live_duration(record, now).map(short);
+    let sentence = |text: &str| Excerpt::sanitized(text, MAX_SENTENCE_CHARS).text;
     html! {
         details.job open[open] {
             summary {
-                b.mark.(tone) { (mark(record.status)) }
+                b.mark.(class) { (status_symbol(record.status)) }
                 span.id { (id) }
-                span.status.(tone) { (record.status.as_str()) (verdict) }
-                @if let Some(took) = &took { span.dim { (took) } }
+                span.status.(class) { (record.status.as_str()) (verdict) }
+                @if let Some(duration) = &duration { span.dim { (duration) } }
                 @if let Some(usd) = record.cost_usd { span.dim { (dollars(usd, 2)) } }
                 span.about { (harmless(&one_line(&record.prompt, 120))) }
             }
-            // Not the whole, so that a link to it opens what is closed.
+            // The anchor is inside `details`, so that following a link to it opens the section.
             div.body id=(anchor(id)) {
                 @if let Some(error) = &record.error {
                     p.error { (sentence(error)) }
@@ -53,11 +53,11 @@ pub fn section(
                     p.warning { (sentence(warning)) }
                 }
                 dl {
-                    (row("started", record.started_at.map(second)))
-                    (row("ended", record.ended_at.map(second)))
-                    (row(if record.status.is_live() { "for" } else { "took" }, took))
-                    (row("queued", waited(record.queued_ms)))
-                    (row("waited to try again", waited(record.limited_ms)))
+                    (row("started", record.started_at.map(format_second)))
+                    (row("ended", record.ended_at.map(format_second)))
+                    (row(if record.status.is_live() { "for" } else { "took" }, duration))
+                    (row("queued", nonzero_duration(record.queued_ms)))
+                    (row("waited to retry", nonzero_duration(record.limited_ms)))
                     (row("model", record.model.as_deref().map(|model| harmless(&one_line(model, 200)))))
                     (row("turns", Some(grouped(record.num_turns))))
                     (row("cost", record.cost_usd.map(|usd| dollars(usd, 4))))
@@ -73,13 +73,13 @@ pub fn section(
                             }
                         }
                     }
-                    (row("folder", Some(harmless(&one_line(&record.spec.cwd, 1_000)))))
+                    (row("directory", Some(harmless(&one_line(&record.spec.cwd, 1_000)))))
                     (row("session", record.session_id.as_deref().map(|id| harmless(&one_line(id, 100)))))
                 }
                 h3 { "Prompt" }
                 pre.prompt dir="auto" { (harmless(prompt.text.trim_end())) }
-                @if prompt.omitted > 0 {
-                    p.more { "… " (grouped(prompt.omitted)) " more bytes in prompt.txt" }
+                @if prompt.omitted_bytes > 0 {
+                    p.more { "… " (grouped(prompt.omitted_bytes)) " more bytes in prompt.txt" }
                 }
                 h3 { "Conversation" }
                 (conversation.markup())
@@ -88,8 +88,8 @@ pub fn section(
     }
 }
 
-/// The section of a job whose record cannot be read.
-pub fn unreadable(id: &str, why: &str, open: bool) -> Markup {
+/// Renders the section of a job whose record cannot be read.
+pub fn unreadable_section(id: &str, why: &str, open: bool) -> Markup {
     html! {
         details.job open[open] {
             summary {
@@ -97,7 +97,7 @@ pub fn unreadable(id: &str, why: &str, open: bool) -> Markup {
                 span.id { (id) }
                 span.status.bad { "unreadable" }
             }
-            div.body id=(anchor(id)) { p.error { (Cut::of(why, SENTENCE_SHOWN).text) } }
+            div.body id=(anchor(id)) { p.error { (Excerpt::sanitized(why, MAX_SENTENCE_CHARS).text) } }
         }
     }
 }
@@ -110,16 +110,17 @@ fn row(name: &str, value: Option<String>) -> Markup {
     }
 }
 
-fn second(at: Timestamp) -> String {
+fn format_second(at: Timestamp) -> String {
     format!("{} {} UTC", at.day(), at.time_of_day())
 }
 
-fn waited(ms: u64) -> Option<String> {
+fn nonzero_duration(ms: u64) -> Option<String> {
     (ms > 0).then(|| short(Duration::from_millis(ms)))
 }
 
-/// How long the job was live. What the record of a live one says of that is a moment old at best.
-fn took(record: &Record, now: Timestamp) -> Option<Duration> {
+/// Returns how long the job has been live. For a live job this is computed from its start: the
+/// record's own figure is out of date.
+fn live_duration(record: &Record, now: Timestamp) -> Option<Duration> {
     if record.status.is_live() {
         return record.started_at.map(|at| now.since(at));
     }

@@ -1,33 +1,33 @@
-//! When the jobs were at work: a row each, on one axis of time.
+//! Timeline of the jobs: one row for each on a common time axis.
 
 use std::time::Duration;
 
 use maud::{Markup, html};
 
-use super::{anchor, mark, tone};
+use super::{anchor, status_class, status_symbol};
 use crate::job::{Phase, Segment, Status, Timestamp};
 use crate::text::short;
 
-/// Rows above which they are drawn smaller, in a box that scrolls.
-const MANY: usize = 40;
-/// Marks on the axis at most.
-const TICKS: i64 = 8;
+/// Number of rows above which they are drawn smaller, in a box that scrolls.
+const COMPACT_ROWS: usize = 40;
+/// Maximum number of ticks on the axis.
+const MAX_TICKS: i64 = 8;
 
-/// Stretches without any job that are cut out: those longer than this part of the whole.
-const CUT_FROM: u32 = 30;
-/// How wide a cut is drawn, as a share of the axis.
-const CUT_WIDTH: f64 = 0.008;
-/// What a label on the axis takes, likewise.
+/// Gaps without any job are compressed if they are longer than this fraction (1/n) of the axis.
+const MIN_GAP_FRACTION: u32 = 30;
+/// Width of a compressed gap, as a share of the axis.
+const GAP_WIDTH: f64 = 0.008;
+/// Width of a label, as a share of the axis.
 const LABEL_WIDTH: f64 = 0.06;
-/// The same on a narrow screen.
-const MAIN_WIDTH: f64 = 0.32;
+/// Width of a label on a narrow screen, as a share of the axis.
+const MAIN_LABEL_WIDTH: f64 = 0.32;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// How far apart the marks may be, in seconds.
-const STEPS: [i64; 25] = [
+/// Possible distances between ticks, in seconds.
+const TICK_STEPS: [i64; 25] = [
     1,
     2,
     5,
@@ -57,83 +57,81 @@ const STEPS: [i64; 25] = [
 
 /// One job on the time axis.
 #[derive(Debug)]
-pub struct Row {
-    /// Its id.
+pub struct TimelineRow {
     pub id: String,
-    /// How it stands.
     pub status: Status,
-    /// Its life, in order and without a gap.
-    pub segments: Vec<Segment>,
+    /// The job's phases, in order and without gaps.
+    pub spans: Vec<Segment>,
 }
 
-impl Row {
-    fn from(&self) -> Option<Timestamp> {
-        self.segments.first().map(|segment| segment.from)
+impl TimelineRow {
+    fn start(&self) -> Option<Timestamp> {
+        self.spans.first().map(|span| span.from)
     }
 
-    fn to(&self) -> Option<Timestamp> {
-        self.segments.last().map(|segment| segment.to)
+    fn end(&self) -> Option<Timestamp> {
+        self.spans.last().map(|span| span.to)
     }
 }
 
-/// The rows as they are given, on an axis that spans all of them. Nothing without rows.
-pub fn timeline(rows: &[&Row]) -> Markup {
-    let Some(axis) = Axis::of(rows) else { return html! {} };
+/// Renders the rows in the given order on an axis that spans all of them. Empty without rows.
+pub fn timeline(rows: &[&TimelineRow]) -> Markup {
+    let Some(axis) = Axis::for_rows(rows) else { return html! {} };
     let ticks = axis.ticks();
     html! {
         section {
             h2 { "Timeline" }
             ul.legend {
                 @for phase in [Phase::Queued, Phase::Running, Phase::Limited, Phase::Blocked, Phase::Idle] {
-                    li { i.(class(phase)) {} (what(phase)) }
+                    li { i.(phase_class(phase)) {} (phase_text(phase)) }
                 }
-                @if axis.pieces.len() > 1 { li { i.cut {} "no job, not to scale" } }
+                @if axis.sections.len() > 1 { li { i.cut {} "no job (not to scale)" } }
             }
-            div.timeline.many[rows.len() > MANY] {
+            div.timeline.many[rows.len() > COMPACT_ROWS] {
                 div.axis {
                     div {
-                        @for ((at, label), main) in ticks.iter().zip(main(&ticks)) {
-                            span.main[main] style={ "left:" (percent(*at)) } { (label) }
+                        @for ((at, label), is_main) in ticks.iter().zip(main_ticks(&ticks)) {
+                            span.main[is_main] style={ "left:" (percent(*at)) } { (label) }
                         }
                     }
                 }
                 div.rows {
                     div.grid {
                         @for (at, _) in &ticks { i style={ "left:" (percent(*at)) } {} }
-                        @for piece in axis.pieces.iter().filter(|piece| piece.cut) {
-                            i.cut style={ "left:" (percent(piece.place)) ";width:" (percent(piece.width)) } {}
+                        @for section in axis.sections.iter().filter(|section| section.is_gap) {
+                            i.cut style={ "left:" (percent(section.start)) ";width:" (percent(section.width)) } {}
                         }
                     }
-                    @for row in rows { (line(row, &axis)) }
+                    @for row in rows { (row_markup(row, &axis)) }
                 }
             }
         }
     }
 }
 
-fn line(row: &Row, axis: &Axis) -> Markup {
-    let (Some(from), Some(to)) = (row.from(), row.to()) else { return html! {} };
-    let took = short(to.since(from));
-    let (left, width) = (axis.place(from), axis.place(to) - axis.place(from));
+fn row_markup(row: &TimelineRow, axis: &Axis) -> Markup {
+    let (Some(from), Some(to)) = (row.start(), row.end()) else { return html! {} };
+    let duration = short(to.since(from));
+    let (left, width) = (axis.position(from), axis.position(to) - axis.position(from));
     html! {
-        a.row href={ "#" (anchor(&row.id)) } title={ (row.id) ": " (row.status.as_str()) ", " (took) } {
-            span.name { b.(tone(row.status)) { (mark(row.status)) } " " (row.id) }
+        a.row href={ "#" (anchor(&row.id)) } title={ (row.id) ": " (row.status.as_str()) ", " (duration) } {
+            span.name { b.(status_class(row.status)) { (status_symbol(row.status)) } " " (row.id) }
             span.track {
-                span.bar.(tone(row.status)) style={ "left:min(" (percent(left)) ",100% - 4px);width:" (percent(width)) } {
-                    @for segment in &row.segments {
-                        @let length = segment.to.since(segment.from);
-                        @let share = axis.place(segment.to) - axis.place(segment.from);
-                        i.(class(segment.phase)) style={ "flex-grow:" (format!("{:.0}", (share * 1e6).max(1.0))) }
-                            title={ (what(segment.phase)) ", " (short(length)) " from " (segment.from.time_of_day()) } {}
+                span.bar.(status_class(row.status)) style={ "left:min(" (percent(left)) ",100% - 4px);width:" (percent(width)) } {
+                    @for span in &row.spans {
+                        @let length = span.to.since(span.from);
+                        @let share = axis.position(span.to) - axis.position(span.from);
+                        i.(phase_class(span.phase)) style={ "flex-grow:" (format!("{:.0}", (share * 1e6).max(1.0))) }
+                            title={ (phase_text(span.phase)) ", " (short(length)) " from " (span.from.time_of_day()) } {}
                     }
                 }
             }
-            span.took { (took) }
+            span.took { (duration) }
         }
     }
 }
 
-fn class(phase: Phase) -> &'static str {
+fn phase_class(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued => "queued",
         Phase::Running => "running",
@@ -144,14 +142,14 @@ fn class(phase: Phase) -> &'static str {
     }
 }
 
-fn what(phase: Phase) -> &'static str {
+fn phase_text(phase: Phase) -> &'static str {
     match phase {
         Phase::Queued => "queued",
         Phase::Running => "running",
-        Phase::Limited => "waiting for a limit or another try",
+        Phase::Limited => "waiting for a limit or a retry",
         Phase::Blocked => "waiting for an answer",
         Phase::Idle => "idle",
-        Phase::Over => "ended, taken up again later",
+        Phase::Over => "ended, resumed later",
     }
 }
 
@@ -159,106 +157,105 @@ fn percent(share: f64) -> String {
     format!("{:.3}%", share * 100.0)
 }
 
-/// A stretch of the axis.
+/// A section of the axis.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+struct AxisSection {
     from: Timestamp,
     to: Timestamp,
-    /// Where it begins, and how wide it is, in shares of the whole.
-    place: f64,
+    /// Where the section begins and how wide it is, as shares of the axis.
+    start: f64,
     width: f64,
-    /// Nothing was at work in it, and it is drawn narrow, whatever its length.
-    cut: bool,
+    /// No job was active; drawn narrow, whatever its duration.
+    is_gap: bool,
 }
 
-/// The axis of time. Where jobs lie far apart, the long stretches between them are cut out of it:
-/// else nothing but them would be seen.
+/// The time axis. Long gaps between jobs are compressed: otherwise the gaps would fill the axis.
 struct Axis {
-    pieces: Vec<Piece>,
+    sections: Vec<AxisSection>,
 }
 
 impl Axis {
-    /// That of these rows; `None` where there is nothing to draw.
-    fn of(rows: &[&Row]) -> Option<Self> {
-        let segments = rows.iter().flat_map(|row| &row.segments);
-        let mut busy: Vec<(Timestamp, Timestamp)> = segments
-            .filter(|segment| segment.phase != Phase::Over)
-            .map(|segment| (segment.from, segment.to))
+    /// Returns the axis of these rows; `None` if there is nothing to draw.
+    fn for_rows(rows: &[&TimelineRow]) -> Option<Self> {
+        let spans = rows.iter().flat_map(|row| &row.spans);
+        let mut active: Vec<(Timestamp, Timestamp)> = spans
+            .filter(|span| span.phase != Phase::Over)
+            .map(|span| (span.from, span.to))
             .collect();
-        busy.sort_unstable();
+        active.sort_unstable();
         let mut joined: Vec<(Timestamp, Timestamp)> = Vec::new();
-        for (from, to) in busy {
+        for (from, to) in active {
             match joined.last_mut() {
                 Some(last) if from <= last.1 => last.1 = last.1.max(to),
                 _ => joined.push((from, to)),
             }
         }
         let (from, to) = (joined.first()?.0, joined.last()?.1);
-        // A row without a length has an axis all the same.
+        // Jobs without a duration have an axis, too.
         let to = to.max(from.after(Duration::from_secs(1)));
-        let span = to.since(from);
-        let gaps = joined.windows(2).map(|pair| (pair[0].1, pair[1].0));
-        let mut cuts: Vec<(Timestamp, Timestamp)> =
-            gaps.filter(|(from, to)| to.since(*from) > span / CUT_FROM).collect();
-        let empty: Duration = cuts.iter().map(|(from, to)| to.since(*from)).sum();
-        if empty < span / 2 {
-            cuts.clear();
+        let length = to.since(from);
+        let between = joined.windows(2).map(|pair| (pair[0].1, pair[1].0));
+        let mut gaps: Vec<(Timestamp, Timestamp)> =
+            between.filter(|(from, to)| to.since(*from) > length / MIN_GAP_FRACTION).collect();
+        let empty: Duration = gaps.iter().map(|(from, to)| to.since(*from)).sum();
+        if empty < length / 2 {
+            gaps.clear();
         }
-        Some(Self::with_cuts(from, to, &cuts))
+        Some(Self::with_gaps(from, to, &gaps))
     }
 
-    fn with_cuts(from: Timestamp, to: Timestamp, cuts: &[(Timestamp, Timestamp)]) -> Self {
-        let empty: Duration = cuts.iter().map(|(from, to)| to.since(*from)).sum();
+    fn with_gaps(from: Timestamp, to: Timestamp, gaps: &[(Timestamp, Timestamp)]) -> Self {
+        let empty: Duration = gaps.iter().map(|(from, to)| to.since(*from)).sum();
         let shown = to.since(from).saturating_sub(empty).as_secs_f64().max(0.001);
-        let share = (1.0 - CUT_WIDTH * cuts.len() as f64) / shown;
-        let mut axis = Self { pieces: Vec::new() };
+        let share = (1.0 - GAP_WIDTH * gaps.len() as f64) / shown;
+        let mut axis = Self { sections: Vec::new() };
         let mut at = from;
-        for (begin, end) in cuts.iter().copied().chain([(to, to)]) {
+        for (begin, end) in gaps.iter().copied().chain([(to, to)]) {
             axis.add(at, begin, begin.since(at).as_secs_f64() * share, false);
             if begin < to {
-                axis.add(begin, end, CUT_WIDTH, true);
+                axis.add(begin, end, GAP_WIDTH, true);
             }
             at = end;
         }
         axis
     }
 
-    fn add(&mut self, from: Timestamp, to: Timestamp, width: f64, cut: bool) {
-        let place = self.pieces.last().map_or(0.0, |last| last.place + last.width);
-        self.pieces.push(Piece { from, to, place, width, cut });
+    fn add(&mut self, from: Timestamp, to: Timestamp, width: f64, is_gap: bool) {
+        let start = self.sections.last().map_or(0.0, |last| last.start + last.width);
+        self.sections.push(AxisSection { from, to, start, width, is_gap });
     }
 
-    /// Where a time is, from 0 to 1.
-    fn place(&self, at: Timestamp) -> f64 {
-        let piece = self.pieces.iter().rev().find(|piece| piece.from <= at);
-        piece.map_or(0.0, |piece| piece.place(at)).clamp(0.0, 1.0)
+    /// Returns the position of a time, from 0 to 1.
+    fn position(&self, at: Timestamp) -> f64 {
+        let section = self.sections.iter().rev().find(|section| section.from <= at);
+        section.map_or(0.0, |section| section.position(at)).clamp(0.0, 1.0)
     }
 
-    /// Round times within the axis: where, and what is written there.
+    /// Returns the ticks at round times, with the position and the label of each.
     fn ticks(&self) -> Vec<(f64, String)> {
-        let pieces = || self.pieces.iter().filter(|piece| !piece.cut);
-        let shown: Duration = pieces().map(|piece| piece.to.since(piece.from)).sum();
+        let shown_sections = || self.sections.iter().filter(|section| !section.is_gap);
+        let shown: Duration = shown_sections().map(|section| section.to.since(section.from)).sum();
         let seconds = i64::try_from(shown.as_secs()).unwrap_or(i64::MAX);
-        let step = STEPS.into_iter().find(|step| seconds / step <= TICKS);
-        let step = step.unwrap_or(seconds / TICKS).max(1);
+        let step = TICK_STEPS.into_iter().find(|step| seconds / step <= MAX_TICKS);
+        let step = step.unwrap_or(seconds / MAX_TICKS).max(1);
         let mut ticks: Vec<(f64, String)> = Vec::new();
-        // Behind a cut it must be said where in time the axis goes on.
+        // After a gap the axis continues on another day, which needs a label.
         let mut day = None;
-        for piece in pieces().filter(|_| self.pieces.len() > 1) {
-            let today = piece.from.day();
+        for section in shown_sections().filter(|_| self.sections.len() > 1) {
+            let today = section.from.day();
             if day.as_ref() != Some(&today) {
-                put(&mut ticks, piece.place, month_and_day(&today));
+                add_tick(&mut ticks, section.start, month_and_day(&today));
             }
             day = Some(today);
         }
-        for piece in pieces() {
-            let first = piece.from.epoch_ms().div_euclid(1_000).div_euclid(step) + 1;
+        for section in shown_sections() {
+            let first = section.from.epoch_ms().div_euclid(1_000).div_euclid(step) + 1;
             let times = (first..).map_while(|n| {
                 let at = Timestamp::from_epoch_ms(n.checked_mul(step)?.checked_mul(1_000)?)?;
-                (at <= piece.to).then_some(at)
+                (at <= section.to).then_some(at)
             });
             for at in times {
-                put(&mut ticks, piece.place(at), label(at, step));
+                add_tick(&mut ticks, section.position(at), label(at, step));
             }
         }
         ticks.sort_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -266,29 +263,29 @@ impl Axis {
     }
 }
 
-impl Piece {
-    fn place(&self, at: Timestamp) -> f64 {
+impl AxisSection {
+    fn position(&self, at: Timestamp) -> f64 {
         let length = self.to.since(self.from).as_secs_f64().max(0.001);
-        self.place + self.width * (at.since(self.from).as_secs_f64() / length).min(1.0)
+        self.start + self.width * (at.since(self.from).as_secs_f64() / length).min(1.0)
     }
 }
 
-/// Adds a mark, unless it would stand out of the axis or over another one.
-fn put(ticks: &mut Vec<(f64, String)>, place: f64, label: String) {
-    // The beginning is kept: the first day is told there.
-    let inside = place <= 0.985 && (place >= 0.015 || label.len() == 5 && place == 0.0);
-    if inside && ticks.iter().all(|(other, _)| (place - other).abs() > LABEL_WIDTH) {
-        ticks.push((place, label));
+/// Adds a tick, unless its label would leave the axis or overlap another one.
+fn add_tick(ticks: &mut Vec<(f64, String)>, position: f64, label: String) {
+    // The very beginning is allowed for the label of the first day.
+    let inside = position <= 0.985 && (position >= 0.015 || label.len() == 5 && position == 0.0);
+    if inside && ticks.iter().all(|(other, _)| (position - other).abs() > LABEL_WIDTH) {
+        ticks.push((position, label));
     }
 }
 
-/// Which of the marks are told also on a narrow screen.
-fn main(ticks: &[(f64, String)]) -> Vec<bool> {
+/// Returns for each tick whether a narrow screen shows its label.
+fn main_ticks(ticks: &[(f64, String)]) -> Vec<bool> {
     let mut last = None;
-    let is_main = |(place, _): &(f64, String)| {
-        let main = last.is_none_or(|last| place - last > MAIN_WIDTH);
+    let is_main = |(position, _): &(f64, String)| {
+        let main = last.is_none_or(|last| position - last > MAIN_LABEL_WIDTH);
         if main {
-            last = Some(*place);
+            last = Some(*position);
         }
         main
     };
@@ -299,7 +296,7 @@ fn label(at: Timestamp, step: i64) -> String {
     let (day, time) = (at.day(), at.time_of_day());
     match step {
         _ if step >= 365 * DAY => day,
-        // The day where a new one begins.
+        // At midnight, the new day.
         _ if time == "00:00:00" => month_and_day(&day),
         _ if step < MINUTE => time,
         _ => time[..5].to_owned(),
@@ -318,62 +315,62 @@ mod tests {
         Timestamp::parse(text).unwrap()
     }
 
-    fn row(parts: &[(Phase, &str, &str)]) -> Row {
-        let segment = |&(phase, from, to): &(Phase, &str, &str)| Segment {
+    fn row(parts: &[(Phase, &str, &str)]) -> TimelineRow {
+        let span = |&(phase, from, to): &(Phase, &str, &str)| Segment {
             phase,
             from: at(from),
             to: at(to),
         };
-        let segments = parts.iter().map(segment).collect();
-        Row { id: "job".to_owned(), status: Status::Completed, segments }
+        let spans = parts.iter().map(span).collect();
+        TimelineRow { id: "job".to_owned(), status: Status::Completed, spans }
     }
 
     fn labels(from: &str, to: &str) -> Vec<String> {
-        let axis = Axis::of(&[&row(&[(Phase::Running, from, to)])]).unwrap();
+        let axis = Axis::for_rows(&[&row(&[(Phase::Running, from, to)])]).unwrap();
         axis.ticks().into_iter().map(|(_, label)| label).collect()
     }
 
     #[test]
-    fn long_stretches_without_a_job_are_cut_out() {
+    fn compresses_long_gaps_between_jobs() {
         let hour = |day: u32| {
             let from = format!("2026-11-{day:02}T20:00:00Z");
             let to = format!("2026-11-{day:02}T21:00:00Z");
             row(&[(Phase::Running, &from, &to)])
         };
         let rows = [hour(1), hour(2), hour(7)];
-        let axis = Axis::of(&rows.iter().collect::<Vec<_>>()).unwrap();
+        let axis = Axis::for_rows(&rows.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(
-            axis.pieces.iter().map(|piece| piece.cut).collect::<Vec<_>>(),
+            axis.sections.iter().map(|section| section.is_gap).collect::<Vec<_>>(),
             [false, true, false, true, false]
         );
-        let third = (1.0 - 2.0 * CUT_WIDTH) / 3.0;
-        for (text, place) in [
+        let third = (1.0 - 2.0 * GAP_WIDTH) / 3.0;
+        for (text, expected) in [
             ("2026-11-01T20:00:00Z", 0.0),
             ("2026-11-01T21:00:00Z", third),
-            ("2026-11-02T20:00:00Z", third + CUT_WIDTH),
-            ("2026-11-02T20:30:00Z", 1.5 * third + CUT_WIDTH),
+            ("2026-11-02T20:00:00Z", third + GAP_WIDTH),
+            ("2026-11-02T20:30:00Z", 1.5 * third + GAP_WIDTH),
             ("2026-11-07T21:00:00Z", 1.0),
             ("2026-12-07T21:00:00Z", 1.0),
             ("2026-10-07T21:00:00Z", 0.0),
         ] {
-            assert!((axis.place(at(text)) - place).abs() < 1e-9, "{text}");
+            assert!((axis.position(at(text)) - expected).abs() < 1e-9, "{text}");
         }
         let labels: Vec<String> = axis.ticks().into_iter().map(|(_, label)| label).collect();
         assert_eq!(labels, ["11-01", "20:30", "11-02", "20:30", "11-07", "20:30"]);
     }
 
     #[test]
-    fn what_lies_close_together_is_drawn_to_scale() {
+    fn draws_short_gaps_to_scale() {
         let whole = row(&[
             (Phase::Running, "2026-11-01T20:00:00Z", "2026-11-01T21:00:00Z"),
             (Phase::Over, "2026-11-01T21:00:00Z", "2026-11-01T21:30:00Z"),
             (Phase::Running, "2026-11-01T21:30:00Z", "2026-11-01T22:00:00Z"),
         ]);
-        assert_eq!(Axis::of(&[&whole]).unwrap().pieces.len(), 1);
+        assert_eq!(Axis::for_rows(&[&whole]).unwrap().sections.len(), 1);
     }
 
     #[test]
-    fn the_axis_is_marked_at_round_times() {
+    fn places_ticks_at_round_times() {
         for (from, to, expected) in [
             (
                 "2026-11-20T21:45:12.118Z",
@@ -397,19 +394,19 @@ mod tests {
             ),
         ] {
             let expected: Vec<String> = expected.iter().map(|&text| text.to_owned()).collect();
-            let seen = labels(from, to);
-            assert_eq!(seen, expected, "{from} {to}");
-            assert!(seen.len() <= TICKS as usize + 1);
+            let actual = labels(from, to);
+            assert_eq!(actual, expected, "{from} {to}");
+            assert!(actual.len() <= MAX_TICKS as usize + 1);
         }
     }
 
     #[test]
-    fn an_axis_of_ages_has_few_marks() {
+    fn limits_ticks_of_very_long_axis() {
         assert!(labels("1000-01-01T00:00:00Z", "9000-01-01T00:00:00Z").len() <= 9);
     }
 
     #[test]
-    fn a_page_without_a_time_has_no_axis() {
+    fn renders_nothing_without_rows() {
         assert_eq!(timeline(&[]).0, "");
     }
 }

@@ -1,4 +1,4 @@
-//! What the page shows of a stream: whole, edited, cut short, and of hostile text.
+//! Tests of how the page shows a stream: complete, truncated, with edits and hostile text.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,11 +6,11 @@ use proptest::sample::select;
 
 use super::*;
 
-fn conversation(room: usize, attempts: Attempts, lines: &[String]) -> String {
-    let mut conversation = Conversation::new(room, "the prompt", attempts);
+fn conversation(max_chars: usize, attempts: AttemptBoundaries, lines: &[String]) -> String {
+    let mut conversation = Conversation::new(max_chars, "the prompt", attempts);
     let mut offset = 0;
     for line in lines {
-        conversation.line(Line { bytes: line.as_bytes(), length: line.len() as u64 }, offset);
+        conversation.add_line(Line { bytes: line.as_bytes(), length: line.len() as u64 }, offset);
         offset += line.len() as u64 + 1;
     }
     conversation.markup().0
@@ -27,7 +27,7 @@ fn call(id: &str, name: &str, input: &Value) -> String {
     .to_string()
 }
 
-fn gave(id: &str, text: &str, is_error: bool) -> String {
+fn tool_result(id: &str, text: &str, is_error: bool) -> String {
     serde_json::json!({"type": "user", "message": {"content": [
         {"type": "tool_result", "tool_use_id": id, "content": text, "is_error": is_error}]}})
     .to_string()
@@ -47,16 +47,16 @@ fn attempts_of(page: &str) -> Vec<&str> {
 }
 
 #[test]
-fn results_stand_in_their_calls_whatever_their_order() {
+fn matches_results_to_calls_in_any_order() {
     let one = serde_json::json!({"command": "one"});
     let lines = [
         call("a", "Bash", &one),
         call("b", "Bash", &serde_json::json!({"command": "two"})),
-        gave("b", "of two", true),
-        gave("a", "of one", false),
-        gave("c", "of nobody", false),
+        tool_result("b", "of two", true),
+        tool_result("a", "of one", false),
+        tool_result("c", "of nobody", false),
     ];
-    let page = conversation(100_000, Attempts::default(), &lines);
+    let page = conversation(100_000, AttemptBoundaries::default(), &lines);
     let (first, second) = page.split_once("call failed").unwrap();
     assert!(first.contains("of one") && second.contains("of two"), "{page}");
     assert!(!first.contains("✗") && second.contains("✗"), "{page}");
@@ -64,10 +64,11 @@ fn results_stand_in_their_calls_whatever_their_order() {
 }
 
 #[test]
-fn edits_are_diffs_and_broken_ones_are_input() {
+fn shows_edits_as_diffs_and_invalid_ones_as_input() {
     let edit = serde_json::json!({"file_path": "/a", "old_string": "x\n", "new_string": "y\n"});
-    let page =
-        |name, input: &Value| conversation(100_000, Attempts::default(), &[call("a", name, input)]);
+    let page = |name, input: &Value| {
+        conversation(100_000, AttemptBoundaries::default(), &[call("a", name, input)])
+    };
     for (name, input) in [
         ("Edit", edit.clone()),
         ("MultiEdit", serde_json::json!({"file_path": "/a", "edits": [edit.clone()]})),
@@ -87,42 +88,42 @@ fn edits_are_diffs_and_broken_ones_are_input() {
 }
 
 #[test]
-fn an_edit_that_holds_half_a_character_is_a_diff() {
+fn shows_diff_of_edit_with_lone_surrogate() {
     let edit = serde_json::json!({"old_string": "before", "new_string": "after HALF"});
     let lines = [call("a", "Edit", &edit).replace("HALF", r"\ud83d")];
-    let page = conversation(100_000, Attempts::default(), &lines);
+    let page = conversation(100_000, AttemptBoundaries::default(), &lines);
     assert!(page.contains("after \u{fffd}") && !page.contains("old_string"), "{page}");
 }
 
 #[test]
-fn a_long_conversation_loses_its_middle_and_says_so() {
+fn omits_middle_of_long_conversation_with_note() {
     let lines: Vec<String> =
         (0..2_000).map(|n| said(&format!("word {n} {}", "x".repeat(100)))).collect();
-    let page = conversation(50_000, Attempts::default(), &lines);
+    let page = conversation(50_000, AttemptBoundaries::default(), &lines);
     assert!(page.contains("word 0 ") && page.contains("word 1999 "), "both ends");
     assert!(!page.contains("word 1000 "));
-    assert!(page.contains("left out here, with"), "{page}");
+    assert!(page.contains("omitted here, with"), "{page}");
     assert!(page.len() < 100_000, "{}", page.len());
 }
 
 #[test]
-fn a_result_of_a_call_that_was_left_out_is_counted() {
+fn counts_results_of_omitted_calls() {
     let empty = serde_json::json!({});
     let mut lines = vec![call("first", "Bash", &empty)];
     lines.extend((0..500).map(|n| call(&format!("t{n}"), "Bash", &empty)));
-    lines.extend((0..500).map(|n| gave(&format!("t{n}"), &format!("gave {n};"), false)));
-    lines.push(gave("first", "gave first", false));
-    let page = conversation(20_000, Attempts::default(), &lines);
+    lines.extend((0..500).map(|n| tool_result(&format!("t{n}"), &format!("gave {n};"), false)));
+    lines.push(tool_result("first", "gave first", false));
+    let page = conversation(20_000, AttemptBoundaries::default(), &lines);
     assert!(page.contains("gave first") && page.contains("gave 499;"), "{page}");
     assert!(!page.contains("gave 250;"));
 }
 
 #[test]
-fn attempts_are_told_apart_as_far_as_it_can_be_known() {
+fn separates_attempts_as_far_as_recorded() {
     let length = |lines: &[String]| lines.iter().map(|line| line.len() as u64 + 1).sum();
-    // Cut off in a turn, twice.
+    // Interrupted within a turn, twice.
     let lines = [init(), said("a"), init(), said("b"), init(), said("c"), result()];
-    let attempts = |lines: &[String], turns: &[u32]| Attempts {
+    let attempts = |lines: &[String], turns: &[u32]| AttemptBoundaries {
         last: 3,
         log_start: length(lines),
         turns: turns.to_vec(),
@@ -137,8 +138,8 @@ fn attempts_are_told_apart_as_far_as_it_can_be_known() {
     assert_eq!(attempts_of(&page), ["1", "2", "3"]);
     let first = page.split("Attempt 2").next().unwrap();
     assert_eq!(first.matches("class=\"end\"").count(), 2, "{page}");
-    // One attempt is not called one.
-    let one = Attempts { last: 1, ..Attempts::default() };
+    // A single attempt has no heading.
+    let one = AttemptBoundaries { last: 1, ..AttemptBoundaries::default() };
     assert_eq!(attempts_of(&conversation(9_999, one, &lines)), Vec::<&str>::new());
 }
 
@@ -156,7 +157,7 @@ fn streams() -> impl Strategy<Value = Vec<String>> {
             1 => call(&a, &b, &serde_json::json!({&a: &b, "edits": [{&b: &a}]})),
             2 => call(&a, "Edit", &serde_json::json!({"old_string": a, "new_string": b})),
             3 => call(&a, "Write", &serde_json::json!({"content": b})),
-            4 | 5 => gave(&a, &b, flag),
+            4 | 5 => tool_result(&a, &b, flag),
             6 => init(),
             7 => result(),
             _ => a + &b,
@@ -166,51 +167,51 @@ fn streams() -> impl Strategy<Value = Vec<String>> {
 
 proptest! {
     #[test]
-    fn fuzz_pages(lines in streams(), room in 0..20_000usize, last in 0..5u32, start in 0..9_000u64) {
-        let attempts = Attempts { last, log_start: start, turns: vec![1, 2, 7] };
-        let page = conversation(room, attempts, &lines);
+    fn fuzz_pages(lines in streams(), max_chars in 0..20_000usize, last in 0..5u32, start in 0..9_000u64) {
+        let attempts = AttemptBoundaries { last, log_start: start, turns: vec![1, 2, 7] };
+        let page = conversation(max_chars, attempts, &lines);
         let tags = |tag: &str| page.matches(tag).count();
         prop_assert!(tags("<script") + tags("<!--") + tags("\u{1b}") == 0, "{page}");
         for (begin, end) in [("<details", "</details>"), ("<pre", "</pre>"), ("<div", "</div>")] {
             prop_assert_eq!(tags(begin), tags(end), "{}", begin);
         }
-        // A character becomes six at most, and one step may be larger than the room.
-        prop_assert!(page.len() < 6 * (room + 20_000), "{}", page.len());
+        // Escaping makes at most six characters of one, and one step may exceed the limit.
+        prop_assert!(page.len() < 6 * (max_chars + 20_000), "{}", page.len());
     }
 }
 
 #[test]
-fn the_prompt_is_not_said_again() {
+fn does_not_repeat_prompt() {
     let user = |text: &str| {
         serde_json::json!({"type": "user", "isReplay": true, "uuid": "u",
             "message": {"content": [{"type": "text", "text": text}]}})
         .to_string()
     };
-    let page = conversation(9_999, Attempts::default(), &[user("the prompt\n"), user("more")]);
+    let page =
+        conversation(9_999, AttemptBoundaries::default(), &[user("the prompt\n"), user("more")]);
     assert!(!page.contains("the prompt") && page.contains("more"), "{page}");
 }
 
 #[test]
-fn a_decision_stands_in_the_call_that_waited_for_it() {
+fn shows_decision_in_waiting_call() {
     let asks = |tool: &str| {
         serde_json::json!({"type": "control_request", "request_id": "r", "request": {
             "subtype": "can_use_tool", "tool_name": tool, "input": {}, "tool_use_id": "a"}})
         .to_string()
     };
-    for (tool, open, closed) in [
-        ("AskUserQuestion", "It has no answer.", "Answer"),
-        ("Write", "It has no permission.", "Allowed."),
-    ] {
+    for (tool, open, closed) in
+        [("AskUserQuestion", "No answer.", "Answer"), ("Write", "No permission.", "Allowed.")]
+    {
         let mut lines = vec![call("a", tool, &serde_json::json!({"x": 1})), asks(tool)];
-        let page = |lines: &[String]| conversation(9_999, Attempts::default(), lines);
+        let page = |lines: &[String]| conversation(9_999, AttemptBoundaries::default(), lines);
         assert!(page(&lines).contains(open) && !page(&lines).contains(closed), "{}", page(&lines));
-        lines.push(gave("a", "given", false));
+        lines.push(tool_result("a", "given", false));
         assert!(page(&lines).contains(closed) && !page(&lines).contains(open), "{}", page(&lines));
     }
 }
 
 #[test]
-fn a_conversation_that_failed_ends_in_the_verdict() {
+fn ends_failed_conversation_with_verdict() {
     use crate::job::{JobId, Reason, Record, Spec, Timestamp, Verdict};
 
     let at = Timestamp::from_epoch_ms(0).unwrap();
@@ -218,9 +219,9 @@ fn a_conversation_that_failed_ends_in_the_verdict() {
         let id = JobId::parse("a").unwrap();
         let mut record = Record::new(id, Spec::default(), String::new(), at);
         end.iter().for_each(|verdict| record.end(verdict, at));
-        let mut conversation = Conversation::new(9_999, "", Attempts::default());
+        let mut conversation = Conversation::new(9_999, "", AttemptBoundaries::default());
         for line in lines {
-            conversation.line(Line { bytes: line.as_bytes(), length: line.len() as u64 }, 0);
+            conversation.add_line(Line { bytes: line.as_bytes(), length: line.len() as u64 }, 0);
         }
         conversation.conclude(&record);
         conversation.markup().0
