@@ -222,7 +222,7 @@ fn an_interrupt_that_stops_no_turn_says_why() {
         call.join().unwrap()
     });
     assert_eq!(answer["interrupted"], false, "{answer:?}");
-    assert_eq!(answer["error"], "it ended before it was interrupted");
+    assert_eq!(answer["error"], "it ended before the interrupt");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `answer`: what an agent asked and waits for.
+//! `answer`: answers a question or a permission request that an agent waits for.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -15,34 +15,34 @@ use crate::job::{Blocked, Directive, JobId, Question, Record, Status, allowed, d
 use crate::store::{EVENTS, JobDir, OUTPUT, Store};
 use crate::stream::from_json;
 
-/// How long the worker may take to give the answer on.
-const WORKER_TAKES: Duration = Duration::from_secs(5);
-/// How long claude may take to end.
-const CLAUDE_TAKES: Duration = Duration::from_secs(8);
-/// What an agent is told where nobody says why.
-const DENIED: &str = "The user does not want this. Find another way, or stop.";
+/// Time limit for the worker to pass the answer on.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit for claude to exit.
+const CLAUDE_EXIT_TIMEOUT: Duration = Duration::from_secs(8);
+/// Message of a denial without a reason.
+const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or stop.";
 
-/// What is answered.
+/// An answer to a request of the agent.
 #[derive(Debug, Default)]
 pub struct Request {
-    /// Which of several requests; `None` for the only one.
+    /// Id of the request; `None` if there is only one.
     pub request_id: Option<String>,
-    /// Labels, one a question in order, or `QUESTION=LABEL`.
+    /// Labels, one for each question in order, or `QUESTION=LABEL`.
     pub choices: Vec<String>,
-    /// Free text, for the questions that no choice answers.
+    /// Text that answers the questions without a choice.
     pub text: Option<String>,
-    /// The tool may run.
+    /// Allow the tool.
     pub allow: bool,
-    /// It may not, or the question is not answered.
+    /// Deny the tool, or decline to answer the question.
     pub deny: bool,
-    /// Why not.
+    /// Reason for the denial.
     pub message: Option<String>,
-    /// Claude is ended until the answer comes.
+    /// End claude until there is an answer.
     pub release: bool,
 }
 
 impl Request {
-    /// Whether no answer was given yet.
+    /// Returns whether the arguments contain no answer.
     pub fn says_nothing(&self) -> bool {
         self.choices.is_empty() && self.text.is_none() && !self.allow && !self.deny && !self.release
     }
@@ -57,9 +57,9 @@ pub struct AnswerAnswer {
     pub job_id: JobId,
     /// Id of the request that was answered.
     pub request_id: String,
-    /// Claude got this answer; false if another answer came first, or none was given.
+    /// Claude received this answer; false if another answer came first, or none was given.
     pub answered: bool,
-    /// Claude was ended, and the question waits for an answer without it.
+    /// Claude was ended, and the question remains open.
     pub released: bool,
     /// The job's status.
     pub status: Status,
@@ -67,48 +67,49 @@ pub struct AnswerAnswer {
     pub hint: Option<String>,
 }
 
-/// A request that waits for an answer, whole.
+/// A request that waits for an answer, with the complete input.
 #[derive(Debug)]
 pub struct Open {
-    /// As the record shows it.
+    /// The request as shown in the record.
     pub blocked: Blocked,
-    /// The tool's input.
+    /// The tool's complete input.
     pub input: Value,
 }
 
-/// The request that is to be answered: the one named, or the only one.
+/// Returns the open request with this id, or the only open one.
 pub fn open(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<Open, Error> {
     let dir = live(store, id)?;
     let Seen { record, .. } = look(store, id)?;
-    let nothing = || Error::NothingAsked(id.to_string(), "it asks nothing".to_owned());
-    let blocked = record.blocked.clone().ok_or_else(nothing)?;
+    let no_request = || Error::NothingAsked(id.to_string(), "it has no open request".to_owned());
+    let blocked = record.blocked.clone().ok_or_else(no_request)?;
     let wanted = match request_id {
         Some(wanted) => wanted,
         None if blocked.others.is_empty() => &blocked.request_id,
         None => {
             let ids = [&[blocked.request_id], blocked.others.as_slice()].concat().join(", ");
-            let why = format!("several requests wait: name one by --request-id ({ids})");
+            let why = format!("several requests are open: choose one with --request-id ({ids})");
             return Err(Error::NothingAsked(id.to_string(), why));
         }
     };
     let is_open = *wanted == blocked.request_id || blocked.others.iter().any(|o| o == wanted);
-    let found = is_open.then(|| find(&dir, &record, wanted)).flatten();
-    found.ok_or_else(|| {
+    let request = is_open.then(|| read_request(&dir, &record, wanted)).flatten();
+    request.ok_or_else(|| {
         Error::NothingAsked(id.to_string(), format!("it has no open request {wanted}"))
     })
 }
 
-/// Ends claude, so that the job holds no slot while its question waits.
+/// Ends claude, so that the job occupies no slot while its question is open.
 fn release(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<AnswerAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let request_id = open(store, id, request_id)?.blocked.request_id;
-    let released = tell(store, &recipient, &Directive::Release, "released", CLAUDE_TAKES)?;
+    let released =
+        send_to_worker(store, &recipient, &Directive::Release, "released", CLAUDE_EXIT_TIMEOUT)?;
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered: false, released, status, hint })
 }
 
-/// Answers it, and says whether claude was given this answer or there was another before it.
+/// Answers the request. The result says whether claude received this answer or an earlier one.
 pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnswer, Error> {
     if request.release {
         return release(store, id, request.request_id.as_deref());
@@ -116,45 +117,46 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
     let recipient = Recipient::find(store, id)?;
     let Open { blocked, input } = open(store, id, request.request_id.as_deref())?;
     let response = if request.deny {
-        denied(request.message.as_deref().unwrap_or(DENIED))
+        denied(request.message.as_deref().unwrap_or(DEFAULT_DENIAL))
     } else if blocked.kind == "question" {
         if request.allow {
-            return Err(wrong("a question is answered by --choice or --text"));
+            return Err(wrong_answer("answer a question with --choice or --text"));
         }
         let asked = questions(&input.to_string());
-        allowed(&input, &answers(&asked, request)?)
+        allowed(&input, &match_answers(&asked, request)?)
     } else if request.allow {
         allowed(&input, &BTreeMap::new())
     } else {
-        return Err(wrong("a permission request is answered by --allow or --deny"));
+        return Err(wrong_answer("answer a permission request with --allow or --deny"));
     };
     let request_id = blocked.request_id;
-    let directive = Directive::Answer { request_id: request_id.clone(), response };
-    let answered = tell(store, &recipient, &directive, "answered", WORKER_TAKES)?;
+    let message = Directive::Answer { request_id: request_id.clone(), response };
+    let answered = send_to_worker(store, &recipient, &message, "answered", WORKER_TIMEOUT)?;
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, released: false, status, hint })
 }
 
-/// Tells the worker something about a request, and says whether its event says that it was `done`.
-fn tell(
+/// Sends a message about a request to the worker, and returns whether the worker's event is
+/// `expected_event`.
+fn send_to_worker(
     store: &Store,
     recipient: &Recipient,
-    directive: &Directive,
-    done: &str,
-    most: Duration,
+    message: &Directive,
+    expected_event: &str,
+    timeout: Duration,
 ) -> Result<bool, Error> {
     let dir = &recipient.dir;
     let mut watch = Watch::of_files(dir, &[EVENTS]);
     let from = dir.length(EVENTS);
-    let number = recipient.post(store, directive)?;
-    let until = Instant::now() + most;
+    let number = recipient.post(store, message)?;
+    let until = Instant::now() + timeout;
     loop {
-        let lives = dir.is_held().unwrap_or(false);
-        if let Some(event) = outcome(dir, from, number) {
-            return Ok(event == done);
+        let is_live = dir.is_held().unwrap_or(false);
+        if let Some(event) = find_event(dir, from, number) {
+            return Ok(event == expected_event);
         }
-        if !lives || Instant::now() >= until {
+        if !is_live || Instant::now() >= until {
             return Ok(false);
         }
         watch.add_end(0, dir);
@@ -162,52 +164,52 @@ fn tell(
     }
 }
 
-fn wrong(what: &str) -> Error {
-    Error::WrongAnswer(what.to_owned())
+fn wrong_answer(message: &str) -> Error {
+    Error::WrongAnswer(message.to_owned())
 }
 
-/// The answer to each question.
-fn answers(asked: &[Question], request: &Request) -> Result<BTreeMap<String, String>, Error> {
+/// Matches the choices and the text with the questions. Returns the answers by question.
+fn match_answers(asked: &[Question], request: &Request) -> Result<BTreeMap<String, String>, Error> {
     let mut answers: BTreeMap<String, String> = BTreeMap::new();
-    let mut give = |question: &Question, label: &str| -> Result<(), Error> {
+    let mut add = |question: &Question, label: &str| -> Result<(), Error> {
         let label = match question.options.iter().find(|option| option.label == label) {
             Some(option) => option.label.clone(),
             None => {
                 let labels: Vec<&str> =
                     question.options.iter().map(|option| option.label.as_str()).collect();
                 let labels = labels.join(", ");
-                return Err(wrong(&format!(
-                    "{label:?} is no answer to {:?}: there are {labels}; --text says anything else",
+                return Err(wrong_answer(&format!(
+                    "{label:?} is not a choice of {:?}: choose one of {labels}, or use --text",
                     question.question
                 )));
             }
         };
-        // Several labels of one question, where it allows that, are one answer.
+        // Several labels of a multiple-choice question are joined to one answer.
         answers
             .entry(question.question.clone())
             .and_modify(|all| *all = format!("{all}, {label}"))
             .or_insert(label);
         Ok(())
     };
-    let mut in_order = asked.iter();
+    let mut unnamed = asked.iter();
     for choice in &request.choices {
         let named = choice.split_once('=').and_then(|(name, label)| {
             let question = asked.iter().find(|q| q.question == name || q.header == name)?;
             Some((question, label))
         });
         match (named, asked) {
-            (Some((question, label)), _) => give(question, label)?,
-            (None, [only]) => give(only, choice)?,
-            (None, _) => match in_order.next() {
-                Some(question) => give(question, choice)?,
-                None => return Err(wrong("there are more choices than questions")),
+            (Some((question, label)), _) => add(question, label)?,
+            (None, [only]) => add(only, choice)?,
+            (None, _) => match unnamed.next() {
+                Some(question) => add(question, choice)?,
+                None => return Err(wrong_answer("there are more choices than questions")),
             },
         }
     }
     for question in asked {
         if !answers.contains_key(&question.question) {
             let Some(text) = &request.text else {
-                return Err(wrong(&format!("{:?} has no answer", question.question)));
+                return Err(wrong_answer(&format!("{:?} has no answer", question.question)));
             };
             answers.insert(question.question.clone(), text.clone());
         }
@@ -215,8 +217,8 @@ fn answers(asked: &[Question], request: &Request) -> Result<BTreeMap<String, Str
     Ok(answers)
 }
 
-/// The request as claude made it, which the log has whole.
-fn find(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open> {
+/// Reads a request from the log, which contains it completely.
+fn read_request(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open> {
     let mut log = dir.open(OUTPUT).ok()??;
     let log_start = record.released.as_ref().map_or(record.log_start, |it| it.log_start);
     log.seek(SeekFrom::Start(log_start)).ok()?;
@@ -230,7 +232,7 @@ fn find(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open> {
         if memchr::memmem::find(&line, request_id.as_bytes()).is_none() {
             continue;
         }
-        if let Some(request) = made(&line, request_id) {
+        if let Some(request) = parse_request(&line, request_id) {
             let tool = request["tool_name"].as_str().unwrap_or_default();
             let kind = if tool == "AskUserQuestion" { "question" } else { "permission" };
             blocked.kind = kind.to_owned();
@@ -243,28 +245,28 @@ fn find(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open> {
     }
 }
 
-/// The request of this id, if it is this line that makes it.
-fn made(line: &[u8], request_id: &str) -> Option<Value> {
-    // As leniently as the worker reads it: what it takes for a request can be answered.
+/// Parses a line of the log as the request with this id; `None` for any other line.
+fn parse_request(line: &[u8], request_id: &str) -> Option<Value> {
+    // Parsed as leniently as by the worker: a request that the worker accepts can be answered.
     let mut event: Value = from_json(&String::from_utf8_lossy(line)).ok()?;
-    let is_it = event["type"] == "control_request" && event["request_id"] == request_id;
-    is_it.then(|| event["request"].take())
+    let matches = event["type"] == "control_request" && event["request_id"] == request_id;
+    matches.then(|| event["request"].take())
 }
 
-/// The event that says what the worker did with what it was told under this number.
-fn outcome(dir: &JobDir, from: u64, number: u64) -> Option<String> {
+/// Returns the name of the worker's event about the message with this number.
+fn find_event(dir: &JobDir, from: u64, number: u64) -> Option<String> {
     #[derive(Deserialize)]
-    struct Line {
+    struct MessageEvent {
         event: String,
         number: Option<u64>,
     }
     let mut events = dir.open(EVENTS).ok()??;
     events.seek(SeekFrom::Start(from)).ok()?;
     let lines = BufReader::new(events).lines().map_while(Result::ok);
-    let ours = lines
-        .filter_map(|line| serde_json::from_str::<Line>(&line).ok())
+    let event = lines
+        .filter_map(|line| serde_json::from_str::<MessageEvent>(&line).ok())
         .find(|line| line.number == Some(number) && line.event != "release_requested");
-    ours.map(|line| line.event)
+    event.map(|line| line.event)
 }
 
 #[cfg(test)]
@@ -283,18 +285,22 @@ mod tests {
         }
     }
 
-    fn given(asked: &[Question], choices: &[&str], text: Option<&str>) -> Result<String, String> {
+    fn answers_for(
+        asked: &[Question],
+        choices: &[&str],
+        text: Option<&str>,
+    ) -> Result<String, String> {
         let request = Request {
             choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
             text: text.map(str::to_owned),
             ..Request::default()
         };
-        let answers = answers(asked, &request).map_err(|error| error.to_string())?;
+        let answers = match_answers(asked, &request).map_err(|error| error.to_string())?;
         Ok(answers.iter().map(|(q, a)| format!("{q}{a}")).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
-    fn a_request_is_found_however_odd_its_text_is() {
+    fn finds_requests_with_invalid_text() {
         let line = |text: &[u8]| {
             let head =
                 br#"{"type":"control_request","request_id":"r","request":{"input":{"text":""#;
@@ -305,14 +311,14 @@ mod tests {
             (br"cut \ud83d", "cut \u{fffd}"),
             (b"cut \xf0", "cut \u{fffd}"),
         ] {
-            let request = made(&line(text), "r").unwrap();
+            let request = parse_request(&line(text), "r").unwrap();
             assert_eq!(request["input"]["text"], read);
-            assert_eq!(made(&line(text), "q"), None);
+            assert_eq!(parse_request(&line(text), "q"), None);
         }
     }
 
     #[test]
-    fn choices_answer_questions_in_order_or_by_name() {
+    fn matches_choices_in_order_or_by_name() {
         let db = question("db?", &["SQLite", "Postgres"]);
         let os = question("os?", &["Linux", "BSD"]);
         let both = [db.clone(), os];
@@ -324,11 +330,15 @@ mod tests {
             (&both[..], &["os=BSD"], Some("files"), "db?files os?BSD"),
             (&both[..], &["os?=Linux", "db=SQLite"], None, "db?SQLite os?Linux"),
         ] {
-            assert_eq!(given(asked, choices, text).as_deref(), Ok(expected), "{choices:?}");
+            assert_eq!(answers_for(asked, choices, text).as_deref(), Ok(expected), "{choices:?}");
         }
-        let wrong = given(&[db], &["Oracle"], None).unwrap_err();
-        assert!(wrong.contains("there are SQLite, Postgres"), "{wrong}");
-        assert!(given(&both, &["SQLite"], None).unwrap_err().contains("\"os?\" has no answer"));
-        assert!(given(&both, &["SQLite", "BSD", "x"], None).unwrap_err().contains("more choices"));
+        let wrong = answers_for(&[db], &["Oracle"], None).unwrap_err();
+        assert!(wrong.contains("choose one of SQLite, Postgres"), "{wrong}");
+        assert!(
+            answers_for(&both, &["SQLite"], None).unwrap_err().contains("\"os?\" has no answer")
+        );
+        assert!(
+            answers_for(&both, &["SQLite", "BSD", "x"], None).unwrap_err().contains("more choices")
+        );
     }
 }

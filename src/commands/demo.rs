@@ -1,4 +1,4 @@
-//! `demo`: a whole job, as anybody would run it.
+//! `demo`: runs a recorded job from start to result.
 
 use super::logs::{self, Form, LogsAnswer};
 use super::result::{ResultAnswer, result};
@@ -7,18 +7,18 @@ use crate::claude::Surroundings;
 use crate::error::Error;
 use crate::store::Store;
 
-/// What happens in a demo, for showing.
+/// A step of a demo, for output.
 #[derive(Debug)]
 pub enum Scene<'a> {
-    /// The job was started.
+    /// The job has started.
     Started(&'a StartAnswer),
-    /// Its log went on.
+    /// A new part of its log.
     Said(&'a LogsAnswer),
-    /// It ended.
+    /// The job has ended.
     Ended(&'a ResultAnswer),
 }
 
-/// Starts the job, follows it to its end, and gives its result.
+/// Starts the job, follows its log to the end, and returns its result.
 pub fn demo(
     store: &Store,
     request: start::Request,
@@ -35,7 +35,7 @@ pub fn demo(
         form: Form::Readable,
         merged: false,
     };
-    logs::follow(store, &log, |said| show(&Scene::Said(said)))?;
+    logs::follow(store, &log, |part| show(&Scene::Said(part)))?;
     let ended = result(store, &started.job_id, false)?;
     show(&Scene::Ended(&ended));
     Ok(ended)

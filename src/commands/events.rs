@@ -1,4 +1,4 @@
-//! `events`: what the workers did and saw, one JSON document a line.
+//! `events`: the workers' events, one JSON document per line.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -14,18 +14,18 @@ use crate::job::JobId;
 use crate::process;
 use crate::store::{EVENTS, Identity, JobDir, Store};
 
-/// What to show.
+/// Events to show.
 #[derive(Debug)]
 pub struct Request {
-    /// Of this job; `None` for every job in the directory.
+    /// The job; `None` for every job in the directory.
     pub id: Option<JobId>,
-    /// Only events with a higher number.
+    /// Only events with a higher `seq`.
     pub since: Option<u64>,
-    /// Go on as they come: of one job to its end, of all for ever.
+    /// Show new events: until the job ends; for all jobs, without end.
     pub follow: bool,
 }
 
-/// Gives each event, with its job's id, until there are no more or `give` says false.
+/// Calls `give` with each event until there are no more or `give` returns false.
 pub fn events(
     store: &Store,
     request: &Request,
@@ -41,9 +41,9 @@ pub fn events(
         Some(id) if request.follow => follow_one(store, id, request.since, &mut give),
         None if request.follow => follow_all(store, request.since, &mut give),
         id => {
-            let ids = id.clone().map_or_else(|| sorted(store), |id| Ok(vec![id]))?;
+            let ids = id.clone().map_or_else(|| sorted_ids(store), |id| Ok(vec![id]))?;
             for id in ids {
-                if !Reader::of(store, id, request.since).read(&mut give) {
+                if !EventReader::new(store, id, request.since).read(&mut give) {
                     break;
                 }
             }
@@ -52,7 +52,7 @@ pub fn events(
     }
 }
 
-fn sorted(store: &Store) -> Result<Vec<JobId>, Error> {
+fn sorted_ids(store: &Store) -> Result<Vec<JobId>, Error> {
     let mut ids = store.ids()?;
     ids.sort_unstable();
     Ok(ids)
@@ -65,13 +65,13 @@ fn follow_one(
     give: &mut dyn FnMut(&Event) -> bool,
 ) -> Result<(), Error> {
     let dir = store.job(id);
-    // Watched before it is read, so that nothing falls between the two.
+    // Watched before the file is read, so that no event is missed.
     let mut watch = Watch::of_files(&dir, &[EVENTS]);
-    let mut reader = Reader::of(store, id.clone(), since);
+    let mut reader = EventReader::new(store, id.clone(), since);
     loop {
-        // Whether it lives is asked first: what is read then is all, if it does not.
-        let lives = look(store, id)?.live;
-        if !reader.read(give) || !lives {
+        // Checked before the file is read: if the job has ended, the file is complete.
+        let is_live = look(store, id)?.live;
+        if !reader.read(give) || !is_live {
             return Ok(());
         }
         watch.add_end(0, &dir);
@@ -79,7 +79,7 @@ fn follow_one(
             if !reader.read(give) {
                 return Ok(());
             }
-            if !reader.is_there() {
+            if !reader.is_current() {
                 break;
             }
         }
@@ -94,13 +94,13 @@ fn follow_all(
     checkpoint("events:begun");
     let mut watch = Watch::new();
     watch.add_root(store.root());
-    let (places, readers) = (HashMap::new(), Vec::new());
-    let mut fleet = Fleet { store, since, watch, places, readers };
-    // Listed when the directory is watched, so that no job comes in between. What is there already
-    // has been; but for whoever asks for it, only what comes is shown.
-    for id in sorted(store)? {
-        if let Some(place) = fleet.join(id) {
-            let reader = &mut fleet.readers[place];
+    let (indices, readers) = (HashMap::new(), Vec::new());
+    let mut jobs = JobReaders { store, since, watch, indices, readers };
+    // Listed after the directory is watched, so that no job is missed. Events from before are shown
+    // only with `since`.
+    for id in sorted_ids(store)? {
+        if let Some(index) = jobs.add(id) {
+            let reader = &mut jobs.readers[index];
             if since.is_none() {
                 reader.offset = reader.dir.length(EVENTS);
             } else if !reader.read(give) {
@@ -109,77 +109,78 @@ fn follow_all(
         }
     }
     loop {
-        let notice = fleet.watch.next();
-        if !fleet.take(notice, give)? {
+        let notice = jobs.watch.next();
+        if !jobs.handle(notice, give)? {
             return Ok(());
         }
     }
 }
 
-/// All jobs, each at a place of its own.
-struct Fleet<'a> {
+/// Readers of all jobs, each with an index of its own.
+struct JobReaders<'a> {
     store: &'a Store,
     since: Option<u64>,
     watch: Watch,
-    places: HashMap<JobId, usize>,
-    readers: Vec<Reader>,
+    indices: HashMap<JobId, usize>,
+    readers: Vec<EventReader>,
 }
 
-impl Fleet<'_> {
-    /// Watches a job; returns its place if it is a new one.
-    fn join(&mut self, id: JobId) -> Option<usize> {
-        let reader = Reader::of(self.store, id.clone(), self.since);
-        let known = self.places.get(&id).copied();
-        // A job can be removed, and another be made under its id.
-        if known.is_some_and(|place| self.readers[place].identity == reader.identity) {
+impl JobReaders<'_> {
+    /// Adds a job; returns its index if it is new.
+    fn add(&mut self, id: JobId) -> Option<usize> {
+        let reader = EventReader::new(self.store, id.clone(), self.since);
+        let known = self.indices.get(&id).copied();
+        // A job can be removed, and another one created with its id.
+        if known.is_some_and(|index| self.readers[index].identity == reader.identity) {
             return None;
         }
-        let place = known.unwrap_or(self.readers.len());
-        self.watch.add_files(place, &reader.dir, &[EVENTS]);
+        let index = known.unwrap_or(self.readers.len());
+        self.watch.add_files(index, &reader.dir, &[EVENTS]);
         if reader.dir.is_held().unwrap_or(false) {
-            self.watch.add_end(place, &reader.dir);
+            self.watch.add_end(index, &reader.dir);
         }
-        match self.readers.get_mut(place) {
+        match self.readers.get_mut(index) {
             Some(before) => *before = reader,
             None => self.readers.push(reader),
         }
-        self.places.insert(id, place);
-        Some(place)
+        self.indices.insert(id, index);
+        Some(index)
     }
 
-    /// Gives what came with a notice; false: no more is wanted.
-    fn take(
+    /// Handles a notice; returns false if the caller wants no more events.
+    fn handle(
         &mut self,
         notice: Notice,
         give: &mut dyn FnMut(&Event) -> bool,
     ) -> Result<bool, Error> {
-        let (place, may_live) = match notice {
+        let (index, may_live) = match notice {
             Notice::Appeared(name) => {
                 let id = JobId::parse(&name).ok();
                 let id = id.filter(|id| self.store.job(id).check().is_ok());
-                return Ok(self.greet(Vec::from_iter(id), give));
+                return Ok(self.add_new(Vec::from_iter(id), give));
             }
-            Notice::Root => return Ok(self.greet(sorted(self.store)?, give)),
-            Notice::Changed(place) => (place, self.watch.awaits_end(place)),
-            Notice::Ended(place) => (place, false),
+            Notice::Root => return Ok(self.add_new(sorted_ids(self.store)?, give)),
+            Notice::Changed(index) => (index, self.watch.awaits_end(index)),
+            Notice::Ended(index) => (index, false),
         };
-        let reader = &mut self.readers[place];
-        // A job that lost its worker gets its end written by this look.
-        let lives = may_live || look(self.store, &reader.id).is_ok_and(|seen| seen.live);
+        let reader = &mut self.readers[index];
+        // Observing a job that has lost its worker writes its verdict.
+        let is_live = may_live || look(self.store, &reader.id).is_ok_and(|seen| seen.live);
         if !reader.read(give) {
             return Ok(false);
         }
-        if lives {
-            self.watch.add_end(place, &reader.dir);
+        if is_live {
+            self.watch.add_end(index, &reader.dir);
         }
         Ok(true)
     }
 
-    /// Gives the events of jobs that are new among these; false: no more is wanted.
-    fn greet(&mut self, ids: Vec<JobId>, give: &mut dyn FnMut(&Event) -> bool) -> bool {
+    /// Adds the new jobs among these and reads their events; returns false if the caller wants no
+    /// more.
+    fn add_new(&mut self, ids: Vec<JobId>, give: &mut dyn FnMut(&Event) -> bool) -> bool {
         for id in ids {
-            if let Some(place) = self.join(id)
-                && !self.readers[place].read(give)
+            if let Some(index) = self.add(id)
+                && !self.readers[index].read(give)
             {
                 return false;
             }
@@ -188,7 +189,7 @@ impl Fleet<'_> {
     }
 }
 
-/// One event, with its job's id.
+/// An event with its job's id.
 #[derive(Debug)]
 pub struct Event {
     job_id: JobId,
@@ -218,7 +219,7 @@ impl schemars::JsonSchema for Event {
 impl Serialize for Event {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
-        // What every event has comes first.
+        // Fields of all events come first.
         const FIRST: [&str; 4] = ["seq", "at", "attempt", "event"];
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("jobId", &self.job_id)?;
@@ -227,14 +228,14 @@ impl Serialize for Event {
                 map.serialize_entry(name, value)?;
             }
         }
-        // An earlier version did not write these.
+        // An earlier version did not write these fields.
         let event = self.fields.get("event").and_then(Value::as_str);
-        let later: &[&str] = match event {
+        let optional: &[&str] = match event {
             Some("launched") => &["program", "arguments"],
             Some("exited") => &["stderr"],
             _ => &[],
         };
-        for name in later.iter().filter(|name| !self.fields.contains_key(**name)) {
+        for name in optional.iter().filter(|name| !self.fields.contains_key(**name)) {
             map.serialize_entry(name, &Value::Null)?;
         }
         for (name, value) in &self.fields {
@@ -246,8 +247,8 @@ impl Serialize for Event {
     }
 }
 
-/// Reads the events of one job, from where it was before.
-struct Reader {
+/// Reads the events of one job, from its last offset.
+struct EventReader {
     id: JobId,
     dir: JobDir,
     identity: Option<Identity>,
@@ -255,23 +256,23 @@ struct Reader {
     offset: u64,
 }
 
-impl Reader {
-    fn of(store: &Store, id: JobId, since: Option<u64>) -> Self {
+impl EventReader {
+    fn new(store: &Store, id: JobId, since: Option<u64>) -> Self {
         let dir = store.job(&id);
         Self { identity: dir.identity(), dir, id, since: since.unwrap_or_default(), offset: 0 }
     }
 
-    /// Whether the job's directory is still there, and no other one under its name.
-    fn is_there(&self) -> bool {
+    /// Returns whether the job's directory still exists and has not been replaced.
+    fn is_current(&self) -> bool {
         self.dir.identity() == self.identity
     }
 
-    /// Gives what is new, in whole lines; false: no more is wanted. Of another job that was made
-    /// under the id meanwhile it gives nothing.
+    /// Reads new complete lines; returns false if the caller wants no more events. Reads nothing of
+    /// another job that was created with the same id in the meantime.
     fn read(&mut self, give: &mut dyn FnMut(&Event) -> bool) -> bool {
         let Ok(Some(mut file)) = self.dir.open(EVENTS) else { return true };
-        // Looked at when it is open: what comes to that place later is not what was opened.
-        if !self.is_there() || file.seek(SeekFrom::Start(self.offset)).is_err() {
+        // Checked after opening: a directory that replaces this one later is not the opened one.
+        if !self.is_current() || file.seek(SeekFrom::Start(self.offset)).is_err() {
             return true;
         }
         let (mut file, mut line) = (BufReader::new(file), Vec::new());

@@ -1,11 +1,12 @@
-//! Jobs of other machines: refused, or with `--force-host` taken over, because their machine is
+//! Jobs of other machines: refused, or taken over with `--force-host`, which declares their machine
 //! gone for good.
 
 use crate::error::Error;
 use crate::job::{JobId, Record};
 use crate::store::{JobDir, Store};
 
-/// Takes over the live jobs of other machines among these, so that they are found lost here.
+/// Takes over the live jobs of other machines among these, so that this machine treats them as
+/// lost.
 pub fn take_over(store: &Store, ids: &[JobId]) -> Result<(), Error> {
     for id in ids {
         take_over_one(store, id)?;
@@ -13,19 +14,19 @@ pub fn take_over(store: &Store, ids: &[JobId]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same for every job in the directory.
+/// Takes over the live jobs of other machines among all jobs.
 pub fn take_over_all(store: &Store) -> Result<(), Error> {
     take_over(store, &store.ids()?)
 }
 
 fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
     let dir = store.job(id);
-    // A job that is not there, or cannot be read, is for the verb itself to report.
+    // The verb itself reports a job that does not exist or cannot be read.
     let Ok(()) = dir.check() else { return Ok(()) };
     if !dir.is_shared() {
         return Ok(());
     }
-    // The lock is held where the machine's worker can be seen from here after all.
+    // A held lock shows that the other machine's locks are visible here, and that the worker lives.
     let Some(_lock) = dir.try_lock()? else { return Ok(()) };
     let Ok(mut record) = dir.load() else { return Ok(()) };
     if !record.is_ours_to_write() {
@@ -40,7 +41,7 @@ fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
         return Ok(());
     }
     let host = record.host.take().unwrap_or_else(|| "an unknown host".to_owned());
-    // The boot stays: it says that the worker is none of the present boot.
+    // The boot id is kept: it shows that the worker is not a process of the current boot.
     let boot_id = record.boot_id.take();
     record.set_host();
     record.boot_id = boot_id;
@@ -49,7 +50,8 @@ fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
     Ok(())
 }
 
-/// Refuses a live job that another machine may be running. One whose lock is held is known to run.
+/// Refuses a live job that another machine may be running. A job whose lock is held is known to
+/// run, so it is not refused.
 pub(super) fn refuse_elsewhere(dir: &JobDir, record: &Record) -> Result<(), Error> {
     match dir.other_host(record) {
         Some(host) if !dir.is_held()? => {

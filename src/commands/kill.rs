@@ -1,4 +1,4 @@
-//! `kill`: the end of a job with all its processes.
+//! `kill`: ends a job and all its processes, for good.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -16,21 +16,22 @@ use crate::process::{self, Mark, Orphans, ProcessId, Target, cgroup};
 use crate::settle::settle_until;
 use crate::store::{JobDir, LOCK, LoadError, META, Store, StoreError, addressed, is_independent};
 
-/// How long all of it may take: callers give a command 10 s.
-const KILL_TAKES: Duration = Duration::from_millis(7_800);
-/// How long the worker may take, by its own ladder of signals and bounds 6.6 s.
-const WORKER_TAKES: Duration = Duration::from_millis(7_000);
-/// How long a worker that is just being started may take to say who it is.
-const HANDOVER_TAKES: Duration = Duration::from_secs(3);
-/// How long another command of this program may hold the job's lock: longer than it takes to
-/// finalize a lost job.
-const HOLDER_TAKES: Duration = Duration::from_millis(5_500);
-/// How long the writing of the end and the answer may take.
-const ANSWER_TAKES: Duration = Duration::from_millis(500);
-/// How long it may take to say who it is. One that is stopped before is searched for.
-const WORKER_SAYS: Duration = Duration::from_millis(500);
-/// How long the kernel may take to end a process that was sent SIGKILL.
-const SIGKILL_TAKES: Duration = Duration::from_millis(500);
+/// Time limit of the whole command: callers allow a command 10 s.
+const KILL_TIMEOUT: Duration = Duration::from_millis(7_800);
+/// Time limit of the worker, whose own sequence of signals takes at most 6.6 s.
+const WORKER_TIMEOUT: Duration = Duration::from_millis(7_000);
+/// Time limit for a worker that is being started to record its process id.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time limit for another command of this program to release the job's lock: more than finalizing a
+/// lost job takes.
+const HOLDER_TIMEOUT: Duration = Duration::from_millis(5_500);
+/// Time reserved for writing the verdict and the answer.
+const ANSWER_TIME: Duration = Duration::from_millis(500);
+/// Time limit for a worker to record its process id before its marker is searched for: the worker
+/// may have been stopped before.
+const PID_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time limit for the kernel to end a process after SIGKILL.
+const SIGKILL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The result of a kill.
 #[derive(Debug, Serialize)]
@@ -39,34 +40,34 @@ const SIGKILL_TAKES: Duration = Duration::from_millis(500);
 pub struct KillAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// The job is killed for good. No process of it is left but those in `left`.
+    /// The job is killed for good. No process of the job remains except those in `left`.
     pub killed: bool,
     /// The job's status.
     pub status: Status,
-    /// Why the job was not killed.
+    /// Reason why the job was not killed.
     pub error: Option<String>,
     /// The job's processes that could not be ended.
     pub left: Vec<LeftProcess>,
     /// Problems that did not make the job fail, such as processes that could not be ended.
     pub warnings: Vec<String>,
-    /// Path of the job's record; null if its directory was removed or cannot be trusted, so that
-    /// the job was found by its processes alone.
+    /// Path of the job's record; null if the job was found by its processes alone, because its
+    /// directory was removed or cannot be trusted.
     pub record: Option<PathBuf>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
 }
 
-/// Kills the job. The answer comes when no process of it is left, or names those that are.
+/// Kills the job. Returns when no process of the job remains, or with the processes that do.
 pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
-    let until = Instant::now() + KILL_TAKES;
+    let until = Instant::now() + KILL_TIMEOUT;
     let dir = store.job(id);
     if let Err(error) = dir.check() {
         let answer = kill_without_record(&dir, id, until)?;
         return answer.ok_or_else(|| Error::load(id.as_str(), error));
     }
     let record = match dir.load() {
-        // Somebody broke it while the job runs, or put something else in its place. The worker can
-        // be found all the same, and writes the record anew, if it can.
+        // The record was damaged or replaced while the job runs. The worker can still be found by
+        // its marker, and writes the record again if it can.
         Err(LoadError::Unreadable { .. } | LoadError::Store(_))
             if dir.is_held().unwrap_or(false) =>
         {
@@ -78,30 +79,30 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let record = record.map_err(|error| Error::load(id.as_str(), error))?;
     refuse_elsewhere(&dir, &record)?;
     checkpoint("kill:looked");
-    let mut asked = may_go_on(&record, &dir)?;
-    if asked {
+    let mut has_acted = needs_end(&record, &dir)?;
+    if has_acted {
         end(id, &dir, record, until)?;
     }
     let Seen { mut record, .. } = look(store, id)?;
-    // Somebody may have taken it up between the two looks.
-    if !asked && may_go_on(&record, &dir)? {
-        asked = true;
+    // Another command may have resumed the job between the two observations.
+    if !has_acted && needs_end(&record, &dir)? {
+        has_acted = true;
         end(id, &dir, record, until)?;
         record = look(store, id)?.record;
     }
     let mut left = record.left.clone();
     left.retain(is_alive);
-    if asked && !is_held(&dir)? {
+    if has_acted && !is_held(&dir)? {
         end_scope(&dir, &mut record, &mut left);
     }
     let killed = record.status == Status::Killed;
     let error = match record.status {
         Status::Killed => None,
         status if status.is_live() && record.version == 0 => {
-            Some("a job of the Node skill can only be killed by it".to_owned())
+            Some("only the Node skill can kill a job that it started".to_owned())
         }
         status if status.is_live() => Some("the job is still being ended".to_owned()),
-        status => Some(format!("the job has already {}", past(status))),
+        status => Some(format!("the job has already {}", ended_verb(status))),
     };
     let hint = record.hint().map(|hint| addressed(store.root(), hint));
     Ok(KillAnswer {
@@ -116,14 +117,15 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     })
 }
 
-/// Kills a job whose jobs directory cannot be trusted, for this reason: nothing in it is read.
+/// Kills a job whose jobs directory cannot be trusted, as `error` says, without reading anything in
+/// it.
 pub fn kill_untrusted(root: &Path, id: &JobId, error: StoreError) -> Result<KillAnswer, Error> {
     let dir = Store::at_links(root).job(id);
-    let answer = kill_without_record(&dir, id, Instant::now() + KILL_TAKES)?;
+    let answer = kill_without_record(&dir, id, Instant::now() + KILL_TIMEOUT)?;
     answer.ok_or_else(|| error.into())
 }
 
-/// Ends the processes that are marked with a job's directory, the worker first; `None` if there is
+/// Ends the processes with the marker of a job's directory, the worker first; `None` if there are
 /// none.
 fn kill_without_record(
     dir: &JobDir,
@@ -138,9 +140,9 @@ fn kill_without_record(
         is_locked: false,
         is_independent: &is_independent,
     };
-    let (ended, left) = orphans.end(until - ANSWER_TAKES);
+    let (ended, left) = orphans.end(until - ANSWER_TIME);
     if let Some(error) = left.unlisted {
-        return Err(unknown(id, &error));
+        return Err(search_error(id, &error));
     }
     if !has_worker && ended == 0 && left.processes.is_empty() {
         return Ok(None);
@@ -158,9 +160,9 @@ fn kill_without_record(
     }))
 }
 
-/// Ends the worker that bears the mark; says whether there was one.
+/// Ends the worker with this marker. Returns whether there was one.
 fn end_marked_worker(id: &JobId, mark: &Mark, until: Instant) -> Result<bool, Error> {
-    let found = mark.worker().map_err(|error| unknown(id, &error.to_string()))?;
+    let found = mark.worker().map_err(|error| search_error(id, &error.to_string()))?;
     let Some(found) = found else { return Ok(false) };
     let Ok(worker) = Target::open(found.pid) else { return Ok(true) };
     if ProcessId::of(found.pid) != Some(found) {
@@ -170,45 +172,49 @@ fn end_marked_worker(id: &JobId, mark: &Mark, until: Instant) -> Result<bool, Er
     Ok(true)
 }
 
-/// The processes of the job cannot be found.
-fn unknown(id: &JobId, why: &str) -> Error {
+/// Returns the error that the job's processes cannot be found.
+fn search_error(id: &JobId, why: &str) -> Error {
     let why = format!("its processes cannot be found: {why}");
     Error::Signal(id.to_string(), std::io::Error::other(why))
 }
 
-fn rest(until: Instant) -> Duration {
+fn remaining(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }
 
 fn is_alive(process: &LeftProcess) -> bool {
     let LeftProcess { pid, start_time, .. } = *process;
-    // Where that cannot be looked at, it is as it was.
+    // Without a readable /proc the process counts as alive, as it was before.
     process::check_proc().is_err() || ProcessId { pid, start_time }.is_alive()
 }
 
 /// Ends the remaining processes of the job's scope through the kernel (`cgroup.kill`), which also
-/// ends those of other users and those that fork all the time. Does nothing if the scope holds a
-/// process that is independent of the job.
+/// reaches processes of other users and processes that fork continuously. Does nothing if the scope
+/// contains a process that is independent of the job.
 fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
     let scope = record.detached.as_ref().and_then(|detached| detached.cgroup.as_deref());
     let Some(scope) = scope.filter(|scope| is_scope_of(scope, &record.job_id)) else { return };
     let processes = cgroup::processes(scope);
     let own = std::process::id() as i32;
-    let goes_on = |pid: &i32| *pid == own || process::is_below_any(*pid, &is_independent);
-    if processes.is_empty() || processes.iter().any(goes_on) || cgroup::kill(scope).is_err() {
+    let is_independent_pid =
+        |pid: &i32| *pid == own || process::is_below_any(*pid, &is_independent);
+    if processes.is_empty()
+        || processes.iter().any(is_independent_pid)
+        || cgroup::kill(scope).is_err()
+    {
         return;
     }
-    let until = Instant::now() + SIGKILL_TAKES;
+    let until = Instant::now() + SIGKILL_TIMEOUT;
     while !cgroup::is_empty(scope) && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(2));
     }
     left.retain(is_alive);
     if left.is_empty() && !record.left.is_empty() {
-        forget_left(dir, record);
+        remove_ended_leftovers(dir, record);
     }
 }
 
-/// Whether a control group is one that was made for this job: the record can have been changed.
+/// Returns whether a control group belongs to this job. The record may have been tampered with.
 fn is_scope_of(scope: &str, id: &JobId) -> bool {
     let unit = scope.rsplit('/').next().unwrap_or_default();
     unit.strip_prefix(SCOPE_PREFIX)
@@ -216,8 +222,8 @@ fn is_scope_of(scope: &str, id: &JobId) -> bool {
         .is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".scope"))
 }
 
-/// Removes the processes that have ended since from the record.
-fn forget_left(dir: &JobDir, record: &mut Record) {
+/// Removes leftover processes that have ended from the record.
+fn remove_ended_leftovers(dir: &JobDir, record: &mut Record) {
     let Ok(Some(_lock)) = dir.try_lock() else { return };
     let Ok(mut written) = dir.load() else { return };
     if written.attempt != record.attempt || written.status.is_live() || !written.is_ours_to_write()
@@ -232,33 +238,34 @@ fn forget_left(dir: &JobDir, record: &mut Record) {
     }
 }
 
-/// Whether there is something to end: a job that is live, or that somebody is just taking up.
-fn may_go_on(record: &Record, dir: &JobDir) -> Result<bool, Error> {
+/// Returns whether the job must be ended: it is live, or another command is continuing it.
+fn needs_end(record: &Record, dir: &JobDir) -> Result<bool, Error> {
     let live = record.status.is_live() && record.version > 0;
     Ok(live || (record.is_cut_off() && is_held(dir)?))
 }
 
-/// Ends the job, for good: others may find it lost meanwhile, or take it up.
+/// Ends the job for good. In the meantime others may finalize it as lost or continue it, so this
+/// repeats until the job is killed.
 fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(), Error> {
     loop {
         match find_worker(id, dir, until)? {
             Some(worker) => end_worker(id, &worker, until)?,
             None => checkpoint("kill:alone"),
         }
-        // A job that lost its worker is killed all the same: it shall not be taken up again.
+        // A lost job is marked as killed, too, so that it is not recovered.
         if !is_held(dir)? {
-            record = settle_until(dir, record, Some(Verdict::Killed), until - ANSWER_TAKES);
+            record = settle_until(dir, record, Some(Verdict::Killed), until - ANSWER_TIME);
         } else {
             record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
         }
-        let goes_on = record.status.is_live() || record.is_cut_off();
-        if !goes_on || Instant::now() >= until {
+        let may_continue = record.status.is_live() || record.is_cut_off();
+        if !may_continue || Instant::now() >= until {
             return Ok(());
         }
     }
 }
 
-/// Whether the job is live. One that has ended may be removed meanwhile.
+/// Returns whether the job's lock is held. An ended job may have been removed in the meantime.
 fn is_held(dir: &JobDir) -> Result<bool, StoreError> {
     match dir.is_held() {
         Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(false),
@@ -266,33 +273,33 @@ fn is_held(dir: &JobDir) -> Result<bool, StoreError> {
     }
 }
 
-fn past(status: Status) -> &'static str {
+fn ended_verb(status: Status) -> &'static str {
     if status == Status::Completed { "completed" } else { "failed" }
 }
 
-/// Finds the job's worker. `None`: nobody holds the job's lock. A worker that is just being started
-/// is waited for, and another command that holds the lock is continued, or ended.
+/// Finds the job's worker; `None` if the job's lock is free. Waits for a worker that is being
+/// started. Another command that holds the lock is continued, and ended if it does not release it.
 fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<Target>, Error> {
     let failed = |error| Error::Signal(id.to_string(), error);
-    let began = Instant::now();
+    let start = Instant::now();
     let mut continued = false;
     loop {
         if !is_held(dir)? {
             return Ok(None);
         }
-        let waited = began.elapsed();
-        if let Some(worker) = worker(id, dir, waited >= WORKER_SAYS)? {
+        let waited = start.elapsed();
+        if let Some(worker) = open_worker(id, dir, waited >= PID_TIMEOUT)? {
             return Ok(Some(worker));
         }
-        // Another command holds the lock, for milliseconds: `start`, or one that finalizes a lost
-        // job. It may be stopped. Whatever it was doing, its end does no harm.
-        let holder = if waited >= WORKER_SAYS { command_that_holds(dir) } else { None };
-        let allowed = if holder.is_some() { HOLDER_TAKES } else { HANDOVER_TAKES };
-        let is_over = waited >= allowed || Instant::now() >= until;
+        // Another command holds the lock, normally for milliseconds: `start`, or a command that
+        // finalizes a lost job. It may be stopped. Killing it at any point is safe.
+        let holder = if waited >= PID_TIMEOUT { lock_holding_command(dir) } else { None };
+        let timeout = if holder.is_some() { HOLDER_TIMEOUT } else { HANDOVER_TIMEOUT };
+        let is_over = waited >= timeout || Instant::now() >= until;
         match holder {
             Some(holder) if is_over => {
                 holder.signal(Signal::SIGKILL).map_err(failed)?;
-                if !holder.ends_within(SIGKILL_TAKES) {
+                if !holder.ends_within(SIGKILL_TIMEOUT) {
                     return Err(failed(std::io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -307,43 +314,42 @@ fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<Target
     }
 }
 
-/// The process of this program, other than the job's worker, that holds the job's lock.
-fn command_that_holds(dir: &JobDir) -> Option<Target> {
+/// Returns the process of this program, other than the job's worker, that holds the job's lock.
+fn lock_holding_command(dir: &JobDir) -> Option<Target> {
     let pid = dir.lock_holder()?;
     let target = Target::open(pid).ok()?;
-    // Looked at again after it was opened: the number cannot have passed to another.
+    // Checked again now that the process is open: the pid cannot have been reused before that.
     let holds = process::holds_lock(pid, &dir.file(LOCK));
     (holds && process::is_this_program(pid)).then_some(target)
 }
 
-/// Asks the worker to end the job. One that does not answer is ended, and claude with it; the rest
-/// is swept by whoever settles the job. Its end is waited for and not the release of the lock: a
-/// `start` that is stopped holds that, too.
+/// Asks the worker to end the job. A worker that does not respond is killed, and claude with it; the
+/// command that finalizes the job ends the remaining processes. Waits for the worker's exit and not
+/// for the release of the lock, which a stopped `start` may hold, too.
 fn end_worker(id: &JobId, worker: &Target, until: Instant) -> Result<(), Error> {
     let failed = |error| Error::Signal(id.to_string(), error);
-    ask_worker(worker).map_err(failed)?;
-    if !worker.ends_within(WORKER_TAKES.min(rest(until))) {
+    request_kill(worker).map_err(failed)?;
+    if !worker.ends_within(WORKER_TIMEOUT.min(remaining(until))) {
         worker.signal(Signal::SIGKILL).map_err(failed)?;
-        worker.ends_within(SIGKILL_TAKES);
+        worker.ends_within(SIGKILL_TIMEOUT);
     }
     Ok(())
 }
 
-/// Asks by SIGUSR1, which needs no file: it works on a full disk, too.
-fn ask_worker(worker: &Target) -> std::io::Result<()> {
+/// Sends the kill request as SIGUSR1, which needs no file and so works on a full disk.
+fn request_kill(worker: &Target) -> std::io::Result<()> {
     worker.signal(Signal::SIGUSR1)?;
     checkpoint("kill:asked");
-    // One that was stopped (SIGSTOP) could not hear it.
+    // A worker that was stopped (SIGSTOP) cannot handle the signal.
     worker.signal(Signal::SIGCONT)
 }
 
-/// The process that holds the lock. Its number is read and the process is opened while the lock
-/// is held, and both are looked at again after that: the number cannot have passed to another.
-/// It must bear the job's mark, so that a record that was tampered with turns no signal of ours
-/// against a stranger. A worker that has not written its number yet is found by its mark, if
-/// `search`.
-fn worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<Target>, Error> {
-    process::check_proc().map_err(|error| unknown(id, &error.to_string()))?;
+/// Returns the worker, which holds the lock. Its pid is read and the process is opened while the
+/// lock is held, and both are checked again after that: the pid cannot have been reused. The process
+/// must have the job's marker, so that a record that was tampered with cannot direct a signal at
+/// another process. With `search`, a worker that has not recorded its pid is found by its marker.
+fn open_worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<Target>, Error> {
+    process::check_proc().map_err(|error| search_error(id, &error.to_string()))?;
     let load = || dir.load().map_err(|error| Error::load(id.as_str(), error));
     let mark = Mark::new(dir.path());
     let record = load()?;

@@ -1,15 +1,15 @@
-//! `logs`: what a job's agent said and did.
+//! `logs`: shows the log of a job.
 //!
-//! Offsets count bytes of the file. Only whole lines are given while the job lives, so an answer's
-//! `nextOffset` is where the next one goes on: nothing comes twice and nothing is lost, however
-//! the log grows meanwhile.
+//! Offsets count bytes of the file. While the job is live, an answer contains complete lines only,
+//! and the next answer starts at its `nextOffset`: nothing is repeated and nothing is lost while
+//! the log grows.
 //!
-//! Both streams of claude are merged line by line, as [`log`] says. Who follows them keeps an offset
-//! in each.
+//! Both streams of claude are merged line by line, as [`log`] describes. Following them needs an
+//! offset in each.
 //!
-//! The readable log of a job that has ended ends in the verdict, which is in the record and not in
-//! the file: each answer that reaches the end of the file has it as its last line. A caller who asks
-//! again from there, having seen in `status` that the job has ended, gets it again.
+//! The readable log of an ended job ends with the verdict, which is in the record and not in the
+//! file: it is the last line of each answer that reaches the end of the file. A caller that reads
+//! from there again, after `status` has shown the end, gets it again.
 
 mod follow;
 mod log;
@@ -30,48 +30,44 @@ use crate::store::{OUTPUT, STDERR, Store, StoreError};
 use crate::stream::transcript::{Passage, Piece, complaint, conclude, pieces, resolve, verdict};
 use crate::stream::{Line, LineSplitter};
 use crate::text::{clip, is_harmful};
-use log::{Log, Position, Stream};
+use log::{JobLog, LogPosition, LogStream};
 
 pub use follow::{follow, follow_until};
 
-/// Characters of log in an answer whose length nobody asked to exceed: what remains of
-/// [`ANSWER_MOST`] beside the other fields.
-const TEXT_MOST: usize = ANSWER_MOST - 500;
-/// Bytes of log that one answer goes through at most where nothing else was asked for: much of a
-/// stream may not be worth reading.
-const LOG_MOST: u64 = 16 << 20;
-/// Bytes that one answer holds at most whatever was asked for.
-const HELD_MOST: u64 = 64 << 20;
-/// Bytes before a part in which the requests are looked for that it answers.
-const CONTEXT_MOST: u64 = 256 << 10;
-/// Bytes that a search for passages goes back at most.
-const BACK_MOST: u64 = 4 << 20;
+/// Default maximum of characters of log in an answer: [`MAX_ANSWER_CHARS`] minus the other fields.
+const MAX_TEXT_CHARS: usize = ANSWER_MOST - 500;
+/// Default maximum of bytes of log read for one answer: much of a stream may not be readable text.
+const MAX_SCANNED_BYTES: u64 = 16 << 20;
+/// Absolute maximum of bytes in one answer.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
+/// Bytes before a part that are searched for the requests that it answers.
+const MAX_CONTEXT_BYTES: u64 = 256 << 10;
+/// Maximum number of bytes that a backward search for lines reads.
+const MAX_BACKWARD_BYTES: u64 = 4 << 20;
 
-/// Which part of a log, and how.
+/// LogPart of a log to show, and its format.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The job.
     pub id: JobId,
-    /// The last so many passages, or lines where the log is `raw`.
+    /// Number of passages from the end, or of lines of a raw log.
     pub tail: usize,
-    /// From this byte on, instead.
+    /// Offset to start at, instead of `tail`.
     pub since: Option<u64>,
-    /// Bytes of the log to take in at most.
+    /// Maximum number of bytes of the log to read.
     pub max_bytes: Option<u64>,
-    /// As it is.
     pub form: Form,
-    /// Claude's stderr as well, in the order in which both came.
+    /// Include claude's stderr, in the order of arrival.
     pub merged: bool,
 }
 
-/// Which log, and in which form.
+/// Which log to show, and in which format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// Claude's stream, as a conversation.
     Readable,
-    /// Claude's stream, as it is.
+    /// Claude's stream, unchanged.
     Raw,
-    /// Claude's stderr, as it is.
+    /// Claude's stderr, unchanged.
     Stderr,
 }
 
@@ -84,80 +80,80 @@ pub struct LogsAnswer {
     pub job_id: JobId,
     /// The job's status.
     pub status: Status,
-    /// Number of lines of the log in this answer; the verdict's line is none of them.
+    /// Number of lines of the log in this answer, without the verdict.
     pub lines: u64,
-    /// The text.
+    /// Text of the log.
     pub tail: String,
-    /// Offset for `--since-offset` of the next call; with `--merged` that in claude's stdout.
+    /// Offset for `--since-offset` of the next call; with `--merged`, an offset in claude's stdout.
     pub next_offset: u64,
-    /// Parts do not fit: later ones with `--since-offset`, which `nextOffset` gives; earlier ones
-    /// without it.
+    /// Parts are omitted: with `--since-offset` later ones, which start at `nextOffset`; without it
+    /// earlier ones.
     pub truncated: bool,
-    /// The text, by who speaks; empty where the log is given as it is.
+    /// The text by speaker; empty for a raw log.
     #[serde(skip)]
     pub passages: Vec<Passage>,
-    /// The bytes, where the log is given as it is.
+    /// The bytes of a raw log.
     #[serde(skip)]
     pub bytes: Vec<u8>,
-    /// Whether the bytes are for a program, which takes them as they are.
+    /// Whether the bytes must be printed unchanged, for a program.
     #[serde(skip)]
     pub is_raw: bool,
 }
 
-/// The part of the log that was asked for.
+/// Returns the requested part of the log.
 pub fn logs(store: &Store, request: &Request) -> Result<LogsAnswer, Error> {
     let seen = look(store, &request.id)?;
     let log = open(&seen, request)?;
-    part(&seen, request, &log, start(request)).map(|(answer, _)| answer)
+    part(&seen, request, &log, start_position(request)).map(|(answer, _)| answer)
 }
 
-/// Where the part that is asked for begins; `None`: it is the end of the log.
-fn start(request: &Request) -> Option<Position> {
-    request.since.map(|main| Position { main, ..Position::default() })
+/// Returns where the requested part begins; `None` for the end of the log.
+fn start_position(request: &Request) -> Option<LogPosition> {
+    request.since.map(|main| LogPosition { main, ..LogPosition::default() })
 }
 
-/// A piece of the log file and what it says.
+/// A part of the log.
 #[derive(Debug, Default)]
-struct Part {
+struct LogPart {
     lines: u64,
     passages: Vec<Passage>,
     bytes: Vec<u8>,
-    /// Where the next one begins.
-    next: Position,
+    /// LogPosition at which the next part begins.
+    next: LogPosition,
     truncated: bool,
 }
 
-/// The file whose bytes offsets count.
+/// Returns the name of the file that offsets refer to.
 fn main_file(request: &Request) -> &'static str {
     if request.form == Form::Stderr { STDERR } else { OUTPUT }
 }
 
-fn open(seen: &Seen, request: &Request) -> Result<Log, Error> {
+fn open(seen: &Seen, request: &Request) -> Result<JobLog, Error> {
     if request.merged {
-        return Ok(Log::merged(&seen.dir, !seen.live)?);
+        return Ok(JobLog::merged(&seen.dir, !seen.live)?);
     }
     let name = main_file(request);
-    let log = Log::of(seen.dir.open(name)?, !seen.live);
-    log.map_err(|source| could_not_read(seen, request, source))
+    let log = JobLog::single(seen.dir.open(name)?, !seen.live);
+    log.map_err(|source| read_error(seen, request, source))
 }
 
-fn could_not_read(seen: &Seen, request: &Request, source: io::Error) -> Error {
+fn read_error(seen: &Seen, request: &Request, source: io::Error) -> Error {
     let path = seen.dir.file(main_file(request));
     Error::from(StoreError { operation: "read", path, source })
 }
 
-/// The part of the log from a position on, or its end, and where the next part begins.
+/// Returns the part of the log from a position on, or the end of the log, and the next position.
 fn part(
     seen: &Seen,
     request: &Request,
-    log: &Log,
-    from: Option<Position>,
-) -> Result<(LogsAnswer, Position), Error> {
+    log: &JobLog,
+    from: Option<LogPosition>,
+) -> Result<(LogsAnswer, LogPosition), Error> {
     let is_readable = request.form == Form::Readable;
     let verdict = if is_readable { verdict(&seen.record) } else { None };
     let part = read_part(log, request, from, verdict).map_err(|error| match error {
-        Failure::Offset { offset, length } => Error::BadOffset { offset, length },
-        Failure::Io(source) => could_not_read(seen, request, source),
+        ReadFailure::BadOffset { offset, length } => Error::BadOffset { offset, length },
+        ReadFailure::Io(source) => read_error(seen, request, source),
     })?;
     let tail = if is_readable {
         part.passages.iter().map(Passage::to_string).collect::<Vec<_>>().join("\n")
@@ -178,29 +174,31 @@ fn part(
     Ok((answer, part.next))
 }
 
-enum Failure {
-    Offset { offset: u64, length: u64 },
+enum ReadFailure {
+    BadOffset { offset: u64, length: u64 },
     Io(io::Error),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for ReadFailure {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-/// The part that was asked for. Behind the end of a readable log stands the `verdict`.
+/// Reads the requested part. The `verdict` follows the end of a readable log.
 fn read_part(
-    log: &Log,
+    log: &JobLog,
     request: &Request,
-    from: Option<Position>,
+    from: Option<LogPosition>,
     verdict: Option<Passage>,
-) -> Result<Part, Failure> {
-    // What was given as an end may, in a log that somebody cut, lie beyond it now.
+) -> Result<LogPart, ReadFailure> {
+    // If the log was truncated by a user, a `nextOffset` from before may be beyond its end.
     let from = match from {
-        Some(from) if request.merged => Some(Position { main: from.main.min(log.length), ..from }),
+        Some(from) if request.merged => {
+            Some(LogPosition { main: from.main.min(log.length), ..from })
+        }
         Some(from) if log.main.is_some() && from.main > log.length => {
-            return Err(Failure::Offset { offset: from.main, length: log.length });
+            return Err(ReadFailure::BadOffset { offset: from.main, length: log.length });
         }
         from => from,
     };
@@ -213,59 +211,59 @@ fn read_part(
         (from, _) => match (&log.main, from) {
             (Some(file), Some(from)) => read_bytes(file, from.main..log.end.main, max)?,
             (Some(file), None) => last_bytes(file, log.end.main, request)?,
-            (None, from) => Part { next: from.unwrap_or_default(), ..Part::default() },
+            (None, from) => LogPart { next: from.unwrap_or_default(), ..LogPart::default() },
         },
     })
 }
 
-/// What a line of a stream says.
-fn said_by(stream: Stream, line: Line<'_>) -> Vec<Piece> {
+/// Returns the pieces of text in a line of a stream.
+fn pieces_of(stream: LogStream, line: Line<'_>) -> Vec<Piece> {
     match stream {
-        Stream::Main => pieces(line),
-        Stream::Stderr => complaint(line).into_iter().collect(),
+        LogStream::Main => pieces(line),
+        LogStream::Stderr => complaint(line).into_iter().collect(),
     }
 }
 
-/// Passages from `from` on, as many as fit, and the verdict if that is all.
+/// Reads passages from `from` on, as many as fit, and appends the verdict if none is omitted.
 fn read_passages(
-    log: &Log,
-    from: Position,
+    log: &JobLog,
+    from: LogPosition,
     max: Option<u64>,
     verdict: Option<Passage>,
-) -> io::Result<Part> {
-    let mut part = Part::default();
-    let room = TEXT_MOST - verdict.as_ref().map_or(0, weight_of_passage);
-    let room = if max.is_some() { usize::MAX } else { room };
-    let most = max.unwrap_or(LOG_MOST);
+) -> io::Result<LogPart> {
+    let mut part = LogPart::default();
+    let limit = MAX_TEXT_CHARS - verdict.as_ref().map_or(0, weight_of_passage);
+    let max_weight = if max.is_some() { usize::MAX } else { limit };
+    let max_bytes = max.unwrap_or(MAX_SCANNED_BYTES);
     let mut weight = 0;
-    let mut taken = 0;
+    let mut bytes_read = 0;
     let mut all: Vec<Piece> = Vec::new();
     part.next = log.parts_from(from, |stream, file, range| {
-        let (before, mut end) = (taken, range.start);
+        let (before, mut end) = (bytes_read, range.start);
         each_line(file, range.clone(), |line, next| {
-            let mut said = said_by(stream, line);
-            let mut adds: usize = said.iter().map(weight_of_piece).sum();
+            let mut found = pieces_of(stream, line);
+            let mut adds: usize = found.iter().map(weight_of_piece).sum();
             let first = part.lines == 0;
-            if !first && (weight + adds > room || before + next - range.start > most) {
+            if !first && (weight + adds > max_weight || before + next - range.start > max_bytes) {
                 part.truncated = true;
                 return false;
             }
-            if adds > room {
-                // A line that is too long by itself is cut, or nobody would ever get past it.
-                for passage in said.iter_mut().filter_map(Piece::passage_mut) {
-                    passage.text = clip(&passage.text, room / 8);
+            if adds > max_weight {
+                // A line longer than the limit is truncated: otherwise no caller could read past it.
+                for passage in found.iter_mut().filter_map(Piece::passage_mut) {
+                    passage.text = clip(&passage.text, max_weight / 8);
                 }
-                said.truncate(8);
-                adds = room;
+                found.truncate(8);
+                adds = max_weight;
                 part.truncated = true;
             }
             weight += adds;
             part.lines += 1;
             end = next;
-            all.append(&mut said);
+            all.append(&mut found);
             true
         })?;
-        taken += end - range.start;
+        bytes_read += end - range.start;
         Ok(end)
     })?;
     let context = match &log.main {
@@ -279,13 +277,12 @@ fn read_passages(
     Ok(part)
 }
 
-/// The pieces shortly before `since` that `part`, which follows, depends on: none where claude did
-/// not ask for anything.
+/// Returns the pieces shortly before `since` that `part` depends on: requests that it answers.
 fn context(file: &File, since: u64, part: &[Piece]) -> io::Result<Vec<Piece>> {
     if !part.iter().any(|piece| piece.lacks_context(part)) {
         return Ok(Vec::new());
     }
-    let from = since.saturating_sub(CONTEXT_MOST);
+    let from = since.saturating_sub(MAX_CONTEXT_BYTES);
     let mut before = vec![0; usize::try_from(since - from).unwrap_or(0)];
     file.read_exact_at(&mut before, from)?;
     let asks = memchr::memmem::find(&before, b"\"control_request\"").is_some();
@@ -294,40 +291,44 @@ fn context(file: &File, since: u64, part: &[Piece]) -> io::Result<Vec<Piece>> {
     }
     let mut context = Vec::new();
     let mut lines = LineSplitter::default();
-    let mut is_whole = from == 0;
+    let mut is_complete = from == 0;
     lines.push(&before, |line| {
-        // Where it was cut, the first line is not whole.
-        if std::mem::replace(&mut is_whole, true) {
+        // The first line is incomplete unless the text begins at the start of the file.
+        if std::mem::replace(&mut is_complete, true) {
             context.extend(pieces(line).into_iter().filter(Piece::is_linked));
         }
     });
     Ok(context)
 }
 
-/// The last passages, and behind them the verdict: read from the end on, and no further than what
-/// is shown.
-fn last_passages(log: &Log, request: &Request, verdict: Option<&Passage>) -> io::Result<Part> {
-    let mut part = Part { next: log.end, ..Part::default() };
-    let room = TEXT_MOST - verdict.map_or(0, weight_of_passage);
-    let most = request.max_bytes.map_or(room, |most| usize::try_from(most).unwrap_or(0));
+/// Reads the last passages, followed by the verdict. Reads backwards from the end, no further than
+/// necessary.
+fn last_passages(
+    log: &JobLog,
+    request: &Request,
+    verdict: Option<&Passage>,
+) -> io::Result<LogPart> {
+    let mut part = LogPart { next: log.end, ..LogPart::default() };
+    let limit = MAX_TEXT_CHARS - verdict.map_or(0, weight_of_passage);
+    let max_weight = request.max_bytes.map_or(limit, |max| usize::try_from(max).unwrap_or(0));
     let mut weight = 0;
-    // The last one first.
+    // Last piece first.
     let mut all: Vec<Piece> = Vec::new();
     let mut shown = 0;
     let mut gone_back = 0;
-    log.lines_back(|stream, line, place| {
-        for mut piece in said_by(stream, line).into_iter().rev() {
-            if shown >= request.tail && count(&all) >= request.tail {
+    log.lines_back(|stream, line, range| {
+        for mut piece in pieces_of(stream, line).into_iter().rev() {
+            if shown >= request.tail && count_passages(&all) >= request.tail {
                 return false;
             }
             let adds = weight_of_piece(&piece);
-            if weight + adds > most {
+            if weight + adds > max_weight {
                 part.truncated = true;
                 if weight > 0 {
                     return false;
                 }
                 if let Some(passage) = piece.passage_mut() {
-                    passage.text = clip(&passage.text, most / 8);
+                    passage.text = clip(&passage.text, max_weight / 8);
                 }
             }
             weight += adds;
@@ -335,17 +336,17 @@ fn last_passages(log: &Log, request: &Request, verdict: Option<&Passage>) -> io:
             all.push(piece);
         }
         part.lines += 1;
-        gone_back += place.end - place.start;
-        // Lines that are not worth reading do not count: further back there may be others.
-        let enough = shown >= request.tail && count(&all) >= request.tail;
-        !enough && gone_back < BACK_MOST
+        gone_back += range.end - range.start;
+        // Lines without readable text do not count: earlier ones may have some.
+        let enough = shown >= request.tail && count_passages(&all) >= request.tail;
+        !enough && gone_back < MAX_BACKWARD_BYTES
     })?;
     part.passages = last_of(all, request.tail, verdict);
     Ok(part)
 }
 
-/// How many passages there are in pieces of which the last one comes first.
-fn count(last_first: &[Piece]) -> usize {
+/// Counts the passages in pieces, given in reverse order.
+fn count_passages(last_first: &[Piece]) -> usize {
     if !last_first.iter().any(Piece::is_request) {
         return last_first.iter().filter(|piece| piece.passage().is_some()).count();
     }
@@ -353,41 +354,41 @@ fn count(last_first: &[Piece]) -> usize {
     resolve(&[], &pieces).len()
 }
 
-/// The last `most` passages of pieces of which the last one comes first, the verdict among them.
-fn last_of(last_first: Vec<Piece>, most: usize, verdict: Option<&Passage>) -> Vec<Passage> {
+/// Returns the last `max` passages, including the verdict, of pieces in reverse order.
+fn last_of(last_first: Vec<Piece>, max: usize, verdict: Option<&Passage>) -> Vec<Passage> {
     let mut pieces = last_first;
     pieces.reverse();
     loop {
         let passages = resolve(&[], &pieces);
-        let places: Vec<usize> = passages.iter().map(|(at, _)| *at).collect();
+        let indices: Vec<usize> = passages.iter().map(|(at, _)| *at).collect();
         let mut passages = passages.into_iter().map(|(_, passage)| passage).collect();
         if let Some(verdict) = verdict {
             conclude(&mut passages, verdict.clone());
         }
-        let excess = passages.len().saturating_sub(most);
+        let excess = passages.len().saturating_sub(max);
         if excess == 0 {
             return passages;
         }
-        match places.get(excess - 1) {
-            // What remains may read in another way without them.
+        match indices.get(excess - 1) {
+            // Without them, the remaining pieces may resolve differently.
             Some(first) => pieces.drain(..=*first),
             None => return Vec::new(),
         };
     }
 }
 
-/// Lines of both streams as they are, as far as they fit; of a line that does not fit by itself as
-/// much as does, and the next part begins with the rest of it.
-fn read_lines(log: &Log, from: Position, max: Option<u64>) -> io::Result<Part> {
-    let most = max.unwrap_or(TEXT_MOST as u64).min(HELD_MOST);
-    let mut part = Part::default();
+/// Reads lines of both streams unchanged, as many as fit. A line longer than the limit is split, and
+/// the next part begins with its rest.
+fn read_lines(log: &JobLog, from: LogPosition, max: Option<u64>) -> io::Result<LogPart> {
+    let max_bytes = max.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
+    let mut part = LogPart::default();
     part.next = log.parts_from(from, |_, file, range| {
-        let room = most.saturating_sub(part.bytes.len() as u64);
-        if room == 0 {
+        let remaining = max_bytes.saturating_sub(part.bytes.len() as u64);
+        if remaining == 0 {
             part.truncated = true;
             return Ok(range.start);
         }
-        let mut read = read_bytes(file, range, Some(room))?;
+        let mut read = read_bytes(file, range, Some(remaining))?;
         part.bytes.append(&mut read.bytes);
         part.truncated = read.truncated;
         if !read.truncated {
@@ -399,68 +400,68 @@ fn read_lines(log: &Log, from: Position, max: Option<u64>) -> io::Result<Part> {
     Ok(part)
 }
 
-/// The last lines of both streams as they are, and of those the last that fit.
-fn last_lines(log: &Log, request: &Request) -> io::Result<Part> {
-    let most = request.max_bytes.unwrap_or(TEXT_MOST as u64).min(HELD_MOST);
-    let mut part = Part { next: log.end, ..Part::default() };
-    // Where they are, the last one first; lines that follow each other in one file together.
-    let mut places: Vec<(Stream, Range<u64>)> = Vec::new();
-    let mut held = 0;
+/// Reads the last lines of both streams unchanged, as many as fit.
+fn last_lines(log: &JobLog, request: &Request) -> io::Result<LogPart> {
+    let max_bytes = request.max_bytes.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
+    let mut part = LogPart { next: log.end, ..LogPart::default() };
+    // Ranges of the lines, last first; adjacent lines of one file form one range.
+    let mut ranges: Vec<(LogStream, Range<u64>)> = Vec::new();
+    let mut total_bytes = 0;
     let mut lines = 0;
-    let mut cut = false;
-    log.lines_back(|stream, line, mut place| {
+    let mut is_split = false;
+    log.lines_back(|stream, line, mut line_range| {
         if lines >= request.tail {
             return false;
         }
         lines += 1;
-        if held + line.length + 1 > most {
+        if total_bytes + line.length + 1 > max_bytes {
             part.truncated = true;
-            if held > 0 {
+            if total_bytes > 0 {
                 return false;
             }
-            cut = true;
-            place.start = place.end - (place.end - place.start).min(most);
+            is_split = true;
+            line_range.start = line_range.end - (line_range.end - line_range.start).min(max_bytes);
         }
-        held += line.length + 1;
-        match places.last_mut() {
-            Some((last, range)) if *last == stream && range.start == place.end => {
-                range.start = place.start;
+        total_bytes += line.length + 1;
+        match ranges.last_mut() {
+            Some((last, range)) if *last == stream && range.start == line_range.end => {
+                range.start = line_range.start;
             }
-            _ => places.push((stream, place)),
+            _ => ranges.push((stream, line_range)),
         }
         !part.truncated
     })?;
-    for (stream, range) in places.into_iter().rev() {
+    for (stream, range) in ranges.into_iter().rev() {
         if let Some(file) = log.file(stream) {
             end_line(&mut part.bytes);
             part.bytes.append(&mut read_range(file, range)?);
         }
     }
-    part.truncated |= keep_end(&mut part.bytes, cut, request);
+    part.truncated |= keep_end(&mut part.bytes, is_split, request);
     part.lines = count_lines(&part.bytes);
     Ok(part)
 }
 
-/// Ends the last line, if it is torn: what comes from the other stream is no part of it.
+/// Terminates an incomplete last line, so that text of the other stream is not appended to it.
 fn end_line(bytes: &mut Vec<u8>) {
     if bytes.last().is_some_and(|last| *last != b'\n') {
         bytes.push(b'\n');
     }
 }
 
-/// Bytes of a part of a file, whole lines as far as they fit; of a line that does not fit by itself
-/// as much as does.
-fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io::Result<Part> {
+/// Reads bytes of a part of a file: as many complete lines as fit, or the beginning of a line longer
+/// than the limit.
+fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io::Result<LogPart> {
     let Range { start: since, end } = range;
-    let most = max.unwrap_or(TEXT_MOST as u64).min(HELD_MOST);
-    let mut bytes = read_range(file, since..end.min(since.saturating_add(most)))?;
-    let cut = since + (bytes.len() as u64) < end;
-    if cut {
+    let max_bytes = max.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
+    let mut bytes = read_range(file, since..end.min(since.saturating_add(max_bytes)))?;
+    let is_truncated = since + (bytes.len() as u64) < end;
+    if is_truncated {
         let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
         bytes.truncate(if whole > 0 { whole } else { whole_characters(&bytes) });
     }
     if max.is_none() {
-        while weight_of(&String::from_utf8_lossy(&bytes)) > TEXT_MOST {
+        while weight_of(&String::from_utf8_lossy(&bytes)) > MAX_TEXT_CHARS {
             let shorter = bytes.len() * 3 / 4;
             let whole = memchr::memrchr(b'\n', &bytes[..shorter]).map_or(0, |at| at + 1);
             let kept = if whole > 0 { whole } else { whole_characters(&bytes[..shorter]) };
@@ -468,46 +469,46 @@ fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io::Result<Pa
         }
     }
     let next = since + bytes.len() as u64;
-    Ok(Part {
+    Ok(LogPart {
         lines: count_lines(&bytes),
         truncated: next < end,
-        next: Position { main: next, ..Position::default() },
+        next: LogPosition { main: next, ..LogPosition::default() },
         bytes,
-        ..Part::default()
+        ..LogPart::default()
     })
 }
 
-/// The last lines before `end`, as they are, and of those the last that fit.
-fn last_bytes(file: &File, end: u64, request: &Request) -> io::Result<Part> {
+/// Reads the last lines before `end` unchanged, as many as fit.
+fn last_bytes(file: &File, end: u64, request: &Request) -> io::Result<LogPart> {
     let start =
         if request.tail == 0 { end } else { tail::start_of_last_lines(file, end, request.tail)? };
-    let most = request.max_bytes.unwrap_or(TEXT_MOST as u64).min(HELD_MOST);
-    let from = start.max(end.saturating_sub(most));
+    let max_bytes = request.max_bytes.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
+    let from = start.max(end.saturating_sub(max_bytes));
     let mut bytes = read_range(file, from..end)?;
     let truncated = keep_end(&mut bytes, from > start, request);
-    Ok(Part {
+    Ok(LogPart {
         lines: count_lines(&bytes),
         truncated,
-        next: Position { main: end, ..Position::default() },
+        next: LogPosition { main: end, ..LogPosition::default() },
         bytes,
-        ..Part::default()
+        ..LogPart::default()
     })
 }
 
-/// Keeps of lines the last that fit into an answer; the first line of `cut` bytes is not whole.
-/// Returns whether any were left out.
-fn keep_end(bytes: &mut Vec<u8>, cut: bool, request: &Request) -> bool {
+/// Removes lines from the beginning until the rest fits into an answer. `is_split`: the first line
+/// is incomplete. Returns whether anything was removed.
+fn keep_end(bytes: &mut Vec<u8>, is_split: bool, request: &Request) -> bool {
     let too_long = |bytes: &[u8]| {
-        request.max_bytes.is_none() && weight_of(&String::from_utf8_lossy(bytes)) > TEXT_MOST
+        request.max_bytes.is_none() && weight_of(&String::from_utf8_lossy(bytes)) > MAX_TEXT_CHARS
     };
-    if !cut && !too_long(bytes) {
+    if !is_split && !too_long(bytes) {
         return false;
     }
     let mut drop = 0;
     while too_long(&bytes[drop..]) {
         drop += (bytes.len() - drop) / 4 + 1;
     }
-    // On to the next whole line, or else the next whole character.
+    // Skip to the next complete line, or else to the next complete character.
     let last = bytes.len().saturating_sub(1);
     drop = memchr::memchr(b'\n', &bytes[drop..last.max(drop)]).map_or_else(
         || (drop..bytes.len()).find(|&at| bytes[at] & 0xc0 != 0x80).unwrap_or(drop),
@@ -517,7 +518,7 @@ fn keep_end(bytes: &mut Vec<u8>, cut: bool, request: &Request) -> bool {
     true
 }
 
-/// Gives each line of a part of a file and the offset behind it, until `each` says false.
+/// Calls `each` with each line of a part of a file and the offset after it, until it returns false.
 fn each_line(
     mut file: &File,
     range: Range<u64>,
@@ -530,8 +531,8 @@ fn each_line(
     let mut lines = LineSplitter::default();
     let mut buffer = vec![0; left.min(64 << 10) as usize];
     while wanted && left > 0 {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let length = file.read(&mut buffer[..most])?;
+        let max = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let length = file.read(&mut buffer[..max])?;
         if length == 0 {
             break;
         }
@@ -557,7 +558,7 @@ fn read_range(mut file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// How long the passage of a piece is in a JSON answer, in characters.
+/// Returns the length of a piece's passage in a JSON answer, in characters.
 fn weight_of_piece(piece: &Piece) -> usize {
     piece.passage().map_or(0, weight_of_passage)
 }
@@ -566,7 +567,7 @@ fn weight_of_passage(passage: &Passage) -> usize {
     weight_of(&passage.to_string()) + 2
 }
 
-/// How long a text is in a JSON answer, in characters.
+/// Returns the length of a text in a JSON answer, in characters.
 fn weight_of(text: &str) -> usize {
     let weight = |c| match c {
         '"' | '\\' | '\n' | '\t' => 2,
@@ -576,7 +577,7 @@ fn weight_of(text: &str) -> usize {
     text.chars().map(weight).sum()
 }
 
-/// The length of `bytes` without a character that is cut at its end.
+/// Returns the length of `bytes` without an incomplete character at the end.
 fn whole_characters(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(3);
     match std::str::from_utf8(&bytes[tail..]) {

@@ -1,4 +1,4 @@
-//! The verbs, one file each: a request in, an answer out. They never print.
+//! The verbs, one file each. Each takes a request and returns an answer; none prints.
 
 pub mod answer;
 pub mod clean;
@@ -28,22 +28,22 @@ use serde::Serialize;
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Reason, Status};
 
-/// Characters of an answer, unless more was asked for: callers cut a longer one, and cut JSON
-/// cannot be parsed.
+/// Maximum number of characters of an answer, unless the caller asks for more: callers truncate
+/// longer output, and truncated JSON cannot be parsed.
 pub const ANSWER_MOST: usize = 8_000;
 
-/// A job for which an operation on several jobs failed.
+/// One job's failure in an operation on several jobs.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Failure {
     /// The job's id.
     pub job_id: JobId,
-    /// What went wrong.
+    /// Error message.
     pub error: String,
-    /// What went wrong, as a stable word.
+    /// Stable code of the error.
     pub code: &'static str,
-    /// What to do about it.
+    /// How to resolve the error.
     pub hint: Option<String>,
 }
 
@@ -53,13 +53,13 @@ impl Failure {
     }
 }
 
-/// The id that a caller gave.
+/// Parses a job id from an argument.
 pub fn job_id(text: &str) -> Result<JobId, Error> {
     JobId::parse(text).map_err(|_| Error::InvalidJobId(text.to_owned()))
 }
 
-/// The exit status of a call that waited for a job. A failure that may pass by itself, such as a
-/// lost connection, is told from one that needs a change.
+/// Returns the exit status of a command that waited for a job. A temporary failure, such as a lost
+/// connection, has its own status, so that callers can retry.
 pub fn exit_status_of(status: Status, reason: Option<Reason>, lost_connection: bool) -> ExitStatus {
     match (status, reason) {
         (Status::Completed, _) => ExitStatus::Done,
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_that_may_pass_has_its_own_exit_status() {
+    fn temporary_failure_has_own_exit_status() {
         for (reason, lost, code) in [
             (Reason::RateLimit, false, ExitStatus::TryAgain),
             (Reason::Overloaded, false, ExitStatus::TryAgain),

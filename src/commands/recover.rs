@@ -1,4 +1,4 @@
-//! `recover`: jobs that were cut off go on, as another attempt.
+//! `recover`: continues interrupted jobs with another attempt.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,17 +20,17 @@ use crate::launch::Wish;
 use crate::settle::{SWEEP_TAKES, bury};
 use crate::store::{JobDir, Lock, OUTPUT, Store, addressed};
 
-/// How long a worker may hold its job's lock after it has written the end.
-const LAST_MOMENTS: Duration = Duration::from_secs(2);
-/// How often is looked whether it has let go.
-const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// Time limit for a worker to release its job's lock after it has written the verdict.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval between checks of the lock.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What to recover.
+/// Jobs to recover.
 #[derive(Debug)]
 pub struct Request {
-    /// This job; `None` for every one that can be.
+    /// The job to recover; `None` for every interrupted job.
     pub id: Option<JobId>,
-    /// How a job is detached from us.
+    /// How a job is detached from this process.
     pub detach: Wish,
 }
 
@@ -49,7 +49,7 @@ pub struct Recovered {
     pub attempt: u32,
     /// Claude continues its conversation; otherwise it gets the prompt again.
     pub resumes: bool,
-    /// What would end the job before its time.
+    /// Circumstances that could end the job early.
     pub warnings: Vec<String>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
@@ -61,11 +61,11 @@ pub struct Recovered {
 pub struct RecoverAllAnswer {
     /// The jobs that continue.
     pub recovered: Vec<Recovered>,
-    /// The jobs that could not be recovered, though they were cut off.
+    /// The interrupted jobs that could not be recovered.
     pub failed: Vec<Failure>,
 }
 
-/// Takes up one job.
+/// Recovers one job.
 pub fn recover(
     store: &Store,
     id: &JobId,
@@ -75,14 +75,14 @@ pub fn recover(
     let seen = look(store, id)?;
     refuse_elsewhere(&seen.dir, &seen.record)?;
     if !seen.record.is_recoverable() {
-        return Err(Error::NotRecoverable(id.to_string(), why_not(&seen.record)));
+        return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&seen.record)));
     }
-    take_up(store, id, seen.record, detach, around)
+    begin_recovery(store, id, seen.record, detach, around)
 }
 
-/// Takes up every job that was cut off: one that waits for others after those, which have failed
-/// until then, and one that failed with another only where that goes on. A job that another
-/// `recover` takes up meanwhile is left to it.
+/// Recovers every interrupted job, dependencies first: jobs that wait for them have failed until
+/// then. A job that failed because of a dependency is recovered only if the dependency is. Jobs
+/// that another `recover` recovers at the same time are skipped.
 pub fn recover_all(
     store: &Store,
     detach: Wish,
@@ -90,18 +90,18 @@ pub fn recover_all(
 ) -> Result<RecoverAllAnswer, Error> {
     let mut ids = store.ids()?;
     ids.sort_unstable();
-    let cut_off = ids.into_iter().filter_map(|id| {
+    let interrupted = ids.into_iter().filter_map(|id| {
         let record = look_leniently(store, &id).ok()?.record;
-        let others = record.spec.others().cloned().collect();
-        record.is_cut_off().then_some((id, others))
+        let dependencies = record.spec.others().cloned().collect();
+        record.is_cut_off().then_some((id, dependencies))
     });
     let mut answer = RecoverAllAnswer::default();
-    for id in in_order(cut_off.collect()) {
+    for id in in_dependency_order(interrupted.collect()) {
         let Ok(seen) = look_leniently(store, &id) else { continue };
         if !seen.record.is_cut_off() || would_fail_again(store, &seen.record) {
             continue;
         }
-        match take_up(store, &id, seen.record, detach, around) {
+        match begin_recovery(store, &id, seen.record, detach, around) {
             Ok(recovered) => answer.recovered.push(recovered),
             Err(Error::NotRecoverable(..)) => {}
             Err(error) => answer.failed.push(Failure::of(id, &error)),
@@ -110,7 +110,7 @@ pub fn recover_all(
     Ok(answer)
 }
 
-/// Whether it failed with a job that it waited for, and that has not gone on.
+/// Returns whether the job failed because of a dependency that has still failed.
 fn would_fail_again(store: &Store, record: &Record) -> bool {
     let has_failed = |id: &JobId| {
         look_leniently(store, id)
@@ -119,15 +119,17 @@ fn would_fail_again(store: &Store, record: &Record) -> bool {
     record.reason == Some(Reason::DependencyFailed) && record.spec.after.iter().any(has_failed)
 }
 
-/// Jobs with those that each waits for, put so that none comes before one that it waits for.
-fn in_order(mut jobs: Vec<(JobId, Vec<JobId>)>) -> Vec<JobId> {
+/// Sorts jobs, given with their dependencies, so that each one comes after its dependencies.
+fn in_dependency_order(mut jobs: Vec<(JobId, Vec<JobId>)>) -> Vec<JobId> {
     let mut ordered = Vec::new();
     while !jobs.is_empty() {
-        let open: BTreeSet<JobId> = jobs.iter().map(|(id, _)| id.clone()).collect();
-        let waits = |(_, others): &(JobId, Vec<JobId>)| others.iter().any(|id| open.contains(id));
+        let unordered: BTreeSet<JobId> = jobs.iter().map(|(id, _)| id.clone()).collect();
+        let waits = |(_, dependencies): &(JobId, Vec<JobId>)| {
+            dependencies.iter().any(|id| unordered.contains(id))
+        };
         let (mut waiting, ready): (Vec<_>, Vec<_>) = jobs.into_iter().partition(waits);
         if ready.is_empty() {
-            // They wait for each other, which `start` refuses: no order is better than another.
+            // A cycle, which `start` refuses: no order is better than another.
             ordered.extend(waiting.drain(..).map(|(id, _)| id));
         }
         ordered.extend(ready.into_iter().map(|(id, _)| id));
@@ -136,93 +138,95 @@ fn in_order(mut jobs: Vec<(JobId, Vec<JobId>)>) -> Vec<JobId> {
     ordered
 }
 
-/// The lock of a job that was seen to have ended; `None` if somebody else took it up. Its worker
-/// holds it for a moment after it has written the end, of which it may have told us.
-fn lock_of_ended(dir: &JobDir) -> Result<Option<Lock>, Error> {
-    let until = Instant::now() + LAST_MOMENTS;
+/// Locks an ended job; `None` if another process is continuing it. The worker holds the lock for a
+/// moment after it has written the verdict.
+fn lock_ended(dir: &JobDir) -> Result<Option<Lock>, Error> {
+    let until = Instant::now() + RELEASE_TIMEOUT;
     loop {
         let lock = dir.try_lock()?;
         let ended = dir.load().is_ok_and(|record| !record.status.is_live());
         if lock.is_some() || !ended || Instant::now() >= until {
             return Ok(lock);
         }
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-fn why_not(record: &Record) -> String {
+fn refusal_reason(record: &Record) -> String {
     match record.status {
-        Status::Killed => "it was killed, which is for good".to_owned(),
+        Status::Killed => "it was killed, which is final".to_owned(),
         Status::Completed => "it has completed".to_owned(),
         Status::Failed if record.spec.no_recover => {
-            "it was started with --no-recover, or killed after it had failed".to_owned()
+            "it was started with --no-recover, or killed after its failure".to_owned()
         }
         Status::Failed if !record.is_ours_to_write() => {
-            "its record is of another version of this program".to_owned()
+            "its record was written by another version of this program".to_owned()
         }
         Status::Failed => {
             let reason = record.reason.map_or("an unknown reason", |reason| reason.as_str());
-            format!("it was not cut off, it failed by itself ({reason})")
+            format!("it was not interrupted, it failed by itself ({reason})")
         }
         live => format!("it is {live}"),
     }
 }
 
-fn take_up(
+fn begin_recovery(
     store: &Store,
     id: &JobId,
     record: Record,
     detach: Wish,
     around: &Surroundings,
 ) -> Result<Recovered, Error> {
-    let taken = || Error::NotRecoverable(id.to_string(), "it was taken up just now".to_owned());
+    let raced = || {
+        Error::NotRecoverable(id.to_string(), "another command has just recovered it".to_owned())
+    };
     let begin = |_: &JobDir, record: &mut Record| {
         if !record.is_recoverable() {
-            return Err(taken());
+            return Err(raced());
         }
         record.recovered_from = record.reason;
         record.begin_attempt();
         if record.recovered_from == Some(Reason::WakeupMissed) {
-            // It may have been its own time that ran out while it waited.
+            // The job may have reached its own time limit while it waited.
             record.earlier.untimed_ms = record.earlier.elapsed_ms;
         }
         Ok(())
     };
-    attempt_again(store, id, record.spec, detach, around, taken, begin)
+    launch_attempt(store, id, record.spec, detach, around, raced, begin)
 }
 
-/// Launches another attempt, which `begin` makes the record's next while the lock is held; fails
-/// as `taken` says if somebody else has it.
-pub(super) fn attempt_again(
+/// Launches another attempt. `begin` prepares the record while the lock is held. Fails with `raced`
+/// if another process holds the lock.
+pub(super) fn launch_attempt(
     store: &Store,
     id: &JobId,
     mut spec: Spec,
     detach: Wish,
     around: &Surroundings,
-    taken: impl FnOnce() -> Error,
+    raced: impl FnOnce() -> Error,
     begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
 ) -> Result<Recovered, Error> {
     let dir = &store.job(id);
-    // All that can be refused is refused before the record is touched.
+    // All checks come before the first change of the record.
     check_cwd(&spec)?;
     check_claude_of_job(&mut spec, around)?;
     set_system_prompt_snapshot(&mut spec);
     let mut plan = make_plan(detach, store, id, &spec, around)?;
-    // Those that it still has to wait for stay until it is seen to do so.
+    // Keeps `clean` from removing the job's dependencies until the record shows that it waits.
     let others = store.lock_others();
-    let lock = lock_of_ended(dir).map_err(|error| match dir.path().exists() {
+    let lock = lock_ended(dir).map_err(|error| match dir.path().exists() {
         true => error,
-        // Somebody has removed it just now.
+        // Another command has just removed the job.
         false => Error::NotFound(id.to_string()),
     });
-    let lock = lock?.ok_or_else(taken)?;
+    let lock = lock?.ok_or_else(raced)?;
     checkpoint("recover:locked");
     let mut record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
     if let Some(host) = dir.other_host(&record) {
         return Err(Error::OtherHost(id.to_string(), host.to_owned()));
     }
     if record.status.is_live() {
-        // Its end could not be written by whoever found it lost.
+        // The process that found the job lost could not write its verdict.
         record = bury(dir, record, None, Some(&lock), Instant::now() + SWEEP_TAKES);
     }
     let attempt = record.attempt + 1;
@@ -236,7 +240,7 @@ pub(super) fn attempt_again(
         return Err(error);
     }
     record.spec = spec;
-    // That was said of its start. It is there now, and can wait.
+    // `--no-queue` applies to the start only; another attempt may wait for a slot.
     record.spec.admission.no_queue = false;
     record.pid = None;
     record.pid_start_time = None;
@@ -264,8 +268,8 @@ pub(super) fn attempt_again(
     })
 }
 
-/// Checks what another attempt needs. A claude that is gone from its path is looked for: an update
-/// may have put it elsewhere.
+/// Checks the job's claude. If it is gone from its path, searches for another one: an update may
+/// have moved it.
 fn check_claude_of_job(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
     if claude::is_executable(std::path::Path::new(&spec.claude)) {
         return check_claude(spec, around);
@@ -284,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn none_comes_before_one_that_it_waits_for() {
+    fn orders_jobs_after_their_dependencies() {
         for (jobs, expected) in [
             ("", ""),
             ("a b c", "a b c"),
@@ -295,11 +299,11 @@ mod tests {
         ] {
             let id = |text: &str| JobId::parse(text).unwrap();
             let parse = |word: &str| {
-                let (job, others) = word.split_once(':').unwrap_or((word, ""));
-                let others = others.split(',').filter(|other| !other.is_empty());
-                (id(job), others.map(id).collect())
+                let (job, dependencies) = word.split_once(':').unwrap_or((word, ""));
+                let dependencies = dependencies.split(',').filter(|id| !id.is_empty());
+                (id(job), dependencies.map(id).collect())
             };
-            let ordered = in_order(jobs.split_whitespace().map(parse).collect());
+            let ordered = in_dependency_order(jobs.split_whitespace().map(parse).collect());
             let expected: Vec<JobId> = expected.split_whitespace().map(id).collect();
             assert_eq!(ordered, expected, "{jobs}");
         }

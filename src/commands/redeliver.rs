@@ -1,4 +1,4 @@
-//! `redeliver`: what could not be told is told again.
+//! `redeliver`: sends failed notifications again.
 
 use serde::Serialize;
 
@@ -20,30 +20,30 @@ pub struct Left {
     /// Deprecated name of `undeliveredNotifications`; absent when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub undelivered: Vec<Errand>,
-    /// Why none of them could be tried.
+    /// Reason why none of them was sent.
     pub error: Option<String>,
-    /// The same as a stable word.
+    /// Stable code of the error.
     pub code: Option<&'static str>,
-    /// What to do about it.
+    /// How to resolve the error.
     pub hint: Option<String>,
 }
 
-/// What was delivered.
+/// The result of a redelivery.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RedeliverAnswer {
     /// Number of notifications that were delivered.
     pub delivered: usize,
-    /// The jobs of which notifications are still undelivered.
+    /// The jobs that still have undelivered notifications.
     pub failed: Vec<Left>,
 }
 
 impl Left {
-    fn of(job_id: JobId, errands: Vec<Errand>, error: Option<&Error>) -> Self {
+    fn new(job_id: JobId, notifications: Vec<Errand>, error: Option<&Error>) -> Self {
         Self {
             job_id,
-            undelivered_notifications: errands.clone(),
-            undelivered: errands,
+            undelivered_notifications: notifications.clone(),
+            undelivered: notifications,
             error: error.map(Error::to_string),
             code: error.map(Error::code),
             hint: error.and_then(Error::hint),
@@ -51,8 +51,8 @@ impl Left {
     }
 }
 
-/// Tells again, of this job or of all, and waits until that is done. The environment, and so the
-/// token, is the caller's.
+/// Sends the notifications of this job or of all jobs, and waits until that is done. Tokens are read
+/// from the caller's environment.
 pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, Error> {
     let mut ids = match id {
         Some(id) => vec![id.clone()],
@@ -62,24 +62,24 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
     let mut answer = RedeliverAnswer::default();
     for job_id in ids {
         let mut before = Vec::new();
-        let told = look_to_tell(store, &job_id).and_then(|seen| {
+        let result = look_to_tell(store, &job_id).and_then(|seen| {
             before = seen.dir.errands(&seen.record);
             if before.is_empty() { Ok(Vec::new()) } else { courier::redeliver(&seen.dir) }
         });
-        match told {
+        match result {
             Ok(undelivered) => {
                 answer.delivered += before.len().saturating_sub(undelivered.len());
                 if !undelivered.is_empty() {
-                    answer.failed.push(Left::of(job_id, undelivered, None));
+                    answer.failed.push(Left::new(job_id, undelivered, None));
                 }
             }
             Err(error) if id.is_some() => return Err(Error::load(job_id.as_str(), error)),
-            // Of this one there was nothing to tell, or it was removed meanwhile.
+            // The job has no notifications, or it was removed in the meantime.
             Err(_) if before.is_empty() && !store.job(&job_id).has_news() => {}
             Err(_) if !store.job(&job_id).path().exists() => {}
             Err(error) => {
                 let error = Error::load(job_id.as_str(), error);
-                answer.failed.push(Left::of(job_id, before, Some(&error)));
+                answer.failed.push(Left::new(job_id, before, Some(&error)));
             }
         }
     }

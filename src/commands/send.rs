@@ -1,4 +1,4 @@
-//! `send` and `interrupt`: what a running job is told.
+//! `send`, `interrupt` and `finish`: messages for a running job.
 
 use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
@@ -15,23 +15,21 @@ use crate::job::{Directive, JobId, Record, Status, TurnEnd, WaitKind, WaitingFor
 use crate::store::{Identity, JobDir, OUTPUT, Store, TURNS, addressed};
 use crate::text::clip;
 
-/// Bytes that a message may have at most: what the API takes is far below it.
+/// Maximum size of a message in bytes, far above the limit of the API.
 pub const MESSAGE_MOST: usize = 10_000_000;
-/// Characters of a turn's answer in ours.
-const ANSWER_SHOWN: usize = 6_000;
-/// How long an idle claude may take to end.
-const FINISH_TAKES: Duration = Duration::from_secs(8);
-/// How long an interrupted turn may take to end.
-const INTERRUPT_TAKES: Duration = Duration::from_secs(8);
+/// Maximum number of characters of a turn's answer in the output.
+const MAX_RESULT_CHARS: usize = 6_000;
+/// Time limit for an idle claude to exit.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
+/// Time limit for an interrupted turn to end.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A message for a job.
 #[derive(Debug)]
 pub struct Request {
-    /// Which.
     pub id: JobId,
-    /// What is said.
     pub message: Vec<u8>,
-    /// Wait for the end of the turn that takes it in; for so long at most.
+    /// Wait for the end of the turn that receives the message, up to this time limit.
     pub wait: Option<Option<Duration>>,
 }
 
@@ -46,8 +44,8 @@ pub struct SendAnswer {
     pub message: u64,
     /// The job's status.
     pub status: Status,
-    /// The end of the turn that took the message in; null without `--wait`, and if the time ran
-    /// out before that.
+    /// The end of the turn that received the message; null without `--wait` and after the time
+    /// limit.
     pub turn: Option<Option<TurnEnd>>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
@@ -60,11 +58,11 @@ pub struct SendAnswer {
 pub struct FinishAnswer {
     /// The job's id.
     pub job_id: JobId,
-    /// The job has ended; otherwise it ends as soon as `waitingFor` is over.
+    /// The job has ended; otherwise it ends when `waitingFor` is over.
     pub finished: bool,
     /// The job's status.
     pub status: Status,
-    /// What the end waits for; null if the job has ended.
+    /// What delays the end; null if the job has ended.
     pub waiting_for: Option<WaitingFor>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
@@ -81,13 +79,13 @@ pub struct InterruptAnswer {
     pub interrupted: bool,
     /// The job's status.
     pub status: Status,
-    /// Why no turn was interrupted.
+    /// Reason why no turn was interrupted.
     pub error: Option<String>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
 }
 
-/// Tells a running job something. It is durable when this comes back.
+/// Sends a message to a running job. The message is durable when this returns.
 pub fn send(store: &Store, request: Request) -> Result<SendAnswer, Error> {
     let text = check_message(request.message)?;
     let recipient = Recipient::find(store, &request.id)?;
@@ -105,7 +103,7 @@ fn send_to(
     let uuid = uuid::Uuid::new_v4().to_string();
     let number = recipient.post(store, &Directive::Message { uuid, text })?;
     let turn = watch.map(|mut watch| {
-        let until = wait.flatten().and_then(|most| Instant::now().checked_add(most));
+        let until = wait.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
         await_turn(store, id, dir, number, until, &mut watch)
     });
     let seen = look(store, id)?;
@@ -113,8 +111,8 @@ fn send_to(
     Ok(SendAnswer { job_id: id.clone(), message: number, status, turn, hint })
 }
 
-/// The same, and gives what the agent says until the end of the turn that takes the message in.
-/// The answer has that turn with its result.
+/// Like [`send`], and calls `give` with new parts of the log until the turn that received the
+/// message has ended. The answer contains the result of the turn.
 pub fn send_and_follow(
     store: &Store,
     request: Request,
@@ -141,12 +139,12 @@ pub fn send_and_follow(
     Ok(answer)
 }
 
-/// Stops the turn of a running job.
+/// Interrupts the turn of a running job.
 pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;
     let seen = look(store, id)?;
-    if let Some(why) = no_turn(&seen.record) {
+    if let Some(why) = reason_without_turn(&seen.record) {
         let (status, hint) = (seen.record.status, seen.hint());
         let (job_id, error) = (id.clone(), Some(why.to_owned()));
         return Ok(InterruptAnswer { job_id, interrupted: false, status, error, hint });
@@ -154,7 +152,7 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     let mut watch = Watch::of_files(dir, &[TURNS]);
     let before = turns(dir).len();
     recipient.post(store, &Directive::Interrupt)?;
-    let until = Instant::now() + INTERRUPT_TAKES;
+    let until = Instant::now() + INTERRUPT_TIMEOUT;
     let interrupted = loop {
         if turns(dir).iter().skip(before).any(|turn| turn.interrupted) {
             break true;
@@ -168,51 +166,51 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
     let error = (!interrupted).then(|| match status {
-        Status::Idle => "it is idle: there was no turn to interrupt".to_owned(),
-        Status::Queued | Status::Starting => "it has not begun".to_owned(),
-        status if status.is_live() => "its turn has not stopped yet".to_owned(),
-        _ => "it ended before it was interrupted".to_owned(),
+        Status::Idle => "it is idle: no turn is running".to_owned(),
+        Status::Queued | Status::Starting => "it has not started".to_owned(),
+        status if status.is_live() => "its turn is still running".to_owned(),
+        _ => "it ended before the interrupt".to_owned(),
     });
     Ok(InterruptAnswer { job_id: id.clone(), interrupted, status, error, hint })
 }
 
-/// Why there is no turn to interrupt, where that is known at once.
-fn no_turn(record: &Record) -> Option<&'static str> {
+/// Returns why the job has no turn to interrupt, if its record shows that.
+fn reason_without_turn(record: &Record) -> Option<&'static str> {
     if record.released_question().is_some() {
-        return Some("no turn is under way: its question waits for an answer");
+        return Some("no turn is running: its question waits for an answer");
     }
     let kind = record.waiting_for.as_ref().map(|waiting| waiting.kind);
     match (record.status, kind) {
-        (Status::Idle, _) => Some("it is idle: there was no turn to interrupt"),
-        (Status::Queued, _) => Some("it has not begun"),
+        (Status::Idle, _) => Some("it is idle: no turn is running"),
+        (Status::Queued, _) => Some("it has not started"),
         (_, Some(WaitKind::Background | WaitKind::Wakeup)) => {
-            Some("no turn is under way: it waits for work of the agent's")
+            Some("no turn is running: it waits for background work")
         }
         _ => None,
     }
 }
 
-/// Ends a job that is kept alive, once its turn has its result.
+/// Ends a kept-alive job after its current turn.
 pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;
-    let keeps = dir.load().is_ok_and(|record| record.spec.keep_alive);
-    if !keeps {
-        let why = "it is not kept alive, and ends by itself".to_owned();
+    let is_kept_alive = dir.load().is_ok_and(|record| record.spec.keep_alive);
+    if !is_kept_alive {
+        let why = "it was started without --keep-alive and ends by itself".to_owned();
         return Err(Error::NotKeptAlive(id.to_string(), why));
     }
     recipient.post(store, &Directive::Finish)?;
-    await_end(dir, FINISH_TAKES);
+    await_end(dir, FINISH_TIMEOUT);
     let seen = look(store, id)?;
     let (status, hint) = (seen.record.status, seen.hint());
     let finished = !status.is_live();
-    let in_turn = || WaitingFor::new(WaitKind::Turn, None, "the turn that is under way");
+    let in_turn = || WaitingFor::new(WaitKind::Turn, None, "the current turn");
     let waiting_for = (!finished).then(|| seen.record.waiting_for().unwrap_or_else(in_turn));
     let waiting_for = waiting_for.map(|wait| wait.map_hint(|hint| addressed(store.root(), hint)));
     Ok(FinishAnswer { job_id: id.clone(), finished, status, waiting_for, hint })
 }
 
-/// The text of a message, if it is one.
+/// Checks a message and returns its text.
 pub(super) fn check_message(message: Vec<u8>) -> Result<String, Error> {
     if message.len() > MESSAGE_MOST {
         return Err(Error::MessageTooLong(MESSAGE_MOST));
@@ -222,20 +220,21 @@ pub(super) fn check_message(message: Vec<u8>) -> Result<String, Error> {
     if text.trim().is_empty() { Err(Error::EmptyMessage) } else { Ok(text) }
 }
 
-/// A live job to whose worker something can be said.
+/// A live job that accepts messages.
 #[derive(Debug)]
 pub(super) struct Recipient {
     id: JobId,
-    /// Its directory.
     pub dir: JobDir,
-    /// Tells it from a job that gets its id once it is gone, should this process be stopped.
+    /// Distinguishes the job from a later one with the same id, in case this process is stopped
+    /// for a while.
     identity: Identity,
 }
 
 impl Recipient {
-    /// Finds the job of this id. One of another machine is refused: nothing here wakes its worker.
+    /// Finds the job with this id. Refuses a job of another machine, whose worker cannot be woken
+    /// from here.
     pub(super) fn find(store: &Store, id: &JobId) -> Result<Self, Error> {
-        // First, so that all that is seen of the job is seen of this one or a later one.
+        // Read first, so that everything read later is from this job or a later one.
         let identity = store.job(id).identity();
         let dir = live(store, id)?;
         let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
@@ -244,11 +243,12 @@ impl Recipient {
         Ok(Self { id: id.clone(), dir, identity })
     }
 
-    /// Puts something into the job's inbox, and returns its number. What is accepted is read by the
-    /// worker, or reported when the job ends; also if the worker has died, by whoever looks next.
-    pub(super) fn post(&self, store: &Store, directive: &Directive) -> Result<u64, Error> {
-        let Some(number) = self.dir.post(directive, &self.identity)? else {
-            return Err(self.refusal(store));
+    /// Puts a message into the job's inbox, and returns its number. The worker reads an accepted
+    /// message or reports it when the job ends; if the worker has died, the next command that
+    /// reads the job reports it.
+    pub(super) fn post(&self, store: &Store, message: &Directive) -> Result<u64, Error> {
+        let Some(number) = self.dir.post(message, &self.identity)? else {
+            return Err(self.refusal_error(store));
         };
         checkpoint("send:accepted");
         if self.is_gone() {
@@ -256,40 +256,41 @@ impl Recipient {
         }
         let has_ended = self.dir.load().is_ok_and(|record| !record.status.is_live());
         if has_ended && self.dir.take_back(number)? {
-            return Err(self.refusal(store));
+            return Err(self.refusal_error(store));
         }
         Ok(number)
     }
 
-    fn refusal(&self, store: &Store) -> Error {
+    fn refusal_error(&self, store: &Store) -> Error {
         if self.is_gone() {
             return Error::JobRemoved(self.id.to_string());
         }
         match look(store, &self.id) {
-            Ok(seen) => ended(&self.id, seen.record.status),
+            Ok(seen) => ended_error(&self.id, seen.record.status),
             Err(error) => error,
         }
     }
 
-    /// Whether the job was removed; another one may have its id.
+    /// Returns whether the job was removed, even if another one has its id now.
     fn is_gone(&self) -> bool {
         self.dir.identity().as_ref() != Some(&self.identity)
     }
 }
 
+/// Returns the directory of a live job.
 pub(super) fn live(store: &Store, id: &JobId) -> Result<JobDir, Error> {
     let Seen { dir, record, live } = look(store, id)?;
     if live && record.version > 0 {
         return Ok(dir);
     }
-    Err(ended(id, record.status))
+    Err(ended_error(id, record.status))
 }
 
-fn ended(id: &JobId, status: Status) -> Error {
+fn ended_error(id: &JobId, status: Status) -> Error {
     Error::JobEnded(id.to_string(), status.to_string())
 }
 
-/// The end of the turn that took the message in, or of the job.
+/// Waits for the end of the turn that received the message, of the job, or of the time limit.
 fn await_turn(
     store: &Store,
     id: &JobId,
@@ -299,13 +300,13 @@ fn await_turn(
     watch: &mut Watch,
 ) -> Option<TurnEnd> {
     loop {
-        // Before the turns are read: what is written then has been written.
-        let lives = look(store, id).is_ok_and(|seen| seen.live);
+        // Checked before the turns are read: a job that is not live has written all of them.
+        let is_live = look(store, id).is_ok_and(|seen| seen.live);
         if let Some(turn) = turn_of(dir, number) {
             return Some(turn);
         }
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        if !lives || left.is_some_and(|left| left.is_zero()) {
+        if !is_live || left.is_some_and(|left| left.is_zero()) {
             return None;
         }
         watch.add_end(0, dir);
@@ -313,14 +314,14 @@ fn await_turn(
     }
 }
 
-/// The end of the turn that took the message in, at the size of an answer.
+/// Returns the end of the turn that received the message, with its result truncated.
 fn turn_of(dir: &JobDir, number: u64) -> Option<TurnEnd> {
     let mut turn = turns(dir).into_iter().find(|turn| turn.messages.contains(&number))?;
-    turn.result = turn.result.map(|text| clip(&text, ANSWER_SHOWN));
+    turn.result = turn.result.map(|text| clip(&text, MAX_RESULT_CHARS));
     Some(turn)
 }
 
-/// The turns that have ended.
+/// Reads the turns that have ended.
 pub(super) fn turns(dir: &JobDir) -> Vec<TurnEnd> {
     let Ok(Some(file)) = dir.open(TURNS) else { return Vec::new() };
     let lines = BufReader::new(file).lines().map_while(Result::ok);

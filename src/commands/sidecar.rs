@@ -1,7 +1,7 @@
-//! `sidecar`: jobs for programs that embed this one, as JSON lines over stdin and stdout.
+//! `sidecar`: runs jobs for an embedding program, with JSON lines over stdin and stdout.
 //!
-//! Each query is an ordinary job whose id follows from the session's, so it goes on when the sidecar
-//! is gone, and another one attaches to it where the first one was.
+//! Each query is an ordinary job whose id is derived from the session's id. It continues when the
+//! sidecar exits, and another sidecar can attach to it at the offset that the first one reached.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
@@ -27,22 +27,21 @@ use crate::process;
 use crate::store::{JobDir, META, OUTPUT, STDERR, Store};
 use crate::text::{one_line, signal_name};
 
-/// Bytes of one event that are given on; a longer one is only told of.
-const EVENT_MOST: u64 = 16 << 20;
-/// How long a kept-alive job may take from the result of a turn until its record says that it is
-/// idle.
-const IDLE_TAKES: Duration = Duration::from_secs(1);
-/// Label of a job whose id is not its session's: the session id.
+/// Maximum number of bytes of one event; a longer event is reported without its content.
+const MAX_EVENT_BYTES: u64 = 16 << 20;
+/// Time limit for the record of a kept-alive job to become idle after the result of a turn.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Label with the session id, for a job whose id differs from it.
 const SESSION_LABEL: &str = "session";
-/// Bytes of a label's value, as `--label` limits them.
-const LABEL_MOST: usize = 256;
+/// Maximum number of bytes of a label's value, as in `--label`.
+const MAX_LABEL_BYTES: usize = 256;
 
-/// What a program asks for.
+/// A request of the embedding program.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
-enum Ask {
+enum SidecarRequest {
     Ping,
-    Query(Box<Query>),
+    Query(Box<SessionQuery>),
     Attach {
         session_id: String,
         #[serde(default)]
@@ -56,12 +55,12 @@ enum Ask {
         session_id: String,
         text: String,
     },
-    Answer(Box<Reply>),
+    Answer(Box<SessionReply>),
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Query {
+struct SessionQuery {
     session_id: String,
     prompt: String,
     cwd: Option<String>,
@@ -77,7 +76,7 @@ struct Query {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Reply {
+struct SessionReply {
     session_id: String,
     request_id: Option<String>,
     choices: Vec<String>,
@@ -100,7 +99,7 @@ pub enum Told {
     },
     /// The answer to a ping.
     Pong,
-    /// A query's job runs, or one was attached to.
+    /// The job of a query runs, or an `attach` was accepted.
     AgentStarted {
         /// The session's id, as the caller gave it.
         session_id: String,
@@ -109,14 +108,14 @@ pub enum Told {
         /// The worker's process id.
         pid: Option<i32>,
     },
-    /// An event of claude's stream, as it is.
+    /// An event of claude's stream, unchanged.
     AgentEvent {
         /// The session's id, as the caller gave it.
         session_id: String,
         /// The event; null if it is too long.
         #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
         event: Option<Box<RawValue>>,
-        /// Offset behind it in the stream, for `sinceOffset` of `attach`.
+        /// Offset after the event in the stream, for `sinceOffset` of `attach`.
         offset: u64,
     },
     /// A line of stderr, or one of stdout that is not an event.
@@ -127,7 +126,7 @@ pub enum Told {
         stream: &'static str,
         /// The line.
         line: String,
-        /// Offset behind it in that stream, for `sinceLogOffset` of `attach`.
+        /// Offset after the line in its stream, for `sinceLogOffset` of `attach`.
         offset: u64,
     },
     /// The job has ended.
@@ -136,85 +135,85 @@ pub enum Told {
         session_id: String,
         /// Claude's exit code; null if it has none.
         exit_code: Option<i32>,
-        /// The name of the signal that ended claude, such as `SIGKILL`; null if none did.
+        /// Name of the signal that ended claude, such as `SIGKILL`; null if none did.
         signal: Option<String>,
         /// The job's status.
         status: Status,
-        /// Why it failed.
+        /// Why the job failed.
         reason: Option<Reason>,
-        /// The same as a sentence.
+        /// Error message of the failure.
         error: Option<String>,
     },
     /// A query's job could not be started or resumed.
     AgentError {
         /// The session's id, as the caller gave it.
         session_id: String,
-        /// Why.
+        /// Error message.
         error: String,
-        /// The stable word for it.
+        /// Stable code of the error.
         code: &'static str,
     },
     /// A line of the input was invalid or could not be carried out.
     Error {
         /// The session that the line named.
         session_id: Option<String>,
-        /// Why.
+        /// Error message.
         error: String,
-        /// The stable word for it.
+        /// Stable code of the error.
         code: &'static str,
     },
 }
 
-/// Tells; false: nobody listens any more.
-pub type Tell = Arc<dyn Fn(&Told) -> bool + Send + Sync>;
+/// Writes an event; returns false if stdout has no reader any more.
+pub type EventSink = Arc<dyn Fn(&Told) -> bool + Send + Sync>;
 
 struct Sidecar {
     store: Store,
-    around: Surroundings,
-    /// What a job is asked that a query says nothing about.
-    usual: Spec,
-    tell: Tell,
-    /// The input has ended: no session gets a message or an answer any more.
+    env: Surroundings,
+    /// Options of a job that a query does not set.
+    default_spec: Spec,
+    send_event: EventSink,
+    /// The input has ended: sessions get no more messages or answers.
     input_ended: Arc<AtomicBool>,
-    /// Who reports the sessions, by their ids.
-    followers: HashMap<String, Follower>,
+    /// Threads that report sessions, by session id.
+    reporters: HashMap<String, ReporterThread>,
     /// Threads that stop sessions.
     stops: Vec<JoinHandle<()>>,
 }
 
 /// A thread that reports a session.
-struct Follower {
+struct ReporterThread {
     thread: JoinHandle<()>,
-    /// Makes it look at its job anew.
+    /// Makes the thread check its job again.
     wake: Sender<Notice>,
 }
 
-/// Serves until stdin has ended and the sessions are reported to their end, or until nobody reads
-/// stdout any more. The jobs go on. `usual` is what a job is asked of which a query says nothing.
-pub fn serve(store: &Store, around: Surroundings, usual: Spec, tell: Tell) {
+/// Serves until stdin has ended and all sessions are reported to their end, or until stdout has no
+/// reader. The jobs continue. `default_spec`: options of a job that a query does not set.
+pub fn serve(store: &Store, env: Surroundings, default_spec: Spec, send_event: EventSink) {
     process::stay();
-    tell(&Told::Ready { version: env!("CARGO_PKG_VERSION") });
+    send_event(&Told::Ready { version: env!("CARGO_PKG_VERSION") });
     let mut sidecar = Sidecar {
         store: store.clone(),
-        around,
-        usual,
-        tell,
+        env,
+        default_spec,
+        send_event,
         input_ended: Arc::default(),
-        followers: HashMap::new(),
+        reporters: HashMap::new(),
         stops: Vec::new(),
     };
     let mut input = BufReader::new(process::RawStdin);
     let mut line = Vec::new();
     while read_line(&mut input, &mut line) {
         if !line.trim_ascii().is_empty() {
-            sidecar.hear(&line);
+            sidecar.handle_line(&line);
         }
     }
     sidecar.finish();
 }
 
-/// Reads the next line; false if there is none any more, or if nobody reads stdout any more. What
-/// can be read comes first: a caller that ends may have stopped its sessions just before.
+/// Reads the next line; returns false at the end of the input, or if stdout has no reader. Available
+/// input is read first: a caller that exits may have stopped its sessions just before.
 fn read_line(input: &mut BufReader<process::RawStdin>, line: &mut Vec<u8>) -> bool {
     line.clear();
     loop {
@@ -223,7 +222,7 @@ fn read_line(input: &mut BufReader<process::RawStdin>, line: &mut Vec<u8>) -> bo
         if is_empty && process::loses_reader(stdout.as_fd(), Some(stdin.as_fd())) {
             return false;
         }
-        let (length, is_whole) = match input.fill_buf() {
+        let (length, is_complete) = match input.fill_buf() {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) | Ok([]) => return !line.is_empty(),
             Ok(bytes) => {
@@ -234,69 +233,69 @@ fn read_line(input: &mut BufReader<process::RawStdin>, line: &mut Vec<u8>) -> bo
             }
         };
         input.consume(length);
-        if is_whole {
+        if is_complete {
             return true;
         }
     }
 }
 
 impl Sidecar {
-    fn hear(&mut self, line: &[u8]) {
+    fn handle_line(&mut self, line: &[u8]) {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct About {
+        struct Header {
             #[serde(rename = "type")]
             kind: Option<String>,
             session_id: Option<String>,
         }
-        let ask: Ask = match serde_json::from_slice(line) {
-            Ok(ask) => ask,
+        let request: SidecarRequest = match serde_json::from_slice(line) {
+            Ok(request) => request,
             Err(error) => {
-                let about: Option<About> = serde_json::from_slice(line).ok();
+                let header: Option<Header> = serde_json::from_slice(line).ok();
                 let known = ["ping", "query", "attach", "stop", "message", "answer"];
-                let kind = about.as_ref().and_then(|about| about.kind.as_deref());
-                let code = match (&about, kind) {
+                let kind = header.as_ref().and_then(|header| header.kind.as_deref());
+                let code = match (&header, kind) {
                     (None, _) => "invalid_json",
                     (_, Some(kind)) if known.contains(&kind) => "invalid_message",
                     _ => "unknown_type",
                 };
-                let session_id = about.and_then(|about| about.session_id);
+                let session_id = header.and_then(|header| header.session_id);
                 let error = one_line(&error.to_string(), 300);
-                (self.tell)(&Told::Error { session_id, error, code });
+                (self.send_event)(&Told::Error { session_id, error, code });
                 return;
             }
         };
-        match ask {
-            Ask::Ping => {
-                (self.tell)(&Told::Pong);
+        match request {
+            SidecarRequest::Ping => {
+                (self.send_event)(&Told::Pong);
             }
-            Ask::Query(query) => {
+            SidecarRequest::Query(query) => {
                 let session_id = query.session_id.clone();
                 match self.query(*query) {
                     Ok(()) => {}
                     Err(error @ (Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_))) => {
                         let (error, code) = (error.to_string(), error.code());
-                        (self.tell)(&Told::AgentError { session_id, error, code });
+                        (self.send_event)(&Told::AgentError { session_id, error, code });
                     }
-                    Err(error) => tell_error(&self.tell, session_id, &error),
+                    Err(error) => send_error(&self.send_event, session_id, &error),
                 }
             }
-            Ask::Attach { session_id, since_offset, since_log_offset } => {
+            SidecarRequest::Attach { session_id, since_offset, since_log_offset } => {
                 if let Err(error) = self.attach(&session_id, since_offset, since_log_offset) {
-                    tell_error(&self.tell, session_id, &error);
+                    send_error(&self.send_event, session_id, &error);
                 }
             }
-            Ask::Stop { session_id } => self.stop(session_id),
-            Ask::Message { session_id, text } => {
+            SidecarRequest::Stop { session_id } => self.stop(session_id),
+            SidecarRequest::Message { session_id, text } => {
                 let sent = job_of(&session_id).and_then(|id| {
                     let message = text.into_bytes();
                     send::send(&self.store, send::Request { id, message, wait: None })
                 });
                 if let Err(error) = sent {
-                    tell_error(&self.tell, session_id, &error);
+                    send_error(&self.send_event, session_id, &error);
                 }
             }
-            Ask::Answer(mut reply) => {
+            SidecarRequest::Answer(mut reply) => {
                 let session_id = std::mem::take(&mut reply.session_id);
                 let request = answer::Request {
                     request_id: reply.request_id,
@@ -310,38 +309,38 @@ impl Sidecar {
                 let answered =
                     job_of(&session_id).and_then(|id| answer::answer(&self.store, &id, &request));
                 if let Err(error) = answered {
-                    tell_error(&self.tell, session_id, &error);
+                    send_error(&self.send_event, session_id, &error);
                 }
             }
         }
     }
 
-    /// Gives the prompt to the session's job: a new one, one that waits for a message, or one that
-    /// has ended and is resumed.
-    fn query(&mut self, query: Query) -> Result<(), Error> {
+    /// Starts the session's job with the prompt, sends the prompt to an idle job, or resumes an ended
+    /// job with it.
+    fn query(&mut self, query: SessionQuery) -> Result<(), Error> {
         let id = job_of(&query.session_id)?;
         if query.prompt.trim().is_empty() {
             return Err(Error::EmptyPrompt);
         }
         let session_id = query.session_id.clone();
-        let seen = self.look_between_turns(&id);
-        // What the job wrote before is not reported again.
+        let seen = self.observe_idle(&id);
+        // Earlier output of the job is not reported again.
         let dir = self.store.job(&id);
         let (output, errors) = (dir.length(OUTPUT), dir.length(STDERR));
         let pid = match seen {
             Err(Error::NotFound(_)) => self.start(id.clone(), query)?,
             Err(error) => return Err(error),
             Ok(seen) => {
-                check_at_rest(&seen, query.resume_session_id.as_deref())?;
+                check_query(&seen, query.resume_session_id.as_deref())?;
                 if seen.live {
-                    // First, because it comes before the events of the turn.
+                    // `agent_started` must come before the events of the turn.
                     self.report(session_id, id.clone(), seen.record.pid, output, errors);
                     let message = query.prompt.into_bytes();
                     send::send(&self.store, send::Request { id, message, wait: None })?;
                     return Ok(());
                 }
-                // The end of the last attempt comes before the next one.
-                self.await_follower(&session_id);
+                // The end of the last attempt must be reported before the next one starts.
+                self.await_reporter(&session_id);
                 Some(self.resume(id.clone(), query)?)
             }
         };
@@ -349,24 +348,25 @@ impl Sidecar {
         Ok(())
     }
 
-    /// Looks at a session's job. Of one that is kept alive a caller knows the result of a turn
-    /// before the record says that the job is idle.
-    fn look_between_turns(&self, id: &JobId) -> Result<Seen, Error> {
+    /// Observes a session's job. Waits for a kept-alive job to become idle: a caller may receive the
+    /// result of a turn before the record changes.
+    fn observe_idle(&self, id: &JobId) -> Result<Seen, Error> {
         let mut watch = Watch::of_files(&self.store.job(id), &[META]);
-        let until = Instant::now() + IDLE_TAKES;
+        let until = Instant::now() + IDLE_TIMEOUT;
         loop {
             let seen = look(&self.store, id)?;
             let record = &seen.record;
-            let works = seen.live && record.spec.keep_alive && record.status == Status::Running;
-            let left = until.saturating_duration_since(Instant::now());
-            if !works || left.is_zero() {
+            let is_working =
+                seen.live && record.spec.keep_alive && record.status == Status::Running;
+            let remaining = until.saturating_duration_since(Instant::now());
+            if !is_working || remaining.is_zero() {
                 return Ok(seen);
             }
             watch.next_until(Some(until));
         }
     }
 
-    fn resume(&self, id: JobId, query: Query) -> Result<i32, Error> {
+    fn resume(&self, id: JobId, query: SessionQuery) -> Result<i32, Error> {
         let change = SpecChange {
             permission_mode: query.permission_mode,
             max_turns: query.max_turns,
@@ -375,17 +375,18 @@ impl Sidecar {
         };
         let message = Some(query.prompt.into_bytes());
         let request = resume::Request { id, message, change, detach: Wish::Auto };
-        Ok(resume::resume(&self.store, request, &self.around)?.pid)
+        Ok(resume::resume(&self.store, request, &self.env)?.pid)
     }
 
-    fn start(&self, id: JobId, query: Query) -> Result<Option<i32>, Error> {
-        let mut labels = self.usual.labels.clone();
+    fn start(&self, id: JobId, query: SessionQuery) -> Result<Option<i32>, Error> {
+        let mut labels = self.default_spec.labels.clone();
         if id.as_str() != query.session_id {
             labels.insert(SESSION_LABEL.to_owned(), label_value(&query.session_id).to_owned());
         }
-        let here = || std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
+        let current_dir =
+            || std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
         let spec = Spec {
-            cwd: query.cwd.unwrap_or_else(here),
+            cwd: query.cwd.unwrap_or_else(current_dir),
             claude: std::env::var("CLAUDE_SKILL_CLAUDE").unwrap_or_default(),
             permission_mode: query.permission_mode.unwrap_or("bypassPermissions".to_owned()),
             max_turns: query.max_turns,
@@ -397,7 +398,7 @@ impl Sidecar {
             restart: true,
             max_restarts: 5,
             labels,
-            ..self.usual.clone()
+            ..self.default_spec.clone()
         };
         let request = start::Request {
             id: Some(id),
@@ -408,7 +409,7 @@ impl Sidecar {
             resume_job: None,
             budget: None,
         };
-        Ok(start(&self.store, request, &self.around)?.pid)
+        Ok(start(&self.store, request, &self.env)?.pid)
     }
 
     fn attach(
@@ -424,29 +425,29 @@ impl Sidecar {
             return Err(Error::BadOffset { offset: since, length });
         }
         if !seen.live {
-            self.await_follower(session_id);
+            self.await_reporter(session_id);
         }
-        // Of a job that is attached to later on, what it said on stderr before is past.
-        let past = if since > 0 { seen.dir.length(STDERR) } else { 0 };
+        // An attach at a later offset does not repeat earlier stderr.
+        let log_offset = if since > 0 { seen.dir.length(STDERR) } else { 0 };
         let (name, pid) = (session_id.to_owned(), seen.record.pid);
-        self.report(name, id, pid, since, since_log.unwrap_or(past));
+        self.report(name, id, pid, since, since_log.unwrap_or(log_offset));
         Ok(())
     }
 
-    /// Stops a session, in a thread of its own: it takes as long as claude takes to end, and
-    /// meanwhile others are heard.
+    /// Stops a session in a thread of its own: claude may take time to exit, and other requests must
+    /// not wait.
     fn stop(&mut self, session_id: String) {
         self.stops.retain(|stop| !stop.is_finished());
-        let (store, tell) = (self.store.clone(), self.tell.clone());
+        let (store, send_event) = (self.store.clone(), self.send_event.clone());
         self.stops.push(std::thread::spawn(move || {
             if let Err(error) = job_of(&session_id).and_then(|id| kill::kill(&store, &id)) {
-                tell_error(&tell, session_id, &error);
+                send_error(&send_event, session_id, &error);
             }
         }));
     }
 
-    /// Tells that the session's job runs, and reports it from these offsets on, from a thread of its
-    /// own: one thread, however often that is asked for.
+    /// Sends `agent_started` and reports the session's job from these offsets on, in a thread of its
+    /// own. A session has one such thread, even after several requests.
     fn report(
         &mut self,
         session_id: String,
@@ -456,65 +457,65 @@ impl Sidecar {
         errors: u64,
     ) {
         let (name, job_id) = (session_id.clone(), id.clone());
-        (self.tell)(&Told::AgentStarted { session_id: name, job_id, pid });
-        self.followers.retain(|_, follower| !follower.thread.is_finished());
-        if self.followers.contains_key(&session_id) {
+        (self.send_event)(&Told::AgentStarted { session_id: name, job_id, pid });
+        self.reporters.retain(|_, reporter| !reporter.thread.is_finished());
+        if self.reporters.contains_key(&session_id) {
             return;
         }
         let watch = Watch::new();
         let wake = watch.waker();
-        let mut stream = Stream {
+        let mut stream = SessionReporter {
             session_id: session_id.clone(),
             dir: self.store.job(&id),
             id,
-            tell: self.tell.clone(),
+            send_event: self.send_event.clone(),
             input_ended: self.input_ended.clone(),
             output,
             errors,
         };
         let store = self.store.clone();
         let thread = std::thread::spawn(move || stream.run(&store, watch));
-        self.followers.insert(session_id, Follower { thread, wake });
+        self.reporters.insert(session_id, ReporterThread { thread, wake });
     }
 
-    /// Waits until the end of a job that has ended is reported.
-    fn await_follower(&mut self, session_id: &str) {
-        if let Some(follower) = self.followers.remove(session_id) {
-            let _ = follower.thread.join();
+    /// Waits until the end of an ended job is reported.
+    fn await_reporter(&mut self, session_id: &str) {
+        if let Some(reporter) = self.reporters.remove(session_id) {
+            let _ = reporter.thread.join();
         }
     }
 
-    /// Completes what was asked when the input has ended: stops sessions, and reports the others
-    /// until each has ended or waits for its caller, as long as somebody reads that.
+    /// Completes the requests after the end of the input: stops sessions, and reports the others until
+    /// each has ended or waits for its caller, as long as stdout has a reader.
     fn finish(self) {
         for stop in self.stops {
             let _ = stop.join();
         }
         self.input_ended.store(true, Ordering::SeqCst);
-        let (done, is_over) = channel();
-        let is_unread = done.clone();
+        let (done, all_done) = channel();
+        let no_reader = done.clone();
         std::thread::spawn(move || {
             if process::loses_reader(std::io::stdout().as_fd(), None) {
-                let _ = is_unread.send(());
+                let _ = no_reader.send(());
             }
         });
-        let followers = self.followers;
+        let reporters = self.reporters;
         std::thread::spawn(move || {
-            for follower in followers.values() {
-                let _ = follower.wake.send(Notice::Changed(0));
+            for reporter in reporters.values() {
+                let _ = reporter.wake.send(Notice::Changed(0));
             }
-            for follower in followers.into_values() {
-                let _ = follower.thread.join();
+            for reporter in reporters.into_values() {
+                let _ = reporter.thread.join();
             }
             let _ = done.send(());
         });
-        let _ = is_over.recv();
+        let _ = all_done.recv();
     }
 }
 
-fn tell_error(tell: &Tell, session_id: String, error: &Error) {
+fn send_error(send_event: &EventSink, session_id: String, error: &Error) {
     let (error, code) = (error.to_string(), error.code());
-    tell(&Told::Error { session_id: Some(session_id), error, code });
+    send_event(&Told::Error { session_id: Some(session_id), error, code });
 }
 
 /// Returns the id of a session's job.
@@ -522,49 +523,49 @@ fn job_of(session_id: &str) -> Result<JobId, Error> {
     JobId::for_session(session_id).map_err(|_| Error::EmptySessionId)
 }
 
-/// Refuses a query for a job that works, or that has another conversation than the caller means.
-fn check_at_rest(seen: &Seen, conversation: Option<&str>) -> Result<(), Error> {
+/// Refuses a query for a job that is working, or whose conversation is not the caller's.
+fn check_query(seen: &Seen, expected_session: Option<&str>) -> Result<(), Error> {
     let record = &seen.record;
     let id = record.job_id.to_string();
     if seen.live && record.status != Status::Idle {
         return Err(Error::SessionWorks(id, record.status));
     }
-    match conversation {
-        Some(meant) if record.session_id.as_deref() != Some(meant) => {
-            Err(Error::SessionMismatch(id, meant.to_owned()))
+    match expected_session {
+        Some(expected) if record.session_id.as_deref() != Some(expected) => {
+            Err(Error::SessionMismatch(id, expected.to_owned()))
         }
         _ => Ok(()),
     }
 }
 
-/// Returns as much of the text as a label holds.
+/// Returns the text, truncated to the maximum length of a label.
 fn label_value(text: &str) -> &str {
-    let mut end = text.len().min(LABEL_MOST);
+    let mut end = text.len().min(MAX_LABEL_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
     &text[..end]
 }
 
-/// What a job writes, on its way to the program.
-struct Stream {
+/// Reports the output of a session's job.
+struct SessionReporter {
     session_id: String,
     id: JobId,
     dir: JobDir,
-    tell: Tell,
+    send_event: EventSink,
     input_ended: Arc<AtomicBool>,
     output: u64,
     errors: u64,
 }
 
-impl Stream {
+impl SessionReporter {
     fn run(&mut self, store: &Store, mut watch: Watch) {
         watch.add_files(0, &self.dir, &[OUTPUT, STDERR, META]);
         loop {
-            // Asked before the job is looked at: it is not taken for idle while it has a message
-            // from before the end of the input.
+            // Read before the job is observed: otherwise a job could seem idle although it has a
+            // message from before the end of the input.
             let input_ended = self.input_ended.load(Ordering::SeqCst);
-            // Asked before it is read: what is read then is all, if it does not live.
+            // Checked before the output is read: if the job has ended, the output is complete.
             let Ok(seen) = look(store, &self.id) else { return };
             if !self.read_output(!seen.live) || !self.read_errors() {
                 return;
@@ -575,7 +576,7 @@ impl Stream {
                 let outcome = || self.dir.outcome().filter(is_of_attempt);
                 let exit = record.exit.or_else(|| outcome()?.exit);
                 let exit = exit.unwrap_or(Exit { code: None, signal: None });
-                (self.tell)(&Told::AgentStopped {
+                (self.send_event)(&Told::AgentStopped {
                     session_id: self.session_id.clone(),
                     exit_code: exit.code,
                     signal: exit.signal.map(signal_name),
@@ -593,7 +594,7 @@ impl Stream {
         }
     }
 
-    /// Gives the events that are new, in whole lines; at the end of the job also a torn one.
+    /// Reports new complete lines, and at the end of the job an incomplete one.
     fn read_output(&mut self, ended: bool) -> bool {
         let Ok(Some(mut file)) = self.dir.open(OUTPUT) else { return true };
         if file.seek(SeekFrom::Start(self.output)).is_err() {
@@ -602,17 +603,17 @@ impl Stream {
         let (mut file, mut line) = (BufReader::with_capacity(64 << 10, file), Vec::new());
         loop {
             line.clear();
-            let read = file.by_ref().take(EVENT_MOST).read_until(b'\n', &mut line);
+            let read = file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut line);
             let mut length = read.unwrap_or_default() as u64;
             let mut too_long = false;
             while length > 0 && !line.ends_with(b"\n") {
-                // Longer than is given on, or not yet whole.
-                too_long = length >= EVENT_MOST;
+                // Too long, or still incomplete.
+                too_long = length >= MAX_EVENT_BYTES;
                 let mut rest = Vec::new();
-                match file.by_ref().take(EVENT_MOST).read_until(b'\n', &mut rest) {
+                match file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut rest) {
                     Ok(more) if more > 0 => {
                         length += more as u64;
-                        // It may have grown since the part before was read.
+                        // The line may have grown since its first part was read.
                         if too_long { line = rest } else { line.extend(rest) }
                     }
                     _ => break,
@@ -622,24 +623,26 @@ impl Stream {
                 return true;
             }
             self.output += length;
-            if !self.give(&line, too_long) {
+            if !self.report_line(&line, too_long) {
                 return false;
             }
         }
     }
 
-    fn give(&self, line: &[u8], too_long: bool) -> bool {
+    fn report_line(&self, line: &[u8], too_long: bool) -> bool {
         let session_id = self.session_id.clone();
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         let offset = self.output;
         if too_long {
-            return (self.tell)(&Told::AgentEvent { session_id, event: None, offset });
+            return (self.send_event)(&Told::AgentEvent { session_id, event: None, offset });
         }
         match RawValue::from_string(text) {
-            Ok(event) => (self.tell)(&Told::AgentEvent { session_id, event: Some(event), offset }),
+            Ok(event) => {
+                (self.send_event)(&Told::AgentEvent { session_id, event: Some(event), offset })
+            }
             Err(_) => {
                 let line = String::from_utf8_lossy(line).trim_end().to_owned();
-                (self.tell)(&Told::AgentLog { session_id, stream: "stdout", line, offset })
+                (self.send_event)(&Told::AgentLog { session_id, stream: "stdout", line, offset })
             }
         }
     }
@@ -652,7 +655,7 @@ impl Stream {
         let mut file = BufReader::new(file);
         loop {
             let mut line = Vec::new();
-            let read = file.by_ref().take(EVENT_MOST).read_until(b'\n', &mut line);
+            let read = file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut line);
             match read {
                 Ok(length) if length > 0 => self.errors += length as u64,
                 _ => return true,
@@ -660,7 +663,7 @@ impl Stream {
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
             let session_id = self.session_id.clone();
             let offset = self.errors;
-            if !(self.tell)(&Told::AgentLog { session_id, stream: "stderr", line, offset }) {
+            if !(self.send_event)(&Told::AgentLog { session_id, stream: "stderr", line, offset }) {
                 return false;
             }
         }

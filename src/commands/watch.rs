@@ -1,5 +1,5 @@
-//! Waiting for something to happen to jobs, without polling: their files are written, their locks
-//! are released, and new jobs appear.
+//! Waits without polling for changes of jobs: writes to their files, releases of their locks, and
+//! new jobs.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,46 +9,46 @@ use std::time::{Duration, Instant};
 
 use crate::store::JobDir;
 
-/// How often the files of a job of another machine are read.
-const LOOK_ELSEWHERE: Duration = Duration::from_secs(1);
-/// How often files are read of which the system gives no events.
-const LOOK_OFTEN: Duration = Duration::from_millis(200);
-/// The same for many files.
-const LOOK_SELDOM: Duration = Duration::from_secs(1);
-/// Number of files from which on they are read less often.
-const MANY: usize = 100;
+/// Poll interval for the files of a job of another machine.
+const REMOTE_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Poll interval for files without events from the system.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Poll interval for many files.
+const SLOW_POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of files from which the slow interval applies.
+const SLOW_POLL_FILES: usize = 100;
 
-/// What was seen.
+/// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Notice {
-    /// The worker of the job at this place has ended.
+    /// The worker of the job with this index has ended.
     Ended(usize),
-    /// A watched file of the job at this place was written, made or removed.
+    /// A watched file of the job with this index was written, created or removed.
     Changed(usize),
-    /// A file or directory of this name came into the jobs directory.
+    /// A file or directory with this name appeared in the jobs directory.
     Appeared(String),
     /// There may be new jobs.
     Root,
 }
 
-/// Watches jobs, each by its place in a list of the caller's.
+/// Watches jobs, each identified by an index that the caller chooses.
 pub(super) struct Watch {
     notices: Receiver<Notice>,
-    tell: Sender<Notice>,
+    sender: Sender<Notice>,
     files: FileWatches,
-    /// The places of jobs whose end is waited for.
+    /// Indices of the jobs whose end is awaited.
     awaited: HashSet<usize>,
 }
 
 impl Watch {
-    /// Watches nothing yet.
+    /// Returns a watch of nothing.
     pub(super) fn new() -> Self {
-        let (tell, notices) = channel();
-        let files = FileWatches::start(Poller { tell: tell.clone(), polled: Arc::default() });
-        Self { notices, tell, files, awaited: HashSet::new() }
+        let (sender, notices) = channel();
+        let files = FileWatches::start(Poller { sender: sender.clone(), polled: Arc::default() });
+        Self { notices, sender, files, awaited: HashSet::new() }
     }
 
-    /// Watches files of one job, at place 0, and whether its directory is removed.
+    /// Watches files of one job, with index 0, and the removal of its directory.
     pub(super) fn of_files(job: &JobDir, names: &'static [&'static str]) -> Self {
         let mut watch = Self::new();
         watch.add_files(0, job, names);
@@ -56,40 +56,40 @@ impl Watch {
         watch
     }
 
-    /// Watches files of a job, also those that do not exist yet. What is written to the job's other
-    /// files wakes nobody.
-    pub(super) fn add_files(&mut self, place: usize, job: &JobDir, names: &'static [&'static str]) {
-        self.files.add(place, job.path(), names);
-        // No event of another machine reaches here, even where its lock does.
+    /// Watches files of a job, including files that do not exist yet. Writes to other files of the
+    /// job cause no notice.
+    pub(super) fn add_files(&mut self, index: usize, job: &JobDir, names: &'static [&'static str]) {
+        self.files.add(index, job.path(), names);
+        // The kernel reports no writes of other machines, even if their locks are visible here.
         if job.may_live_elsewhere() {
-            let (tell, job) = (self.tell.clone(), job.clone());
+            let (sender, job) = (self.sender.clone(), job.clone());
             std::thread::spawn(move || {
-                while tell.send(Notice::Changed(place)).is_ok() && job.may_live_elsewhere() {
-                    std::thread::sleep(LOOK_ELSEWHERE);
+                while sender.send(Notice::Changed(index)).is_ok() && job.may_live_elsewhere() {
+                    std::thread::sleep(REMOTE_POLL_INTERVAL);
                 }
             });
         }
     }
 
-    /// Watches for the end of a live job's worker, which may write nothing. The end of a job
-    /// without a lock is told a moment later. Does nothing for a job whose end is watched for.
-    pub(super) fn add_end(&mut self, place: usize, job: &JobDir) {
-        if !self.awaited.insert(place) {
+    /// Watches for the end of a live job's worker, which may not write anything. For a job without a
+    /// lock the notice comes a moment later. Does nothing if the end is already watched.
+    pub(super) fn add_end(&mut self, index: usize, job: &JobDir) {
+        if !self.awaited.insert(index) {
             return;
         }
-        let (tell, job) = (self.tell.clone(), job.clone());
-        // A thread sleeps in flock(2) for each; it ends with the process at the latest.
+        let (sender, job) = (self.sender.clone(), job.clone());
+        // Each thread blocks in flock(2) and ends with the process at the latest.
         std::thread::spawn(move || {
             if job.wait_released().is_err() {
-                std::thread::sleep(LOOK_OFTEN);
+                std::thread::sleep(POLL_INTERVAL);
             }
-            let _ = tell.send(Notice::Ended(place));
+            let _ = sender.send(Notice::Ended(index));
         });
     }
 
-    /// Whether the end of the job at this place is watched for.
-    pub(super) fn awaits_end(&self, place: usize) -> bool {
-        self.awaited.contains(&place)
+    /// Returns whether the end of the job with this index is watched.
+    pub(super) fn awaits_end(&self, index: usize) -> bool {
+        self.awaited.contains(&index)
     }
 
     /// Watches the jobs directory for new jobs.
@@ -97,20 +97,20 @@ impl Watch {
         self.files.add_root(root);
     }
 
-    /// Returns a sender whose notices [`Self::next`] gives as well.
+    /// Returns a sender whose notices [`Self::next`] returns as well.
     pub(super) fn waker(&self) -> Sender<Notice> {
-        self.tell.clone()
+        self.sender.clone()
     }
 
-    /// What happens next, however long that takes.
+    /// Waits for the next notice.
     pub(super) fn next(&mut self) -> Notice {
-        // One sender is our own: this comes back only with a notice.
+        // `self` holds a sender, so the channel is never disconnected.
         let notice = self.notices.recv().unwrap_or(Notice::Root);
         self.note_end(&notice);
         notice
     }
 
-    /// What happens next, or `None` at `deadline`.
+    /// Waits for the next notice until `deadline`; then returns `None`.
     pub(super) fn next_until(&mut self, deadline: Option<Instant>) -> Option<Notice> {
         let Some(deadline) = deadline else { return Some(self.next()) };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -124,28 +124,27 @@ impl Watch {
     }
 
     fn note_end(&mut self, notice: &Notice) {
-        if let Notice::Ended(place) = notice {
-            self.awaited.remove(place);
+        if let Notice::Ended(index) = notice {
+            self.awaited.remove(index);
         }
     }
 }
 
-/// Sleeps until the job's worker ends, or until `most` is over.
-pub(super) fn await_end(job: &JobDir, most: Duration) {
-    let (tell, ended) = channel();
+/// Waits until the job's worker ends or the timeout is over.
+pub(super) fn await_end(job: &JobDir, timeout: Duration) {
+    let (sender, ended) = channel();
     let job = job.clone();
     std::thread::spawn(move || {
         let _ = job.wait_released();
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
-    let _ = ended.recv_timeout(most);
+    let _ = ended.recv_timeout(timeout);
 }
 
-/// Gives notices again and again where the system has no events for files, or no more of them for
-/// this user.
+/// Sends notices periodically if the system has no file events, or no more watches for this user.
 #[derive(Clone)]
 struct Poller {
-    tell: Sender<Notice>,
+    sender: Sender<Notice>,
     polled: Arc<Mutex<HashSet<Notice>>>,
 }
 
@@ -163,9 +162,13 @@ impl Poller {
     fn run(&self) {
         loop {
             let polled = self.polled.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            std::thread::sleep(if polled.len() < MANY { LOOK_OFTEN } else { LOOK_SELDOM });
+            std::thread::sleep(if polled.len() < SLOW_POLL_FILES {
+                POLL_INTERVAL
+            } else {
+                SLOW_POLL_INTERVAL
+            });
             for notice in polled {
-                if self.tell.send(notice).is_err() {
+                if self.sender.send(notice).is_err() {
                     return;
                 }
             }
@@ -182,12 +185,12 @@ impl FileWatches {
         Self(poller)
     }
 
-    fn add(&mut self, place: usize, _directory: &Path, _names: &'static [&'static str]) {
-        self.0.add(Notice::Changed(place));
+    fn add(&mut self, index: usize, _directory: &Path, _names: &'static [&'static str]) {
+        self.0.add(Notice::Changed(index));
     }
 
-    fn add_removal(&mut self, place: usize, _directory: &Path) {
-        self.0.add(Notice::Changed(place));
+    fn add_removal(&mut self, index: usize, _directory: &Path) {
+        self.0.add(Notice::Changed(index));
     }
 
     fn add_root(&mut self, _root: &Path) {
@@ -215,53 +218,53 @@ mod linux {
 
     /// Files of many jobs, watched by one inotify(7) and one thread.
     ///
-    /// A file that is appended to is watched itself, so that what is written to others is no event.
-    /// Its directory is watched only until the file exists. The record is replaced whole: for that
-    /// it is always the directory.
+    /// A file that grows is watched itself, so that writes to other files cause no event. Its
+    /// directory is watched only until the file exists. The record is replaced by rename, so its
+    /// directory is always watched.
     pub(super) struct FileWatches {
-        /// `None`: this user has no more of them.
-        shared: Option<Arc<Shared>>,
+        /// `None` if this user has no more inotify instances.
+        shared: Option<Arc<InotifyWatcher>>,
         poller: Poller,
-        /// The thread ends when this is closed.
+        /// Closing this ends the thread.
         _stop: Option<PipeWriter>,
     }
 
-    struct Shared {
+    struct InotifyWatcher {
         inotify: Inotify,
-        state: Mutex<State>,
+        state: Mutex<WatchState>,
         poller: Poller,
     }
 
     #[derive(Default)]
-    struct State {
-        jobs: HashMap<usize, Job>,
-        watched: HashMap<WatchDescriptor, Watched>,
+    struct WatchState {
+        jobs: HashMap<usize, WatchedJob>,
+        watched: HashMap<WatchDescriptor, WatchTarget>,
     }
 
     #[derive(Clone)]
-    struct Job {
+    struct WatchedJob {
         directory: PathBuf,
         names: &'static [&'static str],
     }
 
     #[derive(Clone, Copy)]
-    enum Watched {
+    enum WatchTarget {
         Root,
-        /// The directory in which that of the job at this place is.
+        /// The parent of the directory of the job with this index.
         Parent(usize),
-        /// The directory of the job at this place.
+        /// The directory of the job with this index.
         Directory(usize),
-        /// A file of the job at this place.
+        /// A file of the job with this index.
         File(usize),
     }
 
     impl FileWatches {
         pub(super) fn start(poller: Poller) -> Self {
-            let start = || -> std::io::Result<(Arc<Shared>, PipeWriter)> {
+            let start = || -> std::io::Result<(Arc<InotifyWatcher>, PipeWriter)> {
                 let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
                 let (stopped, stop) = pipe()?;
                 let state = Mutex::default();
-                let shared = Arc::new(Shared { inotify, state, poller: poller.clone() });
+                let shared = Arc::new(InotifyWatcher { inotify, state, poller: poller.clone() });
                 let watcher = shared.clone();
                 std::thread::Builder::new().spawn(move || watcher.run(&stopped))?;
                 Ok((shared, stop))
@@ -272,26 +275,26 @@ mod linux {
 
         pub(super) fn add(
             &mut self,
-            place: usize,
+            index: usize,
             directory: &Path,
             names: &'static [&'static str],
         ) {
-            let Some(shared) = &self.shared else { return self.poller.add(Notice::Changed(place)) };
+            let Some(shared) = &self.shared else { return self.poller.add(Notice::Changed(index)) };
             let mut state = shared.state();
-            state.jobs.insert(place, Job { directory: directory.to_owned(), names });
-            shared.watch_job(&mut state, place);
+            state.jobs.insert(index, WatchedJob { directory: directory.to_owned(), names });
+            shared.watch_job(&mut state, index);
         }
 
-        /// Watches whether the directory of a job goes. That is no event of its own while a file
-        /// that was in it is open.
-        pub(super) fn add_removal(&mut self, place: usize, directory: &Path) {
-            let Some(shared) = &self.shared else { return self.poller.add(Notice::Changed(place)) };
+        /// Watches for the removal of a job's directory. The directory itself gets no event while a
+        /// file in it is open.
+        pub(super) fn add_removal(&mut self, index: usize, directory: &Path) {
+            let Some(shared) = &self.shared else { return self.poller.add(Notice::Changed(index)) };
             let mut state = shared.state();
             let flags = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM;
             match shared.inotify.add_watch(directory.parent().unwrap_or(directory), flags) {
-                Ok(wd) => drop(state.watched.insert(wd, Watched::Parent(place))),
+                Ok(wd) => drop(state.watched.insert(wd, WatchTarget::Parent(index))),
                 Err(Errno::ENOENT) => {}
-                Err(_) => self.poller.add(Notice::Changed(place)),
+                Err(_) => self.poller.add(Notice::Changed(index)),
             }
         }
 
@@ -299,14 +302,14 @@ mod linux {
             let Some(shared) = &self.shared else { return self.poller.add(Notice::Root) };
             let mut state = shared.state();
             match shared.inotify.add_watch(root, AddWatchFlags::IN_MOVED_TO) {
-                Ok(wd) => drop(state.watched.insert(wd, Watched::Root)),
+                Ok(wd) => drop(state.watched.insert(wd, WatchTarget::Root)),
                 Err(_) => self.poller.add(Notice::Root),
             }
         }
     }
 
-    impl Shared {
-        fn state(&self) -> MutexGuard<'_, State> {
+    impl InotifyWatcher {
+        fn state(&self) -> MutexGuard<'_, WatchState> {
             self.state.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
@@ -324,122 +327,131 @@ mod linux {
                 let mut notices = Vec::new();
                 let mut state = self.state();
                 for event in events {
-                    self.take(&mut state, &event, &mut notices);
+                    self.handle(&mut state, &event, &mut notices);
                 }
                 drop(state);
-                // Several in a row are one.
+                // Equal notices in a row count as one.
                 notices.dedup();
                 for notice in notices {
-                    if self.poller.tell.send(notice).is_err() {
+                    if self.poller.sender.send(notice).is_err() {
                         return;
                     }
                 }
             }
         }
 
-        fn take(&self, state: &mut State, event: &InotifyEvent, notices: &mut Vec<Notice>) {
+        fn handle(&self, state: &mut WatchState, event: &InotifyEvent, notices: &mut Vec<Notice>) {
             if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                // Which ones were lost is not known.
+                // It is unknown which events were lost.
                 notices.push(Notice::Root);
-                notices.extend(state.jobs.keys().map(|place| Notice::Changed(*place)));
+                notices.extend(state.jobs.keys().map(|index| Notice::Changed(*index)));
                 return;
             }
             let Some(watched) = state.watched.get(&event.wd).copied() else { return };
             let name = event.name.as_ref().and_then(|name| name.to_str());
             match (watched, name) {
-                (Watched::Root, Some(name)) => notices.push(Notice::Appeared(name.to_owned())),
-                (Watched::Root, None) => {
-                    // The jobs directory is gone, and may be made again.
+                (WatchTarget::Root, Some(name)) => notices.push(Notice::Appeared(name.to_owned())),
+                (WatchTarget::Root, None) => {
+                    // The jobs directory is gone, and may be created again.
                     state.watched.remove(&event.wd);
                     self.poller.add(Notice::Root);
                 }
-                (Watched::Parent(place), _) => {
-                    let job = state.jobs.get(&place);
-                    let own = job.and_then(|job| job.directory.file_name());
-                    // Without a name it is the jobs directory that is gone.
-                    if event.name.is_none() || event.name.as_deref() == own {
-                        notices.push(Notice::Changed(place));
+                (WatchTarget::Parent(index), _) => {
+                    let job = state.jobs.get(&index);
+                    let own_name = job.and_then(|job| job.directory.file_name());
+                    // An event without a name means that the jobs directory is gone.
+                    if event.name.is_none() || event.name.as_deref() == own_name {
+                        notices.push(Notice::Changed(index));
                     }
                 }
-                (Watched::Directory(place), Some(name)) => {
-                    let names = state.jobs.get(&place).map_or(&[][..], |job| job.names);
+                (WatchTarget::Directory(index), Some(name)) => {
+                    let names = state.jobs.get(&index).map_or(&[][..], |job| job.names);
                     if !names.contains(&name) {
                         return;
                     }
                     if name != META {
-                        self.watch_anew(state, event.wd, place);
+                        self.watch_again(state, event.wd, index);
                     }
-                    notices.push(Notice::Changed(place));
+                    notices.push(Notice::Changed(index));
                 }
-                (Watched::File(place), _) if event.mask.contains(AddWatchFlags::IN_MODIFY) => {
-                    notices.push(Notice::Changed(place));
+                (WatchTarget::File(index), _) if event.mask.contains(AddWatchFlags::IN_MODIFY) => {
+                    notices.push(Notice::Changed(index));
                 }
-                // It was removed, moved or replaced.
-                (Watched::Directory(place) | Watched::File(place), _) => {
-                    self.watch_anew(state, event.wd, place);
-                    notices.push(Notice::Changed(place));
+                // The file or directory was removed, moved or replaced.
+                (WatchTarget::Directory(index) | WatchTarget::File(index), _) => {
+                    self.watch_again(state, event.wd, index);
+                    notices.push(Notice::Changed(index));
                 }
             }
         }
 
-        fn watch_anew(&self, state: &mut State, wd: WatchDescriptor, place: usize) {
+        fn watch_again(&self, state: &mut WatchState, wd: WatchDescriptor, index: usize) {
             self.unwatch(state, wd);
-            self.watch_job(state, place);
+            self.watch_job(state, index);
         }
 
-        fn unwatch(&self, state: &mut State, wd: WatchDescriptor) {
+        fn unwatch(&self, state: &mut WatchState, wd: WatchDescriptor) {
             state.watched.remove(&wd);
-            // Fails where the file is gone, and its watch with it.
+            // Fails if the file is gone, and its watch with it.
             let _ = self.inotify.rm_watch(wd);
         }
 
-        fn watch_job(&self, state: &mut State, place: usize) {
-            let Some(job) = state.jobs.get(&place).cloned() else { return };
-            match self.try_watch_job(state, place, &job) {
-                // A job that is removed gives no more events.
+        fn watch_job(&self, state: &mut WatchState, index: usize) {
+            let Some(job) = state.jobs.get(&index).cloned() else { return };
+            match self.try_watch_job(state, index, &job) {
+                // A removed job has no more events.
                 Ok(()) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
-                Err(_) => self.poller.add(Notice::Changed(place)),
+                Err(_) => self.poller.add(Notice::Changed(index)),
             }
         }
 
-        fn try_watch_job(&self, state: &mut State, place: usize, job: &Job) -> nix::Result<()> {
-            if self.watch_files(state, place, job)? {
+        fn try_watch_job(
+            &self,
+            state: &mut WatchState,
+            index: usize,
+            job: &WatchedJob,
+        ) -> nix::Result<()> {
+            if self.watch_files(state, index, job)? {
                 return Ok(());
             }
             let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
             let flags = flags | AddWatchFlags::IN_ONLYDIR | AddWatchFlags::IN_DONT_FOLLOW;
             let directory = self.inotify.add_watch(&job.directory, flags)?;
-            state.watched.insert(directory, Watched::Directory(place));
-            // They may have been made before the directory was watched.
-            if self.watch_files(state, place, job)? {
+            state.watched.insert(directory, WatchTarget::Directory(index));
+            // The files may have been created before the directory was watched.
+            if self.watch_files(state, index, job)? {
                 self.unwatch(state, directory);
             }
             Ok(())
         }
 
-        /// Watches the files that exist; says whether the directory need not be watched.
-        fn watch_files(&self, state: &mut State, place: usize, job: &Job) -> nix::Result<bool> {
-            // The number of links is an attribute: it changes when the file is removed, which may
-            // be open.
+        /// Watches the existing files; returns true if the directory need not be watched.
+        fn watch_files(
+            &self,
+            state: &mut WatchState,
+            index: usize,
+            job: &WatchedJob,
+        ) -> nix::Result<bool> {
+            // IN_ATTRIB reports the removal of a file that is open: its number of links changes.
             let flags = AddWatchFlags::IN_MODIFY
                 | AddWatchFlags::IN_ATTRIB
                 | AddWatchFlags::IN_MOVE_SELF
                 | AddWatchFlags::IN_DONT_FOLLOW;
-            let mut are_all = true;
+            let mut has_all = true;
             for name in job.names {
                 if *name == META {
-                    are_all = false;
+                    has_all = false;
                     continue;
                 }
                 match self.inotify.add_watch(&job.directory.join(name), flags) {
                     Ok(wd) => {
-                        state.watched.insert(wd, Watched::File(place));
+                        state.watched.insert(wd, WatchTarget::File(index));
                     }
-                    Err(Errno::ENOENT) => are_all = false,
+                    Err(Errno::ENOENT) => has_all = false,
                     Err(error) => return Err(error),
                 }
             }
-            Ok(are_all)
+            Ok(has_all)
         }
     }
 }
@@ -454,21 +466,20 @@ mod tests {
 
     const FENCE: usize = 9;
 
-    /// Jobs in a directory of their own, and a watch over them. The system gives events in the
-    /// order in which they happen: a change of the job at the place [`FENCE`] comes after all
-    /// notices of what was done before it.
-    struct Stage {
+    /// Jobs in a temporary directory, and a watch of them. The system reports events in order: a
+    /// change of the job with the index [`FENCE`] comes after all notices of earlier changes.
+    struct Fixture {
         root: tempfile::TempDir,
         watch: Watch,
     }
 
-    impl Stage {
+    impl Fixture {
         fn new() -> Self {
-            let mut stage = Self { root: tempfile::tempdir().unwrap(), watch: Watch::new() };
-            let fence = stage.job("fence");
-            stage.append("fence", EVENTS);
-            stage.watch.add_files(FENCE, &fence, &[EVENTS]);
-            stage
+            let mut fixture = Self { root: tempfile::tempdir().unwrap(), watch: Watch::new() };
+            let fence = fixture.job("fence");
+            fixture.append("fence", EVENTS);
+            fixture.watch.add_files(FENCE, &fence, &[EVENTS]);
+            fixture
         }
 
         fn job(&self, id: &str) -> JobDir {
@@ -500,100 +511,100 @@ mod tests {
                 }
                 notices.push(notice);
             }
-            // Where a file is watched late, what happened meanwhile is told once or more.
+            // If a file is watched late, earlier changes cause one notice or more.
             notices.dedup();
             assert_eq!(notices, expected);
         }
     }
 
     #[test]
-    fn only_the_files_that_are_watched_wake() {
-        let mut stage = Stage::new();
-        let job = stage.job("j");
-        stage.append("j", EVENTS);
-        stage.watch.add_files(1, &job, &[EVENTS]);
-        let unrelated = |stage: &Stage| {
-            stage.append("j", OUTPUT);
-            stage.replace("j", META);
+    fn reports_only_watched_files() {
+        let mut fixture = Fixture::new();
+        let job = fixture.job("j");
+        fixture.append("j", EVENTS);
+        fixture.watch.add_files(1, &job, &[EVENTS]);
+        let unrelated = |fixture: &Fixture| {
+            fixture.append("j", OUTPUT);
+            fixture.replace("j", META);
         };
-        unrelated(&stage);
-        stage.assert_notices(&[]);
-        stage.append("j", EVENTS);
-        stage.assert_notices(&[Notice::Changed(1)]);
+        unrelated(&fixture);
+        fixture.assert_notices(&[]);
+        fixture.append("j", EVENTS);
+        fixture.assert_notices(&[Notice::Changed(1)]);
 
-        // The record is replaced: its directory is watched, and other files still wake nobody.
-        let other = stage.job("k");
-        stage.watch.add_files(2, &other, &[META]);
+        // The record is replaced: its directory is watched, and other files still cause no notice.
+        let other = fixture.job("k");
+        fixture.watch.add_files(2, &other, &[META]);
         for file in [OUTPUT, EVENTS] {
-            stage.append("k", file);
-            stage.assert_notices(&[]);
+            fixture.append("k", file);
+            fixture.assert_notices(&[]);
         }
-        stage.replace("k", META);
-        stage.assert_notices(&[Notice::Changed(2)]);
-        stage.replace("k", META);
-        stage.assert_notices(&[Notice::Changed(2)]);
+        fixture.replace("k", META);
+        fixture.assert_notices(&[Notice::Changed(2)]);
+        fixture.replace("k", META);
+        fixture.assert_notices(&[Notice::Changed(2)]);
     }
 
     #[test]
-    fn files_that_are_made_later_or_anew_are_watched() {
-        let mut stage = Stage::new();
-        let job = stage.job("j");
+    fn watches_files_created_or_replaced_later() {
+        let mut fixture = Fixture::new();
+        let job = fixture.job("j");
         let events = job.file(EVENTS);
-        stage.watch.add_files(1, &job, &[EVENTS]);
+        fixture.watch.add_files(1, &job, &[EVENTS]);
         let changed = [Notice::Changed(1)];
-        for make in [Stage::append, Stage::replace] {
-            stage.append("j", OUTPUT);
-            stage.assert_notices(&[]);
-            make(&stage, "j", EVENTS);
-            stage.assert_notices(&changed);
-            // Whoever is told of it has it watched.
-            stage.append("j", EVENTS);
-            stage.assert_notices(&changed);
-            stage.append("j", OUTPUT);
-            stage.assert_notices(&[]);
-            // Its writer may have it open.
+        for make in [Fixture::append, Fixture::replace] {
+            fixture.append("j", OUTPUT);
+            fixture.assert_notices(&[]);
+            make(&fixture, "j", EVENTS);
+            fixture.assert_notices(&changed);
+            // After the notice, the new file itself is watched.
+            fixture.append("j", EVENTS);
+            fixture.assert_notices(&changed);
+            fixture.append("j", OUTPUT);
+            fixture.assert_notices(&[]);
+            // The file's writer may have it open.
             let open = fs::File::open(&events).unwrap();
             fs::remove_file(&events).unwrap();
-            stage.assert_notices(&changed);
+            fixture.assert_notices(&changed);
             drop(open);
         }
-        stage.append("j", EVENTS);
-        stage.assert_notices(&changed);
-        stage.replace("j", EVENTS);
-        stage.assert_notices(&changed);
-        stage.append("j", EVENTS);
-        stage.assert_notices(&changed);
+        fixture.append("j", EVENTS);
+        fixture.assert_notices(&changed);
+        fixture.replace("j", EVENTS);
+        fixture.assert_notices(&changed);
+        fixture.append("j", EVENTS);
+        fixture.assert_notices(&changed);
         fs::rename(&events, job.file("away")).unwrap();
-        stage.assert_notices(&changed);
+        fixture.assert_notices(&changed);
         fs::remove_dir_all(job.path()).unwrap();
-        stage.assert_notices(&changed);
+        fixture.assert_notices(&changed);
     }
 
     #[test]
-    fn the_removal_of_a_directory_is_told_while_a_file_in_it_is_open() {
-        let mut stage = Stage::new();
-        let [job, other] = ["j", "other"].map(|id| stage.job(id));
-        stage.append("j", OUTPUT);
+    fn reports_removal_of_directory_with_open_file() {
+        let mut fixture = Fixture::new();
+        let [job, other] = ["j", "other"].map(|id| fixture.job(id));
+        fixture.append("j", OUTPUT);
         let open = fs::File::open(job.file(OUTPUT)).unwrap();
         let mut watch = Watch::of_files(&job, &[EVENTS]);
-        watch.add_files(FENCE, &JobDir::at(stage.root.path().join("fence")), &[EVENTS]);
-        stage.watch = watch;
+        watch.add_files(FENCE, &JobDir::at(fixture.root.path().join("fence")), &[EVENTS]);
+        fixture.watch = watch;
         fs::remove_dir(other.path()).unwrap();
-        stage.assert_notices(&[]);
+        fixture.assert_notices(&[]);
         fs::remove_dir_all(job.path()).unwrap();
-        stage.assert_notices(&[Notice::Changed(0)]);
+        fixture.assert_notices(&[Notice::Changed(0)]);
         drop(open);
     }
 
     #[test]
-    fn a_new_job_is_told_by_its_name() {
-        let mut stage = Stage::new();
-        let jobs = stage.job("jobs");
-        stage.watch.add_root(jobs.path());
-        let made = stage.job("made");
+    fn reports_new_job_by_name() {
+        let mut fixture = Fixture::new();
+        let jobs = fixture.job("jobs");
+        fixture.watch.add_root(jobs.path());
+        let made = fixture.job("made");
         fs::rename(made.path(), jobs.file("j")).unwrap();
-        stage.assert_notices(&[Notice::Appeared("j".to_owned())]);
+        fixture.assert_notices(&[Notice::Appeared("j".to_owned())]);
         fs::remove_dir_all(jobs.path()).unwrap();
-        assert_eq!(stage.watch.next(), Notice::Root, "it may be made again");
+        assert_eq!(fixture.watch.next(), Notice::Root, "it may be made again");
     }
 }

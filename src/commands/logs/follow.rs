@@ -1,14 +1,14 @@
-//! `logs --follow`: on and on until the job has ended.
+//! `logs --follow`: follows a log until the job has ended.
 
-use super::{Form, LogsAnswer, Request, open, part, start};
+use super::{Form, LogsAnswer, Request, open, part, start_position};
 use crate::commands::seen::look;
 use crate::commands::watch::Watch;
 use crate::error::Error;
 use crate::process;
 use crate::store::{OUTPUT, STDERR, STDERR_MARKS, Store};
 
-/// Gives the part of the log that was asked for, and then what is added, until the job has ended
-/// and all was given, or `give` says false.
+/// Calls `give` with the requested part of the log and then with new parts, until the job has ended
+/// and its log is complete, or `give` returns false.
 pub fn follow(
     store: &Store,
     request: &Request,
@@ -22,30 +22,30 @@ pub fn follow(
     follow_until(store, request, give, files, || false)
 }
 
-/// The same, no longer than `over` says, which is asked when one of the files changes.
+/// Like [`follow`], and stops when `is_done` returns true; called when one of the files changes.
 pub fn follow_until(
     store: &Store,
     request: &Request,
     mut give: impl FnMut(&LogsAnswer) -> bool,
     files: &'static [&'static str],
-    mut over: impl FnMut() -> bool,
+    mut is_done: impl FnMut() -> bool,
 ) -> Result<(), Error> {
     process::stay();
-    // Watched before the first look, so that nothing falls between the two.
+    // Watched before the first read, so that no change is missed.
     let dir = store.job(&request.id);
     let mut watch = Watch::of_files(&dir, files);
     let mut first = true;
-    let mut from = start(request);
+    let mut from = start_position(request);
     loop {
-        // Asked before the log is read: what is read then is all.
-        let is_over = over();
+        // Checked before the log is read: if it is true, the log is complete.
+        let is_last = is_done();
         let seen = look(store, &request.id)?;
         let log = open(&seen, request)?;
         loop {
             let (answer, next) = part(&seen, request, &log, from)?;
             let more = answer.truncated && from.is_some();
             from = Some(next);
-            // Lines that say nothing are passed over; the next part goes on behind them.
+            // Parts without text are skipped.
             if (!answer.tail.is_empty() || first) && !give(&answer) {
                 return Ok(());
             }
@@ -54,7 +54,7 @@ pub fn follow_until(
                 break;
             }
         }
-        if is_over || !seen.live {
+        if is_last || !seen.live {
             return Ok(());
         }
         watch.add_end(0, &dir);

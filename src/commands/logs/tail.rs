@@ -1,4 +1,4 @@
-//! Finding lines from the end of a file, in pieces of bounded size.
+//! Finds lines from the end of a file, in chunks of bounded size.
 
 use std::fs::File;
 use std::io;
@@ -7,12 +7,13 @@ use std::os::unix::fs::FileExt;
 
 use crate::stream::Line;
 
-const PIECE: u64 = 64 << 10;
+/// Bytes read at once.
+const CHUNK_BYTES: u64 = 64 << 10;
 
-/// The offset behind the last line feed in this part of a file; `None` where there is none.
+/// Returns the offset after the last line feed in this part of a file; `None` without one.
 pub(super) fn end_of_last_line(file: &File, part: Range<u64>) -> io::Result<Option<u64>> {
     let mut found = None;
-    // Most often it is the last byte.
+    // Usually it is the last byte.
     let mut last = [0];
     if part.start < part.end {
         file.read_exact_at(&mut last, part.end - 1)?;
@@ -20,19 +21,19 @@ pub(super) fn end_of_last_line(file: &File, part: Range<u64>) -> io::Result<Opti
     if last == *b"\n" {
         return Ok(Some(part.end));
     }
-    backwards(file, part, |at| {
+    line_feeds_back(file, part, |at| {
         found = Some(at + 1);
         false
     })?;
     Ok(found)
 }
 
-/// The offset at which the last `lines` lines before `end` begin. A line feed right before `end`
-/// ends the last of them.
+/// Returns the offset at which the last `lines` lines before `end` begin. A line feed right before
+/// `end` terminates the last line.
 pub(super) fn start_of_last_lines(file: &File, end: u64, lines: usize) -> io::Result<u64> {
     let mut start = 0;
     let mut left = lines;
-    backwards(file, 0..end, |at| {
+    line_feeds_back(file, 0..end, |at| {
         if at + 1 == end {
             return true;
         }
@@ -45,33 +46,33 @@ pub(super) fn start_of_last_lines(file: &File, end: u64, lines: usize) -> io::Re
     Ok(start)
 }
 
-/// Gives each line of a part of a file, which begins where a line does, and where the line begins:
-/// the last one first, until `each` says false.
+/// Calls `each` with each line of a part of a file and the line's offset, last line first, until it
+/// returns false. The part must begin at the beginning of a line.
 pub(super) fn lines_back(
     file: &File,
     part: Range<u64>,
     mut each: impl FnMut(Line<'_>, u64) -> bool,
 ) -> io::Result<()> {
     let Range { start: first, end } = part;
-    let mut buffer = vec![0; PIECE.min(end.saturating_sub(first)) as usize];
+    let mut buffer = vec![0; CHUNK_BYTES.min(end.saturating_sub(first)) as usize];
     let mut line_end = end;
     let mut to = end;
     while to > first {
-        let from = to.saturating_sub(PIECE).max(first);
-        let piece = &mut buffer[..(to - from) as usize];
-        file.read_exact_at(piece, from)?;
-        let piece = &*piece;
-        let begins = memchr::memrchr_iter(b'\n', piece).map(|at| from + at as u64 + 1);
-        for start in begins.chain((from == first).then_some(first)) {
+        let from = to.saturating_sub(CHUNK_BYTES).max(first);
+        let chunk = &mut buffer[..(to - from) as usize];
+        file.read_exact_at(chunk, from)?;
+        let chunk = &*chunk;
+        let starts = memchr::memrchr_iter(b'\n', chunk).map(|at| from + at as u64 + 1);
+        for start in starts.chain((from == first).then_some(first)) {
             if start == end {
                 line_end = end - 1;
                 continue;
             }
             let more = if line_end <= to {
-                let bytes = &piece[(start - from) as usize..(line_end - from) as usize];
+                let bytes = &chunk[(start - from) as usize..(line_end - from) as usize];
                 each(Line { bytes, length: bytes.len() as u64 }, start)
             } else {
-                // It began in this piece and went on in those that were read before.
+                // The line begins in this chunk and continues in those read before.
                 let mut more = true;
                 super::each_line(file, start..line_end, |line, _| {
                     more = each(line, start);
@@ -89,17 +90,21 @@ pub(super) fn lines_back(
     Ok(())
 }
 
-/// Gives the offset of each line feed in a part of a file, the last one first, until `each` says
-/// false.
-fn backwards(file: &File, part: Range<u64>, mut each: impl FnMut(u64) -> bool) -> io::Result<()> {
+/// Calls `each` with the offset of each line feed in a part of a file, last one first, until it
+/// returns false.
+fn line_feeds_back(
+    file: &File,
+    part: Range<u64>,
+    mut each: impl FnMut(u64) -> bool,
+) -> io::Result<()> {
     let Range { start: first, end } = part;
-    let mut buffer = vec![0; PIECE.min(end.saturating_sub(first)) as usize];
+    let mut buffer = vec![0; CHUNK_BYTES.min(end.saturating_sub(first)) as usize];
     let mut to = end;
     while to > first {
-        let from = to.saturating_sub(PIECE).max(first);
-        let piece = &mut buffer[..(to - from) as usize];
-        file.read_exact_at(piece, from)?;
-        for at in memchr::memrchr_iter(b'\n', piece) {
+        let from = to.saturating_sub(CHUNK_BYTES).max(first);
+        let chunk = &mut buffer[..(to - from) as usize];
+        file.read_exact_at(chunk, from)?;
+        for at in memchr::memrchr_iter(b'\n', chunk) {
             if !each(from + at as u64) {
                 return Ok(());
             }

@@ -1,5 +1,5 @@
-//! Offsets: whatever the log holds and however it is asked for, nothing comes twice, nothing is
-//! lost, and every answer gets further.
+//! Tests of offsets: whatever the log contains and whatever is requested, nothing is repeated,
+//! nothing is lost, and every answer advances.
 
 use std::io::Write;
 
@@ -15,8 +15,8 @@ fn file(bytes: &[u8]) -> File {
     file
 }
 
-fn log(bytes: &[u8], ended: bool) -> Log {
-    Log::of(Some(file(bytes)), ended).unwrap()
+fn log(bytes: &[u8], ended: bool) -> JobLog {
+    JobLog::single(Some(file(bytes)), ended).unwrap()
 }
 
 fn request(tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
@@ -24,20 +24,25 @@ fn request(tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
     Request { id, tail, since: None, max_bytes, form, merged: false }
 }
 
-fn read(log: &Log, request: &Request, from: Option<Position>) -> Part {
+fn read(log: &JobLog, request: &Request, from: Option<LogPosition>) -> LogPart {
     match read_part(log, request, from, None) {
         Ok(part) => part,
-        Err(Failure::Io(error)) => panic!("{error}"),
-        Err(Failure::Offset { length, .. }) => panic!("beyond {length}"),
+        Err(ReadFailure::Io(error)) => panic!("{error}"),
+        Err(ReadFailure::BadOffset { length, .. }) => panic!("beyond {length}"),
     }
 }
 
-fn at(main: u64) -> Option<Position> {
-    Some(Position { main, ..Position::default() })
+fn at(main: u64) -> Option<LogPosition> {
+    Some(LogPosition { main, ..LogPosition::default() })
 }
 
-/// Asks again and again with the offset that came back, as a caller does.
-fn walk(bytes: &[u8], max_bytes: Option<u64>, form: Form, ended: bool) -> (Vec<Part>, u64) {
+/// Reads repeatedly with the returned offset, as a caller does.
+fn read_all_parts(
+    bytes: &[u8],
+    max_bytes: Option<u64>,
+    form: Form,
+    ended: bool,
+) -> (Vec<LogPart>, u64) {
     let log = log(bytes, ended);
     let (mut parts, mut main) = (Vec::new(), 0);
     loop {
@@ -51,17 +56,18 @@ fn walk(bytes: &[u8], max_bytes: Option<u64>, form: Form, ended: bool) -> (Vec<P
     }
 }
 
-fn whole_lines(bytes: &[u8]) -> &[u8] {
+fn complete_lines(bytes: &[u8]) -> &[u8] {
     &bytes[..memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1)]
 }
 
-const SAID: &str = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"hello"}]}}"#;
-const QUIET: &str = r#"{"type":"system","subtype":"init"}"#;
+const HELLO: &str =
+    r#"{"type":"assistant","message":{"content":[{"type":"text","text":"hello"}]}}"#;
+const INIT: &str = r#"{"type":"system","subtype":"init"}"#;
 
 fn lines() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
-        Just(format!("{SAID}\n").into_bytes()),
-        Just(format!("{QUIET}\n").into_bytes()),
+        Just(format!("{HELLO}\n").into_bytes()),
+        Just(format!("{INIT}\n").into_bytes()),
         "[ -~äß€😀\\\\\"]{0,40}".prop_map(|text| format!("{text}\n").into_bytes()),
         vec(any::<u8>(), 0..50),
         Just(vec![b'x'; 9_000]),
@@ -78,34 +84,34 @@ proptest! {
         max in proptest::option::of(1..200u64),
         ended: bool,
     ) {
-        let (parts, end) = walk(&bytes, max, Form::Raw, ended);
-        let expected = if ended { &bytes[..] } else { whole_lines(&bytes) };
+        let (parts, end) = read_all_parts(&bytes, max, Form::Raw, ended);
+        let expected = if ended { &bytes[..] } else { complete_lines(&bytes) };
         let all: Vec<u8> = parts.iter().flat_map(|part| part.bytes.clone()).collect();
         prop_assert_eq!(&all, expected);
         prop_assert_eq!(end, expected.len() as u64);
         for part in &parts {
             prop_assert!(max.is_none_or(|max| part.bytes.len() as u64 <= max));
             let weight = weight_of(&String::from_utf8_lossy(&part.bytes));
-            prop_assert!(max.is_some() || weight <= TEXT_MOST, "{}", weight);
+            prop_assert!(max.is_some() || weight <= MAX_TEXT_CHARS, "{}", weight);
         }
     }
 
     #[test]
-    fn readable_parts_say_all_and_nothing_twice(
+    fn readable_parts_are_complete_without_repeats(
         bytes in lines(),
         max in proptest::option::of(1..20_000u64),
         ended: bool,
     ) {
-        let (parts, end) = walk(&bytes, max, Form::Readable, ended);
-        let expected = if ended { &bytes[..] } else { whole_lines(&bytes) };
+        let (parts, end) = read_all_parts(&bytes, max, Form::Readable, ended);
+        let expected = if ended { &bytes[..] } else { complete_lines(&bytes) };
         prop_assert_eq!(end, expected.len() as u64);
-        let said = |passages: &[Passage]| passages.iter().filter(|p| p.text == "hello").count();
-        let all: usize = parts.iter().map(|part| said(&part.passages)).sum();
+        let count_hello = |passages: &[Passage]| passages.iter().filter(|p| p.text == "hello").count();
+        let all: usize = parts.iter().map(|part| count_hello(&part.passages)).sum();
         let mut once = Vec::new();
         let mut splitter = LineSplitter::default();
         splitter.push(expected, |line| once.extend(passages(line)));
         splitter.finish(|line| once.extend(passages(line)));
-        prop_assert_eq!(all, said(&once));
+        prop_assert_eq!(all, count_hello(&once));
         let lines: u64 = parts.iter().map(|part| part.lines).sum();
         prop_assert_eq!(lines, count_lines(expected));
         for part in &parts {
@@ -116,14 +122,14 @@ proptest! {
     }
 
     #[test]
-    fn the_verdict_comes_once_and_last(
+    fn verdict_comes_once_and_last(
         bytes in lines(),
         max in proptest::option::of(1..200u64),
         tail in 1..8usize,
     ) {
         let log = log(&bytes, true);
         let verdict = Passage { speaker: Speaker::End, text: "killed".to_owned() };
-        let read = |request: &Request, from: Option<Position>| {
+        let read = |request: &Request, from: Option<LogPosition>| {
             match read_part(&log, request, from, Some(verdict.clone())) {
                 Ok(part) => part,
                 Err(_) => panic!("cannot be read"),
@@ -149,10 +155,10 @@ proptest! {
     }
 
     #[test]
-    fn the_tail_is_the_end_of_the_log(bytes in lines(), tail in 0..8usize, ended: bool) {
+    fn tail_is_end_of_log(bytes in lines(), tail in 0..8usize, ended: bool) {
         let log = log(&bytes, ended);
         let part = read(&log, &request(tail, None, Form::Raw), None);
-        let whole = if ended { &bytes[..] } else { whole_lines(&bytes) };
+        let whole = if ended { &bytes[..] } else { complete_lines(&bytes) };
         prop_assert!(whole.ends_with(&part.bytes));
         prop_assert_eq!(part.next.main, whole.len() as u64);
         if !part.truncated {
@@ -165,32 +171,32 @@ proptest! {
 }
 
 #[test]
-fn lines_not_worth_reading_do_not_use_up_the_tail() {
-    let text = format!("{SAID}\n{SAID}\n{}", format!("{QUIET}\n").repeat(500));
+fn tail_does_not_count_lines_without_text() {
+    let text = format!("{HELLO}\n{HELLO}\n{}", format!("{INIT}\n").repeat(500));
     let part = read(&log(text.as_bytes(), false), &request(2, None, Form::Readable), None);
     assert_eq!(part.passages.len(), 2);
 }
 
 #[test]
-fn what_is_half_written_is_not_given_until_the_job_has_ended() {
-    let text = format!("{SAID}\n{SAID}");
-    let asked = request(0, None, Form::Readable);
-    assert_eq!(read(&log(text.as_bytes(), false), &asked, at(0)).passages.len(), 1);
-    assert_eq!(read(&log(text.as_bytes(), true), &asked, at(0)).passages.len(), 2);
+fn omits_incomplete_line_until_job_has_ended() {
+    let text = format!("{HELLO}\n{HELLO}");
+    let request = request(0, None, Form::Readable);
+    assert_eq!(read(&log(text.as_bytes(), false), &request, at(0)).passages.len(), 1);
+    assert_eq!(read(&log(text.as_bytes(), true), &request, at(0)).passages.len(), 2);
 }
 
 #[test]
-fn an_offset_beyond_the_end_is_refused() {
-    let asked = request(0, None, Form::Raw);
+fn rejects_offset_beyond_end() {
+    let request = request(0, None, Form::Raw);
     assert!(matches!(
-        read_part(&log(b"abc", true), &asked, at(4), None),
-        Err(Failure::Offset { offset: 4, length: 3 })
+        read_part(&log(b"abc", true), &request, at(4), None),
+        Err(ReadFailure::BadOffset { offset: 4, length: 3 })
     ));
 }
 
 #[test]
-fn one_huge_line_is_read_in_bounded_pieces() {
-    let text = format!("{}\n", SAID.replace("hello", &"\\\"€".repeat(1 << 20)));
+fn truncates_huge_line() {
+    let text = format!("{}\n", HELLO.replace("hello", &"\\\"€".repeat(1 << 20)));
     let part = read(&log(text.as_bytes(), false), &request(0, None, Form::Readable), at(0));
     assert_eq!(part.next.main, text.len() as u64);
     assert_eq!(part.passages.len(), 1);

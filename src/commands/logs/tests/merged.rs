@@ -1,14 +1,15 @@
-//! Both streams: in the order that the marks tell, and whatever they tell, each line once and whole.
+//! Tests of merged logs: both streams are in the order of the marks and, whatever the marks
+//! contain, each line comes once and complete.
 
 use super::*;
 use crate::store::StderrMark;
 
-/// What claude and its worker write.
+/// A write of claude or its worker.
 #[derive(Clone, Debug)]
 enum Write {
-    /// Claude, to stderr.
+    /// Written by claude to stderr.
     Stderr(Vec<u8>),
-    /// The worker, to the output, after the mark that is due.
+    /// Written by the worker to the output, after a mark if stderr has grown.
     Output(Vec<u8>),
 }
 
@@ -18,7 +19,7 @@ struct Files {
     output: Vec<u8>,
     stderr: Vec<u8>,
     marks: Vec<u8>,
-    /// The marks that were written.
+    /// The marks, parsed.
     made: Vec<StderrMark>,
 }
 
@@ -38,15 +39,16 @@ impl Files {
         }
     }
 
-    fn log(&self, ended: bool) -> Log {
+    fn log(&self, ended: bool) -> JobLog {
         let [output, stderr, marks] =
             [&self.output, &self.stderr, &self.marks].map(|bytes| Some(file(bytes)));
-        Log::of_both(output, stderr, marks, ended).unwrap()
+        JobLog::of_both(output, stderr, marks, ended).unwrap()
     }
 
-    /// The lines of a job that has ended, in the order that the marks tell.
+    /// Returns the lines of an ended job in the order of the marks.
     fn merged(&self) -> Vec<Vec<u8>> {
-        let (mut output, mut stderr) = (placed(&self.output), placed(&self.stderr));
+        let (mut output, mut stderr) =
+            (lines_with_offsets(&self.output), lines_with_offsets(&self.stderr));
         let mut merged = Vec::new();
         for mark in &self.made {
             let begins_before = |(start, _, _): &(u64, u64, Vec<u8>)| *start < mark.output;
@@ -63,8 +65,8 @@ impl Files {
     }
 }
 
-/// The lines of a text, with the places at which they begin and end.
-fn placed(text: &[u8]) -> Vec<(u64, u64, Vec<u8>)> {
+/// Returns the lines of a text with their start and end offsets.
+fn lines_with_offsets(text: &[u8]) -> Vec<(u64, u64, Vec<u8>)> {
     let mut at = 0;
     let line = |line: &[u8]| {
         let start = at;
@@ -80,18 +82,18 @@ fn ended(mut line: Vec<u8>) -> Vec<u8> {
 }
 
 fn lines_of(bytes: &[u8]) -> Vec<Vec<u8>> {
-    placed(bytes).into_iter().map(|(_, _, line)| ended(line)).collect()
+    lines_with_offsets(bytes).into_iter().map(|(_, _, line)| ended(line)).collect()
 }
 
-fn asked(tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
+fn merged_request(tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
     Request { merged: true, ..request(tail, max_bytes, form) }
 }
 
-/// All parts of what is there from a position on, as one who follows takes them.
-fn take(log: &Log, from: &mut Position, max: Option<u64>) -> Vec<u8> {
+/// Reads all parts from a position on, as a follower does.
+fn read_rest(log: &JobLog, from: &mut LogPosition, max: Option<u64>) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
-        let part = read(log, &asked(0, max, Form::Raw), Some(*from));
+        let part = read(log, &merged_request(0, max, Form::Raw), Some(*from));
         assert!(max.is_none_or(|max| part.bytes.len() as u64 <= max + 1));
         assert!(!part.truncated || part.next != *from, "stuck at {from:?}");
         bytes.extend(part.bytes);
@@ -102,7 +104,7 @@ fn take(log: &Log, from: &mut Position, max: Option<u64>) -> Vec<u8> {
     }
 }
 
-/// Writes of letters, in lower case to the output and in upper case to stderr, cut anywhere.
+/// Writes of letters, lower case to the output and upper case to stderr, split anywhere.
 fn writes() -> impl Strategy<Value = Vec<Write>> {
     let write = prop_oneof![
         "[a-z]{0,6}\n?[a-z]{0,3}\n{0,2}".prop_map(|text| Write::Output(text.into_bytes())),
@@ -122,7 +124,7 @@ fn garbage() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn both_streams_come_as_the_marks_tell(
+    fn merges_streams_in_order_of_marks(
         writes in writes(),
         max in proptest::option::of(1..12u64),
         tail in 0..12usize,
@@ -132,24 +134,24 @@ proptest! {
             files.write(write);
         }
         let (log, expected) = (files.log(true), files.merged());
-        let bytes = take(&log, &mut Position::default(), max);
+        let bytes = read_rest(&log, &mut LogPosition::default(), max);
         prop_assert_eq!(lines_of(&bytes), &expected[..]);
-        let last = read(&log, &asked(tail, None, Form::Raw), None);
+        let last = read(&log, &merged_request(tail, None, Form::Raw), None);
         let few = &expected[expected.len().saturating_sub(tail)..];
         prop_assert_eq!(lines_of(&last.bytes), few);
         prop_assert_eq!((last.lines, last.truncated), (few.len() as u64, false));
         prop_assert_eq!(last.next, log.end);
         if let Some(max) = max {
-            let last = read(&log, &asked(tail, Some(max), Form::Raw), None);
+            let last = read(&log, &merged_request(tail, Some(max), Form::Raw), None);
             prop_assert!(last.bytes.len() as u64 <= max);
         }
     }
 
     #[test]
-    fn who_follows_gets_each_line_once_in_the_same_order(
+    fn follower_gets_each_line_once_in_order(
         writes in writes(),
         from in 0..20usize,
-        looks in vec(any::<bool>(), 20),
+        reads in vec(any::<bool>(), 20),
         max in proptest::option::of(1..12u64),
     ) {
         let mut files = Files::default();
@@ -158,18 +160,18 @@ proptest! {
         for (n, write) in writes.iter().enumerate() {
             files.write(write);
             let log = files.log(false);
-            // Who begins to follow gets the end of what is there, and then what comes.
+            // A follower gets the end of the existing log first, and then new parts.
             match &mut at {
                 None if n >= from => {
-                    let part = read(&log, &asked(50, None, Form::Raw), None);
+                    let part = read(&log, &merged_request(50, None, Form::Raw), None);
                     bytes.extend(part.bytes);
                     at = Some(part.next);
                 }
-                Some(at) if looks[n] => bytes.extend(take(&log, at, max)),
+                Some(at) if reads[n] => bytes.extend(read_rest(&log, at, max)),
                 _ => {}
             }
         }
-        bytes.extend(take(&files.log(true), &mut at.unwrap_or_default(), max));
+        bytes.extend(read_rest(&files.log(true), &mut at.unwrap_or_default(), max));
         let lines = lines_of(&bytes);
         let of = |upper: bool, lines: &[Vec<u8>]| -> Vec<u8> {
             let is_upper = |line: &&Vec<u8>| line.iter().any(u8::is_ascii_uppercase) == upper;
@@ -183,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn no_mark_loses_repeats_or_tears_a_line(
+    fn invalid_marks_keep_lines_complete_and_unique(
         writes in writes(),
         marks in garbage(),
         max in proptest::option::of(1..12u64),
@@ -195,10 +197,10 @@ proptest! {
         }
         files.marks = marks;
         let (log, before) = (files.log(true), files.log(ended));
-        let mut at = Position::default();
-        let mut forwards = take(&before, &mut at, max);
-        forwards.extend(take(&log, &mut at, max));
-        let backwards = read(&log, &asked(1_000, None, Form::Raw), None).bytes;
+        let mut at = LogPosition::default();
+        let mut forwards = read_rest(&before, &mut at, max);
+        forwards.extend(read_rest(&log, &mut at, max));
+        let backwards = read(&log, &merged_request(1_000, None, Form::Raw), None).bytes;
         for bytes in [forwards, backwards] {
             let mut lines = lines_of(&bytes);
             let mut expected = [lines_of(&files.output), lines_of(&files.stderr)].concat();
@@ -216,13 +218,13 @@ fn write(files: &mut Files, writes: &[(&str, &str)]) {
     }
 }
 
-fn follow(files: &Files, at: &mut Position) -> String {
-    String::from_utf8(take(&files.log(false), at, None)).unwrap()
+fn follow(files: &Files, at: &mut LogPosition) -> String {
+    String::from_utf8(read_rest(&files.log(false), at, None)).unwrap()
 }
 
 #[test]
-fn stderr_waits_for_the_end_of_a_line_that_it_came_within() {
-    let (mut files, mut at) = (Files::default(), Position::default());
+fn defers_stderr_until_end_of_output_line() {
+    let (mut files, mut at) = (Files::default(), LogPosition::default());
     write(&mut files, &[("out", "a\nb"), ("err", "X\nY")]);
     assert_eq!(follow(&files, &mut at), "a\n");
     write(&mut files, &[("out", "b"), ("err", "y\n")]);
@@ -230,58 +232,61 @@ fn stderr_waits_for_the_end_of_a_line_that_it_came_within() {
     write(&mut files, &[("out", "\nc\n"), ("err", "Z\n")]);
     assert_eq!(follow(&files, &mut at), "bb\nX\nYy\nc\nZ\n");
     assert_eq!(follow(&files, &mut at), "");
-    let all = read(&files.log(false), &asked(50, None, Form::Raw), None).bytes;
+    let all = read(&files.log(false), &merged_request(50, None, Form::Raw), None).bytes;
     assert_eq!(String::from_utf8(all).unwrap(), "a\nbb\nX\nYy\nc\nZ\n");
 }
 
 #[test]
-fn marks_in_a_huge_line_are_not_paid_for_each() {
+fn reads_huge_line_once_despite_many_marks() {
     let mut files = Files::default();
     for _ in 0..2_000 {
         files.write(&Write::Output(vec![b'x'; 10_000]));
         files.write(&Write::Stderr(b"E\n".to_vec()));
     }
     write(&mut files, &[("out", "\nlast\n")]);
-    // 20 MB, and not that for each mark.
-    let part = read(&files.log(false), &asked(3, None, Form::Raw), None);
+    // 20 MB are read once, not once for each mark.
+    let part = read(&files.log(false), &merged_request(3, None, Form::Raw), None);
     assert_eq!(String::from_utf8(part.bytes).unwrap(), "E\nE\nlast\n");
-    let all =
-        read(&files.log(false), &asked(1, Some(64), Form::Readable), Some(Position::default()));
+    let all = read(
+        &files.log(false),
+        &merged_request(1, Some(64), Form::Readable),
+        Some(LogPosition::default()),
+    );
     assert_eq!(all.lines, 1);
 }
 
 #[test]
-fn lines_of_stderr_are_passages_of_their_own() {
+fn shows_stderr_lines_as_passages() {
     let mut files = Files::default();
-    let output = format!("{SAID}\n");
+    let output = format!("{HELLO}\n");
     write(&mut files, &[("err", "first\n \n"), ("out", &output), ("err", "  last\r\n")]);
     let text =
-        |part: Part| -> Vec<String> { part.passages.iter().map(Passage::to_string).collect() };
+        |part: LogPart| -> Vec<String> { part.passages.iter().map(Passage::to_string).collect() };
     let log = files.log(false);
     let expected = ["! first", "hello", "!   last"];
-    assert_eq!(text(read(&log, &asked(50, None, Form::Readable), None)), expected);
-    assert_eq!(text(read(&log, &asked(2, None, Form::Readable), None)), expected[1..]);
-    let from = Some(Position::default());
-    assert_eq!(text(read(&log, &asked(0, None, Form::Readable), from)), expected);
-    assert_eq!(read(&log, &asked(0, None, Form::Readable), from).next, log.end);
+    assert_eq!(text(read(&log, &merged_request(50, None, Form::Readable), None)), expected);
+    assert_eq!(text(read(&log, &merged_request(2, None, Form::Readable), None)), expected[1..]);
+    let from = Some(LogPosition::default());
+    assert_eq!(text(read(&log, &merged_request(0, None, Form::Readable), from)), expected);
+    assert_eq!(read(&log, &merged_request(0, None, Form::Readable), from).next, log.end);
 }
 
 #[test]
-fn a_log_without_one_of_its_files_is_the_rest() {
+fn reads_log_with_missing_files() {
     let stderr = || Some(file(b"E\n"));
     let output = || Some(file(b"a\n"));
     for (log, expected) in [
-        (Log::of_both(None, stderr(), None, true), "E\n"),
-        (Log::of_both(None, stderr(), Some(file(b"2 7\n")), true), "E\n"),
-        (Log::of_both(output(), None, Some(file(b"2 0\n")), true), "a\n"),
-        (Log::of_both(output(), stderr(), None, true), "a\nE\n"),
-        (Log::of_both(output(), stderr(), Some(file(b"2 0\n")), true), "E\na\n"),
-        (Log::of_both(None, None, None, true), ""),
+        (JobLog::of_both(None, stderr(), None, true), "E\n"),
+        (JobLog::of_both(None, stderr(), Some(file(b"2 7\n")), true), "E\n"),
+        (JobLog::of_both(output(), None, Some(file(b"2 0\n")), true), "a\n"),
+        (JobLog::of_both(output(), stderr(), None, true), "a\nE\n"),
+        (JobLog::of_both(output(), stderr(), Some(file(b"2 0\n")), true), "E\na\n"),
+        (JobLog::of_both(None, None, None, true), ""),
     ] {
         let log = log.unwrap();
-        let last = read(&log, &asked(50, None, Form::Raw), None).bytes;
+        let last = read(&log, &merged_request(50, None, Form::Raw), None).bytes;
         assert_eq!(String::from_utf8(last).unwrap(), expected);
-        let all = take(&log, &mut Position::default(), None);
+        let all = read_rest(&log, &mut LogPosition::default(), None);
         assert_eq!(String::from_utf8(all).unwrap(), expected);
     }
 }
