@@ -104,8 +104,8 @@ fn release(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<Answer
     let request_id = open(store, id, request_id)?.blocked.request_id;
     let released =
         send_to_worker(store, &recipient, &Directive::Release, "released", CLAUDE_EXIT_TIMEOUT)?;
-    let seen = look(store, id)?;
-    let (status, hint) = (seen.record.status, seen.hint());
+    let observed = look(store, id)?;
+    let (status, hint) = (observed.record.status, observed.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered: false, released, status, hint })
 }
 
@@ -132,8 +132,8 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
     let request_id = blocked.request_id;
     let message = Directive::Answer { request_id: request_id.clone(), response };
     let answered = send_to_worker(store, &recipient, &message, "answered", WORKER_TIMEOUT)?;
-    let seen = look(store, id)?;
-    let (status, hint) = (seen.record.status, seen.hint());
+    let observed = look(store, id)?;
+    let (status, hint) = (observed.record.status, observed.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, released: false, status, hint })
 }
 

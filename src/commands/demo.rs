@@ -22,10 +22,10 @@ pub enum Scene<'a> {
 pub fn demo(
     store: &Store,
     request: start::Request,
-    around: &Surroundings,
+    env: &Surroundings,
     mut show: impl FnMut(&Scene<'_>) -> bool,
 ) -> Result<ResultAnswer, Error> {
-    let started = start(store, request, around)?;
+    let started = start(store, request, env)?;
     show(&Scene::Started(&started));
     let log = logs::Request {
         id: started.job_id.clone(),

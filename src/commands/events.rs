@@ -165,7 +165,7 @@ impl JobReaders<'_> {
         };
         let reader = &mut self.readers[index];
         // Observing a job that has lost its worker writes its verdict.
-        let is_live = may_live || look(self.store, &reader.id).is_ok_and(|seen| seen.live);
+        let is_live = may_live || look(self.store, &reader.id).is_ok_and(|observed| observed.live);
         if !reader.read(give) {
             return Ok(false);
         }

@@ -92,17 +92,17 @@ fn select_jobs(
     let mut jobs = Vec::new();
     let named = !request.ids.is_empty();
     for id in if named { request.ids.clone() } else { store.ids()? } {
-        let seen = match look(store, &id) {
+        let observed = match look(store, &id) {
             // A named job must exist; another one may have been removed since it was listed.
             Err(Error::NotFound(id)) if named => return Err(Error::NotFound(id)),
             Err(Error::NotFound(_)) => continue,
-            seen => seen.ok(),
+            observed => observed.ok(),
         };
-        match seen {
-            Some(seen) if request.matches(&seen.record) => {
-                let cost = seen.record.cost_usd.filter(|usd| usd.is_finite());
-                let row = timeline_row(&id, &seen, now);
-                let started = seen.record.started_at;
+        match observed {
+            Some(observed) if request.matches(&observed.record) => {
+                let cost = observed.record.cost_usd.filter(|usd| usd.is_finite());
+                let row = timeline_row(&id, &observed, now);
+                let started = observed.record.started_at;
                 let cost_usd = cost.unwrap_or_default();
                 jobs.push((started, ExportedJob { id, row: Some(row), cost_usd }));
             }
@@ -132,11 +132,11 @@ impl Request {
     }
 }
 
-fn timeline_row(id: &JobId, seen: &Seen, now: Timestamp) -> TimelineRow {
-    let record = &seen.record;
+fn timeline_row(id: &JobId, observed: &Seen, now: Timestamp) -> TimelineRow {
+    let record = &observed.record;
     let mut events = Vec::new();
     // Events that cannot be read are not drawn.
-    let _ = each_line(seen, EVENTS, |line, _| {
+    let _ = each_line(observed, EVENTS, |line, _| {
         if events.len() < MAX_EVENTS
             && let Ok(event) = serde_json::from_slice::<Moment>(line.bytes)
             && event.matters()
@@ -186,7 +186,7 @@ fn write_page(
     for job in jobs {
         let open = jobs.len() == 1;
         let section = match look(store, &job.id) {
-            Ok(seen) => section(&job.id, &seen, max_chars, open, now),
+            Ok(observed) => section(&job.id, &observed, max_chars, open, now),
             Err(error) => page::unreadable_section(job.id.as_str(), &error.to_string(), open),
         };
         page.write_all(section.0.as_bytes())?;
@@ -194,11 +194,11 @@ fn write_page(
     page.write_all(page::footer().0.as_bytes())
 }
 
-fn section(id: &JobId, seen: &Seen, max_chars: usize, open: bool, now: Timestamp) -> Markup {
-    let record = &seen.record;
-    let prompt = read_prompt(&seen.dir);
+fn section(id: &JobId, observed: &Seen, max_chars: usize, open: bool, now: Timestamp) -> Markup {
+    let record = &observed.record;
+    let prompt = read_prompt(&observed.dir);
     let mut turns = Vec::new();
-    let _ = each_line(seen, TURNS, |line, _| {
+    let _ = each_line(observed, TURNS, |line, _| {
         let turn = serde_json::from_slice::<TurnLine>(line.bytes).unwrap_or_default();
         if turns.len() < MAX_EVENTS {
             turns.push(turn.attempt);
@@ -206,7 +206,7 @@ fn section(id: &JobId, seen: &Seen, max_chars: usize, open: bool, now: Timestamp
     });
     let attempts = AttemptBoundaries { last: record.attempt, log_start: record.log_start, turns };
     let mut conversation = Conversation::new(max_chars, &prompt.text, attempts);
-    let read = each_line(seen, OUTPUT, |line, offset| conversation.add_line(line, offset));
+    let read = each_line(observed, OUTPUT, |line, offset| conversation.add_line(line, offset));
     if let Err(error) = read {
         conversation.add_read_error(&error.to_string());
     }

@@ -102,9 +102,9 @@ pub struct LogsAnswer {
 
 /// Returns the requested part of the log.
 pub fn logs(store: &Store, request: &Request) -> Result<LogsAnswer, Error> {
-    let seen = look(store, &request.id)?;
-    let log = open(&seen, request)?;
-    part(&seen, request, &log, start_position(request)).map(|(answer, _)| answer)
+    let observed = look(store, &request.id)?;
+    let log = open(&observed, request)?;
+    part(&observed, request, &log, start_position(request)).map(|(answer, _)| answer)
 }
 
 /// Returns where the requested part begins; `None` for the end of the log.
@@ -128,32 +128,32 @@ fn main_file(request: &Request) -> &'static str {
     if request.form == Form::Stderr { STDERR } else { OUTPUT }
 }
 
-fn open(seen: &Seen, request: &Request) -> Result<JobLog, Error> {
+fn open(observed: &Seen, request: &Request) -> Result<JobLog, Error> {
     if request.merged {
-        return Ok(JobLog::merged(&seen.dir, !seen.live)?);
+        return Ok(JobLog::merged(&observed.dir, !observed.live)?);
     }
     let name = main_file(request);
-    let log = JobLog::single(seen.dir.open(name)?, !seen.live);
-    log.map_err(|source| read_error(seen, request, source))
+    let log = JobLog::single(observed.dir.open(name)?, !observed.live);
+    log.map_err(|source| read_error(observed, request, source))
 }
 
-fn read_error(seen: &Seen, request: &Request, source: io::Error) -> Error {
-    let path = seen.dir.file(main_file(request));
+fn read_error(observed: &Seen, request: &Request, source: io::Error) -> Error {
+    let path = observed.dir.file(main_file(request));
     Error::from(StoreError { operation: "read", path, source })
 }
 
 /// Returns the part of the log from a position on, or the end of the log, and the next position.
 fn part(
-    seen: &Seen,
+    observed: &Seen,
     request: &Request,
     log: &JobLog,
     from: Option<LogPosition>,
 ) -> Result<(LogsAnswer, LogPosition), Error> {
     let is_readable = request.form == Form::Readable;
-    let verdict = if is_readable { verdict(&seen.record) } else { None };
+    let verdict = if is_readable { verdict(&observed.record) } else { None };
     let part = read_part(log, request, from, verdict).map_err(|error| match error {
         ReadFailure::BadOffset { offset, length } => Error::BadOffset { offset, length },
-        ReadFailure::Io(source) => read_error(seen, request, source),
+        ReadFailure::Io(source) => read_error(observed, request, source),
     })?;
     let tail = if is_readable {
         part.passages.iter().map(Passage::to_string).collect::<Vec<_>>().join("\n")
@@ -161,8 +161,8 @@ fn part(
         String::from_utf8_lossy(&part.bytes).into_owned()
     };
     let answer = LogsAnswer {
-        job_id: seen.record.job_id.clone(),
-        status: seen.record.status,
+        job_id: observed.record.job_id.clone(),
+        status: observed.record.status,
         lines: part.lines,
         tail,
         next_offset: part.next.main,
@@ -458,14 +458,14 @@ fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io::Result<Lo
     let is_truncated = since + (bytes.len() as u64) < end;
     if is_truncated {
         let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
-        bytes.truncate(if whole > 0 { whole } else { whole_characters(&bytes) });
+        bytes.truncate(if whole > 0 { whole } else { complete_chars_length(&bytes) });
     }
     if max.is_none() {
         while weight_of(&String::from_utf8_lossy(&bytes)) > MAX_TEXT_CHARS {
             let shorter = bytes.len() * 3 / 4;
             let whole = memchr::memrchr(b'\n', &bytes[..shorter]).map_or(0, |at| at + 1);
-            let kept = if whole > 0 { whole } else { whole_characters(&bytes[..shorter]) };
-            bytes.truncate(kept);
+            let length = if whole > 0 { whole } else { complete_chars_length(&bytes[..shorter]) };
+            bytes.truncate(length);
         }
     }
     let next = since + bytes.len() as u64;
@@ -578,7 +578,7 @@ fn weight_of(text: &str) -> usize {
 }
 
 /// Returns the length of `bytes` without an incomplete character at the end.
-fn whole_characters(bytes: &[u8]) -> usize {
+fn complete_chars_length(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(3);
     match std::str::from_utf8(&bytes[tail..]) {
         Err(error) if error.error_len().is_none() => (tail + error.valid_up_to()).max(1),

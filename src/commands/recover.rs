@@ -70,14 +70,14 @@ pub fn recover(
     store: &Store,
     id: &JobId,
     detach: Wish,
-    around: &Surroundings,
+    env: &Surroundings,
 ) -> Result<Recovered, Error> {
-    let seen = look(store, id)?;
-    refuse_elsewhere(&seen.dir, &seen.record)?;
-    if !seen.record.is_recoverable() {
-        return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&seen.record)));
+    let observed = look(store, id)?;
+    refuse_elsewhere(&observed.dir, &observed.record)?;
+    if !observed.record.is_recoverable() {
+        return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&observed.record)));
     }
-    begin_recovery(store, id, seen.record, detach, around)
+    begin_recovery(store, id, observed.record, detach, env)
 }
 
 /// Recovers every interrupted job, dependencies first: jobs that wait for them have failed until
@@ -86,7 +86,7 @@ pub fn recover(
 pub fn recover_all(
     store: &Store,
     detach: Wish,
-    around: &Surroundings,
+    env: &Surroundings,
 ) -> Result<RecoverAllAnswer, Error> {
     let mut ids = store.ids()?;
     ids.sort_unstable();
@@ -97,11 +97,11 @@ pub fn recover_all(
     });
     let mut answer = RecoverAllAnswer::default();
     for id in in_dependency_order(interrupted.collect()) {
-        let Ok(seen) = look_leniently(store, &id) else { continue };
-        if !seen.record.is_cut_off() || would_fail_again(store, &seen.record) {
+        let Ok(observed) = look_leniently(store, &id) else { continue };
+        if !observed.record.is_cut_off() || would_fail_again(store, &observed.record) {
             continue;
         }
-        match begin_recovery(store, &id, seen.record, detach, around) {
+        match begin_recovery(store, &id, observed.record, detach, env) {
             Ok(recovered) => answer.recovered.push(recovered),
             Err(Error::NotRecoverable(..)) => {}
             Err(error) => answer.failed.push(Failure::of(id, &error)),
@@ -175,7 +175,7 @@ fn begin_recovery(
     id: &JobId,
     record: Record,
     detach: Wish,
-    around: &Surroundings,
+    env: &Surroundings,
 ) -> Result<Recovered, Error> {
     let raced = || {
         Error::NotRecoverable(id.to_string(), "another command has just recovered it".to_owned())
@@ -192,7 +192,7 @@ fn begin_recovery(
         }
         Ok(())
     };
-    launch_attempt(store, id, record.spec, detach, around, raced, begin)
+    launch_attempt(store, id, record.spec, detach, env, raced, begin)
 }
 
 /// Launches another attempt. `begin` prepares the record while the lock is held. Fails with `raced`
@@ -202,16 +202,16 @@ pub(super) fn launch_attempt(
     id: &JobId,
     mut spec: Spec,
     detach: Wish,
-    around: &Surroundings,
+    env: &Surroundings,
     raced: impl FnOnce() -> Error,
     begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
 ) -> Result<Recovered, Error> {
     let dir = &store.job(id);
     // All checks come before the first change of the record.
     check_cwd(&spec)?;
-    check_claude_of_job(&mut spec, around)?;
+    check_claude_of_job(&mut spec, env)?;
     set_system_prompt_snapshot(&mut spec);
-    let mut plan = make_plan(detach, store, id, &spec, around)?;
+    let mut plan = make_plan(detach, store, id, &spec, env)?;
     // Keeps `clean` from removing the job's dependencies until the record shows that it waits.
     let others = store.lock_others();
     let lock = lock_ended(dir).map_err(|error| match dir.path().exists() {
@@ -251,7 +251,7 @@ pub(super) fn launch_attempt(
     dir.save(&record, false)?;
     drop(others);
     checkpoint("recover:saved");
-    let launched = put_on_its_feet(id, dir, lock, &mut plan, around)?;
+    let launched = put_on_its_feet(id, dir, lock, &mut plan, env)?;
     let pid = launched.pid;
     let status = match record.released_question() {
         Some(_) => Status::Blocked,
@@ -270,12 +270,12 @@ pub(super) fn launch_attempt(
 
 /// Checks the job's claude. If it is gone from its path, searches for another one: an update may
 /// have moved it.
-fn check_claude_of_job(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
+fn check_claude_of_job(spec: &mut Spec, env: &Surroundings) -> Result<(), Error> {
     if claude::is_executable(std::path::Path::new(&spec.claude)) {
-        return check_claude(spec, around);
+        return check_claude(spec, env);
     }
     let path = std::mem::take(&mut spec.claude);
-    check_claude(spec, around).map_err(|error| match error {
+    check_claude(spec, env).map_err(|error| match error {
         Error::ClaudeNotFound(_) if !path.is_empty() => Error::ClaudeNotFound(format!(
             "the job's claude {path:?} is gone, and there is none on PATH"
         )),

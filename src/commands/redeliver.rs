@@ -62,9 +62,9 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
     let mut answer = RedeliverAnswer::default();
     for job_id in ids {
         let mut before = Vec::new();
-        let result = look_to_tell(store, &job_id).and_then(|seen| {
-            before = seen.dir.errands(&seen.record);
-            if before.is_empty() { Ok(Vec::new()) } else { courier::redeliver(&seen.dir) }
+        let result = look_to_tell(store, &job_id).and_then(|observed| {
+            before = observed.dir.errands(&observed.record);
+            if before.is_empty() { Ok(Vec::new()) } else { courier::redeliver(&observed.dir) }
         });
         match result {
             Ok(undelivered) => {

@@ -28,16 +28,16 @@ pub struct Request {
 /// Resumes the job: starts another attempt with its session, which begins with the undelivered
 /// messages, followed by this message. If claude never began a session, the attempt begins with
 /// the prompt, after the job's dependencies.
-pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<Recovered, Error> {
+pub fn resume(store: &Store, request: Request, env: &Surroundings) -> Result<Recovered, Error> {
     let message = request.message.map(check_message).transpose()?;
     let id = request.id;
-    let seen = look(store, &id)?;
-    refuse_elsewhere(&seen.dir, &seen.record)?;
-    if let Some(why) = refusal_reason(&seen.record) {
+    let observed = look(store, &id)?;
+    refuse_elsewhere(&observed.dir, &observed.record)?;
+    if let Some(why) = refusal_reason(&observed.record) {
         return Err(Error::NotResumable(id.to_string(), why));
     }
-    check_session(&seen.record, around)?;
-    let mut spec = seen.record.spec;
+    check_session(&observed.record, env)?;
+    let mut spec = observed.record.spec;
     let model = request.change.model.clone();
     // The session began with another system prompt, which claude may have recorded.
     spec.fresh_system_prompt |= request.change.append_system_prompt.is_some();
@@ -75,16 +75,16 @@ pub fn resume(store: &Store, request: Request, around: &Surroundings) -> Result<
     };
     let raced =
         || Error::NotResumable(id.to_string(), "another command has just resumed it".to_owned());
-    launch_attempt(store, &id, spec, request.detach, around, raced, begin)
+    launch_attempt(store, &id, spec, request.detach, env, raced, begin)
 }
 
 /// Refuses a job whose conversation file was seen earlier and has been removed. A conversation that
 /// was never seen, such as one inside a container, may exist.
-pub(super) fn check_session(record: &Record, around: &Surroundings) -> Result<(), Error> {
+pub(super) fn check_session(record: &Record, env: &Surroundings) -> Result<(), Error> {
     let (Some(file), Some(session)) = (record.session_file(), &record.session_id) else {
         return Ok(());
     };
-    let exists = file.exists() || claude::session_file(around, &record.spec.cwd, session).is_some();
+    let exists = file.exists() || claude::session_file(env, &record.spec.cwd, session).is_some();
     if exists || !record.session_began {
         return Ok(());
     }

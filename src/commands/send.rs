@@ -106,8 +106,8 @@ fn send_to(
         let until = wait.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
         await_turn(store, id, dir, number, until, &mut watch)
     });
-    let seen = look(store, id)?;
-    let (status, hint) = (seen.record.status, seen.hint());
+    let observed = look(store, id)?;
+    let (status, hint) = (observed.record.status, observed.hint());
     Ok(SendAnswer { job_id: id.clone(), message: number, status, turn, hint })
 }
 
@@ -134,8 +134,8 @@ pub fn send_and_follow(
     let has_ended = || turns(dir).iter().any(|turn| turn.messages.contains(&number));
     logs::follow_until(store, &log, give, &[OUTPUT, TURNS], has_ended)?;
     answer.turn = Some(turn_of(dir, number));
-    let seen = look(store, &answer.job_id)?;
-    (answer.status, answer.hint) = (seen.record.status, seen.hint());
+    let observed = look(store, &answer.job_id)?;
+    (answer.status, answer.hint) = (observed.record.status, observed.hint());
     Ok(answer)
 }
 
@@ -143,9 +143,9 @@ pub fn send_and_follow(
 pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;
-    let seen = look(store, id)?;
-    if let Some(why) = reason_without_turn(&seen.record) {
-        let (status, hint) = (seen.record.status, seen.hint());
+    let observed = look(store, id)?;
+    if let Some(why) = reason_without_turn(&observed.record) {
+        let (status, hint) = (observed.record.status, observed.hint());
         let (job_id, error) = (id.clone(), Some(why.to_owned()));
         return Ok(InterruptAnswer { job_id, interrupted: false, status, error, hint });
     }
@@ -163,8 +163,8 @@ pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
         watch.add_end(0, dir);
         watch.next_until(Some(until));
     };
-    let seen = look(store, id)?;
-    let (status, hint) = (seen.record.status, seen.hint());
+    let observed = look(store, id)?;
+    let (status, hint) = (observed.record.status, observed.hint());
     let error = (!interrupted).then(|| match status {
         Status::Idle => "it is idle: no turn is running".to_owned(),
         Status::Queued | Status::Starting => "it has not started".to_owned(),
@@ -201,11 +201,11 @@ pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
     }
     recipient.post(store, &Directive::Finish)?;
     await_end(dir, FINISH_TIMEOUT);
-    let seen = look(store, id)?;
-    let (status, hint) = (seen.record.status, seen.hint());
+    let observed = look(store, id)?;
+    let (status, hint) = (observed.record.status, observed.hint());
     let finished = !status.is_live();
     let in_turn = || WaitingFor::new(WaitKind::Turn, None, "the current turn");
-    let waiting_for = (!finished).then(|| seen.record.waiting_for().unwrap_or_else(in_turn));
+    let waiting_for = (!finished).then(|| observed.record.waiting_for().unwrap_or_else(in_turn));
     let waiting_for = waiting_for.map(|wait| wait.map_hint(|hint| addressed(store.root(), hint)));
     Ok(FinishAnswer { job_id: id.clone(), finished, status, waiting_for, hint })
 }
@@ -266,7 +266,7 @@ impl Recipient {
             return Error::JobRemoved(self.id.to_string());
         }
         match look(store, &self.id) {
-            Ok(seen) => ended_error(&self.id, seen.record.status),
+            Ok(observed) => ended_error(&self.id, observed.record.status),
             Err(error) => error,
         }
     }
@@ -301,7 +301,7 @@ fn await_turn(
 ) -> Option<TurnEnd> {
     loop {
         // Checked before the turns are read: a job that is not live has written all of them.
-        let is_live = look(store, id).is_ok_and(|seen| seen.live);
+        let is_live = look(store, id).is_ok_and(|observed| observed.live);
         if let Some(turn) = turn_of(dir, number) {
             return Some(turn);
         }

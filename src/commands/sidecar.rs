@@ -323,18 +323,18 @@ impl Sidecar {
             return Err(Error::EmptyPrompt);
         }
         let session_id = query.session_id.clone();
-        let seen = self.observe_idle(&id);
+        let observed = self.observe_idle(&id);
         // Earlier output of the job is not reported again.
         let dir = self.store.job(&id);
         let (output, errors) = (dir.length(OUTPUT), dir.length(STDERR));
-        let pid = match seen {
+        let pid = match observed {
             Err(Error::NotFound(_)) => self.start(id.clone(), query)?,
             Err(error) => return Err(error),
-            Ok(seen) => {
-                check_query(&seen, query.resume_session_id.as_deref())?;
-                if seen.live {
+            Ok(observed) => {
+                check_query(&observed, query.resume_session_id.as_deref())?;
+                if observed.live {
                     // `agent_started` must come before the events of the turn.
-                    self.report(session_id, id.clone(), seen.record.pid, output, errors);
+                    self.report(session_id, id.clone(), observed.record.pid, output, errors);
                     let message = query.prompt.into_bytes();
                     send::send(&self.store, send::Request { id, message, wait: None })?;
                     return Ok(());
@@ -354,13 +354,13 @@ impl Sidecar {
         let mut watch = Watch::of_files(&self.store.job(id), &[META]);
         let until = Instant::now() + IDLE_TIMEOUT;
         loop {
-            let seen = look(&self.store, id)?;
-            let record = &seen.record;
+            let observed = look(&self.store, id)?;
+            let record = &observed.record;
             let is_working =
-                seen.live && record.spec.keep_alive && record.status == Status::Running;
+                observed.live && record.spec.keep_alive && record.status == Status::Running;
             let remaining = until.saturating_duration_since(Instant::now());
             if !is_working || remaining.is_zero() {
-                return Ok(seen);
+                return Ok(observed);
             }
             watch.next_until(Some(until));
         }
@@ -419,17 +419,17 @@ impl Sidecar {
         since_log: Option<u64>,
     ) -> Result<(), Error> {
         let id = job_of(session_id)?;
-        let seen = look(&self.store, &id)?;
-        let length = seen.dir.length(OUTPUT);
+        let observed = look(&self.store, &id)?;
+        let length = observed.dir.length(OUTPUT);
         if since > length {
             return Err(Error::BadOffset { offset: since, length });
         }
-        if !seen.live {
+        if !observed.live {
             self.await_reporter(session_id);
         }
         // An attach at a later offset does not repeat earlier stderr.
-        let log_offset = if since > 0 { seen.dir.length(STDERR) } else { 0 };
-        let (name, pid) = (session_id.to_owned(), seen.record.pid);
+        let log_offset = if since > 0 { observed.dir.length(STDERR) } else { 0 };
+        let (name, pid) = (session_id.to_owned(), observed.record.pid);
         self.report(name, id, pid, since, since_log.unwrap_or(log_offset));
         Ok(())
     }
@@ -524,10 +524,10 @@ fn job_of(session_id: &str) -> Result<JobId, Error> {
 }
 
 /// Refuses a query for a job that is working, or whose conversation is not the caller's.
-fn check_query(seen: &Seen, expected_session: Option<&str>) -> Result<(), Error> {
-    let record = &seen.record;
+fn check_query(observed: &Seen, expected_session: Option<&str>) -> Result<(), Error> {
+    let record = &observed.record;
     let id = record.job_id.to_string();
-    if seen.live && record.status != Status::Idle {
+    if observed.live && record.status != Status::Idle {
         return Err(Error::SessionWorks(id, record.status));
     }
     match expected_session {
@@ -566,12 +566,12 @@ impl SessionReporter {
             // message from before the end of the input.
             let input_ended = self.input_ended.load(Ordering::SeqCst);
             // Checked before the output is read: if the job has ended, the output is complete.
-            let Ok(seen) = look(store, &self.id) else { return };
-            if !self.read_output(!seen.live) || !self.read_errors() {
+            let Ok(observed) = look(store, &self.id) else { return };
+            if !self.read_output(!observed.live) || !self.read_errors() {
                 return;
             }
-            if !seen.live {
-                let record = seen.record;
+            if !observed.live {
+                let record = observed.record;
                 let is_of_attempt = |outcome: &Outcome| outcome.attempt == record.attempt;
                 let outcome = || self.dir.outcome().filter(is_of_attempt);
                 let exit = record.exit.or_else(|| outcome()?.exit);
@@ -586,7 +586,7 @@ impl SessionReporter {
                 });
                 return;
             }
-            if input_ended && matches!(seen.record.status, Status::Idle | Status::Blocked) {
+            if input_ended && matches!(observed.record.status, Status::Idle | Status::Blocked) {
                 return;
             }
             watch.add_end(0, &self.dir);

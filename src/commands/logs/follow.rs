@@ -39,10 +39,10 @@ pub fn follow_until(
     loop {
         // Checked before the log is read: if it is true, the log is complete.
         let is_last = is_done();
-        let seen = look(store, &request.id)?;
-        let log = open(&seen, request)?;
+        let observed = look(store, &request.id)?;
+        let log = open(&observed, request)?;
         loop {
-            let (answer, next) = part(&seen, request, &log, from)?;
+            let (answer, next) = part(&observed, request, &log, from)?;
             let more = answer.truncated && from.is_some();
             from = Some(next);
             // Parts without text are skipped.
@@ -54,7 +54,7 @@ pub fn follow_until(
                 break;
             }
         }
-        if is_last || !seen.live {
+        if is_last || !observed.live {
             return Ok(());
         }
         watch.add_end(0, &dir);

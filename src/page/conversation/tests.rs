@@ -16,7 +16,7 @@ fn conversation(max_chars: usize, attempts: AttemptBoundaries, lines: &[String])
     conversation.markup().0
 }
 
-fn said(text: &str) -> String {
+fn message(text: &str) -> String {
     serde_json::json!({"type": "assistant", "message": {"content": [{"type": "text", "text": text}]}})
         .to_string()
 }
@@ -98,7 +98,7 @@ fn shows_diff_of_edit_with_lone_surrogate() {
 #[test]
 fn omits_middle_of_long_conversation_with_note() {
     let lines: Vec<String> =
-        (0..2_000).map(|n| said(&format!("word {n} {}", "x".repeat(100)))).collect();
+        (0..2_000).map(|n| message(&format!("word {n} {}", "x".repeat(100)))).collect();
     let page = conversation(50_000, AttemptBoundaries::default(), &lines);
     assert!(page.contains("word 0 ") && page.contains("word 1999 "), "both ends");
     assert!(!page.contains("word 1000 "));
@@ -122,7 +122,7 @@ fn counts_results_of_omitted_calls() {
 fn separates_attempts_as_far_as_recorded() {
     let length = |lines: &[String]| lines.iter().map(|line| line.len() as u64 + 1).sum();
     // Interrupted within a turn, twice.
-    let lines = [init(), said("a"), init(), said("b"), init(), said("c"), result()];
+    let lines = [init(), message("a"), init(), message("b"), init(), message("c"), result()];
     let attempts = |lines: &[String], turns: &[u32]| AttemptBoundaries {
         last: 3,
         log_start: length(lines),
@@ -133,7 +133,8 @@ fn separates_attempts_as_far_as_recorded() {
         ["1", "2", "3"]
     );
     // Two turns in one attempt, then one in the next, then the last.
-    let lines = [init(), result(), init(), result(), init(), result(), init(), said("c"), result()];
+    let lines =
+        [init(), result(), init(), result(), init(), result(), init(), message("c"), result()];
     let page = conversation(9_999, attempts(&lines[..6], &[1, 1, 2, 3]), &lines);
     assert_eq!(attempts_of(&page), ["1", "2", "3"]);
     let first = page.split("Attempt 2").next().unwrap();
@@ -153,7 +154,7 @@ fn texts() -> impl Strategy<Value = String> {
 fn streams() -> impl Strategy<Value = Vec<String>> {
     let line =
         (0..9usize, texts(), texts(), any::<bool>()).prop_map(|(kind, a, b, flag)| match kind {
-            0 => said(&a),
+            0 => message(&a),
             1 => call(&a, &b, &serde_json::json!({&a: &b, "edits": [{&b: &a}]})),
             2 => call(&a, "Edit", &serde_json::json!({"old_string": a, "new_string": b})),
             3 => call(&a, "Write", &serde_json::json!({"content": b})),
@@ -226,7 +227,7 @@ fn ends_failed_conversation_with_verdict() {
         conversation.conclude(&record);
         conversation.markup().0
     };
-    let lines = [said("hi"), result()];
+    let lines = [message("hi"), result()];
     let live = page(&lines, None);
     assert!(live.contains("done · 1 turn") && !live.contains("completed"), "{live}");
     let completed = page(&lines, Some(Verdict::Completed));
