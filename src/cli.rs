@@ -1,4 +1,4 @@
-//! The command line: what may be said, and nothing of what it means.
+//! Definition of the command line. [`requests`](crate::requests) interprets it.
 
 mod run_options;
 mod start;
@@ -18,29 +18,29 @@ pub use start::{Detach, Restart, Start};
 pub use values::duration;
 use values::{by, label, since};
 
-const ABOUT: &str = "Runs coding tasks given to Claude Code as persistent, detached jobs.
+const ABOUT: &str = "Run Claude Code tasks as persistent, detached jobs
 
-A job goes on when the shell, the terminal or the caller is gone; all of it is files. \
-Answers are JSON where stdout is no terminal.";
+A job continues when its shell, terminal or caller is gone; its whole state is files. \
+Output is JSON unless stdout is a terminal.";
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 bad usage, 3 the job was killed, \
-4 no such job, 5 the job waits for an answer, 75 may be repeated later, 124 the wait's time ran \
-out.";
+const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 invalid arguments, 3 the job was \
+killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try again later), \
+124 the wait timed out.";
 
 const SIDECAR: &str = "In: {\"type\":\"ping\"}, query {sessionId, prompt, cwd?, maxTurns?, \
 maxBudgetUsd?, resumeSessionId?, permissionMode?, ask?, keepAlive?}, attach {sessionId, sinceOffset?, sinceLogOffset?}, \
 stop {sessionId}, message {sessionId, text}, answer {sessionId, choices? | text? | allow? | deny?, \
 message?, requestId?, release?}\n\
 Out: ready, pong, agent_started, agent_event {event, offset}, agent_log {line, offset}, agent_stopped, agent_error, error\n\
-A query for a session that has ended or is idle continues it\n\
-After the end of its input it reports its sessions until each has ended or waits for its caller";
+A query for a session that has ended or is idle continues it.\n\
+After the end of its input, the sidecar reports its sessions until each has ended or waits for its caller.";
 
-/// The whole command line.
+/// The parsed command line.
 #[derive(Debug, Parser)]
 #[command(name = "claudejob", version, about = ABOUT, after_help = EXIT_CODES)]
 #[command(max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
 pub struct Cli {
-    /// What holds for every verb.
+    /// Options of every verb.
     #[command(flatten)]
     pub common: Common,
     /// The verb.
@@ -49,8 +49,8 @@ pub struct Cli {
 }
 
 impl Verb {
-    /// What is to be said to claude, as the arguments have it.
-    pub fn words_for_claude(&self) -> Vec<&str> {
+    /// Returns the texts for claude among the arguments: prompts, messages and answers.
+    pub fn texts_for_claude(&self) -> Vec<&str> {
         let (words, message) = match self {
             Self::Start(start) => (&start.prompt, None),
             Self::Send(send) => (&send.message.message, None),
@@ -63,23 +63,23 @@ impl Verb {
 }
 
 impl Cli {
-    /// The command line, parsed: of the verbs that are called most only the one that is meant, so
-    /// that the definitions of all others cost nothing. Whatever is wrong with it is said by the
-    /// whole parser, which knows them all.
-    pub fn of(args: &[OsString]) -> Result<Self, clap::Error> {
-        if let Some(cli) = Self::of_one_verb(args) {
+    /// Parses the command line. For the most frequent verbs only the definition of the given verb
+    /// is built, because building all of them takes longer than the rest of the call. Errors come
+    /// from the complete parser.
+    pub fn parse_args(args: &[OsString]) -> Result<Self, clap::Error> {
+        if let Some(cli) = Self::parse_single_verb(args) {
             return Ok(cli);
         }
         let matches = without_empty_variables(Self::command()).try_get_matches_from(args);
-        let matches = matches.map_err(|error| naming_variable(error, args))?;
+        let matches = matches.map_err(|error| add_variable_name(error, args))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
     }
 
-    fn of_one_verb(args: &[OsString]) -> Option<Self> {
+    fn parse_single_verb(args: &[OsString]) -> Option<Self> {
         let verb = match args.get(1)?.to_str()? {
             "start" => Start::augment_args(Command::new("start")),
-            "status" => StatusOf::augment_args(Command::new("status")),
-            "result" => ResultOf::augment_args(Command::new("result")),
+            "status" => StatusArgs::augment_args(Command::new("status")),
+            "result" => ResultArgs::augment_args(Command::new("result")),
             "logs" => Logs::augment_args(Command::new("logs")),
             "list" => List::augment_args(Command::new("list")),
             "wait" => Wait::augment_args(Command::new("wait")),
@@ -87,14 +87,14 @@ impl Cli {
             "kill" => Kill::augment_args(Command::new("kill")),
             _ => return None,
         };
-        let whole = Common::augment_args(Command::new("claudejob").subcommand(verb));
-        let whole = without_empty_variables(whole.disable_version_flag(true));
-        let matches = whole.try_get_matches_from(args).ok()?;
+        let command = Common::augment_args(Command::new("claudejob").subcommand(verb));
+        let command = without_empty_variables(command.disable_version_flag(true));
+        let matches = command.try_get_matches_from(args).ok()?;
         Self::from_arg_matches(&matches).ok()
     }
 }
 
-/// The same command, to which a variable that is empty counts as unset.
+/// Makes a command treat an empty environment variable as unset.
 fn without_empty_variables(command: Command) -> Command {
     let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
     let unset = |arg: Arg| match arg.get_env() {
@@ -104,164 +104,176 @@ fn without_empty_variables(command: Command) -> Command {
     command.mut_args(unset).mut_subcommands(without_empty_variables)
 }
 
-/// The error, which names the variable where a value came from one: the parser itself names only
-/// the flag, which nobody gave.
-fn naming_variable(mut error: clap::Error, args: &[OsString]) -> clap::Error {
-    let Some(ContextValue::String(said)) = error.get(ContextKind::InvalidArg) else { return error };
-    let flag = said.strip_prefix("--").and_then(|said| said.split([' ', '=', '[']).next());
-    let Some(flag) = flag else { return error };
-    let gives = |arg: &OsString| {
-        let behind = arg.to_str().and_then(|arg| arg.strip_prefix("--")?.strip_prefix(flag));
-        behind.is_some_and(|behind| behind.is_empty() || behind.starts_with('='))
+/// Adds the name of the environment variable to an error if the invalid value came from one. The
+/// parser names only the flag, which the caller did not use.
+fn add_variable_name(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return error;
     };
-    if args.iter().take_while(|arg| *arg != "--").any(gives) {
+    let flag = argument.strip_prefix("--").and_then(|rest| rest.split([' ', '=', '[']).next());
+    let Some(flag) = flag else { return error };
+    let is_flag = |arg: &OsString| {
+        let rest = arg.to_str().and_then(|arg| arg.strip_prefix("--")?.strip_prefix(flag));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    if args.iter().take_while(|arg| *arg != "--").any(is_flag) {
         return error;
     }
-    let whole = Cli::command();
-    let commands = [&whole].into_iter().chain(whole.get_subcommands());
-    let meant = commands.flat_map(Command::get_arguments).find(|arg| arg.get_long() == Some(flag));
-    if let Some(name) = meant.and_then(Arg::get_env) {
-        let both = format!("{} ({said})", name.display());
+    let command = Cli::command();
+    let commands = [&command].into_iter().chain(command.get_subcommands());
+    let definition =
+        commands.flat_map(Command::get_arguments).find(|arg| arg.get_long() == Some(flag));
+    if let Some(name) = definition.and_then(Arg::get_env) {
+        let both = format!("{} ({argument})", name.display());
         error.insert(ContextKind::InvalidArg, ContextValue::String(both));
     }
     error
 }
 
+const GLOBAL: &str = "Global options";
+
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// Where the jobs are [default: $XDG_STATE_HOME/claudejob/jobs or ~/.local/state/…]
-    #[arg(long, global = true, value_name = "DIR", env = "CLAUDE_SKILL_JOBS_DIR")]
+    /// Set the jobs directory [default: $XDG_STATE_HOME/claudejob/jobs or ~/.local/state/…]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "CLAUDE_SKILL_JOBS_DIR",
+        hide_env_values = true,
+        help_heading = GLOBAL
+    )]
     pub jobs_dir: Option<PathBuf>,
-    /// Answer in JSON also on a terminal
-    #[arg(long, global = true, conflicts_with = "plain")]
+    /// Print JSON even on a terminal
+    #[arg(long, global = true, conflicts_with = "plain", help_heading = GLOBAL)]
     pub json: bool,
-    /// Answer in text for people also where stdout is no terminal
-    #[arg(long, global = true)]
+    /// Print text even if stdout is not a terminal
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub plain: bool,
-    /// Indent the JSON
-    #[arg(long, global = true)]
+    /// Indent JSON
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub pretty: bool,
 }
 
-/// What can be asked for.
+/// The verb of a call.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Start a job and answer at once
+    /// Start a job and return at once
     Start(Box<Start>),
-    /// How a job stands
-    Status(StatusOf),
-    /// What a job's agent said and did
+    /// Show a job's status
+    Status(StatusArgs),
+    /// Show what a job's agent said and did
     Logs(Logs),
-    /// What the workers did and saw, one JSON document a line
+    /// Print the workers' events as JSON lines
     Events(Events),
-    /// A job's verdict and answer
-    Result(ResultOf),
-    /// The jobs: every live one and those that ended last
+    /// Show a job's result
+    Result(ResultArgs),
+    /// List live and recently ended jobs
     List(List),
-    /// What the jobs came to: how many, how they ended, cost, time
+    /// Show statistics: number of jobs, success rate, cost, time
     Stats(Stats),
-    /// Write jobs into one HTML page, to read and to hand on
+    /// Export jobs as one HTML page
     Export(Export),
     /// Wait until jobs have ended
     Wait(Wait),
-    /// End a job with all its processes
-    #[command(after_help = "Example: claudejob kill fix-login\n\nExit codes: 0 it is killed, \
-        1 it has ended otherwise, 4 no such job.")]
+    /// Kill a job and all its processes
+    #[command(after_help = "Example: claudejob kill fix-login\n\nExit codes: 0 the job was \
+        killed, 1 it ended in another way, 4 no such job.")]
     Kill(Kill),
-    /// Answer what a blocked job asks
+    /// Answer a question or permission request of a blocked job
     Answer(Answer),
-    /// Tell a running job something
+    /// Send a message to a live job
     Send(Send),
-    /// Stop the turn of a running job
+    /// Interrupt the current turn of a job
     #[command(after_help = "Example: claudejob interrupt fix-login")]
     Interrupt(OneJob),
-    /// End a job that is kept alive, as completed
+    /// Finish a job that is kept alive
     #[command(after_help = "Example: claudejob finish helper")]
     Finish(OneJob),
-    /// Go on with a job that has ended, in the same conversation
+    /// Continue the conversation of a job that has ended
     Resume(Resume),
-    /// Go on with jobs whose host, worker or claude went away
+    /// Continue jobs that lost their host, worker or claude
     Recover(Recover),
-    /// Jobs for a program that embeds this one: JSON lines over stdin and stdout
+    /// Serve a parent program over JSON lines on stdin and stdout
     #[command(after_help = SIDECAR)]
     Sidecar,
-    /// Whether jobs can be run here, and what to do about what stands in the way
+    /// Check whether jobs can run here
     Doctor(Doctor),
-    /// Tell again what could not be told (--on-event, --wake-url)
+    /// Deliver undelivered notifications again
     Redeliver(Redeliver),
     /// Remove jobs that have ended
     Clean(Clean),
-    /// See a whole job at work, without key, CLI or network
+    /// Run a demo job; needs no API key, CLI or network
     Demo(Demo),
 }
 
-/// A job's id, in either way of giving it.
+/// A job's id, as an argument or an option.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Target {
+pub struct JobIdArgs {
     /// The job's id
     #[arg(value_name = "ID")]
     pub id: Option<String>,
-    /// The job's id
+    /// Select the job by id
     #[arg(long = "job-id", value_name = "ID")]
     pub job_id: Option<String>,
 }
 
-impl Target {
-    /// The id that was given.
+impl JobIdArgs {
+    /// Returns the given id.
     pub fn into_id(self) -> String {
         self.id.or(self.job_id).unwrap_or_default()
     }
 }
 
-/// A verb about one job.
+/// Arguments of a verb with one job.
 #[derive(Debug, Args)]
 pub struct OneJob {
-    /// Which.
+    /// The job.
     #[command(flatten)]
-    pub target: Target,
+    pub target: JobIdArgs,
 }
 
 /// `kill`.
 #[derive(Debug, Args)]
 pub struct Kill {
-    /// Which.
+    /// The job.
     #[command(flatten)]
-    pub target: Target,
-    /// Take over jobs of a machine that is gone for good
+    pub target: JobIdArgs,
+    /// Treat live jobs of other machines as lost
     #[arg(long, long_help = FORCE_HOST)]
     pub force_host: bool,
 }
 
-/// What `--force-host` does, in full.
-const FORCE_HOST: &str = "Take over jobs of a machine that is gone for good\n\nIn a jobs directory \
-    on a network file system, a live job of another machine is left alone, because its lock may \
-    not reach here. With this option it counts as lost. If that machine still runs, a second \
-    claude may work in the same conversation.";
+/// Full description of `--force-host`.
+const FORCE_HOST: &str = "Treat live jobs of other machines as lost\n\nUse it only if that \
+    machine is gone for good. In a jobs directory on a network file system, a live job of another \
+    machine is left alone, because its lock may not be visible here. If that machine is still \
+    running, a second claude may work in the same conversation.";
 
 /// `recover`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob recover fix-login\n  claudejob recover --all\n\n\
-    Claude goes on with its conversation, or gets the prompt again if there is none yet. What \
-    failed with a job that it waited for, and that was cut off, waits for it again. Jobs \
-    that were killed, have ended, or were started with --no-recover stay as they are. The \
-    environment is the caller's: none was stored.")]
+    Claude continues its conversation, or gets the prompt again if it had none yet. A job that \
+    failed because its dependency was interrupted waits for that job again. Jobs that were \
+    killed, ended by themselves or were started with --no-recover are not changed. The \
+    environment is the caller's, because none was stored.")]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
 pub struct Recover {
     /// The job's id
     #[arg(value_name = "ID", group = "which")]
     pub id: Option<String>,
-    /// The job's id
+    /// Select the job by id
     #[arg(long, value_name = "ID", group = "which")]
     pub job_id: Option<String>,
-    /// Every job that was cut off, and those that failed with it
+    /// Recover every interrupted job and the jobs that need it
     #[arg(long, group = "which")]
     pub all: bool,
-    /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
+    /// Select how the job is detached from the caller
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,
-    /// Take over jobs of a machine that is gone for good
+    /// Treat live jobs of other machines as lost
     #[arg(long, long_help = FORCE_HOST)]
     pub force_host: bool,
 }
@@ -269,14 +281,14 @@ pub struct Recover {
 /// `redeliver`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob redeliver\n  claudejob redeliver fix-login\n\n\
-    claudejob list --undelivered shows what was not told, and why.")]
-#[command(group = clap::ArgGroup::new("told").multiple(false))]
+    claudejob list --undelivered shows the notifications and the errors.")]
+#[command(group = clap::ArgGroup::new("job").multiple(false))]
 pub struct Redeliver {
     /// The job's id [default: every job]
-    #[arg(value_name = "ID", group = "told")]
+    #[arg(value_name = "ID", group = "job")]
     pub id: Option<String>,
-    /// The job's id
-    #[arg(long, value_name = "ID", group = "told")]
+    /// Select the job by id
+    #[arg(long, value_name = "ID", group = "job")]
     pub job_id: Option<String>,
 }
 
@@ -285,29 +297,29 @@ pub struct Redeliver {
 #[command(
     after_help = "Examples:\n  claudejob clean --dry-run\n  claudejob clean --keep 0 --older-than 7d\n  \
     claudejob clean --label project=app\n\n\
-    Never a job that is live, that a queued one waits for, or of which somebody was not told \
-    (list --undelivered)."
+    It never removes a job that is live, that a queued job waits for, or that has undelivered \
+    notifications (list --undelivered)."
 )]
 pub struct Clean {
-    /// Only these jobs
+    /// Consider only these jobs
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
-    /// Only this job; repeatable
+    /// Consider only this job (repeatable)
     #[arg(long, value_name = "ID")]
     pub job_id: Vec<String>,
-    /// Leave the N that ended last [default: 50, and 0 where jobs are chosen otherwise]
+    /// Keep the N jobs that ended last [default: 50; 0 with a filter]
     #[arg(long, value_name = "N")]
     pub keep: Option<usize>,
-    /// Only jobs that ended longer ago
+    /// Consider only jobs that ended longer ago, such as 7d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub older_than: Option<Duration>,
-    /// Only jobs with this label; repeatable
+    /// Select jobs with this label (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
-    /// Show what would go, and remove nothing
+    /// Show what would be removed, without removing it
     #[arg(long)]
     pub dry_run: bool,
-    /// Take over jobs of a machine that is gone for good
+    /// Treat live jobs of other machines as lost
     #[arg(long, long_help = FORCE_HOST)]
     pub force_host: bool,
 }
@@ -315,14 +327,14 @@ pub struct Clean {
 /// `status`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob status fix-login")]
-pub struct StatusOf {
-    /// Which.
+pub struct StatusArgs {
+    /// The job.
     #[command(flatten)]
-    pub target: Target,
-    /// Show what it asks in full
+    pub target: JobIdArgs,
+    /// Show the whole open request
     #[arg(long)]
     pub full: bool,
-    /// Take over jobs of a machine that is gone for good
+    /// Treat live jobs of other machines as lost
     #[arg(long, long_help = FORCE_HOST)]
     pub force_host: bool,
 }
@@ -330,22 +342,22 @@ pub struct StatusOf {
 /// `events`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob events fix-login --since 12\n  \
-    claudejob events --all --follow    watches every job, also those that are made later")]
-#[command(group = clap::ArgGroup::new("whose").required(true).multiple(false))]
+    claudejob events --all --follow    follow every job, including new ones")]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
 pub struct Events {
     /// The job's id
-    #[arg(value_name = "ID", group = "whose")]
+    #[arg(value_name = "ID", group = "which")]
     pub id: Option<String>,
-    /// The job's id
-    #[arg(long, value_name = "ID", group = "whose")]
+    /// Select the job by id
+    #[arg(long, value_name = "ID", group = "which")]
     pub job_id: Option<String>,
-    /// Those of every job
-    #[arg(long, group = "whose")]
+    /// Print the events of every job
+    #[arg(long, group = "which")]
     pub all: bool,
-    /// Only events with a higher number
+    /// Print only events with a higher number
     #[arg(long, value_name = "SEQ")]
     pub since: Option<u64>,
-    /// Go on as they come: of one job to its end, of all for ever
+    /// Print new events until the job has ended, or forever (--all)
     #[arg(long)]
     pub follow: bool,
 }
@@ -353,32 +365,32 @@ pub struct Events {
 /// `answer`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob answer fix-login --choice Postgres\n  \
-    claudejob answer fix-login --text \"Neither: a file will do\"\n  \
+    claudejob answer fix-login --text \"Neither, use a file\"\n  \
     claudejob answer fix-login --deny --message \"Not outside the repository\"\n\n\
-    Without an answer it shows, on a terminal, what is asked and lets you choose.")]
+    Without an answer, on a terminal, it shows the request and prompts for the answer.")]
 pub struct Answer {
-    /// Which.
+    /// The job.
     #[command(flatten)]
-    pub target: Target,
-    /// The label of an answer that is offered, or QUESTION=LABEL; repeatable, one a question
+    pub target: JobIdArgs,
+    /// Choose an option, as LABEL or QUESTION=LABEL (repeatable)
     #[arg(long, value_name = "LABEL", conflicts_with_all = ["allow", "deny"])]
     pub choice: Vec<String>,
-    /// An answer in your own words
+    /// Answer with free text
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["allow", "deny"], allow_hyphen_values = true)]
     pub text: Option<String>,
-    /// Let the tool run
+    /// Allow the tool call
     #[arg(long, conflicts_with = "deny")]
     pub allow: bool,
-    /// Do not let the tool run, or leave the question without an answer
+    /// Deny the tool call, or decline the question
     #[arg(long)]
     pub deny: bool,
-    /// Why not, for the agent
-    #[arg(long, value_name = "WHY", requires = "deny", allow_hyphen_values = true)]
+    /// Tell the agent why (with --deny)
+    #[arg(long, value_name = "TEXT", requires = "deny", allow_hyphen_values = true)]
     pub message: Option<String>,
-    /// End claude until the answer comes: the job holds no slot meanwhile
+    /// Stop claude and free the slot until the answer arrives
     #[arg(long, conflicts_with_all = ["choice", "text", "allow", "deny"])]
     pub release: bool,
-    /// Which request, where several wait
+    /// Select one of several open requests
     #[arg(long, value_name = "ID")]
     pub request_id: Option<String>,
 }
@@ -388,31 +400,31 @@ pub struct Answer {
 #[command(
     after_help = "Examples:\n  claudejob send fix-login --message \"Leave the API as it is\"\n  \
     claudejob send fix-login --message \"Which test failed?\" --wait 5m\n\n\
-    A message during a turn is taken into it: there is then one answer to both."
+    A message during a turn becomes part of that turn, which has one answer."
 )]
 pub struct Send {
-    /// Which.
+    /// The job.
     #[command(flatten)]
-    pub target: Target,
-    /// What to say.
+    pub target: JobIdArgs,
+    /// The message.
     #[command(flatten)]
     pub message: Message,
-    /// Show what the agent says until the end of that turn
+    /// Show the agent's output until the end of that turn
     #[arg(long, conflicts_with = "wait")]
     pub follow: bool,
-    /// Wait for the answer of the turn that takes it in, at most so long
+    /// Wait for the answer, at most for DURATION
     #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = false)]
     pub wait: Option<Option<Duration>>,
 }
 
-/// A message, in one of the ways of giving it.
+/// A message: text, stdin or a file.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub struct Message {
-    /// What to say; - reads it from stdin
+    /// Set the message; - reads it from stdin
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub message: Option<String>,
-    /// A file that says it
+    /// Read the message from a file
     #[arg(long, value_name = "FILE")]
     pub message_file: Option<PathBuf>,
 }
@@ -420,20 +432,20 @@ pub struct Message {
 /// `resume`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob resume fix-login --message \"Now the logout test\"\n\n\
-    It is another attempt of the same job: history, turns and cost add up. Messages that were not \
-    delivered before come first. Options that are given replace the job's own, also for later \
-    attempts.")]
+    It starts another attempt of the same job: log, turns and cost accumulate. Messages that \
+    were not delivered before come first. The given options replace those of the job, for later \
+    attempts as well.")]
 pub struct Resume {
-    /// Which.
+    /// The job.
     #[command(flatten)]
-    pub target: Target,
-    /// What to say.
+    pub target: JobIdArgs,
+    /// The message.
     #[command(flatten)]
     pub message: Message,
-    /// What replaces the job's own.
+    /// Options that replace those of the job.
     #[command(flatten)]
     pub run: RunOptions,
-    /// What keeps the job apart from the caller: a session, a systemd scope, or what is needed
+    /// Select how the job is detached from the caller
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     pub detach: Detach,
 }
@@ -442,30 +454,30 @@ pub struct Resume {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob logs fix-login --follow\n  \
     claudejob logs fix-login --since-offset 0 --max-bytes 20000\n  \
-    claudejob logs fix-login --merged    what it wrote to stderr as well, in its place")]
+    claudejob logs fix-login --merged    with the lines of stderr, in order")]
 pub struct Logs {
-    /// Which.
+    /// The job.
     #[command(flatten)]
-    pub target: Target,
-    /// The last N things to read
+    pub target: JobIdArgs,
+    /// Show the last N entries
     #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "since_offset")]
     pub tail: usize,
-    /// What came from this byte of the log on; take nextOffset of the answer for the next call
+    /// Start at this byte of the log (nextOffset of the last call)
     #[arg(long, value_name = "N")]
     pub since_offset: Option<u64>,
-    /// Bytes of the log to take in at most (a whole line at least)
+    /// Read at most N bytes of the log, but at least one line
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_bytes: Option<u64>,
-    /// Claude's stream as it is (NDJSON)
+    /// Print claude's stream unchanged (NDJSON)
     #[arg(long, conflicts_with = "stderr")]
     pub raw: bool,
-    /// What claude wrote to stderr
+    /// Print claude's stderr
     #[arg(long)]
     pub stderr: bool,
-    /// Both streams of claude in the order in which they came, lines of stderr marked by !
+    /// Show stdout and stderr in order; ! marks stderr
     #[arg(long, conflicts_with = "stderr")]
     pub merged: bool,
-    /// Go on until the job has ended
+    /// Print new output until the job has ended
     #[arg(long, short)]
     pub follow: bool,
 }
@@ -473,11 +485,11 @@ pub struct Logs {
 /// `result`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob result fix-login")]
-pub struct ResultOf {
-    /// Which.
+pub struct ResultArgs {
+    /// The job.
     #[command(flatten)]
-    pub target: Target,
-    /// Everything, however long
+    pub target: JobIdArgs,
+    /// Do not shorten the result
     #[arg(long)]
     pub full: bool,
 }
@@ -485,34 +497,34 @@ pub struct ResultOf {
 /// `list`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob list --status failed --label project=app\n  \
-    claudejob list --since 24h --sort cost --limit 5    the dearest of the last day\n\n\
-    Jobs that lack what the list is sorted by come last, also with --reverse.")]
+    claudejob list --since 24h --sort cost --limit 5    most expensive of the last day\n\n\
+    Jobs without a value in the sort column come last, with --reverse as well.")]
 pub struct List {
-    /// Every job, not just the live ones and the 20 that ended last
+    /// List every job, not just the live and last 20 ended ones
     #[arg(long)]
     pub all: bool,
-    /// Only jobs of this status; repeatable
+    /// Select jobs with this status (repeatable)
     #[arg(long, value_name = "STATUS", value_delimiter = ',')]
     pub status: Vec<String>,
-    /// Only jobs with this label; repeatable
+    /// Select jobs with this label (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
-    /// Only jobs of which somebody could not be told (--on-event, --wake-url)
+    /// Select jobs with undelivered notifications
     #[arg(long)]
     pub undelivered: bool,
-    /// Only jobs of this group
+    /// Select jobs of this group
     #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub group: Option<String>,
-    /// Only jobs started within this duration (2h, 7d), or since this time (2026-11-20T21:45:12Z)
+    /// Select jobs started since: 2h, 7d or an RFC 3339 time
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
-    /// The first N of them only
+    /// List at most N jobs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// What comes first
+    /// Sort the jobs
     #[arg(long, value_name = "BY", value_enum, default_value = "started")]
     pub sort: Sort,
-    /// The other way round
+    /// Reverse the order
     #[arg(long)]
     pub reverse: bool,
 }
@@ -520,60 +532,60 @@ pub struct List {
 /// `--sort`.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Sort {
-    /// What started last.
+    /// Latest start first
     Started,
-    /// What ended last.
+    /// Latest end first
     Ended,
-    /// What cost most.
+    /// Highest cost first
     Cost,
-    /// What took most turns.
+    /// Most turns first
     Turns,
-    /// What is live, in the order of a job's life.
+    /// Live jobs first, in the order of a job's life
     Status,
-    /// The first of the alphabet.
+    /// Alphabetical order
     Id,
 }
 
 /// `stats`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob stats --since 7d\n  \
-    claudejob stats --by label:project --since 2026-11-01\n\nDays are those of UTC.")]
+    claudejob stats --by label:project --since 2026-11-01\n\nDays are in UTC.")]
 pub struct Stats {
-    /// What makes the groups: day, model, group, status or label:KEY
+    /// Group by day, model, group, status or label:KEY
     #[arg(long, value_name = "WHAT", value_parser = by, default_value = "day")]
-    pub by: By,
-    /// Only jobs that were asked for since: 12h, 7d, 2026-11-20 or 2026-11-20T21:45:00Z
+    pub by: GroupByArg,
+    /// Select jobs requested since: 7d, 2026-11-20 or RFC 3339
     #[arg(long, value_name = "WHEN", value_parser = since)]
     pub since: Option<Since>,
-    /// Only jobs with this label; repeatable
+    /// Select jobs with this label (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
-    /// Every group, however long the answer becomes
+    /// Show every group
     #[arg(long)]
     pub all: bool,
 }
 
 /// `--by`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The day.
+pub enum GroupByArg {
+    /// GroupByArg UTC day.
     Day,
-    /// The model.
+    /// GroupByArg model.
     Model,
-    /// `--group`.
+    /// GroupByArg `--group`.
     Group,
-    /// How they stand.
+    /// GroupByArg status.
     Status,
-    /// A label's value.
+    /// GroupByArg the value of a label.
     Label(String),
 }
 
 /// `--since`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// So long before now.
+    /// Duration before now.
     Ago(Duration),
-    /// This time.
+    /// Point in time.
     At(DateTime<Utc>),
 }
 
@@ -581,47 +593,46 @@ pub enum Since {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob export --html jobs.html --since 7d\n  \
     claudejob export --html fix-login.html fix-login\n\n\
-    The page needs nothing but a browser. It holds prompts, answers and what tools gave back: \
-    look at it before you hand it on.")]
+    The page needs only a browser. It contains prompts, answers and tool output: check it before \
+    you share it.")]
 pub struct Export {
-    /// The jobs' ids [default: every job]
+    /// Ids of the jobs [default: every job]
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
-    /// A job's id; repeatable
+    /// The id of a job (repeatable)
     #[arg(long, value_name = "ID")]
     pub job_id: Vec<String>,
-    /// The file to make or to replace
+    /// Write the page to this file
     #[arg(long, value_name = "FILE", required = true)]
     pub html: PathBuf,
-    /// Only jobs with this label; repeatable
+    /// Select jobs with this label (repeatable)
     #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
     pub label: Vec<(String, String)>,
-    /// Only jobs that were asked for since: 12h, 7d, 2026-11-20 or 2026-11-20T21:45:00Z
+    /// Select jobs requested since: 7d, 2026-11-20 or RFC 3339
     #[arg(long, value_name = "WHEN", value_parser = since)]
     pub since: Option<Since>,
 }
 
 /// `wait`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: claudejob wait fix-login --timeout 10m\n\nExit codes: 0 all completed, \
-    1 one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 75 one failed but may \
-    be repeated later, 124 the time ran out; of several the first of 4, 3, 1, 75, 5, 0."
-)]
+#[command(after_help = "Example: claudejob wait fix-login --timeout 10m\n\nExit codes: 0 all \
+    completed, 1 one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 75 one \
+    failed temporarily (try again later), 124 the wait timed out. With several jobs the first of \
+    4, 3, 1, 75, 5, 0 applies.")]
 pub struct Wait {
-    /// The jobs' ids
+    /// Ids of the jobs
     #[arg(value_name = "ID", required_unless_present = "job_id")]
     pub ids: Vec<String>,
-    /// A job's id; repeatable
+    /// The id of a job (repeatable)
     #[arg(long, value_name = "ID")]
     pub job_id: Vec<String>,
-    /// Until one of them has ended
+    /// Wait until one of the jobs has ended
     #[arg(long)]
     pub any: bool,
-    /// Go on waiting where a job asks something and waits for an answer
+    /// Keep waiting while a job is blocked
     #[arg(long)]
     pub through_blocked: bool,
-    /// Wait at most so long
+    /// Wait at most for this time, such as 10m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
@@ -630,7 +641,7 @@ pub struct Wait {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob demo --real \"Say hello\"")]
 pub struct Demo {
-    /// Take the installed claude and this prompt instead of the recording
+    /// Run the installed claude with this prompt
     #[arg(long, value_name = "PROMPT", allow_hyphen_values = true)]
     pub real: Option<String>,
 }
@@ -638,9 +649,9 @@ pub struct Demo {
 /// `doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob doctor\n\n\
-    It changes nothing. Exit codes: 0 no errors, though there may be warnings; 1 errors.")]
+    It changes nothing. Exit codes: 0 no errors, possibly warnings; 1 errors.")]
 pub struct Doctor {
-    /// The path of the claude CLI [default: found on PATH or where its installers put it]
+    /// Set the path of the claude CLI [default: search PATH]
     #[arg(long, value_name = "PATH", env = "CLAUDE_SKILL_CLAUDE", hide_env_values = true)]
     pub claude: Option<PathBuf>,
 }
@@ -650,12 +661,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definitions_are_consistent() {
+    fn definitions_are_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn one_verb_alone_is_understood_as_among_all() {
+    fn single_verb_parser_equals_complete_parser() {
         for line in [
             "claudejob start --prompt x --after a,b --max-parallel 3 --json",
             "claudejob status a --jobs-dir /j",
@@ -668,18 +679,34 @@ mod tests {
             "claudejob result a --pretty",
         ] {
             let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            let whole = Cli::try_parse_from(&args).unwrap();
-            let alone = Cli::of_one_verb(&args).unwrap();
-            assert_eq!(format!("{alone:?}"), format!("{whole:?}"), "{line}");
+            let complete = Cli::try_parse_from(&args).unwrap();
+            let single = Cli::parse_single_verb(&args).unwrap();
+            assert_eq!(format!("{single:?}"), format!("{complete:?}"), "{line}");
         }
         for line in ["claudejob status", "claudejob wait a --timeout x", "claudejob list --help"] {
             let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            assert!(Cli::of_one_verb(&args).is_none() && Cli::of(&args).is_err(), "{line}");
+            assert!(
+                Cli::parse_single_verb(&args).is_none() && Cli::parse_args(&args).is_err(),
+                "{line}"
+            );
         }
     }
 
     #[test]
-    fn a_prompt_may_begin_with_dashes() {
+    fn help_lines_are_at_most_60_characters() {
+        let command = Cli::command();
+        for command in [&command].into_iter().chain(command.get_subcommands()) {
+            let about = command.get_about().map(ToString::to_string);
+            let helps = command.get_arguments().filter_map(Arg::get_help).map(ToString::to_string);
+            for help in about.into_iter().chain(helps) {
+                let line = help.split(['\n', '[']).next().unwrap_or_default();
+                assert!(line.chars().count() <= 60, "{}: {line}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn accepts_prompt_with_leading_dashes() {
         let cli = Cli::try_parse_from(["claudejob", "start", "--prompt", "--help me", "--", "-x"]);
         let Verb::Start(start) = cli.unwrap().verb else { panic!() };
         assert_eq!(start.prompt.as_deref(), Some("--help me"));
@@ -687,7 +714,7 @@ mod tests {
     }
 
     #[test]
-    fn wait_takes_a_duration_or_none() {
+    fn wait_duration_is_optional() {
         for (args, expected) in [
             (vec!["--prompt", "x"], None),
             (vec!["--prompt", "x", "--wait"], Some(None)),

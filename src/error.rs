@@ -1,5 +1,4 @@
-//! What can go wrong in front of a caller: the sentence, the stable code, what to do about it,
-//! and the exit status.
+//! Errors that a caller sees: message, stable code, hint and exit status.
 
 use std::path::PathBuf;
 
@@ -8,217 +7,221 @@ use crate::launch::LaunchError;
 use crate::store::{LoadError, StoreError};
 use crate::text::dollars;
 
-/// The status of a job that does not exist, in an answer.
+/// Status in the answer for a job that does not exist.
 pub const NOT_FOUND: &str = "not_found";
 
-/// The exit statuses of the program.
+/// Exit statuses of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitStatus {
-    /// The operation is done; the job that was waited for completed.
+    /// The operation succeeded, or the awaited job completed.
     Done = 0,
-    /// The operation, or the job that was waited for, failed.
+    /// The operation or the awaited job failed.
     Failed = 1,
     /// Invalid arguments.
     Usage = 2,
-    /// The job that was waited for was killed.
+    /// The awaited job was killed.
     Killed = 3,
-    /// There is no such job.
+    /// The job does not exist.
     NotFound = 4,
-    /// The job that was waited for asks something, and waits for an answer.
+    /// The awaited job is blocked: it needs an answer.
     Blocked = 5,
-    /// What failed may be repeated unchanged, later: a slot is taken, the job that was waited for
-    /// met a limit, an overload or a lost connection. `EX_TEMPFAIL` of sysexits.h.
+    /// The same call may succeed later: no slot was free, or the awaited job met a limit, an
+    /// overload or a lost connection. `EX_TEMPFAIL` of sysexits.h.
     TryAgain = 75,
-    /// The time of the wait ran out; the job continues. As timeout(1) does it.
+    /// The wait timed out; the job continues. The same status as timeout(1).
     TimedOut = 124,
 }
 
-/// An operation failed.
+/// A failed operation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The call's words are off in a way that the parser cannot see.
+    /// Invalid arguments that the parser cannot detect.
     #[error("{0}")]
     Usage(String),
-    /// The text is no job id.
-    #[error("{0:?} is no job id")]
+    /// Not a valid job id.
+    #[error("invalid job id '{}'", .0.escape_debug())]
     InvalidJobId(String),
-    /// A query of the sidecar names no session.
-    #[error("the sessionId is empty: give each session an id of its own")]
+    /// A query of the sidecar has an empty `sessionId`.
+    #[error("the sessionId is empty")]
     EmptySessionId,
-    /// There is no such job.
-    #[error("there is no job {0}")]
+    /// The job does not exist.
+    #[error("no job named '{0}'")]
     NotFound(String),
     /// The id is in use.
-    #[error("a job {0} exists already")]
+    #[error("job '{0}' already exists")]
     Exists(String),
-    /// A query of the sidecar is for a job that works.
+    /// A query of the sidecar is for a job that is working.
     #[error(
-        "job {0} is {1}: it takes a query when it has ended or is idle, and a message at any time"
+        "job {0} is {1}: it accepts a query when it has ended or is idle, and a message at any time"
     )]
     SessionWorks(String, Status),
-    /// The prompt says nothing.
+    /// The prompt is empty.
     #[error("the prompt is empty")]
     EmptyPrompt,
-    /// The prompt holds a NUL character.
-    #[error("the prompt holds a NUL character at byte {0}")]
+    /// The prompt contains a NUL character.
+    #[error("the prompt contains a NUL character at byte {0}")]
     PromptHasNul(usize),
     /// The prompt is not UTF-8.
-    #[error("the prompt is not UTF-8: byte {0} fits no character")]
+    #[error("the prompt is not valid UTF-8 at byte {0}")]
     PromptNotUtf8(usize),
     /// The prompt could not be read.
     #[error("could not read the prompt from {0}: {1}")]
     PromptUnreadable(String, std::io::Error),
-    /// The prompt is longer than anything that claude takes.
-    #[error("the prompt has more than {0} bytes")]
+    /// The prompt is longer than claude accepts.
+    #[error("the prompt is longer than {0} bytes")]
     PromptTooLong(usize),
-    /// The working directory is none.
-    #[error("{0:?} is no directory to work in: {1}")]
+    /// The working directory cannot be used.
+    #[error("invalid working directory '{0}': {1}")]
     BadCwd(PathBuf, String),
-    /// There is no `claude` to run.
+    /// No `claude` can be run.
     #[error("{0}")]
     ClaudeNotFound(String),
-    /// Claude will find no way to log in.
-    #[error("claude has no way to log in")]
+    /// Claude has no credentials.
+    #[error("claude has no credentials to log in with")]
     NotLoggedIn,
-    /// Claude will refuse to run as root.
-    #[error("claude refuses to skip permissions as root")]
+    /// Claude refuses to run as root.
+    #[error("claude refuses to skip permission checks as root")]
     RootNeedsSandbox,
     /// A recorded stream cannot be read.
-    #[error("could not read the recording {0:?}: {1}")]
+    #[error("could not read the recording '{0}': {1}")]
     BadRecording(PathBuf, std::io::Error),
     /// The disk is full.
-    #[error("no space is left for a job: {0}")]
+    #[error("no space left for a job: {0}")]
     NoSpace(#[source] StoreError),
-    /// The jobs directory belongs to another or may not be used.
+    /// The jobs directory belongs to another user or must not be used.
     #[error("could not use the jobs directory: {0}")]
     Denied(#[source] StoreError),
-    /// Anything else about the jobs directory.
+    /// Any other error of the jobs directory.
     #[error("could not use the jobs directory: {0}")]
     Store(#[source] StoreError),
-    /// A job's record cannot be understood.
-    #[error("the record of job {0} cannot be read: {1}")]
+    /// A job's record is damaged.
+    #[error("could not read the record of job {0}: {1}")]
     Unreadable(String, String),
-    /// The file system of the jobs directory cannot lock files.
-    #[error("the jobs directory is on a file system without locks: {0}")]
+    /// The file system of the jobs directory does not support file locks.
+    #[error("the file system of the jobs directory does not support locks: {0}")]
     NoLocks(#[source] StoreError),
-    /// A scope was asked for and there can be none.
-    #[error("the job cannot be put into a scope: {0}")]
+    /// A systemd scope was requested and is not available.
+    #[error("cannot run the job in a systemd scope: {0}")]
     NoScope(String),
-    /// A limit to the memory was asked for and there can be none.
-    #[error("the job's memory cannot be limited: {0}")]
+    /// A memory limit was requested and is not available.
+    #[error("cannot limit the job's memory: {0}")]
     NoMemoryLimit(String),
-    /// Another process holds what is needed, and makes no progress.
-    #[error("another process is in the way: {0}")]
+    /// Another process holds a lock and makes no progress.
+    #[error("blocked by another process: {0}")]
     Busy(String),
-    /// There is no slot for a job that does not want to wait for one.
-    #[error("there is no slot: {0}")]
+    /// No slot is free for a job with `--no-queue`.
+    #[error("no free slot: {0}")]
     NoSlot(String),
-    /// A job that is to be waited for does not exist.
-    #[error("there is no job {0} to wait for")]
+    /// A dependency of the job does not exist.
+    #[error("no job named '{0}' to wait for")]
     UnknownDependency(String),
     /// Jobs would wait for each other.
-    #[error("job {0} would wait for itself, by way of {1}")]
+    #[error("job '{0}' would wait for itself through job '{1}'")]
     DependencyCycle(String, String),
-    /// Jobs of these labels have spent what they may.
-    #[error("{} of {} were spent in the last {over} by {by}", dollars(*.spent), dollars(*.budget))]
+    /// Jobs with the same labels have spent the budget.
+    #[error(
+        "budget exceeded: {} of {} spent in the last {over} by {by}",
+        dollars(*.spent),
+        dollars(*.budget),
+    )]
     BudgetExceeded {
-        /// US dollars that were spent.
+        /// US dollars spent.
         spent: f64,
-        /// US dollars that may be.
+        /// US dollars allowed.
         budget: f64,
-        /// Over how long, fit to be read.
+        /// Period of the budget, as text.
         over: String,
-        /// By which jobs, fit to be read.
+        /// The jobs that count, as text.
         by: String,
     },
-    /// Whoever is to be woken up cannot be.
-    #[error("{0:?} is no URL to wake somebody up by: {1}")]
+    /// The URL of `--wake-url` is not supported.
+    #[error("invalid wake URL '{url}': {1}", url = .0.escape_debug())]
     BadWakeUrl(String, String),
-    /// Whoever is to be woken up would get no token.
-    #[error("there is no token to wake somebody up with: {0}")]
+    /// The token for `--wake-url` is missing or invalid.
+    #[error("no token for the wake URL: {0}")]
     BadWakeToken(String),
-    /// The job waits for no such answer.
-    #[error("job {0} cannot be answered: {1}")]
+    /// The job has no such open request.
+    #[error("cannot answer job {0}: {1}")]
     NothingAsked(String, String),
     /// The answer does not fit the question.
     #[error("{0}")]
     WrongAnswer(String),
-    /// The job cannot be finished.
-    #[error("job {0} cannot be finished: {1}")]
+    /// The job is not kept alive, so there is nothing to finish.
+    #[error("cannot finish job {0}: {1}")]
     NotKeptAlive(String, String),
-    /// The message says nothing.
+    /// The message is empty.
     #[error("the message is empty")]
     EmptyMessage,
     /// The message is too long.
-    #[error("the message has more than {0} bytes")]
+    #[error("the message is longer than {0} bytes")]
     MessageTooLong(usize),
-    /// The job has ended, and hears nothing any more.
-    #[error("job {0} has ended: it is {1}")]
+    /// The job has ended and receives no more messages.
+    #[error("job {0} has already ended: it is {1}")]
     JobEnded(String, String),
-    /// The job has ended and is gone, while something was said to it.
-    #[error("job {0} has ended, and was removed meanwhile")]
+    /// The job ended and was removed before it received the message.
+    #[error("job {0} has ended and was removed")]
     JobRemoved(String),
-    /// The job cannot go on in its conversation.
-    #[error("job {0} cannot be resumed: {1}")]
+    /// The job's conversation cannot be continued.
+    #[error("cannot resume job {0}: {1}")]
     NotResumable(String, String),
     /// Claude's file of the job's conversation is gone.
-    #[error("the conversation of job {id} is gone: there is no {file}")]
+    #[error("the conversation of job {id} is gone: {file} does not exist")]
     SessionGone {
-        /// The job.
+        /// The job's id.
         id: String,
-        /// The file.
+        /// Path of the missing file.
         file: String,
-        /// `recover` accepts the job, and begins with the prompt again.
+        /// `recover` accepts the job and starts again from the prompt.
         recoverable: bool,
     },
-    /// The caller means another conversation than the job's.
+    /// The given conversation is not the job's.
     #[error(
-        "resumeSessionId {1:?} is not the conversation of job {0}: leave it out, or use another \
-         sessionId"
+        "resumeSessionId '{given}' is not the conversation of job {0}: omit it, or use another sessionId",
+        given = .1.escape_debug()
     )]
     SessionMismatch(String, String),
-    /// There is nothing to take up.
-    #[error("job {0} cannot be recovered: {1}")]
+    /// The job does not need recovery.
+    #[error("cannot recover job {0}: {1}")]
     NotRecoverable(String, String),
     /// Another machine may be running the job.
-    #[error("job {0} runs on {1} as far as is known, which cannot be verified from here")]
+    #[error("job {0} runs on host {1} according to its record, which cannot be checked from here")]
     OtherHost(String, String),
     /// The worker or claude could not be started.
-    #[error("job {id} could not be launched: {why}")]
+    #[error("could not start job {id}: {why}")]
     Launch {
-        /// The job, which is there and has failed.
+        /// The id of the job, which exists and has failed.
         id: String,
-        /// Why.
+        /// Cause of the failure.
         why: String,
     },
-    /// There is nothing at this offset of the log.
-    #[error("offset {offset} lies beyond the log's {length} bytes")]
+    /// The offset is beyond the end of the log.
+    #[error("offset {offset} is beyond the end of the log ({length} bytes)")]
     BadOffset {
-        /// The one asked for.
+        /// The requested offset in bytes.
         offset: u64,
-        /// The log's length.
+        /// The length of the log in bytes.
         length: u64,
     },
     /// A job's process could not be signalled.
     #[error("could not signal the worker of job {0}: {1}")]
     Signal(String, std::io::Error),
-    /// A file cannot be made, or must not be replaced.
-    #[error("could not write {0:?}: {1}")]
+    /// The output file cannot be created or must not be replaced.
+    #[error("could not write '{0}': {1}")]
     BadTarget(PathBuf, String),
-    /// A file could not be written.
-    #[error("could not write {0:?}: {1}")]
+    /// The output file could not be written.
+    #[error("could not write '{0}': {1}")]
     NotWritten(PathBuf, #[source] std::io::Error),
     /// An answer could not be written.
     #[error("could not write the answer: {0}")]
     Output(#[source] std::io::Error),
-    /// The answer of a start could not be written.
+    /// The job was started, but the answer of `start` could not be written.
     #[error("job {0} was started and is {1}, but the answer could not be written: {2}")]
     StartedUnheard(String, String, #[source] std::io::Error),
 }
 
 impl Error {
-    /// The stable word for programs.
+    /// Returns the stable code, for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
@@ -268,26 +271,26 @@ impl Error {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about the error.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage(_) => "claudejob --help  # or: claudejob VERB --help",
             Self::InvalidJobId(_) => {
                 "use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'"
             }
-            Self::EmptySessionId => "give each session an id of its own",
+            Self::EmptySessionId => "give each session its own id",
             Self::NotFound(_) | Self::JobRemoved(_) => "claudejob list --all",
             Self::Exists(id) => {
                 return Some(format!(
-                    "claudejob status {id}  # or take another id; --if-absent answers with this job"
+                    "claudejob status {id}  # or use another id; --if-absent returns this job"
                 ));
             }
-            Self::EmptyPrompt => "give --prompt TEXT, --prompt-file FILE or --prompt - (stdin)",
-            Self::PromptHasNul(_) | Self::PromptNotUtf8(_) => "the prompt must be plain UTF-8 text",
+            Self::EmptyPrompt => "use --prompt TEXT, --prompt-file FILE or --prompt - (stdin)",
+            Self::PromptHasNul(_) | Self::PromptNotUtf8(_) => "use plain UTF-8 text",
             Self::PromptUnreadable(..) | Self::BadRecording(..) => "check the path",
-            Self::BadCwd(..) => "give --cwd an existing directory",
+            Self::BadCwd(..) => "set --cwd to an existing directory",
             Self::ClaudeNotFound(_) => {
-                "npm install -g @anthropic-ai/claude-code, or give its path by --claude or \
+                "npm install -g @anthropic-ai/claude-code, or set its path with --claude or \
                  CLAUDE_SKILL_CLAUDE"
             }
             Self::NotLoggedIn => {
@@ -295,15 +298,15 @@ impl Error {
                  CLAUDE_CODE_OAUTH_TOKEN"
             }
             Self::RootNeedsSandbox => {
-                "use another user, or --permission-mode acceptEdits, or set IS_SANDBOX=1 where \
-                 this machine is one"
+                "use another user or --permission-mode acceptEdits, or set IS_SANDBOX=1 if this \
+                 machine is a sandbox"
             }
-            Self::NoSpace(_) => "free some space, or name another place by --jobs-dir",
-            Self::Denied(_) => "name a directory of your own by --jobs-dir",
-            Self::NoLocks(_) => "name a directory on a local disk by --jobs-dir",
-            Self::NoScope(_) => "use --detach auto, which does what can be done",
+            Self::NoSpace(_) => "free some space, or use another directory with --jobs-dir",
+            Self::Denied(_) => "use a directory of your own with --jobs-dir",
+            Self::NoLocks(_) => "use a directory on a local disk with --jobs-dir",
+            Self::NoScope(_) => "use --detach auto, which falls back to a session",
             Self::NothingAsked(id, _) => {
-                return Some(format!("claudejob status {id}  # shows what it waits for"));
+                return Some(format!("claudejob status {id}  # shows its open requests"));
             }
             Self::NotKeptAlive(id, _) => {
                 return Some(format!("claudejob wait {id}  # or: claudejob kill {id}"));
@@ -312,13 +315,13 @@ impl Error {
                 "claudejob list --status blocked  # status ID --full shows the whole request"
             }
             Self::EmptyMessage => "give --message TEXT, --message-file FILE or --message - (stdin)",
-            Self::PromptTooLong(_) => "write it into a file and name that in the prompt",
-            Self::MessageTooLong(_) => "write it into a file and name that in the message",
+            Self::PromptTooLong(_) => "write it to a file and refer to that file in the prompt",
+            Self::MessageTooLong(_) => "write it to a file and refer to that file in the message",
             Self::JobEnded(id, _) => {
-                return Some(format!("claudejob resume {id}  # --message TEXT says what to do"));
+                return Some(format!("claudejob resume {id}  # --message TEXT adds instructions"));
             }
             Self::SessionGone { id, recoverable: true, .. } => {
-                return Some(format!("claudejob recover {id}  # begins with the prompt again"));
+                return Some(format!("claudejob recover {id}  # starts again from the prompt"));
             }
             Self::SessionGone { id, .. } => {
                 return Some(format!(
@@ -333,47 +336,47 @@ impl Error {
             }
             Self::OtherHost(id, host) => {
                 return Some(format!(
-                    "claudejob status {id}  # act on {host}; if that machine is gone for good, \
-                     repeat the call with --force-host"
+                    "claudejob status {id}  # run this on {host}; if that machine is gone for good, \
+                     repeat the command with --force-host"
                 ));
             }
             Self::BadWakeUrl(..) => {
-                "give http://HOST:PORT/hooks/wake; for https use --on-event with curl"
+                "use http://HOST:PORT/hooks/wake; for https use --on-event with curl"
             }
             Self::BadWakeToken(_) => {
-                "set the variable that --wake-token-env names to the token alone"
+                "set the variable named by --wake-token-env to the token alone"
             }
             Self::NoMemoryLimit(_) => {
-                "--memory-max needs a systemd scope: a systemd within reach, and control groups"
+                "--memory-max needs a systemd scope: a running systemd and control groups"
             }
-            Self::NoSlot(_) => "without --no-queue it waits for its turn",
+            Self::NoSlot(_) => "omit --no-queue to wait for a slot",
             Self::Busy(_) => {
-                "continue that process (kill -CONT PID) or end it, and repeat the call; \
+                "continue that process (kill -CONT PID) or end it, then repeat the command; \
                  if the disk is full, free some space"
             }
             Self::UnknownDependency(_) => "claudejob list --all",
-            Self::DependencyCycle(..) => "take another id, or wait for fewer jobs",
-            Self::BudgetExceeded { .. } => "start it later, or with a larger --budget-usd",
-            Self::BadOffset { .. } => "use a nextOffset that logs gave for this very log",
+            Self::DependencyCycle(..) => "use another id, or wait for fewer jobs",
+            Self::BudgetExceeded { .. } => "start it later, or use a larger --budget-usd",
+            Self::BadOffset { .. } => "use a nextOffset that claudejob logs returned for this log",
             Self::BadTarget(..) => {
-                "name a new file, or an ordinary one to replace, in a folder that is there"
+                "use a new file or an existing regular file, in a directory that exists"
             }
             Self::Launch { id, .. } => {
                 return Some(format!("claudejob logs {id} --stderr"));
             }
-            Self::Store(_) => "check that path, or name another directory by --jobs-dir",
+            Self::Store(_) => "check that path, or use another directory with --jobs-dir",
             Self::Unreadable(..) => {
-                "what claude said is in the job's output.log; if that is not needed any more, \
-                 remove the job's directory"
+                "claude's output is in the job's output.log; if you do not need it, remove the \
+                 job's directory"
             }
-            Self::NotWritten(..) => "check that place, and the space that is left there",
+            Self::NotWritten(..) => "check that path and its free space",
             Self::StartedUnheard(id, ..) => return Some(format!("claudejob status {id}")),
             Self::Signal(..) | Self::Output(_) => return None,
         };
         Some(hint.to_owned())
     }
 
-    /// The exit status that goes with it.
+    /// Returns the exit status of the program.
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Usage(_) => ExitStatus::Usage,
@@ -383,7 +386,7 @@ impl Error {
         }
     }
 
-    /// A failed load of the record of job `id`.
+    /// Converts an error of loading the record of job `id`.
     pub fn load(id: &str, error: LoadError) -> Self {
         match error {
             LoadError::NotFound => Self::NotFound(id.to_owned()),
@@ -392,7 +395,7 @@ impl Error {
         }
     }
 
-    /// A failed launch of job `id`.
+    /// Converts an error of launching job `id`.
     pub fn launch(id: &str, error: &LaunchError) -> Self {
         Self::Launch { id: id.to_owned(), why: error.to_string() }
     }
@@ -418,7 +421,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_with_a_file_comes_with_what_to_do() {
+    fn file_errors_have_hints() {
         let io = || std::io::Error::from(std::io::ErrorKind::Other);
         let path = || PathBuf::from("/jobs/a/meta.json");
         let store = StoreError { operation: "read", path: path(), source: io() };
@@ -431,8 +434,8 @@ mod tests {
             (Error::NotWritten(path(), io()), "write_failed", "space"),
             (Error::Store(store), "jobs_dir_error", "--jobs-dir"),
         ] {
-            let told = error.hint().unwrap_or_default();
-            assert!(error.code() == code && told.contains(hint), "{error}: {told}");
+            let hint_text = error.hint().unwrap_or_default();
+            assert!(error.code() == code && hint_text.contains(hint), "{error}: {hint_text}");
         }
     }
 }

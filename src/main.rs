@@ -1,16 +1,16 @@
-//! claudejob: coding tasks given to Claude Code as persistent, detached jobs whose whole state is
-//! files.
+//! claudejob runs coding tasks with Claude Code as persistent, detached jobs. A job's whole state
+//! is files.
 //!
-//! The directory is the database ([`store`]), a lock says who is live, and the lock's holder, the
-//! [`worker`], is the only writer. A pure core decides: what a line of claude's stream means
-//! ([`stream`]), what the worker does about it and how a job ended ([`supervisor`]). The verbs
-//! ([`commands`]) translate requests into answers, and [`output`] prints them. A [`page`] shows
-//! jobs in a browser.
+//! The directory is the database ([`store`]). A file lock marks a live job; the process that holds
+//! it, the [`worker`], is the only writer of the job's record. A pure core makes the decisions:
+//! [`stream`] interprets the lines of claude's stream, [`supervisor`] decides what the worker does
+//! and how the job ended. The verbs ([`commands`]) turn requests into answers, and [`output`]
+//! prints them. [`page`] renders jobs as HTML.
 //!
 //! Dependencies point downwards: `main → requests → commands → {launch, settle, courier, queue, page,
 //! claude} → store → job` and `worker → {supervisor, settle, queue, claude, store, process}`,
-//! `supervisor → {stream, job}`, `page → {stream, job}`. Commands and the worker never meet but in
-//! the directory.
+//! `supervisor → {stream, job}`, `page → {stream, job}`. Commands and the worker communicate only
+//! through the directory.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
@@ -56,25 +56,26 @@ use output::Printer;
 fn main() -> ExitCode {
     process::survive_file_size_limit();
     let args: Vec<OsString> = std::env::args_os().collect();
-    // The hidden programs come first: they are started for each job, must be small, and take
-    // nothing that a parser would be needed for.
-    if let Some(status) = hidden(&args) {
+    // The hidden verbs come first: they are started for each job, must be cheap to start, and need
+    // no parser.
+    if let Some(status) = run_hidden_verb(&args) {
         return status;
     }
-    let cli = match Cli::of(&args) {
+    let cli = match Cli::parse_args(&args) {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(output::usage(&error) as u8),
     };
-    // As long as this program waits, others may look at its arguments.
-    process::hide_arguments(&cli.verb.words_for_claude());
+    // While this process waits, other users can read its arguments.
+    process::hide_arguments(&cli.verb.texts_for_claude());
     let printer = Printer::new(&cli.common);
     let status = run(cli, &printer).unwrap_or_else(|error| printer.error(&error));
     ExitCode::from(status as u8)
 }
 
-/// `worker JOB_DIR [SCOPE]`, `courier JOB_DIR [locked]` and `replay --speed FACTOR [FILE]`: what [`launch`] and [`claude`] start.
-fn hidden(args: &[OsString]) -> Option<ExitCode> {
-    let done = match args.get(1)?.to_str()? {
+/// Runs a verb that [`launch`] or [`claude`] starts: `worker JOB_DIR [SCOPE]`, `courier JOB_DIR
+/// [locked]` or `replay --speed FACTOR [FILE]`. Returns `None` for any other verb.
+fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
+    let status = match args.get(1)?.to_str()? {
         "worker" => {
             let unit = args.get(3).and_then(|unit| unit.to_str());
             worker::run(args.get(2)?.into(), unit).map(|()| 0)
@@ -86,119 +87,122 @@ fn hidden(args: &[OsString]) -> Option<ExitCode> {
         }
         _ => return None,
     };
-    Some(done.map_or_else(|error| ExitCode::from(output::complain(&error) as u8), ExitCode::from))
+    Some(status.map_or_else(
+        |error| ExitCode::from(output::print_hidden_error(&error) as u8),
+        ExitCode::from,
+    ))
 }
 
 fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
     let around = Surroundings::own();
     let root = requests::jobs_dir(&cli.common, &around);
-    // First, because it also tells of a jobs directory that nobody can use.
-    if let Verb::Doctor(given) = &cli.verb {
-        let request = requests::doctor(given, root);
+    // `doctor` comes first, because it also reports a jobs directory that cannot be used.
+    if let Verb::Doctor(args) = &cli.verb {
+        let request = requests::doctor(args, root);
         return printer.doctor(&commands::doctor::doctor(&request, &around));
     }
     let root = root?;
     let store = match (store::Store::open(&root), &cli.verb) {
-        // Whoever changed the directory shall not keep its jobs from being ended.
-        (Err(error), Verb::Kill(given)) => {
-            let id = requests::target(given.target.clone())?;
+        // Jobs can be killed even if another user has tampered with the directory.
+        (Err(error), Verb::Kill(args)) => {
+            let id = requests::target(args.target.clone())?;
             return printer.kill(&commands::kill::kill_untrusted(&root, &id, error)?);
         }
         (store, _) => store?,
     };
     match cli.verb {
-        // Answered above.
+        // Handled above.
         Verb::Doctor(_) => Ok(ExitStatus::Done),
-        Verb::Start(given) => {
-            let wait = given.wait;
-            let answer = commands::start::start(&store, requests::start(*given)?, &around)?;
+        Verb::Start(args) => {
+            let wait = args.wait;
+            let answer = commands::start::start(&store, requests::start(*args)?, &around)?;
             let Some(timeout) = wait else { return printer.start(&answer) };
             let ids = vec![answer.job_id];
             let (any, through_blocked) = (false, false);
             let request = commands::wait::Request { ids, any, through_blocked, timeout };
-            finish(printer, &wait_for(&store, &request, printer)?)
+            print_wait(printer, &wait_for(&store, &request, printer)?)
         }
-        Verb::Status(given) => {
-            let id = requests::target(given.target)?;
-            if given.force_host {
+        Verb::Status(args) => {
+            let id = requests::target(args.target)?;
+            if args.force_host {
                 commands::host::take_over(&store, std::slice::from_ref(&id))?;
             }
-            printer.status(&commands::status::status(&store, &id, given.full)?)
+            printer.status(&commands::status::status(&store, &id, args.full)?)
         }
-        Verb::Logs(given) => {
-            let follow = given.follow;
-            let request = requests::logs(given)?;
+        Verb::Logs(args) => {
+            let follow = args.follow;
+            let request = requests::logs(args)?;
             if follow {
-                commands::logs::follow(&store, &request, |part| printer.logs_on(part))?;
+                commands::logs::follow(&store, &request, |part| printer.log_part(part))?;
                 return Ok(ExitStatus::Done);
             }
             printer.logs(&commands::logs::logs(&store, &request)?)
         }
-        Verb::Result(given) => {
-            let id = requests::target(given.target)?;
-            printer.result(&commands::result::result(&store, &id, given.full)?)
+        Verb::Result(args) => {
+            let id = requests::target(args.target)?;
+            printer.result(&commands::result::result(&store, &id, args.full)?)
         }
-        Verb::List(given) => printer.list(&commands::list::list(&store, &requests::list(given)?)?),
-        Verb::Stats(given) => {
-            printer.stats(&commands::stats::stats(&store, &requests::stats(given))?)
+        Verb::List(args) => printer.list(&commands::list::list(&store, &requests::list(args)?)?),
+        Verb::Stats(args) => {
+            printer.stats(&commands::stats::stats(&store, &requests::stats(args))?)
         }
-        Verb::Export(given) => {
-            printer.export(&commands::export::export(&store, &requests::export(&given)?)?)
+        Verb::Export(args) => {
+            printer.export(&commands::export::export(&store, &requests::export(&args)?)?)
         }
-        Verb::Wait(given) => {
-            let request = requests::wait(&given)?;
-            finish(printer, &wait_for(&store, &request, printer)?)
+        Verb::Wait(args) => {
+            let request = requests::wait(&args)?;
+            print_wait(printer, &wait_for(&store, &request, printer)?)
         }
-        Verb::Kill(given) => {
-            let id = requests::target(given.target)?;
-            if given.force_host {
+        Verb::Kill(args) => {
+            let id = requests::target(args.target)?;
+            if args.force_host {
                 commands::host::take_over(&store, std::slice::from_ref(&id))?;
             }
             printer.kill(&commands::kill::kill(&store, &id)?)
         }
         Verb::Sidecar => {
-            let tell = std::sync::Arc::new(move |told: &_| Printer::line(told));
-            commands::sidecar::serve(&store, around, requests::usual()?, tell);
+            let write = std::sync::Arc::new(move |event: &_| Printer::sidecar_line(event));
+            commands::sidecar::serve(&store, around, requests::default_spec()?, write);
             Ok(ExitStatus::Done)
         }
-        Verb::Events(given) => {
-            let request = requests::events(given)?;
+        Verb::Events(args) => {
+            let request = requests::events(args)?;
             commands::events::events(&store, &request, |event| printer.event(event))?;
             Ok(ExitStatus::Done)
         }
-        Verb::Answer(given) => {
-            let (id, mut request) = requests::answer(given)?;
+        Verb::Answer(args) => {
+            let (id, mut request) = requests::answer(args)?;
             if request.says_nothing() {
                 let open = commands::answer::open(&store, &id, request.request_id.as_deref())?;
-                printer.ask(&open, &mut request)?;
+                printer.read_answer(&open, &mut request)?;
             }
             printer.answer(&commands::answer::answer(&store, &id, &request)?)
         }
-        Verb::Send(given) => {
-            let follow = given.follow;
-            let request = requests::send(given)?;
+        Verb::Send(args) => {
+            let follow = args.follow;
+            let request = requests::send(args)?;
             if follow {
-                let say = |part: &_| printer.logs_on(part);
-                let answer = commands::send::send_and_follow(&store, request, say)?;
-                return printer.sent(&answer);
+                let print = |part: &_| printer.log_part(part);
+                let answer = commands::send::send_and_follow(&store, request, print)?;
+                return printer.send_followed(&answer);
             }
             printer.send(&commands::send::send(&store, request)?)
         }
-        Verb::Interrupt(given) => {
-            let id = requests::target(given.target)?;
+        Verb::Interrupt(args) => {
+            let id = requests::target(args.target)?;
             printer.interrupt(&commands::send::interrupt(&store, &id)?)
         }
-        Verb::Finish(given) => {
-            let id = requests::target(given.target)?;
-            printer.finish_job(&commands::send::finish(&store, &id)?)
+        Verb::Finish(args) => {
+            let id = requests::target(args.target)?;
+            printer.finish(&commands::send::finish(&store, &id)?)
         }
-        Verb::Resume(given) => {
-            let request = requests::resume(given)?;
+        Verb::Resume(args) => {
+            let request = requests::resume(args)?;
             printer.recover(&commands::resume::resume(&store, request, &around)?)
         }
-        Verb::Recover(given) => {
-            let force_host = given.force_host;
-            let request = requests::recover(given)?;
+        Verb::Recover(args) => {
+            let force_host = args.force_host;
+            let request = requests::recover(args)?;
             if force_host {
                 match &request.id {
                     Some(id) => commands::host::take_over(&store, std::slice::from_ref(id))?,
@@ -219,13 +223,13 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
                 )?),
             }
         }
-        Verb::Redeliver(given) => {
-            let id = given.id.or(given.job_id).map(|text| commands::job_id(&text)).transpose()?;
+        Verb::Redeliver(args) => {
+            let id = args.id.or(args.job_id).map(|text| commands::job_id(&text)).transpose()?;
             printer.redeliver(&commands::redeliver::redeliver(&store, id.as_ref())?)
         }
-        Verb::Clean(given) => {
-            let force_host = given.force_host && !given.dry_run;
-            let request = requests::clean(given)?;
+        Verb::Clean(args) => {
+            let force_host = args.force_host && !args.dry_run;
+            let request = requests::clean(args)?;
             match request.ids.as_slice() {
                 _ if !force_host => {}
                 [] => commands::host::take_over_all(&store)?,
@@ -233,8 +237,8 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             }
             printer.clean(&commands::clean::clean(&store, &request)?)
         }
-        Verb::Demo(given) => {
-            let request = requests::demo(given)?;
+        Verb::Demo(args) => {
+            let request = requests::demo(args)?;
             let ended =
                 commands::demo::demo(&store, request, &around, |scene| printer.scene(scene))?;
             Ok(ended.exit_status())
@@ -254,7 +258,7 @@ fn wait_for(
     }
 }
 
-fn finish(printer: &Printer, answer: &WaitAnswer) -> Result<ExitStatus, Error> {
+fn print_wait(printer: &Printer, answer: &WaitAnswer) -> Result<ExitStatus, Error> {
     printer.wait(answer)?;
     Ok(answer.exit_status)
 }

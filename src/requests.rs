@@ -1,4 +1,4 @@
-//! What was said on the command line, as requests to the verbs.
+//! Converts parsed arguments into requests of the verbs.
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,150 +19,151 @@ use crate::job::{
 use crate::launch::Wish;
 use crate::store;
 
-/// Jobs that one job may wait for.
-const AFTER_MOST: usize = 100;
+/// Maximum number of jobs that one job waits for.
+const MAX_DEPENDENCIES: usize = 100;
 
-/// The path of the jobs directory: the flag or its variable, or else the platform's place for
-/// state.
+/// Returns the path of the jobs directory: the option, its variable, or the platform's default.
 pub fn jobs_dir(common: &cli::Common, around: &Surroundings) -> Result<PathBuf, Error> {
-    let given = common.jobs_dir.clone().filter(|path| !path.as_os_str().is_empty());
-    match given {
+    let path = common.jobs_dir.clone().filter(|path| !path.as_os_str().is_empty());
+    match path {
         Some(path) => absolute(&path),
         None => {
             let root = store::default_root(|name| around.get(name).cloned());
-            let missing = "neither HOME nor XDG_STATE_HOME is set: give --jobs-dir";
+            let missing = "neither HOME nor XDG_STATE_HOME is set: use --jobs-dir";
             root.ok_or_else(|| Error::Usage(missing.to_owned()))
         }
     }
 }
 
-/// `doctor`. What of it is wrong is for `doctor` to tell.
-pub fn doctor(given: &cli::Doctor, root: Result<PathBuf, Error>) -> doctor::Request {
-    let claude = given.claude.clone().filter(|path| !path.as_os_str().is_empty());
+/// Converts the arguments of `doctor`, which reports invalid ones itself.
+pub fn doctor(args: &cli::Doctor, root: Result<PathBuf, Error>) -> doctor::DoctorRequest {
+    let claude = args.claude.clone().filter(|path| !path.as_os_str().is_empty());
     let claude = claude.map(|path| program(&path).unwrap_or(path));
-    doctor::Request { root, claude, cwd: std::env::current_dir().unwrap_or_default() }
+    doctor::DoctorRequest { root, claude, cwd: std::env::current_dir().unwrap_or_default() }
 }
 
-/// The id of a verb about one job.
-pub fn target(target: cli::Target) -> Result<JobId, Error> {
+/// Parses the id of a verb with one job.
+pub fn target(target: cli::JobIdArgs) -> Result<JobId, Error> {
     job_id(&target.into_id())
 }
 
-/// `start`.
-pub fn start(given: cli::Start) -> Result<start::Request, Error> {
-    let prompt = prompt(&given)?;
-    let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
-    let replay = given.replay.as_deref().map(|file| {
-        Ok::<_, Error>(Replay { file: Some(text(absolute(file)?)?), speed: given.replay_speed })
+/// Converts the arguments of `start`.
+pub fn start(args: cli::Start) -> Result<start::Request, Error> {
+    let prompt = prompt(&args)?;
+    let id = args.id.or(args.job_id).map(|text| job_id(&text)).transpose()?;
+    let replay = args.replay.as_deref().map(|file| {
+        Ok::<_, Error>(Replay { file: Some(text(absolute(file)?)?), speed: args.replay_speed })
     });
-    if given.label.len() > 10 {
+    if args.label.len() > 10 {
         return Err(Error::Usage("at most 10 labels".to_owned()));
     }
-    let resume_job = given.resume_job.as_deref().map(job_id).transpose()?;
-    if given.fork && resume_job.is_none() && given.resume.is_none() {
+    let resume_job = args.resume_job.as_deref().map(job_id).transpose()?;
+    if args.fork && resume_job.is_none() && args.resume.is_none() {
         return Err(Error::Usage("--fork needs --resume or --resume-job".to_owned()));
     }
-    let after = job_ids(&given.after)?;
-    let after_any = job_ids(&given.after_any)?;
-    if after.len() + after_any.len() > AFTER_MOST {
-        return Err(Error::Usage(format!("a job waits for at most {AFTER_MOST} others")));
+    let after = job_ids(&args.after)?;
+    let after_any = job_ids(&args.after_any)?;
+    if after.len() + after_any.len() > MAX_DEPENDENCIES {
+        return Err(Error::Usage(format!(
+            "a job can wait for at most {MAX_DEPENDENCIES} other jobs"
+        )));
     }
     let admission = Admission {
-        max_parallel: given.max_parallel,
-        priority: given.priority,
-        stagger_ms: milliseconds(given.stagger),
-        limit_wait_ms: if given.no_wait_for_reset { 0 } else { milliseconds(given.max_wait) },
-        group_limit: given.group_limit,
-        group: given.group,
-        no_queue: given.no_queue,
+        max_parallel: args.max_parallel,
+        priority: args.priority,
+        stagger_ms: milliseconds(args.stagger),
+        limit_wait_ms: if args.no_wait_for_reset { 0 } else { milliseconds(args.max_wait) },
+        group_limit: args.group_limit,
+        group: args.group,
+        no_queue: args.no_queue,
     };
     let on_event_filter =
-        given.on_event_filter.iter().map(|word| milestone(word)).collect::<Result<_, _>>()?;
-    let wake = given.wake_url.map(|url| {
-        let (token_env, session) = (given.wake_token_env, given.wake_session);
+        args.on_event_filter.iter().map(|name| notify_event(name)).collect::<Result<_, _>>()?;
+    let wake = args.wake_url.map(|url| {
+        let (token_env, session) = (args.wake_token_env, args.wake_session);
         Wake { url, token_env, session }
     });
-    let schema = given.json_schema.as_deref().map(schema).transpose()?;
+    let schema = args.json_schema.as_deref().map(schema).transpose()?;
     let mut spec = Spec {
-        cwd: match (&given.cwd, &resume_job) {
+        cwd: match (&args.cwd, &resume_job) {
             (None, Some(_)) => String::new(),
-            (given, _) => cwd(given.as_deref())?,
+            (path, _) => cwd(path.as_deref())?,
         },
-        claude: match &given.claude {
+        claude: match &args.claude {
             None => String::new(),
             Some(path) if path.as_os_str().is_empty() => String::new(),
             Some(path) => text(program(path)?)?,
         },
         replay: replay.transpose()?,
-        add_dirs: given
+        add_dirs: args
             .add_dir
             .iter()
             .map(|path| text(absolute(path)?))
             .collect::<Result<_, _>>()?,
         json_schema: schema,
-        mcp_config: given
+        mcp_config: args
             .mcp_config
             .iter()
             .map(|config| file_or_json(config))
             .collect::<Result<_, _>>()?,
-        settings: given.settings.as_deref().map(file_or_json).transpose()?,
-        resume: given.resume,
-        fork: given.fork,
-        fallback_model: given.fallback_model,
-        extra_args: given.extra_args,
-        fail_on_denial: given.fail_on_denial,
-        fail_on_mcp: given.fail_on_mcp,
-        keep_alive: given.keep_alive,
-        idle_timeout_ms: milliseconds(given.idle_timeout),
-        restart: given.restart == cli::Restart::OnFailure,
-        max_restarts: given.max_restarts,
-        ask: given.ask,
-        block_timeout_ms: given.block_timeout.map(milliseconds),
-        no_recover: given.no_recover,
-        memory_max: given.memory_max,
+        settings: args.settings.as_deref().map(file_or_json).transpose()?,
+        resume: args.resume,
+        fork: args.fork,
+        fallback_model: args.fallback_model,
+        extra_args: args.extra_args,
+        fail_on_denial: args.fail_on_denial,
+        fail_on_mcp: args.fail_on_mcp,
+        keep_alive: args.keep_alive,
+        idle_timeout_ms: milliseconds(args.idle_timeout),
+        restart: args.restart == cli::Restart::OnFailure,
+        max_restarts: args.max_restarts,
+        ask: args.ask,
+        block_timeout_ms: args.block_timeout.map(milliseconds),
+        no_recover: args.no_recover,
+        memory_max: args.memory_max,
         admission,
-        start_delay_ms: given.start_delay.map_or(0, milliseconds),
+        start_delay_ms: args.start_delay.map_or(0, milliseconds),
         after,
         after_any,
-        retries: given.retries,
-        max_backoff_ms: milliseconds(given.max_backoff),
-        no_wait_for_reset: given.no_wait_for_reset,
-        max_wait_ms: milliseconds(given.max_wait),
-        on_event: given.on_event.into_iter().filter(|command| !command.is_empty()).collect(),
+        retries: args.retries,
+        max_backoff_ms: milliseconds(args.max_backoff),
+        no_wait_for_reset: args.no_wait_for_reset,
+        max_wait_ms: milliseconds(args.max_wait),
+        on_event: args.on_event.into_iter().filter(|command| !command.is_empty()).collect(),
         on_event_filter,
-        on_event_timeout_ms: given.on_event_timeout.map(milliseconds),
+        on_event_timeout_ms: args.on_event_timeout.map(milliseconds),
         wake,
-        background_wait_ms: milliseconds(given.background_wait),
-        labels: given.label.into_iter().collect(),
+        background_wait_ms: milliseconds(args.background_wait),
+        labels: args.label.into_iter().collect(),
         ..Spec::default()
     };
-    spec_change(given.run).apply(&mut spec);
-    let detach = wish(given.detach);
-    let if_absent = given.if_absent;
-    let budget = given.budget_usd.map(|(usd, over)| start::Budget { usd, over });
+    spec_change(args.run).apply(&mut spec);
+    let detach = detach_mode(args.detach);
+    let if_absent = args.if_absent;
+    let budget = args.budget_usd.map(|(usd, over)| start::Budget { usd, over });
     Ok(start::Request { id, prompt, spec, if_absent, detach, resume_job, budget })
 }
 
-/// What a job is asked where nothing is said: the defaults of `start`, and its variables.
-pub fn usual() -> Result<Spec, Error> {
-    let parsed = cli::Cli::of(&["claudejob", "start", "--prompt", "-"].map(OsString::from));
+/// Returns the specification of a job by the defaults of `start` and its variables.
+pub fn default_spec() -> Result<Spec, Error> {
+    let parsed = cli::Cli::parse_args(&["claudejob", "start", "--prompt", "-"].map(OsString::from));
     let parsed =
         parsed.map_err(|error| Error::Usage(crate::text::one_line(&error.to_string(), 300)))?;
     match parsed.verb {
-        cli::Verb::Start(given) => {
-            Ok(start(cli::Start { prompt: Some("x".to_owned()), ..*given })?.spec)
+        cli::Verb::Start(args) => {
+            Ok(start(cli::Start { prompt: Some("x".to_owned()), ..*args })?.spec)
         }
         _ => Ok(Spec::default()),
     }
 }
 
-/// `demo`: with the recording that is built in, or for real.
-pub fn demo(given: cli::Demo) -> Result<start::Request, Error> {
-    let real = given.real.is_some();
-    let prompt = given.real.unwrap_or_else(|| "Fix the failing test in src/slug.rs".to_owned());
+/// Converts the arguments of `demo`: a built-in recording, or the installed claude.
+pub fn demo(args: cli::Demo) -> Result<start::Request, Error> {
+    let is_real = args.real.is_some();
+    let prompt = args.real.unwrap_or_else(|| "Fix the failing test in src/slug.rs".to_owned());
     let spec = Spec {
         cwd: cwd(None)?,
-        replay: (!real).then_some(Replay { file: None, speed: 1.0 }),
+        replay: (!is_real).then_some(Replay { file: None, speed: 1.0 }),
         permission_mode: "default".to_owned(),
         ..Spec::default()
     };
@@ -177,86 +178,91 @@ pub fn demo(given: cli::Demo) -> Result<start::Request, Error> {
     })
 }
 
-/// `recover`.
-pub fn recover(given: cli::Recover) -> Result<recover::Request, Error> {
-    let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
-    Ok(recover::Request { id, detach: wish(given.detach) })
+/// Converts the arguments of `recover`.
+pub fn recover(args: cli::Recover) -> Result<recover::Request, Error> {
+    let id = args.id.or(args.job_id).map(|text| job_id(&text)).transpose()?;
+    Ok(recover::Request { id, detach: detach_mode(args.detach) })
 }
 
-/// `clean`.
-pub fn clean(given: cli::Clean) -> Result<clean::Request, Error> {
+/// Converts the arguments of `clean`.
+pub fn clean(args: cli::Clean) -> Result<clean::Request, Error> {
     Ok(clean::Request {
-        ids: ids(&given.ids, &given.job_id)?,
+        ids: ids(&args.ids, &args.job_id)?,
         spare: None,
-        keep: given.keep,
-        older_than: given.older_than,
-        labels: given.label,
-        dry_run: given.dry_run,
+        keep: args.keep,
+        older_than: args.older_than,
+        labels: args.label,
+        dry_run: args.dry_run,
     })
 }
 
-/// `events`.
-pub fn events(given: cli::Events) -> Result<events::Request, Error> {
-    let id = given.id.or(given.job_id).map(|text| job_id(&text)).transpose()?;
-    Ok(events::Request { id, since: given.since, follow: given.follow })
+/// Converts the arguments of `events`.
+pub fn events(args: cli::Events) -> Result<events::Request, Error> {
+    let id = args.id.or(args.job_id).map(|text| job_id(&text)).transpose()?;
+    Ok(events::Request { id, since: args.since, follow: args.follow })
 }
 
-/// `answer`.
-pub fn answer(given: cli::Answer) -> Result<(JobId, answer::Request), Error> {
+/// Converts the arguments of `answer`.
+pub fn answer(args: cli::Answer) -> Result<(JobId, answer::Request), Error> {
     let request = answer::Request {
-        request_id: given.request_id,
-        choices: given.choice,
-        text: given.text,
-        allow: given.allow,
-        deny: given.deny,
-        message: given.message,
-        release: given.release,
+        request_id: args.request_id,
+        choices: args.choice,
+        text: args.text,
+        allow: args.allow,
+        deny: args.deny,
+        message: args.message,
+        release: args.release,
     };
-    Ok((target(given.target)?, request))
+    Ok((target(args.target)?, request))
 }
 
-/// `send`.
-pub fn send(given: cli::Send) -> Result<send::Request, Error> {
-    let message = message(&given.message)?;
-    let missing = || Error::Usage("give --message or --message-file".to_owned());
-    let id = target(given.target)?;
-    Ok(send::Request { id, message: message.ok_or_else(missing)?, wait: given.wait })
+/// Converts the arguments of `send`.
+pub fn send(args: cli::Send) -> Result<send::Request, Error> {
+    let message = message(&args.message)?;
+    let missing = || Error::Usage("use --message or --message-file".to_owned());
+    let id = target(args.target)?;
+    Ok(send::Request { id, message: message.ok_or_else(missing)?, wait: args.wait })
 }
 
-/// `resume`.
-pub fn resume(given: cli::Resume) -> Result<resume::Request, Error> {
-    let message = message(&given.message)?;
-    let change = spec_change(given.run);
-    Ok(resume::Request { id: target(given.target)?, message, change, detach: wish(given.detach) })
+/// Converts the arguments of `resume`.
+pub fn resume(args: cli::Resume) -> Result<resume::Request, Error> {
+    let message = message(&args.message)?;
+    let change = spec_change(args.run);
+    Ok(resume::Request {
+        id: target(args.target)?,
+        message,
+        change,
+        detach: detach_mode(args.detach),
+    })
 }
 
-fn spec_change(given: cli::RunOptions) -> SpecChange {
+fn spec_change(args: cli::RunOptions) -> SpecChange {
     SpecChange {
-        model: given.model.filter(|model| !model.is_empty()),
-        effort: given.effort,
-        permission_mode: given.permission_mode,
-        allowed_tools: given.allowed_tools,
-        disallowed_tools: given.disallowed_tools,
-        append_system_prompt: given.append_system_prompt,
-        max_turns: given.max_turns,
-        max_budget_usd: given.max_budget_usd,
-        timeout_ms: given.timeout.map(milliseconds),
-        stall_timeout_ms: given.stall_timeout.map(milliseconds),
-        tool_timeout_ms: given.tool_timeout.map(milliseconds),
+        model: args.model.filter(|model| !model.is_empty()),
+        effort: args.effort,
+        permission_mode: args.permission_mode,
+        allowed_tools: args.allowed_tools,
+        disallowed_tools: args.disallowed_tools,
+        append_system_prompt: args.append_system_prompt,
+        max_turns: args.max_turns,
+        max_budget_usd: args.max_budget_usd,
+        timeout_ms: args.timeout.map(milliseconds),
+        stall_timeout_ms: args.stall_timeout.map(milliseconds),
+        tool_timeout_ms: args.tool_timeout.map(milliseconds),
     }
 }
 
-fn message(given: &cli::Message) -> Result<Option<Vec<u8>>, Error> {
-    match (&given.message, &given.message_file) {
+fn message(args: &cli::Message) -> Result<Option<Vec<u8>>, Error> {
+    match (&args.message, &args.message_file) {
         (None, None) => Ok(None),
         (text, file) => {
-            let message = words(text.as_deref(), file.as_deref(), send::MESSAGE_MOST)?;
+            let message = read_text(text.as_deref(), file.as_deref(), send::MESSAGE_MOST)?;
             Ok(Some(message))
         }
     }
 }
 
-fn wish(detach: cli::Detach) -> Wish {
+fn detach_mode(detach: cli::Detach) -> Wish {
     match detach {
         cli::Detach::Auto => Wish::Auto,
         cli::Detach::Session => Wish::Session,
@@ -264,40 +270,33 @@ fn wish(detach: cli::Detach) -> Wish {
     }
 }
 
-/// `logs`.
-pub fn logs(given: cli::Logs) -> Result<logs::Request, Error> {
-    let form = match (given.raw, given.stderr) {
+/// Converts the arguments of `logs`.
+pub fn logs(args: cli::Logs) -> Result<logs::Request, Error> {
+    let form = match (args.raw, args.stderr) {
         (_, true) => logs::Form::Stderr,
         (true, false) => logs::Form::Raw,
         (false, false) => logs::Form::Readable,
     };
-    if given.merged && given.since_offset.is_some() {
-        let why = "--since-offset cannot be used with --merged: an offset counts bytes of one \
-            stream. Use --merged with --tail or --follow, or --since-offset without --merged";
+    if args.merged && args.since_offset.is_some() {
+        let why = "--since-offset cannot be used with --merged, because an offset counts bytes of one \
+            stream: use --merged with --tail or --follow, or --since-offset without --merged";
         return Err(Error::Usage(why.to_owned()));
     }
     Ok(logs::Request {
-        id: target(given.target)?,
-        tail: given.tail,
-        since: given.since_offset,
-        max_bytes: given.max_bytes,
+        id: target(args.target)?,
+        tail: args.tail,
+        since: args.since_offset,
+        max_bytes: args.max_bytes,
         form,
-        merged: given.merged,
+        merged: args.merged,
     })
 }
 
-/// `list`.
-pub fn list(given: cli::List) -> Result<list::Request, Error> {
-    let status = |word: &String| {
-        let known = Status::ALL.into_iter().find(|status| status.as_str() == word);
-        known.ok_or_else(|| {
-            let words = Status::ALL.map(Status::as_str).join(", ");
-            Error::Usage(format!("{word:?} is no status; there are {words}"))
-        })
-    };
-    let statuses = given.status.iter().map(status).collect::<Result<_, _>>()?;
-    let since = given.since.as_deref().map(|text| since(text, clock::now())).transpose()?;
-    let order = match given.sort {
+/// Converts the arguments of `list`.
+pub fn list(args: cli::List) -> Result<list::Request, Error> {
+    let statuses = args.status.iter().map(|name| status(name)).collect::<Result<_, _>>()?;
+    let since = args.since.as_deref().map(|text| since(text, clock::now())).transpose()?;
+    let order = match args.sort {
         cli::Sort::Started => list::Order::Started,
         cli::Sort::Ended => list::Order::Ended,
         cli::Sort::Cost => list::Order::Cost,
@@ -306,69 +305,78 @@ pub fn list(given: cli::List) -> Result<list::Request, Error> {
         cli::Sort::Id => list::Order::Id,
     };
     Ok(list::Request {
-        all: given.all,
+        all: args.all,
         statuses,
-        labels: given.label,
-        group: given.group,
-        undelivered: given.undelivered,
+        labels: args.label,
+        group: args.group,
+        undelivered: args.undelivered,
         since,
-        limit: given.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        limit: args.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
         order,
-        reverse: given.reverse,
+        reverse: args.reverse,
     })
 }
 
-/// A point in time, given as such or as how long ago it was.
+fn status(name: &str) -> Result<Status, Error> {
+    let known = Status::ALL.into_iter().find(|status| status.as_str() == name);
+    known.ok_or_else(|| {
+        let names = Status::ALL.map(Status::as_str).join(", ");
+        Error::Usage(format!("unknown status '{}': use {names}", name.escape_debug()))
+    })
+}
+
+/// Parses a point in time: a timestamp, or a duration before now.
 fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
     let ago = || cli::duration(text).ok().map(|duration| now.before(duration));
     Timestamp::parse(text).or_else(ago).ok_or_else(|| {
         Error::Usage(format!(
-            "{text:?} is neither a duration, such as 90s, 2h or 7d, nor a time, such as {now}"
+            "invalid time '{}': use a duration, such as 90s, 2h or 7d, or a time, such as {now}",
+            text.escape_debug()
         ))
     })
 }
 
-/// `stats`.
-pub fn stats(given: cli::Stats) -> stats::Request {
-    let by = match given.by {
-        cli::By::Day => stats::By::Day,
-        cli::By::Model => stats::By::Model,
-        cli::By::Group => stats::By::Group,
-        cli::By::Status => stats::By::Status,
-        cli::By::Label(key) => stats::By::Label(key),
+/// Converts the arguments of `stats`.
+pub fn stats(args: cli::Stats) -> stats::Request {
+    let by = match args.by {
+        cli::GroupByArg::Day => stats::By::Day,
+        cli::GroupByArg::Model => stats::By::Model,
+        cli::GroupByArg::Group => stats::By::Group,
+        cli::GroupByArg::Status => stats::By::Status,
+        cli::GroupByArg::Label(key) => stats::By::Label(key),
     };
-    stats::Request { by, since: given.since.map(point), labels: given.label, all: given.all }
+    stats::Request { by, since: args.since.map(timestamp), labels: args.label, all: args.all }
 }
 
-/// `export`.
-pub fn export(given: &cli::Export) -> Result<export::Request, Error> {
+/// Converts the arguments of `export`.
+pub fn export(args: &cli::Export) -> Result<export::Request, Error> {
     Ok(export::Request {
-        file: absolute(&given.html)?,
-        ids: ids(&given.ids, &given.job_id)?,
-        labels: given.label.clone(),
-        since: given.since.map(point),
+        file: absolute(&args.html)?,
+        ids: ids(&args.ids, &args.job_id)?,
+        labels: args.label.clone(),
+        since: args.since.map(timestamp),
     })
 }
 
-/// The point in time; what lies too far back is 1970.
-fn point(since: cli::Since) -> Timestamp {
+/// Returns the point in time, at the earliest 1970.
+fn timestamp(since: cli::Since) -> Timestamp {
     match since {
         cli::Since::At(time) => Timestamp::new(time),
         cli::Since::Ago(ago) => clock::now().before(ago),
     }
 }
 
-/// `wait`.
-pub fn wait(given: &cli::Wait) -> Result<wait::Request, Error> {
-    let ids = ids(&given.ids, &given.job_id)?;
-    let (any, through_blocked) = (given.any, given.through_blocked);
-    Ok(wait::Request { ids, any, through_blocked, timeout: given.timeout })
+/// Converts the arguments of `wait`.
+pub fn wait(args: &cli::Wait) -> Result<wait::Request, Error> {
+    let ids = ids(&args.ids, &args.job_id)?;
+    let (any, through_blocked) = (args.any, args.through_blocked);
+    Ok(wait::Request { ids, any, through_blocked, timeout: args.timeout })
 }
 
-/// Ids given in either way, each once.
-fn ids(given: &[String], by_flag: &[String]) -> Result<Vec<JobId>, Error> {
+/// Parses ids from arguments and options, without duplicates.
+fn ids(arguments: &[String], options: &[String]) -> Result<Vec<JobId>, Error> {
     let mut ids = Vec::new();
-    for text in given.iter().chain(by_flag) {
+    for text in arguments.iter().chain(options) {
         let id = job_id(text)?;
         if !ids.contains(&id) {
             ids.push(id);
@@ -377,22 +385,22 @@ fn ids(given: &[String], by_flag: &[String]) -> Result<Vec<JobId>, Error> {
     Ok(ids)
 }
 
-fn prompt(given: &cli::Start) -> Result<Vec<u8>, Error> {
-    words(given.prompt.as_deref(), given.prompt_file.as_deref(), start::PROMPT_MOST)
+fn prompt(args: &cli::Start) -> Result<Vec<u8>, Error> {
+    read_text(args.prompt.as_deref(), args.prompt_file.as_deref(), start::PROMPT_MOST)
 }
 
-/// Text that is given as it is, by `-` on stdin, or in a file. Of one with more than `most` bytes
-/// one byte more is read, by which it is seen to be too long.
-fn words(given: Option<&str>, file: Option<&Path>, most: usize) -> Result<Vec<u8>, Error> {
+/// Reads a text from an argument, from stdin (`-`) or from a file. Of stdin and files at most
+/// `max_bytes` + 1 bytes are read: enough for the caller to see that the text is too long.
+fn read_text(arg: Option<&str>, file: Option<&Path>, max_bytes: usize) -> Result<Vec<u8>, Error> {
     let read = |source: &mut dyn Read, from: String| {
-        let mut words = Vec::new();
-        let read = source.take(most as u64 + 1).read_to_end(&mut words);
+        let mut text = Vec::new();
+        let read = source.take(max_bytes as u64 + 1).read_to_end(&mut text);
         read.map_err(|error| Error::PromptUnreadable(from, error))?;
-        Ok(words)
+        Ok(text)
     };
-    match (given, file) {
+    match (arg, file) {
         (Some("-"), _) => read(&mut std::io::stdin().lock(), "stdin".to_owned()),
-        (Some(words), _) => Ok(words.as_bytes().to_vec()),
+        (Some(text), _) => Ok(text.as_bytes().to_vec()),
         (None, Some(file)) => {
             let from = file.display().to_string();
             match fs::File::open(file) {
@@ -400,40 +408,40 @@ fn words(given: Option<&str>, file: Option<&Path>, most: usize) -> Result<Vec<u8
                 Err(error) => Err(Error::PromptUnreadable(from, error)),
             }
         }
-        // Only a replay needs none.
+        // Only a replay needs no prompt.
         (None, None) => Ok(b"(a recording is replayed)".to_vec()),
     }
 }
 
-fn job_ids(given: &[String]) -> Result<Vec<JobId>, Error> {
-    given.iter().map(|text| job_id(text)).collect()
+fn job_ids(texts: &[String]) -> Result<Vec<JobId>, Error> {
+    texts.iter().map(|text| job_id(text)).collect()
 }
 
-fn milestone(word: &str) -> Result<Milestone, Error> {
-    let known = Milestone::ALL.into_iter().find(|milestone| milestone.as_str() == word);
+fn notify_event(name: &str) -> Result<Milestone, Error> {
+    let known = Milestone::ALL.into_iter().find(|event| event.as_str() == name);
     known.ok_or_else(|| {
-        let words = Milestone::ALL.map(Milestone::as_str).join(", ");
-        Error::Usage(format!("{word:?} is no event to be told of; there are {words}"))
+        let names = Milestone::ALL.map(Milestone::as_str).join(", ");
+        Error::Usage(format!("unknown event '{}': use {names}", name.escape_debug()))
     })
 }
 
-fn cwd(given: Option<&Path>) -> Result<String, Error> {
-    let here = || std::env::current_dir();
-    let path = match given {
+fn cwd(dir: Option<&Path>) -> Result<String, Error> {
+    let path = match dir {
         Some(path) => absolute(path)?,
-        None => here().map_err(|error| Error::BadCwd(PathBuf::from("."), error.to_string()))?,
+        None => std::env::current_dir()
+            .map_err(|error| Error::BadCwd(PathBuf::from("."), error.to_string()))?,
     };
     match path.into_os_string().into_string() {
         Ok(path) => Ok(path),
-        Err(path) => Err(Error::BadCwd(path.into(), "its name is not UTF-8".to_owned())),
+        Err(path) => Err(Error::BadCwd(path.into(), "the path is not UTF-8".to_owned())),
     }
 }
 
-/// A path that holds wherever the job runs: from the root, without `.` and `..` parts (as far as
-/// they can be resolved without following links).
+/// Makes a path absolute, so that it is valid in the job's working directory. A path with `..` is
+/// resolved if it exists.
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     let path = std::path::absolute(path)
-        .map_err(|error| Error::Usage(format!("{} is no path: {error}", path.display())))?;
+        .map_err(|error| Error::Usage(format!("invalid path '{}': {error}", path.display())))?;
     if path.components().any(|part| part == Component::ParentDir)
         && let Ok(resolved) = fs::canonicalize(&path)
     {
@@ -442,12 +450,12 @@ fn absolute(path: &Path) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-/// A program by its path, or by its name on PATH as a shell takes it.
+/// Returns the absolute path of a program, args as a path or, as in a shell, as a name on PATH.
 fn program(path: &Path) -> Result<PathBuf, Error> {
     if path.components().count() == 1 && !path.exists() {
-        let folders = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&folders)
-            .map(|folder| folder.join(path))
+        let directories = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&directories)
+            .map(|directory| directory.join(path))
             .find(|program| crate::claude::is_executable(program));
         if let Some(found) = found {
             return absolute(&found);
@@ -457,35 +465,39 @@ fn program(path: &Path) -> Result<PathBuf, Error> {
 }
 
 fn text(path: PathBuf) -> Result<String, Error> {
-    let not_text = |path| Error::Usage(format!("{} is not UTF-8", Path::new(&path).display()));
-    path.into_os_string().into_string().map_err(not_text)
+    let not_utf8 =
+        |path| Error::Usage(format!("path is not UTF-8: {}", Path::new(&path).display()));
+    path.into_os_string().into_string().map_err(not_utf8)
 }
 
-/// JSON as it is, or a file, whose path must hold in the job's folder, too.
-fn file_or_json(given: &str) -> Result<String, Error> {
-    if given.trim_start().starts_with('{') {
-        return Ok(given.to_owned());
+/// Returns JSON unchanged, and a file as its absolute path.
+fn file_or_json(arg: &str) -> Result<String, Error> {
+    if arg.trim_start().starts_with('{') {
+        return Ok(arg.to_owned());
     }
-    let path = absolute(Path::new(given))?;
+    let path = absolute(Path::new(arg))?;
     if path.is_file() {
         text(path)
     } else {
-        Err(Error::Usage(format!("{given:?} is neither a file nor JSON")))
+        Err(Error::Usage(format!("not a file or JSON object: '{}'", arg.escape_debug())))
     }
 }
 
-fn schema(given: &str) -> Result<String, Error> {
-    let text = if given.trim_start().starts_with('{') {
-        given.to_owned()
+fn schema(arg: &str) -> Result<String, Error> {
+    let text = if arg.trim_start().starts_with('{') {
+        arg.to_owned()
     } else {
-        fs::read_to_string(given).map_err(|error| {
-            Error::Usage(format!("could not read the schema {given:?}: {error}"))
+        fs::read_to_string(arg).map_err(|error| {
+            Error::Usage(format!(
+                "could not read the JSON schema '{}': {error}",
+                arg.escape_debug()
+            ))
         })?
     };
     match serde_json::from_str::<serde_json::Value>(&text) {
         Ok(serde_json::Value::Object(_)) => Ok(text),
-        Ok(_) => Err(Error::Usage("the JSON schema is no object".to_owned())),
-        Err(error) => Err(Error::Usage(format!("the schema is no JSON: {error}"))),
+        Ok(_) => Err(Error::Usage("the JSON schema is not an object".to_owned())),
+        Err(error) => Err(Error::Usage(format!("the JSON schema is not valid JSON: {error}"))),
     }
 }
 
@@ -494,7 +506,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_given_as_such_or_as_how_long_ago_it_was() {
+    fn since_accepts_times_and_durations() {
         let now = Timestamp::parse("2026-11-20T21:45:12Z").unwrap();
         for (text, time) in [
             ("72", Some("2026-11-20T21:44:00.000Z")),
@@ -507,10 +519,10 @@ mod tests {
             ("-1h", None),
             ("", None),
         ] {
-            let found = since(text, now).map(|time| time.to_string()).ok();
-            assert_eq!(found.as_deref(), time, "{text:?}");
+            let parsed = since(text, now).map(|time| time.to_string()).ok();
+            assert_eq!(parsed.as_deref(), time, "{text:?}");
         }
-        let refused = since("soon", now).unwrap_err().to_string();
-        assert!(refused.contains("90s, 2h or 7d") && refused.contains("2026-11-20T"), "{refused}");
+        let error = since("soon", now).unwrap_err().to_string();
+        assert!(error.contains("90s, 2h or 7d") && error.contains("2026-11-20T"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
-//! The JSON schemas of all answers, as committed in `docs/schemas`: the derived ones, and those of
-//! answers whose serialization is written by hand.
+//! The JSON schemas of all answers, as committed in `docs/schemas`. Most are derived; types with a
+//! custom serialization implement theirs here.
 //!
-//! `UPDATE_SCHEMAS=1 cargo test --bins schemas` writes them anew.
+//! `UPDATE_SCHEMAS=1 cargo test --bins schemas` updates the files.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -74,7 +74,7 @@ impl JsonSchema for By {
     }
 }
 
-/// The schema of `T`, as an answer of this title.
+/// Returns the schema of `T` with this title.
 fn schema<T: JsonSchema>(title: &str) -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
@@ -87,7 +87,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("answer", schema::<AnswerAnswer>("Answer of `claudejob answer`")),
         ("clean", schema::<CleanAnswer>("Answer of `claudejob clean`")),
         ("doctor", schema::<DoctorAnswer>("Answer of `claudejob doctor`")),
-        ("error", schema::<AnyError>("Answer of a call that failed")),
+        ("error", schema::<AnyError>("Answer of a failed call")),
         ("events", schema::<Event>("Line of `claudejob events`")),
         ("export", schema::<ExportAnswer>("Answer of `claudejob export`")),
         ("finish", schema::<FinishAnswer>("Answer of `claudejob finish`")),
@@ -109,25 +109,25 @@ fn all() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn the_committed_schemas_are_those_of_the_answers() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas");
+fn committed_schemas_are_current() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schemas");
     let update = env::var_os("UPDATE_SCHEMAS").is_some();
     for (name, schema) in all() {
-        let path = folder.join(format!("{name}.json"));
+        let path = dir.join(format!("{name}.json"));
         let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
         if update {
-            fs::create_dir_all(&folder).unwrap();
+            fs::create_dir_all(&dir).unwrap();
             fs::write(&path, text).unwrap();
         } else {
             let committed = fs::read_to_string(&path).unwrap_or_default();
             assert!(
                 committed == text,
-                "{} differs: UPDATE_SCHEMAS=1 cargo test --bins schemas, and a line in CHANGELOG.md",
+                "{} differs: run UPDATE_SCHEMAS=1 cargo test --bins schemas, and update CHANGELOG.md",
                 path.display()
             );
         }
     }
-    let mut files: Vec<String> = fs::read_dir(&folder)
+    let mut files: Vec<String> = fs::read_dir(&dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();

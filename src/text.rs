@@ -1,26 +1,27 @@
-//! Text that came from elsewhere (the model, its tools, stderr), made short and harmless.
+//! Formatting of values, and shortening and sanitizing of untrusted text (model, tools, stderr).
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-/// At most `most` characters of `text`; what was cut is marked by `…`, which counts as one.
-pub fn clip(text: &str, most: usize) -> String {
-    if text.len() <= most {
+/// Truncates `text` to `max_chars` characters. The last one is `…` if text was removed.
+pub fn clip(text: &str, max_chars: usize) -> String {
+    if text.len() <= max_chars {
         return text.to_owned();
     }
-    match text.char_indices().nth(most) {
+    match text.char_indices().nth(max_chars) {
         None => text.to_owned(),
         Some(_) => {
-            let end = text.char_indices().nth(most.saturating_sub(1)).map_or(0, |(at, _)| at);
+            let end =
+                text.char_indices().nth(max_chars.saturating_sub(1)).map_or(0, |(index, _)| index);
             format!("{}…", &text[..end])
         }
     }
 }
 
-/// `text` on one line: runs of white space become one space, the ends are trimmed, and it is
-/// clipped to `most` characters. Reads no more of `text` than it needs.
-pub fn one_line(text: &str, most: usize) -> String {
+/// Puts `text` on one line of at most `max_chars` characters: trims it and replaces runs of white
+/// space by one space. Reads no more of `text` than it needs.
+pub fn one_line(text: &str, max_chars: usize) -> String {
     let mut line = String::new();
     let mut length = 0;
     for word in text.split_whitespace() {
@@ -31,41 +32,42 @@ pub fn one_line(text: &str, most: usize) -> String {
         for c in word.chars() {
             line.push(c);
             length += 1;
-            if length > most {
-                return clip(&line, most);
+            if length > max_chars {
+                return clip(&line, max_chars);
             }
         }
     }
     line
 }
 
-/// The last lines of a text that was read from its end, harmless and of at most `most` characters:
-/// whole ones, unless the last one alone is longer. `None` of a text without words.
-pub fn last_lines(text: &[u8], most: usize) -> Option<String> {
+/// Returns the last lines of a text whose beginning may be missing, sanitized and of at most
+/// `max_chars` characters. The lines are complete unless the last one alone is longer. Returns
+/// `None` for blank text.
+pub fn last_lines(text: &[u8], max_chars: usize) -> Option<String> {
     let lossy = String::from_utf8_lossy(text);
-    let said = harmless(lossy.trim());
-    let length = said.chars().count();
-    if length <= most {
-        return if said.is_empty() { None } else { Some(said) };
+    let clean = harmless(lossy.trim());
+    let length = clean.chars().count();
+    if length <= max_chars {
+        return if clean.is_empty() { None } else { Some(clean) };
     }
-    let skipped: String = said.chars().skip(length - most + 1).collect();
-    match skipped.split_once('\n') {
-        Some((_, whole)) if !whole.is_empty() => Some(whole.to_owned()),
-        _ => Some(format!("…{skipped}")),
+    let end: String = clean.chars().skip(length - max_chars + 1).collect();
+    match end.split_once('\n') {
+        Some((_, lines)) if !lines.is_empty() => Some(lines.to_owned()),
+        _ => Some(format!("…{end}")),
     }
 }
 
-/// `text` as one word of a shell's command.
+/// Quotes `text` as one word of a shell command.
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// `1 task`, `2 tasks`.
-pub fn count(n: usize, what: &str) -> String {
-    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+/// Returns a count with its noun: `1 task`, `2 tasks`.
+pub fn count(n: usize, noun: &str) -> String {
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// A duration in its two largest units.
+/// Formats a duration in its two largest units: `1h 01m`.
 pub fn short(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -77,43 +79,42 @@ pub fn short(duration: Duration) -> String {
     }
 }
 
-/// A duration behind "the last": `day`, `30 days`, `90 minutes`.
+/// Formats a period for use after "the last": `day`, `30 days`, `90 minutes`.
 pub fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let whole = duration.subsec_nanos() == 0 && seconds > 0;
-    match units.into_iter().find(|(unit, _)| whole && seconds.is_multiple_of(*unit)) {
+    let is_whole = duration.subsec_nanos() == 0 && seconds > 0;
+    match units.into_iter().find(|(unit, _)| is_whole && seconds.is_multiple_of(*unit)) {
         Some((unit, name)) if seconds == unit => name.to_owned(),
         Some((unit, name)) => format!("{} {name}s", seconds / unit),
         None => short(duration),
     }
 }
 
-/// US dollars with their cents, and more digits where the cents do not tell a small sum.
+/// Formats US dollars with two decimals, and with more for small amounts that need them.
 pub fn dollars(usd: f64) -> String {
-    let tells = |digits: usize| {
-        let shown = format!("{usd:.digits$}").parse().unwrap_or(usd);
-        (usd - shown).abs() < 5e-7
+    let is_exact = |digits: usize| {
+        let rounded = format!("{usd:.digits$}").parse().unwrap_or(usd);
+        (usd - rounded).abs() < 5e-7
     };
-    let digits = if usd >= 1.0 { 2 } else { (2..6).find(|n| tells(*n)).unwrap_or(6) };
+    let digits = if usd >= 1.0 { 2 } else { (2..6).find(|digits| is_exact(*digits)).unwrap_or(6) };
     format!("${usd:.digits$}")
 }
 
-/// US dollars added up, as far as any are known, without the dust of binary fractions: to a
-/// millionth.
+/// Adds the known costs in US dollars, rounded to a millionth to remove errors of binary
+/// fractions. Returns `None` if no cost is known.
 pub fn sum_usd(costs: [Option<f64>; 2]) -> Option<f64> {
     let sum = costs.into_iter().flatten().reduce(|sum, cost| sum + cost)?;
     Some(millionths(sum))
 }
 
-/// US dollars, rounded to a millionth.
+/// Rounds US dollars to a millionth.
 pub fn millionths(usd: f64) -> f64 {
     let rounded = (usd * 1e6).round() / 1e6;
     if rounded.is_finite() { rounded } else { usd }
 }
 
-/// Returns a signal's name. One that has none, such as a real-time signal, is called by its number:
-/// `SIG64`.
+/// Returns a signal's name, or `SIG64` for a signal without one, such as a real-time signal.
 pub fn signal_name(number: i32) -> String {
     match Signal::try_from(number) {
         Ok(signal) => signal.as_str().to_owned(),
@@ -121,17 +122,17 @@ pub fn signal_name(number: i32) -> String {
     }
 }
 
-/// Whether a number is left out of a file because it is zero.
+/// Returns whether `n` is zero, for `skip_serializing_if`.
 pub fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// A number as people read it: `1,234,567`.
+/// Formats a number with thousands separators: `1,234,567`.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -139,15 +140,14 @@ pub fn grouped(n: u64) -> String {
     text
 }
 
-/// How many characters a JSON text has once what could harm a terminal is escaped in it.
+/// Returns the number of characters of a JSON text after harmful characters are escaped.
 pub fn json_length(json: &str) -> usize {
     json.chars().map(|c| if is_harmful(c) { 6 * c.len_utf16() } else { 1 }).sum()
 }
 
-/// Whether a character can do something to a terminal, or to the reader's eye, other than stand
-/// where it is: control characters (C0, DEL, C1), line and paragraph separators, the marks that
-/// reorder text, and all others that cannot be seen. Line feed and tab are harmless, and so is
-/// what [joins](is_joiner) visible characters.
+/// Returns whether a character could control a terminal or mislead a reader: control characters
+/// (C0, DEL, C1), line and paragraph separators, bidirectional controls and all other invisible
+/// characters. Line feed, tab and [joiners](is_joiner) are harmless.
 pub fn is_harmful(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
@@ -157,8 +157,9 @@ pub fn is_harmful(c: char) -> bool {
     }
 }
 
-/// Unicode's `Default_Ignorable_Code_Point` (DerivedCoreProperties.txt of 16.0), in which its
-/// bidirectional controls are, and the marks of interlinear annotation.
+/// Returns whether a character has Unicode's property `Default_Ignorable_Code_Point`
+/// (DerivedCoreProperties.txt 16.0), which includes the bidirectional controls, or is a mark of
+/// interlinear annotation.
 fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
@@ -168,15 +169,15 @@ fn is_invisible(c: char) -> bool {
         | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Whether a character says how visible ones beside it are shown: a joiner, as emoji and many
-/// scripts have it, or the choice between an emoji and its text form.
+/// Returns whether a character affects how adjacent visible characters are shown: a joiner, used in
+/// emoji and many scripts, or a variation selector of an emoji.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}')
 }
 
-/// `text` with every harmful character replaced by U+FFFD, so that it can be shown to people. A
-/// joiner stays behind a visible character that it can belong to; a carriage return before a line
-/// feed is dropped.
+/// Replaces every harmful character by U+FFFD, so that the text can be shown on a terminal. A
+/// joiner is kept after a visible character that it can belong to. A carriage return before a line
+/// feed is removed.
 pub fn harmless(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     if !text.contains(|c| is_harmful(c) || is_joiner(c)) {
@@ -184,7 +185,7 @@ pub fn harmless(text: &str) -> String {
     }
     let mut before = ' ';
     let shown = |c| {
-        // Digits, `#` and `*` are the only characters of ASCII that make an emoji.
+        // Digits, `#` and `*` are the only ASCII characters that form emoji.
         let has_emoji = before.is_ascii_digit() || matches!(before, '#' | '*');
         let has_variant = has_emoji || !(before.is_ascii() || is_invisible(before));
         let joins = !before.is_ascii() && (before == '\u{fe0f}' || !is_invisible(before));
@@ -204,14 +205,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_has_a_name() {
+    fn names_signals() {
         for (number, name) in [(1, "SIGHUP"), (9, "SIGKILL"), (15, "SIGTERM"), (64, "SIG64")] {
             assert_eq!(signal_name(number), name);
         }
     }
 
     #[test]
-    fn money_is_added_up_without_dust() {
+    fn sums_are_rounded_to_millionths() {
         assert_eq!(sum_usd([None, None]), None);
         assert_eq!(sum_usd([None, Some(0.007_249_999_999_999_999_5)]), Some(0.00725));
         assert_eq!(sum_usd([Some(0.1), Some(0.2)]), Some(0.3));
@@ -230,8 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn a_span_is_said_in_one_unit() {
-        for (seconds, said) in [
+    fn periods_have_one_unit() {
+        for (seconds, text) in [
             (86_400, "day"),
             (3_600, "hour"),
             (30 * 86_400, "30 days"),
@@ -239,7 +240,7 @@ mod tests {
             (1, "second"),
             (61, "61 seconds"),
         ] {
-            assert_eq!(span(Duration::from_secs(seconds)), said);
+            assert_eq!(span(Duration::from_secs(seconds)), text);
         }
         assert_eq!(span(Duration::from_millis(1_500)), "1.5s");
     }
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_short() {
+    fn durations_have_two_units() {
         for (seconds, text) in
             [(0, "0.0s"), (59, "59s"), (61, "1m 01s"), (3_661, "1h 01m"), (90_000, "1d 01h")]
         {
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_lines_are_whole_where_they_fit() {
+    fn last_lines_are_complete_if_they_fit() {
         for (text, shown) in [
             ("", None),
             (" \r\n\n", None),
@@ -287,13 +288,13 @@ mod tests {
         ] {
             assert_eq!(last_lines(text.as_bytes(), 10).as_deref(), shown, "{text:?}");
         }
-        let cut = &"ä".repeat(2_004).into_bytes()[1..];
-        let shown = last_lines(cut, 1_000).unwrap();
+        let truncated = &"ä".repeat(2_004).into_bytes()[1..];
+        let shown = last_lines(truncated, 1_000).unwrap();
         assert_eq!(shown.chars().count(), 1_000);
     }
 
     #[test]
-    fn nothing_that_moves_a_cursor_passes() {
+    fn harmless_replaces_control_characters() {
         assert_eq!(
             harmless("\u{1b}[2Ja\u{9b}31mb\r\nc\rd\u{202e}"),
             "\u{fffd}[2Ja\u{fffd}31mb\nc\u{fffd}d\u{fffd}"
@@ -302,19 +303,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_cannot_be_seen_passes() {
+    fn harmless_replaces_invisible_characters() {
         for c in ['\u{ad}', '\u{200b}', '\u{feff}', '\u{e0041}', '\u{2028}', '\u{2060}', '\u{3164}']
         {
             assert!(is_harmful(c), "{c:?}");
             assert_eq!(harmless(&format!("a{c}b")), "a\u{fffd}b");
         }
-        for fine in [
+        for allowed in [
             "⚠\u{fe0f} 1\u{fe0f}\u{20e3}",
             "👩\u{200d}👧",
             "❤\u{fe0f}\u{200d}🔥",
             "می\u{200c}خواهم",
         ] {
-            assert_eq!(harmless(fine), fine);
+            assert_eq!(harmless(allowed), allowed);
         }
         for (hidden, shown) in [
             ("a\u{fe0f}", "a\u{fffd}"),

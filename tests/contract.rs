@@ -221,7 +221,7 @@ fn a_job_that_is_not_there_has_the_status_not_found() {
             (
                 4,
                 json!({
-                    "jobId": "nobody", "status": "not_found", "error": "there is no job nobody",
+                    "jobId": "nobody", "status": "not_found", "error": "no job named 'nobody'",
                     "code": "not_found", "hint": "claudejob list --all",
                 })
             )

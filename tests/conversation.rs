@@ -854,7 +854,7 @@ fn an_earlier_answer_stays_until_there_is_another() {
         assert_eq!(sandbox.run(["result", "j"])["previousResult"], one);
     }
     let text = sandbox.run(["result", "j", "--plain"]).stdout;
-    assert!(text.contains("Attempt 1 had answered:\none"), "{text}");
+    assert!(text.contains("Result of attempt 1:\none"), "{text}");
 
     sandbox.script("hear\ninit\nresult five\neof");
     sandbox.run(["resume", "j"]);

@@ -44,22 +44,23 @@ const NAMES: [&str; 18] = [
     "clock",
 ];
 
-/// The level, what was found and the advice of a check; empty where it was left out.
+/// Returns level, detail and hint of a check; empty if the check was omitted.
 fn check(answer: &Answer, name: &str) -> (String, String, String) {
     let checks = answer["checks"].as_array().unwrap_or_else(|| panic!("{answer:?}"));
     let check = checks.iter().find(|check| check["name"] == name);
     let text =
         |field: &str| check.and_then(|check| check[field].as_str()).unwrap_or_default().to_owned();
-    (text("level"), text("found"), text("advice"))
+    (text("level"), text("detail"), text("hint"))
 }
 
-/// Asserts the level of a check, and words of what was found or is advised.
+/// Asserts the level of a check and a part of its detail or hint.
 #[track_caller]
 fn assert_check(answer: &Answer, name: &str, level: &str, words: &str) {
-    let (found_level, found, advice) = check(answer, name);
-    let told = format!("{found}\n{advice}");
-    assert!(found_level == level && told.contains(words), "{name}: {answer:#?}");
-    assert_eq!(!advice.is_empty(), level != "ok" && !found.starts_with("not known"), "{name}");
+    let (actual, detail, hint) = check(answer, name);
+    let text = format!("{detail}\n{hint}");
+    assert!(actual == level && text.contains(words), "{name}: {answer:#?}");
+    let is_unknown = detail.starts_with("could not be checked");
+    assert_eq!(!hint.is_empty(), level != "ok" && !is_unknown, "{name}");
     let is_error = answer["checks"].as_array().unwrap().iter().any(|c| c["level"] == "error");
     assert_eq!((answer.code, &answer["ok"]), (i32::from(is_error), &(!is_error).into()));
 }
@@ -103,8 +104,10 @@ fn where_all_is_fine_nothing_stands_in_the_way() {
         for check in checks {
             let level = check["level"].as_str().unwrap();
             assert!(["ok", "warning"].contains(&level), "{check}");
-            assert!(!check["found"].as_str().unwrap().is_empty(), "{check}");
-            assert_eq!(check["advice"].is_string(), level != "ok", "{check}");
+            assert!(!check["detail"].as_str().unwrap().is_empty(), "{check}");
+            assert_eq!(check["hint"].is_string(), level != "ok", "{check}");
+            assert_eq!(check["found"], check["detail"], "the deprecated names");
+            assert_eq!(check["advice"], check["hint"], "the deprecated names");
         }
         for name in ["claude", "version", "login", "root", "jobs_dir", "locks", "lost", "clock"] {
             assert_eq!(check(&answer, name).0, "ok", "{name}: {answer:#?}");
@@ -113,13 +116,13 @@ fn where_all_is_fine_nothing_stands_in_the_way() {
         assert_eq!(check(&answer, "login").1, "the variable ANTHROPIC_API_KEY");
         assert!(!answer.stdout.contains("sk-ant-test"), "nothing secret");
         assert!(answer.stdout.chars().count() < 8_000);
-        assert_eq!(sandbox.jobs().exists(), before, "it makes no directory");
+        assert_eq!(sandbox.jobs().exists(), before, "it creates no directory");
         sandbox.run_job(if before { "b" } else { "a" }, &[]);
     }
     let shown = sandbox.run(["doctor", "--plain"]);
     assert_eq!(shown.code, 0);
     assert!(shown.stdout.contains("✓ version"), "{}", shown.stdout);
-    assert!(shown.stdout.contains("Jobs can be run here"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("Jobs can run here"), "{}", shown.stdout);
 }
 
 #[test]
@@ -132,9 +135,9 @@ fn a_claude_that_cannot_be_run_is_told_of_and_an_old_one_is_warned_of() {
     let plain = sandbox.path("plain");
     fs::write(&plain, "no program").unwrap();
     for (claude, name, level, words) in [
-        (sandbox.path("nowhere"), "claude", "error", "nowhere is no program to run"),
+        (sandbox.path("nowhere"), "claude", "error", "not an executable file: "),
         (plain, "claude", "error", "npm install"),
-        (put("broken", "#!/nowhere/sh\n"), "claude", "error", "could not be run"),
+        (put("broken", "#!/nowhere/sh\n"), "claude", "error", "could not run"),
         (
             put("fails", "#!/bin/sh\necho no native binary >&2\nexit 1\n"),
             "claude",
@@ -158,7 +161,7 @@ fn a_claude_that_cannot_be_run_is_told_of_and_an_old_one_is_warned_of() {
     ] {
         let answer = sandbox.run(["doctor".as_ref(), "--claude".as_ref(), claude.as_os_str()]);
         assert_check(&answer, name, level, words);
-        assert_eq!(check(&answer, "locks").0, "ok", "the rest is told all the same");
+        assert_eq!(check(&answer, "locks").0, "ok", "the other checks are made as well");
         let given =
             ["doctor".as_ref(), "--plain".as_ref(), "--claude".as_ref(), claude.as_os_str()];
         let shown = sandbox.run(given);
@@ -203,16 +206,16 @@ fn a_directory_that_cannot_be_used_is_told_of_and_stays_as_it_is() {
     let nowhere = sandbox.path("link");
     std::os::unix::fs::symlink(sandbox.path("gone"), &nowhere).unwrap();
     for (place, words) in [
-        (&file, "is no directory"),
+        (&file, "not a directory: "),
         (&file.join("jobs"), "Not a directory"),
         (&open, "others can write to it (chmod go-w)"),
-        (&nowhere, "cannot be made"),
+        (&nowhere, "cannot create"),
     ] {
         sandbox.set("CLAUDE_SKILL_JOBS_DIR", place);
         let before = listing(&sandbox.path(""));
         let answer = sandbox.run(["doctor"]);
         assert_check(&answer, "jobs_dir", "error", words);
-        assert_eq!(check(&answer, "records").0, "", "{place:?} is not looked into");
+        assert_eq!(check(&answer, "records").0, "", "{place:?} is not read");
         assert_eq!(check(&answer, "clock").0, "ok");
         assert_eq!(listing(&sandbox.path("")), before, "{place:?}");
     }
@@ -243,7 +246,7 @@ fn a_directory_of_another_user_or_on_a_bad_disk_is_told_of() {
     sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
     sandbox.run_job("j", &[]);
     let answer = sandbox.run(["doctor"]);
-    assert_check(&answer, "file_system", "warning", "tmpfs, local, in memory");
+    assert_check(&answer, "file_system", "warning", "tmpfs, in memory");
     assert_check(&answer, "space", "error", "MB free");
     assert_check(&answer, "jobs_dir", "ok", "jobs");
     disk.fill();
@@ -252,10 +255,10 @@ fn a_directory_of_another_user_or_on_a_bad_disk_is_told_of() {
     disk.make_read_only();
     let answer = sandbox.run(["doctor"]);
     assert_check(&answer, "jobs_dir", "error", "Read-only file system");
-    assert_check(&answer, "locks", "ok", "work");
+    assert_check(&answer, "locks", "ok", "supported");
     assert_check(&answer, "records", "ok", "1 job");
     sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("others/jobs"));
-    assert_check(&sandbox.run(["doctor"]), "jobs_dir", "error", "cannot be made");
+    assert_check(&sandbox.run(["doctor"]), "jobs_dir", "error", "cannot create");
 }
 
 #[test]
@@ -299,13 +302,13 @@ fn what_went_stale_is_told_of_and_nothing_is_settled() {
     assert_eq!(answer.code, 0, "warnings are no errors");
     assert_check(&answer, "lost", "warning", "1 (lost) recorded as live");
     assert_check(&answer, "lost", "warning", "claudejob recover --all");
-    assert_check(&answer, "records", "warning", "7 jobs, of which 4 (torn, torn2, torn3, …)");
-    assert_check(&answer, "leftovers", "warning", "1 unfinished job in .new");
+    assert_check(&answer, "records", "warning", "7 jobs, 4 (torn, torn2, torn3, …) unreadable");
+    assert_check(&answer, "leftovers", "warning", "1 incomplete job in .new");
     assert_check(&answer, "slots", "ok", "1 running");
     assert_check(&answer, "clock", "warning", "2 (ahead, later)");
     let record = fs::read(sandbox.job("lost").join("meta.json")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&record).unwrap()["status"], "running");
-    assert_eq!(sandbox.status("lost")["reason"], "worker_died", "by who may settle it");
+    assert_eq!(sandbox.status("lost")["reason"], "worker_died", "status finalizes the job");
     assert_check(&sandbox.run(["doctor"]), "lost", "ok", "no job");
 }
 
@@ -322,5 +325,5 @@ fn limits_and_a_clock_that_are_off_are_told_of() {
     sandbox.set("LD_PRELOAD", &shift);
     sandbox.set("CLOCK_SHIFT", sandbox.path("shift"));
     fs::write(sandbox.path("shift"), (-86_400 * 365 * 20).to_string()).unwrap();
-    assert_check(&sandbox.run(["doctor"]), "clock", "error", "set it");
+    assert_check(&sandbox.run(["doctor"]), "clock", "error", "set the clock");
 }

@@ -248,13 +248,13 @@ fn only_an_ordinary_file_is_replaced() {
 }
 
 #[test]
-fn a_job_that_ran_is_on_the_page_with_all_that_it_said() {
+fn page_shows_the_whole_job() {
     let sandbox = Sandbox::new("exit 0");
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/src/replay/demo.ndjson");
     sandbox.run_job("demo", &["--replay", demo, "--replay-speed", "0"]);
     let answer = sandbox.run(["export", "--plain", "--html", "page.html", "demo"]);
     assert_eq!(answer.code, 0, "{answer:?}");
-    assert!(answer.stdout.contains("has 1 job in "), "{answer:?}");
+    assert!(answer.stdout.contains("Exported 1 job to "), "{answer:?}");
     let page = fs::read_to_string(sandbox.work().join("page.html")).unwrap();
     for word in [
         "I'll run the tests first",
@@ -321,11 +321,11 @@ fn the_numbers_are_right() {
     assert_eq!(keys(&["--since", "2026-11-20"]), [of("2026-11-20", 3)]);
     let plain = sandbox.run(["stats", "--plain"]);
     assert!(
-        plain.stdout.contains("50% of 4 ended completed")
+        plain.stdout.contains("50% of 4 ended jobs completed")
             && plain.stdout.contains("at least $0.30"),
         "{plain:?}"
     );
-    assert!(plain.stdout.contains("1 record cannot be read"), "{plain:?}");
+    assert!(plain.stdout.contains("1 record unreadable"), "{plain:?}");
 }
 
 #[test]

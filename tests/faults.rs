@@ -1039,7 +1039,7 @@ fn a_prompt_without_an_end_is_refused() {
         let answer = sandbox.run([verb, "j", option, "/dev/zero"]);
         let code = if verb == "start" { "prompt_too_long" } else { "message_too_long" };
         assert_eq!((answer.code, answer.text("code")), (1, code), "{answer:?}");
-        assert!(answer.text("error").contains("has more than 10"), "{answer:?}");
+        assert!(answer.text("error").contains("is longer than 10"), "{answer:?}");
     }
     let mut command = sandbox.command(["start", "j", "--prompt", "-"]);
     let output = command.stdin(fs::File::open("/dev/zero").unwrap()).output().unwrap();

@@ -146,7 +146,7 @@ fn what_could_not_be_told_is_shown_and_told_when_it_can_be() {
     assert!(kept["left"][0]["error"].as_str().unwrap().contains("command 2"), "{kept:?}");
 
     let table = sandbox.run(["list", "--undelivered", "--plain"]).stdout;
-    assert!(table.contains("not told: command 2 of completed"), "{table}");
+    assert!(table.contains("not delivered: completed to command 2"), "{table}");
     let again = sandbox.run(["redeliver", "a"]);
     assert_eq!((again.code, &again["delivered"]), (1, &0.into()));
     assert_eq!(
@@ -379,7 +379,7 @@ fn a_broken_job_keeps_no_other_from_being_told() {
     assert_eq!(again["failed"][0]["undeliveredNotifications"][0]["to"], "command 1");
     assert_eq!(again["failed"][1]["code"], "record_unreadable");
     let text = sandbox.run(["redeliver", "--plain"]).stdout;
-    assert!(text.contains("not told: torn: "), "{text}");
+    assert!(text.contains("not delivered: torn: "), "{text}");
     let one = sandbox.run(["redeliver", "torn"]);
     assert_eq!((one.code, one.text("code")), (1, "record_unreadable"));
 }
@@ -495,7 +495,7 @@ fn an_agent_that_cannot_be_woken_up_is_refused_at_the_start() {
         assert!(!refused.stdout.contains("X-Other"), "{refused:?}");
         // What is said is about that which is wrong.
         let of_token = wake.contains(&"--wake-token-env");
-        assert_eq!(refused.text("error").contains("is no URL"), !of_token, "{refused:?}");
+        assert_eq!(refused.text("error").contains("invalid wake URL"), !of_token, "{refused:?}");
         assert_eq!(refused.text("hint").contains("--wake-token-env"), of_token, "{refused:?}");
     }
     assert!(!sandbox.job("a").exists());

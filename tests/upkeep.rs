@@ -213,7 +213,7 @@ fn what_was_spent_counts_also_when_its_jobs_are_gone() {
     sandbox.run_job("other", &["--label", "project=y"]);
     let refused = budget("c", "1.50/day", "project=x");
     assert_eq!((refused.code, refused.text("code")), (1, "budget_exceeded"));
-    let said = "$1.50 of $1.50 were spent in the last day by jobs with project=x";
+    let said = "budget exceeded: $1.50 of $1.50 spent in the last day by jobs with project=x";
     assert_eq!(refused.text("error"), said);
     let refused = budget("c", "0.0072/30d", "project=x");
     assert!(refused.text("error").contains("$1.50 of $0.0072"), "{refused:?}");
@@ -442,7 +442,7 @@ fn a_staging_directory_that_leads_elsewhere_is_used_by_nobody() {
     let doctor = sandbox.run(["doctor"]);
     let checks = doctor["checks"].as_array().unwrap();
     let leftovers = checks.iter().find(|check| check["name"] == "leftovers").unwrap();
-    assert!(leftovers["found"].as_str().unwrap().contains("it is no directory"), "{leftovers}");
+    assert!(leftovers["detail"].as_str().unwrap().contains("it is no directory"), "{leftovers}");
     assert!(outside.join("theirs/precious").exists());
     assert_eq!(ids(&sandbox), ["a"]);
 }
@@ -509,7 +509,7 @@ fn a_job_that_is_not_there_does_not_keep_the_others() {
     sandbox.run_job("a", &[]);
     let cleaned = sandbox.run(["clean", "nobody", "a"]);
     assert_eq!((cleaned.code, &cleaned["removed"]), (1, &1.into()), "{cleaned:?}");
-    assert_eq!(cleaned["left"][0]["error"], "there is no job nobody");
+    assert_eq!(cleaned["left"][0]["error"], "no job named 'nobody'");
     assert_eq!(ids(&sandbox), Vec::<String>::new());
 }
 

@@ -1,8 +1,8 @@
-//! `doctor`: whether jobs can be run here, and what to do about what stands in the way.
+//! `doctor`: checks whether jobs can run here, and says how to fix what prevents it.
 //!
-//! It looks and changes nothing: no job is settled, no directory made, and the file with which it
-//! tries the disk is gone when it answers. What cannot be checked says so, or is left out where
-//! another check tells why.
+//! It changes nothing: it finalizes no job and creates no directory, and it removes the file with
+//! which it tests the disk. A check that cannot be made says so, or is omitted if another check
+//! gives the reason.
 
 mod jobs;
 mod machine;
@@ -20,17 +20,17 @@ use crate::job::{Detachment, JobId, Spec};
 use crate::launch::{Plan, Wish};
 use crate::text::{clip, one_line};
 
-/// How long claude may take to tell its version.
-const VERSION_TAKES: Duration = Duration::from_secs(10);
+/// Time limit of `claude --version`.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of what surroundings.
+/// What to check.
 #[derive(Debug)]
-pub struct Request {
-    /// The path of the jobs directory, or why none can be named.
+pub struct DoctorRequest {
+    /// The path of the jobs directory, or why there is none.
     pub root: Result<PathBuf, Error>,
-    /// The `claude` that was named; `None` for the one that is found.
+    /// The given path of `claude`; `None` to search for it.
     pub claude: Option<PathBuf>,
-    /// The folder in which jobs would work.
+    /// The directory in which jobs would work.
     pub cwd: PathBuf,
 }
 
@@ -38,7 +38,7 @@ pub struct Request {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DoctorAnswer {
-    /// No check found an error.
+    /// No check has the level `error`.
     pub ok: bool,
     /// The checks.
     pub checks: Vec<Check>,
@@ -48,13 +48,18 @@ pub struct DoctorAnswer {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Check {
-    /// Name of the check, a stable word.
+    /// Stable name of the check.
     pub name: &'static str,
-    /// Its result.
+    /// Result of the check.
     pub level: Level,
-    /// What it found.
+    /// What the check found, as text.
+    pub detail: String,
+    /// What to do about it; null if nothing needs to be done.
+    pub hint: Option<String>,
+    /// Deprecated name of `detail`.
     pub found: String,
-    /// What to do about it; null where all is well.
+    /// Deprecated name of `hint`; absent if that is null.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
@@ -63,44 +68,46 @@ pub struct Check {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// All is well.
+    /// No problem.
     Ok,
-    /// Jobs can be run, with a restriction.
+    /// Jobs can run, with a restriction.
     Warning,
-    /// Jobs cannot be run.
+    /// Jobs cannot run.
     Error,
 }
 
 impl Check {
-    fn new(name: &'static str, level: Level, found: &str, advice: Option<&str>) -> Self {
-        Self { name, level, found: clip(found, 400), advice: advice.map(|text| clip(text, 300)) }
+    fn new(name: &'static str, level: Level, detail: &str, hint: Option<&str>) -> Self {
+        let detail = clip(detail, 400);
+        let hint = hint.map(|text| clip(text, 300));
+        Self { name, level, found: detail.clone(), advice: hint.clone(), detail, hint }
     }
 
-    fn ok(name: &'static str, found: impl AsRef<str>) -> Self {
-        Self::new(name, Level::Ok, found.as_ref(), None)
+    fn ok(name: &'static str, detail: impl AsRef<str>) -> Self {
+        Self::new(name, Level::Ok, detail.as_ref(), None)
     }
 
-    fn warning(name: &'static str, found: impl AsRef<str>, advice: impl AsRef<str>) -> Self {
-        Self::new(name, Level::Warning, found.as_ref(), Some(advice.as_ref()))
+    fn warning(name: &'static str, detail: impl AsRef<str>, hint: impl AsRef<str>) -> Self {
+        Self::new(name, Level::Warning, detail.as_ref(), Some(hint.as_ref()))
     }
 
-    fn error(name: &'static str, found: impl AsRef<str>, advice: impl AsRef<str>) -> Self {
-        Self::new(name, Level::Error, found.as_ref(), Some(advice.as_ref()))
+    fn error(name: &'static str, detail: impl AsRef<str>, hint: impl AsRef<str>) -> Self {
+        Self::new(name, Level::Error, detail.as_ref(), Some(hint.as_ref()))
     }
 
-    /// Of something that could not be looked at.
+    /// The check could not be made.
     fn unknown(name: &'static str, why: impl std::fmt::Display) -> Self {
-        Self::new(name, Level::Warning, &format!("not known: {why}"), None)
+        Self::new(name, Level::Warning, &format!("could not be checked: {why}"), None)
     }
 
-    /// With the advice where the level asks for one.
-    fn at(name: &'static str, level: Level, found: impl AsRef<str>, advice: &str) -> Self {
-        Self::new(name, level, found.as_ref(), (level != Level::Ok).then_some(advice))
+    /// With the hint unless the level is `Ok`.
+    fn with_level(name: &'static str, level: Level, detail: impl AsRef<str>, hint: &str) -> Self {
+        Self::new(name, level, detail.as_ref(), (level != Level::Ok).then_some(hint))
     }
 }
 
-/// Looks at everything.
-pub fn doctor(request: &Request, around: &Surroundings) -> DoctorAnswer {
+/// Runs all checks.
+pub fn doctor(request: &DoctorRequest, around: &Surroundings) -> DoctorAnswer {
     let spec = Spec {
         cwd: request.cwd.to_string_lossy().into_owned(),
         permission_mode: "bypassPermissions".to_owned(),
@@ -109,123 +116,127 @@ pub fn doctor(request: &Request, around: &Surroundings) -> DoctorAnswer {
     let mut checks = check_claude(request.claude.clone().or_else(|| claude::find(around)));
     checks.push(check_login(around, &spec));
     checks.push(check_root(around, &spec));
-    let (places, store) = place::checks(request.root.as_deref());
-    checks.extend(places);
+    let (directory_checks, store) = place::checks(request.root.as_deref());
+    checks.extend(directory_checks);
     let now = clock::now();
-    let mut ahead = None;
+    let mut future_dated = None;
     if let Some(store) = &store {
-        let (jobs, dated) = jobs::checks(store, now);
-        checks.extend(jobs);
-        ahead = Some(dated);
+        let (job_checks, named) = jobs::checks(store, now);
+        checks.extend(job_checks);
+        future_dated = Some(named);
     }
     checks.push(check_detach(request, around));
     checks.extend(machine::checks());
-    checks.push(machine::clock(now, ahead.as_ref()));
+    checks.push(machine::clock(now, future_dated.as_ref()));
     let ok = checks.iter().all(|check| check.level != Level::Error);
     DoctorAnswer { ok, checks }
 }
 
-/// What `start` would say to do about it.
-fn hint(error: &Error) -> String {
+/// Returns the hint that `start` gives for the error.
+fn hint_of(error: &Error) -> String {
     error.hint().unwrap_or_default()
 }
 
 fn check_claude(program: Option<PathBuf>) -> Vec<Check> {
-    let error = |found: &str| {
-        let advice = hint(&Error::ClaudeNotFound(String::new()));
-        vec![Check::error("claude", found, advice)]
+    let error = |detail: &str| {
+        let hint = hint_of(&Error::ClaudeNotFound(String::new()));
+        vec![Check::error("claude", detail, hint)]
     };
     let Some(program) = program else {
-        return error("there is none on PATH or where its installers put it");
+        return error("not found on PATH or in the directories of its installers");
     };
     let path = program.display();
     if !claude::is_executable(&program) {
-        return error(&format!("{path} is no program to run"));
+        return error(&format!("not an executable file: {path}"));
     }
-    let version = match claude::version(&program, VERSION_TAKES) {
-        Err(why) => return error(&format!("{path} could not be run: {why}")),
-        Ok(Version::Refused(exit, said)) => {
+    let version = match claude::version(&program, VERSION_TIMEOUT) {
+        Err(why) => return error(&format!("could not run {path}: {why}")),
+        Ok(Version::Refused(exit, output)) => {
             let how = exit.code.map(|code| format!("exit code {code}"));
             let how = how.unwrap_or_else(|| format!("signal {}", exit.signal.unwrap_or_default()));
-            let said = one_line(&said, 160);
-            return error(&format!("{path} --version ended with {how}: {said}"));
+            let output = one_line(&output, 160);
+            return error(&format!("{path} --version failed with {how}: {output}"));
         }
         Ok(Version::Silent) => Check::warning(
             "version",
-            format!("{path} --version gave no answer within {} s", VERSION_TAKES.as_secs()),
-            "run it by hand and see what it waits for",
+            format!("{path} --version did not finish within {} s", VERSION_TIMEOUT.as_secs()),
+            "run it by hand to see what it waits for",
         ),
-        Ok(Version::Said(said)) => check_version(&said),
+        Ok(Version::Said(output)) => check_version(&output),
     };
     vec![Check::ok("claude", path.to_string()), version]
 }
 
-fn check_version(said: &str) -> Check {
-    let Some(version) = claude::version_numbers(said) else {
-        let found = format!("no version: {:?}", one_line(said, 80));
-        return Check::warning("version", found, "see whether this is the claude that is meant");
+fn check_version(output: &str) -> Check {
+    let Some(version) = claude::version_numbers(output) else {
+        let detail = format!("no version number in '{}'", one_line(output, 80));
+        return Check::warning("version", detail, "check that this is Claude Code");
     };
     let (major, minor, patch) = version;
-    let found =
+    let detail =
         format!("{major}.{minor}.{patch} (tested: {} to {})", tested::OLDEST, tested::NEWEST);
     if Some(version) < claude::version_numbers(tested::OLDEST) {
-        let found = format!("{found}, older than every tested version");
-        let advice = "npm install -g @anthropic-ai/claude-code@latest, or claude update";
-        return Check::warning("version", found, advice);
+        let detail = format!("{detail}, older than every tested version");
+        let hint = "npm install -g @anthropic-ai/claude-code@latest, or claude update";
+        return Check::warning("version", detail, hint);
     }
     if Some(version) > claude::version_numbers(tested::NEWEST) {
-        let found = format!("{found}, newer than every tested version");
-        let advice = "most new versions work; update claudejob if a job's verdict looks wrong";
-        return Check::warning("version", found, advice);
+        let detail = format!("{detail}, newer than every tested version");
+        let hint = "most new versions work; update claudejob if a job's status looks wrong";
+        return Check::warning("version", detail, hint);
     }
-    Check::ok("version", found)
+    Check::ok("version", detail)
 }
 
 fn check_login(around: &Surroundings, spec: &Spec) -> Check {
     match claude::login(around, spec) {
         Some(login) => Check::ok("login", login.to_string()),
-        None => Check::error("login", Error::NotLoggedIn.to_string(), hint(&Error::NotLoggedIn)),
+        None => Check::error("login", Error::NotLoggedIn.to_string(), hint_of(&Error::NotLoggedIn)),
     }
 }
 
 fn check_root(around: &Surroundings, spec: &Spec) -> Check {
     if claude::refuses_root(around, spec) {
-        let found = "root, as which claude does not skip permissions, and IS_SANDBOX is not set";
-        Check::error("root", found, hint(&Error::RootNeedsSandbox))
+        let detail = "root, and IS_SANDBOX is not set: claude refuses to skip permission checks";
+        Check::error("root", detail, hint_of(&Error::RootNeedsSandbox))
     } else if nix::unistd::geteuid().is_root() {
-        Check::ok("root", "root, in what is named a sandbox")
+        Check::ok("root", "root, with IS_SANDBOX set")
     } else {
         Check::ok("root", "not root")
     }
 }
 
-/// What would take a job from here along.
-fn check_detach(request: &Request, around: &Surroundings) -> Check {
+/// Checks what could end a job that is started here.
+fn check_detach(request: &DoctorRequest, around: &Surroundings) -> Check {
     let id = JobId::generated(clock::now(), 0);
     let root = request.root.as_deref().unwrap_or(Path::new("/"));
     let mut plan = match Plan::make(Wish::Auto, &id, &[root, &request.cwd], around) {
         Ok(plan) => plan,
         Err(why) => return Check::unknown("detach", why),
     };
-    // They are told as `start` tells them of its job.
-    let told = |plan: &Plan| format!("of a job started here: {}", plan.risks().join("; "));
+    // The risks have the same wording as in the answer of `start`.
+    let risks = |plan: &Plan| format!("risks of a job started here: {}", plan.risks().join("; "));
     if !plan.risks().is_empty() {
-        let advice = "claudejob recover --all goes on with what was cut off";
-        return Check::warning("detach", told(&plan), advice);
+        let hint = "claudejob recover --all continues interrupted jobs";
+        return Check::warning("detach", risks(&plan), hint);
     }
     let by = match plan.expected().by {
-        Detachment::Scope => "a systemd scope for each job, which a restart of the service spares",
-        Detachment::Session => "a session for each job: no service or login takes it along",
+        Detachment::Scope => {
+            "each job runs in a systemd scope, which survives a restart of the service"
+        }
+        Detachment::Session => {
+            "each job runs in its own session, independent of services and logins"
+        }
     };
-    // Nothing can be done about what is found now: no reason to warn.
+    // Nothing can be done about these risks, so they are no warning.
     plan.look_around(around);
     if plan.risks().is_empty() {
         return Check::ok("detach", by);
     }
-    Check::ok("detach", format!("{by}; {}", told(&plan)))
+    Check::ok("detach", format!("{by}; {}", risks(&plan)))
 }
 
-/// A number of things, of which the first are named.
+/// A count with the names of the first items.
 #[derive(Clone, Debug, Default)]
 struct Named {
     count: usize,
@@ -233,12 +244,11 @@ struct Named {
 }
 
 impl Named {
-    /// How many are named.
-    const SHOWN: usize = 3;
+    const MAX_NAMES: usize = 3;
 
     fn add(&mut self, name: impl Into<String>) {
         self.count += 1;
-        if self.names.len() < Self::SHOWN {
+        if self.names.len() < Self::MAX_NAMES {
             self.names.push(clip(&name.into(), 60));
         }
     }
@@ -256,11 +266,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_version_outside_the_tested_range_is_warned_of() {
+    fn warns_about_untested_versions() {
         let within = "(tested: 2.1.197 to 2.1.332)";
         let older = "(tested: 2.1.197 to 2.1.332), older than every tested version";
         let newer = "(tested: 2.1.197 to 2.1.332), newer than every tested version";
-        for (said, level, found) in [
+        for (output, level, detail) in [
             ("2.1.197 (Claude Code)", Level::Ok, format!("2.1.197 {within}")),
             ("2.1.332 (Claude Code)", Level::Ok, format!("2.1.332 {within}")),
             ("2.1.200", Level::Ok, format!("2.1.200 {within}")),
@@ -268,17 +278,17 @@ mod tests {
             ("1.9.999", Level::Warning, format!("1.9.999 {older}")),
             ("2.1.333", Level::Warning, format!("2.1.333 {newer}")),
             ("3.0.1", Level::Warning, format!("3.0.1 {newer}")),
-            ("hello\nworld", Level::Warning, "no version: \"hello world\"".to_owned()),
-            ("", Level::Warning, "no version: \"\"".to_owned()),
+            ("hello\nworld", Level::Warning, "no version number in 'hello world'".to_owned()),
+            ("", Level::Warning, "no version number in ''".to_owned()),
         ] {
-            let check = check_version(said);
-            assert_eq!((check.level, check.found), (level, found), "{said:?}");
-            assert_eq!(check.advice.is_some(), level != Level::Ok, "{said:?}");
+            let check = check_version(output);
+            assert_eq!((check.level, check.detail), (level, detail), "{output:?}");
+            assert_eq!(check.hint.is_some(), level != Level::Ok, "{output:?}");
         }
     }
 
     #[test]
-    fn of_many_the_first_are_named() {
+    fn names_the_first_items() {
         let mut named = Named::default();
         let mut shown = Vec::new();
         for name in ["a", "b", "c", "d"] {

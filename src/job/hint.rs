@@ -3,8 +3,9 @@
 use super::{Blocked, JobId, Question, Reason, Record, Status, Timestamp};
 use crate::text::quoted;
 
-/// Longest hint; a longer one is replaced by a command that shows the details.
-const MAX_HINT_BYTES: usize = 500;
+/// Maximum length of a hint. A longer one is replaced by a command that shows the details.
+const MAX_HINT_CHARS: usize = 500;
+/// Maximum number of alternative labels in the comment of a hint.
 const MAX_ALTERNATIVES: usize = 4;
 
 /// The facts about a job that decide which command comes next.
@@ -18,7 +19,7 @@ pub struct HintFacts<'a> {
     pub is_recoverable: bool,
     /// `resume` accepts the job once it has ended.
     pub is_resumable: bool,
-    /// When a limit ends for which the job did not wait.
+    /// End of a limit for which the job did not wait.
     pub resumable_at: Option<Timestamp>,
     /// The request that waits for an answer.
     pub blocked: Option<&'a Blocked>,
@@ -55,12 +56,12 @@ fn after_failure(facts: &HintFacts<'_>) -> String {
             return format!("claudejob recover {id}  # after logging in: run claude and /login");
         }
         Some(Reason::DependencyFailed) if facts.is_recoverable => {
-            return "claudejob recover --all  # continues the job that it waited for, and then it"
+            return "claudejob recover --all  # continues the job it waits for, then this job"
                 .to_owned();
         }
         _ if facts.is_recoverable => return format!("claudejob recover {id}"),
         Some(Reason::LaunchFailed | Reason::ClaudeRefused) => {
-            return format!("claudejob logs {id} --stderr  # correct the cause and start it again");
+            return format!("claudejob logs {id} --stderr  # fix the cause and start a new job");
         }
         Some(Reason::PromptTooLong) => {
             return format!(
@@ -75,19 +76,19 @@ fn after_failure(facts: &HintFacts<'_>) -> String {
     }
     let when = match (facts.reason, facts.resumable_at) {
         (Some(Reason::RateLimit), Some(at)) => format!("  # after {at}"),
-        (Some(Reason::RateLimit), None) => "  # when the limit is over".to_owned(),
-        (Some(Reason::McpFailed), _) => "  # after its MCP servers can be used".to_owned(),
-        (Some(Reason::Overloaded), _) => "  # in some minutes".to_owned(),
+        (Some(Reason::RateLimit), None) => "  # after the limit has ended".to_owned(),
+        (Some(Reason::McpFailed), _) => "  # when its MCP servers work again".to_owned(),
+        (Some(Reason::Overloaded), _) => "  # in a few minutes".to_owned(),
         (Some(Reason::Auth), _) => "  # after logging in: run claude and /login".to_owned(),
         (Some(Reason::DependencyFailed), _) => {
-            "  # after the job that it waits for has completed".to_owned()
+            "  # after the job it waits for has completed".to_owned()
         }
         _ => String::new(),
     };
     format!("claudejob resume {id}{when}")
 }
 
-/// Returns the command that answers a request with the first label, or allows a tool.
+/// Returns the command that answers a request with its first label, or allows the tool call.
 fn answer(id: &JobId, blocked: &Blocked) -> String {
     let mut command = format!("claudejob answer {id}");
     if !blocked.others.is_empty() {
@@ -97,13 +98,13 @@ fn answer(id: &JobId, blocked: &Blocked) -> String {
         return command + " --allow  # or: --deny";
     }
     match choices(&blocked.questions) {
-        Some(choices) if command.len() + choices.len() <= MAX_HINT_BYTES => command + &choices,
+        Some(choices) if command.len() + choices.len() <= MAX_HINT_CHARS => command + &choices,
         _ => full_status(id),
     }
 }
 
-/// Returns the `--choice` options that give the first answer to each question, with the other
-/// labels of a single question in a comment. `None` if a question cannot be answered this way.
+/// Returns the `--choice` options that choose the first label of each question. The other labels of
+/// a single question are in a comment. `None` if a question cannot be answered in this way.
 fn choices(questions: &[Question]) -> Option<String> {
     let printable = |text: &str| !text.is_empty() && !text.contains(char::is_control);
     let mut options = String::new();
@@ -125,7 +126,7 @@ fn choices(questions: &[Question]) -> Option<String> {
             }
             _ => format!("{}={label}", name(question, questions)?),
         };
-        // A value that begins with a dash would be parsed as an option.
+        // A value with a leading dash would be parsed as an option.
         let separator = if choice.starts_with('-') { '=' } else { ' ' };
         options += &format!(" --choice{separator}{}", quoted(&choice));
     }
@@ -139,7 +140,7 @@ fn choices(questions: &[Question]) -> Option<String> {
     (!questions.is_empty()).then_some(options)
 }
 
-/// Returns the name of one of several questions for `QUESTION=LABEL`; `None` if it has no unique
+/// Returns the name of one of several questions for `QUESTION=LABEL`. `None` if it has no unique
 /// name.
 fn name<'a>(question: &'a Question, all: &[Question]) -> Option<&'a str> {
     [question.question.as_str(), question.header.as_str()].into_iter().find(|name| {
@@ -150,7 +151,7 @@ fn name<'a>(question: &'a Question, all: &[Question]) -> Option<&'a str> {
 }
 
 impl Record {
-    /// Returns the command to run next: see [`hint`].
+    /// Returns the command to run next. See [`hint`].
     pub fn hint(&self) -> Option<String> {
         hint(&HintFacts {
             job_id: &self.job_id,
@@ -220,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_names_the_next_command() {
+    fn failures_have_a_next_command() {
         let at = record().started_at;
         for (reason, resumable_at, hint) in [
             (Reason::Auth, None, "claudejob recover a  # after logging in: run claude and /login"),
             (Reason::WakeupMissed, None, "claudejob recover a"),
             (Reason::WorkerDied, None, "claudejob recover a"),
             (Reason::RateLimit, at, "claudejob resume a  # after 2026-11-20T19:46:50.000Z"),
-            (Reason::RateLimit, None, "claudejob resume a  # when the limit is over"),
+            (Reason::RateLimit, None, "claudejob resume a  # after the limit has ended"),
             (Reason::MaxTurns, None, "claudejob resume a"),
         ] {
             let mut record = record();
@@ -238,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_answered_by_its_first_label() {
+    fn answers_with_the_first_label() {
         let db = || question("Which db?", "db", &["It's SQLite", "Postgres"]);
         let os = || question("Which os?", "os", &["Linux"]);
         for (questions, hint) in [

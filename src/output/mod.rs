@@ -1,8 +1,8 @@
-//! The one place that prints: answers become JSON, or text for people.
+//! Prints answers, as JSON or as text.
 //!
-//! JSON goes to stdout, one document a call, errors too: callers that merge stdout and stderr
-//! still read it. Text goes to a terminal, in colour unless `NO_COLOR` or `TERM` say otherwise.
-//! Whatever came from a model or its tools is made harmless on both ways.
+//! JSON goes to stdout, one document per call, errors included, so that callers that merge stdout
+//! and stderr can parse it. Text goes to a terminal, in colour unless `NO_COLOR` or `TERM` disable
+//! it. Characters that could harm a terminal are escaped in both.
 
 mod text;
 
@@ -37,27 +37,27 @@ use crate::text::{harmless, is_harmful};
 
 use text::LiveLine;
 
-/// How answers are to be printed.
+/// Prints the answers of a call.
 pub struct Printer {
     json: bool,
     pretty: bool,
-    /// The jobs directory, if the call names one.
+    /// The jobs directory, if the call has `--jobs-dir`.
     jobs_dir: Option<PathBuf>,
 }
 
-/// An operation failed.
+/// Answer of a failed operation.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ErrorAnswer {
-    /// What went wrong, as a sentence.
+    /// The error as text.
     error: String,
-    /// What went wrong, as a stable word.
+    /// The stable code of the error.
     code: &'static str,
-    /// What to do about it.
+    /// What to do about the error.
     hint: Option<String>,
 }
 
-/// There is no such job.
+/// Answer for a job that does not exist.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -66,11 +66,11 @@ struct NotFoundAnswer<'a> {
     job_id: &'a str,
     /// Always `not_found`.
     status: &'static str,
-    /// What went wrong, as a sentence.
+    /// The error as text.
     error: String,
     /// Always `not_found`.
     code: &'static str,
-    /// The command to run next, as `sh` takes it.
+    /// The command to run next, for `sh`.
     hint: Option<String>,
 }
 
@@ -94,17 +94,17 @@ impl schemars::JsonSchema for AnyError {
 }
 
 impl Printer {
-    /// JSON where stdout is no terminal, unless it was said otherwise.
+    /// Selects JSON if stdout is not a terminal, unless the options say otherwise.
     pub fn new(common: &Common) -> Self {
         let json = common.json || (!common.plain && !io::stdout().is_terminal());
         let jobs_dir = common.jobs_dir.as_deref().and_then(|path| std::path::absolute(path).ok());
         Self { json, pretty: common.pretty, jobs_dir }
     }
 
-    /// Prints an error and gives its exit status.
+    /// Prints an error and returns its exit status.
     pub fn error(&self, error: &Error) -> ExitStatus {
         let status = error.exit_status();
-        // Nobody reads any more.
+        // The reader has closed stdout.
         if matches!(error, Error::Output(source) if source.kind() == io::ErrorKind::BrokenPipe) {
             return status;
         }
@@ -112,8 +112,8 @@ impl Printer {
         if let (Some(jobs_dir), false) = (&self.jobs_dir, matches!(error, Error::Usage(_))) {
             hint = hint.map(|hint| addressed(jobs_dir, hint));
         }
-        let is_unheard = matches!(error, Error::Output(_) | Error::StartedUnheard(..));
-        if is_unheard || !self.json {
+        let stdout_failed = matches!(error, Error::Output(_) | Error::StartedUnheard(..));
+        if stdout_failed || !self.json {
             text::error(&text, hint.as_deref());
         } else if let Error::NotFound(job_id) = error {
             let status = NOT_FOUND;
@@ -171,11 +171,11 @@ impl Printer {
         Ok(if answer.killed { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
-    /// Shows what is asked, and takes the answer from the terminal.
-    pub fn ask(&self, open: &Open, request: &mut answer::Request) -> Result<(), Error> {
+    /// Shows the open request and reads the answer from the terminal.
+    pub fn read_answer(&self, open: &Open, request: &mut answer::Request) -> Result<(), Error> {
         if self.json || !io::stdin().is_terminal() {
-            let what = "give an answer: --choice, --text, --allow or --deny";
-            return Err(Error::Usage(what.to_owned()));
+            let why = "no answer given: use --choice, --text, --allow or --deny";
+            return Err(Error::Usage(why.to_owned()));
         }
         let mut line = String::new();
         let mut read = |prompt: &str| -> Result<String, Error> {
@@ -185,31 +185,31 @@ impl Printer {
             Ok(line.trim().to_owned())
         };
         if open.blocked.kind != "question" {
-            let said = read(&text::permission(open))?;
-            request.allow = matches!(said.as_str(), "y" | "yes");
+            let reply = read(&text::permission(open))?;
+            request.allow = matches!(reply.as_str(), "y" | "yes");
             request.deny = !request.allow;
             return Ok(());
         }
         for question in &open.blocked.questions {
-            let said = read(&text::question(question))?;
+            let reply = read(&text::question(question))?;
             let chosen =
-                said.parse().ok().and_then(|n: usize| question.options.get(n.wrapping_sub(1)));
+                reply.parse().ok().and_then(|n: usize| question.options.get(n.wrapping_sub(1)));
             match chosen {
                 Some(option) => {
                     request.choices.push(format!("{}={}", question.question, option.label));
                 }
-                None => request.text = Some(said),
+                None => request.text = Some(reply),
             }
         }
         Ok(())
     }
 
-    /// A line of the `sidecar`; false: nobody reads any more.
-    pub fn line(told: &Told) -> bool {
-        Self::of_json().json(told).is_ok()
+    /// Prints a line of `sidecar`. Returns false if the reader has closed stdout.
+    pub fn sidecar_line(event: &Told) -> bool {
+        Self::for_json().json(event).is_ok()
     }
 
-    /// One of `events`, always as JSON; false: nobody reads any more.
+    /// Prints an event, always as JSON. Returns false if the reader has closed stdout.
     pub fn event(&self, event: &Event) -> bool {
         self.json(event).is_ok()
     }
@@ -232,13 +232,13 @@ impl Printer {
     }
 
     /// `finish`.
-    pub fn finish_job(&self, answer: &FinishAnswer) -> Result<ExitStatus, Error> {
+    pub fn finish(&self, answer: &FinishAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::finish(answer))?;
         Ok(ExitStatus::Done)
     }
 
-    /// `send --follow`, whose text was shown already.
-    pub fn sent(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
+    /// `send --follow`, whose text has been printed already.
+    pub fn send_followed(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
         if self.json {
             return self.send(answer);
         }
@@ -299,14 +299,14 @@ impl Printer {
         Ok(ExitStatus::Done)
     }
 
-    /// One part of `logs --follow`; false: nobody reads any more.
-    pub fn logs_on(&self, answer: &LogsAnswer) -> bool {
-        let put = if self.json && answer.bytes.is_empty() {
+    /// Prints a part of `logs --follow`. Returns false if the reader has closed stdout.
+    pub fn log_part(&self, answer: &LogsAnswer) -> bool {
+        let written = if self.json && answer.bytes.is_empty() {
             self.json(answer)
         } else {
             self.log_text(answer)
         };
-        put.is_ok()
+        written.is_ok()
     }
 
     /// `doctor`.
@@ -315,25 +315,25 @@ impl Printer {
         Ok(if answer.ok { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
-    /// A scene of `demo`; false: nobody watches any more.
+    /// Prints a scene of `demo`. Returns false if the reader has closed stdout.
     pub fn scene(&self, scene: &Scene<'_>) -> bool {
-        let put = match (scene, self.json) {
+        let written = match (scene, self.json) {
             (Scene::Started(answer), true) => self.json(answer),
             (Scene::Said(answer), true) => self.json(answer),
             (Scene::Ended(answer), true) => self.json(answer),
             (Scene::Said(answer), false) => self.log_text(answer),
             (scene, false) => write_text(&text::scene(scene)),
         };
-        put.is_ok()
+        written.is_ok()
     }
 
-    /// Where a wait can show how the job stands; `None` where nobody watches.
+    /// Returns the line on which `wait` shows progress; `None` if stderr is not a terminal.
     pub fn live_line(&self) -> Option<LiveLine> {
         (!self.json && io::stderr().is_terminal()).then(LiveLine::default)
     }
 
-    /// A printer of JSON, of a call of which nothing else is known.
-    fn of_json() -> Self {
+    /// Returns a printer of JSON for a call without parsed options.
+    fn for_json() -> Self {
         Self { json: true, pretty: false, jobs_dir: None }
     }
 
@@ -342,21 +342,21 @@ impl Printer {
     }
 
     fn json(&self, answer: &impl Serialize) -> Result<(), Error> {
-        // Straight into the output: a list of many jobs is never held as text.
+        // Serialize into the output directly, so that a long list is never held as text.
         let mut out = io::BufWriter::with_capacity(32 << 10, io::stdout().lock());
         let written = if self.pretty {
-            let form = Harmless(serde_json::ser::PrettyFormatter::new());
-            answer.serialize(&mut serde_json::Serializer::with_formatter(&mut out, form))
+            let formatter = Harmless(serde_json::ser::PrettyFormatter::new());
+            answer.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
         } else {
-            let form = Harmless(serde_json::ser::CompactFormatter);
-            answer.serialize(&mut serde_json::Serializer::with_formatter(&mut out, form))
+            let formatter = Harmless(serde_json::ser::CompactFormatter);
+            answer.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
         };
         let written = written.map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
         written.and_then(|()| out.flush()).map_err(Error::Output)
     }
 
-    /// A stream for programs stays as it is where it is not shown on a terminal. What stderr holds
-    /// is for people, also behind a pipe.
+    /// Prints log text. The raw stream is for programs and stays unchanged unless stdout is a
+    /// terminal; stderr is for people and is always made harmless.
     fn log_text(&self, answer: &LogsAnswer) -> Result<(), Error> {
         if !answer.is_raw || io::stdout().is_terminal() {
             return write_text(&text::logs(answer));
@@ -366,6 +366,7 @@ impl Printer {
     }
 }
 
+/// A JSON formatter that escapes characters that could harm a terminal.
 struct Harmless<F>(F);
 
 impl<F: serde_json::ser::Formatter> serde_json::ser::Formatter for Harmless<F> {
@@ -411,8 +412,8 @@ impl<F: serde_json::ser::Formatter> serde_json::ser::Formatter for Harmless<F> {
     }
 }
 
-/// JSON text in which every character that could harm a terminal is escaped. Such characters
-/// stand only inside strings, where an escape means the same.
+/// Escapes every character of a JSON text that could harm a terminal. Such characters occur only
+/// inside strings, where the escape has the same meaning.
 fn escape(json: String) -> String {
     if !json.contains(is_harmful) {
         return json;
@@ -435,7 +436,7 @@ fn write_text(text: &str) -> Result<(), Error> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
 }
 
-/// What the parser has to say: help and version as text, a mistake as any other error.
+/// Prints help, version or an error of the parser.
 pub fn usage(error: &clap::Error) -> ExitStatus {
     let is_help = matches!(
         error.kind(),
@@ -452,17 +453,17 @@ pub fn usage(error: &clap::Error) -> ExitStatus {
         };
     } else {
         let text = error.to_string();
-        let (said, _) = text.split_once("\n\n").unwrap_or((&text, ""));
-        let said = said.strip_prefix("error: ").unwrap_or(said);
-        let error = Error::Usage(crate::text::one_line(said, 1_000));
-        Printer::of_json().error(&error);
+        let (message, _) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let message = message.strip_prefix("error: ").unwrap_or(message);
+        let error = Error::Usage(crate::text::one_line(message, 1_000));
+        Printer::for_json().error(&error);
     }
-    let done = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if done { ExitStatus::Done } else { ExitStatus::Usage }
+    let is_success = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if is_success { ExitStatus::Done } else { ExitStatus::Usage }
 }
 
-/// What a hidden program has to say before it ends.
-pub fn complain(error: &io::Error) -> ExitStatus {
+/// Prints an error of a hidden verb.
+pub fn print_hidden_error(error: &io::Error) -> ExitStatus {
     let _ = writeln!(io::stderr(), "claudejob: {error}");
     ExitStatus::Failed
 }
@@ -472,7 +473,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_carries_nothing_that_moves_a_cursor() {
+    fn json_escapes_control_characters() {
         let text = "\u{7f}\u{9b}2J\u{202e}ok\u{e0041}\u{2028}";
         let escaped = escape(serde_json::to_string(text).unwrap());
         assert!(escaped.is_ascii(), "{escaped}");

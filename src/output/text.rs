@@ -1,4 +1,4 @@
-//! Answers as people read them.
+//! Text form of the answers.
 
 mod layout;
 mod live;
@@ -37,8 +37,8 @@ use layout::{columns, fit, pad, wrapped};
 pub use live::LiveLine;
 pub(super) use stats::stats;
 
-/// Columns of a name on a card.
-const NAMES: usize = 9;
+/// Width of the names in `status`, in columns.
+const NAME_WIDTH: usize = 9;
 
 const PLAIN: Style = Style::new();
 const DIM: Style = Style::new().dimmed();
@@ -64,10 +64,10 @@ fn color(status: Status) -> Style {
     }
 }
 
-/// An error, on stderr.
-pub(super) fn error(said: &str, hint: Option<&str>) {
+/// Prints an error to stderr.
+pub(super) fn error(message: &str, hint: Option<&str>) {
     let mut err = anstream::stderr().lock();
-    let _ = writeln!(err, "{} {}", painted(RED.bold(), "error:"), harmless(said));
+    let _ = writeln!(err, "{} {}", painted(RED.bold(), "error:"), harmless(message));
     if let Some(hint) = hint {
         let _ = writeln!(err, "{} {}", painted(DIM, "hint:"), harmless(hint));
     }
@@ -75,19 +75,19 @@ pub(super) fn error(said: &str, hint: Option<&str>) {
 
 pub(super) fn start(answer: &StartAnswer) -> String {
     let id = &answer.job_id;
-    let how = if answer.existing { "exists already and is" } else { "is" };
+    let how = if answer.existing { "already exists and is" } else { "is" };
     let status = painted(color(answer.status), answer.status.as_str());
-    let waits = answer.waiting_for.as_ref();
-    let waits = waits.map(|wait| format!(": {}", waited(wait))).unwrap_or_default();
-    let mut text = format!("Job {} {how} {status}{waits}.\n", painted(BOLD, id.as_str()));
-    for (verb, does) in [
-        ("logs --follow", "watch it work"),
-        ("wait", "wait for its end"),
-        ("result", "its answer"),
-        ("kill", "end it"),
+    let wait = answer.waiting_for.as_ref();
+    let wait = wait.map(|wait| format!(": {}", wait_reason(wait))).unwrap_or_default();
+    let mut text = format!("Job {} {how} {status}{wait}.\n", painted(BOLD, id.as_str()));
+    for (verb, about) in [
+        ("logs --follow", "follow its output"),
+        ("wait", "wait until it has ended"),
+        ("result", "show its result"),
+        ("kill", "kill it"),
     ] {
         let call = format!("claudejob {verb} {id}");
-        let _ = writeln!(text, "  {call:<44}  {}", painted(DIM, does));
+        let _ = writeln!(text, "  {call:<44}  {}", painted(DIM, about));
     }
     for warning in &answer.warnings {
         let _ = writeln!(text, "{} {}", painted(YELLOW, "warning:"), harmless(warning));
@@ -98,7 +98,7 @@ pub(super) fn start(answer: &StartAnswer) -> String {
 pub(super) fn permission(open: &Open) -> String {
     let tool = open.blocked.tool_name.as_deref().unwrap_or_default();
     let what = harmless(&format!("{tool} {}", one_line(&open.blocked.input, 1_000)));
-    format!("May it? {what}\n[y/N] ")
+    format!("Allow {what}?\n[y/N] ")
 }
 
 pub(super) fn question(question: &Question) -> String {
@@ -107,24 +107,26 @@ pub(super) fn question(question: &Question) -> String {
         let description = painted(DIM, &harmless(&one_line(&option.description, 200)));
         let _ = writeln!(text, "  {} {}  {description}", n + 1, harmless(&option.label));
     }
-    text + "A number, or your own words: "
+    text + "Number or free text: "
 }
 
 pub(super) fn answer(answer: &AnswerAnswer) -> String {
     let id = painted(BOLD, answer.job_id.as_str());
     if answer.released {
-        format!("Job {id} waits for its answer without claude, and holds no slot.\n")
+        format!(
+            "Job {id} was released: it waits for the answer without claude and without a slot.\n"
+        )
     } else if answer.answered {
-        format!("Job {id} has its answer and is {}.\n", answer.status)
+        format!("Job {id} was answered and is {}.\n", answer.status)
     } else {
-        format!("Job {id} did not wait for this any more, and is {}.\n", answer.status)
+        format!("Job {id} no longer waits for this answer and is {}.\n", answer.status)
     }
 }
 
 pub(super) fn send(answer: &SendAnswer) -> String {
     let id = painted(BOLD, answer.job_id.as_str());
     match &answer.turn {
-        None => format!("Job {id} gets message {}.\n", answer.message),
+        None => format!("Message {} was sent to job {id}.\n", answer.message),
         Some(None) => {
             format!("Message {} has no answer; job {id} is {}.\n", answer.message, answer.status)
         }
@@ -137,7 +139,7 @@ pub(super) fn finish(answer: &FinishAnswer) -> String {
     match &answer.waiting_for {
         None => format!("Job {id} is {}.\n", answer.status),
         Some(wait) => {
-            format!("Job {id} is {} and will end; until then: {}.\n", answer.status, wait.why)
+            format!("Job {id} is {} and will finish; waiting for: {}.\n", answer.status, wait.why)
         }
     }
 }
@@ -152,7 +154,8 @@ pub(super) fn interrupt(answer: &InterruptAnswer) -> String {
 
 pub(super) fn recovered(answer: &Recovered) -> String {
     let id = painted(BOLD, answer.job_id.as_str());
-    let how = if answer.resumes { "goes on with its conversation" } else { "begins again" };
+    let how =
+        if answer.resumes { "continues its conversation" } else { "starts again from its prompt" };
     let mut text = format!("Job {id} {how} (attempt {}).\n", answer.attempt);
     for warning in &answer.warnings {
         let _ = writeln!(text, "{} {}", painted(YELLOW, "warning:"), harmless(warning));
@@ -162,7 +165,7 @@ pub(super) fn recovered(answer: &Recovered) -> String {
 
 pub(super) fn recovered_all(answer: &RecoverAllAnswer) -> String {
     if answer.recovered.is_empty() && answer.failed.is_empty() {
-        return "There is nothing to recover.\n".to_owned();
+        return "Nothing to recover.\n".to_owned();
     }
     let mut text: String = answer.recovered.iter().map(recovered).collect();
     for failure in &answer.failed {
@@ -174,31 +177,32 @@ pub(super) fn recovered_all(answer: &RecoverAllAnswer) -> String {
 
 pub(super) fn redelivered(answer: &RedeliverAnswer) -> String {
     if answer.delivered == 0 && answer.failed.is_empty() {
-        return "There is nothing to tell.\n".to_owned();
+        return "No undelivered notifications.\n".to_owned();
     }
-    let mut text = format!("{} told.\n", count(answer.delivered, "event"));
-    let mut not_told = |what: &str| {
-        let _ = writeln!(text, "{} {}", painted(RED.bold(), "not told:"), harmless(what));
+    let mut text = format!("{} delivered.\n", count(answer.delivered, "notification"));
+    let mut failure = |what: &str| {
+        let _ = writeln!(text, "{} {}", painted(RED.bold(), "not delivered:"), harmless(what));
     };
     for left in &answer.failed {
         if let Some(error) = &left.error {
-            not_told(&format!("{}: {error}", left.job_id));
+            failure(&format!("{}: {error}", left.job_id));
             continue;
         }
-        for errand in &left.undelivered_notifications {
-            let why = errand.error.as_deref().unwrap_or("not tried yet");
-            not_told(&format!("{}: {} of {}: {why}", left.job_id, errand.to, errand.event));
+        for notification in &left.undelivered_notifications {
+            let why = notification.error.as_deref().unwrap_or("not tried yet");
+            let (to, event) = (&notification.to, &notification.event);
+            failure(&format!("{}: {event} to {to}: {why}", left.job_id));
         }
     }
     text
 }
 
 pub(super) fn cleaned(answer: &CleanAnswer) -> String {
-    let (jobs, size) = (count(answer.removed, "job"), bytes(answer.freed_bytes));
+    let (jobs, size) = (count(answer.removed, "job"), format_bytes(answer.freed_bytes));
     let mut text = match (answer.dry_run, answer.removed) {
-        (_, 0) => "There is nothing to remove.\n".to_owned(),
-        (false, _) => format!("Removed {jobs}; {size} came free.\n"),
-        (true, _) => format!("Would remove {jobs}, and {size} would come free:\n"),
+        (_, 0) => "Nothing to remove.\n".to_owned(),
+        (false, _) => format!("Removed {jobs}, freed {size}.\n"),
+        (true, _) => format!("Would remove {jobs} and free {size}:\n"),
     };
     if answer.dry_run {
         for id in &answer.jobs {
@@ -209,7 +213,7 @@ pub(super) fn cleaned(answer: &CleanAnswer) -> String {
         }
     }
     for left in &answer.left {
-        let what = format!("{} stays: {}", left.job_id, left.error);
+        let what = format!("{} not removed: {}", left.job_id, left.error);
         let _ = writeln!(text, "{}", painted(YELLOW, &harmless(&what)));
     }
     for warning in &answer.warnings {
@@ -218,8 +222,8 @@ pub(super) fn cleaned(answer: &CleanAnswer) -> String {
     text
 }
 
-/// An amount of bytes in its largest unit of 1,000.
-fn bytes(amount: u64) -> String {
+/// Formats a number of bytes in its largest unit of 1,000.
+fn format_bytes(amount: u64) -> String {
     let mut amount = amount as f64;
     if amount < 1_000.0 {
         return format!("{amount} bytes");
@@ -236,14 +240,14 @@ fn bytes(amount: u64) -> String {
 pub(super) fn status(answer: &StatusAnswer) -> String {
     let now = clock::now();
     let mut text = String::new();
-    let width = columns().saturating_sub(NAMES + 1).max(20);
+    let width = columns().saturating_sub(NAME_WIDTH + 1).max(20);
     let mut row = |name: &str, style: Style, value: &str| {
         let mut name = name;
         let value = harmless(value);
         let fits = value.width() <= width;
         for line in if fits { vec![value] } else { wrapped(&value, width) } {
             let line = painted(style, &line);
-            let _ = writeln!(text, "{} {line}", painted(DIM, &format!("{name:>NAMES$}")));
+            let _ = writeln!(text, "{} {line}", painted(DIM, &format!("{name:>NAME_WIDTH$}")));
             name = "";
         }
     };
@@ -253,11 +257,11 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     if let Some(error) = &answer.error {
         row("error", PLAIN, error);
     }
-    // The request itself, below, says more than that it waits for an answer.
+    // The open request, below, is more informative than the reason of the wait.
     if let (Some(wait), None) = (&answer.waiting_for, &answer.blocked) {
         let group = answer.group.as_ref().filter(|_| answer.position.is_some());
         let group = group.map(|group| format!(" (group {group})")).unwrap_or_default();
-        row("waits", YELLOW, &format!("{}{group}", waited(wait)));
+        row("waiting", YELLOW, &format!("{}{group}", wait_reason(wait)));
     }
     if let Some(at) = answer.resumable_at {
         row("limit", PLAIN, &format!("ends at {at}"));
@@ -265,17 +269,17 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     if let Some(blocked) = &answer.blocked {
         let tool = blocked.tool_name.as_deref().unwrap_or_default();
         if blocked.questions.is_empty() {
-            row("waits for", PLAIN, &format!("{}: {tool} {}", blocked.kind, blocked.input));
+            row("request", PLAIN, &format!("{}: {tool} {}", blocked.kind, blocked.input));
         }
         for question in &blocked.questions {
             let labels: Vec<&str> = question.options.iter().map(|o| o.label.as_str()).collect();
-            let asked = format!("{} ({})", question.question, labels.join(", "));
-            row("asks", YELLOW, &asked);
+            let question_text = format!("{} ({})", question.question, labels.join(", "));
+            row("question", YELLOW, &question_text);
         }
     }
-    // What it asks says more than that it asks.
+    // The open request is more informative than the activity.
     if let (Some(activity), None) = (&answer.activity, &answer.blocked) {
-        row("now", PLAIN, &doing(activity));
+        row("now", PLAIN, &activity_text(activity));
     }
     if let Some(at) = answer.started_at {
         let took = short(answer.age(now));
@@ -306,8 +310,8 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
     for risk in answer.detached.iter().flat_map(|detached| &detached.risks) {
         row("risk", YELLOW, risk);
     }
-    for errand in &answer.undelivered_notifications {
-        row("not told", YELLOW, &untold(errand));
+    for notification in &answer.undelivered_notifications {
+        row("unsent", YELLOW, &undelivered(notification));
     }
     if let Some(hint) = &answer.hint {
         row("hint", PLAIN, hint);
@@ -318,16 +322,16 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
 pub(super) fn export(answer: &ExportAnswer) -> String {
     let jobs = count(answer.jobs, "job");
     let file = painted(BOLD, &harmless(&answer.file.display().to_string()));
-    format!("{file} has {jobs} in {} bytes.\n", grouped(answer.bytes))
+    format!("Exported {jobs} to {file} ({} bytes).\n", grouped(answer.bytes))
 }
 
 pub(super) fn kill(answer: &KillAnswer) -> String {
     let id = painted(BOLD, answer.job_id.as_str());
     let mut text = match &answer.error {
         None if answer.warnings.is_empty() => {
-            format!("Job {id} is killed; nothing of it is left.\n")
+            format!("Job {id} was killed; no process is left.\n")
         }
-        None => format!("Job {id} is killed.\n"),
+        None => format!("Job {id} was killed.\n"),
         Some(error) => format!("Job {id} was not killed: {error}.\n"),
     };
     for warning in &answer.warnings {
@@ -349,9 +353,9 @@ pub(super) fn result(answer: &ResultAnswer) -> String {
 
 pub(super) fn brief(brief: &Brief) -> String {
     let status = painted(color(brief.status), brief.status.as_str());
-    let said = brief.error.as_ref().or(brief.result.as_ref());
-    let said = said.map(|said| format!(": {}", harmless(&one_line(said, 200)))).unwrap_or_default();
-    format!("Job {} is {status}{said}\n", brief.job_id)
+    let summary = brief.error.as_ref().or(brief.result.as_ref());
+    let summary = summary.map(|text| format!(": {}", harmless(&one_line(text, 200))));
+    format!("Job {} is {status}{}\n", brief.job_id, summary.unwrap_or_default())
 }
 
 pub(super) fn lost(lost: &Lost) -> String {
@@ -362,7 +366,7 @@ fn previous_result(previous: Option<&PreviousResult>) -> String {
     let Some(previous) = previous else { return String::new() };
     let output = previous.structured_output.as_ref().map(serde_json::Value::to_string);
     let Some(answer) = previous.result.as_ref().or(output.as_ref()) else { return String::new() };
-    format!("Attempt {} had answered:\n{}\n", previous.attempt, harmless(answer.trim_end()))
+    format!("Result of attempt {}:\n{}\n", previous.attempt, harmless(answer.trim_end()))
 }
 
 fn ended_text(ended: &Ended) -> String {
@@ -376,7 +380,7 @@ fn ended_text(ended: &Ended) -> String {
         let _ = writeln!(text, "{}", harmless(&pretty));
     }
     if ended.truncated {
-        let hint = format!("(shortened: claudejob result {} --full)", outcome.job_id);
+        let hint = format!("(shortened; claudejob result {} --full shows all)", outcome.job_id);
         let _ = writeln!(text, "{}", painted(DIM, &hint));
     }
     if !text.is_empty() {
@@ -412,8 +416,8 @@ pub(super) fn list(answer: &ListAnswer) -> String {
     let items: Vec<Item> = answer.items().collect();
     if items.is_empty() {
         return match answer.of_many {
-            true => "No such jobs; claudejob list --all shows all.\n".to_owned(),
-            false => "No jobs. claudejob start --prompt \"…\" starts one.\n".to_owned(),
+            true => "No matching jobs. claudejob list --all lists all jobs.\n".to_owned(),
+            false => "No jobs. claudejob start --prompt \"…\" starts a job.\n".to_owned(),
         };
     }
     let now = clock::now();
@@ -455,52 +459,52 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
     let age = item.started_at.map(|at| short(now.since(at))).unwrap_or_default();
     let least = if item.cost_is_lower_bound { "≥" } else { "" };
     let cost = item.cost_usd.map(|usd| format!("{least}${usd:.2}")).unwrap_or_default();
-    let doing = match (&item.activity, &item.error) {
+    let now = match (&item.activity, &item.error) {
         _ if !item.undelivered_notifications.is_empty() => {
-            format!("not told: {}", untold(&item.undelivered_notifications[0]))
+            format!("not delivered: {}", undelivered(&item.undelivered_notifications[0]))
         }
-        _ if item.blocked.is_some() => item.blocked.as_ref().map(asks).unwrap_or_default(),
+        _ if item.blocked.is_some() => item.blocked.as_ref().map(open_request).unwrap_or_default(),
         _ if item.position.is_some() && !item.rate_limited => {
-            format!("{} in line: {}", item.position.unwrap_or_default(), item.prompt)
+            format!("position {} in queue: {}", item.position.unwrap_or_default(), item.prompt)
         }
         _ if item.status == Some(Status::Idle) => item.prompt.clone(),
         _ if item.waiting_for.is_some() => {
-            let wait = item.waiting_for.as_ref().map(waited).unwrap_or_default();
+            let wait = item.waiting_for.as_ref().map(wait_reason).unwrap_or_default();
             format!("{wait}: {}", item.prompt)
         }
-        (Some(activity), _) => doing(activity),
+        (Some(activity), _) => activity_text(activity),
         (None, Some(error)) => error.clone(),
         (None, None) => item.prompt.clone(),
     };
-    [item.job_id.to_string(), status, age, cost, one_line(&harmless(&doing), 200)]
+    [item.job_id.to_string(), status, age, cost, one_line(&harmless(&now), 200)]
 }
 
-/// Why a job waits, and for how long at most.
-pub(super) fn waited(wait: &WaitingFor) -> String {
+/// Returns why a job waits, with the remaining time if it is known.
+pub(super) fn wait_reason(wait: &WaitingFor) -> String {
     let left = wait.until.map(|at| short(at.since(clock::now())));
     let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
     format!("{}{left}", wait.why)
 }
 
-/// The mark of a cost that is a lower bound.
+/// Returns the prefix of a cost that is a lower bound.
 fn at_least(is_lower_bound: bool) -> &'static str {
     if is_lower_bound { "≥ " } else { "" }
 }
 
-fn untold(errand: &Errand) -> String {
-    let why = errand.error.as_deref().unwrap_or("it is being tried");
-    format!("{} of {}: {why}", errand.to, errand.event)
+fn undelivered(notification: &Errand) -> String {
+    let why = notification.error.as_deref().unwrap_or("in progress");
+    format!("{} to {}: {why}", notification.event, notification.to)
 }
 
-fn asks(blocked: &Blocked) -> String {
+fn open_request(blocked: &Blocked) -> String {
     let tool = blocked.tool_name.as_deref().unwrap_or_default();
     match blocked.questions.first() {
         Some(question) => format!("asks: {}", question.question),
-        None => format!("asks for {tool} {}", blocked.input),
+        None => format!("asks to use {tool} {}", blocked.input),
     }
 }
 
-fn doing(activity: &Activity) -> String {
+fn activity_text(activity: &Activity) -> String {
     match &activity.tool {
         Some(tool) => harmless(&format!("{tool}: {}", activity.text)),
         None => harmless(&activity.text),
@@ -516,12 +520,12 @@ pub(super) fn logs(answer: &LogsAnswer) -> String {
         return text;
     }
     answer.passages.iter().fold(String::new(), |mut text, passage| {
-        let _ = writeln!(text, "{}", spoken(passage));
+        let _ = writeln!(text, "{}", passage_text(passage));
         text
     })
 }
 
-fn spoken(passage: &Passage) -> String {
+fn passage_text(passage: &Passage) -> String {
     let style = match passage.speaker {
         Speaker::Agent => Style::new(),
         Speaker::Tool => CYAN,
@@ -531,14 +535,14 @@ fn spoken(passage: &Passage) -> String {
         Speaker::End => BOLD,
         Speaker::Stderr => YELLOW,
     };
-    let words = harmless(&passage.text);
-    painted(style, &format!("{}{words}", passage.speaker.mark()))
+    let text = harmless(&passage.text);
+    painted(style, &format!("{}{text}", passage.speaker.mark()))
 }
 
 pub(super) fn doctor(answer: &DoctorAnswer) -> String {
     let names: Vec<String> = answer.checks.iter().map(|c| c.name.replace('_', " ")).collect();
-    let widest = names.iter().map(|name| name.width()).max().unwrap_or(0);
-    let indent = widest + 4;
+    let name_width = names.iter().map(|name| name.width()).max().unwrap_or(0);
+    let indent = name_width + 4;
     let width = columns().saturating_sub(indent + 1).clamp(20, 100);
     let mut text = String::new();
     for (check, name) in answer.checks.iter().zip(&names) {
@@ -547,12 +551,12 @@ pub(super) fn doctor(answer: &DoctorAnswer) -> String {
             Level::Warning => painted(YELLOW.bold(), "!"),
             Level::Error => painted(RED.bold(), "✗"),
         };
-        let mut head = format!("{mark} {}  ", pad(name, widest, false));
-        for line in wrapped(&harmless(&check.found), width) {
+        let mut head = format!("{mark} {}  ", pad(name, name_width, false));
+        for line in wrapped(&harmless(&check.detail), width) {
             let _ = writeln!(text, "{head}{line}");
             head = " ".repeat(indent);
         }
-        for line in wrapped(&harmless(check.advice.as_deref().unwrap_or_default()), width) {
+        for line in wrapped(&harmless(check.hint.as_deref().unwrap_or_default()), width) {
             let _ = writeln!(text, "{head}{}", painted(CYAN, &line));
         }
     }
@@ -564,12 +568,12 @@ pub(super) fn doctor(answer: &DoctorAnswer) -> String {
         .into_iter()
         .flatten()
         .collect();
-    let all = match (answer.ok, counts.is_empty()) {
-        (true, true) => painted(GREEN, "Jobs can be run here."),
-        (true, false) => painted(YELLOW, &format!("Jobs can be run here: {}.", counts.join(", "))),
-        (false, _) => painted(RED, &format!("Something stands in the way: {}.", counts.join(", "))),
+    let summary = match (answer.ok, counts.is_empty()) {
+        (true, true) => painted(GREEN, "Jobs can run here."),
+        (true, false) => painted(YELLOW, &format!("Jobs can run here: {}.", counts.join(", "))),
+        (false, _) => painted(RED, &format!("Jobs cannot run here: {}.", counts.join(", "))),
     };
-    let _ = writeln!(text, "{all}");
+    let _ = writeln!(text, "{summary}");
     text
 }
 

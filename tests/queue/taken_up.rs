@@ -210,8 +210,7 @@ fn those_that_fail_with_one_that_was_cut_off_are_taken_up_after_it() {
     assert!(sandbox.status("aa").text("hint").starts_with("claudejob recover --all"));
     for id in ["never", "after-never"] {
         assert_eq!(sandbox.run(["recover", id])["code"], "not_recoverable", "{id}");
-        let hint =
-            format!("claudejob resume {id}  # after the job that it waits for has completed");
+        let hint = format!("claudejob resume {id}  # after the job it waits for has completed");
         assert_eq!(sandbox.status(id)["hint"], hint);
     }
     // As long as it cannot go on they are left alone.

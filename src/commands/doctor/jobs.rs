@@ -1,4 +1,4 @@
-//! The jobs that are there: which are live, and what went stale. None of them is settled.
+//! Checks of the existing jobs: records, lost workers, leftovers, slots. They finalize no job.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -9,10 +9,10 @@ use crate::queue::{Crowd, Limit, Queue};
 use crate::store::{self, JobDir, LoadError, Store};
 use crate::text::count;
 
-/// How far ahead of the clock a date may lie.
-const AHEAD: Duration = Duration::from_secs(24 * 3_600);
+/// Tolerated lead of a recorded time over the clock.
+const MAX_LEAD: Duration = Duration::from_secs(24 * 3_600);
 
-/// Looks at every job, and gives those that are dated too far ahead, too.
+/// Checks every job. Also returns the jobs with times in the future.
 pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
     let ids = match store.ids() {
         Ok(ids) => ids,
@@ -22,14 +22,14 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
     let mut unreadable = Named::default();
     let mut lost = Named::default();
     let mut live = BTreeMap::new();
-    let limit = SystemTime::now().checked_add(AHEAD);
-    let mut ahead: BTreeSet<String> =
+    let limit = SystemTime::now().checked_add(MAX_LEAD);
+    let mut future_dated: BTreeSet<String> =
         limit.map(|limit| store.dated_after(limit)).unwrap_or_default().into_iter().collect();
     for id in sorted(ids) {
         let dir = store.job(&id);
-        let (record, standing) = match stands(&dir) {
-            Ok(seen) => seen,
-            // Removed since its name was read.
+        let (record, liveness) = match check_liveness(&dir) {
+            Ok(checked) => checked,
+            // The job was removed after the directory was listed.
             Err(LoadError::NotFound) => continue,
             Err(_) => {
                 unreadable.add(id.as_str());
@@ -39,14 +39,14 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
         if [record.started_at, record.ended_at, record.last_event_at]
             .into_iter()
             .flatten()
-            .any(|at| at > now.after(AHEAD))
+            .any(|at| at > now.after(MAX_LEAD))
         {
-            ahead.insert(id.to_string());
+            future_dated.insert(id.to_string());
         }
-        match standing {
-            Standing::Ended => {}
-            Standing::Live => *live.entry(record.status).or_default() += 1,
-            Standing::Lost => lost.add(id.as_str()),
+        match liveness {
+            Liveness::Ended => {}
+            Liveness::Live => *live.entry(record.status).or_default() += 1,
+            Liveness::Lost => lost.add(id.as_str()),
         }
     }
     let queue = Queue::of(store.root());
@@ -57,11 +57,11 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
         leftovers(store),
         slots(&live, queue.crowd(), limited_until),
     ];
-    let mut dated = Named::default();
-    for name in ahead {
-        dated.add(name);
+    let mut named = Named::default();
+    for name in future_dated {
+        named.add(name);
     }
-    (checks, dated)
+    (checks, named)
 }
 
 fn sorted(mut ids: Vec<JobId>) -> Vec<JobId> {
@@ -69,84 +69,83 @@ fn sorted(mut ids: Vec<JobId>) -> Vec<JobId> {
     ids
 }
 
-enum Standing {
+enum Liveness {
     Ended,
     Live,
     Lost,
 }
 
-/// The record held against the lock, as `status` does it, but without writing the end.
-fn stands(dir: &JobDir) -> Result<(Record, Standing), LoadError> {
+/// Compares the record with the lock, as `status` does, but without finalizing a lost job.
+fn check_liveness(dir: &JobDir) -> Result<(Record, Liveness), LoadError> {
     let record = dir.load()?;
     if !record.status.is_live() {
-        return Ok((record, Standing::Ended));
+        return Ok((record, Liveness::Ended));
     }
     if record.version == 0 {
-        // It has no lock; and whoever reads it sees what this says.
+        // A record of this version has no lock; every reader uses this check.
         let ended = store::legacy_is_dead(&record);
-        return Ok((record, if ended { Standing::Ended } else { Standing::Live }));
+        return Ok((record, if ended { Liveness::Ended } else { Liveness::Live }));
     }
     if dir.is_held()? {
-        return Ok((record, Standing::Live));
+        return Ok((record, Liveness::Live));
     }
-    // It may have ended between the look at the record and the one at the lock.
+    // The job may have ended after its record was read and before its lock was checked.
     let record = dir.load()?;
     if dir.other_host(&record).is_some() {
-        return Ok((record, Standing::Live));
+        return Ok((record, Liveness::Live));
     }
     let ended = !record.status.is_live();
-    Ok((record, if ended { Standing::Ended } else { Standing::Lost }))
+    Ok((record, if ended { Liveness::Ended } else { Liveness::Lost }))
 }
 
 fn records(total: usize, unreadable: &Named) -> Check {
     let jobs = count(total, "job");
     if unreadable.count == 0 {
-        return Check::ok("records", format!("{jobs}, all of them readable"));
+        return Check::ok("records", format!("{jobs}, all readable"));
     }
-    let found = format!("{jobs}, of which {unreadable} cannot be read");
-    let advice = "claudejob status ID says why; claudejob kill ID ends what is left of it; \
-                  then its directory can be removed";
-    Check::warning("records", found, advice)
+    let detail = format!("{jobs}, {unreadable} unreadable");
+    let hint = "claudejob status ID shows the error; claudejob kill ID ends remaining processes; \
+                then the job's directory can be removed";
+    Check::warning("records", detail, hint)
 }
 
 fn check_lost(lost: &Named) -> Check {
     if lost.count == 0 {
         return Check::ok("lost", "no job has lost its worker");
     }
-    let found = format!("{lost} recorded as live, but without a worker");
-    let advice = "claudejob list settles them; claudejob recover --all then goes on with them";
-    Check::warning("lost", found, advice)
+    let detail = format!("{lost} recorded as live, but without a worker");
+    let hint = "claudejob list records their end; claudejob recover --all then continues them";
+    Check::warning("lost", detail, hint)
 }
 
 fn leftovers(store: &Store) -> Check {
     match store.leftovers() {
         Ok(0) => Check::ok("leftovers", "none"),
         Ok(n) => {
-            let found = format!(
-                "{} in .new, left by a start or clean that died",
-                count(n, "unfinished job")
+            let detail = format!(
+                "{} in .new, left by a start or clean that did not finish",
+                count(n, "incomplete job")
             );
-            Check::warning("leftovers", found, "the next start or clean removes them")
+            Check::warning("leftovers", detail, "the next start or clean removes them")
         }
         Err(error) => Check::unknown("leftovers", error),
     }
 }
 
-/// Who runs and who waits.
+/// Counts running and waiting jobs.
 fn slots(live: &BTreeMap<Status, usize>, crowd: Crowd, limit: Option<Timestamp>) -> Check {
     let mut counts: Vec<String> = live.iter().map(|(status, n)| format!("{n} {status}")).collect();
     if counts.is_empty() {
-        counts.push("no job is live".to_owned());
+        counts.push("no live job".to_owned());
     }
     if crowd.waiting > 0 {
         let (taken, waiting) = (count(crowd.running, "slot"), crowd.waiting);
-        counts.push(format!("{taken} taken, {waiting} in line"));
+        counts.push(format!("{taken} taken, {waiting} queued"));
     }
     let Some(until) = limit else { return Check::ok("slots", counts.join(", ")) };
-    counts.push(format!("a limit of the API lasts until {until}"));
-    let advice =
-        "queued jobs of its login wait for its end; --no-wait-for-reset starts one all the same";
-    Check::warning("slots", counts.join(", "), advice)
+    counts.push(format!("an API limit lasts until {until}"));
+    let hint = "queued jobs with the same login wait for its end; --no-wait-for-reset skips it";
+    Check::warning("slots", counts.join(", "), hint)
 }
 
 #[cfg(test)]
@@ -155,25 +154,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn live_jobs_are_counted_in_the_order_of_their_life() {
+    fn counts_live_jobs_in_lifecycle_order() {
         let slots = |live: &BTreeMap<Status, usize>| slots(live, Crowd::default(), None);
-        assert_eq!(slots(&BTreeMap::new()).found, "no job is live");
+        assert_eq!(slots(&BTreeMap::new()).detail, "no live job");
         let live = [(Status::Running, 2), (Status::Queued, 1), (Status::Blocked, 1)];
-        assert_eq!(slots(&BTreeMap::from(live)).found, "1 queued, 2 running, 1 blocked");
+        assert_eq!(slots(&BTreeMap::from(live)).detail, "1 queued, 2 running, 1 blocked");
     }
 
     #[test]
-    fn what_went_stale_is_warned_of() {
+    fn warns_about_unreadable_and_lost_jobs() {
         let (none, mut one) = (Named::default(), Named::default());
         one.add("a");
-        for (check, level, found) in [
-            (records(0, &none), Level::Ok, "0 jobs, all of them readable"),
-            (records(2, &one), Level::Warning, "2 jobs, of which 1 (a) cannot be read"),
+        for (check, level, detail) in [
+            (records(0, &none), Level::Ok, "0 jobs, all readable"),
+            (records(2, &one), Level::Warning, "2 jobs, 1 (a) unreadable"),
             (check_lost(&none), Level::Ok, "no job has lost its worker"),
             (check_lost(&one), Level::Warning, "1 (a) recorded as live, but without a worker"),
         ] {
-            assert_eq!((check.level, check.found.as_str()), (level, found));
-            assert_eq!(check.advice.is_some(), level != Level::Ok, "{found}");
+            assert_eq!((check.level, check.detail.as_str()), (level, detail));
+            assert_eq!(check.hint.is_some(), level != Level::Ok, "{detail}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The jobs directory as a place: whether it is ours, what it lies on, and what room there is.
+//! Checks of the jobs directory: access, file system, locks, free space.
 
 use std::fs;
 use std::io;
@@ -6,82 +6,84 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Check, Level, hint};
+use super::{Check, Level, hint_of};
 use crate::error::Error;
 use crate::process::machine::{self, Medium, Room};
 use crate::store::{Probe, Store, StoreError, try_lock_in};
 
 const MB: u64 = 1_000_000;
 const GB: u64 = 1_000 * MB;
-const ELSEWHERE: &str = "name another directory by --jobs-dir";
+const OTHER_DIR_HINT: &str = "use another directory with --jobs-dir";
 
-/// Looks at the jobs directory of this path. The store is `None` where it must not be used.
+/// Checks the jobs directory at `root`. The store is `None` if it must not be used.
 pub(super) fn checks(root: Result<&Path, &Error>) -> (Vec<Check>, Option<Store>) {
     let root = match root {
         Ok(root) => root,
-        Err(error) => return (vec![Check::error("jobs_dir", error.to_string(), ELSEWHERE)], None),
+        Err(error) => {
+            return (vec![Check::error("jobs_dir", error.to_string(), OTHER_DIR_HINT)], None);
+        }
     };
     let (directory, store, probe) = directory(root);
-    let Some(standing) = root.ancestors().find(|path| path.is_dir()) else {
+    let Some(existing) = root.ancestors().find(|path| path.is_dir()) else {
         return (vec![directory], store);
     };
-    let room = machine::room(standing);
-    let room = |name, check: fn(Room) -> Check| match &room {
-        Ok(room) => check(*room),
+    let free = machine::room(existing);
+    let check_free = |name, check: fn(Room) -> Check| match &free {
+        Ok(free) => check(*free),
         Err(error) => Check::unknown(name, error),
     };
     let checks = vec![
         directory,
-        file_system(machine::file_system(standing)),
-        locks(standing, probe.as_ref()),
-        room("space", |room| space(room.bytes)),
-        room("inodes", |room| inodes(room.files)),
+        file_system(machine::file_system(existing)),
+        locks(existing, probe.as_ref()),
+        check_free("space", |free| space(free.bytes)),
+        check_free("inodes", |free| inodes(free.files)),
     ];
     (checks, store)
 }
 
 fn directory(root: &Path) -> (Check, Option<Store>, Option<Probe>) {
-    let error = |found: String| Check::error("jobs_dir", found, ELSEWHERE);
+    let error = |detail: String| Check::error("jobs_dir", detail, OTHER_DIR_HINT);
     let store = match Store::open(root) {
         Ok(store) => store,
-        Err(refused) => return (refusal(refused), None, None),
+        Err(why) => return (unusable(why), None, None),
     };
     let path = store.root().display().to_string();
     match fs::metadata(store.root()) {
-        Ok(about) if !about.is_dir() => (error(format!("{path} is no directory")), None, None),
+        Ok(about) if !about.is_dir() => (error(format!("not a directory: {path}")), None, None),
         Ok(_) => match store.probe() {
             Ok(probe) => (Check::ok("jobs_dir", path), Some(store), Some(probe)),
-            Err(refused) => (refusal(refused), Some(store), None),
+            Err(why) => (unusable(why), Some(store), None),
         },
         Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
             match creatable(store.root()) {
                 Ok(()) => {
-                    let found = format!("{path}, which the first start makes");
-                    (Check::ok("jobs_dir", found), Some(store), None)
+                    let detail = format!("{path}, which the first start creates");
+                    (Check::ok("jobs_dir", detail), Some(store), None)
                 }
-                Err(why) => (error(format!("{path} cannot be made: {why}")), None, None),
+                Err(why) => (error(format!("cannot create {path}: {why}")), None, None),
             }
         }
-        Err(why) => (error(format!("could not look at {path}: {why}")), None, None),
+        Err(why) => (error(format!("could not read {path}: {why}")), None, None),
     }
 }
 
-fn refusal(error: StoreError) -> Check {
-    let found = error.to_string();
-    let advice = Error::from(error).hint();
-    Check::error("jobs_dir", found, advice.as_deref().unwrap_or(ELSEWHERE))
+fn unusable(error: StoreError) -> Check {
+    let detail = error.to_string();
+    let hint = Error::from(error).hint();
+    Check::error("jobs_dir", detail, hint.as_deref().unwrap_or(OTHER_DIR_HINT))
 }
 
-/// Whether the directory, which is not there, could be made.
+/// Checks that the missing directory can be created.
 fn creatable(root: &Path) -> Result<(), String> {
-    // A link that leads nowhere is in the way, too.
-    let standing = root.ancestors().find(|path| fs::symlink_metadata(path).is_ok());
-    let standing = standing.map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    if !standing.is_dir() {
-        return Err(format!("{} is no directory", standing.display()));
+    // A dangling symbolic link prevents creation as well, so links are not followed.
+    let existing = root.ancestors().find(|path| fs::symlink_metadata(path).is_ok());
+    let existing = existing.map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    if !existing.is_dir() {
+        return Err(format!("not a directory: {}", existing.display()));
     }
-    let allowed = access(&standing, AccessFlags::W_OK | AccessFlags::X_OK);
-    allowed.map_err(|errno| format!("{}: {}", standing.display(), errno.desc()))
+    let allowed = access(&existing, AccessFlags::W_OK | AccessFlags::X_OK);
+    allowed.map_err(|errno| format!("{}: {}", existing.display(), errno.desc()))
 }
 
 fn file_system(name: io::Result<Option<String>>) -> Check {
@@ -94,39 +96,39 @@ fn file_system(name: io::Result<Option<String>>) -> Check {
         Err(error) => return Check::unknown("file_system", error),
     };
     let warning =
-        |what: &str, advice: &str| Check::warning("file_system", format!("{name}, {what}"), advice);
-    let elsewhere = "name a directory on a local disk by --jobs-dir";
+        |what: &str, hint: &str| Check::warning("file_system", format!("{name}, {what}"), hint);
+    let local_hint = "use a directory on a local disk with --jobs-dir";
     match medium {
         Medium::Disk => Check::ok("file_system", format!("{name}, local")),
         Medium::Memory => warning(
-            "local, in memory: a reboot takes the jobs and all that recover needs along",
-            "name a directory on a disk by --jobs-dir",
+            "in memory: a reboot removes the jobs, and recover cannot continue them",
+            "use a directory on a disk with --jobs-dir",
         ),
         Medium::Network => warning(
-            "of a network or another host: its locks may not hold between hosts, so jobs of other \
-             hosts are left alone without --force-host",
-            elsewhere,
+            "a network file system: locks may not work between hosts, so jobs of other hosts are \
+             left alone without --force-host",
+            local_hint,
         ),
         Medium::Program => warning(
-            "served by a program (FUSE): it counts as a network's, so jobs of other hosts are left \
-             alone without --force-host",
-            elsewhere,
+            "served by a program (FUSE) and treated as a network file system: jobs of other \
+             hosts are left alone without --force-host",
+            local_hint,
         ),
         Medium::Unknown => warning(
-            "of a type that is not known here: it counts as a network's, so jobs of other hosts \
-             are left alone without --force-host",
-            elsewhere,
+            "an unknown type, which is treated as a network file system: jobs of other hosts are \
+             left alone without --force-host",
+            local_hint,
         ),
     }
 }
 
-fn locks(standing: &Path, probe: Option<&Probe>) -> Check {
-    let tried = probe.map_or_else(|| try_lock_in(standing), Probe::lock);
-    match tried {
-        Ok(()) => Check::ok("locks", "they work"),
+fn locks(dir: &Path, probe: Option<&Probe>) -> Check {
+    let result = probe.map_or_else(|| try_lock_in(dir), Probe::lock);
+    match result {
+        Ok(()) => Check::ok("locks", "supported"),
         Err(error) if error.is_without_locks() => {
-            let found = error.to_string();
-            Check::error("locks", found, hint(&Error::NoLocks(error)))
+            let detail = error.to_string();
+            Check::error("locks", detail, hint_of(&Error::NoLocks(error)))
         }
         Err(error) => Check::unknown("locks", error),
     }
@@ -138,24 +140,24 @@ fn space(bytes: u64) -> Check {
         50_000_000..GB => Level::Warning,
         _ => Level::Ok,
     };
-    let advice = "free some space, or name another place by --jobs-dir";
-    Check::at("space", level, format!("{} free", amount(bytes)), advice)
+    let hint = "free some space, or use another directory with --jobs-dir";
+    Check::with_level("space", level, format!("{} free", format_bytes(bytes)), hint)
 }
 
 fn inodes(files: Option<u64>) -> Check {
     let Some(files) = files else { return Check::ok("inodes", "not limited") };
-    // A job makes a dozen.
+    // A job creates about a dozen files.
     let level = match files {
         0..100 => Level::Error,
         100..10_000 => Level::Warning,
         _ => Level::Ok,
     };
-    let advice = "remove files that are not needed, or name another place by --jobs-dir";
-    Check::at("inodes", level, format!("{files} free"), advice)
+    let hint = "remove files, or use another directory with --jobs-dir";
+    Check::with_level("inodes", level, format!("{files} free"), hint)
 }
 
-/// Bytes as people read them.
-pub(super) fn amount(bytes: u64) -> String {
+/// Formats a number of bytes.
+pub(super) fn format_bytes(bytes: u64) -> String {
     match bytes {
         0..MB => format!("{} kB", bytes / 1_000),
         MB..GB => format!("{} MB", bytes / MB),
@@ -168,8 +170,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scarce_room_is_told_in_time() {
-        for (bytes, level, found) in [
+    fn reports_low_free_space() {
+        for (bytes, level, detail) in [
             (0, Level::Error, "0 kB free"),
             (49_999_999, Level::Error, "49 MB free"),
             (50_000_000, Level::Warning, "50 MB free"),
@@ -178,7 +180,7 @@ mod tests {
             (u64::MAX, Level::Ok, "18446744073.7 GB free"),
         ] {
             let check = space(bytes);
-            assert_eq!((check.level, check.found.as_str()), (level, found));
+            assert_eq!((check.level, check.detail.as_str()), (level, detail));
         }
         for (files, level) in [
             (Some(0), Level::Error),
@@ -191,8 +193,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reboot_or_a_network_can_take_is_warned_of() {
-        for (name, of, level) in [
+    fn warns_about_file_systems() {
+        for (name, medium, level) in [
             ("ext4", Medium::Disk, Level::Ok),
             ("overlay", Medium::Disk, Level::Ok),
             ("apfs", Medium::Disk, Level::Ok),
@@ -202,7 +204,7 @@ mod tests {
             ("fuse", Medium::Program, Level::Warning),
             ("newfs", Medium::Unknown, Level::Warning),
         ] {
-            assert_eq!(Medium::of(name), of);
+            assert_eq!(Medium::of(name), medium);
             assert_eq!(file_system(Ok(Some(name.to_owned()))).level, level, "{name}");
         }
         assert_eq!(file_system(Ok(None)).level, Level::Warning);

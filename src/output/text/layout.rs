@@ -1,29 +1,29 @@
-//! Text in columns, as wide as it looks.
+//! Layout of text in columns of a terminal.
 
 use anstream::adapter::strip_str;
 use unicode_width::UnicodeWidthStr;
 
-/// Columns of a terminal that does not tell how many it has.
-const COLUMNS: usize = 100;
+/// Width if stdout is not a terminal or does not report its width.
+const DEFAULT_COLUMNS: usize = 100;
 
-/// The columns of the terminal on which stdout is.
+/// Returns the width of the terminal on stdout.
 pub(super) fn columns() -> usize {
-    terminal_size::terminal_size().map_or(COLUMNS, |(width, _)| usize::from(width.0))
+    terminal_size::terminal_size().map_or(DEFAULT_COLUMNS, |(width, _)| usize::from(width.0))
 }
 
-/// Painted parts in lines of at most so many columns, broken between parts.
+/// Joins coloured parts into lines of at most `columns` columns, broken between parts.
 pub(super) fn joined(parts: &[String], columns: usize) -> String {
-    const BETWEEN: &str = " · ";
+    const SEPARATOR: &str = " · ";
     let mut text = String::new();
     let mut at = 0;
     for part in parts {
         let width = strip_str(part).to_string().width();
-        if at > 0 && at + BETWEEN.width() + width > columns {
+        if at > 0 && at + SEPARATOR.width() + width > columns {
             text.push('\n');
             at = 0;
         } else if at > 0 {
-            text.push_str(BETWEEN);
-            at += BETWEEN.width();
+            text.push_str(SEPARATOR);
+            at += SEPARATOR.width();
         }
         text.push_str(part);
         at += width;
@@ -31,26 +31,26 @@ pub(super) fn joined(parts: &[String], columns: usize) -> String {
     text + "\n"
 }
 
-/// `text` in `width` columns, cut with an ellipsis where it is wider.
+/// Truncates `text` to `width` columns, with an ellipsis.
 pub(super) fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
-    let mut fitting = String::new();
+    let mut prefix = String::new();
     for c in text.chars() {
-        let mut longer = fitting.clone();
+        let mut longer = prefix.clone();
         longer.push(c);
         if longer.width() + 1 > width {
             break;
         }
-        fitting = longer;
+        prefix = longer;
     }
-    fitting.push('…');
-    fitting
+    prefix.push('…');
+    prefix
 }
 
-/// `text` in lines of at most `width` columns, broken between words. A word that is wider, such as
-/// a path, stays whole.
+/// Wraps `text` into lines of at most `width` columns, broken between words. A wider word, such as
+/// a path, is not broken.
 pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_they_look() {
+    fn layout_counts_display_columns() {
         assert_eq!(pad("日本", 6, false), "日本  ");
         assert_eq!(fit("日本語", 5), "日本…");
         assert_eq!(fit("abc", 3), "abc");

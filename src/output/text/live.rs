@@ -1,36 +1,36 @@
-//! How a job stands, on a line of the terminal that changes.
+//! A line on the terminal that shows the progress of a job.
 
 use std::io::{self, Write as _};
 
 use unicode_width::UnicodeWidthStr;
 
 use super::layout::fit;
-use super::{DIM, doing, painted, waited};
+use super::{DIM, activity_text, painted, wait_reason};
 use crate::clock;
 use crate::commands::status::StatusAnswer;
 use crate::text::{one_line, short};
 
-/// The line that shows how a job stands while it is waited for; it disappears after that.
+/// The line that shows a job's status during `wait`. It is cleared when dropped.
 #[derive(Default)]
 pub struct LiveLine {
     shown: bool,
 }
 
 impl LiveLine {
-    /// Shows how the job stands now.
+    /// Shows the job's current status.
     pub fn show(&mut self, status: &StatusAnswer) {
         let now = clock::now();
-        let doing = match (&status.waiting_for, &status.activity) {
-            (Some(wait), _) => waited(wait),
-            (None, Some(activity)) => doing(activity),
+        let now_text = match (&status.waiting_for, &status.activity) {
+            (Some(wait), _) => wait_reason(wait),
+            (None, Some(activity)) => activity_text(activity),
             (None, None) => String::new(),
         };
         let head = format!("{} {} {} ", status.job_id, status.status, short(status.age(now)));
         let width = terminal_size::terminal_size_of(io::stderr())
             .map_or(80, |(width, _)| usize::from(width.0));
-        let rest = fit(&one_line(&doing, 200), width.saturating_sub(head.width() + 1));
+        let rest = fit(&one_line(&now_text, 200), width.saturating_sub(head.width() + 1));
         let mut err = anstream::stderr().lock();
-        // The line is cleared first: it may have been longer.
+        // Clear the line first: the previous text may have been longer.
         let _ = write!(err, "\r\x1b[2K{}{rest}", painted(DIM, &head));
         let _ = err.flush();
         self.shown = true;

@@ -1,4 +1,4 @@
-//! `stats` as a table with bars.
+//! Text form of `stats`: a table with bars.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,25 +12,25 @@ use crate::commands::stats::{By, StatsAnswer, Sum};
 use crate::job::Status;
 use crate::text::{count, harmless, one_line, short};
 
-/// Columns of a bar, at most and at least: with less there is none.
-const BAR_MOST: usize = 8;
-const BAR_LEAST: usize = 3;
-/// Columns of a group's key, at most and at least.
-const KEY_MOST: usize = 32;
-const KEY_LEAST: usize = 8;
-/// Columns of all others together, and of what is between them.
-const FIGURES: usize = 54;
+/// Width of a bar in columns. With less than the minimum there is no bar.
+const MAX_BAR_WIDTH: usize = 8;
+const MIN_BAR_WIDTH: usize = 3;
+/// Width of a group's key in columns.
+const MAX_KEY_WIDTH: usize = 32;
+const MIN_KEY_WIDTH: usize = 8;
+/// Width of all other columns and the gaps between them.
+const NUMBERS_WIDTH: usize = 54;
 
 pub(in crate::output) fn stats(answer: &StatsAnswer) -> String {
     stats_in(answer, columns())
 }
 
-/// In so many columns, if they are enough for the figures.
+/// Formats the table for a terminal of this width. It is wider if the numbers do not fit.
 fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     let mut text = summary(&answer.total, columns);
     if answer.unreadable > 0 {
         let records = count(usize::try_from(answer.unreadable).unwrap_or(usize::MAX), "record");
-        let _ = writeln!(text, "{}", painted(RED, &format!("{records} cannot be read")));
+        let _ = writeln!(text, "{}", painted(RED, &format!("{records} unreadable")));
     }
     if answer.groups.is_empty() {
         return text;
@@ -44,14 +44,15 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     };
     let key = |key: &Option<String>| key.as_deref().map_or("(none)".to_owned(), cell);
     let keys = answer.groups.iter().map(|group| key(&group.key).width());
-    let width = keys.chain([head.width()]).max().unwrap_or(0).min(KEY_MOST);
-    let width = width.min(columns.saturating_sub(FIGURES).max(KEY_LEAST));
-    // A bar and the blank before it, in two places.
-    let bars = (columns.saturating_sub(FIGURES + width) / 2).saturating_sub(1).min(BAR_MOST);
-    let bars = if bars < BAR_LEAST { 0 } else { bars };
+    let width = keys.chain([head.width()]).max().unwrap_or(0).min(MAX_KEY_WIDTH);
+    let width = width.min(columns.saturating_sub(NUMBERS_WIDTH).max(MIN_KEY_WIDTH));
+    // There are two bars, each with a space before it.
+    let bars =
+        (columns.saturating_sub(NUMBERS_WIDTH + width) / 2).saturating_sub(1).min(MAX_BAR_WIDTH);
+    let bars = if bars < MIN_BAR_WIDTH { 0 } else { bars };
     let bar = |style: Style, share: f64| match bars {
         0 => String::new(),
-        most => format!(" {}", painted(style, &bar(share, most))),
+        width => format!(" {}", painted(style, &bar(share, width))),
     };
     let row = |key: &str, jobs: &str, success: [&str; 2], cost: [&str; 2], rest: [&str; 3]| {
         format!(
@@ -71,11 +72,11 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     let head = row(&head, "JOBS", ["OK", &none], ["COST", &none], ["TURNS", "LIVE", "WAITED"]);
     text.push('\n');
     text.push_str(&painted(DIM, &head));
-    let most = answer.groups.iter().map(|group| group.sum.cost_usd).fold(0.0, f64::max);
+    let max_cost = answer.groups.iter().map(|group| group.sum.cost_usd).fold(0.0, f64::max);
     for group in &answer.groups {
         let sum = &group.sum;
         let rate = sum.success_rate.map(|rate| format!("{:.0}%", rate * 100.0));
-        let share = if most > 0.0 { sum.cost_usd / most } else { 0.0 };
+        let share = if max_cost > 0.0 { sum.cost_usd / max_cost } else { 0.0 };
         text.push_str(&row(
             &key(&group.key),
             &sum.jobs.to_string(),
@@ -84,7 +85,7 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
                 &bar(rate_style(sum.success_rate), sum.success_rate.unwrap_or(0.0)),
             ],
             [&cost(sum, "≥"), &bar(BLUE, share)],
-            [&sum.num_turns.to_string(), &spent(sum.elapsed_ms), &waited(sum)],
+            [&sum.num_turns.to_string(), &format_ms(sum.elapsed_ms), &wait_time(sum)],
         ));
     }
     if answer.omitted > 0 {
@@ -94,12 +95,12 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     text
 }
 
-/// A label's key and value may hold anything, also a line's end.
+/// Formats a label's key or value, which may contain line breaks and control characters.
 fn cell(text: &str) -> String {
-    harmless(&one_line(text, KEY_MOST))
+    harmless(&one_line(text, MAX_KEY_WIDTH))
 }
 
-/// The total: how the jobs ended, and what they took.
+/// Formats the totals: jobs by status, turns, cost and time.
 fn summary(sum: &Sum, columns: usize) -> String {
     let mut jobs = vec![count(usize::try_from(sum.jobs).unwrap_or(usize::MAX), "job")];
     for (status, count) in &sum.by_status {
@@ -110,32 +111,33 @@ fn summary(sum: &Sum, columns: usize) -> String {
             .into_iter()
             .map(|status| sum.of(status))
             .sum();
-        jobs.push(format!("{:.0}% of {ended} ended completed", rate * 100.0));
+        jobs.push(format!("{:.0}% of {ended} ended jobs completed", rate * 100.0));
     }
     let turns = count(usize::try_from(sum.num_turns).unwrap_or(usize::MAX), "turn");
-    let mut took = vec![cost(sum, "at least "), turns, format!("{} live", spent(sum.elapsed_ms))];
-    for (what, ms) in [("queued", sum.queued_ms), ("to try again", sum.limited_ms)] {
+    let mut took =
+        vec![cost(sum, "at least "), turns, format!("{} live", format_ms(sum.elapsed_ms))];
+    for (what, ms) in [("in the queue", sum.queued_ms), ("for retries", sum.limited_ms)] {
         if ms > 0 {
-            took.push(format!("waited {} {what}", spent(ms)));
+            took.push(format!("waited {} {what}", format_ms(ms)));
         }
     }
     joined(&jobs, columns) + &joined(&took, columns)
 }
 
-/// The cost, behind `mark` where it is a lower bound.
+/// Formats the cost, with the prefix `mark` if it is a lower bound.
 fn cost(sum: &Sum, mark: &str) -> String {
     let mark = if sum.cost_is_lower_bound { mark } else { "" };
     format!("{mark}${:.2}", sum.cost_usd)
 }
 
-fn spent(ms: u64) -> String {
+fn format_ms(ms: u64) -> String {
     short(Duration::from_millis(ms))
 }
 
-fn waited(sum: &Sum) -> String {
+fn wait_time(sum: &Sum) -> String {
     match sum.queued_ms.saturating_add(sum.limited_ms) {
         0 => "–".to_owned(),
-        ms => spent(ms),
+        ms => format_ms(ms),
     }
 }
 
@@ -147,10 +149,10 @@ fn rate_style(rate: Option<f64>) -> Style {
     }
 }
 
-/// `share` of so many columns, in eighths of one; what is more than nothing is seen.
+/// Draws a bar of `share` of the columns, in eighths of a column. A share above 0 is visible.
 fn bar(share: f64, columns: usize) -> String {
-    let most = columns * 8;
-    let eighths = (share.clamp(0.0, 1.0) * most as f64).round() as usize;
+    let max = columns * 8;
+    let eighths = (share.clamp(0.0, 1.0) * max as f64).round() as usize;
     let eighths = if share > 0.0 { eighths.max(1) } else { 0 };
     let mut bar = "█".repeat(eighths / 8);
     bar.extend(['▏', '▎', '▍', '▌', '▋', '▊', '▉'].get((eighths % 8).wrapping_sub(1)));
@@ -163,7 +165,7 @@ mod tests {
     use crate::commands::stats::Group;
 
     #[test]
-    fn each_group_has_one_line_whatever_its_name_is() {
+    fn each_group_has_one_line() {
         let sum = Sum { jobs: 1, ..Sum::default() };
         let group = |key: &str| Group { key: Some(key.to_owned()), sum: sum.clone() };
         let text = stats(&StatsAnswer {
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_no_wider_than_the_terminal() {
+    fn lines_fit_the_terminal() {
         let sum = Sum {
             jobs: 123,
             by_status: [(Status::Completed, 100), (Status::Failed, 20), (Status::Killed, 3)].into(),
@@ -199,14 +201,14 @@ mod tests {
                 let text = anstream::adapter::strip_str(&stats_in(&answer, columns)).to_string();
                 let widest = text.lines().map(UnicodeWidthStr::width).max();
                 assert!(widest <= Some(columns), "{columns}: {text}");
-                let has_room = columns > 80 || columns == 80 && key.len() == 10;
-                assert_eq!(text.contains('█'), has_room, "{columns}: {text}");
+                let has_bars = columns > 80 || columns == 80 && key.len() == 10;
+                assert_eq!(text.contains('█'), has_bars, "{columns}: {text}");
             }
         }
     }
 
     #[test]
-    fn a_bar_has_its_share_of_the_columns() {
+    fn bars_are_proportional() {
         for (share, shown) in [
             (0.0, "        "),
             (0.001, "▏       "),
