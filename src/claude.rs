@@ -5,8 +5,8 @@
 mod account;
 mod environment;
 mod extra_args;
+mod redacted_args;
 mod sessions;
-mod shown_args;
 pub mod tested;
 
 use std::collections::HashMap;
@@ -22,16 +22,16 @@ use crate::job::{Exit, JobId, Spec};
 
 pub use account::account;
 pub use environment::set_job_environment;
-pub use extra_args::refusal;
+pub use extra_args::refusal_reason;
+pub use redacted_args::redacted_arguments;
 pub use sessions::session_file;
-pub use shown_args::shown_arguments;
 
 /// The option to give a continued session the present system prompt instead of the recorded one.
 /// Versions of claude that do not know it do not record the system prompt.
 pub const SYSTEM_PROMPT_SNAPSHOT: &str = "--system-prompt-snapshot";
 
 /// Longest single argument: the kernel allows 32 pages, 128 KiB, including the terminating zero
-pub const ARGUMENT_MOST: usize = 128 * 1024 - 1;
+pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
 /// Timeout of `claude --help`.
 const HELP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,11 +39,11 @@ const HELP_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HELP_BYTES: usize = 256 << 10;
 
 /// Environment variables. Tests can provide their own.
-pub struct Surroundings {
+pub struct Env {
     variables: HashMap<OsString, OsString>,
 }
 
-impl Surroundings {
+impl Env {
     /// Returns this process's environment, with absolute paths in `HOME` and `CLAUDE_CONFIG_DIR`.
     pub fn own() -> Self {
         let mut variables = std::env::vars_os().collect();
@@ -62,7 +62,7 @@ impl Surroundings {
 }
 
 /// Finds `claude` in `PATH` or where its installers put it. Returns an absolute path.
-pub fn find(env: &Surroundings) -> Option<PathBuf> {
+pub fn find(env: &Env) -> Option<PathBuf> {
     let path = env.get("PATH").cloned().unwrap_or_default();
     let on_path = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
     let home = env.home();
@@ -91,27 +91,27 @@ pub fn is_executable(program: &Path) -> bool {
 
 /// The source of claude's login, without the login itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Login {
+pub enum LoginSource {
     /// An environment variable.
     Variable(&'static str),
     /// A login that the CLI has stored in this file.
     Stored(PathBuf),
     /// A program that is named in settings.
-    Helper(Settings),
+    Helper(SettingsSource),
     /// A variable that is set in settings.
-    Setting(&'static str, Settings),
+    Setting(&'static str, SettingsSource),
 }
 
 /// The source of settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settings {
+pub enum SettingsSource {
     /// A settings file.
     File(PathBuf),
     /// The job's `--settings`.
-    Given,
+    Argument,
 }
 
-impl fmt::Display for Login {
+impl fmt::Display for LoginSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Variable(name) => write!(f, "the variable {name}"),
@@ -122,18 +122,18 @@ impl fmt::Display for Login {
     }
 }
 
-impl fmt::Display for Settings {
+impl fmt::Display for SettingsSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file) => write!(f, "{}", file.display()),
-            Self::Given => f.write_str("--settings"),
+            Self::Argument => f.write_str("--settings"),
         }
     }
 }
 
 /// Finds the login that claude will use; `None` if there is none. The search is the CLI's, without
 /// any request: the API may still refuse the login.
-pub fn login(env: &Surroundings, spec: &Spec) -> Option<Login> {
+pub fn login(env: &Env, spec: &Spec) -> Option<LoginSource> {
     const VARIABLES: [&str; 13] = [
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
@@ -150,13 +150,13 @@ pub fn login(env: &Surroundings, spec: &Spec) -> Option<Login> {
         "ANTHROPIC_IDENTITY_TOKEN_FILE",
     ];
     if let Some(name) = VARIABLES.into_iter().find(|name| env.get(name).is_some()) {
-        return Some(Login::Variable(name));
+        return Some(LoginSource::Variable(name));
     }
     let config = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
     let in_config = config_dir(env);
     let credentials = in_config.as_ref().map(|dir| dir.join(".credentials.json"));
     if let Some(file) = credentials.filter(|file| file.is_file()) {
-        return Some(Login::Stored(file));
+        return Some(LoginSource::Stored(file));
     }
     let state = config
         .map(|dir| dir.join(".claude.json"))
@@ -167,7 +167,7 @@ pub fn login(env: &Surroundings, spec: &Spec) -> Option<Login> {
         })
     };
     if let Some(file) = state.filter(names_login) {
-        return Some(Login::Stored(file));
+        return Some(LoginSource::Stored(file));
     }
     let cwd = Path::new(&spec.cwd);
     let files = [
@@ -176,23 +176,23 @@ pub fn login(env: &Surroundings, spec: &Spec) -> Option<Login> {
         Some(cwd.join(".claude/settings.local.json")),
         Some(PathBuf::from("/etc/claude-code/managed-settings.json")),
     ];
-    let read = |file: PathBuf| Some((read_json(&file)?, Settings::File(file)));
+    let read = |file: PathBuf| Some((read_json(&file)?, SettingsSource::File(file)));
     let given = spec.settings.as_deref().and_then(|settings| {
         serde_json::from_str(settings).ok().or_else(|| read_json(Path::new(settings)))
     });
-    let given = given.map(|settings| (settings, Settings::Given));
+    let given = given.map(|settings| (settings, SettingsSource::Argument));
     files.into_iter().flatten().filter_map(read).chain(given).find_map(|(settings, whose)| {
         if is_set(settings.get("apiKeyHelper")) {
-            return Some(Login::Helper(whose));
+            return Some(LoginSource::Helper(whose));
         }
         let env = settings.get("env")?;
         let name = VARIABLES.into_iter().find(|name| is_set(env.get(name)))?;
-        Some(Login::Setting(name, whose))
+        Some(LoginSource::Setting(name, whose))
     })
 }
 
 /// Returns the directory of claude's settings, logins and sessions.
-fn config_dir(env: &Surroundings) -> Option<PathBuf> {
+fn config_dir(env: &Env) -> Option<PathBuf> {
     let named = env.get("CLAUDE_CONFIG_DIR").map(PathBuf::from);
     named.or_else(|| Some(env.home()?.join(".claude")))
 }
@@ -204,7 +204,7 @@ pub type LoginStamp = (u64, i64, i64, u64);
 /// if there is none.
 pub fn stored_login_stamp() -> Option<LoginStamp> {
     use std::os::unix::fs::MetadataExt;
-    let env = Surroundings::own();
+    let env = Env::own();
     let dir = config_dir(&env)?;
     let metadata = fs::metadata(dir.join(".credentials.json")).ok()?;
     Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.size()))
@@ -224,7 +224,7 @@ fn read_json(path: &Path) -> Option<Value> {
 
 /// Returns whether claude will refuse to start: as root it does not skip permissions, unless a
 /// variable says that it is in a sandbox.
-pub fn refuses_root(env: &Surroundings, spec: &Spec) -> bool {
+pub fn refuses_root(env: &Env, spec: &Spec) -> bool {
     let skips = spec.permission_mode == "bypassPermissions"
         || spec.extra_args.iter().any(|arg| arg == "--dangerously-skip-permissions");
     let sandboxed = ["IS_SANDBOX", "CLAUDE_CODE_BUBBLEWRAP"]
@@ -235,7 +235,7 @@ pub fn refuses_root(env: &Surroundings, spec: &Spec) -> bool {
 
 /// Returns the arguments for one run. The prompt is not among them: it goes to stdin, where its
 /// length is not limited, no process list shows it, and it may begin with a dash.
-pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
+pub fn arguments(spec: &Spec, session: &SessionStart<'_>) -> Vec<String> {
     let mut args: Vec<String> =
         ["-p", "--output-format", "stream-json", "--input-format", "stream-json", "--verbose"]
             .map(str::to_owned)
@@ -247,8 +247,8 @@ pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
         args.push(value.to_owned());
     };
     match session {
-        Session::New(id) => add("--session-id", id),
-        Session::Old { id, .. } => add("--resume", id),
+        SessionStart::New(id) => add("--session-id", id),
+        SessionStart::Resume { id, .. } => add("--resume", id),
     }
     add("--permission-mode", &spec.permission_mode);
     let max_turns = spec.max_turns.map(|n| n.to_string());
@@ -286,7 +286,7 @@ pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
         // Not in claude's help, but used by its SDKs. Requests then arrive as `control_request`.
         args.extend(["--permission-prompt-tool", "stdio"].map(str::to_owned));
     }
-    if let Session::Old { fork, .. } = session {
+    if let SessionStart::Resume { fork, .. } = session {
         if *fork {
             args.push("--fork-session".to_owned());
         }
@@ -300,11 +300,11 @@ pub fn arguments(spec: &Spec, session: &Session<'_>) -> Vec<String> {
 
 /// The session of a run of claude.
 #[derive(Clone, Copy, Debug)]
-pub enum Session<'a> {
+pub enum SessionStart<'a> {
     /// A new session with this id.
     New(&'a str),
     /// An existing session to continue.
-    Old {
+    Resume {
         id: &'a str,
         /// Continue a copy with another id, and leave the session unchanged.
         fork: bool,
@@ -313,7 +313,7 @@ pub enum Session<'a> {
 
 /// Returns the command for one run: program, arguments, working directory, and the worker's
 /// environment with the job's variables.
-pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -> Command {
+pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &SessionStart<'_>) -> Command {
     let mut command = match &spec.replay {
         None => {
             let mut command = Command::new(&spec.claude);
@@ -329,19 +329,19 @@ pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &Session<'_>) -
     };
     environment::enter_directory(&mut command, &spec.cwd);
     command.env("CLAUDEJOB_ID", id.as_str());
-    crate::process::mark(&mut command, job_dir);
+    crate::process::set_marker(&mut command, job_dir);
     command
 }
 
 /// Result of calling a program with `--version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Version {
+pub enum VersionOutput {
     /// The printed text.
-    Said(String),
+    Printed(String),
     /// The program failed; with its exit status and output.
-    Refused(Exit, String),
+    Failed(Exit, String),
     /// The program was ended because it did not answer in time.
-    Silent,
+    TimedOut,
 }
 
 /// Returns the command that calls a program with one option, such as `--version`.
@@ -358,27 +358,35 @@ fn info_command(program: &Path, option: &str) -> Command {
 
 /// Returns whether the help of a program names the option. Claude fails on unknown options, and it
 /// is not known for each option which version added it. The call takes about 0.3 s.
-pub fn knows_option(program: &Path, option: &str) -> bool {
-    let output =
-        crate::process::ask(info_command(program, "--help"), None, HELP_TIMEOUT, MAX_HELP_BYTES);
+pub fn supports_option(program: &Path, option: &str) -> bool {
+    let output = crate::process::run_with_timeout(
+        info_command(program, "--help"),
+        None,
+        HELP_TIMEOUT,
+        MAX_HELP_BYTES,
+    );
     output.is_ok_and(|(output, _)| memchr::memmem::find(&output, option.as_bytes()).is_some())
 }
 
 /// Calls a program with `--version`. The error says why it could not be run.
-pub fn version(program: &Path, timeout: Duration) -> io::Result<Version> {
-    let (output, exit) =
-        crate::process::ask(info_command(program, "--version"), None, timeout, 16 << 10)?;
+pub fn version(program: &Path, timeout: Duration) -> io::Result<VersionOutput> {
+    let (output, exit) = crate::process::run_with_timeout(
+        info_command(program, "--version"),
+        None,
+        timeout,
+        16 << 10,
+    )?;
     let output = String::from_utf8_lossy(&output).into_owned();
     Ok(match exit {
-        None => Version::Silent,
-        Some(exit) if exit.code == Some(0) => Version::Said(output),
-        Some(exit) => Version::Refused(exit, output),
+        None => VersionOutput::TimedOut,
+        Some(exit) if exit.code == Some(0) => VersionOutput::Printed(output),
+        Some(exit) => VersionOutput::Failed(exit, output),
     })
 }
 
 /// Parses a version as claude prints it: `2.1.197 (Claude Code)`. Lines before it, such as a
 /// warning of its runtime, are skipped.
-pub fn version_numbers(output: &str) -> Option<(u64, u64, u64)> {
+pub fn parse_version(output: &str) -> Option<(u64, u64, u64)> {
     output.lines().find_map(|line| {
         let word = line.split_whitespace().next()?;
         let mut parts = word.strip_prefix('v').unwrap_or(word).splitn(3, '.');
@@ -400,9 +408,9 @@ pub fn own_executable() -> PathBuf {
 mod tests {
     use super::*;
 
-    fn env_of(variables: &[(&str, &str)]) -> Surroundings {
+    fn env_of(variables: &[(&str, &str)]) -> Env {
         let variables = variables.iter().map(|(n, v)| (OsString::from(n), OsString::from(v)));
-        Surroundings { variables: variables.collect() }
+        Env { variables: variables.collect() }
     }
 
     #[test]
@@ -417,7 +425,7 @@ mod tests {
             extra_args: vec!["--betas".to_owned(), "x".to_owned()],
             ..Spec::default()
         };
-        let line = arguments(&spec, &Session::New("SESSION")).join(" ");
+        let line = arguments(&spec, &SessionStart::New("SESSION")).join(" ");
         assert_eq!(
             line,
             "-p --output-format stream-json --input-format stream-json --verbose \
@@ -429,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_resumed_session_gets_no_new_id() {
-        let args = arguments(&Spec::default(), &Session::Old { id: "OLD", fork: false });
+        let args = arguments(&Spec::default(), &SessionStart::Resume { id: "OLD", fork: false });
         assert!(args.windows(2).any(|pair| pair == ["--resume", "OLD"]));
         assert!(!args.contains(&"--session-id".to_owned()));
     }
@@ -438,7 +446,7 @@ mod tests {
     fn removes_the_variables_of_the_outer_session() {
         let id = JobId::parse("a").unwrap();
         let spec = Spec { cwd: "/work".to_owned(), ..Spec::default() };
-        let command = command(&spec, &id, Path::new("/jobs/a"), &Session::New("S"));
+        let command = command(&spec, &id, Path::new("/jobs/a"), &SessionStart::New("S"));
         let changed: HashMap<_, _> = command.get_envs().collect();
         assert_eq!(changed[std::ffi::OsStr::new("CLAUDECODE")], None);
         assert_eq!(changed[std::ffi::OsStr::new("OLDPWD")], None);
@@ -457,30 +465,30 @@ mod tests {
         assert_eq!(login(&bare, &spec), None);
         for provider in ["CLAUDE_CODE_USE_MANTLE", "ANTHROPIC_IDENTITY_TOKEN_FILE"] {
             let provided = env_of(&[("HOME", path), (provider, "1")]);
-            assert_eq!(login(&provided, &spec), Some(Login::Variable(provider)));
+            assert_eq!(login(&provided, &spec), Some(LoginSource::Variable(provider)));
         }
         let key = env_of(&[("ANTHROPIC_API_KEY", "k")]);
-        assert_eq!(login(&key, &spec), Some(Login::Variable("ANTHROPIC_API_KEY")));
+        assert_eq!(login(&key, &spec), Some(LoginSource::Variable("ANTHROPIC_API_KEY")));
         assert_eq!(login(&env_of(&[("HOME", path), ("ANTHROPIC_API_KEY", "")]), &spec), None);
         let put = |file: &str, text: &str| {
             fs::create_dir_all(home.path().join(".claude")).unwrap();
             fs::write(home.path().join(file), text).unwrap();
         };
         let at = |file: &str| home.path().join(file);
-        let of = |file: &str| Settings::File(at(file));
+        let of = |file: &str| SettingsSource::File(at(file));
         let [state, settings] = [".claude.json", ".claude/settings.json"];
-        let token = Login::Setting("ANTHROPIC_AUTH_TOKEN", of(settings));
-        let cloud = Login::Setting("CLAUDE_CODE_USE_ANTHROPIC_AWS", of(settings));
+        let token = LoginSource::Setting("ANTHROPIC_AUTH_TOKEN", of(settings));
+        let cloud = LoginSource::Setting("CLAUDE_CODE_USE_ANTHROPIC_AWS", of(settings));
         let credentials = ".claude/.credentials.json";
         for (file, text, found) in [
             (state, r#"{"numStartups":3}"#, None),
-            (state, r#"{"oauthAccount":{"x":1}}"#, Some(Login::Stored(at(state)))),
+            (state, r#"{"oauthAccount":{"x":1}}"#, Some(LoginSource::Stored(at(state)))),
             (state, "{}", None),
-            (settings, r#"{"apiKeyHelper":"~/key.sh"}"#, Some(Login::Helper(of(settings)))),
+            (settings, r#"{"apiKeyHelper":"~/key.sh"}"#, Some(LoginSource::Helper(of(settings)))),
             (settings, r#"{"env":{"ANTHROPIC_AUTH_TOKEN":"t"}}"#, Some(token)),
             (settings, r#"{"env":{"CLAUDE_CODE_USE_ANTHROPIC_AWS":"1"}}"#, Some(cloud)),
             (settings, "no json", None),
-            (credentials, "{}", Some(Login::Stored(at(credentials)))),
+            (credentials, "{}", Some(LoginSource::Stored(at(credentials)))),
         ] {
             put(file, text);
             assert_eq!(login(&bare, &spec), found, "{file}: {text}");
@@ -503,7 +511,7 @@ mod tests {
             ("99999999999999999999.1.1", None),
             ("", None),
         ] {
-            assert_eq!(version_numbers(output), numbers, "{output:?}");
+            assert_eq!(parse_version(output), numbers, "{output:?}");
         }
     }
 }

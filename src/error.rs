@@ -55,7 +55,7 @@ pub enum Error {
     #[error(
         "job {0} is {1}: it accepts a query when it has ended or is idle, and a message at any time"
     )]
-    SessionWorks(String, Status),
+    SessionActive(String, Status),
     /// The prompt is empty.
     #[error("the prompt is empty")]
     EmptyPrompt,
@@ -217,7 +217,7 @@ pub enum Error {
     Output(#[source] std::io::Error),
     /// The job was started, but the answer of `start` could not be written.
     #[error("job {0} was started and is {1}, but the answer could not be written: {2}")]
-    StartedUnheard(String, String, #[source] std::io::Error),
+    StartNotReported(String, String, #[source] std::io::Error),
 }
 
 impl Error {
@@ -227,7 +227,7 @@ impl Error {
             Self::Usage(_) => "usage",
             Self::InvalidJobId(_) | Self::EmptySessionId => "invalid_job_id",
             Self::NotFound(_) => NOT_FOUND,
-            Self::Exists(_) | Self::SessionWorks(..) => "job_exists",
+            Self::Exists(_) | Self::SessionActive(..) => "job_exists",
             Self::EmptyPrompt => "empty_prompt",
             Self::PromptHasNul(_) => "prompt_has_nul",
             Self::PromptNotUtf8(_) => "prompt_not_utf8",
@@ -267,7 +267,7 @@ impl Error {
             Self::Signal(..) => "signal_failed",
             Self::BadTarget(..) => "bad_target",
             Self::NotWritten(..) => "write_failed",
-            Self::Output(_) | Self::StartedUnheard(..) => "output_failed",
+            Self::Output(_) | Self::StartNotReported(..) => "output_failed",
         }
     }
 
@@ -330,7 +330,7 @@ impl Error {
             }
             Self::NotRecoverable(id, _)
             | Self::NotResumable(id, _)
-            | Self::SessionWorks(id, _)
+            | Self::SessionActive(id, _)
             | Self::SessionMismatch(id, _) => {
                 return Some(format!("claudejob status {id}"));
             }
@@ -370,7 +370,7 @@ impl Error {
                  job's directory"
             }
             Self::NotWritten(..) => "check that path and its free space",
-            Self::StartedUnheard(id, ..) => return Some(format!("claudejob status {id}")),
+            Self::StartNotReported(id, ..) => return Some(format!("claudejob status {id}")),
             Self::Signal(..) | Self::Output(_) => return None,
         };
         Some(hint.to_owned())
@@ -387,7 +387,7 @@ impl Error {
     }
 
     /// Converts an error of loading the record of job `id`.
-    pub fn load(id: &str, error: LoadError) -> Self {
+    pub fn from_load_error(id: &str, error: LoadError) -> Self {
         match error {
             LoadError::NotFound => Self::NotFound(id.to_owned()),
             LoadError::Unreadable { why, .. } => Self::Unreadable(id.to_owned(), why),
@@ -396,7 +396,7 @@ impl Error {
     }
 
     /// Converts an error of launching job `id`.
-    pub fn launch(id: &str, error: &LaunchError) -> Self {
+    pub fn from_launch_error(id: &str, error: &LaunchError) -> Self {
         Self::Launch { id: id.to_owned(), why: error.to_string() }
     }
 }

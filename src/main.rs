@@ -14,15 +14,16 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
-mod checkpoint;
 mod claude;
 mod cli;
 mod clock;
 mod commands;
-mod courier;
 mod error;
+mod fault_point;
+mod finalize;
 mod job;
 mod launch;
+mod notifier;
 mod output;
 mod page;
 mod process;
@@ -31,7 +32,6 @@ mod replay;
 mod requests;
 #[cfg(test)]
 mod schemas;
-mod settle;
 mod store;
 mod stream;
 mod supervisor;
@@ -47,7 +47,7 @@ use std::process::ExitCode;
 #[link(name = "gcc_eh", kind = "static")]
 unsafe extern "C" {}
 
-use claude::Surroundings;
+use claude::Env;
 use cli::{Cli, Verb};
 use commands::wait::WaitAnswer;
 use error::{Error, ExitStatus};
@@ -80,7 +80,7 @@ fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
             let unit = args.get(3).and_then(|unit| unit.to_str());
             worker::run(args.get(2)?.into(), unit).map(|()| 0)
         }
-        "courier" => courier::run(args.get(2)?.into(), args.get(3).is_some()).map(|()| 0),
+        "courier" => notifier::run(args.get(2)?.into(), args.get(3).is_some()).map(|()| 0),
         "replay" => {
             let speed = args.get(3)?.to_str()?.parse().ok()?;
             replay::play(args.get(4).and_then(|file| file.to_str()), speed)
@@ -94,7 +94,7 @@ fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
 }
 
 fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
-    let around = Surroundings::own();
+    let around = Env::own();
     let root = requests::jobs_dir(&cli.common, &around);
     // `doctor` comes first, because it also reports a jobs directory that cannot be used.
     if let Verb::Doctor(args) = &cli.verb {
@@ -119,13 +119,13 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let Some(timeout) = wait else { return printer.start(&answer) };
             let ids = vec![answer.job_id];
             let (any, through_blocked) = (false, false);
-            let request = commands::wait::Request { ids, any, through_blocked, timeout };
+            let request = commands::wait::WaitRequest { ids, any, through_blocked, timeout };
             print_wait(printer, &wait_for(&store, &request, printer)?)
         }
         Verb::Status(args) => {
             let id = requests::target(args.target)?;
             if args.force_host {
-                commands::host::take_over(&store, std::slice::from_ref(&id))?;
+                commands::host_takeover::take_over(&store, std::slice::from_ref(&id))?;
             }
             printer.status(&commands::status::status(&store, &id, args.full)?)
         }
@@ -156,7 +156,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         Verb::Kill(args) => {
             let id = requests::target(args.target)?;
             if args.force_host {
-                commands::host::take_over(&store, std::slice::from_ref(&id))?;
+                commands::host_takeover::take_over(&store, std::slice::from_ref(&id))?;
             }
             printer.kill(&commands::kill::kill(&store, &id)?)
         }
@@ -172,7 +172,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         }
         Verb::Answer(args) => {
             let (id, mut request) = requests::answer(args)?;
-            if request.says_nothing() {
+            if request.is_empty() {
                 let open = commands::answer::open(&store, &id, request.request_id.as_deref())?;
                 printer.read_answer(&open, &mut request)?;
             }
@@ -205,8 +205,10 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let request = requests::recover(args)?;
             if force_host {
                 match &request.id {
-                    Some(id) => commands::host::take_over(&store, std::slice::from_ref(id))?,
-                    None => commands::host::take_over_all(&store)?,
+                    Some(id) => {
+                        commands::host_takeover::take_over(&store, std::slice::from_ref(id))?
+                    }
+                    None => commands::host_takeover::take_over_all(&store)?,
                 }
             }
             match &request.id {
@@ -224,7 +226,8 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             }
         }
         Verb::Redeliver(args) => {
-            let id = args.id.or(args.job_id).map(|text| commands::job_id(&text)).transpose()?;
+            let id =
+                args.id.or(args.job_id).map(|text| commands::parse_job_id(&text)).transpose()?;
             printer.redeliver(&commands::redeliver::redeliver(&store, id.as_ref())?)
         }
         Verb::Clean(args) => {
@@ -232,8 +235,8 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             let request = requests::clean(args)?;
             match request.ids.as_slice() {
                 _ if !force_host => {}
-                [] => commands::host::take_over_all(&store)?,
-                ids => commands::host::take_over(&store, ids)?,
+                [] => commands::host_takeover::take_over_all(&store)?,
+                ids => commands::host_takeover::take_over(&store, ids)?,
             }
             printer.clean(&commands::clean::clean(&store, &request)?)
         }
@@ -248,7 +251,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
 
 fn wait_for(
     store: &store::Store,
-    request: &commands::wait::Request,
+    request: &commands::wait::WaitRequest,
     printer: &Printer,
 ) -> Result<WaitAnswer, Error> {
     let mut line = printer.live_line();

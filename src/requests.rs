@@ -5,25 +5,26 @@ use std::fs;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-use crate::claude::Surroundings;
+use crate::claude::Env;
 use crate::cli;
 use crate::clock;
 use crate::commands::{
-    answer, clean, doctor, events, export, job_id, list, logs, recover, resume, send, start, stats,
-    wait,
+    answer, clean, doctor, events, export, list, logs, parse_job_id, recover, resume, send, start,
+    stats, wait,
 };
 use crate::error::Error;
 use crate::job::{
-    Admission, JobId, Milestone, Replay, Spec, SpecChange, Status, Timestamp, Wake, milliseconds,
+    JobId, NotifyEvent, QueueOptions, Replay, Spec, SpecChange, Status, Timestamp, WakeTarget,
+    milliseconds,
 };
-use crate::launch::Wish;
+use crate::launch::DetachMode;
 use crate::store;
 
 /// Maximum number of jobs that one job waits for.
 const MAX_DEPENDENCIES: usize = 100;
 
 /// Returns the path of the jobs directory: the option, its variable, or the platform's default.
-pub fn jobs_dir(common: &cli::Common, around: &Surroundings) -> Result<PathBuf, Error> {
+pub fn jobs_dir(common: &cli::Common, around: &Env) -> Result<PathBuf, Error> {
     let path = common.jobs_dir.clone().filter(|path| !path.as_os_str().is_empty());
     match path {
         Some(path) => absolute(&path),
@@ -44,20 +45,20 @@ pub fn doctor(args: &cli::Doctor, root: Result<PathBuf, Error>) -> doctor::Docto
 
 /// Parses the id of a verb with one job.
 pub fn target(target: cli::JobIdArgs) -> Result<JobId, Error> {
-    job_id(&target.into_id())
+    parse_job_id(&target.into_id())
 }
 
 /// Converts the arguments of `start`.
-pub fn start(args: cli::Start) -> Result<start::Request, Error> {
+pub fn start(args: cli::Start) -> Result<start::StartRequest, Error> {
     let prompt = prompt(&args)?;
-    let id = args.id.or(args.job_id).map(|text| job_id(&text)).transpose()?;
+    let id = args.id.or(args.job_id).map(|text| parse_job_id(&text)).transpose()?;
     let replay = args.replay.as_deref().map(|file| {
         Ok::<_, Error>(Replay { file: Some(text(absolute(file)?)?), speed: args.replay_speed })
     });
     if args.label.len() > 10 {
         return Err(Error::Usage("at most 10 labels".to_owned()));
     }
-    let resume_job = args.resume_job.as_deref().map(job_id).transpose()?;
+    let resume_job = args.resume_job.as_deref().map(parse_job_id).transpose()?;
     if args.fork && resume_job.is_none() && args.resume.is_none() {
         return Err(Error::Usage("--fork needs --resume or --resume-job".to_owned()));
     }
@@ -68,7 +69,7 @@ pub fn start(args: cli::Start) -> Result<start::Request, Error> {
             "a job can wait for at most {MAX_DEPENDENCIES} other jobs"
         )));
     }
-    let admission = Admission {
+    let admission = QueueOptions {
         max_parallel: args.max_parallel,
         priority: args.priority,
         stagger_ms: milliseconds(args.stagger),
@@ -81,7 +82,7 @@ pub fn start(args: cli::Start) -> Result<start::Request, Error> {
         args.on_event_filter.iter().map(|name| notify_event(name)).collect::<Result<_, _>>()?;
     let wake = args.wake_url.map(|url| {
         let (token_env, session) = (args.wake_token_env, args.wake_session);
-        Wake { url, token_env, session }
+        WakeTarget { url, token_env, session }
     });
     let schema = args.json_schema.as_deref().map(schema).transpose()?;
     let mut spec = Spec {
@@ -121,7 +122,7 @@ pub fn start(args: cli::Start) -> Result<start::Request, Error> {
         block_timeout_ms: args.block_timeout.map(milliseconds),
         no_recover: args.no_recover,
         memory_max: args.memory_max,
-        admission,
+        queue_options: admission,
         start_delay_ms: args.start_delay.map_or(0, milliseconds),
         after,
         after_any,
@@ -141,7 +142,7 @@ pub fn start(args: cli::Start) -> Result<start::Request, Error> {
     let detach = detach_mode(args.detach);
     let if_absent = args.if_absent;
     let budget = args.budget_usd.map(|(usd, over)| start::Budget { usd, over });
-    Ok(start::Request { id, prompt, spec, if_absent, detach, resume_job, budget })
+    Ok(start::StartRequest { id, prompt, spec, if_absent, detach, resume_job, budget })
 }
 
 /// Returns the specification of a job by the defaults of `start` and its variables.
@@ -158,7 +159,7 @@ pub fn default_spec() -> Result<Spec, Error> {
 }
 
 /// Converts the arguments of `demo`: a built-in recording, or the installed claude.
-pub fn demo(args: cli::Demo) -> Result<start::Request, Error> {
+pub fn demo(args: cli::Demo) -> Result<start::StartRequest, Error> {
     let is_real = args.real.is_some();
     let prompt = args.real.unwrap_or_else(|| "Fix the failing test in src/slug.rs".to_owned());
     let spec = Spec {
@@ -167,26 +168,26 @@ pub fn demo(args: cli::Demo) -> Result<start::Request, Error> {
         permission_mode: "default".to_owned(),
         ..Spec::default()
     };
-    Ok(start::Request {
+    Ok(start::StartRequest {
         id: None,
         prompt: prompt.into_bytes(),
         spec,
         if_absent: false,
-        detach: Wish::Auto,
+        detach: DetachMode::Auto,
         resume_job: None,
         budget: None,
     })
 }
 
 /// Converts the arguments of `recover`.
-pub fn recover(args: cli::Recover) -> Result<recover::Request, Error> {
-    let id = args.id.or(args.job_id).map(|text| job_id(&text)).transpose()?;
-    Ok(recover::Request { id, detach: detach_mode(args.detach) })
+pub fn recover(args: cli::Recover) -> Result<recover::RecoverRequest, Error> {
+    let id = args.id.or(args.job_id).map(|text| parse_job_id(&text)).transpose()?;
+    Ok(recover::RecoverRequest { id, detach: detach_mode(args.detach) })
 }
 
 /// Converts the arguments of `clean`.
-pub fn clean(args: cli::Clean) -> Result<clean::Request, Error> {
-    Ok(clean::Request {
+pub fn clean(args: cli::Clean) -> Result<clean::CleanRequest, Error> {
+    Ok(clean::CleanRequest {
         ids: ids(&args.ids, &args.job_id)?,
         spare: None,
         keep: args.keep,
@@ -197,14 +198,14 @@ pub fn clean(args: cli::Clean) -> Result<clean::Request, Error> {
 }
 
 /// Converts the arguments of `events`.
-pub fn events(args: cli::Events) -> Result<events::Request, Error> {
-    let id = args.id.or(args.job_id).map(|text| job_id(&text)).transpose()?;
-    Ok(events::Request { id, since: args.since, follow: args.follow })
+pub fn events(args: cli::Events) -> Result<events::EventsRequest, Error> {
+    let id = args.id.or(args.job_id).map(|text| parse_job_id(&text)).transpose()?;
+    Ok(events::EventsRequest { id, since: args.since, follow: args.follow })
 }
 
 /// Converts the arguments of `answer`.
-pub fn answer(args: cli::Answer) -> Result<(JobId, answer::Request), Error> {
-    let request = answer::Request {
+pub fn answer(args: cli::Answer) -> Result<(JobId, answer::AnswerRequest), Error> {
+    let request = answer::AnswerRequest {
         request_id: args.request_id,
         choices: args.choice,
         text: args.text,
@@ -217,18 +218,18 @@ pub fn answer(args: cli::Answer) -> Result<(JobId, answer::Request), Error> {
 }
 
 /// Converts the arguments of `send`.
-pub fn send(args: cli::Send) -> Result<send::Request, Error> {
+pub fn send(args: cli::Send) -> Result<send::SendRequest, Error> {
     let message = message(&args.message)?;
     let missing = || Error::Usage("use --message or --message-file".to_owned());
     let id = target(args.target)?;
-    Ok(send::Request { id, message: message.ok_or_else(missing)?, wait: args.wait })
+    Ok(send::SendRequest { id, message: message.ok_or_else(missing)?, wait: args.wait })
 }
 
 /// Converts the arguments of `resume`.
-pub fn resume(args: cli::Resume) -> Result<resume::Request, Error> {
+pub fn resume(args: cli::Resume) -> Result<resume::ResumeRequest, Error> {
     let message = message(&args.message)?;
     let change = spec_change(args.run);
-    Ok(resume::Request {
+    Ok(resume::ResumeRequest {
         id: target(args.target)?,
         message,
         change,
@@ -256,44 +257,44 @@ fn message(args: &cli::Message) -> Result<Option<Vec<u8>>, Error> {
     match (&args.message, &args.message_file) {
         (None, None) => Ok(None),
         (text, file) => {
-            let message = read_text(text.as_deref(), file.as_deref(), send::MESSAGE_MOST)?;
+            let message = read_text(text.as_deref(), file.as_deref(), send::MAX_MESSAGE_BYTES)?;
             Ok(Some(message))
         }
     }
 }
 
-fn detach_mode(detach: cli::Detach) -> Wish {
+fn detach_mode(detach: cli::Detach) -> DetachMode {
     match detach {
-        cli::Detach::Auto => Wish::Auto,
-        cli::Detach::Session => Wish::Session,
-        cli::Detach::Scope => Wish::Scope,
+        cli::Detach::Auto => DetachMode::Auto,
+        cli::Detach::Session => DetachMode::Session,
+        cli::Detach::Scope => DetachMode::Scope,
     }
 }
 
 /// Converts the arguments of `logs`.
-pub fn logs(args: cli::Logs) -> Result<logs::Request, Error> {
+pub fn logs(args: cli::Logs) -> Result<logs::LogsRequest, Error> {
     let form = match (args.raw, args.stderr) {
-        (_, true) => logs::Form::Stderr,
-        (true, false) => logs::Form::Raw,
-        (false, false) => logs::Form::Readable,
+        (_, true) => logs::LogFormat::Stderr,
+        (true, false) => logs::LogFormat::Raw,
+        (false, false) => logs::LogFormat::Readable,
     };
     if args.merged && args.since_offset.is_some() {
         let why = "--since-offset cannot be used with --merged, because an offset counts bytes of one \
             stream: use --merged with --tail or --follow, or --since-offset without --merged";
         return Err(Error::Usage(why.to_owned()));
     }
-    Ok(logs::Request {
+    Ok(logs::LogsRequest {
         id: target(args.target)?,
         tail: args.tail,
         since: args.since_offset,
         max_bytes: args.max_bytes,
-        form,
+        format: form,
         merged: args.merged,
     })
 }
 
 /// Converts the arguments of `list`.
-pub fn list(args: cli::List) -> Result<list::Request, Error> {
+pub fn list(args: cli::List) -> Result<list::ListRequest, Error> {
     let statuses = args.status.iter().map(|name| status(name)).collect::<Result<_, _>>()?;
     let since = args.since.as_deref().map(|text| since(text, clock::now())).transpose()?;
     let order = match args.sort {
@@ -304,7 +305,7 @@ pub fn list(args: cli::List) -> Result<list::Request, Error> {
         cli::Sort::Status => list::Order::Status,
         cli::Sort::Id => list::Order::Id,
     };
-    Ok(list::Request {
+    Ok(list::ListRequest {
         all: args.all,
         statuses,
         labels: args.label,
@@ -337,7 +338,7 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
 }
 
 /// Converts the arguments of `stats`.
-pub fn stats(args: cli::Stats) -> stats::Request {
+pub fn stats(args: cli::Stats) -> stats::StatsRequest {
     let by = match args.by {
         cli::GroupByArg::Day => stats::By::Day,
         cli::GroupByArg::Model => stats::By::Model,
@@ -345,12 +346,12 @@ pub fn stats(args: cli::Stats) -> stats::Request {
         cli::GroupByArg::Status => stats::By::Status,
         cli::GroupByArg::Label(key) => stats::By::Label(key),
     };
-    stats::Request { by, since: args.since.map(timestamp), labels: args.label, all: args.all }
+    stats::StatsRequest { by, since: args.since.map(timestamp), labels: args.label, all: args.all }
 }
 
 /// Converts the arguments of `export`.
-pub fn export(args: &cli::Export) -> Result<export::Request, Error> {
-    Ok(export::Request {
+pub fn export(args: &cli::Export) -> Result<export::ExportRequest, Error> {
+    Ok(export::ExportRequest {
         file: absolute(&args.html)?,
         ids: ids(&args.ids, &args.job_id)?,
         labels: args.label.clone(),
@@ -367,17 +368,17 @@ fn timestamp(since: cli::Since) -> Timestamp {
 }
 
 /// Converts the arguments of `wait`.
-pub fn wait(args: &cli::Wait) -> Result<wait::Request, Error> {
+pub fn wait(args: &cli::Wait) -> Result<wait::WaitRequest, Error> {
     let ids = ids(&args.ids, &args.job_id)?;
     let (any, through_blocked) = (args.any, args.through_blocked);
-    Ok(wait::Request { ids, any, through_blocked, timeout: args.timeout })
+    Ok(wait::WaitRequest { ids, any, through_blocked, timeout: args.timeout })
 }
 
 /// Parses ids from arguments and options, without duplicates.
 fn ids(arguments: &[String], options: &[String]) -> Result<Vec<JobId>, Error> {
     let mut ids = Vec::new();
     for text in arguments.iter().chain(options) {
-        let id = job_id(text)?;
+        let id = parse_job_id(text)?;
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -414,13 +415,13 @@ fn read_text(arg: Option<&str>, file: Option<&Path>, max_bytes: usize) -> Result
 }
 
 fn job_ids(texts: &[String]) -> Result<Vec<JobId>, Error> {
-    texts.iter().map(|text| job_id(text)).collect()
+    texts.iter().map(|text| parse_job_id(text)).collect()
 }
 
-fn notify_event(name: &str) -> Result<Milestone, Error> {
-    let known = Milestone::ALL.into_iter().find(|event| event.as_str() == name);
+fn notify_event(name: &str) -> Result<NotifyEvent, Error> {
+    let known = NotifyEvent::ALL.into_iter().find(|event| event.as_str() == name);
     known.ok_or_else(|| {
-        let names = Milestone::ALL.map(Milestone::as_str).join(", ");
+        let names = NotifyEvent::ALL.map(NotifyEvent::as_str).join(", ");
         Error::Usage(format!("unknown event '{}': use {names}", name.escape_debug()))
     })
 }

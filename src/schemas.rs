@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::commands::answer::AnswerAnswer;
 use crate::commands::clean::CleanAnswer;
 use crate::commands::doctor::DoctorAnswer;
-use crate::commands::events::Event;
+use crate::commands::events::JobEvent;
 use crate::commands::export::ExportAnswer;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
@@ -23,7 +23,7 @@ use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::redeliver::RedeliverAnswer;
 use crate::commands::result::ResultAnswer;
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
-use crate::commands::sidecar::Told;
+use crate::commands::sidecar::SidecarEvent;
 use crate::commands::start::StartAnswer;
 use crate::commands::stats::{By, StatsAnswer};
 use crate::commands::status::StatusAnswer;
@@ -88,7 +88,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("clean", schema::<CleanAnswer>("Answer of `claudejob clean`")),
         ("doctor", schema::<DoctorAnswer>("Answer of `claudejob doctor`")),
         ("error", schema::<AnyError>("Answer of a failed call")),
-        ("events", schema::<Event>("Line of `claudejob events`")),
+        ("events", schema::<JobEvent>("Line of `claudejob events`")),
         ("export", schema::<ExportAnswer>("Answer of `claudejob export`")),
         ("finish", schema::<FinishAnswer>("Answer of `claudejob finish`")),
         ("interrupt", schema::<InterruptAnswer>("Answer of `claudejob interrupt`")),
@@ -100,7 +100,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("redeliver", schema::<RedeliverAnswer>("Answer of `claudejob redeliver`")),
         ("result", schema::<ResultAnswer>("Answer of `claudejob result`")),
         ("send", schema::<SendAnswer>("Answer of `claudejob send`")),
-        ("sidecar", schema::<Told>("Line that `claudejob sidecar` writes")),
+        ("sidecar", schema::<SidecarEvent>("Line that `claudejob sidecar` writes")),
         ("start", schema::<StartAnswer>("Answer of `claudejob start`")),
         ("stats", schema::<StatsAnswer>("Answer of `claudejob stats`")),
         ("status", schema::<StatusAnswer>("Answer of `claudejob status`")),

@@ -6,20 +6,20 @@
 //! the kernel lets go of it when its holder dies.
 
 mod address;
-mod bell;
+mod diagnostics;
 mod files;
 mod flock;
 mod host;
 mod inbox;
 mod job_dir;
-mod ledger;
 mod lock;
-mod news;
+mod notifications;
+mod removed_costs;
 mod reserve;
 mod staging;
 mod stderr_mark;
 mod summaries;
-mod survey;
+mod wake_fifo;
 
 use std::fs;
 use std::io;
@@ -28,30 +28,30 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub use address::{Address, addressed, default_root};
-pub use bell::{open_bell, ring_bell};
-pub use files::{make_directory, open as open_ordinary};
-pub use flock::BOUND as LOCK_BOUND;
-pub use inbox::{Item, undelivered};
-pub use job_dir::{Identity, JobDir, legacy_is_dead};
+pub use diagnostics::{WriteProbe, try_lock_in};
+pub use files::{create_directory, open as open_ordinary};
+pub use flock::LOCK_TIMEOUT as LOCK_BOUND;
+pub use inbox::{InboxItem, undelivered_messages};
+pub use job_dir::{DirIdentity, JobDir, legacy_is_dead};
 pub use lock::{Lock, is_independent};
 pub use stderr_mark::StderrMark;
 pub use summaries::{Ended, Listed, Summaries};
-pub use survey::{Probe, try_lock_in};
+pub use wake_fifo::{notify, open_wake_fifo};
 
 use files::{sync_directory, write};
-use flock::{Mode, lock_bounded};
+use flock::{LockMode, lock_bounded};
 use staging::{Staging, publish};
 
-use crate::checkpoint::checkpoint;
+use crate::fault_point::fault_point;
 use crate::job::{JobId, Record};
 use crate::process::begin_writeback;
 
 /// A job's record.
-pub const META: &str = "meta.json";
+pub const RECORD: &str = "meta.json";
 /// The prompt as given.
 pub const PROMPT: &str = "prompt.txt";
 /// A result that was found and does not follow from the log.
-pub const UNCONFIRMED: &str = "result.unconfirmed.json";
+pub const UNCONFIRMED_RESULT: &str = "result.unconfirmed.json";
 /// Claude's stdout.
 pub const OUTPUT: &str = "output.log";
 /// Claude's stderr, and what a worker that crashes says.
@@ -159,7 +159,7 @@ impl Store {
             let error = io::Error::new(io::ErrorKind::PermissionDenied, why);
             return Err(error).context("trust", path);
         }
-        let store = Self::at_links(path);
+        let store = Self::at_resolved(path);
         store.check()?;
         Ok(store)
     }
@@ -170,8 +170,8 @@ impl Store {
     }
 
     /// The jobs directory at this absolute path, whose links are resolved. It is not looked at.
-    pub fn at_links(path: &Path) -> Self {
-        Self::at(resolved(path))
+    pub fn at_resolved(path: &Path) -> Self {
+        Self::at(resolve_links(path))
     }
 
     /// Its path.
@@ -187,17 +187,17 @@ impl Store {
     /// Keeps all jobs while a job is made that waits for some of them: as long as this is held,
     /// none is [cleaned away](Self::lock_removal). `None` where it cannot be had within a moment,
     /// or no directory can be locked (flock(2) on NFS): a small chance is left then.
-    pub fn lock_others(&self) -> Option<Lock> {
-        self.lock_root(Mode::Shared)
+    pub fn lock_against_removal(&self) -> Option<Lock> {
+        self.lock_root(LockMode::Shared)
     }
 
     /// Held while jobs are chosen and removed: nobody [comes to wait](Self::lock_others) for one
     /// of them. `None` as there.
     pub fn lock_removal(&self) -> Option<Lock> {
-        self.lock_root(Mode::Exclusive)
+        self.lock_root(LockMode::Exclusive)
     }
 
-    fn lock_root(&self, mode: Mode) -> Option<Lock> {
+    fn lock_root(&self, mode: LockMode) -> Option<Lock> {
         let root = files::open_directory(&self.root).ok()?;
         // What its holder does, which may be stopped, leaves no trace in it.
         lock_bounded(&root, &self.root, mode, LOCK_BOUND, |_| (None, ())).ok()?;
@@ -207,7 +207,7 @@ impl Store {
     /// Makes a job: its directory with `prompt` and the record, locked, complete and durable
     /// before it gets its name. The lock comes back held.
     pub fn create(&self, record: &Record, prompt: &str) -> Result<(JobDir, Lock), CreateError> {
-        make_directory(&self.root, true)?;
+        create_directory(&self.root, true)?;
         self.check()?;
         let staging = Staging::open(&self.root)?;
         let (staged, lock) = staging.create_job_dir()?;
@@ -226,7 +226,7 @@ impl Store {
         record: &Record,
         prompt: &str,
     ) -> Result<JobDir, CreateError> {
-        let path = staged.file(META);
+        let path = staged.file(RECORD);
         let text = serde_json::to_vec(record).context("write", &path)?;
         let prompt_path = staged.file(PROMPT);
         let files = [
@@ -242,10 +242,10 @@ impl Store {
         for (path, file) in files {
             file.sync_data().context("write", path)?;
         }
-        checkpoint("start:written");
+        fault_point("start:written");
         let job = self.job(&record.job_id);
         publish(staged.path(), job.path())?;
-        checkpoint("start:published");
+        fault_point("start:published");
         sync_directory(&self.root)?;
         Ok(job)
     }
@@ -278,7 +278,7 @@ impl Store {
 
     /// Makes an empty file in the jobs directory. Returns false if it existed before, so that of
     /// several callers only one does what is to be done once.
-    pub fn mark_once(&self, name: &str) -> bool {
+    pub fn create_marker(&self, name: &str) -> bool {
         let mut options = fs::OpenOptions::new();
         let made = options.write(true).create_new(true).mode(0o600).open(self.root.join(name));
         !made.is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
@@ -300,10 +300,10 @@ impl Store {
 }
 
 /// The path without links as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
+fn resolve_links(path: &Path) -> PathBuf {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Ok(path), ..) => path,
-        (Err(_), Some(parent), Some(name)) => resolved(parent).join(name),
+        (Err(_), Some(parent), Some(name)) => resolve_links(parent).join(name),
         _ => path.to_owned(),
     }
 }

@@ -58,17 +58,17 @@ pub fn last_lines(text: &[u8], max_chars: usize) -> Option<String> {
 }
 
 /// Quotes `text` as one word of a shell command.
-pub fn quoted(text: &str) -> String {
+pub fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Returns a count with its noun: `1 task`, `2 tasks`.
-pub fn count(n: usize, noun: &str) -> String {
+pub fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// Formats a duration in its two largest units: `1h 01m`.
-pub fn short(duration: Duration) -> String {
+pub fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..60 if seconds < 10 => format!("{:.1}s", duration.as_secs_f64()),
@@ -80,14 +80,14 @@ pub fn short(duration: Duration) -> String {
 }
 
 /// Formats a period for use after "the last": `day`, `30 days`, `90 minutes`.
-pub fn span(duration: Duration) -> String {
+pub fn format_window(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
     let is_whole = duration.subsec_nanos() == 0 && seconds > 0;
     match units.into_iter().find(|(unit, _)| is_whole && seconds.is_multiple_of(*unit)) {
         Some((unit, name)) if seconds == unit => name.to_owned(),
         Some((unit, name)) => format!("{} {name}s", seconds / unit),
-        None => short(duration),
+        None => format_duration(duration),
     }
 }
 
@@ -105,11 +105,11 @@ pub fn dollars(usd: f64) -> String {
 /// fractions. Returns `None` if no cost is known.
 pub fn sum_usd(costs: [Option<f64>; 2]) -> Option<f64> {
     let sum = costs.into_iter().flatten().reduce(|sum, cost| sum + cost)?;
-    Some(millionths(sum))
+    Some(round_usd(sum))
 }
 
 /// Rounds US dollars to a millionth.
-pub fn millionths(usd: f64) -> f64 {
+pub fn round_usd(usd: f64) -> f64 {
     let rounded = (usd * 1e6).round() / 1e6;
     if rounded.is_finite() { rounded } else { usd }
 }
@@ -128,7 +128,7 @@ pub fn is_zero(n: &u64) -> bool {
 }
 
 /// Formats a number with thousands separators: `1,234,567`.
-pub fn grouped(n: u64) -> String {
+pub fn format_number(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -240,9 +240,9 @@ mod tests {
             (1, "second"),
             (61, "61 seconds"),
         ] {
-            assert_eq!(span(Duration::from_secs(seconds)), text);
+            assert_eq!(format_window(Duration::from_secs(seconds)), text);
         }
-        assert_eq!(span(Duration::from_millis(1_500)), "1.5s");
+        assert_eq!(format_window(Duration::from_millis(1_500)), "1.5s");
     }
 
     #[test]
@@ -264,14 +264,14 @@ mod tests {
         for (seconds, text) in
             [(0, "0.0s"), (59, "59s"), (61, "1m 01s"), (3_661, "1h 01m"), (90_000, "1d 01h")]
         {
-            assert_eq!(short(Duration::from_secs(seconds)), text);
+            assert_eq!(format_duration(Duration::from_secs(seconds)), text);
         }
     }
 
     #[test]
     fn numbers_are_grouped_by_thousands() {
         for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(n), text);
+            assert_eq!(format_number(n), text);
         }
     }
 

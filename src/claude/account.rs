@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::{Surroundings, config_dir, is_set, read_json};
+use super::{Env, config_dir, is_set, read_json};
 use crate::job::{Login, ModelFamily, Spec};
 
 /// Hexadecimal digits of a key: enough to distinguish the logins of a jobs directory.
@@ -48,10 +48,10 @@ const SETTINGS_OPTIONS: [&str; 2] = ["--setting-sources", "--bare"];
 
 /// Returns the login and the model that claude will use for this job. Without a salt the login is
 /// unknown.
-pub fn account(env: &Surroundings, spec: &Spec, salt: Option<&[u8]>) -> Login {
+pub fn account(env: &Env, spec: &Spec, salt: Option<&[u8]>) -> Login {
     let config = Config::read(env, spec);
     let model = match &spec.model {
-        Some(model) => ModelFamily::named_in(model),
+        Some(model) => ModelFamily::find_in(model),
         None => config.default_model(),
     };
     let key = salt.and_then(|salt| key_of(&config.identity(), salt));
@@ -74,7 +74,7 @@ fn key_of(identity: &[(&str, String)], salt: &[u8]) -> Option<String> {
 
 /// Claude's environment and settings.
 struct Config<'a> {
-    env: &'a Surroundings,
+    env: &'a Env,
     spec: &'a Spec,
     /// The directory of claude's own files.
     dir: Option<PathBuf>,
@@ -83,7 +83,7 @@ struct Config<'a> {
 }
 
 impl<'a> Config<'a> {
-    fn read(env: &'a Surroundings, spec: &'a Spec) -> Self {
+    fn read(env: &'a Env, spec: &'a Spec) -> Self {
         let cwd = Path::new(&spec.cwd);
         let dir = config_dir(env).map(|dir| cwd.join(dir));
         let mut settings = managed_settings();
@@ -125,7 +125,7 @@ impl<'a> Config<'a> {
     fn default_model(&self) -> Option<ModelFamily> {
         let model = self.variable("ANTHROPIC_MODEL");
         let model = model.or_else(|| self.setting("model")?.as_str().map(str::to_owned));
-        ModelFamily::named_in(&model?)
+        ModelFamily::find_in(&model?)
     }
 
     /// Returns everything that identifies the account, in the order in which it is hashed.
@@ -250,7 +250,7 @@ mod tests {
             let home = self.0.path().to_str().unwrap();
             let all = variables.iter().copied().chain([("HOME", home)]);
             let all = all.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-            let env = Surroundings { variables: all.collect() };
+            let env = Env { variables: all.collect() };
             let spec = Spec { cwd: format!("{home}/project"), ..spec };
             account(&env, &spec, Some(b"salt"))
         }

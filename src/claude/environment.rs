@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::Surroundings;
+use super::Env;
 use crate::process;
 
 /// Variables that a Claude session sets for its children, and that a user has no reason to set.
@@ -105,7 +105,7 @@ pub(super) fn make_paths_absolute(variables: &mut HashMap<OsString, OsString>) {
 }
 
 /// Sets the environment of a job on its worker's command: see the module.
-pub fn set_job_environment(command: &mut Command, env: &Surroundings) {
+pub fn set_job_environment(command: &mut Command, env: &Env) {
     for name in session_variables(env) {
         command.env_remove(name);
     }
@@ -126,7 +126,7 @@ pub(super) fn enter_directory(command: &mut Command, cwd: &str) {
 }
 
 /// Returns the variables that the caller's session has set.
-fn session_variables(env: &Surroundings) -> Vec<OsString> {
+fn session_variables(env: &Env) -> Vec<OsString> {
     let session = if is_in_session(env) { CallerSession::find(env) } else { None };
     let is_session_variable = |name: &OsStr, value: &OsStr| {
         let Some(text) = name.to_str() else { return false };
@@ -144,7 +144,7 @@ fn session_variables(env: &Surroundings) -> Vec<OsString> {
     names.map(|(name, _)| name.clone()).collect()
 }
 
-fn is_in_session(env: &Surroundings) -> bool {
+fn is_in_session(env: &Env) -> bool {
     env.get("CLAUDECODE").is_some()
 }
 
@@ -163,7 +163,7 @@ struct CallerSession {
 impl CallerSession {
     /// Finds the session's claude among the ancestors of this process. `None` if it is not among
     /// them or cannot be inspected.
-    fn find(env: &Surroundings) -> Option<Self> {
+    fn find(env: &Env) -> Option<Self> {
         let program = env.get("CLAUDE_CODE_EXECPATH").map(PathBuf::from)?;
         let (claude, child) = process::ancestor_running(&program)?;
         let claude_env = process::environment(claude)?;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn marks(pairs: &[(&str, &str)]) -> Vec<String> {
-        let env = Surroundings { variables: variables(pairs) };
+        let env = Env { variables: variables(pairs) };
         let marks = session_variables(&env).into_iter().map(|name| name.into_string().unwrap());
         let mut marks: Vec<String> = marks.collect();
         marks.sort();

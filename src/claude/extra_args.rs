@@ -75,7 +75,7 @@ const WITHOUT_VALUE: [&str; 23] = [
 ];
 
 /// Returns why the arguments cannot be passed on to claude, and what to use instead.
-pub fn refusal(args: &[String]) -> Option<String> {
+pub fn refusal_reason(args: &[String]) -> Option<String> {
     let mut is_value = false;
     for (index, arg) in args.iter().enumerate() {
         if std::mem::take(&mut is_value) {
@@ -119,7 +119,7 @@ mod tests {
 
     fn refused(words: &str) -> Option<String> {
         let args: Vec<String> = words.split(' ').map(str::to_owned).collect();
-        refusal(&args)
+        refusal_reason(&args)
     }
 
     #[test]
@@ -166,6 +166,6 @@ mod tests {
         ] {
             assert_eq!(refused(line), None, "{line}");
         }
-        assert_eq!(refusal(&[]), None);
+        assert_eq!(refusal_reason(&[]), None);
     }
 }

@@ -8,11 +8,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Surroundings, config_dir};
+use super::{Env, config_dir};
 
 /// Returns the file of the session, which was begun in `cwd` or below it. `None` if there is none
 /// where claude would look for it in this environment.
-pub fn session_file(env: &Surroundings, cwd: &str, session: &str) -> Option<PathBuf> {
+pub fn session_file(env: &Env, cwd: &str, session: &str) -> Option<PathBuf> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if session.is_empty() || !session.chars().all(is_plain) {
         return None;
@@ -51,11 +51,11 @@ mod tests {
         let link = home.join("link");
         fs::create_dir(&work).unwrap();
         std::os::unix::fs::symlink(&work, &link).unwrap();
-        let env = |name: &str, value: &Path| Surroundings {
+        let env = |name: &str, value: &Path| Env {
             variables: [(name.into(), value.as_os_str().to_owned())].into(),
         };
         let at_home = env("HOME", &home);
-        let find = |env: &Surroundings, cwd: &Path, session: &str| {
+        let find = |env: &Env, cwd: &Path, session: &str| {
             session_file(env, cwd.to_str().unwrap(), session)
         };
         assert_eq!(find(&at_home, &work, "s"), None, "no such dir");

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::seen::{Seen, look};
-use super::send::{Recipient, live};
+use super::observe::{Observed, observe};
+use super::send::{Recipient, live_job_dir};
 use super::watch::Watch;
 use crate::error::Error;
-use crate::job::{Blocked, Directive, JobId, Question, Record, Status, allowed, denied, questions};
+use crate::job::{
+    Blocked, InboxMessage, JobId, Question, Record, Status, allow_response, denied, parse_questions,
+};
 use crate::store::{EVENTS, JobDir, OUTPUT, Store};
 use crate::stream::from_json;
 
@@ -24,7 +26,7 @@ const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or 
 
 /// An answer to a request of the agent.
 #[derive(Debug, Default)]
-pub struct Request {
+pub struct AnswerRequest {
     /// Id of the request; `None` if there is only one.
     pub request_id: Option<String>,
     /// Labels, one for each question in order, or `QUESTION=LABEL`.
@@ -41,9 +43,9 @@ pub struct Request {
     pub release: bool,
 }
 
-impl Request {
+impl AnswerRequest {
     /// Returns whether the arguments contain no answer.
-    pub fn says_nothing(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.choices.is_empty() && self.text.is_none() && !self.allow && !self.deny && !self.release
     }
 }
@@ -69,7 +71,7 @@ pub struct AnswerAnswer {
 
 /// A request that waits for an answer, with the complete input.
 #[derive(Debug)]
-pub struct Open {
+pub struct OpenRequest {
     /// The request as shown in the record.
     pub blocked: Blocked,
     /// The tool's complete input.
@@ -77,9 +79,9 @@ pub struct Open {
 }
 
 /// Returns the open request with this id, or the only open one.
-pub fn open(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<Open, Error> {
-    let dir = live(store, id)?;
-    let Seen { record, .. } = look(store, id)?;
+pub fn open(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<OpenRequest, Error> {
+    let dir = live_job_dir(store, id)?;
+    let Observed { record, .. } = observe(store, id)?;
     let no_request = || Error::NothingAsked(id.to_string(), "it has no open request".to_owned());
     let blocked = record.blocked.clone().ok_or_else(no_request)?;
     let wanted = match request_id {
@@ -103,36 +105,36 @@ fn release(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<Answer
     let recipient = Recipient::find(store, id)?;
     let request_id = open(store, id, request_id)?.blocked.request_id;
     let released =
-        send_to_worker(store, &recipient, &Directive::Release, "released", CLAUDE_EXIT_TIMEOUT)?;
-    let observed = look(store, id)?;
+        send_to_worker(store, &recipient, &InboxMessage::Release, "released", CLAUDE_EXIT_TIMEOUT)?;
+    let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered: false, released, status, hint })
 }
 
 /// Answers the request. The result says whether claude received this answer or an earlier one.
-pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnswer, Error> {
+pub fn answer(store: &Store, id: &JobId, request: &AnswerRequest) -> Result<AnswerAnswer, Error> {
     if request.release {
         return release(store, id, request.request_id.as_deref());
     }
     let recipient = Recipient::find(store, id)?;
-    let Open { blocked, input } = open(store, id, request.request_id.as_deref())?;
+    let OpenRequest { blocked, input } = open(store, id, request.request_id.as_deref())?;
     let response = if request.deny {
         denied(request.message.as_deref().unwrap_or(DEFAULT_DENIAL))
     } else if blocked.kind == "question" {
         if request.allow {
             return Err(wrong_answer("answer a question with --choice or --text"));
         }
-        let asked = questions(&input.to_string());
-        allowed(&input, &match_answers(&asked, request)?)
+        let asked = parse_questions(&input.to_string());
+        allow_response(&input, &match_answers(&asked, request)?)
     } else if request.allow {
-        allowed(&input, &BTreeMap::new())
+        allow_response(&input, &BTreeMap::new())
     } else {
         return Err(wrong_answer("answer a permission request with --allow or --deny"));
     };
     let request_id = blocked.request_id;
-    let message = Directive::Answer { request_id: request_id.clone(), response };
+    let message = InboxMessage::Answer { request_id: request_id.clone(), response };
     let answered = send_to_worker(store, &recipient, &message, "answered", WORKER_TIMEOUT)?;
-    let observed = look(store, id)?;
+    let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, released: false, status, hint })
 }
@@ -142,12 +144,12 @@ pub fn answer(store: &Store, id: &JobId, request: &Request) -> Result<AnswerAnsw
 fn send_to_worker(
     store: &Store,
     recipient: &Recipient,
-    message: &Directive,
+    message: &InboxMessage,
     expected_event: &str,
     timeout: Duration,
 ) -> Result<bool, Error> {
     let dir = &recipient.dir;
-    let mut watch = Watch::of_files(dir, &[EVENTS]);
+    let mut watch = Watch::for_files(dir, &[EVENTS]);
     let from = dir.length(EVENTS);
     let number = recipient.post(store, message)?;
     let until = Instant::now() + timeout;
@@ -169,7 +171,10 @@ fn wrong_answer(message: &str) -> Error {
 }
 
 /// Matches the choices and the text with the questions. Returns the answers by question.
-fn match_answers(asked: &[Question], request: &Request) -> Result<BTreeMap<String, String>, Error> {
+fn match_answers(
+    asked: &[Question],
+    request: &AnswerRequest,
+) -> Result<BTreeMap<String, String>, Error> {
     let mut answers: BTreeMap<String, String> = BTreeMap::new();
     let mut add = |question: &Question, label: &str| -> Result<(), Error> {
         let label = match question.options.iter().find(|option| option.label == label) {
@@ -218,7 +223,7 @@ fn match_answers(asked: &[Question], request: &Request) -> Result<BTreeMap<Strin
 }
 
 /// Reads a request from the log, which contains it completely.
-fn read_request(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open> {
+fn read_request(dir: &JobDir, record: &Record, request_id: &str) -> Option<OpenRequest> {
     let mut log = dir.open(OUTPUT).ok()??;
     let log_start = record.released.as_ref().map_or(record.log_start, |it| it.log_start);
     log.seek(SeekFrom::Start(log_start)).ok()?;
@@ -239,8 +244,8 @@ fn read_request(dir: &JobDir, record: &Record, request_id: &str) -> Option<Open>
             blocked.request_id = request_id.to_owned();
             blocked.tool_name = Some(tool.to_owned());
             blocked.input = request["input"].to_string();
-            blocked.questions = questions(&blocked.input);
-            return Some(Open { blocked, input: request["input"].clone() });
+            blocked.questions = parse_questions(&blocked.input);
+            return Some(OpenRequest { blocked, input: request["input"].clone() });
         }
     }
 }
@@ -290,10 +295,10 @@ mod tests {
         choices: &[&str],
         text: Option<&str>,
     ) -> Result<String, String> {
-        let request = Request {
+        let request = AnswerRequest {
             choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
             text: text.map(str::to_owned),
-            ..Request::default()
+            ..AnswerRequest::default()
         };
         let answers = match_answers(asked, &request).map_err(|error| error.to_string())?;
         Ok(answers.iter().map(|(q, a)| format!("{q}{a}")).collect::<Vec<_>>().join(" "))

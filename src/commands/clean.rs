@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::seen::look_leniently;
+use super::observe::try_load_checked;
 use crate::clock;
 use crate::error::Error;
 use crate::job::{JobId, Record, Summary, Timestamp};
@@ -18,7 +18,7 @@ const NAMED: usize = 50;
 
 /// What to remove.
 #[derive(Debug, Default)]
-pub struct Request {
+pub struct CleanRequest {
     /// Only these jobs; empty for any.
     pub ids: Vec<JobId>,
     /// This job is left, and is none of those that `keep` counts.
@@ -69,7 +69,7 @@ pub struct CleanAnswer {
 /// another waits for, nor what is no job. What is removed disappears as a whole, and no link in it
 /// is followed. One that cannot be removed does not keep the others; it is an error where nothing
 /// else is to be told.
-pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
+pub fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer, Error> {
     let mut answer = CleanAnswer { dry_run: request.dry_run, ..CleanAnswer::default() };
     let mut failures = Vec::new();
     let chosen = choose(store, request, &mut answer, &mut failures)?;
@@ -119,7 +119,7 @@ pub fn clean(store: &Store, request: &Request) -> Result<CleanAnswer, Error> {
 /// are left, and `failures` those that cannot be looked at.
 fn choose(
     store: &Store,
-    request: &Request,
+    request: &CleanRequest,
     answer: &mut CleanAnswer,
     failures: &mut Vec<(JobId, Error)>,
 ) -> Result<Vec<JobId>, Error> {
@@ -150,7 +150,7 @@ fn choose(
             }
             continue;
         }
-        match look_leniently(store, &id) {
+        match try_load_checked(store, &id) {
             Ok(seen) => match why_left(&seen.dir, &seen.record) {
                 None => {
                     let summary = seen.record.into();
@@ -166,7 +166,7 @@ fn choose(
                 Some(_) => {}
             },
             Err(error) if named => {
-                let error = Error::load(id.as_str(), error);
+                let error = Error::from_load_error(id.as_str(), error);
                 failures.push((id, error));
             }
             Err(_) => {}
@@ -193,7 +193,7 @@ impl CleanAnswer {
     }
 }
 
-impl Request {
+impl CleanRequest {
     /// Why a job that has ended is none of those that were asked for.
     fn why_unwanted(&self, job: &Summary, before: Option<Timestamp>) -> Option<&'static str> {
         let old = before.is_none_or(|before| job.ended_at.is_some_and(|at| at <= before));
@@ -230,7 +230,7 @@ fn why_left(dir: &JobDir, record: &Record) -> Option<String> {
         let host = dir.other_host(record).map(|host| format!(" on {host}")).unwrap_or_default();
         return Some(format!("it is {}{host}", record.status));
     }
-    let errands = dir.errands(record);
+    let errands = dir.notifications(record);
     let errand = errands.first()?;
     let to = &errand.to;
     Some(match &errand.error {

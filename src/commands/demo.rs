@@ -1,19 +1,19 @@
 //! `demo`: runs a recorded job from start to result.
 
-use super::logs::{self, Form, LogsAnswer};
+use super::logs::{self, LogFormat, LogsAnswer};
 use super::result::{ResultAnswer, result};
 use super::start::{self, StartAnswer, start};
-use crate::claude::Surroundings;
+use crate::claude::Env;
 use crate::error::Error;
 use crate::store::Store;
 
 /// A step of a demo, for output.
 #[derive(Debug)]
-pub enum Scene<'a> {
+pub enum DemoEvent<'a> {
     /// The job has started.
     Started(&'a StartAnswer),
     /// A new part of its log.
-    Said(&'a LogsAnswer),
+    LogGrew(&'a LogsAnswer),
     /// The job has ended.
     Ended(&'a ResultAnswer),
 }
@@ -21,22 +21,22 @@ pub enum Scene<'a> {
 /// Starts the job, follows its log to the end, and returns its result.
 pub fn demo(
     store: &Store,
-    request: start::Request,
-    env: &Surroundings,
-    mut show: impl FnMut(&Scene<'_>) -> bool,
+    request: start::StartRequest,
+    env: &Env,
+    mut show: impl FnMut(&DemoEvent<'_>) -> bool,
 ) -> Result<ResultAnswer, Error> {
     let started = start(store, request, env)?;
-    show(&Scene::Started(&started));
-    let log = logs::Request {
+    show(&DemoEvent::Started(&started));
+    let log = logs::LogsRequest {
         id: started.job_id.clone(),
         tail: 0,
         since: Some(0),
         max_bytes: None,
-        form: Form::Readable,
+        format: LogFormat::Readable,
         merged: false,
     };
-    logs::follow(store, &log, |part| show(&Scene::Said(part)))?;
+    logs::follow(store, &log, |part| show(&DemoEvent::LogGrew(part)))?;
     let ended = result(store, &started.job_id, false)?;
-    show(&Scene::Ended(&ended));
+    show(&DemoEvent::Ended(&ended));
     Ok(ended)
 }

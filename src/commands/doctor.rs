@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::claude::{self, Surroundings, Version, tested};
+use crate::claude::{self, Env, VersionOutput, tested};
 use crate::clock;
 use crate::error::Error;
 use crate::job::{Detachment, JobId, Spec};
-use crate::launch::{Plan, Wish};
+use crate::launch::{DetachMode, DetachPlan};
 use crate::text::{clip, one_line};
 
 /// Time limit of `claude --version`.
@@ -107,7 +107,7 @@ impl Check {
 }
 
 /// Runs all checks.
-pub fn doctor(request: &DoctorRequest, around: &Surroundings) -> DoctorAnswer {
+pub fn doctor(request: &DoctorRequest, around: &Env) -> DoctorAnswer {
     let spec = Spec {
         cwd: request.cwd.to_string_lossy().into_owned(),
         permission_mode: "bypassPermissions".to_owned(),
@@ -151,36 +151,36 @@ fn check_claude(program: Option<PathBuf>) -> Vec<Check> {
     }
     let version = match claude::version(&program, VERSION_TIMEOUT) {
         Err(why) => return error(&format!("could not run {path}: {why}")),
-        Ok(Version::Refused(exit, output)) => {
+        Ok(VersionOutput::Failed(exit, output)) => {
             let how = exit.code.map(|code| format!("exit code {code}"));
             let how = how.unwrap_or_else(|| format!("signal {}", exit.signal.unwrap_or_default()));
             let output = one_line(&output, 160);
             return error(&format!("{path} --version failed with {how}: {output}"));
         }
-        Ok(Version::Silent) => Check::warning(
+        Ok(VersionOutput::TimedOut) => Check::warning(
             "version",
             format!("{path} --version did not finish within {} s", VERSION_TIMEOUT.as_secs()),
             "run it by hand to see what it waits for",
         ),
-        Ok(Version::Said(output)) => check_version(&output),
+        Ok(VersionOutput::Printed(output)) => check_version(&output),
     };
     vec![Check::ok("claude", path.to_string()), version]
 }
 
 fn check_version(output: &str) -> Check {
-    let Some(version) = claude::version_numbers(output) else {
+    let Some(version) = claude::parse_version(output) else {
         let detail = format!("no version number in '{}'", one_line(output, 80));
         return Check::warning("version", detail, "check that this is Claude Code");
     };
     let (major, minor, patch) = version;
     let detail =
         format!("{major}.{minor}.{patch} (tested: {} to {})", tested::OLDEST, tested::NEWEST);
-    if Some(version) < claude::version_numbers(tested::OLDEST) {
+    if Some(version) < claude::parse_version(tested::OLDEST) {
         let detail = format!("{detail}, older than every tested version");
         let hint = "npm install -g @anthropic-ai/claude-code@latest, or claude update";
         return Check::warning("version", detail, hint);
     }
-    if Some(version) > claude::version_numbers(tested::NEWEST) {
+    if Some(version) > claude::parse_version(tested::NEWEST) {
         let detail = format!("{detail}, newer than every tested version");
         let hint = "most new versions work; update claudejob if a job's status looks wrong";
         return Check::warning("version", detail, hint);
@@ -188,14 +188,14 @@ fn check_version(output: &str) -> Check {
     Check::ok("version", detail)
 }
 
-fn check_login(around: &Surroundings, spec: &Spec) -> Check {
+fn check_login(around: &Env, spec: &Spec) -> Check {
     match claude::login(around, spec) {
         Some(login) => Check::ok("login", login.to_string()),
         None => Check::error("login", Error::NotLoggedIn.to_string(), hint_of(&Error::NotLoggedIn)),
     }
 }
 
-fn check_root(around: &Surroundings, spec: &Spec) -> Check {
+fn check_root(around: &Env, spec: &Spec) -> Check {
     if claude::refuses_root(around, spec) {
         let detail = "root, and IS_SANDBOX is not set: claude refuses to skip permission checks";
         Check::error("root", detail, hint_of(&Error::RootNeedsSandbox))
@@ -207,15 +207,16 @@ fn check_root(around: &Surroundings, spec: &Spec) -> Check {
 }
 
 /// Checks what could end a job that is started here.
-fn check_detach(request: &DoctorRequest, around: &Surroundings) -> Check {
+fn check_detach(request: &DoctorRequest, around: &Env) -> Check {
     let id = JobId::generated(clock::now(), 0);
     let root = request.root.as_deref().unwrap_or(Path::new("/"));
-    let mut plan = match Plan::make(Wish::Auto, &id, &[root, &request.cwd], around) {
+    let mut plan = match DetachPlan::new(DetachMode::Auto, &id, &[root, &request.cwd], around) {
         Ok(plan) => plan,
         Err(why) => return Check::unknown("detach", why),
     };
     // The risks have the same wording as in the answer of `start`.
-    let risks = |plan: &Plan| format!("risks of a job started here: {}", plan.risks().join("; "));
+    let risks =
+        |plan: &DetachPlan| format!("risks of a job started here: {}", plan.risks().join("; "));
     if !plan.risks().is_empty() {
         let hint = "claudejob recover --all continues interrupted jobs";
         return Check::warning("detach", risks(&plan), hint);
@@ -229,7 +230,7 @@ fn check_detach(request: &DoctorRequest, around: &Surroundings) -> Check {
         }
     };
     // Nothing can be done about these risks, so they are no warning.
-    plan.look_around(around);
+    plan.detect_risks(around);
     if plan.risks().is_empty() {
         return Check::ok("detach", by);
     }

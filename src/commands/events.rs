@@ -6,17 +6,17 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::seen::look;
+use super::observe::observe;
 use super::watch::{Notice, Watch};
-use crate::checkpoint::checkpoint;
 use crate::error::Error;
+use crate::fault_point::fault_point;
 use crate::job::JobId;
 use crate::process;
-use crate::store::{EVENTS, Identity, JobDir, Store};
+use crate::store::{DirIdentity, EVENTS, JobDir, Store};
 
 /// Events to show.
 #[derive(Debug)]
-pub struct Request {
+pub struct EventsRequest {
     /// The job; `None` for every job in the directory.
     pub id: Option<JobId>,
     /// Only events with a higher `seq`.
@@ -28,14 +28,14 @@ pub struct Request {
 /// Calls `give` with each event until there are no more or `give` returns false.
 pub fn events(
     store: &Store,
-    request: &Request,
-    mut give: impl FnMut(&Event) -> bool,
+    request: &EventsRequest,
+    mut give: impl FnMut(&JobEvent) -> bool,
 ) -> Result<(), Error> {
     if request.follow {
-        process::stay();
+        process::reap_in_background();
     }
     if let Some(id) = &request.id {
-        look(store, id)?;
+        observe(store, id)?;
     }
     match &request.id {
         Some(id) if request.follow => follow_one(store, id, request.since, &mut give),
@@ -62,15 +62,15 @@ fn follow_one(
     store: &Store,
     id: &JobId,
     since: Option<u64>,
-    give: &mut dyn FnMut(&Event) -> bool,
+    give: &mut dyn FnMut(&JobEvent) -> bool,
 ) -> Result<(), Error> {
     let dir = store.job(id);
     // Watched before the file is read, so that no event is missed.
-    let mut watch = Watch::of_files(&dir, &[EVENTS]);
+    let mut watch = Watch::for_files(&dir, &[EVENTS]);
     let mut reader = EventReader::new(store, id.clone(), since);
     loop {
         // Checked before the file is read: if the job has ended, the file is complete.
-        let is_live = look(store, id)?.live;
+        let is_live = observe(store, id)?.live;
         if !reader.read(give) || !is_live {
             return Ok(());
         }
@@ -89,9 +89,9 @@ fn follow_one(
 fn follow_all(
     store: &Store,
     since: Option<u64>,
-    give: &mut dyn FnMut(&Event) -> bool,
+    give: &mut dyn FnMut(&JobEvent) -> bool,
 ) -> Result<(), Error> {
-    checkpoint("events:begun");
+    fault_point("events:begun");
     let mut watch = Watch::new();
     watch.add_root(store.root());
     let (indices, readers) = (HashMap::new(), Vec::new());
@@ -151,7 +151,7 @@ impl JobReaders<'_> {
     fn handle(
         &mut self,
         notice: Notice,
-        give: &mut dyn FnMut(&Event) -> bool,
+        give: &mut dyn FnMut(&JobEvent) -> bool,
     ) -> Result<bool, Error> {
         let (index, may_live) = match notice {
             Notice::Appeared(name) => {
@@ -165,7 +165,8 @@ impl JobReaders<'_> {
         };
         let reader = &mut self.readers[index];
         // Observing a job that has lost its worker writes its verdict.
-        let is_live = may_live || look(self.store, &reader.id).is_ok_and(|observed| observed.live);
+        let is_live =
+            may_live || observe(self.store, &reader.id).is_ok_and(|observed| observed.live);
         if !reader.read(give) {
             return Ok(false);
         }
@@ -177,7 +178,7 @@ impl JobReaders<'_> {
 
     /// Adds the new jobs among these and reads their events; returns false if the caller wants no
     /// more.
-    fn add_new(&mut self, ids: Vec<JobId>, give: &mut dyn FnMut(&Event) -> bool) -> bool {
+    fn add_new(&mut self, ids: Vec<JobId>, give: &mut dyn FnMut(&JobEvent) -> bool) -> bool {
         for id in ids {
             if let Some(index) = self.add(id)
                 && !self.readers[index].read(give)
@@ -191,20 +192,20 @@ impl JobReaders<'_> {
 
 /// An event with its job's id.
 #[derive(Debug)]
-pub struct Event {
+pub struct JobEvent {
     job_id: JobId,
     fields: Map<String, Value>,
 }
 
 #[cfg(test)]
-impl schemars::JsonSchema for Event {
+impl schemars::JsonSchema for JobEvent {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Event".into()
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let id = generator.subschema_for::<JobId>();
-        let mut schema = crate::job::Entry::json_schema(generator);
+        let mut schema = crate::job::EventLine::json_schema(generator);
         schema.insert("description".to_owned(), "One event, with its job's id.".into());
         if let Some(Value::Object(properties)) = schema.get_mut("properties") {
             properties.insert("jobId".to_owned(), id.into());
@@ -216,7 +217,7 @@ impl schemars::JsonSchema for Event {
     }
 }
 
-impl Serialize for Event {
+impl Serialize for JobEvent {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
         // Fields of all events come first.
@@ -251,7 +252,7 @@ impl Serialize for Event {
 struct EventReader {
     id: JobId,
     dir: JobDir,
-    identity: Option<Identity>,
+    identity: Option<DirIdentity>,
     since: u64,
     offset: u64,
 }
@@ -269,7 +270,7 @@ impl EventReader {
 
     /// Reads new complete lines; returns false if the caller wants no more events. Reads nothing of
     /// another job that was created with the same id in the meantime.
-    fn read(&mut self, give: &mut dyn FnMut(&Event) -> bool) -> bool {
+    fn read(&mut self, give: &mut dyn FnMut(&JobEvent) -> bool) -> bool {
         let Ok(Some(mut file)) = self.dir.open(EVENTS) else { return true };
         // Checked after opening: a directory that replaces this one later is not the opened one.
         if !self.is_current() || file.seek(SeekFrom::Start(self.offset)).is_err() {
@@ -286,7 +287,7 @@ impl EventReader {
             if event.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq <= self.since) {
                 continue;
             }
-            if !give(&Event { job_id: self.id.clone(), fields: event }) {
+            if !give(&JobEvent { job_id: self.id.clone(), fields: event }) {
                 return false;
             }
         }

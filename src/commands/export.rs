@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use maud::Markup;
 use serde::{Deserialize, Serialize};
 
-use super::seen::{Seen, look};
+use super::observe::{Observed, observe};
 use crate::clock;
 use crate::error::Error;
-use crate::job::{JobId, Moment, Record, Timestamp, coarse, segments};
+use crate::job::{JobId, Record, TimelineEvent, Timestamp, merge_short, spans};
 use crate::page::{self, AttemptBoundaries, Conversation, PageTotals, PromptExcerpt, TimelineRow};
 use crate::store::{EVENTS, JobDir, OUTPUT, PROMPT, Store, TURNS};
 use crate::stream::LineSplitter;
@@ -34,7 +34,7 @@ const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 /// Jobs to export, and the file to write.
 #[derive(Debug)]
-pub struct Request {
+pub struct ExportRequest {
     /// Absolute path of the file.
     pub file: PathBuf,
     /// Jobs to export; empty for all.
@@ -58,7 +58,7 @@ pub struct ExportAnswer {
 }
 
 /// Writes the page atomically.
-pub fn export(store: &Store, request: &Request) -> Result<ExportAnswer, Error> {
+pub fn export(store: &Store, request: &ExportRequest) -> Result<ExportAnswer, Error> {
     // Checked first, so that an invalid path costs no work.
     let path = OutputPath::check(&request.file, store.root())?;
     let now = clock::now();
@@ -86,13 +86,13 @@ struct ExportedJob {
 /// record come last.
 fn select_jobs(
     store: &Store,
-    request: &Request,
+    request: &ExportRequest,
     now: Timestamp,
 ) -> Result<Vec<ExportedJob>, Error> {
     let mut jobs = Vec::new();
     let named = !request.ids.is_empty();
     for id in if named { request.ids.clone() } else { store.ids()? } {
-        let observed = match look(store, &id) {
+        let observed = match observe(store, &id) {
             // A named job must exist; another one may have been removed since it was listed.
             Err(Error::NotFound(id)) if named => return Err(Error::NotFound(id)),
             Err(Error::NotFound(_)) => continue,
@@ -120,7 +120,7 @@ fn select_jobs(
     Ok(jobs.into_iter().map(|(_, job)| job).collect())
 }
 
-impl Request {
+impl ExportRequest {
     fn has_no_filter(&self) -> bool {
         self.labels.is_empty() && self.since.is_none()
     }
@@ -132,14 +132,14 @@ impl Request {
     }
 }
 
-fn timeline_row(id: &JobId, observed: &Seen, now: Timestamp) -> TimelineRow {
+fn timeline_row(id: &JobId, observed: &Observed, now: Timestamp) -> TimelineRow {
     let record = &observed.record;
     let mut events = Vec::new();
     // Events that cannot be read are not drawn.
     let _ = each_line(observed, EVENTS, |line, _| {
         if events.len() < MAX_EVENTS
-            && let Ok(event) = serde_json::from_slice::<Moment>(line.bytes)
-            && event.matters()
+            && let Ok(event) = serde_json::from_slice::<TimelineEvent>(line.bytes)
+            && event.affects_phase()
         {
             events.push(event);
         }
@@ -148,7 +148,7 @@ fn timeline_row(id: &JobId, observed: &Seen, now: Timestamp) -> TimelineRow {
         None => Vec::new(),
         Some(started) => {
             let ended = record.ended_at.filter(|_| !record.status.is_live());
-            coarse(segments(&events, started, ended, now), MAX_SPANS)
+            merge_short(spans(&events, started, ended, now), MAX_SPANS)
         }
     };
     TimelineRow { id: id.to_string(), status: record.status, spans }
@@ -185,7 +185,7 @@ fn write_page(
         (MAX_PAGE_CHARS / jobs.len().max(1)).clamp(MIN_CONVERSATION_CHARS, MAX_CONVERSATION_CHARS);
     for job in jobs {
         let open = jobs.len() == 1;
-        let section = match look(store, &job.id) {
+        let section = match observe(store, &job.id) {
             Ok(observed) => section(&job.id, &observed, max_chars, open, now),
             Err(error) => page::unreadable_section(job.id.as_str(), &error.to_string(), open),
         };
@@ -194,7 +194,13 @@ fn write_page(
     page.write_all(page::footer().0.as_bytes())
 }
 
-fn section(id: &JobId, observed: &Seen, max_chars: usize, open: bool, now: Timestamp) -> Markup {
+fn section(
+    id: &JobId,
+    observed: &Observed,
+    max_chars: usize,
+    open: bool,
+    now: Timestamp,
+) -> Markup {
     let record = &observed.record;
     let prompt = read_prompt(&observed.dir);
     let mut turns = Vec::new();
@@ -232,7 +238,7 @@ fn read_prompt(dir: &JobDir) -> PromptExcerpt {
 
 /// Calls `each` with each line of a file of the job and its offset; not at all for a missing file.
 fn each_line(
-    Seen { dir, live, .. }: &Seen,
+    Observed { dir, live, .. }: &Observed,
     name: &str,
     mut each: impl FnMut(crate::stream::Line<'_>, u64),
 ) -> io::Result<()> {

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use super::host::refuse_elsewhere;
-use super::seen::{Seen, look};
-use crate::checkpoint::checkpoint;
+use super::host_takeover::refuse_other_host;
+use super::observe::{Observed, observe};
 use crate::error::Error;
+use crate::fault_point::fault_point;
+use crate::finalize::finalize_lost_until;
 use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
 use crate::launch::SCOPE_PREFIX;
-use crate::process::{self, Mark, Orphans, ProcessId, Target, cgroup};
-use crate::settle::settle_until;
-use crate::store::{JobDir, LOCK, LoadError, META, Store, StoreError, addressed, is_independent};
+use crate::process::{self, JobMarker, Orphans, ProcessHandle, ProcessId, cgroup};
+use crate::store::{JobDir, LOCK, LoadError, RECORD, Store, StoreError, addressed, is_independent};
 
 /// Time limit of the whole command: callers allow a command 10 s.
 const KILL_TIMEOUT: Duration = Duration::from_millis(7_800);
@@ -63,7 +63,7 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let dir = store.job(id);
     if let Err(error) = dir.check() {
         let answer = kill_without_record(&dir, id, until)?;
-        return answer.ok_or_else(|| Error::load(id.as_str(), error));
+        return answer.ok_or_else(|| Error::from_load_error(id.as_str(), error));
     }
     let record = match dir.load() {
         // The record was damaged or replaced while the job runs. The worker can still be found by
@@ -71,26 +71,26 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         Err(LoadError::Unreadable { .. } | LoadError::Store(_))
             if dir.is_held().unwrap_or(false) =>
         {
-            end_marked_worker(id, &Mark::new(dir.path()), until)?;
+            end_marked_worker(id, &JobMarker::new(dir.path()), until)?;
             dir.load()
         }
         loaded => loaded,
     };
-    let record = record.map_err(|error| Error::load(id.as_str(), error))?;
-    refuse_elsewhere(&dir, &record)?;
-    checkpoint("kill:looked");
+    let record = record.map_err(|error| Error::from_load_error(id.as_str(), error))?;
+    refuse_other_host(&dir, &record)?;
+    fault_point("kill:looked");
     let mut has_acted = needs_end(&record, &dir)?;
     if has_acted {
         end(id, &dir, record, until)?;
     }
-    let Seen { mut record, .. } = look(store, id)?;
+    let Observed { mut record, .. } = observe(store, id)?;
     // Another command may have resumed the job between the two observations.
     if !has_acted && needs_end(&record, &dir)? {
         has_acted = true;
         end(id, &dir, record, until)?;
-        record = look(store, id)?.record;
+        record = observe(store, id)?.record;
     }
-    let mut left = record.left.clone();
+    let mut left = record.left_processes.clone();
     left.retain(is_alive);
     if has_acted && !is_held(&dir)? {
         end_scope(&dir, &mut record, &mut left);
@@ -112,7 +112,7 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         error,
         left,
         warnings: record.warnings,
-        record: Some(dir.file(META)),
+        record: Some(dir.file(RECORD)),
         hint,
     })
 }
@@ -120,7 +120,7 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
 /// Kills a job whose jobs directory cannot be trusted, as `error` says, without reading anything in
 /// it.
 pub fn kill_untrusted(root: &Path, id: &JobId, error: StoreError) -> Result<KillAnswer, Error> {
-    let dir = Store::at_links(root).job(id);
+    let dir = Store::at_resolved(root).job(id);
     let answer = kill_without_record(&dir, id, Instant::now() + KILL_TIMEOUT)?;
     answer.ok_or_else(|| error.into())
 }
@@ -132,7 +132,7 @@ fn kill_without_record(
     id: &JobId,
     until: Instant,
 ) -> Result<Option<KillAnswer>, Error> {
-    let mark = Mark::new(dir.path());
+    let mark = JobMarker::new(dir.path());
     let has_worker = end_marked_worker(id, &mark, until)?;
     let orphans = Orphans {
         mark: &mark,
@@ -161,10 +161,10 @@ fn kill_without_record(
 }
 
 /// Ends the worker with this marker. Returns whether there was one.
-fn end_marked_worker(id: &JobId, mark: &Mark, until: Instant) -> Result<bool, Error> {
+fn end_marked_worker(id: &JobId, mark: &JobMarker, until: Instant) -> Result<bool, Error> {
     let found = mark.worker().map_err(|error| search_error(id, &error.to_string()))?;
     let Some(found) = found else { return Ok(false) };
-    let Ok(worker) = Target::open(found.pid) else { return Ok(true) };
+    let Ok(worker) = ProcessHandle::open(found.pid) else { return Ok(true) };
     if ProcessId::of(found.pid) != Some(found) {
         return Ok(true);
     }
@@ -209,7 +209,7 @@ fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
         std::thread::sleep(Duration::from_millis(2));
     }
     left.retain(is_alive);
-    if left.is_empty() && !record.left.is_empty() {
+    if left.is_empty() && !record.left_processes.is_empty() {
         remove_ended_leftovers(dir, record);
     }
 }
@@ -226,11 +226,10 @@ fn is_scope_of(scope: &str, id: &JobId) -> bool {
 fn remove_ended_leftovers(dir: &JobDir, record: &mut Record) {
     let Ok(Some(_lock)) = dir.try_lock() else { return };
     let Ok(mut written) = dir.load() else { return };
-    if written.attempt != record.attempt || written.status.is_live() || !written.is_ours_to_write()
-    {
+    if written.attempt != record.attempt || written.status.is_live() || !written.is_writable() {
         return;
     }
-    let processes = std::mem::take(&mut written.left);
+    let processes = std::mem::take(&mut written.left_processes);
     let warnings = Leftovers { processes, unlisted: None }.warnings();
     written.warnings.retain(|warning| !warnings.contains(warning));
     if dir.save(&written, true).is_ok() {
@@ -250,13 +249,13 @@ fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(
     loop {
         match find_worker(id, dir, until)? {
             Some(worker) => end_worker(id, &worker, until)?,
-            None => checkpoint("kill:alone"),
+            None => fault_point("kill:alone"),
         }
         // A lost job is marked as killed, too, so that it is not recovered.
         if !is_held(dir)? {
-            record = settle_until(dir, record, Some(Verdict::Killed), until - ANSWER_TIME);
+            record = finalize_lost_until(dir, record, Some(Verdict::Killed), until - ANSWER_TIME);
         } else {
-            record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+            record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
         }
         let may_continue = record.status.is_live() || record.is_cut_off();
         if !may_continue || Instant::now() >= until {
@@ -279,7 +278,7 @@ fn ended_verb(status: Status) -> &'static str {
 
 /// Finds the job's worker; `None` if the job's lock is free. Waits for a worker that is being
 /// started. Another command that holds the lock is continued, and ended if it does not release it.
-fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<Target>, Error> {
+fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<ProcessHandle>, Error> {
     let failed = |error| Error::Signal(id.to_string(), error);
     let start = Instant::now();
     let mut continued = false;
@@ -315,9 +314,9 @@ fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<Target
 }
 
 /// Returns the process of this program, other than the job's worker, that holds the job's lock.
-fn lock_holding_command(dir: &JobDir) -> Option<Target> {
+fn lock_holding_command(dir: &JobDir) -> Option<ProcessHandle> {
     let pid = dir.lock_holder()?;
-    let target = Target::open(pid).ok()?;
+    let target = ProcessHandle::open(pid).ok()?;
     // Checked again now that the process is open: the pid cannot have been reused before that.
     let holds = process::holds_lock(pid, &dir.file(LOCK));
     (holds && process::is_this_program(pid)).then_some(target)
@@ -326,7 +325,7 @@ fn lock_holding_command(dir: &JobDir) -> Option<Target> {
 /// Asks the worker to end the job. A worker that does not respond is killed, and claude with it; the
 /// command that finalizes the job ends the remaining processes. Waits for the worker's exit and not
 /// for the release of the lock, which a stopped `start` may hold, too.
-fn end_worker(id: &JobId, worker: &Target, until: Instant) -> Result<(), Error> {
+fn end_worker(id: &JobId, worker: &ProcessHandle, until: Instant) -> Result<(), Error> {
     let failed = |error| Error::Signal(id.to_string(), error);
     request_kill(worker).map_err(failed)?;
     if !worker.ends_within(WORKER_TIMEOUT.min(remaining(until))) {
@@ -337,9 +336,9 @@ fn end_worker(id: &JobId, worker: &Target, until: Instant) -> Result<(), Error> 
 }
 
 /// Sends the kill request as SIGUSR1, which needs no file and so works on a full disk.
-fn request_kill(worker: &Target) -> std::io::Result<()> {
+fn request_kill(worker: &ProcessHandle) -> std::io::Result<()> {
     worker.signal(Signal::SIGUSR1)?;
-    checkpoint("kill:asked");
+    fault_point("kill:asked");
     // A worker that was stopped (SIGSTOP) cannot handle the signal.
     worker.signal(Signal::SIGCONT)
 }
@@ -348,10 +347,10 @@ fn request_kill(worker: &Target) -> std::io::Result<()> {
 /// lock is held, and both are checked again after that: the pid cannot have been reused. The process
 /// must have the job's marker, so that a record that was tampered with cannot direct a signal at
 /// another process. With `search`, a worker that has not recorded its pid is found by its marker.
-fn open_worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<Target>, Error> {
+fn open_worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<ProcessHandle>, Error> {
     process::check_proc().map_err(|error| search_error(id, &error.to_string()))?;
-    let load = || dir.load().map_err(|error| Error::load(id.as_str(), error));
-    let mark = Mark::new(dir.path());
+    let load = || dir.load().map_err(|error| Error::from_load_error(id.as_str(), error));
+    let mark = JobMarker::new(dir.path());
     let record = load()?;
     let written = record.pid;
     let found = if search && written.is_none() {
@@ -360,7 +359,7 @@ fn open_worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<Target>,
         None
     };
     let Some(pid) = written.or(found) else { return Ok(None) };
-    let Ok(target) = Target::open(pid) else { return Ok(None) };
+    let Ok(target) = ProcessHandle::open(pid) else { return Ok(None) };
     let now = ProcessId::of(pid).map(|process| process.start_time);
     let started_then = record.pid_start_time.is_none_or(|at| now == Some(at));
     let same = is_held(dir)? && load()?.pid == written && started_then && mark.is_on(pid);

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::ANSWER_MOST;
-use super::seen::look_leniently;
+use super::MAX_ANSWER_CHARS;
+use super::observe::try_load_checked;
 use super::status::{Line, standing_in_line};
 use crate::error::Error;
 use crate::job::{
-    Activity, Blocked, Errand, JobId, Question, Reason, Record, Standing, Status, Summary,
+    Activity, Blocked, JobId, Notification, Question, Reason, Record, Status, StatusView, Summary,
     Timestamp, WaitingFor, full_status,
 };
 use crate::store::{Address, Ended, Listed, LoadError, Store, Summaries};
@@ -22,7 +22,7 @@ const ENDED_SHOWN: usize = 20;
 
 /// What to list.
 #[derive(Debug, Default)]
-pub struct Request {
+pub struct ListRequest {
     /// Every job.
     pub all: bool,
     /// Only these statuses; empty for any.
@@ -108,10 +108,10 @@ pub struct Item {
     pub prompt: String,
     /// Notifications that could not be delivered, or were not delivered yet; only with
     /// `--undelivered`.
-    pub undelivered_notifications: Vec<Errand>,
+    pub undelivered_notifications: Vec<Notification>,
     /// Deprecated name of `undeliveredNotifications`; absent when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub undelivered: Vec<Errand>,
+    pub undelivered: Vec<Notification>,
     /// The group of jobs (`--group`) of which only some run at once.
     pub group: Option<String>,
     /// Its labels.
@@ -134,7 +134,7 @@ fn warnings_of(record: &Record) -> Vec<String> {
 }
 
 impl Item {
-    fn of(record: Record, standing: Standing) -> Self {
+    fn of(record: Record, standing: StatusView) -> Self {
         Self {
             hint: record.hint(),
             waiting_for: standing.waiting_for,
@@ -164,7 +164,7 @@ impl Item {
                 .activity
                 .map(|activity| Activity { text: clip(&activity.text, 60), tool: activity.tool }),
             prompt: clip(&record.prompt, 60),
-            group: record.spec.admission.group,
+            group: record.spec.queue_options.group,
             labels: record.spec.labels,
             ..Self::blank(record.job_id)
         }
@@ -307,10 +307,10 @@ struct ShortItem {
     /// Notifications that could not be delivered, or were not delivered yet; only with
     /// `--undelivered`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    undelivered_notifications: Vec<Errand>,
+    undelivered_notifications: Vec<Notification>,
     /// Deprecated name of `undeliveredNotifications`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    undelivered: Vec<Errand>,
+    undelivered: Vec<Notification>,
     /// The group of jobs (`--group`) of which only some run at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
@@ -374,7 +374,7 @@ impl ShortItem {
                     .iter()
                     .filter(|_| !is_shortest)
                     .take(1)
-                    .map(|question| Question { options: Vec::new(), ..question.shortened() })
+                    .map(|question| Question { options: Vec::new(), ..question.truncated() })
                     .collect(),
                 ..blocked
             }),
@@ -447,7 +447,7 @@ impl ListAnswer {
     /// Shows less of each job until all fit into an answer, and leaves out the last ones where they
     /// still do not.
     fn shorten(&mut self) {
-        let room = ANSWER_MOST - 150;
+        let room = MAX_ANSWER_CHARS - 150;
         let mut fitting = 0;
         for size in [Size::Full, Size::Short, Size::Shortest] {
             let mut length = 2;
@@ -521,12 +521,12 @@ impl Serialize for ListAnswer {
 
 /// Looks at a job for the list; `None` if it was removed since its name was read.
 fn look_at(store: &Store, id: &JobId, with_errands: bool, line: &OnceCell<Line>) -> Option<Item> {
-    let seen = match look_leniently(store, id) {
+    let seen = match try_load_checked(store, id) {
         Err(LoadError::NotFound) => return None,
         Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
         Ok(seen) => seen,
     };
-    let errands = if with_errands { seen.dir.errands(&seen.record) } else { Vec::new() };
+    let errands = if with_errands { seen.dir.notifications(&seen.record) } else { Vec::new() };
     let standing = standing_in_line(store, &seen.record, line);
     let item = Item::of(seen.record, standing);
     Some(Item { undelivered: errands.clone(), undelivered_notifications: errands, ..item })
@@ -574,7 +574,7 @@ impl Place {
 }
 
 /// Lists the jobs.
-pub fn list(store: &Store, request: &Request) -> Result<ListAnswer, Error> {
+pub fn list(store: &Store, request: &ListRequest) -> Result<ListAnswer, Error> {
     let (summaries, jobs) = store.summaries()?;
     let of_many = !jobs.is_empty();
     let line = OnceCell::new();
@@ -605,7 +605,7 @@ fn newest_first(a: &Place, b: &Place) -> Ordering {
     b.started.cmp(&a.started).then_with(|| b.id.cmp(&a.id))
 }
 
-impl Request {
+impl ListRequest {
     /// Whether it says itself which jobs, and how many.
     fn selects(&self) -> bool {
         !self.statuses.is_empty()
@@ -751,7 +751,7 @@ mod tests {
         ] {
             for (reverse, ids) in [(false, ids), (true, reversed)] {
                 let mut sorted = places.clone();
-                Request { order, reverse, ..Request::default() }.sort(&mut sorted);
+                ListRequest { order, reverse, ..ListRequest::default() }.sort(&mut sorted);
                 let found: String = sorted.iter().map(|place| place.id.as_str()).collect();
                 assert_eq!(found, ids, "{order:?}, reversed: {reverse}");
             }

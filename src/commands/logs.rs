@@ -22,12 +22,14 @@ use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
 
-use super::ANSWER_MOST;
-use super::seen::{Seen, look};
+use super::MAX_ANSWER_CHARS;
+use super::observe::{Observed, observe};
 use crate::error::Error;
 use crate::job::{JobId, Status};
 use crate::store::{OUTPUT, STDERR, Store, StoreError};
-use crate::stream::transcript::{Passage, Piece, complaint, conclude, pieces, resolve, verdict};
+use crate::stream::transcript::{
+    Piece, TranscriptLine, complaint, conclude, pieces, resolve, verdict,
+};
 use crate::stream::{Line, LineSplitter};
 use crate::text::{clip, is_harmful};
 use log::{JobLog, LogPosition, LogStream};
@@ -35,7 +37,7 @@ use log::{JobLog, LogPosition, LogStream};
 pub use follow::{follow, follow_until};
 
 /// Default maximum of characters of log in an answer: [`MAX_ANSWER_CHARS`] minus the other fields.
-const MAX_TEXT_CHARS: usize = ANSWER_MOST - 500;
+const MAX_TEXT_CHARS: usize = MAX_ANSWER_CHARS - 500;
 /// Default maximum of bytes of log read for one answer: much of a stream may not be readable text.
 const MAX_SCANNED_BYTES: u64 = 16 << 20;
 /// Absolute maximum of bytes in one answer.
@@ -47,7 +49,7 @@ const MAX_BACKWARD_BYTES: u64 = 4 << 20;
 
 /// LogPart of a log to show, and its format.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct LogsRequest {
     pub id: JobId,
     /// Number of passages from the end, or of lines of a raw log.
     pub tail: usize,
@@ -55,14 +57,14 @@ pub struct Request {
     pub since: Option<u64>,
     /// Maximum number of bytes of the log to read.
     pub max_bytes: Option<u64>,
-    pub form: Form,
+    pub format: LogFormat,
     /// Include claude's stderr, in the order of arrival.
     pub merged: bool,
 }
 
 /// Which log to show, and in which format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum LogFormat {
     /// Claude's stream, as a conversation.
     Readable,
     /// Claude's stream, unchanged.
@@ -91,7 +93,7 @@ pub struct LogsAnswer {
     pub truncated: bool,
     /// The text by speaker; empty for a raw log.
     #[serde(skip)]
-    pub passages: Vec<Passage>,
+    pub passages: Vec<TranscriptLine>,
     /// The bytes of a raw log.
     #[serde(skip)]
     pub bytes: Vec<u8>,
@@ -101,14 +103,14 @@ pub struct LogsAnswer {
 }
 
 /// Returns the requested part of the log.
-pub fn logs(store: &Store, request: &Request) -> Result<LogsAnswer, Error> {
-    let observed = look(store, &request.id)?;
+pub fn logs(store: &Store, request: &LogsRequest) -> Result<LogsAnswer, Error> {
+    let observed = observe(store, &request.id)?;
     let log = open(&observed, request)?;
     part(&observed, request, &log, start_position(request)).map(|(answer, _)| answer)
 }
 
 /// Returns where the requested part begins; `None` for the end of the log.
-fn start_position(request: &Request) -> Option<LogPosition> {
+fn start_position(request: &LogsRequest) -> Option<LogPosition> {
     request.since.map(|main| LogPosition { main, ..LogPosition::default() })
 }
 
@@ -116,7 +118,7 @@ fn start_position(request: &Request) -> Option<LogPosition> {
 #[derive(Debug, Default)]
 struct LogPart {
     lines: u64,
-    passages: Vec<Passage>,
+    passages: Vec<TranscriptLine>,
     bytes: Vec<u8>,
     /// LogPosition at which the next part begins.
     next: LogPosition,
@@ -124,11 +126,11 @@ struct LogPart {
 }
 
 /// Returns the name of the file that offsets refer to.
-fn main_file(request: &Request) -> &'static str {
-    if request.form == Form::Stderr { STDERR } else { OUTPUT }
+fn main_file(request: &LogsRequest) -> &'static str {
+    if request.format == LogFormat::Stderr { STDERR } else { OUTPUT }
 }
 
-fn open(observed: &Seen, request: &Request) -> Result<JobLog, Error> {
+fn open(observed: &Observed, request: &LogsRequest) -> Result<JobLog, Error> {
     if request.merged {
         return Ok(JobLog::merged(&observed.dir, !observed.live)?);
     }
@@ -137,26 +139,26 @@ fn open(observed: &Seen, request: &Request) -> Result<JobLog, Error> {
     log.map_err(|source| read_error(observed, request, source))
 }
 
-fn read_error(observed: &Seen, request: &Request, source: io::Error) -> Error {
+fn read_error(observed: &Observed, request: &LogsRequest, source: io::Error) -> Error {
     let path = observed.dir.file(main_file(request));
     Error::from(StoreError { operation: "read", path, source })
 }
 
 /// Returns the part of the log from a position on, or the end of the log, and the next position.
 fn part(
-    observed: &Seen,
-    request: &Request,
+    observed: &Observed,
+    request: &LogsRequest,
     log: &JobLog,
     from: Option<LogPosition>,
 ) -> Result<(LogsAnswer, LogPosition), Error> {
-    let is_readable = request.form == Form::Readable;
+    let is_readable = request.format == LogFormat::Readable;
     let verdict = if is_readable { verdict(&observed.record) } else { None };
     let part = read_part(log, request, from, verdict).map_err(|error| match error {
         ReadFailure::BadOffset { offset, length } => Error::BadOffset { offset, length },
         ReadFailure::Io(source) => read_error(observed, request, source),
     })?;
     let tail = if is_readable {
-        part.passages.iter().map(Passage::to_string).collect::<Vec<_>>().join("\n")
+        part.passages.iter().map(TranscriptLine::to_string).collect::<Vec<_>>().join("\n")
     } else {
         String::from_utf8_lossy(&part.bytes).into_owned()
     };
@@ -169,7 +171,7 @@ fn part(
         truncated: part.truncated,
         passages: part.passages,
         bytes: part.bytes,
-        is_raw: request.form == Form::Raw,
+        is_raw: request.format == LogFormat::Raw,
     };
     Ok((answer, part.next))
 }
@@ -188,9 +190,9 @@ impl From<io::Error> for ReadFailure {
 /// Reads the requested part. The `verdict` follows the end of a readable log.
 fn read_part(
     log: &JobLog,
-    request: &Request,
+    request: &LogsRequest,
     from: Option<LogPosition>,
-    verdict: Option<Passage>,
+    verdict: Option<TranscriptLine>,
 ) -> Result<LogPart, ReadFailure> {
     // If the log was truncated by a user, a `nextOffset` from before may be beyond its end.
     let from = match from {
@@ -203,9 +205,9 @@ fn read_part(
         from => from,
     };
     let max = request.max_bytes;
-    Ok(match (from, request.form) {
-        (Some(from), Form::Readable) => read_passages(log, from, max, verdict)?,
-        (None, Form::Readable) => last_passages(log, request, verdict.as_ref())?,
+    Ok(match (from, request.format) {
+        (Some(from), LogFormat::Readable) => read_passages(log, from, max, verdict)?,
+        (None, LogFormat::Readable) => last_passages(log, request, verdict.as_ref())?,
         (Some(from), _) if request.merged => read_lines(log, from, max)?,
         (None, _) if request.merged => last_lines(log, request)?,
         (from, _) => match (&log.main, from) {
@@ -229,7 +231,7 @@ fn read_passages(
     log: &JobLog,
     from: LogPosition,
     max: Option<u64>,
-    verdict: Option<Passage>,
+    verdict: Option<TranscriptLine>,
 ) -> io::Result<LogPart> {
     let mut part = LogPart::default();
     let limit = MAX_TEXT_CHARS - verdict.as_ref().map_or(0, weight_of_passage);
@@ -305,8 +307,8 @@ fn context(file: &File, since: u64, part: &[Piece]) -> io::Result<Vec<Piece>> {
 /// necessary.
 fn last_passages(
     log: &JobLog,
-    request: &Request,
-    verdict: Option<&Passage>,
+    request: &LogsRequest,
+    verdict: Option<&TranscriptLine>,
 ) -> io::Result<LogPart> {
     let mut part = LogPart { next: log.end, ..LogPart::default() };
     let limit = MAX_TEXT_CHARS - verdict.map_or(0, weight_of_passage);
@@ -355,7 +357,11 @@ fn count_passages(last_first: &[Piece]) -> usize {
 }
 
 /// Returns the last `max` passages, including the verdict, of pieces in reverse order.
-fn last_of(last_first: Vec<Piece>, max: usize, verdict: Option<&Passage>) -> Vec<Passage> {
+fn last_of(
+    last_first: Vec<Piece>,
+    max: usize,
+    verdict: Option<&TranscriptLine>,
+) -> Vec<TranscriptLine> {
     let mut pieces = last_first;
     pieces.reverse();
     loop {
@@ -401,7 +407,7 @@ fn read_lines(log: &JobLog, from: LogPosition, max: Option<u64>) -> io::Result<L
 }
 
 /// Reads the last lines of both streams unchanged, as many as fit.
-fn last_lines(log: &JobLog, request: &Request) -> io::Result<LogPart> {
+fn last_lines(log: &JobLog, request: &LogsRequest) -> io::Result<LogPart> {
     let max_bytes = request.max_bytes.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
     let mut part = LogPart { next: log.end, ..LogPart::default() };
     // Ranges of the lines, last first; adjacent lines of one file form one range.
@@ -479,7 +485,7 @@ fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io::Result<Lo
 }
 
 /// Reads the last lines before `end` unchanged, as many as fit.
-fn last_bytes(file: &File, end: u64, request: &Request) -> io::Result<LogPart> {
+fn last_bytes(file: &File, end: u64, request: &LogsRequest) -> io::Result<LogPart> {
     let start =
         if request.tail == 0 { end } else { tail::start_of_last_lines(file, end, request.tail)? };
     let max_bytes = request.max_bytes.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
@@ -497,7 +503,7 @@ fn last_bytes(file: &File, end: u64, request: &Request) -> io::Result<LogPart> {
 
 /// Removes lines from the beginning until the rest fits into an answer. `is_split`: the first line
 /// is incomplete. Returns whether anything was removed.
-fn keep_end(bytes: &mut Vec<u8>, is_split: bool, request: &Request) -> bool {
+fn keep_end(bytes: &mut Vec<u8>, is_split: bool, request: &LogsRequest) -> bool {
     let too_long = |bytes: &[u8]| {
         request.max_bytes.is_none() && weight_of(&String::from_utf8_lossy(bytes)) > MAX_TEXT_CHARS
     };
@@ -563,7 +569,7 @@ fn weight_of_piece(piece: &Piece) -> usize {
     piece.passage().map_or(0, weight_of_passage)
 }
 
-fn weight_of_passage(passage: &Passage) -> usize {
+fn weight_of_passage(passage: &TranscriptLine) -> usize {
     weight_of(&passage.to_string()) + 2
 }
 

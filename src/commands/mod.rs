@@ -6,15 +6,15 @@ pub mod demo;
 pub mod doctor;
 pub mod events;
 pub mod export;
-pub mod host;
+pub mod host_takeover;
 pub mod kill;
 pub mod list;
 pub mod logs;
+mod observe;
 pub mod recover;
 pub mod redeliver;
 pub mod result;
 pub mod resume;
-mod seen;
 pub mod send;
 pub mod sidecar;
 pub mod start;
@@ -30,13 +30,13 @@ use crate::job::{JobId, Reason, Status};
 
 /// Maximum number of characters of an answer, unless the caller asks for more: callers truncate
 /// longer output, and truncated JSON cannot be parsed.
-pub const ANSWER_MOST: usize = 8_000;
+pub const MAX_ANSWER_CHARS: usize = 8_000;
 
 /// One job's failure in an operation on several jobs.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Failure {
+pub struct JobFailure {
     /// The job's id.
     pub job_id: JobId,
     /// Error message.
@@ -47,20 +47,24 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
-impl Failure {
-    fn of(job_id: JobId, error: &Error) -> Self {
+impl JobFailure {
+    fn from_error(job_id: JobId, error: &Error) -> Self {
         Self { job_id, error: error.to_string(), code: error.code(), hint: error.hint() }
     }
 }
 
 /// Parses a job id from an argument.
-pub fn job_id(text: &str) -> Result<JobId, Error> {
+pub fn parse_job_id(text: &str) -> Result<JobId, Error> {
     JobId::parse(text).map_err(|_| Error::InvalidJobId(text.to_owned()))
 }
 
 /// Returns the exit status of a command that waited for a job. A temporary failure, such as a lost
 /// connection, has its own status, so that callers can retry.
-pub fn exit_status_of(status: Status, reason: Option<Reason>, lost_connection: bool) -> ExitStatus {
+pub fn exit_status_for(
+    status: Status,
+    reason: Option<Reason>,
+    lost_connection: bool,
+) -> ExitStatus {
     match (status, reason) {
         (Status::Completed, _) => ExitStatus::Done,
         (Status::Failed, Some(Reason::RateLimit | Reason::Overloaded)) => ExitStatus::TryAgain,
@@ -87,8 +91,8 @@ mod tests {
             (Reason::ApiError, false, ExitStatus::Failed),
             (Reason::Auth, false, ExitStatus::Failed),
         ] {
-            assert_eq!(exit_status_of(Status::Failed, Some(reason), lost), code, "{reason}");
+            assert_eq!(exit_status_for(Status::Failed, Some(reason), lost), code, "{reason}");
         }
-        assert_eq!(exit_status_of(Status::Failed, None, false), ExitStatus::Failed);
+        assert_eq!(exit_status_for(Status::Failed, None, false), ExitStatus::Failed);
     }
 }

@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::Failure;
-use super::host::refuse_elsewhere;
-use super::seen::{look, look_leniently};
+use super::JobFailure;
+use super::host_takeover::refuse_other_host;
+use super::observe::{observe, try_load_checked};
 use super::start::{
     check_claude, check_cwd, make_plan, put_on_its_feet, set_system_prompt_snapshot, status_of,
     warnings,
 };
-use crate::checkpoint::checkpoint;
-use crate::claude::{self, Surroundings};
+use crate::claude::{self, Env};
 use crate::error::Error;
+use crate::fault_point::fault_point;
+use crate::finalize::{SWEEP_TIMEOUT, write_lost_verdict};
 use crate::job::{JobId, Reason, Record, Spec, Status};
-use crate::launch::Wish;
-use crate::settle::{SWEEP_TAKES, bury};
+use crate::launch::DetachMode;
 use crate::store::{JobDir, Lock, OUTPUT, Store, addressed};
 
 /// Time limit for a worker to release its job's lock after it has written the verdict.
@@ -27,11 +27,11 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Jobs to recover.
 #[derive(Debug)]
-pub struct Request {
+pub struct RecoverRequest {
     /// The job to recover; `None` for every interrupted job.
     pub id: Option<JobId>,
     /// How a job is detached from this process.
-    pub detach: Wish,
+    pub detach: DetachMode,
 }
 
 /// A job that continues as another attempt.
@@ -62,18 +62,18 @@ pub struct RecoverAllAnswer {
     /// The jobs that continue.
     pub recovered: Vec<Recovered>,
     /// The interrupted jobs that could not be recovered.
-    pub failed: Vec<Failure>,
+    pub failed: Vec<JobFailure>,
 }
 
 /// Recovers one job.
 pub fn recover(
     store: &Store,
     id: &JobId,
-    detach: Wish,
-    env: &Surroundings,
+    detach: DetachMode,
+    env: &Env,
 ) -> Result<Recovered, Error> {
-    let observed = look(store, id)?;
-    refuse_elsewhere(&observed.dir, &observed.record)?;
+    let observed = observe(store, id)?;
+    refuse_other_host(&observed.dir, &observed.record)?;
     if !observed.record.is_recoverable() {
         return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&observed.record)));
     }
@@ -85,26 +85,26 @@ pub fn recover(
 /// that another `recover` recovers at the same time are skipped.
 pub fn recover_all(
     store: &Store,
-    detach: Wish,
-    env: &Surroundings,
+    detach: DetachMode,
+    env: &Env,
 ) -> Result<RecoverAllAnswer, Error> {
     let mut ids = store.ids()?;
     ids.sort_unstable();
     let interrupted = ids.into_iter().filter_map(|id| {
-        let record = look_leniently(store, &id).ok()?.record;
-        let dependencies = record.spec.others().cloned().collect();
+        let record = try_load_checked(store, &id).ok()?.record;
+        let dependencies = record.spec.dependencies().cloned().collect();
         record.is_cut_off().then_some((id, dependencies))
     });
     let mut answer = RecoverAllAnswer::default();
     for id in in_dependency_order(interrupted.collect()) {
-        let Ok(observed) = look_leniently(store, &id) else { continue };
+        let Ok(observed) = try_load_checked(store, &id) else { continue };
         if !observed.record.is_cut_off() || would_fail_again(store, &observed.record) {
             continue;
         }
         match begin_recovery(store, &id, observed.record, detach, env) {
             Ok(recovered) => answer.recovered.push(recovered),
             Err(Error::NotRecoverable(..)) => {}
-            Err(error) => answer.failed.push(Failure::of(id, &error)),
+            Err(error) => answer.failed.push(JobFailure::from_error(id, &error)),
         }
     }
     Ok(answer)
@@ -113,7 +113,7 @@ pub fn recover_all(
 /// Returns whether the job failed because of a dependency that has still failed.
 fn would_fail_again(store: &Store, record: &Record) -> bool {
     let has_failed = |id: &JobId| {
-        look_leniently(store, id)
+        try_load_checked(store, id)
             .is_ok_and(|other| !other.live && other.record.status != Status::Completed)
     };
     record.reason == Some(Reason::DependencyFailed) && record.spec.after.iter().any(has_failed)
@@ -159,7 +159,7 @@ fn refusal_reason(record: &Record) -> String {
         Status::Failed if record.spec.no_recover => {
             "it was started with --no-recover, or killed after its failure".to_owned()
         }
-        Status::Failed if !record.is_ours_to_write() => {
+        Status::Failed if !record.is_writable() => {
             "its record was written by another version of this program".to_owned()
         }
         Status::Failed => {
@@ -174,8 +174,8 @@ fn begin_recovery(
     store: &Store,
     id: &JobId,
     record: Record,
-    detach: Wish,
-    env: &Surroundings,
+    detach: DetachMode,
+    env: &Env,
 ) -> Result<Recovered, Error> {
     let raced = || {
         Error::NotRecoverable(id.to_string(), "another command has just recovered it".to_owned())
@@ -201,8 +201,8 @@ pub(super) fn launch_attempt(
     store: &Store,
     id: &JobId,
     mut spec: Spec,
-    detach: Wish,
-    env: &Surroundings,
+    detach: DetachMode,
+    env: &Env,
     raced: impl FnOnce() -> Error,
     begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
 ) -> Result<Recovered, Error> {
@@ -213,21 +213,21 @@ pub(super) fn launch_attempt(
     set_system_prompt_snapshot(&mut spec);
     let mut plan = make_plan(detach, store, id, &spec, env)?;
     // Keeps `clean` from removing the job's dependencies until the record shows that it waits.
-    let others = store.lock_others();
+    let others = store.lock_against_removal();
     let lock = lock_ended(dir).map_err(|error| match dir.path().exists() {
         true => error,
         // Another command has just removed the job.
         false => Error::NotFound(id.to_string()),
     });
     let lock = lock?.ok_or_else(raced)?;
-    checkpoint("recover:locked");
-    let mut record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    fault_point("recover:locked");
+    let mut record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
     if let Some(host) = dir.other_host(&record) {
         return Err(Error::OtherHost(id.to_string(), host.to_owned()));
     }
     if record.status.is_live() {
         // The process that found the job lost could not write its verdict.
-        record = bury(dir, record, None, Some(&lock), Instant::now() + SWEEP_TAKES);
+        record = write_lost_verdict(dir, record, None, Some(&lock), Instant::now() + SWEEP_TIMEOUT);
     }
     let attempt = record.attempt + 1;
     if let Some(host) = dir.claim_attempt(attempt)? {
@@ -241,7 +241,7 @@ pub(super) fn launch_attempt(
     }
     record.spec = spec;
     // `--no-queue` applies to the start only; another attempt may wait for a slot.
-    record.spec.admission.no_queue = false;
+    record.spec.queue_options.no_queue = false;
     record.pid = None;
     record.pid_start_time = None;
     record.set_host();
@@ -250,7 +250,7 @@ pub(super) fn launch_attempt(
     dir.open_inbox()?;
     dir.save(&record, false)?;
     drop(others);
-    checkpoint("recover:saved");
+    fault_point("recover:saved");
     let launched = put_on_its_feet(id, dir, lock, &mut plan, env)?;
     let pid = launched.pid;
     let status = match record.released_question() {
@@ -270,7 +270,7 @@ pub(super) fn launch_attempt(
 
 /// Checks the job's claude. If it is gone from its path, searches for another one: an update may
 /// have moved it.
-fn check_claude_of_job(spec: &mut Spec, env: &Surroundings) -> Result<(), Error> {
+fn check_claude_of_job(spec: &mut Spec, env: &Env) -> Result<(), Error> {
     if claude::is_executable(std::path::Path::new(&spec.claude)) {
         return check_claude(spec, env);
     }

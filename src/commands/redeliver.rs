@@ -2,24 +2,24 @@
 
 use serde::Serialize;
 
-use super::seen::look_to_tell;
-use crate::courier;
+use super::observe::load_without_notifying;
 use crate::error::Error;
-use crate::job::{Errand, JobId};
+use crate::job::{JobId, Notification};
+use crate::notifier;
 use crate::store::Store;
 
 /// The notifications of one job that could not be delivered.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Left {
+pub struct UndeliveredJob {
     /// The job's id.
     pub job_id: JobId,
     /// The notifications.
-    pub undelivered_notifications: Vec<Errand>,
+    pub undelivered_notifications: Vec<Notification>,
     /// Deprecated name of `undeliveredNotifications`; absent when empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub undelivered: Vec<Errand>,
+    pub undelivered: Vec<Notification>,
     /// Reason why none of them was sent.
     pub error: Option<String>,
     /// Stable code of the error.
@@ -35,11 +35,11 @@ pub struct RedeliverAnswer {
     /// Number of notifications that were delivered.
     pub delivered: usize,
     /// The jobs that still have undelivered notifications.
-    pub failed: Vec<Left>,
+    pub failed: Vec<UndeliveredJob>,
 }
 
-impl Left {
-    fn new(job_id: JobId, notifications: Vec<Errand>, error: Option<&Error>) -> Self {
+impl UndeliveredJob {
+    fn new(job_id: JobId, notifications: Vec<Notification>, error: Option<&Error>) -> Self {
         Self {
             job_id,
             undelivered_notifications: notifications.clone(),
@@ -62,24 +62,26 @@ pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, E
     let mut answer = RedeliverAnswer::default();
     for job_id in ids {
         let mut before = Vec::new();
-        let result = look_to_tell(store, &job_id).and_then(|observed| {
-            before = observed.dir.errands(&observed.record);
-            if before.is_empty() { Ok(Vec::new()) } else { courier::redeliver(&observed.dir) }
+        let result = load_without_notifying(store, &job_id).and_then(|observed| {
+            before = observed.dir.notifications(&observed.record);
+            if before.is_empty() { Ok(Vec::new()) } else { notifier::redeliver(&observed.dir) }
         });
         match result {
             Ok(undelivered) => {
                 answer.delivered += before.len().saturating_sub(undelivered.len());
                 if !undelivered.is_empty() {
-                    answer.failed.push(Left::new(job_id, undelivered, None));
+                    answer.failed.push(UndeliveredJob::new(job_id, undelivered, None));
                 }
             }
-            Err(error) if id.is_some() => return Err(Error::load(job_id.as_str(), error)),
+            Err(error) if id.is_some() => {
+                return Err(Error::from_load_error(job_id.as_str(), error));
+            }
             // The job has no notifications, or it was removed in the meantime.
-            Err(_) if before.is_empty() && !store.job(&job_id).has_news() => {}
+            Err(_) if before.is_empty() && !store.job(&job_id).has_notifications() => {}
             Err(_) if !store.job(&job_id).path().exists() => {}
             Err(error) => {
-                let error = Error::load(job_id.as_str(), error);
-                answer.failed.push(Left::new(job_id, before, Some(&error)));
+                let error = Error::from_load_error(job_id.as_str(), error);
+                answer.failed.push(UndeliveredJob::new(job_id, before, Some(&error)));
             }
         }
     }

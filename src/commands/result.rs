@@ -3,11 +3,11 @@
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::seen::{Seen, look};
-use super::{ANSWER_MOST, exit_status_of};
+use super::observe::{Observed, observe};
+use super::{MAX_ANSWER_CHARS, exit_status_for};
 use crate::error::{Error, ExitStatus};
-use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, Undelivered};
-use crate::settle::outcome_of_log;
+use crate::finalize::outcome_of_log;
+use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, UndeliveredMessage};
 use crate::store::{Store, addressed};
 use crate::text::{clip, json_length};
 
@@ -105,10 +105,10 @@ struct EndedView<'a> {
     warnings: &'a [String],
     /// Messages that claude did not take in; `resume` delivers them.
     #[serde(rename = "undeliveredMessages")]
-    undelivered_messages: &'a [Undelivered],
+    undelivered_messages: &'a [UndeliveredMessage],
     /// Deprecated name of `undeliveredMessages`; absent when empty.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    undelivered: &'a [Undelivered],
+    undelivered: &'a [UndeliveredMessage],
     /// Parts were left out to keep the answer short; `result --full` gives them.
     truncated: bool,
     /// The command to run next, as `sh` takes it; null for a completed job.
@@ -163,10 +163,10 @@ impl ResultAnswer {
     /// The exit status of a call that waited for the job.
     pub fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::Pending(pending) => exit_status_of(pending.status, None, false),
+            Self::Pending(pending) => exit_status_for(pending.status, None, false),
             Self::Ended(ended) => {
                 let outcome = &ended.outcome;
-                exit_status_of(outcome.status, outcome.reason, outcome.lost_connection)
+                exit_status_for(outcome.status, outcome.reason, outcome.lost_connection)
             }
         }
     }
@@ -174,12 +174,12 @@ impl ResultAnswer {
 
 /// The job's result, shortened to an answer's length unless it is to be `full`.
 pub fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnswer, Error> {
-    result_within(store, id, if full { usize::MAX } else { ANSWER_MOST })
+    result_within(store, id, if full { usize::MAX } else { MAX_ANSWER_CHARS })
 }
 
 /// The job's result in about `most` characters.
 pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<ResultAnswer, Error> {
-    let Seen { dir, record, .. } = look(store, id)?;
+    let Observed { dir, record, .. } = observe(store, id)?;
     let of_this =
         |outcome: &Outcome| outcome.status == record.status && outcome.attempt == record.attempt;
     // A job that is kept alive has the answer of its last turn.
@@ -213,7 +213,7 @@ pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<Re
         None if record.version == 0 => outcome_of_log(&dir, record),
         earlier => Outcome {
             previous_result: earlier.and_then(Outcome::into_previous),
-            ..Outcome::of(&record)
+            ..Outcome::from_record(&record)
         },
     };
     Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, most))))

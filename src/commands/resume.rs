@@ -1,13 +1,13 @@
 //! `resume`: continues an ended job in the same conversation.
 
-use super::host::refuse_elsewhere;
+use super::host_takeover::refuse_other_host;
+use super::observe::observe;
 use super::recover::{Recovered, launch_attempt};
-use super::seen::look;
 use super::send::check_message;
-use crate::claude::{self, Surroundings};
+use crate::claude::{self, Env};
 use crate::error::Error;
-use crate::job::{Directive, JobId, Record, SpecChange};
-use crate::launch::Wish;
+use crate::job::{InboxMessage, JobId, Record, SpecChange};
+use crate::launch::DetachMode;
 use crate::store::{JobDir, Store};
 
 /// Message to claude if the caller gives none.
@@ -15,24 +15,24 @@ const DEFAULT_MESSAGE: &str = "Go on with the task.";
 
 /// A job to resume, with changes.
 #[derive(Debug)]
-pub struct Request {
+pub struct ResumeRequest {
     pub id: JobId,
     /// Message to claude; `None` for the default.
     pub message: Option<Vec<u8>>,
     /// Options that replace the job's own.
     pub change: SpecChange,
     /// How the job is detached from this process.
-    pub detach: Wish,
+    pub detach: DetachMode,
 }
 
 /// Resumes the job: starts another attempt with its session, which begins with the undelivered
 /// messages, followed by this message. If claude never began a session, the attempt begins with
 /// the prompt, after the job's dependencies.
-pub fn resume(store: &Store, request: Request, env: &Surroundings) -> Result<Recovered, Error> {
+pub fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result<Recovered, Error> {
     let message = request.message.map(check_message).transpose()?;
     let id = request.id;
-    let observed = look(store, &id)?;
-    refuse_elsewhere(&observed.dir, &observed.record)?;
+    let observed = observe(store, &id)?;
+    refuse_other_host(&observed.dir, &observed.record)?;
     if let Some(why) = refusal_reason(&observed.record) {
         return Err(Error::NotResumable(id.to_string(), why));
     }
@@ -48,14 +48,14 @@ pub fn resume(store: &Store, request: Request, env: &Surroundings) -> Result<Rec
         }
         dir.open_inbox()?;
         // Messages that an interrupted turn had received are part of the conversation.
-        for number in dir.aside() {
-            dir.take_out(number);
+        for number in dir.aside_numbers() {
+            dir.remove_message(number);
         }
         let continues = record.session_began && record.session_id.is_some();
         let text = message.or_else(|| continues.then(|| DEFAULT_MESSAGE.to_owned()));
         if let (Some(text), Some(identity)) = (text, dir.identity()) {
             let uuid = uuid::Uuid::new_v4().to_string();
-            dir.post(&Directive::Message { uuid, text }, &identity)?;
+            dir.post(&InboxMessage::Message { uuid, text }, &identity)?;
         }
         if !continues {
             record.recovered_from = record.reason;
@@ -80,7 +80,7 @@ pub fn resume(store: &Store, request: Request, env: &Surroundings) -> Result<Rec
 
 /// Refuses a job whose conversation file was seen earlier and has been removed. A conversation that
 /// was never seen, such as one inside a container, may exist.
-pub(super) fn check_session(record: &Record, env: &Surroundings) -> Result<(), Error> {
+pub(super) fn check_session(record: &Record, env: &Env) -> Result<(), Error> {
     let (Some(file), Some(session)) = (record.session_file(), &record.session_id) else {
         return Ok(());
     };
@@ -98,7 +98,7 @@ pub(super) fn check_session(record: &Record, env: &Surroundings) -> Result<(), E
 fn refusal_reason(record: &Record) -> Option<String> {
     if record.status.is_live() {
         Some(format!("it is {}: use send", record.status))
-    } else if !record.is_ours_to_write() {
+    } else if !record.is_writable() {
         Some("its record was written by another version of this program".to_owned())
     } else {
         None

@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::host::refuse_elsewhere;
-use super::logs::{self, Form, LogsAnswer};
-use super::seen::{Seen, look};
+use super::host_takeover::refuse_other_host;
+use super::logs::{self, LogFormat, LogsAnswer};
+use super::observe::{Observed, observe};
 use super::watch::{Watch, await_end};
-use crate::checkpoint::checkpoint;
 use crate::error::Error;
-use crate::job::{Directive, JobId, Record, Status, TurnEnd, WaitKind, WaitingFor};
-use crate::store::{Identity, JobDir, OUTPUT, Store, TURNS, addressed};
+use crate::fault_point::fault_point;
+use crate::job::{InboxMessage, JobId, Record, Status, TurnEnd, WaitKind, WaitingFor};
+use crate::store::{DirIdentity, JobDir, OUTPUT, Store, TURNS, addressed};
 use crate::text::clip;
 
 /// Maximum size of a message in bytes, far above the limit of the API.
-pub const MESSAGE_MOST: usize = 10_000_000;
+pub const MAX_MESSAGE_BYTES: usize = 10_000_000;
 /// Maximum number of characters of a turn's answer in the output.
 const MAX_RESULT_CHARS: usize = 6_000;
 /// Time limit for an idle claude to exit.
@@ -26,7 +26,7 @@ const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A message for a job.
 #[derive(Debug)]
-pub struct Request {
+pub struct SendRequest {
     pub id: JobId,
     pub message: Vec<u8>,
     /// Wait for the end of the turn that receives the message, up to this time limit.
@@ -86,7 +86,7 @@ pub struct InterruptAnswer {
 }
 
 /// Sends a message to a running job. The message is durable when this returns.
-pub fn send(store: &Store, request: Request) -> Result<SendAnswer, Error> {
+pub fn send(store: &Store, request: SendRequest) -> Result<SendAnswer, Error> {
     let text = check_message(request.message)?;
     let recipient = Recipient::find(store, &request.id)?;
     send_to(store, &recipient, text, request.wait)
@@ -99,14 +99,14 @@ fn send_to(
     wait: Option<Option<Duration>>,
 ) -> Result<SendAnswer, Error> {
     let (id, dir) = (&recipient.id, &recipient.dir);
-    let watch = wait.map(|_| Watch::of_files(dir, &[TURNS]));
+    let watch = wait.map(|_| Watch::for_files(dir, &[TURNS]));
     let uuid = uuid::Uuid::new_v4().to_string();
-    let number = recipient.post(store, &Directive::Message { uuid, text })?;
+    let number = recipient.post(store, &InboxMessage::Message { uuid, text })?;
     let turn = watch.map(|mut watch| {
         let until = wait.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
         await_turn(store, id, dir, number, until, &mut watch)
     });
-    let observed = look(store, id)?;
+    let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
     Ok(SendAnswer { job_id: id.clone(), message: number, status, turn, hint })
 }
@@ -115,26 +115,26 @@ fn send_to(
 /// message has ended. The answer contains the result of the turn.
 pub fn send_and_follow(
     store: &Store,
-    request: Request,
+    request: SendRequest,
     give: impl FnMut(&LogsAnswer) -> bool,
 ) -> Result<SendAnswer, Error> {
     let text = check_message(request.message)?;
     let recipient = Recipient::find(store, &request.id)?;
     let dir = &recipient.dir;
-    let log = logs::Request {
+    let log = logs::LogsRequest {
         id: request.id,
         tail: 0,
         since: Some(dir.length(OUTPUT)),
         max_bytes: None,
-        form: Form::Readable,
+        format: LogFormat::Readable,
         merged: false,
     };
     let mut answer = send_to(store, &recipient, text, None)?;
     let number = answer.message;
-    let has_ended = || turns(dir).iter().any(|turn| turn.messages.contains(&number));
+    let has_ended = || ended_turns(dir).iter().any(|turn| turn.messages.contains(&number));
     logs::follow_until(store, &log, give, &[OUTPUT, TURNS], has_ended)?;
     answer.turn = Some(turn_of(dir, number));
-    let observed = look(store, &answer.job_id)?;
+    let observed = observe(store, &answer.job_id)?;
     (answer.status, answer.hint) = (observed.record.status, observed.hint());
     Ok(answer)
 }
@@ -143,27 +143,27 @@ pub fn send_and_follow(
 pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;
-    let observed = look(store, id)?;
+    let observed = observe(store, id)?;
     if let Some(why) = reason_without_turn(&observed.record) {
         let (status, hint) = (observed.record.status, observed.hint());
         let (job_id, error) = (id.clone(), Some(why.to_owned()));
         return Ok(InterruptAnswer { job_id, interrupted: false, status, error, hint });
     }
-    let mut watch = Watch::of_files(dir, &[TURNS]);
-    let before = turns(dir).len();
-    recipient.post(store, &Directive::Interrupt)?;
+    let mut watch = Watch::for_files(dir, &[TURNS]);
+    let before = ended_turns(dir).len();
+    recipient.post(store, &InboxMessage::Interrupt)?;
     let until = Instant::now() + INTERRUPT_TIMEOUT;
     let interrupted = loop {
-        if turns(dir).iter().skip(before).any(|turn| turn.interrupted) {
+        if ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted) {
             break true;
         }
         if !dir.is_held().unwrap_or(false) || Instant::now() >= until {
-            break turns(dir).iter().skip(before).any(|turn| turn.interrupted);
+            break ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted);
         }
         watch.add_end(0, dir);
         watch.next_until(Some(until));
     };
-    let observed = look(store, id)?;
+    let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
     let error = (!interrupted).then(|| match status {
         Status::Idle => "it is idle: no turn is running".to_owned(),
@@ -199,9 +199,9 @@ pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
         let why = "it was started without --keep-alive and ends by itself".to_owned();
         return Err(Error::NotKeptAlive(id.to_string(), why));
     }
-    recipient.post(store, &Directive::Finish)?;
+    recipient.post(store, &InboxMessage::Finish)?;
     await_end(dir, FINISH_TIMEOUT);
-    let observed = look(store, id)?;
+    let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
     let finished = !status.is_live();
     let in_turn = || WaitingFor::new(WaitKind::Turn, None, "the current turn");
@@ -212,8 +212,8 @@ pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
 
 /// Checks a message and returns its text.
 pub(super) fn check_message(message: Vec<u8>) -> Result<String, Error> {
-    if message.len() > MESSAGE_MOST {
-        return Err(Error::MessageTooLong(MESSAGE_MOST));
+    if message.len() > MAX_MESSAGE_BYTES {
+        return Err(Error::MessageTooLong(MAX_MESSAGE_BYTES));
     }
     let text = String::from_utf8(message)
         .map_err(|error| Error::PromptNotUtf8(error.utf8_error().valid_up_to()))?;
@@ -227,7 +227,7 @@ pub(super) struct Recipient {
     pub dir: JobDir,
     /// Distinguishes the job from a later one with the same id, in case this process is stopped
     /// for a while.
-    identity: Identity,
+    identity: DirIdentity,
 }
 
 impl Recipient {
@@ -236,9 +236,9 @@ impl Recipient {
     pub(super) fn find(store: &Store, id: &JobId) -> Result<Self, Error> {
         // Read first, so that everything read later is from this job or a later one.
         let identity = store.job(id).identity();
-        let dir = live(store, id)?;
-        let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
-        refuse_elsewhere(&dir, &record)?;
+        let dir = live_job_dir(store, id)?;
+        let record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
+        refuse_other_host(&dir, &record)?;
         let identity = identity.ok_or_else(|| Error::NotFound(id.to_string()))?;
         Ok(Self { id: id.clone(), dir, identity })
     }
@@ -246,16 +246,16 @@ impl Recipient {
     /// Puts a message into the job's inbox, and returns its number. The worker reads an accepted
     /// message or reports it when the job ends; if the worker has died, the next command that
     /// reads the job reports it.
-    pub(super) fn post(&self, store: &Store, message: &Directive) -> Result<u64, Error> {
+    pub(super) fn post(&self, store: &Store, message: &InboxMessage) -> Result<u64, Error> {
         let Some(number) = self.dir.post(message, &self.identity)? else {
             return Err(self.refusal_error(store));
         };
-        checkpoint("send:accepted");
+        fault_point("send:accepted");
         if self.is_gone() {
             return Err(Error::NotFound(self.id.to_string()));
         }
         let has_ended = self.dir.load().is_ok_and(|record| !record.status.is_live());
-        if has_ended && self.dir.take_back(number)? {
+        if has_ended && self.dir.withdraw(number)? {
             return Err(self.refusal_error(store));
         }
         Ok(number)
@@ -265,7 +265,7 @@ impl Recipient {
         if self.is_gone() {
             return Error::JobRemoved(self.id.to_string());
         }
-        match look(store, &self.id) {
+        match observe(store, &self.id) {
             Ok(observed) => ended_error(&self.id, observed.record.status),
             Err(error) => error,
         }
@@ -278,8 +278,8 @@ impl Recipient {
 }
 
 /// Returns the directory of a live job.
-pub(super) fn live(store: &Store, id: &JobId) -> Result<JobDir, Error> {
-    let Seen { dir, record, live } = look(store, id)?;
+pub(super) fn live_job_dir(store: &Store, id: &JobId) -> Result<JobDir, Error> {
+    let Observed { dir, record, live } = observe(store, id)?;
     if live && record.version > 0 {
         return Ok(dir);
     }
@@ -301,7 +301,7 @@ fn await_turn(
 ) -> Option<TurnEnd> {
     loop {
         // Checked before the turns are read: a job that is not live has written all of them.
-        let is_live = look(store, id).is_ok_and(|observed| observed.live);
+        let is_live = observe(store, id).is_ok_and(|observed| observed.live);
         if let Some(turn) = turn_of(dir, number) {
             return Some(turn);
         }
@@ -316,13 +316,13 @@ fn await_turn(
 
 /// Returns the end of the turn that received the message, with its result truncated.
 fn turn_of(dir: &JobDir, number: u64) -> Option<TurnEnd> {
-    let mut turn = turns(dir).into_iter().find(|turn| turn.messages.contains(&number))?;
+    let mut turn = ended_turns(dir).into_iter().find(|turn| turn.messages.contains(&number))?;
     turn.result = turn.result.map(|text| clip(&text, MAX_RESULT_CHARS));
     Some(turn)
 }
 
 /// Reads the turns that have ended.
-pub(super) fn turns(dir: &JobDir) -> Vec<TurnEnd> {
+pub(super) fn ended_turns(dir: &JobDir) -> Vec<TurnEnd> {
     let Ok(Some(file)) = dir.open(TURNS) else { return Vec::new() };
     let lines = BufReader::new(file).lines().map_while(Result::ok);
     lines.filter_map(|line| serde_json::from_str(&line).ok()).collect()

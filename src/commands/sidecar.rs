@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::seen::{Seen, look};
+use super::observe::{Observed, observe};
 use super::start::{self, start};
 use super::watch::{Notice, Watch};
 use super::{answer, kill, resume, send};
-use crate::claude::Surroundings;
+use crate::claude::Env;
 use crate::error::Error;
 use crate::job::{Exit, JobId, Outcome, Reason, Spec, SpecChange, Status};
-use crate::launch::Wish;
+use crate::launch::DetachMode;
 use crate::process;
-use crate::store::{JobDir, META, OUTPUT, STDERR, Store};
+use crate::store::{JobDir, OUTPUT, RECORD, STDERR, Store};
 use crate::text::{one_line, signal_name};
 
 /// Maximum number of bytes of one event; a longer event is reported without its content.
@@ -91,7 +91,7 @@ struct SessionReply {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum Told {
+pub enum SidecarEvent {
     /// The sidecar reads its input.
     Ready {
         /// The version of this program.
@@ -165,11 +165,11 @@ pub enum Told {
 }
 
 /// Writes an event; returns false if stdout has no reader any more.
-pub type EventSink = Arc<dyn Fn(&Told) -> bool + Send + Sync>;
+pub type EventSink = Arc<dyn Fn(&SidecarEvent) -> bool + Send + Sync>;
 
 struct Sidecar {
     store: Store,
-    env: Surroundings,
+    env: Env,
     /// Options of a job that a query does not set.
     default_spec: Spec,
     send_event: EventSink,
@@ -190,9 +190,9 @@ struct ReporterThread {
 
 /// Serves until stdin has ended and all sessions are reported to their end, or until stdout has no
 /// reader. The jobs continue. `default_spec`: options of a job that a query does not set.
-pub fn serve(store: &Store, env: Surroundings, default_spec: Spec, send_event: EventSink) {
-    process::stay();
-    send_event(&Told::Ready { version: env!("CARGO_PKG_VERSION") });
+pub fn serve(store: &Store, env: Env, default_spec: Spec, send_event: EventSink) {
+    process::reap_in_background();
+    send_event(&SidecarEvent::Ready { version: env!("CARGO_PKG_VERSION") });
     let mut sidecar = Sidecar {
         store: store.clone(),
         env,
@@ -219,7 +219,7 @@ fn read_line(input: &mut BufReader<process::RawStdin>, line: &mut Vec<u8>) -> bo
     loop {
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let is_empty = input.buffer().is_empty();
-        if is_empty && process::loses_reader(stdout.as_fd(), Some(stdin.as_fd())) {
+        if is_empty && process::wait_reader_closed(stdout.as_fd(), Some(stdin.as_fd())) {
             return false;
         }
         let (length, is_complete) = match input.fill_buf() {
@@ -261,13 +261,13 @@ impl Sidecar {
                 };
                 let session_id = header.and_then(|header| header.session_id);
                 let error = one_line(&error.to_string(), 300);
-                (self.send_event)(&Told::Error { session_id, error, code });
+                (self.send_event)(&SidecarEvent::Error { session_id, error, code });
                 return;
             }
         };
         match request {
             SidecarRequest::Ping => {
-                (self.send_event)(&Told::Pong);
+                (self.send_event)(&SidecarEvent::Pong);
             }
             SidecarRequest::Query(query) => {
                 let session_id = query.session_id.clone();
@@ -275,7 +275,7 @@ impl Sidecar {
                     Ok(()) => {}
                     Err(error @ (Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_))) => {
                         let (error, code) = (error.to_string(), error.code());
-                        (self.send_event)(&Told::AgentError { session_id, error, code });
+                        (self.send_event)(&SidecarEvent::AgentError { session_id, error, code });
                     }
                     Err(error) => send_error(&self.send_event, session_id, &error),
                 }
@@ -289,7 +289,7 @@ impl Sidecar {
             SidecarRequest::Message { session_id, text } => {
                 let sent = job_of(&session_id).and_then(|id| {
                     let message = text.into_bytes();
-                    send::send(&self.store, send::Request { id, message, wait: None })
+                    send::send(&self.store, send::SendRequest { id, message, wait: None })
                 });
                 if let Err(error) = sent {
                     send_error(&self.send_event, session_id, &error);
@@ -297,7 +297,7 @@ impl Sidecar {
             }
             SidecarRequest::Answer(mut reply) => {
                 let session_id = std::mem::take(&mut reply.session_id);
-                let request = answer::Request {
+                let request = answer::AnswerRequest {
                     request_id: reply.request_id,
                     choices: reply.choices,
                     text: reply.text,
@@ -336,7 +336,7 @@ impl Sidecar {
                     // `agent_started` must come before the events of the turn.
                     self.report(session_id, id.clone(), observed.record.pid, output, errors);
                     let message = query.prompt.into_bytes();
-                    send::send(&self.store, send::Request { id, message, wait: None })?;
+                    send::send(&self.store, send::SendRequest { id, message, wait: None })?;
                     return Ok(());
                 }
                 // The end of the last attempt must be reported before the next one starts.
@@ -350,11 +350,11 @@ impl Sidecar {
 
     /// Observes a session's job. Waits for a kept-alive job to become idle: a caller may receive the
     /// result of a turn before the record changes.
-    fn observe_idle(&self, id: &JobId) -> Result<Seen, Error> {
-        let mut watch = Watch::of_files(&self.store.job(id), &[META]);
+    fn observe_idle(&self, id: &JobId) -> Result<Observed, Error> {
+        let mut watch = Watch::for_files(&self.store.job(id), &[RECORD]);
         let until = Instant::now() + IDLE_TIMEOUT;
         loop {
-            let observed = look(&self.store, id)?;
+            let observed = observe(&self.store, id)?;
             let record = &observed.record;
             let is_working =
                 observed.live && record.spec.keep_alive && record.status == Status::Running;
@@ -374,7 +374,7 @@ impl Sidecar {
             ..SpecChange::default()
         };
         let message = Some(query.prompt.into_bytes());
-        let request = resume::Request { id, message, change, detach: Wish::Auto };
+        let request = resume::ResumeRequest { id, message, change, detach: DetachMode::Auto };
         Ok(resume::resume(&self.store, request, &self.env)?.pid)
     }
 
@@ -400,12 +400,12 @@ impl Sidecar {
             labels,
             ..self.default_spec.clone()
         };
-        let request = start::Request {
+        let request = start::StartRequest {
             id: Some(id),
             prompt: query.prompt.into_bytes(),
             spec,
             if_absent: false,
-            detach: Wish::Auto,
+            detach: DetachMode::Auto,
             resume_job: None,
             budget: None,
         };
@@ -419,7 +419,7 @@ impl Sidecar {
         since_log: Option<u64>,
     ) -> Result<(), Error> {
         let id = job_of(session_id)?;
-        let observed = look(&self.store, &id)?;
+        let observed = observe(&self.store, &id)?;
         let length = observed.dir.length(OUTPUT);
         if since > length {
             return Err(Error::BadOffset { offset: since, length });
@@ -457,7 +457,7 @@ impl Sidecar {
         errors: u64,
     ) {
         let (name, job_id) = (session_id.clone(), id.clone());
-        (self.send_event)(&Told::AgentStarted { session_id: name, job_id, pid });
+        (self.send_event)(&SidecarEvent::AgentStarted { session_id: name, job_id, pid });
         self.reporters.retain(|_, reporter| !reporter.thread.is_finished());
         if self.reporters.contains_key(&session_id) {
             return;
@@ -495,7 +495,7 @@ impl Sidecar {
         let (done, all_done) = channel();
         let no_reader = done.clone();
         std::thread::spawn(move || {
-            if process::loses_reader(std::io::stdout().as_fd(), None) {
+            if process::wait_reader_closed(std::io::stdout().as_fd(), None) {
                 let _ = no_reader.send(());
             }
         });
@@ -515,7 +515,7 @@ impl Sidecar {
 
 fn send_error(send_event: &EventSink, session_id: String, error: &Error) {
     let (error, code) = (error.to_string(), error.code());
-    send_event(&Told::Error { session_id: Some(session_id), error, code });
+    send_event(&SidecarEvent::Error { session_id: Some(session_id), error, code });
 }
 
 /// Returns the id of a session's job.
@@ -524,11 +524,11 @@ fn job_of(session_id: &str) -> Result<JobId, Error> {
 }
 
 /// Refuses a query for a job that is working, or whose conversation is not the caller's.
-fn check_query(observed: &Seen, expected_session: Option<&str>) -> Result<(), Error> {
+fn check_query(observed: &Observed, expected_session: Option<&str>) -> Result<(), Error> {
     let record = &observed.record;
     let id = record.job_id.to_string();
     if observed.live && record.status != Status::Idle {
-        return Err(Error::SessionWorks(id, record.status));
+        return Err(Error::SessionActive(id, record.status));
     }
     match expected_session {
         Some(expected) if record.session_id.as_deref() != Some(expected) => {
@@ -560,13 +560,13 @@ struct SessionReporter {
 
 impl SessionReporter {
     fn run(&mut self, store: &Store, mut watch: Watch) {
-        watch.add_files(0, &self.dir, &[OUTPUT, STDERR, META]);
+        watch.add_files(0, &self.dir, &[OUTPUT, STDERR, RECORD]);
         loop {
             // Read before the job is observed: otherwise a job could seem idle although it has a
             // message from before the end of the input.
             let input_ended = self.input_ended.load(Ordering::SeqCst);
             // Checked before the output is read: if the job has ended, the output is complete.
-            let Ok(observed) = look(store, &self.id) else { return };
+            let Ok(observed) = observe(store, &self.id) else { return };
             if !self.read_output(!observed.live) || !self.read_errors() {
                 return;
             }
@@ -576,7 +576,7 @@ impl SessionReporter {
                 let outcome = || self.dir.outcome().filter(is_of_attempt);
                 let exit = record.exit.or_else(|| outcome()?.exit);
                 let exit = exit.unwrap_or(Exit { code: None, signal: None });
-                (self.send_event)(&Told::AgentStopped {
+                (self.send_event)(&SidecarEvent::AgentStopped {
                     session_id: self.session_id.clone(),
                     exit_code: exit.code,
                     signal: exit.signal.map(signal_name),
@@ -634,15 +634,26 @@ impl SessionReporter {
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
         let offset = self.output;
         if too_long {
-            return (self.send_event)(&Told::AgentEvent { session_id, event: None, offset });
+            return (self.send_event)(&SidecarEvent::AgentEvent {
+                session_id,
+                event: None,
+                offset,
+            });
         }
         match RawValue::from_string(text) {
-            Ok(event) => {
-                (self.send_event)(&Told::AgentEvent { session_id, event: Some(event), offset })
-            }
+            Ok(event) => (self.send_event)(&SidecarEvent::AgentEvent {
+                session_id,
+                event: Some(event),
+                offset,
+            }),
             Err(_) => {
                 let line = String::from_utf8_lossy(line).trim_end().to_owned();
-                (self.send_event)(&Told::AgentLog { session_id, stream: "stdout", line, offset })
+                (self.send_event)(&SidecarEvent::AgentLog {
+                    session_id,
+                    stream: "stdout",
+                    line,
+                    offset,
+                })
             }
         }
     }
@@ -663,7 +674,12 @@ impl SessionReporter {
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
             let session_id = self.session_id.clone();
             let offset = self.errors;
-            if !(self.send_event)(&Told::AgentLog { session_id, stream: "stderr", line, offset }) {
+            if !(self.send_event)(&SidecarEvent::AgentLog {
+                session_id,
+                stream: "stderr",
+                line,
+                offset,
+            }) {
                 return false;
             }
         }

@@ -8,19 +8,19 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::clean;
+use super::observe::observe;
 use super::resume::check_session;
-use super::seen::look;
 use super::status::{Line, Waiting, standing};
-use crate::checkpoint::checkpoint;
-use crate::claude::{self, Surroundings};
+use crate::claude::{self, Env};
 use crate::clock;
-use crate::courier;
 use crate::error::Error;
+use crate::fault_point::fault_point;
+use crate::finalize::finalize_lost;
 use crate::job::{JobId, Reason, Record, Spec, Status, Summary, Verdict, WaitKind, WaitingFor};
-use crate::launch::{LaunchError, Launched, Plan, Wish, launch};
-use crate::settle::settle;
+use crate::launch::{DetachMode, DetachPlan, LaunchError, Launched, launch};
+use crate::notifier;
 use crate::store::{CONTAINER_WARNED, CreateError, JobDir, Listed, Lock, Store, addressed};
-use crate::text::{millionths, one_line, span};
+use crate::text::{format_window, one_line, round_usd};
 
 /// Bytes that a prompt may have: what the API takes is far below it.
 pub const PROMPT_MOST: usize = 10 << 20;
@@ -29,7 +29,7 @@ const PREVIEW: usize = 160;
 
 /// What to start.
 #[derive(Debug)]
-pub struct Request {
+pub struct StartRequest {
     /// The job's id; `None` for one made of the time.
     pub id: Option<JobId>,
     /// What to do.
@@ -39,7 +39,7 @@ pub struct Request {
     /// An id in use is answered with its job.
     pub if_absent: bool,
     /// How the job is detached from us.
-    pub detach: Wish,
+    pub detach: DetachMode,
     /// A job whose session this one goes on with, and in whose folder it works if `spec.cwd` is
     /// empty.
     pub resume_job: Option<JobId>,
@@ -80,14 +80,14 @@ pub struct StartAnswer {
 }
 
 /// Checks all that can be checked, makes the job, and puts its worker on its feet.
-pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<StartAnswer, Error> {
-    let Request { id, prompt, mut spec, if_absent, detach, resume_job, budget } = request;
+pub fn start(store: &Store, request: StartRequest, around: &Env) -> Result<StartAnswer, Error> {
+    let StartRequest { id, prompt, mut spec, if_absent, detach, resume_job, budget } = request;
     if let Some(id) = &id
         && store.job(id).path().exists()
     {
         return existing(store, id, if_absent);
     }
-    if let Some(why) = claude::refusal(&spec.extra_args) {
+    if let Some(why) = claude::refusal_reason(&spec.extra_args) {
         return Err(Error::Usage(why));
     }
     let prompt = check_prompt(prompt)?;
@@ -100,8 +100,8 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     spec.fresh_system_prompt = spec.resume.is_some() && spec.append_system_prompt.is_some();
     set_system_prompt_snapshot(&mut spec);
     check_wake(&spec, around)?;
-    let waits = spec.others().next().is_some();
-    let others = waits.then(|| store.lock_others());
+    let waits = spec.dependencies().next().is_some();
+    let others = waits.then(|| store.lock_against_removal());
     check_others(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
         check_budget(store, budget, &spec)?;
@@ -122,14 +122,15 @@ pub fn start(store: &Store, request: Request, around: &Surroundings) -> Result<S
     };
     drop(others);
     let launched = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
-    checkpoint("start:launched");
+    fault_point("start:launched");
     // This job is none of those that count.
     if let Some(keep) = keep
         && store.ids().is_ok_and(|ids| ids.len() > keep.saturating_add(1))
     {
         // The job itself may have ended by now, and its end be waited for.
         let spare = Some(id.clone());
-        let request = clean::Request { keep: Some(keep), spare, ..clean::Request::default() };
+        let request =
+            clean::CleanRequest { keep: Some(keep), spare, ..clean::CleanRequest::default() };
         // Upkeep is no reason for a job that runs to be called a failure.
         let _ = clean::clean(store, &request);
     }
@@ -156,12 +157,12 @@ fn waiting(store: &Store, dir: &JobDir) -> Option<Waiting> {
 }
 
 /// Refuses somebody to be woken up who cannot be reached this way.
-fn check_wake(spec: &Spec, around: &Surroundings) -> Result<(), Error> {
+fn check_wake(spec: &Spec, around: &Env) -> Result<(), Error> {
     let Some(wake) = &spec.wake else { return Ok(()) };
     check_wake_url(&wake.url).map_err(|why| Error::BadWakeUrl(wake.url.clone(), why))?;
     if let Some(name) = &wake.token_env {
         let value = around.get(name).map(OsString::as_os_str);
-        courier::token(name, value).map_err(Error::BadWakeToken)?;
+        notifier::check_token(name, value).map_err(Error::BadWakeToken)?;
     }
     Ok(())
 }
@@ -195,7 +196,8 @@ fn check_wake_url(text: &str) -> Result<(), String> {
 /// was removed.
 fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
-    let mut open: Vec<(JobId, JobId)> = spec.others().map(|id| (id.clone(), id.clone())).collect();
+    let mut open: Vec<(JobId, JobId)> =
+        spec.dependencies().map(|id| (id.clone(), id.clone())).collect();
     for (id, _) in &open {
         if Some(id) == own || store.job(id).check().is_err() {
             return Err(Error::UnknownDependency(id.to_string()));
@@ -208,7 +210,7 @@ fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), E
         // What has ended waits for nobody any more, and one that is gone neither.
         let Ok(record) = store.job(&id).load() else { continue };
         if record.status.is_live() && seen.insert(id) {
-            open.extend(record.spec.others().map(|id| (id.clone(), first.clone())));
+            open.extend(record.spec.dependencies().map(|id| (id.clone(), first.clone())));
         }
     }
     Ok(())
@@ -235,8 +237,8 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
         }
         present.insert((summary.job_id, summary.started_at));
     }
-    checkpoint("start:budget");
-    spent = millionths(spent + store.spent_by_removed(&present, &spec.labels, since));
+    fault_point("start:budget");
+    spent = round_usd(spent + store.cost_of_removed(&present, &spec.labels, since));
     if spent < budget.usd {
         return Ok(());
     }
@@ -245,18 +247,13 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
         [] => "all jobs".to_owned(),
         labels => format!("jobs with {}", labels.join(", ")),
     };
-    let over = span(budget.over);
+    let over = format_window(budget.over);
     Err(Error::BudgetExceeded { spent, budget: budget.usd, over, by })
 }
 
 /// Takes over the session of another job.
-fn take_over(
-    store: &Store,
-    old: &JobId,
-    spec: &mut Spec,
-    around: &Surroundings,
-) -> Result<(), Error> {
-    let record = look(store, old)?.record;
+fn take_over(store: &Store, old: &JobId, spec: &mut Spec, around: &Env) -> Result<(), Error> {
+    let record = observe(store, old)?.record;
     let refuse = |why: &str| Err(Error::NotResumable(old.to_string(), why.to_owned()));
     if record.status.is_live() && !spec.fork {
         return refuse("it is live: --fork goes on with a copy of its session");
@@ -275,29 +272,30 @@ fn take_over(
 
 /// How the job will be detached.
 pub(super) fn make_plan(
-    wish: Wish,
+    wish: DetachMode,
     store: &Store,
     id: &JobId,
     spec: &Spec,
-    around: &Surroundings,
-) -> Result<Plan, Error> {
+    around: &Env,
+) -> Result<DetachPlan, Error> {
     let folders = [store.root(), Path::new(&spec.cwd)];
     if spec.memory_max.is_some() {
         // Only a scope has such a limit.
-        if wish == Wish::Session {
+        if wish == DetachMode::Session {
             return Err(Error::NoMemoryLimit("--detach session was asked for".to_owned()));
         }
-        let plan = Plan::make(Wish::Scope, id, &folders, around).map_err(Error::NoMemoryLimit)?;
+        let plan = DetachPlan::new(DetachMode::Scope, id, &folders, around)
+            .map_err(Error::NoMemoryLimit)?;
         return Ok(plan.with_memory_max(spec.memory_max));
     }
-    Plan::make(wish, id, &folders, around).map_err(Error::NoScope)
+    DetachPlan::new(wish, id, &folders, around).map_err(Error::NoScope)
 }
 
 /// The risks that the caller is warned of: that of the container only once in a jobs directory.
-pub(super) fn warnings(store: &Store, plan: &Plan) -> Vec<String> {
+pub(super) fn warnings(store: &Store, plan: &DetachPlan) -> Vec<String> {
     let mut warnings = plan.risks().to_vec();
     if let Some(risk) = plan.container_risk()
-        && !store.mark_once(CONTAINER_WARNED)
+        && !store.create_marker(CONTAINER_WARNED)
     {
         warnings.retain(|warning| warning != risk);
     }
@@ -312,7 +310,7 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
     if !if_absent {
         return Err(Error::Exists(id.to_string()));
     }
-    let status = standing(store, &look(store, id)?.record);
+    let status = standing(store, &observe(store, id)?.record);
     Ok(StartAnswer {
         job_id: status.job_id,
         pid: status.pid,
@@ -326,7 +324,7 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
 }
 
 /// How many ended jobs are left at each start, if that is asked for.
-fn keep(around: &Surroundings) -> Result<Option<usize>, Error> {
+fn keep(around: &Env) -> Result<Option<usize>, Error> {
     let Some(text) = around.get("CLAUDE_SKILL_KEEP") else { return Ok(None) };
     let number = text.to_str().and_then(|text| text.parse().ok());
     let wrong = || Error::Usage(format!("CLAUDE_SKILL_KEEP is {text:?}, and must be a number"));
@@ -335,7 +333,7 @@ fn keep(around: &Surroundings) -> Result<Option<usize>, Error> {
 
 /// How a job stands whose worker was just launched.
 pub(super) fn status_of(launched: Launched) -> Status {
-    if launched.queued { Status::Queued } else { Status::Running }
+    if launched.is_queued { Status::Queued } else { Status::Running }
 }
 
 /// Launches the job's worker. If that fails the job has failed.
@@ -343,8 +341,8 @@ pub(super) fn put_on_its_feet(
     id: &JobId,
     dir: &JobDir,
     lock: Lock,
-    plan: &mut Plan,
-    around: &Surroundings,
+    plan: &mut DetachPlan,
+    around: &Env,
 ) -> Result<Launched, Error> {
     let error = match launch(dir, &lock, plan, around) {
         Ok(launched) => return Ok(launched),
@@ -360,23 +358,23 @@ pub(super) fn put_on_its_feet(
         Err(error) => error,
     };
     drop(lock);
-    let record = dir.load().map_err(|error| Error::load(id.as_str(), error))?;
+    let record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
     match &error {
-        LaunchError::Claude => {
+        LaunchError::ClaudeFailed => {
             let why = record.error.unwrap_or_else(|| error.to_string());
             Err(Error::Launch { id: id.to_string(), why })
         }
-        LaunchError::Died(_) => {
-            settle(dir, record, None);
-            Err(Error::launch(id.as_str(), &error))
+        LaunchError::WorkerDied(_) => {
+            finalize_lost(dir, record, None);
+            Err(Error::from_launch_error(id.as_str(), &error))
         }
-        LaunchError::Worker(_)
-        | LaunchError::Scope(_)
+        LaunchError::WorkerFailed(_)
+        | LaunchError::ScopeFailed(_)
         | LaunchError::NoSlot(_)
         | LaunchError::Busy(_) => {
             let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
-            settle(dir, record, Some(verdict));
-            Err(Error::launch(id.as_str(), &error))
+            finalize_lost(dir, record, Some(verdict));
+            Err(Error::from_launch_error(id.as_str(), &error))
         }
     }
 }
@@ -405,12 +403,12 @@ pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
     }
 }
 
-pub(super) fn check_claude(spec: &mut Spec, around: &Surroundings) -> Result<(), Error> {
-    let long = claude::arguments(spec, &claude::Session::New(""))
+pub(super) fn check_claude(spec: &mut Spec, around: &Env) -> Result<(), Error> {
+    let long = claude::arguments(spec, &claude::SessionStart::New(""))
         .into_iter()
-        .find(|a| a.len() > claude::ARGUMENT_MOST);
+        .find(|a| a.len() > claude::MAX_ARGUMENT_BYTES);
     if let Some(argument) = long {
-        let most = claude::ARGUMENT_MOST;
+        let most = claude::MAX_ARGUMENT_BYTES;
         return Err(Error::Usage(format!(
             "an argument of {} bytes is longer than the system's {most}: give a file",
             argument.len()
@@ -447,7 +445,7 @@ pub(super) fn set_system_prompt_snapshot(spec: &mut Spec) {
     if spec.fresh_system_prompt {
         let option = claude::SYSTEM_PROMPT_SNAPSHOT;
         spec.fresh_system_prompt =
-            spec.replay.is_none() && claude::knows_option(Path::new(&spec.claude), option);
+            spec.replay.is_none() && claude::supports_option(Path::new(&spec.claude), option);
     }
 }
 

@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Serialize, Serializer};
 
-use super::ANSWER_MOST;
-use super::seen::look_leniently;
+use super::MAX_ANSWER_CHARS;
+use super::observe::try_load_checked;
 use crate::error::Error;
 use crate::job::{Status, Summary, Timestamp};
 use crate::store::{Listed, LoadError, Store, Summaries};
-use crate::text::{clip, json_length, millionths};
+use crate::text::{clip, json_length, round_usd};
 
 /// Characters shown of a group's key.
 const KEY_SHOWN: usize = 100;
 
 /// What to add up, and how.
 #[derive(Debug)]
-pub struct Request {
+pub struct StatsRequest {
     /// What makes the groups.
     pub by: By,
     /// Only jobs that were asked for at this time or later.
@@ -141,7 +141,7 @@ fn summary(
     if known.is_some() {
         return Ok(known);
     }
-    match look_leniently(store, &job.id) {
+    match try_load_checked(store, &job.id) {
         Err(LoadError::NotFound) => Ok(None),
         seen => seen.map(|seen| Some(seen.record.into())),
     }
@@ -174,7 +174,7 @@ impl By {
     }
 }
 
-impl Request {
+impl StatsRequest {
     fn wants(&self, summary: &Summary) -> bool {
         self.since.is_none_or(|since| summary.started_at.is_some_and(|at| at >= since))
             && summary.has_labels(self.labels.iter().map(|(key, value)| (key, value)))
@@ -182,7 +182,7 @@ impl Request {
 }
 
 /// Adds up the jobs.
-pub fn stats(store: &Store, request: &Request) -> Result<StatsAnswer, Error> {
+pub fn stats(store: &Store, request: &StatsRequest) -> Result<StatsAnswer, Error> {
     let mut total = Sum::default();
     let mut groups: HashMap<Option<String>, Sum> = HashMap::new();
     let mut unreadable = 0;
@@ -225,7 +225,7 @@ impl StatsAnswer {
         let length =
             |value: &_| serde_json::to_string(value).map_or(0, |text| json_length(&text) + 1);
         // The rest of the answer, `omitted` included.
-        let mut left = ANSWER_MOST.saturating_sub(
+        let mut left = MAX_ANSWER_CHARS.saturating_sub(
             serde_json::to_string(&self.total).map_or(0, |text| json_length(&text) + 500),
         );
         let fitting = self.groups.iter().take_while(|group| {
@@ -243,7 +243,7 @@ impl StatsAnswer {
 /// Without the dust of adding: sums of cents stay such.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn rounded<S: Serializer>(usd: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(millionths(*usd))
+    serializer.serialize_f64(round_usd(*usd))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -2,17 +2,17 @@
 
 use std::cell::OnceCell;
 
-use super::seen::{Seen, look};
+use super::observe::{Observed, observe};
 use crate::clock;
 use crate::error::Error;
 use crate::job::{
-    Blocked, JobId, Record, Spec, Standing, Status, Timestamp, WaitKind, WaitingFor, milliseconds,
+    Blocked, JobId, Record, Spec, Status, StatusView, Timestamp, WaitKind, WaitingFor, milliseconds,
 };
 use crate::queue::{Limit, Queue, Ticket};
 use crate::store::{Store, addressed};
-use crate::text::count;
+use crate::text::plural;
 
-pub use crate::job::Standing as StatusAnswer;
+pub use crate::job::StatusView as StatusAnswer;
 
 /// Undelivered notifications that an answer shows.
 const ERRANDS_SHOWN: usize = 10;
@@ -31,8 +31,8 @@ pub(super) struct Line {
 impl Line {
     /// Reads the queue of this directory.
     pub(super) fn of(store: &Store) -> Self {
-        let queue = Queue::of(store.root());
-        let (waiting, limits) = queue.line();
+        let queue = Queue::for_jobs_dir(store.root());
+        let (waiting, limits) = queue.waiting_tickets();
         Self { waiting, limits, queue }
     }
 
@@ -55,9 +55,9 @@ impl Line {
         };
         let ticket = &self.waiting[place];
         for limit in &self.limits {
-            let Some(until) = limit.ends() else { continue };
+            let Some(until) = limit.ends_at() else { continue };
             let left = milliseconds(until.since(clock::now()));
-            let waits = limit.concerns(&ticket.login) && ticket.admission.waits_for_limit(left);
+            let waits = limit.applies_to(&ticket.login) && ticket.options.waits_for_limit(left);
             if waits && waiting.limited_until.is_none_or(|latest| latest < until) {
                 waiting.limited_until = Some(until);
                 waiting.limited_with = limit.job().cloned();
@@ -122,7 +122,7 @@ impl Waiting {
 fn unended(jobs: &[JobId]) -> String {
     let mut names: Vec<String> = jobs.iter().take(JOBS_NAMED).map(JobId::to_string).collect();
     if jobs.len() > JOBS_NAMED {
-        names.push(count(jobs.len() - JOBS_NAMED, "other"));
+        names.push(plural(jobs.len() - JOBS_NAMED, "other"));
     }
     match names.as_slice() {
         [one] => format!("job {one} has not ended"),
@@ -133,7 +133,7 @@ fn unended(jobs: &[JobId]) -> String {
 
 /// The jobs of `--after` and `--after-any` that have not ended.
 fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
-    let open = spec.others().filter(|id| {
+    let open = spec.dependencies().filter(|id| {
         let other = store.job(id).load();
         other.is_ok_and(|other| other.status.is_live())
     });
@@ -141,7 +141,7 @@ fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
 }
 
 /// The state of the job of this record.
-pub(super) fn standing(store: &Store, record: &Record) -> Standing {
+pub(super) fn standing(store: &Store, record: &Record) -> StatusView {
     let mut answer = standing_in_line(store, record, &OnceCell::new());
     answer.map_hints(|hint| addressed(store.root(), hint));
     answer
@@ -149,8 +149,12 @@ pub(super) fn standing(store: &Store, record: &Record) -> Standing {
 
 /// The same, with the queue as it was read for another job, and with the commands as they are for
 /// the default jobs directory.
-pub(super) fn standing_in_line(store: &Store, record: &Record, line: &OnceCell<Line>) -> Standing {
-    let mut answer = Standing::of(record);
+pub(super) fn standing_in_line(
+    store: &Store,
+    record: &Record,
+    line: &OnceCell<Line>,
+) -> StatusView {
+    let mut answer = StatusView::from_record(record);
     if record.status == Status::Queued
         && let Some(waiting) = line.get_or_init(|| Line::of(store)).waiting(store, record)
     {
@@ -170,9 +174,9 @@ pub(super) fn standing_in_line(store: &Store, record: &Record, line: &OnceCell<L
 /// Returns the job's state. `full` shows the whole request that waits for an answer, however long
 /// it is.
 pub fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
-    let Seen { record, dir, .. } = look(store, id)?;
+    let Observed { record, dir, .. } = observe(store, id)?;
     let mut answer = standing(store, &record);
-    let mut errands = dir.errands(&record);
+    let mut errands = dir.notifications(&record);
     errands.truncate(ERRANDS_SHOWN);
     answer.set_undelivered(errands);
     if full && let Some(blocked) = &mut answer.blocked {

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::ANSWER_MOST;
+use super::MAX_ANSWER_CHARS;
+use super::observe::observe;
 use super::result::{Pending, ResultAnswer, result_within};
-use super::seen::look;
 use super::status::{StatusAnswer, standing};
 use super::watch::{Notice, Watch};
-use crate::checkpoint::checkpoint;
 use crate::error::{Error, ExitStatus, NOT_FOUND};
+use crate::fault_point::fault_point;
 use crate::job::{JobId, Reason, Status, full_status};
 use crate::process;
-use crate::store::{JobDir, META, Store, addressed};
+use crate::store::{JobDir, RECORD, Store, addressed};
 use crate::text::{clip, json_length};
 
 /// Characters for each of several jobs below which only its most important fields are shown.
@@ -26,7 +26,7 @@ const TOLD_EVERY: Duration = Duration::from_secs(1);
 
 /// What to wait for.
 #[derive(Debug)]
-pub struct Request {
+pub struct WaitRequest {
     /// The jobs.
     pub ids: Vec<JobId>,
     /// One is enough.
@@ -178,17 +178,17 @@ impl Serialize for WaitAnswer {
 /// not ended.
 pub fn wait(
     store: &Store,
-    request: &Request,
+    request: &WaitRequest,
     mut tell: Option<&mut dyn FnMut(&StatusAnswer)>,
 ) -> Result<WaitAnswer, Error> {
-    process::stay();
+    process::reap_in_background();
     let began = Instant::now();
     let deadline = request.timeout.and_then(|most| began.checked_add(most));
     // All are looked at first: an id that is not there is told at once.
     let mut open = Vec::new();
     let mut ended = Vec::new();
     for id in &request.ids {
-        let seen = look(store, id)?;
+        let seen = observe(store, id)?;
         // A worker that has written the end is gone a moment later.
         if seen.live || seen.dir.is_held().unwrap_or(false) {
             open.push((id.clone(), seen.dir));
@@ -207,7 +207,7 @@ pub fn wait(
     for (place, dir) in dirs.iter().enumerate() {
         watch.add_end(place, dir);
         if !request.through_blocked {
-            watch.add_files(place, dir, &[META]);
+            watch.add_files(place, dir, &[RECORD]);
         }
     }
     // Looked at when it is watched, so that nothing falls between the two.
@@ -240,7 +240,7 @@ pub fn wait(
             None => {
                 let first = waiting.iter().position(|waits| *waits);
                 if let (Some(tell), Some(first)) = (&mut tell, first)
-                    && let Ok(seen) = look(store, &open[first].0)
+                    && let Ok(seen) = observe(store, &open[first].0)
                 {
                     tell(&standing(store, &seen.record));
                 }
@@ -258,8 +258,8 @@ struct Kept {
 }
 
 impl Kept {
-    fn of(request: &Request) -> Self {
-        let room = (ANSWER_MOST / request.ids.len().max(1)).saturating_sub(2);
+    fn of(request: &WaitRequest) -> Self {
+        let room = (MAX_ANSWER_CHARS / request.ids.len().max(1)).saturating_sub(2);
         Self { ended: BTreeMap::new(), room }
     }
 
@@ -269,20 +269,20 @@ impl Kept {
 
     /// What the job came to; of a brief answer it is shortened later on.
     fn result(&self, store: &Store, id: &JobId) -> Result<ResultAnswer, Error> {
-        result_within(store, id, if self.is_brief() { ANSWER_MOST } else { self.room })
+        result_within(store, id, if self.is_brief() { MAX_ANSWER_CHARS } else { self.room })
     }
 
     fn keep(&mut self, store: &Store, id: &JobId) {
         if let Ok(result) = self.result(store, id) {
             self.ended.insert(id.clone(), result);
         }
-        checkpoint("wait:kept");
+        fault_point("wait:kept");
     }
 
     /// The job's state now, or its result if it was removed meanwhile, with the exit status that
     /// goes with it.
     fn answer(&mut self, store: &Store, id: &JobId) -> Result<(ExitStatus, Waited), Error> {
-        let found = look(store, id).and_then(|seen| {
+        let found = observe(store, id).and_then(|seen| {
             if seen.record.status.is_live() {
                 let code = match seen.record.status {
                     Status::Blocked => ExitStatus::Blocked,
@@ -300,7 +300,7 @@ impl Kept {
     }
 }
 
-fn answer(store: &Store, request: &Request, mut kept: Kept) -> Result<WaitAnswer, Error> {
+fn answer(store: &Store, request: &WaitRequest, mut kept: Kept) -> Result<WaitAnswer, Error> {
     let mut jobs = Vec::new();
     let mut codes = Vec::new();
     let mut lost = Vec::new();
@@ -323,7 +323,7 @@ fn answer(store: &Store, request: &Request, mut kept: Kept) -> Result<WaitAnswer
     }
     // Those that are live, too, must fit.
     let length: usize = jobs.iter().map(length).sum();
-    if jobs.len() > 1 && length > ANSWER_MOST {
+    if jobs.len() > 1 && length > MAX_ANSWER_CHARS {
         jobs = jobs.into_iter().map(|waited| waited.brief(store, kept.room)).collect();
     }
     // With `--any` one that is gone says nothing where another has ended.

@@ -49,7 +49,7 @@ impl Watch {
     }
 
     /// Watches files of one job, with index 0, and the removal of its directory.
-    pub(super) fn of_files(job: &JobDir, names: &'static [&'static str]) -> Self {
+    pub(super) fn for_files(job: &JobDir, names: &'static [&'static str]) -> Self {
         let mut watch = Self::new();
         watch.add_files(0, job, names);
         watch.files.add_removal(0, job.path());
@@ -214,7 +214,7 @@ mod linux {
     use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
     use super::{Notice, Poller};
-    use crate::store::META;
+    use crate::store::RECORD;
 
     /// Files of many jobs, watched by one inotify(7) and one thread.
     ///
@@ -369,7 +369,7 @@ mod linux {
                     if !names.contains(&name) {
                         return;
                     }
-                    if name != META {
+                    if name != RECORD {
                         self.watch_again(state, event.wd, index);
                     }
                     notices.push(Notice::Changed(index));
@@ -439,7 +439,7 @@ mod linux {
                 | AddWatchFlags::IN_DONT_FOLLOW;
             let mut has_all = true;
             for name in job.names {
-                if *name == META {
+                if *name == RECORD {
                     has_all = false;
                     continue;
                 }
@@ -462,7 +462,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::store::{EVENTS, META, OUTPUT};
+    use crate::store::{EVENTS, OUTPUT, RECORD};
 
     const FENCE: usize = 9;
 
@@ -525,7 +525,7 @@ mod tests {
         fixture.watch.add_files(1, &job, &[EVENTS]);
         let unrelated = |fixture: &Fixture| {
             fixture.append("j", OUTPUT);
-            fixture.replace("j", META);
+            fixture.replace("j", RECORD);
         };
         unrelated(&fixture);
         fixture.assert_notices(&[]);
@@ -534,14 +534,14 @@ mod tests {
 
         // The record is replaced: its directory is watched, and other files still cause no notice.
         let other = fixture.job("k");
-        fixture.watch.add_files(2, &other, &[META]);
+        fixture.watch.add_files(2, &other, &[RECORD]);
         for file in [OUTPUT, EVENTS] {
             fixture.append("k", file);
             fixture.assert_notices(&[]);
         }
-        fixture.replace("k", META);
+        fixture.replace("k", RECORD);
         fixture.assert_notices(&[Notice::Changed(2)]);
-        fixture.replace("k", META);
+        fixture.replace("k", RECORD);
         fixture.assert_notices(&[Notice::Changed(2)]);
     }
 
@@ -586,7 +586,7 @@ mod tests {
         let [job, other] = ["j", "other"].map(|id| fixture.job(id));
         fixture.append("j", OUTPUT);
         let open = fs::File::open(job.file(OUTPUT)).unwrap();
-        let mut watch = Watch::of_files(&job, &[EVENTS]);
+        let mut watch = Watch::for_files(&job, &[EVENTS]);
         watch.add_files(FENCE, &JobDir::at(fixture.root.path().join("fence")), &[EVENTS]);
         fixture.watch = watch;
         fs::remove_dir(other.path()).unwrap();

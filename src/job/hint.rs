@@ -1,7 +1,7 @@
 //! The command to run next, for a job of each status.
 
 use super::{Blocked, JobId, Question, Reason, Record, Status, Timestamp};
-use crate::text::quoted;
+use crate::text::shell_quote;
 
 /// Maximum length of a hint. A longer one is replaced by a command that shows the details.
 const MAX_HINT_CHARS: usize = 500;
@@ -92,7 +92,7 @@ fn after_failure(facts: &HintFacts<'_>) -> String {
 fn answer(id: &JobId, blocked: &Blocked) -> String {
     let mut command = format!("claudejob answer {id}");
     if !blocked.others.is_empty() {
-        command += &format!(" --request-id {}", quoted(&blocked.request_id));
+        command += &format!(" --request-id {}", shell_quote(&blocked.request_id));
     }
     if blocked.kind != "question" {
         return command + " --allow  # or: --deny";
@@ -128,11 +128,16 @@ fn choices(questions: &[Question]) -> Option<String> {
         };
         // A value with a leading dash would be parsed as an option.
         let separator = if choice.starts_with('-') { '=' } else { ' ' };
-        options += &format!(" --choice{separator}{}", quoted(&choice));
+        options += &format!(" --choice{separator}{}", shell_quote(&choice));
     }
     if let [only] = questions {
-        let others: Vec<String> =
-            only.options.iter().skip(1).take(MAX_ALTERNATIVES).map(|o| quoted(&o.label)).collect();
+        let others: Vec<String> = only
+            .options
+            .iter()
+            .skip(1)
+            .take(MAX_ALTERNATIVES)
+            .map(|o| shell_quote(&o.label))
+            .collect();
         if !others.is_empty() {
             options += &format!("  # or: {}", others.join(", "));
         }
@@ -158,7 +163,7 @@ impl Record {
             status: self.status,
             reason: self.reason,
             is_recoverable: self.is_recoverable(),
-            is_resumable: self.is_ours_to_write(),
+            is_resumable: self.is_writable(),
             resumable_at: self.resumable_at,
             blocked: self.blocked.as_ref(),
         })

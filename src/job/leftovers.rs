@@ -21,14 +21,14 @@ pub struct LeftProcess {
     /// Name of its program, at most 15 bytes.
     pub name: String,
     /// Why the process could not be ended.
-    pub why: WhyLeft,
+    pub why: LeftReason,
 }
 
 /// Why a process could not be ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum WhyLeft {
+pub enum LeftReason {
     /// It runs as another user, whose processes may not be signalled.
     OtherUser,
     /// It waits in the kernel, where SIGKILL has no effect (state D).
@@ -55,7 +55,7 @@ impl Leftovers {
     /// Returns one sentence for each reason.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        for why in [WhyLeft::OtherUser, WhyLeft::Uninterruptible, WhyLeft::NotEnded] {
+        for why in [LeftReason::OtherUser, LeftReason::Uninterruptible, LeftReason::NotEnded] {
             let left: Vec<&LeftProcess> =
                 self.processes.iter().filter(|process| process.why == why).collect();
             if !left.is_empty() {
@@ -71,14 +71,14 @@ impl Leftovers {
     }
 }
 
-fn warning(why: WhyLeft, left: &[&LeftProcess]) -> String {
+fn warning(why: LeftReason, left: &[&LeftProcess]) -> String {
     let mut names: Vec<String> = Vec::new();
     for process in left.iter().take(MAX_NAMED) {
         let LeftProcess { pid, uid, name, .. } = process;
         let name = harmless(name);
         names.push(match why {
-            WhyLeft::OtherUser => format!("uid {uid}, pid {pid}, {name}"),
-            WhyLeft::Uninterruptible | WhyLeft::NotEnded => format!("pid {pid}, {name}"),
+            LeftReason::OtherUser => format!("uid {uid}, pid {pid}, {name}"),
+            LeftReason::Uninterruptible | LeftReason::NotEnded => format!("pid {pid}, {name}"),
         });
     }
     if left.len() > MAX_NAMED {
@@ -88,11 +88,13 @@ fn warning(why: WhyLeft, left: &[&LeftProcess]) -> String {
         if left.len() == 1 { "1 process" } else { &format!("{} processes", left.len()) };
     let names = names.join("; ");
     match why {
-        WhyLeft::OtherUser => format!("{processes} of another user ({names}) could not be ended"),
-        WhyLeft::Uninterruptible => {
+        LeftReason::OtherUser => {
+            format!("{processes} of another user ({names}) could not be ended")
+        }
+        LeftReason::Uninterruptible => {
             format!("{processes} in uninterruptible sleep ({names}) could not be ended")
         }
-        WhyLeft::NotEnded => {
+        LeftReason::NotEnded => {
             format!("{processes} of the job ({names}) had not ended in time after SIGKILL")
         }
     }
@@ -102,7 +104,7 @@ fn warning(why: WhyLeft, left: &[&LeftProcess]) -> String {
 mod tests {
     use super::*;
 
-    fn process(pid: i32, uid: u32, why: WhyLeft) -> LeftProcess {
+    fn process(pid: i32, uid: u32, why: LeftReason) -> LeftProcess {
         LeftProcess { pid, start_time: 1, uid, name: "sleep".to_owned(), why }
     }
 
@@ -110,12 +112,12 @@ mod tests {
     fn warnings_count_processes_by_reason() {
         let none = Leftovers::default();
         assert!(none.is_empty() && none.warnings().is_empty());
-        let mut processes = vec![process(123, 0, WhyLeft::OtherUser)];
+        let mut processes = vec![process(123, 0, LeftReason::OtherUser)];
         let mut left = Leftovers { processes: processes.clone(), unlisted: None };
         let expected = "1 process of another user (uid 0, pid 123, sleep) could not be ended";
         assert_eq!(left.warnings(), [expected]);
-        processes.extend((1..=5).map(|pid| process(pid, 7, WhyLeft::Uninterruptible)));
-        processes.push(process(9, 7, WhyLeft::NotEnded));
+        processes.extend((1..=5).map(|pid| process(pid, 7, LeftReason::Uninterruptible)));
+        processes.push(process(9, 7, LeftReason::NotEnded));
         left = Leftovers { processes, unlisted: Some("could not read /proc".to_owned()) };
         assert_eq!(
             left.warnings(),

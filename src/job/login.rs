@@ -18,7 +18,7 @@ pub enum ModelFamily {
 impl ModelFamily {
     /// Finds the family in a model's id or alias (`claude-opus-4-5`, `opus[1m]`) or in the type of
     /// a limit (`seven_day_opus`).
-    pub fn named_in(text: &str) -> Option<Self> {
+    pub fn find_in(text: &str) -> Option<Self> {
         let families = [Self::Opus, Self::Sonnet, Self::Haiku];
         let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
         words.find_map(|word| families.into_iter().find(|family| family.as_str() == word))
@@ -104,7 +104,7 @@ mod tests {
             ("default", None),
             ("", None),
         ] {
-            assert_eq!(ModelFamily::named_in(text), family, "{text}");
+            assert_eq!(ModelFamily::find_in(text), family, "{text}");
         }
     }
 

@@ -3,45 +3,45 @@
 //!
 //! Pure: nothing in this module reads a file, a clock or a process.
 
-mod admission;
-mod directive;
+mod event_log;
 mod hint;
 mod id;
-mod journal;
+mod inbox_message;
 mod leftovers;
 mod login;
-mod milestone;
+mod notification;
 mod outcome;
 mod question;
+mod queue_options;
 mod record;
-mod segments;
+mod spans;
 mod spec;
-mod standing;
 mod status;
+mod status_view;
 mod summary;
 mod timestamp;
 mod waiting;
 
-pub use admission::Admission;
-pub use directive::{Directive, TurnEnd, Undelivered};
+pub use event_log::{EventKind, EventLine, WaitReason};
 pub use hint::{HintFacts, full_status, hint};
 pub use id::JobId;
-pub use journal::{Entry, Happening, Obstacle};
-pub use leftovers::{LeftProcess, Leftovers, WhyLeft};
+pub use inbox_message::{InboxMessage, TurnEnd, UndeliveredMessage};
+pub use leftovers::{LeftProcess, LeftReason, Leftovers};
 pub use login::{LimitMet, Login, ModelFamily, UNKNOWN_LOGIN_LIMIT};
-pub use milestone::{Errand, Milestone, Wake};
+pub use notification::{Notification, NotifyEvent, WakeTarget};
 pub use outcome::{Outcome, PreviousResult};
 #[cfg(test)]
 pub use question::Choice;
-pub use question::{Question, allowed, denied, questions, shortened};
+pub use question::{Question, allow_response, denied, parse_questions, truncate_all};
+pub use queue_options::QueueOptions;
 pub use record::{
-    Activity, Blocked, Detached, Detachment, Ending, Exit, FORMAT_VERSION, Failure, Record,
-    Released, known,
+    Activity, Blocked, Detached, Detachment, EndState, Exit, FORMAT_VERSION, Record,
+    ReleasedQuestion, TurnFailure, deserialize_known_reason,
 };
-pub use segments::{Moment, Phase, Segment, coarse, segments};
+pub use spans::{Phase, Span, TimelineEvent, merge_short, spans};
 pub use spec::{Replay, Spec, SpecChange};
-pub use standing::Standing;
 pub use status::{Reason, Status, Verdict};
+pub use status_view::StatusView;
 pub use summary::Summary;
 pub use timestamp::{Timestamp, milliseconds};
 pub use waiting::{WaitKind, WaitingFor};

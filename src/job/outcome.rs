@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::text::{count, is_zero};
+use crate::text::{is_zero, plural};
 
-use super::{Exit, JobId, Reason, Record, Status, Undelivered, Verdict};
+use super::{Exit, JobId, Reason, Record, Status, UndeliveredMessage, Verdict};
 
 /// The contents of `result.json`: the verdict with the answer, in the field names that the CLI's
 /// own `result` event uses. Written before `meta.json` says that the job has ended.
@@ -75,12 +75,12 @@ pub struct Outcome {
         alias = "undelivered",
         skip_serializing_if = "Vec::is_empty"
     )]
-    pub undelivered: Vec<Undelivered>,
+    pub undelivered: Vec<UndeliveredMessage>,
 }
 
 impl Outcome {
     /// Returns the result as far as it is in the job's record.
-    pub fn of(record: &Record) -> Self {
+    pub fn from_record(record: &Record) -> Self {
         Self {
             job_id: record.job_id.clone(),
             status: record.status,
@@ -136,9 +136,9 @@ impl Outcome {
     }
 
     /// Adds the messages that were not delivered.
-    pub fn with_undelivered(mut self, undelivered: Vec<Undelivered>) -> Self {
+    pub fn with_undelivered(mut self, undelivered: Vec<UndeliveredMessage>) -> Self {
         if !undelivered.is_empty() && undelivered != self.undelivered {
-            let messages = count(undelivered.len(), "message");
+            let messages = plural(undelivered.len(), "message");
             self.warnings.push(format!("{messages} not delivered: resume delivers"));
             self.undelivered = undelivered;
         }
@@ -146,7 +146,7 @@ impl Outcome {
     }
 
     /// Removes everything that can be long, for a full disk: the answer is in `output.log`.
-    pub fn shortened(mut self) -> Self {
+    pub fn truncated(mut self) -> Self {
         if let Some(answer) = self.result.take() {
             self.result_omitted_bytes += answer.len() as u64;
         }

@@ -37,7 +37,7 @@ pub struct Choice {
 }
 
 /// Parses the questions in the input of an `AskUserQuestion`.
-pub fn questions(input: &str) -> Vec<Question> {
+pub fn parse_questions(input: &str) -> Vec<Question> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Input {
@@ -48,7 +48,7 @@ pub fn questions(input: &str) -> Vec<Question> {
 
 impl Question {
     /// Returns the question with its texts truncated to a readable size.
-    pub fn shortened(&self) -> Self {
+    pub fn truncated(&self) -> Self {
         let option = |option: &Choice| Choice {
             label: clip(&option.label, 100),
             description: clip(&option.description, 200),
@@ -63,12 +63,12 @@ impl Question {
 }
 
 /// Returns the first questions, with their texts truncated to a readable size.
-pub fn shortened(questions: &[Question]) -> Vec<Question> {
-    questions.iter().take(MAX_STORED).map(Question::shortened).collect()
+pub fn truncate_all(questions: &[Question]) -> Vec<Question> {
+    questions.iter().take(MAX_STORED).map(Question::truncated).collect()
 }
 
 /// Returns the permission with these answers, in the format of claude's control protocol.
-pub fn allowed(input: &Value, answers: &BTreeMap<String, String>) -> Value {
+pub fn allow_response(input: &Value, answers: &BTreeMap<String, String>) -> Value {
     let mut input = input.clone();
     if !answers.is_empty() {
         input["answers"] = json!(answers);

@@ -47,7 +47,7 @@ pub struct Record {
     pub machine_id: Option<String>,
     pub status: Status,
     /// Why the job failed; `None` also for a reason that only a newer version knows.
-    #[serde(default, deserialize_with = "known")]
+    #[serde(default, deserialize_with = "deserialize_known_reason")]
     pub reason: Option<Reason>,
     /// The same as a sentence.
     #[serde(default)]
@@ -66,7 +66,8 @@ pub struct Record {
     pub elapsed_ms: Option<u64>,
     /// The job was admitted in some attempt: it no longer waits for its start time or other jobs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub had_turn: bool,
+    #[serde(rename = "hadTurn")]
+    pub was_admitted: bool,
     /// Milliseconds that the job waited for a slot, for other jobs or for its start time, over all
     /// attempts.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -104,13 +105,15 @@ pub struct Record {
     pub resumed: bool,
     /// The job was kept alive and had answered everything when it was cut off.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub at_rest: bool,
+    #[serde(rename = "atRest")]
+    pub was_idle: bool,
     /// Failure of a kept-alive job's last turn; `None` if it did not fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_failure: Option<Failure>,
+    pub last_failure: Option<TurnFailure>,
     /// Number of turns that have ended, over all attempts.
     #[serde(default)]
-    pub turn: u64,
+    #[serde(rename = "turn")]
+    pub ended_turns: u64,
     /// Why the job was cut off, when it was recovered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovered_from: Option<Reason>,
@@ -159,13 +162,14 @@ pub struct Record {
     pub blocked: Option<Blocked>,
     /// The question whose claude was ended, until a new claude works on the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub released: Option<Released>,
+    pub released: Option<ReleasedQuestion>,
     /// Problems that did not make the job fail.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Processes of the job that could not be ended after the last attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left: Vec<LeftProcess>,
+    #[serde(rename = "left")]
+    pub left_processes: Vec<LeftProcess>,
     /// How the claude process ended.
     #[serde(default)]
     pub exit: Option<Exit>,
@@ -196,7 +200,7 @@ impl Record {
             started_at: Some(now),
             ended_at: None,
             elapsed_ms: None,
-            had_turn: false,
+            was_admitted: false,
             queued_ms: 0,
             limited_ms: 0,
             resumable_at: None,
@@ -208,8 +212,8 @@ impl Record {
             dependency_cut_off: false,
             earlier: EarlierTotals::default(),
             resumed: false,
-            turn: 0,
-            at_rest: false,
+            ended_turns: 0,
+            was_idle: false,
             last_failure: None,
             recovered_from: None,
             detached: None,
@@ -228,7 +232,7 @@ impl Record {
             blocked: None,
             released: None,
             warnings: Vec::new(),
-            left: Vec::new(),
+            left_processes: Vec::new(),
             exit: None,
             last_seq: 0,
             spec,
@@ -237,7 +241,7 @@ impl Record {
 
     /// Records the verdict.
     pub fn end(&mut self, verdict: &Verdict, at: Timestamp) {
-        if self.is_ours_to_write() {
+        if self.is_writable() {
             self.version = FORMAT_VERSION;
         }
         self.status = verdict.status();
@@ -279,7 +283,7 @@ impl Record {
         self.activity = None;
         self.waiting_for = None;
         self.blocked = None;
-        self.left.clear();
+        self.left_processes.clear();
         self.exit = None;
     }
 
@@ -293,7 +297,7 @@ impl Record {
     /// not admitted yet.
     pub fn starts_at(&self) -> Option<Timestamp> {
         let delay = Duration::from_millis(self.spec.start_delay_ms);
-        let delayed = !self.had_turn && !delay.is_zero();
+        let delayed = !self.was_admitted && !delay.is_zero();
         self.started_at.filter(|_| delayed).map(|at| at.after(delay))
     }
 
@@ -307,8 +311,8 @@ impl Record {
         self.ending().is_cut_off()
     }
 
-    fn ending(&self) -> Ending {
-        Ending {
+    fn ending(&self) -> EndState {
+        EndState {
             version: self.version,
             status: self.status,
             reason: self.reason,
@@ -336,16 +340,16 @@ impl Record {
     }
 
     /// Records the processes of the job that could not be ended.
-    pub fn note_left(&mut self, left: Leftovers) {
+    pub fn record_leftovers(&mut self, left: Leftovers) {
         for warning in left.warnings() {
             self.warn(warning);
         }
-        self.left = left.processes;
+        self.left_processes = left.processes;
     }
 
     /// Returns whether this program may replace the record. One of an earlier version is converted
     /// to this version.
-    pub fn is_ours_to_write(&self) -> bool {
+    pub fn is_writable(&self) -> bool {
         is_writable_version(self.version)
     }
 }
@@ -356,7 +360,7 @@ fn is_writable_version(version: u32) -> bool {
 
 /// The part of a record that decides how a job that has ended can be continued.
 #[derive(Clone, Copy, Debug)]
-pub struct Ending {
+pub struct EndState {
     pub version: u32,
     pub status: Status,
     pub reason: Option<Reason>,
@@ -369,7 +373,7 @@ pub struct Ending {
     pub no_recover: bool,
 }
 
-impl Ending {
+impl EndState {
     /// Returns whether the job was ended from outside without a request to end it: its host, its
     /// worker or its claude ended, or those of a job that it waited for.
     pub fn is_cut_off(&self) -> bool {
@@ -403,7 +407,9 @@ impl Ending {
 }
 
 /// Deserializes a reason; `None` for an unknown one, which a newer version may have written.
-pub fn known<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Reason>, D::Error> {
+pub fn deserialize_known_reason<'de, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Reason>, D::Error> {
     let word = Option::<serde_json::Value>::deserialize(from)?;
     Ok(word.and_then(|word| serde_json::from_value(word).ok()))
 }
@@ -452,7 +458,7 @@ pub struct Blocked {
 /// A question whose claude was ended, so that the job has no slot while it waits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Released {
+pub struct ReleasedQuestion {
     /// The request.
     pub blocked: Blocked,
     /// Offset of the part of `output.log` that contains the request, in bytes.
@@ -485,7 +491,7 @@ impl Exit {
 
 /// Failure of a turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
+pub struct TurnFailure {
     pub reason: Reason,
     /// The same as a sentence.
     pub error: String,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Milestone;
-use super::{Admission, JobId, Wake};
+use super::NotifyEvent;
+use super::{JobId, QueueOptions, WakeTarget};
 
 /// The request for a job, except for the prompt, which is in `prompt.txt`, and the environment,
 /// which is not stored.
@@ -82,7 +82,8 @@ pub struct Spec {
     /// Bytes of memory that all processes of the job may use together.
     pub memory_max: Option<u64>,
     /// Conditions under which the queue admits the job.
-    pub admission: Admission,
+    #[serde(rename = "admission")]
+    pub queue_options: QueueOptions,
     /// Milliseconds before the job joins the queue.
     pub start_delay_ms: u64,
     /// Jobs that must have completed before this one starts.
@@ -100,11 +101,11 @@ pub struct Spec {
     /// Commands that are notified of the job's events.
     pub on_event: Vec<String>,
     /// Events of which they are notified; empty for all.
-    pub on_event_filter: Vec<Milestone>,
+    pub on_event_filter: Vec<NotifyEvent>,
     /// Timeout of each command in milliseconds; `None` for the default.
     pub on_event_timeout_ms: Option<u64>,
     /// Agent that is notified of the same events.
-    pub wake: Option<Wake>,
+    pub wake: Option<WakeTarget>,
     /// Milliseconds that the job waits for outstanding background work after a result.
     pub background_wait_ms: u64,
     /// `--label KEY=VALUE`.
@@ -113,7 +114,7 @@ pub struct Spec {
 
 impl Spec {
     /// Returns the jobs that this one waits for.
-    pub fn others(&self) -> impl Iterator<Item = &JobId> {
+    pub fn dependencies(&self) -> impl Iterator<Item = &JobId> {
         self.after.iter().chain(&self.after_any)
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Exit, HintFacts, JobId, Reason, Record, Status, Timestamp, Wake, hint, known};
+use super::{
+    EndState, Exit, HintFacts, JobId, Reason, Record, Status, Timestamp, WakeTarget,
+    deserialize_known_reason, hint,
+};
 use crate::text::{clip, is_zero};
 
 /// Characters of an error and of a prompt that a summary keeps: as many as a list shows.
@@ -23,7 +26,11 @@ pub struct Summary {
     pub(crate) status: Status,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pid: Option<i32>,
-    #[serde(default, deserialize_with = "known", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "deserialize_known_reason",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub(crate) reason: Option<Reason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,
@@ -78,7 +85,7 @@ pub struct SpecSummary {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) on_event: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) wake: Option<Wake>,
+    pub(crate) wake: Option<WakeTarget>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -109,7 +116,7 @@ impl From<Record> for Summary {
             started_at: record.started_at,
             ended_at: record.ended_at,
             elapsed_ms: record.elapsed_ms,
-            had_turn: record.had_turn,
+            had_turn: record.was_admitted,
             queued_ms: record.queued_ms,
             limited_ms: record.limited_ms,
             resumable_at: record.resumable_at,
@@ -123,7 +130,7 @@ impl From<Record> for Summary {
             exit: record.exit,
             spec: SpecSummary {
                 no_recover: record.spec.no_recover,
-                admission: AdmissionSummary { group: record.spec.admission.group },
+                admission: AdmissionSummary { group: record.spec.queue_options.group },
                 after: record.spec.after,
                 after_any: record.spec.after_any,
                 on_event: record.spec.on_event,
@@ -156,8 +163,8 @@ impl Summary {
     }
 
     /// What decides how the job, which has ended, can be continued.
-    pub fn ending(&self) -> Ending {
-        Ending {
+    pub fn ending(&self) -> EndState {
+        EndState {
             version: self.version,
             status: self.status,
             reason: self.reason,

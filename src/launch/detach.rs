@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::place::{Manager, Place, SCOPE_PREFIX, kills_user_processes};
-use crate::claude::{self, Surroundings};
+use super::cgroup_unit::{CgroupUnit, Manager, SCOPE_PREFIX, kills_user_processes};
+use crate::claude::{self, Env};
 use crate::job::{Detached, Detachment, JobId};
 use crate::process::cgroup;
 
@@ -43,7 +43,7 @@ const SERVICE_VARIABLES: [&str; 9] = [
 
 /// Requested way to detach a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Wish {
+pub enum DetachMode {
     /// By a scope if a session is not sufficient.
     #[default]
     Auto,
@@ -55,7 +55,7 @@ pub enum Wish {
 
 /// Planned way to detach a job.
 #[derive(Debug)]
-pub struct Plan {
+pub struct DetachPlan {
     scope: Option<Scope>,
     /// The launch fails if the scope cannot be created.
     required: bool,
@@ -76,23 +76,19 @@ struct Scope {
     unit: String,
 }
 
-impl Plan {
+impl DetachPlan {
     /// Plans how to detach a job. The error says why a required scope is not possible.
-    pub fn make(
-        mode: Wish,
-        id: &JobId,
-        dirs: &[&Path],
-        env: &Surroundings,
-    ) -> Result<Self, String> {
+    pub fn new(mode: DetachMode, id: &JobId, dirs: &[&Path], env: &Env) -> Result<Self, String> {
         let mut risks = Vec::new();
-        let unit = cgroup::own().map_or(Place::Open, |cgroup| Place::of(&cgroup));
+        let unit =
+            cgroup::own().map_or(CgroupUnit::Open, |cgroup| CgroupUnit::from_cgroup(&cgroup));
         let find_scope = |manager| Scope::find(manager, id, env);
-        if mode == Wish::Scope {
+        if mode == DetachMode::Scope {
             let manager = match &unit {
-                Place::Service(_, manager) | Place::Job(_, manager) | Place::Scope(_, manager) => {
-                    *manager
-                }
-                Place::Open | Place::Login(_) => Manager::User(euid()),
+                CgroupUnit::Service(_, manager)
+                | CgroupUnit::Job(_, manager)
+                | CgroupUnit::Scope(_, manager) => *manager,
+                CgroupUnit::Open | CgroupUnit::Login(_) => Manager::User(euid()),
             };
             let scope = find_scope(manager)?;
             risks.extend(risk_of_logout(scope.manager));
@@ -106,11 +102,11 @@ impl Plan {
         }
         let mut scope = None;
         match &unit {
-            Place::Open => {}
-            Place::Service(name, manager) => {
+            CgroupUnit::Open => {}
+            CgroupUnit::Service(name, manager) => {
                 risks.extend(risks_of_service(name, dirs, env));
                 let why = match mode {
-                    Wish::Session => Err("--detach session was given".to_owned()),
+                    DetachMode::Session => Err("--detach session was given".to_owned()),
                     _ => find_scope(*manager),
                 };
                 match why {
@@ -123,20 +119,22 @@ impl Plan {
             }
             // The outer job spares its inner jobs when it ends its processes, but somebody may end
             // its scope as a whole.
-            Place::Job(_, manager) if mode == Wish::Auto => scope = find_scope(*manager).ok(),
-            Place::Login(name) if logout_kills() => {
+            CgroupUnit::Job(_, manager) if mode == DetachMode::Auto => {
+                scope = find_scope(*manager).ok()
+            }
+            CgroupUnit::Login(name) if logout_kills() => {
                 let lingers = lingers(euid());
                 match (mode, find_scope(Manager::User(euid()))) {
-                    (Wish::Auto, Ok(found)) if lingers => scope = Some(found),
+                    (DetachMode::Auto, Ok(found)) if lingers => scope = Some(found),
                     _ => risks.push(format!(
                         "the end of {name} (logout) ends this job: loginctl enable-linger"
                     )),
                 }
             }
-            Place::Job(_, manager) | Place::Scope(_, manager) => {
+            CgroupUnit::Job(_, manager) | CgroupUnit::Scope(_, manager) => {
                 risks.extend(risk_of_logout(*manager));
             }
-            Place::Login(_) => {}
+            CgroupUnit::Login(_) => {}
         }
         Ok(Self { scope, required: false, memory_max: None, risks, container_risk: None })
     }
@@ -154,7 +152,7 @@ impl Plan {
 
     /// Adds the risks that do not depend on the unit: the end of a container or of a CI runner.
     /// This takes some time, which there is while the worker starts.
-    pub fn look_around(&mut self, env: &Surroundings) {
+    pub fn detect_risks(&mut self, env: &Env) {
         self.container_risk = risk_of_container(env);
         for risk in risk_of_runner(env).into_iter().chain(self.container_risk.clone()) {
             if !self.risks.contains(&risk) {
@@ -190,12 +188,7 @@ impl Plan {
     }
 
     /// Returns the command that runs `program` with these arguments, in the scope if there is one.
-    pub(super) fn command(
-        &self,
-        program: &Path,
-        arguments: &[OsString],
-        env: &Surroundings,
-    ) -> Command {
+    pub(super) fn command(&self, program: &Path, arguments: &[OsString], env: &Env) -> Command {
         let mut command = match &self.scope {
             None => Command::new(program),
             Some(scope) => {
@@ -228,7 +221,7 @@ impl Plan {
 
 impl Scope {
     /// Finds a scope of `manager` or, if this user may not use that, of the user's own manager.
-    fn find(manager: Manager, id: &JobId, env: &Surroundings) -> Result<Self, String> {
+    fn find(manager: Manager, id: &JobId, env: &Env) -> Result<Self, String> {
         let program = find_systemd_run(env).ok_or("systemd-run is not installed")?;
         // With a random part: a name in use is refused, and may belong to a job in another
         // directory.
@@ -267,7 +260,7 @@ fn has_manager(dir: &Path) -> bool {
     ours && ["systemd/private", "bus"].iter().any(|socket| dir.join(socket).exists())
 }
 
-fn find_systemd_run(env: &Surroundings) -> Option<PathBuf> {
+fn find_systemd_run(env: &Env) -> Option<PathBuf> {
     let path = env.get("PATH").cloned().unwrap_or_default();
     let default_dirs = ["/usr/bin", "/bin"].map(PathBuf::from);
     let dirs = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
@@ -310,7 +303,7 @@ fn logout_kills() -> bool {
     kills_user_processes(texts.iter().map(String::as_str))
 }
 
-fn risk_of_runner(env: &Surroundings) -> Option<String> {
+fn risk_of_runner(env: &Env) -> Option<String> {
     let name = RUNNER_VARIABLES.iter().find(|name| env.get(name).is_some())?;
     Some(format!(
         "a CI runner set {name}, which is not passed to this job so that it outlives the step; \
@@ -318,7 +311,7 @@ fn risk_of_runner(env: &Surroundings) -> Option<String> {
     ))
 }
 
-fn risk_of_container(env: &Surroundings) -> Option<String> {
+fn risk_of_container(env: &Env) -> Option<String> {
     if !in_container(env) || !descends_from_init() {
         return None;
     }
@@ -329,7 +322,7 @@ fn risk_of_container(env: &Surroundings) -> Option<String> {
     ))
 }
 
-fn in_container(env: &Surroundings) -> bool {
+fn in_container(env: &Env) -> bool {
     let files = ["/.dockerenv", "/run/.containerenv"];
     files.iter().any(|file| Path::new(file).exists())
         || env.get("KUBERNETES_SERVICE_HOST").is_some()
@@ -356,7 +349,7 @@ fn descends_from_init() -> bool {
 
 /// Returns a sentence for each directory that disappears when the service stops. The job stays in
 /// the service's mount namespace.
-fn risks_of_service(name: &str, dirs: &[&Path], env: &Surroundings) -> Vec<String> {
+fn risks_of_service(name: &str, dirs: &[&Path], env: &Env) -> Vec<String> {
     let runtime = env.get("RUNTIME_DIRECTORY").cloned().unwrap_or_default();
     let mut vanishing: Vec<PathBuf> =
         runtime.to_string_lossy().split(':').filter(|f| !f.is_empty()).map(PathBuf::from).collect();

@@ -7,10 +7,10 @@ use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::detach::Plan;
-use super::{BUSY, LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED};
-use crate::checkpoint::checkpoint;
-use crate::claude::Surroundings;
+use super::detach::DetachPlan;
+use super::{BUSY, LAUNCH_FAILED, LAUNCHED, NO_SLOT, QUEUED};
+use crate::claude::Env;
+use crate::fault_point::fault_point;
 use crate::process;
 use crate::store::{JobDir, Lock, STDERR};
 
@@ -22,13 +22,13 @@ const SCOPE_TIMEOUT: Duration = Duration::from_secs(4);
 pub enum LaunchError {
     /// Claude could not be started; the job's record says why.
     #[error("claude could not be started")]
-    Claude,
+    ClaudeFailed,
     /// The worker itself could not be started.
     #[error("the worker could not be started: {0}")]
-    Worker(#[source] io::Error),
+    WorkerFailed(#[source] io::Error),
     /// The worker died before its report.
     #[error("the worker died at once{0}")]
-    Died(String),
+    WorkerDied(String),
     /// There is no slot, and the job does not want to wait.
     #[error("there is no slot: {0}")]
     NoSlot(String),
@@ -37,7 +37,7 @@ pub enum LaunchError {
     Busy(String),
     /// The required scope cannot be created.
     #[error("systemd created no scope: {0}")]
-    Scope(String),
+    ScopeFailed(String),
 }
 
 /// A started worker.
@@ -45,7 +45,7 @@ pub enum LaunchError {
 pub struct Launched {
     pub pid: i32,
     /// The job is queued; otherwise its claude runs.
-    pub queued: bool,
+    pub is_queued: bool,
 }
 
 /// Starts the worker of a job and waits for its report that claude runs or that the job is queued.
@@ -56,15 +56,15 @@ pub struct Launched {
 pub fn launch(
     job: &JobDir,
     lock: &Lock,
-    plan: &mut Plan,
-    env: &Surroundings,
+    plan: &mut DetachPlan,
+    env: &Env,
 ) -> Result<Launched, LaunchError> {
     if plan.unit().is_some() {
         match try_launch(job, lock, plan, env) {
-            Err(error @ (LaunchError::Worker(_) | LaunchError::Died(_))) => {
+            Err(error @ (LaunchError::WorkerFailed(_) | LaunchError::WorkerDied(_))) => {
                 let why = last_stderr_line(job).unwrap_or_else(|| error.to_string());
                 if plan.requires_scope() {
-                    return Err(LaunchError::Scope(why));
+                    return Err(LaunchError::ScopeFailed(why));
                 }
                 plan.drop_scope(&why);
                 note_risks(job, plan);
@@ -78,32 +78,32 @@ pub fn launch(
 fn try_launch(
     job: &JobDir,
     lock: &Lock,
-    plan: &mut Plan,
-    env: &Surroundings,
+    plan: &mut DetachPlan,
+    env: &Env,
 ) -> Result<Launched, LaunchError> {
-    let (mut reader, writer) = io::pipe().map_err(LaunchError::Worker)?;
+    let (mut reader, writer) = io::pipe().map_err(LaunchError::WorkerFailed)?;
     // The messages of a crashing worker are stored together with claude's.
     let stderr = job.append(STDERR).map(Stdio::from).unwrap_or_else(|_| Stdio::null());
     let mut arguments = vec![OsString::from("worker"), job.path().into()];
     arguments.extend(plan.unit().map(OsString::from));
     let mut command = plan.command(&crate::claude::own_executable(), &arguments, env);
-    process::mark(&mut command, job.path());
+    process::set_marker(&mut command, job.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
     let mut child = process::spawn_worker(&mut command, lock.as_fd(), writer.as_fd())
-        .map_err(LaunchError::Worker)?;
+        .map_err(LaunchError::WorkerFailed)?;
     drop(writer);
-    checkpoint("start:spawned");
-    plan.look_around(env);
+    fault_point("start:spawned");
+    plan.detect_risks(env);
     if plan.unit().is_some() && !process::readable_within(reader.as_fd(), SCOPE_TIMEOUT) {
         // A late worker would collide with the one of the next attempt.
         let _ = child.kill();
         let _ = child.wait();
-        return Err(LaunchError::Worker(io::ErrorKind::TimedOut.into()));
+        return Err(LaunchError::WorkerFailed(io::ErrorKind::TimedOut.into()));
     }
     let mut code = [0];
     let launched = match reader.read(&mut code) {
         Ok(1) if matches!(code[0], LAUNCHED | QUEUED) => {
-            Ok(Launched { pid: child.id() as i32, queued: code[0] == QUEUED })
+            Ok(Launched { pid: child.id() as i32, is_queued: code[0] == QUEUED })
         }
         Ok(1) if matches!(code[0], NO_SLOT | BUSY) => {
             let mut why = String::new();
@@ -111,15 +111,15 @@ fn try_launch(
             let _ = child.wait();
             Err(if code[0] == BUSY { LaunchError::Busy(why) } else { LaunchError::NoSlot(why) })
         }
-        Ok(1) if code[0] == NOT_LAUNCHED => Err(LaunchError::Claude),
+        Ok(1) if code[0] == LAUNCH_FAILED => Err(LaunchError::ClaudeFailed),
         Ok(_) => {
             // The worker's end closed the pipe, so this does not block.
             let how = child.wait().map(|status| format!(" ({status})"));
-            Err(LaunchError::Died(how.unwrap_or_default()))
+            Err(LaunchError::WorkerDied(how.unwrap_or_default()))
         }
-        Err(error) => Err(LaunchError::Worker(error)),
+        Err(error) => Err(LaunchError::WorkerFailed(error)),
     };
-    process::leave(child);
+    process::detach(child);
     launched
 }
 
@@ -132,7 +132,7 @@ fn last_stderr_line(job: &JobDir) -> Option<String> {
 }
 
 /// Records the plan. No worker runs yet and this process holds the lock, so that it may write.
-fn note_risks(job: &JobDir, plan: &Plan) {
+fn note_risks(job: &JobDir, plan: &DetachPlan) {
     if let Ok(mut record) = job.load() {
         record.detached = Some(plan.expected());
         let _ = job.save(&record, false);

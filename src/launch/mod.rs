@@ -1,14 +1,14 @@
 //! Starts workers, detached from the process that starts them. This is the only place that does.
 
-mod courier;
+mod cgroup_unit;
 mod detach;
 mod local;
-mod place;
+mod notifier;
 
-pub use courier::{send_courier, send_courier_if_none_is_out};
-pub use detach::{Plan, Wish};
+pub use cgroup_unit::SCOPE_PREFIX;
+pub use detach::{DetachMode, DetachPlan};
 pub use local::{LaunchError, Launched, launch};
-pub use place::SCOPE_PREFIX;
+pub use notifier::{spawn_notifier, spawn_notifier_if_idle};
 
 // The first byte of the report that a worker writes to the pipe of its starter. The two may be of
 // different versions: these values never change.
@@ -16,7 +16,7 @@ pub use place::SCOPE_PREFIX;
 /// Claude runs.
 pub const LAUNCHED: u8 = b'R';
 /// Claude could not be started; the record says why.
-pub const NOT_LAUNCHED: u8 = b'F';
+pub const LAUNCH_FAILED: u8 = b'F';
 /// The job is queued.
 pub const QUEUED: u8 = b'Q';
 /// There is no slot for a job that does not want to wait; the reason follows. The worker has

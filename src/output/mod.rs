@@ -13,11 +13,11 @@ use clap::error::ErrorKind;
 use serde::Serialize;
 
 use crate::cli::Common;
-use crate::commands::answer::{self, AnswerAnswer, Open};
+use crate::commands::answer::{self, AnswerAnswer, OpenRequest};
 use crate::commands::clean::CleanAnswer;
-use crate::commands::demo::Scene;
+use crate::commands::demo::DemoEvent;
 use crate::commands::doctor::DoctorAnswer;
-use crate::commands::events::Event;
+use crate::commands::events::JobEvent;
 use crate::commands::export::ExportAnswer;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
@@ -26,7 +26,7 @@ use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::redeliver::RedeliverAnswer;
 use crate::commands::result::ResultAnswer;
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
-use crate::commands::sidecar::Told;
+use crate::commands::sidecar::SidecarEvent;
 use crate::commands::start::StartAnswer;
 use crate::commands::stats::StatsAnswer;
 use crate::commands::status::StatusAnswer;
@@ -112,7 +112,7 @@ impl Printer {
         if let (Some(jobs_dir), false) = (&self.jobs_dir, matches!(error, Error::Usage(_))) {
             hint = hint.map(|hint| addressed(jobs_dir, hint));
         }
-        let stdout_failed = matches!(error, Error::Output(_) | Error::StartedUnheard(..));
+        let stdout_failed = matches!(error, Error::Output(_) | Error::StartNotReported(..));
         if stdout_failed || !self.json {
             text::error(&text, hint.as_deref());
         } else if let Error::NotFound(job_id) = error {
@@ -127,9 +127,11 @@ impl Printer {
     /// `start`.
     pub fn start(&self, answer: &StartAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::start(answer)).map_err(|error| match error {
-            Error::Output(source) => {
-                Error::StartedUnheard(answer.job_id.to_string(), answer.status.to_string(), source)
-            }
+            Error::Output(source) => Error::StartNotReported(
+                answer.job_id.to_string(),
+                answer.status.to_string(),
+                source,
+            ),
             error => error,
         })?;
         Ok(ExitStatus::Done)
@@ -172,7 +174,11 @@ impl Printer {
     }
 
     /// Shows the open request and reads the answer from the terminal.
-    pub fn read_answer(&self, open: &Open, request: &mut answer::Request) -> Result<(), Error> {
+    pub fn read_answer(
+        &self,
+        open: &OpenRequest,
+        request: &mut answer::AnswerRequest,
+    ) -> Result<(), Error> {
         if self.json || !io::stdin().is_terminal() {
             let why = "no answer given: use --choice, --text, --allow or --deny";
             return Err(Error::Usage(why.to_owned()));
@@ -205,12 +211,12 @@ impl Printer {
     }
 
     /// Prints a line of `sidecar`. Returns false if the reader has closed stdout.
-    pub fn sidecar_line(event: &Told) -> bool {
+    pub fn sidecar_line(event: &SidecarEvent) -> bool {
         Self::for_json().json(event).is_ok()
     }
 
     /// Prints an event, always as JSON. Returns false if the reader has closed stdout.
-    pub fn event(&self, event: &Event) -> bool {
+    pub fn event(&self, event: &JobEvent) -> bool {
         self.json(event).is_ok()
     }
 
@@ -316,12 +322,12 @@ impl Printer {
     }
 
     /// Prints a scene of `demo`. Returns false if the reader has closed stdout.
-    pub fn scene(&self, scene: &Scene<'_>) -> bool {
+    pub fn scene(&self, scene: &DemoEvent<'_>) -> bool {
         let written = match (scene, self.json) {
-            (Scene::Started(answer), true) => self.json(answer),
-            (Scene::Said(answer), true) => self.json(answer),
-            (Scene::Ended(answer), true) => self.json(answer),
-            (Scene::Said(answer), false) => self.log_text(answer),
+            (DemoEvent::Started(answer), true) => self.json(answer),
+            (DemoEvent::LogGrew(answer), true) => self.json(answer),
+            (DemoEvent::Ended(answer), true) => self.json(answer),
+            (DemoEvent::LogGrew(answer), false) => self.log_text(answer),
             (scene, false) => write_text(&text::scene(scene)),
         };
         written.is_ok()

@@ -12,9 +12,9 @@ use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
 use crate::clock;
-use crate::commands::answer::{AnswerAnswer, Open};
+use crate::commands::answer::{AnswerAnswer, OpenRequest};
 use crate::commands::clean::CleanAnswer;
-use crate::commands::demo::Scene;
+use crate::commands::demo::DemoEvent;
 use crate::commands::doctor::{DoctorAnswer, Level};
 use crate::commands::export::ExportAnswer;
 use crate::commands::kill::KillAnswer;
@@ -28,10 +28,10 @@ use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{Brief, Lost};
 use crate::job::{
-    Activity, Blocked, Errand, PreviousResult, Question, Status, Timestamp, WaitingFor,
+    Activity, Blocked, Notification, PreviousResult, Question, Status, Timestamp, WaitingFor,
 };
-use crate::stream::transcript::{Passage, Speaker};
-use crate::text::{count, grouped, harmless, one_line, short};
+use crate::stream::transcript::{Speaker, TranscriptLine};
+use crate::text::{format_duration, format_number, harmless, one_line, plural};
 
 use layout::{columns, fit, pad, wrapped};
 pub use live::LiveLine;
@@ -95,7 +95,7 @@ pub(super) fn start(answer: &StartAnswer) -> String {
     text
 }
 
-pub(super) fn permission(open: &Open) -> String {
+pub(super) fn permission(open: &OpenRequest) -> String {
     let tool = open.blocked.tool_name.as_deref().unwrap_or_default();
     let what = harmless(&format!("{tool} {}", one_line(&open.blocked.input, 1_000)));
     format!("Allow {what}?\n[y/N] ")
@@ -179,7 +179,7 @@ pub(super) fn redelivered(answer: &RedeliverAnswer) -> String {
     if answer.delivered == 0 && answer.failed.is_empty() {
         return "No undelivered notifications.\n".to_owned();
     }
-    let mut text = format!("{} delivered.\n", count(answer.delivered, "notification"));
+    let mut text = format!("{} delivered.\n", plural(answer.delivered, "notification"));
     let mut failure = |what: &str| {
         let _ = writeln!(text, "{} {}", painted(RED.bold(), "not delivered:"), harmless(what));
     };
@@ -198,7 +198,7 @@ pub(super) fn redelivered(answer: &RedeliverAnswer) -> String {
 }
 
 pub(super) fn cleaned(answer: &CleanAnswer) -> String {
-    let (jobs, size) = (count(answer.removed, "job"), format_bytes(answer.freed_bytes));
+    let (jobs, size) = (plural(answer.removed, "job"), format_bytes(answer.freed_bytes));
     let mut text = match (answer.dry_run, answer.removed) {
         (_, 0) => "Nothing to remove.\n".to_owned(),
         (false, _) => format!("Removed {jobs}, freed {size}.\n"),
@@ -282,7 +282,7 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
         row("now", PLAIN, &activity_text(activity));
     }
     if let Some(at) = answer.started_at {
-        let took = short(answer.age(now));
+        let took = format_duration(answer.age(now));
         let ended = if answer.ended_at.is_some() { "took" } else { "for" };
         row("started", PLAIN, &format!("{at} ({ended} {took})"));
     }
@@ -320,9 +320,9 @@ pub(super) fn status(answer: &StatusAnswer) -> String {
 }
 
 pub(super) fn export(answer: &ExportAnswer) -> String {
-    let jobs = count(answer.jobs, "job");
+    let jobs = plural(answer.jobs, "job");
     let file = painted(BOLD, &harmless(&answer.file.display().to_string()));
-    format!("Exported {jobs} to {file} ({} bytes).\n", grouped(answer.bytes))
+    format!("Exported {jobs} to {file} ({} bytes).\n", format_number(answer.bytes))
 }
 
 pub(super) fn kill(answer: &KillAnswer) -> String {
@@ -392,7 +392,7 @@ fn ended_text(ended: &Ended) -> String {
     let turns = if outcome.num_turns == 1 { "turn" } else { "turns" };
     let _ = write!(text, " · {} {turns}", outcome.num_turns);
     if let Some(ms) = outcome.duration_ms {
-        let _ = write!(text, " · {}", short(Duration::from_millis(ms)));
+        let _ = write!(text, " · {}", format_duration(Duration::from_millis(ms)));
     }
     if let Some(usd) = outcome.cost_usd {
         let least = at_least(outcome.cost_is_lower_bound);
@@ -456,7 +456,7 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
         (Some(_), Some(reason)) => format!("failed: {reason}"),
         (Some(status), None) => status.to_string(),
     };
-    let age = item.started_at.map(|at| short(now.since(at))).unwrap_or_default();
+    let age = item.started_at.map(|at| format_duration(now.since(at))).unwrap_or_default();
     let least = if item.cost_is_lower_bound { "≥" } else { "" };
     let cost = item.cost_usd.map(|usd| format!("{least}${usd:.2}")).unwrap_or_default();
     let now = match (&item.activity, &item.error) {
@@ -481,7 +481,7 @@ fn cells(item: &Item, now: Timestamp) -> [String; 5] {
 
 /// Returns why a job waits, with the remaining time if it is known.
 pub(super) fn wait_reason(wait: &WaitingFor) -> String {
-    let left = wait.until.map(|at| short(at.since(clock::now())));
+    let left = wait.until.map(|at| format_duration(at.since(clock::now())));
     let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
     format!("{}{left}", wait.why)
 }
@@ -491,7 +491,7 @@ fn at_least(is_lower_bound: bool) -> &'static str {
     if is_lower_bound { "≥ " } else { "" }
 }
 
-fn undelivered(notification: &Errand) -> String {
+fn undelivered(notification: &Notification) -> String {
     let why = notification.error.as_deref().unwrap_or("in progress");
     format!("{} to {}: {why}", notification.event, notification.to)
 }
@@ -525,7 +525,7 @@ pub(super) fn logs(answer: &LogsAnswer) -> String {
     })
 }
 
-fn passage_text(passage: &Passage) -> String {
+fn passage_text(passage: &TranscriptLine) -> String {
     let style = match passage.speaker {
         Speaker::Agent => Style::new(),
         Speaker::Tool => CYAN,
@@ -562,7 +562,7 @@ pub(super) fn doctor(answer: &DoctorAnswer) -> String {
     }
     let counted = |level, what| {
         let n = answer.checks.iter().filter(|check| check.level == level).count();
-        (n > 0).then(|| count(n, what))
+        (n > 0).then(|| plural(n, what))
     };
     let counts: Vec<String> = [counted(Level::Error, "error"), counted(Level::Warning, "warning")]
         .into_iter()
@@ -577,16 +577,16 @@ pub(super) fn doctor(answer: &DoctorAnswer) -> String {
     text
 }
 
-pub(super) fn scene(scene: &Scene<'_>) -> String {
+pub(super) fn scene(scene: &DemoEvent<'_>) -> String {
     let prompt = |call: String| painted(BOLD, &format!("$ claudejob {call}\n"));
     match scene {
-        Scene::Started(answer) => {
+        DemoEvent::Started(answer) => {
             let id = &answer.job_id;
             let call = prompt(format!("start --job-id {id} --prompt …"));
             format!("{call}{}\n{}", start(answer), prompt(format!("logs {id} --follow")))
         }
-        Scene::Said(answer) => logs(answer),
-        Scene::Ended(answer) => match answer {
+        DemoEvent::LogGrew(answer) => logs(answer),
+        DemoEvent::Ended(answer) => match answer {
             ResultAnswer::Ended(ended) => {
                 let call = prompt(format!("result {}", ended.outcome.job_id));
                 format!("\n{call}{}", ended_text(ended))

@@ -8,10 +8,12 @@ use serde_json::{Map, Value};
 
 use super::diff::Diff;
 use super::excerpt::Excerpt;
-use crate::job::{Record, Status, questions};
-use crate::stream::transcript::{Passage, Speaker, conclude, passages, telling, verdict};
-use crate::stream::{Block, Event, Line, decode, repaired};
-use crate::text::{count, grouped, harmless, one_line};
+use crate::job::{Record, Status, parse_questions};
+use crate::stream::transcript::{
+    Speaker, TranscriptLine, conclude, main_argument, transcript_lines, verdict,
+};
+use crate::stream::{Block, Event, Line, decode, repair};
+use crate::text::{format_number, harmless, one_line, plural};
 
 /// Characters shown of one message.
 const MAX_MESSAGE_CHARS: usize = 20_000;
@@ -156,7 +158,7 @@ impl Conversation {
         if in_last && self.attempt < self.attempts.last {
             self.begin_attempt(self.attempts.last);
         }
-        let repaired = repaired(line.bytes);
+        let repaired = repair(line.bytes);
         let bytes = repaired.as_ref().map_or(line.bytes, String::as_bytes);
         let line = Line { bytes, length: line.length };
         let event = decode(bytes);
@@ -177,7 +179,7 @@ impl Conversation {
             Some(Event::Result(result)) => {
                 self.turn_open = false;
                 self.results += 1;
-                let text = passages(line).into_iter().next().map(|passage| passage.text);
+                let text = transcript_lines(line).into_iter().next().map(|passage| passage.text);
                 let output = result.structured_output.as_ref().map(|value| {
                     Excerpt::sanitized(
                         &serde_json::to_string_pretty(value).unwrap_or_default(),
@@ -196,13 +198,13 @@ impl Conversation {
                 }
             }
             _ => {
-                for passage in passages(line) {
+                for passage in transcript_lines(line) {
                     self.add_message(Author::Note, false, &passage.text);
                 }
             }
         }
         if omitted {
-            let size = grouped(line.length);
+            let size = format_number(line.length);
             let what =
                 format!("a line of {size} bytes is truncated here: output.log contains all of it");
             self.add_message(Author::Note, false, &what);
@@ -218,7 +220,8 @@ impl Conversation {
         let text = harmless(&verdict.text);
         let last = self.tail.back_mut().or(self.head.last_mut());
         if let Some(TranscriptEntry::End { text: turn, .. }) = last {
-            let mut passages = vec![Passage { speaker: Speaker::End, text: std::mem::take(turn) }];
+            let mut passages =
+                vec![TranscriptLine { speaker: Speaker::End, text: std::mem::take(turn) }];
             conclude(&mut passages, verdict);
             *turn = passages.swap_remove(0).text;
         }
@@ -264,11 +267,11 @@ impl Conversation {
                 }
                 Block::ToolUse { id, name, input } => {
                     let question = match name.as_ref() {
-                        "AskUserQuestion" => questions(input).into_iter().next(),
+                        "AskUserQuestion" => parse_questions(input).into_iter().next(),
                         _ => None,
                     };
                     let about =
-                        question.map_or_else(|| telling(input), |question| question.question);
+                        question.map_or_else(|| main_argument(input), |question| question.question);
                     let call = ToolCall {
                         id: id.to_string(),
                         nested,
@@ -369,8 +372,8 @@ impl Conversation {
                 @for entry in &self.head { (entry.markup()) }
                 @if self.dropped > 0 {
                     p.left-out {
-                        "… " (count(self.dropped, "step")) " omitted here, with "
-                        (grouped(self.dropped_weight)) " more characters in output.log"
+                        "… " (plural(self.dropped, "step")) " omitted here, with "
+                        (format_number(self.dropped_weight)) " more characters in output.log"
                     }
                 }
                 @for entry in &self.tail { (entry.markup()) }
@@ -495,14 +498,14 @@ impl ToolInput {
             @match self {
                 Self::Edits { diffs, more } => {
                     @for diff in diffs { (diff.markup()) }
-                    @if *more > 0 { p.more { "… " (grouped(*more as u64)) " more edits in output.log" } }
+                    @if *more > 0 { p.more { "… " (format_number(*more as u64)) " more edits in output.log" } }
                 }
                 Self::Arguments { named, more } => {
                     @for (name, value) in named {
                         @if !name.is_empty() { p.what { (name) } }
                         (value.preformatted())
                     }
-                    @if *more > 0 { p.more { "… " (grouped(*more as u64)) " more arguments in output.log" } }
+                    @if *more > 0 { p.more { "… " (format_number(*more as u64)) " more arguments in output.log" } }
                 }
             }
         }

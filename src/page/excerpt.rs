@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::text::{grouped, harmless};
+use crate::text::{format_number, harmless};
 
 /// The beginning of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Excerpt {
 pub(super) fn omitted_note(chars: u64) -> Markup {
     html! {
         @if chars > 0 {
-            p.more { "… " (grouped(chars)) " more characters in output.log" }
+            p.more { "… " (format_number(chars)) " more characters in output.log" }
         }
     }
 }

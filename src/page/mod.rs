@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::job::{Status, Timestamp};
-use crate::text::{count, grouped, short};
+use crate::text::{format_duration, format_number, plural};
 
 pub use conversation::{AttemptBoundaries, Conversation};
 pub use section::{PromptExcerpt, section, unreadable_section};
@@ -49,7 +49,7 @@ impl PageTotals {
 
 /// Returns the beginning of a page: its head and the totals.
 pub fn header(totals: &PageTotals, now: Timestamp) -> Markup {
-    let jobs = count(totals.jobs(), "job");
+    let jobs = plural(totals.jobs(), "job");
     html! {
         (DOCTYPE)
         // `footer` closes `html` and `body`; every other element is closed here.
@@ -68,14 +68,14 @@ pub fn header(totals: &PageTotals, now: Timestamp) -> Markup {
             h1 { (jobs) }
             ul.totals {
                 @for (status, n) in &totals.by_status {
-                    li { b.(status_class(*status)) { (status_symbol(*status)) " " (grouped(*n as u64)) } " " (status.as_str()) }
+                    li { b.(status_class(*status)) { (status_symbol(*status)) " " (format_number(*n as u64)) } " " (status.as_str()) }
                 }
                 @if totals.unreadable > 0 {
                     li { b.bad { "? " (totals.unreadable) } " unreadable" }
                 }
                 li { b { (dollars(totals.cost_usd, 2)) } " cost" }
                 @if let Some((from, to)) = totals.span {
-                    li { b { (short(to.since(from))) } " from " (minute(from)) " to " (minute(to)) " UTC" }
+                    li { b { (format_duration(to.since(from))) } " from " (minute(from)) " to " (minute(to)) " UTC" }
                 }
             }
             p.dim { "As of " (minute(now)) " UTC." }

@@ -8,7 +8,7 @@ use super::conversation::Conversation;
 use super::excerpt::Excerpt;
 use super::{anchor, dollars, status_class, status_symbol};
 use crate::job::{Record, Timestamp};
-use crate::text::{grouped, harmless, one_line, short};
+use crate::text::{format_duration, format_number, harmless, one_line};
 
 /// Characters shown of an error or a warning in the record.
 const MAX_SENTENCE_CHARS: usize = 4_000;
@@ -32,7 +32,7 @@ pub fn section(
 ) -> Markup {
     let class = status_class(record.status);
     let verdict = record.reason.map_or(String::new(), |reason| format!(" ({reason})"));
-    let duration = live_duration(record, now).map(short);
+    let duration = live_duration(record, now).map(format_duration);
     let sentence = |text: &str| Excerpt::sanitized(text, MAX_SENTENCE_CHARS).text;
     html! {
         details.job open[open] {
@@ -59,10 +59,10 @@ pub fn section(
                     (row("queued", nonzero_duration(record.queued_ms)))
                     (row("waited to retry", nonzero_duration(record.limited_ms)))
                     (row("model", record.model.as_deref().map(|model| harmless(&one_line(model, 200)))))
-                    (row("turns", Some(grouped(record.num_turns))))
+                    (row("turns", Some(format_number(record.num_turns))))
                     (row("cost", record.cost_usd.map(|usd| dollars(usd, 4))))
                     (row("attempts", (record.attempt > 1).then(|| record.attempt.to_string())))
-                    (row("group", record.spec.admission.group.as_deref().map(|group| harmless(&one_line(group, 200)))))
+                    (row("group", record.spec.queue_options.group.as_deref().map(|group| harmless(&one_line(group, 200)))))
                     @if !record.spec.labels.is_empty() {
                         div {
                             dt { "labels" }
@@ -79,7 +79,7 @@ pub fn section(
                 h3 { "Prompt" }
                 pre.prompt dir="auto" { (harmless(prompt.text.trim_end())) }
                 @if prompt.omitted_bytes > 0 {
-                    p.more { "… " (grouped(prompt.omitted_bytes)) " more bytes in prompt.txt" }
+                    p.more { "… " (format_number(prompt.omitted_bytes)) " more bytes in prompt.txt" }
                 }
                 h3 { "Conversation" }
                 (conversation.markup())
@@ -115,7 +115,7 @@ fn format_second(at: Timestamp) -> String {
 }
 
 fn nonzero_duration(ms: u64) -> Option<String> {
-    (ms > 0).then(|| short(Duration::from_millis(ms)))
+    (ms > 0).then(|| format_duration(Duration::from_millis(ms)))
 }
 
 /// Returns how long the job has been live. For a live job this is computed from its start: the

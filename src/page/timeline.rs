@@ -5,8 +5,8 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::{anchor, status_class, status_symbol};
-use crate::job::{Phase, Segment, Status, Timestamp};
-use crate::text::short;
+use crate::job::{Phase, Span, Status, Timestamp};
+use crate::text::format_duration;
 
 /// Number of rows above which they are drawn smaller, in a box that scrolls.
 const COMPACT_ROWS: usize = 40;
@@ -61,7 +61,7 @@ pub struct TimelineRow {
     pub id: String,
     pub status: Status,
     /// The job's phases, in order and without gaps.
-    pub spans: Vec<Segment>,
+    pub spans: Vec<Span>,
 }
 
 impl TimelineRow {
@@ -111,7 +111,7 @@ pub fn timeline(rows: &[&TimelineRow]) -> Markup {
 
 fn row_markup(row: &TimelineRow, axis: &Axis) -> Markup {
     let (Some(from), Some(to)) = (row.start(), row.end()) else { return html! {} };
-    let duration = short(to.since(from));
+    let duration = format_duration(to.since(from));
     let (left, width) = (axis.position(from), axis.position(to) - axis.position(from));
     html! {
         a.row href={ "#" (anchor(&row.id)) } title={ (row.id) ": " (row.status.as_str()) ", " (duration) } {
@@ -122,7 +122,7 @@ fn row_markup(row: &TimelineRow, axis: &Axis) -> Markup {
                         @let length = span.to.since(span.from);
                         @let share = axis.position(span.to) - axis.position(span.from);
                         i.(phase_class(span.phase)) style={ "flex-grow:" (format!("{:.0}", (share * 1e6).max(1.0))) }
-                            title={ (phase_text(span.phase)) ", " (short(length)) " from " (span.from.time_of_day()) } {}
+                            title={ (phase_text(span.phase)) ", " (format_duration(length)) " from " (span.from.time_of_day()) } {}
                     }
                 }
             }
@@ -316,11 +316,8 @@ mod tests {
     }
 
     fn row(parts: &[(Phase, &str, &str)]) -> TimelineRow {
-        let span = |&(phase, from, to): &(Phase, &str, &str)| Segment {
-            phase,
-            from: at(from),
-            to: at(to),
-        };
+        let span =
+            |&(phase, from, to): &(Phase, &str, &str)| Span { phase, from: at(from), to: at(to) };
         let spans = parts.iter().map(span).collect();
         TimelineRow { id: "job".to_owned(), status: Status::Completed, spans }
     }

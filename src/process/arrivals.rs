@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::Arrived;
+use super::ArrivalOrder;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 
@@ -40,12 +40,12 @@ impl Arrivals {
 
     /// What came to the file since this was asked last: nothing, or something before anything came
     /// to the pipe, or after it. What was read since it came counts for nothing.
-    pub fn in_file(&self) -> Option<Arrived> {
+    pub fn in_file(&self) -> Option<ArrivalOrder> {
         let mut events = [EpollEvent::empty(); 2];
         let count = self.0.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         match events[..count].iter().position(|event| event.data() == FILE)? {
-            0 => Some(Arrived::First),
-            _ => Some(Arrived::AfterPipe),
+            0 => Some(ArrivalOrder::First),
+            _ => Some(ArrivalOrder::AfterPipe),
         }
     }
 }
@@ -73,13 +73,13 @@ mod tests {
         for _ in 0..100 {
             writer.write_all(b"x").unwrap();
             file.write_all(b"y").unwrap();
-            assert_eq!(arrivals.in_file(), Some(Arrived::AfterPipe));
+            assert_eq!(arrivals.in_file(), Some(ArrivalOrder::AfterPipe));
             assert_eq!(arrivals.in_file(), None, "that was told");
             reader.read_exact(&mut [0]).unwrap();
             drain();
             file.write_all(b"y").unwrap();
             writer.write_all(b"x").unwrap();
-            assert_eq!(arrivals.in_file(), Some(Arrived::First));
+            assert_eq!(arrivals.in_file(), Some(ArrivalOrder::First));
             reader.read_exact(&mut [0]).unwrap();
             drain();
             writer.write_all(b"x").unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::proc::{self, Process, ProcessId};
 use super::survivors::Survivors;
-use super::{LONGEST_LINE, TOO_FAST};
+use super::{MAX_ANCESTORS, TOO_FAST};
 use crate::job::Leftovers;
 
 /// Says of a process with this marker whether it goes on although the job ends: the worker of
@@ -19,7 +19,7 @@ const REFUSED_TAKES: Duration = Duration::from_secs(1);
 
 /// How a walk has found the processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum KillProgress {
     /// There is none but independent ones.
     Nothing,
     /// Some were sent SIGKILL, and may have started others before.
@@ -53,7 +53,7 @@ impl Descendants {
     /// Sends SIGKILL to every process below this one, but to independent ones and what is below
     /// them. To be repeated, with reaping in between, until it finds nothing: a child of this
     /// process stays in its list until it is reaped, so that an empty list is proof.
-    pub fn kill(&mut self, is_independent: IsIndependent<'_>) -> io::Result<Found> {
+    pub fn kill(&mut self, is_independent: IsIndependent<'_>) -> io::Result<KillProgress> {
         self.living.clear();
         let own = std::process::id() as i32;
         let mut below = match proc::children(own) {
@@ -65,7 +65,7 @@ impl Descendants {
         };
         self.unlisted = None;
         let mut is_child = below.len();
-        let mut found = Found::Nothing;
+        let mut found = KillProgress::Nothing;
         let mut at = 0;
         while let Some(&pid) = below.get(at) {
             at += 1;
@@ -75,7 +75,7 @@ impl Descendants {
                 // A child that had ended and was not reaped when the list was read may have left
                 // others in it, behind the end.
                 if own_child {
-                    found = Found::More;
+                    found = KillProgress::More;
                 }
                 continue;
             };
@@ -85,7 +85,11 @@ impl Descendants {
             let id = process.id;
             let belongs = || own_child || descends_from(pid, own);
             let is_new = self.survivors.kill(id, belongs);
-            found = if is_new || found == Found::More { Found::More } else { Found::Dying };
+            found = if is_new || found == KillProgress::More {
+                KillProgress::More
+            } else {
+                KillProgress::Dying
+            };
             self.living.push(id);
             // Afterwards: one that was sent SIGKILL starts no other.
             below.extend(proc::children(pid).unwrap_or_default());
@@ -127,7 +131,7 @@ impl Descendants {
 /// Whether a process lives below `ancestor`.
 fn descends_from(pid: i32, ancestor: i32) -> bool {
     let mut at = pid;
-    for _ in 0..LONGEST_LINE {
+    for _ in 0..MAX_ANCESTORS {
         match proc::parent_of(at) {
             Some(parent) if parent == ancestor => return true,
             Some(parent) if parent > 1 => at = parent,

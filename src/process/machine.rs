@@ -45,7 +45,7 @@ pub(super) fn field(text: &str, name: &str) -> Option<u64> {
 
 /// Room on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct FreeSpace {
     /// Bytes.
     pub bytes: u64,
     /// Files that can be made; `None` where there is no such limit.
@@ -54,26 +54,26 @@ pub struct Room {
 
 /// The room that is left to us where this directory is.
 #[allow(clippy::unnecessary_cast, reason = "the counts are of other widths elsewhere")]
-pub fn room(directory: &Path) -> io::Result<Room> {
+pub fn free_space(directory: &Path) -> io::Result<FreeSpace> {
     let about = nix::sys::statvfs::statvfs(directory)?;
     let bytes = (about.blocks_available() as u64).saturating_mul(about.fragment_size() as u64);
     let files = (about.files() > 0).then(|| about.files_available() as u64);
-    Ok(Room { bytes, files })
+    Ok(FreeSpace { bytes, files })
 }
 
 /// What tells this machine from others.
 #[derive(Debug)]
-pub struct Identity {
+pub struct MachineIdentity {
     /// Its name (uname(2)).
     pub host: String,
     /// Its id (machine-id(5)); `None` where it has none, as in many containers.
     pub machine_id: Option<String>,
 }
 
-impl Identity {
+impl MachineIdentity {
     /// This machine's, as it was when it was first asked for.
     pub fn own() -> &'static Self {
-        static OWN: OnceLock<Identity> = OnceLock::new();
+        static OWN: OnceLock<MachineIdentity> = OnceLock::new();
         OWN.get_or_init(|| {
             let names = nix::sys::utsname::uname().ok();
             let host = names.map(|names| names.nodename().to_string_lossy().into_owned());
@@ -206,8 +206,8 @@ mod tests {
     #[test]
     fn what_is_asked_of_this_machine_is_told() {
         assert_eq!(file_system(Path::new("/dev/shm")).unwrap().as_deref(), Some("tmpfs"));
-        assert!(room(Path::new("/")).unwrap().bytes > 0);
-        assert!(room(Path::new("/nowhere")).is_err());
+        assert!(free_space(Path::new("/")).unwrap().bytes > 0);
+        assert!(free_space(Path::new("/nowhere")).is_err());
         assert!(memory_available().unwrap() > 0);
     }
 }

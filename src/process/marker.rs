@@ -16,7 +16,7 @@ pub(super) const MARKERS: [&str; 2] = ["CLAUDEJOB_DIR", "CLAUDEJOB_MARK"];
 const SEARCH_TAKES: Duration = Duration::from_secs(2);
 
 /// Marks a program that is to be started, and all that it starts.
-pub fn mark(command: &mut Command, job_dir: &Path) {
+pub fn set_marker(command: &mut Command, job_dir: &Path) {
     for name in MARKERS {
         command.env(name, job_dir);
     }
@@ -24,12 +24,12 @@ pub fn mark(command: &mut Command, job_dir: &Path) {
 
 /// What marks a job's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct JobMarker {
     pub(super) job_dir: PathBuf,
     pub(super) scope: Option<String>,
 }
 
-impl Mark {
+impl JobMarker {
     /// The mark of the job in this directory, an absolute path.
     pub fn new(job_dir: &Path) -> Self {
         Self { job_dir: job_dir.to_owned(), scope: None }

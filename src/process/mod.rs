@@ -43,9 +43,9 @@ use crate::job::Exit;
 
 pub use arguments::hide_arguments;
 pub use arrivals::Arrivals;
-pub use descendants::{Descendants, Found};
+pub use descendants::{Descendants, KillProgress};
 pub use limits::{file_size_limit, raise_limits, survive_file_size_limit};
-pub use marker::{Mark, mark};
+pub use marker::{JobMarker, set_marker};
 pub use orphans::{Orphans, is_below_any};
 pub use proc::{ProcessId, check as check_proc, holds_lock, is_this_program, parent_of};
 
@@ -59,18 +59,18 @@ const HIGH_FD: RawFd = 200;
 
 /// No process has more ancestors. Parents that are read one after the other while they change could
 /// form a circle.
-const LONGEST_LINE: usize = 10_000;
+const MAX_ANCESTORS: usize = 10_000;
 
 /// Why processes cannot be named that are there.
 const TOO_FAST: &str = "each starts others and ends before it is found";
 
 /// How often [`ask`] looks whether the program has ended.
-const ASK_PAUSE: Duration = Duration::from_millis(5);
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// When something came to a file that is watched together with a pipe.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nothing tells it there"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrived {
+pub enum ArrivalOrder {
     /// Before anything came to the pipe.
     First,
     /// After something had come to the pipe.
@@ -95,8 +95,8 @@ pub fn spawn_worker(
             // Both are moved out of the way first: either may be the other's target.
             let lock = duplicate(lock, 10)?;
             let report = duplicate(report, 10)?;
-            place(lock, LOCK_FD)?;
-            place(report, REPORT_FD)?;
+            dup_to(lock, LOCK_FD)?;
+            dup_to(report, REPORT_FD)?;
             close_on_exec_from(REPORT_FD + 1);
             default_signals();
             kill_requests().thread_block()?;
@@ -130,7 +130,7 @@ pub fn spawn_detached(command: &mut Command, lock: Option<BorrowedFd<'_>>) -> io
             match lock {
                 Some(lock) => {
                     // Where it lies there already, dup2 would leave it to be closed by exec.
-                    place(duplicate(lock, 10)?, LOCK_FD)?;
+                    dup_to(duplicate(lock, 10)?, LOCK_FD)?;
                     close_on_exec_from(LOCK_FD + 1);
                 }
                 None => close_on_exec_from(LOCK_FD),
@@ -146,13 +146,13 @@ pub fn spawn_detached(command: &mut Command, lock: Option<BorrowedFd<'_>>) -> io
 static STAYS: AtomicBool = AtomicBool::new(false);
 
 /// Says that this process goes on for long, beside the children that it [leaves](leave).
-pub fn stay() {
+pub fn reap_in_background() {
     STAYS.store(true, Ordering::Relaxed);
 }
 
 /// Leaves a child to itself. Of a process that [stays](stay) a thread reaps it at its end; any
 /// other ends soon, or reaps whatever ends.
-pub fn leave(mut child: Child) {
+pub fn detach(mut child: Child) {
     if STAYS.load(Ordering::Relaxed) {
         // Without a thread it stays a zombie until this process ends.
         let reaper = std::thread::Builder::new().name("reaper".into());
@@ -175,7 +175,7 @@ pub fn readable_within(fd: BorrowedFd<'_>, most: Duration) -> bool {
 
 /// Waits until nobody reads `output` any more: it is a pipe or a socket whose other end is closed.
 /// With an `input` it waits at most until that can be read or has ended, and then returns false.
-pub fn loses_reader(output: BorrowedFd<'_>, input: Option<BorrowedFd<'_>>) -> bool {
+pub fn wait_reader_closed(output: BorrowedFd<'_>, input: Option<BorrowedFd<'_>>) -> bool {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let mut fds = vec![PollFd::new(output, PollFlags::empty())];
     fds.extend(input.map(|input| PollFd::new(input, PollFlags::POLLIN)));
@@ -206,7 +206,7 @@ pub fn spawn_claude(command: &mut Command) -> io::Result<Child> {
         command.pre_exec(move || {
             default_signals();
             limits::restore_limits();
-            die_with(worker)
+            kill_with_parent(worker)
         });
     }
     command.spawn()
@@ -215,7 +215,7 @@ pub fn spawn_claude(command: &mut Command) -> io::Result<Child> {
 /// Runs a program that is to answer at once: the first `most` bytes of what it prints, on stdout or
 /// stderr, and how it ended. One that is still at it after `within` is killed with its process
 /// group, and `None` says so. `input` is what it finds on its stdin.
-pub fn ask(
+pub fn run_with_timeout(
     mut command: Command,
     input: Option<Vec<u8>>,
     within: Duration,
@@ -236,7 +236,7 @@ pub fn ask(
     let mut buffer = [0; 4096];
     let mut open = true;
     loop {
-        if open && readable_within(reader.as_fd(), ASK_PAUSE) {
+        if open && readable_within(reader.as_fd(), EXIT_POLL_INTERVAL) {
             let length = (&reader).read(&mut buffer).unwrap_or(0);
             open = length > 0;
             said.extend_from_slice(&buffer[..length.min(most - said.len())]);
@@ -245,7 +245,7 @@ pub fn ask(
             let exit = Exit { code: status.code(), signal: status.signal() };
             return Ok((said, Some(exit)));
         } else if !open {
-            std::thread::sleep(ASK_PAUSE);
+            std::thread::sleep(EXIT_POLL_INTERVAL);
         }
         if Instant::now() >= deadline {
             break;
@@ -254,19 +254,19 @@ pub fn ask(
     let _ = nix::sys::signal::killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
     // Not waited for: what hangs in the kernel, such as on a dead file server, hears no signal.
     if !matches!(child.try_wait(), Ok(Some(_))) {
-        leave(child);
+        detach(child);
     }
     Ok((said, None))
 }
 
 /// Takes the descriptors that [`spawn_worker`] handed over, so that nothing that is started later
 /// inherits them.
-pub fn take_handed() -> io::Result<(OwnedFd, OwnedFd)> {
+pub fn take_inherited_fds() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((take(LOCK_FD)?, take(REPORT_FD)?))
 }
 
 /// Takes the lock that [`spawn_detached`] handed over, likewise.
-pub fn take_handed_lock() -> io::Result<OwnedFd> {
+pub fn take_inherited_lock() -> io::Result<OwnedFd> {
     take(LOCK_FD)
 }
 
@@ -335,14 +335,14 @@ pub fn reap() -> Reaped {
 /// A process that can be signalled without the risk that its number meanwhile belongs to another:
 /// on Linux a pidfd, elsewhere just the number.
 #[derive(Debug)]
-pub struct Target {
+pub struct ProcessHandle {
     #[cfg(not(target_os = "linux"))]
     pid: i32,
     #[cfg(target_os = "linux")]
     fd: OwnedFd,
 }
 
-impl Target {
+impl ProcessHandle {
     /// The process of this number, if there is one. Whoever opened it checks afterwards, by what
     /// only the meant process can have (a lock, a mark), that it is that one.
     pub fn open(pid: i32) -> io::Result<Self> {
@@ -412,8 +412,8 @@ impl Target {
 
 /// Ends the process of this number if it bears the mark, and waits until it is gone; false if it
 /// was not within that time, or if that is not known.
-pub fn end_and_wait(pid: i32, mark: &Mark, most: Duration) -> bool {
-    let Ok(target) = Target::open(pid) else { return true };
+pub fn end_and_wait(pid: i32, mark: &JobMarker, most: Duration) -> bool {
+    let Ok(target) = ProcessHandle::open(pid) else { return true };
     // A process that has ended bears nothing any more.
     if !mark.is_on(pid) {
         return check_proc().is_ok();
@@ -448,9 +448,9 @@ pub fn begin_writeback(file: BorrowedFd<'_>) {
 }
 
 #[cfg(target_os = "linux")]
-impl From<Target> for OwnedFd {
+impl From<ProcessHandle> for OwnedFd {
     /// Readable when the process has ended (pidfd_open(2)).
-    fn from(target: Target) -> Self {
+    fn from(target: ProcessHandle) -> Self {
         target.fd
     }
 }
@@ -515,7 +515,7 @@ fn duplicate(fd: RawFd, at_least: RawFd) -> io::Result<RawFd> {
     if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(copy) }
 }
 
-fn place(fd: RawFd, at: RawFd) -> io::Result<()> {
+fn dup_to(fd: RawFd, at: RawFd) -> io::Result<()> {
     // SAFETY: takes integers only. `at` may belong to std's own error pipe of `Command`, whose
     // loss only means that a failed exec is told by the report pipe's end instead.
     if unsafe { libc::dup2(fd, at) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -567,7 +567,7 @@ fn default_signals() {
 }
 
 #[cfg(target_os = "linux")]
-fn die_with(parent: Pid) -> io::Result<()> {
+fn kill_with_parent(parent: Pid) -> io::Result<()> {
     // SAFETY: takes integers only.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) } < 0 {
         return Err(io::Error::last_os_error());
@@ -580,7 +580,7 @@ fn die_with(parent: Pid) -> io::Result<()> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn die_with(_parent: Pid) -> io::Result<()> {
+fn kill_with_parent(_parent: Pid) -> io::Result<()> {
     Ok(())
 }
 
@@ -593,7 +593,7 @@ mod tests {
         let ask = |script: &str, most| {
             let mut command = Command::new("sh");
             command.args(["-c", script]);
-            ask(
+            run_with_timeout(
                 command,
                 None,
                 Duration::from_secs(if script.contains("hang") { 1 } else { 60 }),
@@ -615,6 +615,8 @@ mod tests {
             assert_eq!((String::from_utf8_lossy(&found).as_ref(), how), (said, exit), "{script}");
             assert!(began.elapsed() < Duration::from_secs(20), "{script}");
         }
-        assert!(super::ask(Command::new("/nowhere"), None, Duration::ZERO, 9).is_err());
+        assert!(
+            super::run_with_timeout(Command::new("/nowhere"), None, Duration::ZERO, 9).is_err()
+        );
     }
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::descendants::IsIndependent;
-use super::marker::Mark;
+use super::marker::JobMarker;
 use super::proc::{self, Pids, Process, ProcessId};
 use super::survivors::Survivors;
-use super::{LONGEST_LINE, TOO_FAST, Target, boot_ticks, cgroup};
+use super::{MAX_ANCESTORS, ProcessHandle, TOO_FAST, boot_ticks, cgroup};
 use crate::job::Leftovers;
 
 /// How long a search goes on that has found nothing for as long, where processes ended before they
@@ -35,7 +35,7 @@ const CHASED: i32 = 8;
 /// What a dead worker has left behind.
 pub struct Orphans<'a> {
     /// The job's mark.
-    pub mark: &'a Mark,
+    pub mark: &'a JobMarker,
     /// When the worker was started, in clock ticks since the system booted.
     pub worker_start: Option<u64>,
     /// This process holds the job's lock, so that the job has no worker.
@@ -76,7 +76,7 @@ impl Orphans<'_> {
 /// Whether a process is independent or below one that is.
 pub fn is_below_any(pid: i32, is_independent: IsIndependent<'_>) -> bool {
     let mut at = pid;
-    for _ in 0..LONGEST_LINE {
+    for _ in 0..MAX_ANCESTORS {
         let Some(process) = Process::living(at) else { return false };
         if process.markers().iter().any(|marker| is_independent(marker, process.id)) {
             return true;
@@ -101,7 +101,7 @@ static SNAPSHOT: Mutex<Option<Snapshot>> = Mutex::new(None);
 
 /// Whether no process bears the mark. The worker and all that it started would be in every list
 /// that is younger than the worker.
-fn has_none(mark: &Mark, worker_start: Option<u64>) -> bool {
+fn has_none(mark: &JobMarker, worker_start: Option<u64>) -> bool {
     let (Some(worker_start), Ok(mut last)) = (worker_start, SNAPSHOT.lock()) else { return false };
     let is_younger = |snapshot: &Snapshot| snapshot.began > worker_start;
     if last.as_ref().is_none_or(|snapshot| !is_younger(snapshot)) {
@@ -271,7 +271,7 @@ impl Search<'_> {
     /// The process is held first: if it lives when the signal is sent, the environment was its own.
     fn kill_at_once(&self, pid: i32) -> bool {
         let Orphans { mark, is_locked, .. } = *self.orphans;
-        let Ok(target) = Target::open(pid) else { return false };
+        let Ok(target) = ProcessHandle::open(pid) else { return false };
         is_locked
             && proc::markers(pid).as_slice() == [mark.job_dir.as_path()]
             && target.signal(Signal::SIGKILL).is_ok()
@@ -292,7 +292,7 @@ impl Search<'_> {
         let Orphans { mark, is_locked, is_independent, .. } = *self.orphans;
         let mut belongs = mark.scope.as_deref().is_some_and(|scope| cgroup::holds(scope, pid));
         let mut at = pid;
-        for _ in 0..LONGEST_LINE {
+        for _ in 0..MAX_ANCESTORS {
             let Some((process, markers)) = self.look(at) else { break };
             belongs |= markers.contains(&mark.job_dir);
             // This process is none that is to be ended, and what is above it is another matter.

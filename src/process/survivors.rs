@@ -6,15 +6,15 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use super::Target;
+use super::ProcessHandle;
 use super::proc::{Process, ProcessId};
-use crate::job::{LeftProcess, WhyLeft};
+use crate::job::{LeftProcess, LeftReason};
 
 /// Processes that were sent SIGKILL, or could not be.
 #[derive(Debug, Default)]
 pub(super) struct Survivors {
     /// Each with what it can be waited for by; `None` if it may not be signalled.
-    signalled: BTreeMap<ProcessId, Option<Target>>,
+    signalled: BTreeMap<ProcessId, Option<ProcessHandle>>,
     /// How many have ended.
     pub ended: usize,
 }
@@ -28,7 +28,7 @@ impl Survivors {
             return false;
         }
         // It has ended, or there is no descriptor left: then the next walk comes back to it.
-        let Ok(target) = Target::open(id.pid) else { return true };
+        let Ok(target) = ProcessHandle::open(id.pid) else { return true };
         if !belongs() {
             return true;
         }
@@ -85,9 +85,9 @@ impl Survivors {
                 continue;
             }
             let why = match process.state {
-                _ if self.is_refused(*id) => WhyLeft::OtherUser,
-                'D' => WhyLeft::Uninterruptible,
-                _ => WhyLeft::NotEnded,
+                _ if self.is_refused(*id) => LeftReason::OtherUser,
+                'D' => LeftReason::Uninterruptible,
+                _ => LeftReason::NotEnded,
             };
             let uid = process.uid().unwrap_or_default();
             let ProcessId { pid, start_time } = *id;

@@ -10,13 +10,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::choice::KnownLimit;
+use super::scheduling::KnownLimit;
 use super::{
-    AT_ONCE, DeskPoll, LEGACY_LIMIT, LIMITS, MAX_CLOCK_DRIFT, Queue, SALT, Ticket, create_dir,
+    LEGACY_LIMIT, LIMITS, MAX_CLOCK_DRIFT, Queue, QueueLockPoll, SALT, SHORT_LOCK_WAIT, Ticket,
+    create_dir,
 };
 use crate::clock;
 use crate::job::{JobId, LimitMet, Login, Reason, Timestamp, UNKNOWN_LOGIN_LIMIT, milliseconds};
-use crate::process::Mark;
+use crate::process::JobMarker;
 use crate::store::{JobDir, open_ordinary};
 
 /// How often a job is admitted before a limit's end to find out whether it is over.
@@ -100,7 +101,7 @@ impl Limit {
     }
 
     /// Returns when the limit ends; `None` if it has ended.
-    pub fn ends(&self) -> Option<Timestamp> {
+    pub fn ends_at(&self) -> Option<Timestamp> {
         let (left, now) = (self.remaining(Duration::ZERO), clock::now());
         if left.is_zero() {
             return None;
@@ -111,7 +112,7 @@ impl Limit {
     }
 
     /// Returns whether the limit applies to a job with this login.
-    pub fn concerns(&self, login: &Login) -> bool {
+    pub fn applies_to(&self, login: &Login) -> bool {
         login.limit_names().contains(&self.name)
     }
 
@@ -158,7 +159,7 @@ impl Queue {
 
     /// Records that a job has met a limit, so that waiting jobs with the same login do not meet it
     /// too.
-    pub fn note_limit(&self, job: &JobId, login: &Login, met: LimitMet) {
+    pub fn record_limit(&self, job: &JobId, login: &Login, met: LimitMet) {
         let (job, login) = (job.clone(), login.clone());
         self.with_lock(move |queue| queue.write_limits_met(&job, &login, met));
     }
@@ -166,12 +167,12 @@ impl Queue {
     /// Runs `work` under the queue's lock. If the lock is not free at once, `work` runs in a thread
     /// of its own, so that the caller does not wait.
     fn with_lock(&self, work: impl FnOnce(&Self) + Send + 'static) {
-        match self.desk_within(AT_ONCE, &mut DeskPoll::default()) {
+        match self.lock_within(SHORT_LOCK_WAIT, &mut QueueLockPoll::default()) {
             Ok(Some(_lock)) => work(self),
             Ok(None) => {
                 let queue = self.clone();
                 let run = move || {
-                    if let Ok(_lock) = queue.desk() {
+                    if let Ok(_lock) = queue.lock() {
                         work(&queue);
                     }
                 };
@@ -243,7 +244,7 @@ impl Queue {
         answered: Option<&str>,
         began: Timestamp,
     ) -> Vec<PathBuf> {
-        let model = answered.and_then(crate::job::ModelFamily::named_in);
+        let model = answered.and_then(crate::job::ModelFamily::find_in);
         let mut ended = Vec::new();
         for name in login.limit_names_lifted(model) {
             if self.read_limit(&name).is_some_and(|limit| limit.was_noted_before(began)) {
@@ -303,7 +304,7 @@ impl Queue {
     fn has_live_witness(&self, limit: &Limit) -> bool {
         let Some(Witness { job, worker, .. }) = &limit.witness else { return false };
         let is_own = *worker == std::process::id() as i32;
-        let is_on = || Mark::new(&self.jobs.join(job.as_str())).is_on(*worker);
+        let is_on = || JobMarker::new(&self.jobs.join(job.as_str())).is_on(*worker);
         self.is_live(job) && (is_own || is_on())
     }
 
@@ -340,8 +341,8 @@ impl Queue {
     ) {
         for limit in limits {
             let left = milliseconds(limit.remaining(super::LIMIT_GRACE));
-            let waits = ticket.admission.waits_for_limit(left);
-            if !waits || !limit.concerns(&ticket.login) || limit.witness.is_none() {
+            let waits = ticket.options.waits_for_limit(left);
+            if !waits || !limit.applies_to(&ticket.login) || limit.witness.is_none() {
                 continue;
             }
             limit.witness = Some(Witness {

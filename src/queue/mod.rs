@@ -18,9 +18,9 @@
 //! is usually nothing left to do. All other workers sleep until they are offered a slot.
 //! `model.rs` is a model of this protocol alone, and checked exhaustively.
 
-mod choice;
-mod desk;
 mod limits;
+mod queue_lock;
+mod scheduling;
 mod ticket;
 
 use std::collections::HashMap;
@@ -32,20 +32,22 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::checkpoint::checkpoint;
 use crate::clock;
-use crate::job::{Admission, JobId, Login};
-use crate::process::{self, Mark, Orphans, Target, machine};
-use crate::store::{JobDir, is_independent, make_directory, open_bell, open_ordinary, ring_bell};
+use crate::fault_point::fault_point;
+use crate::job::{JobId, Login, QueueOptions};
+use crate::process::{self, JobMarker, Orphans, ProcessHandle, machine};
+use crate::store::{
+    JobDir, create_directory, is_independent, notify, open_ordinary, open_wake_fifo,
+};
 
-use choice::{Decision, KnownLimit, SchedulingView, decide};
-use desk::PROGRESS_TIMEOUT;
-pub use desk::{Busy, Desk, DeskPoll};
 pub use limits::Limit;
+use queue_lock::PROGRESS_TIMEOUT;
+pub use queue_lock::{QueueBusy, QueueLock, QueueLockPoll};
+use scheduling::{Decision, KnownLimit, SchedulingView, decide};
 pub use ticket::Ticket;
 
 /// How long a worker waits for the queue's lock while other events need its attention.
-pub const AT_ONCE: Duration = Duration::from_millis(20);
+pub const SHORT_LOCK_WAIT: Duration = Duration::from_millis(20);
 // The names of these files and directories are a protocol between versions of the program that
 // share a jobs directory: they never change. A job id cannot begin with a dot.
 const QUEUE_DIR: &str = ".queue";
@@ -92,11 +94,11 @@ pub struct Queue {
 
 /// Result of [`Queue::enter`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Entered {
+pub enum EnterResult {
     /// The job has a slot.
     Admitted(Ticket),
     /// The job has a slot that must be [confirmed](Queue::confirm) before it is used.
-    LetIn(Ticket),
+    Unconfirmed(Ticket),
     /// The job waits for a slot.
     Waiting(Ticket),
     /// There is no slot, for this reason, and the job does not want to wait.
@@ -105,7 +107,7 @@ pub enum Entered {
 
 /// State of a ticket, by the directory in which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum TicketState {
     /// The job waits for a slot.
     Waiting,
     /// The job has a slot.
@@ -116,36 +118,36 @@ pub enum Place {
 
 /// Result of [`Queue::dispatch`], with what the worker has to watch from then on.
 #[derive(Debug, Default)]
-pub struct Dispatched {
+pub struct DispatchResult {
     /// The worker's own job has a slot.
-    pub let_in: bool,
+    pub is_admitted: bool,
     /// That slot must be [confirmed](Queue::confirm) before it is used.
-    pub unconfirmed: bool,
+    pub needs_confirmation: bool,
     /// The worker is one of the watchers.
-    pub watches: bool,
+    pub is_watcher: bool,
     /// The other watchers, as job and process id of its worker.
-    pub watchers: Vec<(JobId, i32)>,
+    pub other_watchers: Vec<(JobId, i32)>,
     /// When to dispatch again although nothing has happened.
-    pub slow_look: Duration,
+    pub poll_after: Duration,
     /// Jobs that have a slot or were offered one, as job and process id of its worker.
     pub running: Vec<(JobId, i32)>,
     /// Jobs that met a limit of the API and have no slot, likewise: when one ends, another job may
     /// find out whether the limit is over.
     pub witnesses: Vec<(JobId, i32)>,
     /// When a watcher has to dispatch again: a job may start then, or an offer expires.
-    pub again_in: Option<Duration>,
+    pub retry_after: Option<Duration>,
 }
 
 /// Number of jobs that have a slot or wait for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Crowd {
+pub struct SlotUsage {
     pub running: usize,
     pub waiting: usize,
 }
 
 impl Queue {
     /// Returns the queue of the jobs directory at this path.
-    pub fn of(jobs: &Path) -> Self {
+    pub fn for_jobs_dir(jobs: &Path) -> Self {
         Self { jobs: jobs.to_owned(), path: jobs.join(QUEUE_DIR) }
     }
 
@@ -156,12 +158,12 @@ impl Queue {
     /// tries again with that one.
     pub fn enter(
         &self,
-        lock: &Desk,
+        lock: &QueueLock,
         job_id: &JobId,
-        admission: &Admission,
+        admission: &QueueOptions,
         earlier: Option<u64>,
         login: &Login,
-    ) -> io::Result<Option<Entered>> {
+    ) -> io::Result<Option<EnterResult>> {
         let number = match earlier {
             Some(number) => number,
             None => self.allocate_number()?,
@@ -169,7 +171,7 @@ impl Queue {
         let (priority, admission) = (admission.priority, admission.clone());
         let no_queue = admission.no_queue;
         let (job_id, login) = (job_id.clone(), login.clone());
-        let own = Ticket { priority, number, admission, job_id, login };
+        let own = Ticket { priority, number, options: admission, job_id, login };
         self.remove_offer(&own);
         let mut snapshot = self.load_snapshot(lock);
         snapshot.waiting.retain(|ticket| self.offer_of(ticket, &snapshot.offers) != Offer::Expired);
@@ -202,14 +204,18 @@ impl Queue {
         if !lock.is_latest() {
             return Ok(None);
         }
-        checkpoint("queue:entering");
+        fault_point("queue:entering");
         if admitted {
             self.write_ticket(RUNNING, &own, &text)?;
             self.record_probe(&own, Some(std::process::id() as i32), &mut snapshot.limits);
             self.record_admission(snapshot.now_ms);
             // Others may have decided since the last check.
             let confirmed = lock.is_latest();
-            return Ok(Some(if confirmed { Entered::Admitted(own) } else { Entered::LetIn(own) }));
+            return Ok(Some(if confirmed {
+                EnterResult::Admitted(own)
+            } else {
+                EnterResult::Unconfirmed(own)
+            }));
         }
         // `--no-queue` accepts the pause between two starts: only a missing slot refuses the job.
         if no_queue {
@@ -224,34 +230,34 @@ impl Queue {
             let limit =
                 snapshot.is_limited(&own).then(|| "a limit of the API has not ended".to_owned());
             if let Some(why) = limit.or_else(|| snapshot.no_slot_reason(&own)) {
-                return Ok(Some(Entered::NoSlot(why)));
+                return Ok(Some(EnterResult::NoSlot(why)));
             }
         }
         self.write_ticket(WAITING, &own, &text)?;
-        checkpoint("queue:waiting");
+        fault_point("queue:waiting");
         self.notify();
-        Ok(Some(Entered::Waiting(own)))
+        Ok(Some(EnterResult::Waiting(own)))
     }
 
     /// Returns the present state of a ticket.
-    pub fn place(&self, ticket: &Ticket) -> Place {
+    pub fn ticket_state(&self, ticket: &Ticket) -> TicketState {
         let name = ticket.name();
         let exists_in = |dir: &str| self.path.join(dir).join(&name).exists();
         // A ticket moves from `waiting` to `running`: checked in this order it is found also on the
         // way.
         if exists_in(WAITING) {
-            Place::Waiting
+            TicketState::Waiting
         } else if exists_in(RUNNING) {
-            Place::Running
+            TicketState::Running
         } else {
-            Place::Gone
+            TicketState::Gone
         }
     }
 
     /// Removes the tickets that a dead worker of the job has left; its next worker gets its own.
     /// The caller must hold the job's lock, which would make these tickets valid again. The queue's
     /// lock is not needed to remove one's own ticket.
-    pub fn forget(&self, job: &JobId) {
+    pub fn remove_stale_tickets(&self, job: &JobId) {
         let mut removed = false;
         // In the order in which tickets move.
         for dir in [WAITING, RUNNING] {
@@ -270,7 +276,7 @@ impl Queue {
     pub fn leave(&self, ticket: &Ticket) {
         // The slot first: if this worker is stopped now, others can use it.
         self.remove_ticket(RUNNING, ticket);
-        checkpoint("queue:left");
+        fault_point("queue:left");
         // A worker of an earlier version may move the ticket of a waiting job at any time.
         self.remove_ticket(WAITING, ticket);
         self.remove_ticket(RUNNING, ticket);
@@ -280,7 +286,7 @@ impl Queue {
 
     /// Records the process id of the claude that runs in a slot: the slot is free when it has
     /// ended.
-    pub fn occupy(&self, ticket: &Ticket, claude: i32) {
+    pub fn record_claude_pid(&self, ticket: &Ticket, claude: i32) {
         let text = ticket.content(std::process::id() as i32, Some(claude));
         let path = self.path.join(RUNNING).join(ticket.name());
         let _ = OpenOptions::new()
@@ -294,13 +300,14 @@ impl Queue {
     ///
     /// Returns `None` if others decided meanwhile, with a later generation of the lock: the caller
     /// tries again with that one.
-    pub fn dispatch(&self, lock: &Desk, own: &Ticket) -> io::Result<Option<Dispatched>> {
+    pub fn dispatch(&self, lock: &QueueLock, own: &Ticket) -> io::Result<Option<DispatchResult>> {
         let mut snapshot = self.load_snapshot(lock);
         let is_own = |ticket: &Ticket| ticket.number == own.number && ticket.job_id == own.job_id;
         if self.remove_offer(own) {
             snapshot.offers.remove(&own.name());
         }
-        let mut done = Dispatched { slow_look: FIRST_POLL_INTERVAL, ..Dispatched::default() };
+        let mut done =
+            DispatchResult { poll_after: FIRST_POLL_INTERVAL, ..DispatchResult::default() };
         // Names of the tickets that hold an offer: their jobs have no slot yet.
         let mut offered = Vec::new();
         let mut queued = snapshot.waiting.clone();
@@ -325,8 +332,8 @@ impl Queue {
                     let mut writes = true;
                     if is_own(&next) {
                         self.admit(&next)?;
-                        done.let_in = true;
-                        done.unconfirmed = !lock.is_latest();
+                        done.is_admitted = true;
+                        done.needs_confirmation = !lock.is_latest();
                     } else if !self.answers_offers(&next) {
                         self.admit(&next)?;
                     } else {
@@ -341,8 +348,8 @@ impl Queue {
                                 PROGRESS_TIMEOUT
                             }
                         };
-                        done.again_in =
-                            Some(done.again_in.map_or(remaining, |wait| wait.min(remaining)));
+                        done.retry_after =
+                            Some(done.retry_after.map_or(remaining, |wait| wait.min(remaining)));
                     }
                     if !snapshot.limits.is_empty() {
                         self.begin_probe(&next, worker, &mut snapshot.limits, writes);
@@ -353,7 +360,7 @@ impl Queue {
                 }
                 Decision::RetryInMs(ms) => {
                     let wait = Duration::from_millis(ms);
-                    done.again_in = Some(done.again_in.map_or(wait, |least| least.min(wait)));
+                    done.retry_after = Some(done.retry_after.map_or(wait, |least| least.min(wait)));
                     break;
                 }
                 Decision::WaitForChange => break,
@@ -365,8 +372,8 @@ impl Queue {
             let (worker, claude) = self.pids(RUNNING, ticket);
             let Some(worker) = worker else {
                 // The worker has just started.
-                done.again_in =
-                    Some(done.again_in.map_or(POLL_INTERVAL, |wait| wait.min(POLL_INTERVAL)));
+                done.retry_after =
+                    Some(done.retry_after.map_or(POLL_INTERVAL, |wait| wait.min(POLL_INTERVAL)));
                 continue;
             };
             if claude.is_none() && !is_own(ticket) {
@@ -376,16 +383,16 @@ impl Queue {
         }
         done.witnesses = self.witnesses(&snapshot.limits);
         let position = queued.iter().position(is_own).unwrap_or(queued.len());
-        done.watches = position < MAX_WATCHERS;
-        if done.watches {
-            done.slow_look = WATCHER_POLL_INTERVAL;
+        done.is_watcher = position < MAX_WATCHERS;
+        if done.is_watcher {
+            done.poll_after = WATCHER_POLL_INTERVAL;
         } else {
             let doublings = u32::try_from(position - MAX_WATCHERS).unwrap_or(u32::MAX).min(12);
-            done.slow_look = FIRST_POLL_INTERVAL * (1 << doublings);
+            done.poll_after = FIRST_POLL_INTERVAL * (1 << doublings);
         }
         for ticket in queued.iter().filter(|ticket| !is_own(ticket)).take(MAX_WATCHERS) {
             if let (Some(worker), _) = self.pids(WAITING, ticket) {
-                done.watchers.push((ticket.job_id.clone(), worker));
+                done.other_watchers.push((ticket.job_id.clone(), worker));
             }
         }
         Ok(Some(done))
@@ -393,21 +400,21 @@ impl Queue {
 
     /// Decides whether the job keeps a slot that it took without the latest generation of the lock.
     /// If there is one too many, the job waits again. Returns the ticket's new state.
-    pub fn confirm(&self, lock: &Desk, own: &Ticket) -> io::Result<Place> {
+    pub fn confirm(&self, lock: &QueueLock, own: &Ticket) -> io::Result<TicketState> {
         let mut snapshot = self.load_snapshot(lock);
         let before = snapshot.running.len();
         snapshot.running.retain(|ticket| ticket.name() != own.name());
         if snapshot.running.len() == before {
-            return Ok(self.place(own));
+            return Ok(self.ticket_state(own));
         }
         if snapshot.has_slot_for(own) {
-            return Ok(Place::Running);
+            return Ok(TicketState::Running);
         }
         let name = own.name();
         fs::rename(self.path.join(RUNNING).join(&name), self.path.join(WAITING).join(&name))?;
         // Another job may have found no slot because of this one.
         self.notify();
-        Ok(Place::Waiting)
+        Ok(TicketState::Waiting)
     }
 
     /// Signals a worker to dispatch.
@@ -415,8 +422,8 @@ impl Queue {
         if worker == std::process::id() as i32 {
             return;
         }
-        let mark = Mark::new(&self.jobs.join(job.as_str()));
-        if let Ok(target) = Target::open(worker)
+        let mark = JobMarker::new(&self.jobs.join(job.as_str()));
+        if let Ok(target) = ProcessHandle::open(worker)
             && mark.is_on(worker)
         {
             let _ = target.signal(Signal::SIGUSR2);
@@ -435,7 +442,7 @@ impl Queue {
         if write().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
             let _ = create_dir(&offers).and_then(|()| write());
         }
-        checkpoint("queue:offered");
+        fault_point("queue:offered");
         if let Some(worker) = worker {
             self.wake(&ticket.job_id, worker);
         }
@@ -472,12 +479,12 @@ impl Queue {
     }
 
     /// Returns the tickets of jobs whose worker is dead and whose verdict is not written yet.
-    pub fn lost(&self) -> Vec<Ticket> {
+    pub fn lost_tickets(&self) -> Vec<Ticket> {
         self.tickets(LOST)
     }
 
     /// Removes the ticket of a lost job whose verdict was written.
-    pub fn found(&self, ticket: &Ticket) {
+    pub fn remove_lost_ticket(&self, ticket: &Ticket) {
         self.remove_ticket(LOST, ticket);
     }
 
@@ -498,24 +505,24 @@ impl Queue {
     /// Gives a waiting job its slot. A worker that admitted itself checks afterwards whether its
     /// generation of the lock is still the latest: if so, all later decisions see its ticket.
     fn admit(&self, ticket: &Ticket) -> io::Result<()> {
-        checkpoint("queue:admitting");
+        fault_point("queue:admitting");
         let name = ticket.name();
         let (from, to) = (self.path.join(WAITING).join(&name), self.path.join(RUNNING).join(&name));
         fs::rename(from, to)?;
-        checkpoint("queue:admitted");
+        fault_point("queue:admitted");
         self.record_admission(clock::monotonic_ms());
         Ok(())
     }
 
     /// Opens the file whose lock (flock(2)) makes a watcher the leader: it dispatches at once.
-    pub fn open_head(&self) -> io::Result<File> {
+    pub fn open_leader_lock(&self) -> io::Result<File> {
         open_or_create(&self.path.join(LEADER_LOCK))
     }
 
     /// Opens a descriptor that becomes readable when a job gets or gives up a slot. It is seen even
     /// if the job's worker was stopped before it could notify anybody.
     #[cfg(target_os = "linux")]
-    pub fn open_changes(&self) -> io::Result<File> {
+    pub fn open_running_watch(&self) -> io::Result<File> {
         use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
         use std::os::fd::AsFd;
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
@@ -527,17 +534,17 @@ impl Queue {
 
     /// Not supported on this system: the wake FIFO has to suffice.
     #[cfg(not(target_os = "linux"))]
-    pub fn open_changes(&self) -> io::Result<File> {
+    pub fn open_running_watch(&self) -> io::Result<File> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Opens the wake FIFO, which becomes readable when a job joins or leaves the queue.
-    pub fn open_bell(&self) -> io::Result<File> {
-        open_bell(&self.path.join(WAKE_FIFO))
+    pub fn open_wake_fifo(&self) -> io::Result<File> {
+        open_wake_fifo(&self.path.join(WAKE_FIFO))
     }
 
     fn notify(&self) {
-        ring_bell(&self.path.join(WAKE_FIFO));
+        notify(&self.path.join(WAKE_FIFO));
     }
 
     /// Returns whether the job has a slot.
@@ -546,14 +553,14 @@ impl Queue {
     }
 
     /// Returns the number of tickets, including those of dead workers.
-    pub fn crowd(&self) -> Crowd {
+    pub fn slot_usage(&self) -> SlotUsage {
         let count = |dir| self.tickets(dir).len();
-        Crowd { running: count(RUNNING), waiting: count(WAITING) }
+        SlotUsage { running: count(RUNNING), waiting: count(WAITING) }
     }
 
     /// Reads the state of the queue. Tickets of dead workers in `running` are moved to `lost`, once
     /// their claude has ended.
-    fn load_snapshot(&self, lock: &Desk) -> QueueSnapshot {
+    fn load_snapshot(&self, lock: &QueueLock) -> QueueSnapshot {
         let mut running = self.tickets(RUNNING);
         running.retain(|ticket| {
             let lives = self.is_live(&ticket.job_id);
@@ -572,7 +579,7 @@ impl Queue {
         let now_ms = clock::monotonic_ms();
         // The monotonic clock restarts at a reboot.
         let admitted_ms = self.read_number(LAST_ADMISSION).filter(|at| *at <= now_ms);
-        let (waiting, limits) = self.line();
+        let (waiting, limits) = self.waiting_tickets();
         let offers = self.load_offers();
         let mut snapshot = QueueSnapshot {
             waiting,
@@ -598,7 +605,7 @@ impl Queue {
 
     /// Returns the tickets of the waiting jobs in order, and the limits that have not ended. The
     /// logins of the jobs are read only if there are limits.
-    pub fn line(&self) -> (Vec<Ticket>, Vec<Limit>) {
+    pub fn waiting_tickets(&self) -> (Vec<Ticket>, Vec<Limit>) {
         let mut waiting = self.tickets(WAITING);
         let limits = self.limits();
         if !limits.is_empty() {
@@ -610,9 +617,9 @@ impl Queue {
     }
 
     /// Ends the processes of a dead worker's job, which still use the slot.
-    fn end_claude(&self, ticket: &Ticket, lock: &Desk) {
+    fn end_claude(&self, ticket: &Ticket, lock: &QueueLock) {
         let job_dir = self.jobs.join(ticket.job_id.as_str());
-        let mark = Mark::new(&job_dir);
+        let mark = JobMarker::new(&job_dir);
         let gone = match self.pids(RUNNING, ticket).1 {
             Some(claude) => process::end_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT),
             None => false,
@@ -632,13 +639,13 @@ impl Queue {
 
     /// Returns whether the worker and the claude of a ticket have ended although its job's lock is
     /// held: by a process that writes the verdict, and that may be stopped.
-    fn has_lost_worker(&self, ticket: &Ticket, lock: &Desk) -> bool {
+    fn has_lost_worker(&self, ticket: &Ticket, lock: &QueueLock) -> bool {
         let content = self.read_ticket(RUNNING, ticket);
         if !Ticket::is_in_own_pid_namespace(&content) {
             return false;
         }
         let (Some(worker), Some(claude)) = self.parse_pids(&content, ticket) else { return false };
-        let mark = Mark::new(&self.jobs.join(ticket.job_id.as_str()));
+        let mark = JobMarker::new(&self.jobs.join(ticket.job_id.as_str()));
         if worker == std::process::id() as i32 || mark.is_on(worker) {
             return false;
         }
@@ -671,7 +678,8 @@ impl Queue {
         let (worker, claude) = (pids.next().flatten(), pids.next().flatten());
         // On a full disk the content could not be written.
         let found = || {
-            let worker = Mark::new(&self.jobs.join(ticket.job_id.as_str())).worker().ok()??;
+            let worker =
+                JobMarker::new(&self.jobs.join(ticket.job_id.as_str())).worker().ok()??;
             Some(worker.pid)
         };
         (worker.or_else(found), claude)
@@ -748,7 +756,7 @@ impl Queue {
 }
 
 fn create_dir(path: &Path) -> io::Result<()> {
-    make_directory(path, true).map_err(|error| error.source)
+    create_directory(path, true).map_err(|error| error.source)
 }
 
 /// Opens a file of the queue for locking or writing, and creates it if it is missing.
@@ -792,7 +800,7 @@ impl QueueSnapshot {
 
     /// Returns whether there is a slot for this job beside the running ones.
     fn has_slot_for(&self, own: &Ticket) -> bool {
-        let Admission { max_parallel, group_limit, group, .. } = &own.admission;
+        let QueueOptions { max_parallel, group_limit, group, .. } = &own.options;
         if *max_parallel > 0 && self.running.len() >= *max_parallel as usize {
             return false;
         }
@@ -803,7 +811,7 @@ impl QueueSnapshot {
 
     /// Returns whether the job has to wait for a limit.
     fn is_limited(&self, own: &Ticket) -> bool {
-        choice::limit_delay_ms(own, &self.known) > 0
+        scheduling::limit_delay_ms(own, &self.known) > 0
     }
 
     /// Returns why a waiting job gets no slot; `None` if it only has to wait for some time.
@@ -819,7 +827,7 @@ impl QueueSnapshot {
             self.waiting.retain(|ticket| *ticket != next);
             self.running.push(next);
         }
-        let Admission { max_parallel, group_limit, group, .. } = &own.admission;
+        let QueueOptions { max_parallel, group_limit, group, .. } = &own.options;
         let taken = self.running.len();
         if *max_parallel > 0 && taken >= *max_parallel as usize {
             return Some(format!("{taken} taken, and --max-parallel is {max_parallel}"));

@@ -11,11 +11,11 @@ struct Fixture {
 fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().canonicalize().unwrap().join("jobs");
-    Fixture { _dir: dir, store: Store::at(root.clone()), queue: Queue::of(&root) }
+    Fixture { _dir: dir, store: Store::at(root.clone()), queue: Queue::for_jobs_dir(&root) }
 }
 
-fn up_to(max_parallel: u32) -> Admission {
-    Admission { max_parallel, ..Admission::default() }
+fn up_to(max_parallel: u32) -> QueueOptions {
+    QueueOptions { max_parallel, ..QueueOptions::default() }
 }
 
 impl Fixture {
@@ -29,7 +29,7 @@ impl Fixture {
     /// Asks for the only slot, and returns the ticket.
     fn ticket(&self, id: &JobId) -> Ticket {
         match self.queue.ask(id, &up_to(1), None, &Login::default()).unwrap() {
-            Entered::Admitted(ticket) | Entered::Waiting(ticket) => ticket,
+            EnterResult::Admitted(ticket) | EnterResult::Waiting(ticket) => ticket,
             other => panic!("{other:?}"),
         }
     }
@@ -39,19 +39,19 @@ impl Queue {
     fn ask(
         &self,
         job: &JobId,
-        admission: &Admission,
+        admission: &QueueOptions,
         earlier: Option<u64>,
         login: &Login,
-    ) -> io::Result<Entered> {
-        let lock = self.desk()?;
+    ) -> io::Result<EnterResult> {
+        let lock = self.lock()?;
         Ok(self.enter(&lock, job, admission, earlier, login)?.unwrap())
     }
 
     /// Dispatches for each waiting job, and then for a job that is not in the queue.
-    fn dispatch_all(&self) -> io::Result<Dispatched> {
-        let lock = self.desk()?;
+    fn dispatch_all(&self) -> io::Result<DispatchResult> {
+        let lock = self.lock()?;
         let nobody = Ticket::parse("1000.0000000000.0.0.0.1.-.nobody").unwrap();
-        for ticket in self.line().0.iter().chain([&nobody]) {
+        for ticket in self.waiting_tickets().0.iter().chain([&nobody]) {
             let done = self.dispatch(&lock, ticket)?.unwrap();
             if *ticket == nobody {
                 return Ok(done);
@@ -69,16 +69,16 @@ fn gives_slots_in_order() {
         .iter()
         .map(|(id, _)| fixture.queue.ask(id, &up_to(1), None, &Login::default()).unwrap())
         .collect();
-    let Entered::Admitted(first) = &entered[0] else { panic!("{entered:?}") };
-    let Entered::Waiting(second) = &entered[1] else { panic!("{entered:?}") };
-    assert_eq!(fixture.queue.line().0[1].job_id, jobs[2].0);
-    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 2 });
+    let EnterResult::Admitted(first) = &entered[0] else { panic!("{entered:?}") };
+    let EnterResult::Waiting(second) = &entered[1] else { panic!("{entered:?}") };
+    assert_eq!(fixture.queue.waiting_tickets().0[1].job_id, jobs[2].0);
+    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 2 });
 
     fixture.queue.leave(first);
     let done = fixture.queue.dispatch_all().unwrap();
-    assert_eq!(fixture.queue.place(second), Place::Running);
+    assert_eq!(fixture.queue.ticket_state(second), TicketState::Running);
     assert_eq!(done.running, [(jobs[1].0.clone(), std::process::id() as i32)]);
-    assert_eq!(fixture.queue.line().0[0].job_id, jobs[2].0);
+    assert_eq!(fixture.queue.waiting_tickets().0[0].job_id, jobs[2].0);
 }
 
 #[test]
@@ -87,19 +87,19 @@ fn frees_the_slot_of_a_dead_worker() {
     let (a, lock) = fixture.job("a");
     let (b, _held) = fixture.job("b");
     fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
-    let Entered::Waiting(ticket) =
+    let EnterResult::Waiting(ticket) =
         fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
     drop(lock);
     fixture.queue.dispatch_all().unwrap();
-    assert_eq!(fixture.queue.place(&ticket), Place::Running);
+    assert_eq!(fixture.queue.ticket_state(&ticket), TicketState::Running);
     // Its verdict is not written yet.
-    let lost = fixture.queue.lost();
+    let lost = fixture.queue.lost_tickets();
     assert_eq!(lost.iter().map(|ticket| &ticket.job_id).collect::<Vec<_>>(), [&a]);
-    fixture.queue.found(&lost[0]);
-    assert_eq!(fixture.queue.lost(), []);
+    fixture.queue.remove_lost_ticket(&lost[0]);
+    assert_eq!(fixture.queue.lost_tickets(), []);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn skips_a_waiting_job_whose_worker_is_dead() {
     let (a, _a) = fixture.job("a");
     let (b, b_lock) = fixture.job("b");
     let (c, _c) = fixture.job("c");
-    let Entered::Admitted(first) =
+    let EnterResult::Admitted(first) =
         fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap()
     else {
         panic!()
@@ -118,9 +118,9 @@ fn skips_a_waiting_job_whose_worker_is_dead() {
     fixture.queue.leave(&first);
     assert!(matches!(
         fixture.queue.ask(&c, &up_to(1), None, &Login::default()).unwrap(),
-        Entered::Admitted(_)
+        EnterResult::Admitted(_)
     ));
-    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 0 });
+    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 0 });
 }
 
 #[test]
@@ -132,9 +132,9 @@ fn enter_finds_dead_workers() {
     drop((a_lock, b_lock));
     assert!(matches!(
         fixture.queue.ask(&c, &up_to(1), None, &Login::default()).unwrap(),
-        Entered::Admitted(_)
+        EnterResult::Admitted(_)
     ));
-    let lost = fixture.queue.lost();
+    let lost = fixture.queue.lost_tickets();
     assert_eq!(lost.iter().map(|ticket| &ticket.job_id).collect::<Vec<_>>(), [&a, &b]);
 }
 
@@ -146,26 +146,26 @@ fn creates_the_directory_of_lost_tickets() {
     fs::remove_dir(fixture.queue.path.join(LOST)).unwrap();
     drop(lock);
     fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
-    assert_eq!(fixture.queue.lost().len(), 1);
+    assert_eq!(fixture.queue.lost_tickets().len(), 1);
 }
 
 #[test]
 fn no_queue_ignores_dead_waiting_jobs() {
     let fixture = fixture();
     let [(a, _a), (b, lock), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
-    let slow = Admission { stagger_ms: 60_000, ..up_to(2) };
+    let slow = QueueOptions { stagger_ms: 60_000, ..up_to(2) };
     fixture.queue.ask(&a, &slow, None, &Login::default()).unwrap();
     assert!(matches!(
         fixture.queue.ask(&b, &slow, None, &Login::default()).unwrap(),
-        Entered::Waiting(_)
+        EnterResult::Waiting(_)
     ));
     drop(lock);
-    let no_wait = Admission { no_queue: true, ..slow };
+    let no_wait = QueueOptions { no_queue: true, ..slow };
     assert!(matches!(
         fixture.queue.ask(&c, &no_wait, None, &Login::default()).unwrap(),
-        Entered::Waiting(_)
+        EnterResult::Waiting(_)
     ));
-    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 1 });
+    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 1 });
 }
 
 #[test]
@@ -174,23 +174,23 @@ fn replaces_the_ticket_of_a_dead_worker() {
     let [(a, _a), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
     // The job's next worker holds the lock now, and gets another number.
     fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
-    let Entered::Admitted(again) =
+    let EnterResult::Admitted(again) =
         fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
-    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 0 });
+    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 0 });
 
     fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
-    let Entered::Waiting(later) =
+    let EnterResult::Waiting(later) =
         fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap()
     else {
         panic!()
     };
-    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 1 });
+    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 1 });
     fixture.queue.leave(&again);
     fixture.queue.dispatch_all().unwrap();
-    assert_eq!(fixture.queue.place(&later), Place::Running);
+    assert_eq!(fixture.queue.ticket_state(&later), TicketState::Running);
 }
 
 #[test]
@@ -199,17 +199,17 @@ fn no_queue_leaves_no_ticket() {
     let (a, _a) = fixture.job("a");
     let (b, _b) = fixture.job("b");
     fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
-    let no_wait = Admission { no_queue: true, ..up_to(1) };
+    let no_wait = QueueOptions { no_queue: true, ..up_to(1) };
     assert!(matches!(
         fixture.queue.ask(&b, &no_wait, None, &Login::default()).unwrap(),
-        Entered::NoSlot(_)
+        EnterResult::NoSlot(_)
     ));
-    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 0 });
+    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 0 });
     // A stagger is accepted.
-    let no_wait = Admission { no_queue: true, stagger_ms: 60_000, ..up_to(2) };
+    let no_wait = QueueOptions { no_queue: true, stagger_ms: 60_000, ..up_to(2) };
     assert!(matches!(
         fixture.queue.ask(&b, &no_wait, None, &Login::default()).unwrap(),
-        Entered::Waiting(_)
+        EnterResult::Waiting(_)
     ));
 }
 
@@ -219,13 +219,13 @@ fn no_queue_does_not_wait_behind_others() {
     let [a, b, c] = ["a", "b", "c"].map(|name| fixture.job(name));
     fixture.queue.ask(&a.0, &up_to(1), None, &Login::default()).unwrap();
     fixture.queue.ask(&b.0, &up_to(1), None, &Login::default()).unwrap();
-    let no_wait = |admission: Admission| Admission { no_queue: true, ..admission };
+    let no_wait = |admission: QueueOptions| QueueOptions { no_queue: true, ..admission };
     for (admission, why) in
         [(up_to(1), "1 taken, and --max-parallel is 1"), (up_to(9), "other jobs wait for a slot")]
     {
         let entered =
             fixture.queue.ask(&c.0, &no_wait(admission), None, &Login::default()).unwrap();
-        assert_eq!(entered, Entered::NoSlot(why.to_owned()));
+        assert_eq!(entered, EnterResult::NoSlot(why.to_owned()));
     }
 }
 
@@ -234,20 +234,24 @@ fn no_queue_counts_jobs_that_wait_for_a_stagger() {
     let fixture = fixture();
     let [a, b, c] = ["a", "b", "c"].map(|name| fixture.job(name));
     fixture.queue.ask(&a.0, &up_to(0), None, &Login::default()).unwrap();
-    let no_wait = |admission: Admission| Admission { no_queue: true, ..admission };
-    let slow =
-        Admission { stagger_ms: 60_000, group: Some("g".to_owned()), group_limit: 1, ..up_to(2) };
+    let no_wait = |admission: QueueOptions| QueueOptions { no_queue: true, ..admission };
+    let slow = QueueOptions {
+        stagger_ms: 60_000,
+        group: Some("g".to_owned()),
+        group_limit: 1,
+        ..up_to(2)
+    };
     assert!(matches!(
         fixture.queue.ask(&b.0, &slow, None, &Login::default()).unwrap(),
-        Entered::Waiting(_)
+        EnterResult::Waiting(_)
     ));
     for (admission, why) in [
-        (Admission { stagger_ms: 60_000, ..up_to(2) }, "2 taken, and --max-parallel is 2"),
-        (Admission { max_parallel: 9, ..slow }, "1 taken by group g, and --group-limit is 1"),
+        (QueueOptions { stagger_ms: 60_000, ..up_to(2) }, "2 taken, and --max-parallel is 2"),
+        (QueueOptions { max_parallel: 9, ..slow }, "1 taken by group g, and --group-limit is 1"),
     ] {
         let entered =
             fixture.queue.ask(&c.0, &no_wait(admission), None, &Login::default()).unwrap();
-        assert_eq!(entered, Entered::NoSlot(why.to_owned()));
+        assert_eq!(entered, EnterResult::NoSlot(why.to_owned()));
     }
 }
 
@@ -255,27 +259,27 @@ fn login(key: &str) -> Login {
     Login { key: Some(key.to_owned()), model: None }
 }
 
-fn patient(minutes: u64) -> Admission {
-    Admission { limit_wait_ms: minutes * 60_000, ..up_to(0) }
+fn patient(minutes: u64) -> QueueOptions {
+    QueueOptions { limit_wait_ms: minutes * 60_000, ..up_to(0) }
 }
 
 impl Fixture {
     /// Asks for a slot. Returns whether the job was admitted, and its ticket.
     fn ask(&self, id: &JobId, login: &Login) -> (bool, Ticket) {
         match self.queue.ask(id, &patient(60), None, login).unwrap() {
-            Entered::Admitted(ticket) => (true, ticket),
-            Entered::Waiting(ticket) => (false, ticket),
+            EnterResult::Admitted(ticket) => (true, ticket),
+            EnterResult::Waiting(ticket) => (false, ticket),
             other => panic!("{other:?}"),
         }
     }
 
     fn meet_limit(&self, id: &JobId, login: &Login, seconds: u64) {
         let until = clock::now().after(Duration::from_secs(seconds));
-        self.queue.note_limit(id, login, LimitMet { until, model: None });
+        self.queue.record_limit(id, login, LimitMet { until, model: None });
     }
 
     fn ends(&self) -> Vec<Timestamp> {
-        self.queue.limits().iter().filter_map(Limit::ends).collect()
+        self.queue.limits().iter().filter_map(Limit::ends_at).collect()
     }
 
     /// Moves the last probe of a limit this many seconds into the past.
@@ -298,11 +302,11 @@ fn a_limit_delays_jobs_with_the_same_login() {
     fixture.meet_limit(&a, &own, 60);
     assert!(fixture.ask(&b, &other).0, "another login");
     assert!(!fixture.ask(&c, &own).0);
-    let again = fixture.queue.dispatch_all().unwrap().again_in.unwrap();
+    let again = fixture.queue.dispatch_all().unwrap().retry_after.unwrap();
     assert!(again > Duration::from_secs(50), "{again:?}");
     // A job that would not wait that long finds out for itself.
     let entered = fixture.queue.ask(&d, &patient(0), None, &own).unwrap();
-    assert!(matches!(entered, Entered::Admitted(_)));
+    assert!(matches!(entered, EnterResult::Admitted(_)));
     fixture.meet_limit(&a, &own, 7_200);
     assert_eq!(fixture.queue.dispatch_all().unwrap().running.len(), 4, "c would not wait so long");
     // An answer to a job that began before, or to another login, proves nothing; one to a job that
@@ -324,7 +328,7 @@ fn a_limit_of_a_model_delays_jobs_of_that_model() {
     let until = clock::now().after(Duration::from_secs(60));
     let met = LimitMet { until, model: Some(ModelFamily::Opus) };
     assert!(fixture.ask(&a, &opus).0);
-    fixture.queue.note_limit(&a, &opus, met);
+    fixture.queue.record_limit(&a, &opus, met);
     assert!(fixture.ask(&b, &sonnet).0);
     assert!(!fixture.ask(&c, &opus).0);
     let later = clock::now().after(Duration::from_millis(1));
@@ -365,25 +369,28 @@ fn one_job_at_a_time_probes_a_limit() {
     let [b_ticket, c_ticket, d_ticket] = [&b, &c, &d].map(|id| fixture.ask(id, &own).1);
     let place = |ticket: &Ticket| {
         let done = fixture.queue.dispatch_all().unwrap();
-        (fixture.queue.place(ticket), done.again_in.map(|wait| wait.as_secs()))
+        (fixture.queue.ticket_state(ticket), done.retry_after.map(|wait| wait.as_secs()))
     };
-    assert_eq!(place(&b_ticket).0, Place::Waiting, "the job that met the limit waits itself");
+    assert_eq!(place(&b_ticket).0, TicketState::Waiting, "the job that met the limit waits itself");
     // It ends: the next job is admitted at once, and no other.
     drop(a_lock);
-    assert_eq!(place(&b_ticket).0, Place::Running);
-    assert_eq!(place(&c_ticket).0, Place::Waiting);
+    assert_eq!(place(&b_ticket).0, TicketState::Running);
+    assert_eq!(place(&c_ticket).0, TicketState::Waiting);
     assert!(!fixture.ask(&e, &own).0);
     // It meets the limit too and waits: a few minutes later another job is admitted.
     fixture.meet_limit(&b, &own, 3_000);
     let (at, again) = place(&c_ticket);
-    assert!(at == Place::Waiting && (290..=300).contains(&again.unwrap()), "{again:?}");
+    assert!(at == TicketState::Waiting && (290..=300).contains(&again.unwrap()), "{again:?}");
     fixture.probed_before(&own, 301);
-    assert_eq!((place(&c_ticket).0, place(&d_ticket).0), (Place::Running, Place::Waiting));
+    assert_eq!(
+        (place(&c_ticket).0, place(&d_ticket).0),
+        (TicketState::Running, TicketState::Waiting)
+    );
     // That job is killed before it has found out.
     drop(b_lock);
-    assert_eq!(place(&d_ticket).0, Place::Waiting, "c is about to find out");
+    assert_eq!(place(&d_ticket).0, TicketState::Waiting, "c is about to find out");
     fixture.queue.lift_limit(&own, None, clock::now().after(Duration::from_millis(1)));
-    assert_eq!(place(&d_ticket).0, Place::Running);
+    assert_eq!(place(&d_ticket).0, TicketState::Running);
     drop(d_lock);
 }
 
@@ -391,7 +398,7 @@ fn one_job_at_a_time_probes_a_limit() {
 fn a_job_that_failed_by_the_limit_counts_as_a_probe() {
     let own = login("own");
     for (reason, expected) in
-        [(Reason::RateLimit, Place::Waiting), (Reason::WorkerDied, Place::Running)]
+        [(Reason::RateLimit, TicketState::Waiting), (Reason::WorkerDied, TicketState::Running)]
     {
         let fixture = fixture();
         let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
@@ -409,7 +416,7 @@ fn a_job_that_failed_by_the_limit_counts_as_a_probe() {
         dir.save(&record, false).unwrap();
         drop(b_lock);
         fixture.queue.dispatch_all().unwrap();
-        assert_eq!(fixture.queue.place(&ticket), expected, "{reason}");
+        assert_eq!(fixture.queue.ticket_state(&ticket), expected, "{reason}");
     }
 }
 
@@ -471,7 +478,7 @@ fn a_fifo_in_place_of_a_file_delays_no_job() {
         let (b, _b) = fixture.job("b");
         // The job is admitted, or the queue fails.
         let entered = fixture.queue.ask(&b, &up_to(0), None, &Login::default());
-        assert!(!matches!(entered, Ok(Entered::Waiting(_))), "{name}: {entered:?}");
+        assert!(!matches!(entered, Ok(EnterResult::Waiting(_))), "{name}: {entered:?}");
         assert_eq!(fixture.ends(), []);
     }
 }
@@ -481,13 +488,13 @@ fn continues_the_numbers_if_the_counter_is_lost() {
     let fixture = fixture();
     let (a, _a) = fixture.job("a");
     let (b, _b) = fixture.job("b");
-    let Entered::Admitted(first) =
+    let EnterResult::Admitted(first) =
         fixture.queue.ask(&a, &up_to(0), None, &Login::default()).unwrap()
     else {
         panic!()
     };
     fs::write(fixture.queue.path.join(LAST_NUMBER), "no number").unwrap();
-    let Entered::Admitted(next) =
+    let EnterResult::Admitted(next) =
         fixture.queue.ask(&b, &up_to(0), None, &Login::default()).unwrap()
     else {
         panic!()
@@ -500,24 +507,26 @@ fn a_job_without_a_slot_waits_again() {
     let fixture = fixture();
     let [(a, _a), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
     let login = Login::default();
-    let Entered::Admitted(first) = fixture.queue.ask(&a, &up_to(1), None, &login).unwrap() else {
+    let EnterResult::Admitted(first) = fixture.queue.ask(&a, &up_to(1), None, &login).unwrap()
+    else {
         panic!()
     };
-    let Entered::Waiting(second) = fixture.queue.ask(&b, &up_to(1), None, &login).unwrap() else {
+    let EnterResult::Waiting(second) = fixture.queue.ask(&b, &up_to(1), None, &login).unwrap()
+    else {
         panic!()
     };
     // A worker that was stopped meanwhile, or one of an earlier version, admits it.
     let path = |dir: &str| fixture.queue.path.join(dir).join(second.name());
     let admit = || fs::rename(path(WAITING), path(RUNNING)).unwrap();
-    let confirm = || fixture.queue.confirm(&fixture.queue.desk().unwrap(), &second).unwrap();
+    let confirm = || fixture.queue.confirm(&fixture.queue.lock().unwrap(), &second).unwrap();
     admit();
-    assert_eq!(confirm(), Place::Waiting);
-    assert_eq!(fixture.queue.crowd(), Crowd { running: 1, waiting: 1 });
+    assert_eq!(confirm(), TicketState::Waiting);
+    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 1 });
     fixture.queue.leave(&first);
     admit();
-    assert_eq!(confirm(), Place::Running);
+    assert_eq!(confirm(), TicketState::Running);
     fixture.queue.leave(&second);
-    assert_eq!(confirm(), Place::Gone);
+    assert_eq!(confirm(), TicketState::Gone);
 }
 
 #[test]
@@ -529,10 +538,10 @@ fn moves_tickets_of_workers_of_earlier_versions() {
     let earlier = fixture.queue.path.join(WAITING).join(tickets[1].name());
     fs::write(earlier, format!("{pid} - - default\n")).unwrap();
     fixture.queue.leave(&tickets[0]);
-    let lock = fixture.queue.desk().unwrap();
+    let lock = fixture.queue.lock().unwrap();
     fixture.queue.dispatch(&lock, &tickets[2]).unwrap().unwrap();
-    assert_eq!(fixture.queue.place(&tickets[1]), Place::Running);
-    assert_eq!(fixture.queue.place(&tickets[2]), Place::Waiting);
+    assert_eq!(fixture.queue.ticket_state(&tickets[1]), TicketState::Running);
+    assert_eq!(fixture.queue.ticket_state(&tickets[2]), TicketState::Waiting);
 }
 
 #[test]
@@ -542,18 +551,21 @@ fn an_offer_expires_and_the_job_is_skipped() {
     let tickets = jobs.each_ref().map(|(id, _)| fixture.ticket(id));
     fixture.queue.leave(&tickets[0]);
     let dispatch = |ticket: &Ticket| {
-        let lock = fixture.queue.desk().unwrap();
+        let lock = fixture.queue.lock().unwrap();
         fixture.queue.dispatch(&lock, ticket).unwrap().unwrap()
     };
     let done = dispatch(&tickets[2]);
-    assert!(!done.let_in && done.again_in.is_some_and(|wait| wait <= PROGRESS_TIMEOUT), "{done:?}");
+    assert!(
+        !done.is_admitted && done.retry_after.is_some_and(|wait| wait <= PROGRESS_TIMEOUT),
+        "{done:?}"
+    );
     let offer = fixture.queue.path.join(OFFERS).join(tickets[1].name());
     let at: u64 = fs::read_to_string(&offer).unwrap().parse().unwrap();
-    assert!(!dispatch(&tickets[2]).let_in);
+    assert!(!dispatch(&tickets[2]).is_admitted);
     fs::write(&offer, (at.saturating_sub(milliseconds(PROGRESS_TIMEOUT))).to_string()).unwrap();
-    assert!(dispatch(&tickets[2]).let_in);
+    assert!(dispatch(&tickets[2]).is_admitted);
     fixture.queue.leave(&tickets[2]);
     // Its worker answers later.
-    assert!(dispatch(&tickets[1]).let_in);
+    assert!(dispatch(&tickets[1]).is_admitted);
     assert!(!offer.exists());
 }

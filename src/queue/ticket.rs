@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::job::{Admission, JobId, Login, ModelFamily};
+use crate::job::{JobId, Login, ModelFamily, QueueOptions};
 
 /// Highest priority. File names contain the difference to it, so that smaller sorts first.
 const MAX_PRIORITY: i32 = 1_000;
@@ -29,7 +29,7 @@ pub struct Ticket {
     /// Rank in the order in which jobs joined the queue.
     pub number: u64,
     /// Conditions under which the job is admitted.
-    pub admission: Admission,
+    pub options: QueueOptions,
     pub job_id: JobId,
     /// Login whose limits apply to the job. Part of the content, not of the name.
     pub login: Login,
@@ -37,8 +37,8 @@ pub struct Ticket {
 
 impl Ticket {
     pub fn name(&self) -> String {
-        let Admission { max_parallel, stagger_ms, limit_wait_ms, group_limit, group, .. } =
-            &self.admission;
+        let QueueOptions { max_parallel, stagger_ms, limit_wait_ms, group_limit, group, .. } =
+            &self.options;
         let rank = MAX_PRIORITY - self.priority;
         let group = group.as_deref().unwrap_or(NO_GROUP);
         let (number, job) = (self.number, &self.job_id);
@@ -60,7 +60,7 @@ impl Ticket {
         let group = Some(next()?).filter(|group| *group != NO_GROUP).map(str::to_owned);
         let job_id = JobId::parse(next()?).ok()?;
         let priority = MAX_PRIORITY - rank;
-        let admission = Admission {
+        let admission = QueueOptions {
             max_parallel,
             priority,
             stagger_ms,
@@ -69,7 +69,7 @@ impl Ticket {
             group,
             no_queue: false,
         };
-        Some(Self { priority, number, admission, job_id, login: Login::default() })
+        Some(Self { priority, number, options: admission, job_id, login: Login::default() })
     }
 
     /// Returns the file's content.
@@ -95,11 +95,11 @@ impl Ticket {
     pub fn parse_login(content: &str) -> Login {
         let mut words = content.lines().next().unwrap_or_default().split_whitespace().skip(2);
         let key = words.next().filter(|key| *key != NONE).map(str::to_owned);
-        Login { key, model: words.next().and_then(ModelFamily::named_in) }
+        Login { key, model: words.next().and_then(ModelFamily::find_in) }
     }
 
     pub fn is_in_group(&self, group: &str) -> bool {
-        self.admission.group.as_deref() == Some(group)
+        self.options.group.as_deref() == Some(group)
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
         let ticket = Ticket {
             priority: -3,
             number: 12,
-            admission: Admission {
+            options: QueueOptions {
                 max_parallel: 8,
                 priority: -3,
                 stagger_ms: 200,
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(ticket.name(), "1003.0000000012.8.200.60000.1.my-app.fix.login.1");
         assert_eq!(Ticket::parse(&ticket.name()), Some(ticket.clone()));
         let ungrouped =
-            Ticket { admission: Admission { group: None, ..ticket.admission }, ..ticket };
+            Ticket { options: QueueOptions { group: None, ..ticket.options }, ..ticket };
         assert_eq!(Ticket::parse(&ungrouped.name()), Some(ungrouped));
         for foreign in ["", ".tmp", "1003.12", "a.b.c.d.e.f.g.h", "1.2.3.4.0.6.g.-x"] {
             assert_eq!(Ticket::parse(foreign), None, "{foreign}");

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::text::quoted;
+use crate::text::shell_quote;
 
 /// Environment variable that names the jobs directory.
 const JOBS_DIR: &str = "CLAUDE_SKILL_JOBS_DIR";
@@ -30,7 +30,7 @@ impl Address {
         if found.is_some_and(|found| is_same(&found, root)) {
             return Self(None);
         }
-        Self(root.to_str().map(|root| format!("--jobs-dir {}", quoted(root))))
+        Self(root.to_str().map(|root| format!("--jobs-dir {}", shell_quote(root))))
     }
 
     /// The `claudejob` command with this option, so that it runs unchanged.

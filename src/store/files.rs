@@ -15,9 +15,9 @@ use super::{Context, StoreError};
 use crate::process::machine;
 
 /// How often a file may be replaced while it is opened.
-const REPLACED_MEANWHILE: usize = 100;
+const MAX_OPEN_TRIES: usize = 100;
 /// How long a server of files takes from the change of a name until all see it.
-const REPLACING: Duration = Duration::from_millis(1);
+const REPLACE_DELAY: Duration = Duration::from_millis(1);
 
 /// Opens an ordinary file: no link is followed out of the directory, and a pipe or device under
 /// this name is refused instead of being waited for.
@@ -27,7 +27,7 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
 
 fn open_measured(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = while_it_is_there(path, || options.open(path));
+    let file = open_while_present(path, || options.open(path));
     let file = file.map_err(|error| match error.raw_os_error() {
         // What open(2) says of O_NOFOLLOW is no sentence for people.
         Some(libc::ELOOP) => io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link"),
@@ -38,12 +38,12 @@ fn open_measured(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Me
 
 /// Opens a file again that was not found although it is there. On a file system that a program or
 /// a server keeps, a file that is replaced may go between the look-up of its name and the opening.
-fn while_it_is_there(path: &Path, mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
+fn open_while_present(path: &Path, mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
     let mut opened = open();
-    for _ in 0..REPLACED_MEANWHILE {
+    for _ in 0..MAX_OPEN_TRIES {
         let is_gone =
             |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE));
-        if !opened.as_ref().is_err_and(is_gone) || !is_there(path) {
+        if !opened.as_ref().is_err_and(is_gone) || !is_present(path) {
             break;
         }
         opened = open();
@@ -53,10 +53,10 @@ fn while_it_is_there(path: &Path, mut open: impl FnMut() -> io::Result<File>) ->
 
 /// Whether something stands under the name. Where a file may go while it is replaced, the look-up
 /// can miss it, too.
-fn is_there(path: &Path) -> bool {
+fn is_present(path: &Path) -> bool {
     let seen = || path.symlink_metadata().is_ok();
     let later = |_| {
-        thread::sleep(REPLACING);
+        thread::sleep(REPLACE_DELAY);
         seen()
     };
     let is_shared = |parent: &Path| parent.is_dir() && machine::is_shared(parent);
@@ -120,7 +120,7 @@ pub(super) fn read_measured(path: &Path, most: u64) -> io::Result<(Vec<u8>, Meta
 }
 
 /// Makes a directory for us alone, and with `parents` those above it; one that is there is as good.
-pub fn make_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
+pub fn create_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).recursive(parents).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.context("create", path),
@@ -172,7 +172,7 @@ mod tests {
         let tries = |errors: &[i32]| {
             let mut answers = errors.iter().map(|&error| Some(error)).chain(iter::repeat(None));
             let mut tries = 0;
-            let opened = while_it_is_there(&path, || {
+            let opened = open_while_present(&path, || {
                 tries += 1;
                 answers.next().flatten().map_or_else(
                     || File::open(&path),
@@ -185,6 +185,6 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert_eq!(tries(&[libc::ENOENT, libc::ESTALE]), (Ok(()), 3));
         assert_eq!(tries(&[libc::EACCES]), (Err(libc::EACCES), 1));
-        assert_eq!(tries(&[libc::ENOENT; 1_000]), (Err(libc::ENOENT), 1 + REPLACED_MEANWHILE));
+        assert_eq!(tries(&[libc::ENOENT; 1_000]), (Err(libc::ENOENT), 1 + MAX_OPEN_TRIES));
     }
 }

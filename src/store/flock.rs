@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use super::{Context, StoreError};
 
 /// How long the same holder of a lock may make no progress.
-pub const BOUND: Duration = Duration::from_secs(2);
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pauses between two attempts.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// How a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(super) enum LockMode {
     /// Beside others.
     Shared,
     /// Alone.
@@ -30,7 +30,7 @@ pub(super) enum Mode {
 pub(super) fn lock_bounded<P: PartialEq>(
     file: &File,
     path: &Path,
-    mode: Mode,
+    mode: LockMode,
     bound: Duration,
     observe: impl Fn(&File) -> (Option<i32>, P),
 ) -> Result<(), StoreError> {
@@ -39,8 +39,8 @@ pub(super) fn lock_bounded<P: PartialEq>(
     let mut pause = FIRST_PAUSE;
     loop {
         let locked = match mode {
-            Mode::Shared => file.try_lock_shared(),
-            Mode::Exclusive => file.try_lock(),
+            LockMode::Shared => file.try_lock_shared(),
+            LockMode::Exclusive => file.try_lock(),
         };
         match locked {
             Ok(()) => return Ok(()),
@@ -103,7 +103,7 @@ mod tests {
         let steps = std::cell::Cell::new(0);
         let bound = Duration::from_millis(20);
         let began = Instant::now();
-        let locked = lock_bounded(file.as_file(), file.path(), Mode::Exclusive, bound, |_| {
+        let locked = lock_bounded(file.as_file(), file.path(), LockMode::Exclusive, bound, |_| {
             steps.set((steps.get() + 1).min(10));
             (Some(7), steps.get())
         });
@@ -111,6 +111,7 @@ mod tests {
         assert!(error.to_string().contains("process 7 holds it"), "{error}");
         assert!(steps.get() == 10 && began.elapsed() >= bound);
         drop(held);
-        lock_bounded(file.as_file(), file.path(), Mode::Exclusive, bound, |_| (None, ())).unwrap();
+        lock_bounded(file.as_file(), file.path(), LockMode::Exclusive, bound, |_| (None, ()))
+            .unwrap();
     }
 }

@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use super::{Context, JobDir, StoreError};
 use crate::job::Record;
 use crate::process;
-use crate::process::machine::{self, Identity};
+use crate::process::machine::{self, MachineIdentity};
 
 impl Record {
     /// Notes that the job's worker is started on this machine.
     pub fn set_host(&mut self) {
-        let own = Identity::own();
+        let own = MachineIdentity::own();
         self.host = Some(own.host.clone());
         self.machine_id.clone_from(&own.machine_id);
         self.boot_id = process::boot_id();
@@ -30,7 +30,7 @@ impl Record {
     /// Whether the record names this machine. Machines that were cloned share an id, and so do
     /// containers of one image, so that the name has to be the same as well.
     fn is_of_this_machine(&self) -> bool {
-        let own = Identity::own();
+        let own = MachineIdentity::own();
         match &self.host {
             Some(host) => *host == own.host && self.machine_id == own.machine_id,
             // A record of an earlier version tells no more than its boot.
@@ -65,7 +65,7 @@ impl JobDir {
             return Ok(None);
         }
         let path = self.claim(attempt);
-        let own = Identity::own();
+        let own = MachineIdentity::own();
         let claim = format!("{}\n{}\n", own.host, own.machine_id.as_deref().unwrap_or_default());
         // O_EXCL holds between machines, also on NFS.
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);

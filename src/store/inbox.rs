@@ -33,43 +33,43 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::flock::Mode;
-use super::{Context, Identity, JobDir, StoreError, TURNS, files, open_bell, ring_bell};
-use crate::checkpoint::checkpoint;
-use crate::job::{Directive, Undelivered};
+use super::flock::LockMode;
+use super::{Context, DirIdentity, JobDir, StoreError, TURNS, files, notify, open_wake_fifo};
+use crate::fault_point::fault_point;
+use crate::job::{InboxMessage, UndeliveredMessage};
 use crate::text::one_line;
 use draft::{Draft, Published};
-use legacy::Desk;
-use state::State;
+use legacy::LegacyState;
+use state::InboxState;
 
 /// The directory's name in that of the job.
 const INBOX: &str = "inbox";
 /// Where those lie that were taken in by a turn that has not ended.
-const ASIDE: &str = ".taken";
+const ASIDE_DIR: &str = ".taken";
 /// Rung when something was put in.
-const BELL: &str = ".bell";
+const WAKE_FIFO: &str = ".bell";
 /// Bytes of a directive that are read at most: a message may have ten million, and be escaped.
-const DIRECTIVE_READ: u64 = 64 << 20;
+const MAX_MESSAGE_FILE_BYTES: u64 = 64 << 20;
 /// Messages that a result names at most; the others stay in the inbox like these.
-const UNDELIVERED_TOLD: usize = 100;
+const MAX_UNDELIVERED_SHOWN: usize = 100;
 /// Digits of a number in a file's name at least, so that names sort as numbers do.
-const DIGITS: usize = 10;
+const NUMBER_DIGITS: usize = 10;
 /// The highest number: programs that read JSON numbers as doubles know it exactly.
-const HIGHEST: u64 = 999_999_999_999_999;
+const MAX_NUMBER: u64 = 999_999_999_999_999;
 /// The highest number that a worker of an earlier version reads.
-const LEGACY_HIGHEST: u64 = 9_999_999_999;
+const LEGACY_MAX_NUMBER: u64 = 9_999_999_999;
 
 /// Something that lies in the inbox.
 #[derive(Debug)]
-pub struct Item {
+pub struct InboxItem {
     /// Its place in the order of arrival.
     pub number: u64,
     /// What it says, or why it cannot be understood.
-    pub directive: Result<Directive, String>,
+    pub directive: Result<InboxMessage, String>,
 }
 
 /// How an attempt to post ended.
-enum Attempt {
+enum PostResult {
     Accepted(u64),
     Closed,
     /// The draft was removed: the inbox was closed, and may be open again.
@@ -78,69 +78,73 @@ enum Attempt {
 
 impl JobDir {
     /// The inbox's bell, to be listened to: it rings when something was put in.
-    pub fn open_inbox_bell(&self) -> io::Result<File> {
-        open_bell(&self.make_inbox().map_err(io::Error::other)?.join(BELL))
+    pub fn open_inbox_fifo(&self) -> io::Result<File> {
+        open_wake_fifo(&self.create_inbox().map_err(io::Error::other)?.join(WAKE_FIFO))
     }
 
     /// Wakes the worker up, should a sender have died before it did so.
-    pub fn ring_inbox_bell(&self) {
-        ring_bell(&self.file(INBOX).join(BELL));
+    pub fn notify_inbox(&self) {
+        notify(&self.file(INBOX).join(WAKE_FIFO));
     }
 
     /// The path of the inbox, which is made where it is missing.
-    fn make_inbox(&self) -> Result<PathBuf, StoreError> {
+    fn create_inbox(&self) -> Result<PathBuf, StoreError> {
         let path = self.file(INBOX);
-        files::make_directory(&path, false)?;
+        files::create_directory(&path, false)?;
         Ok(path)
     }
 
     /// Puts something into the inbox of this very job, durably, and returns its number; `None` if
     /// the job has ended, or is gone and another one has its path.
-    pub fn post(&self, directive: &Directive, to: &Identity) -> Result<Option<u64>, StoreError> {
+    pub fn post(
+        &self,
+        directive: &InboxMessage,
+        to: &DirIdentity,
+    ) -> Result<Option<u64>, StoreError> {
         let text = serde_json::to_vec(directive).context("write", &self.file(INBOX))?;
         loop {
             match self.try_post(&text, to)? {
-                Attempt::Accepted(number) => return Ok(Some(number)),
-                Attempt::Closed => return Ok(None),
-                Attempt::Revoked => {}
+                PostResult::Accepted(number) => return Ok(Some(number)),
+                PostResult::Closed => return Ok(None),
+                PostResult::Revoked => {}
             }
         }
     }
 
-    fn try_post(&self, text: &[u8], to: &Identity) -> Result<Attempt, StoreError> {
+    fn try_post(&self, text: &[u8], to: &DirIdentity) -> Result<PostResult, StoreError> {
         let inbox = self.file(INBOX);
         let mode = match state::read(&inbox)? {
-            State::Open { .. } => Mode::Shared,
-            State::Closed => return Ok(Attempt::Closed),
-            State::Legacy => Mode::Exclusive,
+            InboxState::Open { .. } => LockMode::Shared,
+            InboxState::Closed => return Ok(PostResult::Closed),
+            InboxState::Legacy => LockMode::Exclusive,
         };
-        checkpoint("send:looked");
-        let draft = self.make_inbox().and_then(|inbox| Draft::write(&inbox, text));
-        checkpoint("send:written");
+        fault_point("send:looked");
+        let draft = self.create_inbox().and_then(|inbox| Draft::write(&inbox, text));
+        fault_point("send:written");
         // The job may have been removed, and its path taken by another. A draft in the directory
         // of the right one is gone with that, so that this is asked only once.
         if self.identity().as_ref() != Some(to) {
-            return Ok(Attempt::Closed);
+            return Ok(PostResult::Closed);
         }
         let mut draft = draft?;
         let lock = match legacy::lock(&inbox, mode) {
             // It keeps senders of earlier versions away, of which one may be stopped.
-            Err(_) if mode == Mode::Shared => None,
+            Err(_) if mode == LockMode::Shared => None,
             lock => Some(lock?),
         };
-        checkpoint("send:locked");
+        fault_point("send:locked");
         let mut taken = 0;
         let number = loop {
             let (last, highest) = match state::read(&inbox)? {
-                State::Open { last } => (last, HIGHEST),
-                State::Closed => return Ok(Attempt::Closed),
-                State::Legacy if mode == Mode::Shared => return Ok(Attempt::Revoked),
-                State::Legacy => {
-                    let desk = Desk::read(&inbox);
+                InboxState::Open { last } => (last, MAX_NUMBER),
+                InboxState::Closed => return Ok(PostResult::Closed),
+                InboxState::Legacy if mode == LockMode::Shared => return Ok(PostResult::Revoked),
+                InboxState::Legacy => {
+                    let desk = LegacyState::read(&inbox);
                     if desk.closed {
-                        return Ok(Attempt::Closed);
+                        return Ok(PostResult::Closed);
                     }
-                    (desk.last.max(highest_in(&inbox.join(ASIDE))?), LEGACY_HIGHEST)
+                    (desk.last.max(highest_in(&inbox.join(ASIDE_DIR))?), LEGACY_MAX_NUMBER)
                 }
             };
             let mut number = last.max(highest_in(&inbox)?).max(taken) + 1;
@@ -150,152 +154,153 @@ impl JobDir {
             }
             if lock.is_none() {
                 // The one that holds it may replace whatever gets the next number of its own count.
-                number = number.max(Desk::read(&inbox).last + 1) + 1;
+                number = number.max(LegacyState::read(&inbox).last + 1) + 1;
             }
             if number > highest {
-                return Err(no_number_after(highest)).context("number a message in", &inbox);
+                return Err(numbers_exhausted(highest)).context("number a message in", &inbox);
             }
-            checkpoint("send:numbered");
-            if mode == Mode::Exclusive {
-                Desk { last: number, closed: false }.write(&inbox);
+            fault_point("send:numbered");
+            if mode == LockMode::Exclusive {
+                LegacyState { last: number, closed: false }.write(&inbox);
             }
             if !draft.reserve(number)? {
-                return Ok(Attempt::Revoked);
+                return Ok(PostResult::Revoked);
             }
-            checkpoint("send:reserved");
+            fault_point("send:reserved");
             match state::read(&inbox)? {
-                State::Open { last } if last >= number => continue,
-                State::Open { .. } => {}
-                State::Closed => return Ok(Attempt::Closed),
-                State::Legacy if mode == Mode::Shared => return Ok(Attempt::Revoked),
-                State::Legacy => {}
+                InboxState::Open { last } if last >= number => continue,
+                InboxState::Open { .. } => {}
+                InboxState::Closed => return Ok(PostResult::Closed),
+                InboxState::Legacy if mode == LockMode::Shared => return Ok(PostResult::Revoked),
+                InboxState::Legacy => {}
             }
-            checkpoint("send:checked");
+            fault_point("send:checked");
             match draft.publish(number)? {
                 Published::Accepted => break number,
                 Published::Taken => taken = number,
-                Published::Revoked => return Ok(Attempt::Revoked),
+                Published::Revoked => return Ok(PostResult::Revoked),
             }
         };
-        checkpoint("send:linked");
+        fault_point("send:linked");
         drop(draft);
-        ring_bell(&inbox.join(BELL));
+        notify(&inbox.join(WAKE_FIFO));
         match files::sync_directory(&inbox) {
             // The job has ended, and was removed.
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
             synced => synced?,
         }
-        checkpoint("send:posted");
-        Ok(Attempt::Accepted(number))
+        fault_point("send:posted");
+        Ok(PostResult::Accepted(number))
     }
 
     /// What lies in the inbox, in the order of arrival, but for these numbers.
-    pub fn pending(&self, known: &BTreeSet<u64>) -> Result<Vec<Item>, StoreError> {
+    pub fn pending(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
         items_in(&self.file(INBOX), known)
     }
 
     /// The same for the holder of the job's lock, who may take these items out then: no other
     /// message gets their numbers.
-    pub fn receive(&self, known: &BTreeSet<u64>) -> Result<Vec<Item>, StoreError> {
+    pub fn receive(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
         let items = self.pending(known)?;
-        self.use_up(highest_of(&items));
+        self.mark_numbers_used(highest_of(&items));
         Ok(items)
     }
 
     /// Sees to it that no message gets a number up to this one.
-    fn use_up(&self, last: u64) {
+    fn mark_numbers_used(&self, last: u64) {
         let inbox = self.file(INBOX);
         // Also where the state knows this number: it may have been noted by one that died then.
         if last > 0 {
             state::advance(&inbox, last);
-            checkpoint("inbox:advanced");
+            fault_point("inbox:advanced");
             draft::revoke(&inbox, Some(last));
-            checkpoint("inbox:revoked");
-            Desk { last: state::last(&inbox), closed: false }.write(&inbox);
+            fault_point("inbox:revoked");
+            LegacyState { last: state::last(&inbox), closed: false }.write(&inbox);
         }
     }
 
     /// Takes something out for good; false if it is still there, as a directory that somebody else
     /// has put there. The holder of the job's lock has received it.
-    pub fn take_out(&self, number: u64) -> bool {
+    pub fn remove_message(&self, number: u64) -> bool {
         let inbox = self.file(INBOX);
         let remove = |path: PathBuf| match fs::remove_file(path) {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
             Ok(()) => true,
         };
-        let places = [inbox.join(name_of(number)), inbox.join(ASIDE).join(name_of(number))];
+        let places = [inbox.join(file_name(number)), inbox.join(ASIDE_DIR).join(file_name(number))];
         places.map(remove) == [true, true]
     }
 
     /// Takes back something that was put into the inbox of a job that has ended, if nobody has
     /// closed it and so reported what it held; false if somebody has, or will.
-    pub fn take_back(&self, number: u64) -> Result<bool, StoreError> {
+    pub fn withdraw(&self, number: u64) -> Result<bool, StoreError> {
         // Whoever else gets this lock reads the inbox, or closes it.
         let Some(_lock) = self.try_lock()? else { return Ok(false) };
         let has_ended = self.load().is_ok_and(|record| !record.status.is_live());
         let inbox = self.file(INBOX);
-        if !has_ended || state::read(&inbox)? == State::Closed {
+        if !has_ended || state::read(&inbox)? == InboxState::Closed {
             return Ok(false);
         }
-        self.use_up(number);
-        Ok(fs::remove_file(inbox.join(name_of(number))).is_ok())
+        self.mark_numbers_used(number);
+        Ok(fs::remove_file(inbox.join(file_name(number))).is_ok())
     }
 
     /// Sets something aside that was taken in.
     pub fn set_aside(&self, number: u64) {
-        let (inbox, name) = (self.file(INBOX), name_of(number));
-        let aside = inbox.join(ASIDE);
-        let moved = files::make_directory(&aside, false)
+        let (inbox, name) = (self.file(INBOX), file_name(number));
+        let aside = inbox.join(ASIDE_DIR);
+        let moved = files::create_directory(&aside, false)
             .is_ok_and(|()| fs::rename(inbox.join(&name), aside.join(&name)).is_ok());
         if !moved {
             // Heard twice would be worse than not told again should its conversation get lost.
-            self.take_out(number);
+            self.remove_message(number);
         }
     }
 
     /// The numbers of what was set aside, in the order of arrival.
-    pub fn aside(&self) -> Vec<u64> {
-        numbers_in(&self.file(INBOX).join(ASIDE)).unwrap_or_default()
+    pub fn aside_numbers(&self) -> Vec<u64> {
+        numbers_in(&self.file(INBOX).join(ASIDE_DIR)).unwrap_or_default()
     }
 
     /// What was set aside, in the order of arrival.
-    pub fn items_aside(&self) -> Vec<Item> {
-        items_in(&self.file(INBOX).join(ASIDE), &BTreeSet::new()).unwrap_or_default()
+    pub fn aside_items(&self) -> Vec<InboxItem> {
+        items_in(&self.file(INBOX).join(ASIDE_DIR), &BTreeSet::new()).unwrap_or_default()
     }
 
     /// The numbers of the messages that were accepted, and that no turn which has ended has taken
     /// in, in the order of arrival, as far as the inbox tells.
-    pub fn open_messages(&self) -> Vec<u64> {
+    pub fn unanswered_messages(&self) -> Vec<u64> {
         // First those that claude has not taken in: one that is set aside meanwhile is in either.
         let mut items = self.pending(&BTreeSet::new()).unwrap_or_default();
-        items.extend(self.items_aside());
+        items.extend(self.aside_items());
         items.iter().filter(|item| item.is_message()).map(|item| item.number).collect()
     }
 
     /// Puts back what was set aside: nobody knows of it any more.
-    pub fn give_back(&self) {
+    pub fn restore_aside(&self) {
         let inbox = self.file(INBOX);
-        for name in self.aside().into_iter().map(name_of) {
-            let _ = fs::rename(inbox.join(ASIDE).join(&name), inbox.join(&name));
+        for name in self.aside_numbers().into_iter().map(file_name) {
+            let _ = fs::rename(inbox.join(ASIDE_DIR).join(&name), inbox.join(&name));
         }
     }
 
     /// Closes the inbox, for the holder of the job's lock: from now on nothing is accepted, and the
     /// messages in it, which are returned, were not delivered. Requests to the worker end with it.
-    pub fn close_inbox(&self) -> Result<Vec<Item>, StoreError> {
-        let inbox = self.make_inbox()?;
+    pub fn close_inbox(&self) -> Result<Vec<InboxItem>, StoreError> {
+        let inbox = self.create_inbox()?;
         // Where this fails the record says all the same that the job has ended.
         let _ = state::close(&inbox);
-        checkpoint("inbox:closed");
+        fault_point("inbox:closed");
         draft::revoke(&inbox, None);
-        checkpoint("inbox:emptied");
-        let _ = fs::remove_file(inbox.join(BELL));
+        fault_point("inbox:emptied");
+        let _ = fs::remove_file(inbox.join(WAKE_FIFO));
         let items = self.pending(&BTreeSet::new())?;
         state::advance(&inbox, highest_of(&items));
-        Desk { last: state::last(&inbox), closed: true }.write(&inbox);
-        let (messages, others): (Vec<_>, Vec<_>) = items.into_iter().partition(Item::is_message);
+        LegacyState { last: state::last(&inbox), closed: true }.write(&inbox);
+        let (messages, others): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(InboxItem::is_message);
         for request in others.iter().filter(|item| item.directive.is_ok()) {
-            self.take_out(request.number);
+            self.remove_message(request.number);
         }
         Ok(messages)
     }
@@ -303,26 +308,26 @@ impl JobDir {
     /// Opens the inbox for another attempt, or as its first worker; for the holder of the job's
     /// lock.
     pub fn open_inbox(&self) -> Result<(), StoreError> {
-        let inbox = self.make_inbox()?;
-        let desk = Desk::read(&inbox);
+        let inbox = self.create_inbox()?;
+        let desk = LegacyState::read(&inbox);
         // After a power failure some of them may be missing: the highest one counts.
         let used = [
             state::last(&inbox),
             desk.last,
             highest_in(&inbox)?,
-            highest_in(&inbox.join(ASIDE))?,
-            self.highest_taken_in(),
+            highest_in(&inbox.join(ASIDE_DIR))?,
+            self.highest_accepted(),
         ];
         let last = used.into_iter().max().unwrap_or_default();
         state::open(&inbox, last)?;
         if last > desk.last || desk.closed {
-            Desk { last, closed: false }.write(&inbox);
+            LegacyState { last, closed: false }.write(&inbox);
         }
         Ok(())
     }
 
     /// The highest number of a message that a turn has taken in.
-    fn highest_taken_in(&self) -> u64 {
+    fn highest_accepted(&self) -> u64 {
         #[derive(Deserialize)]
         struct Line {
             messages: Vec<u64>,
@@ -334,22 +339,22 @@ impl JobDir {
     }
 }
 
-impl Item {
+impl InboxItem {
     fn is_message(&self) -> bool {
-        matches!(self.directive, Ok(Directive::Message { .. }))
+        matches!(self.directive, Ok(InboxMessage::Message { .. }))
     }
 }
 
 /// What lies in a directory, in the order of arrival, but for these numbers.
-fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<Item>, StoreError> {
+fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
     let mut numbers = numbers_in(path)?;
     numbers.retain(|number| !known.contains(number));
     let read = |number| {
-        let text = files::read_bounded(&path.join(name_of(number)), DIRECTIVE_READ);
+        let text = files::read_bounded(&path.join(file_name(number)), MAX_MESSAGE_FILE_BYTES);
         let directive = text
             .map_err(|error| error.to_string())
             .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
-        Item { number, directive }
+        InboxItem { number, directive }
     };
     Ok(numbers.into_iter().map(read).collect())
 }
@@ -361,25 +366,25 @@ fn numbers_in(path: &Path) -> Result<Vec<u64>, StoreError> {
         entries => entries.context("read", path)?,
     };
     let mut numbers: Vec<u64> =
-        entries.flatten().filter_map(|entry| number_of(entry.file_name().to_str()?)).collect();
+        entries.flatten().filter_map(|entry| number_of_file(entry.file_name().to_str()?)).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
 /// Of what lies in a closed inbox: the messages, as they are reported.
-pub fn undelivered(items: Vec<Item>) -> Vec<Undelivered> {
-    let message = |item: Item| match item.directive {
-        Ok(Directive::Message { text, .. }) => {
-            Some(Undelivered { number: item.number, text: one_line(&text, 200) })
+pub fn undelivered_messages(items: Vec<InboxItem>) -> Vec<UndeliveredMessage> {
+    let message = |item: InboxItem| match item.directive {
+        Ok(InboxMessage::Message { text, .. }) => {
+            Some(UndeliveredMessage { number: item.number, text: one_line(&text, 200) })
         }
         _ => None,
     };
-    items.into_iter().filter_map(message).take(UNDELIVERED_TOLD).collect()
+    items.into_iter().filter_map(message).take(MAX_UNDELIVERED_SHOWN).collect()
 }
 
 /// The highest number of what can be understood; 0 if nothing can. The number of a file that
 /// somebody else has put there is not used up: it may be the highest one that there is.
-fn highest_of(items: &[Item]) -> u64 {
+fn highest_of(items: &[InboxItem]) -> u64 {
     let last = items.iter().rfind(|item| item.directive.is_ok());
     last.map_or(0, |item| item.number)
 }
@@ -389,27 +394,27 @@ fn highest_in(path: &Path) -> Result<u64, StoreError> {
     Ok(numbers_in(path)?.last().copied().unwrap_or_default())
 }
 
-fn no_number_after(last: u64) -> io::Error {
+fn numbers_exhausted(last: u64) -> io::Error {
     io::Error::other(format!(
         "no number is left after {last}; a copy of its conversation takes messages again (start \
          --resume-job)"
     ))
 }
 
-fn name_of(number: u64) -> String {
-    format!("{number:0DIGITS$}.json")
+fn file_name(number: u64) -> String {
+    format!("{number:0NUMBER_DIGITS$}.json")
 }
 
-fn number_of(name: &str) -> Option<u64> {
-    let number = number_in(name.strip_suffix(".json")?)?;
+fn number_of_file(name: &str) -> Option<u64> {
+    let number = parse_number(name.strip_suffix(".json")?)?;
     // Each number has one name.
-    if name_of(number) == name { Some(number) } else { None }
+    if file_name(number) == name { Some(number) } else { None }
 }
 
 /// The number that the text is, if it is one that a message can have.
-fn number_in(text: &str) -> Option<u64> {
+fn parse_number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
-    if is_number { text.parse().ok().filter(|&number| number <= HIGHEST) } else { None }
+    if is_number { text.parse().ok().filter(|&number| number <= MAX_NUMBER) } else { None }
 }
 
 #[cfg(test)]

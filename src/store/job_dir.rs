@@ -9,15 +9,15 @@ use std::time::SystemTime;
 
 use super::files::{self, read_bounded, read_measured, write, write_durably};
 use super::staging::{Staging, remove_staged};
-use super::{Context, EVENTS, LoadError, META, RESULT, StoreError, UNCONFIRMED};
-use crate::checkpoint::checkpoint;
+use super::{Context, EVENTS, LoadError, RECORD, RESULT, StoreError, UNCONFIRMED_RESULT};
+use crate::fault_point::fault_point;
 use crate::job::{Outcome, Record, Status, Summary};
 use crate::process::begin_writeback;
 
 /// Bytes at the end of the events in which the last one is looked for.
-const EVENTS_TAIL: u64 = 16 << 10;
+const EVENTS_TAIL_BYTES: u64 = 16 << 10;
 /// Bytes of a record that are read at most; ours are far smaller, a foreign file may not be.
-const RECORD_READ: u64 = 8 << 20;
+const MAX_RECORD_BYTES: u64 = 8 << 20;
 
 /// A job's directory.
 #[derive(Clone, Debug)]
@@ -49,15 +49,15 @@ impl JobDir {
     /// What tells the directory from an earlier one at its path; `None` where there is none. The
     /// number of one that is gone can be given again, so the time of its birth belongs to it, where
     /// the file system knows that.
-    pub fn identity(&self) -> Option<Identity> {
+    pub fn identity(&self) -> Option<DirIdentity> {
         let about = fs::symlink_metadata(&self.path).ok()?;
-        Some(Identity { device: about.dev(), number: about.ino(), born: about.created().ok() })
+        Some(DirIdentity { device: about.dev(), number: about.ino(), born: about.created().ok() })
     }
 
     /// The record as it stands on disk.
     pub fn load(&self) -> Result<Record, LoadError> {
-        let path = self.file(META);
-        let text = match read_bounded(&path, RECORD_READ) {
+        let path = self.file(RECORD);
+        let text = match read_bounded(&path, MAX_RECORD_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.path.is_dir() {
                     let why = "the file is missing".to_owned();
@@ -72,8 +72,8 @@ impl JobDir {
 
     /// Of the record only what lists and sums need, and what is known of its file.
     pub(super) fn summary_of_file(&self) -> Result<(Summary, Metadata), LoadError> {
-        let path = self.file(META);
-        let (text, about) = read_measured(&path, RECORD_READ).context("read", &path)?;
+        let path = self.file(RECORD);
+        let (text, about) = read_measured(&path, MAX_RECORD_BYTES).context("read", &path)?;
         match serde_json::from_slice(&text) {
             Ok(summary) => Ok((summary, about)),
             Err(error) => Err(LoadError::Unreadable { path, why: error.to_string() }),
@@ -94,7 +94,7 @@ impl JobDir {
     /// Sets aside a result that does not follow from the job's log.
     pub fn set_result_aside(&self) -> Result<(), StoreError> {
         let path = self.file(RESULT);
-        fs::rename(&path, self.file(UNCONFIRMED)).context("set aside", &path)
+        fs::rename(&path, self.file(UNCONFIRMED_RESULT)).context("set aside", &path)
     }
 
     /// Refuses a job's directory that leads elsewhere.
@@ -112,23 +112,23 @@ impl JobDir {
 
     /// Replaces the record. On a full disk `dip` says that the room set aside may be used.
     pub fn save(&self, record: &Record, dip: bool) -> Result<(), StoreError> {
-        let text = serde_json::to_vec(record).context("write", &self.file(META))?;
-        let written = self.write_aside(META, &text, dip)?;
-        self.put(&written, META)
+        let text = serde_json::to_vec(record).context("write", &self.file(RECORD))?;
+        let written = self.write_temporary(RECORD, &text, dip)?;
+        self.publish_file(&written, RECORD)
     }
 
     /// Replaces the record for the last time, and leaves nothing else behind.
     pub fn save_end(&self, record: &Record) -> Result<(), StoreError> {
-        let text = serde_json::to_vec(record).context("write", &self.file(META))?;
+        let text = serde_json::to_vec(record).context("write", &self.file(RECORD))?;
         let written = match self.sync_written_ahead(&text) {
             Ok(Some(written)) => written,
-            Ok(None) | Err(_) => self.write_aside(META, &text, true)?,
+            Ok(None) | Err(_) => self.write_temporary(RECORD, &text, true)?,
         };
-        checkpoint("end:record-written");
+        fault_point("end:record-written");
         // Before the record says that the job has ended: after that nobody comes to tidy up.
         let _ = fs::remove_file(self.temporary(RESULT));
-        self.release_reserve_but(&written);
-        self.put(&written, META)
+        self.release_reserve_except(&written);
+        self.publish_file(&written, RECORD)
     }
 
     /// Replaces the result. On a full disk it is written without what can be long. A `record` that
@@ -144,12 +144,12 @@ impl JobDir {
         if let Some(record) = record {
             self.write_ahead(record);
         }
-        let written = self.write_aside(RESULT, &text, true).or_else(|error| {
-            let short = serde_json::to_vec(&outcome.clone().shortened()).context("write", &path)?;
-            self.write_aside(RESULT, &short, true).map_err(|_| error)
+        let written = self.write_temporary(RESULT, &text, true).or_else(|error| {
+            let short = serde_json::to_vec(&outcome.clone().truncated()).context("write", &path)?;
+            self.write_temporary(RESULT, &short, true).map_err(|_| error)
         })?;
-        checkpoint("end:outcome-written");
-        self.put(&written, RESULT)
+        fault_point("end:outcome-written");
+        self.publish_file(&written, RESULT)
     }
 
     /// Bytes of the disk that the job takes, as far as they can be counted: its own files, and
@@ -177,13 +177,13 @@ impl JobDir {
         let away = staging.new_path();
         // Needs no room on the disk, as little as what follows.
         fs::rename(&self.path, &away).context("remove", &self.path)?;
-        checkpoint("discard:renamed");
+        fault_point("discard:renamed");
         Ok(remove_staged(root, &away).err())
     }
 
     /// A complete and durable file beside the one it is to replace. Only the holder of the lock
     /// writes, so the temporary name needs nothing to make it unique.
-    fn write_aside(&self, name: &str, text: &[u8], dip: bool) -> Result<PathBuf, StoreError> {
+    fn write_temporary(&self, name: &str, text: &[u8], dip: bool) -> Result<PathBuf, StoreError> {
         let temporary = self.temporary(name);
         match write_durably(&temporary, text) {
             Ok(()) => Ok(temporary),
@@ -195,7 +195,7 @@ impl JobDir {
     /// Writes a record that is about to be saved where [`save_end`](Self::save_end) finds it, and
     /// does not wait for the disk. Where this fails nothing is lost: it is written again then.
     fn write_ahead(&self, record: &Record) {
-        let temporary = self.temporary(META);
+        let temporary = self.temporary(RECORD);
         let text = serde_json::to_vec(record).unwrap_or_default();
         match write(&temporary, &text) {
             Ok(file) => begin_writeback(file.as_fd()),
@@ -205,7 +205,7 @@ impl JobDir {
 
     /// Waits until the disk has the record that was written ahead, if it is this one.
     fn sync_written_ahead(&self, text: &[u8]) -> io::Result<Option<PathBuf>> {
-        let temporary = self.temporary(META);
+        let temporary = self.temporary(RECORD);
         if read_bounded(&temporary, text.len() as u64 + 1)? != text {
             return Ok(None);
         }
@@ -214,7 +214,7 @@ impl JobDir {
     }
 
     /// Whoever reads sees the old or the new contents, and so does whoever reads after a crash.
-    fn put(&self, written: &Path, name: &str) -> Result<(), StoreError> {
+    fn publish_file(&self, written: &Path, name: &str) -> Result<(), StoreError> {
         let path = self.file(name);
         fs::rename(written, &path).context("replace", &path)
     }
@@ -241,12 +241,12 @@ impl JobDir {
     pub fn open_events(&self) -> Result<(File, u64), StoreError> {
         use std::io::Write;
         let mut file = self.append(EVENTS)?;
-        let tail = self.tail(EVENTS, 0, EVENTS_TAIL);
+        let tail = self.tail(EVENTS, 0, EVENTS_TAIL_BYTES);
         if !tail.is_empty() && !tail.ends_with(b"\n") {
             file.write_all(b"\n").context("write", &self.file(EVENTS))?;
         }
         let last = tail.split(|&byte| byte == b'\n').rev().find_map(|line| {
-            serde_json::from_slice::<Numbered>(line).ok().map(|numbered| numbered.seq)
+            serde_json::from_slice::<NumberedEvent>(line).ok().map(|numbered| numbered.seq)
         });
         Ok((file, last.unwrap_or_default()))
     }
@@ -278,14 +278,14 @@ impl JobDir {
 
 /// What [`JobDir::identity`] sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct DirIdentity {
     device: u64,
     number: u64,
     born: Option<SystemTime>,
 }
 
 #[derive(serde::Deserialize)]
-struct Numbered {
+struct NumberedEvent {
     seq: u64,
 }
 
@@ -297,7 +297,7 @@ pub(super) fn decode_record(text: &[u8]) -> Result<Record, String> {
     let mut record: Record = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if record.version == 0 {
         // The Node skill kept the whole prompt and the folder at the top.
-        let legacy: Legacy = serde_json::from_slice(text).unwrap_or_default();
+        let legacy: LegacyRecord = serde_json::from_slice(text).unwrap_or_default();
         record.prompt = crate::text::one_line(&record.prompt, 200);
         record.attempt = record.attempt.max(1);
         record.spec.cwd = legacy.cwd.unwrap_or_default();
@@ -308,7 +308,7 @@ pub(super) fn decode_record(text: &[u8]) -> Result<Record, String> {
 
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Legacy {
+struct LegacyRecord {
     cwd: Option<String>,
     allowed_tools: Option<Vec<String>>,
 }

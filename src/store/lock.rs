@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::flock::holder_of;
 use super::{Context, JobDir, LOCK, StoreError, files};
-use crate::process::{self, Mark, ProcessId};
+use crate::process::{self, JobMarker, ProcessId};
 
 /// How often the lock is tried again where only readers hold it.
-const LOOKERS_WAITED_FOR: usize = 100;
+const MAX_READERS_WAITED_FOR: usize = 100;
 
 /// How often is looked at the record of a job of another machine whose end is waited for.
-const LOOK_ELSEWHERE: std::time::Duration = std::time::Duration::from_secs(1);
+const REMOTE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// The lock of a job, held (flock(2), through std). It belongs to the open file description, so
 /// it is handed on with the descriptor; it ends when the last descriptor is closed, at the latest
@@ -24,12 +24,12 @@ pub struct Lock(pub(super) File);
 
 impl Lock {
     /// The lock behind a descriptor that was handed on.
-    pub fn handed(fd: OwnedFd) -> Self {
+    pub fn inherited(fd: OwnedFd) -> Self {
         Self(File::from(fd))
     }
 
     /// Writes this process's id into the file, for those who wait for the lock.
-    pub fn note_holder(&self) {
+    pub fn record_holder(&self) {
         let _ = self.0.write_all_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0);
     }
 }
@@ -62,7 +62,7 @@ impl JobDir {
     /// Takes the lock, if nobody holds it. `None`: somebody does.
     pub fn try_lock(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.open_lock()?;
-        for _ in 0..LOOKERS_WAITED_FOR {
+        for _ in 0..MAX_READERS_WAITED_FOR {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(Lock(file))),
                 Err(TryLockError::WouldBlock) => {}
@@ -94,7 +94,7 @@ impl JobDir {
         match self.is_held() {
             Ok(held) => held,
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
-                self.path().is_dir() && matches!(Mark::new(self.path()).worker(), Ok(Some(_)))
+                self.path().is_dir() && matches!(JobMarker::new(self.path()).worker(), Ok(Some(_)))
             }
             Err(_) => true,
         }
@@ -117,7 +117,7 @@ impl JobDir {
         }
         // No lock and no event of another machine reaches here.
         while self.may_live_elsewhere() {
-            std::thread::sleep(LOOK_ELSEWHERE);
+            std::thread::sleep(REMOTE_POLL_INTERVAL);
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ impl JobDir {
 /// and that holds the job's lock; while it starts, the record names none.
 pub fn is_independent(marker: &Path, process: ProcessId) -> bool {
     let dir = JobDir::at(marker.to_owned());
-    if dir.is_news_dir() {
+    if dir.is_notifications_dir() {
         return true;
     }
     let Ok(record) = dir.load() else { return false };

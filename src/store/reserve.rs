@@ -11,12 +11,12 @@ use super::{JobDir, files};
 /// One to tell that the disk is full, one for the result and one for the record.
 const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
 /// Bytes of each, at least: several times what a record takes.
-const ROOM: u64 = 16 << 10;
+const RESERVE_BYTES: u64 = 16 << 10;
 
 impl JobDir {
     /// Sets room aside for `record` bytes and more. Where there is none the job does without.
     pub fn reserve(&self, record: u64) {
-        let room = (record * 2).max(ROOM);
+        let room = (record * 2).max(RESERVE_BYTES);
         for name in SPARES {
             let path = self.file(name);
             let mut options = OpenOptions::new();
@@ -29,7 +29,7 @@ impl JobDir {
     }
 
     /// Gives back what is set aside, but for one file that is in use.
-    pub(super) fn release_reserve_but(&self, used: &Path) {
+    pub(super) fn release_reserve_except(&self, used: &Path) {
         for path in SPARES.map(|name| self.file(name)) {
             if path != used {
                 let _ = fs::remove_file(path);

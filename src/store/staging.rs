@@ -8,9 +8,9 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ledger::Spent;
-use super::{Context, CreateError, JobDir, LOCK, Lock, META, StoreError, files};
-use crate::checkpoint::checkpoint;
+use super::removed_costs::RemovedCost;
+use super::{Context, CreateError, JobDir, LOCK, Lock, RECORD, StoreError, files};
+use crate::fault_point::fault_point;
 use crate::job::Record;
 
 /// Its name in the jobs directory. No job's name: it begins with a dot.
@@ -29,11 +29,11 @@ impl Staging {
     /// that died has left.
     pub(super) fn open(root: &Path) -> Result<Self, StoreError> {
         let path = root.join(STAGING);
-        files::make_directory(&path, false)?;
+        files::create_directory(&path, false)?;
         let file = files::open_directory(&path).context("open", &path)?;
         let mut leftovers = fs::read_dir(&path).context("read", &path)?.peekable();
         if leftovers.peek().is_some() && file.try_lock().is_ok() {
-            checkpoint("staging:clearing");
+            fault_point("staging:clearing");
             for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
                 clear_entry(root, &entry.path());
             }
@@ -56,8 +56,8 @@ impl Staging {
         let mut tries = 0;
         loop {
             let staged = JobDir::at(self.new_path());
-            files::make_directory(staged.path(), false)?;
-            checkpoint("start:staged");
+            files::create_directory(staged.path(), false)?;
+            fault_point("start:staged");
             match staged.create_lock() {
                 Ok(Some(lock)) => return Ok((staged, lock)),
                 // Another process has cleared it away.
@@ -98,16 +98,16 @@ fn clear_entry(root: &Path, entry: &Path) {
 /// room for the note, and nothing is forgotten, whoever dies in between. If it cannot be noted the
 /// record stays, for whoever comes next.
 pub(super) fn remove_staged(root: &Path, entry: &Path) -> Result<(), StoreError> {
-    if let Some(spent) = record(entry).and_then(Spent::of) {
+    if let Some(spent) = staged_record(entry).and_then(RemovedCost::of) {
         for part in fs::read_dir(entry).into_iter().flatten().flatten() {
-            if part.file_name() != META && part.file_name() != LOCK {
+            if part.file_name() != RECORD && part.file_name() != LOCK {
                 let _ = files::remove(&part.path());
             }
         }
         spent.note(root)?;
-        checkpoint("discard:noted");
+        fault_point("discard:noted");
         // First, so that it is not noted again should anything else not go.
-        let _ = files::remove(&entry.join(META));
+        let _ = files::remove(&entry.join(RECORD));
     }
     // Should this fail whoever comes next clears it away.
     let _ = files::remove(entry);
@@ -115,13 +115,18 @@ pub(super) fn remove_staged(root: &Path, entry: &Path) -> Result<(), StoreError>
 }
 
 /// The records of those who lie in the staging directory of a jobs directory.
-pub(super) fn records(root: &Path) -> Vec<Record> {
+pub(super) fn staged_records(root: &Path) -> Vec<Record> {
     let path = root.join(STAGING);
     let entries = files::open_directory(&path).and_then(|_| fs::read_dir(&path));
-    entries.into_iter().flatten().flatten().filter_map(|entry| record(&entry.path())).collect()
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| staged_record(&entry.path()))
+        .collect()
 }
 
-fn record(entry: &Path) -> Option<Record> {
+fn staged_record(entry: &Path) -> Option<Record> {
     let job = JobDir::at(entry.to_owned());
     job.check().and_then(|()| job.load()).ok()
 }

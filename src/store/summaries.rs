@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{FileStat, fstatat};
 
-use super::{META, Store, StoreError, files};
+use super::{RECORD, Store, StoreError, files};
 use crate::job::{FORMAT_VERSION, JobId, Status, Summary, Timestamp};
 use crate::process::machine;
 
@@ -250,7 +250,7 @@ fn is_lossless(summary: &Summary) -> bool {
 impl Stamp {
     /// Returns the stamp of a job's record as it is now.
     fn now(root: &File, id: &JobId) -> Option<Self> {
-        let path = [id.as_str(), META].join("/");
+        let path = [id.as_str(), RECORD].join("/");
         fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok().map(|about| (&about).into())
     }
 

@@ -48,7 +48,7 @@ fn files_are_for_their_owner_alone() {
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!(mode(store.root()), 0o700);
     assert_eq!(mode(job.path()), 0o700);
-    for name in [META, PROMPT, LOCK] {
+    for name in [RECORD, PROMPT, LOCK] {
         assert_eq!(mode(&job.file(name)), 0o600, "{name}");
     }
 }
@@ -81,10 +81,10 @@ fn records_that_are_none_are_told_from_jobs_that_are_not_there() {
     assert!(matches!(store.job(&id).load(), Err(LoadError::NotFound)));
     let (job, _lock) = store.create(&record("a"), "x").unwrap();
     for broken in ["", "{", "[]", "{\"jobId\":\"../x\",\"status\":\"running\"}", "\0\0\0\0"] {
-        fs::write(job.file(META), broken).unwrap();
+        fs::write(job.file(RECORD), broken).unwrap();
         assert!(matches!(job.load(), Err(LoadError::Unreadable { .. })), "{broken:?}");
     }
-    fs::remove_file(job.file(META)).unwrap();
+    fs::remove_file(job.file(RECORD)).unwrap();
     assert!(matches!(job.load(), Err(LoadError::Unreadable { .. })));
 }
 
@@ -97,7 +97,7 @@ fn a_record_of_the_node_skill_is_read() {
     assert_eq!((record.version, record.status), (0, Status::Completed));
     assert_eq!((record.prompt.as_str(), record.spec.cwd.as_str()), ("Fix the bug", "/srv/app"));
     assert_eq!(record.spec.allowed_tools, ["Bash", "Read"]);
-    assert!(!record.is_ours_to_write());
+    assert!(!record.is_writable());
 }
 
 #[test]
@@ -106,14 +106,14 @@ fn a_record_of_a_newer_version_is_read_as_far_as_possible() {
         br#"{"version":99,"jobId":"a","status":"failed","reason":"auth","hologram":{"x":1}}"#;
     let record = decode_record(text).unwrap();
     assert_eq!(record.version, 99);
-    assert!(!record.is_ours_to_write());
+    assert!(!record.is_writable());
 }
 
 #[test]
 fn the_first_record_ever_written_still_loads() {
     let text = include_bytes!("../../tests/fixtures/meta-v1.json");
     let record = decode_record(text).unwrap();
-    assert!(record.is_ours_to_write());
+    assert!(record.is_writable());
     assert_eq!(record.status, Status::Completed);
     assert_eq!(record.num_turns, 3);
 }
@@ -198,7 +198,7 @@ fn nothing_but_the_record_and_the_result_is_left_at_the_end() {
     };
     assert_eq!(names().len(), 7, "{:?}", names());
     record.end(&crate::job::Verdict::Completed, record.started_at.unwrap());
-    job.save_outcome(&Outcome::of(&record), None).unwrap();
+    job.save_outcome(&Outcome::from_record(&record), None).unwrap();
     job.save_end(&record).unwrap();
     assert_eq!(names(), ["lock", "meta.json", "prompt.txt", "result.json"]);
     assert_eq!(job.load().unwrap(), record);
@@ -209,9 +209,9 @@ fn a_link_or_a_pipe_in_place_of_a_file_is_refused_at_once() {
     let (folder, store) = store();
     let (job, _lock) = store.create(&record("a"), "x").unwrap();
     let outside = folder.path().join("outside");
-    fs::write(&outside, fs::read(job.file(META)).unwrap()).unwrap();
-    fs::remove_file(job.file(META)).unwrap();
-    std::os::unix::fs::symlink(&outside, job.file(META)).unwrap();
+    fs::write(&outside, fs::read(job.file(RECORD)).unwrap()).unwrap();
+    fs::remove_file(job.file(RECORD)).unwrap();
+    std::os::unix::fs::symlink(&outside, job.file(RECORD)).unwrap();
     assert!(job.load().unwrap_err().to_string().contains("symbolic link"));
     nix::unistd::mkfifo(&job.file(OUTPUT), nix::sys::stat::Mode::S_IRUSR).unwrap();
     assert!(job.open(OUTPUT).is_err());
@@ -235,10 +235,10 @@ fn events_go_on_with_their_numbers_behind_a_torn_line() {
 fn a_mark_is_made_once() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::at(root.path().to_owned());
-    assert_eq!([1, 2].map(|_| store.mark_once(CONTAINER_WARNED)), [true, false]);
+    assert_eq!([1, 2].map(|_| store.create_marker(CONTAINER_WARNED)), [true, false]);
     assert_eq!(store.ids().unwrap(), []);
     let gone = Store::at(root.path().join("gone"));
-    assert!(gone.mark_once(CONTAINER_WARNED), "where it cannot be noted it is done each time");
+    assert!(gone.create_marker(CONTAINER_WARNED), "where it cannot be noted it is done each time");
 }
 
 #[test]

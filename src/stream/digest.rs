@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::event::{McpServer, Task, denied};
 use super::schedule::Schedule;
-use super::transcript::telling;
-use super::{Block, Event, TurnResult, Words, from_json, mended};
-use crate::job::{Activity, Blocked, ModelFamily, Timestamp, questions, shortened};
+use super::transcript::main_argument;
+use super::{Block, Event, LazyText, TurnResult, fix_surrogates, from_json};
+use crate::job::{Activity, Blocked, ModelFamily, Timestamp, parse_questions, truncate_all};
 use crate::text::{clip, one_line, sum_usd};
 
 /// How many open things (tasks, tools, requests) are tracked at once. Far above what a session
@@ -52,7 +52,7 @@ pub struct Digest {
     /// The last turn's result.
     pub last: Option<TurnResult>,
     /// The last non-empty answer since the last message from outside.
-    pub answer: Option<Answer>,
+    pub answer: Option<FinalAnswer>,
     /// The last structured output since then.
     pub structured_output: Option<Value>,
     /// How many of the coming messages are this program's own, and no new task: what was asked
@@ -119,9 +119,9 @@ pub struct Digest {
     tasks: BTreeMap<String, TrackedTask>,
     /// Messages and scheduled prompts that claude has queued and not begun, by their ids.
     queued: BTreeSet<String>,
-    turn: Turn,
+    turn: OpenTurn,
     /// What the agent said last, since its last answer and the last message from outside.
-    said: Said,
+    said: SpokenText,
     activity: Option<RawActivity>,
     tools: BTreeMap<String, ToolCall>,
     requests: Vec<(Blocked, Option<String>)>,
@@ -139,7 +139,7 @@ struct TrackedTask {
 
 /// What is known of the turn that is open.
 #[derive(Debug, Default)]
-struct Turn {
+struct OpenTurn {
     /// A message was taken in.
     asked: bool,
     /// It was announced, and nothing else was heard of it.
@@ -149,7 +149,7 @@ struct Turn {
     /// The model itself has said something.
     model_spoke: bool,
     /// What was said since the last tool call.
-    said: Said,
+    said: SpokenText,
     /// Why the CLI did not ask the model.
     prevented: Option<String>,
     /// How the local command ended that it consists of.
@@ -195,29 +195,29 @@ impl ToolCall {
         let input = if input.len() <= CALL_INPUT_KEPT {
             input.to_owned()
         } else {
-            json!({"": one_line(&telling(input), ACTIVITY_KEPT)}).to_string()
+            json!({"": one_line(&main_argument(input), ACTIVITY_KEPT)}).to_string()
         };
         Self { name: clip(name, NAME_KEPT), input }
     }
 
     fn summary(&self) -> String {
-        one_line(&telling(&self.input), ACTIVITY_KEPT)
+        one_line(&main_argument(&self.input), ACTIVITY_KEPT)
     }
 }
 
 /// Text of the agent's, kept as the stream holds it: most of it is never looked at.
 #[derive(Debug, Default)]
-struct Said {
+struct SpokenText {
     pieces: VecDeque<String>,
     /// A tool was called after it: what is said next takes its place.
     is_closed: bool,
 }
 
-impl Said {
+impl SpokenText {
     /// Pieces of it that are kept.
     const PIECES: usize = 100;
 
-    fn push(&mut self, words: &Words<'_>) {
+    fn push(&mut self, words: &LazyText<'_>) {
         if std::mem::take(&mut self.is_closed) {
             self.pieces.clear();
         }
@@ -241,7 +241,7 @@ impl Said {
 
 /// An answer and how much of it was left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct FinalAnswer {
     /// Its text.
     pub text: String,
     /// Bytes that are missing at its end.
@@ -251,7 +251,7 @@ pub struct Answer {
 /// What an event changed, as far as somebody must act on it.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[must_use]
-pub struct Change {
+pub struct DigestChange {
     /// The event is one that a working claude writes.
     pub lively: bool,
     /// A turn ended.
@@ -297,9 +297,9 @@ impl Digest {
     }
 
     /// What the agent said last, and no answer has taken the place of.
-    pub fn said(&self) -> Option<Answer> {
+    pub fn said(&self) -> Option<FinalAnswer> {
         let text = self.said.text()?;
-        Some(Answer { text, omitted: 0 })
+        Some(FinalAnswer { text, omitted: 0 })
     }
 
     /// MCP servers that claude could not use when it listed them last.
@@ -323,7 +323,7 @@ impl Digest {
     }
 
     /// The last turn has its result, and no other is to be expected.
-    pub fn settled(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.results > 0
             && !self.turn_open
             && !self.follow_up_due
@@ -356,7 +356,7 @@ impl Digest {
     }
 
     /// Whether this request waits for an answer.
-    pub fn waits(&self, request_id: &str) -> bool {
+    pub fn awaits_answer(&self, request_id: &str) -> bool {
         self.requests.iter().any(|(blocked, _)| blocked.request_id == request_id)
     }
 
@@ -381,10 +381,10 @@ impl Digest {
     }
 
     /// Takes in the next event, heard at `now`.
-    pub fn fold(&mut self, event: &Event<'_>, now: Timestamp) -> Change {
+    pub fn apply(&mut self, event: &Event<'_>, now: Timestamp) -> DigestChange {
         self.last_event_at = Some(now);
         self.retry_in = Duration::ZERO;
-        let mut change = Change { lively: true, ..Change::default() };
+        let mut change = DigestChange { lively: true, ..DigestChange::default() };
         match event {
             Event::Init { session_id, model, mcp_servers } => {
                 if let Some(servers) = mcp_servers {
@@ -469,7 +469,7 @@ impl Digest {
                             self.schedule.delete(&cron);
                         }
                         if denied.iter().any(|denied| denied == id)
-                            || (*is_error && tells_denial(text))
+                            || (*is_error && reports_denial(text))
                         {
                             self.call_denied(id, "");
                         }
@@ -513,13 +513,17 @@ impl Digest {
             Event::TaskEnded { task_id, status } => self.task_ended(task_id, status),
             Event::Request { request_id, tool_name, tool_use_id, input } => {
                 let asks = tool_name == "AskUserQuestion";
-                let input = &*mended(input);
+                let input = &*fix_surrogates(input);
                 let blocked = Blocked {
                     kind: if asks { "question" } else { "permission" }.to_owned(),
                     request_id: clip(request_id, NAME_KEPT),
                     tool_name: Some(clip(tool_name, NAME_KEPT)),
                     input: if asks { String::new() } else { clip(input, INPUT_KEPT) },
-                    questions: if asks { shortened(&questions(input)) } else { Vec::new() },
+                    questions: if asks {
+                        truncate_all(&parse_questions(input))
+                    } else {
+                        Vec::new()
+                    },
                     others: Vec::new(),
                     since: now,
                     released: false,
@@ -567,7 +571,7 @@ impl Digest {
     fn open_turn(&mut self) {
         if !std::mem::replace(&mut self.turn_open, true) {
             self.cli_error = None;
-            self.turn = Turn::default();
+            self.turn = OpenTurn::default();
         }
     }
 
@@ -624,7 +628,7 @@ impl Digest {
         self.asked_anew = true;
         self.answer = None;
         self.structured_output = None;
-        self.said = Said::default();
+        self.said = SpokenText::default();
         self.schedule.forget_missed();
     }
 
@@ -663,7 +667,7 @@ impl Digest {
         status: Option<u16>,
         delay_ms: f64,
         now: Timestamp,
-        change: &mut Change,
+        change: &mut DigestChange,
     ) {
         let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
         self.waits_for(delay);
@@ -691,7 +695,7 @@ impl Digest {
         self.retry_in = delay.min(SILENCE_MOST);
     }
 
-    fn limit_over(&mut self, change: &mut Change) {
+    fn limit_over(&mut self, change: &mut DigestChange) {
         change.rate_limit_over |= std::mem::take(&mut self.rate_limited);
         self.retry_at = None;
         self.resets_at = None;
@@ -712,7 +716,7 @@ impl Digest {
             }
             Block::ToolUse { id, name, input } => {
                 if !nested {
-                    self.turn.said = Said::default();
+                    self.turn.said = SpokenText::default();
                     self.said.is_closed = true;
                 }
                 let call = ToolCall::of(name, input);
@@ -728,7 +732,7 @@ impl Digest {
         }
     }
 
-    fn tool_ended(&mut self, id: &str, change: &mut Change) {
+    fn tool_ended(&mut self, id: &str, change: &mut DigestChange) {
         let id = &*clip(id, NAME_KEPT);
         // Of parallel tools, show one that still runs.
         if self.tools.remove(id).is_some()
@@ -742,7 +746,7 @@ impl Digest {
     fn close_requests(
         &mut self,
         closed: impl Fn(&Blocked, &Option<String>) -> bool,
-        change: &mut Change,
+        change: &mut DigestChange,
     ) {
         self.requests.retain(|(blocked, tool)| {
             let closes = closed(blocked, tool);
@@ -764,7 +768,7 @@ impl Digest {
         }
     }
 
-    fn result(&mut self, result: &TurnResult, now: Timestamp, change: &mut Change) {
+    fn result(&mut self, result: &TurnResult, now: Timestamp, change: &mut DigestChange) {
         // Also of a turn of which nothing else was heard.
         self.open_turn();
         change.turn_ended = true;
@@ -824,15 +828,15 @@ impl Digest {
             }
             let text = result.result.clone().filter(|text| !is_blank(text));
             let answer = match text {
-                Some(text) => Some(Answer { text, omitted: result.omitted }),
+                Some(text) => Some(FinalAnswer { text, omitted: result.omitted }),
                 None => {
                     let said = turn.said.text().or(turn.command_output);
-                    said.map(|text| Answer { text, omitted: 0 })
+                    said.map(|text| FinalAnswer { text, omitted: 0 })
                 }
             };
             if answer.is_some() {
                 self.answer = answer;
-                self.said = Said::default();
+                self.said = SpokenText::default();
             }
         }
         for denial in &result.permission_denials {
@@ -898,8 +902,8 @@ fn command_output(message: &str) -> Option<String> {
 
 /// Whether a failed tool call's result says that it was denied. 2.1.197 names some denials nowhere
 /// else. A tool that ran and failed begins its result otherwise.
-fn tells_denial(text: &Words<'_>) -> bool {
-    let beginning = text.opening(400);
+fn reports_denial(text: &LazyText<'_>) -> bool {
+    let beginning = text.prefix(400);
     let text = beginning.trim_start().trim_start_matches("<tool_use_error>");
     let begins_and_holds =
         |begins: &str, holds: &str| text.starts_with(begins) && text.contains(holds);
@@ -919,11 +923,11 @@ mod tests {
     use super::*;
     use crate::stream::decode;
 
-    fn fold(lines: &[&str]) -> Digest {
+    fn apply(lines: &[&str]) -> Digest {
         let mut digest = Digest::default();
         for line in lines {
             let now = Timestamp::from_epoch_ms(1_000_000).unwrap();
-            let _ = digest.fold(&decode(line.as_bytes()).expect(line), now);
+            let _ = digest.apply(&decode(line.as_bytes()).expect(line), now);
         }
         digest
     }
@@ -936,11 +940,11 @@ mod tests {
 
     #[test]
     fn the_activity_is_the_tool_that_still_runs() {
-        let mut digest = fold(&[CALL, SECOND_CALL]);
+        let mut digest = apply(&[CALL, SECOND_CALL]);
         let activity = digest.activity().unwrap();
         assert_eq!((activity.tool.as_deref(), activity.text.as_str()), (Some("Read"), "/a/b.rs"));
         let done = br#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t2","content":""}]}}"#;
-        let _ = digest.fold(&decode(done).unwrap(), Timestamp::from_epoch_ms(0).unwrap());
+        let _ = digest.apply(&decode(done).unwrap(), Timestamp::from_epoch_ms(0).unwrap());
         assert_eq!(digest.activity().unwrap().text, "cargo test");
     }
 
@@ -948,7 +952,7 @@ mod tests {
     fn an_activity_is_the_same_however_long_it_is() {
         let activity = |block: Value| {
             let line = json!({"type": "assistant", "message": {"content": [block]}}).to_string();
-            fold(&[&line]).activity().unwrap()
+            apply(&[&line]).activity().unwrap()
         };
         let long = "word \n\u{1f600} ".repeat(CALL_INPUT_KEPT);
         let shown = one_line(&long, ACTIVITY_KEPT);
@@ -965,18 +969,18 @@ mod tests {
 
     #[test]
     fn turns_add_up_and_the_cost_is_the_last() {
-        assert_eq!(fold(&[CALL, SECOND_CALL]).num_turns(), 1, "one message in two events");
-        let digest = fold(&[CALL, RESULT, CALL, RESULT]);
+        assert_eq!(apply(&[CALL, SECOND_CALL]).num_turns(), 1, "one message in two events");
+        let digest = apply(&[CALL, RESULT, CALL, RESULT]);
         assert_eq!((digest.num_turns(), digest.spent_usd), (6, Some(0.5)));
         assert_eq!(digest.duration_ms, 10);
     }
 
     #[test]
     fn a_limit_lasts_until_the_model_speaks() {
-        let limited = fold(&[LIMIT]);
+        let limited = apply(&[LIMIT]);
         assert!(limited.rate_limited);
         assert_eq!(limited.retry_at.unwrap().epoch_ms(), 1_002_000);
-        let over = fold(&[LIMIT, CALL]);
+        let over = apply(&[LIMIT, CALL]);
         assert!(!over.rate_limited && over.retry_at.is_none());
     }
 
@@ -991,7 +995,7 @@ mod tests {
             ("-1795204010", None),
             ("\"1795204010\"", None),
         ] {
-            let digest = fold(&[&format!(
+            let digest = apply(&[&format!(
                 r#"{{"type":"rate_limit_event","rate_limit_info":{{"status":"rejected","resetsAt":{resets_at}}}}}"#
             )]);
             assert!(digest.rate_limited);
@@ -1004,7 +1008,7 @@ mod tests {
     fn counts_end_where_claude_counts_no_further() {
         let wild = RESULT.replace(":3,", ":18446744073709551615,").replace(":5,", ":1e300,");
         for lines in [vec![&*wild], vec![&*wild, &*wild], vec![CALL, &*wild, RESULT, CALL]] {
-            let digest = fold(&lines);
+            let digest = apply(&lines);
             assert_eq!((digest.num_turns(), digest.duration_ms), (COUNTED, COUNTED), "{lines:?}");
         }
     }
@@ -1018,16 +1022,16 @@ mod tests {
             (vec![&*silent], None),
             (vec![&*silent, RESULT], Some(0.5)),
         ] {
-            assert_eq!(fold(&lines).spent_usd, cost, "{lines:?}");
+            assert_eq!(apply(&lines).spent_usd, cost, "{lines:?}");
         }
     }
 
     #[test]
     fn authentication_failures_count_in_a_row_only() {
         let auth = r#"{"type":"system","subtype":"api_retry","error":"authentication_failed"}"#;
-        assert_eq!(fold(&[auth, auth, auth]).auth_failures, 3);
-        assert_eq!(fold(&[auth, auth, LIMIT, auth]).auth_failures, 1);
-        assert_eq!(fold(&[auth, auth, CALL]).auth_failures, 0);
+        assert_eq!(apply(&[auth, auth, auth]).auth_failures, 3);
+        assert_eq!(apply(&[auth, auth, LIMIT, auth]).auth_failures, 1);
+        assert_eq!(apply(&[auth, auth, CALL]).auth_failures, 0);
     }
 
     #[test]
@@ -1036,7 +1040,7 @@ mod tests {
         let result = |denials: &[Value]| {
             serde_json::json!({"type": "result", "permission_denials": denials}).to_string()
         };
-        let digest = fold(&[
+        let digest = apply(&[
             &result(&[call("A", DENIALS_KEPT), call("B", DENIALS_KEPT / 2)]),
             &result(&[call("C", DENIALS_KEPT / 2), call("D", 5)]),
         ]);
@@ -1052,15 +1056,15 @@ mod tests {
     fn a_foreground_task_is_over_before_the_result() {
         let started = r#"{"type":"system","subtype":"task_started","task_id":"b1"}"#;
         let ended = r#"{"type":"system","subtype":"task_notification","task_id":"b1","status":"completed"}"#;
-        let digest = fold(&[CALL, started, ended, RESULT]);
+        let digest = apply(&[CALL, started, ended, RESULT]);
         assert_eq!((digest.outstanding(), digest.follow_up_due), (0, false));
-        let digest = fold(&[CALL, started, RESULT, ended]);
+        let digest = apply(&[CALL, started, RESULT, ended]);
         assert_eq!((digest.outstanding(), digest.follow_up_due), (0, true));
     }
 
     #[test]
     fn a_question_that_holds_half_a_character_can_be_read() {
-        let digest = fold(&[
+        let digest = apply(&[
             r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"so \ud83d?","header":"h","options":[]}]}}}"#,
         ]);
         assert_eq!(digest.blocked().unwrap().questions[0].question, "so \u{fffd}?");
@@ -1073,10 +1077,10 @@ mod tests {
         };
         let fine = init("6f9fb695-65a0-40f6-bcf8-00af6730366b");
         for odd in ["--dangerously-skip-permissions", "../x", "a b", "", &"x".repeat(65)] {
-            let digest = fold(&[&fine, &init(odd)]);
+            let digest = apply(&[&fine, &init(odd)]);
             let kept = digest.session_id.as_deref();
             assert_eq!(kept, Some("6f9fb695-65a0-40f6-bcf8-00af6730366b"), "{odd}");
-            assert!(fold(&[&init(odd)]).session_id.is_none());
+            assert!(apply(&[&init(odd)]).session_id.is_none());
         }
     }
 
@@ -1086,7 +1090,7 @@ mod tests {
         for n in 0..3_000 {
             let line = format!(r#"{{"type":"system","subtype":"task_started","task_id":"{n}"}}"#);
             let _ = digest
-                .fold(&decode(line.as_bytes()).unwrap(), Timestamp::from_epoch_ms(0).unwrap());
+                .apply(&decode(line.as_bytes()).unwrap(), Timestamp::from_epoch_ms(0).unwrap());
         }
         assert_eq!(digest.outstanding(), TRACKED);
     }

@@ -11,8 +11,8 @@ use memchr::memmem::Finder;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::mend::{escape_length, from_json};
 use super::schedule::{Scheduling, scheduling};
+use super::surrogates::{escape_length, from_json};
 use super::wire::{
     self, Content, Raw, Wire, WireBlock, WireDecision, WireRequest, WireResultMeta, WireServer,
     WireStatus, WireTask, WireUsage, get, is_array, items, object, owned, string, text,
@@ -190,7 +190,7 @@ impl McpServer {
 #[derive(Debug)]
 pub enum Block<'a> {
     /// Words.
-    Text(Words<'a>),
+    Text(LazyText<'a>),
     /// The model's reasoning, where it is shown.
     Thinking,
     /// A tool call.
@@ -209,16 +209,16 @@ pub enum Block<'a> {
         /// It failed or was refused.
         is_error: bool,
         /// The text of it; empty for an image and the like.
-        text: Words<'a>,
+        text: LazyText<'a>,
     },
 }
 
 /// Text that is decoded when somebody reads it, and as far as they do: most of a stream is text
 /// that nobody reads on the way.
 #[derive(Debug)]
-pub struct Words<'a>(Raw<'a>);
+pub struct LazyText<'a>(Raw<'a>);
 
-impl Words<'_> {
+impl LazyText<'_> {
     /// The text as the stream holds it, as JSON: copied, not decoded.
     pub fn raw(&self) -> Option<String> {
         self.0.map(str::to_owned)
@@ -230,7 +230,7 @@ impl Words<'_> {
     }
 
     /// Its beginning: at least `most` characters, if it has so many.
-    pub fn opening(&self, most: usize) -> Cow<'_, str> {
+    pub fn prefix(&self, most: usize) -> Cow<'_, str> {
         match self.raw_opening(most) {
             Some(Cow::Owned(raw)) => Cow::Owned(from_json(&raw).unwrap_or_default()),
             _ => self.whole(),
@@ -366,7 +366,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
                 status: string(about.status).unwrap_or_default(),
                 // A float where another release writes one.
                 resets_at: get::<f64>(about.resets_at).and_then(moment),
-                model: string(about.limit_type).and_then(|word| ModelFamily::named_in(&word)),
+                model: string(about.limit_type).and_then(|word| ModelFamily::find_in(&word)),
             }
         }
         Some("control_request") => {
@@ -534,7 +534,7 @@ pub(super) fn denied(tool_name: Option<&str>) -> Value {
 fn blocks(content: Content<'_>) -> Vec<Block<'_>> {
     match content {
         Content::Other => Vec::new(),
-        Content::Text(text) => vec![Block::Text(Words(Some(text)))],
+        Content::Text(text) => vec![Block::Text(LazyText(Some(text)))],
         Content::Blocks(wires) => wires.into_iter().filter_map(|wire| block(&wire)).collect(),
     }
 }
@@ -542,7 +542,7 @@ fn blocks(content: Content<'_>) -> Vec<Block<'_>> {
 fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
     match text(wire.kind)?.as_ref() {
         "text" => {
-            wire.text.filter(|raw| raw.starts_with('"')).map(|raw| Block::Text(Words(Some(raw))))
+            wire.text.filter(|raw| raw.starts_with('"')).map(|raw| Block::Text(LazyText(Some(raw))))
         }
         "thinking" => Some(Block::Thinking),
         "tool_use" => Some(Block::ToolUse {
@@ -553,7 +553,7 @@ fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
         "tool_result" => Some(Block::ToolResult {
             id: text(wire.tool_use_id)?,
             is_error: get(wire.is_error).unwrap_or(false),
-            text: Words(wire.content),
+            text: LazyText(wire.content),
         }),
         _ => None,
     }
@@ -600,7 +600,7 @@ mod tests {
             let Some(Event::User { blocks, .. }) = decode(line.as_bytes()) else { panic!() };
             let [Block::Text(words)] = &blocks[..] else { panic!() };
             for most in 1..40 {
-                let opening = words.opening(most);
+                let opening = words.prefix(most);
                 assert!(words.whole().starts_with(opening.as_ref()), "{piece}");
                 assert!(opening.chars().count() >= most, "{piece}");
             }
@@ -711,7 +711,7 @@ mod tests {
         let line = br#"{"type":"assistant","message":{"content":[{"type":"text","text":"so \ud83d"},{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"\ud83d"}]}]}}"#;
         let Some(Event::Assistant { blocks, .. }) = decode(line) else { panic!("no words") };
         let [Block::Text(words), Block::ToolResult { text, .. }] = &blocks[..] else { panic!() };
-        assert_eq!((&*words.whole(), &*words.opening(1)), ("so \u{fffd}", "so \u{fffd}"));
+        assert_eq!((&*words.whole(), &*words.prefix(1)), ("so \u{fffd}", "so \u{fffd}"));
         assert_eq!(text.whole(), "\u{fffd}");
     }
 

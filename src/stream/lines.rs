@@ -6,15 +6,15 @@
 //! lost. A `result` event with a gigantic answer therefore still tells its verdict.
 
 /// Bytes of a line up to which it is passed on whole.
-const LINE_KEPT: usize = 1 << 20;
+const MAX_LINE_BYTES: usize = 1 << 20;
 /// Bytes kept of a string that is a direct member of the outermost object (such as `result`).
-const OUTER_STRING_KEPT: usize = 1 << 20;
+const MAX_OUTER_STRING_BYTES: usize = 1 << 20;
 /// Bytes kept of any string further in.
-const INNER_STRING_KEPT: usize = 64 << 10;
+const MAX_INNER_STRING_BYTES: usize = 64 << 10;
 /// Bytes kept of one member of the outermost object that is no string.
-const MEMBER_KEPT: usize = 1 << 20;
+const MAX_MEMBER_BYTES: usize = 1 << 20;
 /// Bytes kept of a squeezed line in all; a line that needs more is passed on cut, as no JSON.
-const SQUEEZED_KEPT: usize = 4 << 20;
+const MAX_SHORTENED_BYTES: usize = 4 << 20;
 /// Capacity that the buffer keeps between lines, so that one long line does not swell the
 /// process for good.
 const CAPACITY_KEPT: usize = 64 << 10;
@@ -40,7 +40,7 @@ impl Line<'_> {
 pub struct LineSplitter {
     held: Vec<u8>,
     length: u64,
-    squeezer: Option<Squeezer>,
+    squeezer: Option<LineShortener>,
 }
 
 impl LineSplitter {
@@ -48,7 +48,7 @@ impl LineSplitter {
     pub fn push(&mut self, mut piece: &[u8], mut each: impl FnMut(Line<'_>)) {
         while let Some(end) = memchr::memchr(b'\n', piece) {
             let (line, rest) = (&piece[..end], &piece[end + 1..]);
-            if self.length == 0 && line.len() <= LINE_KEPT {
+            if self.length == 0 && line.len() <= MAX_LINE_BYTES {
                 each(Line { bytes: line, length: line.len() as u64 });
             } else {
                 self.hold(line);
@@ -70,10 +70,10 @@ impl LineSplitter {
         self.length += piece.len() as u64;
         if let Some(squeezer) = &mut self.squeezer {
             squeezer.push(piece);
-        } else if self.held.len() + piece.len() <= LINE_KEPT {
+        } else if self.held.len() + piece.len() <= MAX_LINE_BYTES {
             self.held.extend_from_slice(piece);
         } else {
-            let mut squeezer = Squeezer::default();
+            let mut squeezer = LineShortener::default();
             squeezer.push(&std::mem::take(&mut self.held));
             squeezer.push(piece);
             self.squeezer = Some(squeezer);
@@ -94,7 +94,7 @@ impl LineSplitter {
 
 /// Where in the JSON text the squeezer stands.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-enum Place {
+enum LexState {
     #[default]
     Outside,
     String,
@@ -108,9 +108,9 @@ enum Place {
 /// Copies JSON text, leaving out what is too long. It checks nothing: text that is no JSON comes
 /// out as other text that is none.
 #[derive(Debug, Default)]
-struct Squeezer {
+struct LineShortener {
     out: Vec<u8>,
-    place: Place,
+    place: LexState,
     depth: usize,
     /// Bytes of the present string that were copied.
     string: usize,
@@ -126,24 +126,24 @@ struct Squeezer {
     skip: bool,
 }
 
-impl Squeezer {
+impl LineShortener {
     fn push(&mut self, mut piece: &[u8]) {
         while let Some((&byte, rest)) = piece.split_first() {
             match self.place {
-                Place::Outside => {
+                LexState::Outside => {
                     self.outside(byte);
                     piece = rest;
                 }
-                Place::String => {
+                LexState::String => {
                     let run = memchr::memchr2(b'"', b'\\', piece).unwrap_or(piece.len());
                     if run == 0 {
                         self.cut_here(byte);
                         if byte == b'"' {
-                            self.place = Place::Outside;
+                            self.place = LexState::Outside;
                             // The closing quote is copied also where the string was cut.
                             self.copy(&[byte]);
                         } else {
-                            self.place = Place::Backslash;
+                            self.place = LexState::Backslash;
                             self.string_bytes(&[byte]);
                         }
                         piece = rest;
@@ -152,22 +152,25 @@ impl Squeezer {
                         piece = &piece[run..];
                     }
                 }
-                Place::Backslash => {
+                LexState::Backslash => {
                     self.string_bytes(&[byte]);
                     self.half_pair = false;
-                    self.place =
-                        if byte == b'u' { Place::Hex { left: 4, value: 0 } } else { Place::String };
+                    self.place = if byte == b'u' {
+                        LexState::Hex { left: 4, value: 0 }
+                    } else {
+                        LexState::String
+                    };
                     piece = rest;
                 }
-                Place::Hex { left, value } => {
+                LexState::Hex { left, value } => {
                     self.string_bytes(&[byte]);
                     let digit = char::from(byte).to_digit(16).unwrap_or(0) as u16;
                     let value = value << 4 | digit;
                     self.place = if left > 1 {
-                        Place::Hex { left: left - 1, value }
+                        LexState::Hex { left: left - 1, value }
                     } else {
                         self.half_pair = (0xd800..0xdc00).contains(&value);
-                        Place::String
+                        LexState::String
                     };
                     piece = rest;
                 }
@@ -182,7 +185,7 @@ impl Squeezer {
         self.copy(&[byte]);
         match byte {
             b'"' => {
-                self.place = Place::String;
+                self.place = LexState::String;
                 self.string = 0;
                 self.cut = false;
                 self.half_pair = false;
@@ -203,7 +206,7 @@ impl Squeezer {
             }
             _ => {}
         }
-        if self.depth > 1 && !self.skip && self.out.len() - self.member > MEMBER_KEPT {
+        if self.depth > 1 && !self.skip && self.out.len() - self.member > MAX_MEMBER_BYTES {
             self.out.truncate(self.element.unwrap_or(self.member));
             self.out.extend_from_slice(if self.element.is_some() { b"null]" } else { b"null" });
             self.skip = true;
@@ -238,7 +241,7 @@ impl Squeezer {
     }
 
     fn string_kept(&self) -> usize {
-        if self.depth <= 1 { OUTER_STRING_KEPT } else { INNER_STRING_KEPT }
+        if self.depth <= 1 { MAX_OUTER_STRING_BYTES } else { MAX_INNER_STRING_BYTES }
     }
 
     fn string_bytes(&mut self, bytes: &[u8]) {
@@ -249,7 +252,7 @@ impl Squeezer {
     }
 
     fn copy(&mut self, bytes: &[u8]) {
-        if !self.skip && self.out.len() + bytes.len() <= SQUEEZED_KEPT {
+        if !self.skip && self.out.len() + bytes.len() <= MAX_SHORTENED_BYTES {
             self.out.extend_from_slice(bytes);
         }
     }
@@ -290,13 +293,15 @@ mod tests {
                 let lines = split(&line.as_bytes().chunks(size).collect::<Vec<_>>());
                 assert_eq!(lines.len(), 1);
                 assert_eq!(lines[0].1, line.len() as u64 - 1);
-                assert!(lines[0].0.len() < SQUEEZED_KEPT);
+                assert!(lines[0].0.len() < MAX_SHORTENED_BYTES);
                 let value: serde_json::Value = serde_json::from_slice(&lines[0].0).unwrap();
                 assert_eq!(value["is_error"], true);
                 assert_eq!(value["num_turns"], 7);
                 let kept = value["result"].as_str().unwrap().len();
-                assert!(kept > 0 && kept <= OUTER_STRING_KEPT + 16, "{filler}: {kept}");
-                assert!(value["deep"]["text"].as_str().unwrap().len() <= INNER_STRING_KEPT + 16);
+                assert!(kept > 0 && kept <= MAX_OUTER_STRING_BYTES + 16, "{filler}: {kept}");
+                assert!(
+                    value["deep"]["text"].as_str().unwrap().len() <= MAX_INNER_STRING_BYTES + 16
+                );
             }
         }
     }
@@ -337,7 +342,7 @@ mod tests {
         }
         splitter.finish(|line| {
             assert_eq!(line.length, 256 << 16);
-            assert!(line.bytes.len() <= SQUEEZED_KEPT);
+            assert!(line.bytes.len() <= MAX_SHORTENED_BYTES);
         });
     }
 

@@ -7,16 +7,16 @@
 mod digest;
 mod event;
 mod lines;
-mod mend;
 mod reset_time;
 mod scan;
 mod schedule;
+mod surrogates;
 pub mod transcript;
 mod wire;
 
-pub use digest::{Answer, Change, Digest};
-pub use event::{Block, Event, McpServer, TurnResult, Words, decode};
+pub use digest::{Digest, DigestChange, FinalAnswer};
+pub use event::{Block, Event, LazyText, McpServer, TurnResult, decode};
 pub use lines::{Line, LineSplitter};
-pub use mend::{from_json, mended, repaired};
 pub use reset_time::{is_spend_limit, reset_time};
 pub use schedule::LATE;
+pub use surrogates::{fix_surrogates, from_json, repair};

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::mend::{from_json, repaired};
+use super::surrogates::{from_json, repair};
 use super::{Block, Event, Line, TurnResult, decode};
-use crate::job::{Question, Record, Status, milliseconds, questions, shortened};
+use crate::job::{Question, Record, Status, milliseconds, parse_questions, truncate_all};
 use crate::text::{clip, one_line};
 
 use pieces::Link;
@@ -58,20 +58,20 @@ pub enum Speaker {
 
 /// One thing to read: a paragraph of the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passage {
+pub struct TranscriptLine {
     /// Who speaks.
     pub speaker: Speaker,
     /// The words, without any mark of the speaker.
     pub text: String,
 }
 
-impl Passage {
+impl TranscriptLine {
     fn new(speaker: Speaker, text: impl Into<String>) -> Self {
         Self { speaker, text: text.into() }
     }
 }
 
-impl fmt::Display for Passage {
+impl fmt::Display for TranscriptLine {
     /// The words behind a mark of who speaks: none for the agent, `→` for a tool, `✗` for one that
     /// went wrong, `>` for the user, `·` for a note, `=` for the end of a turn, `!` for stderr.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -95,7 +95,7 @@ impl Speaker {
 }
 
 /// What one line of the stream says by itself: nothing where it is not worth reading.
-pub fn passages(line: Line<'_>) -> Vec<Passage> {
+pub fn transcript_lines(line: Line<'_>) -> Vec<TranscriptLine> {
     resolve(&[], &pieces(line)).into_iter().map(|(_, passage)| passage).collect()
 }
 
@@ -104,7 +104,7 @@ pub fn pieces(line: Line<'_>) -> Vec<Piece> {
     if let Some(event) = decode(line.bytes) {
         return of_event(&event, line.bytes);
     }
-    let repaired = repaired(line.bytes);
+    let repaired = repair(line.bytes);
     let bytes = repaired.as_ref().map_or(line.bytes, String::as_bytes);
     match decode(bytes) {
         Some(event) => of_event(&event, bytes),
@@ -131,7 +131,7 @@ fn of_event(event: &Event<'_>, line: &[u8]) -> Vec<Piece> {
         }
         Event::User { blocks, replayed: Some(_), .. } => {
             let words = blocks.iter().filter_map(|block| match block {
-                Block::Text(text) => Some(one_line(&text.opening(CALL_SHOWN * 2), CALL_SHOWN)),
+                Block::Text(text) => Some(one_line(&text.prefix(CALL_SHOWN * 2), CALL_SHOWN)),
                 _ => None,
             });
             words.map(|words| Piece::said(Speaker::User, words)).collect()
@@ -186,7 +186,7 @@ fn of_agent(block: &Block<'_>, speaker: Speaker) -> Vec<Piece> {
             let question = !asked.is_empty();
             let shown = if question { asked } else { vec![call(name, input)] };
             let piece = |text| Piece {
-                passage: Some(Passage::new(Speaker::Tool, text)),
+                passage: Some(TranscriptLine::new(Speaker::Tool, text)),
                 link: Some(Link::Call { id: id.to_string(), question }),
             };
             shown.into_iter().map(piece).collect()
@@ -199,11 +199,11 @@ fn of_user(block: &Block<'_>, answers: Option<&str>) -> Option<Piece> {
     match block {
         Block::Text(text) => spoken(Speaker::User, &text.whole()),
         Block::ToolResult { id, is_error, text } => {
-            let failed = is_error.then(|| one_line(&text.opening(CALL_SHOWN * 2), CALL_SHOWN));
+            let failed = is_error.then(|| one_line(&text.prefix(CALL_SHOWN * 2), CALL_SHOWN));
             let passage = match (&failed, answers) {
-                (Some(why), _) => Some(Passage::new(Speaker::ToolError, why.clone())),
+                (Some(why), _) => Some(TranscriptLine::new(Speaker::ToolError, why.clone())),
                 (None, Some(answers)) => {
-                    Some(Passage::new(Speaker::User, format!("answered: {answers}")))
+                    Some(TranscriptLine::new(Speaker::User, format!("answered: {answers}")))
                 }
                 (None, None) => None,
             };
@@ -227,8 +227,10 @@ fn of_request(request_id: &str, id: &str, tool_name: &str, input: &str) -> Vec<P
         true => (Speaker::Tool, asked),
         false => (Speaker::Note, vec![format!("{WAITS}: {call}")]),
     };
-    let piece =
-        |text| Piece { passage: Some(Passage::new(speaker, text)), link: Some(link.clone()) };
+    let piece = |text| Piece {
+        passage: Some(TranscriptLine::new(speaker, text)),
+        link: Some(link.clone()),
+    };
     shown.into_iter().map(piece).collect()
 }
 
@@ -244,7 +246,7 @@ fn asked(input: &str) -> Vec<String> {
             format!("asks: {question} ({labels})")
         }
     };
-    shortened(&questions(input)).iter().map(line).collect()
+    truncate_all(&parse_questions(input)).iter().map(line).collect()
 }
 
 /// The answers in the result of an `AskUserQuestion`, in the order of the questions: each by
@@ -325,7 +327,7 @@ fn said(text: &str) -> String {
 
 fn call(name: &str, input: &str) -> String {
     let name = one_line(name, 60);
-    let telling = one_line(&telling(input), CALL_SHOWN);
+    let telling = one_line(&main_argument(input), CALL_SHOWN);
     if telling.is_empty() { name } else { format!("{name}: {telling}") }
 }
 
@@ -357,7 +359,7 @@ pub fn error_of(result: &TurnResult) -> String {
 
 /// The last line of a job's log: the verdict, and why a job failed. `None` of a job that has not
 /// ended.
-pub fn verdict(record: &Record) -> Option<Passage> {
+pub fn verdict(record: &Record) -> Option<TranscriptLine> {
     let reason = record.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let error = record.error.as_deref().map(|error| one_line(error, ERROR_SHOWN));
     let error = error.filter(|error| !error.is_empty());
@@ -372,12 +374,12 @@ pub fn verdict(record: &Record) -> Option<Passage> {
         (status, Some(error)) => format!("{status}{reason}: {error}"),
         (status, None) => format!("{status}{reason}"),
     };
-    Some(Passage::new(Speaker::End, text))
+    Some(TranscriptLine::new(Speaker::End, text))
 }
 
 /// Puts the verdict behind the passages of a log that was read to its end. The end of the last turn
 /// stands for the turn alone then, and the verdict of a completed job says the same and more.
-pub fn conclude(passages: &mut Vec<Passage>, verdict: Passage) {
+pub fn conclude(passages: &mut Vec<TranscriptLine>, verdict: TranscriptLine) {
     // What claude's process wrote to stderr after that is no part of the conversation.
     let last = passages.iter().rposition(|passage| passage.speaker != Speaker::Stderr);
     if let Some(last) = last
@@ -421,7 +423,7 @@ const KNOWN: [&str; 11] = [
 
 /// The most telling part of a tool's input: the argument that the tool is known by, or else its
 /// first, or else all of it.
-pub fn telling(input: &str) -> String {
+pub fn main_argument(input: &str) -> String {
     let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(input) else {
         return clip(input, CALL_SHOWN);
     };
@@ -435,7 +437,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Vec<(Speaker, String)> {
-        passages(Line { bytes: line.as_bytes(), length: line.len() as u64 })
+        transcript_lines(Line { bytes: line.as_bytes(), length: line.len() as u64 })
             .into_iter()
             .map(|passage| (passage.speaker, passage.text))
             .collect()
@@ -496,7 +498,7 @@ mod tests {
     #[test]
     fn a_stray_line_is_shown_as_it_is() {
         assert_eq!(read("npm  notice\tx"), [(Speaker::Note, "npm notice x".to_owned())]);
-        let garbage = passages(Line { bytes: &[0xff; 10_000], length: 10_000 });
+        let garbage = transcript_lines(Line { bytes: &[0xff; 10_000], length: 10_000 });
         assert_eq!(garbage[0].text.chars().count(), STRAY_SHOWN);
     }
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::mend::from_json;
 use super::scan::Scanner;
+use super::surrogates::from_json;
 
 /// The JSON text of a field, which may be `null`; `None` if it is absent.
 pub(super) type Raw<'a> = Option<&'a str>;

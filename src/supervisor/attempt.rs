@@ -1,7 +1,7 @@
 //! Attempts: what a run of claude opens with, and when another one follows.
 
-use super::{Effect, Now, Phase, Supervisor, Talk};
-use crate::job::{Happening, Reason, Record, Verdict};
+use super::{ConversationState, Effect, Now, Supervisor, WorkerPhase};
+use crate::job::{EventKind, Reason, Record, Verdict};
 use crate::stream::Digest;
 
 /// What claude is told when it goes on with its conversation after it was cut off.
@@ -15,7 +15,7 @@ const FORGOTTEN: &str = "(An earlier attempt at this task was interrupted, and i
 
 /// What an attempt opens with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opening {
+pub struct FirstPrompt {
     /// The conversation of claude to go on with; `None` for a new one.
     pub resume: Option<String>,
     /// That conversation is left as it is, and goes on as another.
@@ -26,7 +26,7 @@ pub struct Opening {
     pub prompt: bool,
 }
 
-impl Opening {
+impl FirstPrompt {
     /// Of the attempt that the record says is next.
     pub(super) fn of(record: &Record) -> Self {
         if let Some(opening) = Self::with_answer(record) {
@@ -37,7 +37,7 @@ impl Opening {
             Some(session) if record.resumed => {
                 Self { resume: Some(session.clone()), ..Self::default() }
             }
-            Some(_) if record.attempt > 1 && record.session_began && record.at_rest => {
+            Some(_) if record.attempt > 1 && record.session_began && record.was_idle => {
                 Self::silent(record)
             }
             Some(session) if record.attempt > 1 && record.session_began => {
@@ -77,7 +77,7 @@ impl Supervisor {
     /// Whether claude did not know the conversation that it was to go on with. The CLI announces
     /// a session before it writes it to its disk (seen with 2.1.197: up to its first tool call
     /// nothing was there), so that this is the only way to find out.
-    pub(super) fn starts_over(&self, verdict: &Verdict) -> bool {
+    pub(super) fn needs_fresh_session(&self, verdict: &Verdict) -> bool {
         let refused = verdict.reason() == Some(Reason::ClaudeRefused) && !self.digest.began;
         let why = verdict.error().unwrap_or_default();
         refused
@@ -86,7 +86,7 @@ impl Supervisor {
             && why.contains("No conversation found")
     }
 
-    pub(super) fn start_over(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn begin_fresh_session(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.next_attempt(now);
         self.record.session_id = None;
         self.record.session_file = None;
@@ -94,13 +94,13 @@ impl Supervisor {
         self.record.released = None;
         self.record
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
-        self.opening = Opening::over_again(&self.record);
-        self.kept.went_away = false;
-        self.put_behind(Digest::default(), now);
-        self.talk = Talk::default();
-        self.phase = Phase::Starting;
-        self.log(Happening::StartedOver, now, effects);
-        effects.push(Effect::GiveBack);
+        self.opening = FirstPrompt::over_again(&self.record);
+        self.keep_alive.went_away = false;
+        self.archive_attempt(Digest::default(), now);
+        self.talk = ConversationState::default();
+        self.phase = WorkerPhase::Starting;
+        self.log(EventKind::StartedOver, now, effects);
+        effects.push(Effect::RestoreAside);
         self.save(now, effects);
     }
 }

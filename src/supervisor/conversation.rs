@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Effect, FOLLOW_UP_GRACE, Now, Phase, Supervisor};
-use crate::job::{Directive, Failure, Happening, Status, TurnEnd, denied};
+use super::{Effect, FOLLOW_UP_GRACE, Now, Supervisor, WorkerPhase};
+use crate::job::{EventKind, InboxMessage, Status, TurnEnd, TurnFailure, denied};
 use crate::stream::TurnResult;
 use crate::stream::transcript::error_of;
 use crate::text::{clip, sum_usd};
@@ -21,7 +21,7 @@ const NOBODY: &str = "Nobody is there to answer. Decide yourself, or do without,
 
 /// Messages on their way into claude.
 #[derive(Debug, Default)]
-pub(super) struct Talk {
+pub(super) struct ConversationState {
     /// Given to claude and not yet taken in, by their UUID.
     expected: BTreeMap<String, u64>,
     /// Taken in since the last result.
@@ -30,7 +30,7 @@ pub(super) struct Talk {
     asked: Vec<(String, Duration)>,
 }
 
-impl Talk {
+impl ConversationState {
     /// What claude has not taken in will be told anew.
     pub(super) fn forget_expected(&mut self) {
         self.expected.clear();
@@ -50,10 +50,10 @@ impl Talk {
 
 impl Supervisor {
     /// Somebody tells the job something. What is not acted upon stays in the inbox.
-    pub(super) fn told(
+    pub(super) fn handle_message(
         &mut self,
         number: u64,
-        directive: Result<Directive, String>,
+        directive: Result<InboxMessage, String>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
@@ -61,54 +61,56 @@ impl Supervisor {
             Err(error) => {
                 let error = clip(&error, 200);
                 self.record.warn(format!("message {number} could not be read: {error}"));
-                self.log(Happening::MessageRefused { number, error }, now, effects);
+                self.log(EventKind::MessageRefused { number, error }, now, effects);
                 self.unsaved = true;
-                effects.push(Effect::TakeOut(number));
+                effects.push(Effect::RemoveMessage(number));
             }
-            Ok(Directive::Interrupt) => {
-                effects.push(Effect::TakeOut(number));
-                if self.listens() && self.digest.turn_open {
-                    self.log(Happening::InterruptRequested, now, effects);
+            Ok(InboxMessage::Interrupt) => {
+                effects.push(Effect::RemoveMessage(number));
+                if self.accepts_messages() && self.digest.turn_open {
+                    self.log(EventKind::InterruptRequested, now, effects);
                     effects.push(Effect::Interrupt(number));
                 }
             }
-            Ok(Directive::Finish) => {
-                effects.push(Effect::TakeOut(number));
+            Ok(InboxMessage::Finish) => {
+                effects.push(Effect::RemoveMessage(number));
                 self.finish(now, effects);
             }
-            Ok(Directive::Release) => {
-                effects.push(Effect::TakeOut(number));
+            Ok(InboxMessage::Release) => {
+                effects.push(Effect::RemoveMessage(number));
                 self.release(number, now, effects);
             }
-            Ok(Directive::Answer { request_id, response }) => {
-                effects.push(Effect::TakeOut(number));
+            Ok(InboxMessage::Answer { request_id, response }) => {
+                effects.push(Effect::RemoveMessage(number));
                 if self.is_released(&request_id) {
                     self.go_on_with(number, response, now, effects);
-                } else if self.listens() && self.digest.waits(&request_id) {
+                } else if self.accepts_messages() && self.digest.awaits_answer(&request_id) {
                     self.respond(number, request_id, response, now, effects);
                 } else {
-                    self.log(Happening::AnswerRefused { number, request_id }, now, effects);
+                    self.log(EventKind::AnswerRefused { number, request_id }, now, effects);
                 }
             }
-            Ok(Directive::Message { uuid, text }) if self.listens() => {
+            Ok(InboxMessage::Message { uuid, text }) if self.accepts_messages() => {
                 // What claude was silent for before that, it was asked nothing.
-                self.silence_begins(now);
-                self.log(Happening::MessageSent { number }, now, effects);
+                self.silence_started(now);
+                self.log(EventKind::MessageSent { number }, now, effects);
                 self.talk.expected.insert(uuid.clone(), number);
-                effects.push(Effect::Tell { uuid, text });
+                effects.push(Effect::SendMessage { uuid, text });
                 // Between turns claude is about to begin one; should it not, it is not waited for.
-                let idle = matches!(self.phase, Phase::Idle { .. });
-                self.is_busy();
+                let idle = matches!(self.phase, WorkerPhase::Idle { .. });
+                self.mark_running();
                 let between = idle
                     || matches!(
                         self.phase,
-                        Phase::Working | Phase::FollowUp { .. } | Phase::Awaiting { .. }
+                        WorkerPhase::Working
+                            | WorkerPhase::FollowUp { .. }
+                            | WorkerPhase::Awaiting { .. }
                     );
                 if between && !self.digest.turn_open && (idle || self.digest.results > 0) {
-                    self.phase = Phase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
+                    self.phase = WorkerPhase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
                 }
             }
-            Ok(Directive::Message { .. }) => {}
+            Ok(InboxMessage::Message { .. }) => {}
         }
     }
 
@@ -120,14 +122,14 @@ impl Supervisor {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.silence_begins(now);
+        self.silence_started(now);
         self.digest.answered(&request_id);
-        self.asks_no_more(&request_id);
+        self.request_closed(&request_id);
         self.record.status =
             if self.digest.blocked().is_some() { Status::Blocked } else { Status::Running };
         // The record first: whoever waits for the event looks at it next.
         self.save(now, effects);
-        self.log(Happening::Answered { number, request_id: request_id.clone() }, now, effects);
+        self.log(EventKind::Answered { number, request_id: request_id.clone() }, now, effects);
         effects.push(Effect::Respond { request_id, response });
     }
 
@@ -137,20 +139,21 @@ impl Supervisor {
     }
 
     /// It has its answer, or was taken back.
-    pub(super) fn asks_no_more(&mut self, request_id: &str) {
+    pub(super) fn request_closed(&mut self, request_id: &str) {
         self.talk.asked.retain(|(asked, _)| asked != request_id);
     }
 
     /// When the request that has waited longest is to be denied.
     pub(super) fn block_timeout(&self) -> Option<Duration> {
         let limit = Duration::from_millis(self.record.spec.block_timeout_ms?);
-        let open = self.talk.asked.iter().find(|(id, _)| self.digest.waits(id));
-        open.filter(|_| self.listens()).map(|(_, since)| since.saturating_add(limit))
+        let open = self.talk.asked.iter().find(|(id, _)| self.digest.awaits_answer(id));
+        open.filter(|_| self.accepts_messages()).map(|(_, since)| since.saturating_add(limit))
     }
 
     pub(super) fn deny_what_nobody_answers(&mut self, now: Now, effects: &mut Vec<Effect>) {
         while self.block_timeout().is_some_and(|at| at <= now.mono) {
-            let Some(open) = self.talk.asked.iter().find(|(id, _)| self.digest.waits(id)) else {
+            let Some(open) = self.talk.asked.iter().find(|(id, _)| self.digest.awaits_answer(id))
+            else {
                 return;
             };
             let request_id = open.0.clone();
@@ -166,18 +169,23 @@ impl Supervisor {
     }
 
     /// Whether claude still reads its stdin.
-    pub(super) fn listens(&self) -> bool {
+    pub(super) fn accepts_messages(&self) -> bool {
         self.phase.takes_input()
             && !self.input_closed
             && !self.output_closed
-            && self.cause.is_none()
+            && self.stop_reason.is_none()
     }
 
     /// Claude has taken in the message of this UUID; says whether that was expected.
-    pub(super) fn taken_in(&mut self, uuid: &str, now: Now, effects: &mut Vec<Effect>) -> bool {
+    pub(super) fn message_accepted(
+        &mut self,
+        uuid: &str,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
         let Some(number) = self.talk.expected.remove(uuid) else { return false };
         self.talk.taken.push(number);
-        self.log(Happening::MessageTaken { number }, now, effects);
+        self.log(EventKind::MessageTaken { number }, now, effects);
         effects.push(Effect::SetAside(number));
         true
     }
@@ -191,10 +199,10 @@ impl Supervisor {
     pub(super) fn turn_end(
         &mut self,
         last: &TurnResult,
-        failure: Option<Failure>,
+        failure: Option<TurnFailure>,
         now: Now,
     ) -> TurnEnd {
-        self.record.turn += 1;
+        self.record.ended_turns += 1;
         let aborted = |why: &String| why.starts_with("aborted");
         let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
         let is_error = last.is_error || failure.is_some();
@@ -206,7 +214,7 @@ impl Supervisor {
             _ => last.result.clone(),
         };
         TurnEnd {
-            turn: self.record.turn,
+            turn: self.record.ended_turns,
             at: now.wall,
             attempt: self.record.attempt,
             messages: std::mem::take(&mut self.talk.taken),

@@ -5,38 +5,40 @@
 
 mod attempt;
 mod conversation;
-mod ending;
-mod hearing;
-mod inquest;
 mod keep_alive;
-mod past;
+mod post_mortem;
+mod previous_attempts;
+mod queueing;
 mod release;
 mod retry;
-mod stall;
-mod terms;
-mod turn;
+mod shutdown;
+mod silence_timeout;
+mod stream_events;
+mod types;
 mod verdict;
 mod waiting;
 
 use std::time::Duration;
 
-use conversation::Talk;
+use conversation::ConversationState;
 use serde_json::Value;
 
-use keep_alive::KeptAlive;
-use past::Past;
+use keep_alive::KeepAlive;
+use previous_attempts::PreviousAttempts;
 use verdict::ignored_rules;
 
 use crate::job::{
-    Detached, Detachment, Entry, Happening, Milestone, Outcome, Reason, Record, Status, Timestamp,
-    Undelivered, Verdict,
+    Detached, Detachment, EventKind, EventLine, NotifyEvent, Outcome, Reason, Record, Status,
+    Timestamp, UndeliveredMessage, Verdict,
 };
 use crate::stream::{Digest, decode};
-use crate::text::{count, sum_usd};
+use crate::text::{plural, sum_usd};
 
-pub use attempt::Opening;
-pub use inquest::{Inquest, Witnessed, lost};
-pub use terms::{Conclusion, Effect, Evidence, FailedDependency, Input, Now, STDERR_READ, Stop};
+pub use attempt::FirstPrompt;
+pub use post_mortem::{PostMortem, Witnessed, lost};
+pub use types::{
+    Conclusion, Effect, Evidence, FailedDependency, Input, Now, STDERR_READ, TermSignal,
+};
 
 /// How long claude gets to end its turn after an `interrupt` request, upon which it reports its
 /// cost.
@@ -68,7 +70,7 @@ const AUTH_FAILURES: u32 = 3;
 
 /// Where the worker stands. `until` is on the monotonic clock.
 #[derive(Debug, PartialEq)]
-enum Phase {
+enum WorkerPhase {
     /// It is not its turn yet.
     Waiting { since: Duration },
     /// Claude is being started.
@@ -90,7 +92,7 @@ enum Phase {
     /// Stdin is closed: claude is expected to end.
     Closing { until: Duration },
     /// A signal was sent.
-    Stopping { by: Stop, until: Duration },
+    Stopping { by: TermSignal, until: Duration },
     /// What is left is being ended.
     Sweeping,
     /// Nothing is left; the rest of the output is read.
@@ -99,7 +101,7 @@ enum Phase {
     Over,
 }
 
-impl Phase {
+impl WorkerPhase {
     /// Whether claude runs and can be given something: its stdin is open.
     fn takes_input(&self) -> bool {
         matches!(
@@ -115,7 +117,7 @@ impl Phase {
 
 /// Why the job is being ended before claude ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+enum StopReason {
     Kill,
     Terminate,
     Timeout,
@@ -131,9 +133,9 @@ enum Cause {
 #[derive(Debug)]
 pub struct Supervisor {
     record: Record,
-    opening: Opening,
-    talk: Talk,
-    kept: KeptAlive,
+    opening: FirstPrompt,
+    talk: ConversationState,
+    keep_alive: KeepAlive,
     /// The journal tells of this worker.
     begun: bool,
     /// Claude ran under this worker.
@@ -149,7 +151,7 @@ pub struct Supervisor {
     /// The silence for which it was ended.
     stalled_for: Option<Duration>,
     /// What was asked for while claude was ending already: it counts if the job would go on.
-    late_cause: Option<Cause>,
+    pending_stop: Option<StopReason>,
     /// The API has accepted the login in this job.
     login_accepted: bool,
     /// Claude was started anew because the API refused its login, and has not been answered since.
@@ -161,10 +163,10 @@ pub struct Supervisor {
     dependency_error: Option<String>,
     /// A tool call that was allowed, and that claude is to make again: the tool and its input.
     allowed_call: Option<(String, Value)>,
-    past: Past,
+    previous: PreviousAttempts,
     digest: Digest,
-    phase: Phase,
-    cause: Option<Cause>,
+    phase: WorkerPhase,
+    stop_reason: Option<StopReason>,
     /// When what is left of the job is left to itself, after a `kill` was asked for.
     kill_until: Option<Duration>,
     started: Duration,
@@ -185,12 +187,12 @@ impl Supervisor {
     }
 
     fn of_record(record: Record, now: Now) -> Self {
-        let opening = Opening::of(&record);
+        let opening = FirstPrompt::of(&record);
         let mut supervisor = Self {
             digest: Digest::after_own_messages(opening.own_messages()),
             opening,
-            talk: Talk::default(),
-            kept: KeptAlive::default(),
+            talk: ConversationState::default(),
+            keep_alive: KeepAlive::default(),
             begun: false,
             launched: false,
             unanswered_since: None,
@@ -198,7 +200,7 @@ impl Supervisor {
             silence_told: false,
             heard: now.mono,
             stalled_for: None,
-            late_cause: None,
+            pending_stop: None,
             login_accepted: record.earlier.cost_usd.is_some_and(|usd| usd > 0.0),
             login_renewed: false,
             recurring_since: None,
@@ -206,9 +208,9 @@ impl Supervisor {
             dependency_error: None,
             allowed_call: None,
             record,
-            past: Past::default(),
-            phase: Phase::Starting,
-            cause: None,
+            previous: PreviousAttempts::default(),
+            phase: WorkerPhase::Starting,
+            stop_reason: None,
             kill_until: None,
             started: now.mono,
             input_closed: false,
@@ -239,11 +241,16 @@ impl Supervisor {
 
     /// Whether the next attempt is waited for.
     pub fn is_backing_off(&self) -> bool {
-        matches!(self.phase, Phase::Backoff { .. } | Phase::Waiting { .. } | Phase::Released { .. })
+        matches!(
+            self.phase,
+            WorkerPhase::Backoff { .. }
+                | WorkerPhase::Waiting { .. }
+                | WorkerPhase::Released { .. }
+        )
     }
 
     /// What the coming attempt opens with.
-    pub fn opening(&self) -> &Opening {
+    pub fn opening(&self) -> &FirstPrompt {
         &self.opening
     }
 
@@ -291,22 +298,22 @@ impl Supervisor {
     /// something else happens.
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match self.phase {
-            Phase::Waiting { .. }
-            | Phase::Starting
-            | Phase::Working
-            | Phase::Sweeping
-            | Phase::Over => None,
-            Phase::Holding { until }
-            | Phase::FollowUp { until }
-            | Phase::Awaiting { until }
-            | Phase::Idle { until }
-            | Phase::Backoff { until, .. }
-            | Phase::Closing { until }
-            | Phase::Stopping { until, .. }
-            | Phase::Draining { until } => Some(until),
-            Phase::Released { until } => until,
+            WorkerPhase::Waiting { .. }
+            | WorkerPhase::Starting
+            | WorkerPhase::Working
+            | WorkerPhase::Sweeping
+            | WorkerPhase::Over => None,
+            WorkerPhase::Holding { until }
+            | WorkerPhase::FollowUp { until }
+            | WorkerPhase::Awaiting { until }
+            | WorkerPhase::Idle { until }
+            | WorkerPhase::Backoff { until, .. }
+            | WorkerPhase::Closing { until }
+            | WorkerPhase::Stopping { until, .. }
+            | WorkerPhase::Draining { until } => Some(until),
+            WorkerPhase::Released { until } => until,
         };
-        let unsaved = self.unsaved && self.phase != Phase::Over;
+        let unsaved = self.unsaved && self.phase != WorkerPhase::Over;
         let save = unsaved.then(|| self.saved.map_or(Duration::ZERO, |at| at + SAVE_EVERY));
         let limits = [self.timeout(), self.block_timeout(), self.silence()];
         limits.into_iter().chain([phase, save]).flatten().min()
@@ -327,14 +334,14 @@ impl Supervisor {
             Input::Launched { pid, program, arguments } => {
                 self.begin(now, &mut effects);
                 let (program, arguments) = (Some(program), Some(arguments));
-                self.log(Happening::Launched { pid, program, arguments }, now, &mut effects);
+                self.log(EventKind::Launched { pid, program, arguments }, now, &mut effects);
                 self.launched(pid, now, &mut effects);
             }
             Input::LaunchFailed(error) => {
-                self.log(Happening::LaunchFailed { error: error.clone() }, now, &mut effects);
+                self.log(EventKind::LaunchFailed { error: error.clone() }, now, &mut effects);
                 self.launch_error = Some(error);
                 self.output_closed = true;
-                self.phase = Phase::Over;
+                self.phase = WorkerPhase::Over;
                 effects.push(Effect::Conclude);
             }
             Input::Line(line) => self.line(line, now, &mut effects, |_| {}),
@@ -345,31 +352,31 @@ impl Supervisor {
             }
             Input::OutputClosed => self.output_closed(now, &mut effects),
             Input::Exited { exit, stderr } => {
-                self.log(Happening::Exited { exit, stderr }, now, &mut effects);
-                self.exited(exit, now, &mut effects);
+                self.log(EventKind::Exited { exit, stderr }, now, &mut effects);
+                self.claude_exited(exit, now, &mut effects);
             }
             Input::KillRequested => {
                 self.kill_until.get_or_insert(now.mono.saturating_add(KILL_GRACE));
-                self.log(Happening::KillRequested, now, &mut effects);
-                self.stop(Cause::Kill, now, &mut effects);
+                self.log(EventKind::KillRequested, now, &mut effects);
+                self.stop(StopReason::Kill, now, &mut effects);
             }
             Input::TerminateRequested => {
-                self.log(Happening::TerminateRequested, now, &mut effects);
-                self.stop(Cause::Terminate, now, &mut effects);
+                self.log(EventKind::TerminateRequested, now, &mut effects);
+                self.stop(StopReason::Terminate, now, &mut effects);
             }
-            Input::Told { number, directive } => {
-                self.told(number, directive, now, &mut effects);
+            Input::Message { number, directive } => {
+                self.handle_message(number, directive, now, &mut effects);
             }
-            Input::Swept { ended, left } => self.swept(ended, left, now, &mut effects),
+            Input::Swept { ended, left } => self.sweep_finished(ended, left, now, &mut effects),
             Input::Damaged { file, what } => {
                 self.record.warn(format!("{file} {what}"));
                 let (file, what) = (file.to_owned(), what.to_owned());
-                self.log(Happening::Damaged { file, what }, now, &mut effects);
+                self.log(EventKind::Damaged { file, what }, now, &mut effects);
                 self.unsaved = true;
             }
             Input::WriteFailed { file, error } => {
                 self.record.warn(format!("{file} is incomplete: {error}"));
-                let happening = Happening::WriteFailed { file: file.to_owned(), error };
+                let happening = EventKind::WriteFailed { file: file.to_owned(), error };
                 self.log(happening, now, &mut effects);
                 self.unsaved = true;
             }
@@ -387,42 +394,42 @@ impl Supervisor {
         &mut self,
         now: Now,
         evidence: &Evidence<'_>,
-        undelivered: impl FnOnce() -> Vec<Undelivered>,
+        undelivered: impl FnOnce() -> Vec<UndeliveredMessage>,
     ) -> (Conclusion, Vec<Effect>) {
         let mut effects = Vec::new();
-        if let Some(Cause::Release { number }) = self.cause {
-            self.cause = self.late_cause.take();
-            if self.cause.is_none() {
+        if let Some(StopReason::Release { number }) = self.stop_reason {
+            self.stop_reason = self.pending_stop.take();
+            if self.stop_reason.is_none() {
                 self.released(number, now, &mut effects);
-                return (Conclusion::Again, effects);
+                return (Conclusion::NextAttempt, effects);
             }
         }
         let mut verdict = self.reach_verdict(evidence);
-        if let Some(cause) = self.late_cause.take()
-            && self.goes_on(&verdict, evidence, now)
+        if let Some(cause) = self.pending_stop.take()
+            && self.has_next_attempt(&verdict, evidence, now)
         {
-            self.cause = Some(cause);
+            self.stop_reason = Some(cause);
             verdict = self.reach_verdict(evidence);
         }
         if self.restarts(&verdict) {
             self.back_off(now, &mut effects);
-            return (Conclusion::Again, effects);
+            return (Conclusion::NextAttempt, effects);
         }
-        if self.starts_over(&verdict) {
-            self.start_over(now, &mut effects);
-            return (Conclusion::Again, effects);
+        if self.needs_fresh_session(&verdict) {
+            self.begin_fresh_session(now, &mut effects);
+            return (Conclusion::NextAttempt, effects);
         }
         if let Some(pause) = self.launches_again(&verdict, now) {
             self.launch_again(pause, now, &mut effects);
-            return (Conclusion::Again, effects);
+            return (Conclusion::NextAttempt, effects);
         }
         if self.renews_login(&verdict, evidence) {
             self.renew_login(&verdict, now, &mut effects);
-            return (Conclusion::Again, effects);
+            return (Conclusion::NextAttempt, effects);
         }
         if let Some(pause) = self.retry_after(&verdict, now) {
             self.retry(&verdict, pause, now, &mut effects);
-            return (Conclusion::Again, effects);
+            return (Conclusion::NextAttempt, effects);
         }
         let verdict = self.last_word(verdict, now);
         let undelivered = undelivered();
@@ -440,20 +447,20 @@ impl Supervisor {
             matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
         self.record.lost_connection =
             verdict.reason() == Some(Reason::ApiError) && self.lost_connection();
-        self.phase = Phase::Over;
-        let happening = Happening::Finished { status: verdict.status(), reason: verdict.reason() };
+        self.phase = WorkerPhase::Over;
+        let happening = EventKind::Finished { status: verdict.status(), reason: verdict.reason() };
         self.log(happening, now, &mut effects);
         self.save(now, &mut effects);
         // After the record, which it tells of.
-        effects.extend(Milestone::of(verdict.status()).map(Effect::Announce));
+        effects.extend(NotifyEvent::from_status(verdict.status()).map(Effect::RecordNotification));
         let outcome = self.outcome().with_undelivered(undelivered);
         (Conclusion::Ended(Box::new(outcome)), effects)
     }
 
     /// Whether there is another attempt after this verdict.
-    fn goes_on(&self, verdict: &Verdict, evidence: &Evidence<'_>, now: Now) -> bool {
+    fn has_next_attempt(&self, verdict: &Verdict, evidence: &Evidence<'_>, now: Now) -> bool {
         self.restarts(verdict)
-            || self.starts_over(verdict)
+            || self.needs_fresh_session(verdict)
             || self.launches_again(verdict, now).is_some()
             || self.renews_login(verdict, evidence)
             || self.retry_after(verdict, now).is_some()
@@ -461,7 +468,7 @@ impl Supervisor {
 
     /// What the job has come to so far.
     pub fn outcome(&self) -> Outcome {
-        let (digest, past) = (&self.digest, &self.past);
+        let (digest, past) = (&self.digest, &self.previous);
         let last = digest.last.as_ref();
         let (answer, partial) = self.answer_shown();
         let duration = (digest.results > 0).then_some(digest.duration_ms);
@@ -483,7 +490,7 @@ impl Supervisor {
             usage: last.and_then(|last| last.usage.clone()),
             permission_denials: self.denials().cloned().collect(),
             structured_output: structured.clone(),
-            ..Outcome::of(&self.record)
+            ..Outcome::from_record(&self.record)
         }
     }
 
@@ -493,62 +500,62 @@ impl Supervisor {
             return;
         }
         let worker = self.record.pid.unwrap_or_default();
-        self.log(Happening::Started { pid: worker }, now, effects);
+        self.log(EventKind::Started { pid: worker }, now, effects);
         if self.record.resumed {
-            self.log(Happening::Resumed, now, effects);
+            self.log(EventKind::Resumed, now, effects);
         } else if self.record.attempt > 1 {
             let (after, resumes) = (self.record.recovered_from, !self.opening.prompt);
-            self.log(Happening::Recovered { after, resumes }, now, effects);
+            self.log(EventKind::Recovered { after, resumes }, now, effects);
         }
     }
 
     fn launched(&mut self, pid: i32, now: Now, effects: &mut Vec<Effect>) {
         self.launched = true;
-        self.record.had_turn = true;
-        self.record.at_rest = false;
+        self.record.was_admitted = true;
+        self.record.was_idle = false;
         self.heard = now.mono;
         self.digest.retry_at = None;
         self.digest.own_messages = self.opening.own_messages();
         self.unanswered_since = Some(now.wall);
         self.record.claude_pid = Some(pid);
         self.record.status = Status::Running;
-        self.phase = Phase::Working;
+        self.phase = WorkerPhase::Working;
         self.save(now, effects);
         let silent = self.opening.text.is_empty() && !self.opening.prompt;
         if self.record.spec.keep_alive && silent {
             self.idle(now, effects);
-            if self.kept.finishing {
+            if self.keep_alive.finishing {
                 // Once what lies in the inbox was told, which is next.
-                self.phase = Phase::Idle { until: now.mono };
+                self.phase = WorkerPhase::Idle { until: now.mono };
             }
         }
-        if self.cause.is_some() {
-            self.signal(Stop::Interrupt, now, effects);
+        if self.stop_reason.is_some() {
+            self.signal(TermSignal::Interrupt, now, effects);
         }
     }
 
     fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.timeout().is_some_and(|at| at <= now.mono) {
-            self.log(Happening::TimedOut, now, effects);
-            self.stop(Cause::Timeout, now, effects);
+            self.log(EventKind::TimedOut, now, effects);
+            self.stop(StopReason::Timeout, now, effects);
         }
         self.deny_what_nobody_answers(now, effects);
-        self.mind_silence(now, effects);
+        self.check_silence(now, effects);
         match self.phase {
             // It goes on, and so does its background work.
-            Phase::Holding { until } if until <= now.mono && self.stays() => {
+            WorkerPhase::Holding { until } if until <= now.mono && self.awaits_messages() => {
                 self.rest(now, effects);
             }
-            Phase::Holding { until } if until <= now.mono => {
+            WorkerPhase::Holding { until } if until <= now.mono => {
                 let what = match self.digest.outstanding() {
                     0 => "a recurring cron task".to_owned(),
-                    tasks => count(tasks, "background task"),
+                    tasks => plural(tasks, "background task"),
                 };
                 self.record.warn(format!("--background-wait ran out with {what} outstanding"));
                 self.rest(now, effects);
             }
-            Phase::FollowUp { until } if until <= now.mono => self.rest(now, effects),
-            Phase::Awaiting { until } if until <= now.mono => {
+            WorkerPhase::FollowUp { until } if until <= now.mono => self.rest(now, effects),
+            WorkerPhase::Awaiting { until } if until <= now.mono => {
                 let rested = self.turn_ended_at.unwrap_or(now.wall);
                 self.digest.schedule.expire(now.wall, rested);
                 if self.digest.schedule.next_due().is_none() {
@@ -556,50 +563,50 @@ impl Supervisor {
                 }
                 self.rest(now, effects);
             }
-            Phase::Idle { until } if until <= now.mono => self.finish_now(now, effects),
-            Phase::Released { until: Some(until) } if until <= now.mono => {
+            WorkerPhase::Idle { until } if until <= now.mono => self.finish_now(now, effects),
+            WorkerPhase::Released { until: Some(until) } if until <= now.mono => {
                 self.nobody_answered(now, effects);
             }
-            Phase::Backoff { until, queues: false } if until <= now.mono => {
-                self.phase = Phase::Starting;
+            WorkerPhase::Backoff { until, queues: false } if until <= now.mono => {
+                self.phase = WorkerPhase::Starting;
                 effects.push(Effect::Launch);
             }
-            Phase::Backoff { until, queues: true } if until <= now.mono => {
-                self.leave_line(now);
-                self.phase = Phase::Waiting { since: now.mono };
-                effects.push(Effect::Enter);
+            WorkerPhase::Backoff { until, queues: true } if until <= now.mono => {
+                self.end_wait(now);
+                self.phase = WorkerPhase::Waiting { since: now.mono };
+                effects.push(Effect::EnterQueue);
             }
-            Phase::Closing { until } if until <= now.mono => {
+            WorkerPhase::Closing { until } if until <= now.mono => {
                 self.record.warn("claude did not end by itself");
-                self.signal(Stop::Terminate, now, effects);
+                self.signal(TermSignal::Terminate, now, effects);
             }
-            Phase::Stopping { by: Stop::Request, until } if until <= now.mono => {
-                self.signal(Stop::Interrupt, now, effects);
+            WorkerPhase::Stopping { by: TermSignal::Request, until } if until <= now.mono => {
+                self.signal(TermSignal::Interrupt, now, effects);
             }
-            Phase::Stopping { by: Stop::Interrupt, until } if until <= now.mono => {
-                self.signal(Stop::Terminate, now, effects);
+            WorkerPhase::Stopping { by: TermSignal::Interrupt, until } if until <= now.mono => {
+                self.signal(TermSignal::Terminate, now, effects);
             }
-            Phase::Stopping { by: Stop::Terminate, until } if until <= now.mono => {
+            WorkerPhase::Stopping { by: TermSignal::Terminate, until } if until <= now.mono => {
                 self.sweep(now, effects);
             }
-            Phase::Draining { until } if until <= now.mono => self.all_is_in(effects),
+            WorkerPhase::Draining { until } if until <= now.mono => self.drained(effects),
             _ => {}
         }
     }
 
-    fn log(&mut self, happening: Happening, now: Now, effects: &mut Vec<Effect>) {
+    fn log(&mut self, happening: EventKind, now: Now, effects: &mut Vec<Effect>) {
         self.record.last_seq += 1;
-        effects.push(Effect::Log(Entry {
+        effects.push(Effect::Log(EventLine {
             seq: self.record.last_seq,
             at: now.wall,
             attempt: self.record.attempt,
-            happening,
+            kind: happening,
         }));
     }
 
     fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {
         // After the end the record says how it ended, not what was heard last.
-        if self.phase != Phase::Over {
+        if self.phase != WorkerPhase::Over {
             self.follow_digest(now);
         }
         self.unsaved = false;
@@ -609,7 +616,7 @@ impl Supervisor {
 
     fn save_if_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let due = self.saved.is_none_or(|at| now.mono >= at + SAVE_EVERY);
-        if self.unsaved && due && self.phase != Phase::Over {
+        if self.unsaved && due && self.phase != WorkerPhase::Over {
             self.save(now, effects);
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Cause, Effect, Now, Opening, Phase, Supervisor};
-use crate::job::{Blocked, Happening, Record, Released, Status, allowed};
+use super::{Effect, FirstPrompt, Now, StopReason, Supervisor, WorkerPhase};
+use crate::job::{Blocked, EventKind, Record, ReleasedQuestion, Status, allow_response};
 use crate::stream::{Digest, Event, from_json};
 use crate::text::clip;
 
@@ -19,10 +19,10 @@ const GO_ON: &str = "Go on with the task where you left off. Background work, wa
 /// Characters of a tool's input by which its call is named.
 const INPUT_SHOWN: usize = 2_000;
 
-impl Opening {
+impl FirstPrompt {
     /// With the answer to the question that waited without a claude, if it has come.
     pub(super) fn with_answer(record: &Record) -> Option<Self> {
-        let Released { blocked, response, .. } = record.released.as_ref()?;
+        let ReleasedQuestion { blocked, response, .. } = record.released.as_ref()?;
         let text = format!("{ENDED}{}\n\n{GO_ON}", told(blocked, response.as_ref()?));
         Some(Self { text, ..Self::silent(record) })
     }
@@ -57,31 +57,31 @@ fn told(blocked: &Blocked, response: &Value) -> String {
 impl Supervisor {
     /// Ends claude, which waits for an answer, so that the question waits without it.
     pub(super) fn release(&mut self, number: u64, now: Now, effects: &mut Vec<Effect>) {
-        let blocked = self.digest.blocked().filter(|_| self.listens());
+        let blocked = self.digest.blocked().filter(|_| self.accepts_messages());
         let Some(blocked) = blocked else {
             let request_id = String::new();
-            self.log(Happening::AnswerRefused { number, request_id }, now, effects);
+            self.log(EventKind::AnswerRefused { number, request_id }, now, effects);
             return;
         };
         // Claude makes the others again.
         let blocked = Blocked { released: true, others: Vec::new(), ..blocked };
         self.digest.leave_undecided();
         let log_start = self.record.log_start;
-        self.record.released = Some(Released { blocked, log_start, response: None });
-        self.log(Happening::ReleaseRequested { number }, now, effects);
-        self.stop(Cause::Release { number }, now, effects);
+        self.record.released = Some(ReleasedQuestion { blocked, log_start, response: None });
+        self.log(EventKind::ReleaseRequested { number }, now, effects);
+        self.stop(StopReason::Release { number }, now, effects);
     }
 
     /// Claude has ended: the question waits.
     pub(super) fn released(&mut self, number: u64, now: Now, effects: &mut Vec<Effect>) {
         self.next_attempt(now);
-        self.put_behind(Digest::default(), now);
+        self.archive_attempt(Digest::default(), now);
         self.talk.forget_expected();
-        self.cause = None;
+        self.stop_reason = None;
         self.silence_told = false;
         self.hold_question(now, effects);
-        self.log(Happening::Released { number }, now, effects);
-        effects.push(Effect::LeaveSlot);
+        self.log(EventKind::Released { number }, now, effects);
+        effects.push(Effect::LeaveQueue);
     }
 
     /// Waits for the answer to a question whose claude has ended.
@@ -91,7 +91,7 @@ impl Supervisor {
         let until = limit.map(|limit| {
             now.mono.saturating_add(released.blocked.since.after(limit).since(now.wall))
         });
-        self.phase = Phase::Released { until };
+        self.phase = WorkerPhase::Released { until };
         self.record.status = Status::Blocked;
         self.save(now, effects);
     }
@@ -108,26 +108,28 @@ impl Supervisor {
         let request_id = released.blocked.request_id.clone();
         released.response = Some(response);
         self.expect_answered_call();
-        self.opening = Opening::with_answer(&self.record).unwrap_or_default();
+        self.opening = FirstPrompt::with_answer(&self.record).unwrap_or_default();
         // What it waited for is no time that it took.
         self.started = now.mono;
         self.record.status = Status::Running;
-        self.phase = Phase::Waiting { since: now.mono };
+        self.phase = WorkerPhase::Waiting { since: now.mono };
         self.save(now, effects);
-        self.log(Happening::Answered { number, request_id }, now, effects);
-        effects.push(Effect::Enter);
+        self.log(EventKind::Answered { number, request_id }, now, effects);
+        effects.push(Effect::EnterQueue);
     }
 
     /// Whether this request waits without a claude.
     pub(super) fn is_released(&self, request_id: &str) -> bool {
-        let waits = matches!(self.phase, Phase::Released { .. });
+        let waits = matches!(self.phase, WorkerPhase::Released { .. });
         let question = self.record.released_question();
         waits && question.is_some_and(|question| question.request_id == request_id)
     }
 
     /// Remembers the tool call that is allowed, should the coming claude make it.
     pub(super) fn expect_answered_call(&mut self) {
-        let Some(Released { blocked, response: Some(response), .. }) = &self.record.released else {
+        let Some(ReleasedQuestion { blocked, response: Some(response), .. }) =
+            &self.record.released
+        else {
             return;
         };
         if blocked.kind != "question" && response["behavior"] == "allow" {
@@ -144,6 +146,6 @@ impl Supervisor {
             return None;
         }
         let (_, input) = self.allowed_call.take()?;
-        Some((request_id.clone(), allowed(&input, &BTreeMap::new())))
+        Some((request_id.clone(), allow_response(&input, &BTreeMap::new())))
     }
 }

@@ -3,8 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::{Cause, Effect, Evidence, Now, Opening, Phase, Supervisor};
-use crate::job::{Exit, Happening, LimitMet, Reason, Status, Timestamp, Verdict, milliseconds};
+use super::{Effect, Evidence, FirstPrompt, Now, StopReason, Supervisor, WorkerPhase};
+use crate::job::{EventKind, Exit, LimitMet, Reason, Status, Timestamp, Verdict, milliseconds};
 use crate::stream::{Digest, reset_time};
 
 /// The first pause; each further one is twice as long.
@@ -30,7 +30,7 @@ impl Supervisor {
     /// How long to wait for another attempt; `None` where there is to be none.
     pub(super) fn retry_after(&self, verdict: &Verdict, now: Now) -> Option<Pause> {
         let spec = &self.record.spec;
-        if self.cause.is_some() || spec.keep_alive || !self.may_pass(verdict) {
+        if self.stop_reason.is_some() || spec.keep_alive || !self.may_pass(verdict) {
             return None;
         }
         if verdict.reason() == Some(Reason::RateLimit)
@@ -99,8 +99,8 @@ impl Supervisor {
     /// this job, or the stored login was replaced meanwhile, as another claude does when it renews
     /// the login.
     pub(super) fn renews_login(&self, verdict: &Verdict, evidence: &Evidence<'_>) -> bool {
-        let by_refusal = matches!(self.cause, None | Some(Cause::Auth));
-        if !by_refusal || verdict.reason() != Some(Reason::Auth) || self.kept.finished {
+        let by_refusal = matches!(self.stop_reason, None | Some(StopReason::Auth));
+        if !by_refusal || verdict.reason() != Some(Reason::Auth) || self.keep_alive.finished {
             return false;
         }
         let may_work = self.login_accepted || evidence.login_changed;
@@ -108,12 +108,12 @@ impl Supervisor {
     }
 
     pub(super) fn renew_login(&mut self, verdict: &Verdict, now: Now, effects: &mut Vec<Effect>) {
-        self.cause = None;
+        self.stop_reason = None;
         self.login_renewed = true;
         let pause = self.usual_pause(0);
         // It is no retry of the number that the caller allowed.
         let retries = self.retries;
-        self.kept.went_away = false;
+        self.keep_alive.went_away = false;
         self.retry(verdict, pause, now, effects);
         self.retries = retries;
     }
@@ -121,7 +121,7 @@ impl Supervisor {
     /// How long to wait before a claude that could not be started is tried again, as happens while
     /// an update replaces it; `None` where the verdict is another, or there is to be no attempt.
     pub(super) fn launches_again(&self, verdict: &Verdict, now: Now) -> Option<Duration> {
-        if verdict.reason() != Some(Reason::LaunchFailed) || self.cause.is_some() {
+        if verdict.reason() != Some(Reason::LaunchFailed) || self.stop_reason.is_some() {
             return None;
         }
         if !self.record.spec.keep_alive {
@@ -135,7 +135,7 @@ impl Supervisor {
     pub(super) fn launch_again(&mut self, wait: Duration, now: Now, effects: &mut Vec<Effect>) {
         let keeps_slot = self.record.spec.keep_alive;
         if keeps_slot {
-            self.kept.restarts += 1;
+            self.keep_alive.restarts += 1;
         } else {
             self.retries += 1;
         }
@@ -149,14 +149,15 @@ impl Supervisor {
         self.digest = Digest::waiting(false, now.wall.after(wait));
         self.started = now.mono;
         self.output_closed = false;
-        self.phase = Phase::Backoff { until: now.mono.saturating_add(wait), queues: !keeps_slot };
+        self.phase =
+            WorkerPhase::Backoff { until: now.mono.saturating_add(wait), queues: !keeps_slot };
         let after_ms = milliseconds(wait);
         if keeps_slot {
-            self.log(Happening::Restarting { after_ms }, now, effects);
+            self.log(EventKind::Restarting { after_ms }, now, effects);
         } else {
             let after = Some(Reason::LaunchFailed);
-            self.log(Happening::Retrying { after, after_ms }, now, effects);
-            effects.push(Effect::LeaveSlot);
+            self.log(EventKind::Retrying { after, after_ms }, now, effects);
+            effects.push(Effect::LeaveQueue);
         }
         self.save(now, effects);
     }
@@ -188,32 +189,34 @@ impl Supervisor {
         self.next_attempt(now);
         self.record.status = Status::Running;
         self.opening = match (self.record.session_began, crashed) {
-            (false, _) => Opening::with_prompt(&self.record, ""),
-            (true, true) => Opening::interrupted(&self.record),
-            (true, false) => Opening { text: FAILED.to_owned(), ..Opening::silent(&self.record) },
+            (false, _) => FirstPrompt::with_prompt(&self.record, ""),
+            (true, true) => FirstPrompt::interrupted(&self.record),
+            (true, false) => {
+                FirstPrompt { text: FAILED.to_owned(), ..FirstPrompt::silent(&self.record) }
+            }
         };
-        if let Some(opening) = Opening::with_answer(&self.record) {
+        if let Some(opening) = FirstPrompt::with_answer(&self.record) {
             self.opening = opening;
         }
         let retry_at = now.wall.after(wait);
         let model = self.digest.limited_model;
-        self.put_behind(Digest::waiting(limited, retry_at), now);
+        self.archive_attempt(Digest::waiting(limited, retry_at), now);
         self.talk.forget_expected();
         self.silence_told = false;
-        self.phase = Phase::Backoff { until: now.mono.saturating_add(wait), queues: true };
+        self.phase = WorkerPhase::Backoff { until: now.mono.saturating_add(wait), queues: true };
         let after = verdict.reason();
-        self.log(Happening::Retrying { after, after_ms: milliseconds(wait) }, now, effects);
+        self.log(EventKind::Retrying { after, after_ms: milliseconds(wait) }, now, effects);
         // Before the slot is free: whoever gets it would run into the same wall.
         if limited {
             effects.push(Effect::Limited(LimitMet { until: retry_at, model }));
         }
-        effects.push(Effect::LeaveSlot);
+        effects.push(Effect::LeaveQueue);
         self.save(now, effects);
     }
 
     /// Says how often it was tried, and when a limit ends that is not waited for.
     pub(super) fn last_word(&mut self, verdict: Verdict, now: Now) -> Verdict {
-        let tried = self.retries > 0 && self.cause.is_none() && self.may_pass(&verdict);
+        let tried = self.retries > 0 && self.stop_reason.is_none() && self.may_pass(&verdict);
         let verdict = match verdict {
             Verdict::Failed { reason, error } if tried => {
                 Verdict::failed(reason, format!("{error} ({} attempts)", self.retries + 1))

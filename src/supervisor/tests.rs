@@ -15,7 +15,7 @@ mod streams;
 mod transient;
 
 use super::*;
-use crate::job::{Exit, JobId, LeftProcess, Leftovers, Obstacle, Spec, Timestamp, WhyLeft};
+use crate::job::{Exit, JobId, LeftProcess, LeftReason, Leftovers, Spec, Timestamp, WaitReason};
 use crate::stream::{Line, LineSplitter};
 
 const TRANSCRIPTS: &str =
@@ -88,7 +88,7 @@ impl Rig {
         let evidence = Evidence { stderr, ..Evidence::default() };
         match self.supervisor.conclude(self.now, &evidence, Vec::new).0 {
             Conclusion::Ended(outcome) => *outcome,
-            Conclusion::Again => panic!("another attempt"),
+            Conclusion::NextAttempt => panic!("another attempt"),
         }
     }
 }
@@ -103,24 +103,24 @@ fn exited(exit: Exit) -> Input<'static> {
 
 fn wants(effects: &[Effect]) -> Vec<&'static str> {
     let name = |effect: &Effect| match effect {
-        Effect::Save | Effect::Log(_) | Effect::Turn(_) => None,
-        Effect::Tell { .. } => Some("tell"),
+        Effect::Save | Effect::Log(_) | Effect::AppendTurn(_) => None,
+        Effect::SendMessage { .. } => Some("tell"),
         Effect::Respond { .. } => Some("respond"),
         Effect::Launch => Some("launch"),
-        Effect::LeaveSlot => Some("leave"),
-        Effect::Enter => Some("enter"),
+        Effect::LeaveQueue => Some("leave"),
+        Effect::EnterQueue => Some("enter"),
         Effect::Limited(_) => Some("limit"),
         // Each attempt in which the model says anything has it.
         Effect::Answered(_) => None,
-        Effect::Announce(milestone) => Some(milestone.as_str()),
+        Effect::RecordNotification(milestone) => Some(milestone.as_str()),
         Effect::Interrupt(_) => Some("interrupt"),
-        Effect::TakeOut(_) => Some("take out"),
+        Effect::RemoveMessage(_) => Some("take out"),
         Effect::SetAside(_) => Some("set aside"),
-        Effect::GiveBack => Some("give back"),
+        Effect::RestoreAside => Some("give back"),
         Effect::CloseInput => Some("close"),
-        Effect::Signal(Stop::Request) => Some("request"),
-        Effect::Signal(Stop::Interrupt) => Some("INT"),
-        Effect::Signal(Stop::Terminate) => Some("TERM"),
+        Effect::Signal(TermSignal::Request) => Some("request"),
+        Effect::Signal(TermSignal::Interrupt) => Some("INT"),
+        Effect::Signal(TermSignal::Terminate) => Some("TERM"),
         Effect::Sweep(_) => Some("sweep"),
         Effect::Conclude => Some("conclude"),
     };
@@ -511,7 +511,7 @@ fn what_cannot_be_ended_does_not_hold_the_verdict() {
     rig.hear(INIT).take(Input::KillRequested);
     rig.pass(5);
     let name = "sleep".to_owned();
-    let process = LeftProcess { pid: 123, start_time: 1, uid: 0, name, why: WhyLeft::OtherUser };
+    let process = LeftProcess { pid: 123, start_time: 1, uid: 0, name, why: LeftReason::OtherUser };
     let left = Leftovers { processes: vec![process.clone()], unlisted: None };
     assert_eq!(rig.take(Input::Swept { ended: 1, left }).wants(), [""; 0]);
     assert_eq!(wants(&rig.pass(1)), ["conclude"]);
@@ -519,7 +519,7 @@ fn what_cannot_be_ended_does_not_hold_the_verdict() {
     assert_eq!(outcome.status, Status::Killed);
     let warning = "1 process of another user (uid 0, pid 123, sleep) could not be ended";
     assert!(outcome.warnings.iter().any(|found| found == warning), "{:?}", outcome.warnings);
-    assert_eq!(rig.supervisor.record().left, [process]);
+    assert_eq!(rig.supervisor.record().left_processes, [process]);
 }
 
 #[test]

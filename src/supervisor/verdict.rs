@@ -5,10 +5,10 @@
 
 use serde_json::Value;
 
-use super::{Cause, Evidence, Supervisor};
-use crate::job::{Exit, Failure, Reason, Timestamp, Verdict};
+use super::{Evidence, StopReason, Supervisor};
+use crate::job::{Exit, Reason, Timestamp, TurnFailure, Verdict};
 use crate::stream::{Digest, McpServer, TurnResult, is_spend_limit};
-use crate::text::{count, one_line, signal_name};
+use crate::text::{one_line, plural, signal_name};
 
 /// Arguments by which a denied tool call is named; `summary` is this program's own, where only a
 /// tool's result has told of the denial.
@@ -25,18 +25,20 @@ impl Supervisor {
         if let Some(error) = &self.launch_error {
             return Verdict::failed(Reason::LaunchFailed, error.clone());
         }
-        if let (Some(error), None) = (&self.dependency_error, self.cause) {
+        if let (Some(error), None) = (&self.dependency_error, self.stop_reason) {
             return Verdict::failed(Reason::DependencyFailed, error.clone());
         }
-        match self.cause {
-            Some(Cause::Kill) => return Verdict::Killed,
-            Some(Cause::Terminate) => {
+        match self.stop_reason {
+            Some(StopReason::Kill) => return Verdict::Killed,
+            Some(StopReason::Terminate) => {
                 return Verdict::failed(
                     Reason::Terminated,
                     "the worker was told to shut down (SIGTERM) before the job was done",
                 );
             }
-            Some(Cause::Timeout) if !self.digest.turn_open && self.digest.schedule.is_pending() => {
+            Some(StopReason::Timeout)
+                if !self.digest.turn_open && self.digest.schedule.is_pending() =>
+            {
                 let limit = self.record.spec.timeout_ms.unwrap_or_default();
                 let limit = humantime::format_duration(std::time::Duration::from_millis(limit));
                 let missed = wakeup_missed(self.digest.schedule.next_due());
@@ -45,7 +47,7 @@ impl Supervisor {
                     format!("{missed}: the job's timeout of {limit} ran out before"),
                 );
             }
-            Some(Cause::Timeout) => {
+            Some(StopReason::Timeout) => {
                 let limit = self.record.spec.timeout_ms.unwrap_or_default();
                 let limit = humantime::format_duration(std::time::Duration::from_millis(limit));
                 return Verdict::failed(
@@ -53,7 +55,7 @@ impl Supervisor {
                     format!("the job was not done within its timeout of {limit}"),
                 );
             }
-            Some(Cause::Stall) => {
+            Some(StopReason::Stall) => {
                 let silence = self.stalled_for.unwrap_or_else(|| self.silence_allowed());
                 let limit = humantime::format_duration(silence);
                 return Verdict::failed(
@@ -61,16 +63,16 @@ impl Supervisor {
                     format!("nothing was heard of claude for {limit}"),
                 );
             }
-            Some(Cause::Auth) => {
+            Some(StopReason::Auth) => {
                 return Verdict::failed(
                     Reason::Auth,
                     "the API refused the login three times in a row (authentication_failed)",
                 );
             }
-            Some(Cause::Release { .. }) | None => {}
+            Some(StopReason::Release { .. }) | None => {}
         }
         let told = self.of_stream(evidence);
-        if self.kept.finished && !self.digest.turn_open && !self.torn {
+        if self.keep_alive.finished && !self.digest.turn_open && !self.torn {
             return match (told, &self.record.last_failure) {
                 // Nothing is left of what was asked; what was interrupted was taken back.
                 (Some(told), _) if told.reason() == Some(Reason::Interrupted) => Verdict::Completed,
@@ -97,10 +99,10 @@ impl Supervisor {
     }
 
     /// How the last turn failed, taken by itself; `None` if it had its answer, or was interrupted.
-    pub(super) fn failure_of_turn(&self) -> Option<Failure> {
+    pub(super) fn failure_of_turn(&self) -> Option<TurnFailure> {
         match self.of_turn(self.digest.last.as_ref()?, "") {
             Verdict::Failed { reason: Reason::Interrupted, .. } => None,
-            Verdict::Failed { reason, error } => Some(Failure { reason, error }),
+            Verdict::Failed { reason, error } => Some(TurnFailure { reason, error }),
             _ => None,
         }
     }
@@ -221,21 +223,21 @@ impl Supervisor {
         let mut warnings = Vec::new();
         let stopped = digest.tasks_stopped + digest.outstanding();
         if stopped > 0 && digest.results > 0 {
-            let tasks = count(stopped, "background task");
+            let tasks = plural(stopped, "background task");
             warnings.push(format!("{tasks} stopped before the work was done"));
         }
         let denied = self.denials().count();
         if denied > 0 && *verdict == Verdict::Completed {
             let named: Vec<String> = self.denials().map(denied_call).collect();
             let named = one_line(&named.join(", "), 200);
-            let calls = count(denied, "tool call");
+            let calls = plural(denied, "tool call");
             warnings.push(format!("denied: {calls} ({named})"));
         }
         if let (Some(said), Verdict::Completed) = (&digest.command_failed, verdict) {
             warnings.push(format!("the command reports a failure: {}", one_line(said, 150)));
         }
         if digest.undecodable > 0 {
-            let lines = count(usize::try_from(digest.undecodable).unwrap_or(usize::MAX), "line");
+            let lines = plural(usize::try_from(digest.undecodable).unwrap_or(usize::MAX), "line");
             warnings.push(format!("claude's output holds {lines} that are no events"));
         }
         // Where nobody here sent a signal, the way in which claude ended is worth a word.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Now, Phase, Supervisor};
+use super::{Now, Supervisor, WorkerPhase};
 use crate::job::{Timestamp, WaitKind, WaitingFor};
-use crate::text::{count, one_line};
+use crate::text::{one_line, plural};
 
 /// Characters of a list of background tasks.
 const TASKS_SHOWN: usize = 120;
@@ -14,17 +14,17 @@ impl Supervisor {
     pub(super) fn waiting_for(&self, now: Now) -> Option<WaitingFor> {
         let digest = &self.digest;
         match self.phase {
-            Phase::Backoff { .. } if digest.rate_limited => Some(WaitingFor::new(
+            WorkerPhase::Backoff { .. } if digest.rate_limited => Some(WaitingFor::new(
                 WaitKind::Limit,
                 digest.retry_at,
                 "the API's limit or overload; then claude is started again",
             )),
-            Phase::Backoff { .. } => Some(WaitingFor::new(
+            WorkerPhase::Backoff { .. } => Some(WaitingFor::new(
                 WaitKind::Retry,
                 digest.retry_at.or(wall(now, self.deadline_of_phase())),
                 "the next attempt: claude is started again",
             )),
-            Phase::Holding { until } => {
+            WorkerPhase::Holding { until } => {
                 let why = if digest.outstanding() == 0 {
                     "a recurring cron task of the agent".to_owned()
                 } else {
@@ -34,36 +34,36 @@ impl Supervisor {
                         names if names.is_empty() => names,
                         names => format!(": {}", one_line(&names, TASKS_SHOWN)),
                     };
-                    format!("{}{tasks}", count(digest.outstanding(), "background task"))
+                    format!("{}{tasks}", plural(digest.outstanding(), "background task"))
                 };
                 Some(WaitingFor::new(WaitKind::Background, wall(now, Some(until)), why))
             }
-            Phase::Awaiting { .. } => Some(WaitingFor::new(
+            WorkerPhase::Awaiting { .. } => Some(WaitingFor::new(
                 WaitKind::Wakeup,
                 digest.schedule.next_due(),
                 "a wake-up or cron task that the agent scheduled",
             )),
-            Phase::Idle { until } => Some(WaitingFor::new(
+            WorkerPhase::Idle { until } => Some(WaitingFor::new(
                 WaitKind::Message,
                 wall(now, Some(until)),
                 "the next message is awaited",
             )),
-            Phase::Closing { until } if !self.digest.turn_open => Some(WaitingFor::new(
+            WorkerPhase::Closing { until } if !self.digest.turn_open => Some(WaitingFor::new(
                 WaitKind::Exit,
                 wall(now, Some(until)),
                 "claude was told that nothing more comes and has not ended; then it is made to",
             )),
-            Phase::Working | Phase::FollowUp { .. } | Phase::Closing { .. } => {
+            WorkerPhase::Working | WorkerPhase::FollowUp { .. } | WorkerPhase::Closing { .. } => {
                 self.waiting_in_turn()
             }
             // The record tells what is asked.
-            Phase::Released { .. }
-            | Phase::Waiting { .. }
-            | Phase::Starting
-            | Phase::Stopping { .. }
-            | Phase::Sweeping
-            | Phase::Draining { .. }
-            | Phase::Over => None,
+            WorkerPhase::Released { .. }
+            | WorkerPhase::Waiting { .. }
+            | WorkerPhase::Starting
+            | WorkerPhase::Stopping { .. }
+            | WorkerPhase::Sweeping
+            | WorkerPhase::Draining { .. }
+            | WorkerPhase::Over => None,
         }
     }
 
@@ -98,7 +98,7 @@ impl Supervisor {
 
     fn deadline_of_phase(&self) -> Option<Duration> {
         match self.phase {
-            Phase::Backoff { until, .. } => Some(until),
+            WorkerPhase::Backoff { until, .. } => Some(until),
             _ => None,
         }
     }

@@ -16,7 +16,7 @@ const PIECE: usize = 32 << 10;
 
 /// The writing end, and what is still to be written.
 #[derive(Default)]
-pub(super) struct Stdin {
+pub(super) struct ClaudeInput {
     pipe: Option<pipe::Sender>,
     prompt: Option<File>,
     /// The start of a character whose rest was not read yet.
@@ -28,7 +28,7 @@ pub(super) struct Stdin {
     closing: bool,
 }
 
-impl Stdin {
+impl ClaudeInput {
     /// Claude's stdin, with a message to be written: this text, and then the prompt. Where both
     /// are missing there is none.
     pub(super) fn new(pipe: pipe::Sender, text: &str, prompt: Option<File>) -> Self {
@@ -44,7 +44,7 @@ impl Stdin {
     }
 
     /// Writes a message when what is queued before it was written.
-    pub(super) fn tell(&mut self, uuid: &str, text: &str) {
+    pub(super) fn send_message(&mut self, uuid: &str, text: &str) {
         self.push(&json!({
             "type": "user",
             "message": {"role": "user", "content": text},

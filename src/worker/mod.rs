@@ -4,15 +4,15 @@
 //! happens is the [supervisor's](crate::supervisor) business. It holds the job's lock from its
 //! first moment to its last, and is the only one who writes in the job's directory meanwhile.
 
-mod attempt;
-mod ends;
-mod files;
+mod admission;
+mod claude_process;
+mod exit_watch;
+mod inbox_watch;
 mod input;
-mod mailbox;
-mod output;
+mod job_files;
+mod log_writer;
 mod stderr_marks;
-mod turn;
-mod wakeup;
+mod waker;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -26,24 +26,24 @@ use tokio::net::unix::pipe;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep_until;
 
-use crate::checkpoint::checkpoint;
 use crate::claude;
 use crate::clock;
-use crate::job::{Login, Obstacle};
-use crate::launch::{BUSY, LAUNCHED, NO_SLOT, NOT_LAUNCHED, QUEUED, send_courier};
+use crate::fault_point::fault_point;
+use crate::job::{Login, WaitReason};
+use crate::launch::{BUSY, LAUNCH_FAILED, LAUNCHED, NO_SLOT, QUEUED, spawn_notifier};
 use crate::process::{self, Descendants};
-use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered};
+use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered_messages};
 use crate::stream::{Line, LineSplitter};
 use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, STDERR_READ, Supervisor};
 
-use input::Stdin;
-use mailbox::Mailbox;
-use output::Tee;
+use admission::{AdmissionControl, AdmissionStep};
+use inbox_watch::InboxWatch;
+use input::ClaudeInput;
+use log_writer::LogWriter;
 use stderr_marks::StderrMarks;
-use turn::{Step, Turn};
 
 /// How long systemd may take to move a worker into its scope.
-const SCOPE_TAKES: Duration = Duration::from_secs(2);
+const SCOPE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Bytes for what is read at once: twice of what a pipe holds. Memory of this size is mapped by
 /// itself, and its pages take room only once something was read into them.
@@ -56,7 +56,7 @@ const IO_EVENTS: usize = 32;
 ///
 /// `unit` is the systemd scope into which it was put, if it was.
 pub fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
-    let (lock, report) = process::take_handed()?;
+    let (lock, report) = process::take_inherited_fds()?;
     let cgroup = unit.and_then(own_scope);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -68,15 +68,15 @@ pub fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
     runtime.block_on(Box::pin(async {
         // Never let go of by hand: the kernel does it when this process is gone, so that whoever
         // waited for the lock finds neither claude nor the worker, and before it closes the watches.
-        std::mem::forget(Lock::handed(process::closed_first(lock)));
-        attend(JobDir::at(job_dir), File::from(report), unit, cgroup).await
+        std::mem::forget(Lock::inherited(process::closed_first(lock)));
+        supervise(JobDir::at(job_dir), File::from(report), unit, cgroup).await
     }))
 }
 
 /// The control group of the scope of this name, once this process is in it: systemd can answer
 /// before it has moved us, or without.
 fn own_scope(unit: &str) -> Option<String> {
-    let until = Instant::now() + SCOPE_TAKES;
+    let until = Instant::now() + SCOPE_TIMEOUT;
     loop {
         let cgroup = process::cgroup::own()?;
         if cgroup.rsplit('/').next() == Some(unit) {
@@ -89,7 +89,7 @@ fn own_scope(unit: &str) -> Option<String> {
     }
 }
 
-async fn attend(
+async fn supervise(
     job: JobDir,
     report: File,
     unit: Option<&str>,
@@ -110,8 +110,8 @@ async fn attend(
     if let Some(warning) = limited {
         worker.supervisor.is_limited(warning);
     }
-    worker.stand_in(unit, cgroup);
-    checkpoint("worker:began");
+    worker.record_detachment(unit, cgroup);
+    fault_point("worker:began");
     let mut report = Some(report);
     // Whoever started us may be gone; the job goes on without them.
     let mut tell = |word: u8, why: &str| {
@@ -120,47 +120,47 @@ async fn attend(
     };
     let mut stdout = None;
     let record = worker.supervisor.record();
-    let begun = record.released_question().is_none().then(|| worker.turn.begin(record));
+    let begun = record.released_question().is_none().then(|| worker.admission.begin(record));
     match begun {
         None => {
             worker.take(Input::Held);
-            worker.act();
+            worker.run_effects();
             tell(QUEUED, "");
         }
-        Some(Step::NoSlot(why)) => {
+        Some(AdmissionStep::NoSlot(why)) => {
             tell(NO_SLOT, &why);
             return Ok(());
         }
-        Some(Step::Busy(why)) => {
+        Some(AdmissionStep::Busy(why)) => {
             tell(BUSY, &why);
             return Ok(());
         }
-        Some(step @ (Step::Admitted | Step::AdmittedWithout(_))) => {
-            if let Step::AdmittedWithout(why) = step {
+        Some(step @ (AdmissionStep::Admitted | AdmissionStep::AdmittedWithout(_))) => {
+            if let AdmissionStep::AdmittedWithout(why) = step {
                 worker.take(Input::WriteFailed { file: "the queue", error: why });
             }
             stdout = worker.launch();
-            checkpoint("worker:launched");
+            fault_point("worker:launched");
             let launched = stdout.is_some();
-            worker.act();
-            checkpoint("worker:recorded");
-            tell(if launched { LAUNCHED } else { NOT_LAUNCHED }, "");
+            worker.run_effects();
+            fault_point("worker:recorded");
+            tell(if launched { LAUNCHED } else { LAUNCH_FAILED }, "");
         }
         Some(step) => {
-            worker.step(step);
-            worker.act();
+            worker.apply_step(step);
+            worker.run_effects();
             tell(QUEUED, "");
         }
     }
     // Where this fails a sender relies on the lock of earlier versions.
     let _ = worker.job.open_inbox();
     // Watched before the first look, so that nothing falls between the two.
-    let mut mailbox = Mailbox::of(&worker.job);
-    worker.look_into_inbox();
-    worker.act();
+    let mut mailbox = InboxWatch::of(&worker.job);
+    worker.receive_messages();
+    worker.run_effects();
 
     let mut buffer = vec![0; READ_BUFFER];
-    while !worker.over {
+    while !worker.has_ended {
         let deadline = worker.deadline();
         tokio::select! {
             biased;
@@ -175,7 +175,7 @@ async fn attend(
                 worker.stderr_marks.look();
                 match ready.and_then(|()| read(stdout.as_ref(), &mut buffer)) {
                     Ok(None) => {}
-                    Ok(Some(length)) if length > 0 => worker.heard(&buffer[..length]),
+                    Ok(Some(length)) if length > 0 => worker.handle_output(&buffer[..length]),
                     Ok(_) | Err(_) => {
                         stdout = None;
                         worker.output_closed();
@@ -183,9 +183,9 @@ async fn attend(
                 }
             }
             () = worker.stdin.advance() => {}
-            _ = let_in.recv() => worker.look_at_queue(true),
-            () = worker.turn.news() => worker.look_at_queue(false),
-            () = mailbox.news() => worker.look_into_inbox(),
+            _ = let_in.recv() => worker.check_queue(true),
+            () = worker.admission.changed() => worker.check_queue(false),
+            () = mailbox.news() => worker.receive_messages(),
             // Last, so that no flood of it keeps the others from their turn.
             () = worker.stderr_marks.grown() => worker.stderr_marks.has_grown(),
             () = at(deadline) => {}
@@ -194,11 +194,11 @@ async fn attend(
         if deadline.is_some_and(|at| at <= Instant::now()) {
             worker.tick();
         }
-        worker.act();
-        if std::mem::take(&mut worker.again) {
+        worker.run_effects();
+        if std::mem::take(&mut worker.launch_due) {
             stdout = worker.launch();
-            worker.look_into_inbox();
-            worker.act();
+            worker.receive_messages();
+            worker.run_effects();
         }
     }
     // The end of this process closes what it holds, the lock before its watches.
@@ -242,12 +242,12 @@ struct Worker {
     began: Instant,
     effects: Vec<Effect>,
     lines: LineSplitter,
-    tee: Tee,
+    log: LogWriter,
     events: Option<File>,
     /// What lies in the inbox and the supervisor was told of.
-    told: BTreeSet<u64>,
-    stdin: Stdin,
-    turn: Turn,
+    seen_messages: BTreeSet<u64>,
+    stdin: ClaudeInput,
+    admission: AdmissionControl,
     claude: Option<Child>,
     sweep: Option<Sweep>,
     /// Files whose failure was told already.
@@ -267,10 +267,10 @@ struct Worker {
     /// When room is set aside for the verdict: a job that is over by then has no need of it.
     reserve_at: Option<Instant>,
     /// Others are to be told something.
-    news: bool,
+    notifications_due: bool,
     /// Another attempt is to be launched.
-    again: bool,
-    over: bool,
+    launch_due: bool,
+    has_ended: bool,
 }
 
 impl Worker {
@@ -285,11 +285,11 @@ impl Worker {
             began,
             effects: Vec::new(),
             lines: LineSplitter::default(),
-            tee: Tee::default(),
+            log: LogWriter::default(),
             events: None,
-            told: BTreeSet::new(),
-            stdin: Stdin::default(),
-            turn: Turn::of(&job),
+            seen_messages: BTreeSet::new(),
+            stdin: ClaudeInput::default(),
+            admission: AdmissionControl::of(&job),
             claude: None,
             sweep: None,
             failed: BTreeSet::new(),
@@ -300,17 +300,17 @@ impl Worker {
             login: Login::default(),
             login_stamp: None,
             reserve_at: None,
-            news: false,
-            again: false,
-            over: false,
+            notifications_due: false,
+            launch_due: false,
+            has_ended: false,
             job,
         };
         if worker.supervisor.record().attempt > 1
             && let Some(before) = worker.job.outcome()
         {
-            worker.supervisor.follows_on(before);
+            worker.supervisor.continue_from(before);
         }
-        worker.supervisor.has_taken_in(worker.job.aside());
+        worker.supervisor.has_taken_in(worker.job.aside_numbers());
         worker.open_output();
         match worker.job.open_events() {
             Ok((file, last_seq)) => {
@@ -323,7 +323,7 @@ impl Worker {
     }
 
     /// Says where the worker stands.
-    fn stand_in(&mut self, unit: Option<&str>, cgroup: Option<String>) {
+    fn record_detachment(&mut self, unit: Option<&str>, cgroup: Option<String>) {
         let wanted = self.supervisor.record().spec.memory_max;
         let limit = cgroup.as_deref().and_then(process::cgroup::memory_max);
         // The kernel counts in pages, and gives less rather than more.
@@ -363,36 +363,36 @@ impl Worker {
 
     /// First into the log, then looked at: what is in the log is all that claude wrote, whatever
     /// becomes of this process.
-    fn heard(&mut self, bytes: &[u8]) {
-        checkpoint("worker:heard");
-        self.keep(bytes);
-        checkpoint("worker:logged");
+    fn handle_output(&mut self, bytes: &[u8]) {
+        fault_point("worker:heard");
+        self.append_output(bytes);
+        fault_point("worker:logged");
         let now = self.now();
         let (supervisor, effects) = (&mut self.supervisor, &mut self.effects);
         self.lines.push(bytes, |line| effects.extend(supervisor.handle(now, Input::Line(line))));
     }
 
     /// What follows on where the job stands in the queue.
-    fn step(&mut self, step: Step) {
+    fn apply_step(&mut self, step: AdmissionStep) {
         match step {
-            Step::Admitted => self.take(Input::Admitted),
-            Step::AdmittedWithout(why) => {
+            AdmissionStep::Admitted => self.take(Input::Admitted),
+            AdmissionStep::AdmittedWithout(why) => {
                 self.take(Input::WriteFailed { file: "the queue", error: why });
                 self.take(Input::Admitted);
             }
-            Step::Waits(obstacle) => self.take(Input::Queued(obstacle)),
-            Step::DependencyFailed(other) => {
-                self.take(Input::Queued(Obstacle::Jobs));
+            AdmissionStep::Waits(obstacle) => self.take(Input::Queued(obstacle)),
+            AdmissionStep::DependencyFailed(other) => {
+                self.take(Input::Queued(WaitReason::Jobs));
                 self.take(Input::DependencyFailed(other));
             }
             // Asked for at the start alone.
-            Step::NoSlot(_) | Step::Busy(_) => {}
+            AdmissionStep::NoSlot(_) | AdmissionStep::Busy(_) => {}
         }
     }
 
-    fn look_at_queue(&mut self, called: bool) {
-        if let Some(step) = self.turn.look(self.supervisor.record(), called) {
-            self.step(step);
+    fn check_queue(&mut self, called: bool) {
+        if let Some(step) = self.admission.check(self.supervisor.record(), called) {
+            self.apply_step(step);
         }
     }
 
@@ -406,25 +406,25 @@ impl Worker {
     }
 
     /// Carries out what the supervisor asked for, also what it asks for meanwhile.
-    fn act(&mut self) {
+    fn run_effects(&mut self) {
         while !self.effects.is_empty() {
             for effect in std::mem::take(&mut self.effects) {
-                self.carry_out(effect);
+                self.run_effect(effect);
             }
         }
         // After the record, which it tells of.
-        if std::mem::take(&mut self.news) {
-            checkpoint("worker:news");
-            send_courier(&self.job);
+        if std::mem::take(&mut self.notifications_due) {
+            fault_point("worker:news");
+            spawn_notifier(&self.job);
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn run_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Save => self.save(),
             Effect::Log(entry) => self.log(&entry),
-            Effect::Turn(end) => {
-                self.look_for_session_file();
+            Effect::AppendTurn(end) => {
+                self.find_session_file();
                 if self.supervisor.record().spec.keep_alive {
                     // The last answer can be read while the job waits; and whoever waits for the
                     // line finds the job as it is after the turn.
@@ -432,31 +432,31 @@ impl Worker {
                     self.save();
                 }
                 self.append_line(TURNS, &end);
-                self.look_into_inbox();
+                self.receive_messages();
             }
-            Effect::Tell { uuid, text } => self.stdin.tell(&uuid, &text),
-            Effect::Launch => self.again = true,
-            Effect::LeaveSlot => self.turn.leave(),
-            Effect::Enter => {
-                let step = self.turn.enter(self.supervisor.record());
-                self.step(step);
+            Effect::SendMessage { uuid, text } => self.stdin.send_message(&uuid, &text),
+            Effect::Launch => self.launch_due = true,
+            Effect::LeaveQueue => self.admission.leave_queue(),
+            Effect::EnterQueue => {
+                let step = self.admission.enter_queue(self.supervisor.record());
+                self.apply_step(step);
             }
             Effect::Limited(met) => {
                 let job = &self.supervisor.record().job_id;
-                self.turn.queue().note_limit(job, &self.login, met);
+                self.admission.queue().record_limit(job, &self.login, met);
             }
             Effect::Answered(began) => {
                 let model = self.supervisor.record().model.as_deref();
-                self.turn.queue().lift_limit(&self.login, model, began);
+                self.admission.queue().lift_limit(&self.login, model, began);
             }
-            Effect::Announce(milestone) => {
+            Effect::RecordNotification(milestone) => {
                 let record = self.supervisor.record();
                 let at = clock::now();
-                match self.job.announce(&record.spec, milestone, record.attempt, at) {
-                    Ok(due) => self.news |= due,
+                match self.job.record_due(&record.spec, milestone, record.attempt, at) {
+                    Ok(due) => self.notifications_due |= due,
                     Err(error) => {
                         // It is due by the record, too; and the end makes room on the disk.
-                        self.news = true;
+                        self.notifications_due = true;
                         self.write_failed("news", error.to_string());
                     }
                 }
@@ -468,19 +468,19 @@ impl Worker {
                 let request = serde_json::json!({"subtype": "interrupt"});
                 self.stdin.request(&format!("interrupt-{number}"), &request);
             }
-            Effect::TakeOut(number) => {
+            Effect::RemoveMessage(number) => {
                 // What cannot be removed is told once.
-                if self.job.take_out(number) {
-                    self.told.remove(&number);
+                if self.job.remove_message(number) {
+                    self.seen_messages.remove(&number);
                 }
             }
             Effect::SetAside(number) => {
                 self.job.set_aside(number);
-                self.told.remove(&number);
+                self.seen_messages.remove(&number);
             }
-            Effect::GiveBack => self.job.give_back(),
+            Effect::RestoreAside => self.job.restore_aside(),
             Effect::CloseInput => {
-                checkpoint("worker:closing");
+                fault_point("worker:closing");
                 self.stdin.close();
             }
             Effect::Signal(stop) => self.signal(stop),
@@ -495,30 +495,30 @@ impl Worker {
     }
 
     /// Tells the supervisor what is new in the inbox.
-    fn look_into_inbox(&mut self) {
-        for item in self.job.receive(&self.told).unwrap_or_default() {
-            self.told.insert(item.number);
-            self.take(Input::Told { number: item.number, directive: item.directive });
+    fn receive_messages(&mut self) {
+        for item in self.job.receive(&self.seen_messages).unwrap_or_default() {
+            self.seen_messages.insert(item.number);
+            self.take(Input::Message { number: item.number, directive: item.directive });
         }
     }
 
     /// Notes where claude keeps the conversation: if it is gone later, it cannot be resumed.
-    fn look_for_session_file(&mut self) {
+    fn find_session_file(&mut self) {
         let record = self.supervisor.record();
         let Some(session) = &record.session_id else { return };
         if record.spec.replay.is_some() || !record.session_began || record.session_file().is_some()
         {
             return;
         }
-        let file = claude::session_file(&claude::Surroundings::own(), &record.spec.cwd, session);
+        let file = claude::session_file(&claude::Env::own(), &record.spec.cwd, session);
         if let Some(file) = file.and_then(|file| file.into_os_string().into_string().ok()) {
             self.supervisor.session_file_seen(file);
         }
     }
 
     fn conclude(&mut self) {
-        checkpoint("worker:swept");
-        self.stderr_marks.note_all(&self.job, self.tee.length());
+        fault_point("worker:swept");
+        self.stderr_marks.note_all(&self.job, self.log.length());
         let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
         let evidence = Evidence {
             stderr: &String::from_utf8_lossy(&stderr),
@@ -526,30 +526,30 @@ impl Worker {
             login_changed: claude::stored_login_stamp() != self.login_stamp,
         };
         self.inspect_output();
-        self.look_for_session_file();
+        self.find_session_file();
         let now = self.now();
         let job = self.job.clone();
-        let undelivered = || job.close_inbox().map(undelivered).unwrap_or_default();
+        let undelivered = || job.close_inbox().map(undelivered_messages).unwrap_or_default();
         let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
         match conclusion {
-            Conclusion::Again => {
+            Conclusion::NextAttempt => {
                 self.stderr_marks = StderrMarks::default();
                 // The next one's part of the log stands by itself, also where a line broke off.
                 self.open_output();
                 // What this attempt came to is not the job's end, should we die before the next.
-                self.supervisor.log_starts_at(self.tee.length());
-                self.again = !self.supervisor.is_backing_off();
+                self.supervisor.log_starts_at(self.log.length());
+                self.launch_due = !self.supervisor.is_backing_off();
             }
             Conclusion::Ended(outcome) => {
                 // Nothing of the job runs any more. The watch of stderr is left to the end of this
                 // process: the kernel can take 20 ms to close one, for which nobody is to wait.
-                self.turn.leave();
+                self.admission.leave_queue();
                 if let Err(error) = self.job.save_outcome(&outcome, Some(self.supervisor.record()))
                 {
                     self.write_failed(RESULT, error.to_string());
                 }
-                checkpoint("end:outcome-saved");
-                self.over = true;
+                fault_point("end:outcome-saved");
+                self.has_ended = true;
             }
         }
         self.effects.extend(effects);

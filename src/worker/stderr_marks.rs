@@ -13,7 +13,7 @@ use std::os::fd::AsFd;
 
 use tokio::net::unix::pipe;
 
-use crate::process::{Arrivals, Arrived};
+use crate::process::{ArrivalOrder, Arrivals};
 use crate::store::{JobDir, STDERR_MARKS, StderrMark};
 
 /// Bytes at the end of the marks in which the last one is looked for.
@@ -92,10 +92,10 @@ impl StderrMarks {
                 }
                 arrived
             }
-            None => Some(Arrived::First),
+            None => Some(ArrivalOrder::First),
         };
         match arrived {
-            Some(Arrived::First) if !self.grown_after => self.count_all(),
+            Some(ArrivalOrder::First) if !self.grown_after => self.count_all(),
             Some(_) => self.grown_after = true,
             None => {}
         }

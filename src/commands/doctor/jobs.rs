@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use super::{Check, Named};
 use crate::job::{JobId, Record, Status, Timestamp};
-use crate::queue::{Crowd, Limit, Queue};
+use crate::queue::{Limit, Queue, SlotUsage};
 use crate::store::{self, JobDir, LoadError, Store};
-use crate::text::count;
+use crate::text::plural;
 
 /// Tolerated lead of a recorded time over the clock.
 const MAX_LEAD: Duration = Duration::from_secs(24 * 3_600);
@@ -24,7 +24,7 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
     let mut live = BTreeMap::new();
     let limit = SystemTime::now().checked_add(MAX_LEAD);
     let mut future_dated: BTreeSet<String> =
-        limit.map(|limit| store.dated_after(limit)).unwrap_or_default().into_iter().collect();
+        limit.map(|limit| store.files_newer_than(limit)).unwrap_or_default().into_iter().collect();
     for id in sorted(ids) {
         let dir = store.job(&id);
         let (record, liveness) = match check_liveness(&dir) {
@@ -49,13 +49,13 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
             Liveness::Lost => lost.add(id.as_str()),
         }
     }
-    let queue = Queue::of(store.root());
-    let limited_until = queue.limits().iter().filter_map(Limit::ends).max();
+    let queue = Queue::for_jobs_dir(store.root());
+    let limited_until = queue.limits().iter().filter_map(Limit::ends_at).max();
     let checks = vec![
         records(total, &unreadable),
         check_lost(&lost),
         leftovers(store),
-        slots(&live, queue.crowd(), limited_until),
+        slots(&live, queue.slot_usage(), limited_until),
     ];
     let mut named = Named::default();
     for name in future_dated {
@@ -99,7 +99,7 @@ fn check_liveness(dir: &JobDir) -> Result<(Record, Liveness), LoadError> {
 }
 
 fn records(total: usize, unreadable: &Named) -> Check {
-    let jobs = count(total, "job");
+    let jobs = plural(total, "job");
     if unreadable.count == 0 {
         return Check::ok("records", format!("{jobs}, all readable"));
     }
@@ -124,7 +124,7 @@ fn leftovers(store: &Store) -> Check {
         Ok(n) => {
             let detail = format!(
                 "{} in .new, left by a start or clean that did not finish",
-                count(n, "incomplete job")
+                plural(n, "incomplete job")
             );
             Check::warning("leftovers", detail, "the next start or clean removes them")
         }
@@ -133,13 +133,13 @@ fn leftovers(store: &Store) -> Check {
 }
 
 /// Counts running and waiting jobs.
-fn slots(live: &BTreeMap<Status, usize>, crowd: Crowd, limit: Option<Timestamp>) -> Check {
+fn slots(live: &BTreeMap<Status, usize>, crowd: SlotUsage, limit: Option<Timestamp>) -> Check {
     let mut counts: Vec<String> = live.iter().map(|(status, n)| format!("{n} {status}")).collect();
     if counts.is_empty() {
         counts.push("no live job".to_owned());
     }
     if crowd.waiting > 0 {
-        let (taken, waiting) = (count(crowd.running, "slot"), crowd.waiting);
+        let (taken, waiting) = (plural(crowd.running, "slot"), crowd.waiting);
         counts.push(format!("{taken} taken, {waiting} queued"));
     }
     let Some(until) = limit else { return Check::ok("slots", counts.join(", ")) };
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn counts_live_jobs_in_lifecycle_order() {
-        let slots = |live: &BTreeMap<Status, usize>| slots(live, Crowd::default(), None);
+        let slots = |live: &BTreeMap<Status, usize>| slots(live, SlotUsage::default(), None);
         assert_eq!(slots(&BTreeMap::new()).detail, "no live job");
         let live = [(Status::Running, 2), (Status::Queued, 1), (Status::Blocked, 1)];
         assert_eq!(slots(&BTreeMap::from(live)).detail, "1 queued, 2 running, 1 blocked");

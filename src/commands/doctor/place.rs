@@ -8,8 +8,8 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Check, Level, hint_of};
 use crate::error::Error;
-use crate::process::machine::{self, Medium, Room};
-use crate::store::{Probe, Store, StoreError, try_lock_in};
+use crate::process::machine::{self, FreeSpace, Medium};
+use crate::store::{Store, StoreError, WriteProbe, try_lock_in};
 
 const MB: u64 = 1_000_000;
 const GB: u64 = 1_000 * MB;
@@ -27,8 +27,8 @@ pub(super) fn checks(root: Result<&Path, &Error>) -> (Vec<Check>, Option<Store>)
     let Some(existing) = root.ancestors().find(|path| path.is_dir()) else {
         return (vec![directory], store);
     };
-    let free = machine::room(existing);
-    let check_free = |name, check: fn(Room) -> Check| match &free {
+    let free = machine::free_space(existing);
+    let check_free = |name, check: fn(FreeSpace) -> Check| match &free {
         Ok(free) => check(*free),
         Err(error) => Check::unknown(name, error),
     };
@@ -42,7 +42,7 @@ pub(super) fn checks(root: Result<&Path, &Error>) -> (Vec<Check>, Option<Store>)
     (checks, store)
 }
 
-fn directory(root: &Path) -> (Check, Option<Store>, Option<Probe>) {
+fn directory(root: &Path) -> (Check, Option<Store>, Option<WriteProbe>) {
     let error = |detail: String| Check::error("jobs_dir", detail, OTHER_DIR_HINT);
     let store = match Store::open(root) {
         Ok(store) => store,
@@ -51,7 +51,7 @@ fn directory(root: &Path) -> (Check, Option<Store>, Option<Probe>) {
     let path = store.root().display().to_string();
     match fs::metadata(store.root()) {
         Ok(about) if !about.is_dir() => (error(format!("not a directory: {path}")), None, None),
-        Ok(_) => match store.probe() {
+        Ok(_) => match store.probe_writes() {
             Ok(probe) => (Check::ok("jobs_dir", path), Some(store), Some(probe)),
             Err(why) => (unusable(why), Some(store), None),
         },
@@ -122,8 +122,8 @@ fn file_system(name: io::Result<Option<String>>) -> Check {
     }
 }
 
-fn locks(dir: &Path, probe: Option<&Probe>) -> Check {
-    let result = probe.map_or_else(|| try_lock_in(dir), Probe::lock);
+fn locks(dir: &Path, probe: Option<&WriteProbe>) -> Check {
+    let result = probe.map_or_else(|| try_lock_in(dir), WriteProbe::lock);
     match result {
         Ok(()) => Check::ok("locks", "supported"),
         Err(error) if error.is_without_locks() => {

@@ -1,7 +1,7 @@
 //! `logs --follow`: follows a log until the job has ended.
 
-use super::{Form, LogsAnswer, Request, open, part, start_position};
-use crate::commands::seen::look;
+use super::{LogFormat, LogsAnswer, LogsRequest, open, part, start_position};
+use crate::commands::observe::observe;
 use crate::commands::watch::Watch;
 use crate::error::Error;
 use crate::process;
@@ -11,13 +11,13 @@ use crate::store::{OUTPUT, STDERR, STDERR_MARKS, Store};
 /// and its log is complete, or `give` returns false.
 pub fn follow(
     store: &Store,
-    request: &Request,
+    request: &LogsRequest,
     give: impl FnMut(&LogsAnswer) -> bool,
 ) -> Result<(), Error> {
-    let files: &'static [&'static str] = match request.form {
+    let files: &'static [&'static str] = match request.format {
         _ if request.merged => &[OUTPUT, STDERR, STDERR_MARKS],
-        Form::Readable | Form::Raw => &[OUTPUT],
-        Form::Stderr => &[STDERR],
+        LogFormat::Readable | LogFormat::Raw => &[OUTPUT],
+        LogFormat::Stderr => &[STDERR],
     };
     follow_until(store, request, give, files, || false)
 }
@@ -25,21 +25,21 @@ pub fn follow(
 /// Like [`follow`], and stops when `is_done` returns true; called when one of the files changes.
 pub fn follow_until(
     store: &Store,
-    request: &Request,
+    request: &LogsRequest,
     mut give: impl FnMut(&LogsAnswer) -> bool,
     files: &'static [&'static str],
     mut is_done: impl FnMut() -> bool,
 ) -> Result<(), Error> {
-    process::stay();
+    process::reap_in_background();
     // Watched before the first read, so that no change is missed.
     let dir = store.job(&request.id);
-    let mut watch = Watch::of_files(&dir, files);
+    let mut watch = Watch::for_files(&dir, files);
     let mut first = true;
     let mut from = start_position(request);
     loop {
         // Checked before the log is read: if it is true, the log is complete.
         let is_last = is_done();
-        let observed = look(store, &request.id)?;
+        let observed = observe(store, &request.id)?;
         let log = open(&observed, request)?;
         loop {
             let (answer, next) = part(&observed, request, &log, from)?;

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::stream::transcript::{Speaker, passages};
+use crate::stream::transcript::{Speaker, transcript_lines};
 
 fn file(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
@@ -19,12 +19,12 @@ fn log(bytes: &[u8], ended: bool) -> JobLog {
     JobLog::single(Some(file(bytes)), ended).unwrap()
 }
 
-fn request(tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
+fn request(tail: usize, max_bytes: Option<u64>, form: LogFormat) -> LogsRequest {
     let id = JobId::parse("a").unwrap();
-    Request { id, tail, since: None, max_bytes, form, merged: false }
+    LogsRequest { id, tail, since: None, max_bytes, format: form, merged: false }
 }
 
-fn read(log: &JobLog, request: &Request, from: Option<LogPosition>) -> LogPart {
+fn read(log: &JobLog, request: &LogsRequest, from: Option<LogPosition>) -> LogPart {
     match read_part(log, request, from, None) {
         Ok(part) => part,
         Err(ReadFailure::Io(error)) => panic!("{error}"),
@@ -40,7 +40,7 @@ fn at(main: u64) -> Option<LogPosition> {
 fn read_all_parts(
     bytes: &[u8],
     max_bytes: Option<u64>,
-    form: Form,
+    form: LogFormat,
     ended: bool,
 ) -> (Vec<LogPart>, u64) {
     let log = log(bytes, ended);
@@ -84,7 +84,7 @@ proptest! {
         max in proptest::option::of(1..200u64),
         ended: bool,
     ) {
-        let (parts, end) = read_all_parts(&bytes, max, Form::Raw, ended);
+        let (parts, end) = read_all_parts(&bytes, max, LogFormat::Raw, ended);
         let expected = if ended { &bytes[..] } else { complete_lines(&bytes) };
         let all: Vec<u8> = parts.iter().flat_map(|part| part.bytes.clone()).collect();
         prop_assert_eq!(&all, expected);
@@ -102,22 +102,22 @@ proptest! {
         max in proptest::option::of(1..20_000u64),
         ended: bool,
     ) {
-        let (parts, end) = read_all_parts(&bytes, max, Form::Readable, ended);
+        let (parts, end) = read_all_parts(&bytes, max, LogFormat::Readable, ended);
         let expected = if ended { &bytes[..] } else { complete_lines(&bytes) };
         prop_assert_eq!(end, expected.len() as u64);
-        let count_hello = |passages: &[Passage]| passages.iter().filter(|p| p.text == "hello").count();
+        let count_hello = |passages: &[TranscriptLine]| passages.iter().filter(|p| p.text == "hello").count();
         let all: usize = parts.iter().map(|part| count_hello(&part.passages)).sum();
         let mut once = Vec::new();
         let mut splitter = LineSplitter::default();
-        splitter.push(expected, |line| once.extend(passages(line)));
-        splitter.finish(|line| once.extend(passages(line)));
+        splitter.push(expected, |line| once.extend(transcript_lines(line)));
+        splitter.finish(|line| once.extend(transcript_lines(line)));
         prop_assert_eq!(all, count_hello(&once));
         let lines: u64 = parts.iter().map(|part| part.lines).sum();
         prop_assert_eq!(lines, count_lines(expected));
         for part in &parts {
             let weight: usize =
                 part.passages.iter().map(|passage| weight_of(&passage.to_string()) + 2).sum();
-            prop_assert!(max.is_some() || weight <= ANSWER_MOST, "{}", weight);
+            prop_assert!(max.is_some() || weight <= MAX_ANSWER_CHARS, "{}", weight);
         }
     }
 
@@ -128,8 +128,8 @@ proptest! {
         tail in 1..8usize,
     ) {
         let log = log(&bytes, true);
-        let verdict = Passage { speaker: Speaker::End, text: "killed".to_owned() };
-        let read = |request: &Request, from: Option<LogPosition>| {
+        let verdict = TranscriptLine { speaker: Speaker::End, text: "killed".to_owned() };
+        let read = |request: &LogsRequest, from: Option<LogPosition>| {
             match read_part(&log, request, from, Some(verdict.clone())) {
                 Ok(part) => part,
                 Err(_) => panic!("cannot be read"),
@@ -137,7 +137,7 @@ proptest! {
         };
         let (mut passages, mut next) = (Vec::new(), 0);
         loop {
-            let part = read(&request(0, max, Form::Readable), at(next));
+            let part = read(&request(0, max, LogFormat::Readable), at(next));
             passages.extend(part.passages);
             next = part.next.main;
             if !part.truncated {
@@ -146,10 +146,10 @@ proptest! {
         }
         prop_assert_eq!(next, bytes.len() as u64);
         prop_assert_eq!(passages.iter().position(|p| *p == verdict), Some(passages.len() - 1));
-        let last = read(&request(tail, max, Form::Readable), None);
+        let last = read(&request(tail, max, LogFormat::Readable), None);
         prop_assert!(last.passages.len() <= tail);
         prop_assert_eq!(last.passages.last(), Some(&verdict));
-        for form in [Form::Raw, Form::Stderr] {
+        for form in [LogFormat::Raw, LogFormat::Stderr] {
             prop_assert!(read(&request(0, None, form), at(0)).passages.is_empty());
         }
     }
@@ -157,7 +157,7 @@ proptest! {
     #[test]
     fn tail_is_end_of_log(bytes in lines(), tail in 0..8usize, ended: bool) {
         let log = log(&bytes, ended);
-        let part = read(&log, &request(tail, None, Form::Raw), None);
+        let part = read(&log, &request(tail, None, LogFormat::Raw), None);
         let whole = if ended { &bytes[..] } else { complete_lines(&bytes) };
         prop_assert!(whole.ends_with(&part.bytes));
         prop_assert_eq!(part.next.main, whole.len() as u64);
@@ -165,7 +165,7 @@ proptest! {
             let lines = whole.split_inclusive(|byte| *byte == b'\n').count();
             prop_assert_eq!(part.lines, lines.min(tail) as u64);
         }
-        let part = read(&log, &request(tail, None, Form::Readable), None);
+        let part = read(&log, &request(tail, None, LogFormat::Readable), None);
         prop_assert!(part.passages.len() <= tail);
     }
 }
@@ -173,21 +173,21 @@ proptest! {
 #[test]
 fn tail_does_not_count_lines_without_text() {
     let text = format!("{HELLO}\n{HELLO}\n{}", format!("{INIT}\n").repeat(500));
-    let part = read(&log(text.as_bytes(), false), &request(2, None, Form::Readable), None);
+    let part = read(&log(text.as_bytes(), false), &request(2, None, LogFormat::Readable), None);
     assert_eq!(part.passages.len(), 2);
 }
 
 #[test]
 fn omits_incomplete_line_until_job_has_ended() {
     let text = format!("{HELLO}\n{HELLO}");
-    let request = request(0, None, Form::Readable);
+    let request = request(0, None, LogFormat::Readable);
     assert_eq!(read(&log(text.as_bytes(), false), &request, at(0)).passages.len(), 1);
     assert_eq!(read(&log(text.as_bytes(), true), &request, at(0)).passages.len(), 2);
 }
 
 #[test]
 fn rejects_offset_beyond_end() {
-    let request = request(0, None, Form::Raw);
+    let request = request(0, None, LogFormat::Raw);
     assert!(matches!(
         read_part(&log(b"abc", true), &request, at(4), None),
         Err(ReadFailure::BadOffset { offset: 4, length: 3 })
@@ -197,10 +197,10 @@ fn rejects_offset_beyond_end() {
 #[test]
 fn truncates_huge_line() {
     let text = format!("{}\n", HELLO.replace("hello", &"\\\"€".repeat(1 << 20)));
-    let part = read(&log(text.as_bytes(), false), &request(0, None, Form::Readable), at(0));
+    let part = read(&log(text.as_bytes(), false), &request(0, None, LogFormat::Readable), at(0));
     assert_eq!(part.next.main, text.len() as u64);
     assert_eq!(part.passages.len(), 1);
-    assert!(weight_of(&part.passages[0].text) < ANSWER_MOST);
+    assert!(weight_of(&part.passages[0].text) < MAX_ANSWER_CHARS);
     assert!(part.passages[0].text.ends_with(" more characters]"));
 }
 

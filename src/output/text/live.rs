@@ -8,7 +8,7 @@ use super::layout::fit;
 use super::{DIM, activity_text, painted, wait_reason};
 use crate::clock;
 use crate::commands::status::StatusAnswer;
-use crate::text::{one_line, short};
+use crate::text::{format_duration, one_line};
 
 /// The line that shows a job's status during `wait`. It is cleared when dropped.
 #[derive(Default)]
@@ -25,7 +25,8 @@ impl LiveLine {
             (None, Some(activity)) => activity_text(activity),
             (None, None) => String::new(),
         };
-        let head = format!("{} {} {} ", status.job_id, status.status, short(status.age(now)));
+        let head =
+            format!("{} {} {} ", status.job_id, status.status, format_duration(status.age(now)));
         let width = terminal_size::terminal_size_of(io::stderr())
             .map_or(80, |(width, _)| usize::from(width.0));
         let rest = fit(&one_line(&now_text, 200), width.saturating_sub(head.width() + 1));

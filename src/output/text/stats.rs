@@ -10,7 +10,7 @@ use super::layout::{columns, joined, pad};
 use super::{BLUE, DIM, GREEN, RED, YELLOW, color, painted};
 use crate::commands::stats::{By, StatsAnswer, Sum};
 use crate::job::Status;
-use crate::text::{count, harmless, one_line, short};
+use crate::text::{format_duration, harmless, one_line, plural};
 
 /// Width of a bar in columns. With less than the minimum there is no bar.
 const MAX_BAR_WIDTH: usize = 8;
@@ -29,7 +29,7 @@ pub(in crate::output) fn stats(answer: &StatsAnswer) -> String {
 fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     let mut text = summary(&answer.total, columns);
     if answer.unreadable > 0 {
-        let records = count(usize::try_from(answer.unreadable).unwrap_or(usize::MAX), "record");
+        let records = plural(usize::try_from(answer.unreadable).unwrap_or(usize::MAX), "record");
         let _ = writeln!(text, "{}", painted(RED, &format!("{records} unreadable")));
     }
     if answer.groups.is_empty() {
@@ -102,7 +102,7 @@ fn cell(text: &str) -> String {
 
 /// Formats the totals: jobs by status, turns, cost and time.
 fn summary(sum: &Sum, columns: usize) -> String {
-    let mut jobs = vec![count(usize::try_from(sum.jobs).unwrap_or(usize::MAX), "job")];
+    let mut jobs = vec![plural(usize::try_from(sum.jobs).unwrap_or(usize::MAX), "job")];
     for (status, count) in &sum.by_status {
         jobs.push(painted(color(*status), &format!("{count} {status}")));
     }
@@ -113,7 +113,7 @@ fn summary(sum: &Sum, columns: usize) -> String {
             .sum();
         jobs.push(format!("{:.0}% of {ended} ended jobs completed", rate * 100.0));
     }
-    let turns = count(usize::try_from(sum.num_turns).unwrap_or(usize::MAX), "turn");
+    let turns = plural(usize::try_from(sum.num_turns).unwrap_or(usize::MAX), "turn");
     let mut took =
         vec![cost(sum, "at least "), turns, format!("{} live", format_ms(sum.elapsed_ms))];
     for (what, ms) in [("in the queue", sum.queued_ms), ("for retries", sum.limited_ms)] {
@@ -131,7 +131,7 @@ fn cost(sum: &Sum, mark: &str) -> String {
 }
 
 fn format_ms(ms: u64) -> String {
-    short(Duration::from_millis(ms))
+    format_duration(Duration::from_millis(ms))
 }
 
 fn wait_time(sum: &Sum) -> String {

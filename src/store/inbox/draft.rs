@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::super::{Context, StoreError, files};
-use super::{name_of, number_in};
+use super::{file_name, parse_number};
 
 /// The end of a draft's name.
 const SUFFIX: &str = ".tmp";
 /// How often the drafts of an inbox are looked through while there are some to be revoked.
-const REVOKE_ROUNDS: usize = 100;
+const MAX_REVOKE_ROUNDS: usize = 100;
 
 /// A file in the inbox, removed with this value. A draft that was renamed to
 /// `.<number>.<uuid>.tmp` has reserved the number. Whoever frees numbers or closes the inbox first
@@ -60,7 +60,7 @@ impl Draft {
     /// Accepts the message under the number that it has reserved, in one step: link(2) replaces
     /// nothing, and fails if the reservation is gone.
     pub(super) fn publish(&self, number: u64) -> Result<Published, StoreError> {
-        let path = self.inbox.join(name_of(number));
+        let path = self.inbox.join(file_name(number));
         match fs::hard_link(&self.path, &path) {
             Ok(()) => Ok(Published::Accepted),
             // The answer of a file server may get lost, and the call be repeated.
@@ -84,7 +84,7 @@ impl Drop for Draft {
 
 /// Removes the reservations of numbers up to `last`, and with `None` all drafts.
 pub(super) fn revoke(inbox: &Path, last: Option<u64>) {
-    for _ in 0..REVOKE_ROUNDS {
+    for _ in 0..MAX_REVOKE_ROUNDS {
         let mut removed = false;
         for entry in fs::read_dir(inbox).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -109,7 +109,7 @@ pub(super) fn revoke(inbox: &Path, last: Option<u64>) {
 /// drafts of earlier versions (`.<number>.tmp`) count as reservations.
 fn draft_of(name: &str) -> Option<Option<u64>> {
     let name = name.strip_prefix('.')?.strip_suffix(SUFFIX)?;
-    Some(number_in(name.split('.').next()?))
+    Some(parse_number(name.split('.').next()?))
 }
 
 #[cfg(test)]

@@ -12,24 +12,24 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::flock::{BOUND, Mode, holder_of, lock_bounded};
+use super::super::flock::{LOCK_TIMEOUT, LockMode, holder_of, lock_bounded};
 use super::super::{Context, StoreError, files};
 
 /// The file. Its name and format are those of a live job's earlier versions.
-const DESK: &str = ".desk";
+const LEGACY_LOCK: &str = ".desk";
 
 /// The state as earlier versions read and write it.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Desk {
+pub(super) struct LegacyState {
     /// The number that was given out last.
     pub(super) last: u64,
     /// The job has ended.
     pub(super) closed: bool,
 }
 
-impl Desk {
+impl LegacyState {
     pub(super) fn read(inbox: &Path) -> Self {
-        let text = files::read_bounded(&inbox.join(DESK), 1_000).unwrap_or_default();
+        let text = files::read_bounded(&inbox.join(LEGACY_LOCK), 1_000).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
@@ -43,10 +43,10 @@ impl Desk {
 
 /// Takes the lock: shared beside senders of this version, which excludes those of earlier ones.
 /// Fails as busy if its holder makes no progress: it may be stopped.
-pub(super) fn lock(inbox: &Path, mode: Mode) -> Result<File, StoreError> {
-    let path = inbox.join(DESK);
+pub(super) fn lock(inbox: &Path, mode: LockMode) -> Result<File, StoreError> {
+    let path = inbox.join(LEGACY_LOCK);
     let file = open(inbox).context("open", &path)?;
-    lock_bounded(&file, &path, mode, BOUND, |file| {
+    lock_bounded(&file, &path, mode, LOCK_TIMEOUT, |file| {
         (holder_of(file), file.metadata().and_then(|about| about.modified()).ok())
     })?;
     Ok(file)
@@ -55,7 +55,7 @@ pub(super) fn lock(inbox: &Path, mode: Mode) -> Result<File, StoreError> {
 fn open(inbox: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
-    files::open(&inbox.join(DESK), &mut options)
+    files::open(&inbox.join(LEGACY_LOCK), &mut options)
 }
 
 #[cfg(test)]
@@ -65,14 +65,14 @@ mod tests {
     #[test]
     fn a_lock_that_is_held_for_ever_is_waited_for_two_seconds() {
         let inbox = tempfile::tempdir().unwrap();
-        let held = lock(inbox.path(), Mode::Shared).unwrap();
-        lock(inbox.path(), Mode::Shared).unwrap();
-        let error = lock(inbox.path(), Mode::Exclusive).unwrap_err();
+        let held = lock(inbox.path(), LockMode::Shared).unwrap();
+        lock(inbox.path(), LockMode::Shared).unwrap();
+        let error = lock(inbox.path(), LockMode::Exclusive).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::ResourceBusy);
         if cfg!(target_os = "linux") {
             assert!(error.to_string().contains(&std::process::id().to_string()), "{error}");
         }
         drop(held);
-        lock(inbox.path(), Mode::Exclusive).unwrap();
+        lock(inbox.path(), LockMode::Exclusive).unwrap();
     }
 }

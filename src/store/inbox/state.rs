@@ -18,13 +18,13 @@ const OPEN: &str = ".open";
 /// Its name once the job has ended.
 const CLOSED: &str = ".closed";
 /// Its name until it is complete.
-const UNFINISHED: &str = ".open.new";
+const OPEN_TEMPORARY: &str = ".open.new";
 /// How often a file is read again that was read while it was written.
-const TORN_READS: usize = 100;
+const MAX_TORN_READS: usize = 100;
 
 /// What a sender may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum InboxState {
     /// Messages are accepted under numbers above this one.
     Open { last: u64 },
     /// The job has ended: nothing is accepted any more.
@@ -35,19 +35,19 @@ pub(super) enum State {
 }
 
 /// Reads the state of an inbox.
-pub(super) fn read(inbox: &Path) -> Result<State, StoreError> {
+pub(super) fn read(inbox: &Path) -> Result<InboxState, StoreError> {
     loop {
         match read_last(&inbox.join(OPEN)) {
-            Ok(last) => return Ok(State::Open { last }),
+            Ok(last) => return Ok(InboxState::Open { last }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error).context("read", &inbox.join(OPEN)),
         }
         if exists(&inbox.join(CLOSED)) {
-            return Ok(State::Closed);
+            return Ok(InboxState::Closed);
         }
         // It may have been renamed between the two looks.
         if !exists(&inbox.join(OPEN)) {
-            return Ok(State::Legacy);
+            return Ok(InboxState::Legacy);
         }
     }
 }
@@ -60,7 +60,7 @@ pub(super) fn last(inbox: &Path) -> u64 {
 
 /// Opens the inbox for numbers above `last`.
 pub(super) fn open(inbox: &Path, last: u64) -> Result<(), StoreError> {
-    let (unfinished, path) = (inbox.join(UNFINISHED), inbox.join(OPEN));
+    let (unfinished, path) = (inbox.join(OPEN_TEMPORARY), inbox.join(OPEN));
     files::write(&unfinished, encode(last).as_bytes())?;
     fs::rename(&unfinished, &path).context("create", &path)?;
     let _ = fs::remove_file(inbox.join(CLOSED));
@@ -91,7 +91,7 @@ pub(super) fn advance(inbox: &Path, to: u64) {
 }
 
 fn read_last(path: &Path) -> io::Result<u64> {
-    for _ in 0..TORN_READS {
+    for _ in 0..MAX_TORN_READS {
         if let Some(last) = decode(&files::read_bounded(path, 100)?) {
             return Ok(last);
         }

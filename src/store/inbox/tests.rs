@@ -54,28 +54,28 @@ fn record() -> Record {
     Record::new(JobId::parse("j").unwrap(), Spec::default(), "x".to_owned(), now)
 }
 
-fn message(text: &str) -> Directive {
-    Directive::Message { uuid: format!("uuid of {text}"), text: text.to_owned() }
+fn message(text: &str) -> InboxMessage {
+    InboxMessage::Message { uuid: format!("uuid of {text}"), text: text.to_owned() }
 }
 
 fn try_post(dir: &JobDir, text: &str) -> Result<Option<u64>, StoreError> {
     dir.post(&message(text), &dir.identity().unwrap())
 }
 
-fn texts(items: &[Item]) -> Vec<(u64, &str)> {
-    let text = |item: &'_ Item| match &item.directive {
-        Ok(Directive::Message { .. }) => true,
+fn texts(items: &[InboxItem]) -> Vec<(u64, &str)> {
+    let text = |item: &'_ InboxItem| match &item.directive {
+        Ok(InboxMessage::Message { .. }) => true,
         _ => panic!("no message: {item:?}"),
     };
     assert!(items.iter().all(text));
     let pairs = items.iter().filter_map(|item| match &item.directive {
-        Ok(Directive::Message { text, .. }) => Some((item.number, text.as_str())),
+        Ok(InboxMessage::Message { text, .. }) => Some((item.number, text.as_str())),
         _ => None,
     });
     pairs.collect()
 }
 
-fn received(dir: &JobDir) -> Vec<Item> {
+fn received(dir: &JobDir) -> Vec<InboxItem> {
     dir.receive(&BTreeSet::new()).unwrap()
 }
 
@@ -84,15 +84,15 @@ fn messages_are_numbered_in_their_order_and_reported_at_the_end() {
     let job = Job::open();
     assert_eq!(["a", "b", "c"].map(|text| job.post(text)), [Some(1), Some(2), Some(3)]);
     assert_eq!(texts(&received(&job.dir)), [(1, "a"), (2, "b"), (3, "c")]);
-    assert!(job.dir.take_out(3), "the highest one");
+    assert!(job.dir.remove_message(3), "the highest one");
     job.dir.set_aside(2);
-    job.dir.post(&Directive::Finish, &job.dir.identity().unwrap()).unwrap();
+    job.dir.post(&InboxMessage::Finish, &job.dir.identity().unwrap()).unwrap();
     assert_eq!(texts(&job.dir.close_inbox().unwrap()), [(1, "a")]);
     assert_eq!(job.post("late"), None);
     assert_eq!(job.names(), [".closed", ".desk", ".taken", "0000000001.json"]);
     job.dir.open_inbox().unwrap();
     assert_eq!(job.post("d"), Some(5), "a number is given once");
-    job.dir.give_back();
+    job.dir.restore_aside();
     assert_eq!(texts(&received(&job.dir)), [(1, "a"), (2, "b"), (5, "d")]);
 }
 
@@ -103,7 +103,7 @@ fn no_number_is_given_twice_after_files_of_the_inbox_were_lost() {
         job.post(text);
     }
     for item in received(&job.dir) {
-        job.dir.take_out(item.number);
+        job.dir.remove_message(item.number);
     }
     fs::write(job.dir.file(TURNS), "{\"messages\":[1]}\n{\"messages\":[7]}\ntorn").unwrap();
     for name in [".open", ".desk"] {
@@ -137,7 +137,7 @@ fn a_file_with_a_high_number_swallows_no_message() {
 fn after_the_highest_number_nothing_is_accepted() {
     let job = Job::open();
     let highest = job.inbox().join("999999999999999.json");
-    fs::write(&highest, serde_json::to_vec(&Directive::Interrupt).unwrap()).unwrap();
+    fs::write(&highest, serde_json::to_vec(&InboxMessage::Interrupt).unwrap()).unwrap();
     let error = try_post(&job.dir, "a").unwrap_err();
     assert!(error.to_string().contains("no number is left after 999999999999999"), "{error}");
 }
@@ -145,14 +145,14 @@ fn after_the_highest_number_nothing_is_accepted() {
 #[test]
 fn something_else_under_the_name_of_a_message_is_in_nobodys_way() {
     let job = Job::open();
-    let at = |number| job.inbox().join(name_of(number));
+    let at = |number| job.inbox().join(file_name(number));
     fs::create_dir(at(1)).unwrap();
     nix::unistd::mkfifo(&at(2), nix::sys::stat::Mode::S_IRWXU).unwrap();
     symlink("/etc/passwd", at(3)).unwrap();
     assert_eq!(job.post("a"), Some(4));
     let items = received(&job.dir);
     assert_eq!(items.iter().filter(|item| item.directive.is_err()).count(), 3);
-    assert_eq!([1, 2, 3].map(|number| job.dir.take_out(number)), [false, true, true]);
+    assert_eq!([1, 2, 3].map(|number| job.dir.remove_message(number)), [false, true, true]);
     assert_eq!(texts(&job.dir.close_inbox().unwrap()), [(4, "a")]);
 }
 
@@ -177,27 +177,27 @@ fn what_nobody_will_read_is_taken_back() {
     let mut record = job.dir.load().unwrap();
     record.end(&crate::job::Verdict::Completed, record.started_at.unwrap());
     job.dir.save(&record, false).unwrap();
-    assert!(!job.dir.take_back(number).unwrap(), "somebody holds the lock, and reads it");
+    assert!(!job.dir.withdraw(number).unwrap(), "somebody holds the lock, and reads it");
     job.lock = None;
-    assert!(job.dir.take_back(number).unwrap());
+    assert!(job.dir.withdraw(number).unwrap());
     assert_eq!(job.names(), [".desk", ".open"]);
     let number = job.post("b").unwrap();
     assert_eq!(texts(&job.dir.close_inbox().unwrap()), [(number, "b")]);
-    assert!(!job.dir.take_back(number).unwrap(), "it was reported");
+    assert!(!job.dir.withdraw(number).unwrap(), "it was reported");
 }
 
 /// What `send` of an earlier version does.
 fn post_as_earlier_version(inbox: &Path, text: &str) -> Option<u64> {
-    let _lock = legacy::lock(inbox, Mode::Exclusive).unwrap();
-    let desk = Desk::read(inbox);
+    let _lock = legacy::lock(inbox, LockMode::Exclusive).unwrap();
+    let desk = LegacyState::read(inbox);
     if desk.closed {
         return None;
     }
     let number = desk.last.max(highest_in(inbox).unwrap()) + 1;
     let temporary = inbox.join(format!(".{number}.tmp"));
     fs::write(&temporary, serde_json::to_vec(&message(text)).unwrap()).unwrap();
-    Desk { last: number, closed: false }.write(inbox);
-    fs::rename(&temporary, inbox.join(name_of(number))).unwrap();
+    LegacyState { last: number, closed: false }.write(inbox);
+    fs::rename(&temporary, inbox.join(file_name(number))).unwrap();
     Some(number)
 }
 
@@ -209,7 +209,7 @@ fn a_sender_of_an_earlier_version_is_heard() {
     let items = received(&job.dir);
     assert_eq!(texts(&items), [(1, "a"), (2, "b"), (3, "c")]);
     for item in items {
-        job.dir.take_out(item.number);
+        job.dir.remove_message(item.number);
     }
     assert_eq!((old("d"), job.post("e")), (Some(4), Some(5)));
     assert_eq!(texts(&job.dir.close_inbox().unwrap()), [(4, "d"), (5, "e")]);
@@ -221,9 +221,9 @@ fn a_sender_of_an_earlier_version_is_heard() {
 #[test]
 fn one_that_is_stopped_holds_up_others_for_two_seconds_at_most() {
     let job = Job::open();
-    let lock = legacy::lock(&job.inbox(), Mode::Exclusive).unwrap();
+    let lock = legacy::lock(&job.inbox(), LockMode::Exclusive).unwrap();
     assert_eq!(job.post("a"), Some(2), "the one that is stopped may have counted to 1");
-    let first = job.inbox().join(name_of(1));
+    let first = job.inbox().join(file_name(1));
     fs::write(&first, serde_json::to_vec(&message("old")).unwrap()).unwrap();
     assert_eq!(texts(&received(&job.dir)), [(1, "old"), (2, "a")]);
     assert_eq!(job.dir.close_inbox().unwrap().len(), 2);
@@ -235,13 +235,13 @@ fn the_worker_of_an_earlier_version_gets_what_is_accepted() {
     let job = Job::new();
     assert_eq!(job.post("a"), Some(1));
     let inbox = job.inbox();
-    fs::remove_file(inbox.join(name_of(1))).unwrap();
+    fs::remove_file(inbox.join(file_name(1))).unwrap();
     assert_eq!(job.post("b"), Some(2), "a number is given once");
-    let lock = legacy::lock(&inbox, Mode::Exclusive).unwrap();
+    let lock = legacy::lock(&inbox, LockMode::Exclusive).unwrap();
     let error = try_post(&job.dir, "c").unwrap_err();
     assert!(error.to_string().contains("makes no progress"), "{error}");
     // It closes the inbox with the lock held.
-    Desk { last: 2, closed: true }.write(&inbox);
+    LegacyState { last: 2, closed: true }.write(&inbox);
     drop(lock);
     assert_eq!(job.post("d"), None);
     assert_eq!(job.names(), [".desk", "0000000002.json"]);

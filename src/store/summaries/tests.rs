@@ -117,7 +117,7 @@ fn a_record_that_is_replaced_is_read_again() {
     put(&store, &record(7, Some(Verdict::Completed)));
     assert_eq!(of(&id).unwrap().status, Status::Completed);
     // In place and of the same size, as no version of this program writes it.
-    let path = store.job(&id).file(META);
+    let path = store.job(&id).file(RECORD);
     let text = fs::read_to_string(&path).unwrap().replace("0.07", "0.08");
     fs::write(&path, text).unwrap();
     assert_eq!(of(&id).unwrap().cost_usd, Some(0.08));
@@ -146,7 +146,7 @@ fn a_record_that_was_just_changed_is_not_kept() {
     // A time of the content that somebody has set back says nothing.
     for n in 0..JOBS {
         let id = JobId::parse(&format!("job-{n}")).unwrap();
-        let file = File::options().write(true).open(store.job(&id).file(META)).unwrap();
+        let file = File::options().write(true).open(store.job(&id).file(RECORD)).unwrap();
         file.set_modified(now - Duration::from_secs(60)).unwrap();
     }
     store.summaries().unwrap();
@@ -165,8 +165,8 @@ fn only_records_that_are_final_are_kept() {
     newer.version = FORMAT_VERSION + 1;
     put(&store, &newer);
     let elsewhere = store.job(&record(11, None).job_id).file("elsewhere");
-    fs::rename(elsewhere.with_file_name(META), &elsewhere).unwrap();
-    std::os::unix::fs::symlink("elsewhere", elsewhere.with_file_name(META)).unwrap();
+    fs::rename(elsewhere.with_file_name(RECORD), &elsewhere).unwrap();
+    std::os::unix::fs::symlink("elsewhere", elsewhere.with_file_name(RECORD)).unwrap();
     fs::rename(store.root().join("job-12"), store.root().join("renamed")).unwrap();
     let known = seen(&store).into_iter().filter(|(_, summary)| summary.is_some()).count();
     assert_eq!(known, JOBS - 12, "the newer one is listed");

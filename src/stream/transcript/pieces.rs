@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Passage, Speaker, WAITS};
+use super::{Speaker, TranscriptLine, WAITS};
 
 /// A part of a line of the stream. What is to be read of it can depend on other lines: a question
 /// stands in the tool call, in the CLI's request for an answer, and in the tool's result. So lines
@@ -10,7 +10,7 @@ use super::{Passage, Speaker, WAITS};
 #[derive(Clone, Debug)]
 pub struct Piece {
     /// What is to be read of it where nothing else is known.
-    pub(super) passage: Option<Passage>,
+    pub(super) passage: Option<TranscriptLine>,
     pub(super) link: Option<Link>,
 }
 
@@ -33,7 +33,7 @@ pub(super) enum Link {
 
 impl Piece {
     pub(super) fn said(speaker: Speaker, text: impl Into<String>) -> Self {
-        Self { passage: Some(Passage::new(speaker, text)), link: None }
+        Self { passage: Some(TranscriptLine::new(speaker, text)), link: None }
     }
 
     pub(super) fn linked(link: Link) -> Self {
@@ -41,12 +41,12 @@ impl Piece {
     }
 
     /// What is to be read of it where nothing else is known.
-    pub fn passage(&self) -> Option<&Passage> {
+    pub fn passage(&self) -> Option<&TranscriptLine> {
         self.passage.as_ref()
     }
 
     /// The same, to be shortened.
-    pub fn passage_mut(&mut self) -> Option<&mut Passage> {
+    pub fn passage_mut(&mut self) -> Option<&mut TranscriptLine> {
         self.passage.as_mut()
     }
 
@@ -160,7 +160,7 @@ impl<'a> Known<'a> {
 /// What is to be read of these pieces, in the order of the stream, and of which piece: each
 /// question once, with its answer, and each request for a permission for as long as it waits, and
 /// then what was decided. `context` holds pieces from before them, of which nothing is read.
-pub fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, Passage)> {
+pub fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, TranscriptLine)> {
     let linked =
         |piece: &Piece| matches!(piece.link, Some(Link::Request { .. } | Link::Response { .. }));
     let asks = context.iter().chain(pieces).any(linked);
@@ -189,15 +189,15 @@ pub fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, Passage)> {
 }
 
 impl Piece {
-    fn resolved(&self, known: &Known<'_>, last_call: Option<&str>) -> Vec<Passage> {
+    fn resolved(&self, known: &Known<'_>, last_call: Option<&str>) -> Vec<TranscriptLine> {
         let as_it_is = || self.passage.iter().cloned().collect::<Vec<_>>();
         let allowed = |id: &str| {
-            Passage::new(Speaker::User, format!("allowed{}", known.named(id, last_call)))
+            TranscriptLine::new(Speaker::User, format!("allowed{}", known.named(id, last_call)))
         };
         let denied = |id: &str, why: &str| {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let text = format!("denied{}{why}", known.named(id, last_call));
-            Passage::new(Speaker::User, text)
+            TranscriptLine::new(Speaker::User, text)
         };
         match &self.link {
             Some(Link::Request { id, question: true, .. }) => {
@@ -205,11 +205,11 @@ impl Piece {
             }
             Some(Link::Request { id, .. }) if known.closed.contains(id.as_str()) => Vec::new(),
             Some(Link::Request { id, .. }) if last_call == Some(id.as_str()) => {
-                vec![Passage::new(Speaker::Note, WAITS)]
+                vec![TranscriptLine::new(Speaker::Note, WAITS)]
             }
             Some(Link::Request { id, .. }) if known.calls.contains_key(id.as_str()) => {
                 let text = format!("{WAITS}:{}", known.named(id, last_call));
-                vec![Passage::new(Speaker::Note, text)]
+                vec![TranscriptLine::new(Speaker::Note, text)]
             }
             Some(Link::Response { request_id, decision }) => {
                 match (known.requests.get(request_id.as_str()), decision) {
@@ -228,7 +228,7 @@ impl Piece {
                 let question = known.calls.get(id) == Some(&true);
                 match failed {
                     Some(why) if question => {
-                        vec![Passage::new(Speaker::User, format!("not answered: {why}"))]
+                        vec![TranscriptLine::new(Speaker::User, format!("not answered: {why}"))]
                     }
                     _ if !known.permissions.contains_key(id) => as_it_is(),
                     Some(_) if known.told.contains(id) && decided == Some(&Decided::Denied) => {

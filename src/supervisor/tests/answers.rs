@@ -2,7 +2,7 @@
 //! of a turn that failed.
 
 use super::*;
-use crate::job::Directive;
+use crate::job::InboxMessage;
 
 const EMPTY: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"","num_turns":1,"total_cost_usd":0.01,"usage":{"input_tokens":5,"output_tokens":1}}"#;
 const HELP: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"/help isn't available","num_turns":0,"total_cost_usd":0,"usage":{"input_tokens":0,"output_tokens":0},"model_usage_since_last_result":{}}"#;
@@ -79,15 +79,16 @@ fn each_turn_of_a_kept_alive_job_stands_by_itself() {
     assert_eq!(failure.reason, Reason::NoAnswer);
     assert_eq!(rig.supervisor.outcome().result, None, "not the answer to another message");
     // One that never reached the model is not said to be taken in.
-    let directive = Directive::Message { uuid: "u".to_owned(), text: "/help".to_owned() };
-    rig.take(Input::Told { number: 7, directive: Ok(directive) });
+    let directive = InboxMessage::Message { uuid: "u".to_owned(), text: "/help".to_owned() };
+    rig.take(Input::Message { number: 7, directive: Ok(directive) });
     rig.hear(INIT).hear(HELP);
     assert!(
-        rig.effects.contains(&Effect::SetAside(7)) && rig.effects.contains(&Effect::TakeOut(7))
+        rig.effects.contains(&Effect::SetAside(7))
+            && rig.effects.contains(&Effect::RemoveMessage(7))
     );
     let failure = rig.supervisor.record().last_failure.clone().unwrap();
     assert_eq!(failure.reason, Reason::PromptRejected);
-    rig.take(Input::Told { number: 9, directive: Ok(Directive::Finish) });
+    rig.take(Input::Message { number: 9, directive: Ok(InboxMessage::Finish) });
     assert_eq!(rig.ends(0).0, failed(Reason::PromptRejected));
 }
 
@@ -212,10 +213,10 @@ fn a_turn_that_claude_began_itself_rejects_no_message() {
     let empty = HELP
         .replace("/help isn't available", "")
         .replace("\"num_turns\":0", "\"num_turns\":0,\"origin\":{\"kind\":\"task-notification\"}");
-    let directive = Directive::Message { uuid: "u".to_owned(), text: "more".to_owned() };
+    let directive = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
     let mut kept =
         Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000, ..Spec::default() });
-    kept.hear(INIT).hear(OK).take(Input::Told { number: 7, directive: Ok(directive) });
+    kept.hear(INIT).hear(OK).take(Input::Message { number: 7, directive: Ok(directive) });
     kept.hear(&empty);
     assert!(!kept.effects.contains(&Effect::SetAside(7)), "it is not heard yet");
     kept.hear(INIT).hear(MESSAGE_TAKEN);
@@ -231,12 +232,12 @@ fn a_message_that_is_refused_within_a_turn_is_heard() {
     let prevented = r#"{"type":"system","subtype":"informational","content":"blocked by hook","prevent_continuation":true}"#;
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(PROMPT_TAKEN).hear(TEXT);
-    let directive = Directive::Message { uuid: "u".to_owned(), text: "BAD".to_owned() };
-    rig.take(Input::Told { number: 7, directive: Ok(directive) });
+    let directive = InboxMessage::Message { uuid: "u".to_owned(), text: "BAD".to_owned() };
+    rig.take(Input::Message { number: 7, directive: Ok(directive) });
     rig.hear(done);
     assert!(rig.effects.contains(&Effect::SetAside(7)));
     rig.hear(prevented).hear(OK);
-    assert!(rig.effects.contains(&Effect::TakeOut(7)));
+    assert!(rig.effects.contains(&Effect::RemoveMessage(7)));
     let (verdict, outcome) = rig.ends(0);
     assert_eq!(verdict, COMPLETED);
     assert!(outcome.warnings[0].contains("blocked by hook"), "{:?}", outcome.warnings);

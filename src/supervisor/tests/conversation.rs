@@ -1,11 +1,11 @@
 //! What a job is told while it runs.
 
 use super::*;
-use crate::job::Directive;
+use crate::job::InboxMessage;
 
 fn message(number: u64, uuid: &str) -> Input<'static> {
     let (uuid, text) = (uuid.to_owned(), "and this".to_owned());
-    Input::Told { number, directive: Ok(Directive::Message { uuid, text }) }
+    Input::Message { number, directive: Ok(InboxMessage::Message { uuid, text }) }
 }
 
 fn taken(uuid: &str) -> String {
@@ -16,7 +16,7 @@ fn taken(uuid: &str) -> String {
 
 fn turns(rig: &Rig) -> Vec<Vec<u64>> {
     let turns = rig.effects.iter().filter_map(|effect| match effect {
-        Effect::Turn(end) => Some(end.messages.clone()),
+        Effect::AppendTurn(end) => Some(end.messages.clone()),
         _ => None,
     });
     turns.collect()
@@ -66,7 +66,7 @@ fn a_message_that_comes_too_late_stays_where_it_is() {
 fn what_cannot_be_read_is_taken_out_and_told() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT);
-    rig.take(Input::Told { number: 4, directive: Err("no JSON".to_owned()) });
+    rig.take(Input::Message { number: 4, directive: Err("no JSON".to_owned()) });
     assert_eq!(rig.wants(), ["take out"]);
     assert!(rig.supervisor.record().warnings[0].contains("message 4 could not be read"));
     rig.hear(OK);
@@ -75,7 +75,7 @@ fn what_cannot_be_read_is_taken_out_and_told() {
 
 #[test]
 fn an_interrupt_stops_a_turn_and_nothing_else() {
-    let interrupt = || Input::Told { number: 1, directive: Ok(Directive::Interrupt) };
+    let interrupt = || Input::Message { number: 1, directive: Ok(InboxMessage::Interrupt) };
     let mut rig = Rig::launched(Spec::default());
     assert_eq!(rig.take(interrupt()).wants(), ["take out"], "no turn has begun");
     rig.hear(INIT).hear(TEXT);
@@ -92,7 +92,7 @@ fn what_was_not_delivered_is_in_the_result() {
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(0), signal: None }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
-    let left = || vec![Undelivered { number: 3, text: "late".to_owned() }];
+    let left = || vec![UndeliveredMessage { number: 3, text: "late".to_owned() }];
     let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), left);
     let Conclusion::Ended(outcome) = conclusion else { panic!() };
     assert_eq!((outcome.status, outcome.undelivered.len()), (Status::Completed, 1));

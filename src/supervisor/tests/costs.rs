@@ -19,7 +19,7 @@ fn crash(rig: &mut Rig) {
     rig.take(exited(Exit { code: None, signal: Some(9) }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
     let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
-    assert_eq!(conclusion, Conclusion::Again);
+    assert_eq!(conclusion, Conclusion::NextAttempt);
     rig.pass(30);
     rig.take(Input::Admitted);
     rig.take(launched(90));

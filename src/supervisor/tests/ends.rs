@@ -1,7 +1,7 @@
 //! Ends that look better, or worse, than they are.
 
 use super::*;
-use crate::job::{Directive, WaitKind};
+use crate::job::{InboxMessage, WaitKind};
 
 const ABORTED: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"half","terminal_reason":"aborted_streaming","num_turns":1}"#;
 const SILENT: &str = r#"{"type":"result","subtype":"success","is_error":false,"num_turns":1}"#;
@@ -28,12 +28,12 @@ fn kept_alive() -> Spec {
 }
 
 fn finish() -> Input<'static> {
-    Input::Told { number: 9, directive: Ok(Directive::Finish) }
+    Input::Message { number: 9, directive: Ok(InboxMessage::Finish) }
 }
 
 fn message() -> Input<'static> {
-    let directive = Directive::Message { uuid: "u".to_owned(), text: "more".to_owned() };
-    Input::Told { number: 1, directive: Ok(directive) }
+    let directive = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
+    Input::Message { number: 1, directive: Ok(directive) }
 }
 
 /// Claude ends like this, and the verdict is asked for.
@@ -106,7 +106,7 @@ fn a_job_that_was_kept_alive_ends_as_its_last_turn_did() {
                 rig.hear(INIT).hear(turn);
             }
             if way == "restart" {
-                assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+                assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
                 rig.pass(2);
                 rig.take(launched(79));
             }
@@ -129,7 +129,7 @@ fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
     // While its claude is away.
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
-    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
     rig.take(finish());
     rig.pass(2);
     rig.take(launched(79));
@@ -138,7 +138,7 @@ fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
     // The same, but a message is there as well: it has its answer first.
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
-    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
     rig.take(message()).take(finish());
     rig.pass(2);
     rig.take(launched(79)).take(message());
@@ -163,12 +163,12 @@ fn an_idle_claude_that_goes_away_is_started_again_whatever_its_last_turn_was() {
     for turn in [OK, STOPPED, UNAUTHORIZED] {
         let mut rig = Rig::launched(kept_alive());
         rig.hear(INIT).hear(turn);
-        assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again, "{turn}");
+        assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt, "{turn}");
         // Ended from outside, it had refused nothing, whatever Node has to say.
         rig.pass(2);
         rig.take(launched(79));
         let ended = Exit { code: Some(137), signal: None };
-        assert_eq!(ends(&mut rig, ended, "(node:1) Warning"), Conclusion::Again, "{turn}");
+        assert_eq!(ends(&mut rig, ended, "(node:1) Warning"), Conclusion::NextAttempt, "{turn}");
     }
 }
 
@@ -177,7 +177,7 @@ fn a_claude_that_is_killed_with_a_message_on_its_way_was_not_done() {
     let mut rig = Rig::launched(Spec { retries: 1, ..Spec::default() });
     rig.hear(INIT).take(message());
     rig.hear(OK);
-    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(message());
     rig.hear(OK);
@@ -205,7 +205,10 @@ fn what_earlier_attempts_came_to_is_not_forgotten() {
     {
         let mut rig = Rig::launched(Spec { retries: 1, fail_on_denial, ..Spec::default() });
         rig.hear(INIT).hear(OVERLOADED);
-        assert_eq!(ends(&mut rig, Exit { code: Some(1), signal: None }, ""), Conclusion::Again);
+        assert_eq!(
+            ends(&mut rig, Exit { code: Some(1), signal: None }, ""),
+            Conclusion::NextAttempt
+        );
         rig.pass(10);
         rig.take(Input::Admitted).take(launched(79)).hear(INIT).hear(FINE);
         let (verdict, outcome) = rig.ends(0);
@@ -226,7 +229,7 @@ fn what_earlier_attempts_came_to_is_not_forgotten() {
     // An answer stays that of the last turn that gave one.
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(FINE);
-    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
     rig.pass(2);
     rig.take(launched(79)).take(finish());
     let (_, outcome) = rig.ends(0);
@@ -244,7 +247,7 @@ fn what_another_worker_came_to_is_taken_over() {
         record.resumed = resumed;
         let now = before.now;
         let mut next = Supervisor::new(record, 90, None, now);
-        next.follows_on(outcome.clone());
+        next.continue_from(outcome.clone());
         let next = next.outcome();
         assert_eq!((next.result.as_deref(), next.permission_denials.len()), (answer, denials));
         assert_eq!(next.duration_ms, outcome.duration_ms);
@@ -259,16 +262,16 @@ fn what_a_lost_worker_leaves_open_is_not_done() {
             rig.hear(line);
         }
         let record = rig.supervisor.record().clone();
-        let mut inquest = Inquest::new(record, 9, rig.now.wall);
+        let mut inquest = PostMortem::new(record, 9, rig.now.wall);
         for line in log {
             let bytes = line.as_bytes();
             inquest.line(Line { bytes, length: bytes.len() as u64 });
         }
-        let message = Undelivered { number: 1, text: "more".to_owned() };
+        let message = UndeliveredMessage { number: 1, text: "more".to_owned() };
         inquest.conclude(None, None, Some("boot"), vec![message; undelivered]).0
     };
     let ended = lost(Spec::default(), &[INIT, OK], 0);
-    assert_eq!((ended.status, ended.at_rest), (Status::Completed, false));
+    assert_eq!((ended.status, ended.was_idle), (Status::Completed, false));
     // A message had been accepted.
     assert_eq!(lost(Spec::default(), &[INIT, OK], 1).reason, Some(Reason::WorkerDied));
     // A conversation ends when somebody says so, and goes on where it stood.
@@ -276,9 +279,13 @@ fn what_a_lost_worker_leaves_open_is_not_done() {
         [(&[INIT, OK][..], true), (&[INIT, OK, INIT, TEXT], false), (&[INIT], false)]
     {
         let mut record = lost(kept_alive(), log, 0);
-        assert_eq!((record.reason, record.at_rest), (Some(Reason::WorkerDied), at_rest), "{log:?}");
+        assert_eq!(
+            (record.reason, record.was_idle),
+            (Some(Reason::WorkerDied), at_rest),
+            "{log:?}"
+        );
         record.begin_attempt();
-        let opening = Opening::of(&record);
+        let opening = FirstPrompt::of(&record);
         assert_eq!((opening.text.is_empty(), opening.prompt), (at_rest, false));
     }
 }
@@ -305,13 +312,13 @@ fn an_idle_claude_that_refuses_or_ends_over_its_error_is_not_started_again_in_va
     const UNKNOWN: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":0,"errors":["No conversation found with session ID: s"]}"#;
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
-    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
     rig.pass(2);
     rig.take(launched(79));
     assert_eq!(rig.supervisor.record().status, Status::Idle);
     rig.hear(UNKNOWN);
     let refused = Exit { code: Some(1), signal: None };
-    assert_eq!(ends(&mut rig, refused, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, refused, ""), Conclusion::NextAttempt);
     assert!(rig.supervisor.opening().prompt && !rig.supervisor.is_backing_off());
 
     let mut rig = Rig::launched(kept_alive());
@@ -325,7 +332,7 @@ fn an_answer_stays_one_where_background_work_is_lost_with_its_claude() {
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(TASK).hear(OK);
     rig.pass(20);
-    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
     rig.pass(2);
     rig.take(launched(79)).take(finish());
     assert_eq!(rig.ends(0).0, COMPLETED);
@@ -337,10 +344,10 @@ fn how_the_last_turn_failed_is_known_to_the_next_worker() {
     rig.hear(INIT).hear(UNAUTHORIZED);
     let mut record = rig.supervisor.record().clone();
     record.begin_attempt();
-    record.at_rest = true;
+    record.was_idle = true;
     // It goes away before it had its turn, and is as it was.
     let (mut record, _) = recovery::inquire(&record, "", None);
-    assert!(record.at_rest);
+    assert!(record.was_idle);
     record.begin_attempt();
     let mut next =
         Rig { supervisor: Supervisor::new(record, 90, None, rig.now), ..Rig::new(Spec::default()) };
@@ -359,7 +366,7 @@ fn a_shutdown_that_ends_an_idle_claude_first_leaves_the_job_at_rest() {
         Conclusion::Ended(_)
     ));
     assert_eq!(verdict(&rig), failed(Reason::Terminated));
-    assert!(rig.supervisor.record().at_rest);
+    assert!(rig.supervisor.record().was_idle);
 }
 
 #[test]
@@ -378,7 +385,7 @@ fn a_turn_after_the_input_was_closed_can_stall_as_any_other() {
 fn only_the_time_that_was_waited_is_counted() {
     let mut rig = Rig::launched(Spec { retries: 1, max_backoff_ms: 600_000, ..Spec::default() });
     rig.hear(INIT).hear(r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"num_turns":1}"#);
-    assert_eq!(ends(&mut rig, Exit { code: Some(1), signal: None }, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, Exit { code: Some(1), signal: None }, ""), Conclusion::NextAttempt);
     rig.pass(1);
     rig.take(Input::KillRequested);
     rig.concluded("");
@@ -405,7 +412,7 @@ fn a_claude_that_cannot_be_started_again_is_tried_again() {
         let mut rig = Rig::launched(spec);
         rig.supervisor.expect_session("s".to_owned());
         rig.hear(INIT).hear(TEXT);
-        assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+        assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
         let opening = rig.supervisor.opening().clone();
         rig.now.mono += Duration::from_secs(10);
         rig.take(Input::Tick);
@@ -413,7 +420,7 @@ fn a_claude_that_cannot_be_started_again_is_tried_again() {
         rig.take(Input::LaunchFailed("claude is gone".to_owned()));
         let conclude =
             |rig: &mut Rig| rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
-        assert_eq!(conclude(&mut rig), Conclusion::Again, "keep_alive {keep_alive}");
+        assert_eq!(conclude(&mut rig), Conclusion::NextAttempt, "keep_alive {keep_alive}");
         let record = rig.supervisor.record();
         let waiting = record.waiting_for.clone().unwrap();
         assert_eq!((record.status, record.attempt), (Status::Running, 3));
@@ -435,7 +442,7 @@ fn a_claude_that_cannot_be_started_again_is_tried_again() {
         // It never comes back.
         for _ in 3..attempts {
             kept.take(Input::LaunchFailed("claude is gone".to_owned()));
-            assert_eq!(conclude(&mut kept), Conclusion::Again);
+            assert_eq!(conclude(&mut kept), Conclusion::NextAttempt);
             kept.now.mono += Duration::from_secs(60);
             kept.take(Input::Tick);
             kept.take(Input::Admitted);
@@ -453,7 +460,7 @@ fn a_claude_that_cannot_be_started_again_is_tried_again() {
 fn a_restart_that_is_waited_for_is_shown() {
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
-    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::Again);
+    assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
     let waiting = rig.supervisor.record().waiting_for.clone().unwrap();
     assert_eq!(waiting.kind, WaitKind::Retry);
     assert_eq!(waiting.until.unwrap().since(rig.now.wall), Duration::from_secs(1));

@@ -10,7 +10,7 @@ use proptest::sample::{Index, select};
 use serde_json::Value;
 
 use super::*;
-use crate::stream::transcript::passages;
+use crate::stream::transcript::transcript_lines;
 
 /// Bytes that a record may take, whatever the stream says: an answer's length many times over,
 /// and still nothing to a reader.
@@ -169,7 +169,7 @@ fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
     rig.pass(5);
     let mut conclusion = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
     // A login that was accepted before is tried once more.
-    while conclusion == Conclusion::Again {
+    while conclusion == Conclusion::NextAttempt {
         rig.pass(30);
         rig.take(Input::Admitted);
         rig.take(launched(79));
@@ -264,7 +264,7 @@ proptest! {
         for piece in stream.chunks(max) {
             lines.push(piece, |line| {
                 characters +=
-                    passages(line).iter().map(|passage| passage.to_string().len()).sum::<usize>();
+                    transcript_lines(line).iter().map(|passage| passage.to_string().len()).sum::<usize>();
             });
         }
         prop_assert!(characters <= stream.len() * 4 + 100_000);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::job::Directive;
+use crate::job::InboxMessage;
 
 const LIMITED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":429,"result":"limit","num_turns":1}"#;
 const OVERLOADED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"result":"overloaded","num_turns":1}"#;
@@ -64,7 +64,7 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
             let evidence = Evidence { stderr: "error: unknown option", ..Evidence::default() };
             rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
         };
-        assert_eq!(conclusion == Conclusion::Again, again, "{lines:?} {exit:?}");
+        assert_eq!(conclusion == Conclusion::NextAttempt, again, "{lines:?} {exit:?}");
     }
     let mut rig = Rig::launched(patient(1));
     rig.hear(INIT).take(Input::KillRequested);
@@ -80,7 +80,7 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
 #[test]
 fn a_retry_gives_up_its_slot_waits_and_goes_on_with_its_session() {
     let mut rig = Rig::launched(patient(2));
-    assert_eq!(ends_with(&mut rig, &[INIT, TEXT, LIMITED], code(1)), Conclusion::Again);
+    assert_eq!(ends_with(&mut rig, &[INIT, TEXT, LIMITED], code(1)), Conclusion::NextAttempt);
     assert_eq!(rig.wants(), ["limit", "leave"]);
     let record = rig.supervisor.record();
     assert_eq!((record.status, record.rate_limited, record.attempt), (Status::Running, true, 2));
@@ -92,7 +92,7 @@ fn a_retry_gives_up_its_slot_waits_and_goes_on_with_its_session() {
 
     assert_eq!(wants(&rig.pass(3)), Vec::<&str>::new());
     assert_eq!(wants(&rig.pass(4)), ["enter"]);
-    rig.take(Input::Queued(Obstacle::Slot));
+    rig.take(Input::Queued(WaitReason::Slot));
     assert_eq!(rig.supervisor.record().status, Status::Queued);
     rig.take(Input::Admitted);
     assert_eq!(rig.wants(), ["launch"]);
@@ -109,7 +109,7 @@ fn the_pauses_double_up_to_their_limit_and_then_it_is_enough() {
     let spec = Spec { max_backoff_ms: 12_000, ..patient(3) };
     let mut rig = Rig::launched(spec);
     let mut pauses = Vec::new();
-    while ends_with(&mut rig, &[INIT, LIMITED], code(1)) == Conclusion::Again {
+    while ends_with(&mut rig, &[INIT, LIMITED], code(1)) == Conclusion::NextAttempt {
         let wait = rig.supervisor.record().retry_at.unwrap().since(rig.now.wall).as_millis();
         pauses.push(wait);
         rig.pass(20);
@@ -134,11 +134,11 @@ fn the_end_of_a_limit_is_waited_for_where_the_api_says_it() {
         (conclusion, record)
     };
     let (conclusion, record) = wait(patient(1));
-    assert_eq!(conclusion, Conclusion::Again);
+    assert_eq!(conclusion, Conclusion::NextAttempt);
     assert!((60_000..60_400).contains(&record.retry_at.unwrap().epoch_ms()));
 
     let (conclusion, record) = wait(Spec { no_wait_for_reset: true, ..patient(1) });
-    assert_eq!(conclusion, Conclusion::Again);
+    assert_eq!(conclusion, Conclusion::NextAttempt);
     assert!(record.retry_at.unwrap().epoch_ms() < 10_000);
 
     for most in [60_000, 59_000] {
@@ -195,7 +195,7 @@ fn a_limit_after_some_work_is_no_futile_attempt() {
         let reset = rig.now.wall.epoch_ms() / 1_000 + 60;
         let event = RESET_IN_60.replace("60", &reset.to_string());
         let conclusion = ends_with(&mut rig, &[INIT, TEXT, &event, LIMITED], code(1));
-        assert_eq!(conclusion, Conclusion::Again);
+        assert_eq!(conclusion, Conclusion::NextAttempt);
         rig.pass(61);
         rig.now.wall = rig.now.wall.after(Duration::from_secs(61));
         rig.take(Input::Admitted).take(launched(79));
@@ -210,7 +210,7 @@ fn a_limit_whose_end_is_not_waited_for_is_a_futile_attempt() {
     {
         let mut rig = Rig::launched(spec);
         let lines = [INIT, TEXT, event, LIMITED];
-        assert_eq!(ends_with(&mut rig, &lines, code(1)), Conclusion::Again);
+        assert_eq!(ends_with(&mut rig, &lines, code(1)), Conclusion::NextAttempt);
         rig.pass(10);
         rig.take(Input::Admitted).take(launched(79));
         assert!(matches!(ends_with(&mut rig, &lines, code(1)), Conclusion::Ended(_)), "{event}");
@@ -260,7 +260,7 @@ fn whoever_ends_the_job_while_claude_goes_away_ends_it_for_good() {
 fn what_it_waits_before_its_first_attempt_is_not_counted_where_it_ends_there() {
     for end in [Input::KillRequested, dependency_failed("a failed", false)] {
         let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
-        rig.take(Input::Queued(Obstacle::Slot));
+        rig.take(Input::Queued(WaitReason::Slot));
         rig.pass(60);
         rig.take(end);
         rig.concluded("");
@@ -272,7 +272,7 @@ fn what_it_waits_before_its_first_attempt_is_not_counted_where_it_ends_there() {
 #[test]
 fn what_it_waited_for_its_turn_is_no_part_of_its_time() {
     let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
-    rig.take(Input::Queued(Obstacle::Slot));
+    rig.take(Input::Queued(WaitReason::Slot));
     assert_eq!(rig.supervisor.record().status, Status::Queued);
     assert_eq!(wants(&rig.pass(60)), Vec::<&str>::new());
     rig.take(Input::Admitted);
@@ -286,7 +286,10 @@ fn what_it_waited_for_its_turn_is_no_part_of_its_time() {
 #[test]
 fn the_time_between_attempts_is_part_of_it() {
     let mut rig = Rig::launched(Spec { timeout_ms: Some(30_000), ..patient(9) });
-    assert_eq!(ends_with(&mut rig, &[INIT, RESET_IN_60, LIMITED], code(1)), Conclusion::Again);
+    assert_eq!(
+        ends_with(&mut rig, &[INIT, RESET_IN_60, LIMITED], code(1)),
+        Conclusion::NextAttempt
+    );
     assert_eq!(wants(&rig.pass(29)), Vec::<&str>::new());
     assert_eq!(wants(&rig.pass(1)), ["conclude"]);
     let (verdict, _) = {
@@ -303,12 +306,12 @@ fn dependency_failed(error: &str, cut_off: bool) -> Input<'static> {
 #[test]
 fn a_job_that_waits_is_killed_at_once() {
     let mut rig = Rig::new(Spec::default());
-    rig.take(Input::Queued(Obstacle::Jobs)).take(Input::KillRequested);
+    rig.take(Input::Queued(WaitReason::Jobs)).take(Input::KillRequested);
     assert_eq!(rig.wants(), ["conclude"]);
     assert_eq!(rig.concluded("").status, Status::Killed);
 
     let mut rig = Rig::new(Spec::default());
-    rig.take(Input::Queued(Obstacle::Jobs));
+    rig.take(Input::Queued(WaitReason::Jobs));
     rig.take(dependency_failed("job a is killed", false));
     assert_eq!(rig.wants(), ["conclude"]);
     let outcome = rig.concluded("");
@@ -318,7 +321,7 @@ fn a_job_that_waits_is_killed_at_once() {
 
     // What was cut off may go on, and this job with it: the record knows it before the result.
     let mut rig = Rig::new(Spec::default());
-    rig.take(Input::Queued(Obstacle::Jobs));
+    rig.take(Input::Queued(WaitReason::Jobs));
     rig.take(dependency_failed("job a is failed (worker_died)", true));
     assert!(matches!(rig.effects[..], [Effect::Log(_), Effect::Save, Effect::Conclude]));
     rig.concluded("");
@@ -359,15 +362,15 @@ fn a_silent_claude_is_told_of_and_then_ended() {
 fn a_silence_begins_when_claude_is_given_something_to_do() {
     let spec =
         || Spec { stall_timeout_ms: Some(60_000), tool_timeout_ms: 60_000, ..Spec::default() };
-    let answer = Directive::Answer { request_id: "r".to_owned(), response: Value::Null };
-    let message = Directive::Message { uuid: "u".to_owned(), text: "more".to_owned() };
+    let answer = InboxMessage::Answer { request_id: "r".to_owned(), response: Value::Null };
+    let message = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
     let mut asking = Rig::launched(spec());
     asking.hear(INIT).hear(ASK);
     let mut idle = Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000_000, ..spec() });
     idle.hear(INIT).hear(OK);
     for (mut rig, directive, begins) in [(asking, answer, ""), (idle, message, INIT)] {
         rig.pass(3_600);
-        rig.take(Input::Told { number: 1, directive: Ok(directive) });
+        rig.take(Input::Message { number: 1, directive: Ok(directive) });
         assert_eq!(wants(&rig.pass(9)), Vec::<&str>::new());
         rig.hear(begins);
         assert_eq!(wants(&rig.pass(20)), Vec::<&str>::new());

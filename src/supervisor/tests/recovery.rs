@@ -23,12 +23,16 @@ fn cut_off() -> Rig {
     rig
 }
 
-pub(super) fn inquire(record: &Record, log: &str, asked: Option<Verdict>) -> (Record, Vec<Entry>) {
+pub(super) fn inquire(
+    record: &Record,
+    log: &str,
+    asked: Option<Verdict>,
+) -> (Record, Vec<EventLine>) {
     let at = Timestamp::from_epoch_ms(5_000).unwrap();
-    let mut inquest = Inquest::new(record.clone(), 40, at);
+    let mut inquest = PostMortem::new(record.clone(), 40, at);
     let mut lines = LineSplitter::default();
     lines.push(log.as_bytes(), |line| inquest.line(line));
-    lines.finish(|line| inquest.torn(line));
+    lines.finish(|line| inquest.torn_line(line));
     let (record, _, entries) = inquest.conclude(None, asked, Some("boot"), Vec::new());
     (record, entries)
 }
@@ -41,11 +45,11 @@ fn a_session_that_began_is_gone_on_with_and_one_that_did_not_gets_the_prompt() {
     assert!(opening.text.contains("interrupted"));
     let mut record = Rig::launched(Spec::default()).supervisor.record().clone();
     record.begin_attempt();
-    let opening = Opening::of(&record);
+    let opening = FirstPrompt::of(&record);
     assert_eq!((opening.resume, opening.prompt, opening.text.as_str()), (None, true, ""));
     // A session that was the caller's to begin with.
     record.spec.resume = Some("theirs".to_owned());
-    assert_eq!(Opening::of(&record).resume.as_deref(), Some("theirs"));
+    assert_eq!(FirstPrompt::of(&record).resume.as_deref(), Some("theirs"));
 }
 
 #[test]
@@ -83,7 +87,7 @@ fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
     let evidence =
         Evidence { stderr: "No conversation found with session ID: s", ..Evidence::default() };
     let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
-    assert_eq!(conclusion, Conclusion::Again);
+    assert_eq!(conclusion, Conclusion::NextAttempt);
     assert!(effects.contains(&Effect::Save));
     let opening = rig.supervisor.opening().clone();
     assert!(opening.prompt && opening.resume.is_none() && opening.text.contains("interrupted"));
@@ -181,9 +185,9 @@ fn a_log_with_a_gap_tells_no_end() {
     assert_eq!(inquire(&record, &log, Some(Verdict::Killed)).0.status, Status::Killed);
     // What one that is kept alive was asked may stand in what is missing.
     record.spec.keep_alive = true;
-    assert!(!inquire(&record, &log, None).0.at_rest);
+    assert!(!inquire(&record, &log, None).0.was_idle);
     record.status = Status::Idle;
-    assert!(inquire(&record, &log, None).0.at_rest);
+    assert!(inquire(&record, &log, None).0.was_idle);
     // The next attempt has a part of the log of its own.
     record.spec.keep_alive = false;
     record.begin_attempt();

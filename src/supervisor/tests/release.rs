@@ -1,13 +1,13 @@
 //! Questions that wait without a claude.
 
 use super::*;
-use crate::job::Directive;
+use crate::job::InboxMessage;
 
 const ASKS: &str = r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"T","tool_use_id":"t","input":{"a":1}}}"#;
 const INTERRUPTED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_tools","num_turns":1,"permission_denials":[{"tool_name":"T","tool_use_id":"t"}]}"#;
 
-fn told(rig: &mut Rig, directive: Directive) -> Vec<&'static str> {
-    rig.take(Input::Told { number: 1, directive: Ok(directive) }).wants()
+fn told(rig: &mut Rig, directive: InboxMessage) -> Vec<&'static str> {
+    rig.take(Input::Message { number: 1, directive: Ok(directive) }).wants()
 }
 
 fn asks() -> Rig {
@@ -27,8 +27,8 @@ fn concludes(rig: &mut Rig) -> Conclusion {
 
 fn released() -> Rig {
     let mut rig = asks();
-    assert_eq!(told(&mut rig, Directive::Release), ["take out", "request"]);
-    assert_eq!(concludes(&mut rig), Conclusion::Again);
+    assert_eq!(told(&mut rig, InboxMessage::Release), ["take out", "request"]);
+    assert_eq!(concludes(&mut rig), Conclusion::NextAttempt);
     rig
 }
 
@@ -40,7 +40,7 @@ fn a_question_waits_without_claude_for_as_long_as_it_takes() {
     let record = rig.supervisor.record();
     assert_eq!((record.status, record.attempt, record.denied), (Status::Blocked, 2, 0));
     let response = serde_json::json!({"behavior": "allow", "updatedInput": {"a": 1}});
-    let answer = Directive::Answer { request_id: "r".to_owned(), response };
+    let answer = InboxMessage::Answer { request_id: "r".to_owned(), response };
     assert_eq!(told(&mut rig, answer), ["take out", "enter"]);
     rig.take(Input::Admitted).take(launched(79));
     // Its time goes on where it stopped.
@@ -61,7 +61,7 @@ fn a_question_waits_without_claude_for_as_long_as_it_takes() {
 fn an_answer_is_given_again_until_a_claude_works_on_it() {
     let mut rig = released();
     let response = serde_json::json!({"behavior": "deny", "message": "never"});
-    let answer = Directive::Answer { request_id: "r".to_owned(), response };
+    let answer = InboxMessage::Answer { request_id: "r".to_owned(), response };
     told(&mut rig, answer);
     // Its worker dies before claude has said anything.
     let record = rig.supervisor.record().clone();
@@ -89,7 +89,7 @@ fn whoever_ends_the_job_ends_it_whatever_was_released() {
         assert_eq!(held, verdict.0 == Status::Failed, "what is cut off goes on");
     }
     let mut rig = asks();
-    told(&mut rig, Directive::Release);
+    told(&mut rig, InboxMessage::Release);
     rig.take(Input::KillRequested);
     assert!(matches!(concludes(&mut rig), Conclusion::Ended(end) if end.status == Status::Killed));
 }
@@ -98,6 +98,6 @@ fn whoever_ends_the_job_ends_it_whatever_was_released() {
 fn what_asks_nothing_is_not_released() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT);
-    assert_eq!(told(&mut rig, Directive::Release), ["take out"]);
+    assert_eq!(told(&mut rig, InboxMessage::Release), ["take out"]);
     assert_eq!(rig.supervisor.record().released, None);
 }

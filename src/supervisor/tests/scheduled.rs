@@ -94,7 +94,7 @@ fn a_crash_before_a_wakeup_is_tried_again() {
     rig.take(exited(Exit { code: None, signal: Some(9) }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
     let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
-    assert_eq!(conclusion, Conclusion::Again);
+    assert_eq!(conclusion, Conclusion::NextAttempt);
     assert!(rig.supervisor.opening().text.contains("wake-ups"), "it is told that they are gone");
 }
 

@@ -39,7 +39,7 @@ fn a_lost_connection_is_tried_again() {
     ] {
         let mut rig = Rig::launched(Spec { retries: 1, max_backoff_ms: 1_000, ..Spec::default() });
         let conclusion = conclude(&mut rig, &lines, &Evidence::default());
-        assert_eq!(conclusion == Conclusion::Again, again, "{lines:?}");
+        assert_eq!(conclusion == Conclusion::NextAttempt, again, "{lines:?}");
         let record = rig.supervisor.record();
         if again {
             let waiting = record.waiting_for.as_ref().unwrap();
@@ -77,12 +77,12 @@ fn a_login_that_was_accepted_before_gets_one_fresh_claude() {
     let mut rig = Rig::launched(Spec { max_backoff_ms: 1_000, ..Spec::default() });
     rig.hear(INIT).hear(TEXT);
     let refused = [AUTH, AUTH, AUTH];
-    assert_eq!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::Again);
+    assert_eq!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::NextAttempt);
     start_again(&mut rig);
     assert_eq!(rig.supervisor.record().attempt, 2);
     // It works again, and is refused once more later on.
     rig.hear(INIT).hear(TEXT);
-    assert_eq!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::Again);
+    assert_eq!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::NextAttempt);
     start_again(&mut rig);
     // This one was never answered: that is final.
     rig.hear(INIT);
@@ -95,7 +95,7 @@ fn a_login_that_was_replaced_gets_one_fresh_claude() {
     for (login_changed, attempts) in [(false, 1), (true, 2)] {
         let mut rig = Rig::launched(Spec { max_backoff_ms: 1_000, ..Spec::default() });
         let evidence = Evidence { login_changed, ..Evidence::default() };
-        while conclude(&mut rig, &[INIT, AUTH, AUTH, AUTH], &evidence) == Conclusion::Again {
+        while conclude(&mut rig, &[INIT, AUTH, AUTH, AUTH], &evidence) == Conclusion::NextAttempt {
             start_again(&mut rig);
         }
         assert_eq!(rig.supervisor.record().attempt, attempts);

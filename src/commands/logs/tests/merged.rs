@@ -85,15 +85,15 @@ fn lines_of(bytes: &[u8]) -> Vec<Vec<u8>> {
     lines_with_offsets(bytes).into_iter().map(|(_, _, line)| ended(line)).collect()
 }
 
-fn merged_request(tail: usize, max_bytes: Option<u64>, form: Form) -> Request {
-    Request { merged: true, ..request(tail, max_bytes, form) }
+fn merged_request(tail: usize, max_bytes: Option<u64>, form: LogFormat) -> LogsRequest {
+    LogsRequest { merged: true, ..request(tail, max_bytes, form) }
 }
 
 /// Reads all parts from a position on, as a follower does.
 fn read_rest(log: &JobLog, from: &mut LogPosition, max: Option<u64>) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
-        let part = read(log, &merged_request(0, max, Form::Raw), Some(*from));
+        let part = read(log, &merged_request(0, max, LogFormat::Raw), Some(*from));
         assert!(max.is_none_or(|max| part.bytes.len() as u64 <= max + 1));
         assert!(!part.truncated || part.next != *from, "stuck at {from:?}");
         bytes.extend(part.bytes);
@@ -136,13 +136,13 @@ proptest! {
         let (log, expected) = (files.log(true), files.merged());
         let bytes = read_rest(&log, &mut LogPosition::default(), max);
         prop_assert_eq!(lines_of(&bytes), &expected[..]);
-        let last = read(&log, &merged_request(tail, None, Form::Raw), None);
+        let last = read(&log, &merged_request(tail, None, LogFormat::Raw), None);
         let few = &expected[expected.len().saturating_sub(tail)..];
         prop_assert_eq!(lines_of(&last.bytes), few);
         prop_assert_eq!((last.lines, last.truncated), (few.len() as u64, false));
         prop_assert_eq!(last.next, log.end);
         if let Some(max) = max {
-            let last = read(&log, &merged_request(tail, Some(max), Form::Raw), None);
+            let last = read(&log, &merged_request(tail, Some(max), LogFormat::Raw), None);
             prop_assert!(last.bytes.len() as u64 <= max);
         }
     }
@@ -163,7 +163,7 @@ proptest! {
             // A follower gets the end of the existing log first, and then new parts.
             match &mut at {
                 None if n >= from => {
-                    let part = read(&log, &merged_request(50, None, Form::Raw), None);
+                    let part = read(&log, &merged_request(50, None, LogFormat::Raw), None);
                     bytes.extend(part.bytes);
                     at = Some(part.next);
                 }
@@ -200,7 +200,7 @@ proptest! {
         let mut at = LogPosition::default();
         let mut forwards = read_rest(&before, &mut at, max);
         forwards.extend(read_rest(&log, &mut at, max));
-        let backwards = read(&log, &merged_request(1_000, None, Form::Raw), None).bytes;
+        let backwards = read(&log, &merged_request(1_000, None, LogFormat::Raw), None).bytes;
         for bytes in [forwards, backwards] {
             let mut lines = lines_of(&bytes);
             let mut expected = [lines_of(&files.output), lines_of(&files.stderr)].concat();
@@ -232,7 +232,7 @@ fn defers_stderr_until_end_of_output_line() {
     write(&mut files, &[("out", "\nc\n"), ("err", "Z\n")]);
     assert_eq!(follow(&files, &mut at), "bb\nX\nYy\nc\nZ\n");
     assert_eq!(follow(&files, &mut at), "");
-    let all = read(&files.log(false), &merged_request(50, None, Form::Raw), None).bytes;
+    let all = read(&files.log(false), &merged_request(50, None, LogFormat::Raw), None).bytes;
     assert_eq!(String::from_utf8(all).unwrap(), "a\nbb\nX\nYy\nc\nZ\n");
 }
 
@@ -245,11 +245,11 @@ fn reads_huge_line_once_despite_many_marks() {
     }
     write(&mut files, &[("out", "\nlast\n")]);
     // 20 MB are read once, not once for each mark.
-    let part = read(&files.log(false), &merged_request(3, None, Form::Raw), None);
+    let part = read(&files.log(false), &merged_request(3, None, LogFormat::Raw), None);
     assert_eq!(String::from_utf8(part.bytes).unwrap(), "E\nE\nlast\n");
     let all = read(
         &files.log(false),
-        &merged_request(1, Some(64), Form::Readable),
+        &merged_request(1, Some(64), LogFormat::Readable),
         Some(LogPosition::default()),
     );
     assert_eq!(all.lines, 1);
@@ -260,15 +260,19 @@ fn shows_stderr_lines_as_passages() {
     let mut files = Files::default();
     let output = format!("{HELLO}\n");
     write(&mut files, &[("err", "first\n \n"), ("out", &output), ("err", "  last\r\n")]);
-    let text =
-        |part: LogPart| -> Vec<String> { part.passages.iter().map(Passage::to_string).collect() };
+    let text = |part: LogPart| -> Vec<String> {
+        part.passages.iter().map(TranscriptLine::to_string).collect()
+    };
     let log = files.log(false);
     let expected = ["! first", "hello", "!   last"];
-    assert_eq!(text(read(&log, &merged_request(50, None, Form::Readable), None)), expected);
-    assert_eq!(text(read(&log, &merged_request(2, None, Form::Readable), None)), expected[1..]);
+    assert_eq!(text(read(&log, &merged_request(50, None, LogFormat::Readable), None)), expected);
+    assert_eq!(
+        text(read(&log, &merged_request(2, None, LogFormat::Readable), None)),
+        expected[1..]
+    );
     let from = Some(LogPosition::default());
-    assert_eq!(text(read(&log, &merged_request(0, None, Form::Readable), from)), expected);
-    assert_eq!(read(&log, &merged_request(0, None, Form::Readable), from).next, log.end);
+    assert_eq!(text(read(&log, &merged_request(0, None, LogFormat::Readable), from)), expected);
+    assert_eq!(read(&log, &merged_request(0, None, LogFormat::Readable), from).next, log.end);
 }
 
 #[test]
@@ -284,7 +288,7 @@ fn reads_log_with_missing_files() {
         (JobLog::of_both(None, None, None, true), ""),
     ] {
         let log = log.unwrap();
-        let last = read(&log, &merged_request(50, None, Form::Raw), None).bytes;
+        let last = read(&log, &merged_request(50, None, LogFormat::Raw), None).bytes;
         assert_eq!(String::from_utf8(last).unwrap(), expected);
         let all = read_rest(&log, &mut LogPosition::default(), None);
         assert_eq!(String::from_utf8(all).unwrap(), expected);

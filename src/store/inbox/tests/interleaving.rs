@@ -12,7 +12,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::checkpoint::hook;
+use crate::fault_point::hook;
 
 /// Something that the holder of the lock does.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,7 @@ impl Holder {
         match step {
             Step::Receive if self.is_open => {
                 for item in self.dir.receive(&self.known).unwrap() {
-                    let Ok(Directive::Message { text, .. }) = item.directive else { panic!() };
+                    let Ok(InboxMessage::Message { text, .. }) = item.directive else { panic!() };
                     let number = item.number;
                     let in_order = number > self.highest || self.given_back.remove(&number);
                     assert!(in_order, "{number} after {}", self.highest);
@@ -97,20 +97,20 @@ impl Holder {
             }
             Step::TakeOut => {
                 if let Some(number) = self.known.pop_last() {
-                    assert!(self.dir.take_out(number));
+                    assert!(self.dir.remove_message(number));
                 }
             }
             Step::GiveBack if self.is_open => {
-                for number in self.dir.aside() {
+                for number in self.dir.aside_numbers() {
                     self.delivered.remove(&number);
                     self.given_back.insert(number);
                 }
-                self.dir.give_back();
+                self.dir.restore_aside();
             }
             Step::Close => {
                 // What was delivered is out of the inbox by then.
                 for number in std::mem::take(&mut self.known) {
-                    self.dir.take_out(number);
+                    self.dir.remove_message(number);
                 }
                 self.is_open = false;
                 for (number, text) in texts(&self.dir.close_inbox().unwrap()) {
@@ -188,7 +188,7 @@ proptest! {
             let mut holder = holds.lock().unwrap();
             for step in steps {
                 holder.step(step, &dies);
-                checkpoint("step");
+                fault_point("step");
             }
         }));
         let stopped = actors.remove(0);

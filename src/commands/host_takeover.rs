@@ -1,0 +1,62 @@
+//! Jobs of other machines: refused, or taken over with `--force-host`, which declares their machine
+//! gone for good.
+
+use crate::error::Error;
+use crate::job::{JobId, Record};
+use crate::store::{JobDir, Store};
+
+/// Takes over the live jobs of other machines among these, so that this machine treats them as
+/// lost.
+pub fn take_over(store: &Store, ids: &[JobId]) -> Result<(), Error> {
+    for id in ids {
+        take_over_one(store, id)?;
+    }
+    Ok(())
+}
+
+/// Takes over the live jobs of other machines among all jobs.
+pub fn take_over_all(store: &Store) -> Result<(), Error> {
+    take_over(store, &store.ids()?)
+}
+
+fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
+    let dir = store.job(id);
+    // The verb itself reports a job that does not exist or cannot be read.
+    let Ok(()) = dir.check() else { return Ok(()) };
+    if !dir.is_shared() {
+        return Ok(());
+    }
+    // A held lock shows that the other machine's locks are visible here, and that the worker lives.
+    let Some(_lock) = dir.try_lock()? else { return Ok(()) };
+    let Ok(mut record) = dir.load() else { return Ok(()) };
+    if !record.is_writable() {
+        return Ok(());
+    }
+    if !record.status.is_live() {
+        // The machine may have been about to launch the next attempt.
+        dir.revoke_claim(record.attempt + 1);
+        return Ok(());
+    }
+    if dir.other_host(&record).is_none() {
+        return Ok(());
+    }
+    let host = record.host.take().unwrap_or_else(|| "an unknown host".to_owned());
+    // The boot id is kept: it shows that the worker is not a process of the current boot.
+    let boot_id = record.boot_id.take();
+    record.set_host();
+    record.boot_id = boot_id;
+    record.warn(format!("it ran on {host}, which --force-host declared gone for good"));
+    dir.save(&record, false)?;
+    Ok(())
+}
+
+/// Refuses a live job that another machine may be running. A job whose lock is held is known to
+/// run, so it is not refused.
+pub(super) fn refuse_other_host(dir: &JobDir, record: &Record) -> Result<(), Error> {
+    match dir.other_host(record) {
+        Some(host) if !dir.is_held()? => {
+            Err(Error::OtherHost(record.job_id.to_string(), host.to_owned()))
+        }
+        _ => Ok(()),
+    }
+}

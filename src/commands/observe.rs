@@ -1,0 +1,120 @@
+//! Observation of a job: its record, checked against its lock and its inbox.
+
+use super::send::ended_turns;
+use crate::error::Error;
+use crate::finalize::{finalize_lost, last_activity_at};
+use crate::job::{JobId, Record, Status};
+use crate::launch::spawn_notifier_if_idle;
+use crate::store::{self, JobDir, LoadError, Store, addressed};
+use crate::supervisor;
+
+/// An observed job.
+#[derive(Debug)]
+pub(super) struct Observed {
+    pub dir: JobDir,
+    /// The record, corrected by the state of the lock and the inbox.
+    pub record: Record,
+    /// The job has a worker, as far as is known.
+    pub live: bool,
+}
+
+impl Observed {
+    /// Returns the command to run next for the job, as the caller has to type it.
+    pub(super) fn hint(&self) -> Option<String> {
+        self.record.hint().map(|hint| addressed(self.dir.root(), hint))
+    }
+}
+
+/// Observes a job. A job that is recorded as live without a worker is *lost*: its remaining
+/// processes are ended and its verdict is written. If an ended job has pending notifications and
+/// no notifier, a notifier is started.
+pub(super) fn observe(store: &Store, id: &JobId) -> Result<Observed, Error> {
+    try_load_checked(store, id).map_err(|error| Error::from_load_error(id.as_str(), error))
+}
+
+/// Like [`observe`], for listings, where one unreadable job must not fail the others.
+pub(super) fn try_load_checked(store: &Store, id: &JobId) -> Result<Observed, LoadError> {
+    let (dir, record) = load(store, id)?;
+    resume_notifications(&dir, &record);
+    Ok(check_lock(dir, record))
+}
+
+/// Observes a job without starting a notifier, for callers that deliver notifications themselves.
+pub(super) fn load_without_notifying(store: &Store, id: &JobId) -> Result<Observed, LoadError> {
+    load(store, id).map(|(dir, record)| check_lock(dir, record))
+}
+
+fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
+    let dir = store.job(id);
+    let record = dir.check().and_then(|()| dir.load())?;
+    Ok((dir, record))
+}
+
+/// Starts a notifier for pending notifications of an ended job whose notifier has died. Failed
+/// notifications are left to `redeliver`.
+fn resume_notifications(dir: &JobDir, record: &Record) {
+    let has_pending =
+        || dir.notifications(record).iter().any(|notification| notification.error.is_none());
+    // A worker that is still alive has just written the verdict, and starts a notifier itself.
+    let has_no_worker = || !dir.is_held().unwrap_or(true) && !dir.is_elsewhere(record);
+    if !record.status.is_live() && has_pending() && has_no_worker() {
+        spawn_notifier_if_idle(dir);
+    }
+}
+
+fn check_lock(dir: JobDir, mut record: Record) -> Observed {
+    if !record.status.is_live() {
+        return Observed { dir, record, live: false };
+    }
+    if record.version == 0 {
+        let dead = store::legacy_is_dead(&record);
+        if dead {
+            record.end(&supervisor::lost(&record, None), last_activity_at(&dir, &record));
+        } else {
+            record.warn("a record of the Node skill: the job may have ended");
+        }
+        return Observed { dir, record, live: !dead };
+    }
+    match dir.is_held() {
+        Ok(true) => {
+            check_inbox(&dir, &mut record);
+            Observed { dir, record, live: true }
+        }
+        Ok(false) if dir.other_host(&record).is_some() => {
+            let host = record.host.as_deref().unwrap_or("an unknown host").to_owned();
+            record.warn(format!(
+                "it probably runs on {host}: locks of that machine may not be visible on this \
+                 file system"
+            ));
+            Observed { dir, record, live: true }
+        }
+        Ok(false) => {
+            let record = finalize_lost(&dir, record, None);
+            let live = record.status.is_live();
+            Observed { dir, record, live }
+        }
+        Err(error) => {
+            record.warn(format!("cannot determine whether the job is live: {error}"));
+            Observed { dir, record, live: true }
+        }
+    }
+}
+
+/// Marks an idle job as running while an accepted message has no ended turn: the worker may not have
+/// read the message yet, or claude may not have received it.
+fn check_inbox(dir: &JobDir, record: &mut Record) {
+    if record.status != Status::Idle {
+        return;
+    }
+    let mut open = dir.unanswered_messages();
+    if !open.is_empty() {
+        // A turn is written to `turns.ndjson` before its messages are removed from the inbox.
+        let ended = ended_turns(dir);
+        open.retain(|number| !ended.iter().any(|turn| turn.messages.contains(number)));
+    }
+    if !open.is_empty() {
+        record.status = Status::Running;
+        record.waiting_for = None;
+        dir.notify_inbox();
+    }
+}

@@ -1,0 +1,292 @@
+//! The end of a job that was found without its worker: what is left of it is ended, its log is read
+//! to its end, and its verdict written. Whoever comes first does it, holding the job's lock.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::time::{Duration, Instant};
+
+use crate::fault_point::fault_point;
+use crate::job::{
+    EventKind, EventLine, Exit, InboxMessage, NotifyEvent, Outcome, Record, Status, Timestamp,
+    UndeliveredMessage, Verdict,
+};
+use crate::launch::spawn_notifier;
+use crate::process::{self, JobMarker, Orphans};
+use crate::queue::Queue;
+use crate::store::{
+    self, EVENTS, InboxItem, JobDir, Lock, OUTPUT, RECORD, RESULT, STDERR, UNCONFIRMED_RESULT,
+};
+use crate::stream::LineSplitter;
+use crate::supervisor::{PostMortem, STDERR_READ, Witnessed};
+
+/// Bytes of the events that are read at most; ours are far fewer.
+const MAX_EVENTS_BYTES: u64 = 64 << 20;
+/// How long the end of what a dead worker left behind is waited for.
+pub const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Writes the end of a lost job: the one that its log tells, or else the one `asked` for, or that
+/// it was lost. A kill that was `asked` for is for good also where somebody else has found the job
+/// cut off meanwhile. A job that another machine may be running stays as it is. Gives the record
+/// as it is then.
+pub fn finalize_lost(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
+    finalize_lost_until(dir, record, asked, Instant::now() + SWEEP_TIMEOUT)
+}
+
+/// The same, where the end of the job's processes is waited for until this time at most.
+pub fn finalize_lost_until(
+    dir: &JobDir,
+    record: Record,
+    asked: Option<Verdict>,
+    until: Instant,
+) -> Record {
+    // It may have ended by itself since it was looked at: then it needs no lock, which would keep
+    // others from it if this process were stopped.
+    let record = dir.load().unwrap_or(record);
+    if dir.other_host(&record).is_some() || !record.status.is_live() && asked.is_none() {
+        return record;
+    }
+    match dir.try_lock() {
+        // Another reader is at it, or a worker came to life: its word counts, not ours.
+        Ok(None) => dir.load().unwrap_or(record),
+        Ok(Some(lock)) => {
+            fault_point("settle:locked");
+            // It may have ended by itself between the look and the lock.
+            let record = dir.load().unwrap_or(record);
+            if dir.other_host(&record).is_some() {
+                record
+            } else if record.status.is_live() {
+                write_lost_verdict(dir, record, asked, Some(&lock), until)
+            } else if asked == Some(Verdict::Killed) && record.is_cut_off() {
+                mark_killed(dir, record)
+            } else {
+                record
+            }
+        }
+        // Nothing is ended of what may live.
+        Err(_) if dir.may_live() => record,
+        Err(_) => write_lost_verdict(dir, record, asked, None, until),
+    }
+}
+
+/// Reaches the end of a lost job; it is written where the lock is held, else it is only told.
+pub fn write_lost_verdict(
+    dir: &JobDir,
+    mut record: Record,
+    asked: Option<Verdict>,
+    lock: Option<&Lock>,
+    until: Instant,
+) -> Record {
+    let cgroup = record.detached.as_ref().and_then(|detached| detached.cgroup.clone());
+    let mark = JobMarker::new(dir.path()).in_scope(cgroup);
+    // Of another boot no process is left, and any list of them says so.
+    let is_of_this_boot = record.boot_id == process::boot_id();
+    let worker_start = if is_of_this_boot { record.pid_start_time } else { Some(0) };
+    let is_locked = lock.is_some();
+    let is_independent = &store::is_independent;
+    let orphans = Orphans { mark: &mark, worker_start, is_locked, is_independent };
+    let (_, left) = orphans.end(until);
+    record.record_leftovers(left);
+    let at = last_activity_at(dir, &record);
+    let writable = lock.is_some() && record.is_writable();
+    let events = if writable { dir.open_events().ok() } else { None };
+    // A worker that died after it had written the result had reached a verdict.
+    let of_this =
+        |outcome: &Outcome| !outcome.status.is_live() && outcome.attempt == record.attempt;
+    let (reached, before) = match dir.outcome() {
+        Some(outcome) if of_this(&outcome) => (Some(outcome), None),
+        before => (None, before),
+    };
+    let log_start = record.log_start;
+    let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
+    let mut inquest = PostMortem::new(record, last_seq, at);
+    if let Some(before) = before {
+        inquest.continue_from(before);
+    }
+    // Also where the verdict was reached: the record may be older than the log.
+    let _ = replay_log(dir, log_start, &mut inquest);
+    let reached = reached.filter(|found| {
+        let stderr = dir.tail(STDERR, 0, STDERR_READ);
+        let stderr = String::from_utf8_lossy(&stderr);
+        let confirmed = inquest.confirms(found, read_witnessed(dir, found.attempt), &stderr);
+        if !confirmed {
+            let kept = if writable { dir.set_result_aside() } else { Ok(()) };
+            let kept =
+                kept.map(|()| format!("; it is kept as {UNCONFIRMED_RESULT}")).unwrap_or_default();
+            inquest.warn(&format!(
+                "{RESULT} said {}, which does not follow from the log{kept}",
+                found.status
+            ));
+        }
+        confirmed
+    });
+    let has_outcome = reached.is_some();
+    let boot_id = process::boot_id();
+    let left = if writable { collect_undelivered(dir, inquest.taken_in()) } else { Vec::new() };
+    let (done, _) = inquest.taken_in();
+    if dir.aside_items().iter().any(|item| !is_one_of(item, done)) {
+        inquest.turn_is_open();
+    }
+    let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref(), left);
+    if writable {
+        let outcome = Some(outcome).filter(|it| !has_outcome || !it.undelivered.is_empty());
+        write_end(dir, &record, outcome, events.map(|(file, _)| file), &entries, at);
+    }
+    record
+}
+
+/// The result of a job of the Node skill, which kept none: what its log tells, under the verdict of
+/// its record.
+pub fn outcome_of_log(dir: &JobDir, record: Record) -> Outcome {
+    let at = last_activity_at(dir, &record);
+    let mut inquest = PostMortem::new(record.clone(), 0, at);
+    let _ = replay_log(dir, record.log_start, &mut inquest);
+    let (_, mut outcome, _) = inquest.conclude(None, None, None, Vec::new());
+    if record.status == Status::Completed && outcome.status != Status::Completed {
+        let why = outcome.error.as_deref().unwrap_or_default();
+        outcome.warnings.push(format!("its record says completed, which its log does not: {why}"));
+    }
+    let (status, reason, error, exit) = (record.status, record.reason, record.error, record.exit);
+    Outcome { status, reason, error, exit, ..outcome }
+}
+
+/// Sees to it that nobody takes up a job whose end somebody else has written. The end itself stays:
+/// others may have been told of it. The lock is held.
+fn mark_killed(dir: &JobDir, mut record: Record) -> Record {
+    if let Ok((mut events, last_seq)) = dir.open_events() {
+        record.last_seq = record.last_seq.max(last_seq) + 1;
+        let entry = EventLine {
+            seq: record.last_seq,
+            at: crate::clock::now(),
+            attempt: record.attempt,
+            kind: EventKind::KillRequested,
+        };
+        let _ = append(&mut events, &entry);
+    }
+    record.spec.no_recover = true;
+    let _ = dir.save(&record, false);
+    record
+}
+
+/// Writes the end: the result, the record, and then what others are to be told of it. If it cannot
+/// be written, the next who looks comes to the same end; what is not noted of the rest is due by the
+/// record.
+fn write_end(
+    dir: &JobDir,
+    record: &Record,
+    outcome: Option<Outcome>,
+    mut events: Option<File>,
+    entries: &[EventLine],
+    at: Timestamp,
+) {
+    for entry in entries {
+        let _ = events.as_mut().map(|file| append(file, entry));
+    }
+    fault_point("settle:told");
+    if let Some(outcome) = outcome {
+        let _ = dir.save_outcome(&outcome, Some(record));
+    }
+    Queue::for_jobs_dir(dir.root()).remove_stale_tickets(&record.job_id);
+    if dir.save_end(record).is_err() {
+        return;
+    }
+    fault_point("settle:saved");
+    let ended = NotifyEvent::from_status(record.status);
+    let news = ended.map(|event| dir.record_due(&record.spec, event, record.attempt, at));
+    if !matches!(news, None | Some(Ok(false))) {
+        spawn_notifier(dir);
+    }
+}
+
+fn append(events: &mut File, entry: &EventLine) -> std::io::Result<()> {
+    events.write_all((serde_json::to_string(entry)? + "\n").as_bytes())
+}
+
+/// Closes the inbox, takes out what claude had taken in, and gives the rest. What was taken in by
+/// a turn that was cut off is set aside.
+fn collect_undelivered(
+    dir: &JobDir,
+    (done, cut_off): (&[String], &[String]),
+) -> Vec<UndeliveredMessage> {
+    let is_done = |item: &InboxItem| is_one_of(item, done);
+    // Its worker may have died between the end of the turn and this.
+    for item in dir.aside_items().into_iter().filter(is_done) {
+        dir.remove_message(item.number);
+    }
+    let mut items = dir.close_inbox().unwrap_or_default();
+    items.retain(|item| {
+        if is_done(item) {
+            dir.remove_message(item.number);
+            false
+        } else if is_one_of(item, cut_off) {
+            dir.set_aside(item.number);
+            false
+        } else {
+            true
+        }
+    });
+    store::undelivered_messages(items)
+}
+
+/// Whether this is the message of one of these UUIDs.
+fn is_one_of(item: &InboxItem, uuids: &[String]) -> bool {
+    matches!(&item.directive, Ok(InboxMessage::Message { uuid, .. }) if uuids.contains(uuid))
+}
+
+/// What `events.ndjson` tells of the end of this attempt.
+fn read_witnessed(dir: &JobDir, attempt: u32) -> Witnessed {
+    let mut witnessed = Witnessed::default();
+    let Ok(Some(file)) = dir.open(EVENTS) else { return witnessed };
+    for line in BufReader::new(file.take(MAX_EVENTS_BYTES)).split(b'\n').map_while(Result::ok) {
+        let Ok(seen) = serde_json::from_slice::<SeenEvent>(&line) else { continue };
+        if seen.attempt != attempt {
+            continue;
+        }
+        match seen.event.as_str() {
+            "kill_requested" => witnessed.killed = true,
+            "terminate_requested" => witnessed.terminated = true,
+            "timed_out" => witnessed.timed_out = true,
+            "stalled" => witnessed.stalled = true,
+            "input_closed" => witnessed.input_closed = true,
+            "launch_failed" | "dependency_failed" => witnessed.not_launched = true,
+            "exited" => witnessed.exit = seen.exit,
+            _ => {}
+        }
+    }
+    witnessed
+}
+
+/// One line of `events.ndjson`, as far as it is told here.
+#[derive(serde::Deserialize)]
+struct SeenEvent {
+    attempt: u32,
+    event: String,
+    #[serde(default)]
+    exit: Option<Exit>,
+}
+
+/// Reads out the attempt's part of the log.
+fn replay_log(dir: &JobDir, log_start: u64, inquest: &mut PostMortem) -> std::io::Result<()> {
+    let Ok(Some(mut log)) = dir.open(OUTPUT) else { return Ok(()) };
+    log.seek(SeekFrom::Start(log_start))?;
+    let mut lines = LineSplitter::default();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match log.read(&mut buffer)? {
+            0 => break,
+            length => lines.push(&buffer[..length], |line| inquest.line(line)),
+        }
+    }
+    lines.finish(|line| inquest.torn_line(line));
+    Ok(())
+}
+
+/// The last sign of life: when anything was last written.
+pub fn last_activity_at(dir: &JobDir, record: &Record) -> Timestamp {
+    let written = [RECORD, OUTPUT, EVENTS].into_iter().filter_map(|name| {
+        let at = std::fs::metadata(dir.file(name)).ok()?.modified().ok()?;
+        let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Timestamp::from_epoch_ms(i64::try_from(since.as_millis()).ok()?)
+    });
+    let known = [record.last_event_at, record.started_at];
+    written.chain(known.into_iter().flatten()).max().unwrap_or_else(crate::clock::now)
+}

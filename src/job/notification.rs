@@ -1,0 +1,89 @@
+//! Notifications about a job: their events and their recipients.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Status;
+
+/// An event for which notifications are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum NotifyEvent {
+    /// The job waits for an answer.
+    Blocked,
+    /// The job completed.
+    Completed,
+    /// The job failed.
+    Failed,
+    /// The job was killed.
+    Killed,
+}
+
+impl NotifyEvent {
+    pub const ALL: [Self; 4] = [Self::Blocked, Self::Completed, Self::Failed, Self::Killed];
+
+    /// Returns the event of reaching this status.
+    pub fn from_status(status: Status) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == status.as_str())
+    }
+
+    /// Returns the status's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+impl fmt::Display for NotifyEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An agent that is notified by `POST URL` (OpenClaw's `/hooks/wake`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WakeTarget {
+    pub url: String,
+    /// Environment variable with the bearer token. The token itself is never stored.
+    pub token_env: Option<String>,
+    /// Key of the agent's session.
+    pub session: Option<String>,
+}
+
+/// A notification to one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Notification {
+    /// Number of the event among the job's notified events.
+    pub number: u64,
+    /// The event.
+    pub event: NotifyEvent,
+    /// The recipient: `command N`, the N-th `--on-event`, or `wake` for `--wake-url`.
+    pub to: String,
+    /// Number of attempts to deliver it, the current one included.
+    pub tries: u32,
+    /// Why it could not be delivered; null during the first attempt.
+    pub error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_status() {
+        for event in NotifyEvent::ALL {
+            assert_eq!(serde_json::to_string(&event).unwrap(), format!("\"{event}\""));
+        }
+        assert_eq!(NotifyEvent::from_status(Status::Failed), Some(NotifyEvent::Failed));
+        assert_eq!(NotifyEvent::from_status(Status::Idle), None);
+    }
+}

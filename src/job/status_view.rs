@@ -1,0 +1,176 @@
+//! A job's state as `status` and notifications show it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    Activity, Blocked, Detached, Detachment, JobId, Notification, Reason, Record, Status,
+    Timestamp, WaitingFor,
+};
+use crate::text::clip;
+
+/// A job's state.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct StatusView {
+    /// The job's id.
+    pub job_id: JobId,
+    /// Process id of the worker, also after it ended.
+    pub pid: Option<i32>,
+    /// Name of the machine on which the worker was started; null in records of earlier versions.
+    pub host: Option<String>,
+    /// The job's status.
+    pub status: Status,
+    /// Why the job failed, as a stable word; null unless it failed.
+    pub reason: Option<Reason>,
+    /// Why the job failed, as a sentence.
+    pub error: Option<String>,
+    /// When the job was started.
+    pub started_at: Option<Timestamp>,
+    /// When the job ended.
+    pub ended_at: Option<Timestamp>,
+    /// A limit of the API, or its overload, is being waited for or ended the job.
+    pub rate_limited: bool,
+    /// When claude tries again.
+    pub retry_at: Option<Timestamp>,
+    /// Claude's session, which `claude --resume` accepts.
+    pub session_id: Option<String>,
+    /// The model.
+    pub model: Option<String>,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// Number of turns so far.
+    pub num_turns: u64,
+    /// Cost in US dollars as claude reported it.
+    pub cost_usd: Option<f64>,
+    /// `costUsd` is a lower bound: an attempt ended without reporting its cost.
+    pub cost_is_lower_bound: bool,
+    /// When claude last wrote anything.
+    pub last_event_at: Option<Timestamp>,
+    /// What the agent is doing now or did last.
+    pub activity: Option<Activity>,
+    /// The request that waits for an answer.
+    pub blocked: Option<Blocked>,
+    /// Problems that did not make the job fail.
+    pub warnings: Vec<String>,
+    /// The directory in which the job works.
+    pub cwd: String,
+    /// The beginning of the prompt.
+    pub prompt: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// How the worker is detached from the process that started it.
+    pub detached: Option<DetachedView>,
+    /// Position of a queued job among those that wait for a slot, from 1; null while it waits for
+    /// something else.
+    pub position: Option<usize>,
+    /// When the job joins the queue (`--start-delay`); null afterwards.
+    pub starts_at: Option<Timestamp>,
+    /// The jobs for whose end a queued job waits.
+    pub waits_for: Vec<JobId>,
+    /// Why the job is not working now; null while it works and after its end.
+    pub waiting_for: Option<WaitingFor>,
+    /// The job's group (`--group`), which limits how many of its jobs run at once.
+    pub group: Option<String>,
+    /// When a limit ends for which the job did not wait: it can be resumed then.
+    pub resumable_at: Option<Timestamp>,
+    /// Notifications that could not be delivered, or are not delivered yet.
+    pub undelivered_notifications: Vec<Notification>,
+    /// Deprecated name of `undeliveredNotifications`; absent when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<Notification>,
+    /// The command to run next, for `sh`; null for a completed job.
+    pub hint: Option<String>,
+}
+
+/// How a job's worker is detached from the process that started it.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct DetachedView {
+    /// By a session or by a systemd scope.
+    pub by: Detachment,
+    /// The worker's systemd scope.
+    pub unit: Option<String>,
+    /// What would end the job nevertheless; empty after its end.
+    pub risks: Vec<String>,
+}
+
+impl DetachedView {
+    fn new(detached: Detached, status: Status) -> Self {
+        let risks = if status.is_live() { detached.risks } else { Vec::new() };
+        Self { by: detached.by, unit: detached.unit, risks }
+    }
+}
+
+impl StatusView {
+    /// Returns the state of the job with this record.
+    pub fn from_record(record: &Record) -> Self {
+        let blocked = record
+            .blocked
+            .clone()
+            .map(|blocked| Blocked { input: clip(&blocked.input, 600), ..blocked });
+        // A faulty stream may have put long texts into the record.
+        let warnings = record.warnings.iter().take(8).map(|text| clip(text, 200)).collect();
+        Self {
+            job_id: record.job_id.clone(),
+            pid: record.pid,
+            host: record.host.as_deref().map(|host| clip(host, 100)),
+            status: record.status,
+            reason: record.reason,
+            error: record.error.as_deref().map(|error| clip(error, 600)),
+            started_at: record.started_at,
+            ended_at: record.ended_at,
+            rate_limited: record.rate_limited,
+            retry_at: record.retry_at,
+            session_id: record.session_id.as_deref().map(|id| clip(id, 100)),
+            model: record.model.as_deref().map(|model| clip(model, 100)),
+            attempt: record.attempt,
+            num_turns: record.num_turns,
+            cost_usd: record.cost_usd,
+            cost_is_lower_bound: record.cost_is_lower_bound,
+            last_event_at: record.last_event_at,
+            activity: record.activity.clone(),
+            blocked,
+            warnings,
+            cwd: clip(&record.spec.cwd, 1_000),
+            prompt: clip(&record.prompt, 200),
+            labels: record
+                .spec
+                .labels
+                .iter()
+                .take(10)
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect(),
+            detached: record.detached.clone().map(|d| DetachedView::new(d, record.status)),
+            position: None,
+            starts_at: None,
+            waits_for: Vec::new(),
+            waiting_for: record.waiting_for(),
+            group: record.spec.queue_options.group.clone(),
+            resumable_at: record.resumable_at,
+            undelivered_notifications: Vec::new(),
+            undelivered: Vec::new(),
+            hint: record.hint(),
+        }
+    }
+
+    /// Sets the undelivered notifications, under both field names.
+    pub fn set_undelivered(&mut self, notifications: Vec<Notification>) {
+        self.undelivered.clone_from(&notifications);
+        self.undelivered_notifications = notifications;
+    }
+
+    /// Rewrites the commands in the answer.
+    pub fn map_hints(&mut self, map: impl Fn(String) -> String) {
+        self.hint = self.hint.take().map(&map);
+        self.waiting_for = self.waiting_for.take().map(|wait| wait.map_hint(map));
+    }
+
+    /// Returns the time from the start to the end, or to now.
+    pub fn age(&self, now: Timestamp) -> std::time::Duration {
+        self.started_at.map(|at| self.ended_at.unwrap_or(now).since(at)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,108 @@
+//! Text that was cut in the middle of a character.
+//!
+//! A string of JavaScript can end in the first half of a surrogate pair, and the CLI writes that
+//! half as it is (seen with 2.1.197: `"result":"cut \ud83d"`). That is JSON by its grammar, but no
+//! text, and `serde_json` refuses all of it.
+
+use std::borrow::Cow;
+
+use serde::de::DeserializeOwned;
+
+/// What stands in place of a half: an escape of the same length.
+const REPLACEMENT: &str = "\\ufffd";
+
+/// Decodes JSON text in which halves of surrogate pairs may stand alone.
+pub fn from_json<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
+    serde_json::from_str(json).or_else(|error| match fix_surrogates(json) {
+        Cow::Borrowed(_) => Err(error),
+        Cow::Owned(json) => serde_json::from_str(&json),
+    })
+}
+
+/// A line as text that may be JSON where it is none as it is: with U+FFFD in place of what is no
+/// UTF-8, and of halves that stand alone. `None` where that changes nothing.
+pub fn repair(waiting_tickets: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(waiting_tickets);
+    match (fix_surrogates(&text), &text) {
+        (Cow::Owned(mended), _) => Some(mended),
+        (Cow::Borrowed(_), Cow::Owned(_)) => Some(text.into_owned()),
+        (Cow::Borrowed(_), Cow::Borrowed(_)) => None,
+    }
+}
+
+/// The same JSON text with U+FFFD in place of each half of a surrogate pair that stands alone.
+pub fn fix_surrogates(json: &str) -> Cow<'_, str> {
+    let mut mended = Cow::Borrowed(json);
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', &json.as_bytes()[at..]) {
+        at += found;
+        let length = escape_length(json, at);
+        if length == REPLACEMENT.len() && matches!(escaped(json, at), Some(0xd800..=0xdfff)) {
+            mended.to_mut().replace_range(at..at + length, REPLACEMENT);
+        }
+        at += length.min(json.len() - at);
+    }
+    mended
+}
+
+/// Bytes of the escape that begins here, of which both halves of a surrogate pair are one.
+pub(super) fn escape_length(json: &str, at: usize) -> usize {
+    match (escaped(json, at), escaped(json, at + REPLACEMENT.len())) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * REPLACEMENT.len(),
+        (Some(_), _) => REPLACEMENT.len(),
+        // Another escape, of which the second character may be a backslash.
+        (None, _) => 2,
+    }
+}
+
+/// The code unit that is written `\uXXXX` here.
+fn escaped(json: &str, at: usize) -> Option<u16> {
+    let digits = json.get(at..at + REPLACEMENT.len())?.strip_prefix("\\u")?;
+    u16::from_str_radix(digits, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_pair_is_replaced_and_nothing_else() {
+        for (json, expected) in [
+            (r#""cut \ud83d""#, "cut \u{fffd}"),
+            (r#""\uD83D""#, "\u{fffd}"),
+            (r#""\ude00 rest""#, "\u{fffd} rest"),
+            (r#""\ud83d\ud83d\ude00\ude00""#, "\u{fffd}😀\u{fffd}"),
+            (r#""\ud83d\u0041\ud83d\n\ud83d😀ä""#, "\u{fffd}A\u{fffd}\n\u{fffd}😀ä"),
+            (r#""\ud83d\\ud83d""#, "\u{fffd}\\ud83d"),
+        ] {
+            assert!(serde_json::from_str::<String>(json).is_err(), "{json}");
+            assert_eq!(from_json::<String>(json).unwrap(), expected, "{json}");
+            assert_eq!(fix_surrogates(json).len(), json.len(), "{json}");
+        }
+        for json in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""\\\\ud83d \u00e4 \n""#, "7", "{}"] {
+            assert!(matches!(fix_surrogates(json), Cow::Borrowed(_)), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_repaired_where_that_is_needed() {
+        for (line, expected) in [
+            (&b"{\"a\":\"\xff\"}"[..], Some("{\"a\":\"\u{fffd}\"}")),
+            (br#"{"a":"\ud83d"}"#, Some(r#"{"a":"\ufffd"}"#)),
+            (b"{\"a\":\"\xff\\ud83d\"}", Some("{\"a\":\"\u{fffd}\\ufffd\"}")),
+            (br#"{"a":"\u00e4"}"#, None),
+            (b"no event", None),
+        ] {
+            assert_eq!(repair(line).as_deref(), expected, "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_stays_none() {
+        for json in
+            ["", "\"", "\\", "\"\\", "\"\\u\"", "\"\\ud83", "\"\\ud83d", "\"\\ud83ä\"", "€\\"]
+        {
+            assert!(from_json::<String>(json).is_err(), "{json}");
+        }
+    }
+}
