@@ -9,7 +9,7 @@ mod arguments;
 #[cfg(target_os = "linux")]
 mod arrivals;
 #[cfg(not(target_os = "linux"))]
-#[path = "no_arrivals.rs"]
+#[path = "process/no_arrivals.rs"]
 mod arrivals;
 pub mod cgroup;
 mod descendants;
@@ -615,8 +615,6 @@ mod tests {
             assert_eq!((String::from_utf8_lossy(&found).as_ref(), how), (said, exit), "{script}");
             assert!(began.elapsed() < Duration::from_secs(20), "{script}");
         }
-        assert!(
-            super::run_with_timeout(Command::new("/nowhere"), None, Duration::ZERO, 9).is_err()
-        );
+        assert!(run_with_timeout(Command::new("/nowhere"), None, Duration::ZERO, 9).is_err());
     }
 }

@@ -21,7 +21,7 @@ pub use conversation::{AttemptBoundaries, Conversation};
 pub use section::{PromptExcerpt, section, unreadable_section};
 pub use timeline::{TimelineRow, timeline};
 
-const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("page/style.css");
 
 /// Allows only the page's own style, in case a script or a link ever gets into the page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
