@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::fake::Part;
 use crate::gate::{self, Gate};
@@ -60,7 +61,7 @@ pub(crate) fn wait(scale: Scale, table: &mut Table) -> Outcome<()> {
 
         let mut gate = new_gate()?;
         let fake = stage.fake(Part::Answer)?;
-        let mut sh = stage.command("sh", &["-c", "\"$0\" </dev/null & wait"]);
+        let mut sh = stage.command("sh", &["-c", "\"$0\" </dev/null & wait $!"]);
         sh.arg(fake.get_program());
         sh.env(crate::fake::PART, Part::Answer.word()).env(gate::PLACE, &gate.place);
         shell.push(time_after_gate(&mut gate, &mut sh, true)?);
@@ -188,7 +189,16 @@ pub(crate) fn lost(scale: Scale, table: &mut Table) -> Outcome<()> {
     drop(job);
     let mut list = stage.claudejob(&["list", "--all"]);
     list.env("CLAUDE_SKILL_JOBS_DIR", &lost);
-    let took = measure::run(&mut list)?.elapsed.as_secs_f64();
+    let answer = stage.path("list.json");
+    let took = measure::run_into(&mut list, fs::File::create(&answer)?)?.elapsed.as_secs_f64();
+    let listed: Value = serde_json::from_slice(&fs::read(&answer)?)?;
+    let jobs = listed.as_array().ok_or("list printed no list")?;
+    if jobs.len() != scale.lost {
+        return Err(format!("list shows {} jobs, not {}", jobs.len(), scale.lost).into());
+    }
+    for job in jobs {
+        expect_worker_died(job)?;
+    }
     table.add(&Row {
         what: format!("`list` that finds {} lost jobs", scale.lost),
         unit: Unit::Seconds,
@@ -204,8 +214,19 @@ pub(crate) fn lost(scale: Scale, table: &mut Table) -> Outcome<()> {
         gate.reached()?;
         gate.open()?;
         gate.reached()?;
+        let lock = fs::File::open(stage.job_dir(&job.id).join("lock"))?;
         kill(Pid::from_raw(i32::try_from(job.worker)?), Signal::SIGKILL)?;
-        let status = measure::run(&mut stage.claudejob(&["status", &job.id]))?;
+        // Until the kernel has released the worker's lock, the job is not lost.
+        lock.lock()?;
+        drop(lock);
+        let status = measure::ask(&mut stage.claudejob(&["status", &job.id]))?;
+        // The log holds a result, so that it tells the verdict; that it was read for that, the
+        // events tell.
+        let answer: Value = serde_json::from_slice(&status.answer)?;
+        let events = fs::read_to_string(stage.job_dir(&job.id).join("events.ndjson"))?;
+        if answer["status"] != "completed" || !events.contains("\"event\":\"lost\"") {
+            return Err(format!("the job should have been found lost: {answer}").into());
+        }
         times.push(status.elapsed.as_secs_f64());
         fs::remove_dir_all(stage.job_dir(&job.id))?;
         interrupt::check()?;
@@ -218,6 +239,14 @@ pub(crate) fn lost(scale: Scale, table: &mut Table) -> Outcome<()> {
         target: Target::AtMost(0.050),
         peers: String::new(),
     })
+}
+
+/// Fails unless the answer says that the job's worker died.
+fn expect_worker_died(job: &Value) -> Outcome<()> {
+    if job["status"] == "failed" && job["reason"] == "worker_died" {
+        return Ok(());
+    }
+    Err(format!("the job's worker should have died: {job}").into())
 }
 
 /// Lines that are no event of the job.

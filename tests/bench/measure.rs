@@ -1,6 +1,7 @@
 //! The stopwatch: runs a program to its end, and two things in turns so that whatever the machine
 //! does meanwhile (another load, a slow disk) weighs on both alike.
 
+use std::fs::File;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +23,11 @@ pub(crate) struct Run {
 /// Runs the program to its end, its output thrown away.
 pub(crate) fn run(command: &mut Command) -> Outcome<Run> {
     finish(command.stdout(Stdio::null()))
+}
+
+/// Runs the program to its end, its output written into this file.
+pub(crate) fn run_into(command: &mut Command, file: File) -> Outcome<Run> {
+    finish(command.stdout(file))
 }
 
 /// Runs the program to its end and keeps what it printed, which has to fit into a pipe: the
