@@ -285,7 +285,7 @@ fn what_was_not_cut_off_is_not_taken_up() {
     sandbox.run_job("failed", &[]);
     eventually("the worker's end", || (!is_alive(worker)).then_some(()));
     for (id, why) in [
-        ("killed", "for good"),
+        ("killed", "final"),
         ("live", "it is running"),
         ("never", "--no-recover"),
         ("failed", "by itself"),
