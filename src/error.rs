@@ -156,8 +156,8 @@ pub enum Error {
     /// The message is too long.
     #[error("the message is longer than {0} bytes")]
     MessageTooLong(usize),
-    /// The job has ended and receives no more messages.
-    #[error("job {0} has already ended: it is {1}")]
+    /// The inbox of the job is closed: it has ended, or is about to.
+    #[error("job {0} accepts no more requests: it is {1}")]
     JobEnded(String, String),
     /// The job ended and was removed before it received the message.
     #[error("job {0} has ended and was removed")]
