@@ -103,17 +103,17 @@ fn a_chain_of_processes_is_ended() {
 fn a_process_with_a_marker_of_its_own_is_ended() {
     for how in ["kill", "worker dies, kill"] {
         let sandbox = Sandbox::new("");
-        fs::create_dir_all(sandbox.path("made-up/news")).unwrap();
+        fs::create_dir_all(sandbox.path("made-up/notifications")).unwrap();
         fs::write(sandbox.path("made-up/lock"), "").unwrap();
         fs::create_dir_all(sandbox.path("held")).unwrap();
         let lock = File::create(sandbox.path("held/lock")).unwrap();
         lock.lock().unwrap();
         let marks = [
             ("a", "/etc/passwd"),
-            ("b", "$DIR/made-up/news"),
+            ("b", "$DIR/made-up/notifications"),
             ("c", "$DIR/made-up"),
             ("d", "$DIR/held"),
-            ("e", "$DIR/jobs/j/news"),
+            ("e", "$DIR/jobs/j/notifications"),
         ];
         let steps = marks.map(|(name, mark)| format!("spawn-marked $DIR/{name} {mark}"));
         let worker = start(&sandbox, &steps.join("\n"));

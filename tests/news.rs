@@ -21,7 +21,7 @@ const QUICK: &str = "read\ninit\nsay done\nresult All is well.\neof";
 /// Waits until nobody is out with the job's news any more.
 fn delivered(sandbox: &Sandbox, id: &str) -> Value {
     eventually("the courier", || {
-        processes_of(&sandbox.job(id).join("news")).is_empty().then_some(())
+        processes_of(&sandbox.job(id).join("notifications")).is_empty().then_some(())
     });
     sandbox.status(id)["undeliveredNotifications"].clone()
 }
@@ -176,7 +176,7 @@ fn a_command_that_hangs_holds_up_no_verdict() {
         "still being told"
     );
     // It is nothing that a sweep of the job would end, and nothing that stays for ever.
-    for pid in processes_of(&sandbox.job("a").join("news")) {
+    for pid in processes_of(&sandbox.job("a").join("notifications")) {
         send(pid, Signal::SIGKILL);
     }
 }
@@ -191,7 +191,7 @@ fn a_command_that_hangs_is_ended_and_tried_again_and_given_up() {
     let why = "it took longer than 300ms and was ended";
     assert_eq!(left[0]["error"], why);
     assert_eq!(lines(&sandbox, "tried").len(), 4);
-    let news = sandbox.job("a").join("news");
+    let news = sandbox.job("a").join("notifications");
     eventually("all of it to end", || processes_of(&news).is_empty().then_some(()));
 }
 
@@ -286,7 +286,7 @@ fn hangs_once(sandbox: &Sandbox, id: &str) -> String {
 
 /// The couriers that are out with the job's news.
 fn couriers(sandbox: &Sandbox, id: &str) -> Vec<i32> {
-    let out = processes_of(&sandbox.job(id).join("news"));
+    let out = processes_of(&sandbox.job(id).join("notifications"));
     out.into_iter().filter(|pid| program_of(*pid) == "claudejob").collect()
 }
 
@@ -304,7 +304,7 @@ fn a_courier_that_is_killed_is_sent_again_by_whoever_looks() {
         sandbox.run_job(id, &["--on-event", &hangs_once(&sandbox, id)]);
         await_file(&sandbox.path(&format!("courier-{id}")));
         let courier = pid_in(&sandbox.path(&format!("courier-{id}")));
-        for pid in [vec![courier], processes_of(&sandbox.job(id).join("news"))].concat() {
+        for pid in [vec![courier], processes_of(&sandbox.job(id).join("notifications"))].concat() {
             kill(pid);
         }
         sandbox.run(&look);
@@ -325,7 +325,7 @@ fn one_courier_is_out_however_many_look() {
     }
     await_file(&sandbox.path("courier-a"));
     assert_eq!(couriers(&sandbox, "a"), [pid_in(&sandbox.path("courier-a"))]);
-    for pid in processes_of(&sandbox.job("a").join("news")) {
+    for pid in processes_of(&sandbox.job("a").join("notifications")) {
         send(pid, Signal::SIGKILL);
     }
 }
@@ -335,7 +335,7 @@ fn whoever_goes_on_looking_keeps_no_courier_that_has_come_back() {
     let sandbox = Sandbox::new(QUICK);
     sandbox.run_job("a", &["--on-event", &hangs_once(&sandbox, "a")]);
     await_file(&sandbox.path("courier-a"));
-    for pid in processes_of(&sandbox.job("a").join("news")) {
+    for pid in processes_of(&sandbox.job("a").join("notifications")) {
         kill(pid);
     }
     sandbox.script("read\ninit\nhang");
@@ -352,6 +352,35 @@ fn whoever_goes_on_looking_keeps_no_courier_that_has_come_back() {
 }
 
 #[test]
+fn uses_the_legacy_notifications_directory() {
+    let sandbox = Sandbox::new(QUICK);
+    let (works, told) = (sandbox.path("works"), sandbox.path("told"));
+    let command =
+        format!("[ -e {} ] && echo $CLAUDEJOB_EVENT >> {}", works.display(), told.display());
+    sandbox.run_job("a", &["--on-event", &command]);
+    let before = delivered(&sandbox, "a");
+    assert_eq!((&before[0]["event"], &before[0]["tries"]), (&"completed".into(), &4.into()));
+    // Earlier versions use this name.
+    let (legacy, current) = (sandbox.job("a").join("news"), sandbox.job("a").join("notifications"));
+    fs::rename(&current, &legacy).unwrap();
+    assert_eq!(sandbox.status("a")["undeliveredNotifications"], before);
+    let list = sandbox.run(["list", "--undelivered"]);
+    assert_eq!(list.json[0]["undeliveredNotifications"], before, "{list:?}");
+    fs::write(&works, "").unwrap();
+    assert_eq!([1, 2].map(|_| sandbox.run(["redeliver"])["delivered"].clone()), [1, 0]);
+    assert_eq!(lines(&sandbox, "told"), ["completed"]);
+    assert_eq!(sandbox.status("a")["undeliveredNotifications"], serde_json::json!([]));
+    // The next attempt continues to use it.
+    assert_eq!(sandbox.run(["resume", "a", "--message", "more"]).code, 0);
+    sandbox.wait("a");
+    eventually("the delivery", || (lines(&sandbox, "told").len() == 2).then_some(()));
+    eventually("the notifier to end", || processes_of(&legacy).is_empty().then_some(()));
+    let log = fs::read_to_string(legacy.join("journal.ndjson")).unwrap();
+    assert!(log.contains(r#""attempt":2"#), "{log}");
+    assert!(!current.exists());
+}
+
+#[test]
 fn a_broken_job_keeps_no_other_from_being_told() {
     let sandbox = Sandbox::new(QUICK);
     let command = format!("[ -e {} ]", sandbox.path("works").display());
@@ -362,7 +391,7 @@ fn a_broken_job_keeps_no_other_from_being_told() {
     for id in ["locked", "torn", "whole"] {
         assert_eq!(delivered(&sandbox, id)[0]["tries"], 4);
     }
-    let lock = sandbox.job("locked").join("news/lock");
+    let lock = sandbox.job("locked").join("notifications/lock");
     fs::remove_file(&lock).unwrap();
     fs::create_dir(&lock).unwrap();
     // Of one of them nothing was to be told: it is none of this verb's business.
@@ -375,7 +404,10 @@ fn a_broken_job_keeps_no_other_from_being_told() {
     let failed = again["failed"].as_array().unwrap();
     let failed: Vec<_> = failed.iter().map(|left| left["jobId"].as_str().unwrap()).collect();
     assert_eq!(failed, ["locked", "torn"]);
-    assert!(again["failed"][0]["error"].as_str().unwrap().contains("news/lock"), "{again:?}");
+    assert!(
+        again["failed"][0]["error"].as_str().unwrap().contains("notifications/lock"),
+        "{again:?}"
+    );
     assert_eq!(again["failed"][0]["undeliveredNotifications"][0]["to"], "command 1");
     assert_eq!(again["failed"][1]["code"], "record_unreadable");
     let text = sandbox.run(["redeliver", "--plain"]).stdout;
@@ -508,7 +540,7 @@ fn an_end_that_could_not_be_noted_is_due_all_the_same() {
     sandbox.start("told", &["--on-event", &command]);
     sandbox.start("unheard", &["--on-event", &command, "--on-event-filter", "failed"]);
     // In the way of whatever is to be noted, as a full disk is.
-    let in_the_way = ["told", "unheard"].map(|id| sandbox.job(id).join("news"));
+    let in_the_way = ["told", "unheard"].map(|id| sandbox.job(id).join("notifications"));
     for file in &in_the_way {
         fs::write(file, "").unwrap();
     }
@@ -547,7 +579,7 @@ fn a_command_whose_courier_was_killed_is_ended_before_it_is_told_again() {
     await_file(&sandbox.path("courier-a"));
     let courier = pid_in(&sandbox.path("courier-a"));
     kill(courier);
-    let left = processes_of(&sandbox.job("a").join("news"));
+    let left = processes_of(&sandbox.job("a").join("notifications"));
     assert_eq!(left.len(), 1, "the command goes on");
     sandbox.status("a");
     eventually("the word", || (lines(&sandbox, "told-a") == ["completed"]).then_some(()));

@@ -67,7 +67,9 @@ fn a_notifier_that_is_stopped_keeps_nobody_waiting_and_delivers_once() {
     let command = format!("echo $CLAUDEJOB_EVENT >> {}", told.display());
     let start = ["start", "a", "--prompt", "work", "--on-event", &command, "--wait", "1m"];
     sandbox.pause_at("notifier:locked", start, |sandbox| {
-        let [notifier] = processes_of(&sandbox.job("a").join("news"))[..] else { panic!() };
+        let [notifier] = processes_of(&sandbox.job("a").join("notifications"))[..] else {
+            panic!()
+        };
         let busy = sandbox.run(["redeliver", "a"]);
         assert_eq!((busy.code, busy.text("code")), (75, "busy"), "{busy:?}");
         assert!(busy.text("error").contains(&format!("process {notifier} holds")), "{busy:?}");

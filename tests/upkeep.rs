@@ -274,10 +274,10 @@ fn a_job_that_lies_elsewhere_is_neither_removed_nor_told_of_nor_settled() {
     let sandbox = Sandbox::new(QUICK);
     sandbox.run_job("a", &[]);
     let (outside, told) = (sandbox.path("outside"), sandbox.path("told"));
-    fs::create_dir_all(outside.join("news")).unwrap();
+    fs::create_dir_all(outside.join("notifications")).unwrap();
     fs::write(outside.join("lock"), "").unwrap();
     let due = r#"{"number":1,"at":"2026-11-20T00:00:00Z","attempt":1,"event":"completed"}"#;
-    fs::write(outside.join("news/journal.ndjson"), format!("{due}\n")).unwrap();
+    fs::write(outside.join("notifications/journal.ndjson"), format!("{due}\n")).unwrap();
     std::os::unix::fs::symlink(&outside, sandbox.job("far")).unwrap();
     for status in ["completed", "running"] {
         let record = serde_json::json!({"version": 2, "jobId": "far", "status": status,

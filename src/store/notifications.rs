@@ -16,11 +16,12 @@ use super::flock::{LockMode, lock_bounded};
 use super::{Context, JobDir, Lock, StoreError, files};
 use crate::job::{FORMAT_VERSION, Notification, NotifyEvent, Record, Spec, Timestamp};
 
-/// The directory's name in that of the job. What delivers bears it as its mark, and holds the
-/// `lock` in it, as a worker does with its job's: so no sweep of the job ends it.
-const NOTIFICATIONS: &str = "news";
+/// Name of the directory in the job's directory. Processes that deliver notifications have its path
+/// as their marker, so that no sweep of the job ends them. The notifier holds the `lock` in it.
+const NOTIFICATIONS: &str = "notifications";
+/// Name that earlier versions use. A job that has a directory of this name continues to use it.
+const LEGACY_NOTIFICATIONS: &str = "news";
 const NOTIFICATION_LOG: &str = "journal.ndjson";
-/// Bytes of the journal that are read.
 const MAX_LOG_BYTES: u64 = 4 << 20;
 
 /// One line of the journal.
@@ -68,25 +69,27 @@ fn due_notification(line: &NotificationLine) -> Option<(u64, u32, NotifyEvent)> 
 }
 
 impl JobDir {
-    /// The directory that marks whoever delivers the job's news.
+    /// Returns the directory of the job's notifications, whether or not it exists.
     pub fn notifications_dir(&self) -> JobDir {
-        JobDir::at(self.file(NOTIFICATIONS))
+        let legacy = self.file(LEGACY_NOTIFICATIONS);
+        JobDir::at(if legacy.is_dir() { legacy } else { self.file(NOTIFICATIONS) })
     }
 
-    /// Whether this is such a directory, and not that of a job: that of a job of which somebody is
-    /// to be notified.
+    /// Whether this is the notifications directory of a job that has recipients, and not the
+    /// directory of a job.
     pub(super) fn is_notifications_dir(&self) -> bool {
         let Some(job) = self.path().parent() else { return false };
-        self.path().file_name().is_some_and(|name| name == NOTIFICATIONS)
+        let names = [NOTIFICATIONS, LEGACY_NOTIFICATIONS];
+        self.path().file_name().is_some_and(|name| names.iter().any(|known| name == *known))
             && self.path().is_dir()
             && Self::at(job.to_owned())
                 .load()
                 .is_ok_and(|record| !recipients(&record.spec).is_empty())
     }
 
-    /// Whether anybody ever was to be told of the job.
+    /// Whether a notification of the job was ever due.
     pub fn has_notifications(&self) -> bool {
-        self.file(NOTIFICATIONS).is_dir()
+        self.notifications_dir().path().is_dir()
     }
 
     /// Notes durably that others are to be told. An end is noted once for each attempt, whoever
@@ -101,7 +104,7 @@ impl JobDir {
         if !is_wanted(spec, event) {
             return Ok(false);
         }
-        files::create_directory(&self.file(NOTIFICATIONS), false)?;
+        files::create_directory(self.notifications_dir().path(), false)?;
         let mut number = 0;
         for (last, of, known) in self.notification_log().iter().filter_map(due_notification) {
             let are_ends = known != NotifyEvent::Blocked && event != NotifyEvent::Blocked;
@@ -197,7 +200,7 @@ impl JobDir {
 
     fn open_notifications_lock(&self) -> Result<(PathBuf, File), StoreError> {
         // Of an end that could not be noted not even that is there.
-        files::create_directory(&self.file(NOTIFICATIONS), false)?;
+        files::create_directory(self.notifications_dir().path(), false)?;
         let path = self.notifications_dir().file(super::LOCK);
         let mut options = OpenOptions::new();
         let file = files::open(&path, options.read(true).write(true).create(true).mode(0o600));
@@ -226,14 +229,14 @@ impl JobDir {
     }
 
     fn notification_log(&self) -> Vec<NotificationLine> {
-        let path = self.file(NOTIFICATIONS).join(NOTIFICATION_LOG);
+        let path = self.notifications_dir().file(NOTIFICATION_LOG);
         let text = files::read_bounded(&path, MAX_LOG_BYTES).unwrap_or_default();
         let lines = text.split(|&byte| byte == b'\n');
         lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
     fn note(&self, line: &NotificationLine, durable: bool) -> Result<(), StoreError> {
-        let path = self.file(NOTIFICATIONS).join(NOTIFICATION_LOG);
+        let path = self.notifications_dir().file(NOTIFICATION_LOG);
         let file = files::append_line(&path, line)?;
         if durable {
             file.sync_data().context("write", &path)?;
