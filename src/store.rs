@@ -21,6 +21,7 @@ mod stderr_mark;
 mod summaries;
 mod wake_fifo;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
@@ -43,7 +44,7 @@ use flock::{LockMode, lock_bounded};
 use staging::{Staging, publish};
 
 use crate::fault_point::fault_point;
-use crate::job::{JobId, Record};
+use crate::job::{JobId, Record, Timestamp};
 use crate::process::begin_writeback;
 
 /// A job's record.
@@ -282,6 +283,20 @@ impl Store {
         let mut options = fs::OpenOptions::new();
         let made = options.write(true).create_new(true).mode(0o600).open(self.root.join(name));
         !made.is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+    }
+
+    /// Returns the US dollars of removed jobs that had all these labels and ended at `since` or
+    /// later, each counted once. The `present` jobs, by id and start time, are left out: a caller
+    /// that has summed them before misses none that is removed in the meantime.
+    pub fn cost_of_removed(
+        &self,
+        present: &BTreeSet<(JobId, Option<Timestamp>)>,
+        labels: &BTreeMap<String, String>,
+        since: Timestamp,
+    ) -> f64 {
+        // These are read first: a cost that is saved in the meantime is found in the file.
+        let being_removed = staging::staged_records(&self.root);
+        removed_costs::sum(&self.root, being_removed, present, labels, since)
     }
 
     /// The names of the jobs, in no order. Only directories whose name is a job's id count;

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use super::job_dir::decode_record;
 use super::*;
-use crate::job::{Outcome, Spec, Status, Timestamp};
+use crate::job::{Outcome, Spec, Status};
 
 fn record(id: &str) -> Record {
     let now = Timestamp::from_epoch_ms(1_795_204_010_508).unwrap();
