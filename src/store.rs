@@ -1,9 +1,12 @@
 //! The jobs directory: paths, creating, loading, replacing, scanning, locking.
 //!
 //! The directory is the database. A job is published by renaming its complete, locked directory
-//! into place, so there is no half-made job to be seen; a record is replaced by renaming a
-//! complete file over it, so there is no half-written one. The lock says whether a job is live:
-//! the kernel lets go of it when its holder dies.
+//! into place, so readers never see an incomplete job. A record is replaced by renaming a complete
+//! file over it, so readers never see an incomplete record. The lock says whether a job is live:
+//! the kernel releases it when its holder dies.
+//!
+//! The names of files in a job's directory are a protocol: several versions of the program can use
+//! the same live job.
 
 mod address;
 mod diagnostics;
@@ -47,49 +50,45 @@ use crate::fault_point::fault_point;
 use crate::job::{JobId, Record, Timestamp};
 use crate::process::begin_writeback;
 
-/// A job's record.
 pub const RECORD: &str = "meta.json";
-/// The prompt as given.
 pub const PROMPT: &str = "prompt.txt";
-/// A result that was found and does not follow from the log.
+/// A result that was set aside because it does not follow from the log.
 pub const UNCONFIRMED_RESULT: &str = "result.unconfirmed.json";
 /// Claude's stdout.
 pub const OUTPUT: &str = "output.log";
-/// Claude's stderr, and what a worker that crashes says.
+/// Claude's stderr, and the message of a worker that crashes.
 pub const STDERR: &str = "stderr.log";
-/// Where stderr stands among stdout.
+/// Positions of stderr within stdout.
 pub const STDERR_MARKS: &str = "stderr.marks";
 /// The numbered events.
 pub const EVENTS: &str = "events.ndjson";
 /// The end of each turn.
 pub const TURNS: &str = "turns.ndjson";
-/// The verdict with the answer.
+/// The job's [`Outcome`](crate::job::Outcome): the verdict with the answer.
 pub const RESULT: &str = "result.json";
-/// The lock.
+/// Held exclusively while the job is live.
 pub const LOCK: &str = "lock";
 
-/// Says that a caller was warned that the container ends its jobs.
+/// Marker file: a caller was warned that the end of the container ends its jobs.
 pub const CONTAINER_WARNED: &str = ".container-warned";
 
-/// An operation on the jobs directory failed. The words fit after "could not".
+/// A failed operation on the jobs directory.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {operation} {path}: {source}")]
 pub struct StoreError {
-    /// What was being done.
+    /// Fits after "could not".
     pub operation: &'static str,
-    /// To what.
     pub path: PathBuf,
-    /// What went wrong.
     pub source: io::Error,
 }
 
 impl StoreError {
-    /// The disk, or our share of it, is full.
+    /// Whether the disk or the user's quota is full.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
-    /// The file system cannot lock files, or its lock service does not answer.
+    /// Whether the file system cannot lock files, or its lock service does not answer.
     pub fn is_without_locks(&self) -> bool {
         use nix::libc::{ENOLCK, ENOSYS, EOPNOTSUPP};
         let errno = self.source.raw_os_error();
@@ -100,10 +99,8 @@ impl StoreError {
 /// Why a job could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// The id is in use.
-    #[error("a job of this id exists")]
+    #[error("a job with this id exists")]
     Exists,
-    /// Something else.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -111,18 +108,11 @@ pub enum CreateError {
 /// Why a job could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// There is no such job.
-    #[error("there is no job of this id")]
+    #[error("no job has this id")]
     NotFound,
-    /// The record is there, but cannot be understood.
-    #[error("{path} is no record: {why}")]
-    Unreadable {
-        /// The record's path.
-        path: PathBuf,
-        /// Why not.
-        why: String,
-    },
-    /// Something else.
+    /// The record exists, but cannot be decoded.
+    #[error("invalid record: {path}: {why}")]
+    Unreadable { path: PathBuf, why: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -148,14 +138,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// The jobs directory at this absolute path, which need not exist yet. Links are resolved: a
-    /// job's processes bear the path as their mark, so that it must be the same however the
-    /// directory is called.
+    /// Opens the jobs directory at this absolute path, which need not exist yet. Links are
+    /// resolved: the path is the marker of a job's processes, so it must be the same whatever path
+    /// the caller uses.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let link = fs::symlink_metadata(path).is_ok_and(|about| {
-            about.is_symlink() && ![0, nix::unistd::geteuid().as_raw()].contains(&about.uid())
+        let is_foreign_link = fs::symlink_metadata(path).is_ok_and(|metadata| {
+            metadata.is_symlink() && ![0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid())
         });
-        if link {
+        if is_foreign_link {
             let why = "it is a link that belongs to another user";
             let error = io::Error::new(io::ErrorKind::PermissionDenied, why);
             return Err(error).context("trust", path);
@@ -165,48 +155,48 @@ impl Store {
         Ok(store)
     }
 
-    /// The jobs directory at this absolute path without links.
+    /// Returns the jobs directory at this absolute path without links.
     pub fn at(root: PathBuf) -> Self {
         Self { root }
     }
 
-    /// The jobs directory at this absolute path, whose links are resolved. It is not looked at.
+    /// Returns the jobs directory at this absolute path, whose links are resolved. Its owner and
+    /// permissions are not checked.
     pub fn at_resolved(path: &Path) -> Self {
         Self::at(resolve_links(path))
     }
 
-    /// Its path.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The directory of a job, whether or not it exists.
+    /// Returns the directory of a job, whether or not it exists.
     pub fn job(&self, id: &JobId) -> JobDir {
         JobDir::at(self.root.join(id.as_str()))
     }
 
-    /// Keeps all jobs while a job is made that waits for some of them: as long as this is held,
-    /// none is [cleaned away](Self::lock_removal). `None` where it cannot be had within a moment,
-    /// or no directory can be locked (flock(2) on NFS): a small chance is left then.
+    /// Takes the lock that keeps jobs from being [removed](Self::lock_removal) while a job is
+    /// created that waits for some of them. Returns `None` after a timeout, or if directories cannot
+    /// be locked (flock(2) on NFS): then a job may be removed in the meantime, which is unlikely.
     pub fn lock_against_removal(&self) -> Option<Lock> {
         self.lock_root(LockMode::Shared)
     }
 
-    /// Held while jobs are chosen and removed: nobody [comes to wait](Self::lock_others) for one
-    /// of them. `None` as there.
+    /// Takes the lock that keeps jobs from [being created](Self::lock_against_removal) that wait for
+    /// the jobs which the caller selects and removes. Returns `None` in the same cases.
     pub fn lock_removal(&self) -> Option<Lock> {
         self.lock_root(LockMode::Exclusive)
     }
 
     fn lock_root(&self, mode: LockMode) -> Option<Lock> {
         let root = files::open_directory(&self.root).ok()?;
-        // What its holder does, which may be stopped, leaves no trace in it.
+        // The holder's progress cannot be observed: it leaves no trace in the directory.
         lock_bounded(&root, &self.root, mode, LOCK_BOUND, |_| (None, ())).ok()?;
         Some(Lock(root))
     }
 
-    /// Makes a job: its directory with `prompt` and the record, locked, complete and durable
-    /// before it gets its name. The lock comes back held.
+    /// Creates a job: its directory with `prompt` and the record is locked, complete and durable
+    /// before it gets its name. Returns the lock held.
     pub fn create(&self, record: &Record, prompt: &str) -> Result<(JobDir, Lock), CreateError> {
         create_directory(&self.root, true)?;
         self.check()?;
@@ -234,8 +224,8 @@ impl Store {
             (&prompt_path, write(&prompt_path, prompt.as_bytes())?),
             (&path, write(&path, &text)?),
         ];
-        // The blocks of both are asked for before anything is synced: a file system with a journal
-        // then commits all of it with the directory, and the files' own syncs find that done.
+        // The writeback of both files begins before anything is synced: a file system with a journal
+        // then commits all of it with the directory, and the syncs of the files have nothing to do.
         for (_, file) in &files {
             begin_writeback(file.as_fd());
         }
@@ -251,38 +241,37 @@ impl Store {
         Ok(job)
     }
 
-    /// Refuses a directory that is not ours alone: whoever could write here could make us run
-    /// what they like, and whoever owns it could make us signal what they like. One that does not
-    /// exist yet is fine.
+    /// Refuses a directory that other users own or can write to: they could make this program run
+    /// any command and signal any process. A directory that does not exist yet is accepted.
     fn check(&self) -> Result<(), StoreError> {
-        let us = nix::unistd::geteuid().as_raw();
+        let own_uid = nix::unistd::geteuid().as_raw();
         let refuse = |why| {
             Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).context("trust", &self.root)
         };
-        let about = match fs::metadata(&self.root) {
+        let metadata = match fs::metadata(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            about => about.context("look at", &self.root)?,
+            metadata => metadata.context("examine", &self.root)?,
         };
-        if about.uid() != us {
+        if metadata.uid() != own_uid {
             refuse("it belongs to another user")
-        } else if about.mode() & 0o022 != 0 {
+        } else if metadata.mode() & 0o022 != 0 {
             refuse("others can write to it (chmod go-w)")
         } else {
             Ok(())
         }
     }
 
-    /// Clears away what a `start` or `clean` that died has left, unless somebody is at it.
+    /// Removes the leftovers of a `start` or `clean` that died. Entries whose lock is held stay.
     pub fn clear_leftovers(&self) -> Result<(), StoreError> {
         staging::clear(&self.root)
     }
 
-    /// Makes an empty file in the jobs directory. Returns false if it existed before, so that of
-    /// several callers only one does what is to be done once.
+    /// Creates an empty file in the jobs directory. Returns false if it existed before, so that only
+    /// one of several callers acts.
     pub fn create_marker(&self, name: &str) -> bool {
         let mut options = fs::OpenOptions::new();
-        let made = options.write(true).create_new(true).mode(0o600).open(self.root.join(name));
-        !made.is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+        let created = options.write(true).create_new(true).mode(0o600).open(self.root.join(name));
+        !created.is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
     }
 
     /// Returns the US dollars of removed jobs that had all these labels and ended at `since` or
@@ -299,8 +288,8 @@ impl Store {
         removed_costs::sum(&self.root, being_removed, present, labels, since)
     }
 
-    /// The names of the jobs, in no order. Only directories whose name is a job's id count;
-    /// anything else in there is not ours.
+    /// Returns the ids of the jobs, unordered. Entries that are not a directory named like a job's
+    /// id are skipped: this program did not create them.
     pub fn ids(&self) -> Result<Vec<JobId>, StoreError> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -314,7 +303,7 @@ impl Store {
     }
 }
 
-/// The path without links as far as it exists.
+/// Resolves the links of a path as far as it exists.
 fn resolve_links(path: &Path) -> PathBuf {
     match (fs::canonicalize(path), path.parent(), path.file_name()) {
         (Ok(path), ..) => path,

@@ -17,12 +17,12 @@ pub fn default_root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathB
     Some(state.or_else(home)?.join("claudejob/jobs"))
 }
 
-/// The option that a command needs to reach a jobs directory.
+/// The option with which a command reaches a jobs directory, if it needs one.
 #[derive(Clone, Debug)]
 pub struct Address(Option<String>);
 
 impl Address {
-    /// The address of the jobs directory `root`: `--jobs-dir` where the environment alone leads to
+    /// Returns the address of the jobs directory `root`: `--jobs-dir` if the environment leads to
     /// another one.
     pub fn of(root: &Path) -> Self {
         let named = env::var_os(JOBS_DIR).filter(|path| !path.is_empty()).map(PathBuf::from);
@@ -33,7 +33,7 @@ impl Address {
         Self(root.to_str().map(|root| format!("--jobs-dir {}", shell_quote(root))))
     }
 
-    /// The `claudejob` command with this option, so that it runs unchanged.
+    /// Adds the option to a `claudejob` command, so that the command runs unchanged.
     pub fn apply(&self, command: String) -> String {
         match (&self.0, command.strip_prefix("claudejob ")) {
             (Some(option), Some(rest)) => format!("claudejob {option} {rest}"),
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_names_a_directory_that_the_environment_does_not() {
+    fn adds_jobs_dir_if_the_environment_does_not_name_it() {
         let command = || "claudejob wait a  # or: claudejob logs a".to_owned();
         assert_eq!(
             addressed(Path::new("/an/o'ther"), command()),

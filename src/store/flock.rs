@@ -1,5 +1,4 @@
-//! Waiting for a lock (flock(2)) that another process holds: never without a bound, because that
-//! process may be stopped.
+//! Bounded waiting for a lock (flock(2)) that another process holds: that process may be stopped.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -10,18 +9,14 @@ use std::time::{Duration, Instant};
 
 use super::{Context, StoreError};
 
-/// How long the same holder of a lock may make no progress.
+/// Time for which the same holder of a lock may make no progress.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// The pauses between two attempts.
-const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+const MIN_PAUSE: Duration = Duration::from_millis(1);
+const MAX_PAUSE: Duration = Duration::from_millis(50);
 
-/// How a lock is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LockMode {
-    /// Beside others.
     Shared,
-    /// Alone.
     Exclusive,
 }
 
@@ -36,7 +31,7 @@ pub(super) fn lock_bounded<P: PartialEq>(
 ) -> Result<(), StoreError> {
     let mut observed = None;
     let mut until = Instant::now() + bound;
-    let mut pause = FIRST_PAUSE;
+    let mut pause = MIN_PAUSE;
     loop {
         let locked = match mode {
             LockMode::Shared => file.try_lock_shared(),
@@ -54,7 +49,7 @@ pub(super) fn lock_bounded<P: PartialEq>(
             return Err(busy(now.0)).context("lock", path);
         }
         thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -64,21 +59,21 @@ fn busy(holder: Option<i32>) -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 
-/// The process that took the lock of an open file, where the system tells. Of a lock that was
-/// handed on it is the one that took it, which need not exist any more.
+/// Returns the process that took the lock of an open file, if the system knows it. It need not exist
+/// any more if it passed the lock on.
 pub(super) fn holder_of(file: &File) -> Option<i32> {
     let inode = file.metadata().ok()?.ino();
     let locks = fs::read_to_string("/proc/locks").ok()?;
     locks.lines().find_map(|lock| holder_in(lock, inode))
 }
 
-/// The process of a line of `/proc/locks` (proc_locks(5)), if it holds a lock on this file:
+/// Returns the process in a line of `/proc/locks` (proc_locks(5)) if it holds a lock on this file:
 /// `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`.
 fn holder_in(lock: &str, inode: u64) -> Option<i32> {
     let fields: Vec<&str> = lock.split_whitespace().collect();
     let [_, "FLOCK", _, _, pid, file, ..] = fields[..] else { return None };
-    let is_it = file.rsplit(':').next()?.parse() == Ok(inode);
-    if is_it { pid.parse().ok().filter(|&pid| pid > 0) } else { None }
+    let is_same_file = file.rsplit(':').next()?.parse() == Ok(inode);
+    if is_same_file { pid.parse().ok().filter(|&pid| pid > 0) } else { None }
 }
 
 #[cfg(test)]
@@ -86,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_holder_of_a_lock_is_named() {
+    fn names_the_holder_of_a_lock() {
         let line = "2: FLOCK  ADVISORY  WRITE 4711 00:2d:5678 0 EOF";
         assert_eq!(holder_in(line, 5678), Some(4711));
         assert_eq!(holder_in(line, 678), None);
@@ -96,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_begins_anew_with_each_progress() {
+    fn restarts_the_timeout_after_progress() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let held = file.reopen().unwrap();
         held.lock().unwrap();

@@ -1,7 +1,7 @@
 //! Jobs of other machines in a jobs directory that several machines share.
 //!
-//! On a file system of this machine a free lock proves that a job has no worker, whatever the
-//! machine is called. On a network's file system the lock of another machine need not reach here.
+//! On a local file system a free lock proves that a job has no worker, whatever the name of the
+//! machine. On a network file system a lock of another machine need not be visible here.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use crate::process;
 use crate::process::machine::{self, MachineIdentity};
 
 impl Record {
-    /// Notes that the job's worker is started on this machine.
+    /// Records that the job's worker is started on this machine.
     pub fn set_host(&mut self) {
         let own = MachineIdentity::own();
         self.host = Some(own.host.clone());
@@ -22,18 +22,18 @@ impl Record {
         self.boot_id = process::boot_id();
     }
 
-    /// The name of the machine, fit to be read.
+    /// Returns the name of the machine, for people.
     fn host_name(&self) -> &str {
         self.host.as_deref().unwrap_or("an unknown host")
     }
 
-    /// Whether the record names this machine. Machines that were cloned share an id, and so do
-    /// containers of one image, so that the name has to be the same as well.
+    /// Whether the record names this machine. Cloned machines share an id, and so do containers of
+    /// one image, so the name has to be the same as well.
     fn is_of_this_machine(&self) -> bool {
         let own = MachineIdentity::own();
         match &self.host {
             Some(host) => *host == own.host && self.machine_id == own.machine_id,
-            // A record of an earlier version tells no more than its boot.
+            // A record of an earlier version has only the boot id.
             None => self.boot_id.is_some() && self.boot_id == process::boot_id(),
         }
     }
@@ -45,21 +45,21 @@ impl JobDir {
         machine::is_shared(self.path())
     }
 
-    /// Whether the job's worker was started on another machine, with which this one shares the
-    /// directory. Costs nothing for a job of this machine.
+    /// Whether the job's worker was started on another machine that shares the directory. Needs no
+    /// system call for a job of this machine.
     pub fn is_elsewhere(&self, record: &Record) -> bool {
         !record.is_of_this_machine() && self.is_shared()
     }
 
     /// Returns the host of a live job whose free lock proves nothing, because its worker was
-    /// started on another machine: nobody may end, recover or remove it here.
+    /// started on another machine. Such a job must not be ended, recovered or removed here.
     pub fn other_host<'a>(&self, record: &'a Record) -> Option<&'a str> {
         let is_live = record.status.is_live() && record.version > 0;
         (is_live && self.is_elsewhere(record)).then(|| record.host_name())
     }
 
-    /// Claims the launch of an attempt where the lock does not keep other machines from doing the
-    /// same: one of them makes the file. Returns the host that was first, if that is another one.
+    /// Claims the launch of an attempt where the lock does not exclude other machines: only one of
+    /// them can create the file. Returns the host that was first, if it is another one.
     pub fn claim_attempt(&self, attempt: u32) -> Result<Option<String>, StoreError> {
         if !self.is_shared() {
             return Ok(None);
@@ -68,8 +68,8 @@ impl JobDir {
         let own = MachineIdentity::own();
         let claim = format!("{}\n{}\n", own.host, own.machine_id.as_deref().unwrap_or_default());
         // O_EXCL holds between machines, also on NFS.
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        match made {
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        match created {
             Ok(mut file) => {
                 file.write_all(claim.as_bytes()).context("write", &path)?;
                 Ok(None)
@@ -77,16 +77,17 @@ impl JobDir {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let first = std::fs::read_to_string(&path).context("read", &path)?;
                 if first == claim {
-                    // Its launcher died: the lock, which holds on one machine, is the caller's.
+                    // The launcher that created it died: on one machine the lock excludes others, and
+                    // the caller holds it.
                     return Ok(None);
                 }
                 Ok(Some(first.lines().next().unwrap_or("an unknown host").to_owned()))
             }
-            Err(error) => Err(error).context("make", &path),
+            Err(error) => Err(error).context("create", &path),
         }
     }
 
-    /// Takes back a claim: nothing came of it, or its machine is gone for good.
+    /// Removes a claim: the launch failed, or the machine is gone permanently.
     pub fn revoke_claim(&self, attempt: u32) {
         let _ = std::fs::remove_file(self.claim(attempt));
     }

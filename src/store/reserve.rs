@@ -1,5 +1,5 @@
-//! Room that a live job keeps on the disk, so that its verdict can be written when the disk has
-//! filled up meanwhile: files whose blocks are allocated, to be written in place and renamed.
+//! Disk space that a live job reserves, so that its verdict can be written even if the disk is full
+//! by then: files with allocated blocks, which are overwritten in place and renamed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -8,27 +8,28 @@ use std::path::{Path, PathBuf};
 
 use super::{JobDir, files};
 
-/// One to tell that the disk is full, one for the result and one for the record.
+/// One for the report that the disk is full, one for the result and one for the record.
 const SPARES: [&str; 3] = [".spare-1", ".spare-2", ".spare-3"];
-/// Bytes of each, at least: several times what a record takes.
-const RESERVE_BYTES: u64 = 16 << 10;
+/// Minimum size of each file: several times that of a record.
+const MIN_RESERVE_BYTES: u64 = 16 << 10;
 
 impl JobDir {
-    /// Sets room aside for `record` bytes and more. Where there is none the job does without.
-    pub fn reserve(&self, record: u64) {
-        let room = (record * 2).max(RESERVE_BYTES);
+    /// Reserves space for a record of `record_bytes` that may grow. If the disk is full, the job
+    /// continues without a reserve.
+    pub fn reserve(&self, record_bytes: u64) {
+        let bytes = (record_bytes * 2).max(MIN_RESERVE_BYTES);
         for name in SPARES {
             let path = self.file(name);
             let mut options = OpenOptions::new();
             let file = files::open(&path, options.write(true).create(true).mode(0o600));
-            let kept = file.and_then(|file| allocate(&file, room));
-            if kept.is_err() {
+            let allocated = file.and_then(|file| allocate(&file, bytes));
+            if allocated.is_err() {
                 let _ = fs::remove_file(path);
             }
         }
     }
 
-    /// Gives back what is set aside, but for one file that is in use.
+    /// Removes the reserve except for one file that is in use.
     pub(super) fn release_reserve_except(&self, used: &Path) {
         for path in SPARES.map(|name| self.file(name)) {
             if path != used {
@@ -37,7 +38,7 @@ impl JobDir {
         }
     }
 
-    /// Writes `text` where room was set aside for it; gives the path, to be renamed.
+    /// Overwrites a file of the reserve with `text`, and returns its path, to be renamed.
     pub(super) fn write_in_reserve(&self, text: &[u8]) -> io::Result<PathBuf> {
         for name in SPARES {
             let path = self.file(name);
@@ -45,7 +46,7 @@ impl JobDir {
             if file.metadata()?.len() < text.len() as u64 {
                 continue;
             }
-            // In place first, and cut only then: these blocks are ours already.
+            // Overwritten before it is truncated: these blocks are allocated already.
             file.write_all(text)?;
             file.set_len(text.len() as u64)?;
             file.sync_all()?;
@@ -56,11 +57,11 @@ impl JobDir {
 }
 
 #[cfg(target_os = "linux")]
-fn allocate(file: &fs::File, room: u64) -> io::Result<()> {
-    Ok(nix::fcntl::posix_fallocate(file, 0, room as i64)?)
+fn allocate(file: &fs::File, bytes: u64) -> io::Result<()> {
+    Ok(nix::fcntl::posix_fallocate(file, 0, bytes as i64)?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn allocate(file: &fs::File, room: u64) -> io::Result<()> {
-    io::copy(&mut io::Read::take(io::repeat(b'\n'), room), &mut &*file).map(drop)
+fn allocate(file: &fs::File, bytes: u64) -> io::Result<()> {
+    io::copy(&mut io::Read::take(io::repeat(b'\n'), bytes), &mut &*file).map(drop)
 }

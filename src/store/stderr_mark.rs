@@ -1,18 +1,18 @@
-//! Where claude's stderr stands among its stdout: the lines of `stderr.marks`.
+//! Positions of claude's stderr within its stdout: the lines of `stderr.marks`.
 
 use std::fmt;
 
-/// One line of `stderr.marks`: a part of stderr.log and the output that it came before.
+/// One line of `stderr.marks`: a part of stderr.log and the output that follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StderrMark {
-    /// Where that part of stderr.log ends.
+    /// Offset in stderr.log where the part ends.
     pub stderr: u64,
-    /// The offset in output.log of what came after it.
+    /// Offset in output.log of the output that follows.
     pub output: u64,
 }
 
 impl StderrMark {
-    /// Reads a line without its line feed; `None` if it is no mark.
+    /// Parses a line without its line feed; returns `None` if it is invalid.
     pub fn parse(line: &[u8]) -> Option<Self> {
         let (stderr, output) = std::str::from_utf8(line).ok()?.split_once(' ')?;
         Some(Self { stderr: stderr.parse().ok()?, output: output.parse().ok()? })
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_that_is_no_mark_is_none() {
+    fn rejects_invalid_lines() {
         let mark = StderrMark { stderr: 12, output: 0 };
         assert_eq!(StderrMark::parse(mark.to_string().as_bytes()), Some(mark));
         for line in ["", "12", "12 ", "12 3 -", "x 3", "-1 3", "1 99999999999999999999", "1\t2"] {

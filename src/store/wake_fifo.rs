@@ -1,5 +1,5 @@
-//! A bell: a FIFO (fifo(7)) by which whoever changes something wakes up whoever waits for it.
-//! Unlike a watch of inotify(7), of which all programs of a user share 128, each can have one.
+//! A FIFO (fifo(7)) through which a process wakes the process that waits for a change. Any number of
+//! them can exist, unlike instances of inotify(7): all programs of a user share 128.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -8,20 +8,21 @@ use std::path::Path;
 
 use nix::libc;
 
-/// Hangs up the bell of this path, to be listened to: something can be read when it was rung.
+/// Creates the FIFO of this path if it is missing, and opens it for waiting: it becomes readable
+/// after [`notify`].
 pub fn open_wake_fifo(path: &Path) -> io::Result<File> {
     match nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o600)) {
         Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
         Err(errno) => return Err(errno.into()),
     }
-    // Read and write, so that it has no end when nobody rings.
+    // Opened for writing, too, so that a read never finds the end of the file.
     options(true).open(path)
 }
 
-/// Rings the bell of this path, if somebody listens.
+/// Wakes the process that waits at the FIFO of this path, if there is one.
 pub fn notify(path: &Path) {
-    // Without a listener there is nobody to be told; a full bell rings already.
-    let _ = options(false).open(path).and_then(|mut bell| bell.write(b"!"));
+    // Without a reader no process waits; a full FIFO is readable already.
+    let _ = options(false).open(path).and_then(|mut fifo| fifo.write(b"!"));
 }
 
 fn options(read: bool) -> OpenOptions {
