@@ -1,5 +1,5 @@
-//! The end of a job that was found without its worker: what is left of it is ended, its log is read
-//! to its end, and its verdict written. Whoever comes first does it, holding the job's lock.
+//! Finalizes a lost job, whose worker died: ends its processes, replays its log, and writes its
+//! verdict. The first process that finds the job does this while it holds the job's lock.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -19,66 +19,66 @@ use crate::store::{
 use crate::stream::LineSplitter;
 use crate::supervisor::{PostMortem, STDERR_READ, Witnessed};
 
-/// Bytes of the events that are read at most; ours are far fewer.
 const MAX_EVENTS_BYTES: u64 = 64 << 20;
-/// How long the end of what a dead worker left behind is waited for.
+/// Time limit for ending the processes that a dead worker has left.
 pub const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Writes the end of a lost job: the one that its log tells, or else the one `asked` for, or that
-/// it was lost. A kill that was `asked` for is for good also where somebody else has found the job
-/// cut off meanwhile. A job that another machine may be running stays as it is. Gives the record
-/// as it is then.
-pub fn finalize_lost(dir: &JobDir, record: Record, asked: Option<Verdict>) -> Record {
-    finalize_lost_until(dir, record, asked, Instant::now() + SWEEP_TIMEOUT)
+/// Writes the verdict of a lost job: the one that follows from its log, else the `requested` one, else
+/// that its worker died. A `requested` kill is permanent even if another process has already
+/// recorded the job as interrupted. A job that another machine may be running is left as it is.
+/// Returns the job's record after that.
+pub fn finalize_lost(dir: &JobDir, record: Record, requested: Option<Verdict>) -> Record {
+    finalize_lost_until(dir, record, requested, Instant::now() + SWEEP_TIMEOUT)
 }
 
-/// The same, where the end of the job's processes is waited for until this time at most.
+/// As [`finalize_lost`]; waits for the end of the job's processes until this time.
 pub fn finalize_lost_until(
     dir: &JobDir,
     record: Record,
-    asked: Option<Verdict>,
+    requested: Option<Verdict>,
     until: Instant,
 ) -> Record {
-    // It may have ended by itself since it was looked at: then it needs no lock, which would keep
-    // others from it if this process were stopped.
+    // The job may have ended since its record was read. Then the lock is not needed, and it would
+    // block others if this process were stopped.
     let record = dir.load().unwrap_or(record);
-    if dir.other_host(&record).is_some() || !record.status.is_live() && asked.is_none() {
+    if dir.other_host(&record).is_some() || !record.status.is_live() && requested.is_none() {
         return record;
     }
     match dir.try_lock() {
-        // Another reader is at it, or a worker came to life: its word counts, not ours.
+        // Another process is finalizing the job, or a worker has started: its record counts.
         Ok(None) => dir.load().unwrap_or(record),
         Ok(Some(lock)) => {
             fault_point("settle:locked");
-            // It may have ended by itself between the look and the lock.
+            // The job may have ended between the check and the lock.
             let record = dir.load().unwrap_or(record);
             if dir.other_host(&record).is_some() {
                 record
             } else if record.status.is_live() {
-                write_lost_verdict(dir, record, asked, Some(&lock), until)
-            } else if asked == Some(Verdict::Killed) && record.is_cut_off() {
+                write_lost_verdict(dir, record, requested, Some(&lock), until)
+            } else if requested == Some(Verdict::Killed) && record.is_cut_off() {
                 mark_killed(dir, record)
             } else {
                 record
             }
         }
-        // Nothing is ended of what may live.
+        // The job may be alive: leave it alone.
         Err(_) if dir.may_live() => record,
-        Err(_) => write_lost_verdict(dir, record, asked, None, until),
+        Err(_) => write_lost_verdict(dir, record, requested, None, until),
     }
 }
 
-/// Reaches the end of a lost job; it is written where the lock is held, else it is only told.
+/// Reaches the verdict of a lost job and returns its record. The record is written only if the lock
+/// is held.
 pub fn write_lost_verdict(
     dir: &JobDir,
     mut record: Record,
-    asked: Option<Verdict>,
+    requested: Option<Verdict>,
     lock: Option<&Lock>,
     until: Instant,
 ) -> Record {
     let cgroup = record.detached.as_ref().and_then(|detached| detached.cgroup.clone());
     let mark = JobMarker::new(dir.path()).in_scope(cgroup);
-    // Of another boot no process is left, and any list of them says so.
+    // No process of another boot is left, so any list of processes is complete.
     let is_of_this_boot = record.boot_id == process::boot_id();
     let worker_start = if is_of_this_boot { record.pid_start_time } else { Some(0) };
     let is_locked = lock.is_some();
@@ -98,22 +98,23 @@ pub fn write_lost_verdict(
     };
     let log_start = record.log_start;
     let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
-    let mut inquest = PostMortem::new(record, last_seq, at);
+    let mut post_mortem = PostMortem::new(record, last_seq, at);
     if let Some(before) = before {
-        inquest.continue_from(before);
+        post_mortem.continue_from(before);
     }
-    // Also where the verdict was reached: the record may be older than the log.
-    let _ = replay_log(dir, log_start, &mut inquest);
+    // Needed even if the verdict was reached: the record may be older than the log.
+    let _ = replay_log(dir, log_start, &mut post_mortem);
     let reached = reached.filter(|found| {
         let stderr = dir.tail(STDERR, 0, STDERR_READ);
         let stderr = String::from_utf8_lossy(&stderr);
-        let confirmed = inquest.confirms(found, read_witnessed(dir, found.attempt), &stderr);
+        let confirmed = post_mortem.confirms(found, read_witnessed(dir, found.attempt), &stderr);
         if !confirmed {
-            let kept = if writable { dir.set_result_aside() } else { Ok(()) };
-            let kept =
-                kept.map(|()| format!("; it is kept as {UNCONFIRMED_RESULT}")).unwrap_or_default();
-            inquest.warn(&format!(
-                "{RESULT} said {}, which does not follow from the log{kept}",
+            let renamed = if writable { dir.set_result_aside() } else { Ok(()) };
+            let note = renamed
+                .map(|()| format!("; it is kept as {UNCONFIRMED_RESULT}"))
+                .unwrap_or_default();
+            post_mortem.warn(&format!(
+                "{RESULT} said {}, which does not follow from the log{note}",
                 found.status
             ));
         }
@@ -121,12 +122,13 @@ pub fn write_lost_verdict(
     });
     let has_outcome = reached.is_some();
     let boot_id = process::boot_id();
-    let left = if writable { collect_undelivered(dir, inquest.taken_in()) } else { Vec::new() };
-    let (done, _) = inquest.taken_in();
+    let left = if writable { collect_undelivered(dir, post_mortem.taken_in()) } else { Vec::new() };
+    let (done, _) = post_mortem.taken_in();
     if dir.aside_items().iter().any(|item| !is_one_of(item, done)) {
-        inquest.turn_is_open();
+        post_mortem.turn_is_open();
     }
-    let (record, outcome, entries) = inquest.conclude(reached, asked, boot_id.as_deref(), left);
+    let (record, outcome, entries) =
+        post_mortem.conclude(reached, requested, boot_id.as_deref(), left);
     if writable {
         let outcome = Some(outcome).filter(|it| !has_outcome || !it.undelivered.is_empty());
         write_end(dir, &record, outcome, events.map(|(file, _)| file), &entries, at);
@@ -134,13 +136,13 @@ pub fn write_lost_verdict(
     record
 }
 
-/// The result of a job of the Node skill, which kept none: what its log tells, under the verdict of
-/// its record.
+/// Returns the result of a job of the Node skill, which wrote none: the result of its log with the
+/// verdict of its record.
 pub fn outcome_of_log(dir: &JobDir, record: Record) -> Outcome {
     let at = last_activity_at(dir, &record);
-    let mut inquest = PostMortem::new(record.clone(), 0, at);
-    let _ = replay_log(dir, record.log_start, &mut inquest);
-    let (_, mut outcome, _) = inquest.conclude(None, None, None, Vec::new());
+    let mut post_mortem = PostMortem::new(record.clone(), 0, at);
+    let _ = replay_log(dir, record.log_start, &mut post_mortem);
+    let (_, mut outcome, _) = post_mortem.conclude(None, None, None, Vec::new());
     if record.status == Status::Completed && outcome.status != Status::Completed {
         let why = outcome.error.as_deref().unwrap_or_default();
         outcome.warnings.push(format!("its record says completed, which its log does not: {why}"));
@@ -149,8 +151,8 @@ pub fn outcome_of_log(dir: &JobDir, record: Record) -> Outcome {
     Outcome { status, reason, error, exit, ..outcome }
 }
 
-/// Sees to it that nobody takes up a job whose end somebody else has written. The end itself stays:
-/// others may have been told of it. The lock is held.
+/// Makes sure that no process recovers a job whose verdict another process has written. The verdict
+/// itself stays: notifications of it may have been sent. The caller holds the lock.
 fn mark_killed(dir: &JobDir, mut record: Record) -> Record {
     if let Ok((mut events, last_seq)) = dir.open_events() {
         record.last_seq = record.last_seq.max(last_seq) + 1;
@@ -167,9 +169,9 @@ fn mark_killed(dir: &JobDir, mut record: Record) -> Record {
     record
 }
 
-/// Writes the end: the result, the record, and then what others are to be told of it. If it cannot
-/// be written, the next who looks comes to the same end; what is not noted of the rest is due by the
-/// record.
+/// Writes the end: the result, the record, and then the notification. If the result or the record
+/// cannot be written, the next process that reads the job reaches the same verdict. A notification
+/// that is not recorded is due by the record.
 fn write_end(
     dir: &JobDir,
     record: &Record,
@@ -191,8 +193,8 @@ fn write_end(
     }
     fault_point("settle:saved");
     let ended = NotifyEvent::from_status(record.status);
-    let news = ended.map(|event| dir.record_due(&record.spec, event, record.attempt, at));
-    if !matches!(news, None | Some(Ok(false))) {
+    let due = ended.map(|event| dir.record_due(&record.spec, event, record.attempt, at));
+    if !matches!(due, None | Some(Ok(false))) {
         spawn_notifier(dir);
     }
 }
@@ -201,14 +203,14 @@ fn append(events: &mut File, entry: &EventLine) -> std::io::Result<()> {
     events.write_all((serde_json::to_string(entry)? + "\n").as_bytes())
 }
 
-/// Closes the inbox, takes out what claude had taken in, and gives the rest. What was taken in by
-/// a turn that was cut off is set aside.
+/// Closes the inbox and returns the messages that were not delivered. Messages of completed turns are
+/// removed, and those of an interrupted turn are set aside.
 fn collect_undelivered(
     dir: &JobDir,
-    (done, cut_off): (&[String], &[String]),
+    (done, interrupted): (&[String], &[String]),
 ) -> Vec<UndeliveredMessage> {
     let is_done = |item: &InboxItem| is_one_of(item, done);
-    // Its worker may have died between the end of the turn and this.
+    // The worker may have died between the end of a turn and the removal of its messages.
     for item in dir.aside_items().into_iter().filter(is_done) {
         dir.remove_message(item.number);
     }
@@ -217,7 +219,7 @@ fn collect_undelivered(
         if is_done(item) {
             dir.remove_message(item.number);
             false
-        } else if is_one_of(item, cut_off) {
+        } else if is_one_of(item, interrupted) {
             dir.set_aside(item.number);
             false
         } else {
@@ -227,45 +229,45 @@ fn collect_undelivered(
     store::undelivered_messages(items)
 }
 
-/// Whether this is the message of one of these UUIDs.
+/// Whether this is the message with one of these UUIDs.
 fn is_one_of(item: &InboxItem, uuids: &[String]) -> bool {
     matches!(&item.directive, Ok(InboxMessage::Message { uuid, .. }) if uuids.contains(uuid))
 }
 
-/// What `events.ndjson` tells of the end of this attempt.
+/// Reads the evidence in `events.ndjson` for the end of this attempt.
 fn read_witnessed(dir: &JobDir, attempt: u32) -> Witnessed {
     let mut witnessed = Witnessed::default();
     let Ok(Some(file)) = dir.open(EVENTS) else { return witnessed };
     for line in BufReader::new(file.take(MAX_EVENTS_BYTES)).split(b'\n').map_while(Result::ok) {
-        let Ok(seen) = serde_json::from_slice::<SeenEvent>(&line) else { continue };
-        if seen.attempt != attempt {
+        let Ok(logged) = serde_json::from_slice::<LoggedEvent>(&line) else { continue };
+        if logged.attempt != attempt {
             continue;
         }
-        match seen.event.as_str() {
+        match logged.event.as_str() {
             "kill_requested" => witnessed.killed = true,
             "terminate_requested" => witnessed.terminated = true,
             "timed_out" => witnessed.timed_out = true,
             "stalled" => witnessed.stalled = true,
             "input_closed" => witnessed.input_closed = true,
             "launch_failed" | "dependency_failed" => witnessed.not_launched = true,
-            "exited" => witnessed.exit = seen.exit,
+            "exited" => witnessed.exit = logged.exit,
             _ => {}
         }
     }
     witnessed
 }
 
-/// One line of `events.ndjson`, as far as it is told here.
+/// The fields of a line of `events.ndjson` that are needed here.
 #[derive(serde::Deserialize)]
-struct SeenEvent {
+struct LoggedEvent {
     attempt: u32,
     event: String,
     #[serde(default)]
     exit: Option<Exit>,
 }
 
-/// Reads out the attempt's part of the log.
-fn replay_log(dir: &JobDir, log_start: u64, inquest: &mut PostMortem) -> std::io::Result<()> {
+/// Reads the attempt's part of the log.
+fn replay_log(dir: &JobDir, log_start: u64, post_mortem: &mut PostMortem) -> std::io::Result<()> {
     let Ok(Some(mut log)) = dir.open(OUTPUT) else { return Ok(()) };
     log.seek(SeekFrom::Start(log_start))?;
     let mut lines = LineSplitter::default();
@@ -273,14 +275,14 @@ fn replay_log(dir: &JobDir, log_start: u64, inquest: &mut PostMortem) -> std::io
     loop {
         match log.read(&mut buffer)? {
             0 => break,
-            length => lines.push(&buffer[..length], |line| inquest.line(line)),
+            length => lines.push(&buffer[..length], |line| post_mortem.line(line)),
         }
     }
-    lines.finish(|line| inquest.torn_line(line));
+    lines.finish(|line| post_mortem.torn_line(line));
     Ok(())
 }
 
-/// The last sign of life: when anything was last written.
+/// Returns the time of the last activity: when a file of the job was last written.
 pub fn last_activity_at(dir: &JobDir, record: &Record) -> Timestamp {
     let written = [RECORD, OUTPUT, EVENTS].into_iter().filter_map(|name| {
         let at = std::fs::metadata(dir.file(name)).ok()?.modified().ok()?;

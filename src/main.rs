@@ -7,8 +7,8 @@
 //! and how the job ended. The verbs ([`commands`]) turn requests into answers, and [`output`]
 //! prints them. [`page`] renders jobs as HTML.
 //!
-//! Dependencies point downwards: `main → requests → commands → {launch, settle, courier, queue, page,
-//! claude} → store → job` and `worker → {supervisor, settle, queue, claude, store, process}`,
+//! Dependencies point downwards: `main → requests → commands → {launch, finalize, notifier, queue, page,
+//! claude} → store → job` and `worker → {supervisor, finalize, queue, claude, store, process}`,
 //! `supervisor → {stream, job}`, `page → {stream, job}`. Commands and the worker communicate only
 //! through the directory.
 
@@ -72,8 +72,9 @@ fn main() -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// Runs a verb that [`launch`] or [`claude`] starts: `worker JOB_DIR [SCOPE]`, `courier JOB_DIR
-/// [locked]` or `replay --speed FACTOR [FILE]`. Returns `None` for any other verb.
+/// Runs a verb that [`launch`] or [`claude`] starts: the worker (`JOB_DIR [SCOPE]`), the notifier
+/// (`JOB_DIR [locked]`) or `replay --speed FACTOR [FILE]`. Returns `None` for any other verb. Their
+/// names are a protocol: another version of the program may start them.
 fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
     let status = match args.get(1)?.to_str()? {
         "worker" => {
@@ -94,12 +95,12 @@ fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
 }
 
 fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
-    let around = Env::own();
-    let root = requests::jobs_dir(&cli.common, &around);
+    let env = Env::own();
+    let root = requests::jobs_dir(&cli.common, &env);
     // `doctor` comes first, because it also reports a jobs directory that cannot be used.
     if let Verb::Doctor(args) = &cli.verb {
         let request = requests::doctor(args, root);
-        return printer.doctor(&commands::doctor::doctor(&request, &around));
+        return printer.doctor(&commands::doctor::doctor(&request, &env));
     }
     let root = root?;
     let store = match (store::Store::open(&root), &cli.verb) {
@@ -115,7 +116,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         Verb::Doctor(_) => Ok(ExitStatus::Done),
         Verb::Start(args) => {
             let wait = args.wait;
-            let answer = commands::start::start(&store, requests::start(*args)?, &around)?;
+            let answer = commands::start::start(&store, requests::start(*args)?, &env)?;
             let Some(timeout) = wait else { return printer.start(&answer) };
             let ids = vec![answer.job_id];
             let (any, through_blocked) = (false, false);
@@ -162,7 +163,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         }
         Verb::Sidecar => {
             let write = std::sync::Arc::new(move |event: &_| Printer::sidecar_line(event));
-            commands::sidecar::serve(&store, around, requests::default_spec()?, write);
+            commands::sidecar::serve(&store, env, requests::default_spec()?, write);
             Ok(ExitStatus::Done)
         }
         Verb::Events(args) => {
@@ -198,7 +199,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         }
         Verb::Resume(args) => {
             let request = requests::resume(args)?;
-            printer.recover(&commands::resume::resume(&store, request, &around)?)
+            printer.recover(&commands::resume::resume(&store, request, &env)?)
         }
         Verb::Recover(args) => {
             let force_host = args.force_host;
@@ -212,16 +213,13 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
                 }
             }
             match &request.id {
-                Some(id) => printer.recover(&commands::recover::recover(
-                    &store,
-                    id,
-                    request.detach,
-                    &around,
-                )?),
+                Some(id) => {
+                    printer.recover(&commands::recover::recover(&store, id, request.detach, &env)?)
+                }
                 None => printer.recover_all(&commands::recover::recover_all(
                     &store,
                     request.detach,
-                    &around,
+                    &env,
                 )?),
             }
         }
@@ -242,8 +240,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
         }
         Verb::Demo(args) => {
             let request = requests::demo(args)?;
-            let ended =
-                commands::demo::demo(&store, request, &around, |scene| printer.scene(scene))?;
+            let ended = commands::demo::demo(&store, request, &env, |scene| printer.scene(scene))?;
             Ok(ended.exit_status())
         }
     }

@@ -1,4 +1,4 @@
-//! The part of a record that lists and sums of jobs need.
+//! The part of a record that lists and totals of jobs need.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +10,15 @@ use super::{
 };
 use crate::text::{clip, is_zero};
 
-/// Characters of an error and of a prompt that a summary keeps: as many as a list shows.
-const ERROR_KEPT: usize = 120;
-const PROMPT_KEPT: usize = 60;
+/// As many as a list shows.
+const MAX_ERROR_CHARS: usize = 120;
+const MAX_PROMPT_CHARS: usize = 60;
 
-/// What lists, sums and the removal of jobs need of a record. Decoded from a record, whose other
-/// fields are skipped, or from a summary that was encoded before.
+/// The part of a [`Record`] that lists, totals and the removal of jobs need. Decoded from a record,
+/// whose other fields are skipped, or from an encoded summary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// As in the record, and so are the fields below.
     #[serde(default)]
     pub(crate) version: u32,
     pub(crate) job_id: JobId,
@@ -70,7 +69,7 @@ pub struct Summary {
     pub(crate) spec: SpecSummary,
 }
 
-/// The same of a spec.
+/// The part of a [`Spec`](super::Spec) in a summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SpecSummary {
@@ -90,7 +89,7 @@ pub struct SpecSummary {
     pub(crate) labels: BTreeMap<String, String>,
 }
 
-/// The same of its terms of admission.
+/// The part of the [`QueueOptions`](super::QueueOptions) in a summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AdmissionSummary {
@@ -142,14 +141,14 @@ impl From<Record> for Summary {
 }
 
 impl Summary {
-    /// The same with the beginnings of the texts that can be long.
+    /// Truncates the texts that can be long.
     pub fn shortened(mut self) -> Self {
-        self.error = self.error.map(|error| clip(&error, ERROR_KEPT));
-        self.prompt = clip(&self.prompt, PROMPT_KEPT);
+        self.error = self.error.map(|error| clip(&error, MAX_ERROR_CHARS));
+        self.prompt = clip(&self.prompt, MAX_PROMPT_CHARS);
         self
     }
 
-    /// Whether anybody is notified of the job.
+    /// Whether the job's notifications have recipients.
     pub fn has_recipients(&self) -> bool {
         !self.spec.on_event.is_empty() || self.spec.wake.is_some()
     }
@@ -162,7 +161,7 @@ impl Summary {
         labels.into_iter().all(|(key, value)| self.spec.labels.get(key) == Some(value))
     }
 
-    /// What decides how the job, which has ended, can be continued.
+    /// Returns the facts that decide how the job, which has ended, can be continued.
     pub fn ending(&self) -> EndState {
         EndState {
             version: self.version,
@@ -175,7 +174,7 @@ impl Summary {
         }
     }
 
-    /// The command to run next for the job, which has ended.
+    /// Returns the next command to run for the job, which has ended.
     pub fn hint(&self) -> Option<String> {
         let ending = self.ending();
         hint(&HintFacts {

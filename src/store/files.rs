@@ -1,5 +1,5 @@
-//! Files of the jobs directory, opened and written with care: whatever stands under their names
-//! may have been put there by somebody else.
+//! Files of the jobs directory. Anything may be found under their names, because other processes can
+//! write there, too: links, pipes, devices.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,30 +14,30 @@ use serde::Serialize;
 use super::{Context, StoreError};
 use crate::process::machine;
 
-/// How often a file may be replaced while it is opened.
+/// How often the opening of a file is repeated that is replaced meanwhile.
 const MAX_OPEN_TRIES: usize = 100;
-/// How long a server of files takes from the change of a name until all see it.
+/// Time after which a renamed file is visible to all clients of a file server.
 const REPLACE_DELAY: Duration = Duration::from_millis(1);
 
-/// Opens an ordinary file: no link is followed out of the directory, and a pipe or device under
-/// this name is refused instead of being waited for.
+/// Opens a regular file. A link is not followed, and a pipe or device is refused without waiting
+/// for it.
 pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    open_measured(path, options).map(|(file, _)| file)
+    open_with_metadata(path, options).map(|(file, _)| file)
 }
 
-fn open_measured(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
+fn open_with_metadata(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = open_while_present(path, || options.open(path));
     let file = file.map_err(|error| match error.raw_os_error() {
-        // What open(2) says of O_NOFOLLOW is no sentence for people.
+        // The text of the errno of O_NOFOLLOW does not help people.
         Some(libc::ELOOP) => io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link"),
         _ => error,
     })?;
-    measured(file)
+    check_regular(file)
 }
 
-/// Opens a file again that was not found although it is there. On a file system that a program or
-/// a server keeps, a file that is replaced may go between the look-up of its name and the opening.
+/// Repeats the opening of a file that was not found although it exists. On a network or FUSE file
+/// system a file can be replaced between the lookup of its name and the opening.
 fn open_while_present(path: &Path, mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
     let mut opened = open();
     for _ in 0..MAX_OPEN_TRIES {
@@ -51,32 +51,32 @@ fn open_while_present(path: &Path, mut open: impl FnMut() -> io::Result<File>) -
     opened
 }
 
-/// Whether something stands under the name. Where a file may go while it is replaced, the look-up
-/// can miss it, too.
+/// Whether the path exists. On a shared file system the lookup can miss a file that is being
+/// replaced, so it is repeated there.
 fn is_present(path: &Path) -> bool {
-    let seen = || path.symlink_metadata().is_ok();
-    let later = |_| {
+    let exists = || path.symlink_metadata().is_ok();
+    let exists_later = |_| {
         thread::sleep(REPLACE_DELAY);
-        seen()
+        exists()
     };
     let is_shared = |parent: &Path| parent.is_dir() && machine::is_shared(parent);
-    seen() || path.parent().is_some_and(is_shared) && (0..3).any(later)
+    exists() || path.parent().is_some_and(is_shared) && (0..3).any(exists_later)
 }
 
-/// Opens a directory itself, and not one that a link under its name leads to.
+/// Opens a directory. A link is not followed.
 pub(super) fn open_directory(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
     options.open(path).map_err(|error| match error.raw_os_error() {
-        // Of a link the one or the other, by the system.
+        // For a link the system returns one or the other.
         Some(libc::ELOOP | libc::ENOTDIR) => {
-            io::Error::new(io::ErrorKind::NotADirectory, "it is no directory")
+            io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")
         }
         _ => error,
     })
 }
 
-/// Removes a file, or a directory with all that is in it. Of a link it is the link that goes.
+/// Removes a file, or a directory with its contents. Of a link the link itself is removed.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(path),
@@ -84,27 +84,27 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The file and what is known of it, if it is an ordinary one.
-fn measured(file: File) -> io::Result<(File, Metadata)> {
-    let about = file.metadata()?;
-    if about.is_file() {
-        Ok((file, about))
+/// Returns a file and its metadata; fails if it is not a regular file.
+fn check_regular(file: File) -> io::Result<(File, Metadata)> {
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok((file, metadata))
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no ordinary file"))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
     }
 }
 
-/// The first `most` bytes of a file.
-pub(super) fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    read_measured(path, most).map(|(text, _)| text)
+/// Reads a file, at most `max_bytes`.
+pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    read_with_metadata(path, max_bytes).map(|(text, _)| text)
 }
 
-/// The same, and what is known of the file.
-pub(super) fn read_measured(path: &Path, most: u64) -> io::Result<(Vec<u8>, Metadata)> {
-    let (mut file, about) = open_measured(path, OpenOptions::new().read(true))?;
-    let length = usize::try_from(about.len().min(most)).unwrap_or(usize::MAX);
-    // What is appended meanwhile is not missed: nobody was told of it yet. So the end need not be
-    // looked for, which matters where ten thousand records are read.
+/// Reads a file, at most `max_bytes`, and returns its metadata, too.
+pub(super) fn read_with_metadata(path: &Path, max_bytes: u64) -> io::Result<(Vec<u8>, Metadata)> {
+    let (mut file, metadata) = open_with_metadata(path, OpenOptions::new().read(true))?;
+    let length = usize::try_from(metadata.len().min(max_bytes)).unwrap_or(usize::MAX);
+    // Only the length at the time of opening is read: no reader relies on a part that is appended
+    // meanwhile. This saves a system call to find the end, which matters for ten thousand records.
     let mut text = vec![0; length];
     let mut filled = 0;
     while filled < length {
@@ -116,14 +116,14 @@ pub(super) fn read_measured(path: &Path, most: u64) -> io::Result<(Vec<u8>, Meta
         }
     }
     text.truncate(filled);
-    Ok((text, about))
+    Ok((text, metadata))
 }
 
-/// Makes a directory for us alone, and with `parents` those above it; one that is there is as good.
+/// Creates a directory with mode 0700, with `parents` also those above it. It may exist already.
 pub fn create_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).recursive(parents).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made.context("create", path),
+        created => created.context("create", path),
     }
 }
 
@@ -143,18 +143,18 @@ pub(super) fn write(path: &Path, text: &[u8]) -> Result<File, StoreError> {
     Ok(file)
 }
 
-/// Appends a line of JSON to a file, which is made where it is missing.
+/// Appends a line of JSON to a file, which is created if it is missing.
 pub(super) fn append_line(path: &Path, line: &impl Serialize) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
     let file = open(path, options.append(true).create(true).mode(0o600));
     let mut file = file.context("open", path)?;
-    // Begun on a line of its own, should somebody have died within the one before.
+    // A line feed comes first: a process may have died while it wrote the line before.
     let text = format!("\n{}\n", serde_json::to_string(line).context("write", path)?);
     file.write_all(text.as_bytes()).context("write", path)?;
     Ok(file)
 }
 
-/// Makes what was created in or renamed into a directory durable.
+/// Makes created and renamed entries of a directory durable.
 pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|directory| directory.sync_all()).context("write", path)
 }
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_is_replaced_while_it_is_opened_is_opened_again() {
+    fn reopens_a_file_that_is_replaced_meanwhile() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("record");
         let tries = |errors: &[i32]| {

@@ -1,7 +1,7 @@
-//! `inbox/`: what a running job is told, a file each, numbered in the order of arrival.
+//! `inbox/`: messages and requests to a running job, one file each, numbered in the order of arrival.
 //!
-//! Nobody holds a lock meanwhile, so that a process that is stopped (SIGSTOP, a frozen control
-//! group) is in nobody's way. The protocol has two sides.
+//! Neither side holds a lock of the inbox, so a process that is stopped (SIGSTOP, a frozen control
+//! group) blocks no other. The protocol has two sides.
 //!
 //! A sender
 //! 1. writes the message, durably, under a name of its own ([`Draft`]),
@@ -10,17 +10,17 @@
 //! 4. links it to `<number>.json`. This step accepts the message. It fails if the number is taken
 //!    or the reservation is gone, and the sender begins again.
 //!
-//! The holder of the job's lock (its worker, or whoever writes the end of a lost job)
+//! The holder of the job's lock (its worker, or the process that finalizes a lost job)
 //! 1. writes into the state which numbers it will free, or closes the inbox,
 //! 2. removes the reservations of these numbers, or all,
 //! 3. then frees the numbers, or reads what the inbox holds for the last time.
 //!
-//! A sender whose third step came before the first one here had made its reservation before that,
-//! so that the second finds it: the sender has linked it by then, or never can. So no number is
-//! given twice, and what was accepted is delivered or reported as undelivered.
+//! A sender whose third step came before the first step of the holder had made its reservation before
+//! that, so the holder's second step finds it: the sender has linked it by then, or never can. So no
+//! number is used twice, and an accepted message is delivered or reported as undelivered.
 //!
-//! When claude has taken a message in, the worker sets its file aside, and removes it with the end
-//! of the turn: until then the conversation that holds it may get lost, and it is told anew.
+//! When claude has accepted a message, the worker sets its file aside, and removes it at the end of
+//! the turn: until then the conversation with the message may get lost, and it is sent again.
 
 mod draft;
 mod legacy;
@@ -42,33 +42,32 @@ use draft::{Draft, Published};
 use legacy::LegacyState;
 use state::InboxState;
 
-/// The directory's name in that of the job.
+/// Name of the directory in the job's directory.
 const INBOX: &str = "inbox";
-/// Where those lie that were taken in by a turn that has not ended.
+/// Directory of the messages that a turn has accepted which has not ended. The name is a protocol.
 const ASIDE_DIR: &str = ".taken";
-/// Rung when something was put in.
+/// Wakes the worker when an item was added. The name is a protocol.
 const WAKE_FIFO: &str = ".bell";
-/// Bytes of a directive that are read at most: a message may have ten million, and be escaped.
+/// A message may have ten million bytes, and be escaped.
 const MAX_MESSAGE_FILE_BYTES: u64 = 64 << 20;
-/// Messages that a result names at most; the others stay in the inbox like these.
+/// Messages listed in a result. All of them stay in the inbox.
 const MAX_UNDELIVERED_SHOWN: usize = 100;
-/// Digits of a number in a file's name at least, so that names sort as numbers do.
-const NUMBER_DIGITS: usize = 10;
-/// The highest number: programs that read JSON numbers as doubles know it exactly.
+/// Minimum number of digits in a file's name, so that names sort as numbers do.
+const MIN_NUMBER_DIGITS: usize = 10;
+/// Programs that read JSON numbers as doubles represent it exactly.
 const MAX_NUMBER: u64 = 999_999_999_999_999;
 /// The highest number that a worker of an earlier version reads.
 const LEGACY_MAX_NUMBER: u64 = 9_999_999_999;
 
-/// Something that lies in the inbox.
+/// A file of the inbox.
 #[derive(Debug)]
 pub struct InboxItem {
-    /// Its place in the order of arrival.
+    /// Index in the order of arrival.
     pub number: u64,
-    /// What it says, or why it cannot be understood.
+    /// The content, or the reason why it cannot be read.
     pub directive: Result<InboxMessage, String>,
 }
 
-/// How an attempt to post ended.
 enum PostResult {
     Accepted(u64),
     Closed,
@@ -77,31 +76,31 @@ enum PostResult {
 }
 
 impl JobDir {
-    /// The inbox's bell, to be listened to: it rings when something was put in.
+    /// Opens the inbox's FIFO for waiting: it becomes readable when an item was added.
     pub fn open_inbox_fifo(&self) -> io::Result<File> {
         open_wake_fifo(&self.create_inbox().map_err(io::Error::other)?.join(WAKE_FIFO))
     }
 
-    /// Wakes the worker up, should a sender have died before it did so.
+    /// Wakes the worker, because a sender may have died before it did so.
     pub fn notify_inbox(&self) {
         notify(&self.file(INBOX).join(WAKE_FIFO));
     }
 
-    /// The path of the inbox, which is made where it is missing.
+    /// Creates the inbox if it is missing, and returns its path.
     fn create_inbox(&self) -> Result<PathBuf, StoreError> {
         let path = self.file(INBOX);
         files::create_directory(&path, false)?;
         Ok(path)
     }
 
-    /// Puts something into the inbox of this very job, durably, and returns its number; `None` if
-    /// the job has ended, or is gone and another one has its path.
+    /// Adds a message durably to the inbox of the job with this identity, and returns its number.
+    /// Returns `None` if the job has ended, or was removed and another one has its path.
     pub fn post(
         &self,
-        directive: &InboxMessage,
+        message: &InboxMessage,
         to: &DirIdentity,
     ) -> Result<Option<u64>, StoreError> {
-        let text = serde_json::to_vec(directive).context("write", &self.file(INBOX))?;
+        let text = serde_json::to_vec(message).context("write", &self.file(INBOX))?;
         loop {
             match self.try_post(&text, to)? {
                 PostResult::Accepted(number) => return Ok(Some(number)),
@@ -121,14 +120,14 @@ impl JobDir {
         fault_point("send:looked");
         let draft = self.create_inbox().and_then(|inbox| Draft::write(&inbox, text));
         fault_point("send:written");
-        // The job may have been removed, and its path taken by another. A draft in the directory
-        // of the right one is gone with that, so that this is asked only once.
+        // The job may have been removed, and another one may have its path. A draft in the directory
+        // of the right job is removed with the job, so one check is enough.
         if self.identity().as_ref() != Some(to) {
             return Ok(PostResult::Closed);
         }
         let mut draft = draft?;
         let lock = match legacy::lock(&inbox, mode) {
-            // It keeps senders of earlier versions away, of which one may be stopped.
+            // The lock only excludes senders of earlier versions. One of them may be stopped.
             Err(_) if mode == LockMode::Shared => None,
             lock => Some(lock?),
         };
@@ -140,20 +139,20 @@ impl JobDir {
                 InboxState::Closed => return Ok(PostResult::Closed),
                 InboxState::Legacy if mode == LockMode::Shared => return Ok(PostResult::Revoked),
                 InboxState::Legacy => {
-                    let desk = LegacyState::read(&inbox);
-                    if desk.closed {
+                    let legacy = LegacyState::read(&inbox);
+                    if legacy.closed {
                         return Ok(PostResult::Closed);
                     }
-                    (desk.last.max(highest_in(&inbox.join(ASIDE_DIR))?), LEGACY_MAX_NUMBER)
+                    (legacy.last.max(highest_in(&inbox.join(ASIDE_DIR))?), LEGACY_MAX_NUMBER)
                 }
             };
             let mut number = last.max(highest_in(&inbox)?).max(taken) + 1;
             if number > highest {
-                // Somebody else's file may have the highest number, and need not be counted.
+                // A foreign file may have the highest number, and need not be counted.
                 number = last.max(highest_of(&self.pending(&BTreeSet::new())?)).max(taken) + 1;
             }
             if lock.is_none() {
-                // The one that holds it may replace whatever gets the next number of its own count.
+                // Its holder may replace the file with the next number of its own count.
                 number = number.max(LegacyState::read(&inbox).last + 1) + 1;
             }
             if number > highest {
@@ -185,7 +184,7 @@ impl JobDir {
         drop(draft);
         notify(&inbox.join(WAKE_FIFO));
         match files::sync_directory(&inbox) {
-            // The job has ended, and was removed.
+            // The job has ended and was removed.
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
             synced => synced?,
         }
@@ -193,23 +192,23 @@ impl JobDir {
         Ok(PostResult::Accepted(number))
     }
 
-    /// What lies in the inbox, in the order of arrival, but for these numbers.
+    /// Returns the items of the inbox except `known` numbers, in the order of arrival.
     pub fn pending(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
         items_in(&self.file(INBOX), known)
     }
 
-    /// The same for the holder of the job's lock, who may take these items out then: no other
-    /// message gets their numbers.
+    /// As [`pending`](Self::pending), for the holder of the job's lock, which may then remove these
+    /// items: no other message gets their numbers.
     pub fn receive(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
         let items = self.pending(known)?;
         self.mark_numbers_used(highest_of(&items));
         Ok(items)
     }
 
-    /// Sees to it that no message gets a number up to this one.
+    /// Makes sure that no message gets a number up to this one.
     fn mark_numbers_used(&self, last: u64) {
         let inbox = self.file(INBOX);
-        // Also where the state knows this number: it may have been noted by one that died then.
+        // Needed even if the state has this number: the process that wrote it may have died then.
         if last > 0 {
             state::advance(&inbox, last);
             fault_point("inbox:advanced");
@@ -219,22 +218,22 @@ impl JobDir {
         }
     }
 
-    /// Takes something out for good; false if it is still there, as a directory that somebody else
-    /// has put there. The holder of the job's lock has received it.
+    /// Removes an item that the holder of the job's lock has received. Returns false if it is still
+    /// there, because another process has created a directory with its name.
     pub fn remove_message(&self, number: u64) -> bool {
         let inbox = self.file(INBOX);
         let remove = |path: PathBuf| match fs::remove_file(path) {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
             Ok(()) => true,
         };
-        let places = [inbox.join(file_name(number)), inbox.join(ASIDE_DIR).join(file_name(number))];
-        places.map(remove) == [true, true]
+        let paths = [inbox.join(file_name(number)), inbox.join(ASIDE_DIR).join(file_name(number))];
+        paths.map(remove) == [true, true]
     }
 
-    /// Takes back something that was put into the inbox of a job that has ended, if nobody has
-    /// closed it and so reported what it held; false if somebody has, or will.
+    /// Removes a message from the inbox of a job that has ended. Returns false if another process has
+    /// closed the inbox and so reported its messages, or will do so.
     pub fn withdraw(&self, number: u64) -> Result<bool, StoreError> {
-        // Whoever else gets this lock reads the inbox, or closes it.
+        // A process that gets this lock later reads the inbox or closes it.
         let Some(_lock) = self.try_lock()? else { return Ok(false) };
         let has_ended = self.load().is_ok_and(|record| !record.status.is_live());
         let inbox = self.file(INBOX);
@@ -245,38 +244,39 @@ impl JobDir {
         Ok(fs::remove_file(inbox.join(file_name(number))).is_ok())
     }
 
-    /// Sets something aside that was taken in.
+    /// Sets a message aside that claude has accepted.
     pub fn set_aside(&self, number: u64) {
         let (inbox, name) = (self.file(INBOX), file_name(number));
         let aside = inbox.join(ASIDE_DIR);
         let moved = files::create_directory(&aside, false)
             .is_ok_and(|()| fs::rename(inbox.join(&name), aside.join(&name)).is_ok());
         if !moved {
-            // Heard twice would be worse than not told again should its conversation get lost.
+            // To deliver it twice would be worse than not to send it again if its conversation gets
+            // lost.
             self.remove_message(number);
         }
     }
 
-    /// The numbers of what was set aside, in the order of arrival.
+    /// Returns the numbers of the messages that were set aside, in the order of arrival.
     pub fn aside_numbers(&self) -> Vec<u64> {
         numbers_in(&self.file(INBOX).join(ASIDE_DIR)).unwrap_or_default()
     }
 
-    /// What was set aside, in the order of arrival.
+    /// Returns the messages that were set aside, in the order of arrival.
     pub fn aside_items(&self) -> Vec<InboxItem> {
         items_in(&self.file(INBOX).join(ASIDE_DIR), &BTreeSet::new()).unwrap_or_default()
     }
 
-    /// The numbers of the messages that were accepted, and that no turn which has ended has taken
-    /// in, in the order of arrival, as far as the inbox tells.
+    /// Returns the numbers of the messages in the inbox that no completed turn has answered, in the
+    /// order of arrival.
     pub fn unanswered_messages(&self) -> Vec<u64> {
-        // First those that claude has not taken in: one that is set aside meanwhile is in either.
+        // The pending ones are read first: a message that is set aside meanwhile is found either way.
         let mut items = self.pending(&BTreeSet::new()).unwrap_or_default();
         items.extend(self.aside_items());
         items.iter().filter(|item| item.is_message()).map(|item| item.number).collect()
     }
 
-    /// Puts back what was set aside: nobody knows of it any more.
+    /// Moves the messages that were set aside back into the inbox: their conversation is lost.
     pub fn restore_aside(&self) {
         let inbox = self.file(INBOX);
         for name in self.aside_numbers().into_iter().map(file_name) {
@@ -284,11 +284,11 @@ impl JobDir {
         }
     }
 
-    /// Closes the inbox, for the holder of the job's lock: from now on nothing is accepted, and the
-    /// messages in it, which are returned, were not delivered. Requests to the worker end with it.
+    /// Closes the inbox; the caller holds the job's lock. From now on no message is accepted. Returns
+    /// the messages that were not delivered. Requests to the worker are removed.
     pub fn close_inbox(&self) -> Result<Vec<InboxItem>, StoreError> {
         let inbox = self.create_inbox()?;
-        // Where this fails the record says all the same that the job has ended.
+        // If this fails, the record still says that the job has ended.
         let _ = state::close(&inbox);
         fault_point("inbox:closed");
         draft::revoke(&inbox, None);
@@ -305,36 +305,35 @@ impl JobDir {
         Ok(messages)
     }
 
-    /// Opens the inbox for another attempt, or as its first worker; for the holder of the job's
-    /// lock.
+    /// Opens the inbox for an attempt; the caller holds the job's lock.
     pub fn open_inbox(&self) -> Result<(), StoreError> {
         let inbox = self.create_inbox()?;
-        let desk = LegacyState::read(&inbox);
-        // After a power failure some of them may be missing: the highest one counts.
+        let legacy = LegacyState::read(&inbox);
+        // After a power failure some of these may be missing: the highest one counts.
         let used = [
             state::last(&inbox),
-            desk.last,
+            legacy.last,
             highest_in(&inbox)?,
             highest_in(&inbox.join(ASIDE_DIR))?,
             self.highest_accepted(),
         ];
         let last = used.into_iter().max().unwrap_or_default();
         state::open(&inbox, last)?;
-        if last > desk.last || desk.closed {
+        if last > legacy.last || legacy.closed {
             LegacyState { last, closed: false }.write(&inbox);
         }
         Ok(())
     }
 
-    /// The highest number of a message that a turn has taken in.
+    /// Returns the highest number of a message that a completed turn has accepted.
     fn highest_accepted(&self) -> u64 {
         #[derive(Deserialize)]
-        struct Line {
+        struct TurnLine {
             messages: Vec<u64>,
         }
         let Ok(Some(turns)) = self.open(TURNS) else { return 0 };
         let lines = BufReader::new(turns).split(b'\n').map_while(Result::ok);
-        let turns = lines.filter_map(|line| serde_json::from_slice::<Line>(&line).ok());
+        let turns = lines.filter_map(|line| serde_json::from_slice::<TurnLine>(&line).ok());
         turns.flat_map(|turn| turn.messages).max().unwrap_or_default()
     }
 }
@@ -345,7 +344,7 @@ impl InboxItem {
     }
 }
 
-/// What lies in a directory, in the order of arrival, but for these numbers.
+/// Returns the items in a directory except `known` numbers, in the order of arrival.
 fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
     let mut numbers = numbers_in(path)?;
     numbers.retain(|number| !known.contains(number));
@@ -359,7 +358,7 @@ fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreE
     Ok(numbers.into_iter().map(read).collect())
 }
 
-/// The numbers of the files in a directory, in order.
+/// Returns the numbers of the files in a directory, in order.
 fn numbers_in(path: &Path) -> Result<Vec<u64>, StoreError> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -371,7 +370,7 @@ fn numbers_in(path: &Path) -> Result<Vec<u64>, StoreError> {
     Ok(numbers)
 }
 
-/// Of what lies in a closed inbox: the messages, as they are reported.
+/// Returns the messages of a closed inbox in the form of a result.
 pub fn undelivered_messages(items: Vec<InboxItem>) -> Vec<UndeliveredMessage> {
     let message = |item: InboxItem| match item.directive {
         Ok(InboxMessage::Message { text, .. }) => {
@@ -382,14 +381,14 @@ pub fn undelivered_messages(items: Vec<InboxItem>) -> Vec<UndeliveredMessage> {
     items.into_iter().filter_map(message).take(MAX_UNDELIVERED_SHOWN).collect()
 }
 
-/// The highest number of what can be understood; 0 if nothing can. The number of a file that
-/// somebody else has put there is not used up: it may be the highest one that there is.
+/// Returns the highest number of an item that can be read, 0 if there is none. The number of a foreign
+/// file does not count: it may be the maximum.
 fn highest_of(items: &[InboxItem]) -> u64 {
     let last = items.iter().rfind(|item| item.directive.is_ok());
     last.map_or(0, |item| item.number)
 }
 
-/// The highest number of the files in a directory; 0 where there is none.
+/// Returns the highest number of the files in a directory, 0 if there is none.
 fn highest_in(path: &Path) -> Result<u64, StoreError> {
     Ok(numbers_in(path)?.last().copied().unwrap_or_default())
 }
@@ -402,7 +401,7 @@ fn numbers_exhausted(last: u64) -> io::Error {
 }
 
 fn file_name(number: u64) -> String {
-    format!("{number:0NUMBER_DIGITS$}.json")
+    format!("{number:0MIN_NUMBER_DIGITS$}.json")
 }
 
 fn number_of_file(name: &str) -> Option<u64> {
@@ -411,7 +410,7 @@ fn number_of_file(name: &str) -> Option<u64> {
     if file_name(number) == name { Some(number) } else { None }
 }
 
-/// The number that the text is, if it is one that a message can have.
+/// Parses a number that a message can have.
 fn parse_number(text: &str) -> Option<u64> {
     let is_number = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
     if is_number { text.parse().ok().filter(|&number| number <= MAX_NUMBER) } else { None }

@@ -1,4 +1,4 @@
-//! A job's directory: its record, its files, its end.
+//! A job's directory: its record, its other files, and its removal.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -7,16 +7,16 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::files::{self, read_bounded, read_measured, write, write_durably};
+use super::files::{self, read_bounded, read_with_metadata, write, write_durably};
 use super::staging::{Staging, remove_staged};
 use super::{Context, EVENTS, LoadError, RECORD, RESULT, StoreError, UNCONFIRMED_RESULT};
 use crate::fault_point::fault_point;
 use crate::job::{Outcome, Record, Status, Summary};
 use crate::process::begin_writeback;
 
-/// Bytes at the end of the events in which the last one is looked for.
+/// Bytes at the end of the events in which the last event is searched.
 const EVENTS_TAIL_BYTES: u64 = 16 << 10;
-/// Bytes of a record that are read at most; ours are far smaller, a foreign file may not be.
+/// The program's own records are far smaller; a foreign file may be of any size.
 const MAX_RECORD_BYTES: u64 = 8 << 20;
 
 /// A job's directory.
@@ -26,35 +26,35 @@ pub struct JobDir {
 }
 
 impl JobDir {
-    /// The job's directory at this absolute path.
+    /// Returns the job's directory at this absolute path.
     pub fn at(path: PathBuf) -> Self {
         Self { path }
     }
 
-    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The jobs directory in which it lies.
+    /// Returns the jobs directory that contains it.
     pub fn root(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// The path of a file in it.
+    /// Returns the path of a file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// What tells the directory from an earlier one at its path; `None` where there is none. The
-    /// number of one that is gone can be given again, so the time of its birth belongs to it, where
-    /// the file system knows that.
+    /// Returns what distinguishes the directory from an earlier one at its path; `None` if there is
+    /// none. The inode number of a removed directory can be reused, so the time of birth is included,
+    /// if the file system records it.
     pub fn identity(&self) -> Option<DirIdentity> {
-        let about = fs::symlink_metadata(&self.path).ok()?;
-        Some(DirIdentity { device: about.dev(), number: about.ino(), born: about.created().ok() })
+        let metadata = fs::symlink_metadata(&self.path).ok()?;
+        let born = metadata.created().ok();
+        Some(DirIdentity { device: metadata.dev(), number: metadata.ino(), born })
     }
 
-    /// The record as it stands on disk.
+    /// Reads the record.
     pub fn load(&self) -> Result<Record, LoadError> {
         let path = self.file(RECORD);
         let text = match read_bounded(&path, MAX_RECORD_BYTES) {
@@ -70,54 +70,55 @@ impl JobDir {
         decode_record(&text).map_err(|why| LoadError::Unreadable { path, why })
     }
 
-    /// Of the record only what lists and sums need, and what is known of its file.
+    /// Reads the summary of the record, and the metadata of its file.
     pub(super) fn summary_of_file(&self) -> Result<(Summary, Metadata), LoadError> {
         let path = self.file(RECORD);
-        let (text, about) = read_measured(&path, MAX_RECORD_BYTES).context("read", &path)?;
+        let (text, metadata) =
+            read_with_metadata(&path, MAX_RECORD_BYTES).context("read", &path)?;
         match serde_json::from_slice(&text) {
-            Ok(summary) => Ok((summary, about)),
+            Ok(summary) => Ok((summary, metadata)),
             Err(error) => Err(LoadError::Unreadable { path, why: error.to_string() }),
         }
     }
 
-    /// Of the record only what lists and sums need.
+    /// Reads the summary of the record.
     pub fn summary(&self) -> Result<Summary, LoadError> {
         self.summary_of_file().map(|(summary, _)| summary)
     }
 
-    /// The result as it stands on disk, which may be that of an earlier attempt; `None` where there
-    /// is none, or none that can be read.
+    /// Reads the result, which may be that of an earlier attempt; returns `None` if it is missing or
+    /// unreadable.
     pub fn outcome(&self) -> Option<Outcome> {
         serde_json::from_slice(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
     }
 
-    /// Sets aside a result that does not follow from the job's log.
+    /// Renames a result that does not follow from the job's log.
     pub fn set_result_aside(&self) -> Result<(), StoreError> {
         let path = self.file(RESULT);
         fs::rename(&path, self.file(UNCONFIRMED_RESULT)).context("set aside", &path)
     }
 
-    /// Refuses a job's directory that leads elsewhere.
+    /// Refuses a path that is not a directory, such as a link.
     pub fn check(&self) -> Result<(), LoadError> {
         match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LoadError::NotFound),
-            Err(error) => Err(error).context("look at", &self.path)?,
-            Ok(about) if about.is_dir() => Ok(()),
+            Err(error) => Err(error).context("examine", &self.path)?,
+            Ok(metadata) if metadata.is_dir() => Ok(()),
             Ok(_) => {
-                let why = "it is no directory".to_owned();
+                let why = "it is not a directory".to_owned();
                 Err(LoadError::Unreadable { path: self.path.clone(), why })
             }
         }
     }
 
-    /// Replaces the record. On a full disk `dip` says that the room set aside may be used.
-    pub fn save(&self, record: &Record, dip: bool) -> Result<(), StoreError> {
+    /// Replaces the record. `may_use_reserve`: on a full disk the reserve is used.
+    pub fn save(&self, record: &Record, may_use_reserve: bool) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).context("write", &self.file(RECORD))?;
-        let written = self.write_temporary(RECORD, &text, dip)?;
+        let written = self.write_temporary(RECORD, &text, may_use_reserve)?;
         self.publish_file(&written, RECORD)
     }
 
-    /// Replaces the record for the last time, and leaves nothing else behind.
+    /// Replaces the record for the last time, and removes the temporary files and the reserve.
     pub fn save_end(&self, record: &Record) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).context("write", &self.file(RECORD))?;
         let written = match self.sync_written_ahead(&text) {
@@ -125,15 +126,14 @@ impl JobDir {
             Ok(None) | Err(_) => self.write_temporary(RECORD, &text, true)?,
         };
         fault_point("end:record-written");
-        // Before the record says that the job has ended: after that nobody comes to tidy up.
+        // Removed before the record says that the job has ended: after that no process cleans up.
         let _ = fs::remove_file(self.temporary(RESULT));
         self.release_reserve_except(&written);
         self.publish_file(&written, RECORD)
     }
 
-    /// Replaces the result. On a full disk it is written without what can be long. A `record` that
-    /// is to be saved next is written as well, so that both share one commit of the file system's
-    /// journal.
+    /// Replaces the result. On a full disk its long texts are truncated. A `record` that is saved next
+    /// is written ahead, so that both share one commit of the file system's journal.
     pub fn save_outcome(
         &self,
         outcome: &Outcome,
@@ -152,48 +152,56 @@ impl JobDir {
         self.publish_file(&written, RESULT)
     }
 
-    /// Bytes of the disk that the job takes, as far as they can be counted: its own files, and
-    /// nothing that a link leads to.
+    /// Returns the bytes that the job's files occupy on disk, as far as they can be read. Links are
+    /// not followed.
     pub fn disk_usage(&self) -> u64 {
-        fn of(path: &Path, depth: usize) -> u64 {
-            let Ok(about) = fs::symlink_metadata(path) else { return 0 };
-            let own = about.blocks() * 512;
-            if !about.is_dir() || depth == 0 {
+        fn usage_of(path: &Path, depth: usize) -> u64 {
+            let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
+            let own = metadata.blocks() * 512;
+            if !metadata.is_dir() || depth == 0 {
                 return own;
             }
             let entries = fs::read_dir(path).into_iter().flatten().flatten();
-            own + entries.map(|entry| of(&entry.path(), depth - 1)).sum::<u64>()
+            own + entries.map(|entry| usage_of(&entry.path(), depth - 1)).sum::<u64>()
         }
-        // A job has no deeper folders; whoever made some may wait.
-        of(&self.path, 4)
+        // A job has no deeper directories. The limit bounds the time that foreign ones take.
+        usage_of(&self.path, 4)
     }
 
-    /// Takes the whole job away, out of sight first, so that nobody sees a part of it. Links are
-    /// not followed. Only the holder of the lock may do so. Gives what was in the way of noting
-    /// what the job has cost: its record then stays out of sight until that can be done.
+    /// Removes the job. Its directory is moved into the staging directory first, so that no reader
+    /// sees a part of it. Links are not followed. Only the holder of the lock may call this. Returns
+    /// the error if the job's cost could not be saved: its record then stays in the staging directory
+    /// until that is possible.
     pub fn discard(&self) -> Result<Option<StoreError>, StoreError> {
         let root = self.root();
         let staging = Staging::open(root)?;
         let away = staging.new_path();
-        // Needs no room on the disk, as little as what follows.
+        // Like the steps that follow, this needs no space on the disk.
         fs::rename(&self.path, &away).context("remove", &self.path)?;
         fault_point("discard:renamed");
         Ok(remove_staged(root, &away).err())
     }
 
-    /// A complete and durable file beside the one it is to replace. Only the holder of the lock
-    /// writes, so the temporary name needs nothing to make it unique.
-    fn write_temporary(&self, name: &str, text: &[u8], dip: bool) -> Result<PathBuf, StoreError> {
+    /// Writes a complete and durable file beside the one that it will replace. Only the holder of the
+    /// lock writes, so the temporary name need not be unique.
+    fn write_temporary(
+        &self,
+        name: &str,
+        text: &[u8],
+        may_use_reserve: bool,
+    ) -> Result<PathBuf, StoreError> {
         let temporary = self.temporary(name);
         match write_durably(&temporary, text) {
             Ok(()) => Ok(temporary),
-            Err(error) if dip && error.is_full() => self.write_in_reserve(text).map_err(|_| error),
+            Err(error) if may_use_reserve && error.is_full() => {
+                self.write_in_reserve(text).map_err(|_| error)
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// Writes a record that is about to be saved where [`save_end`](Self::save_end) finds it, and
-    /// does not wait for the disk. Where this fails nothing is lost: it is written again then.
+    /// Writes a record that will be saved next to the file that [`save_end`](Self::save_end) uses,
+    /// without waiting for the disk. If this fails, `save_end` writes it again.
     fn write_ahead(&self, record: &Record) {
         let temporary = self.temporary(RECORD);
         let text = serde_json::to_vec(record).unwrap_or_default();
@@ -203,7 +211,7 @@ impl JobDir {
         }
     }
 
-    /// Waits until the disk has the record that was written ahead, if it is this one.
+    /// Syncs the record that was written ahead. Returns `None` if its content is not `text`.
     fn sync_written_ahead(&self, text: &[u8]) -> io::Result<Option<PathBuf>> {
         let temporary = self.temporary(RECORD);
         if read_bounded(&temporary, text.len() as u64 + 1)? != text {
@@ -213,7 +221,7 @@ impl JobDir {
         Ok(Some(temporary))
     }
 
-    /// Whoever reads sees the old or the new contents, and so does whoever reads after a crash.
+    /// Renames a complete file to `name`. Readers see the old or the new contents, after a crash, too.
     fn publish_file(&self, written: &Path, name: &str) -> Result<(), StoreError> {
         let path = self.file(name);
         fs::rename(written, &path).context("replace", &path)
@@ -223,7 +231,7 @@ impl JobDir {
         self.file(&format!("{name}.tmp"))
     }
 
-    /// Opens a file of the job for appending; it is made where it is missing.
+    /// Opens a file of the job for appending, and creates it if it is missing.
     pub fn append(&self, name: &str) -> Result<File, StoreError> {
         let path = self.file(name);
         let mut options = OpenOptions::new();
@@ -231,13 +239,13 @@ impl JobDir {
         file.context("open", &path)
     }
 
-    /// The length of a file of the job; 0 where there is none.
+    /// Returns the length of a file of the job, 0 if it is missing.
     pub fn length(&self, name: &str) -> u64 {
-        fs::symlink_metadata(self.file(name)).map_or(0, |about| about.len())
+        fs::symlink_metadata(self.file(name)).map_or(0, |metadata| metadata.len())
     }
 
-    /// Opens the numbered events for appending, and gives the number of the last. A line that a
-    /// dead worker left torn is ended first.
+    /// Opens the events for appending, and returns the number of the last one. A torn line that a
+    /// worker left when it died is terminated first.
     pub fn open_events(&self) -> Result<(File, u64), StoreError> {
         use std::io::Write;
         let mut file = self.append(EVENTS)?;
@@ -251,7 +259,7 @@ impl JobDir {
         Ok((file, last.unwrap_or_default()))
     }
 
-    /// Opens a file of the job for reading; `None` where it does not exist.
+    /// Opens a file of the job for reading; returns `None` if it does not exist.
     pub fn open(&self, name: &str) -> Result<Option<File>, StoreError> {
         let path = self.file(name);
         match files::open(&path, OpenOptions::new().read(true)) {
@@ -260,23 +268,23 @@ impl JobDir {
         }
     }
 
-    /// The last bytes of a file of the job from `start` on, at most `most`; empty where it cannot
-    /// be read.
-    pub fn tail(&self, name: &str, start: u64, most: u64) -> Vec<u8> {
+    /// Returns the end of a file of the job: at most `max_bytes`, and none before `start`. Empty if the
+    /// file cannot be read.
+    pub fn tail(&self, name: &str, start: u64, max_bytes: u64) -> Vec<u8> {
         use std::io::{Read, Seek, SeekFrom};
         let read = || -> io::Result<Vec<u8>> {
             let mut file = files::open(&self.file(name), OpenOptions::new().read(true))?;
             let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(start.max(length.saturating_sub(most))))?;
+            file.seek(SeekFrom::Start(start.max(length.saturating_sub(max_bytes))))?;
             let mut bytes = Vec::new();
-            file.take(most).read_to_end(&mut bytes)?;
+            file.take(max_bytes).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         read().unwrap_or_default()
     }
 }
 
-/// What [`JobDir::identity`] sees.
+/// Distinguishes a directory from another one at the same path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirIdentity {
     device: u64,
@@ -296,7 +304,7 @@ pub(super) fn decode_record(text: &[u8]) -> Result<Record, String> {
     }
     let mut record: Record = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if record.version == 0 {
-        // The Node skill kept the whole prompt and the folder at the top.
+        // The Node skill stored the whole prompt and the working directory at the top level.
         let legacy: LegacyRecord = serde_json::from_slice(text).unwrap_or_default();
         record.prompt = crate::text::one_line(&record.prompt, 200);
         record.attempt = record.attempt.max(1);
@@ -313,8 +321,8 @@ struct LegacyRecord {
     allowed_tools: Option<Vec<String>>,
 }
 
-/// What a record of the Node skill, which has no lock, can be taken for: a status that says live
-/// is believed only while a process of its number exists.
+/// Whether a job of the Node skill, which has no lock, has died: its record says that it is live, but
+/// no process has its pid.
 pub fn legacy_is_dead(record: &Record) -> bool {
     record.status.is_live()
         && record.status != Status::Queued

@@ -1,4 +1,4 @@
-//! A job's lock, which says whether it is live.
+//! A job's lock: a job is live while its lock is held.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -10,25 +10,25 @@ use super::flock::holder_of;
 use super::{Context, JobDir, LOCK, StoreError, files};
 use crate::process::{self, JobMarker, ProcessId};
 
-/// How often the lock is tried again where only readers hold it.
-const MAX_READERS_WAITED_FOR: usize = 100;
+/// How often the lock is tried again while only readers hold it.
+const MAX_LOCK_TRIES: usize = 100;
 
-/// How often is looked at the record of a job of another machine whose end is waited for.
+/// How often the record of a job of another machine is read while its end is awaited.
 const REMOTE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// The lock of a job, held (flock(2), through std). It belongs to the open file description, so
-/// it is handed on with the descriptor; it ends when the last descriptor is closed, at the latest
-/// with its holder.
+/// The held lock of a job (flock(2), through std). It belongs to the open file description, so it is
+/// passed on with the descriptor. It is released when the last descriptor is closed, at the latest
+/// when its holder exits.
 #[derive(Debug)]
 pub struct Lock(pub(super) File);
 
 impl Lock {
-    /// The lock behind a descriptor that was handed on.
+    /// Wraps the descriptor of a lock that another process passed on.
     pub fn inherited(fd: OwnedFd) -> Self {
         Self(File::from(fd))
     }
 
-    /// Writes this process's id into the file, for those who wait for the lock.
+    /// Writes this process's id into the file, for the processes that wait for the lock.
     pub fn record_holder(&self) {
         let _ = self.0.write_all_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0);
     }
@@ -41,8 +41,8 @@ impl AsFd for Lock {
 }
 
 impl JobDir {
-    /// Makes the lock of a job that is being built, and takes it. `None`: another process took the
-    /// directory for a leftover and removed it.
+    /// Creates and takes the lock of a job that is being built. Returns `None` if another process
+    /// took the directory for a leftover and removed it.
     pub(super) fn create_lock(&self) -> Result<Option<Lock>, StoreError> {
         let path = self.file(LOCK);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
@@ -55,20 +55,20 @@ impl JobDir {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
         }
-        let is_there = file.metadata().context("look at", &path)?.nlink() > 0;
-        Ok(is_there.then_some(Lock(file)))
+        let has_name = file.metadata().context("examine", &path)?.nlink() > 0;
+        Ok(has_name.then_some(Lock(file)))
     }
 
-    /// Takes the lock, if nobody holds it. `None`: somebody does.
+    /// Takes the lock. Returns `None` if another process holds it.
     pub fn try_lock(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.open_lock()?;
-        for _ in 0..MAX_READERS_WAITED_FOR {
+        for _ in 0..MAX_LOCK_TRIES {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(Lock(file))),
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
             }
-            // Those who only look hold it, too, for microseconds.
+            // Readers that probe the lock hold it, too, for microseconds.
             if self.is_held()? {
                 return Ok(None);
             }
@@ -77,8 +77,8 @@ impl JobDir {
         Ok(None)
     }
 
-    /// Whether anybody holds the lock: the job is live. Probed shared, so that two who look do
-    /// not take each other for a worker.
+    /// Whether a process holds the lock, so that the job is live. Probes with a shared lock, so that
+    /// two readers do not take each other for a worker.
     pub fn is_held(&self) -> Result<bool, StoreError> {
         let (path, file) = self.open_lock()?;
         match file.try_lock_shared() {
@@ -88,8 +88,8 @@ impl JobDir {
         }
     }
 
-    /// Whether the job may be live: somebody holds the lock, or it cannot be asked. Without a lock
-    /// it is its worker that tells, where processes can be looked at.
+    /// Whether the job may be live: a process holds the lock, or the lock cannot be probed. Without a
+    /// lock file the job is live if its worker is found among the processes.
     pub fn may_live(&self) -> bool {
         match self.is_held() {
             Ok(held) => held,
@@ -100,13 +100,13 @@ impl JobDir {
         }
     }
 
-    /// The process that took the lock, where the system tells: not the one that it was handed on
-    /// to.
+    /// Returns the process that took the lock, if the system knows it. It may have passed the lock on
+    /// to another one.
     pub fn lock_holder(&self) -> Option<i32> {
         holder_of(&self.open_lock().ok()?.1)
     }
 
-    /// Sleeps until nobody holds the lock, or the job of another machine has ended.
+    /// Blocks until the lock is free, or the job of another machine has ended.
     pub fn wait_released(&self) -> Result<(), StoreError> {
         let (path, file) = self.open_lock()?;
         loop {
@@ -115,7 +115,7 @@ impl JobDir {
                 done => break done.context("lock", &path)?,
             }
         }
-        // No lock and no event of another machine reaches here.
+        // Neither locks nor events of another machine are visible here.
         while self.may_live_elsewhere() {
             std::thread::sleep(REMOTE_POLL_INTERVAL);
         }
@@ -129,12 +129,12 @@ impl JobDir {
     }
 }
 
-/// Whether a process that is marked with this directory goes on although the job from within
-/// which it was started ends: it is the worker of the job in that directory, or it delivers the
-/// notifications of a job or was left running by a command that did.
+/// Whether a process with this marker survives the end of the job from which it was started: it is
+/// the worker of the job in the marker's directory, or it delivers the notifications of a job, or a
+/// command that did has left it.
 ///
-/// Anybody can mark a process and hold a lock. The worker is the one that the job's record names
-/// and that holds the job's lock; while it starts, the record names none.
+/// Any process can have a marker and hold a lock. The worker is the process that the job's record
+/// names and that holds the job's lock; while the worker starts, the record names none.
 pub fn is_independent(marker: &Path, process: ProcessId) -> bool {
     let dir = JobDir::at(marker.to_owned());
     if dir.is_notifications_dir() {

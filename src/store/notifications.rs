@@ -1,8 +1,9 @@
-//! `news/`: what others are to be told of a job, and who has been told.
+//! `notifications/`: the notifications of a job that are due, and their deliveries.
 //!
-//! The journal is appended to: what is to be told, once the record says that it has happened, and
-//! then each delivery. An end that is not noted, because somebody died in between or the disk was
-//! full, is due by its record alone. So nothing is forgotten, and nothing is told that is not so.
+//! A log records each notification once the job's record has the event, and then each delivery. The
+//! end of a job that was not recorded here, because a process died before that or the disk was full,
+//! is due by the job's record alone. So no notification is lost, and none reports an event that did
+//! not happen.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -24,7 +25,7 @@ const LEGACY_NOTIFICATIONS: &str = "news";
 const NOTIFICATION_LOG: &str = "journal.ndjson";
 const MAX_LOG_BYTES: u64 = 4 << 20;
 
-/// One line of the journal.
+/// One line of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", untagged)]
 enum NotificationLine {
@@ -41,9 +42,9 @@ enum NotificationLine {
     Due { number: u64, at: Timestamp, attempt: u32, event: NotifyEvent },
 }
 
-/// Those who are told of a job.
+/// Returns the recipients of a job's notifications.
 pub fn recipients(spec: &Spec) -> Vec<String> {
-    let commands = (1..=spec.on_event.len()).map(|place| format!("command {place}"));
+    let commands = (1..=spec.on_event.len()).map(|number| format!("command {number}"));
     commands.chain(spec.wake.iter().map(|_| "wake".to_owned())).collect()
 }
 
@@ -52,15 +53,15 @@ fn is_wanted(spec: &Spec, event: NotifyEvent) -> bool {
     wanted && !recipients(spec).is_empty()
 }
 
-/// The process that holds the lock, as it wrote it there: the system names the one that took it,
-/// and a lock that was handed on has another holder.
+/// Returns the process that holds the lock, as it wrote itself into the file. The system knows only
+/// the process that took the lock, which may have passed it on.
 fn written_holder(file: &File) -> Option<i32> {
     let mut text = [0; 16];
     let length = file.read_at(&mut text, 0).ok()?;
     std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
 }
 
-/// The number, attempt and event of what is to be told.
+/// Returns the number, attempt and event of a notification that is due.
 fn due_notification(line: &NotificationLine) -> Option<(u64, u32, NotifyEvent)> {
     match line {
         NotificationLine::Due { number, attempt, event, .. } => Some((*number, *attempt, *event)),
@@ -92,8 +93,8 @@ impl JobDir {
         self.notifications_dir().path().is_dir()
     }
 
-    /// Notes durably that others are to be told. An end is noted once for each attempt, whoever
-    /// comes to it. Says whether anybody is to be told.
+    /// Records durably that a notification is due. The end of an attempt is recorded once, whichever
+    /// processes find it. Returns whether the event has recipients.
     pub fn record_due(
         &self,
         spec: &Spec,
@@ -105,20 +106,22 @@ impl JobDir {
             return Ok(false);
         }
         files::create_directory(self.notifications_dir().path(), false)?;
-        let mut number = 0;
-        for (last, of, known) in self.notification_log().iter().filter_map(due_notification) {
+        let mut last = 0;
+        for (number, known_attempt, known) in
+            self.notification_log().iter().filter_map(due_notification)
+        {
             let are_ends = known != NotifyEvent::Blocked && event != NotifyEvent::Blocked;
-            if of == attempt && are_ends {
+            if known_attempt == attempt && are_ends {
                 return Ok(true);
             }
-            number = number.max(last);
+            last = last.max(number);
         }
-        self.note(&NotificationLine::Due { number: number + 1, at, attempt, event }, true)?;
+        self.append_to_log(&NotificationLine::Due { number: last + 1, at, attempt, event }, true)?;
         Ok(true)
     }
 
-    /// Notes the end of a job that is due and was not noted when it came. To be done before it is
-    /// told: what cannot be noted would be told again and again.
+    /// Records the notification of a job's end that was not recorded when the job ended. This comes
+    /// before its delivery: an end that cannot be recorded would be delivered again and again.
     pub fn record_end_due(&self, record: &Record, at: Timestamp) -> Result<(), StoreError> {
         match self.unrecorded_end(record, &self.notification_log()) {
             Some((_, attempt, event)) => {
@@ -128,14 +131,20 @@ impl JobDir {
         }
     }
 
-    /// Notes that a delivery is being tried: whoever tries it may not live to note how it went.
-    pub fn record_try(&self, errand: &Notification, at: Timestamp) -> Result<(), StoreError> {
-        self.record_attempt(errand, at, false, None)
+    /// Records that a delivery is being tried: the process that tries it may die before it records
+    /// the result.
+    pub fn record_try(&self, notification: &Notification, at: Timestamp) -> Result<(), StoreError> {
+        self.record_attempt(notification, at, false, None)
     }
 
-    /// Notes how a delivery went.
-    pub fn record_delivery(&self, errand: &Notification, at: Timestamp) -> Result<(), StoreError> {
-        self.record_attempt(errand, at, errand.error.is_none(), errand.error.clone())
+    /// Records the result of a delivery.
+    pub fn record_delivery(
+        &self,
+        notification: &Notification,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let error = notification.error.clone();
+        self.record_attempt(notification, at, error.is_none(), error)
     }
 
     fn record_attempt(
@@ -146,12 +155,14 @@ impl JobDir {
         error: Option<String>,
     ) -> Result<(), StoreError> {
         let (number, to, tries) = (*number, to.clone(), *tries);
-        self.note(&NotificationLine::Delivery { number, at, to, delivered, tries, error }, false)
+        let line = NotificationLine::Delivery { number, at, to, delivered, tries, error };
+        self.append_to_log(&line, false)
     }
 
-    /// What is still to be told of the job of this record, in order: also what somebody gave up.
+    /// Returns the notifications of the job that were not delivered, in order. Those whose delivery
+    /// failed are included.
     pub fn notifications(&self, record: &Record) -> Vec<Notification> {
-        // Of most jobs nobody is told: that costs no look at their files.
+        // Most jobs have no recipients: their files need not be read.
         let recipients = recipients(&record.spec);
         if recipients.is_empty() {
             return Vec::new();
@@ -163,23 +174,23 @@ impl JobDir {
                 deliveries.insert((*number, to.as_str()), (*delivered, *tries, error.clone()));
             }
         }
-        let mut errands = Vec::new();
-        let unnoted = self.unrecorded_end(record, &lines);
-        for (number, _, event) in lines.iter().filter_map(due_notification).chain(unnoted) {
+        let mut notifications = Vec::new();
+        let unrecorded = self.unrecorded_end(record, &lines);
+        for (number, _, event) in lines.iter().filter_map(due_notification).chain(unrecorded) {
             for to in &recipients {
                 let (tries, error) = match deliveries.get(&(number, to.as_str())) {
                     Some((true, ..)) => continue,
                     Some((false, tries, error)) => (*tries, error.clone()),
                     None => (0, None),
                 };
-                errands.push(Notification { number, event, to: to.clone(), tries, error });
+                notifications.push(Notification { number, event, to: to.clone(), tries, error });
             }
         }
-        errands
+        notifications
     }
 
     /// Takes the lock of the process that delivers notifications. Fails as busy when its holder
-    /// notes nothing for as long as `bound`: it may be stopped.
+    /// writes nothing to the log for `bound`: it may be stopped.
     pub fn lock_notifications(&self, bound: Duration) -> Result<Lock, StoreError> {
         let (path, file) = self.open_notifications_lock()?;
         lock_bounded(&file, &path, LockMode::Exclusive, bound, |file| {
@@ -188,7 +199,8 @@ impl JobDir {
         Ok(Lock(file))
     }
 
-    /// Takes the lock of whoever delivers, if nobody does. `None`: somebody does.
+    /// Takes the lock of the process that delivers notifications. Returns `None` if another process
+    /// holds it.
     pub fn try_lock_notifications(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.open_notifications_lock()?;
         match file.try_lock() {
@@ -199,7 +211,7 @@ impl JobDir {
     }
 
     fn open_notifications_lock(&self) -> Result<(PathBuf, File), StoreError> {
-        // Of an end that could not be noted not even that is there.
+        // The directory is missing if the end could not be recorded.
         files::create_directory(self.notifications_dir().path(), false)?;
         let path = self.notifications_dir().file(super::LOCK);
         let mut options = OpenOptions::new();
@@ -208,24 +220,25 @@ impl JobDir {
         Ok((path, file))
     }
 
-    /// The end of the job of this record, if somebody wants to know of it and the journal does
-    /// not: in the form of [`due`], numbered as it would be noted.
+    /// Returns the notification of the job's end if it is due and not in the log: in the form of
+    /// [`due_notification`], with the number that it will get.
     fn unrecorded_end(
         &self,
         record: &Record,
-        journal: &[NotificationLine],
+        log: &[NotificationLine],
     ) -> Option<(u64, u32, NotifyEvent)> {
-        // What another version has told, and how it noted that, is not known here.
+        // How another version of the program records a delivery is unknown.
         let ended = !record.status.is_live() && record.version == FORMAT_VERSION;
         let event = NotifyEvent::from_status(record.status).filter(|_| ended)?;
-        let noted = || journal.iter().filter_map(due_notification);
+        let recorded = || log.iter().filter_map(due_notification);
         let is_end = |event| event != NotifyEvent::Blocked;
-        let is_noted = noted().any(|(_, of, known)| of == record.attempt && is_end(known));
-        let unnoted = is_wanted(&record.spec, event) && !is_noted;
-        // It can stand where a very long journal is not read any more.
+        let is_recorded =
+            recorded().any(|(_, attempt, known)| attempt == record.attempt && is_end(known));
+        let is_due = is_wanted(&record.spec, event) && !is_recorded;
+        // The part of a very long log that is not read may have it.
         let is_read = || self.notifications_dir().length(NOTIFICATION_LOG) < MAX_LOG_BYTES;
-        let number = noted().map(|(number, ..)| number).max().unwrap_or_default() + 1;
-        (unnoted && is_read()).then_some((number, record.attempt, event))
+        let number = recorded().map(|(number, ..)| number).max().unwrap_or_default() + 1;
+        (is_due && is_read()).then_some((number, record.attempt, event))
     }
 
     fn notification_log(&self) -> Vec<NotificationLine> {
@@ -235,7 +248,7 @@ impl JobDir {
         lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
-    fn note(&self, line: &NotificationLine, durable: bool) -> Result<(), StoreError> {
+    fn append_to_log(&self, line: &NotificationLine, durable: bool) -> Result<(), StoreError> {
         let path = self.notifications_dir().file(NOTIFICATION_LOG);
         let file = files::append_line(&path, line)?;
         if durable {

@@ -31,17 +31,16 @@ const TEMPORARY: &str = ".summaries.tmp";
 const TITLE: &str = "claudejob summaries ";
 /// Version of the cache's format. The cache of a newer version is neither used nor overwritten.
 const VERSION: u32 = 1;
-/// Bytes of the cache that are read: some hundred thousand jobs.
-const CACHE_READ: u64 = 64 << 20;
-/// Bytes that a line of the cache may have.
-const LINE_MOST: usize = 4 << 10;
-/// Fewer jobs are read without a cache, and fewer new lines are not written.
-const WORTH_CACHING: usize = 100;
-/// Time for which a record has to be unchanged before its summary is kept: the clock of a file
+/// Enough for some hundred thousand jobs.
+const MAX_CACHE_BYTES: u64 = 64 << 20;
+const MAX_LINE_BYTES: usize = 4 << 10;
+/// Minimum number of jobs for which the cache is used, and of new lines for which it is written.
+const MIN_CACHED_JOBS: usize = 100;
+/// Time for which a record has to be unchanged before its summary is cached: the clock of a file
 /// system is coarse, and a new file may get the inode number of the file that it replaces.
-const SETTLED: Duration = Duration::from_secs(2);
+const MIN_RECORD_AGE: Duration = Duration::from_secs(2);
 
-/// The summaries of the jobs that have ended: lines of the cache, and after its end new lines in
+/// The summaries of the jobs that have ended: the lines of the cache, followed by new lines in
 /// memory.
 #[derive(Debug, Default)]
 pub struct Summaries {
@@ -53,35 +52,31 @@ pub struct Summaries {
 /// A job of a jobs directory.
 #[derive(Debug)]
 pub struct Listed {
-    /// The job's id: the name of its directory.
     pub id: JobId,
-    /// `None` of a job that has to be looked at: it is live or lost, its record cannot be read, or
-    /// the Node skill wrote it.
+    /// `None` for a job whose record the caller has to read: the job is live or lost, its record
+    /// cannot be read, or the Node skill wrote it.
     pub ended: Option<Ended>,
 }
 
 /// A job that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
-    /// Its status.
     pub status: Status,
-    /// When it was started.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// Whether anybody is notified of it.
+    /// Whether its notifications have recipients.
     pub has_recipients: bool,
-    line: Place,
+    line: LineRange,
 }
 
-/// The place of a line.
+/// Position of a line in the [`Summaries`], in bytes.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct LineRange {
     start: u64,
     length: u32,
 }
 
-/// Tells a record from the one that replaces it.
+/// Distinguishes a record from the one that replaces it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     number: u64,
@@ -93,20 +88,20 @@ struct Stamp {
 }
 
 impl Listed {
-    /// A job whose record was not read.
+    /// Returns a job whose record was not read.
     pub fn unread(id: JobId) -> Self {
         Self { id, ended: None }
     }
 }
 
 impl Summaries {
-    /// The summary of a job.
+    /// Returns the summary of a job.
     pub fn get(&self, ended: &Ended) -> Option<Summary> {
         let line = self.line(ended.line).ok()?;
         serde_json::from_slice(&line[memchr::memchr(b'{', &line)?..]).ok()
     }
 
-    fn line(&self, Place { start, length }: Place) -> io::Result<Vec<u8>> {
+    fn line(&self, LineRange { start, length }: LineRange) -> io::Result<Vec<u8>> {
         let mut line = vec![0; length as usize];
         match (start.checked_sub(self.file_length), &self.file) {
             (None, Some(file)) => file.read_exact_at(&mut line, start)?,
@@ -118,13 +113,14 @@ impl Summaries {
         Ok(line)
     }
 
-    /// Adds the line of a job to those in memory.
+    /// Adds the line of a job to the lines in memory.
     fn add(&mut self, id: &JobId, stamp: &Stamp, summary: &Summary) -> Option<Ended> {
-        let line = Line::of(id, *stamp, summary).to_text(&serde_json::to_string(summary).ok()?);
+        let line =
+            CacheLine::new(id, *stamp, summary).to_text(&serde_json::to_string(summary).ok()?);
         let start = self.file_length + self.text.len() as u64;
         self.text.extend_from_slice(line.as_bytes());
-        let place = Place { start, length: u32::try_from(line.len()).ok()? };
-        Some(Line::of(id, *stamp, summary).ended(place))
+        let range = LineRange { start, length: u32::try_from(line.len()).ok()? };
+        Some(CacheLine::new(id, *stamp, summary).ended(range))
     }
 }
 
@@ -135,27 +131,27 @@ impl Store {
         self.summaries_at(SystemTime::now())
     }
 
-    /// The same, with the time of day before any record is read.
+    /// As [`summaries`](Self::summaries); `now` is the time before any record is read.
     fn summaries_at(&self, now: SystemTime) -> Result<(Summaries, Vec<Listed>), StoreError> {
         let mut ids = self.ids()?;
         ids.sort_unstable();
         // On a shared file system a change by another machine may become visible late.
-        let is_cached = ids.len() >= WORTH_CACHING && !machine::is_shared(&self.root);
+        let is_cached = ids.len() >= MIN_CACHED_JOBS && !machine::is_shared(&self.root);
         let mut collector = Collector {
             store: self,
             now,
             is_cached,
             summaries: Summaries::default(),
-            kept: Vec::new(),
-            fresh: 0,
+            cacheable: Vec::new(),
+            new_lines: 0,
         };
         let ended = match if is_cached { Cache::open(&self.root) } else { None } {
             Some((cache, root)) => collector.compare(cache, &root, &ids),
             None => ids.iter().map(|id| collector.read(id)).collect(),
         };
-        if is_cached && collector.fresh >= WORTH_CACHING.max(ids.len() / 100) {
+        if is_cached && collector.new_lines >= MIN_CACHED_JOBS.max(ids.len() / 100) {
             // A failure costs only that the records are read again.
-            let _ = collector.summaries.write(&self.root, &collector.kept);
+            let _ = collector.summaries.write(&self.root, &collector.cacheable);
         }
         let jobs = ids.into_iter().zip(ended).map(|(id, ended)| Listed { id, ended });
         Ok((collector.summaries, jobs.collect()))
@@ -168,14 +164,14 @@ struct Collector<'a> {
     now: SystemTime,
     is_cached: bool,
     summaries: Summaries,
-    /// The lines that a new cache would have.
-    kept: Vec<Place>,
-    /// Number of those that the old one does not have.
-    fresh: usize,
+    /// The lines of a new cache.
+    cacheable: Vec<LineRange>,
+    /// Number of `cacheable` lines that the old cache does not have.
+    new_lines: usize,
 }
 
 impl Collector<'_> {
-    /// Takes the summaries from the cache as far as the records did not change.
+    /// Uses the summaries of the cache whose records did not change, and reads the other records.
     fn compare(&mut self, mut cache: Cache, root: &File, ids: &[JobId]) -> Vec<Option<Ended>> {
         self.summaries.file = cache.file.get_ref().get_ref().try_clone().ok();
         self.summaries.file_length = cache.length;
@@ -212,7 +208,7 @@ impl Collector<'_> {
         if let Some((known, ended)) = cache.find(id)
             && stamp() == Some(known)
         {
-            self.kept.push(ended.line);
+            self.cacheable.push(ended.line);
             return Some(ended);
         }
         self.read(id)
@@ -220,28 +216,28 @@ impl Collector<'_> {
 
     /// Reads a job's record.
     fn read(&mut self, id: &JobId) -> Option<Ended> {
-        let (summary, about) = self.store.job(id).summary_of_file().ok()?;
+        let (summary, metadata) = self.store.job(id).summary_of_file().ok()?;
         if !is_final(&summary, id) {
             return None;
         }
-        let stamp = Stamp::from(&about);
-        let is_stable = self.is_cached && stamp.is_settled(self.now) && is_lossless(&summary);
+        let stamp = Stamp::from(&metadata);
+        let is_stable = self.is_cached && stamp.is_old_enough(self.now) && is_lossless(&summary);
         let ended = self.summaries.add(id, &stamp, &summary.shortened())?;
-        if is_stable && ended.line.length as usize <= LINE_MOST {
-            self.kept.push(ended.line);
-            self.fresh += 1;
+        if is_stable && ended.line.length as usize <= MAX_LINE_BYTES {
+            self.cacheable.push(ended.line);
+            self.new_lines += 1;
         }
         Some(ended)
     }
 }
 
-/// Whether the record alone says how the job ended. A live job may be a lost one, the Node skill's
-/// records are read in another way, and the directory of a job may have been renamed.
+/// Whether the record alone says how the job ended. A live job may be a lost one, the records of the
+/// Node skill are decoded differently, and the directory of a job may have been renamed.
 fn is_final(summary: &Summary, id: &JobId) -> bool {
     !summary.status.is_live() && summary.version > 0 && summary.job_id == *id
 }
 
-/// Whether another version of this program would read the same in the record.
+/// Whether every version of the program would decode the same summary.
 fn is_lossless(summary: &Summary) -> bool {
     let has_reason = summary.status != Status::Failed || summary.reason.is_some();
     summary.version <= FORMAT_VERSION && has_reason
@@ -251,34 +247,36 @@ impl Stamp {
     /// Returns the stamp of a job's record as it is now.
     fn now(root: &File, id: &JobId) -> Option<Self> {
         let path = [id.as_str(), RECORD].join("/");
-        fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok().map(|about| (&about).into())
+        fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+            .ok()
+            .map(|metadata| (&metadata).into())
     }
 
-    /// Whether the record was last changed some time before `now`, and not after it.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let since = now.duration_since(UNIX_EPOCH + SETTLED).unwrap_or_default();
+    /// Whether the record was last changed at least [`MIN_RECORD_AGE`] before `now`.
+    fn is_old_enough(&self, now: SystemTime) -> bool {
+        let since = now.duration_since(UNIX_EPOCH + MIN_RECORD_AGE).unwrap_or_default();
         self.modified.max(self.changed) < i64::try_from(since.as_nanos()).unwrap_or_default()
     }
 }
 
 impl From<&FileStat> for Stamp {
-    fn from(about: &FileStat) -> Self {
+    fn from(metadata: &FileStat) -> Self {
         Self {
-            number: about.st_ino,
-            size: about.st_size as u64,
-            modified: nanoseconds(about.st_mtime, about.st_mtime_nsec),
-            changed: nanoseconds(about.st_ctime, about.st_ctime_nsec),
+            number: metadata.st_ino,
+            size: metadata.st_size as u64,
+            modified: nanoseconds(metadata.st_mtime, metadata.st_mtime_nsec),
+            changed: nanoseconds(metadata.st_ctime, metadata.st_ctime_nsec),
         }
     }
 }
 
 impl From<&Metadata> for Stamp {
-    fn from(about: &Metadata) -> Self {
+    fn from(metadata: &Metadata) -> Self {
         Self {
-            number: about.ino(),
-            size: about.len(),
-            modified: nanoseconds(about.mtime(), about.mtime_nsec()),
-            changed: nanoseconds(about.ctime(), about.ctime_nsec()),
+            number: metadata.ino(),
+            size: metadata.len(),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }
@@ -287,8 +285,8 @@ fn nanoseconds(seconds: i64, rest: i64) -> i64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(rest)
 }
 
-/// A line of the cache: a checksum of the rest, the words below, and the summary as JSON.
-struct Line<'a> {
+/// A line of the cache: a checksum of the rest, the fields below, and the summary as JSON.
+struct CacheLine<'a> {
     id: &'a str,
     stamp: Stamp,
     status: Status,
@@ -297,8 +295,8 @@ struct Line<'a> {
     has_recipients: bool,
 }
 
-impl<'a> Line<'a> {
-    fn of(id: &'a JobId, stamp: Stamp, summary: &Summary) -> Self {
+impl<'a> CacheLine<'a> {
+    fn new(id: &'a JobId, stamp: Stamp, summary: &Summary) -> Self {
         Self {
             id: id.as_str(),
             stamp,
@@ -309,7 +307,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn ended(&self, line: Place) -> Ended {
+    fn ended(&self, line: LineRange) -> Ended {
         let Self { status, started_at, ended_at, has_recipients, .. } = *self;
         Ended { status, started_at, ended_at, has_recipients, line }
     }
@@ -329,7 +327,7 @@ impl<'a> Line<'a> {
         format!("{:016x} {rest}", checksum(rest.as_bytes()))
     }
 
-    /// Decodes a line; `None` of one that is torn or was changed.
+    /// Decodes a line; returns `None` if it is torn or was changed.
     fn parse(line: &'a [u8]) -> Option<Self> {
         let (sum, rest) = line.split_at_checked(17)?;
         let sum = u64::from_str_radix(str::from_utf8(sum).ok()?.strip_suffix(' ')?, 16).ok()?;
@@ -337,48 +335,48 @@ impl<'a> Line<'a> {
             return None;
         }
         let end = memchr::memchr(b'{', rest)?;
-        let mut words = Words(str::from_utf8(&rest[..end]).ok()?);
-        let time = |word: &str| match word {
+        let mut fields = Fields(str::from_utf8(&rest[..end]).ok()?);
+        let time = |field: &str| match field {
             "-" => Some(None),
             ms => ms.parse().ok().map(Timestamp::from_epoch_ms),
         };
         Some(Self {
-            id: words.next()?,
+            id: fields.next()?,
             stamp: Stamp {
-                number: words.next()?.parse().ok()?,
-                size: words.next()?.parse().ok()?,
-                modified: words.next()?.parse().ok()?,
-                changed: words.next()?.parse().ok()?,
+                number: fields.next()?.parse().ok()?,
+                size: fields.next()?.parse().ok()?,
+                modified: fields.next()?.parse().ok()?,
+                changed: fields.next()?.parse().ok()?,
             },
-            status: match words.next()? {
+            status: match fields.next()? {
                 "completed" => Status::Completed,
                 "failed" => Status::Failed,
                 "killed" => Status::Killed,
                 _ => return None,
             },
-            started_at: time(words.next()?)?,
-            ended_at: time(words.next()?)?,
-            has_recipients: words.next()? != "0",
+            started_at: time(fields.next()?)?,
+            ended_at: time(fields.next()?)?,
+            has_recipients: fields.next()? != "0",
         })
     }
 }
 
-/// The words of a text, each with a space after it. Cheaper than `str::split` for words as short as
-/// these.
-struct Words<'a>(&'a str);
+/// Iterates over the fields of a text, each of which ends in a space. Cheaper than `str::split` for
+/// such short fields.
+struct Fields<'a>(&'a str);
 
-impl<'a> Iterator for Words<'a> {
+impl<'a> Iterator for Fields<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
         let end = self.0.bytes().position(|byte| byte == b' ')?;
-        let (word, rest) = self.0.split_at(end);
+        let (field, rest) = self.0.split_at(end);
         self.0 = &rest[1..];
-        Some(word)
+        Some(field)
     }
 }
 
-/// Tells a line that is torn or was changed from a whole one. Each step is reversible, so a change
+/// Checksum that detects a line that is torn or was changed. Each step is reversible, so a change
 /// within eight bytes always changes the sum.
 fn checksum(bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks();
@@ -386,32 +384,31 @@ fn checksum(bytes: &[u8]) -> u64 {
     last[..rest.len()].copy_from_slice(rest);
     let mut sum = bytes.len() as u64;
     for word in words {
-        sum = mixed(sum, *word);
+        sum = mix(sum, *word);
     }
-    mixed(sum, last)
+    mix(sum, last)
 }
 
-fn mixed(sum: u64, word: [u8; 8]) -> u64 {
+fn mix(sum: u64, word: [u8; 8]) -> u64 {
     (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
-/// The cache, read line by line, in the order of the jobs' ids.
+/// Reads the cache line by line, in the order of the jobs' ids.
 struct Cache {
     file: BufReader<io::Take<File>>,
     length: u64,
-    /// The next line, and its place.
     line: Vec<u8>,
-    place: Place,
+    range: LineRange,
 }
 
 impl Cache {
     /// Opens the cache, and the directory for the stamps; `None` if there is no usable cache.
     fn open(root: &Path) -> Option<(Self, File)> {
         let file = files::open(&root.join(CACHE), OpenOptions::new().read(true)).ok()?;
-        let length = file.metadata().ok()?.len().min(CACHE_READ);
-        let file = BufReader::with_capacity(64 << 10, file.take(CACHE_READ));
-        let place = Place { start: 0, length: 0 };
-        let mut cache = Self { file, length, line: Vec::new(), place };
+        let length = file.metadata().ok()?.len().min(MAX_CACHE_BYTES);
+        let file = BufReader::with_capacity(64 << 10, file.take(MAX_CACHE_BYTES));
+        let range = LineRange { start: 0, length: 0 };
+        let mut cache = Self { file, length, line: Vec::new(), range };
         cache.advance();
         if version(&cache.line) != Some(VERSION) {
             return None;
@@ -422,22 +419,22 @@ impl Cache {
 
     /// Reads the next line; an empty one means the end.
     fn advance(&mut self) {
-        self.place.start += u64::from(self.place.length);
+        self.range.start += u64::from(self.range.length);
         self.line.clear();
         if self.file.read_until(b'\n', &mut self.line).is_err() {
             self.line.clear();
         }
-        self.place.length = self.line.len() as u32;
+        self.range.length = self.line.len() as u32;
     }
 
-    /// Returns what the cache has of a job. The ids of successive calls ascend: the lines before
-    /// are those of removed jobs, or damaged.
+    /// Returns the line of a job. The ids of successive calls ascend: the lines that are skipped are
+    /// damaged or belong to removed jobs.
     fn find(&mut self, id: &JobId) -> Option<(Stamp, Ended)> {
         while !self.line.is_empty() {
-            match Line::parse(&self.line) {
+            match CacheLine::parse(&self.line) {
                 Some(line) if line.id > id.as_str() => return None,
                 Some(line) if line.id == id.as_str() => {
-                    return Some((line.stamp, line.ended(self.place)));
+                    return Some((line.stamp, line.ended(self.range)));
                 }
                 _ => self.advance(),
             }
@@ -446,15 +443,15 @@ impl Cache {
     }
 }
 
-/// The version of the cache that has this first line.
+/// Returns the version of a cache by its first line.
 fn version(line: &[u8]) -> Option<u32> {
     str::from_utf8(line).ok()?.strip_prefix(TITLE)?.trim_end().parse().ok()
 }
 
 impl Summaries {
-    /// Replaces the cache by these lines, unless another process is doing so or a newer version of
-    /// this program has written it.
-    fn write(&self, root: &Path, lines: &[Place]) -> io::Result<()> {
+    /// Replaces the cache by these lines, unless another process is replacing it or a newer version of
+    /// the program has written it.
+    fn write(&self, root: &Path, lines: &[LineRange]) -> io::Result<()> {
         let mut first = Vec::new();
         if let Ok(file) = files::open(&root.join(CACHE), OpenOptions::new().read(true)) {
             BufReader::new(file.take(100)).read_until(b'\n', &mut first)?;
@@ -470,7 +467,7 @@ impl Summaries {
         if fs::symlink_metadata(&path)?.ino() != file.metadata()?.ino() {
             return Ok(());
         }
-        // Not synced: the checksum of a line that a crash has torn does not fit.
+        // Not synced: the checksum of a line that a crash has torn does not match.
         let written =
             self.write_lines(&file, lines).and_then(|()| fs::rename(&path, root.join(CACHE)));
         if written.is_err() {
@@ -479,12 +476,12 @@ impl Summaries {
         written
     }
 
-    fn write_lines(&self, file: &File, lines: &[Place]) -> io::Result<()> {
+    fn write_lines(&self, file: &File, lines: &[LineRange]) -> io::Result<()> {
         file.set_len(0)?;
         let mut out = BufWriter::with_capacity(64 << 10, file);
         writeln!(out, "{TITLE}{VERSION}")?;
-        for place in lines {
-            out.write_all(&self.line(*place)?)?;
+        for range in lines {
+            out.write_all(&self.line(*range)?)?;
         }
         out.flush()
     }

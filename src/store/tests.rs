@@ -18,7 +18,7 @@ fn store() -> (tempfile::TempDir, Store) {
 }
 
 #[test]
-fn a_job_is_there_complete_and_locked_or_not_at_all() {
+fn publishes_a_job_complete_and_locked() {
     let (_folder, store) = store();
     let record = record("a");
     let (job, lock) = store.create(&record, "the prompt").unwrap();
@@ -33,7 +33,7 @@ fn a_job_is_there_complete_and_locked_or_not_at_all() {
 }
 
 #[test]
-fn an_id_in_use_is_refused_and_its_job_unharmed() {
+fn refuses_an_id_in_use() {
     let (_folder, store) = store();
     let (job, _lock) = store.create(&record("a"), "first").unwrap();
     assert!(matches!(store.create(&record("a"), "second"), Err(CreateError::Exists)));
@@ -42,7 +42,7 @@ fn an_id_in_use_is_refused_and_its_job_unharmed() {
 }
 
 #[test]
-fn files_are_for_their_owner_alone() {
+fn only_the_owner_can_access_files() {
     let (_folder, store) = store();
     let (job, _lock) = store.create(&record("a"), "x").unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
@@ -54,7 +54,7 @@ fn files_are_for_their_owner_alone() {
 }
 
 #[test]
-fn a_directory_that_others_can_write_to_is_not_trusted() {
+fn refuses_a_directory_that_others_can_write_to() {
     use std::os::unix::fs::PermissionsExt;
     let (_folder, store) = store();
     fs::create_dir_all(store.root()).unwrap();
@@ -65,17 +65,17 @@ fn a_directory_that_others_can_write_to_is_not_trusted() {
 }
 
 #[test]
-fn those_who_look_do_not_take_each_other_for_a_worker() {
+fn readers_do_not_take_each_other_for_a_worker() {
     let (_folder, store) = store();
     let (job, lock) = store.create(&record("a"), "x").unwrap();
     drop(lock);
-    let looking = File::open(job.file(LOCK)).unwrap();
-    looking.lock_shared().unwrap();
+    let reader = File::open(job.file(LOCK)).unwrap();
+    reader.lock_shared().unwrap();
     assert!(!job.is_held().unwrap());
 }
 
 #[test]
-fn records_that_are_none_are_told_from_jobs_that_are_not_there() {
+fn distinguishes_invalid_records_from_missing_jobs() {
     let (_folder, store) = store();
     let id = JobId::parse("a").unwrap();
     assert!(matches!(store.job(&id).load(), Err(LoadError::NotFound)));
@@ -89,7 +89,7 @@ fn records_that_are_none_are_told_from_jobs_that_are_not_there() {
 }
 
 #[test]
-fn a_record_of_the_node_skill_is_read() {
+fn reads_a_record_of_the_node_skill() {
     let text = br#"{"jobId":"old-1","pid":4242,"status":"completed","prompt":"Fix\nthe bug","cwd":"/srv/app",
         "model":"opus","allowedTools":["Bash","Read"],"startedAt":"2025-11-02T08:00:00.000Z",
         "endedAt":"2025-11-02T08:10:00.000Z","error":null,"rateLimited":false}"#;
@@ -101,7 +101,7 @@ fn a_record_of_the_node_skill_is_read() {
 }
 
 #[test]
-fn a_record_of_a_newer_version_is_read_as_far_as_possible() {
+fn reads_a_record_of_a_newer_version() {
     let text =
         br#"{"version":99,"jobId":"a","status":"failed","reason":"auth","hologram":{"x":1}}"#;
     let record = decode_record(text).unwrap();
@@ -110,7 +110,7 @@ fn a_record_of_a_newer_version_is_read_as_far_as_possible() {
 }
 
 #[test]
-fn the_first_record_ever_written_still_loads() {
+fn reads_a_record_of_the_first_version() {
     let text = include_bytes!("../../tests/fixtures/meta-v1.json");
     let record = decode_record(text).unwrap();
     assert!(record.is_writable());
@@ -119,7 +119,7 @@ fn the_first_record_ever_written_still_loads() {
 }
 
 #[test]
-fn a_record_of_the_second_version_still_loads() {
+fn reads_a_record_of_the_second_version() {
     let text = include_bytes!("../../tests/fixtures/meta-v2.json");
     let record = decode_record(text).unwrap();
     assert_eq!((record.attempt, record.num_turns, record.session_began), (2, 1, true));
@@ -128,14 +128,14 @@ fn a_record_of_the_second_version_still_loads() {
 }
 
 #[test]
-fn words_of_a_newer_version_are_no_obstacle() {
+fn ignores_unknown_reasons() {
     let text = br#"{"version":99,"jobId":"a","status":"failed","reason":"bored","error":"why"}"#;
     let record = decode_record(text).unwrap();
     assert_eq!((record.reason, record.error.as_deref()), (None, Some("why")));
 }
 
 #[test]
-fn what_is_no_job_is_no_job() {
+fn lists_only_directories_with_an_id() {
     let (_folder, store) = store();
     store.create(&record("a"), "x").unwrap();
     fs::write(store.root().join("file"), "").unwrap();
@@ -145,7 +145,7 @@ fn what_is_no_job_is_no_job() {
 }
 
 #[test]
-fn what_a_dead_start_left_is_cleared_by_the_next() {
+fn clears_the_leftovers_of_a_dead_start() {
     let (_folder, store) = store();
     let (_job, _lock) = store.create(&record("a"), "x").unwrap();
     let staging = store.root().join(".new");
@@ -153,7 +153,7 @@ fn what_a_dead_start_left_is_cleared_by_the_next() {
     fs::write(staging.join("unfinished/meta.json"), "{").unwrap();
     fs::write(staging.join("file"), "").unwrap();
     std::os::unix::fs::symlink(store.root(), staging.join("link")).unwrap();
-    // While another is at it, what lies there may be its own.
+    // While another process uses the directory, the entries may be its own.
     let other = File::open(&staging).unwrap();
     other.lock_shared().unwrap();
     store.create(&record("b"), "x").unwrap();
@@ -165,7 +165,7 @@ fn what_a_dead_start_left_is_cleared_by_the_next() {
 }
 
 #[test]
-fn a_staged_job_whose_lock_is_held_is_left_alone() {
+fn keeps_a_staged_job_whose_lock_is_held() {
     let (_folder, store) = store();
     store.create(&record("a"), "x").unwrap();
     let staging = store.root().join(".new");
@@ -179,12 +179,12 @@ fn a_staged_job_whose_lock_is_held_is_left_alone() {
     assert_eq!(store.leftovers().unwrap(), 1);
     store.clear_leftovers().unwrap();
     assert!(!staged.path().exists());
-    // Its builder notices that, and builds another.
+    // The process that builds it notices that, and builds another one.
     assert!(staged.create_lock().unwrap().is_none());
 }
 
 #[test]
-fn nothing_but_the_record_and_the_result_is_left_at_the_end() {
+fn leaves_no_temporary_files_at_the_end() {
     let (_folder, store) = store();
     let mut record = record("a");
     let (job, _lock) = store.create(&record, "x").unwrap();
@@ -205,7 +205,7 @@ fn nothing_but_the_record_and_the_result_is_left_at_the_end() {
 }
 
 #[test]
-fn a_link_or_a_pipe_in_place_of_a_file_is_refused_at_once() {
+fn refuses_links_and_pipes() {
     let (folder, store) = store();
     let (job, _lock) = store.create(&record("a"), "x").unwrap();
     let outside = folder.path().join("outside");
@@ -221,7 +221,7 @@ fn a_link_or_a_pipe_in_place_of_a_file_is_refused_at_once() {
 }
 
 #[test]
-fn events_go_on_with_their_numbers_behind_a_torn_line() {
+fn continues_event_numbers_after_a_torn_line() {
     let (_folder, store) = store();
     let (job, _lock) = store.create(&record("a"), "x").unwrap();
     assert_eq!(job.open_events().unwrap().1, 0);
@@ -232,17 +232,20 @@ fn events_go_on_with_their_numbers_behind_a_torn_line() {
 }
 
 #[test]
-fn a_mark_is_made_once() {
+fn creates_a_marker_once() {
     let root = tempfile::tempdir().unwrap();
     let store = Store::at(root.path().to_owned());
     assert_eq!([1, 2].map(|_| store.create_marker(CONTAINER_WARNED)), [true, false]);
     assert_eq!(store.ids().unwrap(), []);
     let gone = Store::at(root.path().join("gone"));
-    assert!(gone.create_marker(CONTAINER_WARNED), "where it cannot be noted it is done each time");
+    assert!(
+        gone.create_marker(CONTAINER_WARNED),
+        "without a directory each call counts as the first"
+    );
 }
 
 #[test]
-fn the_name_of_the_machine_decides_nothing_on_a_local_file_system() {
+fn ignores_the_host_name_on_a_local_file_system() {
     let (_folder, store) = store();
     let mut record = record("a");
     record.set_host();
@@ -253,11 +256,11 @@ fn the_name_of_the_machine_decides_nothing_on_a_local_file_system() {
     let expected = job.is_shared().then_some("elsewhere");
     assert_eq!(job.other_host(&record), expected);
     record.status = Status::Failed;
-    assert_eq!(job.other_host(&record), None, "an ended job is everybody's");
+    assert_eq!(job.other_host(&record), None, "an ended job is not bound to its host");
 }
 
 #[test]
-fn the_next_attempt_needs_no_claim_on_a_local_file_system() {
+fn needs_no_claim_on_a_local_file_system() {
     let (_folder, store) = store();
     let (job, _lock) = store.create(&record("a"), "the prompt").unwrap();
     assert_eq!([1, 2].map(|_| job.claim_attempt(2).unwrap()), [None, None]);

@@ -1,9 +1,9 @@
 //! `.desk`: the lock of the inbox, and its state, as earlier versions of this program use them.
 //!
-//! They hold the lock while they post or close, and rename a message to its number, whatever has
-//! that name. This version needs neither. It locks the file so that an old sender does not replace
-//! its message and an old worker does not close the inbox meanwhile, and keeps the state up to date
-//! so that an old sender finds the next number and the end.
+//! They hold the lock while they post or close, and rename a message to its number, replacing any file
+//! of that name. This version needs neither. It locks the file so that an old sender does not replace
+//! its message and an old worker does not close the inbox meanwhile. It keeps the state up to date so
+//! that an old sender finds the next number, and learns that the job has ended.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,15 +15,15 @@ use serde::{Deserialize, Serialize};
 use super::super::flock::{LOCK_TIMEOUT, LockMode, holder_of, lock_bounded};
 use super::super::{Context, StoreError, files};
 
-/// The file. Its name and format are those of a live job's earlier versions.
+/// Name of the file. The name and the format are a protocol with earlier versions.
 const LEGACY_LOCK: &str = ".desk";
 
 /// The state as earlier versions read and write it.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct LegacyState {
-    /// The number that was given out last.
+    /// The number that was used last.
     pub(super) last: u64,
-    /// The job has ended.
+    /// Whether the job has ended.
     pub(super) closed: bool,
 }
 
@@ -33,16 +33,16 @@ impl LegacyState {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Writes it in place, in one call, and without the lock: a process that holds that must not
-    /// keep a job from its end.
+    /// Overwrites the state in place, in one call and without the lock: a process that holds the lock
+    /// must not delay the end of a job.
     pub(super) fn write(self, inbox: &Path) {
         let text = format!("{:<60}\n", serde_json::to_string(&self).unwrap_or_default());
         let _ = open(inbox).map(|file| file.write_all_at(text.as_bytes(), 0));
     }
 }
 
-/// Takes the lock: shared beside senders of this version, which excludes those of earlier ones.
-/// Fails as busy if its holder makes no progress: it may be stopped.
+/// Takes the lock. Senders of this version share it, which excludes those of earlier versions. Fails
+/// as busy if its holder makes no progress: it may be stopped.
 pub(super) fn lock(inbox: &Path, mode: LockMode) -> Result<File, StoreError> {
     let path = inbox.join(LEGACY_LOCK);
     let file = open(inbox).context("open", &path)?;
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_that_is_held_for_ever_is_waited_for_two_seconds() {
+    fn fails_as_busy_if_the_holder_makes_no_progress() {
         let inbox = tempfile::tempdir().unwrap();
         let held = lock(inbox.path(), LockMode::Shared).unwrap();
         lock(inbox.path(), LockMode::Shared).unwrap();

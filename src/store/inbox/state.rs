@@ -1,7 +1,7 @@
 //! Whether the inbox takes messages, and which numbers have been used: `.open` or `.closed`.
 //!
-//! Only the holder of the job's lock writes here. Closing is one rename, which needs no room on
-//! the disk and waits for nobody.
+//! Only the holder of the job's lock writes here. Closing is one rename, which needs no space on the
+//! disk and waits for no other process.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -12,22 +12,22 @@ use std::time::Duration;
 
 use super::super::{Context, StoreError, files};
 
-/// File of an inbox that takes messages. It holds the highest number that has left the inbox, and
-/// nothing if none has.
+/// File of an inbox that accepts messages. It contains the highest number that has left the inbox, and
+/// is empty if none has.
 const OPEN: &str = ".open";
-/// Its name once the job has ended.
+/// Name of the same file after the job has ended.
 const CLOSED: &str = ".closed";
-/// Its name until it is complete.
+/// Name of the same file until it is complete.
 const OPEN_TEMPORARY: &str = ".open.new";
-/// How often a file is read again that was read while it was written.
+/// How often the file is read again when it was read during a write.
 const MAX_TORN_READS: usize = 100;
 
-/// What a sender may do.
+/// The state of an inbox for a sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InboxState {
     /// Messages are accepted under numbers above this one.
     Open { last: u64 },
-    /// The job has ended: nothing is accepted any more.
+    /// The job has ended: no message is accepted.
     Closed,
     /// No worker of this version has opened the inbox yet. The worker may be of an earlier version,
     /// which relies on the lock (see [`super::legacy`]).
@@ -45,14 +45,14 @@ pub(super) fn read(inbox: &Path) -> Result<InboxState, StoreError> {
         if exists(&inbox.join(CLOSED)) {
             return Ok(InboxState::Closed);
         }
-        // It may have been renamed between the two looks.
+        // It may have been renamed between the two checks.
         if !exists(&inbox.join(OPEN)) {
             return Ok(InboxState::Legacy);
         }
     }
 }
 
-/// The highest number that is known to have left the inbox.
+/// Returns the highest number that is known to have left the inbox.
 pub(super) fn last(inbox: &Path) -> u64 {
     let read = |name| read_last(&inbox.join(name)).unwrap_or_default();
     read(OPEN).max(read(CLOSED))
@@ -71,20 +71,21 @@ pub(super) fn open(inbox: &Path, last: u64) -> Result<(), StoreError> {
 pub(super) fn close(inbox: &Path) -> Result<(), StoreError> {
     let path = inbox.join(CLOSED);
     match fs::rename(inbox.join(OPEN), &path) {
-        // It is closed, or was never opened.
+        // The inbox is closed, or was never opened.
         Err(error) if error.kind() == io::ErrorKind::NotFound && exists(&path) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => files::write(&path, &[]).map(drop),
         renamed => renamed.context("create", &path),
     }
 }
 
-/// Notes that numbers up to this one leave the inbox.
+/// Records that numbers up to this one leave the inbox.
 pub(super) fn advance(inbox: &Path, to: u64) {
     for path in [OPEN, CLOSED].map(|name| inbox.join(name)) {
         if read_last(&path).is_ok_and(|last| last >= to) {
             continue;
         }
-        // In place: a full disk has room for that. A reader tells a torn number by its two copies.
+        // Overwritten in place, which needs no space on a full disk. A reader recognizes a torn number
+        // by its two copies.
         let file = files::open(&path, OpenOptions::new().write(true));
         let _ = file.map(|file| file.write_all_at(encode(to).as_bytes(), 0));
     }
@@ -97,11 +98,11 @@ fn read_last(path: &Path) -> io::Result<u64> {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    Err(io::Error::new(io::ErrorKind::InvalidData, "it does not hold the number of a message"))
+    Err(io::Error::new(io::ErrorKind::InvalidData, "it does not contain the number of a message"))
 }
 
 fn encode(last: u64) -> String {
-    // An empty file takes no block of the disk, and most jobs never get a message.
+    // An empty file occupies no block of the disk, and most jobs never get a message.
     if last == 0 { String::new() } else { format!("{last:020}\n{last:020}\n") }
 }
 
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_read_whole_or_not_at_all() {
+    fn detects_torn_numbers() {
         for last in [0, 1, 9_999_999_999, u64::MAX] {
             assert_eq!(decode(encode(last).as_bytes()), Some(last));
         }

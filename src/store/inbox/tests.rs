@@ -7,7 +7,7 @@ use super::*;
 use crate::job::{JobId, Record, Spec, Timestamp};
 use crate::store::{Lock, Store};
 
-/// A job, locked, in a folder of its own.
+/// A locked job in a temporary directory.
 struct Job {
     _folder: tempfile::TempDir,
     store: Store,
@@ -17,7 +17,7 @@ struct Job {
 
 impl Job {
     fn new() -> Self {
-        // In memory, where there is such a place: each message is synced.
+        // In memory if possible, because each message is synced.
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
         let store = Store::at(folder.path().to_owned());
@@ -39,7 +39,6 @@ impl Job {
         self.dir.file(INBOX)
     }
 
-    /// The names in the inbox.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.inbox()).unwrap().flatten();
         let mut names: Vec<_> =
@@ -80,7 +79,7 @@ fn received(dir: &JobDir) -> Vec<InboxItem> {
 }
 
 #[test]
-fn messages_are_numbered_in_their_order_and_reported_at_the_end() {
+fn numbers_messages_and_reports_undelivered_ones() {
     let job = Job::open();
     assert_eq!(["a", "b", "c"].map(|text| job.post(text)), [Some(1), Some(2), Some(3)]);
     assert_eq!(texts(&received(&job.dir)), [(1, "a"), (2, "b"), (3, "c")]);
@@ -91,13 +90,13 @@ fn messages_are_numbered_in_their_order_and_reported_at_the_end() {
     assert_eq!(job.post("late"), None);
     assert_eq!(job.names(), [".closed", ".desk", ".taken", "0000000001.json"]);
     job.dir.open_inbox().unwrap();
-    assert_eq!(job.post("d"), Some(5), "a number is given once");
+    assert_eq!(job.post("d"), Some(5), "each number is used once");
     job.dir.restore_aside();
     assert_eq!(texts(&received(&job.dir)), [(1, "a"), (2, "b"), (5, "d")]);
 }
 
 #[test]
-fn no_number_is_given_twice_after_files_of_the_inbox_were_lost() {
+fn reuses_no_number_after_inbox_files_were_lost() {
     let job = Job::open();
     for text in ["a", "b"] {
         job.post(text);
@@ -114,7 +113,7 @@ fn no_number_is_given_twice_after_files_of_the_inbox_were_lost() {
 }
 
 #[test]
-fn a_file_with_a_high_number_swallows_no_message() {
+fn a_file_with_a_high_number_blocks_no_message() {
     for (name, next) in [
         ("9999999999.json", 10_000_000_000),
         ("99999999999.json", 100_000_000_000),
@@ -134,7 +133,7 @@ fn a_file_with_a_high_number_swallows_no_message() {
 }
 
 #[test]
-fn after_the_highest_number_nothing_is_accepted() {
+fn accepts_nothing_after_the_highest_number() {
     let job = Job::open();
     let highest = job.inbox().join("999999999999999.json");
     fs::write(&highest, serde_json::to_vec(&InboxMessage::Interrupt).unwrap()).unwrap();
@@ -143,7 +142,7 @@ fn after_the_highest_number_nothing_is_accepted() {
 }
 
 #[test]
-fn something_else_under_the_name_of_a_message_is_in_nobodys_way() {
+fn skips_foreign_files_with_the_name_of_a_message() {
     let job = Job::open();
     let at = |number| job.inbox().join(file_name(number));
     fs::create_dir(at(1)).unwrap();
@@ -157,27 +156,27 @@ fn something_else_under_the_name_of_a_message_is_in_nobodys_way() {
 }
 
 #[test]
-fn a_message_is_for_the_job_that_was_meant() {
+fn posts_only_to_the_job_with_the_identity() {
     let mut job = Job::open();
     let meant = job.dir.identity().unwrap();
     let path = job.dir.path().to_owned();
     fs::rename(&path, job.store.root().join("away")).unwrap();
-    assert_eq!(job.dir.post(&message("a"), &meant).unwrap(), None, "it is gone");
+    assert_eq!(job.dir.post(&message("a"), &meant).unwrap(), None, "it was removed");
     let (_, lock) = job.store.create(&record(), "another").unwrap();
     job.lock = Some(lock);
     job.dir.open_inbox().unwrap();
-    assert_eq!(job.dir.post(&message("a"), &meant).unwrap(), None, "another one has its path");
+    assert_eq!(job.dir.post(&message("a"), &meant).unwrap(), None, "another job has its path");
     assert_eq!(job.names(), [".open"]);
 }
 
 #[test]
-fn what_nobody_will_read_is_taken_back() {
+fn withdraws_a_message_after_the_job_has_ended() {
     let mut job = Job::open();
     let number = job.post("a").unwrap();
     let mut record = job.dir.load().unwrap();
     record.end(&crate::job::Verdict::Completed, record.started_at.unwrap());
     job.dir.save(&record, false).unwrap();
-    assert!(!job.dir.withdraw(number).unwrap(), "somebody holds the lock, and reads it");
+    assert!(!job.dir.withdraw(number).unwrap(), "another process holds the lock and reads it");
     job.lock = None;
     assert!(job.dir.withdraw(number).unwrap());
     assert_eq!(job.names(), [".desk", ".open"]);
@@ -186,14 +185,14 @@ fn what_nobody_will_read_is_taken_back() {
     assert!(!job.dir.withdraw(number).unwrap(), "it was reported");
 }
 
-/// What `send` of an earlier version does.
+/// Posts a message as `send` of an earlier version does.
 fn post_as_earlier_version(inbox: &Path, text: &str) -> Option<u64> {
     let _lock = legacy::lock(inbox, LockMode::Exclusive).unwrap();
-    let desk = LegacyState::read(inbox);
-    if desk.closed {
+    let legacy = LegacyState::read(inbox);
+    if legacy.closed {
         return None;
     }
-    let number = desk.last.max(highest_in(inbox).unwrap()) + 1;
+    let number = legacy.last.max(highest_in(inbox).unwrap()) + 1;
     let temporary = inbox.join(format!(".{number}.tmp"));
     fs::write(&temporary, serde_json::to_vec(&message(text)).unwrap()).unwrap();
     LegacyState { last: number, closed: false }.write(inbox);
@@ -202,7 +201,7 @@ fn post_as_earlier_version(inbox: &Path, text: &str) -> Option<u64> {
 }
 
 #[test]
-fn a_sender_of_an_earlier_version_is_heard() {
+fn accepts_messages_of_earlier_versions() {
     let job = Job::open();
     let old = |text| post_as_earlier_version(&job.inbox(), text);
     assert_eq!((old("a"), job.post("b"), old("c")), (Some(1), Some(2), Some(3)));
@@ -219,10 +218,10 @@ fn a_sender_of_an_earlier_version_is_heard() {
 }
 
 #[test]
-fn one_that_is_stopped_holds_up_others_for_two_seconds_at_most() {
+fn a_stopped_earlier_version_blocks_no_message() {
     let job = Job::open();
     let lock = legacy::lock(&job.inbox(), LockMode::Exclusive).unwrap();
-    assert_eq!(job.post("a"), Some(2), "the one that is stopped may have counted to 1");
+    assert_eq!(job.post("a"), Some(2), "the stopped process may have counted to 1");
     let first = job.inbox().join(file_name(1));
     fs::write(&first, serde_json::to_vec(&message("old")).unwrap()).unwrap();
     assert_eq!(texts(&received(&job.dir)), [(1, "old"), (2, "a")]);
@@ -231,12 +230,12 @@ fn one_that_is_stopped_holds_up_others_for_two_seconds_at_most() {
 }
 
 #[test]
-fn the_worker_of_an_earlier_version_gets_what_is_accepted() {
+fn posts_to_a_worker_of_an_earlier_version() {
     let job = Job::new();
     assert_eq!(job.post("a"), Some(1));
     let inbox = job.inbox();
     fs::remove_file(inbox.join(file_name(1))).unwrap();
-    assert_eq!(job.post("b"), Some(2), "a number is given once");
+    assert_eq!(job.post("b"), Some(2), "each number is used once");
     let lock = legacy::lock(&inbox, LockMode::Exclusive).unwrap();
     let error = try_post(&job.dir, "c").unwrap_err();
     assert!(error.to_string().contains("makes no progress"), "{error}");

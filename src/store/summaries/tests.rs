@@ -38,17 +38,17 @@ fn put(store: &Store, record: &Record) {
     dir.save(record, false).unwrap();
 }
 
-/// A time at which all records count as settled.
+/// Returns a time at which all records are old enough to be cached.
 fn later() -> SystemTime {
-    SystemTime::now() + 2 * SETTLED
+    SystemTime::now() + 2 * MIN_RECORD_AGE
 }
 
 fn cache(store: &Store) -> std::path::PathBuf {
     store.root().join(CACHE)
 }
 
-/// All that is known of the jobs.
-fn seen(store: &Store) -> Vec<(JobId, Option<Summary>)> {
+/// Returns the jobs and their summaries.
+fn all_summaries(store: &Store) -> Vec<(JobId, Option<Summary>)> {
     let (summaries, jobs) = store.summaries_at(later()).unwrap();
     let known = |job: Listed| {
         let summary = job.ended.map(|ended| {
@@ -64,7 +64,7 @@ fn seen(store: &Store) -> Vec<(JobId, Option<Summary>)> {
     jobs.into_iter().map(known).collect()
 }
 
-/// How many summaries come from the cache.
+/// Returns the number of summaries from the cache.
 fn cached(store: &Store) -> usize {
     let (summaries, jobs) = store.summaries_at(later()).unwrap();
     let is_cached =
@@ -73,44 +73,45 @@ fn cached(store: &Store) -> usize {
 }
 
 #[test]
-fn a_cache_changes_nothing_whatever_becomes_of_it() {
+fn a_damaged_cache_does_not_change_summaries() {
     let (_folder, store) = store();
-    let right = seen(&store);
+    let right = all_summaries(&store);
     assert_eq!(right.len(), JOBS);
     assert!(right.iter().all(|(id, summary)| summary.as_ref().unwrap().job_id == *id));
     let whole = fs::read(cache(&store)).unwrap();
     assert_eq!(cached(&store), JOBS);
-    assert_eq!(seen(&store), right);
+    assert_eq!(all_summaries(&store), right);
 
     let lines = whole.split_inclusive(|&byte| byte == b'\n');
     let one_line: usize = lines.take(2).map(<[u8]>::len).sum();
-    let places = (0..one_line).chain((one_line..whole.len()).step_by(997));
-    for place in places {
-        fs::write(cache(&store), &whole[..place]).unwrap();
-        assert_eq!(seen(&store), right, "cut at {place}");
+    let offsets = (0..one_line).chain((one_line..whole.len()).step_by(997));
+    for offset in offsets {
+        fs::write(cache(&store), &whole[..offset]).unwrap();
+        assert_eq!(all_summaries(&store), right, "truncated at {offset}");
         let mut changed = whole.clone();
-        changed[place] = changed[place].wrapping_add(1);
+        changed[offset] = changed[offset].wrapping_add(1);
         fs::write(cache(&store), &changed).unwrap();
-        assert_eq!(seen(&store), right, "changed at {place}");
+        assert_eq!(all_summaries(&store), right, "changed at {offset}");
     }
     for foreign in [&b""[..], b"\n", b"\0\xff", b"claudejob summaries 1\nx\n\n", b"[]"] {
         fs::write(cache(&store), foreign).unwrap();
-        assert_eq!(seen(&store), right);
-        assert_eq!(fs::read(cache(&store)).unwrap(), whole, "it is made anew");
+        assert_eq!(all_summaries(&store), right);
+        assert_eq!(fs::read(cache(&store)).unwrap(), whole, "it is replaced");
     }
     fs::remove_file(cache(&store)).unwrap();
-    assert_eq!(seen(&store), right);
+    assert_eq!(all_summaries(&store), right);
     assert_eq!(fs::metadata(cache(&store)).unwrap().mode() & 0o777, 0o600);
     assert!(!store.root().join(TEMPORARY).exists());
 }
 
 #[test]
-fn a_record_that_is_replaced_is_read_again() {
+fn reads_a_replaced_record_again() {
     let (_folder, store) = store();
-    seen(&store);
+    all_summaries(&store);
     assert_eq!(cached(&store), JOBS);
     let id = JobId::parse("job-7").unwrap();
-    let of = |id: &JobId| seen(&store).into_iter().find(|(other, _)| other == id).unwrap().1;
+    let of =
+        |id: &JobId| all_summaries(&store).into_iter().find(|(other, _)| other == id).unwrap().1;
 
     put(&store, &record(7, None));
     assert_eq!(of(&id), None, "it was resumed, and is live");
@@ -124,26 +125,26 @@ fn a_record_that_is_replaced_is_read_again() {
     fs::write(&path, "{").unwrap();
     assert_eq!(of(&id), None);
     fs::remove_dir_all(store.job(&id).path()).unwrap();
-    assert_eq!(seen(&store).len(), JOBS - 1);
+    assert_eq!(all_summaries(&store).len(), JOBS - 1);
     // A job of the same name, and one that came before all others.
     put(&store, &record(7, Some(Verdict::Killed)));
     let first = Record { job_id: JobId::parse("a").unwrap(), ..record(1, Some(Verdict::Killed)) };
     put(&store, &first);
     assert_eq!(of(&id).unwrap().status, Status::Killed);
-    assert_eq!(seen(&store).len(), JOBS + 1);
-    assert_eq!(cached(&store), JOBS - 1, "two jobs are not worth writing it anew");
+    assert_eq!(all_summaries(&store).len(), JOBS + 1);
+    assert_eq!(cached(&store), JOBS - 1, "two new jobs do not cause a rewrite");
 }
 
 #[test]
-fn a_record_that_was_just_changed_is_not_kept() {
+fn does_not_cache_a_record_that_just_changed() {
     let (_folder, store) = store();
     let now = SystemTime::now();
-    for now in [now, now + SETTLED / 2, now - Duration::from_secs(3600)] {
+    for now in [now, now + MIN_RECORD_AGE / 2, now - Duration::from_secs(3600)] {
         let (_, jobs) = store.summaries_at(now).unwrap();
         assert!(jobs.iter().all(|job| job.ended.is_some()));
         assert!(!cache(&store).exists(), "{now:?}");
     }
-    // A time of the content that somebody has set back says nothing.
+    // A modification time that was set back does not count: the change time is later.
     for n in 0..JOBS {
         let id = JobId::parse(&format!("job-{n}")).unwrap();
         let file = File::options().write(true).open(store.job(&id).file(RECORD)).unwrap();
@@ -156,7 +157,7 @@ fn a_record_that_was_just_changed_is_not_kept() {
 }
 
 #[test]
-fn only_records_that_are_final_are_kept() {
+fn caches_only_final_records() {
     let (_folder, store) = store();
     for n in 0..10 {
         put(&store, &record(n, None));
@@ -168,35 +169,35 @@ fn only_records_that_are_final_are_kept() {
     fs::rename(elsewhere.with_file_name(RECORD), &elsewhere).unwrap();
     std::os::unix::fs::symlink("elsewhere", elsewhere.with_file_name(RECORD)).unwrap();
     fs::rename(store.root().join("job-12"), store.root().join("renamed")).unwrap();
-    let known = seen(&store).into_iter().filter(|(_, summary)| summary.is_some()).count();
+    let known = all_summaries(&store).into_iter().filter(|(_, summary)| summary.is_some()).count();
     assert_eq!(known, JOBS - 12, "the newer one is listed");
-    assert_eq!(cached(&store), 0, "too few are left to be kept");
+    assert_eq!(cached(&store), 0, "too few are left to be cached");
     for n in 0..10 {
         put(&store, &record(n, Some(Verdict::Killed)));
     }
-    seen(&store);
+    all_summaries(&store);
     assert_eq!(cached(&store), JOBS - 3);
 }
 
 #[test]
-fn the_cache_of_a_newer_version_or_of_another_writer_is_left_alone() {
+fn keeps_the_cache_of_a_newer_version_or_other_writer() {
     let (folder, store) = store();
     let newer = format!("{TITLE}{}\nwhatever it says\n", VERSION + 1);
     fs::write(cache(&store), &newer).unwrap();
-    assert_eq!(seen(&store).len(), JOBS);
+    assert_eq!(all_summaries(&store).len(), JOBS);
     assert_eq!(fs::read_to_string(cache(&store)).unwrap(), newer);
     fs::remove_file(cache(&store)).unwrap();
 
     let writer = File::create(store.root().join(TEMPORARY)).unwrap();
     writer.lock().unwrap();
-    assert_eq!(seen(&store).len(), JOBS);
-    assert!(!cache(&store).exists(), "somebody writes it");
+    assert_eq!(all_summaries(&store).len(), JOBS);
+    assert!(!cache(&store).exists(), "another process writes it");
     drop(writer);
 
     let outside = folder.path().join(".outside");
     fs::write(&outside, "precious").unwrap();
     std::os::unix::fs::symlink(&outside, cache(&store)).unwrap();
-    assert_eq!(seen(&store).len(), JOBS);
+    assert_eq!(all_summaries(&store).len(), JOBS);
     assert_eq!(fs::read_to_string(&outside).unwrap(), "precious");
     assert_eq!(cached(&store), JOBS);
 }

@@ -1,4 +1,4 @@
-//! Records that this program never wrote: its own, mutated, and plain noise.
+//! Records that this program never wrote: mutated ones and noise.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -33,8 +33,8 @@ fn records() -> impl Strategy<Value = Vec<u8>> {
     let replaced = (select(ours()), vec((any::<Index>(), select(&ODD[..])), 1..6)).prop_map(
         |(mut text, changes)| {
             for (at, odd) in changes {
-                let places: Vec<usize> = text.match_indices("\":").map(|(at, _)| at + 2).collect();
-                let from = places[at.index(places.len())];
+                let offsets: Vec<usize> = text.match_indices("\":").map(|(at, _)| at + 2).collect();
+                let from = offsets[at.index(offsets.len())];
                 let end = text[from..].find([',', '}']).map_or(text.len(), |n| from + n);
                 text.replace_range(from..end, odd);
             }
@@ -50,13 +50,13 @@ fn records() -> impl Strategy<Value = Vec<u8>> {
             }
             bytes
         });
-    let cut = (select(ours()), any::<Index>()).prop_map(|(text, at)| {
+    let truncated = (select(ours()), any::<Index>()).prop_map(|(text, at)| {
         let at = at.index(text.len());
         text.into_bytes()[..at].to_vec()
     });
     let noise = vec(any::<u8>(), 0..200);
     let deep = (0..20_000usize).prop_map(|depth| "[".repeat(depth).into_bytes());
-    prop_oneof![replaced, flipped, cut, noise, deep]
+    prop_oneof![replaced, flipped, truncated, noise, deep]
 }
 
 proptest! {
@@ -65,12 +65,12 @@ proptest! {
     #[test]
     fn fuzz_records(text in records()) {
         let Ok(record) = decode_record(&text) else { return Ok(()) };
-        // What was understood is written so that it is understood the same way again.
+        // A decoded record is written so that it decodes to the same record.
         let written = serde_json::to_vec(&record).unwrap();
         if record.version > 0 {
             prop_assert_eq!(&decode_record(&written).unwrap(), &record);
         }
-        // The id names a place in the jobs directory and nowhere else.
+        // The id names a path in the jobs directory and nowhere else.
         let store = Store::at(PathBuf::from("/jobs"));
         let job = store.job(&record.job_id);
         prop_assert_eq!(job.path().parent(), Some(Path::new("/jobs")));

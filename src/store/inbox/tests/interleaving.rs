@@ -1,5 +1,5 @@
-//! Senders and the holder of the job's lock, in any order of their steps: each is a thread that is
-//! stopped at its checkpoints, and one runs at a time.
+//! Senders and the holder of the job's lock, with their steps in any order: each is a thread that
+//! stops at its fault points, and one runs at a time.
 
 use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
@@ -14,16 +14,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::fault_point::hook;
 
-/// Something that the holder of the lock does.
+/// A step of the holder of the lock.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Receive,
     SetAside,
-    TakeOut,
-    GiveBack,
+    Remove,
+    Restore,
     Close,
     Open,
-    /// It dies at the next checkpoint of this.
+    /// It dies at the next fault point of this step.
     Die(Fatal),
 }
 
@@ -33,7 +33,7 @@ enum Fatal {
     Close,
 }
 
-/// A thread that runs from one checkpoint to the next.
+/// A thread that runs from one fault point to the next.
 struct Actor {
     go: Sender<()>,
     stopped: Receiver<()>,
@@ -41,7 +41,7 @@ struct Actor {
 }
 
 impl Actor {
-    /// Of this body, which dies at a checkpoint when `dies` is set.
+    /// Starts a thread that dies at a fault point when `dies` is set.
     fn start(dies: Arc<AtomicBool>, body: impl FnOnce() + Send + 'static) -> Self {
         let ((go, may_go), (stop, stopped)) = (channel(), channel());
         let thread = std::thread::spawn(move || {
@@ -58,7 +58,7 @@ impl Actor {
         Self { go, stopped, thread }
     }
 
-    /// Runs to the next checkpoint; false if it has ended.
+    /// Runs to the next fault point; returns false if the thread has ended.
     fn run(&self) -> bool {
         self.go.send(()).is_ok() && self.stopped.recv().is_ok()
     }
@@ -70,9 +70,9 @@ struct Holder {
     is_open: bool,
     known: BTreeSet<u64>,
     delivered: BTreeMap<u64, String>,
-    /// What the inbox held when it was closed.
+    /// The messages that the inbox contained when it was closed.
     reported: BTreeMap<u64, String>,
-    given_back: BTreeSet<u64>,
+    restored: BTreeSet<u64>,
     highest: u64,
 }
 
@@ -83,7 +83,7 @@ impl Holder {
                 for item in self.dir.receive(&self.known).unwrap() {
                     let Ok(InboxMessage::Message { text, .. }) = item.directive else { panic!() };
                     let number = item.number;
-                    let in_order = number > self.highest || self.given_back.remove(&number);
+                    let in_order = number > self.highest || self.restored.remove(&number);
                     assert!(in_order, "{number} after {}", self.highest);
                     assert_eq!(self.delivered.insert(number, text), None, "{number}");
                     self.highest = self.highest.max(number);
@@ -95,20 +95,20 @@ impl Holder {
                     self.dir.set_aside(number);
                 }
             }
-            Step::TakeOut => {
+            Step::Remove => {
                 if let Some(number) = self.known.pop_last() {
                     assert!(self.dir.remove_message(number));
                 }
             }
-            Step::GiveBack if self.is_open => {
+            Step::Restore if self.is_open => {
                 for number in self.dir.aside_numbers() {
                     self.delivered.remove(&number);
-                    self.given_back.insert(number);
+                    self.restored.insert(number);
                 }
                 self.dir.restore_aside();
             }
             Step::Close => {
-                // What was delivered is out of the inbox by then.
+                // Delivered messages have left the inbox by then.
                 for number in std::mem::take(&mut self.known) {
                     self.dir.remove_message(number);
                 }
@@ -127,11 +127,11 @@ impl Holder {
                 let step = if let Fatal::Close = fatal { Step::Close } else { Step::Receive };
                 let _ = panic::catch_unwind(AssertUnwindSafe(|| self.step(step, dies)));
                 dies.store(false, Ordering::Relaxed);
-                // Another one takes the lock.
+                // Another process takes the lock.
                 self.step(Step::Close, dies);
                 self.step(Step::Open, dies);
             }
-            Step::Receive | Step::GiveBack => {}
+            Step::Receive | Step::Restore => {}
         }
     }
 }
@@ -140,8 +140,8 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => Just(Step::Receive),
         2 => Just(Step::SetAside),
-        3 => Just(Step::TakeOut),
-        1 => Just(Step::GiveBack),
+        3 => Just(Step::Remove),
+        1 => Just(Step::Restore),
         1 => Just(Step::Close),
         2 => Just(Step::Open),
         1 => Just(Step::Die(Fatal::Receive)),
@@ -155,10 +155,10 @@ proptest! {
     })]
 
     #[test]
-    fn nothing_is_lost_or_twice_in_any_order_of_steps(
+    fn loses_and_duplicates_nothing_in_any_order(
         steps in vec(steps(), 1..30),
         senders in 1usize..4,
-        // The first sender is stopped there while the others run.
+        // The first sender stops there while the others run.
         stopped_at in 1usize..12,
         order in vec((any::<prop::sample::Index>(), 1usize..12), 0..20),
     ) {
@@ -179,7 +179,7 @@ proptest! {
             known: BTreeSet::new(),
             delivered: BTreeMap::new(),
             reported: BTreeMap::new(),
-            given_back: BTreeSet::new(),
+            restored: BTreeSet::new(),
             highest: 0,
         }));
         let (holds, dying) = (holder.clone(), dies.clone());
@@ -192,7 +192,7 @@ proptest! {
             }
         }));
         let stopped = actors.remove(0);
-        let mut goes_on = (0..stopped_at).all(|_| stopped.run());
+        let mut is_running = (0..stopped_at).all(|_| stopped.run());
         let mut threads = Vec::new();
         for (index, runs) in order {
             if actors.is_empty() {
@@ -203,8 +203,8 @@ proptest! {
                 threads.push(actors.swap_remove(at).thread);
             }
         }
-        while goes_on {
-            goes_on = stopped.run();
+        while is_running {
+            is_running = stopped.run();
         }
         threads.push(stopped.thread);
         for actor in actors {
@@ -220,9 +220,9 @@ proptest! {
             holder.step(Step::Receive, &dies);
             holder.step(Step::Close, &dies);
         }
-        let mut heard = holder.delivered.clone();
+        let mut received = holder.delivered.clone();
         for (number, text) in holder.reported.clone() {
-            prop_assert_eq!(heard.insert(number, text), None);
+            prop_assert_eq!(received.insert(number, text), None);
         }
         let posted = posted.lock().unwrap();
         let accepted: BTreeMap<u64, String> = posted
@@ -230,8 +230,8 @@ proptest! {
             .filter_map(|(text, number)| Some(((*number)?, text.clone())))
             .collect();
         let count = posted.iter().filter(|(_, number)| number.is_some()).count();
-        prop_assert_eq!(count, accepted.len(), "a number was given twice: {:?}", posted);
-        prop_assert_eq!(&heard, &accepted);
+        prop_assert_eq!(count, accepted.len(), "a number was used twice: {:?}", posted);
+        prop_assert_eq!(&received, &accepted);
         let drafts = job.names().into_iter().filter(|name| name.ends_with(".tmp")).count();
         prop_assert_eq!(drafts, 0);
     }
