@@ -77,13 +77,13 @@ pub fn write_lost_verdict(
     until: Instant,
 ) -> Record {
     let cgroup = record.detached.as_ref().and_then(|detached| detached.cgroup.clone());
-    let mark = JobMarker::new(dir.path()).in_scope(cgroup);
+    let marker = JobMarker::new(dir.path()).in_scope(cgroup);
     // No process of another boot is left, so any list of processes is complete.
     let is_of_this_boot = record.boot_id == process::boot_id();
     let worker_start = if is_of_this_boot { record.pid_start_time } else { Some(0) };
     let is_locked = lock.is_some();
     let is_independent = &store::is_independent;
-    let orphans = Orphans { mark: &mark, worker_start, is_locked, is_independent };
+    let orphans = Orphans { mark: &marker, worker_start, is_locked, is_independent };
     let (_, left) = orphans.end(until);
     record.record_leftovers(left);
     let at = last_activity_at(dir, &record);

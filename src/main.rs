@@ -207,7 +207,7 @@ fn run(cli: Cli, printer: &Printer) -> Result<ExitStatus, Error> {
             if force_host {
                 match &request.id {
                     Some(id) => {
-                        commands::host_takeover::take_over(&store, std::slice::from_ref(id))?
+                        commands::host_takeover::take_over(&store, std::slice::from_ref(id))?;
                     }
                     None => commands::host_takeover::take_over_all(&store)?,
                 }

@@ -1,4 +1,4 @@
-//! Where the jobs directory is, and how a command names it.
+//! The default jobs directory, and the option with which a command names another one.
 
 use std::env;
 use std::ffi::OsString;

@@ -395,7 +395,7 @@ fn highest_in(path: &Path) -> Result<u64, StoreError> {
 
 fn numbers_exhausted(last: u64) -> io::Error {
     io::Error::other(format!(
-        "no number is left after {last}; a copy of its conversation takes messages again (start \
+        "no number is left after {last}; a copy of the conversation accepts messages (start \
          --resume-job)"
     ))
 }

@@ -335,7 +335,7 @@ impl<'a> CacheLine<'a> {
             return None;
         }
         let end = memchr::memchr(b'{', rest)?;
-        let mut fields = Fields(str::from_utf8(&rest[..end]).ok()?);
+        let mut fields = SpaceSeparated(str::from_utf8(&rest[..end]).ok()?);
         let time = |field: &str| match field {
             "-" => Some(None),
             ms => ms.parse().ok().map(Timestamp::from_epoch_ms),
@@ -361,11 +361,11 @@ impl<'a> CacheLine<'a> {
     }
 }
 
-/// Iterates over the fields of a text, each of which ends in a space. Cheaper than `str::split` for
-/// such short fields.
-struct Fields<'a>(&'a str);
+/// Iterates over the fields of a text; each ends in a space. Cheaper than `str::split` for such short
+/// fields.
+struct SpaceSeparated<'a>(&'a str);
 
-impl<'a> Iterator for Fields<'a> {
+impl<'a> Iterator for SpaceSeparated<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {

@@ -69,7 +69,7 @@ impl Draft {
     }
 
     fn has_second_name(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|about| about.nlink() == 2)
+        fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.nlink() == 2)
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn lock(inbox: &Path, mode: LockMode) -> Result<File, StoreError> {
     let path = inbox.join(LEGACY_LOCK);
     let file = open(inbox).context("open", &path)?;
     lock_bounded(&file, &path, mode, LOCK_TIMEOUT, |file| {
-        (holder_of(file), file.metadata().and_then(|about| about.modified()).ok())
+        (holder_of(file), file.metadata().and_then(|metadata| metadata.modified()).ok())
     })?;
     Ok(file)
 }

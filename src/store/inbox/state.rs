@@ -1,4 +1,4 @@
-//! Whether the inbox takes messages, and which numbers have been used: `.open` or `.closed`.
+//! Whether the inbox accepts messages, and which numbers have been used: `.open` or `.closed`.
 //!
 //! Only the holder of the job's lock writes here. Closing is one rename, which needs no space on the
 //! disk and waits for no other process.

@@ -117,7 +117,7 @@ fn reads_a_replaced_record_again() {
     assert_eq!(of(&id), None, "it was resumed, and is live");
     put(&store, &record(7, Some(Verdict::Completed)));
     assert_eq!(of(&id).unwrap().status, Status::Completed);
-    // In place and of the same size, as no version of this program writes it.
+    // Overwritten in place with the same size, which no version of this program does.
     let path = store.job(&id).file(RECORD);
     let text = fs::read_to_string(&path).unwrap().replace("0.07", "0.08");
     fs::write(&path, text).unwrap();
