@@ -350,10 +350,10 @@ fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreE
     numbers.retain(|number| !known.contains(number));
     let read = |number| {
         let text = files::read_bounded(&path.join(file_name(number)), MAX_MESSAGE_FILE_BYTES);
-        let directive = text
+        let decoded = text
             .map_err(|error| error.to_string())
             .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
-        InboxItem { number, directive }
+        InboxItem { number, directive: decoded }
     };
     Ok(numbers.into_iter().map(read).collect())
 }
