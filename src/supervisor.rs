@@ -4,11 +4,14 @@
 //! tested as a table. The one place where a verdict is reached is [`verdict`].
 
 mod attempt;
+mod conclusion;
 mod conversation;
 mod keep_alive;
+mod phase;
 mod post_mortem;
 mod previous_attempts;
 mod queueing;
+mod recording;
 mod release;
 mod retry;
 mod shutdown;
@@ -20,114 +23,26 @@ mod waiting;
 
 use std::time::Duration;
 
-use conversation::ConversationState;
 use serde_json::Value;
 
+use conversation::ConversationState;
 use keep_alive::KeepAlive;
-use previous_attempts::PreviousAttempts;
-use verdict::ignored_rules;
-
-use crate::job::{
-    Detached, Detachment, EventKind, EventLine, NotifyEvent, Outcome, Reason, Record, Status,
-    Timestamp, UndeliveredMessage, Verdict,
+use phase::{
+    AUTH_FAILURES, DRAIN_GRACE, DRAIN_GRACE_LEFT, EXIT_GRACE, FOLLOW_UP_GRACE, INTERRUPT_GRACE,
+    KILL_GRACE, LEAVE_GRACE, REQUEST_GRACE, SAVE_EVERY, SWEEP_GRACE, StopReason, TERMINATE_GRACE,
+    WorkerPhase,
 };
+use previous_attempts::PreviousAttempts;
+
+use crate::job::{Detached, Detachment, EventKind, Record, Status, Timestamp};
 use crate::stream::{Digest, decode};
-use crate::text::{plural, sum_usd};
+use crate::text::plural;
 
 pub use attempt::FirstPrompt;
 pub use post_mortem::{PostMortem, Witnessed, lost};
 pub use types::{
     Conclusion, Effect, Evidence, FailedDependency, Input, Now, STDERR_READ, TermSignal,
 };
-
-/// How long claude gets to end its turn after an `interrupt` request, upon which it reports its
-/// cost.
-const REQUEST_GRACE: Duration = Duration::from_millis(1_500);
-/// How long it may take to end by itself once its turn was interrupted.
-const LEAVE_GRACE: Duration = Duration::from_millis(700);
-/// How long it then gets after SIGINT, which keeps its session and mostly reports the cost.
-const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
-/// How long it then gets after SIGTERM.
-const TERMINATE_GRACE: Duration = Duration::from_secs(1);
-/// How long a silent claude may take to end once its input is closed. It stops background work
-/// 5 s after a result, so this is longer.
-const EXIT_GRACE: Duration = Duration::from_secs(10);
-/// How long claude may take to begin the turn that follows finished background work.
-const FOLLOW_UP_GRACE: Duration = Duration::from_secs(10);
-/// How long the output may stay open after the last process ended.
-const DRAIN_GRACE: Duration = Duration::from_secs(2);
-/// The same where one is left that may hold it.
-const DRAIN_GRACE_LEFT: Duration = Duration::from_millis(100);
-/// How long the end of the job's processes may take after they were sent SIGKILL.
-const SWEEP_GRACE: Duration = Duration::from_secs(5);
-/// How long both may take from the request of a `kill` on, which answers within 8 s. It gives
-/// SIGKILL 2 s after the whole ladder of signals.
-const KILL_GRACE: Duration = Duration::from_millis(6_500);
-/// How often mere progress is written to the record.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// So many refused logins in a row are final. The CLI alone would go on for minutes.
-const AUTH_FAILURES: u32 = 3;
-
-/// Where the worker stands. `until` is on the monotonic clock.
-#[derive(Debug, PartialEq)]
-enum WorkerPhase {
-    /// It is not its turn yet.
-    Waiting { since: Duration },
-    /// Claude is being started.
-    Starting,
-    /// A turn is under way.
-    Working,
-    /// A result came, but background work is outstanding: stdin stays open.
-    Holding { until: Duration },
-    /// The background work ended: claude is about to take another turn.
-    FollowUp { until: Duration },
-    /// A wake-up or cron task that the agent scheduled is to come: stdin stays open.
-    Awaiting { until: Duration },
-    /// A turn has its result, and the next message is waited for.
-    Idle { until: Duration },
-    /// Claude went away, and is started again then: at once, or when it is its turn.
-    Backoff { until: Duration, queues: bool },
-    /// Claude was ended while it asked something; the answer is waited for.
-    Released { until: Option<Duration> },
-    /// Stdin is closed: claude is expected to end.
-    Closing { until: Duration },
-    /// A signal was sent.
-    Stopping { by: TermSignal, until: Duration },
-    /// What is left is being ended.
-    Sweeping,
-    /// Nothing is left; the rest of the output is read.
-    Draining { until: Duration },
-    /// The verdict can be reached, or was.
-    Over,
-}
-
-impl WorkerPhase {
-    /// Whether claude runs and can be given something: its stdin is open.
-    fn takes_input(&self) -> bool {
-        matches!(
-            self,
-            Self::Working
-                | Self::Holding { .. }
-                | Self::FollowUp { .. }
-                | Self::Awaiting { .. }
-                | Self::Idle { .. }
-        )
-    }
-}
-
-/// Why the job is being ended before claude ended by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StopReason {
-    Kill,
-    Terminate,
-    Timeout,
-    Stall,
-    Auth,
-    /// Its question waits without a claude, as the message of this number asked.
-    Release {
-        number: u64,
-    },
-}
 
 /// A job's worker, without its hands.
 #[derive(Debug)]
@@ -386,114 +301,6 @@ impl Supervisor {
         effects
     }
 
-    /// Reaches the verdict. `evidence` is what the attempt left besides its stream.
-    ///
-    /// `undelivered` is asked, once it is certain that the job has ended, for the messages that
-    /// nobody will deliver any more.
-    pub fn conclude(
-        &mut self,
-        now: Now,
-        evidence: &Evidence<'_>,
-        undelivered: impl FnOnce() -> Vec<UndeliveredMessage>,
-    ) -> (Conclusion, Vec<Effect>) {
-        let mut effects = Vec::new();
-        if let Some(StopReason::Release { number }) = self.stop_reason {
-            self.stop_reason = self.pending_stop.take();
-            if self.stop_reason.is_none() {
-                self.released(number, now, &mut effects);
-                return (Conclusion::NextAttempt, effects);
-            }
-        }
-        let mut verdict = self.reach_verdict(evidence);
-        if let Some(cause) = self.pending_stop.take()
-            && self.has_next_attempt(&verdict, evidence, now)
-        {
-            self.stop_reason = Some(cause);
-            verdict = self.reach_verdict(evidence);
-        }
-        if self.restarts(&verdict) {
-            self.back_off(now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
-        }
-        if self.needs_fresh_session(&verdict) {
-            self.begin_fresh_session(now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
-        }
-        if let Some(pause) = self.launches_again(&verdict, now) {
-            self.launch_again(pause, now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
-        }
-        if self.renews_login(&verdict, evidence) {
-            self.renew_login(&verdict, now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
-        }
-        if let Some(pause) = self.retry_after(&verdict, now) {
-            self.retry(&verdict, pause, now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
-        }
-        let verdict = self.last_word(verdict, now);
-        let undelivered = undelivered();
-        self.note_unknown_cost();
-        for rule in ignored_rules(evidence.stderr) {
-            self.record.warn(rule);
-        }
-        self.warn_of_mcp_servers(true);
-        for warning in self.closing_warnings(&verdict) {
-            self.record.warn(warning);
-        }
-        self.follow_digest(now);
-        self.record.end(&verdict, now.wall);
-        self.record.rate_limited |=
-            matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
-        self.record.lost_connection =
-            verdict.reason() == Some(Reason::ApiError) && self.lost_connection();
-        self.phase = WorkerPhase::Over;
-        let happening = EventKind::Finished { status: verdict.status(), reason: verdict.reason() };
-        self.log(happening, now, &mut effects);
-        self.save(now, &mut effects);
-        // After the record, which it tells of.
-        effects.extend(NotifyEvent::from_status(verdict.status()).map(Effect::RecordNotification));
-        let outcome = self.outcome().with_undelivered(undelivered);
-        (Conclusion::Ended(Box::new(outcome)), effects)
-    }
-
-    /// Whether there is another attempt after this verdict.
-    fn has_next_attempt(&self, verdict: &Verdict, evidence: &Evidence<'_>, now: Now) -> bool {
-        self.restarts(verdict)
-            || self.needs_fresh_session(verdict)
-            || self.launches_again(verdict, now).is_some()
-            || self.renews_login(verdict, evidence)
-            || self.retry_after(verdict, now).is_some()
-    }
-
-    /// What the job has come to so far.
-    pub fn outcome(&self) -> Outcome {
-        let (digest, past) = (&self.digest, &self.previous);
-        let last = digest.last.as_ref();
-        let (answer, partial) = self.answer_shown();
-        let duration = (digest.results > 0).then_some(digest.duration_ms);
-        let structured = match (last, &digest.structured_output) {
-            (Some(_), None) if digest.asked_anew => &None,
-            (_, None) => &past.structured_output,
-            (_, told) => told,
-        };
-        let has_answer = answer.is_some() && !partial;
-        Outcome {
-            previous_result: if has_answer { None } else { past.previous.clone() },
-            result_omitted_bytes: answer.as_ref().map_or(0, |answer| answer.omitted),
-            result: answer.map(|answer| answer.text),
-            partial,
-            duration_ms: [past.duration_ms, duration]
-                .into_iter()
-                .flatten()
-                .reduce(u64::saturating_add),
-            usage: last.and_then(|last| last.usage.clone()),
-            permission_denials: self.denials().cloned().collect(),
-            structured_output: structured.clone(),
-            ..Outcome::from_record(&self.record)
-        }
-    }
-
     /// The first words of this worker's journal.
     fn begin(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if std::mem::replace(&mut self.begun, true) {
@@ -591,85 +398,6 @@ impl Supervisor {
             }
             WorkerPhase::Draining { until } if until <= now.mono => self.drained(effects),
             _ => {}
-        }
-    }
-
-    fn log(&mut self, happening: EventKind, now: Now, effects: &mut Vec<Effect>) {
-        self.record.last_seq += 1;
-        effects.push(Effect::Log(EventLine {
-            seq: self.record.last_seq,
-            at: now.wall,
-            attempt: self.record.attempt,
-            kind: happening,
-        }));
-    }
-
-    fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        // After the end the record says how it ended, not what was heard last.
-        if self.phase != WorkerPhase::Over {
-            self.follow_digest(now);
-        }
-        self.unsaved = false;
-        self.saved = Some(now.mono);
-        effects.push(Effect::Save);
-    }
-
-    fn save_if_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let due = self.saved.is_none_or(|at| now.mono >= at + SAVE_EVERY);
-        if self.unsaved && due && self.phase != WorkerPhase::Over {
-            self.save(now, effects);
-        }
-    }
-
-    /// Brings the record up to what was heard.
-    fn follow_digest(&mut self, now: Now) {
-        let (digest, record) = (&self.digest, &mut self.record);
-        if digest.session_id.is_some() {
-            record.session_id.clone_from(&digest.session_id);
-        }
-        if digest.model.is_some() {
-            record.model.clone_from(&digest.model);
-        }
-        record.session_began |= digest.began;
-        record.denied = record.earlier.denied.saturating_add(digest.denials.len() as u64);
-        record.num_turns = record.earlier.turns + digest.num_turns();
-        record.cost_usd = sum_usd([record.earlier.cost_usd, digest.spent_usd]);
-        // What it waits before its first attempt is nothing that it takes.
-        let began = if self.launched { self.started } else { now.mono };
-        let took = u64::try_from(now.mono.saturating_sub(began).as_millis());
-        record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
-        record.rate_limited = digest.rate_limited;
-        record.retry_at = digest.retry_at;
-        record.last_event_at = digest.last_event_at.or(record.last_event_at);
-        record.activity = digest.activity();
-        if digest.answered && record.released.as_ref().is_some_and(|it| it.response.is_some()) {
-            record.released = None;
-        }
-        record.blocked = digest.blocked().or(record.released_question().cloned());
-        let waiting_for = self.waiting_for(now);
-        if waiting_for.is_some() {
-            self.record.activity = None;
-        }
-        self.record.waiting_for = waiting_for;
-    }
-
-    /// Closes the record of the present attempt and makes it that of the next.
-    fn next_attempt(&mut self, now: Now) {
-        self.follow_digest(now);
-        self.note_unknown_cost();
-        self.record.begin_attempt();
-    }
-
-    /// Notes that some of what was spent is in no result, if that may be.
-    fn note_unknown_cost(&mut self) {
-        let has_gap = self.digest.began && (self.torn || self.record.log_incomplete);
-        if self.digest.cost_is_lower_bound() || has_gap {
-            self.record.cost_is_lower_bound = true;
-            let attempt = self.record.attempt;
-            self.record.warn(format!(
-                "the cost is a lower bound: attempt {attempt} ended without a result of its last \
-                 requests"
-            ));
         }
     }
 }

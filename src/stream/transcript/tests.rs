@@ -1,0 +1,76 @@
+use super::*;
+
+fn read(line: &str) -> Vec<(Speaker, String)> {
+    transcript_lines(Line { bytes: line.as_bytes(), length: line.len() as u64 })
+        .into_iter()
+        .map(|passage| (passage.speaker, passage.text))
+        .collect()
+}
+
+#[test]
+fn a_tool_call_is_one_telling_line() {
+    for (input, shown) in [
+        (r#"{"description":"run","command":"cargo test\n  --all"}"#, "Bash: cargo test --all"),
+        (r#"{"content":"long","file_path":"/a/b"}"#, "Bash: /a/b"),
+        (r#"{"content":"\ud83d","command":"echo \ud83d"}"#, "Bash: echo \u{fffd}"),
+        (r#"{"x":{"y":1}}"#, r#"Bash: {"y":1}"#),
+        ("{}", "Bash"),
+    ] {
+        let line = format!(
+            r#"{{"type":"assistant","message":{{"content":[{{"type":"tool_use","id":"t","name":"Bash","input":{input}}}]}}}}"#
+        );
+        assert_eq!(read(&line), [(Speaker::Tool, shown.to_owned())]);
+    }
+}
+
+#[test]
+fn the_end_of_a_turn_says_how_it_went() {
+    let end = |fields: &str| {
+        let line = format!(r#"{{"type":"result","num_turns":1,"duration_ms":90,{fields}}}"#);
+        read(&line).remove(0).1
+    };
+    assert_eq!(end(r#""subtype":"success","is_error":false"#), "done · 1 turn · 0.1 s");
+    let aborted = r#""is_error":true,"terminal_reason":"aborted_tools","errors":["[ede]"]"#;
+    assert_eq!(end(aborted), "interrupted · 1 turn · 0.1 s");
+    for (fields, why) in [
+        (r#""is_error":true,"errors":["no more turns"]"#, "no more turns"),
+        (r#""is_error":true,"errors":["one"," ","two\n"],"result":"x""#, "one; two"),
+        (r#""subtype":"success","is_error":true,"result":"API Error: 401""#, "API Error: 401"),
+        (r#""subtype":"success","is_error":true,"result":" ""#, NO_MESSAGE),
+        (
+            r#""subtype":"error_during_execution","is_error":false,"errors":[]"#,
+            "claude ended its turn with an error and gave no message (error_during_execution)",
+        ),
+    ] {
+        assert_eq!(end(fields), format!("failed: {why} · 1 turn · 0.1 s"));
+    }
+}
+
+#[test]
+fn what_is_not_worth_reading_is_left_out() {
+    for line in [
+        "",
+        r#"{"type":"system","subtype":"init"}"#,
+        r#"{"type":"stream_event","event":{}}"#,
+        r#"{"type":"assistant","message":{"content":[{"type":"text","text":" \n"}]}}"#,
+        r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t","content":"fine"}]}}"#,
+    ] {
+        assert_eq!(read(line), [], "{line}");
+    }
+}
+
+#[test]
+fn a_stray_line_is_shown_as_it_is() {
+    assert_eq!(read("npm  notice\tx"), [(Speaker::Note, "npm notice x".to_owned())]);
+    let garbage = transcript_lines(Line { bytes: &[0xff; 10_000], length: 10_000 });
+    assert_eq!(garbage[0].text.chars().count(), STRAY_SHOWN);
+}
+
+#[test]
+fn a_long_speech_is_cut_and_says_so() {
+    let line = format!(
+        r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
+        "ä".repeat(SAID_SHOWN + 7)
+    );
+    assert!(read(&line)[0].1.ends_with("ä […7 more characters]"));
+}

@@ -1,0 +1,86 @@
+//! What the worker writes: events, and the record.
+
+use super::{Effect, Now, SAVE_EVERY, Supervisor, WorkerPhase};
+use crate::job::{EventKind, EventLine};
+use crate::text::sum_usd;
+
+impl Supervisor {
+    pub(super) fn log(&mut self, happening: EventKind, now: Now, effects: &mut Vec<Effect>) {
+        self.record.last_seq += 1;
+        effects.push(Effect::Log(EventLine {
+            seq: self.record.last_seq,
+            at: now.wall,
+            attempt: self.record.attempt,
+            kind: happening,
+        }));
+    }
+
+    pub(super) fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // After the end the record says how it ended, not what was heard last.
+        if self.phase != WorkerPhase::Over {
+            self.follow_digest(now);
+        }
+        self.unsaved = false;
+        self.saved = Some(now.mono);
+        effects.push(Effect::Save);
+    }
+
+    pub(super) fn save_if_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let due = self.saved.is_none_or(|at| now.mono >= at + SAVE_EVERY);
+        if self.unsaved && due && self.phase != WorkerPhase::Over {
+            self.save(now, effects);
+        }
+    }
+
+    /// Brings the record up to what was heard.
+    pub(super) fn follow_digest(&mut self, now: Now) {
+        let (digest, record) = (&self.digest, &mut self.record);
+        if digest.session_id.is_some() {
+            record.session_id.clone_from(&digest.session_id);
+        }
+        if digest.model.is_some() {
+            record.model.clone_from(&digest.model);
+        }
+        record.session_began |= digest.began;
+        record.denied = record.earlier.denied.saturating_add(digest.denials.len() as u64);
+        record.num_turns = record.earlier.turns + digest.num_turns();
+        record.cost_usd = sum_usd([record.earlier.cost_usd, digest.spent_usd]);
+        // What it waits before its first attempt is nothing that it takes.
+        let began = if self.launched { self.started } else { now.mono };
+        let took = u64::try_from(now.mono.saturating_sub(began).as_millis());
+        record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
+        record.rate_limited = digest.rate_limited;
+        record.retry_at = digest.retry_at;
+        record.last_event_at = digest.last_event_at.or(record.last_event_at);
+        record.activity = digest.activity();
+        if digest.answered && record.released.as_ref().is_some_and(|it| it.response.is_some()) {
+            record.released = None;
+        }
+        record.blocked = digest.blocked().or(record.released_question().cloned());
+        let waiting_for = self.waiting_for(now);
+        if waiting_for.is_some() {
+            self.record.activity = None;
+        }
+        self.record.waiting_for = waiting_for;
+    }
+
+    /// Closes the record of the present attempt and makes it that of the next.
+    pub(super) fn next_attempt(&mut self, now: Now) {
+        self.follow_digest(now);
+        self.note_unknown_cost();
+        self.record.begin_attempt();
+    }
+
+    /// Notes that some of what was spent is in no result, if that may be.
+    pub(super) fn note_unknown_cost(&mut self) {
+        let has_gap = self.digest.began && (self.torn || self.record.log_incomplete);
+        if self.digest.cost_is_lower_bound() || has_gap {
+            self.record.cost_is_lower_bound = true;
+            let attempt = self.record.attempt;
+            self.record.warn(format!(
+                "the cost is a lower bound: attempt {attempt} ended without a result of its last \
+                 requests"
+            ));
+        }
+    }
+}
