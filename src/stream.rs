@@ -1,8 +1,7 @@
-//! Claude's wire format, `--output-format stream-json`: a line is an event ([`decode`]), events
-//! fold into a [`Digest`], and read as a conversation they are a [`transcript`].
+//! Claude's wire format, `--output-format stream-json`: each line is an event ([`decode`]). A
+//! [`Digest`] summarizes the events, a [`transcript`] shows them as a conversation.
 //!
-//! Pure, and bounded: no function here keeps more of a line than is said beside it, whatever
-//! claude prints.
+//! Pure and bounded: no function keeps more of a line than it documents, whatever claude prints.
 
 mod digest;
 mod event;
@@ -18,5 +17,5 @@ pub use digest::{Digest, DigestChange, FinalAnswer};
 pub use event::{Block, Event, LazyText, McpServer, TurnResult, decode};
 pub use lines::{Line, LineSplitter};
 pub use reset_time::{is_spend_limit, reset_time};
-pub use schedule::LATE;
+pub use schedule::WAKEUP_TIMEOUT;
 pub use surrogates::{fix_surrogates, from_json, repair};

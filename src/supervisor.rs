@@ -1,7 +1,7 @@
-//! What a job's worker does about what happens: `(state, time, input) -> effects`.
+//! State machine of a job's worker: `(state, time, input) -> effects`.
 //!
-//! Pure: no file, process or clock is touched here, so that every pair of state and input can be
-//! tested as a table. The one place where a verdict is reached is [`verdict`].
+//! Pure: it touches no file, process or clock, so that each pair of state and input can be tested
+//! as a table. The verdict is reached in one place, [`verdict`].
 
 mod attempt;
 mod conclusion;
@@ -28,9 +28,9 @@ use serde_json::Value;
 use conversation::ConversationState;
 use keep_alive::KeepAlive;
 use phase::{
-    AUTH_FAILURES, DRAIN_GRACE, DRAIN_GRACE_LEFT, EXIT_GRACE, FOLLOW_UP_GRACE, INTERRUPT_GRACE,
-    KILL_GRACE, LEAVE_GRACE, REQUEST_GRACE, SAVE_EVERY, SWEEP_GRACE, StopReason, TERMINATE_GRACE,
-    WorkerPhase,
+    DRAIN_GRACE, DRAIN_GRACE_WITH_LEFTOVERS, EXIT_GRACE, FOLLOW_UP_GRACE, INTERRUPT_GRACE,
+    KILL_GRACE, LEAVE_GRACE, MAX_AUTH_FAILURES, REQUEST_GRACE, SAVE_INTERVAL, SWEEP_GRACE,
+    StopReason, TERMINATE_GRACE, WorkerPhase,
 };
 use previous_attempts::PreviousAttempts;
 
@@ -44,45 +44,46 @@ pub use types::{
     Conclusion, Effect, Evidence, FailedDependency, Input, Now, STDERR_READ, TermSignal,
 };
 
-/// A job's worker, without its hands.
+/// Decides what a job's worker does; the worker carries the effects out.
 #[derive(Debug)]
 pub struct Supervisor {
     record: Record,
-    opening: FirstPrompt,
-    talk: ConversationState,
+    first_prompt: FirstPrompt,
+    conversation: ConversationState,
     keep_alive: KeepAlive,
-    /// The journal tells of this worker.
-    begun: bool,
-    /// Claude ran under this worker.
+    /// Whether `events.ndjson` has the start of this worker.
+    is_start_logged: bool,
+    /// Whether claude ran under this worker.
     launched: bool,
-    /// When claude was started, as long as the API has not answered it.
+    /// When claude was started; `None` once the API has answered it.
     unanswered_since: Option<Timestamp>,
-    /// Retries so far without progress in between.
+    /// Retries without progress in between.
     retries: u32,
-    /// A silence was told already.
-    silence_told: bool,
-    /// Since when claude is silent, on the monotonic clock.
-    heard: Duration,
-    /// The silence for which it was ended.
+    /// Whether the present silence has been reported.
+    silence_warned: bool,
+    /// When claude last wrote something or got input, on the monotonic clock.
+    silent_since: Duration,
+    /// The silence for which claude was stopped.
     stalled_for: Option<Duration>,
-    /// What was asked for while claude was ending already: it counts if the job would go on.
+    /// A stop that was requested while claude was already ending. It takes effect if another
+    /// attempt would follow.
     pending_stop: Option<StopReason>,
-    /// The API has accepted the login in this job.
+    /// Whether the API has accepted the login in this job.
     login_accepted: bool,
-    /// Claude was started anew because the API refused its login, and has not been answered since.
+    /// Whether claude was restarted because the API refused its login, and has had no answer since.
     login_renewed: bool,
-    /// Since when nothing but recurring cron tasks holds the job, on the monotonic clock.
+    /// Since when only recurring cron tasks have kept the job open, on the monotonic clock.
     recurring_since: Option<Duration>,
-    /// When the last turn ended.
     turn_ended_at: Option<Timestamp>,
     dependency_error: Option<String>,
-    /// A tool call that was allowed, and that claude is to make again: the tool and its input.
+    /// A tool call that was allowed and that claude is expected to repeat: the tool and its input.
     allowed_call: Option<(String, Value)>,
     previous: PreviousAttempts,
     digest: Digest,
     phase: WorkerPhase,
     stop_reason: Option<StopReason>,
-    /// When what is left of the job is left to itself, after a `kill` was asked for.
+    /// When a requested `kill` stops waiting for the remaining processes and output, on the
+    /// monotonic clock.
     kill_until: Option<Duration>,
     started: Duration,
     input_closed: bool,
@@ -90,30 +91,30 @@ pub struct Supervisor {
     torn: bool,
     launch_error: Option<String>,
     unsaved: bool,
-    saved: Option<Duration>,
+    saved_at: Option<Duration>,
 }
 
 impl Supervisor {
-    /// The supervisor of the job of this record, whose worker began at `now`.
+    /// Creates the supervisor of a job whose worker started at `now`.
     pub fn new(mut record: Record, pid: i32, boot_id: Option<String>, now: Now) -> Self {
         record.pid = Some(pid);
         record.boot_id = boot_id;
-        Self::of_record(record, now)
+        Self::from_record_at(record, now)
     }
 
-    fn of_record(record: Record, now: Now) -> Self {
-        let opening = FirstPrompt::of(&record);
+    fn from_record_at(record: Record, now: Now) -> Self {
+        let first_prompt = FirstPrompt::for_record(&record);
         let mut supervisor = Self {
-            digest: Digest::after_own_messages(opening.own_messages()),
-            opening,
-            talk: ConversationState::default(),
+            digest: Digest::after_own_messages(first_prompt.own_messages()),
+            first_prompt,
+            conversation: ConversationState::default(),
             keep_alive: KeepAlive::default(),
-            begun: false,
+            is_start_logged: false,
             launched: false,
             unanswered_since: None,
             retries: 0,
-            silence_told: false,
-            heard: now.mono,
+            silence_warned: false,
+            silent_since: now.mono,
             stalled_for: None,
             pending_stop: None,
             login_accepted: record.earlier.cost_usd.is_some_and(|usd| usd > 0.0),
@@ -133,28 +134,28 @@ impl Supervisor {
             torn: false,
             launch_error: None,
             unsaved: false,
-            saved: None,
+            saved_at: None,
         };
         supervisor.expect_answered_call();
         supervisor
     }
 
-    /// The record as it should be on disk now.
+    /// Returns the record as it should be on disk.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// The conversation that the coming attempt will have, where it is known beforehand.
+    /// Sets the session of the next attempt, where it is known beforehand.
     pub fn expect_session(&mut self, session_id: String) {
         self.record.session_id = Some(session_id);
     }
 
-    /// Claude's file of the present conversation was seen.
+    /// Sets the path of the file in which claude keeps the present session.
     pub fn session_file_seen(&mut self, file: String) {
         self.record.session_file = Some(file);
     }
 
-    /// Whether the next attempt is waited for.
+    /// Whether the job waits for its next attempt.
     pub fn is_backing_off(&self) -> bool {
         matches!(
             self.phase,
@@ -164,24 +165,24 @@ impl Supervisor {
         )
     }
 
-    /// What the coming attempt opens with.
+    /// Returns the first prompt of the next attempt.
     pub fn opening(&self) -> &FirstPrompt {
-        &self.opening
+        &self.first_prompt
     }
 
-    /// Where the coming attempt's part of `output.log` begins.
+    /// Sets the offset in `output.log` at which the next attempt begins.
     pub fn log_starts_at(&mut self, offset: u64) {
         self.record.log_start = offset;
     }
 
-    /// Some of what claude wrote in this attempt is missing in `output.log`.
+    /// Records that `output.log` lacks some of what claude wrote in this attempt.
     pub fn log_is_incomplete(&mut self) {
         self.record.log_incomplete = true;
         self.unsaved = true;
     }
 
-    /// How the worker was detached, as it sees it itself: `unit` is the scope into which it was
-    /// to be put, `cgroup` the one in which it found itself.
+    /// Records how the worker was detached: `unit` is the systemd scope that was requested,
+    /// `cgroup` the one in which the worker runs.
     pub fn detached(&mut self, unit: Option<&str>, cgroup: Option<String>) {
         let mut risks = self.record.detached.take().map(|asked| asked.risks).unwrap_or_default();
         let by = if cgroup.is_some() { Detachment::Scope } else { Detachment::Session };
@@ -194,23 +195,24 @@ impl Supervisor {
         self.record.detached = Some(Detached { by, unit, cgroup, risks });
     }
 
-    /// A limit to the memory was asked for, and there is none.
+    /// Warns that the requested memory limit does not exist.
     pub fn memory_is_not_limited(&mut self) {
         self.record.warn("--memory-max has no effect: the job's control group has no such limit");
     }
 
-    /// A limit of the caller may end the worker.
+    /// Warns that a limit of the calling process may end the worker.
     pub fn is_limited(&mut self, warning: String) {
         self.record.warn(warning);
     }
 
-    /// The number of the last line of `events.ndjson`, which may be beyond the one recorded.
+    /// Raises the number of the last event to that of the last line in `events.ndjson`, which may
+    /// be ahead of the record.
     pub fn last_logged(&mut self, seq: u64) {
         self.record.last_seq = self.record.last_seq.max(seq);
     }
 
-    /// When the supervisor wants a [`Input::Tick`], on the monotonic clock. `None`: not before
-    /// something else happens.
+    /// Returns when the supervisor needs an [`Input::Tick`], on the monotonic clock; `None` if not
+    /// before another input.
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match self.phase {
             WorkerPhase::Waiting { .. }
@@ -229,12 +231,12 @@ impl Supervisor {
             WorkerPhase::Released { until } => until,
         };
         let unsaved = self.unsaved && self.phase != WorkerPhase::Over;
-        let save = unsaved.then(|| self.saved.map_or(Duration::ZERO, |at| at + SAVE_EVERY));
+        let save = unsaved.then(|| self.saved_at.map_or(Duration::ZERO, |at| at + SAVE_INTERVAL));
         let limits = [self.timeout(), self.block_timeout(), self.silence()];
         limits.into_iter().chain([phase, save]).flatten().min()
     }
 
-    /// Takes in what happened and says what is to be done about it, in this order.
+    /// Handles an input and returns the effects, to be carried out in this order.
     #[must_use]
     pub fn handle(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -242,12 +244,12 @@ impl Supervisor {
             Input::Queued(obstacle) => self.queued(obstacle, now, &mut effects),
             Input::Admitted => self.admitted(now, &mut effects),
             Input::Held => {
-                self.begin(now, &mut effects);
+                self.log_worker_start(now, &mut effects);
                 self.hold_question(now, &mut effects);
             }
             Input::DependencyFailed(other) => self.dependency_failed(other, now, &mut effects),
             Input::Launched { pid, program, arguments } => {
-                self.begin(now, &mut effects);
+                self.log_worker_start(now, &mut effects);
                 let (program, arguments) = (Some(program), Some(arguments));
                 self.log(EventKind::Launched { pid, program, arguments }, now, &mut effects);
                 self.launched(pid, now, &mut effects);
@@ -261,7 +263,7 @@ impl Supervisor {
             }
             Input::Line(line) => self.line(line, now, &mut effects, |_| {}),
             Input::Torn(line) => {
-                // A whole event that only lacks its line feed is as good as any other.
+                // A complete event that only lacks its line feed is valid.
                 self.torn = decode(line.bytes).is_none();
                 self.line(line, now, &mut effects, |_| {});
             }
@@ -291,8 +293,8 @@ impl Supervisor {
             }
             Input::WriteFailed { file, error } => {
                 self.record.warn(format!("{file} is incomplete: {error}"));
-                let happening = EventKind::WriteFailed { file: file.to_owned(), error };
-                self.log(happening, now, &mut effects);
+                let event = EventKind::WriteFailed { file: file.to_owned(), error };
+                self.log(event, now, &mut effects);
                 self.unsaved = true;
             }
             Input::Tick => self.tick(now, &mut effects),
@@ -301,9 +303,9 @@ impl Supervisor {
         effects
     }
 
-    /// The first words of this worker's journal.
-    fn begin(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if std::mem::replace(&mut self.begun, true) {
+    /// Logs the start of this worker, once.
+    fn log_worker_start(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if std::mem::replace(&mut self.is_start_logged, true) {
             return;
         }
         let worker = self.record.pid.unwrap_or_default();
@@ -311,7 +313,7 @@ impl Supervisor {
         if self.record.resumed {
             self.log(EventKind::Resumed, now, effects);
         } else if self.record.attempt > 1 {
-            let (after, resumes) = (self.record.recovered_from, !self.opening.prompt);
+            let (after, resumes) = (self.record.recovered_from, !self.first_prompt.prompt);
             self.log(EventKind::Recovered { after, resumes }, now, effects);
         }
     }
@@ -320,19 +322,19 @@ impl Supervisor {
         self.launched = true;
         self.record.was_admitted = true;
         self.record.was_idle = false;
-        self.heard = now.mono;
+        self.silent_since = now.mono;
         self.digest.retry_at = None;
-        self.digest.own_messages = self.opening.own_messages();
+        self.digest.own_messages = self.first_prompt.own_messages();
         self.unanswered_since = Some(now.wall);
         self.record.claude_pid = Some(pid);
         self.record.status = Status::Running;
         self.phase = WorkerPhase::Working;
         self.save(now, effects);
-        let silent = self.opening.text.is_empty() && !self.opening.prompt;
+        let silent = self.first_prompt.text.is_empty() && !self.first_prompt.prompt;
         if self.record.spec.keep_alive && silent {
             self.idle(now, effects);
             if self.keep_alive.finishing {
-                // Once what lies in the inbox was told, which is next.
+                // The messages in the inbox come first.
                 self.phase = WorkerPhase::Idle { until: now.mono };
             }
         }
@@ -346,12 +348,12 @@ impl Supervisor {
             self.log(EventKind::TimedOut, now, effects);
             self.stop(StopReason::Timeout, now, effects);
         }
-        self.deny_what_nobody_answers(now, effects);
+        self.deny_expired_requests(now, effects);
         self.check_silence(now, effects);
         match self.phase {
-            // It goes on, and so does its background work.
+            // The job continues, and so does its background work.
             WorkerPhase::Holding { until } if until <= now.mono && self.awaits_messages() => {
-                self.rest(now, effects);
+                self.await_next(now, effects);
             }
             WorkerPhase::Holding { until } if until <= now.mono => {
                 let what = match self.digest.outstanding() {
@@ -359,20 +361,20 @@ impl Supervisor {
                     tasks => plural(tasks, "background task"),
                 };
                 self.record.warn(format!("--background-wait ran out with {what} outstanding"));
-                self.rest(now, effects);
+                self.await_next(now, effects);
             }
-            WorkerPhase::FollowUp { until } if until <= now.mono => self.rest(now, effects),
+            WorkerPhase::FollowUp { until } if until <= now.mono => self.await_next(now, effects),
             WorkerPhase::Awaiting { until } if until <= now.mono => {
                 let rested = self.turn_ended_at.unwrap_or(now.wall);
                 self.digest.schedule.expire(now.wall, rested);
                 if self.digest.schedule.next_due().is_none() {
                     self.digest.schedule.expire_unknown();
                 }
-                self.rest(now, effects);
+                self.await_next(now, effects);
             }
             WorkerPhase::Idle { until } if until <= now.mono => self.finish_now(now, effects),
             WorkerPhase::Released { until: Some(until) } if until <= now.mono => {
-                self.nobody_answered(now, effects);
+                self.deny_released_question(now, effects);
             }
             WorkerPhase::Backoff { until, queues: false } if until <= now.mono => {
                 self.phase = WorkerPhase::Starting;

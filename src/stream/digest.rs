@@ -1,4 +1,4 @@
-//! What the events so far add up to.
+//! Summary of the events so far.
 
 mod activity;
 mod limit;
@@ -19,115 +19,107 @@ use super::{Block, Event, TurnResult, fix_surrogates};
 use crate::job::{Activity, Blocked, ModelFamily, Timestamp, parse_questions, truncate_all};
 use crate::text::{clip, one_line};
 
-/// How many open things (tasks, tools, requests) are tracked at once. Far above what a session
-/// has; there so that a stream gone wild cannot fill the memory.
-const TRACKED: usize = 1_000;
-/// Characters of a name or an identifier that are kept: far above what any has.
-const NAME_KEPT: usize = 200;
-/// Bytes of the denied tool calls that are kept whole, as JSON.
-const DENIALS_KEPT: usize = 1 << 20;
-/// Characters of an activity's text.
-const ACTIVITY_KEPT: usize = 120;
+/// Number of open tasks, tools and requests that are tracked. Far more than a session has; it
+/// bounds the memory for a runaway stream.
+const MAX_TRACKED: usize = 1_000;
+/// Characters of a name or an identifier; far more than any has.
+const MAX_NAME_CHARS: usize = 200;
+/// Bytes of JSON of the denied tool calls that are kept whole.
+const MAX_DENIALS_BYTES: usize = 1 << 20;
+const MAX_ACTIVITY_CHARS: usize = 120;
 /// Bytes of a tool call's input up to which it is kept whole.
-const CALL_INPUT_KEPT: usize = 2_000;
-/// How long claude is believed to wait in silence for its next try: a little longer than the
-/// longest limit of the API, which is a week's.
-const SILENCE_MOST: Duration = Duration::from_secs(8 * 86_400);
-/// How far anything is counted: so far do the numbers of claude's JavaScript, and the sums over a
-/// job's attempts stay within what can be counted here.
-const COUNTED: u64 = (1 << 53) - 1;
-/// Ids of further requests that are named beside the first.
-const OTHERS_NAMED: usize = 20;
-/// Characters of a request's input.
-const INPUT_KEPT: usize = 2_000;
-/// Characters of a task's description.
-const DESCRIPTION_KEPT: usize = 60;
-/// Characters of the reason why a message within a turn was refused.
-const DENIED_SHOWN: usize = 150;
-/// Characters of the CLI's word on why it did not ask the model.
-const PREVENTED_KEPT: usize = 2_000;
+const MAX_CALL_INPUT_BYTES: usize = 2_000;
+/// The longest wait for a retry that is accepted as a reason for silence: a little longer than the
+/// longest limit of the API, a week.
+const MAX_SILENCE: Duration = Duration::from_secs(8 * 86_400);
+/// Bound of all counts: the largest exact integer of JavaScript. Sums over the attempts of a job
+/// then fit into 64 bits.
+const MAX_COUNT: u64 = (1 << 53) - 1;
+/// Number of further request ids that are listed beside the first.
+const MAX_OTHERS_NAMED: usize = 20;
+const MAX_INPUT_CHARS: usize = 2_000;
+const MAX_DESCRIPTION_CHARS: usize = 60;
+const MAX_DENIAL_REASON_CHARS: usize = 150;
+/// Characters of the reason for which the CLI did not ask the model.
+const MAX_PREVENTED_CHARS: usize = 2_000;
 
-/// The fold over a stream's events.
+/// Summary of a stream.
 #[derive(Debug, Default)]
 pub struct Digest {
-    /// Claude's conversation, as it named it last.
+    /// The session, as claude reported it last.
     pub session_id: Option<String>,
-    /// The model, likewise.
+    /// The model, as claude reported it last.
     pub model: Option<String>,
     /// The MCP servers, as claude listed them last.
     pub mcp_servers: Vec<McpServer>,
-    /// The last turn's result.
     pub last: Option<TurnResult>,
-    /// The last non-empty answer since the last message from outside.
+    /// The last non-empty answer since the last external message.
     pub answer: Option<FinalAnswer>,
     /// The last structured output since then.
     pub structured_output: Option<Value>,
-    /// How many of the coming messages are this program's own, and no new task: what was asked
-    /// before them still waits for its answer.
+    /// How many of the next messages are this program's own and no new task: the request before
+    /// them is still open.
     pub own_messages: usize,
-    /// A message from outside was taken in: answers before this run of claude count no more.
-    pub asked_anew: bool,
-    /// Results so far.
+    /// Whether an external message was accepted: earlier answers do not count any more.
+    pub has_new_request: bool,
     pub results: u64,
-    /// Each tool call that was denied, over all turns.
+    /// The denied tool calls of all turns.
     pub denials: Vec<Value>,
-    /// Milliseconds of the ended turns, added up.
+    /// Sum over the ended turns.
     pub duration_ms: u64,
-    /// US dollars of the ended turns, as far as the CLI reported them.
+    /// Sum over the ended turns, as far as the CLI reported it.
     pub spent_usd: Option<f64>,
     /// Wake-ups and cron tasks that the agent scheduled.
     pub schedule: Schedule,
-    /// Why the CLI did not ask the model in the last turn; empty where it does not say it.
+    /// Why the CLI did not ask the model in the last turn; empty if it gave no reason.
     pub rejected: Option<String>,
-    /// The last turn was a local command that failed: its text.
+    /// Text of the local command that the last turn consisted of, if it failed.
     pub command_failed: Option<String>,
-    /// The API's limit is in the way.
+    /// Whether a limit of the API blocks claude.
     pub rate_limited: bool,
-    /// When claude tries again.
+    /// When claude retries.
     pub retry_at: Option<Timestamp>,
-    /// The models that the limit is for, where the API says it.
+    /// The models to which the limit applies, if the API says so.
     pub limited_model: Option<ModelFamily>,
-    /// When the limit ends, where the API says it.
+    /// When the limit ends, if the API says so.
     pub resets_at: Option<Timestamp>,
-    /// How long claude said it would be silent, because it waits for its next try; as far as
-    /// that is believed.
+    /// How long claude said it would wait silently for its next retry, up to [`MAX_SILENCE`].
     pub retry_in: Duration,
-    /// `authentication_failed` retries in a row.
+    /// Number of `authentication_failed` retries in a row.
     pub auth_failures: u32,
-    /// When anything was last heard.
     pub last_event_at: Option<Timestamp>,
-    /// The error that the CLI named when it last spoke itself, in the last turn.
+    /// The error of the last message by the CLI itself, in the last turn.
     pub cli_error: Option<String>,
-    /// The model itself has said something.
+    /// Whether the model has said something.
     pub answered: bool,
-    /// An `init` was seen: the session began.
+    /// Whether the session has begun: an `init` event was seen.
     pub began: bool,
-    /// Something was said that no result has closed yet.
+    /// Whether a turn has begun that has no result yet.
     pub turn_open: bool,
-    /// Background work ended after a result: claude is about to take another turn.
+    /// Whether background work ended after a result: claude is about to begin another turn.
     pub follow_up_due: bool,
-    /// Background tasks that were stopped before they were done, after a result.
+    /// Number of background tasks that were stopped after a result.
     pub tasks_stopped: usize,
-    /// Lines that were no events.
+    /// Number of lines that are not events.
     pub undecodable: u64,
     ended_turns: u64,
     open_turns: u64,
-    /// A request was broken off that no result counts.
-    uncounted: bool,
-    denials_weigh: usize,
-    /// Tool calls of which only a tool's result or an event of its own has told that they were
-    /// denied, in this turn.
+    /// Whether a request was aborted whose cost is in no result.
+    has_uncounted_request: bool,
+    denials_bytes: usize,
+    /// Tool calls of this turn whose denial was reported only by a tool result or an event of its
+    /// own.
     denied_calls: BTreeMap<String, Value>,
-    /// Tool calls that are still to be decided on, although claude takes them for denied.
+    /// Tool calls without a decision, although claude treats them as denied.
     undecided_calls: BTreeSet<String>,
-    /// The total of the last result.
+    /// Total cost of the last result.
     total_usd: f64,
     message_id: Option<String>,
     tasks: BTreeMap<String, TrackedTask>,
-    /// Messages and scheduled prompts that claude has queued and not begun, by their ids.
+    /// Ids of messages and scheduled prompts that claude has queued and not begun.
     queued: BTreeSet<String>,
     turn: OpenTurn,
-    /// What the agent said last, since its last answer and the last message from outside.
+    /// Text of the agent since its last answer and the last external message.
     said: SpokenText,
     activity: Option<RawActivity>,
     tools: BTreeMap<String, TrackedCall>,
@@ -137,118 +129,117 @@ pub struct Digest {
 /// A task that has started and not ended.
 #[derive(Debug)]
 struct TrackedTask {
-    /// It may ask the model, so that it costs something.
+    /// Whether it may ask the model and so cost something.
     asks_model: bool,
-    /// `Some(false)`: it ends with the turn.
+    /// `Some(false)` if it ends with the turn.
     backgrounded: Option<bool>,
     description: String,
 }
 
-/// What is known of the turn that is open.
+/// State of the open turn.
 #[derive(Debug, Default)]
 struct OpenTurn {
-    /// A message was taken in.
-    asked: bool,
-    /// It was announced, and nothing else was heard of it.
+    /// Whether it has an accepted message.
+    has_message: bool,
+    /// Whether it was announced and has no other event yet.
     is_announced: bool,
-    /// The CLI has announced that scheduled work begins it.
-    woken: bool,
-    /// The model itself has said something.
+    /// Whether the CLI announced it as scheduled work.
+    is_scheduled: bool,
+    /// Whether the model has said something.
     model_spoke: bool,
-    /// What was said since the last tool call.
+    /// Text since the last tool call.
     said: SpokenText,
     /// Why the CLI did not ask the model.
     prevented: Option<String>,
-    /// How the local command ended that it consists of.
+    /// Outcome of the local command that it consists of.
     command_outcome: Option<String>,
-    /// What a local command printed.
+    /// Output of a local command.
     command_output: Option<String>,
 }
 
-/// An answer and how much of it was left out.
+/// An answer that may be truncated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FinalAnswer {
-    /// Its text.
     pub text: String,
-    /// Bytes that are missing at its end.
+    /// Number of bytes that are missing at its end.
     pub omitted: u64,
 }
 
-/// What an event changed, as far as somebody must act on it.
+/// Changes by an event to which the supervisor reacts.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[must_use]
 pub struct DigestChange {
-    /// The event is one that a working claude writes.
-    pub lively: bool,
-    /// A turn ended.
+    /// Whether a working claude writes this event.
+    pub is_activity: bool,
     pub turn_ended: bool,
-    /// The API's limit came into the way, or was met again: the CLI's word for it.
+    /// The CLI's name of a limit that was met, for the first time or again.
     pub rate_limited: Option<String>,
-    /// The limit is over.
     pub rate_limit_over: bool,
-    /// This request waits for an answer.
+    /// A request that waits for an answer.
     pub blocked: Option<Blocked>,
-    /// These requests wait no more.
+    /// Requests that no longer wait.
     pub unblocked: Vec<String>,
-    /// A message of this UUID was taken in.
-    pub taken_in: Option<String>,
-    /// Claude is done with the message of this UUID.
-    pub heard: Option<String>,
-    /// A message within the turn was refused, for this reason.
+    /// UUID of a message that was accepted.
+    pub accepted_message: Option<String>,
+    /// UUID of a message that claude has completed.
+    pub completed_message: Option<String>,
+    /// Why a message within the turn was refused.
     pub refused: Option<String>,
-    /// The turn that ended was a message that never reached the model, and that claude did not say
-    /// to have taken in.
-    pub rejected_unheard: bool,
+    /// Whether the turn that ended was a message that never reached the model and was not reported
+    /// as accepted.
+    pub unacknowledged_rejection: bool,
 }
 
 impl Digest {
-    /// Of an attempt that has not begun: it waits until then, because of a limit or not.
+    /// Creates the digest of an attempt that has not begun and waits until `retry_at`.
     pub fn waiting(rate_limited: bool, retry_at: Timestamp) -> Self {
         Self { rate_limited, retry_at: Some(retry_at), ..Self::default() }
     }
 
-    /// Of an attempt that opens with this number of messages that are no new task.
+    /// Creates the digest of an attempt that begins with this number of own messages.
     pub fn after_own_messages(own_messages: usize) -> Self {
         Self { own_messages, ..Self::default() }
     }
 
-    /// Turns so far: those that results counted and what was heard of the present one.
+    /// Returns the number of turns: those that results counted, and those seen since.
     pub fn num_turns(&self) -> u64 {
-        plus(self.ended_turns, self.open_turns)
+        add_bounded(self.ended_turns, self.open_turns)
     }
 
-    /// Requests were made, or may have been, whose cost no result tells.
+    /// Whether requests may have been made whose cost is in no result.
     pub fn cost_is_lower_bound(&self) -> bool {
-        self.turn_open || self.uncounted || self.tasks.values().any(|task| task.asks_model)
+        self.turn_open
+            || self.has_uncounted_request
+            || self.tasks.values().any(|task| task.asks_model)
     }
 
-    /// What the agent said last, and no answer has taken the place of.
+    /// Returns the last text of the agent, if no answer has replaced it.
     pub fn said(&self) -> Option<FinalAnswer> {
         let text = self.said.text()?;
         Some(FinalAnswer { text, omitted: 0 })
     }
 
-    /// MCP servers that claude could not use when it listed them last.
+    /// Returns the MCP servers that claude could not use when it listed them last.
     pub fn missing_mcp_servers(&self) -> impl Iterator<Item = &McpServer> {
         self.mcp_servers.iter().filter(|server| !server.is_connected())
     }
 
-    /// Descriptions of the outstanding background tasks.
+    /// Returns the descriptions of the outstanding background tasks.
     pub fn outstanding_tasks(&self) -> impl Iterator<Item = &str> {
         self.tasks.values().map(|task| task.description.as_str())
     }
 
-    /// Tool calls that were denied in the turn that is open, beside [`denials`](Self::denials).
+    /// Returns the denied tool calls of the open turn that are not in [`denials`](Self::denials).
     pub fn open_denials(&self) -> impl Iterator<Item = &Value> {
         self.denied_calls.values()
     }
 
-    /// Background tasks that have started and not ended.
+    /// Returns the number of outstanding background tasks.
     pub fn outstanding(&self) -> usize {
         self.tasks.len()
     }
 
-    /// The last turn has its result, and no other is to be expected.
+    /// Whether the last turn has its result and no other turn is expected.
     pub fn is_settled(&self) -> bool {
         self.results > 0
             && !self.turn_open
@@ -258,46 +249,45 @@ impl Digest {
             && !self.schedule.is_pending()
     }
 
-    /// Claude has queued a message or a scheduled prompt, and not begun it.
+    /// Whether claude has queued a message or a scheduled prompt and not begun it.
     pub fn has_queued(&self) -> bool {
         !self.queued.is_empty()
     }
 
-    /// Whether a tool is at work, or work in the background.
+    /// Whether a tool or background work is running.
     pub fn is_at_work(&self) -> bool {
         !self.tools.is_empty() || !self.tasks.is_empty()
     }
 
-    /// What the agent does now.
     pub fn activity(&self) -> Option<Activity> {
         self.activity.as_ref().map(RawActivity::decode)
     }
 
-    /// The request that has waited longest, and the ids of some others.
+    /// Returns the oldest open request, with the ids of some others.
     pub fn blocked(&self) -> Option<Blocked> {
         let mut requests = self.requests.iter().map(|(blocked, _)| blocked);
         let mut first = requests.next()?.clone();
-        first.others = requests.take(OTHERS_NAMED).map(|other| other.request_id.clone()).collect();
+        first.others =
+            requests.take(MAX_OTHERS_NAMED).map(|other| other.request_id.clone()).collect();
         Some(first)
     }
 
-    /// Whether this request waits for an answer.
     pub fn awaits_answer(&self, request_id: &str) -> bool {
         self.requests.iter().any(|(blocked, _)| blocked.request_id == request_id)
     }
 
-    /// A request was answered by us.
+    /// Removes a request that this program has answered.
     pub fn answered(&mut self, request_id: &str) {
         self.requests.retain(|(blocked, _)| blocked.request_id != request_id);
     }
 
-    /// Claude is ended while these requests wait: that is no denial of them.
+    /// Marks the open requests as undecided: stopping claude does not deny them.
     pub fn leave_undecided(&mut self) {
         self.undecided_calls.extend(self.requests.iter().filter_map(|(_, tool)| tool.clone()));
     }
 
-    /// Counts a line that was no event; `spoken` says that it looks like one of the agent's, which
-    /// opens a turn as if it had been understood.
+    /// Counts a line that is not an event. `spoken` means that it looks like one of the agent,
+    /// which opens a turn like a valid one.
     pub fn undecodable(&mut self, spoken: bool, now: Timestamp) {
         self.undecodable += 1;
         if spoken {
@@ -306,34 +296,36 @@ impl Digest {
         self.last_event_at = Some(now);
     }
 
-    /// Takes in the next event, heard at `now`.
+    /// Adds the next event, which arrived at `now`.
     pub fn apply(&mut self, event: &Event<'_>, now: Timestamp) -> DigestChange {
         self.last_event_at = Some(now);
         self.retry_in = Duration::ZERO;
-        let mut change = DigestChange { lively: true, ..DigestChange::default() };
+        let mut change = DigestChange { is_activity: true, ..DigestChange::default() };
         match event {
             Event::Init { session_id, model, mcp_servers } => {
                 if let Some(servers) = mcp_servers {
-                    let kept = servers.iter().take(TRACKED).map(|server| McpServer {
-                        name: clip(&server.name, NAME_KEPT),
-                        status: clip(&server.status, NAME_KEPT),
+                    let kept = servers.iter().take(MAX_TRACKED).map(|server| McpServer {
+                        name: clip(&server.name, MAX_NAME_CHARS),
+                        status: clip(&server.status, MAX_NAME_CHARS),
                     });
                     self.mcp_servers = kept.collect();
                 }
                 self.began = true;
-                self.turn_begins();
-                self.in_session(session_id.as_deref());
-                self.model =
-                    model.as_ref().map(|name| clip(name, NAME_KEPT)).or_else(|| self.model.take());
+                self.begin_turn();
+                self.set_session(session_id.as_deref());
+                self.model = model
+                    .as_ref()
+                    .map(|name| clip(name, MAX_NAME_CHARS))
+                    .or_else(|| self.model.take());
             }
             Event::ApiRetry { error, status, delay_ms, nested } => {
-                // Beside a turn that has ended it may be work in the background that tries again,
-                // and that ends without a result.
+                // After a turn it may be background work that retries, and that ends without a
+                // result.
                 let beside = self.results > 0 && !self.turn_open && self.outstanding() > 0;
                 if !nested && !beside {
                     self.open_turn();
                 }
-                self.retry(error, *status, *delay_ms, now, &mut change);
+                self.api_retry(error, *status, *delay_ms, now, &mut change);
             }
             Event::RateLimit { status, resets_at, model } => {
                 if status == "rejected" {
@@ -341,20 +333,20 @@ impl Digest {
                     self.resets_at = *resets_at;
                     self.limited_model = *model;
                     self.retry_at = self.resets_at;
-                    self.waits_for(self.resets_at.map_or(Duration::ZERO, |at| at.since(now)));
+                    self.expect_silence(self.resets_at.map_or(Duration::ZERO, |at| at.since(now)));
                     change.rate_limited = Some("rate_limit".to_owned());
                 } else {
-                    self.limit_over(&mut change);
+                    self.end_limit(&mut change);
                 }
             }
             Event::Assistant { blocks, message_id, error, synthetic, nested, command_outcome } => {
                 if !nested {
-                    self.turn_begins();
+                    self.begin_turn();
                 }
                 if command_outcome.is_some() {
                     self.turn.command_outcome.clone_from(command_outcome);
                 }
-                // What is said beside a turn tells nothing of it.
+                // Text outside a turn does not belong to one.
                 if self.turn_open && !nested {
                     let earlier = self.cli_error.take().filter(|_| *synthetic);
                     self.cli_error = error.clone().filter(|_| *synthetic).or(earlier);
@@ -363,7 +355,7 @@ impl Digest {
                     self.answered = true;
                     self.turn.model_spoke |= !nested;
                     self.auth_failures = 0;
-                    self.limit_over(&mut change);
+                    self.end_limit(&mut change);
                     let message_id = message_id.as_deref();
                     if !nested && (message_id.is_none() || message_id != self.message_id.as_deref())
                     {
@@ -372,20 +364,20 @@ impl Digest {
                     }
                 }
                 for block in blocks {
-                    self.block(block, *nested, *synthetic);
+                    self.add_block(block, *nested, *synthetic);
                 }
             }
             Event::User { blocks, nested, replayed, scheduling, denied } => {
                 if !nested {
-                    self.turn_begins();
+                    self.begin_turn();
                 }
-                change.taken_in.clone_from(replayed);
+                change.accepted_message.clone_from(replayed);
                 if replayed.is_some() {
                     self.message_taken(blocks);
                 }
                 for block in blocks {
                     if let Block::ToolResult { id, is_error, text } = block {
-                        let tool = self.tools.get(&clip(id, NAME_KEPT));
+                        let tool = self.tools.get(&clip(id, MAX_NAME_CHARS));
                         let name = tool.map(|tool| tool.name.clone());
                         if let Some(scheduling) = scheduling {
                             self.schedule.apply(scheduling, name.as_deref());
@@ -403,35 +395,34 @@ impl Digest {
                     }
                 }
             }
-            Event::TaskStarted { task, backgrounded } => self.track(task, *backgrounded),
+            Event::TaskStarted { task, backgrounded } => self.track_task(task, *backgrounded),
             Event::BackgroundTasks(tasks) => {
                 let listed: BTreeSet<String> =
-                    tasks.iter().map(|task| clip(&task.id, NAME_KEPT)).collect();
+                    tasks.iter().map(|task| clip(&task.id, MAX_NAME_CHARS)).collect();
                 self.tasks
                     .retain(|id, task| task.backgrounded == Some(false) || listed.contains(id));
                 for task in tasks {
-                    self.track(task, Some(true));
+                    self.track_task(task, Some(true));
                 }
             }
             Event::Command { uuid, state, wakeup_source } => {
-                self.command(uuid, state, wakeup_source.as_deref(), now);
+                self.command_changed(uuid, state, wakeup_source.as_deref(), now);
                 if state == "completed" {
-                    change.heard = Some(uuid.clone());
+                    change.completed_message = Some(uuid.clone());
                 }
             }
             Event::PermissionDenied { tool_name, tool_use_id } => {
                 self.call_denied(tool_use_id, tool_name);
             }
             Event::Prevented(why) => {
-                self.turn_begins();
+                self.begin_turn();
                 if self.turn.model_spoke {
-                    change.refused = Some(one_line(why, DENIED_SHOWN));
+                    change.refused = Some(one_line(why, MAX_DENIAL_REASON_CHARS));
                 }
-                self.turn.prevented = Some(clip(why, PREVENTED_KEPT));
+                self.turn.prevented = Some(clip(why, MAX_PREVENTED_CHARS));
             }
             Event::TaskUpdated { task_id, status } => {
-                // The notification follows where the task came to an end of its own; one that is
-                // killed may get none.
+                // A notification follows if the task ended by itself; a killed task may get none.
                 if matches!(status.as_deref(), Some("killed" | "stopped")) {
                     self.task_ended(task_id, "stopped");
                 }
@@ -442,9 +433,9 @@ impl Digest {
                 let input = &*fix_surrogates(input);
                 let blocked = Blocked {
                     kind: if asks { "question" } else { "permission" }.to_owned(),
-                    request_id: clip(request_id, NAME_KEPT),
-                    tool_name: Some(clip(tool_name, NAME_KEPT)),
-                    input: if asks { String::new() } else { clip(input, INPUT_KEPT) },
+                    request_id: clip(request_id, MAX_NAME_CHARS),
+                    tool_name: Some(clip(tool_name, MAX_NAME_CHARS)),
+                    input: if asks { String::new() } else { clip(input, MAX_INPUT_CHARS) },
                     questions: if asks {
                         truncate_all(&parse_questions(input))
                     } else {
@@ -454,30 +445,30 @@ impl Digest {
                     since: now,
                     released: false,
                 };
-                if self.requests.len() < TRACKED {
-                    let tool = tool_use_id.as_ref().map(|id| clip(id, NAME_KEPT));
+                if self.requests.len() < MAX_TRACKED {
+                    let tool = tool_use_id.as_ref().map(|id| clip(id, MAX_NAME_CHARS));
                     self.requests.push((blocked.clone(), tool));
                 }
                 change.blocked = Some(blocked);
             }
             Event::RequestCancelled { request_id } => {
-                let id = clip(request_id, NAME_KEPT);
+                let id = clip(request_id, MAX_NAME_CHARS);
                 self.close_requests(|blocked, _| blocked.request_id == id, &mut change);
             }
             Event::Partial { nested } => {
                 if !nested {
-                    self.turn_begins();
+                    self.begin_turn();
                 }
-                self.limit_over(&mut change);
+                self.end_limit(&mut change);
             }
-            Event::Result(result) => self.result(result, now, &mut change),
-            Event::Other => change.lively = false,
+            Event::Result(result) => self.end_turn(result, now, &mut change),
+            Event::Other => change.is_activity = false,
         }
         change
     }
 }
 
-/// Whether nothing of the text can be seen.
+/// Whether the text has no visible character.
 fn is_blank(text: &str) -> bool {
     let is_unseen = |c: char| {
         matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -486,8 +477,8 @@ fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || c.is_control() || is_unseen(c))
 }
 
-fn plus(count: u64, more: u64) -> u64 {
-    count.saturating_add(more).min(COUNTED)
+fn add_bounded(count: u64, more: u64) -> u64 {
+    count.saturating_add(more).min(MAX_COUNT)
 }
 
 #[cfg(test)]

@@ -1,50 +1,50 @@
-//! A byte stream cut into lines, with bounded memory whatever a line's length.
+//! Splits a byte stream into lines, with bounded memory for lines of any length.
 //!
-//! Most lines are passed on as they are. One longer than [`LINE_KEPT`] is *squeezed* while it
-//! arrives: it stays valid JSON, but long strings are cut short and an over-long member of the
-//! outermost object becomes `null`, or of an array the rest does: that there was something is not
-//! lost. A `result` event with a gigantic answer therefore still tells its verdict.
+//! Most lines are passed on unchanged. A line longer than [`MAX_LINE_BYTES`] is shortened while it
+//! arrives: it remains valid JSON, but long strings are truncated, a long member of the outermost
+//! object becomes `null`, and of a long array the rest does, so that the omission shows. A `result`
+//! event with a huge answer therefore still has its verdict.
 
-/// Bytes of a line up to which it is passed on whole.
+/// Bytes of a line up to which it is passed on unchanged.
 const MAX_LINE_BYTES: usize = 1 << 20;
-/// Bytes kept of a string that is a direct member of the outermost object (such as `result`).
+/// Bytes of a string that is a direct member of the outermost object (such as `result`).
 const MAX_OUTER_STRING_BYTES: usize = 1 << 20;
-/// Bytes kept of any string further in.
+/// Bytes of any string further inside.
 const MAX_INNER_STRING_BYTES: usize = 64 << 10;
-/// Bytes kept of one member of the outermost object that is no string.
+/// Bytes of a member of the outermost object that is not a string.
 const MAX_MEMBER_BYTES: usize = 1 << 20;
-/// Bytes kept of a squeezed line in all; a line that needs more is passed on cut, as no JSON.
+/// Bytes of a shortened line. A line that needs more is truncated and so no longer JSON.
 const MAX_SHORTENED_BYTES: usize = 4 << 20;
-/// Capacity that the buffer keeps between lines, so that one long line does not swell the
-/// process for good.
-const CAPACITY_KEPT: usize = 64 << 10;
+/// Capacity that the buffer keeps between lines, so that a long line does not increase the memory
+/// of the process permanently.
+const MAX_IDLE_CAPACITY: usize = 64 << 10;
 
-/// One line, without its line feed.
+/// A line without its line feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// Its bytes, or, where they are fewer than `length`, its squeezed form.
+    /// The bytes of the line, or of its shortened form if they are fewer than `length`.
     pub bytes: &'a [u8],
-    /// How many bytes it had in the stream, without the line feed.
+    /// Number of bytes in the stream, without the line feed.
     pub length: u64,
 }
 
 impl Line<'_> {
-    /// How many bytes were left out of `bytes`.
+    /// Returns the number of bytes that were left out.
     pub fn omitted(&self) -> u64 {
         self.length.saturating_sub(self.bytes.len() as u64)
     }
 }
 
-/// Cuts a stream that arrives in pieces into [`Line`]s.
+/// Splits a stream that arrives in pieces into [`Line`]s.
 #[derive(Debug, Default)]
 pub struct LineSplitter {
     held: Vec<u8>,
     length: u64,
-    squeezer: Option<LineShortener>,
+    shortener: Option<LineShortener>,
 }
 
 impl LineSplitter {
-    /// Takes the next piece and gives each line that it completes to `each`.
+    /// Adds the next piece and passes each completed line to `each`.
     pub fn push(&mut self, mut piece: &[u8], mut each: impl FnMut(Line<'_>)) {
         while let Some(end) = memchr::memchr(b'\n', piece) {
             let (line, rest) = (&piece[..end], &piece[end + 1..]);
@@ -59,7 +59,7 @@ impl LineSplitter {
         self.hold(piece);
     }
 
-    /// The stream is over: gives what stands after the last line feed, if anything does.
+    /// Ends the stream and passes on the text after the last line feed, if any.
     pub fn finish(&mut self, mut each: impl FnMut(Line<'_>)) {
         if self.length > 0 {
             self.release(&mut each);
@@ -68,31 +68,31 @@ impl LineSplitter {
 
     fn hold(&mut self, piece: &[u8]) {
         self.length += piece.len() as u64;
-        if let Some(squeezer) = &mut self.squeezer {
-            squeezer.push(piece);
+        if let Some(shortener) = &mut self.shortener {
+            shortener.push(piece);
         } else if self.held.len() + piece.len() <= MAX_LINE_BYTES {
             self.held.extend_from_slice(piece);
         } else {
-            let mut squeezer = LineShortener::default();
-            squeezer.push(&std::mem::take(&mut self.held));
-            squeezer.push(piece);
-            self.squeezer = Some(squeezer);
+            let mut shortener = LineShortener::default();
+            shortener.push(&std::mem::take(&mut self.held));
+            shortener.push(piece);
+            self.shortener = Some(shortener);
         }
     }
 
     fn release(&mut self, each: &mut impl FnMut(Line<'_>)) {
         let length = std::mem::take(&mut self.length);
-        if let Some(squeezer) = self.squeezer.take() {
-            each(Line { bytes: &squeezer.out, length });
+        if let Some(shortener) = self.shortener.take() {
+            each(Line { bytes: &shortener.out, length });
         } else {
             each(Line { bytes: &self.held, length });
             self.held.clear();
-            self.held.shrink_to(CAPACITY_KEPT);
+            self.held.shrink_to(MAX_IDLE_CAPACITY);
         }
     }
 }
 
-/// Where in the JSON text the squeezer stands.
+/// Lexical state of the shortener.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 enum LexState {
     #[default]
@@ -105,31 +105,32 @@ enum LexState {
     },
 }
 
-/// Copies JSON text, leaving out what is too long. It checks nothing: text that is no JSON comes
-/// out as other text that is none.
+/// Copies JSON text without its overlong parts. It does not validate: text that is not JSON remains
+/// so.
 #[derive(Debug, Default)]
 struct LineShortener {
     out: Vec<u8>,
-    place: LexState,
+    state: LexState,
     depth: usize,
-    /// Bytes of the present string that were copied.
+    /// Copied bytes of the present string.
     string: usize,
-    /// The rest of the present string is left out.
-    cut: bool,
-    /// The last escape was the first half of a surrogate pair: no cut between the halves.
+    /// Whether the rest of the present string is left out.
+    is_truncated: bool,
+    /// Whether the last escape was the first half of a surrogate pair: the string is not truncated
+    /// between the halves.
     half_pair: bool,
-    /// Where the present member's value begins in `out`.
+    /// Offset of the present member's value in `out`.
     member: usize,
-    /// Where the present element begins, if the member is an array.
+    /// Offset of the present element if the member is an array.
     element: Option<usize>,
-    /// The rest of the present member is left out.
-    skip: bool,
+    /// Whether the rest of the present member is left out.
+    is_skipped: bool,
 }
 
 impl LineShortener {
     fn push(&mut self, mut piece: &[u8]) {
         while let Some((&byte, rest)) = piece.split_first() {
-            match self.place {
+            match self.state {
                 LexState::Outside => {
                     self.outside(byte);
                     piece = rest;
@@ -137,13 +138,13 @@ impl LineShortener {
                 LexState::String => {
                     let run = memchr::memchr2(b'"', b'\\', piece).unwrap_or(piece.len());
                     if run == 0 {
-                        self.cut_here(byte);
+                        self.truncate_here(byte);
                         if byte == b'"' {
-                            self.place = LexState::Outside;
-                            // The closing quote is copied also where the string was cut.
+                            self.state = LexState::Outside;
+                            // The closing quote is copied even if the string was truncated.
                             self.copy(&[byte]);
                         } else {
-                            self.place = LexState::Backslash;
+                            self.state = LexState::Backslash;
                             self.string_bytes(&[byte]);
                         }
                         piece = rest;
@@ -155,7 +156,7 @@ impl LineShortener {
                 LexState::Backslash => {
                     self.string_bytes(&[byte]);
                     self.half_pair = false;
-                    self.place = if byte == b'u' {
+                    self.state = if byte == b'u' {
                         LexState::Hex { left: 4, value: 0 }
                     } else {
                         LexState::String
@@ -166,7 +167,7 @@ impl LineShortener {
                     self.string_bytes(&[byte]);
                     let digit = char::from(byte).to_digit(16).unwrap_or(0) as u16;
                     let value = value << 4 | digit;
-                    self.place = if left > 1 {
+                    self.state = if left > 1 {
                         LexState::Hex { left: left - 1, value }
                     } else {
                         self.half_pair = (0xd800..0xdc00).contains(&value);
@@ -179,15 +180,15 @@ impl LineShortener {
     }
 
     fn outside(&mut self, byte: u8) {
-        if self.skip && self.depth == 1 && matches!(byte, b',' | b'}') {
-            self.skip = false;
+        if self.is_skipped && self.depth == 1 && matches!(byte, b',' | b'}') {
+            self.is_skipped = false;
         }
         self.copy(&[byte]);
         match byte {
             b'"' => {
-                self.place = LexState::String;
+                self.state = LexState::String;
                 self.string = 0;
-                self.cut = false;
+                self.is_truncated = false;
                 self.half_pair = false;
             }
             b'{' | b'[' => {
@@ -201,58 +202,57 @@ impl LineShortener {
                 self.member = self.out.len();
                 self.element = None;
             }
-            b',' if self.depth == 2 && !self.skip && self.element.is_some() => {
+            b',' if self.depth == 2 && !self.is_skipped && self.element.is_some() => {
                 self.element = Some(self.out.len());
             }
             _ => {}
         }
-        if self.depth > 1 && !self.skip && self.out.len() - self.member > MAX_MEMBER_BYTES {
+        if self.depth > 1 && !self.is_skipped && self.out.len() - self.member > MAX_MEMBER_BYTES {
             self.out.truncate(self.element.unwrap_or(self.member));
             self.out.extend_from_slice(if self.element.is_some() { b"null]" } else { b"null" });
-            self.skip = true;
+            self.is_skipped = true;
         }
     }
 
-    /// A run inside a string without quotes and backslashes.
+    /// Copies a run of string bytes without quotes and backslashes.
     fn plain(&mut self, run: &[u8]) {
-        if self.cut || self.skip {
+        if self.is_truncated || self.is_skipped {
             return;
         }
-        let room = self.string_kept().saturating_sub(self.string);
-        if run.len() <= room {
+        let left = self.max_string_bytes().saturating_sub(self.string);
+        if run.len() <= left {
             self.string_bytes(run);
             self.half_pair = false;
             return;
         }
-        // Not in the middle of a character: forward to the next byte that begins one.
-        let end = (room..run.len()).find(|&at| run[at] & 0xc0 != 0x80).unwrap_or(run.len());
+        // Not inside a character: continue to the next byte that begins one.
+        let end = (left..run.len()).find(|&at| run[at] & 0xc0 != 0x80).unwrap_or(run.len());
         self.string_bytes(&run[..end]);
         if end < run.len() {
-            self.cut_here(run[end]);
+            self.truncate_here(run[end]);
         }
     }
 
-    /// Ends the copying of a string that has its length, if `next` does not belong to what was
-    /// copied last.
-    fn cut_here(&mut self, next: u8) {
-        if self.string >= self.string_kept() && !self.half_pair && next & 0xc0 != 0x80 {
-            self.cut = true;
+    /// Truncates a string of full length, unless `next` belongs to what was copied last.
+    fn truncate_here(&mut self, next: u8) {
+        if self.string >= self.max_string_bytes() && !self.half_pair && next & 0xc0 != 0x80 {
+            self.is_truncated = true;
         }
     }
 
-    fn string_kept(&self) -> usize {
+    fn max_string_bytes(&self) -> usize {
         if self.depth <= 1 { MAX_OUTER_STRING_BYTES } else { MAX_INNER_STRING_BYTES }
     }
 
     fn string_bytes(&mut self, bytes: &[u8]) {
-        if !self.cut {
+        if !self.is_truncated {
             self.string += bytes.len();
             self.copy(bytes);
         }
     }
 
     fn copy(&mut self, bytes: &[u8]) {
-        if !self.skip && self.out.len() + bytes.len() <= MAX_SHORTENED_BYTES {
+        if !self.is_skipped && self.out.len() + bytes.len() <= MAX_SHORTENED_BYTES {
             self.out.extend_from_slice(bytes);
         }
     }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_the_same_however_the_stream_is_cut() {
+    fn splits_lines_however_the_stream_arrives() {
         let stream = b"one\n\ntwo \xff\n{\"a\":1}\nrest";
         let whole = split(&[stream]);
         assert_eq!(whole.len(), 5);
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_string_is_cut_and_the_rest_of_the_event_survives() {
+    fn truncates_huge_strings_and_keeps_the_event() {
         for filler in ["x", "ä", "\\n", "\\ud83d\\ude00", "\\u00e4", "€"] {
             let text = filler.repeat((5 << 20) / filler.len());
             let line = format!(
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_member_becomes_null_and_a_huge_array_keeps_its_beginning() {
+    fn replaces_huge_members_and_truncates_huge_arrays() {
         let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
         let many = "1,{\"a\":[7,\"}],\"]},".repeat(1 << 18);
         let strings = format!("{{\"b\":[{}0]}}", "\"ab\",".repeat(1 << 18));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_garbage_takes_bounded_memory() {
+    fn bounds_memory_for_endless_garbage() {
         let mut splitter = LineSplitter::default();
         for _ in 0..256 {
             splitter.push(&[b'['; 1 << 16], |_| panic!("no line feed came"));
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_after_a_huge_one_is_whole() {
+    fn passes_on_the_line_after_a_huge_one() {
         let huge = vec![b'x'; 3 << 20];
         let lines = split(&[&huge, b"\n{\"a\":1}\n"]);
         assert_eq!(lines[1], (b"{\"a\":1}".to_vec(), 7));

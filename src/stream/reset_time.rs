@@ -1,4 +1,4 @@
-//! The end of a limit as the CLI names it in a sentence, such as "You've hit your 5-hour limit ·
+//! Reads the end of a limit from a sentence of the CLI, such as "You've hit your 5-hour limit ·
 //! resets 7:49pm (UTC)".
 
 use jiff::SignedDuration;
@@ -7,23 +7,22 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use crate::job::Timestamp;
 
-/// The words before a time of day in the zone of the machine, which follows in parentheses. The
-/// second are those of claude 1.
+/// Text before a time of day, whose time zone follows in parentheses. The second one is from claude
+/// 1.
 const RESETS: [&str; 2] = ["resets ", "reset at "];
-/// The words before the date on which a spend limit that is set in the Console ends, as the API
-/// says it.
+/// Text before the end date of a spend limit that is set in the Console, in an error of the API.
 const REGAIN: &str = "You will regain access on ";
-/// What stands between the sentence and the epoch seconds where a release writes those.
+/// Text before the epoch seconds that some releases write.
 const EPOCH: &str = "limit reached|";
-/// A time of day that passed no longer ago than this may mean now or tomorrow.
+/// A time of day that passed more recently than this may mean today or tomorrow.
 const AMBIGUOUS: SignedDuration = SignedDuration::from_mins(10);
-/// The longest limit lasts a month; a date further away was misread.
+/// The longest limit lasts a month; a later date was misread.
 const FARTHEST: SignedDuration = SignedDuration::from_hours(32 * 24);
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
-/// Returns the time at which a limit ends by this sentence, said at `now`; `None` unless it can be
-/// read beyond doubt: a time of day, with a date or without one, in a zone that is named.
+/// Returns the end of a limit by a sentence that was written at `now`; `None` unless it is
+/// unambiguous: a time of day, with or without a date, in a named time zone.
 pub fn reset_time(sentence: &str, now: Timestamp) -> Option<Timestamp> {
     let now = jiff::Timestamp::from_millisecond(now.epoch_ms()).ok()?;
     let end = named_time(sentence, now)?;
@@ -33,8 +32,8 @@ pub fn reset_time(sentence: &str, now: Timestamp) -> Option<Timestamp> {
     Timestamp::from_epoch_ms(end.as_millisecond())
 }
 
-/// Whether the sentence tells of a spend limit that is set in the Console: the API answers 400 as
-/// to a request that is wrong.
+/// Whether the sentence is about a spend limit that is set in the Console. The API answers it with
+/// status 400, like an invalid request.
 pub fn is_spend_limit(sentence: &str) -> bool {
     sentence.contains("reached your specified API usage limits")
 }
@@ -70,7 +69,7 @@ fn named_time(sentence: &str, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
         }
         [month, day, clock] => {
             let (month, day, clock) = (month_of(month)?, day.parse().ok()?, time_of_day(clock)?);
-            // A date without a year is the next one of that name.
+            // A date without a year means its next occurrence.
             let in_year = |year| in_zone(&zone, Date::new(year, month, day).ok()?, clock);
             let end = in_year(today.year())?;
             if end > now { Some(end) } else { in_year(today.year() + 1) }
@@ -83,13 +82,14 @@ fn named_time(sentence: &str, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
     }
 }
 
-/// Returns the time zone of this name, by the built-in database: the machine may have none.
+/// Returns the time zone of this name from the built-in database, because the machine may have
+/// none.
 fn zone(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled().get(name).ok()
 }
 
-/// The moment at which clocks of the zone show this; `None` if they do so twice or never, where
-/// summer time begins or ends.
+/// Returns the time at which clocks of the zone show this; `None` if they do so twice or never,
+/// when daylight saving time begins or ends.
 fn in_zone(zone: &TimeZone, date: Date, clock: Time) -> Option<jiff::Timestamp> {
     zone.to_ambiguous_timestamp(date.to_datetime(clock)).unambiguous().ok()
 }
@@ -100,7 +100,7 @@ fn month_of(word: &str) -> Option<i8> {
     i8::try_from(at + 1).ok()
 }
 
-/// The time of `7:49pm`, `3pm` or `19:49`.
+/// Returns the time of `7:49pm`, `3pm` or `19:49`.
 fn time_of_day(word: &str) -> Option<Time> {
     let word = word.to_ascii_lowercase();
     let (digits, half) = match (word.strip_suffix("am"), word.strip_suffix("pm")) {
@@ -110,7 +110,7 @@ fn time_of_day(word: &str) -> Option<Time> {
     };
     let (hour, minute): (i8, i8) = match digits.split_once(':') {
         Some((hour, minute)) => (hour.parse().ok()?, minute.parse().ok()?),
-        // A number alone is no time of day.
+        // A number alone is not a time of day.
         None if half.is_none() => return None,
         None => (digits.parse().ok()?, 0),
     };
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_ends_when_its_sentence_says_so_beyond_doubt() {
+    fn reads_unambiguous_limit_ends() {
         let now = Timestamp::parse("2026-11-25T18:49:54Z").unwrap();
         for (sentence, expected) in [
             ("You've hit your 5-hour limit · resets 7:49pm (UTC)", "2026-11-25T19:49:00.000Z"),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_doubtful_time_is_not_read() {
+    fn ignores_ambiguous_times() {
         let now = Timestamp::parse("2026-11-25T18:49:54Z").unwrap();
         for sentence in [
             "",

@@ -1,15 +1,15 @@
-//! JSON text gone through once, from its beginning to its end: the values of an object as slices of
-//! it, and nothing built. Text that is no JSON is refused, as `serde_json` refuses it.
+//! Scanner of JSON text in one pass: it returns the values of an object as slices and builds
+//! nothing. It rejects invalid JSON like `serde_json`.
 
 use std::borrow::Cow;
 
-/// Bytes of a string that are looked at in one step.
+/// Bytes of a string that are examined in one step.
 const BLOCK: usize = 8;
 
 pub(super) struct Scanner<'a> {
     text: &'a str,
     at: usize,
-    /// What closes the arrays and objects around the present place, within the present value.
+    /// Closing brackets of the arrays and objects around the position, within the present value.
     open: Vec<u8>,
 }
 
@@ -18,7 +18,7 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0, open: Vec::new() }
     }
 
-    /// The next byte that is no white space.
+    /// Returns the next byte that is not white space.
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {
             let byte = *self.text.as_bytes().get(self.at)?;
@@ -29,12 +29,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Whether nothing follows.
+    /// Whether only white space follows.
     pub(super) fn is_at_end(&mut self) -> bool {
         self.peek().is_none()
     }
 
-    /// Goes through an object: `member` is called with each name, and must go through the value.
+    /// Scans an object. `member` is called with each name and must scan the value.
     pub(super) fn object(
         &mut self,
         mut member: impl FnMut(&mut Self, &str) -> Option<()>,
@@ -63,7 +63,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes through an array: `element` is called for each element, and must go through it.
+    /// Scans an array. `element` is called for each element and must scan it.
     pub(super) fn array(&mut self, mut element: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.expect(b'[')?;
         if self.peek()? == b']' {
@@ -79,7 +79,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes through a value, and gives its text.
+    /// Scans a value and returns its text.
     pub(super) fn value(&mut self) -> Option<&'a str> {
         let first = self.peek()?;
         let begin = self.at;
@@ -91,7 +91,7 @@ impl<'a> Scanner<'a> {
         Some(&self.text[begin..self.at])
     }
 
-    /// Goes through an array or object, and all that is in it.
+    /// Scans an array or object with its content.
     fn nested(&mut self) -> Option<()> {
         self.open.clear();
         loop {
@@ -99,7 +99,7 @@ impl<'a> Scanner<'a> {
             match self.peek()? {
                 open @ (b'{' | b'[') => {
                     self.at += 1;
-                    // The characters stand two apart in ASCII.
+                    // The brackets are two apart in ASCII.
                     let close = open + 2;
                     if self.peek()? != close {
                         self.open.push(close);
@@ -112,7 +112,7 @@ impl<'a> Scanner<'a> {
                 }
                 first => self.scalar(first)?,
             }
-            // It has ended, and whatever ends with it.
+            // The value has ended, and so may the values around it.
             loop {
                 let Some(&close) = self.open.last() else { return Some(()) };
                 let next = self.next()?;
@@ -130,7 +130,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes through a value that begins with this byte, and is neither an array nor an object.
+    /// Scans a value that begins with this byte and is neither an array nor an object.
     fn scalar(&mut self, first: u8) -> Option<()> {
         match first {
             b'"' => self.string().map(drop),
@@ -141,7 +141,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes past the next byte that is no white space, and gives it.
+    /// Consumes the next byte that is not white space and returns it.
     fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
@@ -152,14 +152,14 @@ impl<'a> Scanner<'a> {
         if self.next()? == byte { Some(()) } else { None }
     }
 
-    /// Goes through a member's name and the colon behind it.
+    /// Scans a member's name and the colon after it.
     fn name(&mut self) -> Option<()> {
         self.peek()?;
         self.string()?;
         self.expect(b':')
     }
 
-    /// Goes through the string that begins here, and says whether there are escapes in it.
+    /// Scans the string at the position. Returns whether it contains escapes.
     fn string(&mut self) -> Option<bool> {
         let bytes = self.text.as_bytes();
         if bytes.get(self.at) != Some(&b'"') {
@@ -178,7 +178,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Goes through an escape. A control character is none.
+    /// Scans an escape. A control character is not an escape.
     fn escape(&mut self) -> Option<()> {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += match rest {
@@ -218,7 +218,7 @@ impl<'a> Scanner<'a> {
         is_there
     }
 
-    /// At least one digit.
+    /// Scans at least one digit.
     fn digits(&mut self) -> Option<()> {
         let rest = &self.text.as_bytes()[self.at..];
         let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -227,7 +227,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Where, from `at` on, the next byte stands that does not simply belong to a string.
+/// Returns the position of the next quote, backslash or control character at or after `at`.
 fn next_special(bytes: &[u8], mut at: usize) -> Option<usize> {
     while let Some(block) = bytes.get(at..)?.first_chunk() {
         let specials = specials(*block);
@@ -240,13 +240,13 @@ fn next_special(bytes: &[u8], mut at: usize) -> Option<usize> {
     Some(at + rest)
 }
 
-/// The highest bit of each byte that is a quote, a backslash or a control character; above the
-/// first of them also other bits may be set.
+/// Returns a word in which the highest bit is set for each quote, backslash or control character.
+/// Bits above the first of them may also be set.
 fn specials(block: [u8; BLOCK]) -> u64 {
     const ONES: u64 = u64::from_le_bytes([1; BLOCK]);
     let each = |byte: u8| ONES * u64::from(byte);
     let block = u64::from_le_bytes(block);
-    // A subtraction that goes below zero sets the highest bit, where it was not set before.
+    // A subtraction below zero sets the highest bit if it was not set before.
     let control = block.wrapping_sub(each(b' '));
     let quote = (block ^ each(b'"')).wrapping_sub(ONES);
     let backslash = (block ^ each(b'\\')).wrapping_sub(ONES);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn it_accepts_what_serde_json_accepts() {
+    fn accepts_what_serde_json_accepts() {
         for text in [
             "",
             " ",
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_string_is_looked_at_in_whole_and_in_part_blocks() {
+    fn scans_strings_in_whole_and_partial_blocks() {
         for length in 0..3 * BLOCK {
             for at in 0..=length {
                 for special in ["", "\"", "\\n", "\\", "\\u00e4", "\u{1f}", "\u{7f}", "ä"] {
@@ -348,7 +348,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_accepts_what_serde_json_accepts_of_anything(
+        fn accepts_what_serde_json_accepts_of_anything(
             text in r#"([\[\]{}",:\\ \t]|[a-fu0-9.eE+-]|true|null|"a":|"[a-z\\n]{0,40}"|ä){0,24}"#
         ) {
             prop_assert_eq!(accepts(&text), is_json(&text), "{:?}", text);

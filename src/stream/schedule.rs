@@ -1,6 +1,6 @@
-//! Work that the agent schedules for itself: wake-ups (`ScheduleWakeup`) and cron tasks.
+//! Work that the agent schedules: wake-ups (`ScheduleWakeup`) and cron tasks.
 //!
-//! The CLI keeps such a promise only while its stdin is open.
+//! The CLI runs it only while its stdin is open.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -11,21 +11,19 @@ use memchr::memmem::Finder;
 use super::wire::{WireSchedule, get, is_array, items, object, string};
 use crate::job::Timestamp;
 
-/// A cron task of the agent's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CronTask {
-    /// Its id.
     pub id: String,
-    /// When it fires next; 2.1.197 does not say it.
+    /// When it fires next; 2.1.197 does not report it.
     pub due: Option<Timestamp>,
-    /// It fires again and again, else once.
+    /// Whether it fires repeatedly, else once.
     pub recurring: bool,
 }
 
-/// What a tool's result says of scheduled work.
+/// What a tool result says about scheduled work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scheduling {
-    /// `ScheduleWakeup`: the one wake-up is set for this time.
+    /// `ScheduleWakeup`: the only wake-up is set to this time.
     Wakeup(Timestamp),
     /// `ScheduleWakeup`: there is no wake-up.
     NoWakeup,
@@ -35,14 +33,14 @@ pub enum Scheduling {
     Crons(Vec<CronTask>),
 }
 
-/// Reads a `tool_use_result`. `None` if it says nothing of scheduled work.
+/// Reads a `tool_use_result`; `None` if it is not about scheduled work.
 pub(super) fn scheduling(raw: &str) -> Option<Scheduling> {
-    // By far the most results are of other tools, and some are long.
+    // Most results are of other tools, and some are long.
     static NAMES: LazyLock<[Finder<'static>; 3]> =
         LazyLock::new(|| ["\"scheduledFor\"", "\"recurring\"", "\"cron\""].map(Finder::new));
-    let beginning = &raw.as_bytes()[..raw.len().min(LOOKED_AT)];
+    let beginning = &raw.as_bytes()[..raw.len().min(MAX_SEARCHED_BYTES)];
     let is_likely = NAMES.iter().any(|name| name.find(beginning).is_some());
-    let is_empty_list = raw.len() < LOOKED_AT && raw.starts_with("{\"jobs\":[]");
+    let is_empty_list = raw.len() < MAX_SEARCHED_BYTES && raw.starts_with("{\"jobs\":[]");
     if !is_likely && !is_empty_list {
         return None;
     }
@@ -64,8 +62,8 @@ pub(super) fn scheduling(raw: &str) -> Option<Scheduling> {
     cron_task(&wire).map(Scheduling::Cron)
 }
 
-/// Bytes of a tool's result within which its field names are looked for.
-const LOOKED_AT: usize = 4_096;
+/// Bytes of a tool result that are searched for field names.
+const MAX_SEARCHED_BYTES: usize = 4_096;
 
 fn cron_task(wire: &WireSchedule<'_>) -> Option<CronTask> {
     Some(CronTask {
@@ -75,28 +73,26 @@ fn cron_task(wire: &WireSchedule<'_>) -> Option<CronTask> {
     })
 }
 
-/// How far ahead of its time a one-shot cron task may fire. The time that the CLI names includes
-/// its jitter.
-const EARLY: Duration = Duration::from_secs(5);
+/// How early a one-shot cron task may fire. The time that the CLI reports includes its jitter.
+const CRON_TOLERANCE: Duration = Duration::from_secs(5);
 /// How long after its time a wake-up is awaited.
-pub const LATE: Duration = Duration::from_secs(120);
-/// Cron tasks that are tracked at once. The CLI allows 50.
-const TRACKED: usize = 200;
+pub const WAKEUP_TIMEOUT: Duration = Duration::from_secs(120);
+/// Number of cron tasks that are tracked. The CLI allows 50.
+const MAX_CRON_TASKS: usize = 200;
 
-/// The scheduled work that is outstanding.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    /// When the wake-up is due. There is at most one: a further one replaces it.
+    /// When the wake-up is due. There is at most one: another one replaces it.
     wakeup: Option<Timestamp>,
     crons: BTreeMap<String, CronTask>,
-    /// Wake-ups and one-shot tasks that did not come in time.
+    /// Number of wake-ups and one-shot tasks that did not fire in time.
     missed: usize,
     /// When the first of these was due.
     first_missed: Option<Timestamp>,
 }
 
 impl Schedule {
-    /// Takes in a tool's result; `tool` is the tool's name where it is known.
+    /// Applies a tool result; `tool` is the name of the tool, if known.
     pub fn apply(&mut self, scheduling: &Scheduling, tool: Option<&str>) {
         match scheduling {
             Scheduling::Wakeup(at) if tool.is_none_or(|name| name == "ScheduleWakeup") => {
@@ -107,27 +103,27 @@ impl Schedule {
             }
             Scheduling::Cron(task) if tool.is_none_or(|name| name == "CronCreate") => {
                 self.crons.insert(task.id.clone(), task.clone());
-                if self.crons.len() > TRACKED {
+                if self.crons.len() > MAX_CRON_TASKS {
                     self.crons.pop_last();
                 }
             }
             Scheduling::Crons(tasks) if tool == Some("CronList") => {
-                let listed = tasks.iter().take(TRACKED);
+                let listed = tasks.iter().take(MAX_CRON_TASKS);
                 self.crons = listed.map(|task| (task.id.clone(), task.clone())).collect();
             }
             _ => {}
         }
     }
 
-    /// `CronDelete` has removed this task.
+    /// Removes a task after `CronDelete`.
     pub fn delete(&mut self, id: &str) {
         self.crons.remove(id);
     }
 
-    /// The CLI says that scheduled work of this source begins a turn.
+    /// Handles that the CLI announced a turn by scheduled work of this source.
     pub fn fired(&mut self, source: &str, now: Timestamp) {
         if source == "loop_wakeup" {
-            // One that was given up comes late where the machine was suspended.
+            // A wake-up that was given up fires late if the machine was suspended.
             if self.wakeup.take().is_none() {
                 self.missed = self.missed.saturating_sub(1);
             }
@@ -136,13 +132,14 @@ impl Schedule {
         self.one_shot_fired(now);
     }
 
-    /// Somebody else has asked for a turn after what was missed.
+    /// Forgets missed work: a newer message has asked for a turn.
     pub fn forget_missed(&mut self) {
         self.missed = 0;
         self.first_missed = None;
     }
 
-    /// A turn has ended that nobody else can have begun: 2.1.197 does not announce them.
+    /// Handles the end of a turn that only scheduled work can have begun: 2.1.197 does not announce
+    /// it.
     pub fn fired_unannounced(&mut self, now: Timestamp) {
         if self.wakeup.is_some_and(|due| due <= now) {
             self.wakeup = None;
@@ -152,7 +149,7 @@ impl Schedule {
     }
 
     fn one_shot_fired(&mut self, now: Timestamp) {
-        let horizon = now.after(EARLY);
+        let horizon = now.after(CRON_TOLERANCE);
         let one_shots = self.crons.values().filter(|task| !task.recurring);
         let due = one_shots.filter(|task| task.due.is_none_or(|due| due <= horizon));
         let first = due.min_by_key(|task| task.due).map(|task| task.id.clone());
@@ -161,26 +158,26 @@ impl Schedule {
         }
     }
 
-    /// Whether a wake-up or one-shot task is to come.
+    /// Whether a wake-up or one-shot task is outstanding.
     pub fn is_pending(&self) -> bool {
         self.wakeup.is_some() || self.crons.values().any(|task| !task.recurring)
     }
 
-    /// Whether a recurring task is set.
+    /// Whether there is a recurring task.
     pub fn recurs(&self) -> bool {
         self.crons.values().any(|task| task.recurring)
     }
 
-    /// When the next wake-up or one-shot task is due, where that is known.
+    /// Returns when the next wake-up or one-shot task is due, if known.
     pub fn next_due(&self) -> Option<Timestamp> {
         let one_shots = self.crons.values().filter(|task| !task.recurring);
         self.wakeup.into_iter().chain(one_shots.filter_map(|task| task.due)).min()
     }
 
-    /// Gives up what was due [`LATE`] before `now`, where no turn has kept it from firing since:
-    /// the last one ended at `rested`.
+    /// Gives up work that was due [`WAKEUP_TIMEOUT`] before `now`, unless a turn kept it from
+    /// firing: the last one ended at `rested`.
     pub fn expire(&mut self, now: Timestamp, rested: Timestamp) {
-        let is_late = |due: Timestamp| due.max(rested).after(LATE) <= now;
+        let is_late = |due: Timestamp| due.max(rested).after(WAKEUP_TIMEOUT) <= now;
         if let Some(due) = self.wakeup.filter(|due| is_late(*due)) {
             self.wakeup = None;
             self.miss(Some(due));
@@ -188,7 +185,7 @@ impl Schedule {
         self.give_up(|task| task.due.is_some_and(is_late));
     }
 
-    /// Gives up the one-shot tasks of which it is not known when they are due.
+    /// Gives up the one-shot tasks of unknown time.
     pub fn expire_unknown(&mut self) {
         self.give_up(|task| task.due.is_none());
     }
@@ -208,8 +205,7 @@ impl Schedule {
         self.first_missed = self.first_missed.or(due);
     }
 
-    /// Whether the job cannot have heard of all that it relied on; with the time of the first
-    /// missing wake-up where it is known.
+    /// Whether scheduled work of the job is missing, and the time of the first one, if known.
     pub fn missing(&self) -> Option<Option<Timestamp>> {
         if self.missed > 0 {
             return Some(self.first_missed);
@@ -268,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recurring_task_that_fires_takes_no_one_shot_away() {
+    fn recurring_task_does_not_consume_a_one_shot() {
         let mut schedule = Schedule::default();
         schedule.apply(&cron("often", Some(60), true), Some("CronCreate"));
         schedule.apply(&cron("once", Some(3_600), false), Some("CronCreate"));
@@ -281,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_come_is_missed() {
+    fn counts_missed_wakeups() {
         let mut schedule = Schedule::default();
         schedule.apply(&Scheduling::Wakeup(at(60)), None);
         schedule.apply(&cron("old", None, false), None);

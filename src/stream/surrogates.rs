@@ -1,17 +1,17 @@
-//! Text that was cut in the middle of a character.
+//! Repair of text that was cut inside a character.
 //!
-//! A string of JavaScript can end in the first half of a surrogate pair, and the CLI writes that
-//! half as it is (seen with 2.1.197: `"result":"cut \ud83d"`). That is JSON by its grammar, but no
-//! text, and `serde_json` refuses all of it.
+//! A JavaScript string can end with the first half of a surrogate pair, and the CLI writes that
+//! half (2.1.197: `"result":"cut \ud83d"`). This is JSON by its grammar but not text, and
+//! `serde_json` rejects all of it.
 
 use std::borrow::Cow;
 
 use serde::de::DeserializeOwned;
 
-/// What stands in place of a half: an escape of the same length.
+/// Replacement of a lone half: an escape of the same length.
 const REPLACEMENT: &str = "\\ufffd";
 
-/// Decodes JSON text in which halves of surrogate pairs may stand alone.
+/// Decodes JSON text that may contain lone halves of surrogate pairs.
 pub fn from_json<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
     serde_json::from_str(json).or_else(|error| match fix_surrogates(json) {
         Cow::Borrowed(_) => Err(error),
@@ -19,43 +19,44 @@ pub fn from_json<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
     })
 }
 
-/// A line as text that may be JSON where it is none as it is: with U+FFFD in place of what is no
-/// UTF-8, and of halves that stand alone. `None` where that changes nothing.
-pub fn repair(waiting_tickets: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(waiting_tickets);
+/// Returns a damaged line as text that may be JSON: with U+FFFD in place of invalid UTF-8 and of
+/// lone halves. `None` if nothing changes.
+pub fn repair(line: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(line);
     match (fix_surrogates(&text), &text) {
-        (Cow::Owned(mended), _) => Some(mended),
+        (Cow::Owned(fixed), _) => Some(fixed),
         (Cow::Borrowed(_), Cow::Owned(_)) => Some(text.into_owned()),
         (Cow::Borrowed(_), Cow::Borrowed(_)) => None,
     }
 }
 
-/// The same JSON text with U+FFFD in place of each half of a surrogate pair that stands alone.
+/// Returns the JSON text with U+FFFD in place of each lone half of a surrogate pair.
 pub fn fix_surrogates(json: &str) -> Cow<'_, str> {
-    let mut mended = Cow::Borrowed(json);
+    let mut fixed = Cow::Borrowed(json);
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'\\', &json.as_bytes()[at..]) {
         at += found;
         let length = escape_length(json, at);
         if length == REPLACEMENT.len() && matches!(escaped(json, at), Some(0xd800..=0xdfff)) {
-            mended.to_mut().replace_range(at..at + length, REPLACEMENT);
+            fixed.to_mut().replace_range(at..at + length, REPLACEMENT);
         }
         at += length.min(json.len() - at);
     }
-    mended
+    fixed
 }
 
-/// Bytes of the escape that begins here, of which both halves of a surrogate pair are one.
+/// Returns the length of the escape at `at` in bytes. The two halves of a surrogate pair are one
+/// escape.
 pub(super) fn escape_length(json: &str, at: usize) -> usize {
     match (escaped(json, at), escaped(json, at + REPLACEMENT.len())) {
         (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * REPLACEMENT.len(),
         (Some(_), _) => REPLACEMENT.len(),
-        // Another escape, of which the second character may be a backslash.
+        // The second character of any other escape may be a backslash.
         (None, _) => 2,
     }
 }
 
-/// The code unit that is written `\uXXXX` here.
+/// Returns the code unit of the escape `\uXXXX` at `at`.
 fn escaped(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + REPLACEMENT.len())?.strip_prefix("\\u")?;
     u16::from_str_radix(digits, 16).ok()
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_pair_is_replaced_and_nothing_else() {
+    fn replaces_only_halves_of_surrogate_pairs() {
         for (json, expected) in [
             (r#""cut \ud83d""#, "cut \u{fffd}"),
             (r#""\uD83D""#, "\u{fffd}"),
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_repaired_where_that_is_needed() {
+    fn repairs_only_damaged_lines() {
         for (line, expected) in [
             (&b"{\"a\":\"\xff\"}"[..], Some("{\"a\":\"\u{fffd}\"}")),
             (br#"{"a":"\ud83d"}"#, Some(r#"{"a":"\ufffd"}"#)),
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_stays_none() {
+    fn does_not_make_json_of_other_text() {
         for json in
             ["", "\"", "\\", "\"\\", "\"\\u\"", "\"\\ud83", "\"\\ud83d", "\"\\ud83ä\"", "€\\"]
         {

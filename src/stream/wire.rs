@@ -1,5 +1,5 @@
-//! The fields of a line as they come, each read by itself: one of an unexpected type spoils no
-//! other. All of them are found in one pass over the line.
+//! Raw fields of a line. Each is decoded by itself, so that a field of an unexpected type spoils no
+//! other. All are found in one pass over the line.
 
 use std::borrow::Cow;
 
@@ -10,16 +10,16 @@ use serde_json::value::RawValue;
 use super::scan::Scanner;
 use super::surrogates::from_json;
 
-/// The JSON text of a field, which may be `null`; `None` if it is absent.
+/// JSON text of a field, which may be `null`; `None` if it is absent.
 pub(super) type Raw<'a> = Option<&'a str>;
 
-/// An object of which some fields are wanted.
+/// An object with some known fields.
 pub(super) trait Fields<'a>: Default {
-    /// Where the field of this name belongs.
+    /// Returns the slot of the field of this name.
     fn slot(&mut self, name: &str) -> Option<&mut Raw<'a>>;
 }
 
-/// Defines a struct of fields, and the names that they have in the stream where they differ.
+/// Defines a struct of fields with their names in the stream where these differ.
 macro_rules! fields {
     ($(#[$doc:meta])* $object:ident { $($field:ident $(= $name:literal)?,)* }) => {
         $(#[$doc])*
@@ -115,7 +115,7 @@ fields! {
 }
 
 fields! {
-    /// What a tool gave back beside its text, as far as scheduled work is concerned.
+    /// Result of a tool, as far as it is about scheduled work.
     WireSchedule {
         id,
         scheduled_for = "scheduledFor",
@@ -179,7 +179,7 @@ fields! {
     }
 }
 
-/// The message of a line: nothing where it is no object.
+/// Message of a line; empty if it is not an object.
 #[derive(Default)]
 pub(super) struct WireMessage<'a> {
     pub(super) id: Raw<'a>,
@@ -187,7 +187,6 @@ pub(super) struct WireMessage<'a> {
     pub(super) content: Content<'a>,
 }
 
-/// A message's content: text, or blocks.
 #[derive(Default)]
 pub(super) enum Content<'a> {
     /// Its JSON text.
@@ -197,7 +196,7 @@ pub(super) enum Content<'a> {
     Other,
 }
 
-/// Reads a line. `None`: it is no JSON object, or holds a field twice.
+/// Reads a line; `None` if it is not a JSON object or has a duplicate field.
 pub(super) fn line(text: &str) -> Option<(Wire<'_>, WireMessage<'_>)> {
     let mut scanner = Scanner::new(text);
     let mut wire = Wire::default();
@@ -271,19 +270,19 @@ fn fill_slot<'a>(slot: &mut Raw<'a>, scanner: &mut Scanner<'a>) -> Option<()> {
     if slot.replace(scanner.value()?).is_none() { Some(()) } else { None }
 }
 
-/// The fields of an object, or `None` of anything else.
+/// Returns the fields of an object; `None` for any other value.
 pub(super) fn object<'a, T: Fields<'a>>(raw: Raw<'a>) -> Option<T> {
     let mut object = T::default();
     Scanner::new(raw?).object(|scanner, name| fill(&mut object, scanner, name))?;
     Some(object)
 }
 
-/// The value of a field, or `None` if it is absent or of another type.
+/// Returns the value of a field; `None` if it is absent or of another type.
 pub(super) fn get<'a, T: Deserialize<'a>>(raw: Raw<'a>) -> Option<T> {
     serde_json::from_str(raw?).ok()
 }
 
-/// The same of one that holds text, which need not be whole.
+/// Returns an owned value of a field whose text may contain half a character.
 pub(super) fn owned<T: DeserializeOwned>(raw: Raw<'_>) -> Option<T> {
     from_json(raw?).ok()
 }
@@ -300,7 +299,7 @@ pub(super) fn string(raw: Raw<'_>) -> Option<String> {
     text(raw).map(Cow::into_owned)
 }
 
-/// What an array consists of; of one that was too long, the last is `null`.
+/// Returns the elements of an array. The last one of a shortened array is `null`.
 pub(super) fn items<'a>(raw: Raw<'a>) -> Vec<&'a str> {
     let items: Vec<&RawValue> = get(raw).unwrap_or_default();
     items.into_iter().map(RawValue::get).collect()

@@ -1,44 +1,44 @@
-//! Attempts: what a run of claude opens with, and when another one follows.
+//! The first prompt of an attempt, and attempts in a fresh session.
 
 use super::{ConversationState, Effect, Now, Supervisor, WorkerPhase};
 use crate::job::{EventKind, Reason, Record, Verdict};
 use crate::stream::Digest;
 
-/// What claude is told when it goes on with its conversation after it was cut off.
-const INTERRUPTED: &str = "You were interrupted: the process you ran in was ended from outside. \
+/// Prompt that continues a session after an interruption.
+const INTERRUPTED_TEXT: &str = "You were interrupted: the process you ran in was ended from outside. \
     Look at what is already done, then go on with the task where you left off. Do not start over. \
     Background work, wake-ups and cron tasks of yours are gone: start those anew that you still \
     need.";
-/// What stands before the prompt where the conversation is gone.
-const FORGOTTEN: &str = "(An earlier attempt at this task was interrupted, and its conversation is \
+/// Text before the prompt when the session is lost.
+const LOST_SESSION_TEXT: &str = "(An earlier attempt at this task was interrupted, and its conversation is \
     lost. Look at what is already done before you begin.)\n\n";
 
-/// What an attempt opens with.
+/// How an attempt begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FirstPrompt {
-    /// The conversation of claude to go on with; `None` for a new one.
+    /// The session to resume; `None` for a new one.
     pub resume: Option<String>,
-    /// That conversation is left as it is, and goes on as another.
+    /// Whether to fork the session instead of continuing it.
     pub fork: bool,
-    /// What claude is told first.
+    /// Text of the first message; may be empty.
     pub text: String,
-    /// The job's prompt follows on that.
+    /// Whether the job's prompt follows the text.
     pub prompt: bool,
 }
 
 impl FirstPrompt {
-    /// Of the attempt that the record says is next.
-    pub(super) fn of(record: &Record) -> Self {
-        if let Some(opening) = Self::with_answer(record) {
-            return opening;
+    /// Returns the first prompt of the next attempt of this record.
+    pub(super) fn for_record(record: &Record) -> Self {
+        if let Some(prompt) = Self::with_answer(record) {
+            return prompt;
         }
         match &record.session_id {
-            // What it is told lies in the inbox.
+            // The message is in the inbox.
             Some(session) if record.resumed => {
                 Self { resume: Some(session.clone()), ..Self::default() }
             }
             Some(_) if record.attempt > 1 && record.session_began && record.was_idle => {
-                Self::silent(record)
+                Self::resume_only(record)
             }
             Some(session) if record.attempt > 1 && record.session_began => {
                 Self { resume: Some(session.clone()), ..Self::interrupted(record) }
@@ -47,23 +47,23 @@ impl FirstPrompt {
         }
     }
 
-    /// Messages that are this program's own, and no new task.
+    /// Returns the number of messages that are this program's own and not a new task.
     pub(super) fn own_messages(&self) -> usize {
         usize::from(!self.prompt && !self.text.is_empty())
     }
 
-    /// The same task from its beginning, for a claude that has forgotten its conversation.
-    fn over_again(record: &Record) -> Self {
-        Self::with_prompt(record, FORGOTTEN)
+    /// The prompt again, for a claude whose session is lost.
+    fn after_lost_session(record: &Record) -> Self {
+        Self::with_prompt(record, LOST_SESSION_TEXT)
     }
 
-    /// The conversation goes on where it was cut off.
+    /// Continues the session after an interruption.
     pub(super) fn interrupted(record: &Record) -> Self {
-        Self { text: INTERRUPTED.to_owned(), ..Self::silent(record) }
+        Self { text: INTERRUPTED_TEXT.to_owned(), ..Self::resume_only(record) }
     }
 
-    /// The conversation is there again, and waits to be told something.
-    pub(super) fn silent(record: &Record) -> Self {
+    /// Resumes the session without a message.
+    pub(super) fn resume_only(record: &Record) -> Self {
         Self { resume: record.session_id.clone(), ..Self::default() }
     }
 
@@ -74,14 +74,14 @@ impl FirstPrompt {
 }
 
 impl Supervisor {
-    /// Whether claude did not know the conversation that it was to go on with. The CLI announces
-    /// a session before it writes it to its disk (seen with 2.1.197: up to its first tool call
-    /// nothing was there), so that this is the only way to find out.
+    /// Whether claude could not find the session to resume. The CLI announces a session before it
+    /// writes it to disk (2.1.197: nothing is written before the first tool call), so only an
+    /// attempt can show this.
     pub(super) fn needs_fresh_session(&self, verdict: &Verdict) -> bool {
         let refused = verdict.reason() == Some(Reason::ClaudeRefused) && !self.digest.began;
         let why = verdict.error().unwrap_or_default();
         refused
-            && !self.opening.prompt
+            && !self.first_prompt.prompt
             && !self.record.resumed
             && why.contains("No conversation found")
     }
@@ -94,10 +94,10 @@ impl Supervisor {
         self.record.released = None;
         self.record
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
-        self.opening = FirstPrompt::over_again(&self.record);
-        self.keep_alive.went_away = false;
+        self.first_prompt = FirstPrompt::after_lost_session(&self.record);
+        self.keep_alive.exited_idle = false;
         self.archive_attempt(Digest::default(), now);
-        self.talk = ConversationState::default();
+        self.conversation = ConversationState::default();
         self.phase = WorkerPhase::Starting;
         self.log(EventKind::StartedOver, now, effects);
         effects.push(Effect::RestoreAside);

@@ -5,10 +5,11 @@ use super::{Conclusion, Effect, Evidence, Now, StopReason, Supervisor, WorkerPha
 use crate::job::{EventKind, NotifyEvent, Outcome, Reason, UndeliveredMessage, Verdict};
 
 impl Supervisor {
-    /// Reaches the verdict. `evidence` is what the attempt left besides its stream.
+    /// Reaches the verdict after an attempt. `evidence` is what the attempt left besides its
+    /// stream.
     ///
-    /// `undelivered` is asked, once it is certain that the job has ended, for the messages that
-    /// nobody will deliver any more.
+    /// `undelivered` returns the messages that will not be delivered. It is called only once it is
+    /// certain that the job has ended.
     pub fn conclude(
         &mut self,
         now: Now,
@@ -30,7 +31,7 @@ impl Supervisor {
             self.stop_reason = Some(cause);
             verdict = self.reach_verdict(evidence);
         }
-        if self.restarts(&verdict) {
+        if self.should_restart(&verdict) {
             self.back_off(now, &mut effects);
             return (Conclusion::NextAttempt, effects);
         }
@@ -38,8 +39,8 @@ impl Supervisor {
             self.begin_fresh_session(now, &mut effects);
             return (Conclusion::NextAttempt, effects);
         }
-        if let Some(pause) = self.launches_again(&verdict, now) {
-            self.launch_again(pause, now, &mut effects);
+        if let Some(pause) = self.launch_retry_after(&verdict, now) {
+            self.retry_launch(pause, now, &mut effects);
             return (Conclusion::NextAttempt, effects);
         }
         if self.renews_login(&verdict, evidence) {
@@ -50,7 +51,7 @@ impl Supervisor {
             self.retry(&verdict, pause, now, &mut effects);
             return (Conclusion::NextAttempt, effects);
         }
-        let verdict = self.last_word(verdict, now);
+        let verdict = self.final_verdict(verdict, now);
         let undelivered = undelivered();
         self.note_unknown_cost();
         for rule in ignored_rules(evidence.stderr) {
@@ -67,42 +68,42 @@ impl Supervisor {
         self.record.lost_connection =
             verdict.reason() == Some(Reason::ApiError) && self.lost_connection();
         self.phase = WorkerPhase::Over;
-        let happening = EventKind::Finished { status: verdict.status(), reason: verdict.reason() };
-        self.log(happening, now, &mut effects);
+        let event = EventKind::Finished { status: verdict.status(), reason: verdict.reason() };
+        self.log(event, now, &mut effects);
         self.save(now, &mut effects);
-        // After the record, which it tells of.
+        // After the record, which the notification describes.
         effects.extend(NotifyEvent::from_status(verdict.status()).map(Effect::RecordNotification));
         let outcome = self.outcome().with_undelivered(undelivered);
         (Conclusion::Ended(Box::new(outcome)), effects)
     }
 
-    /// Whether there is another attempt after this verdict.
+    /// Whether another attempt follows this verdict.
     fn has_next_attempt(&self, verdict: &Verdict, evidence: &Evidence<'_>, now: Now) -> bool {
-        self.restarts(verdict)
+        self.should_restart(verdict)
             || self.needs_fresh_session(verdict)
-            || self.launches_again(verdict, now).is_some()
+            || self.launch_retry_after(verdict, now).is_some()
             || self.renews_login(verdict, evidence)
             || self.retry_after(verdict, now).is_some()
     }
 
-    /// What the job has come to so far.
+    /// Returns the result of the job so far.
     pub fn outcome(&self) -> Outcome {
-        let (digest, past) = (&self.digest, &self.previous);
+        let (digest, previous) = (&self.digest, &self.previous);
         let last = digest.last.as_ref();
         let (answer, partial) = self.answer_shown();
         let duration = (digest.results > 0).then_some(digest.duration_ms);
         let structured = match (last, &digest.structured_output) {
-            (Some(_), None) if digest.asked_anew => &None,
-            (_, None) => &past.structured_output,
+            (Some(_), None) if digest.has_new_request => &None,
+            (_, None) => &previous.structured_output,
             (_, told) => told,
         };
         let has_answer = answer.is_some() && !partial;
         Outcome {
-            previous_result: if has_answer { None } else { past.previous.clone() },
+            previous_result: if has_answer { None } else { previous.previous.clone() },
             result_omitted_bytes: answer.as_ref().map_or(0, |answer| answer.omitted),
             result: answer.map(|answer| answer.text),
             partial,
-            duration_ms: [past.duration_ms, duration]
+            duration_ms: [previous.duration_ms, duration]
                 .into_iter()
                 .flatten()
                 .reduce(u64::saturating_add),

@@ -1,4 +1,4 @@
-//! What a job is told while it runs, and what it says at the end of each turn.
+//! Messages to a running job, answers to requests of claude, and the end of each turn.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,33 +11,34 @@ use crate::stream::TurnResult;
 use crate::stream::transcript::error_of;
 use crate::text::{clip, sum_usd};
 
-/// Characters of an answer that a line of `turns.ndjson` keeps.
-const ANSWER_KEPT: usize = 256 << 10;
+/// Characters of an answer in a line of `turns.ndjson`.
+const MAX_ANSWER_CHARS: usize = 256 << 10;
 
-/// What claude is told where nobody answers it in time.
-const DENIED: &str = "a request was denied because nobody answered within --block-timeout";
-/// What the agent is told then.
-const NOBODY: &str = "Nobody is there to answer. Decide yourself, or do without, and say so.";
+/// Warning in the record when a request was denied after the timeout.
+const DENIED_WARNING: &str = "a request was denied because nobody answered within --block-timeout";
+/// Answer to the agent in that case.
+const NO_ANSWER_TEXT: &str =
+    "Nobody is there to answer. Decide yourself, or do without, and say so.";
 
-/// Messages on their way into claude.
+/// Messages that were sent to claude, and open requests of claude.
 #[derive(Debug, Default)]
 pub(super) struct ConversationState {
-    /// Given to claude and not yet taken in, by their UUID.
+    /// Messages that were sent and not yet accepted: number by UUID.
     expected: BTreeMap<String, u64>,
-    /// Taken in since the last result.
+    /// Messages that were accepted since the last result.
     taken: Vec<u64>,
-    /// When each open request was made, on the monotonic clock.
+    /// When each open request arrived, on the monotonic clock.
     asked: Vec<(String, Duration)>,
 }
 
 impl ConversationState {
-    /// What claude has not taken in will be told anew.
+    /// Forgets messages that were not accepted: they are sent again.
     pub(super) fn forget_expected(&mut self) {
         self.expected.clear();
         self.asked.clear();
     }
 
-    /// The UUID of the message that was given to claude first, of those not taken in.
+    /// Returns the UUID of the oldest message that claude has not accepted.
     pub(super) fn oldest_expected(&self) -> Option<String> {
         let oldest = self.expected.iter().min_by_key(|(_, number)| **number);
         oldest.map(|(uuid, _)| uuid.clone())
@@ -49,7 +50,7 @@ impl ConversationState {
 }
 
 impl Supervisor {
-    /// Somebody tells the job something. What is not acted upon stays in the inbox.
+    /// Handles a message from the inbox. It stays there if it cannot be handled now.
     pub(super) fn handle_message(
         &mut self,
         number: u64,
@@ -83,7 +84,7 @@ impl Supervisor {
             Ok(InboxMessage::Answer { request_id, response }) => {
                 effects.push(Effect::RemoveMessage(number));
                 if self.is_released(&request_id) {
-                    self.go_on_with(number, response, now, effects);
+                    self.resume_with_answer(number, response, now, effects);
                 } else if self.accepts_messages() && self.digest.awaits_answer(&request_id) {
                     self.respond(number, request_id, response, now, effects);
                 } else {
@@ -91,12 +92,12 @@ impl Supervisor {
                 }
             }
             Ok(InboxMessage::Message { uuid, text }) if self.accepts_messages() => {
-                // What claude was silent for before that, it was asked nothing.
+                // The silence before this message does not count: claude had no input.
                 self.silence_started(now);
                 self.log(EventKind::MessageSent { number }, now, effects);
-                self.talk.expected.insert(uuid.clone(), number);
+                self.conversation.expected.insert(uuid.clone(), number);
                 effects.push(Effect::SendMessage { uuid, text });
-                // Between turns claude is about to begin one; should it not, it is not waited for.
+                // Between turns claude should begin one now; the wait for that is bounded.
                 let idle = matches!(self.phase, WorkerPhase::Idle { .. });
                 self.mark_running();
                 let between = idle
@@ -127,48 +128,48 @@ impl Supervisor {
         self.request_closed(&request_id);
         self.record.status =
             if self.digest.blocked().is_some() { Status::Blocked } else { Status::Running };
-        // The record first: whoever waits for the event looks at it next.
+        // The record first: a program that waits for the event reads the record next.
         self.save(now, effects);
         self.log(EventKind::Answered { number, request_id: request_id.clone() }, now, effects);
         effects.push(Effect::Respond { request_id, response });
     }
 
-    /// Claude asks something and waits.
+    /// Remembers when a request of claude arrived.
     pub(super) fn asked(&mut self, request_id: String, now: Now) {
-        self.talk.asked.push((request_id, now.mono));
+        self.conversation.asked.push((request_id, now.mono));
     }
 
-    /// It has its answer, or was taken back.
+    /// Forgets a request that was answered or cancelled.
     pub(super) fn request_closed(&mut self, request_id: &str) {
-        self.talk.asked.retain(|(asked, _)| asked != request_id);
+        self.conversation.asked.retain(|(asked, _)| asked != request_id);
     }
 
-    /// When the request that has waited longest is to be denied.
+    /// Returns when the oldest open request is to be denied.
     pub(super) fn block_timeout(&self) -> Option<Duration> {
         let limit = Duration::from_millis(self.record.spec.block_timeout_ms?);
-        let open = self.talk.asked.iter().find(|(id, _)| self.digest.awaits_answer(id));
+        let open = self.conversation.asked.iter().find(|(id, _)| self.digest.awaits_answer(id));
         open.filter(|_| self.accepts_messages()).map(|(_, since)| since.saturating_add(limit))
     }
 
-    pub(super) fn deny_what_nobody_answers(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn deny_expired_requests(&mut self, now: Now, effects: &mut Vec<Effect>) {
         while self.block_timeout().is_some_and(|at| at <= now.mono) {
-            let Some(open) = self.talk.asked.iter().find(|(id, _)| self.digest.awaits_answer(id))
+            let Some(open) =
+                self.conversation.asked.iter().find(|(id, _)| self.digest.awaits_answer(id))
             else {
                 return;
             };
             let request_id = open.0.clone();
-            self.record.warn(DENIED);
-            self.respond(0, request_id, denied(NOBODY), now, effects);
+            self.record.warn(DENIED_WARNING);
+            self.respond(0, request_id, denied(NO_ANSWER_TEXT), now, effects);
         }
     }
 
-    /// Nobody has answered the question that waits without a claude.
-    pub(super) fn nobody_answered(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.record.warn(DENIED);
-        self.go_on_with(0, denied(NOBODY), now, effects);
+    /// Denies the released question, which nobody has answered in time.
+    pub(super) fn deny_released_question(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.record.warn(DENIED_WARNING);
+        self.resume_with_answer(0, denied(NO_ANSWER_TEXT), now, effects);
     }
 
-    /// Whether claude still reads its stdin.
     pub(super) fn accepts_messages(&self) -> bool {
         self.phase.takes_input()
             && !self.input_closed
@@ -176,26 +177,28 @@ impl Supervisor {
             && self.stop_reason.is_none()
     }
 
-    /// Claude has taken in the message of this UUID; says whether that was expected.
+    /// Handles that claude accepted the message of this UUID. Returns whether it was expected.
     pub(super) fn message_accepted(
         &mut self,
         uuid: &str,
         now: Now,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Some(number) = self.talk.expected.remove(uuid) else { return false };
-        self.talk.taken.push(number);
+        let Some(number) = self.conversation.expected.remove(uuid) else { return false };
+        self.conversation.taken.push(number);
         self.log(EventKind::MessageTaken { number }, now, effects);
         effects.push(Effect::SetAside(number));
         true
     }
 
-    /// Messages of these numbers were taken in before, by a turn that has not ended.
+    /// Restores the messages that an earlier worker set aside: claude has accepted them in a turn
+    /// that has not ended.
     pub fn has_taken_in(&mut self, numbers: Vec<u64>) {
-        self.talk.taken = numbers;
+        self.conversation.taken = numbers;
     }
 
-    /// The line of the turn that has just ended; `failure` is how it failed, taken by itself.
+    /// Returns the line of `turns.ndjson` for the turn that has just ended; `failure` is the
+    /// failure of that turn alone.
     pub(super) fn turn_end(
         &mut self,
         last: &TurnResult,
@@ -207,8 +210,7 @@ impl Supervisor {
         let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
         let is_error = last.is_error || failure.is_some();
         let said = match failure {
-            // A turn without an answer, or one that the model was not asked for, is a success to
-            // claude.
+            // Claude calls a turn without an answer, or without the model, a success.
             Some(failure) if !last.is_error => Some(failure.error),
             _ if last.is_error || last.subtype != "success" => Some(error_of(last)),
             _ => last.result.clone(),
@@ -217,10 +219,10 @@ impl Supervisor {
             turn: self.record.ended_turns,
             at: now.wall,
             attempt: self.record.attempt,
-            messages: std::mem::take(&mut self.talk.taken),
+            messages: std::mem::take(&mut self.conversation.taken),
             is_error,
             interrupted: last.terminal_reason.as_ref().is_some_and(aborted),
-            result: said.map(|text| clip(&text, ANSWER_KEPT)),
+            result: said.map(|text| clip(&text, MAX_ANSWER_CHARS)),
             duration_ms: Some(last.duration_ms),
             session_id: last.session_id.clone(),
             cost_usd: sum_usd(costs),

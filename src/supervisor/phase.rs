@@ -4,69 +4,91 @@ use std::time::Duration;
 
 use super::TermSignal;
 
-/// How long claude gets to end its turn after an `interrupt` request, upon which it reports its
-/// cost.
+/// How long claude may take to end its turn after an `interrupt` request. It reports the cost then.
 pub(super) const REQUEST_GRACE: Duration = Duration::from_millis(1_500);
-/// How long it may take to end by itself once its turn was interrupted.
+/// How long claude may take to exit after its turn was interrupted.
 pub(super) const LEAVE_GRACE: Duration = Duration::from_millis(700);
-/// How long it then gets after SIGINT, which keeps its session and mostly reports the cost.
+/// How long claude may take to exit after SIGINT, which keeps its session and usually reports the
+/// cost.
 pub(super) const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
-/// How long it then gets after SIGTERM.
+/// How long claude may take to exit after SIGTERM.
 pub(super) const TERMINATE_GRACE: Duration = Duration::from_secs(1);
-/// How long a silent claude may take to end once its input is closed. It stops background work
-/// 5 s after a result, so this is longer.
+/// How long claude may be silent after its input was closed before it is terminated. Claude stops
+/// background work 5 s after a result, so this is longer.
 pub(super) const EXIT_GRACE: Duration = Duration::from_secs(10);
 /// How long claude may take to begin the turn that follows finished background work.
 pub(super) const FOLLOW_UP_GRACE: Duration = Duration::from_secs(10);
-/// How long the output may stay open after the last process ended.
+/// How long to wait for the rest of the output after the last process has ended.
 pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(2);
-/// The same where one is left that may hold it.
-pub(super) const DRAIN_GRACE_LEFT: Duration = Duration::from_millis(100);
-/// How long the end of the job's processes may take after they were sent SIGKILL.
+/// The same if a process is left over that may hold the output open.
+pub(super) const DRAIN_GRACE_WITH_LEFTOVERS: Duration = Duration::from_millis(100);
+/// How long the processes of a job may take to end after SIGKILL.
 pub(super) const SWEEP_GRACE: Duration = Duration::from_secs(5);
-/// How long both may take from the request of a `kill` on, which answers within 8 s. It gives
-/// SIGKILL 2 s after the whole ladder of signals.
+/// How long the sweep and the rest of the output may take together after a `kill` request. `kill`
+/// answers within 8 s and sends SIGKILL 2 s after the last signal of the worker.
 pub(super) const KILL_GRACE: Duration = Duration::from_millis(6_500);
-/// How often mere progress is written to the record.
-pub(super) const SAVE_EVERY: Duration = Duration::from_secs(1);
-/// So many refused logins in a row are final. The CLI alone would go on for minutes.
-pub(super) const AUTH_FAILURES: u32 = 3;
+/// Interval at which mere progress is written to the record.
+pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of refused logins in a row that is final. The CLI alone would retry for minutes.
+pub(super) const MAX_AUTH_FAILURES: u32 = 3;
 
-/// Where the worker stands. `until` is on the monotonic clock.
+/// Phase of a worker. `until` is on the monotonic clock.
 #[derive(Debug, PartialEq)]
 pub(super) enum WorkerPhase {
-    /// It is not its turn yet.
-    Waiting { since: Duration },
+    /// The job is queued.
+    Waiting {
+        since: Duration,
+    },
     /// Claude is being started.
     Starting,
     /// A turn is under way.
     Working,
     /// A result came, but background work is outstanding: stdin stays open.
-    Holding { until: Duration },
-    /// The background work ended: claude is about to take another turn.
-    FollowUp { until: Duration },
-    /// A wake-up or cron task that the agent scheduled is to come: stdin stays open.
-    Awaiting { until: Duration },
-    /// A turn has its result, and the next message is waited for.
-    Idle { until: Duration },
-    /// Claude went away, and is started again then: at once, or when it is its turn.
-    Backoff { until: Duration, queues: bool },
-    /// Claude was ended while it asked something; the answer is waited for.
-    Released { until: Option<Duration> },
-    /// Stdin is closed: claude is expected to end.
-    Closing { until: Duration },
-    /// A signal was sent.
-    Stopping { by: TermSignal, until: Duration },
-    /// What is left is being ended.
+    Holding {
+        until: Duration,
+    },
+    /// Background work has ended: claude is about to begin another turn.
+    FollowUp {
+        until: Duration,
+    },
+    /// A wake-up or cron task of the agent is due later: stdin stays open.
+    Awaiting {
+        until: Duration,
+    },
+    /// The turn has its result, and the job waits for the next message.
+    Idle {
+        until: Duration,
+    },
+    /// Claude has exited and will be started again: at `until`, or if `queues`, when the job is
+    /// admitted after that.
+    Backoff {
+        until: Duration,
+        queues: bool,
+    },
+    /// Claude was stopped while a question was open; the job waits for the answer.
+    Released {
+        until: Option<Duration>,
+    },
+    /// Stdin is closed: claude is expected to exit.
+    Closing {
+        until: Duration,
+    },
+    Stopping {
+        by: TermSignal,
+        until: Duration,
+    },
+    /// The remaining processes are being ended.
     Sweeping,
-    /// Nothing is left; the rest of the output is read.
-    Draining { until: Duration },
-    /// The verdict can be reached, or was.
+    /// No process is left; the rest of the output is read.
+    Draining {
+        until: Duration,
+    },
+    /// The verdict is due or has been reached.
     Over,
 }
 
 impl WorkerPhase {
-    /// Whether claude runs and can be given something: its stdin is open.
+    /// Whether claude runs with an open stdin.
     pub(super) fn takes_input(&self) -> bool {
         matches!(
             self,
@@ -79,7 +101,7 @@ impl WorkerPhase {
     }
 }
 
-/// Why the job is being ended before claude ended by itself.
+/// Why the job is stopped before claude has ended by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StopReason {
     Kill,
@@ -87,7 +109,7 @@ pub(super) enum StopReason {
     Timeout,
     Stall,
     Auth,
-    /// Its question waits without a claude, as the message of this number asked.
+    /// The question is to wait without claude, as the inbox message of this number requests.
     Release {
         number: u64,
     },

@@ -1,4 +1,5 @@
-//! The end of a job that was left without its worker, from what it left.
+//! Returns the verdict on a job that is recorded as live and has no worker, unless its log gives a
+//! better one.
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use crate::job::{
 };
 use crate::stream::{Event, Line};
 
-/// The verdict on a job that is recorded as live, but has no worker any more, where its log does
-/// not tell a better one.
+/// Returns the verdict on a job that is recorded as live and has no worker, unless its log gives a
+/// better one.
 pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
     match (record.boot_id.as_deref(), boot_id) {
         (Some(then), Some(now)) if then != now => {
@@ -26,27 +27,21 @@ pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
     }
 }
 
-/// What the events of the last attempt tell of its end, beside the log.
+/// What the events of the last attempt say about its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Witnessed {
-    /// A kill was asked for.
     pub killed: bool,
-    /// The worker was told to shut down.
     pub terminated: bool,
-    /// The job's time ran out.
     pub timed_out: bool,
-    /// Claude was silent for too long.
     pub stalled: bool,
-    /// Claude's stdin was closed.
     pub input_closed: bool,
-    /// Claude could not be started, or a job that this one waited for had failed.
+    /// Claude could not be started, or a dependency had failed.
     pub not_launched: bool,
-    /// How claude ended.
     pub exit: Option<Exit>,
 }
 
-/// An inquiry into a lost job. It is told the lines of the last attempt's part of `output.log`,
-/// which the worker may have had no time to judge.
+/// Examination of a lost job. It reads the lines of the last attempt in `output.log`, which the
+/// worker may not have judged.
 #[derive(Debug)]
 pub struct PostMortem {
     supervisor: Supervisor,
@@ -54,48 +49,47 @@ pub struct PostMortem {
     elapsed_ms: Option<u64>,
     last_seq: u64,
     turn: u64,
-    /// The worker had recorded that it waits for the next message.
+    /// Whether the worker had recorded that the job is idle.
     was_idle: bool,
-    taken_in: Vec<String>,
-    /// So many of them were taken in by turns that have ended.
+    accepted: Vec<String>,
+    /// Number of these messages that were accepted by ended turns.
     done: usize,
 }
 
 impl PostMortem {
-    /// Into the job of this record, of which the last sign of life is from `at`, and whose last
-    /// event has the number `last_seq` if that is beyond the one recorded.
+    /// Begins with the record of the job. `at` is the time of its last activity, `last_seq` the
+    /// number of its last event if that is beyond the recorded one.
     pub fn new(record: Record, last_seq: u64, at: Timestamp) -> Self {
         let now = Now { mono: Duration::ZERO, wall: at };
         let elapsed_ms = record.elapsed_ms;
         let last_seq = record.last_seq.max(last_seq);
         let was_idle = record.status == Status::Idle;
-        let mut supervisor = Supervisor::of_record(record, now);
+        let mut supervisor = Supervisor::from_record_at(record, now);
         supervisor.phase = WorkerPhase::Working;
         let turn = supervisor.record.ended_turns;
-        let taken_in = Vec::new();
-        Self { supervisor, now, elapsed_ms, last_seq, turn, was_idle, taken_in, done: 0 }
+        let accepted = Vec::new();
+        Self { supervisor, now, elapsed_ms, last_seq, turn, was_idle, accepted, done: 0 }
     }
 
-    /// What an earlier attempt had come to.
+    /// Adds the outcome of an earlier attempt.
     pub fn continue_from(&mut self, outcome: Outcome) {
         self.supervisor.continue_from(outcome);
     }
 
-    /// The next line of the log.
+    /// Reads the next line of the log.
     pub fn line(&mut self, line: Line<'_>) {
-        let (taken_in, done) = (&mut self.taken_in, &mut self.done);
+        let (accepted, done) = (&mut self.accepted, &mut self.done);
         let note = |event: &Event<'_>| match event {
-            Event::User { replayed: Some(uuid), .. } => taken_in.push(uuid.clone()),
-            Event::Result(_) => *done = taken_in.len(),
+            Event::User { replayed: Some(uuid), .. } => accepted.push(uuid.clone()),
+            Event::Result(_) => *done = accepted.len(),
             _ => {}
         };
-        // Nothing is done any more about what claude said.
+        // No effect is carried out: the job has ended.
         self.supervisor.line(line, self.now, &mut Vec::new(), note);
     }
 
-    /// Whether a result that was found follows from the log and the events by the verdict function.
-    /// Anybody who can write files of this user can write one, the agent too; a job is completed
-    /// only if its log says so.
+    /// Whether the log and the events lead to the result that was found. Each program of this user
+    /// can write a result file, the agent too, so a job is completed only if its log says so.
     pub fn confirms(&mut self, found: &Outcome, witnessed: Witnessed, stderr: &str) -> bool {
         let supervisor = &mut self.supervisor;
         if witnessed.not_launched {
@@ -105,19 +99,19 @@ impl PostMortem {
         supervisor.input_closed |= witnessed.input_closed;
         supervisor.keep_alive.finished =
             supervisor.record.spec.keep_alive && witnessed.input_closed;
-        let causes = [
+        let reasons = [
             (witnessed.killed, StopReason::Kill),
             (witnessed.terminated, StopReason::Terminate),
             (witnessed.timed_out, StopReason::Timeout),
             (witnessed.stalled, StopReason::Stall),
         ];
-        // What was reached before the end was asked for stands.
+        // A verdict that was reached before a stop request remains valid.
         let evidence = Evidence { stderr, ..Evidence::default() };
         let without = supervisor.reach_verdict(&evidence);
         let mut verdicts = vec![without.status()];
-        for (asked, cause) in causes {
-            if asked {
-                supervisor.stop_reason = Some(cause);
+        for (was_asked, reason) in reasons {
+            if was_asked {
+                supervisor.stop_reason = Some(reason);
                 verdicts.push(supervisor.reach_verdict(&evidence).status());
             }
         }
@@ -126,34 +120,33 @@ impl PostMortem {
             // A refused login has no event of its own.
             return verdicts.contains(&found.status) || found.reason == Some(Reason::Auth);
         }
-        let told = supervisor.digest.answer.as_ref().map(|answer| &answer.text);
-        verdicts.contains(&Status::Completed) && told == found.result.as_ref()
+        let by_log = supervisor.digest.answer.as_ref().map(|answer| &answer.text);
+        verdicts.contains(&Status::Completed) && by_log == found.result.as_ref()
     }
 
-    /// What the log's reader should know although it is no failure.
+    /// Adds a warning to the record.
     pub fn warn(&mut self, warning: &str) {
         self.supervisor.record.warn(warning);
     }
 
-    /// The UUIDs of the messages that claude had taken in: those of turns that have ended, and
-    /// those of the last one.
+    /// Returns the UUIDs of the messages that claude had accepted: those of ended turns, and those
+    /// of the last one.
     pub fn taken_in(&self) -> (&[String], &[String]) {
-        self.taken_in.split_at(self.done)
+        self.accepted.split_at(self.done)
     }
 
-    /// A message was taken in, and no line tells of the end of its turn.
+    /// Marks the last turn as open: a message was accepted, and no line ends its turn.
     pub fn turn_is_open(&mut self) {
         self.supervisor.digest.turn_open = true;
     }
 
-    /// What stands behind the last line feed.
+    /// Reads the text after the last line feed.
     pub fn torn_line(&mut self, line: Line<'_>) {
         let _ = self.supervisor.handle(self.now, Input::Torn(line));
     }
 
-    /// The verdict: the one that `reached` says, or what the log tells, or what was `asked` for,
-    /// or that the worker went away. Gives the record and the result as they are to be written,
-    /// and the events.
+    /// Reaches the verdict: that of `reached`, or of the log, or the one that was `asked` for, or
+    /// that the worker died. Returns the final record, the result, and the events.
     pub fn conclude(
         self,
         reached: Option<Outcome>,
@@ -162,15 +155,15 @@ impl PostMortem {
         undelivered: Vec<UndeliveredMessage>,
     ) -> (Record, Outcome, Vec<EventLine>) {
         let Self { mut supervisor, now, elapsed_ms, last_seq, turn, was_idle, .. } = self;
-        // A message that was not taken in was accepted: there is more to be done.
-        let told = supervisor.verdict_of_log(now).filter(|_| undelivered.is_empty());
-        // Where no claude was launched since, it is as it was.
+        // An accepted message that claude did not get means unfinished work.
+        let by_log = supervisor.verdict_of_log(now).filter(|_| undelivered.is_empty());
+        // Without a launch since, the state is unchanged.
         supervisor.record.was_idle |= supervisor.is_at_rest(was_idle);
         if let Some(reached) = &reached {
             supervisor.record.exit = reached.exit;
         }
         let verdict = (reached.as_ref().and_then(Outcome::verdict))
-            .or(told)
+            .or(by_log)
             .or(asked)
             .unwrap_or_else(|| lost(&supervisor.record, boot_id));
         supervisor.note_unknown_cost();
@@ -181,7 +174,7 @@ impl PostMortem {
         if supervisor.digest.last_event_at.is_some() {
             supervisor.follow_digest(now);
         }
-        // What the worker had known of itself is not to be learned from the log.
+        // These values cannot be derived from the log.
         supervisor.record.elapsed_ms = elapsed_ms;
         supervisor.record.last_seq = last_seq;
         supervisor.record.ended_turns = turn;
@@ -205,27 +198,28 @@ impl Supervisor {
     /// Whether a job that is kept alive was waiting for the next message.
     fn is_at_rest(&self, was_idle: bool) -> bool {
         let digest = &self.digest;
-        // A log with a gap cannot tell that it became so.
-        let told = self.record.status == Status::Idle || digest.is_settled();
-        let rests = if self.record.log_incomplete { was_idle } else { told };
+        // A log with a gap cannot show that the job became idle.
+        let by_log = self.record.status == Status::Idle || digest.is_settled();
+        let rests = if self.record.log_incomplete { was_idle } else { by_log };
         self.record.spec.keep_alive && !self.torn && !digest.turn_open && rests
     }
 
-    /// What the stream alone tells of the job's end.
+    /// Returns the verdict that follows from the stream alone.
     fn verdict_of_log(&self, now: Now) -> Option<Verdict> {
-        // One that is kept alive ends when somebody says so.
+        // A job that is kept alive ends only on request.
         if !self.digest.is_settled() || self.torn || self.record.spec.keep_alive {
             return None;
         }
-        // What is missing may have begun something that did not end.
+        // The missing part may have begun something that did not end.
         if self.record.log_incomplete {
             return None;
         }
-        let verdict = self.of_stream(&Evidence::default())?;
-        // An interrupted turn was about to be ended, by a kill or a shutdown: by which, the log
-        // cannot tell.
-        let telling = !matches!(verdict.reason(), Some(Reason::Interrupted | Reason::NoResult));
-        // Nor does it tell the end where another attempt was to follow.
-        (telling && self.retry_after(&verdict, now).is_none()).then_some(verdict)
+        let verdict = self.stream_verdict(&Evidence::default())?;
+        // An interrupted turn was being stopped by a kill or a shutdown; the log cannot tell by
+        // which.
+        let is_conclusive =
+            !matches!(verdict.reason(), Some(Reason::Interrupted | Reason::NoResult));
+        // The log does not show the end if another attempt was to follow.
+        (is_conclusive && self.retry_after(&verdict, now).is_none()).then_some(verdict)
     }
 }

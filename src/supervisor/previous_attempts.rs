@@ -1,4 +1,4 @@
-//! What the runs of claude before the present one came to, beside what their record adds up.
+//! Results of earlier attempts, besides the sums in the record.
 
 use serde_json::Value;
 
@@ -6,31 +6,32 @@ use super::{Now, Supervisor};
 use crate::job::{Outcome, PreviousResult, Status};
 use crate::stream::{Digest, FinalAnswer};
 
-/// Denials of earlier runs that are kept.
-const DENIALS_KEPT: usize = 100;
+/// Number of denials of earlier attempts that are kept.
+const MAX_DENIALS: usize = 100;
 
-/// What earlier runs came to: another one is the same job, and its result tells of all of it.
+/// Results of earlier attempts. Another attempt is the same job, so its result covers all of them.
 #[derive(Debug, Default)]
 pub(super) struct PreviousAttempts {
-    /// The last answer that any turn of them gave.
+    /// The last answer of any of their turns.
     pub(super) answer: Option<FinalAnswer>,
-    /// That answer was given to this worker. One that was read from a file counts for no verdict.
-    pub(super) is_of_this_worker: bool,
-    /// The answer before the job was resumed.
+    /// Whether this worker received that answer. An answer from a file does not count for a
+    /// verdict.
+    pub(super) is_from_this_worker: bool,
+    /// The result before the job was resumed.
     pub(super) previous: Option<PreviousResult>,
-    /// What the agent said last, after that answer.
+    /// The last text of the agent after that answer.
     pub(super) said: Option<FinalAnswer>,
-    /// What the last result of them held of that kind.
+    /// The structured output of their last result.
     pub(super) structured_output: Option<Value>,
-    /// Tool calls that were denied, the first of them.
+    /// The first denied tool calls.
     pub(super) denials: Vec<Value>,
-    /// Milliseconds of their turns, added up; `None` if none has ended.
+    /// Sum over their turns; `None` if no turn has ended.
     pub(super) duration_ms: Option<u64>,
 }
 
 impl Supervisor {
-    /// An attempt before this one, of another worker, came to this. Of a job that is resumed, which
-    /// is another piece of work, only the time is added up.
+    /// Continues from the outcome of an earlier attempt of another worker. A resumed job has a new
+    /// task: only the time is added up.
     pub fn continue_from(&mut self, outcome: Outcome) {
         if outcome.attempt >= self.record.attempt {
             return;
@@ -50,25 +51,28 @@ impl Supervisor {
         }
         self.previous.structured_output = outcome.structured_output;
         self.previous.denials = outcome.permission_denials;
-        self.previous.denials.truncate(DENIALS_KEPT);
+        self.previous.denials.truncate(MAX_DENIALS);
     }
 
-    /// The tool calls that were denied in all runs, as far as they are kept.
+    /// Returns the kept denials of all attempts.
     pub(super) fn denials(&self) -> impl Iterator<Item = &Value> {
         self.previous.denials.iter().chain(&self.digest.denials).chain(self.digest.open_denials())
     }
 
-    /// Whether there is an answer to the last message from outside, other than in a file.
+    /// Whether the last external message has an answer that does not come from a file.
     pub(super) fn has_answer(&self) -> bool {
-        let before = !self.digest.asked_anew && self.previous.is_of_this_worker;
+        let before = !self.digest.has_new_request && self.previous.is_from_this_worker;
         self.digest.answer.is_some() || (before && self.previous.answer.is_some())
     }
 
-    /// The answer to show; `true`: it is only what the agent said before it failed.
+    /// Returns the answer to show; `true` if it is only text before a failure.
     pub(super) fn answer_shown(&self) -> (Option<FinalAnswer>, bool) {
-        let (digest, past) = (&self.digest, &self.previous);
-        let before =
-            if digest.asked_anew { (None, None) } else { (past.said.clone(), past.answer.clone()) };
+        let (digest, previous) = (&self.digest, &self.previous);
+        let before = if digest.has_new_request {
+            (None, None)
+        } else {
+            (previous.said.clone(), previous.answer.clone())
+        };
         let said = digest.said().or(before.0);
         let answer = digest.answer.clone().or(before.1);
         let failed = matches!(self.record.status, Status::Failed | Status::Killed);
@@ -80,30 +84,32 @@ impl Supervisor {
         (shown, partial)
     }
 
-    /// The present run of claude is over, and another follows, of which `next` is known by now.
+    /// Archives the results of the present attempt. `next` is the digest with which the next
+    /// attempt begins.
     pub(super) fn archive_attempt(&mut self, next: Digest, now: Now) {
-        let (past, digest) = (&mut self.previous, &mut self.digest);
-        if digest.asked_anew {
-            past.answer = None;
-            past.said = None;
+        let (previous, digest) = (&mut self.previous, &mut self.digest);
+        if digest.has_new_request {
+            previous.answer = None;
+            previous.said = None;
         }
         if let Some(answer) = digest.answer.take() {
-            past.answer = Some(answer);
-            past.is_of_this_worker = true;
-            past.said = None;
+            previous.answer = Some(answer);
+            previous.is_from_this_worker = true;
+            previous.said = None;
         }
-        past.said = digest.said().or(past.said.take());
+        previous.said = digest.said().or(previous.said.take());
         self.login_accepted |= digest.answered;
-        if digest.asked_anew {
-            past.structured_output = None;
+        if digest.has_new_request {
+            previous.structured_output = None;
         }
-        past.structured_output = digest.structured_output.take().or(past.structured_output.take());
+        previous.structured_output =
+            digest.structured_output.take().or(previous.structured_output.take());
         if digest.last.is_some() {
-            let sum = past.duration_ms.unwrap_or_default().saturating_add(digest.duration_ms);
-            past.duration_ms = Some(sum);
+            let sum = previous.duration_ms.unwrap_or_default().saturating_add(digest.duration_ms);
+            previous.duration_ms = Some(sum);
         }
-        let room = DENIALS_KEPT.saturating_sub(past.denials.len());
-        past.denials.extend(digest.denials.drain(..).take(room));
+        let room = MAX_DENIALS.saturating_sub(previous.denials.len());
+        previous.denials.extend(digest.denials.drain(..).take(room));
         self.digest = next;
         self.started = now.mono;
         self.input_closed = false;

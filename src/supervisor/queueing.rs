@@ -1,16 +1,16 @@
-//! Waiting for its turn: for its time, for other jobs, for a slot.
+//! Queueing: waiting for the start time, for dependencies, and for a slot.
 
 use super::{Effect, FailedDependency, Now, Supervisor, WorkerPhase};
 use crate::job::{EventKind, Status, WaitReason, milliseconds};
 
 impl Supervisor {
-    pub(super) fn queued(&mut self, obstacle: WaitReason, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn queued(&mut self, reason: WaitReason, now: Now, effects: &mut Vec<Effect>) {
         if !matches!(self.phase, WorkerPhase::Waiting { .. }) {
             self.phase = WorkerPhase::Waiting { since: now.mono };
         }
-        self.begin(now, effects);
+        self.log_worker_start(now, effects);
         self.record.status = Status::Queued;
-        self.log(EventKind::Queued { waits_for: obstacle }, now, effects);
+        self.log(EventKind::Queued { waits_for: reason }, now, effects);
         self.save(now, effects);
     }
 
@@ -18,7 +18,7 @@ impl Supervisor {
         if matches!(self.phase, WorkerPhase::Waiting { .. }) {
             self.end_wait(now);
             if !self.launched {
-                // What it waited before its first attempt is nothing that it took.
+                // The wait before the first attempt does not count as elapsed time.
                 self.started = now.mono;
             }
             if self.record.status == Status::Queued {
@@ -30,11 +30,11 @@ impl Supervisor {
         effects.push(Effect::Launch);
     }
 
-    /// What it waited is over, and counted.
+    /// Ends a wait and adds it to the record.
     pub(super) fn end_wait(&mut self, now: Now) {
         let (since, sum) = match self.phase {
             WorkerPhase::Waiting { since } => (since, &mut self.record.queued_ms),
-            // The pause is where an attempt begins that is to be let in.
+            // The pause began with the attempt that is to be admitted.
             WorkerPhase::Backoff { queues: true, .. } => {
                 (self.started, &mut self.record.limited_ms)
             }
@@ -56,7 +56,7 @@ impl Supervisor {
         self.log(EventKind::DependencyFailed { error: error.clone() }, now, effects);
         self.dependency_error = Some(error);
         self.record.dependency_cut_off = cut_off;
-        // Before the result tells of the end, should we die between the two.
+        // The record comes before the result, in case the worker dies in between.
         self.save(now, effects);
         self.drained(effects);
     }

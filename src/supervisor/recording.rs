@@ -1,38 +1,38 @@
-//! What the worker writes: events, and the record.
+//! Writes to the event log and to the record.
 
-use super::{Effect, Now, SAVE_EVERY, Supervisor, WorkerPhase};
+use super::{Effect, Now, SAVE_INTERVAL, Supervisor, WorkerPhase};
 use crate::job::{EventKind, EventLine};
 use crate::text::sum_usd;
 
 impl Supervisor {
-    pub(super) fn log(&mut self, happening: EventKind, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn log(&mut self, event: EventKind, now: Now, effects: &mut Vec<Effect>) {
         self.record.last_seq += 1;
         effects.push(Effect::Log(EventLine {
             seq: self.record.last_seq,
             at: now.wall,
             attempt: self.record.attempt,
-            kind: happening,
+            kind: event,
         }));
     }
 
     pub(super) fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        // After the end the record says how it ended, not what was heard last.
+        // After the end the record describes the end, not the last event.
         if self.phase != WorkerPhase::Over {
             self.follow_digest(now);
         }
         self.unsaved = false;
-        self.saved = Some(now.mono);
+        self.saved_at = Some(now.mono);
         effects.push(Effect::Save);
     }
 
     pub(super) fn save_if_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let due = self.saved.is_none_or(|at| now.mono >= at + SAVE_EVERY);
+        let due = self.saved_at.is_none_or(|at| now.mono >= at + SAVE_INTERVAL);
         if self.unsaved && due && self.phase != WorkerPhase::Over {
             self.save(now, effects);
         }
     }
 
-    /// Brings the record up to what was heard.
+    /// Updates the record from the digest.
     pub(super) fn follow_digest(&mut self, now: Now) {
         let (digest, record) = (&self.digest, &mut self.record);
         if digest.session_id.is_some() {
@@ -45,7 +45,7 @@ impl Supervisor {
         record.denied = record.earlier.denied.saturating_add(digest.denials.len() as u64);
         record.num_turns = record.earlier.turns + digest.num_turns();
         record.cost_usd = sum_usd([record.earlier.cost_usd, digest.spent_usd]);
-        // What it waits before its first attempt is nothing that it takes.
+        // The wait before the first attempt is not part of the elapsed time.
         let began = if self.launched { self.started } else { now.mono };
         let took = u64::try_from(now.mono.saturating_sub(began).as_millis());
         record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
@@ -64,14 +64,14 @@ impl Supervisor {
         self.record.waiting_for = waiting_for;
     }
 
-    /// Closes the record of the present attempt and makes it that of the next.
+    /// Ends the present attempt in the record and begins the next.
     pub(super) fn next_attempt(&mut self, now: Now) {
         self.follow_digest(now);
         self.note_unknown_cost();
         self.record.begin_attempt();
     }
 
-    /// Notes that some of what was spent is in no result, if that may be.
+    /// Marks the cost as a lower bound if requests may be missing from all results.
     pub(super) fn note_unknown_cost(&mut self) {
         let has_gap = self.digest.began && (self.torn || self.record.log_incomplete);
         if self.digest.cost_is_lower_bound() || has_gap {

@@ -1,5 +1,5 @@
-//! A question whose claude is ended while it waits, so that it holds no slot. The answer begins
-//! another run of claude in the same conversation.
+//! Released questions: claude is stopped while a question waits, so that it holds no slot. The
+//! answer starts another claude in the same session.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,27 +11,28 @@ use crate::job::{Blocked, EventKind, Record, ReleasedQuestion, Status, allow_res
 use crate::stream::{Digest, Event, from_json};
 use crate::text::clip;
 
-/// What stands before an answer that comes to a claude which was ended meanwhile.
-const ENDED: &str = "You were ended while you waited for the user. ";
-/// What stands behind it.
-const GO_ON: &str = "Go on with the task where you left off. Background work, wake-ups and cron \
+/// Text before an answer to a claude that was stopped meanwhile.
+const ENDED_TEXT: &str = "You were ended while you waited for the user. ";
+/// Text after the answer.
+const CONTINUE_TEXT: &str = "Go on with the task where you left off. Background work, wake-ups and cron \
     tasks of yours are gone: start those anew that you still need.";
-/// Characters of a tool's input by which its call is named.
-const INPUT_SHOWN: usize = 2_000;
+/// Characters of the input that names a tool call.
+const MAX_INPUT_CHARS: usize = 2_000;
 
 impl FirstPrompt {
-    /// With the answer to the question that waited without a claude, if it has come.
+    /// Returns a first prompt with the answer to the released question, if there is one.
     pub(super) fn with_answer(record: &Record) -> Option<Self> {
         let ReleasedQuestion { blocked, response, .. } = record.released.as_ref()?;
-        let text = format!("{ENDED}{}\n\n{GO_ON}", told(blocked, response.as_ref()?));
-        Some(Self { text, ..Self::silent(record) })
+        let text =
+            format!("{ENDED_TEXT}{}\n\n{CONTINUE_TEXT}", answer_text(blocked, response.as_ref()?));
+        Some(Self { text, ..Self::resume_only(record) })
     }
 }
 
-/// An answer as a message.
-fn told(blocked: &Blocked, response: &Value) -> String {
+/// Returns an answer as text for claude.
+fn answer_text(blocked: &Blocked, response: &Value) -> String {
     let tool = blocked.tool_name.as_deref().unwrap_or("a tool");
-    let call = format!("{tool} {}", clip(&blocked.input, INPUT_SHOWN));
+    let call = format!("{tool} {}", clip(&blocked.input, MAX_INPUT_CHARS));
     let is_question = blocked.kind == "question";
     if response["behavior"] != "allow" {
         let why = response["message"].as_str().unwrap_or_default();
@@ -55,7 +56,7 @@ fn told(blocked: &Blocked, response: &Value) -> String {
 }
 
 impl Supervisor {
-    /// Ends claude, which waits for an answer, so that the question waits without it.
+    /// Stops claude while it waits for an answer; the question stays open without it.
     pub(super) fn release(&mut self, number: u64, now: Now, effects: &mut Vec<Effect>) {
         let blocked = self.digest.blocked().filter(|_| self.accepts_messages());
         let Some(blocked) = blocked else {
@@ -63,7 +64,7 @@ impl Supervisor {
             self.log(EventKind::AnswerRefused { number, request_id }, now, effects);
             return;
         };
-        // Claude makes the others again.
+        // Claude repeats its other requests.
         let blocked = Blocked { released: true, others: Vec::new(), ..blocked };
         self.digest.leave_undecided();
         let log_start = self.record.log_start;
@@ -72,19 +73,19 @@ impl Supervisor {
         self.stop(StopReason::Release { number }, now, effects);
     }
 
-    /// Claude has ended: the question waits.
+    /// Waits with the question after claude has exited.
     pub(super) fn released(&mut self, number: u64, now: Now, effects: &mut Vec<Effect>) {
         self.next_attempt(now);
         self.archive_attempt(Digest::default(), now);
-        self.talk.forget_expected();
+        self.conversation.forget_expected();
         self.stop_reason = None;
-        self.silence_told = false;
+        self.silence_warned = false;
         self.hold_question(now, effects);
         self.log(EventKind::Released { number }, now, effects);
         effects.push(Effect::LeaveQueue);
     }
 
-    /// Waits for the answer to a question whose claude has ended.
+    /// Waits for the answer to a released question.
     pub(super) fn hold_question(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let Some(released) = &self.record.released else { return };
         let limit = self.record.spec.block_timeout_ms.map(Duration::from_millis);
@@ -96,8 +97,8 @@ impl Supervisor {
         self.save(now, effects);
     }
 
-    /// The question that waits without a claude is answered: claude is started again.
-    pub(super) fn go_on_with(
+    /// Starts claude again with the answer to the released question.
+    pub(super) fn resume_with_answer(
         &mut self,
         number: u64,
         response: Value,
@@ -108,8 +109,8 @@ impl Supervisor {
         let request_id = released.blocked.request_id.clone();
         released.response = Some(response);
         self.expect_answered_call();
-        self.opening = FirstPrompt::with_answer(&self.record).unwrap_or_default();
-        // What it waited for is no time that it took.
+        self.first_prompt = FirstPrompt::with_answer(&self.record).unwrap_or_default();
+        // The wait does not count as elapsed time.
         self.started = now.mono;
         self.record.status = Status::Running;
         self.phase = WorkerPhase::Waiting { since: now.mono };
@@ -118,14 +119,14 @@ impl Supervisor {
         effects.push(Effect::EnterQueue);
     }
 
-    /// Whether this request waits without a claude.
+    /// Whether this request is the released question.
     pub(super) fn is_released(&self, request_id: &str) -> bool {
         let waits = matches!(self.phase, WorkerPhase::Released { .. });
         let question = self.record.released_question();
         waits && question.is_some_and(|question| question.request_id == request_id)
     }
 
-    /// Remembers the tool call that is allowed, should the coming claude make it.
+    /// Remembers the tool call that is allowed, in case the next claude repeats it.
     pub(super) fn expect_answered_call(&mut self) {
         let Some(ReleasedQuestion { blocked, response: Some(response), .. }) =
             &self.record.released
@@ -138,7 +139,7 @@ impl Supervisor {
         }
     }
 
-    /// The answer to a request that was allowed before claude made it again.
+    /// Returns the answer to a request that was allowed before claude repeated it.
     pub(super) fn answer_to(&mut self, event: &Event<'_>) -> Option<(String, Value)> {
         let Event::Request { request_id, tool_name, input, .. } = event else { return None };
         let (tool, call) = self.allowed_call.as_ref()?;

@@ -1,4 +1,4 @@
-//! Another attempt after what may pass: a limit, an overloaded API, an error of its own, a crash.
+//! Retries after transient failures: a limit, an overloaded API, an API error, a crash.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
@@ -7,27 +7,27 @@ use super::{Effect, Evidence, FirstPrompt, Now, StopReason, Supervisor, WorkerPh
 use crate::job::{EventKind, Exit, LimitMet, Reason, Status, Timestamp, Verdict, milliseconds};
 use crate::stream::{Digest, reset_time};
 
-/// The first pause; each further one is twice as long.
+/// The first pause. Each further one is twice as long.
 const BACKOFF: Duration = Duration::from_secs(5);
-/// After the end of a limit attempts begin within this time, not all at once.
-const SPREAD: Duration = Duration::from_millis(300);
+/// Attempts after the end of a limit are spread over this time.
+const MAX_JITTER: Duration = Duration::from_millis(300);
 
-/// What claude is told when it goes on after its last request failed.
-const FAILED: &str = "Your last request failed on the way to the model or at it, not by anything \
+/// Prompt that continues a session after a failed request.
+const RETRY_TEXT: &str = "Your last request failed on the way to the model or at it, not by anything \
     you did. Look at what is already done, then go on with the task where you left off. Do not \
     start over. Background work, wake-ups and cron tasks of yours are gone: start those anew that \
     you still need.";
 
-/// What is waited for before another attempt.
+/// A wait before another attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pause {
     wait: Duration,
-    /// It lasts until the API's limit ends, by the API's own word.
+    /// Whether it lasts until the end of a limit, as the API reports it.
     of_limit: bool,
 }
 
 impl Supervisor {
-    /// How long to wait for another attempt; `None` where there is to be none.
+    /// Returns the pause before another attempt; `None` if there is no further one.
     pub(super) fn retry_after(&self, verdict: &Verdict, now: Now) -> Option<Pause> {
         let spec = &self.record.spec;
         if self.stop_reason.is_some() || spec.keep_alive || !self.may_pass(verdict) {
@@ -37,31 +37,31 @@ impl Supervisor {
             && !spec.no_wait_for_reset
             && let Some(reset) = self.limit_ends(now)
         {
-            // A wait for an end that is known, after some work was done, is no futile attempt.
+            // A wait for a known end after some progress is not a failed attempt.
             let allowed = self.retries < spec.retries || (spec.retries > 0 && self.progressed());
             let wait = reset.since(now.wall);
-            let most = Duration::from_millis(spec.max_wait_ms);
-            let pause = Pause { wait: wait + SPREAD.mul_f64(self.jitter()), of_limit: true };
-            return (allowed && wait <= most).then_some(pause);
+            let max_wait = Duration::from_millis(spec.max_wait_ms);
+            let pause = Pause { wait: wait + MAX_JITTER.mul_f64(self.jitter()), of_limit: true };
+            return (allowed && wait <= max_wait).then_some(pause);
         }
         if self.retries >= spec.retries {
             return None;
         }
-        Some(self.usual_pause(self.retries))
+        Some(self.backoff_pause(self.retries))
     }
 
-    /// When the limit ends that was met, if that lies ahead: by its event, or where there is none
-    /// by its sentence.
+    /// Returns the end of the limit if it is in the future: as its event says, or else its
+    /// sentence.
     fn limit_ends(&self, now: Now) -> Option<Timestamp> {
         let by_sentence = || reset_time(&self.digest.last.as_ref()?.sentence()?, now.wall);
         self.digest.resets_at.or_else(by_sentence).filter(|reset| *reset > now.wall)
     }
 
-    /// The pause after this number of futile attempts.
-    fn usual_pause(&self, retries: u32) -> Pause {
+    /// Returns the pause after this number of failed attempts.
+    fn backoff_pause(&self, retries: u32) -> Pause {
         let doubled = BACKOFF.saturating_mul(1 << retries.min(16));
-        let most = Duration::from_millis(self.record.spec.max_backoff_ms);
-        let wait = doubled.mul_f64(0.75 + self.jitter() / 2.0).min(most);
+        let max_wait = Duration::from_millis(self.record.spec.max_backoff_ms);
+        let wait = doubled.mul_f64(0.75 + self.jitter() / 2.0).min(max_wait);
         Pause { wait, of_limit: false }
     }
 
@@ -73,14 +73,15 @@ impl Supervisor {
                 status.is_some_and(|status| (500..600).contains(&status)) || self.lost_connection()
             }
             Some(Reason::NoResult | Reason::WakeupMissed) => self.record.exit.is_some_and(crashed),
-            // Before this worker's journal begins, the caller is told, and may correct the cause.
-            Some(Reason::LaunchFailed) => self.begun,
+            // Before the worker has logged its start, the caller gets the error and can correct the
+            // cause.
+            Some(Reason::LaunchFailed) => self.is_start_logged,
             _ => false,
         }
     }
 
-    /// Whether the last turn failed because no answer of the API came: the connection was refused
-    /// or reset, or its host was not found.
+    /// Whether the last turn failed because the API gave no answer: the connection was refused or
+    /// reset, or the host was not found.
     pub(super) fn lost_connection(&self) -> bool {
         let Some(last) = &self.digest.last else { return false };
         if !last.is_error || last.api_error_status.is_some() {
@@ -88,16 +89,16 @@ impl Supervisor {
         }
         match self.digest.cli_error.as_deref() {
             Some("server_error") => true,
-            // The same reason is given for a broken answer; 2.1.197 does not give it.
+            // The reason is the same for a malformed answer; 2.1.197 does not give it.
             None | Some("unknown") => last.terminal_reason.as_deref() == Some("api_error"),
-            // Such as `max_output_tokens`, or `invalid_request` for a refusal of the model's.
+            // Such as `max_output_tokens`, or `invalid_request` if the model refuses.
             Some(_) => false,
         }
     }
 
-    /// Whether a refused login is tried once more by a fresh claude: the API accepted it before in
-    /// this job, or the stored login was replaced meanwhile, as another claude does when it renews
-    /// the login.
+    /// Whether a refused login is retried with a fresh claude: the API accepted it before in this
+    /// job, or the stored login was replaced meanwhile, as another claude does when it renews the
+    /// login.
     pub(super) fn renews_login(&self, verdict: &Verdict, evidence: &Evidence<'_>) -> bool {
         let by_refusal = matches!(self.stop_reason, None | Some(StopReason::Auth));
         if !by_refusal || verdict.reason() != Some(Reason::Auth) || self.keep_alive.finished {
@@ -110,17 +111,17 @@ impl Supervisor {
     pub(super) fn renew_login(&mut self, verdict: &Verdict, now: Now, effects: &mut Vec<Effect>) {
         self.stop_reason = None;
         self.login_renewed = true;
-        let pause = self.usual_pause(0);
-        // It is no retry of the number that the caller allowed.
+        let pause = self.backoff_pause(0);
+        // This does not count as one of the retries that the caller allowed.
         let retries = self.retries;
-        self.keep_alive.went_away = false;
+        self.keep_alive.exited_idle = false;
         self.retry(verdict, pause, now, effects);
         self.retries = retries;
     }
 
-    /// How long to wait before a claude that could not be started is tried again, as happens while
-    /// an update replaces it; `None` where the verdict is another, or there is to be no attempt.
-    pub(super) fn launches_again(&self, verdict: &Verdict, now: Now) -> Option<Duration> {
+    /// Returns the wait before claude is launched again after a failed launch, as happens during an
+    /// update; `None` for any other verdict, or if there is no further attempt.
+    pub(super) fn launch_retry_after(&self, verdict: &Verdict, now: Now) -> Option<Duration> {
         if verdict.reason() != Some(Reason::LaunchFailed) || self.stop_reason.is_some() {
             return None;
         }
@@ -131,8 +132,8 @@ impl Supervisor {
         may.then(|| self.restart_pause())
     }
 
-    /// Waits before the next attempt, which opens as the one that could not be started would have.
-    pub(super) fn launch_again(&mut self, wait: Duration, now: Now, effects: &mut Vec<Effect>) {
+    /// Begins the wait before another launch with the same first prompt.
+    pub(super) fn retry_launch(&mut self, wait: Duration, now: Now, effects: &mut Vec<Effect>) {
         let keeps_slot = self.record.spec.keep_alive;
         if keeps_slot {
             self.keep_alive.restarts += 1;
@@ -162,19 +163,19 @@ impl Supervisor {
         self.save(now, effects);
     }
 
-    /// The model has answered in this attempt.
+    /// Whether the model has answered in this attempt.
     fn progressed(&self) -> bool {
         self.digest.answered
     }
 
-    /// A number from 0 to 1 that differs from job to job and attempt to attempt.
+    /// Returns a number from 0 to 1 that differs between jobs and attempts.
     fn jitter(&self) -> f64 {
         let mut hasher = DefaultHasher::new();
         (&self.record.job_id, self.record.attempt).hash(&mut hasher);
         (hasher.finish() % 1_000) as f64 / 1_000.0
     }
 
-    /// Waits a while, and makes this the record of the next attempt.
+    /// Begins the wait before the next attempt, and prepares the record for it.
     pub(super) fn retry(
         &mut self,
         verdict: &Verdict,
@@ -188,25 +189,26 @@ impl Supervisor {
         let crashed = matches!(verdict.reason(), Some(Reason::NoResult | Reason::WakeupMissed));
         self.next_attempt(now);
         self.record.status = Status::Running;
-        self.opening = match (self.record.session_began, crashed) {
+        self.first_prompt = match (self.record.session_began, crashed) {
             (false, _) => FirstPrompt::with_prompt(&self.record, ""),
             (true, true) => FirstPrompt::interrupted(&self.record),
-            (true, false) => {
-                FirstPrompt { text: FAILED.to_owned(), ..FirstPrompt::silent(&self.record) }
-            }
+            (true, false) => FirstPrompt {
+                text: RETRY_TEXT.to_owned(),
+                ..FirstPrompt::resume_only(&self.record)
+            },
         };
-        if let Some(opening) = FirstPrompt::with_answer(&self.record) {
-            self.opening = opening;
+        if let Some(prompt) = FirstPrompt::with_answer(&self.record) {
+            self.first_prompt = prompt;
         }
         let retry_at = now.wall.after(wait);
         let model = self.digest.limited_model;
         self.archive_attempt(Digest::waiting(limited, retry_at), now);
-        self.talk.forget_expected();
-        self.silence_told = false;
+        self.conversation.forget_expected();
+        self.silence_warned = false;
         self.phase = WorkerPhase::Backoff { until: now.mono.saturating_add(wait), queues: true };
         let after = verdict.reason();
         self.log(EventKind::Retrying { after, after_ms: milliseconds(wait) }, now, effects);
-        // Before the slot is free: whoever gets it would run into the same wall.
+        // Before the slot is free: the next job would meet the same limit.
         if limited {
             effects.push(Effect::Limited(LimitMet { until: retry_at, model }));
         }
@@ -214,8 +216,8 @@ impl Supervisor {
         self.save(now, effects);
     }
 
-    /// Says how often it was tried, and when a limit ends that is not waited for.
-    pub(super) fn last_word(&mut self, verdict: Verdict, now: Now) -> Verdict {
+    /// Adds the number of attempts to the verdict, and the end of a limit that is not awaited.
+    pub(super) fn final_verdict(&mut self, verdict: Verdict, now: Now) -> Verdict {
         let tried = self.retries > 0 && self.stop_reason.is_none() && self.may_pass(&verdict);
         let verdict = match verdict {
             Verdict::Failed { reason, error } if tried => {
@@ -226,7 +228,7 @@ impl Supervisor {
         match (verdict, self.limit_ends(now)) {
             (Verdict::Failed { reason: Reason::RateLimit, error }, Some(reset)) => {
                 self.record.resumable_at = Some(reset);
-                let error = format!("{error} (the limit ends at {reset}: resume it then)");
+                let error = format!("{error} (the limit ends at {reset}: resume the job then)");
                 Verdict::failed(Reason::RateLimit, error)
             }
             (verdict, _) => verdict,
@@ -234,7 +236,7 @@ impl Supervisor {
     }
 }
 
-/// Whether claude went away by itself, and not as one that has ended.
+/// Whether claude ended otherwise than with a successful exit.
 fn crashed(exit: Exit) -> bool {
     exit.code != Some(0)
 }

@@ -1,22 +1,22 @@
-//! How claude is brought to its end, and what is waited for after it: its last words, the processes
-//! that it leaves, the rest of its output.
+//! Stopping claude, and what follows its exit: ending the remaining processes and reading the rest
+//! of the output.
 
 use std::time::Duration;
 
 use super::{
-    DRAIN_GRACE, DRAIN_GRACE_LEFT, EXIT_GRACE, Effect, Now, SWEEP_GRACE, StopReason, Supervisor,
-    TermSignal, WorkerPhase,
+    DRAIN_GRACE, DRAIN_GRACE_WITH_LEFTOVERS, EXIT_GRACE, Effect, Now, SWEEP_GRACE, StopReason,
+    Supervisor, TermSignal, WorkerPhase,
 };
 use crate::job::{EventKind, Exit, Leftovers};
 
 impl Supervisor {
-    /// How long a claude whose input is closed may be silent: within a turn as long as background
-    /// work may take, for the turn that follows on that.
+    /// Returns how long claude may be silent after its input was closed. Within a turn this is as
+    /// long as background work may take, for the turn that follows it.
     pub(super) fn exit_grace(&self) -> Duration {
         let works = self.digest.turn_open
             || self.digest.follow_up_due
             || self.digest.has_queued()
-            || self.talk.is_waiting();
+            || self.conversation.is_waiting();
         if works {
             EXIT_GRACE.max(Duration::from_millis(self.record.spec.background_wait_ms))
         } else {
@@ -26,7 +26,7 @@ impl Supervisor {
 
     pub(super) fn close_input(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.input_closed = true;
-        // Whoever asked for the end of a job that is kept alive is not given another claude.
+        // A job that was asked to finish gets no further claude.
         self.keep_alive.finished |= self.keep_alive.finishing;
         self.phase = WorkerPhase::Closing { until: now.mono.saturating_add(self.exit_grace()) };
         self.log(EventKind::InputClosed, now, effects);
@@ -35,10 +35,10 @@ impl Supervisor {
 
     pub(super) fn output_closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.output_closed = true;
-        self.keep_alive.went_away |= matches!(self.phase, WorkerPhase::Idle { .. });
+        self.keep_alive.exited_idle |= matches!(self.phase, WorkerPhase::Idle { .. });
         match self.phase {
             ref phase if phase.takes_input() => {
-                // Nothing more can be learned from it. Usually it has ended, too.
+                // Without output claude is of no further use. Usually it has exited, too.
                 effects.push(Effect::CloseInput);
                 self.phase = WorkerPhase::Closing { until: now.mono + EXIT_GRACE };
             }
@@ -47,31 +47,31 @@ impl Supervisor {
         }
     }
 
-    /// The job shall end, for this cause, unless its verdict stands already.
-    pub(super) fn stop(&mut self, cause: StopReason, now: Now, effects: &mut Vec<Effect>) {
+    /// Stops the job for this reason, unless its verdict is already certain.
+    pub(super) fn stop(&mut self, reason: StopReason, now: Now, effects: &mut Vec<Effect>) {
         match self.phase {
-            // Its end is under way; it is another attempt that is not to follow.
+            // The attempt is ending; the request only prevents another one.
             WorkerPhase::Sweeping | WorkerPhase::Draining { .. } => {
-                return self.note_pending_stop(cause);
+                return self.note_pending_stop(reason);
             }
             WorkerPhase::Over => return,
             WorkerPhase::Starting => {}
             WorkerPhase::Backoff { .. }
             | WorkerPhase::Waiting { .. }
             | WorkerPhase::Released { .. } => {
-                // Nothing runs that would have to be ended.
+                // No claude runs.
                 self.end_wait(now);
-                self.stop_reason = Some(cause);
+                self.stop_reason = Some(reason);
                 self.drained(effects);
                 return;
             }
             WorkerPhase::Stopping { .. } => {
-                // It is being ended already; but only a kill is for good.
+                // Claude is already being stopped; only a kill changes the reason.
                 match self.stop_reason {
-                    Some(StopReason::Release { .. }) => self.stop_reason = Some(cause),
-                    Some(_) if cause == StopReason::Kill => self.stop_reason = Some(cause),
+                    Some(StopReason::Release { .. }) => self.stop_reason = Some(reason),
+                    Some(_) if reason == StopReason::Kill => self.stop_reason = Some(reason),
                     Some(_) => {}
-                    None => self.note_pending_stop(cause),
+                    None => self.note_pending_stop(reason),
                 }
                 return;
             }
@@ -82,30 +82,30 @@ impl Supervisor {
             | WorkerPhase::Idle { .. }
             | WorkerPhase::Closing { .. } => {
                 let idle =
-                    matches!(self.phase, WorkerPhase::Idle { .. }) || self.keep_alive.went_away;
+                    matches!(self.phase, WorkerPhase::Idle { .. }) || self.keep_alive.exited_idle;
                 self.record.was_idle = idle && !self.digest.turn_open;
-                // Once the last result is there the verdict stands, and ending claude is only
-                // a matter of haste.
-                let stands = self.input_closed && self.digest.is_settled();
+                // After the last result the verdict is certain; the signal only makes claude exit
+                // sooner.
+                let is_certain = self.input_closed && self.digest.is_settled();
                 self.signal(self.first_signal(), now, effects);
-                if stands {
-                    // Unless it is that the job is tried again.
-                    return self.note_pending_stop(cause);
+                if is_certain {
+                    // The verdict may be a retry.
+                    return self.note_pending_stop(reason);
                 }
             }
         }
-        self.stop_reason = Some(cause);
+        self.stop_reason = Some(reason);
     }
 
-    /// Claude is ending by itself, and its verdict stands, unless that is to try again.
-    fn note_pending_stop(&mut self, cause: StopReason) {
+    /// Notes a stop while claude is ending by itself. The verdict is certain, unless it is a retry.
+    fn note_pending_stop(&mut self, reason: StopReason) {
         if self.pending_stop != Some(StopReason::Kill) {
-            self.pending_stop = Some(cause);
+            self.pending_stop = Some(reason);
         }
     }
 
-    /// How claude is asked to end first. A turn that is under way is interrupted by a request, upon
-    /// which its cost is always reported.
+    /// Returns the first step of stopping claude. A running turn is interrupted by a request,
+    /// because claude then always reports its cost.
     fn first_signal(&self) -> TermSignal {
         let hears = !self.input_closed && !self.output_closed;
         if hears && self.digest.began && self.digest.turn_open {
@@ -123,7 +123,7 @@ impl Supervisor {
 
     pub(super) fn claude_exited(&mut self, exit: Exit, now: Now, effects: &mut Vec<Effect>) {
         self.record.exit = Some(exit);
-        self.keep_alive.went_away |= matches!(self.phase, WorkerPhase::Idle { .. });
+        self.keep_alive.exited_idle |= matches!(self.phase, WorkerPhase::Idle { .. });
         match self.phase {
             WorkerPhase::Sweeping
             | WorkerPhase::Over
@@ -141,13 +141,13 @@ impl Supervisor {
         }
     }
 
-    /// Begins to end every process of the job.
+    /// Starts ending all processes of the job.
     pub(super) fn sweep(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.phase = WorkerPhase::Sweeping;
         effects.push(Effect::Sweep(self.within_kill(SWEEP_GRACE, now)));
     }
 
-    /// As much of this time as is left to a `kill`, if one was asked for.
+    /// Returns `grace`, limited to what remains for a requested `kill`.
     fn within_kill(&self, grace: Duration, now: Now) -> Duration {
         self.kill_until.map_or(grace, |until| grace.min(until.saturating_sub(now.mono)))
     }
@@ -163,7 +163,7 @@ impl Supervisor {
             let left = left.processes.len();
             self.log(EventKind::Swept { ended, left }, now, effects);
         }
-        let grace = if left.is_empty() { DRAIN_GRACE } else { DRAIN_GRACE_LEFT };
+        let grace = if left.is_empty() { DRAIN_GRACE } else { DRAIN_GRACE_WITH_LEFTOVERS };
         self.record.record_leftovers(left);
         if self.output_closed && self.record.exit.is_some() {
             self.drained(effects);

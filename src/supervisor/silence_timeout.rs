@@ -1,4 +1,4 @@
-//! Silence: how long nothing may be heard of claude.
+//! How long claude may be silent.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use super::{Effect, Now, StopReason, Supervisor, WorkerPhase};
 use crate::job::{EventKind, milliseconds};
 
 impl Supervisor {
-    /// How long nothing may be heard now; `None` if there is no bound: while a tool or background
-    /// work runs there is one only where `--tool-timeout` sets it.
+    /// Returns how long claude may be silent now; `None` for no limit. While a tool or background
+    /// work runs, only `--tool-timeout` sets a limit.
     fn silence_bound(&self) -> Option<Duration> {
         let spec = &self.record.spec;
         let stall = spec.stall_timeout_ms.unwrap_or_default();
@@ -23,7 +23,7 @@ impl Supervisor {
         self.silence_bound().unwrap_or_default()
     }
 
-    /// When the silence is to be told or ended, on the monotonic clock.
+    /// Returns when the silence is to be reported or ended, on the monotonic clock.
     pub(super) fn silence(&self) -> Option<Duration> {
         let allowed = self.silence_bound()?;
         let can_stall = match self.phase {
@@ -32,32 +32,32 @@ impl Supervisor {
             WorkerPhase::Closing { .. } => self.digest.turn_open || self.digest.follow_up_due,
             _ => false,
         };
-        // Whoever waits for an answer, or for a limit of the API, has a reason to be silent.
+        // Claude has a reason to be silent while it waits for an answer.
         if !can_stall || self.stop_reason.is_some() || self.digest.blocked().is_some() {
             return None;
         }
-        let from = self.heard.saturating_add(self.digest.retry_in);
-        Some(from.saturating_add(if self.silence_told { allowed } else { allowed / 2 }))
+        let from = self.silent_since.saturating_add(self.digest.retry_in);
+        Some(from.saturating_add(if self.silence_warned { allowed } else { allowed / 2 }))
     }
 
-    /// Something was heard, or claude was given something to do: it is silent from now on.
+    /// Restarts the measurement of silence: claude wrote something or got input.
     pub(super) fn silence_started(&mut self, now: Now) {
-        self.heard = now.mono;
-        self.silence_told = false;
+        self.silent_since = now.mono;
+        self.silence_warned = false;
     }
 
     pub(super) fn check_silence(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.silence().is_none_or(|at| at > now.mono) {
             return;
         }
-        if self.silence_told {
+        if self.silence_warned {
             self.stalled_for = Some(self.silence_allowed());
             self.log(EventKind::Stalled, now, effects);
             self.stop(StopReason::Stall, now, effects);
             return;
         }
-        self.silence_told = true;
-        let silent = now.mono.saturating_sub(self.heard);
+        self.silence_warned = true;
+        let silent = now.mono.saturating_sub(self.silent_since);
         let silent = Duration::from_secs(silent.as_secs().max(1));
         let allowed = humantime::format_duration(self.silence_allowed());
         self.record.warn(format!(

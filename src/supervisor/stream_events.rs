@@ -1,17 +1,17 @@
-//! What claude says, and what follows from it.
+//! Handling of the events in claude's output.
 
 use std::time::Duration;
 
 use super::{
-    AUTH_FAILURES, Effect, FOLLOW_UP_GRACE, LEAVE_GRACE, Now, StopReason, Supervisor, TermSignal,
-    WorkerPhase,
+    Effect, FOLLOW_UP_GRACE, LEAVE_GRACE, MAX_AUTH_FAILURES, Now, StopReason, Supervisor,
+    TermSignal, WorkerPhase,
 };
 use crate::job::{EventKind, LimitMet, NotifyEvent, Status};
 use crate::stream::{DigestChange, Event, Line, decode, repair};
 use crate::text::clip;
 
 impl Supervisor {
-    /// Takes in a line, of which `note` sees the event.
+    /// Handles a line of output; `note` sees the decoded event.
     pub(super) fn line(
         &mut self,
         line: Line<'_>,
@@ -29,7 +29,7 @@ impl Supervisor {
         }
         let Some(mut event) = event else {
             if !line.bytes.is_empty() {
-                // One of the agent's that is damaged is still a word of the agent.
+                // A damaged event of the agent is still activity of the agent.
                 let spoken = memchr::memmem::find(line.bytes, br#""type":"assistant""#).is_some();
                 self.digest.undecodable(spoken, now.wall);
             }
@@ -59,12 +59,12 @@ impl Supervisor {
             || change.turn_ended
             || change.blocked.is_some()
             || !change.unblocked.is_empty();
-        if let Some(uuid) = &change.taken_in {
-            // Claude may repeat messages that nobody has sent: they are no reason to save.
+        if let Some(uuid) = &change.accepted_message {
+            // Claude may repeat messages that were not sent: they are no reason to save.
             notable |= self.message_accepted(uuid, now, effects);
         }
-        if let Some(uuid) = &change.heard {
-            // One that a hook refused within a turn is not said to be taken in.
+        if let Some(uuid) = &change.completed_message {
+            // Claude does not report a message as accepted that a hook refused within a turn.
             self.message_accepted(uuid, now, effects);
         }
         if let Some(why) = &change.refused {
@@ -73,10 +73,10 @@ impl Supervisor {
         if change.turn_ended {
             self.turn_ended_at = Some(now.wall);
         }
-        if change.rejected_unheard
-            && let Some(uuid) = self.talk.oldest_expected()
+        if change.unacknowledged_rejection
+            && let Some(uuid) = self.conversation.oldest_expected()
         {
-            self.digest.asks_anew();
+            self.digest.start_new_request();
             self.message_accepted(&uuid, now, effects);
         }
         if let Some(error) = change.rate_limited {
@@ -95,8 +95,8 @@ impl Supervisor {
         if let Some(blocked) = change.blocked {
             self.asked(blocked.request_id.clone(), now);
             let tool = blocked.tool_name.unwrap_or_default();
-            let happening = EventKind::Blocked { request_id: blocked.request_id, tool };
-            self.log(happening, now, effects);
+            let event = EventKind::Blocked { request_id: blocked.request_id, tool };
+            self.log(event, now, effects);
             announced = Some(Effect::RecordNotification(NotifyEvent::Blocked));
         }
         for request_id in change.unblocked {
@@ -119,7 +119,7 @@ impl Supervisor {
             let over: Vec<Effect> =
                 end.messages.iter().copied().map(Effect::RemoveMessage).collect();
             effects.push(Effect::AppendTurn(end));
-            // After the line that tells of them: whoever waits for it finds it there.
+            // After the line of the turn: a program that waits for the message finds it there.
             effects.extend(over);
             self.log(EventKind::Turn { subtype, is_error }, now, effects);
         }
@@ -135,19 +135,19 @@ impl Supervisor {
             self.save(now, effects);
         }
         effects.extend(announced);
-        if self.digest.auth_failures >= AUTH_FAILURES && self.stop_reason.is_none() {
+        if self.digest.auth_failures >= MAX_AUTH_FAILURES && self.stop_reason.is_none() {
             self.stop(StopReason::Auth, now, effects);
         }
         match self.phase {
             ref phase if phase.takes_input() => self.advance(change.turn_ended, now, effects),
             WorkerPhase::Stopping { by: TermSignal::Request, until } if change.turn_ended => {
-                // The cost is told: it may go.
+                // The cost is known: claude may exit.
                 let until = until.min(now.mono + LEAVE_GRACE);
                 self.phase = WorkerPhase::Stopping { by: TermSignal::Request, until };
                 self.input_closed = true;
                 effects.push(Effect::CloseInput);
             }
-            WorkerPhase::Closing { .. } if change.lively => {
+            WorkerPhase::Closing { .. } if change.is_activity => {
                 self.phase =
                     WorkerPhase::Closing { until: now.mono.saturating_add(self.exit_grace()) };
             }
@@ -155,13 +155,13 @@ impl Supervisor {
         }
     }
 
-    /// Between turns: what is claude doing next, and does it need its stdin for that?
+    /// Chooses the next phase after an event, which also decides whether stdin stays open.
     fn advance(&mut self, turn_ended: bool, now: Now, effects: &mut Vec<Effect>) {
         let idle = matches!(self.phase, WorkerPhase::Idle { .. });
         if self.digest.turn_open || (self.digest.results == 0 && !idle) {
             self.phase = WorkerPhase::Working;
         } else if self.digest.outstanding() > 0 {
-            // One that is idle has waited for it already.
+            // An idle job has already waited for it.
             if turn_ended || !(idle || matches!(self.phase, WorkerPhase::Holding { .. })) {
                 let wait = Duration::from_millis(self.record.spec.background_wait_ms);
                 self.phase = WorkerPhase::Holding { until: now.mono + wait };
@@ -169,19 +169,23 @@ impl Supervisor {
                 self.log(EventKind::BackgroundWait { tasks }, now, effects);
                 self.save(now, effects);
             }
-        } else if self.digest.follow_up_due || self.digest.has_queued() || self.talk.is_waiting() {
+        } else if self.digest.follow_up_due
+            || self.digest.has_queued()
+            || self.conversation.is_waiting()
+        {
             if !matches!(self.phase, WorkerPhase::FollowUp { .. }) {
                 self.phase = WorkerPhase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
             }
         } else {
-            self.rest(now, effects);
+            self.await_next(now, effects);
         }
     }
 
-    /// No turn is open, and none is about to begin at once: claude is kept for scheduled work, or
-    /// for messages, or comes to its end. Background work is not waited for any more.
-    pub(super) fn rest(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        // A turn that failed is tried again or ends the job, whatever it had scheduled.
+    /// Chooses the phase when no turn is open and none is about to begin: claude is kept for
+    /// scheduled work or for messages, or its input is closed. Background work is not awaited any
+    /// more.
+    pub(super) fn await_next(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // A failed turn is retried or ends the job, whatever it had scheduled.
         let failed = self.digest.last.as_ref().is_some_and(|last| last.is_error);
         if self.digest.schedule.is_pending() && !failed {
             let until = self.wakeup_deadline(now);
@@ -207,8 +211,8 @@ impl Supervisor {
         }
     }
 
-    /// Until when a recurring cron task holds the job, which never ends by itself. `None` if there
-    /// is none, or it has held it for long enough.
+    /// Returns until when a recurring cron task, which never ends by itself, keeps the job open.
+    /// `None` if there is no such task, or its time is over.
     fn recurring_until(&mut self, now: Now) -> Option<Duration> {
         if !self.digest.schedule.recurs() {
             return None;

@@ -1,5 +1,5 @@
-//! Tables over state and input, and the verdict of every recorded stream: whole, cut at every
-//! line, and cut at every byte.
+//! Tables over state and input, and the verdict of each recorded stream: whole, cut after each
+//! line, and cut at each byte.
 
 mod answers;
 mod conversation;
@@ -25,7 +25,7 @@ use crate::stream::{Line, LineSplitter};
 const TRANSCRIPTS: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transcripts/2.1.197");
 
-/// A supervisor whose clock is set by hand.
+/// A supervisor with a manual clock.
 struct Rig {
     supervisor: Supervisor,
     now: Now,
@@ -41,7 +41,7 @@ impl Rig {
         Self { supervisor: Supervisor::new(record, 77, boot, now), now, effects: Vec::new() }
     }
 
-    /// One whose claude runs.
+    /// Creates a rig whose claude runs.
     fn launched(spec: Spec) -> Self {
         let mut rig = Self::new(spec);
         rig.take(launched(78));
@@ -58,7 +58,7 @@ impl Rig {
         self.take(Input::Line(Line { bytes, length: bytes.len() as u64 }))
     }
 
-    /// Lets time pass up to each deadline that comes within `seconds`.
+    /// Advances the clock by `seconds`, with a tick at each deadline on the way.
     fn pass(&mut self, seconds: u64) -> Vec<Effect> {
         let until = self.now.mono + Duration::from_secs(seconds);
         let mut effects = Vec::new();
@@ -70,7 +70,7 @@ impl Rig {
         effects
     }
 
-    /// What it wants done, without the writing.
+    /// Returns the effects without the writing ones.
     fn wants(&self) -> Vec<&'static str> {
         wants(&self.effects)
     }
@@ -108,15 +108,15 @@ fn exited(exit: Exit) -> Input<'static> {
 fn wants(effects: &[Effect]) -> Vec<&'static str> {
     let name = |effect: &Effect| match effect {
         Effect::Save | Effect::Log(_) | Effect::AppendTurn(_) => None,
-        Effect::SendMessage { .. } => Some("tell"),
+        Effect::SendMessage { .. } => Some("send"),
         Effect::Respond { .. } => Some("respond"),
         Effect::Launch => Some("launch"),
         Effect::LeaveQueue => Some("leave"),
         Effect::EnterQueue => Some("enter"),
         Effect::Limited(_) => Some("limit"),
-        // Each attempt in which the model says anything has it.
+        // Each attempt in which the model answers has this effect.
         Effect::Answered(_) => None,
-        Effect::RecordNotification(milestone) => Some(milestone.as_str()),
+        Effect::RecordNotification(event) => Some(event.as_str()),
         Effect::Interrupt(_) => Some("interrupt"),
         Effect::RemoveMessage(_) => Some("take out"),
         Effect::SetAside(_) => Some("set aside"),
@@ -131,7 +131,7 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
     effects.iter().filter_map(name).collect()
 }
 
-/// Status and reason, side by side.
+/// Status and reason of a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Verdict2(Status, Option<Reason>);
 
@@ -158,7 +158,7 @@ const TASK_DONE: &str =
 const TASK_STOPPED: &str =
     r#"{"type":"system","subtype":"task_notification","task_id":"b","status":"stopped"}"#;
 
-/// What each recorded stream must come to, and how its claude had ended.
+/// The expected verdict of each recorded stream, and how its claude exited.
 fn table() -> Vec<(&'static str, Verdict2, Exit, &'static str)> {
     let exit = |code| Exit { code: Some(code), signal: None };
     let row = |name, verdict, code| (name, verdict, exit(code), "");
@@ -208,7 +208,7 @@ fn spec_of(name: &str) -> Spec {
     Spec { json_schema, background_wait_ms: 60_000, ..Spec::default() }
 }
 
-/// Runs a stream of these bytes, whose claude then ends so.
+/// Runs a stream of these bytes; claude then exits with `exit`.
 fn run(name: &str, stream: &[u8], exit: Exit, stderr: &str) -> (Verdict2, Rig, Outcome) {
     let mut rig = Rig::launched(spec_of(name));
     let mut splitter = LineSplitter::default();
@@ -229,7 +229,7 @@ fn transcript(name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_recorded_stream_gets_its_verdict() {
+fn judges_every_recorded_stream() {
     let mut seen = 0;
     for (name, expected, exit, stderr) in table() {
         let (verdict, rig, outcome) = run(name, &transcript(name), exit, stderr);
@@ -264,14 +264,13 @@ fn a_kill_makes_every_unfinished_stream_killed() {
 fn a_cut_stream_is_never_falsely_completed() {
     for (name, expected, _, _) in table() {
         let stream = transcript(name);
-        // What an honest reader can say: completed only where the last turn heard of has its
-        // result and nothing is open.
-        // Every place near a line's end and inside a character, and every seventh of the others.
-        let telling = |cut: usize| {
+        // A stream is done only if the last turn has its result and nothing is open. Cuts: near the
+        // end of each line, inside each character, and every seventh byte.
+        let is_tested = |cut: usize| {
             let near = &stream[cut.saturating_sub(3)..(cut + 3).min(stream.len())];
             cut.is_multiple_of(7) || near.contains(&b'\n') || stream[cut] & 0xc0 == 0x80
         };
-        for cut in (0..stream.len()).filter(|cut| telling(*cut)) {
+        for cut in (0..stream.len()).filter(|cut| is_tested(*cut)) {
             let exit = Exit { code: None, signal: Some(9) };
             let (verdict, _, outcome) = run(name, &stream[..cut], exit, "");
             if verdict != COMPLETED {
@@ -289,7 +288,7 @@ fn a_cut_stream_is_never_falsely_completed() {
 }
 
 #[test]
-fn what_the_streams_add_up_to() {
+fn totals_of_recorded_streams() {
     let of = |name: &str| {
         let (_, _, exit, stderr) = table().into_iter().find(|row| row.0 == name).unwrap();
         let (_, rig, outcome) = run(name, &transcript(name), exit, stderr);
@@ -326,7 +325,7 @@ fn what_the_streams_add_up_to() {
 }
 
 #[test]
-fn the_limit_shows_while_it_lasts() {
+fn shows_the_limit_while_it_lasts() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(LIMIT);
     assert!(rig.effects.contains(&Effect::Save), "at once");
@@ -340,7 +339,7 @@ fn the_limit_shows_while_it_lasts() {
 }
 
 #[test]
-fn denials_fail_a_job_that_asked_for_it() {
+fn denials_fail_a_job_with_fail_on_denial() {
     let spec = Spec { fail_on_denial: true, ..Spec::default() };
     let mut rig = Rig::launched(spec);
     for line in String::from_utf8(transcript("permission_denied")).unwrap().lines() {
@@ -363,7 +362,7 @@ fn a_blocked_job_is_blocked_until_the_answer() {
 }
 
 #[test]
-fn stdin_is_closed_after_the_result_and_held_for_background_work() {
+fn holds_stdin_open_for_background_work() {
     let mut rig = Rig::launched(spec_of(""));
     assert_eq!(rig.hear(INIT).hear(OK).wants(), ["close"]);
 
@@ -385,7 +384,7 @@ fn stdin_is_closed_after_the_result_and_held_for_background_work() {
     assert_eq!(verdict, COMPLETED);
     assert!(outcome.warnings.iter().any(|warning| warning.contains("--background-wait")));
 
-    // Another turn goes on in the meantime: the hold begins anew after its result.
+    // Another turn follows: the wait begins anew after its result.
     let mut rig = Rig::launched(spec_of(""));
     rig.hear(TASK).hear(OK).hear(INIT).hear(TEXT);
     assert_eq!(wants(&rig.pass(120)), [""; 0]);
@@ -405,7 +404,7 @@ fn three_refused_logins_in_a_row_end_the_job() {
 }
 
 #[test]
-fn a_claude_without_a_word_has_no_result() {
+fn claude_without_output_has_no_result() {
     for (exit, stderr, reason, word) in [
         (0, "", Reason::NoResult, "exit code 0"),
         (0, "bye", Reason::NoResult, "bye"),
@@ -426,12 +425,12 @@ fn garbage_is_counted_and_never_a_success() {
         (0..100_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let (verdict, rig, _) = run("", &garbage, Exit { code: Some(0), signal: None }, "");
     assert_eq!(verdict, failed(Reason::NoResult));
-    assert!(rig.supervisor.record().warnings[0].contains("that are no events"));
+    assert!(rig.supervisor.record().warnings[0].contains("that are not events"));
 }
 
 #[test]
-fn a_damaged_word_of_the_agent_is_a_word_after_the_result() {
-    // Found by the fuzzer: a key that comes twice makes it no event.
+fn damaged_assistant_event_after_result_opens_a_turn() {
+    // Found by the fuzzer: with a duplicate key it is not an event.
     let twice =
         r#"{"type":"assistant","uuid":"a","message":{"content":[]},"message":{"content":[]}}"#;
     let mut rig = Rig::launched(Spec::default());
@@ -443,7 +442,7 @@ fn a_damaged_word_of_the_agent_is_a_word_after_the_result() {
 }
 
 #[test]
-fn a_launch_that_fails_is_the_verdict() {
+fn failed_launch_is_the_verdict() {
     let mut rig = Rig::new(Spec::default());
     rig.take(Input::LaunchFailed("x could not be started".to_owned()));
     assert_eq!(rig.wants(), ["conclude"]);
@@ -454,14 +453,14 @@ fn a_launch_that_fails_is_the_verdict() {
 }
 
 #[test]
-fn a_kill_before_claude_runs_is_kept() {
+fn remembers_a_kill_before_launch() {
     let mut rig = Rig::new(Spec::default());
     assert_eq!(rig.take(Input::KillRequested).wants(), [""; 0]);
     assert_eq!(rig.take(launched(78)).wants(), ["INT"]);
 }
 
 #[test]
-fn progress_is_saved_at_most_once_a_second_and_idleness_never() {
+fn saves_progress_once_a_second_and_never_idle() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT);
     let mut saves = 0;
@@ -494,7 +493,7 @@ fn events_are_numbered_without_a_gap() {
 }
 
 #[test]
-fn what_was_not_written_is_told() {
+fn warns_of_failed_writes() {
     let mut rig = Rig::launched(Spec::default());
     rig.take(Input::WriteFailed { file: "output.log", error: "no space left".to_owned() });
     rig.hear(INIT).hear(OK);

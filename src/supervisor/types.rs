@@ -1,4 +1,4 @@
-//! What the worker tells its supervisor, and what it is told to do.
+//! Inputs and effects of the supervisor.
 
 use std::time::Duration;
 
@@ -9,179 +9,167 @@ use crate::job::{
 };
 use crate::stream::Line;
 
-/// The two clocks: the monotonic one for durations, the other for showing.
+/// Two clocks: the monotonic one for durations, the time of day for people.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Time since some fixed point.
+    /// Time since a fixed point.
     pub mono: Duration,
-    /// The time of day.
     pub wall: Timestamp,
 }
 
-/// What happened.
+/// An event that the worker passes to its supervisor.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// The job has to wait for its turn.
+    /// The job is queued.
     Queued(WaitReason),
-    /// It is its turn.
+    /// The job is admitted.
     Admitted,
-    /// The job begins with a question that waits without a claude.
+    /// The job starts with an open question and without claude.
     Held,
-    /// A job that it waits for did not complete.
+    /// A dependency of the job did not complete.
     DependencyFailed(FailedDependency),
-    /// Claude runs.
+    /// Claude was started.
     Launched {
-        /// Its process id.
         pid: i32,
-        /// The program.
         program: String,
-        /// Its arguments, as they may be written.
+        /// The arguments, without secrets.
         arguments: Vec<String>,
     },
-    /// Claude could not be run.
+    /// Claude could not be started.
     LaunchFailed(String),
-    /// It wrote a line.
+    /// Claude wrote a line.
     Line(Line<'a>),
-    /// Its output ended in the middle of this line.
+    /// Claude's output ended in the middle of this line.
     Torn(Line<'a>),
-    /// Its output was closed.
+    /// Claude's output was closed.
     OutputClosed,
-    /// It ended.
+    /// Claude exited.
     Exited {
-        /// How.
         exit: Exit,
-        /// The last lines of its stderr.
+        /// The last lines of stderr.
         stderr: Option<String>,
     },
-    /// `kill` asked for the job's end.
+    /// `kill` was called for the job.
     KillRequested,
-    /// Somebody asked the worker to shut down.
+    /// The worker got a signal to shut down.
     TerminateRequested,
-    /// Something new lies in the inbox.
+    /// A message arrived in the inbox.
     Message {
-        /// Its place in the order of arrival.
+        /// Its number in the order of arrival.
         number: u64,
-        /// What it says, or why it cannot be understood.
+        /// The message, or why it cannot be read.
         directive: Result<InboxMessage, String>,
     },
-    /// The sweep is over.
+    /// The remaining processes were ended.
     Swept {
-        /// How many processes it ended.
+        /// Number of processes that were ended.
         ended: usize,
-        /// What it could not end.
+        /// Processes that could not be ended.
         left: Leftovers,
     },
-    /// A file of the job was removed or cut by somebody else.
+    /// A file of the job was removed or truncated by another program.
     Damaged {
-        /// Its name.
         file: &'static str,
-        /// What was done to it, fit to be read after its name.
+        /// Description that follows the name in a sentence.
         what: &'static str,
     },
     /// A file of the job could not be written.
-    WriteFailed {
-        /// Its name.
-        file: &'static str,
-        /// Why.
-        error: String,
-    },
-    /// The [deadline](super::Supervisor::deadline) has come.
+    WriteFailed { file: &'static str, error: String },
+    /// The [deadline](super::Supervisor::deadline) has passed.
     Tick,
 }
 
-/// A job that was waited for, and did not complete.
+/// A dependency that did not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailedDependency {
-    /// Which, and how it ended.
+    /// The job and how it ended.
     pub error: String,
-    /// It was cut off, and can go on.
+    /// Whether it was cut off and can be continued.
     pub cut_off: bool,
 }
 
-/// Bytes at the end of stderr that are evidence.
+/// Number of bytes at the end of stderr that count as evidence.
 pub const STDERR_READ: u64 = 16 << 10;
 
-/// What an attempt left besides its stream.
+/// Evidence that an attempt left besides its stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evidence<'a> {
-    /// The end of what claude wrote to stderr.
+    /// End of what claude wrote to stderr.
     pub stderr: &'a str,
-    /// Processes of this machine were ended for lack of memory while claude ran.
+    /// Whether the kernel killed processes for lack of memory while claude ran.
     pub out_of_memory: bool,
-    /// The stored login was replaced while claude ran.
+    /// Whether the stored login was replaced while claude ran.
     pub login_changed: bool,
 }
 
-/// What follows on the end of an attempt.
+/// What follows an attempt.
 #[derive(Debug, PartialEq)]
 pub enum Conclusion {
-    /// The job has ended with this.
+    /// The job has ended with this result.
     Ended(Box<Outcome>),
-    /// Another attempt is to be launched, as [`Supervisor::opening`](super::Supervisor::opening) says.
+    /// Another attempt follows, with the first prompt of the supervisor.
     NextAttempt,
 }
 
-/// What the worker has to do.
+/// An action for the worker.
 #[derive(Debug, PartialEq)]
 pub enum Effect {
     /// Write the [record](super::Supervisor::record).
     Save,
     /// Append to `events.ndjson`.
     Log(EventLine),
-    /// Give claude a message.
+    /// Send a message to claude.
     SendMessage {
-        /// Its id, under which claude says that it took it in.
+        /// Its id, which claude repeats when it accepts the message.
         uuid: String,
-        /// What is said.
         text: String,
     },
     /// Start claude.
     Launch,
-    /// Give up the slot: claude does not run for a while.
+    /// Release the slot: claude does not run for a while.
     LeaveQueue,
     /// Ask for a slot again.
     EnterQueue,
     /// A limit of the API was met.
     Limited(LimitMet),
-    /// The API has answered a claude that was started then.
+    /// The API has answered the claude that was started at this time.
     Answered(Timestamp),
-    /// Tell others what the job has come to.
+    /// Record a notification that is due.
     RecordNotification(NotifyEvent),
-    /// Answer a request of claude's.
+    /// Answer a request of claude.
     Respond {
-        /// Its id.
         request_id: String,
-        /// The answer in claude's own words.
+        /// The answer in claude's format.
         response: serde_json::Value,
     },
-    /// Ask claude to stop its turn, under this number.
+    /// Interrupt the turn; the number identifies the request.
     Interrupt(u64),
-    /// Take this out of the inbox: it was dealt with.
+    /// Remove a handled message from the inbox.
     RemoveMessage(u64),
-    /// Claude has taken that message in: it is set aside until its turn ends.
+    /// Claude has accepted the message: set it aside until its turn ends.
     SetAside(u64),
-    /// The conversation that held what is set aside is gone: it is put back into the inbox.
+    /// The session is lost: return the messages that were set aside to the inbox.
     RestoreAside,
     /// Append to `turns.ndjson`.
     AppendTurn(TurnEnd),
-    /// Close claude's stdin, once what is queued for it was written.
+    /// Close claude's stdin after all queued input was written.
     CloseInput,
-    /// Send a signal to the claude process.
     Signal(TermSignal),
-    /// End every process of the job, claude included, within this time, and report back.
+    /// End all processes of the job, claude included, within this time, and report
+    /// [`Input::Swept`].
     Sweep(Duration),
-    /// Nothing more will come: [`conclude`](super::Supervisor::conclude).
+    /// The attempt is over: call [`conclude`](super::Supervisor::conclude).
     Conclude,
 }
 
-/// The steps by which claude is asked to end, in their order. After the last one comes SIGKILL.
+/// Steps of stopping claude, in order. SIGKILL follows the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TermSignal {
-    /// The `interrupt` request on its stdin: claude ends its turn with a result.
+    /// An `interrupt` request on stdin: claude ends its turn with a result.
     Request,
-    /// SIGINT: claude stops its tool, writes a result with the cost so far, and ends.
+    /// SIGINT: claude stops its tool, writes a result with the cost so far, and exits.
     Interrupt,
-    /// SIGTERM: claude ends at once.
+    /// SIGTERM: claude exits at once.
     Terminate,
 }
 

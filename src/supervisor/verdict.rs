@@ -10,15 +10,14 @@ use crate::job::{Exit, Reason, Timestamp, TurnFailure, Verdict};
 use crate::stream::{Digest, McpServer, TurnResult, is_spend_limit};
 use crate::text::{one_line, plural, signal_name};
 
-/// Arguments by which a denied tool call is named; `summary` is this program's own, where only a
-/// tool's result has told of the denial.
-const ARGUMENTS: [&str; 6] = ["command", "file_path", "notebook_path", "path", "url", "summary"];
-/// Characters of an MCP server's name or state.
-const SERVER: usize = 100;
-/// Characters of a denied tool call's argument.
-const ARGUMENT: usize = 100;
-/// Characters of a sentence that is taken over from claude.
-const SENTENCE: usize = 500;
+/// Arguments that name a denied tool call. `summary` is written by this program if only a tool
+/// result reported the denial.
+const MAIN_ARGUMENTS: [&str; 6] =
+    ["command", "file_path", "notebook_path", "path", "url", "summary"];
+const MAX_SERVER_CHARS: usize = 100;
+const MAX_ARGUMENT_CHARS: usize = 100;
+/// Characters of a sentence that is quoted from claude.
+const MAX_SENTENCE_CHARS: usize = 500;
 
 impl Supervisor {
     pub(super) fn reach_verdict(&self, evidence: &Evidence<'_>) -> Verdict {
@@ -33,7 +32,7 @@ impl Supervisor {
             Some(StopReason::Terminate) => {
                 return Verdict::failed(
                     Reason::Terminated,
-                    "the worker was told to shut down (SIGTERM) before the job was done",
+                    "the worker was asked to shut down (SIGTERM) before the job was done",
                 );
             }
             Some(StopReason::Timeout)
@@ -71,79 +70,82 @@ impl Supervisor {
             }
             Some(StopReason::Release { .. }) | None => {}
         }
-        let told = self.of_stream(evidence);
+        let verdict = self.stream_verdict(evidence);
         if self.keep_alive.finished && !self.digest.turn_open && !self.torn {
-            return match (told, &self.record.last_failure) {
-                // Nothing is left of what was asked; what was interrupted was taken back.
-                (Some(told), _) if told.reason() == Some(Reason::Interrupted) => Verdict::Completed,
-                (Some(told), _) => told,
-                // A claude before this one took the last turn.
+            return match (verdict, &self.record.last_failure) {
+                // No request is open; an interrupted one was withdrawn.
+                (Some(verdict), _) if verdict.reason() == Some(Reason::Interrupted) => {
+                    Verdict::Completed
+                }
+                (Some(verdict), _) => verdict,
+                // An earlier claude took the last turn.
                 (None, Some(failure)) => Verdict::failed(failure.reason, failure.error.clone()),
                 (None, None) => Verdict::Completed,
             };
         }
-        told.unwrap_or_else(|| self.without_result(evidence))
+        verdict.unwrap_or_else(|| self.verdict_without_result(evidence))
     }
 
-    /// What the last result tells; `None` where there is none.
-    pub(super) fn of_stream(&self, evidence: &Evidence<'_>) -> Option<Verdict> {
+    /// Returns the verdict by the last result; `None` if there is none.
+    pub(super) fn stream_verdict(&self, evidence: &Evidence<'_>) -> Option<Verdict> {
         let last = self.digest.last.as_ref()?;
         let success = !last.is_error && last.subtype == "success";
         if success && self.is_cut_off() {
-            return Some(self.without_result(evidence));
+            return Some(self.verdict_without_result(evidence));
         }
         if success && let Some(due) = self.digest.schedule.missing() {
             return Some(Verdict::failed(Reason::WakeupMissed, wakeup_missed(due)));
         }
-        Some(self.of_turn(last, evidence.stderr))
+        Some(self.turn_verdict(last, evidence.stderr))
     }
 
-    /// How the last turn failed, taken by itself; `None` if it had its answer, or was interrupted.
+    /// Returns how the last turn failed, regardless of the job; `None` if it was answered or
+    /// interrupted.
     pub(super) fn failure_of_turn(&self) -> Option<TurnFailure> {
-        match self.of_turn(self.digest.last.as_ref()?, "") {
+        match self.turn_verdict(self.digest.last.as_ref()?, "") {
             Verdict::Failed { reason: Reason::Interrupted, .. } => None,
             Verdict::Failed { reason, error } => Some(TurnFailure { reason, error }),
             _ => None,
         }
     }
 
-    /// What a result tells of the turn that it ended.
-    fn of_turn(&self, last: &TurnResult, stderr: &str) -> Verdict {
+    /// Returns the verdict on the turn that a result ends.
+    fn turn_verdict(&self, last: &TurnResult, stderr: &str) -> Verdict {
         let refused = last.api_error_status.is_some_and(|status| status >= 400);
         if last.is_error || last.subtype != "success" || refused {
-            of_error(last, &self.digest, stderr)
+            error_verdict(last, &self.digest, stderr)
         } else {
-            self.of_success(last)
+            self.success_verdict(last)
         }
     }
 
-    /// Whether claude went away before it was done.
+    /// Whether claude ended before it was done.
     fn is_cut_off(&self) -> bool {
         let digest = &self.digest;
-        // The last thing heard is what counts: a turn that began and has no result, a line that
-        // broke off, or background work that nobody called off mean that claude died before it
-        // was done, however well the turn before had ended.
+        // The last event counts: an open turn, a truncated line, or background work that was not
+        // cancelled mean that claude died before it was done, whatever the result of the turn
+        // before.
         let crashed = self.record.exit.is_some_and(|exit| exit.signal().is_some());
         digest.turn_open
             || self.torn
-            || (crashed && self.talk.is_waiting())
+            || (crashed && self.conversation.is_waiting())
             || digest.has_queued()
             || (!self.input_closed && digest.outstanding() > 0)
-            // Claude may end without that turn by itself; whoever ends it cuts it off.
+            // Claude may exit without that turn by itself; stopped from outside, it is cut off.
             || (digest.follow_up_due && (!self.input_closed || crashed))
     }
 
-    fn of_success(&self, last: &TurnResult) -> Verdict {
+    fn success_verdict(&self, last: &TurnResult) -> Verdict {
         let (digest, spec) = (&self.digest, &self.record.spec);
         if is_aborted(last) {
             return interrupted();
         }
         if digest.cli_error.is_some() {
-            // The last word of the turn was the CLI's own, and it named an error.
-            return Verdict::failed(of_api(last, digest), sentence_of(last));
+            // The turn ended with a message of the CLI that named an error.
+            return Verdict::failed(api_reason(last, digest), sentence_of(last));
         }
         if let Some(why) = &digest.rejected {
-            let why = one_line(why, SENTENCE);
+            let why = one_line(why, MAX_SENTENCE_CHARS);
             let why = if why.is_empty() { "the CLI does not say why" } else { &why };
             return Verdict::failed(
                 Reason::PromptRejected,
@@ -163,13 +165,13 @@ impl Supervisor {
                 if calls.is_empty() { "a tool, in an earlier attempt" } else { &calls.join(", ") };
             return Verdict::failed(
                 Reason::PermissionDenied,
-                format!("claude was denied: {}", one_line(calls, SENTENCE)),
+                format!("claude was denied: {}", one_line(calls, MAX_SENTENCE_CHARS)),
             );
         }
         if spec.fail_on_mcp && digest.missing_mcp_servers().next().is_some() {
-            let servers: Vec<String> = digest.missing_mcp_servers().map(missing).collect();
+            let servers: Vec<String> = digest.missing_mcp_servers().map(mcp_warning).collect();
             let error = servers.join("; ");
-            return Verdict::failed(Reason::McpFailed, one_line(&error, SENTENCE));
+            return Verdict::failed(Reason::McpFailed, one_line(&error, MAX_SENTENCE_CHARS));
         }
         if digest.structured_output.is_none() && !self.has_answer() {
             return Verdict::failed(
@@ -180,18 +182,18 @@ impl Supervisor {
         Verdict::Completed
     }
 
-    fn without_result(&self, evidence: &Evidence<'_>) -> Verdict {
+    fn verdict_without_result(&self, evidence: &Evidence<'_>) -> Verdict {
         let complaint = first_line(evidence.stderr);
         let exit = self.record.exit;
         let failed = exit.is_some_and(|exit| exit.code.is_some_and(|code| code != 0));
-        // Who was ended from outside did not refuse anything, whatever it had said before.
+        // A claude that was ended from outside has refused nothing, whatever it wrote before.
         let refused = failed && exit.and_then(Exit::signal).is_none();
         if let (true, false, Some(complaint)) = (refused, self.digest.began, &complaint) {
             return Verdict::failed(Reason::ClaudeRefused, complaint.clone());
         }
         let how = match exit {
             None => "claude did not end".to_owned(),
-            Some(exit) => format!("claude {}", ending(exit)),
+            Some(exit) => format!("claude {}", exit_text(exit)),
         };
         let before = if self.digest.results > 0 || self.digest.turn_open {
             "in the middle of its work"
@@ -208,12 +210,11 @@ impl Supervisor {
         Verdict::failed(Reason::NoResult, format!("{how} {before}{memory}{complaint}"))
     }
 
-    /// Warns of MCP servers that claude cannot use; of those that may still connect only when
-    /// `is_over`.
+    /// Warns of MCP servers that claude cannot use; of pending ones only if `is_over`.
     pub(super) fn warn_of_mcp_servers(&mut self, is_over: bool) {
         for server in self.digest.missing_mcp_servers() {
             if is_over || !server.is_pending() {
-                self.record.warn(missing(server));
+                self.record.warn(mcp_warning(server));
             }
         }
     }
@@ -238,21 +239,21 @@ impl Supervisor {
         }
         if digest.undecodable > 0 {
             let lines = plural(usize::try_from(digest.undecodable).unwrap_or(usize::MAX), "line");
-            warnings.push(format!("claude's output holds {lines} that are no events"));
+            warnings.push(format!("claude's output holds {lines} that are not events"));
         }
-        // Where nobody here sent a signal, the way in which claude ended is worth a word.
+        // This program sent no signal, so an unusual exit is worth a warning.
         let odd = self.record.exit.filter(|exit| exit.code != Some(0));
         if let (Verdict::Completed, Some(exit)) = (verdict, odd) {
-            warnings.push(format!("claude {} after its result", ending(exit)));
+            warnings.push(format!("claude {} after its result", exit_text(exit)));
         }
         warnings
     }
 }
 
-fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
+fn error_verdict(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
     let sentence = sentence_of(last);
     if digest.turn_open {
-        // Another turn had begun: what it was about is not known.
+        // Another turn had begun: its topic is unknown.
         return Verdict::failed(
             Reason::NoResult,
             format!("claude ended in a turn after: {sentence}"),
@@ -268,19 +269,19 @@ fn of_error(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
             return Verdict::failed(Reason::ClaudeRefused, complaint);
         }
         _ if is_too_long(last) => Reason::PromptTooLong,
-        _ => of_api(last, digest),
+        _ => api_reason(last, digest),
     };
     Verdict::failed(reason, sentence)
 }
 
-/// What a result says of itself.
+/// Returns the sentence of a result on its failure.
 fn sentence_of(last: &TurnResult) -> String {
     if let Some(text) = last.sentence() {
-        return one_line(&text, SENTENCE);
+        return one_line(&text, MAX_SENTENCE_CHARS);
     }
     let status = last.api_error_status.map(|status| format!("the API answered {status}"));
     let reason = last.terminal_reason.as_deref().or(Some(last.subtype.as_str()));
-    // What calls itself a success explains no failure.
+    // A reason that means success explains no failure.
     let reason = reason.filter(|word| !matches!(*word, "" | "success" | "completed"));
     let how = status.or(reason.map(|word| one_line(word, 60)));
     let how = how.map(|how| format!(" ({how})")).unwrap_or_default();
@@ -302,19 +303,18 @@ fn interrupted() -> Verdict {
     Verdict::failed(Reason::Interrupted, "the turn was interrupted")
 }
 
-fn of_api(last: &TurnResult, digest: &Digest) -> Reason {
+fn api_reason(last: &TurnResult, digest: &Digest) -> Reason {
     match (last.api_error_status, digest.cli_error.as_deref()) {
         (Some(401 | 403), _) | (_, Some("authentication_failed")) => Reason::Auth,
         (Some(429), _) | (_, Some("rate_limit")) => Reason::RateLimit,
         (Some(503 | 529), _) | (_, Some("overloaded")) => Reason::Overloaded,
-        // A subscription's limit can end a turn without a status.
         (None, None) if digest.rate_limited => Reason::RateLimit,
         _ if last.sentence().is_some_and(|text| is_spend_limit(&text)) => Reason::RateLimit,
         _ => Reason::ApiError,
     }
 }
 
-/// Whether the conversation does not fit the model's window, by the CLI's own check or the API's.
+/// Whether the conversation exceeds the context window, by the check of the CLI or of the API.
 fn is_too_long(last: &TurnResult) -> bool {
     if matches!(last.terminal_reason.as_deref(), Some("prompt_too_long" | "blocking_limit")) {
         return true;
@@ -324,43 +324,47 @@ fn is_too_long(last: &TurnResult) -> bool {
     beginning.starts_with("prompt is too long") || beginning.contains("prompt is too long:")
 }
 
-/// A denied tool call: the tool and its main argument.
+/// Returns the tool and the main argument of a denied call.
 fn denied_call(denial: &Value) -> String {
     let tool = denial.get("tool_name").and_then(Value::as_str).unwrap_or("a tool");
     let input = denial.get("tool_input");
-    let argument = ARGUMENTS.iter().find_map(|name| input?.get(*name)?.as_str());
-    match argument.map(|argument| one_line(argument, ARGUMENT)) {
+    let argument = MAIN_ARGUMENTS.iter().find_map(|name| input?.get(*name)?.as_str());
+    match argument.map(|argument| one_line(argument, MAX_ARGUMENT_CHARS)) {
         Some(argument) if !argument.is_empty() => format!("{tool} {argument}"),
         _ => tool.to_owned(),
     }
 }
 
-/// An MCP server that claude cannot use.
-fn missing(server: &McpServer) -> String {
-    let name = one_line(&server.name, SERVER);
+/// Returns a warning of an MCP server that claude cannot use.
+fn mcp_warning(server: &McpServer) -> String {
+    let name = one_line(&server.name, MAX_SERVER_CHARS);
     match server.status.as_str() {
         "pending" => format!("MCP server {name} was still connecting when claude listed it last"),
         "needs-auth" => format!("MCP server {name} needs a login (needs-auth)"),
         "" => format!("MCP server {name} is not connected"),
-        status => format!("MCP server {name} is not connected ({})", one_line(status, SERVER)),
+        status => {
+            format!("MCP server {name} is not connected ({})", one_line(status, MAX_SERVER_CHARS))
+        }
     }
 }
 
-/// What claude says on stderr of permission rules that it does not follow, because the folder in
-/// which it found them is not trusted.
+/// Returns warnings of permission rules that claude ignores because their directory is not trusted.
 pub(super) fn ignored_rules(stderr: &str) -> impl Iterator<Item = String> {
     let tells = |line: &&str| {
         line.starts_with("Ignoring ") && line.contains("permissions.") && line.contains("trust")
     };
-    stderr.lines().filter(tells).map(|line| format!("claude: {}", one_line(line, SENTENCE)))
+    stderr
+        .lines()
+        .filter(tells)
+        .map(|line| format!("claude: {}", one_line(line, MAX_SENTENCE_CHARS)))
 }
 
 fn first_line(stderr: &str) -> Option<String> {
-    stderr.lines().map(|line| one_line(line, SENTENCE)).find(|line| !line.is_empty())
+    stderr.lines().map(|line| one_line(line, MAX_SENTENCE_CHARS)).find(|line| !line.is_empty())
 }
 
-/// How a process ended, fit to be read after its name.
-fn ending(exit: Exit) -> String {
+/// Returns how a process ended, as a text that follows its name.
+fn exit_text(exit: Exit) -> String {
     match (exit.code, exit.signal) {
         (_, Some(signal)) => format!("was ended by {}", signal_name(signal)),
         (Some(code), None) => match exit.signal() {

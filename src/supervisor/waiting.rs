@@ -1,4 +1,4 @@
-//! What a job waits for between and within turns, as its record shows it.
+//! What a job waits for, between and within turns.
 
 use std::time::Duration;
 
@@ -6,11 +6,10 @@ use super::{Now, Supervisor, WorkerPhase};
 use crate::job::{Timestamp, WaitKind, WaitingFor};
 use crate::text::{one_line, plural};
 
-/// Characters of a list of background tasks.
-const TASKS_SHOWN: usize = 120;
+const MAX_TASK_LIST_CHARS: usize = 120;
 
 impl Supervisor {
-    /// Why claude is not working now; `None` if it is.
+    /// Returns why claude is not working now; `None` if it is.
     pub(super) fn waiting_for(&self, now: Now) -> Option<WaitingFor> {
         let digest = &self.digest;
         match self.phase {
@@ -32,7 +31,7 @@ impl Supervisor {
                         digest.outstanding_tasks().filter(|task| !task.is_empty()).collect();
                     let tasks = match tasks.join(", ") {
                         names if names.is_empty() => names,
-                        names => format!(": {}", one_line(&names, TASKS_SHOWN)),
+                        names => format!(": {}", one_line(&names, MAX_TASK_LIST_CHARS)),
                     };
                     format!("{}{tasks}", plural(digest.outstanding(), "background task"))
                 };
@@ -51,12 +50,12 @@ impl Supervisor {
             WorkerPhase::Closing { until } if !self.digest.turn_open => Some(WaitingFor::new(
                 WaitKind::Exit,
                 wall(now, Some(until)),
-                "claude was told that nothing more comes and has not ended; then it is made to",
+                "claude's input is closed and claude has not ended; then it is terminated",
             )),
             WorkerPhase::Working | WorkerPhase::FollowUp { .. } | WorkerPhase::Closing { .. } => {
                 self.waiting_in_turn()
             }
-            // The record tells what is asked.
+            // The record already has the question.
             WorkerPhase::Released { .. }
             | WorkerPhase::Waiting { .. }
             | WorkerPhase::Starting
@@ -70,7 +69,7 @@ impl Supervisor {
     fn waiting_in_turn(&self) -> Option<WaitingFor> {
         let digest = &self.digest;
         if digest.blocked().is_some() {
-            // The record tells what is asked.
+            // The record already has the question.
             return None;
         }
         if digest.rate_limited {
@@ -85,12 +84,12 @@ impl Supervisor {
         Some(WaitingFor::new(WaitKind::Retry, until, why))
     }
 
-    /// How long a scheduled wake-up is still awaited, on the monotonic clock.
+    /// Returns until when a scheduled wake-up is awaited, on the monotonic clock.
     pub(super) fn wakeup_deadline(&self, now: Now) -> Duration {
-        // One that is due already fires when the turn has ended.
+        // A wake-up that is overdue fires when the turn has ended.
         let rested = self.turn_ended_at.unwrap_or(now.wall);
         let (from, wait) = match self.digest.schedule.next_due() {
-            Some(due) => (due.max(rested), crate::stream::LATE),
+            Some(due) => (due.max(rested), crate::stream::WAKEUP_TIMEOUT),
             None => (rested, Duration::from_millis(self.record.spec.background_wait_ms)),
         };
         now.mono.saturating_add(from.after(wait).since(now.wall))
@@ -104,7 +103,7 @@ impl Supervisor {
     }
 }
 
-/// A point on the monotonic clock as a time of day.
+/// Converts a time on the monotonic clock to the time of day.
 fn wall(now: Now, at: Option<Duration>) -> Option<Timestamp> {
     Some(now.wall.after(at?.saturating_sub(now.mono)))
 }

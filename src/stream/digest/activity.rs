@@ -1,20 +1,20 @@
-//! What the agent does and says, kept as the stream holds it.
+//! Activity and text of the agent, kept as raw JSON.
 
 use std::collections::VecDeque;
 
 use serde_json::json;
 
-use super::{ACTIVITY_KEPT, CALL_INPUT_KEPT, NAME_KEPT, is_blank};
+use super::{MAX_ACTIVITY_CHARS, MAX_CALL_INPUT_BYTES, MAX_NAME_CHARS, is_blank};
 use crate::job::Activity;
 use crate::stream::transcript::main_argument;
 use crate::stream::{LazyText, from_json};
 use crate::text::{clip, one_line};
 
-/// What the agent does, kept as the stream holds it: most of it is never looked at.
+/// The present activity of the agent, kept as raw JSON because it is rarely read.
 #[derive(Clone, Debug)]
 pub(super) enum RawActivity {
     Thinking,
-    /// The beginning of the text, as JSON.
+    /// Beginning of the text as JSON.
     Text(String),
     ToolCall(TrackedCall),
 }
@@ -25,60 +25,59 @@ impl RawActivity {
             Self::Thinking => Activity { tool: None, text: "thinking".to_owned() },
             Self::Text(raw) => {
                 let text: String = from_json(raw).unwrap_or_default();
-                Activity { tool: None, text: one_line(&text, ACTIVITY_KEPT) }
+                Activity { tool: None, text: one_line(&text, MAX_ACTIVITY_CHARS) }
             }
             Self::ToolCall(call) => {
-                Activity { tool: Some(clip(&call.name, ACTIVITY_KEPT)), text: call.summary() }
+                Activity { tool: Some(clip(&call.name, MAX_ACTIVITY_CHARS)), text: call.summary() }
             }
         }
     }
 }
 
-/// A call of a tool.
+/// A tool call.
 #[derive(Clone, Debug)]
 pub(super) struct TrackedCall {
     pub(super) name: String,
-    /// Its input as JSON; where that is long, another of the same summary.
+    /// Its input as JSON; a long one is replaced by a shorter one with the same summary.
     input: String,
 }
 
 impl TrackedCall {
-    pub(super) fn of(name: &str, input: &str) -> Self {
-        let input = if input.len() <= CALL_INPUT_KEPT {
+    pub(super) fn from_block(name: &str, input: &str) -> Self {
+        let input = if input.len() <= MAX_CALL_INPUT_BYTES {
             input.to_owned()
         } else {
-            json!({"": one_line(&main_argument(input), ACTIVITY_KEPT)}).to_string()
+            json!({"": one_line(&main_argument(input), MAX_ACTIVITY_CHARS)}).to_string()
         };
-        Self { name: clip(name, NAME_KEPT), input }
+        Self { name: clip(name, MAX_NAME_CHARS), input }
     }
 
     pub(super) fn summary(&self) -> String {
-        one_line(&main_argument(&self.input), ACTIVITY_KEPT)
+        one_line(&main_argument(&self.input), MAX_ACTIVITY_CHARS)
     }
 }
 
-/// Text of the agent's, kept as the stream holds it: most of it is never looked at.
+/// Text of the agent, kept as raw JSON because it is rarely read.
 #[derive(Debug, Default)]
 pub(super) struct SpokenText {
     pieces: VecDeque<String>,
-    /// A tool was called after it: what is said next takes its place.
+    /// Whether a tool was called after it: the next text replaces it.
     pub(super) is_closed: bool,
 }
 
 impl SpokenText {
-    /// Pieces of it that are kept.
-    const PIECES: usize = 100;
+    const MAX_PIECES: usize = 100;
 
-    pub(super) fn push(&mut self, words: &LazyText<'_>) {
+    pub(super) fn push(&mut self, text: &LazyText<'_>) {
         if std::mem::take(&mut self.is_closed) {
             self.pieces.clear();
         }
-        let piece = words.raw();
-        // A request that is tried again gives the same text again.
+        let piece = text.raw();
+        // A retried request repeats the text.
         if self.pieces.back() == piece.as_ref() {
             return;
         }
-        if self.pieces.len() == Self::PIECES {
+        if self.pieces.len() == Self::MAX_PIECES {
             self.pieces.pop_front();
         }
         self.pieces.extend(piece);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Digest, DigestChange, SILENCE_MOST};
+use super::{Digest, DigestChange, MAX_SILENCE};
 use crate::job::Timestamp;
 
 impl Digest {
-    pub(super) fn retry(
+    pub(super) fn api_retry(
         &mut self,
         error: &str,
         status: Option<u16>,
@@ -15,7 +15,7 @@ impl Digest {
         change: &mut DigestChange,
     ) {
         let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
-        self.waits_for(delay);
+        self.expect_silence(delay);
         // A service that is unavailable for a while is overloaded, whatever the CLI calls it.
         let error = if status == Some(503) { "overloaded" } else { error };
         match error {
@@ -27,20 +27,20 @@ impl Digest {
             }
             "authentication_failed" => {
                 self.auth_failures += 1;
-                self.limit_over(change);
+                self.end_limit(change);
             }
             _ => {
                 self.auth_failures = 0;
-                self.limit_over(change);
+                self.end_limit(change);
             }
         }
     }
 
-    pub(super) fn waits_for(&mut self, delay: Duration) {
-        self.retry_in = delay.min(SILENCE_MOST);
+    pub(super) fn expect_silence(&mut self, delay: Duration) {
+        self.retry_in = delay.min(MAX_SILENCE);
     }
 
-    pub(super) fn limit_over(&mut self, change: &mut DigestChange) {
+    pub(super) fn end_limit(&mut self, change: &mut DigestChange) {
         change.rate_limit_over |= std::mem::take(&mut self.rate_limited);
         self.retry_at = None;
         self.resets_at = None;

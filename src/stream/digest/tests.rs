@@ -19,7 +19,7 @@ const LIMIT: &str =
     r#"{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":2000.5}"#;
 
 #[test]
-fn the_activity_is_the_tool_that_still_runs() {
+fn activity_is_a_running_tool() {
     let mut digest = apply(&[CALL, SECOND_CALL]);
     let activity = digest.activity().unwrap();
     assert_eq!((activity.tool.as_deref(), activity.text.as_str()), (Some("Read"), "/a/b.rs"));
@@ -29,13 +29,13 @@ fn the_activity_is_the_tool_that_still_runs() {
 }
 
 #[test]
-fn an_activity_is_the_same_however_long_it_is() {
+fn activity_does_not_depend_on_its_length() {
     let activity = |block: Value| {
         let line = json!({"type": "assistant", "message": {"content": [block]}}).to_string();
         apply(&[&line]).activity().unwrap()
     };
-    let long = "word \n\u{1f600} ".repeat(CALL_INPUT_KEPT);
-    let shown = one_line(&long, ACTIVITY_KEPT);
+    let long = "word \n\u{1f600} ".repeat(MAX_CALL_INPUT_BYTES);
+    let shown = one_line(&long, MAX_ACTIVITY_CHARS);
     for more in ["a", &long] {
         let call = |input| json!({"type": "tool_use", "id": "t", "name": "T", "input": input});
         assert_eq!(activity(call(json!({"a": more, "file_path": "/a\n/b"}))).text, "/a /b");
@@ -65,7 +65,7 @@ fn a_limit_lasts_until_the_model_speaks() {
 }
 
 #[test]
-fn the_end_of_a_limit_is_in_seconds_or_plainly_in_milliseconds() {
+fn reads_limit_end_in_seconds_or_milliseconds() {
     for (resets_at, expected) in [
         ("1795204010", Some(1_795_204_010_000)),
         ("1795204010.5", Some(1_795_204_010_500)),
@@ -85,16 +85,16 @@ fn the_end_of_a_limit_is_in_seconds_or_plainly_in_milliseconds() {
 }
 
 #[test]
-fn counts_end_where_claude_counts_no_further() {
+fn bounds_counts() {
     let wild = RESULT.replace(":3,", ":18446744073709551615,").replace(":5,", ":1e300,");
     for lines in [vec![&*wild], vec![&*wild, &*wild], vec![CALL, &*wild, RESULT, CALL]] {
         let digest = apply(&lines);
-        assert_eq!((digest.num_turns(), digest.duration_ms), (COUNTED, COUNTED), "{lines:?}");
+        assert_eq!((digest.num_turns(), digest.duration_ms), (MAX_COUNT, MAX_COUNT), "{lines:?}");
     }
 }
 
 #[test]
-fn a_cost_that_is_known_stays_so() {
+fn keeps_a_known_cost() {
     let silent = RESULT.replace(r#","total_cost_usd":0.5"#, "");
     for (lines, cost) in [
         (vec![RESULT, &*silent], Some(0.5)),
@@ -115,14 +115,14 @@ fn authentication_failures_count_in_a_row_only() {
 }
 
 #[test]
-fn a_denial_that_is_too_big_is_kept_by_its_tool() {
+fn keeps_only_the_tool_of_huge_denials() {
     let call = |name: &str, size: usize| serde_json::json!({"tool_name": name, "tool_input": "x".repeat(size)});
     let result = |denials: &[Value]| {
         serde_json::json!({"type": "result", "permission_denials": denials}).to_string()
     };
     let digest = apply(&[
-        &result(&[call("A", DENIALS_KEPT), call("B", DENIALS_KEPT / 2)]),
-        &result(&[call("C", DENIALS_KEPT / 2), call("D", 5)]),
+        &result(&[call("A", MAX_DENIALS_BYTES), call("B", MAX_DENIALS_BYTES / 2)]),
+        &result(&[call("C", MAX_DENIALS_BYTES / 2), call("D", 5)]),
     ]);
     let kept: Vec<_> = digest
         .denials
@@ -144,7 +144,7 @@ fn a_foreground_task_is_over_before_the_result() {
 }
 
 #[test]
-fn a_question_that_holds_half_a_character_can_be_read() {
+fn reads_questions_with_half_a_character() {
     let digest = apply(&[
         r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"so \ud83d?","header":"h","options":[]}]}}}"#,
     ]);
@@ -152,7 +152,7 @@ fn a_question_that_holds_half_a_character_can_be_read() {
 }
 
 #[test]
-fn an_id_that_is_no_id_names_no_session() {
+fn rejects_invalid_session_ids() {
     let init = |id: &str| {
         serde_json::json!({"type": "system", "subtype": "init", "session_id": id}).to_string()
     };
@@ -166,12 +166,12 @@ fn an_id_that_is_no_id_names_no_session() {
 }
 
 #[test]
-fn a_stream_gone_wild_is_tracked_within_bounds() {
+fn bounds_what_is_tracked() {
     let mut digest = Digest::default();
     for n in 0..3_000 {
         let line = format!(r#"{{"type":"system","subtype":"task_started","task_id":"{n}"}}"#);
         let _ =
             digest.apply(&decode(line.as_bytes()).unwrap(), Timestamp::from_epoch_ms(0).unwrap());
     }
-    assert_eq!(digest.outstanding(), TRACKED);
+    assert_eq!(digest.outstanding(), MAX_TRACKED);
 }

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::activity::{RawActivity, SpokenText, TrackedCall};
 use super::{
-    ACTIVITY_KEPT, DESCRIPTION_KEPT, Digest, DigestChange, NAME_KEPT, TRACKED, TrackedTask,
+    Digest, DigestChange, MAX_ACTIVITY_CHARS, MAX_DESCRIPTION_CHARS, MAX_NAME_CHARS, MAX_TRACKED,
+    TrackedTask,
 };
 use crate::job::Blocked;
 use crate::stream::event::{Task, denied};
@@ -12,21 +13,21 @@ use crate::stream::{Block, LazyText};
 use crate::text::{clip, one_line};
 
 impl Digest {
-    pub(super) fn track(&mut self, task: &Task, backgrounded: Option<bool>) {
-        let id = clip(&task.id, NAME_KEPT);
+    pub(super) fn track_task(&mut self, task: &Task, backgrounded: Option<bool>) {
+        let id = clip(&task.id, MAX_NAME_CHARS);
         if let Some(known) = self.tasks.get_mut(&id) {
             known.backgrounded = backgrounded.or(known.backgrounded);
-        } else if self.tasks.len() < TRACKED {
-            let description = one_line(&task.description, DESCRIPTION_KEPT);
+        } else if self.tasks.len() < MAX_TRACKED {
+            let description = one_line(&task.description, MAX_DESCRIPTION_CHARS);
             let asks_model = task.asks_model;
             self.tasks.insert(id, TrackedTask { asks_model, backgrounded, description });
         }
     }
 
-    /// A tool call was denied, and it may be that no result names it.
+    /// Records a denied tool call that may be in no result.
     pub(super) fn call_denied(&mut self, tool_use_id: &str, tool_name: &str) {
-        let id = clip(tool_use_id, NAME_KEPT);
-        if self.denied_calls.len() >= TRACKED || self.denied_calls.contains_key(&id) {
+        let id = clip(tool_use_id, MAX_NAME_CHARS);
+        if self.denied_calls.len() >= MAX_TRACKED || self.denied_calls.contains_key(&id) {
             return;
         }
         let known = self.tools.get(&id);
@@ -41,7 +42,7 @@ impl Digest {
         self.denied_calls.insert(id, call);
     }
 
-    pub(super) fn block(&mut self, block: &Block<'_>, nested: bool, synthetic: bool) {
+    pub(super) fn add_block(&mut self, block: &Block<'_>, nested: bool, synthetic: bool) {
         match block {
             Block::Text(text) => {
                 if !nested {
@@ -50,7 +51,7 @@ impl Digest {
                         self.said.push(text);
                     }
                 }
-                let beginning = text.raw_opening(ACTIVITY_KEPT * 2).unwrap_or_default();
+                let beginning = text.raw_prefix(MAX_ACTIVITY_CHARS * 2).unwrap_or_default();
                 self.activity = Some(RawActivity::Text(beginning.into_owned()));
             }
             Block::ToolUse { id, name, input } => {
@@ -58,9 +59,9 @@ impl Digest {
                     self.turn.said = SpokenText::default();
                     self.said.is_closed = true;
                 }
-                let call = TrackedCall::of(name, input);
-                if self.tools.len() < TRACKED {
-                    self.tools.insert(clip(id, NAME_KEPT), call.clone());
+                let call = TrackedCall::from_block(name, input);
+                if self.tools.len() < MAX_TRACKED {
+                    self.tools.insert(clip(id, MAX_NAME_CHARS), call.clone());
                 }
                 self.activity = Some(RawActivity::ToolCall(call));
             }
@@ -72,8 +73,8 @@ impl Digest {
     }
 
     pub(super) fn tool_ended(&mut self, id: &str, change: &mut DigestChange) {
-        let id = &*clip(id, NAME_KEPT);
-        // Of parallel tools, show one that still runs.
+        let id = &*clip(id, MAX_NAME_CHARS);
+        // Of parallel tools, show one that is still running.
         if self.tools.remove(id).is_some()
             && let Some(other) = self.tools.values().next()
         {
@@ -97,7 +98,7 @@ impl Digest {
     }
 
     pub(super) fn task_ended(&mut self, task_id: &str, status: &str) {
-        let is_tracked = self.tasks.remove(&clip(task_id, NAME_KEPT)).is_some();
+        let is_tracked = self.tasks.remove(&clip(task_id, MAX_NAME_CHARS)).is_some();
         if is_tracked && !self.turn_open && self.results > 0 {
             if status == "stopped" {
                 self.tasks_stopped += 1;
@@ -108,8 +109,8 @@ impl Digest {
     }
 }
 
-/// Whether a failed tool call's result says that it was denied. 2.1.197 names some denials nowhere
-/// else. A tool that ran and failed begins its result otherwise.
+/// Whether the result of a failed tool call reports a denial. 2.1.197 reports some denials only
+/// there. The result of a tool that ran and failed begins differently.
 pub(super) fn reports_denial(text: &LazyText<'_>) -> bool {
     let beginning = text.prefix(400);
     let text = beginning.trim_start().trim_start_matches("<tool_use_error>");

@@ -15,7 +15,7 @@ use crate::stream::wire::{
     WireStatus, WireTask, WireUsage, get, is_array, items, object, owned, string, text,
 };
 
-/// Whether a line may be a subagent's. It is enough to look for the field: inside of a string its
+/// Whether a line may come from a subagent. Searching for the field is enough: inside a string its
 /// quotes would be escaped.
 fn names_parent(line: &[u8]) -> bool {
     const FIELD: &[u8] = b"\"parent_tool_use_id\"";
@@ -23,12 +23,12 @@ fn names_parent(line: &[u8]) -> bool {
     FINDER.find(line).is_some_and(|at| !line[at + FIELD.len()..].starts_with(b":null"))
 }
 
-/// Decodes a line. `None`: the text is no JSON object.
+/// Decodes a line; `None` if it is not a JSON object.
 ///
-/// Bytes that are no UTF-8 make a line undecodable; whoever wants to be lenient replaces them
-/// first.
+/// A line that is not UTF-8 cannot be decoded; [`repair`](crate::stream::repair) replaces the
+/// invalid bytes.
 pub fn decode(line: &[u8]) -> Option<Event<'_>> {
-    // By far the most frequent line where partial messages are on, and little in it matters.
+    // By far the most frequent line with partial messages, and only one field of it matters.
     let is_partial = line.starts_with(b"{\"type\":\"stream_event\"") && line.ends_with(b"}");
     if is_partial && !names_parent(line) {
         return Some(Event::Partial { nested: false });
@@ -54,7 +54,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
                 nested,
                 replayed,
                 scheduling: wire.tool_use_result.and_then(scheduling),
-                denied: wire.tool_result_meta.map(rejected).unwrap_or_default(),
+                denied: wire.tool_result_meta.map(rejected_ids).unwrap_or_default(),
             }
         }
         Some("command_lifecycle") => match string(wire.command_uuid) {
@@ -69,8 +69,8 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
             let about: WireStatus<'_> = object(wire.rate_limit_info).unwrap_or_default();
             Event::RateLimit {
                 status: string(about.status).unwrap_or_default(),
-                // A float where another release writes one.
-                resets_at: get::<f64>(about.resets_at).and_then(moment),
+                // Some releases write a float.
+                resets_at: get::<f64>(about.resets_at).and_then(timestamp),
                 model: string(about.limit_type).and_then(|word| ModelFamily::find_in(&word)),
             }
         }
@@ -93,7 +93,7 @@ pub fn decode(line: &[u8]) -> Option<Event<'_>> {
         Some("stream_event") => Event::Partial { nested },
         Some("result") => Event::Result(Box::new(TurnResult {
             subtype: string(wire.subtype).unwrap_or_default(),
-            // A result that does not say that it is none counts as an error.
+            // A result that does not deny being an error counts as one.
             is_error: get(wire.is_error).unwrap_or(true),
             api_error_status: get(wire.api_error_status),
             terminal_reason: string(wire.terminal_reason),
@@ -129,8 +129,8 @@ fn mcp_servers(servers: Raw<'_>) -> Vec<McpServer> {
     items(servers).into_iter().filter_map(server).collect()
 }
 
-/// The time so many seconds after 1970, or milliseconds if it cannot be seconds.
-fn moment(since_1970: f64) -> Option<Timestamp> {
+/// Returns the time this many seconds after 1970, or milliseconds if seconds would be out of range.
+fn timestamp(since_1970: f64) -> Option<Timestamp> {
     let of_ms = |ms: f64| Timestamp::from_epoch_ms(ms as i64).filter(|_| ms >= 0.0);
     of_ms(since_1970 * 1_000.0).or_else(|| of_ms(since_1970))
 }
@@ -192,14 +192,14 @@ fn task(id: String, kind: Raw<'_>, description: Raw<'_>) -> Task {
     }
 }
 
-/// The sum of `costUSD` over all models.
+/// Returns the sum of `costUSD` over all models.
 fn cost_since_last(raw: Raw<'_>) -> Option<f64> {
     let models: std::collections::BTreeMap<Cow<'_, str>, &RawValue> = get(raw)?;
     let costs = models.values().map(|model| {
         let usage: WireUsage<'_> = object(Some(model.get())).unwrap_or_default();
         get::<f64>(usage.cost_usd).unwrap_or_default()
     });
-    // From 0, because the sum of no floats is -0.
+    // Starts at 0, because the sum of no floats is -0.
     Some(costs.fold(0.0, |sum, cost| sum + cost))
 }
 
@@ -209,8 +209,8 @@ fn used_no_tokens(raw: Raw<'_>) -> bool {
     is_zero(usage.input_tokens) && is_zero(usage.output_tokens)
 }
 
-/// Ids of the tool calls that `tool_result_meta` calls rejected.
-fn rejected(meta: &str) -> Vec<String> {
+/// Returns the ids of the tool calls that `tool_result_meta` calls rejected.
+fn rejected_ids(meta: &str) -> Vec<String> {
     let ids = items(Some(meta)).into_iter().filter_map(|raw| {
         let meta: WireResultMeta<'_> = object(Some(raw))?;
         let decision: WireDecision<'_> = object(meta.permission_decision)?;
@@ -220,13 +220,13 @@ fn rejected(meta: &str) -> Vec<String> {
     ids.collect()
 }
 
-/// The denied tool calls, one by one: what cannot be decoded of one is left out, and it counts.
+/// Returns the denied tool calls. A call that cannot be decoded counts with its tool alone.
 fn denials(raw: Raw<'_>) -> Vec<Value> {
     let whole = |call| owned::<Value>(Some(call)).filter(|call| !call.is_null());
-    items(raw).into_iter().map(|call| whole(call).unwrap_or_else(|| tool_alone(call))).collect()
+    items(raw).into_iter().map(|call| whole(call).unwrap_or_else(|| tool_only(call))).collect()
 }
 
-fn tool_alone(call: &str) -> Value {
+fn tool_only(call: &str) -> Value {
     let call: WireRequest<'_> = object(Some(call)).unwrap_or_default();
     denied(text(call.tool_name).as_deref())
 }

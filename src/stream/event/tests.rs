@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 
 #[test]
-fn an_opening_is_the_beginning_of_the_whole() {
+fn prefix_is_a_prefix_of_the_whole() {
     for piece in [
         "a",
         "ä",
@@ -32,7 +32,7 @@ fn an_opening_is_the_beginning_of_the_whole() {
 }
 
 #[test]
-fn a_message_of_another_shape_says_nothing() {
+fn ignores_messages_of_another_shape() {
     for message in [
         "null",
         "7",
@@ -50,7 +50,7 @@ fn a_message_of_another_shape_says_nothing() {
 }
 
 #[test]
-fn what_is_no_object_is_refused() {
+fn rejects_lines_that_are_not_objects() {
     for line in
         ["", "x", "1", "\"a\"", "[", "{", "{\"type\":", "npm notice", "{\"type\":\"result\""]
     {
@@ -59,7 +59,7 @@ fn what_is_no_object_is_refused() {
 }
 
 #[test]
-fn a_line_that_holds_a_field_twice_is_refused() {
+fn rejects_duplicate_fields() {
     for line in [
         r#"{"type":"result","is_error":true,"is_error":false}"#,
         r#"{"type":"result","is_error":null,"is_error":false}"#,
@@ -75,7 +75,7 @@ fn a_line_that_holds_a_field_twice_is_refused() {
 }
 
 #[test]
-fn what_is_unknown_is_other() {
+fn decodes_unknown_events_as_other() {
     for line in [
         "{}",
         "{\"type\":7}",
@@ -89,7 +89,7 @@ fn what_is_unknown_is_other() {
 }
 
 #[test]
-fn a_field_of_another_type_is_as_if_absent() {
+fn treats_fields_of_another_type_as_absent() {
     let line = br#"{"type":"result","subtype":"success","is_error":"no","result":{"a":1},"num_turns":"x","errors":7}"#;
     let Some(Event::Result(result)) = decode(line) else { panic!("no result") };
     assert!(result.is_error, "what is not clearly a success is none");
@@ -97,7 +97,7 @@ fn a_field_of_another_type_is_as_if_absent() {
 }
 
 #[test]
-fn pieces_of_a_subagents_message_are_told_apart() {
+fn recognizes_partial_messages_of_subagents() {
     let quoted = r#"{"delta":{"text":",\"parent_tool_use_id\":\"t\","}}"#;
     for (fields, expected) in [
         (r#""event":{}"#.to_owned(), false),
@@ -118,7 +118,7 @@ fn pieces_of_a_subagents_message_are_told_apart() {
 }
 
 #[test]
-fn half_a_character_costs_no_field() {
+fn half_a_surrogate_pair_loses_no_field() {
     let line = br#"{"type":"result","is_error":true,"result":"a\ud83d","subtype":"\ude00","errors":["e\ud83d","f"],"structured_output":{"k\ud83d":"v"},"usage":["\ud83d"],"permission_denials":[{"tool_name":"A","tool_input":"\ud83d"},{"tool_name":"B"}]}"#;
     let Some(Event::Result(result)) = decode(line) else { panic!("no result") };
     assert_eq!(result.result.as_deref(), Some("a\u{fffd}"));

@@ -1,31 +1,31 @@
-//! Questions and requests for permission: what is to be read of a line depends on others.
+//! Questions and permission requests: the transcript of one line depends on other lines.
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Speaker, TranscriptLine, WAITS};
+use super::{Speaker, TranscriptLine, WAITS_FOR_PERMISSION};
 
-/// A part of a line of the stream. What is to be read of it can depend on other lines: a question
-/// stands in the tool call, in the CLI's request for an answer, and in the tool's result. So lines
-/// are taken apart in any order, and [`resolve`] puts their pieces together.
+/// Part of a line of the stream. Its transcript can depend on other lines: a question is in the
+/// tool call, in the request of the CLI, and in the tool result. So lines are parsed in any order,
+/// and [`resolve`] combines their pieces.
 #[derive(Clone, Debug)]
 pub struct Piece {
-    /// What is to be read of it where nothing else is known.
-    pub(super) passage: Option<TranscriptLine>,
+    /// Its transcript if nothing else is known.
+    pub(super) line: Option<TranscriptLine>,
     pub(super) link: Option<Link>,
 }
 
-/// What connects a piece with others.
+/// Connection of a piece to others.
 #[derive(Clone, Debug)]
 pub(super) enum Link {
     /// A tool call.
     Call { id: String, question: bool },
-    /// The CLI's request to decide on a tool call, and that call.
+    /// A request of the CLI to decide on a tool call, and that call.
     Request { id: String, request_id: String, question: bool, call: String },
-    /// The answer to a request, which newer CLIs repeat: whether the tool may run, or why not.
+    /// The answer to a request, which newer CLIs repeat: `Ok` if the tool may run, else the reason.
     Response { request_id: String, decision: Result<(), String> },
-    /// The request waits no more.
+    /// The request was withdrawn.
     Cancelled { request_id: String },
-    /// What a tool gave back: whether it failed, and how.
+    /// A tool result, with its error if it failed.
     Outcome { id: String, failed: Option<String> },
     /// The tool calls that were denied in the turn that has ended.
     Denied { ids: Vec<String> },
@@ -33,34 +33,34 @@ pub(super) enum Link {
 
 impl Piece {
     pub(super) fn said(speaker: Speaker, text: impl Into<String>) -> Self {
-        Self { passage: Some(TranscriptLine::new(speaker, text)), link: None }
+        Self { line: Some(TranscriptLine::new(speaker, text)), link: None }
     }
 
     pub(super) fn linked(link: Link) -> Self {
-        Self { passage: None, link: Some(link) }
+        Self { line: None, link: Some(link) }
     }
 
-    /// What is to be read of it where nothing else is known.
+    /// Its transcript if nothing else is known.
     pub fn passage(&self) -> Option<&TranscriptLine> {
-        self.passage.as_ref()
+        self.line.as_ref()
     }
 
-    /// The same, to be shortened.
+    /// Returns the same line for shortening.
     pub fn passage_mut(&mut self) -> Option<&mut TranscriptLine> {
-        self.passage.as_mut()
+        self.line.as_mut()
     }
 
-    /// Whether other pieces may change what is to be read of it.
+    /// Whether other pieces may change its transcript.
     pub fn is_linked(&self) -> bool {
         self.link.is_some()
     }
 
-    /// Whether it is a request of the CLI to decide on a tool call.
+    /// Whether it is a request to decide on a tool call.
     pub fn is_request(&self) -> bool {
         matches!(self.link, Some(Link::Request { .. }))
     }
 
-    /// Whether it needs an earlier piece that is not among `pieces` to be understood.
+    /// Whether it depends on an earlier piece that is not among `pieces`.
     pub fn lacks_context(&self, pieces: &[Self]) -> bool {
         let links = || pieces.iter().filter_map(|piece| piece.link.as_ref());
         match &self.link {
@@ -76,79 +76,80 @@ impl Piece {
         }
     }
 }
-/// What was decided on a tool call.
+
+/// Decision on a tool call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Decided {
+enum Decision {
     Allowed,
     Denied,
 }
 
-/// What is known of the tool calls of some pieces.
+/// Facts about the tool calls of some pieces.
 #[derive(Default)]
-struct Known<'a> {
-    /// Whether each call that is shown is a question.
-    calls: HashMap<&'a str, bool>,
-    /// The calls that the CLI asked about, by the request: their ids, and as they are shown.
+struct CallTable<'a> {
+    /// Whether each shown call is a question.
+    questions: HashMap<&'a str, bool>,
+    /// Calls that the CLI asked about, by request: id and text.
     requests: HashMap<&'a str, (&'a str, &'a str)>,
-    /// The requests about permissions, by their calls.
+    /// Permission requests, by call.
     permissions: HashMap<&'a str, &'a str>,
-    /// The calls that have a result, or whose request waits no more.
+    /// Calls that have a result, or whose request was withdrawn.
     closed: HashSet<&'a str>,
-    /// What was decided, as far as the stream says it.
-    decided: HashMap<&'a str, Decided>,
-    /// The calls of which a response has told that.
-    told: HashSet<&'a str>,
+    /// Decisions in the stream.
+    decided: HashMap<&'a str, Decision>,
+    /// Calls whose decision is in a response.
+    responded: HashSet<&'a str>,
 }
 
-impl<'a> Known<'a> {
-    fn of(context: &'a [Piece], pieces: &'a [Piece]) -> Self {
-        let mut known = Self::default();
-        // In the order of the stream: a response comes after its request.
+impl<'a> CallTable<'a> {
+    fn from_pieces(context: &'a [Piece], pieces: &'a [Piece]) -> Self {
+        let mut calls = Self::default();
+        // In stream order: a response follows its request.
         for link in context.iter().chain(pieces).filter_map(|piece| piece.link.as_ref()) {
             match link {
                 Link::Call { id, question } => {
-                    known.calls.insert(id, *question);
+                    calls.questions.insert(id, *question);
                 }
                 Link::Request { id, request_id, question, call } => {
-                    known.requests.insert(request_id, (id, call));
+                    calls.requests.insert(request_id, (id, call));
                     if !question {
-                        known.permissions.insert(id, call);
+                        calls.permissions.insert(id, call);
                     }
                 }
                 Link::Response { request_id, decision } => {
-                    if let Some((id, _)) = known.requests.get(request_id.as_str()) {
+                    if let Some((id, _)) = calls.requests.get(request_id.as_str()) {
                         let allowed = decision.is_ok();
-                        let decided = if allowed { Decided::Allowed } else { Decided::Denied };
-                        known.closed.insert(id);
-                        known.decided.insert(id, decided);
-                        known.told.insert(id);
+                        let decided = if allowed { Decision::Allowed } else { Decision::Denied };
+                        calls.closed.insert(id);
+                        calls.decided.insert(id, decided);
+                        calls.responded.insert(id);
                     }
                 }
                 Link::Cancelled { request_id } => {
-                    known.closed.extend(known.requests.get(request_id.as_str()).map(|(id, _)| id));
+                    calls.closed.extend(calls.requests.get(request_id.as_str()).map(|(id, _)| id));
                 }
                 Link::Outcome { id, failed } => {
-                    known.closed.insert(id);
+                    calls.closed.insert(id);
                     if failed.is_none() {
-                        known.decided.entry(id).or_insert(Decided::Allowed);
+                        calls.decided.entry(id).or_insert(Decision::Allowed);
                     }
                 }
                 Link::Denied { ids } => {
                     for id in ids {
-                        known.decided.entry(id).or_insert(Decided::Denied);
+                        calls.decided.entry(id).or_insert(Decision::Denied);
                     }
                 }
             }
         }
-        known
+        calls
     }
 
-    /// The call as it is named where it was decided on: not at all right behind it.
-    fn named(&self, id: &str, last_call: Option<&str>) -> String {
+    /// Returns the text that names a call next to a decision; empty directly after the call.
+    fn call_name(&self, id: &str, last_call: Option<&str>) -> String {
         match self.permissions.get(id) {
             Some(_) if last_call == Some(id) => String::new(),
-            // It is shown further above.
-            Some(call) if self.calls.contains_key(id) => {
+            // The call is shown further above.
+            Some(call) if self.questions.contains_key(id) => {
                 format!(" {}", call.split(':').next().unwrap_or(call))
             }
             Some(call) => format!(" {call}"),
@@ -157,9 +158,9 @@ impl<'a> Known<'a> {
     }
 }
 
-/// What is to be read of these pieces, in the order of the stream, and of which piece: each
-/// question once, with its answer, and each request for a permission for as long as it waits, and
-/// then what was decided. `context` holds pieces from before them, of which nothing is read.
+/// Returns the transcript of the pieces in stream order, each line with the index of its piece:
+/// each question once, with its answer, and each permission request while it waits and then the
+/// decision. `context` holds earlier pieces, which are not shown.
 pub fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, TranscriptLine)> {
     let linked =
         |piece: &Piece| matches!(piece.link, Some(Link::Request { .. } | Link::Response { .. }));
@@ -167,11 +168,11 @@ pub fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, TranscriptLin
     let mut resolved = Vec::new();
     if !asks {
         for (at, piece) in pieces.iter().enumerate() {
-            resolved.extend(piece.passage.clone().map(|passage| (at, passage)));
+            resolved.extend(piece.line.clone().map(|line| (at, line)));
         }
         return resolved;
     }
-    let known = Known::of(context, pieces);
+    let calls = CallTable::from_pieces(context, pieces);
     let mut last_call = None;
     for piece in context {
         if let Some(Link::Call { id, .. }) = &piece.link {
@@ -182,41 +183,45 @@ pub fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, TranscriptLin
         if let Some(Link::Call { id, .. }) = &piece.link {
             last_call = Some(id.as_str());
         }
-        let shown = piece.resolved(&known, last_call);
-        resolved.extend(shown.into_iter().map(|passage| (at, passage)));
+        let shown = piece.resolved_lines(&calls, last_call);
+        resolved.extend(shown.into_iter().map(|line| (at, line)));
     }
     resolved
 }
 
 impl Piece {
-    fn resolved(&self, known: &Known<'_>, last_call: Option<&str>) -> Vec<TranscriptLine> {
-        let as_it_is = || self.passage.iter().cloned().collect::<Vec<_>>();
+    fn resolved_lines(
+        &self,
+        calls: &CallTable<'_>,
+        last_call: Option<&str>,
+    ) -> Vec<TranscriptLine> {
+        let as_it_is = || self.line.iter().cloned().collect::<Vec<_>>();
         let allowed = |id: &str| {
-            TranscriptLine::new(Speaker::User, format!("allowed{}", known.named(id, last_call)))
+            TranscriptLine::new(Speaker::User, format!("allowed{}", calls.call_name(id, last_call)))
         };
         let denied = |id: &str, why: &str| {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-            let text = format!("denied{}{why}", known.named(id, last_call));
+            let text = format!("denied{}{why}", calls.call_name(id, last_call));
             TranscriptLine::new(Speaker::User, text)
         };
         match &self.link {
             Some(Link::Request { id, question: true, .. }) => {
-                if known.calls.contains_key(id.as_str()) { Vec::new() } else { as_it_is() }
+                if calls.questions.contains_key(id.as_str()) { Vec::new() } else { as_it_is() }
             }
-            Some(Link::Request { id, .. }) if known.closed.contains(id.as_str()) => Vec::new(),
+            Some(Link::Request { id, .. }) if calls.closed.contains(id.as_str()) => Vec::new(),
             Some(Link::Request { id, .. }) if last_call == Some(id.as_str()) => {
-                vec![TranscriptLine::new(Speaker::Note, WAITS)]
+                vec![TranscriptLine::new(Speaker::Note, WAITS_FOR_PERMISSION)]
             }
-            Some(Link::Request { id, .. }) if known.calls.contains_key(id.as_str()) => {
-                let text = format!("{WAITS}:{}", known.named(id, last_call));
+            Some(Link::Request { id, .. }) if calls.questions.contains_key(id.as_str()) => {
+                let text = format!("{WAITS_FOR_PERMISSION}:{}", calls.call_name(id, last_call));
                 vec![TranscriptLine::new(Speaker::Note, text)]
             }
             Some(Link::Response { request_id, decision }) => {
-                match (known.requests.get(request_id.as_str()), decision) {
-                    (Some((id, _)), Ok(())) if known.permissions.contains_key(id) => {
+                match (calls.requests.get(request_id.as_str()), decision) {
+                    (Some((id, _)), Ok(())) if calls.permissions.contains_key(id) => {
                         vec![allowed(id)]
                     }
-                    (Some((id, _)), Err(why)) if known.permissions.contains_key(id) => {
+                    (Some((id, _)), Err(why)) if calls.permissions.contains_key(id) => {
                         vec![denied(id, why)]
                     }
                     _ => Vec::new(),
@@ -224,20 +229,22 @@ impl Piece {
             }
             Some(Link::Outcome { id, failed }) => {
                 let id = id.as_str();
-                let decided = known.decided.get(id);
-                let question = known.calls.get(id) == Some(&true);
+                let decided = calls.decided.get(id);
+                let question = calls.questions.get(id) == Some(&true);
                 match failed {
                     Some(why) if question => {
                         vec![TranscriptLine::new(Speaker::User, format!("not answered: {why}"))]
                     }
-                    _ if !known.permissions.contains_key(id) => as_it_is(),
-                    Some(_) if known.told.contains(id) && decided == Some(&Decided::Denied) => {
+                    _ if !calls.permissions.contains_key(id) => as_it_is(),
+                    Some(_)
+                        if calls.responded.contains(id) && decided == Some(&Decision::Denied) =>
+                    {
                         Vec::new()
                     }
-                    _ if known.told.contains(id) => as_it_is(),
+                    _ if calls.responded.contains(id) => as_it_is(),
                     None => vec![allowed(id)],
-                    Some(why) if decided == Some(&Decided::Denied) => vec![denied(id, why)],
-                    // Whether it was denied or ran and failed is said at the end of the turn.
+                    Some(why) if decided == Some(&Decision::Denied) => vec![denied(id, why)],
+                    // The end of the turn says whether it was denied or failed.
                     Some(_) => as_it_is(),
                 }
             }
@@ -265,19 +272,19 @@ mod tests {
     const DENIED: &str = r#"{"type":"result","subtype":"success","is_error":false,"permission_denials":[{"tool_use_id":"t1"}]}"#;
     const DONE: &str = r#"{"type":"result","subtype":"success","is_error":false}"#;
 
-    fn taken_apart(lines: &[&str]) -> Vec<Piece> {
+    fn all_pieces(lines: &[&str]) -> Vec<Piece> {
         let lines =
             lines.iter().map(|text| Line { bytes: text.as_bytes(), length: text.len() as u64 });
         lines.flat_map(pieces_of).collect()
     }
 
     fn read(context: &[&str], lines: &[&str]) -> Vec<String> {
-        let (context, pieces) = (taken_apart(context), taken_apart(lines));
-        resolve(&context, &pieces).into_iter().map(|(_, passage)| passage.to_string()).collect()
+        let (context, pieces) = (all_pieces(context), all_pieces(lines));
+        resolve(&context, &pieces).into_iter().map(|(_, line)| line.to_string()).collect()
     }
 
     #[test]
-    fn a_permission_reads_by_what_is_known_of_it() {
+    fn shows_permissions_by_what_is_known() {
         let (call, ends) = ("→ Bash: rm x", "= done · 0 turns · 0.0 s");
         for (context, lines, expected) in [
             (&[][..], &[CALL, ASKS][..], &[call, "· waits for permission"][..]),
@@ -285,21 +292,21 @@ mod tests {
             (&[], &[CALL, OTHER, ASKS], &[call, "→ Read: /y", "· waits for permission: Bash"]),
             (&[], &[CALL, ASKS, INTERRUPTS], &[call, "· waits for permission"]),
             (&[], &[CALL, ASKS, CANCELS], &[call]),
-            // The answer is repeated by newer versions of the CLI.
+            // Newer versions of the CLI repeat the answer.
             (&[], &[CALL, ASKS, ALLOWS], &[call, "> allowed"]),
             (&[], &[CALL, ASKS, ALLOWS, FINE], &[call, "> allowed"]),
             (&[], &[CALL, ASKS, ALLOWS, FAILS], &[call, "> allowed", "✗ no"]),
             (&[], &[CALL, ASKS, DENIES, FAILS], &[call, "> denied: no"]),
-            // With older ones the tool's result tells it, or the end of the turn.
+            // With older ones the tool result or the end of the turn shows it.
             (&[], &[CALL, ASKS, FINE], &[call, "> allowed"]),
             (&[], &[CALL, OTHER, ASKS, FINE], &[call, "→ Read: /y", "> allowed Bash"]),
             (&[], &[CALL, ASKS, FAILS], &[call, "✗ no"]),
             (&[], &[CALL, ASKS, FAILS, DENIED], &[call, "> denied: no", ends]),
             (&[], &[CALL, ASKS, FAILS, DONE], &[call, "✗ no", ends]),
-            // Nobody was asked.
+            // No request.
             (&[], &[CALL, FINE], &[call]),
             (&[], &[CALL, FAILS, DENIED], &[call, "✗ no", ends]),
-            // A part of the log.
+            // Part of the log.
             (&[], &[FINE], &[]),
             (&[], &[ASKS, FINE], &["> allowed Bash: rm x"]),
             (&[CALL], &[ASKS], &["· waits for permission"]),
@@ -313,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn several_questions_are_a_line_each_and_their_answers_one() {
+    fn shows_a_line_per_question_and_one_for_answers() {
         let questions = r#"[{"question":"Which?","header":"DB","options":[{"label":"A"},{"label":"B"}]},{"question":"Why?","header":""}]"#;
         let input = format!(r#"{{"questions":{questions}}}"#);
         let call = format!(

@@ -3,12 +3,12 @@ use super::*;
 fn read(line: &str) -> Vec<(Speaker, String)> {
     transcript_lines(Line { bytes: line.as_bytes(), length: line.len() as u64 })
         .into_iter()
-        .map(|passage| (passage.speaker, passage.text))
+        .map(|line| (line.speaker, line.text))
         .collect()
 }
 
 #[test]
-fn a_tool_call_is_one_telling_line() {
+fn shows_a_tool_call_as_one_line() {
     for (input, shown) in [
         (r#"{"description":"run","command":"cargo test\n  --all"}"#, "Bash: cargo test --all"),
         (r#"{"content":"long","file_path":"/a/b"}"#, "Bash: /a/b"),
@@ -24,7 +24,7 @@ fn a_tool_call_is_one_telling_line() {
 }
 
 #[test]
-fn the_end_of_a_turn_says_how_it_went() {
+fn shows_how_a_turn_ended() {
     let end = |fields: &str| {
         let line = format!(r#"{{"type":"result","num_turns":1,"duration_ms":90,{fields}}}"#);
         read(&line).remove(0).1
@@ -47,7 +47,7 @@ fn the_end_of_a_turn_says_how_it_went() {
 }
 
 #[test]
-fn what_is_not_worth_reading_is_left_out() {
+fn omits_uninteresting_events() {
     for line in [
         "",
         r#"{"type":"system","subtype":"init"}"#,
@@ -60,17 +60,17 @@ fn what_is_not_worth_reading_is_left_out() {
 }
 
 #[test]
-fn a_stray_line_is_shown_as_it_is() {
+fn shows_stray_lines() {
     assert_eq!(read("npm  notice\tx"), [(Speaker::Note, "npm notice x".to_owned())]);
     let garbage = transcript_lines(Line { bytes: &[0xff; 10_000], length: 10_000 });
-    assert_eq!(garbage[0].text.chars().count(), STRAY_SHOWN);
+    assert_eq!(garbage[0].text.chars().count(), MAX_STRAY_CHARS);
 }
 
 #[test]
-fn a_long_speech_is_cut_and_says_so() {
+fn truncates_long_speech_visibly() {
     let line = format!(
         r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
-        "ä".repeat(SAID_SHOWN + 7)
+        "ä".repeat(MAX_SPEECH_CHARS + 7)
     );
     assert!(read(&line)[0].1.ends_with("ä […7 more characters]"));
 }

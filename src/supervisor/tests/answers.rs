@@ -1,5 +1,4 @@
-//! What counts as an answer, what a result says of a turn that asked no model, and what is shown
-//! of a turn that failed.
+//! What counts as an answer, and the result of turns that asked no model or failed.
 
 use super::*;
 use crate::job::InboxMessage;
@@ -33,7 +32,7 @@ fn verdict_of(lines: &[&str]) -> (Verdict2, Outcome) {
 }
 
 #[test]
-fn an_empty_result_is_no_answer() {
+fn empty_result_is_not_an_answer() {
     for lines in [
         vec![INIT, EMPTY],
         vec![INIT, PROMPT_TAKEN, EMPTY],
@@ -49,27 +48,27 @@ fn an_empty_result_is_no_answer() {
 }
 
 #[test]
-fn what_was_said_after_the_last_tool_call_is_the_answer_of_an_empty_result() {
+fn takes_last_text_as_answer_of_empty_result() {
     let (verdict, outcome) = verdict_of(&[INIT, CALL, ANSWERED, TEXT, EMPTY]);
     assert_eq!((verdict, outcome.result.as_deref()), (COMPLETED, Some("hm")));
     assert!(!outcome.partial);
 }
 
 #[test]
-fn an_empty_follow_up_leaves_the_answer() {
+fn empty_follow_up_keeps_the_answer() {
     let (verdict, outcome) =
         verdict_of(&[INIT, PROMPT_TAKEN, TASK, TEXT, OK, TASK_DONE, INIT, EMPTY]);
     assert_eq!((verdict, outcome.result.as_deref()), (COMPLETED, Some("ok")));
-    // A message asks anew.
+    // A message is a new request.
     let (verdict, outcome) = verdict_of(&[INIT, PROMPT_TAKEN, OK, MESSAGE_TAKEN, EMPTY]);
     assert_eq!((verdict, outcome.result), (failed(Reason::NoAnswer), None));
-    // So does one that is taken into the turn.
+    // So is a message that is accepted within a turn.
     let (verdict, _) = verdict_of(&[INIT, PROMPT_TAKEN, TEXT, MESSAGE_TAKEN, OK]);
     assert_eq!(verdict, COMPLETED);
 }
 
 #[test]
-fn each_turn_of_a_kept_alive_job_stands_by_itself() {
+fn judges_each_turn_of_a_kept_alive_job_alone() {
     let spec = Spec { keep_alive: true, idle_timeout_ms: 3_600_000, ..Spec::default() };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(PROMPT_TAKEN).hear(OK);
@@ -78,9 +77,9 @@ fn each_turn_of_a_kept_alive_job_stands_by_itself() {
     let failure = rig.supervisor.record().last_failure.clone().unwrap();
     assert_eq!(failure.reason, Reason::NoAnswer);
     assert_eq!(rig.supervisor.outcome().result, None, "not the answer to another message");
-    // One that never reached the model is not said to be taken in.
-    let directive = InboxMessage::Message { uuid: "u".to_owned(), text: "/help".to_owned() };
-    rig.take(Input::Message { number: 7, directive: Ok(directive) });
+    // A message that never reached the model is not reported as accepted.
+    let message = InboxMessage::Message { uuid: "u".to_owned(), text: "/help".to_owned() };
+    rig.take(Input::Message { number: 7, directive: Ok(message) });
     rig.hear(INIT).hear(HELP);
     assert!(
         rig.effects.contains(&Effect::SetAside(7))
@@ -93,7 +92,7 @@ fn each_turn_of_a_kept_alive_job_stands_by_itself() {
 }
 
 #[test]
-fn a_turn_that_asked_no_model_is_rejected_unless_it_is_a_local_command() {
+fn rejects_turns_without_the_model_except_commands() {
     let compact = local("compact", "");
     let failed_compact = spoken_by_cli("failed", "Error: No messages to compact");
     let failed_skill = spoken_by_cli("failed", "Shell command failed");
@@ -111,7 +110,7 @@ fn a_turn_that_asked_no_model_is_rejected_unless_it_is_a_local_command() {
         (vec![INIT, &*skill], COMPLETED, Some("Shell command failed")),
         (vec![INIT, &*context], COMPLETED, Some("## Context")),
         (vec![INIT, &*failed_compact, &*compact], COMPLETED, Some("Error: No messages to compact")),
-        // A gateway need not count tokens: the model has spoken.
+        // A gateway may not count tokens: the model has spoken.
         (vec![INIT, TEXT, HELP], COMPLETED, Some("/help isn't available")),
         // A skill with `context: fork`.
         (vec![INIT, &*spent], COMPLETED, Some("/help isn't available")),
@@ -125,7 +124,7 @@ fn a_turn_that_asked_no_model_is_rejected_unless_it_is_a_local_command() {
 }
 
 #[test]
-fn a_rejected_prompt_is_told_in_the_words_of_what_rejected_it() {
+fn reports_why_a_prompt_was_rejected() {
     let prevented = r#"{"type":"system","subtype":"informational","content":"blocked by hook: NO-TICKET","prevent_continuation":true}"#;
     let preamble = r#"{"type":"user","isReplay":true,"uuid":"x","message":{"content":"<local-command-stderr>Error: no such file</local-command-stderr>"}}"#;
     let silent = HELP.replace("/help isn't available", "");
@@ -141,11 +140,11 @@ fn a_rejected_prompt_is_told_in_the_words_of_what_rejected_it() {
 }
 
 #[test]
-fn the_text_before_a_failure_is_kept() {
+fn keeps_the_text_before_a_failure() {
     let (verdict, outcome) = verdict_of(&[INIT, TEXT, API_ERROR]);
     assert_eq!(verdict, failed(Reason::ApiError));
     assert_eq!((outcome.result.as_deref(), outcome.partial), (Some("hm"), true));
-    // What the CLI said of the failure is not the agent's.
+    // The text of the CLI on the failure is not from the agent.
     let said = r#"{"type":"assistant","error":"unknown","message":{"model":"<synthetic>","content":[{"type":"text","text":"API Error"}]}}"#;
     let (_, outcome) = verdict_of(&[INIT, said, API_ERROR]);
     assert_eq!((outcome.result, outcome.partial), (None, false));
@@ -157,7 +156,7 @@ fn the_text_before_a_failure_is_kept() {
 }
 
 #[test]
-fn all_errors_are_told_and_never_success() {
+fn reports_all_errors_and_never_success() {
     let errors = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["one","two"]}"#;
     assert_eq!(verdict_of(&[INIT, errors]).1.error.as_deref(), Some("one; two"));
     let silent =
@@ -181,7 +180,7 @@ fn a_prompt_that_is_too_long_has_its_own_reason() {
 }
 
 #[test]
-fn a_denial_that_only_a_tool_result_tells_counts() {
+fn counts_denials_that_only_a_tool_result_reports() {
     let by_text = r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,"tool_use_id":"t","content":"<tool_use_error>File is in a directory that is denied by your permission settings.</tool_use_error>"}]}}"#;
     let by_meta = r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,"tool_use_id":"t","content":"no"}]},"tool_result_meta":[{"id":"t","permission_decision":{"decision":"reject"}}]}"#;
     let by_event = r#"{"type":"system","subtype":"permission_denied","tool_name":"Read","tool_use_id":"t","message":"no"}"#;
@@ -213,27 +212,27 @@ fn a_turn_that_claude_began_itself_rejects_no_message() {
     let empty = HELP
         .replace("/help isn't available", "")
         .replace("\"num_turns\":0", "\"num_turns\":0,\"origin\":{\"kind\":\"task-notification\"}");
-    let directive = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
+    let message = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
     let mut kept =
         Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000, ..Spec::default() });
-    kept.hear(INIT).hear(OK).take(Input::Message { number: 7, directive: Ok(directive) });
+    kept.hear(INIT).hear(OK).take(Input::Message { number: 7, directive: Ok(message) });
     kept.hear(&empty);
-    assert!(!kept.effects.contains(&Effect::SetAside(7)), "it is not heard yet");
+    assert!(!kept.effects.contains(&Effect::SetAside(7)), "not accepted yet");
     kept.hear(INIT).hear(MESSAGE_TAKEN);
     assert!(kept.effects.contains(&Effect::SetAside(7)));
-    // Nor is it an answer, or the want of one.
+    // It is neither an answer nor the lack of one.
     let (verdict, outcome) = verdict_of(&[INIT, PROMPT_TAKEN, OK, &empty]);
     assert_eq!((verdict, outcome.result.as_deref()), (COMPLETED, Some("ok")));
 }
 
 #[test]
-fn a_message_that_is_refused_within_a_turn_is_heard() {
+fn removes_messages_refused_within_a_turn() {
     let done = r#"{"type":"command_lifecycle","command_uuid":"u","state":"completed"}"#;
     let prevented = r#"{"type":"system","subtype":"informational","content":"blocked by hook","prevent_continuation":true}"#;
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(PROMPT_TAKEN).hear(TEXT);
-    let directive = InboxMessage::Message { uuid: "u".to_owned(), text: "BAD".to_owned() };
-    rig.take(Input::Message { number: 7, directive: Ok(directive) });
+    let message = InboxMessage::Message { uuid: "u".to_owned(), text: "BAD".to_owned() };
+    rig.take(Input::Message { number: 7, directive: Ok(message) });
     rig.hear(done);
     assert!(rig.effects.contains(&Effect::SetAside(7)));
     rig.hear(prevented).hear(OK);
@@ -244,7 +243,7 @@ fn a_message_that_is_refused_within_a_turn_is_heard() {
 }
 
 #[test]
-fn structured_output_stays_where_the_turn_after_it_gives_none() {
+fn keeps_structured_output_over_empty_follow_up() {
     let output = OK.replace("\"result\":\"ok\"", "\"structured_output\":{\"a\":1}");
     let spec = || Spec { json_schema: Some("{}".to_owned()), ..spec_of("") };
     let mut rig = Rig::launched(spec());
@@ -259,7 +258,7 @@ fn structured_output_stays_where_the_turn_after_it_gives_none() {
 }
 
 #[test]
-fn text_that_cannot_be_seen_is_no_answer() {
+fn invisible_text_is_not_an_answer() {
     let unseen = OK.replace("ok", "\u{200b}\u{feff} \u{2060}");
     assert_eq!(verdict_of(&[INIT, PROMPT_TAKEN, &unseen]).0, failed(Reason::NoAnswer));
 }

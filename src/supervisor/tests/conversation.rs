@@ -1,4 +1,4 @@
-//! What a job is told while it runs.
+//! Messages to a running job.
 
 use super::*;
 use crate::job::InboxMessage;
@@ -23,10 +23,10 @@ fn turns(rig: &Rig) -> Vec<Vec<u64>> {
 }
 
 #[test]
-fn a_message_in_a_turn_is_taken_into_it() {
+fn accepts_a_message_within_a_turn() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(TEXT);
-    assert_eq!(rig.take(message(1, "u1")).wants(), ["tell"]);
+    assert_eq!(rig.take(message(1, "u1")).wants(), ["send"]);
     assert_eq!(rig.hear(&taken("u1")).wants(), ["set aside"]);
     rig.hear(OK);
     assert_eq!((turns(&rig), rig.wants()), (vec![vec![1]], vec!["take out", "close"]));
@@ -34,7 +34,7 @@ fn a_message_in_a_turn_is_taken_into_it() {
 }
 
 #[test]
-fn a_message_that_the_turn_did_not_take_in_has_one_of_its_own() {
+fn gives_an_unaccepted_message_its_own_turn() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(message(1, "u1"));
     assert_eq!(rig.hear(OK).wants(), [""; 0], "stdin stays open");
@@ -45,7 +45,7 @@ fn a_message_that_the_turn_did_not_take_in_has_one_of_its_own() {
 }
 
 #[test]
-fn a_message_that_is_never_taken_in_does_not_hold_the_job() {
+fn does_not_wait_for_a_message_never_accepted() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(message(1, "u1")).hear(OK);
     assert_eq!(wants(&rig.pass(10)), ["close"]);
@@ -53,7 +53,7 @@ fn a_message_that_is_never_taken_in_does_not_hold_the_job() {
 }
 
 #[test]
-fn a_message_that_comes_too_late_stays_where_it_is() {
+fn leaves_late_messages_in_the_inbox() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(OK);
     assert_eq!(rig.take(message(1, "u1")).wants(), [""; 0]);
@@ -63,7 +63,7 @@ fn a_message_that_comes_too_late_stays_where_it_is() {
 }
 
 #[test]
-fn what_cannot_be_read_is_taken_out_and_told() {
+fn removes_and_reports_unreadable_messages() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT);
     rig.take(Input::Message { number: 4, directive: Err("no JSON".to_owned()) });
@@ -74,7 +74,7 @@ fn what_cannot_be_read_is_taken_out_and_told() {
 }
 
 #[test]
-fn an_interrupt_stops_a_turn_and_nothing_else() {
+fn interrupt_stops_only_the_turn() {
     let interrupt = || Input::Message { number: 1, directive: Ok(InboxMessage::Interrupt) };
     let mut rig = Rig::launched(Spec::default());
     assert_eq!(rig.take(interrupt()).wants(), ["take out"], "no turn has begun");
@@ -86,7 +86,7 @@ fn an_interrupt_stops_a_turn_and_nothing_else() {
 }
 
 #[test]
-fn what_was_not_delivered_is_in_the_result() {
+fn lists_undelivered_messages_in_the_result() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(OK);
     rig.take(Input::OutputClosed);
@@ -100,7 +100,7 @@ fn what_was_not_delivered_is_in_the_result() {
 }
 
 #[test]
-fn messages_that_claude_repeats_unasked_are_no_reason_to_save() {
+fn does_not_save_for_repeated_unknown_messages() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(message(1, "u1"));
     let saves = |rig: &Rig| rig.effects.iter().any(|effect| matches!(effect, Effect::Save));

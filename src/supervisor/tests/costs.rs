@@ -1,4 +1,4 @@
-//! Costs: what was spent, over several results and processes, and when it is a lower bound.
+//! Costs over several results and processes, and when they are a lower bound.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn what_a_result_itself_cost_is_added_up() {
 }
 
 #[test]
-fn the_cost_of_an_attempt_without_a_result_is_not_known() {
+fn cost_without_a_result_is_a_lower_bound() {
     let spec = Spec { retries: 2, max_backoff_ms: 1_000, ..Spec::default() };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(&result(0.1, Some(0.1))).hear(INIT).hear(TEXT);
@@ -62,7 +62,7 @@ fn the_cost_of_an_attempt_without_a_result_is_not_known() {
 }
 
 #[test]
-fn a_kill_asks_for_the_result_and_with_it_the_cost_is_known() {
+fn kill_requests_a_result_with_the_cost() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(TEXT).take(Input::KillRequested);
     assert_eq!(rig.wants(), ["request"]);
@@ -103,6 +103,6 @@ fn a_lost_job_keeps_what_its_log_tells() {
     rig.hear(INIT);
     let log =
         [INIT.to_owned(), result(0.7, Some(0.2)), INIT.to_owned(), TEXT.to_owned()].join("\n");
-    let (record, _) = recovery::inquire(rig.supervisor.record(), &(log + "\n"), None);
+    let (record, _) = recovery::examine(rig.supervisor.record(), &(log + "\n"), None);
     assert_eq!((record.cost_usd, record.cost_is_lower_bound), (Some(0.2), true));
 }

@@ -1,4 +1,4 @@
-//! Ends that look better, or worse, than they are.
+//! Ends that look better or worse than they are.
 
 use super::*;
 use crate::job::{InboxMessage, WaitKind};
@@ -32,11 +32,11 @@ fn finish() -> Input<'static> {
 }
 
 fn message() -> Input<'static> {
-    let directive = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
-    Input::Message { number: 1, directive: Ok(directive) }
+    let message = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
+    Input::Message { number: 1, directive: Ok(message) }
 }
 
-/// Claude ends like this, and the verdict is asked for.
+/// Ends claude and returns the conclusion.
 fn ends(rig: &mut Rig, exit: Exit, stderr: &str) -> Conclusion {
     rig.take(Input::OutputClosed);
     rig.take(exited(exit));
@@ -51,7 +51,7 @@ fn verdict(rig: &Rig) -> Verdict2 {
 }
 
 #[test]
-fn a_success_without_an_answer_is_none() {
+fn success_without_an_answer_fails() {
     for (line, expected) in [
         (ABORTED, failed(Reason::Interrupted)),
         (SILENT, failed(Reason::NoAnswer)),
@@ -62,7 +62,7 @@ fn a_success_without_an_answer_is_none() {
 }
 
 #[test]
-fn a_turn_whose_last_word_is_an_error_of_the_cli_is_no_success() {
+fn cli_error_as_last_text_fails_the_turn() {
     const SAID: &str = r#"{"type":"assistant","error":"rate_limit","message":{"id":"m","model":"<synthetic>","content":[{"type":"text","text":"API Error: 429"}]}}"#;
     const NESTED: &str = r#"{"type":"assistant","error":"rate_limit","parent_tool_use_id":"t","message":{"id":"m","model":"<synthetic>","content":[{"type":"text","text":"API Error: 429"}]}}"#;
     const NESTED_TEXT: &str = r#"{"type":"assistant","parent_tool_use_id":"t","message":{"id":"m2","content":[{"type":"text","text":"hm"}]}}"#;
@@ -82,14 +82,14 @@ fn a_turn_whose_last_word_is_an_error_of_the_cli_is_no_success() {
 }
 
 #[test]
-fn a_limit_that_has_passed_is_not_why_another_request_was_refused() {
+fn past_limit_does_not_explain_a_later_refusal() {
     let mut rig = Rig::launched(Spec { retries: 3, ..Spec::default() });
     rig.hear(INIT).hear(LIMIT).hear(BAD_REQUEST);
     assert_eq!(rig.ends(1).0, failed(Reason::ApiError));
 }
 
 #[test]
-fn a_job_that_was_kept_alive_ends_as_its_last_turn_did() {
+fn kept_alive_job_ends_like_its_last_turn() {
     let strict = || Spec { fail_on_denial: true, ..kept_alive() };
     for (spec, turns, expected) in [
         (kept_alive(), vec![OK], COMPLETED),
@@ -99,7 +99,7 @@ fn a_job_that_was_kept_alive_ends_as_its_last_turn_did() {
         (kept_alive(), vec![DENIED], COMPLETED),
         (strict(), vec![DENIED, OK], failed(Reason::PermissionDenied)),
     ] {
-        // By its finish, by its time, and after a claude that knows nothing of those turns.
+        // By `finish`, by the idle timeout, and after a claude that did not see those turns.
         for way in ["finish", "time", "restart"] {
             let mut rig = Rig::launched(spec.clone());
             for turn in &turns {
@@ -125,8 +125,8 @@ fn a_job_that_was_kept_alive_ends_as_its_last_turn_did() {
 }
 
 #[test]
-fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
-    // While its claude is away.
+fn finishes_from_every_phase() {
+    // While claude is being restarted.
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
@@ -135,7 +135,7 @@ fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
     rig.take(launched(79));
     assert_eq!(wants(&rig.pass(1)), ["close"]);
     assert_eq!(rig.ends(0).0, COMPLETED);
-    // The same, but a message is there as well: it has its answer first.
+    // The same with a message, which is answered first.
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
@@ -146,12 +146,12 @@ fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
     rig.hear(INIT).hear(TAKEN).hear(TEXT);
     assert_eq!(rig.hear(OK).wants(), ["take out", "close"]);
     assert_eq!(rig.ends(0).0, COMPLETED);
-    // While background work is waited for, which does not end.
+    // During the wait for background work that does not end.
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(TASK).hear(OK).take(finish());
     assert_eq!(wants(&rig.pass(20)), ["close"]);
     assert_eq!(rig.ends(0).0, COMPLETED);
-    // One that is not to finish waits with its background work.
+    // A job that is not finishing waits with its background work.
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(TASK).hear(OK);
     assert_eq!(wants(&rig.pass(20)), Vec::<&str>::new());
@@ -159,12 +159,12 @@ fn a_job_that_is_to_finish_does_so_whatever_it_is_at() {
 }
 
 #[test]
-fn an_idle_claude_that_goes_away_is_started_again_whatever_its_last_turn_was() {
+fn restarts_idle_claude_whatever_its_last_turn() {
     for turn in [OK, STOPPED, UNAUTHORIZED] {
         let mut rig = Rig::launched(kept_alive());
         rig.hear(INIT).hear(turn);
         assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt, "{turn}");
-        // Ended from outside, it had refused nothing, whatever Node has to say.
+        // A claude that was ended from outside refused nothing, whatever Node writes.
         rig.pass(2);
         rig.take(launched(79));
         let ended = Exit { code: Some(137), signal: None };
@@ -173,7 +173,7 @@ fn an_idle_claude_that_goes_away_is_started_again_whatever_its_last_turn_was() {
 }
 
 #[test]
-fn a_claude_that_is_killed_with_a_message_on_its_way_was_not_done() {
+fn killed_claude_with_pending_message_is_cut_off() {
     let mut rig = Rig::launched(Spec { retries: 1, ..Spec::default() });
     rig.hear(INIT).take(message());
     rig.hear(OK);
@@ -186,7 +186,7 @@ fn a_claude_that_is_killed_with_a_message_on_its_way_was_not_done() {
 }
 
 #[test]
-fn a_turn_that_begins_after_the_input_was_closed_has_its_time() {
+fn waits_for_turns_begun_after_input_closed() {
     let mut rig = Rig::launched(Spec { background_wait_ms: 60_000, ..Spec::default() });
     rig.hear(INIT);
     assert_eq!(rig.hear(OK).wants(), ["close"]);
@@ -198,7 +198,7 @@ fn a_turn_that_begins_after_the_input_was_closed_has_its_time() {
 }
 
 #[test]
-fn what_earlier_attempts_came_to_is_not_forgotten() {
+fn keeps_results_of_earlier_attempts() {
     const OVERLOADED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"result":"busy","permission_denials":[{"tool_name":"Bash"}],"duration_ms":7,"num_turns":1}"#;
     const FINE: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","duration_ms":5,"num_turns":1}"#;
     for (fail_on_denial, expected) in [(true, failed(Reason::PermissionDenied)), (false, COMPLETED)]
@@ -217,16 +217,16 @@ fn what_earlier_attempts_came_to_is_not_forgotten() {
         let told = if fail_on_denial { outcome.error.unwrap() } else { outcome.warnings.concat() };
         assert!(told.contains("Bash"), "{told}");
     }
-    // Where nothing but the record is left of it.
+    // With only the record.
     let mut record = Rig::launched(Spec { fail_on_denial: true, ..Spec::default() });
     record.hear(INIT).hear(DENIED);
     record.supervisor.record.denied = 1;
     let mut record = record.supervisor.record().clone();
     record.begin_attempt();
-    let (lost, _) = recovery::inquire(&record, &format!("{INIT}\n{FINE}\n"), None);
+    let (lost, _) = recovery::examine(&record, &format!("{INIT}\n{FINE}\n"), None);
     assert_eq!(lost.reason, Some(Reason::PermissionDenied));
 
-    // An answer stays that of the last turn that gave one.
+    // The answer remains that of the last turn that gave one.
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(FINE);
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
@@ -237,7 +237,7 @@ fn what_earlier_attempts_came_to_is_not_forgotten() {
 }
 
 #[test]
-fn what_another_worker_came_to_is_taken_over() {
+fn continues_from_another_workers_outcome() {
     let mut before = Rig::launched(kept_alive());
     before.hear(INIT).hear(DENIED);
     let outcome = before.supervisor.outcome();
@@ -255,26 +255,26 @@ fn what_another_worker_came_to_is_taken_over() {
 }
 
 #[test]
-fn what_a_lost_worker_leaves_open_is_not_done() {
+fn lost_worker_with_open_work_is_not_completed() {
     let lost = |spec: Spec, log: &[&str], undelivered: usize| {
         let mut rig = Rig::launched(spec);
         for line in log {
             rig.hear(line);
         }
         let record = rig.supervisor.record().clone();
-        let mut inquest = PostMortem::new(record, 9, rig.now.wall);
+        let mut post_mortem = PostMortem::new(record, 9, rig.now.wall);
         for line in log {
             let bytes = line.as_bytes();
-            inquest.line(Line { bytes, length: bytes.len() as u64 });
+            post_mortem.line(Line { bytes, length: bytes.len() as u64 });
         }
         let message = UndeliveredMessage { number: 1, text: "more".to_owned() };
-        inquest.conclude(None, None, Some("boot"), vec![message; undelivered]).0
+        post_mortem.conclude(None, None, Some("boot"), vec![message; undelivered]).0
     };
     let ended = lost(Spec::default(), &[INIT, OK], 0);
     assert_eq!((ended.status, ended.was_idle), (Status::Completed, false));
     // A message had been accepted.
     assert_eq!(lost(Spec::default(), &[INIT, OK], 1).reason, Some(Reason::WorkerDied));
-    // A conversation ends when somebody says so, and goes on where it stood.
+    // A conversation ends only on request, and is continued as it was.
     for (log, at_rest) in
         [(&[INIT, OK][..], true), (&[INIT, OK, INIT, TEXT], false), (&[INIT], false)]
     {
@@ -285,18 +285,18 @@ fn what_a_lost_worker_leaves_open_is_not_done() {
             "{log:?}"
         );
         record.begin_attempt();
-        let opening = FirstPrompt::of(&record);
+        let opening = FirstPrompt::for_record(&record);
         assert_eq!((opening.text.is_empty(), opening.prompt), (at_rest, false));
     }
 }
 
 #[test]
-fn an_idle_job_that_has_something_to_do_again_is_not_idle() {
+fn idle_job_with_new_work_is_running() {
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(TASK).hear(OK);
     rig.pass(20);
     assert_eq!(rig.supervisor.record().status, Status::Idle);
-    // Words beside a turn change nothing; what had its time is not waited for again.
+    // Text outside a turn changes nothing; a wait that has ended is not repeated.
     rig.hear(r#"{"type":"system","subtype":"status","status":null}"#);
     assert_eq!(rig.supervisor.record().status, Status::Idle);
     rig.hear(TASK_DONE).hear(INIT).hear(TEXT);
@@ -308,7 +308,7 @@ fn an_idle_job_that_has_something_to_do_again_is_not_idle() {
 }
 
 #[test]
-fn an_idle_claude_that_refuses_or_ends_over_its_error_is_not_started_again_in_vain() {
+fn does_not_restart_claude_that_refuses_or_fails() {
     const UNKNOWN: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":0,"errors":["No conversation found with session ID: s"]}"#;
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
@@ -328,7 +328,7 @@ fn an_idle_claude_that_refuses_or_ends_over_its_error_is_not_started_again_in_va
 }
 
 #[test]
-fn an_answer_stays_one_where_background_work_is_lost_with_its_claude() {
+fn keeps_answer_when_background_work_is_lost() {
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(TASK).hear(OK);
     rig.pass(20);
@@ -339,14 +339,14 @@ fn an_answer_stays_one_where_background_work_is_lost_with_its_claude() {
 }
 
 #[test]
-fn how_the_last_turn_failed_is_known_to_the_next_worker() {
+fn next_worker_knows_the_last_failure() {
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(UNAUTHORIZED);
     let mut record = rig.supervisor.record().clone();
     record.begin_attempt();
     record.was_idle = true;
-    // It goes away before it had its turn, and is as it was.
-    let (mut record, _) = recovery::inquire(&record, "", None);
+    // Claude exits before it was admitted, so the state is unchanged.
+    let (mut record, _) = recovery::examine(&record, "", None);
     assert!(record.was_idle);
     record.begin_attempt();
     let mut next =
@@ -357,7 +357,7 @@ fn how_the_last_turn_failed_is_known_to_the_next_worker() {
 }
 
 #[test]
-fn a_shutdown_that_ends_an_idle_claude_first_leaves_the_job_at_rest() {
+fn shutdown_of_idle_claude_keeps_the_job_idle() {
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
     rig.take(Input::OutputClosed).take(Input::TerminateRequested);
@@ -370,7 +370,7 @@ fn a_shutdown_that_ends_an_idle_claude_first_leaves_the_job_at_rest() {
 }
 
 #[test]
-fn a_turn_after_the_input_was_closed_can_stall_as_any_other() {
+fn turn_after_input_closed_can_stall() {
     let spec =
         Spec { background_wait_ms: 600_000, stall_timeout_ms: Some(60_000), ..Spec::default() };
     let mut rig = Rig::launched(spec);
@@ -382,7 +382,7 @@ fn a_turn_after_the_input_was_closed_can_stall_as_any_other() {
 }
 
 #[test]
-fn only_the_time_that_was_waited_is_counted() {
+fn counts_only_elapsed_waiting_time() {
     let mut rig = Rig::launched(Spec { retries: 1, max_backoff_ms: 600_000, ..Spec::default() });
     rig.hear(INIT).hear(r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"num_turns":1}"#);
     assert_eq!(ends(&mut rig, Exit { code: Some(1), signal: None }, ""), Conclusion::NextAttempt);
@@ -393,7 +393,7 @@ fn only_the_time_that_was_waited_is_counted() {
 }
 
 #[test]
-fn a_request_that_claude_takes_back_is_not_remembered() {
+fn forgets_cancelled_requests() {
     let mut rig = Rig::launched(Spec { block_timeout_ms: Some(60_000), ..Spec::default() });
     for _ in 0..3 {
         rig.hear(INIT).hear(ASK).hear(ANSWERED);
@@ -405,7 +405,7 @@ fn a_request_that_claude_takes_back_is_not_remembered() {
 }
 
 #[test]
-fn a_claude_that_cannot_be_started_again_is_tried_again() {
+fn retries_failed_restarts() {
     let one_shot = Spec { retries: 3, max_backoff_ms: 60_000, ..Spec::default() };
     for (spec, attempts, wait) in [(one_shot, 4, 6), (kept_alive(), 4, 2)] {
         let keep_alive = spec.keep_alive;
@@ -429,7 +429,7 @@ fn a_claude_that_cannot_be_started_again_is_tried_again() {
         assert_eq!(record.warnings.last().unwrap(), "claude is gone");
         assert_eq!(*rig.supervisor.opening(), opening, "nothing was said meanwhile");
 
-        // It is there again.
+        // Claude can be started again.
         let mut kept = rig;
         kept.now.mono += Duration::from_secs(60);
         kept.take(Input::Tick);
@@ -439,7 +439,7 @@ fn a_claude_that_cannot_be_started_again_is_tried_again() {
             assert_eq!(kept.supervisor.record().status, Status::Running);
             continue;
         }
-        // It never comes back.
+        // Claude can never be started.
         for _ in 3..attempts {
             kept.take(Input::LaunchFailed("claude is gone".to_owned()));
             assert_eq!(conclude(&mut kept), Conclusion::NextAttempt);
@@ -457,7 +457,7 @@ fn a_claude_that_cannot_be_started_again_is_tried_again() {
 }
 
 #[test]
-fn a_restart_that_is_waited_for_is_shown() {
+fn shows_a_pending_restart() {
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(OK);
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);

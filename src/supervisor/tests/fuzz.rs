@@ -1,8 +1,8 @@
-//! Streams that no claude ever wrote: recorded ones, mutated. Whatever arrives, nothing panics,
-//! nothing grows without bound, it is all the same in what pieces it arrives, and no job is
-//! completed that an independent reading of its stream does not call so.
+//! Mutated recordings. Whatever arrives, nothing panics, nothing grows without bound, the pieces in
+//! which it arrives make no difference, and no job is completed unless an independent reader
+//! agrees.
 //!
-//! `PROPTEST_CASES=1000000 cargo test --release fuzz` goes on for as long as you like.
+//! `PROPTEST_CASES=1000000 cargo test --release fuzz` runs longer.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,8 +12,7 @@ use serde_json::Value;
 use super::*;
 use crate::stream::transcript::transcript_lines;
 
-/// Bytes that a record may take, whatever the stream says: an answer's length many times over,
-/// and still nothing to a reader.
+/// Largest size of a record in bytes, whatever the stream contains.
 const RECORD_MOST: usize = 64 << 10;
 
 #[derive(Clone, Debug)]
@@ -29,7 +28,7 @@ enum Mutation {
     Replace(Index, Index, &'static str),
 }
 
-/// Lines and values in which readers have been known to trip.
+/// Lines and values that have broken readers.
 const ODD_VALUES: [&str; 16] = [
     "null",
     "true",
@@ -148,7 +147,7 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Runs a stream that arrives in these pieces; gives the record and the result as JSON.
+/// Runs a stream that arrives in these pieces; returns the record and the result as JSON.
 fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
     let mut rig = Rig::launched(Spec { background_wait_ms: 60_000, ..Spec::default() });
     let mut lines = LineSplitter::default();
@@ -168,7 +167,7 @@ fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
     rig.take(Input::Swept { ended: 0, left: Default::default() });
     rig.pass(5);
     let mut conclusion = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
-    // A login that was accepted before is tried once more.
+    // A login that was accepted before is retried once.
     while conclusion == Conclusion::NextAttempt {
         rig.pass(30);
         rig.take(Input::Admitted);
@@ -183,13 +182,13 @@ fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
     (rig.supervisor.record().clone(), *outcome)
 }
 
-/// Whether an honest and much simpler reader could call the stream's job done: some line is a
-/// result that calls itself a success, and after it comes no word of the agent.
+/// Whether a much simpler reader could call the job done: a line is a successful result, and no
+/// text of the agent follows.
 fn may_be_done(stream: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stream);
     let read = |line: &str| match serde_json::from_str::<Value>(line) {
         Ok(event) => Some(event),
-        // It is JSON, with a number or a character that this reader cannot hold.
+        // JSON with a number or a character that this reader cannot represent.
         Err(error) if error.is_syntax() && line.contains("\"subtype\":\"success\"") => {
             Some(serde_json::json!({"type": "result", "subtype": "success"}))
         }
@@ -204,7 +203,7 @@ fn may_be_done(stream: &[u8]) -> bool {
             matches!(event["type"].as_str(), Some("assistant"))
                 && event["parent_tool_use_id"].is_null()
         };
-        let woken = |event: &Value| {
+        let fired = |event: &Value| {
             let result = &event["tool_use_result"];
             (event["wakeup_source"] == "loop_wakeup" && event["state"] == "started")
                 || result["stopped"] == true
@@ -217,12 +216,12 @@ fn may_be_done(stream: &[u8]) -> bool {
                 && block["tool_use_id"].is_string()
                 && event["tool_use_result"]["scheduledFor"].as_f64().is_some_and(|at| at > 0.0)
         };
-        let is_pending = events.iter().rposition(scheduled) > events.iter().rposition(woken);
+        let is_pending = events.iter().rposition(scheduled) > events.iter().rposition(fired);
         fine && !is_pending && !events[at + 1..].iter().any(agent)
     })
 }
 
-/// Few cases, unless more are asked for: each is several whole streams.
+/// Few cases by default: each runs several whole streams.
 fn config() -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
@@ -248,8 +247,8 @@ proptest! {
         if record.status == Status::Completed {
             prop_assert!(may_be_done(&stream), "{}", String::from_utf8_lossy(&stream));
         }
-        // The inquest, which hears the same, is no bolder.
-        let (lost, _) = recovery::inquire(
+        // The post-mortem, which reads the same, must not complete more.
+        let (lost, _) = recovery::examine(
             &Rig::launched(Spec::default()).supervisor.record().clone(),
             &String::from_utf8_lossy(&stream),
             None,
@@ -270,7 +269,7 @@ proptest! {
         prop_assert!(characters <= stream.len() * 4 + 100_000);
     }
 
-    /// Lines over every limit, with what a JSON reader could take for structure inside strings.
+    /// Lines beyond every limit, whose strings look like JSON structure.
     #[test]
     fn fuzz_long_lines(
         text in "[a-z\\\\\"\\[\\]{}:,😀\u{0}]{0,40}",
@@ -288,7 +287,7 @@ proptest! {
         prop_assert_eq!(&whole, &in_pieces);
         prop_assert!(outcome.result.as_ref().is_none_or(|text| text.len() <= 2 << 20));
         prop_assert!(serde_json::to_string(&whole).unwrap().len() <= RECORD_MOST);
-        // Text without a character that shows is no answer.
+        // Invisible text is not an answer.
         let shows = !text.chars().all(|c| c.is_whitespace() || c.is_control());
         if member == "x" || (member == "result" && shows) {
             prop_assert_eq!(whole.status, Status::Completed);

@@ -1,9 +1,8 @@
-//! Lines that are odd and still tell something: half a character, too much of something, numbers
-//! that nothing can have.
+//! Odd lines that still have a meaning: half a character, too many elements, absurd numbers.
 
 use super::*;
 
-/// A result that denies what this says, as JSON.
+/// Returns a result with these denials as JSON.
 fn denying(denials: &str) -> String {
     format!(
         r#"{{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":1,"permission_denials":{denials}}}"#
@@ -41,7 +40,7 @@ fn a_denial_counts_however_odd_it_is() {
 }
 
 #[test]
-fn denials_count_also_where_they_are_too_many_to_keep() {
+fn counts_denials_that_are_not_kept() {
     let huge = format!(r#"{{"tool_name":"Huge","tool_input":["{}"]}}"#, "x\",\"".repeat(1 << 19));
     let many = [r#"{"tool_name":"Bash","tool_input":{"command":"ls"}}"#; 30_000].join(",");
     for denials in [format!("[{huge}]"), format!("[{many}]"), format!("[{many},{huge}]")] {
@@ -58,7 +57,7 @@ fn denials_count_also_where_they_are_too_many_to_keep() {
 }
 
 #[test]
-fn numbers_that_nothing_can_have_are_survived() {
+fn survives_absurd_numbers() {
     let limit = |at: &str| {
         format!(
             r#"{{"type":"rate_limit_event","rate_limit_info":{{"status":"rejected","resetsAt":{at}}}}}"#
@@ -93,7 +92,7 @@ fn numbers_that_nothing_can_have_are_survived() {
 }
 
 #[test]
-fn a_delay_that_nothing_takes_does_not_keep_a_silent_claude() {
+fn absurd_delay_does_not_excuse_silence() {
     let spec = Spec { stall_timeout_ms: Some(60_000), ..Spec::default() };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(
@@ -104,7 +103,7 @@ fn a_delay_that_nothing_takes_does_not_keep_a_silent_claude() {
 }
 
 #[test]
-fn what_happens_beside_a_turn_that_has_ended_opens_none() {
+fn events_after_a_turn_do_not_open_one() {
     const NESTED_PIECE: &str = r#"{"type":"stream_event","event":{"type":"content_block_delta"},"session_id":"s","parent_tool_use_id":"t","uuid":"u"}"#;
     const NESTED_RETRY: &str = r#"{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":2,"parent_tool_use_id":"t"}"#;
     for beside in [NESTED_PIECE, NESTED_RETRY, LIMIT] {
@@ -117,14 +116,14 @@ fn what_happens_beside_a_turn_that_has_ended_opens_none() {
         rig.hear(INIT).hear(TASK).hear(OK).hear(beside);
         assert_eq!(wants(&rig.pass(61)), ["close"], "{beside}: --background-wait ran out");
     }
-    // Without any work in the background it is claude itself.
+    // Without background work it is claude itself.
     let mut rig = Rig::launched(spec_of("background_task"));
     rig.hear(INIT).hear(OK).hear(LIMIT);
     assert_eq!(rig.ends(0).0, failed(Reason::NoResult));
 }
 
 #[test]
-fn an_error_of_an_earlier_turn_does_not_colour_a_later_one() {
+fn earlier_error_does_not_affect_later_turns() {
     const SAYS_LIMIT: &str = r#"{"type":"assistant","error":"rate_limit","message":{"id":"e1","model":"<synthetic>","content":[{"type":"text","text":"limit"}]}}"#;
     const SAYS_NOTHING: &str = r#"{"type":"assistant","message":{"id":"e2","model":"<synthetic>","content":[{"type":"text","text":"hm"}]}}"#;
     const FAILED: &str =
@@ -154,7 +153,7 @@ fn an_error_of_an_earlier_turn_does_not_colour_a_later_one() {
 }
 
 #[test]
-fn a_prompt_that_ends_in_half_a_character_is_no_stray_line() {
+fn reads_prompts_that_end_in_half_a_character() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(r#"{"type":"user","message":{"role":"user","content":"cut \ud83d"}}"#);
     rig.hear(OK);
@@ -163,7 +162,7 @@ fn a_prompt_that_ends_in_half_a_character_is_no_stray_line() {
 }
 
 #[test]
-fn mcp_servers_that_cannot_be_used_are_told() {
+fn warns_of_unusable_mcp_servers() {
     let init = |servers: &str| {
         format!(r#"{{"type":"system","subtype":"init","session_id":"s","mcp_servers":{servers}}}"#)
     };
@@ -202,7 +201,7 @@ fn mcp_servers_that_cannot_be_used_are_told() {
             }
         }
     }
-    // Told at once, and not taken back.
+    // Reported at once and not withdrawn.
     let mut rig = Rig::launched(Spec::default());
     rig.hear(&all("pending"));
     assert!(rig.supervisor.record().warnings.is_empty());
@@ -213,7 +212,7 @@ fn mcp_servers_that_cannot_be_used_are_told() {
 }
 
 #[test]
-fn permission_rules_that_claude_ignores_are_told() {
+fn warns_of_ignored_permission_rules() {
     const IGNORING: &str = "Ignoring 2 permissions.allow entries from .claude/settings.json: this \
         workspace has not been trusted. Run Claude Code interactively here once.";
     let mut rig = Rig::launched(Spec::default());

@@ -1,4 +1,4 @@
-//! Waiting: for a turn, for the API, and for a claude that says nothing.
+//! Waiting for admission, for the API, and for a silent claude.
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ fn patient(retries: u32) -> Spec {
     Spec { retries, max_backoff_ms: 600_000, max_wait_ms: 3_600_000, ..Spec::default() }
 }
 
-/// Lets an attempt end after these lines, and gives what follows.
+/// Ends an attempt after these lines and returns the conclusion.
 fn ends_with(rig: &mut Rig, lines: &[&str], exit: Exit) -> Conclusion {
     for line in lines {
         rig.hear(line);
@@ -38,7 +38,7 @@ fn code(code: i32) -> Exit {
 }
 
 #[test]
-fn what_may_pass_is_tried_again_and_nothing_else() {
+fn retries_only_transient_failures() {
     let killed = Exit { code: None, signal: Some(9) };
     for (lines, exit, again) in [
         (vec![INIT, LIMITED], code(1), true),
@@ -50,7 +50,7 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
         (vec![INIT, TURNS], code(1), false),
         (vec![INIT, TEXT], code(0), false),
         (vec![INIT, OK], code(0), false),
-        // A claude that complains at once would do so again.
+        // A claude that refuses at once would do so again.
         (vec![], code(1), false),
     ] {
         let mut rig = Rig::launched(patient(1));
@@ -69,7 +69,7 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
     let mut rig = Rig::launched(patient(1));
     rig.hear(INIT).take(Input::KillRequested);
     assert!(matches!(ends_with(&mut rig, &[LIMITED], code(1)), Conclusion::Ended(_)));
-    // Claude has said its last word, and the job would be tried again.
+    // Claude is done, and the job would be retried.
     let mut rig = Rig::launched(patient(1));
     rig.hear(INIT).hear(LIMITED);
     assert_eq!(rig.take(Input::KillRequested).wants(), ["INT"]);
@@ -78,7 +78,7 @@ fn what_may_pass_is_tried_again_and_nothing_else() {
 }
 
 #[test]
-fn a_retry_gives_up_its_slot_waits_and_goes_on_with_its_session() {
+fn retry_frees_its_slot_and_resumes_the_session() {
     let mut rig = Rig::launched(patient(2));
     assert_eq!(ends_with(&mut rig, &[INIT, TEXT, LIMITED], code(1)), Conclusion::NextAttempt);
     assert_eq!(rig.wants(), ["limit", "leave"]);
@@ -105,7 +105,7 @@ fn a_retry_gives_up_its_slot_waits_and_goes_on_with_its_session() {
 }
 
 #[test]
-fn the_pauses_double_up_to_their_limit_and_then_it_is_enough() {
+fn doubles_pauses_up_to_the_retry_limit() {
     let spec = Spec { max_backoff_ms: 12_000, ..patient(3) };
     let mut rig = Rig::launched(spec);
     let mut pauses = Vec::new();
@@ -126,7 +126,7 @@ fn the_pauses_double_up_to_their_limit_and_then_it_is_enough() {
 }
 
 #[test]
-fn the_end_of_a_limit_is_waited_for_where_the_api_says_it() {
+fn waits_for_the_reported_end_of_a_limit() {
     let wait = |spec: Spec| {
         let mut rig = Rig::launched(spec);
         let conclusion = ends_with(&mut rig, &[INIT, RESET_IN_60, LIMITED], code(1));
@@ -142,7 +142,7 @@ fn the_end_of_a_limit_is_waited_for_where_the_api_says_it() {
     assert!(record.retry_at.unwrap().epoch_ms() < 10_000);
 
     for most in [60_000, 59_000] {
-        // Others may be more patient.
+        // Other jobs may wait longer.
         let mut rig = Rig::launched(Spec { max_wait_ms: most, ..patient(1) });
         assert_eq!(rig.hear(RESET_IN_60).wants(), ["limit"], "{most}");
     }
@@ -181,7 +181,7 @@ fn the_end_of_a_limit_is_read_from_its_sentence() {
         assert_eq!(record.reason, Some(Reason::RateLimit), "{sentence}");
         assert_eq!(record.resumable_at.map(Timestamp::epoch_ms), ms, "{sentence}");
     }
-    // It is waited for, if not for longer than the caller would.
+    // The end is awaited, up to the limit of the caller.
     let record = end(patient(1), LIMITED, "resets 12:49am (UTC)");
     assert!((2_940_000..2_940_400).contains(&record.retry_at.unwrap().epoch_ms()));
     let record = end(patient(1), LIMITED, "resets 1:01am (UTC)");
@@ -189,7 +189,7 @@ fn the_end_of_a_limit_is_read_from_its_sentence() {
 }
 
 #[test]
-fn a_limit_after_some_work_is_no_futile_attempt() {
+fn limit_after_progress_is_not_counted() {
     let mut rig = Rig::launched(patient(1));
     for _ in 0..5 {
         let reset = rig.now.wall.epoch_ms() / 1_000 + 60;
@@ -203,7 +203,7 @@ fn a_limit_after_some_work_is_no_futile_attempt() {
 }
 
 #[test]
-fn a_limit_whose_end_is_not_waited_for_is_a_futile_attempt() {
+fn limit_without_waiting_counts_as_an_attempt() {
     let over = RESET_IN_60.replace("60", "0");
     for (spec, event) in
         [(Spec { no_wait_for_reset: true, ..patient(1) }, RESET_IN_60), (patient(1), over.as_str())]
@@ -218,9 +218,9 @@ fn a_limit_whose_end_is_not_waited_for_is_a_futile_attempt() {
 }
 
 #[test]
-fn whoever_ends_the_job_while_claude_goes_away_ends_it_for_good() {
+fn stop_request_while_claude_exits_is_final() {
     type Step = fn(&mut Rig);
-    // Where the request comes: claude was told to end, is being swept away, or read out.
+    // When the request arrives: while claude exits, during the sweep, or while output is drained.
     let stopping: Step = |rig| {
         rig.take(Input::OutputClosed);
         rig.pass(10);
@@ -246,7 +246,7 @@ fn whoever_ends_the_job_while_claude_goes_away_ends_it_for_good() {
             let record = rig.supervisor.record();
             assert_eq!((record.status, record.reason), (status, reason));
         }
-        // What has its answer keeps it.
+        // A job with an answer keeps it.
         let mut rig = Rig::launched(patient(3));
         rig.hear(INIT).hear(OK);
         until(&mut rig);
@@ -257,7 +257,7 @@ fn whoever_ends_the_job_while_claude_goes_away_ends_it_for_good() {
 }
 
 #[test]
-fn what_it_waits_before_its_first_attempt_is_not_counted_where_it_ends_there() {
+fn first_wait_is_not_part_of_elapsed_time() {
     for end in [Input::KillRequested, dependency_failed("a failed", false)] {
         let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
         rig.take(Input::Queued(WaitReason::Slot));
@@ -270,7 +270,7 @@ fn what_it_waits_before_its_first_attempt_is_not_counted_where_it_ends_there() {
 }
 
 #[test]
-fn what_it_waited_for_its_turn_is_no_part_of_its_time() {
+fn queueing_time_is_not_part_of_the_timeout() {
     let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
     rig.take(Input::Queued(WaitReason::Slot));
     assert_eq!(rig.supervisor.record().status, Status::Queued);
@@ -284,7 +284,7 @@ fn what_it_waited_for_its_turn_is_no_part_of_its_time() {
 }
 
 #[test]
-fn the_time_between_attempts_is_part_of_it() {
+fn pauses_between_attempts_count_for_the_timeout() {
     let mut rig = Rig::launched(Spec { timeout_ms: Some(30_000), ..patient(9) });
     assert_eq!(
         ends_with(&mut rig, &[INIT, RESET_IN_60, LIMITED], code(1)),
@@ -304,7 +304,7 @@ fn dependency_failed(error: &str, cut_off: bool) -> Input<'static> {
 }
 
 #[test]
-fn a_job_that_waits_is_killed_at_once() {
+fn kills_a_waiting_job_at_once() {
     let mut rig = Rig::new(Spec::default());
     rig.take(Input::Queued(WaitReason::Jobs)).take(Input::KillRequested);
     assert_eq!(rig.wants(), ["conclude"]);
@@ -319,7 +319,8 @@ fn a_job_that_waits_is_killed_at_once() {
     assert_eq!(outcome.error.as_deref(), Some("job a is killed"));
     assert!(!rig.supervisor.record().is_recoverable());
 
-    // What was cut off may go on, and this job with it: the record knows it before the result.
+    // A dependency that was cut off may be continued, and this job with it: the record says so
+    // before the result.
     let mut rig = Rig::new(Spec::default());
     rig.take(Input::Queued(WaitReason::Jobs));
     rig.take(dependency_failed("job a is failed (worker_died)", true));
@@ -329,7 +330,7 @@ fn a_job_that_waits_is_killed_at_once() {
 }
 
 #[test]
-fn a_silent_claude_is_told_of_and_then_ended() {
+fn warns_of_silence_then_stops() {
     let spec =
         || Spec { stall_timeout_ms: Some(60_000), tool_timeout_ms: 600_000, ..Spec::default() };
     let mut rig = Rig::launched(spec());
@@ -337,13 +338,13 @@ fn a_silent_claude_is_told_of_and_then_ended() {
     assert_eq!(wants(&rig.pass(29)), Vec::<&str>::new());
     rig.pass(1);
     assert!(rig.supervisor.record().warnings[0].contains("30s"), "{:?}", rig.supervisor.record());
-    // A word is enough.
+    // Any output is enough.
     rig.hear(TEXT);
     assert_eq!(wants(&rig.pass(59)), Vec::<&str>::new());
     assert_eq!(wants(&rig.pass(1)), ["request"]);
     assert_eq!(rig.ends(0).0, failed(Reason::Stalled));
 
-    // A tool may take longer, and who waits for an answer or the API has reason to be silent.
+    // A tool may take longer, and claude may be silent while it waits for an answer or for the API.
     let mut rig = Rig::launched(spec());
     rig.hear(INIT).hear(TOOL);
     assert_eq!(wants(&rig.pass(599)), Vec::<&str>::new());
@@ -359,7 +360,7 @@ fn a_silent_claude_is_told_of_and_then_ended() {
 }
 
 #[test]
-fn a_silence_begins_when_claude_is_given_something_to_do() {
+fn silence_begins_with_new_input() {
     let spec =
         || Spec { stall_timeout_ms: Some(60_000), tool_timeout_ms: 60_000, ..Spec::default() };
     let answer = InboxMessage::Answer { request_id: "r".to_owned(), response: Value::Null };
@@ -368,9 +369,9 @@ fn a_silence_begins_when_claude_is_given_something_to_do() {
     asking.hear(INIT).hear(ASK);
     let mut idle = Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000_000, ..spec() });
     idle.hear(INIT).hear(OK);
-    for (mut rig, directive, begins) in [(asking, answer, ""), (idle, message, INIT)] {
+    for (mut rig, message, begins) in [(asking, answer, ""), (idle, message, INIT)] {
         rig.pass(3_600);
-        rig.take(Input::Message { number: 1, directive: Ok(directive) });
+        rig.take(Input::Message { number: 1, directive: Ok(message) });
         assert_eq!(wants(&rig.pass(9)), Vec::<&str>::new());
         rig.hear(begins);
         assert_eq!(wants(&rig.pass(20)), Vec::<&str>::new());
@@ -381,7 +382,7 @@ fn a_silence_begins_when_claude_is_given_something_to_do() {
 }
 
 #[test]
-fn others_are_told_once_of_each_end_and_each_request() {
+fn notifies_once_per_end_and_request() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(ASK);
     assert_eq!(rig.wants(), ["blocked"]);

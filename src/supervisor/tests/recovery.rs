@@ -6,8 +6,8 @@ use crate::job::Verdict;
 const REFUSED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":0,"errors":["No conversation found with session ID: s"]}"#;
 const COST: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":2,"total_cost_usd":0.25,"duration_ms":5}"#;
 
-/// A job that was cut off after claude had begun, and is taken up.
-fn taken_up() -> Rig {
+/// Returns a recovered job that was cut off after claude had begun.
+fn recovered() -> Rig {
     let mut record = cut_off().supervisor.record().clone();
     record.begin_attempt();
     record.recovered_from = Some(Reason::WorkerDied);
@@ -23,38 +23,38 @@ fn cut_off() -> Rig {
     rig
 }
 
-pub(super) fn inquire(
+pub(super) fn examine(
     record: &Record,
     log: &str,
     asked: Option<Verdict>,
 ) -> (Record, Vec<EventLine>) {
     let at = Timestamp::from_epoch_ms(5_000).unwrap();
-    let mut inquest = PostMortem::new(record.clone(), 40, at);
+    let mut post_mortem = PostMortem::new(record.clone(), 40, at);
     let mut lines = LineSplitter::default();
-    lines.push(log.as_bytes(), |line| inquest.line(line));
-    lines.finish(|line| inquest.torn_line(line));
-    let (record, _, entries) = inquest.conclude(None, asked, Some("boot"), Vec::new());
+    lines.push(log.as_bytes(), |line| post_mortem.line(line));
+    lines.finish(|line| post_mortem.torn_line(line));
+    let (record, _, entries) = post_mortem.conclude(None, asked, Some("boot"), Vec::new());
     (record, entries)
 }
 
 #[test]
-fn a_session_that_began_is_gone_on_with_and_one_that_did_not_gets_the_prompt() {
-    let rig = taken_up();
+fn resumes_begun_sessions_else_sends_the_prompt() {
+    let rig = recovered();
     let opening = rig.supervisor.opening();
     assert_eq!((opening.resume.as_deref(), opening.prompt), (Some("s"), false));
     assert!(opening.text.contains("interrupted"));
     let mut record = Rig::launched(Spec::default()).supervisor.record().clone();
     record.begin_attempt();
-    let opening = FirstPrompt::of(&record);
+    let opening = FirstPrompt::for_record(&record);
     assert_eq!((opening.resume, opening.prompt, opening.text.as_str()), (None, true, ""));
-    // A session that was the caller's to begin with.
+    // The caller chose this session.
     record.spec.resume = Some("theirs".to_owned());
-    assert_eq!(FirstPrompt::of(&record).resume.as_deref(), Some("theirs"));
+    assert_eq!(FirstPrompt::for_record(&record).resume.as_deref(), Some("theirs"));
 }
 
 #[test]
 fn turns_cost_and_time_add_up_over_attempts() {
-    let mut rig = taken_up();
+    let mut rig = recovered();
     let before = rig.supervisor.record().clone();
     assert_eq!(
         (before.num_turns, before.cost_usd, before.elapsed_ms),
@@ -71,15 +71,15 @@ fn turns_cost_and_time_add_up_over_attempts() {
 
 #[test]
 fn the_timeout_is_over_all_attempts() {
-    let mut rig = taken_up();
+    let mut rig = recovered();
     rig.supervisor.record.spec.timeout_ms = Some(10_000);
     rig.take(launched(91));
     assert_eq!(rig.supervisor.deadline(), Some(Duration::from_secs(3)));
 }
 
 #[test]
-fn a_claude_that_forgot_its_session_gets_the_prompt_again_once() {
-    let mut rig = taken_up();
+fn sends_the_prompt_again_once_for_lost_sessions() {
+    let mut rig = recovered();
     rig.take(launched(91)).hear(REFUSED);
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(1), signal: None }));
@@ -142,7 +142,7 @@ fn what_may_be_recovered() {
 }
 
 #[test]
-fn a_lost_job_is_told_by_the_boot() {
+fn boot_id_tells_host_restart_from_worker_death() {
     let rig = Rig::launched(Spec::default());
     let record = rig.supervisor.record();
     assert_eq!(lost(record, Some("boot")).reason(), Some(Reason::WorkerDied));
@@ -151,51 +151,51 @@ fn a_lost_job_is_told_by_the_boot() {
 }
 
 #[test]
-fn the_log_of_a_lost_job_tells_more_than_its_record() {
+fn reads_the_verdict_of_a_lost_job_from_its_log() {
     let rig = Rig::launched(Spec::default());
     let record = rig.supervisor.record();
     let log = |lines: &[&str]| lines.join("\n") + "\n";
-    // All was done, and only the verdict was missing.
-    let (ended, entries) = inquire(record, &log(&[INIT, TEXT, COST]), None);
+    // All was done; only the verdict was missing.
+    let (ended, entries) = examine(record, &log(&[INIT, TEXT, COST]), None);
     assert_eq!((ended.status, ended.num_turns, ended.cost_usd), (Status::Completed, 2, Some(0.25)));
     assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [41, 42]);
     assert_eq!(ended.last_seq, 42);
-    // Nothing that is not the end may pass for it.
+    // Nothing else may pass for the end.
     for lines in [&[INIT, TEXT][..], &[INIT, TEXT, COST, INIT], &[INIT, TASK, COST], &[]] {
-        let (ended, _) = inquire(record, &log(lines), None);
+        let (ended, _) = examine(record, &log(lines), None);
         assert_eq!(ended.reason, Some(Reason::WorkerDied), "{lines:?}");
         assert_eq!(ended.session_began, lines.contains(&INIT), "{lines:?}");
     }
     let torn = log(&[INIT, TEXT, COST]) + r#"{"type":"assis"#;
-    assert_eq!(inquire(record, &torn, None).0.reason, Some(Reason::WorkerDied));
-    // A kill that was under way is a kill; but it does not undo what was done.
+    assert_eq!(examine(record, &torn, None).0.reason, Some(Reason::WorkerDied));
+    // A kill that was under way counts, but does not undo a result.
     let kill = Some(Verdict::Killed);
-    assert_eq!(inquire(record, &log(&[INIT, TEXT]), kill.clone()).0.status, Status::Killed);
-    assert_eq!(inquire(record, &log(&[INIT, COST]), kill).0.status, Status::Completed);
+    assert_eq!(examine(record, &log(&[INIT, TEXT]), kill.clone()).0.status, Status::Killed);
+    assert_eq!(examine(record, &log(&[INIT, COST]), kill).0.status, Status::Completed);
 }
 
 #[test]
-fn a_log_with_a_gap_tells_no_end() {
+fn log_with_a_gap_gives_no_verdict() {
     let mut rig = Rig::launched(Spec::default());
     let log = [INIT, TEXT, COST].join("\n") + "\n";
-    assert_eq!(inquire(rig.supervisor.record(), &log, None).0.status, Status::Completed);
+    assert_eq!(examine(rig.supervisor.record(), &log, None).0.status, Status::Completed);
     rig.supervisor.log_is_incomplete();
     let mut record = rig.supervisor.record().clone();
-    assert_eq!(inquire(&record, &log, None).0.reason, Some(Reason::WorkerDied));
-    assert_eq!(inquire(&record, &log, Some(Verdict::Killed)).0.status, Status::Killed);
-    // What one that is kept alive was asked may stand in what is missing.
+    assert_eq!(examine(&record, &log, None).0.reason, Some(Reason::WorkerDied));
+    assert_eq!(examine(&record, &log, Some(Verdict::Killed)).0.status, Status::Killed);
+    // The missing part may contain messages to a job that is kept alive.
     record.spec.keep_alive = true;
-    assert!(!inquire(&record, &log, None).0.was_idle);
+    assert!(!examine(&record, &log, None).0.was_idle);
     record.status = Status::Idle;
-    assert!(inquire(&record, &log, None).0.was_idle);
-    // The next attempt has a part of the log of its own.
+    assert!(examine(&record, &log, None).0.was_idle);
+    // The next attempt has its own part of the log.
     record.spec.keep_alive = false;
     record.begin_attempt();
-    assert_eq!(inquire(&record, &log, None).0.status, Status::Completed);
+    assert_eq!(examine(&record, &log, None).0.status, Status::Completed);
 }
 
 #[test]
-fn what_would_have_been_tried_again_is_not_the_end_of_a_lost_job() {
+fn lost_job_is_not_ended_by_a_retryable_failure() {
     const RESET: &str =
         r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":3600}}"#;
     let spec = |retries: u32, max_wait_ms: u64| Spec { retries, max_wait_ms, ..Spec::default() };
@@ -217,12 +217,12 @@ fn what_would_have_been_tried_again_is_not_the_end_of_a_lost_job() {
         (spec(0, 0), refused(529), Reason::Overloaded),
         (spec(0, 0), refused(500), Reason::ApiError),
         (kept_alive(), refused(429), Reason::WorkerDied),
-        // A limit is waited for as long as it would have been.
+        // A limit is awaited as long as by a live job.
         (spec(3, 3_600_000), limited(429), Reason::WorkerDied),
         (spec(3, 3_000_000), limited(429), Reason::RateLimit),
     ] {
         let record = Rig::launched(spec).supervisor.record().clone();
-        let (ended, _) = inquire(&record, &log, None);
+        let (ended, _) = examine(&record, &log, None);
         assert_eq!(ended.reason, Some(expected), "{:?}: {log}", record.spec.retries);
         let recoverable = matches!(expected, Reason::WorkerDied | Reason::Auth);
         assert_eq!(ended.is_recoverable(), recoverable);
@@ -230,7 +230,7 @@ fn what_would_have_been_tried_again_is_not_the_end_of_a_lost_job() {
 }
 
 #[test]
-fn a_lost_job_is_completed_by_no_log_of_one_that_would_not_have_been() {
+fn lost_job_is_completed_only_like_a_live_one() {
     for (name, ..) in table() {
         let stream = transcript(name);
         let mut ends: Vec<usize> = memchr::memchr_iter(b'\n', &stream).map(|at| at + 1).collect();
@@ -238,8 +238,8 @@ fn a_lost_job_is_completed_by_no_log_of_one_that_would_not_have_been() {
         for end in ends {
             let text = String::from_utf8_lossy(&stream[..end]);
             let record = Rig::launched(spec_of(name)).supervisor.record().clone();
-            let (lost, _) = inquire(&record, &text, None);
-            // The same stream, cut by claude's death with the worker alive.
+            let (lost, _) = examine(&record, &text, None);
+            // The same stream with a live worker.
             let exit = Exit { code: None, signal: Some(9) };
             let (Verdict2(status, _), ..) = run(name, &stream[..end], exit, "");
             if lost.status == Status::Completed {

@@ -1,4 +1,4 @@
-//! Questions that wait without a claude.
+//! Released questions.
 
 use super::*;
 use crate::job::InboxMessage;
@@ -6,8 +6,8 @@ use crate::job::InboxMessage;
 const ASKS: &str = r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"T","tool_use_id":"t","input":{"a":1}}}"#;
 const INTERRUPTED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_tools","num_turns":1,"permission_denials":[{"tool_name":"T","tool_use_id":"t"}]}"#;
 
-fn told(rig: &mut Rig, directive: InboxMessage) -> Vec<&'static str> {
-    rig.take(Input::Message { number: 1, directive: Ok(directive) }).wants()
+fn take_message(rig: &mut Rig, message: InboxMessage) -> Vec<&'static str> {
+    rig.take(Input::Message { number: 1, directive: Ok(message) }).wants()
 }
 
 fn asks() -> Rig {
@@ -16,7 +16,7 @@ fn asks() -> Rig {
     rig
 }
 
-/// Ends claude, and gives the conclusion.
+/// Ends claude and returns the conclusion.
 fn concludes(rig: &mut Rig) -> Conclusion {
     rig.hear(INTERRUPTED);
     rig.take(Input::OutputClosed);
@@ -27,13 +27,13 @@ fn concludes(rig: &mut Rig) -> Conclusion {
 
 fn released() -> Rig {
     let mut rig = asks();
-    assert_eq!(told(&mut rig, InboxMessage::Release), ["take out", "request"]);
+    assert_eq!(take_message(&mut rig, InboxMessage::Release), ["take out", "request"]);
     assert_eq!(concludes(&mut rig), Conclusion::NextAttempt);
     rig
 }
 
 #[test]
-fn a_question_waits_without_claude_for_as_long_as_it_takes() {
+fn released_question_waits_without_claude() {
     let mut rig = released();
     assert_eq!(rig.supervisor.deadline(), None);
     rig.now.mono += Duration::from_secs(86_400);
@@ -41,13 +41,13 @@ fn a_question_waits_without_claude_for_as_long_as_it_takes() {
     assert_eq!((record.status, record.attempt, record.denied), (Status::Blocked, 2, 0));
     let response = serde_json::json!({"behavior": "allow", "updatedInput": {"a": 1}});
     let answer = InboxMessage::Answer { request_id: "r".to_owned(), response };
-    assert_eq!(told(&mut rig, answer), ["take out", "enter"]);
+    assert_eq!(take_message(&mut rig, answer), ["take out", "enter"]);
     rig.take(Input::Admitted).take(launched(79));
-    // Its time goes on where it stopped.
+    // Its time continues where it stopped.
     assert!(rig.supervisor.timeout().unwrap() > rig.now.mono);
     assert!(rig.supervisor.opening().text.contains(r#"T {"a":1}"#));
     assert_eq!(rig.supervisor.opening().resume.as_deref(), Some("s"));
-    // Allowed once, and nothing else.
+    // Allowed once and for this call only.
     for (input, wants) in
         [(r#"{"a":2}"#, &[][..]), (r#"{"a":1}"#, &["respond"]), ("{\"a\":1}", &[])]
     {
@@ -58,12 +58,12 @@ fn a_question_waits_without_claude_for_as_long_as_it_takes() {
 }
 
 #[test]
-fn an_answer_is_given_again_until_a_claude_works_on_it() {
+fn sends_the_answer_until_claude_works_on_it() {
     let mut rig = released();
     let response = serde_json::json!({"behavior": "deny", "message": "never"});
     let answer = InboxMessage::Answer { request_id: "r".to_owned(), response };
-    told(&mut rig, answer);
-    // Its worker dies before claude has said anything.
+    take_message(&mut rig, answer);
+    // The worker dies before claude has answered.
     let record = rig.supervisor.record().clone();
     assert_eq!(record.blocked, None);
     let next = Supervisor::new(record, 80, None, rig.now);
@@ -77,7 +77,7 @@ fn an_answer_is_given_again_until_a_claude_works_on_it() {
 }
 
 #[test]
-fn whoever_ends_the_job_ends_it_whatever_was_released() {
+fn stop_request_ends_a_released_job() {
     for (input, verdict) in
         [(Input::KillRequested, KILLED), (Input::TerminateRequested, failed(Reason::Terminated))]
     {
@@ -89,15 +89,15 @@ fn whoever_ends_the_job_ends_it_whatever_was_released() {
         assert_eq!(held, verdict.0 == Status::Failed, "what is cut off goes on");
     }
     let mut rig = asks();
-    told(&mut rig, InboxMessage::Release);
+    take_message(&mut rig, InboxMessage::Release);
     rig.take(Input::KillRequested);
     assert!(matches!(concludes(&mut rig), Conclusion::Ended(end) if end.status == Status::Killed));
 }
 
 #[test]
-fn what_asks_nothing_is_not_released() {
+fn does_not_release_without_a_question() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT);
-    assert_eq!(told(&mut rig, InboxMessage::Release), ["take out"]);
+    assert_eq!(take_message(&mut rig, InboxMessage::Release), ["take out"]);
     assert_eq!(rig.supervisor.record().released, None);
 }

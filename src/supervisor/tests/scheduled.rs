@@ -1,4 +1,4 @@
-//! Wake-ups and cron tasks that the agent schedules: they are outstanding work.
+//! Wake-ups and cron tasks of the agent are outstanding work.
 
 use super::*;
 use crate::job::WaitKind;
@@ -16,7 +16,7 @@ fn cron(due: &str, recurring: bool) -> String {
     )
 }
 
-/// Lets both clocks run.
+/// Advances both clocks.
 fn pass(rig: &mut Rig, seconds: u64) -> Vec<Effect> {
     rig.now.wall = rig.now.wall.after(Duration::from_secs(seconds));
     rig.pass(seconds)
@@ -57,8 +57,8 @@ fn a_wakeup_that_does_not_come_is_missed() {
 }
 
 #[test]
-fn a_job_that_is_cut_off_before_its_wakeup_is_never_completed() {
-    // Claude ends by itself, or crashes.
+fn job_cut_off_before_its_wakeup_is_not_completed() {
+    // Claude exits or crashes.
     for exit in [Exit { code: Some(0), signal: None }, Exit { code: None, signal: Some(9) }] {
         let (verdict, ..) = {
             let mut rig = Rig::launched(spec_of(""));
@@ -69,7 +69,7 @@ fn a_job_that_is_cut_off_before_its_wakeup_is_never_completed() {
         };
         assert_eq!(verdict, failed(Reason::WakeupMissed), "{exit:?}");
     }
-    // The job's time runs out.
+    // The timeout passes.
     let mut rig = Rig::launched(Spec { timeout_ms: Some(30_000), ..spec_of("") });
     rig.hear(INIT).hear(WAKEUP).hear(OK);
     assert_eq!(wants(&pass(&mut rig, 30)), ["INT"]);
@@ -81,7 +81,7 @@ fn a_job_that_is_cut_off_before_its_wakeup_is_never_completed() {
     rig.hear(INIT);
     let log = [INIT, WAKEUP, OK].join("\n") + "\n";
     let record = rig.supervisor.record();
-    let (record, _) = recovery::inquire(record, &log, None);
+    let (record, _) = recovery::examine(record, &log, None);
     assert_eq!(record.reason, Some(Reason::WorkerDied));
 }
 
@@ -115,7 +115,7 @@ fn a_wakeup_that_was_cancelled_or_refused_is_none() {
 }
 
 #[test]
-fn a_one_shot_cron_task_is_awaited_also_where_its_time_is_not_told() {
+fn awaits_one_shot_cron_tasks_of_unknown_time() {
     let known = cron(",\"nextFireAt\":60000.5", false);
     let unknown = cron("", false);
     for (line, fires) in [(&known, true), (&known, false), (&unknown, true), (&unknown, false)] {
@@ -161,7 +161,7 @@ fn a_recurring_cron_task_holds_the_job_for_a_while() {
     rig.hear(INIT).hear(&cron(",\"nextFireAt\":50000", true)).hear(OK);
     assert_eq!(kind(&rig), Some(WaitKind::Background));
     assert_eq!(wants(&pass(&mut rig, 50)), [""; 0]);
-    // A turn in between does not prolong it.
+    // A turn in between does not extend the wait.
     rig.hear(CRON_FIRED).hear(INIT).hear(GREEN);
     assert_eq!(wants(&pass(&mut rig, 9)), [""; 0]);
     assert_eq!(wants(&pass(&mut rig, 2)), ["close"]);
@@ -171,7 +171,7 @@ fn a_recurring_cron_task_holds_the_job_for_a_while() {
 }
 
 #[test]
-fn a_kept_alive_job_waits_for_its_wakeup_before_it_is_idle() {
+fn kept_alive_job_awaits_its_wakeup_before_idling() {
     let spec = Spec { keep_alive: true, idle_timeout_ms: 30_000, ..spec_of("") };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(WAKEUP).hear(OK);
@@ -193,7 +193,7 @@ fn a_turn_that_failed_is_not_held_for_its_wakeup() {
 }
 
 #[test]
-fn a_wakeup_that_is_late_is_given_up_however_much_is_said() {
+fn gives_up_late_wakeups_despite_activity() {
     let mut rig = Rig::launched(spec_of(""));
     rig.hear(INIT).hear(WAKEUP).hear(OK);
     for _ in 0..11 {
@@ -218,14 +218,14 @@ fn a_wakeup_that_is_due_within_a_turn_fires_after_it() {
 
 #[test]
 fn a_follow_up_that_is_due_is_outstanding_work() {
-    // A hook holds up the turn that follows background work, and nothing is written meanwhile.
+    // A hook delays the turn after background work, and nothing is written meanwhile.
     let mut rig = Rig::launched(spec_of(""));
     rig.hear(INIT).hear(TASK).hear(OK).hear(TASK_DONE);
     assert_eq!(wants(&pass(&mut rig, 30)), ["close"]);
     rig.hear(INIT).hear(GREEN);
     let (verdict, outcome) = rig.ends(0);
     assert_eq!((verdict, outcome.result.as_deref()), (COMPLETED, Some("green")));
-    // One that is ended before that has not completed.
+    // A job that ends before that turn has not completed.
     let mut rig = Rig::launched(spec_of(""));
     rig.hear(INIT).hear(TASK).hear(OK).hear(TASK_DONE);
     assert_eq!(wants(&pass(&mut rig, 80)), ["close", "TERM", "sweep"]);

@@ -1,9 +1,9 @@
-//! How claude is ended.
+//! Stopping of claude.
 
 use super::*;
 
 #[test]
-fn a_claude_that_lingers_is_ended_and_the_verdict_stands() {
+fn ends_lingering_claude_and_keeps_the_verdict() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(OK);
     assert_eq!(wants(&rig.pass(9)), [""; 0], "its grace");
@@ -15,7 +15,7 @@ fn a_claude_that_lingers_is_ended_and_the_verdict_stands() {
     assert_eq!(verdict, COMPLETED);
     assert!(outcome.warnings.iter().any(|warning| warning.contains("did not end by itself")));
 
-    // What it still has to say gives it more time; garbage does not.
+    // Further events give it more time; garbage does not.
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(OK);
     rig.pass(8);
@@ -26,7 +26,7 @@ fn a_claude_that_lingers_is_ended_and_the_verdict_stands() {
 }
 
 #[test]
-fn the_ladder_is_request_int_term_sweep() {
+fn stops_by_request_int_term_and_sweep() {
     for (input, verdict) in
         [(Input::KillRequested, KILLED), (Input::TerminateRequested, failed(Reason::Terminated))]
     {
@@ -43,7 +43,7 @@ fn the_ladder_is_request_int_term_sweep() {
 }
 
 #[test]
-fn a_claude_that_obeys_ends_the_ladder() {
+fn exit_of_claude_skips_further_signals() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(Input::KillRequested);
     rig.take(Input::OutputClosed);
@@ -53,7 +53,7 @@ fn a_claude_that_obeys_ends_the_ladder() {
 }
 
 #[test]
-fn only_a_kill_is_for_good_and_no_verdict_is_turned() {
+fn kill_overrides_shutdown_but_no_verdict() {
     // A kill after a shutdown was announced, and the other way round.
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(Input::TerminateRequested);
@@ -64,7 +64,7 @@ fn only_a_kill_is_for_good_and_no_verdict_is_turned() {
     rig.take(Input::TerminateRequested);
     assert_eq!(rig.ends(0).0, KILLED);
 
-    // After the result, haste does not change what was reached.
+    // A signal after the result does not change the verdict.
     for input in [Input::KillRequested, Input::TerminateRequested] {
         let mut rig = Rig::launched(Spec::default());
         rig.hear(INIT).hear(OK);
@@ -72,14 +72,14 @@ fn only_a_kill_is_for_good_and_no_verdict_is_turned() {
         assert_eq!(rig.ends(0).0, COMPLETED);
     }
 
-    // But a result that leaves work open is none to stand on.
+    // A result with open work is not final.
     let mut rig = Rig::launched(spec_of(""));
     rig.hear(TASK).hear(OK).take(Input::KillRequested);
     assert_eq!(rig.ends(0).0, KILLED);
 }
 
 #[test]
-fn the_timeout_ends_what_is_not_done() {
+fn timeout_ends_unfinished_jobs() {
     let spec = || Spec { timeout_ms: Some(5_000), ..Spec::default() };
     let mut rig = Rig::launched(spec());
     rig.hear(INIT);
@@ -87,10 +87,10 @@ fn the_timeout_ends_what_is_not_done() {
     let (verdict, outcome) = rig.ends(0);
     assert_eq!(verdict, failed(Reason::Timeout));
     assert!(outcome.error.unwrap().contains("5s"));
-    // It does not come again on the way down.
+    // The timeout does not repeat while claude is stopped.
     let mut rig = Rig::launched(spec());
     assert_eq!(wants(&rig.pass(60)), ["INT", "TERM", "sweep"]);
-    // The answer came in time; only claude's own end takes longer.
+    // The answer came in time; only the exit of claude takes longer.
     let mut rig = Rig::launched(spec());
     rig.hear(INIT).hear(OK);
     rig.pass(6);
@@ -98,7 +98,7 @@ fn the_timeout_ends_what_is_not_done() {
 }
 
 #[test]
-fn a_claude_that_closes_its_output_and_lives_on_is_ended() {
+fn ends_claude_that_closed_its_output() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT);
     assert_eq!(rig.take(Input::OutputClosed).wants(), ["close"]);
@@ -108,7 +108,7 @@ fn a_claude_that_closes_its_output_and_lives_on_is_ended() {
 }
 
 #[test]
-fn what_cannot_be_ended_does_not_hold_the_verdict() {
+fn unkillable_processes_do_not_delay_the_verdict() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).take(Input::KillRequested);
     rig.pass(5);

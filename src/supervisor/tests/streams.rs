@@ -1,5 +1,5 @@
-//! The recorded streams of every tested version of the CLI, by the committed table of verdicts:
-//! whole, cut at every line, and cut inside every line.
+//! Recorded streams of each tested version of the CLI against the committed table of verdicts:
+//! whole, cut after each line, and cut inside each line.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ impl Row {
         Verdict2(self.status, self.reason)
     }
 
-    /// Judges a stream of these bytes, whose claude then ends so.
+    /// Judges a stream of these bytes; claude then exits with `exit`.
     fn judge(&self, stream: &[u8], exit: Exit, is_whole: bool) -> (Verdict2, Outcome) {
         let spec = Spec {
             fail_on_denial: self.fail_on_denial,
@@ -107,7 +107,7 @@ fn a_whole_stream_gets_the_verdict_of_the_table() {
     for row in rows() {
         let (verdict, outcome) = row.judge(&std::fs::read(row.path()).unwrap(), row.exit, true);
         let mut warnings = outcome.warnings.clone();
-        // Told by a field of the table.
+        // Given by a field of the table.
         warnings.retain(|warning| !warning.starts_with("the cost is a lower bound"));
         let reached = (verdict, &warnings, outcome.cost_is_lower_bound);
         if reached != (row.verdict(), &row.warnings, row.cost_is_lower_bound) {
@@ -123,7 +123,7 @@ fn a_whole_stream_gets_the_verdict_of_the_table() {
 }
 
 #[test]
-fn a_cut_stream_is_completed_only_after_a_result_with_nothing_outstanding() {
+fn cut_stream_completes_only_after_a_final_result() {
     let killed = Exit { code: None, signal: Some(9) };
     let ended = Exit { code: Some(0), signal: None };
     let mut wrong = Vec::new();
@@ -148,7 +148,8 @@ fn a_cut_stream_is_completed_only_after_a_result_with_nothing_outstanding() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Where to cut a stream: after each line, before its line end, and at several places inside.
+/// Returns where to cut a stream: after each line, before its line feed, and at several places
+/// inside.
 fn cuts(stream: &[u8]) -> BTreeSet<usize> {
     let mut cuts = BTreeSet::from([0]);
     let mut start = 0;
@@ -163,9 +164,9 @@ fn cuts(stream: &[u8]) -> BTreeSet<usize> {
     cuts
 }
 
-/// Whether nothing was outstanding when this much of a stream had been heard: a successful result
-/// came, no turn began or was due after it, no line is broken off, no background task runs, unless
-/// the job does not wait for these, and no wakeup was scheduled.
+/// Whether nothing is outstanding in the beginning of a stream: it has a successful result, no
+/// later turn has begun or is due, no line is cut, no background task runs that the job waits for,
+/// and no wake-up is scheduled.
 fn is_settled(heard: &[u8], ignores_tasks: bool) -> bool {
     let mut is_settled = false;
     let mut tasks = BTreeSet::new();
@@ -181,7 +182,7 @@ fn is_settled(heard: &[u8], ignores_tasks: bool) -> bool {
             }
             ("system", "task_notification") => {
                 tasks.remove(text("task_id"));
-                // Unless it was stopped, a turn follows.
+                // A turn follows unless the task was stopped.
                 is_settled &= text("status") == "stopped";
             }
             ("system", "background_tasks_changed") => {

@@ -1,4 +1,4 @@
-//! Failures that pass: lost connections, an unavailable API, a login that is renewed meanwhile.
+//! Transient failures: lost connections, an unavailable API, a login that is renewed meanwhile.
 
 use super::*;
 
@@ -73,25 +73,25 @@ fn an_unavailable_api_shows_like_an_overloaded_one() {
 }
 
 #[test]
-fn a_login_that_was_accepted_before_gets_one_fresh_claude() {
+fn retries_once_accepted_logins() {
     let mut rig = Rig::launched(Spec { max_backoff_ms: 1_000, ..Spec::default() });
     rig.hear(INIT).hear(TEXT);
     let refused = [AUTH, AUTH, AUTH];
     assert_eq!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::NextAttempt);
     start_again(&mut rig);
     assert_eq!(rig.supervisor.record().attempt, 2);
-    // It works again, and is refused once more later on.
+    // The login works again and is refused later.
     rig.hear(INIT).hear(TEXT);
     assert_eq!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::NextAttempt);
     start_again(&mut rig);
-    // This one was never answered: that is final.
+    // This claude got no answer: the failure is final.
     rig.hear(INIT);
     assert!(matches!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::Ended(_)));
     assert_eq!(rig.supervisor.record().reason, Some(Reason::Auth));
 }
 
 #[test]
-fn a_login_that_was_replaced_gets_one_fresh_claude() {
+fn retries_replaced_logins() {
     for (login_changed, attempts) in [(false, 1), (true, 2)] {
         let mut rig = Rig::launched(Spec { max_backoff_ms: 1_000, ..Spec::default() });
         let evidence = Evidence { login_changed, ..Evidence::default() };
