@@ -188,7 +188,8 @@ impl Supervisor {
         let by = if cgroup.is_some() { Detachment::Scope } else { Detachment::Session };
         if let (Some(unit), None) = (unit, &cgroup) {
             risks.push(format!(
-                "systemd did not move the job into {unit}: it ends with the service around it"
+                "systemd did not move the job into {unit}: the job ends with the service that \
+                 started it"
             ));
         }
         let unit = unit.filter(|_| cgroup.is_some()).map(str::to_owned);
@@ -241,7 +242,7 @@ impl Supervisor {
     pub fn handle(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
-            Input::Queued(obstacle) => self.queued(obstacle, now, &mut effects),
+            Input::Queued(reason) => self.queued(reason, now, &mut effects),
             Input::Admitted => self.admitted(now, &mut effects),
             Input::Held => {
                 self.log_worker_start(now, &mut effects);
@@ -281,8 +282,8 @@ impl Supervisor {
                 self.log(EventKind::TerminateRequested, now, &mut effects);
                 self.stop(StopReason::Terminate, now, &mut effects);
             }
-            Input::Message { number, directive } => {
-                self.handle_message(number, directive, now, &mut effects);
+            Input::Message { number, directive: message } => {
+                self.handle_message(number, message, now, &mut effects);
             }
             Input::Swept { ended, left } => self.sweep_finished(ended, left, now, &mut effects),
             Input::Damaged { file, what } => {

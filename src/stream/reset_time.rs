@@ -49,7 +49,7 @@ fn named_time(sentence: &str, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
         let clock = words.find(|word| *word != "at").and_then(time_of_day)?;
         return in_zone(&zone(words.next()?.trim_end_matches('.'))?, date, clock);
     }
-    let (_, rest) = RESETS.iter().find_map(|words| sentence.split_once(words))?;
+    let (_, rest) = RESETS.iter().find_map(|prefix| sentence.split_once(prefix))?;
     let (time, rest) = rest.split_once('(')?;
     let zone = zone(rest.split_once(')')?.0.trim())?;
     let today = zone.to_datetime(now).date();

@@ -127,13 +127,13 @@ fn event_pieces(event: &Event<'_>, line: &[u8]) -> Vec<Piece> {
             blocks.iter().flat_map(|block| agent_pieces(block, speaker)).collect()
         }
         Event::User { blocks, replayed: Some(_), .. } => {
-            let words = blocks.iter().filter_map(|block| match block {
+            let texts = blocks.iter().filter_map(|block| match block {
                 Block::Text(text) => {
                     Some(one_line(&text.prefix(MAX_CALL_CHARS * 2), MAX_CALL_CHARS))
                 }
                 _ => None,
             });
-            words.map(|words| Piece::said(Speaker::User, words)).collect()
+            texts.map(|text| Piece::said(Speaker::User, text)).collect()
         }
         Event::User { blocks, .. } => {
             let answers = answer_text(line);

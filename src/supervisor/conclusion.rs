@@ -95,7 +95,7 @@ impl Supervisor {
         let structured = match (last, &digest.structured_output) {
             (Some(_), None) if digest.has_new_request => &None,
             (_, None) => &previous.structured_output,
-            (_, told) => told,
+            (_, present) => present,
         };
         let has_answer = answer.is_some() && !partial;
         Outcome {

@@ -54,11 +54,11 @@ impl Supervisor {
     pub(super) fn handle_message(
         &mut self,
         number: u64,
-        directive: Result<InboxMessage, String>,
+        message: Result<InboxMessage, String>,
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        match directive {
+        match message {
             Err(error) => {
                 let error = clip(&error, 200);
                 self.record.warn(format!("message {number} could not be read: {error}"));

@@ -108,8 +108,8 @@ impl Supervisor {
             let sum = previous.duration_ms.unwrap_or_default().saturating_add(digest.duration_ms);
             previous.duration_ms = Some(sum);
         }
-        let room = MAX_DENIALS.saturating_sub(previous.denials.len());
-        previous.denials.extend(digest.denials.drain(..).take(room));
+        let left = MAX_DENIALS.saturating_sub(previous.denials.len());
+        previous.denials.extend(digest.denials.drain(..).take(left));
         self.digest = next;
         self.started = now.mono;
         self.input_closed = false;

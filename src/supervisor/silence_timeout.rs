@@ -61,7 +61,7 @@ impl Supervisor {
         let silent = Duration::from_secs(silent.as_secs().max(1));
         let allowed = humantime::format_duration(self.silence_allowed());
         self.record.warn(format!(
-            "nothing was heard of claude for {}; after {allowed} it is ended",
+            "claude has been silent for {}; after {allowed} it is stopped",
             humantime::format_duration(silent)
         ));
         let for_ms = milliseconds(silent);

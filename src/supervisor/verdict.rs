@@ -57,10 +57,7 @@ impl Supervisor {
             Some(StopReason::Stall) => {
                 let silence = self.stalled_for.unwrap_or_else(|| self.silence_allowed());
                 let limit = humantime::format_duration(silence);
-                return Verdict::failed(
-                    Reason::Stalled,
-                    format!("nothing was heard of claude for {limit}"),
-                );
+                return Verdict::failed(Reason::Stalled, format!("claude was silent for {limit}"));
             }
             Some(StopReason::Auth) => {
                 return Verdict::failed(

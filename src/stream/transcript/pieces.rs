@@ -77,9 +77,9 @@ impl Piece {
     }
 }
 
-/// Decision on a tool call.
+/// CallDecision on a tool call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Decision {
+enum CallDecision {
     Allowed,
     Denied,
 }
@@ -96,7 +96,7 @@ struct CallTable<'a> {
     /// Calls that have a result, or whose request was withdrawn.
     closed: HashSet<&'a str>,
     /// Decisions in the stream.
-    decided: HashMap<&'a str, Decision>,
+    decided: HashMap<&'a str, CallDecision>,
     /// Calls whose decision is in a response.
     responded: HashSet<&'a str>,
 }
@@ -119,7 +119,8 @@ impl<'a> CallTable<'a> {
                 Link::Response { request_id, decision } => {
                     if let Some((id, _)) = calls.requests.get(request_id.as_str()) {
                         let allowed = decision.is_ok();
-                        let decided = if allowed { Decision::Allowed } else { Decision::Denied };
+                        let decided =
+                            if allowed { CallDecision::Allowed } else { CallDecision::Denied };
                         calls.closed.insert(id);
                         calls.decided.insert(id, decided);
                         calls.responded.insert(id);
@@ -131,12 +132,12 @@ impl<'a> CallTable<'a> {
                 Link::Outcome { id, failed } => {
                     calls.closed.insert(id);
                     if failed.is_none() {
-                        calls.decided.entry(id).or_insert(Decision::Allowed);
+                        calls.decided.entry(id).or_insert(CallDecision::Allowed);
                     }
                 }
                 Link::Denied { ids } => {
                     for id in ids {
-                        calls.decided.entry(id).or_insert(Decision::Denied);
+                        calls.decided.entry(id).or_insert(CallDecision::Denied);
                     }
                 }
             }
@@ -237,13 +238,14 @@ impl Piece {
                     }
                     _ if !calls.permissions.contains_key(id) => as_it_is(),
                     Some(_)
-                        if calls.responded.contains(id) && decided == Some(&Decision::Denied) =>
+                        if calls.responded.contains(id)
+                            && decided == Some(&CallDecision::Denied) =>
                     {
                         Vec::new()
                     }
                     _ if calls.responded.contains(id) => as_it_is(),
                     None => vec![allowed(id)],
-                    Some(why) if decided == Some(&Decision::Denied) => vec![denied(id, why)],
+                    Some(why) if decided == Some(&CallDecision::Denied) => vec![denied(id, why)],
                     // The end of the turn says whether it was denied or failed.
                     Some(_) => as_it_is(),
                 }
