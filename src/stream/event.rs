@@ -31,13 +31,13 @@ pub enum Event<'a> {
         /// `None` if the CLI does not list them.
         mcp_servers: Option<Vec<McpServer>>,
     },
-    /// `system/api_retry`: a request failed and will be tried again.
+    /// `system/api_retry`: a request failed and will be retried.
     ApiRetry {
         /// `rate_limit`, `overloaded`, `server_error`, `authentication_failed`, …
         error: String,
         /// HTTP status of the API; `None` if there was no answer.
         status: Option<u16>,
-        /// Milliseconds until the next try.
+        /// Milliseconds until the retry.
         delay_ms: f64,
         /// Whether a subagent made the request.
         nested: bool,

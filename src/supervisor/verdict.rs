@@ -1,7 +1,7 @@
-//! The verdict: how a job ended, from all the evidence.
+//! The verdict: how a job ended, by all the evidence.
 //!
-//! Neither the exit code nor a result's `subtype` tells success alone: the CLI calls a refused
-//! request `success`, exits with 0 after an interrupt, and can die after a turn that was fine.
+//! Neither the exit code nor the `subtype` of a result proves a success: the CLI calls a refused
+//! request `success`, exits with 0 after an interrupt, and can die after a successful turn.
 
 use serde_json::Value;
 

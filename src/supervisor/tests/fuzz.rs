@@ -24,7 +24,7 @@ enum Mutation {
     DropLine(Index),
     SwapLines(Index, Index),
     InsertLine(Index, &'static str),
-    /// A value of a line becomes another.
+    /// Replaces a value of a line.
     Replace(Index, Index, &'static str),
 }
 
