@@ -568,15 +568,12 @@ pub struct Stats {
 /// `--by`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupByArg {
-    /// GroupByArg UTC day.
+    /// By day, in UTC.
     Day,
-    /// GroupByArg model.
     Model,
-    /// GroupByArg `--group`.
     Group,
-    /// GroupByArg status.
     Status,
-    /// GroupByArg the value of a label.
+    /// By the value of this label.
     Label(String),
 }
 

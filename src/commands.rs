@@ -8,6 +8,7 @@ pub mod events;
 pub mod export;
 pub mod host_takeover;
 pub mod kill;
+mod launching;
 pub mod list;
 pub mod logs;
 mod observe;
@@ -20,6 +21,7 @@ pub mod sidecar;
 pub mod start;
 pub mod stats;
 pub mod status;
+mod turns;
 pub mod wait;
 mod watch;
 

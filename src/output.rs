@@ -288,8 +288,8 @@ impl Printer {
             let texts = answer.jobs.iter().map(|job| match job {
                 Waited::Ended(result) => text::result(result),
                 Waited::Live(status) => text::status(status),
-                Waited::Brief(brief) => text::brief(brief),
-                Waited::Lost(lost) => text::lost(lost),
+                Waited::Short(short) => text::short_result(short),
+                Waited::Unreadable(job) => text::unreadable_job(job),
             });
             texts.collect::<Vec<_>>().join("\n")
         })

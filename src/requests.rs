@@ -340,11 +340,11 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
 /// Converts the arguments of `stats`.
 pub fn stats(args: cli::Stats) -> stats::StatsRequest {
     let by = match args.by {
-        cli::GroupByArg::Day => stats::By::Day,
-        cli::GroupByArg::Model => stats::By::Model,
-        cli::GroupByArg::Group => stats::By::Group,
-        cli::GroupByArg::Status => stats::By::Status,
-        cli::GroupByArg::Label(key) => stats::By::Label(key),
+        cli::GroupByArg::Day => stats::GroupBy::Day,
+        cli::GroupByArg::Model => stats::GroupBy::Model,
+        cli::GroupByArg::Group => stats::GroupBy::Group,
+        cli::GroupByArg::Status => stats::GroupBy::Status,
+        cli::GroupByArg::Label(key) => stats::GroupBy::Label(key),
     };
     stats::StatsRequest { by, since: args.since.map(timestamp), labels: args.label, all: args.all }
 }
@@ -387,7 +387,7 @@ fn ids(arguments: &[String], options: &[String]) -> Result<Vec<JobId>, Error> {
 }
 
 fn prompt(args: &cli::Start) -> Result<Vec<u8>, Error> {
-    read_text(args.prompt.as_deref(), args.prompt_file.as_deref(), start::PROMPT_MOST)
+    read_text(args.prompt.as_deref(), args.prompt_file.as_deref(), start::MAX_PROMPT_BYTES)
 }
 
 /// Reads a text from an argument, from stdin (`-`) or from a file. Of stdin and files at most

@@ -25,7 +25,7 @@ use crate::commands::result::ResultAnswer;
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::sidecar::SidecarEvent;
 use crate::commands::start::StartAnswer;
-use crate::commands::stats::{By, StatsAnswer};
+use crate::commands::stats::{GroupBy, StatsAnswer};
 use crate::commands::status::StatusAnswer;
 use crate::commands::wait::WaitAnswer;
 use crate::job::{JobId, Timestamp};
@@ -60,13 +60,13 @@ impl JsonSchema for Timestamp {
     }
 }
 
-impl JsonSchema for By {
+impl JsonSchema for GroupBy {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "By".into()
+        "GroupBy".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {

@@ -170,7 +170,7 @@ fn a_queued_job_says_why_it_waits() {
     assert_eq!((&running["waitsFor"], &running["waitingFor"]), (&json!([]), &Value::Null));
     await_file(&sandbox.path("up"));
     let slot = queued("slot", &["--max-parallel", "1"], "slot");
-    assert_eq!(slot["waitingFor"]["why"], "it is number 1 in line for a slot");
+    assert_eq!(slot["waitingFor"]["why"], "it is number 1 in the queue for a slot");
     assert_eq!(run_hint(&sandbox, slot["waitingFor"]["hint"].as_str().unwrap()), 0);
     let job = queued("job", &["--after", "run"], "job");
     assert_eq!(job["waitsFor"], json!(["run"]));

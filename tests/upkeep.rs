@@ -40,8 +40,8 @@ fn the_jobs_that_ended_last_stay() {
     assert_eq!(sandbox.run(["clean", "--keep", "2"])["removed"], 2);
     assert_eq!(ids(&sandbox), ["job-3", "job-4"]);
     for (options, why) in [
-        (["--keep", "1"], "it is one of the 1 that ended last"),
-        (["--older-than", "1h"], "it has not ended so long ago"),
+        (["--keep", "1"], "kept by --keep 1"),
+        (["--older-than", "1h"], "it ended too recently"),
         (["--label", "n=5"], "it does not have these labels"),
     ] {
         let left = sandbox.run([&["clean", "job-4"][..], &options].concat());

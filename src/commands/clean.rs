@@ -1,4 +1,4 @@
-//! `clean`: jobs that have ended are removed.
+//! `clean`: removes ended jobs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use crate::error::Error;
 use crate::job::{JobId, Record, Summary, Timestamp};
 use crate::store::{self, JobDir, Listed, Store, StoreError, Summaries};
 
-/// How many are left where nothing else was asked for.
-const KEPT: usize = 50;
-/// Ids that an answer names.
-const NAMED: usize = 50;
+/// Number of ended jobs that are kept by default.
+const DEFAULT_KEEP: usize = 50;
+/// Maximum number of ids in an answer.
+const MAX_NAMED: usize = 50;
 
-/// What to remove.
+/// Which jobs to remove.
 #[derive(Debug, Default)]
 pub struct CleanRequest {
     /// Only these jobs; empty for any.
     pub ids: Vec<JobId>,
-    /// This job is left, and is none of those that `keep` counts.
+    /// A job that is kept in addition to those that `keep` counts.
     pub spare: Option<JobId>,
-    /// Those that ended last are left, so many of them.
+    /// Number of jobs to keep: those that ended last.
     pub keep: Option<usize>,
-    /// Only jobs that ended so long ago.
+    /// Only jobs that ended at least this long ago.
     pub older_than: Option<Duration>,
     /// Only jobs that have all these labels.
     pub labels: Vec<(String, String)>,
-    /// Nothing is removed.
+    /// Remove nothing.
     pub dry_run: bool,
 }
 
@@ -37,10 +37,10 @@ pub struct CleanRequest {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Left {
+pub struct NotRemoved {
     /// The job's id.
     pub job_id: JobId,
-    /// Why it was not removed.
+    /// Why the job was not removed.
     pub error: String,
 }
 
@@ -59,16 +59,16 @@ pub struct CleanAnswer {
     pub jobs: Vec<JobId>,
     /// Number of further jobs, which `jobs` leaves out.
     pub omitted: usize,
-    /// Jobs asked for by id that stay, and jobs that could not be removed.
-    pub left: Vec<Left>,
+    /// Jobs that were selected by id but are kept, and jobs that could not be removed.
+    pub left: Vec<NotRemoved>,
     /// Problems that did not prevent the removal.
     pub warnings: Vec<String>,
 }
 
-/// Removes jobs that have ended: never one that is live, of which somebody was not told, or that
-/// another waits for, nor what is no job. What is removed disappears as a whole, and no link in it
-/// is followed. One that cannot be removed does not keep the others; it is an error where nothing
-/// else is to be told.
+/// Removes ended jobs. Jobs that are live, have undelivered notifications, or are awaited by
+/// another job are never removed, nor are directories that are not jobs. A job disappears as a
+/// whole, and symbolic links in it are not followed. A job that cannot be removed does not prevent
+/// the removal of the others, and is an error only if there is nothing else to report.
 pub fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer, Error> {
     let mut answer = CleanAnswer { dry_run: request.dry_run, ..CleanAnswer::default() };
     let mut failures = Vec::new();
@@ -76,47 +76,47 @@ pub fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer, Error
     if !request.dry_run {
         store.clear_leftovers()?;
     }
-    // From here on no job comes to wait for one of them.
+    // While this lock is held, no new job can depend on one of them.
     let removal = !request.dry_run && !chosen.is_empty();
     let _removal = removal.then(|| store.lock_removal()).flatten();
     let awaited = if chosen.is_empty() { BTreeMap::new() } else { awaited(store)? };
-    let mut unnoted = None;
+    let mut cost_error = None;
     for id in chosen {
         let dir = store.job(&id);
         let freed = dir.disk_usage();
-        let done = match awaited.get(&id) {
-            Some(waiter) => Err(Stays::Must(format!("job {waiter} waits for it"))),
+        let removed = match awaited.get(&id) {
+            Some(waiter) => Err(RemovalError::Refused(format!("job {waiter} waits for it"))),
             None if request.dry_run => {
-                may_go(&dir, dir.is_held().as_ref().map(|held| !held)).map(|()| None)
+                check_removable(&dir, dir.is_held().as_ref().map(|held| !held)).map(|()| None)
             }
             None => remove(&dir),
         };
-        match done {
-            Ok(not_noted) => {
-                unnoted = unnoted.or(not_noted);
+        match removed {
+            Ok(error) => {
+                cost_error = cost_error.or(error);
                 answer.count(id, freed);
             }
-            Err(Stays::Must(error)) if !request.ids.is_empty() => {
-                answer.left.push(Left { job_id: id, error });
+            Err(RemovalError::Refused(error)) if !request.ids.is_empty() => {
+                answer.left.push(NotRemoved { job_id: id, error });
             }
-            Err(Stays::Must(_)) => {}
-            Err(Stays::Fails(error)) => failures.push((id, error.into())),
+            Err(RemovalError::Refused(_)) => {}
+            Err(RemovalError::Failed(error)) => failures.push((id, error.into())),
         }
     }
     if answer.removed == 0 && answer.left.is_empty() && !failures.is_empty() {
         return Err(failures.swap_remove(0).1);
     }
-    let failures = failures.into_iter().take(NAMED);
-    let failures = failures.map(|(job_id, error)| Left { job_id, error: error.to_string() });
+    let failures = failures.into_iter().take(MAX_NAMED);
+    let failures = failures.map(|(job_id, error)| NotRemoved { job_id, error: error.to_string() });
     answer.left.extend(failures);
-    let kept =
-        |error| format!("what they have cost is kept in .new until it can be noted: {error}");
-    answer.warnings.extend(unnoted.map(kept));
+    let warning =
+        |error| format!("the cost of removed jobs stays in .new until it can be recorded: {error}");
+    answer.warnings.extend(cost_error.map(warning));
     Ok(answer)
 }
 
-/// The jobs that are to be removed, those that ended last first. Of ids `answer` gets those that
-/// are left, and `failures` those that cannot be looked at.
+/// Returns the jobs to remove, latest end first. Of jobs that were selected by id, those that are
+/// kept are added to `answer` and those that cannot be read to `failures`.
 fn choose(
     store: &Store,
     request: &CleanRequest,
@@ -125,7 +125,7 @@ fn choose(
 ) -> Result<Vec<JobId>, Error> {
     let named = !request.ids.is_empty();
     let selects = named || request.older_than.is_some() || !request.labels.is_empty();
-    let keep = request.keep.unwrap_or(if selects { 0 } else { KEPT });
+    let keep = request.keep.unwrap_or(if selects { 0 } else { DEFAULT_KEEP });
     let before = request.older_than.map(|age| clock::now().before(age));
     let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
     let (summaries, jobs) = match named {
@@ -137,32 +137,32 @@ fn choose(
         if request.spare.as_ref() == Some(&id) {
             continue;
         }
-        // Nobody is to be notified: the job may go.
+        // Without recipients there are no notifications that could be undelivered.
         if let Some(job) = job.ended.filter(|job| !job.has_recipients) {
-            let is_wanted = match !selects {
+            let is_selected = match !selects {
                 true => true,
                 false => summaries
                     .get(&job)
-                    .is_some_and(|summary| request.why_unwanted(&summary, before).is_none()),
+                    .is_some_and(|summary| request.mismatch_reason(&summary, before).is_none()),
             };
-            if is_wanted {
+            if is_selected {
                 ended.push((job.ended_at, id));
             }
             continue;
         }
         match try_load_checked(store, &id) {
-            Ok(seen) => match why_left(&seen.dir, &seen.record) {
+            Ok(observed) => match keep_reason(&observed.dir, &observed.record) {
                 None => {
-                    let summary = seen.record.into();
-                    match request.why_unwanted(&summary, before) {
+                    let summary = observed.record.into();
+                    match request.mismatch_reason(&summary, before) {
                         None => ended.push((summary.ended_at, id)),
                         Some(why) if named => {
-                            answer.left.push(Left { job_id: id, error: why.to_owned() });
+                            answer.left.push(NotRemoved { job_id: id, error: why.to_owned() });
                         }
                         Some(_) => {}
                     }
                 }
-                Some(error) if named => answer.left.push(Left { job_id: id, error }),
+                Some(error) if named => answer.left.push(NotRemoved { job_id: id, error }),
                 Some(_) => {}
             },
             Err(error) if named => {
@@ -175,8 +175,10 @@ fn choose(
     ended.sort_unstable_by(|a, b| b.cmp(a));
     let chosen = ended.split_off(keep.min(ended.len()));
     if named {
-        let error = || format!("it is one of the {keep} that ended last");
-        answer.left.extend(ended.into_iter().map(|(_, job_id)| Left { job_id, error: error() }));
+        let error = || format!("kept by --keep {keep}");
+        answer
+            .left
+            .extend(ended.into_iter().map(|(_, job_id)| NotRemoved { job_id, error: error() }));
     }
     Ok(chosen.into_iter().map(|(_, id)| id).collect())
 }
@@ -185,7 +187,7 @@ impl CleanAnswer {
     fn count(&mut self, id: JobId, freed: u64) {
         self.removed += 1;
         self.freed_bytes += freed;
-        if self.jobs.len() < NAMED {
+        if self.jobs.len() < MAX_NAMED {
             self.jobs.push(id);
         } else {
             self.omitted += 1;
@@ -194,27 +196,27 @@ impl CleanAnswer {
 }
 
 impl CleanRequest {
-    /// Why a job that has ended is none of those that were asked for.
-    fn why_unwanted(&self, job: &Summary, before: Option<Timestamp>) -> Option<&'static str> {
+    /// Returns why an ended job is not selected.
+    fn mismatch_reason(&self, job: &Summary, before: Option<Timestamp>) -> Option<&'static str> {
         let old = before.is_none_or(|before| job.ended_at.is_some_and(|at| at <= before));
         if !old {
-            return Some("it has not ended so long ago");
+            return Some("it ended too recently");
         }
         let fits = job.has_labels(self.labels.iter().map(|(key, value)| (key, value)));
         (!fits).then_some("it does not have these labels")
     }
 }
 
-/// The jobs that others wait for who did not have their turn yet, or had been cut off before it,
-/// each with one of those: it will read how they ended.
+/// Returns the jobs that are awaited, each with a job that waits for it: one that has not been
+/// admitted yet, or was interrupted before its admission. It will read how they ended.
 fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
     let mut awaited = BTreeMap::new();
     let (summaries, jobs) = store.summaries()?;
     for Listed { id, ended } in jobs {
         let known = ended.and_then(|ended| summaries.get(&ended));
-        // Who waits behind a record that cannot be read is not known.
+        // The dependencies of a job whose record cannot be read are unknown.
         let Some(waiter) = known.or_else(|| store.job(&id).summary().ok()) else { continue };
-        // One that was cut off before its turn may be taken up again.
+        // A job that was interrupted before its admission may be recovered.
         if !waiter.had_turn && (waiter.status.is_live() || waiter.ending().is_cut_off()) {
             let others = [waiter.spec.after, waiter.spec.after_any].concat();
             awaited.extend(others.into_iter().map(|other| (other, id.clone())));
@@ -223,48 +225,51 @@ fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
     Ok(awaited)
 }
 
-/// Why a job has to stay; `None` if it may go.
-fn why_left(dir: &JobDir, record: &Record) -> Option<String> {
+/// Returns why a job must be kept; `None` if it can be removed.
+fn keep_reason(dir: &JobDir, record: &Record) -> Option<String> {
     let is_dead = record.version == 0 && store::legacy_is_dead(record);
     if record.status.is_live() && !is_dead {
         let host = dir.other_host(record).map(|host| format!(" on {host}")).unwrap_or_default();
         return Some(format!("it is {}{host}", record.status));
     }
-    let errands = dir.notifications(record);
-    let errand = errands.first()?;
-    let to = &errand.to;
-    Some(match &errand.error {
-        Some(why) => format!("{to} could not be told that it {}: {why}", errand.event),
-        None => format!("{to} is still to be told that it {}", errand.event),
+    let notifications = dir.notifications(record);
+    let notification = notifications.first()?;
+    let (to, event) = (&notification.to, notification.event);
+    Some(match &notification.error {
+        Some(why) => format!("the notification to {to} that it {event} failed: {why}"),
+        None => format!("the notification to {to} that it {event} is not delivered yet"),
     })
 }
 
 /// Why a job was not removed.
-enum Stays {
-    /// It has to stay.
-    Must(String),
+enum RemovalError {
+    /// It must be kept.
+    Refused(String),
     /// It could not be removed.
-    Fails(StoreError),
+    Failed(StoreError),
 }
 
-/// Whether the job may go as it is now. `is_free` is whether nobody holds its lock.
-fn may_go(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(), Stays> {
+/// Checks that the job can be removed in its current state. `is_free` says whether its lock is free.
+fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(), RemovalError> {
     let record = dir.check().and_then(|()| dir.load());
-    let record = record.map_err(|error| Stays::Must(error.to_string()))?;
+    let record = record.map_err(|error| RemovalError::Refused(error.to_string()))?;
     match is_free {
         Ok(true) => {}
-        // Somebody resumes it, or looks at it for long.
-        Ok(false) => return Err(Stays::Must("somebody holds its lock".to_owned())),
+        // Another process resumes the job or is reading it.
+        Ok(false) => {
+            return Err(RemovalError::Refused("another process holds its lock".to_owned()));
+        }
         // The Node skill's jobs have no lock.
         Err(_) if record.version == 0 => {}
-        Err(error) => return Err(Stays::Must(error.to_string())),
+        Err(error) => return Err(RemovalError::Refused(error.to_string())),
     }
-    why_left(dir, &record).map_or(Ok(()), |why| Err(Stays::Must(why)))
+    keep_reason(dir, &record).map_or(Ok(()), |why| Err(RemovalError::Refused(why)))
 }
 
-/// Removes the job, if it is still as it was. Gives what was in the way of noting its cost.
-fn remove(dir: &JobDir) -> Result<Option<StoreError>, Stays> {
+/// Removes the job if it can still be removed. Returns the error that prevented recording its
+/// cost.
+fn remove(dir: &JobDir) -> Result<Option<StoreError>, RemovalError> {
     let lock = dir.try_lock();
-    may_go(dir, lock.as_ref().map(Option::is_some))?;
-    dir.discard().map_err(Stays::Fails)
+    check_removable(dir, lock.as_ref().map(Option::is_some))?;
+    dir.discard().map_err(RemovalError::Failed)
 }

@@ -1,402 +1,64 @@
-//! `list`: the jobs, newest first.
+//! `list`: lists the jobs, newest first.
+
+mod item;
+mod short_item;
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::MAX_ANSWER_CHARS;
 use super::observe::try_load_checked;
-use super::status::{Line, standing_in_line};
+use super::status::{QueueView, status_view_in_queue};
 use crate::error::Error;
-use crate::job::{
-    Activity, Blocked, JobId, Notification, Question, Reason, Record, Status, StatusView, Summary,
-    Timestamp, WaitingFor, full_status,
-};
+use crate::job::{JobId, Status, Timestamp, WaitingFor};
 use crate::store::{Address, Ended, Listed, LoadError, Store, Summaries};
-use crate::text::{clip, is_zero, json_length};
+use crate::text::json_length;
+use short_item::{ItemSize, ShortItem};
 
-/// How many ended jobs are shown where nothing else was asked for.
-const ENDED_SHOWN: usize = 20;
+pub use item::Item;
 
-/// What to list.
+/// Number of ended jobs that are shown by default.
+const MAX_RECENT: usize = 20;
+
+/// Which jobs to list, and in which order.
 #[derive(Debug, Default)]
 pub struct ListRequest {
-    /// Every job.
+    /// List every job, and do not shorten the list.
     pub all: bool,
-    /// Only these statuses; empty for any.
+    /// Only jobs with one of these statuses; empty for any.
     pub statuses: Vec<Status>,
     /// Only jobs that have all these labels.
     pub labels: Vec<(String, String)>,
     /// Only jobs of this group.
     pub group: Option<String>,
-    /// Only jobs of which somebody was not told.
+    /// Only jobs with undelivered notifications.
     pub undelivered: bool,
-    /// Only jobs that were started then or later.
+    /// Only jobs that were started at this time or later.
     pub since: Option<Timestamp>,
-    /// Only so many, the first ones.
+    /// Maximum number of jobs.
     pub limit: Option<usize>,
-    /// Which come first.
     pub order: Order,
-    /// The other way round, but for those that lack what the order is by: they stay last.
+    /// Reverse the order. Jobs that lack the value stay last.
     pub reverse: bool,
 }
 
-/// What comes first in a list. What is equal comes newest first.
+/// Order of a list. Equal jobs are ordered newest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// What started last.
+    /// Latest start first.
     #[default]
     Started,
-    /// What ended last.
+    /// Latest end first.
     Ended,
-    /// What cost most.
+    /// Highest cost first.
     Cost,
-    /// What took most turns.
+    /// Most turns first.
     Turns,
-    /// By status, in the order of a job's life.
+    /// By status, in the order of a job's life cycle.
     Status,
-    /// By id.
     Id,
-}
-
-/// One job of the list.
-#[derive(Clone, Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Item {
-    /// The job's id.
-    pub job_id: JobId,
-    /// Process id of the worker, also after it ended.
-    pub pid: Option<i32>,
-    /// The job's status; null if its record cannot be read.
-    pub status: Option<Status>,
-    /// Why the job failed, as a stable word; null unless it failed.
-    pub reason: Option<Reason>,
-    /// Why the job failed, as a sentence, or why its record cannot be read.
-    pub error: Option<String>,
-    /// When the job was started.
-    pub started_at: Option<Timestamp>,
-    /// When the job ended.
-    pub ended_at: Option<Timestamp>,
-    /// A limit of the API, or its overload, is being waited for or ended the job.
-    pub rate_limited: bool,
-    /// When claude tries again.
-    pub retry_at: Option<Timestamp>,
-    /// When a limit ends for which the job did not wait: it can be resumed then.
-    pub resumable_at: Option<Timestamp>,
-    /// Place of a queued job among those that wait for a slot, from 1.
-    pub position: Option<usize>,
-    /// When the job takes its place in the queue (`--start-delay`), if that is to come.
-    pub starts_at: Option<Timestamp>,
-    /// The jobs whose end a queued job waits for.
-    pub waits_for: Vec<JobId>,
-    /// Why the job is not working now; null while it works and after its end.
-    pub waiting_for: Option<WaitingFor>,
-    /// Number of turns so far.
-    pub num_turns: u64,
-    /// Cost in US dollars as claude reported it.
-    pub cost_usd: Option<f64>,
-    /// `costUsd` is a lower bound: an attempt ended without reporting its cost.
-    pub cost_is_lower_bound: bool,
-    /// The request that waits for an answer.
-    pub blocked: Option<Blocked>,
-    /// What the agent is doing.
-    pub activity: Option<Activity>,
-    /// The beginning of the prompt.
-    pub prompt: String,
-    /// Notifications that could not be delivered, or were not delivered yet; only with
-    /// `--undelivered`.
-    pub undelivered_notifications: Vec<Notification>,
-    /// Deprecated name of `undeliveredNotifications`; absent when empty.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub undelivered: Vec<Notification>,
-    /// The group of jobs (`--group`) of which only some run at once.
-    pub group: Option<String>,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Problems of a live job that did not make it fail, such as that it runs on another machine;
-    /// `status` has also those of a job that has ended.
-    pub warnings: Vec<String>,
-    /// Always false: all fields are there.
-    pub truncated: bool,
-    /// The command to run next, as `sh` takes it; null for a completed job.
-    pub hint: Option<String>,
-}
-
-fn warnings_of(record: &Record) -> Vec<String> {
-    if !record.status.is_live() {
-        return Vec::new();
-    }
-    // The one that a reader adds comes last.
-    record.warnings.iter().rev().take(2).map(|text| clip(text, 160)).collect()
-}
-
-impl Item {
-    fn of(record: Record, standing: StatusView) -> Self {
-        Self {
-            hint: record.hint(),
-            waiting_for: standing.waiting_for,
-            position: standing.position,
-            starts_at: standing.starts_at,
-            waits_for: standing.waits_for,
-            warnings: warnings_of(&record),
-            pid: record.pid,
-            status: Some(standing.status),
-            reason: record.reason,
-            error: record.error.map(|error| clip(&error, 120)),
-            started_at: record.started_at,
-            ended_at: record.ended_at,
-            rate_limited: standing.rate_limited,
-            retry_at: standing.retry_at,
-            resumable_at: record.resumable_at,
-            num_turns: record.num_turns,
-            cost_usd: record.cost_usd,
-            cost_is_lower_bound: record.cost_is_lower_bound,
-            blocked: record.blocked.map(|blocked| Blocked {
-                input: clip(&blocked.input, 120),
-                questions: blocked.questions.into_iter().take(2).collect(),
-                others: Vec::new(),
-                ..blocked
-            }),
-            activity: record
-                .activity
-                .map(|activity| Activity { text: clip(&activity.text, 60), tool: activity.tool }),
-            prompt: clip(&record.prompt, 60),
-            group: record.spec.queue_options.group,
-            labels: record.spec.labels,
-            ..Self::blank(record.job_id)
-        }
-    }
-
-    /// A job that has ended, which stays so: its record need not be held against its lock.
-    fn ended(summary: Summary) -> Self {
-        Self {
-            hint: summary.hint(),
-            pid: summary.pid,
-            status: Some(summary.status),
-            reason: summary.reason,
-            error: summary.error,
-            started_at: summary.started_at,
-            ended_at: summary.ended_at,
-            rate_limited: summary.rate_limited,
-            resumable_at: summary.resumable_at,
-            num_turns: summary.num_turns,
-            cost_usd: summary.cost_usd,
-            cost_is_lower_bound: summary.cost_is_lower_bound,
-            prompt: summary.prompt,
-            group: summary.spec.admission.group,
-            labels: summary.spec.labels,
-            ..Self::blank(summary.job_id)
-        }
-    }
-
-    fn unreadable(id: JobId, error: &str) -> Self {
-        Self { error: Some(clip(error, 300)), ..Self::blank(id) }
-    }
-
-    /// A job of which nothing is known.
-    fn blank(job_id: JobId) -> Self {
-        Self {
-            job_id,
-            pid: None,
-            status: None,
-            reason: None,
-            error: None,
-            started_at: None,
-            ended_at: None,
-            rate_limited: false,
-            retry_at: None,
-            resumable_at: None,
-            position: None,
-            starts_at: None,
-            waits_for: Vec::new(),
-            waiting_for: None,
-            num_turns: 0,
-            cost_usd: None,
-            cost_is_lower_bound: false,
-            blocked: None,
-            activity: None,
-            prompt: String::new(),
-            undelivered_notifications: Vec::new(),
-            undelivered: Vec::new(),
-            group: None,
-            labels: BTreeMap::new(),
-            warnings: Vec::new(),
-            truncated: false,
-            hint: None,
-        }
-    }
-}
-
-/// How much of each job a list shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Size {
-    /// Every field.
-    Full,
-    /// Without empty fields, and with shorter texts.
-    Short,
-    /// The same without labels and details, and with the beginnings of texts.
-    Shortest,
-}
-
-/// One job of a list that is shortened: fields that are null, false, zero or empty are absent.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-struct ShortItem {
-    /// The job's id.
-    job_id: JobId,
-    /// Process id of the worker, also after it ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<i32>,
-    /// The job's status; null if its record cannot be read.
-    status: Option<Status>,
-    /// Why the job failed, as a stable word.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Reason>,
-    /// The beginning of the sentence that says why the job failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    /// When the job was started.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    started_at: Option<Timestamp>,
-    /// When the job ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended_at: Option<Timestamp>,
-    /// A limit of the API, or its overload, is being waited for or ended the job.
-    #[serde(skip_serializing_if = "is_false")]
-    rate_limited: bool,
-    /// When claude tries again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retry_at: Option<Timestamp>,
-    /// When a limit ends for which the job did not wait: it can be resumed then.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    resumable_at: Option<Timestamp>,
-    /// Place of a queued job among those that wait for a slot, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    position: Option<usize>,
-    /// When the job takes its place in the queue (`--start-delay`), if that is to come.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    starts_at: Option<Timestamp>,
-    /// The jobs whose end a queued job waits for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    waits_for: Vec<JobId>,
-    /// Why the job is not working now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    waiting_for: Option<WaitingFor>,
-    /// Number of turns so far.
-    #[serde(skip_serializing_if = "is_zero")]
-    num_turns: u64,
-    /// Cost in US dollars as claude reported it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cost_usd: Option<f64>,
-    /// `costUsd` is a lower bound: an attempt ended without reporting its cost.
-    #[serde(skip_serializing_if = "is_false")]
-    cost_is_lower_bound: bool,
-    /// The request that waits for an answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blocked: Option<Blocked>,
-    /// What the agent is doing.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    activity: Option<Activity>,
-    /// The beginning of the prompt.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    prompt: String,
-    /// Notifications that could not be delivered, or were not delivered yet; only with
-    /// `--undelivered`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    undelivered_notifications: Vec<Notification>,
-    /// Deprecated name of `undeliveredNotifications`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    undelivered: Vec<Notification>,
-    /// The group of jobs (`--group`) of which only some run at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    group: Option<String>,
-    /// Its labels.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    labels: BTreeMap<String, String>,
-    /// Problems of a live job that did not make it fail.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
-    /// Always true: `status` gives the fields that are left out.
-    truncated: bool,
-    /// The command to run next, as `sh` takes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
-
-impl ShortItem {
-    fn of(item: Item, size: Size, address: &Address) -> Self {
-        let is_shortest = size == Size::Shortest;
-        let (texts, hints) = if is_shortest { (30, 90) } else { (60, 160) };
-        let short = |text: &str| clip(text, texts);
-        let details = |job_id: &JobId| address.apply(full_status(job_id));
-        let hint = item.hint.map(|hint| match hint.len() > hints {
-            // Without its comment the command may fit.
-            true => match hint.split_once("  # ") {
-                Some((command, _)) if command.len() <= hints => command.to_owned(),
-                _ => details(&item.job_id),
-            },
-            false => hint,
-        });
-        let mut errands = item.undelivered_notifications;
-        errands.truncate(if is_shortest { 1 } else { 3 });
-        for errand in &mut errands {
-            errand.error = errand.error.as_deref().map(short);
-        }
-        Self {
-            pid: item.pid,
-            status: item.status,
-            reason: item.reason,
-            error: item.error.as_deref().map(short),
-            started_at: item.started_at,
-            ended_at: item.ended_at,
-            rate_limited: item.rate_limited,
-            retry_at: item.retry_at,
-            resumable_at: item.resumable_at,
-            position: item.position,
-            starts_at: item.starts_at,
-            waits_for: item.waits_for.into_iter().take(if is_shortest { 1 } else { 5 }).collect(),
-            waiting_for: item.waiting_for.map(|wait| WaitingFor {
-                why: short(&wait.why),
-                hint: None,
-                ..wait
-            }),
-            num_turns: item.num_turns,
-            cost_usd: item.cost_usd,
-            cost_is_lower_bound: item.cost_is_lower_bound,
-            blocked: item.blocked.map(|blocked| Blocked {
-                input: short(&blocked.input),
-                questions: blocked
-                    .questions
-                    .iter()
-                    .filter(|_| !is_shortest)
-                    .take(1)
-                    .map(|question| Question { options: Vec::new(), ..question.truncated() })
-                    .collect(),
-                ..blocked
-            }),
-            activity: item
-                .activity
-                .filter(|_| !is_shortest)
-                .map(|activity| Activity { text: short(&activity.text), ..activity }),
-            prompt: short(&item.prompt),
-            undelivered: errands.clone(),
-            undelivered_notifications: errands,
-            group: item.group,
-            warnings: item.warnings.iter().map(|text| clip(text, 100)).collect(),
-            labels: if is_shortest { BTreeMap::new() } else { item.labels },
-            truncated: true,
-            hint,
-            job_id: item.job_id,
-        }
-    }
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// The last element of a list that leaves out jobs.
@@ -407,34 +69,34 @@ struct Omitted {
     truncated: bool,
     /// Number of jobs that are left out.
     omitted: usize,
-    /// A command that shows them.
+    /// A command that shows these jobs.
     hint: String,
 }
 
-/// The list. A job that has ended is decoded from its summary when it is shown, so that a long
+/// The list. The summary of an ended job is decoded only when the job is shown, so that a long
 /// list takes little memory.
 #[derive(Debug)]
 pub struct ListAnswer {
     store: Store,
     address: Address,
     summaries: Summaries,
-    places: Vec<Place>,
-    size: Size,
-    /// There are jobs, whether or not any of them was asked for.
-    pub of_many: bool,
+    rows: Vec<Row>,
+    size: ItemSize,
+    /// There are jobs, even if none is selected.
+    pub has_jobs: bool,
     /// Number of jobs that are left out to keep the answer short.
     pub omitted: usize,
 }
 
 impl ListAnswer {
-    /// The jobs, in their order.
+    /// Returns the jobs in order.
     pub fn items(&self) -> impl Iterator<Item = Item> {
-        self.places.iter().filter_map(|place| {
-            let item = match &place.source {
-                Source::Look(item) => Item::clone(item),
+        self.rows.iter().filter_map(|row| {
+            let item = match &row.source {
+                Source::Item(item) => Item::clone(item),
                 Source::Summary(ended) => match self.summaries.get(ended) {
-                    Some(summary) => Item::ended(summary),
-                    None => look_at(&self.store, &place.id, false, &OnceCell::new())?,
+                    Some(summary) => Item::from_summary(summary),
+                    None => load_item(&self.store, &row.id, false, &OnceCell::new())?,
                 },
             };
             let hint = item.hint.map(|hint| self.address.apply(hint));
@@ -444,33 +106,33 @@ impl ListAnswer {
         })
     }
 
-    /// Shows less of each job until all fit into an answer, and leaves out the last ones where they
-    /// still do not.
+    /// Shows less of each job until all fit into an answer, then leaves out the last jobs.
     fn shorten(&mut self) {
-        let room = MAX_ANSWER_CHARS - 150;
+        // The rest is for the element that says how many jobs are left out.
+        let max_length = MAX_ANSWER_CHARS - 150;
         let mut fitting = 0;
-        for size in [Size::Full, Size::Short, Size::Shortest] {
+        for size in [ItemSize::Full, ItemSize::Short, ItemSize::Shortest] {
             let mut length = 2;
             fitting = self
                 .items()
                 .take_while(|item| {
                     length += self.length(item, size) + 1;
-                    length <= room
+                    length <= max_length
                 })
                 .count();
             self.size = size;
-            if fitting == self.places.len() {
+            if fitting == self.rows.len() {
                 return;
             }
         }
-        self.omitted = self.places.len() - fitting;
-        self.places.truncate(fitting);
+        self.omitted = self.rows.len() - fitting;
+        self.rows.truncate(fitting);
     }
 
-    fn length(&self, item: &Item, size: Size) -> usize {
+    fn length(&self, item: &Item, size: ItemSize) -> usize {
         let text = match size {
-            Size::Full => serde_json::to_string(item),
-            size => serde_json::to_string(&ShortItem::of(item.clone(), size, &self.address)),
+            ItemSize::Full => serde_json::to_string(item),
+            size => serde_json::to_string(&ShortItem::from_item(item.clone(), size, &self.address)),
         };
         text.map_or(0, |text| json_length(&text))
     }
@@ -502,12 +164,12 @@ impl Serialize for ListAnswer {
         let mut list = serializer.serialize_seq(None)?;
         for item in self.items() {
             match self.size {
-                Size::Full => list.serialize_element(&item)?,
-                size => list.serialize_element(&ShortItem::of(item, size, &self.address))?,
+                ItemSize::Full => list.serialize_element(&item)?,
+                size => list.serialize_element(&ShortItem::from_item(item, size, &self.address))?,
             }
         }
         if self.omitted > 0 {
-            // Last in the array, so that an answer that was shortened says so.
+            // The last element says that the answer was shortened.
             let hint = "claudejob list --all  # or a filter, such as --status running";
             list.serialize_element(&Omitted {
                 truncated: true,
@@ -519,44 +181,51 @@ impl Serialize for ListAnswer {
     }
 }
 
-/// Looks at a job for the list; `None` if it was removed since its name was read.
-fn look_at(store: &Store, id: &JobId, with_errands: bool, line: &OnceCell<Line>) -> Option<Item> {
-    let seen = match try_load_checked(store, id) {
+/// Loads and checks a job; returns `None` if it was removed after its name was read.
+fn load_item(
+    store: &Store,
+    id: &JobId,
+    with_notifications: bool,
+    queue: &OnceCell<QueueView>,
+) -> Option<Item> {
+    let observed = match try_load_checked(store, id) {
         Err(LoadError::NotFound) => return None,
         Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
-        Ok(seen) => seen,
+        Ok(observed) => observed,
     };
-    let errands = if with_errands { seen.dir.notifications(&seen.record) } else { Vec::new() };
-    let standing = standing_in_line(store, &seen.record, line);
-    let item = Item::of(seen.record, standing);
-    Some(Item { undelivered: errands.clone(), undelivered_notifications: errands, ..item })
+    let notifications =
+        if with_notifications { observed.dir.notifications(&observed.record) } else { Vec::new() };
+    let view = status_view_in_queue(store, &observed.record, queue);
+    let item = Item::from_record(observed.record, view);
+    let undelivered = notifications.clone();
+    Some(Item { undelivered, undelivered_notifications: notifications, ..item })
 }
 
-/// A job with what its place in the list depends on.
+/// A job of the list, with the values that decide its position.
 #[derive(Clone, Debug)]
-struct Place {
+struct Row {
     id: JobId,
     status: Option<Status>,
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
-    /// Not known, nor is `turns`, of a job that has ended where nothing is asked for that its
-    /// summary alone says.
+    /// `None`, as `turns`, if the job has ended and its summary was not needed to select and order
+    /// it.
     cost: Option<f64>,
     turns: Option<u64>,
     source: Source,
 }
 
-/// Where the list finds what it shows of a job.
+/// Where the values of a job come from.
 #[derive(Clone, Debug)]
 enum Source {
-    /// In its summary: it has ended.
+    /// The summary of an ended job.
     Summary(Ended),
-    /// It was looked at.
-    Look(Box<Item>),
+    /// The loaded and checked record.
+    Item(Box<Item>),
 }
 
-impl Place {
-    fn of(id: JobId, item: Item) -> Self {
+impl Row {
+    fn from_item(id: JobId, item: Item) -> Self {
         Self {
             id,
             status: item.status,
@@ -564,7 +233,7 @@ impl Place {
             ended: item.ended_at,
             cost: item.cost_usd,
             turns: item.status.is_some().then_some(item.num_turns),
-            source: Source::Look(Box::new(item)),
+            source: Source::Item(Box::new(item)),
         }
     }
 
@@ -576,23 +245,23 @@ impl Place {
 /// Lists the jobs.
 pub fn list(store: &Store, request: &ListRequest) -> Result<ListAnswer, Error> {
     let (summaries, jobs) = store.summaries()?;
-    let of_many = !jobs.is_empty();
-    let line = OnceCell::new();
-    let mut places: Vec<Place> =
-        jobs.into_iter().filter_map(|job| request.place(store, &summaries, job, &line)).collect();
-    places.sort_unstable_by(newest_first);
+    let has_jobs = !jobs.is_empty();
+    let queue = OnceCell::new();
+    let mut rows: Vec<Row> =
+        jobs.into_iter().filter_map(|job| request.row(store, &summaries, job, &queue)).collect();
+    rows.sort_unstable_by(newest_first);
     if !request.all && !request.selects() {
-        keep_recent(&mut places);
+        keep_recent(&mut rows);
     }
-    request.sort(&mut places);
-    places.truncate(request.limit.unwrap_or(usize::MAX));
+    request.sort(&mut rows);
+    rows.truncate(request.limit.unwrap_or(usize::MAX));
     let mut answer = ListAnswer {
         store: store.clone(),
         address: Address::of(store.root()),
-        size: Size::Full,
+        size: ItemSize::Full,
         summaries,
-        places,
-        of_many,
+        rows,
+        has_jobs,
         omitted: 0,
     };
     if !request.all {
@@ -601,12 +270,12 @@ pub fn list(store: &Store, request: &ListRequest) -> Result<ListAnswer, Error> {
     Ok(answer)
 }
 
-fn newest_first(a: &Place, b: &Place) -> Ordering {
+fn newest_first(a: &Row, b: &Row) -> Ordering {
     b.started.cmp(&a.started).then_with(|| b.id.cmp(&a.id))
 }
 
 impl ListRequest {
-    /// Whether it says itself which jobs, and how many.
+    /// Returns whether the request selects jobs or limits their number.
     fn selects(&self) -> bool {
         !self.statuses.is_empty()
             || !self.labels.is_empty()
@@ -616,13 +285,13 @@ impl ListRequest {
             || self.limit.is_some()
     }
 
-    /// Puts jobs that are there newest first into the order that is asked for.
-    fn sort(&self, places: &mut [Place]) {
+    /// Sorts jobs, which are given newest first, in the requested order.
+    fn sort(&self, rows: &mut [Row]) {
         if self.order == Order::Started && !self.reverse {
             return;
         }
-        // Stable: what is equal stays newest first.
-        places.sort_by(|a, b| match self.order {
+        // The sort is stable: equal jobs stay newest first.
+        rows.sort_by(|a, b| match self.order {
             Order::Started => self.compare(a.started, b.started, |a, b| b.cmp(a)),
             Order::Ended => self.compare(a.ended, b.ended, |a, b| b.cmp(a)),
             Order::Cost => self.compare(a.cost, b.cost, |a, b| b.total_cmp(a)),
@@ -640,25 +309,25 @@ impl ListRequest {
         }
     }
 
-    /// Whether status and times of a job that has ended tell whether and where it is shown.
-    fn is_told_by_times(&self) -> bool {
+    /// Returns whether the status and the times of an ended job suffice to select and order it.
+    fn needs_only_times(&self) -> bool {
         let by_times = !matches!(self.order, Order::Cost | Order::Turns);
         by_times && self.labels.is_empty() && self.group.is_none() && !self.undelivered
     }
 
-    /// The job's place, if it is wanted in the list.
-    fn place(
+    /// Returns the job's row if the job is selected.
+    fn row(
         &self,
         store: &Store,
         summaries: &Summaries,
         Listed { id, ended }: Listed,
-        line: &OnceCell<Line>,
-    ) -> Option<Place> {
-        let Some(ended) = ended else { return self.place_by_look(store, id, line) };
-        if self.is_told_by_times() {
+        queue: &OnceCell<QueueView>,
+    ) -> Option<Row> {
+        let Some(ended) = ended else { return self.loaded_row(store, id, queue) };
+        if self.needs_only_times() {
             let has_status = self.statuses.is_empty() || self.statuses.contains(&ended.status);
             let wanted = has_status && self.is_since(ended.started_at);
-            return wanted.then_some(Place {
+            return wanted.then_some(Row {
                 id,
                 status: Some(ended.status),
                 started: ended.started_at,
@@ -669,19 +338,19 @@ impl ListRequest {
             });
         }
         let Some(summary) = summaries.get(&ended) else {
-            return self.place_by_look(store, id, line);
+            return self.loaded_row(store, id, queue);
         };
         if self.undelivered && summary.has_recipients() {
-            return self.place_by_look(store, id, line);
+            return self.loaded_row(store, id, queue);
         }
-        let item = Item::ended(summary);
-        let place = self.wants(&item).then(|| Place::of(id, item))?;
-        Some(Place { source: Source::Summary(ended), ..place })
+        let item = Item::from_summary(summary);
+        let row = self.wants(&item).then(|| Row::from_item(id, item))?;
+        Some(Row { source: Source::Summary(ended), ..row })
     }
 
-    fn place_by_look(&self, store: &Store, id: JobId, line: &OnceCell<Line>) -> Option<Place> {
-        let item = look_at(store, &id, self.undelivered, line)?;
-        if self.wants(&item) { Some(Place::of(id, item)) } else { None }
+    fn loaded_row(&self, store: &Store, id: JobId, queue: &OnceCell<QueueView>) -> Option<Row> {
+        let item = load_item(store, &id, self.undelivered, queue)?;
+        if self.wants(&item) { Some(Row::from_item(id, item)) } else { None }
     }
 
     fn is_since(&self, started: Option<Timestamp>) -> bool {
@@ -700,18 +369,18 @@ impl ListRequest {
     }
 }
 
-/// Leaves the live jobs, the unreadable ones, and those that ended last.
-fn keep_recent(places: &mut Vec<Place>) {
+/// Keeps the live and the unreadable jobs, and the [`MAX_RECENT`] that ended last.
+fn keep_recent(rows: &mut Vec<Row>) {
     let mut ends: Vec<Option<Timestamp>> =
-        places.iter().filter(|place| place.is_ended()).map(|place| place.ended).collect();
+        rows.iter().filter(|row| row.is_ended()).map(|row| row.ended).collect();
     ends.sort_unstable_by(|a, b| b.cmp(a));
-    let oldest = ends.get(ENDED_SHOWN - 1).copied().flatten();
+    let oldest = ends.get(MAX_RECENT - 1).copied().flatten();
     let mut shown = 0;
-    places.retain(|place| {
-        if !place.is_ended() {
+    rows.retain(|row| {
+        if !row.is_ended() {
             return true;
         }
-        let recent = place.ended >= oldest && shown < ENDED_SHOWN;
+        let recent = row.ended >= oldest && shown < MAX_RECENT;
         shown += usize::from(recent);
         recent
     });
@@ -721,26 +390,26 @@ fn keep_recent(places: &mut Vec<Place>) {
 mod tests {
     use super::*;
 
-    fn place(id: &str, status: Option<Status>, cost: Option<f64>, turns: u64) -> Place {
+    fn row(id: &str, status: Option<Status>, cost: Option<f64>, turns: u64) -> Row {
         let at = |s: i64| Timestamp::from_epoch_ms(s * 1_000);
         let ended = status.filter(|status| !status.is_live()).and(at(100 - turns as i64));
         let started = status.and(at(i64::from(id.as_bytes()[0])));
         let (id, turns) = (JobId::parse(id).unwrap(), status.and(Some(turns)));
-        let source = Source::Look(Box::new(Item::blank(id.clone())));
-        Place { id, status, started, ended, cost, turns, source }
+        let source = Source::Item(Box::new(Item::blank(id.clone())));
+        Row { id, status, started, ended, cost, turns, source }
     }
 
     #[test]
-    fn every_order_has_its_reverse_and_what_lacks_a_value_comes_last() {
-        // In this order they were started.
-        let mut places = vec![
-            place("a", Some(Status::Completed), Some(0.5), 9),
-            place("b", Some(Status::Failed), None, 2),
-            place("c", Some(Status::Running), Some(2.0), 4),
-            place("d", Some(Status::Completed), Some(0.5), 3),
-            place("x", None, None, 0),
+    fn missing_values_are_last_in_each_order() {
+        // In the order of their starts.
+        let mut rows = vec![
+            row("a", Some(Status::Completed), Some(0.5), 9),
+            row("b", Some(Status::Failed), None, 2),
+            row("c", Some(Status::Running), Some(2.0), 4),
+            row("d", Some(Status::Completed), Some(0.5), 3),
+            row("x", None, None, 0),
         ];
-        places.sort_unstable_by(newest_first);
+        rows.sort_unstable_by(newest_first);
         for (order, ids, reversed) in [
             (Order::Started, "dcbax", "abcdx"),
             (Order::Ended, "bdacx", "adbcx"),
@@ -750,9 +419,9 @@ mod tests {
             (Order::Id, "abcdx", "xdcba"),
         ] {
             for (reverse, ids) in [(false, ids), (true, reversed)] {
-                let mut sorted = places.clone();
+                let mut sorted = rows.clone();
                 ListRequest { order, reverse, ..ListRequest::default() }.sort(&mut sorted);
-                let found: String = sorted.iter().map(|place| place.id.as_str()).collect();
+                let found: String = sorted.iter().map(|row| row.id.as_str()).collect();
                 assert_eq!(found, ids, "{order:?}, reversed: {reverse}");
             }
         }

@@ -47,7 +47,7 @@ const MAX_CONTEXT_BYTES: u64 = 256 << 10;
 /// Maximum number of bytes that a backward search for lines reads.
 const MAX_BACKWARD_BYTES: u64 = 4 << 20;
 
-/// LogPart of a log to show, and its format.
+/// Part of a log to show, and its format.
 #[derive(Clone, Debug)]
 pub struct LogsRequest {
     pub id: JobId,
@@ -120,7 +120,7 @@ struct LogPart {
     lines: u64,
     passages: Vec<TranscriptLine>,
     bytes: Vec<u8>,
-    /// LogPosition at which the next part begins.
+    /// Position at which the next part begins.
     next: LogPosition,
     truncated: bool,
 }

@@ -1,6 +1,6 @@
 //! Observation of a job: its record, checked against its lock and its inbox.
 
-use super::send::ended_turns;
+use super::turns::ended_turns;
 use crate::error::Error;
 use crate::finalize::{finalize_lost, last_activity_at};
 use crate::job::{JobId, Record, Status};

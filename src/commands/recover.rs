@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::JobFailure;
 use super::host_takeover::refuse_other_host;
-use super::observe::{observe, try_load_checked};
-use super::start::{
-    check_claude, check_cwd, make_plan, put_on_its_feet, set_system_prompt_snapshot, status_of,
-    warnings,
+use super::launching::{
+    check_claude, check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot,
+    status_after_launch, warnings,
 };
+use super::observe::{observe, try_load_checked};
 use crate::claude::{self, Env};
 use crate::error::Error;
 use crate::fault_point::fault_point;
@@ -211,7 +211,7 @@ pub(super) fn launch_attempt(
     check_cwd(&spec)?;
     check_claude_of_job(&mut spec, env)?;
     set_system_prompt_snapshot(&mut spec);
-    let mut plan = make_plan(detach, store, id, &spec, env)?;
+    let mut plan = plan_detach(detach, store, id, &spec, env)?;
     // Keeps `clean` from removing the job's dependencies until the record shows that it waits.
     let others = store.lock_against_removal();
     let lock = lock_ended(dir).map_err(|error| match dir.path().exists() {
@@ -251,11 +251,11 @@ pub(super) fn launch_attempt(
     dir.save(&record, false)?;
     drop(others);
     fault_point("recover:saved");
-    let launched = put_on_its_feet(id, dir, lock, &mut plan, env)?;
+    let launched = launch_or_fail(id, dir, lock, &mut plan, env)?;
     let pid = launched.pid;
     let status = match record.released_question() {
         Some(_) => Status::Blocked,
-        None => status_of(launched),
+        None => status_after_launch(launched),
     };
     Ok(Recovered {
         job_id: id.clone(),

@@ -1,4 +1,4 @@
-//! `result`: a job's verdict and answer.
+//! `result`: shows the verdict and the answer of a job.
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;
@@ -11,18 +11,18 @@ use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, Undeliver
 use crate::store::{Store, addressed};
 use crate::text::{clip, json_length};
 
-/// Characters of an answer below which it has no room for token counts.
-const USAGE_LEAST: usize = 1_000;
+/// Token counts are left out of answers with fewer characters.
+const MIN_CHARS_WITH_USAGE: usize = 1_000;
 
-/// A job's verdict and answer; before its end only its status.
+/// A job's verdict and answer, or before its end its status.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum ResultAnswer {
     /// The job has not ended.
     Pending(Pending),
-    /// The job has ended, or is idle and has answered its last turn.
-    Ended(Box<Ended>),
+    /// The job has ended, or is idle and has answered its last message.
+    Ended(Box<EndedResult>),
 }
 
 /// The answer for a job that has not ended.
@@ -36,7 +36,7 @@ pub struct Pending {
     pub status: Status,
     /// Always null.
     pub result: Option<String>,
-    /// The answer of an earlier attempt or turn, until there is another.
+    /// The answer of an earlier attempt or turn, until there is a new one.
     pub previous_result: Option<PreviousResult>,
     /// The command to run next, as `sh` takes it.
     pub hint: Option<String>,
@@ -44,16 +44,14 @@ pub struct Pending {
 
 /// The verdict and the answer.
 #[derive(Debug)]
-pub struct Ended {
-    /// The job's outcome.
+pub struct EndedResult {
     pub outcome: Outcome,
     /// Parts were left out to keep the answer short.
     pub truncated: bool,
-    /// The command to run next.
     pub hint: Option<String>,
 }
 
-/// The verdict and the answer of a job, in the field names of the CLI's own `result` event.
+/// The verdict and the answer of a job, with the field names of the `result` event of the CLI.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct EndedView<'a> {
@@ -62,7 +60,7 @@ struct EndedView<'a> {
     job_id: &'a JobId,
     /// The job's status.
     status: Status,
-    /// Number of the run of claude that led to this result, from 1.
+    /// Number of the run of claude that produced this result, from 1.
     attempt: u32,
     /// Why the job failed, as a stable word; null unless it failed.
     reason: Option<Reason>,
@@ -70,15 +68,14 @@ struct EndedView<'a> {
     error: Option<&'a str>,
     /// How the claude process ended.
     exit: Option<Exit>,
-    /// The answer; the text said before the failure where `partial` is true.
+    /// The answer; if `partial` is true, text from before the failure.
     result: Option<&'a str>,
-    /// Number of bytes by which the answer is longer than what is kept of it; the whole is in
-    /// `output.log`.
+    /// Number of bytes of the answer that are not stored here; the whole answer is in `output.log`.
     #[serde(rename = "resultOmittedBytes")]
     result_omitted_bytes: u64,
-    /// `result` is text that the agent said before it failed, not an answer.
+    /// `result` is text that the agent wrote before it failed, not an answer.
     partial: bool,
-    /// The answer of the attempt before the last `resume`, while there is no other.
+    /// The answer of the attempt before the last `resume`, until there is a new one.
     #[serde(rename = "previousResult")]
     previous_result: Option<&'a PreviousResult>,
     /// Cost in US dollars as claude reported it.
@@ -86,39 +83,39 @@ struct EndedView<'a> {
     /// `cost_usd` is a lower bound: an attempt ended without reporting its cost.
     #[serde(rename = "costIsLowerBound")]
     cost_is_lower_bound: bool,
-    /// The connection to the API was lost, and that ended the job: it may be repeated.
+    /// The job failed because the connection to the API was lost: it can be retried.
     #[serde(rename = "lostConnection")]
     lost_connection: bool,
-    /// Time in milliseconds that claude reported for its turns, added up.
+    /// Total duration of the turns in milliseconds, as claude reported it.
     duration_ms: Option<u64>,
-    /// Number of turns, added up.
+    /// Total number of turns.
     num_turns: u64,
     /// Claude's session, which `claude --resume` accepts.
     session_id: Option<&'a str>,
-    /// Token counts as claude reported them last.
+    /// Token counts in the last report of claude.
     usage: Option<&'a Value>,
-    /// The tool calls that were denied.
+    /// Tool calls that were denied.
     permission_denials: &'a [Value],
-    /// The output that `--json-schema` asked for.
+    /// The output that `--json-schema` requested.
     structured_output: Option<&'a Value>,
     /// Problems that did not make the job fail.
     warnings: &'a [String],
-    /// Messages that claude did not take in; `resume` delivers them.
+    /// Messages that claude did not receive; `resume` delivers them.
     #[serde(rename = "undeliveredMessages")]
     undelivered_messages: &'a [UndeliveredMessage],
     /// Deprecated name of `undeliveredMessages`; absent when empty.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     undelivered: &'a [UndeliveredMessage],
-    /// Parts were left out to keep the answer short; `result --full` gives them.
+    /// Parts were left out to keep the answer short; `result --full` shows them.
     truncated: bool,
     /// The command to run next, as `sh` takes it; null for a completed job.
     hint: Option<&'a str>,
 }
 
 #[cfg(test)]
-impl schemars::JsonSchema for Ended {
+impl schemars::JsonSchema for EndedResult {
     fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Ended".into()
+        "EndedResult".into()
     }
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -126,7 +123,7 @@ impl schemars::JsonSchema for Ended {
     }
 }
 
-impl Serialize for Ended {
+impl Serialize for EndedResult {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let outcome = &self.outcome;
         let view = EndedView {
@@ -160,7 +157,7 @@ impl Serialize for Ended {
 }
 
 impl ResultAnswer {
-    /// The exit status of a call that waited for the job.
+    /// Returns the exit status of a command that waited for the job.
     pub fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Pending(pending) => exit_status_for(pending.status, None, false),
@@ -172,23 +169,23 @@ impl ResultAnswer {
     }
 }
 
-/// The job's result, shortened to an answer's length unless it is to be `full`.
+/// Returns the job's result, which is shortened to fit into an answer unless `full` is set.
 pub fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnswer, Error> {
     result_within(store, id, if full { usize::MAX } else { MAX_ANSWER_CHARS })
 }
 
-/// The job's result in about `most` characters.
-pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<ResultAnswer, Error> {
+/// Returns the job's result in about `max` characters.
+pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<ResultAnswer, Error> {
     let Observed { dir, record, .. } = observe(store, id)?;
-    let of_this =
+    let is_current =
         |outcome: &Outcome| outcome.status == record.status && outcome.attempt == record.attempt;
-    // A job that is kept alive has the answer of its last turn.
-    let last = |outcome: &Outcome| {
+    // An idle job has the answer of its last turn.
+    let has_answer = |outcome: &Outcome| {
         outcome.status.is_live() && (outcome.result.is_some() || record.last_failure.is_some())
     };
     let hint = record.hint().map(|hint| addressed(store.root(), hint));
     if record.status == Status::Idle
-        && let Some(outcome) = dir.outcome().filter(last)
+        && let Some(outcome) = dir.outcome().filter(has_answer)
     {
         let failure = record.last_failure.as_ref();
         let outcome = Outcome {
@@ -197,32 +194,32 @@ pub(super) fn result_within(store: &Store, id: &JobId, most: usize) -> Result<Re
             error: failure.map(|failure| failure.error.clone()),
             ..outcome
         };
-        return Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, most))));
+        return Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, max))));
     }
     if record.status.is_live() {
         let (job_id, status) = (record.job_id, record.status);
         let previous_result = dir.outcome().and_then(Outcome::into_previous);
         let mut pending = Pending { job_id, status, result: None, previous_result, hint };
-        let excess = length(&pending).saturating_sub(most);
+        let excess = length(&pending).saturating_sub(max);
         shorten_previous(&mut pending.previous_result, excess);
         return Ok(ResultAnswer::Pending(pending));
     }
-    // The record is what a lost job's verdict was written to last.
+    // The verdict of a lost job is written to its record last, so the record decides.
     let outcome = match dir.outcome() {
-        Some(outcome) if of_this(&outcome) => outcome,
+        Some(outcome) if is_current(&outcome) => outcome,
         None if record.version == 0 => outcome_of_log(&dir, record),
         earlier => Outcome {
             previous_result: earlier.and_then(Outcome::into_previous),
             ..Outcome::from_record(&record)
         },
     };
-    Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, most))))
+    Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, max))))
 }
 
-/// Leaves out what is longest and least telling first, until the rest fits.
-fn fit(outcome: Outcome, hint: Option<String>, most: usize) -> Ended {
-    let mut answer = Ended { outcome, truncated: false, hint };
-    if length(&answer) > most {
+/// Shortens the answer until it fits, beginning with long parts that say least.
+fn fit(outcome: Outcome, hint: Option<String>, max: usize) -> EndedResult {
+    let mut answer = EndedResult { outcome, truncated: false, hint };
+    if length(&answer) > max {
         answer.truncated = true;
         for denial in &mut answer.outcome.permission_denials {
             if let Value::Object(fields) = denial {
@@ -234,15 +231,15 @@ fn fit(outcome: Outcome, hint: Option<String>, most: usize) -> Ended {
         answer.outcome.undelivered.truncate(5);
     }
     let structured_output = answer.outcome.structured_output.as_ref();
-    if length(&answer) > most && structured_output.is_some_and(is_long) {
+    if length(&answer) > max && structured_output.is_some_and(is_long) {
         answer.outcome.structured_output = None;
     }
-    if length(&answer) > most && most < USAGE_LEAST {
+    if length(&answer) > max && max < MIN_CHARS_WITH_USAGE {
         answer.outcome.usage = None;
     }
-    let excess = length(&answer).saturating_sub(most);
+    let excess = length(&answer).saturating_sub(max);
     shorten_previous(&mut answer.outcome.previous_result, excess);
-    let excess = length(&answer).saturating_sub(most);
+    let excess = length(&answer).saturating_sub(max);
     if excess > 0
         && let Some(text) = &answer.outcome.result
     {
@@ -251,7 +248,7 @@ fn fit(outcome: Outcome, hint: Option<String>, most: usize) -> Ended {
     answer
 }
 
-/// Makes an earlier answer shorter by so many characters, as far as it is longer.
+/// Shortens an earlier answer by `excess` characters, as far as possible.
 fn shorten_previous(previous: &mut Option<PreviousResult>, excess: usize) {
     let Some(previous) = previous else { return };
     if excess == 0 {
@@ -265,14 +262,14 @@ fn shorten_previous(previous: &mut Option<PreviousResult>, excess: usize) {
     }
 }
 
-/// The beginning of a text that weighs less as JSON by so many characters, and by some for what
-/// says so.
+/// Returns the beginning of a text, shorter as JSON by `excess` characters and by the length of the
+/// mark for the truncation.
 fn shortened(text: &str, excess: usize) -> String {
-    // An escape makes a character up to six long.
-    let room = length(text).saturating_sub(excess + 20);
-    let mut keep = room;
+    // An escaped character has up to six characters.
+    let max = length(text).saturating_sub(excess + 20);
+    let mut keep = max;
     let mut shorter = clip(text, keep);
-    while keep > 0 && length(&shorter) > room {
+    while keep > 0 && length(&shorter) > max {
         keep = keep * 9 / 10;
         shorter = clip(text, keep);
     }

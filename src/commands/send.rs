@@ -1,6 +1,5 @@
 //! `send`, `interrupt` and `finish`: messages for a running job.
 
-use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -8,6 +7,7 @@ use serde::Serialize;
 use super::host_takeover::refuse_other_host;
 use super::logs::{self, LogFormat, LogsAnswer};
 use super::observe::{Observed, observe};
+use super::turns::ended_turns;
 use super::watch::{Watch, await_end};
 use crate::error::Error;
 use crate::fault_point::fault_point;
@@ -319,11 +319,4 @@ fn turn_of(dir: &JobDir, number: u64) -> Option<TurnEnd> {
     let mut turn = ended_turns(dir).into_iter().find(|turn| turn.messages.contains(&number))?;
     turn.result = turn.result.map(|text| clip(&text, MAX_RESULT_CHARS));
     Some(turn)
-}
-
-/// Reads the turns that have ended.
-pub(super) fn ended_turns(dir: &JobDir) -> Vec<TurnEnd> {
-    let Ok(Some(file)) = dir.open(TURNS) else { return Vec::new() };
-    let lines = BufReader::new(file).lines().map_while(Result::ok);
-    lines.filter_map(|line| serde_json::from_str(&line).ok()).collect()
 }

@@ -1,58 +1,58 @@
-//! `start`: a new job, detached.
+//! `start`: starts a new, detached job.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::clean;
+use super::launching::{
+    check_claude, check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot,
+    status_after_launch, warnings,
+};
 use super::observe::observe;
 use super::resume::check_session;
-use super::status::{Line, Waiting, standing};
+use super::status::{QueueView, Waiting, status_view};
 use crate::claude::{self, Env};
 use crate::clock;
 use crate::error::Error;
 use crate::fault_point::fault_point;
-use crate::finalize::finalize_lost;
-use crate::job::{JobId, Reason, Record, Spec, Status, Summary, Verdict, WaitKind, WaitingFor};
-use crate::launch::{DetachMode, DetachPlan, LaunchError, Launched, launch};
+use crate::job::{JobId, Record, Spec, Status, Summary, WaitKind, WaitingFor};
+use crate::launch::DetachMode;
 use crate::notifier;
-use crate::store::{CONTAINER_WARNED, CreateError, JobDir, Listed, Lock, Store, addressed};
+use crate::store::{CreateError, JobDir, Listed, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
 
-/// Bytes that a prompt may have: what the API takes is far below it.
-pub const PROMPT_MOST: usize = 10 << 20;
-/// Characters of the prompt that the record keeps.
-const PREVIEW: usize = 160;
+/// Maximum size of a prompt in bytes, far above the limit of the API.
+pub const MAX_PROMPT_BYTES: usize = 10 << 20;
+/// Number of characters of the prompt in the record.
+const PREVIEW_CHARS: usize = 160;
 
-/// What to start.
+/// A job to start.
 #[derive(Debug)]
 pub struct StartRequest {
-    /// The job's id; `None` for one made of the time.
+    /// The job's id; `None` to generate one from the time.
     pub id: Option<JobId>,
-    /// What to do.
     pub prompt: Vec<u8>,
-    /// What else was asked. `claude` may be empty: then it is looked for.
+    /// The job's options. If `claude` is empty, the program is searched for.
     pub spec: Spec,
-    /// An id in use is answered with its job.
+    /// If the id is in use, return its job instead of an error.
     pub if_absent: bool,
-    /// How the job is detached from us.
+    /// How the job is detached from this process.
     pub detach: DetachMode,
-    /// A job whose session this one goes on with, and in whose folder it works if `spec.cwd` is
-    /// empty.
+    /// A job whose session this one continues. If `spec.cwd` is empty, it also works in the
+    /// directory of that job.
     pub resume_job: Option<JobId>,
-    /// What jobs of its labels may have spent.
+    /// Budget of the jobs with the same labels.
     pub budget: Option<Budget>,
 }
 
-/// `--budget-usd`.
+/// A budget for jobs (`--budget-usd`).
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
-    /// US dollars.
     pub usd: f64,
-    /// Over so long, up to now.
+    /// The period, up to now, whose costs count.
     pub over: Duration,
 }
 
@@ -69,7 +69,7 @@ pub struct StartAnswer {
     pub status: Status,
     /// The job existed before (`--if-absent`).
     pub existing: bool,
-    /// What would end the job before its time.
+    /// Circumstances that could end the job early.
     pub warnings: Vec<String>,
     /// The jobs whose end a queued job waits for.
     pub waits_for: Vec<JobId>,
@@ -79,68 +79,68 @@ pub struct StartAnswer {
     pub hint: Option<String>,
 }
 
-/// Checks all that can be checked, makes the job, and puts its worker on its feet.
-pub fn start(store: &Store, request: StartRequest, around: &Env) -> Result<StartAnswer, Error> {
+/// Checks the request, creates the job, and launches its worker.
+pub fn start(store: &Store, request: StartRequest, env: &Env) -> Result<StartAnswer, Error> {
     let StartRequest { id, prompt, mut spec, if_absent, detach, resume_job, budget } = request;
     if let Some(id) = &id
         && store.job(id).path().exists()
     {
-        return existing(store, id, if_absent);
+        return existing_answer(store, id, if_absent);
     }
     if let Some(why) = claude::refusal_reason(&spec.extra_args) {
         return Err(Error::Usage(why));
     }
     let prompt = check_prompt(prompt)?;
-    let keep = keep(around)?;
+    let keep = keep_from_env(env)?;
     if let Some(old) = resume_job {
-        take_over(store, &old, &mut spec, around)?;
+        continue_session(store, &old, &mut spec, env)?;
     }
     check_cwd(&spec)?;
-    check_claude(&mut spec, around)?;
+    check_claude(&mut spec, env)?;
     spec.fresh_system_prompt = spec.resume.is_some() && spec.append_system_prompt.is_some();
     set_system_prompt_snapshot(&mut spec);
-    check_wake(&spec, around)?;
-    let waits = spec.dependencies().next().is_some();
-    let others = waits.then(|| store.lock_against_removal());
-    check_others(store, id.as_ref(), &spec)?;
+    check_wake(&spec, env)?;
+    let has_dependencies = spec.dependencies().next().is_some();
+    let removal_lock = has_dependencies.then(|| store.lock_against_removal());
+    check_dependencies(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
         check_budget(store, budget, &spec)?;
     }
-    let preview = one_line(&prompt, PREVIEW);
+    let preview = one_line(&prompt, PREVIEW_CHARS);
     let (id, dir, lock, mut plan) = loop {
-        let new = id.clone().unwrap_or_else(generated);
-        let plan = make_plan(detach, store, &new, &spec, around)?;
+        let new = id.clone().unwrap_or_else(generate_id);
+        let plan = plan_detach(detach, store, &new, &spec, env)?;
         let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
         record.detached = Some(plan.expected());
         record.set_host();
         match store.create(&record, &prompt) {
             Ok((dir, lock)) => break (new, dir, lock, plan),
             Err(CreateError::Exists) if id.is_none() => {}
-            Err(CreateError::Exists) => return existing(store, &new, if_absent),
+            Err(CreateError::Exists) => return existing_answer(store, &new, if_absent),
             Err(CreateError::Store(error)) => return Err(error.into()),
         }
     };
-    drop(others);
-    let launched = put_on_its_feet(&id, &dir, lock, &mut plan, around)?;
+    drop(removal_lock);
+    let launched = launch_or_fail(&id, &dir, lock, &mut plan, env)?;
     fault_point("start:launched");
-    // This job is none of those that count.
+    // This job does not count.
     if let Some(keep) = keep
         && store.ids().is_ok_and(|ids| ids.len() > keep.saturating_add(1))
     {
-        // The job itself may have ended by now, and its end be waited for.
+        // The job itself may have ended by now, and its caller may wait for its end.
         let spare = Some(id.clone());
         let request =
             clean::CleanRequest { keep: Some(keep), spare, ..clean::CleanRequest::default() };
-        // Upkeep is no reason for a job that runs to be called a failure.
+        // The job runs: a failed cleanup is not a failure of the start.
         let _ = clean::clean(store, &request);
     }
     let warnings = warnings(store, &plan);
-    let (pid, status) = (Some(launched.pid), status_of(launched));
-    let waiting = if status == Status::Queued { waiting(store, &dir) } else { None };
+    let (pid, status) = (Some(launched.pid), status_after_launch(launched));
+    let waiting = if status == Status::Queued { queue_wait(store, &dir) } else { None };
     let waits_for = waiting.as_ref().map(|w| w.waits_for.clone()).unwrap_or_default();
     let waiting_for = waiting.map(|waiting| {
-        let about_to_start = || WaitingFor::new(WaitKind::Slot, None, "it is about to start");
-        let wait = waiting.waiting_for().unwrap_or_else(about_to_start);
+        let starting = || WaitingFor::new(WaitKind::Slot, None, "it is about to start");
+        let wait = waiting.waiting_for().unwrap_or_else(starting);
         wait.map_hint(|hint| addressed(store.root(), hint))
     });
     let hint = Some(addressed(store.root(), format!("claudejob wait {id}")));
@@ -148,20 +148,20 @@ pub fn start(store: &Store, request: StartRequest, around: &Env) -> Result<Start
     Ok(StartAnswer { job_id: id, pid, status, existing, warnings, waits_for, waiting_for, hint })
 }
 
-/// The wait of a job that was just queued.
-fn waiting(store: &Store, dir: &JobDir) -> Option<Waiting> {
+/// Returns the wait of a job that was just queued.
+fn queue_wait(store: &Store, dir: &JobDir) -> Option<Waiting> {
     let record = dir.load().ok()?;
-    // It may have started since its worker reported that it is queued.
+    // The job may have started after its worker reported that it is queued.
     let queued = Record { status: Status::Queued, ..record };
-    Line::of(store).waiting(store, &queued)
+    QueueView::load(store).waiting(store, &queued)
 }
 
-/// Refuses somebody to be woken up who cannot be reached this way.
-fn check_wake(spec: &Spec, around: &Env) -> Result<(), Error> {
+/// Refuses a `--wake-url` or its token if no notification can be sent with it.
+fn check_wake(spec: &Spec, env: &Env) -> Result<(), Error> {
     let Some(wake) = &spec.wake else { return Ok(()) };
     check_wake_url(&wake.url).map_err(|why| Error::BadWakeUrl(wake.url.clone(), why))?;
     if let Some(name) = &wake.token_env {
-        let value = around.get(name).map(OsString::as_os_str);
+        let value = env.get(name).map(OsString::as_os_str);
         notifier::check_token(name, value).map_err(Error::BadWakeToken)?;
     }
     Ok(())
@@ -171,30 +171,31 @@ fn check_wake_url(text: &str) -> Result<(), String> {
     let url: ureq::http::Uri = text.parse().map_err(|error| format!("{error}"))?;
     let refuse = |why: &str| Err(why.to_owned());
     if url.scheme_str() != Some("http") {
-        return refuse("only http is spoken here");
+        return refuse("only http is supported");
     }
     if text.contains('@') {
-        return refuse("a token does not belong into it: use --wake-token-env");
+        return refuse("it must not contain a token: use --wake-token-env");
     }
     let Some(authority) = url.authority().filter(|authority| !authority.host().is_empty()) else {
-        return refuse("it names no host");
+        return refuse("it has no host");
     };
-    // What is no port counts as none with those who connect: the token would go to port 80.
-    let behind_host = &authority.as_str()[authority.host().len()..];
-    let has_port = behind_host.starts_with(':') && authority.port_u16().is_some_and(|n| n > 0);
-    if !behind_host.is_empty() && !has_port {
-        return refuse("its port is no number from 1 to 65535");
+    // HTTP clients ignore an invalid port: the token would be sent to port 80.
+    let after_host = &authority.as_str()[authority.host().len()..];
+    let has_port = after_host.starts_with(':') && authority.port_u16().is_some_and(|n| n > 0);
+    if !after_host.is_empty() && !has_port {
+        return refuse("its port must be a number from 1 to 65535");
     }
-    // It is stored, and a token is not: nor where somebody expects one. The parser drops a fragment.
+    // The URL is stored, and a token must not be, wherever it is in the URL. The parser drops a
+    // fragment.
     if url.query().is_some() || text.contains('#') {
-        return refuse("it ends with its path: a token is given by --wake-token-env");
+        return refuse("it must end with its path: for a token use --wake-token-env");
     }
     Ok(())
 }
 
-/// Refuses jobs to wait for that are not there, or that wait for this one: one of this id that
-/// was removed.
-fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), Error> {
+/// Refuses dependencies that do not exist, or that depend on this id: on a job with the same id
+/// that was removed.
+fn check_dependencies(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     let mut open: Vec<(JobId, JobId)> =
         spec.dependencies().map(|id| (id.clone(), id.clone())).collect();
@@ -207,7 +208,7 @@ fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), E
         if Some(&id) == own {
             return Err(Error::DependencyCycle(id.to_string(), first.to_string()));
         }
-        // What has ended waits for nobody any more, and one that is gone neither.
+        // A job that has ended or is gone no longer waits for anything.
         let Ok(record) = store.job(&id).load() else { continue };
         if record.status.is_live() && seen.insert(id) {
             open.extend(record.spec.dependencies().map(|id| (id.clone(), first.clone())));
@@ -216,20 +217,20 @@ fn check_others(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), E
     Ok(())
 }
 
-/// Refuses a job where those with its labels have spent what they may.
+/// Refuses the job if the jobs with its labels have spent the budget.
 fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error> {
     let since = clock::now().before(budget.over);
     let mut spent = 0.0;
     let mut present = BTreeSet::new();
     let (summaries, jobs) = store.summaries()?;
     for Listed { id, ended } in jobs {
-        // A removed job is not counted either if it ended before.
+        // Jobs that ended earlier do not count, removed ones included.
         if ended.as_ref().is_some_and(|job| job.ended_at.is_some_and(|at| at < since)) {
             continue;
         }
         let known = ended.and_then(|ended| summaries.get(&ended));
         let read = || store.job(&id).load().ok().map(Summary::from);
-        // What a record that cannot be read has cost is not known.
+        // The cost of a job whose record cannot be read is unknown.
         let Some(summary) = known.or_else(read) else { continue };
         let counts = summary.status.is_live() || summary.ended_at.is_none_or(|at| at >= since);
         if counts && summary.has_labels(&spec.labels) {
@@ -251,66 +252,34 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
     Err(Error::BudgetExceeded { spent, budget: budget.usd, over, by })
 }
 
-/// Takes over the session of another job.
-fn take_over(store: &Store, old: &JobId, spec: &mut Spec, around: &Env) -> Result<(), Error> {
+/// Makes the spec continue the session of another job.
+fn continue_session(store: &Store, old: &JobId, spec: &mut Spec, env: &Env) -> Result<(), Error> {
     let record = observe(store, old)?.record;
     let refuse = |why: &str| Err(Error::NotResumable(old.to_string(), why.to_owned()));
     if record.status.is_live() && !spec.fork {
-        return refuse("it is live: --fork goes on with a copy of its session");
+        return refuse("it is live: use --fork to continue with a copy of its session");
     }
-    check_session(&record, around)?;
+    check_session(&record, env)?;
     let Some(session) = record.session_id.filter(|_| record.session_began) else {
-        return refuse("claude never began a session in it");
+        return refuse("claude never began a session for it");
     };
     spec.resume = Some(session);
     if spec.cwd.is_empty() {
-        // A session belongs to the folder in which it was begun.
+        // A session belongs to the directory in which it began.
         spec.cwd = record.spec.cwd;
     }
     Ok(())
 }
 
-/// How the job will be detached.
-pub(super) fn make_plan(
-    wish: DetachMode,
-    store: &Store,
-    id: &JobId,
-    spec: &Spec,
-    around: &Env,
-) -> Result<DetachPlan, Error> {
-    let folders = [store.root(), Path::new(&spec.cwd)];
-    if spec.memory_max.is_some() {
-        // Only a scope has such a limit.
-        if wish == DetachMode::Session {
-            return Err(Error::NoMemoryLimit("--detach session was asked for".to_owned()));
-        }
-        let plan = DetachPlan::new(DetachMode::Scope, id, &folders, around)
-            .map_err(Error::NoMemoryLimit)?;
-        return Ok(plan.with_memory_max(spec.memory_max));
-    }
-    DetachPlan::new(wish, id, &folders, around).map_err(Error::NoScope)
-}
-
-/// The risks that the caller is warned of: that of the container only once in a jobs directory.
-pub(super) fn warnings(store: &Store, plan: &DetachPlan) -> Vec<String> {
-    let mut warnings = plan.risks().to_vec();
-    if let Some(risk) = plan.container_risk()
-        && !store.create_marker(CONTAINER_WARNED)
-    {
-        warnings.retain(|warning| warning != risk);
-    }
-    warnings
-}
-
-fn generated() -> JobId {
+fn generate_id() -> JobId {
     JobId::generated(clock::now(), uuid::Uuid::new_v4().as_u128() as u16)
 }
 
-fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, Error> {
+fn existing_answer(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, Error> {
     if !if_absent {
         return Err(Error::Exists(id.to_string()));
     }
-    let status = standing(store, &observe(store, id)?.record);
+    let status = status_view(store, &observe(store, id)?.record);
     Ok(StartAnswer {
         job_id: status.job_id,
         pid: status.pid,
@@ -323,65 +292,17 @@ fn existing(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, E
     })
 }
 
-/// How many ended jobs are left at each start, if that is asked for.
-fn keep(around: &Env) -> Result<Option<usize>, Error> {
-    let Some(text) = around.get("CLAUDE_SKILL_KEEP") else { return Ok(None) };
+/// Returns how many ended jobs each start keeps, if `CLAUDE_SKILL_KEEP` is set.
+fn keep_from_env(env: &Env) -> Result<Option<usize>, Error> {
+    let Some(text) = env.get("CLAUDE_SKILL_KEEP") else { return Ok(None) };
     let number = text.to_str().and_then(|text| text.parse().ok());
-    let wrong = || Error::Usage(format!("CLAUDE_SKILL_KEEP is {text:?}, and must be a number"));
-    number.ok_or_else(wrong).map(Some)
-}
-
-/// How a job stands whose worker was just launched.
-pub(super) fn status_of(launched: Launched) -> Status {
-    if launched.is_queued { Status::Queued } else { Status::Running }
-}
-
-/// Launches the job's worker. If that fails the job has failed.
-pub(super) fn put_on_its_feet(
-    id: &JobId,
-    dir: &JobDir,
-    lock: Lock,
-    plan: &mut DetachPlan,
-    around: &Env,
-) -> Result<Launched, Error> {
-    let error = match launch(dir, &lock, plan, around) {
-        Ok(launched) => return Ok(launched),
-        // Nothing has happened yet, and the lock is still held here.
-        Err(LaunchError::NoSlot(why)) => {
-            dir.discard()?;
-            return Err(Error::NoSlot(why));
-        }
-        Err(LaunchError::Busy(why)) => {
-            dir.discard()?;
-            return Err(Error::Busy(why));
-        }
-        Err(error) => error,
-    };
-    drop(lock);
-    let record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
-    match &error {
-        LaunchError::ClaudeFailed => {
-            let why = record.error.unwrap_or_else(|| error.to_string());
-            Err(Error::Launch { id: id.to_string(), why })
-        }
-        LaunchError::WorkerDied(_) => {
-            finalize_lost(dir, record, None);
-            Err(Error::from_launch_error(id.as_str(), &error))
-        }
-        LaunchError::WorkerFailed(_)
-        | LaunchError::ScopeFailed(_)
-        | LaunchError::NoSlot(_)
-        | LaunchError::Busy(_) => {
-            let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
-            finalize_lost(dir, record, Some(verdict));
-            Err(Error::from_launch_error(id.as_str(), &error))
-        }
-    }
+    let invalid = || Error::Usage(format!("CLAUDE_SKILL_KEEP must be a number, but is {text:?}"));
+    number.ok_or_else(invalid).map(Some)
 }
 
 fn check_prompt(prompt: Vec<u8>) -> Result<String, Error> {
-    if prompt.len() > PROMPT_MOST {
-        return Err(Error::PromptTooLong(PROMPT_MOST));
+    if prompt.len() > MAX_PROMPT_BYTES {
+        return Err(Error::PromptTooLong(MAX_PROMPT_BYTES));
     }
     if let Some(at) = memchr::memchr(0, &prompt) {
         return Err(Error::PromptHasNul(at));
@@ -391,70 +312,12 @@ fn check_prompt(prompt: Vec<u8>) -> Result<String, Error> {
     if prompt.trim().is_empty() { Err(Error::EmptyPrompt) } else { Ok(prompt) }
 }
 
-pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
-    let refuse = |why: &str| Err(Error::BadCwd(PathBuf::from(&spec.cwd), why.to_owned()));
-    match std::fs::metadata(&spec.cwd) {
-        Err(error) => refuse(&error.to_string()),
-        Ok(about) if !about.is_dir() => refuse("not a directory"),
-        Ok(_) => match nix::unistd::access(spec.cwd.as_str(), nix::unistd::AccessFlags::X_OK) {
-            Err(errno) => refuse(errno.desc()),
-            Ok(()) => Ok(()),
-        },
-    }
-}
-
-pub(super) fn check_claude(spec: &mut Spec, around: &Env) -> Result<(), Error> {
-    let long = claude::arguments(spec, &claude::SessionStart::New(""))
-        .into_iter()
-        .find(|a| a.len() > claude::MAX_ARGUMENT_BYTES);
-    if let Some(argument) = long {
-        let most = claude::MAX_ARGUMENT_BYTES;
-        return Err(Error::Usage(format!(
-            "an argument of {} bytes is longer than the system's {most}: give a file",
-            argument.len()
-        )));
-    }
-    if let Some(replay) = &spec.replay {
-        if let Some(file) = &replay.file {
-            let path = PathBuf::from(file);
-            std::fs::File::open(&path).map_err(|error| Error::BadRecording(path, error))?;
-        }
-        return Ok(());
-    }
-    if spec.claude.is_empty() {
-        let not_found = || Error::ClaudeNotFound("there is no claude on PATH".to_owned());
-        let found = claude::find(around).ok_or_else(not_found)?;
-        spec.claude = found.to_string_lossy().into_owned();
-    } else if !claude::is_executable(Path::new(&spec.claude)) {
-        let what =
-            if Path::new(&spec.claude).exists() { "is no program to run" } else { "is not there" };
-        return Err(Error::ClaudeNotFound(format!("{:?} {what}", spec.claude)));
-    }
-    if claude::refuses_root(around, spec) {
-        return Err(Error::RootNeedsSandbox);
-    }
-    if claude::login(around, spec).is_none() {
-        return Err(Error::NotLoggedIn);
-    }
-    Ok(())
-}
-
-/// Keeps `fresh_system_prompt` only where the job's claude knows the option for it.
-pub(super) fn set_system_prompt_snapshot(spec: &mut Spec) {
-    // Asked only where it matters: it starts claude.
-    if spec.fresh_system_prompt {
-        let option = claude::SYSTEM_PROMPT_SNAPSHOT;
-        spec.fresh_system_prompt =
-            spec.replay.is_none() && claude::supports_option(Path::new(&spec.claude), option);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_is_woken_up_at_a_host_and_a_port() {
+    fn wake_url_needs_host_and_valid_port() {
         for good in [
             "http://gateway/",
             "http://localhost:1",

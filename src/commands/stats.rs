@@ -1,4 +1,4 @@
-//! `stats`: what the jobs came to, added up.
+//! `stats`: totals of jobs, by group.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,38 +11,34 @@ use crate::job::{Status, Summary, Timestamp};
 use crate::store::{Listed, LoadError, Store, Summaries};
 use crate::text::{clip, json_length, round_usd};
 
-/// Characters shown of a group's key.
-const KEY_SHOWN: usize = 100;
+/// Maximum number of characters of a group's key.
+const MAX_KEY_CHARS: usize = 100;
 
-/// What to add up, and how.
+/// Which jobs to add up, and how to group them.
 #[derive(Debug)]
 pub struct StatsRequest {
-    /// What makes the groups.
-    pub by: By,
-    /// Only jobs that were asked for at this time or later.
+    pub by: GroupBy,
+    /// Only jobs that were started at this time or later.
     pub since: Option<Timestamp>,
     /// Only jobs that have all these labels.
     pub labels: Vec<(String, String)>,
-    /// Every group, however long the answer becomes.
+    /// Return every group, however long the answer becomes.
     pub all: bool,
 }
 
-/// What the jobs of a group have in common.
+/// The property that the jobs of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum By {
-    /// The day, in UTC, on which they were asked for.
+pub enum GroupBy {
+    /// The day of the start, in UTC.
     Day,
-    /// The model.
     Model,
-    /// `--group`.
     Group,
-    /// How they stand.
     Status,
     /// The value of this label.
     Label(String),
 }
 
-impl Serialize for By {
+impl Serialize for GroupBy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Day => serializer.serialize_str("day"),
@@ -54,19 +50,19 @@ impl Serialize for By {
     }
 }
 
-/// Figures of all jobs and of groups of them.
+/// Totals of all jobs and of each group.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StatsAnswer {
-    /// The figures of all jobs.
-    pub total: Sum,
+    /// Totals of all jobs.
+    pub total: Totals,
     /// The property by which the jobs are grouped: `day`, `model`, `group`, `status` or `label:KEY`.
-    pub by: By,
+    pub by: GroupBy,
     /// The groups: days with the latest first, others with the largest first.
     pub groups: Vec<Group>,
     /// Number of groups that are left out to keep the answer short; `total` includes them.
     pub omitted: usize,
-    /// Number of jobs whose records cannot be read; no figure includes them.
+    /// Number of jobs whose records cannot be read; no total includes them.
     pub unreadable: u64,
 }
 
@@ -76,16 +72,16 @@ pub struct StatsAnswer {
 pub struct Group {
     /// The value of the property; null for jobs without it.
     pub key: Option<String>,
-    /// The figures of the group.
+    /// Totals of the group.
     #[serde(flatten)]
-    pub sum: Sum,
+    pub totals: Totals,
 }
 
-/// Figures of some jobs.
+/// Totals of some jobs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Sum {
+pub struct Totals {
     /// Number of jobs.
     pub jobs: u64,
     /// Number of jobs of each status that occurs.
@@ -96,11 +92,11 @@ pub struct Sum {
     /// Cost in US dollars as claude reported it.
     #[serde(serialize_with = "rounded")]
     pub cost_usd: f64,
-    /// `costUsd` is a lower bound: that of one of the jobs is.
+    /// `costUsd` is a lower bound, because the cost of a job is one.
     pub cost_is_lower_bound: bool,
     /// Number of turns.
     pub num_turns: u64,
-    /// Milliseconds for which the jobs were live, without waits for the API.
+    /// Milliseconds for which the jobs were live, without waits for limits and retries.
     pub elapsed_ms: u64,
     /// Milliseconds of waiting for a slot, for other jobs or for a start time.
     pub queued_ms: u64,
@@ -108,9 +104,9 @@ pub struct Sum {
     pub limited_ms: u64,
 }
 
-impl Sum {
-    /// How many of this status there are.
-    pub fn of(&self, status: Status) -> u64 {
+impl Totals {
+    /// Returns the number of jobs with this status.
+    pub fn count(&self, status: Status) -> u64 {
         self.by_status.get(&status).copied().unwrap_or_default()
     }
 
@@ -119,10 +115,11 @@ impl Sum {
         *self.by_status.entry(summary.status).or_default() += 1;
         let ended: u64 =
             self.by_status.iter().filter(|(status, _)| !status.is_live()).map(|(_, n)| n).sum();
-        self.success_rate = (ended > 0).then(|| self.of(Status::Completed) as f64 / ended as f64);
+        self.success_rate =
+            (ended > 0).then(|| self.count(Status::Completed) as f64 / ended as f64);
         self.cost_usd += summary.cost_usd.filter(|usd| usd.is_finite()).unwrap_or_default();
         self.cost_is_lower_bound |= summary.cost_is_lower_bound;
-        // What somebody else wrote into a record must not overflow.
+        // The values of a record that another program wrote must not overflow.
         self.num_turns = self.num_turns.saturating_add(summary.num_turns);
         self.elapsed_ms = self.elapsed_ms.saturating_add(live_ms(summary));
         self.queued_ms = self.queued_ms.saturating_add(summary.queued_ms);
@@ -130,25 +127,25 @@ impl Sum {
     }
 }
 
-/// The summary of a job as it stands; `None` if it was removed since its name was read.
+/// Returns the current summary of a job; `None` if it was removed after its name was read.
 fn summary(
     store: &Store,
     summaries: &Summaries,
     job: &Listed,
 ) -> Result<Option<Summary>, LoadError> {
-    // What has ended stays so. A live job may be a lost one, which a look finds out.
+    // An ended job stays ended. A job that is recorded as live may be lost, so it is checked.
     let known = job.ended.as_ref().and_then(|ended| summaries.get(ended));
     if known.is_some() {
         return Ok(known);
     }
     match try_load_checked(store, &job.id) {
         Err(LoadError::NotFound) => Ok(None),
-        seen => seen.map(|seen| Some(seen.record.into())),
+        loaded => loaded.map(|observed| Some(observed.record.into())),
     }
 }
 
-/// Milliseconds that the job was at it, without its waits for the API. The Node skill did not
-/// measure them.
+/// Returns for how many milliseconds the job was live, without its waits for limits and retries,
+/// which the Node skill did not measure.
 fn live_ms(summary: &Summary) -> u64 {
     if let Some(ms) = summary.elapsed_ms {
         return ms.saturating_sub(summary.limited_ms);
@@ -161,8 +158,8 @@ fn live_ms(summary: &Summary) -> u64 {
     }
 }
 
-impl By {
-    /// The group of a job.
+impl GroupBy {
+    /// Returns the key of the job's group.
     fn key(&self, summary: &Summary) -> Option<String> {
         match self {
             Self::Day => summary.started_at.map(Timestamp::day),
@@ -183,8 +180,8 @@ impl StatsRequest {
 
 /// Adds up the jobs.
 pub fn stats(store: &Store, request: &StatsRequest) -> Result<StatsAnswer, Error> {
-    let mut total = Sum::default();
-    let mut groups: HashMap<Option<String>, Sum> = HashMap::new();
+    let mut total = Totals::default();
+    let mut groups: HashMap<Option<String>, Totals> = HashMap::new();
     let mut unreadable = 0;
     let (summaries, jobs) = store.summaries()?;
     for job in &jobs {
@@ -206,25 +203,29 @@ pub fn stats(store: &Store, request: &StatsRequest) -> Result<StatsAnswer, Error
     Ok(answer)
 }
 
-fn ordered(groups: HashMap<Option<String>, Sum>, by: &By) -> Vec<Group> {
-    let mut groups: Vec<Group> = groups.into_iter().map(|(key, sum)| Group { key, sum }).collect();
-    if *by == By::Day {
+/// Orders the groups: the latest day first, or else the largest group first.
+fn ordered(groups: HashMap<Option<String>, Totals>, by: &GroupBy) -> Vec<Group> {
+    let mut groups: Vec<Group> =
+        groups.into_iter().map(|(key, totals)| Group { key, totals }).collect();
+    if *by == GroupBy::Day {
         groups.sort_unstable_by(|a, b| b.key.cmp(&a.key));
     } else {
-        groups.sort_unstable_by(|a, b| b.sum.jobs.cmp(&a.sum.jobs).then_with(|| a.key.cmp(&b.key)));
+        groups.sort_unstable_by(|a, b| {
+            b.totals.jobs.cmp(&a.totals.jobs).then_with(|| a.key.cmp(&b.key))
+        });
     }
     for group in &mut groups {
-        group.key = group.key.as_deref().map(|key| clip(key, KEY_SHOWN));
+        group.key = group.key.as_deref().map(|key| clip(key, MAX_KEY_CHARS));
     }
     groups
 }
 
 impl StatsAnswer {
-    /// Leaves out the last groups where the answer would be too long.
+    /// Leaves out the last groups if the answer would be too long.
     fn shorten(&mut self) {
         let length =
             |value: &_| serde_json::to_string(value).map_or(0, |text| json_length(&text) + 1);
-        // The rest of the answer, `omitted` included.
+        // The 500 characters are for the other fields.
         let mut left = MAX_ANSWER_CHARS.saturating_sub(
             serde_json::to_string(&self.total).map_or(0, |text| json_length(&text) + 500),
         );
@@ -240,7 +241,7 @@ impl StatsAnswer {
     }
 }
 
-/// Without the dust of adding: sums of cents stay such.
+/// Serializes a sum without the rounding errors of the addition.
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn rounded<S: Serializer>(usd: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(round_usd(*usd))
@@ -255,23 +256,23 @@ fn rounded_rate<S: Serializer>(rate: &Option<f64>, serializer: S) -> Result<S::O
 mod tests {
     use super::*;
 
-    fn figures(json: serde_json::Value) -> Summary {
+    fn summary_from(json: serde_json::Value) -> Summary {
         serde_json::from_value(json).unwrap()
     }
 
     #[test]
-    fn sums_add_up() {
-        let mut sum = Sum::default();
-        sum.add(&figures(serde_json::json!({"jobId": "a", "status": "running"})));
-        assert_eq!(sum.success_rate, None, "none has ended");
+    fn totals_add_up() {
+        let mut totals = Totals::default();
+        totals.add(&summary_from(serde_json::json!({"jobId": "a", "status": "running"})));
+        assert_eq!(totals.success_rate, None, "no job has ended");
         for (status, usd) in [("completed", 0.1), ("completed", 0.2), ("killed", 0.0)] {
-            sum.add(&figures(serde_json::json!({
+            totals.add(&summary_from(serde_json::json!({
                 "jobId": "a", "status": status, "costUsd": usd, "numTurns": 3, "queuedMs": 5,
                 "costIsLowerBound": status == "killed",
                 "startedAt": "2026-11-20T21:45:12.000Z", "endedAt": "2026-11-20T21:45:14.000Z",
             })));
         }
-        let text = serde_json::to_value(&sum).unwrap();
+        let text = serde_json::to_value(&totals).unwrap();
         assert_eq!(
             text,
             serde_json::json!({
@@ -283,14 +284,15 @@ mod tests {
     }
 
     #[test]
-    fn days_come_latest_first_and_others_largest_first() {
-        let sum = |jobs| Sum { jobs, ..Sum::default() };
-        let groups =
-            || [("b", 2), ("a", 2), ("c", 5)].map(|(key, n)| (Some(key.to_owned()), sum(n))).into();
-        let keys = |by: &By| -> Vec<String> {
+    fn orders_days_by_date_and_others_by_size() {
+        let totals = |jobs| Totals { jobs, ..Totals::default() };
+        let groups = || {
+            [("b", 2), ("a", 2), ("c", 5)].map(|(key, n)| (Some(key.to_owned()), totals(n))).into()
+        };
+        let keys = |by: &GroupBy| -> Vec<String> {
             ordered(groups(), by).into_iter().filter_map(|group| group.key).collect()
         };
-        assert_eq!(keys(&By::Day), ["c", "b", "a"]);
-        assert_eq!(keys(&By::Model), ["c", "a", "b"]);
+        assert_eq!(keys(&GroupBy::Day), ["c", "b", "a"]);
+        assert_eq!(keys(&GroupBy::Model), ["c", "a", "b"]);
     }
 }

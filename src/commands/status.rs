@@ -1,4 +1,4 @@
-//! `status`: a job's state.
+//! `status`: shows the state of a job.
 
 use std::cell::OnceCell;
 
@@ -14,38 +14,38 @@ use crate::text::plural;
 
 pub use crate::job::StatusView as StatusAnswer;
 
-/// Undelivered notifications that an answer shows.
-const ERRANDS_SHOWN: usize = 10;
-/// Jobs that the sentence of a wait names.
-const JOBS_NAMED: usize = 5;
+/// Maximum number of undelivered notifications in an answer.
+const MAX_NOTIFICATIONS: usize = 10;
+/// Maximum number of jobs that a reason for a wait names.
+const MAX_NAMED_JOBS: usize = 5;
 
-/// The queue as it is now: what the records of queued jobs do not say.
+/// The current state of the queue, which the records of queued jobs do not contain.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct QueueView {
     queue: Queue,
-    /// The tickets of those who wait, in order.
+    /// The tickets of the waiting jobs, in order.
     waiting: Vec<Ticket>,
     limits: Vec<Limit>,
 }
 
-impl Line {
-    /// Reads the queue of this directory.
-    pub(super) fn of(store: &Store) -> Self {
+impl QueueView {
+    /// Loads the queue of a jobs directory.
+    pub(super) fn load(store: &Store) -> Self {
         let queue = Queue::for_jobs_dir(store.root());
         let (waiting, limits) = queue.waiting_tickets();
         Self { waiting, limits, queue }
     }
 
-    /// The wait of the job of this record; `None` if it is not queued.
+    /// Returns the wait of a job; `None` if it is not queued.
     pub(super) fn waiting(&self, store: &Store, record: &Record) -> Option<Waiting> {
         let id = &record.job_id;
         if record.status != Status::Queued {
             return None;
         }
-        let place = self.waiting.iter().position(|ticket| ticket.job_id == *id);
-        let mut waiting = Waiting { position: place.map(|at| at + 1), ..Waiting::default() };
-        let Some(place) = place else {
-            // Its record lags behind: it has its slot, and is about to say so.
+        let index = self.waiting.iter().position(|ticket| ticket.job_id == *id);
+        let mut waiting = Waiting { position: index.map(|at| at + 1), ..Waiting::default() };
+        let Some(index) = index else {
+            // The record lags behind: a job that has a slot is about to be recorded as running.
             waiting.is_over = self.queue.has_slot(id);
             if !waiting.is_over {
                 waiting.starts_at = record.starts_at().filter(|at| *at > clock::now());
@@ -53,7 +53,7 @@ impl Line {
             }
             return Some(waiting);
         };
-        let ticket = &self.waiting[place];
+        let ticket = &self.waiting[index];
         for limit in &self.limits {
             let Some(until) = limit.ends_at() else { continue };
             let left = milliseconds(until.since(clock::now()));
@@ -70,39 +70,39 @@ impl Line {
 /// The wait of a queued job.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    /// It has ended: the job is about to start.
+    /// The wait is over: the job is about to start.
     pub is_over: bool,
-    /// Its place in the line, from 1; `None` if it is not in it yet.
+    /// Position in the queue, from 1; `None` if the job has not joined it yet.
     pub position: Option<usize>,
-    /// When it takes its place in the line, if that is to come.
+    /// When the job joins the queue, if that is in the future.
     pub starts_at: Option<Timestamp>,
-    /// The jobs that it still waits for.
+    /// The unfinished jobs that the job waits for.
     pub waits_for: Vec<JobId>,
-    /// The end of the limit of its login that another job met.
+    /// End of the limit of its login that another job reached.
     pub limited_until: Option<Timestamp>,
-    /// The job that met it last, or is finding out whether it is over.
+    /// The job that reached the limit last, or is testing whether it is over.
     pub limited_with: Option<JobId>,
 }
 
 impl Waiting {
-    /// The wait as answers show it; `None` if it is over.
+    /// Returns the wait as answers show it; `None` if it is over.
     pub fn waiting_for(&self) -> Option<WaitingFor> {
         if self.is_over {
             return None;
         }
-        // In the order in which the worker waits.
+        // The worker waits in this order.
         if let Some(at) = self.starts_at {
             return Some(WaitingFor::new(WaitKind::Time, Some(at), "its start time has not come"));
         }
         if let Some(first) = self.waits_for.first() {
             let hint = Some(format!("claudejob wait {first}"));
-            let wait = WaitingFor::new(WaitKind::Job, None, unended(&self.waits_for));
+            let wait = WaitingFor::new(WaitKind::Job, None, describe_unfinished(&self.waits_for));
             return Some(WaitingFor { hint, ..wait });
         }
         if let Some(until) = self.limited_until {
             let (why, hint) = match &self.limited_with {
                 Some(job) => (
-                    format!("a limit of its login, which job {job} met, has not ended"),
+                    format!("a limit of its login, reached by job {job}, has not ended"),
                     Some(format!("claudejob status {job}")),
                 ),
                 None => ("a limit of the API has not ended".to_owned(), None),
@@ -111,18 +111,18 @@ impl Waiting {
             return Some(WaitingFor { hint, ..wait });
         }
         let why = match self.position {
-            Some(position) => format!("it is number {position} in line for a slot"),
-            None => "it is about to get in line for a slot".to_owned(),
+            Some(position) => format!("it is number {position} in the queue for a slot"),
+            None => "it is about to join the queue for a slot".to_owned(),
         };
         let hint = Some("claudejob list --status running  # the jobs that hold slots".to_owned());
         Some(WaitingFor { hint, ..WaitingFor::new(WaitKind::Slot, None, why) })
     }
 }
 
-fn unended(jobs: &[JobId]) -> String {
-    let mut names: Vec<String> = jobs.iter().take(JOBS_NAMED).map(JobId::to_string).collect();
-    if jobs.len() > JOBS_NAMED {
-        names.push(plural(jobs.len() - JOBS_NAMED, "other"));
+fn describe_unfinished(jobs: &[JobId]) -> String {
+    let mut names: Vec<String> = jobs.iter().take(MAX_NAMED_JOBS).map(JobId::to_string).collect();
+    if jobs.len() > MAX_NAMED_JOBS {
+        names.push(plural(jobs.len() - MAX_NAMED_JOBS, "other"));
     }
     match names.as_slice() {
         [one] => format!("job {one} has not ended"),
@@ -131,32 +131,32 @@ fn unended(jobs: &[JobId]) -> String {
     }
 }
 
-/// The jobs of `--after` and `--after-any` that have not ended.
+/// Returns the jobs of `--after` and `--after-any` that have not ended.
 fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
-    let open = spec.dependencies().filter(|id| {
-        let other = store.job(id).load();
-        other.is_ok_and(|other| other.status.is_live())
+    let live = spec.dependencies().filter(|id| {
+        let record = store.job(id).load();
+        record.is_ok_and(|record| record.status.is_live())
     });
-    open.take(20).cloned().collect()
+    live.take(20).cloned().collect()
 }
 
-/// The state of the job of this record.
-pub(super) fn standing(store: &Store, record: &Record) -> StatusView {
-    let mut answer = standing_in_line(store, record, &OnceCell::new());
+/// Returns the state of the job with this record.
+pub(super) fn status_view(store: &Store, record: &Record) -> StatusView {
+    let mut answer = status_view_in_queue(store, record, &OnceCell::new());
     answer.map_hints(|hint| addressed(store.root(), hint));
     answer
 }
 
-/// The same, with the queue as it was read for another job, and with the commands as they are for
-/// the default jobs directory.
-pub(super) fn standing_in_line(
+/// Like [`status_view`], but with a queue that may have been loaded for another job, and with hints
+/// that lack `--jobs-dir`.
+pub(super) fn status_view_in_queue(
     store: &Store,
     record: &Record,
-    line: &OnceCell<Line>,
+    queue: &OnceCell<QueueView>,
 ) -> StatusView {
     let mut answer = StatusView::from_record(record);
     if record.status == Status::Queued
-        && let Some(waiting) = line.get_or_init(|| Line::of(store)).waiting(store, record)
+        && let Some(waiting) = queue.get_or_init(|| QueueView::load(store)).waiting(store, record)
     {
         if waiting.is_over {
             answer.status = Status::Starting;
@@ -171,14 +171,13 @@ pub(super) fn standing_in_line(
     answer
 }
 
-/// Returns the job's state. `full` shows the whole request that waits for an answer, however long
-/// it is.
+/// Returns the job's state. With `full`, a request that waits for an answer is not shortened.
 pub fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
     let Observed { record, dir, .. } = observe(store, id)?;
-    let mut answer = standing(store, &record);
-    let mut errands = dir.notifications(&record);
-    errands.truncate(ERRANDS_SHOWN);
-    answer.set_undelivered(errands);
+    let mut answer = status_view(store, &record);
+    let mut notifications = dir.notifications(&record);
+    notifications.truncate(MAX_NOTIFICATIONS);
+    answer.set_undelivered(notifications);
     if full && let Some(blocked) = &mut answer.blocked {
         let others = std::mem::take(&mut blocked.others);
         let open = super::answer::open(store, id, Some(&blocked.request_id))?;

@@ -1,4 +1,4 @@
-//! `wait`: until jobs have ended.
+//! `wait`: waits until jobs have ended.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::MAX_ANSWER_CHARS;
 use super::observe::observe;
 use super::result::{Pending, ResultAnswer, result_within};
-use super::status::{StatusAnswer, standing};
+use super::status::{StatusAnswer, status_view};
 use super::watch::{Notice, Watch};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::fault_point::fault_point;
@@ -17,23 +17,21 @@ use crate::process;
 use crate::store::{JobDir, RECORD, Store, addressed};
 use crate::text::{clip, json_length};
 
-/// Characters for each of several jobs below which only its most important fields are shown.
-const WHOLE_LEAST: usize = 600;
-/// Characters of a hint among many jobs.
-const HINT_MOST: usize = 120;
-/// How often the caller is told how the jobs stand while waiting.
-const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// If there are fewer characters for each job, only its most important fields are shown.
+const MIN_RESULT_CHARS: usize = 600;
+/// Maximum number of characters of a hint in a short result.
+const MAX_HINT_CHARS: usize = 120;
+/// Interval between reports to the caller during the wait.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What to wait for.
+/// Which jobs to wait for, and how long.
 #[derive(Debug)]
 pub struct WaitRequest {
-    /// The jobs.
     pub ids: Vec<JobId>,
-    /// One is enough.
+    /// Wait for one of the jobs only.
     pub any: bool,
-    /// Also while a job asks something and waits for an answer.
+    /// Keep waiting while a job is blocked.
     pub through_blocked: bool,
-    /// No longer than this.
     pub timeout: Option<Duration>,
 }
 
@@ -42,35 +40,35 @@ pub struct WaitRequest {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum Waited {
-    /// It has ended.
+    /// The job has ended.
     Ended(ResultAnswer),
-    /// It is live.
+    /// The job is live.
     Live(Box<StatusAnswer>),
-    /// The most important fields: many jobs were waited for.
-    Brief(Brief),
-    /// It was removed, or its record cannot be read, while others were waited for.
-    Lost(Lost),
+    /// The most important fields, if the wait was for many jobs.
+    Short(ShortResult),
+    /// The job was removed or its record cannot be read, and the wait was for several jobs.
+    Unreadable(UnreadableJob),
 }
 
-/// A job of several whose state cannot be read.
+/// One of several jobs whose state cannot be read.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Lost {
+pub struct UnreadableJob {
     /// The job's id.
     pub job_id: JobId,
     /// `not_found` if there is no such job; null if its record cannot be read.
     pub status: Option<&'static str>,
-    /// What went wrong.
+    /// Error message.
     pub error: String,
-    /// What went wrong, as a stable word.
+    /// Stable code of the error.
     pub code: &'static str,
-    /// What to do about it.
+    /// How to resolve the error.
     pub hint: Option<String>,
 }
 
-impl Lost {
-    fn of(store: &Store, job_id: JobId, error: &Error) -> Self {
+impl UnreadableJob {
+    fn from_error(store: &Store, job_id: JobId, error: &Error) -> Self {
         Self {
             job_id,
             status: matches!(error, Error::NotFound(_)).then_some(NOT_FOUND),
@@ -82,49 +80,49 @@ impl Lost {
 }
 
 impl Waited {
-    /// The most important fields, in about `most` characters.
-    fn brief(self, store: &Store, most: usize) -> Self {
+    /// Reduces the result to its most important fields, in about `max` characters.
+    fn shortened(self, store: &Store, max: usize) -> Self {
         let truncated = true;
-        let mut brief = match self {
+        let mut short = match self {
             Self::Ended(ResultAnswer::Ended(ended)) => {
                 let (outcome, hint) = (ended.outcome, ended.hint);
                 let (job_id, status, reason) = (outcome.job_id, outcome.status, outcome.reason);
                 let (error, result) = (outcome.error, outcome.result);
-                Brief { job_id, status, reason, error, result, truncated, hint }
+                ShortResult { job_id, status, reason, error, result, truncated, hint }
             }
             Self::Ended(ResultAnswer::Pending(pending)) => {
                 let Pending { job_id, status, result, hint, .. } = pending;
-                Brief { job_id, status, reason: None, error: None, result, truncated, hint }
+                ShortResult { job_id, status, reason: None, error: None, result, truncated, hint }
             }
-            Self::Live(standing) => Brief {
-                job_id: standing.job_id,
-                status: standing.status,
-                reason: standing.reason,
-                error: standing.error,
+            Self::Live(view) => ShortResult {
+                job_id: view.job_id,
+                status: view.status,
+                reason: view.reason,
+                error: view.error,
                 result: None,
                 truncated,
-                hint: standing.hint,
+                hint: view.hint,
             },
-            Self::Brief(_) | Self::Lost(_) => return self,
+            Self::Short(_) | Self::Unreadable(_) => return self,
         };
-        if brief.hint.as_ref().is_some_and(|hint| hint.len() > HINT_MOST) {
-            brief.hint = Some(addressed(store.root(), full_status(&brief.job_id)));
+        if short.hint.as_ref().is_some_and(|hint| hint.len() > MAX_HINT_CHARS) {
+            short.hint = Some(addressed(store.root(), full_status(&short.job_id)));
         }
-        for keep in [most, most / 2, most / 4, 0] {
-            if length(&brief) > most {
-                brief.result = brief.result.map(|text| clip(&text, keep));
-                brief.error = brief.error.map(|text| clip(&text, keep));
+        for keep in [max, max / 2, max / 4, 0] {
+            if length(&short) > max {
+                short.result = short.result.map(|text| clip(&text, keep));
+                short.error = short.error.map(|text| clip(&text, keep));
             }
         }
-        Self::Brief(brief)
+        Self::Short(short)
     }
 }
 
-/// A job among many.
+/// The most important fields of one of many jobs.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Brief {
+pub struct ShortResult {
     /// The job's id.
     pub job_id: JobId,
     /// The job's status.
@@ -141,12 +139,10 @@ pub struct Brief {
     pub hint: Option<String>,
 }
 
-/// How the jobs stand, in the order asked for.
+/// The jobs after the wait, in the order of the request.
 #[derive(Debug)]
 pub struct WaitAnswer {
-    /// The jobs.
     pub jobs: Vec<Waited>,
-    /// What the exit status says of them.
     pub exit_status: ExitStatus,
 }
 
@@ -159,7 +155,7 @@ impl schemars::JsonSchema for WaitAnswer {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let one = generator.subschema_for::<Waited>();
         schemars::json_schema!({
-            "description": "The job, or of several an array in the order asked for.",
+            "description": "The job, or an array of several jobs in the order of the request.",
             "anyOf": [one, { "type": "array", "items": one }],
         })
     }
@@ -174,64 +170,64 @@ impl Serialize for WaitAnswer {
     }
 }
 
-/// Waits. Where `tell` is given it hears about once a second how the first job stands that has
-/// not ended.
+/// Waits for the jobs. About once a second, `report` gets the state of the first job that has not
+/// ended.
 pub fn wait(
     store: &Store,
     request: &WaitRequest,
-    mut tell: Option<&mut dyn FnMut(&StatusAnswer)>,
+    mut report: Option<&mut dyn FnMut(&StatusAnswer)>,
 ) -> Result<WaitAnswer, Error> {
     process::reap_in_background();
     let began = Instant::now();
-    let deadline = request.timeout.and_then(|most| began.checked_add(most));
-    // All are looked at first: an id that is not there is told at once.
+    let deadline = request.timeout.and_then(|timeout| began.checked_add(timeout));
+    // All jobs are checked first, so that an unknown id is reported at once.
     let mut open = Vec::new();
     let mut ended = Vec::new();
     for id in &request.ids {
-        let seen = observe(store, id)?;
-        // A worker that has written the end is gone a moment later.
-        if seen.live || seen.dir.is_held().unwrap_or(false) {
-            open.push((id.clone(), seen.dir));
+        let observed = observe(store, id)?;
+        // A worker that has recorded the end needs a little longer to exit.
+        if observed.live || observed.dir.is_held().unwrap_or(false) {
+            open.push((id.clone(), observed.dir));
         } else {
             ended.push(id);
         }
     }
-    let mut kept = Kept::of(request);
+    let mut finished = FinishedResults::for_request(request);
     if !open.is_empty() {
-        ended.into_iter().for_each(|id| kept.keep(store, id));
+        ended.into_iter().for_each(|id| finished.keep(store, id));
     }
     let enough = request.any && open.len() < request.ids.len();
     let dirs: Vec<JobDir> = open.iter().map(|(_, dir)| dir.clone()).collect();
-    let asks = |dir: &JobDir| dir.load().is_ok_and(|record| record.status == Status::Blocked);
+    let is_blocked = |dir: &JobDir| dir.load().is_ok_and(|record| record.status == Status::Blocked);
     let mut watch = Watch::new();
-    for (place, dir) in dirs.iter().enumerate() {
-        watch.add_end(place, dir);
+    for (index, dir) in dirs.iter().enumerate() {
+        watch.add_end(index, dir);
         if !request.through_blocked {
-            watch.add_files(place, dir, &[RECORD]);
+            watch.add_files(index, dir, &[RECORD]);
         }
     }
-    // Looked at when it is watched, so that nothing falls between the two.
-    let enough = enough || !request.through_blocked && dirs.iter().any(asks);
+    // Checked after the watch has begun, so that no change is missed in between.
+    let enough = enough || !request.through_blocked && dirs.iter().any(is_blocked);
     let mut waiting: Vec<bool> = vec![true; open.len()];
-    let mut told = began;
+    let mut next_report = began;
     while !enough && waiting.contains(&true) {
         let mut until = deadline;
-        if tell.is_some() {
-            told += TOLD_EVERY;
-            until = Some(deadline.map_or(told, |at| at.min(told)));
+        if report.is_some() {
+            next_report += REPORT_INTERVAL;
+            until = Some(deadline.map_or(next_report, |at| at.min(next_report)));
         }
         match watch.next_until(until) {
-            Some(Notice::Ended(place)) => {
-                waiting[place] = false;
+            Some(Notice::Ended(index)) => {
+                waiting[index] = false;
                 if request.any {
                     break;
                 }
                 if waiting.contains(&true) {
-                    kept.keep(store, &open[place].0);
+                    finished.keep(store, &open[index].0);
                 }
             }
-            Some(Notice::Changed(place)) => {
-                if !request.through_blocked && asks(&dirs[place]) {
+            Some(Notice::Changed(index)) => {
+                if !request.through_blocked && is_blocked(&dirs[index]) {
                     break;
                 }
             }
@@ -239,108 +235,117 @@ pub fn wait(
             None if deadline.is_some_and(|at| at <= Instant::now()) => break,
             None => {
                 let first = waiting.iter().position(|waits| *waits);
-                if let (Some(tell), Some(first)) = (&mut tell, first)
-                    && let Ok(seen) = observe(store, &open[first].0)
+                if let (Some(report), Some(first)) = (&mut report, first)
+                    && let Ok(observed) = observe(store, &open[first].0)
                 {
-                    tell(&standing(store, &seen.record));
+                    report(&status_view(store, &observed.record));
                 }
             }
         }
     }
-    answer(store, request, kept)
+    answer(store, request, finished)
 }
 
-/// What jobs came to that have ended while others go on: they can be removed meanwhile.
-struct Kept {
-    ended: BTreeMap<JobId, ResultAnswer>,
-    /// Characters that an answer may take.
-    room: usize,
+/// Results of jobs that ended while others are live: such a job may be removed before the answer.
+struct FinishedResults {
+    results: BTreeMap<JobId, ResultAnswer>,
+    /// Maximum number of characters of each result.
+    max_chars: usize,
 }
 
-impl Kept {
-    fn of(request: &WaitRequest) -> Self {
-        let room = (MAX_ANSWER_CHARS / request.ids.len().max(1)).saturating_sub(2);
-        Self { ended: BTreeMap::new(), room }
+impl FinishedResults {
+    fn for_request(request: &WaitRequest) -> Self {
+        let max_chars = (MAX_ANSWER_CHARS / request.ids.len().max(1)).saturating_sub(2);
+        Self { results: BTreeMap::new(), max_chars }
     }
 
-    fn is_brief(&self) -> bool {
-        self.room < WHOLE_LEAST
+    fn is_short(&self) -> bool {
+        self.max_chars < MIN_RESULT_CHARS
     }
 
-    /// What the job came to; of a brief answer it is shortened later on.
+    /// Returns the job's result. For a short answer it is shortened later.
     fn result(&self, store: &Store, id: &JobId) -> Result<ResultAnswer, Error> {
-        result_within(store, id, if self.is_brief() { MAX_ANSWER_CHARS } else { self.room })
+        result_within(store, id, if self.is_short() { MAX_ANSWER_CHARS } else { self.max_chars })
     }
 
     fn keep(&mut self, store: &Store, id: &JobId) {
         if let Ok(result) = self.result(store, id) {
-            self.ended.insert(id.clone(), result);
+            self.results.insert(id.clone(), result);
         }
         fault_point("wait:kept");
     }
 
-    /// The job's state now, or its result if it was removed meanwhile, with the exit status that
-    /// goes with it.
+    /// Returns the job's present state, or its earlier result if it has been removed, with the exit
+    /// status for it.
     fn answer(&mut self, store: &Store, id: &JobId) -> Result<(ExitStatus, Waited), Error> {
-        let found = observe(store, id).and_then(|seen| {
-            if seen.record.status.is_live() {
-                let code = match seen.record.status {
+        let found = observe(store, id).and_then(|observed| {
+            if observed.record.status.is_live() {
+                let code = match observed.record.status {
                     Status::Blocked => ExitStatus::Blocked,
                     _ => ExitStatus::TimedOut,
                 };
-                return Ok((code, Waited::Live(Box::new(standing(store, &seen.record)))));
+                return Ok((code, Waited::Live(Box::new(status_view(store, &observed.record)))));
             }
             let result = self.result(store, id)?;
             Ok((result.exit_status(), Waited::Ended(result)))
         });
         found.or_else(|error| {
-            let result = self.ended.remove(id).ok_or(error)?;
+            let result = self.results.remove(id).ok_or(error)?;
             Ok((result.exit_status(), Waited::Ended(result)))
         })
     }
 }
 
-fn answer(store: &Store, request: &WaitRequest, mut kept: Kept) -> Result<WaitAnswer, Error> {
+fn answer(
+    store: &Store,
+    request: &WaitRequest,
+    mut finished: FinishedResults,
+) -> Result<WaitAnswer, Error> {
     let mut jobs = Vec::new();
     let mut codes = Vec::new();
-    let mut lost = Vec::new();
+    let mut unreadable = Vec::new();
     for id in &request.ids {
-        match kept.answer(store, id) {
+        match finished.answer(store, id) {
             Ok((code, waited)) => {
                 codes.push(match code {
                     ExitStatus::Blocked if request.through_blocked => ExitStatus::TimedOut,
                     code => code,
                 });
-                jobs.push(if kept.is_brief() { waited.brief(store, kept.room) } else { waited });
+                jobs.push(if finished.is_short() {
+                    waited.shortened(store, finished.max_chars)
+                } else {
+                    waited
+                });
             }
-            // The state of the others is answered.
+            // The states of the other jobs are still returned.
             Err(error) if request.ids.len() > 1 => {
-                lost.push(error.exit_status());
-                jobs.push(Waited::Lost(Lost::of(store, id.clone(), &error)));
+                unreadable.push(error.exit_status());
+                let job = UnreadableJob::from_error(store, id.clone(), &error);
+                jobs.push(Waited::Unreadable(job));
             }
             Err(error) => return Err(error),
         }
     }
-    // Those that are live, too, must fit.
+    // The live jobs must fit, too.
     let length: usize = jobs.iter().map(length).sum();
     if jobs.len() > 1 && length > MAX_ANSWER_CHARS {
-        jobs = jobs.into_iter().map(|waited| waited.brief(store, kept.room)).collect();
+        jobs = jobs.into_iter().map(|waited| waited.shortened(store, finished.max_chars)).collect();
     }
-    // With `--any` one that is gone says nothing where another has ended.
-    let is_told = codes.iter().any(|code| *code != ExitStatus::TimedOut);
-    if !(request.any && is_told) {
-        codes.append(&mut lost);
+    // With `--any`, an unreadable job does not matter if another one has ended.
+    let has_ended = codes.iter().any(|code| *code != ExitStatus::TimedOut);
+    if !(request.any && has_ended) {
+        codes.append(&mut unreadable);
     }
     Ok(WaitAnswer { jobs, exit_status: overall(&codes, request.any) })
 }
 
-/// Characters of a value as JSON, and of what separates it from the next.
+/// Returns the length of a value as JSON, with a separator, in characters.
 fn length(value: &impl Serialize) -> usize {
     serde_json::to_string(value).map_or(0, |text| json_length(&text) + 1)
 }
 
-/// One exit status for several jobs: the first that applies in a fixed order. While jobs are live
-/// and none of them is blocked, the time ran out; with `any` only the others count.
+/// Returns one exit status for several jobs: the first that applies in a fixed order. If jobs are
+/// live and none is blocked, the wait timed out; with `any`, live jobs do not count.
 fn overall(codes: &[ExitStatus], any: bool) -> ExitStatus {
     const ORDER: [ExitStatus; 6] = [
         ExitStatus::NotFound,
@@ -363,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_number_tells_of_several_jobs() {
+    fn combines_exit_statuses_of_several_jobs() {
         use ExitStatus::{Blocked, Done, Failed, Killed, NotFound, TimedOut, TryAgain};
         for (codes, all, any) in [
             (vec![Done, Done], Done, Done),

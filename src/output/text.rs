@@ -22,11 +22,11 @@ use crate::commands::list::{Item, ListAnswer};
 use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::redeliver::RedeliverAnswer;
-use crate::commands::result::{Ended, ResultAnswer};
+use crate::commands::result::{EndedResult, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
 use crate::commands::status::StatusAnswer;
-use crate::commands::wait::{Brief, Lost};
+use crate::commands::wait::{ShortResult, UnreadableJob};
 use crate::job::{
     Activity, Blocked, Notification, PreviousResult, Question, Status, Timestamp, WaitingFor,
 };
@@ -351,15 +351,15 @@ pub(super) fn result(answer: &ResultAnswer) -> String {
     }
 }
 
-pub(super) fn brief(brief: &Brief) -> String {
-    let status = painted(color(brief.status), brief.status.as_str());
-    let summary = brief.error.as_ref().or(brief.result.as_ref());
+pub(super) fn short_result(short: &ShortResult) -> String {
+    let status = painted(color(short.status), short.status.as_str());
+    let summary = short.error.as_ref().or(short.result.as_ref());
     let summary = summary.map(|text| format!(": {}", harmless(&one_line(text, 200))));
-    format!("Job {} is {status}{}\n", brief.job_id, summary.unwrap_or_default())
+    format!("Job {} is {status}{}\n", short.job_id, summary.unwrap_or_default())
 }
 
-pub(super) fn lost(lost: &Lost) -> String {
-    format!("{} {}\n", painted(RED.bold(), "error:"), harmless(&lost.error))
+pub(super) fn unreadable_job(job: &UnreadableJob) -> String {
+    format!("{} {}\n", painted(RED.bold(), "error:"), harmless(&job.error))
 }
 
 fn previous_result(previous: Option<&PreviousResult>) -> String {
@@ -369,7 +369,7 @@ fn previous_result(previous: Option<&PreviousResult>) -> String {
     format!("Result of attempt {}:\n{}\n", previous.attempt, harmless(answer.trim_end()))
 }
 
-fn ended_text(ended: &Ended) -> String {
+fn ended_text(ended: &EndedResult) -> String {
     let outcome = &ended.outcome;
     let mut text = String::new();
     if let Some(result) = &outcome.result {
@@ -415,7 +415,7 @@ fn ended_text(ended: &Ended) -> String {
 pub(super) fn list(answer: &ListAnswer) -> String {
     let items: Vec<Item> = answer.items().collect();
     if items.is_empty() {
-        return match answer.of_many {
+        return match answer.has_jobs {
             true => "No matching jobs. claudejob list --all lists all jobs.\n".to_owned(),
             false => "No jobs. claudejob start --prompt \"…\" starts a job.\n".to_owned(),
         };

@@ -237,7 +237,10 @@ fn a_job_runs_after_those_that_it_waits_for() {
     let said = text("said", ["--after-any", "b,a"]);
     assert!(said.starts_with("Job said is queued: jobs b and a have not ended.\n"), "{said}");
     let said = text("slot", ["--max-parallel", "1"]);
-    assert!(said.starts_with("Job slot is queued: it is number 1 in line for a slot.\n"), "{said}");
+    assert!(
+        said.starts_with("Job slot is queued: it is number 1 in the queue for a slot.\n"),
+        "{said}"
+    );
     for id in ["a", "b"] {
         begun(&sandbox, id);
         let_go(&sandbox, id);
@@ -370,7 +373,7 @@ fn a_limit_of_one_login_is_none_of_another() {
     let wait = &status["waitingFor"];
     assert_eq!((status.text("status"), &wait["kind"]), ("queued", &"limit".into()));
     assert_eq!(wait["until"], status["retryAt"]);
-    assert_eq!(wait["why"], "a limit of its login, which job a met, has not ended");
+    assert_eq!(wait["why"], "a limit of its login, reached by job a, has not ended");
     assert_eq!(wait["hint"], "claudejob status a");
     let started = sandbox.run(["start", "--job-id", "d", "--prompt", "x"]);
     assert_eq!(started["status"], "running", "with the key");

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::layout::{columns, joined, pad};
 use super::{BLUE, DIM, GREEN, RED, YELLOW, color, painted};
-use crate::commands::stats::{By, StatsAnswer, Sum};
+use crate::commands::stats::{GroupBy, StatsAnswer, Totals};
 use crate::job::Status;
 use crate::text::{format_duration, harmless, one_line, plural};
 
@@ -36,11 +36,11 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
         return text;
     }
     let head = match &answer.by {
-        By::Day => "DAY".to_owned(),
-        By::Model => "MODEL".to_owned(),
-        By::Group => "GROUP".to_owned(),
-        By::Status => "STATUS".to_owned(),
-        By::Label(key) => cell(key),
+        GroupBy::Day => "DAY".to_owned(),
+        GroupBy::Model => "MODEL".to_owned(),
+        GroupBy::Group => "GROUP".to_owned(),
+        GroupBy::Status => "STATUS".to_owned(),
+        GroupBy::Label(key) => cell(key),
     };
     let key = |key: &Option<String>| key.as_deref().map_or("(none)".to_owned(), cell);
     let keys = answer.groups.iter().map(|group| key(&group.key).width());
@@ -72,20 +72,20 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     let head = row(&head, "JOBS", ["OK", &none], ["COST", &none], ["TURNS", "LIVE", "WAITED"]);
     text.push('\n');
     text.push_str(&painted(DIM, &head));
-    let max_cost = answer.groups.iter().map(|group| group.sum.cost_usd).fold(0.0, f64::max);
+    let max_cost = answer.groups.iter().map(|group| group.totals.cost_usd).fold(0.0, f64::max);
     for group in &answer.groups {
-        let sum = &group.sum;
-        let rate = sum.success_rate.map(|rate| format!("{:.0}%", rate * 100.0));
-        let share = if max_cost > 0.0 { sum.cost_usd / max_cost } else { 0.0 };
+        let totals = &group.totals;
+        let rate = totals.success_rate.map(|rate| format!("{:.0}%", rate * 100.0));
+        let share = if max_cost > 0.0 { totals.cost_usd / max_cost } else { 0.0 };
         text.push_str(&row(
             &key(&group.key),
-            &sum.jobs.to_string(),
+            &totals.jobs.to_string(),
             [
                 rate.as_deref().unwrap_or("–"),
-                &bar(rate_style(sum.success_rate), sum.success_rate.unwrap_or(0.0)),
+                &bar(rate_style(totals.success_rate), totals.success_rate.unwrap_or(0.0)),
             ],
-            [&cost(sum, "≥"), &bar(BLUE, share)],
-            [&sum.num_turns.to_string(), &format_ms(sum.elapsed_ms), &wait_time(sum)],
+            [&cost(totals, "≥"), &bar(BLUE, share)],
+            [&totals.num_turns.to_string(), &format_ms(totals.elapsed_ms), &wait_time(totals)],
         ));
     }
     if answer.omitted > 0 {
@@ -101,22 +101,22 @@ fn cell(text: &str) -> String {
 }
 
 /// Formats the totals: jobs by status, turns, cost and time.
-fn summary(sum: &Sum, columns: usize) -> String {
-    let mut jobs = vec![plural(usize::try_from(sum.jobs).unwrap_or(usize::MAX), "job")];
-    for (status, count) in &sum.by_status {
+fn summary(totals: &Totals, columns: usize) -> String {
+    let mut jobs = vec![plural(usize::try_from(totals.jobs).unwrap_or(usize::MAX), "job")];
+    for (status, count) in &totals.by_status {
         jobs.push(painted(color(*status), &format!("{count} {status}")));
     }
-    if let Some(rate) = sum.success_rate {
+    if let Some(rate) = totals.success_rate {
         let ended: u64 = [Status::Completed, Status::Failed, Status::Killed]
             .into_iter()
-            .map(|status| sum.of(status))
+            .map(|status| totals.count(status))
             .sum();
         jobs.push(format!("{:.0}% of {ended} ended jobs completed", rate * 100.0));
     }
-    let turns = plural(usize::try_from(sum.num_turns).unwrap_or(usize::MAX), "turn");
+    let turns = plural(usize::try_from(totals.num_turns).unwrap_or(usize::MAX), "turn");
     let mut took =
-        vec![cost(sum, "at least "), turns, format!("{} live", format_ms(sum.elapsed_ms))];
-    for (what, ms) in [("in the queue", sum.queued_ms), ("for retries", sum.limited_ms)] {
+        vec![cost(totals, "at least "), turns, format!("{} live", format_ms(totals.elapsed_ms))];
+    for (what, ms) in [("in the queue", totals.queued_ms), ("for retries", totals.limited_ms)] {
         if ms > 0 {
             took.push(format!("waited {} {what}", format_ms(ms)));
         }
@@ -125,17 +125,17 @@ fn summary(sum: &Sum, columns: usize) -> String {
 }
 
 /// Formats the cost, with the prefix `mark` if it is a lower bound.
-fn cost(sum: &Sum, mark: &str) -> String {
-    let mark = if sum.cost_is_lower_bound { mark } else { "" };
-    format!("{mark}${:.2}", sum.cost_usd)
+fn cost(totals: &Totals, mark: &str) -> String {
+    let mark = if totals.cost_is_lower_bound { mark } else { "" };
+    format!("{mark}${:.2}", totals.cost_usd)
 }
 
 fn format_ms(ms: u64) -> String {
     format_duration(Duration::from_millis(ms))
 }
 
-fn wait_time(sum: &Sum) -> String {
-    match sum.queued_ms.saturating_add(sum.limited_ms) {
+fn wait_time(totals: &Totals) -> String {
+    match totals.queued_ms.saturating_add(totals.limited_ms) {
         0 => "–".to_owned(),
         ms => format_ms(ms),
     }
@@ -166,11 +166,11 @@ mod tests {
 
     #[test]
     fn each_group_has_one_line() {
-        let sum = Sum { jobs: 1, ..Sum::default() };
-        let group = |key: &str| Group { key: Some(key.to_owned()), sum: sum.clone() };
+        let totals = Totals { jobs: 1, ..Totals::default() };
+        let group = |key: &str| Group { key: Some(key.to_owned()), totals: totals.clone() };
         let text = stats(&StatsAnswer {
-            total: sum.clone(),
-            by: By::Label("a\nkey\u{1b}[2J".to_owned()),
+            total: totals.clone(),
+            by: GroupBy::Label("a\nkey\u{1b}[2J".to_owned()),
             groups: vec![group("a\r\nvalue\tof it"), group("\n")],
             omitted: 0,
             unreadable: 0,
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn lines_fit_the_terminal() {
-        let sum = Sum {
+        let totals = Totals {
             jobs: 123,
             by_status: [(Status::Completed, 100), (Status::Failed, 20), (Status::Killed, 3)].into(),
             success_rate: Some(0.81),
@@ -194,9 +194,9 @@ mod tests {
             limited_ms: 69_000,
         };
         for key in ["2026-11-21", "a label that is rather long"] {
-            let groups = vec![Group { key: Some(key.to_owned()), sum: sum.clone() }];
-            let total = sum.clone();
-            let answer = StatsAnswer { total, by: By::Day, groups, omitted: 0, unreadable: 0 };
+            let groups = vec![Group { key: Some(key.to_owned()), totals: totals.clone() }];
+            let total = totals.clone();
+            let answer = StatsAnswer { total, by: GroupBy::Day, groups, omitted: 0, unreadable: 0 };
             for columns in [62, 80, 120, 300] {
                 let text = anstream::adapter::strip_str(&stats_in(&answer, columns)).to_string();
                 let widest = text.lines().map(UnicodeWidthStr::width).max();
