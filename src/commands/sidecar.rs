@@ -3,8 +3,11 @@
 //! Each query is an ordinary job whose id is derived from the session's id. It continues when the
 //! sidecar exits, and another sidecar can attach to it at the offset that the first one reached.
 
+mod messages;
+mod reporter;
+
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +15,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Deserialize;
 
 use super::observe::{Observed, observe};
 use super::start::{self, start};
@@ -21,148 +23,22 @@ use super::watch::{Notice, Watch};
 use super::{answer, kill, resume, send};
 use crate::claude::Env;
 use crate::error::Error;
-use crate::job::{Exit, JobId, Outcome, Reason, Spec, SpecChange, Status};
+use crate::job::{JobId, Spec, SpecChange, Status};
 use crate::launch::DetachMode;
 use crate::process;
-use crate::store::{JobDir, OUTPUT, RECORD, STDERR, Store};
-use crate::text::{one_line, signal_name};
+use crate::store::{OUTPUT, RECORD, STDERR, Store};
+use crate::text::one_line;
+use messages::{SessionQuery, SidecarRequest};
+use reporter::SessionReporter;
 
-/// Maximum number of bytes of one event; a longer event is reported without its content.
-const MAX_EVENT_BYTES: u64 = 16 << 20;
+pub use messages::SidecarEvent;
+
 /// Time limit for the record of a kept-alive job to become idle after the result of a turn.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Label with the session id, for a job whose id differs from it.
 const SESSION_LABEL: &str = "session";
 /// Maximum number of bytes of a label's value, as in `--label`.
 const MAX_LABEL_BYTES: usize = 256;
-
-/// A request of the embedding program.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
-enum SidecarRequest {
-    Ping,
-    Query(Box<SessionQuery>),
-    Attach {
-        session_id: String,
-        #[serde(default)]
-        since_offset: u64,
-        since_log_offset: Option<u64>,
-    },
-    Stop {
-        session_id: String,
-    },
-    Message {
-        session_id: String,
-        text: String,
-    },
-    Answer(Box<SessionReply>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SessionQuery {
-    session_id: String,
-    prompt: String,
-    cwd: Option<String>,
-    max_turns: Option<u32>,
-    max_budget_usd: Option<f64>,
-    resume_session_id: Option<String>,
-    permission_mode: Option<String>,
-    #[serde(default)]
-    ask: bool,
-    #[serde(default)]
-    keep_alive: bool,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SessionReply {
-    session_id: String,
-    request_id: Option<String>,
-    choices: Vec<String>,
-    text: Option<String>,
-    allow: bool,
-    deny: bool,
-    message: Option<String>,
-    release: bool,
-}
-
-/// A line for the embedding program.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum SidecarEvent {
-    /// The sidecar reads its input.
-    Ready {
-        /// The version of this program.
-        version: &'static str,
-    },
-    /// The answer to a ping.
-    Pong,
-    /// The job of a query runs, or an `attach` was accepted.
-    AgentStarted {
-        /// The session's id, as the caller gave it.
-        session_id: String,
-        /// The id of the session's job, for the other verbs.
-        job_id: JobId,
-        /// The worker's process id.
-        pid: Option<i32>,
-    },
-    /// An event of claude's stream, unchanged.
-    AgentEvent {
-        /// The session's id, as the caller gave it.
-        session_id: String,
-        /// The event; null if it is too long.
-        #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
-        event: Option<Box<RawValue>>,
-        /// Offset after the event in the stream, for `sinceOffset` of `attach`.
-        offset: u64,
-    },
-    /// A line of stderr, or one of stdout that is not an event.
-    AgentLog {
-        /// The session's id, as the caller gave it.
-        session_id: String,
-        /// `stderr` or `stdout`.
-        stream: &'static str,
-        /// The line.
-        line: String,
-        /// Offset after the line in its stream, for `sinceLogOffset` of `attach`.
-        offset: u64,
-    },
-    /// The job has ended.
-    AgentStopped {
-        /// The session's id, as the caller gave it.
-        session_id: String,
-        /// Claude's exit code; null if it has none.
-        exit_code: Option<i32>,
-        /// Name of the signal that ended claude, such as `SIGKILL`; null if none did.
-        signal: Option<String>,
-        /// The job's status.
-        status: Status,
-        /// Why the job failed.
-        reason: Option<Reason>,
-        /// Error message of the failure.
-        error: Option<String>,
-    },
-    /// A query's job could not be started or resumed.
-    AgentError {
-        /// The session's id, as the caller gave it.
-        session_id: String,
-        /// Error message.
-        error: String,
-        /// Stable code of the error.
-        code: &'static str,
-    },
-    /// A line of the input was invalid or could not be carried out.
-    Error {
-        /// The session that the line named.
-        session_id: Option<String>,
-        /// Error message.
-        error: String,
-        /// Stable code of the error.
-        code: &'static str,
-    },
-}
 
 /// Writes an event; returns false if stdout has no reader any more.
 pub type EventSink = Arc<dyn Fn(&SidecarEvent) -> bool + Send + Sync>;
@@ -545,143 +421,4 @@ fn label_value(text: &str) -> &str {
         end -= 1;
     }
     &text[..end]
-}
-
-/// Reports the output of a session's job.
-struct SessionReporter {
-    session_id: String,
-    id: JobId,
-    dir: JobDir,
-    send_event: EventSink,
-    input_ended: Arc<AtomicBool>,
-    output: u64,
-    errors: u64,
-}
-
-impl SessionReporter {
-    fn run(&mut self, store: &Store, mut watch: Watch) {
-        watch.add_files(0, &self.dir, &[OUTPUT, STDERR, RECORD]);
-        loop {
-            // Read before the job is observed: otherwise a job could seem idle although it has a
-            // message from before the end of the input.
-            let input_ended = self.input_ended.load(Ordering::SeqCst);
-            // Checked before the output is read: if the job has ended, the output is complete.
-            let Ok(observed) = observe(store, &self.id) else { return };
-            if !self.read_output(!observed.live) || !self.read_errors() {
-                return;
-            }
-            if !observed.live {
-                let record = observed.record;
-                let is_of_attempt = |outcome: &Outcome| outcome.attempt == record.attempt;
-                let outcome = || self.dir.outcome().filter(is_of_attempt);
-                let exit = record.exit.or_else(|| outcome()?.exit);
-                let exit = exit.unwrap_or(Exit { code: None, signal: None });
-                (self.send_event)(&SidecarEvent::AgentStopped {
-                    session_id: self.session_id.clone(),
-                    exit_code: exit.code,
-                    signal: exit.signal.map(signal_name),
-                    status: record.status,
-                    reason: record.reason,
-                    error: record.error,
-                });
-                return;
-            }
-            if input_ended && matches!(observed.record.status, Status::Idle | Status::Blocked) {
-                return;
-            }
-            watch.add_end(0, &self.dir);
-            watch.next();
-        }
-    }
-
-    /// Reports new complete lines, and at the end of the job an incomplete one.
-    fn read_output(&mut self, ended: bool) -> bool {
-        let Ok(Some(mut file)) = self.dir.open(OUTPUT) else { return true };
-        if file.seek(SeekFrom::Start(self.output)).is_err() {
-            return true;
-        }
-        let (mut file, mut line) = (BufReader::with_capacity(64 << 10, file), Vec::new());
-        loop {
-            line.clear();
-            let read = file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut line);
-            let mut length = read.unwrap_or_default() as u64;
-            let mut too_long = false;
-            while length > 0 && !line.ends_with(b"\n") {
-                // Too long, or still incomplete.
-                too_long = length >= MAX_EVENT_BYTES;
-                let mut rest = Vec::new();
-                match file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut rest) {
-                    Ok(more) if more > 0 => {
-                        length += more as u64;
-                        // The line may have grown since its first part was read.
-                        if too_long { line = rest } else { line.extend(rest) }
-                    }
-                    _ => break,
-                }
-            }
-            if length == 0 || (!line.ends_with(b"\n") && !ended) {
-                return true;
-            }
-            self.output += length;
-            if !self.report_line(&line, too_long) {
-                return false;
-            }
-        }
-    }
-
-    fn report_line(&self, line: &[u8], too_long: bool) -> bool {
-        let session_id = self.session_id.clone();
-        let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-        let offset = self.output;
-        if too_long {
-            return (self.send_event)(&SidecarEvent::AgentEvent {
-                session_id,
-                event: None,
-                offset,
-            });
-        }
-        match RawValue::from_string(text) {
-            Ok(event) => (self.send_event)(&SidecarEvent::AgentEvent {
-                session_id,
-                event: Some(event),
-                offset,
-            }),
-            Err(_) => {
-                let line = String::from_utf8_lossy(line).trim_end().to_owned();
-                (self.send_event)(&SidecarEvent::AgentLog {
-                    session_id,
-                    stream: "stdout",
-                    line,
-                    offset,
-                })
-            }
-        }
-    }
-
-    fn read_errors(&mut self) -> bool {
-        let Ok(Some(mut file)) = self.dir.open(STDERR) else { return true };
-        if file.seek(SeekFrom::Start(self.errors)).is_err() {
-            return true;
-        }
-        let mut file = BufReader::new(file);
-        loop {
-            let mut line = Vec::new();
-            let read = file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut line);
-            match read {
-                Ok(length) if length > 0 => self.errors += length as u64,
-                _ => return true,
-            }
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            let session_id = self.session_id.clone();
-            let offset = self.errors;
-            if !(self.send_event)(&SidecarEvent::AgentLog {
-                session_id,
-                stream: "stderr",
-                line,
-                offset,
-            }) {
-                return false;
-            }
-        }
-    }
 }

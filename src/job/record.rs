@@ -1,14 +1,18 @@
 //! The record of a job: the contents of `meta.json`.
 
+mod blocked;
+mod end_state;
+
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    JobId, LeftProcess, Leftovers, Question, Reason, Spec, Status, Timestamp, Verdict, WaitingFor,
-};
+use super::{JobId, LeftProcess, Leftovers, Reason, Spec, Status, Timestamp, Verdict, WaitingFor};
 use crate::text::is_zero;
+
+pub use blocked::{Blocked, ReleasedQuestion};
+pub use end_state::EndState;
 
 /// The version of `meta.json` that this program writes. A record of a higher version is read as
 /// far as possible and never overwritten; one without a version was written by the Node skill
@@ -358,54 +362,6 @@ fn is_writable_version(version: u32) -> bool {
     (1..=FORMAT_VERSION).contains(&version)
 }
 
-/// The part of a record that decides how a job that has ended can be continued.
-#[derive(Clone, Copy, Debug)]
-pub struct EndState {
-    pub version: u32,
-    pub status: Status,
-    pub reason: Option<Reason>,
-    pub exit: Option<Exit>,
-    /// Number of the attempt, from 1.
-    pub attempt: u32,
-    /// The failed dependency of this job can be recovered itself.
-    pub dependency_cut_off: bool,
-    /// The job was started with `--no-recover`.
-    pub no_recover: bool,
-}
-
-impl EndState {
-    /// Returns whether the job was ended from outside without a request to end it: its host, its
-    /// worker or its claude ended, or those of a job that it waited for.
-    pub fn is_cut_off(&self) -> bool {
-        let by_signal = self.exit.is_some_and(|exit| exit.signal().is_some());
-        let from_outside = match self.reason {
-            Some(Reason::HostRestarted | Reason::WorkerDied | Reason::Terminated) => true,
-            // Only if claude did not end by itself.
-            Some(Reason::NoResult | Reason::WakeupMissed) => by_signal,
-            Some(Reason::DependencyFailed) => self.dependency_cut_off,
-            // Claude was started before: an update replaces it now, or a resource was missing.
-            Some(Reason::LaunchFailed) => self.attempt > 1,
-            _ => false,
-        };
-        let failed = self.status == Status::Failed;
-        failed && from_outside && !self.no_recover && self.is_resumable()
-    }
-
-    /// Returns whether `recover` accepts the job: it was cut off, its login was refused, or a
-    /// wake-up did not come. `recover --all` leaves out the last two: a restart of the machine does
-    /// not renew a login.
-    pub fn is_recoverable(&self) -> bool {
-        let is_manual = matches!(self.reason, Some(Reason::Auth | Reason::WakeupMissed));
-        let may_recover = self.status == Status::Failed && is_manual;
-        self.is_cut_off() || (may_recover && !self.no_recover && self.is_resumable())
-    }
-
-    /// Returns whether `resume` accepts the job: this program may write the record's version.
-    pub fn is_resumable(&self) -> bool {
-        is_writable_version(self.version)
-    }
-}
-
 /// Deserializes a reason; `None` for an unknown one, which a newer version may have written.
 pub fn deserialize_known_reason<'de, D: serde::Deserializer<'de>>(
     from: D,
@@ -425,47 +381,6 @@ pub struct Activity {
     /// The tool's main argument, or the beginning of the text that the agent writes.
     #[serde(default)]
     pub text: String,
-}
-
-/// A request of the agent that waits for an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct Blocked {
-    /// `question` or `permission`.
-    pub kind: String,
-    /// Claude's id of the request.
-    pub request_id: String,
-    /// The tool that wants to run.
-    #[serde(default)]
-    pub tool_name: Option<String>,
-    /// The tool's input as JSON text, truncated to a readable size; empty for a question.
-    #[serde(default)]
-    pub input: String,
-    /// The questions; empty for a permission request.
-    #[serde(default)]
-    pub questions: Vec<Question>,
-    /// Ids of further requests that wait for an answer.
-    #[serde(default)]
-    pub others: Vec<String>,
-    /// When the request was made.
-    pub since: Timestamp,
-    /// Claude was ended (`answer --release`): the answer starts it again.
-    #[serde(default)]
-    pub released: bool,
-}
-
-/// A question whose claude was ended, so that the job has no slot while it waits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ReleasedQuestion {
-    /// The request.
-    pub blocked: Blocked,
-    /// Offset of the part of `output.log` that contains the request, in bytes.
-    pub log_start: u64,
-    /// The answer in the format of claude's control protocol, until a claude works on it.
-    #[serde(default)]
-    pub response: Option<serde_json::Value>,
 }
 
 /// How a process ended: exactly one of the two fields is set.

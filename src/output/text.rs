@@ -1,8 +1,10 @@
 //! Text form of the answers.
 
 mod layout;
+mod list;
 mod live;
 mod stats;
+mod status;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -11,34 +13,29 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
-use crate::clock;
 use crate::commands::answer::{AnswerAnswer, OpenRequest};
 use crate::commands::clean::CleanAnswer;
 use crate::commands::demo::DemoEvent;
 use crate::commands::doctor::{DoctorAnswer, Level};
 use crate::commands::export::ExportAnswer;
 use crate::commands::kill::KillAnswer;
-use crate::commands::list::{Item, ListAnswer};
 use crate::commands::logs::LogsAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::redeliver::RedeliverAnswer;
 use crate::commands::result::{EndedResult, ResultAnswer};
 use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
 use crate::commands::start::StartAnswer;
-use crate::commands::status::StatusAnswer;
 use crate::commands::wait::{ShortResult, UnreadableJob};
-use crate::job::{
-    Activity, Blocked, Notification, PreviousResult, Question, Status, Timestamp, WaitingFor,
-};
+use crate::job::{PreviousResult, Question, Status};
 use crate::stream::transcript::{Speaker, TranscriptLine};
 use crate::text::{format_duration, format_number, harmless, one_line, plural};
 
-use layout::{columns, fit, pad, wrapped};
+use layout::{columns, pad, wrapped};
+pub(super) use list::list;
 pub use live::LiveLine;
 pub(super) use stats::stats;
-
-/// Width of the names in `status`, in columns.
-const NAME_WIDTH: usize = 9;
+pub(super) use status::status;
+use status::{at_least, wait_reason};
 
 const PLAIN: Style = Style::new();
 const DIM: Style = Style::new().dimmed();
@@ -237,88 +234,6 @@ fn format_bytes(amount: u64) -> String {
     format!("{:.1} TB", amount / 1_000.0)
 }
 
-pub(super) fn status(answer: &StatusAnswer) -> String {
-    let now = clock::now();
-    let mut text = String::new();
-    let width = columns().saturating_sub(NAME_WIDTH + 1).max(20);
-    let mut row = |name: &str, style: Style, value: &str| {
-        let mut name = name;
-        let value = harmless(value);
-        let fits = value.width() <= width;
-        for line in if fits { vec![value] } else { wrapped(&value, width) } {
-            let line = painted(style, &line);
-            let _ = writeln!(text, "{} {line}", painted(DIM, &format!("{name:>NAME_WIDTH$}")));
-            name = "";
-        }
-    };
-    row("job", BOLD, answer.job_id.as_str());
-    let reason = answer.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    row("status", color(answer.status), &format!("{}{reason}", answer.status));
-    if let Some(error) = &answer.error {
-        row("error", PLAIN, error);
-    }
-    // The open request, below, is more informative than the reason of the wait.
-    if let (Some(wait), None) = (&answer.waiting_for, &answer.blocked) {
-        let group = answer.group.as_ref().filter(|_| answer.position.is_some());
-        let group = group.map(|group| format!(" (group {group})")).unwrap_or_default();
-        row("waiting", YELLOW, &format!("{}{group}", wait_reason(wait)));
-    }
-    if let Some(at) = answer.resumable_at {
-        row("limit", PLAIN, &format!("ends at {at}"));
-    }
-    if let Some(blocked) = &answer.blocked {
-        let tool = blocked.tool_name.as_deref().unwrap_or_default();
-        if blocked.questions.is_empty() {
-            row("request", PLAIN, &format!("{}: {tool} {}", blocked.kind, blocked.input));
-        }
-        for question in &blocked.questions {
-            let labels: Vec<&str> = question.options.iter().map(|o| o.label.as_str()).collect();
-            let question_text = format!("{} ({})", question.question, labels.join(", "));
-            row("question", YELLOW, &question_text);
-        }
-    }
-    // The open request is more informative than the activity.
-    if let (Some(activity), None) = (&answer.activity, &answer.blocked) {
-        row("now", PLAIN, &activity_text(activity));
-    }
-    if let Some(at) = answer.started_at {
-        let took = format_duration(answer.age(now));
-        let ended = if answer.ended_at.is_some() { "took" } else { "for" };
-        row("started", PLAIN, &format!("{at} ({ended} {took})"));
-    }
-    let turns = if answer.num_turns == 1 { "turn" } else { "turns" };
-    let least = at_least(answer.cost_is_lower_bound);
-    let cost = answer.cost_usd.map(|usd| format!(", {least}${usd:.4}")).unwrap_or_default();
-    row("spent", PLAIN, &format!("{} {turns}{cost}", answer.num_turns));
-    if let Some(model) = &answer.model {
-        row("model", PLAIN, model);
-    }
-    if let Some(session) = &answer.session_id {
-        row("session", PLAIN, session);
-    }
-    if let Some(host) = &answer.host {
-        row("host", PLAIN, host);
-    }
-    row("cwd", PLAIN, &answer.cwd);
-    row("prompt", PLAIN, &answer.prompt);
-    for (key, value) in &answer.labels {
-        row("label", PLAIN, &format!("{key}={value}"));
-    }
-    for warning in &answer.warnings {
-        row("warning", YELLOW, warning);
-    }
-    for risk in answer.detached.iter().flat_map(|detached| &detached.risks) {
-        row("risk", YELLOW, risk);
-    }
-    for notification in &answer.undelivered_notifications {
-        row("unsent", YELLOW, &undelivered(notification));
-    }
-    if let Some(hint) = &answer.hint {
-        row("hint", PLAIN, hint);
-    }
-    text
-}
-
 pub(super) fn export(answer: &ExportAnswer) -> String {
     let jobs = plural(answer.jobs, "job");
     let file = painted(BOLD, &harmless(&answer.file.display().to_string()));
@@ -410,105 +325,6 @@ fn ended_text(ended: &EndedResult) -> String {
         let _ = writeln!(text, "{}", painted(DIM, &format!("hint: {}", harmless(hint))));
     }
     text
-}
-
-pub(super) fn list(answer: &ListAnswer) -> String {
-    let items: Vec<Item> = answer.items().collect();
-    if items.is_empty() {
-        return match answer.has_jobs {
-            true => "No matching jobs. claudejob list --all lists all jobs.\n".to_owned(),
-            false => "No jobs. claudejob start --prompt \"…\" starts a job.\n".to_owned(),
-        };
-    }
-    let now = clock::now();
-    let rows: Vec<[String; 5]> = items.iter().map(|item| cells(item, now)).collect();
-    let heads = ["JOB", "STATUS", "AGE", "COST", "NOW"];
-    let widths: [usize; 4] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].width());
-        cells.chain([heads[column].len()]).max().unwrap_or(0).min(40)
-    });
-    let last = columns().saturating_sub(widths.iter().sum::<usize>() + 8).max(8);
-    let mut text = String::new();
-    let line = |cells: &[&str; 5], style: Style| {
-        let padded: Vec<String> = (0..4)
-            .map(|column| pad(cells[column], widths[column], column == 2 || column == 3))
-            .collect();
-        let status = painted(style, &padded[1]);
-        let rest = fit(cells[4], last);
-        format!("{}  {status}  {}  {}  {rest}\n", padded[0], padded[2], padded[3])
-    };
-    let head = heads.map(|head| head);
-    text.push_str(&painted(DIM, &line(&head, Style::new())));
-    for (row, item) in rows.iter().zip(&items) {
-        let style = item.status.map_or(RED, color);
-        text.push_str(&line(&row.each_ref().map(String::as_str), style));
-    }
-    if answer.omitted > 0 {
-        let more = format!("… and {} more: claudejob list --all\n", answer.omitted);
-        text.push_str(&painted(DIM, &more));
-    }
-    text
-}
-
-fn cells(item: &Item, now: Timestamp) -> [String; 5] {
-    let status = match (item.status, item.reason) {
-        (None, _) => "unreadable".to_owned(),
-        (Some(_), Some(reason)) => format!("failed: {reason}"),
-        (Some(status), None) => status.to_string(),
-    };
-    let age = item.started_at.map(|at| format_duration(now.since(at))).unwrap_or_default();
-    let least = if item.cost_is_lower_bound { "≥" } else { "" };
-    let cost = item.cost_usd.map(|usd| format!("{least}${usd:.2}")).unwrap_or_default();
-    let now = match (&item.activity, &item.error) {
-        _ if !item.undelivered_notifications.is_empty() => {
-            format!("not delivered: {}", undelivered(&item.undelivered_notifications[0]))
-        }
-        _ if item.blocked.is_some() => item.blocked.as_ref().map(open_request).unwrap_or_default(),
-        _ if item.position.is_some() && !item.rate_limited => {
-            format!("position {} in queue: {}", item.position.unwrap_or_default(), item.prompt)
-        }
-        _ if item.status == Some(Status::Idle) => item.prompt.clone(),
-        _ if item.waiting_for.is_some() => {
-            let wait = item.waiting_for.as_ref().map(wait_reason).unwrap_or_default();
-            format!("{wait}: {}", item.prompt)
-        }
-        (Some(activity), _) => activity_text(activity),
-        (None, Some(error)) => error.clone(),
-        (None, None) => item.prompt.clone(),
-    };
-    [item.job_id.to_string(), status, age, cost, one_line(&harmless(&now), 200)]
-}
-
-/// Returns why a job waits, with the remaining time if it is known.
-pub(super) fn wait_reason(wait: &WaitingFor) -> String {
-    let left = wait.until.map(|at| format_duration(at.since(clock::now())));
-    let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
-    format!("{}{left}", wait.why)
-}
-
-/// Returns the prefix of a cost that is a lower bound.
-fn at_least(is_lower_bound: bool) -> &'static str {
-    if is_lower_bound { "≥ " } else { "" }
-}
-
-fn undelivered(notification: &Notification) -> String {
-    let why = notification.error.as_deref().unwrap_or("in progress");
-    format!("{} to {}: {why}", notification.event, notification.to)
-}
-
-fn open_request(blocked: &Blocked) -> String {
-    let tool = blocked.tool_name.as_deref().unwrap_or_default();
-    match blocked.questions.first() {
-        Some(question) => format!("asks: {}", question.question),
-        None => format!("asks to use {tool} {}", blocked.input),
-    }
-}
-
-fn activity_text(activity: &Activity) -> String {
-    match &activity.tool {
-        Some(tool) => harmless(&format!("{tool}: {}", activity.text)),
-        None => harmless(&activity.text),
-    }
 }
 
 pub(super) fn logs(answer: &LogsAnswer) -> String {

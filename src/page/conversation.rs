@@ -1,12 +1,11 @@
 //! A job's conversation as markup of bounded size, from claude's stream of any length.
 
+mod tool_call;
+
 use std::collections::{HashMap, VecDeque};
 
 use maud::{Markup, html};
-use serde::Deserialize;
-use serde_json::{Map, Value};
 
-use super::diff::Diff;
 use super::excerpt::Excerpt;
 use crate::job::{Record, Status, parse_questions};
 use crate::stream::transcript::{
@@ -14,6 +13,7 @@ use crate::stream::transcript::{
 };
 use crate::stream::{Block, Event, Line, decode, repair};
 use crate::text::{format_number, harmless, one_line, plural};
+use tool_call::{CallEntry, ToolInput, ToolOutcome};
 
 /// Characters shown of one message.
 const MAX_MESSAGE_CHARS: usize = 20_000;
@@ -65,7 +65,7 @@ pub struct Conversation {
 enum TranscriptEntry {
     Attempt(u32),
     Message { by: Author, nested: bool, text: Excerpt },
-    Call(Box<ToolCall>),
+    Call(Box<CallEntry>),
     End { text: String, failed: bool, output: Option<Excerpt> },
 }
 
@@ -74,30 +74,6 @@ enum Author {
     Agent,
     User,
     Note,
-}
-
-#[derive(Debug)]
-struct ToolCall {
-    id: String,
-    nested: bool,
-    name: String,
-    about: String,
-    input: ToolInput,
-    /// The call waited for an answer or a permission.
-    needed_decision: bool,
-    outcome: Option<ToolOutcome>,
-}
-
-#[derive(Debug)]
-enum ToolInput {
-    Edits { diffs: Vec<Diff>, more: usize },
-    Arguments { named: Vec<(String, Excerpt)>, more: usize },
-}
-
-#[derive(Debug)]
-struct ToolOutcome {
-    is_error: bool,
-    text: Excerpt,
 }
 
 impl TranscriptEntry {
@@ -111,19 +87,6 @@ impl TranscriptEntry {
             Self::Call(call) => call.weight(),
         };
         ENTRY_WEIGHT + text
-    }
-}
-
-impl ToolCall {
-    fn weight(&self) -> usize {
-        let input = match &self.input {
-            ToolInput::Edits { diffs, .. } => diffs.iter().map(Diff::weight).sum(),
-            ToolInput::Arguments { named, .. } => {
-                named.iter().map(|(name, value)| name.len() + value.text.len()).sum::<usize>()
-            }
-        };
-        let outcome = self.outcome.as_ref().map_or(0, |outcome| outcome.text.text.len());
-        self.name.len() + self.about.len() + input + outcome
     }
 }
 
@@ -272,7 +235,7 @@ impl Conversation {
                     };
                     let about =
                         question.map_or_else(|| main_argument(input), |question| question.question);
-                    let call = ToolCall {
+                    let call = CallEntry {
                         id: id.to_string(),
                         nested,
                         name: harmless(&one_line(name, 60)),
@@ -324,7 +287,7 @@ impl Conversation {
     }
 
     /// Returns the call with this id, if it has no result yet.
-    fn pending_call(&mut self, id: &str) -> Option<&mut ToolCall> {
+    fn pending_call(&mut self, id: &str) -> Option<&mut CallEntry> {
         let at = *self.pending_calls.get(id)?;
         let entry = if at < self.head.len() {
             self.head.get_mut(at)
@@ -408,114 +371,6 @@ impl TranscriptEntry {
             },
         }
     }
-}
-
-impl ToolCall {
-    fn markup(&self) -> Markup {
-        let failed = self.outcome.as_ref().is_some_and(|outcome| outcome.is_error);
-        let is_question = self.name == "AskUserQuestion";
-        let heading = match (is_question, failed) {
-            (true, false) => "Answer",
-            (false, false) => "Result",
-            (_, true) => "Error",
-        };
-        html! {
-            details.call.failed[failed].nested[self.nested] {
-                summary {
-                    @if failed { b.bad { "✗ " } }
-                    b { (self.name) }
-                    @if !self.about.is_empty() { " " code { (self.about) } }
-                }
-                (self.input.markup())
-                @match &self.outcome {
-                    None if self.needed_decision && is_question => { p.dim { "No answer." } }
-                    None if self.needed_decision => { p.dim { "No permission." } }
-                    None => { p.dim { "No result." } }
-                    Some(outcome) => {
-                        @if self.needed_decision && !is_question && !failed { p.dim { "Allowed." } }
-                        @if outcome.text.text.is_empty() {
-                            p.dim { @if failed { "Failed without output." } @else { "Done without output." } }
-                        } @else {
-                            p.what { (heading) }
-                            div.result.failed[failed] { (outcome.text.preformatted()) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The text before and after an edit.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct TextEdit {
-    old_string: String,
-    new_string: String,
-}
-
-impl ToolInput {
-    /// Parses a tool's input. An edit without the expected fields is shown as arguments.
-    fn from_json(name: &str, input: &str) -> Self {
-        let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(input) else {
-            let named = vec![(String::new(), Excerpt::sanitized(input, MAX_TOOL_CHARS))];
-            return Self::Arguments { named, more: 0 };
-        };
-        let edits = match name {
-            "Edit" => parse_edit(Value::Object(fields.clone())).map(|edit| vec![edit]),
-            "MultiEdit" => match fields.get("edits") {
-                Some(Value::Array(edits)) => edits.iter().cloned().map(parse_edit).collect(),
-                _ => None,
-            },
-            "Write" => match fields.get_mut("content") {
-                Some(Value::String(content)) => {
-                    let new_string = std::mem::take(content);
-                    Some(vec![TextEdit { old_string: String::new(), new_string }])
-                }
-                _ => None,
-            },
-            _ => None,
-        };
-        if let Some(edits) = edits {
-            let more = edits.len().saturating_sub(MAX_TOOL_PARTS);
-            let shown = edits.iter().take(MAX_TOOL_PARTS);
-            let diffs = shown.map(|edit| Diff::new(&edit.old_string, &edit.new_string)).collect();
-            return Self::Edits { diffs, more };
-        }
-        let more = fields.len().saturating_sub(MAX_TOOL_PARTS);
-        let named = fields.into_iter().take(MAX_TOOL_PARTS).map(|(name, value)| {
-            let text = match value {
-                Value::String(text) => text,
-                value => serde_json::to_string_pretty(&value).unwrap_or_default(),
-            };
-            (harmless(&one_line(&name, 60)), Excerpt::sanitized(&text, MAX_TOOL_CHARS))
-        });
-        Self::Arguments { named: named.collect(), more }
-    }
-
-    fn markup(&self) -> Markup {
-        html! {
-            @match self {
-                Self::Edits { diffs, more } => {
-                    @for diff in diffs { (diff.markup()) }
-                    @if *more > 0 { p.more { "… " (format_number(*more as u64)) " more edits in output.log" } }
-                }
-                Self::Arguments { named, more } => {
-                    @for (name, value) in named {
-                        @if !name.is_empty() { p.what { (name) } }
-                        (value.preformatted())
-                    }
-                    @if *more > 0 { p.more { "… " (format_number(*more as u64)) " more arguments in output.log" } }
-                }
-            }
-        }
-    }
-}
-
-/// Parses an edit; `None` if a field is missing.
-fn parse_edit(value: Value) -> Option<TextEdit> {
-    let is_edit = value.get("old_string").is_some() && value.get("new_string").is_some();
-    is_edit.then(|| serde_json::from_value(value).ok()).flatten()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::io::Write;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::raw::count_lines;
 use super::*;
 use crate::stream::transcript::{Speaker, transcript_lines};
 

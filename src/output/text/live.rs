@@ -5,7 +5,8 @@ use std::io::{self, Write as _};
 use unicode_width::UnicodeWidthStr;
 
 use super::layout::fit;
-use super::{DIM, activity_text, painted, wait_reason};
+use super::status::{activity_text, wait_reason};
+use super::{DIM, painted};
 use crate::clock;
 use crate::commands::status::StatusAnswer;
 use crate::text::{format_duration, one_line};

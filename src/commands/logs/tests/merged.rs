@@ -1,6 +1,7 @@
 //! Tests of merged logs: both streams are in the order of the marks and, whatever the marks
 //! contain, each line comes once and complete.
 
+use super::super::raw::end_line;
 use super::*;
 use crate::store::StderrMark;
 

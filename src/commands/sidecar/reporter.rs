@@ -1,0 +1,156 @@
+//! Reports the output of a session's job to the embedding program.
+
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::value::RawValue;
+
+use super::{EventSink, SidecarEvent};
+use crate::commands::observe::observe;
+use crate::commands::watch::Watch;
+use crate::job::{Exit, JobId, Outcome, Status};
+use crate::store::{JobDir, OUTPUT, RECORD, STDERR, Store};
+use crate::text::signal_name;
+
+/// Maximum number of bytes of one event; a longer event is reported without its content.
+const MAX_EVENT_BYTES: u64 = 16 << 20;
+
+/// Reports the output of a session's job.
+pub(super) struct SessionReporter {
+    pub(super) session_id: String,
+    pub(super) id: JobId,
+    pub(super) dir: JobDir,
+    pub(super) send_event: EventSink,
+    pub(super) input_ended: Arc<AtomicBool>,
+    pub(super) output: u64,
+    pub(super) errors: u64,
+}
+
+impl SessionReporter {
+    pub(super) fn run(&mut self, store: &Store, mut watch: Watch) {
+        watch.add_files(0, &self.dir, &[OUTPUT, STDERR, RECORD]);
+        loop {
+            // Read before the job is observed: otherwise a job could seem idle although it has a
+            // message from before the end of the input.
+            let input_ended = self.input_ended.load(Ordering::SeqCst);
+            // Checked before the output is read: if the job has ended, the output is complete.
+            let Ok(observed) = observe(store, &self.id) else { return };
+            if !self.read_output(!observed.live) || !self.read_errors() {
+                return;
+            }
+            if !observed.live {
+                let record = observed.record;
+                let is_of_attempt = |outcome: &Outcome| outcome.attempt == record.attempt;
+                let outcome = || self.dir.outcome().filter(is_of_attempt);
+                let exit = record.exit.or_else(|| outcome()?.exit);
+                let exit = exit.unwrap_or(Exit { code: None, signal: None });
+                (self.send_event)(&SidecarEvent::AgentStopped {
+                    session_id: self.session_id.clone(),
+                    exit_code: exit.code,
+                    signal: exit.signal.map(signal_name),
+                    status: record.status,
+                    reason: record.reason,
+                    error: record.error,
+                });
+                return;
+            }
+            if input_ended && matches!(observed.record.status, Status::Idle | Status::Blocked) {
+                return;
+            }
+            watch.add_end(0, &self.dir);
+            watch.next();
+        }
+    }
+
+    /// Reports new complete lines, and at the end of the job an incomplete one.
+    fn read_output(&mut self, ended: bool) -> bool {
+        let Ok(Some(mut file)) = self.dir.open(OUTPUT) else { return true };
+        if file.seek(SeekFrom::Start(self.output)).is_err() {
+            return true;
+        }
+        let (mut file, mut line) = (BufReader::with_capacity(64 << 10, file), Vec::new());
+        loop {
+            line.clear();
+            let read = file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut line);
+            let mut length = read.unwrap_or_default() as u64;
+            let mut too_long = false;
+            while length > 0 && !line.ends_with(b"\n") {
+                // Too long, or still incomplete.
+                too_long = length >= MAX_EVENT_BYTES;
+                let mut rest = Vec::new();
+                match file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut rest) {
+                    Ok(more) if more > 0 => {
+                        length += more as u64;
+                        // The line may have grown since its first part was read.
+                        if too_long { line = rest } else { line.extend(rest) }
+                    }
+                    _ => break,
+                }
+            }
+            if length == 0 || (!line.ends_with(b"\n") && !ended) {
+                return true;
+            }
+            self.output += length;
+            if !self.report_line(&line, too_long) {
+                return false;
+            }
+        }
+    }
+
+    fn report_line(&self, line: &[u8], too_long: bool) -> bool {
+        let session_id = self.session_id.clone();
+        let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+        let offset = self.output;
+        if too_long {
+            return (self.send_event)(&SidecarEvent::AgentEvent {
+                session_id,
+                event: None,
+                offset,
+            });
+        }
+        match RawValue::from_string(text) {
+            Ok(event) => (self.send_event)(&SidecarEvent::AgentEvent {
+                session_id,
+                event: Some(event),
+                offset,
+            }),
+            Err(_) => {
+                let line = String::from_utf8_lossy(line).trim_end().to_owned();
+                (self.send_event)(&SidecarEvent::AgentLog {
+                    session_id,
+                    stream: "stdout",
+                    line,
+                    offset,
+                })
+            }
+        }
+    }
+
+    fn read_errors(&mut self) -> bool {
+        let Ok(Some(mut file)) = self.dir.open(STDERR) else { return true };
+        if file.seek(SeekFrom::Start(self.errors)).is_err() {
+            return true;
+        }
+        let mut file = BufReader::new(file);
+        loop {
+            let mut line = Vec::new();
+            let read = file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut line);
+            match read {
+                Ok(length) if length > 0 => self.errors += length as u64,
+                _ => return true,
+            }
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let session_id = self.session_id.clone();
+            let offset = self.errors;
+            if !(self.send_event)(&SidecarEvent::AgentLog {
+                session_id,
+                stream: "stderr",
+                line,
+                offset,
+            }) {
+                return false;
+            }
+        }
+    }
+}
