@@ -1,5 +1,6 @@
 mod limits;
 
+use super::queue_lock::PROGRESS_TIMEOUT;
 use super::*;
 use crate::job::{LimitMet, ModelFamily, Reason, Record, Spec, Timestamp, Verdict, milliseconds};
 use crate::store::{Lock, Store};
