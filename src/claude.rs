@@ -177,17 +177,17 @@ pub fn login(env: &Env, spec: &Spec) -> Option<LoginSource> {
         Some(PathBuf::from("/etc/claude-code/managed-settings.json")),
     ];
     let read = |file: PathBuf| Some((read_json(&file)?, SettingsSource::File(file)));
-    let given = spec.settings.as_deref().and_then(|settings| {
+    let argument = spec.settings.as_deref().and_then(|settings| {
         serde_json::from_str(settings).ok().or_else(|| read_json(Path::new(settings)))
     });
-    let given = given.map(|settings| (settings, SettingsSource::Argument));
-    files.into_iter().flatten().filter_map(read).chain(given).find_map(|(settings, whose)| {
+    let argument = argument.map(|settings| (settings, SettingsSource::Argument));
+    files.into_iter().flatten().filter_map(read).chain(argument).find_map(|(settings, source)| {
         if is_set(settings.get("apiKeyHelper")) {
-            return Some(LoginSource::Helper(whose));
+            return Some(LoginSource::Helper(source));
         }
         let env = settings.get("env")?;
         let name = VARIABLES.into_iter().find(|name| is_set(env.get(name)))?;
-        Some(LoginSource::Setting(name, whose))
+        Some(LoginSource::Setting(name, source))
     })
 }
 

@@ -53,14 +53,14 @@ pub struct Cli {
 impl Verb {
     /// Returns the texts for claude among the arguments: prompts, messages and answers.
     pub fn texts_for_claude(&self) -> Vec<&str> {
-        let (words, message) = match self {
+        let (text, message) = match self {
             Self::Start(start) => (&start.prompt, None),
             Self::Send(send) => (&send.message.message, None),
             Self::Resume(resume) => (&resume.message.message, None),
             Self::Answer(answer) => (&answer.text, answer.message.as_deref()),
             _ => return Vec::new(),
         };
-        words.as_deref().into_iter().chain(message).collect()
+        text.as_deref().into_iter().chain(message).collect()
     }
 }
 

@@ -25,12 +25,12 @@ use inputs::{absolute, cwd, file_or_json, program, read_text, schema, text};
 const MAX_DEPENDENCIES: usize = 100;
 
 /// Returns the path of the jobs directory: the option, its variable, or the platform's default.
-pub fn jobs_dir(common: &cli::Common, around: &Env) -> Result<PathBuf, Error> {
+pub fn jobs_dir(common: &cli::Common, env: &Env) -> Result<PathBuf, Error> {
     let path = common.jobs_dir.clone().filter(|path| !path.as_os_str().is_empty());
     match path {
         Some(path) => absolute(&path),
         None => {
-            let root = store::default_root(|name| around.get(name).cloned());
+            let root = store::default_root(|name| env.get(name).cloned());
             let missing = "neither HOME nor XDG_STATE_HOME is set: use --jobs-dir";
             root.ok_or_else(|| Error::Usage(missing.to_owned()))
         }

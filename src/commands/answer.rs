@@ -252,7 +252,7 @@ fn read_request(dir: &JobDir, record: &Record, request_id: &str) -> Option<OpenR
 
 /// Parses a line of the log as the request with this id; `None` for any other line.
 fn parse_request(line: &[u8], request_id: &str) -> Option<Value> {
-    // Parsed as leniently as by the worker: a request that the worker accepts can be answered.
+    // Parsed as the worker parses it: a request that the worker accepts can be answered.
     let mut event: Value = from_json(&String::from_utf8_lossy(line)).ok()?;
     let matches = event["type"] == "control_request" && event["request_id"] == request_id;
     matches.then(|| event["request"].take())

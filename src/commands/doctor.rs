@@ -107,15 +107,15 @@ impl Check {
 }
 
 /// Runs all checks.
-pub fn doctor(request: &DoctorRequest, around: &Env) -> DoctorAnswer {
+pub fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     let spec = Spec {
         cwd: request.cwd.to_string_lossy().into_owned(),
         permission_mode: "bypassPermissions".to_owned(),
         ..Spec::default()
     };
-    let mut checks = check_claude(request.claude.clone().or_else(|| claude::find(around)));
-    checks.push(check_login(around, &spec));
-    checks.push(check_root(around, &spec));
+    let mut checks = check_claude(request.claude.clone().or_else(|| claude::find(env)));
+    checks.push(check_login(env, &spec));
+    checks.push(check_root(env, &spec));
     let (directory_checks, store) = place::checks(request.root.as_deref());
     checks.extend(directory_checks);
     let now = clock::now();
@@ -125,7 +125,7 @@ pub fn doctor(request: &DoctorRequest, around: &Env) -> DoctorAnswer {
         checks.extend(job_checks);
         future_dated = Some(named);
     }
-    checks.push(check_detach(request, around));
+    checks.push(check_detach(request, env));
     checks.extend(machine::checks());
     checks.push(machine::clock(now, future_dated.as_ref()));
     let ok = checks.iter().all(|check| check.level != Level::Error);
@@ -188,15 +188,15 @@ fn check_version(output: &str) -> Check {
     Check::ok("version", detail)
 }
 
-fn check_login(around: &Env, spec: &Spec) -> Check {
-    match claude::login(around, spec) {
+fn check_login(env: &Env, spec: &Spec) -> Check {
+    match claude::login(env, spec) {
         Some(login) => Check::ok("login", login.to_string()),
         None => Check::error("login", Error::NotLoggedIn.to_string(), hint_of(&Error::NotLoggedIn)),
     }
 }
 
-fn check_root(around: &Env, spec: &Spec) -> Check {
-    if claude::refuses_root(around, spec) {
+fn check_root(env: &Env, spec: &Spec) -> Check {
+    if claude::refuses_root(env, spec) {
         let detail = "root, and IS_SANDBOX is not set: claude refuses to skip permission checks";
         Check::error("root", detail, hint_of(&Error::RootNeedsSandbox))
     } else if nix::unistd::geteuid().is_root() {
@@ -207,10 +207,10 @@ fn check_root(around: &Env, spec: &Spec) -> Check {
 }
 
 /// Checks what could end a job that is started here.
-fn check_detach(request: &DoctorRequest, around: &Env) -> Check {
+fn check_detach(request: &DoctorRequest, env: &Env) -> Check {
     let id = JobId::generated(clock::now(), 0);
     let root = request.root.as_deref().unwrap_or(Path::new("/"));
-    let mut plan = match DetachPlan::new(DetachMode::Auto, &id, &[root, &request.cwd], around) {
+    let mut plan = match DetachPlan::new(DetachMode::Auto, &id, &[root, &request.cwd], env) {
         Ok(plan) => plan,
         Err(why) => return Check::unknown("detach", why),
     };
@@ -230,7 +230,7 @@ fn check_detach(request: &DoctorRequest, around: &Env) -> Check {
         }
     };
     // Nothing can be done about these risks, so they are no warning.
-    plan.detect_risks(around);
+    plan.detect_risks(env);
     if plan.risks().is_empty() {
         return Check::ok("detach", by);
     }
