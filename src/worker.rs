@@ -68,7 +68,7 @@ pub fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
     runtime.block_on(Box::pin(async {
         // Never let go of by hand: the kernel does it when this process is gone, so that whoever
         // waited for the lock finds neither claude nor the worker, and before it closes the watches.
-        std::mem::forget(Lock::inherited(process::closed_first(lock)));
+        std::mem::forget(Lock::inherited(process::move_to_high_fd(lock)));
         supervise(JobDir::at(job_dir), File::from(report), unit, cgroup).await
     }))
 }

@@ -1,15 +1,15 @@
-//! The program's own arguments, which anybody on the machine can read as long as it runs.
+//! The program's own arguments, which every user of the machine can read as long as it runs.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
 use super::procfs;
 
-/// What stands in the place of a hidden argument.
+/// Replaces a hidden argument.
 const HIDDEN: &[u8] = b"...";
 
-/// Takes these texts out of the arguments that other users see. Where that is not possible, such as
-/// without `/proc`, they stay.
+/// Hides these texts in the arguments that other users see. If that is not possible, such as without
+/// `/proc`, they remain visible.
 pub fn hide_arguments(texts: &[&str]) {
     if texts.is_empty() {
         return;
@@ -17,21 +17,21 @@ pub fn hide_arguments(texts: &[&str]) {
     let Some(start) = start_of_arguments() else { return };
     let Ok(arguments) = procfs::read("/proc/self/cmdline") else { return };
     let Ok(memory) = OpenOptions::new().write(true).open("/proc/self/mem") else { return };
-    let mut at = 0;
+    let mut offset = 0;
     for argument in arguments.split(|byte| *byte == 0) {
         let is_hidden = |text: &&&str| !text.is_empty() && argument.ends_with(text.as_bytes());
         if let Some(text) = texts.iter().find(is_hidden) {
             let mut hidden = vec![0; text.len()];
             let shown = HIDDEN.len().min(text.len());
             hidden[..shown].copy_from_slice(&HIDDEN[..shown]);
-            let from = start + (at + argument.len() - text.len()) as u64;
+            let from = start + (offset + argument.len() - text.len()) as u64;
             let _ = memory.write_all_at(&hidden, from);
         }
-        at += argument.len() + 1;
+        offset += argument.len() + 1;
     }
 }
 
-/// Where the arguments begin in memory: the field `arg_start` of proc_pid_stat(5).
+/// Returns the address of the arguments: the field `arg_start` of proc_pid_stat(5).
 fn start_of_arguments() -> Option<u64> {
     const ARG_START: usize = 48;
     let stat = procfs::read_text("/proc/self/stat").ok()?;

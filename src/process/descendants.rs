@@ -1,5 +1,5 @@
-//! The end of all processes below this one, which is a child subreaper: whatever they start stays
-//! below it.
+//! Killing all descendants of this process, which must be a child subreaper, so that the processes
+//! that they start stay its descendants.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use super::survivors::Survivors;
 use super::{MAX_ANCESTORS, TOO_FAST};
 use crate::job::Leftovers;
 
-/// Says of a process with this marker whether it goes on although the job ends: the worker of
-/// another job, or what delivers notifications.
+/// Returns whether a process with this marker continues although the job ends: it is the worker of
+/// another job, or a notifier.
 pub type IsIndependent<'a> = &'a dyn Fn(&Path, ProcessId) -> bool;
 
-/// How long a process that may not be signalled gets to end by itself.
-const REFUSED_TAKES: Duration = Duration::from_secs(1);
+/// How long to wait for a process that may not be signalled to end by itself.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a walk has found the processes.
+/// Result of a walk over the descendants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillProgress {
-    /// There is none but independent ones.
+    /// Only independent processes were found.
     Nothing,
-    /// Some were sent SIGKILL, and may have started others before.
+    /// Some were sent SIGKILL for the first time, and may have started others before.
     More,
-    /// All that live were sent SIGKILL, or may not be.
+    /// All that live were sent SIGKILL before, or may not be signalled.
     Dying,
 }
 
-/// Ends the processes below this one.
+/// Kills the descendants of this process.
 #[derive(Debug)]
 pub struct Descendants {
     job_dir: PathBuf,
@@ -39,7 +39,7 @@ pub struct Descendants {
 }
 
 impl Descendants {
-    /// Of the worker of the job in this directory, which must be this process.
+    /// For this process, which must be the worker of the job in this directory.
     pub fn of_worker(job_dir: &Path) -> Self {
         Self {
             job_dir: job_dir.to_owned(),
@@ -50,9 +50,9 @@ impl Descendants {
         }
     }
 
-    /// Sends SIGKILL to every process below this one, but to independent ones and what is below
-    /// them. To be repeated, with reaping in between, until it finds nothing: a child of this
-    /// process stays in its list until it is reaped, so that an empty list is proof.
+    /// Sends SIGKILL to every descendant, except independent processes and their descendants. Must be
+    /// repeated, with reaping in between, until it finds nothing: a child of this process stays in
+    /// its list until it is reaped, so that an empty list proves that there is none.
     pub fn kill(&mut self, is_independent: IsIndependent<'_>) -> io::Result<KillProgress> {
         self.living.clear();
         let own = std::process::id() as i32;
@@ -64,17 +64,17 @@ impl Descendants {
             }
         };
         self.unlisted = None;
-        let mut is_child = below.len();
+        let mut children_left = below.len();
         let mut found = KillProgress::Nothing;
-        let mut at = 0;
-        while let Some(&pid) = below.get(at) {
-            at += 1;
-            let own_child = is_child > 0;
-            is_child = is_child.saturating_sub(1);
+        let mut index = 0;
+        while let Some(&pid) = below.get(index) {
+            index += 1;
+            let is_child = children_left > 0;
+            children_left = children_left.saturating_sub(1);
             let Some(process) = Process::living(pid) else {
-                // A child that had ended and was not reaped when the list was read may have left
-                // others in it, behind the end.
-                if own_child {
+                // A child that had ended, but was not reaped when the list was read, may have left
+                // children that the kernel appended to the list since.
+                if is_child {
                     found = KillProgress::More;
                 }
                 continue;
@@ -83,7 +83,7 @@ impl Descendants {
                 continue;
             }
             let id = process.id;
-            let belongs = || own_child || descends_from(pid, own);
+            let belongs = || is_child || descends_from(pid, own);
             let is_new = self.survivors.kill(id, belongs);
             found = if is_new || found == KillProgress::More {
                 KillProgress::More
@@ -91,7 +91,7 @@ impl Descendants {
                 KillProgress::Dying
             };
             self.living.push(id);
-            // Afterwards: one that was sent SIGKILL starts no other.
+            // Read after the signal: a process that was sent SIGKILL starts no other.
             below.extend(proc::children(pid).unwrap_or_default());
         }
         self.survivors.forget_ended(&self.living);
@@ -103,21 +103,21 @@ impl Descendants {
         markers.iter().any(|marker| *marker != self.job_dir && is_independent(marker, process.id))
     }
 
-    /// How many were sent SIGKILL.
+    /// Returns the number of processes that have ended.
     pub fn ended(&self) -> usize {
         self.survivors.ended
     }
 
-    /// Whether all that live may not be signalled, and had time to end by themselves.
+    /// Returns whether all that live may not be signalled, and had time to end by themselves.
     pub fn only_refused(&mut self) -> bool {
         if self.living.is_empty() || !self.living.iter().all(|id| self.survivors.is_refused(*id)) {
             self.refused_since = None;
             return false;
         }
-        self.refused_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_TAKES
+        self.refused_since.get_or_insert_with(Instant::now).elapsed() >= REFUSED_TIMEOUT
     }
 
-    /// What is left after the last walk, which has found something.
+    /// Returns the processes that are left after the last walk, which has found some.
     pub fn left(&self) -> Leftovers {
         let processes = self.survivors.left(&self.living);
         let unlisted = match &self.unlisted {
@@ -128,13 +128,13 @@ impl Descendants {
     }
 }
 
-/// Whether a process lives below `ancestor`.
+/// Returns whether a process is a descendant of `ancestor`.
 fn descends_from(pid: i32, ancestor: i32) -> bool {
-    let mut at = pid;
+    let mut process = pid;
     for _ in 0..MAX_ANCESTORS {
-        match proc::parent_of(at) {
+        match proc::parent_of(process) {
             Some(parent) if parent == ancestor => return true,
-            Some(parent) if parent > 1 => at = parent,
+            Some(parent) if parent > 1 => process = parent,
             _ => return false,
         }
     }

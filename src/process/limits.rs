@@ -1,48 +1,48 @@
-//! Limits of the caller (`ulimit`) that a worker inherits with everything else.
+//! Resource limits of the caller (`ulimit`) that a worker inherits.
 
 use std::sync::OnceLock;
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{SigHandler, Signal};
 
-/// Limits whose soft part a worker raises for itself: at it a signal would end the worker.
-const RAISED: [Resource; 2] = [Resource::RLIMIT_CPU, Resource::RLIMIT_FSIZE];
+/// Limits whose soft value a worker raises for itself: a signal would end it there.
+const RAISED_LIMITS: [Resource; 2] = [Resource::RLIMIT_CPU, Resource::RLIMIT_FSIZE];
 
-/// The soft and the hard part of each, as the worker found them.
-static FOUND: OnceLock<[Option<(rlim_t, rlim_t)>; 2]> = OnceLock::new();
+/// The soft and the hard value of each that the worker inherited.
+static INHERITED: OnceLock<[Option<(rlim_t, rlim_t)>; 2]> = OnceLock::new();
 
-/// Makes a write beyond the limit of a file's size fail, instead of ending the process by SIGXFSZ.
+/// Makes a write beyond the file size limit fail, instead of ending the process by SIGXFSZ.
 pub fn survive_file_size_limit() {
     // SAFETY: the signal is ignored, no handler of ours.
     let _ = unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
-/// Raises the limits of this worker as far as the caller may. Returns a warning if the worker
-/// itself is ended at one nevertheless.
+/// Raises the limits of this worker to their hard values. Returns a warning if a hard limit can
+/// still end the worker.
 pub fn raise_limits() -> Option<String> {
-    let found = FOUND.get_or_init(|| RAISED.map(|limit| getrlimit(limit).ok()));
-    for (limit, found) in RAISED.into_iter().zip(found) {
-        if let Some((_, hard)) = *found {
+    let inherited = INHERITED.get_or_init(|| RAISED_LIMITS.map(|limit| getrlimit(limit).ok()));
+    for (limit, values) in RAISED_LIMITS.into_iter().zip(inherited) {
+        if let Some((_, hard)) = *values {
             let _ = setrlimit(limit, hard, hard);
         }
     }
-    let seconds = found[0].map(|(_, hard)| hard).filter(|hard| *hard != RLIM_INFINITY)?;
+    let seconds = inherited[0].map(|(_, hard)| hard).filter(|hard| *hard != RLIM_INFINITY)?;
     Some(format!(
-        "the caller's limit of processor time ({seconds} s, ulimit -t) holds for the job's worker, \
-         too: the job is lost when the worker reaches it"
+        "the caller's limit of CPU time ({seconds} s, ulimit -t) also applies to the job's worker: the \
+         job is lost if the worker reaches it"
     ))
 }
 
-/// Gives a child the limits that its worker found. Async-signal-safe.
+/// Gives a child the limits that its worker inherited. Async-signal-safe.
 pub(super) fn restore_limits() {
-    for (limit, found) in RAISED.into_iter().zip(FOUND.get().into_iter().flatten()) {
-        if let Some((soft, hard)) = *found {
+    for (limit, values) in RAISED_LIMITS.into_iter().zip(INHERITED.get().into_iter().flatten()) {
+        if let Some((soft, hard)) = *values {
             let _ = setrlimit(limit, soft, hard);
         }
     }
 }
 
-/// Returns the limit of a file's size in bytes; `None` if there is none.
+/// Returns the file size limit in bytes; `None` if there is none.
 pub fn file_size_limit() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
     #[allow(clippy::useless_conversion, reason = "the type differs between systems")]

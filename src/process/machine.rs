@@ -1,4 +1,4 @@
-//! What the machine has left: memory, descriptors, processes, room on a disk.
+//! Limits and identity of the machine: memory, descriptors, processes, file systems.
 
 use std::io;
 use std::path::Path;
@@ -6,19 +6,19 @@ use std::sync::OnceLock;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-/// The limit, as it is in force, on open files; `None` if it is unlimited or not told.
+/// Returns the soft limit on open files; `None` if there is none, or if it is not known.
 pub fn open_files() -> Option<u64> {
     limit(Resource::RLIMIT_NOFILE)
 }
 
-/// The limit, as it is in force, on this user's processes and threads; `None` as above. Root is
-/// not bound by it (setrlimit(2)).
+/// Returns the soft limit on this user's processes and threads; `None` if there is none, or if it is
+/// not known. Root is not bound by it (setrlimit(2)).
 #[cfg(target_os = "linux")]
 pub fn processes() -> Option<u64> {
     limit(Resource::RLIMIT_NPROC).filter(|_| !nix::unistd::geteuid().is_root())
 }
 
-/// Not asked elsewhere.
+/// Not known on other systems.
 #[cfg(not(target_os = "linux"))]
 pub fn processes() -> Option<u64> {
     None
@@ -29,49 +29,42 @@ fn limit(resource: Resource) -> Option<u64> {
     (soft != nix::sys::resource::RLIM_INFINITY).then_some(soft)
 }
 
-/// Bytes of memory that can be had without swapping, within the limits of the control groups
-/// around us; `None` where the system does not tell.
+/// Returns the bytes of memory that are available without swapping, within the limits of this
+/// process's control groups; `None` if the system does not report it.
 pub fn memory_available() -> Option<u64> {
     let text = super::procfs::read_text("/proc/meminfo").ok()?;
-    let free = field(&text, "MemAvailable:")?.saturating_mul(1024);
-    Some(super::cgroup::memory_left().map_or(free, |left| left.min(free)))
+    let free = super::procfs::field(&text, "MemAvailable:")?.saturating_mul(1024);
+    Some(super::cgroup::memory_available().map_or(free, |available| available.min(free)))
 }
 
-/// The number behind a name in a file of such lines.
-pub(super) fn field(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().next()?.parse().ok()
-}
-
-/// Room on a file system.
+/// Free space of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreeSpace {
-    /// Bytes.
     pub bytes: u64,
-    /// Files that can be made; `None` where there is no such limit.
+    /// Number of files that can be created; `None` if the file system has no such limit.
     pub files: Option<u64>,
 }
 
-/// The room that is left to us where this directory is.
-#[allow(clippy::unnecessary_cast, reason = "the counts are of other widths elsewhere")]
+/// Returns the space that this user can still use on the directory's file system.
+#[allow(clippy::unnecessary_cast, reason = "the counts have other types on other systems")]
 pub fn free_space(directory: &Path) -> io::Result<FreeSpace> {
-    let about = nix::sys::statvfs::statvfs(directory)?;
-    let bytes = (about.blocks_available() as u64).saturating_mul(about.fragment_size() as u64);
-    let files = (about.files() > 0).then(|| about.files_available() as u64);
+    let stat = nix::sys::statvfs::statvfs(directory)?;
+    let bytes = (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64);
+    let files = (stat.files() > 0).then(|| stat.files_available() as u64);
     Ok(FreeSpace { bytes, files })
 }
 
-/// What tells this machine from others.
+/// Identity of a machine.
 #[derive(Debug)]
 pub struct MachineIdentity {
-    /// Its name (uname(2)).
+    /// Host name (uname(2)).
     pub host: String,
-    /// Its id (machine-id(5)); `None` where it has none, as in many containers.
+    /// Id of machine-id(5); `None` if it has none, as in many containers.
     pub machine_id: Option<String>,
 }
 
 impl MachineIdentity {
-    /// This machine's, as it was when it was first asked for.
+    /// Returns the identity of this machine at the time of the first call.
     pub fn own() -> &'static Self {
         static OWN: OnceLock<MachineIdentity> = OnceLock::new();
         OWN.get_or_init(|| {
@@ -86,23 +79,22 @@ impl MachineIdentity {
     }
 }
 
-/// Where a file system keeps its files.
+/// Medium on which a file system stores its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Medium {
-    /// On a disk of this machine.
+    /// A disk of this machine.
     Disk,
-    /// In this machine's memory.
+    /// This machine's memory.
     Memory,
-    /// On another machine, or on a disk that several machines use.
+    /// Another machine, or a disk that several machines use.
     Network,
-    /// Wherever a program keeps them (FUSE).
+    /// A program of the user (FUSE).
     Program,
-    /// Not known.
     Unknown,
 }
 
 impl Medium {
-    /// The medium of file systems of this type, as [`file_system`] names it.
+    /// Returns the medium of the file system type with this name, which [`file_system`] returns.
     pub fn of(name: &str) -> Self {
         match name {
             "ext4" | "xfs" | "btrfs" | "bcachefs" | "zfs" | "f2fs" | "reiserfs" | "jfs"
@@ -117,14 +109,14 @@ impl Medium {
         }
     }
 
-    /// Whether no other machine uses such a file system at the same time.
+    /// Returns whether no other machine uses such a file system at the same time.
     pub fn is_local(self) -> bool {
         matches!(self, Self::Disk | Self::Memory)
     }
 }
 
-/// Whether other machines may use the file system of this directory, too. One that cannot be
-/// looked at counts as shared.
+/// Returns whether other machines may use the directory's file system, too. A directory that cannot
+/// be read counts as shared.
 pub fn is_shared(directory: &Path) -> bool {
     match file_system(directory) {
         Ok(Some(name)) => !Medium::of(&name).is_local(),
@@ -132,22 +124,22 @@ pub fn is_shared(directory: &Path) -> bool {
     }
 }
 
-/// The name of the file system's type; `None` of one that is not known here.
+/// Returns the name of the file system's type; `None` for an unknown type.
 #[cfg(target_os = "linux")]
 pub fn file_system(directory: &Path) -> io::Result<Option<String>> {
-    let about = nix::sys::statfs::statfs(directory)?;
-    Ok(type_name(about.filesystem_type().0 as u32).map(str::to_owned))
+    let stat = nix::sys::statfs::statfs(directory)?;
+    Ok(type_name(stat.filesystem_type().0 as u32).map(str::to_owned))
 }
 
-/// The same elsewhere.
+/// Returns the name of the file system's type.
 #[cfg(not(target_os = "linux"))]
 pub fn file_system(directory: &Path) -> io::Result<Option<String>> {
-    let about = nix::sys::statfs::statfs(directory)?;
-    Ok(Some(about.filesystem_type_name().to_owned()))
+    let stat = nix::sys::statfs::statfs(directory)?;
+    Ok(Some(stat.filesystem_type_name().to_owned()))
 }
 
-/// The name behind `f_type`: statfs(2), linux/magic.h, and the sources of those that are in
-/// neither.
+/// Returns the name for a value of `f_type`: statfs(2), linux/magic.h, and the sources of the file
+/// systems that are in neither.
 #[cfg(target_os = "linux")]
 fn type_name(number: u32) -> Option<&'static str> {
     Some(match number {
@@ -192,19 +184,9 @@ fn type_name(number: u32) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn numbers_are_found_by_their_names() {
-        let text = "MemTotal:       16 kB\nMemAvailable:    7 kB\nBad: x\n";
-        for (name, number) in
-            [("MemTotal:", Some(16)), ("MemAvailable:", Some(7)), ("Bad:", None), ("Not:", None)]
-        {
-            assert_eq!(field(text, name), number, "{name}");
-        }
-    }
-
     #[cfg(target_os = "linux")]
     #[test]
-    fn what_is_asked_of_this_machine_is_told() {
+    fn reads_file_system_free_space_and_memory() {
         assert_eq!(file_system(Path::new("/dev/shm")).unwrap().as_deref(), Some("tmpfs"));
         assert!(free_space(Path::new("/")).unwrap().bytes > 0);
         assert!(free_space(Path::new("/nowhere")).is_err());

@@ -1,4 +1,4 @@
-//! How processes of a job are known where their parents do not tell.
+//! The environment variables by which a job's processes are found when their parents are gone.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -6,23 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::proc::{self, Pids, Process, ProcessId};
+use super::proc::{self, MARKER_VARIABLES, Pids, Process, ProcessId};
 
-/// The variables that mark every process of a job: their value is the job's directory. The second
-/// one is for nothing else, so that a program with a use of its own for the first keeps it.
-pub(super) const MARKERS: [&str; 2] = ["CLAUDEJOB_DIR", "CLAUDEJOB_MARK"];
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the search for a worker may take.
-const SEARCH_TAKES: Duration = Duration::from_secs(2);
-
-/// Marks a program that is to be started, and all that it starts.
+/// Marks a command, and the processes that it will start, as the job's.
 pub fn set_marker(command: &mut Command, job_dir: &Path) {
-    for name in MARKERS {
+    for name in MARKER_VARIABLES {
         command.env(name, job_dir);
     }
 }
 
-/// What marks a job's processes.
+/// Identifies a job's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobMarker {
     pub(super) job_dir: PathBuf,
@@ -30,26 +25,26 @@ pub struct JobMarker {
 }
 
 impl JobMarker {
-    /// The mark of the job in this directory, an absolute path.
+    /// Creates the marker of the job in this directory, an absolute path.
     pub fn new(job_dir: &Path) -> Self {
         Self { job_dir: job_dir.to_owned(), scope: None }
     }
 
-    /// The same, where the job has a control group of its own: whatever is in it belongs to the
-    /// job, also without parents and environment.
+    /// Adds the job's own control group, if it has one: all processes in it are the job's, whatever
+    /// their parents and environment are.
     pub fn in_scope(mut self, cgroup: Option<String>) -> Self {
         self.scope = cgroup;
         self
     }
 
-    /// The worker of the job, found by the mark and by what it was started with, where the record
-    /// does not say it. Only one of this user.
+    /// Finds the job's worker by its marker and its arguments, for records without a process id.
+    /// Finds only workers of this user.
     pub fn worker(&self) -> io::Result<Option<ProcessId>> {
-        let until = Instant::now() + SEARCH_TAKES;
+        let until = Instant::now() + SEARCH_TIMEOUT;
         loop {
-            let Pids { pids, is_whole } = proc::pids()?;
-            let worker = pids.into_iter().find_map(|pid| self.worker_of_number(pid));
-            if worker.is_some() || is_whole {
+            let Pids { pids, is_complete } = proc::pids()?;
+            let worker = pids.into_iter().find_map(|pid| self.worker_with_pid(pid));
+            if worker.is_some() || is_complete {
                 return Ok(worker);
             }
             if Instant::now() >= until {
@@ -59,7 +54,7 @@ impl JobMarker {
         }
     }
 
-    fn worker_of_number(&self, pid: i32) -> Option<ProcessId> {
+    fn worker_with_pid(&self, pid: i32) -> Option<ProcessId> {
         let process = Process::living(pid)?;
         let arguments = process.arguments();
         let is_worker = arguments.get(1).is_some_and(|verb| verb == b"worker")
@@ -70,8 +65,8 @@ impl JobMarker {
         is_ours.then_some(process.id)
     }
 
-    /// Whether a process bears the mark in its environment. Where environments cannot be read,
-    /// any process does.
+    /// Returns whether a process has the marker in its environment. On systems where environments
+    /// cannot be read, every process does.
     pub fn is_on(&self, pid: i32) -> bool {
         if cfg!(not(target_os = "linux")) {
             return true;

@@ -1,28 +1,26 @@
-//! [`Arrivals`] where the system does not tell the order of a pipe and a file.
+//! [`Arrivals`] on systems that do not report the order of a pipe and a file.
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::Arrived;
+use super::ArrivalOrder;
 
-/// There is none.
+/// Has no values.
 pub struct Arrivals(Infallible);
 
 impl Arrivals {
     /// Never succeeds.
-    pub fn of(_file: &File) -> io::Result<(Self, OwnedFd)> {
+    pub fn watch_file(_file: &File) -> io::Result<(Self, OwnedFd)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Watches this end of a pipe, too.
     pub fn add_pipe(&self, _pipe: &impl AsFd) -> io::Result<()> {
         match self.0 {}
     }
 
-    /// What came to the file.
-    pub fn in_file(&self) -> Option<Arrived> {
+    pub fn file_order(&self) -> Option<ArrivalOrder> {
         match self.0 {}
     }
 }

@@ -1,29 +1,30 @@
-//! What the system says about processes: proc(5) on Linux, ps(1) elsewhere.
+//! Information about processes: proc(5) on Linux, ps(1) on other systems.
 
 use std::io;
 use std::path::PathBuf;
 
-/// A process for good: its number alone is given to another one after its end.
+/// Environment variables that mark every process of a job: their value is the job's directory. The
+/// second one has no other use, so that a program can set the first for a purpose of its own.
+pub(super) const MARKER_VARIABLES: [&str; 2] = ["CLAUDEJOB_DIR", "CLAUDEJOB_MARK"];
+
+/// Identifies a process uniquely: after its end its number can be given to another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId {
-    /// Its number.
     pub pid: i32,
-    /// When it was started, in clock ticks since the system booted.
+    /// Start of the process in clock ticks since boot.
     pub start_time: u64,
 }
 
 impl ProcessId {
-    /// This process.
     pub fn own() -> Option<Self> {
         Self::of(std::process::id() as i32)
     }
 
-    /// The living process of this number.
+    /// Identifies the process that has this number now; `None` if there is none.
     pub fn of(pid: i32) -> Option<Self> {
         Some(Process::living(pid)?.id)
     }
 
-    /// Whether it lives.
     pub fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
@@ -34,16 +35,16 @@ impl ProcessId {
 pub(super) struct Process {
     pub id: ProcessId,
     pub parent: i32,
-    /// The state of its main thread, which may have ended before the others: `Z`.
+    /// State of the main thread, which may have ended before the others: `Z`.
     pub state: char,
     pub name: String,
 }
 
-/// The numbers of processes.
+/// A list of process ids.
 pub(super) struct Pids {
     pub pids: Vec<i32>,
-    /// It is a list of all.
-    pub is_whole: bool,
+    /// The list has all processes.
+    pub is_complete: bool,
 }
 
 #[cfg(target_os = "linux")]
@@ -54,14 +55,13 @@ mod system {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
-    use super::{PathBuf, Pids, Process, ProcessId, io};
-    use crate::process::marker::MARKERS;
+    use super::{MARKER_VARIABLES, PathBuf, Pids, Process, ProcessId, io};
     use crate::process::procfs;
 
-    /// How many processes and threads may be started while the others are listed.
-    const NEW_THREADS: usize = 256;
+    /// Number of processes and threads that may start while the others are listed.
+    const MAX_NEW_THREADS: usize = 256;
 
-    /// Fails where `/proc` does not show processes.
+    /// Returns an error if `/proc` does not show processes.
     pub fn check() -> io::Result<()> {
         fs::metadata("/proc/self/stat").map(drop).map_err(|error| {
             io::Error::new(error.kind(), format!("could not read /proc/self/stat: {error}"))
@@ -69,16 +69,16 @@ mod system {
     }
 
     impl Process {
-        /// The process of this number, unless it has ended: a zombie whose main thread is not
-        /// its last one lives.
+        /// Returns the process with this number, unless it has ended: a zombie lives if threads other
+        /// than its main thread do.
         pub fn living(pid: i32) -> Option<Self> {
             let process = Self::stat(&format!("/proc/{pid}/stat"))?;
             let lives = !has_ended(process.state) || thread_of(pid).is_some();
             lives.then_some(process)
         }
 
-        /// Reads `/proc/PID/stat` or that of a thread. The name, field 2, is in parentheses and can
-        /// hold any character.
+        /// Reads `/proc/PID/stat`, of a process or a thread. The name, field 2, is in parentheses and
+        /// can contain any character.
         fn stat(path: &str) -> Option<Self> {
             let stat = procfs::read(path).ok()?;
             let stat = String::from_utf8_lossy(&stat);
@@ -92,10 +92,10 @@ mod system {
             Some(Self { id: ProcessId { pid, start_time }, parent, state, name })
         }
 
-        /// The directories that mark the process.
+        /// Returns the directories of the jobs that the process is marked with.
         pub fn markers(&self) -> Vec<PathBuf> {
             if has_ended(self.state) {
-                // The memory is that of the threads that live.
+                // The living threads still have the memory with the environment.
                 let thread = thread_of(self.id.pid);
                 return thread
                     .map(|thread| thread_markers(self.id.pid, thread))
@@ -104,21 +104,21 @@ mod system {
             markers(self.id.pid)
         }
 
-        /// The user as whom it runs.
+        /// Returns the user id of the process.
         pub fn uid(&self) -> Option<u32> {
             Some(fs::metadata(format!("/proc/{}", self.id.pid)).ok()?.uid())
         }
 
-        /// Its arguments, the program first.
+        /// Returns the arguments of the process; the program is the first.
         pub fn arguments(&self) -> Vec<Vec<u8>> {
             let text = procfs::read(&format!("/proc/{}/cmdline", self.id.pid)).unwrap_or_default();
             text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
         }
     }
 
-    /// The directories that mark a process, by its environment when it was started; none also where
-    /// its main thread has ended, or where the environment cannot be read because it is another
-    /// user's.
+    /// Returns the directories of the jobs that a process is marked with, by its environment at its
+    /// start; none if its main thread has ended, or if the environment is that of another user's
+    /// process and cannot be read.
     pub fn markers(pid: i32) -> Vec<PathBuf> {
         markers_in(&procfs::read(&format!("/proc/{pid}/environ")).unwrap_or_default())
     }
@@ -129,8 +129,9 @@ mod system {
 
     fn markers_in(environment: &[u8]) -> Vec<PathBuf> {
         let mut markers = Vec::new();
-        for name in MARKERS {
-            // Behind a zero or at the beginning; most environments have none.
+        for name in MARKER_VARIABLES {
+            // A variable begins after a zero byte or at the beginning. Most environments have none
+            // of these variables, so that the search for the name comes first.
             for at in memchr::memmem::find_iter(environment, name) {
                 let starts = at == 0 || environment[at - 1] == 0;
                 let rest = &environment[at + name.len()..];
@@ -150,7 +151,7 @@ mod system {
         matches!(state, 'Z' | 'X')
     }
 
-    /// A living thread of a process, other than its main thread.
+    /// Returns a living thread of a process other than its main thread.
     fn thread_of(pid: i32) -> Option<i32> {
         let threads = numbers(&format!("/proc/{pid}/task")).ok()?;
         threads.into_iter().find(|thread| {
@@ -159,10 +160,10 @@ mod system {
         })
     }
 
-    /// The children of a process, those that have ended included.
+    /// Returns the children of a process, including those that have ended.
     ///
-    /// The kernel appends new children, also adopted ones, at the end of the list: as long as none
-    /// is reaped meanwhile, no child that exists when the end is read is missed.
+    /// The kernel appends new children, including adopted ones, to the list: as long as none is
+    /// reaped meanwhile, the list has every child that exists when its end is read.
     pub fn children(pid: i32) -> io::Result<Vec<i32>> {
         let mut children = Vec::new();
         for thread in numbers(&format!("/proc/{pid}/task"))? {
@@ -171,7 +172,7 @@ mod system {
                     children
                         .extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
                 }
-                // The kernel was built without it, or the thread has ended.
+                // The kernel was built without these files, or the thread has ended.
                 Err(_) if !Path::new("/proc/thread-self/children").exists() => {
                     return children_by_parent(pid);
                 }
@@ -184,7 +185,8 @@ mod system {
     fn children_by_parent(parent: i32) -> io::Result<Vec<i32>> {
         let mut children = pids()?.pids;
         children.retain(|pid| {
-            Process::stat(&format!("/proc/{pid}/stat")).is_some_and(|one| one.parent == parent)
+            Process::stat(&format!("/proc/{pid}/stat"))
+                .is_some_and(|process| process.parent == parent)
         });
         Ok(children)
     }
@@ -192,22 +194,22 @@ mod system {
     /// Lists the processes.
     ///
     /// The kernel lists them in the order of their numbers, so that a chain of processes that each
-    /// start the next one and end can stay ahead: the list is cut where it is longer than there
-    /// are processes and threads.
+    /// start the next one and end could extend the list without end: it is truncated when it is
+    /// longer than the number of processes and threads.
     pub fn pids() -> io::Result<Pids> {
         check()?;
-        let most = load().map_or(usize::MAX, |load| load.threads + NEW_THREADS);
+        let limit = load().map_or(usize::MAX, |load| load.threads + MAX_NEW_THREADS);
         let mut pids = Vec::new();
         for entry in fs::read_dir("/proc")?.flatten() {
-            if pids.len() >= most {
-                return Ok(Pids { pids, is_whole: false });
+            if pids.len() >= limit {
+                return Ok(Pids { pids, is_complete: false });
             }
             pids.extend(entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
         }
-        Ok(Pids { pids, is_whole: true })
+        Ok(Pids { pids, is_complete: true })
     }
 
-    /// The number that was given last to a process or thread.
+    /// Returns the process id or thread id that the kernel has given last.
     pub fn newest() -> Option<i32> {
         Some(load()?.newest)
     }
@@ -217,7 +219,7 @@ mod system {
         newest: i32,
     }
 
-    /// The last two fields of `/proc/loadavg`: RUNNING/THREADS and the newest number.
+    /// Reads the last two fields of `/proc/loadavg`: RUNNING/THREADS and the newest process id.
     fn load() -> Option<Load> {
         let text = procfs::read_text("/proc/loadavg").ok()?;
         let mut fields = text.split_whitespace().skip(3);
@@ -233,24 +235,24 @@ mod system {
         Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
-    /// Whether the process runs this program, in whatever version.
+    /// Returns whether the process runs this program, in any version.
     pub fn is_this_program(pid: i32) -> bool {
         let name = |pid: &str| procfs::read_text(&format!("/proc/{pid}/comm")).ok();
-        // Not the executable's path, which tells of an old version that it was deleted.
+        // Not the executable's path: that of an old version says that it was deleted.
         let its = name(&pid.to_string());
         its.is_some() && its == name("self")
     }
 
-    /// Whether the process holds the lock (flock(2)) of the file at this path for itself alone.
+    /// Returns whether the process holds an exclusive lock (flock(2)) of the file at this path.
     pub fn holds_lock(pid: i32, path: &Path) -> bool {
         let Ok(file) = fs::symlink_metadata(path) else { return false };
         let Ok(numbers) = numbers(&format!("/proc/{pid}/fd")) else { return false };
         numbers.into_iter().any(|fd| {
-            let is_it = fs::metadata(format!("/proc/{pid}/fd/{fd}"))
+            let is_same = fs::metadata(format!("/proc/{pid}/fd/{fd}"))
                 .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()));
-            let about = || procfs::read_text(&format!("/proc/{pid}/fdinfo/{fd}"));
+            let fdinfo = || procfs::read_text(&format!("/proc/{pid}/fdinfo/{fd}"));
             let is_lock = |line: &str| line.starts_with("lock:") && line.contains(" WRITE ");
-            is_it && about().is_ok_and(|about| about.lines().any(is_lock))
+            is_same && fdinfo().is_ok_and(|fdinfo| fdinfo.lines().any(is_lock))
         })
     }
 }
@@ -309,7 +311,7 @@ mod system {
 
     pub fn pids() -> io::Result<Pids> {
         let pids = table()?.into_iter().map(|process| process.id.pid).collect();
-        Ok(Pids { pids, is_whole: true })
+        Ok(Pids { pids, is_complete: true })
     }
 
     pub fn newest() -> Option<i32> {
@@ -328,7 +330,7 @@ mod system {
 pub use system::{check, holds_lock, is_this_program};
 pub(super) use system::{children, markers, newest, pids};
 
-/// The parent of a living process; 0 where it has none in here.
+/// Returns the parent of a living process; 0 if it has none in this PID namespace.
 pub fn parent_of(pid: i32) -> Option<i32> {
     Some(Process::living(pid)?.parent)
 }

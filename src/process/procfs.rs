@@ -3,20 +3,41 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-/// Most of these files are shorter than this.
-const USUAL: usize = 4096;
+/// Most of these files are shorter than this number of bytes.
+const BUFFER_BYTES: usize = 4096;
 
-/// Reads a file whose length the kernel does not tell: with a buffer that mostly takes all of it,
-/// where `std::fs::read` would begin with 32 bytes.
+/// Reads a file whose length the kernel does not report, into a buffer that is usually large enough
+/// for all of it, where `std::fs::read` would begin with 32 bytes.
 pub(super) fn read(path: &str) -> io::Result<Vec<u8>> {
-    let mut text = Vec::with_capacity(USUAL);
-    // Limited only so that the length is not asked for.
+    let mut text = Vec::with_capacity(BUFFER_BYTES);
+    // `take` only keeps `read_to_end` from asking for the file's length.
     File::open(path)?.take(u64::MAX).read_to_end(&mut text)?;
     Ok(text)
 }
 
-/// The same of a text.
+/// Reads a file as [`read`] does, as UTF-8.
 pub(super) fn read_text(path: &str) -> io::Result<String> {
     String::from_utf8(read(path)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// Returns the number after `name` at the beginning of a line.
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_numbers_by_their_names() {
+        let text = "MemTotal:       16 kB\nMemAvailable:    7 kB\nBad: x\n";
+        for (name, number) in
+            [("MemTotal:", Some(16)), ("MemAvailable:", Some(7)), ("Bad:", None), ("Not:", None)]
+        {
+            assert_eq!(field(text, name), number, "{name}");
+        }
+    }
 }

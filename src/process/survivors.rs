@@ -1,4 +1,4 @@
-//! Processes that were sent SIGKILL, until they have ended.
+//! Processes to which SIGKILL was sent, until they have ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,73 +10,73 @@ use super::ProcessHandle;
 use super::proc::{Process, ProcessId};
 use crate::job::{LeftProcess, LeftReason};
 
-/// Processes that were sent SIGKILL, or could not be.
+/// Processes to which SIGKILL was sent, or which may not be signalled.
 #[derive(Debug, Default)]
 pub(super) struct Survivors {
-    /// Each with what it can be waited for by; `None` if it may not be signalled.
-    signalled: BTreeMap<ProcessId, Option<ProcessHandle>>,
-    /// How many have ended.
+    /// The handle by which each can be waited for; `None` if it may not be signalled.
+    handles: BTreeMap<ProcessId, Option<ProcessHandle>>,
+    /// Number of processes that have ended.
     pub ended: usize,
 }
 
 impl Survivors {
-    /// Sends SIGKILL to a process unless that was done before; says whether it was not.
-    /// `belongs` looks at the process once more when it is held: until then its number can have
-    /// passed to another one.
+    /// Sends SIGKILL to a process unless that was done before; returns whether it was not.
+    /// `belongs` checks the process again after its handle was opened: before, its number may have
+    /// been given to another process.
     pub fn kill(&mut self, id: ProcessId, belongs: impl FnOnce() -> bool) -> bool {
-        if self.signalled.contains_key(&id) {
+        if self.handles.contains_key(&id) {
             return false;
         }
-        // It has ended, or there is no descriptor left: then the next walk comes back to it.
-        let Ok(target) = ProcessHandle::open(id.pid) else { return true };
+        // It has ended, or no descriptor is free: then the next search finds it again.
+        let Ok(handle) = ProcessHandle::open(id.pid) else { return true };
         if !belongs() {
             return true;
         }
-        match target.signal(Signal::SIGKILL) {
-            Ok(()) => self.signalled.insert(id, Some(target)),
+        match handle.signal(Signal::SIGKILL) {
+            Ok(()) => self.handles.insert(id, Some(handle)),
             Err(error) if error.raw_os_error() == Some(Errno::EPERM as i32) => {
-                self.signalled.insert(id, None)
+                self.handles.insert(id, None)
             }
             Err(_) => None,
         };
         true
     }
 
-    /// Closes the descriptors of those that are none of the living.
+    /// Closes the handles of the processes that are not among the living.
     pub fn forget_ended(&mut self, living: &[ProcessId]) {
         let living: BTreeSet<&ProcessId> = living.iter().collect();
         let mut ended = 0;
-        self.signalled.retain(|id, target| {
+        self.handles.retain(|id, handle| {
             let lives = living.contains(id);
-            ended += usize::from(!lives && target.is_some());
+            ended += usize::from(!lives && handle.is_some());
             lives
         });
         self.ended += ended;
     }
 
-    /// Whether the process may not be signalled.
+    /// Returns whether the process may not be signalled.
     pub fn is_refused(&self, id: ProcessId) -> bool {
-        matches!(self.signalled.get(&id), Some(None))
+        matches!(self.handles.get(&id), Some(None))
     }
 
-    /// Sleeps until one of these has ended, or for `most`.
-    pub fn wait(&self, living: &[ProcessId], most: Duration) {
+    /// Sleeps until one of these processes has ended, or for `timeout`.
+    pub fn wait(&self, living: &[ProcessId], timeout: Duration) {
         #[cfg(target_os = "linux")]
         {
             use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-            let targets = living.iter().filter_map(|id| self.signalled.get(id)?.as_ref());
+            let handles = living.iter().filter_map(|id| self.handles.get(id)?.as_ref());
             let mut fds: Vec<PollFd> =
-                targets.map(|target| PollFd::new(target.as_fd(), PollFlags::POLLIN)).collect();
-            let _ = poll(&mut fds, PollTimeout::try_from(most).unwrap_or(PollTimeout::ZERO));
+                handles.map(|handle| PollFd::new(handle.as_fd(), PollFlags::POLLIN)).collect();
+            let _ = poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO));
         }
         #[cfg(not(target_os = "linux"))]
         {
             let _ = living;
-            std::thread::sleep(most);
+            std::thread::sleep(timeout);
         }
     }
 
-    /// Those of these that live, and why.
+    /// Returns the processes among these that still live, with the reason.
     pub fn left(&self, living: &[ProcessId]) -> Vec<LeftProcess> {
         let mut left = Vec::new();
         for id in living {

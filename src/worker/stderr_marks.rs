@@ -47,7 +47,7 @@ impl StderrMarks {
     /// Watches stderr.log from now on.
     pub(super) fn watch(&mut self) {
         let watch = |file| {
-            let (arrivals, news) = Arrivals::of(file).ok()?;
+            let (arrivals, news) = Arrivals::watch_file(file).ok()?;
             Some((arrivals, pipe::Receiver::from_owned_fd_unchecked(news).ok()?))
         };
         self.arrivals = self.stderr.as_ref().and_then(watch);
@@ -85,7 +85,7 @@ impl StderrMarks {
     pub(super) fn look(&mut self) {
         let arrived = match &self.arrivals {
             Some((arrivals, news)) => {
-                let arrived = arrivals.in_file();
+                let arrived = arrivals.file_order();
                 if arrived.is_some() {
                     // What comes while there is news is added to it, and not told.
                     let _ = nix::unistd::read(news, &mut [0; 4096]);

@@ -1,0 +1,97 @@
+//! Running a program with a time limit.
+
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::poll::readable_within;
+use super::reaping::detach;
+use crate::job::Exit;
+
+/// How often [`run_with_timeout`] checks whether the program has ended.
+const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Runs a program with `input` on its stdin. Returns the first `max_bytes` bytes of its output, on
+/// stdout or stderr, and how it ended. A program that still runs after `timeout` is killed with its
+/// process group, and its exit is `None`.
+pub fn run_with_timeout(
+    mut command: Command,
+    input: Option<Vec<u8>>,
+    timeout: Duration,
+    max_bytes: usize,
+) -> io::Result<(Vec<u8>, Option<Exit>)> {
+    let deadline = Instant::now() + timeout;
+    let (reader, writer) = io::pipe()?;
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    command.process_group(0).stdin(stdin).stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn()?;
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        // The program may never read its input, so that the thread is not joined.
+        std::thread::spawn(move || io::Write::write_all(&mut stdin, &input));
+    }
+    // It holds the pipe's other end, too.
+    drop(command);
+    let mut output = Vec::new();
+    let mut buffer = [0; 4096];
+    let mut open = true;
+    loop {
+        if open && readable_within(reader.as_fd(), EXIT_POLL_INTERVAL) {
+            let length = (&reader).read(&mut buffer).unwrap_or(0);
+            open = length > 0;
+            output.extend_from_slice(&buffer[..length.min(max_bytes - output.len())]);
+        } else if let Some(status) = child.try_wait()? {
+            // Processes that the program left running may hold the pipe without end, but all output
+            // of the program itself has been read.
+            let exit = Exit { code: status.code(), signal: status.signal() };
+            return Ok((output, Some(exit)));
+        } else if !open {
+            std::thread::sleep(EXIT_POLL_INTERVAL);
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+    }
+    let _ = nix::sys::signal::killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+    // Not waited for: a process that hangs in the kernel, such as on a dead file server, does not
+    // react to signals.
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        detach(child);
+    }
+    Ok((output, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn returns_output_and_exit_within_the_time_limit() {
+        let run = |script: &str, max_bytes| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            let timeout = Duration::from_secs(if script.contains("hang") { 1 } else { 60 });
+            run_with_timeout(command, None, timeout, max_bytes)
+        };
+        let code = |code| Some(Exit { code: Some(code), signal: None });
+        for (script, max_bytes, output, exit) in [
+            ("echo out; echo err >&2", 100, "out\nerr\n", code(0)),
+            ("echo out; exit 3", 2, "ou", code(3)),
+            ("kill -9 $$", 9, "", Some(Exit { code: None, signal: Some(9) })),
+            ("cat", 9, "", code(0)),
+            ("sleep 30 & echo done", 9, "done\n", code(0)),
+            ("exec >&- 2>&-; sleep 30; : hang", 9, "", None),
+            ("yes; : hang", 4, "y\ny\n", None),
+        ] {
+            let began = Instant::now();
+            let (found, how) = run(script, max_bytes).unwrap();
+            assert_eq!((String::from_utf8_lossy(&found).as_ref(), how), (output, exit), "{script}");
+            assert!(began.elapsed() < Duration::from_secs(20), "{script}");
+        }
+        assert!(run_with_timeout(Command::new("/nowhere"), None, Duration::ZERO, 9).is_err());
+    }
+}
