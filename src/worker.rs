@@ -1,11 +1,12 @@
 //! The worker: the detached process that owns a running job.
 //!
-//! The only asynchronous code. It reads, writes, waits and sends signals; what to do about what
-//! happens is the [supervisor's](crate::supervisor) business. It holds the job's lock from its
-//! first moment to its last, and is the only one who writes in the job's directory meanwhile.
+//! It contains the only asynchronous code. It reads, writes, waits and sends signals; the
+//! [supervisor](crate::supervisor) decides how to react to events. The worker holds the job's lock
+//! as long as it runs, and is the only process that writes to the job's directory meanwhile.
 
 mod admission;
 mod claude_process;
+mod effects;
 mod exit_watch;
 mod inbox_watch;
 mod input;
@@ -30,11 +31,11 @@ use crate::claude;
 use crate::clock;
 use crate::fault_point::fault_point;
 use crate::job::{Login, WaitReason};
-use crate::launch::{BUSY, LAUNCH_FAILED, LAUNCHED, NO_SLOT, QUEUED, spawn_notifier};
+use crate::launch::{BUSY, LAUNCH_FAILED, LAUNCHED, NO_SLOT, QUEUED};
 use crate::process::{self, Descendants};
-use crate::store::{EVENTS, JobDir, Lock, RESULT, STDERR, TURNS, undelivered_messages};
+use crate::store::{EVENTS, JobDir, Lock};
 use crate::stream::{Line, LineSplitter};
-use crate::supervisor::{Conclusion, Effect, Evidence, Input, Now, STDERR_READ, Supervisor};
+use crate::supervisor::{Effect, Input, Now, Supervisor};
 
 use admission::{AdmissionControl, AdmissionStep};
 use inbox_watch::InboxWatch;
@@ -42,39 +43,39 @@ use input::ClaudeInput;
 use log_writer::LogWriter;
 use stderr_marks::StderrMarks;
 
-/// How long systemd may take to move a worker into its scope.
+/// Time limit for systemd to move a worker into its scope.
 const SCOPE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Bytes for what is read at once: twice of what a pipe holds. Memory of this size is mapped by
-/// itself, and its pages take room only once something was read into them.
-const READ_BUFFER: usize = 128 << 10;
-/// How many events of its descriptors a worker takes in at once; it has about ten descriptors.
-const IO_EVENTS: usize = 32;
+/// Size of the read buffer: twice the capacity of a pipe. A buffer of this size is a mapping of its
+/// own, whose pages use memory only once data was read into them.
+const READ_BUFFER_BYTES: usize = 128 << 10;
+/// Number of I/O events that a worker handles at once; it has about ten descriptors.
+const MAX_IO_EVENTS: usize = 32;
 
-/// Runs the worker of the job in this directory, which must have been started by
-/// [`crate::launch`]: it finds the lock and the report pipe among its descriptors.
+/// Runs the worker of the job in this directory. This is the hidden command that [`crate::launch`]
+/// starts, which passes the lock and the report pipe.
 ///
-/// `unit` is the systemd scope into which it was put, if it was.
+/// `unit` is the systemd scope of the worker, if it has one.
 pub fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
     let (lock, report) = process::take_inherited_fds()?;
     let cgroup = unit.and_then(own_scope);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_io_events_per_tick(IO_EVENTS)
+        .max_io_events_per_tick(MAX_IO_EVENTS)
         .build()?;
-    // On the heap, because each function between here and there would hold it on the stack, where
-    // what was once used stays in memory.
+    // On the heap, because each function in between would hold the future on the stack, whose pages
+    // stay in memory once they were used.
     runtime.block_on(Box::pin(async {
-        // Never let go of by hand: the kernel does it when this process is gone, so that whoever
-        // waited for the lock finds neither claude nor the worker, and before it closes the watches.
+        // Never released explicitly: the kernel does so when this process has ended, before it closes
+        // the watches, so that a process that waited for the lock finds neither claude nor the worker.
         std::mem::forget(Lock::inherited(process::move_to_high_fd(lock)));
         supervise(JobDir::at(job_dir), File::from(report), unit, cgroup).await
     }))
 }
 
-/// The control group of the scope of this name, once this process is in it: systemd can answer
-/// before it has moved us, or without.
+/// Returns the control group of this scope, once this process is in it; `None` if it is not in time:
+/// systemd can answer before it has moved the process, or without moving it.
 fn own_scope(unit: &str) -> Option<String> {
     let until = Instant::now() + SCOPE_TIMEOUT;
     loop {
@@ -97,42 +98,42 @@ async fn supervise(
 ) -> io::Result<()> {
     // Before claude is started, so that no signal is missed.
     let mut child_ended = signal(SignalKind::child())?;
-    let mut kill_asked = signal(SignalKind::user_defined1())?;
+    let mut kill_requests = signal(SignalKind::user_defined1())?;
     process::accept_kill_requests()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut let_in = signal(SignalKind::user_defined2())?;
+    let mut queue_signals = signal(SignalKind::user_defined2())?;
     let _ignored = signal(SignalKind::hangup())?;
     process::adopt_orphans()?;
-    let limited = process::raise_limits();
+    let limit_warning = process::raise_limits();
 
     let mut worker = Worker::new(job)?;
-    if let Some(warning) = limited {
+    if let Some(warning) = limit_warning {
         worker.supervisor.is_limited(warning);
     }
     worker.record_detachment(unit, cgroup);
     fault_point("worker:began");
     let mut report = Some(report);
-    // Whoever started us may be gone; the job goes on without them.
-    let mut tell = |word: u8, why: &str| {
-        let words = [&[word], why.as_bytes()].concat();
-        let _ = report.take().map(|mut report| report.write_all(&words));
+    // The starter may have ended: the job continues without it.
+    let mut send_report = |result: u8, why: &str| {
+        let report_bytes = [&[result], why.as_bytes()].concat();
+        let _ = report.take().map(|mut report| report.write_all(&report_bytes));
     };
     let mut stdout = None;
     let record = worker.supervisor.record();
-    let begun = record.released_question().is_none().then(|| worker.admission.begin(record));
-    match begun {
+    let first_step = record.released_question().is_none().then(|| worker.admission.begin(record));
+    match first_step {
         None => {
             worker.take(Input::Held);
             worker.run_effects();
-            tell(QUEUED, "");
+            send_report(QUEUED, "");
         }
         Some(AdmissionStep::NoSlot(why)) => {
-            tell(NO_SLOT, &why);
+            send_report(NO_SLOT, &why);
             return Ok(());
         }
         Some(AdmissionStep::Busy(why)) => {
-            tell(BUSY, &why);
+            send_report(BUSY, &why);
             return Ok(());
         }
         Some(step @ (AdmissionStep::Admitted | AdmissionStep::AdmittedWithout(_))) => {
@@ -144,35 +145,35 @@ async fn supervise(
             let launched = stdout.is_some();
             worker.run_effects();
             fault_point("worker:recorded");
-            tell(if launched { LAUNCHED } else { LAUNCH_FAILED }, "");
+            send_report(if launched { LAUNCHED } else { LAUNCH_FAILED }, "");
         }
         Some(step) => {
             worker.apply_step(step);
             worker.run_effects();
-            tell(QUEUED, "");
+            send_report(QUEUED, "");
         }
     }
-    // Where this fails a sender relies on the lock of earlier versions.
+    // If this fails, senders rely on the lock of earlier versions.
     let _ = worker.job.open_inbox();
-    // Watched before the first look, so that nothing falls between the two.
-    let mut mailbox = InboxWatch::of(&worker.job);
+    // Watched before it is read, so that no message is missed in between.
+    let mut inbox = InboxWatch::for_job(&worker.job);
     worker.receive_messages();
     worker.run_effects();
 
-    let mut buffer = vec![0; READ_BUFFER];
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
     while !worker.has_ended {
         let deadline = worker.deadline();
         tokio::select! {
             biased;
-            // First: who ends us at a shutdown ends claude at the same time, and it is the
-            // shutdown that tells why it ended.
-            _ = kill_asked.recv() => worker.take(Input::KillRequested),
+            // First: a shutdown of the system ends claude at the same time, and the signal to this
+            // process gives the reason for claude's exit.
+            _ = kill_requests.recv() => worker.take(Input::KillRequested),
             _ = terminate.recv() => worker.take(Input::TerminateRequested),
             _ = interrupt.recv() => worker.take(Input::TerminateRequested),
             _ = child_ended.recv() => worker.reap(),
             ready = readable(stdout.as_ref()) => {
-                // Asked first: once it is read, nothing tells when it came.
-                worker.stderr_marks.look();
+                // Before stdout is read, because the order is not known afterwards.
+                worker.stderr_marks.check_order();
                 match ready.and_then(|()| read(stdout.as_ref(), &mut buffer)) {
                     Ok(None) => {}
                     Ok(Some(length)) if length > 0 => worker.handle_output(&buffer[..length]),
@@ -183,14 +184,14 @@ async fn supervise(
                 }
             }
             () = worker.stdin.advance() => {}
-            _ = let_in.recv() => worker.check_queue(true),
+            _ = queue_signals.recv() => worker.check_queue(true),
             () = worker.admission.changed() => worker.check_queue(false),
-            () = mailbox.news() => worker.receive_messages(),
-            // Last, so that no flood of it keeps the others from their turn.
-            () = worker.stderr_marks.grown() => worker.stderr_marks.has_grown(),
-            () = at(deadline) => {}
+            () = inbox.changed() => worker.receive_messages(),
+            // Last, so that a flood of stderr does not delay the other events.
+            () = worker.stderr_marks.grown() => worker.stderr_marks.handle_growth(),
+            () = sleep_to(deadline) => {}
         }
-        // Also where something else happens all the time, such as output without an end.
+        // Not only in the last branch: other events, such as endless output, may always come first.
         if deadline.is_some_and(|at| at <= Instant::now()) {
             worker.tick();
         }
@@ -201,7 +202,7 @@ async fn supervise(
             worker.run_effects();
         }
     }
-    // The end of this process closes what it holds, the lock before its watches.
+    // The end of this process closes its descriptors, the lock before the watches.
     std::mem::forget(worker);
     Ok(())
 }
@@ -213,7 +214,7 @@ async fn readable(stdout: Option<&pipe::Receiver>) -> io::Result<()> {
     }
 }
 
-/// Reads what is there; `None`: nothing yet.
+/// Reads available output; `None` if there is none yet.
 fn read(stdout: Option<&pipe::Receiver>, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     let Some(stdout) = stdout else { return Ok(None) };
     match stdout.try_read(buffer) {
@@ -222,18 +223,18 @@ fn read(stdout: Option<&pipe::Receiver>, buffer: &mut [u8]) -> io::Result<Option
     }
 }
 
-async fn at(deadline: Option<Instant>) {
+async fn sleep_to(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => pending().await,
     }
 }
 
-/// A sweep under way.
+/// A sweep in progress: the repeated killing of claude's descendants.
 struct Sweep {
     descendants: Descendants,
     until: Instant,
-    again: Instant,
+    continue_at: Instant,
 }
 
 struct Worker {
@@ -244,31 +245,30 @@ struct Worker {
     lines: LineSplitter,
     log: LogWriter,
     events: Option<File>,
-    /// What lies in the inbox and the supervisor was told of.
+    /// Messages in the inbox that were passed to the supervisor.
     seen_messages: BTreeSet<u64>,
     stdin: ClaudeInput,
     admission: AdmissionControl,
     claude: Option<Child>,
     sweep: Option<Sweep>,
-    /// Files whose failure was told already.
-    failed: BTreeSet<&'static str>,
-    /// The record on the disk says that some of this attempt is missing in the log.
-    gap_told: bool,
-    /// Where this attempt's part of stderr.log begins.
+    /// Files whose write errors were reported already.
+    failed_files: BTreeSet<&'static str>,
+    /// The saved record says that the log of this attempt is incomplete.
+    is_gap_recorded: bool,
+    /// Offset in stderr.log at which this attempt begins.
     stderr_start: u64,
-    /// Where it stands among the output.
     stderr_marks: StderrMarks,
-    /// What the machine had ended for lack of memory when claude was launched.
+    /// Number of processes that the kernel had killed for lack of memory when claude was launched.
     out_of_memory_kills: Option<u64>,
-    /// The login of claude, as it was when claude was launched.
+    /// The login of claude when it was launched.
     login: Login,
-    /// What identifies the stored login, as it was when claude was launched.
+    /// The stamp of the stored login when claude was launched.
     login_stamp: Option<claude::LoginStamp>,
-    /// When room is set aside for the verdict: a job that is over by then has no need of it.
+    /// When to reserve disk space for the verdict: a job that has ended by then does not need it.
     reserve_at: Option<Instant>,
-    /// Others are to be told something.
+    /// A notification is due.
     notifications_due: bool,
-    /// Another attempt is to be launched.
+    /// Another attempt must be launched.
     launch_due: bool,
     has_ended: bool,
 }
@@ -289,11 +289,11 @@ impl Worker {
             events: None,
             seen_messages: BTreeSet::new(),
             stdin: ClaudeInput::default(),
-            admission: AdmissionControl::of(&job),
+            admission: AdmissionControl::for_job(&job),
             claude: None,
             sweep: None,
-            failed: BTreeSet::new(),
-            gap_told: false,
+            failed_files: BTreeSet::new(),
+            is_gap_recorded: false,
             stderr_start: 0,
             stderr_marks: StderrMarks::default(),
             out_of_memory_kills: None,
@@ -306,9 +306,9 @@ impl Worker {
             job,
         };
         if worker.supervisor.record().attempt > 1
-            && let Some(before) = worker.job.outcome()
+            && let Some(previous) = worker.job.outcome()
         {
-            worker.supervisor.continue_from(before);
+            worker.supervisor.continue_from(previous);
         }
         worker.supervisor.has_taken_in(worker.job.aside_numbers());
         worker.open_output();
@@ -322,12 +322,12 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Says where the worker stands.
+    /// Records the unit and the control group in which the worker runs.
     fn record_detachment(&mut self, unit: Option<&str>, cgroup: Option<String>) {
-        let wanted = self.supervisor.record().spec.memory_max;
+        let requested = self.supervisor.record().spec.memory_max;
         let limit = cgroup.as_deref().and_then(process::cgroup::memory_max);
-        // The kernel counts in pages, and gives less rather than more.
-        if wanted.is_some_and(|wanted| limit.is_none_or(|limit| limit > wanted)) {
+        // The kernel counts in pages and rounds down.
+        if requested.is_some_and(|requested| limit.is_none_or(|limit| limit > requested)) {
             self.supervisor.memory_is_not_limited();
         }
         self.supervisor.detached(unit, cgroup);
@@ -338,9 +338,9 @@ impl Worker {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        // What lies beyond the clock's end never comes.
+        // A time that the clock cannot represent never comes.
         let supervisor = self.supervisor.deadline().and_then(|mono| self.began.checked_add(mono));
-        let sweep = self.sweep.as_ref().map(|sweep| sweep.again);
+        let sweep = self.sweep.as_ref().map(|sweep| sweep.continue_at);
         let own = [sweep, self.reserve_at];
         supervisor.into_iter().chain(own.into_iter().flatten()).min()
     }
@@ -356,13 +356,13 @@ impl Worker {
             self.reserve();
         }
         if self.sweep.is_some() {
-            self.sweep_on();
+            self.continue_sweep();
         }
         self.take(Input::Tick);
     }
 
-    /// First into the log, then looked at: what is in the log is all that claude wrote, whatever
-    /// becomes of this process.
+    /// Appends output to the log before it is parsed, so that the log has all of claude's output if
+    /// this process dies.
     fn handle_output(&mut self, bytes: &[u8]) {
         fault_point("worker:heard");
         self.append_output(bytes);
@@ -372,7 +372,7 @@ impl Worker {
         self.lines.push(bytes, |line| effects.extend(supervisor.handle(now, Input::Line(line))));
     }
 
-    /// What follows on where the job stands in the queue.
+    /// Passes the job's state in the queue to the supervisor.
     fn apply_step(&mut self, step: AdmissionStep) {
         match step {
             AdmissionStep::Admitted => self.take(Input::Admitted),
@@ -380,18 +380,18 @@ impl Worker {
                 self.take(Input::WriteFailed { file: "the queue", error: why });
                 self.take(Input::Admitted);
             }
-            AdmissionStep::Waits(obstacle) => self.take(Input::Queued(obstacle)),
+            AdmissionStep::Waits(reason) => self.take(Input::Queued(reason)),
             AdmissionStep::DependencyFailed(other) => {
                 self.take(Input::Queued(WaitReason::Jobs));
                 self.take(Input::DependencyFailed(other));
             }
-            // Asked for at the start alone.
+            // Only results of the first request.
             AdmissionStep::NoSlot(_) | AdmissionStep::Busy(_) => {}
         }
     }
 
-    fn check_queue(&mut self, called: bool) {
-        if let Some(step) = self.admission.check(self.supervisor.record(), called) {
+    fn check_queue(&mut self, was_signalled: bool) {
+        if let Some(step) = self.admission.check(self.supervisor.record(), was_signalled) {
             self.apply_step(step);
         }
     }
@@ -403,155 +403,5 @@ impl Worker {
             effects.extend(supervisor.handle(now, Input::Torn(line)));
         });
         self.take(Input::OutputClosed);
-    }
-
-    /// Carries out what the supervisor asked for, also what it asks for meanwhile.
-    fn run_effects(&mut self) {
-        while !self.effects.is_empty() {
-            for effect in std::mem::take(&mut self.effects) {
-                self.run_effect(effect);
-            }
-        }
-        // After the record, which it tells of.
-        if std::mem::take(&mut self.notifications_due) {
-            fault_point("worker:news");
-            spawn_notifier(&self.job);
-        }
-    }
-
-    fn run_effect(&mut self, effect: Effect) {
-        match effect {
-            Effect::Save => self.save(),
-            Effect::Log(entry) => self.log(&entry),
-            Effect::AppendTurn(end) => {
-                self.find_session_file();
-                if self.supervisor.record().spec.keep_alive {
-                    // The last answer can be read while the job waits; and whoever waits for the
-                    // line finds the job as it is after the turn.
-                    let _ = self.job.save_outcome(&self.supervisor.outcome(), None);
-                    self.save();
-                }
-                self.append_line(TURNS, &end);
-                self.receive_messages();
-            }
-            Effect::SendMessage { uuid, text } => self.stdin.send_message(&uuid, &text),
-            Effect::Launch => self.launch_due = true,
-            Effect::LeaveQueue => self.admission.leave_queue(),
-            Effect::EnterQueue => {
-                let step = self.admission.enter_queue(self.supervisor.record());
-                self.apply_step(step);
-            }
-            Effect::Limited(met) => {
-                let job = &self.supervisor.record().job_id;
-                self.admission.queue().record_limit(job, &self.login, met);
-            }
-            Effect::Answered(began) => {
-                let model = self.supervisor.record().model.as_deref();
-                self.admission.queue().lift_limit(&self.login, model, began);
-            }
-            Effect::RecordNotification(milestone) => {
-                let record = self.supervisor.record();
-                let at = clock::now();
-                match self.job.record_due(&record.spec, milestone, record.attempt, at) {
-                    Ok(due) => self.notifications_due |= due,
-                    Err(error) => {
-                        // It is due by the record, too; and the end makes room on the disk.
-                        self.notifications_due = true;
-                        self.write_failed("news", error.to_string());
-                    }
-                }
-            }
-            Effect::Respond { request_id, response } => {
-                self.stdin.respond(&request_id, &response);
-            }
-            Effect::Interrupt(number) => {
-                let request = serde_json::json!({"subtype": "interrupt"});
-                self.stdin.request(&format!("interrupt-{number}"), &request);
-            }
-            Effect::RemoveMessage(number) => {
-                // What cannot be removed is told once.
-                if self.job.remove_message(number) {
-                    self.seen_messages.remove(&number);
-                }
-            }
-            Effect::SetAside(number) => {
-                self.job.set_aside(number);
-                self.seen_messages.remove(&number);
-            }
-            Effect::RestoreAside => self.job.restore_aside(),
-            Effect::CloseInput => {
-                fault_point("worker:closing");
-                self.stdin.close();
-            }
-            Effect::Signal(stop) => self.signal(stop),
-            Effect::Sweep(within) => {
-                let now = Instant::now();
-                let descendants = Descendants::of_worker(self.job.path());
-                self.sweep = Some(Sweep { descendants, until: now + within, again: now });
-                self.sweep_on();
-            }
-            Effect::Conclude => self.conclude(),
-        }
-    }
-
-    /// Tells the supervisor what is new in the inbox.
-    fn receive_messages(&mut self) {
-        for item in self.job.receive(&self.seen_messages).unwrap_or_default() {
-            self.seen_messages.insert(item.number);
-            self.take(Input::Message { number: item.number, directive: item.directive });
-        }
-    }
-
-    /// Notes where claude keeps the conversation: if it is gone later, it cannot be resumed.
-    fn find_session_file(&mut self) {
-        let record = self.supervisor.record();
-        let Some(session) = &record.session_id else { return };
-        if record.spec.replay.is_some() || !record.session_began || record.session_file().is_some()
-        {
-            return;
-        }
-        let file = claude::session_file(&claude::Env::own(), &record.spec.cwd, session);
-        if let Some(file) = file.and_then(|file| file.into_os_string().into_string().ok()) {
-            self.supervisor.session_file_seen(file);
-        }
-    }
-
-    fn conclude(&mut self) {
-        fault_point("worker:swept");
-        self.stderr_marks.note_all(&self.job, self.log.length());
-        let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
-        let evidence = Evidence {
-            stderr: &String::from_utf8_lossy(&stderr),
-            out_of_memory: process::out_of_memory_kills() > self.out_of_memory_kills,
-            login_changed: claude::stored_login_stamp() != self.login_stamp,
-        };
-        self.inspect_output();
-        self.find_session_file();
-        let now = self.now();
-        let job = self.job.clone();
-        let undelivered = || job.close_inbox().map(undelivered_messages).unwrap_or_default();
-        let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
-        match conclusion {
-            Conclusion::NextAttempt => {
-                self.stderr_marks = StderrMarks::default();
-                // The next one's part of the log stands by itself, also where a line broke off.
-                self.open_output();
-                // What this attempt came to is not the job's end, should we die before the next.
-                self.supervisor.log_starts_at(self.log.length());
-                self.launch_due = !self.supervisor.is_backing_off();
-            }
-            Conclusion::Ended(outcome) => {
-                // Nothing of the job runs any more. The watch of stderr is left to the end of this
-                // process: the kernel can take 20 ms to close one, for which nobody is to wait.
-                self.admission.leave_queue();
-                if let Err(error) = self.job.save_outcome(&outcome, Some(self.supervisor.record()))
-                {
-                    self.write_failed(RESULT, error.to_string());
-                }
-                fault_point("end:outcome-saved");
-                self.has_ended = true;
-            }
-        }
-        self.effects.extend(effects);
     }
 }

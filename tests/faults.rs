@@ -556,7 +556,7 @@ fn a_job_hears_what_it_is_told_where_the_system_gives_no_notice() {
 
 #[test]
 fn a_log_that_others_touch_goes_on_and_it_is_told() {
-    for (what, word) in [("removed", "was removed"), ("cut", "was made shorter")] {
+    for (what, word) in [("removed", "was removed"), ("cut", "was truncated")] {
         let sandbox = Sandbox::new(
             "read\ninit\nsay before\ntouch $DIR/up\nwait-file $DIR/go\nsay after\nresult ok\neof",
         );

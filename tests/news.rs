@@ -264,7 +264,7 @@ fn one_end_is_told_once_and_with_the_status_that_stays() {
 
 #[test]
 fn a_worker_that_dies_at_its_end_has_told_it_once() {
-    for point in ["end:outcome-saved", "end:record-written", "worker:news"] {
+    for point in ["end:outcome-saved", "end:record-written", "worker:notifying"] {
         let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
         let command = format!("echo $CLAUDEJOB_EVENT >> {}", sandbox.path("told").display());
         sandbox.break_at(point, ["start", "a", "--prompt", "x", "--on-event", &command]);

@@ -1,4 +1,4 @@
-//! Claude's process: how it is started and signalled, and how what it leaves is ended.
+//! Starting and signalling claude, and killing the processes that it leaves.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,26 +22,26 @@ use crate::stream::LineSplitter;
 use crate::supervisor::{Input, TermSignal};
 use crate::text::{clip, last_lines};
 
-/// How long a job has to live before room is set aside for its verdict.
-const RESERVE_AFTER: Duration = Duration::from_secs(1);
-/// Characters shown of the program's path.
-const PROGRAM_SHOWN: usize = 500;
-/// Characters of the end of stderr in the event of claude's end, and bytes that are read for them.
-const STDERR_SHOWN: usize = 1_000;
-const STDERR_TAIL: u64 = 4 * STDERR_SHOWN as u64 + 4;
-/// How long a sweep goes on without a look at anything else.
-const SWEEP_SLICE: Duration = Duration::from_millis(20);
-/// How often a sweep looks again where all that live were sent SIGKILL, and no child's end wakes it
-/// up.
-const SWEEP_AGAIN: Duration = Duration::from_millis(10);
+/// How long a job must run before disk space is reserved for its verdict.
+const RESERVE_DELAY: Duration = Duration::from_secs(1);
+const MAX_PROGRAM_CHARS: usize = 500;
+/// Characters of the end of stderr in the event of claude's exit, and bytes that are read for them.
+const MAX_STDERR_CHARS: usize = 1_000;
+const STDERR_TAIL_BYTES: u64 = 4 * MAX_STDERR_CHARS as u64 + 4;
+/// How long a sweep may keep the worker from handling other events.
+const MAX_SWEEP_SLICE: Duration = Duration::from_millis(20);
+/// How often a sweep repeats after all that live were sent SIGKILL, if no end of a child wakes it.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The sentence on a claude that could not be started. The system has one error for each file that
-/// is missing, and does not say which.
+/// Describes why claude could not be started. The system's error does not say which file is missing.
 fn launch_error(spec: &Spec, error: &io::Error) -> String {
     let program = &spec.claude;
     if error.kind() == io::ErrorKind::NotFound && spec.replay.is_none() {
         if !Path::new(&spec.cwd).is_dir() {
-            return format!("claude could not be started: its folder {} is gone", spec.cwd);
+            return format!(
+                "claude could not be started: its working directory {} is gone",
+                spec.cwd
+            );
         }
         if !Path::new(program).exists() {
             return format!("claude could not be started: {program} is gone");
@@ -51,13 +51,13 @@ fn launch_error(spec: &Spec, error: &io::Error) -> String {
 }
 
 impl Worker {
-    /// Starts claude; gives its stdout, or `None` if it could not be started.
+    /// Starts claude. Returns its stdout, or `None` if it could not be started.
     pub(super) fn launch(&mut self) -> Option<pipe::Receiver> {
         match self.try_launch() {
             Ok((pid, command, stdout)) => {
-                self.reserve_at = Some(Instant::now() + RESERVE_AFTER);
-                self.admission.occupy(pid);
-                let program = clip(&command.get_program().to_string_lossy(), PROGRAM_SHOWN);
+                self.reserve_at = Some(Instant::now() + RESERVE_DELAY);
+                self.admission.record_claude(pid);
+                let program = clip(&command.get_program().to_string_lossy(), MAX_PROGRAM_CHARS);
                 let arguments = claude::redacted_arguments(command.get_args());
                 self.take(Input::Launched { pid, program, arguments });
                 Some(stdout)
@@ -84,9 +84,9 @@ impl Worker {
         match self.job.append(STDERR) {
             Ok(file) => {
                 self.stderr_start = file.metadata()?.len();
-                self.stderr_marks = StderrMarks::of(&self.job, file.try_clone().ok());
-                // What earlier attempts wrote stays before the output of this one.
-                self.stderr_marks.note_all(&self.job, self.log.length());
+                self.stderr_marks = StderrMarks::for_job(&self.job, file.try_clone().ok());
+                // The stderr of earlier attempts comes before the output of this one.
+                self.stderr_marks.mark_all(&self.job, self.log.length());
                 self.stderr_marks.watch();
                 command.stderr(file)
             }
@@ -124,7 +124,7 @@ impl Worker {
         let signal = match stop {
             TermSignal::Request => {
                 self.stdin.request("claudejob-stop", &serde_json::json!({"subtype": "interrupt"}));
-                // A claude that somebody has stopped could not hear it.
+                // A stopped process would not react to the request.
                 if let Some(claude) = &self.claude {
                     let _ = kill(Pid::from_raw(claude.id() as i32), Signal::SIGCONT);
                 }
@@ -133,10 +133,10 @@ impl Worker {
             TermSignal::Interrupt => Signal::SIGINT,
             TermSignal::Terminate => Signal::SIGTERM,
         };
-        // It is our child and not reaped yet, so the number is still its own.
+        // It is a child that was not reaped yet, so that the process id is still its own.
         if let Some(claude) = &self.claude {
             let _ = kill(Pid::from_raw(claude.id() as i32), signal);
-            // A claude that somebody has stopped could not hear anything else.
+            // A stopped process would not react to the signal.
             let _ = kill(Pid::from_raw(claude.id() as i32), Signal::SIGCONT);
         }
     }
@@ -145,19 +145,19 @@ impl Worker {
         fault_point("worker:reaping");
         self.reap_children();
         if self.sweep.is_some() {
-            self.sweep_on();
+            self.continue_sweep();
         }
     }
 
-    /// Reaps the children that have ended; says whether there are others.
+    /// Reaps the children that have ended. Returns whether there are others.
     fn reap_children(&mut self) -> bool {
         loop {
             match process::reap() {
                 Reaped::Ended(pid, exit) => {
                     if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
                         self.claude = None;
-                        let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_TAIL);
-                        let stderr = last_lines(&stderr, STDERR_SHOWN);
+                        let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_TAIL_BYTES);
+                        let stderr = last_lines(&stderr, MAX_STDERR_CHARS);
                         self.take(Input::Exited { exit, stderr });
                     }
                 }
@@ -167,40 +167,40 @@ impl Worker {
         }
     }
 
-    pub(super) fn sweep_on(&mut self) {
+    pub(super) fn continue_sweep(&mut self) {
         let Some(mut sweep) = self.sweep.take() else { return };
-        let slice_end = Instant::now() + SWEEP_SLICE;
+        let slice_end = Instant::now() + MAX_SWEEP_SLICE;
         loop {
             if !self.reap_children() {
-                // This process is a subreaper: there is nothing below it.
-                return self.swept(&sweep.descendants, Leftovers::default());
+                // This process is a subreaper: it has no descendants.
+                return self.finish_sweep(&sweep.descendants, Leftovers::default());
             }
             let found = sweep.descendants.kill(&is_independent);
             if matches!(found, Ok(KillProgress::Nothing)) {
-                return self.swept(&sweep.descendants, Leftovers::default());
+                return self.finish_sweep(&sweep.descendants, Leftovers::default());
             }
             if found.is_err()
                 && let Some(claude) = &self.claude
             {
-                // Nothing else is known. It is our child and not reaped yet, so that the number is
-                // its own, and that of its group.
+                // The descendants are not known. Claude is a child that was not reaped yet, so that the
+                // process id is its own, and that of its group.
                 let _ = killpg(Pid::from_raw(claude.id() as i32), Signal::SIGKILL);
             }
             let now = Instant::now();
             if now >= sweep.until || sweep.descendants.only_refused() {
                 let left = sweep.descendants.left();
-                return self.swept(&sweep.descendants, left);
+                return self.finish_sweep(&sweep.descendants, left);
             }
             let is_dying = !matches!(found, Ok(KillProgress::More));
             if is_dying || now >= slice_end {
-                sweep.again = if is_dying { now + SWEEP_AGAIN } else { now };
+                sweep.continue_at = if is_dying { now + SWEEP_INTERVAL } else { now };
                 self.sweep = Some(sweep);
                 return;
             }
         }
     }
 
-    fn swept(&mut self, descendants: &Descendants, left: Leftovers) {
+    fn finish_sweep(&mut self, descendants: &Descendants, left: Leftovers) {
         self.take(Input::Swept { ended: descendants.ended(), left });
     }
 }

@@ -1,83 +1,75 @@
-//! Waiting for the ends of other jobs: a thread each that sleeps until the job's lock is let go.
+//! Waiting for the ends of other jobs, with a thread for each that sleeps until the job's lock is
+//! released.
 
 use std::collections::BTreeSet;
-use std::future::pending;
 use std::io::{self, PipeWriter, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep_until;
-
+use super::sleep_to;
 use super::waker::{Waker, create_waker};
 use crate::job::JobId;
 use crate::store::JobDir;
 
-/// How often is looked where no thread, or no lock, can be had.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// How often to check a job for which there is no thread, or whose lock cannot be waited for.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The jobs whose ends are waited for.
+/// Waits for the ends of jobs.
 pub(super) struct ExitWatch {
-    create_waker: Waker,
-    /// Kept, so that the pipe does not end when the last of the threads does.
-    waker: PipeWriter,
+    waker: Waker,
+    /// Keeps the pipe open after the last thread has ended.
+    wake: PipeWriter,
     watched: Arc<Mutex<BTreeSet<JobId>>>,
-    again: Option<Instant>,
+    poll_at: Option<Instant>,
 }
 
 impl ExitWatch {
-    /// Of none yet.
     pub(super) fn new() -> io::Result<Self> {
-        let (wakeup, waker) = create_waker()?;
-        Ok(Self { create_waker: wakeup, waker, watched: Arc::default(), again: None })
+        let (waker, wake) = create_waker()?;
+        Ok(Self { waker, wake, watched: Arc::default(), poll_at: None })
     }
 
-    /// Watches these as well, if they are not watched: one that has ended may have come to life
-    /// again.
+    /// Watches these jobs as well, unless they are watched already. A job that has ended may have been
+    /// resumed.
     pub(super) fn watch(&mut self, jobs: Vec<(JobId, JobDir)>) {
-        self.create_waker.drain();
-        self.again = None;
+        self.waker.drain();
+        self.poll_at = None;
         for (id, dir) in jobs {
-            if !locked(&self.watched).insert(id.clone()) {
+            if !lock(&self.watched).insert(id.clone()) {
                 continue;
             }
             if self.spawn(id.clone(), dir).is_err() {
-                locked(&self.watched).remove(&id);
-                self.again = Some(Instant::now() + LOOK_AGAIN);
+                lock(&self.watched).remove(&id);
+                self.poll_at = Some(Instant::now() + POLL_INTERVAL);
             }
         }
     }
 
     fn spawn(&self, id: JobId, dir: JobDir) -> io::Result<()> {
-        let mut waker = self.waker.try_clone()?;
+        let mut wake = self.wake.try_clone()?;
         let watched = Arc::clone(&self.watched);
         let watch = move || {
             if dir.wait_released().is_err() {
-                // It cannot be slept for.
-                std::thread::sleep(LOOK_AGAIN);
+                // The lock cannot be waited for.
+                std::thread::sleep(POLL_INTERVAL);
             }
-            // Before the word: whoever hears it may watch the job anew.
-            locked(&watched).remove(&id);
-            let _ = waker.write(b"!");
+            // Before the wake-up, after which the worker may watch the job again.
+            lock(&watched).remove(&id);
+            let _ = wake.write(b"!");
         };
         std::thread::Builder::new().stack_size(64 << 10).spawn(watch).map(drop)
     }
 
-    /// Sleeps until one of them has ended.
-    pub(super) async fn news(&self) {
-        let again = async {
-            match self.again {
-                Some(at) => sleep_until(at.into()).await,
-                None => pending().await,
-            }
-        };
+    /// Sleeps until one of the jobs may have ended.
+    pub(super) async fn ended(&self) {
         tokio::select! {
-            () = self.create_waker.wait() => {}
-            () = again => {}
+            () = self.waker.wait() => {}
+            () = sleep_to(self.poll_at) => {}
         }
     }
 }
 
-fn locked(watched: &Mutex<BTreeSet<JobId>>) -> std::sync::MutexGuard<'_, BTreeSet<JobId>> {
+fn lock(watched: &Mutex<BTreeSet<JobId>>) -> MutexGuard<'_, BTreeSet<JobId>> {
     watched.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -93,21 +85,21 @@ mod tests {
     use crate::store::Store;
 
     #[test]
-    fn a_job_that_comes_to_life_again_is_slept_for_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::at(folder.path().canonicalize().unwrap().join("jobs"));
+    fn watches_a_resumed_job_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::at(directory.path().canonicalize().unwrap().join("jobs"));
         let id = JobId::parse("a").unwrap();
         let record = Record::new(id.clone(), Spec::default(), String::new(), clock::now());
         let (dir, mut lock) = store.create(&record, "x").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut ends = ExitWatch::new().unwrap();
+            let mut exits = ExitWatch::new().unwrap();
             for _ in 0..3 {
-                ends.watch(vec![(id.clone(), dir.clone())]);
-                let sleeps = pin!(ends.news()).poll(&mut Context::from_waker(Waker::noop()));
-                assert_eq!(sleeps, Poll::Pending);
+                exits.watch(vec![(id.clone(), dir.clone())]);
+                let ended = pin!(exits.ended()).poll(&mut Context::from_waker(Waker::noop()));
+                assert_eq!(ended, Poll::Pending);
                 drop(lock);
-                ends.news().await;
+                exits.ended().await;
                 lock = std::iter::repeat_with(|| dir.try_lock().unwrap())
                     .find_map(|lock| lock)
                     .unwrap();

@@ -1,4 +1,4 @@
-//! Being woken when something new lies in the job's inbox.
+//! Waking the worker when a message arrives in the job's inbox.
 
 use std::time::Duration;
 
@@ -7,47 +7,46 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::store::JobDir;
 
-/// How often is looked where nobody can ring.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often to check the inbox if it has no wake FIFO.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The inbox's bell: no wake-up while nothing happens.
+/// How the worker notices new messages.
 pub(super) enum InboxWatch {
-    /// Whoever puts something in rings.
-    Bell(pipe::Receiver),
-    /// The file system has no bells, or there was no room for one.
-    Clock(Interval),
+    /// The FIFO to which the sender of a message writes: no wake-ups while nothing happens.
+    WakeFifo(pipe::Receiver),
+    /// Polling, if the file system has no FIFOs, or has no space for one.
+    Polling(Interval),
 }
 
 impl InboxWatch {
-    /// Of this job.
-    pub(super) fn of(job: &JobDir) -> Self {
+    pub(super) fn for_job(job: &JobDir) -> Self {
         match job.open_inbox_fifo().and_then(pipe::Receiver::from_file_unchecked) {
-            Ok(bell) => Self::Bell(bell),
-            Err(_) => Self::clock(),
+            Ok(fifo) => Self::WakeFifo(fifo),
+            Err(_) => Self::polling(),
         }
     }
 
-    fn clock() -> Self {
-        let mut clock = interval(LOOK_AGAIN);
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self::Clock(clock)
+    fn polling() -> Self {
+        let mut interval = interval(POLL_INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self::Polling(interval)
     }
 
-    /// Sleeps until something may have been put in.
-    pub(super) async fn news(&mut self) {
+    /// Sleeps until a message may have arrived.
+    pub(super) async fn changed(&mut self) {
         match self {
-            Self::Clock(clock) => {
-                clock.tick().await;
+            Self::Polling(interval) => {
+                interval.tick().await;
             }
-            Self::Bell(bell) => {
-                let mut rings = [0; 64];
-                let heard = bell.readable().await.is_ok()
-                    && match bell.try_read(&mut rings) {
+            Self::WakeFifo(fifo) => {
+                let mut discarded = [0; 64];
+                let is_usable = fifo.readable().await.is_ok()
+                    && match fifo.try_read(&mut discarded) {
                         Ok(length) => length > 0,
                         Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
                     };
-                if !heard {
-                    *self = Self::clock();
+                if !is_usable {
+                    *self = Self::polling();
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Claude's stdin: the prompt as a stream-json user message, and then silence until it is closed.
+//! Claude's stdin: the prompt as a stream-json user message, then messages and control requests.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -8,42 +8,42 @@ use std::io::{self, Read};
 use serde_json::{Value, json};
 use tokio::net::unix::pipe;
 
-/// What stands before and after the prompt's text in its message.
-const HEAD: &[u8] = br#"{"type":"user","message":{"role":"user","content":""#;
-const TAIL: &[u8] = b"\"},\"parent_tool_use_id\":null,\"session_id\":null}\n";
-/// Bytes of the prompt that are read at once: it is never held whole.
-const PIECE: usize = 32 << 10;
+/// The parts of the message before and after the text of the prompt.
+const PROMPT_HEAD: &[u8] = br#"{"type":"user","message":{"role":"user","content":""#;
+const PROMPT_TAIL: &[u8] = b"\"},\"parent_tool_use_id\":null,\"session_id\":null}\n";
+/// Bytes of the prompt that are read at once, so that it is never in memory as a whole.
+const PIECE_BYTES: usize = 32 << 10;
 
-/// The writing end, and what is still to be written.
+/// The pipe to claude's stdin, and the data that is still to be written.
 #[derive(Default)]
 pub(super) struct ClaudeInput {
     pipe: Option<pipe::Sender>,
     prompt: Option<File>,
-    /// The start of a character whose rest was not read yet.
-    cut: Vec<u8>,
+    /// The first bytes of a character of the prompt whose other bytes were not read yet.
+    partial_char: Vec<u8>,
     queued: Vec<u8>,
     written: usize,
-    /// Further lines, to be written whole and in this order.
+    /// Complete lines to be written afterwards, in this order.
     lines: VecDeque<Vec<u8>>,
-    closing: bool,
+    is_closing: bool,
 }
 
 impl ClaudeInput {
-    /// Claude's stdin, with a message to be written: this text, and then the prompt. Where both
-    /// are missing there is none.
+    /// Queues a first message: this text, followed by the prompt. If both are missing there is no
+    /// first message.
     pub(super) fn new(pipe: pipe::Sender, text: &str, prompt: Option<File>) -> Self {
         if text.is_empty() && prompt.is_none() {
             return Self { pipe: Some(pipe), ..Self::default() };
         }
-        let mut queued = HEAD.to_vec();
+        let mut queued = PROMPT_HEAD.to_vec();
         quote(text, &mut queued);
         if prompt.is_none() {
-            queued.extend_from_slice(TAIL);
+            queued.extend_from_slice(PROMPT_TAIL);
         }
         Self { pipe: Some(pipe), prompt, queued, ..Self::default() }
     }
 
-    /// Writes a message when what is queued before it was written.
+    /// Queues a message.
     pub(super) fn send_message(&mut self, uuid: &str, text: &str) {
         self.push(&json!({
             "type": "user",
@@ -54,13 +54,13 @@ impl ClaudeInput {
         }));
     }
 
-    /// Answers a control request likewise.
+    /// Queues the response to a control request.
     pub(super) fn respond(&mut self, id: &str, response: &Value) {
         let response = json!({"subtype": "success", "request_id": id, "response": response});
         self.push(&json!({"type": "control_response", "response": response}));
     }
 
-    /// Writes a control request likewise.
+    /// Queues a control request.
     pub(super) fn request(&mut self, id: &str, request: &Value) {
         self.push(&json!({"type": "control_request", "request_id": id, "request": request}));
     }
@@ -74,15 +74,15 @@ impl ClaudeInput {
         }
     }
 
-    /// Closes it, as soon as what is queued was written.
+    /// Closes the pipe as soon as all that is queued was written.
     pub(super) fn close(&mut self) {
-        self.closing = true;
+        self.is_closing = true;
         if self.is_written() {
             self.pipe = None;
         }
     }
 
-    /// Writes the next piece. Never done while there is nothing to write.
+    /// Writes the next piece. Does not return while there is nothing to write.
     pub(super) async fn advance(&mut self) {
         if self.is_written() {
             return pending().await;
@@ -100,10 +100,10 @@ impl ClaudeInput {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // Claude has closed it or ended, which shows elsewhere.
+            // Claude has closed the pipe or ended, which the worker notices by other events.
             Err(_) => self.pipe = None,
         }
-        if self.closing && self.is_written() {
+        if self.is_closing && self.is_written() {
             self.pipe = None;
         }
     }
@@ -116,32 +116,32 @@ impl ClaudeInput {
         self.written = 0;
         self.queued.clear();
         let Some(prompt) = &mut self.prompt else {
-            // The buffer is given back where nothing follows.
+            // Frees the buffer if nothing follows.
             self.queued = self.lines.pop_front().unwrap_or_default();
             return;
         };
-        let mut piece = std::mem::take(&mut self.cut);
-        let read = prompt.take(PIECE as u64).read_to_end(&mut piece);
+        let mut piece = std::mem::take(&mut self.partial_char);
+        let read = prompt.take(PIECE_BYTES as u64).read_to_end(&mut piece);
         if matches!(read, Ok(0) | Err(_)) {
             self.prompt = None;
-            self.queued.extend_from_slice(TAIL);
+            self.queued.extend_from_slice(PROMPT_TAIL);
             return;
         }
-        let whole = match std::str::from_utf8(&piece) {
+        let valid = match std::str::from_utf8(&piece) {
             Ok(text) => text.len(),
             Err(error) => error.valid_up_to(),
         };
-        let text = String::from_utf8_lossy(&piece[..whole]);
+        let text = String::from_utf8_lossy(&piece[..valid]);
         quote(&text, &mut self.queued);
-        self.cut = piece.split_off(whole);
+        self.partial_char = piece.split_off(valid);
         if self.queued.is_empty() {
-            // Not one whole character was in the piece: it goes on at once.
+            // The piece had no complete character.
             self.queue_next();
         }
     }
 }
 
-/// Appends `text` as it stands within a JSON string.
+/// Appends `text`, escaped for a JSON string.
 fn quote(text: &str, to: &mut Vec<u8>) {
     if let Ok(quoted) = serde_json::to_string(text) {
         to.extend_from_slice(&quoted.as_bytes()[1..quoted.len() - 1]);

@@ -1,4 +1,4 @@
-//! What the worker writes into its job's directory, and what it does where that fails.
+//! Writing the files of the job's directory, and handling write errors.
 
 use std::io::{self, Write};
 
@@ -10,11 +10,11 @@ use crate::process;
 use crate::store::{EVENTS, OUTPUT, RECORD};
 use crate::supervisor::Input;
 
-/// The sentence on a write that failed. Whose limit it was the system does not say.
-fn sentence(error: &io::Error) -> String {
+/// Describes a failed write. The system's error does not say which limit was reached.
+fn write_error(error: &io::Error) -> String {
     match (error.kind(), process::file_size_limit()) {
         (io::ErrorKind::FileTooLarge, Some(limit)) => {
-            format!("the caller's limit of a file's size ({limit} bytes, ulimit -f) was reached")
+            format!("the caller's file size limit ({limit} bytes, ulimit -f) was reached")
         }
         _ => error.to_string(),
     }
@@ -23,28 +23,30 @@ fn sentence(error: &io::Error) -> String {
 impl Worker {
     pub(super) fn open_output(&mut self) {
         let opened = self.job.append(OUTPUT).map_err(|error| error.to_string());
-        match opened.and_then(|file| LogWriter::into(file).map_err(|error| error.to_string())) {
-            Ok(tee) => self.log = tee,
+        match opened.and_then(|file| LogWriter::append_to(file).map_err(|error| error.to_string()))
+        {
+            Ok(log) => self.log = log,
             Err(error) => self.output_is_incomplete(error),
         }
     }
 
-    /// Writes what claude wrote. Behind a gap nothing is written before the record tells of it: so
-    /// what the log of a lost job holds is the beginning of what claude wrote, or known not to be.
+    /// Appends claude's output to the log. After a gap nothing is appended before the saved record
+    /// mentions the gap: so the log of a lost job has the beginning of claude's output, or the record
+    /// says that it is incomplete.
     pub(super) fn append_output(&mut self, bytes: &[u8]) {
-        if self.log.is_cut() {
+        if self.log.is_truncated() {
             self.inspect_output();
         }
-        if self.supervisor.record().log_incomplete && !self.gap_told {
+        if self.supervisor.record().log_incomplete && !self.is_gap_recorded {
             self.save();
-            if !self.gap_told {
-                self.log.skip();
+            if !self.is_gap_recorded {
+                self.log.skip_line();
                 return;
             }
         }
-        self.stderr_marks.note(&self.job, self.log.length());
+        self.stderr_marks.mark(&self.job, self.log.length());
         if let Err(error) = self.log.write(bytes) {
-            self.output_is_incomplete(sentence(&error));
+            self.output_is_incomplete(write_error(&error));
         }
     }
 
@@ -53,7 +55,7 @@ impl Worker {
         self.write_failed(OUTPUT, error);
     }
 
-    /// Sets room aside for the verdict.
+    /// Reserves disk space for the verdict.
     pub(super) fn reserve(&self) {
         let record = serde_json::to_vec(self.supervisor.record()).map_or(0, |text| text.len());
         self.job.reserve(record as u64);
@@ -70,24 +72,24 @@ impl Worker {
         self.inspect_output();
         let mut saved = self.job.save(self.supervisor.record(), false);
         if let Err(error) = &saved {
-            // That the disk is full is worth the room that was set aside to tell it.
-            let tell = error.is_full() && !self.failed.contains(RECORD);
+            // The reserve is used to record that the disk is full.
+            let use_reserve = error.is_full() && !self.failed_files.contains(RECORD);
             self.write_failed(RECORD, error.to_string());
-            if tell {
+            if use_reserve {
                 saved = self.job.save(self.supervisor.record(), true);
             }
         }
         if saved.is_ok() {
-            self.gap_told = self.supervisor.record().log_incomplete;
+            self.is_gap_recorded = self.supervisor.record().log_incomplete;
         }
     }
 
-    /// What is written must be found under its name: a log that was taken away is begun anew.
+    /// Checks that the log can be read under its name. A log that was removed is created again.
     pub(super) fn inspect_output(&mut self) {
         let Some(damage) = self.log.damage(&self.job.file(OUTPUT)) else { return };
         let what = match damage {
-            LogDamage::Gone => "was removed while the job ran: what it held is lost",
-            LogDamage::Truncated => "was made shorter while the job ran: some of it is lost",
+            LogDamage::Gone => "was removed while the job ran: its content is lost",
+            LogDamage::Truncated => "was truncated while the job ran: part of it is lost",
         };
         if damage == LogDamage::Gone {
             self.open_output();
@@ -111,9 +113,9 @@ impl Worker {
 
     pub(super) fn append_line(&mut self, file: &'static str, line: &impl serde::Serialize) {
         let appended =
-            self.job.append(file).map_err(|error| error.to_string()).and_then(|mut to| {
+            self.job.append(file).map_err(|error| error.to_string()).and_then(|mut file| {
                 let text = serde_json::to_string(line).map_err(|error| error.to_string())?;
-                to.write_all((text + "\n").as_bytes()).map_err(|error| error.to_string())
+                file.write_all((text + "\n").as_bytes()).map_err(|error| error.to_string())
             });
         if let Err(error) = appended {
             self.write_failed(file, error);
@@ -121,7 +123,7 @@ impl Worker {
     }
 
     pub(super) fn write_failed(&mut self, file: &'static str, error: String) {
-        if self.failed.insert(file) {
+        if self.failed_files.insert(file) {
             self.take(Input::WriteFailed { file, error });
         }
     }

@@ -1,97 +1,98 @@
-//! Claude's stdout on its way into `output.log`.
+//! Appending claude's stdout to `output.log`.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// Writes what claude wrote, byte for byte. Where the disk is full for a while, whole lines are
-/// missing afterwards, and never a part of one.
+/// Appends claude's output byte for byte. If the disk is full for a while, complete lines are
+/// missing afterwards, never parts of a line.
 #[derive(Default)]
 pub(super) struct LogWriter {
     file: Option<File>,
-    /// A write failed: everything up to the next line feed is left out.
-    broken: bool,
-    /// What was written last is no whole line.
-    midway: bool,
-    /// How long the file must be at least.
+    /// Everything up to the next line feed is skipped, because a write failed.
+    is_skipping: bool,
+    /// The last line that was written is incomplete.
+    is_within_line: bool,
+    /// Minimum length of the file in bytes.
     length: u64,
 }
 
 impl LogWriter {
-    /// Writes into this file, behind what is in it. A line that an earlier attempt left torn is
-    /// ended first, so that the next one stands by itself.
-    pub(super) fn into(file: File) -> io::Result<Self> {
+    /// Appends to this file. An incomplete line of an earlier attempt gets a line feed first, so that
+    /// the next line is a line of its own.
+    pub(super) fn append_to(file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         let mut last = [b'\n'];
         if length > 0 {
             file.read_exact_at(&mut last, length - 1)?;
         }
-        let mut tee = Self { file: Some(file), broken: false, midway: false, length };
+        let mut writer =
+            Self { file: Some(file), is_skipping: false, is_within_line: false, length };
         if last != *b"\n" {
-            tee.write(b"\n")?;
+            writer.write(b"\n")?;
         }
-        Ok(tee)
+        Ok(writer)
     }
 
-    /// What comes up to the next line feed is left out.
-    pub(super) fn skip(&mut self) {
-        self.broken = true;
+    /// Skips everything up to the next line feed.
+    pub(super) fn skip_line(&mut self) {
+        self.is_skipping = true;
     }
 
-    /// How long the file is as far as we wrote it.
+    /// Returns the length of the file in bytes after the last write.
     pub(super) fn length(&self) -> u64 {
         self.length
     }
 
-    /// Whether somebody else has made the file shorter.
-    pub(super) fn is_cut(&self) -> bool {
-        let about = self.file.as_ref().map(File::metadata);
-        about.is_some_and(|about| about.is_ok_and(|about| about.len() < self.length))
+    /// Returns whether another process has truncated the file.
+    pub(super) fn is_truncated(&self) -> bool {
+        let metadata = self.file.as_ref().map(File::metadata);
+        metadata.is_some_and(|metadata| metadata.is_ok_and(|metadata| metadata.len() < self.length))
     }
 
-    /// What somebody else has done to the file of this path, which is the one written to; `None`
-    /// if it is as it should be.
+    /// Returns the damage that another process has done to this file, whose path is `path`; `None` if
+    /// there is none.
     pub(super) fn damage(&mut self, path: &Path) -> Option<LogDamage> {
-        let about = self.file.as_ref()?.metadata().ok()?;
-        let there = std::fs::symlink_metadata(path);
-        if !there.is_ok_and(|there| there.ino() == about.ino() && there.dev() == about.dev()) {
+        let open = self.file.as_ref()?.metadata().ok()?;
+        let found = std::fs::symlink_metadata(path);
+        if !found.is_ok_and(|found| found.ino() == open.ino() && found.dev() == open.dev()) {
             return Some(LogDamage::Gone);
         }
-        let short = about.len() < self.length;
-        self.length = about.len();
-        short.then_some(LogDamage::Truncated)
+        let is_shorter = open.len() < self.length;
+        self.length = open.len();
+        is_shorter.then_some(LogDamage::Truncated)
     }
 
-    /// Writes the next bytes; an error says that some are missing.
+    /// Writes the next bytes. After an error some of them are missing.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         let mut rest = bytes;
-        if self.broken {
+        if self.is_skipping {
             let Some(end) = memchr::memchr(b'\n', rest) else { return Ok(()) };
-            // The torn line is ended first, so that the next one stands by itself.
-            if self.midway {
+            // An incomplete line is ended first, so that the next line is a line of its own.
+            if self.is_within_line {
                 file.write_all(b"\n")?;
                 self.length += 1;
-                self.midway = false;
+                self.is_within_line = false;
             }
             rest = &rest[end + 1..];
-            self.broken = false;
+            self.is_skipping = false;
         }
         while !rest.is_empty() {
             match file.write(rest) {
                 Ok(0) => {
-                    self.broken = true;
+                    self.is_skipping = true;
                     return Err(io::ErrorKind::WriteZero.into());
                 }
                 Ok(written) => {
-                    self.midway = rest[written - 1] != b'\n';
+                    self.is_within_line = rest[written - 1] != b'\n';
                     self.length += written as u64;
                     rest = &rest[written..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    self.broken = true;
+                    self.is_skipping = true;
                     return Err(error);
                 }
             }
@@ -100,11 +101,10 @@ impl LogWriter {
     }
 }
 
-/// What can be done to a file that is being written.
+/// Damage to the log by another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogDamage {
-    /// It was removed, or moved away.
+    /// The file was removed or moved.
     Gone,
-    /// It was made shorter.
     Truncated,
 }

@@ -1,10 +1,10 @@
-//! Notes in `stderr.marks` where claude's stderr stands among its stdout.
+//! Recording in `stderr.marks` at which offsets of claude's stdout its stderr was written.
 //!
-//! Claude appends to stderr.log itself, so that what it says there outlives this process. Whenever
-//! some of its stdout is about to be appended to output.log, the length of stderr.log tells what
-//! came before. It may have grown since that stdout was in the pipe: where the system tells which
-//! of the two was first, what came after it counts for later. A mark that cannot be written is no
-//! failure of the job: a reader without it takes the stderr for later than it was.
+//! Claude appends to stderr.log itself, so that its stderr survives the end of this process. When
+//! stdout is about to be appended to output.log, the part of stderr.log that exists by then came
+//! before it. The file may have grown after that stdout was in the pipe: if the system reports
+//! which of the two came first, later stderr counts for the next mark. A mark that cannot be
+//! written is not an error: readers then show the stderr later than it was written.
 
 use std::fs::File;
 use std::future::pending;
@@ -16,107 +16,109 @@ use tokio::net::unix::pipe;
 use crate::process::{ArrivalOrder, Arrivals};
 use crate::store::{JobDir, STDERR_MARKS, StderrMark};
 
-/// Bytes at the end of the marks in which the last one is looked for.
-const MARKS_TAIL: u64 = 256;
+/// Number of bytes at the end of the file in which the last mark is searched.
+const MARKS_TAIL_BYTES: u64 = 256;
 
 #[derive(Default)]
 pub(super) struct StderrMarks {
-    /// stderr.log, as claude writes to it.
+    /// stderr.log, to which claude appends.
     stderr: Option<File>,
-    /// Tells what came first, and when it grows. `None` where that cannot be had.
+    /// The order of stderr and stdout, and a descriptor that is readable when stderr.log has grown.
+    /// `None` if the system does not report them.
     arrivals: Option<(Arrivals, pipe::Receiver)>,
-    /// The file of the marks, once there is something to mark.
+    /// stderr.marks, once there is a mark to write.
     file: Option<File>,
-    /// The length of stderr.log at the last mark.
-    marked: u64,
-    /// How much of stderr.log came before the next stdout.
-    before: u64,
-    /// It has grown since, after the next stdout was in the pipe.
-    grown_after: bool,
+    /// Length of stderr.log at the last mark.
+    last_marked: u64,
+    /// Length of the part of stderr.log that came before the next stdout.
+    length_before: u64,
+    /// stderr.log has grown after the next stdout was in the pipe.
+    has_grown_after: bool,
 }
 
 impl StderrMarks {
-    /// Marks for a claude that writes to this file; `None`: its stderr is not kept.
-    pub(super) fn of(job: &JobDir, stderr: Option<File>) -> Self {
-        let tail = job.tail(STDERR_MARKS, 0, MARKS_TAIL);
-        let whole = memchr::memrchr(b'\n', &tail).map_or(0, |at| at + 1);
-        let last = tail[..whole].split(|&byte| byte == b'\n').rev().find_map(StderrMark::parse);
-        Self { stderr, marked: last.map_or(0, |mark| mark.stderr), ..Self::default() }
+    /// `stderr`: the file to which claude appends; `None` if its stderr is discarded.
+    pub(super) fn for_job(job: &JobDir, stderr: Option<File>) -> Self {
+        let tail = job.tail(STDERR_MARKS, 0, MARKS_TAIL_BYTES);
+        let complete = memchr::memrchr(b'\n', &tail).map_or(0, |at| at + 1);
+        let last = tail[..complete].split(|&byte| byte == b'\n').rev().find_map(StderrMark::parse);
+        Self { stderr, last_marked: last.map_or(0, |mark| mark.stderr), ..Self::default() }
     }
 
-    /// Watches stderr.log from now on.
+    /// Starts to watch stderr.log.
     pub(super) fn watch(&mut self) {
         let watch = |file| {
-            let (arrivals, news) = Arrivals::watch_file(file).ok()?;
-            Some((arrivals, pipe::Receiver::from_owned_fd_unchecked(news).ok()?))
+            let (arrivals, changes) = Arrivals::watch_file(file).ok()?;
+            Some((arrivals, pipe::Receiver::from_owned_fd_unchecked(changes).ok()?))
         };
         self.arrivals = self.stderr.as_ref().and_then(watch);
     }
 
-    /// Watches the pipe of claude's stdout, too.
+    /// Starts to watch the pipe of claude's stdout.
     pub(super) fn watch_stdout(&mut self, stdout: &impl AsFd) {
         if self.arrivals.as_ref().is_some_and(|(arrivals, _)| arrivals.add_pipe(stdout).is_err()) {
             self.arrivals = None;
         }
     }
 
-    /// Sleeps until stderr.log has grown; for ever where that is not told.
+    /// Sleeps until stderr.log has grown; forever if the system does not report it.
     pub(super) async fn grown(&self) {
-        let Some((_, news)) = &self.arrivals else { return pending().await };
-        if news.readable().await.is_err() {
+        let Some((_, changes)) = &self.arrivals else { return pending().await };
+        if changes.readable().await.is_err() {
             pending::<()>().await;
         }
     }
 
-    /// Takes the news that stderr.log has grown.
-    pub(super) fn has_grown(&mut self) {
-        self.look();
-        let read = self.arrivals.as_ref().map(|(_, news)| news.try_read(&mut [0; 4096]));
+    /// Handles the growth of stderr.log.
+    pub(super) fn handle_growth(&mut self) {
+        self.check_order();
+        let read = self.arrivals.as_ref().map(|(_, changes)| changes.try_read(&mut [0; 4096]));
         match read {
             Some(Ok(length)) if length > 0 => {}
             Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // It would tell for ever.
+            // The descriptor would stay readable forever.
             _ => self.arrivals = None,
         }
     }
 
-    /// Looks how much of stderr.log came before the stdout that is still to be read. Once that is
-    /// read, the order is not told any more.
-    pub(super) fn look(&mut self) {
-        let arrived = match &self.arrivals {
-            Some((arrivals, news)) => {
-                let arrived = arrivals.file_order();
-                if arrived.is_some() {
-                    // What comes while there is news is added to it, and not told.
-                    let _ = nix::unistd::read(news, &mut [0; 4096]);
+    /// Checks how much of stderr.log came before the stdout that is to be read next. Must be called
+    /// before the stdout is read, because the system does not report the order afterwards.
+    pub(super) fn check_order(&mut self) {
+        let order = match &self.arrivals {
+            Some((arrivals, changes)) => {
+                let order = arrivals.file_order();
+                if order.is_some() {
+                    // While an event is unread, later ones are merged into it and not reported.
+                    let _ = nix::unistd::read(changes, &mut [0; 4096]);
                 }
-                arrived
+                order
             }
             None => Some(ArrivalOrder::First),
         };
-        match arrived {
-            Some(ArrivalOrder::First) if !self.grown_after => self.count_all(),
-            Some(_) => self.grown_after = true,
+        match order {
+            Some(ArrivalOrder::First) if !self.has_grown_after => self.count_all(),
+            Some(_) => self.has_grown_after = true,
             None => {}
         }
     }
 
     fn count_all(&mut self) {
-        self.before = self.length().unwrap_or(self.before);
+        self.length_before = self.length().unwrap_or(self.length_before);
     }
 
-    /// Notes what of stderr.log came before the stdout that is about to be appended at this offset.
-    pub(super) fn note(&mut self, job: &JobDir, output: u64) {
-        self.write(job, StderrMark { stderr: self.before, output });
-        if std::mem::take(&mut self.grown_after) {
+    /// Writes a mark: how much of stderr.log came before the stdout that is about to be appended at
+    /// this offset.
+    pub(super) fn mark(&mut self, job: &JobDir, output: u64) {
+        self.write(job, StderrMark { stderr: self.length_before, output });
+        if std::mem::take(&mut self.has_grown_after) {
             self.count_all();
         }
     }
 
-    /// Notes that all of stderr.log came before what may be appended at this offset.
-    pub(super) fn note_all(&mut self, job: &JobDir, output: u64) {
+    /// Writes a mark: all of stderr.log came before the stdout that may be appended at this offset.
+    pub(super) fn mark_all(&mut self, job: &JobDir, output: u64) {
         self.count_all();
-        self.write(job, StderrMark { stderr: self.before, output });
+        self.write(job, StderrMark { stderr: self.length_before, output });
     }
 
     fn length(&self) -> Option<u64> {
@@ -124,19 +126,19 @@ impl StderrMarks {
     }
 
     fn write(&mut self, job: &JobDir, mark: StderrMark) {
-        if self.stderr.is_none() || mark.stderr == self.marked {
+        if self.stderr.is_none() || mark.stderr == self.last_marked {
             return;
         }
         let Some(mut file) = self.file.take().or_else(|| open(job)) else { return };
-        // After a failure the file is opened anew, and a torn line ended.
+        // After an error the file is opened again, and an incomplete line is ended.
         if file.write_all(format!("{mark}\n").as_bytes()).is_ok() {
-            self.marked = mark.stderr;
+            self.last_marked = mark.stderr;
             self.file = Some(file);
         }
     }
 }
 
-/// Opens the marks for appending. A torn line is made one that is no mark.
+/// Opens stderr.marks for appending. An incomplete line is turned into one that is not a mark.
 fn open(job: &JobDir) -> Option<File> {
     let mut file = job.append(STDERR_MARKS).ok()?;
     let tail = job.tail(STDERR_MARKS, 0, 1);
@@ -153,59 +155,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_written_only_where_stderr_has_grown() {
-        let folder = tempfile::tempdir().unwrap();
-        let job = JobDir::at(folder.path().to_owned());
+    fn writes_marks_only_after_stderr_has_grown() {
+        let directory = tempfile::tempdir().unwrap();
+        let job = JobDir::at(directory.path().to_owned());
         let text = || fs::read_to_string(job.file(STDERR_MARKS)).unwrap_or_default();
         let mut stderr = job.append("stderr.log").unwrap();
-        let mut marks = StderrMarks::of(&job, stderr.try_clone().ok());
-        marks.look();
-        marks.note(&job, 0);
+        let mut marks = StderrMarks::for_job(&job, stderr.try_clone().ok());
+        marks.check_order();
+        marks.mark(&job, 0);
         assert!(!job.file(STDERR_MARKS).exists());
         stderr.write_all(b"one\n").unwrap();
-        marks.look();
-        marks.note(&job, 7);
-        marks.note(&job, 9);
+        marks.check_order();
+        marks.mark(&job, 7);
+        marks.mark(&job, 9);
         assert_eq!(text(), "4 7\n");
-        // The next attempt goes on there, also behind a line that was torn.
+        // The next attempt continues there, also after an incomplete line.
         fs::write(job.file(STDERR_MARKS), "4 7\n123 4").unwrap();
-        let mut marks = StderrMarks::of(&job, stderr.try_clone().ok());
-        marks.look();
-        marks.note(&job, 20);
+        let mut marks = StderrMarks::for_job(&job, stderr.try_clone().ok());
+        marks.check_order();
+        marks.mark(&job, 20);
         stderr.write_all(b"two\n").unwrap();
-        marks.look();
-        marks.note(&job, 30);
+        marks.check_order();
+        marks.mark(&job, 30);
         assert_eq!(text(), "4 7\n123 4 -\n8 30\n");
-        // One that cannot be written is no failure, and is made up for.
+        // A mark that cannot be written is not an error, and is written later.
         fs::remove_file(job.file(STDERR_MARKS)).unwrap();
         fs::create_dir(job.file(STDERR_MARKS)).unwrap();
-        let mut marks = StderrMarks::of(&job, stderr.try_clone().ok());
-        marks.note_all(&job, 40);
+        let mut marks = StderrMarks::for_job(&job, stderr.try_clone().ok());
+        marks.mark_all(&job, 40);
         fs::remove_dir(job.file(STDERR_MARKS)).unwrap();
-        marks.note_all(&job, 50);
+        marks.mark_all(&job, 50);
         assert_eq!(text(), "8 50\n");
-        StderrMarks::of(&job, None).note_all(&job, 60);
+        StderrMarks::for_job(&job, None).mark_all(&job, 60);
         assert_eq!(text(), "8 50\n");
     }
 
     #[test]
-    fn stderr_that_came_after_stdout_is_marked_after_it() {
+    fn marks_stderr_that_came_after_stdout_behind_it() {
         use std::io::Read;
 
-        let folder = tempfile::tempdir().unwrap();
-        let job = JobDir::at(folder.path().to_owned());
+        let directory = tempfile::tempdir().unwrap();
+        let job = JobDir::at(directory.path().to_owned());
         let mut stderr = job.append("stderr.log").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {
-            let mut marks = StderrMarks::of(&job, stderr.try_clone().ok());
+            let mut marks = StderrMarks::for_job(&job, stderr.try_clone().ok());
             marks.watch();
             let (mut reader, mut writer) = io::pipe().unwrap();
             marks.watch_stdout(&reader);
             if marks.arrivals.is_none() {
-                // Not everywhere: a container may forbid it.
+                // A container may forbid it.
                 return;
             }
-            let mut say = |first: &str, second: &str| {
+            let mut write = |first: &str, second: &str| {
                 for stream in [first, second] {
                     match stream {
                         "stderr" => stderr.write_all(b"e").unwrap(),
@@ -213,26 +215,26 @@ mod tests {
                     }
                 }
             };
-            let mut hear = |marks: &mut StderrMarks, offset| {
-                marks.look();
+            let mut read_and_mark = |marks: &mut StderrMarks, offset| {
+                marks.check_order();
                 reader.read_exact(&mut [0]).unwrap();
-                marks.note(&job, offset);
+                marks.mark(&job, offset);
             };
-            say("stdout", "stderr");
-            hear(&mut marks, 0);
-            say("stderr", "stdout");
-            hear(&mut marks, 1);
-            // What was in the pipe already when the news came is heard later.
-            say("stdout", "stderr");
+            write("stdout", "stderr");
+            read_and_mark(&mut marks, 0);
+            write("stderr", "stdout");
+            read_and_mark(&mut marks, 1);
+            // Stdout that was in the pipe before stderr is read after it.
+            write("stdout", "stderr");
             marks.grown().await;
-            marks.has_grown();
-            hear(&mut marks, 2);
+            marks.handle_growth();
+            read_and_mark(&mut marks, 2);
             assert_eq!(fs::read_to_string(job.file(STDERR_MARKS)).unwrap(), "2 1\n");
-            // More of it before the news of the first is taken.
-            say("stderr", "stdout");
-            hear(&mut marks, 3);
-            say("stderr", "stdout");
-            hear(&mut marks, 4);
+            // More stderr before the event of the first is read.
+            write("stderr", "stdout");
+            read_and_mark(&mut marks, 3);
+            write("stderr", "stdout");
+            read_and_mark(&mut marks, 4);
             let text = fs::read_to_string(job.file(STDERR_MARKS)).unwrap();
             assert_eq!(text, "2 1\n4 3\n5 4\n");
         });

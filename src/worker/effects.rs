@@ -1,0 +1,167 @@
+//! Carrying out the effects that the supervisor returns.
+
+use std::time::Instant;
+
+use super::stderr_marks::StderrMarks;
+use super::{Sweep, Worker};
+use crate::claude;
+use crate::clock;
+use crate::fault_point::fault_point;
+use crate::launch::spawn_notifier;
+use crate::process::{self, Descendants};
+use crate::store::{RESULT, STDERR, TURNS, undelivered_messages};
+use crate::supervisor::{Conclusion, Effect, Evidence, Input, STDERR_READ};
+
+impl Worker {
+    /// Carries out the pending effects, and those that result from them.
+    pub(super) fn run_effects(&mut self) {
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                self.run_effect(effect);
+            }
+        }
+        // After the record was saved, which the notifier reads.
+        if std::mem::take(&mut self.notifications_due) {
+            fault_point("worker:notifying");
+            spawn_notifier(&self.job);
+        }
+    }
+
+    fn run_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Save => self.save(),
+            Effect::Log(entry) => self.log(&entry),
+            Effect::AppendTurn(end) => {
+                self.find_session_file();
+                if self.supervisor.record().spec.keep_alive {
+                    // The last answer can be read while the job waits, and a process that waits for
+                    // the line finds the record as it is after the turn.
+                    let _ = self.job.save_outcome(&self.supervisor.outcome(), None);
+                    self.save();
+                }
+                self.append_line(TURNS, &end);
+                self.receive_messages();
+            }
+            Effect::SendMessage { uuid, text } => self.stdin.send_message(&uuid, &text),
+            Effect::Launch => self.launch_due = true,
+            Effect::LeaveQueue => self.admission.leave_queue(),
+            Effect::EnterQueue => {
+                let step = self.admission.enter_queue(self.supervisor.record());
+                self.apply_step(step);
+            }
+            Effect::Limited(met) => {
+                let job = &self.supervisor.record().job_id;
+                self.admission.queue().record_limit(job, &self.login, met);
+            }
+            Effect::Answered(began) => {
+                let model = self.supervisor.record().model.as_deref();
+                self.admission.queue().lift_limit(&self.login, model, began);
+            }
+            Effect::RecordNotification(event) => {
+                let record = self.supervisor.record();
+                let at = clock::now();
+                match self.job.record_due(&record.spec, event, record.attempt, at) {
+                    Ok(due) => self.notifications_due |= due,
+                    Err(error) => {
+                        // The record says that it is due, too, and the end of the job frees space on
+                        // the disk.
+                        self.notifications_due = true;
+                        self.write_failed("notifications", error.to_string());
+                    }
+                }
+            }
+            Effect::Respond { request_id, response } => {
+                self.stdin.respond(&request_id, &response);
+            }
+            Effect::Interrupt(number) => {
+                let request = serde_json::json!({"subtype": "interrupt"});
+                self.stdin.request(&format!("interrupt-{number}"), &request);
+            }
+            Effect::RemoveMessage(number) => {
+                // A message that cannot be removed stays in `seen_messages`: it is reported once.
+                if self.job.remove_message(number) {
+                    self.seen_messages.remove(&number);
+                }
+            }
+            Effect::SetAside(number) => {
+                self.job.set_aside(number);
+                self.seen_messages.remove(&number);
+            }
+            Effect::RestoreAside => self.job.restore_aside(),
+            Effect::CloseInput => {
+                fault_point("worker:closing");
+                self.stdin.close();
+            }
+            Effect::Signal(stop) => self.signal(stop),
+            Effect::Sweep(within) => {
+                let now = Instant::now();
+                let descendants = Descendants::of_worker(self.job.path());
+                self.sweep = Some(Sweep { descendants, until: now + within, continue_at: now });
+                self.continue_sweep();
+            }
+            Effect::Conclude => self.conclude(),
+        }
+    }
+
+    /// Passes new messages of the inbox to the supervisor.
+    pub(super) fn receive_messages(&mut self) {
+        for item in self.job.receive(&self.seen_messages).unwrap_or_default() {
+            self.seen_messages.insert(item.number);
+            self.take(Input::Message { number: item.number, directive: item.directive });
+        }
+    }
+
+    /// Records the path of claude's session file: if it is gone later, the session cannot be resumed.
+    fn find_session_file(&mut self) {
+        let record = self.supervisor.record();
+        let Some(session) = &record.session_id else { return };
+        if record.spec.replay.is_some() || !record.session_began || record.session_file().is_some()
+        {
+            return;
+        }
+        let file = claude::session_file(&claude::Env::own(), &record.spec.cwd, session);
+        if let Some(file) = file.and_then(|file| file.into_os_string().into_string().ok()) {
+            self.supervisor.session_file_seen(file);
+        }
+    }
+
+    fn conclude(&mut self) {
+        fault_point("worker:swept");
+        self.stderr_marks.mark_all(&self.job, self.log.length());
+        let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
+        let evidence = Evidence {
+            stderr: &String::from_utf8_lossy(&stderr),
+            out_of_memory: process::out_of_memory_kills() > self.out_of_memory_kills,
+            login_changed: claude::stored_login_stamp() != self.login_stamp,
+        };
+        self.inspect_output();
+        self.find_session_file();
+        let now = self.now();
+        let job = self.job.clone();
+        let undelivered = || job.close_inbox().map(undelivered_messages).unwrap_or_default();
+        let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
+        match conclusion {
+            Conclusion::NextAttempt => {
+                self.stderr_marks = StderrMarks::default();
+                // The next attempt begins with a line of its own, even after an incomplete line.
+                self.open_output();
+                // If this process dies before the next attempt, the result of this one must not be taken
+                // for the job's.
+                self.supervisor.log_starts_at(self.log.length());
+                self.launch_due = !self.supervisor.is_backing_off();
+            }
+            Conclusion::Ended(outcome) => {
+                // No process of the job runs any more. The watch of stderr is closed by the end of this
+                // process: the kernel can take 20 ms to do so, which must not delay other jobs.
+                self.admission.leave_queue();
+                if let Err(error) = self.job.save_outcome(&outcome, Some(self.supervisor.record()))
+                {
+                    self.write_failed(RESULT, error.to_string());
+                }
+                fault_point("end:outcome-saved");
+                self.has_ended = true;
+            }
+        }
+        self.effects.extend(effects);
+    }
+}
