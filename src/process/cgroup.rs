@@ -39,8 +39,9 @@ fn systemd_path(text: &str) -> Option<&str> {
 /// as free.
 pub fn memory_available() -> Option<u64> {
     let path = own().filter(|path| !path.contains("..")).unwrap_or_default();
-    let folder = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let above = folder.ancestors().take_while(|folder| folder.starts_with("/sys/fs/cgroup"));
+    let directory = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
+    let above =
+        directory.ancestors().take_while(|directory| directory.starts_with("/sys/fs/cgroup"));
     above.filter_map(available_in).min()
 }
 
@@ -56,11 +57,11 @@ pub fn memory_max(cgroup: &str) -> Option<u64> {
     files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
 }
 
-fn available_in(folder: &Path) -> Option<u64> {
+fn available_in(directory: &Path) -> Option<u64> {
     let number = |name: &str| -> Option<u64> {
-        std::fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok()
+        std::fs::read_to_string(directory.join(name)).ok()?.trim().parse().ok()
     };
-    let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let stat = std::fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
     let cached = super::procfs::field(&stat, "inactive_file ").unwrap_or_default();
     let used = number("memory.current")?.saturating_sub(cached);
     Some(number("memory.max")?.saturating_sub(used))
@@ -74,24 +75,25 @@ pub fn contains(scope: &str, pid: i32) -> bool {
 /// Returns whether a control group and those below it have no processes. A group that was removed
 /// has none; false if control groups cannot be read.
 pub fn is_empty(scope: &str) -> bool {
-    folder(scope).is_some_and(|folder| processes_below(&folder).is_ok_and(|all| all.is_empty()))
+    directory(scope)
+        .is_some_and(|directory| processes_below(&directory).is_ok_and(|all| all.is_empty()))
 }
 
 /// Returns the processes of a control group and of those below it.
 pub fn processes(scope: &str) -> Vec<i32> {
-    folder(scope).and_then(|folder| processes_below(&folder).ok()).unwrap_or_default()
+    directory(scope).and_then(|directory| processes_below(&directory).ok()).unwrap_or_default()
 }
 
 /// Kills all processes of a control group at once, including those of other users. Requires
 /// Linux 5.14 and version 2.
 pub fn kill(scope: &str) -> io::Result<()> {
-    let folder = folder(scope).ok_or(io::ErrorKind::NotFound)?;
-    std::fs::OpenOptions::new().write(true).open(folder.join("cgroup.kill"))?.write_all(b"1")
+    let directory = directory(scope).ok_or(io::ErrorKind::NotFound)?;
+    std::fs::OpenOptions::new().write(true).open(directory.join("cgroup.kill"))?.write_all(b"1")
 }
 
 /// Returns the directory of a control group in systemd's hierarchy. Version 2 may be mounted beside
 /// version 1 or alone.
-fn folder(scope: &str) -> Option<PathBuf> {
+fn directory(scope: &str) -> Option<PathBuf> {
     if scope.contains("..") {
         return None;
     }
@@ -101,13 +103,13 @@ fn folder(scope: &str) -> Option<PathBuf> {
     Some(Path::new(root).join(scope))
 }
 
-fn processes_below(folder: &Path) -> io::Result<Vec<i32>> {
-    let text = match std::fs::read_to_string(folder.join("cgroup.procs")) {
+fn processes_below(directory: &Path) -> io::Result<Vec<i32>> {
+    let text = match std::fs::read_to_string(directory.join("cgroup.procs")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         text => text?,
     };
     let mut all: Vec<i32> = text.lines().filter_map(|pid| pid.parse().ok()).collect();
-    for entry in std::fs::read_dir(folder)?.flatten() {
+    for entry in std::fs::read_dir(directory)?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             all.extend(processes_below(&entry.path())?);
         }
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn counts_cached_file_data_as_available_memory() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for (max, current, stat, left) in [
             ("100\n", "30\n", "anon 20\ninactive_file 10\n", Some(80)),
             ("100\n", "130\n", "", Some(0)),
@@ -153,9 +155,9 @@ mod tests {
             for (name, text) in
                 [("memory.max", max), ("memory.current", current), ("memory.stat", stat)]
             {
-                std::fs::write(folder.path().join(name), text).unwrap();
+                std::fs::write(directory.path().join(name), text).unwrap();
             }
-            assert_eq!(available_in(folder.path()), left, "{max:?}");
+            assert_eq!(available_in(directory.path()), left, "{max:?}");
         }
         assert_eq!(available_in(Path::new("/nowhere")), None);
     }
