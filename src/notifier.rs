@@ -182,11 +182,11 @@ fn run_command(
 fn sweep(job: &JobDir) {
     let dir = job.notifications_dir();
     // Processes with this very marker are the ones to end.
-    let is_other = |marker: &Path, process| marker != dir.path() && is_independent(marker, process);
-    let mark = JobMarker::new(dir.path());
+    let is_other = |found: &Path, process| found != dir.path() && is_independent(found, process);
+    let marker = JobMarker::new(dir.path());
     // The notification lock is held.
     let orphans =
-        Orphans { mark: &mark, worker_start: None, is_locked: true, is_independent: &is_other };
+        Orphans { mark: &marker, worker_start: None, is_locked: true, is_independent: &is_other };
     orphans.end(Instant::now() + SWEEP_TIMEOUT);
 }
 

@@ -1008,7 +1008,10 @@ fn a_limit_of_file_sizes_is_named_and_no_worker_dies_of_it() {
     let ended = sandbox.wait("j");
     ended.expect_end(0, "completed", None);
     let warnings = ended["warnings"].to_string();
-    assert!(warnings.contains("output.log is incomplete: the caller's file size limit"), "{warnings}");
+    assert!(
+        warnings.contains("output.log is incomplete: the caller's file size limit"),
+        "{warnings}"
+    );
     assert!(warnings.contains("bytes, ulimit -f"), "{warnings}");
 }
 

@@ -101,14 +101,14 @@ static SNAPSHOT: Mutex<Option<MarkerSnapshot>> = Mutex::new(None);
 
 /// Returns whether no process has the marker. The worker and the processes that it started would be
 /// in every snapshot that is younger than the worker.
-fn no_process_has(mark: &JobMarker, worker_start: Option<u64>) -> bool {
+fn no_process_has(marker: &JobMarker, worker_start: Option<u64>) -> bool {
     let (Some(worker_start), Ok(mut last)) = (worker_start, SNAPSHOT.lock()) else { return false };
     let is_younger = |snapshot: &MarkerSnapshot| snapshot.began > worker_start;
     if last.as_ref().is_none_or(|snapshot| !is_younger(snapshot)) {
         *last = MarkerSnapshot::take();
     }
     let Some(snapshot) = last.as_ref() else { return false };
-    is_younger(snapshot) && !snapshot.markers.contains(&mark.job_dir)
+    is_younger(snapshot) && !snapshot.markers.contains(&marker.job_dir)
 }
 
 impl MarkerSnapshot {
@@ -272,10 +272,11 @@ impl Search<'_> {
     /// The handle is opened first: if the process lives when the signal is sent, the environment was
     /// its own.
     fn kill_at_once(&self, pid: i32) -> bool {
-        let Orphans { mark, is_locked, .. } = *self.orphans;
+        let Orphans { is_locked, .. } = *self.orphans;
+        let job_dir = &self.orphans.mark.job_dir;
         let Ok(process) = ProcessHandle::open(pid) else { return false };
         is_locked
-            && proc::markers(pid).as_slice() == [mark.job_dir.as_path()]
+            && proc::markers(pid).as_slice() == [job_dir.as_path()]
             && process.signal(Signal::SIGKILL).is_ok()
     }
 
@@ -292,19 +293,20 @@ impl Search<'_> {
     /// Returns whether a process or one of its ancestors is the job's, and none of them independent.
     fn belongs(&mut self, pid: i32) -> bool {
         let own = std::process::id() as i32;
-        let Orphans { mark, is_locked, is_independent, .. } = *self.orphans;
-        let mut belongs = mark.scope.as_deref().is_some_and(|scope| cgroup::contains(scope, pid));
+        let Orphans { is_locked, is_independent, .. } = *self.orphans;
+        let job = self.orphans.mark;
+        let mut belongs = job.scope.as_deref().is_some_and(|scope| cgroup::contains(scope, pid));
         let mut ancestor = pid;
         for _ in 0..MAX_ANCESTORS {
             let Some((process, markers)) = self.read(ancestor) else { break };
-            belongs |= markers.contains(&mark.job_dir);
+            belongs |= markers.contains(&job.job_dir);
             // This process itself is not to be killed, and its ancestors are not the job's.
             if ancestor == own {
                 break;
             }
             // While this process holds the job's lock, the job has no worker that could be independent.
             let is_spared = |marker: &PathBuf| {
-                !(is_locked && *marker == mark.job_dir) && is_independent(marker, process.id)
+                !(is_locked && *marker == job.job_dir) && is_independent(marker, process.id)
             };
             if markers.iter().any(is_spared) {
                 return false;
