@@ -1,11 +1,11 @@
-//! Many jobs while whatever belongs to them is killed at random: no step of their work is lost,
-//! and none is done twice whose end had reached the log.
+//! Many jobs while their processes are killed at random: no step of their work is lost, and no step
+//! is repeated whose end is in the log.
 //!
-//! `CHAOS_JOBS` and `CHAOS_KILLS` say how many (default 10 and 30), `CHAOS_SEED` repeats a run.
+//! `CHAOS_JOBS` and `CHAOS_KILLS` set the numbers (default 10 and 30), `CHAOS_SEED` repeats a run.
 //! With `-- --nocapture` it prints what was killed how often.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
-#![allow(clippy::print_stdout, reason = "the figures are printed for whoever asks for them")]
+#![allow(clippy::print_stdout, reason = "the figures are printed with --nocapture")]
 
 mod support;
 
@@ -35,7 +35,7 @@ impl Chaos {
         self.kills.values().sum()
     }
 
-    /// Starts a call and, `fatal`, kills it some microseconds later.
+    /// Starts a call and, if `fatal`, kills it some microseconds later.
     fn call(&mut self, name: &'static str, arguments: &[&str], fatal: bool) {
         let mut command = self.sandbox.command(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -50,10 +50,10 @@ impl Chaos {
         child.wait().unwrap();
     }
 
-    /// Kills a worker or a claude, if any runs.
-    fn strike(&mut self) {
+    /// Kills a random worker or claude, if one runs.
+    fn kill_random_process(&mut self) {
         let running = processes_of(&self.sandbox.jobs());
-        let fighters: Vec<(i32, &'static str)> = running
+        let candidates: Vec<(i32, &'static str)> = running
             .into_iter()
             .filter_map(|pid| match program_of(pid).as_str() {
                 "claudejob" => Some((pid, "worker")),
@@ -61,10 +61,10 @@ impl Chaos {
                 _ => None,
             })
             .collect();
-        if fighters.is_empty() {
+        if candidates.is_empty() {
             return;
         }
-        let (pid, name) = fighters[self.dice.below(fighters.len())];
+        let (pid, name) = candidates[self.dice.below(candidates.len())];
         if is_alive(pid) {
             send(pid, Signal::SIGKILL);
             *self.kills.entry(name).or_default() += 1;
@@ -73,14 +73,15 @@ impl Chaos {
 }
 
 #[test]
-fn no_step_is_lost_and_none_is_done_twice_whose_end_was_logged() {
+fn loses_no_step_and_repeats_no_logged_one() {
     let (jobs, kills) = (number("CHAOS_JOBS", 10), number("CHAOS_KILLS", 30));
     let seed = number("CHAOS_SEED", u64::from(std::process::id()) * 7919 + 1);
     println!("CHAOS_SEED={seed}");
     let sandbox = Sandbox::new(SCRIPT);
     let mut chaos = Chaos { sandbox, dice: Dice(seed), kills: BTreeMap::new() };
     let ids: Vec<String> = (0..jobs).map(|n| format!("job-{n}")).collect();
-    // Somebody starts them, kill by kill; another kills jobs that are there for it.
+    // Each job is started until it exists, although its `start` may be killed; some jobs exist only
+    // so that a `kill` can be killed.
     let mut victims = 0;
     for id in &ids {
         let start = ["start", "--if-absent", "--job-id", id, "--prompt", "work"];
@@ -89,7 +90,7 @@ fn no_step_is_lost_and_none_is_done_twice_whose_end_was_logged() {
             chaos.call("start", &start, fatal);
         }
         for _ in 0..chaos.dice.below(3) {
-            chaos.strike();
+            chaos.kill_random_process();
         }
         if chaos.dice.below(6) == 0 {
             let victim = format!("victim-{victims}");
@@ -101,7 +102,7 @@ fn no_step_is_lost_and_none_is_done_twice_whose_end_was_logged() {
     while chaos.killed() < kills {
         chaos.call("recover", &["recover", "--all"], true);
         for _ in 0..chaos.dice.below(4) {
-            chaos.strike();
+            chaos.kill_random_process();
         }
     }
     let all = chaos.sandbox.run(["recover", "--all"]);
@@ -109,7 +110,7 @@ fn no_step_is_lost_and_none_is_done_twice_whose_end_was_logged() {
     let (mut repeated, mut attempts) = (0, 0);
     for id in &ids {
         chaos.sandbox.wait(id);
-        // A job that was live at that recover may have been struck only just before.
+        // A job that was live during that recover may have been killed just before.
         let status = chaos.sandbox.status(id);
         if status["status"] == "failed" {
             let recovered = chaos.sandbox.run(["recover", id]);

@@ -1,5 +1,6 @@
-//! A library to be preloaded (`LD_PRELOAD`, ld.so(8)): the time of day is off by as many seconds
-//! as the file named by `CLOCK_SHIFT` says at that moment; the monotonic clock is as it was.
+//! A library to be preloaded (`LD_PRELOAD`, ld.so(8)): it shifts the time of day by the number of
+//! seconds in the file named by `CLOCK_SHIFT`, read at each call; the monotonic clock stays as it
+//! is.
 
 #![cfg(target_os = "linux")]
 
@@ -8,7 +9,7 @@ use nix::libc::{self, c_int, c_long, clockid_t, timespec};
 /// clock_gettime(2) with the time of day shifted.
 ///
 /// # Safety
-/// As the function that it stands for: `time` must be valid to be written.
+/// As for the function that this one replaces: `time` must be valid for writes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
     // SAFETY: the arguments are the caller's own.

@@ -1,5 +1,5 @@
-//! The contract with callers (`docs/contract.md`): hints that run unchanged, exit codes, why a job
-//! waits, and the schemas that every answer in these tests is checked against.
+//! The contract with callers (`docs/contract.md`): hints that run unchanged, exit codes, the reason
+//! why a job waits, and the schemas that every answer in these tests is checked against.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -41,7 +41,7 @@ const REASONS: [&str; 23] = [
 const QUESTION: &str = r#"json {"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"Which database?","header":"DB","options":[{"label":"It's \"$HOME\"; exit 2","description":"d"},{"label":"Postgres","description":"d"}],"multiSelect":false}]}}}"#;
 const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Write","input":{"file_path":"x"}}}"#;
 
-/// Makes a job that has ended out of a real one, with these fields in its record.
+/// Creates an ended job from a real one, with these fields in its record.
 fn ended_as(sandbox: &Sandbox, model: &str, id: &str, fields: &Value) {
     let dir = sandbox.job(id);
     fs::create_dir_all(dir.join("inbox")).unwrap();
@@ -57,7 +57,7 @@ fn ended_as(sandbox: &Sandbox, model: &str, id: &str, fields: &Value) {
     fs::write(dir.join("meta.json"), record.to_string()).unwrap();
 }
 
-/// Runs a hint as it is, as a caller does.
+/// Runs a hint unchanged, as a caller does.
 #[track_caller]
 fn run_hint(sandbox: &Sandbox, hint: &str) -> i32 {
     let program = sandbox.command(["list"]);
@@ -72,7 +72,7 @@ fn run_hint(sandbox: &Sandbox, hint: &str) -> i32 {
     code
 }
 
-/// The job's hint, which `status`, `result` and `list` give alike.
+/// Returns the job's hint, which must be the same in `status`, `result` and `list`.
 #[track_caller]
 fn hint(sandbox: &Sandbox, id: &str) -> String {
     let status = sandbox.status(id);
@@ -136,8 +136,8 @@ fn the_hint_of_every_live_status_runs_unchanged() {
     assert!(wait["until"].is_string(), "{status:?}");
     assert_eq!(sandbox.run(["wait", "a"])["hint"], status["hint"]);
     assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
-    let given = fs::read_to_string(sandbox.path("answer")).unwrap();
-    assert!(given.contains(r#"It's \"$HOME\"; exit 2"#), "{given}");
+    let answer = fs::read_to_string(sandbox.path("answer")).unwrap();
+    assert!(answer.contains(r#"It's \"$HOME\"; exit 2"#), "{answer}");
     asks("p1");
     assert_eq!(hint(&sandbox, "a"), "claudejob answer a --allow  # or: --deny");
     assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
@@ -183,7 +183,7 @@ fn a_queued_job_says_why_it_waits() {
 }
 
 #[test]
-fn a_failure_that_may_pass_has_exit_code_75() {
+fn transient_failures_have_exit_code_75() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     sandbox.run_job("ok", &[]).expect_end(0, "completed", None);
     for (id, fields) in [
@@ -212,7 +212,7 @@ fn a_failure_that_may_pass_has_exit_code_75() {
 }
 
 #[test]
-fn a_job_that_is_not_there_has_the_status_not_found() {
+fn a_missing_job_has_the_status_not_found() {
     let sandbox = Sandbox::new("");
     for verb in ["status", "result", "wait"] {
         let answer = sandbox.run([verb, "nobody"]);
@@ -230,7 +230,7 @@ fn a_job_that_is_not_there_has_the_status_not_found() {
 }
 
 #[test]
-fn a_hint_names_the_jobs_directory_where_the_environment_does_not() {
+fn hints_name_a_jobs_directory_given_as_an_option() {
     let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     let other = sandbox.path("it's another");
     let other = other.to_str().unwrap();
@@ -244,7 +244,7 @@ fn a_hint_names_the_jobs_directory_where_the_environment_does_not() {
 }
 
 #[test]
-fn a_list_shortens_its_jobs_before_it_leaves_one_out() {
+fn list_shortens_jobs_before_it_omits_any() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     sandbox.run_job("20261120-235850-986-2937", &[]).expect_end(0, "completed", None);
     let prompt = "Fix the failing login test in tests/login.rs and say what was wrong with it";
@@ -288,7 +288,7 @@ fn a_list_shortens_its_jobs_before_it_leaves_one_out() {
 }
 
 #[test]
-fn a_result_under_an_earlier_name_is_read() {
+fn reads_a_result_under_an_earlier_name() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     sandbox.run_job("a", &[]).expect_end(0, "completed", None);
     let file = sandbox.job("a").join("result.json");
@@ -303,7 +303,7 @@ fn a_result_under_an_earlier_name_is_read() {
 }
 
 #[test]
-fn a_cost_that_is_a_lower_bound_is_marked() {
+fn marks_a_cost_that_is_a_lower_bound() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     sandbox.run_job("model", &[]).expect_end(0, "completed", None);
     let fields = json!({"status": "killed", "costIsLowerBound": true, "costUsd": 0.0123});
@@ -324,7 +324,7 @@ fn a_cost_that_is_a_lower_bound_is_marked() {
 }
 
 #[test]
-fn an_answer_that_differs_from_its_schema_is_refused() {
+fn rejects_an_answer_that_differs_from_its_schema() {
     let kill = json!({"jobId": "a", "killed": true, "status": "killed", "error": null, "left": [],
         "warnings": [], "record": null, "hint": null});
     schema::check(&["kill"], &kill);

@@ -1,5 +1,5 @@
-//! `doctor` in surroundings that are fine and in those that are not: what it finds, that it never
-//! fails as a whole, and that it changes nothing.
+//! `doctor` in healthy and in broken environments: what it finds, that it never fails as a whole,
+//! and that it changes nothing.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
@@ -16,13 +16,13 @@ use nix::libc;
 use nix::sys::resource::Resource;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::faults::{Disk, give, is_root, limited, without_call};
+use support::faults::{Disk, change_owner, is_root, limited, without_call};
 use support::processes::{is_stopped, kill, send};
 use support::{Answer, Sandbox, await_file, eventually, install};
 
 const WORKS: &str = "read\ninit\nresult ok\neof";
 const HANGS: &str = "read\ninit\ntouch $DIR/up\nhang";
-/// Of each thing that is looked at, in this order.
+/// The checks, in their order.
 const NAMES: [&str; 18] = [
     "claude",
     "version",
@@ -55,17 +55,17 @@ fn check(answer: &Answer, name: &str) -> (String, String, String) {
 
 /// Asserts the level of a check and a part of its detail or hint.
 #[track_caller]
-fn assert_check(answer: &Answer, name: &str, level: &str, words: &str) {
+fn assert_check(answer: &Answer, name: &str, level: &str, expected: &str) {
     let (actual, detail, hint) = check(answer, name);
     let text = format!("{detail}\n{hint}");
-    assert!(actual == level && text.contains(words), "{name}: {answer:#?}");
+    assert!(actual == level && text.contains(expected), "{name}: {answer:#?}");
     let is_unknown = detail.starts_with("could not be checked");
     assert_eq!(!hint.is_empty(), level != "ok" && !is_unknown, "{name}");
     let is_error = answer["checks"].as_array().unwrap().iter().any(|c| c["level"] == "error");
     assert_eq!((answer.code, &answer["ok"]), (i32::from(is_error), &(!is_error).into()));
 }
 
-/// All below a directory: names, kinds and modes, sizes, times, contents.
+/// Everything below a directory: names, kinds and modes, sizes, times, contents.
 fn listing(directory: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     let mut left: Vec<PathBuf> = vec![directory.to_owned()];
@@ -90,7 +90,7 @@ fn put_record(sandbox: &Sandbox, id: &str, text: &str) {
 }
 
 #[test]
-fn where_all_is_fine_nothing_stands_in_the_way() {
+fn reports_no_problem_on_a_healthy_machine() {
     let sandbox = Sandbox::new(WORKS);
     for _ in 0..2 {
         let before = sandbox.jobs().exists();
@@ -126,7 +126,7 @@ fn where_all_is_fine_nothing_stands_in_the_way() {
 }
 
 #[test]
-fn a_claude_that_cannot_be_run_is_told_of_and_an_old_one_is_warned_of() {
+fn reports_a_missing_and_warns_of_an_old_claude() {
     let sandbox = Sandbox::new(WORKS);
     let put = |name: &str, body: &str| {
         install(&sandbox.path(name), body.as_bytes());
@@ -134,7 +134,7 @@ fn a_claude_that_cannot_be_run_is_told_of_and_an_old_one_is_warned_of() {
     };
     let plain = sandbox.path("plain");
     fs::write(&plain, "no program").unwrap();
-    for (claude, name, level, words) in [
+    for (claude, name, level, expected) in [
         (sandbox.path("nowhere"), "claude", "error", "not an executable file: "),
         (plain, "claude", "error", "npm install"),
         (put("broken", "#!/nowhere/sh\n"), "claude", "error", "could not run"),
@@ -160,22 +160,21 @@ fn a_claude_that_cannot_be_run_is_told_of_and_an_old_one_is_warned_of() {
         (put("odd", "#!/bin/sh\necho 'hello \u{1b}[2J'\n"), "version", "warning", "no version"),
     ] {
         let answer = sandbox.run(["doctor".as_ref(), "--claude".as_ref(), claude.as_os_str()]);
-        assert_check(&answer, name, level, words);
+        assert_check(&answer, name, level, expected);
         assert_eq!(check(&answer, "locks").0, "ok", "the other checks are made as well");
-        let given =
-            ["doctor".as_ref(), "--plain".as_ref(), "--claude".as_ref(), claude.as_os_str()];
-        let shown = sandbox.run(given);
+        let args = ["doctor".as_ref(), "--plain".as_ref(), "--claude".as_ref(), claude.as_os_str()];
+        let shown = sandbox.run(args);
         assert!(!shown.stdout.contains('\u{1b}'), "{shown:?}");
         assert!(shown.stdout.contains(if level == "error" { "✗ claude" } else { "! version" }));
     }
 }
 
 #[test]
-fn a_missing_login_is_told_of_and_a_stored_one_is_named() {
+fn reports_a_missing_login_and_names_a_stored_one() {
     let mut sandbox = Sandbox::new(WORKS);
     sandbox.unset("ANTHROPIC_API_KEY");
     if fs::exists("/etc/claude-code/managed-settings.json").unwrap() {
-        eprintln!("a_missing_login: skipped, this machine has settings of its own");
+        eprintln!("reports_a_missing_login: skipped, this machine has settings of its own");
         return;
     }
     assert_check(&sandbox.run(["doctor"]), "login", "error", "/login once");
@@ -190,12 +189,12 @@ fn a_missing_login_is_told_of_and_a_stored_one_is_named() {
 fn root_outside_of_a_sandbox_is_an_error() {
     let mut sandbox = Sandbox::new(WORKS);
     sandbox.unset("IS_SANDBOX");
-    let level = if is_root("root_outside_of_a_sandbox") { "error" } else { "ok" };
+    let level = if is_root("root_outside_of_a_sandbox_is_an_error") { "error" } else { "ok" };
     assert_check(&sandbox.run(["doctor"]), "root", level, "root");
 }
 
 #[test]
-fn a_directory_that_cannot_be_used_is_told_of_and_stays_as_it_is() {
+fn reports_an_unusable_directory_without_changing_it() {
     let mut sandbox = Sandbox::new(WORKS);
     let file = sandbox.path("file");
     fs::write(&file, "x").unwrap();
@@ -205,19 +204,19 @@ fn a_directory_that_cannot_be_used_is_told_of_and_stays_as_it_is() {
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
     let nowhere = sandbox.path("link");
     std::os::unix::fs::symlink(sandbox.path("gone"), &nowhere).unwrap();
-    for (place, words) in [
+    for (directory, expected) in [
         (&file, "not a directory: "),
         (&file.join("jobs"), "Not a directory"),
         (&open, "others can write to it (chmod go-w)"),
         (&nowhere, "cannot create"),
     ] {
-        sandbox.set("CLAUDE_SKILL_JOBS_DIR", place);
+        sandbox.set("CLAUDE_SKILL_JOBS_DIR", directory);
         let before = listing(&sandbox.path(""));
         let answer = sandbox.run(["doctor"]);
-        assert_check(&answer, "jobs_dir", "error", words);
-        assert_eq!(check(&answer, "records").0, "", "{place:?} is not read");
+        assert_check(&answer, "jobs_dir", "error", expected);
+        assert_eq!(check(&answer, "records").0, "", "{directory:?} is not read");
         assert_eq!(check(&answer, "clock").0, "ok");
-        assert_eq!(listing(&sandbox.path("")), before, "{place:?}");
+        assert_eq!(listing(&sandbox.path("")), before, "{directory:?}");
     }
     sandbox.unset("CLAUDE_SKILL_JOBS_DIR");
     sandbox.unset("HOME");
@@ -229,18 +228,18 @@ fn a_directory_that_cannot_be_used_is_told_of_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_directory_of_another_user_or_on_a_bad_disk_is_told_of() {
-    if !is_root("a_directory_of_another_user") {
+fn reports_a_foreign_or_unwritable_directory() {
+    if !is_root("reports_a_foreign_or_unwritable_directory") {
         return;
     }
     let mut sandbox = Sandbox::new(WORKS);
     sandbox.run_job("j", &[]);
-    give(&sandbox.jobs(), 54_321);
+    change_owner(&sandbox.jobs(), 54_321);
     let before = listing(&sandbox.jobs());
     let answer = sandbox.run(["doctor"]);
     assert_check(&answer, "jobs_dir", "error", "another user");
     assert_eq!(listing(&sandbox.jobs()), before);
-    give(&sandbox.jobs(), 0);
+    change_owner(&sandbox.jobs(), 0);
 
     let disk = Disk::mount(sandbox.path("disk"), 2 << 20);
     sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));
@@ -262,17 +261,17 @@ fn a_directory_of_another_user_or_on_a_bad_disk_is_told_of() {
 }
 
 #[test]
-fn a_file_system_without_locks_is_told_of() {
+fn reports_a_file_system_without_locks() {
     let sandbox = Sandbox::new(WORKS);
     for _ in 0..2 {
         let call = without_call(sandbox.command(["doctor"]), libc::SYS_flock, libc::ENOLCK);
-        assert_check(&Answer::of(call, Vec::new()), "locks", "error", "on a local disk");
+        assert_check(&Answer::from_command(call, Vec::new()), "locks", "error", "on a local disk");
         sandbox.run_job(if sandbox.jobs().exists() { "b" } else { "a" }, &[]);
     }
 }
 
 #[test]
-fn what_went_stale_is_told_of_and_nothing_is_settled() {
+fn reports_stale_jobs_without_finalizing_them() {
     let sandbox = Sandbox::new(HANGS);
     let worker = sandbox.start("lost", &[])["pid"].as_i64().unwrap() as i32;
     await_file(&sandbox.path("up"));
@@ -292,7 +291,7 @@ fn what_went_stale_is_told_of_and_nothing_is_settled() {
         "ahead",
         r#"{"version":2,"jobId":"ahead","status":"completed","startedAt":"2999-01-01T00:00:00Z"}"#,
     );
-    // It would write about its progress.
+    // The worker would write its progress.
     send(runs, Signal::SIGSTOP);
     eventually("the stop", || is_stopped(runs).then_some(()));
     let before = listing(&sandbox.jobs());
@@ -313,13 +312,16 @@ fn what_went_stale_is_told_of_and_nothing_is_settled() {
 }
 
 #[test]
-fn limits_and_a_clock_that_are_off_are_told_of() {
+fn reports_low_limits_and_a_wrong_clock() {
     let mut sandbox = Sandbox::new(WORKS);
     let call = limited(sandbox.command(["doctor"]), Resource::RLIMIT_NOFILE, 100);
-    assert_check(&Answer::of(call, Vec::new()), "open_files", "warning", "ulimit -n");
+    assert_check(&Answer::from_command(call, Vec::new()), "open_files", "warning", "ulimit -n");
     let shift = support::sandbox::example("libclock_shift.so");
     if cfg!(not(target_env = "gnu")) || !shift.exists() {
-        eprintln!("limits_and_a_clock: skipped in part, {} was not built", shift.display());
+        eprintln!(
+            "reports_low_limits_and_a_wrong_clock: skipped in part, {} was not built",
+            shift.display()
+        );
         return;
     }
     sandbox.set("LD_PRELOAD", &shift);

@@ -1,4 +1,4 @@
-//! The end of a job's processes, whatever they do to stay: none is left, or the answer names it.
+//! The end of a job's processes, however they try to survive: none is left, or the answer names it.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
@@ -12,11 +12,11 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::faults::{as_user, give, is_root};
+use support::faults::{as_user, change_owner, is_root};
 use support::processes::{kill, send};
 use support::{Answer, Sandbox, await_file, install, is_alive, pid_in};
 
-/// Starts the job, whose claude does this and hangs, and gives its worker.
+/// Starts a job whose claude performs these steps and hangs, and returns the worker's PID.
 #[track_caller]
 fn start(sandbox: &Sandbox, steps: &str) -> i32 {
     sandbox.script(&format!("read\ninit\n{steps}\ntouch $DIR/up\nhang"));
@@ -25,12 +25,12 @@ fn start(sandbox: &Sandbox, steps: &str) -> i32 {
     worker
 }
 
-/// Asserts that no process holds the lock that a child of the fake claude holds, together with all
-/// that it starts.
+/// Asserts that neither a child of the fake claude nor any process that it started holds the
+/// child's lock.
 #[track_caller]
 fn assert_ended(sandbox: &Sandbox, name: &str, how: &str) {
     let lock = File::open(sandbox.path(&format!("{name}.lock"))).unwrap();
-    assert!(lock.try_lock().is_ok(), "{name} goes on: {how}");
+    assert!(lock.try_lock().is_ok(), "{name} is still alive: {how}");
 }
 
 #[track_caller]
@@ -41,7 +41,7 @@ fn assert_killed(answer: &Answer, how: &str) {
 }
 
 #[test]
-fn a_process_whose_main_thread_has_ended_is_ended() {
+fn ends_a_process_whose_main_thread_has_ended() {
     for how in ["end", "kill", "worker dies, kill", "worker dies, status"] {
         let sandbox = Sandbox::new("read\ninit\nspawn-headless $DIR/a\nresult ok\neof");
         if how == "end" {
@@ -64,7 +64,7 @@ fn a_process_whose_main_thread_has_ended_is_ended() {
 }
 
 #[test]
-fn a_chain_of_processes_is_ended() {
+fn ends_a_chain_of_processes() {
     for (mode, how) in [
         ("fork", "kill"),
         ("setsid", "kill"),
@@ -100,7 +100,7 @@ fn a_chain_of_processes_is_ended() {
 }
 
 #[test]
-fn a_process_with_a_marker_of_its_own_is_ended() {
+fn ends_a_process_with_a_marker_of_its_own() {
     for how in ["kill", "worker dies, kill"] {
         let sandbox = Sandbox::new("");
         fs::create_dir_all(sandbox.path("made-up/notifications")).unwrap();
@@ -128,13 +128,13 @@ fn a_process_with_a_marker_of_its_own_is_ended() {
 }
 
 #[test]
-fn a_process_of_another_user_is_reported() {
-    if !is_root("a_process_of_another_user") {
+fn reports_a_process_of_another_user() {
+    if !is_root("reports_a_process_of_another_user") {
         return;
     }
     const USER: u32 = 54_323;
     let mut sandbox = Sandbox::new("read\ninit\nspawn-root $DIR/a\ntouch $DIR/up\nhang");
-    // What the user must reach lies elsewhere than in the checkout, which may be closed to it.
+    // The user must be able to reach the program, and the checkout may be closed to other users.
     let claude = support::sandbox::fake_claude();
     let programs = [
         (Path::new(env!("CARGO_BIN_EXE_claudejob")), "claudejob"),
@@ -145,8 +145,8 @@ fn a_process_of_another_user_is_reported() {
         install(&sandbox.path(name), &fs::read(from).unwrap());
     }
     sandbox.set("CLAUDE_SKILL_CLAUDE", sandbox.path("claude"));
-    give(&sandbox.path(""), USER);
-    give(&sandbox.path("setuid-root"), 0);
+    change_owner(&sandbox.path(""), USER);
+    change_owner(&sandbox.path("setuid-root"), 0);
     let mode = fs::Permissions::from_mode(0o4755);
     fs::set_permissions(sandbox.path("setuid-root"), mode).unwrap();
     let call = |arguments: &[&str]| {
@@ -154,7 +154,7 @@ fn a_process_of_another_user_is_reported() {
         let mut command = Command::new(sandbox.path("claudejob"));
         command.args(like.get_args()).current_dir(sandbox.work()).env_clear();
         command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Answer::of(as_user(command, USER), Vec::new())
+        Answer::from_command(as_user(command, USER), Vec::new())
     };
     assert_eq!(call(&["start", "j", "--prompt", "x"]).code, 0);
     await_file(&sandbox.path("up"));
@@ -162,7 +162,7 @@ fn a_process_of_another_user_is_reported() {
     let (answer, status) = (call(&["kill", "j"]), call(&["status", "j"]));
     let lives = is_alive(left);
     kill(left);
-    give(&sandbox.path(""), 0);
+    change_owner(&sandbox.path(""), 0);
     assert!(lives, "root's process was ended by another user");
     let name = "setuid-root";
     let warning =
@@ -180,7 +180,7 @@ fn a_process_of_another_user_is_reported() {
 }
 
 #[test]
-fn a_job_whose_directory_is_gone_or_open_to_others_is_killed() {
+fn kills_a_job_with_a_missing_or_open_directory() {
     for what in ["removed", "root removed", "open to others", "removed, worker dead"] {
         let sandbox = Sandbox::new("");
         let worker = start(&sandbox, "spawn $DIR/a\nspawn-clean $DIR/b");
@@ -201,12 +201,12 @@ fn a_job_whose_directory_is_gone_or_open_to_others_is_killed() {
         }
         let answer = sandbox.run(["kill", "j"]);
         pids.retain(|pid| is_alive(*pid));
-        // Nothing tells of it any more: documented.
+        // Nothing identifies it any more: documented.
         send(clean, nix::sys::signal::Signal::SIGKILL);
         assert_eq!((answer.code, &answer["killed"]), (0, &true.into()), "{what}: {answer:?}");
         assert_eq!((&answer["record"], &answer["left"]), (&Value::Null, &json!([])), "{what}");
         assert!(pids.is_empty(), "{what}: {pids:?}");
-        // There is nothing to be ended any more.
+        // No process is left to end.
         let again = sandbox.run(["kill", "j"]);
         let code = if what == "open to others" { "jobs_dir_denied" } else { "not_found" };
         assert_eq!(again["code"], code, "{what}: {again:?}");
@@ -214,8 +214,8 @@ fn a_job_whose_directory_is_gone_or_open_to_others_is_killed() {
 }
 
 #[test]
-fn without_proc_nothing_is_said_to_be_ended() {
-    if !is_root("without_proc") {
+fn claims_no_ended_process_without_proc() {
+    if !is_root("claims_no_ended_process_without_proc") {
         return;
     }
     let sandbox = Sandbox::new("");
@@ -227,7 +227,7 @@ fn without_proc_nothing_is_said_to_be_ended() {
         command.args(["-m", "sh", "-c", script]).arg(like.get_program()).args(like.get_args());
         command.current_dir(sandbox.work()).env_clear();
         command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Answer::of(command, Vec::new())
+        Answer::from_command(command, Vec::new())
     };
     let answer = without_proc(&["kill", "j"]);
     assert_eq!((answer.code, &answer["code"]), (1, &"signal_failed".into()), "{answer:?}");

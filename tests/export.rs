@@ -1,5 +1,5 @@
-//! Jobs added up and as a page, through the real program: what the numbers are, and that nothing
-//! that anybody said becomes more than text.
+//! Jobs as statistics and as a page, through the real program: the numbers, and that text from
+//! anyone stays text.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -12,11 +12,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 use support::Sandbox;
 
-/// What is put wherever text can come from.
+/// Put wherever text can come from.
 const EVIL: &str = "</details></pre></style><script>alert(1)</script><img src=x onerror=alert(2)>\
                     <a href=\"http://evil.example/\">x</a>'\"&lt;";
 
-/// Makes a job's directory with a record of these fields, beside those that every record has.
+/// Creates a job's directory with a record of these fields, beside those that every record has.
 fn job(sandbox: &Sandbox, id: &str, fields: &Value) {
     let dir = sandbox.job(id);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).unwrap();
@@ -39,7 +39,7 @@ fn lines(lines: &[Value]) -> String {
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
-/// A sandbox without a claude: its jobs were made by hand.
+/// A sandbox without a claude: the tests create its jobs.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new("exit 0");
     fs::DirBuilder::new().mode(0o700).create(sandbox.jobs()).unwrap();
@@ -115,7 +115,7 @@ fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn whatever_anybody_said_is_text_on_the_page() {
+fn escapes_all_text_on_the_page() {
     let sandbox = sandbox();
     evil(&sandbox);
     broken(&sandbox, "broken");
@@ -132,7 +132,7 @@ fn whatever_anybody_said_is_text_on_the_page() {
     for (tag, ends) in [("<details", "</details>"), ("<pre", "</pre>"), ("<style", "</style>")] {
         assert_eq!(page.matches(tag).count(), page.matches(ends).count(), "{tag}");
     }
-    // What is in quotes cannot have left them: only names that are ours are to be seen.
+    // Quoted text cannot have left its quotes: only our own names may appear.
     for link in attributes(&page, "href") {
         assert!(["#job-evil", "#job-other"].contains(&link), "{link}");
     }
@@ -152,7 +152,7 @@ fn whatever_anybody_said_is_text_on_the_page() {
 }
 
 #[test]
-fn a_page_has_the_jobs_that_were_asked_for() {
+fn a_page_has_the_selected_jobs() {
     let sandbox = sandbox();
     job(&sandbox, "old", &json!({"startedAt": "2026-10-01T00:00:00.000Z"}));
     job(&sandbox, "red", &json!({"spec": {"labels": {"color": "red"}}}));
@@ -179,7 +179,7 @@ fn a_page_has_the_jobs_that_were_asked_for() {
 }
 
 #[test]
-fn a_conversation_that_is_too_long_says_what_is_missing() {
+fn a_long_conversation_says_what_is_omitted() {
     let sandbox = sandbox();
     job(&sandbox, "long", &json!({}));
     let gave = json!({"type": "user", "message": {"content": [
@@ -202,7 +202,7 @@ fn a_conversation_that_is_too_long_says_what_is_missing() {
 }
 
 #[test]
-fn only_an_ordinary_file_is_replaced() {
+fn replaces_only_regular_files() {
     let sandbox = sandbox();
     job(&sandbox, "one", &json!({}));
     let work = sandbox.work();
@@ -233,7 +233,7 @@ fn only_an_ordinary_file_is_replaced() {
     let meta = sandbox.job("one").join("meta.json");
     let before = fs::read(&meta).unwrap();
     refused(meta.to_str().unwrap());
-    assert_eq!(fs::read(&meta).unwrap(), before, "a page is no place for a record");
+    assert_eq!(fs::read(&meta).unwrap(), before, "a page does not replace a record");
     assert_eq!(fs::read_to_string(work.join("theirs")).unwrap(), "theirs");
 
     fs::set_permissions(work.join("theirs"), fs::Permissions::from_mode(0o640)).unwrap();
@@ -285,7 +285,7 @@ fn the_numbers_are_right() {
             "c",
             json!({"status": "failed", "reason": "auth", "costUsd": null, "elapsedMs": 500, "startedAt": "2026-11-19T23:59:59.999Z"}),
         ),
-        // Of a record of the Node skill, the time from its start to its end.
+        // For a record of the Node skill, the time from its start to its end.
         ("d", json!({"version": 0, "status": "killed", "costIsLowerBound": true})),
     ] {
         job(&sandbox, id, &fields);
@@ -329,7 +329,7 @@ fn the_numbers_are_right() {
 }
 
 #[test]
-fn an_answer_with_many_groups_stays_short_unless_all_are_wanted() {
+fn many_groups_are_shortened_unless_all_are_requested() {
     let sandbox = sandbox();
     for n in 0..300 {
         let id = format!("job-{n}");
@@ -350,11 +350,11 @@ fn an_answer_with_many_groups_stays_short_unless_all_are_wanted() {
 }
 
 #[test]
-fn a_page_does_not_take_the_place_of_the_jobs_directory() {
+fn refuses_a_page_in_place_of_the_jobs_directory() {
     let mut sandbox = Sandbox::new("exit 0");
     sandbox.set("CLAUDE_SKILL_JOBS_DIR", sandbox.path("state/jobs"));
-    for place in ["state", "state/jobs"] {
-        let path = sandbox.path(place);
+    for directory in ["state", "state/jobs"] {
+        let path = sandbox.path(directory);
         let answer = sandbox.run(["export".as_ref(), "--html".as_ref(), path.as_os_str()]);
         assert_eq!((answer.code, &answer["code"]), (1, &json!("bad_target")), "{answer:?}");
         assert!(!path.exists());

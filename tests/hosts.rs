@@ -14,7 +14,7 @@ use support::faults::is_root;
 use support::machines::{Machine, has_fuse, has_programs};
 use support::{Answer, Sandbox, await_file};
 
-/// Works until the file `go` is there.
+/// Works until the file `go` exists.
 const GATED: &str = "init\nread\ntouch $DIR/up\nwait-file $DIR/go\nresult Done.";
 
 /// A sandbox and the directory that its machines share.
@@ -46,7 +46,7 @@ fn assert_refused(answer: &Answer) {
 }
 
 #[test]
-fn a_live_job_of_another_machine_is_left_alone() {
+fn leaves_a_live_job_of_another_machine_alone() {
     let Some((sandbox, shared)) = network("a_live_job_of_another_machine") else { return };
     let one = Machine::on_network(&sandbox, "host-one", &shared);
     let two = Machine::on_network(&sandbox, "host-two", &shared);
@@ -76,7 +76,7 @@ fn a_live_job_of_another_machine_is_left_alone() {
     assert!(checks.contains("fuse, served by a program"), "{checks}");
     assert!(checks.contains("no job has lost its worker"), "{checks}");
 
-    // The machine itself sees its job as ever, and its end is seen from the other one.
+    // The machine itself sees its job as usual, and the other one sees the job's end.
     let home = one.run(&sandbox, ["status", "j"]);
     assert_eq!((home.text("status"), home["warnings"].to_string()), ("running", "[]".to_owned()));
     fs::write(sandbox.path("go"), "").unwrap();
@@ -85,7 +85,7 @@ fn a_live_job_of_another_machine_is_left_alone() {
 }
 
 #[test]
-fn jobs_of_a_machine_that_is_gone_are_taken_over() {
+fn takes_over_jobs_of_a_machine_that_is_gone() {
     let Some((sandbox, shared)) = network("jobs_of_a_machine_that_is_gone") else { return };
     let one = Machine::on_network(&sandbox, "host-one", &shared);
     for id in ["j", "killed", "cleaned"] {
@@ -154,7 +154,7 @@ fn jobs_of_a_machine_that_has_rebooted_are_lost() {
 }
 
 #[test]
-fn a_container_is_recreated_under_another_name() {
+fn recovers_jobs_of_a_renamed_container() {
     let test = "a_container_is_recreated";
     if !is_root(test) || !has_programs(test, &["unshare", "nsenter"]) {
         return;
@@ -172,8 +172,8 @@ fn a_container_is_recreated_under_another_name() {
     );
     let container = Machine::container(&sandbox, "4c0ffee0", &main);
     await_file(&sandbox.path("up"));
-    // Started by the container's main process, so that the container's end is theirs; it is said
-    // once.
+    // The container's main process started these jobs, so they end with the container; the warning
+    // is printed once.
     let [first, second] = ["first", "second"]
         .map(|id| fs::read_to_string(sandbox.path(&format!("{id}.answer"))).unwrap());
     assert!(first.contains("this container ends with its main process"), "{first}");

@@ -1,13 +1,14 @@
 //! Callers that start, send, kill, resume, recover, finish and clean at random, while processes of
-//! this program are stopped and continued at random; then an oracle reads the files by itself.
+//! this program are stopped and continued at random; then an oracle reads the files independently
+//! of the program.
 //!
-//! `INTERLEAVER_SECONDS` says how long (default 20), `INTERLEAVER_SEED` repeats the choices of a
-//! run, `INTERLEAVER_THREADS` says how many callers there are (4). With `-- --nocapture` it prints
+//! `INTERLEAVER_SECONDS` sets the duration (default 20), `INTERLEAVER_SEED` repeats the choices of
+//! a run, `INTERLEAVER_THREADS` sets the number of callers (4). With `-- --nocapture` it prints
 //! what was done how often.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
-#![allow(clippy::print_stdout, reason = "the figures are printed for whoever asks for them")]
+#![allow(clippy::print_stdout, reason = "the figures are printed with --nocapture")]
 
 mod support;
 
@@ -26,29 +27,28 @@ use support::chance::{Dice, number};
 use support::processes::{processes_of, program_of, send};
 use support::{Answer, Sandbox, eventually};
 
-/// A claude that is busy for a moment, and answers every message until its input ends.
+/// A claude that works for a short time and answers every message until its input ends.
 const SCRIPT: &str = "session\nhear\ninit\nsay hi\nnap 40\nresult one\nhear-all";
-/// Slots.
 const SLOTS: usize = 6;
-/// Ids that are used again and again.
+/// Ids that are reused.
 const IDS: usize = 24;
 /// Longer than any job takes to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest time for which a process is stopped.
-const STOPPED_MOST: u64 = 3_500;
+const MAX_STOP_MILLIS: u64 = 3_500;
 
-/// What a `send` or `resume` was answered.
+/// The answer to a `send` or `resume`.
 struct Sent {
     id: String,
     text: String,
-    /// `None`: no answer came, or one that tells nothing of the message.
+    /// `None`: no answer, or one that does not say what happened to the message.
     accepted: Option<bool>,
 }
 
 #[derive(Default)]
 struct Notes {
     sent: Mutex<Vec<Sent>>,
-    /// Ids whose directory was removed at least once: what was in it cannot be looked at.
+    /// Ids whose directory was removed at least once: its content cannot be checked.
     cleaned: Mutex<BTreeSet<String>>,
     done: Mutex<BTreeMap<String, u64>>,
     over: AtomicBool,
@@ -65,9 +65,10 @@ impl Notes {
     }
 }
 
-/// One caller. It calls until the time is over.
+/// One caller, which makes calls until the time is over.
 fn call_at_random(sandbox: &Sandbox, notes: &Notes, caller: usize, mut dice: Dice) {
-    let told = format!("printf '%s\\n' \"$CLAUDEJOB_ID $CLAUDEJOB_EVENT\" >> {}", told(sandbox));
+    let notified =
+        format!("printf '%s\\n' \"$CLAUDEJOB_ID $CLAUDEJOB_EVENT\" >> {}", notified(sandbox));
     let mut message = 0;
     while !notes.over.load(Ordering::Relaxed) {
         let id = format!("j{}", dice.below(IDS));
@@ -76,12 +77,12 @@ fn call_at_random(sandbox: &Sandbox, notes: &Notes, caller: usize, mut dice: Dic
             message += 1;
             format!("<{caller}-{message}>")
         };
-        let (verb, given): (&str, Vec<String>) = match dice.below(40) {
+        let (verb, options): (&str, Vec<String>) = match dice.below(40) {
             0..=11 => {
-                let mut given = vec!["--prompt".to_owned(), "work".to_owned()];
-                given.extend(["--on-event".to_owned(), told.clone()]);
-                given.extend(kept.then(|| "--keep-alive".to_owned()));
-                ("start", given)
+                let mut options = vec!["--prompt".to_owned(), "work".to_owned()];
+                options.extend(["--on-event".to_owned(), notified.clone()]);
+                options.extend(kept.then(|| "--keep-alive".to_owned()));
+                ("start", options)
             }
             12..=22 => ("send", vec!["--message".to_owned(), text()]),
             23..=24 => ("kill", vec![]),
@@ -96,7 +97,7 @@ fn call_at_random(sandbox: &Sandbox, notes: &Notes, caller: usize, mut dice: Dic
         if verb != "list" {
             arguments.push(id.clone());
         }
-        arguments.extend(given);
+        arguments.extend(options);
         let mut command = sandbox.command(&arguments);
         let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().unwrap();
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -120,7 +121,7 @@ fn call_at_random(sandbox: &Sandbox, notes: &Notes, caller: usize, mut dice: Dic
     }
 }
 
-/// Stops some process of this program for a while, again and again.
+/// Stops random processes of this program for some time each.
 fn stop_at_random(sandbox: &Sandbox, notes: &Notes, mut dice: Dice) {
     while !notes.over.load(Ordering::Relaxed) {
         let ours = processes_of(&sandbox.jobs());
@@ -130,9 +131,9 @@ fn stop_at_random(sandbox: &Sandbox, notes: &Notes, mut dice: Dice) {
         if !ours.is_empty() {
             let pid = ours[dice.below(ours.len())];
             send(pid, Signal::SIGSTOP);
-            // Mostly for a moment, and now and then for longer than anybody waits.
-            let most = if dice.below(4) == 0 { STOPPED_MOST } else { 60 };
-            thread::sleep(Duration::from_millis(dice.below(most as usize) as u64));
+            // Mostly for a short time, and sometimes for longer than any caller waits.
+            let max = if dice.below(4) == 0 { MAX_STOP_MILLIS } else { 60 };
+            thread::sleep(Duration::from_millis(dice.below(max as usize) as u64));
             send(pid, Signal::SIGCONT);
             notes.count("stopped");
         }
@@ -140,13 +141,13 @@ fn stop_at_random(sandbox: &Sandbox, notes: &Notes, mut dice: Dice) {
     }
 }
 
-/// The calls that are under way.
+/// The calls in progress.
 fn callers() -> Vec<i32> {
     support::processes::children_of(std::process::id() as i32)
 }
 
-fn told(sandbox: &Sandbox) -> String {
-    sandbox.path("told").display().to_string()
+fn notified(sandbox: &Sandbox) -> String {
+    sandbox.path("notified").display().to_string()
 }
 
 fn claudes(sandbox: &Sandbox) -> usize {
@@ -155,7 +156,7 @@ fn claudes(sandbox: &Sandbox) -> usize {
 }
 
 #[test]
-fn whatever_callers_do_nothing_is_lost_and_nothing_is_twice() {
+fn random_calls_lose_and_duplicate_nothing() {
     let seconds = number("INTERLEAVER_SECONDS", 20);
     let seed = number("INTERLEAVER_SEED", u64::from(std::process::id()) * 7919 + 1);
     println!("INTERLEAVER_SEED={seed}");
@@ -178,15 +179,15 @@ fn whatever_callers_do_nothing_is_lost_and_nothing_is_twice() {
         notes.over.store(true, Ordering::Relaxed);
     });
     println!("{:?}", locked(&notes.done));
-    let most = notes.most_claudes.load(Ordering::Relaxed);
-    assert!(most <= SLOTS, "{most} claudes at once, with {SLOTS} slots");
+    let max = notes.most_claudes.load(Ordering::Relaxed);
+    assert!(max <= SLOTS, "{max} claudes at once, with {SLOTS} slots");
     let ids: Vec<String> = fs::read_dir(sandbox.jobs())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| !name.starts_with('.'))
         .collect();
     end(sandbox, &ids);
-    eventually("the couriers", || processes_of(&sandbox.jobs()).is_empty().then_some(()));
+    eventually("the notifiers", || processes_of(&sandbox.jobs()).is_empty().then_some(()));
     for id in &ids {
         check_job(sandbox, id);
     }
@@ -194,15 +195,16 @@ fn whatever_callers_do_nothing_is_lost_and_nothing_is_twice() {
     check_notifications(sandbox, notes, &ids);
     let new = fs::read_dir(sandbox.jobs().join(".new")).into_iter().flatten();
     assert_eq!(new.count(), 0, "unfinished jobs");
-    for room in ["waiting", "running", "lost"] {
-        let left = fs::read_dir(sandbox.jobs().join(".queue").join(room)).into_iter().flatten();
-        assert_eq!(left.count(), 0, "{room}");
+    for directory in ["waiting", "running", "lost"] {
+        let left =
+            fs::read_dir(sandbox.jobs().join(".queue").join(directory)).into_iter().flatten();
+        assert_eq!(left.count(), 0, "{directory}");
     }
 }
 
-/// Brings all jobs to their ends. Those that are idle hold the slots that others wait for.
+/// Ends all jobs. Idle ones hold slots for which others wait.
 fn end(sandbox: &Sandbox, ids: &[String]) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     loop {
         let statuses: Vec<(&String, Answer)> =
             ids.iter().map(|id| (id, sandbox.status(id))).collect();
@@ -230,7 +232,7 @@ fn record(sandbox: &Sandbox, id: &str) -> Value {
     serde_json::from_slice(&fs::read(sandbox.job(id).join("meta.json")).unwrap()).unwrap()
 }
 
-/// The job's own files agree with each other.
+/// Asserts that the job's own files agree with each other.
 fn check_job(sandbox: &Sandbox, id: &str) {
     let record = record(sandbox, id);
     let dir = sandbox.job(id);
@@ -243,10 +245,10 @@ fn check_job(sandbox: &Sandbox, id: &str) {
             .rfind(|event| event["type"] == "result");
         let interrupted = json!("error_during_execution");
         let fine = last.as_ref().is_none_or(|last| {
-            last["is_error"] == false || (last["subtype"] == interrupted && kept(&record))
+            last["is_error"] == false || (last["subtype"] == interrupted && is_kept_alive(&record))
         });
-        // A claude that was started again and idle has said nothing more.
-        assert!(fine && (last.is_some() || kept(&record)), "{id}: {last:?}");
+        // A claude that was restarted while idle has printed nothing more.
+        assert!(fine && (last.is_some() || is_kept_alive(&record)), "{id}: {last:?}");
     }
     let mut seq = 0;
     for event in lines(&dir.join("events.ndjson")) {
@@ -270,11 +272,11 @@ fn check_job(sandbox: &Sandbox, id: &str) {
     assert_eq!(read, String::from_utf8_lossy(&log), "{id}: the log in pieces");
 }
 
-fn kept(record: &Value) -> bool {
+fn is_kept_alive(record: &Value) -> bool {
     record["spec"]["keepAlive"] == true
 }
 
-/// Each message that was accepted was taken in once, or is among the undelivered ones.
+/// Asserts that each accepted message was delivered once, or is among the undelivered ones.
 fn check_messages(sandbox: &Sandbox, notes: &Notes) {
     let cleaned = locked(&notes.cleaned);
     for Sent { id, text, accepted } in locked(&notes.sent).iter() {
@@ -292,7 +294,7 @@ fn check_messages(sandbox: &Sandbox, notes: &Notes) {
     }
 }
 
-/// What lies in a job's inbox, or what its result tells of it.
+/// The messages in a job's inbox, or in its result.
 fn waiting(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(dir)];
@@ -310,9 +312,9 @@ fn waiting(dir: &Path) -> Vec<String> {
     found
 }
 
-/// Each end was told once.
+/// Asserts that each end was notified once.
 fn check_notifications(sandbox: &Sandbox, notes: &Notes, ids: &[String]) {
-    let told = fs::read_to_string(sandbox.path("told")).unwrap_or_default();
+    let notified = fs::read_to_string(sandbox.path("notified")).unwrap_or_default();
     let cleaned = locked(&notes.cleaned);
     for id in ids.iter().filter(|id| !cleaned.contains(*id)) {
         let ends = lines(&sandbox.job(id).join("events.ndjson"));
@@ -322,9 +324,9 @@ fn check_notifications(sandbox: &Sandbox, notes: &Notes, ids: &[String]) {
             .map(|event| event["status"].as_str().unwrap().to_owned())
             .collect();
         let of_id = |line: &str| line.strip_prefix(&format!("{id} ")).map(str::to_owned);
-        let mut heard: Vec<String> = told.lines().filter_map(of_id).collect();
+        let mut delivered: Vec<String> = notified.lines().filter_map(of_id).collect();
         ends.sort();
-        heard.sort();
-        assert_eq!(heard, ends, "{id}");
+        delivered.sort();
+        assert_eq!(delivered, ends, "{id}");
     }
 }

@@ -1,5 +1,5 @@
-//! What `logs` says of a job, with the fake claude: its conversation, what the agent asks, and how
-//! the job ended.
+//! What `logs` shows of a job, with the fake claude: its conversation, the agent's requests, and
+//! how the job ended.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -38,8 +38,8 @@ fn answered(id: &str, answer: &str) -> String {
     gave(id, "Your questions have been answered.", false, &more)
 }
 
-/// The readable log: from the end, from the beginning, and as a caller gets it who asks again and
-/// again while it grows; the last of them a part for each line of claude's.
+/// The readable log: from the end, from the beginning, and as a caller gets it that reads it
+/// repeatedly while it grows; the last in one part for each of claude's lines.
 fn readings(sandbox: &Sandbox, id: &str) -> [Vec<String>; 3] {
     let lines = |tail: &str| -> Vec<String> { tail.lines().map(str::to_owned).collect() };
     let tail = lines(sandbox.run(["logs", id]).text("tail"));
@@ -87,7 +87,7 @@ fn a_question_is_shown_once_with_its_answer() {
 }
 
 #[test]
-fn a_permission_request_is_shown_while_it_waits_and_then_what_was_decided() {
+fn shows_a_permission_request_and_its_decision() {
     let denied = r#","tool_use_result":"Error: not there""#;
     for (answer, outcome, decided) in [
         ("--allow", gave("t1", "File created", false, ""), "> allowed"),
@@ -126,14 +126,14 @@ fn a_permission_request_is_shown_while_it_waits_and_then_what_was_decided() {
         for reading in [tail, whole] {
             assert_eq!(reading[..3], [open[0], decided, "Well."], "{reading:?}");
         }
-        // A caller who had seen the request.
+        // A caller that has read the request.
         let rest = sandbox.run(["logs", "j", "--since-offset", &at]);
         assert_eq!(rest.text("tail").lines().next().unwrap(), decided, "{rest:?}");
     }
 }
 
 #[test]
-fn the_recorded_questions_of_both_versions_are_shown_once_with_their_answers() {
+fn shows_recorded_questions_once_with_their_answers() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/transcripts");
     for file in ["question.ndjson", "2.1.332/question.ndjson"] {
         let fixture = fixtures.join(file);
@@ -157,7 +157,7 @@ fn last_line(sandbox: &Sandbox, args: &[&str]) -> String {
 }
 
 #[test]
-fn the_last_line_is_the_verdict_and_why() {
+fn the_last_line_is_the_verdict_and_its_reason() {
     let refused = r#"json {"type":"result","subtype":"success","is_error":true,"num_turns":1,"result":"Not logged in","api_error_status":401,"usage":{"input_tokens":1}}"#;
     let errors = r#"json {"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":1,"errors":["one","two"],"usage":{"input_tokens":1}}"#;
     let mute = r#"json {"type":"result","subtype":"success","is_error":true,"num_turns":1,"result":"","api_error_status":401,"usage":{"input_tokens":1}}"#;
@@ -177,7 +177,7 @@ fn the_last_line_is_the_verdict_and_why() {
         let sandbox = Sandbox::new(&format!("{begin}\n{script}"));
         sandbox.start("j", &[]);
         if status == "killed" {
-            eventually("its word", || {
+            eventually("its message", || {
                 sandbox.run(["logs", "j"]).text("tail").contains("hi").then_some(())
             });
             assert_eq!(sandbox.run(["kill", "j"]).code, 0);
@@ -232,7 +232,7 @@ fn no_turn_contradicts_the_verdict() {
     let lines: Vec<&str> = log.text("tail").lines().collect();
     assert_eq!(lines[..2], ["hi", "= the turn ended · 1 turn · 0.1 s"], "{log:?}");
     assert!(lines[2].starts_with("= failed (permission_denied): "), "{log:?}");
-    // Of a job that goes on the earlier turn stays.
+    // The earlier turn of a resumed job stays.
     sandbox.script("init\nhear-all $DIR/heard");
     assert_eq!(sandbox.run(["resume", "j", "--message", "more"]).code, 0);
     sandbox.wait("j").expect_end(0, "completed", None);
@@ -244,18 +244,18 @@ fn no_turn_contradicts_the_verdict() {
 }
 
 #[test]
-fn whoever_follows_or_asks_again_gets_the_verdict_once() {
+fn followers_get_the_verdict_once() {
     let sandbox = Sandbox::new("read\ninit\nsay hi\ntouch $DIR/up\nwait-file $DIR/go\nexit 3");
     sandbox.start("j", &[]);
     await_file(&sandbox.path("up"));
-    let before = eventually("its word", || {
+    let before = eventually("its message", || {
         let before = sandbox.run(["logs", "j", "--since-offset", "0"]);
         before.text("tail").contains("hi").then_some(before)
     });
     assert!(!before.text("tail").contains("= "), "{before:?}");
     let follow = |options: &'static [&str]| {
         let command = sandbox.command([&["logs", "j", "--follow"][..], options].concat());
-        thread::spawn(move || support::Answer::of(command, Vec::new()))
+        thread::spawn(move || support::Answer::from_command(command, Vec::new()))
     };
     let calls = [follow(&["--plain"]), follow(&["--json"]), follow(&["--since-offset", "0"])];
     fs::write(sandbox.path("go"), "").unwrap();
@@ -266,7 +266,7 @@ fn whoever_follows_or_asks_again_gets_the_verdict_once() {
         assert_eq!(followed.stdout.matches("= failed (no_result)").count(), 1, "{followed:?}");
         assert!(followed.stdout.lines().last().unwrap().contains("= failed"), "{followed:?}");
     }
-    // A caller who had the whole log, but not yet the end.
+    // A caller that has read the whole log, but not yet the end.
     let at = before["nextOffset"].to_string();
     let rest = sandbox.run(["logs", "j", "--since-offset", &at]);
     assert!(rest.text("tail").starts_with("= failed (no_result)"), "{rest:?}");
@@ -274,7 +274,7 @@ fn whoever_follows_or_asks_again_gets_the_verdict_once() {
     assert_eq!(rest["status"], "failed");
 }
 
-/// Waits until the job's stdout, as far as it is in the log, has this text.
+/// Waits until the job's stdout in the log contains this text.
 fn await_output(sandbox: &Sandbox, id: &str, text: &str) {
     let log = sandbox.job(id).join("output.log");
     eventually(text, || fs::read_to_string(&log).ok()?.contains(text).then_some(()));
@@ -285,13 +285,13 @@ fn shown(text: &str) -> Vec<&str> {
     text.lines().map(|line| line.split(" · ").next().unwrap()).collect()
 }
 
-/// The same of a log that was followed: the end of the turn comes before the verdict is known.
+/// The same for a log that was followed: the end of the turn comes before the verdict is known.
 fn followed(text: &str) -> Vec<&str> {
     shown(text).into_iter().filter(|line| *line != "= done").collect()
 }
 
 #[test]
-fn both_streams_come_in_their_order() {
+fn merges_both_streams_in_order() {
     let sandbox = Sandbox::new(
         "read\nstderr one\u{1b}[31m\ninit\nsay alpha\nwait-file $DIR/a\nstderr two\nstderr 2\nsay bravo\n\
          wait-file $DIR/b\nstderr three\nresult ok\neof",
@@ -299,7 +299,7 @@ fn both_streams_come_in_their_order() {
     sandbox.start("j", &[]);
     let follow = |options: &[&str]| {
         let command = sandbox.command([&["logs", "j", "--follow", "--merged"], options].concat());
-        thread::spawn(move || support::Answer::of(command, Vec::new()))
+        thread::spawn(move || support::Answer::from_command(command, Vec::new()))
     };
     let text = follow(&["--plain"]);
     let raw = follow(&["--raw", "--plain"]);
@@ -319,7 +319,7 @@ fn both_streams_come_in_their_order() {
     assert_eq!(shown(last.text("tail")), lines[4..]);
     let length = fs::metadata(sandbox.job("j").join("output.log")).unwrap().len();
     assert_eq!((&last["nextOffset"], &last["truncated"]), (&length.into(), &false.into()));
-    // As they are: each line of both, in the same order.
+    // Unchanged: each line of both, in the same order.
     let whole = sandbox.run(["logs", "j", "--merged", "--raw", "--plain"]).stdout;
     assert_eq!(raw.join().unwrap().stdout, whole);
     let file = |name: &str| fs::read_to_string(sandbox.job("j").join(name)).unwrap();
@@ -330,7 +330,7 @@ fn both_streams_come_in_their_order() {
     assert!(whole.find("two\n2\n").unwrap() < whole.find("bravo").unwrap(), "{whole}");
     let few = sandbox.run(["logs", "j", "--merged", "--raw", "--max-bytes", "9", "--tail", "9"]);
     assert!(few["truncated"] == true && few.text("tail").len() <= 9, "{few:?}");
-    // In parts, of which the last one has the verdict.
+    // In parts; the last one has the verdict.
     let parts = json.join().unwrap().stdout;
     let tail = |part: &str| {
         let part: serde_json::Value = serde_json::from_str(part).unwrap();
@@ -355,7 +355,7 @@ fn stderr_of_an_attempt_stays_with_it() {
     let marks = sandbox.job("j").join("stderr.marks");
     let before = fs::read_to_string(&marks).unwrap();
     assert_eq!(before.lines().count(), 1, "{before}");
-    // One that cannot be written is no failure of the job.
+    // A mark that cannot be written does not fail the job.
     fs::rename(&marks, sandbox.path("marks")).unwrap();
     fs::create_dir(&marks).unwrap();
     sandbox.script("stderr y\ninit\nhear-all $DIR/heard");
@@ -365,7 +365,7 @@ fn stderr_of_an_attempt_stays_with_it() {
     assert_eq!(end["warnings"], serde_json::json!([]));
     fs::remove_dir(&marks).unwrap();
     fs::rename(sandbox.path("marks"), &marks).unwrap();
-    // The next one marks what came before it, and the worker is killed in it.
+    // The next attempt marks what came before it, and the worker is killed in it.
     sandbox.script("stderr z\ninit\ntouch $DIR/up\nhang");
     assert_eq!(sandbox.run(["resume", "j", "--message", "again"]).code, 0);
     await_file(&sandbox.path("up"));
@@ -390,7 +390,7 @@ fn stderr_of_an_attempt_stays_with_it() {
 }
 
 #[test]
-fn merged_is_refused_where_it_means_nothing() {
+fn refuses_merged_where_it_has_no_meaning() {
     let sandbox = Sandbox::new("");
     for (option, why) in [
         (&["--stderr"][..], "--stderr"),
@@ -403,7 +403,7 @@ fn merged_is_refused_where_it_means_nothing() {
 }
 
 #[test]
-fn stderr_harms_no_terminal_behind_a_pipe_and_a_raw_stream_stays_as_it_is() {
+fn escapes_stderr_for_terminals_but_not_raw() {
     let sandbox = Sandbox::new(
         "read\ninit\nstderr \u{1b}]52;c;AAAA\u{7}\u{202e}X\nprint \u{1b}[31mY\nresult ok\neof",
     );

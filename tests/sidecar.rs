@@ -18,7 +18,7 @@ const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","re
 struct Sidecar {
     child: Child,
     stdin: Option<ChildStdin>,
-    told: Lines<BufReader<ChildStdout>>,
+    output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Sidecar {
@@ -26,45 +26,45 @@ impl Sidecar {
         let mut command = sandbox.command(["sidecar"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdin = child.stdin.take();
-        let told = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut sidecar = Self { child, stdin, told };
-        assert_eq!(sidecar.hear()["type"], "ready");
+        let output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut sidecar = Self { child, stdin, output };
+        assert_eq!(sidecar.read_line()["type"], "ready");
         sidecar
     }
 
-    fn say(&mut self, line: &Value) {
-        self.say_text(&line.to_string());
+    fn write(&mut self, line: &Value) {
+        self.write_line(&line.to_string());
     }
 
-    fn say_text(&mut self, line: &str) {
+    fn write_line(&mut self, line: &str) {
         writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    fn hear(&mut self) -> Value {
-        let line = serde_json::from_str(&self.told.next().unwrap().unwrap()).unwrap();
+    fn read_line(&mut self) -> Value {
+        let line = serde_json::from_str(&self.output.next().unwrap().unwrap()).unwrap();
         support::schema::check(&["sidecar"], &line);
         line
     }
 
-    /// What is told up to the first line of this type, which comes last.
-    fn until(&mut self, kind: &str) -> Vec<Value> {
-        let mut told = Vec::new();
+    /// The output up to and including the first line of this type.
+    fn read_until(&mut self, kind: &str) -> Vec<Value> {
+        let mut output = Vec::new();
         loop {
-            told.push(self.hear());
-            if told.last().unwrap()["type"] == kind {
-                return told;
+            output.push(self.read_line());
+            if output.last().unwrap()["type"] == kind {
+                return output;
             }
         }
     }
 
-    /// Ends its input, and gives what it tells until it ends by itself.
+    /// Closes its input, and returns its output until it ends by itself.
     fn finish(mut self) -> Vec<Value> {
         self.stdin = None;
-        let lines = self.told.by_ref().map(Result::unwrap);
-        let told: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
+        let lines = self.output.by_ref().map(Result::unwrap);
+        let output: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
         assert!(self.child.wait().unwrap().success());
-        told.iter().for_each(|line| support::schema::check(&["sidecar"], line));
-        told
+        output.iter().for_each(|line| support::schema::check(&["sidecar"], line));
+        output
     }
 
     fn kill(mut self) {
@@ -73,54 +73,55 @@ impl Sidecar {
     }
 }
 
-fn events(told: &[Value]) -> Vec<Value> {
-    told.iter()
+fn events(output: &[Value]) -> Vec<Value> {
+    output
+        .iter()
         .filter(|line| line["type"] == "agent_event")
         .map(|line| line["event"].clone())
         .collect()
 }
 
 #[test]
-fn a_query_outlives_its_sidecar_and_no_event_is_lost_or_doubled() {
+fn a_query_outlives_its_sidecar_and_keeps_its_events() {
     let sandbox = Sandbox::new(
         "read\ninit\nstderr a word\nsay one\nsay two\ntouch $DIR/up\nwait-file $DIR/go\nsay three\n\
          fill 300000 5\nresult ok\neof",
     );
     let mut first = Sidecar::start(&sandbox);
-    first.say(&json!({"type": "ping"}));
-    assert_eq!(first.hear()["type"], "pong");
-    first.say(&json!({"type": "query", "sessionId": "s", "prompt": "work", "maxTurns": 3}));
-    assert_eq!(first.until("agent_started").last().unwrap()["sessionId"], "s");
-    let mut told = first.until("agent_event");
-    told.extend(first.until("agent_event"));
+    first.write(&json!({"type": "ping"}));
+    assert_eq!(first.read_line()["type"], "pong");
+    first.write(&json!({"type": "query", "sessionId": "s", "prompt": "work", "maxTurns": 3}));
+    assert_eq!(first.read_until("agent_started").last().unwrap()["sessionId"], "s");
+    let mut output = first.read_until("agent_event");
+    output.extend(first.read_until("agent_event"));
     await_file(&sandbox.path("up"));
     first.kill();
-    let offset = told.last().unwrap()["offset"].as_u64().unwrap();
+    let offset = output.last().unwrap()["offset"].as_u64().unwrap();
     fs::write(sandbox.path("go"), "").unwrap();
     let mut second = Sidecar::start(&sandbox);
-    second.say(
+    second.write(
         &json!({"type": "attach", "sessionId": "s", "sinceOffset": offset, "sinceLogOffset": 0}),
     );
-    told.extend(second.until("agent_stopped"));
+    output.extend(second.read_until("agent_stopped"));
     let log = fs::read_to_string(sandbox.job("s").join("output.log")).unwrap();
     let logged: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(events(&told) == logged, "{} told, {} logged", events(&told).len(), logged.len());
-    let stopped = told.last().unwrap();
+    assert!(events(&output) == logged, "{} output, {} logged", events(&output).len(), logged.len());
+    let stopped = output.last().unwrap();
     assert_eq!((&stopped["exitCode"], &stopped["status"]), (&0.into(), &"completed".into()));
     assert_eq!(stopped["signal"], Value::Null);
-    assert!(told.iter().any(|line| line["type"] == "agent_log" && line["line"] == "a word"));
-    // An ordinary job.
+    assert!(output.iter().any(|line| line["type"] == "agent_log" && line["line"] == "a word"));
+    // A plain job.
     assert_eq!(sandbox.run(["result", "s"])["result"], "ok");
     second.kill();
 }
 
 #[test]
-fn the_signal_that_ended_claude_is_told_by_its_name() {
+fn names_the_signal_that_ended_claude() {
     let sandbox = Sandbox::new("read\ninit\ndie KILL");
     let mut sidecar = Sidecar::start(&sandbox);
-    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "work"}));
-    let told = sidecar.until("agent_stopped");
-    let stopped = told.last().unwrap();
+    sidecar.write(&json!({"type": "query", "sessionId": "s", "prompt": "work"}));
+    let output = sidecar.read_until("agent_stopped");
+    let stopped = output.last().unwrap();
     assert_eq!((&stopped["signal"], &stopped["exitCode"]), (&"SIGKILL".into(), &Value::Null));
     sidecar.kill();
 }
@@ -149,28 +150,31 @@ fn a_query_for_a_session_that_has_ended_resumes_it() {
         let mut sidecar = Sidecar::start(&sandbox);
         let mut first = query(id, "one");
         first["maxTurns"] = 9.into();
-        sidecar.say(&first);
+        sidecar.write(&first);
         if status == "killed" {
             await_file(&sandbox.path("up"));
-            sidecar.say(&json!({"type": "stop", "sessionId": id}));
+            sidecar.write(&json!({"type": "stop", "sessionId": id}));
         }
-        assert_eq!(sidecar.until("agent_stopped").pop().unwrap()["status"], status);
+        assert_eq!(sidecar.read_until("agent_stopped").pop().unwrap()["status"], status);
         let begins = fs::metadata(sandbox.job(id).join("output.log")).unwrap().len() as usize;
 
         sandbox.script("args $DIR/args\nhear $DIR/heard-$JOB\ninit\nresult two\neof");
         let mut second = query(id, "two");
         second["resumeSessionId"] = "another".into();
-        sidecar.say(&second);
-        assert_eq!(sidecar.until("error").pop().unwrap()["code"], "session_mismatch");
+        sidecar.write(&second);
+        assert_eq!(sidecar.read_until("error").pop().unwrap()["code"], "session_mismatch");
         let session = sandbox.status(id)["sessionId"].clone();
         second["resumeSessionId"] = session.clone();
         second["maxBudgetUsd"] = 2.into();
         second["permissionMode"] = "plan".into();
-        sidecar.say(&second);
-        let told = sidecar.until("agent_stopped");
-        assert_eq!((&told[0]["type"], &told[0]["jobId"]), (&"agent_started".into(), &id.into()));
-        assert_eq!(told.last().unwrap()["status"], "completed");
-        assert_eq!(events(&told), logged(&sandbox, id, begins), "nothing old, nothing twice");
+        sidecar.write(&second);
+        let output = sidecar.read_until("agent_stopped");
+        assert_eq!(
+            (&output[0]["type"], &output[0]["jobId"]),
+            (&"agent_started".into(), &id.into())
+        );
+        assert_eq!(output.last().unwrap()["status"], "completed");
+        assert_eq!(events(&output), logged(&sandbox, id, begins), "nothing old, nothing twice");
         let heard = fs::read_to_string(sandbox.path(&format!("heard-{id}"))).unwrap();
         assert_eq!(heard, "one\ntwo\n");
         let args = fs::read_to_string(sandbox.path("args")).unwrap();
@@ -183,24 +187,24 @@ fn a_query_for_a_session_that_has_ended_resumes_it() {
 }
 
 #[test]
-fn each_of_many_queries_for_one_session_is_told_from_its_start_to_its_end() {
+fn reports_each_query_of_a_session_completely() {
     let sandbox = Sandbox::new("hear\ninit\nresult ok\neof");
     let mut sidecar = Sidecar::start(&sandbox);
-    let mut told = Vec::new();
+    let mut output = Vec::new();
     for _ in 0..8 {
-        sidecar.say(&query("s", "more"));
-        let one = sidecar.until("agent_stopped");
+        sidecar.write(&query("s", "more"));
+        let one = sidecar.read_until("agent_stopped");
         let kinds: Vec<&str> = one.iter().map(|line| line["type"].as_str().unwrap()).collect();
         let (first, events) = kinds.split_first().unwrap();
         assert_eq!((*first, kinds.len()), ("agent_started", 5), "{kinds:?}");
         assert!(events[..3].iter().all(|kind| *kind == "agent_event"), "{kinds:?}");
-        told.extend(one);
+        output.extend(one);
     }
-    assert_eq!(events(&told), logged(&sandbox, "s", 0));
-    // The same for one that is told again from its start.
+    assert_eq!(events(&output), logged(&sandbox, "s", 0));
+    // The same for a sidecar that repeats the output from its start.
     for _ in 0..8 {
-        sidecar.say(&json!({"type": "attach", "sessionId": "s"}));
-        assert_eq!(events(&sidecar.until("agent_stopped")).len(), 24);
+        sidecar.write(&json!({"type": "attach", "sessionId": "s"}));
+        assert_eq!(events(&sidecar.read_until("agent_stopped")).len(), 24);
     }
     sidecar.kill();
 }
@@ -208,44 +212,44 @@ fn each_of_many_queries_for_one_session_is_told_from_its_start_to_its_end() {
 #[test]
 fn a_query_for_an_idle_session_is_its_next_message() {
     let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
-    let result = |told: &[Value]| {
-        let result = told.iter().find(|line| line["event"]["type"] == "result");
+    let result = |output: &[Value]| {
+        let result = output.iter().find(|line| line["event"]["type"] == "result");
         result.map(|line| line["event"]["result"].as_str().unwrap().to_owned())
     };
     let until_result = |sidecar: &mut Sidecar| {
-        let mut told = Vec::new();
-        while result(&told).is_none() {
-            told.push(sidecar.hear());
+        let mut output = Vec::new();
+        while result(&output).is_none() {
+            output.push(sidecar.read_line());
         }
-        told
+        output
     };
     let mut first = Sidecar::start(&sandbox);
     let mut asked = query("s", "one");
     asked["keepAlive"] = true.into();
-    first.say(&asked);
+    first.write(&asked);
     assert_eq!(result(&until_result(&mut first)).unwrap(), "heard one");
-    // At once: the record may say a moment later that it is idle.
-    first.say(&query("s", "two"));
-    let told = until_result(&mut first);
-    assert_eq!(result(&told).unwrap(), "heard two");
-    assert_eq!(told[0]["type"], "agent_started");
+    // At once: the record may say a short time later that it is idle.
+    first.write(&query("s", "two"));
+    let output = until_result(&mut first);
+    assert_eq!(result(&output).unwrap(), "heard two");
+    assert_eq!(output[0]["type"], "agent_started");
     first.kill();
-    // A later sidecar tells of the new turn alone.
+    // A later sidecar reports only the new turn.
     let begins = fs::metadata(sandbox.job("s").join("output.log")).unwrap().len() as usize;
     let mut second = Sidecar::start(&sandbox);
     asked = query("s", "three");
     asked["resumeSessionId"] = "another".into();
-    second.say(&asked);
-    assert_eq!(second.until("error").pop().unwrap()["code"], "session_mismatch");
+    second.write(&asked);
+    assert_eq!(second.read_until("error").pop().unwrap()["code"], "session_mismatch");
     asked["resumeSessionId"] = sandbox.status("s")["sessionId"].clone();
-    second.say(&asked);
+    second.write(&asked);
     assert_eq!(events(&second.finish()), logged(&sandbox, "s", begins));
     assert_eq!(fs::read_to_string(sandbox.path("heard")).unwrap(), "one\ntwo\nthree\n");
     assert_eq!(sandbox.status("s")["attempt"], 1);
 }
 
 #[test]
-fn a_query_is_refused_where_the_conversation_is_gone() {
+fn refuses_a_query_for_a_missing_conversation() {
     let sandbox = Sandbox::new("hear\ninit\nresult ok\neof");
     let folder = sandbox.path("home").join(".claude/projects/folder");
     let file = folder.join("7f3a.jsonl");
@@ -254,55 +258,58 @@ fn a_query_is_refused_where_the_conversation_is_gone() {
     let mut sidecar = Sidecar::start(&sandbox);
     let mut asked = query("s", "one");
     asked["resumeSessionId"] = "7f3a".into();
-    sidecar.say(&asked);
-    assert_eq!(sidecar.until("agent_stopped").pop().unwrap()["status"], "completed");
+    sidecar.write(&asked);
+    assert_eq!(sidecar.read_until("agent_stopped").pop().unwrap()["status"], "completed");
     fs::remove_file(&file).unwrap();
-    sidecar.say(&query("s", "two"));
-    assert_eq!(sidecar.until("error").pop().unwrap()["code"], "session_gone");
+    sidecar.write(&query("s", "two"));
+    assert_eq!(sidecar.read_until("error").pop().unwrap()["code"], "session_gone");
     assert_eq!(sandbox.status("s")["status"], "completed");
     sidecar.kill();
 }
 
 #[test]
-fn a_session_id_that_is_no_job_id_is_mapped_and_kept() {
+fn maps_and_keeps_session_ids_that_are_not_job_ids() {
     let sandbox =
         Sandbox::new("read\ninit\nstderr a word\ntouch $DIR/up\nhear $DIR/heard\nresult ok\neof");
     let (session, id) = ("Chat 42/ä", "Chat-42-d548743e2b455a21");
     let mut first = Sidecar::start(&sandbox);
-    first.say(&json!({"type": "query", "sessionId": session, "prompt": "work"}));
-    let started = first.until("agent_started").pop().unwrap();
+    first.write(&json!({"type": "query", "sessionId": session, "prompt": "work"}));
+    let started = first.read_until("agent_started").pop().unwrap();
     assert_eq!((&started["sessionId"], &started["jobId"]), (&session.into(), &id.into()));
     await_file(&sandbox.path("up"));
     first.kill();
-    // Whoever comes later finds the job by the session's id.
+    // A later sidecar finds the job by the session's id.
     let mut second = Sidecar::start(&sandbox);
-    second.say(&json!({"type": "attach", "sessionId": session}));
-    second.say(&json!({"type": "message", "sessionId": session, "text": "more"}));
-    let told = second.until("agent_stopped");
-    assert!(told.iter().all(|line| line["sessionId"] == session), "{told:#?}");
+    second.write(&json!({"type": "attach", "sessionId": session}));
+    second.write(&json!({"type": "message", "sessionId": session, "text": "more"}));
+    let output = second.read_until("agent_stopped");
+    assert!(output.iter().all(|line| line["sessionId"] == session), "{output:#?}");
     let kinds = ["agent_started", "agent_event", "agent_log", "agent_stopped"];
-    assert!(kinds.iter().all(|kind| told.iter().any(|line| line["type"] == *kind)), "{told:#?}");
+    assert!(
+        kinds.iter().all(|kind| output.iter().any(|line| line["type"] == *kind)),
+        "{output:#?}"
+    );
     assert_eq!(sandbox.status(id)["labels"], json!({"session": session}));
     let listed = sandbox.run(["list", "--all", "--label", &format!("session={session}")]);
     assert_eq!(listed.json[0]["jobId"], id);
 
     let long = "ä".repeat(1_000);
-    second.say(&json!({"type": "query", "sessionId": long, "prompt": "work"}));
-    let started = second.until("agent_started").pop().unwrap();
+    second.write(&json!({"type": "query", "sessionId": long, "prompt": "work"}));
+    let started = second.read_until("agent_started").pop().unwrap();
     let label = &sandbox.status(started["jobId"].as_str().unwrap())["labels"]["session"];
     assert_eq!(label, &"ä".repeat(128));
-    second.say(&json!({"type": "stop", "sessionId": long}));
-    assert_eq!(second.until("agent_stopped").pop().unwrap()["sessionId"], long);
+    second.write(&json!({"type": "stop", "sessionId": long}));
+    assert_eq!(second.read_until("agent_stopped").pop().unwrap()["sessionId"], long);
     second.kill();
 }
 
 #[test]
-fn a_sidecar_keeps_nothing_of_a_job_that_has_ended() {
+fn a_sidecar_keeps_nothing_of_an_ended_job() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     let mut sidecar = Sidecar::start(&sandbox);
     for id in ["a", "b"] {
-        sidecar.say(&json!({"type": "query", "sessionId": id, "prompt": "work"}));
-        sidecar.until("agent_stopped");
+        sidecar.write(&json!({"type": "query", "sessionId": id, "prompt": "work"}));
+        sidecar.read_until("agent_stopped");
     }
     let pid = sidecar.child.id() as i32;
     eventually("its children to be gone", || children_of(pid).is_empty().then_some(()));
@@ -313,13 +320,13 @@ fn a_sidecar_keeps_nothing_of_a_job_that_has_ended() {
 }
 
 #[test]
-fn what_cannot_be_done_is_told_and_the_sidecar_goes_on() {
+fn reports_invalid_requests_and_continues() {
     let sandbox = Sandbox::new("read\ninit\nsay hi\nhear $DIR/heard\ntouch $DIR/up\nhang");
     let mut sidecar = Sidecar::start(&sandbox);
     let mut code = |line: &str| {
-        sidecar.say_text(line);
-        let told = sidecar.until("error");
-        told.last().unwrap()["code"].as_str().unwrap().to_owned()
+        sidecar.write_line(line);
+        let output = sidecar.read_until("error");
+        output.last().unwrap()["code"].as_str().unwrap().to_owned()
     };
     assert_eq!(code("{"), "invalid_json");
     assert_eq!(code("{\"type\":\"dance\"}"), "unknown_type");
@@ -329,39 +336,39 @@ fn what_cannot_be_done_is_told_and_the_sidecar_goes_on() {
     assert_eq!(code("{\"type\":\"attach\",\"sessionId\":\"\"}"), "invalid_job_id");
     assert_eq!(code("{\"type\":\"query\",\"sessionId\":\"\",\"prompt\":\"x\"}"), "invalid_job_id");
     assert_eq!(code("{\"type\":\"query\",\"sessionId\":\"s\",\"prompt\":\"\"}"), "empty_prompt");
-    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
-    sidecar.until("agent_started");
-    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
-    let refused = sidecar.until("error").pop().unwrap();
+    sidecar.write(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
+    sidecar.read_until("agent_started");
+    sidecar.write(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
+    let refused = sidecar.read_until("error").pop().unwrap();
     assert_eq!(refused["code"], "job_exists");
     assert!(refused["error"].as_str().unwrap().contains("a message at any time"), "{refused}");
-    sidecar.say(&json!({"type": "message", "sessionId": "s", "text": "and this"}));
+    sidecar.write(&json!({"type": "message", "sessionId": "s", "text": "and this"}));
     await_file(&sandbox.path("up"));
     assert_eq!(fs::read_to_string(sandbox.path("heard")).unwrap(), "and this\n");
-    sidecar.say(&json!({"type": "answer", "sessionId": "s", "allow": true}));
-    assert_eq!(sidecar.until("error").last().unwrap()["code"], "nothing_asked");
-    sidecar.say(&json!({"type": "stop", "sessionId": "s"}));
-    let stopped = sidecar.until("agent_stopped");
+    sidecar.write(&json!({"type": "answer", "sessionId": "s", "allow": true}));
+    assert_eq!(sidecar.read_until("error").last().unwrap()["code"], "nothing_asked");
+    sidecar.write(&json!({"type": "stop", "sessionId": "s"}));
+    let stopped = sidecar.read_until("agent_stopped");
     assert_eq!(stopped.last().unwrap()["status"], "killed");
     assert_eq!(sidecar.finish(), [Value::Null; 0]);
 }
 
 #[test]
-fn sessions_are_reported_to_their_end_after_the_input_has_ended() {
+fn reports_sessions_to_their_end_after_eof() {
     let sandbox = Sandbox::new(
         "read\ninit\nsay one\ntouch $DIR/up-$JOB\nwait-file $DIR/go\nsay two\nresult ok\neof",
     );
     let mut sidecar = Sidecar::start(&sandbox);
     for id in ["a", "b"] {
-        sidecar.say(&json!({"type": "query", "sessionId": id, "prompt": "work"}));
+        sidecar.write(&json!({"type": "query", "sessionId": id, "prompt": "work"}));
         await_file(&sandbox.path(&format!("up-{id}")));
     }
     sidecar.stdin = None;
     fs::write(sandbox.path("go"), "").unwrap();
-    let told = sidecar.finish();
+    let output = sidecar.finish();
     for id in ["a", "b"] {
         let of_one: Vec<Value> =
-            told.iter().filter(|line| line["sessionId"] == id).cloned().collect();
+            output.iter().filter(|line| line["sessionId"] == id).cloned().collect();
         assert_eq!(events(&of_one).last().unwrap()["result"], "ok");
         let stopped = of_one.last().unwrap();
         assert_eq!(
@@ -372,70 +379,70 @@ fn sessions_are_reported_to_their_end_after_the_input_has_ended() {
 }
 
 #[test]
-fn a_session_at_rest_is_not_waited_for_after_the_input_has_ended() {
+fn does_not_wait_for_idle_sessions_after_eof() {
     let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
     let mut sidecar = Sidecar::start(&sandbox);
-    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "one", "keepAlive": true}));
-    sidecar.until("agent_started");
-    sidecar.say(&json!({"type": "message", "sessionId": "s", "text": "two"}));
-    let told = sidecar.finish();
-    let last = events(&told).pop().unwrap();
+    sidecar.write(&json!({"type": "query", "sessionId": "s", "prompt": "one", "keepAlive": true}));
+    sidecar.read_until("agent_started");
+    sidecar.write(&json!({"type": "message", "sessionId": "s", "text": "two"}));
+    let output = sidecar.finish();
+    let last = events(&output).pop().unwrap();
     assert_eq!((&last["type"], &last["result"]), (&"result".into(), &"heard two".into()));
-    assert!(told.iter().all(|line| line["type"] != "agent_stopped"), "{told:#?}");
+    assert!(output.iter().all(|line| line["type"] != "agent_stopped"), "{output:#?}");
     assert_eq!(sandbox.status("s")["status"], "idle");
 
-    // Nobody can answer any more what claude asks.
+    // Nobody can answer claude's request any more.
     sandbox.script(&format!("read\ninit\n{PERMISSION}\nhang"));
     let mut sidecar = Sidecar::start(&sandbox);
-    sidecar.say(&json!({"type": "query", "sessionId": "t", "prompt": "one", "ask": true}));
+    sidecar.write(&json!({"type": "query", "sessionId": "t", "prompt": "one", "ask": true}));
     let last = events(&sidecar.finish()).pop().unwrap();
     assert_eq!(last["type"], "control_request");
     assert_eq!(sandbox.status("t")["status"], "blocked");
 }
 
 #[test]
-fn a_session_that_was_stopped_before_the_input_ended_is_stopped() {
+fn stops_a_session_that_was_stopped_before_eof() {
     let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
     for (id, keep_alive) in [("idle", true), ("busy", false)] {
         let mut sidecar = Sidecar::start(&sandbox);
         let query =
             json!({"type": "query", "sessionId": id, "prompt": "x", "keepAlive": keep_alive});
-        sidecar.say(&query);
-        sidecar.until("agent_started");
+        sidecar.write(&query);
+        sidecar.read_until("agent_started");
         if keep_alive {
             eventually("it to be idle", || (sandbox.status(id)["status"] == "idle").then_some(()));
             sandbox.script("read\ninit\nhang");
         }
-        sidecar.say(&json!({"type": "stop", "sessionId": id}));
+        sidecar.write(&json!({"type": "stop", "sessionId": id}));
         let stopped = sidecar.finish().pop().unwrap();
         assert_eq!(
             (&stopped["type"], &stopped["status"]),
             (&"agent_stopped".into(), &"killed".into())
         );
     }
-    // Also if the program ends that embeds the sidecar.
+    // The same if the program that embeds the sidecar ends.
     let mut sidecar = Sidecar::start(&sandbox);
-    sidecar.say(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
-    sidecar.until("agent_started");
-    sidecar.say(&json!({"type": "stop", "sessionId": "s"}));
-    let Sidecar { mut child, stdin, told } = sidecar;
-    drop((stdin, told));
+    sidecar.write(&json!({"type": "query", "sessionId": "s", "prompt": "x"}));
+    sidecar.read_until("agent_started");
+    sidecar.write(&json!({"type": "stop", "sessionId": "s"}));
+    let Sidecar { mut child, stdin, output } = sidecar;
+    drop((stdin, output));
     assert!(child.wait().unwrap().success());
     assert_eq!(sandbox.status("s")["status"], "killed");
 }
 
 #[test]
-fn a_sidecar_that_nobody_reads_ends_and_its_jobs_go_on() {
+fn a_sidecar_without_a_reader_ends_but_not_its_jobs() {
     let sandbox = Sandbox::new("read\ninit\ntouch $DIR/up-$JOB\nhang");
     for (id, input_ends) in [("a", false), ("b", true)] {
         let mut sidecar = Sidecar::start(&sandbox);
-        sidecar.say(&json!({"type": "query", "sessionId": id, "prompt": "x"}));
-        sidecar.until("agent_started");
+        sidecar.write(&json!({"type": "query", "sessionId": id, "prompt": "x"}));
+        sidecar.read_until("agent_started");
         await_file(&sandbox.path(&format!("up-{id}")));
         if input_ends {
             sidecar.stdin = None;
         }
-        drop(sidecar.told);
+        drop(sidecar.output);
         assert!(sidecar.child.wait().unwrap().success());
         assert_eq!(sandbox.status(id)["status"], "running");
     }

@@ -1,5 +1,6 @@
-//! Processes that are stopped (SIGSTOP) while they hold something that others need: nobody waits for
-//! them without a bound, `kill` works beside each of them, and they do no harm when they continue.
+//! Processes that are stopped (SIGSTOP) while they hold something that others need: no process
+//! waits for them without a bound, `kill` works beside each of them, and they do no harm when they
+//! continue.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
@@ -32,7 +33,7 @@ fn assert_all_works(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_start_that_is_stopped_while_it_builds_its_job_is_left_alone() {
+fn leaves_a_job_being_built_by_a_stopped_start_alone() {
     for point in ["start:staged", "start:written"] {
         let mut sandbox = Sandbox::new(QUICK);
         let start = ["start", "a", "--prompt", "work"];
@@ -44,7 +45,7 @@ fn a_start_that_is_stopped_while_it_builds_its_job_is_left_alone() {
 }
 
 #[test]
-fn a_clean_that_is_stopped_keeps_nobody_from_starting_and_removing() {
+fn a_stopped_clean_blocks_no_start_and_no_clean() {
     for point in ["discard:renamed", "staging:clearing"] {
         let mut sandbox = Sandbox::new(QUICK);
         for id in ["a", "b"] {
@@ -61,10 +62,10 @@ fn a_clean_that_is_stopped_keeps_nobody_from_starting_and_removing() {
 }
 
 #[test]
-fn a_notifier_that_is_stopped_keeps_nobody_waiting_and_delivers_once() {
+fn a_stopped_notifier_blocks_nobody_and_delivers_once() {
     let mut sandbox = Sandbox::new(QUICK);
-    let told = sandbox.path("told");
-    let command = format!("echo $CLAUDEJOB_EVENT >> {}", told.display());
+    let notified = sandbox.path("notified");
+    let command = format!("echo $CLAUDEJOB_EVENT >> {}", notified.display());
     let start = ["start", "a", "--prompt", "work", "--on-event", &command, "--wait", "1m"];
     sandbox.pause_at("notifier:locked", start, |sandbox| {
         let [notifier] = processes_of(&sandbox.job("a").join("notifications"))[..] else {
@@ -80,10 +81,10 @@ fn a_notifier_that_is_stopped_keeps_nobody_waiting_and_delivers_once() {
     eventually("the delivery", || {
         (sandbox.status("a")["undeliveredNotifications"] == json!([])).then_some(())
     });
-    assert_eq!(fs::read_to_string(&told).unwrap(), "completed\n");
+    assert_eq!(fs::read_to_string(&notified).unwrap(), "completed\n");
 }
 
-/// A lost job: its worker was killed and nobody has looked since.
+/// A lost job: its worker was killed and nothing has read it since.
 fn lost(sandbox: &Sandbox) {
     let worker = sandbox.start("a", &[])["pid"].as_i64().unwrap() as i32;
     await_file(&sandbox.path("up"));
@@ -94,7 +95,7 @@ fn lost(sandbox: &Sandbox) {
 const HANGS: &str = "read\ninit\nsay hi\ntouch $DIR/up\nhang";
 
 #[test]
-fn a_job_is_killed_while_a_stopped_command_finalizes_it() {
+fn kills_a_job_while_a_stopped_command_finalizes_it() {
     for point in ["settle:locked", "settle:told", "end:outcome-written", "end:record-written"] {
         let mut sandbox = Sandbox::new(HANGS);
         lost(&sandbox);
@@ -116,7 +117,7 @@ fn a_job_is_killed_while_a_stopped_command_finalizes_it() {
 }
 
 #[test]
-fn a_job_whose_start_was_stopped_is_killed() {
+fn kills_a_job_whose_start_was_stopped() {
     for point in ["start:published", "start:spawned"] {
         let mut sandbox = Sandbox::new(HANGS);
         let start = ["start", "a", "--prompt", "work"];
@@ -130,7 +131,7 @@ fn a_job_whose_start_was_stopped_is_killed() {
 }
 
 #[test]
-fn a_job_is_killed_although_nothing_continues_the_command_that_finalizes_it() {
+fn kills_a_job_whose_finalizer_stays_stopped() {
     let mut sandbox = Sandbox::new(HANGS);
     lost(&sandbox);
     let list = sandbox.pause_at("settle:locked", ["list"], |sandbox| {

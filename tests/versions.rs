@@ -17,10 +17,10 @@ use support::processes::send;
 use support::{Answer, Sandbox, await_file, eventually};
 
 /// Ends its first turn at once and answers each message; a job that is not kept alive waits for a
-/// file of its name.
+/// file named after it.
 const SCRIPT: &str = "session\nread\ninit\ntouch begun\nwait-file go\nresult one\nhear-all heard";
 
-/// The two programs: `old` runs the workers, `new` is what others call, or the other way round.
+/// The two programs: `old` runs the workers and `new` makes the calls, or the other way round.
 struct Programs<'a> {
     sandbox: &'a Sandbox,
     worker: PathBuf,
@@ -34,7 +34,7 @@ impl Programs<'_> {
         let mut command = Command::new(program);
         command.env_clear().current_dir(self.sandbox.work()).args(arguments);
         command.envs(known.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Answer::of(command, Vec::new())
+        Answer::from_command(command, Vec::new())
     }
 
     #[track_caller]
@@ -44,7 +44,7 @@ impl Programs<'_> {
         answer
     }
 
-    /// Starts a job of one slot in a directory of its own, which its claude works in.
+    /// Starts a job of one slot in a directory of its own, where its claude works.
     #[track_caller]
     fn start(&self, program: &Path, id: &str, options: &[&str]) -> Answer {
         let cwd = self.cwd(id);
@@ -59,11 +59,11 @@ impl Programs<'_> {
         self.sandbox.path(&format!("work/{id}"))
     }
 
-    fn await_begun(&self, id: &str) {
+    fn await_start(&self, id: &str) {
         await_file(&self.cwd(id).join("begun"));
     }
 
-    fn let_go(&self, id: &str) {
+    fn release(&self, id: &str) {
         fs::write(self.cwd(id).join("go"), "").unwrap();
     }
 
@@ -76,7 +76,7 @@ impl Programs<'_> {
 
     #[track_caller]
     fn completed(&self, id: &str) {
-        self.let_go(id);
+        self.release(id);
         for program in [&self.worker, &self.caller] {
             let end = self.run(program, &["wait", id, "--timeout", "1m"]);
             end.expect_end(0, "completed", None);
@@ -96,14 +96,14 @@ fn work_together(worker: PathBuf, caller: PathBuf) {
 
     // A conversation.
     both.start(&both.worker, "talk", &["--keep-alive", "--max-parallel", "2"]);
-    both.let_go("talk");
+    both.release("talk");
     both.await_status("talk", "idle");
     let answer = both.call(&["send", "talk", "--message", "two", "--wait", "1m"]);
     assert_eq!(answer["turn"]["result"], "heard two", "{answer:#?}");
 
     // The queue: both slots are taken, and the jobs of both versions wait in one order.
     both.start(&both.worker, "first", &slots);
-    both.await_begun("first");
+    both.await_start("first");
     let queued = |program: &Path, id| both.start(program, id, &slots)["status"].clone();
     assert_eq!(queued(&both.caller, "second"), "queued");
     assert_eq!(queued(&both.worker, "third"), "queued");
@@ -112,13 +112,13 @@ fn work_together(worker: PathBuf, caller: PathBuf) {
         assert_eq!((position("second"), position("third")), (json!(1), json!(2)));
     }
     both.completed("first");
-    both.await_begun("second");
+    both.await_start("second");
     assert_eq!(both.call(&["status", "third"])["status"], "queued");
 
-    // A kill of a job that runs, and the slot that it gives up.
+    // A kill of a running job, and the slot that it frees.
     let killed = both.call(&["kill", "talk"]);
     assert_eq!((&killed["killed"], &killed["status"]), (&json!(true), &json!("killed")));
-    both.await_begun("third");
+    both.await_start("third");
     sandbox.assert_nothing_left("talk");
     both.completed("second");
 
@@ -129,7 +129,7 @@ fn work_together(worker: PathBuf, caller: PathBuf) {
     assert_eq!(both.call(&["status", "third"])["reason"], "worker_died");
     fs::remove_file(both.cwd("third").join("begun")).unwrap();
     assert_eq!(both.call(&["recover", "third"])["attempt"], 2);
-    both.await_begun("third");
+    both.await_start("third");
     both.completed("third");
 
     // A job that has completed is resumed by the other version.

@@ -1,5 +1,5 @@
-//! The fake `claude`: what the bench executable does when a worker, or the bench, starts it in
-//! that part. It takes a prompt on stdin, prints a stream such as the real one's, and ends when
+//! The fake `claude`: the bench executable plays it when a worker, or the bench itself, starts it
+//! with a part. It reads a prompt from stdin, prints a stream like the real one's, and ends when
 //! its stdin is closed.
 
 use std::fs::File;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::stream::Recorded;
 use crate::{gate, stream};
 
-/// The pause between two lines that are to be read one by one.
+/// The pause between two lines that a reader is to receive one by one.
 const BETWEEN_LINES: Duration = Duration::from_millis(3);
 
 /// The environment variable that makes this executable a fake `claude`, and names its part.
@@ -21,26 +21,26 @@ pub(crate) const PART: &str = "CLAUDEJOB_BENCH_FAKE";
 /// A part that the fake can play.
 #[derive(Clone, Copy)]
 pub(crate) enum Part {
-    /// It answers at once.
+    /// Answers at once.
     Answer,
-    /// It answers at once, and leaves a process behind.
+    /// Answers at once and leaves a process behind.
     Leave,
-    /// It says that it is there and then nothing more.
+    /// Announces itself and then prints nothing more.
     Idle,
-    /// It waits at the gate, prints so many bytes of events, and answers.
+    /// Waits at the gate, prints this many bytes of events, and answers.
     Flood(u64),
-    /// It waits at the gate, prints one line of so many bytes, and answers.
+    /// Waits at the gate, prints one line of this many bytes, and answers.
     LongLine(u64),
-    /// It waits at the gate, prints so many bytes of recorded events, and answers.
+    /// Waits at the gate, prints this many bytes of recorded events, and answers.
     Recorded(Recorded, u64),
-    /// It waits at the gate, prints so many lines one by one that are no event of the job, waits at
-    /// the gate again, and answers.
+    /// Waits at the gate, prints this many lines one by one that are not events of the job, waits
+    /// at the gate again, and answers.
     Trickle(u64),
 }
 
 impl Part {
-    /// As the environment carries it.
-    pub(crate) fn word(self) -> String {
+    /// Returns the value of the environment variable.
+    pub(crate) fn name(self) -> String {
         match self {
             Part::Answer => "answer".into(),
             Part::Leave => "leave".into(),
@@ -55,7 +55,7 @@ impl Part {
         }
     }
 
-    fn from_word(word: &str) -> Option<Part> {
+    fn from_name(word: &str) -> Option<Part> {
         match word.split_once(':') {
             None if word == "answer" => Some(Part::Answer),
             None if word == "leave" => Some(Part::Leave),
@@ -73,11 +73,11 @@ impl Part {
 }
 
 pub(crate) fn play(word: &str) -> ExitCode {
-    let Some(part) = Part::from_word(word) else {
+    let Some(part) = Part::from_name(word) else {
         let _ = writeln!(io::stderr(), "no such part: {word}");
         return ExitCode::FAILURE;
     };
-    // A pipe that breaks is a kill or the end of the bench: nobody is left to be told.
+    // A broken pipe means a kill or the end of the bench: nobody reads an error message.
     match perform(part) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
@@ -86,7 +86,7 @@ pub(crate) fn play(word: &str) -> ExitCode {
 
 fn perform(part: Part) -> io::Result<()> {
     let session = session_id();
-    // Not `Stdout`, which would look for line ends in every byte.
+    // Not `Stdout`, which would search every byte for line ends.
     let mut out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut stdin = io::stdin().lock();
     stdin.skip_until(b'\n')?;
@@ -119,19 +119,19 @@ fn perform(part: Part) -> io::Result<()> {
         }
     }
     out.write_all(stream::result(&session).as_bytes())?;
-    // The worker closes our stdin when it has seen the result: at the gate, everything is read.
+    // The worker closes our stdin when it has read the result: at the gate, everything is read.
     while stdin.skip_until(b'\n')? > 0 {}
     pass_gate()
 }
 
 fn pass_gate() -> io::Result<()> {
-    match std::env::var_os(gate::PLACE) {
-        Some(place) => gate::pass(&PathBuf::from(place)),
+    match std::env::var_os(gate::DIRECTORY_VARIABLE) {
+        Some(directory) => gate::pass(&PathBuf::from(directory)),
         None => Ok(()),
     }
 }
 
-/// The session that the worker has chosen, where a worker started us.
+/// The session that the worker chose, if a worker started this process.
 fn session_id() -> String {
     let mut args = std::env::args();
     let chosen = args.find(|arg| arg == "--session-id").and_then(|_| args.next());

@@ -1,5 +1,5 @@
-//! Where the bench and its fake `claude` meet: the fake says that it has come to a point, and stays
-//! there until the bench has looked at the worker. Two FIFOs, so that nobody waits for a time.
+//! Synchronizes the bench with its fake `claude`: the fake announces that it has reached a point
+//! and stays there until the bench has inspected the worker. Two FIFOs, so that neither side polls.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -13,35 +13,36 @@ use nix::sys::stat::Mode;
 
 use crate::{Outcome, interrupt};
 
-/// The environment variable that tells the fake where its gate is.
-pub(crate) const PLACE: &str = "CLAUDEJOB_BENCH_GATE";
+/// The environment variable with the gate's directory, for the fake.
+pub(crate) const DIRECTORY_VARIABLE: &str = "CLAUDEJOB_BENCH_GATE";
 
-/// A fake that has said nothing for so long has died, or its job has: an error, not a hang.
-const PATIENCE: u16 = 60_000;
+/// Milliseconds after which a silent fake, or its job, counts as dead: an error instead of a hang.
+const TIMEOUT: u16 = 60_000;
 
 /// The bench's side.
 pub(crate) struct Gate {
-    pub(crate) place: PathBuf,
+    pub(crate) directory: PathBuf,
     ready: File,
     go: File,
 }
 
 impl Gate {
-    pub(crate) fn new(place: PathBuf) -> Outcome<Gate> {
-        std::fs::create_dir(&place)?;
+    pub(crate) fn new(directory: PathBuf) -> Outcome<Gate> {
+        std::fs::create_dir(&directory)?;
         for name in ["ready", "go"] {
-            nix::unistd::mkfifo(&place.join(name), Mode::from_bits_truncate(0o600))?;
+            nix::unistd::mkfifo(&directory.join(name), Mode::from_bits_truncate(0o600))?;
         }
-        // Read and write, which for a FIFO neither waits for the other side nor ends with it.
-        let open = |name| OpenOptions::new().read(true).write(true).open(place.join(name));
+        // Opened for reading and writing: then the FIFO neither blocks until the other side opens
+        // it nor reports its end.
+        let open = |name| OpenOptions::new().read(true).write(true).open(directory.join(name));
         let (ready, go) = (open("ready")?, open("go")?);
-        Ok(Gate { place, ready, go })
+        Ok(Gate { directory, ready, go })
     }
 
-    /// Waits until the fake has come to the gate.
+    /// Waits until the fake has reached the gate.
     pub(crate) fn reached(&mut self) -> Outcome<()> {
         let mut fds = [PollFd::new(self.ready.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::from(PATIENCE)) {
+        match poll(&mut fds, PollTimeout::from(TIMEOUT)) {
             Ok(0) => return Err("the fake claude did not come to its gate".into()),
             Err(Errno::EINTR) => interrupt::check()?,
             other => drop(other?),
@@ -49,19 +50,20 @@ impl Gate {
         Ok(self.ready.read_exact(&mut [0])?)
     }
 
-    /// Lets the fake go on.
+    /// Lets the fake continue.
     pub(crate) fn open(&mut self) -> Outcome<()> {
         Ok(self.go.write_all(b"g")?)
     }
 }
 
-/// The fake's side: says that it is here and stays until it may go, or until the bench is gone.
-pub(crate) fn pass(place: &Path) -> std::io::Result<()> {
+/// The fake's side: announces the fake and blocks until it may continue, or until the bench is
+/// gone.
+pub(crate) fn pass(directory: &Path) -> std::io::Result<()> {
     let nonblock = nix::libc::O_NONBLOCK;
     OpenOptions::new()
         .write(true)
         .custom_flags(nonblock)
-        .open(place.join("ready"))?
+        .open(directory.join("ready"))?
         .write_all(b"r")?;
-    File::open(place.join("go"))?.read(&mut [0]).map(drop)
+    File::open(directory.join("go"))?.read(&mut [0]).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Costs that are not to grow with the machine's other processes, with old jobs or with a log.
+//! Costs that must not grow with the machine's other processes, with old jobs or with a log.
 
 use std::fs;
 use std::io::Read as _;
@@ -19,10 +19,10 @@ use crate::stage::Stage;
 use crate::table::{Row, Spread, Table, Target, Unit};
 use crate::{Outcome, Scale, interrupt, measure, proc};
 
-/// How long a program takes at most to come to where it waits.
+/// The longest time in which a program reaches the point where it waits.
 const SETTLING: Duration = Duration::from_millis(300);
 
-/// A program that goes on beside the bench; killed when it goes out of scope.
+/// A program that runs beside the bench; killed when it goes out of scope.
 struct Running(Child);
 
 impl Running {
@@ -63,7 +63,8 @@ pub(crate) fn wait(scale: Scale, table: &mut Table) -> Outcome<()> {
         let fake = stage.fake(Part::Answer)?;
         let mut sh = stage.command("sh", &["-c", "\"$0\" </dev/null & wait $!"]);
         sh.arg(fake.get_program());
-        sh.env(crate::fake::PART, Part::Answer.word()).env(gate::PLACE, &gate.place);
+        sh.env(crate::fake::PART, Part::Answer.name())
+            .env(gate::DIRECTORY_VARIABLE, &gate.directory);
         shell.push(time_after_gate(&mut gate, &mut sh, true)?);
         interrupt::check()?;
     }
@@ -77,7 +78,7 @@ pub(crate) fn wait(scale: Scale, table: &mut Table) -> Outcome<()> {
     })
 }
 
-/// Starts a program that waits for the fake, lets the fake end, and takes the time from then on.
+/// Starts a program that waits for the fake, lets the fake end, and measures from then on.
 fn time_after_gate(gate: &mut Gate, command: &mut Command, starts_fake: bool) -> Outcome<f64> {
     let mut waiting = Running::spawn(command)?;
     if starts_fake {
@@ -94,7 +95,7 @@ fn time_after_gate(gate: &mut Gate, command: &mut Command, starts_fake: bool) ->
     Ok(elapsed)
 }
 
-/// Processes that have nothing to do with any job.
+/// Processes that do not belong to any job.
 struct Others(Child);
 
 impl Others {
@@ -121,7 +122,8 @@ impl Drop for Others {
 
 const FEW_OTHERS: usize = 100;
 const MANY_OTHERS: usize = 2_000;
-/// How often few and many take turns, so that whatever else the machine does weighs on both alike.
+/// Number of alternations between few and many, so that other load on the machine affects both
+/// alike.
 const TURNS: usize = 5;
 
 /// The CPU time of a worker for a whole job, beside few and many other processes.
@@ -149,7 +151,7 @@ pub(crate) fn others(scale: Scale, table: &mut Table) -> Outcome<()> {
 
 fn cpu_of_a_job(stage: &Stage) -> Outcome<f64> {
     interrupt::check()?;
-    // The worker has to look for processes only where claude has left one.
+    // The worker searches for processes only if claude has left one.
     let (job, _) = stage.start(Part::Leave, None)?;
     let worker = Pid::from_raw(i32::try_from(job.worker)?);
     // Left as a zombie until its time has been read.
@@ -160,7 +162,7 @@ fn cpu_of_a_job(stage: &Stage) -> Outcome<f64> {
     Ok(seconds)
 }
 
-/// While it lasts, workers become children of the bench.
+/// While this value lives, workers become children of the bench.
 struct Reaping;
 
 impl Reaping {
@@ -220,8 +222,8 @@ pub(crate) fn lost(scale: Scale, table: &mut Table) -> Outcome<()> {
         lock.lock()?;
         drop(lock);
         let status = measure::ask(&mut stage.claudejob(&["status", &job.id]))?;
-        // The log holds a result, so that it tells the verdict; that it was read for that, the
-        // events tell.
+        // The log holds a result, and with it the verdict; the events show that it was read for
+        // that.
         let answer: Value = serde_json::from_slice(&status.answer)?;
         let events = fs::read_to_string(stage.job_dir(&job.id).join("events.ndjson"))?;
         if answer["status"] != "completed" || !events.contains("\"event\":\"lost\"") {
@@ -249,10 +251,10 @@ fn expect_worker_died(job: &Value) -> Outcome<()> {
     Err(format!("the job's worker should have died: {job}").into())
 }
 
-/// Lines that are no event of the job.
+/// Lines that are not events of the job.
 const QUIET_LINES: u64 = 200;
 
-/// System calls of those who follow events, counted by strace where that is installed.
+/// System calls of processes that follow events, counted by strace where it is installed.
 pub(crate) fn follow(scale: Scale, table: &mut Table) -> Outcome<()> {
     let stage = Stage::on_disk()?;
     let mut gate = Gate::new(stage.path("gate"))?;
@@ -296,13 +298,13 @@ pub(crate) fn follow(scale: Scale, table: &mut Table) -> Outcome<()> {
     })
 }
 
-/// How many system calls a program makes while something happens; NaN without strace.
+/// Returns the number of system calls a program makes during `action`; NaN without strace.
 fn calls_during(
     stage: &Stage,
     program: &Running,
-    happen: impl FnOnce() -> Outcome<()>,
+    action: impl FnOnce() -> Outcome<()>,
 ) -> Outcome<f64> {
-    // It first reads what is there.
+    // It first reads the existing events.
     let pid = u64::from(program.0.id());
     let mut before = f64::NAN;
     while before != proc::cpu_seconds(pid)? {
@@ -315,7 +317,7 @@ fn calls_during(
     let mut strace = stage.command("strace", &args);
     let strace = Running::spawn(strace.stderr(Stdio::null()));
     std::thread::sleep(SETTLING);
-    happen()?;
+    action()?;
     std::thread::sleep(SETTLING);
     let Ok(mut strace) = strace else { return Ok(f64::NAN) };
     if strace.0.try_wait()?.is_some() {
@@ -327,10 +329,10 @@ fn calls_during(
     Ok(text.lines().filter(|line| line.contains('(') && !line.contains("resumed")).count() as f64)
 }
 
-/// Adds to a command what is asked of it.
+/// Adds the options of a measurement to a command.
 type Adjust<'a> = &'a dyn Fn(&mut Command);
 
-/// `start` where there are many ended jobs, of which some options have to know.
+/// `start` beside many ended jobs, with options that need to read some of them.
 pub(crate) fn old_jobs(scale: Scale, table: &mut Table) -> Outcome<()> {
     let stage = Stage::on_disk()?;
     let id = stage.finished_job(Part::Answer)?;
@@ -362,7 +364,7 @@ pub(crate) fn old_jobs(scale: Scale, table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
-/// Reads a file of each of so many jobs in one pass: open, read into one buffer, close.
+/// Reads one file of each of this many jobs in one pass: open, read into one buffer, close.
 pub(crate) fn one_pass(jobs: &Path, names: &[String]) -> Outcome<Duration> {
     let mut buffer = vec![0; 64 << 10];
     let begin = Instant::now();

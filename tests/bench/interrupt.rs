@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM end the bench between two rounds, as an error: the jobs are then killed and
-//! the directories removed on the same way out as ever.
+//! Ctrl-C and SIGTERM end the bench between two rounds with an error: the jobs are then killed and
+//! the directories removed as after any error.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,7 @@ extern "C" fn note(_: i32) {
     SEEN.store(true, Ordering::Relaxed);
 }
 
-/// From here on the signals only leave a note for [`check`].
+/// From here on the signals only set a flag for [`check`].
 pub(crate) fn catch() -> Outcome<()> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -23,7 +23,7 @@ pub(crate) fn catch() -> Outcome<()> {
     Ok(())
 }
 
-/// An error once the bench was asked to end.
+/// Returns an error once a signal has asked the bench to end.
 pub(crate) fn check() -> Outcome<()> {
     if SEEN.load(Ordering::Relaxed) { Err("interrupted".into()) } else { Ok(()) }
 }

@@ -1,10 +1,10 @@
-//! What claudejob costs beside the plain tools that it stands for: each figure is measured in turns
-//! with its reference (`setsid -f true`, `cat`, `tail`, `tee`) in the same run, so that the ratios
-//! hold on a fast machine and on a slow one.
+//! What claudejob costs beside the plain tools that it replaces: each figure is measured in
+//! alternation with its reference (`setsid -f true`, `cat`, `tail`, `tee`) in the same run, so that
+//! the ratios hold on fast and slow machines.
 //!
-//! `cargo bench` measures everything, `cargo bench -- quick` less of it in some seconds, and
-//! `cargo bench -- start logs` the named benchmarks only. The table on stdout is the README's.
-//! The bench is its own fake `claude`: with `CLAUDEJOB_BENCH_FAKE` set it plays that part.
+//! `cargo bench` measures everything, `cargo bench -- quick` less of it in some seconds, and `cargo
+//! bench -- start logs` only the named benchmarks. The table on stdout is the README's. The bench
+//! is its own fake `claude`: with `CLAUDEJOB_BENCH_FAKE` set it plays that part.
 
 mod fake;
 mod gate;
@@ -27,7 +27,7 @@ use table::{Row, Spread, Table, Target, Unit};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// How much is measured: in full, or for a glance.
+/// How much is measured: everything, or a quick selection.
 #[derive(Clone, Copy)]
 struct Scale {
     /// Rounds of a call that takes milliseconds.
@@ -40,7 +40,7 @@ struct Scale {
     stream: u64,
     /// Bytes of the one long line.
     line: u64,
-    /// Jobs that wait in line.
+    /// Queued jobs.
     queued: usize,
     /// Lost jobs that `list` finds.
     lost: usize,
@@ -98,17 +98,17 @@ fn main() -> ExitCode {
         return fake::play(&part.to_string_lossy());
     }
     let mut err = std::io::stderr();
-    let words: Vec<String> = std::env::args().skip(1).map(|word| word.to_lowercase()).collect();
-    // Only `cargo bench` says `--bench`: `cargo test --benches` and nextest's `--list` find nothing
-    // to run here, and have nothing to say.
-    if !words.iter().any(|word| word == "--bench") {
+    let args: Vec<String> = std::env::args().skip(1).map(|word| word.to_lowercase()).collect();
+    // Only `cargo bench` passes `--bench`: `cargo test --benches` and nextest's `--list` have
+    // nothing to run here and expect no output.
+    if !args.iter().any(|word| word == "--bench") {
         return ExitCode::SUCCESS;
     }
     if cfg!(not(target_os = "linux")) {
         let _ = writeln!(err, "the benchmarks read /proc and run on Linux only");
         return ExitCode::SUCCESS;
     }
-    match measure_all(&words) {
+    match measure_all(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(err, "bench: {error}");
@@ -117,11 +117,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure_all(words: &[String]) -> Outcome<()> {
+fn measure_all(args: &[String]) -> Outcome<()> {
     interrupt::catch()?;
-    let scale = if words.iter().any(|word| word == "quick") { QUICK } else { FULL };
+    let scale = if args.iter().any(|word| word == "quick") { QUICK } else { FULL };
     let names: Vec<&String> =
-        words.iter().filter(|word| !word.starts_with('-') && *word != "quick").collect();
+        args.iter().filter(|word| !word.starts_with('-') && *word != "quick").collect();
     let chosen = |known: &str| names.is_empty() || names.iter().any(|name| known.contains(*name));
     if !BENCHMARKS.iter().any(|(known, _)| chosen(known)) {
         let known = BENCHMARKS.map(|(known, _)| known).join(", ");

@@ -1,5 +1,5 @@
-//! The stopwatch: runs a program to its end, and two things in turns so that whatever the machine
-//! does meanwhile (another load, a slow disk) weighs on both alike.
+//! The stopwatch: runs a program to its end, and two programs in alternation, so that other load
+//! (another program, a slow disk) affects both alike.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -13,14 +13,14 @@ use crate::{Outcome, interrupt};
 /// One run of a program.
 pub(crate) struct Run {
     pub(crate) elapsed: Duration,
-    /// The most memory that it had resident, in bytes. The kernel counts from the fork on, so this
-    /// is never less than what the bench itself has resident: the bench keeps nothing large.
+    /// The peak resident memory in bytes. The kernel counts from the fork on, so this is never less
+    /// than the bench's own resident memory: the bench keeps nothing large.
     pub(crate) peak: u64,
-    /// What it printed, where that was asked for.
+    /// What it printed, if that was requested.
     pub(crate) answer: Vec<u8>,
 }
 
-/// Runs the program to its end, its output thrown away.
+/// Runs the program to its end and discards its output.
 pub(crate) fn run(command: &mut Command) -> Outcome<Run> {
     finish(command.stdout(Stdio::null()))
 }
@@ -30,8 +30,8 @@ pub(crate) fn run_into(command: &mut Command, file: File) -> Outcome<Run> {
     finish(command.stdout(file))
 }
 
-/// Runs the program to its end and keeps what it printed, which has to fit into a pipe: the
-/// clock stops when the program ends, whoever else may still hold its output.
+/// Runs the program to its end and keeps its output, which has to fit into a pipe: the clock stops
+/// when the program ends, even if other processes still hold its output.
 pub(crate) fn ask(command: &mut Command) -> Outcome<Run> {
     finish(command.stdout(Stdio::piped()))
 }
@@ -57,8 +57,8 @@ fn finish(command: &mut Command) -> Outcome<Run> {
     Ok(Run { elapsed, peak, answer })
 }
 
-/// The wait status and the peak memory of a child. The child is reaped here: nobody may wait for
-/// it by `std` afterwards.
+/// The wait status and the peak memory of a child. The child is reaped here: `std` must not wait
+/// for it afterwards.
 fn wait_with_usage(pid: u32) -> Outcome<(i32, u64)> {
     let mut status = 0;
     // SAFETY: `rusage` is plain data, for which zeros are a valid value.
@@ -74,10 +74,10 @@ fn wait_with_usage(pid: u32) -> Outcome<(i32, u64)> {
     }
 }
 
-/// Rounds that are run first and not counted: caches fill, the loader's files are read.
+/// Rounds that run first and are not counted: they fill caches and read the loader's files.
 const WARM_UP: usize = 2;
 
-/// Takes the time of two things in turns: A B A B ….
+/// Measures two things in alternation: A B A B ….
 pub(crate) fn alternate(
     rounds: usize,
     mut ours: impl FnMut() -> Outcome<Duration>,

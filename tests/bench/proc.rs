@@ -1,4 +1,4 @@
-//! What the kernel tells about a process, the machine and a directory's file system.
+//! What the kernel reports about a process, the machine and a directory's file system.
 
 use std::fs;
 use std::path::Path;
@@ -9,18 +9,18 @@ use crate::Outcome;
 pub(crate) struct Memory {
     /// Its share: pages that several processes map are divided among them (PSS).
     pub(crate) share: u64,
-    /// Pages that only it has: these its end would free.
+    /// Private pages, which the process's end would free.
     pub(crate) private: u64,
 }
 
 pub(crate) fn memory(pid: u64) -> Outcome<Memory> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    // A clean page of a file is the page cache's, whoever maps it.
+    // A clean page of a file belongs to the page cache, whichever process maps it.
     let private = field(&rollup, "Private_Dirty")?;
     Ok(Memory { share: field(&rollup, "Pss")? * 1024, private: private * 1024 })
 }
 
-/// The most memory that a process has had resident so far, in bytes.
+/// The peak resident memory of a process so far, in bytes.
 pub(crate) fn peak_resident(pid: u64) -> Outcome<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     Ok(field(&status, "VmHWM")? * 1024)
@@ -33,8 +33,8 @@ pub(crate) fn cpu_seconds(pid: u64) -> Outcome<f64> {
     Ok(nanoseconds as f64 / 1e9)
 }
 
-/// How often the threads of a process have gone to sleep of their own accord so far: each time
-/// but the last, something woke them.
+/// How often the threads of a process have slept voluntarily so far: each time but the last,
+/// something woke them.
 pub(crate) fn sleeps(pid: u64) -> Outcome<u64> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -65,7 +65,7 @@ pub(crate) fn file_system(directory: &Path) -> Outcome<String> {
             Some((mount_point, after.split(' ').next()?))
         })
         .filter(|(mount_point, _)| directory.starts_with(mount_point))
-        // Of two mounts at the same place, the later one covers the earlier.
+        // Of two mounts at the same path, the later one covers the earlier.
         .max_by_key(|(mount_point, _)| mount_point.components().count());
     Ok(held_by.map_or("an unknown file system", |(_, kind)| kind).to_owned())
 }

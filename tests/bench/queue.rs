@@ -1,4 +1,4 @@
-//! Many jobs in line behind one that runs.
+//! Many jobs queued behind one that runs.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::{Outcome, Scale, interrupt, measure, proc};
 
 /// How often a slot is handed over, in each way.
 const HAND_OVERS: usize = 20;
-/// How long those who wait take to be at rest.
+/// How long queued workers take until they are idle.
 const SETTLING: Duration = Duration::from_secs(2);
 
 pub(crate) fn queue(scale: Scale, table: &mut Table) -> Outcome<()> {
@@ -39,13 +39,13 @@ pub(crate) fn queue(scale: Scale, table: &mut Table) -> Outcome<()> {
     }
     gate.reached()?;
     let queued = scale.queued;
-    let mut add = |what: String, unit, ours, most| {
+    let mut add = |what: String, unit, ours, limit| {
         table.add(&Row {
             what,
             unit,
             ours,
             reference: None,
-            target: Target::AtMost(most),
+            target: Target::AtMost(limit),
             peers: String::new(),
         })
     };

@@ -41,7 +41,7 @@ fn beside_cat(scale: Scale, table: &mut Table, verb: &str, file: &str) -> Outcom
     })
 }
 
-/// The directory of few jobs, beside which the memory for many is seen.
+/// The directory with few jobs, against which the memory for many is compared.
 const FEW: usize = 100;
 
 pub(crate) fn list(scale: Scale, table: &mut Table) -> Outcome<()> {
@@ -132,8 +132,8 @@ pub(crate) fn list(scale: Scale, table: &mut Table) -> Outcome<()> {
     })
 }
 
-/// Copies a finished job so many times: under names of the same length, each a second older than
-/// the next, and no copy forced to the disk.
+/// Copies a finished job this many times: under names of the same length, each a second older than
+/// the next, without forcing a copy to the disk.
 pub(crate) fn many_jobs(
     template: &Path,
     id: &str,
@@ -201,7 +201,7 @@ fn occurrences(command: &mut Command, word: &[u8]) -> Outcome<usize> {
     Ok(count)
 }
 
-/// A log that nobody would call large.
+/// A log of ordinary size.
 const SMALL: u64 = 200_000;
 
 pub(crate) fn logs(scale: Scale, table: &mut Table) -> Outcome<()> {

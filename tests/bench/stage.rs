@@ -1,6 +1,6 @@
-//! A place to measure in: a jobs directory of its own, the environment for claudejob in it, and the
-//! jobs that run there. What was started is killed and what was written is removed when the stage
-//! and its jobs go out of scope, on an error and on a panic too.
+//! A stage for measurements: a jobs directory of its own, the environment for claudejob in it, and
+//! the jobs that run there. When the stage and its jobs go out of scope, also on an error or a
+//! panic, processes are killed and files removed.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -31,14 +31,14 @@ impl Stage {
         Stage::below(Path::new(ON_DISK))
     }
 
-    /// In memory, where the machine has a place for that.
+    /// In memory, if the machine has a directory for that.
     pub(crate) fn in_memory() -> Outcome<Option<Stage>> {
-        let place = Path::new("/dev/shm");
-        if place.is_dir() { Stage::below(place).map(Some) } else { Ok(None) }
+        let directory = Path::new("/dev/shm");
+        if directory.is_dir() { Stage::below(directory).map(Some) } else { Ok(None) }
     }
 
-    fn below(place: &Path) -> Outcome<Stage> {
-        let root = tempfile::Builder::new().prefix("claudejob-bench-").tempdir_in(place)?;
+    fn below(directory: &Path) -> Outcome<Stage> {
+        let root = tempfile::Builder::new().prefix("claudejob-bench-").tempdir_in(directory)?;
         std::fs::create_dir(root.path().join("jobs"))?;
         let file_system = proc::file_system(root.path())?;
         Ok(Stage { root, file_system, started: Cell::new(0) })
@@ -63,7 +63,7 @@ impl Stage {
             .env("ANTHROPIC_API_KEY", "not-a-key")
             .env("IS_SANDBOX", "1")
             .env("CLAUDE_SKILL_JOBS_DIR", self.path("jobs"))
-            // A start is measured, and not the pause between two of them.
+            // The start is measured, not the pause between two of them.
             .env("CLAUDE_SKILL_STAGGER", "0")
             .env("CLAUDE_SKILL_RETRIES", "0");
         if let Some(path) = std::env::var_os("PATH") {
@@ -80,17 +80,17 @@ impl Stage {
     pub(crate) fn fake(&self, part: Part) -> Outcome<Command> {
         let program = std::env::current_exe()?;
         let mut command = self.command(&program.to_string_lossy(), &[]);
-        command.env(fake::PART, part.word());
+        command.env(fake::PART, part.name());
         Ok(command)
     }
 
-    /// Starts a job and takes the time to the answer.
+    /// Starts a job and measures the time until the answer.
     pub(crate) fn start(&self, part: Part, gate: Option<&Gate>) -> Outcome<(Job<'_>, Duration)> {
         let (job, elapsed) = self.start_with(part, gate, |_| {})?;
         if job.is_queued { Err("the job was queued".into()) } else { Ok((job, elapsed)) }
     }
 
-    /// The same with what `adjust` adds; the job may have to wait for its turn.
+    /// The same with what `adjust` adds; the job may have to queue.
     pub(crate) fn start_with(
         &self,
         part: Part,
@@ -103,11 +103,11 @@ impl Stage {
         let mut command = self.claudejob(&["start", "--job-id", &id, "--prompt", "Tidy up."]);
         adjust(&mut command);
         command.env("CLAUDE_SKILL_CLAUDE", std::env::current_exe()?);
-        command.env(fake::PART, part.word());
+        command.env(fake::PART, part.name());
         if let Some(gate) = gate {
-            command.env(gate::PLACE, &gate.place);
+            command.env(gate::DIRECTORY_VARIABLE, &gate.directory);
         }
-        // Before the start, so that a job that is there is killed even if its answer is not understood.
+        // Before the start, so that an existing job is killed even if its answer cannot be parsed.
         let mut job = Job { stage: self, id, worker: 0, is_queued: false, ended: false };
         let run = measure::ask(&mut command)?;
         let answer: Value = serde_json::from_slice(&run.answer)?;
@@ -126,15 +126,14 @@ impl Stage {
 pub(crate) struct Job<'stage> {
     stage: &'stage Stage,
     pub(crate) id: String,
-    /// The worker's process id.
     pub(crate) worker: u64,
-    /// It had to wait for its turn.
+    /// Whether it had to queue.
     pub(crate) is_queued: bool,
     ended: bool,
 }
 
 impl Job<'_> {
-    /// Waits until the job has completed; its id stays.
+    /// Waits until the job has completed; its id stays valid.
     pub(crate) fn wait(mut self) -> Outcome<String> {
         let run = measure::ask(&mut self.stage.claudejob(&["wait", &self.id, "--timeout", "2m"]))?;
         let answer: Value = serde_json::from_slice(&run.answer)?;
@@ -149,7 +148,7 @@ impl Job<'_> {
 impl Drop for Job<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            // Nothing can be done about a kill that fails, and not every job came to be.
+            // Nothing can be done about a kill that fails, and not every job was created.
             let mut kill = self.stage.claudejob(&["kill", &self.id]);
             let _ = kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
         }

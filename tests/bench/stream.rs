@@ -3,14 +3,14 @@
 
 use std::io::{self, Write};
 
-/// What the recorded session was called; other sessions have a name of the same length.
+/// The id of the recorded session; other sessions have an id of the same length.
 pub(crate) const SESSION: &str = "7d1d62c2-9142-438d-933b-3e14ae9b87f5";
 
 const RECORDED: &str = include_str!("../fixtures/transcripts/2.1.197/tool_use.ndjson");
 const PARTIAL: &str = include_str!("../fixtures/transcripts/2.1.197/partial_messages.ndjson");
 const SHORT: &str = include_str!("../fixtures/transcripts/2.1.197/success.ndjson");
 
-/// Events as the real CLI wrote them, which are printed again and again.
+/// Events as the real CLI wrote them, which are printed repeatedly.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recorded {
     ToolUse,
@@ -25,7 +25,7 @@ impl Recorded {
         (Recorded::PartialMessages, "partial"),
     ];
 
-    /// The recording's lines between the first and the last, those of this kind.
+    /// The recording's lines of this kind between the first and the last.
     fn events(self, session: &str) -> String {
         let (recording, kind) = match self {
             Recorded::ToolUse => (RECORDED, ""),
@@ -39,8 +39,8 @@ impl Recorded {
     }
 }
 
-/// Writes whole recorded events, at least so many bytes of them; `begin` is called once they are
-/// made.
+/// Writes complete recorded events, at least this many bytes of them; `begin` is called once they
+/// are built.
 pub(crate) fn replay(
     out: &mut impl Write,
     session: &str,
@@ -59,17 +59,18 @@ pub(crate) fn replay(
     out.write_all(events.repeat(left.div_ceil(events.len())).as_bytes())
 }
 
-/// An event of which the worker tells nobody, with its line end.
+/// An event that the worker does not report, with its line end.
 pub(crate) fn unnoticed(session: &str) -> String {
     let events = Recorded::PartialMessages.events(session);
     line_of_record(events.lines().next(), session)
 }
 
-/// What the agent reads and writes in this stream: source text, with all that JSON has to escape.
+/// What the agent reads and writes in this stream: source text, with everything that JSON has to
+/// escape.
 const TEXT: &str = include_str!("stream.rs");
 
-/// Events are made once for so many bytes and then written again and again: making them is no
-/// part of what is measured.
+/// Events are built once for this many bytes and then written repeatedly: building them is not
+/// measured.
 const BLOCK: usize = 4 << 20;
 
 /// The `system/init` event, with its line end.
@@ -86,7 +87,7 @@ fn line_of_record(line: Option<&str>, session: &str) -> String {
     format!("{}\n", line.unwrap_or_default().replace(SESSION, session))
 }
 
-/// Writes whole events, at least so many bytes of them; `begin` is called once they are made.
+/// Writes complete events, at least this many bytes of them; `begin` is called once they are built.
 pub(crate) fn flood(
     out: &mut impl Write,
     session: &str,
@@ -102,7 +103,7 @@ pub(crate) fn flood(
     begin()?;
     let mut left = bytes as usize;
     while left > 0 {
-        // The last part goes on to the end of its line.
+        // The last part extends to the end of its line.
         let over = block.iter().skip(left).position(|byte| *byte == b'\n');
         let part = &block[..over.map_or(block.len(), |at| left + at + 1)];
         out.write_all(part)?;
@@ -111,7 +112,7 @@ pub(crate) fn flood(
     Ok(())
 }
 
-/// Writes a single tool result of so many bytes.
+/// Writes a single tool result of this many bytes.
 pub(crate) fn long_line(out: &mut impl Write, session: &str, bytes: u64) -> io::Result<()> {
     let quoted = quoted(TEXT);
     let text = &quoted[1..quoted.len() - 1];
@@ -127,7 +128,7 @@ pub(crate) fn long_line(out: &mut impl Write, session: &str, bytes: u64) -> io::
 }
 
 fn event(block: &mut String, session: &str, random: &mut Random) {
-    // Evenly spread over the orders of magnitude; the frame of an event takes its part of it.
+    // Evenly distributed over the orders of magnitude; the frame of an event takes its share.
     let size = (200.0 * 100f64.powf(random.share())) as usize;
     let id = format!("toolu_{:022x}", random.next());
     let text = excerpt(size.saturating_sub(500), random);
@@ -166,7 +167,7 @@ fn system(session: &str, random: &mut Random) -> String {
     ) + "\n"
 }
 
-/// About so many bytes of text out of the middle of a file, as the inside of a JSON string.
+/// About this many bytes from the middle of a text file, as the inside of a JSON string.
 fn excerpt(bytes: usize, random: &mut Random) -> String {
     let mut text = String::from("… ");
     while text.len() < bytes {
@@ -184,7 +185,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A small generator of numbers that look random (xorshift): the same ones in every run.
+/// A small generator of pseudo-random numbers (xorshift): the same ones in every run.
 struct Random(u64);
 
 impl Random {

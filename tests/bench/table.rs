@@ -1,12 +1,12 @@
-//! The Markdown table: a row is printed as soon as it is measured, so that a run that is cut short
-//! has still said what it found.
+//! The Markdown table: a row is printed as soon as it is measured, so that an interrupted run has
+//! still printed its results.
 
 use std::fmt;
 use std::io::Write as _;
 
 use crate::Outcome;
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy)]
 pub(crate) enum Unit {
     Seconds,
@@ -16,7 +16,7 @@ pub(crate) enum Unit {
     Fraction,
 }
 
-/// The middle of a series and its bad end.
+/// The median and the bad end of a series.
 #[derive(Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -24,12 +24,12 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of a figure that is read once.
+    /// A figure that is read once.
     pub(crate) fn single(value: f64) -> Spread {
         Spread { median: value, p90: None }
     }
 
-    /// Of a series of times.
+    /// A series of times.
     pub(crate) fn of(mut times: Vec<f64>) -> Spread {
         times.sort_by(f64::total_cmp);
         let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
@@ -37,7 +37,7 @@ impl Spread {
         Spread { median: middle, p90: Some(at(0.9)) }
     }
 
-    /// Of the same series as a rate: its bad end is the slow one.
+    /// The same series as a rate: its bad end is the slow one.
     pub(crate) fn rate(times: Vec<f64>, bytes: u64) -> Spread {
         let times = Spread::of(times);
         let rate = |seconds: f64| bytes as f64 / seconds;
@@ -45,24 +45,24 @@ impl Spread {
     }
 }
 
-/// What the design asks for.
+/// The target of the design.
 pub(crate) enum Target {
     RatioAtMost(f64),
     RatioAtLeast(f64),
     AtMost(f64),
-    /// So much above the reference.
+    /// At most this much above the reference.
     AtMostAbove(f64),
     None,
 }
 
-/// One line of the table.
+/// A row of the table.
 pub(crate) struct Row {
     pub(crate) what: String,
     pub(crate) unit: Unit,
     pub(crate) ours: Spread,
     pub(crate) reference: Option<(String, Spread)>,
     pub(crate) target: Target,
-    /// The same by other programs, those that are installed.
+    /// The same by other programs, if they are installed.
     pub(crate) peers: String,
 }
 
@@ -131,7 +131,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Prints the head, under a line that says where this was measured.
+    /// Prints the head, below a line that describes the machine.
     pub(crate) fn begin(machine: &str) -> Outcome<Table> {
         let mut out = std::io::stdout();
         writeln!(out, "{machine}; MB are 10^6 bytes.\n")?;

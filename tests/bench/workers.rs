@@ -1,4 +1,4 @@
-//! The verb that makes a worker, and the worker itself: at its start, at rest, and at work.
+//! The verb that starts a worker, and the worker itself: at its start, idle, and busy.
 
 use std::cell::RefCell;
 use std::fs;
@@ -13,15 +13,15 @@ use crate::table::{Row, Spread, Table, Target, Unit};
 use crate::{Outcome, Scale, interrupt, measure, proc};
 
 pub(crate) fn start(scale: Scale, table: &mut Table) -> Outcome<()> {
-    // The syncs weigh on a disk alone.
+    // Only a disk makes the syncs expensive.
     let stages = [(Some(Stage::on_disk()?), 4.5), (Stage::in_memory()?, 2.5)];
-    for (stage, most) in &stages {
+    for (stage, limit) in &stages {
         let Some(stage) = stage else { continue };
         let (ours, setsid) = measure::alternate(
             scale.rounds,
             || {
                 let (job, elapsed) = stage.start(Part::Answer, None)?;
-                // The end of this job is not to weigh on the next start.
+                // The end of this job must not affect the next start.
                 job.wait()?;
                 Ok(elapsed)
             },
@@ -32,19 +32,19 @@ pub(crate) fn start(scale: Scale, table: &mut Table) -> Outcome<()> {
             unit: Unit::Seconds,
             ours: Spread::of(ours),
             reference: Some(("`setsid -f true`".into(), Spread::of(setsid))),
-            target: Target::RatioAtMost(*most),
+            target: Target::RatioAtMost(*limit),
             peers: peers(stage, scale)?,
         })?;
     }
     Ok(())
 }
 
-/// Other programs that put a command into the background, each as it is called for `true`.
+/// Other programs that put a command into the background, each with its arguments for `true`.
 const PEERS: [(&str, &[&str]); 3] =
     [("nq", &["true"]), ("tsp", &["true"]), ("pueue", &["add", "--", "true"])];
 
-/// The time of each peer that is installed; a dash where it is not, or does not work as it stands
-/// (pueue needs its daemon).
+/// The time of each installed peer; a dash if it is not installed or does not work without
+/// preparation (pueue needs its daemon).
 fn peers(stage: &Stage, scale: Scale) -> Outcome<String> {
     let mut texts = Vec::new();
     for (program, args) in PEERS {
@@ -61,16 +61,16 @@ fn peers(stage: &Stage, scale: Scale) -> Outcome<String> {
         let median = if times.is_empty() { f64::NAN } else { Spread::of(times).median };
         texts.push(format!("{program} {}", Unit::Seconds.show(median)));
     }
-    // The server of tsp, which goes on.
+    // The server of tsp, which stays running.
     let mut stop = stage.command("tsp", &["-K"]);
     stop.env("TS_SOCKET", stage.path("tsp")).stderr(Stdio::null());
     let _ = measure::run(&mut stop);
     Ok(texts.join(", "))
 }
 
-/// The record follows mere progress at most once a second: after that, a worker is at rest.
+/// The record follows mere progress at most once a second: after that, a worker is idle.
 const SETTLING: Duration = Duration::from_secs(4);
-/// Workers at rest, which share the pages of the program.
+/// Idle workers, which share the pages of the program.
 const AT_REST: usize = 10;
 
 pub(crate) fn idle(scale: Scale, table: &mut Table) -> Outcome<()> {
@@ -90,7 +90,7 @@ pub(crate) fn idle(scale: Scale, table: &mut Table) -> Outcome<()> {
     let memory: Vec<_> = jobs.iter().map(|job| proc::memory(job.worker)).collect::<Outcome<_>>()?;
     let shares = memory.iter().map(|memory| memory.share as f64).collect();
     let private = memory.iter().map(|memory| memory.private as f64).collect();
-    for (what, unit, ours, most) in [
+    for (what, unit, ours, limit) in [
         (
             format!("worker at rest: its share of memory (PSS), {AT_REST} of them"),
             Unit::Bytes,
@@ -105,14 +105,14 @@ pub(crate) fn idle(scale: Scale, table: &mut Table) -> Outcome<()> {
             0.0,
         ),
     ] {
-        let target = Target::AtMost(most);
+        let target = Target::AtMost(limit);
         table.add(&Row { what, unit, ours, reference: None, target, peers: String::new() })?;
     }
     Ok(())
 }
 
-/// From the first byte of a stream until all of it is copied: that the worker, claude and `tee` have
-/// to be started first is no part of it.
+/// From the first byte of a stream until all of it is copied: starting the worker, claude and `tee`
+/// is not measured.
 pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
     let recorded = |name| Part::Recorded(name, scale.stream / 2);
     let streams = [
@@ -135,7 +135,7 @@ pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
                 gate.reached()?;
                 let begin = Instant::now();
                 gate.open()?;
-                // The worker has closed claude's stdin: it has seen the result.
+                // The worker has closed claude's stdin: it has read the result.
                 gate.reached()?;
                 let elapsed = begin.elapsed();
                 peak = proc::peak_resident(job.worker)?.max(peak);
@@ -149,7 +149,7 @@ pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
                 interrupt::check()?;
                 let mut gate = gate.borrow_mut();
                 let mut fake = stage.fake(part)?;
-                fake.env(gate::PLACE, &gate.place);
+                fake.env(gate::DIRECTORY_VARIABLE, &gate.directory);
                 let tee = stage.command("tee", &[&copy.to_string_lossy()]);
                 let elapsed = pipe(fake, tee, &mut gate)?;
                 teed = fs::metadata(&copy)?.len();
@@ -181,16 +181,16 @@ pub(crate) fn copying(scale: Scale, table: &mut Table) -> Outcome<()> {
     Ok(())
 }
 
-/// Runs `from | to >/dev/null` to its end, and takes the time from where `from` begins to print.
+/// Runs `from | to >/dev/null` to its end, and measures from the first output of `from`.
 fn pipe(mut from: Command, mut to: Command, gate: &mut Gate) -> Outcome<Duration> {
     let mut source = from.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let stdout = source.stdout.take().ok_or("no output to copy")?;
     let mut copy = to.stdin(stdout).stdout(Stdio::null()).spawn()?;
-    // Nobody else shall hold the pipe, so that `from` ends should `to` fail.
+    // No other process may hold the pipe, so that `from` ends if `to` fails.
     drop(to);
     gate.reached()?;
     let begin = Instant::now();
-    // It need not stop at its second gate, which is where it ends.
+    // It need not stop at its second gate, where it ends.
     gate.open()?;
     gate.open()?;
     let copied = copy.wait()?;

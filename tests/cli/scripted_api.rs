@@ -2,7 +2,7 @@
 //!
 //! `scripted-api STEPS` takes a JSON array of steps, prints the URL and then obeys the lines on its
 //! stdin until that is closed: `wait N` prints `arrived` when N requests have arrived, `requests`
-//! prints how many have, and `release` lets a held step go on.
+//! prints how many have, and `release` lets a held step continue.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a part of the tests")]
 #![allow(clippy::print_stdout, reason = "this program's answers")]

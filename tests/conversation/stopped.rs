@@ -20,34 +20,34 @@ const STEPS: [&str; 9] = [
     "send:posted",
     "send:accepted",
 ];
-/// The steps from which on the message is accepted.
+/// The steps from which on the message counts as accepted.
 const ACCEPTED: [&str; 3] = ["send:linked", "send:posted", "send:accepted"];
 const SEND: [&str; 4] = ["send", "j", "--message", "M"];
 const TALKS: &str = "read\ninit\nresult one\nhear-all $DIR/heard";
 
-/// How often the ended job has heard the text, or reports it as undelivered.
+/// How often the ended job has received the text or reports it as undelivered.
 #[track_caller]
-fn told(sandbox: &Sandbox, text: &str) -> usize {
+fn times_delivered(sandbox: &Sandbox, text: &str) -> usize {
     let result = sandbox.run(["result", "j", "--full"]);
     let undelivered = result["undeliveredMessages"].as_array().unwrap();
     let reported = undelivered.iter().filter(|message| message["text"] == text).count();
     reported + lines(sandbox, "heard").iter().filter(|heard| *heard == text).count()
 }
 
-/// Asserts that an accepted message was delivered or reported, once, and a refused one was not.
+/// Asserts that an accepted message was delivered or reported once, and a refused one was not.
 #[track_caller]
-fn assert_told_once(sandbox: &Sandbox, step: &str, answer: &Answer) {
+fn assert_delivered_once(sandbox: &Sandbox, step: &str, answer: &Answer) {
     if answer.code == 0 {
-        assert_eq!(told(sandbox, "M"), 1, "{step}: {answer:?}");
+        assert_eq!(times_delivered(sandbox, "M"), 1, "{step}: {answer:?}");
     } else {
         assert_eq!(answer["code"], "job_ended", "{step}: {answer:?}");
         assert!(!ACCEPTED.contains(&step), "{step}: {answer:?}");
-        assert_eq!(told(sandbox, "M"), 0, "{step}: {answer:?}");
+        assert_eq!(times_delivered(sandbox, "M"), 0, "{step}: {answer:?}");
     }
     assert_tidy(sandbox, step);
 }
 
-/// Asserts that no sender has left anything.
+/// Asserts that no sender has left a file.
 #[track_caller]
 fn assert_tidy(sandbox: &Sandbox, step: &str) {
     let entries = fs::read_dir(sandbox.job("j").join("inbox")).unwrap().flatten();
@@ -67,7 +67,7 @@ fn finish(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_stopped_sender_keeps_no_job_from_its_end_and_no_verb_from_its_answer() {
+fn a_stopped_sender_blocks_neither_job_nor_verbs() {
     for step in STEPS {
         let mut sandbox = Sandbox::new(
             "read\ninit\nsay hi\ntouch $DIR/up\nwait-file $DIR/go\nresult one\n\
@@ -82,8 +82,8 @@ fn a_stopped_sender_keeps_no_job_from_its_end_and_no_verb_from_its_answer() {
             fs::write(sandbox.path("go"), "").unwrap();
             sandbox.wait("j").expect_end(0, "completed", None);
         });
-        assert_told_once(&sandbox, step, &answer);
-        assert_eq!(told(&sandbox, "other"), 1, "{step}");
+        assert_delivered_once(&sandbox, step, &answer);
+        assert_eq!(times_delivered(&sandbox, "other"), 1, "{step}");
         let numbers: Vec<Value> = turns(&sandbox, "j")
             .iter()
             .flat_map(|t| t["messages"].as_array().unwrap().clone())
@@ -95,7 +95,7 @@ fn a_stopped_sender_keeps_no_job_from_its_end_and_no_verb_from_its_answer() {
 }
 
 #[test]
-fn a_job_with_a_stopped_sender_is_interrupted_and_killed() {
+fn interrupts_and_kills_a_job_with_a_stopped_sender() {
     for step in STEPS {
         let mut sandbox = Sandbox::new("read\ninit\nsay hi\ntouch $DIR/up\nhear $DIR/heard\nhang");
         sandbox.start("j", &["--keep-alive"]);
@@ -108,12 +108,12 @@ fn a_job_with_a_stopped_sender_is_interrupted_and_killed() {
             let killed = sandbox.run(["kill", "j"]);
             assert_eq!((killed.code, &killed["killed"]), (0, &true.into()), "{step}: {killed:?}");
         });
-        assert_told_once(&sandbox, step, &answer);
+        assert_delivered_once(&sandbox, step, &answer);
     }
 }
 
 #[test]
-fn a_sender_that_is_continued_in_another_attempt_is_heard_in_it_once() {
+fn a_sender_continued_in_a_later_attempt_sends_once() {
     for step in STEPS {
         let mut sandbox = Sandbox::new(TALKS);
         sandbox.start("j", &["--keep-alive"]);
@@ -127,13 +127,13 @@ fn a_sender_that_is_continued_in_another_attempt_is_heard_in_it_once() {
         assert_eq!(answer.code, 0, "{step}: {answer:?}");
         await_idle(&sandbox);
         finish(&sandbox);
-        assert_told_once(&sandbox, step, &answer);
+        assert_delivered_once(&sandbox, step, &answer);
         assert_eq!(lines(&sandbox, "heard").len(), 2, "{step}");
     }
 }
 
 #[test]
-fn a_sender_is_not_heard_by_another_job_of_the_same_id() {
+fn a_message_does_not_reach_a_new_job_of_the_same_id() {
     for step in STEPS {
         let mut sandbox = Sandbox::new(TALKS);
         sandbox.start("j", &["--keep-alive"]);
@@ -155,7 +155,7 @@ fn a_sender_is_not_heard_by_another_job_of_the_same_id() {
 }
 
 #[test]
-fn a_message_to_a_worker_that_dies_is_reported_or_refused() {
+fn reports_or_refuses_messages_to_a_dying_worker() {
     for step in STEPS {
         let mut sandbox = Sandbox::new("read\ninit\nsay hi\ntouch $DIR/up\nhang");
         let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
@@ -164,21 +164,21 @@ fn a_message_to_a_worker_that_dies_is_reported_or_refused() {
             kill(worker);
             assert_eq!(sandbox.status("j")["reason"], "worker_died", "{step}");
         });
-        assert_told_once(&sandbox, step, &answer);
+        assert_delivered_once(&sandbox, step, &answer);
     }
-    // Nobody has looked at the job before the sender goes on.
+    // Nothing reads the job before the sender continues.
     for step in STEPS {
         let mut sandbox = Sandbox::new("read\ninit\nsay hi\ntouch $DIR/up\nhang");
         let worker = sandbox.start("j", &[])["pid"].as_i64().unwrap() as i32;
         await_file(&sandbox.path("up"));
         let answer = sandbox.pause_at(step, SEND, |_| kill(worker));
         assert_eq!((answer.code, &answer["status"]), (0, &"failed".into()), "{step}: {answer:?}");
-        assert_told_once(&sandbox, step, &answer);
+        assert_delivered_once(&sandbox, step, &answer);
     }
 }
 
 #[test]
-fn the_lock_of_earlier_versions_keeps_no_job_from_its_end() {
+fn the_lock_of_earlier_versions_blocks_no_end() {
     let sandbox = Sandbox::new(TALKS);
     sandbox.start("j", &["--keep-alive"]);
     await_idle(&sandbox);
@@ -192,7 +192,7 @@ fn the_lock_of_earlier_versions_keeps_no_job_from_its_end() {
 }
 
 #[test]
-fn a_message_is_heard_beside_a_file_with_a_high_number() {
+fn delivers_messages_beside_a_high_numbered_file() {
     let put = |path: &Path| fs::write(path, "garbage").unwrap();
     for name in ["9999999999.json", "999999999999999.json", "99999999999999999999.json"] {
         let sandbox = Sandbox::new(TALKS);

@@ -1,9 +1,10 @@
-//! The children that a fake claude leaves behind, as the Bash tool of the real one does: each in
-//! a session of its own, out of reach of a signal to claude's process group. A child is this same
-//! program started again, told by its arguments what to be, because the environment may be empty.
+//! The children that a fake claude leaves behind, as the Bash tool of the real one does: each in a
+//! session of its own, which a signal to claude's process group does not reach. A child is this
+//! same program started again; its arguments give its role, because its environment may be empty.
 //!
-//! A child of which a test asks whether it lives holds the lock of `FILE.lock` (flock(2)), together
-//! with whatever it starts: the kernel knows, also where the process is not to be found.
+//! If a test needs to know whether a child is alive, the child holds the lock of `FILE.lock`
+//! (flock(2)), together with every process that it starts: the kernel knows, even if the process
+//! cannot be found.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,16 +24,16 @@ const HEADLESS: &str = "--fake-headless";
 const CHAIN: &str = "--fake-chain";
 const CHAIN_ON: &str = "--fake-chain-on";
 const ROOT: &str = "--fake-root";
-/// Seconds that a chain goes on that nobody ends.
-const CHAIN_TAKES: u64 = 60;
+/// Seconds after which a chain ends if nobody has ended it.
+const CHAIN_SECONDS: u64 = 60;
 
-/// What a child was started to be, with the file for its PID.
+/// The role of a child, with the file for its PID.
 pub(crate) enum Role {
     Hang {
         pid_file: PathBuf,
         stubborn: bool,
     },
-    /// Starts another one and ends.
+    /// Starts another child and ends.
     Orphan {
         pid_file: PathBuf,
         role: &'static str,
@@ -75,7 +76,7 @@ impl Role {
     pub(crate) fn play(self) -> io::Result<()> {
         match self {
             Self::Hang { pid_file, stubborn } => {
-                // Everything is in place before the file says so.
+                // Everything is set up before the file announces it.
                 nix::unistd::setsid()?;
                 if stubborn {
                     super::ignore(Signal::SIGINT)?;
@@ -89,25 +90,25 @@ impl Role {
                 hold_lock(&pid_file)?;
                 let main_thread = std::process::id();
                 std::thread::spawn(move || {
-                    // The file says that the main thread has ended.
+                    // The file announces that the main thread has ended.
                     let state = || fs::read_to_string(format!("/proc/{main_thread}/stat"));
                     while !state().is_ok_and(|stat| stat.contains(") Z ")) {
                         std::thread::yield_now();
                     }
-                    let _ = super::write_whole(&pid_file, main_thread.to_string().as_bytes());
+                    let _ = super::write_atomically(&pid_file, main_thread.to_string().as_bytes());
                     super::hang()
                 });
-                // SAFETY: ends this thread alone; nothing that it owns is used by the other one.
+                // SAFETY: ends this thread alone; the other thread uses nothing that it owns.
                 unsafe { libc::syscall(libc::SYS_exit, 0) };
                 Ok(())
             }
             Self::Chain { pid_file, mode } => {
                 nix::unistd::setsid()?;
                 hold_lock(&pid_file)?;
-                // Nobody has to reap what ends.
+                // Without a handler for SIGCHLD nobody has to reap the processes that end.
                 super::ignore(Signal::SIGCHLD)?;
-                super::write_whole(&pid_file, std::process::id().to_string().as_bytes())?;
-                chain_on(now() + CHAIN_TAKES, &mode)
+                super::write_atomically(&pid_file, std::process::id().to_string().as_bytes())?;
+                chain_on(now() + CHAIN_SECONDS, &mode)
             }
             Self::ChainOn { until, mode } => chain_on(until, &mode),
             Self::Root { pid_file } => {
@@ -121,13 +122,13 @@ impl Role {
 }
 
 fn hang_as(pid_file: &Path) -> ! {
-    if super::write_whole(pid_file, std::process::id().to_string().as_bytes()).is_err() {
+    if super::write_atomically(pid_file, std::process::id().to_string().as_bytes()).is_err() {
         std::process::exit(70);
     }
     super::hang()
 }
 
-/// Holds a lock until this process and all that it starts have ended.
+/// Holds a lock until this process and all processes that it starts have ended.
 fn hold_lock(pid_file: &Path) -> io::Result<()> {
     let file = fs::File::create(lock_of(pid_file))?;
     file.lock()?;
@@ -152,9 +153,9 @@ fn chain_on(until: u64, mode: &str) -> io::Result<()> {
     while now() < until {
         // SAFETY: this process has one thread.
         match unsafe { nix::unistd::fork() } {
-            // SAFETY: ends this process without a look at what the next one has, too.
+            // SAFETY: ends this process without running anything that the next one also has.
             Ok(ForkResult::Parent { .. }) => unsafe { libc::_exit(0) },
-            // There are too many for a moment.
+            // The user has too many processes for the moment.
             Err(_) => std::thread::yield_now(),
             Ok(ForkResult::Child) if mode == "setsid" => {
                 nix::unistd::setsid()?;
@@ -171,32 +172,32 @@ fn chain_on(until: u64, mode: &str) -> io::Result<()> {
 
 pub(crate) fn spawn(pid_file: &Path) -> io::Result<()> {
     this_program(HANG, pid_file)?.spawn()?;
-    super::wait_for(pid_file);
+    super::wait_for_file(pid_file);
     Ok(())
 }
 
 pub(crate) fn spawn_clean(pid_file: &Path) -> io::Result<()> {
     this_program(HANG, pid_file)?.env_clear().spawn()?;
-    super::wait_for(pid_file);
+    super::wait_for_file(pid_file);
     Ok(())
 }
 
 pub(crate) fn spawn_marked(pid_file: &Path, mark: &Path) -> io::Result<()> {
     this_program(HANG, pid_file)?.env("CLAUDEJOB_DIR", mark).spawn()?;
-    super::wait_for(pid_file);
+    super::wait_for_file(pid_file);
     Ok(())
 }
 
 pub(crate) fn spawn_root(pid_file: &Path, program: &Path) -> io::Result<()> {
     let mut command = Command::new(program);
     command.arg(ROOT).arg(pid_file).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-    super::wait_for(pid_file);
+    super::wait_for_file(pid_file);
     Ok(())
 }
 
 pub(crate) fn spawn_chain(pid_file: &Path, mode: &str) -> io::Result<()> {
     this_program(CHAIN, pid_file)?.arg(mode).stdout(Stdio::null()).spawn()?;
-    super::wait_for(pid_file);
+    super::wait_for_file(pid_file);
     Ok(())
 }
 
@@ -205,18 +206,18 @@ pub(crate) fn spawn_headless(pid_file: &Path) -> io::Result<()> {
     if !status.success() {
         return Err(io::Error::other("the process in between failed"));
     }
-    super::wait_for(pid_file);
+    super::wait_for_file(pid_file);
     Ok(())
 }
 
-/// Through one more process that is gone when this returns: the child's parent is then whoever
-/// takes in orphans.
+/// Through an intermediate process that is gone when this returns: the child's parent is then the
+/// process that adopts orphans.
 pub(crate) fn spawn_stubborn(pid_file: &Path) -> io::Result<()> {
     let status = this_program(ORPHAN, pid_file)?.status()?;
     if !status.success() {
         return Err(io::Error::other("the process in between failed"));
     }
-    super::wait_for(pid_file);
+    super::wait_for_file(pid_file);
     Ok(())
 }
 

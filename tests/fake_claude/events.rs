@@ -1,6 +1,5 @@
-//! The events of the CLI, with every field that the recorded transcripts have and in their order.
-//! Costs and turns add up as the CLI's do: the cost over the whole process, the turns within one
-//! result.
+//! The events of the CLI, with every field of the recorded transcripts, in their order. Costs and
+//! turns add up as the CLI's do: the cost over the whole process, the turns within one result.
 
 use serde_json::{Value, json};
 
@@ -56,8 +55,8 @@ const RESULT: &str = concat!(
     "\n"
 );
 
-/// The head and the tail of an `assistant` line whose text is too long to be held in memory.
-pub(crate) fn around_a_long_text() -> (String, String) {
+/// The head and the tail of an `assistant` line whose text is too long to keep in memory.
+pub(crate) fn frame_of_a_long_text() -> (String, String) {
     let line = Conversation::new(&[]).say("@HERE");
     let (head, tail) = line.split_once("@HERE").unwrap_or_default();
     (head.to_owned(), tail.to_owned())
@@ -74,7 +73,7 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    /// The session, the model and the permission mode are those of the arguments.
+    /// Takes the session, the model and the permission mode from the arguments.
     pub(crate) fn new(arguments: &[String]) -> Self {
         let value = |flag: &str, or: &str| {
             Value::String(value_of(arguments, flag).unwrap_or_else(|| or.to_owned()))
@@ -91,7 +90,6 @@ impl Conversation {
         }
     }
 
-    /// The conversation's name.
     pub(crate) fn session_id(&self) -> &str {
         self.session.as_str().unwrap_or_default()
     }
@@ -114,7 +112,7 @@ impl Conversation {
         self.assistant(&fill(TEXT, &[("@TEXT", json!(text))]))
     }
 
-    /// A tool that is at work until its result.
+    /// A tool that runs until its result.
     pub(crate) fn tool(&mut self, name: &str, text: &str) -> String {
         let input = match name {
             "Bash" => json!({"command": text, "description": "run"}),
@@ -145,8 +143,8 @@ impl Conversation {
         )
     }
 
-    /// The CLI's word that it has taken a message in.
-    pub(crate) fn taken_in(&mut self, message: &Value) -> String {
+    /// The CLI's confirmation that it has accepted a message.
+    pub(crate) fn confirmation(&mut self, message: &Value) -> String {
         let mut event = message.clone();
         event["session_id"] = self.session.clone();
         event["isReplay"] = json!(true);
@@ -166,8 +164,8 @@ impl Conversation {
         format!("{response}\n{result}\n")
     }
 
-    /// Ends the turn. A script that said nothing before still counts one message, as the CLI
-    /// never gives a result without one.
+    /// Ends the turn. A script without an earlier message still counts one, as the CLI never gives
+    /// a result without one.
     pub(crate) fn result(&mut self, text: &str) -> String {
         if self.turns == 0 {
             self.messages += 1;
@@ -213,7 +211,8 @@ impl Conversation {
     }
 }
 
-/// What the script says comes last among `values`: it may hold anything, another name too.
+/// The script's text comes last among `values`: it may contain anything, also the name of another
+/// value.
 fn fill(template: &str, values: &[(&str, Value)]) -> String {
     values
         .iter()

@@ -1,40 +1,40 @@
-//! A stand-in for the `claude` program that does what a script says, one step a line, so that a
-//! test decides every byte, signal and moment. The script is the file named by `FAKE_CLAUDE`;
-//! `$DIR` in the path of a step stands for `FAKE_DIR`, `$JOB` for the job's id. Blank lines and `#` comments are skipped,
-//! and after the last step it exits 0.
+//! A fake `claude` program that performs the steps of a script, one a line, so that a test
+//! determines every byte and signal and their times. The script is the file named by
+//! `FAKE_CLAUDE`; in the path of a step `$DIR` is replaced by `FAKE_DIR` and `$JOB` by the job's
+//! id. Blank lines and `#` comments are skipped, and after the last step it exits 0.
 //!
 //! | step | what it does |
 //! |---|---|
 //! | `read [FILE]` | reads one line from stdin, and writes it to FILE |
-//! | `hear [FILE]` | reads the next line of stdin: a message is taken in as the CLI says it (and its text appended to FILE), an interrupt ends the turn |
+//! | `hear [FILE]` | reads the next line of stdin: a message is accepted with the CLI's confirmation (and its text appended to FILE), an interrupt ends the turn |
 //! | `hear-all FILE` | the same to the end of stdin, with a result for each message |
 //! | `eof` | reads stdin to its end |
 //! | `args FILE`, `env FILE`, `fds FILE` | writes its arguments (a JSON array), its environment, its open descriptors (JSON objects) |
 //! | `print TEXT`, `write TEXT`, `hex BYTES` | writes a line, or text without its end, or bytes in hexadecimal |
-//! | `json TEXT` | the same as `print`, for a reader's sake |
+//! | `json TEXT` | the same as `print`; says that the line is JSON |
 //! | `play FILE [BYTES]` | copies a file, or its first BYTES |
-//! | `line BYTES` | one `assistant` line of about BYTES bytes, in flat memory |
-//! | `fill BYTES SEED` | `assistant` lines decided by SEED, until BYTES are reached (see `filler.rs`) |
-//! | `init`, `say TEXT`, `tool NAME TEXT`, `tool-result TEXT`, `result TEXT` | the CLI's own events; a `tool` is at work until its `tool-result` |
+//! | `line BYTES` | one `assistant` line of about BYTES bytes, in constant memory |
+//! | `fill BYTES SEED` | `assistant` lines determined by SEED, until BYTES are reached (see `filler.rs`) |
+//! | `init`, `say TEXT`, `tool NAME TEXT`, `tool-result TEXT`, `result TEXT` | the CLI's own events; a `tool` runs until its `tool-result` |
 //! | `stderr TEXT` | a line to stderr |
 //! | `ignore SIGNAL` | ignores `INT`, `TERM`, `HUP`, … from now on |
-//! | `close-stdin`, `close-stdout` | lets go of it, and lives on |
-//! | `touch FILE`, `wait-file FILE` | makes a file; waits until one exists |
+//! | `close-stdin`, `close-stdout` | closes it and continues |
+//! | `touch FILE`, `wait-file FILE` | creates a file; waits until it exists |
 //! | `spawn FILE` | starts a child in a session of its own that holds stdout, hangs, and writes its PID to FILE |
 //! | `spawn-clean FILE` | the same with an empty environment |
 //! | `spawn-stubborn FILE` | the same, ignoring INT and TERM, its parent already gone |
 //! | `spawn-headless FILE` | a child in a session of its own whose main thread has ended while another hangs, its parent already gone |
-//! | `spawn-chain FILE MODE` | a chain in a session of its own: each process starts the next one and ends, for 60 s at most; `setsid`: each in a session of its own, `exec`: each with an empty environment, else `fork` |
+//! | `spawn-chain FILE MODE` | a chain in a session of its own: each process starts the next one and ends, for at most 60 s; `setsid`: each in a session of its own, `exec`: each with an empty environment, else `fork` |
 //! | `spawn-marked FILE DIR` | as `spawn`, with the environment variable `CLAUDEJOB_DIR` of its own |
-//! | `spawn-root FILE` | as `spawn`, by the program `$DIR/setuid-root`, a copy of this one with the set-user-ID bit, as root altogether |
-//! | `session` | keeps its conversation in `$DIR/sessions` from now on; where it is to resume one that is not there it refuses, as the real CLI does |
-//! | `work STEPS` | does what its conversation does not say is done: for each step a `tool`, a line in `$DIR/work/JOB`, a line in the conversation, and the `tool-result` |
+//! | `spawn-root FILE` | as `spawn`, by the program `$DIR/setuid-root`, a copy of this one with the set-user-ID bit, with root as real and effective user |
+//! | `session` | stores its conversation in `$DIR/sessions` from now on; refuses to resume one that does not exist, as the real CLI does |
+//! | `work STEPS` | performs the steps that are not in its conversation yet: for each step a `tool`, a line in `$DIR/work/JOB`, a line in the conversation, and the `tool-result` |
 //! | `append FILE TEXT` | appends a line to a file |
-//! | `nap MOST` | sleeps for up to MOST milliseconds, always as long for the same job |
-//! | `once FILE STEP` | does the step if FILE does not exist, and makes it first |
-//! | `limit SECONDS` | the event of a subscription's limit that ends in so many seconds |
+//! | `nap MAX` | sleeps for up to MAX milliseconds, always the same time for the same job |
+//! | `once FILE STEP` | performs the step if FILE does not exist, and creates it first |
+//! | `limit SECONDS` | the event of a subscription's limit that ends in this many seconds |
 //! | `refused STATUS` | the end of a turn that the API refused |
-//! | `hang` | waits for ever, or for a signal's default |
+//! | `hang` | waits for a signal |
 //! | `exit N`, `die SIGNAL` | ends |
 
 mod children;
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("fake-claude: {error}"));
+            print_error(&format!("fake-claude: {error}"));
             ExitCode::from(70)
         }
     }
@@ -109,9 +109,9 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
             Ok(())
         }
         "eof" => io::copy(&mut io::stdin().lock(), &mut io::sink()).map(drop),
-        "args" => write_whole(&path(rest), serde_json::to_string(arguments)?.as_bytes()),
-        "env" => write_whole(&path(rest), serde_json::to_string(&environment())?.as_bytes()),
-        "fds" => write_whole(&path(rest), serde_json::to_string(&descriptors()?)?.as_bytes()),
+        "args" => write_atomically(&path(rest), serde_json::to_string(arguments)?.as_bytes()),
+        "env" => write_atomically(&path(rest), serde_json::to_string(&environment())?.as_bytes()),
+        "fds" => write_atomically(&path(rest), serde_json::to_string(&descriptors()?)?.as_bytes()),
         "print" | "json" => Stdout.write_all(format!("{rest}\n").as_bytes()),
         "write" => Stdout.write_all(rest.as_bytes()),
         "hex" => Stdout.write_all(&unhex(rest)?),
@@ -132,19 +132,19 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
         "tool-result" => Stdout.write_all(talk.tool_result(rest).as_bytes()),
         "result" => Stdout.write_all(talk.result(rest).as_bytes()),
         "stderr" => {
-            complain(rest);
+            print_error(rest);
             Ok(())
         }
         "ignore" => ignore(signal_named(rest)?),
         "close-stdin" => Ok(nix::unistd::dup2_stdin(fs::File::open("/dev/null")?)?),
-        // Only replaced: a descriptor 1 that were free would be the next file opened, and what is
-        // printed afterwards would land in it.
+        // Replaced, not closed: the next file to be opened would otherwise get descriptor 1, and
+        // later output would go into it.
         "close-stdout" => {
             Ok(nix::unistd::dup2_stdout(fs::OpenOptions::new().write(true).open("/dev/null")?)?)
         }
-        "touch" => write_whole(&path(rest), b""),
+        "touch" => write_atomically(&path(rest), b""),
         "wait-file" => {
-            wait_for(&path(rest));
+            wait_for_file(&path(rest));
             Ok(())
         }
         "spawn" => children::spawn(&path(rest)),
@@ -162,11 +162,11 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
         "spawn-root" => children::spawn_root(&path(rest), &path("$DIR/setuid-root")),
         "append" => {
             let (file, text) = rest.split_once(' ').unwrap_or((rest, ""));
-            append(&path(file), &format!("{}\n", expanded(text)))
+            append(&path(file), &format!("{}\n", expand(text)))
         }
         "nap" => {
-            let most = number(rest)?;
-            std::thread::sleep(Duration::from_millis(nap_of(&expanded("$JOB"), most)));
+            let max = number(rest)?;
+            std::thread::sleep(Duration::from_millis(nap_of(&expand("$JOB"), max)));
             Ok(())
         }
         "once" => {
@@ -175,7 +175,7 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
             if file.exists() {
                 return Ok(());
             }
-            write_whole(&file, b"")?;
+            write_atomically(&file, b"")?;
             let (verb, rest) = rest.split_once(' ').unwrap_or((rest, ""));
             step(verb, rest, arguments, talk)
         }
@@ -199,11 +199,11 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
         "hang" => hang(),
         "exit" => std::process::exit(number(rest)? as i32),
         "die" => die(signal_named(rest)?),
-        _ => Err(io::Error::other("no such step")),
+        _ => Err(io::Error::other("unknown step")),
     }
 }
 
-/// Descriptor 1 without a buffer. A reader that is gone is ignored, as the real CLI ignores it.
+/// Descriptor 1 without a buffer. A closed pipe is ignored, as the real CLI ignores it.
 struct Stdout;
 
 impl Write for Stdout {
@@ -223,10 +223,10 @@ impl Write for Stdout {
 fn read_line(file: &str) -> io::Result<()> {
     let mut line = Vec::new();
     io::stdin().lock().read_until(b'\n', &mut line)?;
-    if file.is_empty() { Ok(()) } else { write_whole(&path(file), &line) }
+    if file.is_empty() { Ok(()) } else { write_atomically(&path(file), &line) }
 }
 
-/// The text of the message that was heard; `None` at the end of stdin.
+/// Returns the text of the next message; `None` at the end of stdin.
 fn hear(file: &str, talk: &mut Conversation) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     if io::stdin().lock().read_until(b'\n', &mut line)? == 0 {
@@ -241,7 +241,7 @@ fn hear(file: &str, talk: &mut Conversation) -> io::Result<Option<String>> {
     if !file.is_empty() {
         append(&path(file), &format!("{text}\n"))?;
     }
-    Stdout.write_all(talk.taken_in(&line).as_bytes())?;
+    Stdout.write_all(talk.confirmation(&line).as_bytes())?;
     Ok(Some(text))
 }
 
@@ -258,7 +258,7 @@ fn play_file(rest: &str) -> io::Result<()> {
 }
 
 fn long_line(bytes: u64) -> io::Result<()> {
-    let (head, tail) = events::around_a_long_text();
+    let (head, tail) = events::frame_of_a_long_text();
     let piece = [b'x'; CHUNK];
     let mut left = bytes.saturating_sub((head.len() + tail.len()) as u64) as usize;
     Stdout.write_all(head.as_bytes())?;
@@ -273,7 +273,7 @@ fn long_line(bytes: u64) -> io::Result<()> {
 fn session(arguments: &[String], talk: &Conversation) -> io::Result<()> {
     let file = session_file(talk)?;
     if arguments.iter().any(|argument| argument == "--resume") && !file.exists() {
-        complain(&format!("No conversation found with session ID: {}", talk.session_id()));
+        print_error(&format!("No conversation found with session ID: {}", talk.session_id()));
         std::process::exit(1);
     }
     append(&file, "")
@@ -293,7 +293,7 @@ fn work(steps: u64, talk: &mut Conversation) -> io::Result<()> {
     let deeds = folder.join(env::var("CLAUDEJOB_ID").unwrap_or_default());
     for step in done + 1..=steps {
         Stdout.write_all(talk.tool("Bash", &format!("step {step}")).as_bytes())?;
-        // Each of these moments is one in which it can be killed.
+        // It can be killed in each of these pauses.
         pause();
         append(&deeds, &format!("{step}\n"))?;
         pause();
@@ -312,8 +312,8 @@ fn append(file: &Path, line: &str) -> io::Result<()> {
     fs::OpenOptions::new().append(true).create(true).open(file)?.write_all(line.as_bytes())
 }
 
-/// Writes under another name first, so that whoever waits for the file finds all of it.
-fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes under another name first, so that a process that waits for the file finds all of it.
+fn write_atomically(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut partial = file.as_os_str().to_owned();
     partial.push(".partial");
     fs::write(&partial, bytes)?;
@@ -321,10 +321,10 @@ fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn path(text: &str) -> PathBuf {
-    PathBuf::from(expanded(text.trim()))
+    PathBuf::from(expand(text.trim()))
 }
 
-fn expanded(text: &str) -> String {
+fn expand(text: &str) -> String {
     let variable = |name| env::var(name).unwrap_or_default();
     text.replace("$DIR", &variable("FAKE_DIR")).replace("$JOB", &variable("CLAUDEJOB_ID"))
 }
@@ -351,8 +351,8 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The open descriptors and what each leads to. The descriptor that reads the list is closed by
-/// the time its own link is followed, and so is left out.
+/// The open descriptors and their targets. The descriptor that reads the list is closed by the time
+/// its own link is followed, and so is left out.
 fn descriptors() -> io::Result<BTreeMap<String, String>> {
     let directory = Path::new("/proc/self/fd");
     let names: Vec<_> =
@@ -366,7 +366,7 @@ fn descriptors() -> io::Result<BTreeMap<String, String>> {
         .collect())
 }
 
-fn wait_for(file: &Path) {
+fn wait_for_file(file: &Path) {
     while !file.exists() {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -375,7 +375,7 @@ fn wait_for(file: &Path) {
 fn signal_named(name: &str) -> io::Result<Signal> {
     let name = name.trim();
     let full = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
-    full.parse().map_err(|_| io::Error::other(format!("{name} is no signal")))
+    full.parse().map_err(|_| io::Error::other(format!("unknown signal {name}")))
 }
 
 fn ignore(signal: Signal) -> io::Result<()> {
@@ -402,7 +402,7 @@ fn hang() -> ! {
     }
 }
 
-fn complain(text: &str) {
-    // Nobody is left to hear that stderr is closed.
+fn print_error(text: &str) {
+    // Nothing can report that stderr is closed.
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }

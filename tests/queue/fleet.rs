@@ -1,8 +1,8 @@
-//! Many jobs at once, of which workers and claudes are killed.
+//! Many jobs at once, while workers and claudes are killed.
 //!
-//! `FLEET_JOBS`, `FLEET_SLOTS` and `FLEET_KILLS` say how large the fleet is (default 24, 4 and 8),
-//! `FLEET_NAP` how long a job takes in the mean, in milliseconds (150); `FLEET_SEED` repeats a run.
-//! With `-- --nocapture` it prints what it measured.
+//! `FLEET_JOBS`, `FLEET_SLOTS` and `FLEET_KILLS` set the size of the fleet (default 24, 4 and 8),
+//! `FLEET_NAP` the mean duration of a job in milliseconds (150); `FLEET_SEED` repeats a run. With
+//! `-- --nocapture` it prints its measurements.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ use super::support::processes::{processes_of, program_of, send};
 use super::support::{Sandbox, await_file};
 use super::{events, order};
 
-/// When the last of these ends, if each begins as soon as there is a slot.
+/// When the last of these ends, if each starts as soon as a slot is free.
 fn schedule(naps: impl Iterator<Item = u64>, slots: u64) -> u64 {
     let mut free = vec![0; slots as usize];
     for nap in naps {
@@ -28,15 +28,15 @@ fn schedule(naps: impl Iterator<Item = u64>, slots: u64) -> u64 {
 }
 
 #[test]
-fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
+fn a_fleet_uses_all_its_slots_and_no_more() {
     let (jobs, slots) = (number("FLEET_JOBS", 24), number("FLEET_SLOTS", 4));
     let (kills, nap) = (number("FLEET_KILLS", 8), number("FLEET_NAP", 150));
     let mut seed = number("FLEET_SEED", u64::from(std::process::id()) * 7919 + 1);
     println!("FLEET_SEED={seed}");
     let script = format!("session\nread\ninit\nappend $DIR/order $JOB\nnap {nap}\nresult ok\neof");
     let sandbox = Sandbox::new(&script);
-    let most = slots.to_string();
-    let options = ["--max-parallel", &most, "--retries", "50", "--max-backoff", "1ms"];
+    let limit = slots.to_string();
+    let options = ["--max-parallel", &limit, "--retries", "50", "--max-backoff", "1ms"];
     let (over, peak) = (AtomicBool::new(false), AtomicUsize::new(0));
     let ids: Vec<String> = (0..jobs).map(|n| format!("job-{n:04}")).collect();
     let claudes = || {
@@ -52,7 +52,7 @@ fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
         (workers, claudes)
     };
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut took, mut begun) = (Duration::ZERO, Vec::new());
+    let (mut took, mut started) = (Duration::ZERO, Vec::new());
     let began = Instant::now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -71,7 +71,7 @@ fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
             let workers_are_gone = workers.is_empty();
             let prey = if seed >> 63 == 0 { workers } else { claudes };
             match prey.len() {
-                // Whoever is dead by now has its end written when somebody looks.
+                // The end of a job whose worker is dead by now is written by the next reader.
                 0 if workers_are_gone => break,
                 0 => continue,
                 _ => {}
@@ -91,8 +91,8 @@ fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
             *ends.entry(end).or_default() += 1;
             sandbox.assert_nothing_left(id);
         }
-        begun = order(&sandbox);
-        // Those that were cut off take their places anew.
+        started = order(&sandbox);
+        // Recovered jobs get new tickets.
         let recovered = sandbox.run(["recover", "--all"]);
         let died = ends.get("worker_died").copied().unwrap_or_default();
         assert_eq!(recovered["recovered"].as_array().map(Vec::len), Some(died), "{recovered:?}");
@@ -101,18 +101,18 @@ fn a_fleet_never_takes_more_than_its_slots_and_loses_none() {
     });
     let peak = peak.into_inner() as u64;
     assert!(peak <= slots, "{peak} claudes at once");
-    for room in ["waiting", "running"] {
-        // What a dead worker left is worth nothing; what lived has cleared up after itself.
-        for entry in fs::read_dir(sandbox.jobs().join(".queue").join(room)).unwrap() {
+    for directory in ["waiting", "running"] {
+        // Files of a dead worker do not count; workers that lived have removed theirs.
+        for entry in fs::read_dir(sandbox.jobs().join(".queue").join(directory)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             let job = name.rsplit('.').next().unwrap();
             let events = events(&sandbox, job);
             assert!(events.iter().any(|event| event["event"] == "lost"), "{name}: {events:?}");
         }
     }
-    // Each may be overtaken by those that are let in at the same moment, and by no other.
+    // A job may only be overtaken by jobs that are admitted at the same moment.
     let mut first = Vec::new();
-    for id in begun {
+    for id in started {
         if !first.contains(&id) {
             first.push(id);
         }

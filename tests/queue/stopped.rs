@@ -1,5 +1,5 @@
-//! Processes that are stopped in the middle of the queue's business (SIGSTOP, or a frozen control
-//! group): nobody else waits for them, and they go on rightly when they are continued.
+//! Processes that are stopped while they use the queue (SIGSTOP, or a frozen control group): no
+//! other process waits for them, and they work correctly when they are continued.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::support::processes::{is_stopped, kill, send};
 use super::support::{Sandbox, eventually};
-use super::{GATED, QUICK, begun, let_go, order, worker_of};
+use super::{GATED, QUICK, await_start, order, release, worker_of};
 
 const ONE: [&str; 2] = ["--max-parallel", "1"];
 
@@ -23,13 +23,13 @@ fn stop(sandbox: &Sandbox, id: &str) -> i32 {
 }
 
 fn ends(sandbox: &Sandbox, id: &str) {
-    begun(sandbox, id);
-    let_go(sandbox, id);
+    await_start(sandbox, id);
+    release(sandbox, id);
     sandbox.wait(id).expect_end(0, "completed", None);
 }
 
 #[test]
-fn a_worker_that_is_stopped_with_the_lock_of_the_queue_keeps_nobody_out() {
+fn a_stopped_holder_of_the_queue_lock_blocks_nobody() {
     for point in ["queue:locked", "queue:entering"] {
         let mut sandbox = Sandbox::new(GATED);
         sandbox.start("a", &["--max-parallel", "2"]);
@@ -48,7 +48,7 @@ fn a_worker_that_is_stopped_with_the_lock_of_the_queue_keeps_nobody_out() {
 }
 
 #[test]
-fn a_job_whose_worker_is_stopped_with_the_lock_of_the_queue_can_be_killed() {
+fn kills_a_stopped_holder_of_the_queue_lock() {
     let mut sandbox = Sandbox::new(QUICK);
     sandbox.pause_at("queue:locked", start_of("b", &[]), |sandbox| {
         assert_eq!(sandbox.run(["kill", "b"]).text("status"), "killed");
@@ -57,11 +57,11 @@ fn a_job_whose_worker_is_stopped_with_the_lock_of_the_queue_can_be_killed() {
 }
 
 #[test]
-fn a_worker_that_was_stopped_before_it_took_its_slot_takes_none_too_many() {
+fn a_worker_stopped_before_admission_keeps_the_limit() {
     let mut sandbox = Sandbox::new(GATED);
     let stopped = sandbox.pause_at("queue:entering", start_of("b", &ONE), |sandbox| {
         assert_eq!(sandbox.start("c", &ONE)["status"], "running");
-        begun(sandbox, "c");
+        await_start(sandbox, "c");
     });
     assert_eq!(stopped["status"], "queued", "{stopped:?}");
     assert_eq!(order(&sandbox), ["c"]);
@@ -70,12 +70,12 @@ fn a_worker_that_was_stopped_before_it_took_its_slot_takes_none_too_many() {
 }
 
 #[test]
-fn a_worker_that_is_stopped_when_it_is_its_turn_is_passed_over_and_has_it_later() {
+fn a_worker_stopped_at_the_head_is_admitted_later() {
     for point in ["queue:locked", "queue:admitting"] {
         let mut sandbox = Sandbox::new(GATED);
         sandbox.start("a", &ONE);
-        begun(&sandbox, "a");
-        // One of its first looks: nothing is free.
+        await_start(&sandbox, "a");
+        // One of its first checks: no slot is free.
         let reached = sandbox.path("reached");
         sandbox.set("CLAUDEJOB_STOP_AT", point);
         sandbox.set("CLAUDEJOB_STOP_FILE", &reached);
@@ -91,15 +91,15 @@ fn a_worker_that_is_stopped_when_it_is_its_turn_is_passed_over_and_has_it_later(
         sandbox.start("c", &ONE);
         sandbox.start("d", &ONE);
         let worker = worker_of(&sandbox, "b");
-        let_go(&sandbox, "a");
-        begun(&sandbox, "c");
+        release(&sandbox, "a");
+        await_start(&sandbox, "c");
         assert!(is_stopped(worker));
         send(worker, Signal::SIGCONT);
         // It is next again.
         let called = || fs::read_dir(sandbox.jobs().join(".queue/called")).unwrap().count();
         eventually("b to come", || (called() == 0).then_some(()));
-        let_go(&sandbox, "c");
-        begun(&sandbox, "b");
+        release(&sandbox, "c");
+        await_start(&sandbox, "b");
         assert_eq!(order(&sandbox), ["a", "c", "b"]);
         ends(&sandbox, "b");
         ends(&sandbox, "d");
@@ -107,19 +107,19 @@ fn a_worker_that_is_stopped_when_it_is_its_turn_is_passed_over_and_has_it_later(
 }
 
 #[test]
-fn several_who_wait_may_be_stopped_at_once() {
+fn several_queued_workers_may_be_stopped_at_once() {
     let sandbox = Sandbox::new(GATED);
     for id in ["a", "b", "c", "d", "e"] {
         sandbox.start(id, &ONE);
     }
-    begun(&sandbox, "a");
+    await_start(&sandbox, "a");
     let stopped = ["b", "c", "d"].map(|id| stop(&sandbox, id));
-    let_go(&sandbox, "a");
+    release(&sandbox, "a");
     ends(&sandbox, "e");
-    // Whoever comes first takes the slot.
+    // The next worker takes the slot.
     for (id, worker) in ["b", "c", "d"].into_iter().zip(stopped) {
         send(worker, Signal::SIGCONT);
-        let_go(&sandbox, id);
+        release(&sandbox, id);
     }
     for id in ["b", "c", "d"] {
         sandbox.wait(id).expect_end(0, "completed", None);
@@ -128,7 +128,7 @@ fn several_who_wait_may_be_stopped_at_once() {
 }
 
 #[test]
-fn a_slot_is_free_although_its_worker_was_stopped_before_it_could_say_so() {
+fn frees_the_slot_of_a_worker_stopped_at_its_end() {
     let mut sandbox = Sandbox::new(GATED);
     let reached = sandbox.path("reached");
     sandbox.set("CLAUDEJOB_STOP_AT", "queue:left");
@@ -137,8 +137,8 @@ fn a_slot_is_free_although_its_worker_was_stopped_before_it_could_say_so() {
     sandbox.unset("CLAUDEJOB_STOP_AT");
     sandbox.unset("CLAUDEJOB_STOP_FILE");
     sandbox.start("b", &ONE);
-    begun(&sandbox, "a");
-    let_go(&sandbox, "a");
+    await_start(&sandbox, "a");
+    release(&sandbox, "a");
     ends(&sandbox, "b");
     let worker = worker_of(&sandbox, "a");
     assert!(is_stopped(worker));
@@ -147,10 +147,10 @@ fn a_slot_is_free_although_its_worker_was_stopped_before_it_could_say_so() {
 }
 
 #[test]
-fn a_slot_is_free_although_the_end_of_its_job_is_being_written() {
+fn frees_the_slot_of_a_job_that_is_being_finalized() {
     let mut sandbox = Sandbox::new(GATED);
     sandbox.start("a", &ONE);
-    begun(&sandbox, "a");
+    await_start(&sandbox, "a");
     kill(worker_of(&sandbox, "a"));
     let status = sandbox.pause_at("settle:locked", ["status", "a"], |sandbox| {
         sandbox.start("b", &ONE);

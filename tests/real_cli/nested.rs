@@ -44,7 +44,7 @@ fn a_job_of_a_session_does_not_inherit_the_session(cli: Cli) {
     sandbox.set("CLAUDE_CODE_MAX_OUTPUT_TOKENS", "9000");
     let config = sandbox.path("config");
     sandbox.set("CLAUDE_CONFIG_DIR", &config);
-    // The CLI sets it after its start, as a newer version sets a mark that is in no list of ours.
+    // The CLI sets it after its start, as a newer version may set a marker that is not in our list.
     fs::create_dir(&config).unwrap();
     fs::write(config.join("settings.json"), r#"{"env": {"CLAUDE_CODE_NEW_MARK": "1"}}"#).unwrap();
 
@@ -63,7 +63,7 @@ fn a_job_of_a_session_does_not_inherit_the_session(cli: Cli) {
     assert_eq!(inner["CLAUDE_CODE_MAX_OUTPUT_TOKENS"], "9000");
     assert_eq!(inner["CLAUDE_CONFIG_DIR"], config.to_str().unwrap());
     assert_eq!(inner.remove("CLAUDE_CODE_MAX_RETRIES").as_deref(), Some("3"));
-    // Everything else is as if the session were not there.
+    // Everything else is as if the session did not exist.
     let job = |id: &str, cwd: &Path| {
         [
             ("CLAUDEJOB_ID", id.to_owned()),

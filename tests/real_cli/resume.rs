@@ -20,8 +20,8 @@ fn forget_conversations(sandbox: &RealSandbox) {
     assert!(removed > 0, "claude keeps its conversations elsewhere");
 }
 
-each_cli!(a_conversation_that_is_gone_is_not_resumed);
-fn a_conversation_that_is_gone_is_not_resumed(cli: Cli) {
+each_cli!(does_not_resume_a_missing_conversation);
+fn does_not_resume_a_missing_conversation(cli: Cli) {
     let sandbox = sandbox!(cli, Step::text("the answer"), Step::text("the second answer"));
     let link = sandbox.path("link to work");
     std::os::unix::fs::symlink(sandbox.work(), &link).unwrap();

@@ -1,4 +1,4 @@
-//! Verdicts that must not be better than the truth, and costs that must be what was spent.
+//! Verdicts that must not be better than the truth, and costs that must be complete.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::processes::send;
 use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::{ScriptedApi, Step};
 
-/// Events of claude's in the job's log.
+/// Claude's events in the job's log.
 fn stream(sandbox: &RealSandbox, id: &str) -> Vec<Value> {
     let log = fs::read_to_string(sandbox.job(id).join("output.log")).unwrap_or_default();
     log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -39,14 +39,14 @@ fn cost(answer: &Value) -> f64 {
     answer["costUsd"].as_f64().unwrap()
 }
 
-/// Equal to a millionth of a dollar.
+/// Asserts equality to a millionth of a dollar.
 #[track_caller]
-fn assert_cost(told: f64, spent: f64) {
-    assert!((told - spent).abs() < 1e-6, "told {told}, spent {spent}");
+fn assert_cost(reported: f64, spent: f64) {
+    assert!((reported - spent).abs() < 1e-6, "reported {reported}, spent {spent}");
 }
 
-each_cli!(a_prompt_that_a_hook_refuses_is_rejected);
-fn a_prompt_that_a_hook_refuses_is_rejected(cli: Cli) {
+each_cli!(a_prompt_refused_by_a_hook_is_rejected);
+fn a_prompt_refused_by_a_hook_is_rejected(cli: Cli) {
     let sandbox = sandbox!(cli, Step::text("done"));
     let hook = json!({"type": "command", "command": "echo NO-TICKET >&2; exit 2"});
     settings(&sandbox, &json!({"hooks": {"UserPromptSubmit": [{"hooks": [hook]}]}}));
@@ -58,8 +58,8 @@ fn a_prompt_that_a_hook_refuses_is_rejected(cli: Cli) {
     assert_eq!(sandbox.api.requests(), 0);
 }
 
-each_cli!(a_command_that_asks_no_model_is_rejected);
-fn a_command_that_asks_no_model_is_rejected(cli: Cli) {
+each_cli!(a_command_without_a_model_call_is_rejected);
+fn a_command_without_a_model_call_is_rejected(cli: Cli) {
     let sandbox = sandbox!(cli, Step::text("done"));
     skill(&sandbox, "broken", "", "!`exit 3`\nDo it.");
     for (id, prompt) in [("help", "/help"), ("status", "/status"), ("preamble", "/broken")] {
@@ -109,8 +109,8 @@ fn a_command_is_sent_to_a_conversation(cli: Cli) {
     assert_eq!(result["undeliveredMessages"], json!([]), "claude has heard it");
 }
 
-each_cli!(a_command_to_a_kept_alive_job_is_a_turn_by_itself);
-fn a_command_to_a_kept_alive_job_is_a_turn_by_itself(cli: Cli) {
+each_cli!(a_command_to_a_kept_alive_job_is_a_turn);
+fn a_command_to_a_kept_alive_job_is_a_turn(cli: Cli) {
     let sandbox = sandbox!(cli, Step::text("one"), Step::text("two"));
     sandbox.start("j", &["--keep-alive"]);
     eventually("idle", || (sandbox.status("j")["status"] == "idle").then_some(()));
@@ -122,8 +122,8 @@ fn a_command_to_a_kept_alive_job_is_a_turn_by_itself(cli: Cli) {
     sandbox.wait("j").expect_end(0, "completed", None);
 }
 
-each_cli!(an_empty_answer_is_no_answer);
-fn an_empty_answer_is_no_answer(cli: Cli) {
+each_cli!(an_empty_answer_fails);
+fn an_empty_answer_fails(cli: Cli) {
     for (id, steps) in [
         ("empty", vec![Step::Empty]),
         ("block", vec![Step::EmptyText]),
@@ -137,8 +137,8 @@ fn an_empty_answer_is_no_answer(cli: Cli) {
     }
 }
 
-each_cli!(an_answer_stays_where_the_turn_after_it_says_nothing);
-fn an_answer_stays_where_the_turn_after_it_says_nothing(cli: Cli) {
+each_cli!(an_answer_outlives_an_empty_turn_after_it);
+fn an_answer_outlives_an_empty_turn_after_it(cli: Cli) {
     for silent in [Step::Empty, Step::EmptyText, Step::Thinking] {
         let steps =
             [Step::BackgroundBash("sleep 1; echo 42".to_owned()), Step::text("the answer"), silent];
@@ -149,8 +149,8 @@ fn an_answer_stays_where_the_turn_after_it_says_nothing(cli: Cli) {
     }
 }
 
-newest_cli!(a_wakeup_is_awaited_to_its_turn, "2.1.197 refuses ScheduleWakeup without a terminal.");
-fn a_wakeup_is_awaited_to_its_turn(cli: Cli) {
+newest_cli!(waits_for_the_turn_of_a_wakeup, "2.1.197 refuses ScheduleWakeup without a terminal.");
+fn waits_for_the_turn_of_a_wakeup(cli: Cli) {
     let input = json!({"delaySeconds": 60, "reason": "CI", "prompt": "look again"});
     let wakeup = Step::Tool { name: "ScheduleWakeup".to_owned(), input };
     let sandbox = sandbox!(cli, wakeup, Step::text("later"), Step::text("green"));
@@ -159,8 +159,8 @@ fn a_wakeup_is_awaited_to_its_turn(cli: Cli) {
     assert_eq!(result["result"], "green");
 }
 
-each_cli!(a_cron_task_is_awaited_to_its_turn);
-fn a_cron_task_is_awaited_to_its_turn(cli: Cli) {
+each_cli!(waits_for_the_turn_of_a_cron_task);
+fn waits_for_the_turn_of_a_cron_task(cli: Cli) {
     let input = json!({"cron": "* * * * *", "prompt": "tick", "recurring": false});
     let cron = Step::Tool { name: "CronCreate".to_owned(), input };
     let sandbox = sandbox!(cli, cron, Step::text("made"), Step::text("fired"));
@@ -169,8 +169,8 @@ fn a_cron_task_is_awaited_to_its_turn(cli: Cli) {
     assert_eq!(result["result"], "fired");
 }
 
-each_cli!(a_recurring_cron_task_holds_a_job_for_a_while);
-fn a_recurring_cron_task_holds_a_job_for_a_while(cli: Cli) {
+each_cli!(a_recurring_cron_task_holds_a_job_for_some_time);
+fn a_recurring_cron_task_holds_a_job_for_some_time(cli: Cli) {
     let input = json!({"cron": "0 0 1 1 *", "prompt": "tick", "recurring": true});
     let cron = Step::Tool { name: "CronCreate".to_owned(), input };
     let sandbox = sandbox!(cli, cron, Step::text("made"));
@@ -179,8 +179,8 @@ fn a_recurring_cron_task_holds_a_job_for_a_while(cli: Cli) {
     assert!(result["warnings"].to_string().contains("cron task"), "{result:?}");
 }
 
-each_cli!(background_work_that_is_left_is_shown);
-fn background_work_that_is_left_is_shown(cli: Cli) {
+each_cli!(shows_unfinished_background_work);
+fn shows_unfinished_background_work(cli: Cli) {
     let sandbox = sandbox!(
         cli,
         Step::BackgroundBash("exec tail -f /dev/null".to_owned()),
@@ -196,10 +196,10 @@ fn background_work_that_is_left_is_shown(cli: Cli) {
     assert_eq!(sandbox.run(["kill", "j"])["killed"], true);
 }
 
-each_cli!(a_lost_connection_is_tried_again);
-fn a_lost_connection_is_tried_again(cli: Cli) {
+each_cli!(retries_a_lost_connection);
+fn retries_a_lost_connection(cli: Cli) {
     let Some(mut sandbox) = RealSandbox::new(cli, []) else { return };
-    // Nobody listens there for a while.
+    // No server listens there for some time.
     let gate = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = gate.local_addr().unwrap().to_string();
     drop(gate);
@@ -217,8 +217,8 @@ fn a_lost_connection_is_tried_again(cli: Cli) {
     assert_eq!(result["result"], "hello");
 }
 
-each_cli!(a_connection_that_stays_lost_may_be_tried_later);
-fn a_connection_that_stays_lost_may_be_tried_later(cli: Cli) {
+each_cli!(a_permanently_lost_connection_is_transient);
+fn a_permanently_lost_connection_is_transient(cli: Cli) {
     let Some(mut sandbox) = RealSandbox::new(cli, []) else { return };
     sandbox.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "0");
@@ -226,8 +226,8 @@ fn a_connection_that_stays_lost_may_be_tried_later(cli: Cli) {
     result.expect_end(75, "failed", Some("api_error"));
 }
 
-each_cli!(a_login_that_is_refused_for_a_while_is_tried_again);
-fn a_login_that_is_refused_for_a_while_is_tried_again(cli: Cli) {
+each_cli!(retries_a_temporarily_refused_login);
+fn retries_a_temporarily_refused_login(cli: Cli) {
     let sandbox = sandbox!(
         cli,
         Step::bash("echo step"),
@@ -242,16 +242,16 @@ fn a_login_that_is_refused_for_a_while_is_tried_again(cli: Cli) {
     assert_eq!(sandbox.status("j")["attempt"], 2);
 }
 
-each_cli!(a_prompt_that_the_api_finds_too_long_has_its_own_reason);
-fn a_prompt_that_the_api_finds_too_long_has_its_own_reason(cli: Cli) {
+each_cli!(a_prompt_too_long_for_the_api_has_its_own_reason);
+fn a_prompt_too_long_for_the_api_has_its_own_reason(cli: Cli) {
     let message = "prompt is too long: 250000 tokens > 200000 maximum".to_owned();
     let kind = "invalid_request_error".to_owned();
     let sandbox = sandbox!(cli, Step::Error { status: 400, kind, message });
     sandbox.run_job("j", &[]).expect_end(1, "failed", Some("prompt_too_long"));
 }
 
-each_cli!(an_unavailable_api_shows_like_an_overloaded_one);
-fn an_unavailable_api_shows_like_an_overloaded_one(cli: Cli) {
+each_cli!(an_unavailable_api_looks_like_an_overloaded_one);
+fn an_unavailable_api_looks_like_an_overloaded_one(cli: Cli) {
     let (kind, message) = ("api_error".to_owned(), "unavailable".to_owned());
     let Some(mut sandbox) = RealSandbox::new(cli, [Step::Error { status: 503, kind, message }])
     else {
@@ -268,8 +268,8 @@ fn an_unavailable_api_shows_like_an_overloaded_one(cli: Cli) {
     assert_eq!(sandbox.status("j")["rateLimited"], true);
 }
 
-each_cli!(a_denial_that_the_tool_alone_tells_is_named);
-fn a_denial_that_the_tool_alone_tells_is_named(cli: Cli) {
+each_cli!(names_a_denial_reported_only_by_the_tool);
+fn names_a_denial_reported_only_by_the_tool(cli: Cli) {
     let input = json!({"file_path": "secret.txt"});
     let read = Step::Tool { name: "Read".to_owned(), input };
     let sandbox = sandbox!(cli, read, Step::text("I could not read it."));
@@ -295,8 +295,8 @@ fn a_kill_keeps_the_cost(cli: Cli) {
 
 // A start, a SIGKILL of claude, a recover, two resumes, and another job of the same session. Each
 // request has the same price.
-each_cli!(costs_add_up_to_what_was_spent);
-fn costs_add_up_to_what_was_spent(cli: Cli) {
+each_cli!(costs_add_up_to_the_total);
+fn costs_add_up_to_the_total(cli: Cli) {
     let sandbox = sandbox!(
         cli,
         Step::bash("echo $$ > pid; exec tail -f /dev/null"),
@@ -333,7 +333,7 @@ fn costs_add_up_to_what_was_spent(cli: Cli) {
     assert_cost(cost(&stats["total"]), 4.0 * price);
     assert_eq!(stats["total"]["costIsLowerBound"], true);
 
-    // What was spent counts, and no more.
+    // Only actual costs count.
     let over = |times: f64| format!("{:.6}/day", times * price);
     let refused = sandbox.run(["start", "--prompt", "x", "--budget-usd", &over(3.5)]);
     assert_eq!(refused["code"], "budget_exceeded", "{refused:?}");

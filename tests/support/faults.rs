@@ -1,4 +1,4 @@
-//! Faults that are real: a disk that is full or read-only, a file system without locks, limits.
+//! Real faults: a disk that is full or read-only, a file system without locks, limits.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,7 +9,7 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 
-/// Whether this test may mount and change users. Without that it is skipped, and says so.
+/// Whether this test may mount and change users. If not, prints that the test is skipped.
 pub(crate) fn is_root(test: &str) -> bool {
     let root = nix::unistd::geteuid().is_root();
     if !root {
@@ -18,7 +18,7 @@ pub(crate) fn is_root(test: &str) -> bool {
     root
 }
 
-/// A small file system in memory, gone with this value.
+/// A small file system in memory, unmounted on drop.
 pub(crate) struct Disk(PathBuf);
 
 impl Disk {
@@ -33,7 +33,7 @@ impl Disk {
         self.0.join(name)
     }
 
-    /// Fills it to the last byte.
+    /// Fills the disk to the last byte.
     pub(crate) fn fill(&self) {
         let mut file = File::options().append(true).create(true).open(self.path("filler")).unwrap();
         for piece in [4096, 1] {
@@ -43,14 +43,14 @@ impl Disk {
 
     pub(crate) fn make_read_only(&self) {
         let remount = || Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status();
-        // What was killed just now holds its files for a moment.
+        // A process that was just killed holds its files for a short time.
         super::eventually("the files to be closed", || remount().unwrap().success().then_some(()));
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a job of a test that failed may still hold it.
+        // Lazily: a job of a failed test may still use it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
@@ -61,11 +61,11 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-/// The command with a system call that fails in it and in all that it starts (seccomp(2)), as on
-/// a file system that lacks what is asked for.
+/// A command in which a system call fails, also in every process that it starts (seccomp(2)), as on
+/// a file system that lacks the feature.
 pub(crate) fn without_call(mut command: Command, call: libc::c_long, errno: i32) -> Command {
     let filter = [
-        // The call's number, and then: that one fails, the others are allowed.
+        // Loads the call's number; then that call fails, and the others are allowed.
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
@@ -92,22 +92,22 @@ fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
     libc::sock_filter { code: code as u16, jt, jf, k }
 }
 
-/// The command under a limit.
-pub(crate) fn limited(mut command: Command, resource: Resource, most: u64) -> Command {
+/// Sets a resource limit for a command.
+pub(crate) fn limited(mut command: Command, resource: Resource, limit: u64) -> Command {
     // SAFETY: one system call between fork and exec.
     unsafe {
-        command.pre_exec(move || Ok(setrlimit(resource, most, most)?));
+        command.pre_exec(move || Ok(setrlimit(resource, limit, limit)?));
     }
     command
 }
 
-/// The command as another user, one that runs nothing else.
+/// Runs a command as another user, one without other processes.
 pub(crate) fn as_user(mut command: Command, uid: u32) -> Command {
     command.uid(uid).gid(uid);
     command
 }
 
-/// Makes all of a tree another user's.
-pub(crate) fn give(path: &Path, uid: u32) {
+/// Changes the owner of a directory tree.
+pub(crate) fn change_owner(path: &Path, uid: u32) {
     run(Command::new("chown").arg("-R").arg(format!("{uid}:{uid}")).arg(path));
 }

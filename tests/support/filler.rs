@@ -1,16 +1,16 @@
-//! Valid stream-json lines in any quantity, decided by a seed alone, so that a test can work out
+//! Valid stream-json lines in any quantity, determined by a seed alone, so that a test can compute
 //! every byte that the fake claude wrote without keeping a copy of it. Shared by the fake, which
 //! writes the lines, and by the tests, which compare them.
 
 use std::io::{self, Write};
 
-/// How much text the lines are cut from. Each is a slice of this block, because copying keeps an
-/// unoptimised build fast enough to fill a pipe.
+/// Bytes of the text that the lines are cut from. Each is a slice of this block, because copying
+/// keeps an unoptimised build fast enough to fill a pipe.
 const BLOCK: usize = 64 * 1024;
 const LONGEST_TEXT: u64 = 8 * 1024;
 
-/// Words of one to four bytes a character, one that JSON must escape, and one that only looks
-/// like the end of a line.
+/// Words of one to four bytes a character, one that JSON must escape, and one that only looks like
+/// the end of a line.
 const WORDS: [&str; 12] = [
     "the",
     "test",
@@ -26,8 +26,8 @@ const WORDS: [&str; 12] = [
     "parser",
 ];
 
-/// Writes the `assistant` lines that `seed` decides until at least `bytes` are written, and gives
-/// the number of bytes written: the end of a line, always.
+/// Writes the `assistant` lines of a seed until at least `bytes` are written, and returns the
+/// number of bytes written, always up to the end of a line.
 pub(crate) fn fill(bytes: u64, seed: u64, out: &mut impl Write) -> io::Result<u64> {
     let mut numbers = Numbers::new(seed);
     let block = block(&mut numbers);
@@ -61,7 +61,7 @@ const TAIL: &str = concat!(
     r#""uuid":"00000000-0000-4000-8000-000000000001","request_id":"req_00"}"#
 );
 
-/// JSON-escaped text in words. Words are parted by a space each, so that a slice from space to
+/// JSON-escaped text in words. Words are separated by a space each, so that a slice from space to
 /// space never cuts an escape sequence or a character.
 fn block(numbers: &mut Numbers) -> String {
     let mut text = String::with_capacity(BLOCK + 32);

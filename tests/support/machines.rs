@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use super::sandbox::{Answer, Sandbox};
 use super::{await_file, eventually, schema};
 
-/// Whether programs of these names are there. Without them a test is skipped, and says so.
+/// Whether programs of these names are installed. If not, prints that the test is skipped.
 pub(crate) fn has_programs(test: &str, names: &[&str]) -> bool {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let is_there =
@@ -20,7 +20,7 @@ pub(crate) fn has_programs(test: &str, names: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// Whether FUSE file systems can be mounted. Without that a test is skipped, and says so.
+/// Whether FUSE file systems can be mounted. If not, prints that the test is skipped.
 pub(crate) fn has_fuse(test: &str) -> bool {
     let has_fuse = fs::metadata("/dev/fuse").is_ok();
     if !has_fuse {
@@ -29,20 +29,20 @@ pub(crate) fn has_fuse(test: &str) -> bool {
     has_fuse
 }
 
-/// A machine, or a container with `main` as its main process; gone with this value.
+/// A machine, or a container with `main` as its main process; ended on drop.
 pub(crate) struct Machine {
     unshare: Child,
     init: i32,
 }
 
 impl Machine {
-    /// A container on this machine's file systems. Its main process is a shell that runs `main`
-    /// and then waits for its end.
+    /// Starts a container on this machine's file systems. Its main process is a shell that runs
+    /// `main` and then waits to be ended.
     pub(crate) fn container(sandbox: &Sandbox, host: &str, main: &str) -> Self {
         Self::with(sandbox, host, main)
     }
 
-    /// A machine with a boot id of its own that reaches `shared` only through a network's file
+    /// Starts a machine with a boot id of its own that reaches `shared` only through a network file
     /// system, mounted at the sandbox's jobs directory. No lock of another machine reaches it.
     pub(crate) fn on_network(sandbox: &Sandbox, host: &str, shared: &Path) -> Self {
         let boot = sandbox.path(&format!("{host}.boot"));
@@ -81,7 +81,7 @@ impl Machine {
         Self { unshare, init }
     }
 
-    /// Runs the program under test there.
+    /// Runs the program under test on this machine.
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(
         &self,
@@ -96,12 +96,12 @@ impl Machine {
         command.current_dir(sandbox.work());
         let arguments: Vec<String> =
             inner.get_args().map(|argument| argument.to_string_lossy().into_owned()).collect();
-        let answer = Answer::of(command, Vec::new());
+        let answer = Answer::from_command(command, Vec::new());
         schema::check_output(&arguments, &answer.stdout);
         answer
     }
 
-    /// Ends the machine with all its processes, at once.
+    /// Ends the machine and all its processes at once.
     pub(crate) fn end(mut self) {
         self.kill();
     }

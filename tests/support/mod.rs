@@ -1,5 +1,5 @@
-//! What the end-to-end tests stand on: a sandbox of its own for each test, the fake claude, the
-//! real one with a scripted API, and a look into `/proc` for what a job left behind.
+//! What the end-to-end tests share: a sandbox for each test, the fake claude, the real one with a
+//! scripted API, and the search in `/proc` for processes that a job left behind.
 
 #![allow(dead_code, unused_imports, reason = "each test crate uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
@@ -24,13 +24,13 @@ use std::time::{Duration, Instant};
 pub(crate) use processes::{is_alive, pid_in, processes_of};
 pub(crate) use sandbox::{Answer, Sandbox};
 
-/// Longer than anything takes on a busy machine: reached only by a test that has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than anything takes on a busy machine: reached only by a failing test.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Asks until there is an answer. The last resort, for what no verb and no file announces.
+/// Polls until there is an answer. The last resort, for changes that no verb and no file announces.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(answer) = ask() {
             return answer;
@@ -40,14 +40,14 @@ pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// Waits for a file that some program makes when it has got so far.
+/// Waits for a file that a program creates when it has reached a certain point.
 #[track_caller]
 pub(crate) fn await_file(file: &Path) {
     eventually(&file.display().to_string(), || file.exists().then_some(()));
 }
 
-/// Makes a program. Another process writes it: a fork of a test in parallel could hold the file
-/// open for writing for a moment, and then it could not be run (`ETXTBSY`).
+/// Installs a program. Another process writes it: a fork of a parallel test could hold the file
+/// open for writing for a short time, and then it could not be executed (`ETXTBSY`).
 pub(crate) fn install(program: &Path, body: &[u8]) {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"]).arg(program);

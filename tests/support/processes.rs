@@ -1,10 +1,10 @@
-//! The processes of a job as the kernel sees them, found without asking the program under test.
+//! The processes of a job as the kernel sees them, found without the program under test.
 
 use std::fs;
 use std::path::Path;
 
-/// The processes that bear the mark of this job's directory in their environment, or of any job
-/// below a jobs directory. Empty where there is no `/proc`.
+/// The processes whose environment has the marker of this job's directory, or of any job below a
+/// jobs directory. Empty without `/proc`.
 pub(crate) fn processes_of(directory: &Path) -> Vec<i32> {
     let mark = [b"CLAUDEJOB_DIR=", directory.as_os_str().as_encoded_bytes()].concat();
     let bears_mark = |environment: &[u8]| {
@@ -14,7 +14,7 @@ pub(crate) fn processes_of(directory: &Path) -> Vec<i32> {
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         })
     };
-    all()
+    all_pids()
         .into_iter()
         .filter(|pid| {
             fs::read(format!("/proc/{pid}/environ")).is_ok_and(|bytes| bears_mark(&bytes))
@@ -22,31 +22,32 @@ pub(crate) fn processes_of(directory: &Path) -> Vec<i32> {
         .collect()
 }
 
-/// The processes that work below this directory, which finds those without any environment too.
+/// The processes whose working directory is below this one, which also finds those without an
+/// environment.
 pub(crate) fn processes_in(directory: &Path) -> Vec<i32> {
     let works_there = |pid: &i32| {
         fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(directory))
     };
-    all().into_iter().filter(works_there).collect()
+    all_pids().into_iter().filter(works_there).collect()
 }
 
-/// Whether the process exists and is more than a zombie that nobody has reaped yet.
+/// Whether the process exists and is not a zombie that nobody has reaped yet.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    // The command's name stands in parentheses and may hold anything; the state follows it.
+    // The command's name is in parentheses and may hold anything; the state follows it.
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with(['Z', 'X'])))
         .unwrap_or(false)
 }
 
-/// The children of a process, also those that have ended and that it has not reaped.
+/// The children of a process, including zombies that it has not reaped.
 pub(crate) fn children_of(parent: i32) -> Vec<i32> {
     let is_its = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let field = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
         field.is_some_and(|ppid| ppid.parse() == Ok(parent))
     };
-    all().into_iter().filter(is_its).collect()
+    all_pids().into_iter().filter(is_its).collect()
 }
 
 /// Whether the process has the file or directory of this path open.
@@ -62,7 +63,7 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
-/// The program that a process runs, without its folder.
+/// The name of the program that a process runs, without its directory.
 pub(crate) fn program_of(pid: i32) -> String {
     fs::read_link(format!("/proc/{pid}/exe"))
         .ok()
@@ -70,7 +71,7 @@ pub(crate) fn program_of(pid: i32) -> String {
         .unwrap_or_default()
 }
 
-/// A process in a message: its PID, its state, its parent and its arguments.
+/// Describes a process for a message: its PID, its state, its parent and its arguments.
 pub(crate) fn describe(pid: i32) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state: String =
@@ -88,7 +89,7 @@ pub(crate) fn pid_in(file: &Path) -> i32 {
 }
 
 pub(crate) fn send(pid: i32, signal: nix::sys::signal::Signal) {
-    // A process that is gone already is as good as one that gets the signal.
+    // A process that is gone is as good as one that gets the signal.
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
 }
 
@@ -99,7 +100,7 @@ pub(crate) fn kill(pid: i32) {
     super::eventually(&format!("the end of {pid}"), || (!is_alive(pid)).then_some(()));
 }
 
-fn all() -> Vec<i32> {
+fn all_pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }

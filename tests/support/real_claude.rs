@@ -23,7 +23,7 @@ const OTHER: &str = "CLAUDEJOB_TEST_CLAUDE";
 
 /// Real CLIs that one test program runs at the same time. Each needs about 250 MB, and half a core
 /// while it starts.
-const AT_ONCE: usize = 4;
+const MAX_PARALLEL_CLIS: usize = 4;
 
 /// Which CLI a test runs against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,16 +32,16 @@ pub(crate) enum Cli {
     Oldest,
     /// The newest version that is tested.
     Newest,
-    /// The CLI that `CLAUDEJOB_TEST_CLAUDE` names. It is expected to do what the newest does.
+    /// The CLI that `CLAUDEJOB_TEST_CLAUDE` names. It is expected to behave like the newest.
     Other,
 }
 
 impl Cli {
-    /// The path of the CLI, which is installed at the first call; `None` where it cannot be, and
-    /// the test is then skipped.
+    /// Returns the path of the CLI, which is installed at the first call; `None` if it cannot be
+    /// installed, and the test is then skipped.
     #[track_caller]
     fn program(self) -> Option<PathBuf> {
-        // Each failure is kept, so that one broken installation is not tried again by every test.
+        // Each failure is remembered, so that not every test retries a broken installation.
         static PROGRAMS: Mutex<BTreeMap<Cli, Result<PathBuf, String>>> =
             Mutex::new(BTreeMap::new());
         let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,24 +73,24 @@ impl Cli {
     }
 }
 
-/// A sandbox in which `claude` is a real one and the API is scripted.
+/// A sandbox whose `claude` is a real one and whose API is scripted.
 pub(crate) struct RealSandbox {
     sandbox: Sandbox,
     pub(crate) api: ScriptedApi,
-    // Given back last, when the sandbox has ended its processes.
+    // Released last, when the sandbox has ended its processes.
     _permit: Permit,
 }
 
 impl RealSandbox {
-    /// Returns `None` where the CLI cannot be installed: the test is then skipped.
+    /// Returns `None` if the CLI cannot be installed: the test is then skipped.
     #[track_caller]
     pub(crate) fn new(cli: Cli, steps: impl IntoIterator<Item = Step>) -> Option<Self> {
         let claude = cli.program()?;
-        let permit = Permit::take();
+        let permit = Permit::acquire();
         let mut sandbox = Sandbox::with_claude(&claude);
         let api = ScriptedApi::start(steps);
         sandbox.set("ANTHROPIC_BASE_URL", api.url());
-        // Nothing but the API is to be reached, and no proxy lies on the way to it.
+        // Only the API may be reached, without a proxy.
         sandbox.set("DISABLE_TELEMETRY", "1");
         sandbox.set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
         sandbox.set("DISABLE_AUTOUPDATER", "1");
@@ -121,10 +121,10 @@ static TAKEN: Mutex<usize> = Mutex::new(0);
 static GIVEN_BACK: Condvar = Condvar::new();
 
 impl Permit {
-    fn take() -> Self {
+    fn acquire() -> Self {
         let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = GIVEN_BACK
-            .wait_while(taken, |taken| *taken >= AT_ONCE)
+            .wait_while(taken, |taken| *taken >= MAX_PARALLEL_CLIS)
             .unwrap_or_else(PoisonError::into_inner);
         *taken += 1;
         Self
@@ -138,40 +138,40 @@ impl Drop for Permit {
     }
 }
 
-/// Writes past the test harness, which captures what a test that passes prints.
+/// Writes past the test harness, which captures the output of tests that pass.
 fn give_notice(text: &str) {
     let rule = "=".repeat(78);
     let _ = io::stderr().write_all(format!("\n{rule}\n{text}\n{rule}\n").as_bytes());
 }
 
-/// Returns this version of the CLI below the target directory, after installing it where it is
-/// not there yet. A lock makes test programs that run at the same time install it once.
+/// Returns this version of the CLI below the target directory, and installs it if it is missing. A
+/// lock makes test programs that run at the same time install it once.
 fn install(version: &str) -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let place = target.join("claude").join(version);
-    fs::create_dir_all(&place).unwrap();
-    let lock = File::create(place.join(".lock")).unwrap();
+    let directory = target.join("claude").join(version);
+    fs::create_dir_all(&directory).unwrap();
+    let lock = File::create(directory.join(".lock")).unwrap();
     lock.lock().unwrap();
 
-    let program = place.join("node_modules/.bin/claude");
+    let program = directory.join("node_modules/.bin/claude");
     let is_installed = || version_of(&program).is_ok_and(|said| said.starts_with(version));
     if is_installed() {
         return Ok(program);
     }
     let npm = Command::new("npm")
         .args(["install", "--no-audit", "--no-fund", "--no-save", "--include=optional"])
-        // Without a network npm would otherwise try for minutes.
+        // Without a network npm would otherwise retry for minutes.
         .arg("--fetch-retries=1")
         .arg("--prefix")
-        .arg(&place)
+        .arg(&directory)
         .arg(format!("{PACKAGE}@{version}"))
-        .current_dir(&place)
+        .current_dir(&directory)
         .output();
     if is_installed() {
         return Ok(program);
     }
     // npm may leave out install scripts. Until this one has run, the program is a stub.
-    let package = place.join("node_modules").join(PACKAGE);
+    let package = directory.join("node_modules").join(PACKAGE);
     let script = Command::new("node").arg("install.cjs").current_dir(&package).output();
     if is_installed() {
         return Ok(program);
@@ -179,7 +179,7 @@ fn install(version: &str) -> Result<PathBuf, String> {
     Err(format!(
         "{PACKAGE}@{version} is not installed in {} and could not be installed.\n\
          npm install: {}\nnode install.cjs: {}",
-        place.display(),
+        directory.display(),
         report(&npm),
         report(&script)
     ))

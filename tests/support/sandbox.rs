@@ -1,5 +1,5 @@
-//! A home, a jobs directory and an environment for one test. When it ends, whatever job is still
-//! live is killed, and a process that outlived its job fails the test.
+//! A home, a jobs directory and an environment for one test. When it ends, live jobs are killed,
+//! and a process that outlived its job fails the test.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use super::processes::{describe, is_alive, kill, processes_in, processes_of, send};
 use super::schema;
 
-/// No verb takes so long, not even a wait: one that does is stuck.
-const LONGEST_CALL: Duration = Duration::from_secs(240);
+/// No verb takes this long, not even a wait: one that does is stuck.
+const CALL_TIMEOUT: Duration = Duration::from_secs(240);
 
 pub(crate) struct Sandbox {
     directory: TempDir,
@@ -26,7 +26,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// A sandbox in which `claude` is the fake, doing what `script` says.
+    /// A sandbox whose `claude` is the fake, with this script.
     pub(crate) fn new(script: &str) -> Self {
         let mut sandbox = Self::with_claude(&fake_claude());
         sandbox.set("FAKE_DIR", sandbox.root.clone());
@@ -35,10 +35,10 @@ impl Sandbox {
         sandbox
     }
 
-    /// A sandbox in which `claude` is the program named.
+    /// A sandbox whose `claude` is this program.
     pub(crate) fn with_claude(claude: &Path) -> Self {
         let directory = tempfile::Builder::new().prefix("claudejob-test-").tempdir().unwrap();
-        // Canonical, because that is how the kernel and the program under test will name it.
+        // Canonical, because the kernel and the program under test name it so.
         let root = directory.path().canonicalize().unwrap();
         let mut sandbox = Self { directory, root, environment: BTreeMap::new() };
         for part in ["home", "tmp", "work"] {
@@ -52,13 +52,14 @@ impl Sandbox {
         sandbox.set("IS_SANDBOX", "1");
         sandbox.set("CLAUDE_SKILL_JOBS_DIR", sandbox.jobs());
         sandbox.set("CLAUDE_SKILL_CLAUDE", claude);
-        // A test says itself where one start is to wait for another, or a failure to be retried.
+        // A test sets these itself if one start is to wait for another, or a failure is to be
+        // retried.
         sandbox.set("CLAUDE_SKILL_STAGGER", "0");
         sandbox.set("CLAUDE_SKILL_RETRIES", "0");
         sandbox
     }
 
-    /// Replaces the fake's script. It is read when a fake starts.
+    /// Replaces the fake's script, which a fake reads when it starts.
     pub(crate) fn script(&self, script: &str) {
         fs::write(self.path("script"), script).unwrap();
     }
@@ -90,7 +91,7 @@ impl Sandbox {
         self.path("work")
     }
 
-    /// The program under test with the sandbox's environment and nothing of the surroundings'.
+    /// The program under test with the sandbox's environment and nothing else.
     pub(crate) fn command<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,
@@ -102,7 +103,7 @@ impl Sandbox {
 
     #[track_caller]
     pub(crate) fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Answer {
-        Answer::of(self.command(arguments), Vec::new())
+        Answer::from_command(self.command(arguments), Vec::new())
     }
 
     #[track_caller]
@@ -111,10 +112,10 @@ impl Sandbox {
         arguments: impl IntoIterator<Item = S>,
         stdin: impl Into<Vec<u8>>,
     ) -> Answer {
-        Answer::of(self.command(arguments), stdin.into())
+        Answer::from_command(self.command(arguments), stdin.into())
     }
 
-    /// Starts a job with an id and a prompt of one word, and asserts that it stands.
+    /// Starts a job with an id and a prompt of one word, and asserts that it started.
     #[track_caller]
     pub(crate) fn start(&self, id: &str, options: &[&str]) -> Answer {
         let arguments = [&["start", "--job-id", id, "--prompt", "work"], options].concat();
@@ -123,8 +124,8 @@ impl Sandbox {
         answer
     }
 
-    /// Runs the call, or the worker that it starts, up to a checkpoint of the program, and kills
-    /// there whoever has reached it. Gives what the call answered.
+    /// Runs the call, or the worker that it starts, up to a fault point of the program, and kills
+    /// the process that has reached it. Returns the call's answer.
     #[track_caller]
     pub(crate) fn break_at<S: AsRef<OsStr>>(
         &mut self,
@@ -136,8 +137,8 @@ impl Sandbox {
         })
     }
 
-    /// Runs the call, or the worker that it starts, up to a checkpoint of the program, and lets
-    /// it go on when `meanwhile` is done. Gives what the call answered.
+    /// Runs the call, or the worker that it starts, up to a fault point of the program, and lets it
+    /// continue after `meanwhile`. Returns the call's answer.
     #[track_caller]
     pub(crate) fn pause_at<S: AsRef<OsStr>>(
         &mut self,
@@ -164,7 +165,7 @@ impl Sandbox {
         let command = self.command(arguments);
         self.unset("CLAUDEJOB_STOP_AT");
         self.unset("CLAUDEJOB_STOP_FILE");
-        let call = thread::spawn(move || Answer::of(command, Vec::new()));
+        let call = thread::spawn(move || Answer::from_command(command, Vec::new()));
         let pid = super::eventually(&format!("{point} to be reached"), || {
             fs::read_to_string(&reached).ok()?.parse().ok()
         });
@@ -173,7 +174,7 @@ impl Sandbox {
         call.join().unwrap()
     }
 
-    /// The process id of the job's claude, as the record says it.
+    /// The process id of the job's claude, from the record.
     #[track_caller]
     pub(crate) fn claude_pid(&self, id: &str) -> i32 {
         let record = fs::read_to_string(self.job(id).join("meta.json")).unwrap();
@@ -190,7 +191,7 @@ impl Sandbox {
         names
     }
 
-    /// Waits for the job's end and gives the answer of `wait`.
+    /// Waits for the job's end and returns the answer of `wait`.
     #[track_caller]
     pub(crate) fn wait(&self, id: &str) -> Answer {
         let answer = self.run(["wait", id, "--timeout", "3m"]);
@@ -205,7 +206,7 @@ impl Sandbox {
         answer
     }
 
-    /// Asserts that no process bears the job's mark, at this moment and not some time later.
+    /// Asserts that no process has the job's marker, right now and not some time later.
     #[track_caller]
     pub(crate) fn assert_nothing_left(&self, id: &str) {
         let left = processes_of(&self.job(id));
@@ -213,7 +214,7 @@ impl Sandbox {
         assert!(names.is_empty(), "still there: {names:#?}");
     }
 
-    /// Every process of the sandbox: of its jobs, by their mark, and whatever works in it.
+    /// Every process of the sandbox: those of its jobs, by their marker, and those that work in it.
     fn processes(&self) -> Vec<i32> {
         let mut processes = processes_of(&self.jobs());
         processes.extend(processes_in(&self.root));
@@ -223,7 +224,7 @@ impl Sandbox {
         processes
     }
 
-    /// Starts a job with the options and gives the answer of waiting for it.
+    /// Starts a job with the options, waits for it and returns the answer of `wait`.
     #[track_caller]
     pub(crate) fn run_job(&self, id: &str, options: &[&str]) -> Answer {
         self.start(id, options);
@@ -239,7 +240,7 @@ impl Drop for Sandbox {
                 let _ = self.command(["kill".as_ref(), entry.file_name().as_os_str()]).output();
             }
         }
-        // A worker that has let go of its lock may need a moment more to be gone.
+        // A worker that has released its lock may need a short time to exit.
         let deadline = Instant::now() + Duration::from_secs(5);
         while !self.processes().is_empty() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(5));
@@ -262,24 +263,24 @@ pub(crate) fn example(name: &str) -> PathBuf {
     test.parent().unwrap().with_file_name("examples").join(name)
 }
 
-/// What a call gave. `answer["status"]` is a field of the JSON on its stdout.
+/// The outcome of a call. `answer["status"]` is a field of the JSON on its stdout.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: i32,
-    /// Null where stdout held anything but one JSON document.
+    /// Null if stdout held anything but one JSON document.
     pub(crate) json: Value,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 impl Answer {
-    /// Returns when the program has ended and nobody holds its stdout and stderr any more.
+    /// Returns when the program has ended and no process holds its stdout and stderr any more.
     #[track_caller]
-    pub(crate) fn of(command: Command, stdin: Vec<u8>) -> Self {
+    pub(crate) fn from_command(command: Command, stdin: Vec<u8>) -> Self {
         let arguments = command.get_args().map(OsStr::to_string_lossy);
         let arguments: Vec<String> = arguments.map(Into::into).collect();
         let output = assert_cmd::Command::from_std(command)
-            .timeout(LONGEST_CALL)
+            .timeout(CALL_TIMEOUT)
             .write_stdin(stdin)
             .output()
             .unwrap();
@@ -293,7 +294,7 @@ impl Answer {
         }
     }
 
-    /// Asserts the end that the answer tells of: its exit code, status and reason.
+    /// Asserts the end that the answer reports: its exit code, status and reason.
     #[track_caller]
     pub(crate) fn expect_end(&self, code: i32, status: &str, reason: Option<&str>) -> &Self {
         assert_eq!(
@@ -329,7 +330,7 @@ pub(crate) fn fake_claude() -> PathBuf {
     path
 }
 
-/// Coarse on purpose: a record that cannot be read is no reason to leave its processes behind.
+/// Lenient: an unreadable record is not a reason to leave its processes behind.
 fn may_be_live(meta: &str) -> bool {
     let status = serde_json::from_str::<Value>(meta).unwrap_or_default()["status"].take();
     !matches!(status.as_str(), Some("completed" | "failed" | "killed"))

@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 
 const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schemas");
 
-/// Checks what a call of the program with these arguments printed.
+/// Checks the output of a call of the program with these arguments.
 #[track_caller]
 pub(crate) fn check_output(arguments: &[String], stdout: &str) {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let Some(verb) = arguments.first().map(String::as_str) else { return };
-    // Text, and claude's stream as it is.
+    // Text, and claude's raw stream.
     if has("--plain") || (has("--raw") && has("--follow")) {
         return;
     }
@@ -25,7 +25,7 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
         "resume" => &["recover"],
         "recover" if has("--all") => &["recover-all"],
         "send" if has("--follow") => &["send", "logs"],
-        "demo" | "sidecar" | "worker" | "courier" | "replay" => return,
+        "demo" | "sidecar" | "worker" | "replay" => return,
         verb => &[verb],
     };
     if !validators().contains_key(schemas[0]) {
@@ -41,8 +41,8 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
     }
 }
 
-/// Checks a document against the first of these schemas that it fits, or tells how it differs from
-/// the first one.
+/// Asserts that a document is valid against one of these schemas, or shows how it differs from the
+/// first one.
 #[track_caller]
 pub(crate) fn check(schemas: &[&str], document: &Value) {
     if schemas.iter().any(|name| validators()[*name].is_valid(document)) {
@@ -72,7 +72,7 @@ fn validator(path: &Path) -> Validator {
     jsonschema::validator_for(&schema).unwrap()
 }
 
-/// Refuses unknown fields in a schema and in all that it holds. `shares` says that it describes
+/// Refuses unknown fields in a schema and in all schemas inside it. `shares` says that it describes
 /// only some of the fields of an object, beside the schema around it.
 fn close(schema: &mut Value, shares: bool) {
     const BRANCHES: [&str; 3] = ["oneOf", "anyOf", "allOf"];

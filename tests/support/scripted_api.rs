@@ -1,21 +1,25 @@
-//! The Messages API on a loopback port, answering by a script: it drives the real CLI without a
-//! key and without a network. One step is taken for each request of the main loop, which is one
-//! that carries tools; the last step repeats. It stops when it is dropped.
+//! The Messages API on a loopback port, answering by a script: it drives the real CLI without a key
+//! and without a network. Each request of the main loop, which is one with tools, takes one step;
+//! the last step repeats. It stops when it is dropped.
+
+#[path = "scripted_api/response.rs"]
+mod response;
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use response::{Stream, limits, refuse, reply};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use tiny_http::{Method, Request, Server};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const FOR_EVER: Duration = Duration::from_secs(24 * 60 * 60);
+const TIMEOUT: Duration = Duration::from_secs(60);
+const FOREVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a request of the main loop is answered with. In JSON it is `"hang"`, `{"text": "done"}` or
+/// The answer to a request of the main loop. In JSON it is `"hang"`, `{"text": "done"}` or
 /// `{"write": {"path": "/a", "content": "b"}}`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,15 +38,15 @@ pub(crate) enum Step {
         name: String,
         input: Value,
     },
-    /// An answer in twenty parts, over the time given; in JSON a number of seconds.
+    /// An answer in twenty parts, over this time; in JSON a number of seconds.
     #[serde(deserialize_with = "seconds")]
     Slow(Duration),
-    /// An answer of so many characters.
+    /// An answer of this many characters.
     Big(usize),
     /// An answer with the headers of a subscription's limits: `allowed`, `allowed_warning`, or
     /// `rejected`, which is an error.
     Unified(String),
-    /// A subscription's limit is reached, and ends so many seconds after the request.
+    /// A subscription's limit is reached, and ends this many seconds after the request.
     LimitedFor(u64),
     RateLimited {
         retry_after: u32,
@@ -50,7 +54,7 @@ pub(crate) enum Step {
     Overloaded,
     ServerError,
     BadKey,
-    /// The request is taken and never answered.
+    /// The request is accepted and never answered.
     Hang,
     /// The answer ends after its first event.
     Cut,
@@ -58,7 +62,7 @@ pub(crate) enum Step {
     Empty,
     /// An answer of one empty block of text.
     EmptyText,
-    /// An answer of thinking alone.
+    /// An answer that consists of thinking only.
     Thinking,
     /// Any error.
     Error {
@@ -66,7 +70,7 @@ pub(crate) enum Step {
         kind: String,
         message: String,
     },
-    /// The step inside, once the test has called `release`.
+    /// The inner step, once the test has called `release`.
     Held(Box<Step>),
 }
 
@@ -90,19 +94,17 @@ impl Step {
 
 /// A request of the main loop.
 #[derive(Clone, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct SeenRequest {
     pub(crate) model: String,
-    /// The whole request, as text.
     pub(crate) text: String,
-    /// The size of the whole request.
     pub(crate) bytes: usize,
-    /// How many messages the conversation has, and the last of them.
+    /// The number of messages in the conversation.
     pub(crate) messages: usize,
     pub(crate) last: Value,
 }
 
 pub(crate) struct ScriptedApi {
-    stage: Arc<Stage>,
+    shared: Arc<Shared>,
     server: Arc<Server>,
     listener: Option<JoinHandle<()>>,
 }
@@ -112,20 +114,20 @@ impl ScriptedApi {
         Self::start_at("127.0.0.1:0", steps)
     }
 
-    /// One that listens at this address.
+    /// Starts a server that listens at this address.
     pub(crate) fn start_at(address: &str, steps: impl IntoIterator<Item = Step>) -> Self {
         let server = Arc::new(Server::http(address).unwrap());
-        let stage = Arc::new(Stage::new(steps.into_iter().collect()));
+        let shared = Arc::new(Shared::new(steps.into_iter().collect()));
         let listener = thread::spawn({
-            let (server, stage) = (Arc::clone(&server), Arc::clone(&stage));
-            move || listen(&server, &stage)
+            let (server, shared) = (Arc::clone(&server), Arc::clone(&shared));
+            move || listen(&server, &shared)
         });
-        Self { stage, server, listener: Some(listener) }
+        Self { shared, server, listener: Some(listener) }
     }
 
-    /// Adds a step, for one that is known only when the sandbox stands.
+    /// Adds a step that is known only when the sandbox exists.
     pub(crate) fn push(&self, step: Step) {
-        self.stage.play().steps.push_back(step);
+        self.shared.state().steps.push_back(step);
     }
 
     /// For `ANTHROPIC_BASE_URL`.
@@ -133,32 +135,32 @@ impl ScriptedApi {
         format!("http://{}", self.server.server_addr())
     }
 
-    /// How many requests of the main loop have arrived.
+    /// The number of requests of the main loop that have arrived.
     pub(crate) fn requests(&self) -> usize {
-        self.stage.play().seen.len()
+        self.shared.state().seen.len()
     }
 
     /// Waits until the request of this number, counted from 1, has arrived.
     #[track_caller]
-    pub(crate) fn wait_for_request(&self, number: usize) -> Seen {
-        let play = self.stage.wait_while(PATIENCE, |play| play.seen.len() < number);
-        let arrived = play.seen.len();
-        let seen = play.seen.get(number - 1).cloned();
-        drop(play);
+    pub(crate) fn wait_for_request(&self, number: usize) -> SeenRequest {
+        let state = self.shared.wait_while(TIMEOUT, |state| state.seen.len() < number);
+        let arrived = state.seen.len();
+        let seen = state.seen.get(number - 1).cloned();
+        drop(state);
         seen.unwrap_or_else(|| panic!("only {arrived} of {number} requests arrived"))
     }
 
-    /// Lets one held step go on, now or when it is reached.
+    /// Lets one held step continue, now or when it is reached.
     pub(crate) fn release(&self) {
-        self.stage.play().released += 1;
-        self.stage.changed.notify_all();
+        self.shared.state().released += 1;
+        self.shared.changed.notify_all();
     }
 }
 
 impl Drop for ScriptedApi {
     fn drop(&mut self) {
-        self.stage.play().over = true;
-        self.stage.changed.notify_all();
+        self.shared.state().over = true;
+        self.shared.changed.notify_all();
         self.server.unblock();
         if let Some(listener) = self.listener.take() {
             let _ = listener.join();
@@ -166,73 +168,73 @@ impl Drop for ScriptedApi {
     }
 }
 
-/// What the threads share.
-struct Stage {
-    play: Mutex<Play>,
+/// The state that the threads share.
+struct Shared {
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-struct Play {
+struct State {
     steps: VecDeque<Step>,
-    seen: Vec<Seen>,
+    seen: Vec<SeenRequest>,
     released: usize,
     over: bool,
 }
 
-impl Stage {
+impl Shared {
     fn new(steps: VecDeque<Step>) -> Self {
-        let play = Play { steps, seen: Vec::new(), released: 0, over: false };
-        Self { play: Mutex::new(play), changed: Condvar::new() }
+        let state = State { steps, seen: Vec::new(), released: 0, over: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    fn play(&self) -> MutexGuard<'_, Play> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // A thread that panicked has left nothing half done here.
-        self.play.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Waits for a change that ends the condition, for the end of the play, or for the time.
-    fn wait_while(&self, time: Duration, wait: impl Fn(&Play) -> bool) -> MutexGuard<'_, Play> {
-        let (play, _) = self
+    /// Waits for a change that ends the condition, for the end of the script, or for the timeout.
+    fn wait_while(&self, time: Duration, wait: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let (state, _) = self
             .changed
-            .wait_timeout_while(self.play(), time, |play| !play.over && wait(play))
+            .wait_timeout_while(self.state(), time, |state| !state.over && wait(state))
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        play
+        state
     }
 
-    fn next(&self, seen: Seen) -> Step {
-        let mut play = self.play();
-        play.seen.push(seen);
-        let step = match play.steps.len() {
+    fn next(&self, seen: SeenRequest) -> Step {
+        let mut state = self.state();
+        state.seen.push(seen);
+        let step = match state.steps.len() {
             0 => Step::text("done"),
-            1 => play.steps[0].clone(),
-            _ => play.steps.pop_front().unwrap(),
+            1 => state.steps[0].clone(),
+            _ => state.steps.pop_front().unwrap(),
         };
         self.changed.notify_all();
         step
     }
 
-    /// Gives whether the test, rather than the end of the play, let the step go on.
+    /// Returns whether the test, rather than the end of the script, released the step.
     fn wait_for_release(&self) -> bool {
-        let mut play = self.wait_while(PATIENCE, |play| play.released == 0);
-        let released = play.released > 0;
-        play.released = play.released.saturating_sub(1);
+        let mut state = self.wait_while(TIMEOUT, |state| state.released == 0);
+        let released = state.released > 0;
+        state.released = state.released.saturating_sub(1);
         released
     }
 }
 
-fn listen(server: &Server, stage: &Arc<Stage>) {
-    let mut players = Vec::new();
+fn listen(server: &Server, shared: &Arc<Shared>) {
+    let mut handlers = Vec::new();
     while let Ok(request) = server.recv() {
-        let stage = Arc::clone(stage);
-        // The client may leave in the middle of an answer: that is its right.
-        players.push(thread::spawn(move || drop(receive(request, &stage))));
+        let shared = Arc::clone(shared);
+        // The client may close the connection during an answer.
+        handlers.push(thread::spawn(move || drop(receive(request, &shared))));
     }
-    for player in players {
-        let _ = player.join();
+    for handler in handlers {
+        let _ = handler.join();
     }
 }
 
-fn receive(mut request: Request, stage: &Stage) -> io::Result<()> {
+fn receive(mut request: Request, shared: &Shared) -> io::Result<()> {
     let mut body = Vec::new();
     request.as_reader().read_to_end(&mut body)?;
     if *request.method() != Method::Post {
@@ -247,32 +249,32 @@ fn receive(mut request: Request, stage: &Stage) -> io::Result<()> {
     let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
     let model = asked["model"].as_str().unwrap_or_default().to_owned();
     if asked["tools"].as_array().is_none_or(Vec::is_empty) {
-        return perform(request, &model, Step::text("ok"), stage);
+        return respond(request, &model, Step::text("ok"), shared);
     }
     let messages = asked["messages"].as_array().map_or(&[][..], Vec::as_slice);
-    let seen = Seen {
+    let seen = SeenRequest {
         model: model.clone(),
         text: String::from_utf8_lossy(&body).into_owned(),
         bytes: body.len(),
         messages: messages.len(),
         last: messages.last().cloned().unwrap_or_default(),
     };
-    let step = stage.next(seen);
-    perform(request, &model, step, stage)
+    let step = shared.next(seen);
+    respond(request, &model, step, shared)
 }
 
-fn perform(request: Request, model: &str, step: Step, stage: &Stage) -> io::Result<()> {
+fn respond(request: Request, model: &str, step: Step, shared: &Shared) -> io::Result<()> {
     match step {
         Step::Held(step) => {
-            if stage.wait_for_release() {
-                perform(request, model, *step, stage)
+            if shared.wait_for_release() {
+                respond(request, model, *step, shared)
             } else {
                 Ok(())
             }
         }
         Step::Hang => {
-            // Held until the play is over, since a request that is dropped is answered.
-            drop(stage.wait_while(FOR_EVER, |_| true));
+            // Held until the script is over, since a dropped request is answered.
+            drop(shared.wait_while(FOREVER, |_| true));
             Ok(())
         }
         Step::RateLimited { retry_after } => refuse(
@@ -307,7 +309,7 @@ fn perform(request: Request, model: &str, step: Step, stage: &Stage) -> io::Resu
         Step::Error { status, kind, message } => refuse(request, status, &kind, &message, &[]),
         Step::Text(text) => Stream::open(request, model, &[])?.text(&text),
         Step::Big(size) => Stream::open(request, model, &[])?.text(&"x".repeat(size)),
-        Step::Slow(time) => Stream::open(request, model, &[])?.slowly(time, stage),
+        Step::Slow(time) => Stream::open(request, model, &[])?.slowly(time, shared),
         Step::Bash(command) => {
             let input = json!({"command": command, "description": "run"});
             Stream::open(request, model, &[])?.tool("Bash", &input)
@@ -334,176 +336,4 @@ fn perform(request: Request, model: &str, step: Step, stage: &Stage) -> io::Resu
         }
         Step::Tool { name, input } => Stream::open(request, model, &[])?.tool(&name, &input),
     }
-}
-
-type Headers = [(String, String)];
-
-fn refuse(
-    request: Request,
-    status: u16,
-    kind: &str,
-    message: &str,
-    headers: &Headers,
-) -> io::Result<()> {
-    let body = json!({"type": "error", "error": {"type": kind, "message": message}});
-    reply(request, status, &body, headers)
-}
-
-/// Written by hand: the server's own response cannot close the connection. A burst of requests,
-/// such as those in which the CLI counts tokens, can otherwise hang, because the server lets new
-/// connections wait for threads that are held by idle ones.
-fn reply(request: Request, status: u16, body: &Value, headers: &Headers) -> io::Result<()> {
-    let body = body.to_string();
-    let mut answer = format!(
-        "HTTP/1.1 {status} scripted\r\ncontent-type: application/json\r\nrequest-id: {}\r\n\
-         connection: close\r\ncontent-length: {}\r\n",
-        unique("req"),
-        body.len()
-    );
-    for (name, value) in headers {
-        answer.push_str(&format!("{name}: {value}\r\n"));
-    }
-    answer.push_str("\r\n");
-    if *request.method() != Method::Head {
-        answer.push_str(&body);
-    }
-    let mut writer = request.into_writer();
-    writer.write_all(answer.as_bytes())?;
-    writer.flush()
-}
-
-fn limits(status: &str, seconds: u64) -> Vec<(String, String)> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let reset = (now + seconds).to_string();
-    [
-        ("status", status),
-        ("reset", &reset),
-        ("representative-claim", "five_hour"),
-        ("fallback-percentage", "0.5"),
-        ("5h-status", status),
-        ("5h-reset", &reset),
-        ("5h-utilization", "0.93"),
-    ]
-    .iter()
-    .map(|(name, value)| (format!("anthropic-ratelimit-unified-{name}"), (*value).to_owned()))
-    .collect()
-}
-
-/// An answer in server-sent events. It is written by hand in chunks, each sent at once, where the
-/// server's own response would gather them until a buffer is full.
-struct Stream(Box<dyn Write + Send>);
-
-const USAGE: &str = concat!(
-    r#"{"input_tokens":1200,"output_tokens":1,"cache_creation_input_tokens":0,"#,
-    r#""cache_read_input_tokens":0}"#
-);
-
-impl Stream {
-    fn open(request: Request, model: &str, headers: &Headers) -> io::Result<Self> {
-        let mut stream = Self(request.into_writer());
-        write!(
-            stream.0,
-            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nrequest-id: {}\r\n\
-             transfer-encoding: chunked\r\n",
-            unique("req")
-        )?;
-        for (name, value) in headers {
-            write!(stream.0, "{name}: {value}\r\n")?;
-        }
-        stream.0.write_all(b"\r\n")?;
-        // Written as text: the CLI passes these fields on in the order in which they come.
-        stream.event(
-            "message_start",
-            &format!(
-                concat!(
-                    r#""message":{{"id":"{}","type":"message","role":"assistant","model":{},"#,
-                    r#""content":[],"stop_reason":null,"stop_sequence":null,"usage":{}}}"#
-                ),
-                unique("msg"),
-                json!(model),
-                USAGE,
-            ),
-        )?;
-        Ok(stream)
-    }
-
-    /// An answer of one block.
-    fn block(mut self, block: &str, delta: &Value) -> io::Result<()> {
-        self.begin(block)?;
-        self.delta(delta)?;
-        self.end("end_turn")
-    }
-
-    fn text(mut self, text: &str) -> io::Result<()> {
-        self.begin(r#"{"type":"text","text":""}"#)?;
-        self.delta(&json!({"type": "text_delta", "text": text}))?;
-        self.end("end_turn")
-    }
-
-    fn slowly(mut self, time: Duration, stage: &Stage) -> io::Result<()> {
-        const PARTS: u32 = 20;
-        let start = Instant::now();
-        self.begin(r#"{"type":"text","text":""}"#)?;
-        for part in 0..PARTS {
-            self.delta(&json!({"type": "text_delta", "text": format!("part{part} ")}))?;
-            let due = time * (part + 1) / PARTS;
-            drop(stage.wait_while(due.saturating_sub(start.elapsed()), |_| true));
-        }
-        self.end("end_turn")
-    }
-
-    fn tool(mut self, name: &str, input: &Value) -> io::Result<()> {
-        let id = unique("toolu");
-        self.begin(&format!(r#"{{"type":"tool_use","id":"{id}","name":"{name}","input":{{}}}}"#))?;
-        self.delta(&json!({"type": "input_json_delta", "partial_json": input.to_string()}))?;
-        self.end("tool_use")
-    }
-
-    fn begin(&mut self, block: &str) -> io::Result<()> {
-        self.event("content_block_start", &format!(r#""index":0,"content_block":{block}"#))
-    }
-
-    fn delta(&mut self, delta: &Value) -> io::Result<()> {
-        self.event("content_block_delta", &format!(r#""index":0,"delta":{delta}"#))
-    }
-
-    fn end(mut self, stop_reason: &str) -> io::Result<()> {
-        self.event("content_block_stop", r#""index":0"#)?;
-        self.finish(stop_reason)
-    }
-
-    fn finish(mut self, stop_reason: &str) -> io::Result<()> {
-        self.event(
-            "message_delta",
-            &format!(
-                concat!(
-                    r#""delta":{{"stop_reason":"{}","stop_sequence":null}},"#,
-                    r#""usage":{{"output_tokens":50}}"#
-                ),
-                stop_reason
-            ),
-        )?;
-        self.send("message_stop", r#"{"type":"message_stop"}"#)?;
-        self.close()
-    }
-
-    /// An event of this kind with these fields.
-    fn event(&mut self, kind: &str, fields: &str) -> io::Result<()> {
-        self.send(kind, &format!(r#"{{"type":"{kind}",{fields}}}"#))
-    }
-
-    fn send(&mut self, kind: &str, event: &str) -> io::Result<()> {
-        let text = format!("event: {kind}\ndata: {event}\n\n");
-        write!(self.0, "{:x}\r\n{text}\r\n", text.len())?;
-        self.0.flush()
-    }
-
-    fn close(mut self) -> io::Result<()> {
-        self.0.write_all(b"0\r\n\r\n")?;
-        self.0.flush()
-    }
-}
-
-fn unique(prefix: &str) -> String {
-    format!("{prefix}_{}", &uuid::Uuid::new_v4().simple().to_string()[..24])
 }

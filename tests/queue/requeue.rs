@@ -1,4 +1,5 @@
-//! Jobs that were cut off, or have ended, and go on: their places in the queue are new ones.
+//! Jobs that were lost, or have ended, and are recovered or resumed: they get new tickets in the
+//! queue.
 
 use std::fs;
 
@@ -7,24 +8,24 @@ use serde_json::{Value, json};
 
 use super::support::processes::{kill, send};
 use super::support::{Sandbox, eventually};
-use super::{GATED, begun, let_go, order, record, worker_of};
+use super::{GATED, await_start, order, record, release, worker_of};
 
 const ONE: [&str; 2] = ["--max-parallel", "1"];
 
 /// Kills the job's worker and waits for the job's end.
-fn cut_off(sandbox: &Sandbox, id: &str) {
+fn lose(sandbox: &Sandbox, id: &str) {
     send(worker_of(sandbox, id), Signal::SIGKILL);
     let lost = || (sandbox.status(id)["reason"] == "worker_died").then_some(());
     eventually(&format!("the end of {id}"), lost);
 }
 
-fn end_of(sandbox: &Sandbox, id: &str) {
-    let_go(sandbox, id);
+fn release_and_wait(sandbox: &Sandbox, id: &str) {
+    release(sandbox, id);
     sandbox.wait(id).expect_end(0, "completed", None);
 }
 
 #[test]
-fn a_job_that_never_had_its_turn_begins_with_its_prompt_when_it_is_resumed() {
+fn a_job_never_admitted_resumes_with_its_prompt() {
     let sandbox =
         Sandbox::new("once $DIR/failed die KILL\nread $DIR/heard\ninit\nsay fine\nresult ok\neof");
     sandbox.run_job("a", &[]).expect_end(1, "failed", Some("no_result"));
@@ -38,7 +39,7 @@ fn a_job_that_never_had_its_turn_begins_with_its_prompt_when_it_is_resumed() {
     assert_eq!((&resumed["resumes"], &resumed["attempt"]), (&false.into(), &3.into()));
     sandbox.wait("b").expect_end(0, "completed", None);
     assert!(fs::read_to_string(sandbox.path("heard")).unwrap().contains("the task"));
-    // One that was killed before its turn as well.
+    // The same for a job that was killed before it was admitted.
     sandbox.start("c", &["--start-delay", "1h"]);
     sandbox.run(["kill", "c"]);
     assert_eq!(sandbox.run(["resume", "c"])["status"], "queued");
@@ -46,7 +47,7 @@ fn a_job_that_never_had_its_turn_begins_with_its_prompt_when_it_is_resumed() {
 }
 
 #[test]
-fn a_job_that_is_taken_up_before_its_turn_still_waits_for_the_others() {
+fn a_job_recovered_while_queued_keeps_waiting() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &[]);
     let worker = sandbox.start("b", &["--after", "a"])["pid"].as_i64().unwrap() as i32;
@@ -55,24 +56,24 @@ fn a_job_that_is_taken_up_before_its_turn_still_waits_for_the_others() {
     let recovered = sandbox.run(["recover", "b"]);
     assert_eq!((recovered.code, recovered.text("status")), (0, "queued"), "{recovered:?}");
     assert_eq!(sandbox.status("b")["waitsFor"], serde_json::json!(["a"]));
-    begun(&sandbox, "a");
+    await_start(&sandbox, "a");
     for id in ["a", "b"] {
-        let_go(&sandbox, id);
+        release(&sandbox, id);
         sandbox.wait(id).expect_end(0, "completed", None);
     }
-    // One that ran is not held up by them again.
+    // A job that ran does not wait for its dependencies again.
     assert_eq!(order(&sandbox), ["a", "b"]);
 }
 
 #[test]
-fn a_worker_that_dies_between_two_attempts_leaves_a_job_that_goes_on() {
+fn recovers_a_job_lost_between_two_attempts() {
     let sandbox = Sandbox::new(
         "session\nread\ninit\nwork 2\nonce $DIR/refused refused 429\nonce $DIR/left exit 1\nresult ok\neof",
     );
     let worker = sandbox.start("a", &["--retries", "9"])["pid"].as_i64().unwrap() as i32;
     eventually("the pause", || (sandbox.status("a")["attempt"] == 2).then_some(()));
     send(worker, Signal::SIGKILL);
-    // The attempt before is over and done with: what it came to is not the job's end.
+    // The previous attempt is over: its outcome is not the job's end.
     eventually("the end", || (sandbox.status("a")["reason"] == "worker_died").then_some(()));
     let recovered = sandbox.run(["recover", "a"]);
     assert_eq!((recovered.code, &recovered["resumes"]), (0, &true.into()), "{recovered:?}");
@@ -81,119 +82,121 @@ fn a_worker_that_dies_between_two_attempts_leaves_a_job_that_goes_on() {
 }
 
 #[test]
-fn a_job_that_had_a_slot_finds_it_again() {
+fn a_recovered_job_gets_its_slot_back() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &ONE);
-    begun(&sandbox, "a");
-    cut_off(&sandbox, "a");
+    await_start(&sandbox, "a");
+    lose(&sandbox, "a");
     let recovered = sandbox.run(["recover", "a"]);
     assert_eq!((recovered.code, recovered.text("status")), (0, "running"), "{recovered:?}");
-    end_of(&sandbox, "a");
-    // And it gives up one alone.
+    release_and_wait(&sandbox, "a");
+    // And it releases only one slot.
     sandbox.start("b", &ONE);
-    end_of(&sandbox, "b");
+    release_and_wait(&sandbox, "b");
 }
 
 #[test]
-fn a_job_that_waited_for_a_slot_has_one_place_again() {
+fn a_recovered_queued_job_has_one_ticket() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &ONE);
     sandbox.start("b", &ONE);
     sandbox.start("c", &ONE);
-    cut_off(&sandbox, "b");
+    lose(&sandbox, "b");
     sandbox.run(["recover", "b"]);
-    let place = |id| sandbox.status(id)["position"].clone();
-    assert_eq!((place("b"), place("c")), (json!(2), json!(1)));
-    begun(&sandbox, "a");
+    let position = |id| sandbox.status(id)["position"].clone();
+    assert_eq!((position("b"), position("c")), (json!(2), json!(1)));
+    await_start(&sandbox, "a");
     for id in ["a", "c", "b"] {
-        begun(&sandbox, id);
-        end_of(&sandbox, id);
+        await_start(&sandbox, id);
+        release_and_wait(&sandbox, id);
     }
 }
 
 #[test]
-fn an_id_that_is_used_again_has_nothing_of_the_job_before() {
+fn a_reused_id_inherits_no_ticket() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &ONE);
-    begun(&sandbox, "a");
-    cut_off(&sandbox, "a");
+    await_start(&sandbox, "a");
+    lose(&sandbox, "a");
     fs::remove_dir_all(sandbox.job("a")).unwrap();
     assert_eq!(sandbox.start("a", &ONE)["status"], "running");
-    end_of(&sandbox, "a");
+    release_and_wait(&sandbox, "a");
 }
 
 #[test]
-fn a_place_of_a_dead_worker_does_not_come_to_life_with_the_next() {
+fn a_reused_id_does_not_revive_a_dead_ticket() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &ONE);
-    begun(&sandbox, "a");
+    await_start(&sandbox, "a");
     kill(worker_of(&sandbox, "a"));
-    // Nobody has looked, and the next of this name does not ask for a place for long.
+    // Nothing has read the job, and the next one with this id does not need a ticket for a long
+    // time.
     fs::remove_dir_all(sandbox.job("a")).unwrap();
     sandbox.start("a", &["--max-parallel", "1", "--start-delay", "1h"]);
     assert_eq!(sandbox.start("b", &ONE)["status"], "running");
-    cut_off(&sandbox, "b");
-    let places = |room| fs::read_dir(sandbox.jobs().join(".queue").join(room)).unwrap().count();
-    assert_eq!((places("running"), places("waiting")), (0, 0));
+    lose(&sandbox, "b");
+    let tickets =
+        |directory| fs::read_dir(sandbox.jobs().join(".queue").join(directory)).unwrap().count();
+    assert_eq!((tickets("running"), tickets("waiting")), (0, 0));
     sandbox.run(["kill", "a"]);
 }
 
 #[test]
-fn those_whose_workers_died_wait_for_each_other_and_not_for_their_own_places() {
+fn recovered_jobs_do_not_wait_for_their_old_tickets() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("x", &ONE);
-    begun(&sandbox, "x");
+    await_start(&sandbox, "x");
     sandbox.start("j", &["--max-parallel", "1", "--after-any", "x"]);
     sandbox.start("r", &ONE);
     kill(worker_of(&sandbox, "x"));
-    begun(&sandbox, "r");
+    await_start(&sandbox, "r");
     let waits = || {
         let mut names = fs::read_dir(sandbox.jobs().join(".queue/waiting")).unwrap().flatten();
         names.any(|name| name.file_name().to_string_lossy().ends_with(".j")).then_some(())
     };
-    eventually("the place of j", waits);
+    eventually("the ticket of j", waits);
     kill(worker_of(&sandbox, "j"));
     let recovered = sandbox.run(["recover", "--all"]);
     assert_eq!(recovered["recovered"].as_array().map(Vec::len), Some(2), "{recovered:?}");
     for id in ["r", "x", "j"] {
-        end_of(&sandbox, id);
+        release_and_wait(&sandbox, id);
     }
 }
 
 #[test]
-fn a_job_that_did_not_want_to_wait_can_wait_when_it_goes_on() {
+fn a_resumed_no_queue_job_may_queue() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &["--max-parallel", "1", "--no-queue"]);
-    end_of(&sandbox, "a");
+    release_and_wait(&sandbox, "a");
     fs::remove_file(sandbox.path("go-a")).unwrap();
     sandbox.start("b", &ONE);
-    begun(&sandbox, "b");
+    await_start(&sandbox, "b");
     let resumed = sandbox.run(["resume", "a", "--message", "more"]);
     assert_eq!((resumed.code, resumed.text("status")), (0, "queued"), "{resumed:?}");
-    end_of(&sandbox, "b");
-    end_of(&sandbox, "a");
+    release_and_wait(&sandbox, "b");
+    release_and_wait(&sandbox, "a");
 }
 
 #[test]
-fn those_that_others_wait_for_are_taken_up_first() {
+fn recovers_dependencies_first() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("zz", &[]);
     sandbox.start("aa", &["--after", "zz"]);
-    begun(&sandbox, "zz");
-    // The one that waits first: it would learn of the end of the other.
+    await_start(&sandbox, "zz");
+    // The dependent first: it would notice the end of the other.
     for id in ["aa", "zz"] {
-        cut_off(&sandbox, id);
+        lose(&sandbox, id);
     }
     let all = sandbox.run(["recover", "--all"]);
     let ids: Vec<&Value> =
         all["recovered"].as_array().unwrap().iter().map(|job| &job["jobId"]).collect();
     assert_eq!(ids, ["zz", "aa"], "{all:?}");
-    end_of(&sandbox, "zz");
-    end_of(&sandbox, "aa");
+    release_and_wait(&sandbox, "zz");
+    release_and_wait(&sandbox, "aa");
 }
 
 #[test]
-fn those_that_fail_with_one_that_was_cut_off_are_taken_up_after_it() {
+fn recovers_dependents_after_a_lost_dependency() {
     let sandbox = Sandbox::new(GATED);
     let cwd = sandbox.path("elsewhere");
     fs::create_dir(&cwd).unwrap();
@@ -202,8 +205,8 @@ fn those_that_fail_with_one_that_was_cut_off_are_taken_up_after_it() {
     sandbox.start("aa", &["--after", "mm"]);
     sandbox.start("never", &["--after", "zz", "--no-recover"]);
     sandbox.start("after-never", &["--after", "never"]);
-    begun(&sandbox, "zz");
-    cut_off(&sandbox, "zz");
+    await_start(&sandbox, "zz");
+    lose(&sandbox, "zz");
     for id in ["mm", "aa", "never", "after-never"] {
         sandbox.wait(id).expect_end(1, "failed", Some("dependency_failed"));
     }
@@ -213,12 +216,12 @@ fn those_that_fail_with_one_that_was_cut_off_are_taken_up_after_it() {
         let hint = format!("claudejob resume {id}  # after the job it waits for has completed");
         assert_eq!(sandbox.status(id)["hint"], hint);
     }
-    // As long as it cannot go on they are left alone.
+    // As long as the dependency cannot be recovered they are left alone.
     fs::remove_dir(&cwd).unwrap();
     let all = sandbox.run(["recover", "--all"]);
     assert_eq!((&all["recovered"], &all["failed"][0]["jobId"]), (&json!([]), &"zz".into()));
     assert_eq!(sandbox.status("mm")["attempt"], 1);
-    // One that is taken up before it fails with it again, and may go on as before.
+    // A job that is recovered before its dependency fails with it again, and stays recoverable.
     assert_eq!(sandbox.run(["recover", "mm"]).code, 0);
     sandbox.wait("mm").expect_end(1, "failed", Some("dependency_failed"));
     fs::create_dir(&cwd).unwrap();
@@ -228,22 +231,22 @@ fn those_that_fail_with_one_that_was_cut_off_are_taken_up_after_it() {
     assert_eq!(ids, ["zz", "mm", "aa"], "{all:?}");
     assert_eq!(sandbox.status("aa")["waitsFor"], json!(["mm"]));
     for id in ["zz", "mm", "aa"] {
-        end_of(&sandbox, id);
+        release_and_wait(&sandbox, id);
     }
     assert_eq!(order(&sandbox), ["zz", "zz", "mm", "aa"]);
 }
 
 #[test]
-fn the_end_of_a_job_is_written_by_whoever_comes_next() {
+fn the_next_worker_finalizes_a_lost_job() {
     let sandbox = Sandbox::new(GATED);
     sandbox.start("a", &ONE);
-    begun(&sandbox, "a");
+    await_start(&sandbox, "a");
     send(worker_of(&sandbox, "a"), Signal::SIGKILL);
     sandbox.start("b", &ONE);
-    begun(&sandbox, "b");
+    await_start(&sandbox, "b");
     let written = || (record(&sandbox, "a")["reason"] == "worker_died").then_some(());
-    eventually("the end of a, for which nobody asked", written);
+    eventually("the end of a, without a reader", written);
     let lost = || fs::read_dir(sandbox.jobs().join(".queue/lost")).unwrap().count();
     eventually("its ticket to go", || (lost() == 0).then_some(()));
-    end_of(&sandbox, "b");
+    release_and_wait(&sandbox, "b");
 }

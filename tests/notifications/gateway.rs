@@ -1,0 +1,157 @@
+//! Agents that are woken through a gateway.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::Sandbox;
+use crate::{QUICK, delivered};
+
+/// A gateway that answers one request with each of these statuses and passes on what it received.
+struct Gateway {
+    url: String,
+    asked: Receiver<(String, String)>,
+}
+
+fn gateway(answers: &'static [u16]) -> Gateway {
+    let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hooks/wake", server.server_addr());
+    let (tell, asked) = channel();
+    thread::spawn(move || {
+        for status in answers {
+            let mut request = server.recv().unwrap();
+            let mut body = String::new();
+            request.as_reader().read_to_string(&mut body).unwrap();
+            let token = request.headers().iter().find(|header| header.field.equiv("Authorization"));
+            let token = token.map(|header| header.value.to_string()).unwrap_or_default();
+            let answer = tiny_http::Response::from_string("{}").with_status_code(*status);
+            request.respond(answer).unwrap();
+            let _ = tell.send((token, body));
+        }
+    });
+    Gateway { url, asked }
+}
+
+#[test]
+fn the_token_of_a_wake_up_is_not_stored() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.set("HOOK_TOKEN", "s3cret-token");
+    let gateway = gateway(&[200]);
+    let wake = [
+        "--wake-url",
+        &gateway.url,
+        "--wake-token-env",
+        "HOOK_TOKEN",
+        "--wake-session",
+        "agent:main:7",
+    ];
+    sandbox.run_job("a", &wake);
+    let (token, body) = gateway.asked.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(token, "Bearer s3cret-token");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&body["mode"], &body["sessionKey"]), (&"now".into(), &"agent:main:7".into()));
+    let text = body["text"].as_str().unwrap();
+    assert!(text.contains("job a completed") && text.contains("All is well."), "{text}");
+    assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
+    for entry in walk(&sandbox.jobs()) {
+        let bytes = fs::read(&entry).unwrap_or_default();
+        assert!(!bytes.windows(12).any(|window| window == b"s3cret-token"), "{entry:?}");
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            files.extend(walk(&entry.path()));
+        } else if kind.is_file() {
+            files.push(entry.path());
+        }
+    }
+    files
+}
+
+#[test]
+fn retries_an_overloaded_gateway_but_no_refusal() {
+    let sandbox = Sandbox::new(QUICK);
+    let overloaded = gateway(&[503, 200]);
+    sandbox.run_job("patient", &["--wake-url", &overloaded.url]);
+    assert_eq!(delivered(&sandbox, "patient"), serde_json::json!([]));
+    assert_eq!(overloaded.asked.try_iter().count(), 2);
+
+    let refusing = gateway(&[401]);
+    sandbox.run_job("refused", &["--wake-url", &refusing.url]);
+    let undelivered = delivered(&sandbox, "refused");
+    let notification = &undelivered[0];
+    assert_eq!(
+        (&notification["tries"], &notification["error"]),
+        (&1.into(), &"the gateway answered 401: {}".into())
+    );
+}
+
+#[test]
+fn an_unusable_token_is_not_retried() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.set("HOOK_TOKEN", "s3cret-token");
+    let refusing = gateway(&[401]);
+    sandbox.run_job("a", &["--wake-url", &refusing.url, "--wake-token-env", "HOOK_TOKEN"]);
+    assert_eq!(delivered(&sandbox, "a")[0]["tries"], 1);
+    sandbox.set("HOOK_TOKEN", "s3cret-token\n");
+    let again = sandbox.run(["redeliver", "a"]);
+    let notification = &again["failed"][0]["undeliveredNotifications"][0];
+    assert_eq!((again.code, &notification["tries"]), (1, &2.into()), "{again:?}");
+    assert_eq!(
+        notification["error"],
+        "HOOK_TOKEN contains a control character, such as a line feed"
+    );
+}
+
+#[test]
+fn tries_a_gateway_that_is_down_four_times() {
+    let sandbox = Sandbox::new(QUICK);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    sandbox.run_job("a", &["--wake-url", &format!("http://127.0.0.1:{port}/hooks/wake")]);
+    let undelivered = delivered(&sandbox, "a");
+    assert_eq!((&undelivered[0]["to"], &undelivered[0]["tries"]), (&"wake".into(), &4.into()));
+    // The gateway is up again.
+    let server = tiny_http::Server::http(format!("127.0.0.1:{port}")).unwrap();
+    let answer = thread::spawn(move || {
+        server.recv().unwrap().respond(tiny_http::Response::from_string("{}")).unwrap();
+    });
+    assert_eq!(sandbox.run(["redeliver"])["delivered"], 1);
+    answer.join().unwrap();
+}
+
+#[test]
+fn start_refuses_an_unusable_wake_url() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.set("TWO_LINES", "s3cret\nX-Other: y");
+    sandbox.set("NO_TEXT", std::ffi::OsStr::from_bytes(b"\xff"));
+    for wake in [
+        vec!["--wake-url", "https://gateway/hooks/wake"],
+        vec!["--wake-url", "gateway"],
+        vec!["--wake-url", "http://user:token@gateway/"],
+        vec!["--wake-url", "http://gateway/", "--wake-token-env", "NOT_SET"],
+        vec!["--wake-url", "http://gateway/", "--wake-token-env", "TWO_LINES"],
+        vec!["--wake-url", "http://gateway/", "--wake-token-env", "NO_TEXT"],
+        // An invalid port would be ignored, and the token go to the server at port 80.
+        vec!["--wake-url", "http://127.0.0.1:99999/hooks/wake"],
+        vec!["--wake-url", "http://127.0.0.1:/hooks/wake"],
+        vec!["--wake-url", "http://gateway/hooks/wake?token=s3cret"],
+        vec!["--wake-url", "http://gateway/hooks/wake#s3cret"],
+    ] {
+        let refused = sandbox.run([&["start", "a", "--prompt", "x"], &wake[..]].concat());
+        assert_eq!((refused.code, refused.text("code")), (1, "bad_wake_url"), "{wake:?}");
+        assert!(!refused.stdout.contains("X-Other"), "{refused:?}");
+        // The message is about the part that is wrong.
+        let of_token = wake.contains(&"--wake-token-env");
+        assert_eq!(refused.text("error").contains("invalid wake URL"), !of_token, "{refused:?}");
+        assert_eq!(refused.text("hint").contains("--wake-token-env"), of_token, "{refused:?}");
+    }
+    assert!(!sandbox.job("a").exists());
+}
