@@ -17,7 +17,7 @@ use crate::store::{
     self, EVENTS, InboxItem, JobDir, Lock, OUTPUT, RECORD, RESULT, STDERR, UNCONFIRMED_RESULT,
 };
 use crate::stream::LineSplitter;
-use crate::supervisor::{PostMortem, STDERR_READ, Witnessed};
+use crate::supervisor::{LoggedEvents, MAX_STDERR_BYTES, PostMortem};
 
 const MAX_EVENTS_BYTES: u64 = 64 << 20;
 /// Time limit for ending the processes that a dead worker has left.
@@ -83,7 +83,7 @@ pub fn write_lost_verdict(
     let worker_start = if is_of_this_boot { record.pid_start_time } else { Some(0) };
     let is_locked = lock.is_some();
     let is_independent = &store::is_independent;
-    let orphans = Orphans { mark: &marker, worker_start, is_locked, is_independent };
+    let orphans = Orphans { marker: &marker, worker_start, is_locked, is_independent };
     let (_, left) = orphans.end(until);
     record.record_leftovers(left);
     let at = last_activity_at(dir, &record);
@@ -105,7 +105,7 @@ pub fn write_lost_verdict(
     // Needed even if the verdict was reached: the record may be older than the log.
     let _ = replay_log(dir, log_start, &mut post_mortem);
     let reached = reached.filter(|found| {
-        let stderr = dir.tail(STDERR, 0, STDERR_READ);
+        let stderr = dir.tail(STDERR, 0, MAX_STDERR_BYTES);
         let stderr = String::from_utf8_lossy(&stderr);
         let confirmed = post_mortem.confirms(found, read_witnessed(dir, found.attempt), &stderr);
         if !confirmed {
@@ -125,7 +125,7 @@ pub fn write_lost_verdict(
     let left = if writable { collect_undelivered(dir, post_mortem.taken_in()) } else { Vec::new() };
     let (done, _) = post_mortem.taken_in();
     if dir.aside_items().iter().any(|item| !is_one_of(item, done)) {
-        post_mortem.turn_is_open();
+        post_mortem.mark_turn_open();
     }
     let (record, outcome, entries) =
         post_mortem.conclude(reached, requested, boot_id.as_deref(), left);
@@ -138,7 +138,7 @@ pub fn write_lost_verdict(
 
 /// Returns the result of a job of the Node skill, which wrote none: the result of its log with the
 /// verdict of its record.
-pub fn outcome_of_log(dir: &JobDir, record: Record) -> Outcome {
+pub fn outcome_from_log(dir: &JobDir, record: Record) -> Outcome {
     let at = last_activity_at(dir, &record);
     let mut post_mortem = PostMortem::new(record.clone(), 0, at);
     let _ = replay_log(dir, record.log_start, &mut post_mortem);
@@ -231,12 +231,12 @@ fn collect_undelivered(
 
 /// Whether this is the message with one of these UUIDs.
 fn is_one_of(item: &InboxItem, uuids: &[String]) -> bool {
-    matches!(&item.directive, Ok(InboxMessage::Message { uuid, .. }) if uuids.contains(uuid))
+    matches!(&item.content, Ok(InboxMessage::Message { uuid, .. }) if uuids.contains(uuid))
 }
 
 /// Reads the evidence in `events.ndjson` for the end of this attempt.
-fn read_witnessed(dir: &JobDir, attempt: u32) -> Witnessed {
-    let mut witnessed = Witnessed::default();
+fn read_witnessed(dir: &JobDir, attempt: u32) -> LoggedEvents {
+    let mut witnessed = LoggedEvents::default();
     let Ok(Some(file)) = dir.open(EVENTS) else { return witnessed };
     for line in BufReader::new(file.take(MAX_EVENTS_BYTES)).split(b'\n').map_while(Result::ok) {
         let Ok(logged) = serde_json::from_slice::<LoggedEvent>(&line) else { continue };

@@ -186,7 +186,7 @@ fn sweep(job: &JobDir) {
     let marker = JobMarker::new(dir.path());
     // The notification lock is held.
     let orphans =
-        Orphans { mark: &marker, worker_start: None, is_locked: true, is_independent: &is_other };
+        Orphans { marker: &marker, worker_start: None, is_locked: true, is_independent: &is_other };
     orphans.end(Instant::now() + SWEEP_TIMEOUT);
 }
 

@@ -71,7 +71,7 @@ pub enum ArrivalOrder {
 
 /// Kills the process with this number if it has the job's marker, and waits until it has ended.
 /// Returns false if it did not end within `timeout`, or if that is not known.
-pub fn end_and_wait(pid: i32, marker: &JobMarker, timeout: Duration) -> bool {
+pub fn kill_and_wait(pid: i32, marker: &JobMarker, timeout: Duration) -> bool {
     let Ok(process) = ProcessHandle::open(pid) else { return true };
     // A process that has ended has no marker any more.
     if !marker.is_on(pid) {

@@ -39,7 +39,7 @@ pub use inbox::{InboxItem, undelivered_messages};
 pub use job_dir::{DirIdentity, JobDir, legacy_is_dead};
 pub use lock::{Lock, is_independent};
 pub use stderr_mark::StderrMark;
-pub use summaries::{Ended, Listed, Summaries};
+pub use summaries::{EndedJob, Listed, Summaries};
 pub use wake_fifo::{notify, open_wake_fifo};
 
 use files::{sync_directory, write};

@@ -39,9 +39,9 @@ use crate::stream::{Digest, decode};
 use crate::text::plural;
 
 pub use attempt::FirstPrompt;
-pub use post_mortem::{PostMortem, Witnessed, lost};
+pub use post_mortem::{LoggedEvents, PostMortem, lost_verdict};
 pub use types::{
-    Conclusion, Effect, Evidence, FailedDependency, Input, Now, STDERR_READ, TermSignal,
+    Conclusion, Effect, Evidence, FailedDependency, Input, MAX_STDERR_BYTES, Now, TermSignal,
 };
 
 /// Decides what a job's worker does; the worker carries the effects out.
@@ -151,7 +151,7 @@ impl Supervisor {
     }
 
     /// Sets the path of the file in which claude keeps the present session.
-    pub fn session_file_seen(&mut self, file: String) {
+    pub fn set_session_file(&mut self, file: String) {
         self.record.session_file = Some(file);
     }
 
@@ -166,17 +166,17 @@ impl Supervisor {
     }
 
     /// Returns the first prompt of the next attempt.
-    pub fn opening(&self) -> &FirstPrompt {
+    pub fn first_prompt(&self) -> &FirstPrompt {
         &self.first_prompt
     }
 
     /// Sets the offset in `output.log` at which the next attempt begins.
-    pub fn log_starts_at(&mut self, offset: u64) {
+    pub fn set_log_start(&mut self, offset: u64) {
         self.record.log_start = offset;
     }
 
     /// Records that `output.log` lacks some of what claude wrote in this attempt.
-    pub fn log_is_incomplete(&mut self) {
+    pub fn mark_log_incomplete(&mut self) {
         self.record.log_incomplete = true;
         self.unsaved = true;
     }
@@ -197,18 +197,18 @@ impl Supervisor {
     }
 
     /// Warns that the requested memory limit does not exist.
-    pub fn memory_is_not_limited(&mut self) {
+    pub fn warn_of_missing_memory_limit(&mut self) {
         self.record.warn("--memory-max has no effect: the job's control group has no such limit");
     }
 
     /// Warns that a limit of the calling process may end the worker.
-    pub fn is_limited(&mut self, warning: String) {
+    pub fn warn(&mut self, warning: String) {
         self.record.warn(warning);
     }
 
     /// Raises the number of the last event to that of the last line in `events.ndjson`, which may
     /// be ahead of the record.
-    pub fn last_logged(&mut self, seq: u64) {
+    pub fn raise_last_seq(&mut self, seq: u64) {
         self.record.last_seq = self.record.last_seq.max(seq);
     }
 
@@ -282,7 +282,7 @@ impl Supervisor {
                 self.log(EventKind::TerminateRequested, now, &mut effects);
                 self.stop(StopReason::Terminate, now, &mut effects);
             }
-            Input::Message { number, directive: message } => {
+            Input::Message { number, message } => {
                 self.handle_message(number, message, now, &mut effects);
             }
             Input::Swept { ended, left } => self.sweep_finished(ended, left, now, &mut effects),

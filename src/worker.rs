@@ -109,7 +109,7 @@ async fn supervise(
 
     let mut worker = Worker::new(job)?;
     if let Some(warning) = limit_warning {
-        worker.supervisor.is_limited(warning);
+        worker.supervisor.warn(warning);
     }
     worker.record_detachment(unit, cgroup);
     fault_point("worker:began");
@@ -310,12 +310,12 @@ impl Worker {
         {
             worker.supervisor.continue_from(previous);
         }
-        worker.supervisor.has_taken_in(worker.job.aside_numbers());
+        worker.supervisor.restore_accepted_messages(worker.job.aside_numbers());
         worker.open_output();
         match worker.job.open_events() {
             Ok((file, last_seq)) => {
                 worker.events = Some(file);
-                worker.supervisor.last_logged(last_seq);
+                worker.supervisor.raise_last_seq(last_seq);
             }
             Err(error) => worker.write_failed(EVENTS, error.to_string()),
         }
@@ -328,7 +328,7 @@ impl Worker {
         let limit = cgroup.as_deref().and_then(process::cgroup::memory_max);
         // The kernel counts in pages and rounds down.
         if requested.is_some_and(|requested| limit.is_none_or(|limit| limit > requested)) {
-            self.supervisor.memory_is_not_limited();
+            self.supervisor.warn_of_missing_memory_limit();
         }
         self.supervisor.detached(unit, cgroup);
     }

@@ -135,7 +135,7 @@ fn kill_without_record(
     let mark = JobMarker::new(dir.path());
     let has_worker = end_marked_worker(id, &mark, until)?;
     let orphans = Orphans {
-        mark: &mark,
+        marker: &mark,
         worker_start: None,
         is_locked: false,
         is_independent: &is_independent,
@@ -165,7 +165,7 @@ fn end_marked_worker(id: &JobId, mark: &JobMarker, until: Instant) -> Result<boo
     let found = mark.worker().map_err(|error| search_error(id, &error.to_string()))?;
     let Some(found) = found else { return Ok(false) };
     let Ok(worker) = ProcessHandle::open(found.pid) else { return Ok(true) };
-    if ProcessId::of(found.pid) != Some(found) {
+    if ProcessId::from_pid(found.pid) != Some(found) {
         return Ok(true);
     }
     end_worker(id, &worker, until)?;
@@ -360,7 +360,7 @@ fn open_worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<ProcessH
     };
     let Some(pid) = written.or(found) else { return Ok(None) };
     let Ok(target) = ProcessHandle::open(pid) else { return Ok(None) };
-    let now = ProcessId::of(pid).map(|process| process.start_time);
+    let now = ProcessId::from_pid(pid).map(|process| process.start_time);
     let started_then = record.pid_start_time.is_none_or(|at| now == Some(at));
     let same = is_held(dir)? && load()?.pid == written && started_then && mark.is_on(pid);
     Ok(same.then_some(target))

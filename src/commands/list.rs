@@ -13,7 +13,7 @@ use super::observe::try_load_checked;
 use super::status::{QueueView, status_view_in_queue};
 use crate::error::Error;
 use crate::job::{JobId, Status, Timestamp, WaitingFor};
-use crate::store::{Address, Ended, Listed, LoadError, Store, Summaries};
+use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
 use crate::text::json_length;
 use short_item::{ItemSize, ShortItem};
 
@@ -219,7 +219,7 @@ struct Row {
 #[derive(Clone, Debug)]
 enum Source {
     /// The summary of an ended job.
-    Summary(Ended),
+    Summary(EndedJob),
     /// The loaded and checked record.
     Item(Box<Item>),
 }

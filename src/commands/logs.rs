@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::job::{JobId, Status};
 use crate::store::{OUTPUT, STDERR, Store, StoreError};
 use crate::stream::transcript::{
-    Piece, TranscriptLine, complaint, conclude, pieces, resolve, verdict,
+    Piece, TranscriptLine, append_verdict, pieces, resolve, stderr_piece, verdict_line,
 };
 use crate::stream::{Line, LineSplitter};
 use crate::text::{clip, is_harmful};
@@ -154,7 +154,7 @@ fn part(
     from: Option<LogPosition>,
 ) -> Result<(LogsAnswer, LogPosition), Error> {
     let is_readable = request.format == LogFormat::Readable;
-    let verdict = if is_readable { verdict(&observed.record) } else { None };
+    let verdict = if is_readable { verdict_line(&observed.record) } else { None };
     let part = read_part(log, request, from, verdict).map_err(|error| match error {
         ReadFailure::BadOffset { offset, length } => Error::BadOffset { offset, length },
         ReadFailure::Io(source) => read_error(observed, request, source),
@@ -224,7 +224,7 @@ fn read_part(
 fn pieces_of(stream: LogStream, line: Line<'_>) -> Vec<Piece> {
     match stream {
         LogStream::Main => pieces(line),
-        LogStream::Stderr => complaint(line).into_iter().collect(),
+        LogStream::Stderr => stderr_piece(line).into_iter().collect(),
     }
 }
 
@@ -254,7 +254,7 @@ fn read_passages(
             }
             if adds > max_weight {
                 // A line longer than the limit is truncated: otherwise no caller could read past it.
-                for passage in found.iter_mut().filter_map(Piece::passage_mut) {
+                for passage in found.iter_mut().filter_map(Piece::line_mut) {
                     passage.text = clip(&passage.text, max_weight / 8);
                 }
                 found.truncate(8);
@@ -276,7 +276,7 @@ fn read_passages(
     };
     part.passages = resolve(&context, &all).into_iter().map(|(_, passage)| passage).collect();
     if let Some(verdict) = verdict.filter(|_| !part.truncated) {
-        conclude(&mut part.passages, verdict);
+        append_verdict(&mut part.passages, verdict);
     }
     Ok(part)
 }
@@ -331,12 +331,12 @@ fn last_passages(
                 if weight > 0 {
                     return false;
                 }
-                if let Some(passage) = piece.passage_mut() {
+                if let Some(passage) = piece.line_mut() {
                     passage.text = clip(&passage.text, max_weight / 8);
                 }
             }
             weight += adds;
-            shown += usize::from(piece.passage().is_some());
+            shown += usize::from(piece.line().is_some());
             all.push(piece);
         }
         part.lines += 1;
@@ -352,7 +352,7 @@ fn last_passages(
 /// Counts the passages in pieces, given in reverse order.
 fn count_passages(last_first: &[Piece]) -> usize {
     if !last_first.iter().any(Piece::is_request) {
-        return last_first.iter().filter(|piece| piece.passage().is_some()).count();
+        return last_first.iter().filter(|piece| piece.line().is_some()).count();
     }
     let pieces: Vec<Piece> = last_first.iter().rev().cloned().collect();
     resolve(&[], &pieces).len()
@@ -371,7 +371,7 @@ fn last_of(
         let indices: Vec<usize> = passages.iter().map(|(at, _)| *at).collect();
         let mut passages = passages.into_iter().map(|(_, passage)| passage).collect();
         if let Some(verdict) = verdict {
-            conclude(&mut passages, verdict.clone());
+            append_verdict(&mut passages, verdict.clone());
         }
         let excess = passages.len().saturating_sub(max);
         if excess == 0 {
@@ -420,7 +420,7 @@ fn each_line(
 
 /// Returns the length of a piece's passage in a JSON answer, in characters.
 fn weight_of_piece(piece: &Piece) -> usize {
-    piece.passage().map_or(0, weight_of_passage)
+    piece.line().map_or(0, weight_of_passage)
 }
 
 fn weight_of_passage(passage: &TranscriptLine) -> usize {

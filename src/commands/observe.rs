@@ -69,7 +69,7 @@ fn check_lock(dir: JobDir, mut record: Record) -> Observed {
     if record.version == 0 {
         let dead = store::legacy_is_dead(&record);
         if dead {
-            record.end(&supervisor::lost(&record, None), last_activity_at(&dir, &record));
+            record.end(&supervisor::lost_verdict(&record, None), last_activity_at(&dir, &record));
         } else {
             record.warn("a record of the Node skill: the job may have ended");
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::observe::{Observed, observe};
 use super::{MAX_ANSWER_CHARS, exit_status_for};
 use crate::error::{Error, ExitStatus};
-use crate::finalize::outcome_of_log;
+use crate::finalize::outcome_from_log;
 use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, UndeliveredMessage};
 use crate::store::{Store, addressed};
 use crate::text::{clip, json_length};
@@ -207,7 +207,7 @@ pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<Res
     // The verdict of a lost job is written to its record last, so the record decides.
     let outcome = match dir.outcome() {
         Some(outcome) if is_current(&outcome) => outcome,
-        None if record.version == 0 => outcome_of_log(&dir, record),
+        None if record.version == 0 => outcome_from_log(&dir, record),
         earlier => Outcome {
             previous_result: earlier.and_then(Outcome::into_previous),
             ..Outcome::from_record(&record)

@@ -42,7 +42,8 @@ pub struct Summary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) elapsed_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) had_turn: bool,
+    #[serde(rename = "hadTurn")]
+    pub(crate) was_admitted: bool,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) queued_ms: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -115,7 +116,7 @@ impl From<Record> for Summary {
             started_at: record.started_at,
             ended_at: record.ended_at,
             elapsed_ms: record.elapsed_ms,
-            had_turn: record.was_admitted,
+            was_admitted: record.was_admitted,
             queued_ms: record.queued_ms,
             limited_ms: record.limited_ms,
             resumable_at: record.resumable_at,

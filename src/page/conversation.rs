@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use super::excerpt::Excerpt;
 use crate::job::{Record, Status, parse_questions};
 use crate::stream::transcript::{
-    Speaker, TranscriptLine, conclude, main_argument, transcript_lines, verdict,
+    Speaker, TranscriptLine, append_verdict, main_argument, transcript_lines, verdict_line,
 };
 use crate::stream::{Block, Event, Line, decode, repair};
 use crate::text::{format_number, harmless, one_line, plural};
@@ -177,7 +177,8 @@ impl Conversation {
     /// Appends the verdict of a job that has not completed. For a completed job, the end of its last
     /// turn and the head of its section show it.
     pub fn conclude(&mut self, record: &Record) {
-        let Some(verdict) = verdict(record).filter(|_| record.status != Status::Completed) else {
+        let Some(verdict) = verdict_line(record).filter(|_| record.status != Status::Completed)
+        else {
             return;
         };
         let text = harmless(&verdict.text);
@@ -185,7 +186,7 @@ impl Conversation {
         if let Some(TranscriptEntry::End { text: turn, .. }) = last {
             let mut passages =
                 vec![TranscriptLine { speaker: Speaker::End, text: std::mem::take(turn) }];
-            conclude(&mut passages, verdict);
+            append_verdict(&mut passages, verdict);
             *turn = passages.swap_remove(0).text;
         }
         self.add_entry(TranscriptEntry::End { text, failed: true, output: None });

@@ -34,7 +34,7 @@ const NEWEST_COUNT: i32 = 8;
 
 /// The processes that a dead worker has left.
 pub struct Orphans<'a> {
-    pub mark: &'a JobMarker,
+    pub marker: &'a JobMarker,
     /// Start of the worker in clock ticks since boot.
     pub worker_start: Option<u64>,
     /// Whether this process holds the job's lock, so that the job has no worker.
@@ -47,9 +47,9 @@ impl Orphans<'_> {
     /// Kills these processes until none is found, or until the deadline. Returns how many have ended,
     /// and those that are left.
     pub fn end(&self, until: Instant) -> (usize, Leftovers) {
-        let scope = self.mark.scope.as_deref();
+        let scope = self.marker.scope.as_deref();
         let has_scope = scope.is_some_and(|scope| !cgroup::is_empty(scope));
-        if !has_scope && no_process_has(self.mark, self.worker_start) {
+        if !has_scope && no_process_has(self.marker, self.worker_start) {
             return (0, Leftovers::default());
         }
         let mut search = Search {
@@ -273,7 +273,7 @@ impl Search<'_> {
     /// its own.
     fn kill_at_once(&self, pid: i32) -> bool {
         let Orphans { is_locked, .. } = *self.orphans;
-        let job_dir = &self.orphans.mark.job_dir;
+        let job_dir = &self.orphans.marker.job_dir;
         let Ok(process) = ProcessHandle::open(pid) else { return false };
         is_locked
             && proc::markers(pid).as_slice() == [job_dir.as_path()]
@@ -294,7 +294,7 @@ impl Search<'_> {
     fn belongs(&mut self, pid: i32) -> bool {
         let own = std::process::id() as i32;
         let Orphans { is_locked, is_independent, .. } = *self.orphans;
-        let job = self.orphans.mark;
+        let job = self.orphans.marker;
         let mut belongs = job.scope.as_deref().is_some_and(|scope| cgroup::contains(scope, pid));
         let mut ancestor = pid;
         for _ in 0..MAX_ANCESTORS {

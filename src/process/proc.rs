@@ -17,16 +17,16 @@ pub struct ProcessId {
 
 impl ProcessId {
     pub fn own() -> Option<Self> {
-        Self::of(std::process::id() as i32)
+        Self::from_pid(std::process::id() as i32)
     }
 
     /// Identifies the process that has this number now; `None` if there is none.
-    pub fn of(pid: i32) -> Option<Self> {
+    pub fn from_pid(pid: i32) -> Option<Self> {
         Some(Process::living(pid)?.id)
     }
 
     pub fn is_alive(self) -> bool {
-        Self::of(self.pid) == Some(self)
+        Self::from_pid(self.pid) == Some(self)
     }
 }
 

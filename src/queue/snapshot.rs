@@ -125,14 +125,14 @@ impl Queue {
         let job_dir = self.jobs.join(ticket.job_id.as_str());
         let mark = JobMarker::new(&job_dir);
         let gone = match self.pids(RUNNING, ticket).1 {
-            Some(claude) => process::end_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT),
+            Some(claude) => process::kill_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT),
             None => false,
         };
         if !gone {
             lock.report_progress();
             // Processes that cannot be ended are reported with the job's verdict.
             let orphans = Orphans {
-                mark: &mark,
+                marker: &mark,
                 worker_start: None,
                 is_locked: false,
                 is_independent: &is_independent,
@@ -154,6 +154,6 @@ impl Queue {
             return false;
         }
         lock.report_progress();
-        process::end_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT)
+        process::kill_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT)
     }
 }

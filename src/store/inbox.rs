@@ -65,7 +65,7 @@ pub struct InboxItem {
     /// Index in the order of arrival.
     pub number: u64,
     /// The content, or the reason why it cannot be read.
-    pub directive: Result<InboxMessage, String>,
+    pub content: Result<InboxMessage, String>,
 }
 
 enum PostResult {
@@ -299,7 +299,7 @@ impl JobDir {
         LegacyState { last: state::last(&inbox), closed: true }.write(&inbox);
         let (messages, others): (Vec<_>, Vec<_>) =
             items.into_iter().partition(InboxItem::is_message);
-        for request in others.iter().filter(|item| item.directive.is_ok()) {
+        for request in others.iter().filter(|item| item.content.is_ok()) {
             self.remove_message(request.number);
         }
         Ok(messages)
@@ -340,7 +340,7 @@ impl JobDir {
 
 impl InboxItem {
     fn is_message(&self) -> bool {
-        matches!(self.directive, Ok(InboxMessage::Message { .. }))
+        matches!(self.content, Ok(InboxMessage::Message { .. }))
     }
 }
 
@@ -353,7 +353,7 @@ fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreE
         let decoded = text
             .map_err(|error| error.to_string())
             .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
-        InboxItem { number, directive: decoded }
+        InboxItem { number, content: decoded }
     };
     Ok(numbers.into_iter().map(read).collect())
 }
@@ -372,7 +372,7 @@ fn numbers_in(path: &Path) -> Result<Vec<u64>, StoreError> {
 
 /// Returns the messages of a closed inbox in the form of a result.
 pub fn undelivered_messages(items: Vec<InboxItem>) -> Vec<UndeliveredMessage> {
-    let message = |item: InboxItem| match item.directive {
+    let message = |item: InboxItem| match item.content {
         Ok(InboxMessage::Message { text, .. }) => {
             Some(UndeliveredMessage { number: item.number, text: one_line(&text, 200) })
         }
@@ -384,7 +384,7 @@ pub fn undelivered_messages(items: Vec<InboxItem>) -> Vec<UndeliveredMessage> {
 /// Returns the highest number of an item that can be read, 0 if there is none. The number of a foreign
 /// file does not count: it may be the maximum.
 fn highest_of(items: &[InboxItem]) -> u64 {
-    let last = items.iter().rfind(|item| item.directive.is_ok());
+    let last = items.iter().rfind(|item| item.content.is_ok());
     last.map_or(0, |item| item.number)
 }
 

@@ -55,12 +55,12 @@ pub struct Listed {
     pub id: JobId,
     /// `None` for a job whose record the caller has to read: the job is live or lost, its record
     /// cannot be read, or the Node skill wrote it.
-    pub ended: Option<Ended>,
+    pub ended: Option<EndedJob>,
 }
 
 /// A job that has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Ended {
+pub struct EndedJob {
     pub status: Status,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -96,7 +96,7 @@ impl Listed {
 
 impl Summaries {
     /// Returns the summary of a job.
-    pub fn get(&self, ended: &Ended) -> Option<Summary> {
+    pub fn get(&self, ended: &EndedJob) -> Option<Summary> {
         let line = self.line(ended.line).ok()?;
         serde_json::from_slice(&line[memchr::memchr(b'{', &line)?..]).ok()
     }
@@ -114,7 +114,7 @@ impl Summaries {
     }
 
     /// Adds the line of a job to the lines in memory.
-    fn add(&mut self, id: &JobId, stamp: &Stamp, summary: &Summary) -> Option<Ended> {
+    fn add(&mut self, id: &JobId, stamp: &Stamp, summary: &Summary) -> Option<EndedJob> {
         let line =
             CacheLine::new(id, *stamp, summary).to_text(&serde_json::to_string(summary).ok()?);
         let start = self.file_length + self.text.len() as u64;
@@ -172,7 +172,7 @@ struct Collector<'a> {
 
 impl Collector<'_> {
     /// Uses the summaries of the cache whose records did not change, and reads the other records.
-    fn compare(&mut self, mut cache: Cache, root: &File, ids: &[JobId]) -> Vec<Option<Ended>> {
+    fn compare(&mut self, mut cache: Cache, root: &File, ids: &[JobId]) -> Vec<Option<EndedJob>> {
         self.summaries.file = cache.file.get_ref().get_ref().try_clone().ok();
         self.summaries.file_length = cache.length;
         // A second thread takes stamps from the end, until the two meet: on many jobs these calls
@@ -204,7 +204,7 @@ impl Collector<'_> {
         cache: &mut Cache,
         id: &JobId,
         stamp: impl FnOnce() -> Option<Stamp>,
-    ) -> Option<Ended> {
+    ) -> Option<EndedJob> {
         if let Some((known, ended)) = cache.find(id)
             && stamp() == Some(known)
         {
@@ -215,7 +215,7 @@ impl Collector<'_> {
     }
 
     /// Reads a job's record.
-    fn read(&mut self, id: &JobId) -> Option<Ended> {
+    fn read(&mut self, id: &JobId) -> Option<EndedJob> {
         let (summary, metadata) = self.store.job(id).summary_of_file().ok()?;
         if !is_final(&summary, id) {
             return None;
@@ -307,9 +307,9 @@ impl<'a> CacheLine<'a> {
         }
     }
 
-    fn ended(&self, line: LineRange) -> Ended {
+    fn ended(&self, line: LineRange) -> EndedJob {
         let Self { status, started_at, ended_at, has_recipients, .. } = *self;
-        Ended { status, started_at, ended_at, has_recipients, line }
+        EndedJob { status, started_at, ended_at, has_recipients, line }
     }
 
     fn to_text(&self, json: &str) -> String {
@@ -429,7 +429,7 @@ impl Cache {
 
     /// Returns the line of a job. The ids of successive calls ascend: the lines that are skipped are
     /// damaged or belong to removed jobs.
-    fn find(&mut self, id: &JobId) -> Option<(Stamp, Ended)> {
+    fn find(&mut self, id: &JobId) -> Option<(Stamp, EndedJob)> {
         while !self.line.is_empty() {
             match CacheLine::parse(&self.line) {
                 Some(line) if line.id > id.as_str() => return None,

@@ -115,7 +115,7 @@ pub fn pieces(line: Line<'_>) -> Vec<Piece> {
 }
 
 /// Returns the piece of a line of stderr; `None` if it is blank.
-pub fn complaint(line: Line<'_>) -> Option<Piece> {
+pub fn stderr_piece(line: Line<'_>) -> Option<Piece> {
     speech(Speaker::Stderr, &String::from_utf8_lossy(line.bytes))
 }
 
@@ -356,7 +356,7 @@ pub fn error_of(result: &TurnResult) -> String {
 
 /// Returns the last line of a job's transcript: the verdict, and why a job failed. `None` if the
 /// job has not ended.
-pub fn verdict(record: &Record) -> Option<TranscriptLine> {
+pub fn verdict_line(record: &Record) -> Option<TranscriptLine> {
     let reason = record.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let error = record.error.as_deref().map(|error| one_line(error, MAX_ERROR_CHARS));
     let error = error.filter(|error| !error.is_empty());
@@ -376,7 +376,7 @@ pub fn verdict(record: &Record) -> Option<TranscriptLine> {
 
 /// Appends the verdict to a transcript that was read to its end. The end of the last turn is then
 /// marked as such, or removed if the verdict of a completed job says the same and more.
-pub fn conclude(lines: &mut Vec<TranscriptLine>, verdict: TranscriptLine) {
+pub fn append_verdict(lines: &mut Vec<TranscriptLine>, verdict: TranscriptLine) {
     // Stderr after the end is not part of the conversation.
     let last = lines.iter().rposition(|line| line.speaker != Speaker::Stderr);
     if let Some(last) = last

@@ -12,7 +12,7 @@ use crate::stream::{Event, Line};
 
 /// Returns the verdict on a job that is recorded as live and has no worker, unless its log gives a
 /// better one.
-pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
+pub fn lost_verdict(record: &Record, boot_id: Option<&str>) -> Verdict {
     match (record.boot_id.as_deref(), boot_id) {
         (Some(then), Some(now)) if then != now => {
             Verdict::failed(Reason::HostRestarted, "the machine restarted while the job was live")
@@ -29,7 +29,7 @@ pub fn lost(record: &Record, boot_id: Option<&str>) -> Verdict {
 
 /// What the events of the last attempt say about its end.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Witnessed {
+pub struct LoggedEvents {
     pub killed: bool,
     pub terminated: bool,
     pub timed_out: bool,
@@ -90,7 +90,7 @@ impl PostMortem {
 
     /// Whether the log and the events lead to the result that was found. Each program of this user
     /// can write a result file, the agent too, so a job is completed only if its log says so.
-    pub fn confirms(&mut self, found: &Outcome, witnessed: Witnessed, stderr: &str) -> bool {
+    pub fn confirms(&mut self, found: &Outcome, witnessed: LoggedEvents, stderr: &str) -> bool {
         let supervisor = &mut self.supervisor;
         if witnessed.not_launched {
             return found.status == Status::Failed;
@@ -136,7 +136,7 @@ impl PostMortem {
     }
 
     /// Marks the last turn as open: a message was accepted, and no line ends its turn.
-    pub fn turn_is_open(&mut self) {
+    pub fn mark_turn_open(&mut self) {
         self.supervisor.digest.turn_open = true;
     }
 
@@ -165,7 +165,7 @@ impl PostMortem {
         let verdict = (reached.as_ref().and_then(Outcome::verdict))
             .or(by_log)
             .or(asked)
-            .unwrap_or_else(|| lost(&supervisor.record, boot_id));
+            .unwrap_or_else(|| lost_verdict(&supervisor.record, boot_id));
         supervisor.note_unknown_cost();
         supervisor.warn_of_mcp_servers(true);
         for warning in supervisor.closing_warnings(&verdict) {

@@ -58,7 +58,7 @@ pub enum Input<'a> {
         /// Its number in the order of arrival.
         number: u64,
         /// The message, or why it cannot be read.
-        directive: Result<InboxMessage, String>,
+        message: Result<InboxMessage, String>,
     },
     /// The remaining processes were ended.
     Swept {
@@ -89,7 +89,7 @@ pub struct FailedDependency {
 }
 
 /// Number of bytes at the end of stderr that count as evidence.
-pub const STDERR_READ: u64 = 16 << 10;
+pub const MAX_STDERR_BYTES: u64 = 16 << 10;
 
 /// Evidence that an attempt left besides its stream.
 #[derive(Clone, Copy, Debug, Default)]

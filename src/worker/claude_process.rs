@@ -72,7 +72,7 @@ impl Worker {
 
     pub(super) fn try_launch(&mut self) -> io::Result<(i32, Command, pipe::Receiver)> {
         let record = self.supervisor.record();
-        let opening = self.supervisor.opening().clone();
+        let opening = self.supervisor.first_prompt().clone();
         let session_id = opening.resume.clone();
         let session_id = session_id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
         let session = match opening.resume {
@@ -105,7 +105,7 @@ impl Worker {
         self.login = self.admission.login(&self.supervisor.record().spec);
         self.lines = LineSplitter::default();
         self.seen_messages.clear();
-        self.supervisor.log_starts_at(self.log.length());
+        self.supervisor.set_log_start(self.log.length());
         let mut child = process::spawn_claude(&mut command)?;
         self.supervisor.expect_session(session_id);
         if let Some(stdin) = child.stdin.take() {

@@ -10,7 +10,7 @@ use crate::fault_point::fault_point;
 use crate::launch::spawn_notifier;
 use crate::process::{self, Descendants};
 use crate::store::{RESULT, STDERR, TURNS, undelivered_messages};
-use crate::supervisor::{Conclusion, Effect, Evidence, Input, STDERR_READ};
+use crate::supervisor::{Conclusion, Effect, Evidence, Input, MAX_STDERR_BYTES};
 
 impl Worker {
     /// Carries out the pending effects, and those that result from them.
@@ -107,7 +107,7 @@ impl Worker {
     pub(super) fn receive_messages(&mut self) {
         for item in self.job.receive(&self.seen_messages).unwrap_or_default() {
             self.seen_messages.insert(item.number);
-            self.take(Input::Message { number: item.number, directive: item.directive });
+            self.take(Input::Message { number: item.number, message: item.content });
         }
     }
 
@@ -121,14 +121,14 @@ impl Worker {
         }
         let file = claude::session_file(&claude::Env::own(), &record.spec.cwd, session);
         if let Some(file) = file.and_then(|file| file.into_os_string().into_string().ok()) {
-            self.supervisor.session_file_seen(file);
+            self.supervisor.set_session_file(file);
         }
     }
 
     fn conclude(&mut self) {
         fault_point("worker:swept");
         self.stderr_marks.mark_all(&self.job, self.log.length());
-        let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_READ);
+        let stderr = self.job.tail(STDERR, self.stderr_start, MAX_STDERR_BYTES);
         let evidence = Evidence {
             stderr: &String::from_utf8_lossy(&stderr),
             out_of_memory: process::out_of_memory_kills() > self.out_of_memory_kills,
@@ -147,7 +147,7 @@ impl Worker {
                 self.open_output();
                 // If this process dies before the next attempt, the result of this one must not be taken
                 // for the job's.
-                self.supervisor.log_starts_at(self.log.length());
+                self.supervisor.set_log_start(self.log.length());
                 self.launch_due = !self.supervisor.is_backing_off();
             }
             Conclusion::Ended(outcome) => {

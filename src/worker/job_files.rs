@@ -51,7 +51,7 @@ impl Worker {
     }
 
     fn output_is_incomplete(&mut self, error: String) {
-        self.supervisor.log_is_incomplete();
+        self.supervisor.mark_log_incomplete();
         self.write_failed(OUTPUT, error);
     }
 
@@ -95,8 +95,8 @@ impl Worker {
             self.open_output();
         }
         let start = self.supervisor.record().log_start.min(self.log.length());
-        self.supervisor.log_starts_at(start);
-        self.supervisor.log_is_incomplete();
+        self.supervisor.set_log_start(start);
+        self.supervisor.mark_log_incomplete();
         self.take(Input::Damaged { file: OUTPUT, what });
     }
 

@@ -62,12 +62,12 @@ fn try_post(dir: &JobDir, text: &str) -> Result<Option<u64>, StoreError> {
 }
 
 fn texts(items: &[InboxItem]) -> Vec<(u64, &str)> {
-    let text = |item: &'_ InboxItem| match &item.directive {
+    let text = |item: &'_ InboxItem| match &item.content {
         Ok(InboxMessage::Message { .. }) => true,
         _ => panic!("no message: {item:?}"),
     };
     assert!(items.iter().all(text));
-    let pairs = items.iter().filter_map(|item| match &item.directive {
+    let pairs = items.iter().filter_map(|item| match &item.content {
         Ok(InboxMessage::Message { text, .. }) => Some((item.number, text.as_str())),
         _ => None,
     });
@@ -128,7 +128,7 @@ fn a_file_with_a_high_number_blocks_no_message() {
         assert_eq!(job.post("a"), Some(next), "{name}");
         let items = job.dir.pending(&BTreeSet::new()).unwrap();
         let ours = items.iter().find(|item| item.number == next).unwrap();
-        assert_eq!(ours.directive, Ok(message("a")), "{name}");
+        assert_eq!(ours.content, Ok(message("a")), "{name}");
     }
 }
 
@@ -150,7 +150,7 @@ fn skips_foreign_files_with_the_name_of_a_message() {
     symlink("/etc/passwd", at(3)).unwrap();
     assert_eq!(job.post("a"), Some(4));
     let items = received(&job.dir);
-    assert_eq!(items.iter().filter(|item| item.directive.is_err()).count(), 3);
+    assert_eq!(items.iter().filter(|item| item.content.is_err()).count(), 3);
     assert_eq!([1, 2, 3].map(|number| job.dir.remove_message(number)), [false, true, true]);
     assert_eq!(texts(&job.dir.close_inbox().unwrap()), [(4, "a")]);
 }

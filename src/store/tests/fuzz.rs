@@ -75,7 +75,7 @@ proptest! {
         let job = store.job(&record.job_id);
         prop_assert_eq!(job.path().parent(), Some(Path::new("/jobs")));
         let _ = record.is_recoverable();
-        let verdict = crate::supervisor::lost(&record, Some("boot"));
+        let verdict = crate::supervisor::lost_verdict(&record, Some("boot"));
         prop_assert!(verdict.reason().is_some());
     }
 

@@ -41,12 +41,12 @@ impl Piece {
     }
 
     /// Its transcript if nothing else is known.
-    pub fn passage(&self) -> Option<&TranscriptLine> {
+    pub fn line(&self) -> Option<&TranscriptLine> {
         self.line.as_ref()
     }
 
     /// Returns the same line for shortening.
-    pub fn passage_mut(&mut self) -> Option<&mut TranscriptLine> {
+    pub fn line_mut(&mut self) -> Option<&mut TranscriptLine> {
         self.line.as_mut()
     }
 

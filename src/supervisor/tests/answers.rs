@@ -79,7 +79,7 @@ fn judges_each_turn_of_a_kept_alive_job_alone() {
     assert_eq!(rig.supervisor.outcome().result, None, "not the answer to another message");
     // A message that never reached the model is not reported as accepted.
     let message = InboxMessage::Message { uuid: "u".to_owned(), text: "/help".to_owned() };
-    rig.take(Input::Message { number: 7, directive: Ok(message) });
+    rig.take(Input::Message { number: 7, message: Ok(message) });
     rig.hear(INIT).hear(HELP);
     assert!(
         rig.effects.contains(&Effect::SetAside(7))
@@ -87,7 +87,7 @@ fn judges_each_turn_of_a_kept_alive_job_alone() {
     );
     let failure = rig.supervisor.record().last_failure.clone().unwrap();
     assert_eq!(failure.reason, Reason::PromptRejected);
-    rig.take(Input::Message { number: 9, directive: Ok(InboxMessage::Finish) });
+    rig.take(Input::Message { number: 9, message: Ok(InboxMessage::Finish) });
     assert_eq!(rig.ends(0).0, failed(Reason::PromptRejected));
 }
 
@@ -215,7 +215,7 @@ fn a_turn_that_claude_began_itself_rejects_no_message() {
     let message = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
     let mut kept =
         Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000, ..Spec::default() });
-    kept.hear(INIT).hear(OK).take(Input::Message { number: 7, directive: Ok(message) });
+    kept.hear(INIT).hear(OK).take(Input::Message { number: 7, message: Ok(message) });
     kept.hear(&empty);
     assert!(!kept.effects.contains(&Effect::SetAside(7)), "not accepted yet");
     kept.hear(INIT).hear(MESSAGE_TAKEN);
@@ -232,7 +232,7 @@ fn removes_messages_refused_within_a_turn() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(PROMPT_TAKEN).hear(TEXT);
     let message = InboxMessage::Message { uuid: "u".to_owned(), text: "BAD".to_owned() };
-    rig.take(Input::Message { number: 7, directive: Ok(message) });
+    rig.take(Input::Message { number: 7, message: Ok(message) });
     rig.hear(done);
     assert!(rig.effects.contains(&Effect::SetAside(7)));
     rig.hear(prevented).hear(OK);

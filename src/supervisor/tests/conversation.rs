@@ -5,7 +5,7 @@ use crate::job::InboxMessage;
 
 fn message(number: u64, uuid: &str) -> Input<'static> {
     let (uuid, text) = (uuid.to_owned(), "and this".to_owned());
-    Input::Message { number, directive: Ok(InboxMessage::Message { uuid, text }) }
+    Input::Message { number, message: Ok(InboxMessage::Message { uuid, text }) }
 }
 
 fn taken(uuid: &str) -> String {
@@ -66,7 +66,7 @@ fn leaves_late_messages_in_the_inbox() {
 fn removes_and_reports_unreadable_messages() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT);
-    rig.take(Input::Message { number: 4, directive: Err("no JSON".to_owned()) });
+    rig.take(Input::Message { number: 4, message: Err("no JSON".to_owned()) });
     assert_eq!(rig.wants(), ["take out"]);
     assert!(rig.supervisor.record().warnings[0].contains("message 4 could not be read"));
     rig.hear(OK);
@@ -75,7 +75,7 @@ fn removes_and_reports_unreadable_messages() {
 
 #[test]
 fn interrupt_stops_only_the_turn() {
-    let interrupt = || Input::Message { number: 1, directive: Ok(InboxMessage::Interrupt) };
+    let interrupt = || Input::Message { number: 1, message: Ok(InboxMessage::Interrupt) };
     let mut rig = Rig::launched(Spec::default());
     assert_eq!(rig.take(interrupt()).wants(), ["take out"], "no turn has begun");
     rig.hear(INIT).hear(TEXT);

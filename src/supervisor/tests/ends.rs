@@ -28,12 +28,12 @@ fn kept_alive() -> Spec {
 }
 
 fn finish() -> Input<'static> {
-    Input::Message { number: 9, directive: Ok(InboxMessage::Finish) }
+    Input::Message { number: 9, message: Ok(InboxMessage::Finish) }
 }
 
 fn message() -> Input<'static> {
     let message = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
-    Input::Message { number: 1, directive: Ok(message) }
+    Input::Message { number: 1, message: Ok(message) }
 }
 
 /// Ends claude and returns the conclusion.
@@ -319,7 +319,7 @@ fn does_not_restart_claude_that_refuses_or_fails() {
     rig.hear(UNKNOWN);
     let refused = Exit { code: Some(1), signal: None };
     assert_eq!(ends(&mut rig, refused, ""), Conclusion::NextAttempt);
-    assert!(rig.supervisor.opening().prompt && !rig.supervisor.is_backing_off());
+    assert!(rig.supervisor.first_prompt().prompt && !rig.supervisor.is_backing_off());
 
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(UNAUTHORIZED);
@@ -351,7 +351,9 @@ fn next_worker_knows_the_last_failure() {
     record.begin_attempt();
     let mut next =
         Rig { supervisor: Supervisor::new(record, 90, None, rig.now), ..Rig::new(Spec::default()) };
-    assert!(!next.supervisor.opening().prompt && next.supervisor.opening().text.is_empty());
+    assert!(
+        !next.supervisor.first_prompt().prompt && next.supervisor.first_prompt().text.is_empty()
+    );
     next.take(launched(91)).take(finish());
     assert_eq!(next.ends(0).0, failed(Reason::Auth));
 }
@@ -413,7 +415,7 @@ fn retries_failed_restarts() {
         rig.supervisor.expect_session("s".to_owned());
         rig.hear(INIT).hear(TEXT);
         assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
-        let opening = rig.supervisor.opening().clone();
+        let opening = rig.supervisor.first_prompt().clone();
         rig.now.mono += Duration::from_secs(10);
         rig.take(Input::Tick);
         rig.take(Input::Admitted);
@@ -427,7 +429,7 @@ fn retries_failed_restarts() {
         assert_eq!(waiting.kind, WaitKind::Retry);
         assert!(waiting.until.unwrap().since(rig.now.wall) >= Duration::from_secs(wait));
         assert_eq!(record.warnings.last().unwrap(), "claude is gone");
-        assert_eq!(*rig.supervisor.opening(), opening, "nothing was said meanwhile");
+        assert_eq!(*rig.supervisor.first_prompt(), opening, "nothing was said meanwhile");
 
         // Claude can be started again.
         let mut kept = rig;

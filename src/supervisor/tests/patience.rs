@@ -86,7 +86,7 @@ fn retry_frees_its_slot_and_resumes_the_session() {
     assert_eq!((record.status, record.rate_limited, record.attempt), (Status::Running, true, 2));
     let wait = record.retry_at.unwrap().since(rig.now.wall);
     assert!((3_750..6_250).contains(&wait.as_millis()), "{wait:?}");
-    let opening = rig.supervisor.opening();
+    let opening = rig.supervisor.first_prompt();
     assert_eq!((opening.resume.as_deref(), opening.prompt), (Some("s"), false));
     assert!(opening.text.contains("request failed"));
 
@@ -371,7 +371,7 @@ fn silence_begins_with_new_input() {
     idle.hear(INIT).hear(OK);
     for (mut rig, message, begins) in [(asking, answer, ""), (idle, message, INIT)] {
         rig.pass(3_600);
-        rig.take(Input::Message { number: 1, directive: Ok(message) });
+        rig.take(Input::Message { number: 1, message: Ok(message) });
         assert_eq!(wants(&rig.pass(9)), Vec::<&str>::new());
         rig.hear(begins);
         assert_eq!(wants(&rig.pass(20)), Vec::<&str>::new());

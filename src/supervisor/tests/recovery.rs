@@ -40,7 +40,7 @@ pub(super) fn examine(
 #[test]
 fn resumes_begun_sessions_else_sends_the_prompt() {
     let rig = recovered();
-    let opening = rig.supervisor.opening();
+    let opening = rig.supervisor.first_prompt();
     assert_eq!((opening.resume.as_deref(), opening.prompt), (Some("s"), false));
     assert!(opening.text.contains("interrupted"));
     let mut record = Rig::launched(Spec::default()).supervisor.record().clone();
@@ -89,7 +89,7 @@ fn sends_the_prompt_again_once_for_lost_sessions() {
     let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
     assert_eq!(conclusion, Conclusion::NextAttempt);
     assert!(effects.contains(&Effect::Save));
-    let opening = rig.supervisor.opening().clone();
+    let opening = rig.supervisor.first_prompt().clone();
     assert!(opening.prompt && opening.resume.is_none() && opening.text.contains("interrupted"));
     assert_eq!(rig.supervisor.record().attempt, 3);
     rig.take(launched(92)).hear(REFUSED);
@@ -145,9 +145,9 @@ fn what_may_be_recovered() {
 fn boot_id_tells_host_restart_from_worker_death() {
     let rig = Rig::launched(Spec::default());
     let record = rig.supervisor.record();
-    assert_eq!(lost(record, Some("boot")).reason(), Some(Reason::WorkerDied));
-    assert_eq!(lost(record, Some("other")).reason(), Some(Reason::HostRestarted));
-    assert_eq!(lost(record, None).reason(), Some(Reason::WorkerDied));
+    assert_eq!(lost_verdict(record, Some("boot")).reason(), Some(Reason::WorkerDied));
+    assert_eq!(lost_verdict(record, Some("other")).reason(), Some(Reason::HostRestarted));
+    assert_eq!(lost_verdict(record, None).reason(), Some(Reason::WorkerDied));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn log_with_a_gap_gives_no_verdict() {
     let mut rig = Rig::launched(Spec::default());
     let log = [INIT, TEXT, COST].join("\n") + "\n";
     assert_eq!(examine(rig.supervisor.record(), &log, None).0.status, Status::Completed);
-    rig.supervisor.log_is_incomplete();
+    rig.supervisor.mark_log_incomplete();
     let mut record = rig.supervisor.record().clone();
     assert_eq!(examine(&record, &log, None).0.reason, Some(Reason::WorkerDied));
     assert_eq!(examine(&record, &log, Some(Verdict::Killed)).0.status, Status::Killed);

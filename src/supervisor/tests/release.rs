@@ -7,7 +7,7 @@ const ASKS: &str = r#"{"type":"control_request","request_id":"r","request":{"sub
 const INTERRUPTED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_tools","num_turns":1,"permission_denials":[{"tool_name":"T","tool_use_id":"t"}]}"#;
 
 fn take_message(rig: &mut Rig, message: InboxMessage) -> Vec<&'static str> {
-    rig.take(Input::Message { number: 1, directive: Ok(message) }).wants()
+    rig.take(Input::Message { number: 1, message: Ok(message) }).wants()
 }
 
 fn asks() -> Rig {
@@ -45,8 +45,8 @@ fn released_question_waits_without_claude() {
     rig.take(Input::Admitted).take(launched(79));
     // Its time continues where it stopped.
     assert!(rig.supervisor.timeout().unwrap() > rig.now.mono);
-    assert!(rig.supervisor.opening().text.contains(r#"T {"a":1}"#));
-    assert_eq!(rig.supervisor.opening().resume.as_deref(), Some("s"));
+    assert!(rig.supervisor.first_prompt().text.contains(r#"T {"a":1}"#));
+    assert_eq!(rig.supervisor.first_prompt().resume.as_deref(), Some("s"));
     // Allowed once and for this call only.
     for (input, wants) in
         [(r#"{"a":2}"#, &[][..]), (r#"{"a":1}"#, &["respond"]), ("{\"a\":1}", &[])]
@@ -67,7 +67,7 @@ fn sends_the_answer_until_claude_works_on_it() {
     let record = rig.supervisor.record().clone();
     assert_eq!(record.blocked, None);
     let next = Supervisor::new(record, 80, None, rig.now);
-    assert!(next.opening().text.contains("never"));
+    assert!(next.first_prompt().text.contains("never"));
     rig.take(Input::Admitted).take(launched(79));
     rig.hear(INIT).hear(
         r#"{"type":"assistant","message":{"model":"m","content":[{"type":"text","text":"so"}]}}"#,

@@ -95,7 +95,10 @@ fn a_crash_before_a_wakeup_is_tried_again() {
     rig.take(Input::Swept { ended: 0, left: Default::default() });
     let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
     assert_eq!(conclusion, Conclusion::NextAttempt);
-    assert!(rig.supervisor.opening().text.contains("wake-ups"), "it is told that they are gone");
+    assert!(
+        rig.supervisor.first_prompt().text.contains("wake-ups"),
+        "it is told that they are gone"
+    );
 }
 
 #[test]

@@ -81,7 +81,7 @@ impl Holder {
         match step {
             Step::Receive if self.is_open => {
                 for item in self.dir.receive(&self.known).unwrap() {
-                    let Ok(InboxMessage::Message { text, .. }) = item.directive else { panic!() };
+                    let Ok(InboxMessage::Message { text, .. }) = item.content else { panic!() };
                     let number = item.number;
                     let in_order = number > self.highest || self.restored.remove(&number);
                     assert!(in_order, "{number} after {}", self.highest);
