@@ -9,7 +9,7 @@
 //! Only a live worker moves its own ticket, so that a stopped worker neither takes a slot nor
 //! keeps one from others. It does so while it holds the [queue's lock](QueueLock), when
 //! [`Queue::dispatch`] finds that it is next. To other jobs that are next as well it offers a
-//! slot and signals their workers. An offer reserves the slot for [`PROGRESS_TIMEOUT`]; after
+//! slot and signals their workers. An offer reserves the slot for `PROGRESS_TIMEOUT`; after
 //! that the job is skipped until its worker answers.
 //!
 //! The first [few](MAX_WATCHERS) waiting workers are watchers: they run the dispatch whenever a

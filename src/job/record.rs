@@ -305,12 +305,12 @@ impl Record {
         self.started_at.filter(|_| delayed).map(|at| at.after(delay))
     }
 
-    /// Returns whether `recover` accepts the job: see [`Ending::is_recoverable`].
+    /// Returns whether `recover` accepts the job: see [`EndState::is_recoverable`].
     pub fn is_recoverable(&self) -> bool {
         self.ending().is_recoverable()
     }
 
-    /// Returns whether `recover --all` accepts the job: see [`Ending::is_cut_off`].
+    /// Returns whether `recover --all` accepts the job: see [`EndState::is_cut_off`].
     pub fn is_cut_off(&self) -> bool {
         self.ending().is_cut_off()
     }

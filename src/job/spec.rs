@@ -100,7 +100,7 @@ pub struct Spec {
     pub max_wait_ms: u64,
     /// Commands that are notified of the job's events.
     pub on_event: Vec<String>,
-    /// Events of which they are notified; empty for all.
+    /// Events that they are notified of; empty for all.
     pub on_event_filter: Vec<NotifyEvent>,
     /// Timeout of each command in milliseconds; `None` for the default.
     pub on_event_timeout_ms: Option<u64>,

@@ -120,7 +120,7 @@ impl DetachPlan {
             // The outer job spares its inner jobs when it ends its processes, but somebody may end
             // its scope as a whole.
             CgroupUnit::Job(_, manager) if mode == DetachMode::Auto => {
-                scope = find_scope(*manager).ok()
+                scope = find_scope(*manager).ok();
             }
             CgroupUnit::Login(name) if logout_kills() => {
                 let lingers = lingers(euid());
