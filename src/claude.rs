@@ -7,7 +7,7 @@ mod environment;
 mod extra_args;
 mod redacted_args;
 mod sessions;
-pub mod tested;
+pub(crate) mod tested;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -20,18 +20,18 @@ use serde_json::Value;
 
 use crate::job::{Exit, JobId, Spec};
 
-pub use account::account;
-pub use environment::set_job_environment;
-pub use extra_args::refusal_reason;
-pub use redacted_args::redacted_arguments;
-pub use sessions::session_file;
+pub(crate) use account::account;
+pub(crate) use environment::set_job_environment;
+pub(crate) use extra_args::refusal_reason;
+pub(crate) use redacted_args::redacted_arguments;
+pub(crate) use sessions::session_file;
 
 /// The option to give a continued session the present system prompt instead of the recorded one.
 /// Versions of claude that do not know it do not record the system prompt.
-pub const SYSTEM_PROMPT_SNAPSHOT: &str = "--system-prompt-snapshot";
+pub(crate) const SYSTEM_PROMPT_SNAPSHOT: &str = "--system-prompt-snapshot";
 
 /// Longest single argument: the kernel allows 32 pages, 128 KiB, including the terminating zero
-pub const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+pub(crate) const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
 /// Timeout of `claude --help`.
 const HELP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,20 +39,20 @@ const HELP_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HELP_BYTES: usize = 256 << 10;
 
 /// Environment variables. Tests can provide their own.
-pub struct Env {
+pub(crate) struct Env {
     variables: HashMap<OsString, OsString>,
 }
 
 impl Env {
     /// Returns this process's environment, with absolute paths in `HOME` and `CLAUDE_CONFIG_DIR`.
-    pub fn own() -> Self {
+    pub(crate) fn own() -> Self {
         let mut variables = std::env::vars_os().collect();
         environment::make_paths_absolute(&mut variables);
         Self { variables }
     }
 
     /// Returns the value of a variable; `None` if it is unset or empty.
-    pub fn get(&self, name: &str) -> Option<&OsString> {
+    pub(crate) fn get(&self, name: &str) -> Option<&OsString> {
         self.variables.get(std::ffi::OsStr::new(name)).filter(|value| !value.is_empty())
     }
 
@@ -62,7 +62,7 @@ impl Env {
 }
 
 /// Finds `claude` in `PATH` or where its installers put it. Returns an absolute path.
-pub fn find(env: &Env) -> Option<PathBuf> {
+pub(crate) fn find(env: &Env) -> Option<PathBuf> {
     let path = env.get("PATH").cloned().unwrap_or_default();
     let on_path = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
     let home = env.home();
@@ -85,13 +85,13 @@ pub fn find(env: &Env) -> Option<PathBuf> {
 }
 
 /// Returns whether this process may execute the file.
-pub fn is_executable(program: &Path) -> bool {
+pub(crate) fn is_executable(program: &Path) -> bool {
     program.is_file() && nix::unistd::access(program, nix::unistd::AccessFlags::X_OK).is_ok()
 }
 
 /// The source of claude's login, without the login itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoginSource {
+pub(crate) enum LoginSource {
     /// An environment variable.
     Variable(&'static str),
     /// A login that the CLI has stored in this file.
@@ -104,7 +104,7 @@ pub enum LoginSource {
 
 /// The source of settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SettingsSource {
+pub(crate) enum SettingsSource {
     /// A settings file.
     File(PathBuf),
     /// The job's `--settings`.
@@ -133,7 +133,7 @@ impl fmt::Display for SettingsSource {
 
 /// Finds the login that claude will use; `None` if there is none. The search is the CLI's, without
 /// any request: the API may still refuse the login.
-pub fn login(env: &Env, spec: &Spec) -> Option<LoginSource> {
+pub(crate) fn login(env: &Env, spec: &Spec) -> Option<LoginSource> {
     const VARIABLES: [&str; 13] = [
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",
@@ -198,11 +198,11 @@ fn config_dir(env: &Env) -> Option<PathBuf> {
 }
 
 /// Inode, modification time and size of the file with the stored login: changes with every write.
-pub type LoginStamp = (u64, i64, i64, u64);
+pub(crate) type LoginStamp = (u64, i64, i64, u64);
 
 /// Returns the stamp of the login that the CLI has stored for this process's environment; `None`
 /// if there is none.
-pub fn stored_login_stamp() -> Option<LoginStamp> {
+pub(crate) fn stored_login_stamp() -> Option<LoginStamp> {
     use std::os::unix::fs::MetadataExt;
     let env = Env::own();
     let dir = config_dir(&env)?;
@@ -224,7 +224,7 @@ fn read_json(path: &Path) -> Option<Value> {
 
 /// Returns whether claude will refuse to start: as root it does not skip permissions, unless a
 /// variable says that it is in a sandbox.
-pub fn refuses_root(env: &Env, spec: &Spec) -> bool {
+pub(crate) fn refuses_root(env: &Env, spec: &Spec) -> bool {
     let skips = spec.permission_mode == "bypassPermissions"
         || spec.extra_args.iter().any(|arg| arg == "--dangerously-skip-permissions");
     let sandboxed = ["IS_SANDBOX", "CLAUDE_CODE_BUBBLEWRAP"]
@@ -235,7 +235,7 @@ pub fn refuses_root(env: &Env, spec: &Spec) -> bool {
 
 /// Returns the arguments for one run. The prompt is not among them: it goes to stdin, where its
 /// length is not limited, no process list shows it, and it may begin with a dash.
-pub fn arguments(spec: &Spec, session: &SessionStart<'_>) -> Vec<String> {
+pub(crate) fn arguments(spec: &Spec, session: &SessionStart<'_>) -> Vec<String> {
     let mut args: Vec<String> =
         ["-p", "--output-format", "stream-json", "--input-format", "stream-json", "--verbose"]
             .map(str::to_owned)
@@ -300,7 +300,7 @@ pub fn arguments(spec: &Spec, session: &SessionStart<'_>) -> Vec<String> {
 
 /// The session of a run of claude.
 #[derive(Clone, Copy, Debug)]
-pub enum SessionStart<'a> {
+pub(crate) enum SessionStart<'a> {
     /// A new session with this id.
     New(&'a str),
     /// An existing session to continue.
@@ -313,7 +313,12 @@ pub enum SessionStart<'a> {
 
 /// Returns the command for one run: program, arguments, working directory, and the worker's
 /// environment with the job's variables.
-pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &SessionStart<'_>) -> Command {
+pub(crate) fn command(
+    spec: &Spec,
+    id: &JobId,
+    job_dir: &Path,
+    session: &SessionStart<'_>,
+) -> Command {
     let mut command = match &spec.replay {
         None => {
             let mut command = Command::new(&spec.claude);
@@ -335,7 +340,7 @@ pub fn command(spec: &Spec, id: &JobId, job_dir: &Path, session: &SessionStart<'
 
 /// Result of calling a program with `--version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VersionOutput {
+pub(crate) enum VersionOutput {
     /// The printed text.
     Printed(String),
     /// The program failed; with its exit status and output.
@@ -358,7 +363,7 @@ fn info_command(program: &Path, option: &str) -> Command {
 
 /// Returns whether the help of a program names the option. Claude fails on unknown options, and it
 /// is not known for each option which version added it. The call takes about 0.3 s.
-pub fn supports_option(program: &Path, option: &str) -> bool {
+pub(crate) fn supports_option(program: &Path, option: &str) -> bool {
     let output = crate::process::run_with_timeout(
         info_command(program, "--help"),
         None,
@@ -369,7 +374,7 @@ pub fn supports_option(program: &Path, option: &str) -> bool {
 }
 
 /// Calls a program with `--version`. The error says why it could not be run.
-pub fn version(program: &Path, timeout: Duration) -> io::Result<VersionOutput> {
+pub(crate) fn version(program: &Path, timeout: Duration) -> io::Result<VersionOutput> {
     let (output, exit) = crate::process::run_with_timeout(
         info_command(program, "--version"),
         None,
@@ -386,7 +391,7 @@ pub fn version(program: &Path, timeout: Duration) -> io::Result<VersionOutput> {
 
 /// Parses a version as claude prints it: `2.1.197 (Claude Code)`. Lines before it, such as a
 /// warning of its runtime, are skipped.
-pub fn parse_version(output: &str) -> Option<(u64, u64, u64)> {
+pub(crate) fn parse_version(output: &str) -> Option<(u64, u64, u64)> {
     output.lines().find_map(|line| {
         let word = line.split_whitespace().next()?;
         let mut parts = word.strip_prefix('v').unwrap_or(word).splitn(3, '.');
@@ -397,7 +402,7 @@ pub fn parse_version(output: &str) -> Option<(u64, u64, u64)> {
 }
 
 /// Returns the path of this program, also while its file is being replaced.
-pub fn own_executable() -> PathBuf {
+pub(crate) fn own_executable() -> PathBuf {
     match std::env::current_exe() {
         Ok(path) if path.exists() => path,
         _ => PathBuf::from("/proc/self/exe"),

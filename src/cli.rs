@@ -14,11 +14,11 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use actions::*;
-pub use queries::*;
-pub use run_options::RunOptions;
-pub use start::{Detach, Restart, Start};
-pub use values::duration;
+pub(crate) use actions::*;
+pub(crate) use queries::*;
+pub(crate) use run_options::RunOptions;
+pub(crate) use start::{Detach, Restart, Start};
+pub(crate) use values::duration;
 
 const ABOUT: &str = "Run Claude Code tasks as persistent, detached jobs
 
@@ -41,7 +41,7 @@ After the end of its input, the sidecar reports its sessions until each has ende
 #[derive(Debug, Parser)]
 #[command(name = "claudejob", version, about = ABOUT, after_help = EXIT_CODES)]
 #[command(max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Options of every verb.
     #[command(flatten)]
     pub common: Common,
@@ -52,7 +52,7 @@ pub struct Cli {
 
 impl Verb {
     /// Returns the texts for claude among the arguments: prompts, messages and answers.
-    pub fn texts_for_claude(&self) -> Vec<&str> {
+    pub(crate) fn texts_for_claude(&self) -> Vec<&str> {
         let (text, message) = match self {
             Self::Start(start) => (&start.prompt, None),
             Self::Send(send) => (&send.message.message, None),
@@ -68,7 +68,7 @@ impl Cli {
     /// Parses the command line. For the most frequent verbs only the definition of the given verb
     /// is built, because building all of them takes longer than the rest of the call. Errors come
     /// from the complete parser.
-    pub fn parse_args(args: &[OsString]) -> Result<Self, clap::Error> {
+    pub(crate) fn parse_args(args: &[OsString]) -> Result<Self, clap::Error> {
         if let Some(cli) = Self::parse_single_verb(args) {
             return Ok(cli);
         }
@@ -142,7 +142,7 @@ const FORCE_HOST: &str = "Treat live jobs of other machines as lost\n\nUse it on
 
 /// Options of every verb.
 #[derive(Debug, Args)]
-pub struct Common {
+pub(crate) struct Common {
     /// Set the jobs directory [default: $XDG_STATE_HOME/claudejob/jobs or ~/.local/state/…]
     #[arg(
         long,
@@ -166,7 +166,7 @@ pub struct Common {
 
 /// The verb of a call.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Start a job and return at once
     Start(Box<Start>),
     /// Show a job's status
@@ -219,7 +219,7 @@ pub enum Verb {
 /// A job's id, as an argument or an option.
 #[derive(Clone, Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct JobIdArgs {
+pub(crate) struct JobIdArgs {
     /// The job's id
     #[arg(value_name = "ID")]
     pub id: Option<String>,
@@ -230,14 +230,14 @@ pub struct JobIdArgs {
 
 impl JobIdArgs {
     /// Returns the given id.
-    pub fn into_id(self) -> String {
+    pub(crate) fn into_id(self) -> String {
         self.id.or(self.job_id).unwrap_or_default()
     }
 }
 
 /// Arguments of a verb with one job.
 #[derive(Debug, Args)]
-pub struct OneJob {
+pub(crate) struct OneJob {
     /// The job.
     #[command(flatten)]
     pub target: JobIdArgs,
@@ -249,7 +249,7 @@ pub struct OneJob {
     completed, 1 one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 75 one \
     failed temporarily (try again later), 124 the wait timed out. With several jobs the first of \
     4, 3, 1, 75, 5, 0 applies.")]
-pub struct Wait {
+pub(crate) struct Wait {
     /// Ids of the jobs
     #[arg(value_name = "ID", required_unless_present = "job_id")]
     pub ids: Vec<String>,
@@ -270,7 +270,7 @@ pub struct Wait {
 /// `demo`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob demo --real \"Say hello\"")]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Run the installed claude with this prompt
     #[arg(long, value_name = "PROMPT", allow_hyphen_values = true)]
     pub real: Option<String>,
@@ -280,7 +280,7 @@ pub struct Demo {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob doctor\n\n\
     It changes nothing. Exit codes: 0 no errors, possibly warnings; 1 errors.")]
-pub struct Doctor {
+pub(crate) struct Doctor {
     /// Set the path of the claude CLI [default: search PATH]
     #[arg(long, value_name = "PATH", env = "CLAUDE_SKILL_CLAUDE", hide_env_values = true)]
     pub claude: Option<PathBuf>,

@@ -3,13 +3,13 @@
 
 use crate::job::{Timestamp, milliseconds};
 
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::new(chrono::Utc::now())
 }
 
 /// Returns the milliseconds of a clock that never jumps and that all processes of the machine
 /// share (`CLOCK_MONOTONIC`, clock_gettime(2)). It restarts at a reboot.
-pub fn monotonic_ms() -> u64 {
+pub(crate) fn monotonic_ms() -> u64 {
     use nix::time::{ClockId, clock_gettime};
     let since = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
     since.map_or(0, milliseconds)

@@ -1,28 +1,28 @@
 //! The verbs, one file each. Each takes a request and returns an answer; none prints.
 
-pub mod answer;
-pub mod clean;
-pub mod demo;
-pub mod doctor;
-pub mod events;
-pub mod export;
-pub mod host_takeover;
-pub mod kill;
+pub(crate) mod answer;
+pub(crate) mod clean;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod export;
+pub(crate) mod host_takeover;
+pub(crate) mod kill;
 mod launching;
-pub mod list;
-pub mod logs;
+pub(crate) mod list;
+pub(crate) mod logs;
 mod observe;
-pub mod recover;
-pub mod redeliver;
-pub mod result;
-pub mod resume;
-pub mod send;
-pub mod sidecar;
-pub mod start;
-pub mod stats;
-pub mod status;
+pub(crate) mod recover;
+pub(crate) mod redeliver;
+pub(crate) mod result;
+pub(crate) mod resume;
+pub(crate) mod send;
+pub(crate) mod sidecar;
+pub(crate) mod start;
+pub(crate) mod stats;
+pub(crate) mod status;
 mod turns;
-pub mod wait;
+pub(crate) mod wait;
 mod watch;
 
 use serde::Serialize;
@@ -32,13 +32,13 @@ use crate::job::{JobId, Reason, Status};
 
 /// Maximum number of characters of an answer, unless the caller asks for more: callers truncate
 /// longer output, and truncated JSON cannot be parsed.
-pub const MAX_ANSWER_CHARS: usize = 8_000;
+pub(crate) const MAX_ANSWER_CHARS: usize = 8_000;
 
 /// One job's failure in an operation on several jobs.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct JobFailure {
+pub(crate) struct JobFailure {
     /// The job's id.
     pub job_id: JobId,
     /// Error message.
@@ -56,13 +56,13 @@ impl JobFailure {
 }
 
 /// Parses a job id from an argument.
-pub fn parse_job_id(text: &str) -> Result<JobId, Error> {
+pub(crate) fn parse_job_id(text: &str) -> Result<JobId, Error> {
     JobId::parse(text).map_err(|_| Error::InvalidJobId(text.to_owned()))
 }
 
 /// Returns the exit status of a command that waited for a job. A temporary failure, such as a lost
 /// connection, has its own status, so that callers can retry.
-pub fn exit_status_for(
+pub(crate) fn exit_status_for(
     status: Status,
     reason: Option<Reason>,
     lost_connection: bool,

@@ -8,12 +8,12 @@ use crate::store::{LoadError, StoreError};
 use crate::text::dollars;
 
 /// Status in the answer for a job that does not exist.
-pub const NOT_FOUND: &str = "not_found";
+pub(crate) const NOT_FOUND: &str = "not_found";
 
 /// Exit statuses of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum ExitStatus {
+pub(crate) enum ExitStatus {
     /// The operation succeeded, or the awaited job completed.
     Done = 0,
     /// The operation or the awaited job failed.
@@ -35,7 +35,7 @@ pub enum ExitStatus {
 
 /// A failed operation.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Invalid arguments that the parser cannot detect.
     #[error("{0}")]
     Usage(String),
@@ -222,7 +222,7 @@ pub enum Error {
 
 impl Error {
     /// Returns the stable code, for programs.
-    pub fn code(&self) -> &'static str {
+    pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
             Self::InvalidJobId(_) | Self::EmptySessionId => "invalid_job_id",
@@ -272,7 +272,7 @@ impl Error {
     }
 
     /// Returns what to do about the error.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Usage(_) => "claudejob --help  # or: claudejob VERB --help",
             Self::InvalidJobId(_) => {
@@ -377,7 +377,7 @@ impl Error {
     }
 
     /// Returns the exit status of the program.
-    pub fn exit_status(&self) -> ExitStatus {
+    pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Usage(_) => ExitStatus::Usage,
             Self::NotFound(_) => ExitStatus::NotFound,
@@ -387,7 +387,7 @@ impl Error {
     }
 
     /// Converts an error of loading the record of job `id`.
-    pub fn from_load_error(id: &str, error: LoadError) -> Self {
+    pub(crate) fn from_load_error(id: &str, error: LoadError) -> Self {
         match error {
             LoadError::NotFound => Self::NotFound(id.to_owned()),
             LoadError::Unreadable { why, .. } => Self::Unreadable(id.to_owned(), why),
@@ -396,7 +396,7 @@ impl Error {
     }
 
     /// Converts an error of launching job `id`.
-    pub fn from_launch_error(id: &str, error: &LaunchError) -> Self {
+    pub(crate) fn from_launch_error(id: &str, error: &LaunchError) -> Self {
         Self::Launch { id: id.to_owned(), why: error.to_string() }
     }
 }

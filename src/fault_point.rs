@@ -10,7 +10,7 @@ const STOP_FILE: &str = "CLAUDEJOB_STOP_FILE";
 
 /// Stops the process if this point is selected.
 #[cfg(debug_assertions)]
-pub fn fault_point(name: &str) {
+pub(crate) fn fault_point(name: &str) {
     use nix::sys::signal::{Signal, raise};
     #[cfg(test)]
     hook::call();
@@ -33,7 +33,7 @@ pub fn fault_point(_name: &str) {}
 
 /// What a unit test does at each fault point of a thread, such as to let another thread run.
 #[cfg(test)]
-pub mod hook {
+pub(crate) mod hook {
     use std::cell::RefCell;
 
     thread_local! {
@@ -41,7 +41,7 @@ pub mod hook {
     }
 
     /// Sets the hook of this thread.
-    pub fn set(hook: impl Fn() + 'static) {
+    pub(crate) fn set(hook: impl Fn() + 'static) {
         HOOK.set(Some(Box::new(hook)));
     }
 

@@ -21,18 +21,18 @@ use crate::supervisor::{LoggedEvents, MAX_STDERR_BYTES, PostMortem};
 
 const MAX_EVENTS_BYTES: u64 = 64 << 20;
 /// Time limit for ending the processes that a dead worker has left.
-pub const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writes the verdict of a lost job: the one that follows from its log, else the `requested` one, else
 /// that its worker died. A `requested` kill is permanent even if another process has already
 /// recorded the job as interrupted. A job that another machine may be running is left as it is.
 /// Returns the job's record after that.
-pub fn finalize_lost(dir: &JobDir, record: Record, requested: Option<Verdict>) -> Record {
+pub(crate) fn finalize_lost(dir: &JobDir, record: Record, requested: Option<Verdict>) -> Record {
     finalize_lost_until(dir, record, requested, Instant::now() + SWEEP_TIMEOUT)
 }
 
 /// As [`finalize_lost`]; waits for the end of the job's processes until this time.
-pub fn finalize_lost_until(
+pub(crate) fn finalize_lost_until(
     dir: &JobDir,
     record: Record,
     requested: Option<Verdict>,
@@ -69,7 +69,7 @@ pub fn finalize_lost_until(
 
 /// Reaches the verdict of a lost job and returns its record. The record is written only if the lock
 /// is held.
-pub fn write_lost_verdict(
+pub(crate) fn write_lost_verdict(
     dir: &JobDir,
     mut record: Record,
     requested: Option<Verdict>,
@@ -138,7 +138,7 @@ pub fn write_lost_verdict(
 
 /// Returns the result of a job of the Node skill, which wrote none: the result of its log with the
 /// verdict of its record.
-pub fn outcome_from_log(dir: &JobDir, record: Record) -> Outcome {
+pub(crate) fn outcome_from_log(dir: &JobDir, record: Record) -> Outcome {
     let at = last_activity_at(dir, &record);
     let mut post_mortem = PostMortem::new(record.clone(), 0, at);
     let _ = replay_log(dir, record.log_start, &mut post_mortem);
@@ -283,7 +283,7 @@ fn replay_log(dir: &JobDir, log_start: u64, post_mortem: &mut PostMortem) -> std
 }
 
 /// Returns the time of the last activity: when a file of the job was last written.
-pub fn last_activity_at(dir: &JobDir, record: &Record) -> Timestamp {
+pub(crate) fn last_activity_at(dir: &JobDir, record: &Record) -> Timestamp {
     let written = [RECORD, OUTPUT, EVENTS].into_iter().filter_map(|name| {
         let at = std::fs::metadata(dir.file(name)).ok()?.modified().ok()?;
         let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;

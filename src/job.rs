@@ -22,26 +22,26 @@ mod summary;
 mod timestamp;
 mod waiting;
 
-pub use event_log::{EventKind, EventLine, WaitReason};
-pub use hint::{HintFacts, full_status, hint};
-pub use id::JobId;
-pub use inbox_message::{InboxMessage, TurnEnd, UndeliveredMessage};
-pub use leftovers::{LeftProcess, LeftReason, Leftovers};
-pub use login::{LimitMet, Login, ModelFamily, UNKNOWN_LOGIN_LIMIT};
-pub use notification::{Notification, NotifyEvent, WakeTarget};
-pub use outcome::{Outcome, PreviousResult};
+pub(crate) use event_log::{EventKind, EventLine, WaitReason};
+pub(crate) use hint::{HintFacts, full_status, hint};
+pub(crate) use id::JobId;
+pub(crate) use inbox_message::{InboxMessage, TurnEnd, UndeliveredMessage};
+pub(crate) use leftovers::{LeftProcess, LeftReason, Leftovers};
+pub(crate) use login::{LimitMet, Login, ModelFamily, UNKNOWN_LOGIN_LIMIT};
+pub(crate) use notification::{Notification, NotifyEvent, WakeTarget};
+pub(crate) use outcome::{Outcome, PreviousResult};
 #[cfg(test)]
-pub use question::Choice;
-pub use question::{Question, allow_response, denied, parse_questions, truncate_all};
-pub use queue_options::QueueOptions;
-pub use record::{
+pub(crate) use question::Choice;
+pub(crate) use question::{Question, allow_response, denied, parse_questions, truncate_all};
+pub(crate) use queue_options::QueueOptions;
+pub(crate) use record::{
     Activity, Blocked, Detached, Detachment, EndState, Exit, FORMAT_VERSION, Record,
     ReleasedQuestion, TurnFailure, deserialize_known_reason,
 };
-pub use spans::{Phase, Span, TimelineEvent, merge_short, spans};
-pub use spec::{Replay, Spec, SpecChange};
-pub use status::{Reason, Status, Verdict};
-pub use status_view::StatusView;
-pub use summary::Summary;
-pub use timestamp::{Timestamp, milliseconds};
-pub use waiting::{WaitKind, WaitingFor};
+pub(crate) use spans::{Phase, Span, TimelineEvent, merge_short, spans};
+pub(crate) use spec::{Replay, Spec, SpecChange};
+pub(crate) use status::{Reason, Status, Verdict};
+pub(crate) use status_view::StatusView;
+pub(crate) use summary::Summary;
+pub(crate) use timestamp::{Timestamp, milliseconds};
+pub(crate) use waiting::{WaitKind, WaitingFor};

@@ -5,22 +5,22 @@ mod detach;
 mod local;
 mod notifier;
 
-pub use cgroup_unit::SCOPE_PREFIX;
-pub use detach::{DetachMode, DetachPlan};
-pub use local::{LaunchError, Launched, launch};
-pub use notifier::{spawn_notifier, spawn_notifier_if_idle};
+pub(crate) use cgroup_unit::SCOPE_PREFIX;
+pub(crate) use detach::{DetachMode, DetachPlan};
+pub(crate) use local::{LaunchError, Launched, launch};
+pub(crate) use notifier::{spawn_notifier, spawn_notifier_if_idle};
 
 // The first byte of the report that a worker writes to the pipe of its starter. The two may be of
 // different versions: these values never change.
 
 /// Claude runs.
-pub const LAUNCHED: u8 = b'R';
+pub(crate) const LAUNCHED: u8 = b'R';
 /// Claude could not be started; the record says why.
-pub const LAUNCH_FAILED: u8 = b'F';
+pub(crate) const LAUNCH_FAILED: u8 = b'F';
 /// The job is queued.
-pub const QUEUED: u8 = b'Q';
+pub(crate) const QUEUED: u8 = b'Q';
 /// There is no slot for a job that does not want to wait; the reason follows. The worker has
 /// changed nothing, and the job is to be removed.
-pub const NO_SLOT: u8 = b'N';
+pub(crate) const NO_SLOT: u8 = b'N';
 /// The queue's lock cannot be taken; the reason follows. Otherwise as [`NO_SLOT`].
-pub const BUSY: u8 = b'B';
+pub(crate) const BUSY: u8 = b'B';

@@ -38,7 +38,7 @@ struct DeliveryError {
 
 /// Delivers the notifications of the job in this directory. This is the hidden command that
 /// [`crate::launch`] starts. `locked`: the starter passed the lock to this process.
-pub fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
+pub(crate) fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
     let job = JobDir::at(job_dir);
     let lock = match locked {
         true => Lock::inherited(process::take_inherited_lock()?),
@@ -57,7 +57,7 @@ fn max_attempt_duration(job: &JobDir) -> Duration {
 }
 
 /// Delivers all notifications again, including those that had failed. Returns those that failed.
-pub fn redeliver(job: &JobDir) -> Result<Vec<Notification>, LoadError> {
+pub(crate) fn redeliver(job: &JobDir) -> Result<Vec<Notification>, LoadError> {
     let lock = job.lock_notifications(LOCK_BOUND)?;
     deliver(job, &lock, true)
 }
@@ -242,7 +242,7 @@ fn wake_agent(
 ///
 /// # Errors
 /// A sentence that says why the value cannot be sent in a request header.
-pub fn check_token<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'a str, String> {
+pub(crate) fn check_token<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'a str, String> {
     let value = value.filter(|value| !value.is_empty()).ok_or(format!("{name} is not set"))?;
     let token = value.to_str().ok_or(format!("{name} is not UTF-8"))?;
     if token.contains(char::is_control) {

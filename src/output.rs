@@ -38,7 +38,7 @@ use crate::text::{harmless, is_harmful};
 use text::LiveLine;
 
 /// Prints the answers of a call.
-pub struct Printer {
+pub(crate) struct Printer {
     json: bool,
     pretty: bool,
     /// The jobs directory, if the call has `--jobs-dir`.
@@ -76,7 +76,7 @@ struct NotFoundAnswer<'a> {
 
 /// Any answer of a call that failed.
 #[cfg(test)]
-pub struct AnyError;
+pub(crate) struct AnyError;
 
 #[cfg(test)]
 impl schemars::JsonSchema for AnyError {
@@ -95,14 +95,14 @@ impl schemars::JsonSchema for AnyError {
 
 impl Printer {
     /// Selects JSON if stdout is not a terminal, unless the options say otherwise.
-    pub fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &Common) -> Self {
         let json = common.json || (!common.plain && !io::stdout().is_terminal());
         let jobs_dir = common.jobs_dir.as_deref().and_then(|path| std::path::absolute(path).ok());
         Self { json, pretty: common.pretty, jobs_dir }
     }
 
     /// Prints an error and returns its exit status.
-    pub fn error(&self, error: &Error) -> ExitStatus {
+    pub(crate) fn error(&self, error: &Error) -> ExitStatus {
         let status = error.exit_status();
         // The reader has closed stdout.
         if matches!(error, Error::Output(source) if source.kind() == io::ErrorKind::BrokenPipe) {
@@ -125,7 +125,7 @@ impl Printer {
     }
 
     /// `start`.
-    pub fn start(&self, answer: &StartAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn start(&self, answer: &StartAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::start(answer)).map_err(|error| match error {
             Error::Output(source) => Error::StartNotReported(
                 answer.job_id.to_string(),
@@ -138,43 +138,43 @@ impl Printer {
     }
 
     /// `status`.
-    pub fn status(&self, answer: &StatusAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn status(&self, answer: &StatusAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::status(answer))?;
         Ok(ExitStatus::Done)
     }
 
     /// `result`.
-    pub fn result(&self, answer: &ResultAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn result(&self, answer: &ResultAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::result(answer))?;
         Ok(ExitStatus::Done)
     }
 
     /// `list`.
-    pub fn list(&self, answer: &ListAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn list(&self, answer: &ListAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::list(answer))?;
         Ok(ExitStatus::Done)
     }
 
     /// `stats`.
-    pub fn stats(&self, answer: &StatsAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn stats(&self, answer: &StatsAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::stats(answer))?;
         Ok(ExitStatus::Done)
     }
 
     /// `export`.
-    pub fn export(&self, answer: &ExportAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn export(&self, answer: &ExportAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::export(answer))?;
         Ok(ExitStatus::Done)
     }
 
     /// `kill`.
-    pub fn kill(&self, answer: &KillAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn kill(&self, answer: &KillAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::kill(answer))?;
         Ok(if answer.killed { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// Shows the open request and reads the answer from the terminal.
-    pub fn read_answer(
+    pub(crate) fn read_answer(
         &self,
         open: &OpenRequest,
         request: &mut answer::AnswerRequest,
@@ -211,23 +211,23 @@ impl Printer {
     }
 
     /// Prints a line of `sidecar`. Returns false if the reader has closed stdout.
-    pub fn sidecar_line(event: &SidecarEvent) -> bool {
+    pub(crate) fn sidecar_line(event: &SidecarEvent) -> bool {
         Self::for_json().json(event).is_ok()
     }
 
     /// Prints an event, always as JSON. Returns false if the reader has closed stdout.
-    pub fn event(&self, event: &JobEvent) -> bool {
+    pub(crate) fn event(&self, event: &JobEvent) -> bool {
         self.json(event).is_ok()
     }
 
     /// `answer`.
-    pub fn answer(&self, answer: &AnswerAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn answer(&self, answer: &AnswerAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::answer(answer))?;
         Ok(if answer.answered || answer.released { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `send`.
-    pub fn send(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn send(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::send(answer))?;
         Ok(match &answer.turn {
             Some(None) if answer.status.is_live() => ExitStatus::TimedOut,
@@ -238,13 +238,13 @@ impl Printer {
     }
 
     /// `finish`.
-    pub fn finish(&self, answer: &FinishAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn finish(&self, answer: &FinishAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::finish(answer))?;
         Ok(ExitStatus::Done)
     }
 
     /// `send --follow`, whose text has been printed already.
-    pub fn send_followed(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn send_followed(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
         if self.json {
             return self.send(answer);
         }
@@ -253,37 +253,37 @@ impl Printer {
     }
 
     /// `interrupt`.
-    pub fn interrupt(&self, answer: &InterruptAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn interrupt(&self, answer: &InterruptAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::interrupt(answer))?;
         Ok(if answer.interrupted { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `recover` of one job, and `resume`.
-    pub fn recover(&self, answer: &Recovered) -> Result<ExitStatus, Error> {
+    pub(crate) fn recover(&self, answer: &Recovered) -> Result<ExitStatus, Error> {
         self.put(answer, || text::recovered(answer))?;
         Ok(ExitStatus::Done)
     }
 
     /// `recover` of all jobs.
-    pub fn recover_all(&self, answer: &RecoverAllAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn recover_all(&self, answer: &RecoverAllAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::recovered_all(answer))?;
         Ok(if answer.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `redeliver`.
-    pub fn redeliver(&self, answer: &RedeliverAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn redeliver(&self, answer: &RedeliverAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::redelivered(answer))?;
         Ok(if answer.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `clean`.
-    pub fn clean(&self, answer: &CleanAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn clean(&self, answer: &CleanAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::cleaned(answer))?;
         Ok(if answer.left.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// `wait`.
-    pub fn wait(&self, answer: &WaitAnswer) -> Result<(), Error> {
+    pub(crate) fn wait(&self, answer: &WaitAnswer) -> Result<(), Error> {
         self.put(answer, || {
             let texts = answer.jobs.iter().map(|job| match job {
                 Waited::Ended(result) => text::result(result),
@@ -296,7 +296,7 @@ impl Printer {
     }
 
     /// `logs`.
-    pub fn logs(&self, answer: &LogsAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn logs(&self, answer: &LogsAnswer) -> Result<ExitStatus, Error> {
         if self.json {
             self.json(answer)?;
         } else {
@@ -306,7 +306,7 @@ impl Printer {
     }
 
     /// Prints a part of `logs --follow`. Returns false if the reader has closed stdout.
-    pub fn log_part(&self, answer: &LogsAnswer) -> bool {
+    pub(crate) fn log_part(&self, answer: &LogsAnswer) -> bool {
         let written = if self.json && answer.bytes.is_empty() {
             self.json(answer)
         } else {
@@ -316,13 +316,13 @@ impl Printer {
     }
 
     /// `doctor`.
-    pub fn doctor(&self, answer: &DoctorAnswer) -> Result<ExitStatus, Error> {
+    pub(crate) fn doctor(&self, answer: &DoctorAnswer) -> Result<ExitStatus, Error> {
         self.put(answer, || text::doctor(answer))?;
         Ok(if answer.ok { ExitStatus::Done } else { ExitStatus::Failed })
     }
 
     /// Prints a scene of `demo`. Returns false if the reader has closed stdout.
-    pub fn scene(&self, scene: &DemoEvent<'_>) -> bool {
+    pub(crate) fn scene(&self, scene: &DemoEvent<'_>) -> bool {
         let written = match (scene, self.json) {
             (DemoEvent::Started(answer), true) => self.json(answer),
             (DemoEvent::LogGrew(answer), true) => self.json(answer),
@@ -334,7 +334,7 @@ impl Printer {
     }
 
     /// Returns the line on which `wait` shows progress; `None` if stderr is not a terminal.
-    pub fn live_line(&self) -> Option<LiveLine> {
+    pub(crate) fn live_line(&self) -> Option<LiveLine> {
         (!self.json && io::stderr().is_terminal()).then(LiveLine::default)
     }
 
@@ -443,7 +443,7 @@ fn write_text(text: &str) -> Result<(), Error> {
 }
 
 /// Prints help, version or an error of the parser.
-pub fn usage(error: &clap::Error) -> ExitStatus {
+pub(crate) fn usage(error: &clap::Error) -> ExitStatus {
     let is_help = matches!(
         error.kind(),
         ErrorKind::DisplayHelp
@@ -469,7 +469,7 @@ pub fn usage(error: &clap::Error) -> ExitStatus {
 }
 
 /// Prints an error of a hidden verb.
-pub fn print_hidden_error(error: &io::Error) -> ExitStatus {
+pub(crate) fn print_hidden_error(error: &io::Error) -> ExitStatus {
     let _ = writeln!(io::stderr(), "claudejob: {error}");
     ExitStatus::Failed
 }

@@ -17,9 +17,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::job::{Status, Timestamp};
 use crate::text::{format_duration, format_number, plural};
 
-pub use conversation::{AttemptBoundaries, Conversation};
-pub use section::{PromptExcerpt, section, unreadable_section};
-pub use timeline::{TimelineRow, timeline};
+pub(crate) use conversation::{AttemptBoundaries, Conversation};
+pub(crate) use section::{PromptExcerpt, section, unreadable_section};
+pub(crate) use timeline::{TimelineRow, timeline};
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -29,7 +29,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src dat
 
 /// PageTotals of all jobs on a page.
 #[derive(Debug, Default)]
-pub struct PageTotals {
+pub(crate) struct PageTotals {
     /// Number of jobs with each status.
     pub by_status: BTreeMap<Status, usize>,
     /// Number of jobs whose record cannot be read.
@@ -42,13 +42,13 @@ pub struct PageTotals {
 
 impl PageTotals {
     /// Returns the number of jobs.
-    pub fn jobs(&self) -> usize {
+    pub(crate) fn jobs(&self) -> usize {
         self.by_status.values().sum::<usize>() + self.unreadable
     }
 }
 
 /// Returns the beginning of a page: its head and the totals.
-pub fn header(totals: &PageTotals, now: Timestamp) -> Markup {
+pub(crate) fn header(totals: &PageTotals, now: Timestamp) -> Markup {
     let jobs = plural(totals.jobs(), "job");
     html! {
         (DOCTYPE)
@@ -84,12 +84,12 @@ pub fn header(totals: &PageTotals, now: Timestamp) -> Markup {
 }
 
 /// Returns the heading above the sections of the jobs.
-pub fn sections_heading() -> Markup {
+pub(crate) fn sections_heading() -> Markup {
     html! { h2 { "Jobs" } }
 }
 
 /// Returns the end of a page.
-pub fn footer() -> Markup {
+pub(crate) fn footer() -> Markup {
     PreEscaped("</body></html>\n".to_owned())
 }
 

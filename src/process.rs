@@ -11,12 +11,12 @@ mod arrivals;
 #[cfg(not(target_os = "linux"))]
 #[path = "process/no_arrivals.rs"]
 mod arrivals;
-pub mod cgroup;
+pub(crate) mod cgroup;
 mod descendants;
 mod descriptors;
 mod handle;
 mod limits;
-pub mod machine;
+pub(crate) mod machine;
 mod marker;
 mod orphans;
 mod poll;
@@ -38,19 +38,19 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-pub use arguments::hide_arguments;
-pub use arrivals::Arrivals;
-pub use descendants::{Descendants, KillProgress};
-pub use descriptors::{move_to_high_fd, take_inherited_fds, take_inherited_lock};
-pub use handle::ProcessHandle;
-pub use limits::{file_size_limit, raise_limits, survive_file_size_limit};
-pub use marker::{JobMarker, set_marker};
-pub use orphans::{Orphans, is_below_any};
-pub use poll::{RawStdin, readable_within, wait_reader_closed};
-pub use proc::{ProcessId, check as check_proc, holds_lock, is_this_program, parent_of};
-pub use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background};
-pub use run::run_with_timeout;
-pub use spawn::{accept_kill_requests, spawn_claude, spawn_detached, spawn_worker};
+pub(crate) use arguments::hide_arguments;
+pub(crate) use arrivals::Arrivals;
+pub(crate) use descendants::{Descendants, KillProgress};
+pub(crate) use descriptors::{move_to_high_fd, take_inherited_fds, take_inherited_lock};
+pub(crate) use handle::ProcessHandle;
+pub(crate) use limits::{file_size_limit, raise_limits, survive_file_size_limit};
+pub(crate) use marker::{JobMarker, set_marker};
+pub(crate) use orphans::{Orphans, is_below_any};
+pub(crate) use poll::{RawStdin, readable_within, wait_reader_closed};
+pub(crate) use proc::{ProcessId, check as check_proc, holds_lock, is_this_program, parent_of};
+pub(crate) use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background};
+pub(crate) use run::run_with_timeout;
+pub(crate) use spawn::{accept_kill_requests, spawn_claude, spawn_detached, spawn_worker};
 
 /// Limit on the ancestors of a process that are followed. Parents that are read one after the other
 /// while they change could form a circle.
@@ -62,7 +62,7 @@ const TOO_FAST: &str = "each starts others and ends before it is found";
 /// When data came to a file that is watched together with a pipe.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only Linux reports the order"))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArrivalOrder {
+pub(crate) enum ArrivalOrder {
     /// Before anything came to the pipe.
     First,
     /// After data had come to the pipe.
@@ -71,7 +71,7 @@ pub enum ArrivalOrder {
 
 /// Kills the process with this number if it has the job's marker, and waits until it has ended.
 /// Returns false if it did not end within `timeout`, or if that is not known.
-pub fn kill_and_wait(pid: i32, marker: &JobMarker, timeout: Duration) -> bool {
+pub(crate) fn kill_and_wait(pid: i32, marker: &JobMarker, timeout: Duration) -> bool {
     let Ok(process) = ProcessHandle::open(pid) else { return true };
     // A process that has ended has no marker any more.
     if !marker.is_on(pid) {
@@ -98,7 +98,7 @@ fn boot_ticks() -> Option<u64> {
 }
 
 /// Starts to write a file's cached data to the disk, without waiting. A hint: a sync follows.
-pub fn begin_writeback(file: BorrowedFd<'_>) {
+pub(crate) fn begin_writeback(file: BorrowedFd<'_>) {
     #[cfg(target_os = "linux")]
     {
         use nix::libc;
@@ -112,13 +112,13 @@ pub fn begin_writeback(file: BorrowedFd<'_>) {
 }
 
 /// Returns whether a process with this number exists, whichever it is.
-pub fn exists(pid: i32) -> bool {
+pub(crate) fn exists(pid: i32) -> bool {
     pid > 0 && !matches!(nix::sys::signal::kill(Pid::from_raw(pid), None), Err(Errno::ESRCH))
 }
 
 /// Finds the nearest ancestor of this process that runs `program`, and its child from which this
 /// process descends, which may be this process. `None` if there is none, or no `/proc`.
-pub fn ancestor_running(program: &Path) -> Option<(i32, i32)> {
+pub(crate) fn ancestor_running(program: &Path) -> Option<(i32, i32)> {
     let mut child = std::process::id() as i32;
     // Far deeper than any tree of processes.
     for _ in 0..1_000 {
@@ -139,7 +139,7 @@ fn is_program(link: &Path, program: &Path) -> bool {
 }
 
 /// Returns the environment with which a process was started; `None` if it cannot be read.
-pub fn environment(pid: i32) -> Option<HashMap<OsString, OsString>> {
+pub(crate) fn environment(pid: i32) -> Option<HashMap<OsString, OsString>> {
     let text = procfs::read(&format!("/proc/{pid}/environ")).ok()?;
     let mut variables = HashMap::new();
     for variable in text.split(|byte| *byte == 0) {
@@ -152,7 +152,7 @@ pub fn environment(pid: i32) -> Option<HashMap<OsString, OsString>> {
 }
 
 /// Returns the identifier of the current boot; `None` if the system has none.
-pub fn boot_id() -> Option<String> {
+pub(crate) fn boot_id() -> Option<String> {
     let text = procfs::read_text("/proc/sys/kernel/random/boot_id").ok()?;
     Some(text.trim().to_owned())
 }
@@ -160,7 +160,7 @@ pub fn boot_id() -> Option<String> {
 /// Returns how many processes the kernel has killed for lack of memory since boot (Linux:
 /// `oom_kill` of `/proc/vmstat`, which includes those of control groups); `None` if the system does
 /// not report it.
-pub fn out_of_memory_kills() -> Option<u64> {
+pub(crate) fn out_of_memory_kills() -> Option<u64> {
     let text = procfs::read_text("/proc/vmstat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }

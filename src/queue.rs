@@ -41,15 +41,15 @@ use crate::job::{JobId, Login, QueueOptions};
 use crate::process::{JobMarker, ProcessHandle};
 use crate::store::{JobDir, create_directory, notify, open_ordinary, open_wake_fifo};
 
-pub use dispatch::DispatchResult;
-pub use limits::Limit;
+pub(crate) use dispatch::DispatchResult;
+pub(crate) use limits::Limit;
 use offers::Offer;
-pub use queue_lock::{QueueBusy, QueueLock, QueueLockPoll};
+pub(crate) use queue_lock::{QueueBusy, QueueLock, QueueLockPoll};
 use scheduling::Decision;
-pub use ticket::Ticket;
+pub(crate) use ticket::Ticket;
 
 /// How long a worker waits for the queue's lock while other events need its attention.
-pub const SHORT_LOCK_WAIT: Duration = Duration::from_millis(20);
+pub(crate) const SHORT_LOCK_WAIT: Duration = Duration::from_millis(20);
 // The names of these files and directories are a protocol between versions of the program that
 // share a jobs directory: they never change. A job id cannot begin with a dot.
 const QUEUE_DIR: &str = ".queue";
@@ -81,14 +81,14 @@ const MAX_CLOCK_DRIFT: Duration = Duration::from_secs(2);
 
 /// The queue of a jobs directory.
 #[derive(Clone, Debug)]
-pub struct Queue {
+pub(crate) struct Queue {
     jobs: PathBuf,
     path: PathBuf,
 }
 
 /// Result of [`Queue::enter`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum EnterResult {
+pub(crate) enum EnterResult {
     /// The job has a slot.
     Admitted(Ticket),
     /// The job has a slot that must be [confirmed](Queue::confirm) before it is used.
@@ -101,7 +101,7 @@ pub enum EnterResult {
 
 /// State of a ticket, by the directory in which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TicketState {
+pub(crate) enum TicketState {
     /// The job waits for a slot.
     Waiting,
     /// The job has a slot.
@@ -112,14 +112,14 @@ pub enum TicketState {
 
 /// Number of jobs that have a slot or wait for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SlotUsage {
+pub(crate) struct SlotUsage {
     pub running: usize,
     pub waiting: usize,
 }
 
 impl Queue {
     /// Returns the queue of the jobs directory at this path.
-    pub fn for_jobs_dir(jobs: &Path) -> Self {
+    pub(crate) fn for_jobs_dir(jobs: &Path) -> Self {
         Self { jobs: jobs.to_owned(), path: jobs.join(QUEUE_DIR) }
     }
 
@@ -128,7 +128,7 @@ impl Queue {
     ///
     /// Returns `None` if others decided meanwhile, with a later generation of the lock: the caller
     /// tries again with that one.
-    pub fn enter(
+    pub(crate) fn enter(
         &self,
         lock: &QueueLock,
         job_id: &JobId,
@@ -212,7 +212,7 @@ impl Queue {
     }
 
     /// Returns the present state of a ticket.
-    pub fn ticket_state(&self, ticket: &Ticket) -> TicketState {
+    pub(crate) fn ticket_state(&self, ticket: &Ticket) -> TicketState {
         let name = ticket.name();
         let exists_in = |dir: &str| self.path.join(dir).join(&name).exists();
         // A ticket moves from `waiting` to `running`: checked in this order it is found also on the
@@ -229,7 +229,7 @@ impl Queue {
     /// Removes the tickets that a dead worker of the job has left; its next worker gets its own.
     /// The caller must hold the job's lock, which would make these tickets valid again. The queue's
     /// lock is not needed to remove one's own ticket.
-    pub fn remove_stale_tickets(&self, job: &JobId) {
+    pub(crate) fn remove_stale_tickets(&self, job: &JobId) {
         let mut removed = false;
         // In the order in which tickets move.
         for dir in [WAITING, RUNNING] {
@@ -245,7 +245,7 @@ impl Queue {
     }
 
     /// Removes a ticket: gives up the slot, or stops waiting for one.
-    pub fn leave(&self, ticket: &Ticket) {
+    pub(crate) fn leave(&self, ticket: &Ticket) {
         // The slot first: if this worker is stopped now, others can use it.
         self.remove_ticket(RUNNING, ticket);
         fault_point("queue:left");
@@ -258,7 +258,7 @@ impl Queue {
 
     /// Records the process id of the claude that runs in a slot: the slot is free when it has
     /// ended.
-    pub fn record_claude_pid(&self, ticket: &Ticket, claude: i32) {
+    pub(crate) fn record_claude_pid(&self, ticket: &Ticket, claude: i32) {
         let text = ticket.content(std::process::id() as i32, Some(claude));
         let path = self.path.join(RUNNING).join(ticket.name());
         let _ = OpenOptions::new()
@@ -269,7 +269,7 @@ impl Queue {
 
     /// Decides whether the job keeps a slot that it took without the latest generation of the lock.
     /// If there is one too many, the job waits again. Returns the ticket's new state.
-    pub fn confirm(&self, lock: &QueueLock, own: &Ticket) -> io::Result<TicketState> {
+    pub(crate) fn confirm(&self, lock: &QueueLock, own: &Ticket) -> io::Result<TicketState> {
         let mut snapshot = self.load_snapshot(lock);
         let before = snapshot.running.len();
         snapshot.running.retain(|ticket| ticket.name() != own.name());
@@ -287,7 +287,7 @@ impl Queue {
     }
 
     /// Signals a worker to dispatch.
-    pub fn wake(&self, job: &JobId, worker: i32) {
+    pub(crate) fn wake(&self, job: &JobId, worker: i32) {
         if worker == std::process::id() as i32 {
             return;
         }
@@ -300,12 +300,12 @@ impl Queue {
     }
 
     /// Returns the tickets of jobs whose worker is dead and whose verdict is not written yet.
-    pub fn lost_tickets(&self) -> Vec<Ticket> {
+    pub(crate) fn lost_tickets(&self) -> Vec<Ticket> {
         self.tickets(LOST)
     }
 
     /// Removes the ticket of a lost job whose verdict was written.
-    pub fn remove_lost_ticket(&self, ticket: &Ticket) {
+    pub(crate) fn remove_lost_ticket(&self, ticket: &Ticket) {
         self.remove_ticket(LOST, ticket);
     }
 
@@ -322,14 +322,14 @@ impl Queue {
     }
 
     /// Opens the file whose lock (flock(2)) makes a watcher the leader: it dispatches at once.
-    pub fn open_leader_lock(&self) -> io::Result<File> {
+    pub(crate) fn open_leader_lock(&self) -> io::Result<File> {
         open_or_create(&self.path.join(LEADER_LOCK))
     }
 
     /// Opens a descriptor that becomes readable when a job gets or gives up a slot. It is seen even
     /// if the job's worker was stopped before it could notify anybody.
     #[cfg(target_os = "linux")]
-    pub fn open_running_watch(&self) -> io::Result<File> {
+    pub(crate) fn open_running_watch(&self) -> io::Result<File> {
         use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
         use std::os::fd::AsFd;
         let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
@@ -346,7 +346,7 @@ impl Queue {
     }
 
     /// Opens the wake FIFO, which becomes readable when a job joins or leaves the queue.
-    pub fn open_wake_fifo(&self) -> io::Result<File> {
+    pub(crate) fn open_wake_fifo(&self) -> io::Result<File> {
         open_wake_fifo(&self.path.join(WAKE_FIFO))
     }
 
@@ -355,19 +355,19 @@ impl Queue {
     }
 
     /// Returns whether the job has a slot.
-    pub fn has_slot(&self, job: &JobId) -> bool {
+    pub(crate) fn has_slot(&self, job: &JobId) -> bool {
         self.tickets(RUNNING).iter().any(|ticket| ticket.job_id == *job)
     }
 
     /// Returns the number of tickets, including those of dead workers.
-    pub fn slot_usage(&self) -> SlotUsage {
+    pub(crate) fn slot_usage(&self) -> SlotUsage {
         let count = |dir| self.tickets(dir).len();
         SlotUsage { running: count(RUNNING), waiting: count(WAITING) }
     }
 
     /// Returns the tickets of the waiting jobs in order, and the limits that have not ended. The
     /// logins of the jobs are read only if there are limits.
-    pub fn waiting_tickets(&self) -> (Vec<Ticket>, Vec<Limit>) {
+    pub(crate) fn waiting_tickets(&self) -> (Vec<Ticket>, Vec<Limit>) {
         let mut waiting = self.tickets(WAITING);
         let limits = self.limits();
         if !limits.is_empty() {

@@ -18,7 +18,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Plays the recording to stdout; `file` is its path, or `None` for the built-in one. Returns the
 /// exit status that claude would have: 1 if the last result is an error, or if there is none.
-pub fn play(file: Option<&str>, speed: f64) -> io::Result<u8> {
+pub(crate) fn play(file: Option<&str>, speed: f64) -> io::Result<u8> {
     let recording: Box<dyn BufRead> = match file {
         None => Box::new(BUILT_IN.as_bytes()),
         Some(path) => Box::new(io::BufReader::new(std::fs::File::open(path)?)),

@@ -25,7 +25,7 @@ use inputs::{absolute, cwd, file_or_json, program, read_text, schema, text};
 const MAX_DEPENDENCIES: usize = 100;
 
 /// Returns the path of the jobs directory: the option, its variable, or the platform's default.
-pub fn jobs_dir(common: &cli::Common, env: &Env) -> Result<PathBuf, Error> {
+pub(crate) fn jobs_dir(common: &cli::Common, env: &Env) -> Result<PathBuf, Error> {
     let path = common.jobs_dir.clone().filter(|path| !path.as_os_str().is_empty());
     match path {
         Some(path) => absolute(&path),
@@ -38,19 +38,19 @@ pub fn jobs_dir(common: &cli::Common, env: &Env) -> Result<PathBuf, Error> {
 }
 
 /// Converts the arguments of `doctor`, which reports invalid ones itself.
-pub fn doctor(args: &cli::Doctor, root: Result<PathBuf, Error>) -> doctor::DoctorRequest {
+pub(crate) fn doctor(args: &cli::Doctor, root: Result<PathBuf, Error>) -> doctor::DoctorRequest {
     let claude = args.claude.clone().filter(|path| !path.as_os_str().is_empty());
     let claude = claude.map(|path| program(&path).unwrap_or(path));
     doctor::DoctorRequest { root, claude, cwd: std::env::current_dir().unwrap_or_default() }
 }
 
 /// Parses the id of a verb with one job.
-pub fn target(target: cli::JobIdArgs) -> Result<JobId, Error> {
+pub(crate) fn target(target: cli::JobIdArgs) -> Result<JobId, Error> {
     parse_job_id(&target.into_id())
 }
 
 /// Converts the arguments of `start`.
-pub fn start(args: cli::Start) -> Result<start::StartRequest, Error> {
+pub(crate) fn start(args: cli::Start) -> Result<start::StartRequest, Error> {
     let prompt = prompt(&args)?;
     let id = args.id.or(args.job_id).map(|text| parse_job_id(&text)).transpose()?;
     let replay = args.replay.as_deref().map(|file| {
@@ -147,7 +147,7 @@ pub fn start(args: cli::Start) -> Result<start::StartRequest, Error> {
 }
 
 /// Returns the specification of a job by the defaults of `start` and its variables.
-pub fn default_spec() -> Result<Spec, Error> {
+pub(crate) fn default_spec() -> Result<Spec, Error> {
     let parsed = cli::Cli::parse_args(&["claudejob", "start", "--prompt", "-"].map(OsString::from));
     let parsed =
         parsed.map_err(|error| Error::Usage(crate::text::one_line(&error.to_string(), 300)))?;
@@ -160,7 +160,7 @@ pub fn default_spec() -> Result<Spec, Error> {
 }
 
 /// Converts the arguments of `demo`: a built-in recording, or the installed claude.
-pub fn demo(args: cli::Demo) -> Result<start::StartRequest, Error> {
+pub(crate) fn demo(args: cli::Demo) -> Result<start::StartRequest, Error> {
     let is_real = args.real.is_some();
     let prompt = args.real.unwrap_or_else(|| "Fix the failing test in src/slug.rs".to_owned());
     let spec = Spec {
@@ -181,13 +181,13 @@ pub fn demo(args: cli::Demo) -> Result<start::StartRequest, Error> {
 }
 
 /// Converts the arguments of `recover`.
-pub fn recover(args: cli::Recover) -> Result<recover::RecoverRequest, Error> {
+pub(crate) fn recover(args: cli::Recover) -> Result<recover::RecoverRequest, Error> {
     let id = args.id.or(args.job_id).map(|text| parse_job_id(&text)).transpose()?;
     Ok(recover::RecoverRequest { id, detach: detach_mode(args.detach) })
 }
 
 /// Converts the arguments of `clean`.
-pub fn clean(args: cli::Clean) -> Result<clean::CleanRequest, Error> {
+pub(crate) fn clean(args: cli::Clean) -> Result<clean::CleanRequest, Error> {
     Ok(clean::CleanRequest {
         ids: ids(&args.ids, &args.job_id)?,
         spare: None,
@@ -199,13 +199,13 @@ pub fn clean(args: cli::Clean) -> Result<clean::CleanRequest, Error> {
 }
 
 /// Converts the arguments of `events`.
-pub fn events(args: cli::Events) -> Result<events::EventsRequest, Error> {
+pub(crate) fn events(args: cli::Events) -> Result<events::EventsRequest, Error> {
     let id = args.id.or(args.job_id).map(|text| parse_job_id(&text)).transpose()?;
     Ok(events::EventsRequest { id, since: args.since, follow: args.follow })
 }
 
 /// Converts the arguments of `answer`.
-pub fn answer(args: cli::Answer) -> Result<(JobId, answer::AnswerRequest), Error> {
+pub(crate) fn answer(args: cli::Answer) -> Result<(JobId, answer::AnswerRequest), Error> {
     let request = answer::AnswerRequest {
         request_id: args.request_id,
         choices: args.choice,
@@ -219,7 +219,7 @@ pub fn answer(args: cli::Answer) -> Result<(JobId, answer::AnswerRequest), Error
 }
 
 /// Converts the arguments of `send`.
-pub fn send(args: cli::Send) -> Result<send::SendRequest, Error> {
+pub(crate) fn send(args: cli::Send) -> Result<send::SendRequest, Error> {
     let message = message(&args.message)?;
     let missing = || Error::Usage("use --message or --message-file".to_owned());
     let id = target(args.target)?;
@@ -227,7 +227,7 @@ pub fn send(args: cli::Send) -> Result<send::SendRequest, Error> {
 }
 
 /// Converts the arguments of `resume`.
-pub fn resume(args: cli::Resume) -> Result<resume::ResumeRequest, Error> {
+pub(crate) fn resume(args: cli::Resume) -> Result<resume::ResumeRequest, Error> {
     let message = message(&args.message)?;
     let change = spec_change(args.run);
     Ok(resume::ResumeRequest {
@@ -273,7 +273,7 @@ fn detach_mode(detach: cli::Detach) -> DetachMode {
 }
 
 /// Converts the arguments of `logs`.
-pub fn logs(args: cli::Logs) -> Result<logs::LogsRequest, Error> {
+pub(crate) fn logs(args: cli::Logs) -> Result<logs::LogsRequest, Error> {
     let form = match (args.raw, args.stderr) {
         (_, true) => logs::LogFormat::Stderr,
         (true, false) => logs::LogFormat::Raw,
@@ -295,7 +295,7 @@ pub fn logs(args: cli::Logs) -> Result<logs::LogsRequest, Error> {
 }
 
 /// Converts the arguments of `list`.
-pub fn list(args: cli::List) -> Result<list::ListRequest, Error> {
+pub(crate) fn list(args: cli::List) -> Result<list::ListRequest, Error> {
     let statuses = args.status.iter().map(|name| status(name)).collect::<Result<_, _>>()?;
     let since = args.since.as_deref().map(|text| since(text, clock::now())).transpose()?;
     let order = match args.sort {
@@ -339,7 +339,7 @@ fn since(text: &str, now: Timestamp) -> Result<Timestamp, Error> {
 }
 
 /// Converts the arguments of `stats`.
-pub fn stats(args: cli::Stats) -> stats::StatsRequest {
+pub(crate) fn stats(args: cli::Stats) -> stats::StatsRequest {
     let by = match args.by {
         cli::GroupByArg::Day => stats::GroupBy::Day,
         cli::GroupByArg::Model => stats::GroupBy::Model,
@@ -351,7 +351,7 @@ pub fn stats(args: cli::Stats) -> stats::StatsRequest {
 }
 
 /// Converts the arguments of `export`.
-pub fn export(args: &cli::Export) -> Result<export::ExportRequest, Error> {
+pub(crate) fn export(args: &cli::Export) -> Result<export::ExportRequest, Error> {
     Ok(export::ExportRequest {
         file: absolute(&args.html)?,
         ids: ids(&args.ids, &args.job_id)?,
@@ -369,7 +369,7 @@ fn timestamp(since: cli::Since) -> Timestamp {
 }
 
 /// Converts the arguments of `wait`.
-pub fn wait(args: &cli::Wait) -> Result<wait::WaitRequest, Error> {
+pub(crate) fn wait(args: &cli::Wait) -> Result<wait::WaitRequest, Error> {
     let ids = ids(&args.ids, &args.job_id)?;
     let (any, through_blocked) = (args.any, args.through_blocked);
     Ok(wait::WaitRequest { ids, any, through_blocked, timeout: args.timeout })

@@ -31,16 +31,16 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-pub use address::{Address, addressed, default_root};
-pub use diagnostics::{WriteProbe, try_lock_in};
-pub use files::{create_directory, open as open_ordinary};
-pub use flock::LOCK_TIMEOUT as LOCK_BOUND;
-pub use inbox::{InboxItem, undelivered_messages};
-pub use job_dir::{DirIdentity, JobDir, legacy_is_dead};
-pub use lock::{Lock, is_independent};
-pub use stderr_mark::StderrMark;
-pub use summaries::{EndedJob, Listed, Summaries};
-pub use wake_fifo::{notify, open_wake_fifo};
+pub(crate) use address::{Address, addressed, default_root};
+pub(crate) use diagnostics::{WriteProbe, try_lock_in};
+pub(crate) use files::{create_directory, open as open_ordinary};
+pub(crate) use flock::LOCK_TIMEOUT as LOCK_BOUND;
+pub(crate) use inbox::{InboxItem, undelivered_messages};
+pub(crate) use job_dir::{DirIdentity, JobDir, legacy_is_dead};
+pub(crate) use lock::{Lock, is_independent};
+pub(crate) use stderr_mark::StderrMark;
+pub(crate) use summaries::{EndedJob, Listed, Summaries};
+pub(crate) use wake_fifo::{notify, open_wake_fifo};
 
 use files::{sync_directory, write};
 use flock::{LockMode, lock_bounded};
@@ -50,32 +50,32 @@ use crate::fault_point::fault_point;
 use crate::job::{JobId, Record, Timestamp};
 use crate::process::begin_writeback;
 
-pub const RECORD: &str = "meta.json";
-pub const PROMPT: &str = "prompt.txt";
+pub(crate) const RECORD: &str = "meta.json";
+pub(crate) const PROMPT: &str = "prompt.txt";
 /// A result that was set aside because it does not follow from the log.
-pub const UNCONFIRMED_RESULT: &str = "result.unconfirmed.json";
+pub(crate) const UNCONFIRMED_RESULT: &str = "result.unconfirmed.json";
 /// Claude's stdout.
-pub const OUTPUT: &str = "output.log";
+pub(crate) const OUTPUT: &str = "output.log";
 /// Claude's stderr, and the message of a worker that crashes.
-pub const STDERR: &str = "stderr.log";
+pub(crate) const STDERR: &str = "stderr.log";
 /// Positions of stderr within stdout.
-pub const STDERR_MARKS: &str = "stderr.marks";
+pub(crate) const STDERR_MARKS: &str = "stderr.marks";
 /// The numbered events.
-pub const EVENTS: &str = "events.ndjson";
+pub(crate) const EVENTS: &str = "events.ndjson";
 /// The end of each turn.
-pub const TURNS: &str = "turns.ndjson";
+pub(crate) const TURNS: &str = "turns.ndjson";
 /// The job's [`Outcome`](crate::job::Outcome): the verdict with the answer.
-pub const RESULT: &str = "result.json";
+pub(crate) const RESULT: &str = "result.json";
 /// Held exclusively while the job is live.
-pub const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 
 /// Marker file: a caller was warned that the end of the container ends its jobs.
-pub const CONTAINER_WARNED: &str = ".container-warned";
+pub(crate) const CONTAINER_WARNED: &str = ".container-warned";
 
 /// A failed operation on the jobs directory.
 #[derive(Debug, thiserror::Error)]
 #[error("could not {operation} {path}: {source}")]
-pub struct StoreError {
+pub(crate) struct StoreError {
     /// Fits after "could not".
     pub operation: &'static str,
     pub path: PathBuf,
@@ -84,12 +84,12 @@ pub struct StoreError {
 
 impl StoreError {
     /// Whether the disk or the user's quota is full.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 
     /// Whether the file system cannot lock files, or its lock service does not answer.
-    pub fn is_without_locks(&self) -> bool {
+    pub(crate) fn is_without_locks(&self) -> bool {
         use nix::libc::{ENOLCK, ENOSYS, EOPNOTSUPP};
         let errno = self.source.raw_os_error();
         self.operation == "lock" && matches!(errno, Some(ENOLCK | ENOSYS | EOPNOTSUPP))
@@ -98,7 +98,7 @@ impl StoreError {
 
 /// Why a job could not be created.
 #[derive(Debug, thiserror::Error)]
-pub enum CreateError {
+pub(crate) enum CreateError {
     #[error("a job with this id exists")]
     Exists,
     #[error(transparent)]
@@ -107,7 +107,7 @@ pub enum CreateError {
 
 /// Why a job could not be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     #[error("no job has this id")]
     NotFound,
     /// The record exists, but cannot be decoded.
@@ -133,7 +133,7 @@ impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
 
 /// The jobs directory.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     root: PathBuf,
 }
 
@@ -141,7 +141,7 @@ impl Store {
     /// Opens the jobs directory at this absolute path, which need not exist yet. Links are
     /// resolved: the path is the marker of a job's processes, so it must be the same whatever path
     /// the caller uses.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         let is_foreign_link = fs::symlink_metadata(path).is_ok_and(|metadata| {
             metadata.is_symlink() && ![0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid())
         });
@@ -156,35 +156,35 @@ impl Store {
     }
 
     /// Returns the jobs directory at this absolute path without links.
-    pub fn at(root: PathBuf) -> Self {
+    pub(crate) fn at(root: PathBuf) -> Self {
         Self { root }
     }
 
     /// Returns the jobs directory at this absolute path, whose links are resolved. Its owner and
     /// permissions are not checked.
-    pub fn at_resolved(path: &Path) -> Self {
+    pub(crate) fn at_resolved(path: &Path) -> Self {
         Self::at(resolve_links(path))
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// Returns the directory of a job, whether or not it exists.
-    pub fn job(&self, id: &JobId) -> JobDir {
+    pub(crate) fn job(&self, id: &JobId) -> JobDir {
         JobDir::at(self.root.join(id.as_str()))
     }
 
     /// Takes the lock that keeps jobs from being [removed](Self::lock_removal) while a job is
     /// created that waits for some of them. Returns `None` after a timeout, or if directories cannot
     /// be locked (flock(2) on NFS): then a job may be removed in the meantime, which is unlikely.
-    pub fn lock_against_removal(&self) -> Option<Lock> {
+    pub(crate) fn lock_against_removal(&self) -> Option<Lock> {
         self.lock_root(LockMode::Shared)
     }
 
     /// Takes the lock that keeps jobs from [being created](Self::lock_against_removal) that wait for
     /// the jobs which the caller selects and removes. Returns `None` in the same cases.
-    pub fn lock_removal(&self) -> Option<Lock> {
+    pub(crate) fn lock_removal(&self) -> Option<Lock> {
         self.lock_root(LockMode::Exclusive)
     }
 
@@ -197,7 +197,11 @@ impl Store {
 
     /// Creates a job: its directory with `prompt` and the record is locked, complete and durable
     /// before it gets its name. Returns the lock held.
-    pub fn create(&self, record: &Record, prompt: &str) -> Result<(JobDir, Lock), CreateError> {
+    pub(crate) fn create(
+        &self,
+        record: &Record,
+        prompt: &str,
+    ) -> Result<(JobDir, Lock), CreateError> {
         create_directory(&self.root, true)?;
         self.check()?;
         let staging = Staging::open(&self.root)?;
@@ -262,13 +266,13 @@ impl Store {
     }
 
     /// Removes the leftovers of a `start` or `clean` that died. Entries whose lock is held stay.
-    pub fn clear_leftovers(&self) -> Result<(), StoreError> {
+    pub(crate) fn clear_leftovers(&self) -> Result<(), StoreError> {
         staging::clear(&self.root)
     }
 
     /// Creates an empty file in the jobs directory. Returns false if it existed before, so that only
     /// one of several callers acts.
-    pub fn create_marker(&self, name: &str) -> bool {
+    pub(crate) fn create_marker(&self, name: &str) -> bool {
         let mut options = fs::OpenOptions::new();
         let created = options.write(true).create_new(true).mode(0o600).open(self.root.join(name));
         !created.is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
@@ -277,7 +281,7 @@ impl Store {
     /// Returns the US dollars of removed jobs that had all these labels and ended at `since` or
     /// later, each counted once. The `present` jobs, by id and start time, are left out: a caller
     /// that has summed them before misses none that is removed in the meantime.
-    pub fn cost_of_removed(
+    pub(crate) fn cost_of_removed(
         &self,
         present: &BTreeSet<(JobId, Option<Timestamp>)>,
         labels: &BTreeMap<String, String>,
@@ -290,7 +294,7 @@ impl Store {
 
     /// Returns the ids of the jobs, unordered. Entries that are not a directory named like a job's
     /// id are skipped: this program did not create them.
-    pub fn ids(&self) -> Result<Vec<JobId>, StoreError> {
+    pub(crate) fn ids(&self) -> Result<Vec<JobId>, StoreError> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.context("read", &self.root)?,

@@ -38,15 +38,15 @@ use crate::job::{Detached, Detachment, EventKind, Record, Status, Timestamp};
 use crate::stream::{Digest, decode};
 use crate::text::plural;
 
-pub use attempt::FirstPrompt;
-pub use post_mortem::{LoggedEvents, PostMortem, lost_verdict};
-pub use types::{
+pub(crate) use attempt::FirstPrompt;
+pub(crate) use post_mortem::{LoggedEvents, PostMortem, lost_verdict};
+pub(crate) use types::{
     Conclusion, Effect, Evidence, FailedDependency, Input, MAX_STDERR_BYTES, Now, TermSignal,
 };
 
 /// Decides what a job's worker does; the worker carries the effects out.
 #[derive(Debug)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     record: Record,
     first_prompt: FirstPrompt,
     conversation: ConversationState,
@@ -96,7 +96,7 @@ pub struct Supervisor {
 
 impl Supervisor {
     /// Creates the supervisor of a job whose worker started at `now`.
-    pub fn new(mut record: Record, pid: i32, boot_id: Option<String>, now: Now) -> Self {
+    pub(crate) fn new(mut record: Record, pid: i32, boot_id: Option<String>, now: Now) -> Self {
         record.pid = Some(pid);
         record.boot_id = boot_id;
         Self::from_record_at(record, now)
@@ -141,22 +141,22 @@ impl Supervisor {
     }
 
     /// Returns the record as it should be on disk.
-    pub fn record(&self) -> &Record {
+    pub(crate) fn record(&self) -> &Record {
         &self.record
     }
 
     /// Sets the session of the next attempt, where it is known beforehand.
-    pub fn expect_session(&mut self, session_id: String) {
+    pub(crate) fn expect_session(&mut self, session_id: String) {
         self.record.session_id = Some(session_id);
     }
 
     /// Sets the path of the file in which claude keeps the present session.
-    pub fn set_session_file(&mut self, file: String) {
+    pub(crate) fn set_session_file(&mut self, file: String) {
         self.record.session_file = Some(file);
     }
 
     /// Whether the job waits for its next attempt.
-    pub fn is_backing_off(&self) -> bool {
+    pub(crate) fn is_backing_off(&self) -> bool {
         matches!(
             self.phase,
             WorkerPhase::Backoff { .. }
@@ -166,24 +166,24 @@ impl Supervisor {
     }
 
     /// Returns the first prompt of the next attempt.
-    pub fn first_prompt(&self) -> &FirstPrompt {
+    pub(crate) fn first_prompt(&self) -> &FirstPrompt {
         &self.first_prompt
     }
 
     /// Sets the offset in `output.log` at which the next attempt begins.
-    pub fn set_log_start(&mut self, offset: u64) {
+    pub(crate) fn set_log_start(&mut self, offset: u64) {
         self.record.log_start = offset;
     }
 
     /// Records that `output.log` lacks some of what claude wrote in this attempt.
-    pub fn mark_log_incomplete(&mut self) {
+    pub(crate) fn mark_log_incomplete(&mut self) {
         self.record.log_incomplete = true;
         self.unsaved = true;
     }
 
     /// Records how the worker was detached: `unit` is the systemd scope that was requested,
     /// `cgroup` the one in which the worker runs.
-    pub fn detached(&mut self, unit: Option<&str>, cgroup: Option<String>) {
+    pub(crate) fn detached(&mut self, unit: Option<&str>, cgroup: Option<String>) {
         let mut risks = self.record.detached.take().map(|asked| asked.risks).unwrap_or_default();
         let by = if cgroup.is_some() { Detachment::Scope } else { Detachment::Session };
         if let (Some(unit), None) = (unit, &cgroup) {
@@ -197,24 +197,24 @@ impl Supervisor {
     }
 
     /// Warns that the requested memory limit does not exist.
-    pub fn warn_of_missing_memory_limit(&mut self) {
+    pub(crate) fn warn_of_missing_memory_limit(&mut self) {
         self.record.warn("--memory-max has no effect: the job's control group has no such limit");
     }
 
     /// Warns that a limit of the calling process may end the worker.
-    pub fn warn(&mut self, warning: String) {
+    pub(crate) fn warn(&mut self, warning: String) {
         self.record.warn(warning);
     }
 
     /// Raises the number of the last event to that of the last line in `events.ndjson`, which may
     /// be ahead of the record.
-    pub fn raise_last_seq(&mut self, seq: u64) {
+    pub(crate) fn raise_last_seq(&mut self, seq: u64) {
         self.record.last_seq = self.record.last_seq.max(seq);
     }
 
     /// Returns when the supervisor needs an [`Input::Tick`], on the monotonic clock; `None` if not
     /// before another input.
-    pub fn deadline(&self) -> Option<Duration> {
+    pub(crate) fn deadline(&self) -> Option<Duration> {
         let phase = match self.phase {
             WorkerPhase::Waiting { .. }
             | WorkerPhase::Starting
@@ -239,7 +239,7 @@ impl Supervisor {
 
     /// Handles an input and returns the effects, to be carried out in this order.
     #[must_use]
-    pub fn handle(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
+    pub(crate) fn handle(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
         let mut effects = Vec::new();
         match input {
             Input::Queued(reason) => self.queued(reason, now, &mut effects),

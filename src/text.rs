@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 /// Truncates `text` to `max_chars` characters. The last one is `…` if text was removed.
-pub fn clip(text: &str, max_chars: usize) -> String {
+pub(crate) fn clip(text: &str, max_chars: usize) -> String {
     if text.len() <= max_chars {
         return text.to_owned();
     }
@@ -21,7 +21,7 @@ pub fn clip(text: &str, max_chars: usize) -> String {
 
 /// Puts `text` on one line of at most `max_chars` characters: trims it and replaces runs of white
 /// space by one space. Reads no more of `text` than it needs.
-pub fn one_line(text: &str, max_chars: usize) -> String {
+pub(crate) fn one_line(text: &str, max_chars: usize) -> String {
     let mut line = String::new();
     let mut length = 0;
     for word in text.split_whitespace() {
@@ -43,7 +43,7 @@ pub fn one_line(text: &str, max_chars: usize) -> String {
 /// Returns the last lines of a text whose beginning may be missing, sanitized and of at most
 /// `max_chars` characters. The lines are complete unless the last one alone is longer. Returns
 /// `None` for blank text.
-pub fn last_lines(text: &[u8], max_chars: usize) -> Option<String> {
+pub(crate) fn last_lines(text: &[u8], max_chars: usize) -> Option<String> {
     let lossy = String::from_utf8_lossy(text);
     let clean = harmless(lossy.trim());
     let length = clean.chars().count();
@@ -58,17 +58,17 @@ pub fn last_lines(text: &[u8], max_chars: usize) -> Option<String> {
 }
 
 /// Quotes `text` as one word of a shell command.
-pub fn shell_quote(text: &str) -> String {
+pub(crate) fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// Returns a count with its noun: `1 task`, `2 tasks`.
-pub fn plural(n: usize, noun: &str) -> String {
+pub(crate) fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
 /// Formats a duration in its two largest units: `1h 01m`.
-pub fn format_duration(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..60 if seconds < 10 => format!("{:.1}s", duration.as_secs_f64()),
@@ -80,7 +80,7 @@ pub fn format_duration(duration: Duration) -> String {
 }
 
 /// Formats a period for use after "the last": `day`, `30 days`, `90 minutes`.
-pub fn format_window(duration: Duration) -> String {
+pub(crate) fn format_window(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
     let is_whole = duration.subsec_nanos() == 0 && seconds > 0;
@@ -92,7 +92,7 @@ pub fn format_window(duration: Duration) -> String {
 }
 
 /// Formats US dollars with two decimals, and with more for small amounts that need them.
-pub fn dollars(usd: f64) -> String {
+pub(crate) fn dollars(usd: f64) -> String {
     let is_exact = |digits: usize| {
         let rounded = format!("{usd:.digits$}").parse().unwrap_or(usd);
         (usd - rounded).abs() < 5e-7
@@ -103,19 +103,19 @@ pub fn dollars(usd: f64) -> String {
 
 /// Adds the known costs in US dollars, rounded to a millionth to remove errors of binary
 /// fractions. Returns `None` if no cost is known.
-pub fn sum_usd(costs: [Option<f64>; 2]) -> Option<f64> {
+pub(crate) fn sum_usd(costs: [Option<f64>; 2]) -> Option<f64> {
     let sum = costs.into_iter().flatten().reduce(|sum, cost| sum + cost)?;
     Some(round_usd(sum))
 }
 
 /// Rounds US dollars to a millionth.
-pub fn round_usd(usd: f64) -> f64 {
+pub(crate) fn round_usd(usd: f64) -> f64 {
     let rounded = (usd * 1e6).round() / 1e6;
     if rounded.is_finite() { rounded } else { usd }
 }
 
 /// Returns a signal's name, or `SIG64` for a signal without one, such as a real-time signal.
-pub fn signal_name(number: i32) -> String {
+pub(crate) fn signal_name(number: i32) -> String {
     match Signal::try_from(number) {
         Ok(signal) => signal.as_str().to_owned(),
         Err(_) => format!("SIG{number}"),
@@ -123,12 +123,12 @@ pub fn signal_name(number: i32) -> String {
 }
 
 /// Returns whether `n` is zero, for `skip_serializing_if`.
-pub fn is_zero(n: &u64) -> bool {
+pub(crate) fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
 /// Formats a number with thousands separators: `1,234,567`.
-pub fn format_number(n: u64) -> String {
+pub(crate) fn format_number(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3);
     for (index, digit) in digits.chars().enumerate() {
@@ -141,14 +141,14 @@ pub fn format_number(n: u64) -> String {
 }
 
 /// Returns the number of characters of a JSON text after harmful characters are escaped.
-pub fn json_length(json: &str) -> usize {
+pub(crate) fn json_length(json: &str) -> usize {
     json.chars().map(|c| if is_harmful(c) { 6 * c.len_utf16() } else { 1 }).sum()
 }
 
 /// Returns whether a character could control a terminal or mislead a reader: control characters
 /// (C0, DEL, C1), line and paragraph separators, bidirectional controls and all other invisible
 /// characters. Line feed, tab and [joiners](is_joiner) are harmless.
-pub fn is_harmful(c: char) -> bool {
+pub(crate) fn is_harmful(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         _ if c.is_ascii() => c.is_ascii_control(),
@@ -178,7 +178,7 @@ fn is_joiner(c: char) -> bool {
 /// Replaces every harmful character by U+FFFD, so that the text can be shown on a terminal. A
 /// joiner is kept after a visible character that it can belong to. A carriage return before a line
 /// feed is removed.
-pub fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let text = text.replace("\r\n", "\n");
     if !text.contains(|c| is_harmful(c) || is_joiner(c)) {
         return text;

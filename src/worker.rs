@@ -56,7 +56,7 @@ const MAX_IO_EVENTS: usize = 32;
 /// starts, which passes the lock and the report pipe.
 ///
 /// `unit` is the systemd scope of the worker, if it has one.
-pub fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
+pub(crate) fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
     let (lock, report) = process::take_inherited_fds()?;
     let cgroup = unit.and_then(own_scope);
     let runtime = tokio::runtime::Builder::new_current_thread()

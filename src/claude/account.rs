@@ -48,7 +48,7 @@ const SETTINGS_OPTIONS: [&str; 2] = ["--setting-sources", "--bare"];
 
 /// Returns the login and the model that claude will use for this job. Without a salt the login is
 /// unknown.
-pub fn account(env: &Env, spec: &Spec, salt: Option<&[u8]>) -> Login {
+pub(crate) fn account(env: &Env, spec: &Spec, salt: Option<&[u8]>) -> Login {
     let config = Config::read(env, spec);
     let model = match &spec.model {
         Some(model) => ModelFamily::find_in(model),

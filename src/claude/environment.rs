@@ -105,7 +105,7 @@ pub(super) fn make_paths_absolute(variables: &mut HashMap<OsString, OsString>) {
 }
 
 /// Sets the environment of a job on its worker's command: see the module.
-pub fn set_job_environment(command: &mut Command, env: &Env) {
+pub(crate) fn set_job_environment(command: &mut Command, env: &Env) {
     for name in session_variables(env) {
         command.env_remove(name);
     }

@@ -75,7 +75,7 @@ const WITHOUT_VALUE: [&str; 23] = [
 ];
 
 /// Returns why the arguments cannot be passed on to claude, and what to use instead.
-pub fn refusal_reason(args: &[String]) -> Option<String> {
+pub(crate) fn refusal_reason(args: &[String]) -> Option<String> {
     let mut is_value = false;
     for (index, arg) in args.iter().enumerate() {
         if std::mem::take(&mut is_value) {

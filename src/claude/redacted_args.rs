@@ -28,7 +28,7 @@ const KEY_PREFIXES: [&str; 7] = ["sk-", "ghp_", "github_pat_", "glpat-", "xoxb-"
 
 /// Returns the arguments without possible secrets: inline JSON and long texts as their size, and
 /// words that look like keys, or that follow the name of a key, as `***`.
-pub fn redacted_arguments<'a>(args: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
+pub(crate) fn redacted_arguments<'a>(args: impl Iterator<Item = &'a OsStr>) -> Vec<String> {
     let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let mut shown = Vec::new();
     let mut length = 0;

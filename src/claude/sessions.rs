@@ -12,7 +12,7 @@ use super::{Env, config_dir};
 
 /// Returns the file of the session, which was begun in `cwd` or below it. `None` if there is none
 /// where claude would look for it in this environment.
-pub fn session_file(env: &Env, cwd: &str, session: &str) -> Option<PathBuf> {
+pub(crate) fn session_file(env: &Env, cwd: &str, session: &str) -> Option<PathBuf> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if session.is_empty() || !session.chars().all(is_plain) {
         return None;

@@ -1,7 +1,7 @@
 //! The versions of the CLI that the project's tests run against. The tests read this file too.
 
 /// The oldest version that is tested. Older ones may work and are not supported.
-pub const OLDEST: &str = "2.1.197";
+pub(crate) const OLDEST: &str = "2.1.197";
 
 /// The newest version that is tested.
-pub const NEWEST: &str = "2.1.332";
+pub(crate) const NEWEST: &str = "2.1.332";

@@ -10,7 +10,7 @@ use super::{Detach, FORCE_HOST, JobIdArgs, RunOptions};
 
 /// `kill`.
 #[derive(Debug, Args)]
-pub struct Kill {
+pub(crate) struct Kill {
     /// The job.
     #[command(flatten)]
     pub target: JobIdArgs,
@@ -27,7 +27,7 @@ pub struct Kill {
     killed, ended by themselves or were started with --no-recover are not changed. The \
     environment is the caller's, because none was stored.")]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
-pub struct Recover {
+pub(crate) struct Recover {
     /// The job's id
     #[arg(value_name = "ID", group = "which")]
     pub id: Option<String>,
@@ -50,7 +50,7 @@ pub struct Recover {
 #[command(after_help = "Examples:\n  claudejob redeliver\n  claudejob redeliver fix-login\n\n\
     claudejob list --undelivered shows the notifications and the errors.")]
 #[command(group = clap::ArgGroup::new("job").multiple(false))]
-pub struct Redeliver {
+pub(crate) struct Redeliver {
     /// The job's id [default: every job]
     #[arg(value_name = "ID", group = "job")]
     pub id: Option<String>,
@@ -67,7 +67,7 @@ pub struct Redeliver {
     It never removes a job that is live, that a queued job waits for, or that has undelivered \
     notifications (list --undelivered)."
 )]
-pub struct Clean {
+pub(crate) struct Clean {
     /// Consider only these jobs
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
@@ -97,7 +97,7 @@ pub struct Clean {
     claudejob answer fix-login --text \"Neither, use a file\"\n  \
     claudejob answer fix-login --deny --message \"Not outside the repository\"\n\n\
     Without an answer, on a terminal, it shows the request and prompts for the answer.")]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The job.
     #[command(flatten)]
     pub target: JobIdArgs,
@@ -131,7 +131,7 @@ pub struct Answer {
     claudejob send fix-login --message \"Which test failed?\" --wait 5m\n\n\
     A message during a turn becomes part of that turn, which has one answer."
 )]
-pub struct Send {
+pub(crate) struct Send {
     /// The job.
     #[command(flatten)]
     pub target: JobIdArgs,
@@ -149,7 +149,7 @@ pub struct Send {
 /// A message: text, stdin or a file.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
-pub struct Message {
+pub(crate) struct Message {
     /// Set the message; - reads it from stdin
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub message: Option<String>,
@@ -164,7 +164,7 @@ pub struct Message {
     It starts another attempt of the same job: log, turns and cost accumulate. Messages that \
     were not delivered before come first. The given options replace those of the job, for later \
     attempts as well.")]
-pub struct Resume {
+pub(crate) struct Resume {
     /// The job.
     #[command(flatten)]
     pub target: JobIdArgs,

@@ -12,7 +12,7 @@ use super::{FORCE_HOST, JobIdArgs};
 /// `status`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob status fix-login")]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// The job.
     #[command(flatten)]
     pub target: JobIdArgs,
@@ -29,7 +29,7 @@ pub struct StatusArgs {
 #[command(after_help = "Examples:\n  claudejob events fix-login --since 12\n  \
     claudejob events --all --follow    follow every job, including new ones")]
 #[command(group = clap::ArgGroup::new("which").required(true).multiple(false))]
-pub struct Events {
+pub(crate) struct Events {
     /// The job's id
     #[arg(value_name = "ID", group = "which")]
     pub id: Option<String>,
@@ -52,7 +52,7 @@ pub struct Events {
 #[command(after_help = "Examples:\n  claudejob logs fix-login --follow\n  \
     claudejob logs fix-login --since-offset 0 --max-bytes 20000\n  \
     claudejob logs fix-login --merged    with the lines of stderr, in order")]
-pub struct Logs {
+pub(crate) struct Logs {
     /// The job.
     #[command(flatten)]
     pub target: JobIdArgs,
@@ -82,7 +82,7 @@ pub struct Logs {
 /// `result`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: claudejob result fix-login")]
-pub struct ResultArgs {
+pub(crate) struct ResultArgs {
     /// The job.
     #[command(flatten)]
     pub target: JobIdArgs,
@@ -96,7 +96,7 @@ pub struct ResultArgs {
 #[command(after_help = "Examples:\n  claudejob list --status failed --label project=app\n  \
     claudejob list --since 24h --sort cost --limit 5    most expensive of the last day\n\n\
     Jobs without a value in the sort column come last, with --reverse as well.")]
-pub struct List {
+pub(crate) struct List {
     /// List every job, not just the live and last 20 ended ones
     #[arg(long)]
     pub all: bool,
@@ -128,7 +128,7 @@ pub struct List {
 
 /// `--sort`.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Sort {
+pub(crate) enum Sort {
     /// Latest start first
     Started,
     /// Latest end first
@@ -147,7 +147,7 @@ pub enum Sort {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob stats --since 7d\n  \
     claudejob stats --by label:project --since 2026-11-01\n\nDays are in UTC.")]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Group by day, model, group, status or label:KEY
     #[arg(long, value_name = "WHAT", value_parser = by, default_value = "day")]
     pub by: GroupByArg,
@@ -164,7 +164,7 @@ pub struct Stats {
 
 /// `--by`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroupByArg {
+pub(crate) enum GroupByArg {
     /// By day, in UTC.
     Day,
     Model,
@@ -176,7 +176,7 @@ pub enum GroupByArg {
 
 /// `--since`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
+pub(crate) enum Since {
     /// Duration before now.
     Ago(Duration),
     /// Point in time.
@@ -189,7 +189,7 @@ pub enum Since {
     claudejob export --html fix-login.html fix-login\n\n\
     The page needs only a browser. It contains prompts, answers and tool output: check it before \
     you share it.")]
-pub struct Export {
+pub(crate) struct Export {
     /// Ids of the jobs [default: every job]
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,

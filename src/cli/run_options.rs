@@ -8,7 +8,7 @@ use super::values::{dollars, duration, positive_duration};
 
 /// Model, tools and limits of claude. `None` keeps the current setting.
 #[derive(Debug, Default, Args)]
-pub struct RunOptions {
+pub(crate) struct RunOptions {
     /// Set the model
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,

@@ -17,7 +17,7 @@ use super::values::{budget, bytes, duration, factor, group, label, positive_dura
     mut_arg("permission_mode", |arg| arg.default_value("bypassPermissions")),
     mut_arg("stall_timeout", |arg| arg.default_value("30m"))
 )]
-pub struct Start {
+pub(crate) struct Start {
     /// The job's id [default: derived from the time]
     #[arg(value_name = "ID", conflicts_with = "job_id")]
     pub id: Option<String>,
@@ -243,7 +243,7 @@ pub struct Start {
 
 /// `--restart`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Restart {
+pub(crate) enum Restart {
     /// Restart a claude that exited before the job was finished
     OnFailure,
     /// End the job when claude exits
@@ -252,7 +252,7 @@ pub enum Restart {
 
 /// `--detach`.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Detach {
+pub(crate) enum Detach {
     /// A systemd scope if the job would not survive in a session
     Auto,
     /// A new session

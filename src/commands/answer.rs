@@ -26,7 +26,7 @@ const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or 
 
 /// An answer to a request of the agent.
 #[derive(Debug, Default)]
-pub struct AnswerRequest {
+pub(crate) struct AnswerRequest {
     /// Id of the request; `None` if there is only one.
     pub request_id: Option<String>,
     /// Labels, one for each question in order, or `QUESTION=LABEL`.
@@ -45,7 +45,7 @@ pub struct AnswerRequest {
 
 impl AnswerRequest {
     /// Returns whether the arguments contain no answer.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.choices.is_empty() && self.text.is_none() && !self.allow && !self.deny && !self.release
     }
 }
@@ -54,7 +54,7 @@ impl AnswerRequest {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct AnswerAnswer {
+pub(crate) struct AnswerAnswer {
     /// The job's id.
     pub job_id: JobId,
     /// Id of the request that was answered.
@@ -71,7 +71,7 @@ pub struct AnswerAnswer {
 
 /// A request that waits for an answer, with the complete input.
 #[derive(Debug)]
-pub struct OpenRequest {
+pub(crate) struct OpenRequest {
     /// The request as shown in the record.
     pub blocked: Blocked,
     /// The tool's complete input.
@@ -79,7 +79,11 @@ pub struct OpenRequest {
 }
 
 /// Returns the open request with this id, or the only open one.
-pub fn open(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<OpenRequest, Error> {
+pub(crate) fn open(
+    store: &Store,
+    id: &JobId,
+    request_id: Option<&str>,
+) -> Result<OpenRequest, Error> {
     let dir = live_job_dir(store, id)?;
     let Observed { record, .. } = observe(store, id)?;
     let no_request = || Error::NothingAsked(id.to_string(), "it has no open request".to_owned());
@@ -112,7 +116,11 @@ fn release(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<Answer
 }
 
 /// Answers the request. The result says whether claude received this answer or an earlier one.
-pub fn answer(store: &Store, id: &JobId, request: &AnswerRequest) -> Result<AnswerAnswer, Error> {
+pub(crate) fn answer(
+    store: &Store,
+    id: &JobId,
+    request: &AnswerRequest,
+) -> Result<AnswerAnswer, Error> {
     if request.release {
         return release(store, id, request.request_id.as_deref());
     }

@@ -18,7 +18,7 @@ const MAX_NAMED: usize = 50;
 
 /// Which jobs to remove.
 #[derive(Debug, Default)]
-pub struct CleanRequest {
+pub(crate) struct CleanRequest {
     /// Only these jobs; empty for any.
     pub ids: Vec<JobId>,
     /// A job that is kept in addition to those that `keep` counts.
@@ -37,7 +37,7 @@ pub struct CleanRequest {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct NotRemoved {
+pub(crate) struct NotRemoved {
     /// The job's id.
     pub job_id: JobId,
     /// Why the job was not removed.
@@ -48,7 +48,7 @@ pub struct NotRemoved {
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct CleanAnswer {
+pub(crate) struct CleanAnswer {
     /// Number of jobs that were removed, or would be with `dryRun`.
     pub removed: usize,
     /// Bytes of disk space that were freed, or would be with `dryRun`.
@@ -69,7 +69,7 @@ pub struct CleanAnswer {
 /// another job are never removed, nor are directories that are not jobs. A job disappears as a
 /// whole, and symbolic links in it are not followed. A job that cannot be removed does not prevent
 /// the removal of the others, and is an error only if there is nothing else to report.
-pub fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer, Error> {
+pub(crate) fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer, Error> {
     let mut answer = CleanAnswer { dry_run: request.dry_run, ..CleanAnswer::default() };
     let mut failures = Vec::new();
     let chosen = choose(store, request, &mut answer, &mut failures)?;

@@ -9,7 +9,7 @@ use crate::store::Store;
 
 /// A step of a demo, for output.
 #[derive(Debug)]
-pub enum DemoEvent<'a> {
+pub(crate) enum DemoEvent<'a> {
     /// The job has started.
     Started(&'a StartAnswer),
     /// A new part of its log.
@@ -19,7 +19,7 @@ pub enum DemoEvent<'a> {
 }
 
 /// Starts the job, follows its log to the end, and returns its result.
-pub fn demo(
+pub(crate) fn demo(
     store: &Store,
     request: start::StartRequest,
     env: &Env,

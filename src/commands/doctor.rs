@@ -25,7 +25,7 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What to check.
 #[derive(Debug)]
-pub struct DoctorRequest {
+pub(crate) struct DoctorRequest {
     /// The path of the jobs directory, or why there is none.
     pub root: Result<PathBuf, Error>,
     /// The given path of `claude`; `None` to search for it.
@@ -37,7 +37,7 @@ pub struct DoctorRequest {
 /// The result of all checks.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct DoctorAnswer {
+pub(crate) struct DoctorAnswer {
     /// No check has the level `error`.
     pub ok: bool,
     /// The checks.
@@ -47,7 +47,7 @@ pub struct DoctorAnswer {
 /// One check.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Check {
+pub(crate) struct Check {
     /// Stable name of the check.
     pub name: &'static str,
     /// Result of the check.
@@ -67,7 +67,7 @@ pub struct Check {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
+pub(crate) enum Level {
     /// No problem.
     Ok,
     /// Jobs can run, with a restriction.
@@ -107,7 +107,7 @@ impl Check {
 }
 
 /// Runs all checks.
-pub fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
+pub(crate) fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     let spec = Spec {
         cwd: request.cwd.to_string_lossy().into_owned(),
         permission_mode: "bypassPermissions".to_owned(),

@@ -16,7 +16,7 @@ use crate::store::{DirIdentity, EVENTS, JobDir, Store};
 
 /// Events to show.
 #[derive(Debug)]
-pub struct EventsRequest {
+pub(crate) struct EventsRequest {
     /// The job; `None` for every job in the directory.
     pub id: Option<JobId>,
     /// Only events with a higher `seq`.
@@ -26,7 +26,7 @@ pub struct EventsRequest {
 }
 
 /// Calls `give` with each event until there are no more or `give` returns false.
-pub fn events(
+pub(crate) fn events(
     store: &Store,
     request: &EventsRequest,
     mut give: impl FnMut(&JobEvent) -> bool,
@@ -192,7 +192,7 @@ impl JobReaders<'_> {
 
 /// An event with its job's id.
 #[derive(Debug)]
-pub struct JobEvent {
+pub(crate) struct JobEvent {
     job_id: JobId,
     fields: Map<String, Value>,
 }

@@ -34,7 +34,7 @@ const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
 /// Jobs to export, and the file to write.
 #[derive(Debug)]
-pub struct ExportRequest {
+pub(crate) struct ExportRequest {
     /// Absolute path of the file.
     pub file: PathBuf,
     /// Jobs to export; empty for all.
@@ -48,7 +48,7 @@ pub struct ExportRequest {
 /// The page that was written.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct ExportAnswer {
+pub(crate) struct ExportAnswer {
     /// Path of the file.
     pub file: PathBuf,
     /// Number of jobs on the page.
@@ -58,7 +58,7 @@ pub struct ExportAnswer {
 }
 
 /// Writes the page atomically.
-pub fn export(store: &Store, request: &ExportRequest) -> Result<ExportAnswer, Error> {
+pub(crate) fn export(store: &Store, request: &ExportRequest) -> Result<ExportAnswer, Error> {
     // Checked first, so that an invalid path costs no work.
     let path = OutputPath::check(&request.file, store.root())?;
     let now = clock::now();

@@ -7,7 +7,7 @@ use crate::store::{JobDir, Store};
 
 /// Takes over the live jobs of other machines among these, so that this machine treats them as
 /// lost.
-pub fn take_over(store: &Store, ids: &[JobId]) -> Result<(), Error> {
+pub(crate) fn take_over(store: &Store, ids: &[JobId]) -> Result<(), Error> {
     for id in ids {
         take_over_one(store, id)?;
     }
@@ -15,7 +15,7 @@ pub fn take_over(store: &Store, ids: &[JobId]) -> Result<(), Error> {
 }
 
 /// Takes over the live jobs of other machines among all jobs.
-pub fn take_over_all(store: &Store) -> Result<(), Error> {
+pub(crate) fn take_over_all(store: &Store) -> Result<(), Error> {
     take_over(store, &store.ids()?)
 }
 

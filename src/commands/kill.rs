@@ -37,7 +37,7 @@ const SIGKILL_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct KillAnswer {
+pub(crate) struct KillAnswer {
     /// The job's id.
     pub job_id: JobId,
     /// The job is killed for good. No process of the job remains except those in `left`.
@@ -58,7 +58,7 @@ pub struct KillAnswer {
 }
 
 /// Kills the job. Returns when no process of the job remains, or with the processes that do.
-pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
+pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let until = Instant::now() + KILL_TIMEOUT;
     let dir = store.job(id);
     if let Err(error) = dir.check() {
@@ -119,7 +119,11 @@ pub fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
 
 /// Kills a job whose jobs directory cannot be trusted, as `error` says, without reading anything in
 /// it.
-pub fn kill_untrusted(root: &Path, id: &JobId, error: StoreError) -> Result<KillAnswer, Error> {
+pub(crate) fn kill_untrusted(
+    root: &Path,
+    id: &JobId,
+    error: StoreError,
+) -> Result<KillAnswer, Error> {
     let dir = Store::at_resolved(root).job(id);
     let answer = kill_without_record(&dir, id, Instant::now() + KILL_TIMEOUT)?;
     answer.ok_or_else(|| error.into())

@@ -17,14 +17,14 @@ use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
 use crate::text::json_length;
 use short_item::{ItemSize, ShortItem};
 
-pub use item::Item;
+pub(crate) use item::Item;
 
 /// Number of ended jobs that are shown by default.
 const MAX_RECENT: usize = 20;
 
 /// Which jobs to list, and in which order.
 #[derive(Debug, Default)]
-pub struct ListRequest {
+pub(crate) struct ListRequest {
     /// List every job, and do not shorten the list.
     pub all: bool,
     /// Only jobs with one of these statuses; empty for any.
@@ -46,7 +46,7 @@ pub struct ListRequest {
 
 /// Order of a list. Equal jobs are ordered newest first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Latest start first.
     #[default]
     Started,
@@ -76,7 +76,7 @@ struct Omitted {
 /// The list. The summary of an ended job is decoded only when the job is shown, so that a long
 /// list takes little memory.
 #[derive(Debug)]
-pub struct ListAnswer {
+pub(crate) struct ListAnswer {
     store: Store,
     address: Address,
     summaries: Summaries,
@@ -90,7 +90,7 @@ pub struct ListAnswer {
 
 impl ListAnswer {
     /// Returns the jobs in order.
-    pub fn items(&self) -> impl Iterator<Item = Item> {
+    pub(crate) fn items(&self) -> impl Iterator<Item = Item> {
         self.rows.iter().filter_map(|row| {
             let item = match &row.source {
                 Source::Item(item) => Item::clone(item),
@@ -243,7 +243,7 @@ impl Row {
 }
 
 /// Lists the jobs.
-pub fn list(store: &Store, request: &ListRequest) -> Result<ListAnswer, Error> {
+pub(crate) fn list(store: &Store, request: &ListRequest) -> Result<ListAnswer, Error> {
     let (summaries, jobs) = store.summaries()?;
     let has_jobs = !jobs.is_empty();
     let queue = OnceCell::new();

@@ -36,7 +36,7 @@ use crate::text::{clip, is_harmful};
 use log::{JobLog, LogPosition, LogStream};
 use raw::{last_bytes, last_lines, read_bytes, read_lines};
 
-pub use follow::{follow, follow_until};
+pub(crate) use follow::{follow, follow_until};
 
 /// Default maximum of characters of log in an answer: [`MAX_ANSWER_CHARS`] minus the other fields.
 const MAX_TEXT_CHARS: usize = MAX_ANSWER_CHARS - 500;
@@ -51,7 +51,7 @@ const MAX_BACKWARD_BYTES: u64 = 4 << 20;
 
 /// Part of a log to show, and its format.
 #[derive(Clone, Debug)]
-pub struct LogsRequest {
+pub(crate) struct LogsRequest {
     pub id: JobId,
     /// Number of passages from the end, or of lines of a raw log.
     pub tail: usize,
@@ -66,7 +66,7 @@ pub struct LogsRequest {
 
 /// Which log to show, and in which format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Claude's stream, as a conversation.
     Readable,
     /// Claude's stream, unchanged.
@@ -79,7 +79,7 @@ pub enum LogFormat {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct LogsAnswer {
+pub(crate) struct LogsAnswer {
     /// The job's id.
     pub job_id: JobId,
     /// The job's status.
@@ -105,7 +105,7 @@ pub struct LogsAnswer {
 }
 
 /// Returns the requested part of the log.
-pub fn logs(store: &Store, request: &LogsRequest) -> Result<LogsAnswer, Error> {
+pub(crate) fn logs(store: &Store, request: &LogsRequest) -> Result<LogsAnswer, Error> {
     let observed = observe(store, &request.id)?;
     let log = open(&observed, request)?;
     part(&observed, request, &log, start_position(request)).map(|(answer, _)| answer)

@@ -27,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Jobs to recover.
 #[derive(Debug)]
-pub struct RecoverRequest {
+pub(crate) struct RecoverRequest {
     /// The job to recover; `None` for every interrupted job.
     pub id: Option<JobId>,
     /// How a job is detached from this process.
@@ -38,7 +38,7 @@ pub struct RecoverRequest {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Recovered {
+pub(crate) struct Recovered {
     /// The job's id.
     pub job_id: JobId,
     /// Process id of the worker.
@@ -58,7 +58,7 @@ pub struct Recovered {
 /// The jobs that were recovered.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct RecoverAllAnswer {
+pub(crate) struct RecoverAllAnswer {
     /// The jobs that continue.
     pub recovered: Vec<Recovered>,
     /// The interrupted jobs that could not be recovered.
@@ -66,7 +66,7 @@ pub struct RecoverAllAnswer {
 }
 
 /// Recovers one job.
-pub fn recover(
+pub(crate) fn recover(
     store: &Store,
     id: &JobId,
     detach: DetachMode,
@@ -83,7 +83,7 @@ pub fn recover(
 /// Recovers every interrupted job, dependencies first: jobs that wait for them have failed until
 /// then. A job that failed because of a dependency is recovered only if the dependency is. Jobs
 /// that another `recover` recovers at the same time are skipped.
-pub fn recover_all(
+pub(crate) fn recover_all(
     store: &Store,
     detach: DetachMode,
     env: &Env,

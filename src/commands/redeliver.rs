@@ -12,7 +12,7 @@ use crate::store::Store;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct UndeliveredJob {
+pub(crate) struct UndeliveredJob {
     /// The job's id.
     pub job_id: JobId,
     /// The notifications.
@@ -31,7 +31,7 @@ pub struct UndeliveredJob {
 /// The result of a redelivery.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct RedeliverAnswer {
+pub(crate) struct RedeliverAnswer {
     /// Number of notifications that were delivered.
     pub delivered: usize,
     /// The jobs that still have undelivered notifications.
@@ -53,7 +53,7 @@ impl UndeliveredJob {
 
 /// Sends the notifications of this job or of all jobs, and waits until that is done. Tokens are read
 /// from the caller's environment.
-pub fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, Error> {
+pub(crate) fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, Error> {
     let mut ids = match id {
         Some(id) => vec![id.clone()],
         None => store.ids()?,

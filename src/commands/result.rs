@@ -18,7 +18,7 @@ const MIN_CHARS_WITH_USAGE: usize = 1_000;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
-pub enum ResultAnswer {
+pub(crate) enum ResultAnswer {
     /// The job has not ended.
     Pending(Pending),
     /// The job has ended, or is idle and has answered its last message.
@@ -29,7 +29,7 @@ pub enum ResultAnswer {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Pending {
+pub(crate) struct Pending {
     /// The job's id.
     pub job_id: JobId,
     /// The job's status.
@@ -44,7 +44,7 @@ pub struct Pending {
 
 /// The verdict and the answer.
 #[derive(Debug)]
-pub struct EndedResult {
+pub(crate) struct EndedResult {
     pub outcome: Outcome,
     /// Parts were left out to keep the answer short.
     pub truncated: bool,
@@ -158,7 +158,7 @@ impl Serialize for EndedResult {
 
 impl ResultAnswer {
     /// Returns the exit status of a command that waited for the job.
-    pub fn exit_status(&self) -> ExitStatus {
+    pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Pending(pending) => exit_status_for(pending.status, None, false),
             Self::Ended(ended) => {
@@ -170,7 +170,7 @@ impl ResultAnswer {
 }
 
 /// Returns the job's result, which is shortened to fit into an answer unless `full` is set.
-pub fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnswer, Error> {
+pub(crate) fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnswer, Error> {
     result_within(store, id, if full { usize::MAX } else { MAX_ANSWER_CHARS })
 }
 

@@ -15,7 +15,7 @@ const DEFAULT_MESSAGE: &str = "Go on with the task.";
 
 /// A job to resume, with changes.
 #[derive(Debug)]
-pub struct ResumeRequest {
+pub(crate) struct ResumeRequest {
     pub id: JobId,
     /// Message to claude; `None` for the default.
     pub message: Option<Vec<u8>>,
@@ -28,7 +28,7 @@ pub struct ResumeRequest {
 /// Resumes the job: starts another attempt with its session, which begins with the undelivered
 /// messages, followed by this message. If claude never began a session, the attempt begins with
 /// the prompt, after the job's dependencies.
-pub fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result<Recovered, Error> {
+pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result<Recovered, Error> {
     let message = request.message.map(check_message).transpose()?;
     let id = request.id;
     let observed = observe(store, &id)?;

@@ -16,7 +16,7 @@ use crate::store::{DirIdentity, JobDir, OUTPUT, Store, TURNS, addressed};
 use crate::text::clip;
 
 /// Maximum size of a message in bytes, far above the limit of the API.
-pub const MAX_MESSAGE_BYTES: usize = 10_000_000;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 10_000_000;
 /// Maximum number of characters of a turn's answer in the output.
 const MAX_RESULT_CHARS: usize = 6_000;
 /// Time limit for an idle claude to exit.
@@ -26,7 +26,7 @@ const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A message for a job.
 #[derive(Debug)]
-pub struct SendRequest {
+pub(crate) struct SendRequest {
     pub id: JobId,
     pub message: Vec<u8>,
     /// Wait for the end of the turn that receives the message, up to this time limit.
@@ -37,7 +37,7 @@ pub struct SendRequest {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct SendAnswer {
+pub(crate) struct SendAnswer {
     /// The job's id.
     pub job_id: JobId,
     /// Number of the message in the order of arrival.
@@ -55,7 +55,7 @@ pub struct SendAnswer {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct FinishAnswer {
+pub(crate) struct FinishAnswer {
     /// The job's id.
     pub job_id: JobId,
     /// The job has ended; otherwise it ends when `waitingFor` is over.
@@ -72,7 +72,7 @@ pub struct FinishAnswer {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct InterruptAnswer {
+pub(crate) struct InterruptAnswer {
     /// The job's id.
     pub job_id: JobId,
     /// A turn was interrupted and has ended.
@@ -86,7 +86,7 @@ pub struct InterruptAnswer {
 }
 
 /// Sends a message to a running job. The message is durable when this returns.
-pub fn send(store: &Store, request: SendRequest) -> Result<SendAnswer, Error> {
+pub(crate) fn send(store: &Store, request: SendRequest) -> Result<SendAnswer, Error> {
     let text = check_message(request.message)?;
     let recipient = Recipient::find(store, &request.id)?;
     send_to(store, &recipient, text, request.wait)
@@ -113,7 +113,7 @@ fn send_to(
 
 /// Like [`send`], and calls `give` with new parts of the log until the turn that received the
 /// message has ended. The answer contains the result of the turn.
-pub fn send_and_follow(
+pub(crate) fn send_and_follow(
     store: &Store,
     request: SendRequest,
     give: impl FnMut(&LogsAnswer) -> bool,
@@ -140,7 +140,7 @@ pub fn send_and_follow(
 }
 
 /// Interrupts the turn of a running job.
-pub fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
+pub(crate) fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;
     let observed = observe(store, id)?;
@@ -191,7 +191,7 @@ fn reason_without_turn(record: &Record) -> Option<&'static str> {
 }
 
 /// Ends a kept-alive job after its current turn.
-pub fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
+pub(crate) fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;
     let is_kept_alive = dir.load().is_ok_and(|record| record.spec.keep_alive);

@@ -31,7 +31,7 @@ use crate::text::one_line;
 use messages::{SessionQuery, SidecarRequest};
 use reporter::SessionReporter;
 
-pub use messages::SidecarEvent;
+pub(crate) use messages::SidecarEvent;
 
 /// Time limit for the record of a kept-alive job to become idle after the result of a turn.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ const SESSION_LABEL: &str = "session";
 const MAX_LABEL_BYTES: usize = 256;
 
 /// Writes an event; returns false if stdout has no reader any more.
-pub type EventSink = Arc<dyn Fn(&SidecarEvent) -> bool + Send + Sync>;
+pub(crate) type EventSink = Arc<dyn Fn(&SidecarEvent) -> bool + Send + Sync>;
 
 struct Sidecar {
     store: Store,
@@ -66,7 +66,7 @@ struct ReporterThread {
 
 /// Serves until stdin has ended and all sessions are reported to their end, or until stdout has no
 /// reader. The jobs continue. `default_spec`: options of a job that a query does not set.
-pub fn serve(store: &Store, env: Env, default_spec: Spec, send_event: EventSink) {
+pub(crate) fn serve(store: &Store, env: Env, default_spec: Spec, send_event: EventSink) {
     process::reap_in_background();
     send_event(&SidecarEvent::Ready { version: env!("CARGO_PKG_VERSION") });
     let mut sidecar = Sidecar {

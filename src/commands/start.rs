@@ -25,13 +25,13 @@ use crate::store::{CreateError, JobDir, Listed, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
 
 /// Maximum size of a prompt in bytes, far above the limit of the API.
-pub const MAX_PROMPT_BYTES: usize = 10 << 20;
+pub(crate) const MAX_PROMPT_BYTES: usize = 10 << 20;
 /// Number of characters of the prompt in the record.
 const PREVIEW_CHARS: usize = 160;
 
 /// A job to start.
 #[derive(Debug)]
-pub struct StartRequest {
+pub(crate) struct StartRequest {
     /// The job's id; `None` to generate one from the time.
     pub id: Option<JobId>,
     pub prompt: Vec<u8>,
@@ -50,7 +50,7 @@ pub struct StartRequest {
 
 /// A budget for jobs (`--budget-usd`).
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     pub usd: f64,
     /// The period, up to now, whose costs count.
     pub over: Duration,
@@ -60,7 +60,7 @@ pub struct Budget {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct StartAnswer {
+pub(crate) struct StartAnswer {
     /// The job's id.
     pub job_id: JobId,
     /// Process id of the worker.
@@ -80,7 +80,7 @@ pub struct StartAnswer {
 }
 
 /// Checks the request, creates the job, and launches its worker.
-pub fn start(store: &Store, request: StartRequest, env: &Env) -> Result<StartAnswer, Error> {
+pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<StartAnswer, Error> {
     let StartRequest { id, prompt, mut spec, if_absent, detach, resume_job, budget } = request;
     if let Some(id) = &id
         && store.job(id).path().exists()

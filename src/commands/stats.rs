@@ -16,7 +16,7 @@ const MAX_KEY_CHARS: usize = 100;
 
 /// Which jobs to add up, and how to group them.
 #[derive(Debug)]
-pub struct StatsRequest {
+pub(crate) struct StatsRequest {
     pub by: GroupBy,
     /// Only jobs that were started at this time or later.
     pub since: Option<Timestamp>,
@@ -28,7 +28,7 @@ pub struct StatsRequest {
 
 /// The property that the jobs of a group have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroupBy {
+pub(crate) enum GroupBy {
     /// The day of the start, in UTC.
     Day,
     Model,
@@ -53,7 +53,7 @@ impl Serialize for GroupBy {
 /// Totals of all jobs and of each group.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct StatsAnswer {
+pub(crate) struct StatsAnswer {
     /// Totals of all jobs.
     pub total: Totals,
     /// The property by which the jobs are grouped: `day`, `model`, `group`, `status` or `label:KEY`.
@@ -69,7 +69,7 @@ pub struct StatsAnswer {
 /// A group of jobs.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Group {
+pub(crate) struct Group {
     /// The value of the property; null for jobs without it.
     pub key: Option<String>,
     /// Totals of the group.
@@ -81,7 +81,7 @@ pub struct Group {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Number of jobs.
     pub jobs: u64,
     /// Number of jobs of each status that occurs.
@@ -106,7 +106,7 @@ pub struct Totals {
 
 impl Totals {
     /// Returns the number of jobs with this status.
-    pub fn count(&self, status: Status) -> u64 {
+    pub(crate) fn count(&self, status: Status) -> u64 {
         self.by_status.get(&status).copied().unwrap_or_default()
     }
 
@@ -179,7 +179,7 @@ impl StatsRequest {
 }
 
 /// Adds up the jobs.
-pub fn stats(store: &Store, request: &StatsRequest) -> Result<StatsAnswer, Error> {
+pub(crate) fn stats(store: &Store, request: &StatsRequest) -> Result<StatsAnswer, Error> {
     let mut total = Totals::default();
     let mut groups: HashMap<Option<String>, Totals> = HashMap::new();
     let mut unreadable = 0;

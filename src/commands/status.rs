@@ -12,7 +12,7 @@ use crate::queue::{Limit, Queue, Ticket};
 use crate::store::{Store, addressed};
 use crate::text::plural;
 
-pub use crate::job::StatusView as StatusAnswer;
+pub(crate) use crate::job::StatusView as StatusAnswer;
 
 /// Maximum number of undelivered notifications in an answer.
 const MAX_NOTIFICATIONS: usize = 10;
@@ -86,7 +86,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Returns the wait as answers show it; `None` if it is over.
-    pub fn waiting_for(&self) -> Option<WaitingFor> {
+    pub(super) fn waiting_for(&self) -> Option<WaitingFor> {
         if self.is_over {
             return None;
         }
@@ -172,7 +172,7 @@ pub(super) fn status_view_in_queue(
 }
 
 /// Returns the job's state. With `full`, a request that waits for an answer is not shortened.
-pub fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
+pub(crate) fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
     let Observed { record, dir, .. } = observe(store, id)?;
     let mut answer = status_view(store, &record);
     let mut notifications = dir.notifications(&record);

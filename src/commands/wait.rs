@@ -26,7 +26,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which jobs to wait for, and how long.
 #[derive(Debug)]
-pub struct WaitRequest {
+pub(crate) struct WaitRequest {
     pub ids: Vec<JobId>,
     /// Wait for one of the jobs only.
     pub any: bool,
@@ -39,7 +39,7 @@ pub struct WaitRequest {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
-pub enum Waited {
+pub(crate) enum Waited {
     /// The job has ended.
     Ended(ResultAnswer),
     /// The job is live.
@@ -54,7 +54,7 @@ pub enum Waited {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct UnreadableJob {
+pub(crate) struct UnreadableJob {
     /// The job's id.
     pub job_id: JobId,
     /// `not_found` if there is no such job; null if its record cannot be read.
@@ -122,7 +122,7 @@ impl Waited {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct ShortResult {
+pub(crate) struct ShortResult {
     /// The job's id.
     pub job_id: JobId,
     /// The job's status.
@@ -141,7 +141,7 @@ pub struct ShortResult {
 
 /// The jobs after the wait, in the order of the request.
 #[derive(Debug)]
-pub struct WaitAnswer {
+pub(crate) struct WaitAnswer {
     pub jobs: Vec<Waited>,
     pub exit_status: ExitStatus,
 }
@@ -172,7 +172,7 @@ impl Serialize for WaitAnswer {
 
 /// Waits for the jobs. About once a second, `report` gets the state of the first job that has not
 /// ended.
-pub fn wait(
+pub(crate) fn wait(
     store: &Store,
     request: &WaitRequest,
     mut report: Option<&mut dyn FnMut(&StatusAnswer)>,

@@ -8,7 +8,7 @@ use super::{Exit, Reason, Status, Timestamp};
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct EventLine {
+pub(crate) struct EventLine {
     /// Number of the line, from 1.
     pub seq: u64,
     /// When it happened; only `seq` gives the order.
@@ -24,7 +24,7 @@ pub struct EventLine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum WaitReason {
+pub(crate) enum WaitReason {
     /// A free slot.
     Slot,
     /// The end of other jobs.
@@ -37,7 +37,7 @@ pub enum WaitReason {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "event", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum EventKind {
+pub(crate) enum EventKind {
     /// The worker has started and holds the lock.
     Started {
         /// The worker's process id.

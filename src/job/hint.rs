@@ -10,7 +10,7 @@ const MAX_ALTERNATIVES: usize = 4;
 
 /// The facts about a job that decide which command comes next.
 #[derive(Clone, Copy, Debug)]
-pub struct HintFacts<'a> {
+pub(crate) struct HintFacts<'a> {
     pub job_id: &'a JobId,
     pub status: Status,
     /// Why the job failed.
@@ -28,7 +28,7 @@ pub struct HintFacts<'a> {
 /// Returns a command that runs unchanged in `sh`: it ends the wait, continues the job or shows why
 /// it failed. A comment after ` # ` explains it or names an alternative. `None` for a completed
 /// job.
-pub fn hint(facts: &HintFacts<'_>) -> Option<String> {
+pub(crate) fn hint(facts: &HintFacts<'_>) -> Option<String> {
     let id = facts.job_id;
     match facts.status {
         Status::Completed => None,
@@ -45,7 +45,7 @@ pub fn hint(facts: &HintFacts<'_>) -> Option<String> {
 }
 
 /// Returns a command that shows a job's whole request.
-pub fn full_status(id: &JobId) -> String {
+pub(crate) fn full_status(id: &JobId) -> String {
     format!("claudejob status {id} --full")
 }
 
@@ -157,7 +157,7 @@ fn name<'a>(question: &'a Question, all: &[Question]) -> Option<&'a str> {
 
 impl Record {
     /// Returns the command to run next. See [`hint`].
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         hint(&HintFacts {
             job_id: &self.job_id,
             status: self.status,

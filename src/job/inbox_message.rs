@@ -8,7 +8,7 @@ use super::Timestamp;
 /// A message or a request to a running job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum InboxMessage {
+pub(crate) enum InboxMessage {
     /// A message to the agent: it steers the current turn, or begins one.
     Message {
         /// Identifies the message to claude, and in its confirmation that it took the message in.
@@ -33,7 +33,7 @@ pub enum InboxMessage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct UndeliveredMessage {
+pub(crate) struct UndeliveredMessage {
     /// Number of the message, in the order of arrival.
     pub number: u64,
     /// The beginning of its text, on one line.
@@ -44,7 +44,7 @@ pub struct UndeliveredMessage {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct TurnEnd {
+pub(crate) struct TurnEnd {
     /// Number of the turn, from 1.
     pub turn: u64,
     /// When it ended.

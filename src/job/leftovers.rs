@@ -11,7 +11,7 @@ const MAX_NAMED: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct LeftProcess {
+pub(crate) struct LeftProcess {
     /// The process id.
     pub pid: i32,
     /// Start time in clock ticks since the boot: field 22 of `/proc/PID/stat`.
@@ -28,7 +28,7 @@ pub struct LeftProcess {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum LeftReason {
+pub(crate) enum LeftReason {
     /// It runs as another user, whose processes may not be signalled.
     OtherUser,
     /// It waits in the kernel, where SIGKILL has no effect (state D).
@@ -40,7 +40,7 @@ pub enum LeftReason {
 
 /// Processes of a job that are left after its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leftovers {
+pub(crate) struct Leftovers {
     pub processes: Vec<LeftProcess>,
     /// Why the job's processes could not be listed: some may be left.
     pub unlisted: Option<String>,
@@ -48,12 +48,12 @@ pub struct Leftovers {
 
 impl Leftovers {
     /// Returns whether it is certain that no process is left.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.processes.is_empty() && self.unlisted.is_none()
     }
 
     /// Returns one sentence for each reason.
-    pub fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for why in [LeftReason::OtherUser, LeftReason::Uninterruptible, LeftReason::NotEnded] {
             let left: Vec<&LeftProcess> =

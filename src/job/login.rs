@@ -3,13 +3,13 @@
 use super::Timestamp;
 
 /// Name of the limit of jobs whose login is unknown.
-pub const UNKNOWN_LOGIN_LIMIT: &str = "unknown";
+pub(crate) const UNKNOWN_LOGIN_LIMIT: &str = "unknown";
 /// Stands for claude's default model.
 const DEFAULT_MODEL: &str = "default";
 
 /// A family of models that has its own limits in the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelFamily {
+pub(crate) enum ModelFamily {
     Opus,
     Sonnet,
     Haiku,
@@ -18,13 +18,13 @@ pub enum ModelFamily {
 impl ModelFamily {
     /// Finds the family in a model's id or alias (`claude-opus-4-5`, `opus[1m]`) or in the type of
     /// a limit (`seven_day_opus`).
-    pub fn find_in(text: &str) -> Option<Self> {
+    pub(crate) fn find_in(text: &str) -> Option<Self> {
         let families = [Self::Opus, Self::Sonnet, Self::Haiku];
         let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
         words.find_map(|word| families.into_iter().find(|family| family.as_str() == word))
     }
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Opus => "opus",
             Self::Sonnet => "sonnet",
@@ -35,7 +35,7 @@ impl ModelFamily {
 
 /// The login and the model of a job. The key distinguishes logins and reveals nothing about them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Login {
+pub(crate) struct Login {
     /// A keyed hash of the login; `None` if it is unknown, as with workers of earlier versions.
     pub key: Option<String>,
     /// The requested model; `None` for claude's default.
@@ -44,7 +44,7 @@ pub struct Login {
 
 /// A limit of the API that a job has met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitMet {
+pub(crate) struct LimitMet {
     /// When the limit ends, or when the job tries again.
     pub until: Timestamp,
     /// The models to which it applies; `None` for all models of the login.
@@ -53,7 +53,7 @@ pub struct LimitMet {
 
 impl Login {
     /// Returns the names of the limits that apply to this login and model.
-    pub fn limit_names(&self) -> Vec<String> {
+    pub(crate) fn limit_names(&self) -> Vec<String> {
         match &self.key {
             Some(key) => vec![key.clone(), format!("{key}.{}", self.model_name())],
             None => vec![UNKNOWN_LOGIN_LIMIT.to_owned()],
@@ -62,7 +62,7 @@ impl Login {
 
     /// Returns the names under which a limit is recorded that a job with this login has met. The
     /// default model may be any, so that all jobs with the default model share the limit.
-    pub fn limit_names_met(&self, model: Option<ModelFamily>) -> Vec<String> {
+    pub(crate) fn limit_names_met(&self, model: Option<ModelFamily>) -> Vec<String> {
         let Some(key) = &self.key else { return Vec::new() };
         let Some(model) = model else { return vec![key.clone()] };
         let mut names = vec![format!("{key}.{}", model.as_str())];
@@ -73,7 +73,7 @@ impl Login {
     }
 
     /// Returns the names of the limits that are over when this model has answered the login.
-    pub fn limit_names_lifted(&self, answered: Option<ModelFamily>) -> Vec<String> {
+    pub(crate) fn limit_names_lifted(&self, answered: Option<ModelFamily>) -> Vec<String> {
         let Some(key) = &self.key else { return Vec::new() };
         let mut names = self.limit_names();
         names.extend(answered.map(|model| format!("{key}.{}", model.as_str())));
@@ -81,7 +81,7 @@ impl Login {
     }
 
     /// Returns the model as one word.
-    pub fn model_name(&self) -> &'static str {
+    pub(crate) fn model_name(&self) -> &'static str {
         self.model.map_or(DEFAULT_MODEL, ModelFamily::as_str)
     }
 }

@@ -10,7 +10,7 @@ use super::Status;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum NotifyEvent {
+pub(crate) enum NotifyEvent {
     /// The job waits for an answer.
     Blocked,
     /// The job completed.
@@ -22,15 +22,15 @@ pub enum NotifyEvent {
 }
 
 impl NotifyEvent {
-    pub const ALL: [Self; 4] = [Self::Blocked, Self::Completed, Self::Failed, Self::Killed];
+    pub(crate) const ALL: [Self; 4] = [Self::Blocked, Self::Completed, Self::Failed, Self::Killed];
 
     /// Returns the event of reaching this status.
-    pub fn from_status(status: Status) -> Option<Self> {
+    pub(crate) fn from_status(status: Status) -> Option<Self> {
         Self::ALL.into_iter().find(|event| event.as_str() == status.as_str())
     }
 
     /// Returns the status's word.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Blocked => "blocked",
             Self::Completed => "completed",
@@ -49,7 +49,7 @@ impl fmt::Display for NotifyEvent {
 /// An agent that is notified by `POST URL` (OpenClaw's `/hooks/wake`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct WakeTarget {
+pub(crate) struct WakeTarget {
     pub url: String,
     /// Environment variable with the bearer token. The token itself is never stored.
     pub token_env: Option<String>,
@@ -61,7 +61,7 @@ pub struct WakeTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Notification {
+pub(crate) struct Notification {
     /// Number of the event among the job's notified events.
     pub number: u64,
     /// The event.

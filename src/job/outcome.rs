@@ -9,7 +9,7 @@ use super::{Exit, JobId, Reason, Record, Status, UndeliveredMessage, Verdict};
 /// The contents of `result.json`: the verdict with the answer, in the field names that the CLI's
 /// own `result` event uses. Written before `meta.json` says that the job has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     #[serde(rename = "jobId")]
     pub job_id: JobId,
     pub status: Status,
@@ -80,7 +80,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Returns the result as far as it is in the job's record.
-    pub fn from_record(record: &Record) -> Self {
+    pub(crate) fn from_record(record: &Record) -> Self {
         Self {
             job_id: record.job_id.clone(),
             status: record.status,
@@ -107,7 +107,7 @@ impl Outcome {
     }
 
     /// Returns the verdict; `None` for a job that has not ended.
-    pub fn verdict(&self) -> Option<Verdict> {
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
         match (self.status, self.reason) {
             (Status::Completed, _) => Some(Verdict::Completed),
             (Status::Killed, _) => Some(Verdict::Killed),
@@ -121,7 +121,7 @@ impl Outcome {
     /// Returns the answer that a later attempt shows while it has none of its own: this attempt's,
     /// or else the earlier one. An answer takes precedence over text that was written before a
     /// failure.
-    pub fn into_previous(self) -> Option<PreviousResult> {
+    pub(crate) fn into_previous(self) -> Option<PreviousResult> {
         let has_answer = self.result.is_some() || self.structured_output.is_some();
         let earlier = self.previous_result;
         if !has_answer || (self.partial && earlier.is_some()) {
@@ -136,7 +136,7 @@ impl Outcome {
     }
 
     /// Adds the messages that were not delivered.
-    pub fn with_undelivered(mut self, undelivered: Vec<UndeliveredMessage>) -> Self {
+    pub(crate) fn with_undelivered(mut self, undelivered: Vec<UndeliveredMessage>) -> Self {
         if !undelivered.is_empty() && undelivered != self.undelivered {
             let messages = plural(undelivered.len(), "message");
             self.warnings.push(format!("{messages} not delivered: resume delivers"));
@@ -146,7 +146,7 @@ impl Outcome {
     }
 
     /// Removes everything that can be long, for a full disk: the answer is in `output.log`.
-    pub fn truncated(mut self) -> Self {
+    pub(crate) fn truncated(mut self) -> Self {
         if let Some(answer) = self.result.take() {
             self.result_omitted_bytes += answer.len() as u64;
         }
@@ -161,7 +161,7 @@ impl Outcome {
 /// The answer of an earlier attempt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct PreviousResult {
+pub(crate) struct PreviousResult {
     /// Number of the attempt that gave the answer, from 1.
     pub attempt: u32,
     /// The answer; if `partial` is true, the text before the failure.

@@ -14,7 +14,7 @@ const MAX_STORED: usize = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-pub struct Question {
+pub(crate) struct Question {
     /// The question; `--choice QUESTION=LABEL` names it.
     pub question: String,
     /// Its subject in a word or two.
@@ -29,7 +29,7 @@ pub struct Question {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// Its name, for `--choice LABEL`.
     pub label: String,
     /// Its explanation.
@@ -37,7 +37,7 @@ pub struct Choice {
 }
 
 /// Parses the questions in the input of an `AskUserQuestion`.
-pub fn parse_questions(input: &str) -> Vec<Question> {
+pub(crate) fn parse_questions(input: &str) -> Vec<Question> {
     #[derive(Default, Deserialize)]
     #[serde(default)]
     struct Input {
@@ -48,7 +48,7 @@ pub fn parse_questions(input: &str) -> Vec<Question> {
 
 impl Question {
     /// Returns the question with its texts truncated to a readable size.
-    pub fn truncated(&self) -> Self {
+    pub(crate) fn truncated(&self) -> Self {
         let option = |option: &Choice| Choice {
             label: clip(&option.label, 100),
             description: clip(&option.description, 200),
@@ -63,12 +63,12 @@ impl Question {
 }
 
 /// Returns the first questions, with their texts truncated to a readable size.
-pub fn truncate_all(questions: &[Question]) -> Vec<Question> {
+pub(crate) fn truncate_all(questions: &[Question]) -> Vec<Question> {
     questions.iter().take(MAX_STORED).map(Question::truncated).collect()
 }
 
 /// Returns the permission with these answers, in the format of claude's control protocol.
-pub fn allow_response(input: &Value, answers: &BTreeMap<String, String>) -> Value {
+pub(crate) fn allow_response(input: &Value, answers: &BTreeMap<String, String>) -> Value {
     let mut input = input.clone();
     if !answers.is_empty() {
         input["answers"] = json!(answers);
@@ -77,6 +77,6 @@ pub fn allow_response(input: &Value, answers: &BTreeMap<String, String>) -> Valu
 }
 
 /// Returns the denial with the reason for the agent, in the same format.
-pub fn denied(why: &str) -> Value {
+pub(crate) fn denied(why: &str) -> Value {
     json!({"behavior": "deny", "message": why})
 }

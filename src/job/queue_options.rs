@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Conditions for starting a job's claude. The default has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct QueueOptions {
+pub(crate) struct QueueOptions {
     /// Number of jobs of the directory that may run at once, this one included; 0 for any number.
     pub max_parallel: u32,
     /// From -1000 to 1000; higher goes first.
@@ -25,7 +25,7 @@ pub struct QueueOptions {
 
 impl QueueOptions {
     /// Returns whether the job waits for an API limit that lasts for this many more milliseconds.
-    pub fn waits_for_limit(&self, limited_for_ms: u64) -> bool {
+    pub(crate) fn waits_for_limit(&self, limited_for_ms: u64) -> bool {
         limited_for_ms > 0 && limited_for_ms <= self.limit_wait_ms
     }
 }

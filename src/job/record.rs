@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::{JobId, LeftProcess, Leftovers, Reason, Spec, Status, Timestamp, Verdict, WaitingFor};
 use crate::text::is_zero;
 
-pub use blocked::{Blocked, ReleasedQuestion};
-pub use end_state::EndState;
+pub(crate) use blocked::{Blocked, ReleasedQuestion};
+pub(crate) use end_state::EndState;
 
 /// The version of `meta.json` that this program writes. A record of a higher version is read as
 /// far as possible and never overwritten; one without a version was written by the Node skill
 /// that this program replaces.
-pub const FORMAT_VERSION: u32 = 2;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
 /// A job's record. It is small (with only the beginning of the prompt) and replaced as a whole.
 ///
@@ -25,7 +25,7 @@ pub const FORMAT_VERSION: u32 = 2;
 /// can be read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub(crate) struct Record {
     /// Version of the format; 0 for a record of the Node skill.
     #[serde(default)]
     pub version: u32,
@@ -187,7 +187,7 @@ pub struct Record {
 
 impl Record {
     /// Returns the record of a job that is being started.
-    pub fn new(job_id: JobId, spec: Spec, prompt: String, now: Timestamp) -> Self {
+    pub(crate) fn new(job_id: JobId, spec: Spec, prompt: String, now: Timestamp) -> Self {
         Self {
             version: FORMAT_VERSION,
             job_id,
@@ -244,7 +244,7 @@ impl Record {
     }
 
     /// Records the verdict.
-    pub fn end(&mut self, verdict: &Verdict, at: Timestamp) {
+    pub(crate) fn end(&mut self, verdict: &Verdict, at: Timestamp) {
         if self.is_writable() {
             self.version = FORMAT_VERSION;
         }
@@ -262,7 +262,7 @@ impl Record {
     }
 
     /// Prepares the record for the job's next attempt.
-    pub fn begin_attempt(&mut self) {
+    pub(crate) fn begin_attempt(&mut self) {
         self.earlier = EarlierTotals {
             turns: self.num_turns,
             cost_usd: self.cost_usd,
@@ -292,26 +292,26 @@ impl Record {
     }
 
     /// Returns the question that waits for an answer while no claude runs.
-    pub fn released_question(&self) -> Option<&Blocked> {
+    pub(crate) fn released_question(&self) -> Option<&Blocked> {
         let released = self.released.as_ref()?;
         released.response.is_none().then_some(&released.blocked)
     }
 
     /// Returns when the job joins the queue, if that is delayed (`--start-delay`) and the job was
     /// not admitted yet.
-    pub fn starts_at(&self) -> Option<Timestamp> {
+    pub(crate) fn starts_at(&self) -> Option<Timestamp> {
         let delay = Duration::from_millis(self.spec.start_delay_ms);
         let delayed = !self.was_admitted && !delay.is_zero();
         self.started_at.filter(|_| delayed).map(|at| at.after(delay))
     }
 
     /// Returns whether `recover` accepts the job: see [`EndState::is_recoverable`].
-    pub fn is_recoverable(&self) -> bool {
+    pub(crate) fn is_recoverable(&self) -> bool {
         self.ending().is_recoverable()
     }
 
     /// Returns whether `recover --all` accepts the job: see [`EndState::is_cut_off`].
-    pub fn is_cut_off(&self) -> bool {
+    pub(crate) fn is_cut_off(&self) -> bool {
         self.ending().is_cut_off()
     }
 
@@ -328,14 +328,14 @@ impl Record {
     }
 
     /// Returns claude's file of the present session, if it was found.
-    pub fn session_file(&self) -> Option<&Path> {
+    pub(crate) fn session_file(&self) -> Option<&Path> {
         let session = self.session_id.as_deref()?;
         let file = Path::new(self.session_file.as_deref()?);
         if file.file_stem()?.to_str()? == session { Some(file) } else { None }
     }
 
     /// Adds a warning once.
-    pub fn warn(&mut self, warning: impl Into<String>) {
+    pub(crate) fn warn(&mut self, warning: impl Into<String>) {
         let warning = warning.into();
         // Bounded, so that a recurring problem does not make the record grow.
         if self.warnings.len() < 20 && !self.warnings.contains(&warning) {
@@ -344,7 +344,7 @@ impl Record {
     }
 
     /// Records the processes of the job that could not be ended.
-    pub fn record_leftovers(&mut self, left: Leftovers) {
+    pub(crate) fn record_leftovers(&mut self, left: Leftovers) {
         for warning in left.warnings() {
             self.warn(warning);
         }
@@ -353,7 +353,7 @@ impl Record {
 
     /// Returns whether this program may replace the record. One of an earlier version is converted
     /// to this version.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         is_writable_version(self.version)
     }
 }
@@ -363,7 +363,7 @@ fn is_writable_version(version: u32) -> bool {
 }
 
 /// Deserializes a reason; `None` for an unknown one, which a newer version may have written.
-pub fn deserialize_known_reason<'de, D: serde::Deserializer<'de>>(
+pub(crate) fn deserialize_known_reason<'de, D: serde::Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Reason>, D::Error> {
     let word = Option::<serde_json::Value>::deserialize(from)?;
@@ -374,7 +374,7 @@ pub fn deserialize_known_reason<'de, D: serde::Deserializer<'de>>(
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Activity {
+pub(crate) struct Activity {
     /// The running tool; null while the model thinks or writes.
     #[serde(default)]
     pub tool: Option<String>,
@@ -387,7 +387,7 @@ pub struct Activity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Exit {
+pub(crate) struct Exit {
     /// The exit code; null if a signal ended it.
     pub code: Option<i32>,
     /// The number of the signal that ended it; null if it exited.
@@ -397,7 +397,7 @@ pub struct Exit {
 impl Exit {
     /// Returns the signal that ended the process, also if a shell or the CLI reports it as an exit
     /// code of 128 and its number.
-    pub fn signal(self) -> Option<i32> {
+    pub(crate) fn signal(self) -> Option<i32> {
         let by_code =
             || self.code.filter(|code| matches!(code, 129 | 130 | 131 | 134 | 137 | 139 | 143));
         self.signal.or_else(|| by_code().map(|code| code - 128))
@@ -406,7 +406,7 @@ impl Exit {
 
 /// Failure of a turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TurnFailure {
+pub(crate) struct TurnFailure {
     pub reason: Reason,
     /// The same as a sentence.
     pub error: String,
@@ -415,7 +415,7 @@ pub struct TurnFailure {
 /// Totals of the attempts before the present one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct EarlierTotals {
+pub(crate) struct EarlierTotals {
     /// Number of turns, as claude counts them.
     pub turns: u64,
     /// Cost in US dollars as far as claude reported it; each attempt counts from 0.
@@ -440,7 +440,7 @@ impl EarlierTotals {
 /// How a worker is detached from the process that started it, as observed and not as requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Detached {
+pub(crate) struct Detached {
     pub by: Detachment,
     /// The worker's systemd scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -457,7 +457,7 @@ pub struct Detached {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Detachment {
+pub(crate) enum Detachment {
     /// A session of its own: setsid(2).
     Session,
     /// A session and a systemd scope of its own.

@@ -8,7 +8,7 @@ use super::Timestamp;
 /// can be parsed; unknown ones have no effect.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TimelineEvent {
+pub(crate) struct TimelineEvent {
     pub at: Timestamp,
     /// Kind of the event.
     pub event: String,
@@ -19,14 +19,14 @@ pub struct TimelineEvent {
 
 impl TimelineEvent {
     /// Returns whether the event can begin or end a span.
-    pub fn affects_phase(&self) -> bool {
+    pub(crate) fn affects_phase(&self) -> bool {
         phase_change(&self.event).is_some()
     }
 }
 
 /// What a job does during a span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Waits for a slot, for other jobs or for its claude's start.
     Queued,
     /// Claude works.
@@ -43,7 +43,7 @@ pub enum Phase {
 
 /// A span of time in one phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     pub phase: Phase,
     pub from: Timestamp,
     pub to: Timestamp,
@@ -126,7 +126,7 @@ impl PhaseState {
 ///
 /// The wall clock may have been set meanwhile: a time that lies before the previous one or outside
 /// of the job's life is moved into it.
-pub fn spans(
+pub(crate) fn spans(
     events: &[TimelineEvent],
     started: Timestamp,
     ended: Option<Timestamp>,
@@ -164,7 +164,7 @@ pub fn spans(
 
 /// Merges spans that are too short to be visible into the ones before them, so that about
 /// `max_spans` remain at most.
-pub fn merge_short(segments: Vec<Span>, max_spans: usize) -> Vec<Span> {
+pub(crate) fn merge_short(segments: Vec<Span>, max_spans: usize) -> Vec<Span> {
     let (Some(first), Some(last)) = (segments.first(), segments.last()) else { return segments };
     if segments.len() <= max_spans {
         return segments;

@@ -11,7 +11,7 @@ use super::{JobId, QueueOptions, WakeTarget};
 /// which is not stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// Absolute path of the directory in which claude works.
     pub cwd: String,
     /// Absolute path of the `claude` program.
@@ -114,7 +114,7 @@ pub struct Spec {
 
 impl Spec {
     /// Returns the jobs that this one waits for.
-    pub fn dependencies(&self) -> impl Iterator<Item = &JobId> {
+    pub(crate) fn dependencies(&self) -> impl Iterator<Item = &JobId> {
         self.after.iter().chain(&self.after_any)
     }
 }
@@ -122,7 +122,7 @@ impl Spec {
 /// Fields of a [`Spec`] that another attempt may change. `None` or an empty list keeps the present
 /// value.
 #[derive(Clone, Debug, Default)]
-pub struct SpecChange {
+pub(crate) struct SpecChange {
     /// `--model`.
     pub model: Option<String>,
     /// `--effort`.
@@ -148,7 +148,7 @@ pub struct SpecChange {
 }
 
 impl SpecChange {
-    pub fn apply(self, spec: &mut Spec) {
+    pub(crate) fn apply(self, spec: &mut Spec) {
         fn replace<T>(field: &mut Option<T>, new: Option<T>) {
             if new.is_some() {
                 *field = new;
@@ -181,7 +181,7 @@ impl SpecChange {
 /// A recorded stream that is replayed instead of running claude.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Replay {
+pub(crate) struct Replay {
     /// Absolute path of the recording; `None` for the built-in one.
     pub file: Option<String>,
     /// Factor to the recorded speed; 0 for no pauses.

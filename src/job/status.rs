@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub(crate) enum Status {
     /// Waits for a slot, for other jobs or for its start time.
     Queued,
     /// Its worker is starting.
@@ -29,7 +29,7 @@ pub enum Status {
 
 impl Status {
     /// Every status, in the order of a job's life.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Queued,
         Self::Starting,
         Self::Running,
@@ -41,11 +41,11 @@ impl Status {
     ];
 
     /// Returns whether a job of this status has (or, if it is lost, had) a worker.
-    pub fn is_live(self) -> bool {
+    pub(crate) fn is_live(self) -> bool {
         !matches!(self, Self::Completed | Self::Failed | Self::Killed)
     }
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::Starting => "starting",
@@ -69,7 +69,7 @@ impl fmt::Display for Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum Reason {
+pub(crate) enum Reason {
     /// The API refused the key or the login.
     Auth,
     /// A limit of the API or the subscription, until the last retry.
@@ -121,7 +121,7 @@ pub enum Reason {
 impl Reason {
     /// Every reason.
     #[cfg(test)]
-    pub const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Auth,
         Self::RateLimit,
         Self::Overloaded,
@@ -147,7 +147,7 @@ impl Reason {
         Self::LaunchFailed,
     ];
 
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::RateLimit => "rate_limit",
@@ -184,7 +184,7 @@ impl fmt::Display for Reason {
 
 /// How a job ended. Reached once, in the [supervisor](crate::supervisor), and nowhere else.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The last turn ended with an answer, and no work was outstanding.
     Completed,
     /// The job failed.
@@ -198,11 +198,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub fn failed(reason: Reason, error: impl Into<String>) -> Self {
+    pub(crate) fn failed(reason: Reason, error: impl Into<String>) -> Self {
         Self::Failed { reason, error: error.into() }
     }
 
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         match self {
             Self::Completed => Status::Completed,
             Self::Failed { .. } => Status::Failed,
@@ -210,14 +210,14 @@ impl Verdict {
         }
     }
 
-    pub fn reason(&self) -> Option<Reason> {
+    pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
             Self::Failed { reason, .. } => Some(*reason),
             Self::Completed | Self::Killed => None,
         }
     }
 
-    pub fn error(&self) -> Option<&str> {
+    pub(crate) fn error(&self) -> Option<&str> {
         match self {
             Self::Failed { error, .. } => Some(error),
             Self::Completed | Self::Killed => None,

@@ -14,7 +14,7 @@ use crate::text::clip;
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct StatusView {
+pub(crate) struct StatusView {
     /// The job's id.
     pub job_id: JobId,
     /// Process id of the worker, also after it ended.
@@ -89,7 +89,7 @@ pub struct StatusView {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct DetachedView {
+pub(crate) struct DetachedView {
     /// By a session or by a systemd scope.
     pub by: Detachment,
     /// The worker's systemd scope.
@@ -107,7 +107,7 @@ impl DetachedView {
 
 impl StatusView {
     /// Returns the state of the job with this record.
-    pub fn from_record(record: &Record) -> Self {
+    pub(crate) fn from_record(record: &Record) -> Self {
         let blocked = record
             .blocked
             .clone()
@@ -158,19 +158,19 @@ impl StatusView {
     }
 
     /// Sets the undelivered notifications, under both field names.
-    pub fn set_undelivered(&mut self, notifications: Vec<Notification>) {
+    pub(crate) fn set_undelivered(&mut self, notifications: Vec<Notification>) {
         self.undelivered.clone_from(&notifications);
         self.undelivered_notifications = notifications;
     }
 
     /// Rewrites the commands in the answer.
-    pub fn map_hints(&mut self, map: impl Fn(String) -> String) {
+    pub(crate) fn map_hints(&mut self, map: impl Fn(String) -> String) {
         self.hint = self.hint.take().map(&map);
         self.waiting_for = self.waiting_for.take().map(|wait| wait.map_hint(map));
     }
 
     /// Returns the time from the start to the end, or to now.
-    pub fn age(&self, now: Timestamp) -> std::time::Duration {
+    pub(crate) fn age(&self, now: Timestamp) -> std::time::Duration {
         self.started_at.map(|at| self.ended_at.unwrap_or(now).since(at)).unwrap_or_default()
     }
 }

@@ -18,7 +18,7 @@ const MAX_PROMPT_CHARS: usize = 60;
 /// whose other fields are skipped, or from an encoded summary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Summary {
+pub(crate) struct Summary {
     #[serde(default)]
     pub(crate) version: u32,
     pub(crate) job_id: JobId,
@@ -73,7 +73,7 @@ pub struct Summary {
 /// The part of a [`Spec`](super::Spec) in a summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct SpecSummary {
+pub(crate) struct SpecSummary {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) no_recover: bool,
     #[serde(skip_serializing_if = "AdmissionSummary::is_empty")]
@@ -93,7 +93,7 @@ pub struct SpecSummary {
 /// The part of the [`QueueOptions`](super::QueueOptions) in a summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct AdmissionSummary {
+pub(crate) struct AdmissionSummary {
     pub(crate) group: Option<String>,
 }
 
@@ -143,19 +143,19 @@ impl From<Record> for Summary {
 
 impl Summary {
     /// Truncates the texts that can be long.
-    pub fn shortened(mut self) -> Self {
+    pub(crate) fn shortened(mut self) -> Self {
         self.error = self.error.map(|error| clip(&error, MAX_ERROR_CHARS));
         self.prompt = clip(&self.prompt, MAX_PROMPT_CHARS);
         self
     }
 
     /// Whether the job's notifications have recipients.
-    pub fn has_recipients(&self) -> bool {
+    pub(crate) fn has_recipients(&self) -> bool {
         !self.spec.on_event.is_empty() || self.spec.wake.is_some()
     }
 
     /// Whether the job has all these labels.
-    pub fn has_labels<'a>(
+    pub(crate) fn has_labels<'a>(
         &self,
         labels: impl IntoIterator<Item = (&'a String, &'a String)>,
     ) -> bool {
@@ -163,7 +163,7 @@ impl Summary {
     }
 
     /// Returns the facts that decide how the job, which has ended, can be continued.
-    pub fn ending(&self) -> EndState {
+    pub(crate) fn ending(&self) -> EndState {
         EndState {
             version: self.version,
             status: self.status,
@@ -176,7 +176,7 @@ impl Summary {
     }
 
     /// Returns the next command to run for the job, which has ended.
-    pub fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self) -> Option<String> {
         let ending = self.ending();
         hint(&HintFacts {
             job_id: &self.job_id,

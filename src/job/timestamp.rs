@@ -25,7 +25,7 @@ const fn at(ms: i64) -> DateTime<Utc> {
 }
 
 /// Returns a duration in milliseconds, at most `u64::MAX`.
-pub fn milliseconds(duration: Duration) -> u64 {
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -14,7 +14,7 @@ const MAX_WHY_CHARS: usize = 300;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
-pub enum WaitKind {
+pub(crate) enum WaitKind {
     /// The end of other jobs (`--after`, `--after-any`).
     Job,
     /// Its start time (`--start-delay`).
@@ -48,7 +48,7 @@ pub enum WaitKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct WaitingFor {
+pub(crate) struct WaitingFor {
     /// What it waits for.
     pub kind: WaitKind,
     /// When the wait ends at the latest, or when the next attempt begins; null if unknown.
@@ -64,12 +64,12 @@ pub struct WaitingFor {
 
 impl WaitingFor {
     /// A wait without a hint.
-    pub fn new(kind: WaitKind, until: Option<Timestamp>, why: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: WaitKind, until: Option<Timestamp>, why: impl Into<String>) -> Self {
         Self { kind, until, why: why.into(), hint: None }
     }
 
     /// Rewrites the command in `hint`.
-    pub fn map_hint(mut self, map: impl FnOnce(String) -> String) -> Self {
+    pub(crate) fn map_hint(mut self, map: impl FnOnce(String) -> String) -> Self {
         self.hint = self.hint.map(map);
         self
     }
@@ -78,7 +78,7 @@ impl WaitingFor {
 impl Record {
     /// Returns why a live job is not working now, as far as its record says: what the worker wrote,
     /// or else what follows from the status. Only the queue knows what a queued job waits for.
-    pub fn waiting_for(&self) -> Option<WaitingFor> {
+    pub(crate) fn waiting_for(&self) -> Option<WaitingFor> {
         if !self.status.is_live() || self.status == Status::Queued {
             return None;
         }

@@ -3,11 +3,11 @@
 //! systemd.scope(5) and logind.conf(5).
 
 /// Prefix of the names of our scopes.
-pub const SCOPE_PREFIX: &str = "claudejob-";
+pub(crate) const SCOPE_PREFIX: &str = "claudejob-";
 
 /// The systemd instance that manages a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manager {
+pub(super) enum Manager {
     /// The system manager.
     System,
     /// The manager of the user with this id.
@@ -16,7 +16,7 @@ pub enum Manager {
 
 /// The innermost unit that contains a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CgroupUnit {
+pub(super) enum CgroupUnit {
     /// No unit: no systemd, or a container with its own tree.
     Open,
     /// A service: its restart ends all its processes (`KillMode=control-group`, the default).
@@ -31,7 +31,7 @@ pub enum CgroupUnit {
 
 impl CgroupUnit {
     /// Parses the path of a control group.
-    pub fn from_cgroup(cgroup: &str) -> Self {
+    pub(super) fn from_cgroup(cgroup: &str) -> Self {
         let mut manager = Manager::System;
         let mut unit = Self::Open;
         for part in cgroup.split('/') {
@@ -60,7 +60,7 @@ fn user_manager(part: &str) -> Option<u32> {
 
 /// Returns whether sessions that end take their processes along: the last value of
 /// `KillUserProcesses` in logind's files, given in the order in which logind reads them.
-pub fn kills_user_processes<'a>(files: impl IntoIterator<Item = &'a str>) -> bool {
+pub(super) fn kills_user_processes<'a>(files: impl IntoIterator<Item = &'a str>) -> bool {
     let lines = files.into_iter().flat_map(str::lines);
     let values = lines.filter_map(|line| {
         let (key, value) = line.split_once('=')?;

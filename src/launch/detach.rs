@@ -43,7 +43,7 @@ const SERVICE_VARIABLES: [&str; 9] = [
 
 /// Requested way to detach a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DetachMode {
+pub(crate) enum DetachMode {
     /// By a scope if a session is not sufficient.
     #[default]
     Auto,
@@ -55,7 +55,7 @@ pub enum DetachMode {
 
 /// Planned way to detach a job.
 #[derive(Debug)]
-pub struct DetachPlan {
+pub(crate) struct DetachPlan {
     scope: Option<Scope>,
     /// The launch fails if the scope cannot be created.
     required: bool,
@@ -78,7 +78,12 @@ struct Scope {
 
 impl DetachPlan {
     /// Plans how to detach a job. The error says why a required scope is not possible.
-    pub fn new(mode: DetachMode, id: &JobId, dirs: &[&Path], env: &Env) -> Result<Self, String> {
+    pub(crate) fn new(
+        mode: DetachMode,
+        id: &JobId,
+        dirs: &[&Path],
+        env: &Env,
+    ) -> Result<Self, String> {
         let mut risks = Vec::new();
         let unit =
             cgroup::own().map_or(CgroupUnit::Open, |cgroup| CgroupUnit::from_cgroup(&cgroup));
@@ -140,19 +145,19 @@ impl DetachPlan {
     }
 
     /// Limits the memory of the job. Only a scope can do so.
-    pub fn with_memory_max(mut self, bytes: Option<u64>) -> Self {
+    pub(crate) fn with_memory_max(mut self, bytes: Option<u64>) -> Self {
         self.memory_max = bytes;
         self
     }
 
     /// Returns what would end the job nevertheless.
-    pub fn risks(&self) -> &[String] {
+    pub(crate) fn risks(&self) -> &[String] {
         &self.risks
     }
 
     /// Adds the risks that do not depend on the unit: the end of a container or of a CI runner.
     /// This takes some time, which there is while the worker starts.
-    pub fn detect_risks(&mut self, env: &Env) {
+    pub(crate) fn detect_risks(&mut self, env: &Env) {
         self.container_risk = risk_of_container(env);
         for risk in risk_of_runner(env).into_iter().chain(self.container_risk.clone()) {
             if !self.risks.contains(&risk) {
@@ -162,12 +167,12 @@ impl DetachPlan {
     }
 
     /// Returns the risk that is the same for every job of the container.
-    pub fn container_risk(&self) -> Option<&str> {
+    pub(crate) fn container_risk(&self) -> Option<&str> {
         self.container_risk.as_deref()
     }
 
     /// Returns the job record's entry until the worker has checked for itself.
-    pub fn expected(&self) -> Detached {
+    pub(crate) fn expected(&self) -> Detached {
         let by = if self.scope.is_some() { Detachment::Scope } else { Detachment::Session };
         Detached { by, unit: None, cgroup: None, risks: self.risks.clone() }
     }

@@ -19,7 +19,7 @@ const SCOPE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// A worker could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum LaunchError {
+pub(crate) enum LaunchError {
     /// Claude could not be started; the job's record says why.
     #[error("claude could not be started")]
     ClaudeFailed,
@@ -42,7 +42,7 @@ pub enum LaunchError {
 
 /// A started worker.
 #[derive(Clone, Copy, Debug)]
-pub struct Launched {
+pub(crate) struct Launched {
     pub pid: i32,
     /// The job is queued; otherwise its claude runs.
     pub is_queued: bool,
@@ -53,7 +53,7 @@ pub struct Launched {
 /// this call.
 ///
 /// If the planned scope is optional and cannot be created, the worker is started without it.
-pub fn launch(
+pub(crate) fn launch(
     job: &JobDir,
     lock: &Lock,
     plan: &mut DetachPlan,

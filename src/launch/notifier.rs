@@ -8,14 +8,14 @@ use crate::store::{JobDir, Lock};
 
 /// Starts the [notifier](crate::notifier) of a job as a detached process. Its marker differs from
 /// the job's, so that it is not ended with the job's processes.
-pub fn spawn_notifier(job: &JobDir) {
+pub(crate) fn spawn_notifier(job: &JobDir) {
     // A running notifier may have read the events for the last time: the new one waits for its
     // lock.
     spawn(job, job.try_lock_notifications().ok().flatten().as_ref());
 }
 
 /// The same, unless a notifier of the job is running.
-pub fn spawn_notifier_if_idle(job: &JobDir) {
+pub(crate) fn spawn_notifier_if_idle(job: &JobDir) {
     if let Ok(Some(lock)) = job.try_lock_notifications() {
         spawn(job, Some(&lock));
     }

@@ -32,7 +32,7 @@ use crate::text::{format_duration, format_number, harmless, one_line, plural};
 
 use layout::{columns, pad, wrapped};
 pub(super) use list::list;
-pub use live::LiveLine;
+pub(super) use live::LiveLine;
 pub(super) use stats::stats;
 pub(super) use status::status;
 use status::{at_least, wait_reason};

@@ -28,7 +28,7 @@ const ENTRY_WEIGHT: usize = 300;
 
 /// The attempts in a job's log, as far as its files record them.
 #[derive(Debug, Default)]
-pub struct AttemptBoundaries {
+pub(crate) struct AttemptBoundaries {
     /// Number of the last attempt.
     pub last: u32,
     /// Offset in bytes at which the last attempt begins in the log.
@@ -42,7 +42,7 @@ pub struct AttemptBoundaries {
 /// If it is longer than `max_chars` characters, its middle is omitted, with a note: readers look
 /// first at how a job began and how it ended.
 #[derive(Debug)]
-pub struct Conversation {
+pub(crate) struct Conversation {
     max_chars: usize,
     head: Vec<TranscriptEntry>,
     head_weight: usize,
@@ -92,7 +92,7 @@ impl TranscriptEntry {
 
 impl Conversation {
     /// Returns an empty conversation. Messages that repeat the job's `prompt` are not shown.
-    pub fn new(max_chars: usize, prompt: &str, attempts: AttemptBoundaries) -> Self {
+    pub(crate) fn new(max_chars: usize, prompt: &str, attempts: AttemptBoundaries) -> Self {
         let mut conversation = Self {
             max_chars,
             head: Vec::new(),
@@ -115,7 +115,7 @@ impl Conversation {
     }
 
     /// Adds the next line of the log, which begins at this byte.
-    pub fn add_line(&mut self, line: Line<'_>, offset: u64) {
+    pub(crate) fn add_line(&mut self, line: Line<'_>, offset: u64) {
         let omitted = line.omitted() > 0;
         let in_last = offset >= self.attempts.log_start;
         if in_last && self.attempt < self.attempts.last {
@@ -176,7 +176,7 @@ impl Conversation {
 
     /// Appends the verdict of a job that has not completed. For a completed job, the end of its last
     /// turn and the head of its section show it.
-    pub fn conclude(&mut self, record: &Record) {
+    pub(crate) fn conclude(&mut self, record: &Record) {
         let Some(verdict) = verdict_line(record).filter(|_| record.status != Status::Completed)
         else {
             return;
@@ -193,7 +193,7 @@ impl Conversation {
     }
 
     /// Adds a note that the rest of the log cannot be read.
-    pub fn add_read_error(&mut self, why: &str) {
+    pub(crate) fn add_read_error(&mut self, why: &str) {
         self.add_message(
             Author::Note,
             false,
@@ -330,7 +330,7 @@ impl Conversation {
     }
 
     /// Renders the conversation.
-    pub fn markup(&self) -> Markup {
+    pub(crate) fn markup(&self) -> Markup {
         html! {
             div.talk {
                 @for entry in &self.head { (entry.markup()) }

@@ -15,14 +15,14 @@ const MAX_SENTENCE_CHARS: usize = 4_000;
 
 /// The beginning of a job's prompt.
 #[derive(Debug, Default)]
-pub struct PromptExcerpt {
+pub(crate) struct PromptExcerpt {
     pub text: String,
     /// Bytes that are not in `text`.
     pub omitted_bytes: u64,
 }
 
 /// Renders the section of a job whose record can be read.
-pub fn section(
+pub(crate) fn section(
     id: &str,
     record: &Record,
     prompt: &PromptExcerpt,
@@ -89,7 +89,7 @@ pub fn section(
 }
 
 /// Renders the section of a job whose record cannot be read.
-pub fn unreadable_section(id: &str, why: &str, open: bool) -> Markup {
+pub(crate) fn unreadable_section(id: &str, why: &str, open: bool) -> Markup {
     html! {
         details.job open[open] {
             summary {

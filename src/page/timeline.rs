@@ -57,7 +57,7 @@ const TICK_STEPS: [i64; 25] = [
 
 /// One job on the time axis.
 #[derive(Debug)]
-pub struct TimelineRow {
+pub(crate) struct TimelineRow {
     pub id: String,
     pub status: Status,
     /// The job's phases, in order and without gaps.
@@ -75,7 +75,7 @@ impl TimelineRow {
 }
 
 /// Renders the rows in the given order on an axis that spans all of them. Empty without rows.
-pub fn timeline(rows: &[&TimelineRow]) -> Markup {
+pub(crate) fn timeline(rows: &[&TimelineRow]) -> Markup {
     let Some(axis) = Axis::for_rows(rows) else { return html! {} };
     let ticks = axis.ticks();
     html! {

@@ -10,7 +10,7 @@ const HIDDEN: &[u8] = b"...";
 
 /// Hides these texts in the arguments that other users see. If that is not possible, such as without
 /// `/proc`, they remain visible.
-pub fn hide_arguments(texts: &[&str]) {
+pub(crate) fn hide_arguments(texts: &[&str]) {
     if texts.is_empty() {
         return;
     }

@@ -18,7 +18,7 @@ const PIPE: u64 = 0;
 const FILE: u64 = 1;
 
 /// A watch of a file and a pipe.
-pub struct Arrivals(Epoll);
+pub(crate) struct Arrivals(Epoll);
 
 impl Arrivals {
     /// Watches the file. The second value is a descriptor that is readable when the file was written
@@ -26,7 +26,7 @@ impl Arrivals {
     ///
     /// # Errors
     /// This system has no such watches, or the user has no more of them.
-    pub fn watch_file(file: &File) -> io::Result<(Self, OwnedFd)> {
+    pub(crate) fn watch_file(file: &File) -> io::Result<(Self, OwnedFd)> {
         let flags = InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_NONBLOCK;
         let flags = flags | InitFlags::from_bits_retain(REPORT_FID);
         let changes = Fanotify::init(flags, EventFFlags::O_RDONLY)?;
@@ -37,13 +37,13 @@ impl Arrivals {
     }
 
     /// Watches the reading end of a pipe, too.
-    pub fn add_pipe(&self, pipe: &impl AsFd) -> io::Result<()> {
+    pub(crate) fn add_pipe(&self, pipe: &impl AsFd) -> io::Result<()> {
         Ok(self.0.add(pipe, event(PIPE))?)
     }
 
     /// Returns when data came to the file, compared with the pipe; `None` if none came since the last
     /// call. Data that has been read since does not count.
-    pub fn file_order(&self) -> Option<ArrivalOrder> {
+    pub(crate) fn file_order(&self) -> Option<ArrivalOrder> {
         let mut events = [EpollEvent::empty(); 2];
         let count = self.0.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
         match events[..count].iter().position(|event| event.data() == FILE)? {

@@ -9,7 +9,7 @@ fn of_process(pid: i32) -> Option<String> {
 }
 
 /// Returns the control group of this process; `None` if it has none.
-pub fn own() -> Option<String> {
+pub(crate) fn own() -> Option<String> {
     read("/proc/self/cgroup")
 }
 
@@ -37,7 +37,7 @@ fn systemd_path(text: &str) -> Option<&str> {
 /// Returns the bytes of memory that the limits of this process's control groups leave; `None` if
 /// none has a limit. Version 2 only (Linux, `memory.max` of cgroups(7)); cached file data counts
 /// as free.
-pub fn memory_available() -> Option<u64> {
+pub(crate) fn memory_available() -> Option<u64> {
     let path = own().filter(|path| !path.contains("..")).unwrap_or_default();
     let directory = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
     let above =
@@ -48,7 +48,7 @@ pub fn memory_available() -> Option<u64> {
 /// Returns the limit of a control group's memory in bytes; `None` if there is none, or if it cannot
 /// be read. Linux: `memory.max` of cgroups(7), version 2, or
 /// `memory.limit_in_bytes` of version 1.
-pub fn memory_max(cgroup: &str) -> Option<u64> {
+pub(crate) fn memory_max(cgroup: &str) -> Option<u64> {
     let path = cgroup.trim_start_matches('/');
     let files = [
         format!("/sys/fs/cgroup/{path}/memory.max"),
@@ -68,25 +68,25 @@ fn available_in(directory: &Path) -> Option<u64> {
 }
 
 /// Returns whether a process is in a control group or in one below it.
-pub fn contains(scope: &str, pid: i32) -> bool {
+pub(crate) fn contains(scope: &str, pid: i32) -> bool {
     of_process(pid).is_some_and(|cgroup| is_within(&cgroup, scope))
 }
 
 /// Returns whether a control group and those below it have no processes. A group that was removed
 /// has none; false if control groups cannot be read.
-pub fn is_empty(scope: &str) -> bool {
+pub(crate) fn is_empty(scope: &str) -> bool {
     directory(scope)
         .is_some_and(|directory| processes_below(&directory).is_ok_and(|all| all.is_empty()))
 }
 
 /// Returns the processes of a control group and of those below it.
-pub fn processes(scope: &str) -> Vec<i32> {
+pub(crate) fn processes(scope: &str) -> Vec<i32> {
     directory(scope).and_then(|directory| processes_below(&directory).ok()).unwrap_or_default()
 }
 
 /// Kills all processes of a control group at once, including those of other users. Requires
 /// Linux 5.14 and version 2.
-pub fn kill(scope: &str) -> io::Result<()> {
+pub(crate) fn kill(scope: &str) -> io::Result<()> {
     let directory = directory(scope).ok_or(io::ErrorKind::NotFound)?;
     std::fs::OpenOptions::new().write(true).open(directory.join("cgroup.kill"))?.write_all(b"1")
 }

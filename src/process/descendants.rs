@@ -12,14 +12,14 @@ use crate::job::Leftovers;
 
 /// Returns whether a process with this marker continues although the job ends: it is the worker of
 /// another job, or a notifier.
-pub type IsIndependent<'a> = &'a dyn Fn(&Path, ProcessId) -> bool;
+pub(super) type IsIndependent<'a> = &'a dyn Fn(&Path, ProcessId) -> bool;
 
 /// How long to wait for a process that may not be signalled to end by itself.
 const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Result of a walk over the descendants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KillProgress {
+pub(crate) enum KillProgress {
     /// Only independent processes were found.
     Nothing,
     /// Some were sent SIGKILL for the first time, and may have started others before.
@@ -30,7 +30,7 @@ pub enum KillProgress {
 
 /// Kills the descendants of this process.
 #[derive(Debug)]
-pub struct Descendants {
+pub(crate) struct Descendants {
     job_dir: PathBuf,
     survivors: Survivors,
     living: Vec<ProcessId>,
@@ -40,7 +40,7 @@ pub struct Descendants {
 
 impl Descendants {
     /// For this process, which must be the worker of the job in this directory.
-    pub fn of_worker(job_dir: &Path) -> Self {
+    pub(crate) fn of_worker(job_dir: &Path) -> Self {
         Self {
             job_dir: job_dir.to_owned(),
             survivors: Survivors::default(),
@@ -53,7 +53,7 @@ impl Descendants {
     /// Sends SIGKILL to every descendant, except independent processes and their descendants. Must be
     /// repeated, with reaping in between, until it finds nothing: a child of this process stays in
     /// its list until it is reaped, so that an empty list proves that there is none.
-    pub fn kill(&mut self, is_independent: IsIndependent<'_>) -> io::Result<KillProgress> {
+    pub(crate) fn kill(&mut self, is_independent: IsIndependent<'_>) -> io::Result<KillProgress> {
         self.living.clear();
         let own = std::process::id() as i32;
         let mut below = match proc::children(own) {
@@ -104,12 +104,12 @@ impl Descendants {
     }
 
     /// Returns the number of processes that have ended.
-    pub fn ended(&self) -> usize {
+    pub(crate) fn ended(&self) -> usize {
         self.survivors.ended
     }
 
     /// Returns whether all that live may not be signalled, and had time to end by themselves.
-    pub fn only_refused(&mut self) -> bool {
+    pub(crate) fn only_refused(&mut self) -> bool {
         if self.living.is_empty() || !self.living.iter().all(|id| self.survivors.is_refused(*id)) {
             self.refused_since = None;
             return false;
@@ -118,7 +118,7 @@ impl Descendants {
     }
 
     /// Returns the processes that are left after the last walk, which has found some.
-    pub fn left(&self) -> Leftovers {
+    pub(crate) fn left(&self) -> Leftovers {
         let processes = self.survivors.left(&self.living);
         let unlisted = match &self.unlisted {
             None if processes.is_empty() => Some(TOO_FAST.to_owned()),

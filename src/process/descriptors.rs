@@ -16,19 +16,19 @@ const HIGH_FD: RawFd = 200;
 
 /// Takes the descriptors that [`spawn_worker`](super::spawn_worker) passed, so that no program that
 /// is started later inherits them.
-pub fn take_inherited_fds() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn take_inherited_fds() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((take(LOCK_FD)?, take(REPORT_FD)?))
 }
 
 /// Takes the lock that [`spawn_detached`](super::spawn_detached) passed, likewise.
-pub fn take_inherited_lock() -> io::Result<OwnedFd> {
+pub(crate) fn take_inherited_lock() -> io::Result<OwnedFd> {
     take(LOCK_FD)
 }
 
 /// Gives a descriptor a higher number than all others, so that the end of this process closes it
 /// first: Linux finishes the closes of an exiting process from the highest number down, and that
 /// of a watch of fanotify(7) or inotify(7) can take 20 ms.
-pub fn move_to_high_fd(fd: OwnedFd) -> OwnedFd {
+pub(crate) fn move_to_high_fd(fd: OwnedFd) -> OwnedFd {
     match fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(HIGH_FD)) {
         // SAFETY: fcntl has just made this descriptor, and nothing else knows of it.
         Ok(high) => unsafe { OwnedFd::from_raw_fd(high) },

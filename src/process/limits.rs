@@ -12,14 +12,14 @@ const RAISED_LIMITS: [Resource; 2] = [Resource::RLIMIT_CPU, Resource::RLIMIT_FSI
 static INHERITED: OnceLock<[Option<(rlim_t, rlim_t)>; 2]> = OnceLock::new();
 
 /// Makes a write beyond the file size limit fail, instead of ending the process by SIGXFSZ.
-pub fn survive_file_size_limit() {
+pub(crate) fn survive_file_size_limit() {
     // SAFETY: the signal is ignored, no handler of ours.
     let _ = unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
 }
 
 /// Raises the limits of this worker to their hard values. Returns a warning if a hard limit can
 /// still end the worker.
-pub fn raise_limits() -> Option<String> {
+pub(crate) fn raise_limits() -> Option<String> {
     let inherited = INHERITED.get_or_init(|| RAISED_LIMITS.map(|limit| getrlimit(limit).ok()));
     for (limit, values) in RAISED_LIMITS.into_iter().zip(inherited) {
         if let Some((_, hard)) = *values {
@@ -43,7 +43,7 @@ pub(super) fn restore_limits() {
 }
 
 /// Returns the file size limit in bytes; `None` if there is none.
-pub fn file_size_limit() -> Option<u64> {
+pub(crate) fn file_size_limit() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
     #[allow(clippy::useless_conversion, reason = "the type differs between systems")]
     (soft != RLIM_INFINITY).then(|| u64::from(soft))

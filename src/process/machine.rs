@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 use nix::sys::resource::{Resource, getrlimit};
 
 /// Returns the soft limit on open files; `None` if there is none, or if it is not known.
-pub fn open_files() -> Option<u64> {
+pub(crate) fn open_files() -> Option<u64> {
     limit(Resource::RLIMIT_NOFILE)
 }
 
 /// Returns the soft limit on this user's processes and threads; `None` if there is none, or if it is
 /// not known. Root is not bound by it (setrlimit(2)).
 #[cfg(target_os = "linux")]
-pub fn processes() -> Option<u64> {
+pub(crate) fn processes() -> Option<u64> {
     limit(Resource::RLIMIT_NPROC).filter(|_| !nix::unistd::geteuid().is_root())
 }
 
@@ -31,7 +31,7 @@ fn limit(resource: Resource) -> Option<u64> {
 
 /// Returns the bytes of memory that are available without swapping, within the limits of this
 /// process's control groups; `None` if the system does not report it.
-pub fn memory_available() -> Option<u64> {
+pub(crate) fn memory_available() -> Option<u64> {
     let text = super::procfs::read_text("/proc/meminfo").ok()?;
     let free = super::procfs::field(&text, "MemAvailable:")?.saturating_mul(1024);
     Some(super::cgroup::memory_available().map_or(free, |available| available.min(free)))
@@ -39,7 +39,7 @@ pub fn memory_available() -> Option<u64> {
 
 /// Free space of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FreeSpace {
+pub(crate) struct FreeSpace {
     pub bytes: u64,
     /// Number of files that can be created; `None` if the file system has no such limit.
     pub files: Option<u64>,
@@ -47,7 +47,7 @@ pub struct FreeSpace {
 
 /// Returns the space that this user can still use on the directory's file system.
 #[allow(clippy::unnecessary_cast, reason = "the counts have other types on other systems")]
-pub fn free_space(directory: &Path) -> io::Result<FreeSpace> {
+pub(crate) fn free_space(directory: &Path) -> io::Result<FreeSpace> {
     let stat = nix::sys::statvfs::statvfs(directory)?;
     let bytes = (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64);
     let files = (stat.files() > 0).then(|| stat.files_available() as u64);
@@ -56,7 +56,7 @@ pub fn free_space(directory: &Path) -> io::Result<FreeSpace> {
 
 /// Identity of a machine.
 #[derive(Debug)]
-pub struct MachineIdentity {
+pub(crate) struct MachineIdentity {
     /// Host name (uname(2)).
     pub host: String,
     /// Id of machine-id(5); `None` if it has none, as in many containers.
@@ -65,7 +65,7 @@ pub struct MachineIdentity {
 
 impl MachineIdentity {
     /// Returns the identity of this machine at the time of the first call.
-    pub fn own() -> &'static Self {
+    pub(crate) fn own() -> &'static Self {
         static OWN: OnceLock<MachineIdentity> = OnceLock::new();
         OWN.get_or_init(|| {
             let names = nix::sys::utsname::uname().ok();
@@ -81,7 +81,7 @@ impl MachineIdentity {
 
 /// Medium on which a file system stores its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Medium {
+pub(crate) enum Medium {
     /// A disk of this machine.
     Disk,
     /// This machine's memory.
@@ -95,7 +95,7 @@ pub enum Medium {
 
 impl Medium {
     /// Returns the medium of the file system type with this name, which [`file_system`] returns.
-    pub fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         match name {
             "ext4" | "xfs" | "btrfs" | "bcachefs" | "zfs" | "f2fs" | "reiserfs" | "jfs"
             | "ecryptfs" | "ubifs" | "overlay" | "vfat" | "exfat" | "ntfs3" | "squashfs"
@@ -110,14 +110,14 @@ impl Medium {
     }
 
     /// Returns whether no other machine uses such a file system at the same time.
-    pub fn is_local(self) -> bool {
+    pub(crate) fn is_local(self) -> bool {
         matches!(self, Self::Disk | Self::Memory)
     }
 }
 
 /// Returns whether other machines may use the directory's file system, too. A directory that cannot
 /// be read counts as shared.
-pub fn is_shared(directory: &Path) -> bool {
+pub(crate) fn is_shared(directory: &Path) -> bool {
     match file_system(directory) {
         Ok(Some(name)) => !Medium::of(&name).is_local(),
         Ok(None) | Err(_) => true,
@@ -126,7 +126,7 @@ pub fn is_shared(directory: &Path) -> bool {
 
 /// Returns the name of the file system's type; `None` for an unknown type.
 #[cfg(target_os = "linux")]
-pub fn file_system(directory: &Path) -> io::Result<Option<String>> {
+pub(crate) fn file_system(directory: &Path) -> io::Result<Option<String>> {
     let stat = nix::sys::statfs::statfs(directory)?;
     Ok(type_name(stat.filesystem_type().0 as u32).map(str::to_owned))
 }

@@ -11,7 +11,7 @@ use super::proc::{self, MARKER_VARIABLES, Pids, Process, ProcessId};
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Marks a command, and the processes that it will start, as the job's.
-pub fn set_marker(command: &mut Command, job_dir: &Path) {
+pub(crate) fn set_marker(command: &mut Command, job_dir: &Path) {
     for name in MARKER_VARIABLES {
         command.env(name, job_dir);
     }
@@ -19,27 +19,27 @@ pub fn set_marker(command: &mut Command, job_dir: &Path) {
 
 /// Identifies a job's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobMarker {
+pub(crate) struct JobMarker {
     pub(super) job_dir: PathBuf,
     pub(super) scope: Option<String>,
 }
 
 impl JobMarker {
     /// Creates the marker of the job in this directory, an absolute path.
-    pub fn new(job_dir: &Path) -> Self {
+    pub(crate) fn new(job_dir: &Path) -> Self {
         Self { job_dir: job_dir.to_owned(), scope: None }
     }
 
     /// Adds the job's own control group, if it has one: all processes in it are the job's, whatever
     /// their parents and environment are.
-    pub fn in_scope(mut self, cgroup: Option<String>) -> Self {
+    pub(crate) fn in_scope(mut self, cgroup: Option<String>) -> Self {
         self.scope = cgroup;
         self
     }
 
     /// Finds the job's worker by its marker and its arguments, for records without a process id.
     /// Finds only workers of this user.
-    pub fn worker(&self) -> io::Result<Option<ProcessId>> {
+    pub(crate) fn worker(&self) -> io::Result<Option<ProcessId>> {
         let until = Instant::now() + SEARCH_TIMEOUT;
         loop {
             let Pids { pids, is_complete } = proc::pids()?;
@@ -67,7 +67,7 @@ impl JobMarker {
 
     /// Returns whether a process has the marker in its environment. On systems where environments
     /// cannot be read, every process does.
-    pub fn is_on(&self, pid: i32) -> bool {
+    pub(crate) fn is_on(&self, pid: i32) -> bool {
         if cfg!(not(target_os = "linux")) {
             return true;
         }

@@ -33,7 +33,7 @@ const CHASE_INTERVAL: usize = 32;
 const NEWEST_COUNT: i32 = 8;
 
 /// The processes that a dead worker has left.
-pub struct Orphans<'a> {
+pub(crate) struct Orphans<'a> {
     pub marker: &'a JobMarker,
     /// Start of the worker in clock ticks since boot.
     pub worker_start: Option<u64>,
@@ -46,7 +46,7 @@ pub struct Orphans<'a> {
 impl Orphans<'_> {
     /// Kills these processes until none is found, or until the deadline. Returns how many have ended,
     /// and those that are left.
-    pub fn end(&self, until: Instant) -> (usize, Leftovers) {
+    pub(crate) fn end(&self, until: Instant) -> (usize, Leftovers) {
         let scope = self.marker.scope.as_deref();
         let has_scope = scope.is_some_and(|scope| !cgroup::is_empty(scope));
         if !has_scope && no_process_has(self.marker, self.worker_start) {
@@ -73,7 +73,7 @@ impl Orphans<'_> {
 }
 
 /// Returns whether a process or one of its ancestors is independent.
-pub fn is_below_any(pid: i32, is_independent: IsIndependent<'_>) -> bool {
+pub(crate) fn is_below_any(pid: i32, is_independent: IsIndependent<'_>) -> bool {
     let mut ancestor = pid;
     for _ in 0..MAX_ANCESTORS {
         let Some(process) = Process::living(ancestor) else { return false };

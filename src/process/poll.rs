@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Returns whether `fd` becomes readable, or its other end is closed, within `timeout`.
-pub fn readable_within(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
+pub(crate) fn readable_within(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
     loop {
@@ -21,7 +21,7 @@ pub fn readable_within(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
 
 /// Waits until `output`, a pipe or a socket, has no reader any more. With an `input` it waits at
 /// most until the input is readable or has ended, and then returns false.
-pub fn wait_reader_closed(output: BorrowedFd<'_>, input: Option<BorrowedFd<'_>>) -> bool {
+pub(crate) fn wait_reader_closed(output: BorrowedFd<'_>, input: Option<BorrowedFd<'_>>) -> bool {
     let mut fds = vec![PollFd::new(output, PollFlags::empty())];
     fds.extend(input.map(|input| PollFd::new(input, PollFlags::POLLIN)));
     while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
@@ -34,7 +34,7 @@ pub fn wait_reader_closed(output: BorrowedFd<'_>, input: Option<BorrowedFd<'_>>)
 /// Stdin without the buffer of [`io::stdin`]: poll(2) reports whether there is unread input only if
 /// no part of it lies in a buffer.
 #[derive(Debug)]
-pub struct RawStdin;
+pub(crate) struct RawStdin;
 
 impl Read for RawStdin {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {

@@ -9,23 +9,23 @@ pub(super) const MARKER_VARIABLES: [&str; 2] = ["CLAUDEJOB_DIR", "CLAUDEJOB_MARK
 
 /// Identifies a process uniquely: after its end its number can be given to another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProcessId {
+pub(crate) struct ProcessId {
     pub pid: i32,
     /// Start of the process in clock ticks since boot.
     pub start_time: u64,
 }
 
 impl ProcessId {
-    pub fn own() -> Option<Self> {
+    pub(crate) fn own() -> Option<Self> {
         Self::from_pid(std::process::id() as i32)
     }
 
     /// Identifies the process that has this number now; `None` if there is none.
-    pub fn from_pid(pid: i32) -> Option<Self> {
+    pub(crate) fn from_pid(pid: i32) -> Option<Self> {
         Some(Process::living(pid)?.id)
     }
 
-    pub fn is_alive(self) -> bool {
+    pub(crate) fn is_alive(self) -> bool {
         Self::from_pid(self.pid) == Some(self)
     }
 }
@@ -62,7 +62,7 @@ mod system {
     const MAX_NEW_THREADS: usize = 256;
 
     /// Returns an error if `/proc` does not show processes.
-    pub fn check() -> io::Result<()> {
+    pub(crate) fn check() -> io::Result<()> {
         fs::metadata("/proc/self/stat").map(drop).map_err(|error| {
             io::Error::new(error.kind(), format!("could not read /proc/self/stat: {error}"))
         })
@@ -71,7 +71,7 @@ mod system {
     impl Process {
         /// Returns the process with this number, unless it has ended: a zombie lives if threads other
         /// than its main thread do.
-        pub fn living(pid: i32) -> Option<Self> {
+        pub(crate) fn living(pid: i32) -> Option<Self> {
             let process = Self::stat(&format!("/proc/{pid}/stat"))?;
             let lives = !has_ended(process.state) || thread_of(pid).is_some();
             lives.then_some(process)
@@ -93,7 +93,7 @@ mod system {
         }
 
         /// Returns the directories of the jobs that the process is marked with.
-        pub fn markers(&self) -> Vec<PathBuf> {
+        pub(crate) fn markers(&self) -> Vec<PathBuf> {
             if has_ended(self.state) {
                 // The living threads still have the memory with the environment.
                 let thread = thread_of(self.id.pid);
@@ -105,12 +105,12 @@ mod system {
         }
 
         /// Returns the user id of the process.
-        pub fn uid(&self) -> Option<u32> {
+        pub(crate) fn uid(&self) -> Option<u32> {
             Some(fs::metadata(format!("/proc/{}", self.id.pid)).ok()?.uid())
         }
 
         /// Returns the arguments of the process; the program is the first.
-        pub fn arguments(&self) -> Vec<Vec<u8>> {
+        pub(crate) fn arguments(&self) -> Vec<Vec<u8>> {
             let text = procfs::read(&format!("/proc/{}/cmdline", self.id.pid)).unwrap_or_default();
             text.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect()
         }
@@ -119,7 +119,7 @@ mod system {
     /// Returns the directories of the jobs that a process is marked with, by its environment at its
     /// start; none if its main thread has ended, or if the environment is that of another user's
     /// process and cannot be read.
-    pub fn markers(pid: i32) -> Vec<PathBuf> {
+    pub(crate) fn markers(pid: i32) -> Vec<PathBuf> {
         markers_in(&procfs::read(&format!("/proc/{pid}/environ")).unwrap_or_default())
     }
 
@@ -164,7 +164,7 @@ mod system {
     ///
     /// The kernel appends new children, including adopted ones, to the list: as long as none is
     /// reaped meanwhile, the list has every child that exists when its end is read.
-    pub fn children(pid: i32) -> io::Result<Vec<i32>> {
+    pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
         let mut children = Vec::new();
         for thread in numbers(&format!("/proc/{pid}/task"))? {
             match procfs::read_text(&format!("/proc/{pid}/task/{thread}/children")) {
@@ -196,7 +196,7 @@ mod system {
     /// The kernel lists them in the order of their numbers, so that a chain of processes that each
     /// start the next one and end could extend the list without end: it is truncated when it is
     /// longer than the number of processes and threads.
-    pub fn pids() -> io::Result<Pids> {
+    pub(crate) fn pids() -> io::Result<Pids> {
         check()?;
         let limit = load().map_or(usize::MAX, |load| load.threads + MAX_NEW_THREADS);
         let mut pids = Vec::new();
@@ -210,7 +210,7 @@ mod system {
     }
 
     /// Returns the process id or thread id that the kernel has given last.
-    pub fn newest() -> Option<i32> {
+    pub(crate) fn newest() -> Option<i32> {
         Some(load()?.newest)
     }
 
@@ -236,7 +236,7 @@ mod system {
     }
 
     /// Returns whether the process runs this program, in any version.
-    pub fn is_this_program(pid: i32) -> bool {
+    pub(crate) fn is_this_program(pid: i32) -> bool {
         let name = |pid: &str| procfs::read_text(&format!("/proc/{pid}/comm")).ok();
         // Not the executable's path: that of an old version says that it was deleted.
         let its = name(&pid.to_string());
@@ -244,7 +244,7 @@ mod system {
     }
 
     /// Returns whether the process holds an exclusive lock (flock(2)) of the file at this path.
-    pub fn holds_lock(pid: i32, path: &Path) -> bool {
+    pub(crate) fn holds_lock(pid: i32, path: &Path) -> bool {
         let Ok(file) = fs::symlink_metadata(path) else { return false };
         let Ok(numbers) = numbers(&format!("/proc/{pid}/fd")) else { return false };
         numbers.into_iter().any(|fd| {
@@ -327,10 +327,10 @@ mod system {
     }
 }
 
-pub use system::{check, holds_lock, is_this_program};
+pub(crate) use system::{check, holds_lock, is_this_program};
 pub(super) use system::{children, markers, newest, pids};
 
 /// Returns the parent of a living process; 0 if it has none in this PID namespace.
-pub fn parent_of(pid: i32) -> Option<i32> {
+pub(crate) fn parent_of(pid: i32) -> Option<i32> {
     Some(Process::living(pid)?.parent)
 }

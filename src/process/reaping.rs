@@ -16,13 +16,13 @@ static REAPS_IN_BACKGROUND: AtomicBool = AtomicBool::new(false);
 
 /// Declares that this process runs for long, and has to reap the children that it
 /// [detaches](detach).
-pub fn reap_in_background() {
+pub(crate) fn reap_in_background() {
     REAPS_IN_BACKGROUND.store(true, Ordering::Relaxed);
 }
 
 /// Lets a child run without waiting for it. In a process that [runs for long](reap_in_background)
 /// a thread reaps it; any other process ends soon, or reaps all its children.
-pub fn detach(mut child: Child) {
+pub(crate) fn detach(mut child: Child) {
     if REAPS_IN_BACKGROUND.load(Ordering::Relaxed) {
         // Without a thread it stays a zombie until this process ends.
         let reaper = std::thread::Builder::new().name("reaper".into());
@@ -31,7 +31,7 @@ pub fn detach(mut child: Child) {
 }
 
 /// Makes orphaned descendants children of this process, so that none can leave its tree.
-pub fn adopt_orphans() -> io::Result<()> {
+pub(crate) fn adopt_orphans() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: takes integers only.
     if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } < 0 {
@@ -42,7 +42,7 @@ pub fn adopt_orphans() -> io::Result<()> {
 
 /// Result of [`reap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaped {
+pub(crate) enum Reaped {
     /// The child with this process id has ended.
     Ended(i32, Exit),
     /// All children live.
@@ -52,7 +52,7 @@ pub enum Reaped {
 }
 
 /// Reaps a child that has ended, if any has. Reaps adopted orphans as well.
-pub fn reap() -> Reaped {
+pub(crate) fn reap() -> Reaped {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) => {

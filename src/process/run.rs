@@ -19,7 +19,7 @@ const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Runs a program with `input` on its stdin. Returns the first `max_bytes` bytes of its output, on
 /// stdout or stderr, and how it ended. A program that still runs after `timeout` is killed with its
 /// process group, and its exit is `None`.
-pub fn run_with_timeout(
+pub(crate) fn run_with_timeout(
     mut command: Command,
     input: Option<Vec<u8>>,
     timeout: Duration,

@@ -16,7 +16,7 @@ use super::limits;
 /// Starts `command` as a worker: in a session of its own, with the lock, the report pipe and no
 /// other descriptor (0, 1 and 2 as the command says), in the root directory so that it keeps no
 /// file system busy, and with the default action for every signal.
-pub fn spawn_worker(
+pub(crate) fn spawn_worker(
     command: &mut Command,
     lock: BorrowedFd<'_>,
     report: BorrowedFd<'_>,
@@ -44,7 +44,7 @@ pub fn spawn_worker(
 
 /// Unblocks requests to kill the job, for which this worker has a handler now. Without one, a
 /// request would have ended the worker without a verdict.
-pub fn accept_kill_requests() -> io::Result<()> {
+pub(crate) fn accept_kill_requests() -> io::Result<()> {
     Ok(kill_requests().thread_unblock()?)
 }
 
@@ -57,7 +57,10 @@ fn kill_requests() -> SigSet {
 /// Starts a program that continues in the background: in a session of its own, without any
 /// descriptor of this process but 0, 1 and 2, which are `/dev/null`, and the lock, if one is
 /// passed.
-pub fn spawn_detached(command: &mut Command, lock: Option<BorrowedFd<'_>>) -> io::Result<Child> {
+pub(crate) fn spawn_detached(
+    command: &mut Command,
+    lock: Option<BorrowedFd<'_>>,
+) -> io::Result<Child> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     let lock = lock.map(|lock| lock.as_raw_fd());
     // SAFETY: as above.
@@ -81,7 +84,7 @@ pub fn spawn_detached(command: &mut Command, lock: Option<BorrowedFd<'_>>) -> io
 
 /// Starts claude for the worker: in a process group of its own, and, on Linux, so that it is
 /// killed when the worker dies.
-pub fn spawn_claude(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn spawn_claude(command: &mut Command) -> io::Result<Child> {
     let worker = nix::unistd::getpid();
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
     // SAFETY: as above.

@@ -23,7 +23,7 @@ impl Survivors {
     /// Sends SIGKILL to a process unless that was done before; returns whether it was not.
     /// `belongs` checks the process again after its handle was opened: before, its number may have
     /// been given to another process.
-    pub fn kill(&mut self, id: ProcessId, belongs: impl FnOnce() -> bool) -> bool {
+    pub(super) fn kill(&mut self, id: ProcessId, belongs: impl FnOnce() -> bool) -> bool {
         if self.handles.contains_key(&id) {
             return false;
         }
@@ -43,7 +43,7 @@ impl Survivors {
     }
 
     /// Closes the handles of the processes that are not among the living.
-    pub fn forget_ended(&mut self, living: &[ProcessId]) {
+    pub(super) fn forget_ended(&mut self, living: &[ProcessId]) {
         let living: BTreeSet<&ProcessId> = living.iter().collect();
         let mut ended = 0;
         self.handles.retain(|id, handle| {
@@ -55,12 +55,12 @@ impl Survivors {
     }
 
     /// Returns whether the process may not be signalled.
-    pub fn is_refused(&self, id: ProcessId) -> bool {
+    pub(super) fn is_refused(&self, id: ProcessId) -> bool {
         matches!(self.handles.get(&id), Some(None))
     }
 
     /// Sleeps until one of these processes has ended, or for `timeout`.
-    pub fn wait(&self, living: &[ProcessId], timeout: Duration) {
+    pub(super) fn wait(&self, living: &[ProcessId], timeout: Duration) {
         #[cfg(target_os = "linux")]
         {
             use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -77,7 +77,7 @@ impl Survivors {
     }
 
     /// Returns the processes among these that still live, with the reason.
-    pub fn left(&self, living: &[ProcessId]) -> Vec<LeftProcess> {
+    pub(super) fn left(&self, living: &[ProcessId]) -> Vec<LeftProcess> {
         let mut left = Vec::new();
         for id in living {
             let Some(process) = Process::living(id.pid) else { continue };

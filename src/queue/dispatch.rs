@@ -16,7 +16,7 @@ const FIRST_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Result of [`Queue::dispatch`], with what the worker has to watch from then on.
 #[derive(Debug, Default)]
-pub struct DispatchResult {
+pub(crate) struct DispatchResult {
     /// The worker's own job has a slot.
     pub is_admitted: bool,
     /// That slot must be [confirmed](Queue::confirm) before it is used.
@@ -42,7 +42,11 @@ impl Queue {
     ///
     /// Returns `None` if others decided meanwhile, with a later generation of the lock: the caller
     /// tries again with that one.
-    pub fn dispatch(&self, lock: &QueueLock, own: &Ticket) -> io::Result<Option<DispatchResult>> {
+    pub(crate) fn dispatch(
+        &self,
+        lock: &QueueLock,
+        own: &Ticket,
+    ) -> io::Result<Option<DispatchResult>> {
         let mut snapshot = self.load_snapshot(lock);
         let is_own = |ticket: &Ticket| ticket.number == own.number && ticket.job_id == own.job_id;
         if self.remove_offer(own) {

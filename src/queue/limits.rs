@@ -27,7 +27,7 @@ const MAX_FILE_BYTES: u64 = 512;
 
 /// A limit of the API that a job has met.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// Name of the limit, which says to which logins and models it applies.
     pub(super) name: String,
     /// When it ends.
@@ -101,7 +101,7 @@ impl Limit {
     }
 
     /// Returns when the limit ends; `None` if it has ended.
-    pub fn ends_at(&self) -> Option<Timestamp> {
+    pub(crate) fn ends_at(&self) -> Option<Timestamp> {
         let (left, now) = (self.remaining(Duration::ZERO), clock::now());
         if left.is_zero() {
             return None;
@@ -112,19 +112,19 @@ impl Limit {
     }
 
     /// Returns whether the limit applies to a job with this login.
-    pub fn applies_to(&self, login: &Login) -> bool {
+    pub(crate) fn applies_to(&self, login: &Login) -> bool {
         login.limit_names().contains(&self.name)
     }
 
     /// Returns the job that met the limit last, or that is to find out whether it is over.
-    pub fn job(&self) -> Option<&JobId> {
+    pub(crate) fn job(&self) -> Option<&JobId> {
         self.witness.as_ref().map(|witness| &witness.job)
     }
 }
 
 impl Queue {
     /// Returns the salt of the login keys, which is created once for a jobs directory.
-    pub fn salt(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn salt(&self) -> io::Result<Vec<u8>> {
         if let Some(salt) = self.read_salt()? {
             return Ok(salt);
         }
@@ -159,7 +159,7 @@ impl Queue {
 
     /// Records that a job has met a limit, so that waiting jobs with the same login do not meet it
     /// too.
-    pub fn record_limit(&self, job: &JobId, login: &Login, met: LimitMet) {
+    pub(crate) fn record_limit(&self, job: &JobId, login: &Login, met: LimitMet) {
         let (job, login) = (job.clone(), login.clone());
         self.with_lock(move |queue| queue.write_limits_met(&job, &login, met));
     }
@@ -220,7 +220,7 @@ impl Queue {
     }
 
     /// Removes the limits that its login met before this job `began`: the API has answered the job.
-    pub fn lift_limit(&self, login: &Login, answered: Option<&str>, began: Timestamp) {
+    pub(crate) fn lift_limit(&self, login: &Login, answered: Option<&str>, began: Timestamp) {
         let ended = self.ended_limits(login, answered, began);
         if ended.is_empty() {
             return;
@@ -261,7 +261,7 @@ impl Queue {
     }
 
     /// Returns the limits that have not ended.
-    pub fn limits(&self) -> Vec<Limit> {
+    pub(crate) fn limits(&self) -> Vec<Limit> {
         let mut limits = Vec::new();
         for entry in fs::read_dir(self.path.join(LIMITS)).into_iter().flatten().flatten() {
             limits.extend(entry.file_name().to_str().and_then(|name| self.read_limit(name)));

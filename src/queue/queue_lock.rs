@@ -27,7 +27,7 @@ const MAX_FIRST_TRIES: usize = 5;
 
 /// The queue's lock while this process holds it.
 #[derive(Debug)]
-pub struct QueueLock {
+pub(crate) struct QueueLock {
     file: File,
     /// The first generation, if it could be locked as well.
     _first: Option<File>,
@@ -38,7 +38,7 @@ pub struct QueueLock {
 
 /// State of an attempt to take the lock, between two polls.
 #[derive(Debug)]
-pub struct QueueLockPoll {
+pub(crate) struct QueueLockPoll {
     /// The generation, the holder's last text in it, and when that text was first seen.
     seen: Option<(u32, String, Instant)>,
     pause: Duration,
@@ -48,7 +48,7 @@ pub struct QueueLockPoll {
 /// created.
 #[derive(Debug, thiserror::Error)]
 #[error("process {holder} holds {path:?} and makes no progress; it may be stopped ({source})")]
-pub struct QueueBusy {
+pub(crate) struct QueueBusy {
     holder: String,
     path: PathBuf,
     source: io::Error,
@@ -56,7 +56,7 @@ pub struct QueueBusy {
 
 impl QueueBusy {
     /// Returns whether an operation failed with this error.
-    pub fn is_in(error: &io::Error) -> bool {
+    pub(crate) fn is_in(error: &io::Error) -> bool {
         matches!(error.get_ref(), Some(inner) if inner.is::<Self>())
     }
 }
@@ -69,7 +69,7 @@ impl Default for QueueLockPoll {
 
 impl QueueLockPoll {
     /// Returns how long to wait before the next attempt.
-    pub fn pause(&mut self) -> Duration {
+    pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.pause;
         self.pause = (pause * 2).min(LONGEST_PAUSE);
         pause
@@ -91,12 +91,12 @@ impl QueueLockPoll {
 
 impl QueueLock {
     /// Returns whether no later generation exists: no other process has decided anything meanwhile.
-    pub fn is_latest(&self) -> bool {
+    pub(crate) fn is_latest(&self) -> bool {
         !generation_path(&self.folder, self.generation + 1).exists()
     }
 
     /// Shows waiting processes that the holder makes progress.
-    pub fn report_progress(&self) {
+    pub(crate) fn report_progress(&self) {
         let counter = self.counter.get() + 1;
         self.counter.set(counter);
         let text = format!("{:<40}\n", format!("{} {counter}", std::process::id()));
@@ -107,7 +107,7 @@ impl QueueLock {
 impl Queue {
     /// Takes the lock. Waits without a bound only for a holder that makes progress, for any other
     /// one [`PROGRESS_TIMEOUT`] at most.
-    pub fn lock(&self) -> io::Result<QueueLock> {
+    pub(crate) fn lock(&self) -> io::Result<QueueLock> {
         let mut poll = QueueLockPoll::default();
         loop {
             if let Some(lock) = self.try_lock(&mut poll)? {
@@ -118,7 +118,7 @@ impl Queue {
     }
 
     /// The same, but gives up with `None` after pauses of `max_wait` in total.
-    pub fn lock_within(
+    pub(crate) fn lock_within(
         &self,
         max_wait: Duration,
         poll: &mut QueueLockPoll,
@@ -138,7 +138,7 @@ impl Queue {
 
     /// Takes the lock if it is free. After `None` the caller tries again, after a
     /// [pause](QueueLockPoll::pause) and with the same `poll`.
-    pub fn try_lock(&self, poll: &mut QueueLockPoll) -> io::Result<Option<QueueLock>> {
+    pub(crate) fn try_lock(&self, poll: &mut QueueLockPoll) -> io::Result<Option<QueueLock>> {
         let folder = &self.path;
         let first = self.open_first_generation()?;
         let mut generation = 0;

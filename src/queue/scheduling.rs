@@ -4,7 +4,7 @@ use super::Ticket;
 
 /// Input of [`decide`].
 #[derive(Debug, Default)]
-pub struct SchedulingView<'a> {
+pub(super) struct SchedulingView<'a> {
     /// Waiting jobs, in order.
     pub waiting: &'a [Ticket],
     /// Jobs that have a slot.
@@ -19,7 +19,7 @@ pub struct SchedulingView<'a> {
 
 /// A limit of the API that has not ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KnownLimit {
+pub(super) struct KnownLimit {
     /// Logins and models to which the limit applies, as in [`crate::job::Login::limit_names`].
     pub name: String,
     /// Milliseconds from now until it ends.
@@ -31,7 +31,7 @@ pub struct KnownLimit {
 
 /// Result of [`decide`].
 #[derive(Debug, PartialEq, Eq)]
-pub enum Decision<'a> {
+pub(super) enum Decision<'a> {
     /// This job is admitted.
     Admit(&'a Ticket),
     /// No job can be admitted for this many milliseconds.
@@ -46,7 +46,7 @@ pub enum Decision<'a> {
 ///
 /// A job waits without holding up others while a limit applies to its login, unless it is to find
 /// out whether the limit is over, and until its own pause since the last admission has passed.
-pub fn decide<'a>(view: &SchedulingView<'a>) -> Decision<'a> {
+pub(super) fn decide<'a>(view: &SchedulingView<'a>) -> Decision<'a> {
     let running = view.running.len();
     let mut later: Option<u64> = None;
     let mut full = false;
@@ -78,7 +78,7 @@ pub fn decide<'a>(view: &SchedulingView<'a>) -> Decision<'a> {
 
 /// Returns the milliseconds until no limit keeps this job from starting: until the limits end, or
 /// until it may find out whether they are over.
-pub fn limit_delay_ms(ticket: &Ticket, limits: &[KnownLimit]) -> u64 {
+pub(super) fn limit_delay_ms(ticket: &Ticket, limits: &[KnownLimit]) -> u64 {
     if limits.is_empty() {
         return 0;
     }

@@ -23,7 +23,7 @@ const UNKNOWN: &str = "unknown";
 /// (`-` if it does not run), the login's key and model, and the namespace of the process ids.
 /// Earlier versions write only the first two or four words, and read no others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     /// From -1000 to 1000; higher goes first.
     pub priority: i32,
     /// Rank in the order in which jobs joined the queue.
@@ -36,7 +36,7 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         let QueueOptions { max_parallel, stagger_ms, limit_wait_ms, group_limit, group, .. } =
             &self.options;
         let rank = MAX_PRIORITY - self.priority;
@@ -48,7 +48,7 @@ impl Ticket {
     }
 
     /// Parses a file name; `None` if it is not a ticket's.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let mut parts = name.splitn(8, '.');
         let mut next = || parts.next();
         let rank: i32 = next()?.parse().ok()?;
@@ -73,7 +73,7 @@ impl Ticket {
     }
 
     /// Returns the file's content.
-    pub fn content(&self, worker: i32, claude: Option<i32>) -> String {
+    pub(crate) fn content(&self, worker: i32, claude: Option<i32>) -> String {
         let claude = claude.map_or_else(|| NONE.to_owned(), |pid| pid.to_string());
         let key = self.login.key.as_deref().unwrap_or(NONE);
         format!("{worker} {claude} {key} {} {}\n", self.login.model_name(), own_namespace())
@@ -81,24 +81,24 @@ impl Ticket {
 
     /// Returns whether the worker that wrote this content answers offers; those of earlier versions
     /// do not.
-    pub fn answers_offers(content: &str) -> bool {
+    pub(crate) fn answers_offers(content: &str) -> bool {
         content.split_whitespace().nth(4).is_some()
     }
 
     /// Returns whether the process ids in this content are of this process's namespace.
-    pub fn is_in_own_pid_namespace(content: &str) -> bool {
+    pub(crate) fn is_in_own_pid_namespace(content: &str) -> bool {
         let namespace = content.split_whitespace().nth(4);
         namespace != Some(UNKNOWN) && namespace == Some(&own_namespace())
     }
 
     /// Parses the login in a file's content.
-    pub fn parse_login(content: &str) -> Login {
+    pub(crate) fn parse_login(content: &str) -> Login {
         let mut words = content.lines().next().unwrap_or_default().split_whitespace().skip(2);
         let key = words.next().filter(|key| *key != NONE).map(str::to_owned);
         Login { key, model: words.next().and_then(ModelFamily::find_in) }
     }
 
-    pub fn is_in_group(&self, group: &str) -> bool {
+    pub(crate) fn is_in_group(&self, group: &str) -> bool {
         self.options.group.as_deref() == Some(group)
     }
 }

@@ -10,7 +10,7 @@ use crate::text::shell_quote;
 const JOBS_DIR: &str = "CLAUDE_SKILL_JOBS_DIR";
 
 /// Returns the jobs directory of a user for whom no option and no variable names one.
-pub fn default_root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+pub(crate) fn default_root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = path("XDG_STATE_HOME").filter(|path| path.is_absolute());
     let home = || path("HOME").map(|home| home.join(".local/state"));
@@ -19,12 +19,12 @@ pub fn default_root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathB
 
 /// The option with which a command reaches a jobs directory, if it needs one.
 #[derive(Clone, Debug)]
-pub struct Address(Option<String>);
+pub(crate) struct Address(Option<String>);
 
 impl Address {
     /// Returns the address of the jobs directory `root`: `--jobs-dir` if the environment leads to
     /// another one.
-    pub fn of(root: &Path) -> Self {
+    pub(crate) fn of(root: &Path) -> Self {
         let named = env::var_os(JOBS_DIR).filter(|path| !path.is_empty()).map(PathBuf::from);
         let found = named.or_else(|| default_root(|name| env::var_os(name)));
         if found.is_some_and(|found| is_same(&found, root)) {
@@ -34,7 +34,7 @@ impl Address {
     }
 
     /// Adds the option to a `claudejob` command, so that the command runs unchanged.
-    pub fn apply(&self, command: String) -> String {
+    pub(crate) fn apply(&self, command: String) -> String {
         match (&self.0, command.strip_prefix("claudejob ")) {
             (Some(option), Some(rest)) => format!("claudejob {option} {rest}"),
             _ => command,
@@ -43,7 +43,7 @@ impl Address {
 }
 
 /// Adds `--jobs-dir` to a `claudejob` command where it is needed to reach the directory `root`.
-pub fn addressed(root: &Path, command: String) -> String {
+pub(crate) fn addressed(root: &Path, command: String) -> String {
     Address::of(root).apply(command)
 }
 

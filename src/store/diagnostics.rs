@@ -12,14 +12,14 @@ const PROBE_CONTENT: [u8; 4096] = [b'x'; 4096];
 
 /// An unlinked file of the jobs directory, opened twice.
 #[derive(Debug)]
-pub struct WriteProbe {
+pub(crate) struct WriteProbe {
     path: PathBuf,
     files: [File; 2],
 }
 
 impl Store {
     /// Creates, writes and removes a file in the directory, which must exist.
-    pub fn probe_writes(&self) -> Result<WriteProbe, StoreError> {
+    pub(crate) fn probe_writes(&self) -> Result<WriteProbe, StoreError> {
         let path = self.root().join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
         let open = |options: &mut OpenOptions| {
             files::open(&path, options.write(true).mode(0o600)).context("write", &path)
@@ -33,13 +33,13 @@ impl Store {
     }
 
     /// Returns the number of staged jobs that no process is creating or removing any more.
-    pub fn leftovers(&self) -> Result<usize, StoreError> {
+    pub(crate) fn leftovers(&self) -> Result<usize, StoreError> {
         staging::leftovers(self.root())
     }
 
     /// Returns the names of the entries that were modified after `limit`, or that contain such a
     /// file.
-    pub fn files_newer_than(&self, limit: SystemTime) -> Vec<String> {
+    pub(crate) fn files_newer_than(&self, limit: SystemTime) -> Vec<String> {
         let is_later = |path: &Path| {
             let metadata = fs::symlink_metadata(path);
             metadata.and_then(|metadata| metadata.modified()).is_ok_and(|at| at > limit)
@@ -57,7 +57,7 @@ impl Store {
 
 impl WriteProbe {
     /// Checks that a lock excludes others.
-    pub fn lock(&self) -> Result<(), StoreError> {
+    pub(crate) fn lock(&self) -> Result<(), StoreError> {
         let [first, second] = &self.files;
         let locked = first.try_lock().map_err(io::Error::from);
         locked.context("lock", &self.path)?;
@@ -74,7 +74,7 @@ impl WriteProbe {
 
 /// Checks that files on the file system of this directory can be locked. Takes a shared lock of the
 /// directory itself, which excludes no other reader.
-pub fn try_lock_in(directory: &Path) -> Result<(), StoreError> {
+pub(crate) fn try_lock_in(directory: &Path) -> Result<(), StoreError> {
     let folder = File::open(directory).context("open", directory)?;
     match folder.try_lock_shared() {
         Ok(()) | Err(TryLockError::WouldBlock) => Ok(()),

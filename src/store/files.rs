@@ -21,7 +21,7 @@ const REPLACE_DELAY: Duration = Duration::from_millis(1);
 
 /// Opens a regular file. A link is not followed, and a pipe or device is refused without waiting
 /// for it.
-pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     open_with_metadata(path, options).map(|(file, _)| file)
 }
 
@@ -120,7 +120,7 @@ pub(super) fn read_with_metadata(path: &Path, max_bytes: u64) -> io::Result<(Vec
 }
 
 /// Creates a directory with mode 0700, with `parents` also those above it. It may exist already.
-pub fn create_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
+pub(crate) fn create_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).recursive(parents).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         created => created.context("create", path),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Context, StoreError};
 
 /// Time for which the same holder of a lock may make no progress.
-pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 const MIN_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 

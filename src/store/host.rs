@@ -15,7 +15,7 @@ use crate::process::machine::{self, MachineIdentity};
 
 impl Record {
     /// Records that the job's worker is started on this machine.
-    pub fn set_host(&mut self) {
+    pub(crate) fn set_host(&mut self) {
         let own = MachineIdentity::own();
         self.host = Some(own.host.clone());
         self.machine_id.clone_from(&own.machine_id);
@@ -41,26 +41,26 @@ impl Record {
 
 impl JobDir {
     /// Whether other machines may use the directory at the same time.
-    pub fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         machine::is_shared(self.path())
     }
 
     /// Whether the job's worker was started on another machine that shares the directory. Needs no
     /// system call for a job of this machine.
-    pub fn is_elsewhere(&self, record: &Record) -> bool {
+    pub(crate) fn is_elsewhere(&self, record: &Record) -> bool {
         !record.is_of_this_machine() && self.is_shared()
     }
 
     /// Returns the host of a live job whose free lock proves nothing, because its worker was
     /// started on another machine. Such a job must not be ended, recovered or removed here.
-    pub fn other_host<'a>(&self, record: &'a Record) -> Option<&'a str> {
+    pub(crate) fn other_host<'a>(&self, record: &'a Record) -> Option<&'a str> {
         let is_live = record.status.is_live() && record.version > 0;
         (is_live && self.is_elsewhere(record)).then(|| record.host_name())
     }
 
     /// Claims the launch of an attempt where the lock does not exclude other machines: only one of
     /// them can create the file. Returns the host that was first, if it is another one.
-    pub fn claim_attempt(&self, attempt: u32) -> Result<Option<String>, StoreError> {
+    pub(crate) fn claim_attempt(&self, attempt: u32) -> Result<Option<String>, StoreError> {
         if !self.is_shared() {
             return Ok(None);
         }
@@ -88,7 +88,7 @@ impl JobDir {
     }
 
     /// Removes a claim: the launch failed, or the machine is gone permanently.
-    pub fn revoke_claim(&self, attempt: u32) {
+    pub(crate) fn revoke_claim(&self, attempt: u32) {
         let _ = std::fs::remove_file(self.claim(attempt));
     }
 
@@ -97,7 +97,7 @@ impl JobDir {
     }
 
     /// Whether the directory holds a live job of another machine.
-    pub fn may_live_elsewhere(&self) -> bool {
+    pub(crate) fn may_live_elsewhere(&self) -> bool {
         self.is_shared() && self.load().is_ok_and(|record| self.other_host(&record).is_some())
     }
 }

@@ -61,7 +61,7 @@ const LEGACY_MAX_NUMBER: u64 = 9_999_999_999;
 
 /// A file of the inbox.
 #[derive(Debug)]
-pub struct InboxItem {
+pub(crate) struct InboxItem {
     /// Index in the order of arrival.
     pub number: u64,
     /// The content, or the reason why it cannot be read.
@@ -77,12 +77,12 @@ enum PostResult {
 
 impl JobDir {
     /// Opens the inbox's FIFO for waiting: it becomes readable when an item was added.
-    pub fn open_inbox_fifo(&self) -> io::Result<File> {
+    pub(crate) fn open_inbox_fifo(&self) -> io::Result<File> {
         open_wake_fifo(&self.create_inbox().map_err(io::Error::other)?.join(WAKE_FIFO))
     }
 
     /// Wakes the worker, because a sender may have died before it did so.
-    pub fn notify_inbox(&self) {
+    pub(crate) fn notify_inbox(&self) {
         notify(&self.file(INBOX).join(WAKE_FIFO));
     }
 
@@ -95,7 +95,7 @@ impl JobDir {
 
     /// Adds a message durably to the inbox of the job with this identity, and returns its number.
     /// Returns `None` if the job has ended, or was removed and another one has its path.
-    pub fn post(
+    pub(crate) fn post(
         &self,
         message: &InboxMessage,
         to: &DirIdentity,
@@ -193,13 +193,13 @@ impl JobDir {
     }
 
     /// Returns the items of the inbox except `known` numbers, in the order of arrival.
-    pub fn pending(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
+    pub(crate) fn pending(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
         items_in(&self.file(INBOX), known)
     }
 
     /// As [`pending`](Self::pending), for the holder of the job's lock, which may then remove these
     /// items: no other message gets their numbers.
-    pub fn receive(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
+    pub(crate) fn receive(&self, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
         let items = self.pending(known)?;
         self.mark_numbers_used(highest_of(&items));
         Ok(items)
@@ -220,7 +220,7 @@ impl JobDir {
 
     /// Removes an item that the holder of the job's lock has received. Returns false if it is still
     /// there, because another process has created a directory with its name.
-    pub fn remove_message(&self, number: u64) -> bool {
+    pub(crate) fn remove_message(&self, number: u64) -> bool {
         let inbox = self.file(INBOX);
         let remove = |path: PathBuf| match fs::remove_file(path) {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -232,7 +232,7 @@ impl JobDir {
 
     /// Removes a message from the inbox of a job that has ended. Returns false if another process has
     /// closed the inbox and so reported its messages, or will do so.
-    pub fn withdraw(&self, number: u64) -> Result<bool, StoreError> {
+    pub(crate) fn withdraw(&self, number: u64) -> Result<bool, StoreError> {
         // A process that gets this lock later reads the inbox or closes it.
         let Some(_lock) = self.try_lock()? else { return Ok(false) };
         let has_ended = self.load().is_ok_and(|record| !record.status.is_live());
@@ -245,7 +245,7 @@ impl JobDir {
     }
 
     /// Sets a message aside that claude has accepted.
-    pub fn set_aside(&self, number: u64) {
+    pub(crate) fn set_aside(&self, number: u64) {
         let (inbox, name) = (self.file(INBOX), file_name(number));
         let aside = inbox.join(ASIDE_DIR);
         let moved = files::create_directory(&aside, false)
@@ -258,18 +258,18 @@ impl JobDir {
     }
 
     /// Returns the numbers of the messages that were set aside, in the order of arrival.
-    pub fn aside_numbers(&self) -> Vec<u64> {
+    pub(crate) fn aside_numbers(&self) -> Vec<u64> {
         numbers_in(&self.file(INBOX).join(ASIDE_DIR)).unwrap_or_default()
     }
 
     /// Returns the messages that were set aside, in the order of arrival.
-    pub fn aside_items(&self) -> Vec<InboxItem> {
+    pub(crate) fn aside_items(&self) -> Vec<InboxItem> {
         items_in(&self.file(INBOX).join(ASIDE_DIR), &BTreeSet::new()).unwrap_or_default()
     }
 
     /// Returns the numbers of the messages in the inbox that no completed turn has answered, in the
     /// order of arrival.
-    pub fn unanswered_messages(&self) -> Vec<u64> {
+    pub(crate) fn unanswered_messages(&self) -> Vec<u64> {
         // The pending ones are read first: a message that is set aside meanwhile is found either way.
         let mut items = self.pending(&BTreeSet::new()).unwrap_or_default();
         items.extend(self.aside_items());
@@ -277,7 +277,7 @@ impl JobDir {
     }
 
     /// Moves the messages that were set aside back into the inbox: their conversation is lost.
-    pub fn restore_aside(&self) {
+    pub(crate) fn restore_aside(&self) {
         let inbox = self.file(INBOX);
         for name in self.aside_numbers().into_iter().map(file_name) {
             let _ = fs::rename(inbox.join(ASIDE_DIR).join(&name), inbox.join(&name));
@@ -286,7 +286,7 @@ impl JobDir {
 
     /// Closes the inbox; the caller holds the job's lock. From now on no message is accepted. Returns
     /// the messages that were not delivered. Requests to the worker are removed.
-    pub fn close_inbox(&self) -> Result<Vec<InboxItem>, StoreError> {
+    pub(crate) fn close_inbox(&self) -> Result<Vec<InboxItem>, StoreError> {
         let inbox = self.create_inbox()?;
         // If this fails, the record still says that the job has ended.
         let _ = state::close(&inbox);
@@ -306,7 +306,7 @@ impl JobDir {
     }
 
     /// Opens the inbox for an attempt; the caller holds the job's lock.
-    pub fn open_inbox(&self) -> Result<(), StoreError> {
+    pub(crate) fn open_inbox(&self) -> Result<(), StoreError> {
         let inbox = self.create_inbox()?;
         let legacy = LegacyState::read(&inbox);
         // After a power failure some of these may be missing: the highest one counts.
@@ -371,7 +371,7 @@ fn numbers_in(path: &Path) -> Result<Vec<u64>, StoreError> {
 }
 
 /// Returns the messages of a closed inbox in the form of a result.
-pub fn undelivered_messages(items: Vec<InboxItem>) -> Vec<UndeliveredMessage> {
+pub(crate) fn undelivered_messages(items: Vec<InboxItem>) -> Vec<UndeliveredMessage> {
     let message = |item: InboxItem| match item.content {
         Ok(InboxMessage::Message { text, .. }) => {
             Some(UndeliveredMessage { number: item.number, text: one_line(&text, 200) })

@@ -21,41 +21,41 @@ const MAX_RECORD_BYTES: u64 = 8 << 20;
 
 /// A job's directory.
 #[derive(Clone, Debug)]
-pub struct JobDir {
+pub(crate) struct JobDir {
     path: PathBuf,
 }
 
 impl JobDir {
     /// Returns the job's directory at this absolute path.
-    pub fn at(path: PathBuf) -> Self {
+    pub(crate) fn at(path: PathBuf) -> Self {
         Self { path }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Returns the jobs directory that contains it.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
     }
 
     /// Returns the path of a file in it.
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Returns what distinguishes the directory from an earlier one at its path; `None` if there is
     /// none. The inode number of a removed directory can be reused, so the time of birth is included,
     /// if the file system records it.
-    pub fn identity(&self) -> Option<DirIdentity> {
+    pub(crate) fn identity(&self) -> Option<DirIdentity> {
         let metadata = fs::symlink_metadata(&self.path).ok()?;
         let born = metadata.created().ok();
         Some(DirIdentity { device: metadata.dev(), number: metadata.ino(), born })
     }
 
     /// Reads the record.
-    pub fn load(&self) -> Result<Record, LoadError> {
+    pub(crate) fn load(&self) -> Result<Record, LoadError> {
         let path = self.file(RECORD);
         let text = match read_bounded(&path, MAX_RECORD_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -82,24 +82,24 @@ impl JobDir {
     }
 
     /// Reads the summary of the record.
-    pub fn summary(&self) -> Result<Summary, LoadError> {
+    pub(crate) fn summary(&self) -> Result<Summary, LoadError> {
         self.summary_of_file().map(|(summary, _)| summary)
     }
 
     /// Reads the result, which may be that of an earlier attempt; returns `None` if it is missing or
     /// unreadable.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
         serde_json::from_slice(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
     }
 
     /// Renames a result that does not follow from the job's log.
-    pub fn set_result_aside(&self) -> Result<(), StoreError> {
+    pub(crate) fn set_result_aside(&self) -> Result<(), StoreError> {
         let path = self.file(RESULT);
         fs::rename(&path, self.file(UNCONFIRMED_RESULT)).context("set aside", &path)
     }
 
     /// Refuses a path that is not a directory, such as a link.
-    pub fn check(&self) -> Result<(), LoadError> {
+    pub(crate) fn check(&self) -> Result<(), LoadError> {
         match fs::symlink_metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LoadError::NotFound),
             Err(error) => Err(error).context("examine", &self.path)?,
@@ -112,14 +112,14 @@ impl JobDir {
     }
 
     /// Replaces the record. `may_use_reserve`: on a full disk the reserve is used.
-    pub fn save(&self, record: &Record, may_use_reserve: bool) -> Result<(), StoreError> {
+    pub(crate) fn save(&self, record: &Record, may_use_reserve: bool) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).context("write", &self.file(RECORD))?;
         let written = self.write_temporary(RECORD, &text, may_use_reserve)?;
         self.publish_file(&written, RECORD)
     }
 
     /// Replaces the record for the last time, and removes the temporary files and the reserve.
-    pub fn save_end(&self, record: &Record) -> Result<(), StoreError> {
+    pub(crate) fn save_end(&self, record: &Record) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).context("write", &self.file(RECORD))?;
         let written = match self.sync_written_ahead(&text) {
             Ok(Some(written)) => written,
@@ -134,7 +134,7 @@ impl JobDir {
 
     /// Replaces the result. On a full disk its long texts are truncated. A `record` that is saved next
     /// is written ahead, so that both share one commit of the file system's journal.
-    pub fn save_outcome(
+    pub(crate) fn save_outcome(
         &self,
         outcome: &Outcome,
         record: Option<&Record>,
@@ -154,7 +154,7 @@ impl JobDir {
 
     /// Returns the bytes that the job's files occupy on disk, as far as they can be read. Links are
     /// not followed.
-    pub fn disk_usage(&self) -> u64 {
+    pub(crate) fn disk_usage(&self) -> u64 {
         fn usage_of(path: &Path, depth: usize) -> u64 {
             let Ok(metadata) = fs::symlink_metadata(path) else { return 0 };
             let own = metadata.blocks() * 512;
@@ -172,7 +172,7 @@ impl JobDir {
     /// sees a part of it. Links are not followed. Only the holder of the lock may call this. Returns
     /// the error if the job's cost could not be saved: its record then stays in the staging directory
     /// until that is possible.
-    pub fn discard(&self) -> Result<Option<StoreError>, StoreError> {
+    pub(crate) fn discard(&self) -> Result<Option<StoreError>, StoreError> {
         let root = self.root();
         let staging = Staging::open(root)?;
         let away = staging.new_path();
@@ -232,7 +232,7 @@ impl JobDir {
     }
 
     /// Opens a file of the job for appending, and creates it if it is missing.
-    pub fn append(&self, name: &str) -> Result<File, StoreError> {
+    pub(crate) fn append(&self, name: &str) -> Result<File, StoreError> {
         let path = self.file(name);
         let mut options = OpenOptions::new();
         let file = files::open(&path, options.append(true).read(true).create(true).mode(0o600));
@@ -240,13 +240,13 @@ impl JobDir {
     }
 
     /// Returns the length of a file of the job, 0 if it is missing.
-    pub fn length(&self, name: &str) -> u64 {
+    pub(crate) fn length(&self, name: &str) -> u64 {
         fs::symlink_metadata(self.file(name)).map_or(0, |metadata| metadata.len())
     }
 
     /// Opens the events for appending, and returns the number of the last one. A torn line that a
     /// worker left when it died is terminated first.
-    pub fn open_events(&self) -> Result<(File, u64), StoreError> {
+    pub(crate) fn open_events(&self) -> Result<(File, u64), StoreError> {
         use std::io::Write;
         let mut file = self.append(EVENTS)?;
         let tail = self.tail(EVENTS, 0, EVENTS_TAIL_BYTES);
@@ -260,7 +260,7 @@ impl JobDir {
     }
 
     /// Opens a file of the job for reading; returns `None` if it does not exist.
-    pub fn open(&self, name: &str) -> Result<Option<File>, StoreError> {
+    pub(crate) fn open(&self, name: &str) -> Result<Option<File>, StoreError> {
         let path = self.file(name);
         match files::open(&path, OpenOptions::new().read(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -270,7 +270,7 @@ impl JobDir {
 
     /// Returns the end of a file of the job: at most `max_bytes`, and none before `start`. Empty if the
     /// file cannot be read.
-    pub fn tail(&self, name: &str, start: u64, max_bytes: u64) -> Vec<u8> {
+    pub(crate) fn tail(&self, name: &str, start: u64, max_bytes: u64) -> Vec<u8> {
         use std::io::{Read, Seek, SeekFrom};
         let read = || -> io::Result<Vec<u8>> {
             let mut file = files::open(&self.file(name), OpenOptions::new().read(true))?;
@@ -286,7 +286,7 @@ impl JobDir {
 
 /// Distinguishes a directory from another one at the same path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DirIdentity {
+pub(crate) struct DirIdentity {
     device: u64,
     number: u64,
     born: Option<SystemTime>,
@@ -323,7 +323,7 @@ struct LegacyRecord {
 
 /// Whether a job of the Node skill, which has no lock, has died: its record says that it is live, but
 /// no process has its pid.
-pub fn legacy_is_dead(record: &Record) -> bool {
+pub(crate) fn legacy_is_dead(record: &Record) -> bool {
     record.status.is_live()
         && record.status != Status::Queued
         && !record.pid.is_some_and(crate::process::exists)

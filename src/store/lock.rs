@@ -20,16 +20,16 @@ const REMOTE_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_secs
 /// passed on with the descriptor. It is released when the last descriptor is closed, at the latest
 /// when its holder exits.
 #[derive(Debug)]
-pub struct Lock(pub(super) File);
+pub(crate) struct Lock(pub(super) File);
 
 impl Lock {
     /// Wraps the descriptor of a lock that another process passed on.
-    pub fn inherited(fd: OwnedFd) -> Self {
+    pub(crate) fn inherited(fd: OwnedFd) -> Self {
         Self(File::from(fd))
     }
 
     /// Writes this process's id into the file, for the processes that wait for the lock.
-    pub fn record_holder(&self) {
+    pub(crate) fn record_holder(&self) {
         let _ = self.0.write_all_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0);
     }
 }
@@ -60,7 +60,7 @@ impl JobDir {
     }
 
     /// Takes the lock. Returns `None` if another process holds it.
-    pub fn try_lock(&self) -> Result<Option<Lock>, StoreError> {
+    pub(crate) fn try_lock(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.open_lock()?;
         for _ in 0..MAX_LOCK_TRIES {
             match file.try_lock() {
@@ -79,7 +79,7 @@ impl JobDir {
 
     /// Whether a process holds the lock, so that the job is live. Probes with a shared lock, so that
     /// two readers do not take each other for a worker.
-    pub fn is_held(&self) -> Result<bool, StoreError> {
+    pub(crate) fn is_held(&self) -> Result<bool, StoreError> {
         let (path, file) = self.open_lock()?;
         match file.try_lock_shared() {
             Ok(()) => Ok(false),
@@ -90,7 +90,7 @@ impl JobDir {
 
     /// Whether the job may be live: a process holds the lock, or the lock cannot be probed. Without a
     /// lock file the job is live if its worker is found among the processes.
-    pub fn may_live(&self) -> bool {
+    pub(crate) fn may_live(&self) -> bool {
         match self.is_held() {
             Ok(held) => held,
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
@@ -102,12 +102,12 @@ impl JobDir {
 
     /// Returns the process that took the lock, if the system knows it. It may have passed the lock on
     /// to another one.
-    pub fn lock_holder(&self) -> Option<i32> {
+    pub(crate) fn lock_holder(&self) -> Option<i32> {
         holder_of(&self.open_lock().ok()?.1)
     }
 
     /// Blocks until the lock is free, or the job of another machine has ended.
-    pub fn wait_released(&self) -> Result<(), StoreError> {
+    pub(crate) fn wait_released(&self) -> Result<(), StoreError> {
         let (path, file) = self.open_lock()?;
         loop {
             match file.lock_shared() {
@@ -135,7 +135,7 @@ impl JobDir {
 ///
 /// Any process can have a marker and hold a lock. The worker is the process that the job's record
 /// names and that holds the job's lock; while the worker starts, the record names none.
-pub fn is_independent(marker: &Path, process: ProcessId) -> bool {
+pub(crate) fn is_independent(marker: &Path, process: ProcessId) -> bool {
     let dir = JobDir::at(marker.to_owned());
     if dir.is_notifications_dir() {
         return true;

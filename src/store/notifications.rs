@@ -43,7 +43,7 @@ enum NotificationLine {
 }
 
 /// Returns the recipients of a job's notifications.
-pub fn recipients(spec: &Spec) -> Vec<String> {
+pub(super) fn recipients(spec: &Spec) -> Vec<String> {
     let commands = (1..=spec.on_event.len()).map(|number| format!("command {number}"));
     commands.chain(spec.wake.iter().map(|_| "wake".to_owned())).collect()
 }
@@ -71,7 +71,7 @@ fn due_notification(line: &NotificationLine) -> Option<(u64, u32, NotifyEvent)> 
 
 impl JobDir {
     /// Returns the directory of the job's notifications, whether or not it exists.
-    pub fn notifications_dir(&self) -> JobDir {
+    pub(crate) fn notifications_dir(&self) -> JobDir {
         let legacy = self.file(LEGACY_NOTIFICATIONS);
         JobDir::at(if legacy.is_dir() { legacy } else { self.file(NOTIFICATIONS) })
     }
@@ -89,13 +89,13 @@ impl JobDir {
     }
 
     /// Whether a notification of the job was ever due.
-    pub fn has_notifications(&self) -> bool {
+    pub(crate) fn has_notifications(&self) -> bool {
         self.notifications_dir().path().is_dir()
     }
 
     /// Records durably that a notification is due. The end of an attempt is recorded once, whichever
     /// processes find it. Returns whether the event has recipients.
-    pub fn record_due(
+    pub(crate) fn record_due(
         &self,
         spec: &Spec,
         event: NotifyEvent,
@@ -122,7 +122,7 @@ impl JobDir {
 
     /// Records the notification of a job's end that was not recorded when the job ended. This comes
     /// before its delivery: an end that cannot be recorded would be delivered again and again.
-    pub fn record_end_due(&self, record: &Record, at: Timestamp) -> Result<(), StoreError> {
+    pub(crate) fn record_end_due(&self, record: &Record, at: Timestamp) -> Result<(), StoreError> {
         match self.unrecorded_end(record, &self.notification_log()) {
             Some((_, attempt, event)) => {
                 self.record_due(&record.spec, event, attempt, at).map(drop)
@@ -133,12 +133,16 @@ impl JobDir {
 
     /// Records that a delivery is being tried: the process that tries it may die before it records
     /// the result.
-    pub fn record_try(&self, notification: &Notification, at: Timestamp) -> Result<(), StoreError> {
+    pub(crate) fn record_try(
+        &self,
+        notification: &Notification,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
         self.record_attempt(notification, at, false, None)
     }
 
     /// Records the result of a delivery.
-    pub fn record_delivery(
+    pub(crate) fn record_delivery(
         &self,
         notification: &Notification,
         at: Timestamp,
@@ -161,7 +165,7 @@ impl JobDir {
 
     /// Returns the notifications of the job that were not delivered, in order. Those whose delivery
     /// failed are included.
-    pub fn notifications(&self, record: &Record) -> Vec<Notification> {
+    pub(crate) fn notifications(&self, record: &Record) -> Vec<Notification> {
         // Most jobs have no recipients: their files need not be read.
         let recipients = recipients(&record.spec);
         if recipients.is_empty() {
@@ -191,7 +195,7 @@ impl JobDir {
 
     /// Takes the lock of the process that delivers notifications. Fails as busy when its holder
     /// writes nothing to the log for `bound`: it may be stopped.
-    pub fn lock_notifications(&self, bound: Duration) -> Result<Lock, StoreError> {
+    pub(crate) fn lock_notifications(&self, bound: Duration) -> Result<Lock, StoreError> {
         let (path, file) = self.open_notifications_lock()?;
         lock_bounded(&file, &path, LockMode::Exclusive, bound, |file| {
             (written_holder(file), self.notifications_dir().length(NOTIFICATION_LOG))
@@ -201,7 +205,7 @@ impl JobDir {
 
     /// Takes the lock of the process that delivers notifications. Returns `None` if another process
     /// holds it.
-    pub fn try_lock_notifications(&self) -> Result<Option<Lock>, StoreError> {
+    pub(crate) fn try_lock_notifications(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.open_notifications_lock()?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),

@@ -16,7 +16,7 @@ const MIN_RESERVE_BYTES: u64 = 16 << 10;
 impl JobDir {
     /// Reserves space for a record of `record_bytes` that may grow. If the disk is full, the job
     /// continues without a reserve.
-    pub fn reserve(&self, record_bytes: u64) {
+    pub(crate) fn reserve(&self, record_bytes: u64) {
         let bytes = (record_bytes * 2).max(MIN_RESERVE_BYTES);
         for name in SPARES {
             let path = self.file(name);

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One line of `stderr.marks`: a part of stderr.log and the output that follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StderrMark {
+pub(crate) struct StderrMark {
     /// Offset in stderr.log where the part ends.
     pub stderr: u64,
     /// Offset in output.log of the output that follows.
@@ -13,7 +13,7 @@ pub struct StderrMark {
 
 impl StderrMark {
     /// Parses a line without its line feed; returns `None` if it is invalid.
-    pub fn parse(line: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(line: &[u8]) -> Option<Self> {
         let (stderr, output) = std::str::from_utf8(line).ok()?.split_once(' ')?;
         Some(Self { stderr: stderr.parse().ok()?, output: output.parse().ok()? })
     }

@@ -43,7 +43,7 @@ const MIN_RECORD_AGE: Duration = Duration::from_secs(2);
 /// The summaries of the jobs that have ended: the lines of the cache, followed by new lines in
 /// memory.
 #[derive(Debug, Default)]
-pub struct Summaries {
+pub(crate) struct Summaries {
     file: Option<File>,
     file_length: u64,
     text: Vec<u8>,
@@ -51,7 +51,7 @@ pub struct Summaries {
 
 /// A job of a jobs directory.
 #[derive(Debug)]
-pub struct Listed {
+pub(crate) struct Listed {
     pub id: JobId,
     /// `None` for a job whose record the caller has to read: the job is live or lost, its record
     /// cannot be read, or the Node skill wrote it.
@@ -60,7 +60,7 @@ pub struct Listed {
 
 /// A job that has ended.
 #[derive(Clone, Copy, Debug)]
-pub struct EndedJob {
+pub(crate) struct EndedJob {
     pub status: Status,
     pub started_at: Option<Timestamp>,
     pub ended_at: Option<Timestamp>,
@@ -89,14 +89,14 @@ struct Stamp {
 
 impl Listed {
     /// Returns a job whose record was not read.
-    pub fn unread(id: JobId) -> Self {
+    pub(crate) fn unread(id: JobId) -> Self {
         Self { id, ended: None }
     }
 }
 
 impl Summaries {
     /// Returns the summary of a job.
-    pub fn get(&self, ended: &EndedJob) -> Option<Summary> {
+    pub(crate) fn get(&self, ended: &EndedJob) -> Option<Summary> {
         let line = self.line(ended.line).ok()?;
         serde_json::from_slice(&line[memchr::memchr(b'{', &line)?..]).ok()
     }
@@ -127,7 +127,7 @@ impl Summaries {
 impl Store {
     /// Returns the jobs in the order of their ids. Reads the record of each job once, unless the
     /// cache has its summary.
-    pub fn summaries(&self) -> Result<(Summaries, Vec<Listed>), StoreError> {
+    pub(crate) fn summaries(&self) -> Result<(Summaries, Vec<Listed>), StoreError> {
         self.summaries_at(SystemTime::now())
     }
 

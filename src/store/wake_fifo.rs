@@ -10,7 +10,7 @@ use nix::libc;
 
 /// Creates the FIFO of this path if it is missing, and opens it for waiting: it becomes readable
 /// after [`notify`].
-pub fn open_wake_fifo(path: &Path) -> io::Result<File> {
+pub(crate) fn open_wake_fifo(path: &Path) -> io::Result<File> {
     match nix::unistd::mkfifo(path, nix::sys::stat::Mode::from_bits_truncate(0o600)) {
         Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
         Err(errno) => return Err(errno.into()),
@@ -20,7 +20,7 @@ pub fn open_wake_fifo(path: &Path) -> io::Result<File> {
 }
 
 /// Wakes the process that waits at the FIFO of this path, if there is one.
-pub fn notify(path: &Path) {
+pub(crate) fn notify(path: &Path) {
     // Without a reader no process waits; a full FIFO is readable already.
     let _ = options(false).open(path).and_then(|mut fifo| fifo.write(b"!"));
 }

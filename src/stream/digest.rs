@@ -45,7 +45,7 @@ const MAX_PREVENTED_CHARS: usize = 2_000;
 
 /// Summary of a stream.
 #[derive(Debug, Default)]
-pub struct Digest {
+pub(crate) struct Digest {
     /// The session, as claude reported it last.
     pub session_id: Option<String>,
     /// The model, as claude reported it last.
@@ -159,7 +159,7 @@ struct OpenTurn {
 
 /// An answer that may be truncated.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FinalAnswer {
+pub(crate) struct FinalAnswer {
     pub text: String,
     /// Number of bytes that are missing at its end.
     pub omitted: u64,
@@ -168,7 +168,7 @@ pub struct FinalAnswer {
 /// Changes by an event to which the supervisor reacts.
 #[derive(Debug, Default, PartialEq, Eq)]
 #[must_use]
-pub struct DigestChange {
+pub(crate) struct DigestChange {
     /// Whether a working claude writes this event.
     pub is_activity: bool,
     pub turn_ended: bool,
@@ -192,55 +192,55 @@ pub struct DigestChange {
 
 impl Digest {
     /// Creates the digest of an attempt that has not begun and waits until `retry_at`.
-    pub fn waiting(rate_limited: bool, retry_at: Timestamp) -> Self {
+    pub(crate) fn waiting(rate_limited: bool, retry_at: Timestamp) -> Self {
         Self { rate_limited, retry_at: Some(retry_at), ..Self::default() }
     }
 
     /// Creates the digest of an attempt that begins with this number of own messages.
-    pub fn after_own_messages(own_messages: usize) -> Self {
+    pub(crate) fn after_own_messages(own_messages: usize) -> Self {
         Self { own_messages, ..Self::default() }
     }
 
     /// Returns the number of turns: those that results counted, and those seen since.
-    pub fn num_turns(&self) -> u64 {
+    pub(crate) fn num_turns(&self) -> u64 {
         add_bounded(self.ended_turns, self.open_turns)
     }
 
     /// Whether requests may have been made whose cost is in no result.
-    pub fn cost_is_lower_bound(&self) -> bool {
+    pub(crate) fn cost_is_lower_bound(&self) -> bool {
         self.turn_open
             || self.has_uncounted_request
             || self.tasks.values().any(|task| task.asks_model)
     }
 
     /// Returns the last text of the agent, if no answer has replaced it.
-    pub fn said(&self) -> Option<FinalAnswer> {
+    pub(crate) fn said(&self) -> Option<FinalAnswer> {
         let text = self.said.text()?;
         Some(FinalAnswer { text, omitted: 0 })
     }
 
     /// Returns the MCP servers that claude could not use when it listed them last.
-    pub fn missing_mcp_servers(&self) -> impl Iterator<Item = &McpServer> {
+    pub(crate) fn missing_mcp_servers(&self) -> impl Iterator<Item = &McpServer> {
         self.mcp_servers.iter().filter(|server| !server.is_connected())
     }
 
     /// Returns the descriptions of the outstanding background tasks.
-    pub fn outstanding_tasks(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn outstanding_tasks(&self) -> impl Iterator<Item = &str> {
         self.tasks.values().map(|task| task.description.as_str())
     }
 
     /// Returns the denied tool calls of the open turn that are not in [`denials`](Self::denials).
-    pub fn open_denials(&self) -> impl Iterator<Item = &Value> {
+    pub(crate) fn open_denials(&self) -> impl Iterator<Item = &Value> {
         self.denied_calls.values()
     }
 
     /// Returns the number of outstanding background tasks.
-    pub fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.tasks.len()
     }
 
     /// Whether the last turn has its result and no other turn is expected.
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         self.results > 0
             && !self.turn_open
             && !self.follow_up_due
@@ -250,21 +250,21 @@ impl Digest {
     }
 
     /// Whether claude has queued a message or a scheduled prompt and not begun it.
-    pub fn has_queued(&self) -> bool {
+    pub(crate) fn has_queued(&self) -> bool {
         !self.queued.is_empty()
     }
 
     /// Whether a tool or background work is running.
-    pub fn is_at_work(&self) -> bool {
+    pub(crate) fn is_at_work(&self) -> bool {
         !self.tools.is_empty() || !self.tasks.is_empty()
     }
 
-    pub fn activity(&self) -> Option<Activity> {
+    pub(crate) fn activity(&self) -> Option<Activity> {
         self.activity.as_ref().map(RawActivity::decode)
     }
 
     /// Returns the oldest open request, with the ids of some others.
-    pub fn blocked(&self) -> Option<Blocked> {
+    pub(crate) fn blocked(&self) -> Option<Blocked> {
         let mut requests = self.requests.iter().map(|(blocked, _)| blocked);
         let mut first = requests.next()?.clone();
         first.others =
@@ -272,23 +272,23 @@ impl Digest {
         Some(first)
     }
 
-    pub fn awaits_answer(&self, request_id: &str) -> bool {
+    pub(crate) fn awaits_answer(&self, request_id: &str) -> bool {
         self.requests.iter().any(|(blocked, _)| blocked.request_id == request_id)
     }
 
     /// Removes a request that this program has answered.
-    pub fn answered(&mut self, request_id: &str) {
+    pub(crate) fn answered(&mut self, request_id: &str) {
         self.requests.retain(|(blocked, _)| blocked.request_id != request_id);
     }
 
     /// Marks the open requests as undecided: stopping claude does not deny them.
-    pub fn leave_undecided(&mut self) {
+    pub(crate) fn leave_undecided(&mut self) {
         self.undecided_calls.extend(self.requests.iter().filter_map(|(_, tool)| tool.clone()));
     }
 
     /// Counts a line that is not an event. `spoken` means that it looks like one of the agent,
     /// which opens a turn like a valid one.
-    pub fn undecodable(&mut self, spoken: bool, now: Timestamp) {
+    pub(crate) fn undecodable(&mut self, spoken: bool, now: Timestamp) {
         self.undecodable += 1;
         if spoken {
             self.open_turn();
@@ -297,7 +297,7 @@ impl Digest {
     }
 
     /// Adds the next event, which arrived at `now`.
-    pub fn apply(&mut self, event: &Event<'_>, now: Timestamp) -> DigestChange {
+    pub(crate) fn apply(&mut self, event: &Event<'_>, now: Timestamp) -> DigestChange {
         self.last_event_at = Some(now);
         self.retry_in = Duration::ZERO;
         let mut change = DigestChange { is_activity: true, ..DigestChange::default() };

@@ -15,14 +15,14 @@ use super::surrogates::{escape_length, from_json};
 use super::wire::{Raw, WireBlock, is_array, items, object, text};
 use crate::job::{ModelFamily, Timestamp};
 
-pub use decode::decode;
+pub(crate) use decode::decode;
 
 /// Name of the tool of a denied call if it is unknown.
 const UNKNOWN_TOOL: &str = "(not kept)";
 
 /// The parts of an event that this program uses. Names are those of the CLI.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub(crate) enum Event<'a> {
     /// `system/init`: the head of each turn.
     Init {
         /// The session.
@@ -141,7 +141,7 @@ pub enum Event<'a> {
 
 /// A task of claude: a background command, a subagent, a monitor.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Task {
+pub(crate) struct Task {
     pub id: String,
     /// Whether it may ask the model. Only a shell command is known not to.
     pub asks_model: bool,
@@ -150,26 +150,26 @@ pub struct Task {
 
 /// An MCP server and the state of the connection to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct McpServer {
+pub(crate) struct McpServer {
     pub name: String,
     /// `connected`, `pending`, `failed`, `needs-auth`, `disabled`, …
     pub status: String,
 }
 
 impl McpServer {
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         self.status == "connected"
     }
 
     /// Whether the connection may still succeed.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.status == "pending"
     }
 }
 
 /// Content block of a message.
 #[derive(Debug)]
-pub enum Block<'a> {
+pub(crate) enum Block<'a> {
     Text(LazyText<'a>),
     /// Reasoning of the model.
     Thinking,
@@ -193,20 +193,20 @@ pub enum Block<'a> {
 
 /// Text that is decoded only when and as far as it is read: most text of a stream is not.
 #[derive(Debug)]
-pub struct LazyText<'a>(Raw<'a>);
+pub(crate) struct LazyText<'a>(Raw<'a>);
 
 impl LazyText<'_> {
     /// Returns the text as JSON, copied and not decoded.
-    pub fn raw(&self) -> Option<String> {
+    pub(crate) fn raw(&self) -> Option<String> {
         self.0.map(str::to_owned)
     }
 
-    pub fn whole(&self) -> Cow<'_, str> {
+    pub(crate) fn whole(&self) -> Cow<'_, str> {
         result_text(self.0)
     }
 
     /// Returns at least the first `min_chars` characters, or the whole text if it is shorter.
-    pub fn prefix(&self, min_chars: usize) -> Cow<'_, str> {
+    pub(crate) fn prefix(&self, min_chars: usize) -> Cow<'_, str> {
         match self.raw_prefix(min_chars) {
             Some(Cow::Owned(raw)) => Cow::Owned(from_json(&raw).unwrap_or_default()),
             _ => self.whole(),
@@ -214,7 +214,7 @@ impl LazyText<'_> {
     }
 
     /// Returns the same as JSON; content that is not a string is returned whole.
-    pub fn raw_prefix(&self, min_chars: usize) -> Option<Cow<'_, str>> {
+    pub(crate) fn raw_prefix(&self, min_chars: usize) -> Option<Cow<'_, str>> {
         let raw = self.0?;
         // No character takes more bytes, including a check of what follows it.
         if !raw.starts_with('"') || raw.len() <= min_chars * 16 {
@@ -234,7 +234,7 @@ impl LazyText<'_> {
 
 /// A `result` event.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct TurnResult {
+pub(crate) struct TurnResult {
     /// `success`, `error_max_turns`, …
     pub subtype: String,
     /// Whether the CLI calls it an error. `success` can be an error, too.
@@ -271,7 +271,7 @@ pub struct TurnResult {
 
 impl TurnResult {
     /// Returns what the result says about an error: all `errors`, or else its text.
-    pub fn sentence(&self) -> Option<String> {
+    pub(crate) fn sentence(&self) -> Option<String> {
         let errors: Vec<&str> =
             self.errors.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
         if !errors.is_empty() {

@@ -21,7 +21,7 @@ const MAX_IDLE_CAPACITY: usize = 64 << 10;
 
 /// A line without its line feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// The bytes of the line, or of its shortened form if they are fewer than `length`.
     pub bytes: &'a [u8],
     /// Number of bytes in the stream, without the line feed.
@@ -30,14 +30,14 @@ pub struct Line<'a> {
 
 impl Line<'_> {
     /// Returns the number of bytes that were left out.
-    pub fn omitted(&self) -> u64 {
+    pub(crate) fn omitted(&self) -> u64 {
         self.length.saturating_sub(self.bytes.len() as u64)
     }
 }
 
 /// Splits a stream that arrives in pieces into [`Line`]s.
 #[derive(Debug, Default)]
-pub struct LineSplitter {
+pub(crate) struct LineSplitter {
     held: Vec<u8>,
     length: u64,
     shortener: Option<LineShortener>,
@@ -45,7 +45,7 @@ pub struct LineSplitter {
 
 impl LineSplitter {
     /// Adds the next piece and passes each completed line to `each`.
-    pub fn push(&mut self, mut piece: &[u8], mut each: impl FnMut(Line<'_>)) {
+    pub(crate) fn push(&mut self, mut piece: &[u8], mut each: impl FnMut(Line<'_>)) {
         while let Some(end) = memchr::memchr(b'\n', piece) {
             let (line, rest) = (&piece[..end], &piece[end + 1..]);
             if self.length == 0 && line.len() <= MAX_LINE_BYTES {
@@ -60,7 +60,7 @@ impl LineSplitter {
     }
 
     /// Ends the stream and passes on the text after the last line feed, if any.
-    pub fn finish(&mut self, mut each: impl FnMut(Line<'_>)) {
+    pub(crate) fn finish(&mut self, mut each: impl FnMut(Line<'_>)) {
         if self.length > 0 {
             self.release(&mut each);
         }

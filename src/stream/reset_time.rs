@@ -23,7 +23,7 @@ const MONTHS: [&str; 12] =
 
 /// Returns the end of a limit by a sentence that was written at `now`; `None` unless it is
 /// unambiguous: a time of day, with or without a date, in a named time zone.
-pub fn reset_time(sentence: &str, now: Timestamp) -> Option<Timestamp> {
+pub(crate) fn reset_time(sentence: &str, now: Timestamp) -> Option<Timestamp> {
     let now = jiff::Timestamp::from_millisecond(now.epoch_ms()).ok()?;
     let end = named_time(sentence, now)?;
     if end <= now || end.duration_since(now) > FARTHEST {
@@ -34,7 +34,7 @@ pub fn reset_time(sentence: &str, now: Timestamp) -> Option<Timestamp> {
 
 /// Whether the sentence is about a spend limit that is set in the Console. The API answers it with
 /// status 400, like an invalid request.
-pub fn is_spend_limit(sentence: &str) -> bool {
+pub(crate) fn is_spend_limit(sentence: &str) -> bool {
     sentence.contains("reached your specified API usage limits")
 }
 

@@ -12,7 +12,7 @@ use super::wire::{WireSchedule, get, is_array, items, object, string};
 use crate::job::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CronTask {
+pub(crate) struct CronTask {
     pub id: String,
     /// When it fires next; 2.1.197 does not report it.
     pub due: Option<Timestamp>,
@@ -22,7 +22,7 @@ pub struct CronTask {
 
 /// What a tool result says about scheduled work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scheduling {
+pub(crate) enum Scheduling {
     /// `ScheduleWakeup`: the only wake-up is set to this time.
     Wakeup(Timestamp),
     /// `ScheduleWakeup`: there is no wake-up.
@@ -76,12 +76,12 @@ fn cron_task(wire: &WireSchedule<'_>) -> Option<CronTask> {
 /// How early a one-shot cron task may fire. The time that the CLI reports includes its jitter.
 const CRON_TOLERANCE: Duration = Duration::from_secs(5);
 /// How long after its time a wake-up is awaited.
-pub const WAKEUP_TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const WAKEUP_TIMEOUT: Duration = Duration::from_secs(120);
 /// Number of cron tasks that are tracked. The CLI allows 50.
 const MAX_CRON_TASKS: usize = 200;
 
 #[derive(Debug, Default)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// When the wake-up is due. There is at most one: another one replaces it.
     wakeup: Option<Timestamp>,
     crons: BTreeMap<String, CronTask>,
@@ -93,7 +93,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// Applies a tool result; `tool` is the name of the tool, if known.
-    pub fn apply(&mut self, scheduling: &Scheduling, tool: Option<&str>) {
+    pub(crate) fn apply(&mut self, scheduling: &Scheduling, tool: Option<&str>) {
         match scheduling {
             Scheduling::Wakeup(at) if tool.is_none_or(|name| name == "ScheduleWakeup") => {
                 self.wakeup = Some(*at);
@@ -116,12 +116,12 @@ impl Schedule {
     }
 
     /// Removes a task after `CronDelete`.
-    pub fn delete(&mut self, id: &str) {
+    pub(crate) fn delete(&mut self, id: &str) {
         self.crons.remove(id);
     }
 
     /// Handles that the CLI announced a turn by scheduled work of this source.
-    pub fn fired(&mut self, source: &str, now: Timestamp) {
+    pub(crate) fn fired(&mut self, source: &str, now: Timestamp) {
         if source == "loop_wakeup" {
             // A wake-up that was given up fires late if the machine was suspended.
             if self.wakeup.take().is_none() {
@@ -133,14 +133,14 @@ impl Schedule {
     }
 
     /// Forgets missed work: a newer message has asked for a turn.
-    pub fn forget_missed(&mut self) {
+    pub(crate) fn forget_missed(&mut self) {
         self.missed = 0;
         self.first_missed = None;
     }
 
     /// Handles the end of a turn that only scheduled work can have begun: 2.1.197 does not announce
     /// it.
-    pub fn fired_unannounced(&mut self, now: Timestamp) {
+    pub(crate) fn fired_unannounced(&mut self, now: Timestamp) {
         if self.wakeup.is_some_and(|due| due <= now) {
             self.wakeup = None;
         } else {
@@ -159,24 +159,24 @@ impl Schedule {
     }
 
     /// Whether a wake-up or one-shot task is outstanding.
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         self.wakeup.is_some() || self.crons.values().any(|task| !task.recurring)
     }
 
     /// Whether there is a recurring task.
-    pub fn recurs(&self) -> bool {
+    pub(crate) fn recurs(&self) -> bool {
         self.crons.values().any(|task| task.recurring)
     }
 
     /// Returns when the next wake-up or one-shot task is due, if known.
-    pub fn next_due(&self) -> Option<Timestamp> {
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let one_shots = self.crons.values().filter(|task| !task.recurring);
         self.wakeup.into_iter().chain(one_shots.filter_map(|task| task.due)).min()
     }
 
     /// Gives up work that was due [`WAKEUP_TIMEOUT`] before `now`, unless a turn kept it from
     /// firing: the last one ended at `rested`.
-    pub fn expire(&mut self, now: Timestamp, rested: Timestamp) {
+    pub(crate) fn expire(&mut self, now: Timestamp, rested: Timestamp) {
         let is_late = |due: Timestamp| due.max(rested).after(WAKEUP_TIMEOUT) <= now;
         if let Some(due) = self.wakeup.filter(|due| is_late(*due)) {
             self.wakeup = None;
@@ -186,7 +186,7 @@ impl Schedule {
     }
 
     /// Gives up the one-shot tasks of unknown time.
-    pub fn expire_unknown(&mut self) {
+    pub(crate) fn expire_unknown(&mut self) {
         self.give_up(|task| task.due.is_none());
     }
 
@@ -206,7 +206,7 @@ impl Schedule {
     }
 
     /// Whether scheduled work of the job is missing, and the time of the first one, if known.
-    pub fn missing(&self) -> Option<Option<Timestamp>> {
+    pub(crate) fn missing(&self) -> Option<Option<Timestamp>> {
         if self.missed > 0 {
             return Some(self.first_missed);
         }

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 const REPLACEMENT: &str = "\\ufffd";
 
 /// Decodes JSON text that may contain lone halves of surrogate pairs.
-pub fn from_json<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
+pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
     serde_json::from_str(json).or_else(|error| match fix_surrogates(json) {
         Cow::Borrowed(_) => Err(error),
         Cow::Owned(json) => serde_json::from_str(&json),
@@ -21,7 +21,7 @@ pub fn from_json<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
 
 /// Returns a damaged line as text that may be JSON: with U+FFFD in place of invalid UTF-8 and of
 /// lone halves. `None` if nothing changes.
-pub fn repair(line: &[u8]) -> Option<String> {
+pub(crate) fn repair(line: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(line);
     match (fix_surrogates(&text), &text) {
         (Cow::Owned(fixed), _) => Some(fixed),
@@ -31,7 +31,7 @@ pub fn repair(line: &[u8]) -> Option<String> {
 }
 
 /// Returns the JSON text with U+FFFD in place of each lone half of a surrogate pair.
-pub fn fix_surrogates(json: &str) -> Cow<'_, str> {
+pub(crate) fn fix_surrogates(json: &str) -> Cow<'_, str> {
     let mut fixed = Cow::Borrowed(json);
     let mut at = 0;
     while let Some(found) = memchr::memchr(b'\\', &json.as_bytes()[at..]) {

@@ -16,10 +16,10 @@ use crate::job::{Question, Record, Status, milliseconds, parse_questions, trunca
 use crate::text::{clip, one_line};
 
 use pieces::Link;
-pub use pieces::{Piece, resolve};
+pub(crate) use pieces::{Piece, resolve};
 
 /// Characters of one message.
-pub const MAX_SPEECH_CHARS: usize = 4_000;
+pub(crate) const MAX_SPEECH_CHARS: usize = 4_000;
 const MAX_CALL_CHARS: usize = 160;
 /// Characters of a question, of its options, and of an answer.
 const MAX_QUESTION_CHARS: usize = 400;
@@ -37,7 +37,7 @@ const MAX_STRAY_CHARS: usize = 400;
 
 /// Speaker of a [`TranscriptLine`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaker {
+pub(crate) enum Speaker {
     /// Text of the agent.
     Agent,
     /// A tool call of the agent.
@@ -56,7 +56,7 @@ pub enum Speaker {
 
 /// One paragraph of the conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TranscriptLine {
+pub(crate) struct TranscriptLine {
     pub speaker: Speaker,
     /// Text without the mark of the speaker.
     pub text: String,
@@ -78,7 +78,7 @@ impl fmt::Display for TranscriptLine {
 
 impl Speaker {
     /// Returns the mark before the text.
-    pub fn mark(self) -> &'static str {
+    pub(crate) fn mark(self) -> &'static str {
         match self {
             Self::Agent => "",
             Self::Tool => "→ ",
@@ -92,12 +92,12 @@ impl Speaker {
 }
 
 /// Returns the transcript of one line of the stream by itself; empty if it is not worth reading.
-pub fn transcript_lines(line: Line<'_>) -> Vec<TranscriptLine> {
+pub(crate) fn transcript_lines(line: Line<'_>) -> Vec<TranscriptLine> {
     resolve(&[], &pieces(line)).into_iter().map(|(_, line)| line).collect()
 }
 
 /// Returns the pieces of one line of the stream.
-pub fn pieces(line: Line<'_>) -> Vec<Piece> {
+pub(crate) fn pieces(line: Line<'_>) -> Vec<Piece> {
     if let Some(event) = decode(line.bytes) {
         return event_pieces(&event, line.bytes);
     }
@@ -115,7 +115,7 @@ pub fn pieces(line: Line<'_>) -> Vec<Piece> {
 }
 
 /// Returns the piece of a line of stderr; `None` if it is blank.
-pub fn stderr_piece(line: Line<'_>) -> Option<Piece> {
+pub(crate) fn stderr_piece(line: Line<'_>) -> Option<Piece> {
     speech(Speaker::Stderr, &String::from_utf8_lossy(line.bytes))
 }
 
@@ -344,7 +344,7 @@ fn turn_end_text(result: &TurnResult) -> String {
 }
 
 /// Returns the error of a result: all its errors, or else its text, or else its subtype.
-pub fn error_of(result: &TurnResult) -> String {
+pub(crate) fn error_of(result: &TurnResult) -> String {
     if let Some(sentence) = result.sentence() {
         return sentence;
     }
@@ -356,7 +356,7 @@ pub fn error_of(result: &TurnResult) -> String {
 
 /// Returns the last line of a job's transcript: the verdict, and why a job failed. `None` if the
 /// job has not ended.
-pub fn verdict_line(record: &Record) -> Option<TranscriptLine> {
+pub(crate) fn verdict_line(record: &Record) -> Option<TranscriptLine> {
     let reason = record.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let error = record.error.as_deref().map(|error| one_line(error, MAX_ERROR_CHARS));
     let error = error.filter(|error| !error.is_empty());
@@ -376,7 +376,7 @@ pub fn verdict_line(record: &Record) -> Option<TranscriptLine> {
 
 /// Appends the verdict to a transcript that was read to its end. The end of the last turn is then
 /// marked as such, or removed if the verdict of a completed job says the same and more.
-pub fn append_verdict(lines: &mut Vec<TranscriptLine>, verdict: TranscriptLine) {
+pub(crate) fn append_verdict(lines: &mut Vec<TranscriptLine>, verdict: TranscriptLine) {
     // Stderr after the end is not part of the conversation.
     let last = lines.iter().rposition(|line| line.speaker != Speaker::Stderr);
     if let Some(last) = last
@@ -420,7 +420,7 @@ const MAIN_ARGUMENTS: [&str; 11] = [
 
 /// Returns the most descriptive argument of a tool's input: a known one, or else the first, or else
 /// the whole input.
-pub fn main_argument(input: &str) -> String {
+pub(crate) fn main_argument(input: &str) -> String {
     let Ok(fields) = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(input) else {
         return clip(input, MAX_CALL_CHARS);
     };

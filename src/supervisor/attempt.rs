@@ -15,7 +15,7 @@ const LOST_SESSION_TEXT: &str = "(An earlier attempt at this task was interrupte
 
 /// How an attempt begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FirstPrompt {
+pub(crate) struct FirstPrompt {
     /// The session to resume; `None` for a new one.
     pub resume: Option<String>,
     /// Whether to fork the session instead of continuing it.

@@ -10,7 +10,7 @@ impl Supervisor {
     ///
     /// `undelivered` returns the messages that will not be delivered. It is called only once it is
     /// certain that the job has ended.
-    pub fn conclude(
+    pub(crate) fn conclude(
         &mut self,
         now: Now,
         evidence: &Evidence<'_>,
@@ -87,7 +87,7 @@ impl Supervisor {
     }
 
     /// Returns the result of the job so far.
-    pub fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         let (digest, previous) = (&self.digest, &self.previous);
         let last = digest.last.as_ref();
         let (answer, partial) = self.answer_shown();

@@ -193,7 +193,7 @@ impl Supervisor {
 
     /// Restores the messages that an earlier worker set aside: claude has accepted them in a turn
     /// that has not ended.
-    pub fn restore_accepted_messages(&mut self, numbers: Vec<u64>) {
+    pub(crate) fn restore_accepted_messages(&mut self, numbers: Vec<u64>) {
         self.conversation.taken = numbers;
     }
 

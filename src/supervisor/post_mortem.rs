@@ -12,7 +12,7 @@ use crate::stream::{Event, Line};
 
 /// Returns the verdict on a job that is recorded as live and has no worker, unless its log gives a
 /// better one.
-pub fn lost_verdict(record: &Record, boot_id: Option<&str>) -> Verdict {
+pub(crate) fn lost_verdict(record: &Record, boot_id: Option<&str>) -> Verdict {
     match (record.boot_id.as_deref(), boot_id) {
         (Some(then), Some(now)) if then != now => {
             Verdict::failed(Reason::HostRestarted, "the machine restarted while the job was live")
@@ -29,7 +29,7 @@ pub fn lost_verdict(record: &Record, boot_id: Option<&str>) -> Verdict {
 
 /// What the events of the last attempt say about its end.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct LoggedEvents {
+pub(crate) struct LoggedEvents {
     pub killed: bool,
     pub terminated: bool,
     pub timed_out: bool,
@@ -43,7 +43,7 @@ pub struct LoggedEvents {
 /// Examination of a lost job. It reads the lines of the last attempt in `output.log`, which the
 /// worker may not have judged.
 #[derive(Debug)]
-pub struct PostMortem {
+pub(crate) struct PostMortem {
     supervisor: Supervisor,
     now: Now,
     elapsed_ms: Option<u64>,
@@ -59,7 +59,7 @@ pub struct PostMortem {
 impl PostMortem {
     /// Begins with the record of the job. `at` is the time of its last activity, `last_seq` the
     /// number of its last event if that is beyond the recorded one.
-    pub fn new(record: Record, last_seq: u64, at: Timestamp) -> Self {
+    pub(crate) fn new(record: Record, last_seq: u64, at: Timestamp) -> Self {
         let now = Now { mono: Duration::ZERO, wall: at };
         let elapsed_ms = record.elapsed_ms;
         let last_seq = record.last_seq.max(last_seq);
@@ -72,12 +72,12 @@ impl PostMortem {
     }
 
     /// Adds the outcome of an earlier attempt.
-    pub fn continue_from(&mut self, outcome: Outcome) {
+    pub(crate) fn continue_from(&mut self, outcome: Outcome) {
         self.supervisor.continue_from(outcome);
     }
 
     /// Reads the next line of the log.
-    pub fn line(&mut self, line: Line<'_>) {
+    pub(crate) fn line(&mut self, line: Line<'_>) {
         let (accepted, done) = (&mut self.accepted, &mut self.done);
         let note = |event: &Event<'_>| match event {
             Event::User { replayed: Some(uuid), .. } => accepted.push(uuid.clone()),
@@ -90,7 +90,12 @@ impl PostMortem {
 
     /// Whether the log and the events lead to the result that was found. Each program of this user
     /// can write a result file, the agent too, so a job is completed only if its log says so.
-    pub fn confirms(&mut self, found: &Outcome, witnessed: LoggedEvents, stderr: &str) -> bool {
+    pub(crate) fn confirms(
+        &mut self,
+        found: &Outcome,
+        witnessed: LoggedEvents,
+        stderr: &str,
+    ) -> bool {
         let supervisor = &mut self.supervisor;
         if witnessed.not_launched {
             return found.status == Status::Failed;
@@ -125,29 +130,29 @@ impl PostMortem {
     }
 
     /// Adds a warning to the record.
-    pub fn warn(&mut self, warning: &str) {
+    pub(crate) fn warn(&mut self, warning: &str) {
         self.supervisor.record.warn(warning);
     }
 
     /// Returns the UUIDs of the messages that claude had accepted: those of ended turns, and those
     /// of the last one.
-    pub fn taken_in(&self) -> (&[String], &[String]) {
+    pub(crate) fn taken_in(&self) -> (&[String], &[String]) {
         self.accepted.split_at(self.done)
     }
 
     /// Marks the last turn as open: a message was accepted, and no line ends its turn.
-    pub fn mark_turn_open(&mut self) {
+    pub(crate) fn mark_turn_open(&mut self) {
         self.supervisor.digest.turn_open = true;
     }
 
     /// Reads the text after the last line feed.
-    pub fn torn_line(&mut self, line: Line<'_>) {
+    pub(crate) fn torn_line(&mut self, line: Line<'_>) {
         let _ = self.supervisor.handle(self.now, Input::Torn(line));
     }
 
     /// Reaches the verdict: that of `reached`, or of the log, or the one that was `asked` for, or
     /// that the worker died. Returns the final record, the result, and the events.
-    pub fn conclude(
+    pub(crate) fn conclude(
         self,
         reached: Option<Outcome>,
         asked: Option<Verdict>,

@@ -32,7 +32,7 @@ pub(super) struct PreviousAttempts {
 impl Supervisor {
     /// Continues from the outcome of an earlier attempt of another worker. A resumed job has a new
     /// task: only the time is added up.
-    pub fn continue_from(&mut self, outcome: Outcome) {
+    pub(crate) fn continue_from(&mut self, outcome: Outcome) {
         if outcome.attempt >= self.record.attempt {
             return;
         }

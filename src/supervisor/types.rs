@@ -11,7 +11,7 @@ use crate::stream::Line;
 
 /// Two clocks: the monotonic one for durations, the time of day for people.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub(crate) struct Now {
     /// Time since a fixed point.
     pub mono: Duration,
     pub wall: Timestamp,
@@ -19,7 +19,7 @@ pub struct Now {
 
 /// An event that the worker passes to its supervisor.
 #[derive(Debug)]
-pub enum Input<'a> {
+pub(crate) enum Input<'a> {
     /// The job is queued.
     Queued(WaitReason),
     /// The job is admitted.
@@ -81,7 +81,7 @@ pub enum Input<'a> {
 
 /// A dependency that did not complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedDependency {
+pub(crate) struct FailedDependency {
     /// The job and how it ended.
     pub error: String,
     /// Whether it was cut off and can be continued.
@@ -89,11 +89,11 @@ pub struct FailedDependency {
 }
 
 /// Number of bytes at the end of stderr that count as evidence.
-pub const MAX_STDERR_BYTES: u64 = 16 << 10;
+pub(crate) const MAX_STDERR_BYTES: u64 = 16 << 10;
 
 /// Evidence that an attempt left besides its stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Evidence<'a> {
+pub(crate) struct Evidence<'a> {
     /// End of what claude wrote to stderr.
     pub stderr: &'a str,
     /// Whether the kernel killed processes for lack of memory while claude ran.
@@ -104,7 +104,7 @@ pub struct Evidence<'a> {
 
 /// What follows an attempt.
 #[derive(Debug, PartialEq)]
-pub enum Conclusion {
+pub(crate) enum Conclusion {
     /// The job has ended with this result.
     Ended(Box<Outcome>),
     /// Another attempt follows, with the first prompt of the supervisor.
@@ -113,7 +113,7 @@ pub enum Conclusion {
 
 /// An action for the worker.
 #[derive(Debug, PartialEq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Write the [record](super::Supervisor::record).
     Save,
     /// Append to `events.ndjson`.
@@ -164,7 +164,7 @@ pub enum Effect {
 
 /// Steps of stopping claude, in order. SIGKILL follows the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TermSignal {
+pub(crate) enum TermSignal {
     /// An `interrupt` request on stdin: claude ends its turn with a result.
     Request,
     /// SIGINT: claude stops its tool, writes a result with the cost so far, and exits.

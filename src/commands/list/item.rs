@@ -14,7 +14,7 @@ use crate::text::clip;
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Item {
+pub(crate) struct Item {
     /// The job's id.
     pub job_id: JobId,
     /// Process id of the worker, also after it ended.

@@ -9,7 +9,7 @@ use crate::store::{OUTPUT, STDERR, STDERR_MARKS, Store};
 
 /// Calls `give` with the requested part of the log and then with new parts, until the job has ended
 /// and its log is complete, or `give` returns false.
-pub fn follow(
+pub(crate) fn follow(
     store: &Store,
     request: &LogsRequest,
     give: impl FnMut(&LogsAnswer) -> bool,
@@ -23,7 +23,7 @@ pub fn follow(
 }
 
 /// Like [`follow`], and stops when `is_done` returns true; called when one of the files changes.
-pub fn follow_until(
+pub(crate) fn follow_until(
     store: &Store,
     request: &LogsRequest,
     mut give: impl FnMut(&LogsAnswer) -> bool,

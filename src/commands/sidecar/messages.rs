@@ -60,7 +60,7 @@ pub(super) struct SessionReply {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum SidecarEvent {
+pub(crate) enum SidecarEvent {
     /// The sidecar reads its input.
     Ready {
         /// The version of this program.

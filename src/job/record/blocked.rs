@@ -8,7 +8,7 @@ use crate::job::{Question, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-pub struct Blocked {
+pub(crate) struct Blocked {
     /// `question` or `permission`.
     pub kind: String,
     /// Claude's id of the request.
@@ -35,7 +35,7 @@ pub struct Blocked {
 /// A question whose claude was ended, so that the job has no slot while it waits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ReleasedQuestion {
+pub(crate) struct ReleasedQuestion {
     /// The request.
     pub blocked: Blocked,
     /// Offset of the part of `output.log` that contains the request, in bytes.

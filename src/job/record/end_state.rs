@@ -5,7 +5,7 @@ use crate::job::{Reason, Status};
 
 /// The part of a record that decides how a job that has ended can be continued.
 #[derive(Clone, Copy, Debug)]
-pub struct EndState {
+pub(crate) struct EndState {
     pub version: u32,
     pub status: Status,
     pub reason: Option<Reason>,
@@ -21,7 +21,7 @@ pub struct EndState {
 impl EndState {
     /// Returns whether the job was ended from outside without a request to end it: its host, its
     /// worker or its claude ended, or those of a job that it waited for.
-    pub fn is_cut_off(&self) -> bool {
+    pub(crate) fn is_cut_off(&self) -> bool {
         let by_signal = self.exit.is_some_and(|exit| exit.signal().is_some());
         let from_outside = match self.reason {
             Some(Reason::HostRestarted | Reason::WorkerDied | Reason::Terminated) => true,
@@ -39,14 +39,14 @@ impl EndState {
     /// Returns whether `recover` accepts the job: it was cut off, its login was refused, or a
     /// wake-up did not come. `recover --all` leaves out the last two: a restart of the machine does
     /// not renew a login.
-    pub fn is_recoverable(&self) -> bool {
+    pub(crate) fn is_recoverable(&self) -> bool {
         let is_manual = matches!(self.reason, Some(Reason::Auth | Reason::WakeupMissed));
         let may_recover = self.status == Status::Failed && is_manual;
         self.is_cut_off() || (may_recover && !self.no_recover && self.is_resumable())
     }
 
     /// Returns whether `resume` accepts the job: this program may write the record's version.
-    pub fn is_resumable(&self) -> bool {
+    pub(crate) fn is_resumable(&self) -> bool {
         is_writable_version(self.version)
     }
 }

@@ -13,13 +13,13 @@ use crate::text::{format_duration, one_line};
 
 /// The line that shows a job's status during `wait`. It is cleared when dropped.
 #[derive(Default)]
-pub struct LiveLine {
+pub(crate) struct LiveLine {
     shown: bool,
 }
 
 impl LiveLine {
     /// Shows the job's current status.
-    pub fn show(&mut self, status: &StatusAnswer) {
+    pub(crate) fn show(&mut self, status: &StatusAnswer) {
         let now = clock::now();
         let now_text = match (&status.waiting_for, &status.activity) {
             (Some(wait), _) => wait_reason(wait),

@@ -93,7 +93,7 @@ impl Digest {
     }
 
     /// Begins a new request: earlier answers do not answer it.
-    pub fn start_new_request(&mut self) {
+    pub(crate) fn start_new_request(&mut self) {
         self.has_new_request = true;
         self.answer = None;
         self.structured_output = None;

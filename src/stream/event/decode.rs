@@ -27,7 +27,7 @@ fn names_parent(line: &[u8]) -> bool {
 ///
 /// A line that is not UTF-8 cannot be decoded; [`repair`](crate::stream::repair) replaces the
 /// invalid bytes.
-pub fn decode(line: &[u8]) -> Option<Event<'_>> {
+pub(crate) fn decode(line: &[u8]) -> Option<Event<'_>> {
     // By far the most frequent line with partial messages, and only one field of it matters.
     let is_partial = line.starts_with(b"{\"type\":\"stream_event\"") && line.ends_with(b"}");
     if is_partial && !names_parent(line) {

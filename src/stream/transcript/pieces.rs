@@ -8,7 +8,7 @@ use super::{Speaker, TranscriptLine, WAITS_FOR_PERMISSION};
 /// tool call, in the request of the CLI, and in the tool result. So lines are parsed in any order,
 /// and [`resolve`] combines their pieces.
 #[derive(Clone, Debug)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Its transcript if nothing else is known.
     pub(super) line: Option<TranscriptLine>,
     pub(super) link: Option<Link>,
@@ -41,27 +41,27 @@ impl Piece {
     }
 
     /// Its transcript if nothing else is known.
-    pub fn line(&self) -> Option<&TranscriptLine> {
+    pub(crate) fn line(&self) -> Option<&TranscriptLine> {
         self.line.as_ref()
     }
 
     /// Returns the same line for shortening.
-    pub fn line_mut(&mut self) -> Option<&mut TranscriptLine> {
+    pub(crate) fn line_mut(&mut self) -> Option<&mut TranscriptLine> {
         self.line.as_mut()
     }
 
     /// Whether other pieces may change its transcript.
-    pub fn is_linked(&self) -> bool {
+    pub(crate) fn is_linked(&self) -> bool {
         self.link.is_some()
     }
 
     /// Whether it is a request to decide on a tool call.
-    pub fn is_request(&self) -> bool {
+    pub(crate) fn is_request(&self) -> bool {
         matches!(self.link, Some(Link::Request { .. }))
     }
 
     /// Whether it depends on an earlier piece that is not among `pieces`.
-    pub fn lacks_context(&self, pieces: &[Self]) -> bool {
+    pub(crate) fn lacks_context(&self, pieces: &[Self]) -> bool {
         let links = || pieces.iter().filter_map(|piece| piece.link.as_ref());
         match &self.link {
             Some(Link::Request { id, .. }) => {
@@ -162,7 +162,7 @@ impl<'a> CallTable<'a> {
 /// Returns the transcript of the pieces in stream order, each line with the index of its piece:
 /// each question once, with its answer, and each permission request while it waits and then the
 /// decision. `context` holds earlier pieces, which are not shown.
-pub fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, TranscriptLine)> {
+pub(crate) fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, TranscriptLine)> {
     let linked =
         |piece: &Piece| matches!(piece.link, Some(Link::Request { .. } | Link::Response { .. }));
     let asks = context.iter().chain(pieces).any(linked);
