@@ -22,7 +22,7 @@ use super::poll::readable_within;
 /// A process that can be signalled without the risk that its number belongs to another process by
 /// then: on Linux a pidfd, on other systems just the number.
 #[derive(Debug)]
-pub struct ProcessHandle {
+pub(crate) struct ProcessHandle {
     #[cfg(not(target_os = "linux"))]
     pid: i32,
     #[cfg(target_os = "linux")]
@@ -35,7 +35,7 @@ impl ProcessHandle {
     ///
     /// # Errors
     /// There is no such process.
-    pub fn open(pid: i32) -> io::Result<Self> {
+    pub(crate) fn open(pid: i32) -> io::Result<Self> {
         if pid <= 1 {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
@@ -56,12 +56,12 @@ impl ProcessHandle {
 
     /// Readable when the process has ended (pidfd_open(2)).
     #[cfg(target_os = "linux")]
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
     /// Waits until the process has ended, and returns whether it has within `timeout`.
-    pub fn ends_within(&self, timeout: Duration) -> bool {
+    pub(crate) fn ends_within(&self, timeout: Duration) -> bool {
         #[cfg(target_os = "linux")]
         return readable_within(self.fd.as_fd(), timeout);
         #[cfg(not(target_os = "linux"))]
@@ -75,7 +75,7 @@ impl ProcessHandle {
     }
 
     /// Sends `signal`. It is not an error if the process has ended already.
-    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         let sent = {
             let none = std::ptr::null::<libc::siginfo_t>();

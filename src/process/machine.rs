@@ -20,7 +20,7 @@ pub(crate) fn processes() -> Option<u64> {
 
 /// Not known on other systems.
 #[cfg(not(target_os = "linux"))]
-pub fn processes() -> Option<u64> {
+pub(crate) fn processes() -> Option<u64> {
     None
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn file_system(directory: &Path) -> io::Result<Option<String>> {
 
 /// Returns the name of the file system's type.
 #[cfg(not(target_os = "linux"))]
-pub fn file_system(directory: &Path) -> io::Result<Option<String>> {
+pub(crate) fn file_system(directory: &Path) -> io::Result<Option<String>> {
     let stat = nix::sys::statfs::statfs(directory)?;
     Ok(Some(stat.filesystem_type_name().to_owned()))
 }

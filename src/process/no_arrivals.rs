@@ -8,19 +8,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::ArrivalOrder;
 
 /// Has no values.
-pub struct Arrivals(Infallible);
+pub(crate) struct Arrivals(Infallible);
 
 impl Arrivals {
     /// Never succeeds.
-    pub fn watch_file(_file: &File) -> io::Result<(Self, OwnedFd)> {
+    pub(crate) fn watch_file(_file: &File) -> io::Result<(Self, OwnedFd)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub fn add_pipe(&self, _pipe: &impl AsFd) -> io::Result<()> {
+    pub(crate) fn add_pipe(&self, _pipe: &impl AsFd) -> io::Result<()> {
         match self.0 {}
     }
 
-    pub fn file_order(&self) -> Option<ArrivalOrder> {
+    pub(crate) fn file_order(&self) -> Option<ArrivalOrder> {
         match self.0 {}
     }
 }

@@ -264,29 +264,29 @@ mod system {
 
     use super::{PathBuf, Pids, Process, ProcessId, io};
 
-    pub fn check() -> io::Result<()> {
+    pub(crate) fn check() -> io::Result<()> {
         Ok(())
     }
 
     impl Process {
-        pub fn living(pid: i32) -> Option<Self> {
+        pub(crate) fn living(pid: i32) -> Option<Self> {
             table().ok()?.into_iter().find(|process| process.id.pid == pid)
         }
 
-        pub fn markers(&self) -> Vec<PathBuf> {
+        pub(crate) fn markers(&self) -> Vec<PathBuf> {
             Vec::new()
         }
 
-        pub fn uid(&self) -> Option<u32> {
+        pub(crate) fn uid(&self) -> Option<u32> {
             None
         }
 
-        pub fn arguments(&self) -> Vec<Vec<u8>> {
+        pub(crate) fn arguments(&self) -> Vec<Vec<u8>> {
             Vec::new()
         }
     }
 
-    pub fn markers(_pid: i32) -> Vec<PathBuf> {
+    pub(crate) fn markers(_pid: i32) -> Vec<PathBuf> {
         Vec::new()
     }
 
@@ -304,25 +304,25 @@ mod system {
         Ok(text.lines().filter_map(process).collect())
     }
 
-    pub fn children(pid: i32) -> io::Result<Vec<i32>> {
+    pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
         let all = table()?.into_iter();
         Ok(all.filter(|process| process.parent == pid).map(|process| process.id.pid).collect())
     }
 
-    pub fn pids() -> io::Result<Pids> {
+    pub(crate) fn pids() -> io::Result<Pids> {
         let pids = table()?.into_iter().map(|process| process.id.pid).collect();
         Ok(Pids { pids, is_complete: true })
     }
 
-    pub fn newest() -> Option<i32> {
+    pub(crate) fn newest() -> Option<i32> {
         None
     }
 
-    pub fn is_this_program(_pid: i32) -> bool {
+    pub(crate) fn is_this_program(_pid: i32) -> bool {
         false
     }
 
-    pub fn holds_lock(_pid: i32, _path: &Path) -> bool {
+    pub(crate) fn holds_lock(_pid: i32, _path: &Path) -> bool {
         true
     }
 }
