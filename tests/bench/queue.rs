@@ -49,7 +49,7 @@ pub(crate) fn queue(scale: Scale, table: &mut Table) -> Outcome<()> {
             peers: String::new(),
         })
     };
-    let what = format!("`start` of a job that is queued, up to {queued} in line");
+    let what = format!("`start` of a job that is queued, up to {queued} queued");
     add(what, Unit::Seconds, Spread::of(starts), 0.020)?;
 
     std::thread::sleep(SETTLING);
