@@ -426,7 +426,7 @@ fn garbage_is_counted_and_never_a_success() {
         (0..100_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let (verdict, rig, _) = run("", &garbage, Exit { code: Some(0), signal: None }, "");
     assert_eq!(verdict, failed(Reason::NoResult));
-    assert!(rig.supervisor.record().warnings[0].contains("that are not events"));
+    assert!(rig.supervisor.record().warnings[0].contains("undecodable line"));
 }
 
 #[test]

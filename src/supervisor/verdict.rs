@@ -235,8 +235,9 @@ impl Supervisor {
             warnings.push(format!("the command reports a failure: {}", one_line(said, 150)));
         }
         if digest.undecodable > 0 {
-            let lines = plural(usize::try_from(digest.undecodable).unwrap_or(usize::MAX), "line");
-            warnings.push(format!("claude's output holds {lines} that are not events"));
+            let lines = usize::try_from(digest.undecodable).unwrap_or(usize::MAX);
+            let lines = plural(lines, "undecodable line");
+            warnings.push(format!("claude's output contains {lines}"));
         }
         // This program sent no signal, so an unusual exit is worth a warning.
         let odd = self.record.exit.filter(|exit| exit.code != Some(0));
