@@ -115,12 +115,12 @@ impl Summaries {
 
     /// Adds the line of a job to the lines in memory.
     fn add(&mut self, id: &JobId, stamp: &Stamp, summary: &Summary) -> Option<EndedJob> {
-        let line =
-            CacheLine::new(id, *stamp, summary).to_text(&serde_json::to_string(summary).ok()?);
+        let fields = CacheLine::new(id, *stamp, summary);
+        let line = fields.to_text(&serde_json::to_string(summary).ok()?);
         let start = self.file_length + self.text.len() as u64;
         self.text.extend_from_slice(line.as_bytes());
         let range = LineRange { start, length: u32::try_from(line.len()).ok()? };
-        Some(CacheLine::new(id, *stamp, summary).ended(range))
+        Some(fields.ended(range))
     }
 }
 
