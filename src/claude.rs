@@ -18,6 +18,7 @@ use std::{fmt, fs, io};
 
 use serde_json::Value;
 
+use crate::hidden_verbs;
 use crate::job::{Exit, JobId, Spec};
 
 pub(crate) use account::account;
@@ -327,7 +328,7 @@ pub(crate) fn command(
         }
         Some(replay) => {
             let mut command = Command::new(own_executable());
-            command.arg("replay").arg("--speed").arg(replay.speed.to_string());
+            command.arg(hidden_verbs::REPLAY).arg("--speed").arg(replay.speed.to_string());
             command.args(replay.file.iter());
             command
         }

@@ -21,6 +21,7 @@ mod commands;
 mod error;
 mod fault_point;
 mod finalize;
+mod hidden_verbs;
 mod job;
 mod launch;
 mod notifier;
@@ -40,12 +41,6 @@ mod worker;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-
-/// Links the unwinder, which a release needs only for the backtrace of a panic, into the program:
-/// loading the shared `libgcc_s` takes a tenth of the CPU time of a `status`.
-#[cfg(all(target_os = "linux", target_env = "gnu", panic = "abort"))]
-#[link(name = "gcc_eh", kind = "static")]
-unsafe extern "C" {}
 
 use claude::Env;
 use cli::{Cli, Verb};
@@ -72,17 +67,18 @@ fn main() -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// Runs a verb that [`launch`] or [`claude`] starts: the worker (`JOB_DIR [SCOPE]`), the notifier
-/// (`JOB_DIR [locked]`) or `replay --speed FACTOR [FILE]`. Returns `None` for any other verb. Their
-/// names are a protocol: another version of the program may start them.
+/// Runs a [hidden verb](hidden_verbs), which [`launch`] or [`claude`] starts. Returns `None` for any
+/// other verb.
 fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
     let status = match args.get(1)?.to_str()? {
-        "worker" => {
+        hidden_verbs::WORKER => {
             let unit = args.get(3).and_then(|unit| unit.to_str());
             worker::run(args.get(2)?.into(), unit).map(|()| 0)
         }
-        "courier" => notifier::run(args.get(2)?.into(), args.get(3).is_some()).map(|()| 0),
-        "replay" => {
+        hidden_verbs::NOTIFIER => {
+            notifier::run(args.get(2)?.into(), args.get(3).is_some()).map(|()| 0)
+        }
+        hidden_verbs::REPLAY => {
             let speed = args.get(3)?.to_str()?.parse().ok()?;
             replay::play(args.get(4).and_then(|file| file.to_str()), speed)
         }

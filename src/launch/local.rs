@@ -11,6 +11,7 @@ use super::detach::DetachPlan;
 use super::{BUSY, LAUNCH_FAILED, LAUNCHED, NO_SLOT, QUEUED};
 use crate::claude::Env;
 use crate::fault_point::fault_point;
+use crate::hidden_verbs;
 use crate::process;
 use crate::store::{JobDir, Lock, STDERR};
 
@@ -84,7 +85,7 @@ fn try_launch(
     let (mut reader, writer) = io::pipe().map_err(LaunchError::WorkerFailed)?;
     // The messages of a crashing worker are stored together with claude's.
     let stderr = job.append(STDERR).map(Stdio::from).unwrap_or_else(|_| Stdio::null());
-    let mut arguments = vec![OsString::from("worker"), job.path().into()];
+    let mut arguments = vec![OsString::from(hidden_verbs::WORKER), job.path().into()];
     arguments.extend(plan.unit().map(OsString::from));
     let mut command = plan.command(&crate::claude::own_executable(), &arguments, env);
     process::set_marker(&mut command, job.path());

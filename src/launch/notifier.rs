@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::process::Command;
 
+use crate::hidden_verbs;
 use crate::process;
 use crate::store::{JobDir, Lock};
 
@@ -25,9 +26,7 @@ pub(crate) fn spawn_notifier_if_idle(job: &JobDir) {
 /// never free in between.
 fn spawn(job: &JobDir, lock: Option<&Lock>) {
     let mut command = Command::new(crate::claude::own_executable());
-    // The names of hidden verbs are a protocol: the program may have been replaced by another
-    // version.
-    command.arg("courier").arg(job.path());
+    command.arg(hidden_verbs::NOTIFIER).arg(job.path());
     process::set_marker(&mut command, job.notifications_dir().path());
     if lock.is_some() {
         command.arg("locked");

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::proc::{self, MARKER_VARIABLES, Pids, Process, ProcessId};
+use crate::hidden_verbs;
 
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -57,8 +58,9 @@ impl JobMarker {
     fn worker_with_pid(&self, pid: i32) -> Option<ProcessId> {
         let process = Process::living(pid)?;
         let arguments = process.arguments();
-        let is_worker = arguments.get(1).is_some_and(|verb| verb == b"worker")
-            && arguments.get(2).is_some_and(|dir| dir == self.job_dir.as_os_str().as_bytes());
+        let is_worker =
+            arguments.get(1).is_some_and(|verb| verb == hidden_verbs::WORKER.as_bytes())
+                && arguments.get(2).is_some_and(|dir| dir == self.job_dir.as_os_str().as_bytes());
         let is_ours = is_worker
             && process.markers().contains(&self.job_dir)
             && process.uid() == Some(nix::unistd::geteuid().as_raw());

@@ -1,0 +1,9 @@
+//! Verbs by which the program starts itself. Their names are a protocol: the program may have been
+//! replaced by another version in between.
+
+/// The worker of a job: `JOB_DIR [SCOPE]`.
+pub(crate) const WORKER: &str = "worker";
+/// The notifier of a job: `JOB_DIR [locked]`.
+pub(crate) const NOTIFIER: &str = "courier";
+/// A recording in the place of claude: `--speed FACTOR [FILE]`.
+pub(crate) const REPLAY: &str = "replay";
