@@ -10,10 +10,6 @@ use super::{
 };
 use crate::text::{clip, is_zero};
 
-/// As many as a list shows.
-const MAX_ERROR_CHARS: usize = 120;
-const MAX_PROMPT_CHARS: usize = 60;
-
 /// The part of a [`Record`] that lists, totals and the removal of jobs need. Decoded from a record,
 /// whose other fields are skipped, or from an encoded summary.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,10 +138,15 @@ impl From<Record> for Summary {
 }
 
 impl Summary {
+    /// Maximum length of the error in a list.
+    pub(crate) const MAX_ERROR_CHARS: usize = 120;
+    /// Maximum length of the prompt in a list.
+    pub(crate) const MAX_PROMPT_CHARS: usize = 60;
+
     /// Truncates the texts that can be long.
     pub(crate) fn shortened(mut self) -> Self {
-        self.error = self.error.map(|error| clip(&error, MAX_ERROR_CHARS));
-        self.prompt = clip(&self.prompt, MAX_PROMPT_CHARS);
+        self.error = self.error.map(|error| clip(&error, Self::MAX_ERROR_CHARS));
+        self.prompt = clip(&self.prompt, Self::MAX_PROMPT_CHARS);
         self
     }
 

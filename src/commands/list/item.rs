@@ -94,7 +94,7 @@ impl Item {
             pid: record.pid,
             status: Some(view.status),
             reason: record.reason,
-            error: record.error.map(|error| clip(&error, 120)),
+            error: record.error.map(|error| clip(&error, Summary::MAX_ERROR_CHARS)),
             started_at: record.started_at,
             ended_at: record.ended_at,
             rate_limited: view.rate_limited,
@@ -112,7 +112,7 @@ impl Item {
             activity: record
                 .activity
                 .map(|activity| Activity { text: clip(&activity.text, 60), tool: activity.tool }),
-            prompt: clip(&record.prompt, 60),
+            prompt: clip(&record.prompt, Summary::MAX_PROMPT_CHARS),
             group: record.spec.queue_options.group,
             labels: record.spec.labels,
             ..Self::blank(record.job_id)
