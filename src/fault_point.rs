@@ -29,7 +29,7 @@ pub(crate) fn fault_point(name: &str) {
 /// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
-pub fn fault_point(_name: &str) {}
+pub(crate) fn fault_point(_name: &str) {}
 
 /// What a unit test does at each fault point of a thread, such as to let another thread run.
 #[cfg(test)]

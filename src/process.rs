@@ -52,8 +52,8 @@ pub(crate) use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background
 pub(crate) use run::run_with_timeout;
 pub(crate) use spawn::{accept_kill_requests, spawn_claude, spawn_detached, spawn_worker};
 
-/// Links the unwinder, which a release needs only for the backtrace of a panic, into the program:
-/// loading the shared `libgcc_s` takes a tenth of the CPU time of a `status`.
+// Links the unwinder, which a release needs only for the backtrace of a panic, into the program:
+// loading the shared `libgcc_s` takes a tenth of the CPU time of a `status`.
 #[cfg(all(target_os = "linux", target_env = "gnu", panic = "abort"))]
 #[link(name = "gcc_eh", kind = "static")]
 unsafe extern "C" {}
