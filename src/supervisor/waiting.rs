@@ -45,7 +45,7 @@ impl Supervisor {
             WorkerPhase::Idle { until } => Some(WaitingFor::new(
                 WaitKind::Message,
                 wall(now, Some(until)),
-                "the next message is awaited",
+                "waiting for the next message",
             )),
             WorkerPhase::Closing { until } if !self.digest.turn_open => Some(WaitingFor::new(
                 WaitKind::Exit,
