@@ -1,4 +1,4 @@
-//! The verbs, one file each. Each takes a request and returns an answer; none prints.
+//! The verbs. Each is one file: its arguments, its work and its answer.
 
 pub(crate) mod answer;
 pub(crate) mod clean;
@@ -6,12 +6,15 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod export;
+pub(crate) mod finish;
 pub(crate) mod host_takeover;
+pub(crate) mod interrupt;
 pub(crate) mod kill;
 mod launching;
 pub(crate) mod list;
 pub(crate) mod logs;
 mod observe;
+mod recipient;
 pub(crate) mod recover;
 pub(crate) mod redeliver;
 pub(crate) mod result;
@@ -25,14 +28,57 @@ mod turns;
 pub(crate) mod wait;
 mod watch;
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
+use crate::arguments::{CommonArgs, absolute};
+use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
-use crate::job::{JobId, Reason, Status};
+use crate::job::JobId;
+use crate::output::{Answer, Printer};
+use crate::store::{self, Store};
 
 /// Maximum number of characters of an answer, unless the caller asks for more: callers truncate
 /// longer output, and truncated JSON cannot be parsed.
 pub(crate) const MAX_ANSWER_CHARS: usize = 8_000;
+
+/// What a verb needs beside its arguments.
+pub(crate) struct Call {
+    /// The option `--jobs-dir` or its variable.
+    jobs_dir: Option<PathBuf>,
+    pub(crate) env: Env,
+    pub(crate) printer: Printer,
+}
+
+impl Call {
+    pub(crate) fn new(common: CommonArgs) -> Self {
+        let printer = Printer::new(&common);
+        Self { jobs_dir: common.jobs_dir, env: Env::own(), printer }
+    }
+
+    /// Returns the path of the jobs directory: the option, its variable, or the platform's default.
+    pub(crate) fn jobs_dir(&self) -> Result<PathBuf, Error> {
+        match &self.jobs_dir {
+            Some(path) if !path.as_os_str().is_empty() => absolute(path),
+            _ => {
+                let root = store::default_root(|name| self.env.get(name).cloned());
+                let missing = "neither HOME nor XDG_STATE_HOME is set: use --jobs-dir";
+                root.ok_or_else(|| Error::Usage(missing.to_owned()))
+            }
+        }
+    }
+
+    /// Opens the jobs directory.
+    pub(crate) fn store(&self) -> Result<Store, Error> {
+        Ok(Store::open(&self.jobs_dir()?)?)
+    }
+
+    /// Prints the answer of the verb.
+    pub(crate) fn print(&self, answer: &impl Answer) -> Result<ExitStatus, Error> {
+        self.printer.print(answer)
+    }
+}
 
 /// One job's failure in an operation on several jobs.
 #[derive(Debug, Serialize)]
@@ -52,49 +98,5 @@ pub(crate) struct JobFailure {
 impl JobFailure {
     fn from_error(job_id: JobId, error: &Error) -> Self {
         Self { job_id, error: error.to_string(), code: error.code(), hint: error.hint() }
-    }
-}
-
-/// Parses a job id from an argument.
-pub(crate) fn parse_job_id(text: &str) -> Result<JobId, Error> {
-    JobId::parse(text).map_err(|_| Error::InvalidJobId(text.to_owned()))
-}
-
-/// Returns the exit status of a command that waited for a job. A temporary failure, such as a lost
-/// connection, has its own status, so that callers can retry.
-pub(crate) fn exit_status_for(
-    status: Status,
-    reason: Option<Reason>,
-    lost_connection: bool,
-) -> ExitStatus {
-    match (status, reason) {
-        (Status::Completed, _) => ExitStatus::Done,
-        (Status::Failed, Some(Reason::RateLimit | Reason::Overloaded)) => ExitStatus::TryAgain,
-        (Status::Failed, Some(Reason::ApiError)) if lost_connection => ExitStatus::TryAgain,
-        (Status::Failed, _) => ExitStatus::Failed,
-        (Status::Killed, _) => ExitStatus::Killed,
-        (Status::Blocked, _) => ExitStatus::Blocked,
-        (Status::Queued | Status::Starting | Status::Running | Status::Idle, _) => {
-            ExitStatus::TimedOut
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn temporary_failure_has_own_exit_status() {
-        for (reason, lost, code) in [
-            (Reason::RateLimit, false, ExitStatus::TryAgain),
-            (Reason::Overloaded, false, ExitStatus::TryAgain),
-            (Reason::ApiError, true, ExitStatus::TryAgain),
-            (Reason::ApiError, false, ExitStatus::Failed),
-            (Reason::Auth, false, ExitStatus::Failed),
-        ] {
-            assert_eq!(exit_status_for(Status::Failed, Some(reason), lost), code, "{reason}");
-        }
-        assert_eq!(exit_status_for(Status::Failed, None, false), ExitStatus::Failed);
     }
 }

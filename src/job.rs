@@ -4,6 +4,7 @@
 //! Pure: nothing in this module reads a file, a clock or a process.
 
 mod event_log;
+mod filter;
 mod hint;
 mod id;
 mod inbox_message;
@@ -23,6 +24,7 @@ mod timestamp;
 mod waiting;
 
 pub(crate) use event_log::{EventKind, EventLine, WaitReason};
+pub(crate) use filter::Filter;
 pub(crate) use hint::{HintFacts, full_status, hint};
 pub(crate) use id::JobId;
 pub(crate) use inbox_message::{InboxMessage, TurnEnd, UndeliveredMessage};

@@ -4,6 +4,8 @@
 //! and stderr can parse it. Text goes to a terminal, in colour unless `NO_COLOR` or `TERM` disable
 //! it. Characters that could harm a terminal are escaped in both.
 
+mod layout;
+mod live;
 mod text;
 
 use std::io::{self, IsTerminal, Write};
@@ -12,30 +14,30 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use crate::cli::Common;
-use crate::commands::answer::{self, AnswerAnswer, OpenRequest};
-use crate::commands::clean::CleanAnswer;
-use crate::commands::demo::DemoEvent;
-use crate::commands::doctor::DoctorAnswer;
-use crate::commands::events::JobEvent;
-use crate::commands::export::ExportAnswer;
-use crate::commands::kill::KillAnswer;
-use crate::commands::list::ListAnswer;
-use crate::commands::logs::LogsAnswer;
-use crate::commands::recover::{RecoverAllAnswer, Recovered};
-use crate::commands::redeliver::RedeliverAnswer;
-use crate::commands::result::ResultAnswer;
-use crate::commands::send::{FinishAnswer, InterruptAnswer, SendAnswer};
-use crate::commands::sidecar::SidecarEvent;
-use crate::commands::start::StartAnswer;
-use crate::commands::stats::StatsAnswer;
-use crate::commands::status::StatusAnswer;
-use crate::commands::wait::{WaitAnswer, Waited};
+use crate::arguments::CommonArgs;
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::store::addressed;
 use crate::text::{harmless, is_harmful};
 
-use text::LiveLine;
+pub(crate) use layout::{columns, fit, joined, pad, wrapped};
+pub(crate) use live::LiveLine;
+pub(crate) use text::*;
+
+/// An answer of a verb: JSON by serde, and text for people.
+pub(crate) trait Answer: Serialize {
+    /// Returns the answer as text, in colour and with a final line feed.
+    fn text(&self) -> String;
+
+    /// Returns bytes that are printed unchanged instead of the text, unless stdout is a terminal.
+    fn raw(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Returns the exit status of a call with this answer.
+    fn exit_status(&self) -> ExitStatus {
+        ExitStatus::Done
+    }
+}
 
 /// Prints the answers of a call.
 pub(crate) struct Printer {
@@ -95,7 +97,7 @@ impl schemars::JsonSchema for AnyError {
 
 impl Printer {
     /// Selects JSON if stdout is not a terminal, unless the options say otherwise.
-    pub(crate) fn new(common: &Common) -> Self {
+    pub(crate) fn new(common: &CommonArgs) -> Self {
         let json = common.json || (!common.plain && !io::stdout().is_terminal());
         let jobs_dir = common.jobs_dir.as_deref().and_then(|path| std::path::absolute(path).ok());
         Self { json, pretty: common.pretty, jobs_dir }
@@ -117,220 +119,21 @@ impl Printer {
             text::error(&text, hint.as_deref());
         } else if let Error::NotFound(job_id) = error {
             let status = NOT_FOUND;
-            let _ = self.json(&NotFoundAnswer { job_id, status, error: text, code, hint });
+            let _ = self.print_json(&NotFoundAnswer { job_id, status, error: text, code, hint });
         } else {
-            let _ = self.json(&ErrorAnswer { error: text, code, hint });
+            let _ = self.print_json(&ErrorAnswer { error: text, code, hint });
         }
         status
     }
 
-    /// `start`.
-    pub(crate) fn start(&self, answer: &StartAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::start(answer)).map_err(|error| match error {
-            Error::Output(source) => Error::StartNotReported(
-                answer.job_id.to_string(),
-                answer.status.to_string(),
-                source,
-            ),
-            error => error,
-        })?;
-        Ok(ExitStatus::Done)
-    }
-
-    /// `status`.
-    pub(crate) fn status(&self, answer: &StatusAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::status(answer))?;
-        Ok(ExitStatus::Done)
-    }
-
-    /// `result`.
-    pub(crate) fn result(&self, answer: &ResultAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::result(answer))?;
-        Ok(ExitStatus::Done)
-    }
-
-    /// `list`.
-    pub(crate) fn list(&self, answer: &ListAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::list(answer))?;
-        Ok(ExitStatus::Done)
-    }
-
-    /// `stats`.
-    pub(crate) fn stats(&self, answer: &StatsAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::stats(answer))?;
-        Ok(ExitStatus::Done)
-    }
-
-    /// `export`.
-    pub(crate) fn export(&self, answer: &ExportAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::export(answer))?;
-        Ok(ExitStatus::Done)
-    }
-
-    /// `kill`.
-    pub(crate) fn kill(&self, answer: &KillAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::kill(answer))?;
-        Ok(if answer.killed { ExitStatus::Done } else { ExitStatus::Failed })
-    }
-
-    /// Shows the open request and reads the answer from the terminal.
-    pub(crate) fn read_answer(
-        &self,
-        open: &OpenRequest,
-        request: &mut answer::AnswerRequest,
-    ) -> Result<(), Error> {
-        if self.json || !io::stdin().is_terminal() {
-            let why = "no answer given: use --choice, --text, --allow or --deny";
-            return Err(Error::Usage(why.to_owned()));
-        }
-        let mut line = String::new();
-        let mut read = |prompt: &str| -> Result<String, Error> {
-            write_text(prompt)?;
-            line.clear();
-            io::stdin().read_line(&mut line).map_err(Error::Output)?;
-            Ok(line.trim().to_owned())
-        };
-        if open.blocked.kind != "question" {
-            let reply = read(&text::permission(open))?;
-            request.allow = matches!(reply.as_str(), "y" | "yes");
-            request.deny = !request.allow;
-            return Ok(());
-        }
-        for question in &open.blocked.questions {
-            let reply = read(&text::question(question))?;
-            let chosen =
-                reply.parse().ok().and_then(|n: usize| question.options.get(n.wrapping_sub(1)));
-            match chosen {
-                Some(option) => {
-                    request.choices.push(format!("{}={}", question.question, option.label));
-                }
-                None => request.text = Some(reply),
-            }
-        }
-        Ok(())
-    }
-
-    /// Prints a line of `sidecar`. Returns false if the reader has closed stdout.
-    pub(crate) fn sidecar_line(event: &SidecarEvent) -> bool {
-        Self::for_json().json(event).is_ok()
-    }
-
-    /// Prints an event, always as JSON. Returns false if the reader has closed stdout.
-    pub(crate) fn event(&self, event: &JobEvent) -> bool {
-        self.json(event).is_ok()
-    }
-
-    /// `answer`.
-    pub(crate) fn answer(&self, answer: &AnswerAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::answer(answer))?;
-        Ok(if answer.answered || answer.released { ExitStatus::Done } else { ExitStatus::Failed })
-    }
-
-    /// `send`.
-    pub(crate) fn send(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::send(answer))?;
-        Ok(match &answer.turn {
-            Some(None) if answer.status.is_live() => ExitStatus::TimedOut,
-            Some(None) => ExitStatus::Failed,
-            Some(Some(turn)) if turn.is_error => ExitStatus::Failed,
-            _ => ExitStatus::Done,
-        })
-    }
-
-    /// `finish`.
-    pub(crate) fn finish(&self, answer: &FinishAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::finish(answer))?;
-        Ok(ExitStatus::Done)
-    }
-
-    /// `send --follow`, whose text has been printed already.
-    pub(crate) fn send_followed(&self, answer: &SendAnswer) -> Result<ExitStatus, Error> {
+    /// Prints an answer and returns its exit status.
+    pub(crate) fn print(&self, answer: &impl Answer) -> Result<ExitStatus, Error> {
         if self.json {
-            return self.send(answer);
-        }
-        let failed = !matches!(&answer.turn, Some(Some(turn)) if !turn.is_error);
-        Ok(if failed { ExitStatus::Failed } else { ExitStatus::Done })
-    }
-
-    /// `interrupt`.
-    pub(crate) fn interrupt(&self, answer: &InterruptAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::interrupt(answer))?;
-        Ok(if answer.interrupted { ExitStatus::Done } else { ExitStatus::Failed })
-    }
-
-    /// `recover` of one job, and `resume`.
-    pub(crate) fn recover(&self, answer: &Recovered) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::recovered(answer))?;
-        Ok(ExitStatus::Done)
-    }
-
-    /// `recover` of all jobs.
-    pub(crate) fn recover_all(&self, answer: &RecoverAllAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::recovered_all(answer))?;
-        Ok(if answer.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
-    }
-
-    /// `redeliver`.
-    pub(crate) fn redeliver(&self, answer: &RedeliverAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::redelivered(answer))?;
-        Ok(if answer.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
-    }
-
-    /// `clean`.
-    pub(crate) fn clean(&self, answer: &CleanAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::cleaned(answer))?;
-        Ok(if answer.left.is_empty() { ExitStatus::Done } else { ExitStatus::Failed })
-    }
-
-    /// `wait`.
-    pub(crate) fn wait(&self, answer: &WaitAnswer) -> Result<(), Error> {
-        self.put(answer, || {
-            let texts = answer.jobs.iter().map(|job| match job {
-                Waited::Ended(result) => text::result(result),
-                Waited::Live(status) => text::status(status),
-                Waited::Short(short) => text::short_result(short),
-                Waited::Unreadable(job) => text::unreadable_job(job),
-            });
-            texts.collect::<Vec<_>>().join("\n")
-        })
-    }
-
-    /// `logs`.
-    pub(crate) fn logs(&self, answer: &LogsAnswer) -> Result<ExitStatus, Error> {
-        if self.json {
-            self.json(answer)?;
+            self.print_json(answer)?;
         } else {
-            self.log_text(answer)?;
+            print_plain(answer)?;
         }
-        Ok(ExitStatus::Done)
-    }
-
-    /// Prints a part of `logs --follow`. Returns false if the reader has closed stdout.
-    pub(crate) fn log_part(&self, answer: &LogsAnswer) -> bool {
-        let written = if self.json && answer.bytes.is_empty() {
-            self.json(answer)
-        } else {
-            self.log_text(answer)
-        };
-        written.is_ok()
-    }
-
-    /// `doctor`.
-    pub(crate) fn doctor(&self, answer: &DoctorAnswer) -> Result<ExitStatus, Error> {
-        self.put(answer, || text::doctor(answer))?;
-        Ok(if answer.ok { ExitStatus::Done } else { ExitStatus::Failed })
-    }
-
-    /// Prints a scene of `demo`. Returns false if the reader has closed stdout.
-    pub(crate) fn scene(&self, scene: &DemoEvent<'_>) -> bool {
-        let written = match (scene, self.json) {
-            (DemoEvent::Started(answer), true) => self.json(answer),
-            (DemoEvent::LogGrew(answer), true) => self.json(answer),
-            (DemoEvent::Ended(answer), true) => self.json(answer),
-            (DemoEvent::LogGrew(answer), false) => self.log_text(answer),
-            (scene, false) => write_text(&text::scene(scene)),
-        };
-        written.is_ok()
+        Ok(answer.exit_status())
     }
 
     /// Returns the line on which `wait` shows progress; `None` if stderr is not a terminal.
@@ -338,16 +141,18 @@ impl Printer {
         (!self.json && io::stderr().is_terminal()).then(LiveLine::default)
     }
 
+    /// Whether answers are printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Returns a printer of JSON for a call without parsed options.
-    fn for_json() -> Self {
+    pub(crate) fn for_json() -> Self {
         Self { json: true, pretty: false, jobs_dir: None }
     }
 
-    fn put(&self, answer: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Error> {
-        if self.json { self.json(answer) } else { write_text(&text()) }
-    }
-
-    fn json(&self, answer: &impl Serialize) -> Result<(), Error> {
+    /// Prints a value as JSON, whatever the options say.
+    pub(crate) fn print_json(&self, answer: &impl Serialize) -> Result<(), Error> {
         // Serialize into the output directly, so that a long list is never held as text.
         let mut out = io::BufWriter::with_capacity(32 << 10, io::stdout().lock());
         let written = if self.pretty {
@@ -359,16 +164,6 @@ impl Printer {
         };
         let written = written.map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
         written.and_then(|()| out.flush()).map_err(Error::Output)
-    }
-
-    /// Prints log text. The raw stream is for programs and stays unchanged unless stdout is a
-    /// terminal; stderr is for people and is always made harmless.
-    fn log_text(&self, answer: &LogsAnswer) -> Result<(), Error> {
-        if !answer.is_raw || io::stdout().is_terminal() {
-            return write_text(&text::logs(answer));
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(&answer.bytes).and_then(|()| out.flush()).map_err(Error::Output)
     }
 }
 
@@ -437,7 +232,19 @@ fn escape(json: String) -> String {
     escaped
 }
 
-fn write_text(text: &str) -> Result<(), Error> {
+/// Prints an answer for people, or unchanged if a program reads it that wants it so.
+pub(crate) fn print_plain(answer: &impl Answer) -> Result<(), Error> {
+    match answer.raw() {
+        Some(raw) if !io::stdout().is_terminal() => {
+            let mut out = io::stdout().lock();
+            out.write_all(raw).and_then(|()| out.flush()).map_err(Error::Output)
+        }
+        _ => print_text(&answer.text()),
+    }
+}
+
+/// Prints text to stdout.
+pub(crate) fn print_text(text: &str) -> Result<(), Error> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
 }

@@ -1,3 +1,5 @@
+use clap::Arg;
+
 use super::*;
 
 #[test]
@@ -42,26 +44,5 @@ fn help_lines_are_at_most_60_characters() {
             let line = help.split(['\n', '[']).next().unwrap_or_default();
             assert!(line.chars().count() <= 60, "{}: {line}", command.get_name());
         }
-    }
-}
-
-#[test]
-fn accepts_prompt_with_leading_dashes() {
-    let cli = Cli::try_parse_from(["claudejob", "start", "--prompt", "--help me", "--", "-x"]);
-    let Verb::Start(start) = cli.unwrap().verb else { panic!() };
-    assert_eq!(start.prompt.as_deref(), Some("--help me"));
-    assert_eq!(start.extra_args, ["-x"]);
-}
-
-#[test]
-fn wait_duration_is_optional() {
-    for (args, expected) in [
-        (vec!["--prompt", "x"], None),
-        (vec!["--prompt", "x", "--wait"], Some(None)),
-        (vec!["--wait", "5s", "--prompt", "x"], Some(Some(Duration::from_secs(5)))),
-    ] {
-        let cli = Cli::try_parse_from(["claudejob", "start"].into_iter().chain(args));
-        let Verb::Start(start) = cli.unwrap().verb else { panic!() };
-        assert_eq!(start.wait, expected);
     }
 }

@@ -1,19 +1,25 @@
 //! `answer`: answers a question or a permission request that an agent waits for.
 
+mod prompt;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, IsTerminal, Seek, SeekFrom};
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Call;
 use super::observe::{Observed, observe};
-use super::send::{Recipient, live_job_dir};
+use super::recipient::{Recipient, live_job_dir};
 use super::watch::Watch;
-use crate::error::Error;
+use crate::arguments::JobIdArgs;
+use crate::error::{Error, ExitStatus};
 use crate::job::{
     Blocked, InboxMessage, JobId, Question, Record, Status, allow_response, denied, parse_questions,
 };
+use crate::output::{Answer, BOLD, painted};
 use crate::store::{EVENTS, JobDir, OUTPUT, Store};
 use crate::stream::from_json;
 
@@ -24,28 +30,64 @@ const CLAUDE_EXIT_TIMEOUT: Duration = Duration::from_secs(8);
 /// Message of a denial without a reason.
 const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or stop.";
 
-/// An answer to a request of the agent.
-#[derive(Debug, Default)]
-pub(crate) struct AnswerRequest {
-    /// Id of the request; `None` if there is only one.
-    pub request_id: Option<String>,
-    /// Labels, one for each question in order, or `QUESTION=LABEL`.
-    pub choices: Vec<String>,
-    /// Text that answers the questions without a choice.
-    pub text: Option<String>,
-    /// Allow the tool.
-    pub allow: bool,
-    /// Deny the tool, or decline to answer the question.
-    pub deny: bool,
-    /// Reason for the denial.
-    pub message: Option<String>,
-    /// End claude until there is an answer.
-    pub release: bool,
+/// Arguments of `answer`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob answer fix-login --choice Postgres\n  \
+    claudejob answer fix-login --text \"Neither, use a file\"\n  \
+    claudejob answer fix-login --deny --message \"Not outside the repository\"\n\n\
+    Without an answer, on a terminal, it shows the request and prompts for the answer.")]
+pub(crate) struct AnswerArgs {
+    #[command(flatten)]
+    target: JobIdArgs,
+    #[command(flatten)]
+    pub reply: Reply,
 }
 
-impl AnswerRequest {
-    /// Returns whether the arguments contain no answer.
-    pub(crate) fn is_empty(&self) -> bool {
+/// An answer to a request of the agent.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Reply {
+    /// Choose an option, as LABEL or QUESTION=LABEL (repeatable)
+    #[arg(long = "choice", value_name = "LABEL", conflicts_with_all = ["allow", "deny"])]
+    pub choices: Vec<String>,
+    /// Answer with free text
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["allow", "deny"], allow_hyphen_values = true)]
+    pub text: Option<String>,
+    /// Allow the tool call
+    #[arg(long, conflicts_with = "deny")]
+    pub allow: bool,
+    /// Deny the tool call, or decline the question
+    #[arg(long)]
+    pub deny: bool,
+    /// Tell the agent why (with --deny)
+    #[arg(long, value_name = "TEXT", requires = "deny", allow_hyphen_values = true)]
+    pub message: Option<String>,
+    /// Stop claude and free the slot until the answer arrives
+    #[arg(long, conflicts_with_all = ["choices", "text", "allow", "deny"])]
+    pub release: bool,
+    /// Select one of several open requests
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+}
+
+impl AnswerArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let id = self.target.parse()?;
+        let mut reply = self.reply;
+        if reply.is_empty() {
+            let open = open(&store, &id, reply.request_id.as_deref())?;
+            if call.printer.is_json() || !io::stdin().is_terminal() {
+                let why = "no answer given: use --choice, --text, --allow or --deny";
+                return Err(Error::Usage(why.to_owned()));
+            }
+            prompt::read(&open, &mut reply)?;
+        }
+        call.print(&answer(&store, &id, &reply)?)
+    }
+}
+
+impl Reply {
+    fn is_empty(&self) -> bool {
         self.choices.is_empty() && self.text.is_none() && !self.allow && !self.deny && !self.release
     }
 }
@@ -67,6 +109,25 @@ pub(crate) struct AnswerAnswer {
     pub status: Status,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+}
+
+impl Answer for AnswerAnswer {
+    fn text(&self) -> String {
+        let id = painted(BOLD, self.job_id.as_str());
+        if self.released {
+            format!(
+                "Job {id} was released: it waits for the answer without claude and without a slot.\n"
+            )
+        } else if self.answered {
+            format!("Job {id} was answered and is {}.\n", self.status)
+        } else {
+            format!("Job {id} no longer waits for this answer and is {}.\n", self.status)
+        }
+    }
+
+    fn exit_status(&self) -> ExitStatus {
+        if self.answered || self.released { ExitStatus::Done } else { ExitStatus::Failed }
+    }
 }
 
 /// A request that waits for an answer, with the complete input.
@@ -116,11 +177,7 @@ fn release(store: &Store, id: &JobId, request_id: Option<&str>) -> Result<Answer
 }
 
 /// Answers the request. The result says whether claude received this answer or an earlier one.
-pub(crate) fn answer(
-    store: &Store,
-    id: &JobId,
-    request: &AnswerRequest,
-) -> Result<AnswerAnswer, Error> {
+pub(crate) fn answer(store: &Store, id: &JobId, request: &Reply) -> Result<AnswerAnswer, Error> {
     if request.release {
         return release(store, id, request.request_id.as_deref());
     }
@@ -179,10 +236,7 @@ fn wrong_answer(message: &str) -> Error {
 }
 
 /// Matches the choices and the text with the questions. Returns the answers by question.
-fn match_answers(
-    asked: &[Question],
-    request: &AnswerRequest,
-) -> Result<BTreeMap<String, String>, Error> {
+fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String, String>, Error> {
     let mut answers: BTreeMap<String, String> = BTreeMap::new();
     let mut add = |question: &Question, label: &str| -> Result<(), Error> {
         let label = match question.options.iter().find(|option| option.label == label) {
@@ -303,10 +357,10 @@ mod tests {
         choices: &[&str],
         text: Option<&str>,
     ) -> Result<String, String> {
-        let request = AnswerRequest {
+        let request = Reply {
             choices: choices.iter().map(|choice| (*choice).to_owned()).collect(),
             text: text.map(str::to_owned),
-            ..AnswerRequest::default()
+            ..Reply::default()
         };
         let answers = match_answers(asked, &request).map_err(|error| error.to_string())?;
         Ok(answers.iter().map(|(q, a)| format!("{q}{a}")).collect::<Vec<_>>().join(" "))

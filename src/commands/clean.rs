@@ -1,20 +1,80 @@
 //! `clean`: removes ended jobs.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
 
+use super::Call;
+use super::host_takeover::{take_over, take_over_all};
 use super::observe::try_load_checked;
+use crate::arguments::{FORCE_HOST, JobIdsArgs, duration, label};
 use crate::clock;
-use crate::error::Error;
-use crate::job::{JobId, Record, Summary, Timestamp};
+use crate::error::{Error, ExitStatus};
+use crate::job::{Filter, JobId, Record, Summary, Timestamp};
+use crate::output::{Answer, YELLOW, painted};
 use crate::store::{self, JobDir, Listed, Store, StoreError, Summaries};
+use crate::text::{harmless, plural};
 
 /// Number of ended jobs that are kept by default.
 const DEFAULT_KEEP: usize = 50;
 /// Maximum number of ids in an answer.
 const MAX_NAMED: usize = 50;
+
+/// Arguments of `clean`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob clean --dry-run\n  claudejob clean --keep 0 --older-than 7d\n  \
+    claudejob clean --label project=app\n\n\
+    It never removes a job that is live, that a queued job waits for, or that has undelivered \
+    notifications (list --undelivered).",
+    mut_arg("ids", |arg| arg.help("Consider only these jobs")),
+    mut_arg("job_id", |arg| arg.help("Consider only this job (repeatable)"))
+)]
+pub(crate) struct CleanArgs {
+    #[command(flatten)]
+    targets: JobIdsArgs,
+    /// Keep the N jobs that ended last [default: 50; 0 with a filter]
+    #[arg(long, value_name = "N")]
+    keep: Option<usize>,
+    /// Consider only jobs that ended longer ago, such as 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    older_than: Option<Duration>,
+    /// Select jobs with this label (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Show what would be removed, without removing it
+    #[arg(long)]
+    dry_run: bool,
+    /// Treat live jobs of other machines as lost
+    #[arg(long, long_help = FORCE_HOST)]
+    force_host: bool,
+}
+
+impl CleanArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let ids = self.targets.parse()?;
+        if self.force_host && !self.dry_run {
+            if ids.is_empty() {
+                take_over_all(&store)?;
+            } else {
+                take_over(&store, &ids)?;
+            }
+        }
+        let request = CleanRequest {
+            ids,
+            spare: None,
+            keep: self.keep,
+            older_than: self.older_than,
+            filter: Filter { labels: self.label, ..Filter::default() },
+            dry_run: self.dry_run,
+        };
+        call.print(&clean(&store, &request)?)
+    }
+}
 
 /// Which jobs to remove.
 #[derive(Debug, Default)]
@@ -27,8 +87,7 @@ pub(crate) struct CleanRequest {
     pub keep: Option<usize>,
     /// Only jobs that ended at least this long ago.
     pub older_than: Option<Duration>,
-    /// Only jobs that have all these labels.
-    pub labels: Vec<(String, String)>,
+    pub filter: Filter,
     /// Remove nothing.
     pub dry_run: bool,
 }
@@ -63,6 +122,52 @@ pub(crate) struct CleanAnswer {
     pub left: Vec<NotRemoved>,
     /// Problems that did not prevent the removal.
     pub warnings: Vec<String>,
+}
+
+impl Answer for CleanAnswer {
+    fn text(&self) -> String {
+        let (jobs, size) = (plural(self.removed, "job"), format_bytes(self.freed_bytes));
+        let mut text = match (self.dry_run, self.removed) {
+            (_, 0) => "Nothing to remove.\n".to_owned(),
+            (false, _) => format!("Removed {jobs}, freed {size}.\n"),
+            (true, _) => format!("Would remove {jobs} and free {size}:\n"),
+        };
+        if self.dry_run {
+            for id in &self.jobs {
+                let _ = writeln!(text, "  {id}");
+            }
+            if self.omitted > 0 {
+                let _ = writeln!(text, "  … and {} more", self.omitted);
+            }
+        }
+        for left in &self.left {
+            let what = format!("{} not removed: {}", left.job_id, left.error);
+            let _ = writeln!(text, "{}", painted(YELLOW, &harmless(&what)));
+        }
+        for warning in &self.warnings {
+            let _ = writeln!(text, "{}", painted(YELLOW, &harmless(warning)));
+        }
+        text
+    }
+
+    fn exit_status(&self) -> ExitStatus {
+        if self.left.is_empty() { ExitStatus::Done } else { ExitStatus::Failed }
+    }
+}
+
+/// Formats a number of bytes in its largest unit of 1,000.
+fn format_bytes(amount: u64) -> String {
+    let mut amount = amount as f64;
+    if amount < 1_000.0 {
+        return format!("{amount} bytes");
+    }
+    for unit in ["kB", "MB", "GB"] {
+        amount /= 1_000.0;
+        if amount < 1_000.0 {
+            return format!("{amount:.1} {unit}");
+        }
+    }
+    format!("{:.1} TB", amount / 1_000.0)
 }
 
 /// Removes ended jobs. Jobs that are live, have undelivered notifications, or are awaited by
@@ -124,7 +229,7 @@ fn choose(
     failures: &mut Vec<(JobId, Error)>,
 ) -> Result<Vec<JobId>, Error> {
     let named = !request.ids.is_empty();
-    let selects = named || request.older_than.is_some() || !request.labels.is_empty();
+    let selects = named || request.older_than.is_some() || !request.filter.is_empty();
     let keep = request.keep.unwrap_or(if selects { 0 } else { DEFAULT_KEEP });
     let before = request.older_than.map(|age| clock::now().before(age));
     let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
@@ -202,8 +307,7 @@ impl CleanRequest {
         if !old {
             return Some("it ended too recently");
         }
-        let fits = job.has_labels(self.labels.iter().map(|(key, value)| (key, value)));
-        (!fits).then_some("it does not have these labels")
+        if self.filter.matches(job) { None } else { Some("it does not have these labels") }
     }
 }
 

@@ -1,42 +1,69 @@
 //! `demo`: runs a recorded job from start to result.
 
-use super::logs::{self, LogFormat, LogsAnswer};
-use super::result::{ResultAnswer, result};
-use super::start::{self, StartAnswer, start};
-use crate::claude::Env;
-use crate::error::Error;
-use crate::store::Store;
+use clap::Args;
 
-/// A step of a demo, for output.
-#[derive(Debug)]
-pub(crate) enum DemoEvent<'a> {
-    /// The job has started.
-    Started(&'a StartAnswer),
-    /// A new part of its log.
-    LogGrew(&'a LogsAnswer),
-    /// The job has ended.
-    Ended(&'a ResultAnswer),
+use super::Call;
+use super::logs::{self, LogFormat};
+use super::result::result;
+use super::start::{StartRequest, start};
+use super::wait::exit_status;
+use crate::arguments::cwd;
+use crate::error::{Error, ExitStatus};
+use crate::job::{Replay, Spec};
+use crate::output::{BOLD, Printer, painted, print_text};
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob demo --real \"Say hello\"")]
+pub(crate) struct DemoArgs {
+    /// Run the installed claude with this prompt
+    #[arg(long, value_name = "PROMPT", allow_hyphen_values = true)]
+    real: Option<String>,
 }
 
-/// Starts the job, follows its log to the end, and returns its result.
-pub(crate) fn demo(
-    store: &Store,
-    request: start::StartRequest,
-    env: &Env,
-    mut show: impl FnMut(&DemoEvent<'_>) -> bool,
-) -> Result<ResultAnswer, Error> {
-    let started = start(store, request, env)?;
-    show(&DemoEvent::Started(&started));
-    let log = logs::LogsRequest {
-        id: started.job_id.clone(),
-        tail: 0,
-        since: Some(0),
-        max_bytes: None,
-        format: LogFormat::Readable,
-        merged: false,
-    };
-    logs::follow(store, &log, |part| show(&DemoEvent::LogGrew(part)))?;
-    let ended = result(store, &started.job_id, false)?;
-    show(&DemoEvent::Ended(&ended));
-    Ok(ended)
+impl DemoArgs {
+    /// Starts a job, follows its log to the end, and shows its result.
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let started = start(&store, self.into_request()?, &call.env)?;
+        let id = &started.job_id;
+        // The job goes on if the reader has closed stdout, and its verdict is the exit status.
+        let _ = print_call(&call.printer, "", &format!("start --job-id {id} --prompt …"));
+        let _ = call.print(&started);
+        let _ = print_call(&call.printer, "\n", &format!("logs {id} --follow"));
+        let log = logs::LogsRequest {
+            id: id.clone(),
+            tail: 0,
+            since: Some(0),
+            max_bytes: None,
+            format: LogFormat::Readable,
+            merged: false,
+        };
+        logs::follow(&store, &log, |part| part.print(call))?;
+        let ended = result(&store, id, false)?;
+        let _ = print_call(&call.printer, "\n", &format!("result {id}"));
+        let _ = call.print(&ended);
+        Ok(exit_status(&ended))
+    }
+
+    /// Returns the job: a built-in recording, or the installed claude.
+    fn into_request(self) -> Result<StartRequest, Error> {
+        let is_real = self.real.is_some();
+        let prompt = self.real.unwrap_or_else(|| "Fix the failing test in src/slug.rs".to_owned());
+        let spec = Spec {
+            cwd: cwd(None)?,
+            replay: if is_real { None } else { Some(Replay { file: None, speed: 1.0 }) },
+            permission_mode: "default".to_owned(),
+            ..Spec::default()
+        };
+        Ok(StartRequest { prompt: prompt.into_bytes(), spec, ..StartRequest::default() })
+    }
+}
+
+/// Shows the call that a person would make, if answers are printed as text.
+fn print_call(printer: &Printer, before: &str, call: &str) -> Result<(), Error> {
+    if printer.is_json() {
+        return Ok(());
+    }
+    print_text(&format!("{before}{}", painted(BOLD, &format!("$ claudejob {call}\n"))))
 }

@@ -7,15 +7,19 @@
 mod jobs;
 mod machine;
 mod place;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use serde::Serialize;
 
+use super::Call;
+use crate::arguments::program;
 use crate::claude::{self, Env, VersionOutput, tested};
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::job::{Detachment, JobId, Spec};
 use crate::launch::{DetachMode, DetachPlan};
 use crate::text::{clip, one_line};
@@ -23,15 +27,37 @@ use crate::text::{clip, one_line};
 /// Time limit of `claude --version`.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob doctor\n\n\
+    It changes nothing. Exit codes: 0 no errors, possibly warnings; 1 errors.")]
+pub(crate) struct DoctorArgs {
+    /// Set the path of the claude CLI [default: search PATH]
+    #[arg(long, value_name = "PATH", env = "CLAUDE_SKILL_CLAUDE", hide_env_values = true)]
+    claude: Option<PathBuf>,
+}
+
+impl DoctorArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let claude = match self.claude {
+            Some(path) if !path.as_os_str().is_empty() => Some(program(&path).unwrap_or(path)),
+            _ => None,
+        };
+        let cwd = std::env::current_dir().unwrap_or_default();
+        let request = DoctorRequest { root: call.jobs_dir(), claude, cwd };
+        call.print(&doctor(&request, &call.env))
+    }
+}
+
 /// What to check.
 #[derive(Debug)]
-pub(crate) struct DoctorRequest {
+struct DoctorRequest {
     /// The path of the jobs directory, or why there is none.
-    pub root: Result<PathBuf, Error>,
+    root: Result<PathBuf, Error>,
     /// The given path of `claude`; `None` to search for it.
-    pub claude: Option<PathBuf>,
+    claude: Option<PathBuf>,
     /// The directory in which jobs would work.
-    pub cwd: PathBuf,
+    cwd: PathBuf,
 }
 
 /// The result of all checks.
@@ -107,7 +133,7 @@ impl Check {
 }
 
 /// Runs all checks.
-pub(crate) fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
+fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     let spec = Spec {
         cwd: request.cwd.to_string_lossy().into_owned(),
         permission_mode: "bypassPermissions".to_owned(),

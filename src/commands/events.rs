@@ -3,30 +3,61 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 
+use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::Call;
 use super::observe::observe;
 use super::watch::{Notice, Watch};
-use crate::error::Error;
+use crate::arguments::JobOrAllArgs;
+use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::job::JobId;
 use crate::process;
 use crate::store::{DirIdentity, EVENTS, JobDir, Store};
 
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob events fix-login --since 12\n  \
+    claudejob events --all --follow    follow every job, including new ones",
+    mut_arg("all", |arg| arg.help("Print the events of every job"))
+)]
+pub(crate) struct EventsArgs {
+    #[command(flatten)]
+    target: JobOrAllArgs,
+    /// Print only events with a higher number
+    #[arg(long, value_name = "SEQ")]
+    since: Option<u64>,
+    /// Print new events until the job has ended, or forever (--all)
+    #[arg(long)]
+    follow: bool,
+}
+
+impl EventsArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let id = self.target.parse()?;
+        let request = EventsRequest { id, since: self.since, follow: self.follow };
+        events(&store, &request, |event| call.printer.print_json(event).is_ok())?;
+        Ok(ExitStatus::Done)
+    }
+}
+
 /// Events to show.
 #[derive(Debug)]
-pub(crate) struct EventsRequest {
+struct EventsRequest {
     /// The job; `None` for every job in the directory.
-    pub id: Option<JobId>,
+    id: Option<JobId>,
     /// Only events with a higher `seq`.
-    pub since: Option<u64>,
+    since: Option<u64>,
     /// Show new events: until the job ends; for all jobs, without end.
-    pub follow: bool,
+    follow: bool,
 }
 
 /// Calls `give` with each event until there are no more or `give` returns false.
-pub(crate) fn events(
+fn events(
     store: &Store,
     request: &EventsRequest,
     mut give: impl FnMut(&JobEvent) -> bool,

@@ -8,16 +8,21 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use maud::Markup;
 use serde::{Deserialize, Serialize};
 
+use super::Call;
 use super::observe::{Observed, observe};
+use crate::arguments::{FilterArgs, JobIdsArgs, absolute};
 use crate::clock;
-use crate::error::Error;
-use crate::job::{JobId, Record, TimelineEvent, Timestamp, merge_short, spans};
+use crate::error::{Error, ExitStatus};
+use crate::job::{Filter, JobId, TimelineEvent, Timestamp, merge_short, spans};
+use crate::output::{Answer, BOLD, painted};
 use crate::page::{self, AttemptBoundaries, Conversation, PageTotals, PromptExcerpt, TimelineRow};
 use crate::store::{EVENTS, JobDir, OUTPUT, PROMPT, Store, TURNS};
 use crate::stream::LineSplitter;
+use crate::text::{format_number, harmless, plural};
 
 /// Approximate maximum of characters of all conversations of a page together: browsers cannot
 /// handle more.
@@ -32,17 +37,32 @@ const MAX_EVENTS: usize = 100_000;
 /// Maximum number of bytes of a prompt on the page.
 const MAX_PROMPT_BYTES: u64 = 16 << 20;
 
-/// Jobs to export, and the file to write.
-#[derive(Debug)]
-pub(crate) struct ExportRequest {
-    /// Absolute path of the file.
-    pub file: PathBuf,
-    /// Jobs to export; empty for all.
-    pub ids: Vec<JobId>,
-    /// Only jobs that have all these labels.
-    pub labels: Vec<(String, String)>,
-    /// Only jobs that were requested at this time or later.
-    pub since: Option<Timestamp>,
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob export --html jobs.html --since 7d\n  \
+    claudejob export --html fix-login.html fix-login\n\n\
+    The page needs only a browser. It contains prompts, answers and tool output: check it before \
+    you share it.",
+    mut_arg("ids", |arg| arg.help("Ids of the jobs [default: every job]"))
+)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    targets: JobIdsArgs,
+    /// Write the page to this file
+    #[arg(long, value_name = "FILE", required = true)]
+    html: PathBuf,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+impl ExportArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let file = absolute(&self.html)?;
+        let ids = self.targets.parse()?;
+        call.print(&export(&store, file, &ids, &self.filter.into_filter())?)
+    }
 }
 
 /// The page that was written.
@@ -57,13 +77,26 @@ pub(crate) struct ExportAnswer {
     pub bytes: u64,
 }
 
-/// Writes the page atomically.
-pub(crate) fn export(store: &Store, request: &ExportRequest) -> Result<ExportAnswer, Error> {
+impl Answer for ExportAnswer {
+    fn text(&self) -> String {
+        let jobs = plural(self.jobs, "job");
+        let file = painted(BOLD, &harmless(&self.file.display().to_string()));
+        format!("Exported {jobs} to {file} ({} bytes).\n", format_number(self.bytes))
+    }
+}
+
+/// Writes a page of these jobs, or of all jobs if there are none, atomically.
+fn export(
+    store: &Store,
+    file: PathBuf,
+    ids: &[JobId],
+    filter: &Filter,
+) -> Result<ExportAnswer, Error> {
     // Checked first, so that an invalid path costs no work.
-    let path = OutputPath::check(&request.file, store.root())?;
+    let path = OutputPath::check(&file, store.root())?;
     let now = clock::now();
-    let jobs = select_jobs(store, request, now)?;
-    let failed = |error| Error::NotWritten(request.file.clone(), error);
+    let jobs = select_jobs(store, ids, filter, now)?;
+    let failed = |error| Error::NotWritten(file.clone(), error);
     let mut pending = path.begin().map_err(failed)?;
     let mut page =
         CountingWriter { inner: BufWriter::with_capacity(64 << 10, &mut pending.file), bytes: 0 };
@@ -71,7 +104,7 @@ pub(crate) fn export(store: &Store, request: &ExportRequest) -> Result<ExportAns
     let bytes = page.bytes;
     drop(page);
     pending.publish().map_err(failed)?;
-    Ok(ExportAnswer { file: request.file.clone(), jobs: jobs.len(), bytes })
+    Ok(ExportAnswer { file, jobs: jobs.len(), bytes })
 }
 
 /// A job on the page, with the data for the timeline and the totals. The rest is read when its
@@ -86,12 +119,13 @@ struct ExportedJob {
 /// record come last.
 fn select_jobs(
     store: &Store,
-    request: &ExportRequest,
+    ids: &[JobId],
+    filter: &Filter,
     now: Timestamp,
 ) -> Result<Vec<ExportedJob>, Error> {
     let mut jobs = Vec::new();
-    let named = !request.ids.is_empty();
-    for id in if named { request.ids.clone() } else { store.ids()? } {
+    let named = !ids.is_empty();
+    for id in if named { ids.to_vec() } else { store.ids()? } {
         let observed = match observe(store, &id) {
             // A named job must exist; another one may have been removed since it was listed.
             Err(Error::NotFound(id)) if named => return Err(Error::NotFound(id)),
@@ -99,7 +133,7 @@ fn select_jobs(
             observed => observed.ok(),
         };
         match observed {
-            Some(observed) if request.matches(&observed.record) => {
+            Some(observed) if filter.matches_record(&observed.record) => {
                 let cost = observed.record.cost_usd.filter(|usd| usd.is_finite());
                 let row = timeline_row(&id, &observed, now);
                 let started = observed.record.started_at;
@@ -107,7 +141,7 @@ fn select_jobs(
                 jobs.push((started, ExportedJob { id, row: Some(row), cost_usd }));
             }
             // An unreadable job cannot be compared with a filter, so a filter excludes it.
-            None if named || request.has_no_filter() => {
+            None if named || filter.is_empty() => {
                 jobs.push((None, ExportedJob { id, row: None, cost_usd: 0.0 }));
             }
             _ => {}
@@ -118,18 +152,6 @@ fn select_jobs(
         key(a).cmp(&key(b)).then_with(|| one.id.cmp(&other.id))
     });
     Ok(jobs.into_iter().map(|(_, job)| job).collect())
-}
-
-impl ExportRequest {
-    fn has_no_filter(&self) -> bool {
-        self.labels.is_empty() && self.since.is_none()
-    }
-
-    fn matches(&self, record: &Record) -> bool {
-        let labels = &record.spec.labels;
-        self.since.is_none_or(|since| record.started_at.is_some_and(|at| at >= since))
-            && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-    }
 }
 
 fn timeline_row(id: &JobId, observed: &Observed, now: Timestamp) -> TimelineRow {

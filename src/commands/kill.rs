@@ -1,18 +1,22 @@
 //! `kill`: ends a job and all its processes, for good.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use super::host_takeover::refuse_other_host;
+use super::Call;
+use super::host_takeover::{refuse_other_host, take_over};
 use super::observe::{Observed, observe};
-use crate::error::Error;
+use crate::arguments::{FORCE_HOST, JobIdArgs};
+use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::finalize::finalize_lost_until;
 use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
 use crate::launch::SCOPE_PREFIX;
+use crate::output::{Answer, BOLD, painted, push_warning};
 use crate::process::{self, JobMarker, Orphans, ProcessHandle, ProcessId, cgroup};
 use crate::store::{JobDir, LOCK, LoadError, RECORD, Store, StoreError, addressed, is_independent};
 
@@ -32,6 +36,40 @@ const ANSWER_TIME: Duration = Duration::from_millis(500);
 const PID_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time limit for the kernel to end a process after SIGKILL.
 const SIGKILL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Arguments of `kill`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: claudejob kill fix-login\n\nExit codes: 0 the job was killed, 1 it \
+    ended in another way, 4 no such job."
+)]
+pub(crate) struct KillArgs {
+    #[command(flatten)]
+    target: JobIdArgs,
+    /// Treat live jobs of other machines as lost
+    #[arg(long, long_help = FORCE_HOST)]
+    force_host: bool,
+}
+
+impl KillArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let root = call.jobs_dir()?;
+        let id = self.target.parse()?;
+        let store = match Store::open(&root) {
+            Ok(store) => store,
+            // Jobs can be killed even if another user has tampered with the directory.
+            Err(error) => {
+                let dir = Store::at_resolved(&root).job(&id);
+                let answer = kill_without_record(&dir, &id, Instant::now() + KILL_TIMEOUT)?;
+                return call.print(&answer.ok_or(error)?);
+            }
+        };
+        if self.force_host {
+            take_over(&store, std::slice::from_ref(&id))?;
+        }
+        call.print(&kill(&store, &id)?)
+    }
+}
 
 /// The result of a kill.
 #[derive(Debug, Serialize)]
@@ -55,6 +93,27 @@ pub(crate) struct KillAnswer {
     pub record: Option<PathBuf>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+}
+
+impl Answer for KillAnswer {
+    fn text(&self) -> String {
+        let id = painted(BOLD, self.job_id.as_str());
+        let mut text = match &self.error {
+            None if self.warnings.is_empty() => {
+                format!("Job {id} was killed; no process is left.\n")
+            }
+            None => format!("Job {id} was killed.\n"),
+            Some(error) => format!("Job {id} was not killed: {error}.\n"),
+        };
+        for warning in &self.warnings {
+            push_warning(&mut text, warning);
+        }
+        text
+    }
+
+    fn exit_status(&self) -> ExitStatus {
+        if self.killed { ExitStatus::Done } else { ExitStatus::Failed }
+    }
 }
 
 /// Kills the job. Returns when no process of the job remains, or with the processes that do.
@@ -115,18 +174,6 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         record: Some(dir.file(RECORD)),
         hint,
     })
-}
-
-/// Kills a job whose jobs directory cannot be trusted, as `error` says, without reading anything in
-/// it.
-pub(crate) fn kill_untrusted(
-    root: &Path,
-    id: &JobId,
-    error: StoreError,
-) -> Result<KillAnswer, Error> {
-    let dir = Store::at_resolved(root).job(id);
-    let answer = kill_without_record(&dir, id, Instant::now() + KILL_TIMEOUT)?;
-    answer.ok_or_else(|| error.into())
 }
 
 /// Ends the processes with the marker of a job's directory, the worker first; `None` if there are

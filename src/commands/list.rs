@@ -2,17 +2,21 @@
 
 mod item;
 mod short_item;
+mod text;
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
 
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
-use super::MAX_ANSWER_CHARS;
 use super::observe::try_load_checked;
 use super::status::{QueueView, status_view_in_queue};
-use crate::error::Error;
-use crate::job::{JobId, Status, Timestamp, WaitingFor};
+use super::{Call, MAX_ANSWER_CHARS};
+use crate::arguments::{FilterArgs, status};
+use crate::error::{Error, ExitStatus};
+use crate::job::{Filter, JobId, Status, Timestamp, WaitingFor};
 use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
 use crate::text::json_length;
 use short_item::{ItemSize, ShortItem};
@@ -22,43 +26,85 @@ pub(crate) use item::Item;
 /// Number of ended jobs that are shown by default.
 const MAX_RECENT: usize = 20;
 
-/// Which jobs to list, and in which order.
-#[derive(Debug, Default)]
-pub(crate) struct ListRequest {
-    /// List every job, and do not shorten the list.
-    pub all: bool,
-    /// Only jobs with one of these statuses; empty for any.
-    pub statuses: Vec<Status>,
-    /// Only jobs that have all these labels.
-    pub labels: Vec<(String, String)>,
-    /// Only jobs of this group.
-    pub group: Option<String>,
-    /// Only jobs with undelivered notifications.
-    pub undelivered: bool,
-    /// Only jobs that were started at this time or later.
-    pub since: Option<Timestamp>,
-    /// Maximum number of jobs.
-    pub limit: Option<usize>,
-    pub order: Order,
-    /// Reverse the order. Jobs that lack the value stay last.
-    pub reverse: bool,
+/// Arguments of `list`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "Examples:\n  claudejob list --status failed --label project=app\n  \
+    claudejob list --since 24h --sort cost --limit 5    most expensive of the last day\n\n\
+    Jobs without a value in the sort column come last, with --reverse as well.")]
+pub(crate) struct ListArgs {
+    /// List every job, not just the live and last 20 ended ones
+    #[arg(long)]
+    all: bool,
+    /// Select jobs with this status (repeatable)
+    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
+    status: Vec<Status>,
+    /// Select jobs with undelivered notifications
+    #[arg(long)]
+    undelivered: bool,
+    /// Select jobs of this group
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    group: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// List at most N jobs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Sort the jobs
+    #[arg(long, value_name = "BY", value_enum, default_value = "started")]
+    sort: Order,
+    /// Reverse the order
+    #[arg(long)]
+    reverse: bool,
 }
 
 /// Order of a list. Equal jobs are ordered newest first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Latest start first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Order {
+    /// Latest start first
     #[default]
     Started,
-    /// Latest end first.
+    /// Latest end first
     Ended,
-    /// Highest cost first.
+    /// Highest cost first
     Cost,
-    /// Most turns first.
+    /// Most turns first
     Turns,
-    /// By status, in the order of a job's life cycle.
+    /// Live jobs first, in the order of a job's life
     Status,
+    /// Alphabetical order
     Id,
+}
+
+impl ListArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let filter =
+            Filter { statuses: self.status, group: self.group, ..self.filter.into_filter() };
+        let request = ListRequest {
+            all: self.all,
+            filter,
+            undelivered: self.undelivered,
+            limit: self.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            order: self.sort,
+            reverse: self.reverse,
+        };
+        call.print(&list(&store, &request)?)
+    }
+}
+
+/// Which jobs to list, and in which order.
+#[derive(Debug, Default)]
+struct ListRequest {
+    /// List every job, and do not shorten the list.
+    all: bool,
+    filter: Filter,
+    /// Only jobs with undelivered notifications.
+    undelivered: bool,
+    /// Maximum number of jobs.
+    limit: Option<usize>,
+    order: Order,
+    /// Reverse the order. Jobs that lack the value stay last.
+    reverse: bool,
 }
 
 /// The last element of a list that leaves out jobs.
@@ -243,7 +289,7 @@ impl Row {
 }
 
 /// Lists the jobs.
-pub(crate) fn list(store: &Store, request: &ListRequest) -> Result<ListAnswer, Error> {
+fn list(store: &Store, request: &ListRequest) -> Result<ListAnswer, Error> {
     let (summaries, jobs) = store.summaries()?;
     let has_jobs = !jobs.is_empty();
     let queue = OnceCell::new();
@@ -277,12 +323,7 @@ fn newest_first(a: &Row, b: &Row) -> Ordering {
 impl ListRequest {
     /// Returns whether the request selects jobs or limits their number.
     fn selects(&self) -> bool {
-        !self.statuses.is_empty()
-            || !self.labels.is_empty()
-            || self.group.is_some()
-            || self.undelivered
-            || self.since.is_some()
-            || self.limit.is_some()
+        !self.filter.is_empty() || self.undelivered || self.limit.is_some()
     }
 
     /// Sorts jobs, which are given newest first, in the requested order.
@@ -312,7 +353,7 @@ impl ListRequest {
     /// Returns whether the status and the times of an ended job suffice to select and order it.
     fn needs_only_times(&self) -> bool {
         let by_times = !matches!(self.order, Order::Cost | Order::Turns);
-        by_times && self.labels.is_empty() && self.group.is_none() && !self.undelivered
+        by_times && self.filter.has_only_times() && !self.undelivered
     }
 
     /// Returns the job's row if the job is selected.
@@ -325,9 +366,10 @@ impl ListRequest {
     ) -> Option<Row> {
         let Some(ended) = ended else { return self.loaded_row(store, id, queue) };
         if self.needs_only_times() {
-            let has_status = self.statuses.is_empty() || self.statuses.contains(&ended.status);
-            let wanted = has_status && self.is_since(ended.started_at);
-            return wanted.then_some(Row {
+            if !self.filter.matches_times(Some(ended.status), ended.started_at) {
+                return None;
+            }
+            return Some(Row {
                 id,
                 status: Some(ended.status),
                 started: ended.started_at,
@@ -343,8 +385,10 @@ impl ListRequest {
         if self.undelivered && summary.has_recipients() {
             return self.loaded_row(store, id, queue);
         }
-        let item = Item::from_summary(summary);
-        let row = self.wants(&item).then(|| Row::from_item(id, item))?;
+        if self.undelivered || !self.filter.matches(&summary) {
+            return None;
+        }
+        let row = Row::from_item(id, Item::from_summary(summary));
         Some(Row { source: Source::Summary(ended), ..row })
     }
 
@@ -353,19 +397,11 @@ impl ListRequest {
         if self.wants(&item) { Some(Row::from_item(id, item)) } else { None }
     }
 
-    fn is_since(&self, started: Option<Timestamp>) -> bool {
-        self.since.is_none_or(|since| started >= Some(since))
-    }
-
     fn wants(&self, item: &Item) -> bool {
-        let status = self.statuses.is_empty()
-            || item.status.is_some_and(|status| self.statuses.contains(&status));
-        let group = self.group.is_none() || self.group == item.group;
-        let group = group && !(self.undelivered && item.undelivered_notifications.is_empty());
-        status
-            && group
-            && self.is_since(item.started_at)
-            && self.labels.iter().all(|(key, value)| item.labels.get(key) == Some(value))
+        let delivered = item.undelivered_notifications.is_empty();
+        self.filter.matches_times(item.status, item.started_at)
+            && self.filter.matches_spec(&item.labels, item.group.as_deref())
+            && !(self.undelivered && delivered)
     }
 }
 

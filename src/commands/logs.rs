@@ -11,10 +11,12 @@
 //! file: it is the last line of each answer that reaches the end of the file. A caller that reads
 //! from there again, after `status` has shown the end, gets it again.
 
+mod args;
 mod follow;
 mod log;
 mod raw;
 mod tail;
+mod text;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -36,6 +38,7 @@ use crate::text::{clip, is_harmful};
 use log::{JobLog, LogPosition, LogStream};
 use raw::{last_bytes, last_lines, read_bytes, read_lines};
 
+pub(crate) use args::LogsArgs;
 pub(crate) use follow::{follow, follow_until};
 
 /// Default maximum of characters of log in an answer: [`MAX_ANSWER_CHARS`] minus the other fields.

@@ -3,21 +3,24 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::Serialize;
 
-use super::JobFailure;
-use super::host_takeover::refuse_other_host;
+use super::host_takeover::{refuse_other_host, take_over, take_over_all};
 use super::launching::{
     check_claude, check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot,
     status_after_launch, warnings,
 };
 use super::observe::{observe, try_load_checked};
+use super::{Call, JobFailure};
+use crate::arguments::{FORCE_HOST, JobOrAllArgs};
 use crate::claude::{self, Env};
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::finalize::{SWEEP_TIMEOUT, write_lost_verdict};
 use crate::job::{JobId, Reason, Record, Spec, Status};
 use crate::launch::DetachMode;
+use crate::output::{Answer, BOLD, RED, painted, push_marked, push_warning};
 use crate::store::{JobDir, Lock, OUTPUT, Store, addressed};
 
 /// Time limit for a worker to release its job's lock after it has written the verdict.
@@ -25,13 +28,42 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval between checks of the lock.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Jobs to recover.
-#[derive(Debug)]
-pub(crate) struct RecoverRequest {
-    /// The job to recover; `None` for every interrupted job.
-    pub id: Option<JobId>,
-    /// How a job is detached from this process.
-    pub detach: DetachMode,
+/// Arguments of `recover`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob recover fix-login\n  claudejob recover --all\n\n\
+    Claude continues its conversation, or gets the prompt again if it had none yet. A job that \
+    failed because its dependency was interrupted waits for that job again. Jobs that were \
+    killed, ended by themselves or were started with --no-recover are not changed. The \
+    environment is the caller's, because none was stored.",
+    mut_arg("all", |arg| arg.help("Recover every interrupted job and the jobs that need it"))
+)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    target: JobOrAllArgs,
+    /// Select how the job is detached from the caller
+    #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
+    detach: DetachMode,
+    /// Treat live jobs of other machines as lost
+    #[arg(long, long_help = FORCE_HOST)]
+    force_host: bool,
+}
+
+impl RecoverArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let env = &call.env;
+        let Some(id) = self.target.parse()? else {
+            if self.force_host {
+                take_over_all(&store)?;
+            }
+            return call.print(&recover_all(&store, self.detach, env)?);
+        };
+        if self.force_host {
+            take_over(&store, std::slice::from_ref(&id))?;
+        }
+        call.print(&recover(&store, &id, self.detach, env)?)
+    }
 }
 
 /// A job that continues as another attempt.
@@ -65,13 +97,42 @@ pub(crate) struct RecoverAllAnswer {
     pub failed: Vec<JobFailure>,
 }
 
+impl Answer for Recovered {
+    fn text(&self) -> String {
+        let id = painted(BOLD, self.job_id.as_str());
+        let how = if self.resumes {
+            "continues its conversation"
+        } else {
+            "starts again from its prompt"
+        };
+        let mut text = format!("Job {id} {how} (attempt {}).\n", self.attempt);
+        for warning in &self.warnings {
+            push_warning(&mut text, warning);
+        }
+        text
+    }
+}
+
+impl Answer for RecoverAllAnswer {
+    fn text(&self) -> String {
+        if self.recovered.is_empty() && self.failed.is_empty() {
+            return "Nothing to recover.\n".to_owned();
+        }
+        let mut text: String = self.recovered.iter().map(Recovered::text).collect();
+        for failure in &self.failed {
+            let what = format!("{}: {}", failure.job_id, failure.error);
+            push_marked(&mut text, RED.bold(), "error:", &what);
+        }
+        text
+    }
+
+    fn exit_status(&self) -> ExitStatus {
+        if self.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed }
+    }
+}
+
 /// Recovers one job.
-pub(crate) fn recover(
-    store: &Store,
-    id: &JobId,
-    detach: DetachMode,
-    env: &Env,
-) -> Result<Recovered, Error> {
+fn recover(store: &Store, id: &JobId, detach: DetachMode, env: &Env) -> Result<Recovered, Error> {
     let observed = observe(store, id)?;
     refuse_other_host(&observed.dir, &observed.record)?;
     if !observed.record.is_recoverable() {
@@ -83,11 +144,7 @@ pub(crate) fn recover(
 /// Recovers every interrupted job, dependencies first: jobs that wait for them have failed until
 /// then. A job that failed because of a dependency is recovered only if the dependency is. Jobs
 /// that another `recover` recovers at the same time are skipped.
-pub(crate) fn recover_all(
-    store: &Store,
-    detach: DetachMode,
-    env: &Env,
-) -> Result<RecoverAllAnswer, Error> {
+fn recover_all(store: &Store, detach: DetachMode, env: &Env) -> Result<RecoverAllAnswer, Error> {
     let mut ids = store.ids()?;
     ids.sort_unstable();
     let interrupted = ids.into_iter().filter_map(|id| {

@@ -1,12 +1,35 @@
 //! `redeliver`: sends failed notifications again.
 
+use clap::Args;
 use serde::Serialize;
 
+use super::Call;
 use super::observe::load_without_notifying;
-use crate::error::Error;
+use crate::arguments::JobIdsArgs;
+use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Notification};
 use crate::notifier;
+use crate::output::{Answer, RED, push_marked};
 use crate::store::Store;
+use crate::text::plural;
+
+/// Arguments of `redeliver`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob redeliver\n  claudejob redeliver fix-login\n\n\
+    claudejob list --undelivered shows the notifications and the errors.",
+    mut_arg("ids", |arg| arg.help("Ids of the jobs [default: every job]"))
+)]
+pub(crate) struct RedeliverArgs {
+    #[command(flatten)]
+    targets: JobIdsArgs,
+}
+
+impl RedeliverArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        call.print(&redeliver(&call.store()?, &self.targets.parse()?)?)
+    }
+}
 
 /// The notifications of one job that could not be delivered.
 #[derive(Debug, Serialize)]
@@ -51,13 +74,41 @@ impl UndeliveredJob {
     }
 }
 
-/// Sends the notifications of this job or of all jobs, and waits until that is done. Tokens are read
+impl Answer for RedeliverAnswer {
+    fn text(&self) -> String {
+        if self.delivered == 0 && self.failed.is_empty() {
+            return "No undelivered notifications.\n".to_owned();
+        }
+        let mut text = format!("{} delivered.\n", plural(self.delivered, "notification"));
+        for left in &self.failed {
+            let mut failures = Vec::new();
+            match &left.error {
+                Some(error) => failures.push(error.clone()),
+                None => {
+                    for notification in &left.undelivered_notifications {
+                        let why = notification.error.as_deref().unwrap_or("not tried yet");
+                        let (to, event) = (&notification.to, &notification.event);
+                        failures.push(format!("{event} to {to}: {why}"));
+                    }
+                }
+            }
+            for failure in failures {
+                let what = format!("{}: {failure}", left.job_id);
+                push_marked(&mut text, RED.bold(), "not delivered:", &what);
+            }
+        }
+        text
+    }
+
+    fn exit_status(&self) -> ExitStatus {
+        if self.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed }
+    }
+}
+
+/// Sends the notifications of these jobs, or of all jobs if there are none, and waits until that is done. Tokens are read
 /// from the caller's environment.
-pub(crate) fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAnswer, Error> {
-    let mut ids = match id {
-        Some(id) => vec![id.clone()],
-        None => store.ids()?,
-    };
+fn redeliver(store: &Store, named: &[JobId]) -> Result<RedeliverAnswer, Error> {
+    let mut ids = if named.is_empty() { store.ids()? } else { named.to_vec() };
     ids.sort_unstable();
     let mut answer = RedeliverAnswer::default();
     for job_id in ids {
@@ -73,7 +124,7 @@ pub(crate) fn redeliver(store: &Store, id: Option<&JobId>) -> Result<RedeliverAn
                     answer.failed.push(UndeliveredJob::new(job_id, undelivered, None));
                 }
             }
-            Err(error) if id.is_some() => {
+            Err(error) if !named.is_empty() => {
                 return Err(Error::from_load_error(job_id.as_str(), error));
             }
             // The job has no notifications, or it was removed in the meantime.

@@ -1,15 +1,37 @@
 //! `result`: shows the verdict and the answer of a job.
 
+mod text;
+
+use clap::Args;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::observe::{Observed, observe};
-use super::{MAX_ANSWER_CHARS, exit_status_for};
+use super::{Call, MAX_ANSWER_CHARS};
+use crate::arguments::JobIdArgs;
 use crate::error::{Error, ExitStatus};
 use crate::finalize::outcome_from_log;
 use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, UndeliveredMessage};
 use crate::store::{Store, addressed};
 use crate::text::{clip, json_length};
+
+/// Arguments of `result`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob result fix-login")]
+pub(crate) struct ResultArgs {
+    #[command(flatten)]
+    target: JobIdArgs,
+    /// Do not shorten the result
+    #[arg(long)]
+    full: bool,
+}
+
+impl ResultArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        call.print(&result(&store, &self.target.parse()?, self.full)?)
+    }
+}
 
 /// Token counts are left out of answers with fewer characters.
 const MIN_CHARS_WITH_USAGE: usize = 1_000;
@@ -153,19 +175,6 @@ impl Serialize for EndedResult {
             hint: self.hint.as_deref(),
         };
         view.serialize(serializer)
-    }
-}
-
-impl ResultAnswer {
-    /// Returns the exit status of a command that waited for the job.
-    pub(crate) fn exit_status(&self) -> ExitStatus {
-        match self {
-            Self::Pending(pending) => exit_status_for(pending.status, None, false),
-            Self::Ended(ended) => {
-                let outcome = &ended.outcome;
-                exit_status_for(outcome.status, outcome.reason, outcome.lost_connection)
-            }
-        }
     }
 }
 

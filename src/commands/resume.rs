@@ -1,11 +1,14 @@
 //! `resume`: continues an ended job in the same conversation.
 
+use clap::Args;
+
+use super::Call;
 use super::host_takeover::refuse_other_host;
 use super::observe::observe;
 use super::recover::{Recovered, launch_attempt};
-use super::send::check_message;
+use crate::arguments::{JobIdArgs, MessageArgs, RunOptions};
 use crate::claude::{self, Env};
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Record, SpecChange};
 use crate::launch::DetachMode;
 use crate::store::{JobDir, Store};
@@ -13,12 +16,43 @@ use crate::store::{JobDir, Store};
 /// Message to claude if the caller gives none.
 const DEFAULT_MESSAGE: &str = "Go on with the task.";
 
+/// Arguments of `resume`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob resume fix-login --message \"Now the logout test\"\n\n\
+    It starts another attempt of the same job: log, turns and cost accumulate. Messages that \
+    were not delivered before come first. The given options replace those of the job, for later \
+    attempts as well.")]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    target: JobIdArgs,
+    #[command(flatten)]
+    pub message: MessageArgs,
+    #[command(flatten)]
+    options: RunOptions,
+    /// Select how the job is detached from the caller
+    #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
+    detach: DetachMode,
+}
+
+impl ResumeArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let request = ResumeRequest {
+            message: self.message.read()?,
+            change: self.options.into_change(),
+            id: self.target.parse()?,
+            detach: self.detach,
+        };
+        call.print(&resume(&store, request, &call.env)?)
+    }
+}
+
 /// A job to resume, with changes.
 #[derive(Debug)]
 pub(crate) struct ResumeRequest {
     pub id: JobId,
     /// Message to claude; `None` for the default.
-    pub message: Option<Vec<u8>>,
+    pub message: Option<String>,
     /// Options that replace the job's own.
     pub change: SpecChange,
     /// How the job is detached from this process.
@@ -29,8 +63,7 @@ pub(crate) struct ResumeRequest {
 /// messages, followed by this message. If claude never began a session, the attempt begins with
 /// the prompt, after the job's dependencies.
 pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result<Recovered, Error> {
-    let message = request.message.map(check_message).transpose()?;
-    let id = request.id;
+    let (id, message) = (request.id, request.message);
     let observed = observe(store, &id)?;
     refuse_other_host(&observed.dir, &observed.record)?;
     if let Some(why) = refusal_reason(&observed.record) {

@@ -15,16 +15,19 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::Deserialize;
 
 use super::observe::{Observed, observe};
-use super::start::{self, start};
+use super::start::{self, default_spec, start};
 use super::watch::{Notice, Watch};
-use super::{answer, kill, resume, send};
+use super::{Call, answer, kill, resume, send};
+use crate::arguments::check_message;
 use crate::claude::Env;
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Spec, SpecChange, Status};
 use crate::launch::DetachMode;
+use crate::output::Printer;
 use crate::process;
 use crate::store::{OUTPUT, RECORD, STDERR, Store};
 use crate::text::one_line;
@@ -57,6 +60,27 @@ struct Sidecar {
     stops: Vec<JoinHandle<()>>,
 }
 
+const HELP: &str = "In: {\"type\":\"ping\"}, query {sessionId, prompt, cwd?, maxTurns?, \
+maxBudgetUsd?, resumeSessionId?, permissionMode?, ask?, keepAlive?}, attach {sessionId, sinceOffset?, sinceLogOffset?}, \
+stop {sessionId}, message {sessionId, text}, answer {sessionId, choices? | text? | allow? | deny?, \
+message?, requestId?, release?}\n\
+Out: ready, pong, agent_started, agent_event {event, offset}, agent_log {line, offset}, agent_stopped, agent_error, error\n\
+A query for a session that has ended or is idle continues it.\n\
+After the end of its input, the sidecar reports its sessions until each has ended or waits for its caller.";
+
+/// Arguments of `sidecar`: none.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct SidecarArgs {}
+
+impl SidecarArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let write = Arc::new(|event: &_| Printer::for_json().print_json(event).is_ok());
+        serve(&call.store()?, Env::own(), default_spec()?, write);
+        Ok(ExitStatus::Done)
+    }
+}
+
 /// A thread that reports a session.
 struct ReporterThread {
     thread: JoinHandle<()>,
@@ -66,7 +90,7 @@ struct ReporterThread {
 
 /// Serves until stdin has ended and all sessions are reported to their end, or until stdout has no
 /// reader. The jobs continue. `default_spec`: options of a job that a query does not set.
-pub(crate) fn serve(store: &Store, env: Env, default_spec: Spec, send_event: EventSink) {
+fn serve(store: &Store, env: Env, default_spec: Spec, send_event: EventSink) {
     process::reap_in_background();
     send_event(&SidecarEvent::Ready { version: env!("CARGO_PKG_VERSION") });
     let mut sidecar = Sidecar {
@@ -164,8 +188,7 @@ impl Sidecar {
             SidecarRequest::Stop { session_id } => self.stop(session_id),
             SidecarRequest::Message { session_id, text } => {
                 let sent = job_of(&session_id).and_then(|id| {
-                    let message = text.into_bytes();
-                    send::send(&self.store, send::SendRequest { id, message, wait: None })
+                    send::send(&self.store, &id, check_message(text.into_bytes())?, None)
                 });
                 if let Err(error) = sent {
                     send_error(&self.send_event, session_id, &error);
@@ -173,7 +196,7 @@ impl Sidecar {
             }
             SidecarRequest::Answer(mut reply) => {
                 let session_id = std::mem::take(&mut reply.session_id);
-                let request = answer::AnswerRequest {
+                let request = answer::Reply {
                     request_id: reply.request_id,
                     choices: reply.choices,
                     text: reply.text,
@@ -211,8 +234,8 @@ impl Sidecar {
                 if observed.live {
                     // `agent_started` must come before the events of the turn.
                     self.report(session_id, id.clone(), observed.record.pid, output, errors);
-                    let message = query.prompt.into_bytes();
-                    send::send(&self.store, send::SendRequest { id, message, wait: None })?;
+                    let message = check_message(query.prompt.into_bytes())?;
+                    send::send(&self.store, &id, message, None)?;
                     return Ok(());
                 }
                 // The end of the last attempt must be reported before the next one starts.
@@ -249,7 +272,7 @@ impl Sidecar {
             max_budget_usd: query.max_budget_usd,
             ..SpecChange::default()
         };
-        let message = Some(query.prompt.into_bytes());
+        let message = Some(check_message(query.prompt.into_bytes())?);
         let request = resume::ResumeRequest { id, message, change, detach: DetachMode::Auto };
         Ok(resume::resume(&self.store, request, &self.env)?.pid)
     }

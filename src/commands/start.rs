@@ -1,11 +1,16 @@
 //! `start`: starts a new, detached job.
 
+mod args;
+
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::time::Duration;
 
+use clap::{Args, Command, FromArgMatches};
 use serde::Serialize;
 
+use super::Call;
 use super::clean;
 use super::launching::{
     check_claude, check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot,
@@ -14,23 +19,64 @@ use super::launching::{
 use super::observe::observe;
 use super::resume::check_session;
 use super::status::{QueueView, Waiting, status_view};
+use super::wait::{WaitRequest, wait_and_print};
+use crate::arguments::{add_variable_name, without_empty_variables};
 use crate::claude::{self, Env};
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
-use crate::job::{JobId, Record, Spec, Status, Summary, WaitKind, WaitingFor};
+use crate::job::{Filter, JobId, Record, Spec, Status, Summary, WaitKind, WaitingFor};
 use crate::launch::DetachMode;
 use crate::notifier;
+use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, wait_reason};
 use crate::store::{CreateError, JobDir, Listed, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
+
+pub(crate) use args::StartArgs;
 
 /// Maximum size of a prompt in bytes, far above the limit of the API.
 pub(crate) const MAX_PROMPT_BYTES: usize = 10 << 20;
 /// Number of characters of the prompt in the record.
 const PREVIEW_CHARS: usize = 160;
 
+impl StartArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let wait = self.wait;
+        let answer = start(&store, self.into_request()?, &call.env)?;
+        if let Some(timeout) = wait {
+            let request =
+                WaitRequest { ids: vec![answer.job_id], timeout, ..WaitRequest::default() };
+            return wait_and_print(call, &store, &request);
+        }
+        call.print(&answer).map_err(|error| match error {
+            Error::Output(source) => Error::StartNotReported(
+                answer.job_id.to_string(),
+                answer.status.to_string(),
+                source,
+            ),
+            error => error,
+        })
+    }
+}
+
+/// Returns the specification of a job by the defaults of `start` and its variables.
+pub(super) fn default_spec() -> Result<Spec, Error> {
+    let arguments = ["start", "--prompt", "x"].map(OsString::from);
+    let command = without_empty_variables(StartArgs::augment_args(Command::new("start")));
+    let parsed = command
+        .clone()
+        .try_get_matches_from(&arguments)
+        .map_err(|error| add_variable_name(error, &arguments, &command))
+        .and_then(|matches| StartArgs::from_arg_matches(&matches));
+    match parsed {
+        Ok(args) => Ok(args.into_request()?.spec),
+        Err(error) => Err(Error::Usage(one_line(&error.to_string(), 300))),
+    }
+}
+
 /// A job to start.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct StartRequest {
     /// The job's id; `None` to generate one from the time.
     pub id: Option<JobId>,
@@ -77,6 +123,32 @@ pub(crate) struct StartAnswer {
     pub waiting_for: Option<WaitingFor>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+}
+
+impl Answer for StartAnswer {
+    fn text(&self) -> String {
+        let id = &self.job_id;
+        let how = if self.existing { "already exists and is" } else { "is" };
+        let status = painted(color(self.status), self.status.as_str());
+        let wait = match &self.waiting_for {
+            Some(wait) => format!(": {}", wait_reason(wait)),
+            None => String::new(),
+        };
+        let mut text = format!("Job {} {how} {status}{wait}.\n", painted(BOLD, id.as_str()));
+        for (verb, about) in [
+            ("logs --follow", "follow its output"),
+            ("wait", "wait until it has ended"),
+            ("result", "show its result"),
+            ("kill", "kill it"),
+        ] {
+            let call = format!("claudejob {verb} {id}");
+            let _ = writeln!(text, "  {call:<44}  {}", painted(DIM, about));
+        }
+        for warning in &self.warnings {
+            push_warning(&mut text, warning);
+        }
+        text
+    }
 }
 
 /// Checks the request, creates the job, and launches its worker.
@@ -220,6 +292,7 @@ fn check_dependencies(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result
 /// Refuses the job if the jobs with its labels have spent the budget.
 fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error> {
     let since = clock::now().before(budget.over);
+    let filter = Filter::for_labels(&spec.labels);
     let mut spent = 0.0;
     let mut present = BTreeSet::new();
     let (summaries, jobs) = store.summaries()?;
@@ -233,7 +306,7 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
         // The cost of a job whose record cannot be read is unknown.
         let Some(summary) = known.or_else(read) else { continue };
         let counts = summary.status.is_live() || summary.ended_at.is_none_or(|at| at >= since);
-        if counts && summary.has_labels(&spec.labels) {
+        if counts && filter.matches(&summary) {
             spent += summary.cost_usd.unwrap_or_default();
         }
         present.insert((summary.job_id, summary.started_at));

@@ -1,29 +1,46 @@
 //! `stats`: totals of jobs, by group.
 
+mod text;
+
 use std::collections::{BTreeMap, HashMap};
 
+use clap::Args;
 use serde::{Serialize, Serializer};
 
-use super::MAX_ANSWER_CHARS;
 use super::observe::try_load_checked;
-use crate::error::Error;
-use crate::job::{Status, Summary, Timestamp};
+use super::{Call, MAX_ANSWER_CHARS};
+use crate::arguments::FilterArgs;
+use crate::error::{Error, ExitStatus};
+use crate::job::{Filter, Status, Summary, Timestamp};
 use crate::store::{Listed, LoadError, Store, Summaries};
 use crate::text::{clip, json_length, round_usd};
 
 /// Maximum number of characters of a group's key.
 const MAX_KEY_CHARS: usize = 100;
 
-/// Which jobs to add up, and how to group them.
-#[derive(Debug)]
-pub(crate) struct StatsRequest {
-    pub by: GroupBy,
-    /// Only jobs that were started at this time or later.
-    pub since: Option<Timestamp>,
-    /// Only jobs that have all these labels.
-    pub labels: Vec<(String, String)>,
-    /// Return every group, however long the answer becomes.
-    pub all: bool,
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  claudejob stats --since 7d\n  \
+    claudejob stats --by label:project --since 2026-11-01\n\nDays are in UTC.")]
+pub(crate) struct StatsArgs {
+    /// Group by day, model, group, status or label:KEY
+    #[arg(long, value_name = "WHAT", value_parser = group_by, default_value = "day")]
+    by: GroupBy,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Show every group
+    #[arg(long)]
+    all: bool,
+}
+
+impl StatsArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let mut answer = stats(&call.store()?, &self.filter.into_filter(), self.by)?;
+        if !self.all {
+            answer.shorten();
+        }
+        call.print(&answer)
+    }
 }
 
 /// The property that the jobs of a group have in common.
@@ -171,36 +188,36 @@ impl GroupBy {
     }
 }
 
-impl StatsRequest {
-    fn wants(&self, summary: &Summary) -> bool {
-        self.since.is_none_or(|since| summary.started_at.is_some_and(|at| at >= since))
-            && summary.has_labels(self.labels.iter().map(|(key, value)| (key, value)))
+fn group_by(text: &str) -> Result<GroupBy, String> {
+    match text {
+        "day" => Ok(GroupBy::Day),
+        "model" => Ok(GroupBy::Model),
+        "group" => Ok(GroupBy::Group),
+        "status" => Ok(GroupBy::Status),
+        _ => match text.strip_prefix("label:") {
+            Some(key) if !key.is_empty() => Ok(GroupBy::Label(key.to_owned())),
+            _ => Err("expected day, model, group, status or label:KEY".to_owned()),
+        },
     }
 }
 
 /// Adds up the jobs.
-pub(crate) fn stats(store: &Store, request: &StatsRequest) -> Result<StatsAnswer, Error> {
+fn stats(store: &Store, filter: &Filter, by: GroupBy) -> Result<StatsAnswer, Error> {
     let mut total = Totals::default();
     let mut groups: HashMap<Option<String>, Totals> = HashMap::new();
     let mut unreadable = 0;
     let (summaries, jobs) = store.summaries()?;
     for job in &jobs {
         match summary(store, &summaries, job) {
-            Ok(Some(summary)) if request.wants(&summary) => {
+            Ok(Some(summary)) if filter.matches(&summary) => {
                 total.add(&summary);
-                groups.entry(request.by.key(&summary)).or_default().add(&summary);
+                groups.entry(by.key(&summary)).or_default().add(&summary);
             }
             Ok(_) => {}
             Err(_) => unreadable += 1,
         }
     }
-    let by = request.by.clone();
-    let mut answer =
-        StatsAnswer { total, groups: ordered(groups, &by), by, omitted: 0, unreadable };
-    if !request.all {
-        answer.shorten();
-    }
-    Ok(answer)
+    Ok(StatsAnswer { total, groups: ordered(groups, &by), by, omitted: 0, unreadable })
 }
 
 /// Orders the groups: the latest day first, or else the largest group first.

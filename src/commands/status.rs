@@ -1,10 +1,17 @@
 //! `status`: shows the state of a job.
 
+mod text;
+
 use std::cell::OnceCell;
 
+use clap::Args;
+
+use super::Call;
+use super::host_takeover::take_over;
 use super::observe::{Observed, observe};
+use crate::arguments::{FORCE_HOST, JobIdArgs};
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Error, ExitStatus};
 use crate::job::{
     Blocked, JobId, Record, Spec, Status, StatusView, Timestamp, WaitKind, WaitingFor, milliseconds,
 };
@@ -13,6 +20,31 @@ use crate::store::{Store, addressed};
 use crate::text::plural;
 
 pub(crate) use crate::job::StatusView as StatusAnswer;
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob status fix-login")]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    target: JobIdArgs,
+    /// Show the whole open request
+    #[arg(long)]
+    full: bool,
+    /// Treat live jobs of other machines as lost
+    #[arg(long, long_help = FORCE_HOST)]
+    force_host: bool,
+}
+
+impl StatusArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let id = self.target.parse()?;
+        if self.force_host {
+            take_over(&store, std::slice::from_ref(&id))?;
+        }
+        call.print(&status(&store, &id, self.full)?)
+    }
+}
 
 /// Maximum number of undelivered notifications in an answer.
 const MAX_NOTIFICATIONS: usize = 10;

@@ -1,18 +1,23 @@
 //! `wait`: waits until jobs have ended.
 
+mod text;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::Serialize;
 
-use super::MAX_ANSWER_CHARS;
 use super::observe::observe;
 use super::result::{Pending, ResultAnswer, result_within};
 use super::status::{StatusAnswer, status_view};
 use super::watch::{Notice, Watch};
+use super::{Call, MAX_ANSWER_CHARS};
+use crate::arguments::{JobIdsArgs, duration};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::fault_point::fault_point;
 use crate::job::{JobId, Reason, Status, full_status};
+use crate::output::LiveLine;
 use crate::process;
 use crate::store::{JobDir, RECORD, Store, addressed};
 use crate::text::{clip, json_length};
@@ -24,15 +29,57 @@ const MAX_HINT_CHARS: usize = 120;
 /// Interval between reports to the caller during the wait.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Arguments of `wait`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: claudejob wait fix-login --timeout 10m\n\nExit codes: 0 all completed, 1 \
+    one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 75 one failed \
+    temporarily (try again later), 124 the wait timed out. With several jobs the first of 4, 3, \
+    1, 75, 5, 0 applies.",
+    mut_group("JobIdsArgs", |group| group.required(true).multiple(true))
+)]
+pub(crate) struct WaitArgs {
+    #[command(flatten)]
+    targets: JobIdsArgs,
+    /// Wait until one of the jobs has ended
+    #[arg(long)]
+    any: bool,
+    /// Keep waiting while a job is blocked
+    #[arg(long)]
+    through_blocked: bool,
+    /// Wait at most for this time, such as 10m
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    timeout: Option<Duration>,
+}
+
+impl WaitArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        let Self { targets, any, through_blocked, timeout } = self;
+        let ids = targets.parse()?;
+        wait_and_print(call, &store, &WaitRequest { ids, any, through_blocked, timeout })
+    }
+}
+
 /// Which jobs to wait for, and how long.
-#[derive(Debug)]
-pub(crate) struct WaitRequest {
+#[derive(Debug, Default)]
+pub(super) struct WaitRequest {
     pub ids: Vec<JobId>,
     /// Wait for one of the jobs only.
     pub any: bool,
     /// Keep waiting while a job is blocked.
     pub through_blocked: bool,
     pub timeout: Option<Duration>,
+}
+
+/// Waits for the jobs, with a line that shows the progress on a terminal, and prints their states.
+pub(super) fn wait_and_print(
+    call: &Call,
+    store: &Store,
+    request: &WaitRequest,
+) -> Result<ExitStatus, Error> {
+    let line = call.printer.live_line();
+    call.print(&wait(store, request, line)?)
 }
 
 /// A job's state after the wait.
@@ -170,12 +217,12 @@ impl Serialize for WaitAnswer {
     }
 }
 
-/// Waits for the jobs. About once a second, `report` gets the state of the first job that has not
+/// Waits for the jobs. About once a second, `line` shows the state of the first job that has not
 /// ended.
-pub(crate) fn wait(
+fn wait(
     store: &Store,
     request: &WaitRequest,
-    mut report: Option<&mut dyn FnMut(&StatusAnswer)>,
+    mut line: Option<LiveLine>,
 ) -> Result<WaitAnswer, Error> {
     process::reap_in_background();
     let began = Instant::now();
@@ -212,7 +259,7 @@ pub(crate) fn wait(
     let mut next_report = began;
     while !enough && waiting.contains(&true) {
         let mut until = deadline;
-        if report.is_some() {
+        if line.is_some() {
             next_report += REPORT_INTERVAL;
             until = Some(deadline.map_or(next_report, |at| at.min(next_report)));
         }
@@ -235,10 +282,10 @@ pub(crate) fn wait(
             None if deadline.is_some_and(|at| at <= Instant::now()) => break,
             None => {
                 let first = waiting.iter().position(|waits| *waits);
-                if let (Some(report), Some(first)) = (&mut report, first)
+                if let (Some(line), Some(first)) = (&mut line, first)
                     && let Ok(observed) = observe(store, &open[first].0)
                 {
-                    report(&status_view(store, &observed.record));
+                    line.show(&status_view(store, &observed.record));
                 }
             }
         }
@@ -287,12 +334,23 @@ impl FinishedResults {
                 return Ok((code, Waited::Live(Box::new(status_view(store, &observed.record)))));
             }
             let result = self.result(store, id)?;
-            Ok((result.exit_status(), Waited::Ended(result)))
+            Ok((exit_status(&result), Waited::Ended(result)))
         });
         found.or_else(|error| {
             let result = self.results.remove(id).ok_or(error)?;
-            Ok((result.exit_status(), Waited::Ended(result)))
+            Ok((exit_status(&result), Waited::Ended(result)))
         })
+    }
+}
+
+/// Returns the exit status of a command that waited for a job with this result.
+pub(super) fn exit_status(result: &ResultAnswer) -> ExitStatus {
+    match result {
+        ResultAnswer::Pending(pending) => exit_status_for(pending.status, None, false),
+        ResultAnswer::Ended(ended) => {
+            let outcome = &ended.outcome;
+            exit_status_for(outcome.status, outcome.reason, outcome.lost_connection)
+        }
     }
 }
 
@@ -363,6 +421,22 @@ fn overall(codes: &[ExitStatus], any: bool) -> ExitStatus {
     first.unwrap_or(ExitStatus::TimedOut)
 }
 
+/// Returns the exit status of a command that waited for a job. A temporary failure, such as a lost
+/// connection, has its own status, so that callers can retry.
+fn exit_status_for(status: Status, reason: Option<Reason>, lost_connection: bool) -> ExitStatus {
+    match (status, reason) {
+        (Status::Completed, _) => ExitStatus::Done,
+        (Status::Failed, Some(Reason::RateLimit | Reason::Overloaded)) => ExitStatus::TryAgain,
+        (Status::Failed, Some(Reason::ApiError)) if lost_connection => ExitStatus::TryAgain,
+        (Status::Failed, _) => ExitStatus::Failed,
+        (Status::Killed, _) => ExitStatus::Killed,
+        (Status::Blocked, _) => ExitStatus::Blocked,
+        (Status::Queued | Status::Starting | Status::Running | Status::Idle, _) => {
+            ExitStatus::TimedOut
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -385,5 +459,19 @@ mod tests {
             assert_eq!(overall(&codes, false), all, "{codes:?}");
             assert_eq!(overall(&codes, true), any, "{codes:?} any");
         }
+    }
+
+    #[test]
+    fn temporary_failure_has_own_exit_status() {
+        for (reason, lost, code) in [
+            (Reason::RateLimit, false, ExitStatus::TryAgain),
+            (Reason::Overloaded, false, ExitStatus::TryAgain),
+            (Reason::ApiError, true, ExitStatus::TryAgain),
+            (Reason::ApiError, false, ExitStatus::Failed),
+            (Reason::Auth, false, ExitStatus::Failed),
+        ] {
+            assert_eq!(exit_status_for(Status::Failed, Some(reason), lost), code, "{reason}");
+        }
+        assert_eq!(exit_status_for(Status::Failed, None, false), ExitStatus::Failed);
     }
 }

@@ -155,14 +155,6 @@ impl Summary {
         !self.spec.on_event.is_empty() || self.spec.wake.is_some()
     }
 
-    /// Whether the job has all these labels.
-    pub(crate) fn has_labels<'a>(
-        &self,
-        labels: impl IntoIterator<Item = (&'a String, &'a String)>,
-    ) -> bool {
-        labels.into_iter().all(|(key, value)| self.spec.labels.get(key) == Some(value))
-    }
-
     /// Returns the facts that decide how the job, which has ended, can be continued.
     pub(crate) fn ending(&self) -> EndState {
         EndState {

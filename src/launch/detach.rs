@@ -42,14 +42,14 @@ const SERVICE_VARIABLES: [&str; 9] = [
 ];
 
 /// Requested way to detach a job.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum DetachMode {
-    /// By a scope if a session is not sufficient.
+    /// A systemd scope if the job would not survive in a session
     #[default]
     Auto,
-    /// By a session.
+    /// A new session
     Session,
-    /// By a scope, or fail.
+    /// A systemd scope, or fail
     Scope,
 }
 

@@ -7,12 +7,12 @@ use unicode_width::UnicodeWidthStr;
 const DEFAULT_COLUMNS: usize = 100;
 
 /// Returns the width of the terminal on stdout.
-pub(super) fn columns() -> usize {
+pub(crate) fn columns() -> usize {
     terminal_size::terminal_size().map_or(DEFAULT_COLUMNS, |(width, _)| usize::from(width.0))
 }
 
 /// Joins coloured parts into lines of at most `columns` columns, broken between parts.
-pub(super) fn joined(parts: &[String], columns: usize) -> String {
+pub(crate) fn joined(parts: &[String], columns: usize) -> String {
     const SEPARATOR: &str = " · ";
     let mut text = String::new();
     let mut at = 0;
@@ -32,7 +32,7 @@ pub(super) fn joined(parts: &[String], columns: usize) -> String {
 }
 
 /// Truncates `text` to `width` columns, with an ellipsis.
-pub(super) fn fit(text: &str, width: usize) -> String {
+pub(crate) fn fit(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
@@ -51,7 +51,7 @@ pub(super) fn fit(text: &str, width: usize) -> String {
 
 /// Wraps `text` into lines of at most `width` columns, broken between words. A wider word, such as
 /// a path, is not broken.
-pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -65,7 +65,8 @@ pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-pub(super) fn pad(text: &str, width: usize, right: bool) -> String {
+/// Truncates or pads `text` to `width` columns.
+pub(crate) fn pad(text: &str, width: usize, right: bool) -> String {
     let text = fit(text, width);
     let space = " ".repeat(width.saturating_sub(text.width()));
     if right { format!("{space}{text}") } else { format!("{text}{space}") }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveDate, NaiveTime};
+use chrono::{NaiveDate, NaiveTime};
 
-use super::{GroupByArg, Since};
+use crate::clock;
+use crate::job::{NotifyEvent, Status, Timestamp};
 
 /// Parses a duration: `90s`, `10m`, `1h 30m`, `500ms`, or a number of seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
@@ -14,13 +15,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
-pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     let positive = duration(text).map(|duration| Some(duration).filter(|d| !d.is_zero()));
     positive?.ok_or_else(|| "expected a duration above 0".to_owned())
 }
 
 /// Parses a number of bytes, with or without a unit: `800M`, `2G`.
-pub(super) fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let (digits, unit) = text.split_at(text.trim_end_matches(|c: char| !c.is_ascii_digit()).len());
     let factor = match unit.to_ascii_uppercase().trim_end_matches('B') {
         "" => Some(1),
@@ -37,7 +38,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
 }
 
 /// Parses an amount per period: `20/day`, `1.50/hour`, `100/30d`.
-pub(super) fn budget(text: &str) -> Result<(f64, Duration), String> {
+pub(crate) fn budget(text: &str) -> Result<(f64, Duration), String> {
     let expected =
         || "expected an amount and a period, such as 20/day, 1.50/hour or 100/30d".to_owned();
     let (usd, time) = text.split_once('/').ok_or_else(expected)?;
@@ -53,7 +54,7 @@ pub(super) fn budget(text: &str) -> Result<(f64, Duration), String> {
     Ok((usd, time))
 }
 
-pub(super) fn group(text: &str) -> Result<String, String> {
+pub(crate) fn group(text: &str) -> Result<String, String> {
     let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let ok = (1..=40).contains(&text.len())
         && text.chars().all(is_valid)
@@ -62,32 +63,44 @@ pub(super) fn group(text: &str) -> Result<String, String> {
     if ok { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
 }
 
-pub(super) fn since(text: &str) -> Result<Since, String> {
+/// Parses a point in time: a time, a day (UTC) or a duration before now.
+pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
+    since_at(text, clock::now())
+}
+
+fn since_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(ago) = duration(text) {
-        return Ok(Since::Ago(ago));
+        return Ok(now.before(ago));
     }
-    let day = || text.parse().ok().map(|day: NaiveDate| day.and_time(NaiveTime::MIN).and_utc());
-    let time = || DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
-    let at = time().or_else(day).map(Since::At);
-    at.ok_or_else(|| {
-        "expected a duration (12h, 7d), a day (2026-11-20) or an RFC 3339 time".to_owned()
+    if let Ok(day) = text.parse::<NaiveDate>() {
+        return Ok(Timestamp::new(day.and_time(NaiveTime::MIN).and_utc()));
+    }
+    Timestamp::parse(text).ok_or_else(|| {
+        format!("expected a duration (12h, 7d), a day (2026-11-20) or a time, such as {now}")
     })
 }
 
-pub(super) fn by(text: &str) -> Result<GroupByArg, String> {
-    match text {
-        "day" => Ok(GroupByArg::Day),
-        "model" => Ok(GroupByArg::Model),
-        "group" => Ok(GroupByArg::Group),
-        "status" => Ok(GroupByArg::Status),
-        _ => match text.strip_prefix("label:") {
-            Some(key) if !key.is_empty() => Ok(GroupByArg::Label(key.to_owned())),
-            _ => Err("expected day, model, group, status or label:KEY".to_owned()),
-        },
+/// Parses the name of a status.
+pub(crate) fn status(name: &str) -> Result<Status, String> {
+    for status in Status::ALL {
+        if status.as_str() == name {
+            return Ok(status);
+        }
     }
+    Err(format!("expected {}", Status::ALL.map(Status::as_str).join(", ")))
 }
 
-pub(super) fn label(text: &str) -> Result<(String, String), String> {
+/// Parses the name of an event.
+pub(crate) fn notify_event(name: &str) -> Result<NotifyEvent, String> {
+    for event in NotifyEvent::ALL {
+        if event.as_str() == name {
+            return Ok(event);
+        }
+    }
+    Err(format!("expected {}", NotifyEvent::ALL.map(NotifyEvent::as_str).join(", ")))
+}
+
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() && key.len() <= 64 && value.len() <= 256 => {
             Ok((key.to_owned(), value.to_owned()))
@@ -96,12 +109,12 @@ pub(super) fn label(text: &str) -> Result<(String, String), String> {
     }
 }
 
-pub(super) fn dollars(text: &str) -> Result<f64, String> {
+pub(crate) fn dollars(text: &str) -> Result<f64, String> {
     let amount = text.parse().ok().filter(|usd: &f64| usd.is_finite() && *usd > 0.0);
     amount.ok_or_else(|| "expected an amount of US dollars above 0".to_owned())
 }
 
-pub(super) fn factor(text: &str) -> Result<f64, String> {
+pub(crate) fn factor(text: &str) -> Result<f64, String> {
     let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 0.0);
     factor.ok_or_else(|| "expected a number of at least 0".to_owned())
 }
@@ -139,13 +152,23 @@ mod tests {
     }
 
     #[test]
-    fn parses_times_and_group_keys() {
-        let at = |text: &str| Ok(Since::At(text.parse().unwrap()));
-        assert_eq!(since("7d"), Ok(Since::Ago(Duration::from_secs(604_800))));
-        assert_eq!(since("2026-11-20"), at("2026-11-20T00:00:00Z"));
-        assert_eq!(since("2026-11-20T23:45:00+02:00"), at("2026-11-20T21:45:00Z"));
-        assert!(since("yesterday").is_err());
-        assert_eq!(by("label:a"), Ok(GroupByArg::Label("a".to_owned())));
-        assert!(by("label:").is_err());
+    fn parses_times() {
+        let now = Timestamp::parse("2026-11-20T21:45:12Z").unwrap();
+        for (text, time) in [
+            ("72", Some("2026-11-20T21:44:00.000Z")),
+            ("1h 45m", Some("2026-11-20T20:00:12.000Z")),
+            ("7d", Some("2026-11-13T21:45:12.000Z")),
+            ("2026-11-20", Some("2026-11-20T00:00:00.000Z")),
+            ("2026-11-20T01:00:00+02:00", Some("2026-11-19T23:00:00.000Z")),
+            ("1000years", Some("1970-01-01T00:00:00.000Z")),
+            ("yesterday", None),
+            ("-1h", None),
+            ("", None),
+        ] {
+            let parsed = since_at(text, now).map(|time| time.to_string()).ok();
+            assert_eq!(parsed.as_deref(), time, "{text:?}");
+        }
+        let error = since_at("soon", now).unwrap_err();
+        assert!(error.contains("12h, 7d") && error.contains("2026-11-20T"), "{error}");
     }
 }

@@ -5,17 +5,24 @@ use std::fmt::Write as _;
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
-use super::layout::{columns, wrapped};
-use super::{BOLD, DIM, PLAIN, YELLOW, color, painted};
 use crate::clock;
-use crate::commands::status::StatusAnswer;
-use crate::job::{Activity, Blocked, Notification, WaitingFor};
+use crate::job::StatusView;
+use crate::output::{
+    Answer, BOLD, DIM, PLAIN, YELLOW, activity_text, at_least, color, columns, painted,
+    undelivered, wait_reason, wrapped,
+};
 use crate::text::{format_duration, harmless};
 
 /// Width of the names in `status`, in columns.
 const NAME_WIDTH: usize = 9;
 
-pub(in crate::output) fn status(answer: &StatusAnswer) -> String {
+impl Answer for StatusView {
+    fn text(&self) -> String {
+        text(self)
+    }
+}
+
+fn text(answer: &StatusView) -> String {
     let now = clock::now();
     let mut text = String::new();
     let width = columns().saturating_sub(NAME_WIDTH + 1).max(20);
@@ -95,36 +102,4 @@ pub(in crate::output) fn status(answer: &StatusAnswer) -> String {
         row("hint", PLAIN, hint);
     }
     text
-}
-
-/// Returns why a job waits, with the remaining time if it is known.
-pub(super) fn wait_reason(wait: &WaitingFor) -> String {
-    let left = wait.until.map(|at| format_duration(at.since(clock::now())));
-    let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
-    format!("{}{left}", wait.why)
-}
-
-/// Returns the prefix of a cost that is a lower bound.
-pub(super) fn at_least(is_lower_bound: bool) -> &'static str {
-    if is_lower_bound { "≥ " } else { "" }
-}
-
-pub(super) fn undelivered(notification: &Notification) -> String {
-    let why = notification.error.as_deref().unwrap_or("in progress");
-    format!("{} to {}: {why}", notification.event, notification.to)
-}
-
-pub(super) fn open_request(blocked: &Blocked) -> String {
-    let tool = blocked.tool_name.as_deref().unwrap_or_default();
-    match blocked.questions.first() {
-        Some(question) => format!("asks: {}", question.question),
-        None => format!("asks to use {tool} {}", blocked.input),
-    }
-}
-
-pub(super) fn activity_text(activity: &Activity) -> String {
-    match &activity.tool {
-        Some(tool) => harmless(&format!("{tool}: {}", activity.text)),
-        None => harmless(&activity.text),
-    }
 }

@@ -5,10 +5,9 @@ use std::io::{self, Write as _};
 use unicode_width::UnicodeWidthStr;
 
 use super::layout::fit;
-use super::status::{activity_text, wait_reason};
-use super::{DIM, painted};
+use super::text::{DIM, activity_text, painted, wait_reason};
 use crate::clock;
-use crate::commands::status::StatusAnswer;
+use crate::job::StatusView;
 use crate::text::{format_duration, one_line};
 
 /// The line that shows a job's status during `wait`. It is cleared when dropped.
@@ -19,7 +18,7 @@ pub(crate) struct LiveLine {
 
 impl LiveLine {
     /// Shows the job's current status.
-    pub(crate) fn show(&mut self, status: &StatusAnswer) {
+    pub(crate) fn show(&mut self, status: &StatusView) {
         let now = clock::now();
         let now_text = match (&status.waiting_for, &status.activity) {
             (Some(wait), _) => wait_reason(wait),

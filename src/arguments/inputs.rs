@@ -8,7 +8,7 @@ use crate::error::Error;
 
 /// Reads a text from an argument, from stdin (`-`) or from a file. Of stdin and files at most
 /// `max_bytes` + 1 bytes are read: enough for the caller to see that the text is too long.
-pub(super) fn read_text(
+pub(crate) fn read_text(
     arg: Option<&str>,
     file: Option<&Path>,
     max_bytes: usize,
@@ -34,7 +34,7 @@ pub(super) fn read_text(
     }
 }
 
-pub(super) fn cwd(dir: Option<&Path>) -> Result<String, Error> {
+pub(crate) fn cwd(dir: Option<&Path>) -> Result<String, Error> {
     let path = match dir {
         Some(path) => absolute(path)?,
         None => std::env::current_dir()
@@ -48,7 +48,7 @@ pub(super) fn cwd(dir: Option<&Path>) -> Result<String, Error> {
 
 /// Makes a path absolute, so that it is valid in the job's working directory. A path with `..` is
 /// resolved if it exists.
-pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
     let path = std::path::absolute(path)
         .map_err(|error| Error::Usage(format!("invalid path '{}': {error}", path.display())))?;
     if path.components().any(|part| part == Component::ParentDir)
@@ -60,7 +60,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Returns the absolute path of a program, args as a path or, as in a shell, as a name on PATH.
-pub(super) fn program(path: &Path) -> Result<PathBuf, Error> {
+pub(crate) fn program(path: &Path) -> Result<PathBuf, Error> {
     if path.components().count() == 1 && !path.exists() {
         let directories = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&directories)
@@ -73,14 +73,14 @@ pub(super) fn program(path: &Path) -> Result<PathBuf, Error> {
     absolute(path)
 }
 
-pub(super) fn text(path: PathBuf) -> Result<String, Error> {
+pub(crate) fn text(path: PathBuf) -> Result<String, Error> {
     let not_utf8 =
         |path| Error::Usage(format!("path is not UTF-8: {}", Path::new(&path).display()));
     path.into_os_string().into_string().map_err(not_utf8)
 }
 
 /// Returns JSON unchanged, and a file as its absolute path.
-pub(super) fn file_or_json(arg: &str) -> Result<String, Error> {
+pub(crate) fn file_or_json(arg: &str) -> Result<String, Error> {
     if arg.trim_start().starts_with('{') {
         return Ok(arg.to_owned());
     }
@@ -92,7 +92,7 @@ pub(super) fn file_or_json(arg: &str) -> Result<String, Error> {
     }
 }
 
-pub(super) fn schema(arg: &str) -> Result<String, Error> {
+pub(crate) fn schema(arg: &str) -> Result<String, Error> {
     let text = if arg.trim_start().starts_with('{') {
         arg.to_owned()
     } else {

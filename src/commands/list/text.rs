@@ -3,15 +3,22 @@
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
-use super::layout::{columns, fit, pad};
-use super::status::{activity_text, open_request, undelivered, wait_reason};
-use super::{DIM, RED, color, painted};
+use super::{Item, ListAnswer};
 use crate::clock;
-use crate::commands::list::{Item, ListAnswer};
 use crate::job::{Status, Timestamp};
+use crate::output::{
+    Answer, DIM, RED, activity_text, color, columns, fit, open_request, pad, painted, undelivered,
+    wait_reason,
+};
 use crate::text::{format_duration, harmless, one_line};
 
-pub(in crate::output) fn list(answer: &ListAnswer) -> String {
+impl Answer for ListAnswer {
+    fn text(&self) -> String {
+        text(self)
+    }
+}
+
+fn text(answer: &ListAnswer) -> String {
     let items: Vec<Item> = answer.items().collect();
     if items.is_empty() {
         return match answer.has_jobs {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::job::{SpecChange, milliseconds};
+
 use super::values::{dollars, duration, positive_duration};
 
 /// Model, tools and limits of claude. `None` keeps the current setting.
@@ -44,4 +46,23 @@ pub(crate) struct RunOptions {
     /// This applies while a tool or background work is running.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]
     pub tool_timeout: Option<Duration>,
+}
+
+impl RunOptions {
+    /// Returns the changes of a job's spec.
+    pub(crate) fn into_change(self) -> SpecChange {
+        SpecChange {
+            model: self.model.filter(|model| !model.is_empty()),
+            effort: self.effort,
+            permission_mode: self.permission_mode,
+            allowed_tools: self.allowed_tools,
+            disallowed_tools: self.disallowed_tools,
+            append_system_prompt: self.append_system_prompt,
+            max_turns: self.max_turns,
+            max_budget_usd: self.max_budget_usd,
+            timeout_ms: self.timeout.map(milliseconds),
+            stall_timeout_ms: self.stall_timeout.map(milliseconds),
+            tool_timeout_ms: self.tool_timeout.map(milliseconds),
+        }
+    }
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
-use super::layout::{columns, joined, pad};
-use super::{BLUE, DIM, GREEN, RED, YELLOW, color, painted};
-use crate::commands::stats::{GroupBy, StatsAnswer, Totals};
+use super::{GroupBy, StatsAnswer, Totals};
 use crate::job::Status;
+use crate::output::{Answer, BLUE, DIM, GREEN, RED, YELLOW, color, columns, joined, pad, painted};
 use crate::text::{format_duration, harmless, one_line, plural};
 
 /// Width of a bar in columns. With less than the minimum there is no bar.
@@ -21,8 +20,10 @@ const MIN_KEY_WIDTH: usize = 8;
 /// Width of all other columns and the gaps between them.
 const NUMBERS_WIDTH: usize = 54;
 
-pub(in crate::output) fn stats(answer: &StatsAnswer) -> String {
-    stats_in(answer, columns())
+impl Answer for StatsAnswer {
+    fn text(&self) -> String {
+        stats_in(self, columns())
+    }
 }
 
 /// Formats the table for a terminal of this width. It is wider if the numbers do not fit.
@@ -168,13 +169,14 @@ mod tests {
     fn each_group_has_one_line() {
         let totals = Totals { jobs: 1, ..Totals::default() };
         let group = |key: &str| Group { key: Some(key.to_owned()), totals: totals.clone() };
-        let text = stats(&StatsAnswer {
+        let answer = StatsAnswer {
             total: totals.clone(),
             by: GroupBy::Label("a\nkey\u{1b}[2J".to_owned()),
             groups: vec![group("a\r\nvalue\tof it"), group("\n")],
             omitted: 0,
             unreadable: 0,
-        });
+        };
+        let text = answer.text();
         let lines: Vec<&str> = text.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
         let [head, first, _] = lines.as_slice() else { panic!("{text}") };
         assert!(head.contains("a key\u{fffd}[2J") && first.contains("a value of it"), "{text}");

@@ -1,0 +1,182 @@
+//! Arguments that several verbs share.
+
+mod inputs;
+mod run_options;
+mod values;
+mod variables;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::error::Error;
+use crate::job::{Filter, JobId, Timestamp};
+
+pub(crate) use inputs::{absolute, cwd, file_or_json, program, read_text, schema, text};
+pub(crate) use run_options::RunOptions;
+pub(crate) use values::{
+    budget, bytes, duration, factor, group, label, notify_event, positive_duration, since, status,
+};
+pub(crate) use variables::{add_variable_name, without_empty_variables};
+
+/// Maximum size of a message in bytes.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 10_000_000;
+
+const GLOBAL: &str = "Global options";
+
+/// Full description of `--force-host`.
+pub(crate) const FORCE_HOST: &str = "Treat live jobs of other machines as lost\n\nUse it only if \
+    that machine is gone for good. In a jobs directory on a network file system, a live job of \
+    another machine is left alone, because its lock may not be visible here. If that machine is \
+    still running, a second claude may work in the same conversation.";
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// Set the jobs directory [default: $XDG_STATE_HOME/claudejob/jobs or ~/.local/state/…]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "CLAUDE_SKILL_JOBS_DIR",
+        hide_env_values = true,
+        help_heading = GLOBAL
+    )]
+    pub jobs_dir: Option<PathBuf>,
+    /// Print JSON even on a terminal
+    #[arg(long, global = true, conflicts_with = "plain", help_heading = GLOBAL)]
+    pub json: bool,
+    /// Print text even if stdout is not a terminal
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub plain: bool,
+    /// Indent JSON
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub pretty: bool,
+}
+
+/// A job's id, as an argument or an option.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct JobIdArgs {
+    /// The job's id
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Select the job by id
+    #[arg(long = "job-id", value_name = "ID")]
+    job_id: Option<String>,
+}
+
+impl JobIdArgs {
+    /// Returns the given id.
+    pub(crate) fn parse(&self) -> Result<JobId, Error> {
+        parse_job_id(self.id.as_ref().or(self.job_id.as_ref()).map_or("", String::as_str))
+    }
+}
+
+/// One job, or all jobs.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct JobOrAllArgs {
+    /// The job's id
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Select the job by id
+    #[arg(long = "job-id", value_name = "ID")]
+    job_id: Option<String>,
+    /// Select every job
+    #[arg(long)]
+    all: bool,
+}
+
+impl JobOrAllArgs {
+    /// Returns the given id; `None` for all jobs.
+    pub(crate) fn parse(&self) -> Result<Option<JobId>, Error> {
+        self.id.as_ref().or(self.job_id.as_ref()).map(|id| parse_job_id(id)).transpose()
+    }
+}
+
+/// Ids of jobs, as arguments or options.
+#[derive(Debug, Default, Args)]
+pub(crate) struct JobIdsArgs {
+    /// Ids of the jobs
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// The id of a job (repeatable)
+    #[arg(long, value_name = "ID")]
+    job_id: Vec<String>,
+}
+
+impl JobIdsArgs {
+    /// Returns the given ids, each once.
+    pub(crate) fn parse(&self) -> Result<Vec<JobId>, Error> {
+        let mut ids = Vec::new();
+        for text in self.ids.iter().chain(&self.job_id) {
+            let id = parse_job_id(text)?;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+}
+
+/// Parses a job id from an argument.
+pub(crate) fn parse_job_id(text: &str) -> Result<JobId, Error> {
+    JobId::parse(text).map_err(|_| Error::InvalidJobId(text.to_owned()))
+}
+
+/// Parses several job ids.
+pub(crate) fn parse_job_ids(texts: &[String]) -> Result<Vec<JobId>, Error> {
+    texts.iter().map(|text| parse_job_id(text)).collect()
+}
+
+/// Selects jobs by label and start.
+#[derive(Debug, Default, Args)]
+pub(crate) struct FilterArgs {
+    /// Select jobs with this label (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Vec<(String, String)>,
+    /// Select jobs started since: 7d, 2026-11-20 or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<Timestamp>,
+}
+
+impl FilterArgs {
+    pub(crate) fn into_filter(self) -> Filter {
+        Filter { labels: self.label, since: self.since, ..Filter::default() }
+    }
+}
+
+/// A message: text, stdin or a file.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct MessageArgs {
+    /// Set the message; - reads it from stdin
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub message: Option<String>,
+    /// Read the message from a file
+    #[arg(long, value_name = "FILE")]
+    message_file: Option<PathBuf>,
+}
+
+impl MessageArgs {
+    /// Reads the message; `None` if none was given.
+    pub(crate) fn read(&self) -> Result<Option<String>, Error> {
+        if self.message.is_none() && self.message_file.is_none() {
+            return Ok(None);
+        }
+        let file = self.message_file.as_deref();
+        let message = read_text(self.message.as_deref(), file, MAX_MESSAGE_BYTES)?;
+        check_message(message).map(Some)
+    }
+}
+
+/// Checks a message and returns its text.
+pub(crate) fn check_message(message: Vec<u8>) -> Result<String, Error> {
+    if message.len() > MAX_MESSAGE_BYTES {
+        return Err(Error::MessageTooLong(MAX_MESSAGE_BYTES));
+    }
+    let text = String::from_utf8(message)
+        .map_err(|error| Error::PromptNotUtf8(error.utf8_error().valid_up_to()))?;
+    if text.trim().is_empty() { Err(Error::EmptyMessage) } else { Ok(text) }
+}

@@ -1,0 +1,118 @@
+//! `interrupt`: interrupts the current turn of a job.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Call;
+use super::observe::observe;
+use super::recipient::Recipient;
+use super::turns::ended_turns;
+use super::watch::Watch;
+use crate::arguments::JobIdArgs;
+use crate::error::{Error, ExitStatus};
+use crate::job::{InboxMessage, JobId, Record, Status, WaitKind};
+use crate::output::{Answer, BOLD, painted};
+use crate::store::{Store, TURNS};
+
+/// Time limit for an interrupted turn to end.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Arguments of `interrupt`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: claudejob interrupt fix-login")]
+pub(crate) struct InterruptArgs {
+    #[command(flatten)]
+    target: JobIdArgs,
+}
+
+impl InterruptArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        call.print(&interrupt(&call.store()?, &self.target.parse()?)?)
+    }
+}
+
+/// The result of an interrupt.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InterruptAnswer {
+    /// The job's id.
+    pub job_id: JobId,
+    /// A turn was interrupted and has ended.
+    pub interrupted: bool,
+    /// The job's status.
+    pub status: Status,
+    /// Reason why no turn was interrupted.
+    pub error: Option<String>,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
+}
+
+impl Answer for InterruptAnswer {
+    fn text(&self) -> String {
+        let id = painted(BOLD, self.job_id.as_str());
+        match &self.error {
+            None => format!("Job {id} was interrupted and is {}.\n", self.status),
+            Some(error) => {
+                format!("Job {id} was not interrupted and is {}: {error}.\n", self.status)
+            }
+        }
+    }
+
+    fn exit_status(&self) -> ExitStatus {
+        if self.interrupted { ExitStatus::Done } else { ExitStatus::Failed }
+    }
+}
+
+/// Interrupts the turn of a running job.
+pub(crate) fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
+    let recipient = Recipient::find(store, id)?;
+    let dir = &recipient.dir;
+    let observed = observe(store, id)?;
+    if let Some(why) = reason_without_turn(&observed.record) {
+        let (status, hint) = (observed.record.status, observed.hint());
+        let (job_id, error) = (id.clone(), Some(why.to_owned()));
+        return Ok(InterruptAnswer { job_id, interrupted: false, status, error, hint });
+    }
+    let mut watch = Watch::for_files(dir, &[TURNS]);
+    let before = ended_turns(dir).len();
+    recipient.post(store, &InboxMessage::Interrupt)?;
+    let until = Instant::now() + INTERRUPT_TIMEOUT;
+    let interrupted = loop {
+        if ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted) {
+            break true;
+        }
+        if !dir.is_held().unwrap_or(false) || Instant::now() >= until {
+            break ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted);
+        }
+        watch.add_end(0, dir);
+        watch.next_until(Some(until));
+    };
+    let observed = observe(store, id)?;
+    let (status, hint) = (observed.record.status, observed.hint());
+    let error = (!interrupted).then(|| match status {
+        Status::Idle => "it is idle: no turn is running".to_owned(),
+        Status::Queued | Status::Starting => "it has not started".to_owned(),
+        status if status.is_live() => "its turn is still running".to_owned(),
+        _ => "it ended before the interrupt".to_owned(),
+    });
+    Ok(InterruptAnswer { job_id: id.clone(), interrupted, status, error, hint })
+}
+
+/// Returns why the job has no turn to interrupt, if its record shows that.
+fn reason_without_turn(record: &Record) -> Option<&'static str> {
+    if record.released_question().is_some() {
+        return Some("no turn is running: its question waits for an answer");
+    }
+    let kind = record.waiting_for.as_ref().map(|waiting| waiting.kind);
+    match (record.status, kind) {
+        (Status::Idle, _) => Some("it is idle: no turn is running"),
+        (Status::Queued, _) => Some("it has not started"),
+        (_, Some(WaitKind::Background | WaitKind::Wakeup)) => {
+            Some("no turn is running: it waits for background work")
+        }
+        _ => None,
+    }
+}

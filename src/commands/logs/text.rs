@@ -1,0 +1,53 @@
+//! Text form of `logs`.
+
+use super::LogsAnswer;
+use crate::commands::Call;
+use crate::output::{Answer, BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, painted, print_plain};
+use crate::stream::transcript::{Speaker, TranscriptLine};
+use crate::text::harmless;
+
+impl LogsAnswer {
+    /// Prints a part of a log that is followed. Returns false if the reader has closed stdout. The
+    /// bytes of a log are never printed as JSON.
+    pub(in crate::commands) fn print(&self, call: &Call) -> bool {
+        if self.bytes.is_empty() { call.print(self).is_ok() } else { print_plain(self).is_ok() }
+    }
+}
+
+/// The raw stream is for programs and stays unchanged unless stdout is a terminal; stderr is for
+/// people and is always made harmless.
+impl Answer for LogsAnswer {
+    fn text(&self) -> String {
+        if !self.bytes.is_empty() {
+            let mut text = harmless(&String::from_utf8_lossy(&self.bytes));
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            return text;
+        }
+        let mut text = String::new();
+        for passage in &self.passages {
+            text += &passage_text(passage);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn raw(&self) -> Option<&[u8]> {
+        if self.is_raw { Some(&self.bytes) } else { None }
+    }
+}
+
+fn passage_text(passage: &TranscriptLine) -> String {
+    let style = match passage.speaker {
+        Speaker::Agent => PLAIN,
+        Speaker::Tool => CYAN,
+        Speaker::ToolError => RED,
+        Speaker::User => GREEN,
+        Speaker::Note => DIM,
+        Speaker::End => BOLD,
+        Speaker::Stderr => YELLOW,
+    };
+    let text = harmless(&passage.text);
+    painted(style, &format!("{}{text}", passage.speaker.mark()))
+}
