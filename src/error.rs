@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::job::Status;
+use crate::job::{JobId, Status};
 use crate::launch::LaunchError;
 use crate::store::{LoadError, StoreError};
 use crate::text::dollars;
@@ -386,18 +386,19 @@ impl Error {
         }
     }
 
-    /// Converts an error of loading the record of job `id`.
-    pub(crate) fn from_load_error(id: &str, error: LoadError) -> Self {
+    /// Converts an error of launching job `id`.
+    pub(crate) fn from_launch_error(id: &JobId, error: &LaunchError) -> Self {
+        Self::Launch { id: id.to_string(), why: error.to_string() }
+    }
+}
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
         match error {
-            LoadError::NotFound => Self::NotFound(id.to_owned()),
-            LoadError::Unreadable { why, .. } => Self::Unreadable(id.to_owned(), why),
+            LoadError::NotFound(id) => Self::NotFound(id.to_string()),
+            LoadError::Unreadable { id, why, .. } => Self::Unreadable(id.to_string(), why),
             LoadError::Store(error) => error.into(),
         }
-    }
-
-    /// Converts an error of launching job `id`.
-    pub(crate) fn from_launch_error(id: &str, error: &LaunchError) -> Self {
-        Self::Launch { id: id.to_owned(), why: error.to_string() }
     }
 }
 

@@ -39,7 +39,7 @@ struct DeliveryError {
 /// Delivers the notifications of the job in this directory. This is the hidden command that
 /// [`crate::launch`] starts. `locked`: the starter passed the lock to this process.
 pub(crate) fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
-    let job = JobDir::at(job_dir);
+    let job = JobDir::at(job_dir).ok_or(io::ErrorKind::InvalidInput)?;
     let lock = match locked {
         true => Lock::inherited(process::take_inherited_lock()?),
         // If the other notifier is stopped, the next command that reads the job starts another one.
@@ -144,7 +144,7 @@ fn run_command(
     let failed = |why: String| DeliveryError { why, is_retryable: true };
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]);
-    process::set_marker(&mut shell, job.notifications_dir().path());
+    process::set_marker(&mut shell, &job.notifications_dir());
     shell.env("CLAUDEJOB_ID", record.job_id.as_str());
     shell.env("CLAUDEJOB_EVENT", notification.event.as_str());
     shell.env("CLAUDEJOB_STATUS", record.status.as_str());
@@ -180,10 +180,10 @@ fn run_command(
 /// caller must hold the lock: another notifier that waits for it has the marker, too, but may be
 /// ended because its notifications are recorded.
 fn sweep(job: &JobDir) {
-    let dir = job.notifications_dir();
+    let dir = &job.notifications_dir();
     // Processes with this very marker are the ones to end.
-    let is_other = |found: &Path, process| found != dir.path() && is_independent(found, process);
-    let marker = JobMarker::new(dir.path());
+    let is_other = |found: &Path, process| found != dir && is_independent(found, process);
+    let marker = JobMarker::new(dir);
     // The notification lock is held.
     let orphans =
         Orphans { marker: &marker, worker_start: None, is_locked: true, is_independent: &is_other };

@@ -379,7 +379,7 @@ impl Queue {
     }
 
     fn is_live(&self, job: &JobId) -> bool {
-        JobDir::at(self.jobs.join(job.as_str())).may_live()
+        JobDir::new(&self.jobs, job).may_live()
     }
 }
 

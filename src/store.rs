@@ -109,10 +109,10 @@ pub(crate) enum CreateError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     #[error("no job has this id")]
-    NotFound,
+    NotFound(JobId),
     /// The record exists, but cannot be decoded.
     #[error("invalid record: {path}: {why}")]
-    Unreadable { path: PathBuf, why: String },
+    Unreadable { id: JobId, path: PathBuf, why: String },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -172,7 +172,7 @@ impl Store {
 
     /// Returns the directory of a job, whether or not it exists.
     pub(crate) fn job(&self, id: &JobId) -> JobDir {
-        JobDir::at(self.root.join(id.as_str()))
+        JobDir::new(&self.root, id)
     }
 
     /// Takes the lock that keeps jobs from being [removed](Self::lock_removal) while a job is
@@ -205,7 +205,7 @@ impl Store {
         create_directory(&self.root, true)?;
         self.check()?;
         let staging = Staging::open(&self.root)?;
-        let (staged, lock) = staging.create_job_dir()?;
+        let (staged, lock) = staging.create_job_dir(&record.job_id)?;
         match self.fill_and_publish(&staged, record, prompt) {
             Ok(job) => Ok((job, lock)),
             Err(error) => {

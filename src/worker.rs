@@ -57,6 +57,7 @@ const MAX_IO_EVENTS: usize = 32;
 ///
 /// `unit` is the systemd scope of the worker, if it has one.
 pub(crate) fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
+    let job = JobDir::at(job_dir).ok_or(io::ErrorKind::InvalidInput)?;
     let (lock, report) = process::take_inherited_fds()?;
     let cgroup = unit.and_then(own_scope);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,7 +71,7 @@ pub(crate) fn run(job_dir: PathBuf, unit: Option<&str>) -> io::Result<()> {
         // Never released explicitly: the kernel does so when this process has ended, before it closes
         // the watches, so that a process that waited for the lock finds neither claude nor the worker.
         std::mem::forget(Lock::inherited(process::move_to_high_fd(lock)));
-        supervise(JobDir::at(job_dir), File::from(report), unit, cgroup).await
+        supervise(job, File::from(report), unit, cgroup).await
     }))
 }
 

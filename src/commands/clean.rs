@@ -270,10 +270,7 @@ fn choose(
                 Some(error) if named => answer.left.push(NotRemoved { job_id: id, error }),
                 Some(_) => {}
             },
-            Err(error) if named => {
-                let error = Error::from_load_error(id.as_str(), error);
-                failures.push((id, error));
-            }
+            Err(error) if named => failures.push((id, error.into())),
             Err(_) => {}
         }
     }

@@ -60,7 +60,7 @@ impl KillArgs {
             // Jobs can be killed even if another user has tampered with the directory.
             Err(error) => {
                 let dir = Store::at_resolved(&root).job(&id);
-                let answer = kill_without_record(&dir, &id, Instant::now() + KILL_TIMEOUT)?;
+                let answer = kill_without_record(&dir, Instant::now() + KILL_TIMEOUT)?;
                 return call.print(&answer.ok_or(error)?);
             }
         };
@@ -121,8 +121,8 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let until = Instant::now() + KILL_TIMEOUT;
     let dir = store.job(id);
     if let Err(error) = dir.check() {
-        let answer = kill_without_record(&dir, id, until)?;
-        return answer.ok_or_else(|| Error::from_load_error(id.as_str(), error));
+        let answer = kill_without_record(&dir, until)?;
+        return answer.ok_or_else(|| error.into());
     }
     let record = match dir.load() {
         // The record was damaged or replaced while the job runs. The worker can still be found by
@@ -130,23 +130,22 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         Err(LoadError::Unreadable { .. } | LoadError::Store(_))
             if dir.is_held().unwrap_or(false) =>
         {
-            end_marked_worker(id, &JobMarker::new(dir.path()), until)?;
+            end_marked_worker(&dir, until)?;
             dir.load()
         }
         loaded => loaded,
-    };
-    let record = record.map_err(|error| Error::from_load_error(id.as_str(), error))?;
+    }?;
     refuse_other_host(&dir, &record)?;
     fault_point("kill:looked");
     let mut has_acted = needs_end(&record, &dir)?;
     if has_acted {
-        end(id, &dir, record, until)?;
+        end(&dir, record, until)?;
     }
     let Observed { mut record, .. } = observe(store, id)?;
     // Another command may have resumed the job between the two observations.
     if !has_acted && needs_end(&record, &dir)? {
         has_acted = true;
-        end(id, &dir, record, until)?;
+        end(&dir, record, until)?;
         record = observe(store, id)?.record;
     }
     let mut left = record.left_processes.clone();
@@ -178,13 +177,9 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
 
 /// Ends the processes with the marker of a job's directory, the worker first; `None` if there are
 /// none.
-fn kill_without_record(
-    dir: &JobDir,
-    id: &JobId,
-    until: Instant,
-) -> Result<Option<KillAnswer>, Error> {
+fn kill_without_record(dir: &JobDir, until: Instant) -> Result<Option<KillAnswer>, Error> {
+    let has_worker = end_marked_worker(dir, until)?;
     let mark = JobMarker::new(dir.path());
-    let has_worker = end_marked_worker(id, &mark, until)?;
     let orphans = Orphans {
         marker: &mark,
         worker_start: None,
@@ -193,14 +188,14 @@ fn kill_without_record(
     };
     let (ended, left) = orphans.end(until - ANSWER_TIME);
     if let Some(error) = left.unlisted {
-        return Err(search_error(id, &error));
+        return Err(search_error(dir, &error));
     }
     if !has_worker && ended == 0 && left.processes.is_empty() {
         return Ok(None);
     }
     let warnings = left.warnings();
     Ok(Some(KillAnswer {
-        job_id: id.clone(),
+        job_id: dir.id().clone(),
         killed: true,
         status: Status::Killed,
         error: None,
@@ -211,22 +206,27 @@ fn kill_without_record(
     }))
 }
 
-/// Ends the worker with this marker. Returns whether there was one.
-fn end_marked_worker(id: &JobId, mark: &JobMarker, until: Instant) -> Result<bool, Error> {
-    let found = mark.worker().map_err(|error| search_error(id, &error.to_string()))?;
+/// Ends the worker that has the job's marker. Returns whether there was one.
+fn end_marked_worker(dir: &JobDir, until: Instant) -> Result<bool, Error> {
+    let found = JobMarker::new(dir.path()).worker();
+    let found = found.map_err(|error| search_error(dir, &error.to_string()))?;
     let Some(found) = found else { return Ok(false) };
     let Ok(worker) = ProcessHandle::open(found.pid) else { return Ok(true) };
     if ProcessId::from_pid(found.pid) != Some(found) {
         return Ok(true);
     }
-    end_worker(id, &worker, until)?;
+    end_worker(dir, &worker, until)?;
     Ok(true)
 }
 
 /// Returns the error that the job's processes cannot be found.
-fn search_error(id: &JobId, why: &str) -> Error {
+fn search_error(dir: &JobDir, why: &str) -> Error {
     let why = format!("its processes cannot be found: {why}");
-    Error::Signal(id.to_string(), std::io::Error::other(why))
+    signal_error(dir, std::io::Error::other(why))
+}
+
+fn signal_error(dir: &JobDir, error: std::io::Error) -> Error {
+    Error::Signal(dir.id().to_string(), error)
 }
 
 fn remaining(until: Instant) -> Duration {
@@ -296,17 +296,17 @@ fn needs_end(record: &Record, dir: &JobDir) -> Result<bool, Error> {
 
 /// Ends the job for good. In the meantime others may finalize it as lost or continue it, so this
 /// repeats until the job is killed.
-fn end(id: &JobId, dir: &JobDir, mut record: Record, until: Instant) -> Result<(), Error> {
+fn end(dir: &JobDir, mut record: Record, until: Instant) -> Result<(), Error> {
     loop {
-        match find_worker(id, dir, until)? {
-            Some(worker) => end_worker(id, &worker, until)?,
+        match find_worker(dir, until)? {
+            Some(worker) => end_worker(dir, &worker, until)?,
             None => fault_point("kill:alone"),
         }
         // A lost job is marked as killed, too, so that it is not recovered.
         if !is_held(dir)? {
             record = finalize_lost_until(dir, record, Some(Verdict::Killed), until - ANSWER_TIME);
         } else {
-            record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
+            record = dir.load()?;
         }
         let may_continue = record.status.is_live() || record.is_cut_off();
         if !may_continue || Instant::now() >= until {
@@ -329,8 +329,7 @@ fn ended_verb(status: Status) -> &'static str {
 
 /// Finds the job's worker; `None` if the job's lock is free. Waits for a worker that is being
 /// started. Another command that holds the lock is continued, and ended if it does not release it.
-fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<ProcessHandle>, Error> {
-    let failed = |error| Error::Signal(id.to_string(), error);
+fn find_worker(dir: &JobDir, until: Instant) -> Result<Option<ProcessHandle>, Error> {
     let start = Instant::now();
     let mut continued = false;
     loop {
@@ -338,7 +337,7 @@ fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<Proces
             return Ok(None);
         }
         let waited = start.elapsed();
-        if let Some(worker) = open_worker(id, dir, waited >= PID_TIMEOUT)? {
+        if let Some(worker) = open_worker(dir, waited >= PID_TIMEOUT)? {
             return Ok(Some(worker));
         }
         // Another command holds the lock, normally for milliseconds: `start`, or a command that
@@ -348,16 +347,16 @@ fn find_worker(id: &JobId, dir: &JobDir, until: Instant) -> Result<Option<Proces
         let is_over = waited >= timeout || Instant::now() >= until;
         match holder {
             Some(holder) if is_over => {
-                holder.signal(Signal::SIGKILL).map_err(failed)?;
+                holder.signal(Signal::SIGKILL).map_err(|error| signal_error(dir, error))?;
                 if !holder.ends_within(SIGKILL_TIMEOUT) {
-                    return Err(failed(std::io::ErrorKind::TimedOut.into()));
+                    return Err(signal_error(dir, std::io::ErrorKind::TimedOut.into()));
                 }
             }
             Some(holder) if !continued => {
-                holder.signal(Signal::SIGCONT).map_err(failed)?;
+                holder.signal(Signal::SIGCONT).map_err(|error| signal_error(dir, error))?;
                 continued = true;
             }
-            None if is_over => return Err(failed(std::io::ErrorKind::TimedOut.into())),
+            None if is_over => return Err(signal_error(dir, std::io::ErrorKind::TimedOut.into())),
             _ => {}
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -376,11 +375,10 @@ fn lock_holding_command(dir: &JobDir) -> Option<ProcessHandle> {
 /// Asks the worker to end the job. A worker that does not respond is killed, and claude with it; the
 /// command that finalizes the job ends the remaining processes. Waits for the worker's exit and not
 /// for the release of the lock, which a stopped `start` may hold, too.
-fn end_worker(id: &JobId, worker: &ProcessHandle, until: Instant) -> Result<(), Error> {
-    let failed = |error| Error::Signal(id.to_string(), error);
-    request_kill(worker).map_err(failed)?;
+fn end_worker(dir: &JobDir, worker: &ProcessHandle, until: Instant) -> Result<(), Error> {
+    request_kill(worker).map_err(|error| signal_error(dir, error))?;
     if !worker.ends_within(WORKER_TIMEOUT.min(remaining(until))) {
-        worker.signal(Signal::SIGKILL).map_err(failed)?;
+        worker.signal(Signal::SIGKILL).map_err(|error| signal_error(dir, error))?;
         worker.ends_within(SIGKILL_TIMEOUT);
     }
     Ok(())
@@ -398,11 +396,10 @@ fn request_kill(worker: &ProcessHandle) -> std::io::Result<()> {
 /// lock is held, and both are checked again after that: the pid cannot have been reused. The process
 /// must have the job's marker, so that a record that was tampered with cannot direct a signal at
 /// another process. With `search`, a worker that has not recorded its pid is found by its marker.
-fn open_worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<ProcessHandle>, Error> {
-    process::check_proc().map_err(|error| search_error(id, &error.to_string()))?;
-    let load = || dir.load().map_err(|error| Error::from_load_error(id.as_str(), error));
+fn open_worker(dir: &JobDir, search: bool) -> Result<Option<ProcessHandle>, Error> {
+    process::check_proc().map_err(|error| search_error(dir, &error.to_string()))?;
     let mark = JobMarker::new(dir.path());
-    let record = load()?;
+    let record = dir.load()?;
     let written = record.pid;
     let found = if search && written.is_none() {
         mark.worker().ok().flatten().map(|worker| worker.pid)
@@ -413,6 +410,6 @@ fn open_worker(id: &JobId, dir: &JobDir, search: bool) -> Result<Option<ProcessH
     let Ok(target) = ProcessHandle::open(pid) else { return Ok(None) };
     let now = ProcessId::from_pid(pid).map(|process| process.start_time);
     let started_then = record.pid_start_time.is_none_or(|at| now == Some(at));
-    let same = is_held(dir)? && load()?.pid == written && started_then && mark.is_on(pid);
+    let same = is_held(dir)? && dir.load()?.pid == written && started_then && mark.is_on(pid);
     Ok(same.then_some(target))
 }

@@ -104,7 +104,6 @@ pub(super) fn warnings(store: &Store, plan: &DetachPlan) -> Vec<String> {
 
 /// Launches the job's worker. If that fails, the job is removed, or recorded as failed.
 pub(super) fn launch_or_fail(
-    id: &JobId,
     dir: &JobDir,
     lock: Lock,
     plan: &mut DetachPlan,
@@ -124,15 +123,15 @@ pub(super) fn launch_or_fail(
         Err(error) => error,
     };
     drop(lock);
-    let record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
+    let record = dir.load()?;
     match &error {
         LaunchError::ClaudeFailed => {
             let why = record.error.unwrap_or_else(|| error.to_string());
-            Err(Error::Launch { id: id.to_string(), why })
+            Err(Error::Launch { id: dir.id().to_string(), why })
         }
         LaunchError::WorkerDied(_) => {
             finalize_lost(dir, record, None);
-            Err(Error::from_launch_error(id.as_str(), &error))
+            Err(Error::from_launch_error(dir.id(), &error))
         }
         LaunchError::WorkerFailed(_)
         | LaunchError::ScopeFailed(_)
@@ -140,7 +139,7 @@ pub(super) fn launch_or_fail(
         | LaunchError::Busy(_) => {
             let verdict = Verdict::failed(Reason::LaunchFailed, error.to_string());
             finalize_lost(dir, record, Some(verdict));
-            Err(Error::from_launch_error(id.as_str(), &error))
+            Err(Error::from_launch_error(dir.id(), &error))
         }
     }
 }

@@ -235,7 +235,7 @@ fn load_item(
     queue: &OnceCell<QueueView>,
 ) -> Option<Item> {
     let observed = match try_load_checked(store, id) {
-        Err(LoadError::NotFound) => return None,
+        Err(LoadError::NotFound(_)) => return None,
         Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
         Ok(observed) => observed,
     };

@@ -29,7 +29,7 @@ impl Observed {
 /// processes are ended and its verdict is written. If an ended job has pending notifications and
 /// no notifier, a notifier is started.
 pub(super) fn observe(store: &Store, id: &JobId) -> Result<Observed, Error> {
-    try_load_checked(store, id).map_err(|error| Error::from_load_error(id.as_str(), error))
+    Ok(try_load_checked(store, id)?)
 }
 
 /// Like [`observe`], for listings, where one unreadable job must not fail the others.

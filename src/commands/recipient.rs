@@ -10,7 +10,6 @@ use crate::store::{DirIdentity, JobDir, Store};
 /// A live job that accepts messages.
 #[derive(Debug)]
 pub(super) struct Recipient {
-    pub id: JobId,
     pub dir: JobDir,
     /// Distinguishes the job from a later one with the same id, in case this process is stopped
     /// for a while.
@@ -24,10 +23,10 @@ impl Recipient {
         // Read first, so that everything read later is from this job or a later one.
         let identity = store.job(id).identity();
         let dir = live_job_dir(store, id)?;
-        let record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
+        let record = dir.load()?;
         refuse_other_host(&dir, &record)?;
         let identity = identity.ok_or_else(|| Error::NotFound(id.to_string()))?;
-        Ok(Self { id: id.clone(), dir, identity })
+        Ok(Self { dir, identity })
     }
 
     /// Puts a message into the job's inbox, and returns its number. The worker reads an accepted
@@ -39,7 +38,7 @@ impl Recipient {
         };
         fault_point("send:accepted");
         if self.is_gone() {
-            return Err(Error::NotFound(self.id.to_string()));
+            return Err(Error::NotFound(self.dir.id().to_string()));
         }
         let has_ended = self.dir.load().is_ok_and(|record| !record.status.is_live());
         if has_ended && self.dir.withdraw(number)? {
@@ -50,10 +49,10 @@ impl Recipient {
 
     fn refusal_error(&self, store: &Store) -> Error {
         if self.is_gone() {
-            return Error::JobRemoved(self.id.to_string());
+            return Error::JobRemoved(self.dir.id().to_string());
         }
-        match observe(store, &self.id) {
-            Ok(observed) => ended_error(&self.id, observed.record.status),
+        match observe(store, self.dir.id()) {
+            Ok(observed) => ended_error(self.dir.id(), observed.record.status),
             Err(error) => error,
         }
     }

@@ -278,7 +278,7 @@ pub(super) fn launch_attempt(
     });
     let lock = lock?.ok_or_else(raced)?;
     fault_point("recover:locked");
-    let mut record = dir.load().map_err(|error| Error::from_load_error(id.as_str(), error))?;
+    let mut record = dir.load()?;
     if let Some(host) = dir.other_host(&record) {
         return Err(Error::OtherHost(id.to_string(), host.to_owned()));
     }
@@ -308,7 +308,7 @@ pub(super) fn launch_attempt(
     dir.save(&record, false)?;
     drop(others);
     fault_point("recover:saved");
-    let launched = launch_or_fail(id, dir, lock, &mut plan, env)?;
+    let launched = launch_or_fail(dir, lock, &mut plan, env)?;
     let pid = launched.pid;
     let status = match record.released_question() {
         Some(_) => Status::Blocked,

@@ -124,14 +124,12 @@ fn redeliver(store: &Store, named: &[JobId]) -> Result<RedeliverAnswer, Error> {
                     answer.failed.push(UndeliveredJob::new(job_id, undelivered, None));
                 }
             }
-            Err(error) if !named.is_empty() => {
-                return Err(Error::from_load_error(job_id.as_str(), error));
-            }
+            Err(error) if !named.is_empty() => return Err(error.into()),
             // The job has no notifications, or it was removed in the meantime.
             Err(_) if before.is_empty() && !store.job(&job_id).has_notifications() => {}
             Err(_) if !store.job(&job_id).path().exists() => {}
             Err(error) => {
-                let error = Error::from_load_error(job_id.as_str(), error);
+                let error = Error::from(error);
                 answer.failed.push(UndeliveredJob::new(job_id, before, Some(&error)));
             }
         }

@@ -119,13 +119,14 @@ fn send_to(
     text: String,
     wait: Option<Option<Duration>>,
 ) -> Result<SendAnswer, Error> {
-    let (id, dir) = (&recipient.id, &recipient.dir);
+    let dir = &recipient.dir;
+    let id = dir.id();
     let watch = wait.map(|_| Watch::for_files(dir, &[TURNS]));
     let uuid = uuid::Uuid::new_v4().to_string();
     let number = recipient.post(store, &InboxMessage::Message { uuid, text })?;
     let turn = watch.map(|mut watch| {
         let until = wait.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
-        await_turn(store, id, dir, number, until, &mut watch)
+        await_turn(store, dir, number, until, &mut watch)
     });
     let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
@@ -163,7 +164,6 @@ fn send_and_follow(
 /// Waits for the end of the turn that received the message, of the job, or of the time limit.
 fn await_turn(
     store: &Store,
-    id: &JobId,
     dir: &JobDir,
     number: u64,
     until: Option<Instant>,
@@ -171,7 +171,7 @@ fn await_turn(
 ) -> Option<TurnEnd> {
     loop {
         // Checked before the turns are read: a job that is not live has written all of them.
-        let is_live = observe(store, id).is_ok_and(|observed| observed.live);
+        let is_live = observe(store, dir.id()).is_ok_and(|observed| observed.live);
         if let Some(turn) = turn_of(dir, number) {
             return Some(turn);
         }

@@ -193,7 +193,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
         }
     };
     drop(removal_lock);
-    let launched = launch_or_fail(&id, &dir, lock, &mut plan, env)?;
+    let launched = launch_or_fail(&dir, lock, &mut plan, env)?;
     fault_point("start:launched");
     // This job does not count.
     if let Some(keep) = keep

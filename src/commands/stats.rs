@@ -156,7 +156,7 @@ fn summary(
         return Ok(known);
     }
     match try_load_checked(store, &job.id) {
-        Err(LoadError::NotFound) => Ok(None),
+        Err(LoadError::NotFound(_)) => Ok(None),
         loaded => loaded.map(|observed| Some(observed.record.into())),
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn spawn_notifier_if_idle(job: &JobDir) {
 fn spawn(job: &JobDir, lock: Option<&Lock>) {
     let mut command = Command::new(crate::claude::own_executable());
     command.arg(hidden_verbs::NOTIFIER).arg(job.path());
-    process::set_marker(&mut command, job.notifications_dir().path());
+    process::set_marker(&mut command, &job.notifications_dir());
     if lock.is_some() {
         command.arg("locked");
     }

@@ -80,7 +80,7 @@ impl Queue {
         let mut tickets: Vec<Ticket> = tickets.collect();
         if machine::is_shared(&self.jobs) {
             tickets.retain(|ticket| {
-                let job = JobDir::at(self.jobs.join(ticket.job_id.as_str()));
+                let job = JobDir::new(&self.jobs, &ticket.job_id);
                 !job.may_live_elsewhere()
             });
         }

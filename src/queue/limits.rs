@@ -293,7 +293,7 @@ impl Queue {
         }
         let Some(pause) = pause else { return Some(0) };
         // A job that failed because of the limit has found out; one that ended otherwise has not.
-        let record = JobDir::at(self.jobs.join(witness.job.as_str())).load();
+        let record = JobDir::new(&self.jobs, &witness.job).load();
         let reason = record.ok().and_then(|record| record.reason);
         let has_found_out = matches!(reason, Some(Reason::RateLimit | Reason::Overloaded));
         Some(if has_found_out { pause } else { 0 })

@@ -119,6 +119,11 @@ pub(super) fn read_with_metadata(path: &Path, max_bytes: u64) -> io::Result<(Vec
     Ok((text, metadata))
 }
 
+/// Returns the length of a file, 0 if it is missing.
+pub(super) fn length(path: &Path) -> u64 {
+    fs::symlink_metadata(path).map_or(0, |metadata| metadata.len())
+}
+
 /// Creates a directory with mode 0700, with `parents` also those above it. It may exist already.
 pub(crate) fn create_directory(path: &Path, parents: bool) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).recursive(parents).create(path) {

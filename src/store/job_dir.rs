@@ -11,7 +11,7 @@ use super::files::{self, read_bounded, read_with_metadata, write, write_durably}
 use super::staging::{Staging, remove_staged};
 use super::{Context, EVENTS, LoadError, RECORD, RESULT, StoreError, UNCONFIRMED_RESULT};
 use crate::fault_point::fault_point;
-use crate::job::{Outcome, Record, Status, Summary};
+use crate::job::{JobId, Outcome, Record, Status, Summary};
 use crate::process::begin_writeback;
 
 /// Bytes at the end of the events in which the last event is searched.
@@ -22,13 +22,29 @@ const MAX_RECORD_BYTES: u64 = 8 << 20;
 /// A job's directory.
 #[derive(Clone, Debug)]
 pub(crate) struct JobDir {
+    id: JobId,
     path: PathBuf,
 }
 
 impl JobDir {
-    /// Returns the job's directory at this absolute path.
-    pub(crate) fn at(path: PathBuf) -> Self {
-        Self { path }
+    /// Returns the directory of a job in the jobs directory `root`, whether or not it exists.
+    pub(crate) fn new(root: &Path, id: &JobId) -> Self {
+        Self { id: id.clone(), path: root.join(id.as_str()) }
+    }
+
+    /// Returns the job's directory at this absolute path; `None` if its name is not a job's id.
+    pub(crate) fn at(path: PathBuf) -> Option<Self> {
+        let id = JobId::parse(path.file_name()?.to_str()?).ok()?;
+        Some(Self { id, path })
+    }
+
+    /// Returns the directory at `path` in which the job is built or deleted.
+    pub(super) fn staged(path: PathBuf, id: &JobId) -> Self {
+        Self { id: id.clone(), path }
+    }
+
+    pub(crate) fn id(&self) -> &JobId {
+        &self.id
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -61,13 +77,17 @@ impl JobDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.path.is_dir() {
                     let why = "the file is missing".to_owned();
-                    return Err(LoadError::Unreadable { path, why });
+                    return Err(self.unreadable(path, why));
                 }
-                return Err(LoadError::NotFound);
+                return Err(LoadError::NotFound(self.id.clone()));
             }
             text => text.context("read", &path)?,
         };
-        decode_record(&text).map_err(|why| LoadError::Unreadable { path, why })
+        decode_record(&text).map_err(|why| self.unreadable(path, why))
+    }
+
+    fn unreadable(&self, path: PathBuf, why: String) -> LoadError {
+        LoadError::Unreadable { id: self.id.clone(), path, why }
     }
 
     /// Reads the summary of the record, and the metadata of its file.
@@ -77,7 +97,7 @@ impl JobDir {
             read_with_metadata(&path, MAX_RECORD_BYTES).context("read", &path)?;
         match serde_json::from_slice(&text) {
             Ok(summary) => Ok((summary, metadata)),
-            Err(error) => Err(LoadError::Unreadable { path, why: error.to_string() }),
+            Err(error) => Err(self.unreadable(path, error.to_string())),
         }
     }
 
@@ -101,12 +121,14 @@ impl JobDir {
     /// Refuses a path that is not a directory, such as a link.
     pub(crate) fn check(&self) -> Result<(), LoadError> {
         match fs::symlink_metadata(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LoadError::NotFound),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(LoadError::NotFound(self.id.clone()))
+            }
             Err(error) => Err(error).context("examine", &self.path)?,
             Ok(metadata) if metadata.is_dir() => Ok(()),
             Ok(_) => {
                 let why = "it is not a directory".to_owned();
-                Err(LoadError::Unreadable { path: self.path.clone(), why })
+                Err(self.unreadable(self.path.clone(), why))
             }
         }
     }
@@ -241,7 +263,7 @@ impl JobDir {
 
     /// Returns the length of a file of the job, 0 if it is missing.
     pub(crate) fn length(&self, name: &str) -> u64 {
-        fs::symlink_metadata(self.file(name)).map_or(0, |metadata| metadata.len())
+        files::length(&self.file(name))
     }
 
     /// Opens the events for appending, and returns the number of the last one. A torn line that a

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::flock::holder_of;
+use super::notifications::is_notifications_dir;
 use super::{Context, JobDir, LOCK, StoreError, files};
 use crate::process::{self, JobMarker, ProcessId};
 
@@ -136,10 +137,10 @@ impl JobDir {
 /// Any process can have a marker and hold a lock. The worker is the process that the job's record
 /// names and that holds the job's lock; while the worker starts, the record names none.
 pub(crate) fn is_independent(marker: &Path, process: ProcessId) -> bool {
-    let dir = JobDir::at(marker.to_owned());
-    if dir.is_notifications_dir() {
+    if is_notifications_dir(marker) {
         return true;
     }
+    let Some(dir) = JobDir::at(marker.to_owned()) else { return false };
     let Ok(record) = dir.load() else { return false };
     let is_named = match record.pid {
         Some(pid) => {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -69,28 +69,27 @@ fn due_notification(line: &NotificationLine) -> Option<(u64, u32, NotifyEvent)> 
     }
 }
 
+/// Whether this is the notifications directory of a job that has recipients, and not the directory
+/// of a job.
+pub(super) fn is_notifications_dir(path: &Path) -> bool {
+    let names = [NOTIFICATIONS, LEGACY_NOTIFICATIONS];
+    if !names.iter().any(|name| path.ends_with(name)) || !path.is_dir() {
+        return false;
+    }
+    let Some(job) = path.parent().and_then(|job| JobDir::at(job.to_owned())) else { return false };
+    job.load().is_ok_and(|record| !recipients(&record.spec).is_empty())
+}
+
 impl JobDir {
     /// Returns the directory of the job's notifications, whether or not it exists.
-    pub(crate) fn notifications_dir(&self) -> JobDir {
+    pub(crate) fn notifications_dir(&self) -> PathBuf {
         let legacy = self.file(LEGACY_NOTIFICATIONS);
-        JobDir::at(if legacy.is_dir() { legacy } else { self.file(NOTIFICATIONS) })
-    }
-
-    /// Whether this is the notifications directory of a job that has recipients, and not the
-    /// directory of a job.
-    pub(super) fn is_notifications_dir(&self) -> bool {
-        let Some(job) = self.path().parent() else { return false };
-        let names = [NOTIFICATIONS, LEGACY_NOTIFICATIONS];
-        self.path().file_name().is_some_and(|name| names.iter().any(|known| name == *known))
-            && self.path().is_dir()
-            && Self::at(job.to_owned())
-                .load()
-                .is_ok_and(|record| !recipients(&record.spec).is_empty())
+        if legacy.is_dir() { legacy } else { self.file(NOTIFICATIONS) }
     }
 
     /// Whether a notification of the job was ever due.
     pub(crate) fn has_notifications(&self) -> bool {
-        self.notifications_dir().path().is_dir()
+        self.notifications_dir().is_dir()
     }
 
     /// Records durably that a notification is due. The end of an attempt is recorded once, whichever
@@ -105,7 +104,7 @@ impl JobDir {
         if !is_wanted(spec, event) {
             return Ok(false);
         }
-        files::create_directory(self.notifications_dir().path(), false)?;
+        files::create_directory(&self.notifications_dir(), false)?;
         let mut last = 0;
         for (number, known_attempt, known) in
             self.notification_log().iter().filter_map(due_notification)
@@ -198,7 +197,7 @@ impl JobDir {
     pub(crate) fn lock_notifications(&self, bound: Duration) -> Result<Lock, StoreError> {
         let (path, file) = self.open_notifications_lock()?;
         lock_bounded(&file, &path, LockMode::Exclusive, bound, |file| {
-            (written_holder(file), self.notifications_dir().length(NOTIFICATION_LOG))
+            (written_holder(file), self.notification_log_length())
         })?;
         Ok(Lock(file))
     }
@@ -216,8 +215,8 @@ impl JobDir {
 
     fn open_notifications_lock(&self) -> Result<(PathBuf, File), StoreError> {
         // The directory is missing if the end could not be recorded.
-        files::create_directory(self.notifications_dir().path(), false)?;
-        let path = self.notifications_dir().file(super::LOCK);
+        files::create_directory(&self.notifications_dir(), false)?;
+        let path = self.notifications_dir().join(super::LOCK);
         let mut options = OpenOptions::new();
         let file = files::open(&path, options.read(true).write(true).create(true).mode(0o600));
         let file = file.context("open", &path)?;
@@ -240,20 +239,24 @@ impl JobDir {
             recorded().any(|(_, attempt, known)| attempt == record.attempt && is_end(known));
         let is_due = is_wanted(&record.spec, event) && !is_recorded;
         // The part of a very long log that is not read may have it.
-        let is_read = || self.notifications_dir().length(NOTIFICATION_LOG) < MAX_LOG_BYTES;
+        let is_read = || self.notification_log_length() < MAX_LOG_BYTES;
         let number = recorded().map(|(number, ..)| number).max().unwrap_or_default() + 1;
         (is_due && is_read()).then_some((number, record.attempt, event))
     }
 
+    fn notification_log_length(&self) -> u64 {
+        files::length(&self.notifications_dir().join(NOTIFICATION_LOG))
+    }
+
     fn notification_log(&self) -> Vec<NotificationLine> {
-        let path = self.notifications_dir().file(NOTIFICATION_LOG);
+        let path = self.notifications_dir().join(NOTIFICATION_LOG);
         let text = files::read_bounded(&path, MAX_LOG_BYTES).unwrap_or_default();
         let lines = text.split(|&byte| byte == b'\n');
         lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
     }
 
     fn append_to_log(&self, line: &NotificationLine, durable: bool) -> Result<(), StoreError> {
-        let path = self.notifications_dir().file(NOTIFICATION_LOG);
+        let path = self.notifications_dir().join(NOTIFICATION_LOG);
         let file = files::append_line(&path, line)?;
         if durable {
             file.sync_data().context("write", &path)?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::removed_costs::RemovedCost;
 use super::{Context, CreateError, JobDir, LOCK, Lock, RECORD, StoreError, files};
 use crate::fault_point::fault_point;
-use crate::job::Record;
+use crate::job::{JobId, Record};
 
 /// Name in the jobs directory. A job's id cannot begin with a dot.
 const STAGING: &str = ".new";
@@ -53,10 +53,10 @@ impl Staging {
     }
 
     /// Creates a directory for a job, locked.
-    pub(super) fn create_job_dir(&self) -> Result<(JobDir, Lock), StoreError> {
+    pub(super) fn create_job_dir(&self, id: &JobId) -> Result<(JobDir, Lock), StoreError> {
         let mut retries = 0;
         loop {
-            let staged = JobDir::at(self.new_path());
+            let staged = JobDir::staged(self.new_path(), id);
             files::create_directory(staged.path(), false)?;
             fault_point("start:staged");
             match staged.create_lock() {
@@ -86,10 +86,11 @@ fn clear_entry(root: &Path, entry: &Path) {
     }
     // The lock is the first file of a directory that is being built, and the last of one that is
     // being deleted.
-    let _lock = match JobDir::at(entry.to_owned()).try_lock() {
-        Ok(None) => return,
-        Ok(lock) => lock,
-        Err(_) => None,
+    let staged = JobDir::at(entry.to_owned());
+    let _lock = match staged.as_ref().map(JobDir::try_lock) {
+        Some(Ok(None)) => return,
+        Some(Ok(lock)) => lock,
+        Some(Err(_)) | None => None,
     };
     let _ = remove_staged(root, entry);
 }
@@ -129,7 +130,7 @@ pub(super) fn staged_records(root: &Path) -> Vec<Record> {
 }
 
 fn staged_record(entry: &Path) -> Option<Record> {
-    let job = JobDir::at(entry.to_owned());
+    let job = JobDir::at(entry.to_owned())?;
     job.check().and_then(|()| job.load()).ok()
 }
 
@@ -140,8 +141,14 @@ pub(super) fn leftovers(root: &Path) -> Result<usize, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         entries => entries.context("read", &path)?,
     };
-    let is_leftover = |entry: &fs::DirEntry| !JobDir::at(entry.path()).is_held().unwrap_or(false);
     Ok(entries.flatten().filter(is_leftover).count())
+}
+
+fn is_leftover(entry: &fs::DirEntry) -> bool {
+    match JobDir::at(entry.path()) {
+        Some(staged) => !staged.is_held().unwrap_or(false),
+        None => true,
+    }
 }
 
 /// Removes the leftovers in the staging directory of a jobs directory, if there is one.

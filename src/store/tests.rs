@@ -78,7 +78,7 @@ fn readers_do_not_take_each_other_for_a_worker() {
 fn distinguishes_invalid_records_from_missing_jobs() {
     let (_folder, store) = store();
     let id = JobId::parse("a").unwrap();
-    assert!(matches!(store.job(&id).load(), Err(LoadError::NotFound)));
+    assert!(matches!(store.job(&id).load(), Err(LoadError::NotFound(_))));
     let (job, _lock) = store.create(&record("a"), "x").unwrap();
     for broken in ["", "{", "[]", "{\"jobId\":\"../x\",\"status\":\"running\"}", "\0\0\0\0"] {
         fs::write(job.file(RECORD), broken).unwrap();
@@ -169,7 +169,7 @@ fn keeps_a_staged_job_whose_lock_is_held() {
     let (_folder, store) = store();
     store.create(&record("a"), "x").unwrap();
     let staging = store.root().join(".new");
-    let staged = JobDir::at(staging.join("b"));
+    let staged = JobDir::at(staging.join("b")).unwrap();
     fs::create_dir(staged.path()).unwrap();
     let lock = staged.create_lock().unwrap().unwrap();
     assert_eq!(store.leftovers().unwrap(), 0);

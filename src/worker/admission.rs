@@ -182,10 +182,10 @@ impl AdmissionControl {
             if self.ended_jobs.contains(id) {
                 continue;
             }
-            let dir = JobDir::at(self.jobs.join(id.as_str()));
+            let dir = JobDir::new(&self.jobs, id);
             let mut other = match dir.load() {
                 Ok(other) => other,
-                Err(LoadError::NotFound) if !must_complete => continue,
+                Err(LoadError::NotFound(_)) if !must_complete => continue,
                 Err(error) => {
                     let error = format!("job {id}: {error}");
                     return DependencyState::Failed(FailedDependency { error, cut_off: false });

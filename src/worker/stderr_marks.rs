@@ -153,11 +153,12 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::job::JobId;
 
     #[test]
     fn writes_marks_only_after_stderr_has_grown() {
         let directory = tempfile::tempdir().unwrap();
-        let job = JobDir::at(directory.path().to_owned());
+        let job = JobDir::new(directory.path(), &JobId::parse("a").unwrap());
         let text = || fs::read_to_string(job.file(STDERR_MARKS)).unwrap_or_default();
         let mut stderr = job.append("stderr.log").unwrap();
         let mut marks = StderrMarks::for_job(&job, stderr.try_clone().ok());
@@ -195,7 +196,7 @@ mod tests {
         use std::io::Read;
 
         let directory = tempfile::tempdir().unwrap();
-        let job = JobDir::at(directory.path().to_owned());
+        let job = JobDir::new(directory.path(), &JobId::parse("a").unwrap());
         let mut stderr = job.append("stderr.log").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {

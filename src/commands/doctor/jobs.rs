@@ -30,7 +30,7 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
         let (record, liveness) = match check_liveness(&dir) {
             Ok(checked) => checked,
             // The job was removed after the directory was listed.
-            Err(LoadError::NotFound) => continue,
+            Err(LoadError::NotFound(_)) => continue,
             Err(_) => {
                 unreadable.add(id.as_str());
                 continue;

@@ -25,7 +25,7 @@ impl Fixture {
     fn job(&self, id: &str) -> JobDir {
         let path = self.root.path().join(id);
         fs::create_dir(&path).unwrap();
-        JobDir::at(path)
+        JobDir::at(path).unwrap()
     }
 
     fn append(&self, id: &str, file: &str) {
@@ -127,7 +127,7 @@ fn reports_removal_of_directory_with_open_file() {
     fixture.append("j", OUTPUT);
     let open = fs::File::open(job.file(OUTPUT)).unwrap();
     let mut watch = Watch::for_files(&job, &[EVENTS]);
-    watch.add_files(FENCE, &JobDir::at(fixture.root.path().join("fence")), &[EVENTS]);
+    watch.add_files(FENCE, &JobDir::at(fixture.root.path().join("fence")).unwrap(), &[EVENTS]);
     fixture.watch = watch;
     fs::remove_dir(other.path()).unwrap();
     fixture.assert_notices(&[]);

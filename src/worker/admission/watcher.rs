@@ -201,7 +201,7 @@ impl AdmissionControl {
         let (jobs, queue) = (self.jobs.clone(), self.queue.clone());
         let finalize = move || {
             for ticket in lost {
-                let dir = JobDir::at(jobs.join(ticket.job_id.as_str()));
+                let dir = JobDir::new(&jobs, &ticket.job_id);
                 // The lock of a worker that has just died is held for a short time. If it is held
                 // for longer, another process writes the verdict, and may be stopped: then the
                 // ticket is left for the next worker that checks.
@@ -232,7 +232,7 @@ impl AdmissionControl {
             pipe::Receiver::from_file_unchecked(File::from(std::os::fd::OwnedFd::from(process)))
         });
         // The worker may have died before, and its process id been given to another process.
-        let may_live = JobDir::at(self.jobs.join(job.as_str())).may_live();
+        let may_live = JobDir::new(&self.jobs, &job).may_live();
         match exit {
             Ok(exit) if may_live => self.watched.push(WatchedWorker { job, pid, exit }),
             _ => self.poll_soon(),
