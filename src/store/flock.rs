@@ -1,13 +1,17 @@
 //! Bounded waiting for a lock (flock(2)) that another process holds: that process may be stopped.
 
-use std::fs::{self, File, TryLockError};
+#[cfg(target_os = "linux")]
+mod proc_locks;
+
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Context, StoreError};
+#[cfg(target_os = "linux")]
+pub(super) use proc_locks::holder_of;
 
 /// Time for which the same holder of a lock may make no progress.
 pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -59,36 +63,15 @@ fn busy(holder: Option<i32>) -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 
-/// Returns the process that took the lock of an open file, if the system knows it. It need not exist
-/// any more if it passed the lock on.
-pub(super) fn holder_of(file: &File) -> Option<i32> {
-    let inode = file.metadata().ok()?.ino();
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|lock| holder_in(lock, inode))
-}
-
-/// Returns the process in a line of `/proc/locks` (proc_locks(5)) if it holds a lock on this file:
-/// `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`.
-fn holder_in(lock: &str, inode: u64) -> Option<i32> {
-    let fields: Vec<&str> = lock.split_whitespace().collect();
-    let [_, "FLOCK", _, _, pid, file, ..] = fields[..] else { return None };
-    let is_same_file = file.rsplit(':').next()?.parse() == Ok(inode);
-    if is_same_file { pid.parse().ok().filter(|&pid| pid > 0) } else { None }
+/// The system does not tell which process holds a lock.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn holder_of(_file: &File) -> Option<i32> {
+    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_the_holder_of_a_lock() {
-        let line = "2: FLOCK  ADVISORY  WRITE 4711 00:2d:5678 0 EOF";
-        assert_eq!(holder_in(line, 5678), Some(4711));
-        assert_eq!(holder_in(line, 678), None);
-        assert_eq!(holder_in("2: -> FLOCK  ADVISORY  WRITE 4711 00:2d:5678 0 EOF", 5678), None);
-        assert_eq!(holder_in("2: POSIX  ADVISORY  WRITE 4711 00:2d:5678 0 EOF", 5678), None);
-        assert_eq!(holder_in("", 5678), None);
-    }
 
     #[test]
     fn restarts_the_timeout_after_progress() {
