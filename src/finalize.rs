@@ -14,7 +14,7 @@ use crate::launch::spawn_notifier;
 use crate::process::{self, JobMarker, Orphans};
 use crate::queue::Queue;
 use crate::store::{
-    self, EVENTS, InboxItem, JobDir, Lock, OUTPUT, RECORD, RESULT, STDERR, UNCONFIRMED_RESULT,
+    self, EVENTS, InboxItem, JobDir, Liveness, Lock, OUTPUT, RESULT, STDERR, UNCONFIRMED_RESULT,
 };
 use crate::stream::LineSplitter;
 use crate::supervisor::{LoggedEvents, MAX_STDERR_BYTES, PostMortem};
@@ -41,8 +41,11 @@ pub(crate) fn finalize_lost_until(
     // The job may have ended since its record was read. Then the lock is not needed, and it would
     // block others if this process were stopped.
     let record = dir.load().unwrap_or(record);
-    if dir.other_host(&record).is_some() || !record.status.is_live() && requested.is_none() {
-        return record;
+    match dir.liveness_if_unlocked(&record) {
+        Liveness::Lost => {}
+        // A job that was interrupted is marked as killed.
+        Liveness::Ended if requested.is_some() => {}
+        Liveness::Ended | Liveness::Live | Liveness::OtherMachine(_) => return record,
     }
     match dir.try_lock() {
         // Another process is finalizing the job, or a worker has started: its record counts.
@@ -51,14 +54,12 @@ pub(crate) fn finalize_lost_until(
             fault_point("settle:locked");
             // The job may have ended between the check and the lock.
             let record = dir.load().unwrap_or(record);
-            if dir.other_host(&record).is_some() {
-                record
-            } else if record.status.is_live() {
-                write_lost_verdict(dir, record, requested, Some(&lock), until)
-            } else if requested == Some(Verdict::Killed) && record.is_cut_off() {
-                mark_killed(dir, record)
-            } else {
-                record
+            match dir.liveness_if_unlocked(&record) {
+                Liveness::Lost => write_lost_verdict(dir, record, requested, Some(&lock), until),
+                Liveness::Ended if requested == Some(Verdict::Killed) && record.is_cut_off() => {
+                    mark_killed(dir, record)
+                }
+                Liveness::Ended | Liveness::Live | Liveness::OtherMachine(_) => record,
             }
         }
         // The job may be alive: leave it alone.
@@ -86,7 +87,7 @@ pub(crate) fn write_lost_verdict(
     let orphans = Orphans { marker: &marker, worker_start, is_locked, is_independent };
     let (_, left) = orphans.end(until);
     record.record_leftovers(left);
-    let at = last_activity_at(dir, &record);
+    let at = dir.last_activity_at(&record);
     let writable = lock.is_some() && record.is_writable();
     let events = if writable { dir.open_events().ok() } else { None };
     // A worker that died after it had written the result had reached a verdict.
@@ -139,7 +140,7 @@ pub(crate) fn write_lost_verdict(
 /// Returns the result of a job of the Node skill, which wrote none: the result of its log with the
 /// verdict of its record.
 pub(crate) fn outcome_from_log(dir: &JobDir, record: Record) -> Outcome {
-    let at = last_activity_at(dir, &record);
+    let at = dir.last_activity_at(&record);
     let mut post_mortem = PostMortem::new(record.clone(), 0, at);
     let _ = replay_log(dir, record.log_start, &mut post_mortem);
     let (_, mut outcome, _) = post_mortem.conclude(None, None, None, Vec::new());
@@ -280,15 +281,4 @@ fn replay_log(dir: &JobDir, log_start: u64, post_mortem: &mut PostMortem) -> std
     }
     lines.finish(|line| post_mortem.torn_line(line));
     Ok(())
-}
-
-/// Returns the time of the last activity: when a file of the job was last written.
-pub(crate) fn last_activity_at(dir: &JobDir, record: &Record) -> Timestamp {
-    let written = [RECORD, OUTPUT, EVENTS].into_iter().filter_map(|name| {
-        let at = std::fs::metadata(dir.file(name)).ok()?.modified().ok()?;
-        let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
-        Timestamp::from_epoch_ms(i64::try_from(since.as_millis()).ok()?)
-    });
-    let known = [record.last_event_at, record.started_at];
-    written.chain(known.into_iter().flatten()).max().unwrap_or_else(crate::clock::now)
 }

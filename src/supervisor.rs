@@ -39,7 +39,7 @@ use crate::stream::{Digest, decode};
 use crate::text::plural;
 
 pub(crate) use attempt::FirstPrompt;
-pub(crate) use post_mortem::{LoggedEvents, PostMortem, lost_verdict};
+pub(crate) use post_mortem::{LoggedEvents, PostMortem};
 pub(crate) use types::{
     Conclusion, Effect, Evidence, FailedDependency, Input, MAX_STDERR_BYTES, Now, TermSignal,
 };

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Record, Summary, Timestamp};
 use crate::output::{Answer, YELLOW, painted};
-use crate::store::{self, JobDir, Listed, Store, StoreError, Summaries};
+use crate::store::{JobDir, Listed, Liveness, Store, StoreError, Summaries};
 use crate::text::{harmless, plural};
 
 /// Number of ended jobs that are kept by default.
@@ -328,10 +328,10 @@ fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
 
 /// Returns why a job must be kept; `None` if it can be removed.
 fn keep_reason(dir: &JobDir, record: &Record) -> Option<String> {
-    let is_dead = record.version == 0 && store::legacy_is_dead(record);
-    if record.status.is_live() && !is_dead {
-        let host = dir.other_host(record).map(|host| format!(" on {host}")).unwrap_or_default();
-        return Some(format!("it is {}{host}", record.status));
+    match dir.liveness_if_unlocked(record) {
+        Liveness::Ended => {}
+        Liveness::Live | Liveness::Lost => return Some(format!("it is {}", record.status)),
+        Liveness::OtherMachine(host) => return Some(format!("it is {} on {host}", record.status)),
     }
     let notifications = dir.notifications(record);
     let notification = notifications.first()?;
@@ -361,7 +361,7 @@ fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(
             return Err(RemovalError::Refused("another process holds its lock".to_owned()));
         }
         // The Node skill's jobs have no lock.
-        Err(_) if record.version == 0 => {}
+        Err(_) if record.is_of_node_skill() => {}
         Err(error) => return Err(RemovalError::Refused(error.to_string())),
     }
     keep_reason(dir, &record).map_or(Ok(()), |why| Err(RemovalError::Refused(why)))

@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use crate::job::{JobId, Record};
-use crate::store::{JobDir, Store};
+use crate::store::{JobDir, Liveness, Store};
 
 /// Takes over the live jobs of other machines among these, so that this machine treats them as
 /// lost.
@@ -32,15 +32,15 @@ fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
     if !record.is_writable() {
         return Ok(());
     }
-    if !record.status.is_live() {
-        // The machine may have been about to launch the next attempt.
-        dir.revoke_claim(record.attempt + 1);
-        return Ok(());
-    }
-    if dir.other_host(&record).is_none() {
-        return Ok(());
-    }
-    let host = record.host.take().unwrap_or_else(|| "an unknown host".to_owned());
+    let host = match dir.liveness_if_unlocked(&record) {
+        Liveness::OtherMachine(host) => host,
+        Liveness::Ended => {
+            // The machine may have been about to launch the next attempt.
+            dir.revoke_claim(record.attempt + 1);
+            return Ok(());
+        }
+        Liveness::Live | Liveness::Lost => return Ok(()),
+    };
     // The boot id is kept: it shows that the worker is not a process of the current boot.
     let boot_id = record.boot_id.take();
     record.set_host();
@@ -53,9 +53,9 @@ fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
 /// Refuses a live job that another machine may be running. A job whose lock is held is known to
 /// run, so it is not refused.
 pub(super) fn refuse_other_host(dir: &JobDir, record: &Record) -> Result<(), Error> {
-    match dir.other_host(record) {
-        Some(host) if !dir.is_held()? => {
-            Err(Error::OtherHost(record.job_id.to_string(), host.to_owned()))
+    match dir.liveness_if_unlocked(record) {
+        Liveness::OtherMachine(host) if !dir.is_held()? => {
+            Err(Error::OtherHost(record.job_id.to_string(), host))
         }
         _ => Ok(()),
     }

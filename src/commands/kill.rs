@@ -156,7 +156,7 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let killed = record.status == Status::Killed;
     let error = match record.status {
         Status::Killed => None,
-        status if status.is_live() && record.version == 0 => {
+        status if status.is_live() && record.is_of_node_skill() => {
             Some("only the Node skill can kill a job that it started".to_owned())
         }
         status if status.is_live() => Some("the job is still being ended".to_owned()),
@@ -290,7 +290,7 @@ fn remove_ended_leftovers(dir: &JobDir, record: &mut Record) {
 
 /// Returns whether the job must be ended: it is live, or another command is continuing it.
 fn needs_end(record: &Record, dir: &JobDir) -> Result<bool, Error> {
-    let live = record.status.is_live() && record.version > 0;
+    let live = record.status.is_live() && !record.is_of_node_skill();
     Ok(live || (record.is_cut_off() && is_held(dir)?))
 }
 

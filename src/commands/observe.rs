@@ -2,11 +2,10 @@
 
 use super::turns::ended_turns;
 use crate::error::Error;
-use crate::finalize::{finalize_lost, last_activity_at};
-use crate::job::{JobId, Record, Status};
+use crate::finalize::finalize_lost;
+use crate::job::{JobId, Notification, Record, Status};
 use crate::launch::spawn_notifier_if_idle;
-use crate::store::{self, JobDir, LoadError, Store, addressed};
-use crate::supervisor;
+use crate::store::{JobDir, Liveness, LoadError, Store, addressed};
 
 /// An observed job.
 #[derive(Debug)]
@@ -53,51 +52,48 @@ fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
 /// Starts a notifier for pending notifications of an ended job whose notifier has died. Failed
 /// notifications are left to `redeliver`.
 fn resume_notifications(dir: &JobDir, record: &Record) {
-    let has_pending =
-        || dir.notifications(record).iter().any(|notification| notification.error.is_none());
+    if record.status.is_live() {
+        return;
+    }
+    let is_pending = |notification: &Notification| notification.error.is_none();
+    if !dir.notifications(record).iter().any(is_pending) {
+        return;
+    }
     // A worker that is still alive has just written the verdict, and starts a notifier itself.
-    let has_no_worker = || !dir.is_held().unwrap_or(true) && !dir.is_elsewhere(record);
-    if !record.status.is_live() && has_pending() && has_no_worker() {
+    let may_have_worker = dir.is_held().unwrap_or(true) || dir.is_elsewhere(record);
+    if !may_have_worker {
         spawn_notifier_if_idle(dir);
     }
 }
 
 fn check_lock(dir: JobDir, mut record: Record) -> Observed {
-    if !record.status.is_live() {
-        return Observed { dir, record, live: false };
-    }
-    if record.version == 0 {
-        let dead = store::legacy_is_dead(&record);
-        if dead {
-            record.end(&supervisor::lost_verdict(&record, None), last_activity_at(&dir, &record));
-        } else {
+    let live = match dir.liveness(&record) {
+        Ok(Liveness::Ended) => false,
+        Ok(Liveness::Live) if record.is_of_node_skill() => {
             record.warn("a record of the Node skill: the job may have ended");
+            true
         }
-        return Observed { dir, record, live: !dead };
-    }
-    match dir.is_held() {
-        Ok(true) => {
+        Ok(Liveness::Live) => {
             check_inbox(&dir, &mut record);
-            Observed { dir, record, live: true }
+            true
         }
-        Ok(false) if dir.other_host(&record).is_some() => {
-            let host = record.host.as_deref().unwrap_or("an unknown host").to_owned();
+        Ok(Liveness::OtherMachine(host)) => {
             record.warn(format!(
                 "it probably runs on {host}: locks of that machine may not be visible on this \
                  file system"
             ));
-            Observed { dir, record, live: true }
+            true
         }
-        Ok(false) => {
-            let record = finalize_lost(&dir, record, None);
-            let live = record.status.is_live();
-            Observed { dir, record, live }
+        Ok(Liveness::Lost) => {
+            record = finalize_lost(&dir, record, None);
+            record.status.is_live()
         }
         Err(error) => {
             record.warn(format!("cannot determine whether the job is live: {error}"));
-            Observed { dir, record, live: true }
+            true
         }
-    }
+    };
+    Observed { dir, record, live }
 }
 
 /// Marks an idle job as running while an accepted message has no ended turn: the worker may not have

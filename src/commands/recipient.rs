@@ -66,7 +66,7 @@ impl Recipient {
 /// Returns the directory of a live job.
 pub(super) fn live_job_dir(store: &Store, id: &JobId) -> Result<JobDir, Error> {
     let Observed { dir, record, live } = observe(store, id)?;
-    if live && record.version > 0 {
+    if live && !record.is_of_node_skill() {
         return Ok(dir);
     }
     Err(ended_error(id, record.status))

@@ -21,7 +21,7 @@ use crate::finalize::{SWEEP_TIMEOUT, write_lost_verdict};
 use crate::job::{JobId, Reason, Record, Spec, Status};
 use crate::launch::DetachMode;
 use crate::output::{Answer, BOLD, RED, painted, push_marked, push_warning};
-use crate::store::{JobDir, Lock, OUTPUT, Store, addressed};
+use crate::store::{JobDir, Liveness, Lock, OUTPUT, Store, addressed};
 
 /// Time limit for a worker to release its job's lock after it has written the verdict.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -279,12 +279,14 @@ pub(super) fn launch_attempt(
     let lock = lock?.ok_or_else(raced)?;
     fault_point("recover:locked");
     let mut record = dir.load()?;
-    if let Some(host) = dir.other_host(&record) {
-        return Err(Error::OtherHost(id.to_string(), host.to_owned()));
-    }
-    if record.status.is_live() {
-        // The process that found the job lost could not write its verdict.
-        record = write_lost_verdict(dir, record, None, Some(&lock), Instant::now() + SWEEP_TIMEOUT);
+    match dir.liveness_if_unlocked(&record) {
+        Liveness::OtherMachine(host) => return Err(Error::OtherHost(id.to_string(), host)),
+        Liveness::Lost => {
+            // The process that found the job lost could not write its verdict.
+            let until = Instant::now() + SWEEP_TIMEOUT;
+            record = write_lost_verdict(dir, record, None, Some(&lock), until);
+        }
+        Liveness::Ended | Liveness::Live => {}
     }
     let attempt = record.attempt + 1;
     if let Some(host) = dir.claim_attempt(attempt)? {

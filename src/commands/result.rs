@@ -216,7 +216,7 @@ pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<Res
     // The verdict of a lost job is written to its record last, so the record decides.
     let outcome = match dir.outcome() {
         Some(outcome) if is_current(&outcome) => outcome,
-        None if record.version == 0 => outcome_from_log(&dir, record),
+        None if record.is_of_node_skill() => outcome_from_log(&dir, record),
         earlier => Outcome {
             previous_result: earlier.and_then(Outcome::into_previous),
             ..Outcome::from_record(&record)

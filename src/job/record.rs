@@ -261,6 +261,20 @@ impl Record {
         self.waiting_for = None;
     }
 
+    /// Returns the verdict on a job that is recorded as live and has no worker, unless its log gives
+    /// a better one.
+    pub(crate) fn lost_verdict(&self, boot_id: Option<&str>) -> Verdict {
+        let has_restarted =
+            self.boot_id.is_some() && boot_id.is_some() && self.boot_id.as_deref() != boot_id;
+        if has_restarted {
+            let error = "the machine restarted while the job was live";
+            return Verdict::failed(Reason::HostRestarted, error);
+        }
+        let worker = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+        let error = format!("the job's worker{worker} died without a verdict");
+        Verdict::failed(Reason::WorkerDied, error)
+    }
+
     /// Prepares the record for the job's next attempt.
     pub(crate) fn begin_attempt(&mut self) {
         self.earlier = EarlierTotals {

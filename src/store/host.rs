@@ -23,7 +23,7 @@ impl Record {
     }
 
     /// Returns the name of the machine, for people.
-    fn host_name(&self) -> &str {
+    pub(super) fn host_name(&self) -> &str {
         self.host.as_deref().unwrap_or("an unknown host")
     }
 
@@ -49,13 +49,6 @@ impl JobDir {
     /// system call for a job of this machine.
     pub(crate) fn is_elsewhere(&self, record: &Record) -> bool {
         !record.is_of_this_machine() && self.is_shared()
-    }
-
-    /// Returns the host of a live job whose free lock proves nothing, because its worker was
-    /// started on another machine. Such a job must not be ended, recovered or removed here.
-    pub(crate) fn other_host<'a>(&self, record: &'a Record) -> Option<&'a str> {
-        let is_live = record.status.is_live() && record.version > 0;
-        (is_live && self.is_elsewhere(record)).then(|| record.host_name())
     }
 
     /// Claims the launch of an attempt where the lock does not exclude other machines: only one of
@@ -94,10 +87,5 @@ impl JobDir {
 
     fn claim(&self, attempt: u32) -> PathBuf {
         self.file(&format!(".attempt-{attempt}"))
-    }
-
-    /// Whether the directory holds a live job of another machine.
-    pub(crate) fn may_live_elsewhere(&self) -> bool {
-        self.is_shared() && self.load().is_ok_and(|record| self.other_host(&record).is_some())
     }
 }

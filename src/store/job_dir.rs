@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::files::{self, read_bounded, read_with_metadata, write, write_durably};
+use super::node_skill;
 use super::staging::{Staging, remove_staged};
-use super::{Context, EVENTS, LoadError, RECORD, RESULT, StoreError, UNCONFIRMED_RESULT};
+use super::{Context, EVENTS, LoadError, OUTPUT, RECORD, RESULT, StoreError, UNCONFIRMED_RESULT};
+use crate::clock;
 use crate::fault_point::fault_point;
-use crate::job::{JobId, Outcome, Record, Status, Summary};
+use crate::job::{JobId, Outcome, Record, Summary, Timestamp};
 use crate::process::begin_writeback;
 
 /// Bytes at the end of the events in which the last event is searched.
@@ -83,7 +85,11 @@ impl JobDir {
             }
             text => text.context("read", &path)?,
         };
-        decode_record(&text).map_err(|why| self.unreadable(path, why))
+        let mut record = decode_record(&text).map_err(|why| self.unreadable(path, why))?;
+        if record.is_of_node_skill() {
+            node_skill::end_if_dead(self, &mut record);
+        }
+        Ok(record)
     }
 
     fn unreadable(&self, path: PathBuf, why: String) -> LoadError {
@@ -172,6 +178,19 @@ impl JobDir {
         })?;
         fault_point("end:outcome-written");
         self.publish_file(&written, RESULT)
+    }
+
+    /// Returns the time of the last activity: when a file of the job was last written.
+    pub(crate) fn last_activity_at(&self, record: &Record) -> Timestamp {
+        let written = [RECORD, OUTPUT, EVENTS].map(|name| self.written_at(name));
+        let known = [record.last_event_at, record.started_at];
+        written.into_iter().chain(known).flatten().max().unwrap_or_else(clock::now)
+    }
+
+    fn written_at(&self, name: &str) -> Option<Timestamp> {
+        let at = fs::metadata(self.file(name)).ok()?.modified().ok()?;
+        let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Timestamp::from_epoch_ms(i64::try_from(since.as_millis()).ok()?)
     }
 
     /// Returns the bytes that the job's files occupy on disk, as far as they can be read. Links are
@@ -325,28 +344,8 @@ pub(super) fn decode_record(text: &[u8]) -> Result<Record, String> {
         return Err("the file is empty".to_owned());
     }
     let mut record: Record = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    if record.version == 0 {
-        // The Node skill stored the whole prompt and the working directory at the top level.
-        let legacy: LegacyRecord = serde_json::from_slice(text).unwrap_or_default();
-        record.prompt = crate::text::one_line(&record.prompt, 200);
-        record.attempt = record.attempt.max(1);
-        record.spec.cwd = legacy.cwd.unwrap_or_default();
-        record.spec.allowed_tools = legacy.allowed_tools.unwrap_or_default();
+    if record.is_of_node_skill() {
+        record.complete_from_node_skill(text);
     }
     Ok(record)
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct LegacyRecord {
-    cwd: Option<String>,
-    allowed_tools: Option<Vec<String>>,
-}
-
-/// Whether a job of the Node skill, which has no lock, has died: its record says that it is live, but
-/// no process has its pid.
-pub(crate) fn legacy_is_dead(record: &Record) -> bool {
-    record.status.is_live()
-        && record.status != Status::Queued
-        && !record.pid.is_some_and(crate::process::exists)
 }

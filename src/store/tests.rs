@@ -251,12 +251,19 @@ fn ignores_the_host_name_on_a_local_file_system() {
     record.set_host();
     let (job, lock) = store.create(&record, "the prompt").unwrap();
     drop(lock);
-    assert_eq!(job.other_host(&record), None);
+    assert_eq!(job.liveness(&record).unwrap(), Liveness::Lost);
     record.host = Some("elsewhere".to_owned());
-    let expected = job.is_shared().then_some("elsewhere");
-    assert_eq!(job.other_host(&record), expected);
+    let expected = match job.is_shared() {
+        true => Liveness::OtherMachine("elsewhere".to_owned()),
+        false => Liveness::Lost,
+    };
+    assert_eq!(job.liveness(&record).unwrap(), expected);
     record.status = Status::Failed;
-    assert_eq!(job.other_host(&record), None, "an ended job is not bound to its host");
+    assert_eq!(
+        job.liveness(&record).unwrap(),
+        Liveness::Ended,
+        "an ended job is not bound to its host"
+    );
 }
 
 #[test]

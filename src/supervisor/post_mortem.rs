@@ -10,23 +10,6 @@ use crate::job::{
 };
 use crate::stream::{Event, Line};
 
-/// Returns the verdict on a job that is recorded as live and has no worker, unless its log gives a
-/// better one.
-pub(crate) fn lost_verdict(record: &Record, boot_id: Option<&str>) -> Verdict {
-    match (record.boot_id.as_deref(), boot_id) {
-        (Some(then), Some(now)) if then != now => {
-            Verdict::failed(Reason::HostRestarted, "the machine restarted while the job was live")
-        }
-        _ => {
-            let worker = record.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
-            Verdict::failed(
-                Reason::WorkerDied,
-                format!("the job's worker{worker} died without a verdict"),
-            )
-        }
-    }
-}
-
 /// What the events of the last attempt say about its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoggedEvents {
@@ -170,7 +153,7 @@ impl PostMortem {
         let verdict = (reached.as_ref().and_then(Outcome::verdict))
             .or(by_log)
             .or(asked)
-            .unwrap_or_else(|| lost_verdict(&supervisor.record, boot_id));
+            .unwrap_or_else(|| supervisor.record.lost_verdict(boot_id));
         supervisor.note_unknown_cost();
         supervisor.warn_of_mcp_servers(true);
         for warning in supervisor.closing_warnings(&verdict) {

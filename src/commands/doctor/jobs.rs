@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::{Check, Named};
 use crate::job::{JobId, Record, Status, Timestamp};
 use crate::queue::{Limit, Queue, SlotUsage};
-use crate::store::{self, JobDir, LoadError, Store};
+use crate::store::{JobDir, Liveness, LoadError, Store};
 use crate::text::plural;
 
 /// Tolerated lead of a recorded time over the clock.
@@ -45,7 +45,9 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
         }
         match liveness {
             Liveness::Ended => {}
-            Liveness::Live => *live.entry(record.status).or_default() += 1,
+            Liveness::Live | Liveness::OtherMachine(_) => {
+                *live.entry(record.status).or_default() += 1
+            }
             Liveness::Lost => lost.add(id.as_str()),
         }
     }
@@ -69,33 +71,17 @@ fn sorted(mut ids: Vec<JobId>) -> Vec<JobId> {
     ids
 }
 
-enum Liveness {
-    Ended,
-    Live,
-    Lost,
-}
-
 /// Compares the record with the lock, as `status` does, but without finalizing a lost job.
 fn check_liveness(dir: &JobDir) -> Result<(Record, Liveness), LoadError> {
     let record = dir.load()?;
-    if !record.status.is_live() {
-        return Ok((record, Liveness::Ended));
-    }
-    if record.version == 0 {
-        // A record of this version has no lock; every reader uses this check.
-        let ended = store::legacy_is_dead(&record);
-        return Ok((record, if ended { Liveness::Ended } else { Liveness::Live }));
-    }
-    if dir.is_held()? {
-        return Ok((record, Liveness::Live));
+    let liveness = dir.liveness(&record)?;
+    if liveness != Liveness::Lost {
+        return Ok((record, liveness));
     }
     // The job may have ended after its record was read and before its lock was checked.
     let record = dir.load()?;
-    if dir.other_host(&record).is_some() {
-        return Ok((record, Liveness::Live));
-    }
-    let ended = !record.status.is_live();
-    Ok((record, if ended { Liveness::Ended } else { Liveness::Lost }))
+    let liveness = dir.liveness_if_unlocked(&record);
+    Ok((record, liveness))
 }
 
 fn records(total: usize, unreadable: &Named) -> Check {

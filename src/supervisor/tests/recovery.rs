@@ -145,9 +145,9 @@ fn what_may_be_recovered() {
 fn boot_id_tells_host_restart_from_worker_death() {
     let rig = Rig::launched(Spec::default());
     let record = rig.supervisor.record();
-    assert_eq!(lost_verdict(record, Some("boot")).reason(), Some(Reason::WorkerDied));
-    assert_eq!(lost_verdict(record, Some("other")).reason(), Some(Reason::HostRestarted));
-    assert_eq!(lost_verdict(record, None).reason(), Some(Reason::WorkerDied));
+    assert_eq!(record.lost_verdict(Some("boot")).reason(), Some(Reason::WorkerDied));
+    assert_eq!(record.lost_verdict(Some("other")).reason(), Some(Reason::HostRestarted));
+    assert_eq!(record.lost_verdict(None).reason(), Some(Reason::WorkerDied));
 }
 
 #[test]

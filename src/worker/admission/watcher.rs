@@ -208,10 +208,7 @@ impl AdmissionControl {
                 let until = Instant::now() + VERDICT_TIMEOUT;
                 let mut is_live = true;
                 while is_live && Instant::now() < until {
-                    let record = dir.load().map(|record| match record.status.is_live() {
-                        true => finalize_lost(&dir, record, None),
-                        false => record,
-                    });
+                    let record = dir.load().map(|record| finalize_lost(&dir, record, None));
                     is_live = record.is_ok_and(|record| record.status.is_live());
                     if is_live {
                         std::thread::sleep(VERDICT_POLL_INTERVAL);

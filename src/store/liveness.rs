@@ -1,0 +1,53 @@
+//! Whether a job is live: its record compared with its lock.
+
+use super::{JobDir, StoreError};
+use crate::job::Record;
+
+/// The state of a job by its record and its lock. Says who writes the verdict of a job that is
+/// recorded as live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Liveness {
+    /// The record has the verdict.
+    Ended,
+    /// The job has a worker, which will write the verdict.
+    Live,
+    /// The worker has died. The first process that takes the lock writes the verdict.
+    Lost,
+    /// The worker was started on this other machine, whose locks may not be visible here. Such a job
+    /// must not be ended, recovered or removed from here.
+    OtherMachine(String),
+}
+
+impl JobDir {
+    /// Compares a record with the lock. The job may have ended since the record was read.
+    pub(crate) fn liveness(&self, record: &Record) -> Result<Liveness, StoreError> {
+        match self.liveness_if_unlocked(record) {
+            Liveness::Lost | Liveness::OtherMachine(_) if self.is_held()? => Ok(Liveness::Live),
+            liveness => Ok(liveness),
+        }
+    }
+
+    /// Returns the liveness of a job whose lock no worker holds: this process holds it, or has found
+    /// it free.
+    pub(crate) fn liveness_if_unlocked(&self, record: &Record) -> Liveness {
+        if !record.status.is_live() {
+            Liveness::Ended
+        } else if record.is_of_node_skill() {
+            // Its jobs have no lock; a dead one was ended when the record was read.
+            Liveness::Live
+        } else if self.is_elsewhere(record) {
+            Liveness::OtherMachine(record.host_name().to_owned())
+        } else {
+            Liveness::Lost
+        }
+    }
+
+    /// Whether the directory holds a live job of another machine.
+    pub(crate) fn may_live_elsewhere(&self) -> bool {
+        if !self.is_shared() {
+            return false;
+        }
+        let Ok(record) = self.load() else { return false };
+        matches!(self.liveness_if_unlocked(&record), Liveness::OtherMachine(_))
+    }
+}
