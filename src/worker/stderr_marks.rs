@@ -159,6 +159,7 @@ mod tests {
     fn writes_marks_only_after_stderr_has_grown() {
         let directory = tempfile::tempdir().unwrap();
         let job = JobDir::new(directory.path(), &JobId::parse("a").unwrap());
+        fs::create_dir(job.path()).unwrap();
         let text = || fs::read_to_string(job.file(STDERR_MARKS)).unwrap_or_default();
         let mut stderr = job.append("stderr.log").unwrap();
         let mut marks = StderrMarks::for_job(&job, stderr.try_clone().ok());
@@ -197,6 +198,7 @@ mod tests {
 
         let directory = tempfile::tempdir().unwrap();
         let job = JobDir::new(directory.path(), &JobId::parse("a").unwrap());
+        fs::create_dir(job.path()).unwrap();
         let mut stderr = job.append("stderr.log").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
         runtime.block_on(async {

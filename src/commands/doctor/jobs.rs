@@ -46,7 +46,7 @@ pub(super) fn checks(store: &Store, now: Timestamp) -> (Vec<Check>, Named) {
         match liveness {
             Liveness::Ended => {}
             Liveness::Live | Liveness::OtherMachine(_) => {
-                *live.entry(record.status).or_default() += 1
+                *live.entry(record.status).or_default() += 1;
             }
             Liveness::Lost => lost.add(id.as_str()),
         }
