@@ -1,13 +1,43 @@
 //! Launch of a job's worker: the steps that `start`, `resume` and `recover` share.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use crate::claude::{self, Env};
 use crate::error::Error;
-use crate::finalize::finalize_lost;
-use crate::job::{JobId, Reason, Spec, Status, Verdict};
+use crate::fault_point::fault_point;
+use crate::finalize::{SWEEP_TIMEOUT, finalize_lost, write_lost_verdict};
+use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
 use crate::launch::{DetachMode, DetachPlan, LaunchError, Launched, launch};
-use crate::store::{CONTAINER_WARNED, JobDir, Lock, Store};
+use crate::store::{CONTAINER_WARNED, JobDir, Liveness, Lock, OUTPUT, Store, addressed};
+
+/// Time limit for a worker to release its job's lock after it has written the verdict.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Interval between checks of the lock.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// A job that continues as another attempt.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Recovered {
+    /// The job's id.
+    pub job_id: JobId,
+    /// Process id of the worker.
+    pub pid: i32,
+    /// The job's status.
+    pub status: Status,
+    /// Number of this run of claude, from 1.
+    pub attempt: u32,
+    /// Claude continues its conversation; otherwise it gets the prompt again.
+    pub resumes: bool,
+    /// Circumstances that could end the job early.
+    pub warnings: Vec<String>,
+    /// The command to run next, as `sh` takes it; null for a completed job.
+    pub hint: Option<String>,
+}
 
 pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
     let refuse = |why: &str| Err(Error::BadCwd(PathBuf::from(&spec.cwd), why.to_owned()));
@@ -147,4 +177,108 @@ pub(super) fn launch_or_fail(
 /// Returns the status of a job whose worker was just launched.
 pub(super) fn status_after_launch(launched: Launched) -> Status {
     if launched.is_queued { Status::Queued } else { Status::Running }
+}
+
+/// Launches another attempt. `begin` prepares the record while the lock is held. Fails with `raced`
+/// if another process holds the lock.
+pub(super) fn launch_attempt(
+    store: &Store,
+    id: &JobId,
+    mut spec: Spec,
+    detach: DetachMode,
+    env: &Env,
+    raced: impl FnOnce() -> Error,
+    begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
+) -> Result<Recovered, Error> {
+    let dir = &store.job(id);
+    // All checks come before the first change of the record.
+    check_cwd(&spec)?;
+    check_claude_of_job(&mut spec, env)?;
+    set_system_prompt_snapshot(&mut spec);
+    let mut plan = plan_detach(detach, store, id, &spec, env)?;
+    // Keeps `clean` from removing the job's dependencies until the record shows that it waits.
+    let others = store.lock_against_removal();
+    let lock = lock_ended(dir).map_err(|error| match dir.path().exists() {
+        true => error,
+        // Another command has just removed the job.
+        false => Error::NotFound(id.to_string()),
+    });
+    let lock = lock?.ok_or_else(raced)?;
+    fault_point("recover:locked");
+    let mut record = dir.load()?;
+    match dir.liveness_if_unlocked(&record) {
+        Liveness::OtherMachine(host) => return Err(Error::OtherHost(id.to_string(), host)),
+        Liveness::Lost => {
+            // The process that found the job lost could not write its verdict.
+            let until = Instant::now() + SWEEP_TIMEOUT;
+            record = write_lost_verdict(dir, record, None, Some(&lock), until);
+        }
+        Liveness::Ended | Liveness::Live => {}
+    }
+    let attempt = record.attempt + 1;
+    if let Some(host) = dir.claim_attempt(attempt)? {
+        return Err(Error::OtherHost(id.to_string(), host));
+    }
+    if let Err(error) = begin(dir, &mut record) {
+        if dir.is_shared() {
+            dir.revoke_claim(attempt);
+        }
+        return Err(error);
+    }
+    record.spec = spec;
+    // `--no-queue` applies to the start only; another attempt may wait for a slot.
+    record.spec.queue_options.no_queue = false;
+    record.pid = None;
+    record.pid_start_time = None;
+    record.set_host();
+    record.detached = Some(plan.expected());
+    record.log_start = dir.length(OUTPUT);
+    dir.open_inbox()?;
+    dir.save(&record, false)?;
+    drop(others);
+    fault_point("recover:saved");
+    let launched = launch_or_fail(dir, lock, &mut plan, env)?;
+    let pid = launched.pid;
+    let status = match record.released_question() {
+        Some(_) => Status::Blocked,
+        None => status_after_launch(launched),
+    };
+    Ok(Recovered {
+        job_id: id.clone(),
+        pid,
+        status,
+        attempt: record.attempt,
+        resumes: record.session_began,
+        warnings: warnings(store, &plan),
+        hint: Some(addressed(store.root(), format!("claudejob wait {id}"))),
+    })
+}
+
+/// Checks the job's claude. If it is gone from its path, searches for another one: an update may
+/// have moved it.
+fn check_claude_of_job(spec: &mut Spec, env: &Env) -> Result<(), Error> {
+    if claude::is_executable(Path::new(&spec.claude)) {
+        return check_claude(spec, env);
+    }
+    let path = std::mem::take(&mut spec.claude);
+    check_claude(spec, env).map_err(|error| match error {
+        Error::ClaudeNotFound(_) if !path.is_empty() => Error::ClaudeNotFound(format!(
+            "the job's claude {path:?} is gone, and there is none on PATH"
+        )),
+        error => error,
+    })
+}
+
+/// Locks an ended job; `None` if another process is continuing it. The worker holds the lock for a
+/// moment after it has written the verdict.
+fn lock_ended(dir: &JobDir) -> Result<Option<Lock>, Error> {
+    let until = Instant::now() + RELEASE_TIMEOUT;
+    loop {
+        let lock = dir.try_lock()?;
+        let ended = dir.load().is_ok_and(|record| !record.status.is_live());
+        if lock.is_some() || !ended || Instant::now() >= until {
+            return Ok(lock);
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
 }

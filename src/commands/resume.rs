@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::Call;
 use super::host_takeover::refuse_other_host;
+use super::launching::{Recovered, launch_attempt};
 use super::observe::observe;
-use super::recover::{Recovered, launch_attempt};
 use crate::arguments::{JobIdArgs, MessageArgs, RunOptions};
 use crate::claude::{self, Env};
 use crate::error::{Error, ExitStatus};
@@ -84,26 +84,18 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
         for number in dir.aside_numbers() {
             dir.remove_message(number);
         }
-        let continues = record.session_began && record.session_id.is_some();
-        let text = message.or_else(|| continues.then(|| DEFAULT_MESSAGE.to_owned()));
+        let text = match message {
+            None if record.has_session() => Some(DEFAULT_MESSAGE.to_owned()),
+            message => message,
+        };
         if let (Some(text), Some(identity)) = (text, dir.identity()) {
             let uuid = uuid::Uuid::new_v4().to_string();
             dir.post(&InboxMessage::Message { uuid, text }, &identity)?;
         }
-        if !continues {
-            record.recovered_from = record.reason;
-        }
-        record.begin_attempt();
-        record.resumed = continues;
+        record.begin_resumption();
         if model.is_some() {
             record.model = model;
         }
-        // Limits and failures belong to the earlier work.
-        record.last_failure = None;
-        record.released = None;
-        record.denied = 0;
-        record.earlier.denied = 0;
-        record.earlier.untimed_ms = record.earlier.elapsed_ms;
         Ok(())
     };
     let raced =

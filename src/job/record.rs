@@ -2,6 +2,7 @@
 
 mod blocked;
 mod end_state;
+mod next_attempt;
 
 use std::path::Path;
 use std::time::Duration;
@@ -273,36 +274,6 @@ impl Record {
         let worker = self.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
         let error = format!("the job's worker{worker} died without a verdict");
         Verdict::failed(Reason::WorkerDied, error)
-    }
-
-    /// Prepares the record for the job's next attempt.
-    pub(crate) fn begin_attempt(&mut self) {
-        self.earlier = EarlierTotals {
-            turns: self.num_turns,
-            cost_usd: self.cost_usd,
-            elapsed_ms: self.elapsed_ms.unwrap_or_default(),
-            untimed_ms: self.earlier.untimed_ms,
-            denied: self.denied,
-        };
-        self.resumed = false;
-        self.attempt += 1;
-        self.version = FORMAT_VERSION;
-        self.status = Status::Starting;
-        self.reason = None;
-        self.error = None;
-        self.ended_at = None;
-        self.claude_pid = None;
-        self.dependency_cut_off = false;
-        self.log_incomplete = false;
-        self.lost_connection = false;
-        self.rate_limited = false;
-        self.retry_at = None;
-        self.resumable_at = None;
-        self.activity = None;
-        self.waiting_for = None;
-        self.blocked = None;
-        self.left_processes.clear();
-        self.exit = None;
     }
 
     /// Returns the question that waits for an answer while no claude runs.
