@@ -63,10 +63,7 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
 pub(crate) fn program(path: &Path) -> Result<PathBuf, Error> {
     if path.components().count() == 1 && !path.exists() {
         let directories = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&directories)
-            .map(|directory| directory.join(path))
-            .find(|program| crate::claude::is_executable(program));
-        if let Some(found) = found {
+        if let Some(found) = crate::claude::programs_on_path(path, directories).next() {
             return absolute(&found);
         }
     }

@@ -2,30 +2,18 @@
 //! to the API.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::{Env, config_dir, is_set, read_json};
+use super::Env;
+use super::settings::{PROVIDERS, Settings, config_dir, option_value, read_state};
 use crate::job::{Login, ModelFamily, Spec};
 
 /// Hexadecimal digits of a key: enough to distinguish the logins of a jobs directory.
 const KEY_DIGITS: usize = 16;
-/// Directory of the administrator's settings, which prevail over all others.
-const MANAGED_SETTINGS_DIR: &str = "/etc/claude-code";
-/// Variables that select a provider other than Anthropic's own API.
-const PROVIDERS: [&str; 7] = [
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-    "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
-    "CLAUDE_CODE_USE_MANTLE",
-    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
-    "CLAUDE_CODE_USE_GATEWAY",
-];
-/// Variables that identify the account at such a provider. Session tokens are not among them: they
+/// Variables that identify the account at one of the [`PROVIDERS`]. Session tokens are not among them: they
 /// are renewed automatically.
 const PROVIDER_ACCOUNT: [&str; 15] = [
     "ANTHROPIC_BEDROCK_BASE_URL",
@@ -46,15 +34,21 @@ const PROVIDER_ACCOUNT: [&str; 15] = [
 ];
 const SETTINGS_OPTIONS: [&str; 2] = ["--setting-sources", "--bare"];
 
+/// What identifies an account, as names and values in the order in which they are hashed.
+type Identity = Vec<(&'static str, String)>;
+
 /// Returns the login and the model that claude will use for this job. Without a salt the login is
 /// unknown.
 pub(crate) fn account(env: &Env, spec: &Spec, salt: Option<&[u8]>) -> Login {
-    let config = Config::read(env, spec);
+    let config = Config { env, spec, settings: Settings::read_all(env, spec) };
     let model = match &spec.model {
         Some(model) => ModelFamily::find_in(model),
         None => config.default_model(),
     };
-    let key = salt.and_then(|salt| key_of(&config.identity(), salt));
+    let key = match salt {
+        Some(salt) => key_of(&config.identity(), salt),
+        None => None,
+    };
     Login { key, model }
 }
 
@@ -67,50 +61,35 @@ fn key_of(identity: &[(&str, String)], salt: &[u8]) -> Option<String> {
             mac.update(part);
         }
     }
-    let hash = mac.finalize().into_bytes();
-    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(digits.chars().take(KEY_DIGITS).collect())
+    let mut digits = String::new();
+    for byte in mac.finalize().into_bytes() {
+        digits += &format!("{byte:02x}");
+    }
+    digits.truncate(KEY_DIGITS);
+    Some(digits)
 }
 
 /// Claude's environment and settings.
 struct Config<'a> {
     env: &'a Env,
     spec: &'a Spec,
-    /// The directory of claude's own files.
-    dir: Option<PathBuf>,
     /// The settings, in order of precedence.
-    settings: Vec<Value>,
+    settings: Vec<Settings>,
 }
 
-impl<'a> Config<'a> {
-    fn read(env: &'a Env, spec: &'a Spec) -> Self {
-        let cwd = Path::new(&spec.cwd);
-        let dir = config_dir(env).map(|dir| cwd.join(dir));
-        let mut settings = managed_settings();
-        let option = option_value(&spec.extra_args, "--settings");
-        for settings_arg in option.into_iter().chain(spec.settings.as_deref()) {
-            let read = serde_json::from_str(settings_arg).ok();
-            settings.extend(read.or_else(|| read_json(&cwd.join(settings_arg))));
-        }
-        settings.extend(read_json(&cwd.join(".claude/settings.local.json")));
-        settings.extend(read_json(&cwd.join(".claude/settings.json")));
-        let user = dir.as_ref().map(|dir| dir.join("settings.json"));
-        settings.extend(user.and_then(|file| read_json(&file)));
-        Self { env, spec, dir, settings }
-    }
-
+impl Config<'_> {
     /// Returns the value of a variable as claude sees it: settings prevail over the environment.
     fn variable(&self, name: &str) -> Option<String> {
         for settings in &self.settings {
-            match settings.get("env").and_then(|env| env.get(name)) {
-                Some(Value::String(value)) if !value.is_empty() => return Some(value.clone()),
-                Some(value @ (Value::Number(_) | Value::Bool(true))) => {
+            match settings.variable(name) {
+                Some(Value::String(value)) => return Some(value.clone()),
+                Some(value @ (Value::Number(_) | Value::Bool(_))) => {
                     return Some(value.to_string());
                 }
                 _ => {}
             }
         }
-        self.env.get(name).map(|value| value.to_string_lossy().into_owned())
+        Some(self.env.get(name)?.to_string_lossy().into_owned())
     }
 
     fn is_on(&self, name: &str) -> bool {
@@ -119,52 +98,59 @@ impl<'a> Config<'a> {
     }
 
     fn setting(&self, name: &str) -> Option<&Value> {
-        self.settings.iter().filter_map(|settings| settings.get(name)).find(|v| is_set(Some(v)))
+        self.settings.iter().find_map(|settings| settings.get(name))
     }
 
     fn default_model(&self) -> Option<ModelFamily> {
-        let model = self.variable("ANTHROPIC_MODEL");
-        let model = model.or_else(|| self.setting("model")?.as_str().map(str::to_owned));
-        ModelFamily::find_in(&model?)
+        match self.variable("ANTHROPIC_MODEL") {
+            Some(model) => ModelFamily::find_in(&model),
+            None => ModelFamily::find_in(self.setting("model")?.as_str()?),
+        }
     }
 
-    /// Returns everything that identifies the account, in the order in which it is hashed.
-    fn identity(&self) -> Vec<(&'static str, String)> {
-        let dir = self.dir.as_ref().map(|dir| {
-            let dir = fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
-            dir.to_string_lossy().into_owned()
-        });
-        let mut identity = vec![("config directory", dir.unwrap_or_default())];
-        for name in ["ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"] {
-            identity.extend(self.variable(name).map(|value| (name, value)));
-        }
-        for name in SETTINGS_OPTIONS {
-            let is_present = self.spec.extra_args.iter().any(|arg| arg.starts_with(name));
-            let value = option_value(&self.spec.extra_args, name).unwrap_or_default();
-            identity.extend(is_present.then(|| (name, value.to_owned())));
-        }
-        if let Some(provider) = PROVIDERS.into_iter().find(|name| self.is_on(name)) {
-            identity.push(("provider", provider.to_owned()));
-            for name in PROVIDER_ACCOUNT {
-                identity.extend(self.variable(name).map(|value| (name, value)));
+    /// Adds the variables that are set.
+    fn add_variables(&self, identity: &mut Identity, names: &[&'static str]) {
+        for name in names {
+            if let Some(value) = self.variable(name) {
+                identity.push((name, value));
             }
-            return identity;
         }
-        identity.extend(self.credential());
+    }
+
+    /// Returns everything that identifies the account.
+    fn identity(&self) -> Identity {
+        let mut dir = config_dir(self.env).unwrap_or_default();
+        if let Ok(resolved) = fs::canonicalize(&dir) {
+            dir = resolved;
+        }
+        let mut identity = vec![("config directory", dir.to_string_lossy().into_owned())];
+        self.add_variables(&mut identity, &["ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"]);
+        for name in SETTINGS_OPTIONS {
+            if self.spec.extra_args.iter().any(|arg| arg.starts_with(name)) {
+                let value = option_value(&self.spec.extra_args, name).unwrap_or_default();
+                identity.push((name, value.to_owned()));
+            }
+        }
+        match PROVIDERS.into_iter().find(|name| self.is_on(name)) {
+            Some(provider) => {
+                identity.push(("provider", provider.to_owned()));
+                self.add_variables(&mut identity, &PROVIDER_ACCOUNT);
+            }
+            None => identity.extend(self.credential()),
+        }
         identity
     }
 
     /// Returns the credential that claude uses for Anthropic's API, by its order of precedence
     /// (observed with 2.1.332). A token that it reads from a descriptor is unknown: all such tokens
     /// of a jobs directory are treated as the same one.
-    fn credential(&self) -> Vec<(&'static str, String)> {
+    fn credential(&self) -> Identity {
         // Claude sends both a token and a key, and prefers either to a subscription.
         let mut sent = Vec::new();
-        for name in ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"] {
-            sent.extend(self.variable(name).map(|value| (name, value)));
+        self.add_variables(&mut sent, &["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY"]);
+        if let Some(command) = self.setting("apiKeyHelper") {
+            sent.push(("apiKeyHelper", command.to_string()));
         }
-        let helper = self.setting("apiKeyHelper").map(Value::to_string);
-        sent.extend(helper.map(|command| ("apiKeyHelper", command)));
         if !sent.is_empty() {
             return sent;
         }
@@ -182,49 +168,21 @@ impl<'a> Config<'a> {
 
     /// Returns the login that the CLI has stored. Its tokens are renewed every few hours, so that
     /// only the account counts, or the config directory if the account is not named.
-    fn stored_login(&self) -> Vec<(&'static str, String)> {
-        let home = || Some(Path::new(&self.spec.cwd).join(self.env.home()?));
-        let dir = match self.env.get("CLAUDE_CONFIG_DIR") {
-            Some(_) => self.dir.clone(),
-            None => home(),
-        };
-        let state = dir.and_then(|dir| read_json(&dir.join(".claude.json")));
+    fn stored_login(&self) -> Identity {
         let mut login = vec![("stored", String::new())];
-        let Some(state) = state else { return login };
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-        let account = state.get("oauthAccount");
-        for name in ["accountUuid", "organizationUuid"] {
-            login.extend(text(account.and_then(|a| a.get(name))).map(|value| (name, value)));
+        let Some((_, state)) = read_state(self.env) else { return login };
+        let account = &state["oauthAccount"];
+        for (name, value) in [
+            ("accountUuid", &account["accountUuid"]),
+            ("organizationUuid", &account["organizationUuid"]),
+            ("primaryApiKey", &state["primaryApiKey"]),
+        ] {
+            if let Some(value) = value.as_str() {
+                login.push((name, value.to_owned()));
+            }
         }
-        login.extend(text(state.get("primaryApiKey")).map(|value| ("primaryApiKey", value)));
         login
     }
-}
-
-/// Returns the administrator's settings, in order of precedence: later files of the directory
-/// override earlier ones, and all of them override the main file.
-fn managed_settings() -> Vec<Value> {
-    let dir = Path::new(MANAGED_SETTINGS_DIR);
-    let entries = fs::read_dir(dir.join("managed-settings.d")).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-    files.sort_unstable_by(|a, b| b.cmp(a));
-    files.push(dir.join("managed-settings.json"));
-    files.iter().filter_map(|file| read_json(file)).collect()
-}
-
-/// Returns the value of an option in arguments, as `--name value` or `--name=value`.
-fn option_value<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        if arg == name {
-            return args.next().map(String::as_str);
-        }
-        if let Some(value) = arg.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

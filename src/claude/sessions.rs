@@ -8,12 +8,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Env, config_dir};
+use super::Env;
+use super::settings::config_dir;
 
 /// Returns the file of the session, which was begun in `cwd` or below it. `None` if there is none
 /// where claude would look for it in this environment.
 pub(crate) fn session_file(env: &Env, cwd: &str, session: &str) -> Option<PathBuf> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if session.is_empty() || !session.chars().all(is_plain) {
         return None;
     }
@@ -23,20 +23,33 @@ pub(crate) fn session_file(env: &Env, cwd: &str, session: &str) -> Option<PathBu
     if expected.is_file() {
         return Some(expected);
     }
-    let dirs = fs::read_dir(projects).ok()?.flatten();
-    dirs.map(|dir| dir.path().join(&name)).find(|file| file.is_file())
+    for dir in fs::read_dir(projects).ok()?.flatten() {
+        let file = dir.path().join(&name);
+        if file.is_file() {
+            return Some(file);
+        }
+    }
+    None
+}
+
+/// Returns whether a session id may contain the character: with others it could be a path.
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
 }
 
 /// Returns the name of DIRECTORY for a working directory; for a long one only the beginning.
 fn project_dir_name(cwd: &str) -> String {
     let resolved = fs::canonicalize(cwd);
     let cwd = resolved.as_deref().unwrap_or(Path::new(cwd)).to_string_lossy();
+    let mut name = String::new();
     // One dash for each UTF-16 unit, as JavaScript counts.
-    let units = cwd.encode_utf16().map(|unit| match u8::try_from(unit) {
-        Ok(byte) if byte.is_ascii_alphanumeric() => char::from(byte),
-        _ => '-',
-    });
-    units.collect()
+    for unit in cwd.encode_utf16() {
+        name.push(match u8::try_from(unit) {
+            Ok(byte) if byte.is_ascii_alphanumeric() => char::from(byte),
+            _ => '-',
+        });
+    }
+    name
 }
 
 #[cfg(test)]

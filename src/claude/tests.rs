@@ -1,3 +1,7 @@
+use std::fs;
+
+use super::login::LoginSource;
+use super::settings::SettingsSource;
 use super::*;
 
 fn env_of(variables: &[(&str, &str)]) -> Env {
@@ -40,12 +44,12 @@ fn removes_the_variables_of_the_outer_session() {
     let spec = Spec { cwd: "/work".to_owned(), ..Spec::default() };
     let command = command(&spec, &id, Path::new("/jobs/a"), &SessionStart::New("S"));
     let changed: HashMap<_, _> = command.get_envs().collect();
-    assert_eq!(changed[std::ffi::OsStr::new("CLAUDECODE")], None);
-    assert_eq!(changed[std::ffi::OsStr::new("OLDPWD")], None);
-    let cwd = changed[std::ffi::OsStr::new("PWD")];
-    assert_eq!(cwd, Some(std::ffi::OsStr::new("/work")));
-    let mark = changed[std::ffi::OsStr::new("CLAUDEJOB_DIR")];
-    assert_eq!(mark, Some(std::ffi::OsStr::new("/jobs/a")));
+    assert_eq!(changed[OsStr::new("CLAUDECODE")], None);
+    assert_eq!(changed[OsStr::new("OLDPWD")], None);
+    let cwd = changed[OsStr::new("PWD")];
+    assert_eq!(cwd, Some(OsStr::new("/work")));
+    let mark = changed[OsStr::new("CLAUDEJOB_DIR")];
+    assert_eq!(mark, Some(OsStr::new("/jobs/a")));
 }
 
 #[test]

@@ -227,7 +227,8 @@ impl DetachPlan {
 impl Scope {
     /// Finds a scope of `manager` or, if this user may not use that, of the user's own manager.
     fn find(manager: Manager, id: &JobId, env: &Env) -> Result<Self, String> {
-        let program = find_systemd_run(env).ok_or("systemd-run is not installed")?;
+        let program = claude::find_program("systemd-run", env, &["/usr/bin".into(), "/bin".into()])
+            .ok_or("systemd-run is not installed")?;
         // With a random part: a name in use is refused, and may belong to a job in another
         // directory.
         let random = uuid::Uuid::new_v4().simple().to_string();
@@ -263,15 +264,6 @@ fn euid() -> u32 {
 fn has_manager(dir: &Path) -> bool {
     let ours = fs::metadata(dir).is_ok_and(|metadata| metadata.uid() == euid());
     ours && ["systemd/private", "bus"].iter().any(|socket| dir.join(socket).exists())
-}
-
-fn find_systemd_run(env: &Env) -> Option<PathBuf> {
-    let path = env.get("PATH").cloned().unwrap_or_default();
-    let default_dirs = ["/usr/bin", "/bin"].map(PathBuf::from);
-    let dirs = std::env::split_paths(&path).filter(|dir| dir.is_absolute());
-    dirs.chain(default_dirs)
-        .map(|dir| dir.join("systemd-run"))
-        .find(|program| claude::is_executable(program))
 }
 
 /// Returns whether the user's manager runs without a login (loginctl(1), `enable-linger`).
