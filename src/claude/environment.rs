@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use super::Env;
@@ -127,25 +127,25 @@ pub(super) fn enter_directory(command: &mut Command, cwd: &str) {
 
 /// Returns the variables that the caller's session has set.
 fn session_variables(env: &Env) -> Vec<OsString> {
-    let session = if is_in_session(env) { CallerSession::find(env) } else { None };
-    let is_session_variable = |name: &OsStr, value: &OsStr| {
-        let Some(text) = name.to_str() else { return false };
-        if SESSION_VARIABLES.contains(&text) {
-            return true;
+    let is_in_session = env.get("CLAUDECODE").is_some();
+    let session = if is_in_session { CallerSession::find(env) } else { None };
+    let mut found = Vec::new();
+    for (name, value) in &env.variables {
+        let Some(text) = name.to_str() else { continue };
+        if SESSION_VARIABLES.contains(&text)
+            || is_in_session && is_set_by_any_session(text, value)
+            || matches!(&session, Some(session) if session.has_set(text, value))
+        {
+            found.push(name.clone());
         }
-        if !is_in_session(env) {
-            return false;
-        }
-        has_prefix(text, &SESSION_PREFIXES)
-            || TOOL_SETTINGS.iter().any(|setting| text == setting.0 && value == setting.1)
-            || session.as_ref().is_some_and(|session| session.has_set(text, value))
-    };
-    let names = env.variables.iter().filter(|(name, value)| is_session_variable(name, value));
-    names.map(|(name, _)| name.clone()).collect()
+    }
+    found
 }
 
-fn is_in_session(env: &Env) -> bool {
-    env.get("CLAUDECODE").is_some()
+/// Returns whether the variable belongs to a session, in which the caller must be.
+fn is_set_by_any_session(name: &str, value: &OsStr) -> bool {
+    has_prefix(name, &SESSION_PREFIXES)
+        || TOOL_SETTINGS.iter().any(|setting| name == setting.0 && value == setting.1)
 }
 
 fn has_prefix(name: &str, prefixes: &[&str]) -> bool {
@@ -164,8 +164,8 @@ impl CallerSession {
     /// Finds the session's claude among the ancestors of this process. `None` if it is not among
     /// them or cannot be inspected.
     fn find(env: &Env) -> Option<Self> {
-        let program = env.get("CLAUDE_CODE_EXECPATH").map(PathBuf::from)?;
-        let (claude, child) = process::ancestor_running(&program)?;
+        let program = Path::new(env.get("CLAUDE_CODE_EXECPATH")?);
+        let (claude, child) = process::ancestor_running(program)?;
         let claude_env = process::environment(claude)?;
         let child_env = process::environment(child)?;
         Some(Self { claude_env, child_env })
@@ -175,10 +175,11 @@ impl CallerSession {
     /// variables of versions that are newer than our lists.
     fn has_set(&self, name: &str, value: &OsStr) -> bool {
         let is_user_setting = has_prefix(name, &USER_SETTINGS) || name.starts_with(OWN_SETTINGS);
-        name.starts_with("CLAUDE_")
+        let name = OsStr::new(name);
+        name.as_encoded_bytes().starts_with(b"CLAUDE_")
             && !is_user_setting
-            && !self.claude_env.contains_key(OsStr::new(name))
-            && self.child_env.get(OsStr::new(name)).is_some_and(|child_env| child_env == value)
+            && !self.claude_env.contains_key(name)
+            && self.child_env.get(name).map(OsString::as_os_str) == Some(value)
     }
 }
 
@@ -192,10 +193,9 @@ mod tests {
 
     fn marks(pairs: &[(&str, &str)]) -> Vec<String> {
         let env = Env { variables: variables(pairs) };
-        let marks = session_variables(&env).into_iter().map(|name| name.into_string().unwrap());
-        let mut marks: Vec<String> = marks.collect();
+        let mut marks = session_variables(&env);
         marks.sort();
-        marks
+        marks.into_iter().map(|name| name.into_string().unwrap()).collect()
     }
 
     #[test]

@@ -52,15 +52,13 @@ fn redact(arg: &str) -> String {
         return HIDDEN.to_owned();
     }
     // `--option=VALUE`, `NAME=VALUE` and `Header: VALUE`.
-    let split = arg.find(['=', ':']).map(|at| arg.split_at(at + 1));
-    if let Some((name, value)) = split.filter(|(name, _)| is_name(name)) {
-        let rest = match is_secret_name(name) {
-            true => HIDDEN.to_owned(),
-            false => redact_value(value),
-        };
-        return format!("{}{rest}", harmless(name));
-    }
-    redact_value(arg)
+    let value_start = match arg.find(['=', ':']) {
+        Some(at) if is_name(&arg[..at]) => at + 1,
+        _ => return redact_value(arg),
+    };
+    let (name, value) = arg.split_at(value_start);
+    let value = if is_secret_name(name) { HIDDEN.to_owned() } else { redact_value(value) };
+    format!("{}{value}", harmless(name))
 }
 
 fn redact_value(value: &str) -> String {
@@ -79,11 +77,10 @@ fn redact_value(value: &str) -> String {
     }
 }
 
-/// Returns whether this can be the name of an option, a variable or a header, with its separator.
+/// Returns whether this can be the name of an option, a variable or a header.
 fn is_name(name: &str) -> bool {
-    let name = name.trim_end_matches(['=', ':']);
-    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    (1..=64).contains(&name.len()) && name.chars().all(is_part)
+    (1..=64).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 fn is_secret_name(name: &str) -> bool {
@@ -94,20 +91,22 @@ fn is_secret_name(name: &str) -> bool {
 
 /// Returns whether a URL in the text contains a user, and so perhaps a password.
 fn has_password(text: &str) -> bool {
-    text.split("://").skip(1).any(|rest| {
+    for rest in text.split("://").skip(1) {
         let host = rest.split(['/', '?', '#', ' ']).next().unwrap_or_default();
-        host.contains('@')
-    })
+        if host.contains('@') {
+            return true;
+        }
+    }
+    false
 }
 
 /// Returns the text with `***` for each word that looks like a key.
 fn without_keys(text: &str) -> String {
-    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_+".contains(c);
     let mut shown = String::new();
     let mut rest = text;
-    while let Some(start) = rest.find(is_part) {
+    while let Some(start) = rest.find(is_key_char) {
         let (before, from) = rest.split_at(start);
-        let (word, after) = from.split_at(from.find(|c| !is_part(c)).unwrap_or(from.len()));
+        let (word, after) = from.split_at(from.find(|c| !is_key_char(c)).unwrap_or(from.len()));
         shown.push_str(before);
         shown.push_str(if is_key(word) { HIDDEN } else { word });
         rest = after;
@@ -115,15 +114,24 @@ fn without_keys(text: &str) -> String {
     shown + rest
 }
 
+fn is_key_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "-_+".contains(c)
+}
+
 fn is_key(word: &str) -> bool {
-    let is_known =
-        KEY_PREFIXES.iter().any(|key| word.starts_with(key) && word.len() > key.len() + 8);
-    let mut runs = word.split(|c: char| !c.is_ascii_alphanumeric());
-    is_known
-        || runs.any(|run| {
-            let has = |kind: fn(&u8) -> bool| run.bytes().any(|byte| kind(&byte));
-            run.len() >= MIN_KEY_CHARS && has(u8::is_ascii_alphabetic) && has(u8::is_ascii_digit)
-        })
+    for prefix in KEY_PREFIXES {
+        if word.starts_with(prefix) && word.len() > prefix.len() + 8 {
+            return true;
+        }
+    }
+    word.split(|c: char| !c.is_ascii_alphanumeric()).any(is_random)
+}
+
+/// Returns whether a run of letters and digits is long and has both.
+fn is_random(run: &str) -> bool {
+    run.len() >= MIN_KEY_CHARS
+        && run.contains(|c: char| c.is_ascii_alphabetic())
+        && run.contains(|c: char| c.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -59,14 +59,18 @@ fn user_manager(part: &str) -> Option<u32> {
 }
 
 /// Returns whether sessions that end take their processes along: the last value of
-/// `KillUserProcesses` in logind's files, given in the order in which logind reads them.
-pub(super) fn kills_user_processes<'a>(files: impl IntoIterator<Item = &'a str>) -> bool {
-    let lines = files.into_iter().flat_map(str::lines);
-    let values = lines.filter_map(|line| {
-        let (key, value) = line.split_once('=')?;
-        (key.trim() == "KillUserProcesses").then(|| value.trim().to_ascii_lowercase())
-    });
-    values.last().is_some_and(|value| matches!(value.as_str(), "1" | "yes" | "y" | "true" | "on"))
+/// `KillUserProcesses` in the text of logind's files, in the order in which logind reads them.
+pub(super) fn kills_user_processes(text: &str) -> bool {
+    let mut kills = false;
+    for line in text.lines() {
+        if let Some((key, value)) = line.split_once('=')
+            && key.trim() == "KillUserProcesses"
+        {
+            let value = value.trim().to_ascii_lowercase();
+            kills = matches!(value.as_str(), "1" | "yes" | "y" | "true" | "on");
+        }
+    }
+    kills
 }
 
 #[cfg(test)]
@@ -76,41 +80,40 @@ mod tests {
     #[test]
     fn finds_the_innermost_unit() {
         let user = "/user.slice/user-1000.slice/user@1000.service";
-        let name = |name: &str| name.to_owned();
         for (cgroup, unit) in [
             ("/".to_owned(), CgroupUnit::Open),
             ("/docker/0123abcd".to_owned(), CgroupUnit::Open),
             (
                 "/system.slice/gw.service".to_owned(),
-                CgroupUnit::Service(name("gw.service"), Manager::System),
+                CgroupUnit::Service("gw.service".into(), Manager::System),
             ),
             (
                 "/system.slice/system-gw.slice/gw@1.service/sub".to_owned(),
-                CgroupUnit::Service(name("gw@1.service"), Manager::System),
+                CgroupUnit::Service("gw@1.service".into(), Manager::System),
             ),
             (
                 format!("{user}/app.slice/gw.service"),
-                CgroupUnit::Service(name("gw.service"), Manager::User(1000)),
+                CgroupUnit::Service("gw.service".into(), Manager::User(1000)),
             ),
             (
                 format!("{user}/app.slice/claudejob-a-1.scope"),
-                CgroupUnit::Job(name("claudejob-a-1.scope"), Manager::User(1000)),
+                CgroupUnit::Job("claudejob-a-1.scope".into(), Manager::User(1000)),
             ),
             (
                 format!("{user}/app.slice/vte-spawn-1.scope"),
-                CgroupUnit::Scope(name("vte-spawn-1.scope"), Manager::User(1000)),
+                CgroupUnit::Scope("vte-spawn-1.scope".into(), Manager::User(1000)),
             ),
             (
                 format!("{user}/init.scope"),
-                CgroupUnit::Scope(name("init.scope"), Manager::User(1000)),
+                CgroupUnit::Scope("init.scope".into(), Manager::User(1000)),
             ),
             (
                 "/user.slice/user-1000.slice/session-3.scope".to_owned(),
-                CgroupUnit::Login(name("session-3.scope")),
+                CgroupUnit::Login("session-3.scope".into()),
             ),
             (
                 "/system.slice/claudejob-b-2.scope".to_owned(),
-                CgroupUnit::Job(name("claudejob-b-2.scope"), Manager::System),
+                CgroupUnit::Job("claudejob-b-2.scope".into(), Manager::System),
             ),
         ] {
             assert_eq!(CgroupUnit::from_cgroup(&cgroup), unit, "{cgroup}");
@@ -119,12 +122,11 @@ mod tests {
 
     #[test]
     fn the_last_of_logind_files_prevails() {
-        assert!(!kills_user_processes([]));
-        assert!(!kills_user_processes(["#KillUserProcesses=yes\n[Login]\n"]));
-        assert!(kills_user_processes([
-            "[Login]\nKillUserProcesses=no\n",
-            "[Login]\nKillUserProcesses = Yes\n"
-        ]));
-        assert!(!kills_user_processes(["KillUserProcesses=yes", "KillUserProcesses=no"]));
+        assert!(!kills_user_processes(""));
+        assert!(!kills_user_processes("#KillUserProcesses=yes\n[Login]\n"));
+        assert!(kills_user_processes(
+            "[Login]\nKillUserProcesses=no\n\n[Login]\nKillUserProcesses = Yes\n"
+        ));
+        assert!(!kills_user_processes("KillUserProcesses=yes\nKillUserProcesses=no\n"));
     }
 }

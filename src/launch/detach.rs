@@ -84,64 +84,79 @@ impl DetachPlan {
         dirs: &[&Path],
         env: &Env,
     ) -> Result<Self, String> {
-        let mut risks = Vec::new();
-        let unit =
-            cgroup::own().map_or(CgroupUnit::Open, |cgroup| CgroupUnit::from_cgroup(&cgroup));
-        let find_scope = |manager| Scope::find(manager, id, env);
-        if mode == DetachMode::Scope {
-            let manager = match &unit {
-                CgroupUnit::Service(_, manager)
-                | CgroupUnit::Job(_, manager)
-                | CgroupUnit::Scope(_, manager) => *manager,
-                CgroupUnit::Open | CgroupUnit::Login(_) => Manager::User(euid()),
-            };
-            let scope = find_scope(manager)?;
-            risks.extend(risk_of_logout(scope.manager));
-            return Ok(Self {
-                scope: Some(scope),
-                required: true,
-                memory_max: None,
-                risks,
-                container_risk: None,
-            });
-        }
-        let mut scope = None;
-        match &unit {
-            CgroupUnit::Open => {}
-            CgroupUnit::Service(name, manager) => {
-                risks.extend(risks_of_service(name, dirs, env));
-                let why = match mode {
-                    DetachMode::Session => Err("--detach session was given".to_owned()),
-                    _ => find_scope(*manager),
+        let unit = match cgroup::own() {
+            Some(cgroup) => CgroupUnit::from_cgroup(&cgroup),
+            None => CgroupUnit::Open,
+        };
+        let mut plan = Self {
+            scope: None,
+            required: mode == DetachMode::Scope,
+            memory_max: None,
+            risks: Vec::new(),
+            container_risk: None,
+        };
+        match mode {
+            DetachMode::Scope => {
+                let manager = match &unit {
+                    CgroupUnit::Service(_, manager)
+                    | CgroupUnit::Job(_, manager)
+                    | CgroupUnit::Scope(_, manager) => *manager,
+                    CgroupUnit::Open | CgroupUnit::Login(_) => Manager::User(euid()),
                 };
-                match why {
-                    Ok(found) => {
-                        risks.extend(risk_of_logout(found.manager));
-                        scope = Some(found);
-                    }
-                    Err(why) => risks.push(format!("a restart of {name} ends this job: {why}")),
+                plan.use_scope(Scope::find(manager, id, env)?);
+            }
+            DetachMode::Session => plan.add_risks_of_session(&unit, dirs, env),
+            DetachMode::Auto => plan.choose(&unit, id, dirs, env),
+        }
+        Ok(plan)
+    }
+
+    fn use_scope(&mut self, scope: Scope) {
+        self.risks.extend(risk_of_logout(scope.manager));
+        self.scope = Some(scope);
+    }
+
+    /// Adds what ends a job that is detached by a session alone.
+    fn add_risks_of_session(&mut self, unit: &CgroupUnit, dirs: &[&Path], env: &Env) {
+        match unit {
+            CgroupUnit::Open => {}
+            CgroupUnit::Service(name, _) => {
+                self.risks.extend(risks_of_service(name, dirs, env));
+                self.risks.push(risk_of_restart(name, "--detach session was given"));
+            }
+            CgroupUnit::Login(name) => {
+                if logout_kills() {
+                    self.risks.push(risk_of_session_end(name));
+                }
+            }
+            CgroupUnit::Job(_, manager) | CgroupUnit::Scope(_, manager) => {
+                self.risks.extend(risk_of_logout(*manager));
+            }
+        }
+    }
+
+    /// Uses a scope if a session is not sufficient and a scope is possible.
+    fn choose(&mut self, unit: &CgroupUnit, id: &JobId, dirs: &[&Path], env: &Env) {
+        match unit {
+            CgroupUnit::Service(name, manager) => {
+                self.risks.extend(risks_of_service(name, dirs, env));
+                match Scope::find(*manager, id, env) {
+                    Ok(scope) => self.use_scope(scope),
+                    Err(why) => self.risks.push(risk_of_restart(name, &why)),
                 }
             }
             // The outer job spares its inner jobs when it ends its processes, but somebody may end
             // its scope as a whole.
-            CgroupUnit::Job(_, manager) if mode == DetachMode::Auto => {
-                scope = find_scope(*manager).ok();
-            }
+            CgroupUnit::Job(_, manager) => self.scope = Scope::find(*manager, id, env).ok(),
             CgroupUnit::Login(name) if logout_kills() => {
-                let lingers = lingers(euid());
-                match (mode, find_scope(Manager::User(euid()))) {
-                    (DetachMode::Auto, Ok(found)) if lingers => scope = Some(found),
-                    _ => risks.push(format!(
-                        "the end of {name} (logout) ends this job: loginctl enable-linger"
-                    )),
+                match Scope::find(Manager::User(euid()), id, env) {
+                    Ok(scope) if lingers(euid()) => self.scope = Some(scope),
+                    _ => self.risks.push(risk_of_session_end(name)),
                 }
             }
-            CgroupUnit::Job(_, manager) | CgroupUnit::Scope(_, manager) => {
-                risks.extend(risk_of_logout(*manager));
-            }
-            CgroupUnit::Login(_) => {}
+            CgroupUnit::Scope(_, manager) => self.risks.extend(risk_of_logout(*manager)),
+            CgroupUnit::Open | CgroupUnit::Login(_) => {}
         }
-        Ok(Self { scope, required: false, memory_max: None, risks, container_risk: None })
     }
 
     /// Limits the memory of the job. Only a scope can do so.
@@ -159,7 +174,7 @@ impl DetachPlan {
     /// This takes some time, which there is while the worker starts.
     pub(crate) fn detect_risks(&mut self, env: &Env) {
         self.container_risk = risk_of_container(env);
-        for risk in risk_of_runner(env).into_iter().chain(self.container_risk.clone()) {
+        for risk in [risk_of_runner(env), self.container_risk.clone()].into_iter().flatten() {
             if !self.risks.contains(&risk) {
                 self.risks.push(risk);
             }
@@ -178,7 +193,7 @@ impl DetachPlan {
     }
 
     pub(super) fn unit(&self) -> Option<&str> {
-        self.scope.as_ref().map(|scope| scope.unit.as_str())
+        Some(&self.scope.as_ref()?.unit)
     }
 
     /// Returns whether the launch fails if the scope cannot be created.
@@ -189,7 +204,7 @@ impl DetachPlan {
     /// Gives up the scope, for this reason.
     pub(super) fn drop_scope(&mut self, why: &str) {
         self.scope = None;
-        self.risks.push(format!("a restart of the surrounding service ends this job: {why}"));
+        self.risks.push(risk_of_restart("the surrounding service", why));
     }
 
     /// Returns the command that runs `program` with these arguments, in the scope if there is one.
@@ -217,7 +232,10 @@ impl DetachPlan {
         };
         command.args(arguments);
         claude::set_job_environment(&mut command, env);
-        for name in SERVICE_VARIABLES.iter().chain(&RUNNER_VARIABLES) {
+        for name in SERVICE_VARIABLES {
+            command.env_remove(name);
+        }
+        for name in RUNNER_VARIABLES {
             command.env_remove(name);
         }
         command
@@ -240,13 +258,11 @@ impl Scope {
             }
             return Ok(Self { program, manager: Manager::System, runtime_dir: None, unit });
         }
-        let requested = env.get("XDG_RUNTIME_DIR").map(PathBuf::from);
         let default_dir = PathBuf::from(format!("/run/user/{uid}"));
-        let requested = requested.filter(|dir| has_manager(dir));
-        let runtime_dir = match requested {
-            Some(_) => None,
-            None if has_manager(&default_dir) => Some(default_dir),
-            None => {
+        let runtime_dir = match env.get("XDG_RUNTIME_DIR") {
+            Some(dir) if has_manager(Path::new(dir)) => None,
+            _ if has_manager(&default_dir) => Some(default_dir),
+            _ => {
                 return Err(format!(
                     "systemd of user {uid} is not running (loginctl enable-linger)"
                 ));
@@ -262,14 +278,28 @@ fn euid() -> u32 {
 
 /// Returns whether the directory is ours and contains a user manager's socket.
 fn has_manager(dir: &Path) -> bool {
-    let ours = fs::metadata(dir).is_ok_and(|metadata| metadata.uid() == euid());
-    ours && ["systemd/private", "bus"].iter().any(|socket| dir.join(socket).exists())
+    match fs::metadata(dir) {
+        Ok(metadata) if metadata.uid() == euid() => {
+            dir.join("systemd/private").exists() || dir.join("bus").exists()
+        }
+        _ => false,
+    }
 }
 
 /// Returns whether the user's manager runs without a login (loginctl(1), `enable-linger`).
 fn lingers(uid: u32) -> bool {
-    let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-    user.is_some_and(|user| Path::new("/var/lib/systemd/linger").join(user.name).exists())
+    match nix::unistd::User::from_uid(uid.into()) {
+        Ok(Some(user)) => Path::new("/var/lib/systemd/linger").join(user.name).exists(),
+        Ok(None) | Err(_) => false,
+    }
+}
+
+fn risk_of_restart(service: &str, why: &str) -> String {
+    format!("a restart of {service} ends this job: {why}")
+}
+
+fn risk_of_session_end(session: &str) -> String {
+    format!("the end of {session} (logout) ends this job: loginctl enable-linger")
 }
 
 fn risk_of_logout(manager: Manager) -> Option<String> {
@@ -284,20 +314,23 @@ fn risk_of_logout(manager: Manager) -> Option<String> {
 /// Returns whether logind ends the processes of a session at logout.
 fn logout_kills() -> bool {
     let mut files = vec![PathBuf::from("/etc/systemd/logind.conf")];
-    let dirs = [
+    for dir in [
         "/usr/lib/systemd/logind.conf.d",
         "/run/systemd/logind.conf.d",
         "/etc/systemd/logind.conf.d",
-    ];
-    for dir in dirs {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        let mut found: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        found.sort();
-        files.extend(found);
+    ] {
+        let first = files.len();
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            files.push(entry.path());
+        }
+        files[first..].sort();
     }
-    let texts: Vec<String> =
-        files.iter().filter_map(|file| fs::read_to_string(file).ok()).collect();
-    kills_user_processes(texts.iter().map(String::as_str))
+    let mut text = String::new();
+    for file in files {
+        text += &fs::read_to_string(file).unwrap_or_default();
+        text.push('\n');
+    }
+    kills_user_processes(&text)
 }
 
 fn risk_of_runner(env: &Env) -> Option<String> {
@@ -320,8 +353,8 @@ fn risk_of_container(env: &Env) -> Option<String> {
 }
 
 fn in_container(env: &Env) -> bool {
-    let files = ["/.dockerenv", "/run/.containerenv"];
-    files.iter().any(|file| Path::new(file).exists())
+    Path::new("/.dockerenv").exists()
+        || Path::new("/run/.containerenv").exists()
         || env.get("KUBERNETES_SERVICE_HOST").is_some()
         || env.get("container").is_some()
 }
@@ -347,9 +380,14 @@ fn descends_from_init() -> bool {
 /// Returns a sentence for each directory that disappears when the service stops. The job stays in
 /// the service's mount namespace.
 fn risks_of_service(name: &str, dirs: &[&Path], env: &Env) -> Vec<String> {
-    let runtime = env.get("RUNTIME_DIRECTORY").cloned().unwrap_or_default();
-    let mut vanishing: Vec<PathBuf> =
-        runtime.to_string_lossy().split(':').filter(|f| !f.is_empty()).map(PathBuf::from).collect();
+    let mut vanishing = Vec::new();
+    if let Some(runtime) = env.get("RUNTIME_DIRECTORY") {
+        for dir in runtime.to_string_lossy().split(':') {
+            if !dir.is_empty() {
+                vanishing.push(PathBuf::from(dir));
+            }
+        }
+    }
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     // ID PARENT DEVICE ROOT MOUNT-POINT …, proc(5); PrivateTmp= mounts a directory of this name.
     for mount in mounts.lines() {
@@ -360,10 +398,11 @@ fn risks_of_service(name: &str, dirs: &[&Path], env: &Env) -> Vec<String> {
             vanishing.push(PathBuf::from(point));
         }
     }
-    let within = |dir: &&Path| vanishing.iter().any(|root| dir.starts_with(root));
-    dirs.iter()
-        .copied()
-        .filter(within)
-        .map(|dir| format!("{} disappears when {name} stops", dir.display()))
-        .collect()
+    let mut risks = Vec::new();
+    for dir in dirs {
+        if vanishing.iter().any(|root| dir.starts_with(root)) {
+            risks.push(format!("{} disappears when {name} stops", dir.display()));
+        }
+    }
+    risks
 }

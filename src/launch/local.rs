@@ -2,9 +2,9 @@
 //! not outlive the surrounding service, in its own systemd scope.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use super::detach::DetachPlan;
@@ -63,7 +63,10 @@ pub(crate) fn launch(
     if plan.unit().is_some() {
         match try_launch(job, lock, plan, env) {
             Err(error @ (LaunchError::WorkerFailed(_) | LaunchError::WorkerDied(_))) => {
-                let why = last_stderr_line(job).unwrap_or_else(|| error.to_string());
+                let why = match last_stderr_line(job) {
+                    Some(line) => line,
+                    None => error.to_string(),
+                };
                 if plan.requires_scope() {
                     return Err(LaunchError::ScopeFailed(why));
                 }
@@ -84,9 +87,14 @@ fn try_launch(
 ) -> Result<Launched, LaunchError> {
     let (mut reader, writer) = io::pipe().map_err(LaunchError::WorkerFailed)?;
     // The messages of a crashing worker are stored together with claude's.
-    let stderr = job.append(STDERR).map(Stdio::from).unwrap_or_else(|_| Stdio::null());
+    let stderr = match job.append(STDERR) {
+        Ok(file) => Stdio::from(file),
+        Err(_) => Stdio::null(),
+    };
     let mut arguments = vec![OsString::from(hidden_verbs::WORKER), job.path().into()];
-    arguments.extend(plan.unit().map(OsString::from));
+    if let Some(unit) = plan.unit() {
+        arguments.push(unit.into());
+    }
     let mut command = plan.command(&crate::claude::own_executable(), &arguments, env);
     process::set_marker(&mut command, job.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
@@ -101,27 +109,33 @@ fn try_launch(
         let _ = child.wait();
         return Err(LaunchError::WorkerFailed(io::ErrorKind::TimedOut.into()));
     }
-    let mut code = [0];
-    let launched = match reader.read(&mut code) {
-        Ok(1) if matches!(code[0], LAUNCHED | QUEUED) => {
-            Ok(Launched { pid: child.id() as i32, is_queued: code[0] == QUEUED })
-        }
-        Ok(1) if matches!(code[0], NO_SLOT | BUSY) => {
-            let mut why = String::new();
-            let _ = reader.read_to_string(&mut why);
-            let _ = child.wait();
-            Err(if code[0] == BUSY { LaunchError::Busy(why) } else { LaunchError::NoSlot(why) })
-        }
-        Ok(1) if code[0] == LAUNCH_FAILED => Err(LaunchError::ClaudeFailed),
-        Ok(_) => {
-            // The worker's end closed the pipe, so this does not block.
-            let how = child.wait().map(|status| format!(" ({status})"));
-            Err(LaunchError::WorkerDied(how.unwrap_or_default()))
-        }
-        Err(error) => Err(LaunchError::WorkerFailed(error)),
-    };
+    let launched = read_report(&mut reader, &mut child);
     process::detach(child);
     launched
+}
+
+/// Waits for the worker's report.
+fn read_report(reader: &mut PipeReader, worker: &mut Child) -> Result<Launched, LaunchError> {
+    let pid = worker.id() as i32;
+    let mut code = [0];
+    // Without a report it stays zero.
+    let _ = reader.read(&mut code).map_err(LaunchError::WorkerFailed)?;
+    match code[0] {
+        LAUNCHED => Ok(Launched { pid, is_queued: false }),
+        QUEUED => Ok(Launched { pid, is_queued: true }),
+        NO_SLOT | BUSY => {
+            let mut why = String::new();
+            let _ = reader.read_to_string(&mut why);
+            let _ = worker.wait();
+            Err(if code[0] == BUSY { LaunchError::Busy(why) } else { LaunchError::NoSlot(why) })
+        }
+        LAUNCH_FAILED => Err(LaunchError::ClaudeFailed),
+        _ => {
+            // The worker's end closed the pipe, so this does not block.
+            let how = worker.wait().map(|status| format!(" ({status})"));
+            Err(LaunchError::WorkerDied(how.unwrap_or_default()))
+        }
+    }
 }
 
 /// Returns the last line that systemd-run wrote to stderr.
