@@ -128,9 +128,13 @@ pub(crate) fn ancestor_running(program: &Path) -> Option<(i32, i32)> {
     let mut child = std::process::id() as i32;
     // Far deeper than any tree of processes.
     for _ in 0..1_000 {
-        let parent = parent_of(child).filter(|parent| *parent > 0)?;
-        let running = std::fs::read_link(format!("/proc/{parent}/exe"));
-        if running.is_ok_and(|running| is_program(&running, program)) {
+        let parent = parent_of(child)?;
+        if parent <= 0 {
+            return None;
+        }
+        if let Ok(running) = std::fs::read_link(format!("/proc/{parent}/exe"))
+            && is_program(&running, program)
+        {
             return Some((parent, child));
         }
         child = parent;

@@ -19,13 +19,15 @@ pub(crate) fn hide_arguments(texts: &[&str]) {
     let Ok(memory) = OpenOptions::new().write(true).open("/proc/self/mem") else { return };
     let mut offset = 0;
     for argument in arguments.split(|byte| *byte == 0) {
-        let is_hidden = |text: &&&str| !text.is_empty() && argument.ends_with(text.as_bytes());
-        if let Some(text) = texts.iter().find(is_hidden) {
-            let mut hidden = vec![0; text.len()];
-            let shown = HIDDEN.len().min(text.len());
-            hidden[..shown].copy_from_slice(&HIDDEN[..shown]);
-            let from = start + (offset + argument.len() - text.len()) as u64;
-            let _ = memory.write_all_at(&hidden, from);
+        for text in texts {
+            if !text.is_empty() && argument.ends_with(text.as_bytes()) {
+                let mut hidden = vec![0; text.len()];
+                let shown = HIDDEN.len().min(text.len());
+                hidden[..shown].copy_from_slice(&HIDDEN[..shown]);
+                let from = start + (offset + argument.len() - text.len()) as u64;
+                let _ = memory.write_all_at(&hidden, from);
+                break;
+            }
         }
         offset += argument.len() + 1;
     }
@@ -37,5 +39,8 @@ fn start_of_arguments() -> Option<u64> {
     let stat = procfs::read_text("/proc/self/stat").ok()?;
     // The second field, in parentheses, may hold spaces.
     let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(ARG_START - 3)?.parse().ok().filter(|start| *start > 0)
+    match fields.split(' ').nth(ARG_START - 3)?.parse() {
+        Ok(start) if start > 0 => Some(start),
+        _ => None,
+    }
 }

@@ -15,73 +15,88 @@ pub(crate) fn own() -> Option<String> {
 
 fn read(path: &str) -> Option<String> {
     let text = super::procfs::read(path).ok()?;
-    systemd_path(&String::from_utf8_lossy(&text)).map(str::to_owned)
+    Some(systemd_path(&String::from_utf8_lossy(&text))?.to_owned())
 }
 
 /// Returns the path in systemd's hierarchy from the text of `/proc/PID/cgroup`: the hierarchy named
 /// after systemd if version 1 or both versions are mounted, else the only one.
 fn systemd_path(text: &str) -> Option<&str> {
-    let path_in = |hierarchy: &str| {
-        text.lines().find_map(|line| {
-            // HIERARCHY:CONTROLLERS:PATH
-            let (number, rest) = line.split_once(':')?;
-            let (controllers, path) = rest.split_once(':')?;
-            let wanted =
-                if hierarchy.is_empty() { number == "0" } else { controllers == hierarchy };
-            wanted.then_some(path)
-        })
-    };
-    path_in("name=systemd").or_else(|| path_in("")).filter(|path| path.starts_with('/'))
+    let mut found = None;
+    for line in text.lines() {
+        // HIERARCHY:CONTROLLERS:PATH
+        match line.splitn(3, ':').collect::<Vec<_>>()[..] {
+            [_, "name=systemd", path] => {
+                found = Some(path);
+                break;
+            }
+            ["0", _, path] if found.is_none() => found = Some(path),
+            _ => {}
+        }
+    }
+    let path = found?;
+    if path.starts_with('/') { Some(path) } else { None }
 }
 
 /// Returns the bytes of memory that the limits of this process's control groups leave; `None` if
 /// none has a limit. Version 2 only (Linux, `memory.max` of cgroups(7)); cached file data counts
 /// as free.
 pub(crate) fn memory_available() -> Option<u64> {
-    let path = own().filter(|path| !path.contains("..")).unwrap_or_default();
-    let directory = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let above =
-        directory.ancestors().take_while(|directory| directory.starts_with("/sys/fs/cgroup"));
-    above.filter_map(available_in).min()
+    let root = Path::new("/sys/fs/cgroup");
+    let directory = match own() {
+        Some(path) if !path.contains("..") => root.join(path.trim_start_matches('/')),
+        _ => root.to_owned(),
+    };
+    let mut least: Option<u64> = None;
+    for directory in directory.ancestors() {
+        if !directory.starts_with(root) {
+            break;
+        }
+        if let Some(available) = available_in(directory) {
+            least = Some(available.min(least.unwrap_or(u64::MAX)));
+        }
+    }
+    least
 }
 
 /// Returns the limit of a control group's memory in bytes; `None` if there is none, or if it cannot
 /// be read. Linux: `memory.max` of cgroups(7), version 2, or
 /// `memory.limit_in_bytes` of version 1.
 pub(crate) fn memory_max(cgroup: &str) -> Option<u64> {
+    let root = Path::new("/sys/fs/cgroup");
     let path = cgroup.trim_start_matches('/');
-    let files = [
-        format!("/sys/fs/cgroup/{path}/memory.max"),
-        format!("/sys/fs/cgroup/memory/{path}/memory.limit_in_bytes"),
-    ];
-    files.iter().find_map(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok())
+    read_number(&root.join(path).join("memory.max"))
+        .or_else(|| read_number(&root.join("memory").join(path).join("memory.limit_in_bytes")))
 }
 
 fn available_in(directory: &Path) -> Option<u64> {
-    let number = |name: &str| -> Option<u64> {
-        std::fs::read_to_string(directory.join(name)).ok()?.trim().parse().ok()
-    };
     let stat = std::fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
     let cached = super::procfs::field(&stat, "inactive_file ").unwrap_or_default();
-    let used = number("memory.current")?.saturating_sub(cached);
-    Some(number("memory.max")?.saturating_sub(used))
+    let used = read_number(&directory.join("memory.current"))?.saturating_sub(cached);
+    Some(read_number(&directory.join("memory.max"))?.saturating_sub(used))
+}
+
+fn read_number(file: &Path) -> Option<u64> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
 /// Returns whether a process is in a control group or in one below it.
 pub(crate) fn contains(scope: &str, pid: i32) -> bool {
-    of_process(pid).is_some_and(|cgroup| is_within(&cgroup, scope))
+    matches!(of_process(pid), Some(cgroup) if is_within(&cgroup, scope))
 }
 
 /// Returns whether a control group and those below it have no processes. A group that was removed
 /// has none; false if control groups cannot be read.
 pub(crate) fn is_empty(scope: &str) -> bool {
-    directory(scope)
-        .is_some_and(|directory| processes_below(&directory).is_ok_and(|all| all.is_empty()))
+    matches!(try_processes(scope), Some(all) if all.is_empty())
 }
 
 /// Returns the processes of a control group and of those below it.
 pub(crate) fn processes(scope: &str) -> Vec<i32> {
-    directory(scope).and_then(|directory| processes_below(&directory).ok()).unwrap_or_default()
+    try_processes(scope).unwrap_or_default()
+}
+
+fn try_processes(scope: &str) -> Option<Vec<i32>> {
+    processes_below(&directory(scope)?).ok()
 }
 
 /// Kills all processes of a control group at once, including those of other users. Requires
@@ -119,7 +134,7 @@ fn processes_below(directory: &Path) -> io::Result<Vec<i32>> {
 
 /// Returns whether a control group is `scope` or one below it.
 fn is_within(cgroup: &str, scope: &str) -> bool {
-    cgroup.strip_prefix(scope).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    matches!(cgroup.strip_prefix(scope), Some(rest) if rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]

@@ -83,8 +83,7 @@ impl Descendants {
                 continue;
             }
             let id = process.id;
-            let belongs = || is_child || descends_from(pid, own);
-            let is_new = self.survivors.kill(id, belongs);
+            let is_new = self.survivors.kill(id, || is_child || descends_from(pid, own));
             found = if is_new || found == KillProgress::More {
                 KillProgress::More
             } else {

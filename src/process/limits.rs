@@ -26,7 +26,10 @@ pub(crate) fn raise_limits() -> Option<String> {
             let _ = setrlimit(limit, hard, hard);
         }
     }
-    let seconds = inherited[0].map(|(_, hard)| hard).filter(|hard| *hard != RLIM_INFINITY)?;
+    let (_, seconds) = inherited[0]?;
+    if seconds == RLIM_INFINITY {
+        return None;
+    }
     Some(format!(
         "the caller's limit of CPU time ({seconds} s, ulimit -t) also applies to the job's worker: the \
          job is lost if the worker reaches it"
@@ -35,7 +38,8 @@ pub(crate) fn raise_limits() -> Option<String> {
 
 /// Gives a child the limits that its worker inherited. Async-signal-safe.
 pub(super) fn restore_limits() {
-    for (limit, values) in RAISED_LIMITS.into_iter().zip(INHERITED.get().into_iter().flatten()) {
+    let Some(inherited) = INHERITED.get() else { return };
+    for (limit, values) in RAISED_LIMITS.into_iter().zip(inherited) {
         if let Some((soft, hard)) = *values {
             let _ = setrlimit(limit, soft, hard);
         }
@@ -46,5 +50,5 @@ pub(super) fn restore_limits() {
 pub(crate) fn file_size_limit() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
     #[allow(clippy::useless_conversion, reason = "the type differs between systems")]
-    (soft != RLIM_INFINITY).then(|| u64::from(soft))
+    if soft == RLIM_INFINITY { None } else { Some(u64::from(soft)) }
 }

@@ -15,7 +15,7 @@ pub(crate) fn open_files() -> Option<u64> {
 /// not known. Root is not bound by it (setrlimit(2)).
 #[cfg(target_os = "linux")]
 pub(crate) fn processes() -> Option<u64> {
-    limit(Resource::RLIMIT_NPROC).filter(|_| !nix::unistd::geteuid().is_root())
+    if nix::unistd::geteuid().is_root() { None } else { limit(Resource::RLIMIT_NPROC) }
 }
 
 /// Not known on other systems.
@@ -26,7 +26,7 @@ pub(crate) fn processes() -> Option<u64> {
 
 fn limit(resource: Resource) -> Option<u64> {
     let (soft, _) = getrlimit(resource).ok()?;
-    (soft != nix::sys::resource::RLIM_INFINITY).then_some(soft)
+    if soft == nix::sys::resource::RLIM_INFINITY { None } else { Some(soft) }
 }
 
 /// Returns the bytes of memory that are available without swapping, within the limits of this
@@ -34,7 +34,7 @@ fn limit(resource: Resource) -> Option<u64> {
 pub(crate) fn memory_available() -> Option<u64> {
     let text = super::procfs::read_text("/proc/meminfo").ok()?;
     let free = super::procfs::field(&text, "MemAvailable:")?.saturating_mul(1024);
-    Some(super::cgroup::memory_available().map_or(free, |available| available.min(free)))
+    Some(free.min(super::cgroup::memory_available().unwrap_or(u64::MAX)))
 }
 
 /// Free space of a file system.
@@ -50,7 +50,7 @@ pub(crate) struct FreeSpace {
 pub(crate) fn free_space(directory: &Path) -> io::Result<FreeSpace> {
     let stat = nix::sys::statvfs::statvfs(directory)?;
     let bytes = (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64);
-    let files = (stat.files() > 0).then(|| stat.files_available() as u64);
+    let files = if stat.files() > 0 { Some(stat.files_available() as u64) } else { None };
     Ok(FreeSpace { bytes, files })
 }
 
@@ -68,13 +68,16 @@ impl MachineIdentity {
     pub(crate) fn own() -> &'static Self {
         static OWN: OnceLock<MachineIdentity> = OnceLock::new();
         OWN.get_or_init(|| {
-            let names = nix::sys::utsname::uname().ok();
-            let host = names.map(|names| names.nodename().to_string_lossy().into_owned());
+            let host = match nix::sys::utsname::uname() {
+                Ok(names) => names.nodename().to_string_lossy().into_owned(),
+                Err(_) => String::new(),
+            };
             let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-            let id = id.trim();
-            let is_set = !id.is_empty() && id != "uninitialized";
-            let machine_id = is_set.then(|| id.to_owned());
-            Self { host: host.unwrap_or_default(), machine_id }
+            let machine_id = match id.trim() {
+                "" | "uninitialized" => None,
+                id => Some(id.to_owned()),
+            };
+            Self { host, machine_id }
         })
     }
 }

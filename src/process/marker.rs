@@ -58,13 +58,12 @@ impl JobMarker {
     fn worker_with_pid(&self, pid: i32) -> Option<ProcessId> {
         let process = Process::living(pid)?;
         let arguments = process.arguments();
-        let is_worker =
-            arguments.get(1).is_some_and(|verb| verb == hidden_verbs::WORKER.as_bytes())
-                && arguments.get(2).is_some_and(|dir| dir == self.job_dir.as_os_str().as_bytes());
-        let is_ours = is_worker
+        let [_, verb, dir, ..] = arguments.as_slice() else { return None };
+        let is_worker = verb == hidden_verbs::WORKER.as_bytes()
+            && dir == self.job_dir.as_os_str().as_bytes()
             && process.markers().contains(&self.job_dir)
             && process.uid() == Some(nix::unistd::geteuid().as_raw());
-        is_ours.then_some(process.id)
+        if is_worker { Some(process.id) } else { None }
     }
 
     /// Returns whether a process has the marker in its environment. On systems where environments
@@ -73,6 +72,6 @@ impl JobMarker {
         if cfg!(not(target_os = "linux")) {
             return true;
         }
-        Process::living(pid).is_some_and(|process| process.markers().contains(&self.job_dir))
+        matches!(Process::living(pid), Some(process) if process.markers().contains(&self.job_dir))
     }
 }

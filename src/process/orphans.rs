@@ -47,8 +47,7 @@ impl Orphans<'_> {
     /// Kills these processes until none is found, or until the deadline. Returns how many have ended,
     /// and those that are left.
     pub(crate) fn end(&self, until: Instant) -> (usize, Leftovers) {
-        let scope = self.marker.scope.as_deref();
-        let has_scope = scope.is_some_and(|scope| !cgroup::is_empty(scope));
+        let has_scope = matches!(&self.marker.scope, Some(scope) if !cgroup::is_empty(scope));
         if !has_scope && no_process_has(self.marker, self.worker_start) {
             return (0, Leftovers::default());
         }
@@ -103,12 +102,15 @@ static SNAPSHOT: Mutex<Option<MarkerSnapshot>> = Mutex::new(None);
 /// in every snapshot that is younger than the worker.
 fn no_process_has(marker: &JobMarker, worker_start: Option<u64>) -> bool {
     let (Some(worker_start), Ok(mut last)) = (worker_start, SNAPSHOT.lock()) else { return false };
-    let is_younger = |snapshot: &MarkerSnapshot| snapshot.began > worker_start;
-    if last.as_ref().is_none_or(|snapshot| !is_younger(snapshot)) {
+    if !matches!(&*last, Some(snapshot) if snapshot.began > worker_start) {
         *last = MarkerSnapshot::take();
     }
-    let Some(snapshot) = last.as_ref() else { return false };
-    is_younger(snapshot) && !snapshot.markers.contains(&marker.job_dir)
+    match &*last {
+        Some(snapshot) if snapshot.began > worker_start => {
+            !snapshot.markers.contains(&marker.job_dir)
+        }
+        _ => false,
+    }
 }
 
 impl MarkerSnapshot {
@@ -282,12 +284,7 @@ impl Search<'_> {
 
     /// Returns a process and its markers, which are read once in each pass.
     fn read(&mut self, pid: i32) -> Option<&(Process, Vec<PathBuf>)> {
-        let read = || {
-            let process = Process::living(pid)?;
-            let markers = process.markers();
-            Some((process, markers))
-        };
-        self.seen.entry(pid).or_insert_with(read).as_ref()
+        self.seen.entry(pid).or_insert_with(|| read_process(pid)).as_ref()
     }
 
     /// Returns whether a process or one of its ancestors is the job's, and none of them independent.
@@ -295,7 +292,7 @@ impl Search<'_> {
         let own = std::process::id() as i32;
         let Orphans { is_locked, is_independent, .. } = *self.orphans;
         let job = self.orphans.marker;
-        let mut belongs = job.scope.as_deref().is_some_and(|scope| cgroup::contains(scope, pid));
+        let mut belongs = matches!(&job.scope, Some(scope) if cgroup::contains(scope, pid));
         let mut ancestor = pid;
         for _ in 0..MAX_ANCESTORS {
             let Some((process, markers)) = self.read(ancestor) else { break };
@@ -304,12 +301,13 @@ impl Search<'_> {
             if ancestor == own {
                 break;
             }
-            // While this process holds the job's lock, the job has no worker that could be independent.
-            let is_spared = |marker: &PathBuf| {
-                !(is_locked && *marker == job.job_dir) && is_independent(marker, process.id)
-            };
-            if markers.iter().any(is_spared) {
-                return false;
+            for marker in markers {
+                // While this process holds the job's lock, the job has no worker that could be
+                // independent.
+                let has_no_worker = is_locked && *marker == job.job_dir;
+                if !has_no_worker && is_independent(marker, process.id) {
+                    return false;
+                }
             }
             match process.parent {
                 parent if parent > 1 => ancestor = parent,
@@ -318,4 +316,10 @@ impl Search<'_> {
         }
         belongs
     }
+}
+
+fn read_process(pid: i32) -> Option<(Process, Vec<PathBuf>)> {
+    let process = Process::living(pid)?;
+    let markers = process.markers();
+    Some((process, markers))
 }

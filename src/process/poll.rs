@@ -23,11 +23,13 @@ pub(crate) fn readable_within(fd: BorrowedFd<'_>, timeout: Duration) -> bool {
 /// most until the input is readable or has ended, and then returns false.
 pub(crate) fn wait_reader_closed(output: BorrowedFd<'_>, input: Option<BorrowedFd<'_>>) -> bool {
     let mut fds = vec![PollFd::new(output, PollFlags::empty())];
-    fds.extend(input.map(|input| PollFd::new(input, PollFlags::POLLIN)));
+    if let Some(input) = input {
+        fds.push(PollFd::new(input, PollFlags::POLLIN));
+    }
     while poll(&mut fds, PollTimeout::NONE) == Err(Errno::EINTR) {}
     let closed = PollFlags::POLLERR | PollFlags::POLLHUP;
-    let is_closed = fds[0].revents().is_some_and(|events| events.intersects(closed));
-    let is_readable = fds.get(1).is_some_and(|input| input.any() != Some(false));
+    let is_closed = matches!(fds[0].revents(), Some(events) if events.intersects(closed));
+    let is_readable = matches!(fds.get(1), Some(input) if input.any() != Some(false));
     is_closed && !is_readable
 }
 

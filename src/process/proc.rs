@@ -63,9 +63,10 @@ mod system {
 
     /// Returns an error if `/proc` does not show processes.
     pub(crate) fn check() -> io::Result<()> {
-        fs::metadata("/proc/self/stat").map(drop).map_err(|error| {
-            io::Error::new(error.kind(), format!("could not read /proc/self/stat: {error}"))
-        })
+        match fs::metadata("/proc/self/stat") {
+            Ok(_) => Ok(()),
+            Err(error) => Err(unreadable("/proc/self/stat", &error)),
+        }
     }
 
     impl Process {
@@ -74,7 +75,7 @@ mod system {
         pub(crate) fn living(pid: i32) -> Option<Self> {
             let process = Self::stat(&format!("/proc/{pid}/stat"))?;
             let lives = !has_ended(process.state) || thread_of(pid).is_some();
-            lives.then_some(process)
+            if lives { Some(process) } else { None }
         }
 
         /// Reads `/proc/PID/stat`, of a process or a thread. The name, field 2, is in parentheses and
@@ -94,14 +95,15 @@ mod system {
 
         /// Returns the directories of the jobs that the process is marked with.
         pub(crate) fn markers(&self) -> Vec<PathBuf> {
-            if has_ended(self.state) {
-                // The living threads still have the memory with the environment.
-                let thread = thread_of(self.id.pid);
-                return thread
-                    .map(|thread| thread_markers(self.id.pid, thread))
-                    .unwrap_or_default();
+            let pid = self.id.pid;
+            if !has_ended(self.state) {
+                return markers(pid);
             }
-            markers(self.id.pid)
+            // The living threads still have the memory with the environment.
+            match thread_of(pid) {
+                Some(thread) => markers_in(&format!("/proc/{pid}/task/{thread}/environ")),
+                None => Vec::new(),
+            }
         }
 
         /// Returns the user id of the process.
@@ -120,19 +122,16 @@ mod system {
     /// start; none if its main thread has ended, or if the environment is that of another user's
     /// process and cannot be read.
     pub(crate) fn markers(pid: i32) -> Vec<PathBuf> {
-        markers_in(&procfs::read(&format!("/proc/{pid}/environ")).unwrap_or_default())
+        markers_in(&format!("/proc/{pid}/environ"))
     }
 
-    fn thread_markers(pid: i32, thread: i32) -> Vec<PathBuf> {
-        markers_in(&procfs::read(&format!("/proc/{pid}/task/{thread}/environ")).unwrap_or_default())
-    }
-
-    fn markers_in(environment: &[u8]) -> Vec<PathBuf> {
+    fn markers_in(path: &str) -> Vec<PathBuf> {
+        let environment = procfs::read(path).unwrap_or_default();
         let mut markers = Vec::new();
         for name in MARKER_VARIABLES {
             // A variable begins after a zero byte or at the beginning. Most environments have none
             // of these variables, so that the search for the name comes first.
-            for at in memchr::memmem::find_iter(environment, name) {
+            for at in memchr::memmem::find_iter(&environment, name) {
                 let starts = at == 0 || environment[at - 1] == 0;
                 let rest = &environment[at + name.len()..];
                 if let (true, Some(value)) = (starts, rest.strip_prefix(b"=")) {
@@ -154,10 +153,14 @@ mod system {
     /// Returns a living thread of a process other than its main thread.
     fn thread_of(pid: i32) -> Option<i32> {
         let threads = numbers(&format!("/proc/{pid}/task")).ok()?;
-        threads.into_iter().find(|thread| {
-            let path = format!("/proc/{pid}/task/{thread}/stat");
-            Process::stat(&path).is_some_and(|thread| !has_ended(thread.state))
-        })
+        for thread in threads {
+            if let Some(stat) = Process::stat(&format!("/proc/{pid}/task/{thread}/stat"))
+                && !has_ended(stat.state)
+            {
+                return Some(thread);
+            }
+        }
+        None
     }
 
     /// Returns the children of a process, including those that have ended.
@@ -169,8 +172,9 @@ mod system {
         for thread in numbers(&format!("/proc/{pid}/task"))? {
             match procfs::read_text(&format!("/proc/{pid}/task/{thread}/children")) {
                 Ok(text) => {
-                    children
-                        .extend(text.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+                    for pid in text.split_whitespace() {
+                        children.extend(pid.parse::<i32>());
+                    }
                 }
                 // The kernel was built without these files, or the thread has ended.
                 Err(_) if !Path::new("/proc/thread-self/children").exists() => {
@@ -198,13 +202,16 @@ mod system {
     /// longer than the number of processes and threads.
     pub(crate) fn pids() -> io::Result<Pids> {
         check()?;
-        let limit = load().map_or(usize::MAX, |load| load.threads + MAX_NEW_THREADS);
+        let limit = match load() {
+            Some(load) => load.threads + MAX_NEW_THREADS,
+            None => usize::MAX,
+        };
         let mut pids = Vec::new();
         for entry in fs::read_dir("/proc")?.flatten() {
             if pids.len() >= limit {
                 return Ok(Pids { pids, is_complete: false });
             }
-            pids.extend(entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+            pids.extend(number_of(&entry));
         }
         Ok(Pids { pids, is_complete: true })
     }
@@ -228,32 +235,45 @@ mod system {
     }
 
     fn numbers(path: &str) -> io::Result<Vec<i32>> {
-        let failed = |error: io::Error| {
-            io::Error::new(error.kind(), format!("could not read {path}: {error}"))
-        };
-        let entries = fs::read_dir(path).map_err(failed)?;
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+        let entries = fs::read_dir(path).map_err(|error| unreadable(path, &error))?;
+        Ok(entries.flatten().filter_map(|entry| number_of(&entry)).collect())
+    }
+
+    fn number_of(entry: &fs::DirEntry) -> Option<i32> {
+        entry.file_name().to_str()?.parse().ok()
+    }
+
+    fn unreadable(path: &str, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("could not read {path}: {error}"))
     }
 
     /// Returns whether the process runs this program, in any version.
     pub(crate) fn is_this_program(pid: i32) -> bool {
-        let name = |pid: &str| procfs::read_text(&format!("/proc/{pid}/comm")).ok();
         // Not the executable's path: that of an old version says that it was deleted.
-        let its = name(&pid.to_string());
-        its.is_some() && its == name("self")
+        let own = procfs::read("/proc/self/comm");
+        let other = procfs::read(&format!("/proc/{pid}/comm"));
+        matches!((own, other), (Ok(own), Ok(other)) if own == other)
     }
 
     /// Returns whether the process holds an exclusive lock (flock(2)) of the file at this path.
     pub(crate) fn holds_lock(pid: i32, path: &Path) -> bool {
         let Ok(file) = fs::symlink_metadata(path) else { return false };
         let Ok(numbers) = numbers(&format!("/proc/{pid}/fd")) else { return false };
-        numbers.into_iter().any(|fd| {
-            let is_same = fs::metadata(format!("/proc/{pid}/fd/{fd}"))
-                .is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()));
-            let fdinfo = || procfs::read_text(&format!("/proc/{pid}/fdinfo/{fd}"));
-            let is_lock = |line: &str| line.starts_with("lock:") && line.contains(" WRITE ");
-            is_same && fdinfo().is_ok_and(|fdinfo| fdinfo.lines().any(is_lock))
-        })
+        for fd in numbers {
+            if let Ok(open) = fs::metadata(format!("/proc/{pid}/fd/{fd}"))
+                && (open.dev(), open.ino()) == (file.dev(), file.ino())
+                && let Ok(fdinfo) = procfs::read_text(&format!("/proc/{pid}/fdinfo/{fd}"))
+                && fdinfo.lines().any(is_exclusive_lock)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Returns whether a line of `/proc/PID/fdinfo/FD` is about such a lock.
+    fn is_exclusive_lock(line: &str) -> bool {
+        line.starts_with("lock:") && line.contains(" WRITE ")
     }
 }
 
@@ -293,20 +313,24 @@ mod system {
     fn table() -> io::Result<Vec<Process>> {
         let output = Command::new("ps").args(["-axo", "pid=,ppid=,stat=,comm="]).output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let process = |line: &str| {
-            let mut fields = line.split_whitespace();
-            let id = ProcessId { pid: fields.next()?.parse().ok()?, start_time: 0 };
-            let parent = fields.next()?.parse().ok()?;
-            let state = fields.next()?.chars().next()?;
-            let name = fields.next().unwrap_or_default().to_owned();
-            (state != 'Z').then_some(Process { id, parent, state, name })
-        };
-        Ok(text.lines().filter_map(process).collect())
+        let mut processes: Vec<Process> = text.lines().filter_map(parse_line).collect();
+        processes.retain(|process| process.state != 'Z');
+        Ok(processes)
+    }
+
+    fn parse_line(line: &str) -> Option<Process> {
+        let mut fields = line.split_whitespace();
+        let id = ProcessId { pid: fields.next()?.parse().ok()?, start_time: 0 };
+        let parent = fields.next()?.parse().ok()?;
+        let state = fields.next()?.chars().next()?;
+        let name = fields.next().unwrap_or_default().to_owned();
+        Some(Process { id, parent, state, name })
     }
 
     pub(crate) fn children(pid: i32) -> io::Result<Vec<i32>> {
-        let all = table()?.into_iter();
-        Ok(all.filter(|process| process.parent == pid).map(|process| process.id.pid).collect())
+        let mut children = table()?;
+        children.retain(|process| process.parent == pid);
+        Ok(children.iter().map(|process| process.id.pid).collect())
     }
 
     pub(crate) fn pids() -> io::Result<Pids> {

@@ -64,9 +64,12 @@ impl Survivors {
         #[cfg(target_os = "linux")]
         {
             use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-            let handles = living.iter().filter_map(|id| self.handles.get(id)?.as_ref());
-            let mut fds: Vec<PollFd> =
-                handles.map(|handle| PollFd::new(handle.as_fd(), PollFlags::POLLIN)).collect();
+            let mut fds = Vec::new();
+            for id in living {
+                if let Some(Some(handle)) = self.handles.get(id) {
+                    fds.push(PollFd::new(handle.as_fd(), PollFlags::POLLIN));
+                }
+            }
             let _ = poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO));
         }
         #[cfg(not(target_os = "linux"))]
