@@ -27,9 +27,9 @@ mod scheduling;
 mod snapshot;
 mod ticket;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,14 +38,16 @@ use nix::sys::signal::Signal;
 use crate::clock;
 use crate::fault_point::fault_point;
 use crate::job::{JobId, Login, QueueOptions};
-use crate::process::{JobMarker, ProcessHandle};
-use crate::store::{JobDir, create_directory, notify, open_ordinary, open_wake_fifo};
+use crate::process::ProcessHandle;
+use crate::store::{notify, open_wake_fifo};
 
 pub(crate) use dispatch::DispatchResult;
+use files::open_or_create;
 pub(crate) use limits::Limit;
 use offers::Offer;
 pub(crate) use queue_lock::{QueueBusy, QueueLock, QueueLockPoll};
 use scheduling::Decision;
+use snapshot::QueueSnapshot;
 pub(crate) use ticket::Ticket;
 
 /// How long a worker waits for the queue's lock while other events need its attention.
@@ -140,38 +142,15 @@ impl Queue {
             Some(number) => number,
             None => self.allocate_number()?,
         };
-        let (priority, admission) = (admission.priority, admission.clone());
-        let no_queue = admission.no_queue;
-        let (job_id, login) = (job_id.clone(), login.clone());
-        let own = Ticket { priority, number, options: admission, job_id, login };
-        self.remove_offer(&own);
-        let mut snapshot = self.load_snapshot(lock);
-        snapshot.waiting.retain(|ticket| self.offer_of(ticket, &snapshot.offers) != Offer::Expired);
-        // The caller holds the job's lock: any other ticket of the job belongs to a dead worker.
-        for (dir, tickets) in [(RUNNING, &mut snapshot.running), (WAITING, &mut snapshot.waiting)] {
-            tickets.retain(|ticket| {
-                let stale = ticket.job_id == own.job_id;
-                if stale {
-                    self.remove_ticket(dir, ticket);
-                }
-                !stale
-            });
-        }
-        if let Err(at) = snapshot.waiting.binary_search(&own) {
-            snapshot.waiting.insert(at, own.clone());
-        }
-        let admitted = loop {
-            match snapshot.next() {
-                Decision::Admit(next) if *next == own => break true,
-                // The next job has lost its worker.
-                Decision::Admit(next) if !self.is_live(&next.job_id) => {
-                    let next = next.clone();
-                    self.move_to_lost(WAITING, &next);
-                    snapshot.waiting.retain(|ticket| *ticket != next);
-                }
-                _ => break false,
-            }
+        let own = Ticket {
+            priority: admission.priority,
+            number,
+            options: admission.clone(),
+            job_id: job_id.clone(),
+            login: login.clone(),
         };
+        let mut snapshot = self.load_snapshot_for(lock, &own);
+        let admitted = self.is_next(&mut snapshot, &own);
         let text = own.content(std::process::id() as i32, None);
         if !lock.is_latest() {
             return Ok(None);
@@ -179,31 +158,20 @@ impl Queue {
         fault_point("queue:entering");
         if admitted {
             self.write_ticket(RUNNING, &own, &text)?;
-            self.record_probe(&own, Some(std::process::id() as i32), &mut snapshot.limits);
+            let worker = Some(std::process::id() as i32);
+            self.begin_probe(&own, worker, &mut snapshot.limits, true);
             self.record_admission(snapshot.now_ms);
             // Others may have decided since the last check.
-            let confirmed = lock.is_latest();
-            return Ok(Some(if confirmed {
+            return Ok(Some(if lock.is_latest() {
                 EnterResult::Admitted(own)
             } else {
                 EnterResult::Unconfirmed(own)
             }));
         }
-        // `--no-queue` accepts the pause between two starts: only a missing slot refuses the job.
-        if no_queue {
-            // Waiting jobs whose worker is dead need no slot.
-            snapshot.waiting.retain(|ticket| {
-                let is_valid = *ticket == own || self.is_live(&ticket.job_id);
-                if !is_valid {
-                    self.move_to_lost(WAITING, ticket);
-                }
-                is_valid
-            });
-            let limit =
-                snapshot.is_limited(&own).then(|| "a limit of the API has not ended".to_owned());
-            if let Some(why) = limit.or_else(|| snapshot.no_slot_reason(&own)) {
-                return Ok(Some(EnterResult::NoSlot(why)));
-            }
+        if admission.no_queue
+            && let Some(why) = self.refusal_reason(&mut snapshot, &own)
+        {
+            return Ok(Some(EnterResult::NoSlot(why)));
         }
         self.write_ticket(WAITING, &own, &text)?;
         fault_point("queue:waiting");
@@ -211,15 +179,67 @@ impl Queue {
         Ok(Some(EnterResult::Waiting(own)))
     }
 
+    /// Reads the state of the queue for a job that enters it.
+    fn load_snapshot_for(&self, lock: &QueueLock, own: &Ticket) -> QueueSnapshot {
+        self.remove_offer(own);
+        let mut snapshot = self.load_snapshot(lock);
+        snapshot.waiting.retain(|ticket| Offer::of(ticket, &snapshot.offers) != Offer::Expired);
+        // The caller holds the job's lock: any other ticket of the job belongs to a dead worker.
+        for (dir, tickets) in [(RUNNING, &mut snapshot.running), (WAITING, &mut snapshot.waiting)] {
+            tickets.retain(|ticket| {
+                let is_stale = ticket.job_id == own.job_id;
+                if is_stale {
+                    self.remove_ticket(dir, ticket);
+                }
+                !is_stale
+            });
+        }
+        if let Err(at) = snapshot.waiting.binary_search(own) {
+            snapshot.waiting.insert(at, own.clone());
+        }
+        snapshot
+    }
+
+    /// Returns whether the job gets the next slot.
+    fn is_next(&self, snapshot: &mut QueueSnapshot, own: &Ticket) -> bool {
+        while let Decision::Admit(next) = snapshot.next() {
+            if next == own {
+                return true;
+            }
+            if self.is_live(&next.job_id) {
+                return false;
+            }
+            let next = next.clone();
+            self.move_to_lost(WAITING, &next);
+            snapshot.waiting.retain(|ticket| *ticket != next);
+        }
+        false
+    }
+
+    /// Returns why a job that does not want to wait is refused. It accepts the pause between two
+    /// starts.
+    fn refusal_reason(&self, snapshot: &mut QueueSnapshot, own: &Ticket) -> Option<String> {
+        // Waiting jobs whose worker is dead need no slot.
+        snapshot.waiting.retain(|ticket| {
+            let is_valid = ticket == own || self.is_live(&ticket.job_id);
+            if !is_valid {
+                self.move_to_lost(WAITING, ticket);
+            }
+            is_valid
+        });
+        if snapshot.is_limited(own) {
+            return Some("a limit of the API has not ended".to_owned());
+        }
+        snapshot.no_slot_reason(own)
+    }
+
     /// Returns the present state of a ticket.
     pub(crate) fn ticket_state(&self, ticket: &Ticket) -> TicketState {
-        let name = ticket.name();
-        let exists_in = |dir: &str| self.path.join(dir).join(&name).exists();
         // A ticket moves from `waiting` to `running`: checked in this order it is found also on the
         // way.
-        if exists_in(WAITING) {
+        if self.ticket_path(WAITING, ticket).exists() {
             TicketState::Waiting
-        } else if exists_in(RUNNING) {
+        } else if self.ticket_path(RUNNING, ticket).exists() {
             TicketState::Running
         } else {
             TicketState::Gone
@@ -233,10 +253,12 @@ impl Queue {
         let mut removed = false;
         // In the order in which tickets move.
         for dir in [WAITING, RUNNING] {
-            for ticket in self.tickets(dir).iter().filter(|ticket| ticket.job_id == *job) {
-                self.remove_ticket(dir, ticket);
-                self.remove_offer(ticket);
-                removed = true;
+            for ticket in self.tickets(dir) {
+                if ticket.job_id == *job {
+                    self.remove_ticket(dir, &ticket);
+                    self.remove_offer(&ticket);
+                    removed = true;
+                }
             }
         }
         if removed {
@@ -260,11 +282,10 @@ impl Queue {
     /// ended.
     pub(crate) fn record_claude_pid(&self, ticket: &Ticket, claude: i32) {
         let text = ticket.content(std::process::id() as i32, Some(claude));
-        let path = self.path.join(RUNNING).join(ticket.name());
-        let _ = OpenOptions::new()
-            .write(true)
-            .open(path)
-            .and_then(|file| file.write_all_at(text.as_bytes(), 0));
+        let path = self.ticket_path(RUNNING, ticket);
+        if let Ok(file) = OpenOptions::new().write(true).open(path) {
+            let _ = file.write_all_at(text.as_bytes(), 0);
+        }
     }
 
     /// Decides whether the job keeps a slot that it took without the latest generation of the lock.
@@ -272,15 +293,14 @@ impl Queue {
     pub(crate) fn confirm(&self, lock: &QueueLock, own: &Ticket) -> io::Result<TicketState> {
         let mut snapshot = self.load_snapshot(lock);
         let before = snapshot.running.len();
-        snapshot.running.retain(|ticket| ticket.name() != own.name());
+        snapshot.running.retain(|ticket| !ticket.is_same(own));
         if snapshot.running.len() == before {
             return Ok(self.ticket_state(own));
         }
         if snapshot.has_slot_for(own) {
             return Ok(TicketState::Running);
         }
-        let name = own.name();
-        fs::rename(self.path.join(RUNNING).join(&name), self.path.join(WAITING).join(&name))?;
+        self.move_ticket(own, RUNNING, WAITING)?;
         // Another job may have found no slot because of this one.
         self.notify();
         Ok(TicketState::Waiting)
@@ -291,9 +311,8 @@ impl Queue {
         if worker == std::process::id() as i32 {
             return;
         }
-        let mark = JobMarker::new(&self.jobs.join(job.as_str()));
         if let Ok(target) = ProcessHandle::open(worker)
-            && mark.is_on(worker)
+            && self.marker(job).is_on(worker)
         {
             let _ = target.signal(Signal::SIGUSR2);
         }
@@ -313,9 +332,7 @@ impl Queue {
     /// generation of the lock is still the latest: if so, all later decisions see its ticket.
     fn admit(&self, ticket: &Ticket) -> io::Result<()> {
         fault_point("queue:admitting");
-        let name = ticket.name();
-        let (from, to) = (self.path.join(WAITING).join(&name), self.path.join(RUNNING).join(&name));
-        fs::rename(from, to)?;
+        self.move_ticket(ticket, WAITING, RUNNING)?;
         fault_point("queue:admitted");
         self.record_admission(clock::monotonic_ms());
         Ok(())
@@ -361,8 +378,7 @@ impl Queue {
 
     /// Returns the number of tickets, including those of dead workers.
     pub(crate) fn slot_usage(&self) -> SlotUsage {
-        let count = |dir| self.tickets(dir).len();
-        SlotUsage { running: count(RUNNING), waiting: count(WAITING) }
+        SlotUsage { running: self.tickets(RUNNING).len(), waiting: self.tickets(WAITING).len() }
     }
 
     /// Returns the tickets of the waiting jobs in order, and the limits that have not ended. The
@@ -372,24 +388,11 @@ impl Queue {
         let limits = self.limits();
         if !limits.is_empty() {
             for ticket in &mut waiting {
-                ticket.login = self.read_login(ticket);
+                ticket.login = self.read_ticket(WAITING, ticket).login;
             }
         }
         (waiting, limits)
     }
-
-    fn is_live(&self, job: &JobId) -> bool {
-        JobDir::new(&self.jobs, job).may_live()
-    }
-}
-
-fn create_dir(path: &Path) -> io::Result<()> {
-    create_directory(path, true).map_err(|error| error.source)
-}
-
-/// Opens a file of the queue for locking or writing, and creates it if it is missing.
-fn open_or_create(path: &Path) -> io::Result<File> {
-    open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))
 }
 
 #[cfg(test)]

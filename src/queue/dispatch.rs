@@ -14,6 +14,8 @@ const WATCHER_POLL_INTERVAL: Duration = Duration::from_secs(600);
 /// The same for the first worker that is not a watcher. The interval doubles for each further one.
 const FIRST_POLL_INTERVAL: Duration = Duration::from_secs(60);
 
+const MAX_DOUBLINGS: usize = 12;
+
 /// Result of [`Queue::dispatch`], with what the worker has to watch from then on.
 #[derive(Debug, Default)]
 pub(crate) struct DispatchResult {
@@ -36,6 +38,14 @@ pub(crate) struct DispatchResult {
     pub retry_after: Option<Duration>,
 }
 
+impl DispatchResult {
+    fn retry_within(&mut self, wait: Duration) {
+        if self.retry_after.is_none_or(|earlier| wait < earlier) {
+            self.retry_after = Some(wait);
+        }
+    }
+}
+
 impl Queue {
     /// Admits the caller's job if it is next, and offers a slot to other jobs that are next as
     /// well.
@@ -48,99 +58,102 @@ impl Queue {
         own: &Ticket,
     ) -> io::Result<Option<DispatchResult>> {
         let mut snapshot = self.load_snapshot(lock);
-        let is_own = |ticket: &Ticket| ticket.number == own.number && ticket.job_id == own.job_id;
         if self.remove_offer(own) {
             snapshot.offers.remove(&own.name());
         }
-        let mut done =
-            DispatchResult { poll_after: FIRST_POLL_INTERVAL, ..DispatchResult::default() };
+        let mut done = DispatchResult::default();
         // Names of the tickets that hold an offer: their jobs have no slot yet.
         let mut offered = Vec::new();
         let mut queued = snapshot.waiting.clone();
-        queued.retain(|ticket| self.offer_of(ticket, &snapshot.offers) != Offer::Expired);
+        queued.retain(|ticket| Offer::of(ticket, &snapshot.offers) != Offer::Expired);
         loop {
-            match snapshot.next() {
-                Decision::Admit(next) => {
-                    let next = next.clone();
-                    snapshot.waiting.retain(|ticket| *ticket != next);
-                    let offer = self.offer_of(&next, &snapshot.offers);
-                    if !self.is_live(&next.job_id) {
-                        self.move_to_lost(WAITING, &next);
-                        continue;
-                    }
-                    if offer == Offer::Expired {
-                        continue;
-                    }
-                    if !lock.is_latest() {
-                        return Ok(None);
-                    }
-                    let (worker, _) = self.pids(WAITING, &next);
-                    let mut writes = true;
-                    if is_own(&next) {
-                        self.admit(&next)?;
-                        done.is_admitted = true;
-                        done.needs_confirmation = !lock.is_latest();
-                    } else if !self.answers_offers(&next) {
-                        self.admit(&next)?;
-                    } else {
-                        // Its worker records this itself when it is admitted.
-                        writes = false;
-                        offered.push(next.name());
-                        done.running.extend(worker.map(|worker| (next.job_id.clone(), worker)));
-                        let remaining = match offer {
-                            Offer::Pending(remaining) => remaining,
-                            _ => {
-                                self.offer(&next, worker);
-                                PROGRESS_TIMEOUT
-                            }
-                        };
-                        done.retry_after =
-                            Some(done.retry_after.map_or(remaining, |wait| wait.min(remaining)));
-                    }
-                    if !snapshot.limits.is_empty() {
-                        self.begin_probe(&next, worker, &mut snapshot.limits, writes);
-                        snapshot.known = self.known_limits(&snapshot);
-                    }
-                    snapshot.admitted_ms = Some(snapshot.now_ms);
-                    snapshot.running.push(next);
-                }
+            let next = match snapshot.next() {
+                Decision::Admit(next) => next.clone(),
                 Decision::RetryInMs(ms) => {
-                    let wait = Duration::from_millis(ms);
-                    done.retry_after = Some(done.retry_after.map_or(wait, |least| least.min(wait)));
+                    done.retry_within(Duration::from_millis(ms));
                     break;
                 }
                 Decision::WaitForChange => break,
+            };
+            snapshot.waiting.retain(|ticket| *ticket != next);
+            if !self.is_live(&next.job_id) {
+                self.move_to_lost(WAITING, &next);
+                continue;
             }
+            let offer = Offer::of(&next, &snapshot.offers);
+            if offer == Offer::Expired {
+                continue;
+            }
+            if !lock.is_latest() {
+                return Ok(None);
+            }
+            let content = self.read_ticket(WAITING, &next);
+            let worker = self.worker_of(&next, &content);
+            let is_own = next.is_same(own);
+            let admits = is_own || !content.answers_offers();
+            if admits {
+                self.admit(&next)?;
+            } else {
+                offered.push(next.name());
+                if let Some(worker) = worker {
+                    done.running.push((next.job_id.clone(), worker));
+                }
+                done.retry_within(match offer {
+                    Offer::Pending(remaining) => remaining,
+                    _ => PROGRESS_TIMEOUT,
+                });
+                if offer == Offer::None {
+                    self.offer(&next, worker);
+                }
+            }
+            if is_own {
+                done.is_admitted = true;
+                done.needs_confirmation = !lock.is_latest();
+            }
+            if !snapshot.limits.is_empty() {
+                self.begin_probe(&next, worker, &mut snapshot.limits, admits);
+                snapshot.known = self.known_limits(&snapshot.limits, snapshot.now_ms);
+            }
+            snapshot.admitted_ms = Some(snapshot.now_ms);
+            snapshot.running.push(next);
         }
-        // Workers that were admitted before may not have received the signal.
         snapshot.running.retain(|ticket| !offered.contains(&ticket.name()));
-        for ticket in &snapshot.running {
+        self.wake_admitted(&snapshot.running, own, &mut done);
+        done.witnesses = self.witnesses(&snapshot.limits);
+        self.choose_watchers(&queued, own, &mut done);
+        Ok(Some(done))
+    }
+
+    /// Wakes the workers that were admitted before: they may not have received the signal.
+    fn wake_admitted(&self, running: &[Ticket], own: &Ticket, done: &mut DispatchResult) {
+        for ticket in running {
             let (worker, claude) = self.pids(RUNNING, ticket);
             let Some(worker) = worker else {
                 // The worker has just started.
-                done.retry_after =
-                    Some(done.retry_after.map_or(POLL_INTERVAL, |wait| wait.min(POLL_INTERVAL)));
+                done.retry_within(POLL_INTERVAL);
                 continue;
             };
-            if claude.is_none() && !is_own(ticket) {
+            if claude.is_none() && !ticket.is_same(own) {
                 self.wake(&ticket.job_id, worker);
             }
             done.running.push((ticket.job_id.clone(), worker));
         }
-        done.witnesses = self.witnesses(&snapshot.limits);
-        let position = queued.iter().position(is_own).unwrap_or(queued.len());
+    }
+
+    fn choose_watchers(&self, queued: &[Ticket], own: &Ticket, done: &mut DispatchResult) {
+        let position = queued.iter().position(|ticket| ticket.is_same(own));
+        let position = position.unwrap_or(queued.len());
         done.is_watcher = position < MAX_WATCHERS;
-        if done.is_watcher {
-            done.poll_after = WATCHER_POLL_INTERVAL;
+        done.poll_after = if done.is_watcher {
+            WATCHER_POLL_INTERVAL
         } else {
-            let doublings = u32::try_from(position - MAX_WATCHERS).unwrap_or(u32::MAX).min(12);
-            done.poll_after = FIRST_POLL_INTERVAL * (1 << doublings);
-        }
-        for ticket in queued.iter().filter(|ticket| !is_own(ticket)).take(MAX_WATCHERS) {
+            FIRST_POLL_INTERVAL * (1 << (position - MAX_WATCHERS).min(MAX_DOUBLINGS))
+        };
+        let others = queued.iter().filter(|ticket| !ticket.is_same(own));
+        for ticket in others.take(MAX_WATCHERS) {
             if let (Some(worker), _) = self.pids(WAITING, ticket) {
                 done.other_watchers.push((ticket.job_id.clone(), worker));
             }
         }
-        Ok(Some(done))
     }
 }

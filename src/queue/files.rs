@@ -1,91 +1,106 @@
-//! The queue's files: tickets and numbers.
+//! The queue's files: tickets and short texts.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
-use super::{
-    LAST_ADMISSION, LAST_NUMBER, LOST, Queue, RUNNING, Ticket, WAITING, create_dir, open_or_create,
-};
-use crate::job::Login;
+use super::ticket::TicketContent;
+use super::{LAST_ADMISSION, LAST_NUMBER, LOST, Queue, RUNNING, Ticket, WAITING};
+use crate::job::JobId;
 use crate::process::{JobMarker, machine};
-use crate::store::{JobDir, open_ordinary};
+use crate::store::{JobDir, create_directory, open_ordinary};
+
+/// Longest file of the queue.
+const MAX_FILE_BYTES: u64 = 512;
 
 impl Queue {
-    /// Returns the content of a ticket; empty if it does not exist.
-    pub(super) fn read_ticket(&self, dir: &str, ticket: &Ticket) -> String {
-        fs::read_to_string(self.path.join(dir).join(ticket.name())).unwrap_or_default()
+    pub(super) fn job_dir(&self, job: &JobId) -> PathBuf {
+        self.jobs.join(job.as_str())
+    }
+
+    pub(super) fn marker(&self, job: &JobId) -> JobMarker {
+        JobMarker::new(&self.job_dir(job))
+    }
+
+    /// Returns whether the job has a live worker, or one on another machine may be alive.
+    pub(super) fn is_live(&self, job: &JobId) -> bool {
+        JobDir::new(&self.jobs, job).may_live()
+    }
+
+    pub(super) fn ticket_path(&self, dir: &str, ticket: &Ticket) -> PathBuf {
+        self.path.join(dir).join(ticket.name())
+    }
+
+    /// Returns the content of a ticket; unknown if it does not exist.
+    pub(super) fn read_ticket(&self, dir: &str, ticket: &Ticket) -> TicketContent {
+        let text = fs::read_to_string(self.ticket_path(dir, ticket)).unwrap_or_default();
+        TicketContent::parse(&text)
     }
 
     pub(super) fn write_ticket(&self, dir: &str, ticket: &Ticket, text: &str) -> io::Result<()> {
-        let path = self.path.join(dir).join(ticket.name());
-        let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+        let mut file = create_file(&self.ticket_path(dir, ticket))?;
         // The name is sufficient: a full disk may not take the content.
-        let _ = file?.write_all(text.as_bytes());
+        let _ = file.write_all(text.as_bytes());
         Ok(())
     }
 
     pub(super) fn remove_ticket(&self, dir: &str, ticket: &Ticket) {
-        let _ = fs::remove_file(self.path.join(dir).join(ticket.name()));
+        let _ = fs::remove_file(self.ticket_path(dir, ticket));
+    }
+
+    pub(super) fn move_ticket(&self, ticket: &Ticket, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.ticket_path(from, ticket), self.ticket_path(to, ticket))
     }
 
     pub(super) fn move_to_lost(&self, dir: &str, ticket: &Ticket) {
         self.remove_offer(ticket);
-        let name = ticket.name();
-        let (from, to) = (self.path.join(dir).join(&name), self.path.join(LOST).join(name));
-        let moved = fs::rename(&from, &to).or_else(|_| {
-            // An earlier version has not created the directory.
-            create_dir(&self.path.join(LOST))?;
-            fs::rename(&from, &to)
-        });
-        if moved.is_err() {
-            let _ = fs::remove_file(from);
+        if self.move_ticket(ticket, dir, LOST).is_ok() {
+            return;
         }
-    }
-
-    /// Returns whether the worker answers offers; workers of earlier versions do not.
-    pub(super) fn answers_offers(&self, ticket: &Ticket) -> bool {
-        Ticket::answers_offers(&self.read_ticket(WAITING, ticket))
-    }
-
-    /// Reads the login of a waiting job.
-    pub(super) fn read_login(&self, ticket: &Ticket) -> Login {
-        Ticket::parse_login(&self.read_ticket(WAITING, ticket))
+        // An earlier version has not created the directory.
+        let created = create_dir(&self.path.join(LOST));
+        if created.is_err() || self.move_ticket(ticket, dir, LOST).is_err() {
+            self.remove_ticket(dir, ticket);
+        }
     }
 
     /// Returns the process ids of the worker and the claude of a ticket.
     pub(super) fn pids(&self, dir: &str, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
-        self.parse_pids(&self.read_ticket(dir, ticket), ticket)
+        let content = self.read_ticket(dir, ticket);
+        (self.worker_of(ticket, &content), content.claude)
     }
 
-    /// The same, from the ticket's content.
-    pub(super) fn parse_pids(&self, content: &str, ticket: &Ticket) -> (Option<i32>, Option<i32>) {
-        let mut pids = content.split_whitespace().map(|pid| pid.parse().ok());
-        let (worker, claude) = (pids.next().flatten(), pids.next().flatten());
+    /// Returns the process id of the worker of a ticket with this content.
+    pub(super) fn worker_of(&self, ticket: &Ticket, content: &TicketContent) -> Option<i32> {
+        if content.worker.is_some() {
+            return content.worker;
+        }
         // On a full disk the content could not be written.
-        let found = || {
-            let worker =
-                JobMarker::new(&self.jobs.join(ticket.job_id.as_str())).worker().ok()??;
-            Some(worker.pid)
-        };
-        (worker.or_else(found), claude)
+        Some(self.marker(&ticket.job_id).worker().ok()??.pid)
     }
 
     /// Returns the tickets in a directory, in order. Tickets of other machines are left out: slots
     /// are for the memory of one machine, and their workers cannot be woken from here.
     pub(super) fn tickets(&self, dir: &str) -> Vec<Ticket> {
-        let entries = fs::read_dir(self.path.join(dir)).into_iter().flatten().flatten();
-        let tickets = entries.filter_map(|entry| Ticket::parse(entry.file_name().to_str()?));
-        let mut tickets: Vec<Ticket> = tickets.collect();
+        let mut tickets = Vec::new();
+        for name in self.file_names(dir) {
+            tickets.extend(Ticket::parse(&name));
+        }
         if machine::is_shared(&self.jobs) {
-            tickets.retain(|ticket| {
-                let job = JobDir::new(&self.jobs, &ticket.job_id);
-                !job.may_live_elsewhere()
-            });
+            tickets.retain(|ticket| !JobDir::new(&self.jobs, &ticket.job_id).may_live_elsewhere());
         }
         tickets.sort_unstable();
         tickets
+    }
+
+    /// Returns the names of the files in a directory; none if it does not exist.
+    pub(super) fn file_names(&self, dir: &str) -> Vec<String> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.path.join(dir)).into_iter().flatten().flatten() {
+            names.extend(entry.file_name().into_string());
+        }
+        names
     }
 
     pub(super) fn create_dirs(&self) -> io::Result<()> {
@@ -96,35 +111,68 @@ impl Queue {
     }
 
     pub(super) fn allocate_number(&self) -> io::Result<u64> {
-        let highest = || {
-            let tickets = self.tickets(WAITING).into_iter().chain(self.tickets(RUNNING));
-            tickets.map(|ticket| ticket.number).max()
+        let last = match self.read_number(LAST_NUMBER) {
+            Some(last) => last,
+            None => self.highest_number(),
         };
-        let last = self.read_number(LAST_NUMBER).or_else(highest).unwrap_or_default();
-        self.replace(LAST_NUMBER, &(last + 1).to_string())?;
+        self.overwrite(LAST_NUMBER, &(last + 1).to_string())?;
         Ok(last + 1)
     }
 
+    fn highest_number(&self) -> u64 {
+        let mut highest = 0;
+        for dir in [WAITING, RUNNING] {
+            for ticket in self.tickets(dir) {
+                highest = highest.max(ticket.number);
+            }
+        }
+        highest
+    }
+
     pub(super) fn record_admission(&self, at_ms: u64) {
-        let _ = self.replace(LAST_ADMISSION, &at_ms.to_string());
+        let _ = self.overwrite(LAST_ADMISSION, &at_ms.to_string());
     }
 
+    /// Returns the number in a file; `None` if there is none.
     pub(super) fn read_number(&self, name: &str) -> Option<u64> {
-        self.read_numbers(name).first().and_then(|number| u64::try_from(*number).ok())
+        read_text(&self.path.join(name)).ok()?.split_whitespace().next()?.parse().ok()
     }
 
-    /// Returns the numbers in a file; empty if it does not exist.
-    pub(super) fn read_numbers(&self, name: &str) -> Vec<i64> {
-        let mut text = String::new();
-        let file = open_ordinary(&self.path.join(name), OpenOptions::new().read(true));
-        let read = file.map(|file| file.take(64));
-        let _ = read.and_then(|mut file| file.read_to_string(&mut text));
-        text.split_whitespace().map_while(|word| word.parse().ok()).collect()
+    /// Overwrites a file with a text that is short enough to be written at once.
+    pub(super) fn overwrite(&self, name: &str, text: &str) -> io::Result<()> {
+        overwrite(&open_or_create(&self.path.join(name))?, text)
     }
+}
 
-    pub(super) fn replace(&self, name: &str, text: &str) -> io::Result<()> {
-        // Short enough to be written at once, and padded to overwrite a longer text.
-        let file = open_or_create(&self.path.join(name))?;
-        file.write_all_at(format!("{text:<40}\n").as_bytes(), 0)
-    }
+/// Overwrites a file with a text, padded so that it covers a longer one.
+pub(super) fn overwrite(file: &File, text: &str) -> io::Result<()> {
+    file.write_all_at(format!("{text:<40}\n").as_bytes(), 0)
+}
+
+pub(super) fn create_dir(path: &Path) -> io::Result<()> {
+    create_directory(path, true).map_err(|error| error.source)
+}
+
+/// Opens a file of the queue for locking or writing, and creates it if it is missing.
+pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
+    open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))
+}
+
+/// Opens an empty file of the queue for writing.
+pub(super) fn create_file(path: &Path) -> io::Result<File> {
+    open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(true).mode(0o600))
+}
+
+/// Reads a short file of the queue.
+pub(super) fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = open_ordinary(path, OpenOptions::new().read(true))?;
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a short text file of the queue.
+pub(super) fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_bytes(path)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }

@@ -4,26 +4,26 @@
 //! Earlier versions know one limit for all jobs, `.queue/limit`. It is written for their workers,
 //! and read only for tickets without a login key.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::files::{create_dir, create_file, read_bytes, read_text};
 use super::scheduling::KnownLimit;
 use super::{
-    LEGACY_LIMIT, LIMITS, MAX_CLOCK_DRIFT, Queue, QueueLockPoll, SALT, SHORT_LOCK_WAIT, Ticket,
-    create_dir,
+    LEGACY_LIMIT, LIMIT_GRACE, LIMITS, MAX_CLOCK_DRIFT, Queue, QueueLockPoll, SALT,
+    SHORT_LOCK_WAIT, Ticket,
 };
 use crate::clock;
-use crate::job::{JobId, LimitMet, Login, Reason, Timestamp, UNKNOWN_LOGIN_LIMIT, milliseconds};
-use crate::process::JobMarker;
-use crate::store::{JobDir, open_ordinary};
+use crate::job::{
+    JobId, LimitMet, Login, ModelFamily, Reason, Timestamp, UNKNOWN_LOGIN_LIMIT, milliseconds,
+};
+use crate::store::JobDir;
 
 /// How often a job is admitted before a limit's end to find out whether it is over.
 const PROBE_INTERVAL: Duration = Duration::from_secs(300);
 const MIN_SALT_BYTES: usize = 32;
-const MAX_FILE_BYTES: u64 = 512;
 
 /// A limit of the API that a job has met.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,36 +63,35 @@ impl Limit {
         let until = Timestamp::from_epoch_ms(words.next()?.parse().ok()?)?;
         let recorded = Timestamp::from_epoch_ms(words.next()?.parse().ok()?)?;
         let monotonic_ms = words.next()?.parse().ok()?;
-        let mut witness = || {
-            let has_met = words.next()? == "met";
-            let probed_ms = words.next()?.parse().ok();
-            let worker = words.next()?.parse().ok()?;
-            Some(Witness { has_met, probed_ms, worker, job: JobId::parse(words.next()?).ok()? })
-        };
-        let witness = witness();
+        let witness = Witness::parse(&mut words);
         Some(Self { name: name.to_owned(), until, recorded, monotonic_ms, witness })
     }
 
     fn to_text(&self) -> String {
         let (until, recorded) = (self.until.epoch_ms(), self.recorded.epoch_ms());
-        let mut text = format!("{until} {recorded} {}", self.monotonic_ms);
-        if let Some(witness) = &self.witness {
-            let state = if witness.has_met { "met" } else { "probe" };
-            let probed = witness.probed_ms.map_or_else(|| "-".to_owned(), |ms| ms.to_string());
-            text += &format!(" {state} {probed} {} {}", witness.worker, witness.job);
+        let text = format!("{until} {recorded} {}", self.monotonic_ms);
+        match &self.witness {
+            Some(witness) => format!("{text} {}\n", witness.to_text()),
+            None => text + "\n",
         }
-        text + "\n"
     }
 
     /// Returns how long the limit and this `grace` last from now: by the wall clock, but never
     /// longer than when the limit was recorded, in case the clock was set.
     pub(super) fn remaining(&self, grace: Duration) -> Duration {
         let left = self.until.after(grace).since(clock::now());
-        // The monotonic clock restarts at a reboot.
-        let recorded_ms = u64::try_from(self.monotonic_ms).ok();
-        let passed = recorded_ms.and_then(|at| clock::monotonic_ms().checked_sub(at));
         let longest = self.until.after(grace).since(self.recorded);
-        left.min(longest.saturating_sub(Duration::from_millis(passed.unwrap_or_default())))
+        let passed_ms = match u64::try_from(self.monotonic_ms) {
+            // The monotonic clock restarts at a reboot.
+            Ok(recorded_ms) => clock::monotonic_ms().saturating_sub(recorded_ms),
+            Err(_) => 0,
+        };
+        left.min(longest.saturating_sub(Duration::from_millis(passed_ms)))
+    }
+
+    /// Returns whether the limit and the grace after it have ended.
+    fn is_over(&self) -> bool {
+        self.remaining(LIMIT_GRACE).is_zero()
     }
 
     /// Files store milliseconds: the order of times within the same one is unknown.
@@ -118,7 +117,26 @@ impl Limit {
 
     /// Returns the job that met the limit last, or that is to find out whether it is over.
     pub(crate) fn job(&self) -> Option<&JobId> {
-        self.witness.as_ref().map(|witness| &witness.job)
+        Some(&self.witness.as_ref()?.job)
+    }
+}
+
+impl Witness {
+    fn parse<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Self> {
+        let has_met = words.next()? == "met";
+        let probed_ms = words.next()?.parse().ok();
+        let worker = words.next()?.parse().ok()?;
+        let job = JobId::parse(words.next()?).ok()?;
+        Some(Self { job, worker, has_met, probed_ms })
+    }
+
+    fn to_text(&self) -> String {
+        let state = if self.has_met { "met" } else { "probe" };
+        let probed = match self.probed_ms {
+            Some(ms) => ms.to_string(),
+            None => "-".to_owned(),
+        };
+        format!("{state} {probed} {} {}", self.worker, self.job)
     }
 }
 
@@ -128,12 +146,14 @@ impl Queue {
         if let Some(salt) = self.read_salt()? {
             return Ok(salt);
         }
-        let random = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
-        let salt: Vec<u8> = random.iter().flat_map(uuid::Uuid::as_bytes).copied().collect();
+        let mut salt = Vec::new();
+        while salt.len() < MIN_SALT_BYTES {
+            salt.extend_from_slice(uuid::Uuid::new_v4().as_bytes());
+        }
         self.create_dirs()?;
         // No lock is needed: of several processes only one succeeds in creating the link.
         let new = self.path.join(format!(".salt-{}", uuid::Uuid::new_v4().simple()));
-        self.write_new(&new, &salt)?;
+        create_file(&new)?.write_all(&salt)?;
         let path = self.path.join(SALT);
         let created = match fs::hard_link(&new, &path) {
             Ok(()) => Ok(salt),
@@ -149,12 +169,12 @@ impl Queue {
     }
 
     fn read_salt(&self) -> io::Result<Option<Vec<u8>>> {
-        let mut salt = Vec::new();
-        match open_ordinary(&self.path.join(SALT), OpenOptions::new().read(true)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?.take(MAX_FILE_BYTES).read_to_end(&mut salt)?,
-        };
-        Ok(Some(salt).filter(|salt| salt.len() >= MIN_SALT_BYTES))
+        match read_bytes(&self.path.join(SALT)) {
+            Ok(salt) if salt.len() >= MIN_SALT_BYTES => Ok(Some(salt)),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Records that a job has met a limit, so that waiting jobs with the same login do not meet it
@@ -171,12 +191,11 @@ impl Queue {
             Ok(Some(_lock)) => work(self),
             Ok(None) => {
                 let queue = self.clone();
-                let run = move || {
+                let _ = std::thread::Builder::new().spawn(move || {
                     if let Ok(_lock) = queue.lock() {
                         work(&queue);
                     }
-                };
-                let _ = std::thread::Builder::new().spawn(run);
+                });
             }
             Err(_) => {}
         }
@@ -186,37 +205,44 @@ impl Queue {
         self.remove_ended_limits();
         let mut changed = false;
         for name in login.limit_names_met(met.model) {
-            let worker = std::process::id() as i32;
-            let witness = Witness { job: job.clone(), worker, has_met: true, probed_ms: None };
-            let known =
-                self.read_limit(&name).filter(|known| !known.remaining(Duration::ZERO).is_zero());
-            let limit = match known {
-                None => Limit { witness: Some(witness), ..Limit::new(&name, met.until) },
-                Some(known) => {
-                    let probed_ms = known.witness.as_ref().and_then(|w| w.probed_ms);
-                    let witness = Some(Witness { probed_ms, ..witness });
-                    if known.until < met.until {
-                        Limit { witness, ..Limit::new(&name, met.until) }
-                    } else if known.job() == Some(job) || !self.has_live_witness(&known) {
-                        Limit { witness, ..known }
-                    } else {
-                        continue;
-                    }
-                }
-            };
-            changed |= self.write_limit(&limit).is_ok();
+            if let Some(limit) = self.limit_met(&name, job, met.until) {
+                changed |= self.write_limit(&limit).is_ok();
+            }
         }
-        let known = self.read_legacy_limit();
-        if known.is_none_or(|(known, _)| known.until < met.until) {
+        let legacy = self.read_legacy_limit();
+        if !matches!(legacy, Some((known, _)) if known.until >= met.until) {
             let limit = Limit::new(UNKNOWN_LOGIN_LIMIT, met.until);
             let key = login.key.as_deref().unwrap_or_default();
             let text = format!("{} {key}", limit.to_text().trim_end());
-            changed |= self.replace(LEGACY_LIMIT, &text).is_ok();
+            changed |= self.overwrite(LEGACY_LIMIT, &text).is_ok();
         }
         if changed {
             // Some jobs may not want to wait that long.
             self.notify();
         }
+    }
+
+    /// Returns the limit to record for a job that has met it; `None` if it is known, and has a
+    /// witness already.
+    fn limit_met(&self, name: &str, job: &JobId, until: Timestamp) -> Option<Limit> {
+        let worker = std::process::id() as i32;
+        let mut witness = Witness { job: job.clone(), worker, has_met: true, probed_ms: None };
+        let mut limit = Limit::new(name, until);
+        if let Some(known) = self.read_limit(name)
+            && !known.remaining(Duration::ZERO).is_zero()
+        {
+            if let Some(last) = &known.witness {
+                witness.probed_ms = last.probed_ms;
+            }
+            if known.until >= until {
+                if known.job() != Some(job) && self.has_live_witness(&known) {
+                    return None;
+                }
+                limit = known;
+            }
+        }
+        limit.witness = Some(witness);
+        Some(limit)
     }
 
     /// Removes the limits that its login met before this job `began`: the API has answered the job.
@@ -228,8 +254,8 @@ impl Queue {
         let (login, answered) = (login.clone(), answered.map(str::to_owned));
         self.with_lock(move |queue| {
             let mut lifted = false;
-            for name in queue.ended_limits(&login, answered.as_deref(), began) {
-                lifted |= fs::remove_file(queue.path.join(name)).is_ok();
+            for path in queue.ended_limits(&login, answered.as_deref(), began) {
+                lifted |= fs::remove_file(path).is_ok();
             }
             if lifted {
                 queue.notify();
@@ -244,18 +270,18 @@ impl Queue {
         answered: Option<&str>,
         began: Timestamp,
     ) -> Vec<PathBuf> {
-        let model = answered.and_then(crate::job::ModelFamily::find_in);
+        let model = answered.and_then(ModelFamily::find_in);
         let mut ended = Vec::new();
         for name in login.limit_names_lifted(model) {
-            if self.read_limit(&name).is_some_and(|limit| limit.was_noted_before(began)) {
-                ended.push(Path::new(LIMITS).join(name));
+            if matches!(self.read_limit(&name), Some(limit) if limit.was_noted_before(began)) {
+                ended.push(self.limit_path(&name));
             }
         }
-        let is_legacy_ended = |(limit, key): &(Limit, Option<String>)| {
-            limit.was_noted_before(began) && (key.is_none() || *key == login.key)
-        };
-        if self.read_legacy_limit().as_ref().is_some_and(is_legacy_ended) {
-            ended.push(PathBuf::from(LEGACY_LIMIT));
+        if let Some((limit, key)) = self.read_legacy_limit()
+            && limit.was_noted_before(began)
+            && (key.is_none() || key == login.key)
+        {
+            ended.push(self.path.join(LEGACY_LIMIT));
         }
         ended
     }
@@ -263,21 +289,27 @@ impl Queue {
     /// Returns the limits that have not ended.
     pub(crate) fn limits(&self) -> Vec<Limit> {
         let mut limits = Vec::new();
-        for entry in fs::read_dir(self.path.join(LIMITS)).into_iter().flatten().flatten() {
-            limits.extend(entry.file_name().to_str().and_then(|name| self.read_limit(name)));
+        for name in self.file_names(LIMITS) {
+            limits.extend(self.read_limit(&name));
         }
-        limits.extend(self.read_legacy_limit().map(|(limit, _)| limit));
-        limits.retain(|limit| !limit.remaining(super::LIMIT_GRACE).is_zero());
+        if let Some((limit, _)) = self.read_legacy_limit() {
+            limits.push(limit);
+        }
+        limits.retain(|limit| !limit.is_over());
         limits
     }
 
-    /// Returns the limit as input for the scheduling.
-    pub(super) fn to_known_limit(&self, limit: &Limit, now_ms: u64) -> KnownLimit {
-        KnownLimit {
-            name: limit.name.clone(),
-            left_ms: milliseconds(limit.remaining(super::LIMIT_GRACE)),
-            probe_in_ms: self.probe_delay_ms(limit, now_ms),
+    /// Returns the limits as input for the scheduling.
+    pub(super) fn known_limits(&self, limits: &[Limit], now_ms: u64) -> Vec<KnownLimit> {
+        let mut known = Vec::new();
+        for limit in limits {
+            known.push(KnownLimit {
+                name: limit.name.clone(),
+                left_ms: milliseconds(limit.remaining(LIMIT_GRACE)),
+                probe_in_ms: self.probe_delay_ms(limit, now_ms),
+            });
         }
+        known
     }
 
     /// Returns the milliseconds until a job may find out whether the limit is over; `None` while
@@ -285,18 +317,24 @@ impl Queue {
     /// once, and further ones every [`PROBE_INTERVAL`].
     fn probe_delay_ms(&self, limit: &Limit, now_ms: u64) -> Option<u64> {
         let witness = limit.witness.as_ref()?;
-        // The monotonic clock restarts at a reboot.
-        let probed = witness.probed_ms.filter(|at| *at <= now_ms);
-        let pause = probed.map(|at| (at + milliseconds(PROBE_INTERVAL)).saturating_sub(now_ms));
+        let pause = match witness.probed_ms {
+            // The monotonic clock restarts at a reboot.
+            Some(at) if at <= now_ms => {
+                Some((at + milliseconds(PROBE_INTERVAL)).saturating_sub(now_ms))
+            }
+            _ => None,
+        };
         if self.has_live_witness(limit) {
             return if witness.has_met { pause } else { None };
         }
         let Some(pause) = pause else { return Some(0) };
         // A job that failed because of the limit has found out; one that ended otherwise has not.
-        let record = JobDir::new(&self.jobs, &witness.job).load();
-        let reason = record.ok().and_then(|record| record.reason);
-        let has_found_out = matches!(reason, Some(Reason::RateLimit | Reason::Overloaded));
-        Some(if has_found_out { pause } else { 0 })
+        match JobDir::new(&self.jobs, &witness.job).load() {
+            Ok(record) if matches!(record.reason, Some(Reason::RateLimit | Reason::Overloaded)) => {
+                Some(pause)
+            }
+            _ => Some(0),
+        }
     }
 
     /// Returns whether the worker that met the limit, or is to find out whether it is over, is
@@ -304,8 +342,7 @@ impl Queue {
     fn has_live_witness(&self, limit: &Limit) -> bool {
         let Some(Witness { job, worker, .. }) = &limit.witness else { return false };
         let is_own = *worker == std::process::id() as i32;
-        let is_on = || JobMarker::new(&self.jobs.join(job.as_str())).is_on(*worker);
-        self.is_live(job) && (is_own || is_on())
+        self.is_live(job) && (is_own || self.marker(job).is_on(*worker))
     }
 
     /// Returns the jobs that met these limits and their workers' process ids: when one ends,
@@ -325,12 +362,7 @@ impl Queue {
     }
 
     /// Records that a job was admitted before the end of these limits, to find out whether they are
-    /// over.
-    pub(super) fn record_probe(&self, ticket: &Ticket, worker: Option<i32>, limits: &mut [Limit]) {
-        self.begin_probe(ticket, worker, limits, true);
-    }
-
-    /// The same. Nothing is written (`writes` is false) for a job that was only offered a slot: its
+    /// over. Nothing is written (`writes` is false) for a job that was only offered a slot: its
     /// worker records the probe when it is admitted.
     pub(super) fn begin_probe(
         &self,
@@ -340,7 +372,7 @@ impl Queue {
         writes: bool,
     ) {
         for limit in limits {
-            let left = milliseconds(limit.remaining(super::LIMIT_GRACE));
+            let left = milliseconds(limit.remaining(LIMIT_GRACE));
             let waits = ticket.options.waits_for_limit(left);
             if !waits || !limit.applies_to(&ticket.login) || limit.witness.is_none() {
                 continue;
@@ -358,51 +390,36 @@ impl Queue {
     }
 
     fn remove_ended_limits(&self) {
-        let folder = self.path.join(LIMITS);
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let limit = entry.file_name().to_str().and_then(|name| self.read_limit(name));
-            if limit.is_some_and(|limit| limit.remaining(super::LIMIT_GRACE).is_zero()) {
-                let _ = fs::remove_file(entry.path());
+        for name in self.file_names(LIMITS) {
+            if matches!(self.read_limit(&name), Some(limit) if limit.is_over()) {
+                let _ = fs::remove_file(self.limit_path(&name));
             }
         }
     }
 
-    fn read_limit(&self, name: &str) -> Option<Limit> {
-        let mut text = String::new();
-        let path = self.path.join(LIMITS).join(name);
-        let file = open_ordinary(&path, OpenOptions::new().read(true)).ok()?;
-        file.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
-        Limit::parse(name, &text)
+    fn limit_path(&self, name: &str) -> PathBuf {
+        self.path.join(LIMITS).join(name)
     }
 
+    fn read_limit(&self, name: &str) -> Option<Limit> {
+        Limit::parse(name, &read_text(&self.limit_path(name)).ok()?)
+    }
+
+    /// Replaces a limit atomically. The caller holds the queue's lock: the temporary name is fixed.
     fn write_limit(&self, limit: &Limit) -> io::Result<()> {
         create_dir(&self.path.join(LIMITS))?;
-        self.publish(&format!("{LIMITS}/{}", limit.name), limit.to_text().as_bytes())
+        let new = self.path.join(".new");
+        create_file(&new)?.write_all(limit.to_text().as_bytes())?;
+        fs::rename(&new, self.limit_path(&limit.name))
     }
 
     /// Reads the limit that earlier versions know, with the key of the login that met it if a
     /// worker of this version recorded it.
     fn read_legacy_limit(&self) -> Option<(Limit, Option<String>)> {
-        let mut text = String::new();
-        let file =
-            open_ordinary(&self.path.join(LEGACY_LIMIT), OpenOptions::new().read(true)).ok()?;
-        file.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
+        let text = read_text(&self.path.join(LEGACY_LIMIT)).ok()?;
         let limit = Limit::parse(UNKNOWN_LOGIN_LIMIT, &text)?;
         // An earlier version overwrites only the beginning, up to and including a line feed.
         let key = text.lines().next()?.split_whitespace().nth(3).map(str::to_owned);
         Some((Limit { witness: None, ..limit }, key))
-    }
-
-    /// Replaces a file atomically. The caller holds the queue's lock: the temporary name is fixed.
-    fn publish(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let new = self.path.join(".new");
-        self.write_new(&new, content)?;
-        fs::rename(&new, self.path.join(name))
-    }
-
-    fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        open_ordinary(path, options)?.write_all(content)
     }
 }

@@ -6,15 +6,16 @@
 //! continues later finds that generation and decides again before it writes. A write between its
 //! last check and the stop is caught by [`Queue::confirm`](super::Queue::confirm).
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{QUEUE_LOCK, Queue, open_or_create};
+use super::files::{open_or_create, overwrite, read_text};
+use super::{QUEUE_LOCK, Queue};
 use crate::fault_point::fault_point;
-use crate::store::open_ordinary;
 
 /// How long a holder may take for one step of its work, and a worker to answer an offer.
 pub(super) const PROGRESS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -33,7 +34,7 @@ pub(crate) struct QueueLock {
     _first: Option<File>,
     folder: PathBuf,
     generation: u32,
-    counter: std::cell::Cell<u64>,
+    counter: Cell<u64>,
 }
 
 /// State of an attempt to take the lock, between two polls.
@@ -99,8 +100,7 @@ impl QueueLock {
     pub(crate) fn report_progress(&self) {
         let counter = self.counter.get() + 1;
         self.counter.set(counter);
-        let text = format!("{:<40}\n", format!("{} {counter}", std::process::id()));
-        let _ = self.file.write_all_at(text.as_bytes(), 0);
+        let _ = overwrite(&self.file, &format!("{} {counter}", std::process::id()));
     }
 }
 
@@ -153,29 +153,31 @@ impl Queue {
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) => {
                 let holder = holder_in(&path);
-                if poll.is_stuck(generation, holder.clone()) {
-                    create_generation(folder, generation + 1).map_err(|source| {
-                        let holder =
-                            holder.split_whitespace().next().unwrap_or("unknown").to_owned();
-                        let busy = QueueBusy { holder, path, source };
-                        io::Error::new(io::ErrorKind::ResourceBusy, busy)
-                    })?;
+                if poll.is_stuck(generation, holder.clone())
+                    && let Err(source) = create_generation(folder, generation + 1)
+                {
+                    let holder = holder.split_whitespace().next().unwrap_or("unknown").to_owned();
+                    let busy = QueueBusy { holder, path, source };
+                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, busy));
                 }
                 return Ok(None);
             }
         }
-        let counter = holder_in(&path).split_whitespace().nth(1).and_then(|it| it.parse().ok());
-        let first = first.filter(|first| {
-            (0..MAX_FIRST_TRIES).any(|_| {
-                let locked = first.try_lock().is_ok();
-                if !locked {
-                    std::thread::sleep(FIRST_PAUSE);
-                }
-                locked
-            })
-        });
-        let counter = std::cell::Cell::new(counter.unwrap_or_default());
-        let lock = QueueLock { file, _first: first, folder: folder.clone(), generation, counter };
+        let first = match first {
+            Some(first) if try_lock_often(&first) => Some(first),
+            _ => None,
+        };
+        let counter = match holder_in(&path).split_whitespace().nth(1) {
+            Some(counter) => counter.parse().unwrap_or_default(),
+            None => 0,
+        };
+        let lock = QueueLock {
+            file,
+            _first: first,
+            folder: folder.clone(),
+            generation,
+            counter: Cell::new(counter),
+        };
         lock.report_progress();
         fault_point("queue:locked");
         // This process may have been stopped between opening and locking the file.
@@ -198,6 +200,17 @@ impl Queue {
     }
 }
 
+/// Tries several times to lock the first generation as well.
+fn try_lock_often(first: &File) -> bool {
+    for _ in 0..MAX_FIRST_TRIES {
+        if first.try_lock().is_ok() {
+            return true;
+        }
+        std::thread::sleep(FIRST_PAUSE);
+    }
+    false
+}
+
 fn generation_path(folder: &Path, generation: u32) -> PathBuf {
     match generation {
         0 => folder.join(QUEUE_LOCK),
@@ -217,11 +230,7 @@ fn create_generation(folder: &Path, generation: u32) -> io::Result<()> {
 
 /// Returns the process id and the counter that the holder wrote last.
 fn holder_in(path: &Path) -> String {
-    use std::io::Read;
-    let mut text = String::new();
-    let file = open_ordinary(path, OpenOptions::new().read(true));
-    let _ = file.and_then(|file| file.take(64).read_to_string(&mut text));
-    text.trim().to_owned()
+    read_text(path).unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -47,33 +47,46 @@ pub(super) enum Decision<'a> {
 /// A job waits without holding up others while a limit applies to its login, unless it is to find
 /// out whether the limit is over, and until its own pause since the last admission has passed.
 pub(super) fn decide<'a>(view: &SchedulingView<'a>) -> Decision<'a> {
-    let running = view.running.len();
-    let mut later: Option<u64> = None;
+    let mut decision = Decision::WaitForChange;
     let mut full = false;
     for ticket in view.waiting {
-        let admission = &ticket.options;
-        let max_parallel = admission.max_parallel as usize;
-        full |= max_parallel > 0 && running >= max_parallel;
+        full |= are_slots_taken(ticket, view.running);
         // A job without `--max-parallel` is often started by the job that has the last slot.
-        if full && max_parallel > 0 {
+        if full && ticket.options.max_parallel > 0 || is_group_full(ticket, view.running) {
             continue;
         }
-        if let Some(group) = &admission.group {
-            let in_group = view.running.iter().filter(|other| other.is_in_group(group)).count();
-            if in_group >= admission.group_limit as usize {
-                continue;
-            }
+        let mut wait = limit_delay_ms(ticket, view.limits);
+        if let Some(at) = view.admitted_ms {
+            let next = at.saturating_add(ticket.options.stagger_ms);
+            wait = wait.max(next.saturating_sub(view.now_ms));
         }
-        let wait = limit_delay_ms(ticket, view.limits);
-        let next = view.admitted_ms.map_or(0, |at| at.saturating_add(admission.stagger_ms));
-        let wait = wait.max(next.saturating_sub(view.now_ms));
-        if wait > 0 {
-            later = Some(later.map_or(wait, |least| least.min(wait)));
-            continue;
+        if wait == 0 {
+            return Decision::Admit(ticket);
         }
-        return Decision::Admit(ticket);
+        decision = match decision {
+            Decision::RetryInMs(least) => Decision::RetryInMs(least.min(wait)),
+            _ => Decision::RetryInMs(wait),
+        };
     }
-    later.map_or(Decision::WaitForChange, Decision::RetryInMs)
+    decision
+}
+
+/// Returns whether the running jobs take all slots that this job accepts.
+pub(super) fn are_slots_taken(ticket: &Ticket, running: &[Ticket]) -> bool {
+    let max_parallel = ticket.options.max_parallel as usize;
+    max_parallel > 0 && running.len() >= max_parallel
+}
+
+/// Returns whether the running jobs take all slots of this job's group.
+pub(super) fn is_group_full(ticket: &Ticket, running: &[Ticket]) -> bool {
+    match &ticket.options.group {
+        Some(group) => count_in_group(running, group) >= ticket.options.group_limit as usize,
+        None => false,
+    }
+}
+
+pub(super) fn count_in_group(running: &[Ticket], group: &str) -> usize {
+    running.iter().filter(|ticket| ticket.is_in_group(group)).count()
 }
 
 /// Returns the milliseconds until no limit keeps this job from starting: until the limits end, or
@@ -101,43 +114,34 @@ mod tests {
     /// Parses tickets `NAME[:priority][@group/limit][#key[-model]][!][*]`, numbered in order. Each
     /// waits a second for the end of a limit, with `!` not at all; with `*` it needs no slot.
     fn tickets(text: &str, max_parallel: u32) -> Vec<Ticket> {
-        let mut all: Vec<Ticket> = text
-            .split_whitespace()
-            .enumerate()
-            .map(|(number, word)| {
-                let (word, max_parallel) =
-                    word.strip_suffix('*').map_or((word, max_parallel), |word| (word, 0));
-                let limit_wait_ms = if word.ends_with('!') { 0 } else { 1_000 };
-                let word = word.trim_end_matches('!');
-                let (word, login) = word.split_once('#').unwrap_or((word, ""));
-                let (key, model) = login.split_once('-').unwrap_or((login, ""));
-                let login = Login {
-                    key: Some(key.to_owned()).filter(|key| !key.is_empty()),
-                    model: ModelFamily::find_in(model),
-                };
-                let (word, group) = word.split_once('@').map_or((word, None), |(word, group)| {
-                    (
-                        word,
-                        group
-                            .split_once('/')
-                            .map(|(name, max_parallel)| (name, max_parallel.parse().unwrap())),
-                    )
-                });
-                let (name, priority) = word.split_once(':').unwrap_or((word, "0"));
-                let priority = priority.parse().unwrap();
-                let admission = QueueOptions {
-                    max_parallel,
-                    priority,
-                    stagger_ms: 200,
-                    limit_wait_ms,
-                    group_limit: group.map_or(1, |(_, max_parallel)| max_parallel),
-                    group: group.map(|(name, _)| name.to_owned()),
-                    no_queue: false,
-                };
-                let job_id = JobId::parse(name).unwrap();
-                Ticket { priority, number: number as u64, options: admission, job_id, login }
-            })
-            .collect();
+        let mut all = Vec::new();
+        for (number, word) in text.split_whitespace().enumerate() {
+            let (word, max_parallel) = match word.strip_suffix('*') {
+                Some(word) => (word, 0),
+                None => (word, max_parallel),
+            };
+            let limit_wait_ms = if word.ends_with('!') { 0 } else { 1_000 };
+            let word = word.trim_end_matches('!');
+            let (word, login) = word.split_once('#').unwrap_or((word, ""));
+            let (key, model) = login.split_once('-').unwrap_or((login, ""));
+            let key = if key.is_empty() { None } else { Some(key.to_owned()) };
+            let (word, group) = word.split_once('@').unwrap_or((word, ""));
+            let (group, group_limit) = group.split_once('/').unwrap_or((group, "1"));
+            let (name, priority) = word.split_once(':').unwrap_or((word, "0"));
+            let priority = priority.parse().unwrap();
+            let options = QueueOptions {
+                max_parallel,
+                priority,
+                stagger_ms: 200,
+                limit_wait_ms,
+                group_limit: group_limit.parse().unwrap(),
+                group: if group.is_empty() { None } else { Some(group.to_owned()) },
+                no_queue: false,
+            };
+            let job_id = JobId::parse(name).unwrap();
+            let login = Login { key, model: ModelFamily::find_in(model) };
+            all.push(Ticket { priority, number: number as u64, options, job_id, login });
+        }
         all.sort();
         all
     }

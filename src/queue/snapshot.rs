@@ -1,13 +1,15 @@
 //! State of the queue, as read from its files.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::scheduling::{self, Decision, KnownLimit, SchedulingView, decide};
+use super::offers::Offers;
+use super::scheduling::{
+    Decision, KnownLimit, SchedulingView, are_slots_taken, count_in_group, decide, is_group_full,
+    limit_delay_ms,
+};
 use super::{LAST_ADMISSION, Limit, Queue, QueueLock, RUNNING, Ticket};
 use crate::clock;
-use crate::job::QueueOptions;
-use crate::process::{self, JobMarker, Orphans};
+use crate::process::{self, Orphans};
 use crate::store::is_independent;
 
 /// How long to wait for the end of a dead worker's claude, to which the kernel has sent SIGKILL.
@@ -24,8 +26,7 @@ pub(super) struct QueueSnapshot {
     pub(super) limits: Vec<Limit>,
     /// The same limits, as input for [`decide`].
     pub(super) known: Vec<KnownLimit>,
-    /// Names of the tickets that hold an offer, with the time of the offer.
-    pub(super) offers: HashMap<String, Option<u64>>,
+    pub(super) offers: Offers,
 }
 
 impl QueueSnapshot {
@@ -41,18 +42,12 @@ impl QueueSnapshot {
 
     /// Returns whether there is a slot for this job beside the running ones.
     pub(super) fn has_slot_for(&self, own: &Ticket) -> bool {
-        let QueueOptions { max_parallel, group_limit, group, .. } = &own.options;
-        if *max_parallel > 0 && self.running.len() >= *max_parallel as usize {
-            return false;
-        }
-        let Some(group) = group else { return true };
-        let in_group = self.running.iter().filter(|other| other.is_in_group(group)).count();
-        in_group < *group_limit as usize
+        !are_slots_taken(own, &self.running) && !is_group_full(own, &self.running)
     }
 
     /// Returns whether the job has to wait for a limit.
     pub(super) fn is_limited(&self, own: &Ticket) -> bool {
-        scheduling::limit_delay_ms(own, &self.known) > 0
+        limit_delay_ms(own, &self.known) > 0
     }
 
     /// Returns why a waiting job gets no slot; `None` if it only has to wait for some time.
@@ -68,14 +63,19 @@ impl QueueSnapshot {
             self.waiting.retain(|ticket| *ticket != next);
             self.running.push(next);
         }
-        let QueueOptions { max_parallel, group_limit, group, .. } = &own.options;
-        let taken = self.running.len();
-        if *max_parallel > 0 && taken >= *max_parallel as usize {
-            return Some(format!("{taken} taken, and --max-parallel is {max_parallel}"));
+        let options = &own.options;
+        if are_slots_taken(own, &self.running) {
+            let taken = self.running.len();
+            return Some(format!("{taken} taken, and --max-parallel is {}", options.max_parallel));
         }
-        let Some(group) = group else { return Some("other jobs wait for a slot".to_owned()) };
-        let in_group = self.running.iter().filter(|other| other.is_in_group(group)).count();
-        Some(format!("{in_group} taken by group {group}, and --group-limit is {group_limit}"))
+        let Some(group) = &options.group else {
+            return Some("other jobs wait for a slot".to_owned());
+        };
+        let taken = count_in_group(&self.running, group);
+        Some(format!(
+            "{taken} taken by group {group}, and --group-limit is {}",
+            options.group_limit
+        ))
     }
 }
 
@@ -100,60 +100,48 @@ impl Queue {
         });
         let now_ms = clock::monotonic_ms();
         // The monotonic clock restarts at a reboot.
-        let admitted_ms = self.read_number(LAST_ADMISSION).filter(|at| *at <= now_ms);
-        let (waiting, limits) = self.waiting_tickets();
-        let offers = self.load_offers();
-        let mut snapshot = QueueSnapshot {
-            waiting,
-            running,
-            now_ms,
-            admitted_ms,
-            limits,
-            known: Vec::new(),
-            offers,
+        let admitted_ms = match self.read_number(LAST_ADMISSION) {
+            Some(at) if at <= now_ms => Some(at),
+            _ => None,
         };
-        snapshot.known = self.known_limits(&snapshot);
-        snapshot
-    }
-
-    pub(super) fn known_limits(&self, snapshot: &QueueSnapshot) -> Vec<KnownLimit> {
-        snapshot.limits.iter().map(|limit| self.to_known_limit(limit, snapshot.now_ms)).collect()
+        let (waiting, limits) = self.waiting_tickets();
+        let known = self.known_limits(&limits, now_ms);
+        let offers = self.load_offers();
+        QueueSnapshot { waiting, running, now_ms, admitted_ms, limits, known, offers }
     }
 
     /// Ends the processes of a dead worker's job, which still use the slot.
     pub(super) fn end_claude(&self, ticket: &Ticket, lock: &QueueLock) {
-        let job_dir = self.jobs.join(ticket.job_id.as_str());
-        let mark = JobMarker::new(&job_dir);
-        let gone = match self.pids(RUNNING, ticket).1 {
-            Some(claude) => process::kill_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT),
-            None => false,
-        };
-        if !gone {
-            lock.report_progress();
-            // Processes that cannot be ended are reported with the job's verdict.
-            let orphans = Orphans {
-                marker: &mark,
-                worker_start: None,
-                is_locked: false,
-                is_independent: &is_independent,
-            };
-            orphans.end(Instant::now() + ORPHANS_EXIT_TIMEOUT);
+        let marker = self.marker(&ticket.job_id);
+        if let Some(claude) = self.read_ticket(RUNNING, ticket).claude
+            && process::kill_and_wait(claude, &marker, CLAUDE_EXIT_TIMEOUT)
+        {
+            return;
         }
+        lock.report_progress();
+        // Processes that cannot be ended are reported with the job's verdict.
+        let orphans = Orphans {
+            marker: &marker,
+            worker_start: None,
+            is_locked: false,
+            is_independent: &is_independent,
+        };
+        orphans.end(Instant::now() + ORPHANS_EXIT_TIMEOUT);
     }
 
     /// Returns whether the worker and the claude of a ticket have ended although its job's lock is
     /// held: by a process that writes the verdict, and that may be stopped.
     pub(super) fn has_lost_worker(&self, ticket: &Ticket, lock: &QueueLock) -> bool {
         let content = self.read_ticket(RUNNING, ticket);
-        if !Ticket::is_in_own_pid_namespace(&content) {
+        let (Some(worker), Some(claude)) = (content.worker, content.claude) else { return false };
+        if !content.is_in_own_pid_namespace() {
             return false;
         }
-        let (Some(worker), Some(claude)) = self.parse_pids(&content, ticket) else { return false };
-        let mark = JobMarker::new(&self.jobs.join(ticket.job_id.as_str()));
-        if worker == std::process::id() as i32 || mark.is_on(worker) {
+        let marker = self.marker(&ticket.job_id);
+        if worker == std::process::id() as i32 || marker.is_on(worker) {
             return false;
         }
         lock.report_progress();
-        process::kill_and_wait(claude, &mark, CLAUDE_EXIT_TIMEOUT)
+        process::kill_and_wait(claude, &marker, CLAUDE_EXIT_TIMEOUT)
     }
 }

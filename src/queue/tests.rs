@@ -1,5 +1,7 @@
 mod limits;
 
+use std::fs;
+
 use super::queue_lock::PROGRESS_TIMEOUT;
 use super::*;
 use crate::job::{LimitMet, ModelFamily, Reason, Record, Spec, Timestamp, Verdict, milliseconds};

@@ -49,53 +49,39 @@ impl Ticket {
 
     /// Parses a file name; `None` if it is not a ticket's.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        let mut parts = name.splitn(8, '.');
-        let mut next = || parts.next();
-        let rank: i32 = next()?.parse().ok()?;
-        let number = next()?.parse().ok()?;
-        let max_parallel = next()?.parse().ok()?;
-        let stagger_ms = next()?.parse().ok()?;
-        let limit_wait_ms = next()?.parse().ok()?;
-        let group_limit = next()?.parse().ok()?;
-        let group = Some(next()?).filter(|group| *group != NO_GROUP).map(str::to_owned);
-        let job_id = JobId::parse(next()?).ok()?;
-        let priority = MAX_PRIORITY - rank;
-        let admission = QueueOptions {
-            max_parallel,
+        let parts: Vec<&str> = name.splitn(8, '.').collect();
+        let [rank, number, max_parallel, stagger_ms, limit_wait_ms, group_limit, group, job] =
+            parts[..]
+        else {
+            return None;
+        };
+        let priority = MAX_PRIORITY - rank.parse::<i32>().ok()?;
+        let options = QueueOptions {
+            max_parallel: max_parallel.parse().ok()?,
             priority,
-            stagger_ms,
-            limit_wait_ms,
-            group_limit,
-            group,
+            stagger_ms: stagger_ms.parse().ok()?,
+            limit_wait_ms: limit_wait_ms.parse().ok()?,
+            group_limit: group_limit.parse().ok()?,
+            group: if group == NO_GROUP { None } else { Some(group.to_owned()) },
             no_queue: false,
         };
-        Some(Self { priority, number, options: admission, job_id, login: Login::default() })
+        let (number, job_id) = (number.parse().ok()?, JobId::parse(job).ok()?);
+        Some(Self { priority, number, options, job_id, login: Login::default() })
     }
 
     /// Returns the file's content.
     pub(crate) fn content(&self, worker: i32, claude: Option<i32>) -> String {
-        let claude = claude.map_or_else(|| NONE.to_owned(), |pid| pid.to_string());
+        let claude = match claude {
+            Some(pid) => pid.to_string(),
+            None => NONE.to_owned(),
+        };
         let key = self.login.key.as_deref().unwrap_or(NONE);
         format!("{worker} {claude} {key} {} {}\n", self.login.model_name(), own_namespace())
     }
 
-    /// Returns whether the worker that wrote this content answers offers; those of earlier versions
-    /// do not.
-    pub(crate) fn answers_offers(content: &str) -> bool {
-        content.split_whitespace().nth(4).is_some()
-    }
-
-    /// Returns whether the process ids in this content are of this process's namespace.
-    pub(crate) fn is_in_own_pid_namespace(content: &str) -> bool {
-        let namespace = content.split_whitespace().nth(4);
-        namespace != Some(UNKNOWN) && namespace == Some(&own_namespace())
-    }
-
-    /// Parses the login in a file's content.
-    pub(crate) fn parse_login(content: &str) -> Login {
-        let mut words = content.lines().next().unwrap_or_default().split_whitespace().skip(2);
-        let key = words.next().filter(|key| *key != NONE).map(str::to_owned);
-        Login { key, model: words.next().and_then(ModelFamily::find_in) }
+    /// Returns whether both are the same entry in the queue.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.number == other.number && self.job_id == other.job_id
     }
 
     pub(crate) fn is_in_group(&self, group: &str) -> bool {
@@ -103,19 +89,60 @@ impl Ticket {
     }
 }
 
+/// The content of a ticket's file.
+#[derive(Debug, Default)]
+pub(super) struct TicketContent {
+    pub worker: Option<i32>,
+    pub claude: Option<i32>,
+    pub login: Login,
+    /// Namespace of the process ids; `None` in tickets of earlier versions.
+    namespace: Option<String>,
+}
+
+impl TicketContent {
+    /// Parses the content. What is missing or invalid is unknown.
+    pub(super) fn parse(text: &str) -> Self {
+        let mut words = text.lines().next().unwrap_or_default().split_whitespace();
+        let mut content = Self::default();
+        content.worker = words.next().and_then(|pid| pid.parse().ok());
+        content.claude = words.next().and_then(|pid| pid.parse().ok());
+        match words.next() {
+            None | Some(NONE) => {}
+            Some(key) => content.login.key = Some(key.to_owned()),
+        }
+        content.login.model = words.next().and_then(ModelFamily::find_in);
+        content.namespace = words.next().map(str::to_owned);
+        content
+    }
+
+    /// Returns whether the worker that wrote this content answers offers; those of earlier versions
+    /// do not.
+    pub(super) fn answers_offers(&self) -> bool {
+        self.namespace.is_some()
+    }
+
+    /// Returns whether the process ids are of this process's namespace.
+    pub(super) fn is_in_own_pid_namespace(&self) -> bool {
+        match &self.namespace {
+            Some(namespace) => namespace != UNKNOWN && *namespace == own_namespace(),
+            None => false,
+        }
+    }
+}
+
 /// Returns the number of this process's process id namespace (pid_namespaces(7)).
 fn own_namespace() -> String {
     use std::os::unix::fs::MetadataExt;
-    let namespace = std::fs::metadata("/proc/self/ns/pid");
-    namespace.map_or_else(|_| UNKNOWN.to_owned(), |metadata| metadata.ino().to_string())
+    match std::fs::metadata("/proc/self/ns/pid") {
+        Ok(metadata) => metadata.ino().to_string(),
+        Err(_) => UNKNOWN.to_owned(),
+    }
 }
 
 impl Ord for Ticket {
     fn cmp(&self, other: &Self) -> Ordering {
-        let by_priority = other.priority.cmp(&self.priority);
-        by_priority
-            .then_with(|| self.number.cmp(&other.number))
-            .then_with(|| self.job_id.cmp(&other.job_id))
+        let key = (other.priority, self.number, &self.job_id);
+        key.cmp(&(self.priority, other.number, &other.job_id))
     }
 }
 
@@ -163,20 +190,19 @@ mod tests {
         for login in [login.clone(), Login { model: None, ..login }, Login::default()] {
             let ticket = Ticket { login: login.clone(), ..ticket.clone() };
             for claude in [None, Some(7)] {
-                let content = ticket.content(5, claude);
-                assert_eq!(Ticket::parse_login(&content), login);
-                // As an earlier version reads it.
-                let mut pids = content.split_whitespace().map(|pid| pid.parse().ok());
-                assert_eq!((pids.next().flatten(), pids.next().flatten()), (Some(5), claude));
+                let content = TicketContent::parse(&ticket.content(5, claude));
+                assert_eq!(content.login, login);
+                assert_eq!((content.worker, content.claude), (Some(5), claude));
             }
         }
-        let content = ticket.content(5, None);
-        assert!(Ticket::answers_offers(&content));
-        assert_eq!(Ticket::is_in_own_pid_namespace(&content), cfg!(target_os = "linux"));
-        assert!(!Ticket::is_in_own_pid_namespace("5 - - default 1\n"));
+        let content = TicketContent::parse(&ticket.content(5, None));
+        assert!(content.answers_offers());
+        assert_eq!(content.is_in_own_pid_namespace(), cfg!(target_os = "linux"));
+        assert!(!TicketContent::parse("5 - - default 1\n").is_in_own_pid_namespace());
         for earlier in ["", "5\n", "5 7\n", "5 - - default\n"] {
-            assert!(!Ticket::answers_offers(earlier), "{earlier}");
-            assert_eq!(Ticket::parse_login(earlier), Login::default(), "{earlier}");
+            let content = TicketContent::parse(earlier);
+            assert!(!content.answers_offers(), "{earlier}");
+            assert_eq!(content.login, Login::default(), "{earlier}");
         }
     }
 }
