@@ -102,13 +102,13 @@ pub(crate) enum EnterResult {
 }
 
 /// State of a ticket, by the directory in which it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TicketState {
     /// The job waits for a slot.
     Waiting,
     /// The job has a slot.
     Running,
-    /// The ticket was removed.
+    /// There is no ticket, or it was removed.
     Gone,
 }
 

@@ -18,10 +18,15 @@
 //! job is next; the leader lock, whose holder is a watcher that is faster than the others; and
 //! workers of earlier versions, whose tickets are moved by others.
 
+mod state;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use stateright::{Checker, Model, Property};
+
+use super::TicketState;
+use state::{At, Life, ModelState, ModelWorker, OfferState};
 
 /// The rules of the protocol that can be left out, to show that they are needed.
 #[derive(Clone, Copy, Debug)]
@@ -53,89 +58,6 @@ struct Protocol {
     rules: Rules,
 }
 
-/// Stage of a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum At {
-    Outside,
-    /// Takes the lock, to dispatch or to confirm: opens the latest generation.
-    Opens {
-        confirms: bool,
-    },
-    /// Polls the lock of this generation.
-    Polls {
-        generation: u8,
-        confirms: bool,
-    },
-    /// Holds the lock.
-    Holds {
-        generation: u8,
-        confirms: bool,
-    },
-    /// Has read the state of the queue, and decided.
-    Decided {
-        generation: u8,
-        admits: bool,
-        offers: u8,
-    },
-    /// Has found that its generation is the latest, and is about to write.
-    Writes {
-        generation: u8,
-        admits: bool,
-        offers: u8,
-    },
-    /// Has moved its ticket into `running`.
-    Admitted {
-        generation: u8,
-    },
-    /// Waits for a slot.
-    Queued,
-    /// Its ticket is in `running`, and its claude runs.
-    Running,
-    Done,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum TicketDir {
-    None,
-    Waiting,
-    Running,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum OfferState {
-    None,
-    /// Less than two seconds ago: the slot is reserved.
-    Pending,
-    /// Longer ago: the worker is skipped until it answers.
-    Expired,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ModelWorker {
-    at: At,
-    ticket: TicketDir,
-    offer: OfferState,
-    /// Rank in the order in which the workers joined, from 1.
-    number: u8,
-    /// A signal, a notification or a timer makes it dispatch.
-    woken: bool,
-    /// Workers that held an offer at its last dispatch: it dispatches again two seconds later.
-    timer: u8,
-    watches: bool,
-    stopped: bool,
-    alive: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct ModelState {
-    /// Holder of each generation of the lock.
-    locks: Vec<Option<u8>>,
-    workers: Vec<ModelWorker>,
-    stops: u8,
-    kills: u8,
-    slow: u8,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Step(usize),
@@ -152,49 +74,6 @@ impl Act {
     /// Whether the step happens by itself.
     fn is_automatic(&self) -> bool {
         matches!(self, Self::Step(_) | Self::Overtake(_) | Self::TwoSeconds(_))
-    }
-}
-
-impl ModelState {
-    fn latest(&self) -> u8 {
-        self.locks.len() as u8 - 1
-    }
-
-    /// Returns the number of live workers with a ticket in `running`: the claude of a dead worker
-    /// is ended before its slot is given away.
-    fn running(&self) -> usize {
-        let is_in = |worker: &&ModelWorker| worker.alive && worker.ticket == TicketDir::Running;
-        self.workers.iter().filter(is_in).count()
-    }
-
-    /// Returns the waiting workers, in order.
-    fn waiting(&self) -> Vec<usize> {
-        let waits =
-            |&w: &usize| self.workers[w].alive && self.workers[w].ticket == TicketDir::Waiting;
-        let mut queued: Vec<usize> = (0..self.workers.len()).filter(waits).collect();
-        queued.sort_by_key(|&w| self.workers[w].number);
-        queued
-    }
-
-    /// Whether a worker that holds an offer may still answer it in time.
-    fn may_answer(&self, other: usize) -> bool {
-        let worker = &self.workers[other];
-        worker.alive && !worker.stopped && worker.offer == OfferState::Pending
-    }
-
-    /// Something has changed in `running`: the kernel reports it to the watchers.
-    fn wake_watchers(&mut self) {
-        for worker in &mut self.workers {
-            worker.woken |= worker.watches && worker.alive;
-        }
-    }
-
-    fn release(&mut self, me: usize) {
-        for holder in &mut self.locks {
-            if *holder == Some(me as u8) {
-                *holder = None;
-            }
-        }
     }
 }
 
@@ -225,9 +104,18 @@ impl Protocol {
         (false, offers)
     }
 
+    /// Whether the offers to these workers may expire: there are some, and either the machine is
+    /// slow or none of them can be answered in time any more.
+    fn may_expire(&self, state: &ModelState, timer: u8) -> bool {
+        if timer == 0 {
+            return false;
+        }
+        state.slow > 0 || (0..self.workers).all(|w| timer & (1u8 << w) == 0 || !state.may_answer(w))
+    }
+
     fn can_step(&self, state: &ModelState, me: usize) -> bool {
         let worker = &state.workers[me];
-        if !worker.alive || worker.stopped {
+        if !worker.is_active() {
             return false;
         }
         match worker.at {
@@ -242,14 +130,52 @@ impl Protocol {
 
     /// Whether a slot is free while a worker that could use it waits.
     fn is_stuck(&self, state: &ModelState) -> bool {
-        let waits =
-            |worker: &ModelWorker| worker.alive && !worker.stopped && worker.at == At::Queued;
-        state.running() < self.slots && state.workers.iter().any(waits)
+        state.running() < self.slots && state.workers.iter().any(ModelWorker::waits)
+    }
+
+    /// Reads the state of the queue, and decides as [`Self::decide`] does.
+    fn read_and_decide(&self, state: &mut ModelState, me: usize) -> (bool, u8) {
+        let queued = state.waiting();
+        let last = state.workers.iter().map(|worker| worker.number).max();
+        let worker = &mut state.workers[me];
+        if worker.number == 0 {
+            worker.number = last.unwrap_or_default() + 1;
+        }
+        worker.offer = OfferState::None;
+        worker.timer = 0;
+        let position = queued.iter().position(|&w| w == me).unwrap_or(queued.len());
+        worker.watches = position < self.watchers;
+        self.decide(state, me)
+    }
+
+    fn write(&self, state: &mut ModelState, me: usize, admits: bool, offers: u8) {
+        state.workers[me].ticket = if admits { TicketState::Running } else { TicketState::Waiting };
+        state.workers[me].timer |= offers;
+        let mut first = state.waiting();
+        first.truncate(self.watchers);
+        for (w, worker) in state.workers.iter_mut().enumerate() {
+            if offers & (1 << w) != 0 && worker.ticket == TicketState::Waiting {
+                worker.offer = OfferState::Pending;
+                worker.woken = true;
+            }
+            // It has become a watcher.
+            worker.woken |= first.contains(&w) && !worker.watches && w != me;
+        }
+    }
+
+    fn confirm(&self, state: &mut ModelState, me: usize) -> At {
+        state.release(me);
+        if state.running() <= self.slots {
+            return At::Running;
+        }
+        state.workers[me].ticket = TicketState::Waiting;
+        state.workers[me].woken = true;
+        state.wake_watchers();
+        At::Queued
     }
 
     fn step(&self, state: &mut ModelState, me: usize) {
         let latest = state.latest();
-        let is_latest = |number: u8| number == latest;
         let at = state.workers[me].at;
         state.workers[me].at = match at {
             At::Outside => At::Opens { confirms: false },
@@ -262,37 +188,17 @@ impl Protocol {
                     At::Holds { generation, confirms }
                 }
             }
-            At::Holds { generation, confirms } if !is_latest(generation) => {
+            At::Holds { generation, confirms } if generation != latest => {
                 state.release(me);
                 At::Opens { confirms }
             }
-            At::Holds { confirms: true, .. } => {
-                state.release(me);
-                if state.running() <= self.slots {
-                    At::Running
-                } else {
-                    state.workers[me].ticket = TicketDir::Waiting;
-                    state.workers[me].woken = true;
-                    state.wake_watchers();
-                    At::Queued
-                }
-            }
+            At::Holds { confirms: true, .. } => self.confirm(state, me),
             At::Holds { generation, .. } => {
-                let queued = state.waiting();
-                let last = state.workers.iter().map(|worker| worker.number).max();
-                let worker = &mut state.workers[me];
-                if worker.number == 0 {
-                    worker.number = last.unwrap_or_default() + 1;
-                }
-                worker.offer = OfferState::None;
-                worker.timer = 0;
-                let position = queued.iter().position(|&w| w == me).unwrap_or(queued.len());
-                worker.watches = position < self.watchers;
-                let (admits, offers) = self.decide(state, me);
+                let (admits, offers) = self.read_and_decide(state, me);
                 At::Decided { generation, admits, offers }
             }
             At::Decided { generation, admits, offers } => {
-                if is_latest(generation) {
+                if generation == latest {
                     At::Writes { generation, admits, offers }
                 } else {
                     state.release(me);
@@ -300,19 +206,7 @@ impl Protocol {
                 }
             }
             At::Writes { generation, admits, offers } => {
-                state.workers[me].ticket =
-                    if admits { TicketDir::Running } else { TicketDir::Waiting };
-                state.workers[me].timer |= offers;
-                let mut first = state.waiting();
-                first.truncate(self.watchers);
-                for (w, worker) in state.workers.iter_mut().enumerate() {
-                    if offers & (1 << w) != 0 && worker.ticket == TicketDir::Waiting {
-                        worker.offer = OfferState::Pending;
-                        worker.woken = true;
-                    }
-                    // It has become a watcher.
-                    worker.woken |= first.contains(&w) && !worker.watches && w != me;
-                }
+                self.write(state, me, admits, offers);
                 if admits {
                     At::Admitted { generation }
                 } else {
@@ -333,7 +227,7 @@ impl Protocol {
                 At::Opens { confirms: false }
             }
             At::Running => {
-                state.workers[me].ticket = TicketDir::None;
+                state.workers[me].ticket = TicketState::Gone;
                 state.workers[me].timer = 0;
                 state.wake_watchers();
                 At::Done
@@ -350,14 +244,13 @@ impl Model for Protocol {
     fn init_states(&self) -> Vec<ModelState> {
         let worker = ModelWorker {
             at: At::Outside,
-            ticket: TicketDir::None,
+            ticket: TicketState::Gone,
             offer: OfferState::None,
             number: 0,
             woken: false,
             timer: 0,
             watches: false,
-            stopped: false,
-            alive: true,
+            life: Life::Active,
         };
         let workers = vec![worker; self.workers];
         let (stops, kills, slow) = (self.stops, self.kills, self.slow);
@@ -366,12 +259,11 @@ impl Model for Protocol {
 
     fn actions(&self, state: &ModelState, acts: &mut Vec<Act>) {
         for (w, worker) in state.workers.iter().enumerate() {
-            if !worker.alive || worker.at == At::Done {
+            if !worker.is_alive() || worker.at == At::Done {
                 continue;
             }
-            let may_answer = |other| worker.timer & (1u8 << other) != 0 && state.may_answer(other);
-            let is_over = !(0..self.workers).any(may_answer) || state.slow > 0;
-            if self.rules.skip_silent && worker.timer != 0 && !worker.stopped && is_over {
+            if self.rules.skip_silent && worker.is_active() && self.may_expire(state, worker.timer)
+            {
                 acts.push(Act::TwoSeconds(w));
             }
             if self.can_step(state, w) {
@@ -379,17 +271,17 @@ impl Model for Protocol {
             }
             if let At::Polls { generation, .. } = worker.at
                 && self.rules.generations
-                && !worker.stopped
+                && worker.is_active()
                 && generation == state.latest()
                 && let Some(holder) = state.locks[generation as usize]
-                && (state.workers[holder as usize].stopped || state.slow > 0)
+                && (state.workers[holder as usize].life == Life::Stopped || state.slow > 0)
             {
                 acts.push(Act::Overtake(w));
             }
-            if state.stops > 0 && !worker.stopped && worker.at != At::Outside {
+            if state.stops > 0 && worker.is_active() && worker.at != At::Outside {
                 acts.push(Act::Stop(w));
             }
-            if worker.stopped {
+            if worker.life == Life::Stopped {
                 acts.push(Act::Continue(w));
             }
             if state.kills > 0 && worker.at != At::Outside {
@@ -398,11 +290,11 @@ impl Model for Protocol {
         }
         // Within those minutes every faster step has happened.
         if self.all_poll && self.is_stuck(state) && !acts.iter().any(Act::is_automatic) {
-            let waits = |&w: &usize| {
-                let worker = &state.workers[w];
-                worker.alive && !worker.stopped && worker.at == At::Queued
-            };
-            acts.extend((0..self.workers).filter(waits).map(Act::Step));
+            for (w, worker) in state.workers.iter().enumerate() {
+                if worker.waits() {
+                    acts.push(Act::Step(w));
+                }
+            }
         }
     }
 
@@ -413,7 +305,7 @@ impl Model for Protocol {
             Act::Overtake(w) => {
                 let At::Polls { generation, confirms } = state.workers[w].at else { return None };
                 let holder = state.locks[generation as usize]? as usize;
-                if !state.workers[holder].stopped {
+                if state.workers[holder].life != Life::Stopped {
                     state.slow -= 1;
                 }
                 state.locks.push(None);
@@ -435,14 +327,14 @@ impl Model for Protocol {
             }
             Act::Stop(w) => {
                 state.stops -= 1;
-                state.workers[w].stopped = true;
+                state.workers[w].life = Life::Stopped;
             }
-            Act::Continue(w) => state.workers[w].stopped = false,
+            Act::Continue(w) => state.workers[w].life = Life::Active,
             Act::Kill(w) => {
                 state.kills -= 1;
                 let worker = &mut state.workers[w];
-                worker.alive = false;
-                let had_slot = worker.ticket == TicketDir::Running;
+                worker.life = Life::Killed;
+                let had_slot = worker.ticket == TicketState::Running;
                 state.release(w);
                 // The watchers see the ends of workers that have a slot.
                 if had_slot {
@@ -456,13 +348,17 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("slots are never exceeded", |model: &Self, state: &ModelState| {
-                let runs = |worker: &&ModelWorker| worker.alive && worker.at == At::Running;
-                state.workers.iter().filter(runs).count() <= model.slots
+                let mut running = 0;
+                for worker in &state.workers {
+                    running += usize::from(worker.is_alive() && worker.at == At::Running);
+                }
+                running <= model.slots
             }),
             Property::always("no ticket is lost", |_, state: &ModelState| {
-                state.workers.iter().filter(|worker| worker.alive).all(|worker| match worker.at {
-                    At::Queued => worker.ticket == TicketDir::Waiting,
-                    At::Running | At::Admitted { .. } => worker.ticket == TicketDir::Running,
+                state.workers.iter().all(|worker| match worker.at {
+                    _ if !worker.is_alive() => true,
+                    At::Queued => worker.ticket == TicketState::Waiting,
+                    At::Running | At::Admitted { .. } => worker.ticket == TicketState::Running,
                     _ => true,
                 })
             }),
@@ -471,11 +367,11 @@ impl Model for Protocol {
             Property::always("no one waits forever", |model: &Self, state: &ModelState| {
                 let mut acts = Vec::new();
                 model.actions(state, &mut acts);
-                let polls = |worker: &ModelWorker| {
-                    worker.alive && !worker.stopped && matches!(worker.at, At::Polls { .. })
-                };
-                acts.iter().any(Act::is_automatic)
-                    || !(model.is_stuck(state) || state.workers.iter().any(polls))
+                let polls = state
+                    .workers
+                    .iter()
+                    .any(|worker| worker.is_active() && matches!(worker.at, At::Polls { .. }));
+                acts.iter().any(Act::is_automatic) || !(model.is_stuck(state) || polls)
             }),
             Property::sometimes("all are done", |_, state: &ModelState| {
                 state.workers.iter().all(|worker| worker.at == At::Done)

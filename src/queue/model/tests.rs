@@ -7,35 +7,35 @@ fn assert_every_run_ends(model: &Protocol) {
     let mut visited: HashMap<u64, bool> = HashMap::new();
     let mut path: Vec<(ModelState, Vec<Act>)> = Vec::new();
     let hasher = BuildHasherDefault::<DefaultHasher>::default();
-    let id = |state: &ModelState| hasher.hash_one(state);
-    let acts_of = |state: &ModelState| {
-        let mut acts = Vec::new();
-        model.actions(state, &mut acts);
-        acts
-    };
     let first = model.init_states().remove(0);
-    let acts = acts_of(&first);
-    visited.insert(id(&first), false);
+    let acts = acts_of(model, &first);
+    visited.insert(hasher.hash_one(&first), false);
     path.push((first, acts));
     while let Some((state, acts)) = path.last_mut() {
         let Some(act) = acts.pop() else {
-            let state = id(state);
-            visited.insert(state, true);
+            visited.insert(hasher.hash_one(&*state), true);
             path.pop();
             continue;
         };
         let Some(next) = model.next_state(state, act) else { continue };
-        match visited.insert(id(&next), false) {
+        let id = hasher.hash_one(&next);
+        match visited.insert(id, false) {
             None => {
-                let acts = acts_of(&next);
+                let acts = acts_of(model, &next);
                 path.push((next, acts));
             }
             Some(true) => {
-                visited.insert(id(&next), true);
+                visited.insert(id, true);
             }
             Some(false) => panic!("a cycle, after {act:?}: {next:#?}"),
         }
     }
+}
+
+fn acts_of(model: &Protocol, state: &ModelState) -> Vec<Act> {
+    let mut acts = Vec::new();
+    model.actions(state, &mut acts);
+    acts
 }
 
 fn protocol() -> Protocol {
@@ -55,16 +55,14 @@ fn protocol() -> Protocol {
 fn check(name: &str, model: &Protocol) -> Vec<&'static str> {
     let began = std::time::Instant::now();
     let checker = model.clone().checker().threads(2).spawn_bfs().join();
-    let wrong: Vec<&'static str> = checker
-        .model()
-        .properties()
-        .iter()
-        .filter(|property| {
-            matches!(property.expectation, stateright::Expectation::Always)
-                && checker.discovery(property.name).is_some()
-        })
-        .map(|property| property.name)
-        .collect();
+    let mut wrong = Vec::new();
+    for property in checker.model().properties() {
+        if matches!(property.expectation, stateright::Expectation::Always)
+            && checker.discovery(property.name).is_some()
+        {
+            wrong.push(property.name);
+        }
+    }
     println!("{name}: {} states, {:?}, {wrong:?}", checker.unique_state_count(), began.elapsed());
     for property in &wrong {
         if let Some(path) = checker.discovery(property) {
