@@ -74,7 +74,7 @@ pub(crate) fn login(env: &Env, spec: &Spec) -> Option<LoginSource> {
     None
 }
 
-/// Returns the variables of which each gives claude a login.
+/// Returns the variables that each give claude a login.
 fn variables() -> impl Iterator<Item = &'static str> {
     CREDENTIALS.into_iter().chain(PROVIDERS)
 }

@@ -31,6 +31,7 @@ pub(super) enum Notice {
     /// A watched file of the job with this index was written, created or removed.
     Changed(usize),
     /// A file or directory with this name appeared in the jobs directory.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only inotify names it"))]
     Appeared(String),
     /// There may be new jobs.
     Root,

@@ -48,7 +48,12 @@ pub(super) fn restore_limits() {
 
 /// Returns the file size limit in bytes; `None` if there is none.
 pub(crate) fn file_size_limit() -> Option<u64> {
-    let (soft, _) = getrlimit(Resource::RLIMIT_FSIZE).ok()?;
+    soft_limit(Resource::RLIMIT_FSIZE)
+}
+
+/// Returns a soft limit; `None` if there is none, or if it is not known.
+pub(super) fn soft_limit(resource: Resource) -> Option<u64> {
+    let (soft, _) = getrlimit(resource).ok()?;
     #[allow(clippy::useless_conversion, reason = "the type differs between systems")]
     if soft == RLIM_INFINITY { None } else { Some(u64::from(soft)) }
 }

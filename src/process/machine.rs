@@ -4,29 +4,26 @@ use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::Resource;
+
+use super::limits::soft_limit;
 
 /// Returns the soft limit on open files; `None` if there is none, or if it is not known.
 pub(crate) fn open_files() -> Option<u64> {
-    limit(Resource::RLIMIT_NOFILE)
+    soft_limit(Resource::RLIMIT_NOFILE)
 }
 
 /// Returns the soft limit on this user's processes and threads; `None` if there is none, or if it is
 /// not known. Root is not bound by it (setrlimit(2)).
 #[cfg(target_os = "linux")]
 pub(crate) fn processes() -> Option<u64> {
-    if nix::unistd::geteuid().is_root() { None } else { limit(Resource::RLIMIT_NPROC) }
+    if nix::unistd::geteuid().is_root() { None } else { soft_limit(Resource::RLIMIT_NPROC) }
 }
 
 /// Not known on other systems.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn processes() -> Option<u64> {
     None
-}
-
-fn limit(resource: Resource) -> Option<u64> {
-    let (soft, _) = getrlimit(resource).ok()?;
-    if soft == nix::sys::resource::RLIM_INFINITY { None } else { Some(soft) }
 }
 
 /// Returns the bytes of memory that are available without swapping, within the limits of this

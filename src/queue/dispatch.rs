@@ -94,17 +94,8 @@ impl Queue {
             if admits {
                 self.admit(&next)?;
             } else {
+                self.offer_unless_pending(&next, worker, offer, &mut done);
                 offered.push(next.name());
-                if let Some(worker) = worker {
-                    done.running.push((next.job_id.clone(), worker));
-                }
-                done.retry_within(match offer {
-                    Offer::Pending(remaining) => remaining,
-                    _ => PROGRESS_TIMEOUT,
-                });
-                if offer == Offer::None {
-                    self.offer(&next, worker);
-                }
             }
             if is_own {
                 done.is_admitted = true;
@@ -122,6 +113,27 @@ impl Queue {
         done.witnesses = self.witnesses(&snapshot.limits);
         self.choose_watchers(&queued, own, &mut done);
         Ok(Some(done))
+    }
+
+    /// Offers a slot to a job, and notes when the offer expires.
+    fn offer_unless_pending(
+        &self,
+        next: &Ticket,
+        worker: Option<i32>,
+        offer: Offer,
+        done: &mut DispatchResult,
+    ) {
+        let expires_after = match offer {
+            Offer::Pending(remaining) => remaining,
+            Offer::None | Offer::Expired => {
+                self.offer(next, worker);
+                PROGRESS_TIMEOUT
+            }
+        };
+        done.retry_within(expires_after);
+        if let Some(worker) = worker {
+            done.running.push((next.job_id.clone(), worker));
+        }
     }
 
     /// Wakes the workers that were admitted before: they may not have received the signal.

@@ -90,7 +90,7 @@ impl Ticket {
 }
 
 /// The content of a ticket's file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct TicketContent {
     pub worker: Option<i32>,
     pub claude: Option<i32>,
@@ -102,17 +102,19 @@ pub(super) struct TicketContent {
 impl TicketContent {
     /// Parses the content. What is missing or invalid is unknown.
     pub(super) fn parse(text: &str) -> Self {
-        let mut words = text.lines().next().unwrap_or_default().split_whitespace();
-        let mut content = Self::default();
-        content.worker = words.next().and_then(|pid| pid.parse().ok());
-        content.claude = words.next().and_then(|pid| pid.parse().ok());
-        match words.next() {
-            None | Some(NONE) => {}
-            Some(key) => content.login.key = Some(key.to_owned()),
+        let line = text.lines().next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let key = match words.get(2) {
+            None | Some(&NONE) => None,
+            Some(key) => Some((*key).to_owned()),
+        };
+        let model = ModelFamily::find_in(words.get(3).unwrap_or(&NONE));
+        Self {
+            worker: parse_pid(words.first()),
+            claude: parse_pid(words.get(1)),
+            login: Login { key, model },
+            namespace: words.get(4).map(|word| (*word).to_owned()),
         }
-        content.login.model = words.next().and_then(ModelFamily::find_in);
-        content.namespace = words.next().map(str::to_owned);
-        content
     }
 
     /// Returns whether the worker that wrote this content answers offers; those of earlier versions
@@ -128,6 +130,10 @@ impl TicketContent {
             None => false,
         }
     }
+}
+
+fn parse_pid(word: Option<&&str>) -> Option<i32> {
+    word?.parse().ok()
 }
 
 /// Returns the number of this process's process id namespace (pid_namespaces(7)).
