@@ -30,7 +30,7 @@ pub(crate) use id::JobId;
 pub(crate) use inbox_message::{InboxMessage, TurnEnd, UndeliveredMessage};
 pub(crate) use leftovers::{LeftProcess, LeftReason, Leftovers};
 pub(crate) use login::{LimitMet, Login, ModelFamily, UNKNOWN_LOGIN_LIMIT};
-pub(crate) use notification::{Notification, NotifyEvent, WakeTarget};
+pub(crate) use notification::{Notification, NotifyEvent, WakeTarget, recipients};
 pub(crate) use outcome::{Outcome, PreviousResult};
 #[cfg(test)]
 pub(crate) use question::Choice;

@@ -9,7 +9,6 @@ mod lines;
 mod reset_time;
 mod scan;
 mod schedule;
-mod surrogates;
 pub(crate) mod transcript;
 mod wire;
 
@@ -18,4 +17,3 @@ pub(crate) use event::{Block, Event, LazyText, McpServer, TurnResult, decode};
 pub(crate) use lines::{Line, LineSplitter};
 pub(crate) use reset_time::{is_spend_limit, reset_time};
 pub(crate) use schedule::WAKEUP_TIMEOUT;
-pub(crate) use surrogates::{fix_surrogates, from_json, repair};

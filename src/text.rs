@@ -1,8 +1,12 @@
 //! Formatting of values, and shortening and sanitizing of untrusted text (model, tools, stderr).
 
+mod surrogates;
+
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+
+pub(crate) use surrogates::{escape_length, fix_surrogates, from_json};
 
 /// Truncates `text` to `max_chars` characters. The last one is `…` if text was removed.
 pub(crate) fn clip(text: &str, max_chars: usize) -> String {

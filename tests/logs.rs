@@ -230,7 +230,7 @@ fn no_turn_contradicts_the_verdict() {
     sandbox.run_job("j", &["--fail-on-denial"]).expect_end(1, "failed", Some("permission_denied"));
     let log = sandbox.run(["logs", "j"]);
     let lines: Vec<&str> = log.text("tail").lines().collect();
-    assert_eq!(lines[..2], ["hi", "= the turn ended · 1 turn · 0.1 s"], "{log:?}");
+    assert_eq!(lines[..2], ["hi", "= the turn ended · 1 turn · 0.1s"], "{log:?}");
     assert!(lines[2].starts_with("= failed (permission_denied): "), "{log:?}");
     // The earlier turn of a resumed job stays.
     sandbox.script("init\nhear-all $DIR/heard");
@@ -238,7 +238,7 @@ fn no_turn_contradicts_the_verdict() {
     sandbox.wait("j").expect_end(0, "completed", None);
     let log = sandbox.run(["logs", "j"]);
     let lines: Vec<&str> = log.text("tail").lines().collect();
-    assert_eq!(lines[..3], ["hi", "= done · 1 turn · 0.1 s", "> more"], "{log:?}");
+    assert_eq!(lines[..3], ["hi", "= done · 1 turn · 0.1s", "> more"], "{log:?}");
     assert!(lines[3].starts_with("= completed · 2 turns"), "{log:?}");
     assert_eq!(lines.len(), 4, "{log:?}");
 }

@@ -21,7 +21,8 @@ use crate::job::{
 };
 use crate::output::{Answer, BOLD, painted};
 use crate::store::{EVENTS, JobDir, OUTPUT, Store};
-use crate::stream::from_json;
+use crate::stream::{Event, decode};
+use crate::text::from_json;
 
 /// Time limit for the worker to pass the answer on.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -299,25 +300,28 @@ fn read_request(dir: &JobDir, record: &Record, request_id: &str) -> Option<OpenR
         if memchr::memmem::find(&line, request_id.as_bytes()).is_none() {
             continue;
         }
-        if let Some(request) = parse_request(&line, request_id) {
-            let tool = request["tool_name"].as_str().unwrap_or_default();
+        if let Some((tool, input)) = parse_request(&line, request_id) {
             let kind = if tool == "AskUserQuestion" { "question" } else { "permission" };
             blocked.kind = kind.to_owned();
             blocked.request_id = request_id.to_owned();
-            blocked.tool_name = Some(tool.to_owned());
-            blocked.input = request["input"].to_string();
+            blocked.tool_name = Some(tool);
+            blocked.input = input.to_string();
             blocked.questions = parse_questions(&blocked.input);
-            return Some(OpenRequest { blocked, input: request["input"].clone() });
+            return Some(OpenRequest { blocked, input });
         }
     }
 }
 
-/// Parses a line of the log as the request with this id; `None` for any other line.
-fn parse_request(line: &[u8], request_id: &str) -> Option<Value> {
+/// Returns the tool and its input if the line of the log is the request with this id.
+fn parse_request(line: &[u8], request_id: &str) -> Option<(String, Value)> {
     // Parsed as the worker parses it: a request that the worker accepts can be answered.
-    let mut event: Value = from_json(&String::from_utf8_lossy(line)).ok()?;
-    let matches = event["type"] == "control_request" && event["request_id"] == request_id;
-    matches.then(|| event["request"].take())
+    let line = String::from_utf8_lossy(line);
+    match decode(line.as_bytes())? {
+        Event::Request { request_id: id, tool_name, input, .. } if id == request_id => {
+            Some((tool_name, from_json(input).ok()?))
+        }
+        _ => None,
+    }
 }
 
 /// Returns the name of the worker's event about the message with this number.
@@ -370,7 +374,7 @@ mod tests {
     fn finds_requests_with_invalid_text() {
         let line = |text: &[u8]| {
             let head =
-                br#"{"type":"control_request","request_id":"r","request":{"input":{"text":""#;
+                br#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","input":{"text":""#;
             [&head[..], text, br#""}}}"#, b"\n"].concat()
         };
         for (text, read) in [
@@ -378,8 +382,8 @@ mod tests {
             (br"cut \ud83d", "cut \u{fffd}"),
             (b"cut \xf0", "cut \u{fffd}"),
         ] {
-            let request = parse_request(&line(text), "r").unwrap();
-            assert_eq!(request["input"]["text"], read);
+            let (_, input) = parse_request(&line(text), "r").unwrap();
+            assert_eq!(input["text"], read);
             assert_eq!(parse_request(&line(text), "q"), None);
         }
     }

@@ -318,7 +318,7 @@ fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
         // The dependencies of a job whose record cannot be read are unknown.
         let Some(waiter) = known.or_else(|| store.job(&id).summary().ok()) else { continue };
         // A job that was interrupted before its admission may be recovered.
-        if !waiter.was_admitted && (waiter.status.is_live() || waiter.ending().is_cut_off()) {
+        if !waiter.was_admitted && (waiter.status.is_live() || waiter.end_state().is_cut_off()) {
             let others = [waiter.spec.after, waiter.spec.after_any].concat();
             awaited.extend(others.into_iter().map(|other| (other, id.clone())));
         }

@@ -1,6 +1,6 @@
 //! The command to run next, for a job of each status.
 
-use super::{Blocked, JobId, Question, Reason, Record, Status, Timestamp};
+use super::{Blocked, EndState, JobId, Question, Reason, Record, Status, Timestamp};
 use crate::text::shell_quote;
 
 /// Maximum length of a hint. A longer one is replaced by a command that shows the details.
@@ -12,13 +12,7 @@ const MAX_ALTERNATIVES: usize = 4;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HintFacts<'a> {
     pub job_id: &'a JobId,
-    pub status: Status,
-    /// Why the job failed.
-    pub reason: Option<Reason>,
-    /// `recover` accepts the job.
-    pub is_recoverable: bool,
-    /// `resume` accepts the job once it has ended.
-    pub is_resumable: bool,
+    pub end_state: EndState,
     /// End of a limit for which the job did not wait.
     pub resumable_at: Option<Timestamp>,
     /// The request that waits for an answer.
@@ -30,7 +24,7 @@ pub(crate) struct HintFacts<'a> {
 /// job.
 pub(crate) fn hint(facts: &HintFacts<'_>) -> Option<String> {
     let id = facts.job_id;
-    match facts.status {
+    match facts.end_state.status {
         Status::Completed => None,
         Status::Queued | Status::Starting | Status::Running => Some(format!("claudejob wait {id}")),
         Status::Blocked => Some(facts.blocked.map_or_else(|| full_status(id), |b| answer(id, b))),
@@ -38,7 +32,7 @@ pub(crate) fn hint(facts: &HintFacts<'_>) -> Option<String> {
             "claudejob result {id}  # or: claudejob send {id} --message TEXT, \
              claudejob finish {id}"
         )),
-        Status::Killed if facts.is_resumable => Some(format!("claudejob resume {id}")),
+        Status::Killed if facts.end_state.is_resumable() => Some(format!("claudejob resume {id}")),
         Status::Killed => Some(format!("claudejob logs {id}")),
         Status::Failed => Some(after_failure(facts)),
     }
@@ -51,15 +45,17 @@ pub(crate) fn full_status(id: &JobId) -> String {
 
 fn after_failure(facts: &HintFacts<'_>) -> String {
     let id = facts.job_id;
-    match facts.reason {
-        Some(Reason::Auth) if facts.is_recoverable => {
+    let reason = facts.end_state.reason;
+    let is_recoverable = facts.end_state.is_recoverable();
+    match reason {
+        Some(Reason::Auth) if is_recoverable => {
             return format!("claudejob recover {id}  # after logging in: run claude and /login");
         }
-        Some(Reason::DependencyFailed) if facts.is_recoverable => {
+        Some(Reason::DependencyFailed) if is_recoverable => {
             return "claudejob recover --all  # continues the job it waits for, then this job"
                 .to_owned();
         }
-        _ if facts.is_recoverable => return format!("claudejob recover {id}"),
+        _ if is_recoverable => return format!("claudejob recover {id}"),
         Some(Reason::LaunchFailed | Reason::ClaudeRefused) => {
             return format!("claudejob logs {id} --stderr  # fix the cause and start a new job");
         }
@@ -71,10 +67,10 @@ fn after_failure(facts: &HintFacts<'_>) -> String {
         Some(Reason::PromptRejected) => {
             return format!("claudejob logs {id}  # change the prompt and start a new job");
         }
-        _ if !facts.is_resumable => return format!("claudejob logs {id}"),
+        _ if !facts.end_state.is_resumable() => return format!("claudejob logs {id}"),
         _ => {}
     }
-    let when = match (facts.reason, facts.resumable_at) {
+    let when = match (reason, facts.resumable_at) {
         (Some(Reason::RateLimit), Some(at)) => format!("  # after {at}"),
         (Some(Reason::RateLimit), None) => "  # after the limit has ended".to_owned(),
         (Some(Reason::McpFailed), _) => "  # when its MCP servers work again".to_owned(),
@@ -160,10 +156,7 @@ impl Record {
     pub(crate) fn hint(&self) -> Option<String> {
         hint(&HintFacts {
             job_id: &self.job_id,
-            status: self.status,
-            reason: self.reason,
-            is_recoverable: self.is_recoverable(),
-            is_resumable: self.is_writable(),
+            end_state: self.end_state(),
             resumable_at: self.resumable_at,
             blocked: self.blocked.as_ref(),
         })

@@ -74,6 +74,18 @@ pub(crate) struct Notification {
     pub error: Option<String>,
 }
 
+/// Returns the recipients of a job's notifications, by its `--on-event` and `--wake-url`.
+pub(crate) fn recipients(on_event: &[String], wake: Option<&WakeTarget>) -> Vec<String> {
+    let mut recipients = Vec::new();
+    for number in 1..=on_event.len() {
+        recipients.push(format!("command {number}"));
+    }
+    if wake.is_some() {
+        recipients.push("wake".to_owned());
+    }
+    recipients
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

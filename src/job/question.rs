@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::text::clip;
+use crate::text::{clip, from_json};
 
 /// Number of questions and of options that are stored of a request; the CLI allows four of each.
 const MAX_STORED: usize = 10;
@@ -43,7 +43,7 @@ pub(crate) fn parse_questions(input: &str) -> Vec<Question> {
     struct Input {
         questions: Vec<Question>,
     }
-    serde_json::from_str::<Input>(input).unwrap_or_default().questions
+    from_json::<Input>(input).unwrap_or_default().questions
 }
 
 impl Question {

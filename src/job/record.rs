@@ -13,7 +13,7 @@ use super::{JobId, LeftProcess, Leftovers, Reason, Spec, Status, Timestamp, Verd
 use crate::text::is_zero;
 
 pub(crate) use blocked::{Blocked, ReleasedQuestion};
-pub(crate) use end_state::EndState;
+pub(crate) use end_state::{EndState, end_state};
 
 /// The version of `meta.json` that this program writes. A record of a higher version is read as
 /// far as possible and never overwritten; one without a version was written by the Node skill
@@ -292,24 +292,17 @@ impl Record {
 
     /// Returns whether `recover` accepts the job: see [`EndState::is_recoverable`].
     pub(crate) fn is_recoverable(&self) -> bool {
-        self.ending().is_recoverable()
+        self.end_state().is_recoverable()
     }
 
     /// Returns whether `recover --all` accepts the job: see [`EndState::is_cut_off`].
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.ending().is_cut_off()
+        self.end_state().is_cut_off()
     }
 
-    fn ending(&self) -> EndState {
-        EndState {
-            version: self.version,
-            status: self.status,
-            reason: self.reason,
-            exit: self.exit,
-            attempt: self.attempt,
-            dependency_cut_off: self.dependency_cut_off,
-            no_recover: self.spec.no_recover,
-        }
+    /// Returns the facts that decide how the job can be continued when it has ended.
+    pub(super) fn end_state(&self) -> EndState {
+        end_state!(self)
     }
 
     /// Returns claude's file of the present session, if it was found.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EndState, Exit, HintFacts, JobId, Reason, Record, Status, Timestamp, WakeTarget,
-    deserialize_known_reason, hint,
+    deserialize_known_reason, hint, recipients, record::end_state,
 };
 use crate::text::{clip, is_zero};
 
@@ -152,31 +152,19 @@ impl Summary {
 
     /// Whether the job's notifications have recipients.
     pub(crate) fn has_recipients(&self) -> bool {
-        !self.spec.on_event.is_empty() || self.spec.wake.is_some()
+        !recipients(&self.spec.on_event, self.spec.wake.as_ref()).is_empty()
     }
 
     /// Returns the facts that decide how the job, which has ended, can be continued.
-    pub(crate) fn ending(&self) -> EndState {
-        EndState {
-            version: self.version,
-            status: self.status,
-            reason: self.reason,
-            exit: self.exit,
-            attempt: self.attempt,
-            dependency_cut_off: self.dependency_cut_off,
-            no_recover: self.spec.no_recover,
-        }
+    pub(crate) fn end_state(&self) -> EndState {
+        end_state!(self)
     }
 
     /// Returns the next command to run for the job, which has ended.
     pub(crate) fn hint(&self) -> Option<String> {
-        let ending = self.ending();
         hint(&HintFacts {
             job_id: &self.job_id,
-            status: self.status,
-            reason: self.reason,
-            is_recoverable: ending.is_recoverable(),
-            is_resumable: ending.is_resumable(),
+            end_state: self.end_state(),
             resumable_at: self.resumable_at,
             blocked: None,
         })

@@ -11,7 +11,7 @@ use crate::job::{Record, Status, parse_questions};
 use crate::stream::transcript::{
     Speaker, TranscriptLine, append_verdict, main_argument, transcript_lines, verdict_line,
 };
-use crate::stream::{Block, Event, Line, decode, repair};
+use crate::stream::{Block, Event, Line, decode};
 use crate::text::{format_number, harmless, one_line, plural};
 use tool_call::{CallEntry, ToolInput, ToolOutcome};
 
@@ -121,10 +121,8 @@ impl Conversation {
         if in_last && self.attempt < self.attempts.last {
             self.begin_attempt(self.attempts.last);
         }
-        let repaired = repair(line.bytes);
-        let bytes = repaired.as_ref().map_or(line.bytes, String::as_bytes);
-        let line = Line { bytes, length: line.length };
-        let event = decode(bytes);
+        let text = String::from_utf8_lossy(line.bytes);
+        let event = decode(text.as_bytes());
         match &event {
             Some(Event::Assistant { blocks, synthetic, nested, .. }) => {
                 let by = if *synthetic { Author::Note } else { Author::Agent };

@@ -42,10 +42,8 @@ enum NotificationLine {
     Due { number: u64, at: Timestamp, attempt: u32, event: NotifyEvent },
 }
 
-/// Returns the recipients of a job's notifications.
-pub(super) fn recipients(spec: &Spec) -> Vec<String> {
-    let commands = (1..=spec.on_event.len()).map(|number| format!("command {number}"));
-    commands.chain(spec.wake.iter().map(|_| "wake".to_owned())).collect()
+fn recipients(spec: &Spec) -> Vec<String> {
+    crate::job::recipients(&spec.on_event, spec.wake.as_ref())
 }
 
 fn is_wanted(spec: &Spec, event: NotifyEvent) -> bool {

@@ -15,9 +15,9 @@ use work::reports_denial;
 
 use super::event::McpServer;
 use super::schedule::Schedule;
-use super::{Block, Event, TurnResult, fix_surrogates};
+use super::{Block, Event, TurnResult};
 use crate::job::{Activity, Blocked, ModelFamily, Timestamp, parse_questions, truncate_all};
-use crate::text::{clip, one_line};
+use crate::text::{clip, fix_surrogates, one_line};
 
 /// Number of open tasks, tools and requests that are tracked. Far more than a session has; it
 /// bounds the memory for a runaway stream.

@@ -11,9 +11,9 @@ use std::borrow::Cow;
 use serde_json::{Value, json};
 
 use super::schedule::Scheduling;
-use super::surrogates::{escape_length, from_json};
 use super::wire::{Raw, WireBlock, is_array, items, object, text};
 use crate::job::{ModelFamily, Timestamp};
+use crate::text::{escape_length, from_json};
 
 pub(crate) use decode::decode;
 

@@ -1,7 +1,7 @@
 //! Scanner of JSON text in one pass: it returns the values of an object as slices and builds
 //! nothing. It rejects invalid JSON like `serde_json`.
 
-use std::borrow::Cow;
+use crate::text::from_json;
 
 /// Bytes of a string that are examined in one step.
 const BLOCK: usize = 8;
@@ -50,7 +50,7 @@ impl<'a> Scanner<'a> {
             let name = &self.text[begin..self.at - 1];
             self.expect(b':')?;
             if has_escapes {
-                let name: Cow<'_, str> = serde_json::from_str(&format!("\"{name}\"")).ok()?;
+                let name: String = from_json(&format!("\"{name}\"")).ok()?;
                 member(self, &name)?;
             } else {
                 member(self, name)?;

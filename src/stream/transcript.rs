@@ -5,15 +5,15 @@ mod pieces;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::surrogates::{from_json, repair};
 use super::{Block, Event, Line, TurnResult, decode};
 use crate::job::{Question, Record, Status, milliseconds, parse_questions, truncate_all};
-use crate::text::{clip, one_line};
+use crate::text::{clip, format_duration, from_json, one_line, plural};
 
 use pieces::Link;
 pub(crate) use pieces::{Piece, resolve};
@@ -98,19 +98,11 @@ pub(crate) fn transcript_lines(line: Line<'_>) -> Vec<TranscriptLine> {
 
 /// Returns the pieces of one line of the stream.
 pub(crate) fn pieces(line: Line<'_>) -> Vec<Piece> {
-    if let Some(event) = decode(line.bytes) {
-        return event_pieces(&event, line.bytes);
-    }
-    let repaired = repair(line.bytes);
-    let bytes = repaired.as_ref().map_or(line.bytes, String::as_bytes);
-    match decode(bytes) {
-        Some(event) => event_pieces(&event, bytes),
-        None if line.bytes.is_empty() => Vec::new(),
-        None => {
-            let shown = &line.bytes[..line.bytes.len().min(MAX_STRAY_CHARS * 4)];
-            let text = one_line(&String::from_utf8_lossy(shown), MAX_STRAY_CHARS);
-            vec![Piece::said(Speaker::Note, text)]
-        }
+    let text = String::from_utf8_lossy(line.bytes);
+    match decode(text.as_bytes()) {
+        Some(event) => event_pieces(&event, &text),
+        None if text.is_empty() => Vec::new(),
+        None => vec![Piece::said(Speaker::Note, one_line(&text, MAX_STRAY_CHARS))],
     }
 }
 
@@ -119,7 +111,7 @@ pub(crate) fn stderr_piece(line: Line<'_>) -> Option<Piece> {
     speech(Speaker::Stderr, &String::from_utf8_lossy(line.bytes))
 }
 
-fn event_pieces(event: &Event<'_>, line: &[u8]) -> Vec<Piece> {
+fn event_pieces(event: &Event<'_>, line: &str) -> Vec<Piece> {
     let note = |text: String| vec![Piece::said(Speaker::Note, text)];
     match event {
         Event::Assistant { blocks, synthetic, .. } => {
@@ -140,7 +132,8 @@ fn event_pieces(event: &Event<'_>, line: &[u8]) -> Vec<Piece> {
             blocks.iter().filter_map(|block| user_piece(block, answers.as_deref())).collect()
         }
         Event::ApiRetry { error, delay_ms, .. } => {
-            note(format!("{} · retry in {:.0} s", one_line(error, 60), delay_ms / 1_000.0))
+            let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
+            note(format!("{} · retry in {}", one_line(error, 60), format_duration(delay)))
         }
         Event::RateLimit { status, .. } if status == "rejected" => {
             note("usage limit reached".to_owned())
@@ -249,7 +242,7 @@ fn question_lines(input: &str) -> Vec<String> {
 
 /// Returns the answers in the result of an `AskUserQuestion`, in the order of the questions; each
 /// after its question if there are several.
-fn answer_text(line: &[u8]) -> Option<String> {
+fn answer_text(line: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Outcome {
         tool_use_result: Answered,
@@ -259,9 +252,8 @@ fn answer_text(line: &[u8]) -> Option<String> {
         questions: Vec<Question>,
         answers: BTreeMap<String, Value>,
     }
-    memchr::memmem::find(line, b"\"answers\"")?;
-    let text = std::str::from_utf8(line).ok()?;
-    let Answered { questions, answers } = from_json::<Outcome>(text).ok()?.tool_use_result;
+    memchr::memmem::find(line.as_bytes(), b"\"answers\"")?;
+    let Answered { questions, answers } = from_json::<Outcome>(line).ok()?.tool_use_result;
     let said = |answer: &Value| match answer {
         Value::String(text) => one_line(text, MAX_QUESTION_CHARS),
         other => one_line(&other.to_string(), MAX_QUESTION_CHARS),
@@ -282,7 +274,7 @@ fn answer_text(line: &[u8]) -> Option<String> {
 }
 
 /// Returns the answer to a request, if the line repeats one.
-fn response_piece(line: &[u8]) -> Option<Piece> {
+fn response_piece(line: &str) -> Option<Piece> {
     #[derive(Deserialize)]
     struct Outer {
         response: Inner,
@@ -298,9 +290,8 @@ fn response_piece(line: &[u8]) -> Option<Piece> {
         #[serde(default)]
         message: String,
     }
-    memchr::memmem::find(line, b"\"control_response\"")?;
-    let text = std::str::from_utf8(line).ok()?;
-    let Inner { request_id, response } = from_json::<Outer>(text).ok()?.response;
+    memchr::memmem::find(line.as_bytes(), b"\"control_response\"")?;
+    let Inner { request_id, response } = from_json::<Outer>(line).ok()?.response;
     let decision = match response.behavior.as_str() {
         "allow" => Ok(()),
         _ => Err(one_line(&response.message, MAX_CALL_CHARS)),
@@ -392,14 +383,16 @@ pub(crate) fn append_verdict(lines: &mut Vec<TranscriptLine>, verdict: Transcrip
     lines.push(verdict);
 }
 
-/// Returns `3 turns · 4.2 s · $0.02`, as far as known; the cost may be a lower bound.
+/// Returns `3 turns · 4.2s · $0.02`, as far as known; the cost may be a lower bound.
 fn format_totals(turns: u64, ms: Option<u64>, usd: Option<(f64, bool)>) -> String {
-    let mut parts = vec![format!("{turns} {}", if turns == 1 { "turn" } else { "turns" })];
-    parts.extend(ms.map(|ms| format!("{:.1} s", ms as f64 / 1_000.0)));
-    parts.extend(usd.map(|(usd, is_lower_bound)| {
+    let mut parts = vec![plural(turns as usize, "turn")];
+    if let Some(ms) = ms {
+        parts.push(format_duration(Duration::from_millis(ms)));
+    }
+    if let Some((usd, is_lower_bound)) = usd {
         let least = if is_lower_bound { "at least " } else { "" };
-        format!("{least}${usd:.2}")
-    }));
+        parts.push(format!("{least}${usd:.2}"));
+    }
     parts.join(" · ")
 }
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::scan::Scanner;
-use super::surrogates::from_json;
+use crate::text::from_json;
 
 /// JSON text of a field, which may be `null`; `None` if it is absent.
 pub(super) type Raw<'a> = Option<&'a str>;

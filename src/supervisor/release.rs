@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Effect, FirstPrompt, Now, StopReason, Supervisor, WorkerPhase};
 use crate::job::{Blocked, EventKind, Record, ReleasedQuestion, Status, allow_response};
-use crate::stream::{Digest, Event, from_json};
-use crate::text::clip;
+use crate::stream::{Digest, Event};
+use crate::text::{clip, from_json};
 
 /// Text before an answer to a claude that was stopped meanwhile.
 const ENDED_TEXT: &str = "You were ended while you waited for the user. ";

@@ -7,7 +7,7 @@ use super::{
     TermSignal, WorkerPhase,
 };
 use crate::job::{EventKind, LimitMet, NotifyEvent, Status};
-use crate::stream::{DigestChange, Event, Line, decode, repair};
+use crate::stream::{DigestChange, Event, Line, decode};
 use crate::text::clip;
 
 impl Supervisor {
@@ -24,8 +24,8 @@ impl Supervisor {
         let whole;
         let mut event = decode(line.bytes);
         if event.is_none() {
-            whole = repair(line.bytes);
-            event = whole.as_ref().and_then(|line| decode(line.as_bytes()));
+            whole = String::from_utf8_lossy(line.bytes);
+            event = decode(whole.as_bytes());
         }
         let Some(mut event) = event else {
             if !line.bytes.is_empty() {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{MAX_TOOL_CHARS, MAX_TOOL_PARTS};
 use crate::page::diff::Diff;
 use crate::page::excerpt::Excerpt;
-use crate::text::{format_number, harmless, one_line};
+use crate::text::{format_number, from_json, harmless, one_line};
 
 #[derive(Debug)]
 pub(super) struct CallEntry {
@@ -85,7 +85,7 @@ impl CallEntry {
 impl ToolInput {
     /// Parses a tool's input. An edit without the expected fields is shown as arguments.
     pub(super) fn from_json(name: &str, input: &str) -> Self {
-        let Ok(mut fields) = serde_json::from_str::<Map<String, Value>>(input) else {
+        let Ok(mut fields) = from_json::<Map<String, Value>>(input) else {
             let named = vec![(String::new(), Excerpt::sanitized(input, MAX_TOOL_CHARS))];
             return Self::Arguments { named, more: 0 };
         };

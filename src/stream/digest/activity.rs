@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::{MAX_ACTIVITY_CHARS, MAX_CALL_INPUT_BYTES, MAX_NAME_CHARS, is_blank};
 use crate::job::Activity;
+use crate::stream::LazyText;
 use crate::stream::transcript::main_argument;
-use crate::stream::{LazyText, from_json};
-use crate::text::{clip, one_line};
+use crate::text::{clip, from_json, one_line};
 
 /// The present activity of the agent, kept as raw JSON because it is rarely read.
 #[derive(Clone, Debug)]

@@ -25,8 +25,7 @@ fn names_parent(line: &[u8]) -> bool {
 
 /// Decodes a line; `None` if it is not a JSON object.
 ///
-/// A line that is not UTF-8 cannot be decoded; [`repair`](crate::stream::repair) replaces the
-/// invalid bytes.
+/// A line that is not UTF-8 cannot be decoded; [`String::from_utf8_lossy`] makes it so.
 pub(crate) fn decode(line: &[u8]) -> Option<Event<'_>> {
     // By far the most frequent line with partial messages, and only one field of it matters.
     let is_partial = line.starts_with(b"{\"type\":\"stream_event\"") && line.ends_with(b"}");

@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn shows_permissions_by_what_is_known() {
-        let (call, ends) = ("→ Bash: rm x", "= done · 0 turns · 0.0 s");
+        let (call, ends) = ("→ Bash: rm x", "= done · 0 turns · 0.0s");
         for (context, lines, expected) in [
             (&[][..], &[CALL, ASKS][..], &[call, "· waits for permission"][..]),
             (&[], &[ASKS], &["· waits for permission: Bash: rm x"]),

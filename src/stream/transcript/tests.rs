@@ -29,9 +29,9 @@ fn shows_how_a_turn_ended() {
         let line = format!(r#"{{"type":"result","num_turns":1,"duration_ms":90,{fields}}}"#);
         read(&line).remove(0).1
     };
-    assert_eq!(end(r#""subtype":"success","is_error":false"#), "done · 1 turn · 0.1 s");
+    assert_eq!(end(r#""subtype":"success","is_error":false"#), "done · 1 turn · 0.1s");
     let aborted = r#""is_error":true,"terminal_reason":"aborted_tools","errors":["[ede]"]"#;
-    assert_eq!(end(aborted), "interrupted · 1 turn · 0.1 s");
+    assert_eq!(end(aborted), "interrupted · 1 turn · 0.1s");
     for (fields, why) in [
         (r#""is_error":true,"errors":["no more turns"]"#, "no more turns"),
         (r#""is_error":true,"errors":["one"," ","two\n"],"result":"x""#, "one; two"),
@@ -42,7 +42,7 @@ fn shows_how_a_turn_ended() {
             "claude ended its turn with an error and gave no message (error_during_execution)",
         ),
     ] {
-        assert_eq!(end(fields), format!("failed: {why} · 1 turn · 0.1 s"));
+        assert_eq!(end(fields), format!("failed: {why} · 1 turn · 0.1s"));
     }
 }
 

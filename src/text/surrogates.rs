@@ -13,21 +13,13 @@ const REPLACEMENT: &str = "\\ufffd";
 
 /// Decodes JSON text that may contain lone halves of surrogate pairs.
 pub(crate) fn from_json<T: DeserializeOwned>(json: &str) -> serde_json::Result<T> {
-    serde_json::from_str(json).or_else(|error| match fix_surrogates(json) {
-        Cow::Borrowed(_) => Err(error),
-        Cow::Owned(json) => serde_json::from_str(&json),
-    })
-}
-
-/// Returns a damaged line as text that may be JSON: with U+FFFD in place of invalid UTF-8 and of
-/// lone halves. `None` if nothing changes.
-pub(crate) fn repair(line: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(line);
-    match (fix_surrogates(&text), &text) {
-        (Cow::Owned(fixed), _) => Some(fixed),
-        (Cow::Borrowed(_), Cow::Owned(_)) => Some(text.into_owned()),
-        (Cow::Borrowed(_), Cow::Borrowed(_)) => None,
+    let decoded = serde_json::from_str(json);
+    if decoded.is_err()
+        && let Cow::Owned(fixed) = fix_surrogates(json)
+    {
+        return serde_json::from_str(&fixed);
     }
+    decoded
 }
 
 /// Returns the JSON text with U+FFFD in place of each lone half of a surrogate pair.
@@ -47,7 +39,7 @@ pub(crate) fn fix_surrogates(json: &str) -> Cow<'_, str> {
 
 /// Returns the length of the escape at `at` in bytes. The two halves of a surrogate pair are one
 /// escape.
-pub(super) fn escape_length(json: &str, at: usize) -> usize {
+pub(crate) fn escape_length(json: &str, at: usize) -> usize {
     match (escaped(json, at), escaped(json, at + REPLACEMENT.len())) {
         (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 2 * REPLACEMENT.len(),
         (Some(_), _) => REPLACEMENT.len(),
@@ -82,19 +74,6 @@ mod tests {
         }
         for json in [r#""\ud83d\ude00""#, r#""\\ud83d""#, r#""\\\\ud83d \u00e4 \n""#, "7", "{}"] {
             assert!(matches!(fix_surrogates(json), Cow::Borrowed(_)), "{json}");
-        }
-    }
-
-    #[test]
-    fn repairs_only_damaged_lines() {
-        for (line, expected) in [
-            (&b"{\"a\":\"\xff\"}"[..], Some("{\"a\":\"\u{fffd}\"}")),
-            (br#"{"a":"\ud83d"}"#, Some(r#"{"a":"\ufffd"}"#)),
-            (b"{\"a\":\"\xff\\ud83d\"}", Some("{\"a\":\"\u{fffd}\\ufffd\"}")),
-            (br#"{"a":"\u00e4"}"#, None),
-            (b"no event", None),
-        ] {
-            assert_eq!(repair(line).as_deref(), expected, "{}", line.escape_ascii());
         }
     }
 
