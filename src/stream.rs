@@ -12,8 +12,10 @@ mod schedule;
 pub(crate) mod transcript;
 mod wire;
 
-pub(crate) use digest::{Digest, DigestChange, FinalAnswer};
-pub(crate) use event::{Block, Event, LazyText, McpServer, TurnResult, decode};
+pub(crate) use digest::{Digest, DigestChange, FinalAnswer, LimitChange};
+pub(crate) use event::{
+    AssistantMessage, Block, Event, LazyText, McpServer, TurnResult, UserMessage, decode,
+};
 pub(crate) use lines::{Line, LineSplitter};
 pub(crate) use reset_time::{is_spend_limit, reset_time};
 pub(crate) use schedule::WAKEUP_TIMEOUT;

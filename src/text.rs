@@ -164,7 +164,7 @@ pub(crate) fn is_harmful(c: char) -> bool {
 /// Returns whether a character has Unicode's property `Default_Ignorable_Code_Point`
 /// (DerivedCoreProperties.txt 16.0), which includes the bidirectional controls, or is a mark of
 /// interlinear annotation.
-fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'

@@ -11,7 +11,7 @@ use crate::job::{Record, Status, parse_questions};
 use crate::stream::transcript::{
     Speaker, TranscriptLine, append_verdict, main_argument, transcript_lines, verdict_line,
 };
-use crate::stream::{Block, Event, Line, decode};
+use crate::stream::{AssistantMessage, Block, Event, Line, UserMessage, decode};
 use crate::text::{format_number, harmless, one_line, plural};
 use tool_call::{CallEntry, ToolInput, ToolOutcome};
 
@@ -124,11 +124,11 @@ impl Conversation {
         let text = String::from_utf8_lossy(line.bytes);
         let event = decode(text.as_bytes());
         match &event {
-            Some(Event::Assistant { blocks, synthetic, nested, .. }) => {
+            Some(Event::Assistant(AssistantMessage { blocks, synthetic, nested, .. })) => {
                 let by = if *synthetic { Author::Note } else { Author::Agent };
                 self.add_blocks(blocks, by, *nested);
             }
-            Some(Event::User { blocks, nested, .. }) => {
+            Some(Event::User(UserMessage { blocks, nested, .. })) => {
                 self.add_blocks(blocks, Author::User, *nested);
             }
             Some(Event::Init { .. }) => {

@@ -2,6 +2,7 @@
 
 mod activity;
 mod limit;
+mod message;
 mod turn;
 mod work;
 
@@ -11,13 +12,16 @@ use std::time::Duration;
 use serde_json::Value;
 
 use activity::{RawActivity, SpokenText, TrackedCall};
-use work::reports_denial;
+use limit::ApiLimit;
+use turn::OpenTurn;
 
 use super::event::McpServer;
 use super::schedule::Schedule;
-use super::{Block, Event, TurnResult};
-use crate::job::{Activity, Blocked, ModelFamily, Timestamp, parse_questions, truncate_all};
-use crate::text::{clip, fix_surrogates, one_line};
+use super::{Event, TurnResult};
+use crate::job::{Activity, Blocked, Timestamp};
+use crate::text::{clip, is_invisible};
+
+pub(crate) use limit::LimitChange;
 
 /// Number of open tasks, tools and requests that are tracked. Far more than a session has; it
 /// bounds the memory for a runaway stream.
@@ -75,14 +79,10 @@ pub(crate) struct Digest {
     pub rejected: Option<String>,
     /// Text of the local command that the last turn consisted of, if it failed.
     pub command_failed: Option<String>,
-    /// Whether a limit of the API blocks claude.
-    pub rate_limited: bool,
+    /// The limit of the API that blocks claude.
+    limit: Option<ApiLimit>,
     /// When claude retries.
     pub retry_at: Option<Timestamp>,
-    /// The models to which the limit applies, if the API says so.
-    pub limited_model: Option<ModelFamily>,
-    /// When the limit ends, if the API says so.
-    pub resets_at: Option<Timestamp>,
     /// How long claude said it would wait silently for its next retry, up to [`MAX_SILENCE`].
     pub retry_in: Duration,
     /// Number of `authentication_failed` retries in a row.
@@ -94,18 +94,17 @@ pub(crate) struct Digest {
     pub answered: bool,
     /// Whether the session has begun: an `init` event was seen.
     pub began: bool,
-    /// Whether a turn has begun that has no result yet.
-    pub turn_open: bool,
-    /// Whether background work ended after a result: claude is about to begin another turn.
-    pub follow_up_due: bool,
     /// Number of background tasks that were stopped after a result.
     pub tasks_stopped: usize,
+    /// Number of other background tasks that ended after a result and before the next turn, which
+    /// claude is about to begin for them.
+    unreported_tasks: usize,
     /// Number of lines that are not events.
     pub undecodable: u64,
     ended_turns: u64,
     open_turns: u64,
-    /// Whether a request was aborted whose cost is in no result.
-    has_uncounted_request: bool,
+    /// Number of aborted requests whose cost is in no result.
+    uncounted_requests: u64,
     denials_bytes: usize,
     /// Tool calls of this turn whose denial was reported only by a tool result or an event of its
     /// own.
@@ -118,7 +117,8 @@ pub(crate) struct Digest {
     tasks: BTreeMap<String, TrackedTask>,
     /// Ids of messages and scheduled prompts that claude has queued and not begun.
     queued: BTreeSet<String>,
-    turn: OpenTurn,
+    /// The turn that has begun and has no result yet.
+    turn: Option<OpenTurn>,
     /// Text of the agent since its last answer and the last external message.
     said: SpokenText,
     activity: Option<RawActivity>,
@@ -136,27 +136,6 @@ struct TrackedTask {
     description: String,
 }
 
-/// State of the open turn.
-#[derive(Debug, Default)]
-struct OpenTurn {
-    /// Whether it has an accepted message.
-    has_message: bool,
-    /// Whether it was announced and has no other event yet.
-    is_announced: bool,
-    /// Whether the CLI announced it as scheduled work.
-    is_scheduled: bool,
-    /// Whether the model has said something.
-    model_spoke: bool,
-    /// Text since the last tool call.
-    said: SpokenText,
-    /// Why the CLI did not ask the model.
-    prevented: Option<String>,
-    /// Outcome of the local command that it consists of.
-    command_outcome: Option<String>,
-    /// Output of a local command.
-    command_output: Option<String>,
-}
-
 /// An answer that may be truncated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct FinalAnswer {
@@ -172,9 +151,7 @@ pub(crate) struct DigestChange {
     /// Whether a working claude writes this event.
     pub is_activity: bool,
     pub turn_ended: bool,
-    /// The CLI's name of a limit that was met, for the first time or again.
-    pub rate_limited: Option<String>,
-    pub rate_limit_over: bool,
+    pub limit: Option<LimitChange>,
     /// A request that waits for an answer.
     pub blocked: Option<Blocked>,
     /// Requests that no longer wait.
@@ -193,7 +170,8 @@ pub(crate) struct DigestChange {
 impl Digest {
     /// Creates the digest of an attempt that has not begun and waits until `retry_at`.
     pub(crate) fn waiting(rate_limited: bool, retry_at: Timestamp) -> Self {
-        Self { rate_limited, retry_at: Some(retry_at), ..Self::default() }
+        let limit = if rate_limited { Some(ApiLimit::default()) } else { None };
+        Self { limit, retry_at: Some(retry_at), ..Self::default() }
     }
 
     /// Creates the digest of an attempt that begins with this number of own messages.
@@ -208,8 +186,8 @@ impl Digest {
 
     /// Whether requests may have been made whose cost is in no result.
     pub(crate) fn cost_is_lower_bound(&self) -> bool {
-        self.turn_open
-            || self.has_uncounted_request
+        self.is_turn_open()
+            || self.uncounted_requests > 0
             || self.tasks.values().any(|task| task.asks_model)
     }
 
@@ -242,8 +220,8 @@ impl Digest {
     /// Whether the last turn has its result and no other turn is expected.
     pub(crate) fn is_settled(&self) -> bool {
         self.results > 0
-            && !self.turn_open
-            && !self.follow_up_due
+            && !self.is_turn_open()
+            && !self.is_follow_up_due()
             && self.outstanding() == 0
             && self.queued.is_empty()
             && !self.schedule.is_pending()
@@ -252,6 +230,16 @@ impl Digest {
     /// Whether claude has queued a message or a scheduled prompt and not begun it.
     pub(crate) fn has_queued(&self) -> bool {
         !self.queued.is_empty()
+    }
+
+    /// Whether a turn has begun that has no result yet.
+    pub(crate) fn is_turn_open(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// Whether background work ended after a result: claude is about to begin another turn.
+    pub(crate) fn is_follow_up_due(&self) -> bool {
+        self.unreported_tasks > 0
     }
 
     /// Whether a tool or background work is running.
@@ -265,10 +253,11 @@ impl Digest {
 
     /// Returns the oldest open request, with the ids of some others.
     pub(crate) fn blocked(&self) -> Option<Blocked> {
-        let mut requests = self.requests.iter().map(|(blocked, _)| blocked);
-        let mut first = requests.next()?.clone();
-        first.others =
-            requests.take(MAX_OTHERS_NAMED).map(|other| other.request_id.clone()).collect();
+        let ((first, _), others) = self.requests.split_first()?;
+        let mut first = first.clone();
+        for (other, _) in others.iter().take(MAX_OTHERS_NAMED) {
+            first.others.push(other.request_id.clone());
+        }
         Some(first)
     }
 
@@ -277,13 +266,15 @@ impl Digest {
     }
 
     /// Removes a request that this program has answered.
-    pub(crate) fn answered(&mut self, request_id: &str) {
+    pub(crate) fn remove_request(&mut self, request_id: &str) {
         self.requests.retain(|(blocked, _)| blocked.request_id != request_id);
     }
 
     /// Marks the open requests as undecided: stopping claude does not deny them.
     pub(crate) fn leave_undecided(&mut self) {
-        self.undecided_calls.extend(self.requests.iter().filter_map(|(_, tool)| tool.clone()));
+        for (_, tool_use_id) in &self.requests {
+            self.undecided_calls.extend(tool_use_id.clone());
+        }
     }
 
     /// Counts a line that is not an event. `spoken` means that it looks like one of the agent,
@@ -304,107 +295,32 @@ impl Digest {
         match event {
             Event::Init { session_id, model, mcp_servers } => {
                 if let Some(servers) = mcp_servers {
-                    let kept = servers.iter().take(MAX_TRACKED).map(|server| McpServer {
-                        name: clip(&server.name, MAX_NAME_CHARS),
-                        status: clip(&server.status, MAX_NAME_CHARS),
-                    });
-                    self.mcp_servers = kept.collect();
+                    self.mcp_servers = servers.iter().take(MAX_TRACKED).map(clip_server).collect();
                 }
                 self.began = true;
                 self.begin_turn();
                 self.set_session(session_id.as_deref());
-                self.model = model
-                    .as_ref()
-                    .map(|name| clip(name, MAX_NAME_CHARS))
-                    .or_else(|| self.model.take());
+                if let Some(name) = model {
+                    self.model = Some(clip(name, MAX_NAME_CHARS));
+                }
             }
             Event::ApiRetry { error, status, delay_ms, nested } => {
                 // After a turn it may be background work that retries, and that ends without a
                 // result.
-                let beside = self.results > 0 && !self.turn_open && self.outstanding() > 0;
+                let beside = self.results > 0 && !self.is_turn_open() && self.outstanding() > 0;
                 if !nested && !beside {
                     self.open_turn();
                 }
                 self.api_retry(error, *status, *delay_ms, now, &mut change);
             }
-            Event::RateLimit { status, resets_at, model } => {
-                if status == "rejected" {
-                    self.rate_limited = true;
-                    self.resets_at = *resets_at;
-                    self.limited_model = *model;
-                    self.retry_at = self.resets_at;
-                    self.expect_silence(self.resets_at.map_or(Duration::ZERO, |at| at.since(now)));
-                    change.rate_limited = Some("rate_limit".to_owned());
-                } else {
-                    self.end_limit(&mut change);
-                }
+            Event::RateLimit { status, resets_at, model } if status == "rejected" => {
+                self.limit_met(*resets_at, *model, now, &mut change);
             }
-            Event::Assistant { blocks, message_id, error, synthetic, nested, command_outcome } => {
-                if !nested {
-                    self.begin_turn();
-                }
-                if command_outcome.is_some() {
-                    self.turn.command_outcome.clone_from(command_outcome);
-                }
-                // Text outside a turn does not belong to one.
-                if self.turn_open && !nested {
-                    let earlier = self.cli_error.take().filter(|_| *synthetic);
-                    self.cli_error = error.clone().filter(|_| *synthetic).or(earlier);
-                }
-                if !synthetic {
-                    self.answered = true;
-                    self.turn.model_spoke |= !nested;
-                    self.auth_failures = 0;
-                    self.end_limit(&mut change);
-                    let message_id = message_id.as_deref();
-                    if !nested && (message_id.is_none() || message_id != self.message_id.as_deref())
-                    {
-                        self.open_turns += 1;
-                        self.message_id = message_id.map(str::to_owned);
-                    }
-                }
-                for block in blocks {
-                    self.add_block(block, *nested, *synthetic);
-                }
-            }
-            Event::User { blocks, nested, replayed, scheduling, denied } => {
-                if !nested {
-                    self.begin_turn();
-                }
-                change.accepted_message.clone_from(replayed);
-                if replayed.is_some() {
-                    self.message_taken(blocks);
-                }
-                for block in blocks {
-                    if let Block::ToolResult { id, is_error, text } = block {
-                        let tool = self.tools.get(&clip(id, MAX_NAME_CHARS));
-                        let name = tool.map(|tool| tool.name.clone());
-                        if let Some(scheduling) = scheduling {
-                            self.schedule.apply(scheduling, name.as_deref());
-                        }
-                        if name.as_deref() == Some("CronDelete") && !is_error {
-                            let cron = tool.map(TrackedCall::summary).unwrap_or_default();
-                            self.schedule.delete(&cron);
-                        }
-                        if denied.iter().any(|denied| denied == id)
-                            || (*is_error && reports_denial(text))
-                        {
-                            self.call_denied(id, "");
-                        }
-                        self.tool_ended(id, &mut change);
-                    }
-                }
-            }
+            Event::RateLimit { .. } => self.end_limit(&mut change),
+            Event::Assistant(message) => self.assistant(message, &mut change),
+            Event::User(message) => self.user(message, &mut change),
             Event::TaskStarted { task, backgrounded } => self.track_task(task, *backgrounded),
-            Event::BackgroundTasks(tasks) => {
-                let listed: BTreeSet<String> =
-                    tasks.iter().map(|task| clip(&task.id, MAX_NAME_CHARS)).collect();
-                self.tasks
-                    .retain(|id, task| task.backgrounded == Some(false) || listed.contains(id));
-                for task in tasks {
-                    self.track_task(task, Some(true));
-                }
-            }
+            Event::BackgroundTasks(tasks) => self.background_tasks(tasks),
             Event::Command { uuid, state, wakeup_source } => {
                 self.command_changed(uuid, state, wakeup_source.as_deref(), now);
                 if state == "completed" {
@@ -415,11 +331,7 @@ impl Digest {
                 self.call_denied(tool_use_id, tool_name);
             }
             Event::Prevented(why) => {
-                self.begin_turn();
-                if self.turn.model_spoke {
-                    change.refused = Some(one_line(why, MAX_DENIAL_REASON_CHARS));
-                }
-                self.turn.prevented = Some(clip(why, MAX_PREVENTED_CHARS));
+                change.refused = self.begin_turn().prevent(why);
             }
             Event::TaskUpdated { task_id, status } => {
                 // A notification follows if the task ended by itself; a killed task may get none.
@@ -429,27 +341,9 @@ impl Digest {
             }
             Event::TaskEnded { task_id, status } => self.task_ended(task_id, status),
             Event::Request { request_id, tool_name, tool_use_id, input } => {
-                let asks = tool_name == "AskUserQuestion";
-                let input = &*fix_surrogates(input);
-                let blocked = Blocked {
-                    kind: if asks { "question" } else { "permission" }.to_owned(),
-                    request_id: clip(request_id, MAX_NAME_CHARS),
-                    tool_name: Some(clip(tool_name, MAX_NAME_CHARS)),
-                    input: if asks { String::new() } else { clip(input, MAX_INPUT_CHARS) },
-                    questions: if asks {
-                        truncate_all(&parse_questions(input))
-                    } else {
-                        Vec::new()
-                    },
-                    others: Vec::new(),
-                    since: now,
-                    released: false,
-                };
-                if self.requests.len() < MAX_TRACKED {
-                    let tool = tool_use_id.as_ref().map(|id| clip(id, MAX_NAME_CHARS));
-                    self.requests.push((blocked.clone(), tool));
-                }
-                change.blocked = Some(blocked);
+                let tool_use_id = tool_use_id.as_deref();
+                change.blocked =
+                    Some(self.add_request(request_id, tool_name, tool_use_id, input, now));
             }
             Event::RequestCancelled { request_id } => {
                 let id = clip(request_id, MAX_NAME_CHARS);
@@ -468,13 +362,16 @@ impl Digest {
     }
 }
 
+fn clip_server(server: &McpServer) -> McpServer {
+    McpServer {
+        name: clip(&server.name, MAX_NAME_CHARS),
+        status: clip(&server.status, MAX_NAME_CHARS),
+    }
+}
+
 /// Whether the text has no visible character.
 fn is_blank(text: &str) -> bool {
-    let is_unseen = |c: char| {
-        matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    text.chars().all(|c| c.is_whitespace() || c.is_control() || is_unseen(c))
+    text.chars().all(|c| c.is_whitespace() || c.is_control() || is_invisible(c))
 }
 
 fn add_bounded(count: u64, more: u64) -> u64 {

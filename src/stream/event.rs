@@ -50,34 +50,8 @@ pub(crate) enum Event<'a> {
         /// The models to which it applies; `None` for all.
         model: Option<ModelFamily>,
     },
-    /// `assistant`: a message of the model, or of the CLI in its place.
-    Assistant {
-        blocks: Vec<Block<'a>>,
-        /// The API's message id; several events can belong to one message.
-        message_id: Option<Cow<'a, str>>,
-        /// Error of the API for which the CLI speaks in place of the model.
-        error: Option<String>,
-        /// Whether the CLI speaks in place of the model.
-        synthetic: bool,
-        /// Whether a subagent speaks.
-        nested: bool,
-        /// Outcome of a local command (`/compact`, a skill) that did not succeed: `failed`,
-        /// `unavailable_headless`, …
-        command_outcome: Option<String>,
-    },
-    /// `user`: tool results, or text that the CLI added.
-    User {
-        blocks: Vec<Block<'a>>,
-        /// Whether it was said to a subagent.
-        nested: bool,
-        /// UUID of a message of this program that claude has just accepted
-        /// (`--replay-user-messages`).
-        replayed: Option<String>,
-        /// What the tool result says about scheduled work.
-        scheduling: Option<Scheduling>,
-        /// Ids of the denied tool calls, by `tool_result_meta`.
-        denied: Vec<String>,
-    },
+    Assistant(AssistantMessage<'a>),
+    User(UserMessage<'a>),
     /// `system/task_started`: a task began, in the foreground or in the background.
     TaskStarted {
         task: Task,
@@ -137,6 +111,38 @@ pub(crate) enum Event<'a> {
     /// `result`: the end of a turn.
     Result(Box<TurnResult>),
     Other,
+}
+
+/// `assistant`: a message of the model, or of the CLI in its place.
+#[derive(Debug)]
+pub(crate) struct AssistantMessage<'a> {
+    pub blocks: Vec<Block<'a>>,
+    /// The API's message id; several events can belong to one message.
+    pub message_id: Option<Cow<'a, str>>,
+    /// Error of the API for which the CLI speaks in place of the model.
+    pub error: Option<String>,
+    /// Whether the CLI speaks in place of the model.
+    pub synthetic: bool,
+    /// Whether a subagent speaks.
+    pub nested: bool,
+    /// Outcome of a local command (`/compact`, a skill) that did not succeed: `failed`,
+    /// `unavailable_headless`, …
+    pub command_outcome: Option<String>,
+}
+
+/// `user`: tool results, or text that the CLI added.
+#[derive(Debug)]
+pub(crate) struct UserMessage<'a> {
+    pub blocks: Vec<Block<'a>>,
+    /// Whether it was said to a subagent.
+    pub nested: bool,
+    /// UUID of a message of this program that claude has just accepted
+    /// (`--replay-user-messages`).
+    pub replayed: Option<String>,
+    /// What the tool result says about scheduled work.
+    pub scheduling: Option<Scheduling>,
+    /// Ids of the denied tool calls, by `tool_result_meta`.
+    pub denied: Vec<String>,
 }
 
 /// A task of claude: a background command, a subagent, a monitor.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Block, Event, Line, TurnResult, decode};
+use super::{AssistantMessage, Block, Event, Line, TurnResult, UserMessage, decode};
 use crate::job::{Question, Record, Status, milliseconds, parse_questions, truncate_all};
 use crate::text::{clip, format_duration, from_json, one_line, plural};
 
@@ -114,11 +114,11 @@ pub(crate) fn stderr_piece(line: Line<'_>) -> Option<Piece> {
 fn event_pieces(event: &Event<'_>, line: &str) -> Vec<Piece> {
     let note = |text: String| vec![Piece::said(Speaker::Note, text)];
     match event {
-        Event::Assistant { blocks, synthetic, .. } => {
+        Event::Assistant(AssistantMessage { blocks, synthetic, .. }) => {
             let speaker = if *synthetic { Speaker::Note } else { Speaker::Agent };
             blocks.iter().flat_map(|block| agent_pieces(block, speaker)).collect()
         }
-        Event::User { blocks, replayed: Some(_), .. } => {
+        Event::User(UserMessage { blocks, replayed: Some(_), .. }) => {
             let texts = blocks.iter().filter_map(|block| match block {
                 Block::Text(text) => {
                     Some(one_line(&text.prefix(MAX_CALL_CHARS * 2), MAX_CALL_CHARS))
@@ -127,7 +127,7 @@ fn event_pieces(event: &Event<'_>, line: &str) -> Vec<Piece> {
             });
             texts.map(|text| Piece::said(Speaker::User, text)).collect()
         }
-        Event::User { blocks, .. } => {
+        Event::User(UserMessage { blocks, .. }) => {
             let answers = answer_text(line);
             blocks.iter().filter_map(|block| user_piece(block, answers.as_deref())).collect()
         }

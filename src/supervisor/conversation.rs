@@ -68,7 +68,7 @@ impl Supervisor {
             }
             Ok(InboxMessage::Interrupt) => {
                 effects.push(Effect::RemoveMessage(number));
-                if self.accepts_messages() && self.digest.turn_open {
+                if self.accepts_messages() && self.digest.is_turn_open() {
                     self.log(EventKind::InterruptRequested, now, effects);
                     effects.push(Effect::Interrupt(number));
                 }
@@ -107,7 +107,7 @@ impl Supervisor {
                             | WorkerPhase::FollowUp { .. }
                             | WorkerPhase::Awaiting { .. }
                     );
-                if between && !self.digest.turn_open && (idle || self.digest.results > 0) {
+                if between && !self.digest.is_turn_open() && (idle || self.digest.results > 0) {
                     self.phase = WorkerPhase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
                 }
             }
@@ -124,7 +124,7 @@ impl Supervisor {
         effects: &mut Vec<Effect>,
     ) {
         self.silence_started(now);
-        self.digest.answered(&request_id);
+        self.digest.remove_request(&request_id);
         self.request_closed(&request_id);
         self.record.status =
             if self.digest.blocked().is_some() { Status::Blocked } else { Status::Running };

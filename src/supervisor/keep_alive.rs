@@ -99,7 +99,7 @@ impl Supervisor {
     pub(super) fn back_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let wait = self.restart_pause();
         self.keep_alive.restarts += 1;
-        let cut_off = self.digest.turn_open;
+        let cut_off = self.digest.is_turn_open();
         self.keep_alive.exited_idle = false;
         self.next_attempt(now);
         let began = self.record.session_began;

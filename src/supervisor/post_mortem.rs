@@ -8,7 +8,7 @@ use crate::job::{
     EventKind, EventLine, Exit, Outcome, Reason, Record, Status, Timestamp, UndeliveredMessage,
     Verdict,
 };
-use crate::stream::{Event, Line};
+use crate::stream::{Event, Line, UserMessage};
 
 /// What the events of the last attempt say about its end.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,7 +63,7 @@ impl PostMortem {
     pub(crate) fn line(&mut self, line: Line<'_>) {
         let (accepted, done) = (&mut self.accepted, &mut self.done);
         let note = |event: &Event<'_>| match event {
-            Event::User { replayed: Some(uuid), .. } => accepted.push(uuid.clone()),
+            Event::User(UserMessage { replayed: Some(uuid), .. }) => accepted.push(uuid.clone()),
             Event::Result(_) => *done = accepted.len(),
             _ => {}
         };
@@ -125,7 +125,7 @@ impl PostMortem {
 
     /// Marks the last turn as open: a message was accepted, and no line ends its turn.
     pub(crate) fn mark_turn_open(&mut self) {
-        self.supervisor.digest.turn_open = true;
+        self.supervisor.digest.mark_turn_open();
     }
 
     /// Reads the text after the last line feed.
@@ -189,7 +189,7 @@ impl Supervisor {
         // A log with a gap cannot show that the job became idle.
         let by_log = self.record.status == Status::Idle || digest.is_settled();
         let rests = if self.record.log_incomplete { was_idle } else { by_log };
-        self.record.spec.keep_alive && !self.torn && !digest.turn_open && rests
+        self.record.spec.keep_alive && !self.torn && !digest.is_turn_open() && rests
     }
 
     /// Returns the verdict that follows from the stream alone.

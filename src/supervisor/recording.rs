@@ -49,7 +49,7 @@ impl Supervisor {
         let began = if self.launched { self.started } else { now.mono };
         let took = u64::try_from(now.mono.saturating_sub(began).as_millis());
         record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
-        record.rate_limited = digest.rate_limited;
+        record.rate_limited = digest.is_rate_limited();
         record.retry_at = digest.retry_at;
         record.last_event_at = digest.last_event_at.or(record.last_event_at);
         record.activity = digest.activity();

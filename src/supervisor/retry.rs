@@ -54,7 +54,7 @@ impl Supervisor {
     /// sentence.
     fn limit_ends(&self, now: Now) -> Option<Timestamp> {
         let by_sentence = || reset_time(&self.digest.last.as_ref()?.sentence()?, now.wall);
-        self.digest.resets_at.or_else(by_sentence).filter(|reset| *reset > now.wall)
+        self.digest.resets_at().or_else(by_sentence).filter(|reset| *reset > now.wall)
     }
 
     /// Returns the pause after this number of failed attempts.
@@ -201,7 +201,7 @@ impl Supervisor {
             self.first_prompt = prompt;
         }
         let retry_at = now.wall.after(wait);
-        let model = self.digest.limited_model;
+        let model = self.digest.limited_model();
         self.archive_attempt(Digest::waiting(limited, retry_at), now);
         self.conversation.forget_expected();
         self.silence_warned = false;

@@ -13,8 +13,8 @@ impl Supervisor {
     /// Returns how long claude may be silent after its input was closed. Within a turn this is as
     /// long as background work may take, for the turn that follows it.
     pub(super) fn exit_grace(&self) -> Duration {
-        let works = self.digest.turn_open
-            || self.digest.follow_up_due
+        let works = self.digest.is_turn_open()
+            || self.digest.is_follow_up_due()
             || self.digest.has_queued()
             || self.conversation.is_waiting();
         if works {
@@ -83,7 +83,7 @@ impl Supervisor {
             | WorkerPhase::Closing { .. } => {
                 let idle =
                     matches!(self.phase, WorkerPhase::Idle { .. }) || self.keep_alive.exited_idle;
-                self.record.was_idle = idle && !self.digest.turn_open;
+                self.record.was_idle = idle && !self.digest.is_turn_open();
                 // After the last result the verdict is certain; the signal only makes claude exit
                 // sooner.
                 let is_certain = self.input_closed && self.digest.is_settled();
@@ -108,7 +108,7 @@ impl Supervisor {
     /// because claude then always reports its cost.
     fn first_signal(&self) -> TermSignal {
         let hears = !self.input_closed && !self.output_closed;
-        if hears && self.digest.began && self.digest.turn_open {
+        if hears && self.digest.began && self.digest.is_turn_open() {
             TermSignal::Request
         } else {
             TermSignal::Interrupt

@@ -29,7 +29,9 @@ impl Supervisor {
         let can_stall = match self.phase {
             WorkerPhase::Working | WorkerPhase::FollowUp { .. } => true,
             WorkerPhase::Holding { .. } => self.digest.outstanding() > 0,
-            WorkerPhase::Closing { .. } => self.digest.turn_open || self.digest.follow_up_due,
+            WorkerPhase::Closing { .. } => {
+                self.digest.is_turn_open() || self.digest.is_follow_up_due()
+            }
             _ => false,
         };
         // Claude has a reason to be silent while it waits for an answer.

@@ -7,7 +7,7 @@ use super::{
     TermSignal, WorkerPhase,
 };
 use crate::job::{EventKind, LimitMet, NotifyEvent, Status};
-use crate::stream::{DigestChange, Event, Line, decode};
+use crate::stream::{DigestChange, Event, LimitChange, Line, decode};
 use crate::text::clip;
 
 impl Supervisor {
@@ -54,8 +54,7 @@ impl Supervisor {
     }
 
     fn changed(&mut self, change: DigestChange, now: Now, effects: &mut Vec<Effect>) {
-        let mut notable = change.rate_limited.is_some()
-            || change.rate_limit_over
+        let mut notable = change.limit.is_some()
             || change.turn_ended
             || change.blocked.is_some()
             || !change.unblocked.is_empty();
@@ -79,14 +78,17 @@ impl Supervisor {
             self.digest.start_new_request();
             self.message_accepted(&uuid, now, effects);
         }
-        if let Some(error) = change.rate_limited {
-            let retry_at = self.digest.retry_at;
-            self.log(EventKind::RateLimited { error, retry_at }, now, effects);
-            let model = self.digest.limited_model;
-            effects.extend(retry_at.map(|until| Effect::Limited(LimitMet { until, model })));
-        }
-        if change.rate_limit_over {
-            self.log(EventKind::RateLimitOver, now, effects);
+        match change.limit {
+            Some(LimitChange::Met(error)) => {
+                let retry_at = self.digest.retry_at;
+                self.log(EventKind::RateLimited { error, retry_at }, now, effects);
+                if let Some(until) = retry_at {
+                    let model = self.digest.limited_model();
+                    effects.push(Effect::Limited(LimitMet { until, model }));
+                }
+            }
+            Some(LimitChange::Over) => self.log(EventKind::RateLimitOver, now, effects),
+            None => {}
         }
         if self.digest.answered {
             effects.extend(self.unanswered_since.take().map(Effect::Answered));
@@ -123,7 +125,7 @@ impl Supervisor {
             effects.extend(over);
             self.log(EventKind::Turn { subtype, is_error }, now, effects);
         }
-        if self.digest.turn_open {
+        if self.digest.is_turn_open() {
             self.mark_running();
         }
         if matches!(self.record.status, Status::Running | Status::Blocked) {
@@ -158,7 +160,7 @@ impl Supervisor {
     /// Chooses the next phase after an event, which also decides whether stdin stays open.
     fn advance(&mut self, turn_ended: bool, now: Now, effects: &mut Vec<Effect>) {
         let idle = matches!(self.phase, WorkerPhase::Idle { .. });
-        if self.digest.turn_open || (self.digest.results == 0 && !idle) {
+        if self.digest.is_turn_open() || (self.digest.results == 0 && !idle) {
             self.phase = WorkerPhase::Working;
         } else if self.digest.outstanding() > 0 {
             // An idle job has already waited for it.
@@ -169,7 +171,7 @@ impl Supervisor {
                 self.log(EventKind::BackgroundWait { tasks }, now, effects);
                 self.save(now, effects);
             }
-        } else if self.digest.follow_up_due
+        } else if self.digest.is_follow_up_due()
             || self.digest.has_queued()
             || self.conversation.is_waiting()
         {

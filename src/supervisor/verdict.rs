@@ -36,7 +36,7 @@ impl Supervisor {
                 );
             }
             Some(StopReason::Timeout)
-                if !self.digest.turn_open && self.digest.schedule.is_pending() =>
+                if !self.digest.is_turn_open() && self.digest.schedule.is_pending() =>
             {
                 let limit = self.record.spec.timeout_ms.unwrap_or_default();
                 let limit = humantime::format_duration(std::time::Duration::from_millis(limit));
@@ -68,7 +68,7 @@ impl Supervisor {
             Some(StopReason::Release { .. }) | None => {}
         }
         let verdict = self.stream_verdict(evidence);
-        if self.keep_alive.finished && !self.digest.turn_open && !self.torn {
+        if self.keep_alive.finished && !self.digest.is_turn_open() && !self.torn {
             return match (verdict, &self.record.last_failure) {
                 // No request is open; an interrupted one was withdrawn.
                 (Some(verdict), _) if verdict.reason() == Some(Reason::Interrupted) => {
@@ -123,13 +123,13 @@ impl Supervisor {
         // cancelled mean that claude died before it was done, whatever the result of the turn
         // before.
         let crashed = self.record.exit.is_some_and(|exit| exit.signal().is_some());
-        digest.turn_open
+        digest.is_turn_open()
             || self.torn
             || (crashed && self.conversation.is_waiting())
             || digest.has_queued()
             || (!self.input_closed && digest.outstanding() > 0)
             // Claude may exit without that turn by itself; stopped from outside, it is cut off.
-            || (digest.follow_up_due && (!self.input_closed || crashed))
+            || (digest.is_follow_up_due() && (!self.input_closed || crashed))
     }
 
     fn success_verdict(&self, last: &TurnResult) -> Verdict {
@@ -192,7 +192,7 @@ impl Supervisor {
             None => "claude did not end".to_owned(),
             Some(exit) => format!("claude {}", exit_text(exit)),
         };
-        let before = if self.digest.results > 0 || self.digest.turn_open {
+        let before = if self.digest.results > 0 || self.digest.is_turn_open() {
             "in the middle of its work"
         } else {
             "without a result"
@@ -250,7 +250,7 @@ impl Supervisor {
 
 fn error_verdict(last: &TurnResult, digest: &Digest, stderr: &str) -> Verdict {
     let sentence = sentence_of(last);
-    if digest.turn_open {
+    if digest.is_turn_open() {
         // Another turn had begun: its topic is unknown.
         return Verdict::failed(
             Reason::NoResult,
@@ -306,7 +306,7 @@ fn api_reason(last: &TurnResult, digest: &Digest) -> Reason {
         (Some(401 | 403), _) | (_, Some("authentication_failed")) => Reason::Auth,
         (Some(429), _) | (_, Some("rate_limit")) => Reason::RateLimit,
         (Some(503 | 529), _) | (_, Some("overloaded")) => Reason::Overloaded,
-        (None, None) if digest.rate_limited => Reason::RateLimit,
+        (None, None) if digest.is_rate_limited() => Reason::RateLimit,
         _ if last.sentence().is_some_and(|text| is_spend_limit(&text)) => Reason::RateLimit,
         _ => Reason::ApiError,
     }

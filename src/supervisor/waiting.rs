@@ -13,7 +13,7 @@ impl Supervisor {
     pub(super) fn waiting_for(&self, now: Now) -> Option<WaitingFor> {
         let digest = &self.digest;
         match self.phase {
-            WorkerPhase::Backoff { .. } if digest.rate_limited => Some(WaitingFor::new(
+            WorkerPhase::Backoff { .. } if digest.is_rate_limited() => Some(WaitingFor::new(
                 WaitKind::Limit,
                 digest.retry_at,
                 "the API's limit or overload; then claude is started again",
@@ -47,7 +47,7 @@ impl Supervisor {
                 wall(now, Some(until)),
                 "waiting for the next message",
             )),
-            WorkerPhase::Closing { until } if !self.digest.turn_open => Some(WaitingFor::new(
+            WorkerPhase::Closing { until } if !self.digest.is_turn_open() => Some(WaitingFor::new(
                 WaitKind::Exit,
                 wall(now, Some(until)),
                 "claude's input is closed and claude has not ended; then it is terminated",
@@ -72,7 +72,7 @@ impl Supervisor {
             // The record already has the question.
             return None;
         }
-        if digest.rate_limited {
+        if digest.is_rate_limited() {
             let why = "the API's limit or overload; claude tries again by itself";
             return Some(WaitingFor::new(WaitKind::Limit, digest.retry_at, why));
         }

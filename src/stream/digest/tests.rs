@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::stream::decode;
+use crate::text::one_line;
 
 fn apply(lines: &[&str]) -> Digest {
     let mut digest = Digest::default();
@@ -58,10 +59,10 @@ fn turns_add_up_and_the_cost_is_the_last() {
 #[test]
 fn a_limit_lasts_until_the_model_speaks() {
     let limited = apply(&[LIMIT]);
-    assert!(limited.rate_limited);
+    assert!(limited.is_rate_limited());
     assert_eq!(limited.retry_at.unwrap().epoch_ms(), 1_002_000);
     let over = apply(&[LIMIT, CALL]);
-    assert!(!over.rate_limited && over.retry_at.is_none());
+    assert!(!over.is_rate_limited() && over.retry_at.is_none());
 }
 
 #[test]
@@ -78,9 +79,9 @@ fn reads_limit_end_in_seconds_or_milliseconds() {
         let digest = apply(&[&format!(
             r#"{{"type":"rate_limit_event","rate_limit_info":{{"status":"rejected","resetsAt":{resets_at}}}}}"#
         )]);
-        assert!(digest.rate_limited);
-        assert_eq!(digest.resets_at.map(Timestamp::epoch_ms), expected, "{resets_at}");
-        assert_eq!(digest.retry_at, digest.resets_at);
+        assert!(digest.is_rate_limited());
+        assert_eq!(digest.resets_at().map(Timestamp::epoch_ms), expected, "{resets_at}");
+        assert_eq!(digest.retry_at, digest.resets_at());
     }
 }
 
@@ -138,9 +139,9 @@ fn a_foreground_task_is_over_before_the_result() {
     let ended =
         r#"{"type":"system","subtype":"task_notification","task_id":"b1","status":"completed"}"#;
     let digest = apply(&[CALL, started, ended, RESULT]);
-    assert_eq!((digest.outstanding(), digest.follow_up_due), (0, false));
+    assert_eq!((digest.outstanding(), digest.is_follow_up_due()), (0, false));
     let digest = apply(&[CALL, started, RESULT, ended]);
-    assert_eq!((digest.outstanding(), digest.follow_up_due), (0, true));
+    assert_eq!((digest.outstanding(), digest.is_follow_up_due()), (0, true));
 }
 
 #[test]

@@ -4,38 +4,80 @@ use serde_json::Value;
 
 use super::activity::SpokenText;
 use super::{
-    Digest, DigestChange, FinalAnswer, MAX_DENIALS_BYTES, MAX_NAME_CHARS, MAX_PREVENTED_CHARS,
-    MAX_TRACKED, OpenTurn, add_bounded, is_blank,
+    Digest, DigestChange, FinalAnswer, MAX_DENIAL_REASON_CHARS, MAX_DENIALS_BYTES, MAX_NAME_CHARS,
+    MAX_PREVENTED_CHARS, MAX_TRACKED, add_bounded, is_blank,
 };
 use crate::job::Timestamp;
 use crate::stream::event::denied;
 use crate::stream::{Block, TurnResult};
-use crate::text::{clip, sum_usd};
+use crate::text::{clip, one_line, sum_usd};
+
+/// State of the open turn.
+#[derive(Debug, Default)]
+pub(super) struct OpenTurn {
+    cause: TurnCause,
+    /// Whether it was announced and has no other event yet.
+    is_announced: bool,
+    /// Whether the model has said something.
+    pub(super) model_spoke: bool,
+    /// Text since the last tool call.
+    pub(super) said: SpokenText,
+    /// Why the CLI did not ask the model.
+    prevented: Option<String>,
+    /// Outcome of the local command that it consists of.
+    pub(super) command_outcome: Option<String>,
+    /// Output of a local command.
+    command_output: Option<String>,
+}
+
+/// Why a turn began, as far as the CLI reports it; a later cause supersedes an earlier one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum TurnCause {
+    #[default]
+    Unknown,
+    /// It has an accepted message.
+    Message,
+    /// The CLI announced it as scheduled work.
+    Schedule,
+}
+
+impl OpenTurn {
+    /// Records why the CLI does not ask the model. Returns the reason if the turn has asked it
+    /// before: then a message within the turn was refused.
+    pub(super) fn prevent(&mut self, why: &str) -> Option<String> {
+        self.prevented = Some(clip(why, MAX_PREVENTED_CHARS));
+        if self.model_spoke { Some(one_line(why, MAX_DENIAL_REASON_CHARS)) } else { None }
+    }
+}
 
 impl Digest {
     /// Sets the session id if it is valid: it becomes an argument of claude.
     pub(super) fn set_session(&mut self, id: Option<&str>) {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        let is_id = |id: &&str| {
-            (1..=64).contains(&id.len()) && id.chars().all(plain) && !id.starts_with('-')
-        };
-        if let Some(id) = id.filter(is_id) {
+        let Some(id) = id else { return };
+        let is_plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        if (1..=64).contains(&id.len()) && is_plain && !id.starts_with('-') {
             self.session_id = Some(id.to_owned());
         }
     }
 
-    pub(super) fn begin_turn(&mut self) {
-        self.open_turn();
-        self.turn.is_announced = false;
-        self.follow_up_due = false;
+    pub(super) fn begin_turn(&mut self) -> &mut OpenTurn {
+        self.unreported_tasks = 0;
+        let turn = self.open_turn();
+        turn.is_announced = false;
+        turn
     }
 
     /// Opens a turn, unless one is open. Errors of the CLI count only for their own turn.
-    pub(super) fn open_turn(&mut self) {
-        if !std::mem::replace(&mut self.turn_open, true) {
+    pub(super) fn open_turn(&mut self) -> &mut OpenTurn {
+        if self.turn.is_none() {
             self.cli_error = None;
-            self.turn = OpenTurn::default();
         }
+        self.turn.get_or_insert_default()
+    }
+
+    /// Marks the last turn as open, for a turn whose events are missing.
+    pub(crate) fn mark_turn_open(&mut self) {
+        self.turn.get_or_insert_default();
     }
 
     /// Handles that a message or a scheduled prompt was queued, has begun, or has ended.
@@ -55,19 +97,19 @@ impl Digest {
             }
             "started" => {
                 self.queued.remove(&uuid);
-                let begins = !self.turn_open;
-                self.begin_turn();
-                self.turn.is_announced = begins;
+                let begins = !self.is_turn_open();
+                let turn = self.begin_turn();
+                turn.is_announced = begins;
                 if let Some(source) = wakeup_source {
-                    self.turn.is_scheduled = true;
+                    turn.cause = TurnCause::Schedule;
                     self.schedule.fired(source, now);
                 }
             }
             _ => {
                 self.queued.remove(&uuid);
                 // It was dropped: no result follows.
-                if self.turn_open && self.turn.is_announced {
-                    self.turn_open = false;
+                if self.turn.as_ref().is_some_and(|turn| turn.is_announced) {
+                    self.turn = None;
                 }
             }
         }
@@ -75,13 +117,17 @@ impl Digest {
 
     /// Handles an accepted message.
     pub(super) fn message_taken(&mut self, blocks: &[Block<'_>]) {
-        self.turn.has_message = true;
+        if let Some(turn) = &mut self.turn {
+            turn.cause = turn.cause.max(TurnCause::Message);
+        }
         for block in blocks {
             if let Block::Text(text) = block
                 && let Some(output) = command_output(&text.whole())
             {
                 // Output of a command, although it has the form of a message.
-                self.turn.command_output = Some(output);
+                if let Some(turn) = &mut self.turn {
+                    turn.command_output = Some(output);
+                }
                 return;
             }
         }
@@ -109,13 +155,13 @@ impl Digest {
     ) {
         // The result may be the only event of its turn.
         self.open_turn();
+        let turn = self.turn.take().unwrap_or_default();
         change.turn_ended = true;
-        let turn = std::mem::take(&mut self.turn);
         let first = self.results == 0;
         self.results += 1;
-        self.turn_open = false;
-        let follows_task = std::mem::take(&mut self.follow_up_due) || result.origin.is_some();
-        if !first && !turn.has_message && !turn.is_scheduled && !follows_task {
+        let follows_task =
+            std::mem::take(&mut self.unreported_tasks) > 0 || result.origin.is_some();
+        if !first && turn.cause == TurnCause::Unknown && !follows_task {
             self.schedule.fired_unannounced(now);
         }
         self.ended_turns = add_bounded(self.ended_turns, result.num_turns);
@@ -132,98 +178,131 @@ impl Digest {
         let cost = self.add_cost(result);
         // 2.1.197 does not count a request that it aborted.
         let is_broken_off = result.terminal_reason.as_deref() == Some("aborted_streaming");
-        self.has_uncounted_request |= is_broken_off && result.cost_since_last_usd.is_none();
-        let success = !result.is_error && result.subtype == "success";
+        if is_broken_off && result.cost_since_last_usd.is_none() {
+            self.uncounted_requests += 1;
+        }
         self.rejected = None;
         self.command_failed = None;
-        if success {
-            let outcome = turn.command_outcome.as_deref();
-            // A custom command is a prompt for the model; a command of the CLI is an answer by
-            // itself.
-            let is_answer = match result.local_command.as_deref() {
-                None => false,
-                Some("custom") => outcome.is_none(),
-                Some(_) => outcome.is_none_or(|outcome| outcome == "failed"),
-            };
-            let asked_nothing = result.used_no_tokens && cost == 0.0 && !turn.model_spoke;
-            // An empty result of a turn that the CLI began itself means nothing.
-            let began_itself = result.origin.is_some() || turn.is_scheduled;
-            let says_nothing = result.sentence().is_none() && turn.prevented.is_none();
-            if began_itself && says_nothing {
-                // Nothing to report.
-            } else if !is_answer && (asked_nothing || outcome.is_some()) {
-                change.unacknowledged_rejection = !turn.has_message && !began_itself;
-                let why = result.sentence().or(turn.prevented).or(turn.command_output.clone());
-                self.rejected = Some(why.or_else(|| turn.said.text()).unwrap_or_default());
-            } else if outcome == Some("failed") {
-                self.command_failed = Some(turn.said.text().unwrap_or_default());
-            }
-        }
         // The text of an error is not an answer; the verdict has it.
-        if success && self.rejected.is_none() {
-            if result.structured_output.is_some() {
-                self.structured_output.clone_from(&result.structured_output);
+        if !result.is_error && result.subtype == "success" {
+            self.find_failure(&turn, result, cost, change);
+            if self.rejected.is_none() {
+                self.keep_answer(turn, result);
             }
-            let text = result.result.clone().filter(|text| !is_blank(text));
-            let answer = match text {
-                Some(text) => Some(FinalAnswer { text, omitted: result.omitted }),
-                None => {
-                    let said = turn.said.text().or(turn.command_output);
-                    said.map(|text| FinalAnswer { text, omitted: 0 })
-                }
+        }
+        self.keep_denials(result);
+        self.last = Some(result.clone());
+    }
+
+    /// Records why a turn that claude calls a success was none: the model was not asked, or the
+    /// local command failed.
+    fn find_failure(
+        &mut self,
+        turn: &OpenTurn,
+        result: &TurnResult,
+        cost: f64,
+        change: &mut DigestChange,
+    ) {
+        let outcome = turn.command_outcome.as_deref();
+        // A custom command is a prompt for the model; a command of the CLI is an answer by itself.
+        let is_answer = match result.local_command.as_deref() {
+            None => false,
+            Some("custom") => outcome.is_none(),
+            Some(_) => matches!(outcome, None | Some("failed")),
+        };
+        let asked_nothing = result.used_no_tokens && cost == 0.0 && !turn.model_spoke;
+        let sentence = result.sentence();
+        // An empty result of a turn that the CLI began itself means nothing.
+        let began_itself = result.origin.is_some() || turn.cause == TurnCause::Schedule;
+        if began_itself && sentence.is_none() && turn.prevented.is_none() {
+            return;
+        }
+        if !is_answer && (asked_nothing || outcome.is_some()) {
+            change.unacknowledged_rejection = turn.cause == TurnCause::Unknown && !began_itself;
+            let why = sentence.or(turn.prevented.clone()).or(turn.command_output.clone());
+            let why = match why {
+                Some(why) => Some(why),
+                None => turn.said.text(),
             };
-            if answer.is_some() {
-                self.answer = answer;
-                self.said = SpokenText::default();
-            }
+            self.rejected = Some(why.unwrap_or_default());
+        } else if outcome == Some("failed") {
+            self.command_failed = Some(turn.said.text().unwrap_or_default());
         }
+    }
+
+    /// Keeps the answer of a turn: its result, or else the agent's last text, or else the output
+    /// of the local command.
+    fn keep_answer(&mut self, turn: OpenTurn, result: &TurnResult) {
+        if result.structured_output.is_some() {
+            self.structured_output.clone_from(&result.structured_output);
+        }
+        let answer = match &result.result {
+            Some(text) if !is_blank(text) => {
+                FinalAnswer { text: text.clone(), omitted: result.omitted }
+            }
+            _ => match turn.said.text().or(turn.command_output) {
+                Some(text) => FinalAnswer { text, omitted: 0 },
+                None => return,
+            },
+        };
+        self.answer = Some(answer);
+        self.said = SpokenText::default();
+    }
+
+    /// Keeps the denied tool calls of a turn: those of its result and those that are not in it.
+    fn keep_denials(&mut self, result: &TurnResult) {
+        let mut unlisted = std::mem::take(&mut self.denied_calls);
         for denial in &result.permission_denials {
-            if let Some(id) = denial.get("tool_use_id").and_then(Value::as_str) {
-                self.denied_calls.remove(&clip(id, MAX_NAME_CHARS));
+            if let Some(id) = denial["tool_use_id"].as_str() {
+                unlisted.remove(&clip(id, MAX_NAME_CHARS));
             }
         }
-        let unlisted = std::mem::take(&mut self.denied_calls);
         for denial in result.permission_denials.iter().chain(unlisted.values()) {
-            let id = denial.get("tool_use_id").and_then(Value::as_str);
-            let is_undecided = id.is_some_and(|id| self.undecided_calls.contains(id));
-            if self.denials.len() < MAX_TRACKED && !is_undecided {
+            let id = denial["tool_use_id"].as_str().unwrap_or_default();
+            if self.denials.len() < MAX_TRACKED && !self.undecided_calls.contains(id) {
                 self.keep_denial(denial);
             }
         }
-        self.last = Some(result.clone());
     }
 
     /// Adds the cost of a result and returns it. If the CLI does not report it, it is the
     /// difference between the totals of the process.
-    pub(super) fn add_cost(&mut self, result: &TurnResult) -> f64 {
-        let total = result.total_cost_usd.filter(|usd| usd.is_finite());
-        let by_total = total.map(|total| (total - self.total_usd).max(0.0));
-        let cost = result.cost_since_last_usd.filter(|usd| usd.is_finite()).or(by_total);
-        self.total_usd = total.unwrap_or(self.total_usd);
-        if let Some(cost) = cost {
-            self.spent_usd = sum_usd([self.spent_usd, Some(cost)]);
+    fn add_cost(&mut self, result: &TurnResult) -> f64 {
+        let mut cost = None;
+        if let Some(total) = result.total_cost_usd
+            && total.is_finite()
+        {
+            cost = Some((total - self.total_usd).max(0.0));
+            self.total_usd = total;
         }
-        cost.unwrap_or_default()
+        if let Some(since_last) = result.cost_since_last_usd
+            && since_last.is_finite()
+        {
+            cost = Some(since_last);
+        }
+        let Some(cost) = cost else { return 0.0 };
+        self.spent_usd = sum_usd([self.spent_usd, Some(cost)]);
+        cost
     }
 
     /// Keeps a denied tool call, or only its tool if the space is used up: each one counts.
-    pub(super) fn keep_denial(&mut self, call: &Value) {
-        let weight = serde_json::to_string(call).map_or(usize::MAX, |text| text.len());
-        let weighs = self.denials_bytes.saturating_add(weight);
+    fn keep_denial(&mut self, call: &Value) {
+        let weighs = self.denials_bytes + call.to_string().len();
         if weighs <= MAX_DENIALS_BYTES {
             self.denials_bytes = weighs;
             self.denials.push(call.clone());
         } else {
-            let tool = call["tool_name"].as_str().map(|name| clip(name, MAX_NAME_CHARS));
-            self.denials.push(denied(tool.as_deref()));
+            let tool = call["tool_name"].as_str();
+            self.denials.push(denied(tool.map(|name| clip(name, MAX_NAME_CHARS)).as_deref()));
         }
     }
 }
 
 /// Returns the output of a local command from a message of the CLI.
 fn command_output(message: &str) -> Option<String> {
-    let tags = ["<local-command-stdout>", "<local-command-stderr>"];
-    let output = tags.iter().find_map(|tag| message.strip_prefix(tag))?;
+    let output = message
+        .strip_prefix("<local-command-stdout>")
+        .or(message.strip_prefix("<local-command-stderr>"))?;
     let end = output.rfind("</local-command-").unwrap_or(output.len());
     let output = output[..end].trim();
     if output.is_empty() { None } else { Some(clip(output, MAX_PREVENTED_CHARS)) }

@@ -7,7 +7,9 @@ use memchr::memmem::Finder;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Block, Event, LazyText, McpServer, Task, TurnResult, denied};
+use super::{
+    AssistantMessage, Block, Event, LazyText, McpServer, Task, TurnResult, UserMessage, denied,
+};
 use crate::job::{ModelFamily, Timestamp};
 use crate::stream::schedule::scheduling;
 use crate::stream::wire::{
@@ -36,25 +38,27 @@ pub(crate) fn decode(line: &[u8]) -> Option<Event<'_>> {
     let nested = text(wire.parent_tool_use_id).is_some();
     let event = match text(wire.kind).as_deref() {
         Some("system") => system(&wire),
-        Some("assistant") => Event::Assistant {
-            blocks: blocks(message.content),
-            message_id: text(message.id),
-            error: string(wire.error),
-            synthetic: text(message.model).as_deref() == Some("<synthetic>"),
-            nested,
-            command_outcome: object::<WireDecision<'_>>(wire.local_command_outcome)
-                .and_then(|outcome| string(outcome.kind)),
-        },
+        Some("assistant") => {
+            let outcome: WireDecision<'_> = object(wire.local_command_outcome).unwrap_or_default();
+            Event::Assistant(AssistantMessage {
+                blocks: blocks(message.content),
+                message_id: text(message.id),
+                error: string(wire.error),
+                synthetic: text(message.model).as_deref() == Some("<synthetic>"),
+                nested,
+                command_outcome: string(outcome.kind),
+            })
+        }
         Some("user") => {
             let replayed = get(wire.is_replay) == Some(true);
             let replayed = if replayed { string(wire.uuid) } else { None };
-            Event::User {
+            Event::User(UserMessage {
                 blocks: blocks(message.content),
                 nested,
                 replayed,
                 scheduling: wire.tool_use_result.and_then(scheduling),
                 denied: wire.tool_result_meta.map(rejected_ids).unwrap_or_default(),
-            }
+            })
         }
         Some("command_lifecycle") => match string(wire.command_uuid) {
             Some(uuid) => Event::Command {

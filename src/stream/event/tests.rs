@@ -21,7 +21,9 @@ fn prefix_is_a_prefix_of_the_whole() {
             r#"{{"type":"user","message":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
             piece.repeat(500)
         );
-        let Some(Event::User { blocks, .. }) = decode(line.as_bytes()) else { panic!() };
+        let Some(Event::User(UserMessage { blocks, .. })) = decode(line.as_bytes()) else {
+            panic!()
+        };
         let [Block::Text(words)] = &blocks[..] else { panic!() };
         for most in 1..40 {
             let opening = words.prefix(most);
@@ -42,7 +44,8 @@ fn ignores_messages_of_another_shape() {
         "{\"content\":[1,\"x\",[2],null]}",
     ] {
         let line = format!(r#"{{"type":"user","message":{message},"parent_tool_use_id":"p"}}"#);
-        let Some(Event::User { blocks, nested: true, .. }) = decode(line.as_bytes()) else {
+        let Some(Event::User(UserMessage { blocks, nested: true, .. })) = decode(line.as_bytes())
+        else {
             panic!("{message}")
         };
         assert!(blocks.is_empty(), "{message}");
@@ -130,7 +133,9 @@ fn half_a_surrogate_pair_loses_no_field() {
     assert_eq!(result.permission_denials, denials);
 
     let line = br#"{"type":"assistant","message":{"content":[{"type":"text","text":"so \ud83d"},{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"\ud83d"}]}]}}"#;
-    let Some(Event::Assistant { blocks, .. }) = decode(line) else { panic!("no words") };
+    let Some(Event::Assistant(AssistantMessage { blocks, .. })) = decode(line) else {
+        panic!("no words")
+    };
     let [Block::Text(words), Block::ToolResult { text, .. }] = &blocks[..] else { panic!() };
     assert_eq!((&*words.whole(), &*words.prefix(1)), ("so \u{fffd}", "so \u{fffd}"));
     assert_eq!(text.whole(), "\u{fffd}");
@@ -139,7 +144,9 @@ fn half_a_surrogate_pair_loses_no_field() {
 #[test]
 fn tool_results_are_strings_or_blocks() {
     let line = br#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":"one"},{"type":"tool_result","tool_use_id":"b","is_error":true,"content":[7,{"type":"text","text":"two"},null,{"type":"image"}]}]}}"#;
-    let Some(Event::User { blocks, nested: false, .. }) = decode(line) else { panic!() };
+    let Some(Event::User(UserMessage { blocks, nested: false, .. })) = decode(line) else {
+        panic!()
+    };
     let seen: Vec<_> = blocks
         .iter()
         .map(|block| match block {
