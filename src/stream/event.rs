@@ -278,12 +278,13 @@ pub(crate) struct TurnResult {
 impl TurnResult {
     /// Returns what the result says about an error: all `errors`, or else its text.
     pub(crate) fn sentence(&self) -> Option<String> {
-        let errors: Vec<&str> =
-            self.errors.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
+        let mut errors: Vec<&str> = self.errors.iter().map(|text| text.trim()).collect();
+        errors.retain(|text| !text.is_empty());
         if !errors.is_empty() {
             return Some(errors.join("; "));
         }
-        self.result.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+        let text = self.result.as_deref()?.trim();
+        if text.is_empty() { None } else { Some(text.to_owned()) }
     }
 }
 
@@ -296,9 +297,11 @@ pub(super) fn denied(tool_name: Option<&str>) -> Value {
 fn result_text<'a>(content: Raw<'a>) -> Cow<'a, str> {
     match content {
         Some(raw) if is_array(raw) => {
-            let parts = items(content).into_iter();
-            let texts: Vec<_> =
-                parts.filter_map(|part| text(object::<WireBlock<'_>>(Some(part))?.text)).collect();
+            let mut texts = Vec::new();
+            for part in items(content) {
+                let block: WireBlock<'_> = object(Some(part)).unwrap_or_default();
+                texts.extend(text(block.text));
+            }
             Cow::Owned(texts.join("\n"))
         }
         _ => text(content).unwrap_or_default(),

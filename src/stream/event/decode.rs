@@ -1,6 +1,7 @@
 //! Decoding of a line.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
@@ -68,85 +69,115 @@ pub(crate) fn decode(line: &[u8]) -> Option<Event<'_>> {
             },
             None => Event::Other,
         },
-        Some("rate_limit_event") => {
-            let about: WireStatus<'_> = object(wire.rate_limit_info).unwrap_or_default();
-            Event::RateLimit {
-                status: string(about.status).unwrap_or_default(),
-                // Some releases write a float.
-                resets_at: get::<f64>(about.resets_at).and_then(timestamp),
-                model: string(about.limit_type).and_then(|word| ModelFamily::find_in(&word)),
-            }
-        }
-        Some("control_request") => {
-            let request: WireRequest<'_> = object(wire.request).unwrap_or_default();
-            match (text(request.subtype).as_deref(), string(wire.request_id)) {
-                (Some("can_use_tool"), Some(request_id)) => Event::Request {
-                    request_id,
-                    tool_name: string(request.tool_name).unwrap_or_default(),
-                    tool_use_id: string(request.tool_use_id),
-                    input: request.input.unwrap_or("null"),
-                },
-                _ => Event::Other,
-            }
-        }
+        Some("rate_limit_event") => rate_limit(wire.rate_limit_info),
+        Some("control_request") => control_request(&wire),
         Some("control_cancel_request") => match string(wire.request_id) {
             Some(request_id) => Event::RequestCancelled { request_id },
             None => Event::Other,
         },
         Some("stream_event") => Event::Partial { nested },
-        Some("result") => Event::Result(Box::new(TurnResult {
-            subtype: string(wire.subtype).unwrap_or_default(),
-            // A result that does not deny being an error counts as one.
-            is_error: get(wire.is_error).unwrap_or(true),
-            api_error_status: get(wire.api_error_status),
-            terminal_reason: string(wire.terminal_reason),
-            result: string(wire.result),
-            omitted: 0,
-            errors: items(wire.errors)
-                .into_iter()
-                .filter_map(|error| string(Some(error)))
-                .collect(),
-            num_turns: get(wire.num_turns).unwrap_or_default(),
-            duration_ms: get::<f64>(wire.duration_ms).unwrap_or_default() as u64,
-            total_cost_usd: get(wire.total_cost_usd),
-            session_id: string(wire.session_id),
-            permission_denials: denials(wire.permission_denials),
-            structured_output: owned::<Value>(wire.structured_output).filter(|v| !v.is_null()),
-            usage: owned::<Value>(wire.usage).filter(|v| !v.is_null()),
-            cost_since_last_usd: cost_since_last(wire.model_usage_since_last_result),
-            used_no_tokens: used_no_tokens(wire.usage),
-            origin: object::<WireDecision<'_>>(wire.origin).and_then(|origin| string(origin.kind)),
-            local_command: string(wire.local_command),
-        })),
+        Some("result") => Event::Result(Box::new(result(&wire))),
         _ => Event::Other,
     };
     Some(event)
 }
 
-fn mcp_servers(servers: Raw<'_>) -> Vec<McpServer> {
-    let server = |raw| {
-        let wire: WireServer<'_> = object(Some(raw))?;
-        let status = string(wire.status).unwrap_or_default();
-        Some(McpServer { name: string(wire.name)?, status })
-    };
-    items(servers).into_iter().filter_map(server).collect()
+fn rate_limit(info: Raw<'_>) -> Event<'static> {
+    let info: WireStatus<'_> = object(info).unwrap_or_default();
+    Event::RateLimit {
+        status: string(info.status).unwrap_or_default(),
+        // Some releases write a float.
+        resets_at: get(info.resets_at).and_then(timestamp),
+        model: text(info.limit_type).and_then(|word| ModelFamily::find_in(&word)),
+    }
+}
+
+fn control_request<'a>(wire: &Wire<'a>) -> Event<'a> {
+    let request: WireRequest<'_> = object(wire.request).unwrap_or_default();
+    match (text(request.subtype).as_deref(), string(wire.request_id)) {
+        (Some("can_use_tool"), Some(request_id)) => Event::Request {
+            request_id,
+            tool_name: string(request.tool_name).unwrap_or_default(),
+            tool_use_id: string(request.tool_use_id),
+            input: request.input.unwrap_or("null"),
+        },
+        _ => Event::Other,
+    }
+}
+
+fn result(wire: &Wire<'_>) -> TurnResult {
+    let origin: WireDecision<'_> = object(wire.origin).unwrap_or_default();
+    TurnResult {
+        subtype: string(wire.subtype).unwrap_or_default(),
+        // A result that does not deny being an error counts as one.
+        is_error: get(wire.is_error).unwrap_or(true),
+        api_error_status: get(wire.api_error_status),
+        terminal_reason: string(wire.terminal_reason),
+        result: string(wire.result),
+        omitted: 0,
+        errors: strings(wire.errors),
+        num_turns: get(wire.num_turns).unwrap_or_default(),
+        duration_ms: get::<f64>(wire.duration_ms).unwrap_or_default() as u64,
+        total_cost_usd: get(wire.total_cost_usd),
+        session_id: string(wire.session_id),
+        permission_denials: denials(wire.permission_denials),
+        structured_output: value(wire.structured_output),
+        usage: value(wire.usage),
+        cost_since_last_usd: cost_since_last(wire.model_usage_since_last_result),
+        used_no_tokens: used_no_tokens(wire.usage),
+        origin: string(origin.kind),
+        local_command: string(wire.local_command),
+    }
+}
+
+fn strings(array: Raw<'_>) -> Vec<String> {
+    let mut strings = Vec::new();
+    for element in items(array) {
+        strings.extend(string(Some(element)));
+    }
+    strings
+}
+
+/// Returns a value that is not null.
+fn value(raw: Raw<'_>) -> Option<Value> {
+    match owned(raw) {
+        Some(Value::Null) => None,
+        value => value,
+    }
+}
+
+fn mcp_servers(array: &str) -> Vec<McpServer> {
+    let mut servers = Vec::new();
+    for server in items(Some(array)) {
+        let wire: WireServer<'_> = object(Some(server)).unwrap_or_default();
+        if let Some(name) = string(wire.name) {
+            servers.push(McpServer { name, status: string(wire.status).unwrap_or_default() });
+        }
+    }
+    servers
 }
 
 /// Returns the time this many seconds after 1970, or milliseconds if seconds would be out of range.
 fn timestamp(since_1970: f64) -> Option<Timestamp> {
-    let of_ms = |ms: f64| Timestamp::from_epoch_ms(ms as i64).filter(|_| ms >= 0.0);
-    of_ms(since_1970 * 1_000.0).or_else(|| of_ms(since_1970))
+    if since_1970 < 0.0 {
+        return None;
+    }
+    let seconds = Timestamp::from_epoch_ms((since_1970 * 1_000.0) as i64);
+    seconds.or(Timestamp::from_epoch_ms(since_1970 as i64))
 }
 
 fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
     let task_id = string(wire.task_id);
     match (text(wire.subtype).as_deref(), task_id) {
         (Some("init"), _) => {
-            let servers = wire.mcp_servers.filter(|servers| is_array(servers));
+            let mcp_servers = match wire.mcp_servers {
+                Some(servers) if is_array(servers) => Some(mcp_servers(servers)),
+                _ => None,
+            };
             Event::Init {
                 session_id: string(wire.session_id),
                 model: string(wire.model),
-                mcp_servers: servers.map(|servers| mcp_servers(Some(servers))),
+                mcp_servers,
             }
         }
         (Some("api_retry"), _) => Event::ApiRetry {
@@ -160,11 +191,14 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
             backgrounded: get(wire.is_backgrounded),
         },
         (Some("background_tasks_changed"), _) if wire.tasks.is_some_and(is_array) => {
-            let tasks = items(wire.tasks).into_iter().filter_map(|raw| {
-                let wire: WireTask<'_> = object(Some(raw))?;
-                Some(task(string(wire.task_id)?, wire.task_type, wire.description))
-            });
-            Event::BackgroundTasks(tasks.collect())
+            let mut tasks = Vec::new();
+            for item in items(wire.tasks) {
+                let wire: WireTask<'_> = object(Some(item)).unwrap_or_default();
+                if let Some(id) = string(wire.task_id) {
+                    tasks.push(task(id, wire.task_type, wire.description));
+                }
+            }
+            Event::BackgroundTasks(tasks)
         }
         (Some("permission_denied"), _) => match string(wire.tool_use_id) {
             Some(tool_use_id) => Event::PermissionDenied {
@@ -197,36 +231,43 @@ fn task(id: String, kind: Raw<'_>, description: Raw<'_>) -> Task {
 
 /// Returns the sum of `costUSD` over all models.
 fn cost_since_last(raw: Raw<'_>) -> Option<f64> {
-    let models: std::collections::BTreeMap<Cow<'_, str>, &RawValue> = get(raw)?;
-    let costs = models.values().map(|model| {
+    let models: BTreeMap<Cow<'_, str>, &RawValue> = get(raw)?;
+    let mut cost = 0.0;
+    for model in models.values() {
         let usage: WireUsage<'_> = object(Some(model.get())).unwrap_or_default();
-        get::<f64>(usage.cost_usd).unwrap_or_default()
-    });
-    // Starts at 0, because the sum of no floats is -0.
-    Some(costs.fold(0.0, |sum, cost| sum + cost))
+        cost += get::<f64>(usage.cost_usd).unwrap_or_default();
+    }
+    Some(cost)
 }
 
 fn used_no_tokens(raw: Raw<'_>) -> bool {
-    let Some(usage) = object::<WireUsage<'_>>(raw) else { return false };
-    let is_zero = |tokens| get::<f64>(tokens) == Some(0.0);
-    is_zero(usage.input_tokens) && is_zero(usage.output_tokens)
+    let usage: WireUsage<'_> = object(raw).unwrap_or_default();
+    get(usage.input_tokens) == Some(0.0) && get(usage.output_tokens) == Some(0.0)
 }
 
 /// Returns the ids of the tool calls that `tool_result_meta` calls rejected.
 fn rejected_ids(meta: &str) -> Vec<String> {
-    let ids = items(Some(meta)).into_iter().filter_map(|raw| {
-        let meta: WireResultMeta<'_> = object(Some(raw))?;
-        let decision: WireDecision<'_> = object(meta.permission_decision)?;
-        let is_rejected = text(decision.decision).as_deref() == Some("reject");
-        if is_rejected { string(meta.id) } else { None }
-    });
-    ids.collect()
+    let mut ids = Vec::new();
+    for item in items(Some(meta)) {
+        let meta: WireResultMeta<'_> = object(Some(item)).unwrap_or_default();
+        let decision: WireDecision<'_> = object(meta.permission_decision).unwrap_or_default();
+        if text(decision.decision).as_deref() == Some("reject") {
+            ids.extend(string(meta.id));
+        }
+    }
+    ids
 }
 
 /// Returns the denied tool calls. A call that cannot be decoded counts with its tool alone.
-fn denials(raw: Raw<'_>) -> Vec<Value> {
-    let whole = |call| owned::<Value>(Some(call)).filter(|call| !call.is_null());
-    items(raw).into_iter().map(|call| whole(call).unwrap_or_else(|| tool_only(call))).collect()
+fn denials(array: Raw<'_>) -> Vec<Value> {
+    let mut denials = Vec::new();
+    for call in items(array) {
+        denials.push(match value(Some(call)) {
+            Some(call) => call,
+            None => tool_only(call),
+        });
+    }
+    denials
 }
 
 fn tool_only(call: &str) -> Value {
@@ -244,9 +285,7 @@ fn blocks(content: Content<'_>) -> Vec<Block<'_>> {
 
 fn block<'a>(wire: &WireBlock<'a>) -> Option<Block<'a>> {
     match text(wire.kind)?.as_ref() {
-        "text" => {
-            wire.text.filter(|raw| raw.starts_with('"')).map(|raw| Block::Text(LazyText(Some(raw))))
-        }
+        "text" if wire.text?.starts_with('"') => Some(Block::Text(LazyText(wire.text))),
         "thinking" => Some(Block::Thinking),
         "tool_use" => Some(Block::ToolUse {
             id: text(wire.id)?,
