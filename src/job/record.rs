@@ -276,18 +276,30 @@ impl Record {
         Verdict::failed(Reason::WorkerDied, error)
     }
 
+    /// Returns how long the job was live, over all attempts; `None` if that is unknown.
+    pub(crate) fn elapsed(&self) -> Option<Duration> {
+        match self.elapsed_ms {
+            Some(ms) => Some(Duration::from_millis(ms)),
+            None => Some(self.ended_at?.since(self.started_at?)),
+        }
+    }
+
     /// Returns the question that waits for an answer while no claude runs.
     pub(crate) fn released_question(&self) -> Option<&Blocked> {
-        let released = self.released.as_ref()?;
-        released.response.is_none().then_some(&released.blocked)
+        match self.released.as_ref()? {
+            ReleasedQuestion { response: None, blocked, .. } => Some(blocked),
+            _ => None,
+        }
     }
 
     /// Returns when the job joins the queue, if that is delayed (`--start-delay`) and the job was
     /// not admitted yet.
     pub(crate) fn starts_at(&self) -> Option<Timestamp> {
         let delay = Duration::from_millis(self.spec.start_delay_ms);
-        let delayed = !self.was_admitted && !delay.is_zero();
-        self.started_at.filter(|_| delayed).map(|at| at.after(delay))
+        if self.was_admitted || delay.is_zero() {
+            return None;
+        }
+        Some(self.started_at?.after(delay))
     }
 
     /// Returns whether `recover` accepts the job: see [`EndState::is_recoverable`].
@@ -376,9 +388,10 @@ impl Exit {
     /// Returns the signal that ended the process, also if a shell or the CLI reports it as an exit
     /// code of 128 and its number.
     pub(crate) fn signal(self) -> Option<i32> {
-        let by_code =
-            || self.code.filter(|code| matches!(code, 129 | 130 | 131 | 134 | 137 | 139 | 143));
-        self.signal.or_else(|| by_code().map(|code| code - 128))
+        match (self.signal, self.code) {
+            (None, Some(code @ (129 | 130 | 131 | 134 | 137 | 139 | 143))) => Some(code - 128),
+            (signal, _) => signal,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use memchr::memmem::Finder;
 
-use super::wire::{WireSchedule, get, is_array, items, object, string};
+use super::wire::{Raw, WireSchedule, get, is_array, items, object, string};
 use crate::job::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,21 +45,30 @@ pub(super) fn scheduling(raw: &str) -> Option<Scheduling> {
         return None;
     }
     let wire: WireSchedule<'_> = object(Some(raw))?;
-    let is_set = |raw: &&str| *raw != "null";
-    if wire.scheduled_for.filter(is_set).is_some() {
-        let is_stopped = get(wire.stopped) == Some(true);
-        let at = get::<f64>(wire.scheduled_for).filter(|ms| *ms > 0.0 && !is_stopped);
-        return match at.and_then(|ms| Timestamp::from_epoch_ms(ms as i64)) {
-            Some(at) => Some(Scheduling::Wakeup(at)),
-            None => Some(Scheduling::NoWakeup),
-        };
+    if is_set(wire.scheduled_for) {
+        return Some(match time(wire.scheduled_for) {
+            Some(at) if at.epoch_ms() > 0 && get(wire.stopped) != Some(true) => {
+                Scheduling::Wakeup(at)
+            }
+            _ => Scheduling::NoWakeup,
+        });
     }
     if wire.jobs.is_some_and(is_array) {
-        let tasks = items(wire.jobs).into_iter().filter_map(|job| cron_task(&object(Some(job))?));
-        return Some(Scheduling::Crons(tasks.collect()));
+        let mut tasks = Vec::new();
+        for job in items(wire.jobs) {
+            tasks.extend(cron_task(&object(Some(job)).unwrap_or_default()));
+        }
+        return Some(Scheduling::Crons(tasks));
     }
-    wire.recurring.filter(is_set)?;
-    cron_task(&wire).map(Scheduling::Cron)
+    if is_set(wire.recurring) { cron_task(&wire).map(Scheduling::Cron) } else { None }
+}
+
+fn is_set(field: Raw<'_>) -> bool {
+    !matches!(field, None | Some("null"))
+}
+
+fn time(field: Raw<'_>) -> Option<Timestamp> {
+    Timestamp::from_epoch_ms(get::<f64>(field)? as i64)
 }
 
 /// Bytes of a tool result that are searched for field names.
@@ -68,7 +77,7 @@ const MAX_SEARCHED_BYTES: usize = 4_096;
 fn cron_task(wire: &WireSchedule<'_>) -> Option<CronTask> {
     Some(CronTask {
         id: string(wire.id)?,
-        due: get::<f64>(wire.next_fire_at).and_then(|ms| Timestamp::from_epoch_ms(ms as i64)),
+        due: time(wire.next_fire_at),
         recurring: get(wire.recurring).unwrap_or(false),
     })
 }
@@ -108,8 +117,10 @@ impl Schedule {
                 }
             }
             Scheduling::Crons(tasks) if tool == Some("CronList") => {
-                let listed = tasks.iter().take(MAX_CRON_TASKS);
-                self.crons = listed.map(|task| (task.id.clone(), task.clone())).collect();
+                self.crons.clear();
+                for task in tasks.iter().take(MAX_CRON_TASKS) {
+                    self.crons.insert(task.id.clone(), task.clone());
+                }
             }
             _ => {}
         }
@@ -150,17 +161,26 @@ impl Schedule {
 
     fn one_shot_fired(&mut self, now: Timestamp) {
         let horizon = now.after(CRON_TOLERANCE);
-        let one_shots = self.crons.values().filter(|task| !task.recurring);
-        let due = one_shots.filter(|task| task.due.is_none_or(|due| due <= horizon));
-        let first = due.min_by_key(|task| task.due).map(|task| task.id.clone());
-        if let Some(id) = first {
+        let mut first: Option<&CronTask> = None;
+        for task in self.one_shots() {
+            let is_due = task.due.is_none_or(|due| due <= horizon);
+            if is_due && first.is_none_or(|first| task.due < first.due) {
+                first = Some(task);
+            }
+        }
+        if let Some(task) = first {
+            let id = task.id.clone();
             self.crons.remove(&id);
         }
     }
 
+    fn one_shots(&self) -> impl Iterator<Item = &CronTask> {
+        self.crons.values().filter(|task| !task.recurring)
+    }
+
     /// Whether a wake-up or one-shot task is outstanding.
     pub(crate) fn is_pending(&self) -> bool {
-        self.wakeup.is_some() || self.crons.values().any(|task| !task.recurring)
+        self.wakeup.is_some() || self.one_shots().next().is_some()
     }
 
     /// Whether there is a recurring task.
@@ -170,15 +190,22 @@ impl Schedule {
 
     /// Returns when the next wake-up or one-shot task is due, if known.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let one_shots = self.crons.values().filter(|task| !task.recurring);
-        self.wakeup.into_iter().chain(one_shots.filter_map(|task| task.due)).min()
+        let mut next = self.wakeup;
+        for task in self.one_shots() {
+            if let Some(due) = task.due {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        next
     }
 
     /// Gives up work that was due [`WAKEUP_TIMEOUT`] before `now`, unless a turn kept it from
     /// firing: the last one ended at `rested`.
     pub(crate) fn expire(&mut self, now: Timestamp, rested: Timestamp) {
         let is_late = |due: Timestamp| due.max(rested).after(WAKEUP_TIMEOUT) <= now;
-        if let Some(due) = self.wakeup.filter(|due| is_late(*due)) {
+        if let Some(due) = self.wakeup
+            && is_late(due)
+        {
             self.wakeup = None;
             self.miss(Some(due));
         }
@@ -192,8 +219,7 @@ impl Schedule {
 
     /// Counts the one-shot tasks that are late as missed.
     fn give_up(&mut self, is_late: impl Fn(&CronTask) -> bool) {
-        let late: Vec<CronTask> =
-            self.crons.values().filter(|task| !task.recurring && is_late(task)).cloned().collect();
+        let late: Vec<CronTask> = self.one_shots().filter(|task| is_late(task)).cloned().collect();
         for task in late {
             self.crons.remove(&task.id);
             self.miss(task.due);

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{AssistantMessage, Block, Event, Line, TurnResult, UserMessage, decode};
-use crate::job::{Question, Record, Status, milliseconds, parse_questions, truncate_all};
+use super::{AssistantMessage, Block, Event, LazyText, Line, TurnResult, UserMessage, decode};
+use crate::job::{Question, Record, Status, parse_questions, truncate_all};
 use crate::text::{clip, format_duration, from_json, one_line, plural};
 
 use pieces::Link;
@@ -112,51 +112,55 @@ pub(crate) fn stderr_piece(line: Line<'_>) -> Option<Piece> {
 }
 
 fn event_pieces(event: &Event<'_>, line: &str) -> Vec<Piece> {
-    let note = |text: String| vec![Piece::said(Speaker::Note, text)];
+    let mut pieces = Vec::new();
     match event {
         Event::Assistant(AssistantMessage { blocks, synthetic, .. }) => {
             let speaker = if *synthetic { Speaker::Note } else { Speaker::Agent };
-            blocks.iter().flat_map(|block| agent_pieces(block, speaker)).collect()
+            for block in blocks {
+                pieces.extend(agent_pieces(block, speaker));
+            }
         }
         Event::User(UserMessage { blocks, replayed: Some(_), .. }) => {
-            let texts = blocks.iter().filter_map(|block| match block {
-                Block::Text(text) => {
-                    Some(one_line(&text.prefix(MAX_CALL_CHARS * 2), MAX_CALL_CHARS))
+            for block in blocks {
+                if let Block::Text(text) = block {
+                    pieces.push(Piece::said(Speaker::User, short_line(text)));
                 }
-                _ => None,
-            });
-            texts.map(|text| Piece::said(Speaker::User, text)).collect()
+            }
         }
         Event::User(UserMessage { blocks, .. }) => {
             let answers = answer_text(line);
-            blocks.iter().filter_map(|block| user_piece(block, answers.as_deref())).collect()
+            for block in blocks {
+                pieces.extend(user_piece(block, answers.as_deref()));
+            }
         }
         Event::ApiRetry { error, delay_ms, .. } => {
             let delay = Duration::try_from_secs_f64(delay_ms / 1_000.0).unwrap_or_default();
-            note(format!("{} · retry in {}", one_line(error, 60), format_duration(delay)))
+            let (error, delay) = (one_line(error, 60), format_duration(delay));
+            pieces.push(note(format!("{error} · retry in {delay}")));
         }
         Event::RateLimit { status, .. } if status == "rejected" => {
-            note("usage limit reached".to_owned())
+            pieces.push(note("usage limit reached"));
         }
         Event::Request { request_id, tool_name, tool_use_id, input } => {
             // A request without a tool call belongs to none that is shown.
             let id = tool_use_id.as_ref().unwrap_or(request_id);
-            request_pieces(request_id, id, tool_name, input)
+            return request_pieces(request_id, id, tool_name, input);
         }
         Event::RequestCancelled { request_id } => {
-            vec![Piece::linked(Link::Cancelled { request_id: request_id.clone() })]
+            pieces.push(Piece::linked(Link::Cancelled { request_id: request_id.clone() }));
         }
-        Event::Prevented(why) => note(one_line(why, MAX_CALL_CHARS)),
+        Event::Prevented(why) => pieces.push(note(one_line(why, MAX_CALL_CHARS))),
         Event::TaskEnded { task_id, status } => {
-            note(format!("background task {} {}", one_line(task_id, 40), one_line(status, 40)))
+            let (task, status) = (one_line(task_id, 40), one_line(status, 40));
+            pieces.push(note(format!("background task {task} {status}")));
         }
         Event::Result(result) => {
-            let denied = result.permission_denials.iter();
-            let ids = denied.filter_map(|call| call.get("tool_use_id")?.as_str());
-            let ids = ids.map(str::to_owned).collect();
-            let mut end = Piece::said(Speaker::End, turn_end_text(result));
-            end.link = Some(Link::Denied { ids });
-            vec![end]
+            let mut ids = Vec::new();
+            for call in &result.permission_denials {
+                ids.extend(call["tool_use_id"].as_str().map(str::to_owned));
+            }
+            let line = Some(TranscriptLine::new(Speaker::End, turn_end_text(result)));
+            pieces.push(Piece { line, link: Some(Link::Denied { ids }) });
         }
         Event::Init { .. }
         | Event::RateLimit { .. }
@@ -165,34 +169,46 @@ fn event_pieces(event: &Event<'_>, line: &str) -> Vec<Piece> {
         | Event::BackgroundTasks(_)
         | Event::Command { .. }
         | Event::PermissionDenied { .. }
-        | Event::Partial { .. } => Vec::new(),
-        Event::Other => response_piece(line).into_iter().collect(),
+        | Event::Partial { .. } => {}
+        Event::Other => pieces.extend(response_piece(line)),
     }
+    pieces
+}
+
+fn note(text: impl Into<String>) -> Piece {
+    Piece::said(Speaker::Note, text)
+}
+
+fn short_line(text: &LazyText<'_>) -> String {
+    one_line(&text.prefix(MAX_CALL_CHARS * 2), MAX_CALL_CHARS)
 }
 
 fn agent_pieces(block: &Block<'_>, speaker: Speaker) -> Vec<Piece> {
+    let mut pieces = Vec::new();
     match block {
-        Block::Text(text) => speech(speaker, &text.whole()).into_iter().collect(),
+        Block::Text(text) => pieces.extend(speech(speaker, &text.whole())),
         Block::ToolUse { id, name, input } => {
-            let asked = if name == QUESTION_TOOL { question_lines(input) } else { Vec::new() };
-            let question = !asked.is_empty();
-            let shown = if question { asked } else { vec![call_line(name, input)] };
-            let piece = |text| Piece {
-                line: Some(TranscriptLine::new(Speaker::Tool, text)),
-                link: Some(Link::Call { id: id.to_string(), question }),
-            };
-            shown.into_iter().map(piece).collect()
+            let mut shown = question_lines(name, input);
+            let question = !shown.is_empty();
+            if !question {
+                shown.push(call_line(name, input));
+            }
+            for text in shown {
+                let line = Some(TranscriptLine::new(Speaker::Tool, text));
+                let link = Some(Link::Call { id: id.to_string(), question });
+                pieces.push(Piece { line, link });
+            }
         }
-        Block::Thinking | Block::ToolResult { .. } => Vec::new(),
+        Block::Thinking | Block::ToolResult { .. } => {}
     }
+    pieces
 }
 
 fn user_piece(block: &Block<'_>, answers: Option<&str>) -> Option<Piece> {
     match block {
         Block::Text(text) => speech(Speaker::User, &text.whole()),
         Block::ToolResult { id, is_error, text } => {
-            let failed =
-                is_error.then(|| one_line(&text.prefix(MAX_CALL_CHARS * 2), MAX_CALL_CHARS));
+            let failed = if *is_error { Some(short_line(text)) } else { None };
             let line = match (&failed, answers) {
                 (Some(why), _) => Some(TranscriptLine::new(Speaker::ToolError, why.clone())),
                 (None, Some(answers)) => {
@@ -207,37 +223,40 @@ fn user_piece(block: &Block<'_>, answers: Option<&str>) -> Option<Piece> {
 }
 
 fn request_pieces(request_id: &str, id: &str, tool_name: &str, input: &str) -> Vec<Piece> {
-    let asked = if tool_name == QUESTION_TOOL { question_lines(input) } else { Vec::new() };
-    let question = !asked.is_empty();
     let call = call_line(tool_name, input);
-    let link = Link::Request {
-        id: id.to_owned(),
-        request_id: request_id.to_owned(),
-        question,
-        call: call.clone(),
-    };
-    let (speaker, shown) = match question {
-        true => (Speaker::Tool, asked),
-        false => (Speaker::Note, vec![format!("{WAITS_FOR_PERMISSION}: {call}")]),
-    };
-    let piece =
-        |text| Piece { line: Some(TranscriptLine::new(speaker, text)), link: Some(link.clone()) };
-    shown.into_iter().map(piece).collect()
+    let mut shown = question_lines(tool_name, input);
+    let question = !shown.is_empty();
+    let speaker = if question { Speaker::Tool } else { Speaker::Note };
+    if !question {
+        shown.push(format!("{WAITS_FOR_PERMISSION}: {call}"));
+    }
+    let link =
+        Link::Request { id: id.to_owned(), request_id: request_id.to_owned(), question, call };
+    let mut pieces = Vec::new();
+    for text in shown {
+        let line = Some(TranscriptLine::new(speaker, text));
+        pieces.push(Piece { line, link: Some(link.clone()) });
+    }
+    pieces
 }
 
-/// Returns a line for each question of an `AskUserQuestion`, with its options.
-fn question_lines(input: &str) -> Vec<String> {
-    let line = |asked: &Question| {
+/// Returns a line for each question of an `AskUserQuestion`, with its options. Empty for the call
+/// of another tool.
+fn question_lines(tool_name: &str, input: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    if tool_name != QUESTION_TOOL {
+        return lines;
+    }
+    for asked in truncate_all(&parse_questions(input)) {
         let labels: Vec<&str> = asked.options.iter().map(|option| option.label.as_str()).collect();
         let labels = one_line(&labels.join(", "), MAX_QUESTION_CHARS);
         let question = one_line(&asked.question, MAX_QUESTION_CHARS);
-        if labels.is_empty() {
-            format!("asks: {question}")
-        } else {
-            format!("asks: {question} ({labels})")
-        }
-    };
-    truncate_all(&parse_questions(input)).iter().map(line).collect()
+        lines.push(match labels.as_str() {
+            "" => format!("asks: {question}"),
+            _ => format!("asks: {question} ({labels})"),
+        });
+    }
+    lines
 }
 
 /// Returns the answers in the result of an `AskUserQuestion`, in the order of the questions; each
@@ -254,23 +273,32 @@ fn answer_text(line: &str) -> Option<String> {
     }
     memchr::memmem::find(line.as_bytes(), b"\"answers\"")?;
     let Answered { questions, answers } = from_json::<Outcome>(line).ok()?.tool_use_result;
-    let said = |answer: &Value| match answer {
+    if questions.len() <= 1
+        && let [answer] = answers.values().collect::<Vec<_>>()[..]
+    {
+        return Some(one_answer(answer));
+    }
+    let mut given = Vec::new();
+    for (question, answer) in &answers {
+        let position = questions.iter().position(|asked| asked.question == *question);
+        let header = position.map_or("", |at| questions[at].header.as_str());
+        let name = if header.is_empty() { question } else { header };
+        let text = format!("{}: {}", one_line(name, 60), one_answer(answer));
+        given.push((position.unwrap_or(usize::MAX), text));
+    }
+    given.sort_by_key(|(position, _)| *position);
+    let texts: Vec<String> = given.into_iter().map(|(_, text)| text).collect();
+    if texts.is_empty() {
+        return None;
+    }
+    Some(one_line(&texts.join("; "), MAX_QUESTION_CHARS * 2))
+}
+
+fn one_answer(answer: &Value) -> String {
+    match answer {
         Value::String(text) => one_line(text, MAX_QUESTION_CHARS),
         other => one_line(&other.to_string(), MAX_QUESTION_CHARS),
-    };
-    if let ([_] | [], 1) = (questions.as_slice(), answers.len()) {
-        return answers.values().next().map(said);
     }
-    let order = |question: &&String| questions.iter().position(|q| q.question == **question);
-    let mut given: Vec<&String> = answers.keys().collect();
-    given.sort_by_key(|question| order(question).unwrap_or(usize::MAX));
-    let named = |question: &&String| {
-        let header = questions.iter().find(|q| q.question == **question).map(|q| &q.header);
-        let name = header.filter(|header| !header.is_empty()).unwrap_or(question);
-        format!("{}: {}", one_line(name, 60), said(&answers[*question]))
-    };
-    let all: Vec<String> = given.iter().map(named).collect();
-    (!all.is_empty()).then(|| one_line(&all.join("; "), MAX_QUESTION_CHARS * 2))
 }
 
 /// Returns the answer to a request, if the line repeats one.
@@ -300,7 +328,10 @@ fn response_piece(line: &str) -> Option<Piece> {
 }
 
 fn speech(speaker: Speaker, text: &str) -> Option<Piece> {
-    (!text.trim().is_empty()).then(|| Piece::said(speaker, truncate_speech(text)))
+    if text.trim().is_empty() {
+        return None;
+    }
+    Some(Piece::said(speaker, truncate_speech(text)))
 }
 
 /// Returns a text, truncated with a note of the omitted length if it is very long.
@@ -322,8 +353,8 @@ fn call_line(name: &str, input: &str) -> String {
 
 /// Returns how a turn ended. Neither `subtype` nor `is_error` alone means a success.
 fn turn_end_text(result: &TurnResult) -> String {
-    let aborted = |why: &String| why.starts_with("aborted");
-    let how = if result.terminal_reason.as_ref().is_some_and(aborted) {
+    let why = result.terminal_reason.as_deref().unwrap_or_default();
+    let how = if why.starts_with("aborted") {
         "interrupted".to_owned()
     } else if result.is_error || result.subtype != "success" {
         format!("failed: {}", one_line(&error_of(result), MAX_ERROR_CHARS))
@@ -331,7 +362,8 @@ fn turn_end_text(result: &TurnResult) -> String {
         DONE.to_owned()
     };
     let usd = result.total_cost_usd.map(|usd| (usd, false));
-    format!("{how} · {}", format_totals(result.num_turns, Some(result.duration_ms), usd))
+    let duration = Duration::from_millis(result.duration_ms);
+    format!("{how} · {}", format_totals(result.num_turns, Some(duration), usd))
 }
 
 /// Returns the error of a result: all its errors, or else its text, or else its subtype.
@@ -348,20 +380,22 @@ pub(crate) fn error_of(result: &TurnResult) -> String {
 /// Returns the last line of a job's transcript: the verdict, and why a job failed. `None` if the
 /// job has not ended.
 pub(crate) fn verdict_line(record: &Record) -> Option<TranscriptLine> {
-    let reason = record.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let error = record.error.as_deref().map(|error| one_line(error, MAX_ERROR_CHARS));
-    let error = error.filter(|error| !error.is_empty());
-    let text = match (record.status, error) {
-        (status, _) if status.is_live() => return None,
-        (Status::Completed, _) => {
-            let between = || Some(milliseconds(record.ended_at?.since(record.started_at?)));
-            let usd = record.cost_usd.map(|usd| (usd, record.cost_is_lower_bound));
-            let figures = format_totals(record.num_turns, record.elapsed_ms.or_else(between), usd);
-            format!("{} · {figures}", record.status)
-        }
-        (status, Some(error)) => format!("{status}{reason}: {error}"),
-        (status, None) => format!("{status}{reason}"),
-    };
+    if record.status.is_live() {
+        return None;
+    }
+    let mut text = record.status.to_string();
+    if record.status == Status::Completed {
+        let usd = record.cost_usd.map(|usd| (usd, record.cost_is_lower_bound));
+        text += &format!(" · {}", format_totals(record.num_turns, record.elapsed(), usd));
+        return Some(TranscriptLine::new(Speaker::End, text));
+    }
+    if let Some(reason) = record.reason {
+        text += &format!(" ({reason})");
+    }
+    let error = one_line(record.error.as_deref().unwrap_or_default(), MAX_ERROR_CHARS);
+    if !error.is_empty() {
+        text += &format!(": {error}");
+    }
     Some(TranscriptLine::new(Speaker::End, text))
 }
 
@@ -384,11 +418,9 @@ pub(crate) fn append_verdict(lines: &mut Vec<TranscriptLine>, verdict: Transcrip
 }
 
 /// Returns `3 turns · 4.2s · $0.02`, as far as known; the cost may be a lower bound.
-fn format_totals(turns: u64, ms: Option<u64>, usd: Option<(f64, bool)>) -> String {
+fn format_totals(turns: u64, elapsed: Option<Duration>, usd: Option<(f64, bool)>) -> String {
     let mut parts = vec![plural(turns as usize, "turn")];
-    if let Some(ms) = ms {
-        parts.push(format_duration(Duration::from_millis(ms)));
-    }
+    parts.extend(elapsed.map(format_duration));
     if let Some((usd, is_lower_bound)) = usd {
         let least = if is_lower_bound { "at least " } else { "" };
         parts.push(format!("{least}${usd:.2}"));
@@ -418,8 +450,11 @@ pub(crate) fn main_argument(input: &str) -> String {
         return clip(input, MAX_CALL_CHARS);
     };
     let known = MAIN_ARGUMENTS.iter().find_map(|name| fields.get(*name));
-    let Some(value) = known.or_else(|| fields.values().next()) else { return String::new() };
-    from_json::<String>(value.get()).unwrap_or_else(|_| clip(value.get(), MAX_CALL_CHARS))
+    let Some(value) = known.or(fields.values().next()) else { return String::new() };
+    match from_json(value.get()) {
+        Ok(text) => text,
+        Err(_) => clip(value.get(), MAX_CALL_CHARS),
+    }
 }
 
 #[cfg(test)]
