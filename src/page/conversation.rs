@@ -7,13 +7,13 @@ use std::collections::{HashMap, VecDeque};
 use maud::{Markup, html};
 
 use super::excerpt::Excerpt;
-use crate::job::{Record, Status, parse_questions};
+use crate::job::{Record, Status};
 use crate::stream::transcript::{
-    Speaker, TranscriptLine, append_verdict, main_argument, transcript_lines, verdict_line,
+    transcript_lines, turn_before_verdict, turn_end_text, verdict_line,
 };
 use crate::stream::{AssistantMessage, Block, Event, Line, UserMessage, decode};
-use crate::text::{format_number, harmless, one_line, plural};
-use tool_call::{CallEntry, ToolInput, ToolOutcome};
+use crate::text::{format_number, harmless, plural};
+use tool_call::{CallEntry, ToolOutcome};
 
 /// Characters shown of one message.
 const MAX_MESSAGE_CHARS: usize = 20_000;
@@ -21,8 +21,6 @@ const MAX_MESSAGE_CHARS: usize = 20_000;
 const MAX_TOOL_CHARS: usize = 6_000;
 /// Arguments shown of a tool call, and edits of a call that makes several.
 const MAX_TOOL_PARTS: usize = 20;
-/// Characters of a tool call in its summary.
-const MAX_SUMMARY_CHARS: usize = 140;
 /// Weight of an entry without its text, in characters.
 const ENTRY_WEIGHT: usize = 300;
 
@@ -81,9 +79,8 @@ impl TranscriptEntry {
         let text = match self {
             Self::Attempt(_) => 0,
             Self::Message { text, .. } => text.text.len(),
-            Self::End { text, output, .. } => {
-                text.len() + output.as_ref().map_or(0, |output| output.text.len())
-            }
+            Self::End { text, output: None, .. } => text.len(),
+            Self::End { text, output: Some(output), .. } => text.len() + output.text.len(),
             Self::Call(call) => call.weight(),
         };
         ENTRY_WEIGHT + text
@@ -140,14 +137,11 @@ impl Conversation {
             Some(Event::Result(result)) => {
                 self.turn_open = false;
                 self.results += 1;
-                let text = transcript_lines(line).into_iter().next().map(|passage| passage.text);
-                let output = result.structured_output.as_ref().map(|value| {
-                    Excerpt::sanitized(
-                        &serde_json::to_string_pretty(value).unwrap_or_default(),
-                        MAX_TOOL_CHARS,
-                    )
-                });
-                let text = harmless(&text.unwrap_or_default());
+                let text = harmless(&turn_end_text(result));
+                let output = match &result.structured_output {
+                    Some(value) => Some(Excerpt::sanitized(&format!("{value:#}"), MAX_TOOL_CHARS)),
+                    None => None,
+                };
                 self.add_entry(TranscriptEntry::End { text, failed: result.is_error, output });
             }
             // The call that is already shown contains the question.
@@ -175,17 +169,16 @@ impl Conversation {
     /// Appends the verdict of a job that has not completed. For a completed job, the end of its last
     /// turn and the head of its section show it.
     pub(crate) fn conclude(&mut self, record: &Record) {
-        let Some(verdict) = verdict_line(record).filter(|_| record.status != Status::Completed)
-        else {
+        if record.status == Status::Completed {
             return;
-        };
+        }
+        let Some(verdict) = verdict_line(record) else { return };
         let text = harmless(&verdict.text);
         let last = self.tail.back_mut().or(self.head.last_mut());
-        if let Some(TranscriptEntry::End { text: turn, .. }) = last {
-            let mut passages =
-                vec![TranscriptLine { speaker: Speaker::End, text: std::mem::take(turn) }];
-            append_verdict(&mut passages, verdict);
-            *turn = passages.swap_remove(0).text;
+        if let Some(TranscriptEntry::End { text: turn, .. }) = last
+            && let Some(ended) = turn_before_verdict(turn)
+        {
+            *turn = ended;
         }
         self.add_entry(TranscriptEntry::End { text, failed: true, output: None });
     }
@@ -228,21 +221,7 @@ impl Conversation {
                     }
                 }
                 Block::ToolUse { id, name, input } => {
-                    let question = match name.as_ref() {
-                        "AskUserQuestion" => parse_questions(input).into_iter().next(),
-                        _ => None,
-                    };
-                    let about =
-                        question.map_or_else(|| main_argument(input), |question| question.question);
-                    let call = CallEntry {
-                        id: id.to_string(),
-                        nested,
-                        name: harmless(&one_line(name, 60)),
-                        about: harmless(&one_line(&about, MAX_SUMMARY_CHARS)),
-                        input: ToolInput::from_json(name, input),
-                        needed_decision: false,
-                        outcome: None,
-                    };
+                    let call = CallEntry::new(id, name, input, nested);
                     self.pending_calls
                         .insert(id.to_string(), self.dropped + self.head.len() + self.tail.len());
                     self.add_entry(TranscriptEntry::Call(Box::new(call)));

@@ -31,18 +31,19 @@ pub(crate) fn section(
     now: Timestamp,
 ) -> Markup {
     let class = status_class(record.status);
-    let verdict = record.reason.map_or(String::new(), |reason| format!(" ({reason})"));
-    let duration = live_duration(record, now).map(format_duration);
-    let sentence = |text: &str| Excerpt::sanitized(text, MAX_SENTENCE_CHARS).text;
+    let duration = live_duration(record, now).map(format_duration).unwrap_or_default();
     html! {
         details.job open[open] {
             summary {
                 b.mark.(class) { (status_symbol(record.status)) }
                 span.id { (id) }
-                span.status.(class) { (record.status.as_str()) (verdict) }
-                @if let Some(duration) = &duration { span.dim { (duration) } }
+                span.status.(class) {
+                    (record.status.as_str())
+                    @if let Some(reason) = record.reason { " (" (reason.as_str()) ")" }
+                }
+                @if !duration.is_empty() { span.dim { (duration) } }
                 @if let Some(usd) = record.cost_usd { span.dim { (dollars(usd, 2)) } }
-                span.about { (harmless(&one_line(&record.prompt, 120))) }
+                span.about { (shown(&record.prompt, 120)) }
             }
             // The anchor is inside `details`, so that following a link to it opens the section.
             div.body id=(anchor(id)) {
@@ -52,30 +53,7 @@ pub(crate) fn section(
                 @for warning in &record.warnings {
                     p.warning { (sentence(warning)) }
                 }
-                dl {
-                    (row("started", record.started_at.map(format_second)))
-                    (row("ended", record.ended_at.map(format_second)))
-                    (row(if record.status.is_live() { "for" } else { "took" }, duration))
-                    (row("queued", nonzero_duration(record.queued_ms)))
-                    (row("waited to retry", nonzero_duration(record.limited_ms)))
-                    (row("model", record.model.as_deref().map(|model| harmless(&one_line(model, 200)))))
-                    (row("turns", Some(format_number(record.num_turns))))
-                    (row("cost", record.cost_usd.map(|usd| dollars(usd, 4))))
-                    (row("attempts", (record.attempt > 1).then(|| record.attempt.to_string())))
-                    (row("group", record.spec.queue_options.group.as_deref().map(|group| harmless(&one_line(group, 200)))))
-                    @if !record.spec.labels.is_empty() {
-                        div {
-                            dt { "labels" }
-                            dd {
-                                @for (key, value) in &record.spec.labels {
-                                    span.label { (harmless(&one_line(&format!("{key}={value}"), 400))) } " "
-                                }
-                            }
-                        }
-                    }
-                    (row("directory", Some(harmless(&one_line(&record.spec.cwd, 1_000)))))
-                    (row("session", record.session_id.as_deref().map(|id| harmless(&one_line(id, 100)))))
-                }
+                (facts(record, &duration))
                 h3 { "Prompt" }
                 pre.prompt dir="auto" { (harmless(prompt.text.trim_end())) }
                 @if prompt.omitted_bytes > 0 {
@@ -84,6 +62,38 @@ pub(crate) fn section(
                 h3 { "Conversation" }
                 (conversation.markup())
             }
+        }
+    }
+}
+
+/// Renders the table of facts about a job.
+fn facts(record: &Record, duration: &str) -> Markup {
+    let attempts = if record.attempt > 1 { record.attempt.to_string() } else { String::new() };
+    let group = record.spec.queue_options.group.as_deref().unwrap_or_default();
+    html! {
+        dl {
+            (row("started", &record.started_at.map(format_second).unwrap_or_default()))
+            (row("ended", &record.ended_at.map(format_second).unwrap_or_default()))
+            (row(if record.status.is_live() { "for" } else { "took" }, duration))
+            (row("queued", &nonzero_duration(record.queued_ms)))
+            (row("waited to retry", &nonzero_duration(record.limited_ms)))
+            (row("model", &shown(record.model.as_deref().unwrap_or_default(), 200)))
+            (row("turns", &format_number(record.num_turns)))
+            @if let Some(usd) = record.cost_usd { (row("cost", &dollars(usd, 4))) }
+            (row("attempts", &attempts))
+            (row("group", &shown(group, 200)))
+            @if !record.spec.labels.is_empty() {
+                div {
+                    dt { "labels" }
+                    dd {
+                        @for (key, value) in &record.spec.labels {
+                            span.label { (shown(&format!("{key}={value}"), 400)) } " "
+                        }
+                    }
+                }
+            }
+            (row("directory", &shown(&record.spec.cwd, 1_000)))
+            (row("session", &shown(record.session_id.as_deref().unwrap_or_default(), 100)))
         }
     }
 }
@@ -97,33 +107,39 @@ pub(crate) fn unreadable_section(id: &str, why: &str, open: bool) -> Markup {
                 span.id { (id) }
                 span.status.bad { "unreadable" }
             }
-            div.body id=(anchor(id)) { p.error { (Excerpt::sanitized(why, MAX_SENTENCE_CHARS).text) } }
+            div.body id=(anchor(id)) { p.error { (sentence(why)) } }
         }
     }
 }
 
-fn row(name: &str, value: Option<String>) -> Markup {
+/// Renders a fact; nothing if its value is empty.
+fn row(name: &str, value: &str) -> Markup {
     html! {
-        @if let Some(value) = value.filter(|value| !value.is_empty()) {
+        @if !value.is_empty() {
             div { dt { (name) } dd { (value) } }
         }
     }
+}
+
+/// Returns untrusted text on one line.
+fn shown(text: &str, max_chars: usize) -> String {
+    harmless(&one_line(text, max_chars))
+}
+
+fn sentence(text: &str) -> String {
+    Excerpt::sanitized(text, MAX_SENTENCE_CHARS).text
 }
 
 fn format_second(at: Timestamp) -> String {
     format!("{} {} UTC", at.day(), at.time_of_day())
 }
 
-fn nonzero_duration(ms: u64) -> Option<String> {
-    (ms > 0).then(|| format_duration(Duration::from_millis(ms)))
+fn nonzero_duration(ms: u64) -> String {
+    if ms == 0 { String::new() } else { format_duration(Duration::from_millis(ms)) }
 }
 
 /// Returns how long the job has been live. For a live job this is computed from its start: the
 /// record's own figure is out of date.
 fn live_duration(record: &Record, now: Timestamp) -> Option<Duration> {
-    if record.status.is_live() {
-        return record.started_at.map(|at| now.since(at));
-    }
-    let between = || Some(record.ended_at?.since(record.started_at?));
-    record.elapsed_ms.map(Duration::from_millis).or_else(between)
+    if record.status.is_live() { Some(now.since(record.started_at?)) } else { record.elapsed() }
 }

@@ -352,7 +352,7 @@ fn call_line(name: &str, input: &str) -> String {
 }
 
 /// Returns how a turn ended. Neither `subtype` nor `is_error` alone means a success.
-fn turn_end_text(result: &TurnResult) -> String {
+pub(crate) fn turn_end_text(result: &TurnResult) -> String {
     let why = result.terminal_reason.as_deref().unwrap_or_default();
     let how = if why.starts_with("aborted") {
         "interrupted".to_owned()
@@ -406,15 +406,22 @@ pub(crate) fn append_verdict(lines: &mut Vec<TranscriptLine>, verdict: Transcrip
     let last = lines.iter().rposition(|line| line.speaker != Speaker::Stderr);
     if let Some(last) = last
         && lines[last].speaker == Speaker::End
-        && let Some(figures) = lines[last].text.strip_prefix(DONE)
+        && let Some(text) = turn_before_verdict(&lines[last].text)
     {
         if verdict.text.starts_with(Status::Completed.as_str()) {
             lines.remove(last);
         } else {
-            lines[last].text = format!("the turn ended{figures}");
+            lines[last].text = text;
         }
     }
     lines.push(verdict);
+}
+
+/// Returns the text for a turn that ended with an answer, of a job whose verdict follows; `None`
+/// for another turn, whose text remains.
+pub(crate) fn turn_before_verdict(turn_end: &str) -> Option<String> {
+    let figures = turn_end.strip_prefix(DONE)?;
+    Some(format!("the turn ended{figures}"))
 }
 
 /// Returns `3 turns · 4.2s · $0.02`, as far as known; the cost may be a lower bound.

@@ -1,13 +1,17 @@
 //! A tool call in a conversation, with its input and its outcome.
 
 use maud::{Markup, html};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{MAX_TOOL_CHARS, MAX_TOOL_PARTS};
+use crate::job::parse_questions;
 use crate::page::diff::Diff;
 use crate::page::excerpt::Excerpt;
+use crate::stream::transcript::main_argument;
 use crate::text::{format_number, from_json, harmless, one_line};
+
+/// Characters of a tool call in its summary.
+const MAX_SUMMARY_CHARS: usize = 140;
 
 #[derive(Debug)]
 pub(super) struct CallEntry {
@@ -34,19 +38,41 @@ pub(super) struct ToolOutcome {
 }
 
 impl CallEntry {
-    pub(super) fn weight(&self) -> usize {
-        let input = match &self.input {
-            ToolInput::Edits { diffs, .. } => diffs.iter().map(Diff::weight).sum(),
-            ToolInput::Arguments { named, .. } => {
-                named.iter().map(|(name, value)| name.len() + value.text.len()).sum::<usize>()
-            }
+    pub(super) fn new(id: &str, name: &str, input: &str, nested: bool) -> Self {
+        let questions = if name == "AskUserQuestion" { parse_questions(input) } else { Vec::new() };
+        let about = match questions.into_iter().next() {
+            Some(question) => question.question,
+            None => main_argument(input),
         };
-        let outcome = self.outcome.as_ref().map_or(0, |outcome| outcome.text.text.len());
-        self.name.len() + self.about.len() + input + outcome
+        Self {
+            id: id.to_owned(),
+            nested,
+            name: harmless(&one_line(name, 60)),
+            about: harmless(&one_line(&about, MAX_SUMMARY_CHARS)),
+            input: ToolInput::from_json(name, input),
+            needed_decision: false,
+            outcome: None,
+        }
     }
-}
 
-impl CallEntry {
+    pub(super) fn weight(&self) -> usize {
+        let mut weight = self.name.len() + self.about.len();
+        match &self.input {
+            ToolInput::Edits { diffs, .. } => {
+                weight += diffs.iter().map(Diff::weight).sum::<usize>();
+            }
+            ToolInput::Arguments { named, .. } => {
+                for (name, value) in named {
+                    weight += name.len() + value.text.len();
+                }
+            }
+        }
+        if let Some(outcome) = &self.outcome {
+            weight += outcome.text.text.len();
+        }
+        weight
+    }
+
     pub(super) fn markup(&self) -> Markup {
         let failed = self.outcome.as_ref().is_some_and(|outcome| outcome.is_error);
         let is_question = self.name == "AskUserQuestion";
@@ -89,36 +115,23 @@ impl ToolInput {
             let named = vec![(String::new(), Excerpt::sanitized(input, MAX_TOOL_CHARS))];
             return Self::Arguments { named, more: 0 };
         };
-        let edits = match name {
-            "Edit" => parse_edit(Value::Object(fields.clone())).map(|edit| vec![edit]),
-            "MultiEdit" => match fields.get("edits") {
-                Some(Value::Array(edits)) => edits.iter().cloned().map(parse_edit).collect(),
-                _ => None,
-            },
-            "Write" => match fields.get_mut("content") {
-                Some(Value::String(content)) => {
-                    let new_string = std::mem::take(content);
-                    Some(vec![TextEdit { old_string: String::new(), new_string }])
-                }
-                _ => None,
-            },
-            _ => None,
-        };
-        if let Some(edits) = edits {
+        if let Some(edits) = edits(name, &mut fields) {
             let more = edits.len().saturating_sub(MAX_TOOL_PARTS);
             let shown = edits.iter().take(MAX_TOOL_PARTS);
             let diffs = shown.map(|edit| Diff::new(&edit.old_string, &edit.new_string)).collect();
             return Self::Edits { diffs, more };
         }
         let more = fields.len().saturating_sub(MAX_TOOL_PARTS);
-        let named = fields.into_iter().take(MAX_TOOL_PARTS).map(|(name, value)| {
+        let mut named = Vec::new();
+        for (name, value) in fields.into_iter().take(MAX_TOOL_PARTS) {
             let text = match value {
                 Value::String(text) => text,
-                value => serde_json::to_string_pretty(&value).unwrap_or_default(),
+                value => format!("{value:#}"),
             };
-            (harmless(&one_line(&name, 60)), Excerpt::sanitized(&text, MAX_TOOL_CHARS))
-        });
-        Self::Arguments { named: named.collect(), more }
+            let name = harmless(&one_line(&name, 60));
+            named.push((name, Excerpt::sanitized(&text, MAX_TOOL_CHARS)));
+        }
+        Self::Arguments { named, more }
     }
 
     pub(super) fn markup(&self) -> Markup {
@@ -141,15 +154,36 @@ impl ToolInput {
 }
 
 /// The text before and after an edit.
-#[derive(Default, Deserialize)]
-#[serde(default)]
 struct TextEdit {
     old_string: String,
     new_string: String,
 }
 
-/// Parses an edit; `None` if a field is missing.
-fn parse_edit(value: Value) -> Option<TextEdit> {
-    let is_edit = value.get("old_string").is_some() && value.get("new_string").is_some();
-    is_edit.then(|| serde_json::from_value(value).ok()).flatten()
+/// Returns the edits that a tool makes; `None` for another tool, and if a field is missing.
+fn edits(tool: &str, fields: &mut Map<String, Value>) -> Option<Vec<TextEdit>> {
+    match tool {
+        "Edit" => Some(vec![parse_edit(fields)?]),
+        "MultiEdit" => {
+            let mut edits = Vec::new();
+            for edit in fields.get("edits")?.as_array()? {
+                edits.push(parse_edit(edit.as_object()?)?);
+            }
+            Some(edits)
+        }
+        "Write" => match fields.get_mut("content")? {
+            Value::String(content) => {
+                let new_string = std::mem::take(content);
+                Some(vec![TextEdit { old_string: String::new(), new_string }])
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn parse_edit(fields: &Map<String, Value>) -> Option<TextEdit> {
+    Some(TextEdit {
+        old_string: fields.get("old_string")?.as_str()?.to_owned(),
+        new_string: fields.get("new_string")?.as_str()?.to_owned(),
+    })
 }
