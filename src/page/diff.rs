@@ -40,14 +40,16 @@ impl Diff {
             if n > 0 {
                 lines.push((LineChange::Gap, String::new()));
             }
-            for change in ops.iter().flat_map(|op| diff.iter_changes(op)) {
-                let kind = match change.tag() {
-                    ChangeTag::Equal => LineChange::Same,
-                    ChangeTag::Insert => LineChange::Added,
-                    ChangeTag::Delete => LineChange::Removed,
-                };
-                let line = change.value().trim_end_matches(['\n', '\r']);
-                lines.push((kind, harmless(line)));
+            for op in ops {
+                for change in diff.iter_changes(op) {
+                    let kind = match change.tag() {
+                        ChangeTag::Equal => LineChange::Same,
+                        ChangeTag::Insert => LineChange::Added,
+                        ChangeTag::Delete => LineChange::Removed,
+                    };
+                    let line = change.value().trim_end_matches(['\n', '\r']);
+                    lines.push((kind, harmless(line)));
+                }
             }
         }
         Self { lines, omitted_chars: old.omitted_chars + new.omitted_chars }
@@ -77,8 +79,11 @@ impl Diff {
 }
 
 fn compared_part(text: &str) -> Excerpt {
-    let lines = memchr::memchr_iter(b'\n', text.as_bytes()).nth(MAX_COMPARED_LINES - 1);
-    let end = lines.map_or(text.len(), |at| at + 1);
+    let mut line_feeds = memchr::memchr_iter(b'\n', text.as_bytes());
+    let end = match line_feeds.nth(MAX_COMPARED_LINES - 1) {
+        Some(at) => at + 1,
+        None => text.len(),
+    };
     let excerpt = Excerpt::raw(&text[..end], MAX_COMPARED_CHARS);
     let omitted_chars = excerpt.omitted_chars + text[end..].chars().count() as u64;
     Excerpt { omitted_chars, ..excerpt }

@@ -64,16 +64,6 @@ pub(crate) struct TimelineRow {
     pub spans: Vec<Span>,
 }
 
-impl TimelineRow {
-    fn start(&self) -> Option<Timestamp> {
-        self.spans.first().map(|span| span.from)
-    }
-
-    fn end(&self) -> Option<Timestamp> {
-        self.spans.last().map(|span| span.to)
-    }
-}
-
 /// Renders the rows in the given order on an axis that spans all of them. Empty without rows.
 pub(crate) fn timeline(rows: &[&TimelineRow]) -> Markup {
     let Some(axis) = Axis::for_rows(rows) else { return html! {} };
@@ -110,7 +100,10 @@ pub(crate) fn timeline(rows: &[&TimelineRow]) -> Markup {
 }
 
 fn row_markup(row: &TimelineRow, axis: &Axis) -> Markup {
-    let (Some(from), Some(to)) = (row.start(), row.end()) else { return html! {} };
+    let (Some(first), Some(last)) = (row.spans.first(), row.spans.last()) else {
+        return html! {};
+    };
+    let (from, to) = (first.from, last.to);
     let duration = format_duration(to.since(from));
     let (left, width) = (axis.position(from), axis.position(to) - axis.position(from));
     html! {
@@ -177,11 +170,14 @@ struct Axis {
 impl Axis {
     /// Returns the axis of these rows; `None` if there is nothing to draw.
     fn for_rows(rows: &[&TimelineRow]) -> Option<Self> {
-        let spans = rows.iter().flat_map(|row| &row.spans);
-        let mut active: Vec<(Timestamp, Timestamp)> = spans
-            .filter(|span| span.phase != Phase::Over)
-            .map(|span| (span.from, span.to))
-            .collect();
+        let mut active = Vec::new();
+        for row in rows {
+            for span in &row.spans {
+                if span.phase != Phase::Over {
+                    active.push((span.from, span.to));
+                }
+            }
+        }
         active.sort_unstable();
         let mut joined: Vec<(Timestamp, Timestamp)> = Vec::new();
         for (from, to) in active {
@@ -194,30 +190,30 @@ impl Axis {
         // Jobs without a duration have an axis, too.
         let to = to.max(from.after(Duration::from_secs(1)));
         let length = to.since(from);
-        let between = joined.windows(2).map(|pair| (pair[0].1, pair[1].0));
-        let mut gaps: Vec<(Timestamp, Timestamp)> =
-            between.filter(|(from, to)| to.since(*from) > length / MIN_GAP_FRACTION).collect();
-        let empty: Duration = gaps.iter().map(|(from, to)| to.since(*from)).sum();
+        let mut gaps: Vec<(Timestamp, Timestamp)> = Vec::new();
+        let mut empty = Duration::ZERO;
+        for pair in joined.windows(2) {
+            let (begin, end) = (pair[0].1, pair[1].0);
+            if end.since(begin) > length / MIN_GAP_FRACTION {
+                gaps.push((begin, end));
+                empty += end.since(begin);
+            }
+        }
         if empty < length / 2 {
             gaps.clear();
+            empty = Duration::ZERO;
         }
-        Some(Self::with_gaps(from, to, &gaps))
-    }
-
-    fn with_gaps(from: Timestamp, to: Timestamp, gaps: &[(Timestamp, Timestamp)]) -> Self {
-        let empty: Duration = gaps.iter().map(|(from, to)| to.since(*from)).sum();
-        let shown = to.since(from).saturating_sub(empty).as_secs_f64().max(0.001);
+        let shown = length.saturating_sub(empty).as_secs_f64().max(0.001);
         let share = (1.0 - GAP_WIDTH * gaps.len() as f64) / shown;
         let mut axis = Self { sections: Vec::new() };
         let mut at = from;
-        for (begin, end) in gaps.iter().copied().chain([(to, to)]) {
+        for (begin, end) in gaps {
             axis.add(at, begin, begin.since(at).as_secs_f64() * share, false);
-            if begin < to {
-                axis.add(begin, end, GAP_WIDTH, true);
-            }
+            axis.add(begin, end, GAP_WIDTH, true);
             at = end;
         }
-        axis
+        axis.add(at, to, to.since(at).as_secs_f64() * share, false);
+        Some(axis)
     }
 
     fn add(&mut self, from: Timestamp, to: Timestamp, width: f64, is_gap: bool) {
@@ -227,35 +223,38 @@ impl Axis {
 
     /// Returns the position of a time, from 0 to 1.
     fn position(&self, at: Timestamp) -> f64 {
-        let section = self.sections.iter().rev().find(|section| section.from <= at);
-        section.map_or(0.0, |section| section.position(at)).clamp(0.0, 1.0)
+        match self.sections.iter().rfind(|section| section.from <= at) {
+            Some(section) => section.position(at).clamp(0.0, 1.0),
+            None => 0.0,
+        }
     }
 
     /// Returns the ticks at round times, with the position and the label of each.
     fn ticks(&self) -> Vec<(f64, String)> {
-        let shown_sections = || self.sections.iter().filter(|section| !section.is_gap);
-        let shown: Duration = shown_sections().map(|section| section.to.since(section.from)).sum();
-        let seconds = i64::try_from(shown.as_secs()).unwrap_or(i64::MAX);
+        let shown: Vec<&AxisSection> = self.sections.iter().filter(|it| !it.is_gap).collect();
+        let length: Duration = shown.iter().map(|section| section.to.since(section.from)).sum();
+        let seconds = i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
         let step = TICK_STEPS.into_iter().find(|step| seconds / step <= MAX_TICKS);
         let step = step.unwrap_or(seconds / MAX_TICKS).max(1);
         let mut ticks: Vec<(f64, String)> = Vec::new();
-        // After a gap the axis continues on another day, which needs a label.
-        let mut day = None;
-        for section in shown_sections().filter(|_| self.sections.len() > 1) {
-            let today = section.from.day();
-            if day.as_ref() != Some(&today) {
-                add_tick(&mut ticks, section.start, month_and_day(&today));
+        if shown.len() > 1 {
+            // After a gap the axis continues on another day, which needs a label.
+            let mut day = String::new();
+            for section in &shown {
+                let today = section.from.day();
+                if day != today {
+                    add_tick(&mut ticks, section.start, month_and_day(&today));
+                }
+                day = today;
             }
-            day = Some(today);
         }
-        for section in shown_sections() {
-            let first = section.from.epoch_ms().div_euclid(1_000).div_euclid(step) + 1;
-            let times = (first..).map_while(|n| {
-                let at = Timestamp::from_epoch_ms(n.checked_mul(step)?.checked_mul(1_000)?)?;
-                (at <= section.to).then_some(at)
-            });
-            for at in times {
-                add_tick(&mut ticks, section.position(at), label(at, step));
+        for section in shown {
+            let mut at = next_multiple(section.from, step);
+            while let Some(time) = at
+                && time <= section.to
+            {
+                add_tick(&mut ticks, section.position(time), label(time, step));
+                at = next_multiple(time, step);
             }
         }
         ticks.sort_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -270,6 +269,12 @@ impl AxisSection {
     }
 }
 
+/// Returns the first time after `at` that is a multiple of `step` seconds.
+fn next_multiple(at: Timestamp, step: i64) -> Option<Timestamp> {
+    let n = at.epoch_ms().div_euclid(1_000).div_euclid(step) + 1;
+    Timestamp::from_epoch_ms(n.checked_mul(step)?.checked_mul(1_000)?)
+}
+
 /// Adds a tick, unless its label would leave the axis or overlap another one.
 fn add_tick(ticks: &mut Vec<(f64, String)>, position: f64, label: String) {
     // The very beginning is allowed for the label of the first day.
@@ -281,15 +286,16 @@ fn add_tick(ticks: &mut Vec<(f64, String)>, position: f64, label: String) {
 
 /// Returns for each tick whether a narrow screen shows its label.
 fn main_ticks(ticks: &[(f64, String)]) -> Vec<bool> {
-    let mut last = None;
-    let is_main = |(position, _): &(f64, String)| {
-        let main = last.is_none_or(|last| position - last > MAIN_LABEL_WIDTH);
-        if main {
-            last = Some(*position);
+    let mut main = Vec::new();
+    let mut last = f64::NEG_INFINITY;
+    for (position, _) in ticks {
+        let is_main = position - last > MAIN_LABEL_WIDTH;
+        if is_main {
+            last = *position;
         }
-        main
-    };
-    ticks.iter().map(is_main).collect()
+        main.push(is_main);
+    }
+    main
 }
 
 fn label(at: Timestamp, step: i64) -> String {

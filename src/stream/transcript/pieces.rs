@@ -62,22 +62,33 @@ impl Piece {
 
     /// Whether it depends on an earlier piece that is not among `pieces`.
     pub(crate) fn lacks_context(&self, pieces: &[Self]) -> bool {
-        let links = || pieces.iter().filter_map(|piece| piece.link.as_ref());
-        match &self.link {
-            Some(Link::Request { id, .. }) => {
-                !links().any(|link| matches!(link, Link::Call { id: other, .. } if other == id))
-            }
-            Some(Link::Outcome { id, .. }) => {
-                !links().any(|link| matches!(link, Link::Call { id: other, .. } if other == id))
-            }
-            Some(Link::Response { request_id, .. } | Link::Cancelled { request_id }) => !links()
-                .any(|link| matches!(link, Link::Request { request_id: r, .. } if r == request_id)),
-            Some(Link::Call { .. } | Link::Denied { .. }) | None => false,
+        let Some(link) = &self.link else { return false };
+        match link {
+            Link::Request { .. }
+            | Link::Outcome { .. }
+            | Link::Response { .. }
+            | Link::Cancelled { .. } => !pieces.iter().any(|piece| piece.precedes(link)),
+            Link::Call { .. } | Link::Denied { .. } => false,
+        }
+    }
+
+    /// Whether `later` is about the tool call or the request of this piece.
+    fn precedes(&self, later: &Link) -> bool {
+        match (&self.link, later) {
+            (
+                Some(Link::Call { id, .. }),
+                Link::Request { id: later, .. } | Link::Outcome { id: later, .. },
+            ) => id == later,
+            (
+                Some(Link::Request { request_id, .. }),
+                Link::Response { request_id: later, .. } | Link::Cancelled { request_id: later },
+            ) => request_id == later,
+            _ => false,
         }
     }
 }
 
-/// CallDecision on a tool call.
+/// Decision on a tool call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum CallDecision {
     Allowed,
@@ -105,7 +116,8 @@ impl<'a> CallTable<'a> {
     fn from_pieces(context: &'a [Piece], pieces: &'a [Piece]) -> Self {
         let mut calls = Self::default();
         // In stream order: a response follows its request.
-        for link in context.iter().chain(pieces).filter_map(|piece| piece.link.as_ref()) {
+        for piece in context.iter().chain(pieces) {
+            let Some(link) = &piece.link else { continue };
             match link {
                 Link::Call { id, question } => {
                     calls.questions.insert(id, *question);
@@ -118,16 +130,19 @@ impl<'a> CallTable<'a> {
                 }
                 Link::Response { request_id, decision } => {
                     if let Some((id, _)) = calls.requests.get(request_id.as_str()) {
-                        let allowed = decision.is_ok();
-                        let decided =
-                            if allowed { CallDecision::Allowed } else { CallDecision::Denied };
+                        let decided = match decision {
+                            Ok(()) => CallDecision::Allowed,
+                            Err(_) => CallDecision::Denied,
+                        };
                         calls.closed.insert(id);
                         calls.decided.insert(id, decided);
                         calls.responded.insert(id);
                     }
                 }
                 Link::Cancelled { request_id } => {
-                    calls.closed.extend(calls.requests.get(request_id.as_str()).map(|(id, _)| id));
+                    if let Some((id, _)) = calls.requests.get(request_id.as_str()) {
+                        calls.closed.insert(id);
+                    }
                 }
                 Link::Outcome { id, failed } => {
                     calls.closed.insert(id);
@@ -157,100 +172,117 @@ impl<'a> CallTable<'a> {
             None => String::new(),
         }
     }
+
+    fn allowed(&self, id: &str, last_call: Option<&str>) -> TranscriptLine {
+        TranscriptLine::new(Speaker::User, format!("allowed{}", self.call_name(id, last_call)))
+    }
+
+    fn denied(&self, id: &str, last_call: Option<&str>, why: &str) -> TranscriptLine {
+        let mut text = format!("denied{}", self.call_name(id, last_call));
+        if !why.is_empty() {
+            text += &format!(": {why}");
+        }
+        TranscriptLine::new(Speaker::User, text)
+    }
 }
 
 /// Returns the transcript of the pieces in stream order, each line with the index of its piece:
 /// each question once, with its answer, and each permission request while it waits and then the
 /// decision. `context` holds earlier pieces, which are not shown.
 pub(crate) fn resolve(context: &[Piece], pieces: &[Piece]) -> Vec<(usize, TranscriptLine)> {
-    let linked =
-        |piece: &Piece| matches!(piece.link, Some(Link::Request { .. } | Link::Response { .. }));
-    let asks = context.iter().chain(pieces).any(linked);
     let mut resolved = Vec::new();
-    if !asks {
+    if !context.iter().chain(pieces).any(Piece::is_decision) {
         for (at, piece) in pieces.iter().enumerate() {
-            resolved.extend(piece.line.clone().map(|line| (at, line)));
+            if let Some(line) = &piece.line {
+                resolved.push((at, line.clone()));
+            }
         }
         return resolved;
     }
     let calls = CallTable::from_pieces(context, pieces);
     let mut last_call = None;
     for piece in context {
-        if let Some(Link::Call { id, .. }) = &piece.link {
-            last_call = Some(id.as_str());
-        }
+        last_call = piece.call_id().or(last_call);
     }
     for (at, piece) in pieces.iter().enumerate() {
-        if let Some(Link::Call { id, .. }) = &piece.link {
-            last_call = Some(id.as_str());
+        last_call = piece.call_id().or(last_call);
+        if let Some(line) = piece.resolved_line(&calls, last_call) {
+            resolved.push((at, line));
         }
-        let shown = piece.resolved_lines(&calls, last_call);
-        resolved.extend(shown.into_iter().map(|line| (at, line)));
     }
     resolved
 }
 
 impl Piece {
-    fn resolved_lines(
+    fn call_id(&self) -> Option<&str> {
+        match &self.link {
+            Some(Link::Call { id, .. }) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a request to decide on a tool call, or the decision.
+    fn is_decision(&self) -> bool {
+        matches!(self.link, Some(Link::Request { .. } | Link::Response { .. }))
+    }
+
+    /// Returns its line beside the other pieces, whose facts are in `calls`.
+    fn resolved_line(
         &self,
         calls: &CallTable<'_>,
         last_call: Option<&str>,
-    ) -> Vec<TranscriptLine> {
-        let as_it_is = || self.line.iter().cloned().collect::<Vec<_>>();
-        let allowed = |id: &str| {
-            TranscriptLine::new(Speaker::User, format!("allowed{}", calls.call_name(id, last_call)))
-        };
-        let denied = |id: &str, why: &str| {
-            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
-            let text = format!("denied{}{why}", calls.call_name(id, last_call));
-            TranscriptLine::new(Speaker::User, text)
-        };
+    ) -> Option<TranscriptLine> {
         match &self.link {
             Some(Link::Request { id, question: true, .. }) => {
-                if calls.questions.contains_key(id.as_str()) { Vec::new() } else { as_it_is() }
+                if calls.questions.contains_key(id.as_str()) { None } else { self.line.clone() }
             }
-            Some(Link::Request { id, .. }) if calls.closed.contains(id.as_str()) => Vec::new(),
+            Some(Link::Request { id, .. }) if calls.closed.contains(id.as_str()) => None,
             Some(Link::Request { id, .. }) if last_call == Some(id.as_str()) => {
-                vec![TranscriptLine::new(Speaker::Note, WAITS_FOR_PERMISSION)]
+                Some(TranscriptLine::new(Speaker::Note, WAITS_FOR_PERMISSION))
             }
             Some(Link::Request { id, .. }) if calls.questions.contains_key(id.as_str()) => {
                 let text = format!("{WAITS_FOR_PERMISSION}:{}", calls.call_name(id, last_call));
-                vec![TranscriptLine::new(Speaker::Note, text)]
+                Some(TranscriptLine::new(Speaker::Note, text))
             }
             Some(Link::Response { request_id, decision }) => {
-                match (calls.requests.get(request_id.as_str()), decision) {
-                    (Some((id, _)), Ok(())) if calls.permissions.contains_key(id) => {
-                        vec![allowed(id)]
-                    }
-                    (Some((id, _)), Err(why)) if calls.permissions.contains_key(id) => {
-                        vec![denied(id, why)]
-                    }
-                    _ => Vec::new(),
-                }
+                let (id, _) = calls.requests.get(request_id.as_str())?;
+                calls.permissions.get(id)?;
+                Some(match decision {
+                    Ok(()) => calls.allowed(id, last_call),
+                    Err(why) => calls.denied(id, last_call, why),
+                })
             }
             Some(Link::Outcome { id, failed }) => {
-                let id = id.as_str();
-                let decided = calls.decided.get(id);
-                let question = calls.questions.get(id) == Some(&true);
-                match failed {
-                    Some(why) if question => {
-                        vec![TranscriptLine::new(Speaker::User, format!("not answered: {why}"))]
-                    }
-                    _ if !calls.permissions.contains_key(id) => as_it_is(),
-                    Some(_)
-                        if calls.responded.contains(id)
-                            && decided == Some(&CallDecision::Denied) =>
-                    {
-                        Vec::new()
-                    }
-                    _ if calls.responded.contains(id) => as_it_is(),
-                    None => vec![allowed(id)],
-                    Some(why) if decided == Some(&CallDecision::Denied) => vec![denied(id, why)],
-                    // The end of the turn says whether it was denied or failed.
-                    Some(_) => as_it_is(),
-                }
+                self.resolved_outcome(id, failed.as_deref(), calls, last_call)
             }
-            _ => as_it_is(),
+            _ => self.line.clone(),
+        }
+    }
+
+    /// Returns the line of a tool result: for a call that needed a permission, whether it was
+    /// allowed, unless the response to the request says so.
+    fn resolved_outcome(
+        &self,
+        id: &str,
+        failed: Option<&str>,
+        calls: &CallTable<'_>,
+        last_call: Option<&str>,
+    ) -> Option<TranscriptLine> {
+        if let Some(why) = failed
+            && calls.questions.get(id) == Some(&true)
+        {
+            return Some(TranscriptLine::new(Speaker::User, format!("not answered: {why}")));
+        }
+        if !calls.permissions.contains_key(id) {
+            return self.line.clone();
+        }
+        let is_denied = calls.decided.get(id) == Some(&CallDecision::Denied);
+        match (failed, calls.responded.contains(id)) {
+            (Some(_), true) if is_denied => None,
+            (Some(why), false) if is_denied => Some(calls.denied(id, last_call, why)),
+            (None, false) => Some(calls.allowed(id, last_call)),
+            // The end of the turn says whether it was denied or failed.
+            _ => self.line.clone(),
         }
     }
 }
