@@ -11,6 +11,8 @@ pub(crate) fn now() -> Timestamp {
 /// share (`CLOCK_MONOTONIC`, clock_gettime(2)). It restarts at a reboot.
 pub(crate) fn monotonic_ms() -> u64 {
     use nix::time::{ClockId, clock_gettime};
-    let since = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
-    since.map_or(0, milliseconds)
+    match clock_gettime(ClockId::CLOCK_MONOTONIC) {
+        Ok(time) => milliseconds(time.into()),
+        Err(_) => 0,
+    }
 }

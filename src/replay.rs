@@ -110,9 +110,10 @@ struct Pace {
 
 impl Pace {
     fn until(&mut self, at: Timestamp) -> Duration {
-        let elapsed = self.last.map_or(DEFAULT_PAUSE, |last| at.since(last));
-        self.last = Some(at);
-        elapsed
+        match self.last.replace(at) {
+            Some(last) => at.since(last),
+            None => DEFAULT_PAUSE,
+        }
     }
 
     fn add(&mut self, delay: Duration) {

@@ -13,14 +13,11 @@ pub(crate) fn clip(text: &str, max_chars: usize) -> String {
     if text.len() <= max_chars {
         return text.to_owned();
     }
-    match text.char_indices().nth(max_chars) {
-        None => text.to_owned(),
-        Some(_) => {
-            let end =
-                text.char_indices().nth(max_chars.saturating_sub(1)).map_or(0, |(index, _)| index);
-            format!("{}…", &text[..end])
-        }
+    if text.char_indices().nth(max_chars).is_none() {
+        return text.to_owned();
     }
+    let kept: String = text.chars().take(max_chars.saturating_sub(1)).collect();
+    format!("{kept}…")
 }
 
 /// Puts `text` on one line of at most `max_chars` characters: trims it and replaces runs of white
@@ -97,19 +94,24 @@ pub(crate) fn format_window(duration: Duration) -> String {
 
 /// Formats US dollars with two decimals, and with more for small amounts that need them.
 pub(crate) fn dollars(usd: f64) -> String {
-    let is_exact = |digits: usize| {
-        let rounded = format!("{usd:.digits$}").parse().unwrap_or(usd);
-        (usd - rounded).abs() < 5e-7
-    };
-    let digits = if usd >= 1.0 { 2 } else { (2..6).find(|digits| is_exact(*digits)).unwrap_or(6) };
-    format!("${usd:.digits$}")
+    for digits in 2..6 {
+        let text = format!("{usd:.digits$}");
+        let rounded = text.parse().unwrap_or(usd);
+        if usd >= 1.0 || (usd - rounded).abs() < 5e-7 {
+            return format!("${text}");
+        }
+    }
+    format!("${usd:.6}")
 }
 
 /// Adds the known costs in US dollars, rounded to a millionth to remove errors of binary
 /// fractions. Returns `None` if no cost is known.
 pub(crate) fn sum_usd(costs: [Option<f64>; 2]) -> Option<f64> {
-    let sum = costs.into_iter().flatten().reduce(|sum, cost| sum + cost)?;
-    Some(round_usd(sum))
+    match costs {
+        [None, None] => None,
+        [Some(cost), None] | [None, Some(cost)] => Some(round_usd(cost)),
+        [Some(a), Some(b)] => Some(round_usd(a + b)),
+    }
 }
 
 /// Rounds US dollars to a millionth.
@@ -146,7 +148,11 @@ pub(crate) fn format_number(n: u64) -> String {
 
 /// Returns the number of characters of a JSON text after harmful characters are escaped.
 pub(crate) fn json_length(json: &str) -> usize {
-    json.chars().map(|c| if is_harmful(c) { 6 * c.len_utf16() } else { 1 }).sum()
+    let mut length = 0;
+    for c in json.chars() {
+        length += if is_harmful(c) { 6 * c.len_utf16() } else { 1 };
+    }
+    length
 }
 
 /// Returns whether a character could control a terminal or mislead a reader: control characters
@@ -187,8 +193,9 @@ pub(crate) fn harmless(text: &str) -> String {
     if !text.contains(|c| is_harmful(c) || is_joiner(c)) {
         return text;
     }
+    let mut shown = String::with_capacity(text.len());
     let mut before = ' ';
-    let shown = |c| {
+    for c in text.chars() {
         // Digits, `#` and `*` are the only ASCII characters that form emoji.
         let has_emoji = before.is_ascii_digit() || matches!(before, '#' | '*');
         let has_variant = has_emoji || !(before.is_ascii() || is_invisible(before));
@@ -198,10 +205,10 @@ pub(crate) fn harmless(text: &str) -> String {
             '\u{200c}' | '\u{200d}' => !joins,
             _ => is_harmful(c),
         };
+        shown.push(if is_out_of_place { '\u{fffd}' } else { c });
         before = c;
-        if is_out_of_place { '\u{fffd}' } else { c }
-    };
-    text.chars().map(shown).collect()
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ pub(crate) fn hint(facts: &HintFacts<'_>) -> Option<String> {
     match facts.end_state.status {
         Status::Completed => None,
         Status::Queued | Status::Starting | Status::Running => Some(format!("claudejob wait {id}")),
-        Status::Blocked => Some(facts.blocked.map_or_else(|| full_status(id), |b| answer(id, b))),
+        Status::Blocked => Some(match facts.blocked {
+            Some(blocked) => answer(id, blocked),
+            None => full_status(id),
+        }),
         Status::Idle => Some(format!(
             "claudejob result {id}  # or: claudejob send {id} --message TEXT, \
              claudejob finish {id}"
@@ -102,24 +105,23 @@ fn answer(id: &JobId, blocked: &Blocked) -> String {
 /// Returns the `--choice` options that choose the first label of each question. The other labels of
 /// a single question are in a comment. `None` if a question cannot be answered in this way.
 fn choices(questions: &[Question]) -> Option<String> {
-    let printable = |text: &str| !text.is_empty() && !text.contains(char::is_control);
+    if questions.is_empty() {
+        return None;
+    }
     let mut options = String::new();
     for question in questions {
-        let all_printable = question.options.iter().all(|option| printable(&option.label));
+        let label = &question.options.first()?.label;
         // A label that was shortened in the record is not a valid answer.
-        let label = question.options.first().map(|option| option.label.as_str());
-        let label = label.filter(|label| all_printable && !label.ends_with('…'))?;
-        let choice = match questions {
-            [only] => {
-                // `NAME=REST` would be parsed as the answer REST to the question NAME.
-                let is_named = label
-                    .split_once('=')
-                    .is_some_and(|(name, _)| name == only.question || name == only.header);
-                if is_named {
-                    return None;
-                }
-                label.to_owned()
+        let is_shortened = label.ends_with('…');
+        if is_shortened || !question.options.iter().all(|option| is_printable(&option.label)) {
+            return None;
+        }
+        let choice = match (questions, label.split_once('=')) {
+            // `NAME=REST` would be parsed as the answer REST to the question NAME.
+            ([only], Some((name, _))) if name == only.question || name == only.header => {
+                return None;
             }
+            ([_], _) => label.clone(),
             _ => format!("{}={label}", name(question, questions)?),
         };
         // A value with a leading dash would be parsed as an option.
@@ -127,28 +129,32 @@ fn choices(questions: &[Question]) -> Option<String> {
         options += &format!(" --choice{separator}{}", shell_quote(&choice));
     }
     if let [only] = questions {
-        let others: Vec<String> = only
-            .options
-            .iter()
-            .skip(1)
-            .take(MAX_ALTERNATIVES)
-            .map(|o| shell_quote(&o.label))
-            .collect();
+        let mut others = Vec::new();
+        for option in only.options.iter().skip(1).take(MAX_ALTERNATIVES) {
+            others.push(shell_quote(&option.label));
+        }
         if !others.is_empty() {
             options += &format!("  # or: {}", others.join(", "));
         }
     }
-    (!questions.is_empty()).then_some(options)
+    Some(options)
+}
+
+fn is_printable(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_control)
 }
 
 /// Returns the name of one of several questions for `QUESTION=LABEL`. `None` if it has no unique
 /// name.
 fn name<'a>(question: &'a Question, all: &[Question]) -> Option<&'a str> {
-    [question.question.as_str(), question.header.as_str()].into_iter().find(|name| {
-        let named = all.iter().filter(|q| q.question == *name || q.header == *name).count();
-        let is_whole = !name.is_empty() && !name.ends_with('…');
-        is_whole && !name.contains(['=', '\n']) && !name.contains(char::is_control) && named == 1
-    })
+    for name in [&question.question, &question.header] {
+        let namesakes = all.iter().filter(|q| q.question == *name || q.header == *name).count();
+        let is_whole = !name.ends_with('…');
+        if namesakes == 1 && is_whole && is_printable(name) && !name.contains('=') {
+            return Some(name);
+        }
+    }
+    None
 }
 
 impl Record {

@@ -84,8 +84,10 @@ fn warning(why: LeftReason, left: &[&LeftProcess]) -> String {
     if left.len() > MAX_NAMED {
         names.push(format!("and {} more", left.len() - MAX_NAMED));
     }
-    let processes =
-        if left.len() == 1 { "1 process" } else { &format!("{} processes", left.len()) };
+    let processes = match left.len() {
+        1 => "1 process",
+        n => &format!("{n} processes"),
+    };
     let names = names.join("; ");
     match why {
         LeftReason::OtherUser => {

@@ -19,9 +19,15 @@ impl ModelFamily {
     /// Finds the family in a model's id or alias (`claude-opus-4-5`, `opus[1m]`) or in the type of
     /// a limit (`seven_day_opus`).
     pub(crate) fn find_in(text: &str) -> Option<Self> {
-        let families = [Self::Opus, Self::Sonnet, Self::Haiku];
-        let mut words = text.split(|c: char| !c.is_ascii_alphabetic());
-        words.find_map(|word| families.into_iter().find(|family| family.as_str() == word))
+        for word in text.split(|c: char| !c.is_ascii_alphabetic()) {
+            match word {
+                "opus" => return Some(Self::Opus),
+                "sonnet" => return Some(Self::Sonnet),
+                "haiku" => return Some(Self::Haiku),
+                _ => {}
+            }
+        }
+        None
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -76,7 +82,9 @@ impl Login {
     pub(crate) fn limit_names_lifted(&self, answered: Option<ModelFamily>) -> Vec<String> {
         let Some(key) = &self.key else { return Vec::new() };
         let mut names = self.limit_names();
-        names.extend(answered.map(|model| format!("{key}.{}", model.as_str())));
+        if let Some(model) = answered {
+            names.push(format!("{key}.{}", model.as_str()));
+        }
         names
     }
 

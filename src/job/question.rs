@@ -49,14 +49,15 @@ pub(crate) fn parse_questions(input: &str) -> Vec<Question> {
 impl Question {
     /// Returns the question with its texts truncated to a readable size.
     pub(crate) fn truncated(&self) -> Self {
-        let option = |option: &Choice| Choice {
-            label: clip(&option.label, 100),
-            description: clip(&option.description, 200),
-        };
+        let mut options = Vec::new();
+        for option in self.options.iter().take(MAX_STORED) {
+            let label = clip(&option.label, 100);
+            options.push(Choice { label, description: clip(&option.description, 200) });
+        }
         Self {
             question: clip(&self.question, 400),
             header: clip(&self.header, 60),
-            options: self.options.iter().take(MAX_STORED).map(option).collect(),
+            options,
             multi_select: self.multi_select,
         }
     }

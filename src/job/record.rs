@@ -356,8 +356,8 @@ fn is_writable_version(version: u32) -> bool {
 pub(crate) fn deserialize_known_reason<'de, D: serde::Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Reason>, D::Error> {
-    let word = Option::<serde_json::Value>::deserialize(from)?;
-    Ok(word.and_then(|word| serde_json::from_value(word).ok()))
+    let word = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(word).ok())
 }
 
 /// What the agent is doing.

@@ -138,14 +138,9 @@ pub(crate) fn spans(
     let mut state = PhaseState { base, limited: false, blocked: Vec::new(), idle: false };
     let mut segments: Vec<Span> = Vec::new();
     let mut from = started;
-    let add = |segments: &mut Vec<Span>, phase, from, to| match segments.last_mut() {
-        _ if from == to => {}
-        Some(last) if last.phase == phase => last.to = to,
-        _ => segments.push(Span { phase, from, to }),
-    };
     for event in events {
         let at = event.at.clamp(from, end);
-        add(&mut segments, state.shown(), from, at);
+        add_span(&mut segments, Span { phase: state.shown(), from, to: at });
         from = at;
         state.apply(event);
     }
@@ -155,11 +150,20 @@ pub(crate) fn spans(
         _ if state.base == Phase::Over => Phase::Running,
         _ => state.shown(),
     };
-    add(&mut segments, last, from, end);
+    add_span(&mut segments, Span { phase: last, from, to: end });
     if segments.is_empty() {
         segments.push(Span { phase: last, from: started, to: end });
     }
     segments
+}
+
+/// Adds a span unless it is empty. A neighbour in the same phase is extended instead.
+fn add_span(segments: &mut Vec<Span>, span: Span) {
+    match segments.last_mut() {
+        _ if span.from == span.to => {}
+        Some(last) if last.phase == span.phase => last.to = span.to,
+        _ => segments.push(span),
+    }
 }
 
 /// Merges spans that are too short to be visible into the ones before them, so that about

@@ -1,6 +1,7 @@
 //! A job's state as `status` and notifications show it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -108,25 +109,26 @@ impl DetachedView {
 impl StatusView {
     /// Returns the state of the job with this record.
     pub(crate) fn from_record(record: &Record) -> Self {
-        let blocked = record
-            .blocked
-            .clone()
-            .map(|blocked| Blocked { input: clip(&blocked.input, 600), ..blocked });
+        let mut blocked = record.blocked.clone();
+        if let Some(blocked) = &mut blocked {
+            blocked.input = clip(&blocked.input, 600);
+        }
+        let labels = record.spec.labels.clone().into_iter().take(10).collect();
         // A faulty stream may have put long texts into the record.
         let warnings = record.warnings.iter().take(8).map(|text| clip(text, 200)).collect();
         Self {
             job_id: record.job_id.clone(),
             pid: record.pid,
-            host: record.host.as_deref().map(|host| clip(host, 100)),
+            host: clip_some(record.host.as_deref(), 100),
             status: record.status,
             reason: record.reason,
-            error: record.error.as_deref().map(|error| clip(error, 600)),
+            error: clip_some(record.error.as_deref(), 600),
             started_at: record.started_at,
             ended_at: record.ended_at,
             rate_limited: record.rate_limited,
             retry_at: record.retry_at,
-            session_id: record.session_id.as_deref().map(|id| clip(id, 100)),
-            model: record.model.as_deref().map(|model| clip(model, 100)),
+            session_id: clip_some(record.session_id.as_deref(), 100),
+            model: clip_some(record.model.as_deref(), 100),
             attempt: record.attempt,
             num_turns: record.num_turns,
             cost_usd: record.cost_usd,
@@ -137,13 +139,7 @@ impl StatusView {
             warnings,
             cwd: clip(&record.spec.cwd, 1_000),
             prompt: clip(&record.prompt, 200),
-            labels: record
-                .spec
-                .labels
-                .iter()
-                .take(10)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect(),
+            labels,
             detached: record.detached.clone().map(|d| DetachedView::new(d, record.status)),
             position: None,
             starts_at: None,
@@ -170,7 +166,14 @@ impl StatusView {
     }
 
     /// Returns the time from the start to the end, or to now.
-    pub(crate) fn age(&self, now: Timestamp) -> std::time::Duration {
-        self.started_at.map(|at| self.ended_at.unwrap_or(now).since(at)).unwrap_or_default()
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
+        match self.started_at {
+            Some(started_at) => self.ended_at.unwrap_or(now).since(started_at),
+            None => Duration::ZERO,
+        }
     }
+}
+
+fn clip_some(text: Option<&str>, max_chars: usize) -> Option<String> {
+    text.map(|text| clip(text, max_chars))
 }

@@ -37,7 +37,7 @@ impl Timestamp {
 
     /// Returns the time `ms` milliseconds after 1970; `None` beyond the years that can be written.
     pub fn from_epoch_ms(ms: i64) -> Option<Self> {
-        DateTime::from_timestamp_millis(ms).filter(|time| WRITABLE.contains(time)).map(Self)
+        Self::writable(DateTime::from_timestamp_millis(ms)?)
     }
 
     /// Returns the milliseconds since 1970.
@@ -47,20 +47,24 @@ impl Timestamp {
 
     /// Parses an RFC 3339 text.
     pub fn parse(text: &str) -> Option<Self> {
-        let time = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
-        Some(Self(time)).filter(|time| WRITABLE.contains(&time.0))
+        Self::writable(DateTime::parse_from_rfc3339(text).ok()?.to_utc())
+    }
+
+    fn writable(time: DateTime<Utc>) -> Option<Self> {
+        if WRITABLE.contains(&time) { Some(Self(time)) } else { None }
     }
 
     /// Returns this time plus `delay`, at most the end of the year 9999.
     pub fn after(self, delay: Duration) -> Self {
-        let later = TimeDelta::from_std(delay).ok().and_then(|d| self.0.checked_add_signed(d));
-        Self::new(later.unwrap_or(DateTime::<Utc>::MAX_UTC))
+        let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
+        Self::new(self.0.checked_add_signed(delay).unwrap_or(DateTime::<Utc>::MAX_UTC))
     }
 
     /// Returns this time minus `delay`, at least the beginning of 1970.
     pub fn before(self, delay: Duration) -> Self {
-        let earlier = TimeDelta::from_std(delay).ok().and_then(|d| self.0.checked_sub_signed(d));
-        Self(earlier.unwrap_or(DateTime::UNIX_EPOCH).max(DateTime::UNIX_EPOCH))
+        let delay = TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
+        let earlier = self.0.checked_sub_signed(delay).unwrap_or(DateTime::UNIX_EPOCH);
+        Self(earlier.max(DateTime::UNIX_EPOCH))
     }
 
     /// Returns the time since `earlier`; zero if that is later than this time.

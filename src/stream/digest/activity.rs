@@ -84,8 +84,13 @@ impl SpokenText {
     }
 
     pub(super) fn text(&self) -> Option<String> {
-        let pieces = self.pieces.iter().filter_map(|raw| from_json::<String>(raw).ok());
-        let pieces: Vec<String> = pieces.filter(|text| !is_blank(text)).collect();
-        if pieces.is_empty() { None } else { Some(pieces.join("\n\n")) }
+        let mut texts = Vec::new();
+        for raw in &self.pieces {
+            let text: String = from_json(raw).unwrap_or_default();
+            if !is_blank(&text) {
+                texts.push(text);
+            }
+        }
+        if texts.is_empty() { None } else { Some(texts.join("\n\n")) }
     }
 }
