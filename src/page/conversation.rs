@@ -39,7 +39,7 @@ pub(crate) struct AttemptBoundaries {
 ///
 /// If it is longer than `max_chars` characters, its middle is omitted, with a note: readers look
 /// first at how a job began and how it ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Conversation {
     max_chars: usize,
     head: Vec<TranscriptEntry>,
@@ -90,21 +90,8 @@ impl TranscriptEntry {
 impl Conversation {
     /// Returns an empty conversation. Messages that repeat the job's `prompt` are not shown.
     pub(crate) fn new(max_chars: usize, prompt: &str, attempts: AttemptBoundaries) -> Self {
-        let mut conversation = Self {
-            max_chars,
-            head: Vec::new(),
-            head_weight: 0,
-            tail: VecDeque::new(),
-            tail_weight: 0,
-            dropped: 0,
-            dropped_weight: 0,
-            pending_calls: HashMap::new(),
-            prompt: prompt.trim().to_owned(),
-            attempt: 1,
-            attempts,
-            results: 0,
-            turn_open: false,
-        };
+        let prompt = prompt.trim().to_owned();
+        let mut conversation = Self { max_chars, prompt, attempt: 1, attempts, ..Self::default() };
         if conversation.attempts.last > 1 {
             conversation.add_entry(TranscriptEntry::Attempt(1));
         }

@@ -18,8 +18,6 @@ const EPOCH: &str = "limit reached|";
 const AMBIGUOUS: SignedDuration = SignedDuration::from_mins(10);
 /// The longest limit lasts a month; a later date was misread.
 const FARTHEST: SignedDuration = SignedDuration::from_hours(32 * 24);
-const MONTHS: [&str; 12] =
-    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 /// Returns the end of a limit by a sentence that was written at `now`; `None` unless it is
 /// unambiguous: a time of day, with or without a date, in a named time zone.
@@ -68,16 +66,17 @@ fn named_time(sentence: &str, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
             in_zone(&zone, today.tomorrow().ok()?, clock)
         }
         [month, day, clock] => {
-            let (month, day, clock) = (month_of(month)?, day.parse().ok()?, time_of_day(clock)?);
             // A date without a year means its next occurrence.
-            let in_year = |year| in_zone(&zone, Date::new(year, month, day).ok()?, clock);
-            let end = in_year(today.year())?;
-            if end > now { Some(end) } else { in_year(today.year() + 1) }
+            for year in [today.year(), today.year() + 1] {
+                let date = day_of(month, day, &year.to_string())?;
+                let end = in_zone(&zone, date, time_of_day(clock)?)?;
+                if end > now {
+                    return Some(end);
+                }
+            }
+            None
         }
-        [month, day, year, clock] => {
-            let (month, day, year) = (month_of(month)?, day.parse().ok()?, year.parse().ok()?);
-            in_zone(&zone, Date::new(year, month, day).ok()?, time_of_day(clock)?)
-        }
+        [month, day, year, clock] => in_zone(&zone, day_of(month, day, year)?, time_of_day(clock)?),
         _ => None,
     }
 }
@@ -94,31 +93,19 @@ fn in_zone(zone: &TimeZone, date: Date, clock: Time) -> Option<jiff::Timestamp> 
     zone.to_ambiguous_timestamp(date.to_datetime(clock)).unambiguous().ok()
 }
 
-fn month_of(word: &str) -> Option<i8> {
-    let word = word.to_ascii_lowercase();
-    let at = MONTHS.iter().position(|month| *month == word)?;
-    i8::try_from(at + 1).ok()
+/// Returns the day of a month by its name, such as `Dec`.
+fn day_of(month: &str, day: &str, year: &str) -> Option<Date> {
+    Date::strptime("%b %d %Y", format!("{month} {day} {year}")).ok()
 }
 
-/// Returns the time of `7:49pm`, `3pm` or `19:49`.
+/// Returns the time of `7:49pm`, `3pm` or `19:49`. A number alone is not a time of day.
 fn time_of_day(word: &str) -> Option<Time> {
-    let word = word.to_ascii_lowercase();
-    let (digits, half) = match (word.strip_suffix("am"), word.strip_suffix("pm")) {
-        (Some(digits), _) => (digits, Some(0)),
-        (None, Some(digits)) => (digits, Some(12)),
-        (None, None) => (word.as_str(), None),
-    };
-    let (hour, minute): (i8, i8) = match digits.split_once(':') {
-        Some((hour, minute)) => (hour.parse().ok()?, minute.parse().ok()?),
-        // A number alone is not a time of day.
-        None if half.is_none() => return None,
-        None => (digits.parse().ok()?, 0),
-    };
-    match half {
-        None => Time::new(hour, minute, 0, 0).ok(),
-        Some(_) if !(1..=12).contains(&hour) => None,
-        Some(half) => Time::new(hour % 12 + half, minute, 0, 0).ok(),
+    for format in ["%I:%M%p", "%I%p", "%H:%M"] {
+        if let Ok(time) = Time::strptime(format, word) {
+            return Some(time);
+        }
     }
+    None
 }
 
 #[cfg(test)]

@@ -104,13 +104,13 @@ impl Schedule {
     /// Applies a tool result; `tool` is the name of the tool, if known.
     pub(crate) fn apply(&mut self, scheduling: &Scheduling, tool: Option<&str>) {
         match scheduling {
-            Scheduling::Wakeup(at) if tool.is_none_or(|name| name == "ScheduleWakeup") => {
+            Scheduling::Wakeup(at) if matches!(tool, None | Some("ScheduleWakeup")) => {
                 self.wakeup = Some(*at);
             }
-            Scheduling::NoWakeup if tool.is_none_or(|name| name == "ScheduleWakeup") => {
+            Scheduling::NoWakeup if matches!(tool, None | Some("ScheduleWakeup")) => {
                 self.wakeup = None;
             }
-            Scheduling::Cron(task) if tool.is_none_or(|name| name == "CronCreate") => {
+            Scheduling::Cron(task) if matches!(tool, None | Some("CronCreate")) => {
                 self.crons.insert(task.id.clone(), task.clone());
                 if self.crons.len() > MAX_CRON_TASKS {
                     self.crons.pop_last();
@@ -161,15 +161,11 @@ impl Schedule {
 
     fn one_shot_fired(&mut self, now: Timestamp) {
         let horizon = now.after(CRON_TOLERANCE);
-        let mut first: Option<&CronTask> = None;
-        for task in self.one_shots() {
-            let is_due = task.due.is_none_or(|due| due <= horizon);
-            if is_due && first.is_none_or(|first| task.due < first.due) {
-                first = Some(task);
-            }
-        }
-        if let Some(task) = first {
-            let id = task.id.clone();
+        // A task of unknown time comes first.
+        if let Some(first) = self.one_shots().min_by_key(|task| task.due)
+            && first.due.is_none_or(|due| due <= horizon)
+        {
+            let id = first.id.clone();
             self.crons.remove(&id);
         }
     }
@@ -190,13 +186,9 @@ impl Schedule {
 
     /// Returns when the next wake-up or one-shot task is due, if known.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
-        let mut next = self.wakeup;
-        for task in self.one_shots() {
-            if let Some(due) = task.due {
-                next = Some(next.map_or(due, |next| next.min(due)));
-            }
-        }
-        next
+        let mut due: Vec<Timestamp> = self.one_shots().filter_map(|task| task.due).collect();
+        due.extend(self.wakeup);
+        due.into_iter().min()
     }
 
     /// Gives up work that was due [`WAKEUP_TIMEOUT`] before `now`, unless a turn kept it from

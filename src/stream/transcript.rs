@@ -272,26 +272,24 @@ fn answer_text(line: &str) -> Option<String> {
         answers: BTreeMap<String, Value>,
     }
     memchr::memmem::find(line.as_bytes(), b"\"answers\"")?;
-    let Answered { questions, answers } = from_json::<Outcome>(line).ok()?.tool_use_result;
-    if questions.len() <= 1
-        && let [answer] = answers.values().collect::<Vec<_>>()[..]
-    {
-        return Some(one_answer(answer));
+    let Answered { questions, mut answers } = from_json::<Outcome>(line).ok()?.tool_use_result;
+    if questions.len() <= 1 && answers.len() == 1 {
+        return answers.values().next().map(one_answer);
     }
     let mut given = Vec::new();
-    for (question, answer) in &answers {
-        let position = questions.iter().position(|asked| asked.question == *question);
-        let header = position.map_or("", |at| questions[at].header.as_str());
-        let name = if header.is_empty() { question } else { header };
-        let text = format!("{}: {}", one_line(name, 60), one_answer(answer));
-        given.push((position.unwrap_or(usize::MAX), text));
+    for asked in &questions {
+        if let Some(answer) = answers.remove(&asked.question) {
+            let name = if asked.header.is_empty() { &asked.question } else { &asked.header };
+            given.push(format!("{}: {}", one_line(name, 60), one_answer(&answer)));
+        }
     }
-    given.sort_by_key(|(position, _)| *position);
-    let texts: Vec<String> = given.into_iter().map(|(_, text)| text).collect();
-    if texts.is_empty() {
+    for (question, answer) in &answers {
+        given.push(format!("{}: {}", one_line(question, 60), one_answer(answer)));
+    }
+    if given.is_empty() {
         return None;
     }
-    Some(one_line(&texts.join("; "), MAX_QUESTION_CHARS * 2))
+    Some(one_line(&given.join("; "), MAX_QUESTION_CHARS * 2))
 }
 
 fn one_answer(answer: &Value) -> String {
