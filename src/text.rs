@@ -68,7 +68,8 @@ pub(crate) fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
 }
 
-/// Formats a duration in its two largest units: `1h 01m`.
+/// Formats a measured duration in its two largest units: `1h 01m`. A limit is shown exactly, in the
+/// form that its option accepts: [`humantime::format_duration`].
 pub(crate) fn format_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {

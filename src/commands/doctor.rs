@@ -185,7 +185,10 @@ fn check_claude(program: Option<PathBuf>) -> Vec<Check> {
         }
         Ok(VersionOutput::TimedOut) => Check::warning(
             "version",
-            format!("{path} --version did not finish within {} s", VERSION_TIMEOUT.as_secs()),
+            format!(
+                "{path} --version did not finish within {}",
+                humantime::format_duration(VERSION_TIMEOUT)
+            ),
             "run it by hand to see what it waits for",
         ),
         Ok(VersionOutput::Printed(output)) => check_version(&output),

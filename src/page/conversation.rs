@@ -2,7 +2,7 @@
 
 mod tool_call;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use maud::{Markup, html};
 
@@ -50,8 +50,6 @@ pub(crate) struct Conversation {
     dropped: usize,
     /// Number of characters of the omitted entries.
     dropped_weight: u64,
-    /// Index of each call without a result, counted from the first entry.
-    pending_calls: HashMap<String, usize>,
     prompt: String,
     attempts: AttemptBoundaries,
     attempt: u32,
@@ -125,17 +123,16 @@ impl Conversation {
                 self.turn_open = false;
                 self.results += 1;
                 let text = harmless(&turn_end_text(result));
-                let output = match &result.structured_output {
-                    Some(value) => Some(Excerpt::sanitized(&format!("{value:#}"), MAX_TOOL_CHARS)),
-                    None => None,
-                };
+                let output = result.structured_output.as_ref();
+                let output =
+                    output.map(|value| Excerpt::sanitized(&format!("{value:#}"), MAX_TOOL_CHARS));
                 self.add_entry(TranscriptEntry::End { text, failed: result.is_error, output });
             }
             // The call that is already shown contains the question.
             Some(Event::Request { tool_use_id: Some(id), .. })
-                if self.pending_calls.contains_key(id) =>
+                if self.pending_call(id).is_some() =>
             {
-                if let Some(call) = self.pending_call(id) {
+                if let Some((call, _)) = self.pending_call(id) {
                     call.needed_decision = true;
                 }
             }
@@ -172,11 +169,8 @@ impl Conversation {
 
     /// Adds a note that the rest of the log cannot be read.
     pub(crate) fn add_read_error(&mut self, why: &str) {
-        self.add_message(
-            Author::Note,
-            false,
-            &format!("the rest of output.log cannot be read: {why}"),
-        );
+        let text = format!("the rest of output.log cannot be read: {why}");
+        self.add_message(Author::Note, false, &text);
     }
 
     /// Begins a turn in an attempt that is not the last. The offset at which an attempt begins is
@@ -209,8 +203,6 @@ impl Conversation {
                 }
                 Block::ToolUse { id, name, input } => {
                     let call = CallEntry::new(id, name, input, nested);
-                    self.pending_calls
-                        .insert(id.to_string(), self.dropped + self.head.len() + self.tail.len());
                     self.add_entry(TranscriptEntry::Call(Box::new(call)));
                 }
                 Block::ToolResult { id, is_error, text } => {
@@ -234,36 +226,30 @@ impl Conversation {
 
     fn add_outcome(&mut self, id: &str, outcome: ToolOutcome) {
         let weight = outcome.text.text.len();
-        let more = outcome.text.omitted_chars;
-        match self.pending_call(id) {
-            Some(call) => call.outcome = Some(outcome),
-            None => {
-                // Its call was omitted, or the log does not contain it.
-                self.dropped_weight += weight as u64 + more;
-                return;
-            }
-        }
-        if self.pending_calls.remove(id).is_some_and(|at| at < self.head.len()) {
-            self.head_weight += weight;
-        } else {
-            self.tail_weight += weight;
-        }
+        let Some((call, part_weight)) = self.pending_call(id) else {
+            // Its call was omitted, or the log does not contain it.
+            self.dropped_weight += weight as u64 + outcome.text.omitted_chars;
+            return;
+        };
+        call.outcome = Some(outcome);
+        *part_weight += weight;
         self.drop_middle();
     }
 
-    /// Returns the call with this id, if it has no result yet.
-    fn pending_call(&mut self, id: &str) -> Option<&mut CallEntry> {
-        let at = *self.pending_calls.get(id)?;
-        let entry = if at < self.head.len() {
-            self.head.get_mut(at)
-        } else {
-            let at = at.checked_sub(self.head.len() + self.dropped)?;
-            self.tail.get_mut(at)
-        };
-        match entry? {
-            TranscriptEntry::Call(call) => Some(call),
-            _ => None,
+    /// Returns the last call with this id that has no result yet, and the weight of the part of the
+    /// conversation that it is in.
+    fn pending_call(&mut self, id: &str) -> Option<(&mut CallEntry, &mut usize)> {
+        for entry in self.tail.iter_mut().rev() {
+            if let Some(call) = entry.pending_call(id) {
+                return Some((call, &mut self.tail_weight));
+            }
         }
+        for entry in self.head.iter_mut().rev() {
+            if let Some(call) = entry.pending_call(id) {
+                return Some((call, &mut self.head_weight));
+            }
+        }
+        None
     }
 
     fn add_entry(&mut self, entry: TranscriptEntry) {
@@ -284,9 +270,6 @@ impl Conversation {
     fn drop_middle(&mut self) {
         while self.tail_weight > self.max_chars / 2 && self.tail.len() > 1 {
             let Some(entry) = self.tail.pop_front() else { return };
-            if let TranscriptEntry::Call(call) = &entry {
-                self.pending_calls.remove(&call.id);
-            }
             self.tail_weight = self.tail_weight.saturating_sub(entry.weight());
             self.dropped += 1;
             self.dropped_weight += (entry.weight() - ENTRY_WEIGHT) as u64;
@@ -314,6 +297,13 @@ impl Conversation {
 }
 
 impl TranscriptEntry {
+    fn pending_call(&mut self, id: &str) -> Option<&mut CallEntry> {
+        match self {
+            Self::Call(call) if call.id == id && call.outcome.is_none() => Some(call),
+            _ => None,
+        }
+    }
+
     fn markup(&self) -> Markup {
         match self {
             Self::Attempt(attempt) => html! { h4.attempt { "Attempt " (attempt) } },
