@@ -4,6 +4,8 @@
 //! It relies on the layout of rustfmt: an item ends at the first line that holds a closing brace
 //! and is indented as the item's first line.
 
+#![allow(clippy::print_stdout, reason = "prints a table")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -255,7 +257,6 @@ pub(crate) fn over(all: &[Counted], limit: usize) -> Vec<&Counted> {
 /// Prints the figures of this crate, or of the one in the directory of the variable.
 #[test]
 #[ignore = "prints figures and checks nothing"]
-#[allow(clippy::print_stdout, reason = "its purpose")]
 fn figures() {
     let root = std::env::var_os(DIRECTORY_VAR).unwrap_or(env!("CARGO_MANIFEST_DIR").into());
     Figures::of(Path::new(&root)).print();
