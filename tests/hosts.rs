@@ -1,5 +1,5 @@
 //! Jobs of another machine in a directory that machines share, and of a container that is gone.
-//! Machines are namespaces, and the network's file system is FUSE: both need root.
+//! Machines are namespaces, and the network's file system is FUSE, by bindfs: both need root.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
@@ -10,24 +10,19 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use support::faults::is_root;
-use support::machines::{Machine, has_fuse, has_programs};
+use support::machines::Machine;
 use support::{Answer, Sandbox, await_file};
 
 /// Works until the file `go` exists.
 const GATED: &str = "init\nread\ntouch $DIR/up\nwait-file $DIR/go\nresult Done.";
 
 /// A sandbox and the directory that its machines share.
-fn network(test: &str) -> Option<(Sandbox, PathBuf)> {
-    let is_possible = is_root(test) && has_programs(test, &["bindfs", "unshare", "nsenter"]);
-    if !is_possible || !has_fuse(test) {
-        return None;
-    }
+fn network() -> (Sandbox, PathBuf) {
     let sandbox = Sandbox::new(GATED);
     let shared = sandbox.path("shared");
     fs::create_dir(&shared).unwrap();
     fs::set_permissions(&shared, fs::Permissions::from_mode(0o700)).unwrap();
-    Some((sandbox, shared))
+    (sandbox, shared)
 }
 
 #[track_caller]
@@ -46,8 +41,9 @@ fn assert_refused(answer: &Answer) {
 }
 
 #[test]
+#[ignore = "needs root and bindfs"]
 fn leaves_a_live_job_of_another_machine_alone() {
-    let Some((sandbox, shared)) = network("a_live_job_of_another_machine") else { return };
+    let (sandbox, shared) = network();
     let one = Machine::on_network(&sandbox, "host-one", &shared);
     let two = Machine::on_network(&sandbox, "host-two", &shared);
     start(&one, &sandbox, "j");
@@ -85,8 +81,9 @@ fn leaves_a_live_job_of_another_machine_alone() {
 }
 
 #[test]
+#[ignore = "needs root and bindfs"]
 fn takes_over_jobs_of_a_machine_that_is_gone() {
-    let Some((sandbox, shared)) = network("jobs_of_a_machine_that_is_gone") else { return };
+    let (sandbox, shared) = network();
     let one = Machine::on_network(&sandbox, "host-one", &shared);
     for id in ["j", "killed", "cleaned"] {
         start(&one, &sandbox, id);
@@ -115,8 +112,9 @@ fn takes_over_jobs_of_a_machine_that_is_gone() {
 }
 
 #[test]
+#[ignore = "needs root and bindfs"]
 fn one_machine_wins_the_recovery_of_a_job() {
-    let Some((sandbox, shared)) = network("one_machine_wins_the_recovery") else { return };
+    let (sandbox, shared) = network();
     let before = Machine::on_network(&sandbox, "host-one", &shared);
     start(&before, &sandbox, "j");
     before.end();
@@ -137,8 +135,9 @@ fn one_machine_wins_the_recovery_of_a_job() {
 }
 
 #[test]
+#[ignore = "needs root and bindfs"]
 fn jobs_of_a_machine_that_has_rebooted_are_lost() {
-    let Some((sandbox, shared)) = network("jobs_of_a_machine_that_has_rebooted") else { return };
+    let (sandbox, shared) = network();
     let before = Machine::on_network(&sandbox, "host-one", &shared);
     start(&before, &sandbox, "j");
     before.end();
@@ -154,11 +153,8 @@ fn jobs_of_a_machine_that_has_rebooted_are_lost() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn recovers_jobs_of_a_renamed_container() {
-    let test = "a_container_is_recreated";
-    if !is_root(test) || !has_programs(test, &["unshare", "nsenter"]) {
-        return;
-    }
     let mut sandbox = Sandbox::new(GATED);
     // As container engines set it for the main process.
     sandbox.set("container", "oci");

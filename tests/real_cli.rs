@@ -1,9 +1,9 @@
 //! Whole jobs with the real CLI and a scripted API, through the real binary.
 //!
 //! Each test runs against the oldest and the newest version of the CLI, which are installed once
-//! from npm; its name ends in the version. If they cannot be installed, the tests are skipped with
-//! a notice, and fail if `CI` is set. `CLAUDEJOB_TEST_CLAUDE=PATH` names one more CLI for `cargo
-//! test --test real_cli another_cli -- --ignored`.
+//! from npm; its name ends in the version: `cargo test --test real_cli cli_ -- --ignored`.
+//! `CLAUDEJOB_TEST_CLAUDE=PATH` names one more CLI for `cargo test --test real_cli another_cli --
+//! --ignored`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -17,18 +17,21 @@ use support::scripted_api::Step;
 
 /// Defines the tests of a function: one for each version of the CLI.
 macro_rules! each_cli {
-    ($name:ident $(, #[$attribute:meta])*) => {
+    ($name:ident) => {
+        each_cli!($name, "needs claude, which it installs from npm");
+    };
+    ($name:ident, $needs:literal) => {
         mod $name {
             use crate::support::real_claude::Cli;
 
             #[test]
-            $(#[$attribute])*
+            #[ignore = $needs]
             fn cli_2_1_197() {
                 super::$name(Cli::Oldest);
             }
 
             #[test]
-            $(#[$attribute])*
+            #[ignore = $needs]
             fn cli_2_1_332() {
                 super::$name(Cli::Newest);
             }
@@ -51,6 +54,7 @@ macro_rules! newest_cli {
             use crate::support::real_claude::Cli;
 
             #[test]
+            #[ignore = "needs claude, which it installs from npm"]
             fn cli_2_1_332() {
                 super::$name(Cli::Newest);
             }
@@ -60,16 +64,6 @@ macro_rules! newest_cli {
             fn another_cli() {
                 super::$name(Cli::Other);
             }
-        }
-    };
-}
-
-/// A sandbox for these steps; returns from the test if the CLI cannot be installed.
-macro_rules! sandbox {
-    ($cli:expr $(, $step:expr)* $(,)?) => {
-        match crate::support::real_claude::RealSandbox::new($cli, [$($step),*]) {
-            Some(sandbox) => sandbox,
-            None => return,
         }
     };
 }
@@ -103,7 +97,7 @@ fn test_names_match_the_tested_versions() {
 
 each_cli!(an_answer);
 fn an_answer(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("All tests pass."));
+    let sandbox = RealSandbox::new(cli, [Step::text("All tests pass.")]);
     let started = sandbox.start("answer", &[]);
     assert_eq!(started["jobId"], "answer");
     assert_eq!(started["status"], "running");
@@ -127,10 +121,9 @@ fn an_answer(cli: Cli) {
 
 each_cli!(a_tool_call_changes_a_file_in_cwd);
 fn a_tool_call_changes_a_file_in_cwd(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::bash("pwd > where.txt && echo new > notes.txt"),
-        Step::text("Wrote the notes.")
+        [Step::bash("pwd > where.txt && echo new > notes.txt"), Step::text("Wrote the notes.")],
     );
     let cwd = sandbox.path("a directory of its own");
     fs::create_dir(&cwd).unwrap();
@@ -164,7 +157,7 @@ fn start_with_prompt_of(sandbox: &RealSandbox, size: usize) {
 each_cli!(a_prompt_of_a_megabyte);
 fn a_prompt_of_a_megabyte(cli: Cli) {
     const SIZE: usize = 1024 * 1024;
-    let sandbox = sandbox!(cli, Step::text("read it all"));
+    let sandbox = RealSandbox::new(cli, [Step::text("read it all")]);
     start_with_prompt_of(&sandbox, SIZE);
 
     sandbox.wait("long").expect_end(0, "completed", None);
@@ -174,7 +167,7 @@ fn a_prompt_of_a_megabyte(cli: Cli) {
 each_cli!(a_prompt_of_ten_megabytes);
 fn a_prompt_of_ten_megabytes(cli: Cli) {
     const SIZE: usize = 10_000_000;
-    let sandbox = sandbox!(cli, Step::text("read it all"));
+    let sandbox = RealSandbox::new(cli, [Step::text("read it all")]);
     start_with_prompt_of(&sandbox, SIZE);
 
     let result = sandbox.wait("long");

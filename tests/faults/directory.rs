@@ -7,16 +7,14 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::signal::Signal;
 
-use crate::support::faults::{as_user, change_owner, is_root, without_call};
+use crate::support::faults::{as_user, change_owner, without_call};
 use crate::support::processes::{kill, send};
 use crate::support::{Answer, Sandbox, await_file, eventually, is_alive, pid_in};
 use crate::{START, WORKS};
 
 #[test]
+#[ignore = "needs root"]
 fn no_verb_uses_a_directory_of_another_user() {
-    if !is_root("no_verb_uses_a_directory_of_another_user") {
-        return;
-    }
     let sandbox = Sandbox::new(WORKS);
     sandbox.run_job("j", &[]);
     change_owner(&sandbox.jobs(), 54_321);

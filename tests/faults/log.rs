@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::events;
-use crate::support::faults::{Disk, is_root};
+use crate::support::faults::Disk;
 use crate::support::processes::kill;
 use crate::support::{Sandbox, await_file, eventually};
 
@@ -124,10 +124,8 @@ fn a_forged_result_completes_no_lost_job() {
 }
 
 #[test]
+#[ignore = "needs root"]
 fn a_temporarily_full_disk_completes_no_lost_job() {
-    if !is_root("a_temporarily_full_disk_completes_no_lost_job") {
-        return;
-    }
     let mut sandbox = Sandbox::new(BACKGROUND_WORK);
     let disk = Disk::mount(sandbox.path("disk"), 1 << 20);
     sandbox.set("CLAUDE_SKILL_JOBS_DIR", disk.path("jobs"));

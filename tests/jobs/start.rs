@@ -111,11 +111,6 @@ fn refuses_invalid_starts_and_leaves_nothing() {
     ] {
         refused(&sandbox, args, code);
     }
-    if nix::unistd::geteuid().is_root() {
-        sandbox.unset("IS_SANDBOX");
-        refused(&sandbox, &["--prompt", "x"], "root_needs_sandbox");
-        sandbox.set("IS_SANDBOX", "1");
-    }
     sandbox.unset("ANTHROPIC_API_KEY");
     refused(&sandbox, &["--prompt", "x"], "not_logged_in");
     sandbox.set("ANTHROPIC_API_KEY", "k");
@@ -123,6 +118,20 @@ fn refuses_invalid_starts_and_leaves_nothing() {
     fs::set_permissions(sandbox.jobs(), fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(sandbox.run(["start", "--prompt", "x"])["code"], "jobs_dir_denied");
     assert_eq!(fs::read_dir(sandbox.jobs()).unwrap().count(), 0);
+}
+
+#[test]
+fn only_root_needs_a_sandbox() {
+    let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.unset("IS_SANDBOX");
+    let answer = sandbox.run(["start", "j", "--prompt", "x"]);
+    if nix::unistd::geteuid().is_root() {
+        assert_ne!(answer.code, 0, "{answer:?}");
+        assert_eq!(answer["code"], "root_needs_sandbox");
+        assert!(!sandbox.jobs().exists());
+    } else {
+        sandbox.wait("j").expect_end(0, "completed", None);
+    }
 }
 
 #[test]

@@ -5,17 +5,19 @@ use serde_json::Value;
 
 use crate::support::eventually;
 use crate::support::processes::{is_alive, pid_in, send};
-use crate::support::real_claude::Cli;
+use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::Step;
 
 each_cli!(background_work_gets_the_turn_that_follows_it);
 fn background_work_gets_the_turn_that_follows_it(cli: Cli) {
     // Longer than the five seconds after which the CLI stops background work once stdin is closed.
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::BackgroundBash("sleep 7 && echo 42".to_owned()),
-        Step::text("started it"),
-        Step::text("it printed 42"),
+        [
+            Step::BackgroundBash("sleep 7 && echo 42".to_owned()),
+            Step::text("started it"),
+            Step::text("it printed 42"),
+        ],
     );
 
     let result = sandbox.run_job("background", &[]);
@@ -28,12 +30,14 @@ fn background_work_gets_the_turn_that_follows_it(cli: Cli) {
 
 each_cli!(warns_of_stopped_background_work);
 fn warns_of_stopped_background_work(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::BackgroundBash(
-            "echo $$ > pid.new && mv pid.new pid && exec tail -f /dev/null".into()
-        ),
-        Step::text("started it"),
+        [
+            Step::BackgroundBash(
+                "echo $$ > pid.new && mv pid.new pid && exec tail -f /dev/null".into(),
+            ),
+            Step::text("started it"),
+        ],
     );
 
     let result = sandbox.run_job("background", &["--background-wait", "0s"]);
@@ -49,7 +53,7 @@ newest_cli!(a_wakeup_is_outstanding_work, "2.1.197 refuses ScheduleWakeup withou
 fn a_wakeup_is_outstanding_work(cli: Cli) {
     let input = serde_json::json!({"delaySeconds": 60, "reason": "CI", "prompt": "look again"});
     let wakeup = Step::Tool { name: "ScheduleWakeup".to_owned(), input };
-    let sandbox = sandbox!(cli, wakeup, Step::text("I will look again in a minute."));
+    let sandbox = RealSandbox::new(cli, [wakeup, Step::text("I will look again in a minute.")]);
     sandbox.start("wakeup", &[]);
 
     let waiting = eventually("the wait for the wakeup", || {

@@ -11,10 +11,12 @@ use crate::support::{Answer, await_file, eventually};
 
 each_cli!(a_message_during_a_tool_call_joins_the_turn);
 fn a_message_during_a_tool_call_joins_the_turn(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::bash("touch $HOME/../up; while [ ! -e $HOME/../go ]; do sleep 0.05; done"),
-        Step::text("Both done.")
+        [
+            Step::bash("touch $HOME/../up; while [ ! -e $HOME/../go ]; do sleep 0.05; done"),
+            Step::text("Both done."),
+        ],
     );
     sandbox.start("steered", &[]);
     await_file(&sandbox.path("up"));
@@ -40,7 +42,7 @@ fn an_interrupt_keeps_the_session(cli: Cli) {
         Step::Slow(std::time::Duration::from_secs(60)),
     ] {
         let in_tool = matches!(step, Step::Bash(_));
-        let sandbox = sandbox!(cli, step, Step::text("Went on."));
+        let sandbox = RealSandbox::new(cli, [step, Step::text("Went on.")]);
         sandbox.start("halted", &[]);
         if in_tool {
             await_file(&sandbox.path("up"));
@@ -69,12 +71,14 @@ fn an_interrupt_keeps_the_session(cli: Cli) {
 
 each_cli!(a_kept_alive_job_outlives_its_claude);
 fn a_kept_alive_job_outlives_its_claude(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::text("One."),
-        Step::text("Two."),
-        Step::bash("touch $HOME/../up; tail -f /dev/null"),
-        Step::text("Three, after all.")
+        [
+            Step::text("One."),
+            Step::text("Two."),
+            Step::bash("touch $HOME/../up; tail -f /dev/null"),
+            Step::text("Three, after all."),
+        ],
     );
     let idle = |result: &str| {
         eventually(result, || {
@@ -108,7 +112,8 @@ fn a_kept_alive_job_outlives_its_claude(cli: Cli) {
 
 each_cli!(resumes_and_forks_a_completed_job);
 fn resumes_and_forks_a_completed_job(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("One."), Step::text("Two."), Step::text("Three."));
+    let sandbox =
+        RealSandbox::new(cli, [Step::text("One."), Step::text("Two."), Step::text("Three.")]);
     let first = sandbox.run_job("asked", &[]);
     first.expect_end(0, "completed", None);
 
@@ -140,11 +145,13 @@ fn is_on_disk(sandbox: &RealSandbox, session: &str) -> bool {
 
 each_cli!(recovers_the_conversation_of_a_killed_worker);
 fn recovers_the_conversation_of_a_killed_worker(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::bash("echo once >> $HOME/../deeds"),
-        Step::bash("touch $HOME/../up; tail -f /dev/null"),
-        Step::text("Done after all.")
+        [
+            Step::bash("echo once >> $HOME/../deeds"),
+            Step::bash("touch $HOME/../up; tail -f /dev/null"),
+            Step::text("Done after all."),
+        ],
     );
     let started = sandbox.start("cut", &[]);
     let worker = i32::try_from(started["pid"].as_i64().unwrap()).unwrap();
@@ -175,7 +182,7 @@ fn recovers_the_conversation_of_a_killed_worker(cli: Cli) {
 each_cli!(recovers_with_the_prompt_without_a_conversation);
 fn recovers_with_the_prompt_without_a_conversation(cli: Cli) {
     // Killed during the wait for the first answer: the session was announced, but is not stored.
-    let sandbox = sandbox!(cli, Step::Hang, Step::text("Begun again."));
+    let sandbox = RealSandbox::new(cli, [Step::Hang, Step::text("Begun again.")]);
     sandbox.start("early", &[]);
     sandbox.api.wait_for_request(1);
     eventually("the session", || {

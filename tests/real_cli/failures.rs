@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use crate::support::real_claude::Cli;
+use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::Step;
 
 each_cli!(an_overloaded_api_fails);
 fn an_overloaded_api_fails(cli: Cli) {
-    let mut sandbox = sandbox!(cli, Step::Overloaded);
+    let mut sandbox = RealSandbox::new(cli, [Step::Overloaded]);
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "1");
 
     let result = sandbox.run_job("overloaded", &[]);
@@ -17,7 +17,7 @@ fn an_overloaded_api_fails(cli: Cli) {
 
 each_cli!(a_transient_server_error_does_not_fail);
 fn a_transient_server_error_does_not_fail(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::ServerError, Step::text("ok"));
+    let sandbox = RealSandbox::new(cli, [Step::ServerError, Step::text("ok")]);
 
     let result = sandbox.run_job("error", &[]);
 
@@ -27,7 +27,7 @@ fn a_transient_server_error_does_not_fail(cli: Cli) {
 
 each_cli!(a_truncated_answer_fails);
 fn a_truncated_answer_fails(cli: Cli) {
-    let mut sandbox = sandbox!(cli, Step::Cut);
+    let mut sandbox = RealSandbox::new(cli, [Step::Cut]);
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "1");
 
     let result = sandbox.run_job("cut", &[]);
@@ -40,7 +40,7 @@ fn a_truncated_answer_fails(cli: Cli) {
 
 each_cli!(a_bad_key_fails_before_the_cli_gives_up);
 fn a_bad_key_fails_before_the_cli_gives_up(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::BadKey);
+    let sandbox = RealSandbox::new(cli, [Step::BadKey]);
 
     let result = sandbox.run_job("key", &[]);
 
@@ -52,7 +52,7 @@ fn a_bad_key_fails_before_the_cli_gives_up(cli: Cli) {
 
 each_cli!(fails_on_a_login_that_only_the_cli_rejects);
 fn fails_on_a_login_that_only_the_cli_rejects(cli: Cli) {
-    let mut sandbox = sandbox!(cli, Step::text("never asked"));
+    let mut sandbox = RealSandbox::new(cli, [Step::text("never asked")]);
     sandbox.unset("ANTHROPIC_API_KEY");
     fs::create_dir(sandbox.path("home/.claude")).unwrap();
     fs::write(sandbox.path("home/.claude/.credentials.json"), "{}").unwrap();
@@ -66,7 +66,7 @@ fn fails_on_a_login_that_only_the_cli_rejects(cli: Cli) {
 
 each_cli!(reports_turns_and_cost_at_the_turn_limit);
 fn reports_turns_and_cost_at_the_turn_limit(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::bash("echo 1"));
+    let sandbox = RealSandbox::new(cli, [Step::bash("echo 1")]);
 
     let result = sandbox.run_job("turns", &["--max-turns", "2"]);
 
@@ -78,7 +78,7 @@ fn reports_turns_and_cost_at_the_turn_limit(cli: Cli) {
 
 each_cli!(reports_the_cost_at_the_budget_limit);
 fn reports_the_cost_at_the_budget_limit(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::bash("echo 1"));
+    let sandbox = RealSandbox::new(cli, [Step::bash("echo 1")]);
 
     let result = sandbox.run_job("budget", &["--max-budget-usd", "0.01"]);
 
@@ -88,7 +88,7 @@ fn reports_the_cost_at_the_budget_limit(cli: Cli) {
 
 each_cli!(a_missing_session_is_refused);
 fn a_missing_session_is_refused(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("never asked"));
+    let sandbox = RealSandbox::new(cli, [Step::text("never asked")]);
     let session = "11111111-1111-4111-8111-111111111111";
 
     let result = sandbox.run_job("resume", &["--resume", session]);
@@ -102,7 +102,7 @@ fn a_missing_session_is_refused(cli: Cli) {
 
 each_cli!(an_unknown_option_is_refused);
 fn an_unknown_option_is_refused(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("never asked"));
+    let sandbox = RealSandbox::new(cli, [Step::text("never asked")]);
 
     let started =
         sandbox.run(["start", "--job-id", "option", "--prompt", "work", "--", "--no-such-option"]);
@@ -118,7 +118,7 @@ const SCHEMA: &str =
 
 each_cli!(an_answer_without_its_schema_fails);
 fn an_answer_without_its_schema_fails(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("not json"));
+    let sandbox = RealSandbox::new(cli, [Step::text("not json")]);
 
     let result = sandbox.run_job("schema", &["--json-schema", SCHEMA]);
 
@@ -127,7 +127,7 @@ fn an_answer_without_its_schema_fails(cli: Cli) {
 
 each_cli!(a_job_fails_at_its_timeout);
 fn a_job_fails_at_its_timeout(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::Hang);
+    let sandbox = RealSandbox::new(cli, [Step::Hang]);
 
     let result = sandbox.run_job("timeout", &["--timeout", "2s"]);
 

@@ -27,7 +27,7 @@ fn a_job_of_a_session_does_not_inherit_the_session(cli: Cli) {
          mkdir \"$DUMP/elsewhere\"; CLAUDE_CODE_MAX_RETRIES=3 {claudejob} start \
          --job-id inner --prompt inner --cwd \"$DUMP/elsewhere\" --wait"
     );
-    let Some(mut sandbox) = RealSandbox::new(
+    let mut sandbox = RealSandbox::new(
         cli,
         [
             Step::bash(&start),
@@ -35,9 +35,7 @@ fn a_job_of_a_session_does_not_inherit_the_session(cli: Cli) {
             Step::text("The inner job is done."),
             Step::text("The outer job is done."),
         ],
-    ) else {
-        return;
-    };
+    );
     let dump = sandbox.path("dump");
     fs::create_dir(&dump).unwrap();
     sandbox.set("DUMP", &dump);

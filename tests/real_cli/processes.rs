@@ -7,17 +7,19 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::processes::{is_alive, pid_in, processes_of, program_of, send};
-use crate::support::real_claude::Cli;
+use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::Step;
 use crate::support::{await_file, eventually};
 
 each_cli!(a_killed_claude_continues_its_session);
 fn a_killed_claude_continues_its_session(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::bash("echo once >> deeds.txt"),
-        Step::text("unheard").held(),
-        Step::text("Done after all."),
+        [
+            Step::bash("echo once >> deeds.txt"),
+            Step::text("unheard").held(),
+            Step::text("Done after all."),
+        ],
     );
     sandbox.start("crashed", &["--retries", "2", "--max-backoff", "200ms"]);
     sandbox.api.wait_for_request(2);
@@ -47,9 +49,9 @@ env -i PATH="$PATH" bash -c 'trap "" INT TERM HUP; (setsid "$0" stubborn &)' "$0
 const KINDS: [&str; 5] = ["session", "nohup", "disowned", "orphan", "shell"];
 const UNMARKED_KINDS: [&str; 2] = ["clean", "stubborn"];
 
-each_cli!(a_kill_leaves_no_process, #[cfg_attr(not(target_os = "linux"), ignore = "needs setsid(1) and /proc")]);
+each_cli!(a_kill_leaves_no_process, "needs claude from npm, setsid(1) and /proc");
 fn a_kill_leaves_no_process(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::bash("./children"), Step::text("never reached"));
+    let sandbox = RealSandbox::new(cli, [Step::bash("./children"), Step::text("never reached")]);
     let work = sandbox.work();
     program(&work.join("children"), &[CHILDREN, UNMARKED_CHILDREN, "hold shell\n"].concat());
     sandbox.start("kill", &[]);
@@ -76,7 +78,7 @@ fn a_kill_leaves_no_process(cli: Cli) {
 
 each_cli!(a_killed_job_can_be_resumed);
 fn a_killed_job_can_be_resumed(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::Hang, Step::text("went on"), Step::text("and on"));
+    let sandbox = RealSandbox::new(cli, [Step::Hang, Step::text("went on"), Step::text("and on")]);
     sandbox.start("first", &[]);
     sandbox.api.wait_for_request(1);
     let killed = sandbox.run(["kill", "first"]);
@@ -97,9 +99,9 @@ fn a_killed_job_can_be_resumed(cli: Cli) {
     assert_eq!((&again["result"], &again["attempt"]), (&"and on".into(), &2.into()));
 }
 
-each_cli!(a_killed_worker_leaves_no_process, #[cfg_attr(not(target_os = "linux"), ignore = "needs setsid(1) and /proc")]);
+each_cli!(a_killed_worker_leaves_no_process, "needs claude from npm, setsid(1) and /proc");
 fn a_killed_worker_leaves_no_process(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::bash("./children"), Step::text("never reached"));
+    let sandbox = RealSandbox::new(cli, [Step::bash("./children"), Step::text("never reached")]);
     let work = sandbox.work();
     program(&work.join("children"), &[CHILDREN, "hold shell\n"].concat());
     let started = sandbox.start("worker", &[]);

@@ -12,7 +12,7 @@ fn forbid(sandbox: &RealSandbox) {
 
 each_cli!(a_denied_permission_is_named);
 fn a_denied_permission_is_named(cli: Cli) {
-    let sandbox = sandbox!(cli);
+    let sandbox = RealSandbox::new(cli, []);
     forbid(&sandbox);
 
     let result = sandbox.run_job("denied", &["--permission-mode", "default"]);
@@ -25,7 +25,7 @@ fn a_denied_permission_is_named(cli: Cli) {
 
 each_cli!(a_denied_permission_fails_with_fail_on_denial);
 fn a_denied_permission_fails_with_fail_on_denial(cli: Cli) {
-    let sandbox = sandbox!(cli);
+    let sandbox = RealSandbox::new(cli, []);
     forbid(&sandbox);
 
     let result = sandbox.run_job("denied", &["--permission-mode", "default", "--fail-on-denial"]);
@@ -38,7 +38,8 @@ fn answers_a_question_by_label_and_by_free_text(cli: Cli) {
     for (options, said) in
         [(["--choice", "Postgres"], "Postgres"), (["--text", "a plain file"], "a plain file")]
     {
-        let sandbox = sandbox!(cli, Step::Ask("Which database?".to_owned()), Step::text("Noted."));
+        let sandbox =
+            RealSandbox::new(cli, [Step::Ask("Which database?".to_owned()), Step::text("Noted.")]);
         sandbox.start("asks", &["--ask"]);
 
         let blocked = sandbox.run(["wait", "asks", "--timeout", "1m"]);
@@ -55,7 +56,8 @@ fn answers_a_question_by_label_and_by_free_text(cli: Cli) {
 
 each_cli!(an_answer_reaches_a_released_conversation);
 fn an_answer_reaches_a_released_conversation(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::Ask("Which database?".to_owned()), Step::text("Noted."));
+    let sandbox =
+        RealSandbox::new(cli, [Step::Ask("Which database?".to_owned()), Step::text("Noted.")]);
     sandbox.start("asks", &["--ask", "--fail-on-denial"]);
     sandbox.run(["wait", "asks", "--timeout", "1m"]);
 
@@ -76,7 +78,7 @@ fn allows_and_denies_a_permission(cli: Cli) {
     for (options, is_there) in
         [(&["--allow"][..], true), (&["--deny", "--message", "not there"], false)]
     {
-        let sandbox = sandbox!(cli);
+        let sandbox = RealSandbox::new(cli, []);
         forbid(&sandbox);
         sandbox.start("asks", &["--ask", "--permission-mode", "default"]);
 

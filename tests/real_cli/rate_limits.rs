@@ -13,7 +13,7 @@ fn reports_a_rate_limit_while_it_lasts(cli: Cli) {
     // The second refusal waits for the test, so that the first stays in force while the test reads
     // the status.
     let limited = Step::RateLimited { retry_after: 1 };
-    let sandbox = sandbox!(cli, limited.clone(), limited.held(), Step::text("recovered"));
+    let sandbox = RealSandbox::new(cli, [limited.clone(), limited.held(), Step::text("recovered")]);
     sandbox.start("limited", &[]);
     sandbox.api.wait_for_request(2);
 
@@ -35,7 +35,7 @@ fn reports_a_rate_limit_while_it_lasts(cli: Cli) {
 
 each_cli!(a_lasting_rate_limit_fails);
 fn a_lasting_rate_limit_fails(cli: Cli) {
-    let mut sandbox = sandbox!(cli, Step::RateLimited { retry_after: 1 });
+    let mut sandbox = RealSandbox::new(cli, [Step::RateLimited { retry_after: 1 }]);
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "2");
 
     let result = sandbox.run_job("limited", &[]);
@@ -55,7 +55,7 @@ fn subscribe(sandbox: &mut RealSandbox) {
 
 each_cli!(a_lasting_rate_limit_fails_after_the_retries);
 fn a_lasting_rate_limit_fails_after_the_retries(cli: Cli) {
-    let mut sandbox = sandbox!(cli, Step::RateLimited { retry_after: 1 });
+    let mut sandbox = RealSandbox::new(cli, [Step::RateLimited { retry_after: 1 }]);
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "0");
 
     let result = sandbox.run_job("limited", &["--retries", "2", "--max-backoff", "300ms"]);
@@ -69,11 +69,13 @@ fn a_lasting_rate_limit_fails_after_the_retries(cli: Cli) {
 
 each_cli!(a_retry_continues_after_a_rate_limit);
 fn a_retry_continues_after_a_rate_limit(cli: Cli) {
-    let mut sandbox = sandbox!(
+    let mut sandbox = RealSandbox::new(
         cli,
-        Step::bash("echo once >> deeds.txt"),
-        Step::RateLimited { retry_after: 1 },
-        Step::text("All done."),
+        [
+            Step::bash("echo once >> deeds.txt"),
+            Step::RateLimited { retry_after: 1 },
+            Step::text("All done."),
+        ],
     );
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "0");
 
@@ -91,11 +93,9 @@ fn a_retry_continues_after_a_rate_limit(cli: Cli) {
 
 each_cli!(waits_for_the_end_of_a_limit);
 fn waits_for_the_end_of_a_limit(cli: Cli) {
-    let mut sandbox = sandbox!(
+    let mut sandbox = RealSandbox::new(
         cli,
-        Step::bash("echo once >> deeds.txt"),
-        Step::LimitedFor(5),
-        Step::text("Back again."),
+        [Step::bash("echo once >> deeds.txt"), Step::LimitedFor(5), Step::text("Back again.")],
     );
     subscribe(&mut sandbox);
     sandbox.start("limited", &["--retries", "1"]);
@@ -127,7 +127,7 @@ fn waits_for_the_end_of_a_limit(cli: Cli) {
 
 each_cli!(does_not_wait_for_a_limit_that_lasts_too_long);
 fn does_not_wait_for_a_limit_that_lasts_too_long(cli: Cli) {
-    let mut sandbox = sandbox!(cli, Step::LimitedFor(3_600));
+    let mut sandbox = RealSandbox::new(cli, [Step::LimitedFor(3_600)]);
     subscribe(&mut sandbox);
 
     let result = sandbox.run_job("limited", &["--retries", "3", "--max-wait", "10m"]);

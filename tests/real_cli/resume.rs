@@ -22,7 +22,8 @@ fn forget_conversations(sandbox: &RealSandbox) {
 
 each_cli!(does_not_resume_a_missing_conversation);
 fn does_not_resume_a_missing_conversation(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("the answer"), Step::text("the second answer"));
+    let sandbox =
+        RealSandbox::new(cli, [Step::text("the answer"), Step::text("the second answer")]);
     let link = sandbox.path("link to work");
     std::os::unix::fs::symlink(sandbox.work(), &link).unwrap();
     sandbox.run_job("j", &["--cwd", link.to_str().unwrap()]).expect_end(0, "completed", None);
@@ -48,7 +49,7 @@ fn does_not_resume_a_missing_conversation(cli: Cli) {
 
 each_cli!(a_resumed_conversation_gets_the_new_system_prompt);
 fn a_resumed_conversation_gets_the_new_system_prompt(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("ok"));
+    let sandbox = RealSandbox::new(cli, [Step::text("ok")]);
     sandbox.run_job("a", &["--append-system-prompt", "MARK-ONE"]);
     sandbox.run_job("b", &["--resume-job", "a", "--append-system-prompt", "MARK-TWO"]);
     for (id, prompt) in [("a", Some("MARK-THREE")), ("a", None)] {

@@ -4,12 +4,12 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::real_claude::Cli;
+use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::Step;
 
 each_cli!(reports_an_mcp_server_that_fails_to_start);
 fn reports_an_mcp_server_that_fails_to_start(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("done"));
+    let sandbox = RealSandbox::new(cli, [Step::text("done")]);
     let config = json!({"mcpServers": {"orders-db": {"command": "/nonexistent/server"}}});
     let config = config.to_string();
     let warning = "MCP server orders-db is not connected (failed)";
@@ -26,7 +26,7 @@ fn reports_an_mcp_server_that_fails_to_start(cli: Cli) {
 
 each_cli!(reports_permission_rules_of_untrusted_directories);
 fn reports_permission_rules_of_untrusted_directories(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("done"));
+    let sandbox = RealSandbox::new(cli, [Step::text("done")]);
     fs::create_dir(sandbox.work().join(".claude")).unwrap();
     let settings = json!({"permissions": {"allow": ["Bash(git *)", "Bash(ls *)"]}});
     fs::write(sandbox.work().join(".claude/settings.json"), settings.to_string()).unwrap();

@@ -47,7 +47,7 @@ fn assert_cost(reported: f64, spent: f64) {
 
 each_cli!(a_prompt_refused_by_a_hook_is_rejected);
 fn a_prompt_refused_by_a_hook_is_rejected(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("done"));
+    let sandbox = RealSandbox::new(cli, [Step::text("done")]);
     let hook = json!({"type": "command", "command": "echo NO-TICKET >&2; exit 2"});
     settings(&sandbox, &json!({"hooks": {"UserPromptSubmit": [{"hooks": [hook]}]}}));
 
@@ -60,7 +60,7 @@ fn a_prompt_refused_by_a_hook_is_rejected(cli: Cli) {
 
 each_cli!(a_command_without_a_model_call_is_rejected);
 fn a_command_without_a_model_call_is_rejected(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("done"));
+    let sandbox = RealSandbox::new(cli, [Step::text("done")]);
     skill(&sandbox, "broken", "", "!`exit 3`\nDo it.");
     for (id, prompt) in [("help", "/help"), ("status", "/status"), ("preamble", "/broken")] {
         sandbox.run(["start", id, "--prompt", prompt]);
@@ -75,7 +75,7 @@ newest_cli!(
     "2.1.197 does not mark the result of a local command."
 );
 fn a_local_command_completes_with_its_text(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("reviewed"));
+    let sandbox = RealSandbox::new(cli, [Step::text("reviewed")]);
     skill(&sandbox, "forked", "context: fork\n", "Review it.");
     for (id, prompt, text) in [
         ("review", "/review", "reviewed"),
@@ -95,7 +95,8 @@ newest_cli!(
     "2.1.197 does not mark the result of a local command."
 );
 fn a_command_is_sent_to_a_conversation(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("one"), Step::text("a summary"), Step::text("three"));
+    let sandbox =
+        RealSandbox::new(cli, [Step::text("one"), Step::text("a summary"), Step::text("three")]);
     sandbox.run_job("j", &[]).expect_end(0, "completed", None);
 
     sandbox.run(["resume", "j", "--message", "/compact"]);
@@ -111,7 +112,7 @@ fn a_command_is_sent_to_a_conversation(cli: Cli) {
 
 each_cli!(a_command_to_a_kept_alive_job_is_a_turn);
 fn a_command_to_a_kept_alive_job_is_a_turn(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::text("one"), Step::text("two"));
+    let sandbox = RealSandbox::new(cli, [Step::text("one"), Step::text("two")]);
     sandbox.start("j", &["--keep-alive"]);
     eventually("idle", || (sandbox.status("j")["status"] == "idle").then_some(()));
     let sent = sandbox.run(["send", "j", "--message", "/help", "--wait", "1m"]);
@@ -130,7 +131,7 @@ fn an_empty_answer_fails(cli: Cli) {
         ("thinking", vec![Step::Thinking]),
         ("tool", vec![Step::bash("echo hi"), Step::Empty]),
     ] {
-        let Some(sandbox) = RealSandbox::new(cli, steps) else { return };
+        let sandbox = RealSandbox::new(cli, steps);
         let result = sandbox.run_job(id, &[]);
         result.expect_end(1, "failed", Some("no_answer"));
         assert_eq!(result["result"], Value::Null, "{id}");
@@ -142,7 +143,7 @@ fn an_answer_outlives_an_empty_turn_after_it(cli: Cli) {
     for silent in [Step::Empty, Step::EmptyText, Step::Thinking] {
         let steps =
             [Step::BackgroundBash("sleep 1; echo 42".to_owned()), Step::text("the answer"), silent];
-        let Some(sandbox) = RealSandbox::new(cli, steps) else { return };
+        let sandbox = RealSandbox::new(cli, steps);
         let result = sandbox.run_job("j", &[]);
         result.expect_end(0, "completed", None);
         assert_eq!(result["result"], "the answer");
@@ -153,7 +154,7 @@ newest_cli!(waits_for_the_turn_of_a_wakeup, "2.1.197 refuses ScheduleWakeup with
 fn waits_for_the_turn_of_a_wakeup(cli: Cli) {
     let input = json!({"delaySeconds": 60, "reason": "CI", "prompt": "look again"});
     let wakeup = Step::Tool { name: "ScheduleWakeup".to_owned(), input };
-    let sandbox = sandbox!(cli, wakeup, Step::text("later"), Step::text("green"));
+    let sandbox = RealSandbox::new(cli, [wakeup, Step::text("later"), Step::text("green")]);
     let result = sandbox.run_job("wakeup", &[]);
     result.expect_end(0, "completed", None);
     assert_eq!(result["result"], "green");
@@ -163,7 +164,7 @@ each_cli!(waits_for_the_turn_of_a_cron_task);
 fn waits_for_the_turn_of_a_cron_task(cli: Cli) {
     let input = json!({"cron": "* * * * *", "prompt": "tick", "recurring": false});
     let cron = Step::Tool { name: "CronCreate".to_owned(), input };
-    let sandbox = sandbox!(cli, cron, Step::text("made"), Step::text("fired"));
+    let sandbox = RealSandbox::new(cli, [cron, Step::text("made"), Step::text("fired")]);
     let result = sandbox.run_job("cron", &[]);
     result.expect_end(0, "completed", None);
     assert_eq!(result["result"], "fired");
@@ -173,7 +174,7 @@ each_cli!(a_recurring_cron_task_holds_a_job_for_some_time);
 fn a_recurring_cron_task_holds_a_job_for_some_time(cli: Cli) {
     let input = json!({"cron": "0 0 1 1 *", "prompt": "tick", "recurring": true});
     let cron = Step::Tool { name: "CronCreate".to_owned(), input };
-    let sandbox = sandbox!(cli, cron, Step::text("made"));
+    let sandbox = RealSandbox::new(cli, [cron, Step::text("made")]);
     let result = sandbox.run_job("cron", &["--background-wait", "1s"]);
     result.expect_end(0, "completed", None);
     assert!(result["warnings"].to_string().contains("cron task"), "{result:?}");
@@ -181,10 +182,9 @@ fn a_recurring_cron_task_holds_a_job_for_some_time(cli: Cli) {
 
 each_cli!(shows_unfinished_background_work);
 fn shows_unfinished_background_work(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::BackgroundBash("exec tail -f /dev/null".to_owned()),
-        Step::text("I started it."),
+        [Step::BackgroundBash("exec tail -f /dev/null".to_owned()), Step::text("I started it.")],
     );
     sandbox.start("j", &[]);
     let status = eventually("the wait for it", || {
@@ -198,7 +198,7 @@ fn shows_unfinished_background_work(cli: Cli) {
 
 each_cli!(retries_a_lost_connection);
 fn retries_a_lost_connection(cli: Cli) {
-    let Some(mut sandbox) = RealSandbox::new(cli, []) else { return };
+    let mut sandbox = RealSandbox::new(cli, []);
     // No server listens there for some time.
     let gate = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = gate.local_addr().unwrap().to_string();
@@ -219,7 +219,7 @@ fn retries_a_lost_connection(cli: Cli) {
 
 each_cli!(a_permanently_lost_connection_is_transient);
 fn a_permanently_lost_connection_is_transient(cli: Cli) {
-    let Some(mut sandbox) = RealSandbox::new(cli, []) else { return };
+    let mut sandbox = RealSandbox::new(cli, []);
     sandbox.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "0");
     let result = sandbox.run_job("j", &["--retries", "0"]);
@@ -228,13 +228,9 @@ fn a_permanently_lost_connection_is_transient(cli: Cli) {
 
 each_cli!(retries_a_temporarily_refused_login);
 fn retries_a_temporarily_refused_login(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::bash("echo step"),
-        Step::BadKey,
-        Step::BadKey,
-        Step::BadKey,
-        Step::text("healed"),
+        [Step::bash("echo step"), Step::BadKey, Step::BadKey, Step::BadKey, Step::text("healed")],
     );
     let result = sandbox.run_job("j", &["--max-backoff", "300ms"]);
     result.expect_end(0, "completed", None);
@@ -246,17 +242,14 @@ each_cli!(a_prompt_too_long_for_the_api_has_its_own_reason);
 fn a_prompt_too_long_for_the_api_has_its_own_reason(cli: Cli) {
     let message = "prompt is too long: 250000 tokens > 200000 maximum".to_owned();
     let kind = "invalid_request_error".to_owned();
-    let sandbox = sandbox!(cli, Step::Error { status: 400, kind, message });
+    let sandbox = RealSandbox::new(cli, [Step::Error { status: 400, kind, message }]);
     sandbox.run_job("j", &[]).expect_end(1, "failed", Some("prompt_too_long"));
 }
 
 each_cli!(an_unavailable_api_looks_like_an_overloaded_one);
 fn an_unavailable_api_looks_like_an_overloaded_one(cli: Cli) {
     let (kind, message) = ("api_error".to_owned(), "unavailable".to_owned());
-    let Some(mut sandbox) = RealSandbox::new(cli, [Step::Error { status: 503, kind, message }])
-    else {
-        return;
-    };
+    let mut sandbox = RealSandbox::new(cli, [Step::Error { status: 503, kind, message }]);
     sandbox.set("CLAUDE_CODE_MAX_RETRIES", "1");
     sandbox.start("j", &["--retries", "0"]);
     let status = eventually("the limit", || {
@@ -272,7 +265,7 @@ each_cli!(names_a_denial_reported_only_by_the_tool);
 fn names_a_denial_reported_only_by_the_tool(cli: Cli) {
     let input = json!({"file_path": "secret.txt"});
     let read = Step::Tool { name: "Read".to_owned(), input };
-    let sandbox = sandbox!(cli, read, Step::text("I could not read it."));
+    let sandbox = RealSandbox::new(cli, [read, Step::text("I could not read it.")]);
     fs::write(sandbox.work().join("secret.txt"), "x").unwrap();
     settings(&sandbox, &json!({"permissions": {"deny": ["Read(secret.txt)"]}}));
     let result = sandbox.run_job("j", &["--fail-on-denial"]);
@@ -284,7 +277,8 @@ fn names_a_denial_reported_only_by_the_tool(cli: Cli) {
 
 each_cli!(a_kill_keeps_the_cost);
 fn a_kill_keeps_the_cost(cli: Cli) {
-    let sandbox = sandbox!(cli, Step::bash("exec tail -f /dev/null"), Step::text("never"));
+    let sandbox =
+        RealSandbox::new(cli, [Step::bash("exec tail -f /dev/null"), Step::text("never")]);
     sandbox.start("j", &[]);
     await_event(&sandbox, "j", "assistant");
     assert_eq!(sandbox.run(["kill", "j"])["killed"], true);
@@ -297,13 +291,15 @@ fn a_kill_keeps_the_cost(cli: Cli) {
 // request has the same price.
 each_cli!(costs_add_up_to_the_total);
 fn costs_add_up_to_the_total(cli: Cli) {
-    let sandbox = sandbox!(
+    let sandbox = RealSandbox::new(
         cli,
-        Step::bash("echo $$ > pid; exec tail -f /dev/null"),
-        Step::text("recovered"),
-        Step::text("resumed"),
-        Step::text("resumed again"),
-        Step::text("another job"),
+        [
+            Step::bash("echo $$ > pid; exec tail -f /dev/null"),
+            Step::text("recovered"),
+            Step::text("resumed"),
+            Step::text("resumed again"),
+            Step::text("another job"),
+        ],
     );
     sandbox.start("j", &[]);
     await_event(&sandbox, "j", "assistant");

@@ -9,15 +9,6 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 
-/// Whether this test may mount and change users. If not, prints that the test is skipped.
-pub(crate) fn is_root(test: &str) -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("{test}: skipped, it needs root");
-    }
-    root
-}
-
 /// A small file system in memory, unmounted on drop.
 pub(crate) struct Disk(PathBuf);
 

@@ -8,27 +8,6 @@ use std::process::{Child, Command, Stdio};
 use super::sandbox::{Answer, Sandbox};
 use super::{await_file, eventually, schema};
 
-/// Whether programs of these names are installed. If not, prints that the test is skipped.
-pub(crate) fn has_programs(test: &str, names: &[&str]) -> bool {
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let is_there =
-        |name: &&&str| std::env::split_paths(&folders).any(|folder| folder.join(name).is_file());
-    let missing: Vec<_> = names.iter().filter(|name| !is_there(name)).collect();
-    if !missing.is_empty() {
-        eprintln!("{test}: skipped, it needs {missing:?}");
-    }
-    missing.is_empty()
-}
-
-/// Whether FUSE file systems can be mounted. If not, prints that the test is skipped.
-pub(crate) fn has_fuse(test: &str) -> bool {
-    let has_fuse = fs::metadata("/dev/fuse").is_ok();
-    if !has_fuse {
-        eprintln!("{test}: skipped, it needs /dev/fuse");
-    }
-    has_fuse
-}
-
 /// A machine, or a container with `main` as its main process; ended on drop.
 pub(crate) struct Machine {
     unshare: Child,

@@ -3,7 +3,6 @@
 
 #![allow(dead_code, unused_imports, reason = "each test crate uses a part of this")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
-#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 pub(crate) mod chance;
 #[cfg(target_os = "linux")]

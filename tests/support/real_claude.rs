@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -37,27 +37,16 @@ pub(crate) enum Cli {
 }
 
 impl Cli {
-    /// Returns the path of the CLI, which is installed at the first call; `None` if it cannot be
-    /// installed, and the test is then skipped.
+    /// Returns the path of the CLI, which is installed at the first call.
     #[track_caller]
-    fn program(self) -> Option<PathBuf> {
+    fn program(self) -> PathBuf {
         // Each failure is remembered, so that not every test retries a broken installation.
         static PROGRAMS: Mutex<BTreeMap<Cli, Result<PathBuf, String>>> =
             Mutex::new(BTreeMap::new());
         let mut programs = PROGRAMS.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_first = !programs.contains_key(&self);
         let program = programs.entry(self).or_insert_with(|| self.find_or_install()).clone();
         drop(programs);
-        match program {
-            Ok(program) => Some(program),
-            Err(why) if env::var_os("CI").is_some() || self == Self::Other => panic!("{why}"),
-            Err(why) => {
-                if is_first {
-                    give_notice(&format!("SKIPPED: the tests with the real CLI.\n{why}"));
-                }
-                None
-            }
-        }
+        program.unwrap_or_else(|why| panic!("{why}"))
     }
 
     fn find_or_install(self) -> Result<PathBuf, String> {
@@ -82,10 +71,9 @@ pub(crate) struct RealSandbox {
 }
 
 impl RealSandbox {
-    /// Returns `None` if the CLI cannot be installed: the test is then skipped.
     #[track_caller]
-    pub(crate) fn new(cli: Cli, steps: impl IntoIterator<Item = Step>) -> Option<Self> {
-        let claude = cli.program()?;
+    pub(crate) fn new(cli: Cli, steps: impl IntoIterator<Item = Step>) -> Self {
+        let claude = cli.program();
         let permit = Permit::acquire();
         let mut sandbox = Sandbox::with_claude(&claude);
         let api = ScriptedApi::start(steps);
@@ -96,7 +84,7 @@ impl RealSandbox {
         sandbox.set("DISABLE_AUTOUPDATER", "1");
         sandbox.set("CLAUDE_CODE_TMPDIR", sandbox.path("tmp"));
         sandbox.set("SHELL", "/bin/bash");
-        Some(Self { sandbox, api, _permit: permit })
+        Self { sandbox, api, _permit: permit }
     }
 }
 
@@ -136,12 +124,6 @@ impl Drop for Permit {
         *TAKEN.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         GIVEN_BACK.notify_one();
     }
-}
-
-/// Writes past the test harness, which captures the output of tests that pass.
-fn give_notice(text: &str) {
-    let rule = "=".repeat(78);
-    let _ = io::stderr().write_all(format!("\n{rule}\n{text}\n{rule}\n").as_bytes());
 }
 
 /// Returns this version of the CLI below the target directory, and installs it if it is missing. A

@@ -73,6 +73,18 @@ impl Sandbox {
         self.environment.remove(OsStr::new(name));
     }
 
+    /// Sets the time of day that every later call sees, and that of its processes: so many seconds
+    /// from now.
+    pub(crate) fn shift_clock(&mut self, seconds: i64) {
+        let library = example("libclock_shift.so");
+        assert!(library.exists(), "run `cargo build --examples`: no {}", library.display());
+        self.set("LD_PRELOAD", library);
+        self.set("CLOCK_SHIFT", self.path("clock-shift"));
+        // Replaced at once: processes read it at each call.
+        fs::write(self.path("clock-shift.new"), seconds.to_string()).unwrap();
+        fs::rename(self.path("clock-shift.new"), self.path("clock-shift")).unwrap();
+    }
+
     /// A path in the sandbox, which the fake knows as `$DIR/NAME`.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
