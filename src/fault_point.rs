@@ -7,6 +7,9 @@ const STOP_AT: &str = "CLAUDEJOB_STOP_AT";
 /// Environment variable with the path of a file into which it writes its process id before that.
 #[cfg(debug_assertions)]
 const STOP_FILE: &str = "CLAUDEJOB_STOP_FILE";
+/// Environment variable that is set if the process stops itself again when it is continued.
+#[cfg(debug_assertions)]
+const STAY_STOPPED: &str = "CLAUDEJOB_STAY_STOPPED";
 
 /// Stops the process if this point is selected.
 #[cfg(debug_assertions)]
@@ -24,6 +27,9 @@ pub(crate) fn fault_point(name: &str) {
         let _ = std::io::Write::write_all(&mut file, std::process::id().to_string().as_bytes());
     }
     let _ = raise(Signal::SIGSTOP);
+    while std::env::var_os(STAY_STOPPED).is_some() {
+        let _ = raise(Signal::SIGSTOP);
+    }
 }
 
 /// Does nothing in a release build.

@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use support::chance::{Dice, number};
+use support::chance::{Dice, number, seed};
 use support::processes::{processes_of, program_of, send};
 use support::{Sandbox, is_alive};
 
@@ -75,8 +75,7 @@ impl Chaos {
 #[test]
 fn loses_no_step_and_repeats_no_logged_one() {
     let (jobs, kills) = (number("CHAOS_JOBS", 10), number("CHAOS_KILLS", 30));
-    let seed = number("CHAOS_SEED", u64::from(std::process::id()) * 7919 + 1);
-    println!("CHAOS_SEED={seed}");
+    let seed = seed("CHAOS_SEED");
     let sandbox = Sandbox::new(SCRIPT);
     let mut chaos = Chaos { sandbox, dice: Dice(seed), kills: BTreeMap::new() };
     let ids: Vec<String> = (0..jobs).map(|n| format!("job-{n}")).collect();

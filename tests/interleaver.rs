@@ -16,19 +16,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use support::chance::{Dice, number};
+use support::chance::{Dice, number, seed};
 use support::processes::{processes_of, program_of, send};
 use support::{Answer, Sandbox, eventually};
 
 /// A claude that works for a short time and answers every message until its input ends.
-const SCRIPT: &str = "session\nhear\ninit\nsay hi\nnap 40\nresult one\nhear-all";
+const SCRIPT: &str =
+    "count-running $DIR/running\nsession\nhear\ninit\nsay hi\nnap 40\nresult one\nhear-all";
 const SLOTS: usize = 6;
 /// Ids that are reused.
 const IDS: usize = 24;
@@ -52,7 +53,6 @@ struct Notes {
     cleaned: Mutex<BTreeSet<String>>,
     done: Mutex<BTreeMap<String, u64>>,
     over: AtomicBool,
-    most_claudes: AtomicUsize,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -150,16 +150,10 @@ fn notified(sandbox: &Sandbox) -> String {
     sandbox.path("notified").display().to_string()
 }
 
-fn claudes(sandbox: &Sandbox) -> usize {
-    let pids = processes_of(&sandbox.jobs());
-    pids.into_iter().filter(|pid| program_of(*pid) == "fake-claude").count()
-}
-
 #[test]
 fn random_calls_lose_and_duplicate_nothing() {
     let seconds = number("INTERLEAVER_SECONDS", 20);
-    let seed = number("INTERLEAVER_SEED", u64::from(std::process::id()) * 7919 + 1);
-    println!("INTERLEAVER_SEED={seed}");
+    let seed = seed("INTERLEAVER_SEED");
     let mut sandbox = Sandbox::new(SCRIPT);
     sandbox.set("CLAUDE_SKILL_MAX_PARALLEL", SLOTS.to_string());
     let (sandbox, notes) = (&sandbox, &Notes::default());
@@ -169,17 +163,11 @@ fn random_calls_lose_and_duplicate_nothing() {
             scope.spawn(move || call_at_random(sandbox, notes, caller, dice));
         }
         scope.spawn(|| stop_at_random(sandbox, notes, Dice(seed | 1)));
-        scope.spawn(|| {
-            while !notes.over.load(Ordering::Relaxed) {
-                notes.most_claudes.fetch_max(claudes(sandbox), Ordering::Relaxed);
-                thread::sleep(Duration::from_millis(3));
-            }
-        });
         thread::sleep(Duration::from_secs(seconds));
         notes.over.store(true, Ordering::Relaxed);
     });
     println!("{:?}", locked(&notes.done));
-    let max = notes.most_claudes.load(Ordering::Relaxed);
+    let max = sandbox.most_running();
     assert!(max <= SLOTS, "{max} claudes at once, with {SLOTS} slots");
     let ids: Vec<String> = fs::read_dir(sandbox.jobs())
         .unwrap()

@@ -86,19 +86,32 @@ fn ignores_empty_and_names_invalid_variables() {
 
 #[test]
 fn ends_a_silent_claude_but_no_long_tool() {
-    let sandbox = Sandbox::new("read\ninit\nsay hm\ntouch $DIR/silent\nhang");
-    sandbox.start("a", &["--stall-timeout", "400ms"]);
+    let sandbox = Sandbox::new("");
+    let options = ["--stall-timeout", "400ms", "--tool-timeout", "1h"];
+    // Two jobs whose tool outlasts the timeout; one is silent after that.
+    for (id, rest) in [("ends", "result ok\neof"), ("stalls", "hang")] {
+        sandbox.script(&format!(
+            "read\ninit\ntool Bash make\ntouch $DIR/{id}\nwait-file $DIR/made\ntool-result ok\n{rest}"
+        ));
+        sandbox.start(id, &options);
+        await_file(&sandbox.path(id));
+    }
+
+    sandbox.script("read\ninit\nsay hm\ntouch $DIR/silent\nhang");
+    sandbox.start("a", &options);
     await_file(&sandbox.path("silent"));
     let ended = sandbox.wait("a");
     ended.expect_end(1, "failed", Some("stalled"));
     assert!(ended["warnings"].to_string().contains("has been silent"), "{ended:?}");
     sandbox.assert_nothing_left("a");
-    sandbox
-        .script("read\ninit\ntool Bash make\nwait-file $DIR/made\ntool-result ok\nresult ok\neof");
-    sandbox.start("b", &["--stall-timeout", "200ms", "--tool-timeout", "1h"]);
-    std::thread::sleep(std::time::Duration::from_millis(600));
+
+    // The timeout of the job that started last has run out, and so have theirs.
+    for id in ["ends", "stalls"] {
+        assert_eq!(sandbox.status(id)["status"], "running", "{id}");
+    }
     fs::write(sandbox.path("made"), "").unwrap();
-    sandbox.wait("b").expect_end(0, "completed", None);
+    sandbox.wait("ends").expect_end(0, "completed", None);
+    sandbox.wait("stalls").expect_end(1, "failed", Some("stalled"));
 }
 
 #[test]

@@ -181,14 +181,32 @@ fn type_name(number: u32) -> Option<&'static str> {
 }
 
 #[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
     use super::*;
 
-    #[cfg(target_os = "linux")]
     #[test]
-    fn reads_file_system_free_space_and_memory() {
-        assert_eq!(file_system(Path::new("/dev/shm")).unwrap().as_deref(), Some("tmpfs"));
-        assert!(free_space(Path::new("/")).unwrap().bytes > 0);
+    fn reads_the_file_system() {
+        // The kernel keeps such a file on a tmpfs of its own, whatever is mounted.
+        let file = memfd_create("test", MFdFlags::empty()).unwrap();
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        assert_eq!(file_system(Path::new(&path)).unwrap().as_deref(), Some("tmpfs"));
+        assert!(!is_shared(Path::new(&path)));
+        assert!(file_system(Path::new("/nowhere")).is_err());
+        assert!(is_shared(Path::new("/nowhere")));
+    }
+
+    #[test]
+    fn reads_free_space_and_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let stat = nix::sys::statvfs::statvfs(directory.path()).unwrap();
+        let free = free_space(directory.path()).unwrap();
+        assert!(free.bytes <= stat.blocks() * stat.fragment_size(), "{free:?}");
+        assert_eq!(free.files.is_some(), stat.files() > 0);
         assert!(free_space(Path::new("/nowhere")).is_err());
         assert!(memory_available().unwrap() > 0);
     }

@@ -30,6 +30,7 @@
 //! | `session` | stores its conversation in `$DIR/sessions` from now on; refuses to resume one that does not exist, as the real CLI does |
 //! | `work STEPS` | performs the steps that are not in its conversation yet: for each step a `tool`, a line in `$DIR/work/JOB`, a line in the conversation, and the `tool-result` |
 //! | `append FILE TEXT` | appends a line to a file |
+//! | `count-running DIR` | appends the number of fakes that run at the same time, and perform this step, to `DIR/counts` |
 //! | `nap MAX` | sleeps for up to MAX milliseconds, always the same time for the same job |
 //! | `once FILE STEP` | performs the step if FILE does not exist, and creates it first |
 //! | `limit SECONDS` | the event of a subscription's limit that ends in this many seconds |
@@ -43,6 +44,7 @@ mod events;
 mod filler;
 #[path = "../support/naps.rs"]
 mod naps;
+mod presence;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, BufWriter, Read, Write};
@@ -164,6 +166,7 @@ fn step(verb: &str, rest: &str, arguments: &[String], talk: &mut Conversation) -
             let (file, text) = rest.split_once(' ').unwrap_or((rest, ""));
             append(&path(file), &format!("{}\n", expand(text)))
         }
+        "count-running" => presence::count(&path(rest)),
         "nap" => {
             let max = number(rest)?;
             std::thread::sleep(Duration::from_millis(nap_of(&expand("$JOB"), max)));

@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::support::chance::number;
+use super::support::chance::{number, seed};
 use super::support::naps::nap_of;
 use super::support::processes::{processes_of, program_of, send};
 use super::support::{Sandbox, await_file};
@@ -31,13 +30,14 @@ fn schedule(naps: impl Iterator<Item = u64>, slots: u64) -> u64 {
 fn a_fleet_uses_all_its_slots_and_no_more() {
     let (jobs, slots) = (number("FLEET_JOBS", 24), number("FLEET_SLOTS", 4));
     let (kills, nap) = (number("FLEET_KILLS", 8), number("FLEET_NAP", 150));
-    let mut seed = number("FLEET_SEED", u64::from(std::process::id()) * 7919 + 1);
-    println!("FLEET_SEED={seed}");
-    let script = format!("session\nread\ninit\nappend $DIR/order $JOB\nnap {nap}\nresult ok\neof");
+    let mut seed = seed("FLEET_SEED");
+    let script = format!(
+        "count-running $DIR/running\nsession\nread\ninit\nappend $DIR/order $JOB\nnap {nap}\n\
+         result ok\neof"
+    );
     let sandbox = Sandbox::new(&script);
     let limit = slots.to_string();
     let options = ["--max-parallel", &limit, "--retries", "50", "--max-backoff", "1ms"];
-    let (over, peak) = (AtomicBool::new(false), AtomicUsize::new(0));
     let ids: Vec<String> = (0..jobs).map(|n| format!("job-{n:04}")).collect();
     let claudes = || {
         let mut workers = Vec::new();
@@ -52,54 +52,43 @@ fn a_fleet_uses_all_its_slots_and_no_more() {
         (workers, claudes)
     };
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut took, mut started) = (Duration::ZERO, Vec::new());
     let began = Instant::now();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                peak.fetch_max(claudes().1.len(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        });
-        for id in &ids {
-            sandbox.start(id, &options);
+    for id in &ids {
+        sandbox.start(id, &options);
+    }
+    let mut struck = 0;
+    while struck < kills {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (workers, claudes) = claudes();
+        let workers_are_gone = workers.is_empty();
+        let prey = if seed >> 63 == 0 { workers } else { claudes };
+        match prey.len() {
+            // The end of a job whose worker is dead by now is written by the next reader.
+            0 if workers_are_gone => break,
+            0 => continue,
+            _ => {}
         }
-        let mut struck = 0;
-        while struck < kills {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let (workers, claudes) = claudes();
-            let workers_are_gone = workers.is_empty();
-            let prey = if seed >> 63 == 0 { workers } else { claudes };
-            match prey.len() {
-                // The end of a job whose worker is dead by now is written by the next reader.
-                0 if workers_are_gone => break,
-                0 => continue,
-                _ => {}
-            }
-            send(prey[(seed >> 33) as usize % prey.len()], Signal::SIGKILL);
-            struck += 1;
-            std::thread::sleep(Duration::from_millis(nap / 5));
-        }
-        let wait =
-            [&["wait", "--timeout", "3m"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()];
-        sandbox.run(wait.concat());
-        took = began.elapsed();
-        for id in &ids {
-            let status = sandbox.status(id);
-            let end = status["reason"].as_str().unwrap_or(status.text("status")).to_owned();
-            assert!(["completed", "worker_died"].contains(&end.as_str()), "{id}: {status:?}");
-            *ends.entry(end).or_default() += 1;
-            sandbox.assert_nothing_left(id);
-        }
-        started = order(&sandbox);
-        // Recovered jobs get new tickets.
-        let recovered = sandbox.run(["recover", "--all"]);
-        let died = ends.get("worker_died").copied().unwrap_or_default();
-        assert_eq!(recovered["recovered"].as_array().map(Vec::len), Some(died), "{recovered:?}");
-        assert_eq!(sandbox.run(wait.concat()).code, 0);
-        over.store(true, Ordering::Relaxed);
-    });
-    let peak = peak.into_inner() as u64;
+        send(prey[(seed >> 33) as usize % prey.len()], Signal::SIGKILL);
+        struck += 1;
+        std::thread::sleep(Duration::from_millis(nap / 5));
+    }
+    let wait = [&["wait", "--timeout", "3m"], &*ids.iter().map(String::as_str).collect::<Vec<_>>()];
+    sandbox.run(wait.concat());
+    let took = began.elapsed();
+    for id in &ids {
+        let status = sandbox.status(id);
+        let end = status["reason"].as_str().unwrap_or(status.text("status")).to_owned();
+        assert!(["completed", "worker_died"].contains(&end.as_str()), "{id}: {status:?}");
+        *ends.entry(end).or_default() += 1;
+        sandbox.assert_nothing_left(id);
+    }
+    let started = order(&sandbox);
+    // Recovered jobs get new tickets.
+    let recovered = sandbox.run(["recover", "--all"]);
+    let died = ends.get("worker_died").copied().unwrap_or_default();
+    assert_eq!(recovered["recovered"].as_array().map(Vec::len), Some(died), "{recovered:?}");
+    assert_eq!(sandbox.run(wait.concat()).code, 0);
+    let peak = sandbox.most_running() as u64;
     assert!(peak <= slots, "{peak} claudes at once");
     for directory in ["waiting", "running"] {
         // Files of a dead worker do not count; workers that lived have removed theirs.

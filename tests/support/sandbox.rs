@@ -186,6 +186,14 @@ impl Sandbox {
         call.join().unwrap()
     }
 
+    /// The most fakes that ran at the same time, of those whose script has `count-running
+    /// $DIR/running`.
+    #[track_caller]
+    pub(crate) fn most_running(&self) -> usize {
+        let counts = fs::read_to_string(self.path("running/counts")).unwrap();
+        counts.lines().map(|count| count.parse().unwrap()).max().unwrap()
+    }
+
     /// The process id of the job's claude, from the record.
     #[track_caller]
     pub(crate) fn claude_pid(&self, id: &str) -> i32 {
