@@ -10,6 +10,7 @@ mod odd;
 mod patience;
 mod recording;
 mod recovery;
+mod reference;
 mod release;
 mod scheduled;
 mod stopping;

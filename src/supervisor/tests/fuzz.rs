@@ -148,7 +148,7 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Runs a stream that arrives in these pieces; returns the record and the result as JSON.
-fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
+pub(super) fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
     let mut rig = Rig::launched(Spec { background_wait_ms: 60_000, ..Spec::default() });
     let mut lines = LineSplitter::default();
     let (mut rest, mut next) = (stream, pieces.iter().cycle());
@@ -183,7 +183,7 @@ fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
 }
 
 /// Whether a much simpler reader could call the job done: a line is a successful result, and no
-/// text of the agent follows.
+/// text of the agent follows. `reference.rs` judges valid events exactly.
 fn may_be_done(stream: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stream);
     let read = |line: &str| match serde_json::from_str::<Value>(line) {
@@ -221,15 +221,16 @@ fn may_be_done(stream: &[u8]) -> bool {
     })
 }
 
-/// Few cases by default: each runs several whole streams.
-fn config() -> ProptestConfig {
+/// Runs this number of cases, unless `PROPTEST_CASES` says another.
+pub(super) fn config(cases: u32) -> ProptestConfig {
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
-    ProptestConfig { cases: if asked { default.cases } else { 32 }, ..default }
+    ProptestConfig { cases: if asked { default.cases } else { cases }, ..default }
 }
 
 proptest! {
-    #![proptest_config(config())]
+    // Few: each runs several whole streams.
+    #![proptest_config(config(32))]
 
     #[test]
     fn fuzz_streams(stream in streams(), pieces in vec(1..5_000usize, 1..5)) {
@@ -246,6 +247,8 @@ proptest! {
         prop_assert_eq!(again.status, outcome.status);
         if record.status == Status::Completed {
             prop_assert!(may_be_done(&stream), "{}", String::from_utf8_lossy(&stream));
+            let has_answer = outcome.result.is_some() || outcome.structured_output.is_some();
+            prop_assert!(has_answer && !outcome.partial, "{}", String::from_utf8_lossy(&stream));
         }
         // The post-mortem, which reads the same, must not complete more.
         let (lost, _) = recovery::examine(
