@@ -20,6 +20,7 @@ mod stream_events;
 mod types;
 mod verdict;
 mod waiting;
+mod worker_start;
 
 use std::time::Duration;
 
@@ -34,14 +35,14 @@ use phase::{
 };
 use previous_attempts::PreviousAttempts;
 
-use crate::job::{Detached, Detachment, EventKind, Record, Status, Timestamp};
-use crate::stream::{Digest, decode};
+use crate::job::{EventKind, Record, Status, Timestamp};
+use crate::stream::Digest;
 use crate::text::plural;
 
 pub(crate) use attempt::FirstPrompt;
 pub(crate) use post_mortem::{LoggedEvents, PostMortem};
 pub(crate) use types::{
-    Conclusion, Effect, Evidence, FailedDependency, Input, MAX_STDERR_BYTES, Now, TermSignal,
+    Effect, Evidence, FailedDependency, Input, MAX_STDERR_BYTES, Now, TermSignal, WorkerStart,
 };
 
 /// Decides what a job's worker does; the worker carries the effects out.
@@ -92,17 +93,22 @@ pub(crate) struct Supervisor {
     launch_error: Option<String>,
     unsaved: bool,
     saved_at: Option<Duration>,
+    /// The time of the input that is being handled.
+    now: Now,
+    /// Effects of the input that is being handled.
+    effects: Vec<Effect>,
 }
 
 impl Supervisor {
-    /// Creates the supervisor of a job whose worker started at `now`.
-    pub(crate) fn new(mut record: Record, pid: i32, boot_id: Option<String>, now: Now) -> Self {
-        record.pid = Some(pid);
-        record.boot_id = boot_id;
-        Self::from_record_at(record, now)
+    /// Creates the supervisor of a job whose worker has started.
+    pub(crate) fn new(record: Record, start: WorkerStart, now: Now) -> Self {
+        let mut supervisor = Self::from_record(record, now);
+        supervisor.begin_worker(start);
+        supervisor
     }
 
-    fn from_record_at(record: Record, now: Now) -> Self {
+    /// Creates a supervisor that knows only the record.
+    fn from_record(record: Record, now: Now) -> Self {
         let first_prompt = FirstPrompt::for_record(&record);
         let mut supervisor = Self {
             digest: Digest::after_own_messages(first_prompt.own_messages()),
@@ -135,6 +141,8 @@ impl Supervisor {
             launch_error: None,
             unsaved: false,
             saved_at: None,
+            now,
+            effects: Vec::new(),
         };
         supervisor.expect_answered_call();
         supervisor
@@ -145,71 +153,9 @@ impl Supervisor {
         &self.record
     }
 
-    /// Sets the session of the next attempt, where it is known beforehand.
-    pub(crate) fn expect_session(&mut self, session_id: String) {
-        self.record.session_id = Some(session_id);
-    }
-
-    /// Sets the path of the file in which claude keeps the present session.
-    pub(crate) fn set_session_file(&mut self, file: String) {
-        self.record.session_file = Some(file);
-    }
-
-    /// Whether the job waits for its next attempt.
-    pub(crate) fn is_backing_off(&self) -> bool {
-        matches!(
-            self.phase,
-            WorkerPhase::Backoff { .. }
-                | WorkerPhase::Waiting { .. }
-                | WorkerPhase::Released { .. }
-        )
-    }
-
     /// Returns the first prompt of the next attempt.
     pub(crate) fn first_prompt(&self) -> &FirstPrompt {
         &self.first_prompt
-    }
-
-    /// Sets the offset in `output.log` at which the next attempt begins.
-    pub(crate) fn set_log_start(&mut self, offset: u64) {
-        self.record.log_start = offset;
-    }
-
-    /// Records that `output.log` lacks some of what claude wrote in this attempt.
-    pub(crate) fn mark_log_incomplete(&mut self) {
-        self.record.log_incomplete = true;
-        self.unsaved = true;
-    }
-
-    /// Records how the worker was detached: `unit` is the systemd scope that was requested,
-    /// `cgroup` the one in which the worker runs.
-    pub(crate) fn detached(&mut self, unit: Option<&str>, cgroup: Option<String>) {
-        let mut risks = self.record.detached.take().map(|asked| asked.risks).unwrap_or_default();
-        let by = if cgroup.is_some() { Detachment::Scope } else { Detachment::Session };
-        if let (Some(unit), None) = (unit, &cgroup) {
-            risks.push(format!(
-                "systemd did not move the job into {unit}: the job ends with the service that \
-                 started it"
-            ));
-        }
-        let unit = unit.filter(|_| cgroup.is_some()).map(str::to_owned);
-        self.record.detached = Some(Detached { by, unit, cgroup, risks });
-    }
-
-    /// Warns that the requested memory limit does not exist.
-    pub(crate) fn warn_of_missing_memory_limit(&mut self) {
-        self.record.warn("--memory-max has no effect: the job's control group has no such limit");
-    }
-
-    /// Warns that a limit of the calling process may end the worker.
-    pub(crate) fn warn(&mut self, warning: String) {
-        self.record.warn(warning);
-    }
-
-    /// Raises the number of the last event to that of the last line in `events.ndjson`, which may
-    /// be ahead of the record.
-    pub(crate) fn raise_last_seq(&mut self, seq: u64) {
-        self.record.last_seq = self.record.last_seq.max(seq);
     }
 
     /// Returns when the supervisor needs an [`Input::Tick`], on the monotonic clock; `None` if not
@@ -220,7 +166,8 @@ impl Supervisor {
             | WorkerPhase::Starting
             | WorkerPhase::Working
             | WorkerPhase::Sweeping
-            | WorkerPhase::Over => None,
+            | WorkerPhase::Over
+            | WorkerPhase::Ending(_) => None,
             WorkerPhase::Holding { until }
             | WorkerPhase::FollowUp { until }
             | WorkerPhase::Awaiting { until }
@@ -231,7 +178,7 @@ impl Supervisor {
             | WorkerPhase::Draining { until } => Some(until),
             WorkerPhase::Released { until } => until,
         };
-        let unsaved = self.unsaved && self.phase != WorkerPhase::Over;
+        let unsaved = self.unsaved && !self.phase.is_over();
         let save = unsaved.then(|| self.saved_at.map_or(Duration::ZERO, |at| at + SAVE_INTERVAL));
         let limits = [self.timeout(), self.block_timeout(), self.silence()];
         limits.into_iter().chain([phase, save]).flatten().min()
@@ -240,166 +187,146 @@ impl Supervisor {
     /// Handles an input and returns the effects, to be carried out in this order.
     #[must_use]
     pub(crate) fn handle(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        self.now = now;
+        self.handle_input(input);
+        self.save_if_due();
+        std::mem::take(&mut self.effects)
+    }
+
+    fn handle_input(&mut self, input: Input<'_>) {
         match input {
-            Input::Queued(reason) => self.queued(reason, now, &mut effects),
-            Input::Admitted => self.admitted(now, &mut effects),
+            Input::Queued(reason) => self.queued(reason),
+            Input::Admitted => self.admitted(),
             Input::Held => {
-                self.log_worker_start(now, &mut effects);
-                self.hold_question(now, &mut effects);
+                self.log_worker_start();
+                self.hold_question();
             }
-            Input::DependencyFailed(other) => self.dependency_failed(other, now, &mut effects),
-            Input::Launched { pid, program, arguments } => {
-                self.log_worker_start(now, &mut effects);
-                let (program, arguments) = (Some(program), Some(arguments));
-                self.log(EventKind::Launched { pid, program, arguments }, now, &mut effects);
-                self.launched(pid, now, &mut effects);
+            Input::DependencyFailed(other) => self.dependency_failed(other),
+            Input::LogOpened { length } => self.record.log_start = length,
+            Input::Launched { pid, session_id, program, arguments } => {
+                self.launched(pid, session_id, program, arguments);
             }
-            Input::LaunchFailed(error) => {
-                self.log(EventKind::LaunchFailed { error: error.clone() }, now, &mut effects);
-                self.launch_error = Some(error);
-                self.output_closed = true;
-                self.phase = WorkerPhase::Over;
-                effects.push(Effect::Conclude);
-            }
-            Input::Line(line) => self.line(line, now, &mut effects, |_| {}),
-            Input::Torn(line) => {
-                // A complete event that only lacks its line feed is valid.
-                self.torn = decode(line.bytes).is_none();
-                self.line(line, now, &mut effects, |_| {});
-            }
-            Input::OutputClosed => self.output_closed(now, &mut effects),
+            Input::LaunchFailed(error) => self.launch_failed(error),
+            Input::Line(line) => self.line(line),
+            Input::Torn(line) => self.torn_line(line),
+            Input::OutputClosed => self.output_closed(),
             Input::Exited { exit, stderr } => {
-                self.log(EventKind::Exited { exit, stderr }, now, &mut effects);
-                self.claude_exited(exit, now, &mut effects);
+                self.log(EventKind::Exited { exit, stderr });
+                self.claude_exited(exit);
             }
-            Input::KillRequested => {
-                self.kill_until.get_or_insert(now.mono.saturating_add(KILL_GRACE));
-                self.log(EventKind::KillRequested, now, &mut effects);
-                self.stop(StopReason::Kill, now, &mut effects);
-            }
+            Input::KillRequested => self.kill_requested(),
             Input::TerminateRequested => {
-                self.log(EventKind::TerminateRequested, now, &mut effects);
-                self.stop(StopReason::Terminate, now, &mut effects);
+                self.log(EventKind::TerminateRequested);
+                self.stop(StopReason::Terminate);
             }
-            Input::Message { number, message } => {
-                self.handle_message(number, message, now, &mut effects);
-            }
-            Input::Swept { ended, left } => self.sweep_finished(ended, left, now, &mut effects),
-            Input::Damaged { file, what } => {
-                self.record.warn(format!("{file} {what}"));
-                let (file, what) = (file.to_owned(), what.to_owned());
-                self.log(EventKind::Damaged { file, what }, now, &mut effects);
-                self.unsaved = true;
-            }
-            Input::WriteFailed { file, error } => {
-                self.record.warn(format!("{file} is incomplete: {error}"));
-                let event = EventKind::WriteFailed { file: file.to_owned(), error };
-                self.log(event, now, &mut effects);
-                self.unsaved = true;
-            }
-            Input::Tick => self.tick(now, &mut effects),
-        }
-        self.save_if_due(now, &mut effects);
-        effects
-    }
-
-    /// Logs the start of this worker, once.
-    fn log_worker_start(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if std::mem::replace(&mut self.is_start_logged, true) {
-            return;
-        }
-        let worker = self.record.pid.unwrap_or_default();
-        self.log(EventKind::Started { pid: worker }, now, effects);
-        if self.record.resumed {
-            self.log(EventKind::Resumed, now, effects);
-        } else if self.record.attempt > 1 {
-            let (after, resumes) = (self.record.recovered_from, !self.first_prompt.prompt);
-            self.log(EventKind::Recovered { after, resumes }, now, effects);
+            Input::Message { number, message } => self.handle_message(number, message),
+            Input::Swept { ended, left } => self.sweep_finished(ended, left),
+            Input::SessionFile(file) => self.record.session_file = Some(file),
+            Input::LogIncomplete => self.log_incomplete(),
+            Input::LogDamaged { file, what, length } => self.log_damaged(file, what, length),
+            Input::WriteFailed { file, error } => self.write_failed(file, error),
+            Input::AttemptEnded(evidence) => self.attempt_ended(&evidence),
+            Input::InboxClosed { undelivered } => self.end_job(undelivered),
+            Input::Tick => self.tick(),
         }
     }
 
-    fn launched(&mut self, pid: i32, now: Now, effects: &mut Vec<Effect>) {
+    fn launched(&mut self, pid: i32, session_id: String, program: String, arguments: Vec<String>) {
+        self.log_worker_start();
+        let (program, arguments) = (Some(program), Some(arguments));
+        self.log(EventKind::Launched { pid, program, arguments });
         self.launched = true;
+        self.record.session_id = Some(session_id);
         self.record.was_admitted = true;
         self.record.was_idle = false;
-        self.silent_since = now.mono;
+        self.silent_since = self.now.mono;
         self.digest.retry_at = None;
         self.digest.own_messages = self.first_prompt.own_messages();
-        self.unanswered_since = Some(now.wall);
+        self.unanswered_since = Some(self.now.wall);
         self.record.claude_pid = Some(pid);
         self.record.status = Status::Running;
         self.phase = WorkerPhase::Working;
-        self.save(now, effects);
+        self.save();
         let silent = self.first_prompt.text.is_empty() && !self.first_prompt.prompt;
         if self.record.spec.keep_alive && silent {
-            self.idle(now, effects);
+            self.idle();
             if self.keep_alive.finishing {
                 // The messages in the inbox come first.
-                self.phase = WorkerPhase::Idle { until: now.mono };
+                self.phase = WorkerPhase::Idle { until: self.now.mono };
             }
         }
         if self.stop_reason.is_some() {
-            self.signal(TermSignal::Interrupt, now, effects);
+            self.signal(TermSignal::Interrupt);
         }
     }
 
-    fn tick(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.timeout().is_some_and(|at| at <= now.mono) {
-            self.log(EventKind::TimedOut, now, effects);
-            self.stop(StopReason::Timeout, now, effects);
+    fn launch_failed(&mut self, error: String) {
+        self.log(EventKind::LaunchFailed { error: error.clone() });
+        self.launch_error = Some(error);
+        self.output_closed = true;
+        self.drained();
+    }
+
+    fn tick(&mut self) {
+        if self.timeout().is_some_and(|at| at <= self.now.mono) {
+            self.log(EventKind::TimedOut);
+            self.stop(StopReason::Timeout);
         }
-        self.deny_expired_requests(now, effects);
-        self.check_silence(now, effects);
+        self.deny_expired_requests();
+        self.check_silence();
         match self.phase {
             // The job continues, and so does its background work.
-            WorkerPhase::Holding { until } if until <= now.mono && self.awaits_messages() => {
-                self.await_next(now, effects);
+            WorkerPhase::Holding { until } if until <= self.now.mono && self.awaits_messages() => {
+                self.await_next();
             }
-            WorkerPhase::Holding { until } if until <= now.mono => {
+            WorkerPhase::Holding { until } if until <= self.now.mono => {
                 let what = match self.digest.outstanding() {
                     0 => "a recurring cron task".to_owned(),
                     tasks => plural(tasks, "background task"),
                 };
                 self.record.warn(format!("--background-wait ran out with {what} outstanding"));
-                self.await_next(now, effects);
+                self.await_next();
             }
-            WorkerPhase::FollowUp { until } if until <= now.mono => self.await_next(now, effects),
-            WorkerPhase::Awaiting { until } if until <= now.mono => {
-                let rested = self.turn_ended_at.unwrap_or(now.wall);
-                self.digest.schedule.expire(now.wall, rested);
+            WorkerPhase::FollowUp { until } if until <= self.now.mono => self.await_next(),
+            WorkerPhase::Awaiting { until } if until <= self.now.mono => {
+                let rested = self.turn_ended_at.unwrap_or(self.now.wall);
+                self.digest.schedule.expire(self.now.wall, rested);
                 if self.digest.schedule.next_due().is_none() {
                     self.digest.schedule.expire_unknown();
                 }
-                self.await_next(now, effects);
+                self.await_next();
             }
-            WorkerPhase::Idle { until } if until <= now.mono => self.finish_now(now, effects),
-            WorkerPhase::Released { until: Some(until) } if until <= now.mono => {
-                self.deny_released_question(now, effects);
+            WorkerPhase::Idle { until } if until <= self.now.mono => self.finish_now(),
+            WorkerPhase::Released { until: Some(until) } if until <= self.now.mono => {
+                self.deny_released_question();
             }
-            WorkerPhase::Backoff { until, queues: false } if until <= now.mono => {
+            WorkerPhase::Backoff { until, queues: false } if until <= self.now.mono => {
                 self.phase = WorkerPhase::Starting;
-                effects.push(Effect::Launch);
+                self.effects.push(Effect::Launch);
             }
-            WorkerPhase::Backoff { until, queues: true } if until <= now.mono => {
-                self.end_wait(now);
-                self.phase = WorkerPhase::Waiting { since: now.mono };
-                effects.push(Effect::EnterQueue);
+            WorkerPhase::Backoff { until, queues: true } if until <= self.now.mono => {
+                self.end_wait();
+                self.phase = WorkerPhase::Waiting { since: self.now.mono };
+                self.effects.push(Effect::EnterQueue);
             }
-            WorkerPhase::Closing { until } if until <= now.mono => {
+            WorkerPhase::Closing { until } if until <= self.now.mono => {
                 self.record.warn("claude did not end by itself");
-                self.signal(TermSignal::Terminate, now, effects);
+                self.signal(TermSignal::Terminate);
             }
-            WorkerPhase::Stopping { by: TermSignal::Request, until } if until <= now.mono => {
-                self.signal(TermSignal::Interrupt, now, effects);
+            WorkerPhase::Stopping { by: TermSignal::Request, until } if until <= self.now.mono => {
+                self.signal(TermSignal::Interrupt);
             }
-            WorkerPhase::Stopping { by: TermSignal::Interrupt, until } if until <= now.mono => {
-                self.signal(TermSignal::Terminate, now, effects);
+            WorkerPhase::Stopping { by: TermSignal::Interrupt, until }
+                if until <= self.now.mono =>
+            {
+                self.signal(TermSignal::Terminate);
             }
-            WorkerPhase::Stopping { by: TermSignal::Terminate, until } if until <= now.mono => {
-                self.sweep(now, effects);
+            WorkerPhase::Stopping { by: TermSignal::Terminate, until }
+                if until <= self.now.mono =>
+            {
+                self.sweep();
             }
-            WorkerPhase::Draining { until } if until <= now.mono => self.drained(effects),
+            WorkerPhase::Draining { until } if until <= self.now.mono => self.drained(),
             _ => {}
         }
     }

@@ -35,7 +35,7 @@ use crate::launch::{BUSY, LAUNCH_FAILED, LAUNCHED, NO_SLOT, QUEUED};
 use crate::process::{self, Descendants};
 use crate::store::{EVENTS, JobDir, Lock};
 use crate::stream::{Line, LineSplitter};
-use crate::supervisor::{Effect, Input, Now, Supervisor};
+use crate::supervisor::{Effect, Input, Now, Supervisor, WorkerStart};
 
 use admission::{AdmissionControl, AdmissionStep};
 use inbox_watch::InboxWatch;
@@ -108,11 +108,7 @@ async fn supervise(
     process::adopt_orphans()?;
     let limit_warning = process::raise_limits();
 
-    let mut worker = Worker::new(job)?;
-    if let Some(warning) = limit_warning {
-        worker.supervisor.warn(warning);
-    }
-    worker.record_detachment(unit, cgroup);
+    let mut worker = Worker::new(job, unit, cgroup, limit_warning)?;
     fault_point("worker:began");
     let mut report = Some(report);
     // The starter may have ended: the job continues without it.
@@ -275,14 +271,33 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(job: JobDir) -> io::Result<Self> {
+    fn new(
+        job: JobDir,
+        unit: Option<&str>,
+        cgroup: Option<String>,
+        warning: Option<String>,
+    ) -> io::Result<Self> {
         let mut record = job.load().map_err(io::Error::other)?;
         record.pid_start_time = process::ProcessId::own().map(|own| own.start_time);
         let began = Instant::now();
         let now = Now { mono: Duration::ZERO, wall: clock::now() };
-        let pid = std::process::id() as i32;
+        let (events, last_seq) = match job.open_events() {
+            Ok((file, last_seq)) => (Ok(file), last_seq),
+            Err(error) => (Err(error), 0),
+        };
+        let start = WorkerStart {
+            pid: std::process::id() as i32,
+            boot_id: process::boot_id(),
+            outcome: if record.attempt > 1 { job.outcome() } else { None },
+            accepted_messages: job.aside_numbers(),
+            last_seq,
+            memory_limit: cgroup.as_deref().and_then(process::cgroup::memory_max),
+            unit: unit.map(str::to_owned),
+            cgroup,
+            warnings: warning.into_iter().collect(),
+        };
         let mut worker = Self {
-            supervisor: Supervisor::new(record, pid, process::boot_id(), now),
+            supervisor: Supervisor::new(record, start, now),
             began,
             effects: Vec::new(),
             lines: LineSplitter::default(),
@@ -306,32 +321,12 @@ impl Worker {
             has_ended: false,
             job,
         };
-        if worker.supervisor.record().attempt > 1
-            && let Some(previous) = worker.job.outcome()
-        {
-            worker.supervisor.continue_from(previous);
-        }
-        worker.supervisor.restore_accepted_messages(worker.job.aside_numbers());
         worker.open_output();
-        match worker.job.open_events() {
-            Ok((file, last_seq)) => {
-                worker.events = Some(file);
-                worker.supervisor.raise_last_seq(last_seq);
-            }
+        match events {
+            Ok(file) => worker.events = Some(file),
             Err(error) => worker.write_failed(EVENTS, error.to_string()),
         }
         Ok(worker)
-    }
-
-    /// Records the unit and the control group in which the worker runs.
-    fn record_detachment(&mut self, unit: Option<&str>, cgroup: Option<String>) {
-        let requested = self.supervisor.record().spec.memory_max;
-        let limit = cgroup.as_deref().and_then(process::cgroup::memory_max);
-        // The kernel counts in pages and rounds down.
-        if requested.is_some_and(|requested| limit.is_none_or(|limit| limit > requested)) {
-            self.supervisor.warn_of_missing_memory_limit();
-        }
-        self.supervisor.detached(unit, cgroup);
     }
 
     fn now(&self) -> Now {

@@ -1,6 +1,6 @@
 //! The first prompt of an attempt, and attempts in a fresh session.
 
-use super::{ConversationState, Effect, Now, Supervisor, WorkerPhase};
+use super::{ConversationState, Effect, Supervisor, WorkerPhase};
 use crate::job::{EventKind, Reason, Record, Verdict};
 use crate::stream::Digest;
 
@@ -86,8 +86,8 @@ impl Supervisor {
             && why.contains("No conversation found")
     }
 
-    pub(super) fn begin_fresh_session(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.next_attempt(now);
+    pub(super) fn begin_fresh_session(&mut self) {
+        self.next_attempt();
         self.record.session_id = None;
         self.record.session_file = None;
         self.record.session_began = false;
@@ -96,11 +96,12 @@ impl Supervisor {
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
         self.first_prompt = FirstPrompt::after_lost_session(&self.record);
         self.keep_alive.exited_idle = false;
-        self.archive_attempt(Digest::default(), now);
+        self.archive_attempt(Digest::default());
         self.conversation = ConversationState::default();
         self.phase = WorkerPhase::Starting;
-        self.log(EventKind::StartedOver, now, effects);
-        effects.push(Effect::RestoreAside);
-        self.save(now, effects);
+        self.log(EventKind::StartedOver);
+        self.effects.push(Effect::RestoreAside);
+        self.save();
+        self.effects.push(Effect::Launch);
     }
 }

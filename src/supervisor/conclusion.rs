@@ -1,89 +1,113 @@
 //! The end of an attempt: another attempt, or the job's result.
 
+use std::time::Duration;
+
+use super::retry::Pause;
 use super::verdict::ignored_rules;
-use super::{Conclusion, Effect, Evidence, Now, StopReason, Supervisor, WorkerPhase};
+use super::{Effect, Evidence, StopReason, Supervisor, WorkerPhase};
 use crate::job::{EventKind, NotifyEvent, Outcome, Reason, UndeliveredMessage, Verdict};
 
+/// Another attempt of the job.
+enum NextAttempt {
+    /// Claude of a job that is kept alive is restarted.
+    Restart,
+    /// The session is lost: the job begins with its prompt again.
+    FreshSession,
+    /// Claude could not be launched, and is launched again after this wait.
+    Launch(Duration),
+    /// The login was refused, and another claude may get a valid one.
+    RenewedLogin,
+    /// The failure was transient.
+    Retry(Pause),
+}
+
 impl Supervisor {
-    /// Reaches the verdict after an attempt. `evidence` is what the attempt left besides its
-    /// stream.
-    ///
-    /// `undelivered` returns the messages that will not be delivered. It is called only once it is
-    /// certain that the job has ended.
-    pub(crate) fn conclude(
-        &mut self,
-        now: Now,
-        evidence: &Evidence<'_>,
-        undelivered: impl FnOnce() -> Vec<UndeliveredMessage>,
-    ) -> (Conclusion, Vec<Effect>) {
-        let mut effects = Vec::new();
+    /// Reaches the verdict after an attempt, and begins another attempt or the end of the job.
+    pub(super) fn attempt_ended(&mut self, evidence: &Evidence<'_>) {
         if let Some(StopReason::Release { number }) = self.stop_reason {
             self.stop_reason = self.pending_stop.take();
             if self.stop_reason.is_none() {
-                self.released(number, now, &mut effects);
-                return (Conclusion::NextAttempt, effects);
+                self.effects.push(Effect::PrepareAttempt);
+                self.released(number);
+                return;
             }
         }
         let mut verdict = self.reach_verdict(evidence);
-        if let Some(cause) = self.pending_stop.take()
-            && self.has_next_attempt(&verdict, evidence, now)
+        let mut next = self.next_attempt_after(&verdict, evidence);
+        if let Some(reason) = self.pending_stop.take()
+            && next.is_some()
         {
-            self.stop_reason = Some(cause);
+            self.stop_reason = Some(reason);
             verdict = self.reach_verdict(evidence);
+            next = self.next_attempt_after(&verdict, evidence);
         }
-        if self.should_restart(&verdict) {
-            self.back_off(now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
+        let Some(next) = next else { return self.begin_end(verdict, evidence) };
+        self.effects.push(Effect::PrepareAttempt);
+        match next {
+            NextAttempt::Restart => self.back_off(),
+            NextAttempt::FreshSession => self.begin_fresh_session(),
+            NextAttempt::Launch(wait) => self.retry_launch(wait),
+            NextAttempt::RenewedLogin => self.renew_login(&verdict),
+            NextAttempt::Retry(pause) => self.retry(&verdict, pause),
         }
-        if self.needs_fresh_session(&verdict) {
-            self.begin_fresh_session(now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
+    }
+
+    /// Returns which attempt follows this verdict; `None` if it is final.
+    fn next_attempt_after(
+        &self,
+        verdict: &Verdict,
+        evidence: &Evidence<'_>,
+    ) -> Option<NextAttempt> {
+        if self.should_restart(verdict) {
+            return Some(NextAttempt::Restart);
         }
-        if let Some(pause) = self.launch_retry_after(&verdict, now) {
-            self.retry_launch(pause, now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
+        if self.needs_fresh_session(verdict) {
+            return Some(NextAttempt::FreshSession);
         }
-        if self.renews_login(&verdict, evidence) {
-            self.renew_login(&verdict, now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
+        if let Some(wait) = self.launch_retry_after(verdict) {
+            return Some(NextAttempt::Launch(wait));
         }
-        if let Some(pause) = self.retry_after(&verdict, now) {
-            self.retry(&verdict, pause, now, &mut effects);
-            return (Conclusion::NextAttempt, effects);
+        if self.renews_login(verdict, evidence) {
+            return Some(NextAttempt::RenewedLogin);
         }
-        let verdict = self.final_verdict(verdict, now);
-        let undelivered = undelivered();
+        self.retry_after(verdict).map(NextAttempt::Retry)
+    }
+
+    /// Begins the end of the job: no message is accepted any more.
+    fn begin_end(&mut self, verdict: Verdict, evidence: &Evidence<'_>) {
+        let verdict = self.final_verdict(verdict);
         self.note_unknown_cost();
         for rule in ignored_rules(evidence.stderr) {
             self.record.warn(rule);
         }
+        self.phase = WorkerPhase::Ending(verdict);
+        self.effects.push(Effect::CloseInbox);
+    }
+
+    /// Ends the job; these messages will not be delivered.
+    pub(super) fn end_job(&mut self, undelivered: Vec<UndeliveredMessage>) {
+        let WorkerPhase::Ending(verdict) = std::mem::replace(&mut self.phase, WorkerPhase::Over)
+        else {
+            return;
+        };
         self.warn_of_mcp_servers(true);
         for warning in self.closing_warnings(&verdict) {
             self.record.warn(warning);
         }
-        self.follow_digest(now);
-        self.record.end(&verdict, now.wall);
+        self.follow_digest();
+        self.record.end(&verdict, self.now.wall);
         self.record.rate_limited |=
             matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
         self.record.lost_connection =
             verdict.reason() == Some(Reason::ApiError) && self.lost_connection();
-        self.phase = WorkerPhase::Over;
-        let event = EventKind::Finished { status: verdict.status(), reason: verdict.reason() };
-        self.log(event, now, &mut effects);
-        self.save(now, &mut effects);
-        // After the record, which the notification describes.
-        effects.extend(NotifyEvent::from_status(verdict.status()).map(Effect::RecordNotification));
         let outcome = self.outcome().with_undelivered(undelivered);
-        (Conclusion::Ended(Box::new(outcome)), effects)
-    }
-
-    /// Whether another attempt follows this verdict.
-    fn has_next_attempt(&self, verdict: &Verdict, evidence: &Evidence<'_>, now: Now) -> bool {
-        self.should_restart(verdict)
-            || self.needs_fresh_session(verdict)
-            || self.launch_retry_after(verdict, now).is_some()
-            || self.renews_login(verdict, evidence)
-            || self.retry_after(verdict, now).is_some()
+        self.effects.push(Effect::End(Box::new(outcome)));
+        self.log(EventKind::Finished { status: verdict.status(), reason: verdict.reason() });
+        self.save();
+        // After the record, which the notification describes.
+        if let Some(event) = NotifyEvent::from_status(verdict.status()) {
+            self.effects.push(Effect::RecordNotification(event));
+        }
     }
 
     /// Returns the result of the job so far.

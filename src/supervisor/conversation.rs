@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Effect, FOLLOW_UP_GRACE, Now, Supervisor, WorkerPhase};
+use super::{Effect, FOLLOW_UP_GRACE, Supervisor, WorkerPhase};
 use crate::job::{EventKind, InboxMessage, Status, TurnEnd, TurnFailure, denied};
 use crate::stream::TurnResult;
 use crate::stream::transcript::error_of;
@@ -38,6 +38,12 @@ impl ConversationState {
         self.asked.clear();
     }
 
+    /// Restores the messages that an earlier worker set aside: claude has accepted them in a turn
+    /// that has not ended.
+    pub(super) fn restore_accepted(&mut self, numbers: Vec<u64>) {
+        self.taken = numbers;
+    }
+
     /// Returns the UUID of the oldest message that claude has not accepted.
     pub(super) fn oldest_expected(&self) -> Option<String> {
         let oldest = self.expected.iter().min_by_key(|(_, number)| **number);
@@ -51,52 +57,46 @@ impl ConversationState {
 
 impl Supervisor {
     /// Handles a message from the inbox. It stays there if it cannot be handled now.
-    pub(super) fn handle_message(
-        &mut self,
-        number: u64,
-        message: Result<InboxMessage, String>,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn handle_message(&mut self, number: u64, message: Result<InboxMessage, String>) {
         match message {
             Err(error) => {
                 let error = clip(&error, 200);
                 self.record.warn(format!("message {number} could not be read: {error}"));
-                self.log(EventKind::MessageRefused { number, error }, now, effects);
+                self.log(EventKind::MessageRefused { number, error });
                 self.unsaved = true;
-                effects.push(Effect::RemoveMessage(number));
+                self.effects.push(Effect::RemoveMessage(number));
             }
             Ok(InboxMessage::Interrupt) => {
-                effects.push(Effect::RemoveMessage(number));
+                self.effects.push(Effect::RemoveMessage(number));
                 if self.accepts_messages() && self.digest.is_turn_open() {
-                    self.log(EventKind::InterruptRequested, now, effects);
-                    effects.push(Effect::Interrupt(number));
+                    self.log(EventKind::InterruptRequested);
+                    self.effects.push(Effect::Interrupt(number));
                 }
             }
             Ok(InboxMessage::Finish) => {
-                effects.push(Effect::RemoveMessage(number));
-                self.finish(now, effects);
+                self.effects.push(Effect::RemoveMessage(number));
+                self.finish();
             }
             Ok(InboxMessage::Release) => {
-                effects.push(Effect::RemoveMessage(number));
-                self.release(number, now, effects);
+                self.effects.push(Effect::RemoveMessage(number));
+                self.release(number);
             }
             Ok(InboxMessage::Answer { request_id, response }) => {
-                effects.push(Effect::RemoveMessage(number));
+                self.effects.push(Effect::RemoveMessage(number));
                 if self.is_released(&request_id) {
-                    self.resume_with_answer(number, response, now, effects);
+                    self.resume_with_answer(number, response);
                 } else if self.accepts_messages() && self.digest.awaits_answer(&request_id) {
-                    self.respond(number, request_id, response, now, effects);
+                    self.respond(number, request_id, response);
                 } else {
-                    self.log(EventKind::AnswerRefused { number, request_id }, now, effects);
+                    self.log(EventKind::AnswerRefused { number, request_id });
                 }
             }
             Ok(InboxMessage::Message { uuid, text }) if self.accepts_messages() => {
                 // The silence before this message does not count: claude had no input.
-                self.silence_started(now);
-                self.log(EventKind::MessageSent { number }, now, effects);
+                self.silence_started();
+                self.log(EventKind::MessageSent { number });
                 self.conversation.expected.insert(uuid.clone(), number);
-                effects.push(Effect::SendMessage { uuid, text });
+                self.effects.push(Effect::SendMessage { uuid, text });
                 // Between turns claude should begin one now; the wait for that is bounded.
                 let idle = matches!(self.phase, WorkerPhase::Idle { .. });
                 self.mark_running();
@@ -108,35 +108,28 @@ impl Supervisor {
                             | WorkerPhase::Awaiting { .. }
                     );
                 if between && !self.digest.is_turn_open() && (idle || self.digest.results > 0) {
-                    self.phase = WorkerPhase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
+                    self.phase = WorkerPhase::FollowUp { until: self.now.mono + FOLLOW_UP_GRACE };
                 }
             }
             Ok(InboxMessage::Message { .. }) => {}
         }
     }
 
-    pub(super) fn respond(
-        &mut self,
-        number: u64,
-        request_id: String,
-        response: Value,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.silence_started(now);
+    pub(super) fn respond(&mut self, number: u64, request_id: String, response: Value) {
+        self.silence_started();
         self.digest.remove_request(&request_id);
         self.request_closed(&request_id);
         self.record.status =
             if self.digest.blocked().is_some() { Status::Blocked } else { Status::Running };
         // The record first: a program that waits for the event reads the record next.
-        self.save(now, effects);
-        self.log(EventKind::Answered { number, request_id: request_id.clone() }, now, effects);
-        effects.push(Effect::Respond { request_id, response });
+        self.save();
+        self.log(EventKind::Answered { number, request_id: request_id.clone() });
+        self.effects.push(Effect::Respond { request_id, response });
     }
 
     /// Remembers when a request of claude arrived.
-    pub(super) fn asked(&mut self, request_id: String, now: Now) {
-        self.conversation.asked.push((request_id, now.mono));
+    pub(super) fn asked(&mut self, request_id: String) {
+        self.conversation.asked.push((request_id, self.now.mono));
     }
 
     /// Forgets a request that was answered or cancelled.
@@ -151,8 +144,8 @@ impl Supervisor {
         open.filter(|_| self.accepts_messages()).map(|(_, since)| since.saturating_add(limit))
     }
 
-    pub(super) fn deny_expired_requests(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        while self.block_timeout().is_some_and(|at| at <= now.mono) {
+    pub(super) fn deny_expired_requests(&mut self) {
+        while self.block_timeout().is_some_and(|at| at <= self.now.mono) {
             let Some(open) =
                 self.conversation.asked.iter().find(|(id, _)| self.digest.awaits_answer(id))
             else {
@@ -160,14 +153,14 @@ impl Supervisor {
             };
             let request_id = open.0.clone();
             self.record.warn(DENIED_WARNING);
-            self.respond(0, request_id, denied(NO_ANSWER_TEXT), now, effects);
+            self.respond(0, request_id, denied(NO_ANSWER_TEXT));
         }
     }
 
     /// Denies the released question, which nobody has answered in time.
-    pub(super) fn deny_released_question(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn deny_released_question(&mut self) {
         self.record.warn(DENIED_WARNING);
-        self.resume_with_answer(0, denied(NO_ANSWER_TEXT), now, effects);
+        self.resume_with_answer(0, denied(NO_ANSWER_TEXT));
     }
 
     pub(super) fn accepts_messages(&self) -> bool {
@@ -178,33 +171,17 @@ impl Supervisor {
     }
 
     /// Handles that claude accepted the message of this UUID. Returns whether it was expected.
-    pub(super) fn message_accepted(
-        &mut self,
-        uuid: &str,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
+    pub(super) fn message_accepted(&mut self, uuid: &str) -> bool {
         let Some(number) = self.conversation.expected.remove(uuid) else { return false };
         self.conversation.taken.push(number);
-        self.log(EventKind::MessageTaken { number }, now, effects);
-        effects.push(Effect::SetAside(number));
+        self.log(EventKind::MessageTaken { number });
+        self.effects.push(Effect::SetAside(number));
         true
-    }
-
-    /// Restores the messages that an earlier worker set aside: claude has accepted them in a turn
-    /// that has not ended.
-    pub(crate) fn restore_accepted_messages(&mut self, numbers: Vec<u64>) {
-        self.conversation.taken = numbers;
     }
 
     /// Returns the line of `turns.ndjson` for the turn that has just ended; `failure` is the
     /// failure of that turn alone.
-    pub(super) fn turn_end(
-        &mut self,
-        last: &TurnResult,
-        failure: Option<TurnFailure>,
-        now: Now,
-    ) -> TurnEnd {
+    pub(super) fn turn_end(&mut self, last: &TurnResult, failure: Option<TurnFailure>) -> TurnEnd {
         self.record.ended_turns += 1;
         let aborted = |why: &String| why.starts_with("aborted");
         let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
@@ -217,7 +194,7 @@ impl Supervisor {
         };
         TurnEnd {
             turn: self.record.ended_turns,
-            at: now.wall,
+            at: self.now.wall,
             attempt: self.record.attempt,
             messages: std::mem::take(&mut self.conversation.taken),
             is_error,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Effect, FirstPrompt, Now, Supervisor, WorkerPhase};
+use super::{FirstPrompt, Supervisor, WorkerPhase};
 use crate::job::{EventKind, Exit, Reason, Status, Verdict, milliseconds};
 use crate::stream::Digest;
 
@@ -30,15 +30,15 @@ impl Supervisor {
     }
 
     /// Waits for the next message.
-    pub(super) fn idle(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn idle(&mut self) {
         if matches!(self.phase, WorkerPhase::Idle { .. }) {
             return;
         }
         let wait = Duration::from_millis(self.record.spec.idle_timeout_ms);
-        self.phase = WorkerPhase::Idle { until: now.mono.saturating_add(wait) };
+        self.phase = WorkerPhase::Idle { until: self.now.mono.saturating_add(wait) };
         self.record.status = Status::Idle;
-        self.log(EventKind::Idle, now, effects);
-        self.save(now, effects);
+        self.log(EventKind::Idle);
+        self.save();
     }
 
     /// Marks an idle job as running.
@@ -50,21 +50,21 @@ impl Supervisor {
     }
 
     /// Finishes the job: at once if it is idle, else after the next result.
-    pub(super) fn finish(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.log(EventKind::FinishRequested, now, effects);
+    pub(super) fn finish(&mut self) {
+        self.log(EventKind::FinishRequested);
         self.keep_alive.finishing = true;
         if matches!(self.phase, WorkerPhase::Idle { .. }) {
-            self.finish_now(now, effects);
+            self.finish_now();
         }
     }
 
-    pub(super) fn finish_now(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn finish_now(&mut self) {
         self.keep_alive.finishing = true;
         self.keep_alive.finished = true;
         self.record.status = Status::Running;
-        self.close_input(now, effects);
+        self.close_input();
         // The caller of `finish` can see what the job waits for.
-        self.save(now, effects);
+        self.save();
     }
 
     /// Whether claude is restarted instead of this verdict.
@@ -96,12 +96,12 @@ impl Supervisor {
     }
 
     /// Begins the wait before a restart.
-    pub(super) fn back_off(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn back_off(&mut self) {
         let wait = self.restart_pause();
         self.keep_alive.restarts += 1;
         let cut_off = self.digest.is_turn_open();
         self.keep_alive.exited_idle = false;
-        self.next_attempt(now);
+        self.next_attempt();
         let began = self.record.session_began;
         self.record.status = Status::Running;
         self.record.was_idle = began && !cut_off;
@@ -114,10 +114,10 @@ impl Supervisor {
         if let Some(prompt) = FirstPrompt::with_answer(&self.record) {
             self.first_prompt = prompt;
         }
-        self.archive_attempt(Digest::default(), now);
+        self.archive_attempt(Digest::default());
         self.conversation.forget_expected();
-        self.phase = WorkerPhase::Backoff { until: now.mono + wait, queues: false };
-        self.log(EventKind::Restarting { after_ms: milliseconds(wait) }, now, effects);
-        self.save(now, effects);
+        self.phase = WorkerPhase::Backoff { until: self.now.mono + wait, queues: false };
+        self.log(EventKind::Restarting { after_ms: milliseconds(wait) });
+        self.save();
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::TermSignal;
+use crate::job::Verdict;
 
 /// How long claude may take to end its turn after an `interrupt` request. It reports the cost then.
 pub(super) const REQUEST_GRACE: Duration = Duration::from_millis(1_500);
@@ -85,9 +86,16 @@ pub(super) enum WorkerPhase {
     },
     /// The verdict is due or has been reached.
     Over,
+    /// The job ends with this verdict as soon as its inbox is closed.
+    Ending(Verdict),
 }
 
 impl WorkerPhase {
+    /// Whether the attempt is over, and nothing but the verdict follows.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Over | Self::Ending(_))
+    }
+
     /// Whether claude runs with an open stdin.
     pub(super) fn takes_input(&self) -> bool {
         matches!(

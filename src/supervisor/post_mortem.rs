@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use super::{Evidence, Input, Now, StopReason, Supervisor, WorkerPhase};
+use super::stream_events::decode_line;
+use super::{Effect, Evidence, Now, StopReason, Supervisor, WorkerPhase};
 use crate::job::{
     EventKind, EventLine, Exit, Outcome, Reason, Record, Status, Timestamp, UndeliveredMessage,
     Verdict,
@@ -28,7 +29,6 @@ pub(crate) struct LoggedEvents {
 #[derive(Debug)]
 pub(crate) struct PostMortem {
     supervisor: Supervisor,
-    now: Now,
     elapsed_ms: Option<u64>,
     last_seq: u64,
     turn: u64,
@@ -47,11 +47,11 @@ impl PostMortem {
         let elapsed_ms = record.elapsed_ms;
         let last_seq = record.last_seq.max(last_seq);
         let was_idle = record.status == Status::Idle;
-        let mut supervisor = Supervisor::from_record_at(record, now);
+        let mut supervisor = Supervisor::from_record(record, now);
         supervisor.phase = WorkerPhase::Working;
         let turn = supervisor.record.ended_turns;
         let accepted = Vec::new();
-        Self { supervisor, now, elapsed_ms, last_seq, turn, was_idle, accepted, done: 0 }
+        Self { supervisor, elapsed_ms, last_seq, turn, was_idle, accepted, done: 0 }
     }
 
     /// Adds the outcome of an earlier attempt.
@@ -61,14 +61,16 @@ impl PostMortem {
 
     /// Reads the next line of the log.
     pub(crate) fn line(&mut self, line: Line<'_>) {
-        let (accepted, done) = (&mut self.accepted, &mut self.done);
-        let note = |event: &Event<'_>| match event {
-            Event::User(UserMessage { replayed: Some(uuid), .. }) => accepted.push(uuid.clone()),
-            Event::Result(_) => *done = accepted.len(),
+        let mut repaired = None;
+        let event = decode_line(&line, &mut repaired);
+        match &event {
+            Some(Event::User(UserMessage { replayed: Some(uuid), .. })) => self.accepted.push(uuid.clone()),
+            Some(Event::Result(_)) => self.done = self.accepted.len(),
             _ => {}
-        };
+        }
+        self.supervisor.decoded_line(&line, event);
         // No effect is carried out: the job has ended.
-        self.supervisor.line(line, self.now, &mut Vec::new(), note);
+        self.supervisor.effects.clear();
     }
 
     /// Whether the log and the events lead to the result that was found. Each program of this user
@@ -130,7 +132,8 @@ impl PostMortem {
 
     /// Reads the text after the last line feed.
     pub(crate) fn torn_line(&mut self, line: Line<'_>) {
-        let _ = self.supervisor.handle(self.now, Input::Torn(line));
+        self.supervisor.torn_line(line);
+        self.supervisor.effects.clear();
     }
 
     /// Reaches the verdict: that of `reached`, or of the log, or the one that was `asked` for, or
@@ -142,9 +145,9 @@ impl PostMortem {
         boot_id: Option<&str>,
         undelivered: Vec<UndeliveredMessage>,
     ) -> (Record, Outcome, Vec<EventLine>) {
-        let Self { mut supervisor, now, elapsed_ms, last_seq, turn, was_idle, .. } = self;
+        let Self { mut supervisor, elapsed_ms, last_seq, turn, was_idle, .. } = self;
         // An accepted message that claude did not get means unfinished work.
-        let by_log = supervisor.verdict_of_log(now).filter(|_| undelivered.is_empty());
+        let by_log = supervisor.verdict_of_log().filter(|_| undelivered.is_empty());
         // Without a launch since, the state is unchanged.
         supervisor.record.was_idle |= supervisor.is_at_rest(was_idle);
         if let Some(reached) = &reached {
@@ -160,21 +163,21 @@ impl PostMortem {
             supervisor.record.warn(warning);
         }
         if supervisor.digest.last_event_at.is_some() {
-            supervisor.follow_digest(now);
+            supervisor.follow_digest();
         }
         // These values cannot be derived from the log.
         supervisor.record.elapsed_ms = elapsed_ms;
         supervisor.record.last_seq = last_seq;
         supervisor.record.ended_turns = turn;
-        let mut effects = Vec::new();
-        supervisor.record.end(&verdict, now.wall);
-        supervisor.log(EventKind::Lost, now, &mut effects);
+        supervisor.record.end(&verdict, supervisor.now.wall);
+        supervisor.log(EventKind::Lost);
         let (status, reason) = (verdict.status(), verdict.reason());
-        supervisor.log(EventKind::Finished { status, reason }, now, &mut effects);
-        let entries = effects.into_iter().filter_map(|effect| match effect {
-            super::Effect::Log(entry) => Some(entry),
-            _ => None,
-        });
+        supervisor.log(EventKind::Finished { status, reason });
+        let entries =
+            std::mem::take(&mut supervisor.effects).into_iter().filter_map(|effect| match effect {
+                Effect::Log(entry) => Some(entry),
+                _ => None,
+            });
         let entries = entries.collect();
         let outcome = reached.unwrap_or_else(|| supervisor.outcome());
         let outcome = outcome.with_undelivered(undelivered);
@@ -193,7 +196,7 @@ impl Supervisor {
     }
 
     /// Returns the verdict that follows from the stream alone.
-    fn verdict_of_log(&self, now: Now) -> Option<Verdict> {
+    fn verdict_of_log(&self) -> Option<Verdict> {
         // A job that is kept alive ends only on request.
         if !self.digest.is_settled() || self.torn || self.record.spec.keep_alive {
             return None;
@@ -208,6 +211,6 @@ impl Supervisor {
         let is_conclusive =
             !matches!(verdict.reason(), Some(Reason::Interrupted | Reason::NoResult));
         // The log does not show the end if another attempt was to follow.
-        (is_conclusive && self.retry_after(&verdict, now).is_none()).then_some(verdict)
+        (is_conclusive && self.retry_after(&verdict).is_none()).then_some(verdict)
     }
 }

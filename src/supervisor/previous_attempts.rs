@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Now, Supervisor};
+use super::Supervisor;
 use crate::job::{Outcome, PreviousResult, Status};
 use crate::stream::{Digest, FinalAnswer};
 
@@ -86,7 +86,7 @@ impl Supervisor {
 
     /// Archives the results of the present attempt. `next` is the digest with which the next
     /// attempt begins.
-    pub(super) fn archive_attempt(&mut self, next: Digest, now: Now) {
+    pub(super) fn archive_attempt(&mut self, next: Digest) {
         let (previous, digest) = (&mut self.previous, &mut self.digest);
         if digest.has_new_request {
             previous.answer = None;
@@ -111,7 +111,7 @@ impl Supervisor {
         let left = MAX_DENIALS.saturating_sub(previous.denials.len());
         previous.denials.extend(digest.denials.drain(..).take(left));
         self.digest = next;
-        self.started = now.mono;
+        self.started = self.now.mono;
         self.input_closed = false;
         self.output_closed = false;
         self.torn = false;

@@ -1,39 +1,39 @@
 //! Writes to the event log and to the record.
 
-use super::{Effect, Now, SAVE_INTERVAL, Supervisor, WorkerPhase};
+use super::{Effect, SAVE_INTERVAL, Supervisor, WorkerPhase};
 use crate::job::{EventKind, EventLine};
 use crate::text::sum_usd;
 
 impl Supervisor {
-    pub(super) fn log(&mut self, event: EventKind, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn log(&mut self, event: EventKind) {
         self.record.last_seq += 1;
-        effects.push(Effect::Log(EventLine {
+        self.effects.push(Effect::Log(EventLine {
             seq: self.record.last_seq,
-            at: now.wall,
+            at: self.now.wall,
             attempt: self.record.attempt,
             kind: event,
         }));
     }
 
-    pub(super) fn save(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn save(&mut self) {
         // After the end the record describes the end, not the last event.
         if self.phase != WorkerPhase::Over {
-            self.follow_digest(now);
+            self.follow_digest();
         }
         self.unsaved = false;
-        self.saved_at = Some(now.mono);
-        effects.push(Effect::Save);
+        self.saved_at = Some(self.now.mono);
+        self.effects.push(Effect::Save);
     }
 
-    pub(super) fn save_if_due(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let due = self.saved_at.is_none_or(|at| now.mono >= at + SAVE_INTERVAL);
-        if self.unsaved && due && self.phase != WorkerPhase::Over {
-            self.save(now, effects);
+    pub(super) fn save_if_due(&mut self) {
+        let due = self.saved_at.is_none_or(|at| self.now.mono >= at + SAVE_INTERVAL);
+        if self.unsaved && due && !self.phase.is_over() {
+            self.save();
         }
     }
 
     /// Updates the record from the digest.
-    pub(super) fn follow_digest(&mut self, now: Now) {
+    pub(super) fn follow_digest(&mut self) {
         let (digest, record) = (&self.digest, &mut self.record);
         if digest.session_id.is_some() {
             record.session_id.clone_from(&digest.session_id);
@@ -46,8 +46,8 @@ impl Supervisor {
         record.num_turns = record.earlier.turns + digest.num_turns();
         record.cost_usd = sum_usd([record.earlier.cost_usd, digest.spent_usd]);
         // The wait before the first attempt is not part of the elapsed time.
-        let began = if self.launched { self.started } else { now.mono };
-        let took = u64::try_from(now.mono.saturating_sub(began).as_millis());
+        let began = if self.launched { self.started } else { self.now.mono };
+        let took = u64::try_from(self.now.mono.saturating_sub(began).as_millis());
         record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
         record.rate_limited = digest.is_rate_limited();
         record.retry_at = digest.retry_at;
@@ -57,16 +57,36 @@ impl Supervisor {
             record.released = None;
         }
         record.blocked = digest.blocked().or(record.released_question().cloned());
-        let waiting_for = self.waiting_for(now);
+        let waiting_for = self.waiting_for();
         if waiting_for.is_some() {
             self.record.activity = None;
         }
         self.record.waiting_for = waiting_for;
     }
 
+    /// Records that `output.log` lacks some of what claude wrote in this attempt.
+    pub(super) fn log_incomplete(&mut self) {
+        self.record.log_incomplete = true;
+        self.unsaved = true;
+    }
+
+    /// Records that another program has removed or truncated the log, which has this length now.
+    pub(super) fn log_damaged(&mut self, file: &str, what: &str, length: u64) {
+        self.record.log_start = self.record.log_start.min(length);
+        self.log_incomplete();
+        self.record.warn(format!("{file} {what}"));
+        self.log(EventKind::Damaged { file: file.to_owned(), what: what.to_owned() });
+    }
+
+    pub(super) fn write_failed(&mut self, file: &str, error: String) {
+        self.record.warn(format!("{file} is incomplete: {error}"));
+        self.log(EventKind::WriteFailed { file: file.to_owned(), error });
+        self.unsaved = true;
+    }
+
     /// Ends the present attempt in the record and begins the next.
-    pub(super) fn next_attempt(&mut self, now: Now) {
-        self.follow_digest(now);
+    pub(super) fn next_attempt(&mut self) {
+        self.follow_digest();
         self.note_unknown_cost();
         self.record.begin_attempt();
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Effect, FirstPrompt, Now, StopReason, Supervisor, WorkerPhase};
+use super::{Effect, FirstPrompt, StopReason, Supervisor, WorkerPhase};
 use crate::job::{Blocked, EventKind, Record, ReleasedQuestion, Status, allow_response};
 use crate::stream::{Digest, Event};
 use crate::text::{clip, from_json};
@@ -57,11 +57,11 @@ fn answer_text(blocked: &Blocked, response: &Value) -> String {
 
 impl Supervisor {
     /// Stops claude while it waits for an answer; the question stays open without it.
-    pub(super) fn release(&mut self, number: u64, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn release(&mut self, number: u64) {
         let blocked = self.digest.blocked().filter(|_| self.accepts_messages());
         let Some(blocked) = blocked else {
             let request_id = String::new();
-            self.log(EventKind::AnswerRefused { number, request_id }, now, effects);
+            self.log(EventKind::AnswerRefused { number, request_id });
             return;
         };
         // Claude repeats its other requests.
@@ -69,54 +69,48 @@ impl Supervisor {
         self.digest.leave_undecided();
         let log_start = self.record.log_start;
         self.record.released = Some(ReleasedQuestion { blocked, log_start, response: None });
-        self.log(EventKind::ReleaseRequested { number }, now, effects);
-        self.stop(StopReason::Release { number }, now, effects);
+        self.log(EventKind::ReleaseRequested { number });
+        self.stop(StopReason::Release { number });
     }
 
     /// Waits with the question after claude has exited.
-    pub(super) fn released(&mut self, number: u64, now: Now, effects: &mut Vec<Effect>) {
-        self.next_attempt(now);
-        self.archive_attempt(Digest::default(), now);
+    pub(super) fn released(&mut self, number: u64) {
+        self.next_attempt();
+        self.archive_attempt(Digest::default());
         self.conversation.forget_expected();
         self.stop_reason = None;
         self.silence_warned = false;
-        self.hold_question(now, effects);
-        self.log(EventKind::Released { number }, now, effects);
-        effects.push(Effect::LeaveQueue);
+        self.hold_question();
+        self.log(EventKind::Released { number });
+        self.effects.push(Effect::LeaveQueue);
     }
 
     /// Waits for the answer to a released question.
-    pub(super) fn hold_question(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn hold_question(&mut self) {
         let Some(released) = &self.record.released else { return };
         let limit = self.record.spec.block_timeout_ms.map(Duration::from_millis);
         let until = limit.map(|limit| {
-            now.mono.saturating_add(released.blocked.since.after(limit).since(now.wall))
+            self.now.mono.saturating_add(released.blocked.since.after(limit).since(self.now.wall))
         });
         self.phase = WorkerPhase::Released { until };
         self.record.status = Status::Blocked;
-        self.save(now, effects);
+        self.save();
     }
 
     /// Starts claude again with the answer to the released question.
-    pub(super) fn resume_with_answer(
-        &mut self,
-        number: u64,
-        response: Value,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn resume_with_answer(&mut self, number: u64, response: Value) {
         let Some(released) = &mut self.record.released else { return };
         let request_id = released.blocked.request_id.clone();
         released.response = Some(response);
         self.expect_answered_call();
         self.first_prompt = FirstPrompt::with_answer(&self.record).unwrap_or_default();
         // The wait does not count as elapsed time.
-        self.started = now.mono;
+        self.started = self.now.mono;
         self.record.status = Status::Running;
-        self.phase = WorkerPhase::Waiting { since: now.mono };
-        self.save(now, effects);
-        self.log(EventKind::Answered { number, request_id }, now, effects);
-        effects.push(Effect::EnterQueue);
+        self.phase = WorkerPhase::Waiting { since: self.now.mono };
+        self.save();
+        self.log(EventKind::Answered { number, request_id });
+        self.effects.push(Effect::EnterQueue);
     }
 
     /// Whether this request is the released question.

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::{Effect, Evidence, FirstPrompt, Now, StopReason, Supervisor, WorkerPhase};
+use super::{Effect, Evidence, FirstPrompt, StopReason, Supervisor, WorkerPhase};
 use crate::job::{EventKind, Exit, LimitMet, Reason, Status, Timestamp, Verdict, milliseconds};
 use crate::stream::{Digest, reset_time};
 
@@ -28,18 +28,18 @@ pub(super) struct Pause {
 
 impl Supervisor {
     /// Returns the pause before another attempt; `None` if there is no further one.
-    pub(super) fn retry_after(&self, verdict: &Verdict, now: Now) -> Option<Pause> {
+    pub(super) fn retry_after(&self, verdict: &Verdict) -> Option<Pause> {
         let spec = &self.record.spec;
         if self.stop_reason.is_some() || spec.keep_alive || !self.may_pass(verdict) {
             return None;
         }
         if verdict.reason() == Some(Reason::RateLimit)
             && !spec.no_wait_for_reset
-            && let Some(reset) = self.limit_ends(now)
+            && let Some(reset) = self.limit_ends()
         {
             // A wait for a known end after some progress is not a failed attempt.
             let allowed = self.retries < spec.retries || (spec.retries > 0 && self.progressed());
-            let wait = reset.since(now.wall);
+            let wait = reset.since(self.now.wall);
             let max_wait = Duration::from_millis(spec.max_wait_ms);
             let pause = Pause { wait: wait + MAX_JITTER.mul_f64(self.jitter()), of_limit: true };
             return (allowed && wait <= max_wait).then_some(pause);
@@ -52,9 +52,9 @@ impl Supervisor {
 
     /// Returns the end of the limit if it is in the future: as its event says, or else its
     /// sentence.
-    fn limit_ends(&self, now: Now) -> Option<Timestamp> {
-        let by_sentence = || reset_time(&self.digest.last.as_ref()?.sentence()?, now.wall);
-        self.digest.resets_at().or_else(by_sentence).filter(|reset| *reset > now.wall)
+    fn limit_ends(&self) -> Option<Timestamp> {
+        let by_sentence = || reset_time(&self.digest.last.as_ref()?.sentence()?, self.now.wall);
+        self.digest.resets_at().or_else(by_sentence).filter(|reset| *reset > self.now.wall)
     }
 
     /// Returns the pause after this number of failed attempts.
@@ -108,32 +108,32 @@ impl Supervisor {
         self.digest.answered || (may_work && !self.login_renewed)
     }
 
-    pub(super) fn renew_login(&mut self, verdict: &Verdict, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn renew_login(&mut self, verdict: &Verdict) {
         self.stop_reason = None;
         self.login_renewed = true;
         let pause = self.backoff_pause(0);
         // This does not count as one of the retries that the caller allowed.
         let retries = self.retries;
         self.keep_alive.exited_idle = false;
-        self.retry(verdict, pause, now, effects);
+        self.retry(verdict, pause);
         self.retries = retries;
     }
 
     /// Returns the wait before claude is launched again after a failed launch, as happens during an
     /// update; `None` for any other verdict, or if there is no further attempt.
-    pub(super) fn launch_retry_after(&self, verdict: &Verdict, now: Now) -> Option<Duration> {
+    pub(super) fn launch_retry_after(&self, verdict: &Verdict) -> Option<Duration> {
         if verdict.reason() != Some(Reason::LaunchFailed) || self.stop_reason.is_some() {
             return None;
         }
         if !self.record.spec.keep_alive {
-            return self.retry_after(verdict, now).map(|pause| pause.wait);
+            return self.retry_after(verdict).map(|pause| pause.wait);
         }
         let may = self.may_pass(verdict) && self.may_restart();
         may.then(|| self.restart_pause())
     }
 
     /// Begins the wait before another launch with the same first prompt.
-    pub(super) fn retry_launch(&mut self, wait: Duration, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn retry_launch(&mut self, wait: Duration) {
         let keeps_slot = self.record.spec.keep_alive;
         if keeps_slot {
             self.keep_alive.restarts += 1;
@@ -144,23 +144,23 @@ impl Supervisor {
             self.record.warn(error);
         }
         let resumed = self.record.resumed;
-        self.next_attempt(now);
+        self.next_attempt();
         self.record.resumed = resumed;
         self.record.status = Status::Running;
-        self.digest = Digest::waiting(false, now.wall.after(wait));
-        self.started = now.mono;
+        self.digest = Digest::waiting(false, self.now.wall.after(wait));
+        self.started = self.now.mono;
         self.output_closed = false;
         self.phase =
-            WorkerPhase::Backoff { until: now.mono.saturating_add(wait), queues: !keeps_slot };
+            WorkerPhase::Backoff { until: self.now.mono.saturating_add(wait), queues: !keeps_slot };
         let after_ms = milliseconds(wait);
         if keeps_slot {
-            self.log(EventKind::Restarting { after_ms }, now, effects);
+            self.log(EventKind::Restarting { after_ms });
         } else {
             let after = Some(Reason::LaunchFailed);
-            self.log(EventKind::Retrying { after, after_ms }, now, effects);
-            effects.push(Effect::LeaveQueue);
+            self.log(EventKind::Retrying { after, after_ms });
+            self.effects.push(Effect::LeaveQueue);
         }
-        self.save(now, effects);
+        self.save();
     }
 
     /// Whether the model has answered in this attempt.
@@ -176,18 +176,12 @@ impl Supervisor {
     }
 
     /// Begins the wait before the next attempt, and prepares the record for it.
-    pub(super) fn retry(
-        &mut self,
-        verdict: &Verdict,
-        Pause { wait, of_limit }: Pause,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn retry(&mut self, verdict: &Verdict, Pause { wait, of_limit }: Pause) {
         let limited = matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
         let futile = !(of_limit && self.progressed());
         self.retries = if futile { self.retries + 1 } else { 0 };
         let crashed = matches!(verdict.reason(), Some(Reason::NoResult | Reason::WakeupMissed));
-        self.next_attempt(now);
+        self.next_attempt();
         self.record.status = Status::Running;
         self.first_prompt = match (self.record.session_began, crashed) {
             (false, _) => FirstPrompt::with_prompt(&self.record, ""),
@@ -200,24 +194,25 @@ impl Supervisor {
         if let Some(prompt) = FirstPrompt::with_answer(&self.record) {
             self.first_prompt = prompt;
         }
-        let retry_at = now.wall.after(wait);
+        let retry_at = self.now.wall.after(wait);
         let model = self.digest.limited_model();
-        self.archive_attempt(Digest::waiting(limited, retry_at), now);
+        self.archive_attempt(Digest::waiting(limited, retry_at));
         self.conversation.forget_expected();
         self.silence_warned = false;
-        self.phase = WorkerPhase::Backoff { until: now.mono.saturating_add(wait), queues: true };
+        self.phase =
+            WorkerPhase::Backoff { until: self.now.mono.saturating_add(wait), queues: true };
         let after = verdict.reason();
-        self.log(EventKind::Retrying { after, after_ms: milliseconds(wait) }, now, effects);
+        self.log(EventKind::Retrying { after, after_ms: milliseconds(wait) });
         // Before the slot is free: the next job would meet the same limit.
         if limited {
-            effects.push(Effect::Limited(LimitMet { until: retry_at, model }));
+            self.effects.push(Effect::Limited(LimitMet { until: retry_at, model }));
         }
-        effects.push(Effect::LeaveQueue);
-        self.save(now, effects);
+        self.effects.push(Effect::LeaveQueue);
+        self.save();
     }
 
     /// Adds the number of attempts to the verdict, and the end of a limit that is not awaited.
-    pub(super) fn final_verdict(&mut self, verdict: Verdict, now: Now) -> Verdict {
+    pub(super) fn final_verdict(&mut self, verdict: Verdict) -> Verdict {
         let tried = self.retries > 0 && self.stop_reason.is_none() && self.may_pass(&verdict);
         let verdict = match verdict {
             Verdict::Failed { reason, error } if tried => {
@@ -225,7 +220,7 @@ impl Supervisor {
             }
             verdict => verdict,
         };
-        match (verdict, self.limit_ends(now)) {
+        match (verdict, self.limit_ends()) {
             (Verdict::Failed { reason: Reason::RateLimit, error }, Some(reset)) => {
                 self.record.resumable_at = Some(reset);
                 let error = format!("{error} (the limit ends at {reset}: resume the job then)");

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::{
-    DRAIN_GRACE, DRAIN_GRACE_WITH_LEFTOVERS, EXIT_GRACE, Effect, Now, SWEEP_GRACE, StopReason,
-    Supervisor, TermSignal, WorkerPhase,
+    DRAIN_GRACE, DRAIN_GRACE_WITH_LEFTOVERS, EXIT_GRACE, Effect, KILL_GRACE, SWEEP_GRACE,
+    StopReason, Supervisor, TermSignal, WorkerPhase,
 };
 use crate::job::{EventKind, Exit, Leftovers};
 
@@ -24,45 +24,52 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn close_input(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn close_input(&mut self) {
         self.input_closed = true;
         // A job that was asked to finish gets no further claude.
         self.keep_alive.finished |= self.keep_alive.finishing;
-        self.phase = WorkerPhase::Closing { until: now.mono.saturating_add(self.exit_grace()) };
-        self.log(EventKind::InputClosed, now, effects);
-        effects.push(Effect::CloseInput);
+        self.phase =
+            WorkerPhase::Closing { until: self.now.mono.saturating_add(self.exit_grace()) };
+        self.log(EventKind::InputClosed);
+        self.effects.push(Effect::CloseInput);
     }
 
-    pub(super) fn output_closed(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn output_closed(&mut self) {
         self.output_closed = true;
         self.keep_alive.exited_idle |= matches!(self.phase, WorkerPhase::Idle { .. });
         match self.phase {
             ref phase if phase.takes_input() => {
                 // Without output claude is of no further use. Usually it has exited, too.
-                effects.push(Effect::CloseInput);
-                self.phase = WorkerPhase::Closing { until: now.mono + EXIT_GRACE };
+                self.effects.push(Effect::CloseInput);
+                self.phase = WorkerPhase::Closing { until: self.now.mono + EXIT_GRACE };
             }
-            WorkerPhase::Draining { .. } if self.record.exit.is_some() => self.drained(effects),
+            WorkerPhase::Draining { .. } if self.record.exit.is_some() => self.drained(),
             _ => {}
         }
     }
 
+    pub(super) fn kill_requested(&mut self) {
+        self.kill_until.get_or_insert(self.now.mono.saturating_add(KILL_GRACE));
+        self.log(EventKind::KillRequested);
+        self.stop(StopReason::Kill);
+    }
+
     /// Stops the job for this reason, unless its verdict is already certain.
-    pub(super) fn stop(&mut self, reason: StopReason, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn stop(&mut self, reason: StopReason) {
         match self.phase {
             // The attempt is ending; the request only prevents another one.
             WorkerPhase::Sweeping | WorkerPhase::Draining { .. } => {
                 return self.note_pending_stop(reason);
             }
-            WorkerPhase::Over => return,
+            WorkerPhase::Over | WorkerPhase::Ending(_) => return,
             WorkerPhase::Starting => {}
             WorkerPhase::Backoff { .. }
             | WorkerPhase::Waiting { .. }
             | WorkerPhase::Released { .. } => {
                 // No claude runs.
-                self.end_wait(now);
+                self.end_wait();
                 self.stop_reason = Some(reason);
-                self.drained(effects);
+                self.drained();
                 return;
             }
             WorkerPhase::Stopping { .. } => {
@@ -87,7 +94,7 @@ impl Supervisor {
                 // After the last result the verdict is certain; the signal only makes claude exit
                 // sooner.
                 let is_certain = self.input_closed && self.digest.is_settled();
-                self.signal(self.first_signal(), now, effects);
+                self.signal(self.first_signal());
                 if is_certain {
                     // The verdict may be a retry.
                     return self.note_pending_stop(reason);
@@ -115,66 +122,61 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn signal(&mut self, by: TermSignal, now: Now, effects: &mut Vec<Effect>) {
-        self.phase = WorkerPhase::Stopping { by, until: now.mono + by.grace() };
-        self.log(EventKind::Signalled { signal: by.name().to_owned() }, now, effects);
-        effects.push(Effect::Signal(by));
+    pub(super) fn signal(&mut self, by: TermSignal) {
+        self.phase = WorkerPhase::Stopping { by, until: self.now.mono + by.grace() };
+        self.log(EventKind::Signalled { signal: by.name().to_owned() });
+        self.effects.push(Effect::Signal(by));
     }
 
-    pub(super) fn claude_exited(&mut self, exit: Exit, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn claude_exited(&mut self, exit: Exit) {
         self.record.exit = Some(exit);
         self.keep_alive.exited_idle |= matches!(self.phase, WorkerPhase::Idle { .. });
         match self.phase {
             WorkerPhase::Sweeping
             | WorkerPhase::Over
+            | WorkerPhase::Ending(_)
             | WorkerPhase::Backoff { .. }
             | WorkerPhase::Waiting { .. }
             | WorkerPhase::Released { .. } => {}
             WorkerPhase::Draining { .. } => {
                 if self.output_closed {
-                    self.drained(effects);
+                    self.drained();
                 }
             }
             _ => {
-                self.sweep(now, effects);
+                self.sweep();
             }
         }
     }
 
     /// Starts ending all processes of the job.
-    pub(super) fn sweep(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn sweep(&mut self) {
         self.phase = WorkerPhase::Sweeping;
-        effects.push(Effect::Sweep(self.within_kill(SWEEP_GRACE, now)));
+        self.effects.push(Effect::Sweep(self.within_kill(SWEEP_GRACE)));
     }
 
     /// Returns `grace`, limited to what remains for a requested `kill`.
-    fn within_kill(&self, grace: Duration, now: Now) -> Duration {
-        self.kill_until.map_or(grace, |until| grace.min(until.saturating_sub(now.mono)))
+    fn within_kill(&self, grace: Duration) -> Duration {
+        self.kill_until.map_or(grace, |until| grace.min(until.saturating_sub(self.now.mono)))
     }
 
-    pub(super) fn sweep_finished(
-        &mut self,
-        ended: usize,
-        left: Leftovers,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn sweep_finished(&mut self, ended: usize, left: Leftovers) {
         if ended + left.processes.len() > 0 {
             let left = left.processes.len();
-            self.log(EventKind::Swept { ended, left }, now, effects);
+            self.log(EventKind::Swept { ended, left });
         }
         let grace = if left.is_empty() { DRAIN_GRACE } else { DRAIN_GRACE_WITH_LEFTOVERS };
         self.record.record_leftovers(left);
         if self.output_closed && self.record.exit.is_some() {
-            self.drained(effects);
+            self.drained();
         } else {
-            self.phase = WorkerPhase::Draining { until: now.mono + self.within_kill(grace, now) };
+            self.phase = WorkerPhase::Draining { until: self.now.mono + self.within_kill(grace) };
         }
     }
 
-    pub(super) fn drained(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn drained(&mut self) {
         self.phase = WorkerPhase::Over;
-        effects.push(Effect::Conclude);
+        self.effects.push(Effect::Conclude);
     }
 
     pub(super) fn timeout(&self) -> Option<Duration> {

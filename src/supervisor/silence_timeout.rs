@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Effect, Now, StopReason, Supervisor, WorkerPhase};
+use super::{StopReason, Supervisor, WorkerPhase};
 use crate::job::{EventKind, milliseconds};
 
 impl Supervisor {
@@ -43,23 +43,23 @@ impl Supervisor {
     }
 
     /// Restarts the measurement of silence: claude wrote something or got input.
-    pub(super) fn silence_started(&mut self, now: Now) {
-        self.silent_since = now.mono;
+    pub(super) fn silence_started(&mut self) {
+        self.silent_since = self.now.mono;
         self.silence_warned = false;
     }
 
-    pub(super) fn check_silence(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.silence().is_none_or(|at| at > now.mono) {
+    pub(super) fn check_silence(&mut self) {
+        if self.silence().is_none_or(|at| at > self.now.mono) {
             return;
         }
         if self.silence_warned {
             self.stalled_for = Some(self.silence_allowed());
-            self.log(EventKind::Stalled, now, effects);
-            self.stop(StopReason::Stall, now, effects);
+            self.log(EventKind::Stalled);
+            self.stop(StopReason::Stall);
             return;
         }
         self.silence_warned = true;
-        let silent = now.mono.saturating_sub(self.silent_since);
+        let silent = self.now.mono.saturating_sub(self.silent_since);
         let silent = Duration::from_secs(silent.as_secs().max(1));
         let allowed = humantime::format_duration(self.silence_allowed());
         self.record.warn(format!(
@@ -67,7 +67,7 @@ impl Supervisor {
             humantime::format_duration(silent)
         ));
         let for_ms = milliseconds(silent);
-        self.log(EventKind::Silent { for_ms }, now, effects);
-        self.save(now, effects);
+        self.log(EventKind::Silent { for_ms });
+        self.save();
     }
 }

@@ -3,107 +3,119 @@
 use std::time::Duration;
 
 use super::{
-    Effect, FOLLOW_UP_GRACE, LEAVE_GRACE, MAX_AUTH_FAILURES, Now, StopReason, Supervisor,
-    TermSignal, WorkerPhase,
+    Effect, FOLLOW_UP_GRACE, LEAVE_GRACE, MAX_AUTH_FAILURES, StopReason, Supervisor, TermSignal,
+    WorkerPhase,
 };
 use crate::job::{EventKind, LimitMet, NotifyEvent, Status};
 use crate::stream::{DigestChange, Event, LimitChange, Line, decode};
 use crate::text::clip;
 
+/// Decodes a line, or what is left of a damaged one, which is kept in `repaired`.
+pub(super) fn decode_line<'a>(
+    line: &Line<'a>,
+    repaired: &'a mut Option<String>,
+) -> Option<Event<'a>> {
+    if let Some(event) = decode(line.bytes) {
+        return Some(event);
+    }
+    decode(repaired.insert(String::from_utf8_lossy(line.bytes).into_owned()).as_bytes())
+}
+
 impl Supervisor {
-    /// Handles a line of output; `note` sees the decoded event.
-    pub(super) fn line(
-        &mut self,
-        line: Line<'_>,
-        now: Now,
-        effects: &mut Vec<Effect>,
-        note: impl FnOnce(&Event<'_>),
-    ) {
+    /// Handles a line of output.
+    pub(super) fn line(&mut self, line: Line<'_>) {
+        let mut repaired = None;
+        let event = decode_line(&line, &mut repaired);
+        self.decoded_line(&line, event);
+    }
+
+    /// Handles a line of output that was decoded to this event.
+    pub(super) fn decoded_line(&mut self, line: &Line<'_>, event: Option<Event<'_>>) {
         self.unsaved = true;
-        self.silence_started(now);
-        let whole;
-        let mut event = decode(line.bytes);
-        if event.is_none() {
-            whole = String::from_utf8_lossy(line.bytes);
-            event = decode(whole.as_bytes());
-        }
+        self.silence_started();
         let Some(mut event) = event else {
             if !line.bytes.is_empty() {
                 // A damaged event of the agent is still activity of the agent.
                 let spoken = memchr::memmem::find(line.bytes, br#""type":"assistant""#).is_some();
-                self.digest.undecodable(spoken, now.wall);
+                self.digest.undecodable(spoken, self.now.wall);
             }
             return;
         };
         if let Event::Result(result) = &mut event {
             result.omitted = line.omitted();
         }
-        note(&event);
         let answer = self.answer_to(&event);
-        let mut change = self.digest.apply(&event, now.wall);
+        let mut change = self.digest.apply(&event, self.now.wall);
         if answer.is_some() {
             change.blocked = None;
         }
         if let Event::Init { .. } = event {
             self.warn_of_mcp_servers(false);
         }
-        self.changed(change, now, effects);
+        self.changed(change);
         if let Some((request_id, response)) = answer {
-            self.respond(0, request_id, response, now, effects);
+            self.respond(0, request_id, response);
         }
     }
 
-    fn changed(&mut self, change: DigestChange, now: Now, effects: &mut Vec<Effect>) {
+    /// Handles the text after the last line feed of the output.
+    pub(super) fn torn_line(&mut self, line: Line<'_>) {
+        // A complete event that only lacks its line feed is valid.
+        self.torn = decode(line.bytes).is_none();
+        self.line(line);
+    }
+
+    fn changed(&mut self, change: DigestChange) {
         let mut notable = change.limit.is_some()
             || change.turn_ended
             || change.blocked.is_some()
             || !change.unblocked.is_empty();
         if let Some(uuid) = &change.accepted_message {
             // Claude may repeat messages that were not sent: they are no reason to save.
-            notable |= self.message_accepted(uuid, now, effects);
+            notable |= self.message_accepted(uuid);
         }
         if let Some(uuid) = &change.completed_message {
             // Claude does not report a message as accepted that a hook refused within a turn.
-            self.message_accepted(uuid, now, effects);
+            self.message_accepted(uuid);
         }
         if let Some(why) = &change.refused {
             self.record.warn(format!("a message was refused: {why}"));
         }
         if change.turn_ended {
-            self.turn_ended_at = Some(now.wall);
+            self.turn_ended_at = Some(self.now.wall);
         }
         if change.unacknowledged_rejection
             && let Some(uuid) = self.conversation.oldest_expected()
         {
             self.digest.start_new_request();
-            self.message_accepted(&uuid, now, effects);
+            self.message_accepted(&uuid);
         }
         match change.limit {
             Some(LimitChange::Met(error)) => {
                 let retry_at = self.digest.retry_at;
-                self.log(EventKind::RateLimited { error, retry_at }, now, effects);
+                self.log(EventKind::RateLimited { error, retry_at });
                 if let Some(until) = retry_at {
                     let model = self.digest.limited_model();
-                    effects.push(Effect::Limited(LimitMet { until, model }));
+                    self.effects.push(Effect::Limited(LimitMet { until, model }));
                 }
             }
-            Some(LimitChange::Over) => self.log(EventKind::RateLimitOver, now, effects),
+            Some(LimitChange::Over) => self.log(EventKind::RateLimitOver),
             None => {}
         }
         if self.digest.answered {
-            effects.extend(self.unanswered_since.take().map(Effect::Answered));
+            self.effects.extend(self.unanswered_since.take().map(Effect::Answered));
         }
         let mut announced = None;
         if let Some(blocked) = change.blocked {
-            self.asked(blocked.request_id.clone(), now);
+            self.asked(blocked.request_id.clone());
             let tool = blocked.tool_name.unwrap_or_default();
             let event = EventKind::Blocked { request_id: blocked.request_id, tool };
-            self.log(event, now, effects);
+            self.log(event);
             announced = Some(Effect::RecordNotification(NotifyEvent::Blocked));
         }
         for request_id in change.unblocked {
             self.request_closed(&request_id);
-            self.log(EventKind::Unblocked { request_id }, now, effects);
+            self.log(EventKind::Unblocked { request_id });
         }
         if change.turn_ended {
             self.keep_alive.restarts = 0;
@@ -117,13 +129,13 @@ impl Supervisor {
                 self.record.last_failure.clone_from(&failure);
             }
             let (subtype, is_error) = (clip(&last.subtype, 60), last.is_error);
-            let end = self.turn_end(&last, failure, now);
+            let end = self.turn_end(&last, failure);
             let over: Vec<Effect> =
                 end.messages.iter().copied().map(Effect::RemoveMessage).collect();
-            effects.push(Effect::AppendTurn(end));
+            self.effects.push(Effect::AppendTurn(end));
             // After the line of the turn: a program that waits for the message finds it there.
-            effects.extend(over);
-            self.log(EventKind::Turn { subtype, is_error }, now, effects);
+            self.effects.extend(over);
+            self.log(EventKind::Turn { subtype, is_error });
         }
         if self.digest.is_turn_open() {
             self.mark_running();
@@ -134,31 +146,31 @@ impl Supervisor {
             self.record.status = if blocked { Status::Blocked } else { Status::Running };
         }
         if notable {
-            self.save(now, effects);
+            self.save();
         }
-        effects.extend(announced);
+        self.effects.extend(announced);
         if self.digest.auth_failures >= MAX_AUTH_FAILURES && self.stop_reason.is_none() {
-            self.stop(StopReason::Auth, now, effects);
+            self.stop(StopReason::Auth);
         }
         match self.phase {
-            ref phase if phase.takes_input() => self.advance(change.turn_ended, now, effects),
+            ref phase if phase.takes_input() => self.advance(change.turn_ended),
             WorkerPhase::Stopping { by: TermSignal::Request, until } if change.turn_ended => {
                 // The cost is known: claude may exit.
-                let until = until.min(now.mono + LEAVE_GRACE);
+                let until = until.min(self.now.mono + LEAVE_GRACE);
                 self.phase = WorkerPhase::Stopping { by: TermSignal::Request, until };
                 self.input_closed = true;
-                effects.push(Effect::CloseInput);
+                self.effects.push(Effect::CloseInput);
             }
             WorkerPhase::Closing { .. } if change.is_activity => {
                 self.phase =
-                    WorkerPhase::Closing { until: now.mono.saturating_add(self.exit_grace()) };
+                    WorkerPhase::Closing { until: self.now.mono.saturating_add(self.exit_grace()) };
             }
             _ => {}
         }
     }
 
     /// Chooses the next phase after an event, which also decides whether stdin stays open.
-    fn advance(&mut self, turn_ended: bool, now: Now, effects: &mut Vec<Effect>) {
+    fn advance(&mut self, turn_ended: bool) {
         let idle = matches!(self.phase, WorkerPhase::Idle { .. });
         if self.digest.is_turn_open() || (self.digest.results == 0 && !idle) {
             self.phase = WorkerPhase::Working;
@@ -166,61 +178,61 @@ impl Supervisor {
             // An idle job has already waited for it.
             if turn_ended || !(idle || matches!(self.phase, WorkerPhase::Holding { .. })) {
                 let wait = Duration::from_millis(self.record.spec.background_wait_ms);
-                self.phase = WorkerPhase::Holding { until: now.mono + wait };
+                self.phase = WorkerPhase::Holding { until: self.now.mono + wait };
                 let tasks = self.digest.outstanding();
-                self.log(EventKind::BackgroundWait { tasks }, now, effects);
-                self.save(now, effects);
+                self.log(EventKind::BackgroundWait { tasks });
+                self.save();
             }
         } else if self.digest.is_follow_up_due()
             || self.digest.has_queued()
             || self.conversation.is_waiting()
         {
             if !matches!(self.phase, WorkerPhase::FollowUp { .. }) {
-                self.phase = WorkerPhase::FollowUp { until: now.mono + FOLLOW_UP_GRACE };
+                self.phase = WorkerPhase::FollowUp { until: self.now.mono + FOLLOW_UP_GRACE };
             }
         } else {
-            self.await_next(now, effects);
+            self.await_next();
         }
     }
 
     /// Chooses the phase when no turn is open and none is about to begin: claude is kept for
     /// scheduled work or for messages, or its input is closed. Background work is not awaited any
     /// more.
-    pub(super) fn await_next(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn await_next(&mut self) {
         // A failed turn is retried or ends the job, whatever it had scheduled.
         let failed = self.digest.last.as_ref().is_some_and(|last| last.is_error);
         if self.digest.schedule.is_pending() && !failed {
-            let until = self.wakeup_deadline(now);
+            let until = self.wakeup_deadline();
             if !matches!(self.phase, WorkerPhase::Awaiting { .. }) {
                 let until = self.digest.schedule.next_due();
-                self.log(EventKind::WakeupWait { until }, now, effects);
+                self.log(EventKind::WakeupWait { until });
             }
             self.phase = WorkerPhase::Awaiting { until };
             if self.record.status == Status::Idle {
                 self.record.status = Status::Running;
             }
-            self.save(now, effects);
+            self.save();
         } else if self.awaits_messages() {
-            self.idle(now, effects);
-        } else if let Some(until) = self.recurring_until(now) {
+            self.idle();
+        } else if let Some(until) = self.recurring_until() {
             if !matches!(self.phase, WorkerPhase::Holding { .. }) {
-                self.log(EventKind::BackgroundWait { tasks: 0 }, now, effects);
+                self.log(EventKind::BackgroundWait { tasks: 0 });
             }
             self.phase = WorkerPhase::Holding { until };
-            self.save(now, effects);
+            self.save();
         } else {
-            self.close_input(now, effects);
+            self.close_input();
         }
     }
 
     /// Returns until when a recurring cron task, which never ends by itself, keeps the job open.
     /// `None` if there is no such task, or its time is over.
-    fn recurring_until(&mut self, now: Now) -> Option<Duration> {
+    fn recurring_until(&mut self) -> Option<Duration> {
         if !self.digest.schedule.recurs() {
             return None;
         }
-        let since = *self.recurring_since.get_or_insert(now.mono);
+        let since = *self.recurring_since.get_or_insert(self.now.mono);
         let until = since + Duration::from_millis(self.record.spec.background_wait_ms);
-        if until > now.mono { Some(until) } else { None }
+        if until > self.now.mono { Some(until) } else { None }
     }
 }

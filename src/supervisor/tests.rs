@@ -39,8 +39,9 @@ impl Rig {
         let now = Now { mono: Duration::ZERO, wall: Timestamp::from_epoch_ms(0).unwrap() };
         let id = JobId::parse("job").unwrap();
         let record = Record::new(id, spec, "do it".to_owned(), now.wall);
-        let boot = Some("boot".to_owned());
-        Self { supervisor: Supervisor::new(record, 77, boot, now), now, effects: Vec::new() }
+        let boot_id = Some("boot".to_owned());
+        let start = WorkerStart { pid: 77, boot_id, ..WorkerStart::default() };
+        Self { supervisor: Supervisor::new(record, start, now), now, effects: Vec::new() }
     }
 
     /// Creates a rig whose claude runs.
@@ -90,17 +91,60 @@ impl Rig {
         (Verdict2(outcome.status, outcome.reason), outcome)
     }
 
+    fn conclude(&mut self, evidence: &Evidence<'_>) -> Conclusion {
+        self.conclude_with(evidence, Vec::new())
+    }
+
+    /// Ends the attempt, and the job if no other one follows.
+    fn conclude_with(
+        &mut self,
+        evidence: &Evidence<'_>,
+        undelivered: Vec<UndeliveredMessage>,
+    ) -> Conclusion {
+        self.take(Input::AttemptEnded(*evidence));
+        if self.effects.contains(&Effect::PrepareAttempt) {
+            return Conclusion::NextAttempt;
+        }
+        assert_eq!(self.effects, [Effect::CloseInbox]);
+        self.take(Input::InboxClosed { undelivered });
+        match self.effects.remove(0) {
+            Effect::End(outcome) => Conclusion::Ended(outcome),
+            effect => panic!("{effect:?}"),
+        }
+    }
+
     fn concluded(&mut self, stderr: &str) -> Outcome {
         let evidence = Evidence { stderr, ..Evidence::default() };
-        match self.supervisor.conclude(self.now, &evidence, Vec::new).0 {
+        match self.conclude(&evidence) {
             Conclusion::Ended(outcome) => *outcome,
             Conclusion::NextAttempt => panic!("another attempt"),
         }
     }
 }
 
+/// What follows an attempt.
+#[derive(Debug, PartialEq)]
+enum Conclusion {
+    Ended(Box<Outcome>),
+    NextAttempt,
+}
+
+/// Creates the supervisor of a worker with this process id.
+fn new_worker(record: Record, pid: i32, now: Now) -> Supervisor {
+    Supervisor::new(record, WorkerStart { pid, ..WorkerStart::default() }, now)
+}
+
+/// Whether the job waits for its next attempt.
+fn is_backing_off(supervisor: &Supervisor) -> bool {
+    matches!(
+        supervisor.phase,
+        WorkerPhase::Backoff { .. } | WorkerPhase::Waiting { .. } | WorkerPhase::Released { .. }
+    )
+}
+
 fn launched(pid: i32) -> Input<'static> {
-    Input::Launched { pid, program: "claude".to_owned(), arguments: Vec::new() }
+    let (session_id, program) = ("s".to_owned(), "claude".to_owned());
+    Input::Launched { pid, session_id, program, arguments: Vec::new() }
 }
 
 fn exited(exit: Exit) -> Input<'static> {
@@ -129,6 +173,7 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Signal(TermSignal::Terminate) => Some("TERM"),
         Effect::Sweep(_) => Some("sweep"),
         Effect::Conclude => Some("conclude"),
+        Effect::PrepareAttempt | Effect::CloseInbox | Effect::End(_) => None,
     };
     effects.iter().filter_map(name).collect()
 }
@@ -448,10 +493,10 @@ fn failed_launch_is_the_verdict() {
     let mut rig = Rig::new(Spec::default());
     rig.take(Input::LaunchFailed("x could not be started".to_owned()));
     assert_eq!(rig.wants(), ["conclude"]);
-    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
+    let conclusion = rig.conclude(&Evidence::default());
     assert!(matches!(conclusion, Conclusion::Ended(_)));
     assert_eq!(rig.supervisor.record().reason, Some(Reason::LaunchFailed));
-    assert!(effects.contains(&Effect::Save));
+    assert!(rig.effects.contains(&Effect::Save));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{INTERRUPT_GRACE, REQUEST_GRACE, TERMINATE_GRACE};
 use crate::job::{
     EventLine, Exit, InboxMessage, Leftovers, LimitMet, NotifyEvent, Outcome, Timestamp, TurnEnd,
-    WaitReason,
+    UndeliveredMessage, WaitReason,
 };
 use crate::stream::Line;
 
@@ -15,6 +15,27 @@ pub(crate) struct Now {
     /// Time since a fixed point.
     pub mono: Duration,
     pub wall: Timestamp,
+}
+
+/// Facts that are known when a worker starts.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerStart {
+    pub pid: i32,
+    pub boot_id: Option<String>,
+    /// The outcome of an earlier attempt of another worker.
+    pub outcome: Option<Outcome>,
+    /// Numbers of the messages that an earlier worker set aside.
+    pub accepted_messages: Vec<u64>,
+    /// Number of the last line in `events.ndjson`, which may be ahead of the record.
+    pub last_seq: u64,
+    /// The systemd scope that was requested for the worker.
+    pub unit: Option<String>,
+    /// The control group of this scope, if the worker runs in it.
+    pub cgroup: Option<String>,
+    /// The memory limit of the control group in bytes.
+    pub memory_limit: Option<u64>,
+    /// Warnings of limits of the calling process.
+    pub warnings: Vec<String>,
 }
 
 /// An event that the worker passes to its supervisor.
@@ -28,9 +49,12 @@ pub(crate) enum Input<'a> {
     Held,
     /// A dependency of the job did not complete.
     DependencyFailed(FailedDependency),
+    /// `output.log` was opened for an attempt, and has this length.
+    LogOpened { length: u64 },
     /// Claude was started.
     Launched {
         pid: i32,
+        session_id: String,
         program: String,
         /// The arguments, without secrets.
         arguments: Vec<String>,
@@ -67,14 +91,24 @@ pub(crate) enum Input<'a> {
         /// Processes that could not be ended.
         left: Leftovers,
     },
-    /// A file of the job was removed or truncated by another program.
-    Damaged {
+    /// The file in which claude keeps the present session was found.
+    SessionFile(String),
+    /// `output.log` lacks some of what claude wrote in this attempt.
+    LogIncomplete,
+    /// The log was removed or truncated by another program.
+    LogDamaged {
         file: &'static str,
         /// Description that follows the name in a sentence.
         what: &'static str,
+        /// Length of the log now.
+        length: u64,
     },
     /// A file of the job could not be written.
     WriteFailed { file: &'static str, error: String },
+    /// All processes of the attempt have ended: the answer to [`Effect::Conclude`].
+    AttemptEnded(Evidence<'a>),
+    /// The inbox was closed; these messages will not be delivered.
+    InboxClosed { undelivered: Vec<UndeliveredMessage> },
     /// The [deadline](super::Supervisor::deadline) has passed.
     Tick,
 }
@@ -100,15 +134,6 @@ pub(crate) struct Evidence<'a> {
     pub out_of_memory: bool,
     /// Whether the stored login was replaced while claude ran.
     pub login_changed: bool,
-}
-
-/// What follows an attempt.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Conclusion {
-    /// The job has ended with this result.
-    Ended(Box<Outcome>),
-    /// Another attempt follows, with the first prompt of the supervisor.
-    NextAttempt,
 }
 
 /// An action for the worker.
@@ -158,8 +183,15 @@ pub(crate) enum Effect {
     /// End all processes of the job, claude included, within this time, and report
     /// [`Input::Swept`].
     Sweep(Duration),
-    /// The attempt is over: call [`conclude`](super::Supervisor::conclude).
+    /// The attempt is over: collect the evidence for [`Input::AttemptEnded`].
     Conclude,
+    /// Another attempt follows, with the first prompt of the supervisor: open the log for it, and
+    /// report [`Input::LogOpened`].
+    PrepareAttempt,
+    /// It is certain that the job ends: close the inbox, and report [`Input::InboxClosed`].
+    CloseInbox,
+    /// The job has ended with this result: write it.
+    End(Box<Outcome>),
 }
 
 /// Steps of stopping claude, in order. SIGKILL follows the last one.

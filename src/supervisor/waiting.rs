@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Now, Supervisor, WorkerPhase};
+use super::{Supervisor, WorkerPhase};
 use crate::job::{Timestamp, WaitKind, WaitingFor};
 use crate::text::{one_line, plural};
 
@@ -10,7 +10,7 @@ const MAX_TASK_LIST_CHARS: usize = 120;
 
 impl Supervisor {
     /// Returns why claude is not working now; `None` if it is.
-    pub(super) fn waiting_for(&self, now: Now) -> Option<WaitingFor> {
+    pub(super) fn waiting_for(&self) -> Option<WaitingFor> {
         let digest = &self.digest;
         match self.phase {
             WorkerPhase::Backoff { .. } if digest.is_rate_limited() => Some(WaitingFor::new(
@@ -20,7 +20,7 @@ impl Supervisor {
             )),
             WorkerPhase::Backoff { .. } => Some(WaitingFor::new(
                 WaitKind::Retry,
-                digest.retry_at.or(wall(now, self.deadline_of_phase())),
+                digest.retry_at.or(self.wall(self.deadline_of_phase())),
                 "the next attempt: claude is started again",
             )),
             WorkerPhase::Holding { until } => {
@@ -35,7 +35,7 @@ impl Supervisor {
                     };
                     format!("{}{tasks}", plural(digest.outstanding(), "background task"))
                 };
-                Some(WaitingFor::new(WaitKind::Background, wall(now, Some(until)), why))
+                Some(WaitingFor::new(WaitKind::Background, self.wall(Some(until)), why))
             }
             WorkerPhase::Awaiting { .. } => Some(WaitingFor::new(
                 WaitKind::Wakeup,
@@ -44,12 +44,12 @@ impl Supervisor {
             )),
             WorkerPhase::Idle { until } => Some(WaitingFor::new(
                 WaitKind::Message,
-                wall(now, Some(until)),
+                self.wall(Some(until)),
                 "waiting for the next message",
             )),
             WorkerPhase::Closing { until } if !self.digest.is_turn_open() => Some(WaitingFor::new(
                 WaitKind::Exit,
-                wall(now, Some(until)),
+                self.wall(Some(until)),
                 "claude's input is closed and claude has not ended; then it is terminated",
             )),
             WorkerPhase::Working | WorkerPhase::FollowUp { .. } | WorkerPhase::Closing { .. } => {
@@ -62,7 +62,8 @@ impl Supervisor {
             | WorkerPhase::Stopping { .. }
             | WorkerPhase::Sweeping
             | WorkerPhase::Draining { .. }
-            | WorkerPhase::Over => None,
+            | WorkerPhase::Over
+            | WorkerPhase::Ending(_) => None,
         }
     }
 
@@ -85,14 +86,14 @@ impl Supervisor {
     }
 
     /// Returns until when a scheduled wake-up is awaited, on the monotonic clock.
-    pub(super) fn wakeup_deadline(&self, now: Now) -> Duration {
+    pub(super) fn wakeup_deadline(&self) -> Duration {
         // A wake-up that is overdue fires when the turn has ended.
-        let rested = self.turn_ended_at.unwrap_or(now.wall);
+        let rested = self.turn_ended_at.unwrap_or(self.now.wall);
         let (from, wait) = match self.digest.schedule.next_due() {
             Some(due) => (due.max(rested), crate::stream::WAKEUP_TIMEOUT),
             None => (rested, Duration::from_millis(self.record.spec.background_wait_ms)),
         };
-        now.mono.saturating_add(from.after(wait).since(now.wall))
+        self.now.mono.saturating_add(from.after(wait).since(self.now.wall))
     }
 
     fn deadline_of_phase(&self) -> Option<Duration> {
@@ -101,9 +102,9 @@ impl Supervisor {
             _ => None,
         }
     }
-}
 
-/// Converts a time on the monotonic clock to the time of day.
-fn wall(now: Now, at: Option<Duration>) -> Option<Timestamp> {
-    Some(now.wall.after(at?.saturating_sub(now.mono)))
+    /// Converts a time on the monotonic clock to the time of day.
+    fn wall(&self, at: Option<Duration>) -> Option<Timestamp> {
+        Some(self.now.wall.after(at?.saturating_sub(self.now.mono)))
+    }
 }

@@ -50,16 +50,24 @@ fn launch_error(spec: &Spec, error: &io::Error) -> String {
     format!("{program} could not be started: {error}")
 }
 
+/// A claude that was started.
+struct Launch {
+    pid: i32,
+    session_id: String,
+    command: Command,
+    stdout: pipe::Receiver,
+}
+
 impl Worker {
     /// Starts claude. Returns its stdout, or `None` if it could not be started.
     pub(super) fn launch(&mut self) -> Option<pipe::Receiver> {
         match self.try_launch() {
-            Ok((pid, command, stdout)) => {
+            Ok(Launch { pid, session_id, command, stdout }) => {
                 self.reserve_at = Some(Instant::now() + RESERVE_DELAY);
                 self.admission.record_claude(pid);
                 let program = clip(&command.get_program().to_string_lossy(), MAX_PROGRAM_CHARS);
                 let arguments = claude::redacted_arguments(command.get_args());
-                self.take(Input::Launched { pid, program, arguments });
+                self.take(Input::Launched { pid, session_id, program, arguments });
                 Some(stdout)
             }
             Err(error) => {
@@ -70,7 +78,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn try_launch(&mut self) -> io::Result<(i32, Command, pipe::Receiver)> {
+    fn try_launch(&mut self) -> io::Result<Launch> {
         let record = self.supervisor.record();
         let opening = self.supervisor.first_prompt().clone();
         let session_id = opening.resume.clone();
@@ -105,9 +113,8 @@ impl Worker {
         self.login = self.admission.login(&self.supervisor.record().spec);
         self.lines = LineSplitter::default();
         self.seen_messages.clear();
-        self.supervisor.set_log_start(self.log.length());
+        self.take(Input::LogOpened { length: self.log.length() });
         let mut child = process::spawn_claude(&mut command)?;
-        self.supervisor.expect_session(session_id);
         if let Some(stdin) = child.stdin.take() {
             let pipe = pipe::Sender::from_owned_fd(stdin.into())?;
             self.stdin = ClaudeInput::new(pipe, &opening.text, prompt);
@@ -117,7 +124,7 @@ impl Worker {
         let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
         let pid = child.id() as i32;
         self.claude = Some(child);
-        Ok((pid, command, stdout))
+        Ok(Launch { pid, session_id, command, stdout })
     }
 
     pub(super) fn signal(&mut self, stop: TermSignal) {

@@ -7,10 +7,11 @@ use super::{Sweep, Worker};
 use crate::claude;
 use crate::clock;
 use crate::fault_point::fault_point;
+use crate::job::Outcome;
 use crate::launch::spawn_notifier;
 use crate::process::{self, Descendants};
 use crate::store::{RESULT, STDERR, TURNS, undelivered_messages};
-use crate::supervisor::{Conclusion, Effect, Evidence, Input, MAX_STDERR_BYTES};
+use crate::supervisor::{Effect, Evidence, Input, MAX_STDERR_BYTES};
 
 impl Worker {
     /// Carries out the pending effects, and those that result from them.
@@ -99,7 +100,14 @@ impl Worker {
                 self.sweep = Some(Sweep { descendants, until: now + within, continue_at: now });
                 self.continue_sweep();
             }
-            Effect::Conclude => self.conclude(),
+            Effect::Conclude => self.end_attempt(),
+            Effect::PrepareAttempt => self.prepare_attempt(),
+            Effect::CloseInbox => {
+                let undelivered =
+                    self.job.close_inbox().map(undelivered_messages).unwrap_or_default();
+                self.take(Input::InboxClosed { undelivered });
+            }
+            Effect::End(outcome) => self.end(&outcome),
         }
     }
 
@@ -121,47 +129,42 @@ impl Worker {
         }
         let file = claude::session_file(&claude::Env::own(), &record.spec.cwd, session);
         if let Some(file) = file.and_then(|file| file.into_os_string().into_string().ok()) {
-            self.supervisor.set_session_file(file);
+            self.take(Input::SessionFile(file));
         }
     }
 
-    fn conclude(&mut self) {
+    /// Passes the evidence that the attempt left to the supervisor.
+    fn end_attempt(&mut self) {
         fault_point("worker:swept");
         self.stderr_marks.mark_all(&self.job, self.log.length());
+        self.inspect_output();
+        self.find_session_file();
         let stderr = self.job.tail(STDERR, self.stderr_start, MAX_STDERR_BYTES);
-        let evidence = Evidence {
+        self.take(Input::AttemptEnded(Evidence {
             stderr: &String::from_utf8_lossy(&stderr),
             out_of_memory: process::out_of_memory_kills() > self.out_of_memory_kills,
             login_changed: claude::stored_login_stamp() != self.login_stamp,
-        };
-        self.inspect_output();
-        self.find_session_file();
-        let now = self.now();
-        let job = self.job.clone();
-        let undelivered = || job.close_inbox().map(undelivered_messages).unwrap_or_default();
-        let (conclusion, effects) = self.supervisor.conclude(now, &evidence, undelivered);
-        match conclusion {
-            Conclusion::NextAttempt => {
-                self.stderr_marks = StderrMarks::default();
-                // The next attempt begins with a line of its own, even after an incomplete line.
-                self.open_output();
-                // If this process dies before the next attempt, the result of this one must not be taken
-                // for the job's.
-                self.supervisor.set_log_start(self.log.length());
-                self.launch_due = !self.supervisor.is_backing_off();
-            }
-            Conclusion::Ended(outcome) => {
-                // No process of the job runs any more. The watch of stderr is closed by the end of this
-                // process: the kernel can take 20 ms to do so, which must not delay other jobs.
-                self.admission.leave_queue();
-                if let Err(error) = self.job.save_outcome(&outcome, Some(self.supervisor.record()))
-                {
-                    self.write_failed(RESULT, error.to_string());
-                }
-                fault_point("end:outcome-saved");
-                self.has_ended = true;
-            }
+        }));
+    }
+
+    fn prepare_attempt(&mut self) {
+        self.stderr_marks = StderrMarks::default();
+        // The next attempt begins with a line of its own, even after an incomplete line.
+        self.open_output();
+        // If this process dies before the next attempt, the result of this one must not be taken
+        // for the job's.
+        self.take(Input::LogOpened { length: self.log.length() });
+    }
+
+    /// Ends the job, of which no process runs any more.
+    fn end(&mut self, outcome: &Outcome) {
+        // The watch of stderr is closed by the end of this process: the kernel can take 20 ms to do
+        // so, which must not delay other jobs.
+        self.admission.leave_queue();
+        if let Err(error) = self.job.save_outcome(outcome, Some(self.supervisor.record())) {
+            self.write_failed(RESULT, error.to_string());
         }
-        self.effects.extend(effects);
+        fault_point("end:outcome-saved");
+        self.has_ended = true;
     }
 }

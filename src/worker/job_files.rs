@@ -51,7 +51,7 @@ impl Worker {
     }
 
     fn output_is_incomplete(&mut self, error: String) {
-        self.supervisor.mark_log_incomplete();
+        self.take(Input::LogIncomplete);
         self.write_failed(OUTPUT, error);
     }
 
@@ -94,10 +94,7 @@ impl Worker {
         if damage == LogDamage::Gone {
             self.open_output();
         }
-        let start = self.supervisor.record().log_start.min(self.log.length());
-        self.supervisor.set_log_start(start);
-        self.supervisor.mark_log_incomplete();
-        self.take(Input::Damaged { file: OUTPUT, what });
+        self.take(Input::LogDamaged { file: OUTPUT, what, length: self.log.length() });
     }
 
     pub(super) fn log(&mut self, entry: &EventLine) {

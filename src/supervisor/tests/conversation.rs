@@ -92,8 +92,8 @@ fn lists_undelivered_messages_in_the_result() {
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(0), signal: None }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
-    let left = || vec![UndeliveredMessage { number: 3, text: "late".to_owned() }];
-    let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), left);
+    let left = vec![UndeliveredMessage { number: 3, text: "late".to_owned() }];
+    let conclusion = rig.conclude_with(&Evidence::default(), left);
     let Conclusion::Ended(outcome) = conclusion else { panic!() };
     assert_eq!((outcome.status, outcome.undelivered.len()), (Status::Completed, 1));
     assert!(outcome.warnings[0].contains("1 message not delivered"), "{:?}", outcome.warnings);

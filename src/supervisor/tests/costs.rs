@@ -18,7 +18,7 @@ fn crash(rig: &mut Rig) {
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: None, signal: Some(9) }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
-    let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
+    let conclusion = rig.conclude(&Evidence::default());
     assert_eq!(conclusion, Conclusion::NextAttempt);
     rig.pass(30);
     rig.take(Input::Admitted);

@@ -42,7 +42,7 @@ fn ends(rig: &mut Rig, exit: Exit, stderr: &str) -> Conclusion {
     rig.take(exited(exit));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
     let evidence = Evidence { stderr, ..Evidence::default() };
-    rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
+    rig.conclude(&evidence)
 }
 
 fn verdict(rig: &Rig) -> Verdict2 {
@@ -245,10 +245,9 @@ fn continues_from_another_workers_outcome() {
         let mut record = before.supervisor.record().clone();
         record.begin_attempt();
         record.resumed = resumed;
-        let now = before.now;
-        let mut next = Supervisor::new(record, 90, None, now);
-        next.continue_from(outcome.clone());
-        let next = next.outcome();
+        let outcome_before = Some(outcome.clone());
+        let start = WorkerStart { pid: 90, outcome: outcome_before, ..WorkerStart::default() };
+        let next = Supervisor::new(record, start, before.now).outcome();
         assert_eq!((next.result.as_deref(), next.permission_denials.len()), (answer, denials));
         assert_eq!(next.duration_ms, outcome.duration_ms);
     }
@@ -319,7 +318,7 @@ fn does_not_restart_claude_that_refuses_or_fails() {
     rig.hear(UNKNOWN);
     let refused = Exit { code: Some(1), signal: None };
     assert_eq!(ends(&mut rig, refused, ""), Conclusion::NextAttempt);
-    assert!(rig.supervisor.first_prompt().prompt && !rig.supervisor.is_backing_off());
+    assert!(rig.supervisor.first_prompt().prompt && !is_backing_off(&rig.supervisor));
 
     let mut rig = Rig::launched(kept_alive());
     rig.hear(INIT).hear(UNAUTHORIZED);
@@ -349,8 +348,7 @@ fn next_worker_knows_the_last_failure() {
     let (mut record, _) = recovery::examine(&record, "", None);
     assert!(record.was_idle);
     record.begin_attempt();
-    let mut next =
-        Rig { supervisor: Supervisor::new(record, 90, None, rig.now), ..Rig::new(Spec::default()) };
+    let mut next = Rig { supervisor: new_worker(record, 90, rig.now), ..Rig::new(Spec::default()) };
     assert!(
         !next.supervisor.first_prompt().prompt && next.supervisor.first_prompt().text.is_empty()
     );
@@ -412,7 +410,6 @@ fn retries_failed_restarts() {
     for (spec, attempts, wait) in [(one_shot, 4, 6), (kept_alive(), 4, 2)] {
         let keep_alive = spec.keep_alive;
         let mut rig = Rig::launched(spec);
-        rig.supervisor.expect_session("s".to_owned());
         rig.hear(INIT).hear(TEXT);
         assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
         let opening = rig.supervisor.first_prompt().clone();
@@ -420,8 +417,7 @@ fn retries_failed_restarts() {
         rig.take(Input::Tick);
         rig.take(Input::Admitted);
         rig.take(Input::LaunchFailed("claude is gone".to_owned()));
-        let conclude =
-            |rig: &mut Rig| rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
+        let conclude = |rig: &mut Rig| rig.conclude(&Evidence::default());
         assert_eq!(conclude(&mut rig), Conclusion::NextAttempt, "keep_alive {keep_alive}");
         let record = rig.supervisor.record();
         let waiting = record.waiting_for.clone().unwrap();

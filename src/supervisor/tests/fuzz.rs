@@ -166,7 +166,7 @@ pub(super) fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
     rig.take(exited(Exit { code: Some(0), signal: None }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
     rig.pass(5);
-    let mut conclusion = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
+    let mut conclusion = rig.conclude(&Evidence::default());
     // A login that was accepted before is retried once.
     while conclusion == Conclusion::NextAttempt {
         rig.pass(30);
@@ -176,7 +176,7 @@ pub(super) fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
         rig.take(exited(Exit { code: Some(0), signal: None }));
         rig.take(Input::Swept { ended: 0, left: Default::default() });
         rig.pass(5);
-        conclusion = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0;
+        conclusion = rig.conclude(&Evidence::default());
     }
     let Conclusion::Ended(outcome) = conclusion else { panic!("no end") };
     (rig.supervisor.record().clone(), *outcome)

@@ -28,8 +28,7 @@ fn ends_with(rig: &mut Rig, lines: &[&str], exit: Exit) -> Conclusion {
     rig.take(exited(exit));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
     let evidence = Evidence::default();
-    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
-    rig.effects = effects;
+    let conclusion = rig.conclude(&evidence);
     conclusion
 }
 
@@ -62,7 +61,7 @@ fn retries_only_transient_failures() {
             rig.take(exited(exit));
             rig.take(Input::Swept { ended: 0, left: Default::default() });
             let evidence = Evidence { stderr: "error: unknown option", ..Evidence::default() };
-            rig.supervisor.conclude(rig.now, &evidence, Vec::new).0
+            rig.conclude(&evidence)
         };
         assert_eq!(conclusion == Conclusion::NextAttempt, again, "{lines:?} {exit:?}");
     }

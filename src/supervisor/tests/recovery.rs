@@ -12,7 +12,7 @@ fn recovered() -> Rig {
     record.begin_attempt();
     record.recovered_from = Some(Reason::WorkerDied);
     let now = Now { mono: Duration::ZERO, wall: Timestamp::from_epoch_ms(0).unwrap() };
-    Rig { supervisor: Supervisor::new(record, 90, None, now), now, effects: Vec::new() }
+    Rig { supervisor: new_worker(record, 90, now), now, effects: Vec::new() }
 }
 
 fn cut_off() -> Rig {
@@ -86,9 +86,9 @@ fn sends_the_prompt_again_once_for_lost_sessions() {
     rig.take(Input::Swept { ended: 0, left: Default::default() });
     let evidence =
         Evidence { stderr: "No conversation found with session ID: s", ..Evidence::default() };
-    let (conclusion, effects) = rig.supervisor.conclude(rig.now, &evidence, Vec::new);
+    let conclusion = rig.conclude(&evidence);
     assert_eq!(conclusion, Conclusion::NextAttempt);
-    assert!(effects.contains(&Effect::Save));
+    assert!(rig.effects.contains(&Effect::Save));
     let opening = rig.supervisor.first_prompt().clone();
     assert!(opening.prompt && opening.resume.is_none() && opening.text.contains("interrupted"));
     assert_eq!(rig.supervisor.record().attempt, 3);
@@ -96,10 +96,7 @@ fn sends_the_prompt_again_once_for_lost_sessions() {
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(1), signal: None }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
-    assert!(matches!(
-        rig.supervisor.conclude(rig.now, &evidence, Vec::new).0,
-        Conclusion::Ended(_)
-    ));
+    assert!(matches!(rig.conclude(&evidence), Conclusion::Ended(_)));
     assert_eq!(rig.supervisor.record().reason, Some(Reason::ClaudeRefused));
 }
 
@@ -179,7 +176,7 @@ fn log_with_a_gap_gives_no_verdict() {
     let mut rig = Rig::launched(Spec::default());
     let log = [INIT, TEXT, COST].join("\n") + "\n";
     assert_eq!(examine(rig.supervisor.record(), &log, None).0.status, Status::Completed);
-    rig.supervisor.mark_log_incomplete();
+    rig.take(Input::LogIncomplete);
     let mut record = rig.supervisor.record().clone();
     assert_eq!(examine(&record, &log, None).0.reason, Some(Reason::WorkerDied));
     assert_eq!(examine(&record, &log, Some(Verdict::Killed)).0.status, Status::Killed);

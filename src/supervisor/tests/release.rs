@@ -22,7 +22,7 @@ fn concludes(rig: &mut Rig) -> Conclusion {
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(1), signal: None }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
-    rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new).0
+    rig.conclude(&Evidence::default())
 }
 
 fn released() -> Rig {
@@ -66,7 +66,7 @@ fn sends_the_answer_until_claude_works_on_it() {
     // The worker dies before claude has answered.
     let record = rig.supervisor.record().clone();
     assert_eq!(record.blocked, None);
-    let next = Supervisor::new(record, 80, None, rig.now);
+    let next = new_worker(record, 80, rig.now);
     assert!(next.first_prompt().text.contains("never"));
     rig.take(Input::Admitted).take(launched(79));
     rig.hear(INIT).hear(

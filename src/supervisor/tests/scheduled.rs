@@ -93,7 +93,7 @@ fn a_crash_before_a_wakeup_is_tried_again() {
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: None, signal: Some(9) }));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
-    let (conclusion, _) = rig.supervisor.conclude(rig.now, &Evidence::default(), Vec::new);
+    let conclusion = rig.conclude(&Evidence::default());
     assert_eq!(conclusion, Conclusion::NextAttempt);
     assert!(
         rig.supervisor.first_prompt().text.contains("wake-ups"),
