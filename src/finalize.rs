@@ -244,16 +244,7 @@ fn read_witnessed(dir: &JobDir, attempt: u32) -> LoggedEvents {
         if logged.attempt != attempt {
             continue;
         }
-        match logged.event.as_str() {
-            "kill_requested" => witnessed.killed = true,
-            "terminate_requested" => witnessed.terminated = true,
-            "timed_out" => witnessed.timed_out = true,
-            "stalled" => witnessed.stalled = true,
-            "input_closed" => witnessed.input_closed = true,
-            "launch_failed" | "dependency_failed" => witnessed.not_launched = true,
-            "exited" => witnessed.exit = logged.exit,
-            _ => {}
-        }
+        witnessed.add(&logged.event, logged.exit);
     }
     witnessed
 }

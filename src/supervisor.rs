@@ -35,9 +35,16 @@ use phase::{
 };
 use previous_attempts::PreviousAttempts;
 
-use crate::job::{EventKind, Record, Status, Timestamp};
+use crate::job::{EventKind, Record, Status};
 use crate::stream::Digest;
 use crate::text::plural;
+
+use attempt::{AttemptState, StartFailure};
+use recording::Recording;
+use retry::Retries;
+use shutdown::StopRequests;
+use silence_timeout::Silence;
+use waiting::BetweenTurns;
 
 pub(crate) use attempt::FirstPrompt;
 pub(crate) use post_mortem::{LoggedEvents, PostMortem};
@@ -49,50 +56,23 @@ pub(crate) use types::{
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     record: Record,
-    first_prompt: FirstPrompt,
+    phase: WorkerPhase,
+    /// What claude's output says.
+    digest: Digest,
     conversation: ConversationState,
-    keep_alive: KeepAlive,
-    /// Whether `events.ndjson` has the start of this worker.
-    is_start_logged: bool,
+    first_prompt: FirstPrompt,
+    attempt: AttemptState,
+    previous: PreviousAttempts,
     /// Whether claude ran under this worker.
-    launched: bool,
-    /// When claude was started; `None` once the API has answered it.
-    unanswered_since: Option<Timestamp>,
-    /// Retries without progress in between.
-    retries: u32,
-    /// Whether the present silence has been reported.
-    silence_warned: bool,
-    /// When claude last wrote something or got input, on the monotonic clock.
-    silent_since: Duration,
-    /// The silence for which claude was stopped.
-    stalled_for: Option<Duration>,
-    /// A stop that was requested while claude was already ending. It takes effect if another
-    /// attempt would follow.
-    pending_stop: Option<StopReason>,
-    /// Whether the API has accepted the login in this job.
-    login_accepted: bool,
-    /// Whether claude was restarted because the API refused its login, and has had no answer since.
-    login_renewed: bool,
-    /// Since when only recurring cron tasks have kept the job open, on the monotonic clock.
-    recurring_since: Option<Duration>,
-    turn_ended_at: Option<Timestamp>,
-    dependency_error: Option<String>,
+    has_launched: bool,
+    between_turns: BetweenTurns,
+    keep_alive: KeepAlive,
+    retries: Retries,
+    silence: Silence,
+    stop: StopRequests,
     /// A tool call that was allowed and that claude is expected to repeat: the tool and its input.
     allowed_call: Option<(String, Value)>,
-    previous: PreviousAttempts,
-    digest: Digest,
-    phase: WorkerPhase,
-    stop_reason: Option<StopReason>,
-    /// When a requested `kill` stops waiting for the remaining processes and output, on the
-    /// monotonic clock.
-    kill_until: Option<Duration>,
-    started: Duration,
-    input_closed: bool,
-    output_closed: bool,
-    torn: bool,
-    launch_error: Option<String>,
-    unsaved: bool,
-    saved_at: Option<Duration>,
+    recording: Recording,
     /// The time of the input that is being handled.
     now: Now,
     /// Effects of the input that is being handled.
@@ -112,35 +92,20 @@ impl Supervisor {
         let first_prompt = FirstPrompt::for_record(&record);
         let mut supervisor = Self {
             digest: Digest::after_own_messages(first_prompt.own_messages()),
-            first_prompt,
-            conversation: ConversationState::default(),
-            keep_alive: KeepAlive::default(),
-            is_start_logged: false,
-            launched: false,
-            unanswered_since: None,
-            retries: 0,
-            silence_warned: false,
-            silent_since: now.mono,
-            stalled_for: None,
-            pending_stop: None,
-            login_accepted: record.earlier.cost_usd.is_some_and(|usd| usd > 0.0),
-            login_renewed: false,
-            recurring_since: None,
-            turn_ended_at: None,
-            dependency_error: None,
-            allowed_call: None,
-            record,
-            previous: PreviousAttempts::default(),
             phase: WorkerPhase::Starting,
-            stop_reason: None,
-            kill_until: None,
-            started: now.mono,
-            input_closed: false,
-            output_closed: false,
-            torn: false,
-            launch_error: None,
-            unsaved: false,
-            saved_at: None,
+            conversation: ConversationState::default(),
+            first_prompt,
+            attempt: AttemptState::beginning_at(now.mono),
+            previous: PreviousAttempts::default(),
+            has_launched: false,
+            between_turns: BetweenTurns::default(),
+            keep_alive: KeepAlive::default(),
+            retries: Retries::for_record(&record),
+            silence: Silence::beginning_at(now.mono),
+            stop: StopRequests::default(),
+            allowed_call: None,
+            recording: Recording::default(),
+            record,
             now,
             effects: Vec::new(),
         };
@@ -178,8 +143,9 @@ impl Supervisor {
             | WorkerPhase::Draining { until } => Some(until),
             WorkerPhase::Released { until } => until,
         };
-        let unsaved = self.unsaved && !self.phase.is_over();
-        let save = unsaved.then(|| self.saved_at.map_or(Duration::ZERO, |at| at + SAVE_INTERVAL));
+        let unsaved = self.recording.is_unsaved && !self.phase.is_over();
+        let save = unsaved
+            .then(|| self.recording.saved_at.map_or(Duration::ZERO, |at| at + SAVE_INTERVAL));
         let limits = [self.timeout(), self.block_timeout(), self.silence()];
         limits.into_iter().chain([phase, save]).flatten().min()
     }
@@ -235,14 +201,14 @@ impl Supervisor {
         self.log_worker_start();
         let (program, arguments) = (Some(program), Some(arguments));
         self.log(EventKind::Launched { pid, program, arguments });
-        self.launched = true;
+        self.has_launched = true;
         self.record.session_id = Some(session_id);
         self.record.was_admitted = true;
         self.record.was_idle = false;
-        self.silent_since = self.now.mono;
+        self.silence.since = self.now.mono;
         self.digest.retry_at = None;
         self.digest.own_messages = self.first_prompt.own_messages();
-        self.unanswered_since = Some(self.now.wall);
+        self.attempt.unanswered_since = Some(self.now.wall);
         self.record.claude_pid = Some(pid);
         self.record.status = Status::Running;
         self.phase = WorkerPhase::Working;
@@ -250,20 +216,20 @@ impl Supervisor {
         let silent = self.first_prompt.text.is_empty() && !self.first_prompt.prompt;
         if self.record.spec.keep_alive && silent {
             self.idle();
-            if self.keep_alive.finishing {
+            if !self.keep_alive.may_get_messages() {
                 // The messages in the inbox come first.
                 self.phase = WorkerPhase::Idle { until: self.now.mono };
             }
         }
-        if self.stop_reason.is_some() {
+        if self.stop.reason.is_some() {
             self.signal(TermSignal::Interrupt);
         }
     }
 
     fn launch_failed(&mut self, error: String) {
         self.log(EventKind::LaunchFailed { error: error.clone() });
-        self.launch_error = Some(error);
-        self.output_closed = true;
+        self.attempt.start_failure = Some(StartFailure::Launch(error));
+        self.attempt.output_closed = true;
         self.drained();
     }
 
@@ -289,7 +255,7 @@ impl Supervisor {
             }
             WorkerPhase::FollowUp { until } if until <= self.now.mono => self.await_next(),
             WorkerPhase::Awaiting { until } if until <= self.now.mono => {
-                let rested = self.turn_ended_at.unwrap_or(self.now.wall);
+                let rested = self.between_turns.since.unwrap_or(self.now.wall);
                 self.digest.schedule.expire(self.now.wall, rested);
                 if self.digest.schedule.next_due().is_none() {
                     self.digest.schedule.expire_unknown();

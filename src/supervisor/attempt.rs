@@ -1,7 +1,9 @@
 //! The first prompt of an attempt, and attempts in a fresh session.
 
+use std::time::Duration;
+
 use super::{ConversationState, Effect, Supervisor, WorkerPhase};
-use crate::job::{EventKind, Reason, Record, Verdict};
+use crate::job::{EventKind, Reason, Record, Timestamp, Verdict};
 use crate::stream::Digest;
 
 /// Prompt that continues a session after an interruption.
@@ -12,6 +14,33 @@ const INTERRUPTED_TEXT: &str = "You were interrupted: the process you ran in was
 /// Text before the prompt when the session is lost.
 const LOST_SESSION_TEXT: &str = "(An earlier attempt at this task was interrupted, and its conversation is \
     lost. Look at what is already done before you begin.)\n\n";
+
+/// State of the present attempt, besides what claude's output says.
+#[derive(Debug, Default)]
+pub(super) struct AttemptState {
+    /// When it began, on the monotonic clock.
+    pub(super) started: Duration,
+    pub(super) start_failure: Option<StartFailure>,
+    /// When claude was started; `None` once the API has answered it.
+    pub(super) unanswered_since: Option<Timestamp>,
+    pub(super) input_closed: bool,
+    pub(super) output_closed: bool,
+    /// The output ended within a line.
+    pub(super) torn: bool,
+}
+
+impl AttemptState {
+    pub(super) fn beginning_at(started: Duration) -> Self {
+        Self { started, ..Self::default() }
+    }
+}
+
+/// Why claude was not started.
+#[derive(Debug)]
+pub(super) enum StartFailure {
+    Launch(String),
+    Dependency(String),
+}
 
 /// How an attempt begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -24,9 +24,9 @@ enum NextAttempt {
 impl Supervisor {
     /// Reaches the verdict after an attempt, and begins another attempt or the end of the job.
     pub(super) fn attempt_ended(&mut self, evidence: &Evidence<'_>) {
-        if let Some(StopReason::Release { number }) = self.stop_reason {
-            self.stop_reason = self.pending_stop.take();
-            if self.stop_reason.is_none() {
+        if let Some(StopReason::Release { number }) = self.stop.reason {
+            self.stop.reason = self.stop.pending.take();
+            if self.stop.reason.is_none() {
                 self.effects.push(Effect::PrepareAttempt);
                 self.released(number);
                 return;
@@ -34,10 +34,10 @@ impl Supervisor {
         }
         let mut verdict = self.reach_verdict(evidence);
         let mut next = self.next_attempt_after(&verdict, evidence);
-        if let Some(reason) = self.pending_stop.take()
+        if let Some(reason) = self.stop.pending.take()
             && next.is_some()
         {
-            self.stop_reason = Some(reason);
+            self.stop.reason = Some(reason);
             verdict = self.reach_verdict(evidence);
             next = self.next_attempt_after(&verdict, evidence);
         }

@@ -63,7 +63,7 @@ impl Supervisor {
                 let error = clip(&error, 200);
                 self.record.warn(format!("message {number} could not be read: {error}"));
                 self.log(EventKind::MessageRefused { number, error });
-                self.unsaved = true;
+                self.recording.is_unsaved = true;
                 self.effects.push(Effect::RemoveMessage(number));
             }
             Ok(InboxMessage::Interrupt) => {
@@ -165,9 +165,9 @@ impl Supervisor {
 
     pub(super) fn accepts_messages(&self) -> bool {
         self.phase.takes_input()
-            && !self.input_closed
-            && !self.output_closed
-            && self.stop_reason.is_none()
+            && !self.attempt.input_closed
+            && !self.attempt.output_closed
+            && self.stop.reason.is_none()
     }
 
     /// Handles that claude accepted the message of this UUID. Returns whether it was expected.

@@ -13,20 +13,38 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// State of a job that is kept alive, besides its record.
 #[derive(Debug, Default)]
 pub(super) struct KeepAlive {
-    /// No more messages will come: the next result is the last.
-    pub(super) finishing: bool,
-    /// The job was idle when its input was closed: each message has its answer.
-    pub(super) finished: bool,
+    pub(super) finish: Finish,
     /// Restarts without a completed turn in between.
     pub(super) restarts: u32,
     /// This claude exited while it was idle.
     pub(super) exited_idle: bool,
 }
 
+/// Whether a job that is kept alive is to end by itself.
+#[derive(Debug, Default, PartialEq)]
+pub(super) enum Finish {
+    #[default]
+    NotRequested,
+    /// No more messages will come: the next result is the last.
+    Requested,
+    /// The job was idle when its input was closed: each message has its answer.
+    Certain,
+}
+
+impl KeepAlive {
+    pub(super) fn may_get_messages(&self) -> bool {
+        self.finish == Finish::NotRequested
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finish == Finish::Certain
+    }
+}
+
 impl Supervisor {
     /// Whether the job waits for messages after a result.
     pub(super) fn awaits_messages(&self) -> bool {
-        self.record.spec.keep_alive && !self.keep_alive.finishing
+        self.record.spec.keep_alive && self.keep_alive.may_get_messages()
     }
 
     /// Waits for the next message.
@@ -45,22 +63,23 @@ impl Supervisor {
     pub(super) fn mark_running(&mut self) {
         if self.record.status == Status::Idle {
             self.record.status = Status::Running;
-            self.unsaved = true;
+            self.recording.is_unsaved = true;
         }
     }
 
     /// Finishes the job: at once if it is idle, else after the next result.
     pub(super) fn finish(&mut self) {
         self.log(EventKind::FinishRequested);
-        self.keep_alive.finishing = true;
+        if self.keep_alive.may_get_messages() {
+            self.keep_alive.finish = Finish::Requested;
+        }
         if matches!(self.phase, WorkerPhase::Idle { .. }) {
             self.finish_now();
         }
     }
 
     pub(super) fn finish_now(&mut self) {
-        self.keep_alive.finishing = true;
-        self.keep_alive.finished = true;
+        self.keep_alive.finish = Finish::Certain;
         self.record.status = Status::Running;
         self.close_input();
         // The caller of `finish` can see what the job waits for.
@@ -79,7 +98,7 @@ impl Supervisor {
             || exited_idle;
         let wanted = spec.keep_alive && died;
         wanted
-            && self.stop_reason.is_none()
+            && self.stop.reason.is_none()
             && self.record.session_id.is_some()
             && self.may_restart()
     }
@@ -87,7 +106,9 @@ impl Supervisor {
     /// Whether the options of the job allow another restart.
     pub(super) fn may_restart(&self) -> bool {
         let spec = &self.record.spec;
-        spec.restart && !self.keep_alive.finished && self.keep_alive.restarts < spec.max_restarts
+        spec.restart
+            && !self.keep_alive.is_finished()
+            && self.keep_alive.restarts < spec.max_restarts
     }
 
     /// Returns the wait before the next restart.

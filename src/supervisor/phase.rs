@@ -115,7 +115,10 @@ pub(super) enum StopReason {
     Kill,
     Terminate,
     Timeout,
-    Stall,
+    /// Claude was silent for longer than this.
+    Stall {
+        limit: Duration,
+    },
     Auth,
     /// The question is to wait without claude, as the inbox message of this number requests.
     Release {

@@ -1,8 +1,10 @@
 //! Returns the verdict on a job that is recorded as live and has no worker, unless its log gives a
 //! better one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::keep_alive::Finish;
 use super::stream_events::decode_line;
 use super::{Effect, Evidence, Now, StopReason, Supervisor, WorkerPhase};
 use crate::job::{
@@ -12,16 +14,39 @@ use crate::job::{
 use crate::stream::{Event, Line, UserMessage};
 
 /// What the events of the last attempt say about its end.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct LoggedEvents {
-    pub killed: bool,
-    pub terminated: bool,
-    pub timed_out: bool,
-    pub stalled: bool,
-    pub input_closed: bool,
+    exit: Option<Exit>,
+    input_closed: bool,
     /// Claude could not be started, or a dependency had failed.
-    pub not_launched: bool,
-    pub exit: Option<Exit>,
+    not_launched: bool,
+    /// Requests to stop the job.
+    stops: BTreeSet<LoggedStop>,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum LoggedStop {
+    Kill,
+    Terminate,
+    Timeout,
+    Stall,
+}
+
+impl LoggedEvents {
+    /// Adds an event of this name; `exit` is how claude exited, if the event says that.
+    pub(crate) fn add(&mut self, event: &str, exit: Option<Exit>) {
+        let stop = match event {
+            "kill_requested" => LoggedStop::Kill,
+            "terminate_requested" => LoggedStop::Terminate,
+            "timed_out" => LoggedStop::Timeout,
+            "stalled" => LoggedStop::Stall,
+            "input_closed" => return self.input_closed = true,
+            "launch_failed" | "dependency_failed" => return self.not_launched = true,
+            "exited" => return self.exit = exit,
+            _ => return,
+        };
+        self.stops.insert(stop);
+    }
 }
 
 /// Examination of a lost job. It reads the lines of the last attempt in `output.log`, which the
@@ -86,26 +111,26 @@ impl PostMortem {
             return found.status == Status::Failed;
         }
         supervisor.record.exit = witnessed.exit.or(supervisor.record.exit);
-        supervisor.input_closed |= witnessed.input_closed;
-        supervisor.keep_alive.finished =
-            supervisor.record.spec.keep_alive && witnessed.input_closed;
-        let reasons = [
-            (witnessed.killed, StopReason::Kill),
-            (witnessed.terminated, StopReason::Terminate),
-            (witnessed.timed_out, StopReason::Timeout),
-            (witnessed.stalled, StopReason::Stall),
-        ];
+        supervisor.attempt.input_closed |= witnessed.input_closed;
+        supervisor.keep_alive.finish =
+            if supervisor.record.spec.keep_alive && witnessed.input_closed {
+                Finish::Certain
+            } else {
+                Finish::NotRequested
+            };
         // A verdict that was reached before a stop request remains valid.
         let evidence = Evidence { stderr, ..Evidence::default() };
-        let without = supervisor.reach_verdict(&evidence);
-        let mut verdicts = vec![without.status()];
-        for (was_asked, reason) in reasons {
-            if was_asked {
-                supervisor.stop_reason = Some(reason);
-                verdicts.push(supervisor.reach_verdict(&evidence).status());
-            }
+        let mut verdicts = vec![supervisor.reach_verdict(&evidence).status()];
+        for stop in witnessed.stops {
+            supervisor.stop.reason = Some(match stop {
+                LoggedStop::Kill => StopReason::Kill,
+                LoggedStop::Terminate => StopReason::Terminate,
+                LoggedStop::Timeout => StopReason::Timeout,
+                LoggedStop::Stall => StopReason::Stall { limit: supervisor.silence_allowed() },
+            });
+            verdicts.push(supervisor.reach_verdict(&evidence).status());
         }
-        supervisor.stop_reason = None;
+        supervisor.stop.reason = None;
         if found.status != Status::Completed {
             // A refused login has no event of its own.
             return verdicts.contains(&found.status) || found.reason == Some(Reason::Auth);
@@ -192,13 +217,13 @@ impl Supervisor {
         // A log with a gap cannot show that the job became idle.
         let by_log = self.record.status == Status::Idle || digest.is_settled();
         let rests = if self.record.log_incomplete { was_idle } else { by_log };
-        self.record.spec.keep_alive && !self.torn && !digest.is_turn_open() && rests
+        self.record.spec.keep_alive && !self.attempt.torn && !digest.is_turn_open() && rests
     }
 
     /// Returns the verdict that follows from the stream alone.
     fn verdict_of_log(&self) -> Option<Verdict> {
         // A job that is kept alive ends only on request.
-        if !self.digest.is_settled() || self.torn || self.record.spec.keep_alive {
+        if !self.digest.is_settled() || self.attempt.torn || self.record.spec.keep_alive {
             return None;
         }
         // The missing part may have begun something that did not end.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Supervisor;
+use super::{AttemptState, Supervisor};
 use crate::job::{Outcome, PreviousResult, Status};
 use crate::stream::{Digest, FinalAnswer};
 
@@ -98,7 +98,7 @@ impl Supervisor {
             previous.said = None;
         }
         previous.said = digest.said().or(previous.said.take());
-        self.login_accepted |= digest.answered;
+        self.retries.login_accepted |= digest.answered;
         if digest.has_new_request {
             previous.structured_output = None;
         }
@@ -111,9 +111,6 @@ impl Supervisor {
         let left = MAX_DENIALS.saturating_sub(previous.denials.len());
         previous.denials.extend(digest.denials.drain(..).take(left));
         self.digest = next;
-        self.started = self.now.mono;
-        self.input_closed = false;
-        self.output_closed = false;
-        self.torn = false;
+        self.attempt = AttemptState::beginning_at(self.now.mono);
     }
 }

@@ -1,6 +1,6 @@
 //! Queueing: waiting for the start time, for dependencies, and for a slot.
 
-use super::{Effect, FailedDependency, Supervisor, WorkerPhase};
+use super::{Effect, FailedDependency, StartFailure, Supervisor, WorkerPhase};
 use crate::job::{EventKind, Status, WaitReason, milliseconds};
 
 impl Supervisor {
@@ -17,9 +17,9 @@ impl Supervisor {
     pub(super) fn admitted(&mut self) {
         if matches!(self.phase, WorkerPhase::Waiting { .. }) {
             self.end_wait();
-            if !self.launched {
+            if !self.has_launched {
                 // The wait before the first attempt does not count as elapsed time.
-                self.started = self.now.mono;
+                self.attempt.started = self.now.mono;
             }
             if self.record.status == Status::Queued {
                 self.log(EventKind::Admitted);
@@ -36,7 +36,7 @@ impl Supervisor {
             WorkerPhase::Waiting { since } => (since, &mut self.record.queued_ms),
             // The pause began with the attempt that is to be admitted.
             WorkerPhase::Backoff { queues: true, .. } => {
-                (self.started, &mut self.record.limited_ms)
+                (self.attempt.started, &mut self.record.limited_ms)
             }
             _ => return,
         };
@@ -52,7 +52,7 @@ impl Supervisor {
         }
         self.end_wait();
         self.log(EventKind::DependencyFailed { error: error.clone() });
-        self.dependency_error = Some(error);
+        self.attempt.start_failure = Some(StartFailure::Dependency(error));
         self.record.dependency_cut_off = cut_off;
         // The record comes before the result, in case the worker dies in between.
         self.save();

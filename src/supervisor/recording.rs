@@ -1,8 +1,21 @@
 //! Writes to the event log and to the record.
 
+use std::time::Duration;
+
 use super::{Effect, SAVE_INTERVAL, Supervisor, WorkerPhase};
 use crate::job::{EventKind, EventLine};
 use crate::text::sum_usd;
+
+/// What was written to the event log and to the record.
+#[derive(Debug, Default)]
+pub(super) struct Recording {
+    /// Whether `events.ndjson` has the start of this worker.
+    pub(super) is_start_logged: bool,
+    /// Whether the record has changed since it was saved.
+    pub(super) is_unsaved: bool,
+    /// When it was saved, on the monotonic clock.
+    pub(super) saved_at: Option<Duration>,
+}
 
 impl Supervisor {
     pub(super) fn log(&mut self, event: EventKind) {
@@ -20,14 +33,14 @@ impl Supervisor {
         if self.phase != WorkerPhase::Over {
             self.follow_digest();
         }
-        self.unsaved = false;
-        self.saved_at = Some(self.now.mono);
+        self.recording.is_unsaved = false;
+        self.recording.saved_at = Some(self.now.mono);
         self.effects.push(Effect::Save);
     }
 
     pub(super) fn save_if_due(&mut self) {
-        let due = self.saved_at.is_none_or(|at| self.now.mono >= at + SAVE_INTERVAL);
-        if self.unsaved && due && !self.phase.is_over() {
+        let due = self.recording.saved_at.is_none_or(|at| self.now.mono >= at + SAVE_INTERVAL);
+        if self.recording.is_unsaved && due && !self.phase.is_over() {
             self.save();
         }
     }
@@ -46,7 +59,7 @@ impl Supervisor {
         record.num_turns = record.earlier.turns + digest.num_turns();
         record.cost_usd = sum_usd([record.earlier.cost_usd, digest.spent_usd]);
         // The wait before the first attempt is not part of the elapsed time.
-        let began = if self.launched { self.started } else { self.now.mono };
+        let began = if self.has_launched { self.attempt.started } else { self.now.mono };
         let took = u64::try_from(self.now.mono.saturating_sub(began).as_millis());
         record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
         record.rate_limited = digest.is_rate_limited();
@@ -67,7 +80,7 @@ impl Supervisor {
     /// Records that `output.log` lacks some of what claude wrote in this attempt.
     pub(super) fn log_incomplete(&mut self) {
         self.record.log_incomplete = true;
-        self.unsaved = true;
+        self.recording.is_unsaved = true;
     }
 
     /// Records that another program has removed or truncated the log, which has this length now.
@@ -81,7 +94,7 @@ impl Supervisor {
     pub(super) fn write_failed(&mut self, file: &str, error: String) {
         self.record.warn(format!("{file} is incomplete: {error}"));
         self.log(EventKind::WriteFailed { file: file.to_owned(), error });
-        self.unsaved = true;
+        self.recording.is_unsaved = true;
     }
 
     /// Ends the present attempt in the record and begins the next.
@@ -93,7 +106,7 @@ impl Supervisor {
 
     /// Marks the cost as a lower bound if requests may be missing from all results.
     pub(super) fn note_unknown_cost(&mut self) {
-        let has_gap = self.digest.began && (self.torn || self.record.log_incomplete);
+        let has_gap = self.digest.began && (self.attempt.torn || self.record.log_incomplete);
         if self.digest.cost_is_lower_bound() || has_gap {
             self.record.cost_is_lower_bound = true;
             let attempt = self.record.attempt;

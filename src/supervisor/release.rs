@@ -78,8 +78,8 @@ impl Supervisor {
         self.next_attempt();
         self.archive_attempt(Digest::default());
         self.conversation.forget_expected();
-        self.stop_reason = None;
-        self.silence_warned = false;
+        self.stop.reason = None;
+        self.silence.is_reported = false;
         self.hold_question();
         self.log(EventKind::Released { number });
         self.effects.push(Effect::LeaveQueue);
@@ -105,7 +105,7 @@ impl Supervisor {
         self.expect_answered_call();
         self.first_prompt = FirstPrompt::with_answer(&self.record).unwrap_or_default();
         // The wait does not count as elapsed time.
-        self.started = self.now.mono;
+        self.attempt.started = self.now.mono;
         self.record.status = Status::Running;
         self.phase = WorkerPhase::Waiting { since: self.now.mono };
         self.save();

@@ -3,8 +3,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::{Effect, Evidence, FirstPrompt, StopReason, Supervisor, WorkerPhase};
-use crate::job::{EventKind, Exit, LimitMet, Reason, Status, Timestamp, Verdict, milliseconds};
+use super::{
+    AttemptState, Effect, Evidence, FirstPrompt, StartFailure, StopReason, Supervisor, WorkerPhase,
+};
+use crate::job::{
+    EventKind, Exit, LimitMet, Reason, Record, Status, Timestamp, Verdict, milliseconds,
+};
 use crate::stream::{Digest, reset_time};
 
 /// The first pause. Each further one is twice as long.
@@ -18,6 +22,24 @@ const RETRY_TEXT: &str = "Your last request failed on the way to the model or at
     start over. Background work, wake-ups and cron tasks of yours are gone: start those anew that \
     you still need.";
 
+/// Attempts after transient failures, and of renewing the login.
+#[derive(Debug)]
+pub(super) struct Retries {
+    /// Number of retries without progress in between.
+    pub(super) count: u32,
+    /// Whether the API has accepted the login in this job.
+    pub(super) login_accepted: bool,
+    /// Whether claude was restarted because the API refused its login, and has had no answer since.
+    pub(super) login_renewed: bool,
+}
+
+impl Retries {
+    pub(super) fn for_record(record: &Record) -> Self {
+        let login_accepted = record.earlier.cost_usd.is_some_and(|usd| usd > 0.0);
+        Self { count: 0, login_accepted, login_renewed: false }
+    }
+}
+
 /// A wait before another attempt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pause {
@@ -30,7 +52,7 @@ impl Supervisor {
     /// Returns the pause before another attempt; `None` if there is no further one.
     pub(super) fn retry_after(&self, verdict: &Verdict) -> Option<Pause> {
         let spec = &self.record.spec;
-        if self.stop_reason.is_some() || spec.keep_alive || !self.may_pass(verdict) {
+        if self.stop.reason.is_some() || spec.keep_alive || !self.may_pass(verdict) {
             return None;
         }
         if verdict.reason() == Some(Reason::RateLimit)
@@ -38,16 +60,17 @@ impl Supervisor {
             && let Some(reset) = self.limit_ends()
         {
             // A wait for a known end after some progress is not a failed attempt.
-            let allowed = self.retries < spec.retries || (spec.retries > 0 && self.progressed());
+            let allowed =
+                self.retries.count < spec.retries || (spec.retries > 0 && self.progressed());
             let wait = reset.since(self.now.wall);
             let max_wait = Duration::from_millis(spec.max_wait_ms);
             let pause = Pause { wait: wait + MAX_JITTER.mul_f64(self.jitter()), of_limit: true };
             return (allowed && wait <= max_wait).then_some(pause);
         }
-        if self.retries >= spec.retries {
+        if self.retries.count >= spec.retries {
             return None;
         }
-        Some(self.backoff_pause(self.retries))
+        Some(self.backoff_pause(self.retries.count))
     }
 
     /// Returns the end of the limit if it is in the future: as its event says, or else its
@@ -75,7 +98,7 @@ impl Supervisor {
             Some(Reason::NoResult | Reason::WakeupMissed) => self.record.exit.is_some_and(crashed),
             // Before the worker has logged its start, the caller gets the error and can correct the
             // cause.
-            Some(Reason::LaunchFailed) => self.is_start_logged,
+            Some(Reason::LaunchFailed) => self.recording.is_start_logged,
             _ => false,
         }
     }
@@ -100,29 +123,29 @@ impl Supervisor {
     /// job, or the stored login was replaced meanwhile, as another claude does when it renews the
     /// login.
     pub(super) fn renews_login(&self, verdict: &Verdict, evidence: &Evidence<'_>) -> bool {
-        let by_refusal = matches!(self.stop_reason, None | Some(StopReason::Auth));
-        if !by_refusal || verdict.reason() != Some(Reason::Auth) || self.keep_alive.finished {
+        let by_refusal = matches!(self.stop.reason, None | Some(StopReason::Auth));
+        if !by_refusal || verdict.reason() != Some(Reason::Auth) || self.keep_alive.is_finished() {
             return false;
         }
-        let may_work = self.login_accepted || evidence.login_changed;
-        self.digest.answered || (may_work && !self.login_renewed)
+        let may_work = self.retries.login_accepted || evidence.login_changed;
+        self.digest.answered || (may_work && !self.retries.login_renewed)
     }
 
     pub(super) fn renew_login(&mut self, verdict: &Verdict) {
-        self.stop_reason = None;
-        self.login_renewed = true;
+        self.stop.reason = None;
+        self.retries.login_renewed = true;
         let pause = self.backoff_pause(0);
         // This does not count as one of the retries that the caller allowed.
-        let retries = self.retries;
+        let retries = self.retries.count;
         self.keep_alive.exited_idle = false;
         self.retry(verdict, pause);
-        self.retries = retries;
+        self.retries.count = retries;
     }
 
     /// Returns the wait before claude is launched again after a failed launch, as happens during an
     /// update; `None` for any other verdict, or if there is no further attempt.
     pub(super) fn launch_retry_after(&self, verdict: &Verdict) -> Option<Duration> {
-        if verdict.reason() != Some(Reason::LaunchFailed) || self.stop_reason.is_some() {
+        if verdict.reason() != Some(Reason::LaunchFailed) || self.stop.reason.is_some() {
             return None;
         }
         if !self.record.spec.keep_alive {
@@ -138,9 +161,9 @@ impl Supervisor {
         if keeps_slot {
             self.keep_alive.restarts += 1;
         } else {
-            self.retries += 1;
+            self.retries.count += 1;
         }
-        if let Some(error) = self.launch_error.take() {
+        if let Some(StartFailure::Launch(error)) = self.attempt.start_failure.take() {
             self.record.warn(error);
         }
         let resumed = self.record.resumed;
@@ -148,8 +171,7 @@ impl Supervisor {
         self.record.resumed = resumed;
         self.record.status = Status::Running;
         self.digest = Digest::waiting(false, self.now.wall.after(wait));
-        self.started = self.now.mono;
-        self.output_closed = false;
+        self.attempt = AttemptState::beginning_at(self.now.mono);
         self.phase =
             WorkerPhase::Backoff { until: self.now.mono.saturating_add(wait), queues: !keeps_slot };
         let after_ms = milliseconds(wait);
@@ -179,7 +201,7 @@ impl Supervisor {
     pub(super) fn retry(&mut self, verdict: &Verdict, Pause { wait, of_limit }: Pause) {
         let limited = matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
         let futile = !(of_limit && self.progressed());
-        self.retries = if futile { self.retries + 1 } else { 0 };
+        self.retries.count = if futile { self.retries.count + 1 } else { 0 };
         let crashed = matches!(verdict.reason(), Some(Reason::NoResult | Reason::WakeupMissed));
         self.next_attempt();
         self.record.status = Status::Running;
@@ -198,7 +220,7 @@ impl Supervisor {
         let model = self.digest.limited_model();
         self.archive_attempt(Digest::waiting(limited, retry_at));
         self.conversation.forget_expected();
-        self.silence_warned = false;
+        self.silence.is_reported = false;
         self.phase =
             WorkerPhase::Backoff { until: self.now.mono.saturating_add(wait), queues: true };
         let after = verdict.reason();
@@ -213,10 +235,10 @@ impl Supervisor {
 
     /// Adds the number of attempts to the verdict, and the end of a limit that is not awaited.
     pub(super) fn final_verdict(&mut self, verdict: Verdict) -> Verdict {
-        let tried = self.retries > 0 && self.stop_reason.is_none() && self.may_pass(&verdict);
+        let tried = self.retries.count > 0 && self.stop.reason.is_none() && self.may_pass(&verdict);
         let verdict = match verdict {
             Verdict::Failed { reason, error } if tried => {
-                Verdict::failed(reason, format!("{error} ({} attempts)", self.retries + 1))
+                Verdict::failed(reason, format!("{error} ({} attempts)", self.retries.count + 1))
             }
             verdict => verdict,
         };

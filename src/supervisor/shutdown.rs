@@ -3,11 +3,25 @@
 
 use std::time::Duration;
 
+use super::keep_alive::Finish;
 use super::{
     DRAIN_GRACE, DRAIN_GRACE_WITH_LEFTOVERS, EXIT_GRACE, Effect, KILL_GRACE, SWEEP_GRACE,
     StopReason, Supervisor, TermSignal, WorkerPhase,
 };
 use crate::job::{EventKind, Exit, Leftovers};
+
+/// Requests to stop the job before claude has ended by itself.
+#[derive(Debug, Default)]
+pub(super) struct StopRequests {
+    /// Why claude is being stopped.
+    pub(super) reason: Option<StopReason>,
+    /// A stop that was requested while claude was already ending. It takes effect if another
+    /// attempt would follow.
+    pub(super) pending: Option<StopReason>,
+    /// When a requested `kill` stops waiting for the remaining processes and output, on the
+    /// monotonic clock.
+    pub(super) kill_until: Option<Duration>,
+}
 
 impl Supervisor {
     /// Returns how long claude may be silent after its input was closed. Within a turn this is as
@@ -25,9 +39,11 @@ impl Supervisor {
     }
 
     pub(super) fn close_input(&mut self) {
-        self.input_closed = true;
+        self.attempt.input_closed = true;
         // A job that was asked to finish gets no further claude.
-        self.keep_alive.finished |= self.keep_alive.finishing;
+        if !self.keep_alive.may_get_messages() {
+            self.keep_alive.finish = Finish::Certain;
+        }
         self.phase =
             WorkerPhase::Closing { until: self.now.mono.saturating_add(self.exit_grace()) };
         self.log(EventKind::InputClosed);
@@ -35,7 +51,7 @@ impl Supervisor {
     }
 
     pub(super) fn output_closed(&mut self) {
-        self.output_closed = true;
+        self.attempt.output_closed = true;
         self.keep_alive.exited_idle |= matches!(self.phase, WorkerPhase::Idle { .. });
         match self.phase {
             ref phase if phase.takes_input() => {
@@ -49,7 +65,7 @@ impl Supervisor {
     }
 
     pub(super) fn kill_requested(&mut self) {
-        self.kill_until.get_or_insert(self.now.mono.saturating_add(KILL_GRACE));
+        self.stop.kill_until.get_or_insert(self.now.mono.saturating_add(KILL_GRACE));
         self.log(EventKind::KillRequested);
         self.stop(StopReason::Kill);
     }
@@ -68,15 +84,15 @@ impl Supervisor {
             | WorkerPhase::Released { .. } => {
                 // No claude runs.
                 self.end_wait();
-                self.stop_reason = Some(reason);
+                self.stop.reason = Some(reason);
                 self.drained();
                 return;
             }
             WorkerPhase::Stopping { .. } => {
                 // Claude is already being stopped; only a kill changes the reason.
-                match self.stop_reason {
-                    Some(StopReason::Release { .. }) => self.stop_reason = Some(reason),
-                    Some(_) if reason == StopReason::Kill => self.stop_reason = Some(reason),
+                match self.stop.reason {
+                    Some(StopReason::Release { .. }) => self.stop.reason = Some(reason),
+                    Some(_) if reason == StopReason::Kill => self.stop.reason = Some(reason),
                     Some(_) => {}
                     None => self.note_pending_stop(reason),
                 }
@@ -93,7 +109,7 @@ impl Supervisor {
                 self.record.was_idle = idle && !self.digest.is_turn_open();
                 // After the last result the verdict is certain; the signal only makes claude exit
                 // sooner.
-                let is_certain = self.input_closed && self.digest.is_settled();
+                let is_certain = self.attempt.input_closed && self.digest.is_settled();
                 self.signal(self.first_signal());
                 if is_certain {
                     // The verdict may be a retry.
@@ -101,20 +117,20 @@ impl Supervisor {
                 }
             }
         }
-        self.stop_reason = Some(reason);
+        self.stop.reason = Some(reason);
     }
 
     /// Notes a stop while claude is ending by itself. The verdict is certain, unless it is a retry.
     fn note_pending_stop(&mut self, reason: StopReason) {
-        if self.pending_stop != Some(StopReason::Kill) {
-            self.pending_stop = Some(reason);
+        if self.stop.pending != Some(StopReason::Kill) {
+            self.stop.pending = Some(reason);
         }
     }
 
     /// Returns the first step of stopping claude. A running turn is interrupted by a request,
     /// because claude then always reports its cost.
     fn first_signal(&self) -> TermSignal {
-        let hears = !self.input_closed && !self.output_closed;
+        let hears = !self.attempt.input_closed && !self.attempt.output_closed;
         if hears && self.digest.began && self.digest.is_turn_open() {
             TermSignal::Request
         } else {
@@ -139,7 +155,7 @@ impl Supervisor {
             | WorkerPhase::Waiting { .. }
             | WorkerPhase::Released { .. } => {}
             WorkerPhase::Draining { .. } => {
-                if self.output_closed {
+                if self.attempt.output_closed {
                     self.drained();
                 }
             }
@@ -157,7 +173,7 @@ impl Supervisor {
 
     /// Returns `grace`, limited to what remains for a requested `kill`.
     fn within_kill(&self, grace: Duration) -> Duration {
-        self.kill_until.map_or(grace, |until| grace.min(until.saturating_sub(self.now.mono)))
+        self.stop.kill_until.map_or(grace, |until| grace.min(until.saturating_sub(self.now.mono)))
     }
 
     pub(super) fn sweep_finished(&mut self, ended: usize, left: Leftovers) {
@@ -167,7 +183,7 @@ impl Supervisor {
         }
         let grace = if left.is_empty() { DRAIN_GRACE } else { DRAIN_GRACE_WITH_LEFTOVERS };
         self.record.record_leftovers(left);
-        if self.output_closed && self.record.exit.is_some() {
+        if self.attempt.output_closed && self.record.exit.is_some() {
             self.drained();
         } else {
             self.phase = WorkerPhase::Draining { until: self.now.mono + self.within_kill(grace) };
@@ -182,14 +198,14 @@ impl Supervisor {
     pub(super) fn timeout(&self) -> Option<Duration> {
         let can_stop = match self.phase {
             WorkerPhase::Backoff { .. } | WorkerPhase::Closing { .. } => true,
-            WorkerPhase::Waiting { .. } => self.launched,
+            WorkerPhase::Waiting { .. } => self.has_launched,
             ref phase => phase.takes_input(),
         };
         let limit =
-            self.record.spec.timeout_ms.filter(|_| can_stop && self.stop_reason.is_none())?;
+            self.record.spec.timeout_ms.filter(|_| can_stop && self.stop.reason.is_none())?;
         let earlier = &self.record.earlier;
         let spent = earlier.elapsed_ms.saturating_sub(earlier.untimed_ms);
         let left = limit.saturating_sub(spent);
-        Some(self.started.saturating_add(Duration::from_millis(left)))
+        Some(self.attempt.started.saturating_add(Duration::from_millis(left)))
     }
 }

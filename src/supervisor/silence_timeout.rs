@@ -5,6 +5,20 @@ use std::time::Duration;
 use super::{StopReason, Supervisor, WorkerPhase};
 use crate::job::{EventKind, milliseconds};
 
+/// The present silence of claude.
+#[derive(Debug)]
+pub(super) struct Silence {
+    /// When claude last wrote something or got input, on the monotonic clock.
+    pub(super) since: Duration,
+    pub(super) is_reported: bool,
+}
+
+impl Silence {
+    pub(super) fn beginning_at(since: Duration) -> Self {
+        Self { since, is_reported: false }
+    }
+}
+
 impl Supervisor {
     /// Returns how long claude may be silent now; `None` for no limit. While a tool or background
     /// work runs, only `--tool-timeout` sets a limit.
@@ -35,31 +49,29 @@ impl Supervisor {
             _ => false,
         };
         // Claude has a reason to be silent while it waits for an answer.
-        if !can_stall || self.stop_reason.is_some() || self.digest.blocked().is_some() {
+        if !can_stall || self.stop.reason.is_some() || self.digest.blocked().is_some() {
             return None;
         }
-        let from = self.silent_since.saturating_add(self.digest.retry_in);
-        Some(from.saturating_add(if self.silence_warned { allowed } else { allowed / 2 }))
+        let from = self.silence.since.saturating_add(self.digest.retry_in);
+        Some(from.saturating_add(if self.silence.is_reported { allowed } else { allowed / 2 }))
     }
 
     /// Restarts the measurement of silence: claude wrote something or got input.
     pub(super) fn silence_started(&mut self) {
-        self.silent_since = self.now.mono;
-        self.silence_warned = false;
+        self.silence = Silence::beginning_at(self.now.mono);
     }
 
     pub(super) fn check_silence(&mut self) {
         if self.silence().is_none_or(|at| at > self.now.mono) {
             return;
         }
-        if self.silence_warned {
-            self.stalled_for = Some(self.silence_allowed());
+        if self.silence.is_reported {
             self.log(EventKind::Stalled);
-            self.stop(StopReason::Stall);
+            self.stop(StopReason::Stall { limit: self.silence_allowed() });
             return;
         }
-        self.silence_warned = true;
-        let silent = self.now.mono.saturating_sub(self.silent_since);
+        self.silence.is_reported = true;
+        let silent = self.now.mono.saturating_sub(self.silence.since);
         let silent = Duration::from_secs(silent.as_secs().max(1));
         let allowed = humantime::format_duration(self.silence_allowed());
         self.record.warn(format!(

@@ -31,7 +31,7 @@ impl Supervisor {
 
     /// Handles a line of output that was decoded to this event.
     pub(super) fn decoded_line(&mut self, line: &Line<'_>, event: Option<Event<'_>>) {
-        self.unsaved = true;
+        self.recording.is_unsaved = true;
         self.silence_started();
         let Some(mut event) = event else {
             if !line.bytes.is_empty() {
@@ -61,7 +61,7 @@ impl Supervisor {
     /// Handles the text after the last line feed of the output.
     pub(super) fn torn_line(&mut self, line: Line<'_>) {
         // A complete event that only lacks its line feed is valid.
-        self.torn = decode(line.bytes).is_none();
+        self.attempt.torn = decode(line.bytes).is_none();
         self.line(line);
     }
 
@@ -82,7 +82,7 @@ impl Supervisor {
             self.record.warn(format!("a message was refused: {why}"));
         }
         if change.turn_ended {
-            self.turn_ended_at = Some(self.now.wall);
+            self.between_turns.since = Some(self.now.wall);
         }
         if change.unacknowledged_rejection
             && let Some(uuid) = self.conversation.oldest_expected()
@@ -103,7 +103,7 @@ impl Supervisor {
             None => {}
         }
         if self.digest.answered {
-            self.effects.extend(self.unanswered_since.take().map(Effect::Answered));
+            self.effects.extend(self.attempt.unanswered_since.take().map(Effect::Answered));
         }
         let mut announced = None;
         if let Some(blocked) = change.blocked {
@@ -149,7 +149,7 @@ impl Supervisor {
             self.save();
         }
         self.effects.extend(announced);
-        if self.digest.auth_failures >= MAX_AUTH_FAILURES && self.stop_reason.is_none() {
+        if self.digest.auth_failures >= MAX_AUTH_FAILURES && self.stop.reason.is_none() {
             self.stop(StopReason::Auth);
         }
         match self.phase {
@@ -158,7 +158,7 @@ impl Supervisor {
                 // The cost is known: claude may exit.
                 let until = until.min(self.now.mono + LEAVE_GRACE);
                 self.phase = WorkerPhase::Stopping { by: TermSignal::Request, until };
-                self.input_closed = true;
+                self.attempt.input_closed = true;
                 self.effects.push(Effect::CloseInput);
             }
             WorkerPhase::Closing { .. } if change.is_activity => {
@@ -231,7 +231,7 @@ impl Supervisor {
         if !self.digest.schedule.recurs() {
             return None;
         }
-        let since = *self.recurring_since.get_or_insert(self.now.mono);
+        let since = *self.between_turns.recurring_since.get_or_insert(self.now.mono);
         let until = since + Duration::from_millis(self.record.spec.background_wait_ms);
         if until > self.now.mono { Some(until) } else { None }
     }

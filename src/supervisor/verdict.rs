@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{Evidence, StopReason, Supervisor};
+use super::{Evidence, StartFailure, StopReason, Supervisor};
 use crate::job::{Exit, Reason, Timestamp, TurnFailure, Verdict};
 use crate::stream::{Digest, McpServer, TurnResult, is_spend_limit};
 use crate::text::{one_line, plural, signal_name};
@@ -21,13 +21,16 @@ const MAX_SENTENCE_CHARS: usize = 500;
 
 impl Supervisor {
     pub(super) fn reach_verdict(&self, evidence: &Evidence<'_>) -> Verdict {
-        if let Some(error) = &self.launch_error {
-            return Verdict::failed(Reason::LaunchFailed, error.clone());
+        match (&self.attempt.start_failure, self.stop.reason) {
+            (Some(StartFailure::Launch(error)), _) => {
+                return Verdict::failed(Reason::LaunchFailed, error.clone());
+            }
+            (Some(StartFailure::Dependency(error)), None) => {
+                return Verdict::failed(Reason::DependencyFailed, error.clone());
+            }
+            _ => {}
         }
-        if let (Some(error), None) = (&self.dependency_error, self.stop_reason) {
-            return Verdict::failed(Reason::DependencyFailed, error.clone());
-        }
-        match self.stop_reason {
+        match self.stop.reason {
             Some(StopReason::Kill) => return Verdict::Killed,
             Some(StopReason::Terminate) => {
                 return Verdict::failed(
@@ -54,9 +57,8 @@ impl Supervisor {
                     format!("the job was not done within its timeout of {limit}"),
                 );
             }
-            Some(StopReason::Stall) => {
-                let silence = self.stalled_for.unwrap_or_else(|| self.silence_allowed());
-                let limit = humantime::format_duration(silence);
+            Some(StopReason::Stall { limit }) => {
+                let limit = humantime::format_duration(limit);
                 return Verdict::failed(Reason::Stalled, format!("claude was silent for {limit}"));
             }
             Some(StopReason::Auth) => {
@@ -68,7 +70,7 @@ impl Supervisor {
             Some(StopReason::Release { .. }) | None => {}
         }
         let verdict = self.stream_verdict(evidence);
-        if self.keep_alive.finished && !self.digest.is_turn_open() && !self.torn {
+        if self.keep_alive.is_finished() && !self.digest.is_turn_open() && !self.attempt.torn {
             return match (verdict, &self.record.last_failure) {
                 // No request is open; an interrupted one was withdrawn.
                 (Some(verdict), _) if verdict.reason() == Some(Reason::Interrupted) => {
@@ -124,12 +126,12 @@ impl Supervisor {
         // before.
         let crashed = self.record.exit.is_some_and(|exit| exit.signal().is_some());
         digest.is_turn_open()
-            || self.torn
+            || self.attempt.torn
             || (crashed && self.conversation.is_waiting())
             || digest.has_queued()
-            || (!self.input_closed && digest.outstanding() > 0)
+            || (!self.attempt.input_closed && digest.outstanding() > 0)
             // Claude may exit without that turn by itself; stopped from outside, it is cut off.
-            || (digest.is_follow_up_due() && (!self.input_closed || crashed))
+            || (digest.is_follow_up_due() && (!self.attempt.input_closed || crashed))
     }
 
     fn success_verdict(&self, last: &TurnResult) -> Verdict {

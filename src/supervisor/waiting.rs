@@ -8,6 +8,15 @@ use crate::text::{one_line, plural};
 
 const MAX_TASK_LIST_CHARS: usize = 120;
 
+/// The time without an open turn.
+#[derive(Debug, Default)]
+pub(super) struct BetweenTurns {
+    /// When the last turn ended.
+    pub(super) since: Option<Timestamp>,
+    /// Since when only recurring cron tasks have kept the job open, on the monotonic clock.
+    pub(super) recurring_since: Option<Duration>,
+}
+
 impl Supervisor {
     /// Returns why claude is not working now; `None` if it is.
     pub(super) fn waiting_for(&self) -> Option<WaitingFor> {
@@ -88,7 +97,7 @@ impl Supervisor {
     /// Returns until when a scheduled wake-up is awaited, on the monotonic clock.
     pub(super) fn wakeup_deadline(&self) -> Duration {
         // A wake-up that is overdue fires when the turn has ended.
-        let rested = self.turn_ended_at.unwrap_or(self.now.wall);
+        let rested = self.between_turns.since.unwrap_or(self.now.wall);
         let (from, wait) = match self.digest.schedule.next_due() {
             Some(due) => (due.max(rested), crate::stream::WAKEUP_TIMEOUT),
             None => (rested, Duration::from_millis(self.record.spec.background_wait_ms)),

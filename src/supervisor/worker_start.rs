@@ -55,10 +55,10 @@ impl Supervisor {
 
     /// Logs the start of this worker, once.
     pub(super) fn log_worker_start(&mut self) {
-        if self.is_start_logged {
+        if self.recording.is_start_logged {
             return;
         }
-        self.is_start_logged = true;
+        self.recording.is_start_logged = true;
         let worker = self.record.pid.unwrap_or_default();
         self.log(EventKind::Started { pid: worker });
         if self.record.resumed {

@@ -27,9 +27,7 @@ fn ends_with(rig: &mut Rig, lines: &[&str], exit: Exit) -> Conclusion {
     rig.take(Input::OutputClosed);
     rig.take(exited(exit));
     rig.take(Input::Swept { ended: 0, left: Default::default() });
-    let evidence = Evidence::default();
-    let conclusion = rig.conclude(&evidence);
-    conclusion
+    rig.conclude(&Evidence::default())
 }
 
 fn code(code: i32) -> Exit {

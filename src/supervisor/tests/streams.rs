@@ -81,7 +81,7 @@ impl Row {
             rig.take(Input::Torn(line));
         });
         if self.stdin_closed && is_whole {
-            rig.supervisor.input_closed = true;
+            rig.supervisor.attempt.input_closed = true;
         }
         rig.take(Input::OutputClosed);
         rig.take(exited(exit));
