@@ -13,7 +13,7 @@ mod input;
 mod job_files;
 mod log_writer;
 mod stderr_marks;
-mod waker;
+mod wake_source;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -24,7 +24,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use tokio::net::unix::pipe;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep_until;
 
 use crate::claude;
@@ -93,62 +93,23 @@ fn own_scope(unit: &str) -> Option<String> {
 
 async fn supervise(
     job: JobDir,
-    report: File,
+    mut report: File,
     unit: Option<&str>,
     cgroup: Option<String>,
 ) -> io::Result<()> {
     // Before claude is started, so that no signal is missed.
-    let mut child_ended = signal(SignalKind::child())?;
-    let mut kill_requests = signal(SignalKind::user_defined1())?;
-    process::accept_kill_requests()?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut queue_signals = signal(SignalKind::user_defined2())?;
-    let _ignored = signal(SignalKind::hangup())?;
+    let mut signals = Signals::listen()?;
     process::adopt_orphans()?;
     let limit_warning = process::raise_limits();
 
     let mut worker = Worker::new(job, unit, cgroup, limit_warning)?;
     fault_point("worker:began");
-    let mut report = Some(report);
+    let (code, why) = worker.begin();
     // The starter may have ended: the job continues without it.
-    let mut send_report = |result: u8, why: &str| {
-        let report_bytes = [&[result], why.as_bytes()].concat();
-        let _ = report.take().map(|mut report| report.write_all(&report_bytes));
-    };
-    let mut stdout = None;
-    let record = worker.supervisor.record();
-    let first_step = record.released_question().is_none().then(|| worker.admission.begin(record));
-    match first_step {
-        None => {
-            worker.take(Input::Held);
-            worker.run_effects();
-            send_report(QUEUED, "");
-        }
-        Some(AdmissionStep::NoSlot(why)) => {
-            send_report(NO_SLOT, &why);
-            return Ok(());
-        }
-        Some(AdmissionStep::Busy(why)) => {
-            send_report(BUSY, &why);
-            return Ok(());
-        }
-        Some(step @ (AdmissionStep::Admitted | AdmissionStep::AdmittedWithout(_))) => {
-            if let AdmissionStep::AdmittedWithout(why) = step {
-                worker.take(Input::WriteFailed { file: "the queue", error: why });
-            }
-            stdout = worker.launch();
-            fault_point("worker:launched");
-            let launched = stdout.is_some();
-            worker.run_effects();
-            fault_point("worker:recorded");
-            send_report(if launched { LAUNCHED } else { LAUNCH_FAILED }, "");
-        }
-        Some(step) => {
-            worker.apply_step(step);
-            worker.run_effects();
-            send_report(QUEUED, "");
-        }
+    let _ = report.write_all(&[&[code], why.as_bytes()].concat());
+    drop(report);
+    if matches!(code, NO_SLOT | BUSY) {
+        return Ok(());
     }
     // If this fails, senders rely on the lock of earlier versions.
     let _ = worker.job.open_inbox();
@@ -158,43 +119,12 @@ async fn supervise(
     worker.run_effects();
 
     let mut buffer = vec![0; READ_BUFFER_BYTES];
-    while !worker.has_ended {
-        let deadline = worker.deadline();
-        tokio::select! {
-            biased;
-            // First: a shutdown of the system ends claude at the same time, and the signal to this
-            // process gives the reason for claude's exit.
-            _ = kill_requests.recv() => worker.take(Input::KillRequested),
-            _ = terminate.recv() => worker.take(Input::TerminateRequested),
-            _ = interrupt.recv() => worker.take(Input::TerminateRequested),
-            _ = child_ended.recv() => worker.reap(),
-            ready = readable(stdout.as_ref()) => {
-                // Before stdout is read, because the order is not known afterwards.
-                worker.stderr_marks.check_order();
-                match ready.and_then(|()| read(stdout.as_ref(), &mut buffer)) {
-                    Ok(None) => {}
-                    Ok(Some(length)) if length > 0 => worker.handle_output(&buffer[..length]),
-                    Ok(_) | Err(_) => {
-                        stdout = None;
-                        worker.output_closed();
-                    }
-                }
-            }
-            () = worker.stdin.advance() => {}
-            _ = queue_signals.recv() => worker.check_queue(true),
-            () = worker.admission.changed() => worker.check_queue(false),
-            () = inbox.changed() => worker.receive_messages(),
-            // Last, so that a flood of stderr does not delay the other events.
-            () = worker.stderr_marks.grown() => worker.stderr_marks.handle_growth(),
-            () = sleep_to(deadline) => {}
-        }
-        // Not only in the last branch: other events, such as endless output, may always come first.
-        if deadline.is_some_and(|at| at <= Instant::now()) {
-            worker.tick();
-        }
+    while worker.progress != Progress::Ended {
+        worker.handle_next_event(&mut signals, &mut inbox, &mut buffer).await;
         worker.run_effects();
-        if std::mem::take(&mut worker.launch_due) {
-            stdout = worker.launch();
+        if worker.progress == Progress::LaunchDue {
+            worker.progress = Progress::Running;
+            worker.launch();
             worker.receive_messages();
             worker.run_effects();
         }
@@ -202,6 +132,32 @@ async fn supervise(
     // The end of this process closes its descriptors, the lock before the watches.
     std::mem::forget(worker);
     Ok(())
+}
+
+/// The signals to which the worker reacts.
+struct Signals {
+    child_ended: Signal,
+    kill_requested: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    queue: Signal,
+    _ignored: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let child_ended = signal(SignalKind::child())?;
+        let kill_requested = signal(SignalKind::user_defined1())?;
+        process::accept_kill_requests()?;
+        Ok(Self {
+            child_ended,
+            kill_requested,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            queue: signal(SignalKind::user_defined2())?,
+            _ignored: signal(SignalKind::hangup())?,
+        })
+    }
 }
 
 async fn readable(stdout: Option<&pipe::Receiver>) -> io::Result<()> {
@@ -234,6 +190,28 @@ struct Sweep {
     continue_at: Instant,
 }
 
+/// What the worker does after the pending effects.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Running,
+    /// Another attempt must be launched.
+    LaunchDue,
+    /// The job has ended.
+    Ended,
+}
+
+/// The state of the machine when claude was launched, with which it is compared at claude's end.
+#[derive(Default)]
+struct LaunchState {
+    /// Offset in stderr.log at which this attempt begins.
+    stderr_start: u64,
+    /// Number of processes that the kernel had killed for lack of memory.
+    out_of_memory_kills: Option<u64>,
+    login: Login,
+    /// The stamp of the stored login.
+    login_stamp: Option<claude::LoginStamp>,
+}
+
 struct Worker {
     job: JobDir,
     supervisor: Supervisor,
@@ -245,6 +223,7 @@ struct Worker {
     /// Messages in the inbox that were passed to the supervisor.
     seen_messages: BTreeSet<u64>,
     stdin: ClaudeInput,
+    stdout: Option<pipe::Receiver>,
     admission: AdmissionControl,
     claude: Option<Child>,
     sweep: Option<Sweep>,
@@ -252,22 +231,13 @@ struct Worker {
     failed_files: BTreeSet<&'static str>,
     /// The saved record says that the log of this attempt is incomplete.
     is_gap_recorded: bool,
-    /// Offset in stderr.log at which this attempt begins.
-    stderr_start: u64,
     stderr_marks: StderrMarks,
-    /// Number of processes that the kernel had killed for lack of memory when claude was launched.
-    out_of_memory_kills: Option<u64>,
-    /// The login of claude when it was launched.
-    login: Login,
-    /// The stamp of the stored login when claude was launched.
-    login_stamp: Option<claude::LoginStamp>,
+    launch_state: LaunchState,
     /// When to reserve disk space for the verdict: a job that has ended by then does not need it.
     reserve_at: Option<Instant>,
     /// A notification is due.
     notifications_due: bool,
-    /// Another attempt must be launched.
-    launch_due: bool,
-    has_ended: bool,
+    progress: Progress,
 }
 
 impl Worker {
@@ -305,20 +275,17 @@ impl Worker {
             events: None,
             seen_messages: BTreeSet::new(),
             stdin: ClaudeInput::default(),
+            stdout: None,
             admission: AdmissionControl::for_job(&job),
             claude: None,
             sweep: None,
             failed_files: BTreeSet::new(),
             is_gap_recorded: false,
-            stderr_start: 0,
             stderr_marks: StderrMarks::default(),
-            out_of_memory_kills: None,
-            login: Login::default(),
-            login_stamp: None,
+            launch_state: LaunchState::default(),
             reserve_at: None,
             notifications_due: false,
-            launch_due: false,
-            has_ended: false,
+            progress: Progress::Running,
             job,
         };
         worker.open_output();
@@ -327,6 +294,82 @@ impl Worker {
             Err(error) => worker.write_failed(EVENTS, error.to_string()),
         }
         Ok(worker)
+    }
+
+    /// Starts claude, or begins to wait. Returns the answer to the starter, and its reason.
+    fn begin(&mut self) -> (u8, String) {
+        let record = self.supervisor.record();
+        if record.released_question().is_some() {
+            self.take(Input::Held);
+            self.run_effects();
+            return (QUEUED, String::new());
+        }
+        match self.admission.begin(record) {
+            AdmissionStep::NoSlot(why) => return (NO_SLOT, why),
+            AdmissionStep::Busy(why) => return (BUSY, why),
+            AdmissionStep::Admitted => return (self.launch_first(), String::new()),
+            AdmissionStep::AdmittedWithout(why) => {
+                self.take(Input::WriteFailed { file: "the queue", error: why });
+                return (self.launch_first(), String::new());
+            }
+            step => self.apply_step(step),
+        }
+        self.run_effects();
+        (QUEUED, String::new())
+    }
+
+    /// Starts claude before the starter has its answer, which is returned.
+    fn launch_first(&mut self) -> u8 {
+        self.launch();
+        fault_point("worker:launched");
+        let answer = if self.stdout.is_some() { LAUNCHED } else { LAUNCH_FAILED };
+        self.run_effects();
+        fault_point("worker:recorded");
+        answer
+    }
+
+    /// Waits for the next event and passes it to the supervisor.
+    async fn handle_next_event(
+        &mut self,
+        signals: &mut Signals,
+        inbox: &mut InboxWatch,
+        buffer: &mut [u8],
+    ) {
+        let deadline = self.deadline();
+        tokio::select! {
+            biased;
+            // First: a shutdown of the system ends claude at the same time, and the signal to this
+            // process gives the reason for claude's exit.
+            _ = signals.kill_requested.recv() => self.take(Input::KillRequested),
+            _ = signals.terminate.recv() => self.take(Input::TerminateRequested),
+            _ = signals.interrupt.recv() => self.take(Input::TerminateRequested),
+            _ = signals.child_ended.recv() => self.reap(),
+            ready = readable(self.stdout.as_ref()) => self.read_output(ready, buffer),
+            () = self.stdin.advance() => {}
+            _ = signals.queue.recv() => self.check_queue(true),
+            () = self.admission.changed() => self.check_queue(false),
+            () = inbox.changed() => self.receive_messages(),
+            // Last, so that a flood of stderr does not delay the other events.
+            () = self.stderr_marks.grown() => self.stderr_marks.handle_growth(),
+            () = sleep_to(deadline) => {}
+        }
+        // Not only in the last branch: other events, such as endless output, may always come first.
+        if deadline.is_some_and(|at| at <= Instant::now()) {
+            self.tick();
+        }
+    }
+
+    fn read_output(&mut self, ready: io::Result<()>, buffer: &mut [u8]) {
+        // Before stdout is read, because the order is not known afterwards.
+        self.stderr_marks.check_order();
+        match ready.and_then(|()| read(self.stdout.as_ref(), buffer)) {
+            Ok(None) => {}
+            Ok(Some(length)) if length > 0 => self.handle_output(&buffer[..length]),
+            Ok(_) | Err(_) => {
+                self.stdout = None;
+                self.output_closed();
+            }
+        }
     }
 
     fn now(&self) -> Now {

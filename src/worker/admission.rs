@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::net::unix::pipe;
 use tokio::time::sleep_until;
 
 use super::exit_watch::ExitWatch;
@@ -26,7 +25,7 @@ use crate::store::{JobDir, LoadError};
 use crate::supervisor::FailedDependency;
 
 use leader_lock::LeaderLock;
-use watcher::WatchedWorker;
+use watcher::QueueWatch;
 
 /// How often to check for the end of a process that cannot be watched.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -50,18 +49,7 @@ pub(super) struct AdmissionControl {
     polls_lock: bool,
     /// Only the caller of `start` waits for an answer.
     is_first_request: bool,
-    wake_fifo: Option<pipe::Receiver>,
-    /// Watch of the tickets of jobs that have a slot.
-    running_watch: Option<pipe::Receiver>,
-    watched: Vec<WatchedWorker>,
-    /// This worker is a watcher of the queue.
-    is_watcher: bool,
-    /// The queue was checked since this worker listens to its events.
-    is_listening: bool,
-    /// When to check the queue because of an event, unless the leader does so before.
-    check_at: Option<Instant>,
-    /// The other watchers that were notified that they are watchers.
-    notified: BTreeSet<(JobId, i32)>,
+    watch: QueueWatch,
     /// When to check again although nothing happens.
     poll_at: Option<Instant>,
     /// Jobs that were waited for and have ended. If they are resumed, they are not waited for again.
@@ -122,13 +110,7 @@ impl AdmissionControl {
             lock_poll: QueueLockPoll::default(),
             polls_lock: false,
             is_first_request: false,
-            wake_fifo: None,
-            running_watch: None,
-            watched: Vec::new(),
-            is_watcher: false,
-            is_listening: false,
-            check_at: None,
-            notified: BTreeSet::new(),
+            watch: QueueWatch::default(),
             poll_at: None,
             ended_jobs: BTreeSet::new(),
             finalizing: BTreeSet::new(),

@@ -10,9 +10,9 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::net::unix::pipe;
 
-use super::Worker;
 use super::input::ClaudeInput;
 use super::stderr_marks::StderrMarks;
+use super::{LaunchState, Worker};
 use crate::claude::{self, SessionStart};
 use crate::fault_point::fault_point;
 use crate::job::{Leftovers, Spec};
@@ -59,8 +59,8 @@ struct Launch {
 }
 
 impl Worker {
-    /// Starts claude. Returns its stdout, or `None` if it could not be started.
-    pub(super) fn launch(&mut self) -> Option<pipe::Receiver> {
+    /// Starts claude.
+    pub(super) fn launch(&mut self) {
         match self.try_launch() {
             Ok(Launch { pid, session_id, command, stdout }) => {
                 self.reserve_at = Some(Instant::now() + RESERVE_DELAY);
@@ -68,12 +68,12 @@ impl Worker {
                 let program = clip(&command.get_program().to_string_lossy(), MAX_PROGRAM_CHARS);
                 let arguments = claude::redacted_arguments(command.get_args());
                 self.take(Input::Launched { pid, session_id, program, arguments });
-                Some(stdout)
+                self.stdout = Some(stdout);
             }
             Err(error) => {
                 let error = launch_error(&self.supervisor.record().spec, &error);
+                self.stdout = None;
                 self.take(Input::LaunchFailed(error));
-                None
             }
         }
     }
@@ -88,29 +88,19 @@ impl Worker {
             None => SessionStart::New(&session_id),
         };
         let mut command = claude::command(&record.spec, &record.job_id, self.job.path(), &session);
-        self.stderr_start = 0;
-        match self.job.append(STDERR) {
-            Ok(file) => {
-                self.stderr_start = file.metadata()?.len();
-                self.stderr_marks = StderrMarks::for_job(&self.job, file.try_clone().ok());
-                // The stderr of earlier attempts comes before the output of this one.
-                self.stderr_marks.mark_all(&self.job, self.log.length());
-                self.stderr_marks.watch();
-                command.stderr(file)
-            }
-            Err(_) => {
-                self.stderr_marks = StderrMarks::default();
-                command.stderr(Stdio::null())
-            }
+        let (stderr, stderr_start) = self.open_stderr()?;
+        command.stderr(stderr);
+        self.launch_state = LaunchState {
+            stderr_start,
+            out_of_memory_kills: process::out_of_memory_kills(),
+            login: self.admission.login(&self.supervisor.record().spec),
+            login_stamp: claude::stored_login_stamp(),
         };
         let prompt =
             if opening.prompt { self.job.open(PROMPT).map_err(io::Error::other)? } else { None };
         if opening.prompt && prompt.is_none() {
             return Err(io::Error::new(io::ErrorKind::NotFound, "prompt.txt is gone"));
         }
-        self.out_of_memory_kills = process::out_of_memory_kills();
-        self.login_stamp = claude::stored_login_stamp();
-        self.login = self.admission.login(&self.supervisor.record().spec);
         self.lines = LineSplitter::default();
         self.seen_messages.clear();
         self.take(Input::LogOpened { length: self.log.length() });
@@ -125,6 +115,20 @@ impl Worker {
         let pid = child.id() as i32;
         self.claude = Some(child);
         Ok(Launch { pid, session_id, command, stdout })
+    }
+
+    /// Opens the file for claude's stderr, and watches it. Returns the length that it has already.
+    fn open_stderr(&mut self) -> io::Result<(Stdio, u64)> {
+        let Ok(file) = self.job.append(STDERR) else {
+            self.stderr_marks = StderrMarks::default();
+            return Ok((Stdio::null(), 0));
+        };
+        let length = file.metadata()?.len();
+        self.stderr_marks = StderrMarks::for_job(&self.job, file.try_clone().ok());
+        // The stderr of earlier attempts comes before the output of this one.
+        self.stderr_marks.mark_all(&self.job, self.log.length());
+        self.stderr_marks.watch();
+        Ok((file.into(), length))
     }
 
     pub(super) fn signal(&mut self, stop: TermSignal) {
@@ -163,7 +167,11 @@ impl Worker {
                 Reaped::Ended(pid, exit) => {
                     if self.claude.as_ref().is_some_and(|claude| claude.id() as i32 == pid) {
                         self.claude = None;
-                        let stderr = self.job.tail(STDERR, self.stderr_start, STDERR_TAIL_BYTES);
+                        let stderr = self.job.tail(
+                            STDERR,
+                            self.launch_state.stderr_start,
+                            STDERR_TAIL_BYTES,
+                        );
                         let stderr = last_lines(&stderr, MAX_STDERR_CHARS);
                         self.take(Input::Exited { exit, stderr });
                     }

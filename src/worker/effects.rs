@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::stderr_marks::StderrMarks;
-use super::{Sweep, Worker};
+use super::{Progress, Sweep, Worker};
 use crate::claude;
 use crate::clock;
 use crate::fault_point::fault_point;
@@ -44,7 +44,7 @@ impl Worker {
                 self.receive_messages();
             }
             Effect::SendMessage { uuid, text } => self.stdin.send_message(&uuid, &text),
-            Effect::Launch => self.launch_due = true,
+            Effect::Launch => self.progress = Progress::LaunchDue,
             Effect::LeaveQueue => self.admission.leave_queue(),
             Effect::EnterQueue => {
                 let step = self.admission.enter_queue(self.supervisor.record());
@@ -52,11 +52,11 @@ impl Worker {
             }
             Effect::Limited(met) => {
                 let job = &self.supervisor.record().job_id;
-                self.admission.queue().record_limit(job, &self.login, met);
+                self.admission.queue().record_limit(job, &self.launch_state.login, met);
             }
             Effect::Answered(began) => {
                 let model = self.supervisor.record().model.as_deref();
-                self.admission.queue().lift_limit(&self.login, model, began);
+                self.admission.queue().lift_limit(&self.launch_state.login, model, began);
             }
             Effect::RecordNotification(event) => {
                 let record = self.supervisor.record();
@@ -139,11 +139,11 @@ impl Worker {
         self.stderr_marks.mark_all(&self.job, self.log.length());
         self.inspect_output();
         self.find_session_file();
-        let stderr = self.job.tail(STDERR, self.stderr_start, MAX_STDERR_BYTES);
+        let stderr = self.job.tail(STDERR, self.launch_state.stderr_start, MAX_STDERR_BYTES);
         self.take(Input::AttemptEnded(Evidence {
             stderr: &String::from_utf8_lossy(&stderr),
-            out_of_memory: process::out_of_memory_kills() > self.out_of_memory_kills,
-            login_changed: claude::stored_login_stamp() != self.login_stamp,
+            out_of_memory: process::out_of_memory_kills() > self.launch_state.out_of_memory_kills,
+            login_changed: claude::stored_login_stamp() != self.launch_state.login_stamp,
         }));
     }
 
@@ -165,6 +165,6 @@ impl Worker {
             self.write_failed(RESULT, error.to_string());
         }
         fault_point("end:outcome-saved");
-        self.has_ended = true;
+        self.progress = Progress::Ended;
     }
 }

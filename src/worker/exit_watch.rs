@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::sleep_to;
-use super::waker::{Waker, create_waker};
+use super::wake_source::WakeSource;
 use crate::job::JobId;
 use crate::store::JobDir;
 
@@ -16,7 +16,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Waits for the ends of jobs.
 pub(super) struct ExitWatch {
-    waker: Waker,
+    ended: WakeSource,
     /// Keeps the pipe open after the last thread has ended.
     wake: PipeWriter,
     watched: Arc<Mutex<BTreeSet<JobId>>>,
@@ -25,14 +25,14 @@ pub(super) struct ExitWatch {
 
 impl ExitWatch {
     pub(super) fn new() -> io::Result<Self> {
-        let (waker, wake) = create_waker()?;
-        Ok(Self { waker, wake, watched: Arc::default(), poll_at: None })
+        let (ended, wake) = WakeSource::pipe()?;
+        Ok(Self { ended, wake, watched: Arc::default(), poll_at: None })
     }
 
     /// Watches these jobs as well, unless they are watched already. A job that has ended may have been
     /// resumed.
     pub(super) fn watch(&mut self, jobs: Vec<(JobId, JobDir)>) {
-        self.waker.drain();
+        self.ended.drain();
         self.poll_at = None;
         for (id, dir) in jobs {
             if !lock(&self.watched).insert(id.clone()) {
@@ -63,7 +63,7 @@ impl ExitWatch {
     /// Sleeps until one of the jobs may have ended.
     pub(super) async fn ended(&self) {
         tokio::select! {
-            () = self.waker.wait() => {}
+            () = self.ended.woken() => {}
             () = sleep_to(self.poll_at) => {}
         }
     }

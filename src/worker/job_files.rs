@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::Worker;
 use super::log_writer::{LogDamage, LogWriter};
+use super::{Progress, Worker};
 use crate::fault_point::fault_point;
 use crate::job::EventLine;
 use crate::process;
@@ -62,7 +62,7 @@ impl Worker {
     }
 
     pub(super) fn save(&mut self) {
-        if self.has_ended {
+        if self.progress == Progress::Ended {
             if let Err(error) = self.job.save_end(self.supervisor.record()) {
                 self.write_failed(RECORD, error.to_string());
             }

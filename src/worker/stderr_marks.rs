@@ -7,12 +7,10 @@
 //! written is not an error: readers then show the stderr later than it was written.
 
 use std::fs::File;
-use std::future::pending;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 
-use tokio::net::unix::pipe;
-
+use super::wake_source::{WakeSource, woken};
 use crate::process::{ArrivalOrder, Arrivals};
 use crate::store::{JobDir, STDERR_MARKS, StderrMark};
 
@@ -25,7 +23,7 @@ pub(super) struct StderrMarks {
     stderr: Option<File>,
     /// The order of stderr and stdout, and a descriptor that is readable when stderr.log has grown.
     /// `None` if the system does not report them.
-    arrivals: Option<(Arrivals, pipe::Receiver)>,
+    arrivals: Option<(Arrivals, WakeSource)>,
     /// stderr.marks, once there is a mark to write.
     file: Option<File>,
     /// Length of stderr.log at the last mark.
@@ -47,11 +45,7 @@ impl StderrMarks {
 
     /// Starts to watch stderr.log.
     pub(super) fn watch(&mut self) {
-        let watch = |file| {
-            let (arrivals, changes) = Arrivals::watch_file(file).ok()?;
-            Some((arrivals, pipe::Receiver::from_owned_fd_unchecked(changes).ok()?))
-        };
-        self.arrivals = self.stderr.as_ref().and_then(watch);
+        self.arrivals = self.stderr.as_ref().and_then(watch_growth);
     }
 
     /// Starts to watch the pipe of claude's stdout.
@@ -63,21 +57,14 @@ impl StderrMarks {
 
     /// Sleeps until stderr.log has grown; forever if the system does not report it.
     pub(super) async fn grown(&self) {
-        let Some((_, changes)) = &self.arrivals else { return pending().await };
-        if changes.readable().await.is_err() {
-            pending::<()>().await;
-        }
+        woken(self.arrivals.as_ref().map(|(_, changes)| changes)).await;
     }
 
     /// Handles the growth of stderr.log.
     pub(super) fn handle_growth(&mut self) {
         self.check_order();
-        let read = self.arrivals.as_ref().map(|(_, changes)| changes.try_read(&mut [0; 4096]));
-        match read {
-            Some(Ok(length)) if length > 0 => {}
-            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-            // The descriptor would stay readable forever.
-            _ => self.arrivals = None,
+        if self.arrivals.as_ref().is_some_and(|(_, changes)| !changes.drain()) {
+            self.arrivals = None;
         }
     }
 
@@ -138,6 +125,12 @@ impl StderrMarks {
     }
 }
 
+/// Returns a watch of stderr.log, and the descriptor that is readable when the file has grown.
+fn watch_growth(stderr: &File) -> Option<(Arrivals, WakeSource)> {
+    let (arrivals, changes) = Arrivals::watch_file(stderr).ok()?;
+    Some((arrivals, WakeSource::from_fd(changes).ok()?))
+}
+
 /// Opens stderr.marks for appending. An incomplete line is turned into one that is not a mark.
 fn open(job: &JobDir) -> Option<File> {
     let mut file = job.append(STDERR_MARKS).ok()?;
@@ -151,6 +144,7 @@ fn open(job: &JobDir) -> Option<File> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io;
 
     use super::*;
     use crate::job::JobId;

@@ -1,29 +1,31 @@
 //! The lock of the queue's leader, which a thread waits for.
 
 use std::fs::File;
-use std::future::pending;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::queue::Queue;
-use crate::worker::waker::{Waker, create_waker};
+use crate::worker::wake_source::{WakeSource, woken};
 
 /// The leader lock: held, or waited for by a thread that sleeps in flock(2).
 #[derive(Default)]
 pub(super) struct LeaderLock {
     claim: Arc<Mutex<LeaderClaim>>,
-    waker: Option<Waker>,
+    /// Wakes the worker when the thread has the lock, or cannot wait for it.
+    acquired: Option<WakeSource>,
 }
 
 #[derive(Default)]
-struct LeaderClaim {
-    /// The lock is still wanted, also when the thread gets it.
-    is_wanted: bool,
+enum LeaderClaim {
+    #[default]
+    None,
     /// A thread waits for the lock.
-    is_waiting: bool,
+    Waiting {
+        is_wanted: bool,
+    },
     /// A thread could not wait for the lock.
-    has_failed: bool,
-    held: Option<File>,
+    Failed,
+    Held(#[expect(dead_code, reason = "the lock is released when the file is closed")] File),
 }
 
 impl LeaderLock {
@@ -32,67 +34,87 @@ impl LeaderLock {
     }
 
     pub(super) fn is_held(&self) -> bool {
-        self.claim().held.is_some()
+        matches!(*self.claim(), LeaderClaim::Held(_))
     }
 
     /// Takes the lock if it is free, or has a thread wait for it. Returns whether this worker holds
     /// it or will be woken when it does; if not, it must be requested again after a while.
     pub(super) fn request(&mut self, queue: &Queue) -> bool {
         let mut claim = self.claim();
-        claim.is_wanted = true;
-        if claim.is_waiting || claim.held.is_some() {
-            return true;
+        match &mut *claim {
+            LeaderClaim::Held(_) => true,
+            LeaderClaim::Waiting { is_wanted } => {
+                *is_wanted = true;
+                true
+            }
+            LeaderClaim::None => {
+                drop(claim);
+                self.acquired = None;
+                self.acquire(queue).is_ok()
+            }
+            LeaderClaim::Failed => {
+                *claim = LeaderClaim::None;
+                drop(claim);
+                self.acquired = None;
+                false
+            }
         }
-        let has_failed = std::mem::take(&mut claim.has_failed);
-        drop(claim);
-        self.waker = None;
-        !has_failed && self.acquire(queue).is_ok()
     }
 
     fn acquire(&mut self, queue: &Queue) -> io::Result<()> {
         let file = queue.open_leader_lock()?;
         if file.try_lock().is_ok() {
-            self.claim().held = Some(file);
+            *self.claim() = LeaderClaim::Held(file);
             return Ok(());
         }
-        let (waker, mut wake) = create_waker()?;
+        let (acquired, mut wake) = WakeSource::pipe()?;
         let claim = Arc::clone(&self.claim);
         let wait = move || {
-            let is_locked = loop {
-                match file.lock() {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    locked => break locked.is_ok(),
-                }
-            };
+            let is_locked = wait_for_lock(&file);
             let mut claim = lock_claim(&claim);
-            claim.is_waiting = false;
-            claim.has_failed = !is_locked;
-            if is_locked && claim.is_wanted {
-                claim.held = Some(file);
-            }
+            *claim = match *claim {
+                _ if !is_locked => LeaderClaim::Failed,
+                LeaderClaim::Waiting { is_wanted: true } => LeaderClaim::Held(file),
+                _ => LeaderClaim::None,
+            };
             drop(claim);
             let _ = wake.write(b"!");
         };
-        self.claim().is_waiting = true;
-        let spawned = std::thread::Builder::new().stack_size(64 << 10).spawn(wait);
-        if spawned.is_err() {
-            self.claim().is_waiting = false;
+        *self.claim() = LeaderClaim::Waiting { is_wanted: true };
+        match std::thread::Builder::new().stack_size(64 << 10).spawn(wait) {
+            Ok(_) => {
+                self.acquired = Some(acquired);
+                Ok(())
+            }
+            Err(error) => {
+                *self.claim() = LeaderClaim::None;
+                Err(error)
+            }
         }
-        self.waker = Some(waker).filter(|_| spawned.is_ok());
-        spawned.map(drop)
     }
 
     pub(super) fn release(&mut self) {
         let mut claim = self.claim();
-        claim.is_wanted = false;
-        claim.held = None;
+        match &mut *claim {
+            // The thread releases the lock as soon as it gets it.
+            LeaderClaim::Waiting { is_wanted } => *is_wanted = false,
+            LeaderClaim::Held(_) => *claim = LeaderClaim::None,
+            LeaderClaim::None | LeaderClaim::Failed => {}
+        }
     }
 
     /// Sleeps until the thread has the lock, or cannot wait for it.
     pub(super) async fn changed(&self) {
-        match &self.waker {
-            Some(waker) => waker.wait().await,
-            None => pending().await,
+        woken(self.acquired.as_ref()).await;
+    }
+}
+
+/// Sleeps until this process has the lock. Returns whether it does.
+fn wait_for_lock(file: &File) -> bool {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            locked => return locked.is_ok(),
         }
     }
 }

@@ -1,15 +1,13 @@
 //! Waiting in the queue. The worker may be a watcher, which runs the dispatch for all jobs whenever
 //! a job leaves or joins the queue or a worker ends.
 
-#[cfg(target_os = "linux")]
-use std::fs::File;
+use std::collections::BTreeSet;
+#[cfg(not(target_os = "linux"))]
 use std::future::pending;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use tokio::net::unix::pipe;
 
 use super::{AdmissionControl, AdmissionStep, ERROR_RETRY_DELAY, POLL_INTERVAL};
 use crate::finalize::finalize_lost;
@@ -17,6 +15,7 @@ use crate::job::{JobId, Record};
 use crate::queue::{DispatchResult, QueueLockPoll, Ticket, TicketState};
 use crate::store::JobDir;
 use crate::worker::sleep_to;
+use crate::worker::wake_source::{WakeSource, woken};
 
 /// How long to wait until another process has written the verdict of a lost job, and how often to
 /// check.
@@ -25,13 +24,30 @@ const VERDICT_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a watcher that is not the leader waits for the leader to act.
 const LEADER_TIMEOUT: Duration = Duration::from_millis(100);
 
+/// What this worker watches while it waits in the queue.
+#[derive(Default)]
+pub(super) struct QueueWatch {
+    /// This worker is a watcher of the queue.
+    is_watcher: bool,
+    /// The queue was checked since this worker listens to its events.
+    is_listening: bool,
+    wake_fifo: Option<WakeSource>,
+    /// Watch of the tickets of jobs that have a slot.
+    running_watch: Option<WakeSource>,
+    watched: Vec<WatchedWorker>,
+    /// When to check the queue because of an event, unless the leader does so before.
+    check_at: Option<Instant>,
+    /// The other watchers that were notified that they are watchers.
+    notified: BTreeSet<(JobId, i32)>,
+}
+
 /// A worker that has a slot, and whose end is watched.
-pub(super) struct WatchedWorker {
+struct WatchedWorker {
     job: JobId,
     pid: i32,
     /// The pidfd of the process, which becomes readable when the process ends.
     #[cfg(target_os = "linux")]
-    exit: pipe::Receiver,
+    exit: WakeSource,
 }
 
 impl WatchedWorker {
@@ -57,14 +73,14 @@ impl AdmissionControl {
         if !was_signalled
             && !self.polls_lock
             && !self.leader.is_held()
-            && self.is_watcher
+            && self.watch.is_watcher
             && self.defers_to_leader()
         {
             return None;
         }
         let result = loop {
             let is_listening = self.listen();
-            self.check_at = None;
+            self.watch.check_at = None;
             self.poll_at = None;
             let lock = self.queue_lock()?;
             let result = match self.queue.dispatch(&lock, &ticket) {
@@ -76,9 +92,9 @@ impl AdmissionControl {
                 }
             };
             drop(lock);
-            self.is_watcher = result.is_watcher;
+            self.watch.is_watcher = result.is_watcher;
             // A new watcher checks again once it listens: an event may have come before.
-            let must_listen = self.is_watcher || self.leader.is_held();
+            let must_listen = self.watch.is_watcher || self.leader.is_held();
             if result.is_admitted || is_listening || !must_listen {
                 break result;
             }
@@ -92,14 +108,14 @@ impl AdmissionControl {
             return Some(AdmissionStep::Admitted);
         }
         let mut wait = result.poll_after;
-        if self.is_watcher || self.leader.is_held() {
+        if self.watch.is_watcher || self.leader.is_held() {
             wait = wait.min(result.retry_after.unwrap_or(wait));
             self.poll_at = Some(Instant::now() + wait);
             self.notify_watchers(&result);
             self.watch_workers(result);
         } else {
-            self.watched.clear();
-            self.notified.clear();
+            self.watch.watched.clear();
+            self.watch.notified.clear();
             self.poll_at = Some(Instant::now() + wait);
         }
         if !is_leader_requested {
@@ -117,33 +133,30 @@ impl AdmissionControl {
     /// Returns whether the leader still has time to act before this worker does.
     fn defers_to_leader(&mut self) -> bool {
         let now = Instant::now();
-        let check_at = *self.check_at.get_or_insert(now + LEADER_TIMEOUT);
+        let check_at = *self.watch.check_at.get_or_insert(now + LEADER_TIMEOUT);
         check_at > now
     }
 
     /// Listens to the queue's events if this worker is a watcher or the leader, and discards earlier
     /// ones. Returns whether it listens.
     fn listen(&mut self) -> bool {
-        if !self.is_watcher && !self.leader.is_held() {
-            self.is_listening = false;
-            self.wake_fifo = None;
-            self.running_watch = None;
+        if !self.watch.is_watcher && !self.leader.is_held() {
+            self.watch.is_listening = false;
+            self.watch.wake_fifo = None;
+            self.watch.running_watch = None;
             return false;
         }
-        if self.wake_fifo.is_none() {
-            self.wake_fifo =
-                self.queue.open_wake_fifo().and_then(pipe::Receiver::from_file_unchecked).ok();
+        if self.watch.wake_fifo.is_none() {
+            self.watch.wake_fifo = self.queue.open_wake_fifo().and_then(WakeSource::from_file).ok();
         }
-        if self.running_watch.is_none() {
-            let watch = self.queue.open_running_watch();
-            self.running_watch = watch.and_then(pipe::Receiver::from_file_unchecked).ok();
+        if self.watch.running_watch.is_none() {
+            self.watch.running_watch =
+                self.queue.open_running_watch().and_then(WakeSource::from_file).ok();
         }
-        // Large enough for one event of inotify(7) at least.
-        let mut discarded = [0; 1024];
-        for source in [&self.wake_fifo, &self.running_watch].into_iter().flatten() {
-            while source.try_read(&mut discarded).is_ok_and(|length| length > 0) {}
+        for source in [&self.watch.wake_fifo, &self.watch.running_watch].into_iter().flatten() {
+            source.drain();
         }
-        self.is_listening = true;
+        self.watch.is_listening = true;
         true
     }
 
@@ -151,21 +164,15 @@ impl AdmissionControl {
         self.leader.release();
         self.lock_poll = QueueLockPoll::default();
         self.polls_lock = false;
-        self.is_watcher = false;
-        self.is_listening = false;
-        self.wake_fifo = None;
-        self.running_watch = None;
-        self.watched.clear();
-        self.notified.clear();
-        self.check_at = None;
+        self.watch = QueueWatch::default();
         self.poll_at = None;
     }
 
     /// Wakes the workers that have become watchers.
     fn notify_watchers(&mut self, result: &DispatchResult) {
-        self.notified.retain(|watcher| result.other_watchers.contains(watcher));
+        self.watch.notified.retain(|watcher| result.other_watchers.contains(watcher));
         for (job, worker) in &result.other_watchers {
-            if self.notified.insert((job.clone(), *worker)) {
+            if self.watch.notified.insert((job.clone(), *worker)) {
                 self.queue.wake(job, *worker);
             }
         }
@@ -175,7 +182,7 @@ impl AdmissionControl {
     fn watch_workers(&mut self, result: DispatchResult) {
         let mut workers = result.running;
         workers.extend(result.witnesses);
-        self.watched.retain(|watched| {
+        self.watch.watched.retain(|watched| {
             // A process that writes the verdict may hold the job's lock for long.
             !watched.has_ended()
                 && workers.iter().any(|(job, pid)| *job == watched.job && *pid == watched.pid)
@@ -183,9 +190,9 @@ impl AdmissionControl {
         for (job, pid) in workers {
             let is_own = pid == std::process::id() as i32;
             let is_watched =
-                self.watched.iter().any(|watched| watched.job == job && watched.pid == pid);
+                self.watch.watched.iter().any(|watched| watched.job == job && watched.pid == pid);
             if !is_own && !is_watched {
-                self.watch(job, pid);
+                self.watch_worker(job, pid);
             }
         }
     }
@@ -223,22 +230,20 @@ impl AdmissionControl {
     }
 
     #[cfg(target_os = "linux")]
-    fn watch(&mut self, job: JobId, pid: i32) {
-        let exit = crate::process::ProcessHandle::open(pid).and_then(|process| {
-            // Not a pipe, but a pidfd becomes readable as a pipe does, and is never read.
-            pipe::Receiver::from_file_unchecked(File::from(std::os::fd::OwnedFd::from(process)))
-        });
+    fn watch_worker(&mut self, job: JobId, pid: i32) {
+        let exit = crate::process::ProcessHandle::open(pid)
+            .and_then(|process| WakeSource::from_fd(process.into()));
         // The worker may have died before, and its process id been given to another process.
         let may_live = JobDir::new(&self.jobs, &job).may_live();
         match exit {
-            Ok(exit) if may_live => self.watched.push(WatchedWorker { job, pid, exit }),
+            Ok(exit) if may_live => self.watch.watched.push(WatchedWorker { job, pid, exit }),
             _ => self.poll_soon(),
         }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn watch(&mut self, job: JobId, pid: i32) {
-        self.watched.push(WatchedWorker { job, pid });
+    fn watch_worker(&mut self, job: JobId, pid: i32) {
+        self.watch.watched.push(WatchedWorker { job, pid });
         self.poll_soon();
     }
 
@@ -253,16 +258,16 @@ impl AdmissionControl {
             return sleep_to(self.poll_at).await;
         }
         // This worker has become the leader since its last check.
-        if self.leader.is_held() && !self.is_listening {
+        if self.leader.is_held() && !self.watch.is_listening {
             return;
         }
-        if self.check_at.is_some() {
-            return sleep_to(self.check_at).await;
+        if self.watch.check_at.is_some() {
+            return sleep_to(self.watch.check_at).await;
         }
         tokio::select! {
             () = self.leader.changed(), if !self.leader.is_held() => {}
-            () = readable(self.wake_fifo.as_ref()) => {}
-            () = readable(self.running_watch.as_ref()) => {}
+            () = woken(self.watch.wake_fifo.as_ref()) => {}
+            () = woken(self.watch.running_watch.as_ref()) => {}
             () = self.worker_ended() => {}
             () = sleep_to(self.poll_at) => {}
         }
@@ -272,7 +277,7 @@ impl AdmissionControl {
     async fn worker_ended(&self) {
         use std::task::Poll;
         let mut exits: Vec<_> =
-            self.watched.iter().map(|watched| Box::pin(watched.exit.readable())).collect();
+            self.watch.watched.iter().map(|watched| Box::pin(watched.exit.woken())).collect();
         std::future::poll_fn(|context| {
             let has_ended = exits.iter_mut().any(|exit| exit.as_mut().poll(context).is_ready());
             if has_ended { Poll::Ready(()) } else { Poll::Pending }
@@ -283,12 +288,5 @@ impl AdmissionControl {
     #[cfg(not(target_os = "linux"))]
     async fn worker_ended(&self) {
         pending().await
-    }
-}
-
-async fn readable(source: Option<&pipe::Receiver>) {
-    match source {
-        Some(source) if source.readable().await.is_ok() => {}
-        _ => pending().await,
     }
 }
