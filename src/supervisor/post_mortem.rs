@@ -89,7 +89,9 @@ impl PostMortem {
         let mut repaired = None;
         let event = decode_line(&line, &mut repaired);
         match &event {
-            Some(Event::User(UserMessage { replayed: Some(uuid), .. })) => self.accepted.push(uuid.clone()),
+            Some(Event::User(UserMessage { replayed: Some(uuid), .. })) => {
+                self.accepted.push(uuid.clone())
+            }
             Some(Event::Result(_)) => self.done = self.accepted.len(),
             _ => {}
         }
