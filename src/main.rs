@@ -7,10 +7,7 @@
 //! and how the job ended. The verbs ([`commands`]) turn requests into answers, and [`output`]
 //! prints them. [`page`] renders jobs as HTML.
 //!
-//! Dependencies point downwards: `main → cli → commands → {launch, finalize, notifier, queue, page,
-//! claude} → store → job` and `worker → {supervisor, finalize, queue, claude, store, process}`,
-//! `supervisor → {stream, job}`, `page → {stream, job}`. Commands and the worker communicate only
-//! through the directory.
+//! docs/architecture.md describes the modules, which depend on each other in one direction.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 

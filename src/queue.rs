@@ -112,13 +112,6 @@ pub(crate) enum TicketState {
     Gone,
 }
 
-/// Number of jobs that have a slot or wait for one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct SlotUsage {
-    pub running: usize,
-    pub waiting: usize,
-}
-
 impl Queue {
     /// Returns the queue of the jobs directory at this path.
     pub(crate) fn for_jobs_dir(jobs: &Path) -> Self {
@@ -374,11 +367,6 @@ impl Queue {
     /// Returns whether the job has a slot.
     pub(crate) fn has_slot(&self, job: &JobId) -> bool {
         self.tickets(RUNNING).iter().any(|ticket| ticket.job_id == *job)
-    }
-
-    /// Returns the number of tickets, including those of dead workers.
-    pub(crate) fn slot_usage(&self) -> SlotUsage {
-        SlotUsage { running: self.tickets(RUNNING).len(), waiting: self.tickets(WAITING).len() }
     }
 
     /// Returns the tickets of the waiting jobs in order, and the limits that have not ended. The

@@ -22,6 +22,7 @@ use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Detachment, JobId, Spec};
 use crate::launch::{DetachMode, DetachPlan};
+use crate::process;
 use crate::text::{clip, one_line};
 
 /// Time limit of `claude --version`.
@@ -147,12 +148,12 @@ fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     let now = clock::now();
     let mut future_dated = None;
     if let Some(store) = &store {
-        let (job_checks, named) = jobs::checks(store, now);
-        checks.extend(job_checks);
+        let (check, named) = jobs::check(store, now);
+        checks.push(check);
         future_dated = Some(named);
     }
     checks.push(check_detach(request, env));
-    checks.extend(machine::checks());
+    checks.push(machine::open_files(process::machine::open_files()));
     checks.push(machine::clock(now, future_dated.as_ref()));
     let ok = checks.iter().all(|check| check.level != Level::Error);
     DoctorAnswer { ok, checks }

@@ -37,27 +37,6 @@ fn systemd_path(text: &str) -> Option<&str> {
     if path.starts_with('/') { Some(path) } else { None }
 }
 
-/// Returns the bytes of memory that the limits of this process's control groups leave; `None` if
-/// none has a limit. Version 2 only (Linux, `memory.max` of cgroups(7)); cached file data counts
-/// as free.
-pub(crate) fn memory_available() -> Option<u64> {
-    let root = Path::new("/sys/fs/cgroup");
-    let directory = match own() {
-        Some(path) if !path.contains("..") => root.join(path.trim_start_matches('/')),
-        _ => root.to_owned(),
-    };
-    let mut least: Option<u64> = None;
-    for directory in directory.ancestors() {
-        if !directory.starts_with(root) {
-            break;
-        }
-        if let Some(available) = available_in(directory) {
-            least = Some(available.min(least.unwrap_or(u64::MAX)));
-        }
-    }
-    least
-}
-
 /// Returns the limit of a control group's memory in bytes; `None` if there is none, or if it cannot
 /// be read. Linux: `memory.max` of cgroups(7), version 2, or
 /// `memory.limit_in_bytes` of version 1.
@@ -66,13 +45,6 @@ pub(crate) fn memory_max(cgroup: &str) -> Option<u64> {
     let path = cgroup.trim_start_matches('/');
     read_number(&root.join(path).join("memory.max"))
         .or_else(|| read_number(&root.join("memory").join(path).join("memory.limit_in_bytes")))
-}
-
-fn available_in(directory: &Path) -> Option<u64> {
-    let stat = std::fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
-    let cached = super::procfs::field(&stat, "inactive_file ").unwrap_or_default();
-    let used = read_number(&directory.join("memory.current"))?.saturating_sub(cached);
-    Some(read_number(&directory.join("memory.max"))?.saturating_sub(used))
 }
 
 fn read_number(file: &Path) -> Option<u64> {
@@ -157,24 +129,6 @@ mod tests {
         ] {
             assert_eq!(systemd_path(text), path, "{text:?}");
         }
-    }
-
-    #[test]
-    fn counts_cached_file_data_as_available_memory() {
-        let directory = tempfile::tempdir().unwrap();
-        for (max, current, stat, left) in [
-            ("100\n", "30\n", "anon 20\ninactive_file 10\n", Some(80)),
-            ("100\n", "130\n", "", Some(0)),
-            ("max\n", "30\n", "inactive_file 10\n", None),
-        ] {
-            for (name, text) in
-                [("memory.max", max), ("memory.current", current), ("memory.stat", stat)]
-            {
-                std::fs::write(directory.path().join(name), text).unwrap();
-            }
-            assert_eq!(available_in(directory.path()), left, "{max:?}");
-        }
-        assert_eq!(available_in(Path::new("/nowhere")), None);
     }
 
     #[test]

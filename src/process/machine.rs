@@ -1,4 +1,4 @@
-//! Limits and identity of the machine: memory, descriptors, processes, file systems.
+//! Limits and identity of the machine: descriptors and file systems.
 
 use std::io;
 use std::path::Path;
@@ -13,42 +13,11 @@ pub(crate) fn open_files() -> Option<u64> {
     soft_limit(Resource::RLIMIT_NOFILE)
 }
 
-/// Returns the soft limit on this user's processes and threads; `None` if there is none, or if it is
-/// not known. Root is not bound by it (setrlimit(2)).
-#[cfg(target_os = "linux")]
-pub(crate) fn processes() -> Option<u64> {
-    if nix::unistd::geteuid().is_root() { None } else { soft_limit(Resource::RLIMIT_NPROC) }
-}
-
-/// Not known on other systems.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn processes() -> Option<u64> {
-    None
-}
-
-/// Returns the bytes of memory that are available without swapping, within the limits of this
-/// process's control groups; `None` if the system does not report it.
-pub(crate) fn memory_available() -> Option<u64> {
-    let text = super::procfs::read_text("/proc/meminfo").ok()?;
-    let free = super::procfs::field(&text, "MemAvailable:")?.saturating_mul(1024);
-    Some(free.min(super::cgroup::memory_available().unwrap_or(u64::MAX)))
-}
-
-/// Free space of a file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FreeSpace {
-    pub bytes: u64,
-    /// Number of files that can be created; `None` if the file system has no such limit.
-    pub files: Option<u64>,
-}
-
-/// Returns the space that this user can still use on the directory's file system.
+/// Returns the bytes that this user can still use on the directory's file system.
 #[allow(clippy::unnecessary_cast, reason = "the counts have other types on other systems")]
-pub(crate) fn free_space(directory: &Path) -> io::Result<FreeSpace> {
+pub(crate) fn free_space(directory: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(directory)?;
-    let bytes = (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64);
-    let files = if stat.files() > 0 { Some(stat.files_available() as u64) } else { None };
-    Ok(FreeSpace { bytes, files })
+    Ok((stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64))
 }
 
 /// Identity of a machine.
@@ -201,13 +170,11 @@ mod tests {
     }
 
     #[test]
-    fn reads_free_space_and_memory() {
+    fn reads_free_space() {
         let directory = tempfile::tempdir().unwrap();
         let stat = nix::sys::statvfs::statvfs(directory.path()).unwrap();
         let free = free_space(directory.path()).unwrap();
-        assert!(free.bytes <= stat.blocks() * stat.fragment_size(), "{free:?}");
-        assert_eq!(free.files.is_some(), stat.files() > 0);
+        assert!(free <= stat.blocks() * stat.fragment_size(), "{free:?}");
         assert!(free_space(Path::new("/nowhere")).is_err());
-        assert!(memory_available().unwrap() > 0);
     }
 }

@@ -20,24 +20,3 @@ pub(super) fn read_text(path: &str) -> io::Result<String> {
     String::from_utf8(read(path)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
-
-/// Returns the number after `name` at the beginning of a line.
-pub(super) fn field(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-    rest.split_whitespace().next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_numbers_by_their_names() {
-        let text = "MemTotal:       16 kB\nMemAvailable:    7 kB\nBad: x\n";
-        for (name, number) in
-            [("MemTotal:", Some(16)), ("MemAvailable:", Some(7)), ("Bad:", None), ("Not:", None)]
-        {
-            assert_eq!(field(text, name), number, "{name}");
-        }
-    }
-}

@@ -24,6 +24,11 @@ fn up_to(max_parallel: u32) -> QueueOptions {
 }
 
 impl Fixture {
+    /// Returns the number of jobs that have a slot, and of those that wait for one.
+    fn tickets(&self) -> (usize, usize) {
+        (self.queue.tickets(RUNNING).len(), self.queue.tickets(WAITING).len())
+    }
+
     /// Creates a job whose worker is this process while the lock is held.
     fn job(&self, id: &str) -> (JobId, Lock) {
         let id = JobId::parse(id).unwrap();
@@ -77,7 +82,7 @@ fn gives_slots_in_order() {
     let EnterResult::Admitted(first) = &entered[0] else { panic!("{entered:?}") };
     let EnterResult::Waiting(second) = &entered[1] else { panic!("{entered:?}") };
     assert_eq!(fixture.queue.waiting_tickets().0[1].job_id, jobs[2].0);
-    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 2 });
+    assert_eq!(fixture.tickets(), (1, 2));
 
     fixture.queue.leave(first);
     let done = fixture.queue.dispatch_all().unwrap();
@@ -125,7 +130,7 @@ fn skips_a_waiting_job_whose_worker_is_dead() {
         fixture.queue.ask(&c, &up_to(1), None, &Login::default()).unwrap(),
         EnterResult::Admitted(_)
     ));
-    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 0 });
+    assert_eq!(fixture.tickets(), (1, 0));
 }
 
 #[test]
@@ -170,7 +175,7 @@ fn no_queue_ignores_dead_waiting_jobs() {
         fixture.queue.ask(&c, &no_wait, None, &Login::default()).unwrap(),
         EnterResult::Waiting(_)
     ));
-    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 1 });
+    assert_eq!(fixture.tickets(), (1, 1));
 }
 
 #[test]
@@ -184,7 +189,7 @@ fn replaces_the_ticket_of_a_dead_worker() {
     else {
         panic!()
     };
-    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 0 });
+    assert_eq!(fixture.tickets(), (1, 0));
 
     fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
     let EnterResult::Waiting(later) =
@@ -192,7 +197,7 @@ fn replaces_the_ticket_of_a_dead_worker() {
     else {
         panic!()
     };
-    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 1 });
+    assert_eq!(fixture.tickets(), (1, 1));
     fixture.queue.leave(&again);
     fixture.queue.dispatch_all().unwrap();
     assert_eq!(fixture.queue.ticket_state(&later), TicketState::Running);
@@ -209,7 +214,7 @@ fn no_queue_leaves_no_ticket() {
         fixture.queue.ask(&b, &no_wait, None, &Login::default()).unwrap(),
         EnterResult::NoSlot(_)
     ));
-    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 0 });
+    assert_eq!(fixture.tickets(), (1, 0));
     // A stagger is accepted.
     let no_wait = QueueOptions { no_queue: true, stagger_ms: 60_000, ..up_to(2) };
     assert!(matches!(
@@ -315,7 +320,7 @@ fn a_job_without_a_slot_waits_again() {
     let confirm = || fixture.queue.confirm(&fixture.queue.lock().unwrap(), &second).unwrap();
     admit();
     assert_eq!(confirm(), TicketState::Waiting);
-    assert_eq!(fixture.queue.slot_usage(), SlotUsage { running: 1, waiting: 1 });
+    assert_eq!(fixture.tickets(), (1, 1));
     fixture.queue.leave(&first);
     admit();
     assert_eq!(confirm(), TicketState::Running);

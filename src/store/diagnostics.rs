@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{Context, Store, StoreError, files, staging};
+use super::{Context, Store, StoreError, files};
 
 const PROBE_CONTENT: [u8; 4096] = [b'x'; 4096];
 
@@ -30,11 +30,6 @@ impl Store {
         fs::remove_file(&path).context("remove", &path)?;
         first.write_all(&PROBE_CONTENT).and_then(|()| first.sync_data()).context("write", &path)?;
         Ok(WriteProbe { path, files: [first, second?] })
-    }
-
-    /// Returns the number of staged jobs that no process is creating or removing any more.
-    pub(crate) fn leftovers(&self) -> Result<usize, StoreError> {
-        staging::leftovers(self.root())
     }
 
     /// Returns the names of the entries that were modified after `limit`, or that contain such a

@@ -134,23 +134,6 @@ fn staged_record(entry: &Path) -> Option<Record> {
     job.check().and_then(|()| job.load()).ok()
 }
 
-/// Returns the number of entries of the staging directory whose lock is free.
-pub(super) fn leftovers(root: &Path) -> Result<usize, StoreError> {
-    let path = root.join(STAGING);
-    let entries = match files::open_directory(&path).and_then(|_| fs::read_dir(&path)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries.context("read", &path)?,
-    };
-    Ok(entries.flatten().filter(is_leftover).count())
-}
-
-fn is_leftover(entry: &fs::DirEntry) -> bool {
-    match JobDir::at(entry.path()) {
-        Some(staged) => !staged.is_held().unwrap_or(false),
-        None => true,
-    }
-}
-
 /// Removes the leftovers in the staging directory of a jobs directory, if there is one.
 pub(super) fn clear(root: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(root.join(STAGING)) {

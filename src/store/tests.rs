@@ -172,11 +172,9 @@ fn keeps_a_staged_job_whose_lock_is_held() {
     let staged = JobDir::at(staging.join("b")).unwrap();
     fs::create_dir(staged.path()).unwrap();
     let lock = staged.create_lock().unwrap().unwrap();
-    assert_eq!(store.leftovers().unwrap(), 0);
     store.clear_leftovers().unwrap();
     assert!(staged.is_held().unwrap());
     drop(lock);
-    assert_eq!(store.leftovers().unwrap(), 1);
     store.clear_leftovers().unwrap();
     assert!(!staged.path().exists());
     // The process that builds it notices that, and builds another one.

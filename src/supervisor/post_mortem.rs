@@ -90,7 +90,7 @@ impl PostMortem {
         let event = decode_line(&line, &mut repaired);
         match &event {
             Some(Event::User(UserMessage { replayed: Some(uuid), .. })) => {
-                self.accepted.push(uuid.clone())
+                self.accepted.push(uuid.clone());
             }
             Some(Event::Result(_)) => self.done = self.accepted.len(),
             _ => {}

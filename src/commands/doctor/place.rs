@@ -1,4 +1,4 @@
-//! Checks of the jobs directory: access, file system, locks, free space.
+//! Checks of the jobs directory: access, locks, free space.
 
 use std::fs;
 use std::io;
@@ -8,7 +8,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Check, Level, hint_of};
 use crate::error::Error;
-use crate::process::machine::{self, FreeSpace, Medium};
+use crate::process::machine::{self, Medium};
 use crate::store::{Store, StoreError, WriteProbe, try_lock_in};
 
 const MB: u64 = 1_000_000;
@@ -27,19 +27,15 @@ pub(super) fn checks(root: Result<&Path, &Error>) -> (Vec<Check>, Option<Store>)
     let Some(existing) = root.ancestors().find(|path| path.is_dir()) else {
         return (vec![directory], store);
     };
-    let free = machine::free_space(existing);
-    let check_free = |name, check: fn(FreeSpace) -> Check| match &free {
-        Ok(free) => check(*free),
-        Err(error) => Check::unknown(name, error),
+    let space = match machine::free_space(existing) {
+        Ok(bytes) => space(bytes),
+        Err(error) => Check::unknown("space", error),
     };
-    let checks = vec![
-        directory,
-        file_system(machine::file_system(existing)),
-        locks(existing, probe.as_ref()),
-        check_free("space", |free| space(free.bytes)),
-        check_free("inodes", |free| inodes(free.files)),
-    ];
-    (checks, store)
+    let locks = match locks(existing, probe.as_ref()) {
+        Some(check) => check,
+        None => lock_reach(machine::file_system(existing)),
+    };
+    (vec![directory, locks, space], store)
 }
 
 fn directory(root: &Path) -> (Check, Option<Store>, Option<WriteProbe>) {
@@ -86,20 +82,20 @@ fn creatable(root: &Path) -> Result<(), String> {
     allowed.map_err(|errno| format!("{}: {}", existing.display(), errno.desc()))
 }
 
-fn file_system(name: io::Result<Option<String>>) -> Check {
+/// Checks on which machines the locks of a file system of this type are visible.
+fn lock_reach(name: io::Result<Option<String>>) -> Check {
     let (name, medium) = match name {
         Ok(Some(name)) => {
             let medium = Medium::of(&name);
             (name, medium)
         }
         Ok(None) => ("a file system".to_owned(), Medium::Unknown),
-        Err(error) => return Check::unknown("file_system", error),
+        Err(error) => return Check::unknown("locks", error),
     };
-    let warning =
-        |what: &str, hint: &str| Check::warning("file_system", format!("{name}, {what}"), hint);
+    let warning = |what: &str, hint: &str| Check::warning("locks", format!("{name}, {what}"), hint);
     let local_hint = "use a directory on a local disk with --jobs-dir";
     match medium {
-        Medium::Disk => Check::ok("file_system", format!("{name}, local")),
+        Medium::Disk => Check::ok("locks", format!("supported by {name}, local")),
         Medium::Memory => warning(
             "in memory: a reboot removes the jobs, and recover cannot continue them",
             "use a directory on a disk with --jobs-dir",
@@ -122,16 +118,18 @@ fn file_system(name: io::Result<Option<String>>) -> Check {
     }
 }
 
-fn locks(dir: &Path, probe: Option<&WriteProbe>) -> Check {
-    let result = probe.map_or_else(|| try_lock_in(dir), WriteProbe::lock);
-    match result {
-        Ok(()) => Check::ok("locks", "supported"),
-        Err(error) if error.is_without_locks() => {
-            let detail = error.to_string();
-            Check::error("locks", detail, hint_of(&Error::NoLocks(error)))
-        }
-        Err(error) => Check::unknown("locks", error),
+/// Returns what is wrong with locks in the directory; `None` if they work on this machine.
+fn locks(dir: &Path, probe: Option<&WriteProbe>) -> Option<Check> {
+    let result = match probe {
+        Some(probe) => probe.lock(),
+        None => try_lock_in(dir),
+    };
+    let error = result.err()?;
+    if error.is_without_locks() {
+        let detail = error.to_string();
+        return Some(Check::error("locks", detail, hint_of(&Error::NoLocks(error))));
     }
+    Some(Check::unknown("locks", error))
 }
 
 fn space(bytes: u64) -> Check {
@@ -144,20 +142,8 @@ fn space(bytes: u64) -> Check {
     Check::with_level("space", level, format!("{} free", format_bytes(bytes)), hint)
 }
 
-fn inodes(files: Option<u64>) -> Check {
-    let Some(files) = files else { return Check::ok("inodes", "not limited") };
-    // A job creates about a dozen files.
-    let level = match files {
-        0..100 => Level::Error,
-        100..10_000 => Level::Warning,
-        _ => Level::Ok,
-    };
-    let hint = "remove files, or use another directory with --jobs-dir";
-    Check::with_level("inodes", level, format!("{files} free"), hint)
-}
-
 /// Formats a number of bytes.
-pub(super) fn format_bytes(bytes: u64) -> String {
+fn format_bytes(bytes: u64) -> String {
     match bytes {
         0..MB => format!("{} kB", bytes / 1_000),
         MB..GB => format!("{} MB", bytes / MB),
@@ -182,14 +168,6 @@ mod tests {
             let check = space(bytes);
             assert_eq!((check.level, check.detail.as_str()), (level, detail));
         }
-        for (files, level) in [
-            (Some(0), Level::Error),
-            (Some(100), Level::Warning),
-            (Some(10_000), Level::Ok),
-            (None, Level::Ok),
-        ] {
-            assert_eq!(inodes(files).level, level, "{files:?}");
-        }
     }
 
     #[test]
@@ -205,9 +183,9 @@ mod tests {
             ("newfs", Medium::Unknown, Level::Warning),
         ] {
             assert_eq!(Medium::of(name), medium);
-            assert_eq!(file_system(Ok(Some(name.to_owned()))).level, level, "{name}");
+            assert_eq!(lock_reach(Ok(Some(name.to_owned()))).level, level, "{name}");
         }
-        assert_eq!(file_system(Ok(None)).level, Level::Warning);
-        assert_eq!(file_system(Err(io::ErrorKind::NotFound.into())).level, Level::Warning);
+        assert_eq!(lock_reach(Ok(None)).level, Level::Warning);
+        assert_eq!(lock_reach(Err(io::ErrorKind::NotFound.into())).level, Level::Warning);
     }
 }
