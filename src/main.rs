@@ -1,13 +1,5 @@
 //! claudejob runs coding tasks with Claude Code as persistent, detached jobs. A job's whole state
-//! is files.
-//!
-//! The directory is the database ([`store`]). A file lock marks a live job; the process that holds
-//! it, the [`worker`], is the only writer of the job's record. A pure core makes the decisions:
-//! [`stream`] interprets the lines of claude's stream, [`supervisor`] decides what the worker does
-//! and how the job ended. The verbs ([`commands`]) turn requests into answers, and [`output`]
-//! prints them. [`page`] renders jobs as HTML.
-//!
-//! docs/architecture.md describes the modules, which depend on each other in one direction.
+//! is files. docs/architecture.md describes the processes, the files and the modules.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic"))]
 
