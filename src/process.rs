@@ -47,7 +47,8 @@ pub(crate) use limits::{file_size_limit, raise_limits, survive_file_size_limit};
 pub(crate) use marker::{JobMarker, set_marker};
 pub(crate) use orphans::{Orphans, is_below_any};
 pub(crate) use poll::{RawStdin, readable_within, wait_reader_closed};
-pub(crate) use proc::{ProcessId, check as check_proc, holds_lock, is_this_program, parent_of};
+use proc::with_ancestors;
+pub(crate) use proc::{ProcessId, check as check_proc, descends_from, holds_lock, is_this_program};
 pub(crate) use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background};
 pub(crate) use run::run_with_timeout;
 pub(crate) use spawn::{accept_kill_requests, spawn_claude, spawn_detached, spawn_worker};
@@ -57,10 +58,6 @@ pub(crate) use spawn::{accept_kill_requests, spawn_claude, spawn_detached, spawn
 #[cfg(all(target_os = "linux", target_env = "gnu", panic = "abort"))]
 #[link(name = "gcc_eh", kind = "static")]
 unsafe extern "C" {}
-
-/// Limit on the ancestors of a process that are followed. Parents that are read one after the other
-/// while they change could form a circle.
-const MAX_ANCESTORS: usize = 10_000;
 
 /// Reason why existing processes cannot be named.
 const TOO_FAST: &str = "each starts others and ends before it is found";
@@ -73,6 +70,11 @@ pub(crate) enum ArrivalOrder {
     First,
     /// After data had come to the pipe.
     AfterPipe,
+}
+
+/// Returns the number of this process.
+pub(crate) fn own_pid() -> i32 {
+    std::process::id() as i32
 }
 
 /// Kills the process with this number if it has the job's marker, and waits until it has ended.
@@ -125,19 +127,12 @@ pub(crate) fn exists(pid: i32) -> bool {
 /// Finds the nearest ancestor of this process that runs `program`, and its child from which this
 /// process descends, which may be this process. `None` if there is none, or no `/proc`.
 pub(crate) fn ancestor_running(program: &Path) -> Option<(i32, i32)> {
-    let mut child = std::process::id() as i32;
-    // Far deeper than any tree of processes.
-    for _ in 0..1_000 {
-        let parent = parent_of(child)?;
-        if parent <= 0 {
-            return None;
-        }
-        if let Ok(running) = std::fs::read_link(format!("/proc/{parent}/exe"))
+    for process in with_ancestors(own_pid()) {
+        if let Ok(running) = std::fs::read_link(format!("/proc/{}/exe", process.parent))
             && is_program(&running, program)
         {
-            return Some((parent, child));
+            return Some((process.parent, process.id.pid));
         }
-        child = parent;
     }
     None
 }

@@ -38,7 +38,7 @@ use nix::sys::signal::Signal;
 use crate::clock;
 use crate::fault_point::fault_point;
 use crate::job::{JobId, Login, QueueOptions};
-use crate::process::ProcessHandle;
+use crate::process::{ProcessHandle, own_pid};
 use crate::store::{notify, open_wake_fifo};
 
 pub(crate) use dispatch::DispatchResult;
@@ -144,14 +144,14 @@ impl Queue {
         };
         let mut snapshot = self.load_snapshot_for(lock, &own);
         let admitted = self.is_next(&mut snapshot, &own);
-        let text = own.content(std::process::id() as i32, None);
+        let text = own.content(own_pid(), None);
         if !lock.is_latest() {
             return Ok(None);
         }
         fault_point("queue:entering");
         if admitted {
             self.write_ticket(RUNNING, &own, &text)?;
-            let worker = Some(std::process::id() as i32);
+            let worker = Some(own_pid());
             self.begin_probe(&own, worker, &mut snapshot.limits, true);
             self.record_admission(snapshot.now_ms);
             // Others may have decided since the last check.
@@ -274,7 +274,7 @@ impl Queue {
     /// Records the process id of the claude that runs in a slot: the slot is free when it has
     /// ended.
     pub(crate) fn record_claude_pid(&self, ticket: &Ticket, claude: i32) {
-        let text = ticket.content(std::process::id() as i32, Some(claude));
+        let text = ticket.content(own_pid(), Some(claude));
         let path = self.ticket_path(RUNNING, ticket);
         if let Ok(file) = OpenOptions::new().write(true).open(path) {
             let _ = file.write_all_at(text.as_bytes(), 0);
@@ -301,7 +301,7 @@ impl Queue {
 
     /// Signals a worker to dispatch.
     pub(crate) fn wake(&self, job: &JobId, worker: i32) {
-        if worker == std::process::id() as i32 {
+        if worker == own_pid() {
             return;
         }
         if let Ok(target) = ProcessHandle::open(worker)

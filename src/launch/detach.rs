@@ -9,7 +9,7 @@ use std::process::Command;
 use super::cgroup_unit::{CgroupUnit, Manager, SCOPE_PREFIX, kills_user_processes};
 use crate::claude::{self, Env};
 use crate::job::{Detached, Detachment, JobId};
-use crate::process::cgroup;
+use crate::process::{self, cgroup};
 
 /// Time that a scope has to end when it is stopped: a little more than a worker needs for its
 /// signals and the end of its processes.
@@ -365,16 +365,8 @@ fn descends_from_init() -> bool {
     if Path::new("/run/systemd/system").is_dir() {
         return false;
     }
-    let mut pid = std::process::id() as i32;
-    // Far deeper than any process tree.
-    for _ in 0..1_000 {
-        match crate::process::parent_of(pid) {
-            Some(1) => return true,
-            Some(parent) if parent > 1 => pid = parent,
-            _ => return pid == 1,
-        }
-    }
-    false
+    let own = process::own_pid();
+    own == 1 || process::descends_from(own, 1)
 }
 
 /// Returns a sentence for each directory that disappears when the service stops. The job stays in

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::proc::{self, Process, ProcessId};
+use super::proc::{self, Process, ProcessId, descends_from};
 use super::survivors::Survivors;
-use super::{MAX_ANCESTORS, TOO_FAST};
+use super::{TOO_FAST, own_pid};
 use crate::job::Leftovers;
 
 /// Returns whether a process with this marker continues although the job ends: it is the worker of
@@ -55,7 +55,7 @@ impl Descendants {
     /// its list until it is reaped, so that an empty list proves that there is none.
     pub(crate) fn kill(&mut self, is_independent: IsIndependent<'_>) -> io::Result<KillProgress> {
         self.living.clear();
-        let own = std::process::id() as i32;
+        let own = own_pid();
         let mut below = match proc::children(own) {
             Ok(children) => children,
             Err(error) => {
@@ -125,17 +125,4 @@ impl Descendants {
         };
         Leftovers { processes, unlisted }
     }
-}
-
-/// Returns whether a process is a descendant of `ancestor`.
-fn descends_from(pid: i32, ancestor: i32) -> bool {
-    let mut process = pid;
-    for _ in 0..MAX_ANCESTORS {
-        match proc::parent_of(process) {
-            Some(parent) if parent == ancestor => return true,
-            Some(parent) if parent > 1 => process = parent,
-            _ => return false,
-        }
-    }
-    false
 }

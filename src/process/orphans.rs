@@ -11,9 +11,9 @@ use nix::sys::signal::Signal;
 
 use super::descendants::IsIndependent;
 use super::marker::JobMarker;
-use super::proc::{self, Pids, Process, ProcessId};
+use super::proc::{self, MAX_ANCESTORS, Pids, Process, ProcessId, with_ancestors};
 use super::survivors::Survivors;
-use super::{MAX_ANCESTORS, ProcessHandle, TOO_FAST, boot_ticks, cgroup};
+use super::{ProcessHandle, TOO_FAST, boot_ticks, cgroup, own_pid};
 use crate::job::Leftovers;
 
 /// How long a search continues without finding any process while other processes end before they can
@@ -73,18 +73,8 @@ impl Orphans<'_> {
 
 /// Returns whether a process or one of its ancestors is independent.
 pub(crate) fn is_below_any(pid: i32, is_independent: IsIndependent<'_>) -> bool {
-    let mut ancestor = pid;
-    for _ in 0..MAX_ANCESTORS {
-        let Some(process) = Process::living(ancestor) else { return false };
-        if process.markers().iter().any(|marker| is_independent(marker, process.id)) {
-            return true;
-        }
-        if process.parent <= 1 {
-            return false;
-        }
-        ancestor = process.parent;
-    }
-    false
+    with_ancestors(pid)
+        .any(|process| process.markers().iter().any(|marker| is_independent(marker, process.id)))
 }
 
 /// The markers of all processes of this machine at one time.
@@ -206,7 +196,7 @@ impl Search<'_> {
     fn pass(&mut self) -> io::Result<Pass> {
         self.seen.clear();
         self.living.clear();
-        let own = std::process::id() as i32;
+        let own = own_pid();
         let Pids { pids, is_complete } = proc::pids()?;
         let mut pass = Pass { is_new: false, has_vanished: !is_complete };
         // The newest first, unless the process ids have wrapped around: those may end soon.
@@ -249,7 +239,7 @@ impl Search<'_> {
     /// Kills the newest processes if they are the job's: a process that is about to start another one
     /// and end will have done so before a pass over all reaches it.
     fn kill_newest(&mut self) {
-        let own = std::process::id() as i32;
+        let own = own_pid();
         let Some(newest) = proc::newest() else { return };
         for pid in (newest - NEWEST_COUNT..=newest).rev() {
             // The two newest are checked again: they may just have been started.
@@ -289,7 +279,7 @@ impl Search<'_> {
 
     /// Returns whether a process or one of its ancestors is the job's, and none of them independent.
     fn belongs(&mut self, pid: i32) -> bool {
-        let own = std::process::id() as i32;
+        let own = own_pid();
         let Orphans { is_locked, is_independent, .. } = *self.orphans;
         let job = self.orphans.marker;
         let mut belongs = matches!(&job.scope, Some(scope) if cgroup::contains(scope, pid));

@@ -3,9 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::own_pid;
+
 /// Environment variables that mark every process of a job: their value is the job's directory. The
 /// second one has no other use, so that a program can set the first for a purpose of its own.
 pub(super) const MARKER_VARIABLES: [&str; 2] = ["CLAUDEJOB_DIR", "CLAUDEJOB_MARK"];
+
+/// Limit on the ancestors of a process that are followed. Parents that are read one after the other
+/// while they change could form a circle.
+pub(super) const MAX_ANCESTORS: usize = 10_000;
 
 /// Identifies a process uniquely: after its end its number can be given to another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +23,7 @@ pub(crate) struct ProcessId {
 
 impl ProcessId {
     pub(crate) fn own() -> Option<Self> {
-        Self::from_pid(std::process::id() as i32)
+        Self::from_pid(own_pid())
     }
 
     /// Identifies the process that has this number now; `None` if there is none.
@@ -354,7 +360,15 @@ mod system {
 pub(crate) use system::{check, holds_lock, is_this_program};
 pub(super) use system::{children, markers, newest, pids};
 
-/// Returns the parent of a living process; 0 if it has none in this PID namespace.
-pub(crate) fn parent_of(pid: i32) -> Option<i32> {
-    Some(Process::living(pid)?.parent)
+/// Returns a process and its ancestors, except for the first process of the PID namespace.
+pub(super) fn with_ancestors(pid: i32) -> impl Iterator<Item = Process> {
+    let lineage = std::iter::successors(Process::living(pid), |process| {
+        if process.parent > 1 { Process::living(process.parent) } else { None }
+    });
+    lineage.take(MAX_ANCESTORS)
+}
+
+/// Returns whether a process is a descendant of `ancestor`.
+pub(crate) fn descends_from(pid: i32, ancestor: i32) -> bool {
+    with_ancestors(pid).any(|process| process.parent == ancestor)
 }

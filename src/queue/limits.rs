@@ -19,6 +19,7 @@ use crate::clock;
 use crate::job::{
     JobId, LimitMet, Login, ModelFamily, Reason, Timestamp, UNKNOWN_LOGIN_LIMIT, milliseconds,
 };
+use crate::process::own_pid;
 use crate::store::JobDir;
 
 /// How often a job is admitted before a limit's end to find out whether it is over.
@@ -225,7 +226,7 @@ impl Queue {
     /// Returns the limit to record for a job that has met it; `None` if it is known, and has a
     /// witness already.
     fn limit_met(&self, name: &str, job: &JobId, until: Timestamp) -> Option<Limit> {
-        let worker = std::process::id() as i32;
+        let worker = own_pid();
         let mut witness = Witness { job: job.clone(), worker, has_met: true, probed_ms: None };
         let mut limit = Limit::new(name, until);
         if let Some(known) = self.read_limit(name)
@@ -341,7 +342,7 @@ impl Queue {
     /// alive.
     fn has_live_witness(&self, limit: &Limit) -> bool {
         let Some(Witness { job, worker, .. }) = &limit.witness else { return false };
-        let is_own = *worker == std::process::id() as i32;
+        let is_own = *worker == own_pid();
         self.is_live(job) && (is_own || self.marker(job).is_on(*worker))
     }
 
@@ -351,7 +352,7 @@ impl Queue {
         let mut witnesses = Vec::new();
         for limit in limits {
             if let Some(Witness { job, worker, .. }) = &limit.witness
-                && *worker != std::process::id() as i32
+                && *worker != own_pid()
                 && self.has_live_witness(limit)
                 && !witnesses.contains(&(job.clone(), *worker))
             {

@@ -9,7 +9,7 @@ use super::scheduling::{
 };
 use super::{LAST_ADMISSION, Limit, Queue, QueueLock, RUNNING, Ticket};
 use crate::clock;
-use crate::process::{self, Orphans};
+use crate::process::{self, Orphans, own_pid};
 use crate::store::is_independent;
 
 /// How long to wait for the end of a dead worker's claude, to which the kernel has sent SIGKILL.
@@ -138,7 +138,7 @@ impl Queue {
             return false;
         }
         let marker = self.marker(&ticket.job_id);
-        if worker == std::process::id() as i32 || marker.is_on(worker) {
+        if worker == own_pid() || marker.is_on(worker) {
             return false;
         }
         lock.report_progress();

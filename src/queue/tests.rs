@@ -87,7 +87,7 @@ fn gives_slots_in_order() {
     fixture.queue.leave(first);
     let done = fixture.queue.dispatch_all().unwrap();
     assert_eq!(fixture.queue.ticket_state(second), TicketState::Running);
-    assert_eq!(done.running, [(jobs[1].0.clone(), std::process::id() as i32)]);
+    assert_eq!(done.running, [(jobs[1].0.clone(), own_pid())]);
     assert_eq!(fixture.queue.waiting_tickets().0[0].job_id, jobs[2].0);
 }
 
