@@ -36,7 +36,7 @@ pub(crate) struct Limit {
     /// When the limit was recorded, by the wall clock.
     recorded: Timestamp,
     /// The same in milliseconds of the monotonic clock.
-    monotonic_ms: i64,
+    monotonic_ms: u64,
     /// The job that met the limit last, or is to find out whether it is over. `None` if a worker of
     /// an earlier version recorded the limit.
     witness: Option<Witness>,
@@ -54,8 +54,8 @@ struct Witness {
 
 impl Limit {
     fn new(name: &str, until: Timestamp) -> Self {
-        let monotonic_ms = i64::try_from(clock::monotonic_ms()).unwrap_or(i64::MAX);
-        Self { name: name.to_owned(), until, recorded: clock::now(), monotonic_ms, witness: None }
+        let (name, recorded) = (name.to_owned(), clock::now());
+        Self { name, until, recorded, monotonic_ms: clock::monotonic_ms(), witness: None }
     }
 
     /// Parses a limit file; `None` if it is invalid.
@@ -82,11 +82,8 @@ impl Limit {
     pub(super) fn remaining(&self, grace: Duration) -> Duration {
         let left = self.until.after(grace).since(clock::now());
         let longest = self.until.after(grace).since(self.recorded);
-        let passed_ms = match u64::try_from(self.monotonic_ms) {
-            // The monotonic clock restarts at a reboot.
-            Ok(recorded_ms) => clock::monotonic_ms().saturating_sub(recorded_ms),
-            Err(_) => 0,
-        };
+        // The monotonic clock restarts at a reboot.
+        let passed_ms = clock::monotonic_ms().saturating_sub(self.monotonic_ms);
         left.min(longest.saturating_sub(Duration::from_millis(passed_ms)))
     }
 

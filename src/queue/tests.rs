@@ -19,6 +19,10 @@ fn fixture() -> Fixture {
     Fixture { _dir: dir, store: Store::at(root.clone()), queue: Queue::for_jobs_dir(&root) }
 }
 
+fn no_wait(options: QueueOptions) -> QueueOptions {
+    QueueOptions { no_queue: true, ..options }
+}
+
 fn up_to(max_parallel: u32) -> QueueOptions {
     QueueOptions { max_parallel, ..QueueOptions::default() }
 }
@@ -36,9 +40,23 @@ impl Fixture {
         (id, self.store.create(&record, "x").unwrap().1)
     }
 
+    fn enter(&self, id: &JobId, options: &QueueOptions) -> EnterResult {
+        self.queue.ask(id, options, None, &Login::default()).unwrap()
+    }
+
+    fn admitted(&self, id: &JobId, options: &QueueOptions) -> Ticket {
+        let EnterResult::Admitted(ticket) = self.enter(id, options) else { panic!("waits") };
+        ticket
+    }
+
+    fn waiting(&self, id: &JobId, options: &QueueOptions) -> Ticket {
+        let EnterResult::Waiting(ticket) = self.enter(id, options) else { panic!("admitted") };
+        ticket
+    }
+
     /// Asks for the only slot, and returns the ticket.
     fn ticket(&self, id: &JobId) -> Ticket {
-        match self.queue.ask(id, &up_to(1), None, &Login::default()).unwrap() {
+        match self.enter(id, &up_to(1)) {
             EnterResult::Admitted(ticket) | EnterResult::Waiting(ticket) => ticket,
             other => panic!("{other:?}"),
         }
@@ -74,19 +92,16 @@ impl Queue {
 #[test]
 fn gives_slots_in_order() {
     let fixture = fixture();
-    let jobs: Vec<_> = ["a", "b", "c"].map(|id| fixture.job(id)).into();
-    let entered: Vec<_> = jobs
-        .iter()
-        .map(|(id, _)| fixture.queue.ask(id, &up_to(1), None, &Login::default()).unwrap())
-        .collect();
-    let EnterResult::Admitted(first) = &entered[0] else { panic!("{entered:?}") };
-    let EnterResult::Waiting(second) = &entered[1] else { panic!("{entered:?}") };
+    let jobs = ["a", "b", "c"].map(|id| fixture.job(id));
+    let first = fixture.admitted(&jobs[0].0, &up_to(1));
+    let second = fixture.waiting(&jobs[1].0, &up_to(1));
+    fixture.enter(&jobs[2].0, &up_to(1));
     assert_eq!(fixture.queue.waiting_tickets().0[1].job_id, jobs[2].0);
     assert_eq!(fixture.tickets(), (1, 2));
 
-    fixture.queue.leave(first);
+    fixture.queue.leave(&first);
     let done = fixture.queue.dispatch_all().unwrap();
-    assert_eq!(fixture.queue.ticket_state(second), TicketState::Running);
+    assert_eq!(fixture.queue.ticket_state(&second), TicketState::Running);
     assert_eq!(done.running, [(jobs[1].0.clone(), own_pid())]);
     assert_eq!(fixture.queue.waiting_tickets().0[0].job_id, jobs[2].0);
 }
@@ -96,12 +111,8 @@ fn frees_the_slot_of_a_dead_worker() {
     let fixture = fixture();
     let (a, lock) = fixture.job("a");
     let (b, _held) = fixture.job("b");
-    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
-    let EnterResult::Waiting(ticket) =
-        fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap()
-    else {
-        panic!()
-    };
+    fixture.enter(&a, &up_to(1));
+    let ticket = fixture.waiting(&b, &up_to(1));
     drop(lock);
     fixture.queue.dispatch_all().unwrap();
     assert_eq!(fixture.queue.ticket_state(&ticket), TicketState::Running);
@@ -118,18 +129,11 @@ fn skips_a_waiting_job_whose_worker_is_dead() {
     let (a, _a) = fixture.job("a");
     let (b, b_lock) = fixture.job("b");
     let (c, _c) = fixture.job("c");
-    let EnterResult::Admitted(first) =
-        fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap()
-    else {
-        panic!()
-    };
-    fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
+    let first = fixture.admitted(&a, &up_to(1));
+    fixture.enter(&b, &up_to(1));
     drop(b_lock);
     fixture.queue.leave(&first);
-    assert!(matches!(
-        fixture.queue.ask(&c, &up_to(1), None, &Login::default()).unwrap(),
-        EnterResult::Admitted(_)
-    ));
+    assert!(matches!(fixture.enter(&c, &up_to(1)), EnterResult::Admitted(_)));
     assert_eq!(fixture.tickets(), (1, 0));
 }
 
@@ -137,13 +141,10 @@ fn skips_a_waiting_job_whose_worker_is_dead() {
 fn enter_finds_dead_workers() {
     let fixture = fixture();
     let [(a, a_lock), (b, b_lock), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
-    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
-    fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
+    fixture.enter(&a, &up_to(1));
+    fixture.enter(&b, &up_to(1));
     drop((a_lock, b_lock));
-    assert!(matches!(
-        fixture.queue.ask(&c, &up_to(1), None, &Login::default()).unwrap(),
-        EnterResult::Admitted(_)
-    ));
+    assert!(matches!(fixture.enter(&c, &up_to(1)), EnterResult::Admitted(_)));
     let lost = fixture.queue.lost_tickets();
     assert_eq!(lost.iter().map(|ticket| &ticket.job_id).collect::<Vec<_>>(), [&a, &b]);
 }
@@ -152,10 +153,10 @@ fn enter_finds_dead_workers() {
 fn creates_the_directory_of_lost_tickets() {
     let fixture = fixture();
     let [(a, lock), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
-    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
+    fixture.enter(&a, &up_to(1));
     fs::remove_dir(fixture.queue.path.join(LOST)).unwrap();
     drop(lock);
-    fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
+    fixture.enter(&b, &up_to(1));
     assert_eq!(fixture.queue.lost_tickets().len(), 1);
 }
 
@@ -164,17 +165,11 @@ fn no_queue_ignores_dead_waiting_jobs() {
     let fixture = fixture();
     let [(a, _a), (b, lock), (c, _c)] = ["a", "b", "c"].map(|id| fixture.job(id));
     let slow = QueueOptions { stagger_ms: 60_000, ..up_to(2) };
-    fixture.queue.ask(&a, &slow, None, &Login::default()).unwrap();
-    assert!(matches!(
-        fixture.queue.ask(&b, &slow, None, &Login::default()).unwrap(),
-        EnterResult::Waiting(_)
-    ));
+    fixture.enter(&a, &slow);
+    assert!(matches!(fixture.enter(&b, &slow), EnterResult::Waiting(_)));
     drop(lock);
     let no_wait = QueueOptions { no_queue: true, ..slow };
-    assert!(matches!(
-        fixture.queue.ask(&c, &no_wait, None, &Login::default()).unwrap(),
-        EnterResult::Waiting(_)
-    ));
+    assert!(matches!(fixture.enter(&c, &no_wait), EnterResult::Waiting(_)));
     assert_eq!(fixture.tickets(), (1, 1));
 }
 
@@ -183,20 +178,12 @@ fn replaces_the_ticket_of_a_dead_worker() {
     let fixture = fixture();
     let [(a, _a), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
     // The job's next worker holds the lock now, and gets another number.
-    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
-    let EnterResult::Admitted(again) =
-        fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap()
-    else {
-        panic!()
-    };
+    fixture.enter(&a, &up_to(1));
+    let again = fixture.admitted(&a, &up_to(1));
     assert_eq!(fixture.tickets(), (1, 0));
 
-    fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap();
-    let EnterResult::Waiting(later) =
-        fixture.queue.ask(&b, &up_to(1), None, &Login::default()).unwrap()
-    else {
-        panic!()
-    };
+    fixture.enter(&b, &up_to(1));
+    let later = fixture.waiting(&b, &up_to(1));
     assert_eq!(fixture.tickets(), (1, 1));
     fixture.queue.leave(&again);
     fixture.queue.dispatch_all().unwrap();
@@ -208,33 +195,25 @@ fn no_queue_leaves_no_ticket() {
     let fixture = fixture();
     let (a, _a) = fixture.job("a");
     let (b, _b) = fixture.job("b");
-    fixture.queue.ask(&a, &up_to(1), None, &Login::default()).unwrap();
-    let no_wait = QueueOptions { no_queue: true, ..up_to(1) };
-    assert!(matches!(
-        fixture.queue.ask(&b, &no_wait, None, &Login::default()).unwrap(),
-        EnterResult::NoSlot(_)
-    ));
+    fixture.enter(&a, &up_to(1));
+    let no_wait = no_wait(up_to(1));
+    assert!(matches!(fixture.enter(&b, &no_wait), EnterResult::NoSlot(_)));
     assert_eq!(fixture.tickets(), (1, 0));
     // A stagger is accepted.
     let no_wait = QueueOptions { no_queue: true, stagger_ms: 60_000, ..up_to(2) };
-    assert!(matches!(
-        fixture.queue.ask(&b, &no_wait, None, &Login::default()).unwrap(),
-        EnterResult::Waiting(_)
-    ));
+    assert!(matches!(fixture.enter(&b, &no_wait), EnterResult::Waiting(_)));
 }
 
 #[test]
 fn no_queue_does_not_wait_behind_others() {
     let fixture = fixture();
     let [a, b, c] = ["a", "b", "c"].map(|name| fixture.job(name));
-    fixture.queue.ask(&a.0, &up_to(1), None, &Login::default()).unwrap();
-    fixture.queue.ask(&b.0, &up_to(1), None, &Login::default()).unwrap();
-    let no_wait = |admission: QueueOptions| QueueOptions { no_queue: true, ..admission };
+    fixture.enter(&a.0, &up_to(1));
+    fixture.enter(&b.0, &up_to(1));
     for (admission, why) in
         [(up_to(1), "1 taken, and --max-parallel is 1"), (up_to(9), "other jobs wait for a slot")]
     {
-        let entered =
-            fixture.queue.ask(&c.0, &no_wait(admission), None, &Login::default()).unwrap();
+        let entered = fixture.enter(&c.0, &no_wait(admission));
         assert_eq!(entered, EnterResult::NoSlot(why.to_owned()));
     }
 }
@@ -243,24 +222,19 @@ fn no_queue_does_not_wait_behind_others() {
 fn no_queue_counts_jobs_that_wait_for_a_stagger() {
     let fixture = fixture();
     let [a, b, c] = ["a", "b", "c"].map(|name| fixture.job(name));
-    fixture.queue.ask(&a.0, &up_to(0), None, &Login::default()).unwrap();
-    let no_wait = |admission: QueueOptions| QueueOptions { no_queue: true, ..admission };
+    fixture.enter(&a.0, &up_to(0));
     let slow = QueueOptions {
         stagger_ms: 60_000,
         group: Some("g".to_owned()),
         group_limit: 1,
         ..up_to(2)
     };
-    assert!(matches!(
-        fixture.queue.ask(&b.0, &slow, None, &Login::default()).unwrap(),
-        EnterResult::Waiting(_)
-    ));
+    assert!(matches!(fixture.enter(&b.0, &slow), EnterResult::Waiting(_)));
     for (admission, why) in [
         (QueueOptions { stagger_ms: 60_000, ..up_to(2) }, "2 taken, and --max-parallel is 2"),
         (QueueOptions { max_parallel: 9, ..slow }, "1 taken by group g, and --group-limit is 1"),
     ] {
-        let entered =
-            fixture.queue.ask(&c.0, &no_wait(admission), None, &Login::default()).unwrap();
+        let entered = fixture.enter(&c.0, &no_wait(admission));
         assert_eq!(entered, EnterResult::NoSlot(why.to_owned()));
     }
 }
@@ -270,7 +244,7 @@ fn a_fifo_in_place_of_a_file_delays_no_job() {
     for name in [QUEUE_LOCK, LAST_NUMBER, LAST_ADMISSION, LEGACY_LIMIT] {
         let fixture = fixture();
         let (a, _a) = fixture.job("a");
-        fixture.queue.ask(&a, &up_to(0), None, &Login::default()).unwrap();
+        fixture.enter(&a, &up_to(0));
         let path = fixture.queue.path.join(name);
         let _ = fs::remove_file(&path);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
@@ -287,17 +261,9 @@ fn continues_the_numbers_if_the_counter_is_lost() {
     let fixture = fixture();
     let (a, _a) = fixture.job("a");
     let (b, _b) = fixture.job("b");
-    let EnterResult::Admitted(first) =
-        fixture.queue.ask(&a, &up_to(0), None, &Login::default()).unwrap()
-    else {
-        panic!()
-    };
+    let first = fixture.admitted(&a, &up_to(0));
     fs::write(fixture.queue.path.join(LAST_NUMBER), "no number").unwrap();
-    let EnterResult::Admitted(next) =
-        fixture.queue.ask(&b, &up_to(0), None, &Login::default()).unwrap()
-    else {
-        panic!()
-    };
+    let next = fixture.admitted(&b, &up_to(0));
     assert_eq!(next.number, first.number + 1);
 }
 
@@ -305,15 +271,8 @@ fn continues_the_numbers_if_the_counter_is_lost() {
 fn a_job_without_a_slot_waits_again() {
     let fixture = fixture();
     let [(a, _a), (b, _b)] = ["a", "b"].map(|id| fixture.job(id));
-    let login = Login::default();
-    let EnterResult::Admitted(first) = fixture.queue.ask(&a, &up_to(1), None, &login).unwrap()
-    else {
-        panic!()
-    };
-    let EnterResult::Waiting(second) = fixture.queue.ask(&b, &up_to(1), None, &login).unwrap()
-    else {
-        panic!()
-    };
+    let first = fixture.admitted(&a, &up_to(1));
+    let second = fixture.waiting(&b, &up_to(1));
     // A worker that was stopped meanwhile, or one of an earlier version, admits it.
     let path = |dir: &str| fixture.queue.path.join(dir).join(second.name());
     let admit = || fs::rename(path(WAITING), path(RUNNING)).unwrap();
