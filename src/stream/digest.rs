@@ -277,6 +277,23 @@ impl Digest {
         }
     }
 
+    fn session_began(&mut self, session_id: Option<&str>, model: Option<&str>) {
+        self.began = true;
+        self.set_session(session_id);
+        if let Some(name) = model {
+            self.model = Some(clip(name, MAX_NAME_CHARS));
+        }
+    }
+
+    fn set_mcp_servers(&mut self, servers: &[McpServer]) {
+        self.mcp_servers.clear();
+        for server in servers.iter().take(MAX_TRACKED) {
+            let name = clip(&server.name, MAX_NAME_CHARS);
+            let status = clip(&server.status, MAX_NAME_CHARS);
+            self.mcp_servers.push(McpServer { name, status });
+        }
+    }
+
     /// Counts a line that is not an event. `spoken` means that it looks like one of the agent,
     /// which opens a turn like a valid one.
     pub(crate) fn undecodable(&mut self, spoken: bool, now: Timestamp) {
@@ -294,22 +311,15 @@ impl Digest {
         let mut change = DigestChange { is_activity: true, ..DigestChange::default() };
         match event {
             Event::Init { session_id, model, mcp_servers } => {
-                if let Some(servers) = mcp_servers {
-                    self.mcp_servers = servers.iter().take(MAX_TRACKED).map(clip_server).collect();
-                }
-                self.began = true;
                 self.begin_turn();
-                self.set_session(session_id.as_deref());
-                if let Some(name) = model {
-                    self.model = Some(clip(name, MAX_NAME_CHARS));
+                self.session_began(session_id.as_deref(), model.as_deref());
+                if let Some(servers) = mcp_servers {
+                    self.set_mcp_servers(servers);
                 }
             }
             Event::ApiRetry { error, status, delay_ms, nested } => {
-                // After a turn it may be background work that retries, and that ends without a
-                // result.
-                let beside = self.results > 0 && !self.is_turn_open() && self.outstanding() > 0;
-                if !nested && !beside {
-                    self.open_turn();
+                if !nested {
+                    self.open_turn_of_retry();
                 }
                 self.api_retry(error, *status, *delay_ms, now, &mut change);
             }
@@ -322,10 +332,8 @@ impl Digest {
             Event::TaskStarted { task, backgrounded } => self.track_task(task, *backgrounded),
             Event::BackgroundTasks(tasks) => self.background_tasks(tasks),
             Event::Command { uuid, state, wakeup_source } => {
-                self.command_changed(uuid, state, wakeup_source.as_deref(), now);
-                if state == "completed" {
-                    change.completed_message = Some(uuid.clone());
-                }
+                change.completed_message =
+                    self.command_changed(uuid, state, wakeup_source.as_deref(), now);
             }
             Event::PermissionDenied { tool_name, tool_use_id } => {
                 self.call_denied(tool_use_id, tool_name);
@@ -342,8 +350,8 @@ impl Digest {
             Event::TaskEnded { task_id, status } => self.task_ended(task_id, status),
             Event::Request { request_id, tool_name, tool_use_id, input } => {
                 let tool_use_id = tool_use_id.as_deref();
-                change.blocked =
-                    Some(self.add_request(request_id, tool_name, tool_use_id, input, now));
+                let blocked = self.add_request(request_id, tool_name, tool_use_id, input, now);
+                change.blocked = Some(blocked);
             }
             Event::RequestCancelled { request_id } => {
                 let id = clip(request_id, MAX_NAME_CHARS);
@@ -359,13 +367,6 @@ impl Digest {
             Event::Other => change.is_activity = false,
         }
         change
-    }
-}
-
-fn clip_server(server: &McpServer) -> McpServer {
-    McpServer {
-        name: clip(&server.name, MAX_NAME_CHARS),
-        status: clip(&server.status, MAX_NAME_CHARS),
     }
 }
 

@@ -154,14 +154,7 @@ fn event_pieces(event: &Event<'_>, line: &str) -> Vec<Piece> {
             let (task, status) = (one_line(task_id, 40), one_line(status, 40));
             pieces.push(note(format!("background task {task} {status}")));
         }
-        Event::Result(result) => {
-            let mut ids = Vec::new();
-            for call in &result.permission_denials {
-                ids.extend(call["tool_use_id"].as_str().map(str::to_owned));
-            }
-            let line = Some(TranscriptLine::new(Speaker::End, turn_end_text(result)));
-            pieces.push(Piece { line, link: Some(Link::Denied { ids }) });
-        }
+        Event::Result(result) => pieces.push(turn_end_piece(result)),
         Event::Init { .. }
         | Event::RateLimit { .. }
         | Event::TaskStarted { .. }
@@ -323,6 +316,15 @@ fn response_piece(line: &str) -> Option<Piece> {
         _ => Err(one_line(&response.message, MAX_CALL_CHARS)),
     };
     Some(Piece::linked(Link::Response { request_id, decision }))
+}
+
+fn turn_end_piece(result: &TurnResult) -> Piece {
+    let mut ids = Vec::new();
+    for call in &result.permission_denials {
+        ids.extend(call["tool_use_id"].as_str().map(str::to_owned));
+    }
+    let line = Some(TranscriptLine::new(Speaker::End, turn_end_text(result)));
+    Piece { line, link: Some(Link::Denied { ids }) }
 }
 
 fn speech(speaker: Speaker, text: &str) -> Option<Piece> {

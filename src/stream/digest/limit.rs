@@ -53,6 +53,14 @@ impl Digest {
         change.limit = Some(LimitChange::Met("rate_limit".to_owned()));
     }
 
+    /// Opens the turn whose request is retried. After a turn it may be background work that retries,
+    /// and that ends without a result.
+    pub(super) fn open_turn_of_retry(&mut self) {
+        if self.results == 0 || self.outstanding() == 0 {
+            self.open_turn();
+        }
+    }
+
     pub(super) fn api_retry(
         &mut self,
         error: &str,

@@ -80,14 +80,16 @@ impl Digest {
         self.turn.get_or_insert_default();
     }
 
-    /// Handles that a message or a scheduled prompt was queued, has begun, or has ended.
+    /// Handles that a message or a scheduled prompt was queued, has begun, or has ended. Returns its
+    /// UUID if claude has completed it.
     pub(super) fn command_changed(
         &mut self,
         uuid: &str,
         state: &str,
         wakeup_source: Option<&str>,
         now: Timestamp,
-    ) {
+    ) -> Option<String> {
+        let completed = if state == "completed" { Some(uuid.to_owned()) } else { None };
         let uuid = clip(uuid, MAX_NAME_CHARS);
         match state {
             "queued" => {
@@ -113,6 +115,7 @@ impl Digest {
                 }
             }
         }
+        completed
     }
 
     /// Handles an accepted message.
