@@ -2,7 +2,7 @@
 //! verdict. The first process that finds the job does this while it holds the job's lock.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::fault_point::fault_point;
@@ -16,10 +16,8 @@ use crate::queue::Queue;
 use crate::store::{
     self, EVENTS, InboxItem, JobDir, Liveness, Lock, OUTPUT, RESULT, STDERR, UNCONFIRMED_RESULT,
 };
-use crate::stream::LineSplitter;
 use crate::supervisor::{LoggedEvents, MAX_STDERR_BYTES, PostMortem};
 
-const MAX_EVENTS_BYTES: u64 = 64 << 20;
 /// Time limit for ending the processes that a dead worker has left.
 pub(crate) const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -238,9 +236,7 @@ fn is_one_of(item: &InboxItem, uuids: &[String]) -> bool {
 /// Reads the evidence in `events.ndjson` for the end of this attempt.
 fn read_witnessed(dir: &JobDir, attempt: u32) -> LoggedEvents {
     let mut witnessed = LoggedEvents::default();
-    let Ok(Some(file)) = dir.open(EVENTS) else { return witnessed };
-    for line in BufReader::new(file.take(MAX_EVENTS_BYTES)).split(b'\n').map_while(Result::ok) {
-        let Ok(logged) = serde_json::from_slice::<LoggedEvent>(&line) else { continue };
+    for logged in dir.json_lines::<LoggedEvent>(EVENTS, 0) {
         if logged.attempt != attempt {
             continue;
         }
@@ -260,16 +256,13 @@ struct LoggedEvent {
 
 /// Reads the attempt's part of the log.
 fn replay_log(dir: &JobDir, log_start: u64, post_mortem: &mut PostMortem) -> std::io::Result<()> {
-    let Ok(Some(mut log)) = dir.open(OUTPUT) else { return Ok(()) };
-    log.seek(SeekFrom::Start(log_start))?;
-    let mut lines = LineSplitter::default();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match log.read(&mut buffer)? {
-            0 => break,
-            length => lines.push(&buffer[..length], |line| post_mortem.line(line)),
+    let Ok(Some(log)) = dir.open(OUTPUT) else { return Ok(()) };
+    store::each_line(&log, log_start..u64::MAX, |line| {
+        if line.is_complete {
+            post_mortem.line(line.text);
+        } else {
+            post_mortem.torn_line(line.text);
         }
-    }
-    lines.finish(|line| post_mortem.torn_line(line));
-    Ok(())
+        true
+    })
 }

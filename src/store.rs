@@ -15,6 +15,7 @@ mod flock;
 mod host;
 mod inbox;
 mod job_dir;
+mod lines;
 mod liveness;
 mod lock;
 mod node_skill;
@@ -39,6 +40,9 @@ pub(crate) use files::{create_directory, open as open_ordinary};
 pub(crate) use flock::LOCK_TIMEOUT as LOCK_BOUND;
 pub(crate) use inbox::{InboxItem, undelivered_messages};
 pub(crate) use job_dir::{DirIdentity, JobDir};
+pub(crate) use lines::{
+    FileLine, LineReader, each_line, end_of_last_line, lines_back, start_of_last_lines,
+};
 pub(crate) use liveness::Liveness;
 pub(crate) use lock::{Lock, is_independent};
 pub(crate) use stderr_mark::StderrMark;

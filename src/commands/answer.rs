@@ -3,7 +3,7 @@
 mod prompt;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, IsTerminal, Seek, SeekFrom};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -287,20 +287,15 @@ fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String,
 
 /// Reads a request from the log, which contains it completely.
 fn read_request(dir: &JobDir, record: &Record, request_id: &str) -> Option<OpenRequest> {
-    let mut log = dir.open(OUTPUT).ok()??;
     let log_start = record.released.as_ref().map_or(record.log_start, |it| it.log_start);
-    log.seek(SeekFrom::Start(log_start)).ok()?;
     let mut blocked = record.blocked.clone()?;
-    let (mut log, mut line) = (BufReader::new(log), Vec::new());
+    let mut lines = dir.lines(OUTPUT, log_start, u64::MAX)?;
     loop {
-        line.clear();
-        if log.read_until(b'\n', &mut line).ok()? == 0 {
-            return None;
-        }
-        if memchr::memmem::find(&line, request_id.as_bytes()).is_none() {
+        let line = lines.read_line().ok()??.bytes;
+        if memchr::memmem::find(line, request_id.as_bytes()).is_none() {
             continue;
         }
-        if let Some((tool, input)) = parse_request(&line, request_id) {
+        if let Some((tool, input)) = parse_request(line, request_id) {
             let kind = if tool == "AskUserQuestion" { "question" } else { "permission" };
             blocked.kind = kind.to_owned();
             blocked.request_id = request_id.to_owned();
@@ -331,13 +326,12 @@ fn find_event(dir: &JobDir, from: u64, number: u64) -> Option<String> {
         event: String,
         number: Option<u64>,
     }
-    let mut events = dir.open(EVENTS).ok()??;
-    events.seek(SeekFrom::Start(from)).ok()?;
-    let lines = BufReader::new(events).lines().map_while(Result::ok);
-    let event = lines
-        .filter_map(|line| serde_json::from_str::<MessageEvent>(&line).ok())
-        .find(|line| line.number == Some(number) && line.event != "release_requested");
-    event.map(|line| line.event)
+    for line in dir.json_lines::<MessageEvent>(EVENTS, from) {
+        if line.number == Some(number) && line.event != "release_requested" {
+            return Some(line.event);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

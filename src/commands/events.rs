@@ -1,7 +1,6 @@
 //! `events`: the workers' events, one JSON document per line.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
 
 use clap::Args;
 use serde::Serialize;
@@ -302,19 +301,20 @@ impl EventReader {
     /// Reads new complete lines; returns false if the caller wants no more events. Reads nothing of
     /// another job that was created with the same id in the meantime.
     fn read(&mut self, give: &mut dyn FnMut(&JobEvent) -> bool) -> bool {
-        let Ok(Some(mut file)) = self.dir.open(EVENTS) else { return true };
+        let lines = self.dir.lines(EVENTS, self.offset, u64::MAX);
+        let Some(mut lines) = lines else { return true };
         // Checked after opening: a directory that replaces this one later is not the opened one.
-        if !self.is_current() || file.seek(SeekFrom::Start(self.offset)).is_err() {
+        if !self.is_current() {
             return true;
         }
-        let (mut file, mut line) = (BufReader::new(file), Vec::new());
         loop {
-            line.clear();
-            match file.read_until(b'\n', &mut line) {
-                Ok(length) if length > 0 && line.ends_with(b"\n") => self.offset += length as u64,
+            let line = match lines.read_line() {
+                Ok(Some(line)) if line.is_complete => line,
                 _ => return true,
-            }
-            let Ok(event) = serde_json::from_slice::<Map<String, Value>>(&line) else { continue };
+            };
+            self.offset = line.end;
+            let event = serde_json::from_slice::<Map<String, Value>>(line.bytes);
+            let Ok(event) = event else { continue };
             if event.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq <= self.since) {
                 continue;
             }

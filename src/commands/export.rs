@@ -20,8 +20,7 @@ use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, TimelineEvent, Timestamp, merge_short, spans};
 use crate::output::{Answer, BOLD, painted};
 use crate::page::{self, AttemptBoundaries, Conversation, PageTotals, PromptExcerpt, TimelineRow};
-use crate::store::{EVENTS, JobDir, OUTPUT, PROMPT, Store, TURNS};
-use crate::stream::LineSplitter;
+use crate::store::{self, EVENTS, FileLine, JobDir, OUTPUT, PROMPT, Store, TURNS};
 use crate::text::{format_number, harmless, plural};
 
 /// Approximate maximum of characters of all conversations of a page together: browsers cannot
@@ -158,9 +157,9 @@ fn timeline_row(id: &JobId, observed: &Observed, now: Timestamp) -> TimelineRow 
     let record = &observed.record;
     let mut events = Vec::new();
     // Events that cannot be read are not drawn.
-    let _ = each_line(observed, EVENTS, |line, _| {
+    let _ = each_line(observed, EVENTS, |line| {
         if events.len() < MAX_EVENTS
-            && let Ok(event) = serde_json::from_slice::<TimelineEvent>(line.bytes)
+            && let Ok(event) = serde_json::from_slice::<TimelineEvent>(line.text.bytes)
             && event.affects_phase()
         {
             events.push(event);
@@ -226,15 +225,15 @@ fn section(
     let record = &observed.record;
     let prompt = read_prompt(&observed.dir);
     let mut turns = Vec::new();
-    let _ = each_line(observed, TURNS, |line, _| {
-        let turn = serde_json::from_slice::<TurnLine>(line.bytes).unwrap_or_default();
+    let _ = each_line(observed, TURNS, |line| {
+        let turn = serde_json::from_slice::<TurnLine>(line.text.bytes).unwrap_or_default();
         if turns.len() < MAX_EVENTS {
             turns.push(turn.attempt);
         }
     });
     let attempts = AttemptBoundaries { last: record.attempt, log_start: record.log_start, turns };
     let mut conversation = Conversation::new(max_chars, &prompt.text, attempts);
-    let read = each_line(observed, OUTPUT, |line, offset| conversation.add_line(line, offset));
+    let read = each_line(observed, OUTPUT, |line| conversation.add_line(line.text, line.start));
     if let Err(error) = read {
         conversation.add_read_error(&error.to_string());
     }
@@ -258,35 +257,21 @@ fn read_prompt(dir: &JobDir) -> PromptExcerpt {
     PromptExcerpt { text: String::from_utf8_lossy(&bytes).into_owned(), omitted_bytes }
 }
 
-/// Calls `each` with each line of a file of the job and its offset; not at all for a missing file.
+/// Calls `each` with each line of a file of the job; not at all for a missing file.
 fn each_line(
     Observed { dir, live, .. }: &Observed,
     name: &str,
-    mut each: impl FnMut(crate::stream::Line<'_>, u64),
+    mut each: impl FnMut(FileLine<'_>),
 ) -> io::Result<()> {
     let file = dir.open(name).map_err(|error| error.source)?;
-    let Some(mut file) = file else { return Ok(()) };
-    let mut lines = LineSplitter::default();
-    let mut buffer = vec![0; 64 << 10];
-    let mut offset = 0;
-    loop {
-        let length = match file.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            length => length?,
-        };
-        if length == 0 {
-            break;
+    let Some(file) = file else { return Ok(()) };
+    store::each_line(&file, 0..u64::MAX, |line| {
+        // A live job may still be writing the last line.
+        if line.is_complete || !*live {
+            each(line);
         }
-        lines.push(&buffer[..length], |line| {
-            each(line, offset);
-            offset += line.length + 1;
-        });
-    }
-    // A live job may still be writing the last line.
-    if !*live {
-        lines.finish(|line| each(line, offset));
-    }
-    Ok(())
+        true
+    })
 }
 
 /// Path of the page, checked.

@@ -15,12 +15,10 @@ mod args;
 mod follow;
 mod log;
 mod raw;
-mod tail;
 mod text;
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::ops::Range;
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
@@ -29,7 +27,7 @@ use super::MAX_ANSWER_CHARS;
 use super::observe::{Observed, observe};
 use crate::error::Error;
 use crate::job::{JobId, Status};
-use crate::store::{OUTPUT, STDERR, Store, StoreError};
+use crate::store::{OUTPUT, STDERR, Store, StoreError, each_line};
 use crate::stream::transcript::{
     Piece, TranscriptLine, append_verdict, pieces, resolve, stderr_piece, verdict_line,
 };
@@ -247,8 +245,9 @@ fn read_passages(
     let mut all: Vec<Piece> = Vec::new();
     part.next = log.parts_from(from, |stream, file, range| {
         let (before, mut end) = (bytes_read, range.start);
-        each_line(file, range.clone(), |line, next| {
-            let mut found = pieces_of(stream, line);
+        each_line(file, range.clone(), |line| {
+            let next = line.end();
+            let mut found = pieces_of(stream, line.text);
             let mut adds: usize = found.iter().map(weight_of_piece).sum();
             let first = part.lines == 0;
             if !first && (weight + adds > max_weight || before + next - range.start > max_bytes) {
@@ -386,39 +385,6 @@ fn last_of(
             None => return Vec::new(),
         };
     }
-}
-
-/// Calls `each` with each line of a part of a file and the offset after it, until it returns false.
-fn each_line(
-    mut file: &File,
-    range: Range<u64>,
-    mut each: impl FnMut(Line<'_>, u64) -> bool,
-) -> io::Result<()> {
-    file.seek(SeekFrom::Start(range.start))?;
-    let mut left = range.end.saturating_sub(range.start);
-    let mut next = range.start;
-    let mut wanted = true;
-    let mut lines = LineSplitter::default();
-    let mut buffer = vec![0; left.min(64 << 10) as usize];
-    while wanted && left > 0 {
-        let max = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let length = file.read(&mut buffer[..max])?;
-        if length == 0 {
-            break;
-        }
-        left -= length as u64;
-        lines.push(&buffer[..length], |line| {
-            next += line.length + 1;
-            wanted = wanted && each(line, next);
-        });
-    }
-    if wanted {
-        lines.finish(|line| {
-            next += line.length;
-            each(line, next);
-        });
-    }
-    Ok(())
 }
 
 /// Returns the length of a piece's passage in a JSON answer, in characters.

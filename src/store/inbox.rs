@@ -28,7 +28,7 @@ mod state;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -331,10 +331,8 @@ impl JobDir {
         struct TurnLine {
             messages: Vec<u64>,
         }
-        let Ok(Some(turns)) = self.open(TURNS) else { return 0 };
-        let lines = BufReader::new(turns).split(b'\n').map_while(Result::ok);
-        let turns = lines.filter_map(|line| serde_json::from_slice::<TurnLine>(&line).ok());
-        turns.flat_map(|turn| turn.messages).max().unwrap_or_default()
+        let turns = self.json_lines(TURNS, 0);
+        turns.flat_map(|turn: TurnLine| turn.messages).max().unwrap_or_default()
     }
 }
 

@@ -285,19 +285,13 @@ impl JobDir {
         files::length(&self.file(name))
     }
 
-    /// Opens the events for appending, and returns the number of the last one. A torn line that a
-    /// worker left when it died is terminated first.
+    /// Opens the events for appending, and returns the number of the last one.
     pub(crate) fn open_events(&self) -> Result<(File, u64), StoreError> {
-        use std::io::Write;
-        let mut file = self.append(EVENTS)?;
-        let tail = self.tail(EVENTS, 0, EVENTS_TAIL_BYTES);
-        if !tail.is_empty() && !tail.ends_with(b"\n") {
-            file.write_all(b"\n").context("write", &self.file(EVENTS))?;
-        }
-        let last = tail.split(|&byte| byte == b'\n').rev().find_map(|line| {
-            serde_json::from_slice::<NumberedEvent>(line).ok().map(|numbered| numbered.seq)
+        let file = self.append_lines(EVENTS, b"\n")?;
+        let last = self.last_line(EVENTS, EVENTS_TAIL_BYTES, |line| {
+            serde_json::from_slice::<NumberedEvent>(line).ok()
         });
-        Ok((file, last.unwrap_or_default()))
+        Ok((file, last.map_or(0, |event| event.seq)))
     }
 
     /// Opens a file of the job for reading; returns `None` if it does not exist.

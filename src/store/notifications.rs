@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Read;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::flock::{LockMode, lock_bounded};
+use super::lines::json_lines;
 use super::{Context, JobDir, Lock, StoreError, files};
 use crate::job::{FORMAT_VERSION, Notification, NotifyEvent, Record, Spec, Timestamp};
 
@@ -248,9 +250,10 @@ impl JobDir {
 
     fn notification_log(&self) -> Vec<NotificationLine> {
         let path = self.notifications_dir().join(NOTIFICATION_LOG);
-        let text = files::read_bounded(&path, MAX_LOG_BYTES).unwrap_or_default();
-        let lines = text.split(|&byte| byte == b'\n');
-        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+        match files::open(&path, OpenOptions::new().read(true)) {
+            Ok(file) => json_lines(file.take(MAX_LOG_BYTES)).collect(),
+            Err(_) => Vec::new(),
+        }
     }
 
     fn append_to_log(&self, line: &NotificationLine, durable: bool) -> Result<(), StoreError> {

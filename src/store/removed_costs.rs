@@ -1,10 +1,13 @@
 //! The costs of removed jobs, which budgets still count.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::OpenOptions;
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::lines::json_lines;
 use super::{StoreError, files};
 use crate::job::{JobId, Record, Timestamp};
 
@@ -56,9 +59,9 @@ pub(super) fn sum(
     since: Timestamp,
 ) -> f64 {
     let path = root.join(REMOVED_COSTS);
-    let text = files::read_bounded(&path, MAX_REMOVED_COSTS_BYTES).unwrap_or_default();
-    let lines = text.split(|&byte| byte == b'\n');
-    let removed = lines.filter_map(|line| serde_json::from_slice::<RemovedCost>(line).ok());
+    let file = files::open(&path, OpenOptions::new().read(true)).ok();
+    let file = file.map(|file| file.take(MAX_REMOVED_COSTS_BYTES));
+    let removed = file.into_iter().flat_map(json_lines::<RemovedCost>);
     let mut counted = present.clone();
     let counts = |cost: &RemovedCost| {
         cost.ended_at >= since

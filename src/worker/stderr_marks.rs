@@ -37,9 +37,7 @@ pub(super) struct StderrMarks {
 impl StderrMarks {
     /// `stderr`: the file to which claude appends; `None` if its stderr is discarded.
     pub(super) fn for_job(job: &JobDir, stderr: Option<File>) -> Self {
-        let tail = job.tail(STDERR_MARKS, 0, MARKS_TAIL_BYTES);
-        let complete = memchr::memrchr(b'\n', &tail).map_or(0, |at| at + 1);
-        let last = tail[..complete].split(|&byte| byte == b'\n').rev().find_map(StderrMark::parse);
+        let last = job.last_line(STDERR_MARKS, MARKS_TAIL_BYTES, StderrMark::parse);
         Self { stderr, last_marked: last.map_or(0, |mark| mark.stderr), ..Self::default() }
     }
 
@@ -116,8 +114,10 @@ impl StderrMarks {
         if self.stderr.is_none() || mark.stderr == self.last_marked {
             return;
         }
-        let Some(mut file) = self.file.take().or_else(|| open(job)) else { return };
-        // After an error the file is opened again, and an incomplete line is ended.
+        // An incomplete line is turned into one that is not a mark.
+        let open = || job.append_lines(STDERR_MARKS, b" -\n").ok();
+        let Some(mut file) = self.file.take().or_else(open) else { return };
+        // After an error the file is opened again.
         if file.write_all(format!("{mark}\n").as_bytes()).is_ok() {
             self.last_marked = mark.stderr;
             self.file = Some(file);
@@ -129,16 +129,6 @@ impl StderrMarks {
 fn watch_growth(stderr: &File) -> Option<(Arrivals, WakeSource)> {
     let (arrivals, changes) = Arrivals::watch_file(stderr).ok()?;
     Some((arrivals, WakeSource::from_fd(changes).ok()?))
-}
-
-/// Opens stderr.marks for appending. An incomplete line is turned into one that is not a mark.
-fn open(job: &JobDir) -> Option<File> {
-    let mut file = job.append(STDERR_MARKS).ok()?;
-    let tail = job.tail(STDERR_MARKS, 0, 1);
-    if !tail.is_empty() && tail != b"\n" {
-        file.write_all(b" -\n").ok()?;
-    }
-    Some(file)
 }
 
 #[cfg(test)]

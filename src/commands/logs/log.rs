@@ -7,12 +7,14 @@
 //! of stderr as its beginning.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use super::tail;
-use crate::store::{JobDir, OUTPUT, STDERR, STDERR_MARKS, StderrMark, StoreError};
+use crate::store::{
+    JobDir, LineReader, OUTPUT, STDERR, STDERR_MARKS, StderrMark, StoreError, end_of_last_line,
+    lines_back,
+};
 use crate::stream::Line;
 
 /// Bytes read at once in the search for the end of a line.
@@ -130,8 +132,7 @@ impl JobLog {
                 Some(mark) => {
                     let stderr = mark.stderr.min(self.end.stderr);
                     if let (Some(file), true) = (&self.stderr, searched < stderr) {
-                        line_end =
-                            tail::end_of_last_line(file, searched..stderr)?.unwrap_or(line_end);
+                        line_end = end_of_last_line(file, searched..stderr)?.unwrap_or(line_end);
                         searched = stderr;
                     }
                     let main = mark.output.min(self.end.main).max(at.main);
@@ -159,7 +160,7 @@ impl JobLog {
         let mut back = BackwardLines { log: self, end: self.end, searched: self.end.main };
         let mut done = Ok(true);
         if let Some(marks) = &self.marks {
-            tail::lines_back(marks, 0..self.end.marks, |line, _| {
+            lines_back(marks, 0..self.end.marks, |line, _| {
                 if let Some(mark) = StderrMark::parse(line.bytes) {
                     done = back.to(mark, &mut each);
                 }
@@ -214,7 +215,7 @@ impl BackwardLines<'_> {
         let log = self.log;
         let mut stderr = mark.stderr.min(self.end.stderr);
         if let Some(file) = &log.stderr {
-            stderr = tail::end_of_last_line(file, 0..stderr)?.unwrap_or(0);
+            stderr = end_of_last_line(file, 0..stderr)?.unwrap_or(0);
         }
         let output = mark.output.min(self.searched);
         let mut main = log.line_end(output, self.searched)?;
@@ -229,7 +230,7 @@ impl BackwardLines<'_> {
             let mut end = range.end;
             let mut more = true;
             if let Some(file) = log.file(stream) {
-                tail::lines_back(file, range, |line, start| {
+                lines_back(file, range, |line, start| {
                     let line_range = start..end;
                     end = start;
                     more = each(stream, line, line_range);
@@ -247,7 +248,7 @@ impl BackwardLines<'_> {
 
 /// Reads the marks of a part of `stderr.marks`.
 struct MarkReader<'a> {
-    lines: Option<BufReader<io::Take<&'a File>>>,
+    lines: Option<LineReader<io::Take<&'a File>>>,
     /// Offset after the last mark that was returned.
     offset: u64,
 }
@@ -257,24 +258,21 @@ impl<'a> MarkReader<'a> {
         let Some(mut file) = file else { return Ok(Self { lines: None, offset: range.start }) };
         file.seek(SeekFrom::Start(range.start))?;
         let part = file.take(range.end.saturating_sub(range.start));
-        Ok(Self { lines: Some(BufReader::new(part)), offset: range.start })
+        let lines = LineReader::new(part, range.start, MAX_MARK_BYTES);
+        Ok(Self { lines: Some(lines), offset: range.start })
     }
 
     /// Returns the next mark; skips invalid ones.
     fn next(&mut self) -> io::Result<Option<StderrMark>> {
         let Some(lines) = &mut self.lines else { return Ok(None) };
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let length = lines.take(MAX_MARK_BYTES).read_until(b'\n', &mut line)?;
-            if length == 0 {
-                return Ok(None);
-            }
-            self.offset += length as u64;
-            if let Some(mark) = StderrMark::parse(line.trim_ascii_end()) {
-                return Ok(Some(mark));
+        while let Some(line) = lines.read_line()? {
+            self.offset = line.end;
+            let mark = StderrMark::parse(line.bytes);
+            if mark.is_some() {
+                return Ok(mark);
             }
         }
+        Ok(None)
     }
 }
 
@@ -285,7 +283,7 @@ fn length_of(file: Option<&File>) -> io::Result<u64> {
 /// Returns the end of the readable part of a file of this length.
 fn readable_end(file: Option<&File>, length: u64, ended: bool) -> io::Result<u64> {
     match file {
-        Some(file) if !ended => Ok(tail::end_of_last_line(file, 0..length)?.unwrap_or(0)),
+        Some(file) if !ended => Ok(end_of_last_line(file, 0..length)?.unwrap_or(0)),
         _ => Ok(length),
     }
 }

@@ -5,7 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use super::log::{JobLog, LogPosition, LogStream};
-use super::{LogPart, LogsRequest, MAX_ANSWER_BYTES, MAX_TEXT_CHARS, tail, weight_of};
+use super::{LogPart, LogsRequest, MAX_ANSWER_BYTES, MAX_TEXT_CHARS, weight_of};
+use crate::store::start_of_last_lines;
 
 /// Reads lines of both streams unchanged, as many as fit. A line longer than the limit is split, and
 /// the next part begins with its rest.
@@ -110,8 +111,7 @@ pub(super) fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io
 
 /// Reads the last lines before `end` unchanged, as many as fit.
 pub(super) fn last_bytes(file: &File, end: u64, request: &LogsRequest) -> io::Result<LogPart> {
-    let start =
-        if request.tail == 0 { end } else { tail::start_of_last_lines(file, end, request.tail)? };
+    let start = if request.tail == 0 { end } else { start_of_last_lines(file, end, request.tail)? };
     let max_bytes = request.max_bytes.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
     let from = start.max(end.saturating_sub(max_bytes));
     let mut bytes = read_range(file, from..end)?;

@@ -1,6 +1,5 @@
 //! Reports the output of a session's job to the embedding program.
 
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -65,37 +64,18 @@ impl SessionReporter {
 
     /// Reports new complete lines, and at the end of the job an incomplete one.
     fn read_output(&mut self, ended: bool) -> bool {
-        let Ok(Some(mut file)) = self.dir.open(OUTPUT) else { return true };
-        if file.seek(SeekFrom::Start(self.output)).is_err() {
-            return true;
-        }
-        let (mut file, mut line) = (BufReader::with_capacity(64 << 10, file), Vec::new());
-        loop {
-            line.clear();
-            let read = file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut line);
-            let mut length = read.unwrap_or_default() as u64;
-            let mut too_long = false;
-            while length > 0 && !line.ends_with(b"\n") {
-                // Too long, or still incomplete.
-                too_long = length >= MAX_EVENT_BYTES;
-                let mut rest = Vec::new();
-                match file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut rest) {
-                    Ok(more) if more > 0 => {
-                        length += more as u64;
-                        // The line may have grown since its first part was read.
-                        if too_long { line = rest } else { line.extend(rest) }
-                    }
-                    _ => break,
-                }
+        let lines = self.dir.lines(OUTPUT, self.output, MAX_EVENT_BYTES);
+        let Some(mut lines) = lines else { return true };
+        while let Ok(Some(line)) = lines.read_line() {
+            if !line.is_complete && !ended {
+                break;
             }
-            if length == 0 || (!line.ends_with(b"\n") && !ended) {
-                return true;
-            }
-            self.output += length;
-            if !self.report_line(&line, too_long) {
+            self.output = line.end;
+            if !self.report_line(line.bytes, line.is_cut) {
                 return false;
             }
         }
+        true
     }
 
     fn report_line(&self, line: &[u8], too_long: bool) -> bool {
@@ -128,29 +108,20 @@ impl SessionReporter {
     }
 
     fn read_errors(&mut self) -> bool {
-        let Ok(Some(mut file)) = self.dir.open(STDERR) else { return true };
-        if file.seek(SeekFrom::Start(self.errors)).is_err() {
-            return true;
-        }
-        let mut file = BufReader::new(file);
-        loop {
-            let mut line = Vec::new();
-            let read = file.by_ref().take(MAX_EVENT_BYTES).read_until(b'\n', &mut line);
-            match read {
-                Ok(length) if length > 0 => self.errors += length as u64,
-                _ => return true,
-            }
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            let session_id = self.session_id.clone();
-            let offset = self.errors;
-            if !(self.send_event)(&SidecarEvent::AgentLog {
-                session_id,
+        let lines = self.dir.lines(STDERR, self.errors, MAX_EVENT_BYTES);
+        let Some(mut lines) = lines else { return true };
+        while let Ok(Some(line)) = lines.read_line() {
+            self.errors = line.end;
+            let is_read = (self.send_event)(&SidecarEvent::AgentLog {
+                session_id: self.session_id.clone(),
                 stream: "stderr",
-                line,
-                offset,
-            }) {
+                line: String::from_utf8_lossy(line.bytes).trim_end().to_owned(),
+                offset: self.errors,
+            });
+            if !is_read {
                 return false;
             }
         }
+        true
     }
 }

@@ -8,10 +8,10 @@ use std::os::unix::fs::FileExt;
 use crate::stream::Line;
 
 /// Bytes read at once.
-const CHUNK_BYTES: u64 = 64 << 10;
+const CHUNK_BYTES: u64 = super::CHUNK_BYTES as u64;
 
 /// Returns the offset after the last line feed in this part of a file; `None` without one.
-pub(super) fn end_of_last_line(file: &File, part: Range<u64>) -> io::Result<Option<u64>> {
+pub(crate) fn end_of_last_line(file: &File, part: Range<u64>) -> io::Result<Option<u64>> {
     let mut found = None;
     // Usually it is the last byte.
     let mut last = [0];
@@ -30,7 +30,7 @@ pub(super) fn end_of_last_line(file: &File, part: Range<u64>) -> io::Result<Opti
 
 /// Returns the offset at which the last `lines` lines before `end` begin. A line feed right before
 /// `end` terminates the last line.
-pub(super) fn start_of_last_lines(file: &File, end: u64, lines: usize) -> io::Result<u64> {
+pub(crate) fn start_of_last_lines(file: &File, end: u64, lines: usize) -> io::Result<u64> {
     let mut start = 0;
     let mut left = lines;
     line_feeds_back(file, 0..end, |at| {
@@ -48,7 +48,7 @@ pub(super) fn start_of_last_lines(file: &File, end: u64, lines: usize) -> io::Re
 
 /// Calls `each` with each line of a part of a file and the line's offset, last line first, until it
 /// returns false. The part must begin at the beginning of a line.
-pub(super) fn lines_back(
+pub(crate) fn lines_back(
     file: &File,
     part: Range<u64>,
     mut each: impl FnMut(Line<'_>, u64) -> bool,
@@ -74,8 +74,8 @@ pub(super) fn lines_back(
             } else {
                 // The line begins in this chunk and continues in those read before.
                 let mut more = true;
-                super::each_line(file, start..line_end, |line, _| {
-                    more = each(line, start);
+                super::each_line(file, start..line_end, |line| {
+                    more = each(line.text, start);
                     more
                 })?;
                 more
