@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use attempt::{AttemptState, StartFailure};
 use conversation::ConversationState;
 use keep_alive::KeepAlive;
 use phase::{
@@ -34,17 +35,14 @@ use phase::{
     StopReason, TERMINATE_GRACE, WorkerPhase,
 };
 use previous_attempts::PreviousAttempts;
-
-use crate::job::{EventKind, Record, Status};
-use crate::stream::Digest;
-use crate::text::plural;
-
-use attempt::{AttemptState, StartFailure};
 use recording::Recording;
 use retry::Retries;
 use shutdown::StopRequests;
 use silence_timeout::Silence;
 use waiting::BetweenTurns;
+
+use crate::job::{EventKind, Record, Status};
+use crate::stream::Digest;
 
 pub(crate) use attempt::FirstPrompt;
 pub(crate) use post_mortem::{LoggedEvents, PostMortem};
@@ -126,28 +124,14 @@ impl Supervisor {
     /// Returns when the supervisor needs an [`Input::Tick`], on the monotonic clock; `None` if not
     /// before another input.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        let phase = match self.phase {
-            WorkerPhase::Waiting { .. }
-            | WorkerPhase::Starting
-            | WorkerPhase::Working
-            | WorkerPhase::Sweeping
-            | WorkerPhase::Over
-            | WorkerPhase::Ending(_) => None,
-            WorkerPhase::Holding { until }
-            | WorkerPhase::FollowUp { until }
-            | WorkerPhase::Awaiting { until }
-            | WorkerPhase::Idle { until }
-            | WorkerPhase::Backoff { until, .. }
-            | WorkerPhase::Closing { until }
-            | WorkerPhase::Stopping { until, .. }
-            | WorkerPhase::Draining { until } => Some(until),
-            WorkerPhase::Released { until } => until,
-        };
-        let unsaved = self.recording.is_unsaved && !self.phase.is_over();
-        let save = unsaved
-            .then(|| self.recording.saved_at.map_or(Duration::ZERO, |at| at + SAVE_INTERVAL));
-        let limits = [self.timeout(), self.block_timeout(), self.silence()];
-        limits.into_iter().chain([phase, save]).flatten().min()
+        let deadlines = [
+            self.phase.until(),
+            self.save_at(),
+            self.timeout(),
+            self.block_timeout(),
+            self.silence(),
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Handles an input and returns the effects, to be carried out in this order.
@@ -240,60 +224,46 @@ impl Supervisor {
         }
         self.deny_expired_requests();
         self.check_silence();
+        if self.phase.until().is_some_and(|at| at <= self.now.mono) {
+            self.phase_expired();
+        }
+    }
+
+    /// Chooses what follows when the time of the present phase has run out.
+    fn phase_expired(&mut self) {
         match self.phase {
-            // The job continues, and so does its background work.
-            WorkerPhase::Holding { until } if until <= self.now.mono && self.awaits_messages() => {
-                self.await_next();
-            }
-            WorkerPhase::Holding { until } if until <= self.now.mono => {
-                let what = match self.digest.outstanding() {
-                    0 => "a recurring cron task".to_owned(),
-                    tasks => plural(tasks, "background task"),
-                };
-                self.record.warn(format!("--background-wait ran out with {what} outstanding"));
-                self.await_next();
-            }
-            WorkerPhase::FollowUp { until } if until <= self.now.mono => self.await_next(),
-            WorkerPhase::Awaiting { until } if until <= self.now.mono => {
-                let rested = self.between_turns.since.unwrap_or(self.now.wall);
-                self.digest.schedule.expire(self.now.wall, rested);
-                if self.digest.schedule.next_due().is_none() {
-                    self.digest.schedule.expire_unknown();
-                }
-                self.await_next();
-            }
-            WorkerPhase::Idle { until } if until <= self.now.mono => self.finish_now(),
-            WorkerPhase::Released { until: Some(until) } if until <= self.now.mono => {
-                self.deny_released_question();
-            }
-            WorkerPhase::Backoff { until, queues: false } if until <= self.now.mono => {
+            WorkerPhase::Holding { .. } => self.background_wait_expired(),
+            WorkerPhase::FollowUp { .. } => self.await_next(),
+            WorkerPhase::Awaiting { .. } => self.wakeup_expired(),
+            WorkerPhase::Idle { .. } => self.finish_now(),
+            WorkerPhase::Released { .. } => self.deny_released_question(),
+            WorkerPhase::Backoff { queues: false, .. } => {
                 self.phase = WorkerPhase::Starting;
                 self.effects.push(Effect::Launch);
             }
-            WorkerPhase::Backoff { until, queues: true } if until <= self.now.mono => {
+            WorkerPhase::Backoff { queues: true, .. } => {
                 self.end_wait();
                 self.phase = WorkerPhase::Waiting { since: self.now.mono };
                 self.effects.push(Effect::EnterQueue);
             }
-            WorkerPhase::Closing { until } if until <= self.now.mono => {
+            WorkerPhase::Closing { .. } => {
                 self.record.warn("claude did not end by itself");
                 self.signal(TermSignal::Terminate);
             }
-            WorkerPhase::Stopping { by: TermSignal::Request, until } if until <= self.now.mono => {
+            WorkerPhase::Stopping { by: TermSignal::Request, .. } => {
                 self.signal(TermSignal::Interrupt);
             }
-            WorkerPhase::Stopping { by: TermSignal::Interrupt, until }
-                if until <= self.now.mono =>
-            {
+            WorkerPhase::Stopping { by: TermSignal::Interrupt, .. } => {
                 self.signal(TermSignal::Terminate);
             }
-            WorkerPhase::Stopping { by: TermSignal::Terminate, until }
-                if until <= self.now.mono =>
-            {
-                self.sweep();
-            }
-            WorkerPhase::Draining { until } if until <= self.now.mono => self.drained(),
-            _ => {}
+            WorkerPhase::Stopping { by: TermSignal::Terminate, .. } => self.sweep(),
+            WorkerPhase::Draining { .. } => self.drained(),
+            WorkerPhase::Waiting { .. }
+            | WorkerPhase::Starting
+            | WorkerPhase::Working
+            | WorkerPhase::Sweeping
+            | WorkerPhase::Over
+            | WorkerPhase::Ending(_) => {}
         }
     }
 }

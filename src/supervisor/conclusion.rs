@@ -115,7 +115,12 @@ impl Supervisor {
         let (digest, previous) = (&self.digest, &self.previous);
         let last = digest.last.as_ref();
         let (answer, partial) = self.answer_shown();
-        let duration = (digest.results > 0).then_some(digest.duration_ms);
+        let duration_ms = if digest.results > 0 {
+            let before = previous.duration_ms.unwrap_or_default();
+            Some(before.saturating_add(digest.duration_ms))
+        } else {
+            previous.duration_ms
+        };
         let structured = match (last, &digest.structured_output) {
             (Some(_), None) if digest.has_new_request => &None,
             (_, None) => &previous.structured_output,
@@ -127,10 +132,7 @@ impl Supervisor {
             result_omitted_bytes: answer.as_ref().map_or(0, |answer| answer.omitted),
             result: answer.map(|answer| answer.text),
             partial,
-            duration_ms: [previous.duration_ms, duration]
-                .into_iter()
-                .flatten()
-                .reduce(u64::saturating_add),
+            duration_ms,
             usage: last.and_then(|last| last.usage.clone()),
             permission_denials: self.denials().cloned().collect(),
             structured_output: structured.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::verdict::is_aborted;
 use super::{Effect, FOLLOW_UP_GRACE, Supervisor, WorkerPhase};
 use crate::job::{EventKind, InboxMessage, Status, TurnEnd, TurnFailure, denied};
 use crate::stream::TurnResult;
@@ -91,27 +92,31 @@ impl Supervisor {
                     self.log(EventKind::AnswerRefused { number, request_id });
                 }
             }
-            Ok(InboxMessage::Message { uuid, text }) if self.accepts_messages() => {
-                // The silence before this message does not count: claude had no input.
-                self.silence_started();
-                self.log(EventKind::MessageSent { number });
-                self.conversation.expected.insert(uuid.clone(), number);
-                self.effects.push(Effect::SendMessage { uuid, text });
-                // Between turns claude should begin one now; the wait for that is bounded.
-                let idle = matches!(self.phase, WorkerPhase::Idle { .. });
-                self.mark_running();
-                let between = idle
-                    || matches!(
-                        self.phase,
-                        WorkerPhase::Working
-                            | WorkerPhase::FollowUp { .. }
-                            | WorkerPhase::Awaiting { .. }
-                    );
-                if between && !self.digest.is_turn_open() && (idle || self.digest.results > 0) {
-                    self.phase = WorkerPhase::FollowUp { until: self.now.mono + FOLLOW_UP_GRACE };
+            Ok(InboxMessage::Message { uuid, text }) => {
+                if self.accepts_messages() {
+                    self.send_message(number, uuid, text);
                 }
             }
-            Ok(InboxMessage::Message { .. }) => {}
+        }
+    }
+
+    fn send_message(&mut self, number: u64, uuid: String, text: String) {
+        // The silence before this message does not count: claude had no input.
+        self.silence_started();
+        self.log(EventKind::MessageSent { number });
+        self.conversation.expected.insert(uuid.clone(), number);
+        self.effects.push(Effect::SendMessage { uuid, text });
+        self.mark_running();
+        // Between turns claude should begin one now; the wait for that is bounded.
+        let is_between_turns = match self.phase {
+            WorkerPhase::Idle { .. } => true,
+            WorkerPhase::Working | WorkerPhase::FollowUp { .. } | WorkerPhase::Awaiting { .. } => {
+                self.digest.results > 0
+            }
+            _ => false,
+        };
+        if is_between_turns && !self.digest.is_turn_open() {
+            self.phase = WorkerPhase::FollowUp { until: self.now.mono + FOLLOW_UP_GRACE };
         }
     }
 
@@ -139,19 +144,27 @@ impl Supervisor {
 
     /// Returns when the oldest open request is to be denied.
     pub(super) fn block_timeout(&self) -> Option<Duration> {
+        let (_, at) = self.next_denial()?;
+        Some(at)
+    }
+
+    /// Returns the oldest open request, and when it is to be denied.
+    fn next_denial(&self) -> Option<(&str, Duration)> {
         let limit = Duration::from_millis(self.record.spec.block_timeout_ms?);
-        let open = self.conversation.asked.iter().find(|(id, _)| self.digest.awaits_answer(id));
-        open.filter(|_| self.accepts_messages()).map(|(_, since)| since.saturating_add(limit))
+        if !self.accepts_messages() {
+            return None;
+        }
+        let mut asked = self.conversation.asked.iter();
+        let (request_id, since) = asked.find(|(id, _)| self.digest.awaits_answer(id))?;
+        Some((request_id, since.saturating_add(limit)))
     }
 
     pub(super) fn deny_expired_requests(&mut self) {
-        while self.block_timeout().is_some_and(|at| at <= self.now.mono) {
-            let Some(open) =
-                self.conversation.asked.iter().find(|(id, _)| self.digest.awaits_answer(id))
-            else {
+        while let Some((request_id, at)) = self.next_denial() {
+            if at > self.now.mono {
                 return;
-            };
-            let request_id = open.0.clone();
+            }
+            let request_id = request_id.to_owned();
             self.record.warn(DENIED_WARNING);
             self.respond(0, request_id, denied(NO_ANSWER_TEXT));
         }
@@ -183,7 +196,6 @@ impl Supervisor {
     /// failure of that turn alone.
     pub(super) fn turn_end(&mut self, last: &TurnResult, failure: Option<TurnFailure>) -> TurnEnd {
         self.record.ended_turns += 1;
-        let aborted = |why: &String| why.starts_with("aborted");
         let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
         let is_error = last.is_error || failure.is_some();
         let said = match failure {
@@ -198,7 +210,7 @@ impl Supervisor {
             attempt: self.record.attempt,
             messages: std::mem::take(&mut self.conversation.taken),
             is_error,
-            interrupted: last.terminal_reason.as_ref().is_some_and(aborted),
+            interrupted: is_aborted(last),
             result: said.map(|text| clip(&text, MAX_ANSWER_CHARS)),
             duration_ms: Some(last.duration_ms),
             session_id: last.session_id.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{FirstPrompt, Supervisor, WorkerPhase};
-use crate::job::{EventKind, Exit, Reason, Status, Verdict, milliseconds};
+use crate::job::{EventKind, Reason, Status, Verdict, milliseconds};
 use crate::stream::Digest;
 
 /// Wait before the first restart. It doubles up to [`MAX_BACKOFF`].
@@ -88,16 +88,15 @@ impl Supervisor {
 
     /// Whether claude is restarted instead of this verdict.
     pub(super) fn should_restart(&self, verdict: &Verdict) -> bool {
-        let spec = &self.record.spec;
-        let ended_well = |exit: Exit| exit.code == Some(0) || exit.signal().is_some();
         // If claude was idle, the verdict on its last turn does not matter, unless claude exited
         // because of it.
-        let exited_idle = self.keep_alive.exited_idle && self.record.exit.is_some_and(ended_well);
-        let died = matches!(verdict, Verdict::Completed)
-            || matches!(verdict.reason(), Some(Reason::NoResult))
+        let exited_idle = self.keep_alive.exited_idle
+            && self.record.exit.is_some_and(|exit| exit.code == Some(0) || exit.signal().is_some());
+        let has_died = *verdict == Verdict::Completed
+            || verdict.reason() == Some(Reason::NoResult)
             || exited_idle;
-        let wanted = spec.keep_alive && died;
-        wanted
+        self.record.spec.keep_alive
+            && has_died
             && self.stop.reason.is_none()
             && self.record.session_id.is_some()
             && self.may_restart()

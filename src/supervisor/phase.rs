@@ -91,6 +91,28 @@ pub(super) enum WorkerPhase {
 }
 
 impl WorkerPhase {
+    /// Returns when the time of this phase runs out, on the monotonic clock; `None` if it is not
+    /// limited.
+    pub(super) fn until(&self) -> Option<Duration> {
+        match *self {
+            Self::Waiting { .. }
+            | Self::Starting
+            | Self::Working
+            | Self::Sweeping
+            | Self::Over
+            | Self::Ending(_) => None,
+            Self::Holding { until }
+            | Self::FollowUp { until }
+            | Self::Awaiting { until }
+            | Self::Idle { until }
+            | Self::Backoff { until, .. }
+            | Self::Closing { until }
+            | Self::Stopping { until, .. }
+            | Self::Draining { until } => Some(until),
+            Self::Released { until } => until,
+        }
+    }
+
     /// Whether the attempt is over, and nothing but the verdict follows.
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Over | Self::Ending(_))

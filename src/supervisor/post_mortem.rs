@@ -174,7 +174,7 @@ impl PostMortem {
     ) -> (Record, Outcome, Vec<EventLine>) {
         let Self { mut supervisor, elapsed_ms, last_seq, turn, was_idle, .. } = self;
         // An accepted message that claude did not get means unfinished work.
-        let by_log = supervisor.verdict_of_log().filter(|_| undelivered.is_empty());
+        let by_log = if undelivered.is_empty() { supervisor.verdict_of_log() } else { None };
         // Without a launch since, the state is unchanged.
         supervisor.record.was_idle |= supervisor.is_at_rest(was_idle);
         if let Some(reached) = &reached {
@@ -238,6 +238,6 @@ impl Supervisor {
         let is_conclusive =
             !matches!(verdict.reason(), Some(Reason::Interrupted | Reason::NoResult));
         // The log does not show the end if another attempt was to follow.
-        (is_conclusive && self.retry_after(&verdict).is_none()).then_some(verdict)
+        if is_conclusive && self.retry_after(&verdict).is_none() { Some(verdict) } else { None }
     }
 }

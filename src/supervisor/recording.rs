@@ -38,9 +38,19 @@ impl Supervisor {
         self.effects.push(Effect::Save);
     }
 
+    /// Returns when the record is to be saved, on the monotonic clock; `None` if it is.
+    pub(super) fn save_at(&self) -> Option<Duration> {
+        if !self.recording.is_unsaved || self.phase.is_over() {
+            return None;
+        }
+        match self.recording.saved_at {
+            Some(at) => Some(at + SAVE_INTERVAL),
+            None => Some(Duration::ZERO),
+        }
+    }
+
     pub(super) fn save_if_due(&mut self) {
-        let due = self.recording.saved_at.is_none_or(|at| self.now.mono >= at + SAVE_INTERVAL);
-        if self.recording.is_unsaved && due && !self.phase.is_over() {
+        if self.save_at().is_some_and(|at| at <= self.now.mono) {
             self.save();
         }
     }

@@ -58,11 +58,13 @@ fn answer_text(blocked: &Blocked, response: &Value) -> String {
 impl Supervisor {
     /// Stops claude while it waits for an answer; the question stays open without it.
     pub(super) fn release(&mut self, number: u64) {
-        let blocked = self.digest.blocked().filter(|_| self.accepts_messages());
-        let Some(blocked) = blocked else {
-            let request_id = String::new();
-            self.log(EventKind::AnswerRefused { number, request_id });
-            return;
+        let blocked = match self.digest.blocked() {
+            Some(blocked) if self.accepts_messages() => blocked,
+            _ => {
+                let request_id = String::new();
+                self.log(EventKind::AnswerRefused { number, request_id });
+                return;
+            }
         };
         // Claude repeats its other requests.
         let blocked = Blocked { released: true, others: Vec::new(), ..blocked };

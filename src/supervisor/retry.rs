@@ -65,7 +65,7 @@ impl Supervisor {
             let wait = reset.since(self.now.wall);
             let max_wait = Duration::from_millis(spec.max_wait_ms);
             let pause = Pause { wait: wait + MAX_JITTER.mul_f64(self.jitter()), of_limit: true };
-            return (allowed && wait <= max_wait).then_some(pause);
+            return if allowed && wait <= max_wait { Some(pause) } else { None };
         }
         if self.retries.count >= spec.retries {
             return None;
@@ -76,8 +76,11 @@ impl Supervisor {
     /// Returns the end of the limit if it is in the future: as its event says, or else its
     /// sentence.
     fn limit_ends(&self) -> Option<Timestamp> {
-        let by_sentence = || reset_time(&self.digest.last.as_ref()?.sentence()?, self.now.wall);
-        self.digest.resets_at().or_else(by_sentence).filter(|reset| *reset > self.now.wall)
+        let reset = match self.digest.resets_at() {
+            Some(reset) => reset,
+            None => reset_time(&self.digest.last.as_ref()?.sentence()?, self.now.wall)?,
+        };
+        if reset > self.now.wall { Some(reset) } else { None }
     }
 
     /// Returns the pause after this number of failed attempts.
@@ -149,10 +152,10 @@ impl Supervisor {
             return None;
         }
         if !self.record.spec.keep_alive {
-            return self.retry_after(verdict).map(|pause| pause.wait);
+            let pause = self.retry_after(verdict)?;
+            return Some(pause.wait);
         }
-        let may = self.may_pass(verdict) && self.may_restart();
-        may.then(|| self.restart_pause())
+        if self.may_pass(verdict) && self.may_restart() { Some(self.restart_pause()) } else { None }
     }
 
     /// Begins the wait before another launch with the same first prompt.

@@ -196,13 +196,15 @@ impl Supervisor {
     }
 
     pub(super) fn timeout(&self) -> Option<Duration> {
-        let can_stop = match self.phase {
+        let limit = self.record.spec.timeout_ms?;
+        let can_stop = match &self.phase {
             WorkerPhase::Backoff { .. } | WorkerPhase::Closing { .. } => true,
             WorkerPhase::Waiting { .. } => self.has_launched,
-            ref phase => phase.takes_input(),
+            phase => phase.takes_input(),
         };
-        let limit =
-            self.record.spec.timeout_ms.filter(|_| can_stop && self.stop.reason.is_none())?;
+        if !can_stop || self.stop.reason.is_some() {
+            return None;
+        }
         let earlier = &self.record.earlier;
         let spent = earlier.elapsed_ms.saturating_sub(earlier.untimed_ms);
         let left = limit.saturating_sub(spent);

@@ -66,14 +66,58 @@ impl Supervisor {
     }
 
     fn changed(&mut self, change: DigestChange) {
-        let mut notable = change.limit.is_some()
+        let mut is_notable = change.limit.is_some()
             || change.turn_ended
             || change.blocked.is_some()
             || !change.unblocked.is_empty();
-        if let Some(uuid) = &change.accepted_message {
-            // Claude may repeat messages that were not sent: they are no reason to save.
-            notable |= self.message_accepted(uuid);
+        is_notable |= self.messages_accepted(&change);
+        match change.limit {
+            Some(LimitChange::Met(error)) => self.rate_limited(error),
+            Some(LimitChange::Over) => self.log(EventKind::RateLimitOver),
+            None => {}
         }
+        if self.digest.answered
+            && let Some(since) = self.attempt.unanswered_since.take()
+        {
+            self.effects.push(Effect::Answered(since));
+        }
+        let is_blocked = change.blocked.is_some();
+        if let Some(blocked) = change.blocked {
+            self.asked(blocked.request_id.clone());
+            let tool = blocked.tool_name.unwrap_or_default();
+            self.log(EventKind::Blocked { request_id: blocked.request_id, tool });
+        }
+        for request_id in change.unblocked {
+            self.request_closed(&request_id);
+            self.log(EventKind::Unblocked { request_id });
+        }
+        if change.turn_ended {
+            self.turn_ended();
+        }
+        if self.digest.is_turn_open() {
+            self.mark_running();
+        }
+        self.update_blocked();
+        if is_notable {
+            self.save();
+        }
+        if is_blocked {
+            self.effects.push(Effect::RecordNotification(NotifyEvent::Blocked));
+        }
+        if self.digest.auth_failures >= MAX_AUTH_FAILURES && self.stop.reason.is_none() {
+            self.stop(StopReason::Auth);
+        }
+        self.advance_phase(change.turn_ended, change.is_activity);
+    }
+
+    /// Handles the messages that claude has accepted or refused. Returns whether claude has accepted
+    /// one that was sent to it.
+    fn messages_accepted(&mut self, change: &DigestChange) -> bool {
+        // Claude may repeat messages that were not sent: they are no reason to save.
+        let is_notable = match &change.accepted_message {
+            Some(uuid) => self.message_accepted(uuid),
+            None => false,
+        };
         if let Some(uuid) = &change.completed_message {
             // Claude does not report a message as accepted that a hook refused within a turn.
             self.message_accepted(uuid);
@@ -81,95 +125,70 @@ impl Supervisor {
         if let Some(why) = &change.refused {
             self.record.warn(format!("a message was refused: {why}"));
         }
-        if change.turn_ended {
-            self.between_turns.since = Some(self.now.wall);
-        }
         if change.unacknowledged_rejection
             && let Some(uuid) = self.conversation.oldest_expected()
         {
             self.digest.start_new_request();
             self.message_accepted(&uuid);
         }
-        match change.limit {
-            Some(LimitChange::Met(error)) => {
-                let retry_at = self.digest.retry_at;
-                self.log(EventKind::RateLimited { error, retry_at });
-                if let Some(until) = retry_at {
-                    let model = self.digest.limited_model();
-                    self.effects.push(Effect::Limited(LimitMet { until, model }));
-                }
-            }
-            Some(LimitChange::Over) => self.log(EventKind::RateLimitOver),
-            None => {}
+        is_notable
+    }
+
+    fn rate_limited(&mut self, error: String) {
+        let (retry_at, model) = (self.digest.retry_at, self.digest.limited_model());
+        self.log(EventKind::RateLimited { error, retry_at });
+        if let Some(until) = retry_at {
+            self.effects.push(Effect::Limited(LimitMet { until, model }));
         }
-        if self.digest.answered {
-            self.effects.extend(self.attempt.unanswered_since.take().map(Effect::Answered));
+    }
+
+    fn turn_ended(&mut self) {
+        self.between_turns.since = Some(self.now.wall);
+        self.keep_alive.restarts = 0;
+        let Some(last) = self.digest.last.clone() else { return };
+        let failure = self.failure_of_turn();
+        if self.record.spec.keep_alive {
+            self.record.last_failure.clone_from(&failure);
         }
-        let mut announced = None;
-        if let Some(blocked) = change.blocked {
-            self.asked(blocked.request_id.clone());
-            let tool = blocked.tool_name.unwrap_or_default();
-            let event = EventKind::Blocked { request_id: blocked.request_id, tool };
-            self.log(event);
-            announced = Some(Effect::RecordNotification(NotifyEvent::Blocked));
+        let end = self.turn_end(&last, failure);
+        let messages = end.messages.clone();
+        self.effects.push(Effect::AppendTurn(end));
+        // After the line of the turn: a program that waits for the message finds it there.
+        for number in messages {
+            self.effects.push(Effect::RemoveMessage(number));
         }
-        for request_id in change.unblocked {
-            self.request_closed(&request_id);
-            self.log(EventKind::Unblocked { request_id });
-        }
-        if change.turn_ended {
-            self.keep_alive.restarts = 0;
-        }
-        if change.turn_ended
-            && let Some(last) = &self.digest.last
-        {
-            let last = last.clone();
-            let failure = self.failure_of_turn();
-            if self.record.spec.keep_alive {
-                self.record.last_failure.clone_from(&failure);
-            }
-            let (subtype, is_error) = (clip(&last.subtype, 60), last.is_error);
-            let end = self.turn_end(&last, failure);
-            let over: Vec<Effect> =
-                end.messages.iter().copied().map(Effect::RemoveMessage).collect();
-            self.effects.push(Effect::AppendTurn(end));
-            // After the line of the turn: a program that waits for the message finds it there.
-            self.effects.extend(over);
-            self.log(EventKind::Turn { subtype, is_error });
-        }
-        if self.digest.is_turn_open() {
-            self.mark_running();
-        }
+        self.log(EventKind::Turn { subtype: clip(&last.subtype, 60), is_error: last.is_error });
+    }
+
+    /// Marks a running job as blocked while it has an open question.
+    fn update_blocked(&mut self) {
         if matches!(self.record.status, Status::Running | Status::Blocked) {
-            let released = self.record.released_question().is_some();
-            let blocked = released || self.digest.blocked().is_some();
-            self.record.status = if blocked { Status::Blocked } else { Status::Running };
+            let is_released = self.record.released_question().is_some();
+            let is_blocked = is_released || self.digest.blocked().is_some();
+            self.record.status = if is_blocked { Status::Blocked } else { Status::Running };
         }
-        if notable {
-            self.save();
-        }
-        self.effects.extend(announced);
-        if self.digest.auth_failures >= MAX_AUTH_FAILURES && self.stop.reason.is_none() {
-            self.stop(StopReason::Auth);
-        }
+    }
+
+    /// Chooses the next phase after an event.
+    fn advance_phase(&mut self, turn_ended: bool, is_activity: bool) {
         match self.phase {
-            ref phase if phase.takes_input() => self.advance(change.turn_ended),
-            WorkerPhase::Stopping { by: TermSignal::Request, until } if change.turn_ended => {
+            ref phase if phase.takes_input() => self.advance(turn_ended),
+            WorkerPhase::Stopping { by: TermSignal::Request, until } if turn_ended => {
                 // The cost is known: claude may exit.
                 let until = until.min(self.now.mono + LEAVE_GRACE);
                 self.phase = WorkerPhase::Stopping { by: TermSignal::Request, until };
                 self.attempt.input_closed = true;
                 self.effects.push(Effect::CloseInput);
             }
-            WorkerPhase::Closing { .. } if change.is_activity => {
-                self.phase =
-                    WorkerPhase::Closing { until: self.now.mono.saturating_add(self.exit_grace()) };
+            WorkerPhase::Closing { .. } if is_activity => {
+                let until = self.now.mono.saturating_add(self.exit_grace());
+                self.phase = WorkerPhase::Closing { until };
             }
             _ => {}
         }
     }
 
-    /// Chooses the next phase after an event, which also decides whether stdin stays open.
+    /// Chooses the next phase while claude takes input, which also decides whether stdin stays open.
     fn advance(&mut self, turn_ended: bool) {
         let idle = matches!(self.phase, WorkerPhase::Idle { .. });
         if self.digest.is_turn_open() || (self.digest.results == 0 && !idle) {

@@ -3,6 +3,8 @@
 //! Neither the exit code nor the `subtype` of a result proves a success: the CLI calls a refused
 //! request `success`, exits with 0 after an interrupt, and can die after a successful turn.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::{Evidence, StartFailure, StopReason, Supervisor};
@@ -30,44 +32,10 @@ impl Supervisor {
             }
             _ => {}
         }
-        match self.stop.reason {
-            Some(StopReason::Kill) => return Verdict::Killed,
-            Some(StopReason::Terminate) => {
-                return Verdict::failed(
-                    Reason::Terminated,
-                    "the worker was asked to shut down (SIGTERM) before the job was done",
-                );
-            }
-            Some(StopReason::Timeout)
-                if !self.digest.is_turn_open() && self.digest.schedule.is_pending() =>
-            {
-                let limit = self.record.spec.timeout_ms.unwrap_or_default();
-                let limit = humantime::format_duration(std::time::Duration::from_millis(limit));
-                let missed = wakeup_missed(self.digest.schedule.next_due());
-                return Verdict::failed(
-                    Reason::WakeupMissed,
-                    format!("{missed}: the job's timeout of {limit} ran out before"),
-                );
-            }
-            Some(StopReason::Timeout) => {
-                let limit = self.record.spec.timeout_ms.unwrap_or_default();
-                let limit = humantime::format_duration(std::time::Duration::from_millis(limit));
-                return Verdict::failed(
-                    Reason::Timeout,
-                    format!("the job was not done within its timeout of {limit}"),
-                );
-            }
-            Some(StopReason::Stall { limit }) => {
-                let limit = humantime::format_duration(limit);
-                return Verdict::failed(Reason::Stalled, format!("claude was silent for {limit}"));
-            }
-            Some(StopReason::Auth) => {
-                return Verdict::failed(
-                    Reason::Auth,
-                    "the API refused the login three times in a row (authentication_failed)",
-                );
-            }
-            Some(StopReason::Release { .. }) | None => {}
+        if let Some(reason) = self.stop.reason
+            && let Some(verdict) = self.stop_verdict(reason)
+        {
+            return verdict;
         }
         let verdict = self.stream_verdict(evidence);
         if self.keep_alive.is_finished() && !self.digest.is_turn_open() && !self.attempt.torn {
@@ -83,6 +51,44 @@ impl Supervisor {
             };
         }
         verdict.unwrap_or_else(|| self.verdict_without_result(evidence))
+    }
+
+    /// Returns the verdict on a job that was stopped; `None` if the reason does not decide it.
+    fn stop_verdict(&self, reason: StopReason) -> Option<Verdict> {
+        let verdict = match reason {
+            StopReason::Release { .. } => return None,
+            StopReason::Kill => Verdict::Killed,
+            StopReason::Terminate => Verdict::failed(
+                Reason::Terminated,
+                "the worker was asked to shut down (SIGTERM) before the job was done",
+            ),
+            StopReason::Timeout => self.timeout_verdict(),
+            StopReason::Stall { limit } => {
+                let limit = humantime::format_duration(limit);
+                Verdict::failed(Reason::Stalled, format!("claude was silent for {limit}"))
+            }
+            StopReason::Auth => Verdict::failed(
+                Reason::Auth,
+                "the API refused the login three times in a row (authentication_failed)",
+            ),
+        };
+        Some(verdict)
+    }
+
+    fn timeout_verdict(&self) -> Verdict {
+        let limit = self.record.spec.timeout_ms.unwrap_or_default();
+        let limit = humantime::format_duration(Duration::from_millis(limit));
+        if !self.digest.is_turn_open() && self.digest.schedule.is_pending() {
+            let missed = wakeup_missed(self.digest.schedule.next_due());
+            return Verdict::failed(
+                Reason::WakeupMissed,
+                format!("{missed}: the job's timeout of {limit} ran out before"),
+            );
+        }
+        Verdict::failed(
+            Reason::Timeout,
+            format!("the job was not done within its timeout of {limit}"),
+        )
     }
 
     /// Returns the verdict by the last result; `None` if there is none.
@@ -242,8 +248,9 @@ impl Supervisor {
             warnings.push(format!("claude's output contains {lines}"));
         }
         // This program sent no signal, so an unusual exit is worth a warning.
-        let odd = self.record.exit.filter(|exit| exit.code != Some(0));
-        if let (Verdict::Completed, Some(exit)) = (verdict, odd) {
+        if let (Verdict::Completed, Some(exit)) = (verdict, self.record.exit)
+            && exit.code != Some(0)
+        {
             warnings.push(format!("claude {} after its result", exit_text(exit)));
         }
         warnings
@@ -280,11 +287,12 @@ fn sentence_of(last: &TurnResult) -> String {
         return one_line(&text, MAX_SENTENCE_CHARS);
     }
     let status = last.api_error_status.map(|status| format!("the API answered {status}"));
-    let reason = last.terminal_reason.as_deref().or(Some(last.subtype.as_str()));
-    // A reason that means success explains no failure.
-    let reason = reason.filter(|word| !matches!(*word, "" | "success" | "completed"));
-    let how = status.or(reason.map(|word| one_line(word, 60)));
-    let how = how.map(|how| format!(" ({how})")).unwrap_or_default();
+    let how = match (status, last.terminal_reason.as_deref().unwrap_or(&last.subtype)) {
+        (Some(status), _) => format!(" ({status})"),
+        // A reason that means success explains no failure.
+        (None, "" | "success" | "completed") => String::new(),
+        (None, reason) => format!(" ({})", one_line(reason, 60)),
+    };
     format!("claude ended its turn with an error and gave no message{how}")
 }
 
@@ -295,7 +303,7 @@ fn wakeup_missed(due: Option<Timestamp>) -> String {
     }
 }
 
-fn is_aborted(last: &TurnResult) -> bool {
+pub(super) fn is_aborted(last: &TurnResult) -> bool {
     last.terminal_reason.as_deref().is_some_and(|why| why.starts_with("aborted"))
 }
 
@@ -349,14 +357,15 @@ fn mcp_warning(server: &McpServer) -> String {
 }
 
 /// Returns warnings of permission rules that claude ignores because their directory is not trusted.
-pub(super) fn ignored_rules(stderr: &str) -> impl Iterator<Item = String> {
-    let tells = |line: &&str| {
-        line.starts_with("Ignoring ") && line.contains("permissions.") && line.contains("trust")
-    };
-    stderr
-        .lines()
-        .filter(tells)
-        .map(|line| format!("claude: {}", one_line(line, MAX_SENTENCE_CHARS)))
+pub(super) fn ignored_rules(stderr: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for line in stderr.lines() {
+        if line.starts_with("Ignoring ") && line.contains("permissions.") && line.contains("trust")
+        {
+            warnings.push(format!("claude: {}", one_line(line, MAX_SENTENCE_CHARS)));
+        }
+    }
+    warnings
 }
 
 fn first_line(stderr: &str) -> Option<String> {

@@ -27,24 +27,14 @@ impl Supervisor {
                 digest.retry_at,
                 "the API's limit or overload; then claude is started again",
             )),
-            WorkerPhase::Backoff { .. } => Some(WaitingFor::new(
+            WorkerPhase::Backoff { until, .. } => Some(WaitingFor::new(
                 WaitKind::Retry,
-                digest.retry_at.or(self.wall(self.deadline_of_phase())),
+                digest.retry_at.or(Some(self.wall(until))),
                 "the next attempt: claude is started again",
             )),
             WorkerPhase::Holding { until } => {
-                let why = if digest.outstanding() == 0 {
-                    "a recurring cron task of the agent".to_owned()
-                } else {
-                    let tasks: Vec<&str> =
-                        digest.outstanding_tasks().filter(|task| !task.is_empty()).collect();
-                    let tasks = match tasks.join(", ") {
-                        names if names.is_empty() => names,
-                        names => format!(": {}", one_line(&names, MAX_TASK_LIST_CHARS)),
-                    };
-                    format!("{}{tasks}", plural(digest.outstanding(), "background task"))
-                };
-                Some(WaitingFor::new(WaitKind::Background, self.wall(Some(until)), why))
+                let why = self.outstanding_work();
+                Some(WaitingFor::new(WaitKind::Background, Some(self.wall(until)), why))
             }
             WorkerPhase::Awaiting { .. } => Some(WaitingFor::new(
                 WaitKind::Wakeup,
@@ -53,12 +43,12 @@ impl Supervisor {
             )),
             WorkerPhase::Idle { until } => Some(WaitingFor::new(
                 WaitKind::Message,
-                self.wall(Some(until)),
+                Some(self.wall(until)),
                 "waiting for the next message",
             )),
             WorkerPhase::Closing { until } if !self.digest.is_turn_open() => Some(WaitingFor::new(
                 WaitKind::Exit,
-                self.wall(Some(until)),
+                Some(self.wall(until)),
                 "claude's input is closed and claude has not ended; then it is terminated",
             )),
             WorkerPhase::Working | WorkerPhase::FollowUp { .. } | WorkerPhase::Closing { .. } => {
@@ -74,6 +64,20 @@ impl Supervisor {
             | WorkerPhase::Over
             | WorkerPhase::Ending(_) => None,
         }
+    }
+
+    /// Describes the background work that claude's input is held open for.
+    fn outstanding_work(&self) -> String {
+        if self.digest.outstanding() == 0 {
+            return "a recurring cron task of the agent".to_owned();
+        }
+        let count = plural(self.digest.outstanding(), "background task");
+        let mut named: Vec<&str> = self.digest.outstanding_tasks().collect();
+        named.retain(|task| !task.is_empty());
+        if named.is_empty() {
+            return count;
+        }
+        format!("{count}: {}", one_line(&named.join(", "), MAX_TASK_LIST_CHARS))
     }
 
     fn waiting_in_turn(&self) -> Option<WaitingFor> {
@@ -94,6 +98,29 @@ impl Supervisor {
         Some(WaitingFor::new(WaitKind::Retry, until, why))
     }
 
+    /// Gives up waiting for background work that has not ended in time.
+    pub(super) fn background_wait_expired(&mut self) {
+        // A job that awaits messages continues, and so does its background work.
+        if !self.awaits_messages() {
+            let what = match self.digest.outstanding() {
+                0 => "a recurring cron task".to_owned(),
+                tasks => plural(tasks, "background task"),
+            };
+            self.record.warn(format!("--background-wait ran out with {what} outstanding"));
+        }
+        self.await_next();
+    }
+
+    /// Gives up waiting for a wake-up that did not come in time.
+    pub(super) fn wakeup_expired(&mut self) {
+        let rested = self.between_turns.since.unwrap_or(self.now.wall);
+        self.digest.schedule.expire(self.now.wall, rested);
+        if self.digest.schedule.next_due().is_none() {
+            self.digest.schedule.expire_unknown();
+        }
+        self.await_next();
+    }
+
     /// Returns until when a scheduled wake-up is awaited, on the monotonic clock.
     pub(super) fn wakeup_deadline(&self) -> Duration {
         // A wake-up that is overdue fires when the turn has ended.
@@ -105,15 +132,8 @@ impl Supervisor {
         self.now.mono.saturating_add(from.after(wait).since(self.now.wall))
     }
 
-    fn deadline_of_phase(&self) -> Option<Duration> {
-        match self.phase {
-            WorkerPhase::Backoff { until, .. } => Some(until),
-            _ => None,
-        }
-    }
-
     /// Converts a time on the monotonic clock to the time of day.
-    fn wall(&self, at: Option<Duration>) -> Option<Timestamp> {
-        Some(self.now.wall.after(at?.saturating_sub(self.now.mono)))
+    fn wall(&self, at: Duration) -> Timestamp {
+        self.now.wall.after(at.saturating_sub(self.now.mono))
     }
 }
