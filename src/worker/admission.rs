@@ -92,6 +92,14 @@ pub(super) enum AdmissionStep {
     Busy(String),
 }
 
+/// Why the job has not entered the queue.
+enum EnterError {
+    /// The queue is in use.
+    Step(AdmissionStep),
+    /// The queue cannot be used.
+    Io(std::io::Error),
+}
+
 enum DependencyState {
     Done,
     Open(Vec<(JobId, JobDir)>),
@@ -217,40 +225,10 @@ impl AdmissionControl {
         login: &Login,
     ) -> AdmissionStep {
         self.polls_lock = false;
-        let timeout = if self.is_first_request { FIRST_LOCK_TIMEOUT } else { SHORT_LOCK_WAIT };
-        let entered = loop {
-            let lock = match self.queue.lock_within(timeout, &mut self.lock_poll) {
-                Ok(Some(lock)) => lock,
-                Ok(None) if self.is_first_request && options.no_queue => {
-                    return AdmissionStep::Busy(
-                        "the lock of the queue was not free in time".to_owned(),
-                    );
-                }
-                Ok(None) => {
-                    self.stage =
-                        AdmissionStage::Entering(Box::new((options.clone(), login.clone())));
-                    self.schedule_lock_poll();
-                    return AdmissionStep::Waits(WaitReason::Slot);
-                }
-                // Nothing is lost, because the job has not begun.
-                Err(error)
-                    if QueueBusy::is_in(&error) && self.is_first_request && record.attempt == 1 =>
-                {
-                    return AdmissionStep::Busy(error.to_string());
-                }
-                Err(error) if QueueBusy::is_in(&error) => {
-                    self.stage =
-                        AdmissionStage::Entering(Box::new((options.clone(), login.clone())));
-                    self.poll_at = Some(Instant::now() + ERROR_RETRY_DELAY);
-                    return AdmissionStep::Waits(WaitReason::Slot);
-                }
-                Err(error) => break Err(error),
-            };
-            match self.queue.enter(&lock, &record.job_id, options, self.number, login) {
-                Ok(None) => {}
-                Ok(Some(entered)) => break Ok(entered),
-                Err(error) => break Err(error),
-            }
+        let entered = match self.enter_with_lock(record, options, login) {
+            Ok(entered) => Ok(entered),
+            Err(EnterError::Step(step)) => return step,
+            Err(EnterError::Io(error)) => Err(error),
         };
         let finalizing = self.finalize_lost_jobs();
         match entered {
@@ -278,6 +256,50 @@ impl AdmissionControl {
                 AdmissionStep::AdmittedWithout(error.to_string())
             }
         }
+    }
+
+    /// Takes the queue's lock and enters the queue.
+    fn enter_with_lock(
+        &mut self,
+        record: &Record,
+        options: &QueueOptions,
+        login: &Login,
+    ) -> Result<EnterResult, EnterError> {
+        let timeout = if self.is_first_request { FIRST_LOCK_TIMEOUT } else { SHORT_LOCK_WAIT };
+        loop {
+            let lock = match self.queue.lock_within(timeout, &mut self.lock_poll) {
+                Ok(Some(lock)) => lock,
+                Ok(None) if self.is_first_request && options.no_queue => {
+                    let why = "the lock of the queue was not free in time".to_owned();
+                    return Err(EnterError::Step(AdmissionStep::Busy(why)));
+                }
+                Ok(None) => {
+                    self.schedule_lock_poll();
+                    return Err(self.enter_later(options, login));
+                }
+                // Nothing is lost, because the job has not begun.
+                Err(error)
+                    if QueueBusy::is_in(&error) && self.is_first_request && record.attempt == 1 =>
+                {
+                    return Err(EnterError::Step(AdmissionStep::Busy(error.to_string())));
+                }
+                Err(error) if QueueBusy::is_in(&error) => {
+                    self.poll_at = Some(Instant::now() + ERROR_RETRY_DELAY);
+                    return Err(self.enter_later(options, login));
+                }
+                Err(error) => return Err(EnterError::Io(error)),
+            };
+            let entered = self.queue.enter(&lock, &record.job_id, options, self.number, login);
+            if let Some(entered) = entered.map_err(EnterError::Io)? {
+                return Ok(entered);
+            }
+        }
+    }
+
+    /// Waits until the queue's lock may be free.
+    fn enter_later(&mut self, options: &QueueOptions, login: &Login) -> EnterError {
+        self.stage = AdmissionStage::Entering(Box::new((options.clone(), login.clone())));
+        EnterError::Step(AdmissionStep::Waits(WaitReason::Slot))
     }
 
     /// Tries to take the queue's lock again after a pause.

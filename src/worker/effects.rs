@@ -1,13 +1,13 @@
 //! Carrying out the effects that the supervisor returns.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::stderr_marks::StderrMarks;
 use super::{Progress, Sweep, Worker};
 use crate::claude;
 use crate::clock;
 use crate::fault_point::fault_point;
-use crate::job::Outcome;
+use crate::job::{NotifyEvent, Outcome, TurnEnd};
 use crate::launch::spawn_notifier;
 use crate::process::{self, Descendants};
 use crate::store::{RESULT, STDERR, TURNS, undelivered_messages};
@@ -32,17 +32,7 @@ impl Worker {
         match effect {
             Effect::Save => self.save(),
             Effect::Log(entry) => self.log(&entry),
-            Effect::AppendTurn(end) => {
-                self.find_session_file();
-                if self.supervisor.record().spec.keep_alive {
-                    // The last answer can be read while the job waits, and a process that waits for
-                    // the line finds the record as it is after the turn.
-                    let _ = self.job.save_outcome(&self.supervisor.outcome(), None);
-                    self.save();
-                }
-                self.append_line(TURNS, &end);
-                self.receive_messages();
-            }
+            Effect::AppendTurn(end) => self.append_turn(&end),
             Effect::SendMessage { uuid, text } => self.stdin.send_message(&uuid, &text),
             Effect::Launch => self.progress = Progress::LaunchDue,
             Effect::LeaveQueue => self.admission.leave_queue(),
@@ -58,19 +48,7 @@ impl Worker {
                 let model = self.supervisor.record().model.as_deref();
                 self.admission.queue().lift_limit(&self.launch_state.login, model, began);
             }
-            Effect::RecordNotification(event) => {
-                let record = self.supervisor.record();
-                let at = clock::now();
-                match self.job.record_due(&record.spec, event, record.attempt, at) {
-                    Ok(due) => self.notifications_due |= due,
-                    Err(error) => {
-                        // The record says that it is due, too, and the end of the job frees space on
-                        // the disk.
-                        self.notifications_due = true;
-                        self.write_failed("notifications", error.to_string());
-                    }
-                }
-            }
+            Effect::RecordNotification(event) => self.record_notification(event),
             Effect::Respond { request_id, response } => {
                 self.stdin.respond(&request_id, &response);
             }
@@ -94,12 +72,7 @@ impl Worker {
                 self.stdin.close();
             }
             Effect::Signal(stop) => self.signal(stop),
-            Effect::Sweep(within) => {
-                let now = Instant::now();
-                let descendants = Descendants::of_worker(self.job.path());
-                self.sweep = Some(Sweep { descendants, until: now + within, continue_at: now });
-                self.continue_sweep();
-            }
+            Effect::Sweep(within) => self.begin_sweep(within),
             Effect::Conclude => self.end_attempt(),
             Effect::PrepareAttempt => self.prepare_attempt(),
             Effect::CloseInbox => {
@@ -109,6 +82,38 @@ impl Worker {
             }
             Effect::End(outcome) => self.end(&outcome),
         }
+    }
+
+    fn append_turn(&mut self, end: &TurnEnd) {
+        self.find_session_file();
+        if self.supervisor.record().spec.keep_alive {
+            // The last answer can be read while the job waits, and a process that waits for the
+            // line finds the record as it is after the turn.
+            let _ = self.job.save_outcome(&self.supervisor.outcome(), None);
+            self.save();
+        }
+        self.append_line(TURNS, end);
+        self.receive_messages();
+    }
+
+    fn record_notification(&mut self, event: NotifyEvent) {
+        let record = self.supervisor.record();
+        match self.job.record_due(&record.spec, event, record.attempt, clock::now()) {
+            Ok(due) => self.notifications_due |= due,
+            Err(error) => {
+                // The record says that it is due, too, and the end of the job frees space on the
+                // disk.
+                self.notifications_due = true;
+                self.write_failed("notifications", error.to_string());
+            }
+        }
+    }
+
+    fn begin_sweep(&mut self, within: Duration) {
+        let now = Instant::now();
+        let descendants = Descendants::of_worker(self.job.path());
+        self.sweep = Some(Sweep { descendants, until: now + within, continue_at: now });
+        self.continue_sweep();
     }
 
     /// Passes new messages of the inbox to the supervisor.

@@ -61,7 +61,7 @@ impl LogWriter {
         }
         let is_shorter = open.len() < self.length;
         self.length = open.len();
-        is_shorter.then_some(LogDamage::Truncated)
+        if is_shorter { Some(LogDamage::Truncated) } else { None }
     }
 
     /// Writes the next bytes. After an error some of them are missing.

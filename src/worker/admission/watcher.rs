@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 use std::future::pending;
 #[cfg(target_os = "linux")]
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{AdmissionControl, AdmissionStep, ERROR_RETRY_DELAY, POLL_INTERVAL};
 use crate::finalize::finalize_lost;
 use crate::job::{JobId, Record};
-use crate::queue::{DispatchResult, QueueLockPoll, Ticket, TicketState};
+use crate::queue::{DispatchResult, Queue, QueueLockPoll, Ticket, TicketState};
 use crate::store::JobDir;
 use crate::worker::sleep_to;
 use crate::worker::wake_source::{WakeSource, woken};
@@ -78,27 +79,7 @@ impl AdmissionControl {
         {
             return None;
         }
-        let result = loop {
-            let is_listening = self.listen();
-            self.watch.check_at = None;
-            self.poll_at = None;
-            let lock = self.queue_lock()?;
-            let result = match self.queue.dispatch(&lock, &ticket) {
-                Ok(Some(result)) => result,
-                Ok(None) => continue,
-                Err(_) => {
-                    self.poll_at = Some(Instant::now() + ERROR_RETRY_DELAY);
-                    return None;
-                }
-            };
-            drop(lock);
-            self.watch.is_watcher = result.is_watcher;
-            // A new watcher checks again once it listens: an event may have come before.
-            let must_listen = self.watch.is_watcher || self.leader.is_held();
-            if result.is_admitted || is_listening || !must_listen {
-                break result;
-            }
-        };
+        let result = self.dispatch(&ticket)?;
         if result.is_admitted {
             self.notify_watchers(&result);
             if result.needs_confirmation {
@@ -127,6 +108,31 @@ impl AdmissionControl {
             TicketState::Running => self.confirm(record, ticket),
             TicketState::Waiting => None,
             TicketState::Gone => Some(self.request_slot_again(record, &ticket)),
+        }
+    }
+
+    /// Runs the dispatch for all jobs; `None` if the queue cannot be used now.
+    fn dispatch(&mut self, ticket: &Ticket) -> Option<DispatchResult> {
+        loop {
+            let is_listening = self.listen();
+            self.watch.check_at = None;
+            self.poll_at = None;
+            let lock = self.queue_lock()?;
+            let result = match self.queue.dispatch(&lock, ticket) {
+                Ok(Some(result)) => result,
+                Ok(None) => continue,
+                Err(_) => {
+                    self.poll_at = Some(Instant::now() + ERROR_RETRY_DELAY);
+                    return None;
+                }
+            };
+            drop(lock);
+            self.watch.is_watcher = result.is_watcher;
+            // A new watcher checks again once it listens: an event may have come before.
+            let must_listen = self.watch.is_watcher || self.leader.is_held();
+            if result.is_admitted || is_listening || !must_listen {
+                return Some(result);
+            }
         }
     }
 
@@ -206,27 +212,7 @@ impl AdmissionControl {
             return None;
         }
         let (jobs, queue) = (self.jobs.clone(), self.queue.clone());
-        let finalize = move || {
-            for ticket in lost {
-                let dir = JobDir::new(&jobs, &ticket.job_id);
-                // The lock of a worker that has just died is held for a short time. If it is held
-                // for longer, another process writes the verdict, and may be stopped: then the
-                // ticket is left for the next worker that checks.
-                let until = Instant::now() + VERDICT_TIMEOUT;
-                let mut is_live = true;
-                while is_live && Instant::now() < until {
-                    let record = dir.load().map(|record| finalize_lost(&dir, record, None));
-                    is_live = record.is_ok_and(|record| record.status.is_live());
-                    if is_live {
-                        std::thread::sleep(VERDICT_POLL_INTERVAL);
-                    }
-                }
-                if !is_live {
-                    queue.remove_lost_ticket(&ticket);
-                }
-            }
-        };
-        std::thread::Builder::new().spawn(finalize).ok()
+        std::thread::Builder::new().spawn(move || finalize_tickets(&jobs, &queue, lost)).ok()
     }
 
     #[cfg(target_os = "linux")]
@@ -289,4 +275,33 @@ impl AdmissionControl {
     async fn worker_ended(&self) {
         pending().await
     }
+}
+
+/// Writes the verdicts of the lost jobs of these tickets, and removes the tickets.
+fn finalize_tickets(jobs: &Path, queue: &Queue, lost: Vec<Ticket>) {
+    for ticket in lost {
+        if finalize_job(&JobDir::new(jobs, &ticket.job_id)) {
+            queue.remove_lost_ticket(&ticket);
+        }
+    }
+}
+
+/// Writes the verdict of a lost job. Returns whether the job has one.
+///
+/// The lock of a worker that has just died is held for a short time. If it is held for longer,
+/// another process writes the verdict, and may be stopped: then the ticket is left for the next
+/// worker that checks.
+fn finalize_job(dir: &JobDir) -> bool {
+    let until = Instant::now() + VERDICT_TIMEOUT;
+    while Instant::now() < until {
+        let Ok(mut record) = dir.load() else { return true };
+        if record.status.is_live() {
+            record = finalize_lost(dir, record, None);
+        }
+        if !record.status.is_live() {
+            return true;
+        }
+        std::thread::sleep(VERDICT_POLL_INTERVAL);
+    }
+    false
 }
