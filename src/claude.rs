@@ -127,8 +127,8 @@ pub(crate) fn refuses_root(env: &Env, spec: &Spec) -> bool {
             return false;
         }
     }
-    let skips = spec.permission_mode == "bypassPermissions"
-        || spec.extra_args.iter().any(|arg| arg == "--dangerously-skip-permissions");
+    let skips = spec.options.permission_mode == "bypassPermissions"
+        || spec.options.extra_args.iter().any(|arg| arg == "--dangerously-skip-permissions");
     skips && nix::unistd::geteuid().is_root()
 }
 
@@ -148,48 +148,49 @@ pub(crate) fn arguments(spec: &Spec, session: &SessionStart<'_>) -> Vec<String> 
         if *fork {
             args.push("--fork-session".to_owned());
         }
-        if spec.fresh_system_prompt {
+        if spec.session.fresh_system_prompt {
             add_option(&mut args, SYSTEM_PROMPT_SNAPSHOT, "off");
         }
     }
-    args.extend_from_slice(&spec.extra_args);
+    args.extend_from_slice(&spec.options.extra_args);
     args
 }
 
 /// Adds the options that do not depend on the session.
 fn add_options(args: &mut Vec<String>, spec: &Spec) {
-    add_option(args, "--permission-mode", &spec.permission_mode);
-    let max_turns = spec.max_turns.map(|n| n.to_string());
-    let max_budget = spec.max_budget_usd.map(|usd| usd.to_string());
+    add_option(args, "--permission-mode", &spec.options.permission_mode);
+    let max_turns = spec.limits.max_turns.map(|n| n.to_string());
+    let max_budget = spec.limits.max_budget_usd.map(|usd| usd.to_string());
     for (flag, value) in [
-        ("--model", &spec.model),
-        ("--fallback-model", &spec.fallback_model),
-        ("--effort", &spec.effort),
-        ("--append-system-prompt", &spec.append_system_prompt),
+        ("--model", &spec.options.model),
+        ("--fallback-model", &spec.options.fallback_model),
+        ("--effort", &spec.options.effort),
+        ("--append-system-prompt", &spec.options.append_system_prompt),
         ("--max-turns", &max_turns),
         ("--max-budget-usd", &max_budget),
-        ("--json-schema", &spec.json_schema),
-        ("--settings", &spec.settings),
+        ("--json-schema", &spec.options.json_schema),
+        ("--settings", &spec.options.settings),
     ] {
         if let Some(value) = value {
             add_option(args, flag, value);
         }
     }
     // One argument with commas: the option takes any number of values, also the arguments after it.
-    for (flag, tools) in
-        [("--allowedTools", &spec.allowed_tools), ("--disallowedTools", &spec.disallowed_tools)]
-    {
+    for (flag, tools) in [
+        ("--allowedTools", &spec.options.allowed_tools),
+        ("--disallowedTools", &spec.options.disallowed_tools),
+    ] {
         if !tools.is_empty() {
             add_option(args, flag, &tools.join(","));
         }
     }
-    for dir in &spec.add_dirs {
+    for dir in &spec.options.add_dirs {
         add_option(args, "--add-dir", dir);
     }
-    for config in &spec.mcp_config {
+    for config in &spec.options.mcp_config {
         add_option(args, "--mcp-config", config);
     }
-    if spec.ask {
+    if spec.ask.enabled {
         // Not in claude's help, but used by its SDKs. Requests then arrive as `control_request`.
         add_option(args, "--permission-prompt-tool", "stdio");
     }

@@ -75,11 +75,11 @@ pub(crate) fn write_lost_verdict(
     lock: Option<&Lock>,
     until: Instant,
 ) -> Record {
-    let cgroup = record.detached.as_ref().and_then(|detached| detached.cgroup.clone());
+    let cgroup = record.worker.detached.as_ref().and_then(|detached| detached.cgroup.clone());
     let marker = JobMarker::new(dir.path()).in_scope(cgroup);
     // No process of another boot is left, so any list of processes is complete.
-    let is_of_this_boot = record.boot_id == process::boot_id();
-    let worker_start = if is_of_this_boot { record.pid_start_time } else { Some(0) };
+    let is_of_this_boot = record.worker.boot_id == process::boot_id();
+    let worker_start = if is_of_this_boot { record.worker.pid_start_time } else { Some(0) };
     let is_locked = lock.is_some();
     let is_independent = &store::is_independent;
     let orphans = Orphans { marker: &marker, worker_start, is_locked, is_independent };
@@ -90,12 +90,12 @@ pub(crate) fn write_lost_verdict(
     let events = if writable { dir.open_events().ok() } else { None };
     // A worker that died after it had written the result had reached a verdict.
     let of_this =
-        |outcome: &Outcome| !outcome.status.is_live() && outcome.attempt == record.attempt;
+        |outcome: &Outcome| !outcome.status.is_live() && outcome.attempt == record.attempt.number;
     let (reached, before) = match dir.outcome() {
         Some(outcome) if of_this(&outcome) => (Some(outcome), None),
         before => (None, before),
     };
-    let log_start = record.log_start;
+    let log_start = record.attempt.log_start;
     let last_seq = events.as_ref().map_or(0, |(_, last_seq)| *last_seq);
     let mut post_mortem = PostMortem::new(record, last_seq, at);
     if let Some(before) = before {
@@ -140,13 +140,14 @@ pub(crate) fn write_lost_verdict(
 pub(crate) fn outcome_from_log(dir: &JobDir, record: Record) -> Outcome {
     let at = dir.last_activity_at(&record);
     let mut post_mortem = PostMortem::new(record.clone(), 0, at);
-    let _ = replay_log(dir, record.log_start, &mut post_mortem);
+    let _ = replay_log(dir, record.attempt.log_start, &mut post_mortem);
     let (_, mut outcome, _) = post_mortem.conclude(None, None, None, Vec::new());
     if record.status == Status::Completed && outcome.status != Status::Completed {
         let why = outcome.error.as_deref().unwrap_or_default();
         outcome.warnings.push(format!("its record says completed, which its log does not: {why}"));
     }
-    let (status, reason, error, exit) = (record.status, record.reason, record.error, record.exit);
+    let (status, reason, error, exit) =
+        (record.status, record.reason, record.error, record.ending.exit);
     Outcome { status, reason, error, exit, ..outcome }
 }
 
@@ -158,12 +159,12 @@ fn mark_killed(dir: &JobDir, mut record: Record) -> Record {
         let entry = EventLine {
             seq: record.last_seq,
             at: crate::clock::now(),
-            attempt: record.attempt,
+            attempt: record.attempt.number,
             kind: EventKind::KillRequested,
         };
         let _ = append(&mut events, &entry);
     }
-    record.spec.no_recover = true;
+    record.spec.retry.no_recover = true;
     let _ = dir.save(&record, false);
     record
 }
@@ -192,7 +193,7 @@ fn write_end(
     }
     fault_point("settle:saved");
     let ended = NotifyEvent::from_status(record.status);
-    let due = ended.map(|event| dir.record_due(&record.spec, event, record.attempt, at));
+    let due = ended.map(|event| dir.record_due(&record.spec, event, record.attempt.number, at));
     if !matches!(due, None | Some(Ok(false))) {
         spawn_notifier(dir);
     }

@@ -41,7 +41,10 @@ pub(crate) use record::{
     ReleasedQuestion, TurnFailure, deserialize_known_reason,
 };
 pub(crate) use spans::{Phase, Span, TimelineEvent, merge_short, spans};
-pub(crate) use spec::{Replay, Spec, SpecChange};
+pub(crate) use spec::{
+    AskOptions, ClaudeOptions, FailOn, KeepAliveOptions, Limits, NotifyOptions, Replay,
+    RetryOptions, SessionOptions, Spec, SpecChange,
+};
 pub(crate) use status::{Reason, Status, Verdict};
 pub(crate) use status_view::StatusView;
 pub(crate) use summary::Summary;

@@ -50,7 +50,7 @@ pub(crate) fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
 
 /// Returns the longest time between two lines that a notifier writes to its log.
 fn max_attempt_duration(job: &JobDir) -> Duration {
-    let timeout_ms = job.load().ok().and_then(|record| record.spec.on_event_timeout_ms);
+    let timeout_ms = job.load().ok().and_then(|record| record.spec.notify.on_event_timeout_ms);
     let command = timeout_ms.map_or(COMMAND_TIMEOUT, Duration::from_millis) + SWEEP_TIMEOUT;
     let [.., pause] = RETRY_PAUSES;
     command.max(REQUEST_TIMEOUT) + pause + LOCK_BOUND
@@ -117,10 +117,10 @@ fn deliver_with_retries(
             Ok(record) => record,
             Err(error) => return Some(error.to_string()),
         };
-        let result = match (notification.to.strip_prefix("command "), &record.spec.wake) {
+        let result = match (notification.to.strip_prefix("command "), &record.spec.notify.wake) {
             (Some(index), _) => {
                 let index: usize = index.parse().unwrap_or(0);
-                let command = record.spec.on_event.get(index.wrapping_sub(1)).cloned();
+                let command = record.spec.notify.on_event.get(index.wrapping_sub(1)).cloned();
                 run_command(job, &record, notification, &command.unwrap_or_default())
             }
             (None, Some(wake)) => wake_agent(job, &record, notification, wake),
@@ -154,7 +154,8 @@ fn run_command(
     let mut status = StatusView::from_record(record);
     status.map_hints(|hint| addressed(job.root(), hint));
     let status = serde_json::to_vec(&status).unwrap_or_default();
-    let timeout = record.spec.on_event_timeout_ms.map_or(COMMAND_TIMEOUT, Duration::from_millis);
+    let timeout =
+        record.spec.notify.on_event_timeout_ms.map_or(COMMAND_TIMEOUT, Duration::from_millis);
     let (output, exit) = process::run_with_timeout(shell, Some(status), timeout, MAX_OUTPUT_BYTES)
         .map_err(|error| failed(error.to_string()))?;
     let output = one_line(&String::from_utf8_lossy(&output), 200);
@@ -200,7 +201,7 @@ fn wake_agent(
     let value = wake.token_env.as_ref().and_then(std::env::var_os);
     let token = wake.token_env.as_ref().map(|name| check_token(name, value.as_deref())).transpose();
     let token = token.map_err(|why| DeliveryError { why, is_retryable: false })?;
-    let outcome = job.outcome().filter(|outcome| outcome.attempt == record.attempt);
+    let outcome = job.outcome().filter(|outcome| outcome.attempt == record.attempt.number);
     let text = message(record, notification, outcome.as_ref());
     let mut body = json!({"text": text, "mode": "now"});
     if let Some(session) = &wake.session {

@@ -152,7 +152,7 @@ impl Supervisor {
                 self.hold_question();
             }
             Input::DependencyFailed(other) => self.dependency_failed(other),
-            Input::LogOpened { length } => self.record.log_start = length,
+            Input::LogOpened { length } => self.record.attempt.log_start = length,
             Input::Launched { pid, session_id, program, arguments } => {
                 self.launched(pid, session_id, program, arguments);
             }
@@ -171,7 +171,7 @@ impl Supervisor {
             }
             Input::Message { number, message } => self.handle_message(number, message),
             Input::Swept { ended, left } => self.sweep_finished(ended, left),
-            Input::SessionFile(file) => self.record.session_file = Some(file),
+            Input::SessionFile(file) => self.record.session.file = Some(file),
             Input::LogIncomplete => self.log_incomplete(),
             Input::LogDamaged { file, what, length } => self.log_damaged(file, what, length),
             Input::WriteFailed { file, error } => self.write_failed(file, error),
@@ -186,19 +186,19 @@ impl Supervisor {
         let (program, arguments) = (Some(program), Some(arguments));
         self.log(EventKind::Launched { pid, program, arguments });
         self.has_launched = true;
-        self.record.session_id = Some(session_id);
-        self.record.was_admitted = true;
-        self.record.was_idle = false;
+        self.record.session.id = Some(session_id);
+        self.record.attempt.was_admitted = true;
+        self.record.progress.was_idle = false;
         self.silence.since = self.now.mono;
         self.digest.retry_at = None;
         self.digest.own_messages = self.first_prompt.own_messages();
         self.attempt.unanswered_since = Some(self.now.wall);
-        self.record.claude_pid = Some(pid);
+        self.record.worker.claude_pid = Some(pid);
         self.record.status = Status::Running;
         self.phase = WorkerPhase::Working;
         self.save();
         let silent = self.first_prompt.text.is_empty() && !self.first_prompt.prompt;
-        if self.record.spec.keep_alive && silent {
+        if self.record.spec.keep_alive.enabled && silent {
             self.idle();
             if !self.keep_alive.may_get_messages() {
                 // The messages in the inbox come first.

@@ -248,7 +248,7 @@ impl Worker {
         warning: Option<String>,
     ) -> io::Result<Self> {
         let mut record = job.load().map_err(io::Error::other)?;
-        record.pid_start_time = process::ProcessId::own().map(|own| own.start_time);
+        record.worker.pid_start_time = process::ProcessId::own().map(|own| own.start_time);
         let began = Instant::now();
         let now = Now { mono: Duration::ZERO, wall: clock::now() };
         let (events, last_seq) = match job.open_events() {
@@ -258,7 +258,7 @@ impl Worker {
         let start = WorkerStart {
             pid: std::process::id() as i32,
             boot_id: process::boot_id(),
-            outcome: if record.attempt > 1 { job.outcome() } else { None },
+            outcome: if record.attempt.number > 1 { job.outcome() } else { None },
             accepted_messages: job.aside_numbers(),
             last_seq,
             memory_limit: cgroup.as_deref().and_then(process::cgroup::memory_max),

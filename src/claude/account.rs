@@ -41,7 +41,7 @@ type Identity = Vec<(&'static str, String)>;
 /// unknown.
 pub(crate) fn account(env: &Env, spec: &Spec, salt: Option<&[u8]>) -> Login {
     let config = Config { env, spec, settings: Settings::read_all(env, spec) };
-    let model = match &spec.model {
+    let model = match &spec.options.model {
         Some(model) => ModelFamily::find_in(model),
         None => config.default_model(),
     };
@@ -126,8 +126,8 @@ impl Config<'_> {
         let mut identity = vec![("config directory", dir.to_string_lossy().into_owned())];
         self.add_variables(&mut identity, &["ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"]);
         for name in SETTINGS_OPTIONS {
-            if self.spec.extra_args.iter().any(|arg| arg.starts_with(name)) {
-                let value = option_value(&self.spec.extra_args, name).unwrap_or_default();
+            if self.spec.options.extra_args.iter().any(|arg| arg.starts_with(name)) {
+                let value = option_value(&self.spec.options.extra_args, name).unwrap_or_default();
                 identity.push((name, value.to_owned()));
             }
         }
@@ -190,6 +190,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
+    use crate::job::ClaudeOptions;
 
     struct Home(tempfile::TempDir);
 
@@ -262,11 +263,24 @@ mod tests {
             home.put(file, &token(name));
             assert_eq!(home.key(&[("ANTHROPIC_AUTH_TOKEN", "mine")]), key, "{file}");
         }
-        let spec = Spec { settings: Some(token("given")), ..Spec::default() };
+        let spec = Spec {
+            options: ClaudeOptions { settings: Some(token("given")), ..ClaudeOptions::default() },
+            ..Spec::default()
+        };
         assert_eq!(home.login(&[], spec).key, Some(given.clone()));
         home.put("project/more.json", &token("given"));
         let extra_args = vec!["--settings=more.json".to_owned()];
-        assert_eq!(home.login(&[], Spec { extra_args, ..Spec::default() }).key, Some(given));
+        assert_eq!(
+            home.login(
+                &[],
+                Spec {
+                    options: ClaudeOptions { extra_args, ..ClaudeOptions::default() },
+                    ..Spec::default()
+                }
+            )
+            .key,
+            Some(given)
+        );
     }
 
     #[test]
@@ -305,7 +319,13 @@ mod tests {
     fn finds_the_requested_or_configured_model() {
         let home = Home::new();
         let model = |model: Option<&str>| {
-            let spec = Spec { model: model.map(str::to_owned), ..Spec::default() };
+            let spec = Spec {
+                options: ClaudeOptions {
+                    model: model.map(str::to_owned),
+                    ..ClaudeOptions::default()
+                },
+                ..Spec::default()
+            };
             home.login(&[], spec).model
         };
         assert_eq!(model(None), None);

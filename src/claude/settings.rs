@@ -54,8 +54,8 @@ impl Settings {
         for file in managed_files() {
             all.extend(Self::read_file(file));
         }
-        let option = option_value(&spec.extra_args, "--settings");
-        for argument in [option, spec.settings.as_deref()].into_iter().flatten() {
+        let option = option_value(&spec.options.extra_args, "--settings");
+        for argument in [option, spec.options.settings.as_deref()].into_iter().flatten() {
             all.extend(Self::read_argument(argument, cwd));
         }
         all.extend(Self::read_file(cwd.join(".claude/settings.local.json")));

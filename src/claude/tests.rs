@@ -1,3 +1,4 @@
+use crate::job::{ClaudeOptions, Limits};
 use std::fs;
 
 use super::login::LoginSource;
@@ -12,13 +13,15 @@ fn env_of(variables: &[(&str, &str)]) -> Env {
 #[test]
 fn passes_every_option_but_not_the_prompt() {
     let spec = Spec {
-        permission_mode: "plan".to_owned(),
-        model: Some("opus".to_owned()),
-        allowed_tools: vec!["Bash(git *)".to_owned(), "Read".to_owned()],
-        max_budget_usd: Some(0.5),
-        max_turns: Some(3),
-        add_dirs: vec!["/a".to_owned(), "/b".to_owned()],
-        extra_args: vec!["--betas".to_owned(), "x".to_owned()],
+        options: ClaudeOptions {
+            permission_mode: "plan".to_owned(),
+            model: Some("opus".to_owned()),
+            allowed_tools: vec!["Bash(git *)".to_owned(), "Read".to_owned()],
+            add_dirs: vec!["/a".to_owned(), "/b".to_owned()],
+            extra_args: vec!["--betas".to_owned(), "x".to_owned()],
+            ..ClaudeOptions::default()
+        },
+        limits: Limits { max_budget_usd: Some(0.5), max_turns: Some(3), ..Limits::default() },
         ..Spec::default()
     };
     let line = arguments(&spec, &SessionStart::New("SESSION")).join(" ");
@@ -90,7 +93,10 @@ fn finds_logins_where_the_cli_does() {
         assert_eq!(login(&bare, &spec), found, "{file}: {text}");
     }
     let given = r#"{"env":{"ANTHROPIC_API_KEY":"secret"}}"#.to_owned();
-    let spec = Spec { settings: Some(given), ..Spec::default() };
+    let spec = Spec {
+        options: ClaudeOptions { settings: Some(given), ..ClaudeOptions::default() },
+        ..Spec::default()
+    };
     let found = login(&env_of(&[]), &spec).unwrap().to_string();
     assert_eq!(found, "ANTHROPIC_API_KEY of --settings", "without the secret");
 }

@@ -287,7 +287,8 @@ fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String,
 
 /// Reads a request from the log, which contains it completely.
 fn read_request(dir: &JobDir, record: &Record, request_id: &str) -> Option<OpenRequest> {
-    let log_start = record.released.as_ref().map_or(record.log_start, |it| it.log_start);
+    let log_start =
+        record.progress.released.as_ref().map_or(record.attempt.log_start, |it| it.log_start);
     let mut blocked = record.blocked.clone()?;
     let mut lines = dir.lines(OUTPUT, log_start, u64::MAX)?;
     loop {

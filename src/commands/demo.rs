@@ -9,7 +9,7 @@ use super::start::{StartRequest, start};
 use super::wait::exit_status;
 use crate::arguments::cwd;
 use crate::error::{Error, ExitStatus};
-use crate::job::{Replay, Spec};
+use crate::job::{ClaudeOptions, Replay, Spec};
 use crate::output::{BOLD, Printer, painted, print_text};
 
 /// Arguments of `demo`.
@@ -53,7 +53,10 @@ impl DemoArgs {
         let spec = Spec {
             cwd: cwd(None)?,
             replay: if is_real { None } else { Some(Replay { file: None, speed: 1.0 }) },
-            permission_mode: "default".to_owned(),
+            options: ClaudeOptions {
+                permission_mode: "default".to_owned(),
+                ..ClaudeOptions::default()
+            },
             ..Spec::default()
         };
         Ok(StartRequest { prompt: prompt.into_bytes(), spec, ..StartRequest::default() })

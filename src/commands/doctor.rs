@@ -20,7 +20,7 @@ use crate::arguments::program;
 use crate::claude::{self, Env, VersionOutput, tested};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
-use crate::job::{Detachment, JobId, Spec};
+use crate::job::{ClaudeOptions, Detachment, JobId, Spec};
 use crate::launch::{DetachMode, DetachPlan};
 use crate::process;
 use crate::text::{clip, one_line};
@@ -137,7 +137,10 @@ impl Check {
 fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     let spec = Spec {
         cwd: request.cwd.to_string_lossy().into_owned(),
-        permission_mode: "bypassPermissions".to_owned(),
+        options: ClaudeOptions {
+            permission_mode: "bypassPermissions".to_owned(),
+            ..ClaudeOptions::default()
+        },
         ..Spec::default()
     };
     let mut checks = check_claude(request.claude.clone().or_else(|| claude::find(env)));

@@ -133,9 +133,9 @@ fn select_jobs(
         };
         match observed {
             Some(observed) if filter.matches_record(&observed.record) => {
-                let cost = observed.record.cost_usd.filter(|usd| usd.is_finite());
+                let cost = observed.record.cost.usd.filter(|usd| usd.is_finite());
                 let row = timeline_row(&id, &observed, now);
-                let started = observed.record.started_at;
+                let started = observed.record.times.started_at;
                 let cost_usd = cost.unwrap_or_default();
                 jobs.push((started, ExportedJob { id, row: Some(row), cost_usd }));
             }
@@ -165,10 +165,10 @@ fn timeline_row(id: &JobId, observed: &Observed, now: Timestamp) -> TimelineRow 
             events.push(event);
         }
     });
-    let spans = match record.started_at {
+    let spans = match record.times.started_at {
         None => Vec::new(),
         Some(started) => {
-            let ended = record.ended_at.filter(|_| !record.status.is_live());
+            let ended = record.times.ended_at.filter(|_| !record.status.is_live());
             merge_short(spans(&events, started, ended, now), MAX_SPANS)
         }
     };
@@ -231,7 +231,11 @@ fn section(
             turns.push(turn.attempt);
         }
     });
-    let attempts = AttemptBoundaries { last: record.attempt, log_start: record.log_start, turns };
+    let attempts = AttemptBoundaries {
+        last: record.attempt.number,
+        log_start: record.attempt.log_start,
+        turns,
+    };
     let mut conversation = Conversation::new(max_chars, &prompt.text, attempts);
     let read = each_line(observed, OUTPUT, |line| conversation.add_line(line.text, line.start));
     if let Err(error) = read {

@@ -66,7 +66,7 @@ impl Answer for FinishAnswer {
 pub(crate) fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;
-    let is_kept_alive = dir.load().is_ok_and(|record| record.spec.keep_alive);
+    let is_kept_alive = dir.load().is_ok_and(|record| record.spec.keep_alive.enabled);
     if !is_kept_alive {
         let why = "it was started without --keep-alive and ends by itself".to_owned();
         return Err(Error::NotKeptAlive(id.to_string(), why));

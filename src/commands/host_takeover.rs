@@ -36,15 +36,15 @@ fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
         Liveness::OtherMachine(host) => host,
         Liveness::Ended => {
             // The machine may have been about to launch the next attempt.
-            dir.revoke_claim(record.attempt + 1);
+            dir.revoke_claim(record.attempt.number + 1);
             return Ok(());
         }
         Liveness::Live | Liveness::Lost => return Ok(()),
     };
     // The boot id is kept: it shows that the worker is not a process of the current boot.
-    let boot_id = record.boot_id.take();
+    let boot_id = record.worker.boot_id.take();
     record.set_host();
-    record.boot_id = boot_id;
+    record.worker.boot_id = boot_id;
     record.warn(format!("it ran on {host}, which --force-host declared gone for good"));
     dir.save(&record, false)?;
     Ok(())

@@ -148,7 +148,7 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         end(&dir, record, until)?;
         record = observe(store, id)?.record;
     }
-    let mut left = record.left_processes.clone();
+    let mut left = record.ending.left_processes.clone();
     left.retain(is_alive);
     if has_acted && !is_held(&dir)? {
         end_scope(&dir, &mut record, &mut left);
@@ -243,7 +243,7 @@ fn is_alive(process: &LeftProcess) -> bool {
 /// reaches processes of other users and processes that fork continuously. Does nothing if the scope
 /// contains a process that is independent of the job.
 fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
-    let scope = record.detached.as_ref().and_then(|detached| detached.cgroup.as_deref());
+    let scope = record.worker.detached.as_ref().and_then(|detached| detached.cgroup.as_deref());
     let Some(scope) = scope.filter(|scope| is_scope_of(scope, &record.job_id)) else { return };
     let processes = cgroup::processes(scope);
     let own = std::process::id() as i32;
@@ -260,7 +260,7 @@ fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
         std::thread::sleep(Duration::from_millis(2));
     }
     left.retain(is_alive);
-    if left.is_empty() && !record.left_processes.is_empty() {
+    if left.is_empty() && !record.ending.left_processes.is_empty() {
         remove_ended_leftovers(dir, record);
     }
 }
@@ -277,10 +277,13 @@ fn is_scope_of(scope: &str, id: &JobId) -> bool {
 fn remove_ended_leftovers(dir: &JobDir, record: &mut Record) {
     let Ok(Some(_lock)) = dir.try_lock() else { return };
     let Ok(mut written) = dir.load() else { return };
-    if written.attempt != record.attempt || written.status.is_live() || !written.is_writable() {
+    if written.attempt.number != record.attempt.number
+        || written.status.is_live()
+        || !written.is_writable()
+    {
         return;
     }
-    let processes = std::mem::take(&mut written.left_processes);
+    let processes = std::mem::take(&mut written.ending.left_processes);
     let warnings = Leftovers { processes, unlisted: None }.warnings();
     written.warnings.retain(|warning| !warnings.contains(warning));
     if dir.save(&written, true).is_ok() {
@@ -400,7 +403,7 @@ fn open_worker(dir: &JobDir, search: bool) -> Result<Option<ProcessHandle>, Erro
     process::check_proc().map_err(|error| search_error(dir, &error.to_string()))?;
     let mark = JobMarker::new(dir.path());
     let record = dir.load()?;
-    let written = record.pid;
+    let written = record.worker.pid;
     let found = if search && written.is_none() {
         mark.worker().ok().flatten().map(|worker| worker.pid)
     } else {
@@ -409,7 +412,8 @@ fn open_worker(dir: &JobDir, search: bool) -> Result<Option<ProcessHandle>, Erro
     let Some(pid) = written.or(found) else { return Ok(None) };
     let Ok(target) = ProcessHandle::open(pid) else { return Ok(None) };
     let now = ProcessId::from_pid(pid).map(|process| process.start_time);
-    let started_then = record.pid_start_time.is_none_or(|at| now == Some(at));
-    let same = is_held(dir)? && dir.load()?.pid == written && started_then && mark.is_on(pid);
+    let started_then = record.worker.pid_start_time.is_none_or(|at| now == Some(at));
+    let same =
+        is_held(dir)? && dir.load()?.worker.pid == written && started_then && mark.is_on(pid);
     Ok(same.then_some(target))
 }

@@ -92,9 +92,9 @@ pub(super) fn check_claude(spec: &mut Spec, env: &Env) -> Result<(), Error> {
 /// Clears `fresh_system_prompt` if the job's claude does not know the option for it.
 pub(super) fn set_system_prompt_snapshot(spec: &mut Spec) {
     // The check starts claude, so it is made only if necessary.
-    if spec.fresh_system_prompt {
+    if spec.session.fresh_system_prompt {
         let option = claude::SYSTEM_PROMPT_SNAPSHOT;
-        spec.fresh_system_prompt =
+        spec.session.fresh_system_prompt =
             spec.replay.is_none() && claude::supports_option(Path::new(&spec.claude), option);
     }
 }
@@ -108,14 +108,14 @@ pub(super) fn plan_detach(
     env: &Env,
 ) -> Result<DetachPlan, Error> {
     let directories = [store.root(), Path::new(&spec.cwd)];
-    if spec.memory_max.is_some() {
+    if spec.limits.memory_max.is_some() {
         // Only a scope has a memory limit.
         if mode == DetachMode::Session {
             return Err(Error::NoMemoryLimit("--detach session was requested".to_owned()));
         }
         let plan = DetachPlan::new(DetachMode::Scope, id, &directories, env)
             .map_err(Error::NoMemoryLimit)?;
-        return Ok(plan.with_memory_max(spec.memory_max));
+        return Ok(plan.with_memory_max(spec.limits.memory_max));
     }
     DetachPlan::new(mode, id, &directories, env).map_err(Error::NoScope)
 }
@@ -215,7 +215,7 @@ pub(super) fn launch_attempt(
         }
         Liveness::Ended | Liveness::Live => {}
     }
-    let attempt = record.attempt + 1;
+    let attempt = record.attempt.number + 1;
     if let Some(host) = dir.claim_attempt(attempt)? {
         return Err(Error::OtherHost(id.to_string(), host));
     }
@@ -228,11 +228,11 @@ pub(super) fn launch_attempt(
     record.spec = spec;
     // `--no-queue` applies to the start only; another attempt may wait for a slot.
     record.spec.queue_options.no_queue = false;
-    record.pid = None;
-    record.pid_start_time = None;
+    record.worker.pid = None;
+    record.worker.pid_start_time = None;
     record.set_host();
-    record.detached = Some(plan.expected());
-    record.log_start = dir.length(OUTPUT);
+    record.worker.detached = Some(plan.expected());
+    record.attempt.log_start = dir.length(OUTPUT);
     dir.open_inbox()?;
     dir.save(&record, false)?;
     drop(others);
@@ -247,8 +247,8 @@ pub(super) fn launch_attempt(
         job_id: id.clone(),
         pid,
         status,
-        attempt: record.attempt,
-        resumes: record.session_began,
+        attempt: record.attempt.number,
+        resumes: record.session.began,
         warnings: warnings(store, &plan),
         hint: Some(addressed(store.root(), format!("claudejob wait {id}"))),
     })

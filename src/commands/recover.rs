@@ -168,7 +168,7 @@ fn refusal_reason(record: &Record) -> String {
     match record.status {
         Status::Killed => "it was killed, which is final".to_owned(),
         Status::Completed => "it has completed".to_owned(),
-        Status::Failed if record.spec.no_recover => {
+        Status::Failed if record.spec.retry.no_recover => {
             "it was started with --no-recover, or killed after its failure".to_owned()
         }
         Status::Failed if !record.is_writable() => {

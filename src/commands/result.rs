@@ -186,17 +186,19 @@ pub(crate) fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnsw
 /// Returns the job's result in about `max` characters.
 pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<ResultAnswer, Error> {
     let Observed { dir, record, .. } = observe(store, id)?;
-    let is_current =
-        |outcome: &Outcome| outcome.status == record.status && outcome.attempt == record.attempt;
+    let is_current = |outcome: &Outcome| {
+        outcome.status == record.status && outcome.attempt == record.attempt.number
+    };
     // An idle job has the answer of its last turn.
     let has_answer = |outcome: &Outcome| {
-        outcome.status.is_live() && (outcome.result.is_some() || record.last_failure.is_some())
+        outcome.status.is_live()
+            && (outcome.result.is_some() || record.progress.last_failure.is_some())
     };
     let hint = record.hint().map(|hint| addressed(store.root(), hint));
     if record.status == Status::Idle
         && let Some(outcome) = dir.outcome().filter(has_answer)
     {
-        let failure = record.last_failure.as_ref();
+        let failure = record.progress.last_failure.as_ref();
         let outcome = Outcome {
             status: record.status,
             reason: failure.map(|failure| failure.reason),

@@ -73,7 +73,7 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
     let mut spec = observed.record.spec;
     let model = request.change.model.clone();
     // The session began with another system prompt, which claude may have recorded.
-    spec.fresh_system_prompt |= request.change.append_system_prompt.is_some();
+    spec.session.fresh_system_prompt |= request.change.append_system_prompt.is_some();
     request.change.apply(&mut spec);
     let begin = |dir: &JobDir, record: &mut Record| -> Result<(), Error> {
         if let Some(why) = refusal_reason(record) {
@@ -106,11 +106,11 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
 /// Refuses a job whose conversation file was seen earlier and has been removed. A conversation that
 /// was never seen, such as one inside a container, may exist.
 pub(super) fn check_session(record: &Record, env: &Env) -> Result<(), Error> {
-    let (Some(file), Some(session)) = (record.session_file(), &record.session_id) else {
+    let (Some(file), Some(session)) = (record.session_file(), &record.session.id) else {
         return Ok(());
     };
     let exists = file.exists() || claude::session_file(env, &record.spec.cwd, session).is_some();
-    if exists || !record.session_began {
+    if exists || !record.session.began {
         return Ok(());
     }
     Err(Error::SessionGone {

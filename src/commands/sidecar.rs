@@ -25,7 +25,10 @@ use super::{Call, answer, kill, resume, send};
 use crate::arguments::check_message;
 use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
-use crate::job::{JobId, Spec, SpecChange, Status};
+use crate::job::{
+    AskOptions, ClaudeOptions, JobId, KeepAliveOptions, Limits, SessionOptions, Spec, SpecChange,
+    Status,
+};
 use crate::launch::DetachMode;
 use crate::output::Printer;
 use crate::process;
@@ -233,7 +236,7 @@ impl Sidecar {
                 check_query(&observed, query.resume_session_id.as_deref())?;
                 if observed.live {
                     // `agent_started` must come before the events of the turn.
-                    self.report(session_id, id.clone(), observed.record.pid, output, errors);
+                    self.report(session_id, id.clone(), observed.record.worker.pid, output, errors);
                     let message = check_message(query.prompt.into_bytes())?;
                     send::send(&self.store, &id, message, None)?;
                     return Ok(());
@@ -256,7 +259,7 @@ impl Sidecar {
             let observed = observe(&self.store, id)?;
             let record = &observed.record;
             let is_working =
-                observed.live && record.spec.keep_alive && record.status == Status::Running;
+                observed.live && record.spec.keep_alive.enabled && record.status == Status::Running;
             let remaining = until.saturating_duration_since(Instant::now());
             if !is_working || remaining.is_zero() {
                 return Ok(observed);
@@ -287,16 +290,27 @@ impl Sidecar {
         let spec = Spec {
             cwd: query.cwd.unwrap_or_else(current_dir),
             claude: std::env::var("CLAUDE_SKILL_CLAUDE").unwrap_or_default(),
-            permission_mode: query.permission_mode.unwrap_or("bypassPermissions".to_owned()),
-            max_turns: query.max_turns,
-            max_budget_usd: query.max_budget_usd,
-            resume: query.resume_session_id,
-            ask: query.ask,
-            keep_alive: query.keep_alive,
-            idle_timeout_ms: 3_600_000,
-            restart: true,
-            max_restarts: 5,
             labels,
+            options: ClaudeOptions {
+                permission_mode: query.permission_mode.unwrap_or("bypassPermissions".to_owned()),
+                ..self.default_spec.clone().options
+            },
+            limits: Limits {
+                max_turns: query.max_turns,
+                max_budget_usd: query.max_budget_usd,
+                ..self.default_spec.clone().limits
+            },
+            session: SessionOptions {
+                resume: query.resume_session_id,
+                ..self.default_spec.clone().session
+            },
+            ask: AskOptions { enabled: query.ask, ..self.default_spec.clone().ask },
+            keep_alive: KeepAliveOptions {
+                enabled: query.keep_alive,
+                idle_timeout_ms: 3_600_000,
+                restart: true,
+                max_restarts: 5,
+            },
             ..self.default_spec.clone()
         };
         let request = start::StartRequest {
@@ -328,7 +342,7 @@ impl Sidecar {
         }
         // An attach at a later offset does not repeat earlier stderr.
         let log_offset = if since > 0 { observed.dir.length(STDERR) } else { 0 };
-        let (name, pid) = (session_id.to_owned(), observed.record.pid);
+        let (name, pid) = (session_id.to_owned(), observed.record.worker.pid);
         self.report(name, id, pid, since, since_log.unwrap_or(log_offset));
         Ok(())
     }
@@ -430,7 +444,7 @@ fn check_query(observed: &Observed, expected_session: Option<&str>) -> Result<()
         return Err(Error::SessionActive(id, record.status));
     }
     match expected_session {
-        Some(expected) if record.session_id.as_deref() != Some(expected) => {
+        Some(expected) if record.session.id.as_deref() != Some(expected) => {
             Err(Error::SessionMismatch(id, expected.to_owned()))
         }
         _ => Ok(()),

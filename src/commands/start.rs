@@ -159,7 +159,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     {
         return existing_answer(store, id, if_absent);
     }
-    if let Some(why) = claude::refusal_reason(&spec.extra_args) {
+    if let Some(why) = claude::refusal_reason(&spec.options.extra_args) {
         return Err(Error::Usage(why));
     }
     let prompt = check_prompt(prompt)?;
@@ -169,7 +169,8 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     }
     check_cwd(&spec)?;
     check_claude(&mut spec, env)?;
-    spec.fresh_system_prompt = spec.resume.is_some() && spec.append_system_prompt.is_some();
+    spec.session.fresh_system_prompt =
+        spec.session.resume.is_some() && spec.options.append_system_prompt.is_some();
     set_system_prompt_snapshot(&mut spec);
     check_wake(&spec, env)?;
     let has_dependencies = spec.dependencies().next().is_some();
@@ -183,7 +184,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
         let new = id.clone().unwrap_or_else(generate_id);
         let plan = plan_detach(detach, store, &new, &spec, env)?;
         let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
-        record.detached = Some(plan.expected());
+        record.worker.detached = Some(plan.expected());
         record.set_host();
         match store.create(&record, &prompt) {
             Ok((dir, lock)) => break (new, dir, lock, plan),
@@ -230,7 +231,7 @@ fn queue_wait(store: &Store, dir: &JobDir) -> Option<Waiting> {
 
 /// Refuses a `--wake-url` or its token if no notification can be sent with it.
 fn check_wake(spec: &Spec, env: &Env) -> Result<(), Error> {
-    let Some(wake) = &spec.wake else { return Ok(()) };
+    let Some(wake) = &spec.notify.wake else { return Ok(()) };
     check_wake_url(&wake.url).map_err(|why| Error::BadWakeUrl(wake.url.clone(), why))?;
     if let Some(name) = &wake.token_env {
         let value = env.get(name).map(OsString::as_os_str);
@@ -329,14 +330,14 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
 fn continue_session(store: &Store, old: &JobId, spec: &mut Spec, env: &Env) -> Result<(), Error> {
     let record = observe(store, old)?.record;
     let refuse = |why: &str| Err(Error::NotResumable(old.to_string(), why.to_owned()));
-    if record.status.is_live() && !spec.fork {
+    if record.status.is_live() && !spec.session.fork {
         return refuse("it is live: use --fork to continue with a copy of its session");
     }
     check_session(&record, env)?;
-    let Some(session) = record.session_id.filter(|_| record.session_began) else {
+    let Some(session) = record.session.id.filter(|_| record.session.began) else {
         return refuse("claude never began a session for it");
     };
-    spec.resume = Some(session);
+    spec.session.resume = Some(session);
     if spec.cwd.is_empty() {
         // A session belongs to the directory in which it began.
         spec.cwd = record.spec.cwd;

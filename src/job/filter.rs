@@ -44,7 +44,7 @@ impl Filter {
     /// Whether the job of this record is selected.
     pub(crate) fn matches_record(&self, job: &Record) -> bool {
         let group = job.spec.queue_options.group.as_deref();
-        self.matches_times(Some(job.status), job.started_at)
+        self.matches_times(Some(job.status), job.times.started_at)
             && self.matches_spec(&job.spec.labels, group)
     }
 

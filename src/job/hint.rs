@@ -163,7 +163,7 @@ impl Record {
         hint(&HintFacts {
             job_id: &self.job_id,
             end_state: self.end_state(),
-            resumable_at: self.resumable_at,
+            resumable_at: self.limit.resumable_at,
             blocked: self.blocked.as_ref(),
         })
     }
@@ -215,7 +215,7 @@ mod tests {
         for reason in Reason::ALL {
             for version in [0, crate::job::FORMAT_VERSION, 99] {
                 let mut record = record();
-                record.end(&Verdict::failed(reason, "x"), record.started_at.unwrap());
+                record.end(&Verdict::failed(reason, "x"), record.times.started_at.unwrap());
                 record.version = version;
                 let hint = record.hint().unwrap();
                 let ours = version == crate::job::FORMAT_VERSION;
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn failures_have_a_next_command() {
-        let at = record().started_at;
+        let at = record().times.started_at;
         for (reason, resumable_at, hint) in [
             (Reason::Auth, None, "claudejob recover a  # after logging in: run claude and /login"),
             (Reason::WakeupMissed, None, "claudejob recover a"),
@@ -236,8 +236,8 @@ mod tests {
             (Reason::MaxTurns, None, "claudejob resume a"),
         ] {
             let mut record = record();
-            record.end(&Verdict::failed(reason, "x"), record.started_at.unwrap());
-            record.resumable_at = resumable_at;
+            record.end(&Verdict::failed(reason, "x"), record.times.started_at.unwrap());
+            record.limit.resumable_at = resumable_at;
             assert_eq!(record.hint().as_deref(), Some(hint), "{reason}");
         }
     }

@@ -18,8 +18,53 @@ pub(crate) struct Spec {
     pub claude: String,
     /// A recorded stream that is replayed instead of running `claude`.
     pub replay: Option<Replay>,
+    /// Options of claude.
+    #[serde(flatten)]
+    pub options: ClaudeOptions,
+    /// The session that the job continues.
+    #[serde(flatten)]
+    pub session: SessionOptions,
+    /// Limits of the job.
+    #[serde(flatten)]
+    pub limits: Limits,
+    /// Whether and how the job waits for messages after a result.
+    #[serde(flatten)]
+    pub keep_alive: KeepAliveOptions,
+    /// Whether and how long the agent may ask.
+    #[serde(flatten)]
+    pub ask: AskOptions,
+    /// What makes a job fail that would complete otherwise.
+    #[serde(flatten)]
+    pub fail_on: FailOn,
+    /// How the job is tried again.
+    #[serde(flatten)]
+    pub retry: RetryOptions,
+    /// Conditions under which the queue admits the job.
+    #[serde(rename = "admission")]
+    pub queue_options: QueueOptions,
+    /// Milliseconds before the job joins the queue.
+    pub start_delay_ms: u64,
+    /// Jobs that must have completed before this one starts.
+    pub after: Vec<JobId>,
+    /// Jobs that must have ended, with any verdict, before this one starts.
+    pub after_any: Vec<JobId>,
+    /// Who is notified of the job.
+    #[serde(flatten)]
+    pub notify: NotifyOptions,
+    /// `--label KEY=VALUE`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Options of claude.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ClaudeOptions {
     /// `--model`.
     pub model: Option<String>,
+    /// `--effort`.
+    pub effort: Option<String>,
+    /// `--fallback-model`.
+    pub fallback_model: Option<String>,
     /// `--permission-mode`.
     pub permission_mode: String,
     /// `--allowedTools`, an entry each.
@@ -30,47 +75,37 @@ pub(crate) struct Spec {
     pub add_dirs: Vec<String>,
     /// `--append-system-prompt`.
     pub append_system_prompt: Option<String>,
-    /// `--system-prompt-snapshot off` when a session is continued: otherwise its recorded system prompt
-    /// would replace [`Self::append_system_prompt`].
-    pub fresh_system_prompt: bool,
-    /// `--max-turns`.
-    pub max_turns: Option<u32>,
-    /// `--max-budget-usd`.
-    pub max_budget_usd: Option<f64>,
     /// `--json-schema`, the schema's text.
     pub json_schema: Option<String>,
     /// `--mcp-config`, absolute paths or JSON texts.
     pub mcp_config: Vec<String>,
     /// `--settings`, an absolute path or a JSON text.
     pub settings: Option<String>,
+    /// Arguments after `--`, passed to claude unchanged.
+    pub extra_args: Vec<String>,
+}
+
+/// The session that the job continues.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct SessionOptions {
     /// `--resume`: the session that this job continues.
     pub resume: Option<String>,
     /// `--fork-session`: the job continues a copy of that session.
     pub fork: bool,
-    /// `--effort`.
-    pub effort: Option<String>,
-    /// `--fallback-model`.
-    pub fallback_model: Option<String>,
-    /// After a result the job waits for messages instead of ending.
-    pub keep_alive: bool,
-    /// Milliseconds that the job waits for a message.
-    pub idle_timeout_ms: u64,
-    /// Start claude again after it ended unexpectedly.
-    pub restart: bool,
-    /// Highest number of restarts in a row.
-    pub max_restarts: u32,
-    /// The agent may ask questions, and waits for the answers.
-    pub ask: bool,
-    /// Milliseconds after which an unanswered request is denied.
-    pub block_timeout_ms: Option<u64>,
-    /// Arguments after `--`, passed to claude unchanged.
-    pub extra_args: Vec<String>,
-    /// A denied tool makes the job fail.
-    pub fail_on_denial: bool,
-    /// An MCP server that claude cannot use makes the job fail.
-    pub fail_on_mcp: bool,
-    /// The job is not recovered after it was cut off.
-    pub no_recover: bool,
+    /// `--system-prompt-snapshot off` when a session is continued: otherwise its recorded system prompt
+    /// would replace [`Self::append_system_prompt`].
+    pub fresh_system_prompt: bool,
+}
+
+/// Limits of the job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Limits {
+    /// `--max-turns`.
+    pub max_turns: Option<u32>,
+    /// `--max-budget-usd`.
+    pub max_budget_usd: Option<f64>,
     /// Milliseconds that the job may be live, over all attempts.
     pub timeout_ms: Option<u64>,
     /// Milliseconds of silence after which the job is ended; `None` for never. Time in which a tool
@@ -81,15 +116,52 @@ pub(crate) struct Spec {
     pub tool_timeout_ms: u64,
     /// Bytes of memory that all processes of the job may use together.
     pub memory_max: Option<u64>,
-    /// Conditions under which the queue admits the job.
-    #[serde(rename = "admission")]
-    pub queue_options: QueueOptions,
-    /// Milliseconds before the job joins the queue.
-    pub start_delay_ms: u64,
-    /// Jobs that must have completed before this one starts.
-    pub after: Vec<JobId>,
-    /// Jobs that must have ended, with any verdict, before this one starts.
-    pub after_any: Vec<JobId>,
+    /// Milliseconds that the job waits for outstanding background work after a result.
+    pub background_wait_ms: u64,
+}
+
+/// Whether and how the job waits for messages after a result.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct KeepAliveOptions {
+    /// After a result the job waits for messages instead of ending.
+    #[serde(rename = "keepAlive")]
+    pub enabled: bool,
+    /// Milliseconds that the job waits for a message.
+    pub idle_timeout_ms: u64,
+    /// Start claude again after it ended unexpectedly.
+    pub restart: bool,
+    /// Highest number of restarts in a row.
+    pub max_restarts: u32,
+}
+
+/// Whether and how long the agent may ask.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct AskOptions {
+    /// The agent may ask questions, and waits for the answers.
+    #[serde(rename = "ask")]
+    pub enabled: bool,
+    /// Milliseconds after which an unanswered request is denied.
+    pub block_timeout_ms: Option<u64>,
+}
+
+/// What makes a job fail that would complete otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct FailOn {
+    /// A denied tool makes the job fail.
+    #[serde(rename = "failOnDenial")]
+    pub denial: bool,
+    /// An MCP server that claude cannot use makes the job fail.
+    #[serde(rename = "failOnMcp")]
+    pub mcp: bool,
+}
+
+/// How the job is tried again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct RetryOptions {
     /// Number of retries after transient failures.
     pub retries: u32,
     /// Longest pause between two attempts, in milliseconds.
@@ -98,6 +170,14 @@ pub(crate) struct Spec {
     pub no_wait_for_reset: bool,
     /// Longest wait for the end of a limit, in milliseconds.
     pub max_wait_ms: u64,
+    /// The job is not recovered after it was cut off.
+    pub no_recover: bool,
+}
+
+/// Who is notified of the job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct NotifyOptions {
     /// Commands that are notified of the job's events.
     pub on_event: Vec<String>,
     /// Events that they are notified of; empty for all.
@@ -106,10 +186,6 @@ pub(crate) struct Spec {
     pub on_event_timeout_ms: Option<u64>,
     /// Agent that is notified of the same events.
     pub wake: Option<WakeTarget>,
-    /// Milliseconds that the job waits for outstanding background work after a result.
-    pub background_wait_ms: u64,
-    /// `--label KEY=VALUE`.
-    pub labels: BTreeMap<String, String>,
 }
 
 impl Spec {
@@ -154,26 +230,26 @@ impl SpecChange {
                 *field = new;
             }
         }
-        replace(&mut spec.model, self.model);
-        replace(&mut spec.effort, self.effort);
-        replace(&mut spec.append_system_prompt, self.append_system_prompt);
-        replace(&mut spec.max_turns, self.max_turns);
-        replace(&mut spec.max_budget_usd, self.max_budget_usd);
-        replace(&mut spec.timeout_ms, self.timeout_ms);
+        replace(&mut spec.options.model, self.model);
+        replace(&mut spec.options.effort, self.effort);
+        replace(&mut spec.options.append_system_prompt, self.append_system_prompt);
+        replace(&mut spec.limits.max_turns, self.max_turns);
+        replace(&mut spec.limits.max_budget_usd, self.max_budget_usd);
+        replace(&mut spec.limits.timeout_ms, self.timeout_ms);
         if let Some(mode) = self.permission_mode {
-            spec.permission_mode = mode;
+            spec.options.permission_mode = mode;
         }
         if !self.allowed_tools.is_empty() {
-            spec.allowed_tools = self.allowed_tools;
+            spec.options.allowed_tools = self.allowed_tools;
         }
         if !self.disallowed_tools.is_empty() {
-            spec.disallowed_tools = self.disallowed_tools;
+            spec.options.disallowed_tools = self.disallowed_tools;
         }
         if let Some(silence) = self.stall_timeout_ms {
-            spec.stall_timeout_ms = if silence == 0 { None } else { Some(silence) };
+            spec.limits.stall_timeout_ms = if silence == 0 { None } else { Some(silence) };
         }
         if let Some(silence) = self.tool_timeout_ms {
-            spec.tool_timeout_ms = silence;
+            spec.limits.tool_timeout_ms = silence;
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EndState, Exit, HintFacts, JobId, Reason, Record, Status, Timestamp, WakeTarget,
-    deserialize_known_reason, hint, recipients, record::end_state,
+    deserialize_known_reason, hint, recipients,
 };
 use crate::text::{clip, is_zero};
 
@@ -105,32 +105,32 @@ impl From<Record> for Summary {
             version: record.version,
             job_id: record.job_id,
             status: record.status,
-            pid: record.pid,
+            pid: record.worker.pid,
             reason: record.reason,
             error: record.error,
             prompt: record.prompt,
-            started_at: record.started_at,
-            ended_at: record.ended_at,
-            elapsed_ms: record.elapsed_ms,
-            was_admitted: record.was_admitted,
-            queued_ms: record.queued_ms,
-            limited_ms: record.limited_ms,
-            resumable_at: record.resumable_at,
+            started_at: record.times.started_at,
+            ended_at: record.times.ended_at,
+            elapsed_ms: record.times.elapsed_ms,
+            was_admitted: record.attempt.was_admitted,
+            queued_ms: record.times.queued_ms,
+            limited_ms: record.times.limited_ms,
+            resumable_at: record.limit.resumable_at,
             model: record.model,
-            attempt: record.attempt,
-            dependency_cut_off: record.dependency_cut_off,
-            num_turns: record.num_turns,
-            cost_usd: record.cost_usd,
-            cost_is_lower_bound: record.cost_is_lower_bound,
-            rate_limited: record.rate_limited,
-            exit: record.exit,
+            attempt: record.attempt.number,
+            dependency_cut_off: record.ending.dependency_cut_off,
+            num_turns: record.progress.num_turns,
+            cost_usd: record.cost.usd,
+            cost_is_lower_bound: record.cost.is_lower_bound,
+            rate_limited: record.limit.rate_limited,
+            exit: record.ending.exit,
             spec: SpecSummary {
-                no_recover: record.spec.no_recover,
+                no_recover: record.spec.retry.no_recover,
                 admission: AdmissionSummary { group: record.spec.queue_options.group },
                 after: record.spec.after,
                 after_any: record.spec.after_any,
-                on_event: record.spec.on_event,
-                wake: record.spec.wake,
+                on_event: record.spec.notify.on_event,
+                wake: record.spec.notify.wake,
                 labels: record.spec.labels,
             },
         }
@@ -157,7 +157,15 @@ impl Summary {
 
     /// Returns the facts that decide how the job, which has ended, can be continued.
     pub(crate) fn end_state(&self) -> EndState {
-        end_state!(self)
+        EndState {
+            version: self.version,
+            status: self.status,
+            reason: self.reason,
+            exit: self.exit,
+            attempt: self.attempt,
+            dependency_cut_off: self.dependency_cut_off,
+            no_recover: self.spec.no_recover,
+        }
     }
 
     /// Returns the next command to run for the job, which has ended.

@@ -90,9 +90,9 @@ impl Record {
             let why = clip(&known.why, MAX_WHY_CHARS);
             return Some(WaitingFor { why, hint, ..known.clone() });
         }
-        match (self.status, &self.blocked, self.retry_at) {
+        match (self.status, &self.blocked, self.limit.retry_at) {
             (Status::Blocked, Some(blocked), _) => {
-                let limit = self.spec.block_timeout_ms.map(Duration::from_millis);
+                let limit = self.spec.ask.block_timeout_ms.map(Duration::from_millis);
                 let until = limit.map(|limit| blocked.since.after(limit));
                 let why = match (blocked.questions.first(), &blocked.tool_name) {
                     (Some(question), _) => format!("the agent asks: {}", question.question),
@@ -106,7 +106,7 @@ impl Record {
                 let wait = WaitingFor::new(WaitKind::Message, None, "waiting for the next message");
                 Some(WaitingFor { hint: Some(self.message_hint()), ..wait })
             }
-            (Status::Running, _, Some(at)) if self.rate_limited => {
+            (Status::Running, _, Some(at)) if self.limit.rate_limited => {
                 let why = "waiting for the end of an API limit or overload";
                 Some(WaitingFor::new(WaitKind::Limit, Some(at), why))
             }

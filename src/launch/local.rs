@@ -149,7 +149,7 @@ fn last_stderr_line(job: &JobDir) -> Option<String> {
 /// Records the plan. No worker runs yet and this process holds the lock, so that it may write.
 fn note_risks(job: &JobDir, plan: &DetachPlan) {
     if let Ok(mut record) = job.load() {
-        record.detached = Some(plan.expected());
+        record.worker.detached = Some(plan.expected());
         let _ = job.save(&record, false);
     }
 }

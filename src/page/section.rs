@@ -42,7 +42,7 @@ pub(crate) fn section(
                     @if let Some(reason) = record.reason { " (" (reason.as_str()) ")" }
                 }
                 @if !duration.is_empty() { span.dim { (duration) } }
-                @if let Some(usd) = record.cost_usd { span.dim { (dollars(usd, 2)) } }
+                @if let Some(usd) = record.cost.usd { span.dim { (dollars(usd, 2)) } }
                 span.about { (shown(&record.prompt, 120)) }
             }
             // The anchor is inside `details`, so that following a link to it opens the section.
@@ -68,18 +68,19 @@ pub(crate) fn section(
 
 /// Renders the table of facts about a job.
 fn facts(record: &Record, duration: &str) -> Markup {
-    let attempts = if record.attempt > 1 { record.attempt.to_string() } else { String::new() };
+    let attempts =
+        if record.attempt.number > 1 { record.attempt.number.to_string() } else { String::new() };
     let group = record.spec.queue_options.group.as_deref().unwrap_or_default();
     html! {
         dl {
-            (row("started", &record.started_at.map(format_second).unwrap_or_default()))
-            (row("ended", &record.ended_at.map(format_second).unwrap_or_default()))
+            (row("started", &record.times.started_at.map(format_second).unwrap_or_default()))
+            (row("ended", &record.times.ended_at.map(format_second).unwrap_or_default()))
             (row(if record.status.is_live() { "for" } else { "took" }, duration))
-            (row("queued", &nonzero_duration(record.queued_ms)))
-            (row("waited to retry", &nonzero_duration(record.limited_ms)))
+            (row("queued", &nonzero_duration(record.times.queued_ms)))
+            (row("waited to retry", &nonzero_duration(record.times.limited_ms)))
             (row("model", &shown(record.model.as_deref().unwrap_or_default(), 200)))
-            (row("turns", &format_number(record.num_turns)))
-            @if let Some(usd) = record.cost_usd { (row("cost", &dollars(usd, 4))) }
+            (row("turns", &format_number(record.progress.num_turns)))
+            @if let Some(usd) = record.cost.usd { (row("cost", &dollars(usd, 4))) }
             (row("attempts", &attempts))
             (row("group", &shown(group, 200)))
             @if !record.spec.labels.is_empty() {
@@ -93,7 +94,7 @@ fn facts(record: &Record, duration: &str) -> Markup {
                 }
             }
             (row("directory", &shown(&record.spec.cwd, 1_000)))
-            (row("session", &shown(record.session_id.as_deref().unwrap_or_default(), 100)))
+            (row("session", &shown(record.session.id.as_deref().unwrap_or_default(), 100)))
         }
     }
 }
@@ -141,5 +142,9 @@ fn nonzero_duration(ms: u64) -> String {
 /// Returns how long the job has been live. For a live job this is computed from its start: the
 /// record's own figure is out of date.
 fn live_duration(record: &Record, now: Timestamp) -> Option<Duration> {
-    if record.status.is_live() { Some(now.since(record.started_at?)) } else { record.elapsed() }
+    if record.status.is_live() {
+        Some(now.since(record.times.started_at?))
+    } else {
+        record.elapsed()
+    }
 }

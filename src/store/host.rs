@@ -17,24 +17,24 @@ impl Record {
     /// Records that the job's worker is started on this machine.
     pub(crate) fn set_host(&mut self) {
         let own = MachineIdentity::own();
-        self.host = Some(own.host.clone());
-        self.machine_id.clone_from(&own.machine_id);
-        self.boot_id = process::boot_id();
+        self.worker.host = Some(own.host.clone());
+        self.worker.machine_id.clone_from(&own.machine_id);
+        self.worker.boot_id = process::boot_id();
     }
 
     /// Returns the name of the machine, for people.
     pub(super) fn host_name(&self) -> &str {
-        self.host.as_deref().unwrap_or("an unknown host")
+        self.worker.host.as_deref().unwrap_or("an unknown host")
     }
 
     /// Whether the record names this machine. Cloned machines share an id, and so do containers of
     /// one image, so the name has to be the same as well.
     fn is_of_this_machine(&self) -> bool {
         let own = MachineIdentity::own();
-        match &self.host {
-            Some(host) => *host == own.host && self.machine_id == own.machine_id,
+        match &self.worker.host {
+            Some(host) => *host == own.host && self.worker.machine_id == own.machine_id,
             // A record of an earlier version has only the boot id.
-            None => self.boot_id.is_some() && self.boot_id == process::boot_id(),
+            None => self.worker.boot_id.is_some() && self.worker.boot_id == process::boot_id(),
         }
     }
 }

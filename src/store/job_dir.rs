@@ -183,7 +183,7 @@ impl JobDir {
     /// Returns the time of the last activity: when a file of the job was last written.
     pub(crate) fn last_activity_at(&self, record: &Record) -> Timestamp {
         let written = [RECORD, OUTPUT, EVENTS].map(|name| self.written_at(name));
-        let known = [record.last_event_at, record.started_at];
+        let known = [record.times.last_event_at, record.times.started_at];
         written.into_iter().chain(known).flatten().max().unwrap_or_else(clock::now)
     }
 

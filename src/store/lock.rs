@@ -142,9 +142,9 @@ pub(crate) fn is_independent(marker: &Path, process: ProcessId) -> bool {
     }
     let Some(dir) = JobDir::at(marker.to_owned()) else { return false };
     let Ok(record) = dir.load() else { return false };
-    let is_named = match record.pid {
+    let is_named = match record.worker.pid {
         Some(pid) => {
-            let start_time = record.pid_start_time.unwrap_or(process.start_time);
+            let start_time = record.worker.pid_start_time.unwrap_or(process.start_time);
             ProcessId { pid, start_time } == process
         }
         None => record.status.is_live(),

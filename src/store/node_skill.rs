@@ -30,15 +30,15 @@ impl Record {
         let fields: NodeRecord = serde_json::from_slice(text).unwrap_or_default();
         // It stored the whole prompt.
         self.prompt = one_line(&self.prompt, MAX_PROMPT_CHARS);
-        self.attempt = self.attempt.max(1);
+        self.attempt.number = self.attempt.number.max(1);
         self.spec.cwd = fields.cwd.unwrap_or_default();
-        self.spec.allowed_tools = fields.allowed_tools.unwrap_or_default();
+        self.spec.options.allowed_tools = fields.allowed_tools.unwrap_or_default();
     }
 }
 
 /// Ends a record of the Node skill whose process is gone. The file stays as it is.
 pub(super) fn end_if_dead(dir: &JobDir, record: &mut Record) {
-    let is_running = record.pid.is_some_and(process::exists);
+    let is_running = record.worker.pid.is_some_and(process::exists);
     if record.status.is_live() && record.status != Status::Queued && !is_running {
         record.end(&record.lost_verdict(None), dir.last_activity_at(record));
     }

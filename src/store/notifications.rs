@@ -45,11 +45,12 @@ enum NotificationLine {
 }
 
 fn recipients(spec: &Spec) -> Vec<String> {
-    crate::job::recipients(&spec.on_event, spec.wake.as_ref())
+    crate::job::recipients(&spec.notify.on_event, spec.notify.wake.as_ref())
 }
 
 fn is_wanted(spec: &Spec, event: NotifyEvent) -> bool {
-    let wanted = spec.on_event_filter.is_empty() || spec.on_event_filter.contains(&event);
+    let wanted =
+        spec.notify.on_event_filter.is_empty() || spec.notify.on_event_filter.contains(&event);
     wanted && !recipients(spec).is_empty()
 }
 
@@ -236,12 +237,12 @@ impl JobDir {
         let recorded = || log.iter().filter_map(due_notification);
         let is_end = |event| event != NotifyEvent::Blocked;
         let is_recorded =
-            recorded().any(|(_, attempt, known)| attempt == record.attempt && is_end(known));
+            recorded().any(|(_, attempt, known)| attempt == record.attempt.number && is_end(known));
         let is_due = is_wanted(&record.spec, event) && !is_recorded;
         // The part of a very long log that is not read may have it.
         let is_read = || self.notification_log_length() < MAX_LOG_BYTES;
         let number = recorded().map(|(number, ..)| number).max().unwrap_or_default() + 1;
-        (is_due && is_read()).then_some((number, record.attempt, event))
+        (is_due && is_read()).then_some((number, record.attempt.number, event))
     }
 
     fn notification_log_length(&self) -> u64 {

@@ -32,11 +32,11 @@ pub(super) struct RemovedCost {
 impl RemovedCost {
     /// Returns `None` for a job without cost.
     pub(super) fn from_record(record: Record) -> Option<Self> {
-        let cost_usd = record.cost_usd.filter(|usd| *usd > 0.0)?;
+        let cost_usd = record.cost.usd.filter(|usd| *usd > 0.0)?;
         Some(Self {
             job_id: Some(record.job_id),
-            started_at: record.started_at,
-            ended_at: record.ended_at?,
+            started_at: record.times.started_at,
+            ended_at: record.times.ended_at?,
             cost_usd,
             labels: record.spec.labels,
         })

@@ -96,7 +96,7 @@ fn reads_a_record_of_the_node_skill() {
     let record = decode_record(text).unwrap();
     assert_eq!((record.version, record.status), (0, Status::Completed));
     assert_eq!((record.prompt.as_str(), record.spec.cwd.as_str()), ("Fix the bug", "/srv/app"));
-    assert_eq!(record.spec.allowed_tools, ["Bash", "Read"]);
+    assert_eq!(record.spec.options.allowed_tools, ["Bash", "Read"]);
     assert!(!record.is_writable());
 }
 
@@ -115,16 +115,19 @@ fn reads_a_record_of_the_first_version() {
     let record = decode_record(text).unwrap();
     assert!(record.is_writable());
     assert_eq!(record.status, Status::Completed);
-    assert_eq!(record.num_turns, 3);
+    assert_eq!(record.progress.num_turns, 3);
 }
 
 #[test]
 fn reads_a_record_of_the_second_version() {
     let text = include_bytes!("../../tests/fixtures/meta-v2.json");
     let record = decode_record(text).unwrap();
-    assert_eq!((record.attempt, record.num_turns, record.session_began), (2, 1, true));
-    assert_eq!(record.earlier.cost_usd, Some(0.25));
-    assert!(record.detached.unwrap().cgroup.unwrap().ends_with(".scope"));
+    assert_eq!(
+        (record.attempt.number, record.progress.num_turns, record.session.began),
+        (2, 1, true)
+    );
+    assert_eq!(record.attempt.earlier.cost_usd, Some(0.25));
+    assert!(record.worker.detached.unwrap().cgroup.unwrap().ends_with(".scope"));
 }
 
 #[test]
@@ -195,7 +198,7 @@ fn leaves_no_temporary_files_at_the_end() {
         names
     };
     assert_eq!(names().len(), 7, "{:?}", names());
-    record.end(&crate::job::Verdict::Completed, record.started_at.unwrap());
+    record.end(&crate::job::Verdict::Completed, record.times.started_at.unwrap());
     job.save_outcome(&Outcome::from_record(&record), None).unwrap();
     job.save_end(&record).unwrap();
     assert_eq!(names(), ["lock", "meta.json", "prompt.txt", "result.json"]);
@@ -250,7 +253,7 @@ fn ignores_the_host_name_on_a_local_file_system() {
     let (job, lock) = store.create(&record, "the prompt").unwrap();
     drop(lock);
     assert_eq!(job.liveness(&record).unwrap(), Liveness::Lost);
-    record.host = Some("elsewhere".to_owned());
+    record.worker.host = Some("elsewhere".to_owned());
     let expected = match job.is_shared() {
         true => Liveness::OtherMachine("elsewhere".to_owned()),
         false => Liveness::Lost,

@@ -385,8 +385,8 @@ pub(crate) fn verdict_line(record: &Record) -> Option<TranscriptLine> {
     }
     let mut text = record.status.to_string();
     if record.status == Status::Completed {
-        let usd = record.cost_usd.map(|usd| (usd, record.cost_is_lower_bound));
-        text += &format!(" · {}", format_totals(record.num_turns, record.elapsed(), usd));
+        let usd = record.cost.usd.map(|usd| (usd, record.cost.is_lower_bound));
+        text += &format!(" · {}", format_totals(record.progress.num_turns, record.elapsed(), usd));
         return Some(TranscriptLine::new(Speaker::End, text));
     }
     if let Some(reason) = record.reason {

@@ -61,15 +61,19 @@ impl FirstPrompt {
         if let Some(prompt) = Self::with_answer(record) {
             return prompt;
         }
-        match &record.session_id {
+        match &record.session.id {
             // The message is in the inbox.
-            Some(session) if record.resumed => {
+            Some(session) if record.attempt.resumed => {
                 Self { resume: Some(session.clone()), ..Self::default() }
             }
-            Some(_) if record.attempt > 1 && record.session_began && record.was_idle => {
+            Some(_)
+                if record.attempt.number > 1
+                    && record.session.began
+                    && record.progress.was_idle =>
+            {
                 Self::resume_only(record)
             }
-            Some(session) if record.attempt > 1 && record.session_began => {
+            Some(session) if record.attempt.number > 1 && record.session.began => {
                 Self { resume: Some(session.clone()), ..Self::interrupted(record) }
             }
             _ => Self::with_prompt(record, ""),
@@ -93,11 +97,11 @@ impl FirstPrompt {
 
     /// Resumes the session without a message.
     pub(super) fn resume_only(record: &Record) -> Self {
-        Self { resume: record.session_id.clone(), ..Self::default() }
+        Self { resume: record.session.id.clone(), ..Self::default() }
     }
 
     pub(super) fn with_prompt(record: &Record, text: &str) -> Self {
-        let (resume, fork) = (record.spec.resume.clone(), record.spec.fork);
+        let (resume, fork) = (record.spec.session.resume.clone(), record.spec.session.fork);
         Self { resume, fork, text: text.to_owned(), prompt: true }
     }
 }
@@ -111,16 +115,16 @@ impl Supervisor {
         let why = verdict.error().unwrap_or_default();
         refused
             && !self.first_prompt.prompt
-            && !self.record.resumed
+            && !self.record.attempt.resumed
             && why.contains("No conversation found")
     }
 
     pub(super) fn begin_fresh_session(&mut self) {
         self.next_attempt();
-        self.record.session_id = None;
-        self.record.session_file = None;
-        self.record.session_began = false;
-        self.record.released = None;
+        self.record.session.id = None;
+        self.record.session.file = None;
+        self.record.session.began = false;
+        self.record.progress.released = None;
         self.record
             .warn("the conversation was not on claude's disk: the job began with its prompt again");
         self.first_prompt = FirstPrompt::after_lost_session(&self.record);

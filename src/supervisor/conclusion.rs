@@ -96,9 +96,9 @@ impl Supervisor {
         }
         self.follow_digest();
         self.record.end(&verdict, self.now.wall);
-        self.record.rate_limited |=
+        self.record.limit.rate_limited |=
             matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));
-        self.record.lost_connection =
+        self.record.ending.lost_connection =
             verdict.reason() == Some(Reason::ApiError) && self.lost_connection();
         let outcome = self.outcome().with_undelivered(undelivered);
         self.effects.push(Effect::End(Box::new(outcome)));

@@ -150,7 +150,7 @@ impl Supervisor {
 
     /// Returns the oldest open request, and when it is to be denied.
     fn next_denial(&self) -> Option<(&str, Duration)> {
-        let limit = Duration::from_millis(self.record.spec.block_timeout_ms?);
+        let limit = Duration::from_millis(self.record.spec.ask.block_timeout_ms?);
         if !self.accepts_messages() {
             return None;
         }
@@ -195,8 +195,8 @@ impl Supervisor {
     /// Returns the line of `turns.ndjson` for the turn that has just ended; `failure` is the
     /// failure of that turn alone.
     pub(super) fn turn_end(&mut self, last: &TurnResult, failure: Option<TurnFailure>) -> TurnEnd {
-        self.record.ended_turns += 1;
-        let costs = [self.record.earlier.cost_usd, self.digest.spent_usd];
+        self.record.progress.ended_turns += 1;
+        let costs = [self.record.attempt.earlier.cost_usd, self.digest.spent_usd];
         let is_error = last.is_error || failure.is_some();
         let said = match failure {
             // Claude calls a turn without an answer, or without the model, a success.
@@ -205,9 +205,9 @@ impl Supervisor {
             _ => last.result.clone(),
         };
         TurnEnd {
-            turn: self.record.ended_turns,
+            turn: self.record.progress.ended_turns,
             at: self.now.wall,
-            attempt: self.record.attempt,
+            attempt: self.record.attempt.number,
             messages: std::mem::take(&mut self.conversation.taken),
             is_error,
             interrupted: is_aborted(last),

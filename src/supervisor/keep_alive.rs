@@ -44,7 +44,7 @@ impl KeepAlive {
 impl Supervisor {
     /// Whether the job waits for messages after a result.
     pub(super) fn awaits_messages(&self) -> bool {
-        self.record.spec.keep_alive && self.keep_alive.may_get_messages()
+        self.record.spec.keep_alive.enabled && self.keep_alive.may_get_messages()
     }
 
     /// Waits for the next message.
@@ -52,7 +52,7 @@ impl Supervisor {
         if matches!(self.phase, WorkerPhase::Idle { .. }) {
             return;
         }
-        let wait = Duration::from_millis(self.record.spec.idle_timeout_ms);
+        let wait = Duration::from_millis(self.record.spec.keep_alive.idle_timeout_ms);
         self.phase = WorkerPhase::Idle { until: self.now.mono.saturating_add(wait) };
         self.record.status = Status::Idle;
         self.log(EventKind::Idle);
@@ -91,23 +91,27 @@ impl Supervisor {
         // If claude was idle, the verdict on its last turn does not matter, unless claude exited
         // because of it.
         let exited_idle = self.keep_alive.exited_idle
-            && self.record.exit.is_some_and(|exit| exit.code == Some(0) || exit.signal().is_some());
+            && self
+                .record
+                .ending
+                .exit
+                .is_some_and(|exit| exit.code == Some(0) || exit.signal().is_some());
         let has_died = *verdict == Verdict::Completed
             || verdict.reason() == Some(Reason::NoResult)
             || exited_idle;
-        self.record.spec.keep_alive
+        self.record.spec.keep_alive.enabled
             && has_died
             && self.stop.reason.is_none()
-            && self.record.session_id.is_some()
+            && self.record.session.id.is_some()
             && self.may_restart()
     }
 
     /// Whether the options of the job allow another restart.
     pub(super) fn may_restart(&self) -> bool {
         let spec = &self.record.spec;
-        spec.restart
+        spec.keep_alive.restart
             && !self.keep_alive.is_finished()
-            && self.keep_alive.restarts < spec.max_restarts
+            && self.keep_alive.restarts < spec.keep_alive.max_restarts
     }
 
     /// Returns the wait before the next restart.
@@ -122,9 +126,9 @@ impl Supervisor {
         let cut_off = self.digest.is_turn_open();
         self.keep_alive.exited_idle = false;
         self.next_attempt();
-        let began = self.record.session_began;
+        let began = self.record.session.began;
         self.record.status = Status::Running;
-        self.record.was_idle = began && !cut_off;
+        self.record.progress.was_idle = began && !cut_off;
         self.first_prompt = match (began, cut_off) {
             (false, _) => FirstPrompt::with_prompt(&self.record, ""),
             // A turn that had begun is continued; other messages are in the inbox.

@@ -69,12 +69,12 @@ impl PostMortem {
     /// number of its last event if that is beyond the recorded one.
     pub(crate) fn new(record: Record, last_seq: u64, at: Timestamp) -> Self {
         let now = Now { mono: Duration::ZERO, wall: at };
-        let elapsed_ms = record.elapsed_ms;
+        let elapsed_ms = record.times.elapsed_ms;
         let last_seq = record.last_seq.max(last_seq);
         let was_idle = record.status == Status::Idle;
         let mut supervisor = Supervisor::from_record(record, now);
         supervisor.phase = WorkerPhase::Working;
-        let turn = supervisor.record.ended_turns;
+        let turn = supervisor.record.progress.ended_turns;
         let accepted = Vec::new();
         Self { supervisor, elapsed_ms, last_seq, turn, was_idle, accepted, done: 0 }
     }
@@ -112,10 +112,10 @@ impl PostMortem {
         if witnessed.not_launched {
             return found.status == Status::Failed;
         }
-        supervisor.record.exit = witnessed.exit.or(supervisor.record.exit);
+        supervisor.record.ending.exit = witnessed.exit.or(supervisor.record.ending.exit);
         supervisor.attempt.input_closed |= witnessed.input_closed;
         supervisor.keep_alive.finish =
-            if supervisor.record.spec.keep_alive && witnessed.input_closed {
+            if supervisor.record.spec.keep_alive.enabled && witnessed.input_closed {
                 Finish::Certain
             } else {
                 Finish::NotRequested
@@ -176,9 +176,9 @@ impl PostMortem {
         // An accepted message that claude did not get means unfinished work.
         let by_log = if undelivered.is_empty() { supervisor.verdict_of_log() } else { None };
         // Without a launch since, the state is unchanged.
-        supervisor.record.was_idle |= supervisor.is_at_rest(was_idle);
+        supervisor.record.progress.was_idle |= supervisor.is_at_rest(was_idle);
         if let Some(reached) = &reached {
-            supervisor.record.exit = reached.exit;
+            supervisor.record.ending.exit = reached.exit;
         }
         let verdict = (reached.as_ref().and_then(Outcome::verdict))
             .or(by_log)
@@ -193,9 +193,9 @@ impl PostMortem {
             supervisor.follow_digest();
         }
         // These values cannot be derived from the log.
-        supervisor.record.elapsed_ms = elapsed_ms;
+        supervisor.record.times.elapsed_ms = elapsed_ms;
         supervisor.record.last_seq = last_seq;
-        supervisor.record.ended_turns = turn;
+        supervisor.record.progress.ended_turns = turn;
         supervisor.record.end(&verdict, supervisor.now.wall);
         supervisor.log(EventKind::Lost);
         let (status, reason) = (verdict.status(), verdict.reason());
@@ -218,18 +218,18 @@ impl Supervisor {
         let digest = &self.digest;
         // A log with a gap cannot show that the job became idle.
         let by_log = self.record.status == Status::Idle || digest.is_settled();
-        let rests = if self.record.log_incomplete { was_idle } else { by_log };
-        self.record.spec.keep_alive && !self.attempt.torn && !digest.is_turn_open() && rests
+        let rests = if self.record.attempt.log_incomplete { was_idle } else { by_log };
+        self.record.spec.keep_alive.enabled && !self.attempt.torn && !digest.is_turn_open() && rests
     }
 
     /// Returns the verdict that follows from the stream alone.
     fn verdict_of_log(&self) -> Option<Verdict> {
         // A job that is kept alive ends only on request.
-        if !self.digest.is_settled() || self.attempt.torn || self.record.spec.keep_alive {
+        if !self.digest.is_settled() || self.attempt.torn || self.record.spec.keep_alive.enabled {
             return None;
         }
         // The missing part may have begun something that did not end.
-        if self.record.log_incomplete {
+        if self.record.attempt.log_incomplete {
             return None;
         }
         let verdict = self.stream_verdict(&Evidence::default())?;

@@ -33,11 +33,11 @@ impl Supervisor {
     /// Continues from the outcome of an earlier attempt of another worker. A resumed job has a new
     /// task: only the time is added up.
     pub(crate) fn continue_from(&mut self, outcome: Outcome) {
-        if outcome.attempt >= self.record.attempt {
+        if outcome.attempt >= self.record.attempt.number {
             return;
         }
         self.previous.duration_ms = outcome.duration_ms;
-        if self.record.resumed {
+        if self.record.attempt.resumed {
             self.previous.previous = outcome.into_previous();
             return;
         }

@@ -33,10 +33,10 @@ impl Supervisor {
     /// Ends a wait and adds it to the record.
     pub(super) fn end_wait(&mut self) {
         let (since, sum) = match self.phase {
-            WorkerPhase::Waiting { since } => (since, &mut self.record.queued_ms),
+            WorkerPhase::Waiting { since } => (since, &mut self.record.times.queued_ms),
             // The pause began with the attempt that is to be admitted.
             WorkerPhase::Backoff { queues: true, .. } => {
-                (self.attempt.started, &mut self.record.limited_ms)
+                (self.attempt.started, &mut self.record.times.limited_ms)
             }
             _ => return,
         };
@@ -53,7 +53,7 @@ impl Supervisor {
         self.end_wait();
         self.log(EventKind::DependencyFailed { error: error.clone() });
         self.attempt.start_failure = Some(StartFailure::Dependency(error));
-        self.record.dependency_cut_off = cut_off;
+        self.record.ending.dependency_cut_off = cut_off;
         // The record comes before the result, in case the worker dies in between.
         self.save();
         self.drained();

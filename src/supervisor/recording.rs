@@ -23,7 +23,7 @@ impl Supervisor {
         self.effects.push(Effect::Log(EventLine {
             seq: self.record.last_seq,
             at: self.now.wall,
-            attempt: self.record.attempt,
+            attempt: self.record.attempt.number,
             kind: event,
         }));
     }
@@ -59,25 +59,29 @@ impl Supervisor {
     pub(super) fn follow_digest(&mut self) {
         let (digest, record) = (&self.digest, &mut self.record);
         if digest.session_id.is_some() {
-            record.session_id.clone_from(&digest.session_id);
+            record.session.id.clone_from(&digest.session_id);
         }
         if digest.model.is_some() {
             record.model.clone_from(&digest.model);
         }
-        record.session_began |= digest.began;
-        record.denied = record.earlier.denied.saturating_add(digest.denials.len() as u64);
-        record.num_turns = record.earlier.turns + digest.num_turns();
-        record.cost_usd = sum_usd([record.earlier.cost_usd, digest.spent_usd]);
+        record.session.began |= digest.began;
+        record.progress.denied =
+            record.attempt.earlier.denied.saturating_add(digest.denials.len() as u64);
+        record.progress.num_turns = record.attempt.earlier.turns + digest.num_turns();
+        record.cost.usd = sum_usd([record.attempt.earlier.cost_usd, digest.spent_usd]);
         // The wait before the first attempt is not part of the elapsed time.
         let began = if self.has_launched { self.attempt.started } else { self.now.mono };
         let took = u64::try_from(self.now.mono.saturating_sub(began).as_millis());
-        record.elapsed_ms = Some(record.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
-        record.rate_limited = digest.is_rate_limited();
-        record.retry_at = digest.retry_at;
-        record.last_event_at = digest.last_event_at.or(record.last_event_at);
+        record.times.elapsed_ms =
+            Some(record.attempt.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
+        record.limit.rate_limited = digest.is_rate_limited();
+        record.limit.retry_at = digest.retry_at;
+        record.times.last_event_at = digest.last_event_at.or(record.times.last_event_at);
         record.activity = digest.activity();
-        if digest.answered && record.released.as_ref().is_some_and(|it| it.response.is_some()) {
-            record.released = None;
+        if digest.answered
+            && record.progress.released.as_ref().is_some_and(|it| it.response.is_some())
+        {
+            record.progress.released = None;
         }
         record.blocked = digest.blocked().or(record.released_question().cloned());
         let waiting_for = self.waiting_for();
@@ -89,13 +93,13 @@ impl Supervisor {
 
     /// Records that `output.log` lacks some of what claude wrote in this attempt.
     pub(super) fn log_incomplete(&mut self) {
-        self.record.log_incomplete = true;
+        self.record.attempt.log_incomplete = true;
         self.recording.is_unsaved = true;
     }
 
     /// Records that another program has removed or truncated the log, which has this length now.
     pub(super) fn log_damaged(&mut self, file: &str, what: &str, length: u64) {
-        self.record.log_start = self.record.log_start.min(length);
+        self.record.attempt.log_start = self.record.attempt.log_start.min(length);
         self.log_incomplete();
         self.record.warn(format!("{file} {what}"));
         self.log(EventKind::Damaged { file: file.to_owned(), what: what.to_owned() });
@@ -116,10 +120,11 @@ impl Supervisor {
 
     /// Marks the cost as a lower bound if requests may be missing from all results.
     pub(super) fn note_unknown_cost(&mut self) {
-        let has_gap = self.digest.began && (self.attempt.torn || self.record.log_incomplete);
+        let has_gap =
+            self.digest.began && (self.attempt.torn || self.record.attempt.log_incomplete);
         if self.digest.cost_is_lower_bound() || has_gap {
-            self.record.cost_is_lower_bound = true;
-            let attempt = self.record.attempt;
+            self.record.cost.is_lower_bound = true;
+            let attempt = self.record.attempt.number;
             self.record.warn(format!(
                 "the cost is a lower bound: attempt {attempt} ended without a result of its last \
                  requests"

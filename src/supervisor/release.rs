@@ -22,7 +22,7 @@ const MAX_INPUT_CHARS: usize = 2_000;
 impl FirstPrompt {
     /// Returns a first prompt with the answer to the released question, if there is one.
     pub(super) fn with_answer(record: &Record) -> Option<Self> {
-        let ReleasedQuestion { blocked, response, .. } = record.released.as_ref()?;
+        let ReleasedQuestion { blocked, response, .. } = record.progress.released.as_ref()?;
         let text =
             format!("{ENDED_TEXT}{}\n\n{CONTINUE_TEXT}", answer_text(blocked, response.as_ref()?));
         Some(Self { text, ..Self::resume_only(record) })
@@ -69,8 +69,9 @@ impl Supervisor {
         // Claude repeats its other requests.
         let blocked = Blocked { released: true, others: Vec::new(), ..blocked };
         self.digest.leave_undecided();
-        let log_start = self.record.log_start;
-        self.record.released = Some(ReleasedQuestion { blocked, log_start, response: None });
+        let log_start = self.record.attempt.log_start;
+        self.record.progress.released =
+            Some(ReleasedQuestion { blocked, log_start, response: None });
         self.log(EventKind::ReleaseRequested { number });
         self.stop(StopReason::Release { number });
     }
@@ -89,8 +90,8 @@ impl Supervisor {
 
     /// Waits for the answer to a released question.
     pub(super) fn hold_question(&mut self) {
-        let Some(released) = &self.record.released else { return };
-        let limit = self.record.spec.block_timeout_ms.map(Duration::from_millis);
+        let Some(released) = &self.record.progress.released else { return };
+        let limit = self.record.spec.ask.block_timeout_ms.map(Duration::from_millis);
         let until = limit.map(|limit| {
             self.now.mono.saturating_add(released.blocked.since.after(limit).since(self.now.wall))
         });
@@ -101,7 +102,7 @@ impl Supervisor {
 
     /// Starts claude again with the answer to the released question.
     pub(super) fn resume_with_answer(&mut self, number: u64, response: Value) {
-        let Some(released) = &mut self.record.released else { return };
+        let Some(released) = &mut self.record.progress.released else { return };
         let request_id = released.blocked.request_id.clone();
         released.response = Some(response);
         self.expect_answered_call();
@@ -125,7 +126,7 @@ impl Supervisor {
     /// Remembers the tool call that is allowed, in case the next claude repeats it.
     pub(super) fn expect_answered_call(&mut self) {
         let Some(ReleasedQuestion { blocked, response: Some(response), .. }) =
-            &self.record.released
+            &self.record.progress.released
         else {
             return;
         };

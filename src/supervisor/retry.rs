@@ -35,7 +35,7 @@ pub(super) struct Retries {
 
 impl Retries {
     pub(super) fn for_record(record: &Record) -> Self {
-        let login_accepted = record.earlier.cost_usd.is_some_and(|usd| usd > 0.0);
+        let login_accepted = record.attempt.earlier.cost_usd.is_some_and(|usd| usd > 0.0);
         Self { count: 0, login_accepted, login_renewed: false }
     }
 }
@@ -52,22 +52,22 @@ impl Supervisor {
     /// Returns the pause before another attempt; `None` if there is no further one.
     pub(super) fn retry_after(&self, verdict: &Verdict) -> Option<Pause> {
         let spec = &self.record.spec;
-        if self.stop.reason.is_some() || spec.keep_alive || !self.may_pass(verdict) {
+        if self.stop.reason.is_some() || spec.keep_alive.enabled || !self.may_pass(verdict) {
             return None;
         }
         if verdict.reason() == Some(Reason::RateLimit)
-            && !spec.no_wait_for_reset
+            && !spec.retry.no_wait_for_reset
             && let Some(reset) = self.limit_ends()
         {
             // A wait for a known end after some progress is not a failed attempt.
-            let allowed =
-                self.retries.count < spec.retries || (spec.retries > 0 && self.progressed());
+            let allowed = self.retries.count < spec.retry.retries
+                || (spec.retry.retries > 0 && self.progressed());
             let wait = reset.since(self.now.wall);
-            let max_wait = Duration::from_millis(spec.max_wait_ms);
+            let max_wait = Duration::from_millis(spec.retry.max_wait_ms);
             let pause = Pause { wait: wait + MAX_JITTER.mul_f64(self.jitter()), of_limit: true };
             return if allowed && wait <= max_wait { Some(pause) } else { None };
         }
-        if self.retries.count >= spec.retries {
+        if self.retries.count >= spec.retry.retries {
             return None;
         }
         Some(self.backoff_pause(self.retries.count))
@@ -86,7 +86,7 @@ impl Supervisor {
     /// Returns the pause after this number of failed attempts.
     fn backoff_pause(&self, retries: u32) -> Pause {
         let doubled = BACKOFF.saturating_mul(1 << retries.min(16));
-        let max_wait = Duration::from_millis(self.record.spec.max_backoff_ms);
+        let max_wait = Duration::from_millis(self.record.spec.retry.max_backoff_ms);
         let wait = doubled.mul_f64(0.75 + self.jitter() / 2.0).min(max_wait);
         Pause { wait, of_limit: false }
     }
@@ -98,7 +98,9 @@ impl Supervisor {
                 let status = self.digest.last.as_ref().and_then(|last| last.api_error_status);
                 status.is_some_and(|status| (500..600).contains(&status)) || self.lost_connection()
             }
-            Some(Reason::NoResult | Reason::WakeupMissed) => self.record.exit.is_some_and(crashed),
+            Some(Reason::NoResult | Reason::WakeupMissed) => {
+                self.record.ending.exit.is_some_and(crashed)
+            }
             // Before the worker has logged its start, the caller gets the error and can correct the
             // cause.
             Some(Reason::LaunchFailed) => self.recording.is_start_logged,
@@ -151,7 +153,7 @@ impl Supervisor {
         if verdict.reason() != Some(Reason::LaunchFailed) || self.stop.reason.is_some() {
             return None;
         }
-        if !self.record.spec.keep_alive {
+        if !self.record.spec.keep_alive.enabled {
             let pause = self.retry_after(verdict)?;
             return Some(pause.wait);
         }
@@ -160,7 +162,7 @@ impl Supervisor {
 
     /// Begins the wait before another launch with the same first prompt.
     pub(super) fn retry_launch(&mut self, wait: Duration) {
-        let keeps_slot = self.record.spec.keep_alive;
+        let keeps_slot = self.record.spec.keep_alive.enabled;
         if keeps_slot {
             self.keep_alive.restarts += 1;
         } else {
@@ -169,9 +171,9 @@ impl Supervisor {
         if let Some(StartFailure::Launch(error)) = self.attempt.start_failure.take() {
             self.record.warn(error);
         }
-        let resumed = self.record.resumed;
+        let resumed = self.record.attempt.resumed;
         self.next_attempt();
-        self.record.resumed = resumed;
+        self.record.attempt.resumed = resumed;
         self.record.status = Status::Running;
         self.digest = Digest::waiting(false, self.now.wall.after(wait));
         self.attempt = AttemptState::beginning_at(self.now.mono);
@@ -196,7 +198,7 @@ impl Supervisor {
     /// Returns a number from 0 to 1 that differs between jobs and attempts.
     fn jitter(&self) -> f64 {
         let mut hasher = DefaultHasher::new();
-        (&self.record.job_id, self.record.attempt).hash(&mut hasher);
+        (&self.record.job_id, self.record.attempt.number).hash(&mut hasher);
         (hasher.finish() % 1_000) as f64 / 1_000.0
     }
 
@@ -208,7 +210,7 @@ impl Supervisor {
         let crashed = matches!(verdict.reason(), Some(Reason::NoResult | Reason::WakeupMissed));
         self.next_attempt();
         self.record.status = Status::Running;
-        self.first_prompt = match (self.record.session_began, crashed) {
+        self.first_prompt = match (self.record.session.began, crashed) {
             (false, _) => FirstPrompt::with_prompt(&self.record, ""),
             (true, true) => FirstPrompt::interrupted(&self.record),
             (true, false) => FirstPrompt {
@@ -247,7 +249,7 @@ impl Supervisor {
         };
         match (verdict, self.limit_ends()) {
             (Verdict::Failed { reason: Reason::RateLimit, error }, Some(reset)) => {
-                self.record.resumable_at = Some(reset);
+                self.record.limit.resumable_at = Some(reset);
                 let error = format!("{error} (the limit ends at {reset}: resume the job then)");
                 Verdict::failed(Reason::RateLimit, error)
             }

@@ -32,7 +32,7 @@ impl Supervisor {
             || self.digest.has_queued()
             || self.conversation.is_waiting();
         if works {
-            EXIT_GRACE.max(Duration::from_millis(self.record.spec.background_wait_ms))
+            EXIT_GRACE.max(Duration::from_millis(self.record.spec.limits.background_wait_ms))
         } else {
             EXIT_GRACE
         }
@@ -59,7 +59,7 @@ impl Supervisor {
                 self.effects.push(Effect::CloseInput);
                 self.phase = WorkerPhase::Closing { until: self.now.mono + EXIT_GRACE };
             }
-            WorkerPhase::Draining { .. } if self.record.exit.is_some() => self.drained(),
+            WorkerPhase::Draining { .. } if self.record.ending.exit.is_some() => self.drained(),
             _ => {}
         }
     }
@@ -106,7 +106,7 @@ impl Supervisor {
             | WorkerPhase::Closing { .. } => {
                 let idle =
                     matches!(self.phase, WorkerPhase::Idle { .. }) || self.keep_alive.exited_idle;
-                self.record.was_idle = idle && !self.digest.is_turn_open();
+                self.record.progress.was_idle = idle && !self.digest.is_turn_open();
                 // After the last result the verdict is certain; the signal only makes claude exit
                 // sooner.
                 let is_certain = self.attempt.input_closed && self.digest.is_settled();
@@ -145,7 +145,7 @@ impl Supervisor {
     }
 
     pub(super) fn claude_exited(&mut self, exit: Exit) {
-        self.record.exit = Some(exit);
+        self.record.ending.exit = Some(exit);
         self.keep_alive.exited_idle |= matches!(self.phase, WorkerPhase::Idle { .. });
         match self.phase {
             WorkerPhase::Sweeping
@@ -183,7 +183,7 @@ impl Supervisor {
         }
         let grace = if left.is_empty() { DRAIN_GRACE } else { DRAIN_GRACE_WITH_LEFTOVERS };
         self.record.record_leftovers(left);
-        if self.attempt.output_closed && self.record.exit.is_some() {
+        if self.attempt.output_closed && self.record.ending.exit.is_some() {
             self.drained();
         } else {
             self.phase = WorkerPhase::Draining { until: self.now.mono + self.within_kill(grace) };
@@ -196,7 +196,7 @@ impl Supervisor {
     }
 
     pub(super) fn timeout(&self) -> Option<Duration> {
-        let limit = self.record.spec.timeout_ms?;
+        let limit = self.record.spec.limits.timeout_ms?;
         let can_stop = match &self.phase {
             WorkerPhase::Backoff { .. } | WorkerPhase::Closing { .. } => true,
             WorkerPhase::Waiting { .. } => self.has_launched,
@@ -205,7 +205,7 @@ impl Supervisor {
         if !can_stop || self.stop.reason.is_some() {
             return None;
         }
-        let earlier = &self.record.earlier;
+        let earlier = &self.record.attempt.earlier;
         let spent = earlier.elapsed_ms.saturating_sub(earlier.untimed_ms);
         let left = limit.saturating_sub(spent);
         Some(self.attempt.started.saturating_add(Duration::from_millis(left)))

@@ -24,8 +24,8 @@ impl Supervisor {
     /// work runs, only `--tool-timeout` sets a limit.
     fn silence_bound(&self) -> Option<Duration> {
         let spec = &self.record.spec;
-        let stall = spec.stall_timeout_ms.unwrap_or_default();
-        let bound = match (self.digest.is_at_work(), spec.tool_timeout_ms) {
+        let stall = spec.limits.stall_timeout_ms.unwrap_or_default();
+        let bound = match (self.digest.is_at_work(), spec.limits.tool_timeout_ms) {
             (false, _) => stall,
             (true, 0) => 0,
             (true, tool) => tool.max(stall),

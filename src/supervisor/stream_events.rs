@@ -147,8 +147,8 @@ impl Supervisor {
         self.keep_alive.restarts = 0;
         let Some(last) = self.digest.last.clone() else { return };
         let failure = self.failure_of_turn();
-        if self.record.spec.keep_alive {
-            self.record.last_failure.clone_from(&failure);
+        if self.record.spec.keep_alive.enabled {
+            self.record.progress.last_failure.clone_from(&failure);
         }
         let end = self.turn_end(&last, failure);
         let messages = end.messages.clone();
@@ -196,7 +196,7 @@ impl Supervisor {
         } else if self.digest.outstanding() > 0 {
             // An idle job has already waited for it.
             if turn_ended || !(idle || matches!(self.phase, WorkerPhase::Holding { .. })) {
-                let wait = Duration::from_millis(self.record.spec.background_wait_ms);
+                let wait = Duration::from_millis(self.record.spec.limits.background_wait_ms);
                 self.phase = WorkerPhase::Holding { until: self.now.mono + wait };
                 let tasks = self.digest.outstanding();
                 self.log(EventKind::BackgroundWait { tasks });
@@ -251,7 +251,7 @@ impl Supervisor {
             return None;
         }
         let since = *self.between_turns.recurring_since.get_or_insert(self.now.mono);
-        let until = since + Duration::from_millis(self.record.spec.background_wait_ms);
+        let until = since + Duration::from_millis(self.record.spec.limits.background_wait_ms);
         if until > self.now.mono { Some(until) } else { None }
     }
 }

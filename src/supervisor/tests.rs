@@ -19,8 +19,8 @@ mod transient;
 
 use super::*;
 use crate::job::{
-    EventLine, Exit, JobId, LeftProcess, LeftReason, Leftovers, Outcome, Reason, Spec, Timestamp,
-    UndeliveredMessage, WaitReason,
+    ClaudeOptions, EventLine, Exit, FailOn, JobId, LeftProcess, LeftReason, Leftovers, Limits,
+    Outcome, Reason, Spec, Timestamp, UndeliveredMessage, WaitReason,
 };
 use crate::stream::{Line, LineSplitter};
 
@@ -252,7 +252,11 @@ fn table() -> Vec<(&'static str, Verdict2, Exit, &'static str)> {
 
 fn spec_of(name: &str) -> Spec {
     let json_schema = (name == "structured_output").then(|| "{}".to_owned());
-    Spec { json_schema, background_wait_ms: 60_000, ..Spec::default() }
+    Spec {
+        options: ClaudeOptions { json_schema, ..ClaudeOptions::default() },
+        limits: Limits { background_wait_ms: 60_000, ..Limits::default() },
+        ..Spec::default()
+    }
 }
 
 /// Runs a stream of these bytes; claude then exits with `exit`.
@@ -342,8 +346,8 @@ fn totals_of_recorded_streams() {
         (rig.supervisor.record().clone(), outcome)
     };
     let (record, outcome) = of("two_turns");
-    assert_eq!((record.num_turns, outcome.result.as_deref()), (2, Some("second answer")));
-    assert_eq!(record.cost_usd, Some(0.0145));
+    assert_eq!((record.progress.num_turns, outcome.result.as_deref()), (2, Some("second answer")));
+    assert_eq!(record.cost.usd, Some(0.0145));
     assert_eq!(of("background_task").1.result.as_deref(), Some("it printed 42"));
     let warnings = of("background_task_cut").0.warnings;
     assert!(warnings[0].contains("background task stopped before"), "{warnings:?}");
@@ -353,11 +357,11 @@ fn totals_of_recorded_streams() {
         ("rate_limited_then_ok", false),
         ("server_error_then_ok", false),
     ] {
-        assert_eq!(of(name).0.rate_limited, limited, "{name}");
+        assert_eq!(of(name).0.limit.rate_limited, limited, "{name}");
     }
     for name in ["max_turns", "max_budget"] {
         let (record, _) = of(name);
-        assert!(record.cost_usd.is_some() && record.num_turns > 0, "{name}");
+        assert!(record.cost.usd.is_some() && record.progress.num_turns > 0, "{name}");
     }
     let (record, outcome) = of("permission_denied");
     assert_eq!(outcome.permission_denials.len(), 1);
@@ -377,17 +381,17 @@ fn shows_the_limit_while_it_lasts() {
     rig.hear(INIT).hear(LIMIT);
     assert!(rig.effects.contains(&Effect::Save), "at once");
     let record = rig.supervisor.record();
-    assert!(record.rate_limited);
-    assert_eq!(record.retry_at, Timestamp::from_epoch_ms(2_000));
+    assert!(record.limit.rate_limited);
+    assert_eq!(record.limit.retry_at, Timestamp::from_epoch_ms(2_000));
     rig.hear(TEXT);
     assert!(rig.effects.contains(&Effect::Save), "at once");
-    assert!(!rig.supervisor.record().rate_limited);
-    assert_eq!(rig.supervisor.record().retry_at, None);
+    assert!(!rig.supervisor.record().limit.rate_limited);
+    assert_eq!(rig.supervisor.record().limit.retry_at, None);
 }
 
 #[test]
 fn denials_fail_a_job_with_fail_on_denial() {
-    let spec = Spec { fail_on_denial: true, ..Spec::default() };
+    let spec = Spec { fail_on: FailOn { denial: true, ..FailOn::default() }, ..Spec::default() };
     let mut rig = Rig::launched(spec);
     for line in String::from_utf8(transcript("permission_denied")).unwrap().lines() {
         rig.hear(line);
@@ -486,22 +490,4 @@ fn damaged_assistant_event_after_result_opens_a_turn() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(OK).hear("and a word of some wrapper");
     assert_eq!(rig.ends(0).0, COMPLETED);
-}
-
-#[test]
-fn failed_launch_is_the_verdict() {
-    let mut rig = Rig::new(Spec::default());
-    rig.take(Input::LaunchFailed("x could not be started".to_owned()));
-    assert_eq!(rig.wants(), ["conclude"]);
-    let conclusion = rig.conclude(&Evidence::default());
-    assert!(matches!(conclusion, Conclusion::Ended(_)));
-    assert_eq!(rig.supervisor.record().reason, Some(Reason::LaunchFailed));
-    assert!(rig.effects.contains(&Effect::Save));
-}
-
-#[test]
-fn remembers_a_kill_before_launch() {
-    let mut rig = Rig::new(Spec::default());
-    assert_eq!(rig.take(Input::KillRequested).wants(), [""; 0]);
-    assert_eq!(rig.take(launched(78)).wants(), ["INT"]);
 }

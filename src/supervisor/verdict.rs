@@ -39,7 +39,7 @@ impl Supervisor {
         }
         let verdict = self.stream_verdict(evidence);
         if self.keep_alive.is_finished() && !self.digest.is_turn_open() && !self.attempt.torn {
-            return match (verdict, &self.record.last_failure) {
+            return match (verdict, &self.record.progress.last_failure) {
                 // No request is open; an interrupted one was withdrawn.
                 (Some(verdict), _) if verdict.reason() == Some(Reason::Interrupted) => {
                     Verdict::Completed
@@ -76,7 +76,7 @@ impl Supervisor {
     }
 
     fn timeout_verdict(&self) -> Verdict {
-        let limit = self.record.spec.timeout_ms.unwrap_or_default();
+        let limit = self.record.spec.limits.timeout_ms.unwrap_or_default();
         let limit = humantime::format_duration(Duration::from_millis(limit));
         if !self.digest.is_turn_open() && self.digest.schedule.is_pending() {
             let missed = wakeup_missed(self.digest.schedule.next_due());
@@ -130,7 +130,7 @@ impl Supervisor {
         // The last event counts: an open turn, a truncated line, or background work that was not
         // cancelled mean that claude died before it was done, whatever the result of the turn
         // before.
-        let crashed = self.record.exit.is_some_and(|exit| exit.signal().is_some());
+        let crashed = self.record.ending.exit.is_some_and(|exit| exit.signal().is_some());
         digest.is_turn_open()
             || self.attempt.torn
             || (crashed && self.conversation.is_waiting())
@@ -157,14 +157,14 @@ impl Supervisor {
                 format!("the model was not asked: {why}"),
             );
         }
-        if spec.json_schema.is_some() && digest.structured_output.is_none() {
+        if spec.options.json_schema.is_some() && digest.structured_output.is_none() {
             return Verdict::failed(
                 Reason::InvalidOutput,
                 "claude gave no output that fits the JSON schema",
             );
         }
-        let before = self.record.earlier.denied > 0;
-        if spec.fail_on_denial && (before || !digest.denials.is_empty()) {
+        let before = self.record.attempt.earlier.denied > 0;
+        if spec.fail_on.denial && (before || !digest.denials.is_empty()) {
             let calls: Vec<String> = self.denials().map(denied_call).collect();
             let calls =
                 if calls.is_empty() { "a tool, in an earlier attempt" } else { &calls.join(", ") };
@@ -173,7 +173,7 @@ impl Supervisor {
                 format!("claude was denied: {}", one_line(calls, MAX_SENTENCE_CHARS)),
             );
         }
-        if spec.fail_on_mcp && digest.missing_mcp_servers().next().is_some() {
+        if spec.fail_on.mcp && digest.missing_mcp_servers().next().is_some() {
             let servers: Vec<String> = digest.missing_mcp_servers().map(mcp_warning).collect();
             let error = servers.join("; ");
             return Verdict::failed(Reason::McpFailed, one_line(&error, MAX_SENTENCE_CHARS));
@@ -189,7 +189,7 @@ impl Supervisor {
 
     fn verdict_without_result(&self, evidence: &Evidence<'_>) -> Verdict {
         let complaint = first_line(evidence.stderr);
-        let exit = self.record.exit;
+        let exit = self.record.ending.exit;
         let failed = exit.is_some_and(|exit| exit.code.is_some_and(|code| code != 0));
         // A claude that was ended from outside has refused nothing, whatever it wrote before.
         let refused = failed && exit.and_then(Exit::signal).is_none();
@@ -248,7 +248,7 @@ impl Supervisor {
             warnings.push(format!("claude's output contains {lines}"));
         }
         // This program sent no signal, so an unusual exit is worth a warning.
-        if let (Verdict::Completed, Some(exit)) = (verdict, self.record.exit)
+        if let (Verdict::Completed, Some(exit)) = (verdict, self.record.ending.exit)
             && exit.code != Some(0)
         {
             warnings.push(format!("claude {} after its result", exit_text(exit)));

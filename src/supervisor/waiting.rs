@@ -127,7 +127,7 @@ impl Supervisor {
         let rested = self.between_turns.since.unwrap_or(self.now.wall);
         let (from, wait) = match self.digest.schedule.next_due() {
             Some(due) => (due.max(rested), crate::stream::WAKEUP_TIMEOUT),
-            None => (rested, Duration::from_millis(self.record.spec.background_wait_ms)),
+            None => (rested, Duration::from_millis(self.record.spec.limits.background_wait_ms)),
         };
         self.now.mono.saturating_add(from.after(wait).since(self.now.wall))
     }

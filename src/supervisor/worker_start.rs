@@ -6,8 +6,8 @@ use crate::job::{Detached, Detachment, EventKind};
 impl Supervisor {
     /// Records the facts that are known when the worker starts.
     pub(super) fn begin_worker(&mut self, start: WorkerStart) {
-        self.record.pid = Some(start.pid);
-        self.record.boot_id = start.boot_id;
+        self.record.worker.pid = Some(start.pid);
+        self.record.worker.boot_id = start.boot_id;
         self.record.last_seq = self.record.last_seq.max(start.last_seq);
         self.conversation.restore_accepted(start.accepted_messages);
         if let Some(outcome) = start.outcome {
@@ -16,7 +16,7 @@ impl Supervisor {
         for warning in start.warnings {
             self.record.warn(warning);
         }
-        let has_limit = match (self.record.spec.memory_max, start.memory_limit) {
+        let has_limit = match (self.record.spec.limits.memory_max, start.memory_limit) {
             // The kernel counts in pages and rounds down.
             (Some(requested), Some(limit)) => limit <= requested,
             (Some(_), None) => false,
@@ -32,7 +32,7 @@ impl Supervisor {
     /// Records how the worker was detached: `unit` is the systemd scope that was requested,
     /// `cgroup` the one in which the worker runs.
     fn record_detachment(&mut self, unit: Option<String>, cgroup: Option<String>) {
-        let mut risks = match self.record.detached.take() {
+        let mut risks = match self.record.worker.detached.take() {
             Some(requested) => requested.risks,
             None => Vec::new(),
         };
@@ -50,7 +50,7 @@ impl Supervisor {
                 Detached { by: Detachment::Session, unit: None, cgroup: None, risks }
             }
         };
-        self.record.detached = Some(detached);
+        self.record.worker.detached = Some(detached);
     }
 
     /// Logs the start of this worker, once.
@@ -59,12 +59,12 @@ impl Supervisor {
             return;
         }
         self.recording.is_start_logged = true;
-        let worker = self.record.pid.unwrap_or_default();
+        let worker = self.record.worker.pid.unwrap_or_default();
         self.log(EventKind::Started { pid: worker });
-        if self.record.resumed {
+        if self.record.attempt.resumed {
             self.log(EventKind::Resumed);
-        } else if self.record.attempt > 1 {
-            let (after, resumes) = (self.record.recovered_from, !self.first_prompt.prompt);
+        } else if self.record.attempt.number > 1 {
+            let (after, resumes) = (self.record.attempt.recovered_from, !self.first_prompt.prompt);
             self.log(EventKind::Recovered { after, resumes });
         }
     }

@@ -132,7 +132,7 @@ impl AdmissionControl {
         // Never longer than requested, even if the clock has been set back.
         let left = left.min(delay);
         // A job that ran before has waited for everything but a slot.
-        if !record.was_admitted && !left.is_zero() {
+        if !record.attempt.was_admitted && !left.is_zero() {
             self.queue.remove_stale_tickets(&record.job_id);
             self.stage = AdmissionStage::Delayed(Instant::now() + left);
             return AdmissionStep::Waits(WaitReason::Time);
@@ -144,7 +144,7 @@ impl AdmissionControl {
     }
 
     fn wait_for_dependencies(&mut self, record: &Record) -> AdmissionStep {
-        if record.was_admitted {
+        if record.attempt.was_admitted {
             return self.enter_queue(record);
         }
         match self.check_dependencies(record) {
@@ -279,7 +279,9 @@ impl AdmissionControl {
                 }
                 // Nothing is lost, because the job has not begun.
                 Err(error)
-                    if QueueBusy::is_in(&error) && self.is_first_request && record.attempt == 1 =>
+                    if QueueBusy::is_in(&error)
+                        && self.is_first_request
+                        && record.attempt.number == 1 =>
                 {
                     return Err(EnterError::Step(AdmissionStep::Busy(error.to_string())));
                 }

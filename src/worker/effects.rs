@@ -86,7 +86,7 @@ impl Worker {
 
     fn append_turn(&mut self, end: &TurnEnd) {
         self.find_session_file();
-        if self.supervisor.record().spec.keep_alive {
+        if self.supervisor.record().spec.keep_alive.enabled {
             // The last answer can be read while the job waits, and a process that waits for the
             // line finds the record as it is after the turn.
             let _ = self.job.save_outcome(&self.supervisor.outcome(), None);
@@ -98,7 +98,7 @@ impl Worker {
 
     fn record_notification(&mut self, event: NotifyEvent) {
         let record = self.supervisor.record();
-        match self.job.record_due(&record.spec, event, record.attempt, clock::now()) {
+        match self.job.record_due(&record.spec, event, record.attempt.number, clock::now()) {
             Ok(due) => self.notifications_due |= due,
             Err(error) => {
                 // The record says that it is due, too, and the end of the job frees space on the
@@ -127,8 +127,8 @@ impl Worker {
     /// Records the path of claude's session file: if it is gone later, the session cannot be resumed.
     fn find_session_file(&mut self) {
         let record = self.supervisor.record();
-        let Some(session) = &record.session_id else { return };
-        if record.spec.replay.is_some() || !record.session_began || record.session_file().is_some()
+        let Some(session) = &record.session.id else { return };
+        if record.spec.replay.is_some() || !record.session.began || record.session_file().is_some()
         {
             return;
         }
@@ -161,7 +161,7 @@ impl Worker {
         self.take(Input::LogOpened { length: self.log.length() });
     }
 
-    /// Ends the job, of which no process runs any more.
+    /// Ends the job, whose processes have all ended.
     fn end(&mut self, outcome: &Outcome) {
         // The watch of stderr is closed by the end of this process: the kernel can take 20 ms to do
         // so, which must not delay other jobs.

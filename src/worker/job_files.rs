@@ -37,7 +37,7 @@ impl Worker {
         if self.log.is_truncated() {
             self.inspect_output();
         }
-        if self.supervisor.record().log_incomplete && !self.is_gap_recorded {
+        if self.supervisor.record().attempt.log_incomplete && !self.is_gap_recorded {
             self.save();
             if !self.is_gap_recorded {
                 self.log.skip_line();
@@ -80,7 +80,7 @@ impl Worker {
             }
         }
         if saved.is_ok() {
-            self.is_gap_recorded = self.supervisor.record().log_incomplete;
+            self.is_gap_recorded = self.supervisor.record().attempt.log_incomplete;
         }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn check(store: &Store, now: Timestamp) -> (Check, Named) {
     for id in ids {
         // The list of jobs shows a job whose record cannot be read.
         let Ok((record, liveness)) = check_liveness(&store.job(&id)) else { continue };
-        let times = [record.started_at, record.ended_at, record.last_event_at];
+        let times = [record.times.started_at, record.times.ended_at, record.times.last_event_at];
         if times.into_iter().flatten().any(|at| at > now.after(MAX_LEAD)) {
             future_dated.insert(id.to_string());
         }

@@ -40,9 +40,9 @@ impl SessionReporter {
             }
             if !observed.live {
                 let record = observed.record;
-                let is_of_attempt = |outcome: &Outcome| outcome.attempt == record.attempt;
+                let is_of_attempt = |outcome: &Outcome| outcome.attempt == record.attempt.number;
                 let outcome = || self.dir.outcome().filter(is_of_attempt);
-                let exit = record.exit.or_else(|| outcome()?.exit);
+                let exit = record.ending.exit.or_else(|| outcome()?.exit);
                 let exit = exit.unwrap_or(Exit { code: None, signal: None });
                 (self.send_event)(&SidecarEvent::AgentStopped {
                     session_id: self.session_id.clone(),

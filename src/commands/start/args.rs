@@ -11,7 +11,10 @@ use crate::arguments::{
     notify_event, parse_job_id, parse_job_ids, positive_duration, program, read_text, schema, text,
 };
 use crate::error::Error;
-use crate::job::{NotifyEvent, QueueOptions, Replay, Spec, WakeTarget, milliseconds};
+use crate::job::{
+    AskOptions, ClaudeOptions, FailOn, KeepAliveOptions, Limits, NotifyEvent, NotifyOptions,
+    QueueOptions, Replay, RetryOptions, SessionOptions, Spec, WakeTarget, milliseconds,
+};
 use crate::launch::DetachMode;
 
 /// Maximum number of jobs that one job waits for.
@@ -307,47 +310,62 @@ impl StartArgs {
                 Some(path) => text(program(path)?)?,
             },
             replay: replay.transpose()?,
-            add_dirs: self
-                .add_dir
-                .iter()
-                .map(|path| text(absolute(path)?))
-                .collect::<Result<_, _>>()?,
-            json_schema: schema,
-            mcp_config: self
-                .mcp_config
-                .iter()
-                .map(|config| file_or_json(config))
-                .collect::<Result<_, _>>()?,
-            settings: self.settings.as_deref().map(file_or_json).transpose()?,
-            resume: self.resume,
-            fork: self.fork,
-            fallback_model: self.fallback_model,
-            extra_args: self.extra_args,
-            fail_on_denial: self.fail_on_denial,
-            fail_on_mcp: self.fail_on_mcp,
-            keep_alive: self.keep_alive,
-            idle_timeout_ms: milliseconds(self.idle_timeout),
-            restart: self.restart == Restart::OnFailure,
-            max_restarts: self.max_restarts,
-            ask: self.ask,
-            block_timeout_ms: self.block_timeout.map(milliseconds),
-            no_recover: self.no_recover,
-            memory_max: self.memory_max,
             queue_options: admission,
             start_delay_ms: self.start_delay.map_or(0, milliseconds),
             after,
             after_any,
-            retries: self.retries,
-            max_backoff_ms: milliseconds(self.max_backoff),
-            no_wait_for_reset: self.no_wait_for_reset,
-            max_wait_ms: milliseconds(self.max_wait),
-            on_event: self.on_event.into_iter().filter(|command| !command.is_empty()).collect(),
-            on_event_filter: self.on_event_filter,
-            on_event_timeout_ms: self.on_event_timeout.map(milliseconds),
-            wake,
-            background_wait_ms: milliseconds(self.background_wait),
             labels: self.label.into_iter().collect(),
-            ..Spec::default()
+            options: ClaudeOptions {
+                add_dirs: self
+                    .add_dir
+                    .iter()
+                    .map(|path| text(absolute(path)?))
+                    .collect::<Result<_, _>>()?,
+                json_schema: schema,
+                mcp_config: self
+                    .mcp_config
+                    .iter()
+                    .map(|config| file_or_json(config))
+                    .collect::<Result<_, _>>()?,
+                settings: self.settings.as_deref().map(file_or_json).transpose()?,
+                fallback_model: self.fallback_model,
+                extra_args: self.extra_args,
+                ..ClaudeOptions::default()
+            },
+            session: SessionOptions {
+                resume: self.resume,
+                fork: self.fork,
+                ..SessionOptions::default()
+            },
+            fail_on: FailOn { denial: self.fail_on_denial, mcp: self.fail_on_mcp },
+            keep_alive: KeepAliveOptions {
+                enabled: self.keep_alive,
+                idle_timeout_ms: milliseconds(self.idle_timeout),
+                restart: self.restart == Restart::OnFailure,
+                max_restarts: self.max_restarts,
+            },
+            ask: AskOptions {
+                enabled: self.ask,
+                block_timeout_ms: self.block_timeout.map(milliseconds),
+            },
+            retry: RetryOptions {
+                no_recover: self.no_recover,
+                retries: self.retries,
+                max_backoff_ms: milliseconds(self.max_backoff),
+                no_wait_for_reset: self.no_wait_for_reset,
+                max_wait_ms: milliseconds(self.max_wait),
+            },
+            limits: Limits {
+                memory_max: self.memory_max,
+                background_wait_ms: milliseconds(self.background_wait),
+                ..Limits::default()
+            },
+            notify: NotifyOptions {
+                on_event: self.on_event.into_iter().filter(|command| !command.is_empty()).collect(),
+                on_event_filter: self.on_event_filter,
+                on_event_timeout_ms: self.on_event_timeout.map(milliseconds),
+                wake,
+            },
         };
         self.run.into_change().apply(&mut spec);
         let detach = self.detach;

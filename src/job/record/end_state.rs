@@ -18,22 +18,6 @@ pub(crate) struct EndState {
     pub no_recover: bool,
 }
 
-/// Copies the fields of an [`EndState`] from a `Record` or a `Summary`.
-macro_rules! end_state {
-    ($record:expr) => {
-        $crate::job::EndState {
-            version: $record.version,
-            status: $record.status,
-            reason: $record.reason,
-            exit: $record.exit,
-            attempt: $record.attempt,
-            dependency_cut_off: $record.dependency_cut_off,
-            no_recover: $record.spec.no_recover,
-        }
-    };
-}
-pub(crate) use end_state;
-
 impl EndState {
     /// Returns whether the job was ended from outside without a request to end it: its host, its
     /// worker or its claude ended, or those of a job that it waited for.

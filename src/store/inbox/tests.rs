@@ -174,7 +174,7 @@ fn withdraws_a_message_after_the_job_has_ended() {
     let mut job = Job::open();
     let number = job.post("a").unwrap();
     let mut record = job.dir.load().unwrap();
-    record.end(&crate::job::Verdict::Completed, record.started_at.unwrap());
+    record.end(&crate::job::Verdict::Completed, record.times.started_at.unwrap());
     job.dir.save(&record, false).unwrap();
     assert!(!job.dir.withdraw(number).unwrap(), "another process holds the lock and reads it");
     job.lock = None;

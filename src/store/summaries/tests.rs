@@ -9,7 +9,7 @@ fn record(n: usize, verdict: Option<Verdict>) -> Record {
     let labels = [("n".to_owned(), n.to_string())].into();
     let spec = Spec { labels, ..Spec::default() };
     let mut record = Record::new(id, spec, format!("do \"{n}\"\n"), at(n));
-    record.cost_usd = Some(n as f64 / 100.0);
+    record.cost.usd = Some(n as f64 / 100.0);
     if let Some(verdict) = verdict {
         record.end(&verdict, at(2 * n));
     }

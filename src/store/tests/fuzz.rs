@@ -27,7 +27,7 @@ fn records() -> impl Strategy<Value = Vec<u8>> {
     let ours = || {
         let text = include_str!("../../../tests/fixtures/meta-v1.json").trim().to_owned();
         let mut live = record("a");
-        live.boot_id = Some("x".to_owned());
+        live.worker.boot_id = Some("x".to_owned());
         vec![text, serde_json::to_string(&live).unwrap()]
     };
     let replaced = (select(ours()), vec((any::<Index>(), select(&ODD[..])), 1..6)).prop_map(

@@ -1,7 +1,7 @@
 //! What counts as an answer, and the result of turns that asked no model or failed.
 
 use super::*;
-use crate::job::InboxMessage;
+use crate::job::{ClaudeOptions, FailOn, InboxMessage, KeepAliveOptions};
 
 const EMPTY: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"","num_turns":1,"total_cost_usd":0.01,"usage":{"input_tokens":5,"output_tokens":1}}"#;
 const HELP: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"/help isn't available","num_turns":0,"total_cost_usd":0,"usage":{"input_tokens":0,"output_tokens":0},"model_usage_since_last_result":{}}"#;
@@ -69,12 +69,19 @@ fn empty_follow_up_keeps_the_answer() {
 
 #[test]
 fn judges_each_turn_of_a_kept_alive_job_alone() {
-    let spec = Spec { keep_alive: true, idle_timeout_ms: 3_600_000, ..Spec::default() };
+    let spec = Spec {
+        keep_alive: KeepAliveOptions {
+            enabled: true,
+            idle_timeout_ms: 3_600_000,
+            ..KeepAliveOptions::default()
+        },
+        ..Spec::default()
+    };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(PROMPT_TAKEN).hear(OK);
-    assert!(rig.supervisor.record().last_failure.is_none());
+    assert!(rig.supervisor.record().progress.last_failure.is_none());
     rig.hear(INIT).hear(MESSAGE_TAKEN).hear(EMPTY);
-    let failure = rig.supervisor.record().last_failure.clone().unwrap();
+    let failure = rig.supervisor.record().progress.last_failure.clone().unwrap();
     assert_eq!(failure.reason, Reason::NoAnswer);
     assert_eq!(rig.supervisor.outcome().result, None, "not the answer to another message");
     // A message that never reached the model is not reported as accepted.
@@ -85,7 +92,7 @@ fn judges_each_turn_of_a_kept_alive_job_alone() {
         rig.effects.contains(&Effect::SetAside(7))
             && rig.effects.contains(&Effect::RemoveMessage(7))
     );
-    let failure = rig.supervisor.record().last_failure.clone().unwrap();
+    let failure = rig.supervisor.record().progress.last_failure.clone().unwrap();
     assert_eq!(failure.reason, Reason::PromptRejected);
     rig.take(Input::Message { number: 9, message: Ok(InboxMessage::Finish) });
     assert_eq!(rig.ends(0).0, failed(Reason::PromptRejected));
@@ -193,7 +200,8 @@ fn counts_denials_that_only_a_tool_result_reports() {
         (by_text, &*listed, 1),
         (ran, OK, 0),
     ] {
-        let spec = || Spec { fail_on_denial: true, ..Spec::default() };
+        let spec =
+            || Spec { fail_on: FailOn { denial: true, ..FailOn::default() }, ..Spec::default() };
         let mut rig = Rig::launched(spec());
         rig.hear(INIT).hear(CALL).hear(line).hear(result);
         let (verdict, outcome) = rig.ends(0);
@@ -213,8 +221,14 @@ fn a_turn_that_claude_began_itself_rejects_no_message() {
         .replace("/help isn't available", "")
         .replace("\"num_turns\":0", "\"num_turns\":0,\"origin\":{\"kind\":\"task-notification\"}");
     let message = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
-    let mut kept =
-        Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000, ..Spec::default() });
+    let mut kept = Rig::launched(Spec {
+        keep_alive: KeepAliveOptions {
+            enabled: true,
+            idle_timeout_ms: 9_000,
+            ..KeepAliveOptions::default()
+        },
+        ..Spec::default()
+    });
     kept.hear(INIT).hear(OK).take(Input::Message { number: 7, message: Ok(message) });
     kept.hear(&empty);
     assert!(!kept.effects.contains(&Effect::SetAside(7)), "not accepted yet");
@@ -245,7 +259,10 @@ fn removes_messages_refused_within_a_turn() {
 #[test]
 fn keeps_structured_output_over_empty_follow_up() {
     let output = OK.replace("\"result\":\"ok\"", "\"structured_output\":{\"a\":1}");
-    let spec = || Spec { json_schema: Some("{}".to_owned()), ..spec_of("") };
+    let spec = || Spec {
+        options: ClaudeOptions { json_schema: Some("{}".to_owned()), ..spec_of("").options },
+        ..spec_of("")
+    };
     let mut rig = Rig::launched(spec());
     rig.hear(INIT).hear(PROMPT_TAKEN).hear(TASK).hear(&output).hear(TASK_DONE);
     let (verdict, outcome) = rig.hear(INIT).hear(EMPTY).ends(0);

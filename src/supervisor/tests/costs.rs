@@ -1,6 +1,7 @@
 //! Costs over several results and processes, and when they are a lower bound.
 
 use super::*;
+use crate::job::RetryOptions;
 
 fn result(total: f64, since: Option<f64>) -> String {
     let since = since.map(|usd| {
@@ -49,11 +50,14 @@ fn what_a_result_itself_cost_is_added_up() {
 
 #[test]
 fn cost_without_a_result_is_a_lower_bound() {
-    let spec = Spec { retries: 2, max_backoff_ms: 1_000, ..Spec::default() };
+    let spec = Spec {
+        retry: RetryOptions { retries: 2, max_backoff_ms: 1_000, ..RetryOptions::default() },
+        ..Spec::default()
+    };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(&result(0.1, Some(0.1))).hear(INIT).hear(TEXT);
     crash(&mut rig);
-    assert!(rig.supervisor.record().cost_is_lower_bound);
+    assert!(rig.supervisor.record().cost.is_lower_bound);
     rig.hear(INIT).hear(&result(0.3, Some(0.2)));
     let (verdict, outcome) = rig.ends(0);
     assert_eq!((verdict, outcome.cost_usd), (COMPLETED, Some(0.3)));
@@ -104,5 +108,5 @@ fn a_lost_job_keeps_what_its_log_tells() {
     let log =
         [INIT.to_owned(), result(0.7, Some(0.2)), INIT.to_owned(), TEXT.to_owned()].join("\n");
     let (record, _) = recovery::examine(rig.supervisor.record(), &(log + "\n"), None);
-    assert_eq!((record.cost_usd, record.cost_is_lower_bound), (Some(0.2), true));
+    assert_eq!((record.cost.usd, record.cost.is_lower_bound), (Some(0.2), true));
 }

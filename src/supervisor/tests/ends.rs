@@ -1,7 +1,9 @@
 //! Ends that look better or worse than they are.
 
 use super::*;
-use crate::job::{InboxMessage, WaitKind};
+use crate::job::{
+    AskOptions, FailOn, InboxMessage, KeepAliveOptions, Limits, RetryOptions, WaitKind,
+};
 
 const ABORTED: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"half","terminal_reason":"aborted_streaming","num_turns":1}"#;
 const SILENT: &str = r#"{"type":"result","subtype":"success","is_error":false,"num_turns":1}"#;
@@ -18,11 +20,13 @@ const KILLED_BY_SIGNAL: Exit = Exit { code: None, signal: Some(9) };
 
 fn kept_alive() -> Spec {
     Spec {
-        keep_alive: true,
-        restart: true,
-        max_restarts: 3,
-        idle_timeout_ms: 3_600_000,
-        background_wait_ms: 20_000,
+        keep_alive: KeepAliveOptions {
+            enabled: true,
+            restart: true,
+            max_restarts: 3,
+            idle_timeout_ms: 3_600_000,
+        },
+        limits: Limits { background_wait_ms: 20_000, ..Limits::default() },
         ..Spec::default()
     }
 }
@@ -83,14 +87,16 @@ fn cli_error_as_last_text_fails_the_turn() {
 
 #[test]
 fn past_limit_does_not_explain_a_later_refusal() {
-    let mut rig = Rig::launched(Spec { retries: 3, ..Spec::default() });
+    let retry = RetryOptions { retries: 3, ..RetryOptions::default() };
+    let mut rig = Rig::launched(Spec { retry, ..Spec::default() });
     rig.hear(INIT).hear(LIMIT).hear(BAD_REQUEST);
     assert_eq!(rig.ends(1).0, failed(Reason::ApiError));
 }
 
 #[test]
 fn kept_alive_job_ends_like_its_last_turn() {
-    let strict = || Spec { fail_on_denial: true, ..kept_alive() };
+    let strict =
+        || Spec { fail_on: FailOn { denial: true, ..kept_alive().fail_on }, ..kept_alive() };
     for (spec, turns, expected) in [
         (kept_alive(), vec![OK], COMPLETED),
         (kept_alive(), vec![UNAUTHORIZED], failed(Reason::Auth)),
@@ -174,7 +180,10 @@ fn restarts_idle_claude_whatever_its_last_turn() {
 
 #[test]
 fn killed_claude_with_pending_message_is_cut_off() {
-    let mut rig = Rig::launched(Spec { retries: 1, ..Spec::default() });
+    let mut rig = Rig::launched(Spec {
+        retry: RetryOptions { retries: 1, ..RetryOptions::default() },
+        ..Spec::default()
+    });
     rig.hear(INIT).take(message());
     rig.hear(OK);
     assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
@@ -187,7 +196,10 @@ fn killed_claude_with_pending_message_is_cut_off() {
 
 #[test]
 fn waits_for_turns_begun_after_input_closed() {
-    let mut rig = Rig::launched(Spec { background_wait_ms: 60_000, ..Spec::default() });
+    let mut rig = Rig::launched(Spec {
+        limits: Limits { background_wait_ms: 60_000, ..Limits::default() },
+        ..Spec::default()
+    });
     rig.hear(INIT);
     assert_eq!(rig.hear(OK).wants(), ["close"]);
     rig.hear(INIT).hear(TEXT);
@@ -203,7 +215,11 @@ fn keeps_results_of_earlier_attempts() {
     const FINE: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","duration_ms":5,"num_turns":1}"#;
     for (fail_on_denial, expected) in [(true, failed(Reason::PermissionDenied)), (false, COMPLETED)]
     {
-        let mut rig = Rig::launched(Spec { retries: 1, fail_on_denial, ..Spec::default() });
+        let mut rig = Rig::launched(Spec {
+            retry: RetryOptions { retries: 1, ..RetryOptions::default() },
+            fail_on: FailOn { denial: fail_on_denial, ..FailOn::default() },
+            ..Spec::default()
+        });
         rig.hear(INIT).hear(OVERLOADED);
         assert_eq!(
             ends(&mut rig, Exit { code: Some(1), signal: None }, ""),
@@ -218,9 +234,12 @@ fn keeps_results_of_earlier_attempts() {
         assert!(told.contains("Bash"), "{told}");
     }
     // With only the record.
-    let mut record = Rig::launched(Spec { fail_on_denial: true, ..Spec::default() });
+    let mut record = Rig::launched(Spec {
+        fail_on: FailOn { denial: true, ..FailOn::default() },
+        ..Spec::default()
+    });
     record.hear(INIT).hear(DENIED);
-    record.supervisor.record.denied = 1;
+    record.supervisor.record.progress.denied = 1;
     let mut record = record.supervisor.record().clone();
     record.begin_attempt();
     let (lost, _) = recovery::examine(&record, &format!("{INIT}\n{FINE}\n"), None);
@@ -244,7 +263,7 @@ fn continues_from_another_workers_outcome() {
     for (resumed, answer, denials) in [(false, Some("ok"), 1), (true, None, 0)] {
         let mut record = before.supervisor.record().clone();
         record.begin_attempt();
-        record.resumed = resumed;
+        record.attempt.resumed = resumed;
         let outcome_before = Some(outcome.clone());
         let start = WorkerStart { pid: 90, outcome: outcome_before, ..WorkerStart::default() };
         let next = Supervisor::new(record, start, before.now).outcome();
@@ -270,7 +289,7 @@ fn lost_worker_with_open_work_is_not_completed() {
         post_mortem.conclude(None, None, Some("boot"), vec![message; undelivered]).0
     };
     let ended = lost(Spec::default(), &[INIT, OK], 0);
-    assert_eq!((ended.status, ended.was_idle), (Status::Completed, false));
+    assert_eq!((ended.status, ended.progress.was_idle), (Status::Completed, false));
     // A message had been accepted.
     assert_eq!(lost(Spec::default(), &[INIT, OK], 1).reason, Some(Reason::WorkerDied));
     // A conversation ends only on request, and is continued as it was.
@@ -279,7 +298,7 @@ fn lost_worker_with_open_work_is_not_completed() {
     {
         let mut record = lost(kept_alive(), log, 0);
         assert_eq!(
-            (record.reason, record.was_idle),
+            (record.reason, record.progress.was_idle),
             (Some(Reason::WorkerDied), at_rest),
             "{log:?}"
         );
@@ -343,10 +362,10 @@ fn next_worker_knows_the_last_failure() {
     rig.hear(INIT).hear(UNAUTHORIZED);
     let mut record = rig.supervisor.record().clone();
     record.begin_attempt();
-    record.was_idle = true;
+    record.progress.was_idle = true;
     // Claude exits before it was admitted, so the state is unchanged.
     let (mut record, _) = recovery::examine(&record, "", None);
-    assert!(record.was_idle);
+    assert!(record.progress.was_idle);
     record.begin_attempt();
     let mut next = Rig { supervisor: new_worker(record, 90, rig.now), ..Rig::new(Spec::default()) };
     assert!(
@@ -366,13 +385,19 @@ fn shutdown_of_idle_claude_keeps_the_job_idle() {
         Conclusion::Ended(_)
     ));
     assert_eq!(verdict(&rig), failed(Reason::Terminated));
-    assert!(rig.supervisor.record().was_idle);
+    assert!(rig.supervisor.record().progress.was_idle);
 }
 
 #[test]
 fn turn_after_input_closed_can_stall() {
-    let spec =
-        Spec { background_wait_ms: 600_000, stall_timeout_ms: Some(60_000), ..Spec::default() };
+    let spec = Spec {
+        limits: Limits {
+            background_wait_ms: 600_000,
+            stall_timeout_ms: Some(60_000),
+            ..Limits::default()
+        },
+        ..Spec::default()
+    };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT);
     assert_eq!(rig.hear(OK).wants(), ["close"]);
@@ -383,18 +408,24 @@ fn turn_after_input_closed_can_stall() {
 
 #[test]
 fn counts_only_elapsed_waiting_time() {
-    let mut rig = Rig::launched(Spec { retries: 1, max_backoff_ms: 600_000, ..Spec::default() });
+    let mut rig = Rig::launched(Spec {
+        retry: RetryOptions { retries: 1, max_backoff_ms: 600_000, ..RetryOptions::default() },
+        ..Spec::default()
+    });
     rig.hear(INIT).hear(r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"num_turns":1}"#);
     assert_eq!(ends(&mut rig, Exit { code: Some(1), signal: None }, ""), Conclusion::NextAttempt);
     rig.pass(1);
     rig.take(Input::KillRequested);
     rig.concluded("");
-    assert_eq!(rig.supervisor.record().limited_ms, 1_000);
+    assert_eq!(rig.supervisor.record().times.limited_ms, 1_000);
 }
 
 #[test]
 fn forgets_cancelled_requests() {
-    let mut rig = Rig::launched(Spec { block_timeout_ms: Some(60_000), ..Spec::default() });
+    let mut rig = Rig::launched(Spec {
+        ask: AskOptions { block_timeout_ms: Some(60_000), ..AskOptions::default() },
+        ..Spec::default()
+    });
     for _ in 0..3 {
         rig.hear(INIT).hear(ASK).hear(ANSWERED);
         rig.pass(50);
@@ -406,9 +437,12 @@ fn forgets_cancelled_requests() {
 
 #[test]
 fn retries_failed_restarts() {
-    let one_shot = Spec { retries: 3, max_backoff_ms: 60_000, ..Spec::default() };
+    let one_shot = Spec {
+        retry: RetryOptions { retries: 3, max_backoff_ms: 60_000, ..RetryOptions::default() },
+        ..Spec::default()
+    };
     for (spec, attempts, wait) in [(one_shot, 4, 6), (kept_alive(), 4, 2)] {
-        let keep_alive = spec.keep_alive;
+        let keep_alive = spec.keep_alive.enabled;
         let mut rig = Rig::launched(spec);
         rig.hear(INIT).hear(TEXT);
         assert_eq!(ends(&mut rig, KILLED_BY_SIGNAL, ""), Conclusion::NextAttempt);
@@ -421,7 +455,7 @@ fn retries_failed_restarts() {
         assert_eq!(conclude(&mut rig), Conclusion::NextAttempt, "keep_alive {keep_alive}");
         let record = rig.supervisor.record();
         let waiting = record.waiting_for.clone().unwrap();
-        assert_eq!((record.status, record.attempt), (Status::Running, 3));
+        assert_eq!((record.status, record.attempt.number), (Status::Running, 3));
         assert_eq!(waiting.kind, WaitKind::Retry);
         assert!(waiting.until.unwrap().since(rig.now.wall) >= Duration::from_secs(wait));
         assert_eq!(record.warnings.last().unwrap(), "claude is gone");

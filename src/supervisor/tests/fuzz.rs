@@ -4,6 +4,7 @@
 //!
 //! `PROPTEST_CASES=1000000 cargo test --release fuzz` runs longer.
 
+use crate::job::Limits;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -149,7 +150,10 @@ fn streams() -> impl Strategy<Value = Vec<u8>> {
 
 /// Runs a stream that arrives in these pieces; returns the record and the result as JSON.
 pub(super) fn run_in(stream: &[u8], pieces: &[usize]) -> (Record, Outcome) {
-    let mut rig = Rig::launched(Spec { background_wait_ms: 60_000, ..Spec::default() });
+    let mut rig = Rig::launched(Spec {
+        limits: Limits { background_wait_ms: 60_000, ..Limits::default() },
+        ..Spec::default()
+    });
     let mut lines = LineSplitter::default();
     let (mut rest, mut next) = (stream, pieces.iter().cycle());
     while !rest.is_empty() {

@@ -1,6 +1,7 @@
 //! Odd lines that still have a meaning: half a character, too many elements, absurd numbers.
 
 use super::*;
+use crate::job::{FailOn, Limits};
 
 /// Returns a result with these denials as JSON.
 fn denying(denials: &str) -> String {
@@ -30,7 +31,8 @@ fn a_denial_counts_however_odd_it_is() {
         (r#"[null]"#, "(not kept)"),
         (r#"[{"tool_input":1e999}]"#, "(not kept)"),
     ] {
-        let spec = Spec { fail_on_denial: true, ..Spec::default() };
+        let spec =
+            Spec { fail_on: FailOn { denial: true, ..FailOn::default() }, ..Spec::default() };
         let mut rig = Rig::launched(spec);
         rig.hear(INIT).hear(&denying(denials));
         let (verdict, outcome) = rig.ends(0);
@@ -44,7 +46,8 @@ fn counts_denials_that_are_not_kept() {
     let huge = format!(r#"{{"tool_name":"Huge","tool_input":["{}"]}}"#, "x\",\"".repeat(1 << 19));
     let many = [r#"{"tool_name":"Bash","tool_input":{"command":"ls"}}"#; 30_000].join(",");
     for denials in [format!("[{huge}]"), format!("[{many}]"), format!("[{many},{huge}]")] {
-        let spec = Spec { fail_on_denial: true, ..Spec::default() };
+        let spec =
+            Spec { fail_on: FailOn { denial: true, ..FailOn::default() }, ..Spec::default() };
         let mut rig = Rig::launched(spec);
         let mut splitter = LineSplitter::default();
         splitter.push(format!("{INIT}\n{}\n", denying(&denials)).as_bytes(), |line| {
@@ -76,7 +79,10 @@ fn survives_absurd_numbers() {
     for number in
         ["1795204010000", "-1e18", "-1", "1e15", "1.2e22", "1e300", "18446744073709551615"]
     {
-        let spec = Spec { stall_timeout_ms: Some(60_000), ..Spec::default() };
+        let spec = Spec {
+            limits: Limits { stall_timeout_ms: Some(60_000), ..Limits::default() },
+            ..Spec::default()
+        };
         let mut rig = Rig::launched(spec);
         for line in [limit(number), retry(number), counted(number), counted(number)] {
             rig.hear(INIT).hear(&line);
@@ -84,7 +90,10 @@ fn survives_absurd_numbers() {
             assert!(std::time::Instant::now().checked_add(deadline).is_some(), "{line}");
             let record = serde_json::to_string(rig.supervisor.record()).unwrap();
             let again = serde_json::from_str::<Record>(&record).map_err(|error| error.to_string());
-            assert_eq!(again.map(|again| again.retry_at), Ok(rig.supervisor.record().retry_at));
+            assert_eq!(
+                again.map(|again| again.limit.retry_at),
+                Ok(rig.supervisor.record().limit.retry_at)
+            );
         }
         rig.hear(INIT).hear(OK);
         assert_eq!(rig.ends(0).0, COMPLETED, "{number}");
@@ -93,7 +102,10 @@ fn survives_absurd_numbers() {
 
 #[test]
 fn absurd_delay_does_not_excuse_silence() {
-    let spec = Spec { stall_timeout_ms: Some(60_000), ..Spec::default() };
+    let spec = Spec {
+        limits: Limits { stall_timeout_ms: Some(60_000), ..Limits::default() },
+        ..Spec::default()
+    };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(
         r#"{"type":"system","subtype":"api_retry","error":"rate_limit","retry_delay_ms":1e15}"#,
@@ -187,7 +199,10 @@ fn warns_of_unusable_mcp_servers() {
         (vec![all("failed"), init("null")], vec![failed_db]),
     ] {
         for fail_on_mcp in [false, true] {
-            let mut rig = Rig::launched(Spec { fail_on_mcp, ..Spec::default() });
+            let mut rig = Rig::launched(Spec {
+                fail_on: FailOn { mcp: fail_on_mcp, ..FailOn::default() },
+                ..Spec::default()
+            });
             for init in &inits {
                 rig.hear(init).hear(OK);
             }

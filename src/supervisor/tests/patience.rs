@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::job::InboxMessage;
+use crate::job::{InboxMessage, KeepAliveOptions, Limits, RetryOptions};
 
 const LIMITED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":429,"result":"limit","num_turns":1}"#;
 const OVERLOADED: &str = r#"{"type":"result","subtype":"success","is_error":true,"api_error_status":529,"result":"overloaded","num_turns":1}"#;
@@ -16,7 +16,15 @@ const RESET_IN_60: &str =
 const TOOL: &str = r#"{"type":"assistant","message":{"id":"m1","content":[{"type":"tool_use","id":"t","name":"Bash","input":{}}]}}"#;
 
 fn patient(retries: u32) -> Spec {
-    Spec { retries, max_backoff_ms: 600_000, max_wait_ms: 3_600_000, ..Spec::default() }
+    Spec {
+        retry: RetryOptions {
+            retries,
+            max_backoff_ms: 600_000,
+            max_wait_ms: 3_600_000,
+            ..RetryOptions::default()
+        },
+        ..Spec::default()
+    }
 }
 
 /// Ends an attempt after these lines and returns the conclusion.
@@ -80,8 +88,11 @@ fn retry_frees_its_slot_and_resumes_the_session() {
     assert_eq!(ends_with(&mut rig, &[INIT, TEXT, LIMITED], code(1)), Conclusion::NextAttempt);
     assert_eq!(rig.wants(), ["limit", "leave"]);
     let record = rig.supervisor.record();
-    assert_eq!((record.status, record.rate_limited, record.attempt), (Status::Running, true, 2));
-    let wait = record.retry_at.unwrap().since(rig.now.wall);
+    assert_eq!(
+        (record.status, record.limit.rate_limited, record.attempt.number),
+        (Status::Running, true, 2)
+    );
+    let wait = record.limit.retry_at.unwrap().since(rig.now.wall);
     assert!((3_750..6_250).contains(&wait.as_millis()), "{wait:?}");
     let opening = rig.supervisor.first_prompt();
     assert_eq!((opening.resume.as_deref(), opening.prompt), (Some("s"), false));
@@ -94,20 +105,21 @@ fn retry_frees_its_slot_and_resumes_the_session() {
     rig.take(Input::Admitted);
     assert_eq!(rig.wants(), ["launch"]);
     rig.take(launched(79));
-    assert_eq!(rig.supervisor.record().retry_at, None);
+    assert_eq!(rig.supervisor.record().limit.retry_at, None);
     let (verdict, outcome) = rig.hear(INIT).hear(TEXT).hear(OK).ends(0);
     assert_eq!((verdict, outcome.attempt), (COMPLETED, 2));
-    assert!(!rig.supervisor.record().rate_limited);
-    assert!(rig.supervisor.record().limited_ms >= 3_750);
+    assert!(!rig.supervisor.record().limit.rate_limited);
+    assert!(rig.supervisor.record().times.limited_ms >= 3_750);
 }
 
 #[test]
 fn doubles_pauses_up_to_the_retry_limit() {
-    let spec = Spec { max_backoff_ms: 12_000, ..patient(3) };
+    let spec =
+        Spec { retry: RetryOptions { max_backoff_ms: 12_000, ..patient(3).retry }, ..patient(3) };
     let mut rig = Rig::launched(spec);
     let mut pauses = Vec::new();
     while ends_with(&mut rig, &[INIT, LIMITED], code(1)) == Conclusion::NextAttempt {
-        let wait = rig.supervisor.record().retry_at.unwrap().since(rig.now.wall).as_millis();
+        let wait = rig.supervisor.record().limit.retry_at.unwrap().since(rig.now.wall).as_millis();
         pauses.push(wait);
         rig.pass(20);
         rig.take(Input::Admitted).take(launched(79));
@@ -118,8 +130,8 @@ fn doubles_pauses_up_to_the_retry_limit() {
     }
     assert_eq!(pauses.len(), 3);
     let record = rig.supervisor.record();
-    assert_eq!((record.attempt, record.reason), (4, Some(Reason::RateLimit)));
-    assert!(record.rate_limited);
+    assert_eq!((record.attempt.number, record.reason), (4, Some(Reason::RateLimit)));
+    assert!(record.limit.rate_limited);
 }
 
 #[test]
@@ -132,21 +144,30 @@ fn waits_for_the_reported_end_of_a_limit() {
     };
     let (conclusion, record) = wait(patient(1));
     assert_eq!(conclusion, Conclusion::NextAttempt);
-    assert!((60_000..60_400).contains(&record.retry_at.unwrap().epoch_ms()));
+    assert!((60_000..60_400).contains(&record.limit.retry_at.unwrap().epoch_ms()));
 
-    let (conclusion, record) = wait(Spec { no_wait_for_reset: true, ..patient(1) });
+    let (conclusion, record) = wait(Spec {
+        retry: RetryOptions { no_wait_for_reset: true, ..patient(1).retry },
+        ..patient(1)
+    });
     assert_eq!(conclusion, Conclusion::NextAttempt);
-    assert!(record.retry_at.unwrap().epoch_ms() < 10_000);
+    assert!(record.limit.retry_at.unwrap().epoch_ms() < 10_000);
 
     for most in [60_000, 59_000] {
         // Other jobs may wait longer.
-        let mut rig = Rig::launched(Spec { max_wait_ms: most, ..patient(1) });
+        let mut rig = Rig::launched(Spec {
+            retry: RetryOptions { max_wait_ms: most, ..patient(1).retry },
+            ..patient(1)
+        });
         assert_eq!(rig.hear(RESET_IN_60).wants(), ["limit"], "{most}");
     }
-    let (conclusion, record) = wait(Spec { max_wait_ms: 59_000, ..patient(1) });
+    let (conclusion, record) = wait(Spec {
+        retry: RetryOptions { max_wait_ms: 59_000, ..patient(1).retry },
+        ..patient(1)
+    });
     assert!(matches!(conclusion, Conclusion::Ended(_)));
     assert_eq!(record.reason, Some(Reason::RateLimit));
-    assert_eq!(record.resumable_at.unwrap().epoch_ms(), 60_000);
+    assert_eq!(record.limit.resumable_at.unwrap().epoch_ms(), 60_000);
     assert!(record.error.unwrap().contains("1970-01-01T00:01:00"));
 
     let (conclusion, _) = wait(patient(0));
@@ -176,13 +197,13 @@ fn the_end_of_a_limit_is_read_from_its_sentence() {
     ] {
         let record = end(Spec::default(), template, sentence);
         assert_eq!(record.reason, Some(Reason::RateLimit), "{sentence}");
-        assert_eq!(record.resumable_at.map(Timestamp::epoch_ms), ms, "{sentence}");
+        assert_eq!(record.limit.resumable_at.map(Timestamp::epoch_ms), ms, "{sentence}");
     }
     // The end is awaited, up to the limit of the caller.
     let record = end(patient(1), LIMITED, "resets 12:49am (UTC)");
-    assert!((2_940_000..2_940_400).contains(&record.retry_at.unwrap().epoch_ms()));
+    assert!((2_940_000..2_940_400).contains(&record.limit.retry_at.unwrap().epoch_ms()));
     let record = end(patient(1), LIMITED, "resets 1:01am (UTC)");
-    assert_eq!(record.resumable_at.map(Timestamp::epoch_ms), Some(3_660_000));
+    assert_eq!(record.limit.resumable_at.map(Timestamp::epoch_ms), Some(3_660_000));
 }
 
 #[test]
@@ -202,9 +223,16 @@ fn limit_after_progress_is_not_counted() {
 #[test]
 fn limit_without_waiting_counts_as_an_attempt() {
     let over = RESET_IN_60.replace("60", "0");
-    for (spec, event) in
-        [(Spec { no_wait_for_reset: true, ..patient(1) }, RESET_IN_60), (patient(1), over.as_str())]
-    {
+    for (spec, event) in [
+        (
+            Spec {
+                retry: RetryOptions { no_wait_for_reset: true, ..patient(1).retry },
+                ..patient(1)
+            },
+            RESET_IN_60,
+        ),
+        (patient(1), over.as_str()),
+    ] {
         let mut rig = Rig::launched(spec);
         let lines = [INIT, TEXT, event, LIMITED];
         assert_eq!(ends_with(&mut rig, &lines, code(1)), Conclusion::NextAttempt);
@@ -254,35 +282,44 @@ fn stop_request_while_claude_exits_is_final() {
 }
 
 #[test]
-fn first_wait_is_not_part_of_elapsed_time() {
+fn first_wait_is_notof_elapsed_time() {
     for end in [Input::KillRequested, dependency_failed("a failed", false)] {
-        let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
+        let mut rig = Rig::new(Spec {
+            limits: Limits { timeout_ms: Some(10_000), ..Limits::default() },
+            ..Spec::default()
+        });
         rig.take(Input::Queued(WaitReason::Slot));
         rig.pass(60);
         rig.take(end);
         rig.concluded("");
         let record = rig.supervisor.record();
-        assert_eq!((record.elapsed_ms, record.queued_ms), (Some(0), 60_000));
+        assert_eq!((record.times.elapsed_ms, record.times.queued_ms), (Some(0), 60_000));
     }
 }
 
 #[test]
-fn queueing_time_is_not_part_of_the_timeout() {
-    let mut rig = Rig::new(Spec { timeout_ms: Some(10_000), ..Spec::default() });
+fn queueing_time_is_notof_the_timeout() {
+    let mut rig = Rig::new(Spec {
+        limits: Limits { timeout_ms: Some(10_000), ..Limits::default() },
+        ..Spec::default()
+    });
     rig.take(Input::Queued(WaitReason::Slot));
     assert_eq!(rig.supervisor.record().status, Status::Queued);
     assert_eq!(wants(&rig.pass(60)), Vec::<&str>::new());
     rig.take(Input::Admitted);
     assert_eq!(rig.wants(), ["launch"]);
     rig.take(launched(78));
-    assert_eq!(rig.supervisor.record().queued_ms, 60_000);
+    assert_eq!(rig.supervisor.record().times.queued_ms, 60_000);
     assert_eq!(wants(&rig.pass(9)), Vec::<&str>::new());
     assert_eq!(wants(&rig.pass(1)), ["INT"]);
 }
 
 #[test]
 fn pauses_between_attempts_count_for_the_timeout() {
-    let mut rig = Rig::launched(Spec { timeout_ms: Some(30_000), ..patient(9) });
+    let mut rig = Rig::launched(Spec {
+        limits: Limits { timeout_ms: Some(30_000), ..patient(9).limits },
+        ..patient(9)
+    });
     assert_eq!(
         ends_with(&mut rig, &[INIT, RESET_IN_60, LIMITED], code(1)),
         Conclusion::NextAttempt
@@ -328,8 +365,14 @@ fn kills_a_waiting_job_at_once() {
 
 #[test]
 fn warns_of_silence_then_stops() {
-    let spec =
-        || Spec { stall_timeout_ms: Some(60_000), tool_timeout_ms: 600_000, ..Spec::default() };
+    let spec = || Spec {
+        limits: Limits {
+            stall_timeout_ms: Some(60_000),
+            tool_timeout_ms: 600_000,
+            ..Limits::default()
+        },
+        ..Spec::default()
+    };
     let mut rig = Rig::launched(spec());
     rig.hear(INIT);
     assert_eq!(wants(&rig.pass(29)), Vec::<&str>::new());
@@ -358,13 +401,26 @@ fn warns_of_silence_then_stops() {
 
 #[test]
 fn silence_begins_with_new_input() {
-    let spec =
-        || Spec { stall_timeout_ms: Some(60_000), tool_timeout_ms: 60_000, ..Spec::default() };
+    let spec = || Spec {
+        limits: Limits {
+            stall_timeout_ms: Some(60_000),
+            tool_timeout_ms: 60_000,
+            ..Limits::default()
+        },
+        ..Spec::default()
+    };
     let answer = InboxMessage::Answer { request_id: "r".to_owned(), response: Value::Null };
     let message = InboxMessage::Message { uuid: "u".to_owned(), text: "more".to_owned() };
     let mut asking = Rig::launched(spec());
     asking.hear(INIT).hear(ASK);
-    let mut idle = Rig::launched(Spec { keep_alive: true, idle_timeout_ms: 9_000_000, ..spec() });
+    let mut idle = Rig::launched(Spec {
+        keep_alive: KeepAliveOptions {
+            enabled: true,
+            idle_timeout_ms: 9_000_000,
+            ..spec().keep_alive
+        },
+        ..spec()
+    });
     idle.hear(INIT).hear(OK);
     for (mut rig, message, begins) in [(asking, answer, ""), (idle, message, INIT)] {
         rig.pass(3_600);

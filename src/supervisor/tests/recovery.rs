@@ -1,7 +1,7 @@
 //! Attempts after the first, and the end of jobs that lost their worker.
 
 use super::*;
-use crate::job::Verdict;
+use crate::job::{KeepAliveOptions, RetryOptions, Verdict};
 
 const REFUSED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"num_turns":0,"errors":["No conversation found with session ID: s"]}"#;
 const COST: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"ok","num_turns":2,"total_cost_usd":0.25,"duration_ms":5}"#;
@@ -10,7 +10,7 @@ const COST: &str = r#"{"type":"result","subtype":"success","is_error":false,"res
 fn recovered() -> Rig {
     let mut record = cut_off().supervisor.record().clone();
     record.begin_attempt();
-    record.recovered_from = Some(Reason::WorkerDied);
+    record.attempt.recovered_from = Some(Reason::WorkerDied);
     let now = Now { mono: Duration::ZERO, wall: Timestamp::from_epoch_ms(0).unwrap() };
     Rig { supervisor: new_worker(record, 90, now), now, effects: Vec::new() }
 }
@@ -48,7 +48,7 @@ fn resumes_begun_sessions_else_sends_the_prompt() {
     let opening = FirstPrompt::for_record(&record);
     assert_eq!((opening.resume, opening.prompt, opening.text.as_str()), (None, true, ""));
     // The caller chose this session.
-    record.spec.resume = Some("theirs".to_owned());
+    record.spec.session.resume = Some("theirs".to_owned());
     assert_eq!(FirstPrompt::for_record(&record).resume.as_deref(), Some("theirs"));
 }
 
@@ -57,7 +57,7 @@ fn turns_cost_and_time_add_up_over_attempts() {
     let mut rig = recovered();
     let before = rig.supervisor.record().clone();
     assert_eq!(
-        (before.num_turns, before.cost_usd, before.elapsed_ms),
+        (before.progress.num_turns, before.cost.usd, before.times.elapsed_ms),
         (2, Some(0.25), Some(7_000))
     );
     rig.take(launched(91));
@@ -65,14 +65,17 @@ fn turns_cost_and_time_add_up_over_attempts() {
     rig.hear(INIT).hear(COST);
     assert_eq!(rig.ends(0).0, COMPLETED);
     let record = rig.supervisor.record();
-    assert_eq!((record.attempt, record.num_turns, record.cost_usd), (2, 4, Some(0.5)));
-    assert!(record.elapsed_ms.unwrap() >= 9_000);
+    assert_eq!(
+        (record.attempt.number, record.progress.num_turns, record.cost.usd),
+        (2, 4, Some(0.5))
+    );
+    assert!(record.times.elapsed_ms.unwrap() >= 9_000);
 }
 
 #[test]
 fn the_timeout_is_over_all_attempts() {
     let mut rig = recovered();
-    rig.supervisor.record.spec.timeout_ms = Some(10_000);
+    rig.supervisor.record.spec.limits.timeout_ms = Some(10_000);
     rig.take(launched(91));
     assert_eq!(rig.supervisor.deadline(), Some(Duration::from_secs(3)));
 }
@@ -91,7 +94,7 @@ fn sends_the_prompt_again_once_for_lost_sessions() {
     assert!(rig.effects.contains(&Effect::Save));
     let opening = rig.supervisor.first_prompt().clone();
     assert!(opening.prompt && opening.resume.is_none() && opening.text.contains("interrupted"));
-    assert_eq!(rig.supervisor.record().attempt, 3);
+    assert_eq!(rig.supervisor.record().attempt.number, 3);
     rig.take(launched(92)).hear(REFUSED);
     rig.take(Input::OutputClosed);
     rig.take(exited(Exit { code: Some(1), signal: None }));
@@ -105,7 +108,7 @@ fn what_may_be_recovered() {
     let mut record = cut_off().supervisor.record().clone();
     let mut may = |verdict: Verdict, exit: Option<Exit>| {
         record.end(&verdict, Timestamp::from_epoch_ms(0).unwrap());
-        record.exit = exit;
+        record.ending.exit = exit;
         record.is_recoverable()
     };
     let failed = |reason| Verdict::failed(reason, "x");
@@ -125,7 +128,7 @@ fn what_may_be_recovered() {
     assert!(!may(Verdict::Killed, signal));
     assert!(!may(Verdict::Completed, None));
     assert!(!may(failed(Reason::DependencyFailed), None));
-    record.dependency_cut_off = true;
+    record.ending.dependency_cut_off = true;
     record.end(&failed(Reason::DependencyFailed), Timestamp::from_epoch_ms(0).unwrap());
     assert!(record.is_recoverable());
     record.begin_attempt();
@@ -133,7 +136,7 @@ fn what_may_be_recovered() {
     assert!(!record.is_recoverable());
     record.end(&failed(Reason::LaunchFailed), Timestamp::from_epoch_ms(0).unwrap());
     assert!(record.is_recoverable());
-    record.spec.no_recover = true;
+    record.spec.retry.no_recover = true;
     record.end(&failed(Reason::WorkerDied), Timestamp::from_epoch_ms(0).unwrap());
     assert!(!record.is_recoverable());
 }
@@ -154,14 +157,17 @@ fn reads_the_verdict_of_a_lost_job_from_its_log() {
     let log = |lines: &[&str]| lines.join("\n") + "\n";
     // All was done; only the verdict was missing.
     let (ended, entries) = examine(record, &log(&[INIT, TEXT, COST]), None);
-    assert_eq!((ended.status, ended.num_turns, ended.cost_usd), (Status::Completed, 2, Some(0.25)));
+    assert_eq!(
+        (ended.status, ended.progress.num_turns, ended.cost.usd),
+        (Status::Completed, 2, Some(0.25))
+    );
     assert_eq!(entries.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [41, 42]);
     assert_eq!(ended.last_seq, 42);
     // Nothing else may pass for the end.
     for lines in [&[INIT, TEXT][..], &[INIT, TEXT, COST, INIT], &[INIT, TASK, COST], &[]] {
         let (ended, _) = examine(record, &log(lines), None);
         assert_eq!(ended.reason, Some(Reason::WorkerDied), "{lines:?}");
-        assert_eq!(ended.session_began, lines.contains(&INIT), "{lines:?}");
+        assert_eq!(ended.session.began, lines.contains(&INIT), "{lines:?}");
     }
     let torn = log(&[INIT, TEXT, COST]) + r#"{"type":"assis"#;
     assert_eq!(examine(record, &torn, None).0.reason, Some(Reason::WorkerDied));
@@ -181,12 +187,12 @@ fn log_with_a_gap_gives_no_verdict() {
     assert_eq!(examine(&record, &log, None).0.reason, Some(Reason::WorkerDied));
     assert_eq!(examine(&record, &log, Some(Verdict::Killed)).0.status, Status::Killed);
     // The missing part may contain messages to a job that is kept alive.
-    record.spec.keep_alive = true;
-    assert!(!examine(&record, &log, None).0.was_idle);
+    record.spec.keep_alive.enabled = true;
+    assert!(!examine(&record, &log, None).0.progress.was_idle);
     record.status = Status::Idle;
-    assert!(examine(&record, &log, None).0.was_idle);
+    assert!(examine(&record, &log, None).0.progress.was_idle);
     // The next attempt has its own part of the log.
-    record.spec.keep_alive = false;
+    record.spec.keep_alive.enabled = false;
     record.begin_attempt();
     assert_eq!(examine(&record, &log, None).0.status, Status::Completed);
 }
@@ -195,8 +201,14 @@ fn log_with_a_gap_gives_no_verdict() {
 fn lost_job_is_not_ended_by_a_retryable_failure() {
     const RESET: &str =
         r#"{"type":"rate_limit_event","rate_limit_info":{"status":"rejected","resetsAt":3600}}"#;
-    let spec = |retries: u32, max_wait_ms: u64| Spec { retries, max_wait_ms, ..Spec::default() };
-    let kept_alive = || Spec { keep_alive: true, ..spec(3, 0) };
+    let spec = |retries: u32, max_wait_ms: u64| Spec {
+        retry: RetryOptions { retries, max_wait_ms, ..RetryOptions::default() },
+        ..Spec::default()
+    };
+    let kept_alive = || Spec {
+        keep_alive: KeepAliveOptions { enabled: true, ..spec(3, 0).keep_alive },
+        ..spec(3, 0)
+    };
     let refused = |status: u32| {
         let told = format!(
             r#"{{"type":"result","subtype":"success","is_error":true,"api_error_status":{status},"result":"no","num_turns":1}}"#
@@ -220,7 +232,7 @@ fn lost_job_is_not_ended_by_a_retryable_failure() {
     ] {
         let record = Rig::launched(spec).supervisor.record().clone();
         let (ended, _) = examine(&record, &log, None);
-        assert_eq!(ended.reason, Some(expected), "{:?}: {log}", record.spec.retries);
+        assert_eq!(ended.reason, Some(expected), "{:?}: {log}", record.spec.retry.retries);
         let recoverable = matches!(expected, Reason::WorkerDied | Reason::Auth);
         assert_eq!(ended.is_recoverable(), recoverable);
     }

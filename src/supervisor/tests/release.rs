@@ -1,7 +1,7 @@
 //! Released questions.
 
 use super::*;
-use crate::job::InboxMessage;
+use crate::job::{InboxMessage, Limits};
 
 const ASKS: &str = r#"{"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"T","tool_use_id":"t","input":{"a":1}}}"#;
 const INTERRUPTED: &str = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_tools","num_turns":1,"permission_denials":[{"tool_name":"T","tool_use_id":"t"}]}"#;
@@ -11,7 +11,10 @@ fn take_message(rig: &mut Rig, message: InboxMessage) -> Vec<&'static str> {
 }
 
 fn asks() -> Rig {
-    let mut rig = Rig::launched(Spec { timeout_ms: Some(60_000), ..Spec::default() });
+    let mut rig = Rig::launched(Spec {
+        limits: Limits { timeout_ms: Some(60_000), ..Limits::default() },
+        ..Spec::default()
+    });
     rig.hear(INIT).hear(ASKS);
     rig
 }
@@ -38,7 +41,10 @@ fn released_question_waits_without_claude() {
     assert_eq!(rig.supervisor.deadline(), None);
     rig.now.mono += Duration::from_secs(86_400);
     let record = rig.supervisor.record();
-    assert_eq!((record.status, record.attempt, record.denied), (Status::Blocked, 2, 0));
+    assert_eq!(
+        (record.status, record.attempt.number, record.progress.denied),
+        (Status::Blocked, 2, 0)
+    );
     let response = serde_json::json!({"behavior": "allow", "updatedInput": {"a": 1}});
     let answer = InboxMessage::Answer { request_id: "r".to_owned(), response };
     assert_eq!(take_message(&mut rig, answer), ["take out", "enter"]);
@@ -73,7 +79,7 @@ fn sends_the_answer_until_claude_works_on_it() {
         r#"{"type":"assistant","message":{"model":"m","content":[{"type":"text","text":"so"}]}}"#,
     );
     rig.pass(2);
-    assert_eq!(rig.supervisor.record().released, None);
+    assert_eq!(rig.supervisor.record().progress.released, None);
 }
 
 #[test]
@@ -99,5 +105,5 @@ fn does_not_release_without_a_question() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT);
     assert_eq!(take_message(&mut rig, InboxMessage::Release), ["take out"]);
-    assert_eq!(rig.supervisor.record().released, None);
+    assert_eq!(rig.supervisor.record().progress.released, None);
 }

@@ -1,7 +1,7 @@
 //! Wake-ups and cron tasks of the agent are outstanding work.
 
 use super::*;
-use crate::job::WaitKind;
+use crate::job::{KeepAliveOptions, Limits, RetryOptions, WaitKind};
 
 const WAKEUP: &str = r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"t","content":"set"}]},"tool_use_result":{"scheduledFor":60000,"clampedDelaySeconds":60}}"#;
 const WOKEN: &str = r#"{"type":"command_lifecycle","command_uuid":"c","state":"started","wakeup_source":"loop_wakeup","scheduled_for":60000}"#;
@@ -28,7 +28,10 @@ fn kind(rig: &Rig) -> Option<WaitKind> {
 
 #[test]
 fn a_wakeup_is_awaited_and_its_turn_gives_the_answer() {
-    let spec = Spec { stall_timeout_ms: Some(10_000), ..spec_of("") };
+    let spec = Spec {
+        limits: Limits { stall_timeout_ms: Some(10_000), ..spec_of("").limits },
+        ..spec_of("")
+    };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(WAKEUP).hear(OK);
     assert_eq!(rig.wants(), [""; 0], "stdin stays open");
@@ -70,7 +73,10 @@ fn job_cut_off_before_its_wakeup_is_not_completed() {
         assert_eq!(verdict, failed(Reason::WakeupMissed), "{exit:?}");
     }
     // The timeout passes.
-    let mut rig = Rig::launched(Spec { timeout_ms: Some(30_000), ..spec_of("") });
+    let mut rig = Rig::launched(Spec {
+        limits: Limits { timeout_ms: Some(30_000), ..spec_of("").limits },
+        ..spec_of("")
+    });
     rig.hear(INIT).hear(WAKEUP).hear(OK);
     assert_eq!(wants(&pass(&mut rig, 30)), ["INT"]);
     let (verdict, outcome) = rig.ends(0);
@@ -87,7 +93,10 @@ fn job_cut_off_before_its_wakeup_is_not_completed() {
 
 #[test]
 fn a_crash_before_a_wakeup_is_tried_again() {
-    let spec = Spec { retries: 1, max_backoff_ms: 1_000, ..spec_of("") };
+    let spec = Spec {
+        retry: RetryOptions { retries: 1, max_backoff_ms: 1_000, ..spec_of("").retry },
+        ..spec_of("")
+    };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(WAKEUP).hear(OK);
     rig.take(Input::OutputClosed);
@@ -175,7 +184,14 @@ fn a_recurring_cron_task_holds_the_job_for_a_while() {
 
 #[test]
 fn kept_alive_job_awaits_its_wakeup_before_idling() {
-    let spec = Spec { keep_alive: true, idle_timeout_ms: 30_000, ..spec_of("") };
+    let spec = Spec {
+        keep_alive: KeepAliveOptions {
+            enabled: true,
+            idle_timeout_ms: 30_000,
+            ..spec_of("").keep_alive
+        },
+        ..spec_of("")
+    };
     let mut rig = Rig::launched(spec);
     rig.hear(INIT).hear(WAKEUP).hear(OK);
     assert_eq!(rig.supervisor.record().status, Status::Running);

@@ -1,6 +1,7 @@
 //! Stopping of claude.
 
 use super::*;
+use crate::job::Limits;
 
 #[test]
 fn ends_lingering_claude_and_keeps_the_verdict() {
@@ -80,7 +81,10 @@ fn kill_overrides_shutdown_but_no_verdict() {
 
 #[test]
 fn timeout_ends_unfinished_jobs() {
-    let spec = || Spec { timeout_ms: Some(5_000), ..Spec::default() };
+    let spec = || Spec {
+        limits: Limits { timeout_ms: Some(5_000), ..Limits::default() },
+        ..Spec::default()
+    };
     let mut rig = Rig::launched(spec());
     rig.hear(INIT);
     assert_eq!(wants(&rig.pass(5)), ["request"]);
@@ -121,7 +125,7 @@ fn unkillable_processes_do_not_delay_the_verdict() {
     assert_eq!(outcome.status, Status::Killed);
     let warning = "1 process of another user (uid 0, pid 123, sleep) could not be ended";
     assert!(outcome.warnings.iter().any(|found| found == warning), "{:?}", outcome.warnings);
-    assert_eq!(rig.supervisor.record().left_processes, [process]);
+    assert_eq!(rig.supervisor.record().ending.left_processes, [process]);
 }
 
 #[test]
@@ -142,4 +146,22 @@ fn a_kill_bounds_the_sweep_and_the_wait_for_output() {
     rig.pass(2);
     rig.take(Input::Swept { ended: 1, left: Default::default() });
     assert_eq!(wants(&rig.pass(1)), ["conclude"], "the output is not waited for");
+}
+
+#[test]
+fn failed_launch_is_the_verdict() {
+    let mut rig = Rig::new(Spec::default());
+    rig.take(Input::LaunchFailed("x could not be started".to_owned()));
+    assert_eq!(rig.wants(), ["conclude"]);
+    let conclusion = rig.conclude(&Evidence::default());
+    assert!(matches!(conclusion, Conclusion::Ended(_)));
+    assert_eq!(rig.supervisor.record().reason, Some(Reason::LaunchFailed));
+    assert!(rig.effects.contains(&Effect::Save));
+}
+
+#[test]
+fn remembers_a_kill_before_launch() {
+    let mut rig = Rig::new(Spec::default());
+    assert_eq!(rig.take(Input::KillRequested).wants(), [""; 0]);
+    assert_eq!(rig.take(launched(78)).wants(), ["INT"]);
 }

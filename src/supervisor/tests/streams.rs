@@ -1,6 +1,7 @@
 //! Recorded streams of each tested version of the CLI against the committed table of verdicts:
 //! whole, cut after each line, and cut inside each line.
 
+use crate::job::{ClaudeOptions, FailOn, Limits};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -64,9 +65,12 @@ impl Row {
     /// Judges a stream of these bytes; claude then exits with `exit`.
     fn judge(&self, stream: &[u8], exit: Exit, is_whole: bool) -> (Verdict2, Outcome) {
         let spec = Spec {
-            fail_on_denial: self.fail_on_denial,
-            json_schema: self.json_schema.then(|| "{}".to_owned()),
-            background_wait_ms: self.background_wait_ms,
+            fail_on: FailOn { denial: self.fail_on_denial, ..FailOn::default() },
+            options: ClaudeOptions {
+                json_schema: self.json_schema.then(|| "{}".to_owned()),
+                ..ClaudeOptions::default()
+            },
+            limits: Limits { background_wait_ms: self.background_wait_ms, ..Limits::default() },
             ..Spec::default()
         };
         let mut rig = Rig::launched(spec);

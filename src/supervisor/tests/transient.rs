@@ -1,6 +1,7 @@
 //! Transient failures: lost connections, an unavailable API, a login that is renewed meanwhile.
 
 use super::*;
+use crate::job::RetryOptions;
 
 const REFUSED: &str = r#"{"type":"result","subtype":"success","is_error":true,"terminal_reason":"api_error","api_error_status":null,"result":"API Error: Connection refused","num_turns":1}"#;
 const OLD_REFUSED: [&str; 2] = [
@@ -37,20 +38,23 @@ fn a_lost_connection_is_tried_again() {
         (vec![INIT, OLD_REFUSED[0], OLD_REFUSED[1]], true),
         (vec![INIT, MALFORMED[0], MALFORMED[1]], false),
     ] {
-        let mut rig = Rig::launched(Spec { retries: 1, max_backoff_ms: 1_000, ..Spec::default() });
+        let mut rig = Rig::launched(Spec {
+            retry: RetryOptions { retries: 1, max_backoff_ms: 1_000, ..RetryOptions::default() },
+            ..Spec::default()
+        });
         let conclusion = conclude(&mut rig, &lines, &Evidence::default());
         assert_eq!(conclusion == Conclusion::NextAttempt, again, "{lines:?}");
         let record = rig.supervisor.record();
         if again {
             let waiting = record.waiting_for.as_ref().unwrap();
             assert_eq!(waiting.kind, crate::job::WaitKind::Retry);
-            assert!(record.retry_at.is_some());
+            assert!(record.limit.retry_at.is_some());
             start_again(&mut rig);
             let conclusion = conclude(&mut rig, &lines, &Evidence::default());
             assert!(matches!(conclusion, Conclusion::Ended(_)));
-            assert!(rig.supervisor.record().lost_connection);
+            assert!(rig.supervisor.record().ending.lost_connection);
         } else {
-            assert!(!record.lost_connection);
+            assert!(!record.ending.lost_connection);
         }
     }
 }
@@ -60,26 +64,29 @@ fn an_unavailable_api_shows_like_an_overloaded_one() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(UNAVAILABLE);
     let record = rig.supervisor.record();
-    assert!(record.rate_limited && record.retry_at.is_some());
+    assert!(record.limit.rate_limited && record.limit.retry_at.is_some());
     assert_eq!(record.waiting_for.as_ref().unwrap().kind, crate::job::WaitKind::Limit);
     let failed_so = REFUSED.replace("null", "503");
     let conclusion = conclude(&mut rig, &[&failed_so], &Evidence::default());
     assert!(matches!(conclusion, Conclusion::Ended(_)));
     let record = rig.supervisor.record();
-    assert_eq!((record.reason, record.rate_limited), (Some(Reason::Overloaded), true));
+    assert_eq!((record.reason, record.limit.rate_limited), (Some(Reason::Overloaded), true));
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(BROKEN);
-    assert!(!rig.supervisor.record().rate_limited);
+    assert!(!rig.supervisor.record().limit.rate_limited);
 }
 
 #[test]
 fn retries_once_accepted_logins() {
-    let mut rig = Rig::launched(Spec { max_backoff_ms: 1_000, ..Spec::default() });
+    let mut rig = Rig::launched(Spec {
+        retry: RetryOptions { max_backoff_ms: 1_000, ..RetryOptions::default() },
+        ..Spec::default()
+    });
     rig.hear(INIT).hear(TEXT);
     let refused = [AUTH, AUTH, AUTH];
     assert_eq!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::NextAttempt);
     start_again(&mut rig);
-    assert_eq!(rig.supervisor.record().attempt, 2);
+    assert_eq!(rig.supervisor.record().attempt.number, 2);
     // The login works again and is refused later.
     rig.hear(INIT).hear(TEXT);
     assert_eq!(conclude(&mut rig, &refused, &Evidence::default()), Conclusion::NextAttempt);
@@ -93,12 +100,15 @@ fn retries_once_accepted_logins() {
 #[test]
 fn retries_replaced_logins() {
     for (login_changed, attempts) in [(false, 1), (true, 2)] {
-        let mut rig = Rig::launched(Spec { max_backoff_ms: 1_000, ..Spec::default() });
+        let mut rig = Rig::launched(Spec {
+            retry: RetryOptions { max_backoff_ms: 1_000, ..RetryOptions::default() },
+            ..Spec::default()
+        });
         let evidence = Evidence { login_changed, ..Evidence::default() };
         while conclude(&mut rig, &[INIT, AUTH, AUTH, AUTH], &evidence) == Conclusion::NextAttempt {
             start_again(&mut rig);
         }
-        assert_eq!(rig.supervisor.record().attempt, attempts);
+        assert_eq!(rig.supervisor.record().attempt.number, attempts);
     }
 }
 
