@@ -138,14 +138,15 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     refuse_other_host(&dir, &record)?;
     fault_point("kill:looked");
     let mut has_acted = needs_end(&record, &dir)?;
+    let mut was_resumed = false;
     if has_acted {
-        end(&dir, record, until)?;
+        was_resumed = end(&dir, record, until)?;
     }
     let Observed { mut record, .. } = observe(store, id)?;
     // Another command may have resumed the job between the two observations.
     if !has_acted && needs_end(&record, &dir)? {
         has_acted = true;
-        end(&dir, record, until)?;
+        was_resumed = end(&dir, record, until)?;
         record = observe(store, id)?.record;
     }
     let mut left = record.ending.left_processes.clone();
@@ -153,9 +154,12 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     if has_acted && !is_held(&dir)? {
         end_scope(&dir, &mut record, &mut left);
     }
-    let killed = record.status == Status::Killed;
+    if was_resumed {
+        record.warn("another command has resumed the job since it was killed");
+    }
+    let killed = was_resumed || record.status == Status::Killed;
     let error = match record.status {
-        Status::Killed => None,
+        _ if killed => None,
         status if status.is_live() && record.is_of_node_skill() => {
             Some("only the Node skill can kill a job that it started".to_owned())
         }
@@ -297,12 +301,16 @@ fn needs_end(record: &Record, dir: &JobDir) -> Result<bool, Error> {
     Ok(live || (record.is_cut_off() && is_held(dir)?))
 }
 
-/// Ends the job for good. In the meantime others may finalize it as lost or continue it, so this
-/// repeats until the job is killed.
-fn end(dir: &JobDir, mut record: Record, until: Instant) -> Result<(), Error> {
+/// Ends the job for good. In the meantime others may finalize it as lost or recover it, so this
+/// repeats until the job is killed. Returns whether the job was resumed after that.
+fn end(dir: &JobDir, mut record: Record, until: Instant) -> Result<bool, Error> {
+    let first_attempt = record.attempt.number;
     loop {
         match find_worker(dir, until)? {
-            Some(worker) => end_worker(dir, &worker, until)?,
+            Some(worker) => {
+                end_worker(dir, &worker, until)?;
+                fault_point("kill:ended");
+            }
             None => fault_point("kill:alone"),
         }
         // A lost job is marked as killed, too, so that it is not recovered.
@@ -310,10 +318,17 @@ fn end(dir: &JobDir, mut record: Record, until: Instant) -> Result<(), Error> {
             record = finalize_lost_until(dir, record, Some(Verdict::Killed), until - ANSWER_TIME);
         } else {
             record = dir.load()?;
+            // A job that was resumed since it was killed goes on: its caller knew that it had ended.
+            if let Some(outcome) = dir.outcome()
+                && outcome.status == Status::Killed
+                && (first_attempt..record.attempt.number).contains(&outcome.attempt)
+            {
+                return Ok(true);
+            }
         }
         let may_continue = record.status.is_live() || record.is_cut_off();
         if !may_continue || Instant::now() >= until {
-            return Ok(());
+            return Ok(false);
         }
     }
 }

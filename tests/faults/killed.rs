@@ -117,6 +117,21 @@ fn a_killed_kill_still_kills_the_job() {
 }
 
 #[test]
+fn a_kill_spares_an_attempt_resumed_after_it() {
+    let mut sandbox = Sandbox::new("read\ninit\ntouch $DIR/up\nhang");
+    sandbox.start("j", &[]);
+    await_file(&sandbox.path("up"));
+    let answer = sandbox.pause_at("kill:ended", ["kill", "j"], |sandbox| {
+        sandbox.script("read\ninit\nwait-file $DIR/go\nresult ok\neof");
+        assert_eq!(sandbox.run(["resume", "j"])["attempt"], 2);
+    });
+    assert_eq!((answer.code, &answer["killed"]), (0, &true.into()), "{answer:?}");
+    assert!(answer["warnings"].to_string().contains("resumed"), "{answer:?}");
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("j").expect_end(0, "completed", None);
+}
+
+#[test]
 fn a_kill_survives_a_concurrent_reader_or_recover() {
     for point in ["kill:looked", "kill:alone"] {
         for verb in ["status", "recover"] {
