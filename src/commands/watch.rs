@@ -138,13 +138,9 @@ impl Watch {
 
 /// Waits until the job's worker ends or the timeout is over.
 pub(super) fn await_end(job: &JobDir, timeout: Duration) {
-    let (sender, ended) = channel();
-    let job = job.clone();
-    std::thread::spawn(move || {
-        let _ = job.wait_released();
-        let _ = sender.send(());
-    });
-    let _ = ended.recv_timeout(timeout);
+    let mut watch = Watch::new();
+    watch.add_end(0, job);
+    watch.next_until(Some(Instant::now() + timeout));
 }
 
 /// Sends notices periodically if the system has no file events, or no more watches for this user.
