@@ -46,18 +46,11 @@ impl ExitWatch {
     }
 
     fn spawn(&self, id: JobId, dir: JobDir) -> io::Result<()> {
-        let mut wake = self.wake.try_clone()?;
+        let wake = self.wake.try_clone()?;
         let watched = Arc::clone(&self.watched);
-        let watch = move || {
-            if dir.wait_released().is_err() {
-                // The lock cannot be waited for.
-                std::thread::sleep(POLL_INTERVAL);
-            }
-            // Before the wake-up, after which the worker may watch the job again.
-            lock(&watched).remove(&id);
-            let _ = wake.write(b"!");
-        };
-        std::thread::Builder::new().stack_size(64 << 10).spawn(watch).map(drop)
+        let thread = std::thread::Builder::new().stack_size(64 << 10);
+        thread.spawn(move || wait_for_end(&id, &dir, &watched, wake))?;
+        Ok(())
     }
 
     /// Sleeps until one of the jobs may have ended.
@@ -67,6 +60,17 @@ impl ExitWatch {
             () = sleep_to(self.poll_at) => {}
         }
     }
+}
+
+/// Sleeps until the job's lock is released, and wakes the worker.
+fn wait_for_end(id: &JobId, dir: &JobDir, watched: &Mutex<BTreeSet<JobId>>, mut wake: PipeWriter) {
+    if dir.wait_released().is_err() {
+        // The lock cannot be waited for.
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    // Before the wake-up, after which the worker may watch the job again.
+    lock(watched).remove(id);
+    let _ = wake.write(b"!");
 }
 
 fn lock(watched: &Mutex<BTreeSet<JobId>>) -> MutexGuard<'_, BTreeSet<JobId>> {

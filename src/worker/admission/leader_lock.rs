@@ -1,7 +1,7 @@
 //! The lock of the queue's leader, which a thread waits for.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, PipeWriter, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::queue::Queue;
@@ -67,21 +67,11 @@ impl LeaderLock {
             *self.claim() = LeaderClaim::Held(file);
             return Ok(());
         }
-        let (acquired, mut wake) = WakeSource::pipe()?;
+        let (acquired, wake) = WakeSource::pipe()?;
         let claim = Arc::clone(&self.claim);
-        let wait = move || {
-            let is_locked = wait_for_lock(&file);
-            let mut claim = lock_claim(&claim);
-            *claim = match *claim {
-                _ if !is_locked => LeaderClaim::Failed,
-                LeaderClaim::Waiting { is_wanted: true } => LeaderClaim::Held(file),
-                _ => LeaderClaim::None,
-            };
-            drop(claim);
-            let _ = wake.write(b"!");
-        };
         *self.claim() = LeaderClaim::Waiting { is_wanted: true };
-        match std::thread::Builder::new().stack_size(64 << 10).spawn(wait) {
+        let thread = std::thread::Builder::new().stack_size(64 << 10);
+        match thread.spawn(move || claim_lock(file, &claim, wake)) {
             Ok(_) => {
                 self.acquired = Some(acquired);
                 Ok(())
@@ -107,6 +97,20 @@ impl LeaderLock {
     pub(super) async fn changed(&self) {
         woken(self.acquired.as_ref()).await;
     }
+}
+
+/// Sleeps until this process has the lock, keeps the lock if it is still wanted, and wakes the
+/// worker.
+fn claim_lock(file: File, claim: &Mutex<LeaderClaim>, mut wake: PipeWriter) {
+    let is_locked = wait_for_lock(&file);
+    let mut claim = lock_claim(claim);
+    *claim = match *claim {
+        _ if !is_locked => LeaderClaim::Failed,
+        LeaderClaim::Waiting { is_wanted: true } => LeaderClaim::Held(file),
+        _ => LeaderClaim::None,
+    };
+    drop(claim);
+    let _ = wake.write(b"!");
 }
 
 /// Sleeps until this process has the lock. Returns whether it does.
