@@ -258,6 +258,7 @@ impl Supervisor {
             }
             WorkerPhase::Stopping { by: TermSignal::Terminate, .. } => self.sweep(),
             WorkerPhase::Draining { .. } => self.drained(),
+            // Their time is not limited.
             WorkerPhase::Waiting { .. }
             | WorkerPhase::Starting
             | WorkerPhase::Working

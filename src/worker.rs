@@ -264,7 +264,7 @@ impl Worker {
             memory_limit: cgroup.as_deref().and_then(process::cgroup::memory_max),
             unit: unit.map(str::to_owned),
             cgroup,
-            warnings: warning.into_iter().collect(),
+            warning,
         };
         let mut worker = Self {
             supervisor: Supervisor::new(record, start, now),

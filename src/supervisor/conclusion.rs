@@ -86,10 +86,9 @@ impl Supervisor {
 
     /// Ends the job; these messages will not be delivered.
     pub(super) fn end_job(&mut self, undelivered: Vec<UndeliveredMessage>) {
-        let WorkerPhase::Ending(verdict) = std::mem::replace(&mut self.phase, WorkerPhase::Over)
-        else {
-            return;
-        };
+        let WorkerPhase::Ending(verdict) = &self.phase else { return };
+        let verdict = verdict.clone();
+        self.phase = WorkerPhase::Over;
         self.warn_of_mcp_servers(true);
         for warning in self.closing_warnings(&verdict) {
             self.record.warn(warning);

@@ -34,8 +34,8 @@ pub(crate) struct WorkerStart {
     pub cgroup: Option<String>,
     /// The memory limit of the control group in bytes.
     pub memory_limit: Option<u64>,
-    /// Warnings of limits of the calling process.
-    pub warnings: Vec<String>,
+    /// Warning of a limit of the calling process that may end the worker.
+    pub warning: Option<String>,
 }
 
 /// An event that the worker passes to its supervisor.

@@ -13,7 +13,7 @@ impl Supervisor {
         if let Some(outcome) = start.outcome {
             self.continue_from(outcome);
         }
-        for warning in start.warnings {
+        if let Some(warning) = start.warning {
             self.record.warn(warning);
         }
         let has_limit = match (self.record.spec.limits.memory_max, start.memory_limit) {
