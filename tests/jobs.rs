@@ -5,6 +5,8 @@
 
 #[path = "jobs/answers.rs"]
 mod answers;
+#[path = "jobs/earlier_version.rs"]
+mod earlier_version;
 #[path = "jobs/kill.rs"]
 mod kill;
 #[path = "jobs/list.rs"]
