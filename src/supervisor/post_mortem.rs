@@ -1,5 +1,4 @@
-//! Returns the verdict on a job that is recorded as live and has no worker, unless its log gives a
-//! better one.
+//! Examination of a lost job: how it ended, as its log and its events say.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
