@@ -7,10 +7,12 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::{env, fs};
 
+use clap::CommandFactory;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use crate::cli::Cli;
 use crate::commands::answer::AnswerAnswer;
 use crate::commands::clean::CleanAnswer;
 use crate::commands::doctor::DoctorAnswer;
@@ -108,6 +110,16 @@ fn all() -> Vec<(&'static str, Value)> {
         ("status", schema::<StatusAnswer>("Answer of `claudejob status`")),
         ("wait", schema::<WaitAnswer>("Answer of `claudejob wait` and `start --wait`")),
     ]
+}
+
+#[test]
+fn each_verb_has_a_schema() {
+    // `resume` answers as `recover` does, and `demo` runs other verbs.
+    let mut described: Vec<&str> = all().into_iter().map(|(name, _)| name).collect();
+    described.extend(["resume", "demo"]);
+    for verb in Cli::command().get_subcommands() {
+        assert!(described.contains(&verb.get_name()), "{}: add it to all()", verb.get_name());
+    }
 }
 
 #[test]

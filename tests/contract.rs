@@ -12,34 +12,16 @@ use std::process::Command;
 use serde_json::{Value, json};
 use support::{Answer, Sandbox, await_file, eventually, schema};
 
-/// Every reason that a record can hold.
-const REASONS: [&str; 23] = [
-    "auth",
-    "rate_limit",
-    "overloaded",
-    "api_error",
-    "prompt_too_long",
-    "max_turns",
-    "max_budget",
-    "permission_denied",
-    "mcp_failed",
-    "invalid_output",
-    "no_answer",
-    "prompt_rejected",
-    "wakeup_missed",
-    "interrupted",
-    "timeout",
-    "stalled",
-    "claude_refused",
-    "no_result",
-    "worker_died",
-    "host_restarted",
-    "terminated",
-    "dependency_failed",
-    "launch_failed",
-];
 const QUESTION: &str = r#"json {"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"Which database?","header":"DB","options":[{"label":"It's \"$HOME\"; exit 2","description":"d"},{"label":"Postgres","description":"d"}],"multiSelect":false}]}}}"#;
 const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Write","input":{"file_path":"x"}}}"#;
+
+/// Returns every reason that a record can hold, as the schema of `status` lists them.
+fn reasons() -> Vec<String> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schemas/status.json");
+    let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let variants = schema["$defs"]["Reason"]["oneOf"].as_array().unwrap();
+    variants.iter().map(|variant| variant["const"].as_str().unwrap().to_owned()).collect()
+}
 
 /// Creates an ended job from a real one, with these fields in its record.
 fn ended_as(sandbox: &Sandbox, model: &str, id: &str, fields: &Value) {
@@ -84,11 +66,23 @@ fn hint(sandbox: &Sandbox, id: &str) -> String {
 }
 
 #[test]
+fn the_documents_list_every_reason() {
+    let contract = include_str!("../docs/contract.md");
+    let readme = include_str!("../README.md");
+    for reason in reasons() {
+        assert!(contract.contains(&format!("\n| `{reason}` | ")), "docs/contract.md: {reason}");
+        let word = format!("`{reason}`");
+        let has_row = readme.lines().any(|line| line.starts_with('|') && line.contains(&word));
+        assert!(has_row, "README.md: {reason}");
+    }
+}
+
+#[test]
 fn the_hint_of_every_failure_runs_unchanged() {
     let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
     sandbox.run_job("model", &[]).expect_end(0, "completed", None);
     assert_eq!(sandbox.status("model")["hint"], Value::Null);
-    for reason in REASONS {
+    for reason in reasons() {
         for (kind, more) in [
             ("plain", json!({})),
             ("cut", json!({"dependencyCutOff": true, "exit": {"code": null, "signal": 9}})),

@@ -237,5 +237,7 @@ mod tests {
         for reason in Reason::ALL {
             assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
         }
+        let schema = serde_json::to_string(&schemars::schema_for!(Reason)).unwrap();
+        assert_eq!(Reason::ALL.len(), schema.matches("\"const\"").count());
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::processes::{is_stopped, send};
 use crate::support::{Sandbox, await_file, eventually, is_alive};
@@ -60,6 +60,33 @@ fn the_worker_repairs_a_damaged_record() {
         eventually("the record", || {
             (sandbox.run(["status", "j"])["status"] == "completed").then_some(())
         });
+    }
+}
+
+#[test]
+fn never_overwrites_a_record_of_a_newer_version() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("j", &[]);
+    let meta = sandbox.job("j").join("meta.json");
+    let text = fs::read_to_string(&meta).unwrap();
+    for fields in [
+        json!({"status": "failed", "reason": "worker_died"}),
+        json!({"status": "running", "endedAt": null}),
+    ] {
+        let mut record: Value = serde_json::from_str(&text).unwrap();
+        record["version"] = json!(99);
+        for (name, value) in fields.as_object().unwrap() {
+            record[name] = value.clone();
+        }
+        let newer = record.to_string();
+        fs::write(&meta, &newer).unwrap();
+        for call in ["status", "result", "recover", "kill", "redeliver"] {
+            sandbox.run([call, "j"]);
+            assert_eq!(fs::read_to_string(&meta).unwrap(), newer, "{call} {fields}");
+        }
+        sandbox.run(["resume", "j", "--message", "more"]);
+        sandbox.run(["list"]);
+        assert_eq!(fs::read_to_string(&meta).unwrap(), newer, "{fields}");
     }
 }
 
