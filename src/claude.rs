@@ -19,7 +19,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::hidden_verbs;
-use crate::job::{Exit, JobId, Spec};
+use crate::job::{ClaudeOptions, Exit, JobId, Spec};
 
 pub(crate) use account::account;
 pub(crate) use environment::set_job_environment;
@@ -158,36 +158,51 @@ pub(crate) fn arguments(spec: &Spec, session: &SessionStart<'_>) -> Vec<String> 
 
 /// Adds the options that do not depend on the session.
 fn add_options(args: &mut Vec<String>, spec: &Spec) {
-    add_option(args, "--permission-mode", &spec.options.permission_mode);
+    // Every field is named, so that the compiler notices an option that is not passed on. The extra
+    // arguments come last.
+    let ClaudeOptions {
+        model,
+        effort,
+        fallback_model,
+        permission_mode,
+        allowed_tools,
+        disallowed_tools,
+        add_dirs,
+        append_system_prompt,
+        json_schema,
+        mcp_config,
+        settings,
+        extra_args: _,
+    } = &spec.options;
+    add_option(args, "--permission-mode", permission_mode);
     let max_turns = spec.limits.max_turns.map(|n| n.to_string());
     let max_budget = spec.limits.max_budget_usd.map(|usd| usd.to_string());
     for (flag, value) in [
-        ("--model", &spec.options.model),
-        ("--fallback-model", &spec.options.fallback_model),
-        ("--effort", &spec.options.effort),
-        ("--append-system-prompt", &spec.options.append_system_prompt),
+        ("--model", model),
+        ("--fallback-model", fallback_model),
+        ("--effort", effort),
+        ("--append-system-prompt", append_system_prompt),
         ("--max-turns", &max_turns),
         ("--max-budget-usd", &max_budget),
-        ("--json-schema", &spec.options.json_schema),
-        ("--settings", &spec.options.settings),
+        ("--json-schema", json_schema),
+        ("--settings", settings),
     ] {
         if let Some(value) = value {
             add_option(args, flag, value);
         }
     }
     // One argument with commas: the option takes any number of values, also the arguments after it.
-    for (flag, tools) in [
-        ("--allowedTools", &spec.options.allowed_tools),
-        ("--disallowedTools", &spec.options.disallowed_tools),
-    ] {
+    for (flag, tools) in
+        [("--allowedTools", allowed_tools), ("--disallowedTools", disallowed_tools)]
+    {
         if !tools.is_empty() {
             add_option(args, flag, &tools.join(","));
         }
     }
-    for dir in &spec.options.add_dirs {
+    for dir in add_dirs {
         add_option(args, "--add-dir", dir);
     }
-    for config in &spec.options.mcp_config {
+    for config in mcp_config {
         add_option(args, "--mcp-config", config);
     }
     if spec.ask.enabled {

@@ -390,6 +390,39 @@ fn check_prompt(prompt: Vec<u8>) -> Result<String, Error> {
 mod tests {
     use super::*;
 
+    fn request(arguments: &[&str]) -> Option<String> {
+        let command = StartArgs::augment_args(Command::new("start")).no_binary_name(true);
+        let matches = command.try_get_matches_from(arguments).ok()?;
+        let request = StartArgs::from_arg_matches(&matches).ok()?.into_request().ok()?;
+        Some(format!("{request:?}"))
+    }
+
+    #[test]
+    fn each_option_changes_the_request() {
+        const VALUES: &str = "7 7s 2G 7/day plan a=b {} / /dev/null Cargo.toml blocked no session \
+                              http://h/x other";
+        // Some options need others, or exclude them.
+        const BASES: [&str; 3] = [
+            "--prompt x",
+            "--replay /dev/null",
+            "--prompt x --keep-alive --ask --group g --wake-url http://h/ --resume S",
+        ];
+        for option in StartArgs::augment_args(Command::new("start")).get_arguments() {
+            // It is not a part of the request.
+            let Some(name) = option.get_long().filter(|name| *name != "wait") else { continue };
+            let flag = format!("--{name}");
+            let has_effect = BASES.iter().any(|base| {
+                let base: Vec<&str> = base.split(' ').collect();
+                let with = |rest: &[&str]| request(&[&base, &[flag.as_str()][..], rest].concat());
+                let without = request(&base);
+                let mut requests = vec![with(&[])];
+                requests.extend(VALUES.split_whitespace().map(|value| with(&[value])));
+                requests.iter().any(|request| request.is_some() && *request != without)
+            });
+            assert!(has_effect, "{flag} has no effect");
+        }
+    }
+
     #[test]
     fn wake_url_needs_host_and_valid_port() {
         for good in [
