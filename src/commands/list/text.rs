@@ -12,6 +12,17 @@ use crate::output::{
 };
 use crate::text::{format_duration, harmless, one_line};
 
+/// The head of each column, and whether it is aligned to the right. The last one gets the rest of the
+/// line.
+const COLUMNS: [(&str, bool); 5] =
+    [("JOB", false), (STATUS, false), ("AGE", true), ("COST", true), ("NOW", false)];
+/// This column has the color of the job's status.
+const STATUS: &str = "STATUS";
+const LAST: usize = COLUMNS.len() - 1;
+const GAP: &str = "  ";
+
+type Cells = [String; COLUMNS.len()];
+
 impl Answer for ListAnswer {
     fn text(&self) -> String {
         text(self)
@@ -27,27 +38,12 @@ fn text(answer: &ListAnswer) -> String {
         };
     }
     let now = clock::now();
-    let rows: Vec<[String; 5]> = items.iter().map(|item| cells(item, now)).collect();
-    let heads = ["JOB", "STATUS", "AGE", "COST", "NOW"];
-    let widths: [usize; 4] = std::array::from_fn(|column| {
-        let cells = rows.iter().map(|row| row[column].width());
-        cells.chain([heads[column].len()]).max().unwrap_or(0).min(40)
-    });
-    let last = columns().saturating_sub(widths.iter().sum::<usize>() + 8).max(8);
-    let mut text = String::new();
-    let line = |cells: &[&str; 5], style: Style| {
-        let padded: Vec<String> = (0..4)
-            .map(|column| pad(cells[column], widths[column], column == 2 || column == 3))
-            .collect();
-        let status = painted(style, &padded[1]);
-        let rest = fit(cells[4], last);
-        format!("{}  {status}  {}  {}  {rest}\n", padded[0], padded[2], padded[3])
-    };
-    let head = heads.map(|head| head);
-    text.push_str(&painted(DIM, &line(&head, Style::new())));
-    for (row, item) in rows.iter().zip(&items) {
-        let style = item.status.map_or(RED, color);
-        text.push_str(&line(&row.each_ref().map(String::as_str), style));
+    let mut rows = vec![COLUMNS.map(|(head, _)| head.to_owned())];
+    rows.extend(items.iter().map(|item| cells(item, now)));
+    let widths = widths(&rows);
+    let mut text = painted(DIM, &line(&rows[0], widths, Style::new()));
+    for (row, item) in rows[1..].iter().zip(&items) {
+        text.push_str(&line(row, widths, item.status.map_or(RED, color)));
     }
     if answer.omitted > 0 {
         let more = format!("… and {} more: claudejob list --all\n", answer.omitted);
@@ -56,7 +52,31 @@ fn text(answer: &ListAnswer) -> String {
     text
 }
 
-fn cells(item: &Item, now: Timestamp) -> [String; 5] {
+/// Returns the width of each column, so that a line fits the terminal.
+fn widths(rows: &[Cells]) -> [usize; COLUMNS.len()] {
+    let mut left = columns();
+    let mut widths = [0; COLUMNS.len()];
+    for column in 0..LAST {
+        let widest = rows.iter().map(|row| row[column].width()).max();
+        widths[column] = widest.unwrap_or(0).min(40);
+        left = left.saturating_sub(widths[column] + GAP.len());
+    }
+    widths[LAST] = left.max(8);
+    widths
+}
+
+fn line(cells: &Cells, widths: [usize; COLUMNS.len()], status: Style) -> String {
+    let mut line = String::new();
+    for column in 0..LAST {
+        let (head, is_right) = COLUMNS[column];
+        let cell = pad(&cells[column], widths[column], is_right);
+        line += &if head == STATUS { painted(status, &cell) } else { cell };
+        line += GAP;
+    }
+    line + &fit(&cells[LAST], widths[LAST]) + "\n"
+}
+
+fn cells(item: &Item, now: Timestamp) -> Cells {
     let status = match (item.status, item.reason) {
         (None, _) => "unreadable".to_owned(),
         (Some(_), Some(reason)) => format!("failed: {reason}"),
