@@ -149,13 +149,11 @@ impl Store {
     /// resolved: the path is the marker of a job's processes, so it must be the same whatever path
     /// the caller uses.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let is_foreign_link = fs::symlink_metadata(path).is_ok_and(|metadata| {
-            metadata.is_symlink() && ![0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid())
-        });
-        if is_foreign_link {
-            let why = "it is a link that belongs to another user";
-            let error = io::Error::new(io::ErrorKind::PermissionDenied, why);
-            return Err(error).context("trust", path);
+        if let Ok(metadata) = fs::symlink_metadata(path)
+            && metadata.is_symlink()
+            && ![0, nix::unistd::geteuid().as_raw()].contains(&metadata.uid())
+        {
+            return untrusted(path, "it is a link that belongs to another user");
         }
         let store = Self::at_resolved(path);
         store.check()?;
@@ -255,21 +253,17 @@ impl Store {
     /// Refuses a directory that other users own or can write to: they could make this program run
     /// any command and signal any process. A directory that does not exist yet is accepted.
     fn check(&self) -> Result<(), StoreError> {
-        let own_uid = nix::unistd::geteuid().as_raw();
-        let refuse = |why| {
-            Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).context("trust", &self.root)
-        };
         let metadata = match fs::metadata(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             metadata => metadata.context("examine", &self.root)?,
         };
-        if metadata.uid() != own_uid {
-            refuse("it belongs to another user")
-        } else if metadata.mode() & 0o022 != 0 {
-            refuse("others can write to it (chmod go-w)")
-        } else {
-            Ok(())
+        if metadata.uid() != nix::unistd::geteuid().as_raw() {
+            return untrusted(&self.root, "it belongs to another user");
         }
+        if metadata.mode() & 0o022 != 0 {
+            return untrusted(&self.root, "others can write to it (chmod go-w)");
+        }
+        Ok(())
     }
 
     /// Removes the leftovers of a `start` or `clean` that died. Entries whose lock is held stay.
@@ -282,7 +276,7 @@ impl Store {
     pub(crate) fn create_marker(&self, name: &str) -> bool {
         let mut options = fs::OpenOptions::new();
         let created = options.write(true).create_new(true).mode(0o600).open(self.root.join(name));
-        !created.is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+        !matches!(created, Err(error) if error.kind() == io::ErrorKind::AlreadyExists)
     }
 
     /// Returns the US dollars of removed jobs that had all these labels and ended at `since` or
@@ -306,12 +300,21 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.context("read", &self.root)?,
         };
-        Ok(entries
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .filter_map(|entry| JobId::parse(entry.file_name().to_str()?).ok())
-            .collect())
+        let mut ids = Vec::new();
+        for entry in entries.flatten() {
+            if let Ok(kind) = entry.file_type()
+                && kind.is_dir()
+                && let Some(name) = entry.file_name().to_str()
+            {
+                ids.extend(JobId::parse(name));
+            }
+        }
+        Ok(ids)
     }
+}
+
+fn untrusted<T>(path: &Path, why: &str) -> Result<T, StoreError> {
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why)).context("trust", path)
 }
 
 /// Resolves the links of a path as far as it exists.

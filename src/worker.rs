@@ -256,7 +256,7 @@ impl Worker {
             Err(error) => (Err(error), 0),
         };
         let start = WorkerStart {
-            pid: std::process::id() as i32,
+            pid: process::own_pid(),
             boot_id: process::boot_id(),
             outcome: if record.attempt.number > 1 { job.outcome() } else { None },
             accepted_messages: job.aside_numbers(),

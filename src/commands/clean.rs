@@ -352,7 +352,7 @@ enum RemovalError {
 
 /// Checks that the job can be removed in its current state. `is_free` says whether its lock is free.
 fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(), RemovalError> {
-    let record = dir.check().and_then(|()| dir.load());
+    let record = dir.load_checked();
     let record = record.map_err(|error| RemovalError::Refused(error.to_string()))?;
     match is_free {
         Ok(true) => {}

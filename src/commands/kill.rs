@@ -250,7 +250,7 @@ fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
     let scope = record.worker.detached.as_ref().and_then(|detached| detached.cgroup.as_deref());
     let Some(scope) = scope.filter(|scope| is_scope_of(scope, &record.job_id)) else { return };
     let processes = cgroup::processes(scope);
-    let own = std::process::id() as i32;
+    let own = process::own_pid();
     let is_independent_pid =
         |pid: &i32| *pid == own || process::is_below_any(*pid, &is_independent);
     if processes.is_empty()

@@ -45,7 +45,7 @@ pub(super) fn load_without_notifying(store: &Store, id: &JobId) -> Result<Observ
 
 fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
     let dir = store.job(id);
-    let record = dir.check().and_then(|()| dir.load())?;
+    let record = dir.load_checked()?;
     Ok((dir, record))
 }
 

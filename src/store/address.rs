@@ -2,7 +2,8 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{self, Path, PathBuf};
 
 use crate::text::shell_quote;
 
@@ -11,10 +12,17 @@ const JOBS_DIR: &str = "CLAUDE_SKILL_JOBS_DIR";
 
 /// Returns the jobs directory of a user for whom no option and no variable names one.
 pub(crate) fn default_root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = path("XDG_STATE_HOME").filter(|path| path.is_absolute());
-    let home = || path("HOME").map(|home| home.join(".local/state"));
-    Some(state.or_else(home)?.join("claudejob/jobs"))
+    if let Some(state) = non_empty(variable("XDG_STATE_HOME"))
+        && state.is_absolute()
+    {
+        return Some(state.join("claudejob/jobs"));
+    }
+    Some(non_empty(variable("HOME"))?.join(".local/state/claudejob/jobs"))
+}
+
+fn non_empty(value: Option<OsString>) -> Option<PathBuf> {
+    let value = value?;
+    if value.is_empty() { None } else { Some(value.into()) }
 }
 
 /// The option with which a command reaches a jobs directory, if it needs one.
@@ -25,9 +33,13 @@ impl Address {
     /// Returns the address of the jobs directory `root`: `--jobs-dir` if the environment leads to
     /// another one.
     pub(crate) fn of(root: &Path) -> Self {
-        let named = env::var_os(JOBS_DIR).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let found = named.or_else(|| default_root(|name| env::var_os(name)));
-        if found.is_some_and(|found| is_same(&found, root)) {
+        let found = match non_empty(env::var_os(JOBS_DIR)) {
+            Some(named) => Some(named),
+            None => default_root(|name| env::var_os(name)),
+        };
+        if let Some(found) = found
+            && is_same(&found, root)
+        {
             return Self(None);
         }
         Self(root.to_str().map(|root| format!("--jobs-dir {}", shell_quote(root))))
@@ -48,10 +60,12 @@ pub(crate) fn addressed(root: &Path, command: String) -> String {
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {
-    let absolute = |path: &Path| std::path::absolute(path).ok();
-    let resolved = |path: &Path| path.canonicalize().ok();
-    absolute(one) == absolute(other)
-        || resolved(one).is_some_and(|one| resolved(other) == Some(one))
+    are_equal(path::absolute(one), path::absolute(other))
+        || are_equal(one.canonicalize(), other.canonicalize())
+}
+
+fn are_equal(one: io::Result<PathBuf>, other: io::Result<PathBuf>) -> bool {
+    matches!((one, other), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]

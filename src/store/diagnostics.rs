@@ -1,6 +1,6 @@
 //! Checks of the jobs directory that leave its contents unchanged.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -21,32 +21,28 @@ impl Store {
     /// Creates, writes and removes a file in the directory, which must exist.
     pub(crate) fn probe_writes(&self) -> Result<WriteProbe, StoreError> {
         let path = self.root().join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
-        let open = |options: &mut OpenOptions| {
-            files::open(&path, options.write(true).mode(0o600)).context("write", &path)
-        };
-        let mut first = open(OpenOptions::new().create_new(true))?;
-        let second = open(&mut OpenOptions::new());
+        let mut options = OpenOptions::new();
+        let first = files::open(&path, options.write(true).create_new(true).mode(0o600));
+        let mut first = first.context("write", &path)?;
+        let second = files::open(&path, OpenOptions::new().write(true));
         // Removed before it is used, so that it is never left behind.
         fs::remove_file(&path).context("remove", &path)?;
-        first.write_all(&PROBE_CONTENT).and_then(|()| first.sync_data()).context("write", &path)?;
-        Ok(WriteProbe { path, files: [first, second?] })
+        first.write_all(&PROBE_CONTENT).context("write", &path)?;
+        first.sync_data().context("write", &path)?;
+        let second = second.context("write", &path)?;
+        Ok(WriteProbe { path, files: [first, second] })
     }
 
     /// Returns the names of the entries that were modified after `limit`, or that contain such a
     /// file.
     pub(crate) fn files_newer_than(&self, limit: SystemTime) -> Vec<String> {
-        let is_later = |path: &Path| {
-            let metadata = fs::symlink_metadata(path);
-            metadata.and_then(|metadata| metadata.modified()).is_ok_and(|at| at > limit)
-        };
-        let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
-        let newer = entries(self.root()).filter(|entry| {
-            let path = entry.path();
-            // Links are not followed: they lead out of the directory.
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            is_later(&path) || is_folder && entries(&path).any(|inner| is_later(&inner.path()))
-        });
-        newer.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        let mut newer = Vec::new();
+        for entry in files::entries(self.root()) {
+            if is_newer(&entry, limit) || contains_newer(&entry, limit) {
+                newer.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        newer
     }
 }
 
@@ -65,6 +61,17 @@ impl WriteProbe {
             }
         }
     }
+}
+
+fn is_newer(entry: &DirEntry, limit: SystemTime) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    matches!(modified, Ok(at) if at > limit)
+}
+
+fn contains_newer(entry: &DirEntry, limit: SystemTime) -> bool {
+    // Links are not followed: they lead out of the directory.
+    matches!(entry.file_type(), Ok(kind) if kind.is_dir())
+        && files::entries(&entry.path()).any(|inner| is_newer(&inner, limit))
 }
 
 /// Checks that files on the file system of this directory can be locked. Takes a shared lock of the

@@ -1,7 +1,7 @@
 //! Files of the jobs directory. Anything may be found under their names, because other processes can
 //! write there, too: links, pipes, devices.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, DirEntry, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
@@ -39,28 +39,39 @@ fn open_with_metadata(path: &Path, options: &mut OpenOptions) -> io::Result<(Fil
 /// Repeats the opening of a file that was not found although it exists. On a network or FUSE file
 /// system a file can be replaced between the lookup of its name and the opening.
 fn open_while_present(path: &Path, mut open: impl FnMut() -> io::Result<File>) -> io::Result<File> {
-    let mut opened = open();
     for _ in 0..MAX_OPEN_TRIES {
-        let is_gone =
-            |error: &io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE));
-        if !opened.as_ref().is_err_and(is_gone) || !is_present(path) {
-            break;
+        match open() {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE))
+                    && is_present(path) => {}
+            opened => return opened,
         }
-        opened = open();
     }
-    opened
+    open()
 }
 
 /// Whether the path exists. On a shared file system the lookup can miss a file that is being
 /// replaced, so it is repeated there.
 fn is_present(path: &Path) -> bool {
-    let exists = || path.symlink_metadata().is_ok();
-    let exists_later = |_| {
+    if exists(path) {
+        return true;
+    }
+    let Some(parent) = path.parent() else { return false };
+    if !parent.is_dir() || !machine::is_shared(parent) {
+        return false;
+    }
+    for _ in 0..3 {
         thread::sleep(REPLACE_DELAY);
-        exists()
-    };
-    let is_shared = |parent: &Path| parent.is_dir() && machine::is_shared(parent);
-    exists() || path.parent().is_some_and(is_shared) && (0..3).any(exists_later)
+        if exists(path) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether there is anything at the path, such as a link that leads nowhere.
+pub(super) fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Opens a directory. A link is not followed.
@@ -74,6 +85,11 @@ pub(super) fn open_directory(path: &Path) -> io::Result<File> {
         }
         _ => error,
     })
+}
+
+/// Returns the entries of a directory, as far as they can be read.
+pub(super) fn entries(path: &Path) -> impl Iterator<Item = DirEntry> {
+    fs::read_dir(path).into_iter().flatten().flatten()
 }
 
 /// Removes a file, or a directory with its contents. Of a link the link itself is removed.
@@ -161,7 +177,8 @@ pub(super) fn append_line(path: &Path, line: &impl Serialize) -> Result<File, St
 
 /// Makes created and renamed entries of a directory durable.
 pub(super) fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|directory| directory.sync_all()).context("write", path)
+    let directory = File::open(path).context("write", path)?;
+    directory.sync_all().context("write", path)
 }
 
 #[cfg(test)]

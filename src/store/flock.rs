@@ -58,8 +58,10 @@ pub(super) fn lock_bounded<P: PartialEq>(
 }
 
 fn busy(holder: Option<i32>) -> io::Error {
-    let holder = holder.map_or("a process".to_owned(), |pid| format!("process {pid}"));
-    let why = format!("{holder} holds it and makes no progress");
+    let why = match holder {
+        Some(pid) => format!("process {pid} holds it and makes no progress"),
+        None => "a process holds it and makes no progress".to_owned(),
+    };
     io::Error::new(io::ErrorKind::ResourceBusy, why)
 }
 

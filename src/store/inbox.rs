@@ -118,46 +118,54 @@ impl JobDir {
             InboxState::Legacy => LockMode::Exclusive,
         };
         fault_point("send:looked");
-        let draft = self.create_inbox().and_then(|inbox| Draft::write(&inbox, text));
+        let draft = match self.create_inbox() {
+            Ok(inbox) => Draft::write(&inbox, text),
+            Err(error) => Err(error),
+        };
         fault_point("send:written");
         // The job may have been removed, and another one may have its path. A draft in the directory
         // of the right job is removed with the job, so one check is enough.
         if self.identity().as_ref() != Some(to) {
             return Ok(PostResult::Closed);
         }
-        let mut draft = draft?;
+        let draft = draft?;
         let lock = match legacy::lock(&inbox, mode) {
             // The lock only excludes senders of earlier versions. One of them may be stopped.
             Err(_) if mode == LockMode::Shared => None,
             lock => Some(lock?),
         };
         fault_point("send:locked");
+        let result = self.publish(draft, mode, lock.is_some())?;
+        if !matches!(result, PostResult::Accepted(_)) {
+            return Ok(result);
+        }
+        notify(&inbox.join(WAKE_FIFO));
+        match files::sync_directory(&inbox) {
+            // The job has ended and was removed.
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
+            synced => synced?,
+        }
+        fault_point("send:posted");
+        Ok(result)
+    }
+
+    /// Reserves a number for the draft and accepts it, until that succeeds or is refused.
+    fn publish(
+        &self,
+        mut draft: Draft,
+        mode: LockMode,
+        is_locked: bool,
+    ) -> Result<PostResult, StoreError> {
+        let inbox = self.file(INBOX);
         let mut taken = 0;
-        let number = loop {
-            let (last, highest) = match state::read(&inbox)? {
-                InboxState::Open { last } => (last, MAX_NUMBER),
-                InboxState::Closed => return Ok(PostResult::Closed),
-                InboxState::Legacy if mode == LockMode::Shared => return Ok(PostResult::Revoked),
-                InboxState::Legacy => {
-                    let legacy = LegacyState::read(&inbox);
-                    if legacy.closed {
-                        return Ok(PostResult::Closed);
-                    }
-                    (legacy.last.max(highest_in(&inbox.join(ASIDE_DIR))?), LEGACY_MAX_NUMBER)
-                }
+        loop {
+            let state = state::read(&inbox)?;
+            if let Some(refused) = refusal(state, mode) {
+                return Ok(refused);
+            }
+            let Some(number) = self.next_number(state, taken, is_locked)? else {
+                return Ok(PostResult::Closed);
             };
-            let mut number = last.max(highest_in(&inbox)?).max(taken) + 1;
-            if number > highest {
-                // A foreign file may have the highest number, and need not be counted.
-                number = last.max(highest_of(&self.pending(&BTreeSet::new())?)).max(taken) + 1;
-            }
-            if lock.is_none() {
-                // Its holder may replace the file with the next number of its own count.
-                number = number.max(LegacyState::read(&inbox).last + 1) + 1;
-            }
-            if number > highest {
-                return Err(numbers_exhausted(highest)).context("number a message in", &inbox);
-            }
             fault_point("send:numbered");
             if mode == LockMode::Exclusive {
                 LegacyState { last: number, closed: false }.write(&inbox);
@@ -166,30 +174,59 @@ impl JobDir {
                 return Ok(PostResult::Revoked);
             }
             fault_point("send:reserved");
-            match state::read(&inbox)? {
-                InboxState::Open { last } if last >= number => continue,
-                InboxState::Open { .. } => {}
-                InboxState::Closed => return Ok(PostResult::Closed),
-                InboxState::Legacy if mode == LockMode::Shared => return Ok(PostResult::Revoked),
-                InboxState::Legacy => {}
+            let state = state::read(&inbox)?;
+            if let Some(refused) = refusal(state, mode) {
+                return Ok(refused);
+            }
+            if let InboxState::Open { last } = state
+                && last >= number
+            {
+                continue;
             }
             fault_point("send:checked");
             match draft.publish(number)? {
-                Published::Accepted => break number,
+                Published::Accepted => {
+                    fault_point("send:linked");
+                    return Ok(PostResult::Accepted(number));
+                }
                 Published::Taken => taken = number,
                 Published::Revoked => return Ok(PostResult::Revoked),
             }
-        };
-        fault_point("send:linked");
-        drop(draft);
-        notify(&inbox.join(WAKE_FIFO));
-        match files::sync_directory(&inbox) {
-            // The job has ended and was removed.
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {}
-            synced => synced?,
         }
-        fault_point("send:posted");
-        Ok(PostResult::Accepted(number))
+    }
+
+    /// Returns an unused number above `taken`; `None` if the inbox is closed.
+    fn next_number(
+        &self,
+        state: InboxState,
+        taken: u64,
+        is_locked: bool,
+    ) -> Result<Option<u64>, StoreError> {
+        let inbox = self.file(INBOX);
+        let (last, highest) = match state {
+            InboxState::Open { last } => (last, MAX_NUMBER),
+            InboxState::Closed => return Ok(None),
+            InboxState::Legacy => {
+                let legacy = LegacyState::read(&inbox);
+                if legacy.closed {
+                    return Ok(None);
+                }
+                (legacy.last.max(highest_in(&inbox.join(ASIDE_DIR))?), LEGACY_MAX_NUMBER)
+            }
+        };
+        let mut number = last.max(highest_in(&inbox)?).max(taken) + 1;
+        if number > highest {
+            // A foreign file may have the highest number, and need not be counted.
+            number = last.max(highest_of(&self.pending(&BTreeSet::new())?)).max(taken) + 1;
+        }
+        if !is_locked {
+            // The holder of the lock may replace the file with the next number of its own count.
+            number = number.max(LegacyState::read(&inbox).last + 1) + 1;
+        }
+        if number > highest {
+            return Err(numbers_exhausted(highest)).context("number a message in", &inbox);
+        }
+        Ok(Some(number))
     }
 
     /// Returns the items of the inbox except `known` numbers, in the order of arrival.
@@ -222,12 +259,14 @@ impl JobDir {
     /// there, because another process has created a directory with its name.
     pub(crate) fn remove_message(&self, number: u64) -> bool {
         let inbox = self.file(INBOX);
-        let remove = |path: PathBuf| match fs::remove_file(path) {
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-            Ok(()) => true,
-        };
-        let paths = [inbox.join(file_name(number)), inbox.join(ASIDE_DIR).join(file_name(number))];
-        paths.map(remove) == [true, true]
+        let name = file_name(number);
+        let mut is_gone = true;
+        for path in [inbox.join(&name), inbox.join(ASIDE_DIR).join(&name)] {
+            if let Err(error) = fs::remove_file(path) {
+                is_gone &= error.kind() == io::ErrorKind::NotFound;
+            }
+        }
+        is_gone
     }
 
     /// Removes a message from the inbox of a job that has ended. Returns false if another process has
@@ -235,9 +274,9 @@ impl JobDir {
     pub(crate) fn withdraw(&self, number: u64) -> Result<bool, StoreError> {
         // A process that gets this lock later reads the inbox or closes it.
         let Some(_lock) = self.try_lock()? else { return Ok(false) };
-        let has_ended = self.load().is_ok_and(|record| !record.status.is_live());
+        let Ok(record) = self.load() else { return Ok(false) };
         let inbox = self.file(INBOX);
-        if !has_ended || state::read(&inbox)? == InboxState::Closed {
+        if record.status.is_live() || state::read(&inbox)? == InboxState::Closed {
             return Ok(false);
         }
         self.mark_numbers_used(number);
@@ -248,9 +287,9 @@ impl JobDir {
     pub(crate) fn set_aside(&self, number: u64) {
         let (inbox, name) = (self.file(INBOX), file_name(number));
         let aside = inbox.join(ASIDE_DIR);
-        let moved = files::create_directory(&aside, false)
-            .is_ok_and(|()| fs::rename(inbox.join(&name), aside.join(&name)).is_ok());
-        if !moved {
+        // If the directory cannot be created, the next step fails.
+        let _ = files::create_directory(&aside, false);
+        if fs::rename(inbox.join(&name), aside.join(&name)).is_err() {
             // To deliver it twice would be worse than not to send it again if its conversation gets
             // lost.
             self.remove_message(number);
@@ -273,7 +312,8 @@ impl JobDir {
         // The pending ones are read first: a message that is set aside meanwhile is found either way.
         let mut items = self.pending(&BTreeSet::new()).unwrap_or_default();
         items.extend(self.aside_items());
-        items.iter().filter(|item| item.is_message()).map(|item| item.number).collect()
+        items.retain(InboxItem::is_message);
+        items.iter().map(|item| item.number).collect()
     }
 
     /// Moves the messages that were set aside back into the inbox: their conversation is lost.
@@ -297,10 +337,13 @@ impl JobDir {
         let items = self.pending(&BTreeSet::new())?;
         state::advance(&inbox, highest_of(&items));
         LegacyState { last: state::last(&inbox), closed: true }.write(&inbox);
-        let (messages, others): (Vec<_>, Vec<_>) =
-            items.into_iter().partition(InboxItem::is_message);
-        for request in others.iter().filter(|item| item.content.is_ok()) {
-            self.remove_message(request.number);
+        let mut messages = Vec::new();
+        for item in items {
+            if item.is_message() {
+                messages.push(item);
+            } else if item.content.is_ok() {
+                self.remove_message(item.number);
+            }
         }
         Ok(messages)
     }
@@ -331,8 +374,11 @@ impl JobDir {
         struct TurnLine {
             messages: Vec<u64>,
         }
-        let turns = self.json_lines(TURNS, 0);
-        turns.flat_map(|turn: TurnLine| turn.messages).max().unwrap_or_default()
+        let mut highest = 0;
+        for turn in self.json_lines::<TurnLine>(TURNS, 0) {
+            highest = turn.messages.into_iter().fold(highest, u64::max);
+        }
+        highest
     }
 }
 
@@ -342,18 +388,32 @@ impl InboxItem {
     }
 }
 
+/// Returns why an inbox in this state accepts nothing from a sender with this lock.
+fn refusal(state: InboxState, mode: LockMode) -> Option<PostResult> {
+    match state {
+        InboxState::Closed => Some(PostResult::Closed),
+        // It relies on the lock, which has to be exclusive.
+        InboxState::Legacy if mode == LockMode::Shared => Some(PostResult::Revoked),
+        InboxState::Open { .. } | InboxState::Legacy => None,
+    }
+}
+
 /// Returns the items in a directory except `known` numbers, in the order of arrival.
 fn items_in(path: &Path, known: &BTreeSet<u64>) -> Result<Vec<InboxItem>, StoreError> {
-    let mut numbers = numbers_in(path)?;
-    numbers.retain(|number| !known.contains(number));
-    let read = |number| {
-        let text = files::read_bounded(&path.join(file_name(number)), MAX_MESSAGE_FILE_BYTES);
-        let decoded = text
-            .map_err(|error| error.to_string())
-            .and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
-        InboxItem { number, content: decoded }
-    };
-    Ok(numbers.into_iter().map(read).collect())
+    let mut items = Vec::new();
+    for number in numbers_in(path)? {
+        if !known.contains(&number) {
+            let content = read_message(&path.join(file_name(number)));
+            items.push(InboxItem { number, content });
+        }
+    }
+    Ok(items)
+}
+
+fn read_message(path: &Path) -> Result<InboxMessage, String> {
+    let text = files::read_bounded(path, MAX_MESSAGE_FILE_BYTES);
+    let text = text.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
 /// Returns the numbers of the files in a directory, in order.
@@ -362,21 +422,25 @@ fn numbers_in(path: &Path) -> Result<Vec<u64>, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.context("read", path)?,
     };
-    let mut numbers: Vec<u64> =
-        entries.flatten().filter_map(|entry| number_of_file(entry.file_name().to_str()?)).collect();
+    let mut numbers = Vec::new();
+    for entry in entries.flatten() {
+        numbers.extend(number_of_file(&entry.file_name().to_string_lossy()));
+    }
     numbers.sort_unstable();
     Ok(numbers)
 }
 
 /// Returns the messages of a closed inbox in the form of a result.
 pub(crate) fn undelivered_messages(items: Vec<InboxItem>) -> Vec<UndeliveredMessage> {
-    let message = |item: InboxItem| match item.content {
-        Ok(InboxMessage::Message { text, .. }) => {
-            Some(UndeliveredMessage { number: item.number, text: one_line(&text, 200) })
+    let mut messages = Vec::new();
+    for item in items {
+        if let Ok(InboxMessage::Message { text, .. }) = item.content
+            && messages.len() < MAX_UNDELIVERED_SHOWN
+        {
+            messages.push(UndeliveredMessage { number: item.number, text: one_line(&text, 200) });
         }
-        _ => None,
-    };
-    items.into_iter().filter_map(message).take(MAX_UNDELIVERED_SHOWN).collect()
+    }
+    messages
 }
 
 /// Returns the highest number of an item that can be read, 0 if there is none. The number of a foreign
@@ -410,8 +474,12 @@ fn number_of_file(name: &str) -> Option<u64> {
 
 /// Parses a number that a message can have.
 fn parse_number(text: &str) -> Option<u64> {
-    let is_number = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
-    if is_number { text.parse().ok().filter(|&number| number <= MAX_NUMBER) } else { None }
+    // `parse` accepts a sign.
+    if !text.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let number = text.parse().ok()?;
+    if number <= MAX_NUMBER { Some(number) } else { None }
 }
 
 #[cfg(test)]

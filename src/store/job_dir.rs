@@ -1,7 +1,7 @@
 //! A job's directory: its record, its other files, and its removal.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -139,6 +139,12 @@ impl JobDir {
         }
     }
 
+    /// Reads the record, and refuses a path that is not a directory.
+    pub(crate) fn load_checked(&self) -> Result<Record, LoadError> {
+        self.check()?;
+        self.load()
+    }
+
     /// Replaces the record. `may_use_reserve`: on a full disk the reserve is used.
     pub(crate) fn save(&self, record: &Record, may_use_reserve: bool) -> Result<(), StoreError> {
         let text = serde_json::to_vec(record).context("write", &self.file(RECORD))?;
@@ -172,19 +178,23 @@ impl JobDir {
         if let Some(record) = record {
             self.write_ahead(record);
         }
-        let written = self.write_temporary(RESULT, &text, true).or_else(|error| {
-            let short = serde_json::to_vec(&outcome.clone().truncated()).context("write", &path)?;
-            self.write_temporary(RESULT, &short, true).map_err(|_| error)
-        })?;
+        let written = match self.write_temporary(RESULT, &text, true) {
+            Ok(written) => written,
+            Err(error) => {
+                let short = outcome.clone().truncated();
+                let short = serde_json::to_vec(&short).context("write", &path)?;
+                self.write_temporary(RESULT, &short, true).map_err(|_| error)?
+            }
+        };
         fault_point("end:outcome-written");
         self.publish_file(&written, RESULT)
     }
 
     /// Returns the time of the last activity: when a file of the job was last written.
     pub(crate) fn last_activity_at(&self, record: &Record) -> Timestamp {
-        let written = [RECORD, OUTPUT, EVENTS].map(|name| self.written_at(name));
-        let known = [record.times.last_event_at, record.times.started_at];
-        written.into_iter().chain(known).flatten().max().unwrap_or_else(clock::now)
+        let [meta, output, events] = [RECORD, OUTPUT, EVENTS].map(|name| self.written_at(name));
+        let times = [meta, output, events, record.times.last_event_at, record.times.started_at];
+        times.into_iter().flatten().max().unwrap_or_else(clock::now)
     }
 
     fn written_at(&self, name: &str) -> Option<Timestamp> {
@@ -202,8 +212,7 @@ impl JobDir {
             if !metadata.is_dir() || depth == 0 {
                 return own;
             }
-            let entries = fs::read_dir(path).into_iter().flatten().flatten();
-            own + entries.map(|entry| usage_of(&entry.path(), depth - 1)).sum::<u64>()
+            own + files::entries(path).map(|entry| usage_of(&entry.path(), depth - 1)).sum::<u64>()
         }
         // A job has no deeper directories. The limit bounds the time that foreign ones take.
         usage_of(&self.path, 4)
@@ -306,17 +315,17 @@ impl JobDir {
     /// Returns the end of a file of the job: at most `max_bytes`, and none before `start`. Empty if the
     /// file cannot be read.
     pub(crate) fn tail(&self, name: &str, start: u64, max_bytes: u64) -> Vec<u8> {
-        use std::io::{Read, Seek, SeekFrom};
-        let read = || -> io::Result<Vec<u8>> {
-            let mut file = files::open(&self.file(name), OpenOptions::new().read(true))?;
-            let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(start.max(length.saturating_sub(max_bytes))))?;
-            let mut bytes = Vec::new();
-            file.take(max_bytes).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        read().unwrap_or_default()
+        read_tail(&self.file(name), start, max_bytes).unwrap_or_default()
     }
+}
+
+fn read_tail(path: &Path, start: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut file = files::open(path, OpenOptions::new().read(true))?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(start.max(length.saturating_sub(max_bytes))))?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Distinguishes a directory from another one at the same path.

@@ -31,7 +31,7 @@ impl Lock {
 
     /// Writes this process's id into the file, for the processes that wait for the lock.
     pub(crate) fn record_holder(&self) {
-        let _ = self.0.write_all_at(format!("{:<15}\n", std::process::id()).as_bytes(), 0);
+        let _ = self.0.write_all_at(format!("{:<15}\n", process::own_pid()).as_bytes(), 0);
     }
 }
 
@@ -56,8 +56,10 @@ impl JobDir {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
         }
-        let has_name = file.metadata().context("examine", &path)?.nlink() > 0;
-        Ok(has_name.then_some(Lock(file)))
+        if file.metadata().context("examine", &path)?.nlink() == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Lock(file)))
     }
 
     /// Takes the lock. Returns `None` if another process holds it.

@@ -38,7 +38,10 @@ impl Record {
 
 /// Ends a record of the Node skill whose process is gone. The file stays as it is.
 pub(super) fn end_if_dead(dir: &JobDir, record: &mut Record) {
-    let is_running = record.worker.pid.is_some_and(process::exists);
+    let is_running = match record.worker.pid {
+        Some(pid) => process::exists(pid),
+        None => false,
+    };
     if record.status.is_live() && record.status != Status::Queued && !is_running {
         record.end(&record.lost_verdict(None), dir.last_activity_at(record));
     }

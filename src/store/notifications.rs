@@ -49,9 +49,8 @@ fn recipients(spec: &Spec) -> Vec<String> {
 }
 
 fn is_wanted(spec: &Spec, event: NotifyEvent) -> bool {
-    let wanted =
-        spec.notify.on_event_filter.is_empty() || spec.notify.on_event_filter.contains(&event);
-    wanted && !recipients(spec).is_empty()
+    let filter = &spec.notify.on_event_filter;
+    (filter.is_empty() || filter.contains(&event)) && !recipients(spec).is_empty()
 }
 
 /// Returns the process that holds the lock, as it wrote itself into the file. The system knows only
@@ -62,12 +61,24 @@ fn written_holder(file: &File) -> Option<i32> {
     std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
 }
 
-/// Returns the number, attempt and event of a notification that is due.
-fn due_notification(line: &NotificationLine) -> Option<(u64, u32, NotifyEvent)> {
-    match line {
-        NotificationLine::Due { number, attempt, event, .. } => Some((*number, *attempt, *event)),
-        NotificationLine::Delivery { .. } => None,
+/// Returns the number, attempt and event of each notification that is due.
+fn due_notifications(lines: &[NotificationLine]) -> Vec<(u64, u32, NotifyEvent)> {
+    let mut due = Vec::new();
+    for line in lines {
+        if let NotificationLine::Due { number, attempt, event, .. } = line {
+            due.push((*number, *attempt, *event));
+        }
     }
+    due
+}
+
+/// Whether the end of the attempt is among these notifications.
+fn has_end(due: &[(u64, u32, NotifyEvent)], attempt: u32) -> bool {
+    due.iter().any(|&(_, known, event)| known == attempt && event != NotifyEvent::Blocked)
+}
+
+fn next_number(due: &[(u64, u32, NotifyEvent)]) -> u64 {
+    due.iter().map(|(number, ..)| number + 1).max().unwrap_or(1)
 }
 
 /// Whether this is the notifications directory of a job that has recipients, and not the directory
@@ -77,8 +88,9 @@ pub(super) fn is_notifications_dir(path: &Path) -> bool {
     if !names.iter().any(|name| path.ends_with(name)) || !path.is_dir() {
         return false;
     }
-    let Some(job) = path.parent().and_then(|job| JobDir::at(job.to_owned())) else { return false };
-    job.load().is_ok_and(|record| !recipients(&record.spec).is_empty())
+    let Some(parent) = path.parent() else { return false };
+    let Some(job) = JobDir::at(parent.to_owned()) else { return false };
+    matches!(job.load(), Ok(record) if !recipients(&record.spec).is_empty())
 }
 
 impl JobDir {
@@ -106,29 +118,22 @@ impl JobDir {
             return Ok(false);
         }
         files::create_directory(&self.notifications_dir(), false)?;
-        let mut last = 0;
-        for (number, known_attempt, known) in
-            self.notification_log().iter().filter_map(due_notification)
-        {
-            let are_ends = known != NotifyEvent::Blocked && event != NotifyEvent::Blocked;
-            if known_attempt == attempt && are_ends {
-                return Ok(true);
-            }
-            last = last.max(number);
+        let due = due_notifications(&self.notification_log());
+        if event == NotifyEvent::Blocked || !has_end(&due, attempt) {
+            let number = next_number(&due);
+            self.append_to_log(&NotificationLine::Due { number, at, attempt, event }, true)?;
         }
-        self.append_to_log(&NotificationLine::Due { number: last + 1, at, attempt, event }, true)?;
         Ok(true)
     }
 
     /// Records the notification of a job's end that was not recorded when the job ended. This comes
     /// before its delivery: an end that cannot be recorded would be delivered again and again.
     pub(crate) fn record_end_due(&self, record: &Record, at: Timestamp) -> Result<(), StoreError> {
-        match self.unrecorded_end(record, &self.notification_log()) {
-            Some((_, attempt, event)) => {
-                self.record_due(&record.spec, event, attempt, at).map(drop)
-            }
-            None => Ok(()),
+        let due = due_notifications(&self.notification_log());
+        if let Some((_, attempt, event)) = self.unrecorded_end(record, &due) {
+            self.record_due(&record.spec, event, attempt, at)?;
         }
+        Ok(())
     }
 
     /// Records that a delivery is being tried: the process that tries it may die before it records
@@ -178,9 +183,10 @@ impl JobDir {
                 deliveries.insert((*number, to.as_str()), (*delivered, *tries, error.clone()));
             }
         }
+        let mut due = due_notifications(&lines);
+        due.extend(self.unrecorded_end(record, &due));
         let mut notifications = Vec::new();
-        let unrecorded = self.unrecorded_end(record, &lines);
-        for (number, _, event) in lines.iter().filter_map(due_notification).chain(unrecorded) {
+        for (number, _, event) in due {
             for to in &recipients {
                 let (tries, error) = match deliveries.get(&(number, to.as_str())) {
                     Some((true, ..)) => continue,
@@ -224,25 +230,27 @@ impl JobDir {
         Ok((path, file))
     }
 
-    /// Returns the notification of the job's end if it is due and not in the log: in the form of
-    /// [`due_notification`], with the number that it will get.
+    /// Returns the notification of the job's end if it is due and not among these of the log: in the
+    /// form of [`due_notifications`], with the number that it will get.
     fn unrecorded_end(
         &self,
         record: &Record,
-        log: &[NotificationLine],
+        due: &[(u64, u32, NotifyEvent)],
     ) -> Option<(u64, u32, NotifyEvent)> {
         // How another version of the program records a delivery is unknown.
-        let ended = !record.status.is_live() && record.version == FORMAT_VERSION;
-        let event = NotifyEvent::from_status(record.status).filter(|_| ended)?;
-        let recorded = || log.iter().filter_map(due_notification);
-        let is_end = |event| event != NotifyEvent::Blocked;
-        let is_recorded =
-            recorded().any(|(_, attempt, known)| attempt == record.attempt.number && is_end(known));
-        let is_due = is_wanted(&record.spec, event) && !is_recorded;
+        if record.status.is_live() || record.version != FORMAT_VERSION {
+            return None;
+        }
+        let event = NotifyEvent::from_status(record.status)?;
+        let attempt = record.attempt.number;
+        if !is_wanted(&record.spec, event) || has_end(due, attempt) {
+            return None;
+        }
         // The part of a very long log that is not read may have it.
-        let is_read = || self.notification_log_length() < MAX_LOG_BYTES;
-        let number = recorded().map(|(number, ..)| number).max().unwrap_or_default() + 1;
-        (is_due && is_read()).then_some((number, record.attempt.number, event))
+        if self.notification_log_length() >= MAX_LOG_BYTES {
+            return None;
+        }
+        Some((next_number(due), attempt, event))
     }
 
     fn notification_log_length(&self) -> u64 {

@@ -32,7 +32,10 @@ pub(super) struct RemovedCost {
 impl RemovedCost {
     /// Returns `None` for a job without cost.
     pub(super) fn from_record(record: Record) -> Option<Self> {
-        let cost_usd = record.cost.usd.filter(|usd| *usd > 0.0)?;
+        let cost_usd = record.cost.usd?;
+        if cost_usd <= 0.0 {
+            return None;
+        }
         Some(Self {
             job_id: Some(record.job_id),
             started_at: record.times.started_at,
@@ -59,16 +62,24 @@ pub(super) fn sum(
     since: Timestamp,
 ) -> f64 {
     let path = root.join(REMOVED_COSTS);
-    let file = files::open(&path, OpenOptions::new().read(true)).ok();
-    let file = file.map(|file| file.take(MAX_REMOVED_COSTS_BYTES));
-    let removed = file.into_iter().flat_map(json_lines::<RemovedCost>);
+    let mut costs = Vec::from_iter(being_removed.into_iter().flat_map(RemovedCost::from_record));
+    if let Ok(file) = files::open(&path, OpenOptions::new().read(true)) {
+        costs.extend(json_lines::<RemovedCost>(file.take(MAX_REMOVED_COSTS_BYTES)));
+    }
     let mut counted = present.clone();
-    let counts = |cost: &RemovedCost| {
-        cost.ended_at >= since
-            && labels.iter().all(|(k, v)| cost.labels.get(k) == Some(v))
-            // A process that died after it had saved the cost has left the record, too.
-            && cost.job_id.clone().is_none_or(|id| counted.insert((id, cost.started_at)))
-    };
-    let being_removed = being_removed.into_iter().filter_map(RemovedCost::from_record);
-    being_removed.chain(removed).filter(counts).map(|cost| cost.cost_usd).sum()
+    let mut sum = 0.0;
+    for cost in costs {
+        if cost.ended_at < since || !labels.iter().all(|(k, v)| cost.labels.get(k) == Some(v)) {
+            continue;
+        }
+        // A process that died after it had saved the cost has left the record, too.
+        let is_counted = match cost.job_id {
+            Some(id) => !counted.insert((id, cost.started_at)),
+            None => false,
+        };
+        if !is_counted {
+            sum += cost.cost_usd;
+        }
+    }
+    sum
 }

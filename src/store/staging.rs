@@ -16,8 +16,8 @@ use crate::job::{JobId, Record};
 
 /// Name in the jobs directory. A job's id cannot begin with a dot.
 const STAGING: &str = ".new";
-/// How often a directory is created again after another process took it for a leftover.
-const MAX_CREATE_RETRIES: usize = 100;
+/// How often a directory is created that another process takes for a leftover.
+const MAX_CREATE_TRIES: usize = 100;
 
 /// The open staging directory. Earlier versions do not clear it while it is open.
 pub(super) struct Staging {
@@ -32,10 +32,10 @@ impl Staging {
         let path = root.join(STAGING);
         files::create_directory(&path, false)?;
         let file = files::open_directory(&path).context("open", &path)?;
-        let mut leftovers = fs::read_dir(&path).context("read", &path)?.peekable();
-        if leftovers.peek().is_some() && file.try_lock().is_ok() {
+        let has_leftovers = fs::read_dir(&path).context("read", &path)?.next().is_some();
+        if has_leftovers && file.try_lock().is_ok() {
             fault_point("staging:clearing");
-            for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+            for entry in files::entries(&path) {
                 clear_entry(root, &entry.path());
             }
         }
@@ -54,22 +54,21 @@ impl Staging {
 
     /// Creates a directory for a job, locked.
     pub(super) fn create_job_dir(&self, id: &JobId) -> Result<(JobDir, Lock), StoreError> {
-        let mut retries = 0;
-        loop {
+        for _ in 0..MAX_CREATE_TRIES {
             let staged = JobDir::staged(self.new_path(), id);
             files::create_directory(staged.path(), false)?;
             fault_point("start:staged");
             match staged.create_lock() {
                 Ok(Some(lock)) => return Ok((staged, lock)),
-                // Another process has removed it.
-                Ok(None) if retries < MAX_CREATE_RETRIES => retries += 1,
-                failed => {
+                // Another process has removed it, or is removing it.
+                Ok(None) => {}
+                Err(error) => {
                     let _ = fs::remove_dir_all(staged.path());
-                    let busy = || io::Error::from(io::ErrorKind::ResourceBusy);
-                    failed?.ok_or_else(busy).context("lock", staged.path())?;
+                    return Err(error);
                 }
             }
         }
+        Err(io::Error::from(io::ErrorKind::ResourceBusy)).context("lock", &self.path)
     }
 }
 
@@ -86,12 +85,14 @@ fn clear_entry(root: &Path, entry: &Path) {
     }
     // The lock is the first file of a directory that is being built, and the last of one that is
     // being deleted.
-    let staged = JobDir::at(entry.to_owned());
-    let _lock = match staged.as_ref().map(JobDir::try_lock) {
-        Some(Ok(None)) => return,
-        Some(Ok(lock)) => lock,
-        Some(Err(_)) | None => None,
-    };
+    let mut _lock = None;
+    if let Some(staged) = JobDir::at(entry.to_owned()) {
+        _lock = match staged.try_lock() {
+            Ok(None) => return,
+            Ok(lock) => lock,
+            Err(_) => None,
+        };
+    }
     let _ = remove_staged(root, entry);
 }
 
@@ -101,8 +102,10 @@ fn clear_entry(root: &Path, entry: &Path) {
 /// rest is removed. So a full disk has space for the cost, and it is not lost wherever the process
 /// dies. If the cost cannot be saved, the record stays, and a later call tries again.
 pub(super) fn remove_staged(root: &Path, entry: &Path) -> Result<(), StoreError> {
-    if let Some(cost) = staged_record(entry).and_then(RemovedCost::from_record) {
-        for part in fs::read_dir(entry).into_iter().flatten().flatten() {
+    if let Some(record) = staged_record(entry)
+        && let Some(cost) = RemovedCost::from_record(record)
+    {
+        for part in files::entries(entry) {
             if part.file_name() != RECORD && part.file_name() != LOCK {
                 let _ = files::remove(&part.path());
             }
@@ -120,18 +123,18 @@ pub(super) fn remove_staged(root: &Path, entry: &Path) -> Result<(), StoreError>
 /// Returns the records in the staging directory of a jobs directory.
 pub(super) fn staged_records(root: &Path) -> Vec<Record> {
     let path = root.join(STAGING);
-    let entries = files::open_directory(&path).and_then(|_| fs::read_dir(&path));
-    entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| staged_record(&entry.path()))
-        .collect()
+    let mut records = Vec::new();
+    if files::open_directory(&path).is_ok() {
+        for entry in files::entries(&path) {
+            records.extend(staged_record(&entry.path()));
+        }
+    }
+    records
 }
 
 fn staged_record(entry: &Path) -> Option<Record> {
     let job = JobDir::at(entry.to_owned())?;
-    job.check().and_then(|()| job.load()).ok()
+    job.load_checked().ok()
 }
 
 /// Removes the leftovers in the staging directory of a jobs directory, if there is one.

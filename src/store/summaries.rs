@@ -6,6 +6,8 @@
 //! when it was read. Every save of a record replaces its file. The record of a live job is always
 //! read.
 
+mod cache_line;
+
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -22,6 +24,7 @@ use nix::sys::stat::{FileStat, fstatat};
 use super::{RECORD, Store, StoreError, files};
 use crate::job::{FORMAT_VERSION, JobId, Status, Summary, Timestamp};
 use crate::process::machine;
+use cache_line::CacheLine;
 
 /// Name of the cache in the jobs directory. A job's id cannot begin with a dot.
 const CACHE: &str = ".summaries";
@@ -131,7 +134,7 @@ impl Store {
         self.summaries_at(SystemTime::now())
     }
 
-    /// As [`summaries`](Self::summaries); `now` is the time before any record is read.
+    /// As [`summaries`](Self::summaries). `now` is the time before any record is read.
     fn summaries_at(&self, now: SystemTime) -> Result<(Summaries, Vec<Listed>), StoreError> {
         let mut ids = self.ids()?;
         ids.sort_unstable();
@@ -145,7 +148,8 @@ impl Store {
             cacheable: Vec::new(),
             new_lines: 0,
         };
-        let ended = match if is_cached { Cache::open(&self.root) } else { None } {
+        let cache = if is_cached { Cache::open(&self.root) } else { None };
+        let ended = match cache {
             Some((cache, root)) => collector.compare(cache, &root, &ids),
             None => ids.iter().map(|id| collector.read(id)).collect(),
         };
@@ -153,8 +157,11 @@ impl Store {
             // A failure costs only that the records are read again.
             let _ = collector.summaries.write(&self.root, &collector.cacheable);
         }
-        let jobs = ids.into_iter().zip(ended).map(|(id, ended)| Listed { id, ended });
-        Ok((collector.summaries, jobs.collect()))
+        let mut jobs = Vec::with_capacity(ids.len());
+        for (id, ended) in ids.into_iter().zip(ended) {
+            jobs.push(Listed { id, ended });
+        }
+        Ok((collector.summaries, jobs))
     }
 }
 
@@ -178,13 +185,14 @@ impl Collector<'_> {
         // A second thread takes stamps from the end, until the two meet: on many jobs these calls
         // are most of the work.
         let left = AtomicUsize::new(ids.len());
-        let take = || left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
         thread::scope(|scope| {
-            let from_end = ids.iter().rev().take_while(|_| take());
-            let stamps = move || from_end.map(|id| Stamp::now(root, id)).collect::<Vec<_>>();
-            let helper = thread::Builder::new().spawn_scoped(scope, stamps);
+            let helper =
+                thread::Builder::new().spawn_scoped(scope, || stamps_from_end(root, ids, &left));
             let mut ended = Vec::with_capacity(ids.len());
-            for id in ids.iter().take_while(|_| take()) {
+            for id in ids {
+                if !take_one(&left) {
+                    break;
+                }
                 ended.push(self.find(&mut cache, id, || Stamp::now(root, id)));
             }
             let stamps = match helper.map(thread::ScopedJoinHandle::join) {
@@ -231,6 +239,23 @@ impl Collector<'_> {
     }
 }
 
+/// Returns the stamps of the jobs from the last one on, until none is left.
+fn stamps_from_end(root: &File, ids: &[JobId], left: &AtomicUsize) -> Vec<Option<Stamp>> {
+    let mut stamps = Vec::new();
+    for id in ids.iter().rev() {
+        if !take_one(left) {
+            break;
+        }
+        stamps.push(Stamp::now(root, id));
+    }
+    stamps
+}
+
+/// Takes one of the jobs that are left; returns false if there is none.
+fn take_one(left: &AtomicUsize) -> bool {
+    left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
 /// Whether the record alone says how the job ended. A live job may be a lost one, the records of the
 /// Node skill are decoded differently, and the directory of a job may have been renamed.
 fn is_final(summary: &Summary, id: &JobId) -> bool {
@@ -247,9 +272,8 @@ impl Stamp {
     /// Returns the stamp of a job's record as it is now.
     fn now(root: &File, id: &JobId) -> Option<Self> {
         let path = [id.as_str(), RECORD].join("/");
-        fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
-            .ok()
-            .map(|metadata| (&metadata).into())
+        let metadata = fstatat(root, path.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        Some(Self::from(&metadata))
     }
 
     /// Whether the record was last changed at least [`MIN_RECORD_AGE`] before `now`.
@@ -283,114 +307,6 @@ impl From<&Metadata> for Stamp {
 
 fn nanoseconds(seconds: i64, rest: i64) -> i64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(rest)
-}
-
-/// A line of the cache: a checksum of the rest, the fields below, and the summary as JSON.
-struct CacheLine<'a> {
-    id: &'a str,
-    stamp: Stamp,
-    status: Status,
-    started_at: Option<Timestamp>,
-    ended_at: Option<Timestamp>,
-    has_recipients: bool,
-}
-
-impl<'a> CacheLine<'a> {
-    fn new(id: &'a JobId, stamp: Stamp, summary: &Summary) -> Self {
-        Self {
-            id: id.as_str(),
-            stamp,
-            status: summary.status,
-            started_at: summary.started_at,
-            ended_at: summary.ended_at,
-            has_recipients: summary.has_recipients(),
-        }
-    }
-
-    fn ended(&self, line: LineRange) -> EndedJob {
-        let Self { status, started_at, ended_at, has_recipients, .. } = *self;
-        EndedJob { status, started_at, ended_at, has_recipients, line }
-    }
-
-    fn to_text(&self, json: &str) -> String {
-        let time =
-            |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| at.epoch_ms().to_string());
-        let Stamp { number, size, modified, changed } = self.stamp;
-        let rest = format!(
-            "{} {number} {size} {modified} {changed} {} {} {} {} {json}\n",
-            self.id,
-            self.status,
-            time(self.started_at),
-            time(self.ended_at),
-            u8::from(self.has_recipients),
-        );
-        format!("{:016x} {rest}", checksum(rest.as_bytes()))
-    }
-
-    /// Decodes a line; returns `None` if it is torn or was changed.
-    fn parse(line: &'a [u8]) -> Option<Self> {
-        let (sum, rest) = line.split_at_checked(17)?;
-        let sum = u64::from_str_radix(str::from_utf8(sum).ok()?.strip_suffix(' ')?, 16).ok()?;
-        if sum != checksum(rest) || !rest.ends_with(b"\n") {
-            return None;
-        }
-        let end = memchr::memchr(b'{', rest)?;
-        let mut fields = SpaceSeparated(str::from_utf8(&rest[..end]).ok()?);
-        let time = |field: &str| match field {
-            "-" => Some(None),
-            ms => ms.parse().ok().map(Timestamp::from_epoch_ms),
-        };
-        Some(Self {
-            id: fields.next()?,
-            stamp: Stamp {
-                number: fields.next()?.parse().ok()?,
-                size: fields.next()?.parse().ok()?,
-                modified: fields.next()?.parse().ok()?,
-                changed: fields.next()?.parse().ok()?,
-            },
-            status: match fields.next()? {
-                "completed" => Status::Completed,
-                "failed" => Status::Failed,
-                "killed" => Status::Killed,
-                _ => return None,
-            },
-            started_at: time(fields.next()?)?,
-            ended_at: time(fields.next()?)?,
-            has_recipients: fields.next()? != "0",
-        })
-    }
-}
-
-/// Iterates over the fields of a text; each ends in a space. Cheaper than `str::split` for such short
-/// fields.
-struct SpaceSeparated<'a>(&'a str);
-
-impl<'a> Iterator for SpaceSeparated<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        let end = self.0.bytes().position(|byte| byte == b' ')?;
-        let (field, rest) = self.0.split_at(end);
-        self.0 = &rest[1..];
-        Some(field)
-    }
-}
-
-/// Checksum that detects a line that is torn or was changed. Each step is reversible, so a change
-/// within eight bytes always changes the sum.
-fn checksum(bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let mut sum = bytes.len() as u64;
-    for word in words {
-        sum = mix(sum, *word);
-    }
-    mix(sum, last)
-}
-
-fn mix(sum: u64, word: [u8; 8]) -> u64 {
-    (sum ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
 /// Reads the cache line by line, in the order of the jobs' ids.
@@ -456,7 +372,7 @@ impl Summaries {
         if let Ok(file) = files::open(&root.join(CACHE), OpenOptions::new().read(true)) {
             BufReader::new(file.take(100)).read_until(b'\n', &mut first)?;
         }
-        if version(&first).is_some_and(|version| version > VERSION) {
+        if version(&first) > Some(VERSION) {
             return Ok(());
         }
         let path = root.join(TEMPORARY);

@@ -22,7 +22,9 @@ pub(crate) fn open_wake_fifo(path: &Path) -> io::Result<File> {
 /// Wakes the process that waits at the FIFO of this path, if there is one.
 pub(crate) fn notify(path: &Path) {
     // Without a reader no process waits; a full FIFO is readable already.
-    let _ = options(false).open(path).and_then(|mut fifo| fifo.write(b"!"));
+    if let Ok(mut fifo) = options(false).open(path) {
+        let _ = fifo.write(b"!");
+    }
 }
 
 fn options(read: bool) -> OpenOptions {

@@ -16,8 +16,12 @@ pub(in crate::store) fn holder_of(file: &File) -> Option<i32> {
         None => (major(metadata.dev()), minor(metadata.dev())),
     };
     let name = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|lock| holder_in(lock, &name))
+    for lock in fs::read_to_string("/proc/locks").ok()?.lines() {
+        if let Some(holder) = holder_in(lock, &name) {
+            return Some(holder);
+        }
+    }
+    None
 }
 
 /// Returns the process in a line of `/proc/locks` (proc_locks(5)) if it holds a lock on the file of
@@ -78,7 +82,7 @@ mod tests {
             let Ok(file) = tempfile::NamedTempFile::new_in(&directory) else { continue };
             assert_eq!(holder_of(file.as_file()), None, "{directory:?}");
             file.as_file().lock().unwrap();
-            let own = std::process::id() as i32;
+            let own = crate::process::own_pid();
             assert_eq!(holder_of(file.as_file()), Some(own), "{directory:?}");
         }
     }

@@ -69,7 +69,7 @@ impl Draft {
     }
 
     fn has_second_name(&self) -> bool {
-        fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.nlink() == 2)
+        matches!(fs::symlink_metadata(&self.path), Ok(metadata) if metadata.nlink() == 2)
     }
 }
 
@@ -83,9 +83,10 @@ impl Drop for Draft {
 pub(super) fn revoke(inbox: &Path, last: Option<u64>) {
     for _ in 0..MAX_REVOKE_ROUNDS {
         let mut removed = false;
-        for entry in fs::read_dir(inbox).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let Some(draft) = name.to_str().and_then(parse_draft_name) else { continue };
+        for entry in files::entries(inbox) {
+            let Some(draft) = parse_draft_name(&entry.file_name().to_string_lossy()) else {
+                continue;
+            };
             let is_revoked = match (last, draft) {
                 (Some(last), Some(number)) => number <= last,
                 (Some(_), None) => false,

@@ -37,7 +37,9 @@ impl LegacyState {
     /// must not delay the end of a job.
     pub(super) fn write(self, inbox: &Path) {
         let text = format!("{:<60}\n", serde_json::to_string(&self).unwrap_or_default());
-        let _ = open(inbox).map(|file| file.write_all_at(text.as_bytes(), 0));
+        if let Ok(file) = open(inbox) {
+            let _ = file.write_all_at(text.as_bytes(), 0);
+        }
     }
 }
 
@@ -47,7 +49,8 @@ pub(super) fn lock(inbox: &Path, mode: LockMode) -> Result<File, StoreError> {
     let path = inbox.join(LEGACY_LOCK);
     let file = open(inbox).context("open", &path)?;
     lock_bounded(&file, &path, mode, LOCK_TIMEOUT, |file| {
-        (holder_of(file), file.metadata().and_then(|metadata| metadata.modified()).ok())
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        (holder_of(file), modified.ok())
     })?;
     Ok(file)
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use super::super::{Context, StoreError, files};
+use super::super::files::{self, exists};
+use super::super::{Context, StoreError};
 
 /// File of an inbox that accepts messages. It contains the highest number that has left the inbox, and
 /// is empty if none has.
@@ -54,8 +55,8 @@ pub(super) fn read(inbox: &Path) -> Result<InboxState, StoreError> {
 
 /// Returns the highest number that is known to have left the inbox.
 pub(super) fn last(inbox: &Path) -> u64 {
-    let read = |name| read_last(&inbox.join(name)).unwrap_or_default();
-    read(OPEN).max(read(CLOSED))
+    let open = read_last(&inbox.join(OPEN)).unwrap_or_default();
+    open.max(read_last(&inbox.join(CLOSED)).unwrap_or_default())
 }
 
 /// Opens the inbox for numbers above `last`.
@@ -81,13 +82,14 @@ pub(super) fn close(inbox: &Path) -> Result<(), StoreError> {
 /// Records that numbers up to this one leave the inbox.
 pub(super) fn advance(inbox: &Path, to: u64) {
     for path in [OPEN, CLOSED].map(|name| inbox.join(name)) {
-        if read_last(&path).is_ok_and(|last| last >= to) {
+        if matches!(read_last(&path), Ok(last) if last >= to) {
             continue;
         }
         // Overwritten in place, which needs no space on a full disk. A reader recognizes a torn number
         // by its two copies.
-        let file = files::open(&path, OpenOptions::new().write(true));
-        let _ = file.map(|file| file.write_all_at(encode(to).as_bytes(), 0));
+        if let Ok(file) = files::open(&path, OpenOptions::new().write(true)) {
+            let _ = file.write_all_at(encode(to).as_bytes(), 0);
+        }
     }
 }
 
@@ -112,10 +114,6 @@ fn decode(text: &[u8]) -> Option<u64> {
     }
     let (first, second) = std::str::from_utf8(text).ok()?.split_once('\n')?;
     if second.strip_suffix('\n')? == first { first.parse().ok() } else { None }
-}
-
-fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }
 
 #[cfg(test)]

@@ -194,7 +194,7 @@ impl AdmissionControl {
                 && workers.iter().any(|(job, pid)| *job == watched.job && *pid == watched.pid)
         });
         for (job, pid) in workers {
-            let is_own = pid == std::process::id() as i32;
+            let is_own = pid == crate::process::own_pid();
             let is_watched =
                 self.watch.watched.iter().any(|watched| watched.job == job && watched.pid == pid);
             if !is_own && !is_watched {
