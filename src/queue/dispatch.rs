@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::offers::Offer;
 use super::queue_lock::PROGRESS_TIMEOUT;
 use super::scheduling::Decision;
+use super::snapshot::QueueSnapshot;
 use super::{MAX_WATCHERS, POLL_INTERVAL, Queue, QueueLock, RUNNING, Ticket, WAITING};
 use crate::job::JobId;
 
@@ -87,23 +88,13 @@ impl Queue {
             if !lock.is_latest() {
                 return Ok(None);
             }
-            let content = self.read_ticket(WAITING, &next);
-            let worker = self.worker_of(&next, &content);
             let is_own = next.is_same(own);
-            let admits = is_own || !content.answers_offers();
-            if admits {
-                self.admit(&next)?;
-            } else {
-                self.offer_unless_pending(&next, worker, offer, &mut done);
+            if !self.admit_or_offer(&next, is_own, offer, &mut snapshot, &mut done)? {
                 offered.push(next.name());
             }
             if is_own {
                 done.is_admitted = true;
                 done.needs_confirmation = !lock.is_latest();
-            }
-            if !snapshot.limits.is_empty() {
-                self.begin_probe(&next, worker, &mut snapshot.limits, admits);
-                snapshot.known = self.known_limits(&snapshot.limits, snapshot.now_ms);
             }
             snapshot.admitted_ms = Some(snapshot.now_ms);
             snapshot.running.push(next);
@@ -113,6 +104,30 @@ impl Queue {
         done.witnesses = self.witnesses(&snapshot.limits);
         self.choose_watchers(&queued, own, &mut done);
         Ok(Some(done))
+    }
+
+    /// Admits a job, or offers a slot to it. Returns whether it was admitted.
+    fn admit_or_offer(
+        &self,
+        next: &Ticket,
+        is_own: bool,
+        offer: Offer,
+        snapshot: &mut QueueSnapshot,
+        done: &mut DispatchResult,
+    ) -> io::Result<bool> {
+        let content = self.read_ticket(WAITING, next);
+        let worker = self.worker_of(next, &content);
+        let is_admitted = is_own || !content.answers_offers();
+        if is_admitted {
+            self.admit(next)?;
+        } else {
+            self.offer_unless_pending(next, worker, offer, done);
+        }
+        if !snapshot.limits.is_empty() {
+            self.begin_probe(next, worker, &mut snapshot.limits, is_admitted);
+            snapshot.known = self.known_limits(&snapshot.limits, snapshot.now_ms);
+        }
+        Ok(is_admitted)
     }
 
     /// Offers a slot to a job, and notes when the offer expires.
