@@ -220,7 +220,7 @@ fn send_to_worker(
     let number = recipient.post(store, message)?;
     let until = Instant::now() + timeout;
     loop {
-        let is_live = dir.is_held().unwrap_or(false);
+        let is_live = dir.may_live();
         if let Some(event) = find_event(dir, from, number) {
             return Ok(event == expected_event);
         }

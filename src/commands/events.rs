@@ -73,7 +73,7 @@ fn events(
         id => {
             let ids = id.clone().map_or_else(|| sorted_ids(store), |id| Ok(vec![id]))?;
             for id in ids {
-                if !EventReader::new(store, id, request.since).read(&mut give) {
+                if !EventReader::new(store, &id, request.since).read(&mut give) {
                     break;
                 }
             }
@@ -97,7 +97,7 @@ fn follow_one(
     let dir = store.job(id);
     // Watched before the file is read, so that no event is missed.
     let mut watch = Watch::for_files(&dir, &[EVENTS]);
-    let mut reader = EventReader::new(store, id.clone(), since);
+    let mut reader = EventReader::new(store, id, since);
     loop {
         // Checked before the file is read: if the job has ended, the file is complete.
         let is_live = observe(store, id)?.live;
@@ -158,7 +158,7 @@ struct JobReaders<'a> {
 impl JobReaders<'_> {
     /// Adds a job; returns its index if it is new.
     fn add(&mut self, id: JobId) -> Option<usize> {
-        let reader = EventReader::new(self.store, id.clone(), self.since);
+        let reader = EventReader::new(self.store, &id, self.since);
         let known = self.indices.get(&id).copied();
         // A job can be removed, and another one created with its id.
         if known.is_some_and(|index| self.readers[index].identity == reader.identity) {
@@ -196,7 +196,7 @@ impl JobReaders<'_> {
         let reader = &mut self.readers[index];
         // Observing a job that has lost its worker writes its verdict.
         let is_live =
-            may_live || observe(self.store, &reader.id).is_ok_and(|observed| observed.live);
+            may_live || observe(self.store, reader.dir.id()).is_ok_and(|observed| observed.live);
         if !reader.read(give) {
             return Ok(false);
         }
@@ -280,7 +280,6 @@ impl Serialize for JobEvent {
 
 /// Reads the events of one job, from its last offset.
 struct EventReader {
-    id: JobId,
     dir: JobDir,
     identity: Option<DirIdentity>,
     since: u64,
@@ -288,9 +287,9 @@ struct EventReader {
 }
 
 impl EventReader {
-    fn new(store: &Store, id: JobId, since: Option<u64>) -> Self {
-        let dir = store.job(&id);
-        Self { identity: dir.identity(), dir, id, since: since.unwrap_or_default(), offset: 0 }
+    fn new(store: &Store, id: &JobId, since: Option<u64>) -> Self {
+        let dir = store.job(id);
+        Self { identity: dir.identity(), dir, since: since.unwrap_or_default(), offset: 0 }
     }
 
     /// Returns whether the job's directory still exists and has not been replaced.
@@ -318,7 +317,7 @@ impl EventReader {
             if event.get("seq").and_then(Value::as_u64).is_some_and(|seq| seq <= self.since) {
                 continue;
             }
-            if !give(&JobEvent { job_id: self.id.clone(), fields: event }) {
+            if !give(&JobEvent { job_id: self.dir.id().clone(), fields: event }) {
                 return false;
             }
         }

@@ -53,10 +53,8 @@ fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
 /// Refuses a live job that another machine may be running. A job whose lock is held is known to
 /// run, so it is not refused.
 pub(super) fn refuse_other_host(dir: &JobDir, record: &Record) -> Result<(), Error> {
-    match dir.liveness_if_unlocked(record) {
-        Liveness::OtherMachine(host) if !dir.is_held()? => {
-            Err(Error::OtherHost(record.job_id.to_string(), host))
-        }
-        _ => Ok(()),
+    match dir.liveness(record)? {
+        Liveness::OtherMachine(host) => Err(Error::OtherHost(record.job_id.to_string(), host)),
+        Liveness::Ended | Liveness::Live | Liveness::Lost => Ok(()),
     }
 }

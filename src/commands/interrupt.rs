@@ -84,7 +84,7 @@ pub(crate) fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Er
         if ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted) {
             break true;
         }
-        if !dir.is_held().unwrap_or(false) || Instant::now() >= until {
+        if !dir.may_live() || Instant::now() >= until {
             break ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted);
         }
         watch.add_end(0, dir);

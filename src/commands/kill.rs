@@ -18,7 +18,7 @@ use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
 use crate::launch::SCOPE_PREFIX;
 use crate::output::{Answer, BOLD, painted, push_warning};
 use crate::process::{self, JobMarker, Orphans, ProcessHandle, ProcessId, cgroup};
-use crate::store::{JobDir, LOCK, LoadError, RECORD, Store, StoreError, addressed, is_independent};
+use crate::store::{JobDir, LOCK, LoadError, RECORD, Store, addressed, is_independent};
 
 /// Time limit of the whole command: callers allow a command 10 s.
 const KILL_TIMEOUT: Duration = Duration::from_millis(7_800);
@@ -128,7 +128,7 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
         // The record was damaged or replaced while the job runs. The worker can still be found by
         // its marker, and writes the record again if it can.
         Err(LoadError::Unreadable { .. } | LoadError::Store(_))
-            if dir.is_held().unwrap_or(false) =>
+            if matches!(dir.has_worker(), Ok(true)) =>
         {
             end_marked_worker(&dir, until)?;
             dir.load()
@@ -151,7 +151,7 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     }
     let mut left = record.ending.left_processes.clone();
     left.retain(is_alive);
-    if has_acted && !is_held(&dir)? {
+    if has_acted && !dir.has_worker()? {
         end_scope(&dir, &mut record, &mut left);
     }
     if was_resumed {
@@ -298,7 +298,7 @@ fn remove_ended_leftovers(dir: &JobDir, record: &mut Record) {
 /// Returns whether the job must be ended: it is live, or another command is continuing it.
 fn needs_end(record: &Record, dir: &JobDir) -> Result<bool, Error> {
     let live = record.status.is_live() && !record.is_of_node_skill();
-    Ok(live || (record.is_cut_off() && is_held(dir)?))
+    Ok(live || (record.is_cut_off() && dir.has_worker()?))
 }
 
 /// Ends the job for good. In the meantime others may finalize it as lost or recover it, so this
@@ -314,7 +314,7 @@ fn end(dir: &JobDir, mut record: Record, until: Instant) -> Result<bool, Error> 
             None => fault_point("kill:alone"),
         }
         // A lost job is marked as killed, too, so that it is not recovered.
-        if !is_held(dir)? {
+        if !dir.has_worker()? {
             record = finalize_lost_until(dir, record, Some(Verdict::Killed), until - ANSWER_TIME);
         } else {
             record = dir.load()?;
@@ -333,14 +333,6 @@ fn end(dir: &JobDir, mut record: Record, until: Instant) -> Result<bool, Error> 
     }
 }
 
-/// Returns whether the job's lock is held. An ended job may have been removed in the meantime.
-fn is_held(dir: &JobDir) -> Result<bool, StoreError> {
-    match dir.is_held() {
-        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        held => held,
-    }
-}
-
 fn ended_verb(status: Status) -> &'static str {
     if status == Status::Completed { "completed" } else { "failed" }
 }
@@ -351,7 +343,7 @@ fn find_worker(dir: &JobDir, until: Instant) -> Result<Option<ProcessHandle>, Er
     let start = Instant::now();
     let mut continued = false;
     loop {
-        if !is_held(dir)? {
+        if !dir.has_worker()? {
             return Ok(None);
         }
         let waited = start.elapsed();
@@ -429,6 +421,6 @@ fn open_worker(dir: &JobDir, search: bool) -> Result<Option<ProcessHandle>, Erro
     let now = ProcessId::from_pid(pid).map(|process| process.start_time);
     let started_then = record.worker.pid_start_time.is_none_or(|at| now == Some(at));
     let same =
-        is_held(dir)? && dir.load()?.worker.pid == written && started_then && mark.is_on(pid);
+        dir.has_worker()? && dir.load()?.worker.pid == written && started_then && mark.is_on(pid);
     Ok(same.then_some(target))
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::watch::await_end;
 use crate::claude::{self, Env};
 use crate::error::Error;
 use crate::fault_point::fault_point;
@@ -15,8 +16,6 @@ use crate::store::{CONTAINER_WARNED, JobDir, Liveness, Lock, OUTPUT, Store, addr
 
 /// Time limit for a worker to release its job's lock after it has written the verdict.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval between checks of the lock.
-const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A job that continues as another attempt.
 #[derive(Debug, Serialize)]
@@ -279,6 +278,6 @@ fn lock_ended(dir: &JobDir) -> Result<Option<Lock>, Error> {
         if lock.is_some() || !ended || Instant::now() >= until {
             return Ok(lock);
         }
-        std::thread::sleep(POLL_INTERVAL);
+        await_end(dir, until.saturating_duration_since(Instant::now()));
     }
 }

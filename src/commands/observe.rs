@@ -60,8 +60,7 @@ fn resume_notifications(dir: &JobDir, record: &Record) {
         return;
     }
     // A worker that is still alive has just written the verdict, and starts a notifier itself.
-    let may_have_worker = dir.is_held().unwrap_or(true) || dir.is_elsewhere(record);
-    if !may_have_worker {
+    if !dir.may_live() && !dir.is_elsewhere(record) {
         spawn_notifier_if_idle(dir);
     }
 }

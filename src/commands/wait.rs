@@ -233,7 +233,7 @@ fn wait(
     for id in &request.ids {
         let observed = observe(store, id)?;
         // A worker that has recorded the end needs a little longer to exit.
-        if observed.live || observed.dir.is_held().unwrap_or(false) {
+        if observed.live || observed.dir.may_live() {
             open.push((id.clone(), observed.dir));
         } else {
             ended.push(id);

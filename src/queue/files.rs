@@ -15,17 +15,17 @@ use crate::store::{JobDir, create_directory, open_ordinary};
 const MAX_FILE_BYTES: u64 = 512;
 
 impl Queue {
-    pub(super) fn job_dir(&self, job: &JobId) -> PathBuf {
-        self.jobs.join(job.as_str())
+    fn job_dir(&self, job: &JobId) -> JobDir {
+        JobDir::new(&self.jobs, job)
     }
 
     pub(super) fn marker(&self, job: &JobId) -> JobMarker {
-        JobMarker::new(&self.job_dir(job))
+        JobMarker::new(self.job_dir(job).path())
     }
 
     /// Returns whether the job has a live worker, or one on another machine may be alive.
     pub(super) fn is_live(&self, job: &JobId) -> bool {
-        JobDir::new(&self.jobs, job).may_live()
+        self.job_dir(job).may_live()
     }
 
     pub(super) fn ticket_path(&self, dir: &str, ticket: &Ticket) -> PathBuf {
@@ -88,7 +88,7 @@ impl Queue {
             tickets.extend(Ticket::parse(&name));
         }
         if machine::is_shared(&self.jobs) {
-            tickets.retain(|ticket| !JobDir::new(&self.jobs, &ticket.job_id).may_live_elsewhere());
+            tickets.retain(|ticket| !self.job_dir(&ticket.job_id).may_live_elsewhere());
         }
         tickets.sort_unstable();
         tickets

@@ -1,7 +1,10 @@
 //! Whether a job is live: its record compared with its lock.
 
+use std::io;
+
 use super::{JobDir, StoreError};
 use crate::job::Record;
+use crate::process::JobMarker;
 
 /// The state of a job by its record and its lock. Says who writes the verdict of a job that is
 /// recorded as live.
@@ -22,9 +25,30 @@ impl JobDir {
     /// Compares a record with the lock. The job may have ended since the record was read.
     pub(crate) fn liveness(&self, record: &Record) -> Result<Liveness, StoreError> {
         match self.liveness_if_unlocked(record) {
-            Liveness::Lost | Liveness::OtherMachine(_) if self.is_held()? => Ok(Liveness::Live),
+            Liveness::Lost | Liveness::OtherMachine(_) if self.has_worker()? => Ok(Liveness::Live),
             liveness => Ok(liveness),
         }
+    }
+
+    /// Whether a process holds the lock. The job's record may say that it has ended: its worker
+    /// exits a moment later, and a command that continues the job holds the lock before it changes
+    /// the record. Without a lock file the worker is searched among the processes.
+    pub(crate) fn has_worker(&self) -> Result<bool, StoreError> {
+        match self.is_held() {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
+                if !self.path().is_dir() {
+                    return Ok(false);
+                }
+                let worker = JobMarker::new(self.path()).worker();
+                Ok(matches!(worker, Ok(Some(_))))
+            }
+            held => held,
+        }
+    }
+
+    /// Whether the job has a worker, or that cannot be found out.
+    pub(crate) fn may_live(&self) -> bool {
+        self.has_worker().unwrap_or(true)
     }
 
     /// Returns the liveness of a job whose lock no worker holds: this process holds it, or has found

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::flock::holder_of;
 use super::notifications::is_notifications_dir;
 use super::{Context, JobDir, LOCK, StoreError, files};
-use crate::process::{self, JobMarker, ProcessId};
+use crate::process::{self, ProcessId};
 
 /// How often the lock is tried again while only readers hold it.
 const MAX_LOCK_TRIES: usize = 100;
@@ -88,18 +88,6 @@ impl JobDir {
             Ok(()) => Ok(false),
             Err(TryLockError::WouldBlock) => Ok(true),
             Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
-        }
-    }
-
-    /// Whether the job may be live: a process holds the lock, or the lock cannot be probed. Without a
-    /// lock file the job is live if its worker is found among the processes.
-    pub(crate) fn may_live(&self) -> bool {
-        match self.is_held() {
-            Ok(held) => held,
-            Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
-                self.path().is_dir() && matches!(JobMarker::new(self.path()).worker(), Ok(Some(_)))
-            }
-            Err(_) => true,
         }
     }
 

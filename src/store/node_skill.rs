@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::JobDir;
-use crate::job::{Record, Status};
+use crate::job::{Record, Status, Summary};
 use crate::process;
 use crate::text::one_line;
 
@@ -17,6 +17,13 @@ const MAX_PROMPT_CHARS: usize = 200;
 struct NodeRecord {
     cwd: Option<String>,
     allowed_tools: Option<Vec<String>>,
+}
+
+impl Summary {
+    /// Whether the Node skill wrote the record.
+    pub(super) fn is_of_node_skill(&self) -> bool {
+        self.version == 0
+    }
 }
 
 impl Record {

@@ -259,7 +259,7 @@ fn take_one(left: &AtomicUsize) -> bool {
 /// Whether the record alone says how the job ended. A live job may be a lost one, the records of the
 /// Node skill are decoded differently, and the directory of a job may have been renamed.
 fn is_final(summary: &Summary, id: &JobId) -> bool {
-    !summary.status.is_live() && summary.version > 0 && summary.job_id == *id
+    !summary.status.is_live() && !summary.is_of_node_skill() && summary.job_id == *id
 }
 
 /// Whether every version of the program would decode the same summary.

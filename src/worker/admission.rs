@@ -21,7 +21,7 @@ use crate::job::{JobId, Login, QueueOptions, Record, Spec, Status, WaitReason};
 use crate::queue::{
     EnterResult, Queue, QueueBusy, QueueLock, QueueLockPoll, SHORT_LOCK_WAIT, Ticket, TicketState,
 };
-use crate::store::{JobDir, LoadError};
+use crate::store::{JobDir, Liveness, LoadError};
 use crate::supervisor::FailedDependency;
 
 use leader_lock::LeaderLock;
@@ -102,7 +102,7 @@ enum EnterError {
 
 enum DependencyState {
     Done,
-    Open(Vec<(JobId, JobDir)>),
+    Open(Vec<JobDir>),
     Failed(FailedDependency),
 }
 
@@ -181,11 +181,11 @@ impl AdmissionControl {
                     return DependencyState::Failed(FailedDependency { error, cut_off: false });
                 }
             };
-            if other.status.is_live() && !dir.may_live() {
+            if matches!(dir.liveness(&other), Ok(Liveness::Lost)) {
                 other = finalize_lost(&dir, other, None);
             }
             match other.status {
-                status if status.is_live() => open.push((id.clone(), dir)),
+                status if status.is_live() => open.push(dir),
                 status if must_complete && status != Status::Completed => {
                     let reason = other.reason.map(|why| format!(" ({why})")).unwrap_or_default();
                     let error = format!("job {id}, for which it waited, is {status}{reason}");

@@ -31,25 +31,26 @@ impl ExitWatch {
 
     /// Watches these jobs as well, unless they are watched already. A job that has ended may have been
     /// resumed.
-    pub(super) fn watch(&mut self, jobs: Vec<(JobId, JobDir)>) {
+    pub(super) fn watch(&mut self, jobs: Vec<JobDir>) {
         self.ended.drain();
         self.poll_at = None;
-        for (id, dir) in jobs {
+        for dir in jobs {
+            let id = dir.id().clone();
             if !lock(&self.watched).insert(id.clone()) {
                 continue;
             }
-            if self.spawn(id.clone(), dir).is_err() {
+            if self.spawn(dir).is_err() {
                 lock(&self.watched).remove(&id);
                 self.poll_at = Some(Instant::now() + POLL_INTERVAL);
             }
         }
     }
 
-    fn spawn(&self, id: JobId, dir: JobDir) -> io::Result<()> {
+    fn spawn(&self, dir: JobDir) -> io::Result<()> {
         let wake = self.wake.try_clone()?;
         let watched = Arc::clone(&self.watched);
         let thread = std::thread::Builder::new().stack_size(64 << 10);
-        thread.spawn(move || wait_for_end(&id, &dir, &watched, wake))?;
+        thread.spawn(move || wait_for_end(&dir, &watched, wake))?;
         Ok(())
     }
 
@@ -63,13 +64,13 @@ impl ExitWatch {
 }
 
 /// Sleeps until the job's lock is released, and wakes the worker.
-fn wait_for_end(id: &JobId, dir: &JobDir, watched: &Mutex<BTreeSet<JobId>>, mut wake: PipeWriter) {
+fn wait_for_end(dir: &JobDir, watched: &Mutex<BTreeSet<JobId>>, mut wake: PipeWriter) {
     if dir.wait_released().is_err() {
         // The lock cannot be waited for.
         std::thread::sleep(POLL_INTERVAL);
     }
     // Before the wake-up, after which the worker may watch the job again.
-    lock(watched).remove(id);
+    lock(watched).remove(dir.id());
     let _ = wake.write(b"!");
 }
 
@@ -93,13 +94,13 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::at(directory.path().canonicalize().unwrap().join("jobs"));
         let id = JobId::parse("a").unwrap();
-        let record = Record::new(id.clone(), Spec::default(), String::new(), clock::now());
+        let record = Record::new(id, Spec::default(), String::new(), clock::now());
         let (dir, mut lock) = store.create(&record, "x").unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut exits = ExitWatch::new().unwrap();
             for _ in 0..3 {
-                exits.watch(vec![(id.clone(), dir.clone())]);
+                exits.watch(vec![dir.clone()]);
                 let ended = pin!(exits.ended()).poll(&mut Context::from_waker(Waker::noop()));
                 assert_eq!(ended, Poll::Pending);
                 drop(lock);
