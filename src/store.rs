@@ -36,7 +36,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use address::{Address, addressed, default_root};
 pub(crate) use diagnostics::{WriteProbe, try_lock_in};
-pub(crate) use files::{create_directory, open as open_ordinary};
+pub(crate) use files::{create_directory, open as open_ordinary, open_to_read};
 pub(crate) use flock::LOCK_TIMEOUT as LOCK_BOUND;
 pub(crate) use inbox::{InboxItem, undelivered_messages};
 pub(crate) use job_dir::{DirIdentity, JobDir};

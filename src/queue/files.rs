@@ -2,14 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::ticket::TicketContent;
 use super::{LAST_ADMISSION, LAST_NUMBER, LOST, Queue, RUNNING, Ticket, WAITING};
 use crate::job::JobId;
 use crate::process::{JobMarker, machine};
-use crate::store::{JobDir, create_directory, open_ordinary};
+use crate::store::{JobDir, create_directory, open_ordinary, open_to_read};
 
 /// Longest file of the queue.
 const MAX_FILE_BYTES: u64 = 512;
@@ -155,18 +155,18 @@ pub(super) fn create_dir(path: &Path) -> io::Result<()> {
 
 /// Opens a file of the queue for locking or writing, and creates it if it is missing.
 pub(super) fn open_or_create(path: &Path) -> io::Result<File> {
-    open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(false).mode(0o600))
+    open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(false))
 }
 
 /// Opens an empty file of the queue for writing.
 pub(super) fn create_file(path: &Path) -> io::Result<File> {
-    open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(true).mode(0o600))
+    open_ordinary(path, OpenOptions::new().write(true).create(true).truncate(true))
 }
 
 /// Reads a short file of the queue.
 pub(super) fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = open_ordinary(path, OpenOptions::new().read(true))?;
+    let file = open_to_read(path)?;
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

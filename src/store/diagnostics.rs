@@ -1,11 +1,11 @@
 //! Checks of the jobs directory that leave its contents unchanged.
 
-use std::fs::{self, DirEntry, File, OpenOptions, TryLockError};
+use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::flock::{LockMode, try_lock};
 use super::{Context, Store, StoreError, files};
 
 const PROBE_CONTENT: [u8; 4096] = [b'x'; 4096];
@@ -22,7 +22,7 @@ impl Store {
     pub(crate) fn probe_writes(&self) -> Result<WriteProbe, StoreError> {
         let path = self.root().join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
         let mut options = OpenOptions::new();
-        let first = files::open(&path, options.write(true).create_new(true).mode(0o600));
+        let first = files::open(&path, options.write(true).create_new(true));
         let mut first = first.context("write", &path)?;
         let second = files::open(&path, OpenOptions::new().write(true));
         // Removed before it is used, so that it is never left behind.
@@ -52,14 +52,11 @@ impl WriteProbe {
         let [first, second] = &self.files;
         let locked = first.try_lock().map_err(io::Error::from);
         locked.context("lock", &self.path)?;
-        match second.try_lock() {
-            Err(TryLockError::WouldBlock) => Ok(()),
-            Err(TryLockError::Error(error)) => Err(error).context("lock", &self.path),
-            Ok(()) => {
-                let error = io::Error::from_raw_os_error(nix::libc::ENOLCK);
-                Err(error).context("lock", &self.path)
-            }
+        if try_lock(second, &self.path, LockMode::Exclusive)? {
+            let error = io::Error::from_raw_os_error(nix::libc::ENOLCK);
+            return Err(error).context("lock", &self.path);
         }
+        Ok(())
     }
 }
 
@@ -78,8 +75,5 @@ fn contains_newer(entry: &DirEntry, limit: SystemTime) -> bool {
 /// directory itself, which excludes no other reader.
 pub(crate) fn try_lock_in(directory: &Path) -> Result<(), StoreError> {
     let folder = File::open(directory).context("open", directory)?;
-    match folder.try_lock_shared() {
-        Ok(()) | Err(TryLockError::WouldBlock) => Ok(()),
-        Err(TryLockError::Error(error)) => Err(error).context("lock", directory),
-    }
+    try_lock(&folder, directory, LockMode::Shared).map(drop)
 }

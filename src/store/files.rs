@@ -19,14 +19,19 @@ const MAX_OPEN_TRIES: usize = 100;
 /// Time after which a renamed file is visible to all clients of a file server.
 const REPLACE_DELAY: Duration = Duration::from_millis(1);
 
-/// Opens a regular file. A link is not followed, and a pipe or device is refused without waiting
-/// for it.
+/// Opens a regular file; a file that is created gets the mode 0600. A link is not followed, and a
+/// pipe or device is refused without waiting for it.
 pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     open_with_metadata(path, options).map(|(file, _)| file)
 }
 
+/// Opens a regular file for reading.
+pub(crate) fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, OpenOptions::new().read(true))
+}
+
 fn open_with_metadata(path: &Path, options: &mut OpenOptions) -> io::Result<(File, Metadata)> {
-    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let file = open_while_present(path, || options.open(path));
     let file = file.map_err(|error| match error.raw_os_error() {
         // The text of the errno of O_NOFOLLOW does not help people.
@@ -158,7 +163,7 @@ pub(super) fn write_durably(path: &Path, text: &[u8]) -> Result<(), StoreError> 
 
 pub(super) fn write(path: &Path, text: &[u8]) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
-    let file = open(path, options.write(true).create(true).truncate(true).mode(0o600));
+    let file = open(path, options.write(true).create(true).truncate(true));
     let mut file = file.context("create", path)?;
     file.write_all(text).context("write", path)?;
     Ok(file)
@@ -167,7 +172,7 @@ pub(super) fn write(path: &Path, text: &[u8]) -> Result<File, StoreError> {
 /// Appends a line of JSON to a file, which is created if it is missing.
 pub(super) fn append_line(path: &Path, line: &impl Serialize) -> Result<File, StoreError> {
     let mut options = OpenOptions::new();
-    let file = open(path, options.append(true).create(true).mode(0o600));
+    let file = open(path, options.append(true).create(true));
     let mut file = file.context("open", path)?;
     // A line feed comes first: a process may have died while it wrote the line before.
     let text = format!("\n{}\n", serde_json::to_string(line).context("write", path)?);

@@ -24,6 +24,19 @@ pub(super) enum LockMode {
     Exclusive,
 }
 
+/// Takes the lock of an open file if it is free; returns false if another process holds it.
+pub(super) fn try_lock(file: &File, path: &Path, mode: LockMode) -> Result<bool, StoreError> {
+    let locked = match mode {
+        LockMode::Shared => file.try_lock_shared(),
+        LockMode::Exclusive => file.try_lock(),
+    };
+    match locked {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error).context("lock", path),
+    }
+}
+
 /// Takes the lock of an open file. Fails as busy when its holder makes no progress for as long as
 /// `bound`: `observe` returns the holder's process id and anything that changes with its progress.
 pub(super) fn lock_bounded<P: PartialEq>(
@@ -37,14 +50,8 @@ pub(super) fn lock_bounded<P: PartialEq>(
     let mut until = Instant::now() + bound;
     let mut pause = MIN_PAUSE;
     loop {
-        let locked = match mode {
-            LockMode::Shared => file.try_lock_shared(),
-            LockMode::Exclusive => file.try_lock(),
-        };
-        match locked {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(error).context("lock", path),
+        if try_lock(file, path, mode)? {
+            return Ok(());
         }
         let now = observe(file);
         if observed.as_ref() != Some(&now) {

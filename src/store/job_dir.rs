@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -285,7 +285,7 @@ impl JobDir {
     pub(crate) fn append(&self, name: &str) -> Result<File, StoreError> {
         let path = self.file(name);
         let mut options = OpenOptions::new();
-        let file = files::open(&path, options.append(true).read(true).create(true).mode(0o600));
+        let file = files::open(&path, options.append(true).read(true).create(true));
         file.context("open", &path)
     }
 
@@ -306,7 +306,7 @@ impl JobDir {
     /// Opens a file of the job for reading; returns `None` if it does not exist.
     pub(crate) fn open(&self, name: &str) -> Result<Option<File>, StoreError> {
         let path = self.file(name);
-        match files::open(&path, OpenOptions::new().read(true)) {
+        match files::open_to_read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             file => file.map(Some).context("open", &path),
         }
@@ -320,7 +320,7 @@ impl JobDir {
 }
 
 fn read_tail(path: &Path, start: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
-    let mut file = files::open(path, OpenOptions::new().read(true))?;
+    let mut file = files::open_to_read(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(start.max(length.saturating_sub(max_bytes))))?;
     let mut bytes = Vec::new();

@@ -1,12 +1,12 @@
 //! A job's lock: a job is live while its lock is held.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::flock::holder_of;
+use super::flock::{LockMode, holder_of, try_lock};
 use super::notifications::is_notifications_dir;
 use super::{Context, JobDir, LOCK, StoreError, files};
 use crate::process::{self, ProcessId};
@@ -51,10 +51,8 @@ impl JobDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.context("create", &path)?,
         };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
+        if !try_lock(&file, &path, LockMode::Exclusive)? {
+            return Ok(None);
         }
         if file.metadata().context("examine", &path)?.nlink() == 0 {
             return Ok(None);
@@ -66,10 +64,8 @@ impl JobDir {
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.open_lock()?;
         for _ in 0..MAX_LOCK_TRIES {
-            match file.try_lock() {
-                Ok(()) => return Ok(Some(Lock(file))),
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => return Err(error).context("lock", &path),
+            if try_lock(&file, &path, LockMode::Exclusive)? {
+                return Ok(Some(Lock(file)));
             }
             // Readers that probe the lock hold it, too, for microseconds.
             if self.is_held()? {
@@ -84,11 +80,7 @@ impl JobDir {
     /// two readers do not take each other for a worker.
     pub(crate) fn is_held(&self) -> Result<bool, StoreError> {
         let (path, file) = self.open_lock()?;
-        match file.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
-        }
+        Ok(!try_lock(&file, &path, LockMode::Shared)?)
     }
 
     /// Returns the process that took the lock, if the system knows it. It may have passed the lock on
@@ -115,7 +107,7 @@ impl JobDir {
 
     fn open_lock(&self) -> Result<(PathBuf, File), StoreError> {
         let path = self.file(LOCK);
-        let file = files::open(&path, OpenOptions::new().read(true)).context("open", &path)?;
+        let file = files::open_to_read(&path).context("open", &path)?;
         Ok((path, file))
     }
 }

@@ -6,15 +6,15 @@
 //! not happen.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::flock::{LockMode, lock_bounded};
+use super::flock::{LockMode, lock_bounded, try_lock};
 use super::lines::json_lines;
 use super::{Context, JobDir, Lock, StoreError, files};
 use crate::job::{FORMAT_VERSION, Notification, NotifyEvent, Record, Spec, Timestamp};
@@ -213,11 +213,8 @@ impl JobDir {
     /// holds it.
     pub(crate) fn try_lock_notifications(&self) -> Result<Option<Lock>, StoreError> {
         let (path, file) = self.open_notifications_lock()?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Lock(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
-        }
+        let is_free = try_lock(&file, &path, LockMode::Exclusive)?;
+        Ok(if is_free { Some(Lock(file)) } else { None })
     }
 
     fn open_notifications_lock(&self) -> Result<(PathBuf, File), StoreError> {
@@ -225,7 +222,7 @@ impl JobDir {
         files::create_directory(&self.notifications_dir(), false)?;
         let path = self.notifications_dir().join(super::LOCK);
         let mut options = OpenOptions::new();
-        let file = files::open(&path, options.read(true).write(true).create(true).mode(0o600));
+        let file = files::open(&path, options.read(true).write(true).create(true));
         let file = file.context("open", &path)?;
         Ok((path, file))
     }
@@ -259,7 +256,7 @@ impl JobDir {
 
     fn notification_log(&self) -> Vec<NotificationLine> {
         let path = self.notifications_dir().join(NOTIFICATION_LOG);
-        match files::open(&path, OpenOptions::new().read(true)) {
+        match files::open_to_read(&path) {
             Ok(file) => json_lines(file.take(MAX_LOG_BYTES)).collect(),
             Err(_) => Vec::new(),
         }

@@ -1,7 +1,6 @@
 //! The costs of removed jobs, which budgets still count.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::OpenOptions;
 use std::io::Read;
 use std::path::Path;
 
@@ -63,7 +62,7 @@ pub(super) fn sum(
 ) -> f64 {
     let path = root.join(REMOVED_COSTS);
     let mut costs = Vec::from_iter(being_removed.into_iter().flat_map(RemovedCost::from_record));
-    if let Ok(file) = files::open(&path, OpenOptions::new().read(true)) {
+    if let Ok(file) = files::open_to_read(&path) {
         costs.extend(json_lines::<RemovedCost>(file.take(MAX_REMOVED_COSTS_BYTES)));
     }
     let mut counted = present.clone();

@@ -3,7 +3,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{JobDir, files};
@@ -21,7 +20,7 @@ impl JobDir {
         for name in SPARES {
             let path = self.file(name);
             let mut options = OpenOptions::new();
-            let file = files::open(&path, options.write(true).create(true).mode(0o600));
+            let file = files::open(&path, options.write(true).create(true));
             let allocated = file.and_then(|file| allocate(&file, bytes));
             if allocated.is_err() {
                 let _ = fs::remove_file(path);

@@ -5,10 +5,11 @@
 //! stopped. The staging directory itself is locked as well, because earlier versions know only that
 //! lock.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::flock::{LockMode, try_lock};
 use super::removed_costs::RemovedCost;
 use super::{Context, CreateError, JobDir, LOCK, Lock, RECORD, StoreError, files};
 use crate::fault_point::fault_point;
@@ -41,10 +42,8 @@ impl Staging {
         }
         // Another process may be clearing it, and may be stopped meanwhile. It leaves locked entries
         // alone, unless it is of an earlier version.
-        match file.try_lock_shared() {
-            Ok(()) | Err(TryLockError::WouldBlock) => Ok(Self { path, _in_use: file }),
-            Err(TryLockError::Error(error)) => Err(error).context("lock", &path),
-        }
+        try_lock(&file, &path, LockMode::Shared)?;
+        Ok(Self { path, _in_use: file })
     }
 
     /// Returns an unused path in the staging directory.

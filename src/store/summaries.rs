@@ -10,7 +10,7 @@ mod cache_line;
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -320,7 +320,7 @@ struct Cache {
 impl Cache {
     /// Opens the cache, and the directory for the stamps; `None` if there is no usable cache.
     fn open(root: &Path) -> Option<(Self, File)> {
-        let file = files::open(&root.join(CACHE), OpenOptions::new().read(true)).ok()?;
+        let file = files::open_to_read(&root.join(CACHE)).ok()?;
         let length = file.metadata().ok()?.len().min(MAX_CACHE_BYTES);
         let file = BufReader::with_capacity(64 << 10, file.take(MAX_CACHE_BYTES));
         let range = LineRange { start: 0, length: 0 };
@@ -369,7 +369,7 @@ impl Summaries {
     /// the program has written it.
     fn write(&self, root: &Path, lines: &[LineRange]) -> io::Result<()> {
         let mut first = Vec::new();
-        if let Ok(file) = files::open(&root.join(CACHE), OpenOptions::new().read(true)) {
+        if let Ok(file) = files::open_to_read(&root.join(CACHE)) {
             BufReader::new(file.take(100)).read_until(b'\n', &mut first)?;
         }
         if version(&first) > Some(VERSION) {
@@ -377,7 +377,7 @@ impl Summaries {
         }
         let path = root.join(TEMPORARY);
         let mut options = OpenOptions::new();
-        let file = files::open(&path, options.write(true).create(true).mode(0o600))?;
+        let file = files::open(&path, options.write(true).create(true))?;
         // The previous holder of the lock may have renamed the file: then it is the cache.
         file.try_lock()?;
         if fs::symlink_metadata(&path)?.ino() != file.metadata()?.ino() {

@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -57,7 +57,7 @@ pub(super) fn lock(inbox: &Path, mode: LockMode) -> Result<File, StoreError> {
 
 fn open(inbox: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).mode(0o600);
+    options.read(true).write(true).create(true);
     files::open(&inbox.join(LEGACY_LOCK), &mut options)
 }
 
