@@ -32,15 +32,17 @@ impl JobDir {
 
     /// Whether a process holds the lock. The job's record may say that it has ended: its worker
     /// exits a moment later, and a command that continues the job holds the lock before it changes
-    /// the record. Without a lock file the worker is searched among the processes.
+    /// the record. If the lock file was removed, searches the worker among the processes.
     pub(crate) fn has_worker(&self) -> Result<bool, StoreError> {
         match self.is_held() {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
                 if !self.path().is_dir() {
                     return Ok(false);
                 }
-                let worker = JobMarker::new(self.path()).worker();
-                Ok(matches!(worker, Ok(Some(_))))
+                match JobMarker::new(self.path()).worker() {
+                    Ok(worker) => Ok(worker.is_some()),
+                    Err(_) => Err(error),
+                }
             }
             held => held,
         }

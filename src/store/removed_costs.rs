@@ -61,13 +61,13 @@ pub(super) fn sum(
     since: Timestamp,
 ) -> f64 {
     let path = root.join(REMOVED_COSTS);
-    let mut costs = Vec::from_iter(being_removed.into_iter().flat_map(RemovedCost::from_record));
-    if let Ok(file) = files::open_to_read(&path) {
-        costs.extend(json_lines::<RemovedCost>(file.take(MAX_REMOVED_COSTS_BYTES)));
-    }
+    let being_removed = being_removed.into_iter().filter_map(RemovedCost::from_record);
+    let removed = files::open_to_read(&path)
+        .into_iter()
+        .flat_map(|file| json_lines::<RemovedCost>(file.take(MAX_REMOVED_COSTS_BYTES)));
     let mut counted = present.clone();
     let mut sum = 0.0;
-    for cost in costs {
+    for cost in being_removed.chain(removed) {
         if cost.ended_at < since || !labels.iter().all(|(k, v)| cost.labels.get(k) == Some(v)) {
             continue;
         }

@@ -238,6 +238,22 @@ fn leaves_a_job_without_its_lock_alone() {
 }
 
 #[test]
+fn kills_a_job_without_its_lock() {
+    let sandbox = Sandbox::new(GATED);
+    sandbox.start("a", &[]);
+    await_start(&sandbox, "a");
+    let worker = worker_of(&sandbox, "a");
+    fs::remove_file(sandbox.job("a").join("lock")).unwrap();
+    let status = sandbox.status("a");
+    assert_eq!(
+        (&status["status"], &status["warnings"]),
+        (&"running".into(), &Value::Array(vec![]))
+    );
+    assert_eq!(sandbox.run(["kill", "a"])["status"], "killed");
+    assert!(!is_alive(worker));
+}
+
+#[test]
 fn restarts_a_crashed_claude_in_its_session() {
     let sandbox = Sandbox::new(
         "session\nread $DIR/heard\ninit\nwork 2\nonce $DIR/crashed die KILL\nresult ok\neof",
