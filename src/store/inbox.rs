@@ -392,7 +392,7 @@ impl InboxItem {
 fn refusal(state: InboxState, mode: LockMode) -> Option<PostResult> {
     match state {
         InboxState::Closed => Some(PostResult::Closed),
-        // It relies on the lock, which has to be exclusive.
+        // Its worker relies on the lock, which has to be held exclusively.
         InboxState::Legacy if mode == LockMode::Shared => Some(PostResult::Revoked),
         InboxState::Open { .. } | InboxState::Legacy => None,
     }
