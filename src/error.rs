@@ -1,5 +1,7 @@
 //! Errors that a caller sees: message, stable code, hint and exit status.
 
+use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 use crate::job::{JobId, Status};
@@ -33,349 +35,261 @@ pub(crate) enum ExitStatus {
     TimedOut = 124,
 }
 
-/// A failed operation.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+/// Defines [`Error`]. Each error has a stable code for programs, a message, and a hint, which says
+/// what to do about it. An empty hint is none.
+macro_rules! errors {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident $(($($field:ident: $type:ty),+))? $({$($named:ident: $named_type:ty),+})? =>
+        code $code:expr, message($($message:tt)+), hint($($hint:tt)+);
+    )+) => {
+        /// A failed operation.
+        #[derive(Debug)]
+        pub(crate) enum Error {
+            $($(#[$doc])* $name $(($($type),+))? $({$($named: $named_type),+})?,)+
+        }
+
+        #[allow(unused_variables, reason = "not every text contains every field")]
+        impl Error {
+            /// Returns the stable code, for programs.
+            pub(crate) fn code(&self) -> &'static str {
+                match self {
+                    $(Self::$name $(($($field),+))? $({$($named),+})? => $code,)+
+                }
+            }
+
+            /// Returns what to do about the error.
+            pub(crate) fn hint(&self) -> Option<String> {
+                let hint = match self {
+                    $(Self::$name $(($($field),+))? $({$($named),+})? => format!($($hint)+),)+
+                };
+                if hint.is_empty() { None } else { Some(hint) }
+            }
+        }
+
+        #[allow(unused_variables, reason = "not every text contains every field")]
+        impl fmt::Display for Error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$name $(($($field),+))? $({$($named),+})? => write!(f, $($message)+),)+
+                }
+            }
+        }
+    };
+}
+
+errors! {
     /// Invalid arguments that the parser cannot detect.
-    #[error("{0}")]
-    Usage(String),
+    Usage(text: String) => code "usage", message("{text}"),
+        hint("claudejob --help  # or: claudejob VERB --help");
     /// Not a valid job id.
-    #[error("invalid job id '{}'", .0.escape_debug())]
-    InvalidJobId(String),
+    InvalidJobId(text: String) => code "invalid_job_id",
+        message("invalid job id '{}'", text.escape_debug()),
+        hint("use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'");
     /// A query of the sidecar has an empty `sessionId`.
-    #[error("the sessionId is empty")]
-    EmptySessionId,
+    EmptySessionId => code "invalid_job_id", message("the sessionId is empty"),
+        hint("give each session its own id");
     /// The job does not exist.
-    #[error("no job named '{0}'")]
-    NotFound(String),
+    NotFound(id: String) => code NOT_FOUND, message("no job named '{id}'"),
+        hint("claudejob list --all");
     /// The id is in use.
-    #[error("job '{0}' already exists")]
-    Exists(String),
+    Exists(id: String) => code "job_exists", message("job '{id}' already exists"),
+        hint("claudejob status {id}  # or use another id; --if-absent returns this job");
     /// A query of the sidecar is for a job that is working.
-    #[error(
-        "job {0} is {1}: it accepts a query when it has ended or is idle, and a message at any time"
-    )]
-    SessionActive(String, Status),
+    SessionActive(id: String, status: Status) => code "job_exists",
+        message("job {id} is {status}: it accepts a query when it has ended or is idle, and a \
+            message at any time"),
+        hint("claudejob status {id}");
     /// The prompt is empty.
-    #[error("the prompt is empty")]
-    EmptyPrompt,
+    EmptyPrompt => code "empty_prompt", message("the prompt is empty"),
+        hint("use --prompt TEXT, --prompt-file FILE or --prompt - (stdin)");
     /// The prompt contains a NUL character.
-    #[error("the prompt contains a NUL character at byte {0}")]
-    PromptHasNul(usize),
+    PromptHasNul(at: usize) => code "prompt_has_nul",
+        message("the prompt contains a NUL character at byte {at}"),
+        hint("use plain UTF-8 text");
     /// The prompt is not UTF-8.
-    #[error("the prompt is not valid UTF-8 at byte {0}")]
-    PromptNotUtf8(usize),
+    PromptNotUtf8(at: usize) => code "prompt_not_utf8",
+        message("the prompt is not valid UTF-8 at byte {at}"),
+        hint("use plain UTF-8 text");
     /// The prompt could not be read.
-    #[error("could not read the prompt from {0}: {1}")]
-    PromptUnreadable(String, std::io::Error),
+    PromptUnreadable(from: String, error: io::Error) => code "prompt_unreadable",
+        message("could not read the prompt from {from}: {error}"),
+        hint("check the path");
     /// The prompt is longer than claude accepts.
-    #[error("the prompt is longer than {0} bytes")]
-    PromptTooLong(usize),
+    PromptTooLong(max: usize) => code "prompt_too_long",
+        message("the prompt is longer than {max} bytes"),
+        hint("write it to a file and refer to that file in the prompt");
     /// The working directory cannot be used.
-    #[error("invalid working directory '{0}': {1}")]
-    BadCwd(PathBuf, String),
+    BadCwd(path: PathBuf, why: String) => code "bad_cwd",
+        message("invalid working directory '{}': {why}", path.display()),
+        hint("set --cwd to an existing directory");
     /// No `claude` can be run.
-    #[error("{0}")]
-    ClaudeNotFound(String),
+    ClaudeNotFound(why: String) => code "claude_not_found", message("{why}"),
+        hint("npm install -g @anthropic-ai/claude-code, or set its path with --claude or \
+            CLAUDE_SKILL_CLAUDE");
     /// Claude has no credentials.
-    #[error("claude has no credentials to log in with")]
-    NotLoggedIn,
+    NotLoggedIn => code "not_logged_in", message("claude has no credentials to log in with"),
+        hint("run claude and /login once as this user, or set ANTHROPIC_API_KEY or \
+            CLAUDE_CODE_OAUTH_TOKEN");
     /// Claude refuses to run as root.
-    #[error("claude refuses to skip permission checks as root")]
-    RootNeedsSandbox,
+    RootNeedsSandbox => code "root_needs_sandbox",
+        message("claude refuses to skip permission checks as root"),
+        hint("use another user or --permission-mode acceptEdits, or set IS_SANDBOX=1 if this \
+            machine is a sandbox");
     /// A recorded stream cannot be read.
-    #[error("could not read the recording '{0}': {1}")]
-    BadRecording(PathBuf, std::io::Error),
+    BadRecording(path: PathBuf, error: io::Error) => code "bad_recording",
+        message("could not read the recording '{}': {error}", path.display()),
+        hint("check the path");
     /// The disk is full.
-    #[error("no space left for a job: {0}")]
-    NoSpace(#[source] StoreError),
+    NoSpace(error: StoreError) => code "no_space", message("no space left for a job: {error}"),
+        hint("free some space, or use another directory with --jobs-dir");
     /// The jobs directory belongs to another user or must not be used.
-    #[error("could not use the jobs directory: {0}")]
-    Denied(#[source] StoreError),
+    Denied(error: StoreError) => code "jobs_dir_denied",
+        message("could not use the jobs directory: {error}"),
+        hint("use a directory of your own with --jobs-dir");
     /// Any other error of the jobs directory.
-    #[error("could not use the jobs directory: {0}")]
-    Store(#[source] StoreError),
+    Store(error: StoreError) => code "jobs_dir_error",
+        message("could not use the jobs directory: {error}"),
+        hint("check that path, or use another directory with --jobs-dir");
     /// A job's record is damaged.
-    #[error("could not read the record of job {0}: {1}")]
-    Unreadable(String, String),
+    Unreadable(id: String, why: String) => code "record_unreadable",
+        message("could not read the record of job {id}: {why}"),
+        hint("claude's output is in the job's output.log; if you do not need it, remove the job's \
+            directory");
     /// The file system of the jobs directory does not support file locks.
-    #[error("the file system of the jobs directory does not support locks: {0}")]
-    NoLocks(#[source] StoreError),
+    NoLocks(error: StoreError) => code "no_locks",
+        message("the file system of the jobs directory does not support locks: {error}"),
+        hint("use a directory on a local disk with --jobs-dir");
     /// A systemd scope was requested and is not available.
-    #[error("cannot run the job in a systemd scope: {0}")]
-    NoScope(String),
+    NoScope(why: String) => code "no_scope",
+        message("cannot run the job in a systemd scope: {why}"),
+        hint("use --detach auto, which falls back to a session");
     /// A memory limit was requested and is not available.
-    #[error("cannot limit the job's memory: {0}")]
-    NoMemoryLimit(String),
+    NoMemoryLimit(why: String) => code "no_memory_limit",
+        message("cannot limit the job's memory: {why}"),
+        hint("--memory-max needs a systemd scope: a running systemd and control groups");
     /// Another process holds a lock and makes no progress.
-    #[error("blocked by another process: {0}")]
-    Busy(String),
+    Busy(why: String) => code "busy", message("blocked by another process: {why}"),
+        hint("continue that process (kill -CONT PID) or end it, then repeat the command; if the \
+            disk is full, free some space");
     /// No slot is free for a job with `--no-queue`.
-    #[error("no free slot: {0}")]
-    NoSlot(String),
+    NoSlot(why: String) => code "no_slot", message("no free slot: {why}"),
+        hint("omit --no-queue to wait for a slot");
     /// A dependency of the job does not exist.
-    #[error("no job named '{0}' to wait for")]
-    UnknownDependency(String),
+    UnknownDependency(id: String) => code "unknown_dependency",
+        message("no job named '{id}' to wait for"),
+        hint("claudejob list --all");
     /// Jobs would wait for each other.
-    #[error("job '{0}' would wait for itself through job '{1}'")]
-    DependencyCycle(String, String),
-    /// Jobs with the same labels have spent the budget.
-    #[error(
-        "budget exceeded: {} of {} spent in the last {over} by {by}",
-        dollars(*.spent),
-        dollars(*.budget),
-    )]
-    BudgetExceeded {
-        /// US dollars spent.
-        spent: f64,
-        /// US dollars allowed.
-        budget: f64,
-        /// Period of the budget, as text.
-        over: String,
-        /// The jobs that count, as text.
-        by: String,
-    },
+    DependencyCycle(id: String, first: String) => code "dependency_cycle",
+        message("job '{id}' would wait for itself through job '{first}'"),
+        hint("use another id, or wait for fewer jobs");
+    /// Jobs with the same labels have spent the budget; `over` and `by` say in which time and which
+    /// jobs.
+    BudgetExceeded { spent: f64, budget: f64, over: String, by: String } => code "budget_exceeded",
+        message(
+            "budget exceeded: {} of {} spent in the last {over} by {by}",
+            dollars(*spent),
+            dollars(*budget),
+        ),
+        hint("start it later, or use a larger --budget-usd");
     /// The URL of `--wake-url` is not supported.
-    #[error("invalid wake URL '{url}': {1}", url = .0.escape_debug())]
-    BadWakeUrl(String, String),
+    BadWakeUrl(url: String, why: String) => code "bad_wake_url",
+        message("invalid wake URL '{}': {why}", url.escape_debug()),
+        hint("use http://HOST:PORT/hooks/wake; for https use --on-event with curl");
     /// The token for `--wake-url` is missing or invalid.
-    #[error("no token for the wake URL: {0}")]
-    BadWakeToken(String),
+    BadWakeToken(why: String) => code "bad_wake_url", message("no token for the wake URL: {why}"),
+        hint("set the variable named by --wake-token-env to the token alone");
     /// The job has no such open request.
-    #[error("cannot answer job {0}: {1}")]
-    NothingAsked(String, String),
+    NothingAsked(id: String, why: String) => code "nothing_asked",
+        message("cannot answer job {id}: {why}"),
+        hint("claudejob status {id}  # shows its open requests");
     /// The answer does not fit the question.
-    #[error("{0}")]
-    WrongAnswer(String),
+    WrongAnswer(why: String) => code "wrong_answer", message("{why}"),
+        hint("claudejob list --status blocked  # status ID --full shows the whole request");
     /// The job is not kept alive, so there is nothing to finish.
-    #[error("cannot finish job {0}: {1}")]
-    NotKeptAlive(String, String),
+    NotKeptAlive(id: String, why: String) => code "not_kept_alive",
+        message("cannot finish job {id}: {why}"),
+        hint("claudejob wait {id}  # or: claudejob kill {id}");
     /// The message is empty.
-    #[error("the message is empty")]
-    EmptyMessage,
+    EmptyMessage => code "empty_message", message("the message is empty"),
+        hint("give --message TEXT, --message-file FILE or --message - (stdin)");
     /// The message is too long.
-    #[error("the message is longer than {0} bytes")]
-    MessageTooLong(usize),
+    MessageTooLong(max: usize) => code "message_too_long",
+        message("the message is longer than {max} bytes"),
+        hint("write it to a file and refer to that file in the message");
     /// The inbox of the job is closed: it has ended, or is about to.
-    #[error("job {0} accepts no more requests: it is {1}")]
-    JobEnded(String, String),
+    JobEnded(id: String, status: String) => code "job_ended",
+        message("job {id} accepts no more requests: it is {status}"),
+        hint("claudejob resume {id}  # --message TEXT adds instructions");
     /// The job ended and was removed before it received the message.
-    #[error("job {0} has ended and was removed")]
-    JobRemoved(String),
+    JobRemoved(id: String) => code "job_ended", message("job {id} has ended and was removed"),
+        hint("claudejob list --all");
     /// The job's conversation cannot be continued.
-    #[error("cannot resume job {0}: {1}")]
-    NotResumable(String, String),
-    /// Claude's file of the job's conversation is gone.
-    #[error("the conversation of job {id} is gone: {file} does not exist")]
-    SessionGone {
-        /// The job's id.
-        id: String,
-        /// Path of the missing file.
-        file: String,
-        /// `recover` accepts the job and starts again from the prompt.
-        recoverable: bool,
-    },
+    NotResumable(id: String, why: String) => code "not_resumable",
+        message("cannot resume job {id}: {why}"),
+        hint("claudejob status {id}");
+    /// Claude's file of the job's conversation is gone. A `recoverable` job is accepted by `recover`
+    /// and starts again from the prompt.
+    SessionGone { id: String, file: String, recoverable: bool } => code "session_gone",
+        message("the conversation of job {id} is gone: {file} does not exist"),
+        hint("{}", session_gone_hint(id, *recoverable));
     /// The given conversation is not the job's.
-    #[error(
-        "resumeSessionId '{given}' is not the conversation of job {0}: omit it, or use another sessionId",
-        given = .1.escape_debug()
-    )]
-    SessionMismatch(String, String),
+    SessionMismatch(id: String, given: String) => code "session_mismatch",
+        message(
+            "resumeSessionId '{}' is not the conversation of job {id}: omit it, or use another \
+             sessionId",
+            given.escape_debug(),
+        ),
+        hint("claudejob status {id}");
     /// The job does not need recovery.
-    #[error("cannot recover job {0}: {1}")]
-    NotRecoverable(String, String),
+    NotRecoverable(id: String, why: String) => code "not_recoverable",
+        message("cannot recover job {id}: {why}"),
+        hint("claudejob status {id}");
     /// Another machine may be running the job.
-    #[error("job {0} runs on host {1} according to its record, which cannot be checked from here")]
-    OtherHost(String, String),
-    /// The worker or claude could not be started.
-    #[error("could not start job {id}: {why}")]
-    Launch {
-        /// The id of the job, which exists and has failed.
-        id: String,
-        /// Cause of the failure.
-        why: String,
-    },
-    /// The offset is beyond the end of the log.
-    #[error("offset {offset} is beyond the end of the log ({length} bytes)")]
-    BadOffset {
-        /// The requested offset in bytes.
-        offset: u64,
-        /// The length of the log in bytes.
-        length: u64,
-    },
+    OtherHost(id: String, host: String) => code "other_host",
+        message("job {id} runs on host {host} according to its record, which cannot be checked \
+            from here"),
+        hint("claudejob status {id}  # run this on {host}; if that machine is gone for good, \
+            repeat the command with --force-host");
+    /// The worker or claude could not be started; the job exists and has failed.
+    Launch { id: String, why: String } => code "launch_failed",
+        message("could not start job {id}: {why}"),
+        hint("claudejob logs {id} --stderr");
+    /// The offset is beyond the end of the log, which has `length` bytes.
+    BadOffset { offset: u64, length: u64 } => code "bad_offset",
+        message("offset {offset} is beyond the end of the log ({length} bytes)"),
+        hint("use a nextOffset that claudejob logs returned for this log");
     /// A job's process could not be signalled.
-    #[error("could not signal the worker of job {0}: {1}")]
-    Signal(String, std::io::Error),
+    Signal(id: String, error: io::Error) => code "signal_failed",
+        message("could not signal the worker of job {id}: {error}"),
+        hint("");
     /// The output file cannot be created or must not be replaced.
-    #[error("could not write '{0}': {1}")]
-    BadTarget(PathBuf, String),
+    BadTarget(path: PathBuf, why: String) => code "bad_target",
+        message("could not write '{}': {why}", path.display()),
+        hint("use a new file or an existing regular file, in a directory that exists");
     /// The output file could not be written.
-    #[error("could not write '{0}': {1}")]
-    NotWritten(PathBuf, #[source] std::io::Error),
+    NotWritten(path: PathBuf, error: io::Error) => code "write_failed",
+        message("could not write '{}': {error}", path.display()),
+        hint("check that path and its free space");
     /// An answer could not be written.
-    #[error("could not write the answer: {0}")]
-    Output(#[source] std::io::Error),
+    Output(error: io::Error) => code "output_failed",
+        message("could not write the answer: {error}"),
+        hint("");
     /// The job was started, but the answer of `start` could not be written.
-    #[error("job {0} was started and is {1}, but the answer could not be written: {2}")]
-    StartNotReported(String, String, #[source] std::io::Error),
+    StartNotReported(id: String, status: String, error: io::Error) => code "output_failed",
+        message("job {id} was started and is {status}, but the answer could not be written: {error}"),
+        hint("claudejob status {id}");
+}
+
+fn session_gone_hint(id: &str, recoverable: bool) -> String {
+    if recoverable {
+        format!("claudejob recover {id}  # starts again from the prompt")
+    } else {
+        format!("claudejob result {id}  # the conversation is gone: start a new job")
+    }
 }
 
 impl Error {
-    /// Returns the stable code, for programs.
-    pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::Usage(_) => "usage",
-            Self::InvalidJobId(_) | Self::EmptySessionId => "invalid_job_id",
-            Self::NotFound(_) => NOT_FOUND,
-            Self::Exists(_) | Self::SessionActive(..) => "job_exists",
-            Self::EmptyPrompt => "empty_prompt",
-            Self::PromptHasNul(_) => "prompt_has_nul",
-            Self::PromptNotUtf8(_) => "prompt_not_utf8",
-            Self::PromptUnreadable(..) => "prompt_unreadable",
-            Self::PromptTooLong(_) => "prompt_too_long",
-            Self::BadCwd(..) => "bad_cwd",
-            Self::ClaudeNotFound(_) => "claude_not_found",
-            Self::NotLoggedIn => "not_logged_in",
-            Self::RootNeedsSandbox => "root_needs_sandbox",
-            Self::BadRecording(..) => "bad_recording",
-            Self::NoSpace(_) => "no_space",
-            Self::Denied(_) => "jobs_dir_denied",
-            Self::Store(_) => "jobs_dir_error",
-            Self::Unreadable(..) => "record_unreadable",
-            Self::NoLocks(_) => "no_locks",
-            Self::NoScope(_) => "no_scope",
-            Self::BadWakeUrl(..) | Self::BadWakeToken(_) => "bad_wake_url",
-            Self::NoMemoryLimit(_) => "no_memory_limit",
-            Self::Busy(_) => "busy",
-            Self::NoSlot(_) => "no_slot",
-            Self::UnknownDependency(_) => "unknown_dependency",
-            Self::DependencyCycle(..) => "dependency_cycle",
-            Self::BudgetExceeded { .. } => "budget_exceeded",
-            Self::NotRecoverable(..) => "not_recoverable",
-            Self::NotKeptAlive(..) => "not_kept_alive",
-            Self::NothingAsked(..) => "nothing_asked",
-            Self::WrongAnswer(_) => "wrong_answer",
-            Self::EmptyMessage => "empty_message",
-            Self::MessageTooLong(_) => "message_too_long",
-            Self::JobEnded(..) | Self::JobRemoved(_) => "job_ended",
-            Self::NotResumable(..) => "not_resumable",
-            Self::OtherHost(..) => "other_host",
-            Self::SessionGone { .. } => "session_gone",
-            Self::SessionMismatch(..) => "session_mismatch",
-            Self::Launch { .. } => "launch_failed",
-            Self::BadOffset { .. } => "bad_offset",
-            Self::Signal(..) => "signal_failed",
-            Self::BadTarget(..) => "bad_target",
-            Self::NotWritten(..) => "write_failed",
-            Self::Output(_) | Self::StartNotReported(..) => "output_failed",
-        }
-    }
-
-    /// Returns what to do about the error.
-    pub(crate) fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::Usage(_) => "claudejob --help  # or: claudejob VERB --help",
-            Self::InvalidJobId(_) => {
-                "use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'"
-            }
-            Self::EmptySessionId => "give each session its own id",
-            Self::NotFound(_) | Self::JobRemoved(_) => "claudejob list --all",
-            Self::Exists(id) => {
-                return Some(format!(
-                    "claudejob status {id}  # or use another id; --if-absent returns this job"
-                ));
-            }
-            Self::EmptyPrompt => "use --prompt TEXT, --prompt-file FILE or --prompt - (stdin)",
-            Self::PromptHasNul(_) | Self::PromptNotUtf8(_) => "use plain UTF-8 text",
-            Self::PromptUnreadable(..) | Self::BadRecording(..) => "check the path",
-            Self::BadCwd(..) => "set --cwd to an existing directory",
-            Self::ClaudeNotFound(_) => {
-                "npm install -g @anthropic-ai/claude-code, or set its path with --claude or \
-                 CLAUDE_SKILL_CLAUDE"
-            }
-            Self::NotLoggedIn => {
-                "run claude and /login once as this user, or set ANTHROPIC_API_KEY or \
-                 CLAUDE_CODE_OAUTH_TOKEN"
-            }
-            Self::RootNeedsSandbox => {
-                "use another user or --permission-mode acceptEdits, or set IS_SANDBOX=1 if this \
-                 machine is a sandbox"
-            }
-            Self::NoSpace(_) => "free some space, or use another directory with --jobs-dir",
-            Self::Denied(_) => "use a directory of your own with --jobs-dir",
-            Self::NoLocks(_) => "use a directory on a local disk with --jobs-dir",
-            Self::NoScope(_) => "use --detach auto, which falls back to a session",
-            Self::NothingAsked(id, _) => {
-                return Some(format!("claudejob status {id}  # shows its open requests"));
-            }
-            Self::NotKeptAlive(id, _) => {
-                return Some(format!("claudejob wait {id}  # or: claudejob kill {id}"));
-            }
-            Self::WrongAnswer(_) => {
-                "claudejob list --status blocked  # status ID --full shows the whole request"
-            }
-            Self::EmptyMessage => "give --message TEXT, --message-file FILE or --message - (stdin)",
-            Self::PromptTooLong(_) => "write it to a file and refer to that file in the prompt",
-            Self::MessageTooLong(_) => "write it to a file and refer to that file in the message",
-            Self::JobEnded(id, _) => {
-                return Some(format!("claudejob resume {id}  # --message TEXT adds instructions"));
-            }
-            Self::SessionGone { id, recoverable: true, .. } => {
-                return Some(format!("claudejob recover {id}  # starts again from the prompt"));
-            }
-            Self::SessionGone { id, .. } => {
-                return Some(format!(
-                    "claudejob result {id}  # the conversation is gone: start a new job"
-                ));
-            }
-            Self::NotRecoverable(id, _)
-            | Self::NotResumable(id, _)
-            | Self::SessionActive(id, _)
-            | Self::SessionMismatch(id, _) => {
-                return Some(format!("claudejob status {id}"));
-            }
-            Self::OtherHost(id, host) => {
-                return Some(format!(
-                    "claudejob status {id}  # run this on {host}; if that machine is gone for good, \
-                     repeat the command with --force-host"
-                ));
-            }
-            Self::BadWakeUrl(..) => {
-                "use http://HOST:PORT/hooks/wake; for https use --on-event with curl"
-            }
-            Self::BadWakeToken(_) => {
-                "set the variable named by --wake-token-env to the token alone"
-            }
-            Self::NoMemoryLimit(_) => {
-                "--memory-max needs a systemd scope: a running systemd and control groups"
-            }
-            Self::NoSlot(_) => "omit --no-queue to wait for a slot",
-            Self::Busy(_) => {
-                "continue that process (kill -CONT PID) or end it, then repeat the command; \
-                 if the disk is full, free some space"
-            }
-            Self::UnknownDependency(_) => "claudejob list --all",
-            Self::DependencyCycle(..) => "use another id, or wait for fewer jobs",
-            Self::BudgetExceeded { .. } => "start it later, or use a larger --budget-usd",
-            Self::BadOffset { .. } => "use a nextOffset that claudejob logs returned for this log",
-            Self::BadTarget(..) => {
-                "use a new file or an existing regular file, in a directory that exists"
-            }
-            Self::Launch { id, .. } => {
-                return Some(format!("claudejob logs {id} --stderr"));
-            }
-            Self::Store(_) => "check that path, or use another directory with --jobs-dir",
-            Self::Unreadable(..) => {
-                "claude's output is in the job's output.log; if you do not need it, remove the \
-                 job's directory"
-            }
-            Self::NotWritten(..) => "check that path and its free space",
-            Self::StartNotReported(id, ..) => return Some(format!("claudejob status {id}")),
-            Self::Signal(..) | Self::Output(_) => return None,
-        };
-        Some(hint.to_owned())
-    }
-
     /// Returns the exit status of the program.
     pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
@@ -404,7 +318,7 @@ impl From<LoadError> for Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        use std::io::ErrorKind;
+        use io::ErrorKind;
         if error.is_without_locks() {
             return Self::NoLocks(error);
         }
@@ -423,7 +337,7 @@ mod tests {
 
     #[test]
     fn file_errors_have_hints() {
-        let io = || std::io::Error::from(std::io::ErrorKind::Other);
+        let io = || io::Error::from(io::ErrorKind::Other);
         let path = || PathBuf::from("/jobs/a/meta.json");
         let store = StoreError { operation: "read", path: path(), source: io() };
         for (error, code, hint) in [
