@@ -15,7 +15,7 @@ use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Record, Summary, Timestamp};
 use crate::output::{Answer, YELLOW, painted};
-use crate::store::{JobDir, Listed, Liveness, Store, StoreError, Summaries};
+use crate::store::{JobDir, Listed, Liveness, LoadError, Store, StoreError, Summaries};
 use crate::text::{harmless, plural};
 
 /// Number of ended jobs that are kept by default.
@@ -36,60 +36,43 @@ const MAX_NAMED: usize = 50;
 pub(crate) struct CleanArgs {
     #[command(flatten)]
     targets: JobIdsArgs,
-    /// Keep the N jobs that ended last [default: 50; 0 with a filter]
-    #[arg(long, value_name = "N")]
-    keep: Option<usize>,
-    /// Consider only jobs that ended longer ago, such as 7d
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    older_than: Option<Duration>,
-    /// Select jobs with this label (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
-    label: Vec<(String, String)>,
-    /// Show what would be removed, without removing it
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    options: CleanOptions,
     /// Treat live jobs of other machines as lost
     #[arg(long, long_help = FORCE_HOST)]
     force_host: bool,
+}
+
+/// Which jobs to remove.
+#[derive(Debug, Default, Args)]
+pub(super) struct CleanOptions {
+    /// Keep the N jobs that ended last [default: 50; 0 with a filter]
+    #[arg(long, value_name = "N")]
+    pub(super) keep: Option<usize>,
+    /// Consider only jobs that ended longer ago, such as 7d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(super) older_than: Option<Duration>,
+    /// Select jobs with this label (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub(super) label: Vec<(String, String)>,
+    /// Show what would be removed, without removing it
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 impl CleanArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let ids = self.targets.parse()?;
-        if self.force_host && !self.dry_run {
+        if self.force_host && !self.options.dry_run {
             if ids.is_empty() {
                 take_over_all(&store)?;
             } else {
                 take_over(&store, &ids)?;
             }
         }
-        let request = CleanRequest {
-            ids,
-            spare: None,
-            keep: self.keep,
-            older_than: self.older_than,
-            filter: Filter { labels: self.label, ..Filter::default() },
-            dry_run: self.dry_run,
-        };
-        call.print(&clean(&store, &request)?)
+        call.print(&clean(&store, &ids, None, &self.options)?)
     }
-}
-
-/// Which jobs to remove.
-#[derive(Debug, Default)]
-pub(crate) struct CleanRequest {
-    /// Only these jobs; empty for any.
-    pub ids: Vec<JobId>,
-    /// A job that is kept in addition to those that `keep` counts.
-    pub spare: Option<JobId>,
-    /// Number of jobs to keep: those that ended last.
-    pub keep: Option<usize>,
-    /// Only jobs that ended at least this long ago.
-    pub older_than: Option<Duration>,
-    pub filter: Filter,
-    /// Remove nothing.
-    pub dry_run: bool,
 }
 
 /// A job that was not removed.
@@ -170,20 +153,27 @@ fn format_bytes(amount: u64) -> String {
     format!("{:.1} TB", amount / 1_000.0)
 }
 
-/// Removes ended jobs. Jobs that are live, have undelivered notifications, or are awaited by
+/// Removes ended jobs, of these `ids` unless there are none. A `spare` job is kept in addition to
+/// those that `keep` counts. Jobs that are live, have undelivered notifications, or are awaited by
 /// another job are never removed, nor are directories that are not jobs. A job disappears as a
 /// whole, and symbolic links in it are not followed. A job that cannot be removed does not prevent
 /// the removal of the others, and is an error only if there is nothing else to report.
-pub(crate) fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer, Error> {
-    let mut answer = CleanAnswer { dry_run: request.dry_run, ..CleanAnswer::default() };
-    let mut failures = Vec::new();
-    let chosen = choose(store, request, &mut answer, &mut failures)?;
-    if !request.dry_run {
+pub(super) fn clean(
+    store: &Store,
+    ids: &[JobId],
+    spare: Option<&JobId>,
+    options: &CleanOptions,
+) -> Result<CleanAnswer, Error> {
+    let mut choice = Choice::new(ids, spare, options);
+    let chosen = choice.choose(store)?;
+    let mut answer =
+        CleanAnswer { dry_run: options.dry_run, left: choice.left, ..CleanAnswer::default() };
+    let mut failures = choice.failures;
+    if !options.dry_run {
         store.clear_leftovers()?;
     }
     // While this lock is held, no new job can depend on one of them.
-    let removal = !request.dry_run && !chosen.is_empty();
-    let _removal = removal.then(|| store.lock_removal()).flatten();
+    let _removal = if options.dry_run || chosen.is_empty() { None } else { store.lock_removal() };
     let awaited = if chosen.is_empty() { BTreeMap::new() } else { awaited(store)? };
     let mut cost_error = None;
     for id in chosen {
@@ -191,7 +181,7 @@ pub(crate) fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer
         let freed = dir.disk_usage();
         let removed = match awaited.get(&id) {
             Some(waiter) => Err(RemovalError::Refused(format!("job {waiter} waits for it"))),
-            None if request.dry_run => {
+            None if options.dry_run => {
                 check_removable(&dir, dir.is_held().as_ref().map(|held| !held)).map(|()| None)
             }
             None => remove(&dir),
@@ -201,7 +191,7 @@ pub(crate) fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer
                 cost_error = cost_error.or(error);
                 answer.count(id, freed);
             }
-            Err(RemovalError::Refused(error)) if !request.ids.is_empty() => {
+            Err(RemovalError::Refused(error)) if !ids.is_empty() => {
                 answer.left.push(NotRemoved { job_id: id, error });
             }
             Err(RemovalError::Refused(_)) => {}
@@ -211,78 +201,128 @@ pub(crate) fn clean(store: &Store, request: &CleanRequest) -> Result<CleanAnswer
     if answer.removed == 0 && answer.left.is_empty() && !failures.is_empty() {
         return Err(failures.swap_remove(0).1);
     }
-    let failures = failures.into_iter().take(MAX_NAMED);
-    let failures = failures.map(|(job_id, error)| NotRemoved { job_id, error: error.to_string() });
-    answer.left.extend(failures);
-    let warning =
-        |error| format!("the cost of removed jobs stays in .new until it can be recorded: {error}");
-    answer.warnings.extend(cost_error.map(warning));
+    for (job_id, error) in failures.into_iter().take(MAX_NAMED) {
+        answer.left.push(NotRemoved { job_id, error: error.to_string() });
+    }
+    if let Some(error) = cost_error {
+        answer.warnings.push(format!(
+            "the cost of removed jobs stays in .new until it can be recorded: {error}"
+        ));
+    }
     Ok(answer)
 }
 
-/// Returns the jobs to remove, latest end first. Of jobs that were selected by id, those that are
-/// kept are added to `answer` and those that cannot be read to `failures`.
-fn choose(
-    store: &Store,
-    request: &CleanRequest,
-    answer: &mut CleanAnswer,
-    failures: &mut Vec<(JobId, Error)>,
-) -> Result<Vec<JobId>, Error> {
-    let named = !request.ids.is_empty();
-    let selects = named || request.older_than.is_some() || !request.filter.is_empty();
-    let keep = request.keep.unwrap_or(if selects { 0 } else { DEFAULT_KEEP });
-    let before = request.older_than.map(|age| clock::now().before(age));
-    let mut ended: Vec<(Option<Timestamp>, JobId)> = Vec::new();
-    let (summaries, jobs) = match named {
-        true => (Summaries::default(), request.ids.iter().cloned().map(Listed::unread).collect()),
-        false => store.summaries()?,
-    };
-    for job in jobs {
-        let id = job.id;
-        if request.spare.as_ref() == Some(&id) {
-            continue;
+/// The choice of the jobs to remove.
+struct Choice<'a> {
+    ids: &'a [JobId],
+    spare: Option<&'a JobId>,
+    keep: usize,
+    /// Only jobs that ended before this time.
+    before: Option<Timestamp>,
+    filter: Filter,
+    /// Jobs that can be removed, with their ends.
+    ended: Vec<(Option<Timestamp>, JobId)>,
+    /// Jobs that were selected by id but are kept.
+    left: Vec<NotRemoved>,
+    /// Jobs that were selected by id but cannot be read.
+    failures: Vec<(JobId, Error)>,
+}
+
+impl<'a> Choice<'a> {
+    fn new(ids: &'a [JobId], spare: Option<&'a JobId>, options: &CleanOptions) -> Self {
+        let filter = Filter { labels: options.label.clone(), ..Filter::default() };
+        let selects = !ids.is_empty() || options.older_than.is_some() || !filter.is_empty();
+        Self {
+            ids,
+            spare,
+            keep: options.keep.unwrap_or(if selects { 0 } else { DEFAULT_KEEP }),
+            before: options.older_than.map(|age| clock::now().before(age)),
+            filter,
+            ended: Vec::new(),
+            left: Vec::new(),
+            failures: Vec::new(),
         }
-        // Without recipients there are no notifications that could be undelivered.
-        if let Some(job) = job.ended.filter(|job| !job.has_recipients) {
-            let is_selected = match !selects {
-                true => true,
-                false => summaries
-                    .get(&job)
-                    .is_some_and(|summary| request.mismatch_reason(&summary, before).is_none()),
-            };
-            if is_selected {
-                ended.push((job.ended_at, id));
-            }
-            continue;
-        }
-        match try_load_checked(store, &id) {
-            Ok(observed) => match keep_reason(&observed.dir, &observed.record) {
-                None => {
-                    let summary = observed.record.into();
-                    match request.mismatch_reason(&summary, before) {
-                        None => ended.push((summary.ended_at, id)),
-                        Some(why) if named => {
-                            answer.left.push(NotRemoved { job_id: id, error: why.to_owned() });
-                        }
-                        Some(_) => {}
-                    }
+    }
+
+    /// Returns the jobs to remove, latest end first.
+    fn choose(&mut self, store: &Store) -> Result<Vec<JobId>, Error> {
+        if self.ids.is_empty() {
+            let (summaries, jobs) = store.summaries()?;
+            for job in jobs {
+                if self.spare != Some(&job.id) {
+                    self.consider(store, &summaries, job);
                 }
-                Some(error) if named => answer.left.push(NotRemoved { job_id: id, error }),
-                Some(_) => {}
-            },
-            Err(error) if named => failures.push((id, error.into())),
-            Err(_) => {}
+            }
+        } else {
+            for id in self.ids {
+                self.consider_record(store, id.clone());
+            }
+        }
+        self.ended.sort_unstable_by(|a, b| b.cmp(a));
+        let chosen = self.ended.split_off(self.keep.min(self.ended.len()));
+        for (_, id) in std::mem::take(&mut self.ended) {
+            self.leave(id, format!("kept by --keep {}", self.keep));
+        }
+        Ok(chosen.into_iter().map(|(_, id)| id).collect())
+    }
+
+    fn consider(&mut self, store: &Store, summaries: &Summaries, job: Listed) {
+        match job.ended {
+            // Without recipients there are no notifications that could be undelivered.
+            Some(ended) if !ended.has_recipients => {
+                // The summary is decoded only if it is needed.
+                let is_selected = self.selects_all()
+                    || summaries.get(&ended).is_some_and(|it| self.mismatch_reason(&it).is_none());
+                if is_selected {
+                    self.ended.push((ended.ended_at, job.id));
+                }
+            }
+            _ => self.consider_record(store, job.id),
         }
     }
-    ended.sort_unstable_by(|a, b| b.cmp(a));
-    let chosen = ended.split_off(keep.min(ended.len()));
-    if named {
-        let error = || format!("kept by --keep {keep}");
-        answer
-            .left
-            .extend(ended.into_iter().map(|(_, job_id)| NotRemoved { job_id, error: error() }));
+
+    fn consider_record(&mut self, store: &Store, id: JobId) {
+        let observed = match try_load_checked(store, &id) {
+            Ok(observed) => observed,
+            Err(error) => {
+                if !self.ids.is_empty() {
+                    self.failures.push((id, error.into()));
+                }
+                return;
+            }
+        };
+        if let Some(why) = keep_reason(&observed.dir, &observed.record) {
+            return self.leave(id, why);
+        }
+        let summary = observed.record.into();
+        match self.mismatch_reason(&summary) {
+            Some(why) => self.leave(id, why.to_owned()),
+            None => self.ended.push((summary.ended_at, id)),
+        }
     }
-    Ok(chosen.into_iter().map(|(_, id)| id).collect())
+
+    /// Records why a job is kept, if it was selected by id.
+    fn leave(&mut self, job_id: JobId, error: String) {
+        if !self.ids.is_empty() {
+            self.left.push(NotRemoved { job_id, error });
+        }
+    }
+
+    fn selects_all(&self) -> bool {
+        self.before.is_none() && self.filter.is_empty()
+    }
+
+    /// Returns why an ended job is not selected.
+    fn mismatch_reason(&self, job: &Summary) -> Option<&'static str> {
+        let is_old = match self.before {
+            Some(before) => job.ended_at.is_some_and(|at| at <= before),
+            None => true,
+        };
+        if !is_old {
+            return Some("it ended too recently");
+        }
+        if self.filter.matches(job) { None } else { Some("it does not have these labels") }
+    }
 }
 
 impl CleanAnswer {
@@ -297,30 +337,19 @@ impl CleanAnswer {
     }
 }
 
-impl CleanRequest {
-    /// Returns why an ended job is not selected.
-    fn mismatch_reason(&self, job: &Summary, before: Option<Timestamp>) -> Option<&'static str> {
-        let old = before.is_none_or(|before| job.ended_at.is_some_and(|at| at <= before));
-        if !old {
-            return Some("it ended too recently");
-        }
-        if self.filter.matches(job) { None } else { Some("it does not have these labels") }
-    }
-}
-
 /// Returns the jobs that are awaited, each with a job that waits for it: one that has not been
 /// admitted yet, or was interrupted before its admission. It will read how they ended.
 fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
     let mut awaited = BTreeMap::new();
     let (summaries, jobs) = store.summaries()?;
-    for Listed { id, ended } in jobs {
-        let known = ended.and_then(|ended| summaries.get(&ended));
+    for job in jobs {
         // The dependencies of a job whose record cannot be read are unknown.
-        let Some(waiter) = known.or_else(|| store.job(&id).summary().ok()) else { continue };
+        let Some(waiter) = summaries.get_or_load(store, &job) else { continue };
         // A job that was interrupted before its admission may be recovered.
         if !waiter.was_admitted && (waiter.status.is_live() || waiter.end_state().is_cut_off()) {
-            let others = [waiter.spec.after, waiter.spec.after_any].concat();
-            awaited.extend(others.into_iter().map(|other| (other, id.clone())));
+            for other in [waiter.spec.after, waiter.spec.after_any].concat() {
+                awaited.insert(other, job.id.clone());
+            }
         }
     }
     Ok(awaited)
@@ -350,10 +379,15 @@ enum RemovalError {
     Failed(StoreError),
 }
 
+impl From<LoadError> for RemovalError {
+    fn from(error: LoadError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
 /// Checks that the job can be removed in its current state. `is_free` says whether its lock is free.
 fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(), RemovalError> {
-    let record = dir.load_checked();
-    let record = record.map_err(|error| RemovalError::Refused(error.to_string()))?;
+    let record = dir.load_checked()?;
     match is_free {
         Ok(true) => {}
         // Another process resumes the job or is reading it.
@@ -364,7 +398,10 @@ fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(
         Err(_) if record.is_of_node_skill() => {}
         Err(error) => return Err(RemovalError::Refused(error.to_string())),
     }
-    keep_reason(dir, &record).map_or(Ok(()), |why| Err(RemovalError::Refused(why)))
+    match keep_reason(dir, &record) {
+        Some(why) => Err(RemovalError::Refused(why)),
+        None => Ok(()),
+    }
 }
 
 /// Removes the job if it can still be removed. Returns the error that prevented recording its

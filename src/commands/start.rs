@@ -1,6 +1,7 @@
 //! `start`: starts a new, detached job.
 
 mod args;
+mod options;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -11,7 +12,7 @@ use clap::{Args, Command, FromArgMatches};
 use serde::Serialize;
 
 use super::Call;
-use super::clean;
+use super::clean::{CleanOptions, clean};
 use super::launching::{
     check_claude, check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot,
     status_after_launch, warnings,
@@ -19,17 +20,17 @@ use super::launching::{
 use super::observe::observe;
 use super::resume::check_session;
 use super::status::{QueueView, Waiting, status_view};
-use super::wait::{WaitRequest, wait_and_print};
+use super::wait::{WaitOptions, wait_and_print};
 use crate::arguments::{add_variable_name, without_empty_variables};
 use crate::claude::{self, Env};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
-use crate::job::{Filter, JobId, Record, Spec, Status, Summary, WaitKind, WaitingFor};
-use crate::launch::DetachMode;
+use crate::job::{Filter, JobId, Record, Spec, Status, WaitKind, WaitingFor};
+use crate::launch::{DetachMode, Launched};
 use crate::notifier;
 use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, wait_reason};
-use crate::store::{CreateError, JobDir, Listed, Store, addressed};
+use crate::store::{CreateError, JobDir, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
 
 pub(crate) use args::StartArgs;
@@ -45,9 +46,8 @@ impl StartArgs {
         let wait = self.wait;
         let answer = start(&store, self.into_request()?, &call.env)?;
         if let Some(timeout) = wait {
-            let request =
-                WaitRequest { ids: vec![answer.job_id], timeout, ..WaitRequest::default() };
-            return wait_and_print(call, &store, &request);
+            let options = WaitOptions { timeout, ..WaitOptions::default() };
+            return wait_and_print(call, &store, &[answer.job_id], &options);
         }
         call.print(&answer).map_err(|error| match error {
             Error::Output(source) => Error::StartNotReported(
@@ -174,20 +174,20 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     set_system_prompt_snapshot(&mut spec);
     check_wake(&spec, env)?;
     let has_dependencies = spec.dependencies().next().is_some();
-    let removal_lock = has_dependencies.then(|| store.lock_against_removal());
+    let removal_lock = if has_dependencies { Some(store.lock_against_removal()) } else { None };
     check_dependencies(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
         check_budget(store, budget, &spec)?;
     }
     let preview = one_line(&prompt, PREVIEW_CHARS);
-    let (id, dir, lock, mut plan) = loop {
+    let (dir, lock, mut plan) = loop {
         let new = id.clone().unwrap_or_else(generate_id);
         let plan = plan_detach(detach, store, &new, &spec, env)?;
         let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
         record.worker.detached = Some(plan.expected());
         record.set_host();
         match store.create(&record, &prompt) {
-            Ok((dir, lock)) => break (new, dir, lock, plan),
+            Ok((dir, lock)) => break (dir, lock, plan),
             Err(CreateError::Exists) if id.is_none() => {}
             Err(CreateError::Exists) => return existing_answer(store, &new, if_absent),
             Err(CreateError::Store(error)) => return Err(error.into()),
@@ -196,29 +196,41 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     drop(removal_lock);
     let launched = launch_or_fail(&dir, lock, &mut plan, env)?;
     fault_point("start:launched");
-    // This job does not count.
-    if let Some(keep) = keep
-        && store.ids().is_ok_and(|ids| ids.len() > keep.saturating_add(1))
-    {
-        // The job itself may have ended by now, and its caller may wait for its end.
-        let spare = Some(id.clone());
-        let request =
-            clean::CleanRequest { keep: Some(keep), spare, ..clean::CleanRequest::default() };
-        // The job runs: a failed cleanup is not a failure of the start.
-        let _ = clean::clean(store, &request);
+    if let Some(keep) = keep {
+        remove_old_jobs(store, keep, dir.id());
     }
     let warnings = warnings(store, &plan);
+    Ok(answer(store, &dir, launched, warnings))
+}
+
+/// Removes all but the `keep` jobs that ended last. The job that was just started does not count: it
+/// may have ended by now, and its caller may wait for its end.
+fn remove_old_jobs(store: &Store, keep: usize, started: &JobId) {
+    if store.ids().is_ok_and(|ids| ids.len() > keep.saturating_add(1)) {
+        let options = CleanOptions { keep: Some(keep), ..CleanOptions::default() };
+        // The job runs: a failed cleanup is not a failure of the start.
+        let _ = clean(store, &[], Some(started), &options);
+    }
+}
+
+/// Returns the answer for a job whose worker was just launched.
+fn answer(store: &Store, dir: &JobDir, launched: Launched, warnings: Vec<String>) -> StartAnswer {
     let (pid, status) = (Some(launched.pid), status_after_launch(launched));
-    let waiting = if status == Status::Queued { queue_wait(store, &dir) } else { None };
-    let waits_for = waiting.as_ref().map(|w| w.waits_for.clone()).unwrap_or_default();
-    let waiting_for = waiting.map(|waiting| {
-        let starting = || WaitingFor::new(WaitKind::Slot, None, "it is about to start");
-        let wait = waiting.waiting_for().unwrap_or_else(starting);
-        wait.map_hint(|hint| addressed(store.root(), hint))
-    });
-    let hint = Some(addressed(store.root(), format!("claudejob wait {id}")));
-    let existing = false;
-    Ok(StartAnswer { job_id: id, pid, status, existing, warnings, waits_for, waiting_for, hint })
+    let mut waits_for = Vec::new();
+    let mut waiting_for = None;
+    if status == Status::Queued
+        && let Some(waiting) = queue_wait(store, dir)
+    {
+        let wait = match waiting.waiting_for() {
+            Some(wait) => wait,
+            None => WaitingFor::new(WaitKind::Slot, None, "it is about to start"),
+        };
+        waiting_for = Some(wait.map_hint(|hint| addressed(store.root(), hint)));
+        waits_for = waiting.waits_for;
+    }
+    let job_id = dir.id().clone();
+    let hint = Some(addressed(store.root(), format!("claudejob wait {job_id}")));
+    StartAnswer { job_id, pid, status, existing: false, warnings, waits_for, waiting_for, hint }
 }
 
 /// Returns the wait of a job that was just queued.
@@ -232,7 +244,9 @@ fn queue_wait(store: &Store, dir: &JobDir) -> Option<Waiting> {
 /// Refuses a `--wake-url` or its token if no notification can be sent with it.
 fn check_wake(spec: &Spec, env: &Env) -> Result<(), Error> {
     let Some(wake) = &spec.notify.wake else { return Ok(()) };
-    check_wake_url(&wake.url).map_err(|why| Error::BadWakeUrl(wake.url.clone(), why))?;
+    if let Err(why) = check_wake_url(&wake.url) {
+        return Err(Error::BadWakeUrl(wake.url.clone(), why));
+    }
     if let Some(name) = &wake.token_env {
         let value = env.get(name).map(OsString::as_os_str);
         notifier::check_token(name, value).map_err(Error::BadWakeToken)?;
@@ -242,26 +256,26 @@ fn check_wake(spec: &Spec, env: &Env) -> Result<(), Error> {
 
 fn check_wake_url(text: &str) -> Result<(), String> {
     let url: ureq::http::Uri = text.parse().map_err(|error| format!("{error}"))?;
-    let refuse = |why: &str| Err(why.to_owned());
     if url.scheme_str() != Some("http") {
-        return refuse("only http is supported");
+        return Err("only http is supported".to_owned());
     }
     if text.contains('@') {
-        return refuse("it must not contain a token: use --wake-token-env");
+        return Err("it must not contain a token: use --wake-token-env".to_owned());
     }
-    let Some(authority) = url.authority().filter(|authority| !authority.host().is_empty()) else {
-        return refuse("it has no host");
+    let authority = match url.authority() {
+        Some(authority) if !authority.host().is_empty() => authority,
+        _ => return Err("it has no host".to_owned()),
     };
     // HTTP clients ignore an invalid port: the token would be sent to port 80.
     let after_host = &authority.as_str()[authority.host().len()..];
     let has_port = after_host.starts_with(':') && authority.port_u16().is_some_and(|n| n > 0);
     if !after_host.is_empty() && !has_port {
-        return refuse("its port must be a number from 1 to 65535");
+        return Err("its port must be a number from 1 to 65535".to_owned());
     }
     // The URL is stored, and a token must not be, wherever it is in the URL. The parser drops a
     // fragment.
     if url.query().is_some() || text.contains('#') {
-        return refuse("it must end with its path: for a token use --wake-token-env");
+        return Err("it must end with its path: for a token use --wake-token-env".to_owned());
     }
     Ok(())
 }
@@ -297,15 +311,14 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
     let mut spent = 0.0;
     let mut present = BTreeSet::new();
     let (summaries, jobs) = store.summaries()?;
-    for Listed { id, ended } in jobs {
+    for job in jobs {
         // Jobs that ended earlier do not count, removed ones included.
-        if ended.as_ref().is_some_and(|job| job.ended_at.is_some_and(|at| at < since)) {
+        let ended_at = job.ended.and_then(|ended| ended.ended_at);
+        if ended_at.is_some_and(|at| at < since) {
             continue;
         }
-        let known = ended.and_then(|ended| summaries.get(&ended));
-        let read = || store.job(&id).load().ok().map(Summary::from);
         // The cost of a job whose record cannot be read is unknown.
-        let Some(summary) = known.or_else(read) else { continue };
+        let Some(summary) = summaries.get_or_load(store, &job) else { continue };
         let counts = summary.status.is_live() || summary.ended_at.is_none_or(|at| at >= since);
         if counts && filter.matches(&summary) {
             spent += summary.cost_usd.unwrap_or_default();
@@ -329,15 +342,16 @@ fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error>
 /// Makes the spec continue the session of another job.
 fn continue_session(store: &Store, old: &JobId, spec: &mut Spec, env: &Env) -> Result<(), Error> {
     let record = observe(store, old)?.record;
-    let refuse = |why: &str| Err(Error::NotResumable(old.to_string(), why.to_owned()));
     if record.status.is_live() && !spec.session.fork {
-        return refuse("it is live: use --fork to continue with a copy of its session");
+        let why = "it is live: use --fork to continue with a copy of its session";
+        return Err(Error::NotResumable(old.to_string(), why.to_owned()));
     }
     check_session(&record, env)?;
-    let Some(session) = record.session.id.filter(|_| record.session.began) else {
-        return refuse("claude never began a session for it");
-    };
-    spec.session.resume = Some(session);
+    if record.session.id.is_none() || !record.session.began {
+        let why = "claude never began a session for it";
+        return Err(Error::NotResumable(old.to_string(), why.to_owned()));
+    }
+    spec.session.resume = record.session.id;
     if spec.cwd.is_empty() {
         // A session belongs to the directory in which it began.
         spec.cwd = record.spec.cwd;
@@ -369,9 +383,10 @@ fn existing_answer(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAn
 /// Returns how many ended jobs each start keeps, if `CLAUDE_SKILL_KEEP` is set.
 fn keep_from_env(env: &Env) -> Result<Option<usize>, Error> {
     let Some(text) = env.get("CLAUDE_SKILL_KEEP") else { return Ok(None) };
-    let number = text.to_str().and_then(|text| text.parse().ok());
-    let invalid = || Error::Usage(format!("CLAUDE_SKILL_KEEP must be a number, but is {text:?}"));
-    number.ok_or_else(invalid).map(Some)
+    match text.to_string_lossy().parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(Error::Usage(format!("CLAUDE_SKILL_KEEP must be a number, but is {text:?}"))),
+    }
 }
 
 fn check_prompt(prompt: Vec<u8>) -> Result<String, Error> {

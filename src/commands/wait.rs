@@ -41,45 +41,40 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct WaitArgs {
     #[command(flatten)]
     targets: JobIdsArgs,
+    #[command(flatten)]
+    options: WaitOptions,
+}
+
+/// How to wait.
+#[derive(Debug, Default, Args)]
+pub(super) struct WaitOptions {
     /// Wait until one of the jobs has ended
     #[arg(long)]
-    any: bool,
+    pub(super) any: bool,
     /// Keep waiting while a job is blocked
     #[arg(long)]
-    through_blocked: bool,
+    pub(super) through_blocked: bool,
     /// Wait at most for this time, such as 10m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl WaitArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let Self { targets, any, through_blocked, timeout } = self;
-        let ids = targets.parse()?;
-        wait_and_print(call, &store, &WaitRequest { ids, any, through_blocked, timeout })
+        wait_and_print(call, &store, &self.targets.parse()?, &self.options)
     }
-}
-
-/// Which jobs to wait for, and how long.
-#[derive(Debug, Default)]
-pub(super) struct WaitRequest {
-    pub ids: Vec<JobId>,
-    /// Wait for one of the jobs only.
-    pub any: bool,
-    /// Keep waiting while a job is blocked.
-    pub through_blocked: bool,
-    pub timeout: Option<Duration>,
 }
 
 /// Waits for the jobs, with a line that shows the progress on a terminal, and prints their states.
 pub(super) fn wait_and_print(
     call: &Call,
     store: &Store,
-    request: &WaitRequest,
+    ids: &[JobId],
+    options: &WaitOptions,
 ) -> Result<ExitStatus, Error> {
     let line = call.printer.live_line();
-    call.print(&wait(store, request, line)?)
+    call.print(&wait(store, ids, options, line)?)
 }
 
 /// A job's state after the wait.
@@ -118,7 +113,7 @@ impl UnreadableJob {
     fn from_error(store: &Store, job_id: JobId, error: &Error) -> Self {
         Self {
             job_id,
-            status: matches!(error, Error::NotFound(_)).then_some(NOT_FOUND),
+            status: if matches!(error, Error::NotFound(_)) { Some(NOT_FOUND) } else { None },
             error: error.to_string(),
             code: error.code(),
             hint: error.hint().map(|hint| addressed(store.root(), hint)),
@@ -221,76 +216,122 @@ impl Serialize for WaitAnswer {
 /// ended.
 fn wait(
     store: &Store,
-    request: &WaitRequest,
-    mut line: Option<LiveLine>,
+    ids: &[JobId],
+    options: &WaitOptions,
+    line: Option<LiveLine>,
 ) -> Result<WaitAnswer, Error> {
     process::reap_in_background();
     let began = Instant::now();
-    let deadline = request.timeout.and_then(|timeout| began.checked_add(timeout));
     // All jobs are checked first, so that an unknown id is reported at once.
     let mut open = Vec::new();
     let mut ended = Vec::new();
-    for id in &request.ids {
+    for id in ids {
         let observed = observe(store, id)?;
         // A worker that has recorded the end needs a little longer to exit.
         if observed.live || observed.dir.may_live() {
-            open.push((id.clone(), observed.dir));
+            open.push(observed.dir);
         } else {
             ended.push(id);
         }
     }
-    let mut finished = FinishedResults::for_request(request);
+    let mut finished = FinishedResults::for_jobs(ids.len());
     if !open.is_empty() {
-        ended.into_iter().for_each(|id| finished.keep(store, id));
-    }
-    let enough = request.any && open.len() < request.ids.len();
-    let dirs: Vec<JobDir> = open.iter().map(|(_, dir)| dir.clone()).collect();
-    let is_blocked = |dir: &JobDir| dir.load().is_ok_and(|record| record.status == Status::Blocked);
-    let mut watch = Watch::new();
-    for (index, dir) in dirs.iter().enumerate() {
-        watch.add_end(index, dir);
-        if !request.through_blocked {
-            watch.add_files(index, dir, &[RECORD]);
+        for id in &ended {
+            finished.keep(store, id);
         }
     }
+    let mut pending = PendingJobs::watch(store, options, open);
     // Checked after the watch has begun, so that no change is missed in between.
-    let enough = enough || !request.through_blocked && dirs.iter().any(is_blocked);
-    let mut waiting: Vec<bool> = vec![true; open.len()];
-    let mut next_report = began;
-    while !enough && waiting.contains(&true) {
-        let mut until = deadline;
-        if line.is_some() {
-            next_report += REPORT_INTERVAL;
-            until = Some(deadline.map_or(next_report, |at| at.min(next_report)));
+    let is_enough = options.any && !ended.is_empty() || pending.has_blocked();
+    if !is_enough {
+        pending.wait(&mut finished, began, line);
+    }
+    answer(store, ids, options, finished)
+}
+
+/// The jobs that have not ended when a wait begins.
+struct PendingJobs<'a> {
+    store: &'a Store,
+    options: &'a WaitOptions,
+    dirs: Vec<JobDir>,
+    /// For each job whether it is live.
+    live: Vec<bool>,
+    watch: Watch,
+}
+
+impl<'a> PendingJobs<'a> {
+    fn watch(store: &'a Store, options: &'a WaitOptions, dirs: Vec<JobDir>) -> Self {
+        let mut watch = Watch::new();
+        for (index, dir) in dirs.iter().enumerate() {
+            watch.add_end(index, dir);
+            if !options.through_blocked {
+                watch.add_files(index, dir, &[RECORD]);
+            }
         }
-        match watch.next_until(until) {
-            Some(Notice::Ended(index)) => {
-                waiting[index] = false;
-                if request.any {
-                    break;
-                }
-                if waiting.contains(&true) {
-                    finished.keep(store, &open[index].0);
-                }
+        let live = vec![true; dirs.len()];
+        Self { store, options, dirs, live, watch }
+    }
+
+    /// Returns whether a job is blocked, and a blocked job ends the wait.
+    fn has_blocked(&self) -> bool {
+        !self.options.through_blocked && self.dirs.iter().any(is_blocked)
+    }
+
+    /// Waits until enough jobs have ended, one is blocked, or the time is over.
+    fn wait(&mut self, finished: &mut FinishedResults, began: Instant, mut line: Option<LiveLine>) {
+        let deadline = self.options.timeout.and_then(|timeout| began.checked_add(timeout));
+        let mut next_report = began;
+        while self.live.contains(&true) {
+            let mut until = deadline;
+            if line.is_some() {
+                next_report += REPORT_INTERVAL;
+                until = Some(deadline.map_or(next_report, |at| at.min(next_report)));
             }
-            Some(Notice::Changed(index)) => {
-                if !request.through_blocked && is_blocked(&dirs[index]) {
-                    break;
+            match self.watch.next_until(until) {
+                Some(notice) => {
+                    if self.handle(&notice, finished) {
+                        return;
+                    }
                 }
-            }
-            Some(Notice::Appeared(_) | Notice::Root) => {}
-            None if deadline.is_some_and(|at| at <= Instant::now()) => break,
-            None => {
-                let first = waiting.iter().position(|waits| *waits);
-                if let (Some(line), Some(first)) = (&mut line, first)
-                    && let Ok(observed) = observe(store, &open[first].0)
-                {
-                    line.show(&status_view(store, &observed.record));
-                }
+                None if deadline.is_some_and(|at| at <= Instant::now()) => return,
+                None => self.report(line.as_mut()),
             }
         }
     }
-    answer(store, request, finished)
+
+    /// Handles a notice. Returns whether the wait is over.
+    fn handle(&mut self, notice: &Notice, finished: &mut FinishedResults) -> bool {
+        match notice {
+            Notice::Ended(index) => {
+                self.live[*index] = false;
+                if self.options.any {
+                    return true;
+                }
+                if self.live.contains(&true) {
+                    finished.keep(self.store, self.dirs[*index].id());
+                }
+                false
+            }
+            Notice::Changed(index) => {
+                !self.options.through_blocked && is_blocked(&self.dirs[*index])
+            }
+            Notice::Appeared(_) | Notice::Root => false,
+        }
+    }
+
+    /// Shows the state of the first job that has not ended.
+    fn report(&self, line: Option<&mut LiveLine>) {
+        let first = self.live.iter().position(|live| *live);
+        if let (Some(line), Some(first)) = (line, first)
+            && let Ok(observed) = observe(self.store, self.dirs[first].id())
+        {
+            line.show(&status_view(self.store, &observed.record));
+        }
+    }
+}
+
+fn is_blocked(dir: &JobDir) -> bool {
+    dir.load().is_ok_and(|record| record.status == Status::Blocked)
 }
 
 /// Results of jobs that ended while others are live: such a job may be removed before the answer.
@@ -301,8 +342,8 @@ struct FinishedResults {
 }
 
 impl FinishedResults {
-    fn for_request(request: &WaitRequest) -> Self {
-        let max_chars = (MAX_ANSWER_CHARS / request.ids.len().max(1)).saturating_sub(2);
+    fn for_jobs(number: usize) -> Self {
+        let max_chars = (MAX_ANSWER_CHARS / number.max(1)).saturating_sub(2);
         Self { results: BTreeMap::new(), max_chars }
     }
 
@@ -325,21 +366,23 @@ impl FinishedResults {
     /// Returns the job's present state, or its earlier result if it has been removed, with the exit
     /// status for it.
     fn answer(&mut self, store: &Store, id: &JobId) -> Result<(ExitStatus, Waited), Error> {
-        let found = observe(store, id).and_then(|observed| {
-            if observed.record.status.is_live() {
-                let code = match observed.record.status {
-                    Status::Blocked => ExitStatus::Blocked,
-                    _ => ExitStatus::TimedOut,
-                };
-                return Ok((code, Waited::Live(Box::new(status_view(store, &observed.record)))));
+        let result = match self.present_state(store, id) {
+            Ok(Waited::Ended(result)) => result,
+            Ok(Waited::Live(view)) if view.status == Status::Blocked => {
+                return Ok((ExitStatus::Blocked, Waited::Live(view)));
             }
-            let result = self.result(store, id)?;
-            Ok((exit_status(&result), Waited::Ended(result)))
-        });
-        found.or_else(|error| {
-            let result = self.results.remove(id).ok_or(error)?;
-            Ok((exit_status(&result), Waited::Ended(result)))
-        })
+            Ok(live) => return Ok((ExitStatus::TimedOut, live)),
+            Err(error) => self.results.remove(id).ok_or(error)?,
+        };
+        Ok((exit_status(&result), Waited::Ended(result)))
+    }
+
+    fn present_state(&self, store: &Store, id: &JobId) -> Result<Waited, Error> {
+        let observed = observe(store, id)?;
+        if observed.record.status.is_live() {
+            return Ok(Waited::Live(Box::new(status_view(store, &observed.record))));
+        }
+        Ok(Waited::Ended(self.result(store, id)?))
     }
 }
 
@@ -356,27 +399,25 @@ pub(super) fn exit_status(result: &ResultAnswer) -> ExitStatus {
 
 fn answer(
     store: &Store,
-    request: &WaitRequest,
+    ids: &[JobId],
+    options: &WaitOptions,
     mut finished: FinishedResults,
 ) -> Result<WaitAnswer, Error> {
     let mut jobs = Vec::new();
     let mut codes = Vec::new();
     let mut unreadable = Vec::new();
-    for id in &request.ids {
+    for id in ids {
         match finished.answer(store, id) {
+            Ok((ExitStatus::Blocked, waited)) if options.through_blocked => {
+                codes.push(ExitStatus::TimedOut);
+                jobs.push(waited);
+            }
             Ok((code, waited)) => {
-                codes.push(match code {
-                    ExitStatus::Blocked if request.through_blocked => ExitStatus::TimedOut,
-                    code => code,
-                });
-                jobs.push(if finished.is_short() {
-                    waited.shortened(store, finished.max_chars)
-                } else {
-                    waited
-                });
+                codes.push(code);
+                jobs.push(waited);
             }
             // The states of the other jobs are still returned.
-            Err(error) if request.ids.len() > 1 => {
+            Err(error) if ids.len() > 1 => {
                 unreadable.push(error.exit_status());
                 let job = UnreadableJob::from_error(store, id.clone(), &error);
                 jobs.push(Waited::Unreadable(job));
@@ -385,16 +426,16 @@ fn answer(
         }
     }
     // The live jobs must fit, too.
-    let length: usize = jobs.iter().map(length).sum();
-    if jobs.len() > 1 && length > MAX_ANSWER_CHARS {
+    let is_too_long = jobs.len() > 1 && jobs.iter().map(length).sum::<usize>() > MAX_ANSWER_CHARS;
+    if finished.is_short() || is_too_long {
         jobs = jobs.into_iter().map(|waited| waited.shortened(store, finished.max_chars)).collect();
     }
     // With `--any`, an unreadable job does not matter if another one has ended.
     let has_ended = codes.iter().any(|code| *code != ExitStatus::TimedOut);
-    if !(request.any && has_ended) {
+    if !(options.any && has_ended) {
         codes.append(&mut unreadable);
     }
-    Ok(WaitAnswer { jobs, exit_status: overall(&codes, request.any) })
+    Ok(WaitAnswer { jobs, exit_status: overall(&codes, options.any) })
 }
 
 /// Returns the length of a value as JSON, with a separator, in characters.

@@ -107,11 +107,6 @@ impl JobDir {
         }
     }
 
-    /// Reads the summary of the record.
-    pub(crate) fn summary(&self) -> Result<Summary, LoadError> {
-        self.summary_of_file().map(|(summary, _)| summary)
-    }
-
     /// Reads the result, which may be that of an earlier attempt; returns `None` if it is missing or
     /// unreadable.
     pub(crate) fn outcome(&self) -> Option<Outcome> {

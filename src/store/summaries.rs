@@ -90,18 +90,21 @@ struct Stamp {
     changed: i64,
 }
 
-impl Listed {
-    /// Returns a job whose record was not read.
-    pub(crate) fn unread(id: JobId) -> Self {
-        Self { id, ended: None }
-    }
-}
-
 impl Summaries {
     /// Returns the summary of a job.
     pub(crate) fn get(&self, ended: &EndedJob) -> Option<Summary> {
         let line = self.line(ended.line).ok()?;
         serde_json::from_slice(&line[memchr::memchr(b'{', &line)?..]).ok()
+    }
+
+    /// Returns the summary of a job, from its record if necessary; `None` if it cannot be read.
+    pub(crate) fn get_or_load(&self, store: &Store, job: &Listed) -> Option<Summary> {
+        if let Some(ended) = &job.ended
+            && let Some(summary) = self.get(ended)
+        {
+            return Some(summary);
+        }
+        store.job(&job.id).load().ok().map(Summary::from)
     }
 
     fn line(&self, LineRange { start, length }: LineRange) -> io::Result<Vec<u8>> {
