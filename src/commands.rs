@@ -24,7 +24,6 @@ pub(crate) mod sidecar;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
-mod turns;
 pub(crate) mod wait;
 mod watch;
 

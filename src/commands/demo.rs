@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::Call;
-use super::logs::{self, LogFormat};
+use super::logs::{self, LogsRequest};
 use super::result::result;
 use super::start::{StartRequest, start};
 use super::wait::exit_status;
@@ -31,14 +31,7 @@ impl DemoArgs {
         let _ = print_call(&call.printer, "", &format!("start --job-id {id} --prompt …"));
         let _ = call.print(&started);
         let _ = print_call(&call.printer, "\n", &format!("logs {id} --follow"));
-        let log = logs::LogsRequest {
-            id: id.clone(),
-            tail: 0,
-            since: Some(0),
-            max_bytes: None,
-            format: LogFormat::Readable,
-            merged: false,
-        };
+        let log = LogsRequest::from_offset(id.clone(), 0);
         logs::follow(&store, &log, |part| part.print(call))?;
         let ended = result(&store, id, false)?;
         let _ = print_call(&call.printer, "\n", &format!("result {id}"));

@@ -37,48 +37,31 @@ pub(crate) struct EventsArgs {
 impl EventsArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let id = self.target.parse()?;
-        let request = EventsRequest { id, since: self.since, follow: self.follow };
-        events(&store, &request, |event| call.printer.print_json(event).is_ok())?;
+        self.events(&store, &mut |event| call.printer.print_json(event).is_ok())?;
         Ok(ExitStatus::Done)
     }
-}
 
-/// Events to show.
-#[derive(Debug)]
-struct EventsRequest {
-    /// The job; `None` for every job in the directory.
-    id: Option<JobId>,
-    /// Only events with a higher `seq`.
-    since: Option<u64>,
-    /// Show new events: until the job ends; for all jobs, without end.
-    follow: bool,
-}
-
-/// Calls `give` with each event until there are no more or `give` returns false.
-fn events(
-    store: &Store,
-    request: &EventsRequest,
-    mut give: impl FnMut(&JobEvent) -> bool,
-) -> Result<(), Error> {
-    if request.follow {
-        process::reap_in_background();
-    }
-    if let Some(id) = &request.id {
-        observe(store, id)?;
-    }
-    match &request.id {
-        Some(id) if request.follow => follow_one(store, id, request.since, &mut give),
-        None if request.follow => follow_all(store, request.since, &mut give),
-        id => {
-            let ids = id.clone().map_or_else(|| sorted_ids(store), |id| Ok(vec![id]))?;
-            for id in ids {
-                if !EventReader::new(store, &id, request.since).read(&mut give) {
-                    break;
-                }
-            }
-            Ok(())
+    /// Calls `give` with each event until there are no more or `give` returns false.
+    fn events(&self, store: &Store, give: &mut dyn FnMut(&JobEvent) -> bool) -> Result<(), Error> {
+        let id = self.target.parse()?;
+        if self.follow {
+            process::reap_in_background();
         }
+        if let Some(id) = &id {
+            observe(store, id)?;
+        }
+        let ids = match id {
+            Some(id) if self.follow => return follow_one(store, &id, self.since, give),
+            None if self.follow => return follow_all(store, self.since, give),
+            Some(id) => vec![id],
+            None => sorted_ids(store)?,
+        };
+        for id in ids {
+            if !EventReader::new(store, &id, self.since).read(give) {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -185,9 +168,10 @@ impl JobReaders<'_> {
     ) -> Result<bool, Error> {
         let (index, may_live) = match notice {
             Notice::Appeared(name) => {
-                let id = JobId::parse(&name).ok();
-                let id = id.filter(|id| self.store.job(id).check().is_ok());
-                return Ok(self.add_new(Vec::from_iter(id), give));
+                return Ok(match JobId::parse(&name) {
+                    Ok(id) if self.store.job(&id).check().is_ok() => self.add_new(vec![id], give),
+                    _ => true,
+                });
             }
             Notice::Root => return Ok(self.add_new(sorted_ids(self.store)?, give)),
             Notice::Changed(index) => (index, self.watch.awaits_end(index)),

@@ -6,9 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::observe::observe;
+use super::observe::{ended_turns, observe};
 use super::recipient::Recipient;
-use super::turns::ended_turns;
 use super::watch::Watch;
 use crate::arguments::JobIdArgs;
 use crate::error::{Error, ExitStatus};

@@ -65,6 +65,20 @@ pub(crate) struct LogsRequest {
     pub merged: bool,
 }
 
+impl LogsRequest {
+    /// Requests the readable log from this offset on.
+    pub(super) fn from_offset(id: JobId, offset: u64) -> Self {
+        Self {
+            id,
+            tail: 0,
+            since: Some(offset),
+            max_bytes: None,
+            format: LogFormat::Readable,
+            merged: false,
+        }
+    }
+}
+
 /// Which log to show, and in which format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {

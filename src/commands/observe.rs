@@ -1,11 +1,10 @@
 //! Observation of a job: its record, checked against its lock and its inbox.
 
-use super::turns::ended_turns;
 use crate::error::Error;
 use crate::finalize::finalize_lost;
-use crate::job::{JobId, Notification, Record, Status};
+use crate::job::{JobId, Record, Status, TurnEnd};
 use crate::launch::spawn_notifier_if_idle;
-use crate::store::{JobDir, Liveness, LoadError, Store, addressed};
+use crate::store::{JobDir, Liveness, LoadError, Store, TURNS, addressed};
 
 /// An observed job.
 #[derive(Debug)]
@@ -40,7 +39,8 @@ pub(super) fn try_load_checked(store: &Store, id: &JobId) -> Result<Observed, Lo
 
 /// Observes a job without starting a notifier, for callers that deliver notifications themselves.
 pub(super) fn load_without_notifying(store: &Store, id: &JobId) -> Result<Observed, LoadError> {
-    load(store, id).map(|(dir, record)| check_lock(dir, record))
+    let (dir, record) = load(store, id)?;
+    Ok(check_lock(dir, record))
 }
 
 fn load(store: &Store, id: &JobId) -> Result<(JobDir, Record), LoadError> {
@@ -55,8 +55,7 @@ fn resume_notifications(dir: &JobDir, record: &Record) {
     if record.status.is_live() {
         return;
     }
-    let is_pending = |notification: &Notification| notification.error.is_none();
-    if !dir.notifications(record).iter().any(is_pending) {
+    if !dir.notifications(record).iter().any(|notification| notification.error.is_none()) {
         return;
     }
     // A worker that is still alive has just written the verdict, and starts a notifier itself.
@@ -93,6 +92,11 @@ fn check_lock(dir: JobDir, mut record: Record) -> Observed {
         }
     };
     Observed { dir, record, live }
+}
+
+/// Reads the turns that have ended.
+pub(super) fn ended_turns(dir: &JobDir) -> Vec<TurnEnd> {
+    dir.json_lines(TURNS, 0).collect()
 }
 
 /// Marks an idle job as running while an accepted message has no ended turn: the worker may not have

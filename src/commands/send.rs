@@ -6,10 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::logs::{self, LogFormat, LogsAnswer};
-use super::observe::observe;
+use super::logs::{self, LogsAnswer, LogsRequest};
+use super::observe::{ended_turns, observe};
 use super::recipient::Recipient;
-use super::turns::ended_turns;
 use super::watch::Watch;
 use crate::arguments::{JobIdArgs, MessageArgs, duration};
 use crate::error::{Error, ExitStatus};
@@ -43,9 +42,9 @@ pub(crate) struct SendArgs {
 impl SendArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let message = self.message.read()?;
-        let message =
-            message.ok_or_else(|| Error::Usage("use --message or --message-file".to_owned()))?;
+        let Some(message) = self.message.read()? else {
+            return Err(Error::Usage("use --message or --message-file".to_owned()));
+        };
         let id = self.target.parse()?;
         if !self.follow {
             return call.print(&send(&store, &id, message, self.wait)?);
@@ -121,13 +120,16 @@ fn send_to(
 ) -> Result<SendAnswer, Error> {
     let dir = &recipient.dir;
     let id = dir.id();
-    let watch = wait.map(|_| Watch::for_files(dir, &[TURNS]));
+    let watch = if wait.is_some() { Some(Watch::for_files(dir, &[TURNS])) } else { None };
     let uuid = uuid::Uuid::new_v4().to_string();
     let number = recipient.post(store, &InboxMessage::Message { uuid, text })?;
-    let turn = watch.map(|mut watch| {
-        let until = wait.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
-        await_turn(store, dir, number, until, &mut watch)
-    });
+    let turn = match watch {
+        Some(watch) => {
+            let until = wait.flatten().and_then(|timeout| Instant::now().checked_add(timeout));
+            Some(await_turn(store, dir, number, until, watch))
+        }
+        None => None,
+    };
     let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
     Ok(SendAnswer { job_id: id.clone(), message: number, status, turn, hint })
@@ -143,14 +145,7 @@ fn send_and_follow(
 ) -> Result<SendAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;
-    let log = logs::LogsRequest {
-        id: id.clone(),
-        tail: 0,
-        since: Some(dir.length(OUTPUT)),
-        max_bytes: None,
-        format: LogFormat::Readable,
-        merged: false,
-    };
+    let log = LogsRequest::from_offset(id.clone(), dir.length(OUTPUT));
     let mut answer = send_to(store, &recipient, text, None)?;
     let number = answer.message;
     let has_ended = || ended_turns(dir).iter().any(|turn| turn.messages.contains(&number));
@@ -167,7 +162,7 @@ fn await_turn(
     dir: &JobDir,
     number: u64,
     until: Option<Instant>,
-    watch: &mut Watch,
+    mut watch: Watch,
 ) -> Option<TurnEnd> {
     loop {
         // Checked before the turns are read: a job that is not live has written all of them.
@@ -175,8 +170,7 @@ fn await_turn(
         if let Some(turn) = turn_of(dir, number) {
             return Some(turn);
         }
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        if !is_live || left.is_some_and(|left| left.is_zero()) {
+        if !is_live || until.is_some_and(|until| until <= Instant::now()) {
             return None;
         }
         watch.add_end(0, dir);
@@ -186,7 +180,11 @@ fn await_turn(
 
 /// Returns the end of the turn that received the message, with its result truncated.
 fn turn_of(dir: &JobDir, number: u64) -> Option<TurnEnd> {
-    let mut turn = ended_turns(dir).into_iter().find(|turn| turn.messages.contains(&number))?;
-    turn.result = turn.result.map(|text| clip(&text, MAX_RESULT_CHARS));
-    Some(turn)
+    for mut turn in ended_turns(dir) {
+        if turn.messages.contains(&number) {
+            turn.result = turn.result.map(|text| clip(&text, MAX_RESULT_CHARS));
+            return Some(turn);
+        }
+    }
+    None
 }

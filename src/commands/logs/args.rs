@@ -24,6 +24,16 @@ pub(crate) struct LogsArgs {
     /// Read at most N bytes of the log, but at least one line
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_bytes: Option<u64>,
+    #[command(flatten)]
+    form: FormatArgs,
+    /// Print new output until the job has ended
+    #[arg(long, short)]
+    follow: bool,
+}
+
+/// The streams to show, and their format.
+#[derive(Debug, Args)]
+struct FormatArgs {
     /// Print claude's stream unchanged (NDJSON)
     #[arg(long, conflicts_with = "stderr")]
     raw: bool,
@@ -33,15 +43,24 @@ pub(crate) struct LogsArgs {
     /// Show stdout and stderr in order; ! marks stderr
     #[arg(long, conflicts_with = "stderr")]
     merged: bool,
-    /// Print new output until the job has ended
-    #[arg(long, short)]
-    follow: bool,
+}
+
+impl FormatArgs {
+    fn format(&self) -> LogFormat {
+        if self.stderr {
+            LogFormat::Stderr
+        } else if self.raw {
+            LogFormat::Raw
+        } else {
+            LogFormat::Readable
+        }
+    }
 }
 
 impl LogsArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        if self.merged && self.since_offset.is_some() {
+        if self.form.merged && self.since_offset.is_some() {
             let why = "--since-offset cannot be used with --merged, because an offset counts bytes of one \
                 stream: use --merged with --tail or --follow, or --since-offset without --merged";
             return Err(Error::Usage(why.to_owned()));
@@ -51,14 +70,8 @@ impl LogsArgs {
             tail: self.tail,
             since: self.since_offset,
             max_bytes: self.max_bytes,
-            format: if self.stderr {
-                LogFormat::Stderr
-            } else if self.raw {
-                LogFormat::Raw
-            } else {
-                LogFormat::Readable
-            },
-            merged: self.merged,
+            format: self.form.format(),
+            merged: self.form.merged,
         };
         if self.follow {
             follow(&store, &request, |part| part.print(call))?;
