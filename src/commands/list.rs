@@ -16,10 +16,10 @@ use super::status::{QueueView, status_view_in_queue};
 use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::{FilterArgs, status};
 use crate::error::{Error, ExitStatus};
-use crate::job::{Filter, JobId, Status, Timestamp, WaitingFor};
+use crate::job::{Filter, JobId, Status, Timestamp};
 use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
 use crate::text::json_length;
-use short_item::{ItemSize, ShortItem};
+use short_item::{ItemSize, Shortened};
 
 pub(crate) use item::Item;
 
@@ -27,7 +27,7 @@ pub(crate) use item::Item;
 const MAX_RECENT: usize = 20;
 
 /// Arguments of `list`.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob list --status failed --label project=app\n  \
     claudejob list --since 24h --sort cost --limit 5    most expensive of the last day\n\n\
     Jobs without a value in the sort column come last, with --reverse as well.")]
@@ -77,34 +77,8 @@ enum Order {
 
 impl ListArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
-        let store = call.store()?;
-        let filter =
-            Filter { statuses: self.status, group: self.group, ..self.filter.into_filter() };
-        let request = ListRequest {
-            all: self.all,
-            filter,
-            undelivered: self.undelivered,
-            limit: self.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-            order: self.sort,
-            reverse: self.reverse,
-        };
-        call.print(&list(&store, &request)?)
+        call.print(&list(&call.store()?, self)?)
     }
-}
-
-/// Which jobs to list, and in which order.
-#[derive(Debug, Default)]
-struct ListRequest {
-    /// List every job, and do not shorten the list.
-    all: bool,
-    filter: Filter,
-    /// Only jobs with undelivered notifications.
-    undelivered: bool,
-    /// Maximum number of jobs.
-    limit: Option<usize>,
-    order: Order,
-    /// Reverse the order. Jobs that lack the value stay last.
-    reverse: bool,
 }
 
 /// The last element of a list that leaves out jobs.
@@ -137,19 +111,23 @@ pub(crate) struct ListAnswer {
 impl ListAnswer {
     /// Returns the jobs in order.
     pub(crate) fn items(&self) -> impl Iterator<Item = Item> {
-        self.rows.iter().filter_map(|row| {
-            let item = match &row.source {
-                Source::Item(item) => Item::clone(item),
-                Source::Summary(ended) => match self.summaries.get(ended) {
-                    Some(summary) => Item::from_summary(summary),
-                    None => load_item(&self.store, &row.id, false, &OnceCell::new())?,
-                },
-            };
-            let hint = item.hint.map(|hint| self.address.apply(hint));
-            let apply = |wait: WaitingFor| wait.map_hint(|hint| self.address.apply(hint));
-            let waiting_for = item.waiting_for.map(apply);
-            Some(Item { hint, waiting_for, ..item })
-        })
+        self.rows.iter().filter_map(|row| self.item(row))
+    }
+
+    /// Returns a job; `None` if it was removed after its name was read.
+    fn item(&self, row: &Row) -> Option<Item> {
+        let mut item = match &row.source {
+            Source::Item(item) => Item::clone(item),
+            Source::Summary(ended) => match self.summaries.get(ended) {
+                Some(summary) => Item::from_summary(summary),
+                None => load_item(&self.store, &row.id, false, &OnceCell::new())?,
+            },
+        };
+        item.hint = item.hint.map(|hint| self.address.apply(hint));
+        if let Some(wait) = item.waiting_for {
+            item.waiting_for = Some(wait.map_hint(|hint| self.address.apply(hint)));
+        }
+        Some(item)
     }
 
     /// Shows less of each job until all fit into an answer, then leaves out the last jobs.
@@ -158,15 +136,16 @@ impl ListAnswer {
         let max_length = MAX_ANSWER_CHARS - 150;
         let mut fitting = 0;
         for size in [ItemSize::Full, ItemSize::Short, ItemSize::Shortest] {
-            let mut length = 2;
-            fitting = self
-                .items()
-                .take_while(|item| {
-                    length += self.length(item, size) + 1;
-                    length <= max_length
-                })
-                .count();
             self.size = size;
+            let mut length = 2;
+            fitting = 0;
+            for item in self.items() {
+                length += self.length(item) + 1;
+                if length > max_length {
+                    break;
+                }
+                fitting += 1;
+            }
             if fitting == self.rows.len() {
                 return;
             }
@@ -175,10 +154,12 @@ impl ListAnswer {
         self.rows.truncate(fitting);
     }
 
-    fn length(&self, item: &Item, size: ItemSize) -> usize {
-        let text = match size {
-            ItemSize::Full => serde_json::to_string(item),
-            size => serde_json::to_string(&ShortItem::from_item(item.clone(), size, &self.address)),
+    /// Returns the length of an item as JSON, in characters.
+    fn length(&self, item: Item) -> usize {
+        let item = item.shortened(self.size, &self.address);
+        let text = match self.size {
+            ItemSize::Full => serde_json::to_string(&item),
+            ItemSize::Short | ItemSize::Shortest => serde_json::to_string(&Shortened(&item)),
         };
         text.map_or(0, |text| json_length(&text))
     }
@@ -193,7 +174,7 @@ impl schemars::JsonSchema for ListAnswer {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let element = [
             generator.subschema_for::<Item>(),
-            generator.subschema_for::<ShortItem>(),
+            generator.subschema_for::<short_item::ShortItem>(),
             generator.subschema_for::<Omitted>(),
         ];
         schemars::json_schema!({
@@ -209,9 +190,12 @@ impl Serialize for ListAnswer {
         use serde::ser::SerializeSeq;
         let mut list = serializer.serialize_seq(None)?;
         for item in self.items() {
+            let item = item.shortened(self.size, &self.address);
             match self.size {
                 ItemSize::Full => list.serialize_element(&item)?,
-                size => list.serialize_element(&ShortItem::from_item(item, size, &self.address))?,
+                ItemSize::Short | ItemSize::Shortest => {
+                    list.serialize_element(&Shortened(&item))?;
+                }
             }
         }
         if self.omitted > 0 {
@@ -242,9 +226,10 @@ fn load_item(
     let notifications =
         if with_notifications { observed.dir.notifications(&observed.record) } else { Vec::new() };
     let view = status_view_in_queue(store, &observed.record, queue);
-    let item = Item::from_record(observed.record, view);
-    let undelivered = notifications.clone();
-    Some(Item { undelivered, undelivered_notifications: notifications, ..item })
+    let mut item = Item::from_record(observed.record, view);
+    item.undelivered.clone_from(&notifications);
+    item.undelivered_notifications = notifications;
+    Some(item)
 }
 
 /// A job of the list, with the values that decide its position.
@@ -278,7 +263,7 @@ impl Row {
             started: item.started_at,
             ended: item.ended_at,
             cost: item.cost_usd,
-            turns: item.status.is_some().then_some(item.num_turns),
+            turns: if item.status.is_some() { Some(item.num_turns) } else { None },
             source: Source::Item(Box::new(item)),
         }
     }
@@ -289,28 +274,39 @@ impl Row {
 }
 
 /// Lists the jobs.
-fn list(store: &Store, request: &ListRequest) -> Result<ListAnswer, Error> {
+fn list(store: &Store, args: ListArgs) -> Result<ListAnswer, Error> {
     let (summaries, jobs) = store.summaries()?;
     let has_jobs = !jobs.is_empty();
-    let queue = OnceCell::new();
-    let mut rows: Vec<Row> =
-        jobs.into_iter().filter_map(|job| request.row(store, &summaries, job, &queue)).collect();
+    let filter = Filter { statuses: args.status, group: args.group, ..args.filter.into_filter() };
+    let selects = !filter.is_empty() || args.undelivered || args.limit.is_some();
+    let selection = Selection {
+        store,
+        summaries,
+        queue: OnceCell::new(),
+        // For other orders, the values of each job are needed.
+        has_order_of_times: !matches!(args.sort, Order::Cost | Order::Turns),
+        filter,
+        undelivered: args.undelivered,
+    };
+    let mut rows: Vec<Row> = jobs.into_iter().filter_map(|job| selection.row(job)).collect();
     rows.sort_unstable_by(newest_first);
-    if !request.all && !request.selects() {
+    if !args.all && !selects {
         keep_recent(&mut rows);
     }
-    request.sort(&mut rows);
-    rows.truncate(request.limit.unwrap_or(usize::MAX));
+    args.sort.sort(&mut rows, args.reverse);
+    if let Some(limit) = args.limit {
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
     let mut answer = ListAnswer {
         store: store.clone(),
         address: Address::of(store.root()),
         size: ItemSize::Full,
-        summaries,
+        summaries: selection.summaries,
         rows,
         has_jobs,
         omitted: 0,
     };
-    if !request.all {
+    if !args.all {
         answer.shorten();
     }
     Ok(answer)
@@ -320,52 +316,49 @@ fn newest_first(a: &Row, b: &Row) -> Ordering {
     b.started.cmp(&a.started).then_with(|| b.id.cmp(&a.id))
 }
 
-impl ListRequest {
-    /// Returns whether the request selects jobs or limits their number.
-    fn selects(&self) -> bool {
-        !self.filter.is_empty() || self.undelivered || self.limit.is_some()
-    }
-
-    /// Sorts jobs, which are given newest first, in the requested order.
-    fn sort(&self, rows: &mut [Row]) {
-        if self.order == Order::Started && !self.reverse {
+impl Order {
+    /// Sorts jobs, which are given newest first. Jobs that lack the value are last.
+    fn sort(self, rows: &mut [Row], reverse: bool) {
+        if self == Self::Started && !reverse {
             return;
         }
         // The sort is stable: equal jobs stay newest first.
-        rows.sort_by(|a, b| match self.order {
-            Order::Started => self.compare(a.started, b.started, |a, b| b.cmp(a)),
-            Order::Ended => self.compare(a.ended, b.ended, |a, b| b.cmp(a)),
-            Order::Cost => self.compare(a.cost, b.cost, |a, b| b.total_cmp(a)),
-            Order::Turns => self.compare(a.turns, b.turns, |a, b| b.cmp(a)),
-            Order::Status => self.compare(a.status, b.status, Ord::cmp),
-            Order::Id => self.compare(Some(&a.id), Some(&b.id), Ord::cmp),
+        rows.sort_by(|a, b| match self {
+            Self::Started => compare(a.started, b.started, reverse, |a, b| b.cmp(a)),
+            Self::Ended => compare(a.ended, b.ended, reverse, |a, b| b.cmp(a)),
+            Self::Cost => compare(a.cost, b.cost, reverse, |a, b| b.total_cmp(a)),
+            Self::Turns => compare(a.turns, b.turns, reverse, |a, b| b.cmp(a)),
+            Self::Status => compare(a.status, b.status, reverse, Ord::cmp),
+            Self::Id => compare(Some(&a.id), Some(&b.id), reverse, Ord::cmp),
         });
     }
+}
 
-    fn compare<T>(&self, a: Option<T>, b: Option<T>, by: fn(&T, &T) -> Ordering) -> Ordering {
-        match (a, b) {
-            (Some(a), Some(b)) if self.reverse => by(&b, &a),
-            (Some(a), Some(b)) => by(&a, &b),
-            (a, b) => b.is_some().cmp(&a.is_some()),
-        }
+fn compare<T>(a: Option<T>, b: Option<T>, reverse: bool, by: fn(&T, &T) -> Ordering) -> Ordering {
+    match (a, b) {
+        (Some(a), Some(b)) if reverse => by(&b, &a),
+        (Some(a), Some(b)) => by(&a, &b),
+        (a, b) => b.is_some().cmp(&a.is_some()),
     }
+}
 
-    /// Returns whether the status and the times of an ended job suffice to select and order it.
-    fn needs_only_times(&self) -> bool {
-        let by_times = !matches!(self.order, Order::Cost | Order::Turns);
-        by_times && self.filter.has_only_times() && !self.undelivered
-    }
+/// Selects jobs and reads what the list needs of them.
+struct Selection<'a> {
+    store: &'a Store,
+    summaries: Summaries,
+    queue: OnceCell<QueueView>,
+    filter: Filter,
+    /// Only jobs with undelivered notifications.
+    undelivered: bool,
+    /// The status and the times of an ended job suffice to order it.
+    has_order_of_times: bool,
+}
 
+impl Selection<'_> {
     /// Returns the job's row if the job is selected.
-    fn row(
-        &self,
-        store: &Store,
-        summaries: &Summaries,
-        Listed { id, ended }: Listed,
-        queue: &OnceCell<QueueView>,
-    ) -> Option<Row> {
-        let Some(ended) = ended else { return self.loaded_row(store, id, queue) };
-        if self.needs_only_times() {
+    fn row(&self, Listed { id, ended }: Listed) -> Option<Row> {
+        let Some(ended) = ended else { return self.loaded_row(id) };
+        if self.has_order_of_times && self.filter.has_only_times() && !self.undelivered {
             if !self.filter.matches_times(Some(ended.status), ended.started_at) {
                 return None;
             }
@@ -379,11 +372,9 @@ impl ListRequest {
                 source: Source::Summary(ended),
             });
         }
-        let Some(summary) = summaries.get(&ended) else {
-            return self.loaded_row(store, id, queue);
-        };
+        let Some(summary) = self.summaries.get(&ended) else { return self.loaded_row(id) };
         if self.undelivered && summary.has_recipients() {
-            return self.loaded_row(store, id, queue);
+            return self.loaded_row(id);
         }
         if self.undelivered || !self.filter.matches(&summary) {
             return None;
@@ -392,16 +383,13 @@ impl ListRequest {
         Some(Row { source: Source::Summary(ended), ..row })
     }
 
-    fn loaded_row(&self, store: &Store, id: JobId, queue: &OnceCell<QueueView>) -> Option<Row> {
-        let item = load_item(store, &id, self.undelivered, queue)?;
-        if self.wants(&item) { Some(Row::from_item(id, item)) } else { None }
-    }
-
-    fn wants(&self, item: &Item) -> bool {
-        let delivered = item.undelivered_notifications.is_empty();
-        self.filter.matches_times(item.status, item.started_at)
+    fn loaded_row(&self, id: JobId) -> Option<Row> {
+        let item = load_item(self.store, &id, self.undelivered, &self.queue)?;
+        let is_delivered = item.undelivered_notifications.is_empty();
+        let is_selected = self.filter.matches_times(item.status, item.started_at)
             && self.filter.matches_spec(&item.labels, item.group.as_deref())
-            && !(self.undelivered && delivered)
+            && !(self.undelivered && is_delivered);
+        if is_selected { Some(Row::from_item(id, item)) } else { None }
     }
 }
 
@@ -456,7 +444,7 @@ mod tests {
         ] {
             for (reverse, ids) in [(false, ids), (true, reversed)] {
                 let mut sorted = rows.clone();
-                ListRequest { order, reverse, ..ListRequest::default() }.sort(&mut sorted);
+                order.sort(&mut sorted, reverse);
                 let found: String = sorted.iter().map(|row| row.id.as_str()).collect();
                 assert_eq!(found, ids, "{order:?}, reversed: {reverse}");
             }

@@ -34,7 +34,7 @@ use crate::output::Printer;
 use crate::process;
 use crate::store::{OUTPUT, RECORD, STDERR, Store};
 use crate::text::one_line;
-use messages::{SessionQuery, SidecarRequest};
+use messages::{SessionQuery, SessionReply, SidecarRequest};
 use reporter::SessionReporter;
 
 pub(crate) use messages::SidecarEvent;
@@ -144,77 +144,69 @@ fn read_line(input: &mut BufReader<process::RawStdin>, line: &mut Vec<u8>) -> bo
 
 impl Sidecar {
     fn handle_line(&mut self, line: &[u8]) {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Header {
-            #[serde(rename = "type")]
-            kind: Option<String>,
-            session_id: Option<String>,
-        }
         let request: SidecarRequest = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
-                let header: Option<Header> = serde_json::from_slice(line).ok();
-                let known = ["ping", "query", "attach", "stop", "message", "answer"];
-                let kind = header.as_ref().and_then(|header| header.kind.as_deref());
-                let code = match (&header, kind) {
-                    (None, _) => "invalid_json",
-                    (_, Some(kind)) if known.contains(&kind) => "invalid_message",
-                    _ => "unknown_type",
-                };
-                let session_id = header.and_then(|header| header.session_id);
-                let error = one_line(&error.to_string(), 300);
-                (self.send_event)(&SidecarEvent::Error { session_id, error, code });
+                (self.send_event)(&invalid_line(line, &error));
                 return;
             }
         };
-        match request {
+        let (session_id, handled) = match request {
             SidecarRequest::Ping => {
                 (self.send_event)(&SidecarEvent::Pong);
+                return;
             }
-            SidecarRequest::Query(query) => {
-                let session_id = query.session_id.clone();
-                match self.query(*query) {
-                    Ok(()) => {}
-                    Err(error @ (Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_))) => {
-                        let (error, code) = (error.to_string(), error.code());
-                        (self.send_event)(&SidecarEvent::AgentError { session_id, error, code });
-                    }
-                    Err(error) => send_error(&self.send_event, session_id, &error),
-                }
-            }
+            SidecarRequest::Stop { session_id } => return self.stop(session_id),
+            SidecarRequest::Query(query) => return self.handle_query(*query),
             SidecarRequest::Attach { session_id, since_offset, since_log_offset } => {
-                if let Err(error) = self.attach(&session_id, since_offset, since_log_offset) {
-                    send_error(&self.send_event, session_id, &error);
-                }
+                let handled = self.attach(&session_id, since_offset, since_log_offset);
+                (session_id, handled)
             }
-            SidecarRequest::Stop { session_id } => self.stop(session_id),
             SidecarRequest::Message { session_id, text } => {
-                let sent = job_of(&session_id).and_then(|id| {
-                    send::send(&self.store, &id, check_message(text.into_bytes())?, None)
-                });
-                if let Err(error) = sent {
-                    send_error(&self.send_event, session_id, &error);
-                }
+                let handled = self.send_message(&session_id, text);
+                (session_id, handled)
             }
             SidecarRequest::Answer(mut reply) => {
                 let session_id = std::mem::take(&mut reply.session_id);
-                let request = answer::Reply {
-                    request_id: reply.request_id,
-                    choices: reply.choices,
-                    text: reply.text,
-                    allow: reply.allow,
-                    deny: reply.deny,
-                    message: reply.message,
-                    release: reply.release,
-                };
-                let answered =
-                    job_of(&session_id).and_then(|id| answer::answer(&self.store, &id, &request));
-                if let Err(error) = answered {
-                    send_error(&self.send_event, session_id, &error);
-                }
+                let handled = self.answer(&session_id, *reply);
+                (session_id, handled)
             }
+        };
+        if let Err(error) = handled {
+            send_error(&self.send_event, session_id, &error);
         }
+    }
+
+    fn handle_query(&mut self, query: SessionQuery) {
+        let session_id = query.session_id.clone();
+        match self.query(query) {
+            Ok(()) => {}
+            Err(error @ (Error::Launch { .. } | Error::NoSpace(_) | Error::Store(_))) => {
+                let (error, code) = (error.to_string(), error.code());
+                (self.send_event)(&SidecarEvent::AgentError { session_id, error, code });
+            }
+            Err(error) => send_error(&self.send_event, session_id, &error),
+        }
+    }
+
+    fn send_message(&self, session_id: &str, text: String) -> Result<(), Error> {
+        let id = job_of(session_id)?;
+        send::send(&self.store, &id, check_message(text.into_bytes())?, None)?;
+        Ok(())
+    }
+
+    fn answer(&self, session_id: &str, reply: SessionReply) -> Result<(), Error> {
+        let reply = answer::Reply {
+            request_id: reply.request_id,
+            choices: reply.choices,
+            text: reply.text,
+            allow: reply.allow,
+            deny: reply.deny,
+            message: reply.message,
+            release: reply.release,
+        };
+        answer::answer(&self.store, &job_of(session_id)?, &reply)?;
+        Ok(())
     }
 
     /// Starts the session's job with the prompt, sends the prompt to an idle job, or resumes an ended
@@ -285,42 +277,39 @@ impl Sidecar {
         if id.as_str() != query.session_id {
             labels.insert(SESSION_LABEL.to_owned(), label_value(&query.session_id).to_owned());
         }
-        let current_dir =
-            || std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned();
+        let cwd = match query.cwd {
+            Some(cwd) => cwd,
+            None => std::env::current_dir().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let defaults = self.default_spec.clone();
         let spec = Spec {
-            cwd: query.cwd.unwrap_or_else(current_dir),
+            cwd,
             claude: std::env::var("CLAUDE_SKILL_CLAUDE").unwrap_or_default(),
             labels,
             options: ClaudeOptions {
                 permission_mode: query.permission_mode.unwrap_or("bypassPermissions".to_owned()),
-                ..self.default_spec.clone().options
+                ..defaults.options
             },
             limits: Limits {
                 max_turns: query.max_turns,
                 max_budget_usd: query.max_budget_usd,
-                ..self.default_spec.clone().limits
+                ..defaults.limits
             },
-            session: SessionOptions {
-                resume: query.resume_session_id,
-                ..self.default_spec.clone().session
-            },
-            ask: AskOptions { enabled: query.ask, ..self.default_spec.clone().ask },
+            session: SessionOptions { resume: query.resume_session_id, ..defaults.session },
+            ask: AskOptions { enabled: query.ask, ..defaults.ask },
             keep_alive: KeepAliveOptions {
                 enabled: query.keep_alive,
                 idle_timeout_ms: 3_600_000,
                 restart: true,
                 max_restarts: 5,
             },
-            ..self.default_spec.clone()
+            ..defaults
         };
         let request = start::StartRequest {
             id: Some(id),
             prompt: query.prompt.into_bytes(),
             spec,
-            if_absent: false,
-            detach: DetachMode::Auto,
-            resume_job: None,
-            budget: None,
+            ..start::StartRequest::default()
         };
         Ok(start(&self.store, request, &self.env)?.pid)
     }
@@ -353,7 +342,11 @@ impl Sidecar {
         self.stops.retain(|stop| !stop.is_finished());
         let (store, send_event) = (self.store.clone(), self.send_event.clone());
         self.stops.push(std::thread::spawn(move || {
-            if let Err(error) = job_of(&session_id).and_then(|id| kill::kill(&store, &id)) {
+            let killed = match job_of(&session_id) {
+                Ok(id) => kill::kill(&store, &id).map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = killed {
                 send_error(&send_event, session_id, &error);
             }
         }));
@@ -424,6 +417,28 @@ impl Sidecar {
         });
         let _ = all_done.recv();
     }
+}
+
+/// The fields of a line that name its type and its session.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Header {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    session_id: Option<String>,
+}
+
+/// Returns the error about a line that is not a request.
+fn invalid_line(line: &[u8], error: &serde_json::Error) -> SidecarEvent {
+    let error = one_line(&error.to_string(), 300);
+    let Ok(header) = serde_json::from_slice::<Header>(line) else {
+        return SidecarEvent::Error { session_id: None, error, code: "invalid_json" };
+    };
+    let code = match header.kind.as_deref() {
+        Some("ping" | "query" | "attach" | "stop" | "message" | "answer") => "invalid_message",
+        _ => "unknown_type",
+    };
+    SidecarEvent::Error { session_id: header.session_id, error, code }
 }
 
 fn send_error(send_event: &EventSink, session_id: String, error: &Error) {

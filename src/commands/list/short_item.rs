@@ -23,10 +23,11 @@ pub(super) enum ItemSize {
     Shortest,
 }
 
-/// One job of a shortened list: fields that are null, false, zero or empty are absent.
-#[derive(Debug, Serialize)]
+/// The fields of an [`Item`] in a shortened list: those that are null, false, zero or empty are
+/// absent.
+#[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Item")]
 pub(super) struct ShortItem {
     /// The job's id.
     job_id: JobId,
@@ -109,71 +110,62 @@ pub(super) struct ShortItem {
     hint: Option<String>,
 }
 
-impl ShortItem {
-    pub(super) fn from_item(item: Item, size: ItemSize, address: &Address) -> Self {
-        let is_shortest = size == ItemSize::Shortest;
+/// An item that is serialized as a [`ShortItem`].
+#[derive(Serialize)]
+pub(super) struct Shortened<'a>(#[serde(serialize_with = "ShortItem::serialize")] pub &'a Item);
+
+impl Item {
+    /// Shortens the item to this size.
+    pub(super) fn shortened(mut self, size: ItemSize, address: &Address) -> Self {
+        let is_shortest = match size {
+            ItemSize::Full => return self,
+            ItemSize::Short => false,
+            ItemSize::Shortest => true,
+        };
         let (max_text, max_hint) = if is_shortest { (30, 90) } else { (60, 160) };
-        let short = |text: &str| clip(text, max_text);
-        let details = |job_id: &JobId| address.apply(full_status(job_id));
-        let hint = item.hint.map(|hint| match hint.len() > max_hint {
-            // The command may fit without its comment.
-            true => match hint.split_once("  # ") {
-                Some((command, _)) if command.len() <= max_hint => command.to_owned(),
-                _ => details(&item.job_id),
-            },
-            false => hint,
-        });
-        let mut notifications = item.undelivered_notifications;
-        notifications.truncate(if is_shortest { 1 } else { 3 });
-        for notification in &mut notifications {
-            notification.error = notification.error.as_deref().map(short);
+        if is_shortest {
+            self.labels.clear();
+            self.activity = None;
         }
-        Self {
-            pid: item.pid,
-            status: item.status,
-            reason: item.reason,
-            error: item.error.as_deref().map(short),
-            started_at: item.started_at,
-            ended_at: item.ended_at,
-            rate_limited: item.rate_limited,
-            retry_at: item.retry_at,
-            resumable_at: item.resumable_at,
-            position: item.position,
-            starts_at: item.starts_at,
-            waits_for: item.waits_for.into_iter().take(if is_shortest { 1 } else { 5 }).collect(),
-            waiting_for: item.waiting_for.map(|wait| WaitingFor {
-                why: short(&wait.why),
-                hint: None,
-                ..wait
-            }),
-            num_turns: item.num_turns,
-            cost_usd: item.cost_usd,
-            cost_is_lower_bound: item.cost_is_lower_bound,
-            blocked: item.blocked.map(|blocked| Blocked {
-                input: short(&blocked.input),
-                questions: blocked
-                    .questions
-                    .iter()
-                    .filter(|_| !is_shortest)
-                    .take(1)
-                    .map(|question| Question { options: Vec::new(), ..question.truncated() })
-                    .collect(),
-                ..blocked
-            }),
-            activity: item
-                .activity
-                .filter(|_| !is_shortest)
-                .map(|activity| Activity { text: short(&activity.text), ..activity }),
-            prompt: short(&item.prompt),
-            undelivered: notifications.clone(),
-            undelivered_notifications: notifications,
-            group: item.group,
-            warnings: item.warnings.iter().map(|text| clip(text, 100)).collect(),
-            labels: if is_shortest { BTreeMap::new() } else { item.labels },
-            truncated: true,
-            hint,
-            job_id: item.job_id,
+        self.truncated = true;
+        self.hint = self.hint.map(|hint| short_hint(&self.job_id, hint, max_hint, address));
+        self.error = self.error.map(|error| clip(&error, max_text));
+        self.prompt = clip(&self.prompt, max_text);
+        self.waits_for.truncate(if is_shortest { 1 } else { 5 });
+        if let Some(wait) = &mut self.waiting_for {
+            wait.why = clip(&wait.why, max_text);
+            wait.hint = None;
         }
+        if let Some(blocked) = &mut self.blocked {
+            blocked.input = clip(&blocked.input, max_text);
+            blocked.questions.truncate(if is_shortest { 0 } else { 1 });
+            for question in &mut blocked.questions {
+                *question = Question { options: Vec::new(), ..question.truncated() };
+            }
+        }
+        if let Some(activity) = &mut self.activity {
+            activity.text = clip(&activity.text, max_text);
+        }
+        for warning in &mut self.warnings {
+            *warning = clip(warning, 100);
+        }
+        self.undelivered_notifications.truncate(if is_shortest { 1 } else { 3 });
+        for notification in &mut self.undelivered_notifications {
+            notification.error = notification.error.as_ref().map(|error| clip(error, max_text));
+        }
+        self.undelivered.clone_from(&self.undelivered_notifications);
+        self
+    }
+}
+
+/// Shortens a hint to a command that fits: without its comment, or one that shows all.
+fn short_hint(id: &JobId, hint: String, max_bytes: usize, address: &Address) -> String {
+    if hint.len() <= max_bytes {
+        return hint;
+    }
+    match hint.split_once("  # ") {
+        Some((command, _)) if command.len() <= max_bytes => command.to_owned(),
+        _ => address.apply(full_status(id)),
     }
 }
 

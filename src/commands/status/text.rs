@@ -23,83 +23,121 @@ impl Answer for StatusView {
 }
 
 fn text(answer: &StatusView) -> String {
-    let now = clock::now();
-    let mut text = String::new();
-    let width = columns().saturating_sub(NAME_WIDTH + 1).max(20);
-    let mut row = |name: &str, style: Style, value: &str| {
-        let mut name = name;
+    let mut rows = Rows::new();
+    push_state(&mut rows, answer);
+    push_request(&mut rows, answer);
+    push_progress(&mut rows, answer);
+    push_origin(&mut rows, answer);
+    push_problems(&mut rows, answer);
+    rows.text
+}
+
+/// Rows of a name and a value.
+struct Rows {
+    text: String,
+    /// Width of the values in columns.
+    width: usize,
+}
+
+impl Rows {
+    fn new() -> Self {
+        let width = columns().saturating_sub(NAME_WIDTH + 1).max(20);
+        Self { text: String::new(), width }
+    }
+
+    /// Adds a row, with the value in several lines if it is too long.
+    fn push(&mut self, name: &str, style: Style, value: &str) {
         let value = harmless(value);
-        let fits = value.width() <= width;
-        for line in if fits { vec![value] } else { wrapped(&value, width) } {
-            let line = painted(style, &line);
-            let _ = writeln!(text, "{} {line}", painted(DIM, &format!("{name:>NAME_WIDTH$}")));
+        let is_short = value.width() <= self.width;
+        let lines = if is_short { vec![value] } else { wrapped(&value, self.width) };
+        let mut name = name;
+        for line in lines {
+            let head = painted(DIM, &format!("{name:>NAME_WIDTH$}"));
+            let _ = writeln!(self.text, "{head} {}", painted(style, &line));
             name = "";
         }
-    };
-    row("job", BOLD, answer.job_id.as_str());
-    let reason = answer.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    row("status", color(answer.status), &format!("{}{reason}", answer.status));
-    if let Some(error) = &answer.error {
-        row("error", PLAIN, error);
     }
+
+    fn push_some(&mut self, name: &str, value: Option<&String>) {
+        if let Some(value) = value {
+            self.push(name, PLAIN, value);
+        }
+    }
+}
+
+fn push_state(rows: &mut Rows, answer: &StatusView) {
+    rows.push("job", BOLD, answer.job_id.as_str());
+    let status = match answer.reason {
+        Some(reason) => format!("{} ({reason})", answer.status),
+        None => answer.status.to_string(),
+    };
+    rows.push("status", color(answer.status), &status);
+    rows.push_some("error", answer.error.as_ref());
     // The open request, below, is more informative than the reason of the wait.
     if let (Some(wait), None) = (&answer.waiting_for, &answer.blocked) {
-        let group = answer.group.as_ref().filter(|_| answer.position.is_some());
-        let group = group.map(|group| format!(" (group {group})")).unwrap_or_default();
-        row("waiting", YELLOW, &format!("{}{group}", wait_reason(wait)));
+        let wait = match (&answer.group, answer.position) {
+            (Some(group), Some(_)) => format!("{} (group {group})", wait_reason(wait)),
+            _ => wait_reason(wait),
+        };
+        rows.push("waiting", YELLOW, &wait);
     }
     if let Some(at) = answer.resumable_at {
-        row("limit", PLAIN, &format!("ends at {at}"));
+        rows.push("limit", PLAIN, &format!("ends at {at}"));
     }
-    if let Some(blocked) = &answer.blocked {
+}
+
+fn push_request(rows: &mut Rows, answer: &StatusView) {
+    let Some(blocked) = &answer.blocked else { return };
+    if blocked.questions.is_empty() {
         let tool = blocked.tool_name.as_deref().unwrap_or_default();
-        if blocked.questions.is_empty() {
-            row("request", PLAIN, &format!("{}: {tool} {}", blocked.kind, blocked.input));
-        }
-        for question in &blocked.questions {
-            let labels: Vec<&str> = question.options.iter().map(|o| o.label.as_str()).collect();
-            let question_text = format!("{} ({})", question.question, labels.join(", "));
-            row("question", YELLOW, &question_text);
-        }
+        rows.push("request", PLAIN, &format!("{}: {tool} {}", blocked.kind, blocked.input));
     }
+    for question in &blocked.questions {
+        let labels: Vec<&str> = question.options.iter().map(|o| o.label.as_str()).collect();
+        rows.push("question", YELLOW, &format!("{} ({})", question.question, labels.join(", ")));
+    }
+}
+
+fn push_progress(rows: &mut Rows, answer: &StatusView) {
     // The open request is more informative than the activity.
     if let (Some(activity), None) = (&answer.activity, &answer.blocked) {
-        row("now", PLAIN, &activity_text(activity));
+        rows.push("now", PLAIN, &activity_text(activity));
     }
     if let Some(at) = answer.started_at {
-        let took = format_duration(answer.age(now));
+        let took = format_duration(answer.age(clock::now()));
         let ended = if answer.ended_at.is_some() { "took" } else { "for" };
-        row("started", PLAIN, &format!("{at} ({ended} {took})"));
+        rows.push("started", PLAIN, &format!("{at} ({ended} {took})"));
     }
     let turns = if answer.num_turns == 1 { "turn" } else { "turns" };
-    let least = at_least(answer.cost_is_lower_bound);
-    let cost = answer.cost_usd.map(|usd| format!(", {least}${usd:.4}")).unwrap_or_default();
-    row("spent", PLAIN, &format!("{} {turns}{cost}", answer.num_turns));
-    if let Some(model) = &answer.model {
-        row("model", PLAIN, model);
+    let mut spent = format!("{} {turns}", answer.num_turns);
+    if let Some(usd) = answer.cost_usd {
+        let _ = write!(spent, ", {}${usd:.4}", at_least(answer.cost_is_lower_bound));
     }
-    if let Some(session) = &answer.session_id {
-        row("session", PLAIN, session);
-    }
-    if let Some(host) = &answer.host {
-        row("host", PLAIN, host);
-    }
-    row("cwd", PLAIN, &answer.cwd);
-    row("prompt", PLAIN, &answer.prompt);
+    rows.push("spent", PLAIN, &spent);
+}
+
+fn push_origin(rows: &mut Rows, answer: &StatusView) {
+    rows.push_some("model", answer.model.as_ref());
+    rows.push_some("session", answer.session_id.as_ref());
+    rows.push_some("host", answer.host.as_ref());
+    rows.push("cwd", PLAIN, &answer.cwd);
+    rows.push("prompt", PLAIN, &answer.prompt);
     for (key, value) in &answer.labels {
-        row("label", PLAIN, &format!("{key}={value}"));
+        rows.push("label", PLAIN, &format!("{key}={value}"));
     }
+}
+
+fn push_problems(rows: &mut Rows, answer: &StatusView) {
     for warning in &answer.warnings {
-        row("warning", YELLOW, warning);
+        rows.push("warning", YELLOW, warning);
     }
-    for risk in answer.detached.iter().flat_map(|detached| &detached.risks) {
-        row("risk", YELLOW, risk);
+    if let Some(detached) = &answer.detached {
+        for risk in &detached.risks {
+            rows.push("risk", YELLOW, risk);
+        }
     }
     for notification in &answer.undelivered_notifications {
-        row("unsent", YELLOW, &undelivered(notification));
+        rows.push("unsent", YELLOW, &undelivered(notification));
     }
-    if let Some(hint) = &answer.hint {
-        row("hint", PLAIN, hint);
-    }
-    text
+    rows.push_some("hint", answer.hint.as_ref());
 }
