@@ -147,8 +147,16 @@ pub(crate) fn format_number(n: u64) -> String {
     text
 }
 
+/// Returns the length of a value as JSON, in characters.
+pub(crate) fn json_length_of(value: &(impl serde::Serialize + ?Sized)) -> usize {
+    match serde_json::to_string(value) {
+        Ok(json) => json_length(&json),
+        Err(_) => 0,
+    }
+}
+
 /// Returns the number of characters of a JSON text after harmful characters are escaped.
-pub(crate) fn json_length(json: &str) -> usize {
+fn json_length(json: &str) -> usize {
     let mut length = 0;
     for c in json.chars() {
         length += if is_harmful(c) { 6 * c.len_utf16() } else { 1 };

@@ -18,7 +18,7 @@ use crate::arguments::{FilterArgs, status};
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Status, Timestamp};
 use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
-use crate::text::json_length;
+use crate::text::json_length_of;
 use short_item::{ItemSize, Shortened};
 
 pub(crate) use item::Item;
@@ -157,11 +157,10 @@ impl ListAnswer {
     /// Returns the length of an item as JSON, in characters.
     fn length(&self, item: Item) -> usize {
         let item = item.shortened(self.size, &self.address);
-        let text = match self.size {
-            ItemSize::Full => serde_json::to_string(&item),
-            ItemSize::Short | ItemSize::Shortest => serde_json::to_string(&Shortened(&item)),
-        };
-        text.map_or(0, |text| json_length(&text))
+        match self.size {
+            ItemSize::Full => json_length_of(&item),
+            ItemSize::Short | ItemSize::Shortest => json_length_of(&Shortened(&item)),
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use crate::arguments::JobIdArgs;
 use crate::error::{Error, ExitStatus};
 use crate::finalize::outcome_from_log;
 use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, UndeliveredMessage};
-use crate::store::{Store, addressed};
-use crate::text::{clip, json_length};
+use crate::store::Store;
+use crate::text::{clip, json_length_of};
 
 /// Arguments of `result`.
 #[derive(Debug, Args)]
@@ -185,39 +185,40 @@ pub(crate) fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnsw
 
 /// Returns the job's result in about `max` characters.
 pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<ResultAnswer, Error> {
-    let Observed { dir, record, .. } = observe(store, id)?;
-    let is_current = |outcome: &Outcome| {
-        outcome.status == record.status && outcome.attempt == record.attempt.number
-    };
+    let observed = observe(store, id)?;
+    let hint = observed.hint();
+    let Observed { dir, record, .. } = observed;
+    let outcome = dir.outcome();
+    let failure = record.progress.last_failure.as_ref();
     // An idle job has the answer of its last turn.
-    let has_answer = |outcome: &Outcome| {
-        outcome.status.is_live()
-            && (outcome.result.is_some() || record.progress.last_failure.is_some())
-    };
-    let hint = record.hint().map(|hint| addressed(store.root(), hint));
     if record.status == Status::Idle
-        && let Some(outcome) = dir.outcome().filter(has_answer)
+        && let Some(outcome) = &outcome
+        && outcome.status.is_live()
+        && (outcome.result.is_some() || failure.is_some())
     {
-        let failure = record.progress.last_failure.as_ref();
         let outcome = Outcome {
             status: record.status,
             reason: failure.map(|failure| failure.reason),
             error: failure.map(|failure| failure.error.clone()),
-            ..outcome
+            ..outcome.clone()
         };
         return Ok(ResultAnswer::Ended(Box::new(fit(outcome, hint, max))));
     }
     if record.status.is_live() {
         let (job_id, status) = (record.job_id, record.status);
-        let previous_result = dir.outcome().and_then(Outcome::into_previous);
+        let previous_result = outcome.and_then(Outcome::into_previous);
         let mut pending = Pending { job_id, status, result: None, previous_result, hint };
-        let excess = length(&pending).saturating_sub(max);
+        let excess = json_length_of(&pending).saturating_sub(max);
         shorten_previous(&mut pending.previous_result, excess);
         return Ok(ResultAnswer::Pending(pending));
     }
     // The verdict of a lost job is written to its record last, so the record decides.
-    let outcome = match dir.outcome() {
-        Some(outcome) if is_current(&outcome) => outcome,
+    let outcome = match outcome {
+        Some(outcome)
+            if outcome.status == record.status && outcome.attempt == record.attempt.number =>
+        {
+            outcome
+        }
         None if record.is_of_node_skill() => outcome_from_log(&dir, record),
         earlier => Outcome {
             previous_result: earlier.and_then(Outcome::into_previous),
@@ -230,7 +231,7 @@ pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<Res
 /// Shortens the answer until it fits, beginning with long parts that say least.
 fn fit(outcome: Outcome, hint: Option<String>, max: usize) -> EndedResult {
     let mut answer = EndedResult { outcome, truncated: false, hint };
-    if length(&answer) > max {
+    if json_length_of(&answer) > max {
         answer.truncated = true;
         for denial in &mut answer.outcome.permission_denials {
             if let Value::Object(fields) = denial {
@@ -242,15 +243,15 @@ fn fit(outcome: Outcome, hint: Option<String>, max: usize) -> EndedResult {
         answer.outcome.undelivered.truncate(5);
     }
     let structured_output = answer.outcome.structured_output.as_ref();
-    if length(&answer) > max && structured_output.is_some_and(is_long) {
+    if json_length_of(&answer) > max && structured_output.is_some_and(is_long) {
         answer.outcome.structured_output = None;
     }
-    if length(&answer) > max && max < MIN_CHARS_WITH_USAGE {
+    if json_length_of(&answer) > max && max < MIN_CHARS_WITH_USAGE {
         answer.outcome.usage = None;
     }
-    let excess = length(&answer).saturating_sub(max);
+    let excess = json_length_of(&answer).saturating_sub(max);
     shorten_previous(&mut answer.outcome.previous_result, excess);
-    let excess = length(&answer).saturating_sub(max);
+    let excess = json_length_of(&answer).saturating_sub(max);
     if excess > 0
         && let Some(text) = &answer.outcome.result
     {
@@ -277,10 +278,10 @@ fn shorten_previous(previous: &mut Option<PreviousResult>, excess: usize) {
 /// mark for the truncation.
 fn shortened(text: &str, excess: usize) -> String {
     // An escaped character has up to six characters.
-    let max = length(text).saturating_sub(excess + 20);
+    let max = json_length_of(text).saturating_sub(excess + 20);
     let mut keep = max;
     let mut shorter = clip(text, keep);
-    while keep > 0 && length(&shorter) > max {
+    while keep > 0 && json_length_of(&shorter) > max {
         keep = keep * 9 / 10;
         shorter = clip(text, keep);
     }
@@ -288,9 +289,5 @@ fn shortened(text: &str, excess: usize) -> String {
 }
 
 fn is_long(value: &Value) -> bool {
-    length(value) > 2_000
-}
-
-fn length(value: &(impl Serialize + ?Sized)) -> usize {
-    serde_json::to_string(value).map_or(0, |text| json_length(&text))
+    json_length_of(value) > 2_000
 }

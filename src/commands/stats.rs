@@ -13,7 +13,7 @@ use crate::arguments::FilterArgs;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, Status, Summary, Timestamp};
 use crate::store::{Listed, LoadError, Store, Summaries};
-use crate::text::{clip, json_length, round_usd};
+use crate::text::{clip, json_length_of, round_usd};
 
 /// Maximum number of characters of a group's key.
 const MAX_KEY_CHARS: usize = 100;
@@ -123,20 +123,28 @@ pub(crate) struct Totals {
 
 impl Totals {
     /// Returns the number of jobs with this status.
-    pub(crate) fn count(&self, status: Status) -> u64 {
+    fn count(&self, status: Status) -> u64 {
         self.by_status.get(&status).copied().unwrap_or_default()
+    }
+
+    fn number_of_ended(&self) -> u64 {
+        self.count(Status::Completed) + self.count(Status::Failed) + self.count(Status::Killed)
     }
 
     fn add(&mut self, summary: &Summary) {
         self.jobs += 1;
         *self.by_status.entry(summary.status).or_default() += 1;
-        let ended: u64 =
-            self.by_status.iter().filter(|(status, _)| !status.is_live()).map(|(_, n)| n).sum();
-        self.success_rate =
-            (ended > 0).then(|| self.count(Status::Completed) as f64 / ended as f64);
-        self.cost_usd += summary.cost_usd.filter(|usd| usd.is_finite()).unwrap_or_default();
+        let ended = self.number_of_ended();
+        if ended > 0 {
+            self.success_rate = Some(self.count(Status::Completed) as f64 / ended as f64);
+        }
+        // The values of a record that another program wrote must not break the sums.
+        if let Some(usd) = summary.cost_usd
+            && usd.is_finite()
+        {
+            self.cost_usd += usd;
+        }
         self.cost_is_lower_bound |= summary.cost_is_lower_bound;
-        // The values of a record that another program wrote must not overflow.
         self.num_turns = self.num_turns.saturating_add(summary.num_turns);
         self.elapsed_ms = self.elapsed_ms.saturating_add(live_ms(summary));
         self.queued_ms = self.queued_ms.saturating_add(summary.queued_ms);
@@ -151,9 +159,10 @@ fn summary(
     job: &Listed,
 ) -> Result<Option<Summary>, LoadError> {
     // An ended job stays ended. A job that is recorded as live may be lost, so it is checked.
-    let known = job.ended.as_ref().and_then(|ended| summaries.get(ended));
-    if known.is_some() {
-        return Ok(known);
+    if let Some(ended) = &job.ended
+        && let Some(summary) = summaries.get(ended)
+    {
+        return Ok(Some(summary));
     }
     match try_load_checked(store, &job.id) {
         Err(LoadError::NotFound(_)) => Ok(None),
@@ -240,19 +249,16 @@ fn ordered(groups: HashMap<Option<String>, Totals>, by: &GroupBy) -> Vec<Group> 
 impl StatsAnswer {
     /// Leaves out the last groups if the answer would be too long.
     fn shorten(&mut self) {
-        let length =
-            |value: &_| serde_json::to_string(value).map_or(0, |text| json_length(&text) + 1);
         // The 500 characters are for the other fields.
-        let mut left = MAX_ANSWER_CHARS.saturating_sub(
-            serde_json::to_string(&self.total).map_or(0, |text| json_length(&text) + 500),
-        );
-        let fitting = self.groups.iter().take_while(|group| {
-            let needed = length(*group);
-            let fits = needed <= left;
-            left = left.saturating_sub(needed);
-            fits
-        });
-        let fitting = fitting.count();
+        let mut length = json_length_of(&self.total) + 500;
+        let mut fitting = 0;
+        for group in &self.groups {
+            length += json_length_of(group) + 1;
+            if length > MAX_ANSWER_CHARS {
+                break;
+            }
+            fitting += 1;
+        }
         self.omitted = self.groups.len() - fitting;
         self.groups.truncate(fitting);
     }

@@ -20,7 +20,7 @@ use crate::job::{JobId, Reason, Status, full_status};
 use crate::output::LiveLine;
 use crate::process;
 use crate::store::{JobDir, RECORD, Store, addressed};
-use crate::text::{clip, json_length};
+use crate::text::{clip, json_length_of};
 
 /// If there are fewer characters for each job, only its most important fields are shown.
 const MIN_RESULT_CHARS: usize = 600;
@@ -440,7 +440,7 @@ fn answer(
 
 /// Returns the length of a value as JSON, with a separator, in characters.
 fn length(value: &impl Serialize) -> usize {
-    serde_json::to_string(value).map_or(0, |text| json_length(&text) + 1)
+    json_length_of(value) + 1
 }
 
 /// Returns one exit status for several jobs: the first that applies in a fixed order. If jobs are

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
-use super::{GroupBy, StatsAnswer, Totals};
+use super::{Group, GroupBy, StatsAnswer, Totals};
 use crate::job::Status;
 use crate::output::{Answer, BLUE, DIM, GREEN, RED, YELLOW, color, columns, joined, pad, painted};
 use crate::text::{format_duration, harmless, one_line, plural};
@@ -36,29 +36,96 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     if answer.groups.is_empty() {
         return text;
     }
-    let head = match &answer.by {
-        GroupBy::Day => "DAY".to_owned(),
-        GroupBy::Model => "MODEL".to_owned(),
-        GroupBy::Group => "GROUP".to_owned(),
-        GroupBy::Status => "STATUS".to_owned(),
-        GroupBy::Label(key) => cell(key),
-    };
-    let key = |key: &Option<String>| key.as_deref().map_or("(none)".to_owned(), cell);
-    let keys = answer.groups.iter().map(|group| key(&group.key).width());
-    let width = keys.chain([head.width()]).max().unwrap_or(0).min(MAX_KEY_WIDTH);
-    let width = width.min(columns.saturating_sub(NUMBERS_WIDTH).max(MIN_KEY_WIDTH));
-    // There are two bars, each with a space before it.
-    let bars =
-        (columns.saturating_sub(NUMBERS_WIDTH + width) / 2).saturating_sub(1).min(MAX_BAR_WIDTH);
-    let bars = if bars < MIN_BAR_WIDTH { 0 } else { bars };
-    let bar = |style: Style, share: f64| match bars {
-        0 => String::new(),
-        width => format!(" {}", painted(style, &bar(share, width))),
-    };
-    let row = |key: &str, jobs: &str, success: [&str; 2], cost: [&str; 2], rest: [&str; 3]| {
+    let table = Table::new(answer, columns);
+    text.push('\n');
+    text.push_str(&painted(DIM, &table.head()));
+    for group in &answer.groups {
+        text.push_str(&table.group(group));
+    }
+    if answer.omitted > 0 {
+        let more = format!("… and {} more: claudejob stats --all\n", answer.omitted);
+        text.push_str(&painted(DIM, &more));
+    }
+    text
+}
+
+/// The table of the groups.
+struct Table {
+    /// Head of the column of the keys.
+    head: String,
+    key_width: usize,
+    /// Width of each bar; 0 for none.
+    bar_width: usize,
+    /// Cost of the most expensive group, which has the longest bar.
+    max_cost: f64,
+}
+
+impl Table {
+    fn new(answer: &StatsAnswer, columns: usize) -> Self {
+        let head = match &answer.by {
+            GroupBy::Day => "DAY".to_owned(),
+            GroupBy::Model => "MODEL".to_owned(),
+            GroupBy::Group => "GROUP".to_owned(),
+            GroupBy::Status => "STATUS".to_owned(),
+            GroupBy::Label(key) => cell(key),
+        };
+        let mut key_width = head.width();
+        let mut max_cost: f64 = 0.0;
+        for group in &answer.groups {
+            key_width = key_width.max(key_text(group).width());
+            max_cost = max_cost.max(group.totals.cost_usd);
+        }
+        let max_key_width = columns.saturating_sub(NUMBERS_WIDTH).max(MIN_KEY_WIDTH);
+        let key_width = key_width.min(MAX_KEY_WIDTH).min(max_key_width);
+        // There are two bars, each with a space before it.
+        let left = columns.saturating_sub(NUMBERS_WIDTH + key_width);
+        let bar_width = (left / 2).saturating_sub(1).min(MAX_BAR_WIDTH);
+        let bar_width = if bar_width < MIN_BAR_WIDTH { 0 } else { bar_width };
+        Self { head, key_width, bar_width, max_cost }
+    }
+
+    fn head(&self) -> String {
+        let none = self.bar(Style::new(), 0.0);
+        let rest = ["TURNS", "LIVE", "WAITED"];
+        self.row(&self.head, "JOBS", ["OK", &none], ["COST", &none], rest)
+    }
+
+    fn group(&self, group: &Group) -> String {
+        let totals = &group.totals;
+        let rate = match totals.success_rate {
+            Some(rate) => format!("{:.0}%", rate * 100.0),
+            None => "–".to_owned(),
+        };
+        let rate_bar =
+            self.bar(rate_style(totals.success_rate), totals.success_rate.unwrap_or_default());
+        let share = if self.max_cost > 0.0 { totals.cost_usd / self.max_cost } else { 0.0 };
+        self.row(
+            &key_text(group),
+            &totals.jobs.to_string(),
+            [&rate, &rate_bar],
+            [&cost(totals, "≥"), &self.bar(BLUE, share)],
+            [&totals.num_turns.to_string(), &format_ms(totals.elapsed_ms), &wait_time(totals)],
+        )
+    }
+
+    fn bar(&self, style: Style, share: f64) -> String {
+        if self.bar_width == 0 {
+            return String::new();
+        }
+        format!(" {}", painted(style, &bar(share, self.bar_width)))
+    }
+
+    fn row(
+        &self,
+        key: &str,
+        jobs: &str,
+        success: [&str; 2],
+        cost: [&str; 2],
+        rest: [&str; 3],
+    ) -> String {
         format!(
             "{}  {}  {}{}  {}{}  {}  {}  {}\n",
-            pad(key, width, false),
+            pad(key, self.key_width, false),
             pad(jobs, 5, true),
             pad(success[0], 5, true),
             success[1],
@@ -68,32 +135,14 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
             pad(rest[1], 8, true),
             pad(rest[2], 8, true),
         )
-    };
-    let none = bar(Style::new(), 0.0);
-    let head = row(&head, "JOBS", ["OK", &none], ["COST", &none], ["TURNS", "LIVE", "WAITED"]);
-    text.push('\n');
-    text.push_str(&painted(DIM, &head));
-    let max_cost = answer.groups.iter().map(|group| group.totals.cost_usd).fold(0.0, f64::max);
-    for group in &answer.groups {
-        let totals = &group.totals;
-        let rate = totals.success_rate.map(|rate| format!("{:.0}%", rate * 100.0));
-        let share = if max_cost > 0.0 { totals.cost_usd / max_cost } else { 0.0 };
-        text.push_str(&row(
-            &key(&group.key),
-            &totals.jobs.to_string(),
-            [
-                rate.as_deref().unwrap_or("–"),
-                &bar(rate_style(totals.success_rate), totals.success_rate.unwrap_or(0.0)),
-            ],
-            [&cost(totals, "≥"), &bar(BLUE, share)],
-            [&totals.num_turns.to_string(), &format_ms(totals.elapsed_ms), &wait_time(totals)],
-        ));
     }
-    if answer.omitted > 0 {
-        let more = format!("… and {} more: claudejob stats --all\n", answer.omitted);
-        text.push_str(&painted(DIM, &more));
+}
+
+fn key_text(group: &Group) -> String {
+    match &group.key {
+        Some(key) => cell(key),
+        None => "(none)".to_owned(),
     }
-    text
 }
 
 /// Formats a label's key or value, which may contain line breaks and control characters.
@@ -108,10 +157,7 @@ fn summary(totals: &Totals, columns: usize) -> String {
         jobs.push(painted(color(*status), &format!("{count} {status}")));
     }
     if let Some(rate) = totals.success_rate {
-        let ended: u64 = [Status::Completed, Status::Failed, Status::Killed]
-            .into_iter()
-            .map(|status| totals.count(status))
-            .sum();
+        let ended = totals.number_of_ended();
         jobs.push(format!("{:.0}% of {ended} ended jobs completed", rate * 100.0));
     }
     let turns = plural(usize::try_from(totals.num_turns).unwrap_or(usize::MAX), "turn");
@@ -163,7 +209,6 @@ fn bar(share: f64, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::stats::Group;
 
     #[test]
     fn each_group_has_one_line() {
