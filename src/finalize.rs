@@ -75,24 +75,16 @@ pub(crate) fn write_lost_verdict(
     lock: Option<&Lock>,
     until: Instant,
 ) -> Record {
-    let cgroup = record.worker.detached.as_ref().and_then(|detached| detached.cgroup.clone());
-    let marker = JobMarker::new(dir.path()).in_scope(cgroup);
-    // No process of another boot is left, so any list of processes is complete.
-    let is_of_this_boot = record.worker.boot_id == process::boot_id();
-    let worker_start = if is_of_this_boot { record.worker.pid_start_time } else { Some(0) };
-    let is_locked = lock.is_some();
-    let is_independent = &store::is_independent;
-    let orphans = Orphans { marker: &marker, worker_start, is_locked, is_independent };
-    let (_, left) = orphans.end(until);
-    record.record_leftovers(left);
+    end_processes(dir, &mut record, lock.is_some(), until);
     let at = dir.last_activity_at(&record);
     let writable = lock.is_some() && record.is_writable();
     let events = if writable { dir.open_events().ok() } else { None };
+    let number = record.attempt.number;
     // A worker that died after it had written the result had reached a verdict.
-    let of_this =
-        |outcome: &Outcome| !outcome.status.is_live() && outcome.attempt == record.attempt.number;
     let (reached, before) = match dir.outcome() {
-        Some(outcome) if of_this(&outcome) => (Some(outcome), None),
+        Some(outcome) if !outcome.status.is_live() && outcome.attempt == number => {
+            (Some(outcome), None)
+        }
         before => (None, before),
     };
     let log_start = record.attempt.log_start;
@@ -103,22 +95,13 @@ pub(crate) fn write_lost_verdict(
     }
     // Needed even if the verdict was reached: the record may be older than the log.
     let _ = replay_log(dir, log_start, &mut post_mortem);
-    let reached = reached.filter(|found| {
-        let stderr = dir.tail(STDERR, 0, MAX_STDERR_BYTES);
-        let stderr = String::from_utf8_lossy(&stderr);
-        let confirmed = post_mortem.confirms(found, read_witnessed(dir, found.attempt), &stderr);
-        if !confirmed {
-            let renamed = if writable { dir.set_result_aside() } else { Ok(()) };
-            let note = renamed
-                .map(|()| format!("; it is kept as {UNCONFIRMED_RESULT}"))
-                .unwrap_or_default();
-            post_mortem.warn(&format!(
-                "{RESULT} said {}, which does not follow from the log{note}",
-                found.status
-            ));
+    let reached = match reached {
+        Some(found) if !is_confirmed(dir, &mut post_mortem, &found) => {
+            set_result_aside(dir, &mut post_mortem, &found, writable);
+            None
         }
-        confirmed
-    });
+        reached => reached,
+    };
     let has_outcome = reached.is_some();
     let boot_id = process::boot_id();
     let left = if writable { collect_undelivered(dir, post_mortem.taken_in()) } else { Vec::new() };
@@ -129,10 +112,40 @@ pub(crate) fn write_lost_verdict(
     let (record, outcome, entries) =
         post_mortem.conclude(reached, requested, boot_id.as_deref(), left);
     if writable {
-        let outcome = Some(outcome).filter(|it| !has_outcome || !it.undelivered.is_empty());
+        let is_new = !has_outcome || !outcome.undelivered.is_empty();
+        let outcome = if is_new { Some(outcome) } else { None };
         write_end(dir, &record, outcome, events.map(|(file, _)| file), &entries, at);
     }
     record
+}
+
+/// Ends the processes that the worker has left.
+fn end_processes(dir: &JobDir, record: &mut Record, is_locked: bool, until: Instant) {
+    let cgroup = record.worker.detached.as_ref().and_then(|detached| detached.cgroup.clone());
+    let marker = JobMarker::new(dir.path()).in_scope(cgroup);
+    // No process of another boot is left, so any list of processes is complete.
+    let is_of_this_boot = record.worker.boot_id == process::boot_id();
+    let worker_start = if is_of_this_boot { record.worker.pid_start_time } else { Some(0) };
+    let is_independent = &store::is_independent;
+    let orphans = Orphans { marker: &marker, worker_start, is_locked, is_independent };
+    let (_, left) = orphans.end(until);
+    record.record_leftovers(left);
+}
+
+/// Returns whether the verdict that a worker wrote follows from the evidence.
+fn is_confirmed(dir: &JobDir, post_mortem: &mut PostMortem, found: &Outcome) -> bool {
+    let stderr = dir.tail(STDERR, 0, MAX_STDERR_BYTES);
+    let stderr = String::from_utf8_lossy(&stderr);
+    post_mortem.confirms(found, read_witnessed(dir, found.attempt), &stderr)
+}
+
+/// Renames a result that was not confirmed, if it may be changed.
+fn set_result_aside(dir: &JobDir, post_mortem: &mut PostMortem, found: &Outcome, writable: bool) {
+    let is_kept = !writable || dir.set_result_aside().is_ok();
+    let note =
+        if is_kept { format!("; it is kept as {UNCONFIRMED_RESULT}") } else { String::new() };
+    post_mortem
+        .warn(&format!("{RESULT} said {}, which does not follow from the log{note}", found.status));
 }
 
 /// Returns the result of a job of the Node skill, which wrote none: the result of its log with the
@@ -180,8 +193,10 @@ fn write_end(
     entries: &[EventLine],
     at: Timestamp,
 ) {
-    for entry in entries {
-        let _ = events.as_mut().map(|file| append(file, entry));
+    if let Some(events) = &mut events {
+        for entry in entries {
+            let _ = append(events, entry);
+        }
     }
     fault_point("settle:told");
     if let Some(outcome) = outcome {
@@ -192,9 +207,9 @@ fn write_end(
         return;
     }
     fault_point("settle:saved");
-    let ended = NotifyEvent::from_status(record.status);
-    let due = ended.map(|event| dir.record_due(&record.spec, event, record.attempt.number, at));
-    if !matches!(due, None | Some(Ok(false))) {
+    if let Some(event) = NotifyEvent::from_status(record.status)
+        && !matches!(dir.record_due(&record.spec, event, record.attempt.number, at), Ok(false))
+    {
         spawn_notifier(dir);
     }
 }
@@ -209,14 +224,15 @@ fn collect_undelivered(
     dir: &JobDir,
     (done, interrupted): (&[String], &[String]),
 ) -> Vec<UndeliveredMessage> {
-    let is_done = |item: &InboxItem| is_one_of(item, done);
     // The worker may have died between the end of a turn and the removal of its messages.
-    for item in dir.aside_items().into_iter().filter(is_done) {
-        dir.remove_message(item.number);
+    for item in dir.aside_items() {
+        if is_one_of(&item, done) {
+            dir.remove_message(item.number);
+        }
     }
     let mut items = dir.close_inbox().unwrap_or_default();
     items.retain(|item| {
-        if is_done(item) {
+        if is_one_of(item, done) {
             dir.remove_message(item.number);
             false
         } else if is_one_of(item, interrupted) {

@@ -16,32 +16,31 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
-    let positive = duration(text).map(|duration| Some(duration).filter(|d| !d.is_zero()));
-    positive?.ok_or_else(|| "expected a duration above 0".to_owned())
+    let duration = duration(text)?;
+    if duration.is_zero() { Err("expected a duration above 0".to_owned()) } else { Ok(duration) }
 }
 
 /// Parses a number of bytes, with or without a unit: `800M`, `2G`.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let (digits, unit) = text.split_at(text.trim_end_matches(|c: char| !c.is_ascii_digit()).len());
     let factor = match unit.to_ascii_uppercase().trim_end_matches('B') {
-        "" => Some(1),
-        "K" => Some(1 << 10),
-        "M" => Some(1 << 20),
-        "G" => Some(1 << 30),
-        "T" => Some(1 << 40),
-        _ => None,
+        "" => 1,
+        "K" => 1 << 10,
+        "M" => 1 << 20,
+        "G" => 1 << 30,
+        "T" => 1 << 40,
+        _ => 0,
     };
-    let bytes = digits.parse().ok().zip(factor).and_then(|(n, by): (u64, u64)| n.checked_mul(by));
-    bytes
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "expected a number of bytes, such as 800M or 2G".to_owned())
+    match digits.parse::<u64>().unwrap_or(0).checked_mul(factor) {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err("expected a number of bytes, such as 800M or 2G".to_owned()),
+    }
 }
 
 /// Parses an amount per period: `20/day`, `1.50/hour`, `100/30d`.
 pub(crate) fn budget(text: &str) -> Result<(f64, Duration), String> {
-    let expected =
-        || "expected an amount and a period, such as 20/day, 1.50/hour or 100/30d".to_owned();
-    let (usd, time) = text.split_once('/').ok_or_else(expected)?;
+    // Without a slash there is no period.
+    let (usd, time) = text.split_once('/').unwrap_or((text, ""));
     let time = match time {
         "hour" => "1h",
         "day" => "1d",
@@ -49,18 +48,22 @@ pub(crate) fn budget(text: &str) -> Result<(f64, Duration), String> {
         "month" => "30d",
         other => other,
     };
-    let usd = dollars(usd).map_err(|_| expected())?;
-    let time = positive_duration(time).map_err(|_| expected())?;
-    Ok((usd, time))
+    match (dollars(usd), positive_duration(time)) {
+        (Ok(usd), Ok(time)) => Ok((usd, time)),
+        _ => {
+            Err("expected an amount and a period, such as 20/day, 1.50/hour or 100/30d".to_owned())
+        }
+    }
 }
 
 pub(crate) fn group(text: &str) -> Result<String, String> {
-    let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let ok = (1..=40).contains(&text.len())
-        && text.chars().all(is_valid)
+    let is_valid = (1..=40).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
         && text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    let expected = "expected a letter or digit, then at most 39 letters, digits, '_' or '-'";
-    if ok { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+    if is_valid {
+        return Ok(text.to_owned());
+    }
+    Err("expected a letter or digit, then at most 39 letters, digits, '_' or '-'".to_owned())
 }
 
 /// Parses a point in time: a time, a day (UTC) or a duration before now.
@@ -75,9 +78,12 @@ fn since_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Ok(Timestamp::new(day.and_time(NaiveTime::MIN).and_utc()));
     }
-    Timestamp::parse(text).ok_or_else(|| {
-        format!("expected a duration (12h, 7d), a day (2026-11-20) or a time, such as {now}")
-    })
+    match Timestamp::parse(text) {
+        Some(time) => Ok(time),
+        None => Err(format!(
+            "expected a duration (12h, 7d), a day (2026-11-20) or a time, such as {now}"
+        )),
+    }
 }
 
 /// Parses the name of a status.
@@ -110,13 +116,17 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
 }
 
 pub(crate) fn dollars(text: &str) -> Result<f64, String> {
-    let amount = text.parse().ok().filter(|usd: &f64| usd.is_finite() && *usd > 0.0);
-    amount.ok_or_else(|| "expected an amount of US dollars above 0".to_owned())
+    match text.parse::<f64>() {
+        Ok(usd) if usd.is_finite() && usd > 0.0 => Ok(usd),
+        _ => Err("expected an amount of US dollars above 0".to_owned()),
+    }
 }
 
 pub(crate) fn factor(text: &str) -> Result<f64, String> {
-    let factor = text.parse().ok().filter(|factor: &f64| factor.is_finite() && *factor >= 0.0);
-    factor.ok_or_else(|| "expected a number of at least 0".to_owned())
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor >= 0.0 => Ok(factor),
+        _ => Err("expected a number of at least 0".to_owned()),
+    }
 }
 
 #[cfg(test)]

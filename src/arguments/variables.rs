@@ -8,12 +8,14 @@ use clap::{Arg, Command};
 
 /// Makes a command treat an empty environment variable as unset.
 pub(crate) fn without_empty_variables(command: Command) -> Command {
-    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
-    let unset = |arg: Arg| match arg.get_env() {
-        Some(name) if is_empty(name) => arg.env(Resettable::Reset),
+    command.mut_args(without_empty_variable).mut_subcommands(without_empty_variables)
+}
+
+fn without_empty_variable(arg: Arg) -> Arg {
+    match arg.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
         _ => arg,
-    };
-    command.mut_args(unset).mut_subcommands(without_empty_variables)
+    }
 }
 
 /// Adds the name of the environment variable to an error if the invalid value came from one. The
@@ -26,21 +28,38 @@ pub(crate) fn add_variable_name(
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return error;
     };
-    let flag = argument.strip_prefix("--").and_then(|rest| rest.split([' ', '=', '[']).next());
-    let Some(flag) = flag else { return error };
-    let is_flag = |arg: &OsString| {
-        let rest = arg.to_str().and_then(|arg| arg.strip_prefix("--")?.strip_prefix(flag));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    };
-    if args.iter().take_while(|arg| *arg != "--").any(is_flag) {
-        return error;
+    let end = argument.find([' ', '=', '[']).unwrap_or(argument.len());
+    let Some(flag) = argument[..end].strip_prefix("--") else { return error };
+    for arg in args {
+        if arg == "--" {
+            break;
+        }
+        if is_flag(arg, flag) {
+            return error;
+        }
     }
-    let commands = [command].into_iter().chain(command.get_subcommands());
-    let definition =
-        commands.flat_map(Command::get_arguments).find(|arg| arg.get_long() == Some(flag));
-    if let Some(name) = definition.and_then(Arg::get_env) {
+    if let Some(name) = variable_of(command, flag) {
         let both = format!("{} ({argument})", name.display());
         error.insert(ContextKind::InvalidArg, ContextValue::String(both));
     }
     error
+}
+
+/// Returns whether an argument is this flag, with or without a value.
+fn is_flag(arg: &OsStr, flag: &str) -> bool {
+    let name = arg.to_string_lossy();
+    let name = name.split('=').next().unwrap_or_default();
+    name.strip_prefix("--") == Some(flag)
+}
+
+/// Returns the variable that sets a flag of a command or of its subcommands.
+fn variable_of<'a>(command: &'a Command, flag: &str) -> Option<&'a OsStr> {
+    for command in std::iter::once(command).chain(command.get_subcommands()) {
+        for arg in command.get_arguments() {
+            if arg.get_long() == Some(flag) {
+                return arg.get_env();
+            }
+        }
+    }
+    None
 }

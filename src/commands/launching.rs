@@ -39,27 +39,25 @@ pub(crate) struct Recovered {
 }
 
 pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
-    let refuse = |why: &str| Err(Error::BadCwd(PathBuf::from(&spec.cwd), why.to_owned()));
-    match std::fs::metadata(&spec.cwd) {
-        Err(error) => refuse(&error.to_string()),
-        Ok(metadata) if !metadata.is_dir() => refuse("not a directory"),
+    let why = match std::fs::metadata(&spec.cwd) {
+        Err(error) => error.to_string(),
+        Ok(metadata) if !metadata.is_dir() => "not a directory".to_owned(),
         Ok(_) => match nix::unistd::access(spec.cwd.as_str(), nix::unistd::AccessFlags::X_OK) {
-            Err(errno) => refuse(errno.desc()),
-            Ok(()) => Ok(()),
+            Err(errno) => errno.desc().to_owned(),
+            Ok(()) => return Ok(()),
         },
-    }
+    };
+    Err(Error::BadCwd(PathBuf::from(&spec.cwd), why))
 }
 
 pub(super) fn check_claude(spec: &mut Spec, env: &Env) -> Result<(), Error> {
-    let long = claude::arguments(spec, &claude::SessionStart::New(""))
-        .into_iter()
-        .find(|a| a.len() > claude::MAX_ARGUMENT_BYTES);
-    if let Some(argument) = long {
-        let max = claude::MAX_ARGUMENT_BYTES;
-        return Err(Error::Usage(format!(
-            "an argument has {} bytes, more than the system's limit of {max}: use a file",
-            argument.len()
-        )));
+    for argument in claude::arguments(spec, &claude::SessionStart::New("")) {
+        let (bytes, max) = (argument.len(), claude::MAX_ARGUMENT_BYTES);
+        if bytes > max {
+            return Err(Error::Usage(format!(
+                "an argument has {bytes} bytes, more than the system's limit of {max}: use a file"
+            )));
+        }
     }
     if let Some(replay) = &spec.replay {
         if let Some(file) = &replay.file {
@@ -69,8 +67,9 @@ pub(super) fn check_claude(spec: &mut Spec, env: &Env) -> Result<(), Error> {
         return Ok(());
     }
     if spec.claude.is_empty() {
-        let not_found = || Error::ClaudeNotFound("there is no claude on PATH".to_owned());
-        let found = claude::find(env).ok_or_else(not_found)?;
+        let Some(found) = claude::find(env) else {
+            return Err(Error::ClaudeNotFound("there is no claude on PATH".to_owned()));
+        };
         spec.claude = found.to_string_lossy().into_owned();
     } else if !claude::is_executable(Path::new(&spec.claude)) {
         let why = match Path::new(&spec.claude).exists() {
@@ -197,33 +196,16 @@ pub(super) fn launch_attempt(
     let mut plan = plan_detach(detach, store, id, &spec, env)?;
     // Keeps `clean` from removing the job's dependencies until the record shows that it waits.
     let others = store.lock_against_removal();
-    let lock = lock_ended(dir).map_err(|error| match dir.path().exists() {
-        true => error,
+    let lock = match lock_ended(dir) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Err(raced()),
         // Another command has just removed the job.
-        false => Error::NotFound(id.to_string()),
-    });
-    let lock = lock?.ok_or_else(raced)?;
+        Err(_) if !dir.path().exists() => return Err(Error::NotFound(id.to_string())),
+        Err(error) => return Err(error),
+    };
     fault_point("recover:locked");
-    let mut record = dir.load()?;
-    match dir.liveness_if_unlocked(&record) {
-        Liveness::OtherMachine(host) => return Err(Error::OtherHost(id.to_string(), host)),
-        Liveness::Lost => {
-            // The process that found the job lost could not write its verdict.
-            let until = Instant::now() + SWEEP_TIMEOUT;
-            record = write_lost_verdict(dir, record, None, Some(&lock), until);
-        }
-        Liveness::Ended | Liveness::Live => {}
-    }
-    let attempt = record.attempt.number + 1;
-    if let Some(host) = dir.claim_attempt(attempt)? {
-        return Err(Error::OtherHost(id.to_string(), host));
-    }
-    if let Err(error) = begin(dir, &mut record) {
-        if dir.is_shared() {
-            dir.revoke_claim(attempt);
-        }
-        return Err(error);
-    }
+    let mut record = load_ended(dir, &lock)?;
+    claim_and_begin(dir, &mut record, begin)?;
     record.spec = spec;
     // `--no-queue` applies to the start only; another attempt may wait for a slot.
     record.spec.queue_options.no_queue = false;
@@ -251,6 +233,37 @@ pub(super) fn launch_attempt(
         warnings: warnings(store, &plan),
         hint: Some(addressed(store.root(), format!("claudejob wait {id}"))),
     })
+}
+
+/// Loads the record of an ended job, whose lock is held. Writes the verdict of a lost job if the
+/// process that found it lost could not.
+fn load_ended(dir: &JobDir, lock: &Lock) -> Result<Record, Error> {
+    let record = dir.load()?;
+    match dir.liveness_if_unlocked(&record) {
+        Liveness::OtherMachine(host) => Err(Error::OtherHost(dir.id().to_string(), host)),
+        Liveness::Lost => {
+            let until = Instant::now() + SWEEP_TIMEOUT;
+            Ok(write_lost_verdict(dir, record, None, Some(lock), until))
+        }
+        Liveness::Ended | Liveness::Live => Ok(record),
+    }
+}
+
+/// Claims the next attempt from other machines and calls `begin` with its record.
+fn claim_and_begin(
+    dir: &JobDir,
+    record: &mut Record,
+    begin: impl FnOnce(&JobDir, &mut Record) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let attempt = record.attempt.number + 1;
+    if let Some(host) = dir.claim_attempt(attempt)? {
+        return Err(Error::OtherHost(dir.id().to_string(), host));
+    }
+    let begun = begin(dir, record);
+    if begun.is_err() && dir.is_shared() {
+        dir.revoke_claim(attempt);
+    }
+    begun
 }
 
 /// Checks the job's claude. If it is gone from its path, searches for another one: an update may
