@@ -70,9 +70,7 @@ fn deliver(job: &JobDir, lock: &Lock, retry_failed: bool) -> Result<Vec<Notifica
     let record = job.load()?;
     job.record_end_due(&record, clock::now())?;
     // An earlier notifier was killed during this attempt, and its command may still run.
-    let was_interrupted =
-        |notification: &Notification| notification.error.is_none() && notification.tries > 0;
-    if job.notifications(&record).iter().any(was_interrupted) {
+    if job.notifications(&record).iter().any(|it| it.error.is_none() && it.tries > 0) {
         sweep(job);
     }
     let mut tried = Vec::new();
@@ -141,7 +139,6 @@ fn run_command(
     notification: &Notification,
     command: &str,
 ) -> Result<(), DeliveryError> {
-    let failed = |why: String| DeliveryError { why, is_retryable: true };
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", command]);
     process::set_marker(&mut shell, &job.notifications_dir());
@@ -156,25 +153,24 @@ fn run_command(
     let status = serde_json::to_vec(&status).unwrap_or_default();
     let timeout =
         record.spec.notify.on_event_timeout_ms.map_or(COMMAND_TIMEOUT, Duration::from_millis);
-    let (output, exit) = process::run_with_timeout(shell, Some(status), timeout, MAX_OUTPUT_BYTES)
-        .map_err(|error| failed(error.to_string()))?;
+    let ended = process::run_with_timeout(shell, Some(status), timeout, MAX_OUTPUT_BYTES);
+    let (output, exit) =
+        ended.map_err(|error| DeliveryError { why: error.to_string(), is_retryable: true })?;
     let output = one_line(&String::from_utf8_lossy(&output), 200);
     let output = if output.is_empty() { output } else { format!(": {output}") };
-    match exit {
-        Some(exit) if exit.code == Some(0) => Ok(()),
-        Some(exit) => {
-            let how = match (exit.code, exit.signal) {
-                (Some(code), _) => format!("exit code {code}"),
-                (None, signal) => format!("signal {}", signal.unwrap_or_default()),
-            };
-            Err(failed(format!("{how}{output}")))
-        }
+    let how = match exit {
+        Some(exit) if exit.code == Some(0) => return Ok(()),
+        Some(exit) => match exit.code {
+            Some(code) => format!("exit code {code}"),
+            None => format!("signal {}", exit.signal.unwrap_or_default()),
+        },
         None => {
             sweep(job);
             let limit = humantime::format_duration(timeout);
-            Err(failed(format!("it took longer than {limit} and was ended{output}")))
+            format!("it took longer than {limit} and was ended")
         }
-    }
+    };
+    Err(DeliveryError { why: format!("{how}{output}"), is_retryable: true })
 }
 
 /// Ends the processes that notification commands of the job have left, and their descendants. The
@@ -198,11 +194,7 @@ fn wake_agent(
     notification: &Notification,
     wake: &WakeTarget,
 ) -> Result<(), DeliveryError> {
-    let value = wake.token_env.as_ref().and_then(std::env::var_os);
-    let token = wake.token_env.as_ref().map(|name| check_token(name, value.as_deref())).transpose();
-    let token = token.map_err(|why| DeliveryError { why, is_retryable: false })?;
-    let outcome = job.outcome().filter(|outcome| outcome.attempt == record.attempt.number);
-    let text = message(record, notification, outcome.as_ref());
+    let text = message(record, notification, job.outcome());
     let mut body = json!({"text": text, "mode": "now"});
     if let Some(session) = &wake.session {
         body["sessionKey"] = json!(session);
@@ -216,7 +208,10 @@ fn wake_agent(
             .build(),
     );
     let mut request = agent.post(&wake.url).content_type("application/json");
-    if let Some(token) = token {
+    if let Some(name) = &wake.token_env {
+        let value = std::env::var_os(name);
+        let token = check_token(name, value.as_deref())
+            .map_err(|why| DeliveryError { why, is_retryable: false })?;
         request = request.header("Authorization", format!("Bearer {token}"));
     }
     let response = request.send(body.to_string());
@@ -244,8 +239,11 @@ fn wake_agent(
 /// # Errors
 /// A sentence that says why the value cannot be sent in a request header.
 pub(crate) fn check_token<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'a str, String> {
-    let value = value.filter(|value| !value.is_empty()).ok_or(format!("{name} is not set"))?;
-    let token = value.to_str().ok_or(format!("{name} is not UTF-8"))?;
+    let value = value.unwrap_or_default();
+    if value.is_empty() {
+        return Err(format!("{name} is not set"));
+    }
+    let Some(token) = value.to_str() else { return Err(format!("{name} is not UTF-8")) };
     if token.contains(char::is_control) {
         return Err(format!("{name} contains a control character, such as a line feed"));
     }
@@ -253,7 +251,7 @@ pub(crate) fn check_token<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'
 }
 
 /// Returns the text for an agent.
-fn message(record: &Record, notification: &Notification, outcome: Option<&Outcome>) -> String {
+fn message(record: &Record, notification: &Notification, outcome: Option<Outcome>) -> String {
     let id = &record.job_id;
     let text = match (notification.event, &record.error) {
         (NotifyEvent::Blocked, _) => {
@@ -265,9 +263,15 @@ fn message(record: &Record, notification: &Notification, outcome: Option<&Outcom
         }
         (event, None) => format!("claudejob: job {id} {event}. Run: claudejob result {id}"),
     };
-    let answer = outcome.and_then(|outcome| outcome.result.as_deref()).unwrap_or_default();
-    let answer = one_line(answer, MAX_ANSWER_CHARS);
-    let with_answer = notification.event == NotifyEvent::Completed && !answer.is_empty();
-    let text = if with_answer { format!("{text}\nIts answer: {answer}") } else { text };
+    let mut text = text;
+    if notification.event == NotifyEvent::Completed
+        && let Some(outcome) = outcome
+        && outcome.attempt == record.attempt.number
+    {
+        let answer = one_line(&outcome.result.unwrap_or_default(), MAX_ANSWER_CHARS);
+        if !answer.is_empty() {
+            text += &format!("\nIts answer: {answer}");
+        }
+    }
     crate::text::harmless(&text)
 }

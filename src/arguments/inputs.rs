@@ -13,24 +13,25 @@ pub(crate) fn read_text(
     file: Option<&Path>,
     max_bytes: usize,
 ) -> Result<Vec<u8>, Error> {
-    let read = |source: &mut dyn Read, from: String| {
-        let mut text = Vec::new();
-        let read = source.take(max_bytes as u64 + 1).read_to_end(&mut text);
-        read.map_err(|error| Error::PromptUnreadable(from, error))?;
-        Ok(text)
-    };
-    match (arg, file) {
-        (Some("-"), _) => read(&mut std::io::stdin().lock(), "stdin".to_owned()),
-        (Some(text), _) => Ok(text.as_bytes().to_vec()),
+    let max_bytes = max_bytes as u64 + 1;
+    let mut text = Vec::new();
+    let (from, read) = match (arg, file) {
+        (Some("-"), _) => {
+            let read = std::io::stdin().lock().take(max_bytes).read_to_end(&mut text);
+            ("stdin".to_owned(), read)
+        }
+        (Some(text), _) => return Ok(text.as_bytes().to_vec()),
         (None, Some(file)) => {
-            let from = file.display().to_string();
-            match fs::File::open(file) {
-                Ok(mut opened) => read(&mut opened, from),
-                Err(error) => Err(Error::PromptUnreadable(from, error)),
-            }
+            let opened = fs::File::open(file);
+            let read = opened.and_then(|opened| opened.take(max_bytes).read_to_end(&mut text));
+            (file.display().to_string(), read)
         }
         // Only a replay needs no prompt.
-        (None, None) => Ok(b"(a recording is replayed)".to_vec()),
+        (None, None) => return Ok(b"(a recording is replayed)".to_vec()),
+    };
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Error::PromptUnreadable(from, error)),
     }
 }
 
@@ -71,9 +72,12 @@ pub(crate) fn program(path: &Path) -> Result<PathBuf, Error> {
 }
 
 pub(crate) fn text(path: PathBuf) -> Result<String, Error> {
-    let not_utf8 =
-        |path| Error::Usage(format!("path is not UTF-8: {}", Path::new(&path).display()));
-    path.into_os_string().into_string().map_err(not_utf8)
+    match path.into_os_string().into_string() {
+        Ok(text) => Ok(text),
+        Err(path) => {
+            Err(Error::Usage(format!("path is not UTF-8: {}", Path::new(&path).display())))
+        }
+    }
 }
 
 /// Returns JSON unchanged, and a file as its absolute path.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Call;
-use super::observe::{Observed, observe};
+use super::observe::observe;
 use super::recipient::{Recipient, live_job_dir};
 use super::watch::Watch;
 use crate::arguments::JobIdArgs;
@@ -147,23 +147,24 @@ pub(crate) fn open(
     request_id: Option<&str>,
 ) -> Result<OpenRequest, Error> {
     let dir = live_job_dir(store, id)?;
-    let Observed { record, .. } = observe(store, id)?;
-    let no_request = || Error::NothingAsked(id.to_string(), "it has no open request".to_owned());
-    let blocked = record.blocked.clone().ok_or_else(no_request)?;
+    let record = observe(store, id)?.record;
+    let Some(blocked) = &record.blocked else {
+        return Err(Error::NothingAsked(id.to_string(), "it has no open request".to_owned()));
+    };
     let wanted = match request_id {
         Some(wanted) => wanted,
         None if blocked.others.is_empty() => &blocked.request_id,
         None => {
-            let ids = [&[blocked.request_id], blocked.others.as_slice()].concat().join(", ");
+            let ids = format!("{}, {}", blocked.request_id, blocked.others.join(", "));
             let why = format!("several requests are open: choose one with --request-id ({ids})");
             return Err(Error::NothingAsked(id.to_string(), why));
         }
     };
     let is_open = *wanted == blocked.request_id || blocked.others.iter().any(|o| o == wanted);
-    let request = is_open.then(|| read_request(&dir, &record, wanted)).flatten();
-    request.ok_or_else(|| {
-        Error::NothingAsked(id.to_string(), format!("it has no open request {wanted}"))
-    })
+    if is_open && let Some(request) = read_request(&dir, &record, wanted) {
+        return Ok(request);
+    }
+    Err(Error::NothingAsked(id.to_string(), format!("it has no open request {wanted}")))
 }
 
 /// Ends claude, so that the job occupies no slot while its question is open.
@@ -239,39 +240,23 @@ fn wrong_answer(message: &str) -> Error {
 /// Matches the choices and the text with the questions. Returns the answers by question.
 fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String, String>, Error> {
     let mut answers: BTreeMap<String, String> = BTreeMap::new();
-    let mut add = |question: &Question, label: &str| -> Result<(), Error> {
-        let label = match question.options.iter().find(|option| option.label == label) {
-            Some(option) => option.label.clone(),
-            None => {
-                let labels: Vec<&str> =
-                    question.options.iter().map(|option| option.label.as_str()).collect();
-                let labels = labels.join(", ");
-                return Err(wrong_answer(&format!(
-                    "{label:?} is not a choice of {:?}: choose one of {labels}, or use --text",
-                    question.question
-                )));
-            }
-        };
-        // Several labels of a multiple-choice question are joined to one answer.
-        answers
-            .entry(question.question.clone())
-            .and_modify(|all| *all = format!("{all}, {label}"))
-            .or_insert(label);
-        Ok(())
-    };
     let mut unnamed = asked.iter();
     for choice in &request.choices {
-        let named = choice.split_once('=').and_then(|(name, label)| {
-            let question = asked.iter().find(|q| q.question == name || q.header == name)?;
-            Some((question, label))
-        });
-        match (named, asked) {
-            (Some((question, label)), _) => add(question, label)?,
-            (None, [only]) => add(only, choice)?,
+        let (question, label) = match (named_question(asked, choice), asked) {
+            (Some(named), _) => named,
+            (None, [only]) => (only, choice.as_str()),
             (None, _) => match unnamed.next() {
-                Some(question) => add(question, choice)?,
+                Some(question) => (question, choice.as_str()),
                 None => return Err(wrong_answer("there are more choices than questions")),
             },
+        };
+        check_choice(question, label)?;
+        // Several labels of a multiple-choice question are joined to one answer.
+        match answers.get_mut(&question.question) {
+            Some(all) => *all = format!("{all}, {label}"),
+            None => {
+                answers.insert(question.question.clone(), label.to_owned());
+            }
         }
     }
     for question in asked {
@@ -283,6 +268,25 @@ fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String,
         }
     }
     Ok(answers)
+}
+
+/// Returns the question that a choice of the form QUESTION=LABEL names, and the label.
+fn named_question<'a>(asked: &'a [Question], choice: &'a str) -> Option<(&'a Question, &'a str)> {
+    let (name, label) = choice.split_once('=')?;
+    let question = asked.iter().find(|q| q.question == name || q.header == name)?;
+    Some((question, label))
+}
+
+fn check_choice(question: &Question, label: &str) -> Result<(), Error> {
+    let labels: Vec<&str> = question.options.iter().map(|option| option.label.as_str()).collect();
+    if labels.contains(&label) {
+        return Ok(());
+    }
+    Err(wrong_answer(&format!(
+        "{label:?} is not a choice of {:?}: choose one of {}, or use --text",
+        question.question,
+        labels.join(", ")
+    )))
 }
 
 /// Reads a request from the log, which contains it completely.

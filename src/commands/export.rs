@@ -95,15 +95,28 @@ fn export(
     let path = OutputPath::check(&file, store.root())?;
     let now = clock::now();
     let jobs = select_jobs(store, ids, filter, now)?;
-    let failed = |error| Error::NotWritten(file.clone(), error);
-    let mut pending = path.begin().map_err(failed)?;
+    match write_file(path, store, &jobs, now) {
+        Ok(bytes) => Ok(ExportAnswer { file, jobs: jobs.len(), bytes }),
+        Err(error) => Err(Error::NotWritten(file, error)),
+    }
+}
+
+/// Writes the page to its path; returns its length.
+fn write_file(
+    path: OutputPath,
+    store: &Store,
+    jobs: &[ExportedJob],
+    now: Timestamp,
+) -> io::Result<u64> {
+    let mut pending = path.begin()?;
     let mut page =
         CountingWriter { inner: BufWriter::with_capacity(64 << 10, &mut pending.file), bytes: 0 };
-    write_page(&mut page, store, &jobs, now).and_then(|()| page.flush()).map_err(failed)?;
+    write_page(&mut page, store, jobs, now)?;
+    page.flush()?;
     let bytes = page.bytes;
     drop(page);
-    pending.publish().map_err(failed)?;
-    Ok(ExportAnswer { file, jobs: jobs.len(), bytes })
+    pending.publish()?;
+    Ok(bytes)
 }
 
 /// A job on the page, with the data for the timeline and the totals. The rest is read when its
@@ -133,10 +146,12 @@ fn select_jobs(
         };
         match observed {
             Some(observed) if filter.matches_record(&observed.record) => {
-                let cost = observed.record.cost.usd.filter(|usd| usd.is_finite());
                 let row = timeline_row(&id, &observed, now);
                 let started = observed.record.times.started_at;
-                let cost_usd = cost.unwrap_or_default();
+                let cost_usd = match observed.record.cost.usd {
+                    Some(usd) if usd.is_finite() => usd,
+                    _ => 0.0,
+                };
                 jobs.push((started, ExportedJob { id, row: Some(row), cost_usd }));
             }
             // An unreadable job cannot be compared with a filter, so a filter excludes it.
@@ -146,10 +161,7 @@ fn select_jobs(
             _ => {}
         }
     }
-    jobs.sort_by(|(a, one), (b, other)| {
-        let key = |at: &Option<Timestamp>| (at.is_none(), *at);
-        key(a).cmp(&key(b)).then_with(|| one.id.cmp(&other.id))
-    });
+    jobs.sort_by_cached_key(|(started, job)| (started.is_none(), *started, job.id.clone()));
     Ok(jobs.into_iter().map(|(_, job)| job).collect())
 }
 
@@ -168,7 +180,7 @@ fn timeline_row(id: &JobId, observed: &Observed, now: Timestamp) -> TimelineRow 
     let spans = match record.times.started_at {
         None => Vec::new(),
         Some(started) => {
-            let ended = record.times.ended_at.filter(|_| !record.status.is_live());
+            let ended = if record.status.is_live() { None } else { record.times.ended_at };
             merge_short(spans(&events, started, ended, now), MAX_SPANS)
         }
     };
@@ -255,8 +267,9 @@ struct TurnLine {
 fn read_prompt(dir: &JobDir) -> PromptExcerpt {
     let mut bytes = Vec::new();
     let length = dir.length(PROMPT);
-    let read = |file: File| file.take(MAX_PROMPT_BYTES).read_to_end(&mut bytes);
-    let _ = dir.open(PROMPT).ok().flatten().map(read);
+    if let Ok(Some(file)) = dir.open(PROMPT) {
+        let _ = file.take(MAX_PROMPT_BYTES).read_to_end(&mut bytes);
+    }
     let omitted_bytes = length.saturating_sub(bytes.len() as u64);
     PromptExcerpt { text: String::from_utf8_lossy(&bytes).into_owned(), omitted_bytes }
 }

@@ -76,8 +76,10 @@ pub(crate) fn finish(store: &Store, id: &JobId) -> Result<FinishAnswer, Error> {
     let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
     let finished = !status.is_live();
-    let in_turn = || WaitingFor::new(WaitKind::Turn, None, "the current turn");
-    let waiting_for = (!finished).then(|| observed.record.waiting_for().unwrap_or_else(in_turn));
-    let waiting_for = waiting_for.map(|wait| wait.map_hint(|hint| addressed(store.root(), hint)));
+    let wait = match observed.record.waiting_for() {
+        Some(wait) => wait.map_hint(|hint| addressed(store.root(), hint)),
+        None => WaitingFor::new(WaitKind::Turn, None, "the current turn"),
+    };
+    let waiting_for = if finished { None } else { Some(wait) };
     Ok(FinishAnswer { job_id: id.clone(), finished, status, waiting_for, hint })
 }

@@ -91,12 +91,13 @@ pub(crate) fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Er
     };
     let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
-    let error = (!interrupted).then(|| match status {
-        Status::Idle => "it is idle: no turn is running".to_owned(),
-        Status::Queued | Status::Starting => "it has not started".to_owned(),
-        status if status.is_live() => "its turn is still running".to_owned(),
-        _ => "it ended before the interrupt".to_owned(),
-    });
+    let why = match status {
+        Status::Idle => "it is idle: no turn is running",
+        Status::Queued | Status::Starting => "it has not started",
+        status if status.is_live() => "its turn is still running",
+        _ => "it ended before the interrupt",
+    };
+    let error = if interrupted { None } else { Some(why.to_owned()) };
     Ok(InterruptAnswer { job_id: id.clone(), interrupted, status, error, hint })
 }
 

@@ -121,8 +121,10 @@ pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
     let until = Instant::now() + KILL_TIMEOUT;
     let dir = store.job(id);
     if let Err(error) = dir.check() {
-        let answer = kill_without_record(&dir, until)?;
-        return answer.ok_or_else(|| error.into());
+        return match kill_without_record(&dir, until)? {
+            Some(answer) => Ok(answer),
+            None => Err(error.into()),
+        };
     }
     let record = match dir.load() {
         // The record was damaged or replaced while the job runs. The worker can still be found by
@@ -247,14 +249,13 @@ fn is_alive(process: &LeftProcess) -> bool {
 /// reaches processes of other users and processes that fork continuously. Does nothing if the scope
 /// contains a process that is independent of the job.
 fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
-    let scope = record.worker.detached.as_ref().and_then(|detached| detached.cgroup.as_deref());
-    let Some(scope) = scope.filter(|scope| is_scope_of(scope, &record.job_id)) else { return };
+    let Some(scope) = record.worker.detached.as_ref().and_then(|it| it.cgroup.as_deref()) else {
+        return;
+    };
     let processes = cgroup::processes(scope);
-    let own = process::own_pid();
-    let is_independent_pid =
-        |pid: &i32| *pid == own || process::is_below_any(*pid, &is_independent);
-    if processes.is_empty()
-        || processes.iter().any(is_independent_pid)
+    if !is_scope_of(scope, &record.job_id)
+        || processes.is_empty()
+        || processes.iter().any(|pid| is_independent_pid(*pid))
         || cgroup::kill(scope).is_err()
     {
         return;
@@ -269,12 +270,14 @@ fn end_scope(dir: &JobDir, record: &mut Record, left: &mut Vec<LeftProcess>) {
     }
 }
 
+fn is_independent_pid(pid: i32) -> bool {
+    pid == process::own_pid() || process::is_below_any(pid, &is_independent)
+}
+
 /// Returns whether a control group belongs to this job. The record may have been tampered with.
 fn is_scope_of(scope: &str, id: &JobId) -> bool {
     let unit = scope.rsplit('/').next().unwrap_or_default();
-    unit.strip_prefix(SCOPE_PREFIX)
-        .and_then(|rest| rest.strip_prefix(id.as_str()))
-        .is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".scope"))
+    unit.starts_with(&format!("{SCOPE_PREFIX}{id}-")) && unit.ends_with(".scope")
 }
 
 /// Removes leftover processes that have ended from the record.
@@ -379,7 +382,7 @@ fn lock_holding_command(dir: &JobDir) -> Option<ProcessHandle> {
     let target = ProcessHandle::open(pid).ok()?;
     // Checked again now that the process is open: the pid cannot have been reused before that.
     let holds = process::holds_lock(pid, &dir.file(LOCK));
-    (holds && process::is_this_program(pid)).then_some(target)
+    if holds && process::is_this_program(pid) { Some(target) } else { None }
 }
 
 /// Asks the worker to end the job. A worker that does not respond is killed, and claude with it; the
@@ -411,16 +414,18 @@ fn open_worker(dir: &JobDir, search: bool) -> Result<Option<ProcessHandle>, Erro
     let mark = JobMarker::new(dir.path());
     let record = dir.load()?;
     let written = record.worker.pid;
-    let found = if search && written.is_none() {
-        mark.worker().ok().flatten().map(|worker| worker.pid)
-    } else {
-        None
+    let pid = match written {
+        Some(pid) => pid,
+        None if search => match mark.worker() {
+            Ok(Some(worker)) => worker.pid,
+            _ => return Ok(None),
+        },
+        None => return Ok(None),
     };
-    let Some(pid) = written.or(found) else { return Ok(None) };
     let Ok(target) = ProcessHandle::open(pid) else { return Ok(None) };
     let now = ProcessId::from_pid(pid).map(|process| process.start_time);
     let started_then = record.worker.pid_start_time.is_none_or(|at| now == Some(at));
     let same =
         dir.has_worker()? && dir.load()?.worker.pid == written && started_then && mark.is_on(pid);
-    Ok(same.then_some(target))
+    Ok(if same { Some(target) } else { None })
 }

@@ -152,8 +152,8 @@ fn open(observed: &Observed, request: &LogsRequest) -> Result<JobLog, Error> {
         return Ok(JobLog::merged(&observed.dir, !observed.live)?);
     }
     let name = main_file(request);
-    let log = JobLog::single(observed.dir.open(name)?, !observed.live);
-    log.map_err(|source| read_error(observed, request, source))
+    JobLog::single(observed.dir.open(name)?, !observed.live)
+        .map_err(|source| read_error(observed, request, source))
 }
 
 fn read_error(observed: &Observed, request: &LogsRequest, source: io::Error) -> Error {
@@ -291,7 +291,9 @@ fn read_passages(
         None => Vec::new(),
     };
     part.passages = resolve(&context, &all).into_iter().map(|(_, passage)| passage).collect();
-    if let Some(verdict) = verdict.filter(|_| !part.truncated) {
+    if !part.truncated
+        && let Some(verdict) = verdict
+    {
         append_verdict(&mut part.passages, verdict);
     }
     Ok(part)
@@ -412,12 +414,15 @@ fn weight_of_passage(passage: &TranscriptLine) -> usize {
 
 /// Returns the length of a text in a JSON answer, in characters.
 fn weight_of(text: &str) -> usize {
-    let weight = |c| match c {
-        '"' | '\\' | '\n' | '\t' => 2,
-        c if c < ' ' || is_harmful(c) => 6,
-        _ => 1,
-    };
-    text.chars().map(weight).sum()
+    let mut weight = 0;
+    for c in text.chars() {
+        weight += match c {
+            '"' | '\\' | '\n' | '\t' => 2,
+            c if c < ' ' || is_harmful(c) => 6,
+            _ => 1,
+        };
+    }
+    weight
 }
 
 #[cfg(test)]

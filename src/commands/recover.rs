@@ -16,7 +16,7 @@ use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Reason, Record, Status};
 use crate::launch::DetachMode;
 use crate::output::{Answer, BOLD, RED, painted, push_marked, push_warning};
-use crate::store::{JobDir, Store};
+use crate::store::Store;
 
 /// Arguments of `recover`.
 #[derive(Debug, Args)]
@@ -116,13 +116,16 @@ fn recover(store: &Store, id: &JobId, detach: DetachMode, env: &Env) -> Result<R
 fn recover_all(store: &Store, detach: DetachMode, env: &Env) -> Result<RecoverAllAnswer, Error> {
     let mut ids = store.ids()?;
     ids.sort_unstable();
-    let interrupted = ids.into_iter().filter_map(|id| {
-        let record = try_load_checked(store, &id).ok()?.record;
-        let dependencies = record.spec.dependencies().cloned().collect();
-        record.is_cut_off().then_some((id, dependencies))
-    });
+    let mut interrupted = Vec::new();
+    for id in ids {
+        if let Ok(observed) = try_load_checked(store, &id)
+            && observed.record.is_cut_off()
+        {
+            interrupted.push((id, observed.record.spec.dependencies().cloned().collect()));
+        }
+    }
     let mut answer = RecoverAllAnswer::default();
-    for id in in_dependency_order(interrupted.collect()) {
+    for id in in_dependency_order(interrupted) {
         let Ok(observed) = try_load_checked(store, &id) else { continue };
         if !observed.record.is_cut_off() || would_fail_again(store, &observed.record) {
             continue;
@@ -138,11 +141,15 @@ fn recover_all(store: &Store, detach: DetachMode, env: &Env) -> Result<RecoverAl
 
 /// Returns whether the job failed because of a dependency that has still failed.
 fn would_fail_again(store: &Store, record: &Record) -> bool {
-    let has_failed = |id: &JobId| {
-        try_load_checked(store, id)
-            .is_ok_and(|other| !other.live && other.record.status != Status::Completed)
-    };
-    record.reason == Some(Reason::DependencyFailed) && record.spec.after.iter().any(has_failed)
+    record.reason == Some(Reason::DependencyFailed)
+        && record.spec.after.iter().any(|id| has_failed(store, id))
+}
+
+fn has_failed(store: &Store, id: &JobId) -> bool {
+    match try_load_checked(store, id) {
+        Ok(observed) => !observed.live && observed.record.status != Status::Completed,
+        Err(_) => false,
+    }
 }
 
 /// Sorts jobs, given with their dependencies, so that each one comes after its dependencies.
@@ -189,17 +196,25 @@ fn begin_recovery(
     detach: DetachMode,
     env: &Env,
 ) -> Result<Recovered, Error> {
-    let raced = || {
-        Error::NotRecoverable(id.to_string(), "another command has just recovered it".to_owned())
-    };
-    let begin = |_: &JobDir, record: &mut Record| {
-        if !record.is_recoverable() {
-            return Err(raced());
-        }
-        record.begin_recovery();
-        Ok(())
-    };
-    launch_attempt(store, id, record.spec, detach, env, raced, begin)
+    launch_attempt(
+        store,
+        id,
+        record.spec,
+        detach,
+        env,
+        || raced(id),
+        |_, record| {
+            if !record.is_recoverable() {
+                return Err(raced(id));
+            }
+            record.begin_recovery();
+            Ok(())
+        },
+    )
+}
+
+fn raced(id: &JobId) -> Error {
+    Error::NotRecoverable(id.to_string(), "another command has just recovered it".to_owned())
 }
 
 #[cfg(test)]

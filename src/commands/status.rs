@@ -50,6 +50,8 @@ impl StatusArgs {
 const MAX_NOTIFICATIONS: usize = 10;
 /// Maximum number of jobs that a reason for a wait names.
 const MAX_NAMED_JOBS: usize = 5;
+/// Maximum number of dependencies in an answer.
+const MAX_LISTED_JOBS: usize = 20;
 
 /// The current state of the queue, which the records of queued jobs do not contain.
 #[derive(Debug)]
@@ -80,7 +82,11 @@ impl QueueView {
             // The record lags behind: a job that has a slot is about to be recorded as running.
             waiting.is_over = self.queue.has_slot(id);
             if !waiting.is_over {
-                waiting.starts_at = record.starts_at().filter(|at| *at > clock::now());
+                if let Some(at) = record.starts_at()
+                    && at > clock::now()
+                {
+                    waiting.starts_at = Some(at);
+                }
                 waiting.waits_for = waits_for(store, &record.spec);
             }
             return Some(waiting);
@@ -165,11 +171,15 @@ fn describe_unfinished(jobs: &[JobId]) -> String {
 
 /// Returns the jobs of `--after` and `--after-any` that have not ended.
 fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
-    let live = spec.dependencies().filter(|id| {
-        let record = store.job(id).load();
-        record.is_ok_and(|record| record.status.is_live())
-    });
-    live.take(20).cloned().collect()
+    let mut live = Vec::new();
+    for id in spec.dependencies() {
+        if live.len() < MAX_LISTED_JOBS
+            && store.job(id).load().is_ok_and(|record| record.status.is_live())
+        {
+            live.push(id.clone());
+        }
+    }
+    live
 }
 
 /// Returns the state of the job with this record.

@@ -88,15 +88,11 @@ pub(super) fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io
     let mut bytes = read_range(file, since..end.min(since.saturating_add(max_bytes)))?;
     let is_truncated = since + (bytes.len() as u64) < end;
     if is_truncated {
-        let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |at| at + 1);
-        bytes.truncate(if whole > 0 { whole } else { complete_chars_length(&bytes) });
+        bytes.truncate(complete_length(&bytes));
     }
     if max.is_none() {
         while weight_of(&String::from_utf8_lossy(&bytes)) > MAX_TEXT_CHARS {
-            let shorter = bytes.len() * 3 / 4;
-            let whole = memchr::memrchr(b'\n', &bytes[..shorter]).map_or(0, |at| at + 1);
-            let length = if whole > 0 { whole } else { complete_chars_length(&bytes[..shorter]) };
-            bytes.truncate(length);
+            bytes.truncate(complete_length(&bytes[..bytes.len() * 3 / 4]));
         }
     }
     let next = since + bytes.len() as u64;
@@ -128,22 +124,24 @@ pub(super) fn last_bytes(file: &File, end: u64, request: &LogsRequest) -> io::Re
 /// Removes lines from the beginning until the rest fits into an answer. `is_split`: the first line
 /// is incomplete. Returns whether anything was removed.
 fn keep_end(bytes: &mut Vec<u8>, is_split: bool, request: &LogsRequest) -> bool {
-    let too_long = |bytes: &[u8]| {
-        request.max_bytes.is_none() && weight_of(&String::from_utf8_lossy(bytes)) > MAX_TEXT_CHARS
-    };
-    if !is_split && !too_long(bytes) {
-        return false;
-    }
     let mut drop = 0;
-    while too_long(&bytes[drop..]) {
-        drop += (bytes.len() - drop) / 4 + 1;
+    if request.max_bytes.is_none() {
+        while weight_of(&String::from_utf8_lossy(&bytes[drop..])) > MAX_TEXT_CHARS {
+            drop += (bytes.len() - drop) / 4 + 1;
+        }
+    }
+    if drop == 0 && !is_split {
+        return false;
     }
     // Skip to the next complete line, or else to the next complete character.
     let last = bytes.len().saturating_sub(1);
-    drop = memchr::memchr(b'\n', &bytes[drop..last.max(drop)]).map_or_else(
-        || (drop..bytes.len()).find(|&at| bytes[at] & 0xc0 != 0x80).unwrap_or(drop),
-        |at| drop + at + 1,
-    );
+    if let Some(at) = memchr::memchr(b'\n', &bytes[drop..last.max(drop)]) {
+        drop += at + 1;
+    } else {
+        while drop < bytes.len() && bytes[drop] & 0xc0 == 0x80 {
+            drop += 1;
+        }
+    }
     bytes.drain(..drop);
     true
 }
@@ -153,6 +151,14 @@ fn read_range(mut file: &File, range: Range<u64>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(range.end.saturating_sub(range.start)).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Returns the length of the complete lines, or of the complete characters of an incomplete line.
+fn complete_length(bytes: &[u8]) -> usize {
+    match memchr::memrchr(b'\n', bytes) {
+        Some(at) => at + 1,
+        None => complete_chars_length(bytes),
+    }
 }
 
 /// Returns the length of `bytes` without an incomplete character at the end.

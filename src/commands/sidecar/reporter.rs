@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{EventSink, SidecarEvent};
 use crate::commands::observe::observe;
 use crate::commands::watch::Watch;
-use crate::job::{Exit, JobId, Outcome, Status};
+use crate::job::{Exit, JobId, Record, Status};
 use crate::store::{JobDir, OUTPUT, RECORD, STDERR, Store};
 use crate::text::signal_name;
 
@@ -40,10 +40,7 @@ impl SessionReporter {
             }
             if !observed.live {
                 let record = observed.record;
-                let is_of_attempt = |outcome: &Outcome| outcome.attempt == record.attempt.number;
-                let outcome = || self.dir.outcome().filter(is_of_attempt);
-                let exit = record.ending.exit.or_else(|| outcome()?.exit);
-                let exit = exit.unwrap_or(Exit { code: None, signal: None });
+                let exit = self.exit_of(&record);
                 (self.send_event)(&SidecarEvent::AgentStopped {
                     session_id: self.session_id.clone(),
                     exit_code: exit.code,
@@ -60,6 +57,18 @@ impl SessionReporter {
             watch.add_end(0, &self.dir);
             watch.next();
         }
+    }
+
+    /// Returns how claude exited, by the record or else by the result.
+    fn exit_of(&self, record: &Record) -> Exit {
+        let mut exit = record.ending.exit;
+        if exit.is_none()
+            && let Some(outcome) = self.dir.outcome()
+            && outcome.attempt == record.attempt.number
+        {
+            exit = outcome.exit;
+        }
+        exit.unwrap_or(Exit { code: None, signal: None })
     }
 
     /// Reports new complete lines, and at the end of the job an incomplete one.
