@@ -23,10 +23,11 @@ pub(super) enum ItemSize {
     Shortest,
 }
 
-/// The fields of an [`Item`] in a shortened list: those that are null, false, zero or empty are
-/// absent.
+/// One job of a shortened list: fields that are null, false, zero or empty are absent.
+//
+// Its fields are those of `Item`, which serde reads.
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ShortItem"))]
 #[serde(rename_all = "camelCase", remote = "Item")]
 pub(super) struct ShortItem {
     /// The job's id.
