@@ -25,9 +25,14 @@ pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(2);
 pub(super) const DRAIN_GRACE_WITH_LEFTOVERS: Duration = Duration::from_millis(100);
 /// How long the processes of a job may take to end after SIGKILL.
 pub(super) const SWEEP_GRACE: Duration = Duration::from_secs(5);
-/// How long the sweep and the rest of the output may take together after a `kill` request. `kill`
-/// answers within 8 s and sends SIGKILL 2 s after the last signal of the worker.
+/// How long signals, sweep and the rest of the output may take together after a `kill` request. It is
+/// less than the 7 s that `kill`, which answers within 8 s, waits for the worker.
 pub(super) const KILL_GRACE: Duration = Duration::from_millis(6_500);
+// After the signals of a `kill` there is at least a second for the sweep.
+const _: () = assert!(
+    REQUEST_GRACE.as_millis() + INTERRUPT_GRACE.as_millis() + TERMINATE_GRACE.as_millis() + 1_000
+        <= KILL_GRACE.as_millis()
+);
 /// Interval at which mere progress is written to the record.
 pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of refused logins in a row that is final. The CLI alone would retry for minutes.
