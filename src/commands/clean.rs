@@ -164,7 +164,7 @@ pub(super) fn clean(
     spare: Option<&JobId>,
     options: &CleanOptions,
 ) -> Result<CleanAnswer, Error> {
-    let mut choice = Choice::new(ids, spare, options);
+    let mut choice = RemovalChoice::new(ids, spare, options);
     let chosen = choice.choose(store)?;
     let mut answer =
         CleanAnswer { dry_run: options.dry_run, left: choice.left, ..CleanAnswer::default() };
@@ -213,7 +213,7 @@ pub(super) fn clean(
 }
 
 /// The choice of the jobs to remove.
-struct Choice<'a> {
+struct RemovalChoice<'a> {
     ids: &'a [JobId],
     spare: Option<&'a JobId>,
     keep: usize,
@@ -228,7 +228,7 @@ struct Choice<'a> {
     failures: Vec<(JobId, Error)>,
 }
 
-impl<'a> Choice<'a> {
+impl<'a> RemovalChoice<'a> {
     fn new(ids: &'a [JobId], spare: Option<&'a JobId>, options: &CleanOptions) -> Self {
         let filter = Filter { labels: options.label.clone(), ..Filter::default() };
         let selects = !ids.is_empty() || options.older_than.is_some() || !filter.is_empty();

@@ -1,5 +1,6 @@
 //! `wait`: waits until jobs have ended.
 
+mod pending;
 mod text;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,6 @@ use serde::Serialize;
 use super::observe::observe;
 use super::result::{Pending, ResultAnswer, result_within};
 use super::status::{StatusAnswer, status_view};
-use super::watch::{Notice, Watch};
 use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::{JobIdsArgs, duration};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
@@ -19,15 +19,14 @@ use crate::fault_point::fault_point;
 use crate::job::{JobId, Reason, Status, full_status};
 use crate::output::LiveLine;
 use crate::process;
-use crate::store::{JobDir, RECORD, Store, addressed};
+use crate::store::{Store, addressed};
 use crate::text::{clip, json_length_of};
+use pending::PendingJobs;
 
 /// If there are fewer characters for each job, only its most important fields are shown.
 const MIN_RESULT_CHARS: usize = 600;
 /// Maximum number of characters of a hint in a short result.
 const MAX_HINT_CHARS: usize = 120;
-/// Interval between reports to the caller during the wait.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Arguments of `wait`.
 #[derive(Debug, Args)]
@@ -247,91 +246,6 @@ fn wait(
         pending.wait(&mut finished, began, line);
     }
     answer(store, ids, options, finished)
-}
-
-/// The jobs that have not ended when a wait begins.
-struct PendingJobs<'a> {
-    store: &'a Store,
-    options: &'a WaitOptions,
-    dirs: Vec<JobDir>,
-    /// For each job whether it is live.
-    live: Vec<bool>,
-    watch: Watch,
-}
-
-impl<'a> PendingJobs<'a> {
-    fn watch(store: &'a Store, options: &'a WaitOptions, dirs: Vec<JobDir>) -> Self {
-        let mut watch = Watch::new();
-        for (index, dir) in dirs.iter().enumerate() {
-            watch.add_end(index, dir);
-            if !options.through_blocked {
-                watch.add_files(index, dir, &[RECORD]);
-            }
-        }
-        let live = vec![true; dirs.len()];
-        Self { store, options, dirs, live, watch }
-    }
-
-    /// Returns whether a job is blocked, and a blocked job ends the wait.
-    fn has_blocked(&self) -> bool {
-        !self.options.through_blocked && self.dirs.iter().any(is_blocked)
-    }
-
-    /// Waits until enough jobs have ended, one is blocked, or the time is over.
-    fn wait(&mut self, finished: &mut FinishedResults, began: Instant, mut line: Option<LiveLine>) {
-        let deadline = self.options.timeout.and_then(|timeout| began.checked_add(timeout));
-        let mut next_report = began;
-        while self.live.contains(&true) {
-            let mut until = deadline;
-            if line.is_some() {
-                next_report += REPORT_INTERVAL;
-                until = Some(deadline.map_or(next_report, |at| at.min(next_report)));
-            }
-            match self.watch.next_until(until) {
-                Some(notice) => {
-                    if self.handle(&notice, finished) {
-                        return;
-                    }
-                }
-                None if deadline.is_some_and(|at| at <= Instant::now()) => return,
-                None => self.report(line.as_mut()),
-            }
-        }
-    }
-
-    /// Handles a notice. Returns whether the wait is over.
-    fn handle(&mut self, notice: &Notice, finished: &mut FinishedResults) -> bool {
-        match notice {
-            Notice::Ended(index) => {
-                self.live[*index] = false;
-                if self.options.any {
-                    return true;
-                }
-                if self.live.contains(&true) {
-                    finished.keep(self.store, self.dirs[*index].id());
-                }
-                false
-            }
-            Notice::Changed(index) => {
-                !self.options.through_blocked && is_blocked(&self.dirs[*index])
-            }
-            Notice::Appeared(_) | Notice::Root => false,
-        }
-    }
-
-    /// Shows the state of the first job that has not ended.
-    fn report(&self, line: Option<&mut LiveLine>) {
-        let first = self.live.iter().position(|live| *live);
-        if let (Some(line), Some(first)) = (line, first)
-            && let Ok(observed) = observe(self.store, self.dirs[first].id())
-        {
-            line.show(&status_view(self.store, &observed.record));
-        }
-    }
-}
-
-fn is_blocked(dir: &JobDir) -> bool {
-    dir.load().is_ok_and(|record| record.status == Status::Blocked)
 }
 
 /// Results of jobs that ended while others are live: such a job may be removed before the answer.

@@ -7,7 +7,6 @@ use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use super::{Group, GroupBy, StatsAnswer, Totals};
-use crate::job::Status;
 use crate::output::{Answer, BLUE, DIM, GREEN, RED, YELLOW, color, columns, joined, pad, painted};
 use crate::text::{format_duration, harmless, one_line, plural};
 
@@ -209,6 +208,7 @@ fn bar(share: f64, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::Status;
 
     #[test]
     fn each_group_has_one_line() {
