@@ -73,13 +73,13 @@ pub(crate) struct StartArgs {
     #[command(flatten)]
     ask: AskArgs,
     #[command(flatten)]
-    retry: RetryArgs,
-    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     queue: QueueArgs,
     #[command(flatten)]
     dependencies: DependencyArgs,
+    #[command(flatten)]
+    retry: RetryArgs,
     #[command(flatten)]
     notify: NotifyArgs,
     /// If the id is in use, return that job instead of an error
