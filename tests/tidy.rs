@@ -1,5 +1,5 @@
-//! Rules that the compiler does not check: plain words, short files and test names, one name for
-//! one type, and modules that depend on each other in one direction.
+//! Rules that the compiler does not check: plain words, short files, functions and test names, few
+//! flags, one name for one type, and modules that depend on each other in one direction.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -10,8 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use figures::{Counted, Figures, MAX_BOOLS, MAX_FUNCTION_LINES, over};
+
 const MAX_FILE_LINES: usize = 500;
 const MAX_TEST_NAME_CHARS: usize = 50;
+/// One `match` over the kinds of event.
+const LONG_FUNCTIONS: [&str; 1] = ["src/stream/digest.rs apply"];
+/// The formats of a file and of an answer.
+const FLAG_STRUCTS: [&str; 2] = ["src/job/summary.rs Summary", "src/commands/result.rs EndedView"];
 /// The names of hidden verbs are a protocol between versions: these files may use this word.
 const PROTOCOL_WORD: &str = "courier";
 const PROTOCOL_FILES: [&str; 2] = ["src/hidden_verbs.rs", ARCHITECTURE];
@@ -145,6 +151,36 @@ fn no_test_name_is_too_long() {
         }
     }
     assert_none(&found, &format!("names of tests of more than {MAX_TEST_NAME_CHARS} characters"));
+}
+
+/// Asserts that no item is above a limit but the exceptions, and that each exception is needed.
+#[track_caller]
+fn assert_limit(items: &[Counted], limit: usize, exceptions: &[&str], what: &str) {
+    let above = over(items, limit);
+    let mut found = Vec::new();
+    for item in &above {
+        if !exceptions.contains(&item.place.as_str()) {
+            found.push(format!("{}: {}", item.place, item.count));
+        }
+    }
+    for exception in exceptions {
+        if !above.iter().any(|item| item.place == *exception) {
+            found.push(format!("{exception}: no exception is needed"));
+        }
+    }
+    assert_none(&found, &format!("more than {limit} {what}"));
+}
+
+#[test]
+fn no_function_is_too_long() {
+    let figures = Figures::of(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert_limit(&figures.functions, MAX_FUNCTION_LINES, &LONG_FUNCTIONS, "lines in a function");
+}
+
+#[test]
+fn no_struct_has_too_many_bools() {
+    let figures = Figures::of(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert_limit(&figures.structs, MAX_BOOLS, &FLAG_STRUCTS, "bools in a struct");
 }
 
 #[test]
