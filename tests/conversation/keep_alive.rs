@@ -154,7 +154,11 @@ fn recovers_an_idle_job_as_idle() {
         let id = signal.as_str();
         sandbox.script("session\nread\ninit\nresult one\nhear-all $DIR/heard");
         let worker = sandbox.start(id, &["--keep-alive"])["pid"].as_i64().unwrap() as i32;
-        await_status(&sandbox, id, "idle");
+        // The line of the turn comes after the record.
+        let log = sandbox.job(id).join("turns.ndjson");
+        eventually("the end of its turn", || {
+            fs::read_to_string(&log).ok()?.ends_with('\n').then_some(())
+        });
         send(worker, signal);
         // No caller has finished the job.
         await_status(&sandbox, id, "failed");
