@@ -38,9 +38,9 @@ impl ResumeArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let request = ResumeRequest {
+            id: self.target.parse()?,
             message: self.message.read()?,
             change: self.options.into_change(),
-            id: self.target.parse()?,
             detach: self.detach,
         };
         call.print(&resume(&store, request, &call.env)?)

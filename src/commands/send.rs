@@ -42,10 +42,10 @@ pub(crate) struct SendArgs {
 impl SendArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
+        let id = self.target.parse()?;
         let Some(message) = self.message.read()? else {
             return Err(Error::Usage("use --message or --message-file".to_owned()));
         };
-        let id = self.target.parse()?;
         if !self.follow {
             return call.print(&send(&store, &id, message, self.wait)?);
         }

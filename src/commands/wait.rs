@@ -35,7 +35,7 @@ const MAX_HINT_CHARS: usize = 120;
     one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 75 one failed \
     temporarily (try again later), 124 the wait timed out. With several jobs the first of 4, 3, \
     1, 75, 5, 0 applies.",
-    mut_group("JobIdsArgs", |group| group.required(true).multiple(true))
+    mut_arg("ids", |ids| ids.required_unless_present("job_id"))
 )]
 pub(crate) struct WaitArgs {
     #[command(flatten)]

@@ -238,3 +238,13 @@ fn refuses_invalid_messages_and_keeps_the_job_running() {
     assert!(end["warnings"].to_string().contains("message 7 could not be read"), "{end:?}");
     assert!(lines(&sandbox, "heard")[0] == big);
 }
+
+#[test]
+fn an_invalid_id_is_reported_before_the_message() {
+    let sandbox = Sandbox::new("");
+    for arguments in [&["send", "a/b"][..], &["send", "a/b", "--message", ""]] {
+        assert_eq!(sandbox.run(arguments)["code"], "invalid_job_id", "{arguments:?}");
+    }
+    assert_eq!(sandbox.run(["resume", "a/b", "--message", ""])["code"], "invalid_job_id");
+    assert_eq!(sandbox.run(["send", "j"])["code"], "usage");
+}
