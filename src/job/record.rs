@@ -30,14 +30,14 @@ pub(crate) const FORMAT_VERSION: u32 = 2;
 /// can be read. In the file the fields of the parts stand side by side with the others: records
 /// were flat before they had parts here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub(crate) struct Record {
     /// Version of the format; 0 for a record of the Node skill.
     #[serde(default)]
     pub version: u32,
     pub job_id: JobId,
     /// The worker, its claude and their machine.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub worker: WorkerInfo,
     pub status: Status,
     /// Why the job failed; `None` also for a reason that only a newer version knows.
@@ -50,28 +50,28 @@ pub(crate) struct Record {
     #[serde(default)]
     pub prompt: String,
     /// Points in time and durations.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub times: Times,
     /// The present attempt.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub attempt: AttemptInfo,
     /// Claude's session.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub session: SessionInfo,
     /// Limits of the API.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub limit: LimitState,
     /// The model that claude reported, or else the requested one.
     #[serde(default)]
     pub model: Option<String>,
     /// How the last attempt ended.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub ending: Ending,
     /// What the conversation has come to.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub progress: ConversationProgress,
     /// What the job has cost.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub cost: Cost,
     /// What the agent is doing now or did last.
     #[serde(default)]
@@ -90,11 +90,33 @@ pub(crate) struct Record {
     #[serde(default)]
     pub last_seq: u64,
     /// The request.
-    #[serde(default)]
+    #[serde(skip_deserializing)]
     pub spec: Spec,
 }
 
+impl Serialize for Record {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Record::serialize(self, serializer)
+    }
+}
+
 impl Record {
+    /// Decodes a record, part by part: each part skips the fields of the others. (With `flatten`,
+    /// serde would decode unknown fields, and refuse a record for what a newer version wrote there.)
+    pub(crate) fn from_json(text: &[u8]) -> serde_json::Result<Self> {
+        let mut record = Self::deserialize(&mut serde_json::Deserializer::from_slice(text))?;
+        record.worker = serde_json::from_slice(text)?;
+        record.times = serde_json::from_slice(text)?;
+        record.attempt = serde_json::from_slice(text)?;
+        record.session = serde_json::from_slice(text)?;
+        record.limit = serde_json::from_slice(text)?;
+        record.ending = serde_json::from_slice(text)?;
+        record.progress = serde_json::from_slice(text)?;
+        record.cost = serde_json::from_slice(text)?;
+        record.spec = Spec::from_record(text)?;
+        Ok(record)
+    }
+
     /// Returns the record of a job that is being started.
     pub(crate) fn new(job_id: JobId, spec: Spec, prompt: String, now: Timestamp) -> Self {
         Self {

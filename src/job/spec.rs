@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::NotifyEvent;
@@ -10,7 +11,7 @@ use super::{JobId, QueueOptions, WakeTarget};
 /// The request for a job, except for the prompt, which is in `prompt.txt`, and the environment,
 /// which is not stored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, remote = "Self")]
 pub(crate) struct Spec {
     /// Absolute path of the directory in which claude works.
     pub cwd: String,
@@ -19,25 +20,25 @@ pub(crate) struct Spec {
     /// A recorded stream that is replayed instead of running `claude`.
     pub replay: Option<Replay>,
     /// Options of claude.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub options: ClaudeOptions,
     /// The session that the job continues.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub session: SessionOptions,
     /// Limits of the job.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub limits: Limits,
     /// Whether and how the job waits for messages after a result.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub keep_alive: KeepAliveOptions,
     /// Whether and how long the agent may ask.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub ask: AskOptions,
     /// What makes a job fail that would complete otherwise.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub fail_on: FailOn,
     /// How the job is tried again.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub retry: RetryOptions,
     /// Conditions under which the queue admits the job.
     #[serde(rename = "admission")]
@@ -49,7 +50,7 @@ pub(crate) struct Spec {
     /// Jobs that must have ended, with any verdict, before this one starts.
     pub after_any: Vec<JobId>,
     /// Who is notified of the job.
-    #[serde(flatten)]
+    #[serde(flatten, skip_deserializing)]
     pub notify: NotifyOptions,
     /// `--label KEY=VALUE`.
     pub labels: BTreeMap<String, String>,
@@ -188,7 +189,48 @@ pub(crate) struct NotifyOptions {
     pub wake: Option<WakeTarget>,
 }
 
+impl Serialize for Spec {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Spec::serialize(self, serializer)
+    }
+}
+
+/// A record, to decode only a part of its specification.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SpecPart<T> {
+    spec: T,
+}
+
+/// A record, to decode only the fields of its specification that are in no part.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SpecWithoutParts {
+    #[serde(deserialize_with = "Spec::deserialize")]
+    spec: Spec,
+}
+
 impl Spec {
+    /// Decodes the specification in a record, part by part, as
+    /// [`Record::from_json`](super::Record::from_json) does.
+    pub(super) fn from_record(text: &[u8]) -> serde_json::Result<Self> {
+        fn part<T: Default + DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+            Ok(serde_json::from_slice::<SpecPart<T>>(text)?.spec)
+        }
+        let own: SpecWithoutParts = serde_json::from_slice(text)?;
+        Ok(Self {
+            options: part(text)?,
+            session: part(text)?,
+            limits: part(text)?,
+            keep_alive: part(text)?,
+            ask: part(text)?,
+            fail_on: part(text)?,
+            retry: part(text)?,
+            notify: part(text)?,
+            ..own.spec
+        })
+    }
+
     /// Returns the jobs that this one waits for.
     pub(crate) fn dependencies(&self) -> impl Iterator<Item = &JobId> {
         self.after.iter().chain(&self.after_any)

@@ -341,7 +341,7 @@ pub(super) fn decode_record(text: &[u8]) -> Result<Record, String> {
     if text.is_empty() {
         return Err("the file is empty".to_owned());
     }
-    let mut record: Record = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let mut record = Record::from_json(text).map_err(|error| error.to_string())?;
     if record.is_of_node_skill() {
         record.complete_from_node_skill(text);
     }

@@ -110,6 +110,21 @@ fn reads_a_record_of_a_newer_version() {
 }
 
 #[test]
+fn ignores_unknown_fields_of_any_content() {
+    let deep = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+    for unknown in [r#""\ud800""#, "1e400", deep.as_str(), "-99999999999999999999999"] {
+        let text = format!(
+            r#"{{"x":{unknown},"version":99,"jobId":"a","pid":7,"status":"running",
+                "exit":{{"code":1,"signal":null,"x":{unknown}}},
+                "spec":{{"x":{unknown},"maxTurns":3,"cwd":"/srv","admission":{{"x":{unknown}}}}}}}"#
+        );
+        let record = decode_record(text.as_bytes()).expect(unknown);
+        assert_eq!((record.worker.pid, record.ending.exit.unwrap().code), (Some(7), Some(1)));
+        assert_eq!((record.spec.limits.max_turns, record.spec.cwd.as_str()), (Some(3), "/srv"));
+    }
+}
+
+#[test]
 fn reads_a_record_of_the_first_version() {
     let text = include_bytes!("../../tests/fixtures/meta-v1.json");
     let record = decode_record(text).unwrap();
