@@ -242,7 +242,7 @@ fn hints_name_a_jobs_directory_given_as_an_option() {
 #[test]
 fn list_shortens_jobs_before_it_omits_any() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
-    sandbox.run_job("20261120-235850-986-2937", &[]).expect_end(0, "completed", None);
+    sandbox.run_job("261120-zuzator", &[]).expect_end(0, "completed", None);
     let prompt = "Fix the failing login test in tests/login.rs and say what was wrong with it";
     let error =
         "API Error: 529 {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}} ".repeat(3);
@@ -252,12 +252,7 @@ fn list_shortens_jobs_before_it_omits_any() {
             "status": "failed", "reason": "overloaded", "error": error, "prompt": prompt,
             "startedAt": at, "endedAt": at, "costUsd": 0.12345, "numTurns": 12,
         });
-        ended_as(
-            &sandbox,
-            "20261120-235850-986-2937",
-            &format!("20261120-21{n:02}00-100-7f3a"),
-            &fields,
-        );
+        ended_as(&sandbox, "261120-zuzator", &format!("261120-wubab{n:02}"), &fields);
     }
     let list = |options: &[&str]| -> Vec<Value> {
         let answer = sandbox.run([&["list"], options].concat());

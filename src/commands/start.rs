@@ -26,7 +26,7 @@ use crate::claude::{self, Env};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
-use crate::job::{Filter, JobId, Record, Spec, Status, WaitKind, WaitingFor};
+use crate::job::{Filter, JobId, Record, Spec, Status, Timestamp, WaitKind, WaitingFor};
 use crate::launch::{DetachMode, Launched};
 use crate::notifier;
 use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, wait_reason};
@@ -180,15 +180,19 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
         check_budget(store, budget, &spec)?;
     }
     let preview = one_line(&prompt, PREVIEW_CHARS);
+    let (now, mut step) = (clock::now(), 0);
     let (dir, lock, mut plan) = loop {
-        let new = id.clone().unwrap_or_else(generate_id);
+        let new = match &id {
+            Some(id) => id.clone(),
+            None => unused_id(store, now, &mut step),
+        };
         let plan = plan_detach(detach, store, &new, &spec, env)?;
         let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
         record.worker.detached = Some(plan.expected());
         record.set_host();
         match store.create(&record, &prompt) {
             Ok((dir, lock)) => break (dir, lock, plan),
-            Err(CreateError::Exists) if id.is_none() => {}
+            Err(CreateError::Exists) if id.is_none() => step += 1,
             Err(CreateError::Exists) => return existing_answer(store, &new, if_absent),
             Err(CreateError::Store(error)) => return Err(error.into()),
         }
@@ -359,8 +363,15 @@ fn continue_session(store: &Store, old: &JobId, spec: &mut Spec, env: &Env) -> R
     Ok(())
 }
 
-fn generate_id() -> JobId {
-    JobId::generated(clock::now(), uuid::Uuid::new_v4().as_u128() as u16)
+/// Returns a generated id that no job has, and raises `step` to that of the id.
+fn unused_id(store: &Store, now: Timestamp, step: &mut u32) -> JobId {
+    loop {
+        let id = JobId::generated(now, *step);
+        if !store.job(&id).path().exists() {
+            return id;
+        }
+        *step += 1;
+    }
 }
 
 fn existing_answer(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAnswer, Error> {
@@ -435,6 +446,19 @@ mod tests {
                 requests.iter().any(|request| request.is_some() && *request != without)
             });
             assert!(has_effect, "{flag} has no effect");
+        }
+    }
+
+    #[test]
+    fn a_generated_id_steps_over_jobs_that_exist() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::at(root.path().to_owned());
+        let now = Timestamp::parse("2026-11-26T12:57:03.204Z").unwrap();
+        for expected in ["261126-popokok", "261126-popokol", "261126-popokom"] {
+            let mut step = 0;
+            let id = unused_id(&store, now, &mut step);
+            assert_eq!(id.as_str(), expected);
+            std::fs::create_dir(store.job(&id).path()).unwrap();
         }
     }
 

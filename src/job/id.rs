@@ -12,6 +12,15 @@ const MAX_SLUG_CHARS: usize = 40;
 /// Bytes of the session id's hash in that job id.
 const HASH_BYTES: usize = 8;
 
+const DAY_MS: i64 = 86_400_000;
+/// Parts of a day that generated ids distinguish, of 20.6 ms each.
+const SLOTS_PER_DAY: i64 = 1 << 22;
+/// Bits of the slot that each letter of the word stands for, and how far they are shifted.
+const LETTER_BITS: [(u32, u32); 7] = [(4, 18), (2, 16), (4, 12), (2, 10), (4, 6), (2, 4), (4, 0)];
+// In the order of ASCII, so that words sort like slots.
+const CONSONANTS: &[u8; 16] = b"bdhjklmnprstvwyz";
+const VOWELS: &[u8; 4] = b"aiou";
+
 /// A job's id: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
 ///
 /// The pattern makes it safe as a file name: it has no separator, is not `.` or `..`, and does not
@@ -35,10 +44,25 @@ impl JobId {
         if is_valid { Ok(Self(text.to_owned())) } else { Err(InvalidJobId) }
     }
 
-    /// Returns an id made of the time, in UTC to the millisecond, and `random`. Such ids sort by
-    /// time; for example `20261120-214512-118-7f3a`.
-    pub fn generated(now: Timestamp, random: u16) -> Self {
-        Self(format!("{}-{random:04x}", now.compact()))
+    /// Returns an id made of the day in UTC and a word for the time of day, for example
+    /// `261126-popokok`. Such ids sort by time, to 20.6 ms; `step` selects a later one, for a time
+    /// whose id is in use.
+    pub fn generated(now: Timestamp, step: u32) -> Self {
+        let (day, time) = (now.epoch_ms().div_euclid(DAY_MS), now.epoch_ms().rem_euclid(DAY_MS));
+        let slot = time * SLOTS_PER_DAY / DAY_MS + i64::from(step);
+        let (day, slot) = (day + slot / SLOTS_PER_DAY, slot % SLOTS_PER_DAY);
+        let date = Timestamp::from_epoch_ms(day * DAY_MS).unwrap_or(now).day().replace('-', "");
+        let short = date.strip_prefix("20").unwrap_or(&date);
+        Self(format!("{short}-{}", word_of_slot(slot)))
+    }
+
+    /// Returns the word of a generated id, by which people can name the job; `None` for other ids.
+    pub fn word(&self) -> Option<&str> {
+        let (date, word) = self.0.split_once('-')?;
+        let is_date = date.len() == 6 && date.bytes().all(|byte| byte.is_ascii_digit());
+        let is_letter = |byte| CONSONANTS.contains(&byte) || VOWELS.contains(&byte);
+        let is_word = word.len() == LETTER_BITS.len() && word.bytes().all(is_letter);
+        if is_date && is_word { Some(word) } else { None }
     }
 
     /// Returns the id of the job of a session of an embedding program. A session id that is a valid
@@ -75,6 +99,17 @@ impl JobId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Returns the word for a part of the day: consonants and vowels in turn.
+fn word_of_slot(slot: i64) -> String {
+    let mut word = String::new();
+    for (bits, shift) in LETTER_BITS {
+        let letters: &[u8] = if bits == 4 { CONSONANTS } else { VOWELS };
+        let index = (slot >> shift) & ((1 << bits) - 1);
+        word.push(char::from(letters[index as usize]));
+    }
+    word
 }
 
 impl TryFrom<String> for JobId {
@@ -133,11 +168,52 @@ mod tests {
     }
 
     #[test]
-    fn generated_ids_are_valid_and_sort_by_time() {
+    fn generated_ids_have_a_date_and_a_word() {
+        for (time, step, expected) in [
+            ("2026-11-26T00:00:00.000Z", 0, "261126-bababab"),
+            ("2026-11-26T00:00:00.020Z", 0, "261126-bababab"),
+            ("2026-11-26T00:00:00.021Z", 0, "261126-bababad"),
+            ("2026-11-26T00:00:00.000Z", 1, "261126-bababad"),
+            ("2026-11-26T12:57:03.204Z", 0, "261126-popokok"),
+            ("2026-11-26T23:59:59.999Z", 0, "261126-zuzuzuz"),
+            ("2026-12-31T23:59:59.999Z", 2, "270101-bababad"),
+            ("1999-12-31T23:59:59.999Z", 0, "19991231-zuzuzuz"),
+            ("1999-12-31T23:59:59.999Z", 1, "000101-bababab"),
+            ("2099-12-31T12:00:00.000Z", 0, "991231-pababab"),
+            ("2100-01-01T12:00:00.000Z", 0, "21000101-pababab"),
+        ] {
+            let id = JobId::generated(Timestamp::parse(time).unwrap(), step);
+            assert_eq!(id.as_str(), expected, "{time} {step}");
+            assert_eq!(JobId::parse(expected), Ok(id));
+        }
+    }
+
+    #[test]
+    fn ten_thousand_generated_ids_sort_by_time() {
         let at = |ms| Timestamp::from_epoch_ms(ms).unwrap();
-        let earlier = JobId::generated(at(1_795_204_010_508), 0xffff);
-        let later = JobId::generated(at(1_795_204_010_509), 0);
-        assert!(earlier < later, "{earlier} {later}");
-        assert_eq!(JobId::parse(earlier.as_str()), Ok(earlier));
+        // More than two days, with steps of 21 ms and more.
+        let mut time = 1_795_204_010_508;
+        let mut last = JobId::parse("20261120-214512-118-7f3a").unwrap();
+        for n in 0..10_000 {
+            let id = JobId::generated(at(time), 0);
+            assert!(last < id, "{last} {id}");
+            assert!(id < JobId::generated(at(time), 1));
+            last = id;
+            time += 21 + n * 4;
+        }
+    }
+
+    #[test]
+    fn only_a_generated_id_has_a_word() {
+        for (id, word) in [
+            ("261126-popokok", Some("popokok")),
+            ("261126-popoko", None),
+            ("261126-popokoc", None),
+            ("19991231-zuzuzuz", None),
+            ("fix-popokok", None),
+            ("popokok", None),
+        ] {
+            assert_eq!(JobId::parse(id).unwrap().word(), word, "{id}");
+        }
     }
 }

@@ -81,11 +81,6 @@ impl Timestamp {
     pub fn time_of_day(self) -> String {
         self.0.format("%H:%M:%S").to_string()
     }
-
-    /// Returns a text that sorts like the times: `20261120-214512-118`.
-    pub fn compact(self) -> String {
-        self.0.format("%Y%m%d-%H%M%S-%3f").to_string()
-    }
 }
 
 impl fmt::Display for Timestamp {

@@ -40,6 +40,27 @@ fn one_of_twenty_starts_with_the_same_id_wins() {
 }
 
 #[test]
+fn a_hundred_starts_at_once_have_ids_of_their_own() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let mut ids = thread::scope(|scope| {
+        let calls: Vec<_> =
+            (0..100).map(|_| scope.spawn(|| sandbox.run(["start", "--prompt", "x"]))).collect();
+        let ids = calls.into_iter().map(|call| call.join().unwrap().text("jobId").to_owned());
+        ids.collect::<Vec<_>>()
+    });
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 100, "{ids:?}");
+    let of_form = |id: &String| {
+        let (date, word) = id.split_once('-').unwrap();
+        date.len() == 6 && date.parse::<u32>().is_ok() && word.len() == 7
+    };
+    assert!(ids.iter().all(of_form), "{ids:?}");
+    let waited = sandbox.run(["wait"].into_iter().chain(ids.iter().map(String::as_str)));
+    assert_eq!(waited.code, 0, "{waited:?}");
+}
+
+#[test]
 fn start_reports_a_claude_that_cannot_be_executed() {
     let mut sandbox = Sandbox::new("");
     let program = sandbox.path("broken");
