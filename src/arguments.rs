@@ -60,14 +60,18 @@ pub(crate) struct CommonArgs {
 pub(crate) struct JobIdArgs {
     /// The job's id
     #[arg(value_name = "ID")]
-    id: Option<String>,
+    pub id: Option<String>,
     /// Select the job by id
     #[arg(long = "job-id", value_name = "ID")]
-    job_id: Option<String>,
+    pub job_id: Option<String>,
 }
 
 impl JobIdArgs {
-    /// Returns the given id.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.id.is_none() && self.job_id.is_none()
+    }
+
+    /// Returns the job with exactly the given id.
     pub(crate) fn parse(&self) -> Result<JobId, Error> {
         parse_job_id(self.id.as_ref().or(self.job_id.as_ref()).map_or("", String::as_str))
     }
@@ -79,20 +83,13 @@ impl JobIdArgs {
 pub(crate) struct JobOrAllArgs {
     /// The job's id
     #[arg(value_name = "ID")]
-    id: Option<String>,
+    pub id: Option<String>,
     /// Select the job by id
     #[arg(long = "job-id", value_name = "ID")]
-    job_id: Option<String>,
+    pub job_id: Option<String>,
     /// Select every job
     #[arg(long)]
     all: bool,
-}
-
-impl JobOrAllArgs {
-    /// Returns the given id; `None` for all jobs.
-    pub(crate) fn parse(&self) -> Result<Option<JobId>, Error> {
-        self.id.as_ref().or(self.job_id.as_ref()).map(|id| parse_job_id(id)).transpose()
-    }
 }
 
 /// Ids of jobs, as arguments or options.
@@ -100,24 +97,10 @@ impl JobOrAllArgs {
 pub(crate) struct JobIdsArgs {
     /// Ids of the jobs
     #[arg(value_name = "ID")]
-    ids: Vec<String>,
+    pub ids: Vec<String>,
     /// The id of a job (repeatable)
     #[arg(long, value_name = "ID")]
-    job_id: Vec<String>,
-}
-
-impl JobIdsArgs {
-    /// Returns the given ids, each once.
-    pub(crate) fn parse(&self) -> Result<Vec<JobId>, Error> {
-        let mut ids = Vec::new();
-        for text in self.ids.iter().chain(&self.job_id) {
-            let id = parse_job_id(text)?;
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
-        }
-        Ok(ids)
-    }
+    pub job_id: Vec<String>,
 }
 
 /// Parses a job id from an argument.

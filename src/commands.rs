@@ -1,6 +1,7 @@
 //! The verbs. Each is one file: its arguments, its work and its answer.
 
 pub(crate) mod answer;
+mod caller;
 pub(crate) mod clean;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -13,6 +14,7 @@ pub(crate) mod kill;
 mod launching;
 pub(crate) mod list;
 pub(crate) mod logs;
+mod naming;
 mod observe;
 mod recipient;
 pub(crate) mod recover;
@@ -71,6 +73,15 @@ impl Call {
     /// Opens the jobs directory.
     pub(crate) fn store(&self) -> Result<Store, Error> {
         Ok(Store::open(&self.jobs_dir()?)?)
+    }
+
+    /// Prints an error and returns its exit status.
+    pub(crate) fn print_error(&self, error: &Error) -> ExitStatus {
+        let hint = match self.store() {
+            Ok(store) => naming::hint(&store, error),
+            Err(_) => error.hint(),
+        };
+        self.printer.error(error, hint)
     }
 
     /// Prints the answer of the verb.

@@ -92,6 +92,12 @@ errors! {
     /// The job does not exist.
     NotFound(id: String) => code NOT_FOUND, message("no job named '{id}'"),
         hint("claudejob list --all");
+    /// Several jobs have ids that begin with this name.
+    AmbiguousName(name: String, count: usize, ids: String) => code "ambiguous_name",
+        message("'{name}' names {count} jobs"), hint("claudejob list  # {ids}");
+    /// The last job was named, and there is none.
+    NoJob => code NOT_FOUND, message("there are no jobs"),
+        hint("claudejob start --help");
     /// The id is in use.
     Exists(id: String) => code "job_exists", message("job '{id}' already exists"),
         hint("claudejob status {id}  # or use another id; --if-absent returns this job");
@@ -293,8 +299,8 @@ impl Error {
     /// Returns the exit status of the program.
     pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::Usage(_) => ExitStatus::Usage,
-            Self::NotFound(_) => ExitStatus::NotFound,
+            Self::Usage(_) | Self::AmbiguousName(..) => ExitStatus::Usage,
+            Self::NotFound(_) | Self::NoJob => ExitStatus::NotFound,
             Self::NoSlot(_) | Self::Busy(_) => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,
         }

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     // While this process waits, other users can read its arguments.
     process::hide_arguments(&cli.verb.texts_for_claude());
     let call = Call::new(cli.common);
-    let status = cli.verb.run(&call).unwrap_or_else(|error| call.printer.error(&error));
+    let status = cli.verb.run(&call).unwrap_or_else(|error| call.print_error(&error));
     ExitCode::from(status as u8)
 }
 

@@ -103,14 +103,14 @@ impl Printer {
         Self { json, pretty: common.pretty, jobs_dir }
     }
 
-    /// Prints an error and returns its exit status.
-    pub(crate) fn error(&self, error: &Error) -> ExitStatus {
+    /// Prints an error with its hint, and returns its exit status.
+    pub(crate) fn error(&self, error: &Error, mut hint: Option<String>) -> ExitStatus {
         let status = error.exit_status();
         // The reader has closed stdout.
         if matches!(error, Error::Output(source) if source.kind() == io::ErrorKind::BrokenPipe) {
             return status;
         }
-        let (text, code, mut hint) = (error.to_string(), error.code(), error.hint());
+        let (text, code) = (error.to_string(), error.code());
         if let (Some(jobs_dir), false) = (&self.jobs_dir, matches!(error, Error::Usage(_))) {
             hint = hint.map(|hint| addressed(jobs_dir, hint));
         }
@@ -269,7 +269,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitStatus {
         let (message, _) = text.split_once("\n\n").unwrap_or((&text, ""));
         let message = message.strip_prefix("error: ").unwrap_or(message);
         let error = Error::Usage(crate::text::one_line(message, 1_000));
-        Printer::for_json().error(&error);
+        Printer::for_json().error(&error, error.hint());
     }
     let is_success = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if is_success { ExitStatus::Done } else { ExitStatus::Usage }

@@ -11,6 +11,8 @@ mod earlier_version;
 mod kill;
 #[path = "jobs/list.rs"]
 mod list;
+#[path = "jobs/naming.rs"]
+mod naming;
 #[path = "jobs/start.rs"]
 mod start;
 mod support;

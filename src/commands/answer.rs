@@ -73,7 +73,7 @@ pub(crate) struct Reply {
 impl AnswerArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let id = self.target.parse()?;
+        let id = call.job(&store, &self.target)?;
         let mut reply = self.reply;
         if reply.is_empty() {
             let open = open(&store, &id, reply.request_id.as_deref())?;

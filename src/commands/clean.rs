@@ -63,7 +63,8 @@ pub(super) struct CleanOptions {
 impl CleanArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let ids = self.targets.parse()?;
+        let action = if self.options.dry_run { None } else { Some("Remove") };
+        let ids = call.jobs_to(action, &store, &self.targets)?;
         if self.force_host && !self.options.dry_run {
             if ids.is_empty() {
                 take_over_all(&store)?;

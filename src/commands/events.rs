@@ -37,13 +37,18 @@ pub(crate) struct EventsArgs {
 impl EventsArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        self.events(&store, &mut |event| call.printer.print_json(event).is_ok())?;
+        let id = call.job_or_all(&store, &self.target)?;
+        self.events(&store, id, &mut |event| call.printer.print_json(event).is_ok())?;
         Ok(ExitStatus::Done)
     }
 
-    /// Calls `give` with each event until there are no more or `give` returns false.
-    fn events(&self, store: &Store, give: &mut dyn FnMut(&JobEvent) -> bool) -> Result<(), Error> {
-        let id = self.target.parse()?;
+    /// Calls `give` with each event of the job, or of all jobs, until there are no more or `give` returns false.
+    fn events(
+        &self,
+        store: &Store,
+        id: Option<JobId>,
+        give: &mut dyn FnMut(&JobEvent) -> bool,
+    ) -> Result<(), Error> {
         if self.follow {
             process::reap_in_background();
         }

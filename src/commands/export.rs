@@ -59,7 +59,7 @@ impl ExportArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let file = absolute(&self.html)?;
-        let ids = self.targets.parse()?;
+        let ids = call.jobs(&store, &self.targets)?;
         call.print(&export(&store, file, &ids, &self.filter.into_filter())?)
     }
 }

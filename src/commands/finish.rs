@@ -28,7 +28,8 @@ pub(crate) struct FinishArgs {
 
 impl FinishArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
-        call.print(&finish(&call.store()?, &self.target.parse()?)?)
+        let store = call.store()?;
+        call.print(&finish(&store, &call.job(&store, &self.target)?)?)
     }
 }
 

@@ -28,7 +28,8 @@ pub(crate) struct InterruptArgs {
 
 impl InterruptArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
-        call.print(&interrupt(&call.store()?, &self.target.parse()?)?)
+        let store = call.store()?;
+        call.print(&interrupt(&store, &call.job(&store, &self.target)?)?)
     }
 }
 

@@ -54,16 +54,16 @@ pub(crate) struct KillArgs {
 impl KillArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let root = call.jobs_dir()?;
-        let id = self.target.parse()?;
         let store = match Store::open(&root) {
             Ok(store) => store,
             // Jobs can be killed even if another user has tampered with the directory.
             Err(error) => {
-                let dir = Store::at_resolved(&root).job(&id);
+                let dir = Store::at_resolved(&root).job(&self.target.parse()?);
                 let answer = kill_without_record(&dir, Instant::now() + KILL_TIMEOUT)?;
                 return call.print(&answer.ok_or(error)?);
             }
         };
+        let id = call.job_to(Some("Kill"), &store, &self.target)?;
         if self.force_host {
             take_over(&store, std::slice::from_ref(&id))?;
         }

@@ -43,7 +43,7 @@ impl RecoverArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let env = &call.env;
-        let Some(id) = self.target.parse()? else {
+        let Some(id) = call.job_or_all(&store, &self.target)? else {
             if self.force_host {
                 take_over_all(&store)?;
             }

@@ -27,7 +27,8 @@ pub(crate) struct RedeliverArgs {
 
 impl RedeliverArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
-        call.print(&redeliver(&call.store()?, &self.targets.parse()?)?)
+        let store = call.store()?;
+        call.print(&redeliver(&store, &call.jobs(&store, &self.targets)?)?)
     }
 }
 

@@ -17,7 +17,10 @@ use crate::text::{clip, json_length_of};
 
 /// Arguments of `result`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: claudejob result fix-login")]
+#[command(
+    after_help = "Example: claudejob result fix-login",
+    mut_group("JobIdArgs", |group| group.required(false))
+)]
 pub(crate) struct ResultArgs {
     #[command(flatten)]
     target: JobIdArgs,
@@ -29,7 +32,7 @@ pub(crate) struct ResultArgs {
 impl ResultArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        call.print(&result(&store, &self.target.parse()?, self.full)?)
+        call.print(&result(&store, &call.job(&store, &self.target)?, self.full)?)
     }
 }
 

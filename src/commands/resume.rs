@@ -38,7 +38,7 @@ impl ResumeArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let request = ResumeRequest {
-            id: self.target.parse()?,
+            id: call.job(&store, &self.target)?,
             message: self.message.read()?,
             change: self.options.into_change(),
             detach: self.detach,

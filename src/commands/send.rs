@@ -42,7 +42,7 @@ pub(crate) struct SendArgs {
 impl SendArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let id = self.target.parse()?;
+        let id = call.job(&store, &self.target)?;
         let Some(message) = self.message.read()? else {
             return Err(Error::Usage("use --message or --message-file".to_owned()));
         };

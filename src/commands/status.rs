@@ -23,7 +23,10 @@ pub(crate) use crate::job::StatusView as StatusAnswer;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: claudejob status fix-login")]
+#[command(
+    after_help = "Example: claudejob status fix-login",
+    mut_group("JobIdArgs", |group| group.required(false))
+)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     target: JobIdArgs,
@@ -38,7 +41,7 @@ pub(crate) struct StatusArgs {
 impl StatusArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let id = self.target.parse()?;
+        let id = call.job(&store, &self.target)?;
         if self.force_host {
             take_over(&store, std::slice::from_ref(&id))?;
         }

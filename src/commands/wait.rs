@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
+use super::naming;
 use super::observe::observe;
 use super::result::{Pending, ResultAnswer, result_within};
 use super::status::{StatusAnswer, status_view};
@@ -34,8 +35,7 @@ const MAX_HINT_CHARS: usize = 120;
     after_help = "Example: claudejob wait fix-login --timeout 10m\n\nExit codes: 0 all completed, 1 \
     one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 75 one failed \
     temporarily (try again later), 124 the wait timed out. With several jobs the first of 4, 3, \
-    1, 75, 5, 0 applies.",
-    mut_arg("ids", |ids| ids.required_unless_present("job_id"))
+    1, 75, 5, 0 applies."
 )]
 pub(crate) struct WaitArgs {
     #[command(flatten)]
@@ -61,7 +61,11 @@ pub(super) struct WaitOptions {
 impl WaitArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        wait_and_print(call, &store, &self.targets.parse()?, &self.options)
+        let mut ids = call.jobs(&store, &self.targets)?;
+        if ids.is_empty() {
+            ids.push(call.last_job(&store)?);
+        }
+        wait_and_print(call, &store, &ids, &self.options)
     }
 }
 
@@ -115,7 +119,7 @@ impl UnreadableJob {
             status: if matches!(error, Error::NotFound(_)) { Some(NOT_FOUND) } else { None },
             error: error.to_string(),
             code: error.code(),
-            hint: error.hint().map(|hint| addressed(store.root(), hint)),
+            hint: naming::hint(store, error).map(|hint| addressed(store.root(), hint)),
         }
     }
 }

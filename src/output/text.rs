@@ -6,7 +6,7 @@ use std::io::Write as _;
 use anstyle::{AnsiColor, Style};
 
 use crate::clock;
-use crate::job::{Activity, Blocked, Notification, Status, WaitingFor};
+use crate::job::{Activity, Blocked, JobId, Notification, Status, WaitingFor};
 use crate::text::{format_duration, harmless};
 
 pub(crate) const PLAIN: Style = Style::new();
@@ -42,6 +42,11 @@ pub(crate) fn error(message: &str, hint: Option<&str>) {
     if let Some(hint) = hint {
         let _ = writeln!(err, "{} {}", painted(DIM, "hint:"), harmless(hint));
     }
+}
+
+/// Prints the id of the job to stderr, above an answer that does not contain it.
+pub(crate) fn print_job(id: &JobId) {
+    let _ = writeln!(anstream::stderr().lock(), "{}", painted(DIM, &format!("job {id}")));
 }
 
 /// Adds a warning to a text, on a line of its own.

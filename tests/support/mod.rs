@@ -16,6 +16,7 @@ pub(crate) mod real_claude;
 pub(crate) mod sandbox;
 pub(crate) mod schema;
 pub(crate) mod scripted_api;
+pub(crate) mod terminal;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -6,12 +6,16 @@ use super::{LogFormat, LogsRequest, follow, logs};
 use crate::arguments::JobIdArgs;
 use crate::commands::Call;
 use crate::error::{Error, ExitStatus};
+use crate::output::print_job;
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  claudejob logs fix-login --follow\n  \
+#[command(
+    after_help = "Examples:\n  claudejob logs fix-login --follow\n  \
     claudejob logs fix-login --since-offset 0 --max-bytes 20000\n  \
-    claudejob logs fix-login --merged    with the lines of stderr, in order")]
+    claudejob logs fix-login --merged    with the lines of stderr, in order",
+    mut_group("JobIdArgs", |group| group.required(false))
+)]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
     target: JobIdArgs,
@@ -66,13 +70,16 @@ impl LogsArgs {
             return Err(Error::Usage(why.to_owned()));
         }
         let request = LogsRequest {
-            id: self.target.parse()?,
+            id: call.job(&store, &self.target)?,
             tail: self.tail,
             since: self.since_offset,
             max_bytes: self.max_bytes,
             format: self.form.format(),
             merged: self.form.merged,
         };
+        if self.target.is_empty() && !call.printer.is_json() {
+            print_job(&request.id);
+        }
         if self.follow {
             follow(&store, &request, |part| part.print(call))?;
             return Ok(ExitStatus::Done);
