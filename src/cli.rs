@@ -8,6 +8,7 @@ use crate::arguments::{CommonArgs, add_variable_name, without_empty_variables};
 use crate::commands::Call;
 use crate::commands::answer::AnswerArgs;
 use crate::commands::clean::CleanArgs;
+use crate::commands::completions::CompletionsArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::events::EventsArgs;
@@ -76,6 +77,7 @@ impl Verb {
             Self::Redeliver(args) => args.run(call),
             Self::Clean(args) => args.run(call),
             Self::Demo(args) => args.run(call),
+            Self::Completions(args) => args.run(),
         }
     }
 
@@ -169,6 +171,8 @@ pub(crate) enum Verb {
     Clean(CleanArgs),
     /// Run a demo job; needs no API key, CLI or network
     Demo(DemoArgs),
+    /// Print a shell completion script
+    Completions(CompletionsArgs),
 }
 
 #[cfg(test)]

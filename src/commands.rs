@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 mod caller;
 pub(crate) mod clean;
+pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod events;

@@ -7,3 +7,5 @@ pub(crate) const WORKER: &str = "worker";
 pub(crate) const NOTIFIER: &str = "courier";
 /// A recording in the place of claude: `--speed FACTOR [FILE]`.
 pub(crate) const REPLAY: &str = "replay";
+/// The words that can complete a command line: `WORD...`, the last one being typed.
+pub(crate) const COMPLETE: &str = "__complete";

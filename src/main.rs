@@ -31,6 +31,7 @@ mod worker;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use cli::Cli;
 use commands::Call;
 
@@ -53,8 +54,8 @@ fn main() -> ExitCode {
     ExitCode::from(status as u8)
 }
 
-/// Runs a [hidden verb](hidden_verbs), which [`launch`] or [`claude`] starts. Returns `None` for any
-/// other verb.
+/// Runs a [hidden verb](hidden_verbs), which this program or a shell's completion script starts.
+/// Returns `None` for any other verb.
 fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
     let status = match args.get(1)?.to_str()? {
         hidden_verbs::WORKER => {
@@ -67,6 +68,10 @@ fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
         hidden_verbs::REPLAY => {
             let speed = args.get(3)?.to_str()?.parse().ok()?;
             replay::play(args.get(4).and_then(|file| file.to_str()), speed)
+        }
+        hidden_verbs::COMPLETE => {
+            commands::completions::complete(Cli::command(), &args[2..]);
+            Ok(0)
         }
         _ => return None,
     };

@@ -66,7 +66,7 @@ pub(crate) struct Reply {
     #[arg(long, conflicts_with_all = ["choices", "text", "allow", "deny"])]
     pub release: bool,
     /// Select one of several open requests
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "REQUEST")]
     pub request_id: Option<String>,
 }
 
