@@ -137,6 +137,7 @@ fn completes_in_fish() {
         ("claudejob kill ", "ask fix"),
         ("claudejob list --label team=w", "team=web"),
         ("claudejob start --prompt-file ta", "task.md"),
+        ("claudejob start --prompt-file=ta", "--prompt-file=task.md"),
     ] {
         let script = format!("claudejob completions fish | source; complete -C '{line}' | sort");
         eventually(line, || {

@@ -73,10 +73,15 @@ pub(crate) fn complete(mut command: Command, words: &[OsString]) {
     command.build();
     let mut lines = String::new();
     for candidate in candidates(&command, &words) {
-        if !candidate.word.contains(is_harmful) {
-            let help = harmless(candidate.help.lines().next().unwrap_or_default());
-            lines.push_str(&format!("{}\t{}\n", candidate.word, help.replace('\t', " ")));
+        if candidate.word.contains(is_harmful) {
+            continue;
         }
+        lines.push_str(&candidate.word);
+        if let Some(help) = candidate.help.lines().next() {
+            lines.push('\t');
+            lines.push_str(&harmless(help).replace('\t', " "));
+        }
+        lines.push('\n');
     }
     let _ = std::io::stdout().write_all(lines.as_bytes());
 }

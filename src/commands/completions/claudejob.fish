@@ -4,7 +4,8 @@ function __claudejob_complete
     set -l typed (commandline -ct)
     for line in (claudejob __complete $words[2..] "$typed" 2>/dev/null)
         if test "$line" = :files
-            __fish_complete_path "$typed"
+            set -l option (string match -r -- '^--[^=]*=' "$typed")
+            printf '%s\n' "$option"(__fish_complete_path (string replace -- "$option" '' "$typed"))
         else
             printf '%s\n' "$line"
         end
