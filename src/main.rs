@@ -14,6 +14,8 @@ mod finalize;
 mod hidden_verbs;
 mod job;
 mod launch;
+#[cfg(test)]
+mod man;
 mod notifier;
 mod output;
 mod page;
