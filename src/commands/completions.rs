@@ -59,13 +59,13 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn new(word: impl Into<String>, help: impl ToString) -> Self {
-        Self { word: word.into(), help: help.to_string() }
+    fn new(word: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { word: word.into(), help: help.into() }
     }
 }
 
 /// Prints the words that can complete the last one of these words, which follow the program's name.
-/// Prints no errors, because they would appear in the line that the user types.
+/// Prints no errors, because they would appear between the words that the user types.
 pub(crate) fn complete(mut command: Command, words: &[OsString]) {
     let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     // The line may have a prompt, and other users can read the arguments of this process.
