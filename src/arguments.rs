@@ -2,6 +2,8 @@
 
 mod inputs;
 mod run_options;
+mod typed;
+mod usage;
 mod values;
 mod variables;
 
@@ -14,6 +16,8 @@ use crate::job::{Filter, JobId, Timestamp};
 
 pub(crate) use inputs::{absolute, cwd, file_or_json, program, read_text, schema, text};
 pub(crate) use run_options::RunOptions;
+pub(crate) use typed::Typed;
+pub(crate) use usage::usage_error;
 pub(crate) use values::{
     budget, bytes, duration, factor, group, label, notify_event, positive_duration, since, status,
 };

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::arguments::{CommonArgs, add_variable_name, without_empty_variables};
+use crate::arguments::{CommonArgs, Typed, add_variable_name, without_empty_variables};
 use crate::commands::Call;
 use crate::commands::answer::AnswerArgs;
 use crate::commands::clean::CleanArgs;
@@ -105,6 +105,20 @@ impl Cli {
         let matches = without_empty_variables(Self::command()).try_get_matches_from(args);
         let matches = matches.map_err(|error| add_variable_name(error, args, &Self::command()))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
+    }
+
+    /// Returns the command that shows the help of the verb among these arguments.
+    pub(crate) fn help_command(args: &[OsString]) -> String {
+        let mut command = Self::command();
+        command.build();
+        let words: Vec<String> =
+            args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let typed = Typed::parse(&command, &words);
+        if typed.has_verb {
+            format!("claudejob {} --help", typed.command.get_name())
+        } else {
+            "claudejob --help".to_owned()
+        }
     }
 
     fn parse_single_verb(args: &[OsString]) -> Option<Self> {

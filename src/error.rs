@@ -82,6 +82,10 @@ errors! {
     /// Invalid arguments that the parser cannot detect.
     Usage(text: String) => code "usage", message("{text}"),
         hint("claudejob --help  # or: claudejob VERB --help");
+    /// Invalid arguments, with the hint for the verb that was called: the command that shows the
+    /// help, perhaps with a suggestion.
+    Arguments { message: String, hint: String } => code "usage", message("{message}"),
+        hint("{hint}");
     /// Not a valid job id.
     InvalidJobId(text: String) => code "invalid_job_id",
         message("invalid job id '{}'", text.escape_debug()),
@@ -299,10 +303,18 @@ impl Error {
     /// Returns the exit status of the program.
     pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::Usage(_) | Self::AmbiguousName(..) => ExitStatus::Usage,
+            Self::Usage(_) | Self::Arguments { .. } | Self::AmbiguousName(..) => ExitStatus::Usage,
             Self::NotFound(_) | Self::NoJob => ExitStatus::NotFound,
             Self::NoSlot(_) | Self::Busy(_) => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,
+        }
+    }
+
+    /// Adds the command that shows the help of the verb to an error of its arguments.
+    pub(crate) fn with_help(self, help: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Usage(message) => Self::Arguments { message, hint: help() },
+            error => error,
         }
     }
 

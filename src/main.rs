@@ -47,12 +47,18 @@ fn main() -> ExitCode {
     }
     let cli = match Cli::parse_args(&args) {
         Ok(cli) => cli,
-        Err(error) => return ExitCode::from(output::usage(&error) as u8),
+        Err(error) => {
+            let help = Cli::help_command(&args);
+            return ExitCode::from(output::usage(&error, &args, &help) as u8);
+        }
     };
     // While this process waits, other users can read its arguments.
     process::hide_arguments(&cli.verb.texts_for_claude());
     let call = Call::new(cli.common);
-    let status = cli.verb.run(&call).unwrap_or_else(|error| call.print_error(&error));
+    let status = match cli.verb.run(&call) {
+        Ok(status) => status,
+        Err(error) => call.print_error(&error.with_help(|| Cli::help_command(&args))),
+    };
     ExitCode::from(status as u8)
 }
 

@@ -8,16 +8,17 @@ mod layout;
 mod live;
 mod text;
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use crate::arguments::CommonArgs;
+use crate::arguments::{CommonArgs, usage_error};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::store::addressed;
-use crate::text::{harmless, is_harmful};
+use crate::text::is_harmful;
 
 pub(crate) use layout::{columns, fit, joined, pad, wrapped};
 pub(crate) use live::LiveLine;
@@ -111,7 +112,8 @@ impl Printer {
             return status;
         }
         let (text, code) = (error.to_string(), error.code());
-        if let (Some(jobs_dir), false) = (&self.jobs_dir, matches!(error, Error::Usage(_))) {
+        let is_usage = matches!(error, Error::Usage(_) | Error::Arguments { .. });
+        if let (Some(jobs_dir), false) = (&self.jobs_dir, is_usage) {
             hint = hint.map(|hint| addressed(jobs_dir, hint));
         }
         let stdout_failed = matches!(error, Error::Output(_) | Error::StartNotReported(..));
@@ -144,6 +146,19 @@ impl Printer {
     /// Whether answers are printed as JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json
+    }
+
+    /// Returns the printer for arguments that could not be parsed.
+    fn for_unparsed(args: &[OsString]) -> Self {
+        let mut json = !io::stdout().is_terminal();
+        for arg in args.iter().take_while(|arg| *arg != "--") {
+            if arg == "--json" {
+                json = true;
+            } else if arg == "--plain" {
+                json = false;
+            }
+        }
+        Self { json, ..Self::for_json() }
     }
 
     /// Returns a printer of JSON for a call without parsed options.
@@ -249,30 +264,23 @@ pub(crate) fn print_text(text: &str) -> Result<(), Error> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Error::Output)
 }
 
-/// Prints help, version or an error of the parser.
-pub(crate) fn usage(error: &clap::Error) -> ExitStatus {
-    let is_help = matches!(
-        error.kind(),
-        ErrorKind::DisplayHelp
-            | ErrorKind::DisplayVersion
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-    );
-    if is_help || io::stdout().is_terminal() {
-        let text = error.to_string();
-        let _ = if text.contains(is_harmful) {
-            io::stderr().write_all(harmless(&text).as_bytes())
-        } else {
-            error.print()
-        };
-    } else {
-        let text = error.to_string();
-        let (message, _) = text.split_once("\n\n").unwrap_or((&text, ""));
-        let message = message.strip_prefix("error: ").unwrap_or(message);
-        let error = Error::Usage(crate::text::one_line(message, 1_000));
-        Printer::for_json().error(&error, error.hint());
+/// Prints help, version or an error of the parser. `help` is the command that shows the help of the
+/// verb.
+pub(crate) fn usage(error: &clap::Error, args: &[OsString], help: &str) -> ExitStatus {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitStatus::Done
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitStatus::Usage
+        }
+        _ => {
+            let error = usage_error(error, help);
+            Printer::for_unparsed(args).error(&error, error.hint())
+        }
     }
-    let is_success = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-    if is_success { ExitStatus::Done } else { ExitStatus::Usage }
 }
 
 /// Prints an error of a hidden verb.

@@ -2,20 +2,19 @@
 //! `__complete` for the words that can follow.
 
 mod jobs;
-mod typed;
 
 use std::ffi::OsString;
 use std::io::Write;
 
 use clap::{Arg, ArgAction, Args, Command};
 
+use crate::arguments::Typed;
 use crate::error::{Error, ExitStatus};
 use crate::job::{NotifyEvent, Status};
 use crate::output::print_text;
 use crate::process;
 use crate::text::{harmless, is_harmful};
 use jobs::{JobValue, job_values};
-use typed::Typed;
 
 /// Line that tells the shell to complete names of files.
 const FILES: &str = ":files";

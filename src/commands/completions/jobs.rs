@@ -7,8 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Candidate;
-use super::typed::Typed;
-use crate::arguments::CommonArgs;
+use crate::arguments::{CommonArgs, Typed};
 use crate::commands::Call;
 use crate::job::{JobId, Status, Summary};
 
@@ -55,11 +54,7 @@ fn read_jobs(jobs_dir: Option<PathBuf>) -> Vec<(JobId, Summary)> {
     let Ok((summaries, listed)) = store.summaries() else { return Vec::new() };
     let mut jobs = Vec::new();
     for job in listed {
-        let summary = match &job.ended {
-            Some(ended) => summaries.get(ended),
-            None => store.job(&job.id).summary().ok(),
-        };
-        if let Some(summary) = summary {
+        if let Some(summary) = summaries.get_or_load(&store, &job) {
             jobs.push((job.id, summary));
         }
     }

@@ -1,26 +1,27 @@
-//! The words of a command line that is being typed, read by the definition of the options.
+//! The words of a command line that is incomplete or invalid, read by the definition of the options.
 
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, Command};
 
-/// The words before the one being typed. Unknown options are skipped.
+/// The words of a command line, without the last one if it is being typed. Unknown options are
+/// skipped.
 #[derive(Debug)]
-pub(super) struct Typed<'a> {
+pub(crate) struct Typed<'a> {
     /// The command of the verb, or the program's if there is no verb yet.
     pub command: &'a Command,
     pub has_verb: bool,
     pub options: Vec<&'a Arg>,
-    /// The option whose value is being typed.
+    /// The option whose value is the next word.
     pub open_option: Option<&'a Arg>,
     pub positionals: Vec<&'a str>,
-    /// Whether the word follows `--`.
+    /// Whether there is a `--` before the next word.
     pub is_after_dashes: bool,
     pub jobs_dir: Option<PathBuf>,
 }
 
 impl<'a> Typed<'a> {
-    pub(super) fn parse(command: &'a Command, words: &'a [String]) -> Self {
+    pub(crate) fn parse(command: &'a Command, words: &'a [String]) -> Self {
         let mut typed = Self {
             command,
             has_verb: false,
@@ -95,13 +96,13 @@ impl<'a> Typed<'a> {
     }
 
     /// Returns the option with this name, which begins with two dashes.
-    pub(super) fn option(&self, name: &str) -> Option<&'a Arg> {
+    pub(crate) fn option(&self, name: &str) -> Option<&'a Arg> {
         let name = name.strip_prefix("--")?;
         self.command.get_arguments().find(|argument| argument.get_long() == Some(name))
     }
 
     /// Returns the positional argument that a word without a dash would be.
-    pub(super) fn next_positional(&self) -> Option<&'a Arg> {
+    pub(crate) fn next_positional(&self) -> Option<&'a Arg> {
         let mut last = None;
         for (at, argument) in self.command.get_positionals().enumerate() {
             if argument.is_last_set() {
