@@ -44,6 +44,7 @@ pub(crate) struct CommonArgs {
         value_name = "DIR",
         env = "CLAUDE_SKILL_JOBS_DIR",
         hide_env_values = true,
+        hide_short_help = true,
         help_heading = GLOBAL
     )]
     pub jobs_dir: Option<PathBuf>,
@@ -51,10 +52,10 @@ pub(crate) struct CommonArgs {
     #[arg(long, global = true, conflicts_with = "plain", help_heading = GLOBAL)]
     pub json: bool,
     /// Print text even if stdout is not a terminal
-    #[arg(long, global = true, help_heading = GLOBAL)]
+    #[arg(long, global = true, hide_short_help = true, help_heading = GLOBAL)]
     pub plain: bool,
     /// Indent JSON
-    #[arg(long, global = true, help_heading = GLOBAL)]
+    #[arg(long, global = true, hide_short_help = true, help_heading = GLOBAL)]
     pub pretty: bool,
 }
 

@@ -42,7 +42,7 @@ killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try 
 /// The parsed command line.
 #[derive(Debug, Parser)]
 #[command(name = "claudejob", version, about = ABOUT, after_help = EXIT_CODES)]
-#[command(max_term_width = 100, disable_help_subcommand = true, arg_required_else_help = true)]
+#[command(max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Options of every verb.
     #[command(flatten)]
@@ -114,11 +114,11 @@ impl Cli {
         let words: Vec<String> =
             args.iter().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
         let typed = Typed::parse(&command, &words);
-        if typed.has_verb {
-            format!("claudejob {} --help", typed.command.get_name())
-        } else {
-            "claudejob --help".to_owned()
+        // The program itself, or the verb `help`.
+        if typed.command.has_subcommands() {
+            return "claudejob --help".to_owned();
         }
+        format!("claudejob {} --help", typed.command.get_name())
     }
 
     fn parse_single_verb(args: &[OsString]) -> Option<Self> {
@@ -148,12 +148,14 @@ pub(crate) enum Verb {
     /// Show a job's status
     Status(StatusArgs),
     /// Show what a job's agent said and did
+    #[command(visible_alias = "tail")]
     Logs(LogsArgs),
     /// Print the workers' events as JSON lines
     Events(EventsArgs),
     /// Show a job's result
     Result(ResultArgs),
     /// List live and recently ended jobs
+    #[command(visible_aliases = ["ls", "ps"])]
     List(ListArgs),
     /// Show statistics: number of jobs, success rate, cost, time
     Stats(StatsArgs),
@@ -162,6 +164,7 @@ pub(crate) enum Verb {
     /// Wait until jobs have ended
     Wait(WaitArgs),
     /// Kill a job and all its processes
+    #[command(visible_alias = "stop")]
     Kill(KillArgs),
     /// Answer a question or permission request of a blocked job
     Answer(AnswerArgs),

@@ -15,7 +15,7 @@ use crate::cli::Cli;
 
 /// Returns the page of the program and those of the verbs, by the names of their files.
 fn pages() -> BTreeMap<String, String> {
-    let mut program = Cli::command();
+    let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
     let mut pages = BTreeMap::new();
     for verb in program.get_subcommands().filter(|verb| !verb.is_hide_set()) {

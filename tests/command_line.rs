@@ -55,3 +55,28 @@ fn usage_errors_escape_control_characters() {
     assert!(text.code == 2 && !text.stderr.contains('\u{1b}'), "{text:?}");
     assert!(!sandbox.run(["\u{1b}[31m"]).stdout.contains('\u{1b}'));
 }
+
+#[test]
+fn aliases_are_the_verbs() {
+    let sandbox = Sandbox::new("");
+    for (alias, verb) in [("ls", "list"), ("ps", "list"), ("stop", "kill"), ("tail", "logs")] {
+        assert_eq!(
+            sandbox.run([alias, "--help"]).stdout,
+            sandbox.run([verb, "--help"]).stdout,
+            "{alias}"
+        );
+    }
+    assert_eq!(sandbox.run(["ls"]).stdout, "[]\n");
+}
+
+#[test]
+fn short_help_leaves_out_rare_options() {
+    let sandbox = Sandbox::new("");
+    let short = sandbox.run(["start", "-h"]).stdout;
+    let long = sandbox.run(["help", "start"]).stdout;
+    assert_eq!(long, sandbox.run(["start", "--help"]).stdout);
+    let options = |help: &str| help.lines().filter(|line| line.starts_with("      --")).count();
+    assert_eq!(options(&short), 14, "{short}");
+    assert!(options(&long) > 50 && long.contains("--stagger"), "{long}");
+    assert_eq!(sandbox.run(["help", "nothing"])["error"], "unknown command 'nothing'");
+}

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, Command};
 pub(crate) struct Typed<'a> {
     /// The command of the verb, or the program's if there is no verb yet.
     pub command: &'a Command,
-    pub has_verb: bool,
+    has_verb: bool,
     pub options: Vec<&'a Arg>,
     /// The option whose value is the next word.
     pub open_option: Option<&'a Arg>,

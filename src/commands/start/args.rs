@@ -18,6 +18,24 @@ use crate::launch::DetachMode;
 /// Maximum number of labels of a job.
 const MAX_LABELS: usize = 10;
 
+/// Options that the short help shows.
+const SHORT_HELP: [&str; 14] = [
+    "id",
+    "prompt",
+    "prompt_file",
+    "cwd",
+    "model",
+    "permission_mode",
+    "resume_job",
+    "ask",
+    "label",
+    "timeout",
+    "max_budget_usd",
+    "group",
+    "max_parallel",
+    "after",
+];
+
 /// Arguments of `start`.
 #[derive(Debug, Args)]
 #[command(
@@ -25,7 +43,11 @@ const MAX_LABELS: usize = 10;
     \nClaude gets the environment of this command; it is not stored.",
     mut_arg("model", |arg| arg.env("CLAUDE_SKILL_MODEL").hide_env_values(true)),
     mut_arg("permission_mode", |arg| arg.default_value("bypassPermissions")),
-    mut_arg("stall_timeout", |arg| arg.default_value("30m"))
+    mut_arg("stall_timeout", |arg| arg.default_value("30m")),
+    mut_args(|arg| {
+        let is_short = SHORT_HELP.contains(&arg.get_id().as_str());
+        arg.hide_short_help(!is_short)
+    })
 )]
 pub(crate) struct StartArgs {
     /// The job's id [default: derived from the time]
