@@ -161,18 +161,18 @@ fn options(typed: &Typed<'_>, word: &str) -> Vec<Candidate> {
 
 /// Returns the values of an argument, where a word may be the last one of a list with commas.
 fn values(typed: &Typed<'_>, argument: &Arg, word: &str) -> Vec<Candidate> {
-    let mut found = single_values(typed, argument);
-    if let Some(delimiter) = argument.get_value_delimiter()
-        && let Some(end) = word.rfind(delimiter)
-    {
-        for candidate in &mut found {
-            candidate.word.insert_str(0, &word[..=end]);
-        }
+    let last = match argument.get_value_delimiter().and_then(|delimiter| word.rfind(delimiter)) {
+        Some(end) => end + 1,
+        None => 0,
+    };
+    let mut found = single_values(typed, argument, &word[last..]);
+    for candidate in &mut found {
+        candidate.word.insert_str(0, &word[..last]);
     }
     found
 }
 
-fn single_values(typed: &Typed<'_>, argument: &Arg) -> Vec<Candidate> {
+fn single_values(typed: &Typed<'_>, argument: &Arg, word: &str) -> Vec<Candidate> {
     let mut found = Vec::new();
     for value in argument.get_possible_values() {
         if !value.is_hide_set() {
@@ -194,9 +194,9 @@ fn single_values(typed: &Typed<'_>, argument: &Arg) -> Vec<Candidate> {
         "ID" if verb == "start" && ["id", "job_id"].contains(&argument.get_id().as_str()) => {
             Vec::new()
         }
-        "ID" => job_values(typed, JobValue::Id),
-        "KEY=VALUE" => job_values(typed, JobValue::Label),
-        "NAME" if argument.get_id() == "group" => job_values(typed, JobValue::Group),
+        "ID" => job_values(typed, JobValue::Id, word),
+        "KEY=VALUE" => job_values(typed, JobValue::Label, word),
+        "NAME" if argument.get_id() == "group" => job_values(typed, JobValue::Group, word),
         "DIR" | "FILE" | "PATH" | "SCHEMA" | "CONFIG" | "SETTINGS" => {
             vec![Candidate::new(FILES, "")]
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::Candidate;
 use crate::arguments::{CommonArgs, Typed};
 use crate::commands::Call;
-use crate::job::{JobId, Status, Summary};
+use crate::job::{Status, Summary};
+use crate::store::{Listed, Store, Summaries};
 
 /// Maximum time for reading the jobs: the user waits for the next key.
 const BOUND: Duration = Duration::from_millis(100);
@@ -24,51 +25,86 @@ pub(super) enum JobValue {
     Group,
 }
 
-/// Returns the values of the jobs that the verb accepts; none if reading them takes too long.
-pub(super) fn job_values(typed: &Typed<'_>, value: JobValue) -> Vec<Candidate> {
-    let verb = typed.command.get_name().to_owned();
+/// Returns the values of the jobs that the verb accepts and that begin with `prefix`; none if
+/// reading the jobs takes too long.
+pub(super) fn job_values(typed: &Typed<'_>, value: JobValue, prefix: &str) -> Vec<Candidate> {
     let variable = typed.option("--jobs-dir").and_then(|option| option.get_env());
     let from_variable = variable.and_then(std::env::var_os).map(PathBuf::from);
     let jobs_dir = typed.jobs_dir.clone().or(from_variable);
+    let verb = typed.command.get_name().to_owned();
+    let prefix = prefix.to_owned();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let jobs = read_jobs(jobs_dir);
-        let _ = sender.send(match value {
-            JobValue::Id => ids(&verb, jobs),
-            JobValue::Label => {
-                let labels = jobs.into_iter().flat_map(|(_, job)| job.spec.labels);
-                distinct(labels.map(|(key, value)| format!("{key}={value}")))
-            }
-            JobValue::Group => {
-                distinct(jobs.into_iter().filter_map(|(_, job)| job.spec.admission.group))
-            }
-        });
+        let found = match (Jobs::read(jobs_dir), value) {
+            (None, _) => Vec::new(),
+            (Some(jobs), JobValue::Id) => jobs.ids(&verb, &prefix),
+            (Some(jobs), value) => jobs.distinct(value, &prefix),
+        };
+        let _ = sender.send(found);
     });
     receiver.recv_timeout(BOUND).unwrap_or_default()
 }
 
-/// Reads the jobs as they are recorded: a completion does not write verdicts of lost jobs.
-fn read_jobs(jobs_dir: Option<PathBuf>) -> Vec<(JobId, Summary)> {
-    let call = Call::new(CommonArgs { jobs_dir, json: false, plain: false, pretty: false });
-    let Ok(store) = call.store() else { return Vec::new() };
-    let Ok((summaries, listed)) = store.summaries() else { return Vec::new() };
-    let mut jobs = Vec::new();
-    for job in listed {
-        if let Some(summary) = summaries.get_or_load(&store, &job) {
-            jobs.push((job.id, summary));
-        }
-    }
-    jobs
+/// The jobs as they are recorded: a completion does not write verdicts of lost jobs.
+struct Jobs {
+    store: Store,
+    summaries: Summaries,
+    listed: Vec<Listed>,
 }
 
-/// Returns the ids of the jobs that the verb accepts, newest first.
-fn ids(verb: &str, mut jobs: Vec<(JobId, Summary)>) -> Vec<Candidate> {
-    jobs.retain(|(_, job)| accepts(verb, job.status));
-    jobs.sort_by(|(a_id, a), (b_id, b)| (b.started_at, b_id).cmp(&(a.started_at, a_id)));
-    jobs.truncate(MAX_CANDIDATES);
-    jobs.into_iter()
-        .map(|(id, job)| Candidate::new(id.as_str(), format!("{}: {}", job.status, job.prompt)))
-        .collect()
+impl Jobs {
+    fn read(jobs_dir: Option<PathBuf>) -> Option<Self> {
+        let call = Call::new(CommonArgs { jobs_dir, json: false, plain: false, pretty: false });
+        let store = call.store().ok()?;
+        let (summaries, listed) = store.summaries().ok()?;
+        Some(Self { store, summaries, listed })
+    }
+
+    fn summary(&self, job: &Listed) -> Option<Summary> {
+        self.summaries.get_or_load(&self.store, job)
+    }
+
+    /// Returns the ids of the jobs that the verb accepts, newest first.
+    fn ids(&self, verb: &str, prefix: &str) -> Vec<Candidate> {
+        let mut jobs = Vec::new();
+        for job in self.listed.iter().filter(|job| job.id.as_str().starts_with(prefix)) {
+            // Only the summaries of the jobs that are offered are decoded.
+            let (status, started_at) = match &job.ended {
+                Some(ended) => (ended.status, ended.started_at),
+                None => match self.summary(job) {
+                    Some(summary) => (summary.status, summary.started_at),
+                    None => continue,
+                },
+            };
+            if accepts(verb, status) {
+                jobs.push((started_at, &job.id, job));
+            }
+        }
+        jobs.sort_by(|a, b| (b.0, b.1).cmp(&(a.0, a.1)));
+        let mut found = Vec::new();
+        for (_, id, job) in jobs.into_iter().take(MAX_CANDIDATES) {
+            if let Some(summary) = self.summary(job) {
+                let help = format!("{}: {}", summary.status, summary.prompt);
+                found.push(Candidate::new(id.as_str(), help));
+            }
+        }
+        found
+    }
+
+    /// Returns the labels or groups of the jobs, each once.
+    fn distinct(&self, value: JobValue, prefix: &str) -> Vec<Candidate> {
+        let mut values = BTreeSet::new();
+        for summary in self.listed.iter().filter_map(|job| self.summary(job)) {
+            if let JobValue::Label = value {
+                let labels = summary.spec.labels.into_iter();
+                values.extend(labels.map(|(key, value)| format!("{key}={value}")));
+            } else {
+                values.extend(summary.spec.admission.group);
+            }
+        }
+        let found = values.into_iter().filter(|value| value.starts_with(prefix));
+        found.take(MAX_CANDIDATES).map(|value| Candidate::new(value, "")).collect()
+    }
 }
 
 /// Whether a verb can do something with a job of this status.
@@ -81,9 +117,4 @@ fn accepts(verb: &str, status: Status) -> bool {
         "recover" => status != Status::Completed,
         _ => true,
     }
-}
-
-fn distinct(values: impl Iterator<Item = String>) -> Vec<Candidate> {
-    let values: BTreeSet<String> = values.collect();
-    values.into_iter().take(MAX_CANDIDATES).map(|value| Candidate::new(value, "")).collect()
 }
