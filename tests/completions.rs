@@ -109,6 +109,7 @@ fn completes_in_bash() {
         ("claudejob list --label team = w", "web"),
         ("claudejob list --label note =", "a\\ b\\;\\ \\$\\(x\\)"),
         ("claudejob start --wake-url http : //x --cw", "--cwd"),
+        ("claudejob start --prompt-file = ta", "task.md"),
     ] {
         let script = format!(
             "eval \"$(claudejob completions bash)\"; COMP_WORDS=({words}); \

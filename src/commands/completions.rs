@@ -115,7 +115,7 @@ fn unfiltered(typed: &Typed<'_>, word: &str) -> Vec<Candidate> {
     if word.starts_with('-') {
         return options(typed, word);
     }
-    if typed.command.has_subcommands() {
+    if typed.command.has_subcommands() && typed.positionals.is_empty() {
         return verbs(typed.command);
     }
     let mut found = match typed.next_positional() {

@@ -16,7 +16,10 @@ _claudejob() {
     COMPREPLY=()
     while IFS=$'\t' read -r value help; do
         if [[ $value == :files ]]; then
-            compopt -o default 2>/dev/null
+            # bash 3.2 has no compopt.
+            compopt -o default 2>/dev/null && return
+            local IFS=$'\n'
+            COMPREPLY=($(compgen -f -- "$typed"))
             return
         fi
         value=${value#"$prefix"}
