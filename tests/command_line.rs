@@ -28,9 +28,9 @@ fn usage_errors_are_the_same_in_text_and_json() {
             "claudejob list --help  # did you mean cost?",
         ),
         (
-            &["--jobs-dir", "list", "wait"],
+            &["--jobs-dir", "list", "finish"],
             "the following required arguments were not provided: <ID|--job-id <ID>>",
-            "claudejob wait --help",
+            "claudejob finish --help",
         ),
         (&["--pretty"], "no command given", "claudejob --help"),
         (

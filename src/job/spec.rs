@@ -95,7 +95,7 @@ pub(crate) struct SessionOptions {
     /// `--fork-session`: the job continues a copy of that session.
     pub fork: bool,
     /// `--system-prompt-snapshot off` when a session is continued: otherwise its recorded system prompt
-    /// would replace [`Self::append_system_prompt`].
+    /// would replace [`ClaudeOptions::append_system_prompt`].
     pub fresh_system_prompt: bool,
 }
 
@@ -257,11 +257,11 @@ pub(crate) struct SpecChange {
     pub max_turns: Option<u32>,
     /// `--max-budget-usd`.
     pub max_budget_usd: Option<f64>,
-    /// As [`Spec::timeout_ms`].
+    /// As [`Limits::timeout_ms`].
     pub timeout_ms: Option<u64>,
-    /// As [`Spec::stall_timeout_ms`], but 0 for never.
+    /// As [`Limits::stall_timeout_ms`], but 0 for never.
     pub stall_timeout_ms: Option<u64>,
-    /// As [`Spec::tool_timeout_ms`].
+    /// As [`Limits::tool_timeout_ms`].
     pub tool_timeout_ms: Option<u64>,
 }
 
