@@ -109,9 +109,10 @@ pub(crate) fn write_lost_verdict(
     if dir.aside_items().iter().any(|item| !is_one_of(item, done)) {
         post_mortem.mark_turn_open();
     }
-    let (record, outcome, entries) =
+    let (record, outcome, mut entries) =
         post_mortem.conclude(reached, requested, boot_id.as_deref(), left);
     if writable {
+        remove_logged(dir, number, &mut entries);
         let is_new = !has_outcome || !outcome.undelivered.is_empty();
         let outcome = if is_new { Some(outcome) } else { None };
         write_end(dir, &record, outcome, events.map(|(file, _)| file), &entries, at);
@@ -180,6 +181,27 @@ fn mark_killed(dir: &JobDir, mut record: Record) -> Record {
     record.spec.retry.no_recover = true;
     let _ = dir.save(&record, false);
     record
+}
+
+/// Removes the events of the end that are logged already: a process that wrote them may have died
+/// before it saved the record.
+fn remove_logged(dir: &JobDir, attempt: u32, entries: &mut Vec<EventLine>) {
+    let (mut is_lost, mut is_finished) = (false, false);
+    for logged in dir.json_lines::<LoggedEvent>(EVENTS, 0) {
+        if logged.attempt != attempt {
+            continue;
+        }
+        match logged.event.as_str() {
+            "lost" => is_lost = true,
+            "finished" => is_finished = is_lost,
+            _ => {}
+        }
+    }
+    entries.retain(|entry| match entry.kind {
+        EventKind::Lost => !is_lost,
+        EventKind::Finished { .. } => !is_finished,
+        _ => true,
+    });
 }
 
 /// Writes the end: the result, the record, and then the notification. If the result or the record

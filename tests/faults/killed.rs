@@ -65,6 +65,9 @@ fn finalizes_after_another_reader_was_killed() {
         await_file(&sandbox.path("up"));
         kill(worker);
         sandbox.break_at(point, ["status", "j"]);
+        sandbox.status("j");
+        let lost = events(&sandbox, "j").iter().filter(|event| event["event"] == "lost").count();
+        assert_eq!(lost, 1, "{point}");
         sandbox.script(WORKS);
         assert_recovered(&sandbox, point);
     }
