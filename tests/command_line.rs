@@ -4,6 +4,10 @@
 
 mod support;
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
 use support::Sandbox;
 
 #[test]
@@ -79,4 +83,42 @@ fn short_help_leaves_out_rare_options() {
     assert_eq!(options(&short), 14, "{short}");
     assert!(options(&long) > 50 && long.contains("--stagger"), "{long}");
     assert_eq!(sandbox.run(["help", "nothing"])["error"], "unknown command 'nothing'");
+}
+
+/// Runs the script for CI that README.md shows.
+fn run_ci_script(sandbox: &Sandbox) -> std::process::Output {
+    let readme = include_str!("../README.md");
+    let (_, rest) = readme.split_once("<!-- ci-script -->\n```sh\n").unwrap();
+    let (script, _) = rest.split_once("```").unwrap();
+    fs::write(sandbox.work().join("task.md"), "Fix the login test").unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_claudejob")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let known = sandbox.command([""; 0]);
+    let mut command = Command::new("sh");
+    command.env_clear().current_dir(sandbox.work()).args(["-c", script]);
+    command.envs(known.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", path).output().unwrap()
+}
+
+#[test]
+fn the_ci_script_shows_each_end_and_fails_with_it() {
+    let mut sandbox = Sandbox::new("");
+    for (script, code, shown) in [
+        ("read\ninit\nresult The test is fixed.\neof", 0, "The test is fixed."),
+        ("read\ninit\nsay I am looking.\ndie KILL", 1, "I am looking."),
+    ] {
+        sandbox.script(script);
+        let output = run_ci_script(&sandbox);
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(shown), "{text}");
+    }
+    sandbox.unset("ANTHROPIC_API_KEY");
+    let refused = run_ci_script(&sandbox);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("no credentials to log in"),
+        "{refused:?}"
+    );
 }
