@@ -10,7 +10,8 @@ use crate::job::{EventKind, LimitMet, NotifyEvent, Status};
 use crate::stream::{DigestChange, Event, LimitChange, Line, decode};
 use crate::text::clip;
 
-/// Decodes a line, or what is left of a damaged one, which is kept in `repaired`.
+/// Decodes a line. If it is not UTF-8, decodes the line with replacement characters, which
+/// `repaired` then owns.
 pub(super) fn decode_line<'a>(
     line: &Line<'a>,
     repaired: &'a mut Option<String>,
