@@ -26,7 +26,7 @@ pub(crate) use variables::{add_variable_name, without_empty_variables};
 /// Maximum size of a message in bytes.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 10_000_000;
 
-const GLOBAL: &str = "Global options";
+const GLOBAL: &str = "Global";
 
 /// Full description of `--force-host`.
 pub(crate) const FORCE_HOST: &str = "Treat live jobs of other machines as lost\n\nUse it only if \
@@ -140,10 +140,10 @@ impl FilterArgs {
 #[group(multiple = false)]
 pub(crate) struct MessageArgs {
     /// Set the message; - reads it from stdin
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(short = 'p', long, value_name = "TEXT", allow_hyphen_values = true)]
     pub message: Option<String>,
     /// Read the message from a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(short = 'f', long, value_name = "FILE")]
     message_file: Option<PathBuf>,
 }
 

@@ -35,13 +35,30 @@ const ABOUT: &str = "Run Claude Code tasks as persistent, detached jobs
 A job continues when its shell, terminal or caller is gone; its whole state is files. \
 Output is JSON unless stdout is a terminal.";
 
-const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 invalid arguments, 3 the job was \
+const AFTER_HELP: &str = "Examples:
+  claudejob start fix-login -C ~/app -p \"Fix the login test\"
+  claudejob logs -f fix-login
+  claudejob wait fix-login
+
+Exit codes: 0 success, 1 failure, 2 invalid arguments, 3 the job was \
 killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try again later), \
 124 the wait timed out.";
 
+/// The verbs in the groups and the order in which the help lists them.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Start", &["start", "resume", "recover"]),
+    ("Look", &["list", "status", "logs", "result", "wait", "events", "stats", "export"]),
+    ("Talk", &["answer", "send", "interrupt", "finish"]),
+    ("Control", &["kill", "clean"]),
+    ("Set up", &["doctor", "demo", "redeliver", "sidecar", "completions", "help"]),
+];
+
+/// Width of the column of verbs in the help.
+const VERB_WIDTH: usize = 14;
+
 /// The parsed command line.
 #[derive(Debug, Parser)]
-#[command(name = "claudejob", version, about = ABOUT, after_help = EXIT_CODES)]
+#[command(name = "claudejob", version, about = ABOUT, after_help = AFTER_HELP)]
 #[command(max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Options of every verb.
@@ -57,26 +74,26 @@ impl Verb {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         match self {
             Self::Start(args) => args.run(call),
+            Self::Resume(args) => args.run(call),
+            Self::Recover(args) => args.run(call),
+            Self::List(args) => args.run(call),
             Self::Status(args) => args.run(call),
             Self::Logs(args) => args.run(call),
-            Self::Events(args) => args.run(call),
             Self::Result(args) => args.run(call),
-            Self::List(args) => args.run(call),
+            Self::Wait(args) => args.run(call),
+            Self::Events(args) => args.run(call),
             Self::Stats(args) => args.run(call),
             Self::Export(args) => args.run(call),
-            Self::Wait(args) => args.run(call),
-            Self::Kill(args) => args.run(call),
             Self::Answer(args) => args.run(call),
             Self::Send(args) => args.run(call),
             Self::Interrupt(args) => args.run(call),
             Self::Finish(args) => args.run(call),
-            Self::Resume(args) => args.run(call),
-            Self::Recover(args) => args.run(call),
-            Self::Sidecar(args) => args.run(call),
-            Self::Doctor(args) => args.run(call),
-            Self::Redeliver(args) => args.run(call),
+            Self::Kill(args) => args.run(call),
             Self::Clean(args) => args.run(call),
+            Self::Doctor(args) => args.run(call),
             Self::Demo(args) => args.run(call),
+            Self::Redeliver(args) => args.run(call),
+            Self::Sidecar(args) => args.run(call),
             Self::Completions(args) => args.run(),
         }
     }
@@ -102,7 +119,8 @@ impl Cli {
         if let Some(cli) = Self::parse_single_verb(args) {
             return Ok(cli);
         }
-        let matches = without_empty_variables(Self::command()).try_get_matches_from(args);
+        let command = without_empty_variables(with_groups(Self::command()));
+        let matches = command.try_get_matches_from(args);
         let matches = matches.map_err(|error| add_variable_name(error, args, &Self::command()))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
     }
@@ -140,32 +158,58 @@ impl Cli {
     }
 }
 
+/// Lists the verbs in groups in the help: clap has headings for options alone.
+fn with_groups(command: Command) -> Command {
+    let styles = command.get_styles();
+    let (header, literal) = (*styles.get_header(), *styles.get_literal());
+    let mut verbs = String::new();
+    for (group, names) in GROUPS {
+        verbs.push_str(&format!("{header}{group}:{header:#}\n"));
+        for name in names {
+            let (mut label, mut about) = ((*name).to_owned(), "Print help of a verb".to_owned());
+            if let Some(verb) = command.find_subcommand(name) {
+                for alias in verb.get_visible_aliases() {
+                    label.push_str(&format!(", {alias}"));
+                }
+                about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+            }
+            verbs.push_str(&format!("  {literal}{label:VERB_WIDTH$}{literal:#} {about}\n"));
+        }
+        verbs.push('\n');
+    }
+    let options = format!("{header}Options:{header:#}");
+    command.help_template(format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{verbs}{options}\n{{options}}{{after-help}}"
+    ))
+}
+
 /// The verb of a call.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Start a job and return at once
     Start(Box<StartArgs>),
+    /// Continue the conversation of a job that has ended
+    Resume(ResumeArgs),
+    /// Continue jobs that lost their host, worker or claude
+    Recover(RecoverArgs),
+    /// List live and recently ended jobs
+    #[command(visible_aliases = ["ls", "ps"])]
+    List(ListArgs),
     /// Show a job's status
     Status(StatusArgs),
     /// Show what a job's agent said and did
     #[command(visible_alias = "tail")]
     Logs(LogsArgs),
-    /// Print the workers' events as JSON lines
-    Events(EventsArgs),
     /// Show a job's result
     Result(ResultArgs),
-    /// List live and recently ended jobs
-    #[command(visible_aliases = ["ls", "ps"])]
-    List(ListArgs),
+    /// Wait until jobs have ended
+    Wait(WaitArgs),
+    /// Print the workers' events as JSON lines
+    Events(EventsArgs),
     /// Show statistics: number of jobs, success rate, cost, time
     Stats(StatsArgs),
     /// Export jobs as one HTML page
     Export(ExportArgs),
-    /// Wait until jobs have ended
-    Wait(WaitArgs),
-    /// Kill a job and all its processes
-    #[command(visible_alias = "stop")]
-    Kill(KillArgs),
     /// Answer a question or permission request of a blocked job
     Answer(AnswerArgs),
     /// Send a message to a live job
@@ -174,20 +218,19 @@ pub(crate) enum Verb {
     Interrupt(InterruptArgs),
     /// Finish a job that is kept alive
     Finish(FinishArgs),
-    /// Continue the conversation of a job that has ended
-    Resume(ResumeArgs),
-    /// Continue jobs that lost their host, worker or claude
-    Recover(RecoverArgs),
-    /// Serve a parent program over JSON lines on stdin and stdout
-    Sidecar(SidecarArgs),
-    /// Check whether jobs can run here
-    Doctor(DoctorArgs),
-    /// Deliver undelivered notifications again
-    Redeliver(RedeliverArgs),
+    /// Kill a job and all its processes
+    #[command(visible_alias = "stop")]
+    Kill(KillArgs),
     /// Remove jobs that have ended
     Clean(CleanArgs),
+    /// Check whether jobs can run here
+    Doctor(DoctorArgs),
     /// Run a demo job; needs no API key, CLI or network
     Demo(DemoArgs),
+    /// Deliver undelivered notifications again
+    Redeliver(RedeliverArgs),
+    /// Serve a parent program over JSON lines on stdin and stdout
+    Sidecar(SidecarArgs),
     /// Print a shell completion script
     Completions(CompletionsArgs),
 }

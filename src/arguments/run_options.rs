@@ -12,28 +12,28 @@ use super::values::{dollars, duration, positive_duration};
 #[derive(Debug, Default, Args)]
 pub(crate) struct RunOptions {
     /// Set the model
-    #[arg(long, value_name = "MODEL")]
+    #[arg(short, long, value_name = "MODEL", help_heading = "Claude")]
     pub model: Option<String>,
     /// Set the effort of the model: low, medium, high, …
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", help_heading = "Claude")]
     pub effort: Option<String>,
     /// Set the permission mode: default, acceptEdits, plan, …
-    #[arg(long, value_name = "MODE")]
+    #[arg(long, value_name = "MODE", help_heading = "Claude")]
     pub permission_mode: Option<String>,
     /// Allow a tool, such as Read or "Bash(git *)" (repeatable)
-    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    #[arg(long, value_name = "TOOL", value_delimiter = ',', help_heading = "Claude")]
     pub allowed_tools: Vec<String>,
     /// Deny a tool (repeatable)
-    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    #[arg(long, value_name = "TOOL", value_delimiter = ',', help_heading = "Claude")]
     pub disallowed_tools: Vec<String>,
     /// Append text to claude's system prompt
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, help_heading = "Claude")]
     pub append_system_prompt: Option<String>,
     /// Stop claude after N turns
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Limits")]
     pub max_turns: Option<u32>,
     /// Stop claude after this cost in US dollars
-    #[arg(long, value_name = "USD", value_parser = dollars)]
+    #[arg(long, value_name = "USD", value_parser = dollars, help_heading = "Limits")]
     pub max_budget_usd: Option<f64>,
     /// Limit the duration of the job, such as 90s, 10m or 2h
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Limits")]

@@ -46,3 +46,50 @@ fn help_lines_are_at_most_60_characters() {
         }
     }
 }
+
+#[test]
+fn each_verb_is_in_one_group() {
+    let command = Cli::command();
+    let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+    let mut names: Vec<&str> = command.get_subcommands().map(Command::get_name).collect();
+    names.push("help");
+    assert_eq!(grouped, names, "the help and the enum have the same order");
+}
+
+#[test]
+fn examples_in_help_can_be_parsed() {
+    let command = Cli::command();
+    let mut count = 0;
+    for verb in [&command].into_iter().chain(command.get_subcommands()) {
+        let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        // The examples come first.
+        for line in help.lines().take_while(|line| !line.is_empty()) {
+            let line = line.trim_start().trim_start_matches("Example: ");
+            // A comment is set off by several spaces.
+            let line = line.split("   ").next().unwrap_or_default();
+            if !line.starts_with("claudejob ") || line.contains(" > ") {
+                continue;
+            }
+            let args = words(line);
+            if let Err(error) = Cli::try_parse_from(&args) {
+                panic!("{line}\n{error}");
+            }
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
+}
+
+/// Splits a command line at spaces outside double quotes.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut is_quoted = false;
+    for c in line.chars() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            ' ' if !is_quoted => words.push(String::new()),
+            _ => words.last_mut().unwrap().push(c),
+        }
+    }
+    words
+}

@@ -20,7 +20,7 @@ use crate::store::{DirIdentity, EVENTS, JobDir, Store};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  claudejob events fix-login --since 12\n  \
-    claudejob events --all --follow    follow every job, including new ones",
+    claudejob events --all -f    follow every job, including new ones",
     mut_arg("all", |arg| arg.help("Print the events of every job"))
 )]
 pub(crate) struct EventsArgs {
@@ -30,7 +30,7 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "SEQ")]
     since: Option<u64>,
     /// Print new events until the job has ended, or forever (--all)
-    #[arg(long)]
+    #[arg(short, long)]
     follow: bool,
 }
 

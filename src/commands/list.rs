@@ -29,11 +29,11 @@ const MAX_RECENT: usize = 20;
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob list --status failed --label project=app\n  \
-    claudejob list --since 24h --sort cost --limit 5    most expensive of the last day\n\n\
+    claudejob list --since 24h --sort cost -n 5    most expensive of the last day\n\n\
     Jobs without a value in the sort column come last, with --reverse as well.")]
 pub(crate) struct ListArgs {
     /// List every job, not just the live and last 20 ended ones
-    #[arg(long)]
+    #[arg(short, long)]
     all: bool,
     /// Select jobs with this status (repeatable)
     #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
@@ -47,13 +47,13 @@ pub(crate) struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
     /// List at most N jobs
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Sort the jobs
     #[arg(long, value_name = "BY", value_enum, default_value = "started")]
     sort: Order,
     /// Reverse the order
-    #[arg(long)]
+    #[arg(short, long)]
     reverse: bool,
 }
 

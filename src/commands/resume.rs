@@ -18,7 +18,7 @@ const DEFAULT_MESSAGE: &str = "Go on with the task.";
 
 /// Arguments of `resume`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: claudejob resume fix-login --message \"Now the logout test\"\n\n\
+#[command(after_help = "Example: claudejob resume fix-login -p \"Now the logout test\"\n\n\
     It starts another attempt of the same job: log, turns and cost accumulate. Messages that \
     were not delivered before come first. The given options replace those of the job, for later \
     attempts as well.")]

@@ -21,11 +21,9 @@ use crate::text::{clip, harmless};
 const MAX_RESULT_CHARS: usize = 6_000;
 /// Arguments of `send`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  claudejob send fix-login --message \"Leave the API as it is\"\n  \
-    claudejob send fix-login --message \"Which test failed?\" --wait 5m\n\n\
-    A message during a turn becomes part of that turn, which has one answer."
-)]
+#[command(after_help = "Examples:\n  claudejob send fix-login -p \"Leave the API as it is\"\n  \
+    claudejob send fix-login -p \"Which test failed?\" --wait 5m\n\n\
+    A message during a turn becomes part of that turn, which has one answer.")]
 pub(crate) struct SendArgs {
     #[command(flatten)]
     target: JobIdArgs,

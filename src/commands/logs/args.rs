@@ -11,7 +11,7 @@ use crate::output::print_job;
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  claudejob logs fix-login --follow\n  \
+    after_help = "Examples:\n  claudejob logs -f fix-login\n  \
     claudejob logs fix-login --since-offset 0 --max-bytes 20000\n  \
     claudejob logs fix-login --merged    with the lines of stderr, in order",
     mut_group("JobIdArgs", |group| group.required(false))
@@ -20,7 +20,13 @@ pub(crate) struct LogsArgs {
     #[command(flatten)]
     target: JobIdArgs,
     /// Show the last N entries
-    #[arg(long, value_name = "N", default_value_t = 50, conflicts_with = "since_offset")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        conflicts_with = "since_offset"
+    )]
     tail: usize,
     /// Start at this byte of the log (nextOffset of the last call)
     #[arg(long, value_name = "N")]

@@ -39,7 +39,7 @@ const SHORT_HELP: [&str; 14] = [
 /// Arguments of `start`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: claudejob start fix-login --cwd ~/app --prompt \"Fix the login test\"\n\
+    after_help = "Example: claudejob start fix-login -C ~/app -p \"Fix the login test\"\n\
     \nClaude gets the environment of this command; it is not stored.",
     mut_arg("model", |arg| arg.env("CLAUDE_SKILL_MODEL").hide_env_values(true)),
     mut_arg("permission_mode", |arg| arg.default_value("bypassPermissions")),
@@ -53,46 +53,54 @@ pub(crate) struct StartArgs {
     /// The job's id [default: derived from the time]
     #[arg(value_name = "ID", conflicts_with = "job_id")]
     id: Option<String>,
+    /// Arguments that are passed to claude unchanged
+    #[arg(last = true, value_name = "CLAUDE ARGS")]
+    extra_args: Vec<String>,
     /// Set the job's id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", hide = true)]
     job_id: Option<String>,
     /// Set the prompt; - reads it from stdin
     #[arg(
+        short,
         long,
         value_name = "TEXT",
         allow_hyphen_values = true,
+        help_heading = "Prompt",
         required_unless_present_any = ["prompt_file", "replay"],
         conflicts_with = "prompt_file"
     )]
     pub prompt: Option<String>,
     /// Read the prompt from a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(short = 'f', long, value_name = "FILE", help_heading = "Prompt")]
     prompt_file: Option<PathBuf>,
     /// Set the working directory [default: the current one]
-    #[arg(long, value_name = "DIR")]
+    #[arg(short = 'C', long, value_name = "DIR", help_heading = "Claude")]
     cwd: Option<PathBuf>,
     #[command(flatten)]
     run: RunOptions,
     /// Set the path of the claude CLI [default: search PATH]
     ///
     /// After PATH, the directories of claude's installers are searched.
-    #[arg(long, value_name = "PATH", env = "CLAUDE_SKILL_CLAUDE", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "CLAUDE_SKILL_CLAUDE",
+        hide_env_values = true,
+        help_heading = "Claude"
+    )]
     claude: Option<PathBuf>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Claude")]
     options: ClaudeArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Session")]
     session: SessionArgs,
     /// Use this model if the first one is overloaded
-    #[arg(long, value_name = "MODEL")]
+    #[arg(long, value_name = "MODEL", help_heading = "Claude")]
     fallback_model: Option<String>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Limits")]
     fail_on: FailOnArgs,
-    /// Select how the job is detached from the caller
-    #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
-    detach: DetachMode,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Session")]
     keep_alive: KeepAliveArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Session")]
     ask: AskArgs,
     #[command(flatten)]
     limits: LimitArgs,
@@ -104,22 +112,29 @@ pub(crate) struct StartArgs {
     retry: RetryArgs,
     #[command(flatten)]
     notify: NotifyArgs,
+    /// Select how the job is detached from the caller
+    #[arg(long, value_name = "HOW", default_value = "auto", value_enum, help_heading = "Job")]
+    detach: DetachMode,
     /// If the id is in use, return that job instead of an error
-    #[arg(long)]
+    #[arg(long, help_heading = "Job")]
     if_absent: bool,
     /// Label the job (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = label, help_heading = "Job")]
     label: Vec<(String, String)>,
     /// Wait until the job has ended, at most for DURATION
     ///
     /// Output and exit code are those of claudejob wait.
-    #[arg(long, value_name = "DURATION", value_parser = duration, num_args = 0..=1, require_equals = false)]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        num_args = 0..=1,
+        require_equals = false,
+        help_heading = "Job"
+    )]
     pub(super) wait: Option<Option<Duration>>,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Job")]
     replay: ReplayArgs,
-    /// Arguments that are passed to claude unchanged
-    #[arg(last = true, value_name = "CLAUDE ARGS")]
-    extra_args: Vec<String>,
 }
 
 impl StartArgs {

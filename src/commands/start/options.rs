@@ -171,7 +171,7 @@ impl AskArgs {
 #[derive(Debug, Args)]
 pub(super) struct RetryArgs {
     /// Exclude the job from recovery
-    #[arg(long)]
+    #[arg(long, help_heading = "Retries")]
     no_recover: bool,
     /// Limit the retries after temporary failures
     ///
@@ -266,7 +266,7 @@ pub(super) struct QueueArgs {
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Queue")]
     priority: i32,
     /// Add the job to a group with its own limit (--group-limit)
-    #[arg(long, value_name = "NAME", value_parser = group, help_heading = "Queue")]
+    #[arg(short, long, value_name = "NAME", value_parser = group, help_heading = "Queue")]
     group: Option<String>,
     /// Limit the running jobs of the group
     #[arg(long, value_name = "N", default_value_t = 1, requires = "group", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Queue")]
