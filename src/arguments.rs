@@ -2,6 +2,7 @@
 
 mod inputs;
 mod run_options;
+mod selection;
 mod typed;
 mod usage;
 mod values;
@@ -12,10 +13,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::error::Error;
-use crate::job::{Filter, JobId, Timestamp};
+use crate::job::JobId;
 
 pub(crate) use inputs::{absolute, cwd, file_or_json, program, read_text, schema, text};
 pub(crate) use run_options::RunOptions;
+pub(crate) use selection::{FilterArgs, JobName, SelectorArgs};
 pub(crate) use typed::Typed;
 pub(crate) use usage::usage_error;
 pub(crate) use values::{
@@ -59,55 +61,6 @@ pub(crate) struct CommonArgs {
     pub pretty: bool,
 }
 
-/// A job's id, as an argument or an option.
-#[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct JobIdArgs {
-    /// The job's id
-    #[arg(value_name = "ID")]
-    pub id: Option<String>,
-    /// Select the job by id
-    #[arg(long = "job-id", value_name = "ID")]
-    pub job_id: Option<String>,
-}
-
-impl JobIdArgs {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.id.is_none() && self.job_id.is_none()
-    }
-
-    /// Returns the job with exactly the given id.
-    pub(crate) fn parse(&self) -> Result<JobId, Error> {
-        parse_job_id(self.id.as_ref().or(self.job_id.as_ref()).map_or("", String::as_str))
-    }
-}
-
-/// One job, or all jobs.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct JobOrAllArgs {
-    /// The job's id
-    #[arg(value_name = "ID")]
-    pub id: Option<String>,
-    /// Select the job by id
-    #[arg(long = "job-id", value_name = "ID")]
-    pub job_id: Option<String>,
-    /// Select every job
-    #[arg(long)]
-    all: bool,
-}
-
-/// Ids of jobs, as arguments or options.
-#[derive(Debug, Default, Args)]
-pub(crate) struct JobIdsArgs {
-    /// Ids of the jobs
-    #[arg(value_name = "ID")]
-    pub ids: Vec<String>,
-    /// The id of a job (repeatable)
-    #[arg(long, value_name = "ID")]
-    pub job_id: Vec<String>,
-}
-
 /// Parses a job id from an argument.
 pub(crate) fn parse_job_id(text: &str) -> Result<JobId, Error> {
     JobId::parse(text).map_err(|_| Error::InvalidJobId(text.to_owned()))
@@ -116,23 +69,6 @@ pub(crate) fn parse_job_id(text: &str) -> Result<JobId, Error> {
 /// Parses several job ids.
 pub(crate) fn parse_job_ids(texts: &[String]) -> Result<Vec<JobId>, Error> {
     texts.iter().map(|text| parse_job_id(text)).collect()
-}
-
-/// Selects jobs by label and start.
-#[derive(Debug, Default, Args)]
-pub(crate) struct FilterArgs {
-    /// Select jobs with this label (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
-    label: Vec<(String, String)>,
-    /// Select jobs started since: 7d, 2026-11-20 or RFC 3339
-    #[arg(long, value_name = "TIME", value_parser = since)]
-    since: Option<Timestamp>,
-}
-
-impl FilterArgs {
-    pub(crate) fn into_filter(self) -> Filter {
-        Filter { labels: self.label, since: self.since, ..Filter::default() }
-    }
 }
 
 /// A message: text, stdin or a file.

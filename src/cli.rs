@@ -200,7 +200,7 @@ pub(crate) enum Verb {
     /// Show what a job's agent said and did
     #[command(visible_alias = "tail")]
     Logs(LogsArgs),
-    /// Show a job's result
+    /// Show jobs' results
     Result(ResultArgs),
     /// Wait until jobs have ended
     Wait(WaitArgs),
@@ -218,7 +218,7 @@ pub(crate) enum Verb {
     Interrupt(InterruptArgs),
     /// Finish a job that is kept alive
     Finish(FinishArgs),
-    /// Kill a job and all its processes
+    /// Kill jobs and all their processes
     #[command(visible_alias = "stop")]
     Kill(KillArgs),
     /// Remove jobs that have ended

@@ -22,7 +22,9 @@ pub(crate) mod recover;
 pub(crate) mod redeliver;
 pub(crate) mod result;
 pub(crate) mod resume;
+mod selecting;
 pub(crate) mod send;
+pub(crate) mod several;
 pub(crate) mod sidecar;
 pub(crate) mod start;
 pub(crate) mod stats;
@@ -32,12 +34,9 @@ mod watch;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
-
 use crate::arguments::{CommonArgs, absolute};
 use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
-use crate::job::JobId;
 use crate::output::{Answer, Printer};
 use crate::store::{self, Store};
 
@@ -88,26 +87,5 @@ impl Call {
     /// Prints the answer of the verb.
     pub(crate) fn print(&self, answer: &impl Answer) -> Result<ExitStatus, Error> {
         self.printer.print(answer)
-    }
-}
-
-/// One job's failure in an operation on several jobs.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct JobFailure {
-    /// The job's id.
-    pub job_id: JobId,
-    /// Error message.
-    pub error: String,
-    /// Stable code of the error.
-    pub code: &'static str,
-    /// How to resolve the error.
-    pub hint: Option<String>,
-}
-
-impl JobFailure {
-    fn from_error(job_id: JobId, error: &Error) -> Self {
-        Self { job_id, error: error.to_string(), code: error.code(), hint: error.hint() }
     }
 }

@@ -102,6 +102,11 @@ errors! {
     /// The last job was named, and there is none.
     NoJob => code NOT_FOUND, message("there are no jobs"),
         hint("claudejob start --help");
+    /// The options of a selection match no job.
+    NoMatch(options: String) => code "no_match", message("no job matches {options}"),
+        hint("claudejob list --all");
+    /// The user answered no to the question whether to do this.
+    Declined(done: &'static str) => code "declined", message("nothing was {done}"), hint("");
     /// The id is in use.
     Exists(id: String) => code "job_exists", message("job '{id}' already exists"),
         hint("claudejob status {id}  # or use another id; --if-absent returns this job");
@@ -182,6 +187,9 @@ errors! {
     Busy(why: String) => code "busy", message("blocked by another process: {why}"),
         hint("continue that process (kill -CONT PID) or end it, then repeat the command; if the \
             disk is full, free some space");
+    /// A kill of many jobs had no time for this one. Its worker was asked to end it.
+    StillEnding(id: String) => code "busy", message("job {id} is still being ended"),
+        hint("claudejob kill {id}");
     /// No slot is free for a job with `--no-queue`.
     NoSlot(why: String) => code "no_slot", message("no free slot: {why}"),
         hint("omit --no-queue to wait for a slot");
@@ -304,8 +312,8 @@ impl Error {
     pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Usage(_) | Self::Arguments { .. } | Self::AmbiguousName(..) => ExitStatus::Usage,
-            Self::NotFound(_) | Self::NoJob => ExitStatus::NotFound,
-            Self::NoSlot(_) | Self::Busy(_) => ExitStatus::TryAgain,
+            Self::NotFound(_) | Self::NoJob | Self::NoMatch(_) => ExitStatus::NotFound,
+            Self::NoSlot(_) | Self::Busy(_) | Self::StillEnding(_) => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,
         }
     }

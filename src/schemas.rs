@@ -27,6 +27,7 @@ use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::redeliver::RedeliverAnswer;
 use crate::commands::result::ResultAnswer;
 use crate::commands::send::SendAnswer;
+use crate::commands::several::Several;
 use crate::commands::sidecar::SidecarEvent;
 use crate::commands::start::StartAnswer;
 use crate::commands::stats::{GroupBy, StatsAnswer};
@@ -96,13 +97,13 @@ fn all() -> Vec<(&'static str, Value)> {
         ("export", schema::<ExportAnswer>("Answer of `claudejob export`")),
         ("finish", schema::<FinishAnswer>("Answer of `claudejob finish`")),
         ("interrupt", schema::<InterruptAnswer>("Answer of `claudejob interrupt`")),
-        ("kill", schema::<KillAnswer>("Answer of `claudejob kill`")),
+        ("kill", schema::<Several<KillAnswer>>("Answer of `claudejob kill`")),
         ("list", schema::<ListAnswer>("Answer of `claudejob list`")),
         ("logs", schema::<LogsAnswer>("Answer of `claudejob logs`, and part of `--follow`")),
         ("recover", schema::<Recovered>("Answer of `claudejob recover ID` and `resume`")),
         ("recover-all", schema::<RecoverAllAnswer>("Answer of `claudejob recover --all`")),
         ("redeliver", schema::<RedeliverAnswer>("Answer of `claudejob redeliver`")),
-        ("result", schema::<ResultAnswer>("Answer of `claudejob result`")),
+        ("result", schema::<Several<ResultAnswer>>("Answer of `claudejob result`")),
         ("send", schema::<SendAnswer>("Answer of `claudejob send`")),
         ("sidecar", schema::<SidecarEvent>("Line that `claudejob sidecar` writes")),
         ("start", schema::<StartAnswer>("Answer of `claudejob start`")),

@@ -25,7 +25,7 @@ fn single_verb_parser_equals_complete_parser() {
         let single = Cli::parse_single_verb(&args).unwrap();
         assert_eq!(format!("{single:?}"), format!("{complete:?}"), "{line}");
     }
-    for line in ["claudejob kill", "claudejob wait a --timeout x", "claudejob list --help"] {
+    for line in ["claudejob send", "claudejob wait a --timeout x", "claudejob list --help"] {
         let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         assert!(
             Cli::parse_single_verb(&args).is_none() && Cli::parse_args(&args).is_err(),

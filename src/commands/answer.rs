@@ -14,7 +14,7 @@ use super::Call;
 use super::observe::observe;
 use super::recipient::{Recipient, live_job_dir};
 use super::watch::Watch;
-use crate::arguments::JobIdArgs;
+use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::job::{
     Blocked, InboxMessage, JobId, Question, Record, Status, allow_response, denied, parse_questions,
@@ -39,7 +39,7 @@ const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or 
     Without an answer, on a terminal, it shows the request and prompts for the answer.")]
 pub(crate) struct AnswerArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    target: JobName,
     #[command(flatten)]
     pub reply: Reply,
 }

@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use super::Call;
 use super::host_takeover::{take_over, take_over_all};
+use super::naming::Action;
 use super::observe::try_load_checked;
-use crate::arguments::{FORCE_HOST, JobIdsArgs, duration, label};
+use crate::arguments::{FORCE_HOST, SelectorArgs, duration};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Record, Summary, Timestamp};
@@ -35,7 +36,7 @@ const MAX_NAMED: usize = 50;
 )]
 pub(crate) struct CleanArgs {
     #[command(flatten)]
-    targets: JobIdsArgs,
+    targets: SelectorArgs,
     #[command(flatten)]
     options: CleanOptions,
     /// Treat live jobs of other machines as lost
@@ -52,27 +53,28 @@ pub(super) struct CleanOptions {
     /// Consider only jobs that ended longer ago, such as 7d
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub(super) older_than: Option<Duration>,
-    /// Select jobs with this label (repeatable)
-    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
-    pub(super) label: Vec<(String, String)>,
     /// Show what would be removed, without removing it
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[arg(skip)]
+    pub(super) filter: Filter,
 }
 
 impl CleanArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let action = if self.options.dry_run { None } else { Some("Remove") };
-        let ids = call.jobs_to(action, &store, &self.targets)?;
-        if self.force_host && !self.options.dry_run {
+        let mut options = self.options;
+        let action = if options.dry_run { None } else { Some(Action::Remove) };
+        let ids = call.named_jobs(action, &store, &self.targets)?;
+        options.filter = self.targets.filter.into_filter();
+        if self.force_host && !options.dry_run {
             if ids.is_empty() {
                 take_over_all(&store)?;
             } else {
                 take_over(&store, &ids)?;
             }
         }
-        call.print(&clean(&store, &ids, None, &self.options)?)
+        call.print(&clean(&store, &ids, None, &options)?)
     }
 }
 
@@ -231,7 +233,7 @@ struct RemovalChoice<'a> {
 
 impl<'a> RemovalChoice<'a> {
     fn new(ids: &'a [JobId], spare: Option<&'a JobId>, options: &CleanOptions) -> Self {
-        let filter = Filter { labels: options.label.clone(), ..Filter::default() };
+        let filter = options.filter.clone();
         let selects = !ids.is_empty() || options.older_than.is_some() || !filter.is_empty();
         Self {
             ids,
@@ -322,7 +324,7 @@ impl<'a> RemovalChoice<'a> {
         if !is_old {
             return Some("it ended too recently");
         }
-        if self.filter.matches(job) { None } else { Some("it does not have these labels") }
+        if self.filter.matches(job) { None } else { Some("it does not match the selection") }
     }
 }
 

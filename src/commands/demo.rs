@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-use super::Call;
 use super::logs::{self, LogsRequest};
-use super::result::result;
+use super::result::result_within;
 use super::start::{StartRequest, start};
 use super::wait::exit_status;
+use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::cwd;
 use crate::error::{Error, ExitStatus};
 use crate::job::{ClaudeOptions, Replay, Spec};
@@ -33,7 +33,7 @@ impl DemoArgs {
         let _ = print_call(&call.printer, "\n", &format!("logs {id} --follow"));
         let log = LogsRequest::from_offset(id.clone(), 0);
         logs::follow(&store, &log, |part| part.print(call))?;
-        let ended = result(&store, id, false)?;
+        let ended = result_within(&store, id, MAX_ANSWER_CHARS)?;
         let _ = print_call(&call.printer, "\n", &format!("result {id}"));
         let _ = call.print(&ended);
         Ok(exit_status(&ended))

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::Call;
 use super::observe::observe;
 use super::watch::{Notice, Watch};
-use crate::arguments::JobOrAllArgs;
+use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::job::JobId;
@@ -21,11 +21,14 @@ use crate::store::{DirIdentity, EVENTS, JobDir, Store};
 #[command(
     after_help = "Examples:\n  claudejob events fix-login --since 12\n  \
     claudejob events --all -f    follow every job, including new ones",
-    mut_arg("all", |arg| arg.help("Print the events of every job"))
+    mut_group("JobName", |group| group.arg("all"))
 )]
 pub(crate) struct EventsArgs {
     #[command(flatten)]
-    target: JobOrAllArgs,
+    target: JobName,
+    /// Print the events of every job
+    #[arg(long)]
+    all: bool,
     /// Print only events with a higher number
     #[arg(long, value_name = "SEQ")]
     since: Option<u64>,
@@ -37,7 +40,7 @@ pub(crate) struct EventsArgs {
 impl EventsArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let id = call.job_or_all(&store, &self.target)?;
+        let id = if self.all { None } else { Some(call.job(&store, &self.target)?) };
         self.events(&store, id, &mut |event| call.printer.print_json(event).is_ok())?;
         Ok(ExitStatus::Done)
     }

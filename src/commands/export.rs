@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Call;
 use super::observe::{Observed, observe};
-use crate::arguments::{FilterArgs, JobIdsArgs, absolute};
+use crate::arguments::{SelectorArgs, absolute};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, TimelineEvent, Timestamp, merge_short, spans};
@@ -47,20 +47,18 @@ const MAX_PROMPT_BYTES: u64 = 16 << 20;
 )]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
-    targets: JobIdsArgs,
+    targets: SelectorArgs,
     /// Write the page to this file
     #[arg(long, value_name = "FILE", required = true)]
     html: PathBuf,
-    #[command(flatten)]
-    filter: FilterArgs,
 }
 
 impl ExportArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let file = absolute(&self.html)?;
-        let ids = call.jobs(&store, &self.targets)?;
-        call.print(&export(&store, file, &ids, &self.filter.into_filter())?)
+        let ids = call.named_jobs(None, &store, &self.targets)?;
+        call.print(&export(&store, file, &ids, &self.targets.filter.into_filter())?)
     }
 }
 

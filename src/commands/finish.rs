@@ -9,7 +9,7 @@ use super::Call;
 use super::observe::observe;
 use super::recipient::Recipient;
 use super::watch::await_end;
-use crate::arguments::JobIdArgs;
+use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Status, WaitKind, WaitingFor};
 use crate::output::{Answer, BOLD, painted};
@@ -23,7 +23,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
 #[command(after_help = "Example: claudejob finish helper")]
 pub(crate) struct FinishArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    target: JobName,
 }
 
 impl FinishArgs {

@@ -9,7 +9,7 @@ use super::Call;
 use super::observe::{ended_turns, observe};
 use super::recipient::Recipient;
 use super::watch::Watch;
-use crate::arguments::JobIdArgs;
+use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Record, Status, WaitKind};
 use crate::output::{Answer, BOLD, painted};
@@ -23,7 +23,7 @@ const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(8);
 #[command(after_help = "Example: claudejob interrupt fix-login")]
 pub(crate) struct InterruptArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    target: JobName,
 }
 
 impl InterruptArgs {

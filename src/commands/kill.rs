@@ -1,4 +1,6 @@
-//! `kill`: ends a job and all its processes, for good.
+//! `kill`: ends jobs and all their processes, for good.
+
+mod several;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -9,8 +11,11 @@ use serde::Serialize;
 
 use super::Call;
 use super::host_takeover::{refuse_other_host, take_over};
+use super::naming::Action;
 use super::observe::{Observed, observe};
-use crate::arguments::{FORCE_HOST, JobIdArgs};
+use super::selecting::Among;
+use super::several::Several;
+use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::finalize::finalize_lost_until;
@@ -19,6 +24,7 @@ use crate::launch::SCOPE_PREFIX;
 use crate::output::{Answer, BOLD, painted, push_warning};
 use crate::process::{self, JobMarker, Orphans, ProcessHandle, ProcessId, cgroup};
 use crate::store::{JobDir, LOCK, LoadError, RECORD, Store, addressed, is_independent};
+use several::kill_several;
 
 /// Time limit of the whole command: callers allow a command 10 s.
 const KILL_TIMEOUT: Duration = Duration::from_millis(7_800);
@@ -40,12 +46,16 @@ const SIGKILL_TIMEOUT: Duration = Duration::from_millis(500);
 /// Arguments of `kill`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: claudejob kill fix-login\n\nExit codes: 0 the job was killed, 1 it \
-    ended in another way, 4 no such job."
+    after_help = "Examples:\n  claudejob kill fix-login\n  claudejob kill --label project=app\n\n\
+    Exit codes: 0 the job was killed, 1 it ended in another way, 4 no such job. With several jobs \
+    the first of 4, 1, 75, 0 applies. A selection considers live jobs only."
 )]
 pub(crate) struct KillArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    targets: SelectorArgs,
+    /// Kill every live job
+    #[arg(long, help_heading = "Selection")]
+    all: bool,
     /// Treat live jobs of other machines as lost
     #[arg(long, long_help = FORCE_HOST)]
     force_host: bool,
@@ -58,16 +68,23 @@ impl KillArgs {
             Ok(store) => store,
             // Jobs can be killed even if another user has tampered with the directory.
             Err(error) => {
-                let dir = Store::at_resolved(&root).job(&self.target.parse()?);
+                let ids = self.targets.whole_ids()?;
+                let [id] = ids.as_slice() else { return Err(error.into()) };
+                let dir = Store::at_resolved(&root).job(id);
                 let answer = kill_without_record(&dir, Instant::now() + KILL_TIMEOUT)?;
                 return call.print(&answer.ok_or(error)?);
             }
         };
-        let id = call.job_to(Some("Kill"), &store, &self.target)?;
+        let (action, among) = (Some(Action::Kill), Among::RecordedLive);
+        let selected = call.select_to(action, &store, self.targets, self.all, among)?.required()?;
         if self.force_host {
-            take_over(&store, std::slice::from_ref(&id))?;
+            take_over(&store, &selected.ids)?;
         }
-        call.print(&kill(&store, &id)?)
+        let mut answers = kill_several(&store, &selected.ids).into_iter();
+        call.print(&Several::of(&store, selected, |id| match answers.next() {
+            Some(answer) => answer,
+            None => Err(Error::StillEnding(id.to_string())),
+        })?)
     }
 }
 
@@ -118,7 +135,11 @@ impl Answer for KillAnswer {
 
 /// Kills the job. Returns when no process of the job remains, or with the processes that do.
 pub(crate) fn kill(store: &Store, id: &JobId) -> Result<KillAnswer, Error> {
-    let until = Instant::now() + KILL_TIMEOUT;
+    kill_until(store, id, Instant::now() + KILL_TIMEOUT)
+}
+
+/// Like [`kill`], and returns at this time.
+fn kill_until(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, Error> {
     let dir = store.job(id);
     if let Err(error) = dir.check() {
         return match kill_without_record(&dir, until)? {

@@ -8,13 +8,12 @@ use std::cell::OnceCell;
 use std::cmp::Ordering;
 
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 
 use super::observe::try_load_checked;
 use super::status::{QueueView, status_view_in_queue};
 use super::{Call, MAX_ANSWER_CHARS};
-use crate::arguments::{FilterArgs, status};
+use crate::arguments::FilterArgs;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Status, Timestamp};
 use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
@@ -35,15 +34,9 @@ pub(crate) struct ListArgs {
     /// List every job, not just the live and last 20 ended ones
     #[arg(short, long)]
     all: bool,
-    /// Select jobs with this status (repeatable)
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', value_parser = status)]
-    status: Vec<Status>,
     /// Select jobs with undelivered notifications
     #[arg(long)]
     undelivered: bool,
-    /// Select jobs of this group
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
-    group: Option<String>,
     #[command(flatten)]
     filter: FilterArgs,
     /// List at most N jobs
@@ -276,7 +269,7 @@ impl Row {
 fn list(store: &Store, args: ListArgs) -> Result<ListAnswer, Error> {
     let (summaries, jobs) = store.summaries()?;
     let has_jobs = !jobs.is_empty();
-    let filter = Filter { statuses: args.status, group: args.group, ..args.filter.into_filter() };
+    let filter = args.filter.into_filter();
     let selects = !filter.is_empty() || args.undelivered || args.limit.is_some();
     let selection = Selection {
         store,

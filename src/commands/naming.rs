@@ -7,7 +7,7 @@
 use std::io::{self, Write};
 
 use super::Call;
-use crate::arguments::{JobIdArgs, JobIdsArgs, JobOrAllArgs, parse_job_id};
+use crate::arguments::{JobName, SelectorArgs, parse_job_id};
 use crate::error::Error;
 use crate::job::JobId;
 use crate::store::{Listed, Store};
@@ -21,51 +21,46 @@ const MAX_NEAREST: usize = 3;
 /// Maximum number of characters in which an id may differ from a mistyped name.
 const MAX_DISTANCE: usize = 2;
 
-impl Call {
-    /// Returns the job that the arguments name: the last one if they name none.
-    pub(super) fn job(&self, store: &Store, target: &JobIdArgs) -> Result<JobId, Error> {
-        self.job_to(None, store, target)
+/// An action that cannot be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Kill,
+    Remove,
+}
+
+impl Action {
+    fn imperative(self) -> &'static str {
+        match self {
+            Self::Kill => "Kill",
+            Self::Remove => "Remove",
+        }
     }
 
-    /// Like [`job`](Self::job). Asks before it completes a name if `action` says what will be done
-    /// to the job, such as "Kill": a job that is gone must not be taken for one with a longer id.
-    pub(super) fn job_to(
-        &self,
-        action: Option<&str>,
-        store: &Store,
-        target: &JobIdArgs,
-    ) -> Result<JobId, Error> {
+    fn participle(self) -> &'static str {
+        match self {
+            Self::Kill => "killed",
+            Self::Remove => "removed",
+        }
+    }
+}
+
+impl Call {
+    /// Returns the job that the arguments name: the last one if they name none.
+    pub(super) fn job(&self, store: &Store, target: &JobName) -> Result<JobId, Error> {
         match (&target.job_id, &target.id) {
             (Some(id), _) => whole_id(id),
-            (None, Some(name)) => self.find_job(action, store, name),
+            (None, Some(name)) => self.find_job(None, store, name),
             (None, None) => self.last_job(store),
         }
     }
 
-    /// Returns the job that the arguments name; `None` for all jobs.
-    pub(super) fn job_or_all(
+    /// Returns the jobs that the arguments name, each once. Asks before it completes a name if an
+    /// `action` is given: a job that is gone must not be taken for one with a longer id.
+    pub(super) fn named_jobs(
         &self,
+        action: Option<Action>,
         store: &Store,
-        target: &JobOrAllArgs,
-    ) -> Result<Option<JobId>, Error> {
-        match (&target.job_id, &target.id) {
-            (Some(id), _) => whole_id(id).map(Some),
-            (None, Some(name)) => self.find_job(None, store, name).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// Returns the jobs that the arguments name, each once.
-    pub(super) fn jobs(&self, store: &Store, targets: &JobIdsArgs) -> Result<Vec<JobId>, Error> {
-        self.jobs_to(None, store, targets)
-    }
-
-    /// Like [`jobs`](Self::jobs), with the question of [`job_to`](Self::job_to).
-    pub(super) fn jobs_to(
-        &self,
-        action: Option<&str>,
-        store: &Store,
-        targets: &JobIdsArgs,
+        targets: &SelectorArgs,
     ) -> Result<Vec<JobId>, Error> {
         let mut ids = Vec::new();
         for name in &targets.ids {
@@ -101,7 +96,7 @@ impl Call {
 
     /// Returns the job with this name. A name without a job is returned as an id, for the verb to
     /// report: some verbs can do something about a job whose directory is gone.
-    fn find_job(&self, action: Option<&str>, store: &Store, name: &str) -> Result<JobId, Error> {
+    fn find_job(&self, action: Option<Action>, store: &Store, name: &str) -> Result<JobId, Error> {
         let is_by_person = self.is_by_person();
         if is_by_person && name == LAST {
             return self.last_job(store);
@@ -117,9 +112,9 @@ impl Call {
         }
         let Some(found) = found.pop() else { return Ok(id) };
         if let Some(action) = action
-            && !is_confirmed(&format!("{action} job {found}?"))?
+            && !is_confirmed(&format!("{} job {found}?", action.imperative()))?
         {
-            return Ok(id);
+            return Err(Error::Declined(action.participle()));
         }
         Ok(found)
     }

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde::Serialize;
 
+use super::Call;
 use super::host_takeover::{refuse_other_host, take_over, take_over_all};
 pub(crate) use super::launching::Recovered;
 use super::launching::launch_attempt;
 use super::observe::{observe, try_load_checked};
-use super::{Call, JobFailure};
-use crate::arguments::{FORCE_HOST, JobOrAllArgs};
+use super::several::FailedJob;
+use crate::arguments::{FORCE_HOST, JobName};
 use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Reason, Record, Status};
@@ -26,11 +27,14 @@ use crate::store::Store;
     failed because its dependency was interrupted waits for that job again. Jobs that were \
     killed, ended by themselves or were started with --no-recover are not changed. The \
     environment is the caller's, because none was stored.",
-    mut_arg("all", |arg| arg.help("Recover every interrupted job and the jobs that need it"))
+    mut_group("JobName", |group| group.arg("all"))
 )]
 pub(crate) struct RecoverArgs {
     #[command(flatten)]
-    target: JobOrAllArgs,
+    target: JobName,
+    /// Recover every interrupted job and the jobs that need it
+    #[arg(long)]
+    all: bool,
     /// Select how the job is detached from the caller
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     detach: DetachMode,
@@ -43,12 +47,13 @@ impl RecoverArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let env = &call.env;
-        let Some(id) = call.job_or_all(&store, &self.target)? else {
+        if self.all {
             if self.force_host {
                 take_over_all(&store)?;
             }
             return call.print(&recover_all(&store, self.detach, env)?);
-        };
+        }
+        let id = call.job(&store, &self.target)?;
         if self.force_host {
             take_over(&store, std::slice::from_ref(&id))?;
         }
@@ -63,7 +68,7 @@ pub(crate) struct RecoverAllAnswer {
     /// The jobs that continue.
     pub recovered: Vec<Recovered>,
     /// The interrupted jobs that could not be recovered.
-    pub failed: Vec<JobFailure>,
+    pub failed: Vec<FailedJob>,
 }
 
 impl Answer for Recovered {
@@ -133,7 +138,7 @@ fn recover_all(store: &Store, detach: DetachMode, env: &Env) -> Result<RecoverAl
         match begin_recovery(store, &id, observed.record, detach, env) {
             Ok(recovered) => answer.recovered.push(recovered),
             Err(Error::NotRecoverable(..)) => {}
-            Err(error) => answer.failed.push(JobFailure::from_error(id, &error)),
+            Err(error) => answer.failed.push(FailedJob::new(store, id, &error)),
         }
     }
     Ok(answer)

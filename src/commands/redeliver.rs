@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::Call;
 use super::observe::load_without_notifying;
-use crate::arguments::JobIdsArgs;
+use super::selecting::Among;
+use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Notification};
 use crate::notifier;
@@ -22,13 +23,18 @@ use crate::text::plural;
 )]
 pub(crate) struct RedeliverArgs {
     #[command(flatten)]
-    targets: JobIdsArgs,
+    targets: SelectorArgs,
 }
 
 impl RedeliverArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        call.print(&redeliver(&store, &call.jobs(&store, &self.targets)?)?)
+        let selected = call.select(&store, self.targets, false, Among::Every)?;
+        if selected.ids.is_empty() && !selected.is_selection {
+            return call.print(&redeliver(&store, store.ids()?, false)?);
+        }
+        let is_named = !selected.is_selection;
+        call.print(&redeliver(&store, selected.ids, is_named)?)
     }
 }
 
@@ -106,10 +112,9 @@ impl Answer for RedeliverAnswer {
     }
 }
 
-/// Sends the notifications of these jobs, or of all jobs if there are none, and waits until that is done. Tokens are read
-/// from the caller's environment.
-fn redeliver(store: &Store, named: &[JobId]) -> Result<RedeliverAnswer, Error> {
-    let mut ids = if named.is_empty() { store.ids()? } else { named.to_vec() };
+/// Sends the notifications of these jobs, and waits until that is done. Tokens are read from the
+/// caller's environment. A job that was named must exist.
+fn redeliver(store: &Store, mut ids: Vec<JobId>, is_named: bool) -> Result<RedeliverAnswer, Error> {
     ids.sort_unstable();
     let mut answer = RedeliverAnswer::default();
     for job_id in ids {
@@ -125,7 +130,7 @@ fn redeliver(store: &Store, named: &[JobId]) -> Result<RedeliverAnswer, Error> {
                     answer.failed.push(UndeliveredJob::new(job_id, undelivered, None));
                 }
             }
-            Err(error) if !named.is_empty() => return Err(error.into()),
+            Err(error) if is_named => return Err(error.into()),
             // The job has no notifications, or it was removed in the meantime.
             Err(_) if before.is_empty() && !store.job(&job_id).has_notifications() => {}
             Err(_) if !store.job(&job_id).path().exists() => {}

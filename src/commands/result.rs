@@ -1,4 +1,4 @@
-//! `result`: shows the verdict and the answer of a job.
+//! `result`: shows the verdicts and the answers of jobs.
 
 mod text;
 
@@ -7,8 +7,10 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::observe::{Observed, observe};
+use super::selecting::Among;
+use super::several::Several;
 use super::{Call, MAX_ANSWER_CHARS};
-use crate::arguments::JobIdArgs;
+use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::finalize::outcome_from_log;
 use crate::job::{Exit, JobId, Outcome, PreviousResult, Reason, Status, UndeliveredMessage};
@@ -18,12 +20,11 @@ use crate::text::{clip, json_length_of};
 /// Arguments of `result`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: claudejob result fix-login",
-    mut_group("JobIdArgs", |group| group.required(false))
+    after_help = "Examples:\n  claudejob result fix-login\n  claudejob result --label project=app"
 )]
 pub(crate) struct ResultArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    targets: SelectorArgs,
     /// Do not shorten the result
     #[arg(long)]
     full: bool,
@@ -32,7 +33,10 @@ pub(crate) struct ResultArgs {
 impl ResultArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        call.print(&result(&store, &call.job(&store, &self.target)?, self.full)?)
+        let selected = call.select_some(&store, self.targets, false, Among::Every)?;
+        let max = if self.full { usize::MAX } else { MAX_ANSWER_CHARS / selected.ids.len().max(1) };
+        let results = Several::of(&store, selected, |id| result_within(&store, id, max))?;
+        call.print(&results.with_headings())
     }
 }
 
@@ -179,11 +183,6 @@ impl Serialize for EndedResult {
         };
         view.serialize(serializer)
     }
-}
-
-/// Returns the job's result, which is shortened to fit into an answer unless `full` is set.
-pub(crate) fn result(store: &Store, id: &JobId, full: bool) -> Result<ResultAnswer, Error> {
-    result_within(store, id, if full { usize::MAX } else { MAX_ANSWER_CHARS })
 }
 
 /// Returns the job's result in about `max` characters.

@@ -6,7 +6,7 @@ use super::Call;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Recovered, launch_attempt};
 use super::observe::observe;
-use crate::arguments::{JobIdArgs, MessageArgs, RunOptions};
+use crate::arguments::{JobName, MessageArgs, RunOptions};
 use crate::claude::{self, Env};
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Record, SpecChange};
@@ -24,7 +24,7 @@ const DEFAULT_MESSAGE: &str = "Go on with the task.";
     attempts as well.")]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    target: JobName,
     #[command(flatten)]
     pub message: MessageArgs,
     #[command(flatten)]

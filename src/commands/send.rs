@@ -10,7 +10,7 @@ use super::logs::{self, LogsAnswer, LogsRequest};
 use super::observe::{ended_turns, observe};
 use super::recipient::Recipient;
 use super::watch::Watch;
-use crate::arguments::{JobIdArgs, MessageArgs, duration};
+use crate::arguments::{JobName, MessageArgs, duration};
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Status, TurnEnd};
 use crate::output::{Answer, BOLD, painted};
@@ -26,7 +26,7 @@ const MAX_RESULT_CHARS: usize = 6_000;
     A message during a turn becomes part of that turn, which has one answer.")]
 pub(crate) struct SendArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    target: JobName,
     #[command(flatten)]
     pub message: MessageArgs,
     /// Show the agent's output until the end of that turn

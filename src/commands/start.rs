@@ -19,6 +19,7 @@ use super::launching::{
 };
 use super::observe::observe;
 use super::resume::check_session;
+use super::selecting::Selected;
 use super::status::{QueueView, Waiting, status_view};
 use super::wait::{WaitOptions, wait_and_print};
 use crate::arguments::{add_variable_name, without_empty_variables};
@@ -47,7 +48,7 @@ impl StartArgs {
         let answer = start(&store, self.into_request()?, &call.env)?;
         if let Some(timeout) = wait {
             let options = WaitOptions { timeout, ..WaitOptions::default() };
-            return wait_and_print(call, &store, &[answer.job_id], &options);
+            return wait_and_print(call, &store, &Selected::one(answer.job_id), &options);
         }
         call.print(&answer).map_err(|error| match error {
             Error::Output(source) => Error::StartNotReported(

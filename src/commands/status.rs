@@ -9,7 +9,7 @@ use clap::Args;
 use super::Call;
 use super::host_takeover::take_over;
 use super::observe::{Observed, observe};
-use crate::arguments::{FORCE_HOST, JobIdArgs};
+use crate::arguments::{FORCE_HOST, JobName};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{
@@ -25,11 +25,11 @@ pub(crate) use crate::job::StatusView as StatusAnswer;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: claudejob status fix-login",
-    mut_group("JobIdArgs", |group| group.required(false))
+    mut_group("JobName", |group| group.required(false))
 )]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    target: JobName,
     /// Show the whole open request
     #[arg(long)]
     full: bool,

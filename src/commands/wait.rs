@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::naming;
 use super::observe::observe;
 use super::result::{Pending, ResultAnswer, result_within};
+use super::selecting::{Among, Selected};
+use super::several::{FailedJob, first_exit_status};
 use super::status::{StatusAnswer, status_view};
 use super::{Call, MAX_ANSWER_CHARS};
-use crate::arguments::{JobIdsArgs, duration};
-use crate::error::{Error, ExitStatus, NOT_FOUND};
+use crate::arguments::{SelectorArgs, duration};
+use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::job::{JobId, Reason, Status, full_status};
 use crate::output::LiveLine;
@@ -31,15 +32,17 @@ const MAX_HINT_CHARS: usize = 120;
 
 /// Arguments of `wait`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: claudejob wait fix-login --timeout 10m\n\nExit codes: 0 all completed, 1 \
+#[command(after_help = "Examples:\n  claudejob wait fix-login --timeout 10m\n  \
+    claudejob wait --label project=app\n\nExit codes: 0 all completed, 1 \
     one failed, 3 one was killed, 4 no such job, 5 one waits for an answer, 75 one failed \
     temporarily (try again later), 124 the wait timed out. With several jobs the first of 4, 3, \
-    1, 75, 5, 0 applies."
-)]
+    1, 75, 5, 0 applies.")]
 pub(crate) struct WaitArgs {
     #[command(flatten)]
-    targets: JobIdsArgs,
+    targets: SelectorArgs,
+    /// Wait for every live job
+    #[arg(long, help_heading = "Selection")]
+    all: bool,
     #[command(flatten)]
     options: WaitOptions,
 }
@@ -61,11 +64,9 @@ pub(super) struct WaitOptions {
 impl WaitArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let mut ids = call.jobs(&store, &self.targets)?;
-        if ids.is_empty() {
-            ids.push(call.last_job(&store)?);
-        }
-        wait_and_print(call, &store, &ids, &self.options)
+        let among = if self.all { Among::Live } else { Among::Every };
+        let selected = call.select_some(&store, self.targets, self.all, among)?;
+        wait_and_print(call, &store, &selected, &self.options)
     }
 }
 
@@ -73,11 +74,11 @@ impl WaitArgs {
 pub(super) fn wait_and_print(
     call: &Call,
     store: &Store,
-    ids: &[JobId],
+    selected: &Selected,
     options: &WaitOptions,
 ) -> Result<ExitStatus, Error> {
     let line = call.printer.live_line();
-    call.print(&wait(store, ids, options, line)?)
+    call.print(&wait(store, selected, options, line)?)
 }
 
 /// A job's state after the wait.
@@ -92,36 +93,7 @@ pub(crate) enum Waited {
     /// The most important fields, if the wait was for many jobs.
     Short(ShortResult),
     /// The job was removed or its record cannot be read, and the wait was for several jobs.
-    Unreadable(UnreadableJob),
-}
-
-/// One of several jobs whose state cannot be read.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct UnreadableJob {
-    /// The job's id.
-    pub job_id: JobId,
-    /// `not_found` if there is no such job; null if its record cannot be read.
-    pub status: Option<&'static str>,
-    /// Error message.
-    pub error: String,
-    /// Stable code of the error.
-    pub code: &'static str,
-    /// How to resolve the error.
-    pub hint: Option<String>,
-}
-
-impl UnreadableJob {
-    fn from_error(store: &Store, job_id: JobId, error: &Error) -> Self {
-        Self {
-            job_id,
-            status: if matches!(error, Error::NotFound(_)) { Some(NOT_FOUND) } else { None },
-            error: error.to_string(),
-            code: error.code(),
-            hint: naming::hint(store, error).map(|hint| addressed(store.root(), hint)),
-        }
-    }
+    Failed(FailedJob),
 }
 
 impl Waited {
@@ -148,7 +120,7 @@ impl Waited {
                 truncated,
                 hint: view.hint,
             },
-            Self::Short(_) | Self::Unreadable(_) => return self,
+            Self::Short(_) | Self::Failed(_) => return self,
         };
         if short.hint.as_ref().is_some_and(|hint| hint.len() > MAX_HINT_CHARS) {
             short.hint = Some(addressed(store.root(), full_status(&short.job_id)));
@@ -188,6 +160,7 @@ pub(crate) struct ShortResult {
 #[derive(Debug)]
 pub(crate) struct WaitAnswer {
     pub jobs: Vec<Waited>,
+    is_several: bool,
     pub exit_status: ExitStatus,
 }
 
@@ -200,7 +173,8 @@ impl schemars::JsonSchema for WaitAnswer {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let one = generator.subschema_for::<Waited>();
         schemars::json_schema!({
-            "description": "The job, or an array of several jobs in the order of the request.",
+            "description": "The job, or an array in the order of the request if the call asks \
+                for several jobs: by two different ids or by a selection.",
             "anyOf": [one, { "type": "array", "items": one }],
         })
     }
@@ -209,7 +183,7 @@ impl schemars::JsonSchema for WaitAnswer {
 impl Serialize for WaitAnswer {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.jobs.as_slice() {
-            [one] => one.serialize(serializer),
+            [one] if !self.is_several => one.serialize(serializer),
             several => several.serialize(serializer),
         }
     }
@@ -219,17 +193,22 @@ impl Serialize for WaitAnswer {
 /// ended.
 fn wait(
     store: &Store,
-    ids: &[JobId],
+    selected: &Selected,
     options: &WaitOptions,
     line: Option<LiveLine>,
 ) -> Result<WaitAnswer, Error> {
     process::reap_in_background();
     let began = Instant::now();
+    let ids = &selected.ids;
     // All jobs are checked first, so that an unknown id is reported at once.
     let mut open = Vec::new();
     let mut ended = Vec::new();
     for id in ids {
-        let observed = observe(store, id)?;
+        let observed = match observe(store, id) {
+            // It was removed since it was selected, or is live without a readable record.
+            Err(_) if selected.is_selection => continue,
+            observed => observed?,
+        };
         // A worker that has recorded the end needs a little longer to exit.
         if observed.live || observed.dir.may_live() {
             open.push(observed.dir);
@@ -249,7 +228,7 @@ fn wait(
     if !is_enough {
         pending.wait(&mut finished, began, line);
     }
-    answer(store, ids, options, finished)
+    answer(store, selected, options, finished)
 }
 
 /// Results of jobs that ended while others are live: such a job may be removed before the answer.
@@ -317,14 +296,14 @@ pub(super) fn exit_status(result: &ResultAnswer) -> ExitStatus {
 
 fn answer(
     store: &Store,
-    ids: &[JobId],
+    selected: &Selected,
     options: &WaitOptions,
     mut finished: FinishedResults,
 ) -> Result<WaitAnswer, Error> {
     let mut jobs = Vec::new();
     let mut codes = Vec::new();
     let mut unreadable = Vec::new();
-    for id in ids {
+    for id in &selected.ids {
         match finished.answer(store, id) {
             Ok((ExitStatus::Blocked, waited)) if options.through_blocked => {
                 codes.push(ExitStatus::TimedOut);
@@ -335,10 +314,9 @@ fn answer(
                 jobs.push(waited);
             }
             // The states of the other jobs are still returned.
-            Err(error) if ids.len() > 1 => {
+            Err(error) if selected.is_several() => {
                 unreadable.push(error.exit_status());
-                let job = UnreadableJob::from_error(store, id.clone(), &error);
-                jobs.push(Waited::Unreadable(job));
+                jobs.push(Waited::Failed(FailedJob::new(store, id.clone(), &error)));
             }
             Err(error) => return Err(error),
         }
@@ -353,7 +331,8 @@ fn answer(
     if !(options.any && has_ended) {
         codes.append(&mut unreadable);
     }
-    Ok(WaitAnswer { jobs, exit_status: overall(&codes, options.any) })
+    let exit_status = overall(&codes, options.any);
+    Ok(WaitAnswer { jobs, is_several: selected.is_several(), exit_status })
 }
 
 /// Returns the length of a value as JSON, with a separator, in characters.
@@ -364,20 +343,14 @@ fn length(value: &impl Serialize) -> usize {
 /// Returns one exit status for several jobs: the first that applies in a fixed order. If jobs are
 /// live and none is blocked, the wait timed out; with `any`, live jobs do not count.
 fn overall(codes: &[ExitStatus], any: bool) -> ExitStatus {
-    const ORDER: [ExitStatus; 6] = [
-        ExitStatus::NotFound,
-        ExitStatus::Killed,
-        ExitStatus::Failed,
-        ExitStatus::TryAgain,
-        ExitStatus::Blocked,
-        ExitStatus::Done,
-    ];
     let is_live = codes.contains(&ExitStatus::TimedOut);
     if is_live && !any && !codes.contains(&ExitStatus::Blocked) {
         return ExitStatus::TimedOut;
     }
-    let first = ORDER.into_iter().find(|code| codes.contains(code));
-    first.unwrap_or(ExitStatus::TimedOut)
+    if codes.is_empty() {
+        return ExitStatus::Done;
+    }
+    first_exit_status(codes).unwrap_or(ExitStatus::TimedOut)
 }
 
 /// Returns the exit status of a command that waited for a job. A temporary failure, such as a lost

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Record, Status, Summary, Timestamp};
+use crate::text::shell_quote;
 
 /// Selects jobs; the default selects every job.
 #[derive(Clone, Debug, Default)]
@@ -11,8 +12,8 @@ pub(crate) struct Filter {
     pub statuses: Vec<Status>,
     /// Only jobs that have all these labels.
     pub labels: Vec<(String, String)>,
-    /// Only jobs of this group.
-    pub group: Option<String>,
+    /// Only jobs of one of these groups; empty for any.
+    pub groups: Vec<String>,
     /// Only jobs that were started at this time or later.
     pub since: Option<Timestamp>,
 }
@@ -24,6 +25,24 @@ impl Filter {
         Self { labels, ..Self::default() }
     }
 
+    /// Returns the options that select these jobs.
+    pub(crate) fn options(&self) -> String {
+        let mut options = Vec::new();
+        for (key, value) in &self.labels {
+            options.push(format!("--label {}", shell_quote(&format!("{key}={value}"))));
+        }
+        for group in &self.groups {
+            options.push(format!("--group {}", shell_quote(group)));
+        }
+        for status in &self.statuses {
+            options.push(format!("--status {status}"));
+        }
+        if let Some(since) = self.since {
+            options.push(format!("--since {since}"));
+        }
+        options.join(" ")
+    }
+
     /// Whether every job is selected.
     pub(crate) fn is_empty(&self) -> bool {
         self.statuses.is_empty() && self.since.is_none() && self.has_only_times()
@@ -31,7 +50,7 @@ impl Filter {
 
     /// Whether [`Filter::matches_times`] decides alone.
     pub(crate) fn has_only_times(&self) -> bool {
-        self.labels.is_empty() && self.group.is_none()
+        self.labels.is_empty() && self.groups.is_empty()
     }
 
     /// Whether the job of this summary is selected.
@@ -64,7 +83,11 @@ impl Filter {
         labels: &BTreeMap<String, String>,
         group: Option<&str>,
     ) -> bool {
-        (self.group.is_none() || self.group.as_deref() == group)
+        let has_group = match group {
+            Some(group) => self.groups.iter().any(|name| name == group),
+            None => false,
+        };
+        (has_group || self.groups.is_empty())
             && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 }

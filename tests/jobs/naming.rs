@@ -97,7 +97,7 @@ fn a_terminal_takes_the_last_job_if_none_is_named() {
     assert_shows(&sandbox, &["result"], 0, "ok");
     assert_shows(&sandbox, &["wait"], 0, "ok");
     let (code, output) = type_in(&sandbox, &["kill"], "");
-    assert!(code == 2 && output.contains("ID"), "{output}");
+    assert!(code == 2 && output.contains("no job given"), "{output}");
     fs::remove_dir_all(sandbox.jobs()).unwrap();
     assert_shows(&sandbox, &["status"], 4, "there are no jobs");
     assert_shows(&sandbox, &["status", "@last"], 4, "there are no jobs");
@@ -132,7 +132,8 @@ fn kill_and_clean_ask_before_they_complete_a_name() {
     for input in ["n\n", "\n", "\u{4}"] {
         let (code, output) = type_in(&sandbox, &["kill", "fix"], input);
         assert!(output.contains("Kill job fix-login? [y/N]"), "{output}");
-        assert!(code == 4 && output.contains("no job named 'fix'"), "{code} {output}");
+        assert!(code == 1 && output.contains("nothing was killed"), "{code} {output}");
+        assert!(!output.contains("no job named"), "{output}");
     }
     let (code, output) = type_in(&sandbox, &["kill", "fix"], "y\n");
     assert!(code == 1 && output.contains("has already completed"), "{code} {output}");
@@ -140,7 +141,8 @@ fn kill_and_clean_ask_before_they_complete_a_name() {
     assert!(output.contains("older") && !output.contains("[y/N]"), "{output}");
     let (code, output) = type_in(&sandbox, &["clean", "olde", "--dry-run"], "");
     assert!(code == 0 && !output.contains("[y/N]"), "{output}");
-    type_in(&sandbox, &["clean", "olde"], "n\n");
+    let (code, output) = type_in(&sandbox, &["clean", "olde"], "n\n");
+    assert!(code == 1 && output.contains("nothing was removed"), "{code} {output}");
     assert!(sandbox.job("older").exists());
     let (code, output) = type_in(&sandbox, &["clean", "olde"], "YES\n");
     assert!(code == 0 && output.contains("Remove job older? [y/N]"), "{output}");

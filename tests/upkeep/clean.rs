@@ -29,7 +29,7 @@ fn clean_keeps_the_jobs_that_ended_last() {
     for (options, why) in [
         (["--keep", "1"], "kept by --keep 1"),
         (["--older-than", "1h"], "it ended too recently"),
-        (["--label", "n=5"], "it does not have these labels"),
+        (["--label", "n=5"], "it does not match the selection"),
     ] {
         let left = sandbox.run([&["clean", "job-4"][..], &options].concat());
         assert_eq!((left.code, &left["left"][0]["error"]), (1, &why.into()), "{left:?}");

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{LogFormat, LogsRequest, follow, logs};
-use crate::arguments::JobIdArgs;
+use crate::arguments::JobName;
 use crate::commands::Call;
 use crate::error::{Error, ExitStatus};
 use crate::output::print_job;
@@ -14,11 +14,11 @@ use crate::output::print_job;
     after_help = "Examples:\n  claudejob logs -f fix-login\n  \
     claudejob logs fix-login --since-offset 0 --max-bytes 20000\n  \
     claudejob logs fix-login --merged    with the lines of stderr, in order",
-    mut_group("JobIdArgs", |group| group.required(false))
+    mut_group("JobName", |group| group.required(false))
 )]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
-    target: JobIdArgs,
+    target: JobName,
     /// Show the last N entries
     #[arg(
         short = 'n',

@@ -2,7 +2,7 @@
 
 use super::{ShortResult, WaitAnswer, Waited};
 use crate::error::ExitStatus;
-use crate::output::{Answer, RED, color, painted, push_marked};
+use crate::output::{Answer, color, painted};
 use crate::text::{harmless, one_line};
 
 impl Answer for WaitAnswer {
@@ -16,8 +16,8 @@ impl Answer for WaitAnswer {
                 Waited::Ended(result) => result.text(),
                 Waited::Live(status) => status.text(),
                 Waited::Short(short) => short.text(),
-                Waited::Unreadable(job) => {
-                    push_marked(&mut text, RED.bold(), "error:", &job.error);
+                Waited::Failed(failed) => {
+                    failed.push_to(&mut text);
                     continue;
                 }
             };

@@ -1,0 +1,151 @@
+//! Finds the jobs that a caller selects by what they have in common.
+
+use super::Call;
+use super::naming::Action;
+use super::observe::try_load_checked;
+use crate::arguments::SelectorArgs;
+use crate::error::Error;
+use crate::job::{Filter, JobId, Timestamp};
+use crate::store::{Listed, Store};
+
+/// The jobs among which a verb selects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Among {
+    Every,
+    Live,
+    /// Jobs that are recorded as live. A lost job is one of them, and its verdict is not written.
+    RecordedLive,
+}
+
+/// The jobs that a call names or selects.
+#[derive(Debug)]
+pub(super) struct Selected {
+    /// In the order of the call; the latest start first if they were selected.
+    pub ids: Vec<JobId>,
+    /// They were selected, not named.
+    pub is_selection: bool,
+}
+
+impl Selected {
+    pub(super) fn one(id: JobId) -> Self {
+        Self { ids: vec![id], is_selection: false }
+    }
+
+    /// Whether the call asks for several jobs, by a selection or by different ids: its answer is an
+    /// array, whatever matches.
+    pub(super) fn is_several(&self) -> bool {
+        self.is_selection || self.ids.len() > 1
+    }
+
+    /// Refuses a call that names no job and selects none.
+    pub(super) fn required(self) -> Result<Self, Error> {
+        if self.ids.is_empty() && !self.is_selection {
+            return Err(Error::Usage("no job given".to_owned()));
+        }
+        Ok(self)
+    }
+}
+
+impl Call {
+    /// Returns the jobs that the arguments name, or else those that they select; none if they do
+    /// neither. With `all`, every one of these jobs is selected unless the arguments say more.
+    pub(super) fn select(
+        &self,
+        store: &Store,
+        targets: SelectorArgs,
+        all: bool,
+        among: Among,
+    ) -> Result<Selected, Error> {
+        self.select_to(None, store, targets, all, among)
+    }
+
+    /// Like [`select`](Self::select), and asks before it completes a name.
+    pub(super) fn select_to(
+        &self,
+        action: Option<Action>,
+        store: &Store,
+        targets: SelectorArgs,
+        all: bool,
+        among: Among,
+    ) -> Result<Selected, Error> {
+        if !all && targets.filter.is_empty() {
+            let ids = self.named_jobs(action, store, &targets)?;
+            return Ok(Selected { ids, is_selection: false });
+        }
+        if targets.has_ids() {
+            let why = "ids and a selection exclude each other";
+            return Err(Error::Usage(why.to_owned()));
+        }
+        let ids = matching(store, &targets.filter.into_filter(), among)?;
+        Ok(Selected { ids, is_selection: true })
+    }
+
+    /// Like [`select`](Self::select), for verbs that show jobs: the last job if nothing is given,
+    /// and an error if no job matches. With `all` there may be none.
+    pub(super) fn select_some(
+        &self,
+        store: &Store,
+        targets: SelectorArgs,
+        all: bool,
+        among: Among,
+    ) -> Result<Selected, Error> {
+        if !all && !targets.has_ids() && targets.filter.is_empty() {
+            return Ok(Selected::one(self.last_job(store)?));
+        }
+        let filter = targets.filter.clone().into_filter();
+        let selected = self.select(store, targets, all, among)?;
+        if selected.ids.is_empty() && !all {
+            return Err(Error::NoMatch(filter.options()));
+        }
+        Ok(selected)
+    }
+}
+
+/// Returns the matching jobs, the latest start first.
+fn matching(store: &Store, filter: &Filter, among: Among) -> Result<Vec<JobId>, Error> {
+    let mut found = Vec::new();
+    let (summaries, jobs) = store.summaries()?;
+    for Listed { id, ended } in jobs {
+        let Some(ended) = ended else {
+            if let Some(started_at) = match_record(store, &id, filter, among) {
+                found.push((started_at, id));
+            }
+            continue;
+        };
+        if among != Among::Every || !filter.matches_times(Some(ended.status), ended.started_at) {
+            continue;
+        }
+        // The summary is decoded only if it is needed.
+        let is_selected = filter.has_only_times()
+            || summaries.get(&ended).is_some_and(|summary| filter.matches(&summary));
+        if is_selected {
+            found.push((ended.started_at, id));
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found.into_iter().map(|(_, id)| id).collect())
+}
+
+/// Returns the start of a job if its record matches.
+fn match_record(
+    store: &Store,
+    id: &JobId,
+    filter: &Filter,
+    among: Among,
+) -> Option<Option<Timestamp>> {
+    let loaded = match among {
+        Among::RecordedLive => store.job(id).load(),
+        Among::Every | Among::Live => try_load_checked(store, id).map(|observed| observed.record),
+    };
+    let Ok(record) = loaded else {
+        // Nothing is known of the job but that it runs.
+        let has_worker = store.job(id).has_worker().unwrap_or(false);
+        return if has_worker && filter.is_empty() { Some(None) } else { None };
+    };
+    let is_candidate = among == Among::Every || record.status.is_live();
+    if is_candidate && filter.matches_record(&record) {
+        Some(record.times.started_at)
+    } else {
+        None
+    }
+}

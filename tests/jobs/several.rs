@@ -1,0 +1,159 @@
+//! Calls for several jobs, by ids or by a selection: shapes of the answers and exit codes.
+
+use serde_json::json;
+
+use crate::support::{Answer, Sandbox, await_file};
+
+/// A sandbox in which jobs run until they are killed.
+fn with_hanging_jobs(jobs: &[(&str, &[&str])]) -> Sandbox {
+    let sandbox = Sandbox::new("read\ninit\nhang");
+    for (id, options) in jobs {
+        sandbox.start(id, options);
+    }
+    sandbox
+}
+
+/// The ids in an array of answers.
+fn ids(answer: &Answer) -> Vec<&str> {
+    let elements = answer.json.as_array().unwrap_or_else(|| panic!("no array: {answer:?}"));
+    elements.iter().map(|element| element["jobId"].as_str().unwrap()).collect()
+}
+
+#[track_caller]
+fn assert_ids(answer: &Answer, code: i32, expected: &[&str]) {
+    assert_eq!((answer.code, ids(answer).as_slice()), (code, expected), "{answer:?}");
+}
+
+#[track_caller]
+fn assert_error(answer: &Answer, code: i32, name: &str) {
+    assert_eq!((answer.code, &answer["code"]), (code, &json!(name)), "{answer:?}");
+}
+
+#[test]
+fn kill_ends_the_selected_live_jobs() {
+    let a = ["--label", "team=web"];
+    let b = ["--label", "team=web", "--group", "night", "--max-parallel", "0"];
+    let sandbox = with_hanging_jobs(&[("a", &a), ("b", &b), ("c", &[]), ("d", &[])]);
+    let answer = sandbox.run(["kill", "-l", "team=web", "-g", "night"]);
+    assert_ids(&answer, 0, &["b"]);
+    let answer = sandbox.run(["kill", "-l", "team=web"]);
+    assert_ids(&answer, 0, &["a"]);
+    assert_eq!(answer.json[0]["killed"], true);
+    assert_ids(&sandbox.run(["kill", "-l", "team=web"]), 0, &[]);
+    assert_ids(&sandbox.run(["kill", "--status", "completed"]), 0, &[]);
+    let answer = sandbox.run(["kill", "d", "nobody", "c", "d"]);
+    assert_ids(&answer, 4, &["d", "nobody", "c"]);
+    let failed = json!({
+        "jobId": "nobody", "status": "not_found", "error": "no job named 'nobody'",
+        "code": "not_found", "hint": "claudejob list --all",
+    });
+    assert_eq!(answer.json[1], failed);
+    assert_eq!(answer.json[2]["killed"], true);
+    assert_ids(&sandbox.run(["kill", "--all"]), 0, &[]);
+    for id in ["a", "b", "c", "d"] {
+        sandbox.assert_nothing_left(id);
+    }
+}
+
+#[test]
+fn kill_names_its_jobs() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("a", &[]);
+    sandbox.run_job("b", &[]);
+    for (arguments, why) in [
+        (&["kill"][..], "no job given"),
+        (&["kill", "a", "--all"], "ids and a selection exclude each other"),
+        (&["kill", "a", "--status", "running"], "ids and a selection exclude each other"),
+        (&["wait", "a", "-g", "g"], "ids and a selection exclude each other"),
+    ] {
+        let answer = sandbox.run(arguments);
+        assert_error(&answer, 2, "usage");
+        assert_eq!(answer["error"], why, "{arguments:?}");
+    }
+    // One job is no array, and fails as a whole.
+    assert_eq!(sandbox.run(["kill", "a", "a"])["killed"], false);
+    assert_error(&sandbox.run(["kill", "c"]), 4, "not_found");
+    // Two jobs that have ended in another way.
+    assert_ids(&sandbox.run(["kill", "b", "a"]), 1, &["b", "a"]);
+    let text = sandbox.run(["kill", "b", "c", "--plain"]);
+    assert_eq!((text.code, text.stderr.as_str()), (4, ""));
+    let expected = "Job b was not killed: the job has already completed.\n\
+                    error: no job named 'c'\n";
+    assert_eq!(text.stdout, expected);
+}
+
+#[test]
+fn kill_ends_many_stubborn_jobs_in_the_time_of_one() {
+    let sandbox = Sandbox::new("ignore INT\nignore TERM\nread\ninit\nhang");
+    let names: Vec<String> = (0..6).map(|number| format!("j{number}")).collect();
+    for name in &names {
+        sandbox.start(name, &["--max-parallel", "0"]);
+    }
+    let began = std::time::Instant::now();
+    let answer = sandbox.run(["kill", "--all"]);
+    let took = began.elapsed();
+    assert_eq!(answer.code, 0, "{answer:?}");
+    assert_eq!(ids(&answer).len(), names.len());
+    assert!(took < std::time::Duration::from_secs(9), "{took:?}");
+    for name in &names {
+        sandbox.assert_nothing_left(name);
+    }
+}
+
+#[test]
+fn kill_all_ends_lost_jobs_for_good() {
+    let sandbox = with_hanging_jobs(&[("lost", &[])]);
+    let worker = sandbox.status("lost")["pid"].as_i64().unwrap() as i32;
+    crate::support::processes::kill(worker);
+    let answer = sandbox.run(["kill", "--all"]);
+    assert_ids(&answer, 0, &["lost"]);
+    assert_eq!(sandbox.status("lost")["status"], "killed");
+    assert_eq!(sandbox.run(["recover", "--all"]).json, json!({"recovered": [], "failed": []}));
+}
+
+#[test]
+fn result_shows_several_jobs() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("a", &["--label", "team=web"]);
+    sandbox.run_job("b", &["--label", "team=web"]);
+    let answer = sandbox.run(["result", "-l", "team=web"]);
+    assert_ids(&answer, 0, &["b", "a"]);
+    assert_eq!(answer.json[1]["result"], "ok");
+    let answer = sandbox.run(["result", "a", "x", "b"]);
+    assert_ids(&answer, 4, &["a", "x", "b"]);
+    assert_eq!(answer.json[1]["code"], "not_found");
+    assert_eq!(sandbox.run(["result", "a"])["result"], "ok");
+    assert_error(&sandbox.run(["result", "-g", "night"]), 4, "no_match");
+    assert_error(&sandbox.run(["result"]), 2, "usage");
+    assert_error(&sandbox.run(["result", "--all"]), 2, "usage");
+    let text = sandbox.run(["result", "a", "x", "--plain"]);
+    assert!(text.stdout.starts_with("==> a <==\nok\n\na completed"), "{text:?}");
+    assert!(text.stdout.ends_with("\n\n==> x <==\nerror: no job named 'x'\n"), "{text:?}");
+    let text = sandbox.run(["result", "a", "--plain"]).stdout;
+    assert!(text.starts_with("ok\n"), "{text}");
+}
+
+#[test]
+fn wait_selects_ended_jobs_too() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("a", &["--label", "team=web"]);
+    sandbox.run_job("b", &["--label", "team=web", "--group", "night"]);
+    assert_ids(&sandbox.run(["wait", "-l", "team=web"]), 0, &["b", "a"]);
+    assert_ids(&sandbox.run(["wait", "-g", "night"]), 0, &["b"]);
+    assert_ids(&sandbox.run(["wait", "-g", "night", "-g", "x"]), 0, &["b"]);
+    assert_ids(&sandbox.run(["wait", "--since", "1h", "--status", "completed"]), 0, &["b", "a"]);
+    assert_eq!(sandbox.run(["wait", "a", "a"])["jobId"], "a");
+    let answer = sandbox.run(["wait", "-l", "team=it's", "--status", "failed"]);
+    assert_error(&answer, 4, "no_match");
+    assert_eq!(answer["error"], "no job matches --label 'team=it'\\''s' --status failed");
+    assert_ids(&sandbox.run(["wait", "--all"]), 0, &[]);
+    sandbox.script("read\ninit\ntouch $DIR/up\nhang");
+    sandbox.start("c", &["--label", "team=web"]);
+    await_file(&sandbox.path("up"));
+    assert_ids(&sandbox.run(["wait", "--all", "--timeout", "10ms"]), 124, &["c"]);
+    assert_ids(&sandbox.run(["wait", "--all", "-l", "team=x", "--timeout", "10ms"]), 0, &[]);
+    let waited = sandbox.run(["wait", "-l", "team=web", "--any"]);
+    assert_ids(&waited, 0, &["c", "b", "a"]);
+    sandbox.run(["kill", "c"]);
+    assert_ids(&sandbox.run(["wait", "-l", "team=web"]), 3, &["c", "b", "a"]);
+}
