@@ -9,3 +9,5 @@ pub(crate) const NOTIFIER: &str = "courier";
 pub(crate) const REPLAY: &str = "replay";
 /// The words that can complete a command line: `WORD...`, the last one being typed.
 pub(crate) const COMPLETE: &str = "__complete";
+
+pub(crate) const ALL: [&str; 4] = [WORKER, NOTIFIER, REPLAY, COMPLETE];

@@ -31,6 +31,7 @@ mod text;
 mod worker;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -65,26 +66,40 @@ fn main() -> ExitCode {
 /// Runs a [hidden verb](hidden_verbs), which this program or a shell's completion script starts.
 /// Returns `None` for any other verb.
 fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
-    let status = match args.get(1)?.to_str()? {
-        hidden_verbs::WORKER => {
-            let unit = args.get(3).and_then(|unit| unit.to_str());
-            worker::run(args.get(2)?.into(), unit).map(|()| 0)
-        }
-        hidden_verbs::NOTIFIER => {
-            notifier::run(args.get(2)?.into(), args.get(3).is_some()).map(|()| 0)
-        }
-        hidden_verbs::REPLAY => {
-            let speed = args.get(3)?.to_str()?.parse().ok()?;
-            replay::play(args.get(4).and_then(|file| file.to_str()), speed)
-        }
-        hidden_verbs::COMPLETE => {
-            commands::completions::complete(Cli::command(), &args[2..]);
-            Ok(0)
-        }
-        _ => return None,
+    let name = args.get(1)?.to_str()?;
+    if !hidden_verbs::ALL.contains(&name) {
+        return None;
+    }
+    let Some(status) = try_hidden_verb(name, &args[2..]) else {
+        return Some(ExitCode::from(output::refuse_hidden_verb(name) as u8));
     };
     Some(status.map_or_else(
         |error| ExitCode::from(output::print_hidden_error(&error) as u8),
         ExitCode::from,
     ))
+}
+
+/// Runs the hidden verb; `None` if the arguments are not its own. It accepts more of them than it
+/// knows, which may be those of a later version.
+fn try_hidden_verb(name: &str, args: &[OsString]) -> Option<io::Result<u8>> {
+    let first = args.first()?.to_str();
+    // The line that is completed may end with an option.
+    if name == hidden_verbs::COMPLETE {
+        commands::completions::complete(Cli::command(), args);
+        return Some(Ok(0));
+    }
+    if name == hidden_verbs::REPLAY {
+        let speed = args.get(1)?.to_str()?.parse().ok()?;
+        let file = args.get(2).and_then(|file| file.to_str());
+        return if first == Some("--speed") { Some(replay::play(file, speed)) } else { None };
+    }
+    if first.is_some_and(|first| first.starts_with('-')) {
+        return None;
+    }
+    let job = args[0].as_os_str().into();
+    Some(if name == hidden_verbs::WORKER {
+        worker::run(job, args.get(1).and_then(|unit| unit.to_str())).map(|()| 0)
+    } else {
+        notifier::run(job, args.len() > 1).map(|()| 0)
+    })
 }

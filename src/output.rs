@@ -1,7 +1,7 @@
 //! Prints answers, as JSON or as text.
 //!
 //! JSON goes to stdout, one document per call, errors included, so that callers that merge stdout
-//! and stderr can parse it. Text goes to a terminal, in colour unless `NO_COLOR` or `TERM` disable
+//! and stderr can parse it; only if stderr alone is a terminal, an error is there as well. Text goes to a terminal, in colour unless `NO_COLOR` or `TERM` disable
 //! it. Characters that could harm a terminal are escaped in both.
 
 mod layout;
@@ -119,7 +119,13 @@ impl Printer {
         let stdout_failed = matches!(error, Error::Output(_) | Error::StartNotReported(..));
         if stdout_failed || !self.json {
             text::error(&text, hint.as_deref());
-        } else if let Error::NotFound(job_id) = error {
+            return status;
+        }
+        // The answer goes to a file or a pipe, and a person may watch.
+        if io::stderr().is_terminal() && !io::stdout().is_terminal() {
+            text::error(&text, None);
+        }
+        if let Error::NotFound(job_id) = error {
             let status = NOT_FOUND;
             let _ = self.print_json(&NotFoundAnswer { job_id, status, error: text, code, hint });
         } else {
@@ -281,6 +287,12 @@ pub(crate) fn usage(error: &clap::Error, args: &[OsString], help: &str) -> ExitS
             Printer::for_unparsed(args).error(&error, error.hint())
         }
     }
+}
+
+/// Refuses the arguments of a hidden verb, of which its help is one.
+pub(crate) fn refuse_hidden_verb(name: &str) -> ExitStatus {
+    let _ = writeln!(io::stderr(), "claudejob {name}: internal command, see claudejob --help");
+    ExitStatus::Usage
 }
 
 /// Prints an error of a hidden verb.

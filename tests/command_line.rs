@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::Sandbox;
+use support::terminal::run_on_terminal;
 
 #[test]
 fn usage_errors_are_the_same_in_text_and_json() {
@@ -53,11 +54,53 @@ fn usage_errors_are_the_same_in_text_and_json() {
 }
 
 #[test]
+fn durations_need_a_unit() {
+    let mut sandbox = Sandbox::new("");
+    for (args, error) in [
+        (
+            &["start", "--prompt", "x", "--timeout", "30"][..],
+            "invalid value '30' for '--timeout <DURATION>': say 30s",
+        ),
+        (
+            &["wait", "a", "--timeout", "1000"],
+            "invalid value '1000' for '--timeout <DURATION>': say 1000s",
+        ),
+        (&["stats", "--since", "7"], "invalid value '7' for '--since <TIME>': say 7s"),
+    ] {
+        let answer = sandbox.run(args);
+        assert_eq!((answer.code, answer.text("error")), (2, error));
+    }
+    let since_now = sandbox.run(["stats", "--since", "0"]);
+    assert_eq!(since_now.code, 0, "{since_now:?}");
+    sandbox.set("CLAUDE_SKILL_STAGGER", "5");
+    let answer = sandbox.run(["start", "--prompt", "x"]);
+    assert_eq!(answer.code, 2);
+    assert_eq!(
+        answer["error"],
+        "invalid value '5' for 'CLAUDE_SKILL_STAGGER (--stagger <DURATION>)': say 5s"
+    );
+}
+
+#[test]
 fn usage_errors_escape_control_characters() {
     let sandbox = Sandbox::new("");
     let text = sandbox.run(["\u{1b}[31m", "--plain"]);
     assert!(text.code == 2 && !text.stderr.contains('\u{1b}'), "{text:?}");
     assert!(!sandbox.run(["\u{1b}[31m"]).stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn errors_in_json_are_shown_on_a_terminal() {
+    let sandbox = Sandbox::new("");
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" status x >answer", env!("CARGO_BIN_EXE_claudejob")]);
+    let known = sandbox.command([""; 0]);
+    command.env_clear().current_dir(sandbox.work());
+    command.envs(known.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (code, shown) = run_on_terminal(command, "");
+    assert_eq!((code, shown.trim_end()), (4, "error: no job named 'x'"));
+    let answer = fs::read_to_string(sandbox.work().join("answer")).unwrap();
+    assert!(answer.starts_with("{\"jobId\":\"x\"") && answer.lines().count() == 1, "{answer}");
 }
 
 #[test]
@@ -71,6 +114,29 @@ fn aliases_are_the_verbs() {
         );
     }
     assert_eq!(sandbox.run(["ls"]).stdout, "[]\n");
+}
+
+#[test]
+fn hidden_verbs_refuse_foreign_arguments() {
+    let sandbox = Sandbox::new("");
+    for args in [
+        &["worker"][..],
+        &["worker", "--help"],
+        &["courier", "-h"],
+        &["courier"],
+        &["replay", "--help"],
+        &["replay", "--speed", "fast"],
+        &["replay", "x", "1"],
+        &["__complete"],
+    ] {
+        let answer = sandbox.run(args);
+        let expected = format!("claudejob {}: internal command, see claudejob --help\n", args[0]);
+        assert_eq!((answer.code, answer.stdout.as_str()), (2, ""), "{args:?}");
+        assert_eq!(answer.stderr, expected, "{args:?}");
+    }
+    let completed = sandbox.run(["__complete", "--help"]);
+    assert!(completed.code == 0 && completed.stdout.starts_with("--help\t"), "{completed:?}");
+    assert!(!sandbox.jobs().exists());
 }
 
 #[test]

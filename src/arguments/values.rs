@@ -7,12 +7,20 @@ use chrono::{NaiveDate, NaiveTime};
 use crate::clock;
 use crate::job::{NotifyEvent, Status, Timestamp};
 
-/// Parses a duration: `90s`, `10m`, `1h 30m`, `500ms`, or a number of seconds.
+/// Parses a duration: `90s`, `10m`, `1h 30m`, `500ms`, or a bare `0`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u64>() {
-        return Ok(Duration::from_secs(seconds));
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if is_number(text) {
+        return Err(format!("say {text}s"));
     }
     humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// Whether the text has digits alone: a duration without its unit.
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
@@ -72,8 +80,10 @@ pub(crate) fn since(text: &str) -> Result<Timestamp, String> {
 }
 
 fn since_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    if let Ok(ago) = duration(text) {
-        return Ok(now.before(ago));
+    match duration(text) {
+        Ok(ago) => return Ok(now.before(ago)),
+        Err(why) if is_number(text) => return Err(why),
+        Err(_) => {}
     }
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Ok(Timestamp::new(day.and_time(NaiveTime::MIN).and_utc()));
@@ -135,9 +145,13 @@ mod tests {
 
     #[test]
     fn parses_durations() {
-        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
         assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5_400)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("30"), Err("say 30s".to_owned()));
+        assert_eq!(positive_duration("007"), Err("say 007s".to_owned()));
+        assert!(duration("").is_err());
         assert!(duration("soon").is_err());
         assert!(duration("-1s").is_err());
     }
@@ -152,7 +166,7 @@ mod tests {
         }
         assert_eq!(budget("20/day"), Ok((20.0, Duration::from_secs(86_400))));
         assert_eq!(budget("1.5/90m"), Ok((1.5, Duration::from_secs(5_400))));
-        for bad in ["20", "20/", "/day", "0/day", "x/day", "20/0s"] {
+        for bad in ["20", "20/", "/day", "0/day", "x/day", "20/0s", "20/3600"] {
             assert!(budget(bad).is_err(), "{bad}");
         }
         assert!(group("my-app_2").is_ok());
@@ -165,7 +179,9 @@ mod tests {
     fn parses_times() {
         let now = Timestamp::parse("2026-11-20T21:45:12Z").unwrap();
         for (text, time) in [
-            ("72", Some("2026-11-20T21:44:00.000Z")),
+            ("72s", Some("2026-11-20T21:44:00.000Z")),
+            ("0", Some("2026-11-20T21:45:12.000Z")),
+            ("72", None),
             ("1h 45m", Some("2026-11-20T20:00:12.000Z")),
             ("7d", Some("2026-11-13T21:45:12.000Z")),
             ("2026-11-20", Some("2026-11-20T00:00:00.000Z")),
@@ -178,6 +194,7 @@ mod tests {
             let parsed = since_at(text, now).map(|time| time.to_string()).ok();
             assert_eq!(parsed.as_deref(), time, "{text:?}");
         }
+        assert_eq!(since_at("7", now), Err("say 7s".to_owned()));
         let error = since_at("soon", now).unwrap_err();
         assert!(error.contains("12h, 7d") && error.contains("2026-11-20T"), "{error}");
     }
