@@ -224,7 +224,9 @@ fn write_end(
     if let Some(outcome) = outcome {
         let _ = dir.save_outcome(&outcome, Some(record));
     }
-    Queue::for_jobs_dir(dir.root()).remove_stale_tickets(&record.job_id);
+    let queue = Queue::for_jobs_dir(dir.root());
+    queue.remove_stale_tickets(&record.job_id);
+    queue.remove_pause_of(&record.job_id);
     if dir.save_end(record).is_err() {
         return;
     }

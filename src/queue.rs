@@ -16,12 +16,16 @@
 //! job leaves or joins the queue or a worker dies. The watcher that holds the
 //! [leader lock](Queue::open_leader_lock) does so at once, the others a moment later, when there
 //! is usually nothing left to do. All other workers sleep until they are offered a slot.
+//!
+//! A [pause](Pause) is a file that each decision reads: it holds waiting jobs back.
+//!
 //! `model.rs` is a model of this protocol alone, and checked exhaustively.
 
 mod dispatch;
 mod files;
 mod limits;
 mod offers;
+mod paused;
 mod queue_lock;
 mod scheduling;
 mod snapshot;
@@ -45,6 +49,7 @@ pub(crate) use dispatch::DispatchResult;
 use files::open_or_create;
 pub(crate) use limits::Limit;
 use offers::Offer;
+pub(crate) use paused::{Pause, PauseSet};
 pub(crate) use queue_lock::{QueueBusy, QueueLock, QueueLockPoll};
 use scheduling::Decision;
 use snapshot::QueueSnapshot;
@@ -220,6 +225,9 @@ impl Queue {
             }
             is_valid
         });
+        if let Some(pause) = snapshot.pause_of(own) {
+            return Some(pause.why());
+        }
         if snapshot.is_limited(own) {
             return Some("a limit of the API has not ended".to_owned());
         }
@@ -362,6 +370,11 @@ impl Queue {
 
     fn notify(&self) {
         notify(&self.path.join(WAKE_FIFO));
+    }
+
+    /// Returns the tickets of the jobs that have a slot.
+    pub(crate) fn running_tickets(&self) -> Vec<Ticket> {
+        self.tickets(RUNNING)
     }
 
     /// Returns whether the job has a slot.

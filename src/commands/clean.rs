@@ -16,6 +16,7 @@ use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Record, Summary, Timestamp};
 use crate::output::{Answer, YELLOW, painted};
+use crate::queue::Queue;
 use crate::store::{JobDir, Listed, Liveness, LoadError, Store, StoreError, Summaries};
 use crate::text::{harmless, plural};
 
@@ -412,5 +413,6 @@ fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(
 fn remove(dir: &JobDir) -> Result<Option<StoreError>, RemovalError> {
     let lock = dir.try_lock();
     check_removable(dir, lock.as_ref().map(Option::is_some))?;
+    Queue::for_jobs_dir(dir.root()).remove_pause_of(dir.id());
     dir.discard().map_err(RemovalError::Failed)
 }

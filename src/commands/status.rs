@@ -15,7 +15,7 @@ use crate::error::{Error, ExitStatus};
 use crate::job::{
     Blocked, JobId, Record, Spec, Status, StatusView, Timestamp, WaitKind, WaitingFor, milliseconds,
 };
-use crate::queue::{Limit, Queue, Ticket};
+use crate::queue::{Limit, Pause, PauseSet, Queue, Ticket};
 use crate::store::{Store, addressed};
 use crate::text::plural;
 
@@ -63,6 +63,7 @@ pub(super) struct QueueView {
     /// The tickets of the waiting jobs, in order.
     waiting: Vec<Ticket>,
     limits: Vec<Limit>,
+    paused: PauseSet,
 }
 
 impl QueueView {
@@ -70,7 +71,8 @@ impl QueueView {
     pub(super) fn load(store: &Store) -> Self {
         let queue = Queue::for_jobs_dir(store.root());
         let (waiting, limits) = queue.waiting_tickets();
-        Self { waiting, limits, queue }
+        let paused = queue.paused();
+        Self { waiting, limits, paused, queue }
     }
 
     /// Returns the wait of a job; `None` if it is not queued.
@@ -80,7 +82,12 @@ impl QueueView {
             return None;
         }
         let index = self.waiting.iter().position(|ticket| ticket.job_id == *id);
-        let mut waiting = Waiting { position: index.map(|at| at + 1), ..Waiting::default() };
+        let group = record.spec.queue_options.group.as_deref();
+        let mut waiting = Waiting {
+            position: index.map(|at| at + 1),
+            paused: self.paused.find(id, group),
+            ..Waiting::default()
+        };
         let Some(index) = index else {
             // The record lags behind: a job that has a slot is about to be recorded as running.
             waiting.is_over = self.queue.has_slot(id);
@@ -119,6 +126,8 @@ pub(super) struct Waiting {
     pub starts_at: Option<Timestamp>,
     /// The unfinished jobs that the job waits for.
     pub waits_for: Vec<JobId>,
+    /// The pause that holds the job back.
+    pub paused: Option<Pause>,
     /// End of the limit of its login that another job reached.
     pub limited_until: Option<Timestamp>,
     /// The job that reached the limit last, or is testing whether it is over.
@@ -139,6 +148,9 @@ impl Waiting {
             let hint = Some(format!("claudejob wait {first}"));
             let wait = WaitingFor::new(WaitKind::Job, None, describe_unfinished(&self.waits_for));
             return Some(WaitingFor { hint, ..wait });
+        }
+        if let Some(pause) = &self.paused {
+            return Some(pause.waiting_for());
         }
         if let Some(until) = self.limited_until {
             let (why, hint) = match &self.limited_with {

@@ -21,6 +21,8 @@ pub(crate) enum WaitKind {
     Time,
     /// A free slot.
     Slot,
+    /// The end of a pause (`claudejob pause`).
+    Paused,
     /// The end of a limit of the API, or of its overload.
     Limit,
     /// The time of the next attempt.

@@ -14,6 +14,9 @@
 //! its absence is found: add a flag for a new rule. More workers or stops than in the tests take
 //! minutes.
 //!
+//! The last worker can be the caller of `pause` and `unpause` instead ([`Protocol::pauses`]), and the
+//! first one is the job that it pauses.
+//!
 //! Left out: priorities, groups, the pause between two starts and limits, which only decide which
 //! job is next; the leader lock, whose holder is a watcher that is faster than the others; and
 //! workers of earlier versions, whose tickets are moved by others.
@@ -26,7 +29,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use stateright::{Checker, Model, Property};
 
 use super::TicketState;
-use state::{At, Life, ModelState, ModelWorker, OfferState};
+use state::{At, Life, ModelState, ModelWorker, OfferState, PauseState};
 
 /// The rules of the protocol that can be left out, to show that they are needed.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +41,20 @@ struct Rules {
     verify: bool,
     /// A worker that does not answer an offer is skipped.
     skip_silent: bool,
+    /// A job that is paused confirms no slot.
+    confirm_pause: bool,
+    /// The caller of `pause` checks after it has written the pause that its generation is still the
+    /// latest. Otherwise it takes the next one.
+    verify_pause: bool,
 }
 
-const ALL: Rules = Rules { generations: true, verify: true, skip_silent: true };
+const ALL: Rules = Rules {
+    generations: true,
+    verify: true,
+    skip_silent: true,
+    confirm_pause: true,
+    verify_pause: true,
+};
 
 /// A configuration to check.
 #[derive(Clone, Debug)]
@@ -55,6 +69,8 @@ struct Protocol {
     slow: u8,
     /// Workers that are not watchers dispatch as well, every few minutes.
     all_poll: bool,
+    /// The last worker is the caller of `pause`.
+    pauses: bool,
     rules: Rules,
 }
 
@@ -68,6 +84,8 @@ enum Act {
     Stop(usize),
     Continue(usize),
     Kill(usize),
+    /// The caller of `pause` calls `unpause`.
+    Unpause(usize),
 }
 
 impl Act {
@@ -90,6 +108,9 @@ impl Protocol {
         for next in queued {
             if running >= self.slots {
                 break;
+            }
+            if state.is_paused(next) {
+                continue;
             }
             if next == me {
                 return (true, offers);
@@ -123,14 +144,18 @@ impl Protocol {
                 state.locks[generation as usize].is_none() || generation < state.latest()
             }
             At::Queued => worker.woken,
-            At::Done => false,
+            At::Done | At::Paused => false,
             _ => true,
         }
     }
 
     /// Whether a slot is free while a worker that could use it waits.
     fn is_stuck(&self, state: &ModelState) -> bool {
-        state.running() < self.slots && state.workers.iter().any(ModelWorker::waits)
+        let mut waiting = 0;
+        for (w, worker) in state.workers.iter().enumerate() {
+            waiting += usize::from(worker.waits() && !state.is_paused(w));
+        }
+        state.running() < self.slots && waiting > 0
     }
 
     /// Reads the state of the queue, and decides as [`Self::decide`] does.
@@ -163,9 +188,15 @@ impl Protocol {
         }
     }
 
+    fn is_pauser(&self, w: usize) -> bool {
+        self.pauses && w + 1 == self.workers
+    }
+
     fn confirm(&self, state: &mut ModelState, me: usize) -> At {
         state.release(me);
-        if state.running() <= self.slots {
+        let is_held = self.rules.confirm_pause && state.is_paused(me);
+        if state.running() <= self.slots && !is_held {
+            state.note_start(me);
             return At::Running;
         }
         state.workers[me].ticket = TicketState::Waiting;
@@ -193,6 +224,13 @@ impl Protocol {
                 At::Opens { confirms }
             }
             At::Holds { confirms: true, .. } => self.confirm(state, me),
+            At::Holds { generation, .. } if self.is_pauser(me) => {
+                At::Writes { generation, admits: false, offers: 0 }
+            }
+            At::Writes { generation, .. } if self.is_pauser(me) => {
+                state.pause = PauseState::Written;
+                At::Pausing { generation }
+            }
             At::Holds { generation, .. } => {
                 let (admits, offers) = self.read_and_decide(state, me);
                 At::Decided { generation, admits, offers }
@@ -219,6 +257,7 @@ impl Protocol {
                 if self.rules.verify && generation != latest {
                     At::Opens { confirms: true }
                 } else {
+                    state.note_start(me);
                     At::Running
                 }
             }
@@ -232,6 +271,17 @@ impl Protocol {
                 state.wake_watchers();
                 At::Done
             }
+            At::Pausing { generation } => {
+                state.release(me);
+                if self.rules.verify_pause && generation != latest {
+                    At::Opens { confirms: false }
+                } else {
+                    state.pause = PauseState::Returned;
+                    state.wake_watchers();
+                    At::Paused
+                }
+            }
+            At::Paused => At::Paused,
             At::Done => At::Done,
         };
     }
@@ -254,7 +304,8 @@ impl Model for Protocol {
         };
         let workers = vec![worker; self.workers];
         let (stops, kills, slow) = (self.stops, self.kills, self.slow);
-        vec![ModelState { locks: vec![None], workers, stops, kills, slow }]
+        let (pause, broke_pause) = (PauseState::None, false);
+        vec![ModelState { locks: vec![None], workers, stops, kills, slow, pause, broke_pause }]
     }
 
     fn actions(&self, state: &ModelState, acts: &mut Vec<Act>) {
@@ -283,6 +334,9 @@ impl Model for Protocol {
             }
             if worker.life == Life::Stopped {
                 acts.push(Act::Continue(w));
+            }
+            if worker.is_active() && worker.at == At::Paused {
+                acts.push(Act::Unpause(w));
             }
             if state.kills > 0 && worker.at != At::Outside {
                 acts.push(Act::Kill(w));
@@ -329,6 +383,11 @@ impl Model for Protocol {
                 state.stops -= 1;
                 state.workers[w].life = Life::Stopped;
             }
+            Act::Unpause(w) => {
+                state.pause = PauseState::Removed;
+                state.workers[w].at = At::Done;
+                state.wake_watchers();
+            }
             Act::Continue(w) => state.workers[w].life = Life::Active,
             Act::Kill(w) => {
                 state.kills -= 1;
@@ -353,6 +412,9 @@ impl Model for Protocol {
                     running += usize::from(worker.is_alive() && worker.at == At::Running);
                 }
                 running <= model.slots
+            }),
+            Property::always("no paused job is admitted", |_, state: &ModelState| {
+                !state.broke_pause
             }),
             Property::always("no ticket is lost", |_, state: &ModelState| {
                 state.workers.iter().all(|worker| match worker.at {

@@ -1,9 +1,9 @@
 //! Decides which job gets the next slot. Pure.
 
-use super::Ticket;
+use super::{PauseSet, Ticket};
 
 /// Input of [`decide`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SchedulingView<'a> {
     /// Waiting jobs, in order.
     pub waiting: &'a [Ticket],
@@ -15,6 +15,8 @@ pub(super) struct SchedulingView<'a> {
     pub admitted_ms: Option<u64>,
     /// Limits of the API that have not ended.
     pub limits: &'a [KnownLimit],
+    /// Jobs that are held back.
+    pub paused: &'a PauseSet,
 }
 
 /// A limit of the API that has not ended.
@@ -41,7 +43,7 @@ pub(super) enum Decision<'a> {
 }
 
 /// Decides which job is admitted now: among those of one priority, the one that came first. A job
-/// whose group is full is skipped. A job for which there is no slot holds up all later jobs that
+/// that is paused or whose group is full is skipped. A job for which there is no slot holds up all later jobs that
 /// need a slot.
 ///
 /// A job waits without holding up others while a limit applies to its login, unless it is to find
@@ -50,6 +52,9 @@ pub(super) fn decide<'a>(view: &SchedulingView<'a>) -> Decision<'a> {
     let mut decision = Decision::WaitForChange;
     let mut full = false;
     for ticket in view.waiting {
+        if view.paused.holds(ticket) {
+            continue;
+        }
         full |= are_slots_taken(ticket, view.running);
         // A job without `--max-parallel` is often started by the job that has the last slot.
         if full && ticket.options.max_parallel > 0 || is_group_full(ticket, view.running) {
@@ -108,8 +113,13 @@ pub(super) fn limit_delay_ms(ticket: &Ticket, limits: &[KnownLimit]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::job::{JobId, Login, ModelFamily, QueueOptions};
+
+    static NOTHING: PauseSet =
+        PauseSet { all: false, groups: BTreeSet::new(), jobs: BTreeSet::new() };
 
     /// Parses tickets `NAME[:priority][@group/limit][#key[-model]][!][*]`, numbered in order. Each
     /// waits a second for the end of a limit, with `!` not at all; with `*` it needs no slot.
@@ -157,7 +167,14 @@ mod tests {
     }
 
     fn view<'a>() -> SchedulingView<'a> {
-        SchedulingView { now_ms: 10_000, admitted_ms: Some(9_000), ..SchedulingView::default() }
+        SchedulingView {
+            waiting: &[],
+            running: &[],
+            now_ms: 10_000,
+            admitted_ms: Some(9_000),
+            limits: &[],
+            paused: &NOTHING,
+        }
     }
 
     #[test]

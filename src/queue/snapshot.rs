@@ -7,7 +7,7 @@ use super::scheduling::{
     Decision, KnownLimit, SchedulingView, are_slots_taken, count_in_group, decide, is_group_full,
     limit_delay_ms,
 };
-use super::{LAST_ADMISSION, Limit, Queue, QueueLock, RUNNING, Ticket};
+use super::{LAST_ADMISSION, Limit, Pause, PauseSet, Queue, QueueLock, RUNNING, Ticket};
 use crate::clock;
 use crate::process::{self, Orphans, own_pid};
 use crate::store::is_independent;
@@ -27,6 +27,7 @@ pub(super) struct QueueSnapshot {
     /// The same limits, as input for [`decide`].
     pub(super) known: Vec<KnownLimit>,
     pub(super) offers: Offers,
+    pub(super) paused: PauseSet,
 }
 
 impl QueueSnapshot {
@@ -37,12 +38,20 @@ impl QueueSnapshot {
             now_ms: self.now_ms,
             admitted_ms: self.admitted_ms,
             limits: &self.known,
+            paused: &self.paused,
         })
     }
 
-    /// Returns whether there is a slot for this job beside the running ones.
+    /// Returns the pause that holds the job back.
+    pub(super) fn pause_of(&self, own: &Ticket) -> Option<Pause> {
+        self.paused.find(&own.job_id, own.options.group.as_deref())
+    }
+
+    /// Returns whether there is a slot for this job beside the running ones. A paused job gets none.
     pub(super) fn has_slot_for(&self, own: &Ticket) -> bool {
-        !are_slots_taken(own, &self.running) && !is_group_full(own, &self.running)
+        !self.paused.holds(own)
+            && !are_slots_taken(own, &self.running)
+            && !is_group_full(own, &self.running)
     }
 
     /// Returns whether the job has to wait for a limit.
@@ -107,7 +116,8 @@ impl Queue {
         let (waiting, limits) = self.waiting_tickets();
         let known = self.known_limits(&limits, now_ms);
         let offers = self.load_offers();
-        QueueSnapshot { waiting, running, now_ms, admitted_ms, limits, known, offers }
+        let paused = self.paused();
+        QueueSnapshot { waiting, running, now_ms, admitted_ms, limits, known, offers, paused }
     }
 
     /// Ends the processes of a dead worker's job, which still use the slot.

@@ -166,6 +166,7 @@ impl Worker {
         // The watch of stderr is closed by the end of this process: the kernel can take 20 ms to do
         // so, which must not delay other jobs.
         self.admission.leave_queue();
+        self.admission.queue().remove_pause_of(self.job.id());
         if let Err(error) = self.job.save_outcome(outcome, Some(self.supervisor.record())) {
             self.write_failed(RESULT, error.to_string());
         }

@@ -40,6 +40,12 @@ pub(super) enum At {
     Queued,
     /// Its ticket is in `running`, and its claude runs.
     Running,
+    /// The caller of `pause` has written the pause, and still holds the lock.
+    Pausing {
+        generation: u8,
+    },
+    /// `pause` has returned.
+    Paused,
     Done,
 }
 
@@ -50,6 +56,17 @@ pub(super) enum OfferState {
     Pending,
     /// Longer ago: the worker is skipped until it answers.
     Expired,
+}
+
+/// State of the pause of the first worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum PauseState {
+    None,
+    Written,
+    /// `pause` has returned.
+    Returned,
+    /// `unpause` has removed it.
+    Removed,
 }
 
 /// What a worker's process does.
@@ -102,6 +119,9 @@ pub(super) struct ModelState {
     pub stops: u8,
     pub kills: u8,
     pub slow: u8,
+    pub pause: PauseState,
+    /// The first worker was admitted after `pause` had returned.
+    pub broke_pause: bool,
 }
 
 impl ModelState {
@@ -121,6 +141,16 @@ impl ModelState {
         queued.retain(|&w| self.workers[w].is_in(TicketState::Waiting));
         queued.sort_by_key(|&w| self.workers[w].number);
         queued
+    }
+
+    /// Whether this worker is paused: only the first one ever is.
+    pub(super) fn is_paused(&self, w: usize) -> bool {
+        w == 0 && matches!(self.pause, PauseState::Written | PauseState::Returned)
+    }
+
+    /// Notes that a worker starts its claude.
+    pub(super) fn note_start(&mut self, w: usize) {
+        self.broke_pause |= w == 0 && self.pause == PauseState::Returned;
     }
 
     /// Whether a worker that holds an offer may still answer it in time.

@@ -47,8 +47,14 @@ fn protocol() -> Protocol {
         kills: 0,
         slow: 0,
         all_poll: false,
+        pauses: false,
         rules: ALL,
     }
+}
+
+/// Two workers and the caller of `pause`.
+fn with_pause() -> Protocol {
+    Protocol { pauses: true, ..protocol() }
 }
 
 #[allow(clippy::print_stdout, reason = "the figures are for `--nocapture`")]
@@ -83,6 +89,10 @@ fn the_protocol_keeps_its_properties() {
             "one watcher, the others poll",
             Protocol { watchers: 1, stops: 2, all_poll: true, ..protocol() },
         ),
+        ("a pause, one stopped, one killed", Protocol { kills: 1, ..with_pause() }),
+        ("a pause, two stopped", Protocol { stops: 2, ..with_pause() }),
+        ("a pause, a slow machine", Protocol { slow: 1, ..with_pause() }),
+        ("a pause of one of three", Protocol { workers: 4, watchers: 3, ..with_pause() }),
     ] {
         assert_eq!(check(name, &model), Vec::<&str>::new(), "{name}");
         assert_every_run_ends(&model);
@@ -94,11 +104,15 @@ fn finds_the_error_of_each_missing_rule() {
     let slots = "slots are never exceeded";
     let waits = "no one waits forever";
     let all_watch = Protocol { stops: 2, watchers: 3, ..protocol() };
+    let paused = "no paused job is admitted";
     let with = |rules| Protocol { rules, ..all_watch.clone() };
+    let pausing = |rules| Protocol { rules, pauses: true, ..all_watch.clone() };
     for (name, model, property) in [
         ("no generations", with(Rules { generations: false, ..ALL }), waits),
         ("no second check", with(Rules { verify: false, ..ALL }), slots),
         ("no one skipped", with(Rules { skip_silent: false, ..ALL }), waits),
+        ("no confirmation of pauses", pausing(Rules { confirm_pause: false, ..ALL }), paused),
+        ("no check of a pause", pausing(Rules { verify_pause: false, ..ALL }), paused),
         ("too few watchers", Protocol { watchers: 1, ..protocol() }, waits),
     ] {
         let wrong = check(name, &model);
