@@ -18,6 +18,7 @@ use crate::commands::interrupt::InterruptArgs;
 use crate::commands::kill::KillArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::logs::LogsArgs;
+use crate::commands::pause::PauseArgs;
 use crate::commands::recover::RecoverArgs;
 use crate::commands::redeliver::RedeliverArgs;
 use crate::commands::result::ResultArgs;
@@ -27,6 +28,7 @@ use crate::commands::sidecar::SidecarArgs;
 use crate::commands::start::StartArgs;
 use crate::commands::stats::StatsArgs;
 use crate::commands::status::StatusArgs;
+use crate::commands::unpause::UnpauseArgs;
 use crate::commands::wait::WaitArgs;
 use crate::error::{Error, ExitStatus};
 
@@ -49,7 +51,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Start", &["start", "resume", "recover"]),
     ("Look", &["list", "status", "logs", "result", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
-    ("Control", &["kill", "clean"]),
+    ("Control", &["kill", "pause", "unpause", "clean"]),
     ("Set up", &["doctor", "demo", "redeliver", "sidecar", "completions", "help"]),
 ];
 
@@ -89,6 +91,8 @@ impl Verb {
             Self::Interrupt(args) => args.run(call),
             Self::Finish(args) => args.run(call),
             Self::Kill(args) => args.run(call),
+            Self::Pause(args) => args.run(call),
+            Self::Unpause(args) => args.run(call),
             Self::Clean(args) => args.run(call),
             Self::Doctor(args) => args.run(call),
             Self::Demo(args) => args.run(call),
@@ -221,6 +225,10 @@ pub(crate) enum Verb {
     /// Kill jobs and all their processes
     #[command(visible_alias = "stop")]
     Kill(KillArgs),
+    /// Hold queued jobs back
+    Pause(PauseArgs),
+    /// Let paused jobs continue
+    Unpause(UnpauseArgs),
     /// Remove jobs that have ended
     Clean(CleanArgs),
     /// Check whether jobs can run here

@@ -17,6 +17,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 mod naming;
 mod observe;
+pub(crate) mod pause;
 mod recipient;
 pub(crate) mod recover;
 pub(crate) mod redeliver;
@@ -29,6 +30,7 @@ pub(crate) mod sidecar;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod unpause;
 pub(crate) mod wait;
 mod watch;
 

@@ -17,7 +17,7 @@
 //! [leader lock](Queue::open_leader_lock) does so at once, the others a moment later, when there
 //! is usually nothing left to do. All other workers sleep until they are offered a slot.
 //!
-//! A [pause](Pause) is a file that each decision reads: it holds waiting jobs back.
+//! A [pause](PauseScope) is a file that each decision reads: it holds waiting jobs back.
 //!
 //! `model.rs` is a model of this protocol alone, and checked exhaustively.
 
@@ -49,7 +49,7 @@ pub(crate) use dispatch::DispatchResult;
 use files::open_or_create;
 pub(crate) use limits::Limit;
 use offers::Offer;
-pub(crate) use paused::{Pause, PauseSet};
+pub(crate) use paused::{PauseScope, PauseSet};
 pub(crate) use queue_lock::{QueueBusy, QueueLock, QueueLockPoll};
 use scheduling::Decision;
 use snapshot::QueueSnapshot;

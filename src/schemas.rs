@@ -23,6 +23,7 @@ use crate::commands::interrupt::InterruptAnswer;
 use crate::commands::kill::KillAnswer;
 use crate::commands::list::ListAnswer;
 use crate::commands::logs::LogsAnswer;
+use crate::commands::pause::PauseAnswer;
 use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::redeliver::RedeliverAnswer;
 use crate::commands::result::ResultAnswer;
@@ -100,6 +101,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("kill", schema::<Several<KillAnswer>>("Answer of `claudejob kill`")),
         ("list", schema::<ListAnswer>("Answer of `claudejob list`")),
         ("logs", schema::<LogsAnswer>("Answer of `claudejob logs`, and part of `--follow`")),
+        ("pause", schema::<PauseAnswer>("Answer of `claudejob pause` and `unpause`")),
         ("recover", schema::<Recovered>("Answer of `claudejob recover ID` and `resume`")),
         ("recover-all", schema::<RecoverAllAnswer>("Answer of `claudejob recover --all`")),
         ("redeliver", schema::<RedeliverAnswer>("Answer of `claudejob redeliver`")),
@@ -115,9 +117,9 @@ fn all() -> Vec<(&'static str, Value)> {
 
 #[test]
 fn each_verb_has_a_schema() {
-    // `resume` answers as `recover` does, `demo` runs other verbs, and a script is no JSON.
+    // `resume` answers as `recover` does, `unpause` as `pause`, `demo` runs other verbs, and a script is no JSON.
     let mut described: Vec<&str> = all().into_iter().map(|(name, _)| name).collect();
-    described.extend(["resume", "demo", "completions"]);
+    described.extend(["resume", "demo", "completions", "unpause"]);
     for verb in Cli::command().get_subcommands() {
         assert!(described.contains(&verb.get_name()), "{}: add it to all()", verb.get_name());
     }

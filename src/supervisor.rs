@@ -239,7 +239,7 @@ impl Supervisor {
             WorkerPhase::Released { .. } => self.deny_released_question(),
             WorkerPhase::Backoff { queues: false, .. } => {
                 self.phase = WorkerPhase::Starting;
-                self.effects.push(Effect::Launch);
+                self.effects.push(Effect::Relaunch);
             }
             WorkerPhase::Backoff { queues: true, .. } => {
                 self.end_wait();

@@ -15,7 +15,7 @@ use crate::error::{Error, ExitStatus};
 use crate::job::{
     Blocked, JobId, Record, Spec, Status, StatusView, Timestamp, WaitKind, WaitingFor, milliseconds,
 };
-use crate::queue::{Limit, Pause, PauseSet, Queue, Ticket};
+use crate::queue::{Limit, PauseScope, PauseSet, Queue, Ticket};
 use crate::store::{Store, addressed};
 use crate::text::plural;
 
@@ -127,7 +127,7 @@ pub(super) struct Waiting {
     /// The unfinished jobs that the job waits for.
     pub waits_for: Vec<JobId>,
     /// The pause that holds the job back.
-    pub paused: Option<Pause>,
+    pub paused: Option<PauseScope>,
     /// End of the limit of its login that another job reached.
     pub limited_until: Option<Timestamp>,
     /// The job that reached the limit last, or is testing whether it is over.

@@ -9,7 +9,7 @@ use super::ticket::TicketContent;
 use super::{LAST_ADMISSION, LAST_NUMBER, LOST, Queue, RUNNING, Ticket, WAITING};
 use crate::job::JobId;
 use crate::process::{JobMarker, machine};
-use crate::store::{JobDir, create_directory, open_ordinary, open_to_read};
+use crate::store::{JobDir, StoreError, create_directory, open_ordinary, open_to_read};
 
 /// Longest file of the queue.
 const MAX_FILE_BYTES: u64 = 512;
@@ -101,6 +101,11 @@ impl Queue {
             names.extend(entry.file_name().into_string());
         }
         names
+    }
+
+    /// Returns an error of changing the queue.
+    pub(crate) fn error(&self, source: io::Error) -> StoreError {
+        StoreError { operation: "change", path: self.path.clone(), source }
     }
 
     pub(super) fn create_dirs(&self) -> io::Result<()> {

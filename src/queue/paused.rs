@@ -20,7 +20,7 @@ const GROUP_PREFIX: &str = "@group.";
 
 /// What is paused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Pause {
+pub(crate) enum PauseScope {
     /// Every job.
     All,
     /// The jobs of a group.
@@ -28,7 +28,7 @@ pub(crate) enum Pause {
     Job(JobId),
 }
 
-impl Pause {
+impl PauseScope {
     fn file_name(&self) -> String {
         match self {
             Self::All => ALL.to_owned(),
@@ -71,16 +71,16 @@ pub(crate) struct PauseSet {
 
 impl PauseSet {
     /// Returns the pause that applies to a job; `None` if none does.
-    pub(crate) fn find(&self, job: &JobId, group: Option<&str>) -> Option<Pause> {
+    pub(crate) fn find(&self, job: &JobId, group: Option<&str>) -> Option<PauseScope> {
         if self.all {
-            return Some(Pause::All);
+            return Some(PauseScope::All);
         }
         if let Some(group) = group
             && self.groups.contains(group)
         {
-            return Some(Pause::Group(group.to_owned()));
+            return Some(PauseScope::Group(group.to_owned()));
         }
-        if self.jobs.contains(job) { Some(Pause::Job(job.clone())) } else { None }
+        if self.jobs.contains(job) { Some(PauseScope::Job(job.clone())) } else { None }
     }
 
     /// Returns whether the job of this ticket is paused.
@@ -88,18 +88,14 @@ impl PauseSet {
         self.find(&ticket.job_id, ticket.options.group.as_deref()).is_some()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        !self.all && self.groups.is_empty() && self.jobs.is_empty()
-    }
-
     /// Returns each pause.
-    pub(crate) fn pauses(&self) -> Vec<Pause> {
+    pub(crate) fn pauses(&self) -> Vec<PauseScope> {
         let mut pauses = Vec::new();
         if self.all {
-            pauses.push(Pause::All);
+            pauses.push(PauseScope::All);
         }
-        pauses.extend(self.groups.iter().cloned().map(Pause::Group));
-        pauses.extend(self.jobs.iter().cloned().map(Pause::Job));
+        pauses.extend(self.groups.iter().cloned().map(PauseScope::Group));
+        pauses.extend(self.jobs.iter().cloned().map(PauseScope::Job));
         pauses
     }
 
@@ -126,7 +122,7 @@ impl Queue {
     }
 
     /// Pauses these jobs: when this returns, none of them is admitted any more.
-    pub(crate) fn pause(&self, pauses: &[Pause]) -> io::Result<()> {
+    pub(crate) fn pause(&self, pauses: &[PauseScope]) -> io::Result<()> {
         loop {
             let lock = self.lock()?;
             create_dir(&self.path.join(PAUSED))?;
@@ -145,7 +141,7 @@ impl Queue {
     }
 
     /// Removes these pauses and wakes the workers that can admit jobs.
-    pub(crate) fn unpause(&self, pauses: &[Pause]) -> io::Result<()> {
+    pub(crate) fn unpause(&self, pauses: &[PauseScope]) -> io::Result<()> {
         let lock = self.lock()?;
         for pause in pauses {
             match fs::remove_file(self.path.join(PAUSED).join(pause.file_name())) {

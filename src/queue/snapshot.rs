@@ -7,7 +7,7 @@ use super::scheduling::{
     Decision, KnownLimit, SchedulingView, are_slots_taken, count_in_group, decide, is_group_full,
     limit_delay_ms,
 };
-use super::{LAST_ADMISSION, Limit, Pause, PauseSet, Queue, QueueLock, RUNNING, Ticket};
+use super::{LAST_ADMISSION, Limit, PauseScope, PauseSet, Queue, QueueLock, RUNNING, Ticket};
 use crate::clock;
 use crate::process::{self, Orphans, own_pid};
 use crate::store::is_independent;
@@ -43,7 +43,7 @@ impl QueueSnapshot {
     }
 
     /// Returns the pause that holds the job back.
-    pub(super) fn pause_of(&self, own: &Ticket) -> Option<Pause> {
+    pub(super) fn pause_of(&self, own: &Ticket) -> Option<PauseScope> {
         self.paused.find(&own.job_id, own.options.group.as_deref())
     }
 

@@ -156,7 +156,7 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Save | Effect::Log(_) | Effect::AppendTurn(_) => None,
         Effect::SendMessage { .. } => Some("send"),
         Effect::Respond { .. } => Some("respond"),
-        Effect::Launch => Some("launch"),
+        Effect::Launch | Effect::Relaunch => Some("launch"),
         Effect::LeaveQueue => Some("leave"),
         Effect::EnterQueue => Some("enter"),
         Effect::Limited(_) => Some("limit"),

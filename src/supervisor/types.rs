@@ -151,6 +151,8 @@ pub(crate) enum Effect {
     },
     /// Start claude.
     Launch,
+    /// Start claude again in the same slot. If the job is paused, ask for a slot again instead.
+    Relaunch,
     /// Release the slot: claude does not run for a while.
     LeaveQueue,
     /// Ask for a slot again.

@@ -35,6 +35,7 @@ impl Worker {
             Effect::AppendTurn(end) => self.append_turn(&end),
             Effect::SendMessage { uuid, text } => self.stdin.send_message(&uuid, &text),
             Effect::Launch => self.progress = Progress::LaunchDue,
+            Effect::Relaunch => self.relaunch(),
             Effect::LeaveQueue => self.admission.leave_queue(),
             Effect::EnterQueue => {
                 let step = self.admission.enter_queue(self.supervisor.record());
@@ -82,6 +83,18 @@ impl Worker {
             }
             Effect::End(outcome) => self.end(&outcome),
         }
+    }
+
+    fn relaunch(&mut self) {
+        let record = self.supervisor.record();
+        let group = record.spec.queue_options.group.as_deref();
+        if self.admission.queue().paused().find(&record.job_id, group).is_none() {
+            self.progress = Progress::LaunchDue;
+            return;
+        }
+        self.admission.leave_queue();
+        let step = self.admission.enter_queue(self.supervisor.record());
+        self.apply_step(step);
     }
 
     fn append_turn(&mut self, end: &TurnEnd) {

@@ -8,6 +8,7 @@ mod support;
 
 mod dependencies;
 mod fleet;
+mod paused;
 mod rate_limits;
 mod requeue;
 mod stopped;

@@ -23,6 +23,7 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
     let schemas: &[&str] = match verb {
         "start" if arguments.iter().any(|a| a == "--wait" || a.starts_with("--wait=")) => &["wait"],
         "resume" => &["recover"],
+        "unpause" => &["pause"],
         "recover" if has("--all") => &["recover-all"],
         "send" if has("--follow") => &["send", "logs"],
         "demo" | "sidecar" | "worker" | "replay" => return,

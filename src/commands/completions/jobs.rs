@@ -111,7 +111,7 @@ impl Jobs {
 fn accepts(verb: &str, status: Status) -> bool {
     match verb {
         "answer" => status == Status::Blocked,
-        "kill" | "send" | "interrupt" | "finish" | "wait" => status.is_live(),
+        "kill" | "send" | "interrupt" | "finish" | "wait" | "pause" | "unpause" => status.is_live(),
         "resume" | "clean" => !status.is_live(),
         // A lost job is still recorded as live.
         "recover" => status != Status::Completed,
