@@ -21,6 +21,7 @@ use crate::commands::logs::LogsArgs;
 use crate::commands::pause::PauseArgs;
 use crate::commands::recover::RecoverArgs;
 use crate::commands::redeliver::RedeliverArgs;
+use crate::commands::rerun::RerunArgs;
 use crate::commands::result::ResultArgs;
 use crate::commands::resume::ResumeArgs;
 use crate::commands::send::SendArgs;
@@ -48,7 +49,7 @@ killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try 
 
 /// The verbs in the groups and the order in which the help lists them.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Start", &["start", "resume", "recover"]),
+    ("Start", &["start", "rerun", "resume", "recover"]),
     ("Look", &["list", "status", "logs", "result", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "clean"]),
@@ -76,6 +77,7 @@ impl Verb {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         match self {
             Self::Start(args) => args.run(call),
+            Self::Rerun(args) => args.run(call),
             Self::Resume(args) => args.run(call),
             Self::Recover(args) => args.run(call),
             Self::List(args) => args.run(call),
@@ -106,6 +108,7 @@ impl Verb {
     pub(crate) fn texts_for_claude(&self) -> Vec<&str> {
         let (text, message) = match self {
             Self::Start(start) => (&start.prompt, None),
+            Self::Rerun(rerun) => (&rerun.prompt, None),
             Self::Send(send) => (&send.message.message, None),
             Self::Resume(resume) => (&resume.message.message, None),
             Self::Answer(answer) => (&answer.reply.text, answer.reply.message.as_deref()),
@@ -192,6 +195,8 @@ fn with_groups(command: Command) -> Command {
 pub(crate) enum Verb {
     /// Start a job and return at once
     Start(Box<StartArgs>),
+    /// Start a new job with the request of another
+    Rerun(RerunArgs),
     /// Continue the conversation of a job that has ended
     Resume(ResumeArgs),
     /// Continue jobs that lost their host, worker or claude

@@ -21,6 +21,7 @@ pub(crate) mod pause;
 mod recipient;
 pub(crate) mod recover;
 pub(crate) mod redeliver;
+pub(crate) mod rerun;
 pub(crate) mod result;
 pub(crate) mod resume;
 mod selecting;

@@ -246,6 +246,10 @@ errors! {
     NotResumable(id: String, why: String) => code "not_resumable",
         message("cannot resume job {id}: {why}"),
         hint("claudejob status {id}");
+    /// The request of the job cannot be used for another job.
+    NotRerunnable(id: String, why: String) => code "not_resumable",
+        message("cannot rerun job {id}: {why}"),
+        hint("claudejob status {id}");
     /// Claude's file of the job's conversation is gone. A `recoverable` job is accepted by `recover`
     /// and starts again from the prompt.
     SessionGone { id: String, file: String, recoverable: bool } => code "session_gone",
@@ -294,8 +298,8 @@ errors! {
         message("could not write the answer: {error}"),
         hint("");
     /// The job was started, but the answer of `start` could not be written.
-    StartNotReported(id: String, status: String, error: io::Error) => code "output_failed",
-        message("job {id} was started and is {status}, but the answer could not be written: {error}"),
+    StartNotReported(id: String, error: io::Error) => code "output_failed",
+        message("job {id} was started, but the answer could not be written: {error}"),
         hint("claudejob status {id}");
 }
 

@@ -117,9 +117,9 @@ fn all() -> Vec<(&'static str, Value)> {
 
 #[test]
 fn each_verb_has_a_schema() {
-    // `resume` answers as `recover` does, `unpause` as `pause`, `demo` runs other verbs, and a script is no JSON.
+    // `resume` answers as `recover` does, `rerun` as `start`, `unpause` as `pause`, `demo` runs other verbs, and a script is no JSON.
     let mut described: Vec<&str> = all().into_iter().map(|(name, _)| name).collect();
-    described.extend(["resume", "demo", "completions", "unpause"]);
+    described.extend(["resume", "demo", "completions", "rerun", "unpause"]);
     for verb in Cli::command().get_subcommands() {
         assert!(described.contains(&verb.get_name()), "{}: add it to all()", verb.get_name());
     }

@@ -13,6 +13,8 @@ mod kill;
 mod list;
 #[path = "jobs/naming.rs"]
 mod naming;
+#[path = "jobs/rerun.rs"]
+mod rerun;
 #[path = "jobs/several.rs"]
 mod several;
 #[path = "jobs/start.rs"]

@@ -5,12 +5,13 @@ use std::io;
 use clap::Args;
 use serde::Serialize;
 
+use super::Call;
 use super::observe::observe;
-use super::{Call, JobFailure};
-use crate::arguments::{JobIdsArgs, group};
-use crate::error::{Error, ExitStatus, NOT_FOUND};
-use crate::job::JobId;
-use crate::output::{Answer, RED, push_marked};
+use super::selecting::Among;
+use super::several::{FailedJob, first_exit_status};
+use crate::arguments::SelectorArgs;
+use crate::error::{Error, ExitStatus};
+use crate::output::Answer;
 use crate::queue::{PauseScope, PauseSet, Queue, QueueBusy, Ticket};
 use crate::store::{Store, addressed};
 use crate::text::plural;
@@ -18,58 +19,72 @@ use crate::text::plural;
 /// Arguments of `pause`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  claudejob pause\n  claudejob pause --group web\n  claudejob pause \
+    after_help = "Examples:\n  claudejob pause\n  claudejob pause -g web\n  claudejob pause \
     fix-login\n\nJobs that run go on; their next attempt waits. claudejob unpause lets the jobs \
     continue.",
-    mut_arg("ids", |arg| arg.help("Ids of the jobs [default: the whole queue]"))
+    mut_arg("ids", |arg| arg.help("Ids of the jobs [default: the whole queue]")),
+    mut_arg("group", |arg| arg.help("Pause this group, with jobs to come (repeatable)"))
 )]
 pub(crate) struct PauseArgs {
     #[command(flatten)]
-    targets: JobIdsArgs,
-    /// PauseScope this group, with jobs to come (repeatable)
-    #[arg(short, long, value_name = "NAME", value_parser = group, conflicts_with_all = ["ids", "job_id"])]
-    group: Vec<String>,
+    targets: SelectorArgs,
 }
 
 impl PauseArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let ids = call.jobs(&store, &self.targets)?;
+        let scopes = scopes(call, &store, self.targets)?;
+        let queue = Queue::for_jobs_dir(store.root());
         let mut failed = Vec::new();
-        let mut pauses: Vec<PauseScope> = self.group.into_iter().map(PauseScope::Group).collect();
-        for id in &ids {
-            match check_live(&store, id) {
-                Ok(()) => pauses.push(PauseScope::Job(id.clone())),
-                Err(error) => failed.push(JobFailure::from_error(id.clone(), &error)),
+        let mut pauses = Vec::new();
+        for scope in scopes {
+            match check_live(&store, &scope) {
+                Ok(()) => pauses.push(scope),
+                Err(failure) => failed.push(failure),
             }
         }
-        if ids.is_empty() && pauses.is_empty() {
-            pauses.push(PauseScope::All);
-        }
-        let queue = Queue::for_jobs_dir(store.root());
         if !pauses.is_empty() {
             queue.pause(&pauses).map_err(|error| queue_error(&queue, error))?;
         }
-        for id in &ids {
+        for scope in &pauses {
             // A job that has ended meanwhile takes its pause with it.
-            if let Err(error) = check_live(&store, id)
-                && !failed.iter().any(|failure| failure.job_id == *id)
-            {
-                queue.remove_pause_of(id);
-                failed.push(JobFailure::from_error(id.clone(), &error));
+            if let Err(failure) = check_live(&store, scope) {
+                queue.remove_pause_of(&failure.job_id);
+                failed.push(failure);
             }
         }
         call.print(&PauseAnswer::new(&store, &queue, failed))
     }
 }
 
-/// Returns an error if the job has ended.
-fn check_live(store: &Store, id: &JobId) -> Result<(), Error> {
-    let observed = observe(store, id)?;
-    if observed.live {
-        return Ok(());
+/// Returns what the arguments name: groups as such, else live jobs, and the whole queue if they name
+/// nothing.
+pub(super) fn scopes(
+    call: &Call,
+    store: &Store,
+    targets: SelectorArgs,
+) -> Result<Vec<PauseScope>, Error> {
+    let filter = &targets.filter;
+    let names_groups =
+        filter.label.is_empty() && filter.status.is_empty() && filter.since.is_none();
+    if names_groups && !targets.has_ids() {
+        let groups = targets.filter.group.into_iter().map(PauseScope::Group);
+        let scopes: Vec<PauseScope> = groups.collect();
+        return Ok(if scopes.is_empty() { vec![PauseScope::All] } else { scopes });
     }
-    Err(Error::JobEnded(id.to_string(), observed.record.status.to_string()))
+    let selected = call.select(store, targets, false, Among::Live)?;
+    Ok(selected.ids.into_iter().map(PauseScope::Job).collect())
+}
+
+/// Returns the failure of a job that has ended.
+fn check_live(store: &Store, scope: &PauseScope) -> Result<(), FailedJob> {
+    let PauseScope::Job(id) = scope else { return Ok(()) };
+    let error = match observe(store, id) {
+        Ok(observed) if observed.live => return Ok(()),
+        Ok(observed) => Error::JobEnded(id.to_string(), observed.record.status.to_string()),
+        Err(error) => error,
+    };
+    Err(FailedJob::new(store, id.clone(), &error))
 }
 
 /// Converts an error of the queue.
@@ -92,13 +107,13 @@ pub(crate) struct PauseAnswer {
     /// Number of jobs that wait in the queue because they are paused.
     pub held: usize,
     /// The jobs for which the call failed.
-    pub failed: Vec<JobFailure>,
+    pub failed: Vec<FailedJob>,
     /// The command that removes the pauses, as `sh` takes it; null if nothing is paused.
     pub hint: Option<String>,
 }
 
 impl PauseAnswer {
-    pub(super) fn new(store: &Store, queue: &Queue, failed: Vec<JobFailure>) -> Self {
+    pub(super) fn new(store: &Store, queue: &Queue, failed: Vec<FailedJob>) -> Self {
         let paused = queue.paused();
         let hint = match paused.pauses().as_slice() {
             [] => None,
@@ -132,23 +147,14 @@ impl Answer for PauseAnswer {
             }
         };
         for failure in &self.failed {
-            let what = format!("{}: {}", failure.job_id, failure.error);
-            push_marked(&mut text, RED.bold(), "failed:", &what);
+            failure.push_to(&mut text);
         }
         text
     }
 
     fn exit_status(&self) -> ExitStatus {
-        let mut status = ExitStatus::Done;
-        for failure in &self.failed {
-            status = match failure.code {
-                NOT_FOUND => return ExitStatus::NotFound,
-                "busy" if status == ExitStatus::Done => ExitStatus::TryAgain,
-                "busy" => status,
-                _ => ExitStatus::Failed,
-            };
-        }
-        status
+        let statuses: Vec<ExitStatus> = self.failed.iter().map(|it| it.exit_status).collect();
+        first_exit_status(&statuses).unwrap_or(ExitStatus::Done)
     }
 }
 

@@ -19,9 +19,8 @@ use super::launching::{
 };
 use super::observe::observe;
 use super::resume::check_session;
-use super::selecting::Selected;
 use super::status::{QueueView, Waiting, status_view};
-use super::wait::{WaitOptions, wait_and_print};
+use super::wait::print_or_wait;
 use crate::arguments::{add_variable_name, without_empty_variables};
 use crate::claude::{self, Env};
 use crate::clock;
@@ -46,18 +45,7 @@ impl StartArgs {
         let store = call.store()?;
         let wait = self.wait;
         let answer = start(&store, self.into_request()?, &call.env)?;
-        if let Some(timeout) = wait {
-            let options = WaitOptions { timeout, ..WaitOptions::default() };
-            return wait_and_print(call, &store, &Selected::one(answer.job_id), &options);
-        }
-        call.print(&answer).map_err(|error| match error {
-            Error::Output(source) => Error::StartNotReported(
-                answer.job_id.to_string(),
-                answer.status.to_string(),
-                source,
-            ),
-            error => error,
-        })
+        print_or_wait(call, &store, &answer, &answer.job_id, wait)
     }
 }
 

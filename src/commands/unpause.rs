@@ -2,29 +2,28 @@
 
 use clap::Args;
 
+use super::Call;
 use super::observe::observe;
-use super::pause::{PauseAnswer, queue_error};
-use super::{Call, JobFailure};
-use crate::arguments::{JobIdsArgs, group};
+use super::pause::{PauseAnswer, queue_error, scopes};
+use super::several::FailedJob;
+use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::queue::{PauseScope, Queue};
 
 /// Arguments of `unpause`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  claudejob unpause\n  claudejob unpause --group web\n  claudejob \
-    unpause --all\n\nWithout arguments it undoes claudejob pause without arguments; pauses of \
-    groups and jobs stay.",
-    mut_arg("ids", |arg| arg.help("Ids of the jobs [default: the whole queue]"))
+    after_help = "Examples:\n  claudejob unpause\n  claudejob unpause -g web\n  claudejob unpause \
+    --all\n\nWithout arguments it undoes claudejob pause without arguments; pauses of groups and \
+    jobs stay.",
+    mut_arg("ids", |arg| arg.help("Ids of the jobs [default: the whole queue]")),
+    mut_arg("group", |arg| arg.help("Let this group continue (repeatable)"))
 )]
 pub(crate) struct UnpauseArgs {
     #[command(flatten)]
-    targets: JobIdsArgs,
-    /// Let this group continue (repeatable)
-    #[arg(short, long, value_name = "NAME", value_parser = group, conflicts_with_all = ["ids", "job_id"])]
-    group: Vec<String>,
+    targets: SelectorArgs,
     /// Undo every pause, also of groups and jobs
-    #[arg(long, conflicts_with_all = ["ids", "job_id", "group"])]
+    #[arg(long, conflicts_with_all = ["ids", "job_id", "label", "group", "status", "since"])]
     all: bool,
 }
 
@@ -34,20 +33,18 @@ impl UnpauseArgs {
         let queue = Queue::for_jobs_dir(store.root());
         let paused = queue.paused();
         let mut failed = Vec::new();
-        let mut pauses: Vec<PauseScope> = self.group.into_iter().map(PauseScope::Group).collect();
-        for id in call.jobs(&store, &self.targets)? {
-            match observe(&store, &id) {
-                // The pause of a job that was removed by hand can be undone.
-                Err(error) if !paused.jobs.contains(&id) => {
-                    failed.push(JobFailure::from_error(id, &error));
-                }
-                _ => pauses.push(PauseScope::Job(id)),
+        let scopes = if self.all { paused.pauses() } else { scopes(call, &store, self.targets)? };
+        let mut pauses = Vec::new();
+        for scope in scopes {
+            // The pause of a job that was removed by hand can be undone.
+            if let PauseScope::Job(id) = &scope
+                && !paused.jobs.contains(id)
+                && let Err(error) = observe(&store, id)
+            {
+                failed.push(FailedJob::new(&store, id.clone(), &error));
+            } else {
+                pauses.push(scope);
             }
-        }
-        if self.all {
-            pauses = paused.pauses();
-        } else if pauses.is_empty() && failed.is_empty() {
-            pauses.push(PauseScope::All);
         }
         if !pauses.is_empty() {
             queue.unpause(&pauses).map_err(|error| queue_error(&queue, error))?;

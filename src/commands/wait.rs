@@ -19,7 +19,7 @@ use crate::arguments::{SelectorArgs, duration};
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::job::{JobId, Reason, Status, full_status};
-use crate::output::LiveLine;
+use crate::output::{Answer, LiveLine};
 use crate::process;
 use crate::store::{Store, addressed};
 use crate::text::{clip, json_length_of};
@@ -68,6 +68,24 @@ impl WaitArgs {
         let selected = call.select_some(&store, self.targets, self.all, among)?;
         wait_and_print(call, &store, &selected, &self.options)
     }
+}
+
+/// Prints that a job was started, or waits until it has ended, at most for the time in `wait`.
+pub(super) fn print_or_wait(
+    call: &Call,
+    store: &Store,
+    started: &impl Answer,
+    id: &JobId,
+    wait: Option<Option<Duration>>,
+) -> Result<ExitStatus, Error> {
+    if let Some(timeout) = wait {
+        let options = WaitOptions { timeout, ..WaitOptions::default() };
+        return wait_and_print(call, store, &Selected::one(id.clone()), &options);
+    }
+    call.print(started).map_err(|error| match error {
+        Error::Output(source) => Error::StartNotReported(id.to_string(), source),
+        error => error,
+    })
 }
 
 /// Waits for the jobs, with a line that shows the progress on a terminal, and prints their states.

@@ -54,6 +54,8 @@ pub(crate) struct Spec {
     pub notify: NotifyOptions,
     /// `--label KEY=VALUE`.
     pub labels: BTreeMap<String, String>,
+    /// The job whose request this one repeats.
+    pub rerun_of: Option<JobId>,
 }
 
 /// Options of claude.

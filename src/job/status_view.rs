@@ -75,6 +75,8 @@ pub(crate) struct StatusView {
     pub waiting_for: Option<WaitingFor>,
     /// The job's group (`--group`), which limits how many of its jobs run at once.
     pub group: Option<String>,
+    /// The job whose request this one repeats (`claudejob rerun`).
+    pub rerun_of: Option<JobId>,
     /// When a limit ends for which the job did not wait: it can be resumed then.
     pub resumable_at: Option<Timestamp>,
     /// Notifications that could not be delivered, or are not delivered yet.
@@ -146,6 +148,7 @@ impl StatusView {
             waits_for: Vec::new(),
             waiting_for: record.waiting_for(),
             group: record.spec.queue_options.group.clone(),
+            rerun_of: record.spec.rerun_of.clone(),
             resumable_at: record.limit.resumable_at,
             undelivered_notifications: Vec::new(),
             undelivered: Vec::new(),

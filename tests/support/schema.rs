@@ -21,8 +21,13 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
         return;
     }
     let schemas: &[&str] = match verb {
-        "start" if arguments.iter().any(|a| a == "--wait" || a.starts_with("--wait=")) => &["wait"],
+        "start" | "rerun"
+            if arguments.iter().any(|a| a == "--wait" || a.starts_with("--wait=")) =>
+        {
+            &["wait"]
+        }
         "resume" => &["recover"],
+        "rerun" => &["start"],
         "unpause" => &["pause"],
         "recover" if has("--all") => &["recover-all"],
         "send" if has("--follow") => &["send", "logs"],

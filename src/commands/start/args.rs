@@ -180,6 +180,7 @@ impl StartArgs {
             after_any,
             notify: self.notify.into_options(),
             labels: self.label.into_iter().collect(),
+            rerun_of: None,
         };
         self.run.into_change().apply(&mut spec);
         let (if_absent, detach) = (self.if_absent, self.detach);
