@@ -289,7 +289,7 @@ pub(crate) fn usage(error: &clap::Error, args: &[OsString], help: &str) -> ExitS
     }
 }
 
-/// Refuses the arguments of a hidden verb, of which its help is one.
+/// Refuses the arguments of a hidden verb, such as `--help`.
 pub(crate) fn refuse_hidden_verb(name: &str) -> ExitStatus {
     let _ = writeln!(io::stderr(), "claudejob {name}: internal command, see claudejob --help");
     ExitStatus::Usage
