@@ -15,7 +15,9 @@ use clap::Args;
 use crate::error::Error;
 use crate::job::JobId;
 
-pub(crate) use inputs::{absolute, cwd, file_or_json, program, read_text, schema, text};
+pub(crate) use inputs::{
+    absolute, cwd, file_or_json, program, read_file, read_stdin, read_text, schema, text,
+};
 pub(crate) use run_options::RunOptions;
 pub(crate) use selection::{FilterArgs, JobName, SelectorArgs};
 pub(crate) use typed::Typed;
@@ -86,11 +88,11 @@ pub(crate) struct MessageArgs {
 impl MessageArgs {
     /// Reads the message; `None` if none was given.
     pub(crate) fn read(&self) -> Result<Option<String>, Error> {
-        if self.message.is_none() && self.message_file.is_none() {
-            return Ok(None);
-        }
-        let file = self.message_file.as_deref();
-        let message = read_text(self.message.as_deref(), file, MAX_MESSAGE_BYTES)?;
+        let message = match (&self.message, &self.message_file) {
+            (Some(text), _) => read_text(text, MAX_MESSAGE_BYTES)?,
+            (None, Some(file)) => read_file(file, MAX_MESSAGE_BYTES)?,
+            (None, None) => return Ok(None),
+        };
         check_message(message).map(Some)
     }
 }

@@ -24,6 +24,7 @@ use crate::commands::redeliver::RedeliverArgs;
 use crate::commands::rerun::RerunArgs;
 use crate::commands::result::ResultArgs;
 use crate::commands::resume::ResumeArgs;
+use crate::commands::run::RunArgs;
 use crate::commands::send::SendArgs;
 use crate::commands::sidecar::SidecarArgs;
 use crate::commands::start::StartArgs;
@@ -39,17 +40,17 @@ A job continues when its shell, terminal or caller is gone; its whole state is f
 Output is JSON unless stdout is a terminal.";
 
 const AFTER_HELP: &str = "Examples:
+  claudejob run \"Fix the failing test\"
   claudejob start fix-login -C ~/app -p \"Fix the login test\"
   claudejob logs -f fix-login
-  claudejob wait fix-login
 
 Exit codes: 0 success, 1 failure, 2 invalid arguments, 3 the job was \
 killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try again later), \
-124 the wait timed out.";
+124 the wait timed out, 129, 130 or 143 run or wait was left by a signal.";
 
 /// The verbs in the groups and the order in which the help lists them.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Start", &["start", "rerun", "resume", "recover"]),
+    ("Start", &["run", "start", "rerun", "resume", "recover"]),
     ("Look", &["list", "status", "logs", "result", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "clean"]),
@@ -76,6 +77,7 @@ impl Verb {
     /// Runs the verb, which prints its answer, and returns the exit status.
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         match self {
+            Self::Run(args) => args.run(call),
             Self::Start(args) => args.run(call),
             Self::Rerun(args) => args.run(call),
             Self::Resume(args) => args.run(call),
@@ -107,7 +109,8 @@ impl Verb {
     /// Returns the texts for claude among the arguments: prompts, messages and answers.
     pub(crate) fn texts_for_claude(&self) -> Vec<&str> {
         let (text, message) = match self {
-            Self::Start(start) => (&start.prompt, None),
+            Self::Run(run) => return run.texts(),
+            Self::Start(start) => (&start.job.prompt, None),
             Self::Rerun(rerun) => (&rerun.prompt, None),
             Self::Send(send) => (&send.message.message, None),
             Self::Resume(resume) => (&resume.message.message, None),
@@ -148,6 +151,7 @@ impl Cli {
 
     fn parse_single_verb(args: &[OsString]) -> Option<Self> {
         let verb = match args.get(1)?.to_str()? {
+            "run" => RunArgs::augment_args(Command::new("run")),
             "start" => StartArgs::augment_args(Command::new("start")),
             "status" => StatusArgs::augment_args(Command::new("status")),
             "result" => ResultArgs::augment_args(Command::new("result")),
@@ -193,6 +197,8 @@ fn with_groups(command: Command) -> Command {
 /// The verb of a call.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// Run a job and follow it to its end
+    Run(Box<RunArgs>),
     /// Start a job and return at once
     Start(Box<StartArgs>),
     /// Start a new job with the request of another

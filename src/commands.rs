@@ -24,6 +24,7 @@ pub(crate) mod redeliver;
 pub(crate) mod rerun;
 pub(crate) mod result;
 pub(crate) mod resume;
+pub(crate) mod run;
 mod selecting;
 pub(crate) mod send;
 pub(crate) mod several;

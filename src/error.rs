@@ -33,6 +33,13 @@ pub(crate) enum ExitStatus {
     TryAgain = 75,
     /// The wait timed out; the job continues. The same status as timeout(1).
     TimedOut = 124,
+    /// The command was left because its terminal is gone (SIGHUP); the job continues. 128 and the
+    /// number of the signal, as a shell says.
+    HungUp = 129,
+    /// The command was left by Ctrl-C (SIGINT); the job continues.
+    Left = 130,
+    /// The command was left by SIGTERM; the job continues.
+    Terminated = 143,
 }
 
 /// Defines [`Error`]. Each error has a stable code for programs, a message, and a hint, which says
@@ -90,6 +97,10 @@ errors! {
     InvalidJobId(text: String) => code "invalid_job_id",
         message("invalid job id '{}'", text.escape_debug()),
         hint("use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'");
+    /// Not a valid job id, but probably a prompt, which is also given quoted for a shell.
+    PromptAsId(text: String, quoted: String) => code "invalid_job_id",
+        message("invalid job id '{}'", text.escape_debug()),
+        hint("claudejob run {quoted}  # did you mean this?");
     /// A query of the sidecar has an empty `sessionId`.
     EmptySessionId => code "invalid_job_id", message("the sessionId is empty"),
         hint("give each session its own id");
@@ -101,7 +112,7 @@ errors! {
         message("'{name}' names {count} jobs"), hint("claudejob list  # {ids}");
     /// The last job was named, and there is none.
     NoJob => code NOT_FOUND, message("there are no jobs"),
-        hint("claudejob start --help");
+        hint("claudejob run \"PROMPT\"");
     /// The options of a selection match no job.
     NoMatch(options: String) => code "no_match", message("no job matches {options}"),
         hint("claudejob list --all");
@@ -117,7 +128,20 @@ errors! {
         hint("claudejob status {id}");
     /// The prompt is empty.
     EmptyPrompt => code "empty_prompt", message("the prompt is empty"),
-        hint("use --prompt TEXT, --prompt-file FILE or --prompt - (stdin)");
+        hint("claudejob run \"PROMPT\"  # or -f FILE, or - for stdin");
+    /// The verb needs a prompt, and none was given.
+    NoPrompt(verb: &'static str) => code "usage", message("no prompt"),
+        hint("claudejob {verb} --help  # or: claudejob run \"PROMPT\"");
+    /// The prompt was given as several words; here it is quoted for a shell.
+    PromptNotQuoted(quoted: String) => code "usage", message("the prompt is one argument"),
+        hint("claudejob run {quoted}");
+    /// The editor for the prompt failed.
+    EditorFailed(editor: String, why: String) => code "editor_failed",
+        message("the editor '{}' failed: {why}", editor.escape_debug()),
+        hint("claudejob run --help  # or set EDITOR, or give the prompt as an argument");
+    /// The signals of this process cannot be handled.
+    Signals(error: io::Error) => code "signal_failed",
+        message("could not wait for signals: {error}"), hint("");
     /// The prompt contains a NUL character.
     PromptHasNul(at: usize) => code "prompt_has_nul",
         message("the prompt contains a NUL character at byte {at}"),
@@ -315,7 +339,11 @@ impl Error {
     /// Returns the exit status of the program.
     pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::Usage(_) | Self::Arguments { .. } | Self::AmbiguousName(..) => ExitStatus::Usage,
+            Self::Usage(_)
+            | Self::Arguments { .. }
+            | Self::NoPrompt(_)
+            | Self::PromptNotQuoted(_)
+            | Self::AmbiguousName(..) => ExitStatus::Usage,
             Self::NotFound(_) | Self::NoJob | Self::NoMatch(_) => ExitStatus::NotFound,
             Self::NoSlot(_) | Self::Busy(_) | Self::StillEnding(_) => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,

@@ -20,7 +20,7 @@ use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::store::addressed;
 use crate::text::is_harmful;
 
-pub(crate) use layout::{columns, fit, joined, pad, wrapped};
+pub(crate) use layout::{columns, fit, joined, pad, rows, wrapped};
 pub(crate) use live::LiveLine;
 pub(crate) use text::*;
 

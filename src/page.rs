@@ -18,6 +18,7 @@ use crate::job::{Status, Timestamp};
 use crate::text::{format_duration, format_number, plural};
 
 pub(crate) use conversation::{AttemptBoundaries, Conversation};
+pub(crate) use diff::{Diff, LineChange};
 pub(crate) use section::{PromptExcerpt, section, unreadable_section};
 pub(crate) use timeline::{TimelineRow, timeline};
 

@@ -24,6 +24,7 @@ mod proc;
 mod procfs;
 mod reaping;
 mod run;
+mod signals;
 mod spawn;
 mod survivors;
 
@@ -51,6 +52,7 @@ use proc::with_ancestors;
 pub(crate) use proc::{ProcessId, check as check_proc, descends_from, holds_lock, is_this_program};
 pub(crate) use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background};
 pub(crate) use run::run_with_timeout;
+pub(crate) use signals::{AwaitedSignals, discard_typed, run_in_foreground};
 pub(crate) use spawn::{accept_kill_requests, spawn_claude, spawn_detached, spawn_worker};
 
 // Links the unwinder, which a release needs only for the backtrace of a panic, into the program:

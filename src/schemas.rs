@@ -111,15 +111,16 @@ fn all() -> Vec<(&'static str, Value)> {
         ("start", schema::<StartAnswer>("Answer of `claudejob start`")),
         ("stats", schema::<StatsAnswer>("Answer of `claudejob stats`")),
         ("status", schema::<StatusAnswer>("Answer of `claudejob status`")),
-        ("wait", schema::<WaitAnswer>("Answer of `claudejob wait` and `start --wait`")),
+        ("wait", schema::<WaitAnswer>("Answer of `claudejob wait`, `run` and `start --wait`")),
     ]
 }
 
 #[test]
 fn each_verb_has_a_schema() {
-    // `resume` answers as `recover` does, `rerun` as `start`, `unpause` as `pause`, `demo` runs other verbs, and a script is no JSON.
+    // `run` answers as `wait` does, `resume` as `recover`, `rerun` as `start`, `unpause` as `pause`;
+    // `demo` runs other verbs, and a script is no JSON.
     let mut described: Vec<&str> = all().into_iter().map(|(name, _)| name).collect();
-    described.extend(["resume", "demo", "completions", "rerun", "unpause"]);
+    described.extend(["run", "resume", "demo", "completions", "rerun", "unpause"]);
     for verb in Cli::command().get_subcommands() {
         assert!(described.contains(&verb.get_name()), "{}: add it to all()", verb.get_name());
     }

@@ -6,33 +6,27 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::error::Error;
 
-/// Reads a text from an argument, from stdin (`-`) or from a file. Of stdin and files at most
-/// `max_bytes` + 1 bytes are read: enough for the caller to see that the text is too long.
-pub(crate) fn read_text(
-    arg: Option<&str>,
-    file: Option<&Path>,
-    max_bytes: usize,
-) -> Result<Vec<u8>, Error> {
-    let max_bytes = max_bytes as u64 + 1;
+/// Reads a text from an argument, or from stdin (`-`). Of stdin and files at most `max_bytes` + 1
+/// bytes are read: enough for the caller to see that the text is too long.
+pub(crate) fn read_text(arg: &str, max_bytes: usize) -> Result<Vec<u8>, Error> {
+    if arg == "-" { read_stdin(max_bytes) } else { Ok(arg.as_bytes().to_vec()) }
+}
+
+pub(crate) fn read_stdin(max_bytes: usize) -> Result<Vec<u8>, Error> {
+    read_at_most(std::io::stdin().lock(), max_bytes)
+        .map_err(|error| Error::PromptUnreadable("stdin".to_owned(), error))
+}
+
+pub(crate) fn read_file(path: &Path, max_bytes: usize) -> Result<Vec<u8>, Error> {
+    fs::File::open(path)
+        .and_then(|file| read_at_most(file, max_bytes))
+        .map_err(|error| Error::PromptUnreadable(path.display().to_string(), error))
+}
+
+fn read_at_most(source: impl Read, max_bytes: usize) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    let (from, read) = match (arg, file) {
-        (Some("-"), _) => {
-            let read = std::io::stdin().lock().take(max_bytes).read_to_end(&mut text);
-            ("stdin".to_owned(), read)
-        }
-        (Some(text), _) => return Ok(text.as_bytes().to_vec()),
-        (None, Some(file)) => {
-            let opened = fs::File::open(file);
-            let read = opened.and_then(|opened| opened.take(max_bytes).read_to_end(&mut text));
-            (file.display().to_string(), read)
-        }
-        // Only a replay needs no prompt.
-        (None, None) => return Ok(b"(a recording is replayed)".to_vec()),
-    };
-    match read {
-        Ok(_) => Ok(text),
-        Err(error) => Err(Error::PromptUnreadable(from, error)),
-    }
+    source.take(max_bytes as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 pub(crate) fn cwd(dir: Option<&Path>) -> Result<String, Error> {

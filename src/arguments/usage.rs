@@ -18,7 +18,7 @@ pub(crate) fn usage_error(error: &clap::Error, help: &str) -> Error {
         // A command of several words is a prompt.
         (Some(prompt), _) if prompt.contains(char::is_whitespace) => {
             let prompt = shell_quote(&one_line(&prompt, MAX_CHARS));
-            format!("claudejob start --prompt {prompt}  # did you mean this?")
+            format!("claudejob run {prompt}  # did you mean this?")
         }
         (_, Some(suggestion)) => format!("{help}  # did you mean {suggestion}?"),
         _ => help.to_owned(),

@@ -10,6 +10,7 @@ fn definitions_are_consistent() {
 #[test]
 fn single_verb_parser_equals_complete_parser() {
     for line in [
+        "claudejob run x --kill-on-signal -n a",
         "claudejob start --prompt x --after a,b --max-parallel 3 --json",
         "claudejob status a --jobs-dir /j",
         "claudejob status --job-id a --full",

@@ -1,9 +1,10 @@
 //! `answer`: answers a question or a permission request that an agent waits for.
 
-mod prompt;
+mod dialog;
+mod tool_call;
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal};
+use std::io::{self, BufRead, IsTerminal};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -17,12 +18,16 @@ use super::watch::Watch;
 use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::job::{
-    Blocked, InboxMessage, JobId, Question, Record, Status, allow_response, denied, parse_questions,
+    Blocked, InboxMessage, JobId, Question, Record, Status, allow_response, denied, full_status,
+    parse_questions,
 };
-use crate::output::{Answer, BOLD, painted};
-use crate::store::{EVENTS, JobDir, OUTPUT, Store};
+use crate::output::{Answer, BOLD, painted, print_text, rows};
+use crate::store::{EVENTS, JobDir, OUTPUT, Store, addressed};
 use crate::stream::{Event, decode};
 use crate::text::from_json;
+use dialog::choice;
+pub(super) use dialog::{Dialog, DialogStep};
+use tool_call::{Place, description};
 
 /// Time limit for the worker to pass the answer on.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,7 +52,9 @@ pub(crate) struct AnswerArgs {
 /// An answer to a request of the agent.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Reply {
-    /// Choose an option, as LABEL or QUESTION=LABEL (repeatable)
+    /// Choose an option by label or number (repeatable)
+    ///
+    /// QUESTION=LABEL chooses for one of several questions.
     #[arg(long = "choice", value_name = "LABEL", conflicts_with_all = ["allow", "deny"])]
     pub choices: Vec<String>,
     /// Answer with free text
@@ -74,17 +81,53 @@ impl AnswerArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let id = call.job(&store, &self.target)?;
-        let mut reply = self.reply;
-        if reply.is_empty() {
-            let open = open(&store, &id, reply.request_id.as_deref())?;
+        if self.reply.is_empty() {
+            let open = open(&store, &id, self.reply.request_id.as_deref())?;
             if call.printer.is_json() || !io::stdin().is_terminal() {
                 let why = "no answer given: use --choice, --text, --allow or --deny";
                 return Err(Error::Usage(why.to_owned()));
             }
-            prompt::read(&open, &mut reply)?;
+            return ask(call, &store, &id, open);
         }
-        call.print(&answer(&store, &id, &reply)?)
+        call.print(&answer(&store, &id, &self.reply)?)
     }
+}
+
+/// Asks on the terminal for the answer to a request, and sends it. Sends nothing if the input ends.
+fn ask(call: &Call, store: &Store, id: &JobId, open: OpenRequest) -> Result<ExitStatus, Error> {
+    let mut dialog = begin_dialog(call, store, id, open)?;
+    print_text(&format!("{}{}", heading(id), dialog.text()))?;
+    let mut lines = io::stdin().lock().lines();
+    while let Some(Ok(line)) = lines.next() {
+        match dialog.feed(&line) {
+            DialogStep::Ask(text) => print_text(&text)?,
+            DialogStep::Answer(response) => {
+                return call.print(&respond(store, id, dialog.request_id(), response)?);
+            }
+        }
+    }
+    print_text("\n")?;
+    Ok(ExitStatus::Left)
+}
+
+/// Returns the line above the dialog about a job's request.
+pub(super) fn heading(id: &JobId) -> String {
+    format!("job {} asks\n", painted(BOLD, id.as_str()))
+}
+
+/// Begins the dialog about a request of the job.
+pub(super) fn begin_dialog(
+    call: &Call,
+    store: &Store,
+    id: &JobId,
+    open: OpenRequest,
+) -> Result<Dialog, Error> {
+    let cwd = call.short_path(&observe(store, id)?.record.spec.cwd);
+    let full = addressed(store.root(), full_status(id));
+    // The terminal also shows the text around the difference.
+    let place = Place { cwd: &cwd, max_lines: rows().saturating_sub(6).max(4), full: &full };
+    let description = description(&open, &place);
+    Ok(Dialog::new(open, description))
 }
 
 impl Reply {
@@ -183,6 +226,7 @@ pub(crate) fn answer(store: &Store, id: &JobId, request: &Reply) -> Result<Answe
     if request.release {
         return release(store, id, request.request_id.as_deref());
     }
+    // Read first, so that the answer never reaches a later job with the same id.
     let recipient = Recipient::find(store, id)?;
     let OpenRequest { blocked, input } = open(store, id, request.request_id.as_deref())?;
     let response = if request.deny {
@@ -198,9 +242,28 @@ pub(crate) fn answer(store: &Store, id: &JobId, request: &Reply) -> Result<Answe
     } else {
         return Err(wrong_answer("answer a permission request with --allow or --deny"));
     };
-    let request_id = blocked.request_id;
+    respond_to(store, &recipient, &blocked.request_id, response)
+}
+
+/// Sends a response to a request. The result says whether claude received this one.
+pub(super) fn respond(
+    store: &Store,
+    id: &JobId,
+    request_id: &str,
+    response: Value,
+) -> Result<AnswerAnswer, Error> {
+    respond_to(store, &Recipient::find(store, id)?, request_id, response)
+}
+
+fn respond_to(
+    store: &Store,
+    recipient: &Recipient,
+    request_id: &str,
+    response: Value,
+) -> Result<AnswerAnswer, Error> {
+    let (id, request_id) = (recipient.dir.id(), request_id.to_owned());
     let message = InboxMessage::Answer { request_id: request_id.clone(), response };
-    let answered = send_to_worker(store, &recipient, &message, "answered", WORKER_TIMEOUT)?;
+    let answered = send_to_worker(store, recipient, &message, "answered", WORKER_TIMEOUT)?;
     let observed = observe(store, id)?;
     let (status, hint) = (observed.record.status, observed.hint());
     Ok(AnswerAnswer { job_id: id.clone(), request_id, answered, released: false, status, hint })
@@ -250,7 +313,7 @@ fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String,
                 None => return Err(wrong_answer("there are more choices than questions")),
             },
         };
-        check_choice(question, label)?;
+        let label = check_choice(question, label)?;
         // Several labels of a multiple-choice question are joined to one answer.
         match answers.get_mut(&question.question) {
             Some(all) => *all = format!("{all}, {label}"),
@@ -277,13 +340,14 @@ fn named_question<'a>(asked: &'a [Question], choice: &'a str) -> Option<(&'a Que
     Some((question, label))
 }
 
-fn check_choice(question: &Question, label: &str) -> Result<(), Error> {
-    let labels: Vec<&str> = question.options.iter().map(|option| option.label.as_str()).collect();
-    if labels.contains(&label) {
-        return Ok(());
+/// Returns the label of the option that is given by label or number.
+fn check_choice<'a>(question: &'a Question, text: &str) -> Result<&'a str, Error> {
+    if let Some(label) = choice(question, text) {
+        return Ok(label);
     }
+    let labels: Vec<&str> = question.options.iter().map(|option| option.label.as_str()).collect();
     Err(wrong_answer(&format!(
-        "{label:?} is not a choice of {:?}: choose one of {}, or use --text",
+        "{text:?} is not a choice of {:?}: choose one of {}, or use --text",
         question.question,
         labels.join(", ")
     )))
@@ -337,6 +401,22 @@ fn find_event(dir: &JobDir, from: u64, number: u64) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+fn request_of(tool: &str, input: Value) -> OpenRequest {
+    let questions = parse_questions(&input.to_string());
+    let blocked = Blocked {
+        kind: String::new(),
+        request_id: "r".to_owned(),
+        tool_name: Some(tool.to_owned()),
+        input: input.to_string(),
+        questions,
+        others: Vec::new(),
+        since: crate::job::Timestamp::parse("2026-11-26T12:57:03.204Z").unwrap(),
+        released: false,
+    };
+    OpenRequest { blocked, input }
 }
 
 #[cfg(test)]
@@ -394,6 +474,8 @@ mod tests {
         let both = [db.clone(), os];
         for (asked, choices, text, expected) in [
             (&both[..1], &["SQLite"][..], None, "db?SQLite"),
+            (&both[..1], &["sqlite"], None, "db?SQLite"),
+            (&both[..1], &["2"], None, "db?Postgres"),
             (&both[..1], &["SQLite", "Postgres"], None, "db?SQLite, Postgres"),
             (&both[..1], &[], Some("files"), "db?files"),
             (&both[..], &["Postgres", "BSD"], None, "db?Postgres os?BSD"),

@@ -191,7 +191,9 @@ fn single_values(typed: &Typed<'_>, argument: &Arg, word: &str) -> Vec<Candidate
             NotifyEvent::ALL.iter().map(|event| Candidate::new(event.as_str(), "")).collect()
         }
         // The id of a new job.
-        "ID" if verb == "start" && ["id", "job_id"].contains(&argument.get_id().as_str()) => {
+        "ID" if ["run", "start"].contains(&verb)
+            && ["id", "job_id", "name"].contains(&argument.get_id().as_str()) =>
+        {
             Vec::new()
         }
         "ID" => job_values(typed, JobValue::Id, word),

@@ -3,6 +3,7 @@
 mod several;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -16,6 +17,7 @@ use super::observe::{Observed, observe};
 use super::selecting::Among;
 use super::several::Several;
 use crate::arguments::{FORCE_HOST, SelectorArgs};
+use crate::claude;
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::finalize::finalize_lost_until;
@@ -40,6 +42,8 @@ const ANSWER_TIME: Duration = Duration::from_millis(500);
 /// Time limit for a worker to record its process id before its marker is searched for: the worker
 /// may have been stopped before.
 const PID_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time limit for a request without waiting to find the worker.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(90);
 /// Time limit for the kernel to end a process after SIGKILL.
 const SIGKILL_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -131,6 +135,27 @@ impl Answer for KillAnswer {
     fn exit_status(&self) -> ExitStatus {
         if self.killed { ExitStatus::Done } else { ExitStatus::Failed }
     }
+}
+
+/// Requests that the job's worker end it, and does not wait. Where there is no worker yet that can
+/// be asked, another process of this program kills the job.
+pub(super) fn request(store: &Store, id: &JobId) {
+    let dir = store.job(id);
+    let until = Instant::now() + REQUEST_TIMEOUT;
+    while Instant::now() < until {
+        if matches!(dir.has_worker(), Ok(false)) {
+            return;
+        }
+        if let Ok(Some(worker)) = open_worker(&dir, false)
+            && request_kill(&worker).is_ok()
+        {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut command = Command::new(claude::own_executable());
+    command.arg("--jobs-dir").arg(store.root()).args(["kill", id.as_str()]);
+    let _ = process::spawn_detached(&mut command, None);
 }
 
 /// Kills the job. Returns when no process of the job remains, or with the processes that do.

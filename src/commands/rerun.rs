@@ -10,7 +10,7 @@ use super::Call;
 use super::observe::observe;
 use super::start::{MAX_PROMPT_BYTES, StartAnswer, StartRequest, start};
 use super::wait::print_or_wait;
-use crate::arguments::{JobName, RunOptions, duration, parse_job_id, read_text};
+use crate::arguments::{JobName, RunOptions, duration, parse_job_id, read_file, read_text};
 use crate::claude::{self, Env};
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Record, Spec, SpecChange};
@@ -57,10 +57,9 @@ impl RerunArgs {
             old: call.job(&store, &self.target)?,
             id: self.name.as_deref().map(parse_job_id).transpose()?,
             prompt: match (&self.prompt, &self.prompt_file) {
+                (Some(text), _) => Some(read_text(text, MAX_PROMPT_BYTES)?),
+                (None, Some(file)) => Some(read_file(file, MAX_PROMPT_BYTES)?),
                 (None, None) => None,
-                (text, file) => {
-                    Some(read_text(text.as_deref(), file.as_deref(), MAX_PROMPT_BYTES)?)
-                }
             },
             change: self.options.into_change(),
             detach: self.detach,

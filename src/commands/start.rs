@@ -1,6 +1,7 @@
 //! `start`: starts a new, detached job.
 
 mod args;
+mod job_options;
 mod options;
 
 use std::collections::BTreeSet;
@@ -34,6 +35,7 @@ use crate::store::{CreateError, JobDir, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
 
 pub(crate) use args::StartArgs;
+pub(super) use job_options::{JobOptions, shorten_help};
 
 /// Maximum size of a prompt in bytes, far above the limit of the API.
 pub(crate) const MAX_PROMPT_BYTES: usize = 10 << 20;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use nix::sys::signal::Signal;
 use serde::Serialize;
 
 use super::observe::observe;
@@ -19,10 +20,10 @@ use crate::arguments::{SelectorArgs, duration};
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
 use crate::job::{JobId, Reason, Status, full_status};
-use crate::output::{Answer, LiveLine};
-use crate::process;
+use crate::output::{Answer, LiveLine, print_note};
+use crate::process::{self, AwaitedSignals};
 use crate::store::{Store, addressed};
-use crate::text::{clip, json_length_of};
+use crate::text::{clip, json_length_of, plural};
 use pending::PendingJobs;
 
 /// If there are fewer characters for each job, only its most important fields are shown.
@@ -95,8 +96,18 @@ pub(super) fn wait_and_print(
     selected: &Selected,
     options: &WaitOptions,
 ) -> Result<ExitStatus, Error> {
+    let signals = AwaitedSignals::keep(&[Signal::SIGINT]).map_err(Error::Signals)?;
     let line = call.printer.live_line();
-    call.print(&wait(store, selected, options, line)?)
+    match wait(store, selected, options, line, signals)? {
+        Some(answer) => call.print(&answer),
+        None => Ok(ExitStatus::Left),
+    }
+}
+
+/// Returns the state of a job as a wait for it would that ends now.
+pub(super) fn present_state(store: &Store, id: &JobId) -> Result<WaitAnswer, Error> {
+    let selected = Selected::one(id.clone());
+    answer(store, &selected, &WaitOptions::default(), FinishedResults::for_jobs(1))
 }
 
 /// A job's state after the wait.
@@ -208,13 +219,14 @@ impl Serialize for WaitAnswer {
 }
 
 /// Waits for the jobs. About once a second, `line` shows the state of the first job that has not
-/// ended.
+/// ended. Returns `None` if a signal ended the wait.
 fn wait(
     store: &Store,
     selected: &Selected,
     options: &WaitOptions,
     line: Option<LiveLine>,
-) -> Result<WaitAnswer, Error> {
+    signals: AwaitedSignals,
+) -> Result<Option<WaitAnswer>, Error> {
     process::reap_in_background();
     let began = Instant::now();
     let ids = &selected.ids;
@@ -241,12 +253,21 @@ fn wait(
         }
     }
     let mut pending = PendingJobs::watch(store, options, open);
+    pending.heed(signals);
     // Checked after the watch has begun, so that no change is missed in between.
     let is_enough = options.any && !ended.is_empty() || pending.has_blocked();
-    if !is_enough {
-        pending.wait(&mut finished, began, line);
+    if !is_enough && !pending.wait(&mut finished, began, line) {
+        let left = match pending.live_jobs().as_slice() {
+            [one] => addressed(store.root(), format!("claudejob wait {one}")),
+            several => {
+                let list = addressed(store.root(), "claudejob list".to_owned());
+                format!("{} ({list})", plural(several.len(), "job"))
+            }
+        };
+        print_note(&format!("Left running: {left}\n"));
+        return Ok(None);
     }
-    answer(store, selected, options, finished)
+    answer(store, selected, options, finished).map(Some)
 }
 
 /// Results of jobs that ended while others are live: such a job may be removed before the answer.

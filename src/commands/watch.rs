@@ -5,11 +5,15 @@
 mod inotify;
 
 use std::collections::HashSet;
+use std::io::BufRead;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
+use crate::process::AwaitedSignals;
 use crate::store::JobDir;
 #[cfg(target_os = "linux")]
 use inotify::InotifyWatches as FileWatches;
@@ -35,6 +39,10 @@ pub(super) enum Notice {
     Appeared(String),
     /// There may be new jobs.
     Root,
+    /// This process got a signal.
+    Signal(Signal),
+    /// A line was typed; `None` at the end of the input.
+    Typed(Option<String>),
 }
 
 /// Watches jobs, each identified by an index that the caller chooses.
@@ -106,6 +114,27 @@ impl Watch {
     /// Returns a sender whose notices [`Self::next`] returns as well.
     pub(super) fn waker(&self) -> Sender<Notice> {
         self.sender.clone()
+    }
+
+    /// Makes a notice of each of these signals.
+    pub(super) fn forward(&self, signals: AwaitedSignals) {
+        let sender = self.waker();
+        std::thread::spawn(move || {
+            while let Some(signal) = signals.next() {
+                let _ = sender.send(Notice::Signal(signal));
+            }
+        });
+    }
+
+    /// Makes a notice of each line on stdin, and of its end.
+    pub(super) fn read_lines(&self) {
+        let sender = self.waker();
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+                let _ = sender.send(Notice::Typed(Some(line)));
+            }
+            let _ = sender.send(Notice::Typed(None));
+        });
     }
 
     /// Waits for the next notice.

@@ -5,10 +5,17 @@ use unicode_width::UnicodeWidthStr;
 
 /// Width if stdout is not a terminal or does not report its width.
 const DEFAULT_COLUMNS: usize = 100;
+/// Height in the same case.
+const DEFAULT_ROWS: usize = 24;
 
 /// Returns the width of the terminal on stdout.
 pub(crate) fn columns() -> usize {
     terminal_size::terminal_size().map_or(DEFAULT_COLUMNS, |(width, _)| usize::from(width.0))
+}
+
+/// Returns the height of the terminal on stdout.
+pub(crate) fn rows() -> usize {
+    terminal_size::terminal_size().map_or(DEFAULT_ROWS, |(_, height)| usize::from(height.0))
 }
 
 /// Joins coloured parts into lines of at most `columns` columns, broken between parts.

@@ -44,6 +44,11 @@ pub(crate) fn error(message: &str, hint: Option<&str>) {
     }
 }
 
+/// Prints a text to stderr.
+pub(crate) fn print_note(text: &str) {
+    let _ = anstream::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Prints the id of the job to stderr, above an answer that does not contain it.
 pub(crate) fn print_job(id: &JobId) {
     let _ = writeln!(anstream::stderr().lock(), "{}", painted(DIM, &format!("job {id}")));

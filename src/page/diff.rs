@@ -15,14 +15,15 @@ const CONTEXT_LINES: usize = 3;
 
 /// The differences between two versions of a text.
 #[derive(Debug, Default)]
-pub(super) struct Diff {
+pub(crate) struct Diff {
     lines: Vec<(LineChange, String)>,
     /// Characters of both sides that were not compared.
     omitted_chars: u64,
 }
 
+/// How a line of a text changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LineChange {
+pub(crate) enum LineChange {
     Same,
     Added,
     Removed,
@@ -32,7 +33,7 @@ enum LineChange {
 
 impl Diff {
     /// Compares `old` with `new`.
-    pub(super) fn new(old: &str, new: &str) -> Self {
+    pub(crate) fn new(old: &str, new: &str) -> Self {
         let (old, new) = (compared_part(old), compared_part(new));
         let diff = TextDiff::from_lines(old.text.as_str(), new.text.as_str());
         let mut lines = Vec::new();
@@ -53,6 +54,16 @@ impl Diff {
             }
         }
         Self { lines, omitted_chars: old.omitted_chars + new.omitted_chars }
+    }
+
+    /// Returns the lines around the changes, harmless for a terminal.
+    pub(crate) fn lines(&self) -> &[(LineChange, String)] {
+        &self.lines
+    }
+
+    /// Returns whether parts of the texts were not compared.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.omitted_chars > 0
     }
 
     /// Returns the approximate size of the markup, in characters.

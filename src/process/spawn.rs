@@ -100,7 +100,7 @@ pub(crate) fn spawn_claude(command: &mut Command) -> io::Result<Child> {
 
 /// Restores the default actions: signals that a caller ignores (nohup, a shell's background job)
 /// must not be ignored by the worker or claude.
-fn set_default_signals() {
+pub(super) fn set_default_signals() {
     for signal in [
         Signal::SIGHUP,
         Signal::SIGINT,

@@ -26,6 +26,7 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
         {
             &["wait"]
         }
+        "run" => &["wait"],
         "resume" => &["recover"],
         "rerun" => &["start"],
         "unpause" => &["pause"],

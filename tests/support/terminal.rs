@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::process::Command;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use nix::pty::{Winsize, openpty};
 
@@ -29,4 +31,65 @@ pub(crate) fn run_on_terminal(mut command: Command, input: &str) -> (i32, String
     }
     let code = child.wait().unwrap().code().unwrap_or(-1);
     (code, String::from_utf8_lossy(&output).into_owned())
+}
+
+/// A call on a terminal at which somebody reads and types.
+pub(crate) struct Terminal {
+    child: Child,
+    keyboard: File,
+    screen: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+impl Terminal {
+    #[track_caller]
+    pub(crate) fn start(mut command: Command) -> Self {
+        let pty = openpty(&SIZE, None).unwrap();
+        let keyboard = File::from(pty.master);
+        command.stdin(pty.slave.try_clone().unwrap());
+        command.stdout(pty.slave.try_clone().unwrap());
+        command.stderr(pty.slave);
+        let child = command.spawn().unwrap();
+        drop(command);
+        let screen = Arc::new(Mutex::new(String::new()));
+        let (shown, mut output) = (screen.clone(), keyboard.try_clone().unwrap());
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = output.read(&mut buffer) {
+                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..read]));
+            }
+        });
+        Self { child, keyboard, screen, reader }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub(crate) fn screen(&self) -> String {
+        self.screen.lock().unwrap().clone()
+    }
+
+    /// Waits until the screen contains a text.
+    #[track_caller]
+    pub(crate) fn await_text(&self, text: &str) {
+        super::eventually(&format!("{text:?} in {:?}", self.screen()), || {
+            self.screen().contains(text).then_some(())
+        });
+    }
+
+    /// Types a text after another one has appeared.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, prompt: &str, text: &str) {
+        self.await_text(prompt);
+        self.keyboard.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for the end of the call. Returns its exit code and all output.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> (i32, String) {
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        self.reader.join().unwrap();
+        (code, self.screen.lock().unwrap().clone())
+    }
 }

@@ -162,6 +162,10 @@ pub(super) struct AskArgs {
 }
 
 impl AskArgs {
+    pub(super) fn enable(&mut self) {
+        self.ask = true;
+    }
+
     pub(super) fn into_options(self) -> AskOptions {
         AskOptions { enabled: self.ask, block_timeout_ms: self.block_timeout.map(milliseconds) }
     }
@@ -383,6 +387,10 @@ pub(super) struct ReplayArgs {
 }
 
 impl ReplayArgs {
+    pub(super) fn is_given(&self) -> bool {
+        self.replay.is_some()
+    }
+
     pub(super) fn into_replay(self) -> Result<Option<Replay>, Error> {
         let Some(file) = &self.replay else { return Ok(None) };
         Ok(Some(Replay { file: Some(text(absolute(file)?)?), speed: self.replay_speed }))

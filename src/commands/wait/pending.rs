@@ -6,8 +6,9 @@ use super::{FinishedResults, WaitOptions};
 use crate::commands::observe::observe;
 use crate::commands::status::status_view;
 use crate::commands::watch::{Notice, Watch};
-use crate::job::Status;
+use crate::job::{JobId, Status};
 use crate::output::LiveLine;
+use crate::process::AwaitedSignals;
 use crate::store::{JobDir, RECORD, Store};
 
 /// Interval between reports to the caller during the wait.
@@ -41,13 +42,19 @@ impl<'a> PendingJobs<'a> {
         !self.options.through_blocked && self.dirs.iter().any(is_blocked)
     }
 
-    /// Waits until enough jobs have ended, one is blocked, or the time is over.
+    /// Makes the signals end the wait.
+    pub(super) fn heed(&self, signals: AwaitedSignals) {
+        self.watch.forward(signals);
+    }
+
+    /// Waits until enough jobs have ended, one is blocked, or the time is over. Returns false if a
+    /// signal ended the wait.
     pub(super) fn wait(
         &mut self,
         finished: &mut FinishedResults,
         began: Instant,
         mut line: Option<LiveLine>,
-    ) {
+    ) -> bool {
         let deadline = self.options.timeout.and_then(|timeout| began.checked_add(timeout));
         let mut next_report = began;
         while self.live.contains(&true) {
@@ -57,15 +64,17 @@ impl<'a> PendingJobs<'a> {
                 until = Some(deadline.map_or(next_report, |at| at.min(next_report)));
             }
             match self.watch.next_until(until) {
+                Some(Notice::Signal(_)) => return false,
                 Some(notice) => {
                     if self.handle(&notice, finished) {
-                        return;
+                        return true;
                     }
                 }
-                None if deadline.is_some_and(|at| at <= Instant::now()) => return,
+                None if deadline.is_some_and(|at| at <= Instant::now()) => return true,
                 None => self.report(line.as_mut()),
             }
         }
+        true
     }
 
     /// Handles a notice. Returns whether the wait is over.
@@ -84,8 +93,19 @@ impl<'a> PendingJobs<'a> {
             Notice::Changed(index) => {
                 !self.options.through_blocked && is_blocked(&self.dirs[*index])
             }
-            Notice::Appeared(_) | Notice::Root => false,
+            Notice::Appeared(_) | Notice::Root | Notice::Signal(_) | Notice::Typed(_) => false,
         }
+    }
+
+    /// Returns the jobs that have not ended.
+    pub(super) fn live_jobs(&self) -> Vec<&JobId> {
+        let mut ids = Vec::new();
+        for (dir, live) in self.dirs.iter().zip(&self.live) {
+            if *live {
+                ids.push(dir.id());
+            }
+        }
+        ids
     }
 
     /// Shows the state of the first job that has not ended.

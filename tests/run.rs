@@ -1,0 +1,167 @@
+//! `run`: starts a job and follows it to its end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+#[path = "run/signals.rs"]
+mod signals;
+mod support;
+#[path = "run/terminal.rs"]
+mod terminal;
+
+use std::fs;
+
+use support::{Answer, Sandbox, await_file};
+
+const SCRIPT: &str = "read\ninit\nsay hello\nresult fine\neof";
+const QUESTION: &str = r#"json {"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"Which database?","header":"DB","options":[{"label":"SQLite","description":"embedded"},{"label":"Postgres","description":"a server"}],"multiSelect":false}]},"tool_use_id":"t1"}}"#;
+const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{"command":"cargo publish"},"tool_use_id":"t2"}}"#;
+
+fn prompt_of(sandbox: &Sandbox, id: &str) -> String {
+    fs::read_to_string(sandbox.job(id).join("prompt.txt")).unwrap()
+}
+
+#[test]
+fn shows_the_conversation_and_the_verdict() {
+    let sandbox = Sandbox::new(SCRIPT);
+    let answer = sandbox.run(["run", "--plain", "-n", "fix", "Fix it"]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    let lines: Vec<&str> = answer.stdout.lines().collect();
+    let work = sandbox.work();
+    let first =
+        format!("job fix · {} · bypassPermissions: claude asks for nothing", work.display());
+    assert_eq!(lines[0], first);
+    assert!(answer.stdout.contains("\nhello\n"), "{answer:?}");
+    assert!(lines.last().unwrap().starts_with("= completed · 1 turn · "), "{answer:?}");
+    assert!(!answer.stdout.contains("= done"), "{answer:?}");
+    assert_eq!(prompt_of(&sandbox, "fix"), "Fix it");
+    let other = ["run", "--plain", "--permission-mode", "acceptEdits", "x"];
+    assert!(sandbox.run(other).stdout.contains(" · acceptEdits: edits are allowed\n"));
+}
+
+#[test]
+fn answers_with_the_document_of_wait() {
+    let sandbox = Sandbox::new(SCRIPT);
+    let answer = sandbox.run(["run", "x"]);
+    answer.expect_end(0, "completed", None);
+    assert_eq!(answer["result"], "fine");
+    assert_eq!(sandbox.wait(answer.text("jobId")).json, answer.json);
+    sandbox.script("read\ninit\nsay hello\nexit 3");
+    sandbox.run(["run", "x"]).expect_end(1, "failed", Some("no_result"));
+    let failed = sandbox.run(["run", "--plain", "-n", "bad", "x"]);
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(failed.stdout.contains("\n= failed (no_result): "), "{failed:?}");
+    assert!(failed.stderr.contains("hint: claudejob resume bad"), "{failed:?}");
+}
+
+#[test]
+fn takes_the_prompt_from_argument_file_and_stdin() {
+    let sandbox = Sandbox::new(SCRIPT);
+    let file = sandbox.path("task.md");
+    fs::write(&file, "from a file").unwrap();
+    for (arguments, stdin, prompt) in [
+        (&["two words"][..], "no", "two words"),
+        (&["-p", "-x begins with a dash"], "no", "-x begins with a dash"),
+        (&["-f", file.to_str().unwrap()], "no", "from a file"),
+        (&["-"], "from stdin", "from stdin"),
+        (&[], "from stdin", "from stdin"),
+    ] {
+        let answer = sandbox.run_with_stdin([&["run"], arguments].concat(), stdin);
+        assert_eq!(prompt_of(&sandbox, answer.text("jobId")), prompt, "{arguments:?}");
+    }
+}
+
+#[track_caller]
+fn assert_refused(answer: &Answer, code: i32, message: &str, hint: &str) {
+    assert_eq!((answer.code, answer.text("error")), (code, message), "{answer:?}");
+    assert_eq!(answer.text("hint"), hint);
+}
+
+#[test]
+fn refuses_what_is_no_prompt() {
+    let sandbox = Sandbox::new(SCRIPT);
+    let hint = "claudejob run 'fix the test'";
+    assert_refused(
+        &sandbox.run(["run", "fix", "the", "test"]),
+        2,
+        "the prompt is one argument",
+        hint,
+    );
+    let suggestion = format!("{hint}  # did you mean this?");
+    let id = "invalid job id 'fix the test'";
+    assert_refused(&sandbox.run(["start", "fix the test"]), 1, id, &suggestion);
+    let verb = "unknown command 'fix the test'";
+    assert_refused(&sandbox.run(["fix the test"]), 2, verb, &suggestion);
+    let help = "claudejob start --help  # or: claudejob run \"PROMPT\"";
+    assert_refused(&sandbox.run(["start", "a"]), 2, "no prompt", help);
+    let empty = "claudejob run \"PROMPT\"  # or -f FILE, or - for stdin";
+    assert_refused(&sandbox.run_with_stdin(["run"], " \n"), 1, "the prompt is empty", empty);
+    assert_eq!(sandbox.run(["run", "x", "-p", "y"]).code, 2);
+    assert!(!sandbox.jobs().join("a").exists());
+}
+
+#[test]
+fn ends_at_a_question_if_nobody_is_there() {
+    let sandbox = Sandbox::new(&format!("read\ninit\nsay hello\n{QUESTION}\nhang"));
+    let answer = sandbox.run(["run", "--ask", "-n", "j", "x"]);
+    assert_eq!((answer.code, &answer["status"]), (5, &"blocked".into()), "{answer:?}");
+    assert_eq!(answer["blocked"]["requestId"], "q1");
+    let answer = sandbox.run(["run", "--ask", "--plain", "-n", "k", "x"]);
+    assert_eq!(answer.code, 5, "{answer:?}");
+    assert!(answer.stdout.ends_with("\n= blocked · asks: Which database?\n"), "{answer:?}");
+    assert!(answer.stderr.contains("hint: claudejob answer k"), "{answer:?}");
+    assert_eq!(sandbox.status("k")["status"], "blocked");
+}
+
+#[test]
+fn ends_when_a_kept_job_is_idle() {
+    let sandbox = Sandbox::new("read\ninit\nsay hello\nresult fine\neof");
+    let answer = sandbox.run(["run", "--keep-alive", "-n", "j", "x"]);
+    assert_eq!((answer.code, &answer["status"]), (0, &"idle".into()), "{answer:?}");
+    let answer = sandbox.run(["run", "--keep-alive", "--plain", "-n", "k", "x"]);
+    assert_eq!(answer.code, 0, "{answer:?}");
+    assert!(answer.stdout.contains("\n= done · "), "{answer:?}");
+    assert!(answer.stdout.ends_with("\n= idle · claudejob send k \"…\"\n"), "{answer:?}");
+}
+
+#[test]
+fn waits_for_a_slot() {
+    let mut sandbox = Sandbox::new("read\ninit\nsay hello\nwait-file $DIR/go\nresult fine\neof");
+    sandbox.set("CLAUDE_SKILL_MAX_PARALLEL", "1");
+    sandbox.start("first", &[]);
+    let run = sandbox.command(["run", "--plain", "-n", "second", "x"]);
+    let run = std::thread::spawn(move || Answer::from_command(run, Vec::new()));
+    support::eventually("the queue", || {
+        let second = sandbox.run(["status", "second"]);
+        (second["status"] == "queued").then_some(())
+    });
+    fs::write(sandbox.path("go"), "").unwrap();
+    let answer = run.join().unwrap();
+    assert!(answer.code == 0 && answer.stdout.contains("\n= completed"), "{answer:?}");
+}
+
+#[test]
+fn a_prompt_is_not_in_the_arguments() {
+    let sandbox = Sandbox::new("read\ntouch $DIR/up\nwait-file $DIR/go\ninit\nresult ok\neof");
+    let mut run = sandbox.command(["run", "--plain", "a secret"]).spawn().unwrap();
+    await_file(&sandbox.path("up"));
+    let arguments = fs::read_to_string(format!("/proc/{}/cmdline", run.id())).unwrap();
+    assert!(!arguments.contains("secret"), "{arguments:?}");
+    fs::write(sandbox.path("go"), "").unwrap();
+    assert!(run.wait().unwrap().success());
+}
+
+#[test]
+fn a_closed_output_ends_the_command_alone() {
+    let sandbox = Sandbox::new("read\ninit\nsay hello\nwait-file $DIR/go\nresult ok\neof");
+    let mut run = sandbox.command(["run", "--plain", "-n", "j", "x"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = run.stdout(writer).output().unwrap();
+    drop(run);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("job j was started"), "{stderr}");
+    assert_eq!(sandbox.status("j")["status"], "running");
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("j").expect_end(0, "completed", None);
+}
