@@ -203,7 +203,7 @@ pub(crate) enum Verb {
     Start(Box<StartArgs>),
     /// Start a new job with the request of another
     Rerun(RerunArgs),
-    /// Continue the conversation of a job that has ended
+    /// Continue the conversations of jobs that have ended
     Resume(ResumeArgs),
     /// Continue jobs that lost their host, worker or claude
     Recover(RecoverArgs),
@@ -212,7 +212,7 @@ pub(crate) enum Verb {
     List(ListArgs),
     /// Show a job's status
     Status(StatusArgs),
-    /// Show what a job's agent said and did
+    /// Show what jobs' agents said and did
     #[command(visible_alias = "tail")]
     Logs(LogsArgs),
     /// Show jobs' results

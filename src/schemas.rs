@@ -100,10 +100,18 @@ fn all() -> Vec<(&'static str, Value)> {
         ("interrupt", schema::<InterruptAnswer>("Answer of `claudejob interrupt`")),
         ("kill", schema::<Several<KillAnswer>>("Answer of `claudejob kill`")),
         ("list", schema::<ListAnswer>("Answer of `claudejob list`")),
-        ("logs", schema::<LogsAnswer>("Answer of `claudejob logs`, and part of `--follow`")),
+        (
+            "logs",
+            schema::<Several<LogsAnswer>>("Answer of `claudejob logs`, and part of `--follow`"),
+        ),
         ("pause", schema::<PauseAnswer>("Answer of `claudejob pause` and `unpause`")),
-        ("recover", schema::<Recovered>("Answer of `claudejob recover ID` and `resume`")),
-        ("recover-all", schema::<RecoverAllAnswer>("Answer of `claudejob recover --all`")),
+        ("recover", schema::<Recovered>("Answer of `claudejob recover ID` and `resume ID`")),
+        (
+            "recover-all",
+            schema::<RecoverAllAnswer>(
+                "Answer of `claudejob recover` and `resume` for several jobs",
+            ),
+        ),
         ("redeliver", schema::<RedeliverAnswer>("Answer of `claudejob redeliver`")),
         ("result", schema::<Several<ResultAnswer>>("Answer of `claudejob result`")),
         ("send", schema::<SendAnswer>("Answer of `claudejob send`")),

@@ -21,12 +21,6 @@ pub(crate) struct JobName {
     pub job_id: Option<String>,
 }
 
-impl JobName {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.id.is_none() && self.job_id.is_none()
-    }
-}
-
 /// Several jobs: their ids, or what they have in common. A verb that can do its work with all of
 /// its jobs has an option `--all` of its own.
 #[derive(Debug, Default, Args)]

@@ -8,9 +8,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::host_takeover::{take_over, take_over_all};
+use super::host_takeover::take_over;
 use super::naming::Action;
 use super::observe::try_load_checked;
+use super::selecting::take_over_matching;
 use crate::arguments::{FORCE_HOST, SelectorArgs, duration};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
@@ -67,14 +68,14 @@ impl CleanArgs {
         let mut options = self.options;
         let action = if options.dry_run { None } else { Some(Action::Remove) };
         let ids = call.named_jobs(action, &store, &self.targets)?;
-        options.filter = self.targets.filter.into_filter();
         if self.force_host && !options.dry_run {
             if ids.is_empty() {
-                take_over_all(&store)?;
+                take_over_matching(&store, &self.targets.filter)?;
             } else {
                 take_over(&store, &ids)?;
             }
         }
+        options.filter = self.targets.filter.into_filter();
         call.print(&clean(&store, &ids, None, &options)?)
     }
 }

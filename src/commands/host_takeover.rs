@@ -14,11 +14,6 @@ pub(crate) fn take_over(store: &Store, ids: &[JobId]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes over the live jobs of other machines among all jobs.
-pub(crate) fn take_over_all(store: &Store) -> Result<(), Error> {
-    take_over(store, &store.ids()?)
-}
-
 fn take_over_one(store: &Store, id: &JobId) -> Result<(), Error> {
     let dir = store.job(id);
     // The verb itself reports a job that does not exist or cannot be read.

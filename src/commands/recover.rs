@@ -6,34 +6,33 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::host_takeover::{refuse_other_host, take_over, take_over_all};
+use super::host_takeover::{refuse_other_host, take_over};
 pub(crate) use super::launching::Recovered;
 use super::launching::launch_attempt;
 use super::observe::{observe, try_load_checked};
-use super::several::FailedJob;
-use crate::arguments::{FORCE_HOST, JobName};
+use super::selecting::{Among, take_over_matching};
+use super::several::{FailedJob, first_exit_status};
+use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Reason, Record, Status};
 use crate::launch::DetachMode;
-use crate::output::{Answer, BOLD, RED, painted, push_marked, push_warning};
+use crate::output::{Answer, BOLD, painted, push_warning};
 use crate::store::Store;
 
 /// Arguments of `recover`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  claudejob recover fix-login\n  claudejob recover --all\n\n\
+#[command(after_help = "Examples:\n  claudejob recover --all\n  claudejob recover fix-login\n  \
+    claudejob recover --label project=app\n\n\
     Claude continues its conversation, or gets the prompt again if it had none yet. A job that \
     failed because its dependency was interrupted waits for that job again. Jobs that were \
     killed, ended by themselves or were started with --no-recover are not changed. The \
-    environment is the caller's, because none was stored.",
-    mut_group("JobName", |group| group.arg("all"))
-)]
+    environment is the caller's, because none was stored.")]
 pub(crate) struct RecoverArgs {
     #[command(flatten)]
-    target: JobName,
+    targets: SelectorArgs,
     /// Recover every interrupted job and the jobs that need it
-    #[arg(long)]
+    #[arg(long, help_heading = "Selection")]
     all: bool,
     /// Select how the job is detached from the caller
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
@@ -46,28 +45,31 @@ pub(crate) struct RecoverArgs {
 impl RecoverArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let env = &call.env;
-        if self.all {
-            if self.force_host {
-                take_over_all(&store)?;
-            }
-            return call.print(&recover_all(&store, self.detach, env)?);
+        let named = call.named_jobs(None, &store, &self.targets)?;
+        if self.force_host && named.is_empty() {
+            take_over_matching(&store, &self.targets.filter)?;
+        } else if self.force_host {
+            take_over(&store, &named)?;
         }
-        let id = call.job(&store, &self.target)?;
-        if self.force_host {
-            take_over(&store, std::slice::from_ref(&id))?;
+        let selected = call.select(&store, self.targets, self.all, Among::Every)?.required()?;
+        let recovery = Recovery { store: &store, detach: self.detach, env: &call.env };
+        match selected.ids.as_slice() {
+            [id] if !selected.is_several() => call.print(&recovery.recover(id)?),
+            ids if !selected.is_selection => call.print(&recovery.recover_named(ids)),
+            // A login that was refused is renewed by the caller, who then names or selects the job.
+            ids if self.all => call.print(&recovery.recover_fitting(ids, Record::is_cut_off)),
+            ids => call.print(&recovery.recover_fitting(ids, Record::is_recoverable)),
         }
-        call.print(&recover(&store, &id, self.detach, env)?)
     }
 }
 
-/// The jobs that were recovered.
+/// The jobs that continue, of several.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct RecoverAllAnswer {
     /// The jobs that continue.
     pub recovered: Vec<Recovered>,
-    /// The interrupted jobs that could not be recovered.
+    /// The jobs that could not be recovered or resumed.
     pub failed: Vec<FailedJob>,
 }
 
@@ -90,58 +92,109 @@ impl Answer for Recovered {
 impl Answer for RecoverAllAnswer {
     fn text(&self) -> String {
         if self.recovered.is_empty() && self.failed.is_empty() {
-            return "Nothing to recover.\n".to_owned();
+            return "No job to continue.\n".to_owned();
         }
         let mut text: String = self.recovered.iter().map(Recovered::text).collect();
-        for failure in &self.failed {
-            let what = format!("{}: {}", failure.job_id, failure.error);
-            push_marked(&mut text, RED.bold(), "error:", &what);
+        for failed in &self.failed {
+            failed.push_to(&mut text);
         }
         text
     }
 
     fn exit_status(&self) -> ExitStatus {
-        if self.failed.is_empty() { ExitStatus::Done } else { ExitStatus::Failed }
+        let failures: Vec<ExitStatus> = self.failed.iter().map(|job| job.exit_status).collect();
+        first_exit_status(&failures).unwrap_or(ExitStatus::Done)
     }
 }
 
-/// Recovers one job.
-fn recover(store: &Store, id: &JobId, detach: DetachMode, env: &Env) -> Result<Recovered, Error> {
-    let observed = observe(store, id)?;
-    refuse_other_host(&observed.dir, &observed.record)?;
-    if !observed.record.is_recoverable() {
-        return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&observed.record)));
+impl RecoverAllAnswer {
+    pub(super) fn add(&mut self, store: &Store, id: &JobId, result: Result<Recovered, Error>) {
+        match result {
+            Ok(recovered) => self.recovered.push(recovered),
+            Err(error) => self.failed.push(FailedJob::new(store, id.clone(), &error)),
+        }
     }
-    begin_recovery(store, id, observed.record, detach, env)
 }
 
-/// Recovers every interrupted job, dependencies first: jobs that wait for them have failed until
-/// then. A job that failed because of a dependency is recovered only if the dependency is. Jobs
-/// that another `recover` recovers at the same time are skipped.
-fn recover_all(store: &Store, detach: DetachMode, env: &Env) -> Result<RecoverAllAnswer, Error> {
-    let mut ids = store.ids()?;
-    ids.sort_unstable();
-    let mut interrupted = Vec::new();
-    for id in ids {
-        if let Ok(observed) = try_load_checked(store, &id)
-            && observed.record.is_cut_off()
-        {
-            interrupted.push((id, observed.record.spec.dependencies().cloned().collect()));
+/// How jobs are recovered.
+struct Recovery<'a> {
+    store: &'a Store,
+    detach: DetachMode,
+    env: &'a Env,
+}
+
+impl Recovery<'_> {
+    fn recover(&self, id: &JobId) -> Result<Recovered, Error> {
+        let observed = observe(self.store, id)?;
+        refuse_other_host(&observed.dir, &observed.record)?;
+        if !observed.record.is_recoverable() {
+            return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&observed.record)));
         }
+        self.begin(id, observed.record)
     }
-    let mut answer = RecoverAllAnswer::default();
-    for id in in_dependency_order(interrupted) {
-        let Ok(observed) = try_load_checked(store, &id) else { continue };
-        if !observed.record.is_cut_off() || would_fail_again(store, &observed.record) {
-            continue;
+
+    /// Recovers each of these jobs, dependencies first.
+    fn recover_named(&self, ids: &[JobId]) -> RecoverAllAnswer {
+        let mut jobs = Vec::new();
+        for id in ids {
+            let dependencies = match try_load_checked(self.store, id) {
+                Ok(observed) => observed.record.spec.dependencies().cloned().collect(),
+                Err(_) => Vec::new(),
+            };
+            jobs.push((id.clone(), dependencies));
         }
-        match begin_recovery(store, &id, observed.record, detach, env) {
-            Ok(recovered) => answer.recovered.push(recovered),
-            Err(Error::NotRecoverable(..)) => {}
-            Err(error) => answer.failed.push(FailedJob::new(store, id, &error)),
+        let mut answer = RecoverAllAnswer::default();
+        for id in in_dependency_order(jobs) {
+            answer.add(self.store, &id, self.recover(&id));
         }
+        answer
     }
-    Ok(answer)
+
+    /// Recovers those of these jobs that fit, dependencies first: jobs that wait for them have failed
+    /// until then. A job that failed because of a dependency is recovered only if the dependency is.
+    /// Jobs that another `recover` recovers at the same time are skipped.
+    fn recover_fitting(&self, ids: &[JobId], fits: fn(&Record) -> bool) -> RecoverAllAnswer {
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        let mut interrupted = Vec::new();
+        for id in ids {
+            if let Ok(observed) = try_load_checked(self.store, &id)
+                && fits(&observed.record)
+            {
+                interrupted.push((id, observed.record.spec.dependencies().cloned().collect()));
+            }
+        }
+        let mut answer = RecoverAllAnswer::default();
+        for id in in_dependency_order(interrupted) {
+            let Ok(observed) = try_load_checked(self.store, &id) else { continue };
+            if !fits(&observed.record) || would_fail_again(self.store, &observed.record) {
+                continue;
+            }
+            match self.begin(&id, observed.record) {
+                Err(Error::NotRecoverable(..)) => {}
+                result => answer.add(self.store, &id, result),
+            }
+        }
+        answer
+    }
+
+    fn begin(&self, id: &JobId, record: Record) -> Result<Recovered, Error> {
+        launch_attempt(
+            self.store,
+            id,
+            record.spec,
+            self.detach,
+            self.env,
+            || raced(id),
+            |_, record| {
+                if !record.is_recoverable() {
+                    return Err(raced(id));
+                }
+                record.begin_recovery();
+                Ok(())
+            },
+        )
+    }
 }
 
 /// Returns whether the job failed because of a dependency that has still failed.
@@ -192,30 +245,6 @@ fn refusal_reason(record: &Record) -> String {
         }
         live => format!("it is {live}"),
     }
-}
-
-fn begin_recovery(
-    store: &Store,
-    id: &JobId,
-    record: Record,
-    detach: DetachMode,
-    env: &Env,
-) -> Result<Recovered, Error> {
-    launch_attempt(
-        store,
-        id,
-        record.spec,
-        detach,
-        env,
-        || raced(id),
-        |_, record| {
-            if !record.is_recoverable() {
-                return Err(raced(id));
-            }
-            record.begin_recovery();
-            Ok(())
-        },
-    )
 }
 
 fn raced(id: &JobId) -> Error {

@@ -1,4 +1,4 @@
-//! `resume`: continues an ended job in the same conversation.
+//! `resume`: continues ended jobs in the same conversations.
 
 use clap::Args;
 
@@ -6,7 +6,9 @@ use super::Call;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Recovered, launch_attempt};
 use super::observe::observe;
-use crate::arguments::{JobName, MessageArgs, RunOptions};
+use super::recover::RecoverAllAnswer;
+use super::selecting::Among;
+use crate::arguments::{MessageArgs, RunOptions, SelectorArgs};
 use crate::claude::{self, Env};
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Record, SpecChange};
@@ -18,13 +20,17 @@ const DEFAULT_MESSAGE: &str = "Go on with the task.";
 
 /// Arguments of `resume`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: claudejob resume fix-login -p \"Now the logout test\"\n\n\
+#[command(after_help = "Examples:\n  claudejob resume fix-login -p \"Now the logout test\"\n  \
+    claudejob resume --all --since 1d\n\n\
     It starts another attempt of the same job: log, turns and cost accumulate. Messages that \
     were not delivered before come first. The given options replace those of the job, for later \
     attempts as well.")]
 pub(crate) struct ResumeArgs {
     #[command(flatten)]
-    target: JobName,
+    targets: SelectorArgs,
+    /// Resume every failed or killed job
+    #[arg(long, help_heading = "Selection")]
+    all: bool,
     #[command(flatten)]
     pub message: MessageArgs,
     #[command(flatten)]
@@ -37,13 +43,24 @@ pub(crate) struct ResumeArgs {
 impl ResumeArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let request = ResumeRequest {
-            id: call.job(&store, &self.target)?,
-            message: self.message.read()?,
-            change: self.options.into_change(),
+        let among = if self.all { Among::Unsuccessful } else { Among::Ended };
+        let selected = call.select(&store, self.targets, self.all, among)?.required()?;
+        let message = self.message.read()?;
+        let change = self.options.into_change();
+        let request = |id: &JobId| ResumeRequest {
+            id: id.clone(),
+            message: message.clone(),
+            change: change.clone(),
             detach: self.detach,
         };
-        call.print(&resume(&store, request, &call.env)?)
+        if let ([id], false) = (selected.ids.as_slice(), selected.is_several()) {
+            return call.print(&resume(&store, request(id), &call.env)?);
+        }
+        let mut answer = RecoverAllAnswer::default();
+        for id in &selected.ids {
+            answer.add(&store, id, resume(&store, request(id), &call.env));
+        }
+        call.print(&answer)
     }
 }
 

@@ -1,11 +1,12 @@
 //! Finds the jobs that a caller selects by what they have in common.
 
 use super::Call;
+use super::host_takeover::take_over;
 use super::naming::Action;
 use super::observe::try_load_checked;
-use crate::arguments::SelectorArgs;
+use crate::arguments::{FilterArgs, SelectorArgs};
 use crate::error::Error;
-use crate::job::{Filter, JobId, Timestamp};
+use crate::job::{Filter, JobId, Status, Timestamp};
 use crate::store::{Listed, Store};
 
 /// The jobs among which a verb selects.
@@ -13,8 +14,29 @@ use crate::store::{Listed, Store};
 pub(super) enum Among {
     Every,
     Live,
+    Ended,
+    /// Jobs that have failed or were killed.
+    Unsuccessful,
+    /// Every job as it is recorded: the verdict of a lost job is not written.
+    Recorded,
     /// Jobs that are recorded as live. A lost job is one of them, and its verdict is not written.
     RecordedLive,
+}
+
+impl Among {
+    fn includes(self, status: Status) -> bool {
+        match self {
+            Self::Every | Self::Recorded => true,
+            Self::Live | Self::RecordedLive => status.is_live(),
+            Self::Ended => !status.is_live(),
+            Self::Unsuccessful => matches!(status, Status::Failed | Status::Killed),
+        }
+    }
+
+    /// Whether jobs are compared as they are recorded, without a check of their workers.
+    fn is_of_records(self) -> bool {
+        matches!(self, Self::Recorded | Self::RecordedLive)
+    }
 }
 
 /// The jobs that a call names or selects.
@@ -101,6 +123,13 @@ impl Call {
     }
 }
 
+/// Takes over the live jobs of other machines among the jobs with these properties. Their status may
+/// change, so a given one does not count.
+pub(super) fn take_over_matching(store: &Store, filter: &FilterArgs) -> Result<(), Error> {
+    let filter = Filter { statuses: Vec::new(), ..filter.clone().into_filter() };
+    take_over(store, &matching(store, &filter, Among::Recorded)?)
+}
+
 /// Returns the matching jobs, the latest start first.
 fn matching(store: &Store, filter: &Filter, among: Among) -> Result<Vec<JobId>, Error> {
     let mut found = Vec::new();
@@ -112,7 +141,9 @@ fn matching(store: &Store, filter: &Filter, among: Among) -> Result<Vec<JobId>, 
             }
             continue;
         };
-        if among != Among::Every || !filter.matches_times(Some(ended.status), ended.started_at) {
+        let is_candidate = among.includes(ended.status)
+            && filter.matches_times(Some(ended.status), ended.started_at);
+        if !is_candidate {
             continue;
         }
         // The summary is decoded only if it is needed.
@@ -133,17 +164,18 @@ fn match_record(
     filter: &Filter,
     among: Among,
 ) -> Option<Option<Timestamp>> {
-    let loaded = match among {
-        Among::RecordedLive => store.job(id).load(),
-        Among::Every | Among::Live => try_load_checked(store, id).map(|observed| observed.record),
+    let loaded = if among.is_of_records() {
+        store.job(id).load()
+    } else {
+        try_load_checked(store, id).map(|observed| observed.record)
     };
     let Ok(record) = loaded else {
         // Nothing is known of the job but that it runs.
-        let has_worker = store.job(id).has_worker().unwrap_or(false);
-        return if has_worker && filter.is_empty() { Some(None) } else { None };
+        let may_run = among.includes(Status::Running) && filter.is_empty();
+        let is_live = may_run && store.job(id).has_worker().unwrap_or(false);
+        return if is_live { Some(None) } else { None };
     };
-    let is_candidate = among == Among::Every || record.status.is_live();
-    if is_candidate && filter.matches_record(&record) {
+    if among.includes(record.status) && filter.matches_record(&record) {
         Some(record.times.started_at)
     } else {
         None

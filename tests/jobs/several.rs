@@ -134,6 +134,90 @@ fn result_shows_several_jobs() {
 }
 
 #[test]
+fn logs_shows_several_jobs() {
+    let sandbox = Sandbox::new("read\ninit\nsay hello\nresult ok\neof");
+    sandbox.run_job("a", &["--label", "team=web"]);
+    sandbox.run_job("b", &["--label", "team=web"]);
+    let answer = sandbox.run(["logs", "-l", "team=web", "-n", "1"]);
+    assert_ids(&answer, 0, &["b", "a"]);
+    assert!(answer.json[1]["tail"].as_str().unwrap().starts_with("= completed"), "{answer:?}");
+    assert_ids(&sandbox.run(["logs", "a", "x"]), 4, &["a", "x"]);
+    assert_ids(&sandbox.run(["logs", "--all"]), 0, &[]);
+    assert_error(&sandbox.run(["logs", "--status", "running"]), 4, "no_match");
+    let text = sandbox.run(["logs", "a", "b", "--plain"]).stdout;
+    let (first, second) = text.split_once("\n\n==> b <==\n").unwrap();
+    assert!(first.starts_with("==> a <==\nhello\n= completed"), "{text}");
+    assert!(second.starts_with("hello\n= completed"), "{text}");
+    for option in [&["--raw"][..], &["--stderr"], &["--since-offset", "0"], &["--max-bytes", "9"]] {
+        for jobs in [&["a", "b"][..], &["--all"], &["-l", "team=web"]] {
+            let answer = sandbox.run([&["logs"], jobs, option].concat());
+            assert_error(&answer, 2, "usage");
+            assert_eq!(answer["error"], format!("{} is for one job, not for several", option[0]));
+        }
+        assert_eq!(sandbox.run([&["logs", "a"], option].concat()).code, 0);
+    }
+}
+
+/// The ids of the jobs that continue, and of those that failed.
+fn continued(answer: &Answer) -> (Vec<&str>, Vec<&str>) {
+    let ids = |field: &str| {
+        let jobs = answer.json[field].as_array().unwrap_or_else(|| panic!("{answer:?}"));
+        jobs.iter().map(|job| job["jobId"].as_str().unwrap()).collect()
+    };
+    (ids("recovered"), ids("failed"))
+}
+
+#[test]
+fn resume_continues_several_jobs() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("a", &["--label", "team=web"]);
+    sandbox.run_job("b", &["--label", "team=web"]);
+    sandbox.script("read\ninit\nexit 1");
+    sandbox.run_job("c", &["--label", "team=web"]);
+    sandbox.script("read\ninit\nhang");
+    sandbox.start("live", &["--label", "team=web", "--max-parallel", "0"]);
+    let answer = sandbox.run(["resume", "live", "x", "a", "-p", "again"]);
+    assert_eq!((answer.code, continued(&answer)), (4, (vec!["a"], vec!["live", "x"])));
+    assert_eq!(answer.json["failed"][0]["code"], "not_resumable");
+    assert_eq!(sandbox.run(["resume", "live", "a"]).code, 1);
+    sandbox.run(["kill", "a"]);
+    let answer = sandbox.run(["resume", "--all", "-l", "team=web", "--max-parallel", "0"]);
+    assert_error(&answer, 2, "usage");
+    let answer = sandbox.run(["resume", "--all", "-l", "team=web"]);
+    assert_eq!((answer.code, continued(&answer)), (0, (vec!["c", "a"], vec![])), "{answer:?}");
+    assert_eq!(sandbox.run(["resume", "--all"]).json, json!({"recovered": [], "failed": []}));
+    let answer = sandbox.run(["resume", "-l", "team=web"]);
+    assert_eq!((answer.code, continued(&answer)), (0, (vec!["b"], vec![])), "{answer:?}");
+    assert_error(&sandbox.run(["resume"]), 2, "usage");
+    assert_error(&sandbox.run(["resume", "x"]), 4, "not_found");
+    let text = sandbox.run(["resume", "--all", "--plain"]).stdout;
+    assert_eq!(text, "No job to continue.\n");
+    sandbox.run(["kill", "--all"]);
+}
+
+#[test]
+fn recover_continues_several_jobs() {
+    let sandbox = Sandbox::new("read\ninit\nhang");
+    for (id, label) in [("a", "n=1"), ("b", "n=2"), ("c", "n=2"), ("d", "n=2")] {
+        let worker = sandbox.start(id, &["--label", label, "--max-parallel", "0"]);
+        if id != "d" {
+            crate::support::processes::kill(worker["pid"].as_i64().unwrap() as i32);
+        }
+    }
+    let answer = sandbox.run(["recover", "-l", "n=2", "--status", "failed", "-g", "x"]);
+    assert_eq!(answer.json, json!({"recovered": [], "failed": []}));
+    let answer = sandbox.run(["recover", "-l", "n=2"]);
+    assert_eq!((answer.code, continued(&answer)), (0, (vec!["b", "c"], vec![])), "{answer:?}");
+    let answer = sandbox.run(["recover", "b", "a"]);
+    assert_eq!((answer.code, continued(&answer)), (1, (vec!["a"], vec!["b"])), "{answer:?}");
+    assert_eq!(answer.json["failed"][0]["code"], "not_recoverable");
+    assert_eq!(sandbox.run(["recover", "b", "x"]).code, 4);
+    assert_error(&sandbox.run(["recover", "b"]), 1, "not_recoverable");
+    assert_error(&sandbox.run(["recover"]), 2, "usage");
+    sandbox.run(["kill", "--all"]);
+}
+
+#[test]
 fn wait_selects_ended_jobs_too() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     sandbox.run_job("a", &["--label", "team=web"]);

@@ -27,10 +27,9 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
             &["wait"]
         }
         "run" => &["wait"],
-        "resume" => &["recover"],
+        "resume" | "recover" => &["recover", "recover-all"],
         "rerun" => &["start"],
         "unpause" => &["pause"],
-        "recover" if has("--all") => &["recover-all"],
         "send" if has("--follow") => &["send", "logs"],
         "demo" | "sidecar" | "worker" | "replay" => return,
         verb => &[verb],

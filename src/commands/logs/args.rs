@@ -3,22 +3,26 @@
 use clap::Args;
 
 use super::{LogFormat, LogsRequest, follow, logs};
-use crate::arguments::JobName;
+use crate::arguments::SelectorArgs;
 use crate::commands::Call;
+use crate::commands::selecting::Among;
+use crate::commands::several::Several;
 use crate::error::{Error, ExitStatus};
+use crate::job::JobId;
 use crate::output::print_job;
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  claudejob logs -f fix-login\n  \
+#[command(after_help = "Examples:\n  claudejob logs -f fix-login\n  \
     claudejob logs fix-login --since-offset 0 --max-bytes 20000\n  \
-    claudejob logs fix-login --merged    with the lines of stderr, in order",
-    mut_group("JobName", |group| group.required(false))
-)]
+    claudejob logs fix-login --merged    with the lines of stderr, in order\n  \
+    claudejob logs --all -n 3            of every live job")]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
-    target: JobName,
+    targets: SelectorArgs,
+    /// Show every live job
+    #[arg(long, help_heading = "Selection")]
+    all: bool,
     /// Show the last N entries
     #[arg(
         short = 'n',
@@ -75,21 +79,44 @@ impl LogsArgs {
                 stream: use --merged with --tail or --follow, or --since-offset without --merged";
             return Err(Error::Usage(why.to_owned()));
         }
-        let request = LogsRequest {
-            id: call.job(&store, &self.target)?,
+        let is_named = self.all || self.targets.has_ids() || !self.targets.filter.is_empty();
+        let among = if self.all { Among::Live } else { Among::Every };
+        let request = |id: &JobId| LogsRequest {
+            id: id.clone(),
             tail: self.tail,
             since: self.since_offset,
             max_bytes: self.max_bytes,
             format: self.form.format(),
             merged: self.form.merged,
         };
-        if self.target.is_empty() && !call.printer.is_json() {
-            print_job(&request.id);
+        let option_for_one = self.option_for_one();
+        let selected = call.select_some(&store, self.targets, self.all, among)?;
+        if !is_named && !call.printer.is_json() {
+            selected.ids.iter().for_each(print_job);
         }
-        if self.follow {
-            follow(&store, &request, |part| part.print(call))?;
-            return Ok(ExitStatus::Done);
+        match (option_for_one, selected.ids.as_slice()) {
+            (Some(option), _) if selected.is_several() => {
+                return Err(Error::Usage(format!("{option} is for one job, not for several")));
+            }
+            (_, [id]) if self.follow => {
+                follow(&store, &request(id), |part| part.print(call))?;
+                return Ok(ExitStatus::Done);
+            }
+            _ => {}
         }
-        call.print(&logs(&store, &request)?)
+        let logs = Several::of(&store, selected, |id| logs(&store, &request(id)))?;
+        call.print(&logs.with_headings())
+    }
+
+    /// Returns an option that is given and makes sense for one job only.
+    fn option_for_one(&self) -> Option<&'static str> {
+        let options = [
+            (self.follow, "--follow"),
+            (self.form.raw, "--raw"),
+            (self.form.stderr, "--stderr"),
+            (self.since_offset.is_some(), "--since-offset"),
+            (self.max_bytes.is_some(), "--max-bytes"),
+        ];
+        options.into_iter().find(|(is_given, _)| *is_given).map(|(_, option)| option)
     }
 }
