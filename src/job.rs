@@ -22,6 +22,7 @@ mod status_view;
 mod summary;
 mod timestamp;
 mod waiting;
+mod work_time;
 
 pub(crate) use event_log::{EventKind, EventLine, WaitReason};
 pub(crate) use filter::Filter;
@@ -50,3 +51,4 @@ pub(crate) use status_view::StatusView;
 pub(crate) use summary::Summary;
 pub(crate) use timestamp::{Timestamp, milliseconds};
 pub(crate) use waiting::{WaitKind, WaitingFor};
+pub(crate) use work_time::WorkTime;

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::job::{Status, Timestamp};
-use crate::text::{format_duration, format_number, plural};
+use crate::text::{format_duration, format_number, format_usd, plural};
 
 pub(crate) use conversation::{AttemptBoundaries, Conversation};
 pub(crate) use diff::{Diff, LineChange};
@@ -74,7 +74,7 @@ pub(crate) fn header(totals: &PageTotals, now: Timestamp) -> Markup {
                 @if totals.unreadable > 0 {
                     li { b.bad { "? " (totals.unreadable) } " unreadable" }
                 }
-                li { b { (dollars(totals.cost_usd, 2)) } " cost" }
+                li { b { (format_usd(totals.cost_usd)) } " cost" }
                 @if let Some((from, to)) = totals.span {
                     li { b { (format_duration(to.since(from))) } " from " (minute(from)) " to " (minute(to)) " UTC" }
                 }
@@ -97,10 +97,6 @@ pub(crate) fn footer() -> Markup {
 /// Formats a time as `2026-11-20 21:45`.
 fn minute(at: Timestamp) -> String {
     format!("{} {}", at.day(), &at.time_of_day()[..5])
-}
-
-fn dollars(usd: f64, places: usize) -> String {
-    format!("${usd:.places$}")
 }
 
 /// Returns the CSS class that colours a status.

@@ -1,11 +1,14 @@
 //! Formatting of values, and shortening and sanitizing of untrusted text (model, tools, stderr).
 
+mod format;
 mod surrogates;
-
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+pub(crate) use format::{
+    dollars, format_bytes, format_cost, format_duration, format_ms, format_number, format_second,
+    format_time, format_usd, format_window, plural,
+};
 pub(crate) use surrogates::{escape_length, fix_surrogates, from_json};
 
 /// Truncates `text` to `max_chars` characters. The last one is `…` if text was removed.
@@ -63,48 +66,6 @@ pub(crate) fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// Returns a count with its noun: `1 task`, `2 tasks`.
-pub(crate) fn plural(n: usize, noun: &str) -> String {
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
-}
-
-/// Formats a measured duration in its two largest units: `1h 01m`. A limit is shown exactly, in the
-/// form that its option accepts: [`humantime::format_duration`].
-pub(crate) fn format_duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0..60 if seconds < 10 => format!("{:.1}s", duration.as_secs_f64()),
-        0..60 => format!("{seconds}s"),
-        60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
-        3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds % 3_600 / 60),
-        _ => format!("{}d {:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
-/// Formats a period for use after "the last": `day`, `30 days`, `90 minutes`.
-pub(crate) fn format_window(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let is_whole = duration.subsec_nanos() == 0 && seconds > 0;
-    match units.into_iter().find(|(unit, _)| is_whole && seconds.is_multiple_of(*unit)) {
-        Some((unit, name)) if seconds == unit => name.to_owned(),
-        Some((unit, name)) => format!("{} {name}s", seconds / unit),
-        None => format_duration(duration),
-    }
-}
-
-/// Formats US dollars with two decimals, and with more for small amounts that need them.
-pub(crate) fn dollars(usd: f64) -> String {
-    for digits in 2..6 {
-        let text = format!("{usd:.digits$}");
-        let rounded = text.parse().unwrap_or(usd);
-        if usd >= 1.0 || (usd - rounded).abs() < 5e-7 {
-            return format!("${text}");
-        }
-    }
-    format!("${usd:.6}")
-}
-
 /// Adds the known costs in US dollars, rounded to a millionth to remove errors of binary
 /// fractions. Returns `None` if no cost is known.
 pub(crate) fn sum_usd(costs: [Option<f64>; 2]) -> Option<f64> {
@@ -132,19 +93,6 @@ pub(crate) fn signal_name(number: i32) -> String {
 /// Returns whether `n` is zero, for `skip_serializing_if`.
 pub(crate) fn is_zero(n: &u64) -> bool {
     *n == 0
-}
-
-/// Formats a number with thousands separators: `1,234,567`.
-pub(crate) fn format_number(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Returns the length of a value as JSON, in characters.
@@ -237,32 +185,6 @@ mod tests {
         assert_eq!(sum_usd([None, Some(0.007_249_999_999_999_999_5)]), Some(0.00725));
         assert_eq!(sum_usd([Some(0.1), Some(0.2)]), Some(0.3));
         assert_eq!(sum_usd([Some(1e308), Some(0.0)]), Some(1e308));
-        for (usd, shown) in [
-            (0.0, "$0.00"),
-            (0.0072, "$0.0072"),
-            (0.000_012, "$0.000012"),
-            (0.5, "$0.50"),
-            (0.02175, "$0.02175"),
-            (2.251, "$2.25"),
-            (20.0, "$20.00"),
-        ] {
-            assert_eq!(dollars(usd), shown);
-        }
-    }
-
-    #[test]
-    fn periods_have_one_unit() {
-        for (seconds, text) in [
-            (86_400, "day"),
-            (3_600, "hour"),
-            (30 * 86_400, "30 days"),
-            (5_400, "90 minutes"),
-            (1, "second"),
-            (61, "61 seconds"),
-        ] {
-            assert_eq!(format_window(Duration::from_secs(seconds)), text);
-        }
-        assert_eq!(format_window(Duration::from_millis(1_500)), "1.5s");
     }
 
     #[test]
@@ -277,22 +199,6 @@ mod tests {
         assert_eq!(one_line("  a\n\n b\tc ", 10), "a b c");
         assert_eq!(one_line("abcdef ghi", 5), "abcd…");
         assert_eq!(one_line("", 5), "");
-    }
-
-    #[test]
-    fn durations_have_two_units() {
-        for (seconds, text) in
-            [(0, "0.0s"), (59, "59s"), (61, "1m 01s"), (3_661, "1h 01m"), (90_000, "1d 01h")]
-        {
-            assert_eq!(format_duration(Duration::from_secs(seconds)), text);
-        }
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        for (n, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(format_number(n), text);
-        }
     }
 
     #[test]

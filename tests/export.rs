@@ -263,7 +263,7 @@ fn page_shows_the_whole_job() {
         "class=\"bar ok\"",
         "class=\"running\"",
         "done · 5 turns · 5.5s · $0.04",
-        "$0.0450",
+        "$0.04",
     ] {
         assert!(page.contains(word), "{word}");
     }
@@ -321,8 +321,7 @@ fn the_numbers_are_right() {
     assert_eq!(keys(&["--since", "2026-11-20"]), [of("2026-11-20", 3)]);
     let plain = sandbox.run(["stats", "--plain"]);
     assert!(
-        plain.stdout.contains("50% of 4 ended jobs completed")
-            && plain.stdout.contains("at least $0.30"),
+        plain.stdout.contains("50% of 4 ended jobs completed") && plain.stdout.contains("≥$0.30"),
         "{plain:?}"
     );
     assert!(plain.stdout.contains("1 record unreadable"), "{plain:?}");

@@ -19,7 +19,7 @@ use crate::job::{Filter, JobId, Record, Summary, Timestamp};
 use crate::output::{Answer, YELLOW, painted};
 use crate::queue::Queue;
 use crate::store::{JobDir, Listed, Liveness, LoadError, Store, StoreError, Summaries};
-use crate::text::{harmless, plural};
+use crate::text::{format_bytes, harmless, plural};
 
 /// Number of ended jobs that are kept by default.
 const DEFAULT_KEEP: usize = 50;
@@ -141,21 +141,6 @@ impl Answer for CleanAnswer {
     fn exit_status(&self) -> ExitStatus {
         if self.left.is_empty() { ExitStatus::Done } else { ExitStatus::Failed }
     }
-}
-
-/// Formats a number of bytes in its largest unit of 1,000.
-fn format_bytes(amount: u64) -> String {
-    let mut amount = amount as f64;
-    if amount < 1_000.0 {
-        return format!("{amount} bytes");
-    }
-    for unit in ["kB", "MB", "GB"] {
-        amount /= 1_000.0;
-        if amount < 1_000.0 {
-            return format!("{amount:.1} {unit}");
-        }
-    }
-    format!("{:.1} TB", amount / 1_000.0)
 }
 
 /// Removes ended jobs, of these `ids` unless there are none. A `spare` job is kept in addition to

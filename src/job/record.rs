@@ -153,6 +153,7 @@ impl Record {
         self.reason = verdict.reason();
         self.error = verdict.error().map(str::to_owned);
         self.times.ended_at = Some(at);
+        self.times.counted_since = None;
         if self.status != Status::Failed {
             self.progress.released = None;
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Activity, Blocked, Detached, Detachment, JobId, Notification, Reason, Record, Status,
-    Timestamp, WaitingFor,
+    Timestamp, WaitingFor, WorkTime,
 };
 use crate::text::clip;
 
@@ -32,6 +32,9 @@ pub(crate) struct StatusView {
     pub started_at: Option<Timestamp>,
     /// When the job ended.
     pub ended_at: Option<Timestamp>,
+    /// How long the job has worked, for text.
+    #[serde(skip)]
+    pub work_time: Option<WorkTime>,
     /// A limit of the API, or its overload, is being waited for or ended the job.
     pub rate_limited: bool,
     /// When claude tries again.
@@ -127,6 +130,7 @@ impl StatusView {
             error: clip_some(record.error.as_deref(), 600),
             started_at: record.times.started_at,
             ended_at: record.times.ended_at,
+            work_time: record.work_time(),
             rate_limited: record.limit.rate_limited,
             retry_at: record.limit.retry_at,
             session_id: clip_some(record.session.id.as_deref(), 100),
@@ -168,7 +172,7 @@ impl StatusView {
         self.waiting_for = self.waiting_for.take().map(|wait| wait.map_hint(map));
     }
 
-    /// Returns the time from the start to the end, or to now.
+    /// Returns the time since the start until now or the end.
     pub(crate) fn age(&self, now: Timestamp) -> Duration {
         match self.started_at {
             Some(started_at) => self.ended_at.unwrap_or(now).since(started_at),

@@ -1,21 +1,39 @@
 //! Layout of text in columns of a terminal.
 
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+
 use anstream::adapter::strip_str;
+use terminal_size::terminal_size_of;
 use unicode_width::UnicodeWidthStr;
 
-/// Width if stdout is not a terminal or does not report its width.
-const DEFAULT_COLUMNS: usize = 100;
-/// Height in the same case.
-const DEFAULT_ROWS: usize = 24;
+/// Width and height of a terminal that does not report them.
+const UNKNOWN_SIZE: (usize, usize) = (80, 24);
+/// Indentation of the continued lines of a wrapped text.
+const INDENT: usize = 2;
 
-/// Returns the width of the terminal on stdout.
+/// Returns the width of the terminal on stdout. If stdout is not a terminal, the width is not
+/// limited: nothing is shortened or wrapped.
 pub(crate) fn columns() -> usize {
-    terminal_size::terminal_size().map_or(DEFAULT_COLUMNS, |(width, _)| usize::from(width.0))
+    width_of(&io::stdout())
+}
+
+/// Returns the width of the terminal on `stream`; `usize::MAX` if it is not a terminal.
+pub(super) fn width_of(stream: &(impl AsFd + IsTerminal)) -> usize {
+    if stream.is_terminal() { size_of(stream).0 } else { usize::MAX }
+}
+
+/// Returns the width and the height of a terminal.
+pub(super) fn size_of(terminal: &impl AsFd) -> (usize, usize) {
+    match terminal_size_of(terminal) {
+        Some((width, height)) => (usize::from(width.0), usize::from(height.0)),
+        None => UNKNOWN_SIZE,
+    }
 }
 
 /// Returns the height of the terminal on stdout.
 pub(crate) fn rows() -> usize {
-    terminal_size::terminal_size().map_or(DEFAULT_ROWS, |(_, height)| usize::from(height.0))
+    size_of(&io::stdout()).1
 }
 
 /// Joins coloured parts into lines of at most `columns` columns, broken between parts.
@@ -72,6 +90,37 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Wraps each line of `text` at `width` columns; the first line begins at column `used`.
+/// Continued lines are indented.
+pub(crate) fn hanging(text: &str, used: usize, width: usize) -> String {
+    let mut wrapped = String::new();
+    let mut at = used;
+    for (index, line) in text.lines().enumerate() {
+        if index > 0 {
+            wrapped.push('\n');
+            at = 0;
+        }
+        if line.width() <= width.saturating_sub(at) {
+            wrapped.push_str(line);
+            continue;
+        }
+        for (index, word) in line.split_whitespace().enumerate() {
+            let gap = usize::from(index > 0);
+            if at > INDENT && at + gap + word.width() > width {
+                wrapped.push('\n');
+                wrapped.push_str(&" ".repeat(INDENT));
+                at = INDENT;
+            } else if gap > 0 {
+                wrapped.push(' ');
+                at += 1;
+            }
+            wrapped.push_str(word);
+            at += word.width();
+        }
+    }
+    wrapped
+}
+
 /// Truncates or pads `text` to `width` columns.
 pub(crate) fn pad(text: &str, width: usize, right: bool) -> String {
     let text = fit(text, width);
@@ -91,5 +140,19 @@ mod tests {
         assert_eq!(wrapped("ab cd  efghij\nk 日本 l", 5), ["ab cd", "efghij", "k", "日本", "l"]);
         assert_eq!(wrapped("", 5), [""; 0]);
         assert_eq!(pad("7", 3, true), "  7");
+    }
+
+    #[test]
+    fn continued_lines_are_indented() {
+        for (text, used, width, shown) in [
+            ("ab cd ef gh", 0, 11, "ab cd ef gh"),
+            ("ab cd ef gh", 0, 7, "ab cd\n  ef gh"),
+            ("ab cd ef gh", 4, 7, "ab\n  cd ef\n  gh"),
+            ("ab cd ef\ngh ij", 4, 8, "ab\n  cd ef\ngh ij"),
+            ("abcdefghij kl", 4, 8, "\n  abcdefghij\n  kl"),
+            ("ab cd ef gh", 4, usize::MAX, "ab cd ef gh"),
+        ] {
+            assert_eq!(hanging(text, used, width), shown, "{text:?} {used} {width}");
+        }
     }
 }

@@ -1,13 +1,21 @@
 //! Parts of the text form of answers.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use unicode_width::UnicodeWidthStr;
+
+use super::layout::{columns, hanging, width_of};
 use crate::clock;
-use crate::job::{Activity, Blocked, JobId, Notification, Status, WaitingFor};
-use crate::text::{format_duration, harmless};
+use crate::job::{
+    Activity, Blocked, JobId, Notification, Reason, Status, Timestamp, WaitKind, WaitingFor,
+};
+use crate::text::{format_duration, format_second, format_time, harmless};
 
 pub(crate) const PLAIN: Style = Style::new();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -30,15 +38,18 @@ pub(crate) fn color(status: Status) -> Style {
         Status::Failed => RED,
         Status::Killed => YELLOW,
         Status::Blocked => YELLOW.bold(),
-        Status::Queued | Status::Idle => DIM,
+        Status::Queued | Status::Idle => PLAIN,
         Status::Starting | Status::Running => BLUE,
     }
 }
 
 /// Prints an error to stderr.
 pub(crate) fn error(message: &str, hint: Option<&str>) {
+    let width = width_of(&io::stderr());
+    let message = hanging(&harmless(message), "error: ".len(), width);
     let mut err = anstream::stderr().lock();
-    let _ = writeln!(err, "{} {}", painted(RED.bold(), "error:"), harmless(message));
+    let _ = writeln!(err, "{} {message}", painted(RED.bold(), "error:"));
+    // A hint is a command, which is copied: it is not wrapped.
     if let Some(hint) = hint {
         let _ = writeln!(err, "{} {}", painted(DIM, "hint:"), harmless(hint));
     }
@@ -59,21 +70,69 @@ pub(crate) fn push_warning(text: &mut String, warning: &str) {
     push_marked(text, YELLOW, "warning:", warning);
 }
 
-/// Adds a line that begins with a coloured word.
+/// Adds a text that begins with a coloured word, wrapped at the width of the terminal.
 pub(crate) fn push_marked(text: &mut String, style: Style, mark: &str, rest: &str) {
-    let _ = writeln!(text, "{} {}", painted(style, mark), harmless(rest));
+    let rest = hanging(&harmless(rest), mark.width() + 1, columns());
+    let _ = writeln!(text, "{} {rest}", painted(style, mark));
 }
 
-/// Returns why a job waits, with the remaining time if it is known.
+/// Adds a line with the command to run next. It is not wrapped, so that it can be copied.
+pub(crate) fn push_hint(text: &mut String, hint: Option<&str>) {
+    if let Some(hint) = hint {
+        let _ = writeln!(text, "{} {}", painted(DIM, "hint:"), harmless(hint));
+    }
+}
+
+/// Formats a time in the time zone of the reader, without the day if that is today.
+pub(crate) fn local_time(at: Timestamp) -> String {
+    format_time(local(at), local(clock::now()))
+}
+
+/// Like [`local_time`], with seconds.
+pub(crate) fn local_second(at: Timestamp) -> String {
+    format_second(local(at), local(clock::now()))
+}
+
+fn local(at: Timestamp) -> DateTime {
+    let at =
+        jiff::Timestamp::from_millisecond(at.epoch_ms()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    TimeZone::system().to_datetime(at)
+}
+
+/// Returns why a job waits, with the end of the wait if it is known: `rate limit, until 15:40 (12m
+/// 10s left)`.
 pub(crate) fn wait_reason(wait: &WaitingFor) -> String {
-    let left = wait.until.map(|at| format_duration(at.since(clock::now())));
-    let left = left.map(|left| format!(", {left} left")).unwrap_or_default();
-    format!("{}{left}", wait.why)
+    let why = match wait.kind {
+        WaitKind::Limit => "rate limit",
+        _ => wait.why.strip_prefix("it is ").unwrap_or(&wait.why),
+    };
+    let Some(until) = wait.until else { return why.to_owned() };
+    let left = until.since(clock::now());
+    if left.is_zero() {
+        return why.to_owned();
+    }
+    format!("{why}, until {} ({} left)", local_time(until), format_duration(left))
 }
 
-/// Returns the prefix of a cost that is a lower bound.
-pub(crate) fn at_least(is_lower_bound: bool) -> &'static str {
-    if is_lower_bound { "≥ " } else { "" }
+/// Returns why a job failed: the stable word, then the sentence.
+pub(crate) fn failure(reason: Option<Reason>, error: &str) -> String {
+    match reason {
+        Some(reason) => format!("{reason}: {error}"),
+        None => error.to_owned(),
+    }
+}
+
+/// Returns a path with `~` for the home directory.
+pub(crate) fn short_path(path: &str) -> String {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    if home.is_empty() {
+        return path.to_owned();
+    }
+    match Path::new(path).strip_prefix(&home) {
+        Ok(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
+        Ok(rest) => format!("~/{}", rest.display()),
+        Err(_) => path.to_owned(),
+    }
 }
 
 /// Returns which notification was not delivered, and why.

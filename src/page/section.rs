@@ -1,14 +1,12 @@
 //! The section of one job on the page.
 
-use std::time::Duration;
-
 use maud::{Markup, html};
 
 use super::conversation::Conversation;
 use super::excerpt::Excerpt;
-use super::{anchor, dollars, status_class, status_symbol};
+use super::{anchor, status_class, status_symbol};
 use crate::job::{Record, Timestamp};
-use crate::text::{format_duration, format_number, harmless, one_line};
+use crate::text::{format_cost, format_duration, format_ms, format_number, harmless, one_line};
 
 /// Characters shown of an error or a warning in the record.
 const MAX_SENTENCE_CHARS: usize = 4_000;
@@ -31,7 +29,10 @@ pub(crate) fn section(
     now: Timestamp,
 ) -> Markup {
     let class = status_class(record.status);
-    let duration = live_duration(record, now).map(format_duration).unwrap_or_default();
+    let duration = match record.work_time() {
+        Some(time) => format_duration(time.at(now)),
+        None => String::new(),
+    };
     html! {
         details.job open[open] {
             summary {
@@ -42,7 +43,7 @@ pub(crate) fn section(
                     @if let Some(reason) = record.reason { " (" (reason.as_str()) ")" }
                 }
                 @if !duration.is_empty() { span.dim { (duration) } }
-                @if let Some(usd) = record.cost.usd { span.dim { (dollars(usd, 2)) } }
+                @if let Some(usd) = record.cost.usd { span.dim { (cost_text(record, usd)) } }
                 span.about { (shown(&record.prompt, 120)) }
             }
             // The anchor is inside `details`, so that following a link to it opens the section.
@@ -80,7 +81,7 @@ fn facts(record: &Record, duration: &str) -> Markup {
             (row("waited to retry", &nonzero_duration(record.times.limited_ms)))
             (row("model", &shown(record.model.as_deref().unwrap_or_default(), 200)))
             (row("turns", &format_number(record.progress.num_turns)))
-            @if let Some(usd) = record.cost.usd { (row("cost", &dollars(usd, 4))) }
+            @if let Some(usd) = record.cost.usd { (row("cost", &cost_text(record, usd))) }
             (row("attempts", &attempts))
             (row("group", &shown(group, 200)))
             @if !record.spec.labels.is_empty() {
@@ -136,15 +137,9 @@ fn format_second(at: Timestamp) -> String {
 }
 
 fn nonzero_duration(ms: u64) -> String {
-    if ms == 0 { String::new() } else { format_duration(Duration::from_millis(ms)) }
+    if ms == 0 { String::new() } else { format_ms(ms) }
 }
 
-/// Returns how long the job has been live. For a live job this is computed from its start: the
-/// record's own figure is out of date.
-fn live_duration(record: &Record, now: Timestamp) -> Option<Duration> {
-    if record.status.is_live() {
-        Some(now.since(record.times.started_at?))
-    } else {
-        record.elapsed()
-    }
+fn cost_text(record: &Record, usd: f64) -> String {
+    format_cost(usd, record.cost.is_lower_bound)
 }

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::{AssistantMessage, Block, Event, LazyText, Line, TurnResult, UserMessage, decode};
 use crate::job::{Question, Record, Status, parse_questions, truncate_all};
-use crate::text::{clip, format_duration, from_json, one_line, plural};
+use crate::text::{clip, format_cost, format_duration, from_json, one_line, plural};
 
 use pieces::Link;
 pub(crate) use pieces::{Piece, resolve};
@@ -429,8 +429,7 @@ fn format_totals(turns: u64, elapsed: Option<Duration>, usd: Option<(f64, bool)>
     let mut parts = vec![plural(turns as usize, "turn")];
     parts.extend(elapsed.map(format_duration));
     if let Some((usd, is_lower_bound)) = usd {
-        let least = if is_lower_bound { "at least " } else { "" };
-        parts.push(format!("{least}${usd:.2}"));
+        parts.push(format_cost(usd, is_lower_bound));
     }
     parts.join(" · ")
 }

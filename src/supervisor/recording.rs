@@ -71,9 +71,11 @@ impl Supervisor {
         record.cost.usd = sum_usd([record.attempt.earlier.cost_usd, digest.spent_usd]);
         // The wait before the first attempt is not part of the elapsed time.
         let began = if self.has_launched { self.attempt.started } else { self.now.mono };
-        let took = u64::try_from(self.now.mono.saturating_sub(began).as_millis());
-        record.times.elapsed_ms =
-            Some(record.attempt.earlier.elapsed_ms + took.unwrap_or(u64::MAX / 2));
+        let took = self.now.mono.saturating_sub(began);
+        record.times.counted_since =
+            if self.has_launched { Some(self.now.wall.before(took)) } else { None };
+        let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX / 2);
+        record.times.elapsed_ms = Some(record.attempt.earlier.elapsed_ms + took);
         record.limit.rate_limited = digest.is_rate_limited();
         record.limit.retry_at = digest.retry_at;
         record.times.last_event_at = digest.last_event_at.or(record.times.last_event_at);

@@ -10,9 +10,9 @@ use super::{Check, Level, hint_of};
 use crate::error::Error;
 use crate::process::machine::{self, Medium};
 use crate::store::{Store, StoreError, WriteProbe, try_lock_in};
+use crate::text::format_bytes;
 
-const MB: u64 = 1_000_000;
-const GB: u64 = 1_000 * MB;
+const GB: u64 = 1_000_000_000;
 const OTHER_DIR_HINT: &str = "use another directory with --jobs-dir";
 
 /// Checks the jobs directory at `root`. The store is `None` if it must not be used.
@@ -142,15 +142,6 @@ fn space(bytes: u64) -> Check {
     Check::with_level("space", level, format!("{} free", format_bytes(bytes)), hint)
 }
 
-/// Formats a number of bytes.
-fn format_bytes(bytes: u64) -> String {
-    match bytes {
-        0..MB => format!("{} kB", bytes / 1_000),
-        MB..GB => format!("{} MB", bytes / MB),
-        _ => format!("{:.1} GB", bytes as f64 / GB as f64),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,12 +149,12 @@ mod tests {
     #[test]
     fn reports_low_free_space() {
         for (bytes, level, detail) in [
-            (0, Level::Error, "0 kB free"),
-            (49_999_999, Level::Error, "49 MB free"),
-            (50_000_000, Level::Warning, "50 MB free"),
-            (999_999_999, Level::Warning, "999 MB free"),
+            (0, Level::Error, "0 B free"),
+            (49_999_999, Level::Error, "50.0 MB free"),
+            (50_000_000, Level::Warning, "50.0 MB free"),
+            (999_949_999, Level::Warning, "999.9 MB free"),
             (1_000_000_000, Level::Ok, "1.0 GB free"),
-            (u64::MAX, Level::Ok, "18446744073.7 GB free"),
+            (u64::MAX, Level::Ok, "18446744.1 TB free"),
         ] {
             let check = space(bytes);
             assert_eq!((check.level, check.detail.as_str()), (level, detail));

@@ -1,12 +1,14 @@
 //! Text form of `result`.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use super::{EndedResult, ResultAnswer};
+use crate::clock;
 use crate::job::PreviousResult;
-use crate::output::{Answer, DIM, RED, YELLOW, at_least, color, painted};
-use crate::text::{format_duration, harmless};
+use crate::output::{
+    Answer, DIM, RED, color, failure, painted, push_hint, push_marked, push_warning,
+};
+use crate::text::{format_cost, format_duration, harmless, plural};
 
 impl Answer for ResultAnswer {
     fn text(&self) -> String {
@@ -45,28 +47,31 @@ fn ended_text(ended: &EndedResult) -> String {
     if !text.is_empty() {
         text.push('\n');
     }
-    let reason = outcome.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let verdict = format!("{}{reason}", outcome.status);
-    let _ = write!(text, "{} {}", outcome.job_id, painted(color(outcome.status), &verdict));
-    let turns = if outcome.num_turns == 1 { "turn" } else { "turns" };
-    let _ = write!(text, " · {} {turns}", outcome.num_turns);
-    if let Some(ms) = outcome.duration_ms {
-        let _ = write!(text, " · {}", format_duration(Duration::from_millis(ms)));
-    }
-    if let Some(usd) = outcome.cost_usd {
-        let least = at_least(outcome.cost_is_lower_bound);
-        let _ = write!(text, " · {least}${usd:.4}");
-    }
-    text.push('\n');
+    text += &verdict(ended);
     if let Some(error) = &outcome.error {
-        let _ = writeln!(text, "{}", painted(RED, &harmless(error)));
+        push_marked(&mut text, RED.bold(), "error:", &failure(outcome.reason, error));
     }
     for warning in &outcome.warnings {
-        let _ = writeln!(text, "{}", painted(YELLOW, &format!("warning: {}", harmless(warning))));
+        push_warning(&mut text, warning);
     }
     text += &previous_result(outcome.previous_result.as_ref());
-    if let Some(hint) = &ended.hint {
-        let _ = writeln!(text, "{}", painted(DIM, &format!("hint: {}", harmless(hint))));
+    push_hint(&mut text, ended.hint.as_deref());
+    text
+}
+
+/// Returns the line of the verdict: `fix-login completed · 5 turns · 5.5s · $0.05`.
+fn verdict(ended: &EndedResult) -> String {
+    let outcome = &ended.outcome;
+    let status = painted(color(outcome.status), outcome.status.as_str());
+    let mut text = format!("{} {status}", outcome.job_id);
+    let turns = usize::try_from(outcome.num_turns).unwrap_or(usize::MAX);
+    let _ = write!(text, " · {}", plural(turns, "turn"));
+    if let Some(time) = ended.work_time {
+        let _ = write!(text, " · {}", format_duration(time.at(clock::now())));
     }
+    if let Some(usd) = outcome.cost_usd {
+        let _ = write!(text, " · {}", format_cost(usd, outcome.cost_is_lower_bound));
+    }
+    text.push('\n');
     text
 }

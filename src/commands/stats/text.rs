@@ -1,14 +1,13 @@
 //! Text form of `stats`: a table with bars.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use super::{Group, GroupBy, StatsAnswer, Totals};
 use crate::output::{Answer, BLUE, DIM, GREEN, RED, YELLOW, color, columns, joined, pad, painted};
-use crate::text::{format_duration, harmless, one_line, plural};
+use crate::text::{format_cost, format_ms, harmless, one_line, plural};
 
 /// Width of a bar in columns. With less than the minimum there is no bar.
 const MAX_BAR_WIDTH: usize = 8;
@@ -102,7 +101,7 @@ impl Table {
             &key_text(group),
             &totals.jobs.to_string(),
             [&rate, &rate_bar],
-            [&cost(totals, "≥"), &self.bar(BLUE, share)],
+            [&cost(totals), &self.bar(BLUE, share)],
             [&totals.num_turns.to_string(), &format_ms(totals.elapsed_ms), &wait_time(totals)],
         )
     }
@@ -160,8 +159,7 @@ fn summary(totals: &Totals, columns: usize) -> String {
         jobs.push(format!("{:.0}% of {ended} ended jobs completed", rate * 100.0));
     }
     let turns = plural(usize::try_from(totals.num_turns).unwrap_or(usize::MAX), "turn");
-    let mut took =
-        vec![cost(totals, "at least "), turns, format!("{} live", format_ms(totals.elapsed_ms))];
+    let mut took = vec![cost(totals), turns, format!("{} live", format_ms(totals.elapsed_ms))];
     for (what, ms) in [("in the queue", totals.queued_ms), ("for retries", totals.limited_ms)] {
         if ms > 0 {
             took.push(format!("waited {} {what}", format_ms(ms)));
@@ -170,14 +168,8 @@ fn summary(totals: &Totals, columns: usize) -> String {
     joined(&jobs, columns) + &joined(&took, columns)
 }
 
-/// Formats the cost, with the prefix `mark` if it is a lower bound.
-fn cost(totals: &Totals, mark: &str) -> String {
-    let mark = if totals.cost_is_lower_bound { mark } else { "" };
-    format!("{mark}${:.2}", totals.cost_usd)
-}
-
-fn format_ms(ms: u64) -> String {
-    format_duration(Duration::from_millis(ms))
+fn cost(totals: &Totals) -> String {
+    format_cost(totals.cost_usd, totals.cost_is_lower_bound)
 }
 
 fn wait_time(totals: &Totals) -> String {

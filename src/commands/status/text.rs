@@ -6,12 +6,12 @@ use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use crate::clock;
-use crate::job::StatusView;
+use crate::job::{StatusView, Timestamp};
 use crate::output::{
-    Answer, BOLD, DIM, PLAIN, YELLOW, activity_text, at_least, color, columns, painted,
-    undelivered, wait_reason, wrapped,
+    Answer, BOLD, DIM, PLAIN, YELLOW, activity_text, color, columns, failure, local_second,
+    painted, push_hint, short_path, undelivered, wait_reason, wrapped,
 };
-use crate::text::{format_duration, harmless};
+use crate::text::{format_cost, format_duration, harmless, plural};
 
 /// Width of the names in `status`, in columns.
 const NAME_WIDTH: usize = 9;
@@ -29,6 +29,7 @@ fn text(answer: &StatusView) -> String {
     push_progress(&mut rows, answer);
     push_origin(&mut rows, answer);
     push_problems(&mut rows, answer);
+    push_hint(&mut rows.text, answer.hint.as_deref());
     rows.text
 }
 
@@ -58,21 +59,26 @@ impl Rows {
         }
     }
 
+    /// Adds a row unless its value is empty.
+    fn push_text(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.push(name, PLAIN, value);
+        }
+    }
+
     fn push_some(&mut self, name: &str, value: Option<&String>) {
         if let Some(value) = value {
-            self.push(name, PLAIN, value);
+            self.push_text(name, value);
         }
     }
 }
 
 fn push_state(rows: &mut Rows, answer: &StatusView) {
     rows.push("job", BOLD, answer.job_id.as_str());
-    let status = match answer.reason {
-        Some(reason) => format!("{} ({reason})", answer.status),
-        None => answer.status.to_string(),
-    };
-    rows.push("status", color(answer.status), &status);
-    rows.push_some("error", answer.error.as_ref());
+    rows.push("status", color(answer.status), answer.status.as_str());
+    if let Some(error) = &answer.error {
+        rows.push("error", PLAIN, &failure(answer.reason, error));
+    }
     // The open request, below, is more informative than the reason of the wait.
     if let (Some(wait), None) = (&answer.waiting_for, &answer.blocked) {
         let wait = match (&answer.group, answer.position) {
@@ -82,7 +88,7 @@ fn push_state(rows: &mut Rows, answer: &StatusView) {
         rows.push("waiting", YELLOW, &wait);
     }
     if let Some(at) = answer.resumable_at {
-        rows.push("limit", PLAIN, &format!("ends at {at}"));
+        rows.push("limit", PLAIN, &format!("ends at {}", local_second(at)));
     }
 }
 
@@ -104,27 +110,40 @@ fn push_progress(rows: &mut Rows, answer: &StatusView) {
         rows.push("now", PLAIN, &activity_text(activity));
     }
     if let Some(at) = answer.started_at {
-        let took = format_duration(answer.age(clock::now()));
-        let ended = if answer.ended_at.is_some() { "took" } else { "for" };
-        rows.push("started", PLAIN, &format!("{at} ({ended} {took})"));
+        rows.push("started", PLAIN, &started(answer, at));
     }
-    let turns = if answer.num_turns == 1 { "turn" } else { "turns" };
-    let mut spent = format!("{} {turns}", answer.num_turns);
+    let turns = usize::try_from(answer.num_turns).unwrap_or(usize::MAX);
+    let mut spent = Vec::new();
+    if turns > 0 {
+        spent.push(plural(turns, "turn"));
+    }
     if let Some(usd) = answer.cost_usd {
-        let _ = write!(spent, ", {}${usd:.4}", at_least(answer.cost_is_lower_bound));
+        spent.push(format_cost(usd, answer.cost_is_lower_bound));
     }
-    rows.push("spent", PLAIN, &spent);
+    rows.push_text("spent", &spent.join(", "));
+}
+
+/// Returns when the job was started, and how long it has worked.
+fn started(answer: &StatusView, at: Timestamp) -> String {
+    let started = local_second(at);
+    match answer.work_time {
+        Some(time) => {
+            let ended = if answer.ended_at.is_some() { "took" } else { "for" };
+            format!("{started} ({ended} {})", format_duration(time.at(clock::now())))
+        }
+        None => started,
+    }
 }
 
 fn push_origin(rows: &mut Rows, answer: &StatusView) {
     rows.push_some("model", answer.model.as_ref());
-    rows.push_some("session", answer.session_id.as_ref());
-    rows.push_some("host", answer.host.as_ref());
-    rows.push("cwd", PLAIN, &answer.cwd);
-    rows.push("prompt", PLAIN, &answer.prompt);
+    rows.push_text("folder", &short_path(&answer.cwd));
+    rows.push_text("prompt", &answer.prompt);
     for (key, value) in &answer.labels {
         rows.push("label", PLAIN, &format!("{key}={value}"));
     }
+    rows.push_some("session", answer.session_id.as_ref());
+    rows.push_some("host", answer.host.as_ref());
 }
 
 fn push_problems(rows: &mut Rows, answer: &StatusView) {
@@ -139,5 +158,4 @@ fn push_problems(rows: &mut Rows, answer: &StatusView) {
     for notification in &answer.undelivered_notifications {
         rows.push("unsent", YELLOW, &undelivered(notification));
     }
-    rows.push_some("hint", answer.hint.as_ref());
 }

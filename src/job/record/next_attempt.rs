@@ -19,6 +19,7 @@ impl Record {
         self.reason = None;
         self.error = None;
         self.times.ended_at = None;
+        self.times.counted_since = None;
         self.worker.claude_pid = None;
         self.ending.dependency_cut_off = false;
         self.attempt.log_incomplete = false;

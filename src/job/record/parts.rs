@@ -40,6 +40,9 @@ pub(crate) struct Times {
     pub ended_at: Option<Timestamp>,
     /// Milliseconds that the job was live, over all attempts, by the monotonic clock.
     pub elapsed_ms: Option<u64>,
+    /// Since when the present attempt counts in `elapsed_ms`; `None` while it waits for its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counted_since: Option<Timestamp>,
     /// Milliseconds that the job waited for a slot, for other jobs or for its start time, over all
     /// attempts.
     #[serde(skip_serializing_if = "is_zero")]
