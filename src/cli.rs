@@ -31,6 +31,7 @@ use crate::commands::start::StartArgs;
 use crate::commands::stats::StatsArgs;
 use crate::commands::status::StatusArgs;
 use crate::commands::unpause::UnpauseArgs;
+use crate::commands::update::UpdateArgs;
 use crate::commands::wait::WaitArgs;
 use crate::error::{Error, ExitStatus};
 
@@ -53,7 +54,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Start", &["run", "start", "rerun", "resume", "recover"]),
     ("Look", &["list", "status", "logs", "result", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
-    ("Control", &["kill", "pause", "unpause", "clean"]),
+    ("Control", &["kill", "pause", "unpause", "update", "clean"]),
     ("Set up", &["doctor", "demo", "redeliver", "sidecar", "completions", "help"]),
 ];
 
@@ -97,6 +98,7 @@ impl Verb {
             Self::Kill(args) => args.run(call),
             Self::Pause(args) => args.run(call),
             Self::Unpause(args) => args.run(call),
+            Self::Update(args) => args.run(call),
             Self::Clean(args) => args.run(call),
             Self::Doctor(args) => args.run(call),
             Self::Demo(args) => args.run(call),
@@ -240,6 +242,8 @@ pub(crate) enum Verb {
     Pause(PauseArgs),
     /// Let paused jobs continue
     Unpause(UnpauseArgs),
+    /// Change the priority or slots of queued jobs
+    Update(UpdateArgs),
     /// Remove jobs that have ended
     Clean(CleanArgs),
     /// Check whether jobs can run here

@@ -21,6 +21,7 @@ pub(crate) mod pause;
 mod recipient;
 pub(crate) mod recover;
 pub(crate) mod redeliver;
+mod requests;
 pub(crate) mod rerun;
 pub(crate) mod result;
 pub(crate) mod resume;
@@ -33,6 +34,7 @@ pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod unpause;
+pub(crate) mod update;
 pub(crate) mod wait;
 mod watch;
 

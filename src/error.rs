@@ -252,6 +252,10 @@ errors! {
     NotKeptAlive(id: String, why: String) => code "not_kept_alive",
         message("cannot finish job {id}: {why}"),
         hint("claudejob wait {id}  # or: claudejob kill {id}");
+    /// The job is not queued, or its worker cannot change its place.
+    NotQueued(id: String, why: String) => code "not_queued",
+        message("cannot update job {id}: {why}"),
+        hint("claudejob list --status queued");
     /// The message is empty.
     EmptyMessage => code "empty_message", message("the message is empty"),
         hint("give --message TEXT, --message-file FILE or --message - (stdin)");

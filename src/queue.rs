@@ -31,7 +31,7 @@ mod scheduling;
 mod snapshot;
 mod ticket;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -277,6 +277,25 @@ impl Queue {
         self.remove_ticket(RUNNING, ticket);
         self.remove_offer(ticket);
         self.notify();
+    }
+
+    /// Gives a waiting job another ticket with the same number. Returns it; `None` if others decided
+    /// meanwhile, with a later generation of the lock: the caller tries again with that one.
+    pub(crate) fn replace_ticket(
+        &self,
+        lock: &QueueLock,
+        own: &Ticket,
+        new: Ticket,
+    ) -> io::Result<Option<Ticket>> {
+        if !lock.is_latest() {
+            return Ok(None);
+        }
+        let paths = (self.ticket_path(WAITING, own), self.ticket_path(WAITING, &new));
+        fault_point("queue:replacing");
+        fs::rename(paths.0, paths.1)?;
+        self.remove_offer(own);
+        self.notify();
+        Ok(Some(new))
     }
 
     /// Records the process id of the claude that runs in a slot: the slot is free when it has

@@ -33,6 +33,7 @@ use crate::commands::sidecar::SidecarEvent;
 use crate::commands::start::StartAnswer;
 use crate::commands::stats::{GroupBy, StatsAnswer};
 use crate::commands::status::StatusAnswer;
+use crate::commands::update::UpdateAnswer;
 use crate::commands::wait::WaitAnswer;
 use crate::job::{JobId, Timestamp};
 use crate::output::AnyError;
@@ -119,6 +120,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("start", schema::<StartAnswer>("Answer of `claudejob start`")),
         ("stats", schema::<StatsAnswer>("Answer of `claudejob stats`")),
         ("status", schema::<StatusAnswer>("Answer of `claudejob status`")),
+        ("update", schema::<Several<UpdateAnswer>>("Answer of `claudejob update`")),
         ("wait", schema::<WaitAnswer>("Answer of `claudejob wait`, `run` and `start --wait`")),
     ]
 }

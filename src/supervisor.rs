@@ -170,6 +170,7 @@ impl Supervisor {
                 self.stop(StopReason::Terminate);
             }
             Input::Message { number, message } => self.handle_message(number, message),
+            Input::Requeued { number, applied } => self.requeued(number, applied),
             Input::Swept { ended, left } => self.sweep_finished(ended, left),
             Input::SessionFile(file) => self.record.session.file = Some(file),
             Input::LogIncomplete => self.log_incomplete(),

@@ -433,6 +433,9 @@ impl Worker {
         if let Some(step) = self.admission.check(self.supervisor.record(), was_signalled) {
             self.apply_step(step);
         }
+        for (number, applied) in self.admission.take_applied() {
+            self.take(Input::Requeued { number, applied });
+        }
     }
 
     fn output_closed(&mut self) {

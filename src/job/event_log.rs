@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Exit, Reason, Status, Timestamp};
+use super::{AppliedTo, Exit, Reason, Status, Timestamp};
 
 /// One line of `events.ndjson`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -171,6 +171,13 @@ pub(crate) enum EventKind {
     Released {
         /// Number of the request to end claude, in the order of arrival.
         number: u64,
+    },
+    /// `update` was called: the conditions of admission have changed.
+    Updated {
+        /// Number of the request, in the order of arrival.
+        number: u64,
+        /// What the change applies to.
+        applied: AppliedTo,
     },
     /// `interrupt` was called: the turn is to stop.
     InterruptRequested,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Timestamp;
+use super::{QueueChange, Timestamp};
 
 /// A message or a request to a running job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub(crate) enum InboxMessage {
     Finish,
     /// End claude while its question waits for an answer.
     Release,
+    /// Change the conditions under which the queue admits the job.
+    Requeue(QueueChange),
     /// Answer a request of claude.
     Answer {
         request_id: String,

@@ -78,6 +78,7 @@ impl Supervisor {
                 self.effects.push(Effect::RemoveMessage(number));
                 self.finish();
             }
+            Ok(InboxMessage::Requeue(change)) => self.requeue(number, change),
             Ok(InboxMessage::Release) => {
                 self.effects.push(Effect::RemoveMessage(number));
                 self.release(number);

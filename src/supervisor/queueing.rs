@@ -1,7 +1,7 @@
 //! Queueing: waiting for the start time, for dependencies, and for a slot.
 
 use super::{Effect, FailedDependency, StartFailure, Supervisor, WorkerPhase};
-use crate::job::{EventKind, Status, WaitReason, milliseconds};
+use crate::job::{AppliedTo, EventKind, QueueChange, Status, WaitReason, milliseconds};
 
 impl Supervisor {
     pub(super) fn queued(&mut self, reason: WaitReason) {
@@ -41,6 +41,19 @@ impl Supervisor {
             _ => return,
         };
         *sum = sum.saturating_add(milliseconds(self.now.mono.saturating_sub(since)));
+    }
+
+    /// Changes the conditions of admission. The message stays until the queue has the change.
+    pub(super) fn requeue(&mut self, number: u64, change: QueueChange) {
+        change.apply(&mut self.record.spec.queue_options);
+        self.save();
+        self.effects.push(Effect::Requeue(number));
+    }
+
+    /// Reports that a change of the conditions applies.
+    pub(super) fn requeued(&mut self, number: u64, applied: AppliedTo) {
+        self.log(EventKind::Updated { number, applied });
+        self.effects.push(Effect::RemoveMessage(number));
     }
 
     pub(super) fn dependency_failed(

@@ -159,6 +159,7 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::Launch | Effect::Relaunch => Some("launch"),
         Effect::LeaveQueue => Some("leave"),
         Effect::EnterQueue => Some("enter"),
+        Effect::Requeue(_) => Some("requeue"),
         Effect::Limited(_) => Some("limit"),
         // Each attempt in which the model answers has this effect.
         Effect::Answered(_) => None,

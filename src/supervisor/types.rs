@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{INTERRUPT_GRACE, REQUEST_GRACE, TERMINATE_GRACE};
 use crate::job::{
-    EventLine, Exit, InboxMessage, Leftovers, LimitMet, NotifyEvent, Outcome, Timestamp, TurnEnd,
-    UndeliveredMessage, WaitReason,
+    AppliedTo, EventLine, Exit, InboxMessage, Leftovers, LimitMet, NotifyEvent, Outcome, Timestamp,
+    TurnEnd, UndeliveredMessage, WaitReason,
 };
 use crate::stream::Line;
 
@@ -84,6 +84,8 @@ pub(crate) enum Input<'a> {
         /// The message, or why it cannot be read.
         message: Result<InboxMessage, String>,
     },
+    /// The change that the message of this number asked for applies.
+    Requeued { number: u64, applied: AppliedTo },
     /// The remaining processes were ended.
     Swept {
         /// Number of processes that were ended.
@@ -157,6 +159,9 @@ pub(crate) enum Effect {
     LeaveQueue,
     /// Ask for a slot again.
     EnterQueue,
+    /// Replace the ticket of a waiting job as the record says, and report [`Input::Requeued`]. The
+    /// number is that of the message.
+    Requeue(u64),
     /// A limit of the API was met.
     Limited(LimitMet),
     /// The API has answered the claude that was started at this time.

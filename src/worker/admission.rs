@@ -2,6 +2,7 @@
 //! [queue](crate::queue).
 
 mod leader_lock;
+mod updates;
 mod watcher;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ use crate::store::{JobDir, Liveness, LoadError};
 use crate::supervisor::FailedDependency;
 
 use leader_lock::LeaderLock;
+use updates::TicketUpdates;
 use watcher::QueueWatch;
 
 /// How often to check for the end of a process that cannot be watched.
@@ -56,6 +58,7 @@ pub(super) struct AdmissionControl {
     ended_jobs: BTreeSet<JobId>,
     /// Names of the tickets of lost jobs whose verdicts are being written.
     finalizing: BTreeSet<String>,
+    updates: TicketUpdates,
 }
 
 enum AdmissionStage {
@@ -122,6 +125,7 @@ impl AdmissionControl {
             poll_at: None,
             ended_jobs: BTreeSet::new(),
             finalizing: BTreeSet::new(),
+            updates: TicketUpdates::default(),
         }
     }
 
@@ -385,6 +389,9 @@ impl AdmissionControl {
     /// another worker has signalled this one, while any other event may be handled by other workers
     /// as well.
     pub(super) fn check(&mut self, record: &Record, was_signalled: bool) -> Option<AdmissionStep> {
+        if !self.apply_updates(record) {
+            return None;
+        }
         match &mut self.stage {
             AdmissionStage::Outside | AdmissionStage::Admitted(_) => None,
             AdmissionStage::Delayed(until) if Instant::now() < *until => None,

@@ -41,6 +41,10 @@ impl Worker {
                 let step = self.admission.enter_queue(self.supervisor.record());
                 self.apply_step(step);
             }
+            Effect::Requeue(number) => {
+                self.admission.note_update(number);
+                self.check_queue(true);
+            }
             Effect::Limited(met) => {
                 let job = &self.supervisor.record().job_id;
                 self.admission.queue().record_limit(job, &self.launch_state.login, met);

@@ -12,6 +12,7 @@ mod paused;
 mod rate_limits;
 mod requeue;
 mod stopped;
+mod update;
 
 use std::collections::BTreeMap;
 use std::fs;

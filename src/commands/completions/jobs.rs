@@ -111,6 +111,7 @@ impl Jobs {
 fn accepts(verb: &str, status: Status) -> bool {
     match verb {
         "answer" => status == Status::Blocked,
+        "update" => status == Status::Queued,
         "kill" | "send" | "interrupt" | "finish" | "wait" | "pause" | "unpause" => status.is_live(),
         "resume" | "clean" => !status.is_live(),
         // A lost job is still recorded as live.
