@@ -7,7 +7,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::arguments::{CommonArgs, Typed, add_variable_name, without_empty_variables};
 use crate::commands::Call;
 use crate::commands::answer::AnswerArgs;
-use crate::commands::clean::CleanArgs;
+use crate::commands::clean::{CleanArgs, RmArgs};
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::demo::DemoArgs;
 use crate::commands::doctor::DoctorArgs;
@@ -54,7 +54,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Start", &["run", "start", "rerun", "resume", "recover"]),
     ("Look", &["list", "status", "logs", "result", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
-    ("Control", &["kill", "pause", "unpause", "update", "clean"]),
+    ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
     ("Set up", &["doctor", "demo", "redeliver", "sidecar", "completions", "help"]),
 ];
 
@@ -100,6 +100,7 @@ impl Verb {
             Self::Unpause(args) => args.run(call),
             Self::Update(args) => args.run(call),
             Self::Clean(args) => args.run(call),
+            Self::Rm(args) => args.run(call),
             Self::Doctor(args) => args.run(call),
             Self::Demo(args) => args.run(call),
             Self::Redeliver(args) => args.run(call),
@@ -246,6 +247,8 @@ pub(crate) enum Verb {
     Update(UpdateArgs),
     /// Remove jobs that have ended
     Clean(CleanArgs),
+    /// Remove the given ended jobs
+    Rm(RmArgs),
     /// Check whether jobs can run here
     Doctor(DoctorArgs),
     /// Run a demo job; needs no API key, CLI or network

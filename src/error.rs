@@ -263,6 +263,12 @@ errors! {
     MessageTooLong(max: usize) => code "message_too_long",
         message("the message is longer than {max} bytes"),
         hint("write it to a file and refer to that file in the message");
+    /// A job that must not be removed is live.
+    JobLive(id: String, status: Status) => code "job_live", message("job {id} is {status}"),
+        hint("claudejob kill {id}");
+    /// A job is kept by a rule, such as a job that waits for it. The hint is empty or a command that
+    /// lifts the rule.
+    Kept { why: String, hint: String } => code "job_kept", message("{why}"), hint("{hint}");
     /// The inbox of the job is closed: it has ended, or is about to.
     JobEnded(id: String, status: String) => code "job_ended",
         message("job {id} accepts no more requests: it is {status}"),

@@ -92,7 +92,7 @@ fn schema<T: JsonSchema>(title: &str) -> Value {
 fn all() -> Vec<(&'static str, Value)> {
     vec![
         ("answer", schema::<AnswerAnswer>("Answer of `claudejob answer`")),
-        ("clean", schema::<CleanAnswer>("Answer of `claudejob clean`")),
+        ("clean", schema::<CleanAnswer>("Answer of `claudejob clean` and `rm`")),
         ("doctor", schema::<DoctorAnswer>("Answer of `claudejob doctor`")),
         ("error", schema::<AnyError>("Answer of a failed call")),
         ("events", schema::<JobEvent>("Line of `claudejob events`")),
@@ -130,7 +130,7 @@ fn each_verb_has_a_schema() {
     // `run` answers as `wait` does, `resume` as `recover`, `rerun` as `start`, `unpause` as `pause`;
     // `demo` runs other verbs, and a script is no JSON.
     let mut described: Vec<&str> = all().into_iter().map(|(name, _)| name).collect();
-    described.extend(["run", "resume", "demo", "completions", "rerun", "unpause"]);
+    described.extend(["run", "resume", "demo", "completions", "rerun", "unpause", "rm"]);
     for verb in Cli::command().get_subcommands() {
         assert!(described.contains(&verb.get_name()), "{}: add it to all()", verb.get_name());
     }

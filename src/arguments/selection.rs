@@ -41,6 +41,14 @@ impl SelectorArgs {
         !self.ids.is_empty() || !self.job_id.is_empty()
     }
 
+    /// Refuses ids beside a selection.
+    pub(crate) fn check_exclusive(&self) -> Result<(), Error> {
+        if self.has_ids() && !self.filter.is_empty() {
+            return Err(Error::Usage("ids and a selection exclude each other".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Returns the jobs with exactly the given ids.
     pub(crate) fn whole_ids(&self) -> Result<Vec<JobId>, Error> {
         self.ids.iter().chain(&self.job_id).map(|text| parse_job_id(text)).collect()

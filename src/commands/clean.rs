@@ -1,4 +1,6 @@
-//! `clean`: removes ended jobs.
+//! `clean` and `rm`: remove ended jobs.
+
+mod rm;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,10 +10,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::host_takeover::take_over;
 use super::naming::Action;
 use super::observe::try_load_checked;
-use super::selecting::take_over_matching;
+use super::selecting::take_over_selected;
+use super::several::FailedJob;
 use crate::arguments::{FORCE_HOST, SelectorArgs, duration};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
@@ -20,6 +22,8 @@ use crate::output::{Answer, YELLOW, painted};
 use crate::queue::Queue;
 use crate::store::{JobDir, Listed, Liveness, LoadError, Store, StoreError, Summaries};
 use crate::text::{format_bytes, harmless, plural};
+
+pub(crate) use rm::RmArgs;
 
 /// Number of ended jobs that are kept by default.
 const DEFAULT_KEEP: usize = 50;
@@ -66,29 +70,26 @@ impl CleanArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let mut options = self.options;
-        let action = if options.dry_run { None } else { Some(Action::Remove) };
-        let ids = call.named_jobs(action, &store, &self.targets)?;
+        let ids = options.named_jobs(call, &store, &self.targets)?;
         if self.force_host && !options.dry_run {
-            if ids.is_empty() {
-                take_over_matching(&store, &self.targets.filter)?;
-            } else {
-                take_over(&store, &ids)?;
-            }
+            take_over_selected(&store, &ids, &self.targets.filter)?;
         }
         options.filter = self.targets.filter.into_filter();
         call.print(&clean(&store, &ids, None, &options)?)
     }
 }
 
-/// A job that was not removed.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct NotRemoved {
-    /// The job's id.
-    pub job_id: JobId,
-    /// Why the job was not removed.
-    pub error: String,
+impl CleanOptions {
+    /// Returns the named jobs. Asks before it completes a name, unless nothing will be removed.
+    fn named_jobs(
+        &self,
+        call: &Call,
+        store: &Store,
+        targets: &SelectorArgs,
+    ) -> Result<Vec<JobId>, Error> {
+        let action = if self.dry_run { None } else { Some(Action::Remove) };
+        call.named_jobs(action, store, targets)
+    }
 }
 
 /// The jobs that were removed.
@@ -107,7 +108,7 @@ pub(crate) struct CleanAnswer {
     /// Number of further jobs, which `jobs` leaves out.
     pub omitted: usize,
     /// Jobs that were selected by id but are kept, and jobs that could not be removed.
-    pub left: Vec<NotRemoved>,
+    pub left: Vec<FailedJob>,
     /// Problems that did not prevent the removal.
     pub warnings: Vec<String>,
 }
@@ -129,8 +130,7 @@ impl Answer for CleanAnswer {
             }
         }
         for left in &self.left {
-            let what = format!("{} not removed: {}", left.job_id, left.error);
-            let _ = writeln!(text, "{}", painted(YELLOW, &harmless(&what)));
+            left.push_to(&mut text);
         }
         for warning in &self.warnings {
             let _ = writeln!(text, "{}", painted(YELLOW, &harmless(warning)));
@@ -156,9 +156,8 @@ pub(super) fn clean(
 ) -> Result<CleanAnswer, Error> {
     let mut choice = RemovalChoice::new(ids, spare, options);
     let chosen = choice.choose(store)?;
-    let mut answer =
-        CleanAnswer { dry_run: options.dry_run, left: choice.left, ..CleanAnswer::default() };
-    let mut failures = choice.failures;
+    let mut answer = CleanAnswer { dry_run: options.dry_run, ..CleanAnswer::default() };
+    let (mut left, mut failures) = (choice.left, choice.failures);
     if !options.dry_run {
         store.clear_leftovers()?;
     }
@@ -170,7 +169,7 @@ pub(super) fn clean(
         let dir = store.job(&id);
         let freed = dir.disk_usage();
         let removed = match awaited.get(&id) {
-            Some(waiter) => Err(RemovalError::Refused(format!("job {waiter} waits for it"))),
+            Some(waiter) => Err(RemovalError::Refused(kept(format!("job {waiter} waits for it")))),
             None if options.dry_run => {
                 check_removable(&dir, dir.is_held().as_ref().map(|held| !held)).map(|()| None)
             }
@@ -181,18 +180,17 @@ pub(super) fn clean(
                 cost_error = cost_error.or(error);
                 answer.count(id, freed);
             }
-            Err(RemovalError::Refused(error)) if !ids.is_empty() => {
-                answer.left.push(NotRemoved { job_id: id, error });
-            }
+            Err(RemovalError::Refused(error)) if !ids.is_empty() => left.push((id, error)),
             Err(RemovalError::Refused(_)) => {}
             Err(RemovalError::Failed(error)) => failures.push((id, error.into())),
         }
     }
-    if answer.removed == 0 && answer.left.is_empty() && !failures.is_empty() {
+    if answer.removed == 0 && left.is_empty() && !failures.is_empty() {
         return Err(failures.swap_remove(0).1);
     }
-    for (job_id, error) in failures.into_iter().take(MAX_NAMED) {
-        answer.left.push(NotRemoved { job_id, error: error.to_string() });
+    left.extend(failures.into_iter().take(MAX_NAMED));
+    for (id, error) in left {
+        answer.left.push(FailedJob::new(store, id, &error));
     }
     if let Some(error) = cost_error {
         answer.warnings.push(format!(
@@ -213,7 +211,7 @@ struct RemovalChoice<'a> {
     /// Jobs that can be removed, with their ends.
     ended: Vec<(Option<Timestamp>, JobId)>,
     /// Jobs that were selected by id but are kept.
-    left: Vec<NotRemoved>,
+    left: Vec<(JobId, Error)>,
     /// Jobs that were selected by id but cannot be read.
     failures: Vec<(JobId, Error)>,
 }
@@ -251,7 +249,7 @@ impl<'a> RemovalChoice<'a> {
         self.ended.sort_unstable_by(|a, b| b.cmp(a));
         let chosen = self.ended.split_off(self.keep.min(self.ended.len()));
         for (_, id) in std::mem::take(&mut self.ended) {
-            self.leave(id, format!("kept by --keep {}", self.keep));
+            self.leave(id, kept(format!("kept by --keep {}", self.keep)));
         }
         Ok(chosen.into_iter().map(|(_, id)| id).collect())
     }
@@ -286,15 +284,15 @@ impl<'a> RemovalChoice<'a> {
         }
         let summary = observed.record.into();
         match self.mismatch_reason(&summary) {
-            Some(why) => self.leave(id, why.to_owned()),
+            Some(why) => self.leave(id, kept(why)),
             None => self.ended.push((summary.ended_at, id)),
         }
     }
 
     /// Records why a job is kept, if it was selected by id.
-    fn leave(&mut self, job_id: JobId, error: String) {
+    fn leave(&mut self, id: JobId, error: Error) {
         if !self.ids.is_empty() {
-            self.left.push(NotRemoved { job_id, error });
+            self.left.push((id, error));
         }
     }
 
@@ -346,32 +344,38 @@ fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
 }
 
 /// Returns why a job must be kept; `None` if it can be removed.
-fn keep_reason(dir: &JobDir, record: &Record) -> Option<String> {
+fn keep_reason(dir: &JobDir, record: &Record) -> Option<Error> {
+    let id = dir.id().to_string();
     match dir.liveness_if_unlocked(record) {
         Liveness::Ended => {}
-        Liveness::Live | Liveness::Lost => return Some(format!("it is {}", record.status)),
-        Liveness::OtherMachine(host) => return Some(format!("it is {} on {host}", record.status)),
+        Liveness::Live | Liveness::Lost => return Some(Error::JobLive(id, record.status)),
+        Liveness::OtherMachine(host) => return Some(Error::OtherHost(id, host)),
     }
     let notifications = dir.notifications(record);
     let notification = notifications.first()?;
     let (to, event) = (&notification.to, notification.event);
-    Some(match &notification.error {
+    let why = match &notification.error {
         Some(why) => format!("the notification to {to} that it {event} failed: {why}"),
         None => format!("the notification to {to} that it {event} is not delivered yet"),
-    })
+    };
+    Some(Error::Kept { why, hint: format!("claudejob redeliver {id}") })
+}
+
+fn kept(why: impl Into<String>) -> Error {
+    Error::Kept { why: why.into(), hint: String::new() }
 }
 
 /// Why a job was not removed.
 enum RemovalError {
     /// It must be kept.
-    Refused(String),
+    Refused(Error),
     /// It could not be removed.
     Failed(StoreError),
 }
 
 impl From<LoadError> for RemovalError {
     fn from(error: LoadError) -> Self {
-        Self::Refused(error.to_string())
+        Self::Refused(error.into())
     }
 }
 
@@ -382,11 +386,11 @@ fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(
         Ok(true) => {}
         // Another process resumes the job or is reading it.
         Ok(false) => {
-            return Err(RemovalError::Refused("another process holds its lock".to_owned()));
+            return Err(RemovalError::Refused(kept("another process holds its lock")));
         }
         // The Node skill's jobs have no lock.
         Err(_) if record.is_of_node_skill() => {}
-        Err(error) => return Err(RemovalError::Refused(error.to_string())),
+        Err(error) => return Err(RemovalError::Refused(kept(error.to_string()))),
     }
     match keep_reason(dir, &record) {
         Some(why) => Err(RemovalError::Refused(why)),

@@ -6,11 +6,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
-use super::host_takeover::{refuse_other_host, take_over};
+use super::host_takeover::refuse_other_host;
 pub(crate) use super::launching::Recovered;
 use super::launching::launch_attempt;
 use super::observe::{observe, try_load_checked};
-use super::selecting::{Among, take_over_matching};
+use super::selecting::{Among, take_over_selected};
 use super::several::{FailedJob, first_exit_status};
 use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::claude::Env;
@@ -46,10 +46,8 @@ impl RecoverArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let named = call.named_jobs(None, &store, &self.targets)?;
-        if self.force_host && named.is_empty() {
-            take_over_matching(&store, &self.targets.filter)?;
-        } else if self.force_host {
-            take_over(&store, &named)?;
+        if self.force_host {
+            take_over_selected(&store, &named, &self.targets.filter)?;
         }
         let selected = call.select(&store, self.targets, self.all, Among::Every)?.required()?;
         let recovery = Recovery { store: &store, detach: self.detach, env: &call.env };

@@ -94,10 +94,10 @@ impl Call {
             let ids = self.named_jobs(action, store, &targets)?;
             return Ok(Selected { ids, is_selection: false });
         }
-        if targets.has_ids() {
-            let why = "ids and a selection exclude each other";
-            return Err(Error::Usage(why.to_owned()));
+        if all && targets.has_ids() {
+            return Err(Error::Usage("ids and --all exclude each other".to_owned()));
         }
+        targets.check_exclusive()?;
         let ids = matching(store, &targets.filter.into_filter(), among)?;
         Ok(Selected { ids, is_selection: true })
     }
@@ -123,9 +123,16 @@ impl Call {
     }
 }
 
-/// Takes over the live jobs of other machines among the jobs with these properties. Their status may
-/// change, so a given one does not count.
-pub(super) fn take_over_matching(store: &Store, filter: &FilterArgs) -> Result<(), Error> {
+/// Takes over the live jobs of other machines among these; if there are none, among the jobs with
+/// these properties. A status does not count, because it may change.
+pub(super) fn take_over_selected(
+    store: &Store,
+    ids: &[JobId],
+    filter: &FilterArgs,
+) -> Result<(), Error> {
+    if !ids.is_empty() {
+        return take_over(store, ids);
+    }
     let filter = Filter { statuses: Vec::new(), ..filter.clone().into_filter() };
     take_over(store, &matching(store, &filter, Among::Recorded)?)
 }

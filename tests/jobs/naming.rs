@@ -146,5 +146,9 @@ fn kill_and_clean_ask_before_they_complete_a_name() {
     assert!(sandbox.job("older").exists());
     let (code, output) = type_in(&sandbox, &["clean", "olde"], "YES\n");
     assert!(code == 0 && output.contains("Remove job older? [y/N]"), "{output}");
+    let (code, output) = type_in(&sandbox, &["rm", "fix-log"], "\n");
+    assert!(code == 1 && output.contains("nothing was removed"), "{code} {output}");
+    let (code, _) = type_in(&sandbox, &["rm", "fix-log", "--dry-run"], "");
+    assert!(code == 0 && sandbox.job("fix-login").exists());
     assert!(!sandbox.job("older").exists() && sandbox.job("old").exists());
 }

@@ -62,7 +62,7 @@ fn kill_names_its_jobs() {
     sandbox.run_job("b", &[]);
     for (arguments, why) in [
         (&["kill"][..], "no job given"),
-        (&["kill", "a", "--all"], "ids and a selection exclude each other"),
+        (&["kill", "a", "--all"], "ids and --all exclude each other"),
         (&["kill", "a", "--status", "running"], "ids and a selection exclude each other"),
         (&["wait", "a", "-g", "g"], "ids and a selection exclude each other"),
     ] {
@@ -78,7 +78,7 @@ fn kill_names_its_jobs() {
     let text = sandbox.run(["kill", "b", "c", "--plain"]);
     assert_eq!((text.code, text.stderr.as_str()), (4, ""));
     let expected = "Job b was not killed: the job has already completed.\n\
-                    error: no job named 'c'\n";
+                    error: no job named 'c'\nhint: claudejob list --all\n";
     assert_eq!(text.stdout, expected);
 }
 
@@ -128,7 +128,11 @@ fn result_shows_several_jobs() {
     assert_error(&sandbox.run(["result", "--all"]), 2, "usage");
     let text = sandbox.run(["result", "a", "x", "--plain"]);
     assert!(text.stdout.starts_with("==> a <==\nok\n\na completed"), "{text:?}");
-    assert!(text.stdout.ends_with("\n\n==> x <==\nerror: no job named 'x'\n"), "{text:?}");
+    assert!(
+        text.stdout
+            .ends_with("\n\n==> x <==\nerror: no job named 'x'\nhint: claudejob list --all\n"),
+        "{text:?}"
+    );
     let text = sandbox.run(["result", "a", "--plain"]).stdout;
     assert!(text.starts_with("ok\n"), "{text}");
 }
@@ -215,6 +219,29 @@ fn recover_continues_several_jobs() {
     assert_error(&sandbox.run(["recover", "b"]), 1, "not_recoverable");
     assert_error(&sandbox.run(["recover"]), 2, "usage");
     sandbox.run(["kill", "--all"]);
+}
+
+#[test]
+fn listings_select_by_each_property() {
+    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.run_job("a", &["--label", "team=web", "--group", "night"]);
+    sandbox.run_job("b", &["--label", "team=web"]);
+    for (filter, jobs) in [
+        (&["-l", "team=web"][..], &["b", "a"][..]),
+        (&["-l", "team=web", "-g", "night"], &["a"]),
+        (&["-g", "night", "-g", "day"], &["a"]),
+        (&["--status", "completed,failed", "--since", "1h"], &["b", "a"]),
+        (&["--status", "failed"], &[]),
+        (&["-g", "day"], &[]),
+    ] {
+        assert_ids(&sandbox.run([&["list"], filter].concat()), 0, jobs);
+        let stats = sandbox.run([&["stats"], filter].concat());
+        assert_eq!(stats["total"]["jobs"], jobs.len(), "{filter:?}");
+        let page = sandbox.path("page.html");
+        let export = ["export", "--html", page.to_str().unwrap()];
+        let export = sandbox.run([&export, filter].concat());
+        assert_eq!((export.code, &export["jobs"]), (0, &json!(jobs.len())), "{filter:?}");
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
         "resume" | "recover" => &["recover", "recover-all"],
         "rerun" => &["start"],
         "unpause" => &["pause"],
+        "rm" => &["clean"],
         "send" if has("--follow") => &["send", "logs"],
         "demo" | "sidecar" | "worker" | "replay" => return,
         verb => &[verb],

@@ -46,7 +46,7 @@ fn clean_removes_no_live_job() {
     sandbox.start("a", &["--max-parallel", "1"]);
     sandbox.start("queued", &["--max-parallel", "1"]);
     assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 0);
-    for (id, why) in [("a", "it is running"), ("queued", "it is queued")] {
+    for (id, why) in [("a", "job a is running"), ("queued", "job queued is queued")] {
         let left = sandbox.run(["clean", id]);
         assert_eq!((left.code, &left["left"][0]["error"]), (1, &why.into()));
     }
@@ -177,7 +177,7 @@ fn removes_a_node_skill_job_without_a_process() {
     assert_eq!(sandbox.run(["clean", "--dry-run", "old"])["removed"], 1);
     let cleaned = sandbox.run(["clean", "old", "lives"]);
     assert_eq!((cleaned.code, &cleaned["removed"]), (1, &1.into()), "{cleaned:?}");
-    assert_eq!(cleaned["left"][0]["error"], "it is running");
+    assert_eq!(cleaned["left"][0]["code"], "job_live");
     assert_eq!(ids(&sandbox), ["a", "lives"]);
     fs::remove_dir_all(sandbox.job("lives")).unwrap();
 }
@@ -301,4 +301,76 @@ fn clean_removes_the_others_of_a_missing_job() {
     assert_eq!((cleaned.code, &cleaned["removed"]), (1, &1.into()), "{cleaned:?}");
     assert_eq!(cleaned["left"][0]["error"], "no job named 'nobody'");
     assert_eq!(ids(&sandbox), Vec::<String>::new());
+}
+
+#[test]
+fn rm_removes_the_named_ended_jobs() {
+    let sandbox = Sandbox::new(QUICK);
+    for id in ["a", "b", "c"] {
+        sandbox.run_job(id, &["--label", &format!("is={id}")]);
+    }
+    sandbox.script("read\ninit\nhang");
+    sandbox.start("live", &["--label", "is=a"]);
+    let dry = sandbox.run(["rm", "--dry-run", "a", "live"]);
+    assert_eq!((dry.code, &dry["jobs"]), (1, &serde_json::json!(["a"])), "{dry:?}");
+    assert_eq!(ids(&sandbox).len(), 4);
+    let answer = sandbox.run(["rm", "live"]);
+    assert_eq!((answer.code, &answer["removed"]), (1, &0.into()));
+    let left = serde_json::json!([{
+        "jobId": "live", "status": null, "error": "job live is running", "code": "job_live",
+        "hint": "claudejob kill live",
+    }]);
+    assert_eq!(answer["left"], left);
+    let text = sandbox.run(["rm", "live", "--plain"]);
+    let expected = "Nothing to remove.\nerror: job live is running\nhint: claudejob kill live\n";
+    assert_eq!((text.code, text.stdout.as_str()), (1, expected));
+    // A selection considers ended jobs only.
+    let answer = sandbox.run(["rm", "-l", "is=a"]);
+    assert_eq!((answer.code, &answer["jobs"]), (0, &serde_json::json!(["a"])), "{answer:?}");
+    let answer = sandbox.run(["rm", "-l", "is=a"]);
+    assert_eq!((answer.code, &answer["removed"]), (0, &0.into()), "{answer:?}");
+    let answer = sandbox.run(["rm", "nobody"]);
+    assert_eq!((answer.code, answer.text("code")), (4, "not_found"));
+    assert_eq!(sandbox.run(["rm", "b", "nobody"]).code, 1);
+    assert_eq!(ids(&sandbox), ["c", "live"]);
+}
+
+#[test]
+fn rm_without_a_choice_removes_nothing() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &[]);
+    for arguments in [
+        &["rm"][..],
+        &["rm", "--dry-run"],
+        &["rm", "--force-host"],
+        &["rm", "--all"],
+        &["rm", "a", "--status", "completed"],
+        &["rm", ""],
+    ] {
+        assert_eq!(sandbox.run(arguments).code, 2, "{arguments:?}");
+    }
+    for filter in [["-l", "x=y"], ["-g", "x"], ["--status", "running"], ["--since", "0s"]] {
+        let answer = sandbox.run([&["rm"][..], &filter].concat());
+        assert_eq!((answer.code, &answer["removed"]), (0, &0.into()), "{filter:?}");
+    }
+    assert_eq!(ids(&sandbox), ["a"]);
+}
+
+#[test]
+fn clean_narrows_by_each_property() {
+    let sandbox = Sandbox::new(QUICK);
+    sandbox.run_job("a", &["--group", "night"]);
+    sandbox.run_job("b", &["--label", "x=y"]);
+    for (filter, jobs) in [
+        (&["-g", "night"][..], &["a"][..]),
+        (&["-l", "x=y"], &["b"]),
+        (&["--status", "completed", "--since", "1h"], &["b", "a"]),
+        (&["--status", "failed"], &[]),
+        (&["a", "-g", "night"], &["a"]),
+    ] {
+        let answer = sandbox.run([&["clean", "--dry-run"], filter].concat());
+        assert_eq!(answer["jobs"], serde_json::json!(jobs), "{filter:?}");
+    }
+    let left = sandbox.run(["clean", "a", "-l", "x=y"]);
+    assert_eq!((left.code, left["left"][0]["code"].as_str()), (1, Some("job_kept")), "{left:?}");
 }

@@ -113,7 +113,7 @@ fn accepts(verb: &str, status: Status) -> bool {
         "answer" => status == Status::Blocked,
         "update" => status == Status::Queued,
         "kill" | "send" | "interrupt" | "finish" | "wait" | "pause" | "unpause" => status.is_live(),
-        "resume" | "clean" => !status.is_live(),
+        "resume" | "clean" | "rm" => !status.is_live(),
         // A lost job is still recorded as live.
         "recover" => status != Status::Completed,
         _ => true,

@@ -1,0 +1,49 @@
+//! `rm`: removes the ended jobs that the caller names or selects.
+
+use clap::Args;
+
+use super::{CleanOptions, clean};
+use crate::arguments::{FORCE_HOST, SelectorArgs};
+use crate::commands::Call;
+use crate::commands::selecting::take_over_selected;
+use crate::error::{Error, ExitStatus};
+
+/// Arguments of `rm`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  claudejob rm fix-login\n  claudejob rm --label project=app --status failed\n\n\
+    A live job is an error: kill it first. A selection considers ended jobs only. It never removes \
+    a job that a queued job waits for, or that has undelivered notifications (list --undelivered)."
+)]
+pub(crate) struct RmArgs {
+    #[command(flatten)]
+    targets: SelectorArgs,
+    /// Show what would be removed, without removing it
+    #[arg(long)]
+    dry_run: bool,
+    /// Treat live jobs of other machines as lost
+    #[arg(long, long_help = FORCE_HOST)]
+    force_host: bool,
+}
+
+impl RmArgs {
+    pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        let store = call.store()?;
+        self.targets.check_exclusive()?;
+        let options = CleanOptions {
+            keep: Some(0),
+            dry_run: self.dry_run,
+            filter: self.targets.filter.clone().into_filter(),
+            ..CleanOptions::default()
+        };
+        let ids = options.named_jobs(call, &store, &self.targets)?;
+        // Without both, `clean` would consider every job.
+        if ids.is_empty() && self.targets.filter.is_empty() {
+            return Err(Error::Usage("no job given".to_owned()));
+        }
+        if self.force_host && !self.dry_run {
+            take_over_selected(&store, &ids, &self.targets.filter)?;
+        }
+        call.print(&clean(&store, &ids, None, &options)?)
+    }
+}
