@@ -6,6 +6,8 @@
 
 mod layout;
 mod live;
+mod screen;
+mod table;
 mod text;
 
 use std::ffi::OsString;
@@ -20,8 +22,10 @@ use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::store::addressed;
 use crate::text::is_harmful;
 
-pub(crate) use layout::{columns, fit, joined, pad, rows, wrapped};
+pub(crate) use layout::{columns, joined, pad, rows, wrapped};
 pub(crate) use live::LiveLine;
+pub(crate) use screen::Screen;
+pub(crate) use table::{Cell, Column, Table};
 pub(crate) use text::*;
 
 /// An answer of a verb: JSON by serde, and text for people.
@@ -146,7 +150,12 @@ impl Printer {
 
     /// Returns the line on which `wait` shows progress; `None` if stderr is not a terminal.
     pub(crate) fn live_line(&self) -> Option<LiveLine> {
-        (!self.json && io::stderr().is_terminal()).then(LiveLine::default)
+        (!self.json && io::stderr().is_terminal() && !is_dumb()).then(LiveLine::default)
+    }
+
+    /// Whether text is printed on a terminal that can move its cursor.
+    pub(crate) fn is_screen(&self) -> bool {
+        !self.json && io::stdout().is_terminal() && !is_dumb()
     }
 
     /// Whether answers are printed as JSON.
@@ -262,6 +271,11 @@ pub(crate) fn print_plain(answer: &impl Answer) -> Result<(), Error> {
         }
         _ => print_text(&answer.text()),
     }
+}
+
+/// Whether the terminal cannot move its cursor.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| name == "dumb")
 }
 
 /// Prints text to stdout.

@@ -21,7 +21,7 @@ use crate::job::{
     Blocked, InboxMessage, JobId, Question, Record, Status, allow_response, denied, full_status,
     parse_questions,
 };
-use crate::output::{Answer, BOLD, painted, print_text, rows};
+use crate::output::{Answer, BOLD, painted, print_text, rows, short_path};
 use crate::store::{EVENTS, JobDir, OUTPUT, Store, addressed};
 use crate::stream::{Event, decode};
 use crate::text::from_json;
@@ -122,7 +122,7 @@ pub(super) fn begin_dialog(
     id: &JobId,
     open: OpenRequest,
 ) -> Result<Dialog, Error> {
-    let cwd = call.short_path(&observe(store, id)?.record.spec.cwd);
+    let cwd = short_path(&observe(store, id)?.record.spec.cwd);
     let full = addressed(store.root(), full_status(id));
     // The terminal also shows the text around the difference.
     let place = Place { cwd: &cwd, max_lines: rows().saturating_sub(6).max(4), full: &full };

@@ -26,18 +26,6 @@ impl Call {
         let is_by_agent = AGENT_VARIABLES.iter().any(|name| names_agent(&self.env, name));
         io::stdin().is_terminal() && io::stdout().is_terminal() && !is_by_agent
     }
-
-    /// Returns a path with the home directory as `~`.
-    pub(super) fn short_path(&self, path: &str) -> String {
-        let home = self.env.get("HOME").and_then(|home| home.to_str());
-        if let Some(home) = home
-            && let Some(rest) = path.strip_prefix(home.trim_end_matches('/'))
-            && (rest.is_empty() || rest.starts_with('/'))
-        {
-            return format!("~{rest}");
-        }
-        path.to_owned()
-    }
 }
 
 /// Returns whether the variable is set, and not to a value that denies it.

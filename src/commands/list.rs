@@ -1,8 +1,10 @@
 //! `list`: lists the jobs, newest first.
 
+mod columns;
 mod item;
 mod short_item;
 mod text;
+mod watch;
 
 use std::cell::OnceCell;
 use std::cmp::Ordering;
@@ -18,6 +20,7 @@ use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Status, Timestamp};
 use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
 use crate::text::json_length_of;
+use columns::ListColumn;
 use short_item::{ItemSize, Shortened};
 
 pub(crate) use item::Item;
@@ -48,6 +51,15 @@ pub(crate) struct ListArgs {
     /// Reverse the order
     #[arg(short, long)]
     reverse: bool,
+    /// Show these columns, such as job,cost,model
+    #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',', ignore_case = true)]
+    columns: Vec<ListColumn>,
+    /// Show the folder, group, model and labels, too
+    #[arg(long, conflicts_with = "columns")]
+    wide: bool,
+    /// Update the list until Ctrl-C
+    #[arg(short, long)]
+    watch: bool,
 }
 
 /// Order of a list. Equal jobs are ordered newest first.
@@ -70,7 +82,26 @@ enum Order {
 
 impl ListArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
-        call.print(&list(&call.store()?, self)?)
+        let store = call.store()?;
+        if self.watch {
+            return watch::watch(call, &store, &self);
+        }
+        if !self.columns.is_empty() && call.printer.is_json() {
+            return Err(Error::Arguments {
+                message: "--columns chooses columns of text".to_owned(),
+                hint: "add --plain".to_owned(),
+            });
+        }
+        call.print(&list(&store, &self)?)
+    }
+
+    /// Returns the columns of the text.
+    fn shown_columns(&self) -> Vec<ListColumn> {
+        match (self.columns.as_slice(), self.wide) {
+            ([], true) => ListColumn::WIDE.to_vec(),
+            ([], false) => ListColumn::USUAL.to_vec(),
+            (columns, _) => columns.to_vec(),
+        }
     }
 }
 
@@ -99,6 +130,12 @@ pub(crate) struct ListAnswer {
     pub has_jobs: bool,
     /// Number of jobs that are left out to keep the answer short.
     pub omitted: usize,
+    /// Number of jobs that are not shown by default or because of a limit.
+    older: usize,
+    /// The call itself selects or limits the jobs.
+    is_limited: bool,
+    /// The columns of the text.
+    columns: Vec<ListColumn>,
 }
 
 impl ListAnswer {
@@ -266,10 +303,10 @@ impl Row {
 }
 
 /// Lists the jobs.
-fn list(store: &Store, args: ListArgs) -> Result<ListAnswer, Error> {
+fn list(store: &Store, args: &ListArgs) -> Result<ListAnswer, Error> {
     let (summaries, jobs) = store.summaries()?;
     let has_jobs = !jobs.is_empty();
-    let filter = args.filter.into_filter();
+    let filter = args.filter.clone().into_filter();
     let selects = !filter.is_empty() || args.undelivered || args.limit.is_some();
     let selection = Selection {
         store,
@@ -282,12 +319,16 @@ fn list(store: &Store, args: ListArgs) -> Result<ListAnswer, Error> {
     };
     let mut rows: Vec<Row> = jobs.into_iter().filter_map(|job| selection.row(job)).collect();
     rows.sort_unstable_by(newest_first);
+    let found = rows.len();
     if !args.all && !selects {
         keep_recent(&mut rows);
     }
+    let mut older = found - rows.len();
     args.sort.sort(&mut rows, args.reverse);
     if let Some(limit) = args.limit {
+        let all = rows.len();
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        older += all - rows.len();
     }
     let mut answer = ListAnswer {
         store: store.clone(),
@@ -297,6 +338,9 @@ fn list(store: &Store, args: ListArgs) -> Result<ListAnswer, Error> {
         rows,
         has_jobs,
         omitted: 0,
+        older,
+        is_limited: selects,
+        columns: args.shown_columns(),
     };
     if !args.all {
         answer.shorten();

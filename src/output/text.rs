@@ -26,6 +26,15 @@ pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub(crate) const BLUE: Style = AnsiColor::Blue.on_default();
 pub(crate) const CYAN: Style = AnsiColor::Cyan.on_default();
 
+/// Returns a text as it is shown on a stream: without styles if it must not be coloured. Unlike
+/// anstream's streams this leaves the control of the cursor to the caller.
+pub(super) fn styled_for(stream: &impl anstream::stream::RawStream, text: &str) -> String {
+    match anstream::AutoStream::choice(stream) {
+        anstream::ColorChoice::Never => anstream::adapter::strip_str(text).to_string(),
+        _ => text.to_owned(),
+    }
+}
+
 /// Adds a style to a text.
 pub(crate) fn painted(style: Style, text: &str) -> String {
     format!("{style}{text}{style:#}")
@@ -105,6 +114,10 @@ pub(crate) fn wait_reason(wait: &WaitingFor) -> String {
     let why = match wait.kind {
         WaitKind::Limit => "rate limit",
         _ => wait.why.strip_prefix("it is ").unwrap_or(&wait.why),
+    };
+    let why = match wait.kind {
+        WaitKind::Slot => why.strip_suffix(" for a slot").unwrap_or(why),
+        _ => why,
     };
     let Some(until) = wait.until else { return why.to_owned() };
     let left = until.since(clock::now());

@@ -113,6 +113,19 @@ impl JobDir {
         serde_json::from_slice(&read_bounded(&self.file(RESULT), 64 << 20).ok()?).ok()
     }
 
+    /// Returns the first line of the answer of a job that has one.
+    pub(crate) fn first_line_of_answer(&self) -> Option<String> {
+        /// The part of the result that is needed here.
+        #[derive(serde::Deserialize)]
+        struct AnswerText {
+            #[serde(default)]
+            result: Option<String>,
+        }
+        let text = read_bounded(&self.file(RESULT), 64 << 20).ok()?;
+        let answer = serde_json::from_slice::<AnswerText>(&text).ok()?.result?;
+        answer.trim().lines().next().map(str::to_owned)
+    }
+
     /// Renames a result that does not follow from the job's log.
     pub(crate) fn set_result_aside(&self) -> Result<(), StoreError> {
         let path = self.file(RESULT);

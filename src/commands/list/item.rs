@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::job::{
     Activity, Blocked, JobId, Notification, Reason, Record, Status, StatusView, Summary, Timestamp,
-    WaitingFor,
+    WaitingFor, WorkTime,
 };
 use crate::text::clip;
 
@@ -72,6 +72,21 @@ pub(crate) struct Item {
     pub truncated: bool,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+    /// Values for columns of the text alone.
+    #[serde(skip)]
+    pub for_text: ItemTexts,
+}
+
+/// Values of an [`Item`] that only its text shows.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ItemTexts {
+    pub work_time: Option<WorkTime>,
+    pub attempt: u32,
+    pub model: Option<String>,
+    /// The directory in which the job works; empty if it was not read.
+    pub folder: String,
+    /// The first line of the answer, if it was read.
+    pub result: Option<String>,
 }
 
 fn warnings_of(record: &Record) -> Vec<String> {
@@ -83,9 +98,21 @@ fn warnings_of(record: &Record) -> Vec<String> {
 }
 
 impl Item {
+    /// Returns whether the job has an answer that its text shows.
+    pub(super) fn shows_answer(&self) -> bool {
+        matches!(self.status, Some(Status::Completed | Status::Idle))
+    }
+
     pub(super) fn from_record(record: Record, view: StatusView) -> Self {
         Self {
             hint: record.hint(),
+            for_text: ItemTexts {
+                work_time: view.work_time,
+                attempt: view.attempt,
+                model: view.model,
+                folder: view.cwd,
+                result: None,
+            },
             waiting_for: view.waiting_for,
             position: view.position,
             starts_at: view.starts_at,
@@ -123,6 +150,12 @@ impl Item {
     pub(super) fn from_summary(summary: Summary) -> Self {
         Self {
             hint: summary.hint(),
+            for_text: ItemTexts {
+                work_time: summary.work_time(),
+                attempt: summary.attempt,
+                model: summary.model,
+                ..ItemTexts::default()
+            },
             pid: summary.pid,
             status: Some(summary.status),
             reason: summary.reason,
@@ -175,6 +208,7 @@ impl Item {
             warnings: Vec::new(),
             truncated: false,
             hint: None,
+            for_text: ItemTexts::default(),
         }
     }
 }

@@ -1,106 +1,69 @@
 //! Text form of `list`.
 
-use anstyle::Style;
-use unicode_width::UnicodeWidthStr;
-
+use super::columns::ListColumn;
 use super::{Item, ListAnswer};
 use crate::clock;
-use crate::job::{Status, Timestamp};
-use crate::output::{
-    Answer, DIM, RED, activity_text, color, columns, fit, open_request, pad, painted, undelivered,
-    wait_reason,
-};
-use crate::text::{format_duration, harmless, one_line};
+use crate::output::{Answer, DIM, Table, columns, painted};
 
-/// The head of each column, and whether it is aligned to the right. The last one gets the rest of the
-/// line.
-const COLUMNS: [(&str, bool); 5] =
-    [("JOB", false), (STATUS, false), ("AGE", true), ("COST", true), ("NOW", false)];
-/// This column has the color of the job's status.
-const STATUS: &str = "STATUS";
-const LAST: usize = COLUMNS.len() - 1;
-const GAP: &str = "  ";
-
-type Cells = [String; COLUMNS.len()];
+/// The least width of the last column. With less, columns are left out.
+const MIN_LAST: usize = 10;
+const MIN_LAST_OF_MANY: usize = 20;
 
 impl Answer for ListAnswer {
     fn text(&self) -> String {
-        text(self)
+        self.table(columns(), usize::MAX)
     }
 }
 
-fn text(answer: &ListAnswer) -> String {
-    let items: Vec<Item> = answer.items().collect();
-    if items.is_empty() {
-        return match answer.has_jobs {
-            true => "No matching jobs. claudejob list --all lists all jobs.\n".to_owned(),
-            false => "No jobs. claudejob start --prompt \"…\" starts a job.\n".to_owned(),
-        };
-    }
-    let now = clock::now();
-    let mut rows = vec![COLUMNS.map(|(head, _)| head.to_owned())];
-    rows.extend(items.iter().map(|item| cells(item, now)));
-    let widths = widths(&rows);
-    let mut text = painted(DIM, &line(&rows[0], widths, Style::new()));
-    for (row, item) in rows[1..].iter().zip(&items) {
-        text.push_str(&line(row, widths, item.status.map_or(RED, color)));
-    }
-    if answer.omitted > 0 {
-        let more = format!("… and {} more: claudejob list --all\n", answer.omitted);
-        text.push_str(&painted(DIM, &more));
-    }
-    text
-}
-
-/// Returns the width of each column, so that a line fits the terminal.
-fn widths(rows: &[Cells]) -> [usize; COLUMNS.len()] {
-    let mut left = columns();
-    let mut widths = [0; COLUMNS.len()];
-    for column in 0..LAST {
-        let widest = rows.iter().map(|row| row[column].width()).max();
-        widths[column] = widest.unwrap_or(0).min(40);
-        left = left.saturating_sub(widths[column] + GAP.len());
-    }
-    widths[LAST] = left.max(8);
-    widths
-}
-
-fn line(cells: &Cells, widths: [usize; COLUMNS.len()], status: Style) -> String {
-    let mut line = String::new();
-    for column in 0..LAST {
-        let (head, is_right) = COLUMNS[column];
-        let cell = pad(&cells[column], widths[column], is_right);
-        line += &if head == STATUS { painted(status, &cell) } else { cell };
-        line += GAP;
-    }
-    line + &fit(&cells[LAST], widths[LAST]) + "\n"
-}
-
-fn cells(item: &Item, now: Timestamp) -> Cells {
-    let status = match (item.status, item.reason) {
-        (None, _) => "unreadable".to_owned(),
-        (Some(_), Some(reason)) => format!("failed: {reason}"),
-        (Some(status), None) => status.to_string(),
-    };
-    let age = item.started_at.map(|at| format_duration(now.since(at))).unwrap_or_default();
-    let least = if item.cost_is_lower_bound { "≥" } else { "" };
-    let cost = item.cost_usd.map(|usd| format!("{least}${usd:.2}")).unwrap_or_default();
-    let now = match (&item.activity, &item.error) {
-        _ if !item.undelivered_notifications.is_empty() => {
-            format!("not delivered: {}", undelivered(&item.undelivered_notifications[0]))
+impl ListAnswer {
+    /// Returns the table of the jobs for a terminal of this width, in at most `height` lines.
+    pub(super) fn table(&self, width: usize, height: usize) -> String {
+        if self.rows.is_empty() {
+            return match self.has_jobs {
+                true => "No job matches; claudejob list --all shows all.\n".to_owned(),
+                false => "No jobs. Start one: claudejob run \"PROMPT\"\n".to_owned(),
+            };
         }
-        _ if item.blocked.is_some() => item.blocked.as_ref().map(open_request).unwrap_or_default(),
-        _ if item.position.is_some() && !item.rate_limited => {
-            format!("position {} in queue: {}", item.position.unwrap_or_default(), item.prompt)
+        let shown_columns = self.columns.as_slice();
+        let mut table = Table::new(shown_columns.iter().map(|column| column.column()).collect());
+        let now = clock::now();
+        let mut shown = 0;
+        // The head takes one line, and what is left out at most two.
+        for item in self.items().take(height.saturating_sub(3).max(1)) {
+            let item = self.with_texts(item);
+            table.push(shown_columns.iter().map(|column| column.cell(&item, now)).collect());
+            shown += 1;
         }
-        _ if item.status == Some(Status::Idle) => item.prompt.clone(),
-        _ if item.waiting_for.is_some() => {
-            let wait = item.waiting_for.as_ref().map(wait_reason).unwrap_or_default();
-            format!("{wait}: {}", item.prompt)
+        let is_usual = shown_columns == ListColumn::USUAL;
+        let fitted = table.fitted(width, if is_usual { MIN_LAST } else { MIN_LAST_OF_MANY });
+        let mut text = fitted.head();
+        text.extend(fitted.rows());
+        let rest = self.rows.len().saturating_sub(shown) + self.omitted + self.older;
+        let left_out = fitted.left_out();
+        if !left_out.is_empty() {
+            let left_out = format!("… left out at this width: {}\n", left_out.join(", "));
+            text.push_str(&painted(DIM, &left_out));
         }
-        (Some(activity), _) => activity_text(activity),
-        (None, Some(error)) => error.clone(),
-        (None, None) => item.prompt.clone(),
-    };
-    [item.job_id.to_string(), status, age, cost, one_line(&harmless(&now), 200)]
+        if rest > 0 {
+            let how = if self.is_limited { "" } else { ": claudejob list --all" };
+            text.push_str(&painted(DIM, &format!("… and {rest} more{how}\n")));
+        }
+        text
+    }
+
+    /// Adds what only the shown columns need, from other files than the list reads.
+    fn with_texts(&self, mut item: Item) -> Item {
+        let dir = self.store.job(&item.job_id);
+        let has_answer = item.error.is_none() && item.status.is_some();
+        if has_answer && self.columns.contains(&ListColumn::Now) && item.shows_answer() {
+            item.for_text.result = dir.first_line_of_answer();
+        }
+        if item.for_text.folder.is_empty()
+            && self.columns.contains(&ListColumn::Folder)
+            && let Ok(record) = dir.load()
+        {
+            item.for_text.folder = record.spec.cwd;
+        }
+        item
+    }
 }

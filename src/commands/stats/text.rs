@@ -34,7 +34,7 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     if answer.groups.is_empty() {
         return text;
     }
-    let table = Table::new(answer, columns);
+    let table = GroupTable::new(answer, columns);
     text.push('\n');
     text.push_str(&painted(DIM, &table.head()));
     for group in &answer.groups {
@@ -48,7 +48,7 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
 }
 
 /// The table of the groups.
-struct Table {
+struct GroupTable {
     /// Head of the column of the keys.
     head: String,
     key_width: usize,
@@ -58,7 +58,7 @@ struct Table {
     max_cost: f64,
 }
 
-impl Table {
+impl GroupTable {
     fn new(answer: &StatsAnswer, columns: usize) -> Self {
         let head = match &answer.by {
             GroupBy::Day => "DAY".to_owned(),

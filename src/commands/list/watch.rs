@@ -1,0 +1,93 @@
+//! `list --watch`: shows the list anew whenever it changes.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{ListAnswer, ListArgs, list};
+use crate::commands::Call;
+use crate::commands::watch::{Notice, Watch};
+use crate::error::{Error, ExitStatus};
+use crate::job::JobId;
+use crate::output::Screen;
+use crate::process::AwaitedSignals;
+use crate::store::{RECORD, Store};
+
+/// Signals that end the call, and the one of a new size of the terminal.
+const SIGNALS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH];
+/// Least time between two updates.
+const MIN_INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two updates while a job is live, whose age and time pass.
+const LIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Largest number of jobs whose records are watched.
+const MAX_WATCHED: usize = 500;
+
+/// Shows the list until a signal ends the call.
+pub(super) fn watch(call: &Call, store: &Store, args: &ListArgs) -> Result<ExitStatus, Error> {
+    if !call.printer.is_screen() {
+        return Err(Error::Arguments {
+            message: "--watch needs text and a terminal that can move its cursor".to_owned(),
+            hint: "claudejob events --all --follow".to_owned(),
+        });
+    }
+    let signals = AwaitedSignals::keep(&SIGNALS).map_err(Error::Signals)?;
+    let mut watched = WatchedList { watch: Watch::new(), jobs: HashSet::new() };
+    watched.watch.forward(signals);
+    watched.watch.add_root(store.root());
+    let mut screen = Screen::enter().map_err(Error::Output)?;
+    loop {
+        let answer = list(store, args)?;
+        let (width, height) = screen.size();
+        screen.show(&answer.table(width, height)).map_err(Error::Output)?;
+        let is_live = watched.add_jobs(&answer);
+        if let Some(signal) = watched.wait_for_change(is_live) {
+            return Ok(match signal {
+                Signal::SIGHUP => ExitStatus::HungUp,
+                Signal::SIGTERM => ExitStatus::Terminated,
+                _ => ExitStatus::Done,
+            });
+        }
+    }
+}
+
+/// The watched jobs directory.
+struct WatchedList {
+    watch: Watch,
+    /// The jobs whose records are watched.
+    jobs: HashSet<JobId>,
+}
+
+impl WatchedList {
+    /// Watches the records of the listed jobs; an ended one may be resumed. Returns whether a job is
+    /// live.
+    fn add_jobs(&mut self, answer: &ListAnswer) -> bool {
+        let mut is_live = false;
+        for row in &answer.rows {
+            is_live |= !row.is_ended();
+            let index = self.jobs.len();
+            if index < MAX_WATCHED && self.jobs.insert(row.id.clone()) {
+                self.watch.add_files(index, &answer.store.job(&row.id), &[RECORD]);
+            }
+        }
+        is_live
+    }
+
+    /// Waits until the list may have changed. Returns the signal that ends the call.
+    fn wait_for_change(&mut self, is_live: bool) -> Option<Signal> {
+        let began = Instant::now();
+        let mut until = if is_live { Some(began + LIVE_INTERVAL) } else { None };
+        loop {
+            match self.watch.next_until(until) {
+                Some(Notice::Signal(Signal::SIGWINCH)) => return None,
+                Some(Notice::Signal(signal)) => return Some(signal),
+                // Changes that follow at once are shown together.
+                Some(_) => until = Some(began + MIN_INTERVAL),
+                None => return None,
+            }
+            if began.elapsed() >= MIN_INTERVAL {
+                return None;
+            }
+        }
+    }
+}
