@@ -6,6 +6,7 @@ mod account;
 mod environment;
 mod extra_args;
 mod login;
+mod permission_mode;
 mod redacted_args;
 mod sessions;
 mod settings;
@@ -25,6 +26,7 @@ pub(crate) use account::account;
 pub(crate) use environment::set_job_environment;
 pub(crate) use extra_args::refusal_reason;
 pub(crate) use login::{LoginStamp, login, stored_login_stamp};
+pub(crate) use permission_mode::{PERMISSION_MODES, has_permission_mode, nearest_permission_mode};
 pub(crate) use redacted_args::redacted_arguments;
 pub(crate) use sessions::session_file;
 

@@ -115,7 +115,7 @@ impl Verb {
             Self::Run(run) => return run.texts(),
             Self::Start(start) => (&start.job.prompt, None),
             Self::Rerun(rerun) => (&rerun.prompt, None),
-            Self::Send(send) => (&send.message.message, None),
+            Self::Send(send) => (&send.message.message, send.text.as_deref()),
             Self::Resume(resume) => (&resume.message.message, None),
             Self::Answer(answer) => (&answer.reply.text, answer.reply.message.as_deref()),
             _ => return Vec::new(),

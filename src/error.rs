@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::claude::{PERMISSION_MODES, nearest_permission_mode};
 use crate::job::{JobId, Status};
 use crate::launch::LaunchError;
 use crate::store::{LoadError, StoreError};
@@ -166,6 +167,14 @@ errors! {
     ClaudeNotFound(why: String) => code "claude_not_found", message("{why}"),
         hint("npm install -g @anthropic-ai/claude-code, or set its path with --claude or \
             CLAUDE_SKILL_CLAUDE");
+    /// Claude has no such permission mode.
+    UnknownPermissionMode(mode: String) => code "usage",
+        message(
+            "invalid value '{}' for '--permission-mode <MODE>': expected {}",
+            mode.escape_debug(),
+            PERMISSION_MODES.join(", "),
+        ),
+        hint("claudejob start --help  # did you mean {}?", nearest_permission_mode(mode));
     /// Claude has no credentials.
     NotLoggedIn => code "not_logged_in", message("claude has no credentials to log in with"),
         hint("run claude and /login once as this user, or set ANTHROPIC_API_KEY or \
@@ -353,6 +362,7 @@ impl Error {
             | Self::Arguments { .. }
             | Self::NoPrompt(_)
             | Self::PromptNotQuoted(_)
+            | Self::UnknownPermissionMode(_)
             | Self::AmbiguousName(..) => ExitStatus::Usage,
             Self::NotFound(_) | Self::NoJob | Self::NoMatch(_) => ExitStatus::NotFound,
             Self::NoSlot(_) | Self::Busy(_) | Self::StillEnding(_) => ExitStatus::TryAgain,
@@ -364,6 +374,10 @@ impl Error {
     pub(crate) fn with_help(self, help: impl FnOnce() -> String) -> Self {
         match self {
             Self::Usage(message) => Self::Arguments { message, hint: help() },
+            Self::UnknownPermissionMode(ref mode) => {
+                let hint = format!("{}  # did you mean {}?", help(), nearest_permission_mode(mode));
+                Self::Arguments { message: self.to_string(), hint }
+            }
             error => error,
         }
     }

@@ -100,6 +100,26 @@ fn refuses_what_is_no_prompt() {
 }
 
 #[test]
+fn refuses_a_permission_mode_that_claude_lacks() {
+    let mut sandbox = Sandbox::new(SCRIPT);
+    let message = "invalid value 'acceptedits' for '--permission-mode <MODE>': expected \
+                   acceptEdits, auto, bypassPermissions, default, dontAsk, manual, plan";
+    for verb in ["start", "run"] {
+        let hint = format!("claudejob {verb} --help  # did you mean acceptEdits?");
+        let arguments = [verb, "-p", "x", "--permission-mode", "acceptedits"];
+        assert_refused(&sandbox.run(arguments), 2, message, &hint);
+    }
+    sandbox.run_job("j", &[]);
+    let resume = sandbox.run(["resume", "j", "--permission-mode", "acceptedits"]);
+    assert_eq!((resume.code, &resume["error"]), (2, &message.into()), "{resume:?}");
+    // Another version may have more modes.
+    let help = "  --permission-mode <mode>  Mode (choices: \"plan\",\n     \"acceptedits\")\n";
+    sandbox.set("FAKE_HELP", help);
+    let run = ["run", "x", "--permission-mode", "acceptedits"];
+    sandbox.run(run).expect_end(0, "completed", None);
+}
+
+#[test]
 fn ends_at_a_question_if_nobody_is_there() {
     let sandbox = Sandbox::new(&format!("read\ninit\nsay hello\n{QUESTION}\nhang"));
     let answer = sandbox.run(["run", "--ask", "-n", "j", "x"]);

@@ -9,6 +9,7 @@ use std::io::Write;
 use clap::{Arg, ArgAction, Args, Command};
 
 use crate::arguments::Typed;
+use crate::claude::PERMISSION_MODES;
 use crate::error::{Error, ExitStatus};
 use crate::job::{NotifyEvent, Status};
 use crate::output::print_text;
@@ -187,6 +188,7 @@ fn single_values(typed: &Typed<'_>, argument: &Arg, word: &str) -> Vec<Candidate
     let name = argument.get_value_names().and_then(|names| names.first());
     match name.map_or("", |name| name.as_str()) {
         "STATUS" => Status::ALL.iter().map(|status| Candidate::new(status.as_str(), "")).collect(),
+        "MODE" => PERMISSION_MODES.iter().map(|mode| Candidate::new(*mode, "")).collect(),
         "EVENT" => {
             NotifyEvent::ALL.iter().map(|event| Candidate::new(event.as_str(), "")).collect()
         }

@@ -78,6 +78,10 @@ pub(super) fn check_claude(spec: &mut Spec, env: &Env) -> Result<(), Error> {
         };
         return Err(Error::ClaudeNotFound(format!("{why}: {:?}", spec.claude)));
     }
+    let mode = &spec.options.permission_mode;
+    if !claude::has_permission_mode(Path::new(&spec.claude), mode) {
+        return Err(Error::UnknownPermissionMode(mode.clone()));
+    }
     if claude::refuses_root(env, spec) {
         return Err(Error::RootNeedsSandbox);
     }

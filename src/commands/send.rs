@@ -1,5 +1,6 @@
 //! `send`: sends a message to a live job.
 
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,7 +11,9 @@ use super::logs::{self, LogsAnswer, LogsRequest};
 use super::observe::{ended_turns, observe};
 use super::recipient::Recipient;
 use super::watch::Watch;
-use crate::arguments::{JobName, MessageArgs, duration};
+use crate::arguments::{
+    JobName, MAX_MESSAGE_BYTES, MessageArgs, check_message, duration, read_stdin, read_text,
+};
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Status, TurnEnd};
 use crate::output::{Answer, BOLD, painted};
@@ -21,12 +24,15 @@ use crate::text::{clip, harmless};
 const MAX_RESULT_CHARS: usize = 6_000;
 /// Arguments of `send`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  claudejob send fix-login -p \"Leave the API as it is\"\n  \
-    claudejob send fix-login -p \"Which test failed?\" --wait 5m\n\n\
+#[command(after_help = "Examples:\n  claudejob send fix-login \"Leave the API as it is\"\n  \
+    claudejob send fix-login \"Which test failed?\" --wait 5m\n\n\
     A message during a turn becomes part of that turn, which has one answer.")]
 pub(crate) struct SendArgs {
     #[command(flatten)]
     target: JobName,
+    /// The message; - reads stdin
+    #[arg(value_name = "MESSAGE", conflicts_with = "MessageArgs")]
+    pub text: Option<String>,
     #[command(flatten)]
     pub message: MessageArgs,
     /// Show the agent's output until the end of that turn
@@ -41,9 +47,7 @@ impl SendArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let id = call.job(&store, &self.target)?;
-        let Some(message) = self.message.read()? else {
-            return Err(Error::Usage("use --message or --message-file".to_owned()));
-        };
+        let message = self.read_message()?;
         if !self.follow {
             return call.print(&send(&store, &id, message, self.wait)?);
         }
@@ -54,6 +58,22 @@ impl SendArgs {
         // The text was printed already.
         let failed = !matches!(&answer.turn, Some(Some(turn)) if !turn.is_error);
         Ok(if failed { ExitStatus::Failed } else { ExitStatus::Done })
+    }
+}
+
+impl SendArgs {
+    /// Reads the message from the arguments, or from stdin if it is no terminal.
+    fn read_message(&self) -> Result<String, Error> {
+        if let Some(text) = &self.text {
+            return check_message(read_text(text, MAX_MESSAGE_BYTES)?);
+        }
+        if let Some(message) = self.message.read()? {
+            return Ok(message);
+        }
+        if io::stdin().is_terminal() {
+            return Err(Error::Usage("no message".to_owned()));
+        }
+        check_message(read_stdin(MAX_MESSAGE_BYTES)?)
     }
 }
 

@@ -216,7 +216,7 @@ fn refuses_invalid_messages_and_keeps_the_job_running() {
             sandbox.run_with_stdin(["send", "j", "--message", message], long.as_str());
         assert_eq!((answer.code, &answer["code"]), (1, &code.into()), "{answer:?}");
     }
-    assert_eq!(sandbox.run(["send", "j"]).code, 2);
+    assert_eq!(sandbox.run(["send", "j"])["code"], "empty_message");
     assert_eq!(sandbox.run(["send", "nobody", "--message", "x"]).code, 4);
     assert_eq!(sandbox.run(["resume", "j"])["code"], "not_resumable");
     // A foreign file in the inbox.
@@ -246,5 +246,24 @@ fn an_invalid_id_is_reported_before_the_message() {
         assert_eq!(sandbox.run(arguments)["code"], "invalid_job_id", "{arguments:?}");
     }
     assert_eq!(sandbox.run(["resume", "a/b", "--message", ""])["code"], "invalid_job_id");
-    assert_eq!(sandbox.run(["send", "j"])["code"], "usage");
+}
+
+#[test]
+fn a_message_is_an_argument_a_file_or_stdin() {
+    let sandbox = Sandbox::new(
+        "read\ninit\nsay hi\ntouch $DIR/up\nhear $DIR/heard\nhear $DIR/heard\nhear $DIR/heard\n\
+         hear $DIR/heard\nresult all\neof",
+    );
+    sandbox.start("j", &[]);
+    await_file(&sandbox.path("up"));
+    for (arguments, stdin) in
+        [(&["one two"][..], "no"), (&["-"], "from -"), (&[], "stdin"), (&["-p", "-x"], "no")]
+    {
+        let answer = sandbox.run_with_stdin([&["send", "j"], arguments].concat(), stdin);
+        assert_eq!(answer.code, 0, "{answer:?}");
+    }
+    assert_eq!(sandbox.run(["send", "j", "one", "-p", "two"]).code, 2);
+    assert_eq!(sandbox.run(["send", "j"])["code"], "empty_message");
+    sandbox.wait("j").expect_end(0, "completed", None);
+    assert_eq!(lines(&sandbox, "heard"), ["one two", "from -", "stdin", "-x"]);
 }
