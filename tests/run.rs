@@ -185,3 +185,42 @@ fn a_closed_output_ends_the_command_alone() {
     fs::write(sandbox.path("go"), "").unwrap();
     sandbox.wait("j").expect_end(0, "completed", None);
 }
+
+#[test]
+fn a_demo_has_a_jobs_directory_of_its_own() {
+    let sandbox = Sandbox::new(SCRIPT);
+    let demos = sandbox.path("home/.local/state/claudejob/demo");
+    let directory = demos.to_str().unwrap();
+    for id in ["d1", "d2", "d3", "d4", "d5", "d6"] {
+        let start = ["start", id, "-p", "x", "--jobs-dir", directory, "--wait"];
+        assert_eq!(sandbox.run(start).code, 0);
+    }
+    let demo = sandbox.run(["demo", "--plain"]);
+    assert_eq!(demo.code, 0, "{demo:?}");
+    let first = "A demo in a jobs directory of its own: ~/.local/state/claudejob/demo\n";
+    assert!(demo.stdout.starts_with(first), "{demo:?}");
+    assert!(demo.stdout.ends_with("\n\nNext: claudejob run \"PROMPT\"\n"), "{demo:?}");
+    assert!(demo.stdout.contains("\n= completed · 5 turns"), "{demo:?}");
+    assert!(!demo.stdout.contains("= done"), "{demo:?}");
+    let listed = sandbox.run(["list", "--all", "--jobs-dir", directory]);
+    assert_eq!(listed.json.as_array().unwrap().len(), 5, "{listed:?}");
+    assert!(!sandbox.jobs().exists(), "the own list stays as it was");
+    let other = sandbox.path("other");
+    let demo = sandbox.run(["demo", "--jobs-dir", other.to_str().unwrap()]);
+    assert!(demo.code == 0 && other.exists(), "{demo:?}");
+}
+
+#[test]
+fn a_start_suggests_two_commands_in_columns() {
+    let sandbox = Sandbox::new(SCRIPT);
+    let answer = sandbox.run(["start", "fix", "-p", "x", "--plain"]);
+    let lines: Vec<&str> = answer.stdout.lines().take(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "Job fix is running.",
+            "  claudejob logs -f fix  follow its output",
+            "  claudejob result fix   show its result"
+        ]
+    );
+}

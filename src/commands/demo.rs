@@ -1,16 +1,23 @@
 //! `demo`: runs a recorded job from start to result.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 
-use super::logs::{self, LogsRequest};
+use super::clean::{CleanOptions, clean};
 use super::result::result_within;
-use super::start::{StartRequest, start};
-use super::wait::exit_status;
+use super::run::Follower;
+use super::start::{StartAnswer, StartRequest, start};
 use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::cwd;
 use crate::error::{Error, ExitStatus};
 use crate::job::{ClaudeOptions, Replay, Spec};
-use crate::output::{BOLD, Printer, painted, print_text};
+use crate::output::{BOLD, painted, print_text};
+use crate::store::{JOBS_DIR, Store, default_root};
+use crate::text::shell_quote;
+
+/// Number of demos whose jobs are kept.
+const KEPT_DEMOS: usize = 5;
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
@@ -22,21 +29,30 @@ pub(crate) struct DemoArgs {
 }
 
 impl DemoArgs {
-    /// Starts a job, follows its log to the end, and shows its result.
+    /// Starts a job, follows it to its end, and shows its result.
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
-        let store = call.store()?;
-        let started = start(&store, self.into_request()?, &call.env)?;
-        let id = &started.job_id;
-        // The job goes on if the reader has closed stdout, and its verdict is the exit status.
-        let _ = print_call(&call.printer, "", &format!("start --job-id {id} --prompt …"));
-        let _ = call.print(&started);
-        let _ = print_call(&call.printer, "\n", &format!("logs {id} --follow"));
-        let log = LogsRequest::from_offset(id.clone(), 0);
-        logs::follow(&store, &log, |part| part.print(call))?;
-        let ended = result_within(&store, id, MAX_ANSWER_CHARS)?;
-        let _ = print_call(&call.printer, "\n", &format!("result {id}"));
-        let _ = call.print(&ended);
-        Ok(exit_status(&ended))
+        let store = Store::open(&call.demo_dir()?)?;
+        let keep = CleanOptions { keep: Some(KEPT_DEMOS - 1), ..CleanOptions::default() };
+        // Old demos do no harm.
+        let _ = clean(&store, &[], None, &keep);
+        let request = self.into_request()?;
+        let prompt = shell_quote(&String::from_utf8_lossy(&request.prompt));
+        let place = call.short_path(&store.root().to_string_lossy());
+        print_part(call, &format!("A demo in a jobs directory of its own: {place}\n\n"))?;
+        print_call(call, &format!("start -p {prompt}"))?;
+        let started = StartAnswer { next: Vec::new(), ..start(&store, request, &call.env)? };
+        call.print(&started)?;
+        let id = started.job_id;
+        print_call(call, &format!("logs -f {id}"))?;
+        let status = Follower::new(call, &store, id.clone(), false).run()?;
+        if call.printer.is_json() {
+            return Ok(status);
+        }
+        let ended = result_within(&store, &id, MAX_ANSWER_CHARS)?;
+        print_call(call, &format!("result {id}"))?;
+        call.print(&ended)?;
+        print_part(call, "\nNext: claudejob run \"PROMPT\"\n")?;
+        Ok(status)
     }
 
     /// Returns the job: a built-in recording, or the installed claude.
@@ -56,10 +72,26 @@ impl DemoArgs {
     }
 }
 
-/// Shows the call that a person would make, if answers are printed as text.
-fn print_call(printer: &Printer, before: &str, call: &str) -> Result<(), Error> {
-    if printer.is_json() {
-        return Ok(());
+impl Call {
+    /// Returns the jobs directory of demos: that of `--jobs-dir`, or one beside the default.
+    fn demo_dir(&self) -> Result<PathBuf, Error> {
+        let variable = self.env.get(JOBS_DIR).map(Path::new);
+        if self.jobs_dir.is_some() && self.jobs_dir.as_deref() != variable {
+            return self.jobs_dir();
+        }
+        match default_root(|name| self.env.get(name).cloned()) {
+            Some(root) => Ok(root.with_file_name("demo")),
+            None => self.jobs_dir(),
+        }
     }
-    print_text(&format!("{before}{}", painted(BOLD, &format!("$ claudejob {call}\n"))))
+}
+
+/// Prints a text, unless answers are printed as JSON.
+fn print_part(call: &Call, text: &str) -> Result<(), Error> {
+    if call.printer.is_json() { Ok(()) } else { print_text(text) }
+}
+
+/// Shows the call that a person would make.
+fn print_call(call: &Call, shown: &str) -> Result<(), Error> {
+    print_part(call, &format!("{}\n", painted(BOLD, &format!("$ claudejob {shown}"))))
 }

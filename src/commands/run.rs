@@ -20,7 +20,8 @@ use crate::output::{BOLD, DIM, painted, print_note, print_text, push_warning, sh
 use crate::process::AwaitedSignals;
 use crate::store::Store;
 use crate::text::{harmless, shell_quote};
-use follower::Follower;
+
+pub(super) use follower::Follower;
 
 /// Signals that do not end the command at once.
 const SIGNALS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];

@@ -114,6 +114,9 @@ pub(crate) struct StartAnswer {
     pub waiting_for: Option<WaitingFor>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+    /// The commands that show the output and the result, for people.
+    #[serde(skip)]
+    pub next: Vec<String>,
 }
 
 impl Answer for StartAnswer {
@@ -126,20 +129,21 @@ impl Answer for StartAnswer {
             None => String::new(),
         };
         let mut text = format!("Job {} {how} {status}{wait}.\n", painted(BOLD, id.as_str()));
-        for (verb, about) in [
-            ("logs --follow", "follow its output"),
-            ("wait", "wait until it has ended"),
-            ("result", "show its result"),
-            ("kill", "kill it"),
-        ] {
-            let call = format!("claudejob {verb} {id}");
-            let _ = writeln!(text, "  {call:<44}  {}", painted(DIM, about));
+        let width = self.next.iter().map(String::len).max().unwrap_or(0);
+        for (call, about) in self.next.iter().zip(["follow its output", "show its result"]) {
+            let _ = writeln!(text, "  {call:<width$}  {}", painted(DIM, about));
         }
         for warning in &self.warnings {
             push_warning(&mut text, warning);
         }
         text
     }
+}
+
+/// Returns the commands that show a job's output and its result.
+fn next_commands(store: &Store, id: &JobId) -> Vec<String> {
+    let commands = [format!("claudejob logs -f {id}"), format!("claudejob result {id}")];
+    commands.map(|command| addressed(store.root(), command)).to_vec()
 }
 
 /// Checks the request, creates the job, and launches its worker.
@@ -225,7 +229,9 @@ fn answer(store: &Store, dir: &JobDir, launched: Launched, warnings: Vec<String>
     }
     let job_id = dir.id().clone();
     let hint = Some(addressed(store.root(), format!("claudejob wait {job_id}")));
-    StartAnswer { job_id, pid, status, existing: false, warnings, waits_for, waiting_for, hint }
+    let next = next_commands(store, &job_id);
+    let existing = false;
+    StartAnswer { job_id, pid, status, existing, warnings, waits_for, waiting_for, hint, next }
 }
 
 /// Returns the wait of a job that was just queued.
@@ -371,6 +377,7 @@ fn existing_answer(store: &Store, id: &JobId, if_absent: bool) -> Result<StartAn
     }
     let status = status_view(store, &observe(store, id)?.record);
     Ok(StartAnswer {
+        next: next_commands(store, id),
         job_id: status.job_id,
         pid: status.pid,
         status: status.status,

@@ -8,7 +8,7 @@ use std::path::{self, Path, PathBuf};
 use crate::text::shell_quote;
 
 /// Environment variable that names the jobs directory.
-const JOBS_DIR: &str = "CLAUDE_SKILL_JOBS_DIR";
+pub(crate) const JOBS_DIR: &str = "CLAUDE_SKILL_JOBS_DIR";
 
 /// Returns the jobs directory of a user for whom no option and no variable names one.
 pub(crate) fn default_root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

@@ -44,7 +44,8 @@ enum FollowEnd {
     Left(ExitStatus),
 }
 
-pub(super) struct Follower<'a> {
+/// A job that is followed to its end.
+pub(in crate::commands) struct Follower<'a> {
     call: &'a Call,
     store: &'a Store,
     id: JobId,
@@ -64,7 +65,12 @@ pub(super) struct Follower<'a> {
 }
 
 impl<'a> Follower<'a> {
-    pub(super) fn new(call: &'a Call, store: &'a Store, id: JobId, asks_in_place: bool) -> Self {
+    pub(in crate::commands) fn new(
+        call: &'a Call,
+        store: &'a Store,
+        id: JobId,
+        asks_in_place: bool,
+    ) -> Self {
         process::reap_in_background();
         let dir = store.job(&id);
         let files: &[&str] = if call.printer.is_json() { &[RECORD] } else { &[OUTPUT, RECORD] };
@@ -86,7 +92,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Follows the job, and prints how it ended.
-    pub(super) fn run(mut self) -> Result<ExitStatus, Error> {
+    pub(in crate::commands) fn run(mut self) -> Result<ExitStatus, Error> {
         let end = self.follow()?;
         self.line = None;
         if let FollowEnd::Left(status) = end {
