@@ -95,7 +95,7 @@ impl AnswerArgs {
 
 /// Asks on the terminal for the answer to a request, and sends it. Sends nothing if the input ends.
 fn ask(call: &Call, store: &Store, id: &JobId, open: OpenRequest) -> Result<ExitStatus, Error> {
-    let mut dialog = begin_dialog(call, store, id, open)?;
+    let mut dialog = begin_dialog(store, id, open)?;
     print_text(&format!("{}{}", heading(id), dialog.text()))?;
     let mut lines = io::stdin().lock().lines();
     while let Some(Ok(line)) = lines.next() {
@@ -116,12 +116,7 @@ pub(super) fn heading(id: &JobId) -> String {
 }
 
 /// Begins the dialog about a request of the job.
-pub(super) fn begin_dialog(
-    call: &Call,
-    store: &Store,
-    id: &JobId,
-    open: OpenRequest,
-) -> Result<Dialog, Error> {
+pub(super) fn begin_dialog(store: &Store, id: &JobId, open: OpenRequest) -> Result<Dialog, Error> {
     let cwd = short_path(&observe(store, id)?.record.spec.cwd);
     let full = addressed(store.root(), full_status(id));
     // The terminal also shows the text around the difference.

@@ -12,7 +12,7 @@ use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::cwd;
 use crate::error::{Error, ExitStatus};
 use crate::job::{ClaudeOptions, Replay, Spec};
-use crate::output::{BOLD, painted, print_text};
+use crate::output::{BOLD, painted, print_text, short_path};
 use crate::store::{JOBS_DIR, Store, default_root};
 use crate::text::shell_quote;
 
@@ -37,7 +37,7 @@ impl DemoArgs {
         let _ = clean(&store, &[], None, &keep);
         let request = self.into_request()?;
         let prompt = shell_quote(&String::from_utf8_lossy(&request.prompt));
-        let place = call.short_path(&store.root().to_string_lossy());
+        let place = short_path(&store.root().to_string_lossy());
         print_part(call, &format!("A demo in a jobs directory of its own: {place}\n\n"))?;
         print_call(call, &format!("start -p {prompt}"))?;
         let started = StartAnswer { next: Vec::new(), ..start(&store, request, &call.env)? };

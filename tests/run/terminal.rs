@@ -137,7 +137,7 @@ fn an_editor_takes_the_prompt() {
 fn a_failed_editor_or_no_prompt_starts_nothing() {
     let mut sandbox = Sandbox::new("");
     for (script, agent, code, expected) in [
-        ("exit 3", "", 1, "' failed: exit status: 3"),
+        ("exit 3", "", 1, "failed: exit"),
         ("exit 0", "", 1, "the prompt is empty"),
         ("exit 0", "1", 2, "no prompt"),
     ] {

@@ -279,7 +279,7 @@ impl<'a> Follower<'a> {
             Err(Error::NothingAsked(..) | Error::JobEnded(..)) => return Ok(false),
             Err(error) => return Err(error),
         };
-        let dialog = answer::begin_dialog(self.call, self.store, &self.id, opened)?;
+        let dialog = answer::begin_dialog(self.store, &self.id, opened)?;
         self.line = None;
         // An answer that was typed before the question was seen is none.
         process::discard_typed();
