@@ -51,4 +51,4 @@ pub(crate) use status_view::StatusView;
 pub(crate) use summary::Summary;
 pub(crate) use timestamp::{Timestamp, milliseconds};
 pub(crate) use waiting::{WaitKind, WaitingFor};
-pub(crate) use work_time::WorkTime;
+pub(crate) use work_time::{Lifetime, WorkTime};

@@ -23,7 +23,7 @@ use crate::store::addressed;
 use crate::text::is_harmful;
 
 pub(crate) use layout::{columns, joined, pad, rows, wrapped};
-pub(crate) use live::LiveLine;
+pub(crate) use live::{LiveLine, live_word, now_text};
 pub(crate) use screen::Screen;
 pub(crate) use table::{Cell, Column, Table};
 pub(crate) use text::*;

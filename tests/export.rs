@@ -262,8 +262,7 @@ fn page_shows_the_whole_job() {
         "<ins>+ ",
         "class=\"bar ok\"",
         "class=\"running\"",
-        "done · 5 turns · 5.5s · $0.04",
-        "$0.04",
+        "done · 5 turns · 5.5s · $0.05",
     ] {
         assert!(page.contains(word), "{word}");
     }

@@ -51,6 +51,13 @@ pub(crate) struct ListArgs {
     /// Reverse the order
     #[arg(short, long)]
     reverse: bool,
+    #[command(flatten)]
+    view: ViewArgs,
+}
+
+/// How the list is shown as text.
+#[derive(Debug, Args)]
+struct ViewArgs {
     /// Show these columns, such as job,cost,model
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',', ignore_case = true)]
     columns: Vec<ListColumn>,
@@ -83,10 +90,10 @@ enum Order {
 impl ListArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        if self.watch {
+        if self.view.watch {
             return watch::watch(call, &store, &self);
         }
-        if !self.columns.is_empty() && call.printer.is_json() {
+        if !self.view.columns.is_empty() && call.printer.is_json() {
             return Err(Error::Arguments {
                 message: "--columns chooses columns of text".to_owned(),
                 hint: "add --plain".to_owned(),
@@ -94,7 +101,9 @@ impl ListArgs {
         }
         call.print(&list(&store, &self)?)
     }
+}
 
+impl ViewArgs {
     /// Returns the columns of the text.
     fn shown_columns(&self) -> Vec<ListColumn> {
         match (self.columns.as_slice(), self.wide) {
@@ -340,7 +349,7 @@ fn list(store: &Store, args: &ListArgs) -> Result<ListAnswer, Error> {
         omitted: 0,
         older,
         is_limited: selects,
-        columns: args.shown_columns(),
+        columns: args.view.shown_columns(),
     };
     if !args.all {
         answer.shorten();

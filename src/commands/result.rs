@@ -14,7 +14,7 @@ use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::finalize::outcome_from_log;
 use crate::job::{
-    Exit, JobId, Outcome, PreviousResult, Reason, Status, UndeliveredMessage, WorkTime,
+    Exit, JobId, Lifetime, Outcome, PreviousResult, Reason, Status, UndeliveredMessage,
 };
 use crate::store::Store;
 use crate::text::{clip, json_length_of};
@@ -77,8 +77,8 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct EndedResult {
     pub outcome: Outcome,
-    /// How long the job has worked, for text.
-    pub work_time: Option<WorkTime>,
+    /// When the job worked, for text.
+    pub lifetime: Lifetime,
     /// Parts were left out to keep the answer short.
     pub truncated: bool,
     pub hint: Option<String>,
@@ -194,7 +194,7 @@ pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<Res
     let observed = observe(store, id)?;
     let hint = observed.hint();
     let Observed { dir, record, .. } = observed;
-    let work_time = record.work_time();
+    let lifetime = record.lifetime();
     let outcome = dir.outcome();
     let failure = record.progress.last_failure.as_ref();
     // An idle job has the answer of its last turn.
@@ -209,7 +209,7 @@ pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<Res
             error: failure.map(|failure| failure.error.clone()),
             ..outcome.clone()
         };
-        return Ok(ResultAnswer::Ended(Box::new(fit(outcome, work_time, hint, max))));
+        return Ok(ResultAnswer::Ended(Box::new(fit(outcome, lifetime, hint, max))));
     }
     if record.status.is_live() {
         let (job_id, status) = (record.job_id, record.status);
@@ -232,17 +232,12 @@ pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<Res
             ..Outcome::from_record(&record)
         },
     };
-    Ok(ResultAnswer::Ended(Box::new(fit(outcome, work_time, hint, max))))
+    Ok(ResultAnswer::Ended(Box::new(fit(outcome, lifetime, hint, max))))
 }
 
 /// Shortens the answer until it fits, beginning with long parts that say least.
-fn fit(
-    outcome: Outcome,
-    work_time: Option<WorkTime>,
-    hint: Option<String>,
-    max: usize,
-) -> EndedResult {
-    let mut answer = EndedResult { outcome, work_time, truncated: false, hint };
+fn fit(outcome: Outcome, lifetime: Lifetime, hint: Option<String>, max: usize) -> EndedResult {
+    let mut answer = EndedResult { outcome, lifetime, truncated: false, hint };
     if json_length_of(&answer) > max {
         answer.truncated = true;
         for denial in &mut answer.outcome.permission_denials {

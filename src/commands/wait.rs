@@ -1,6 +1,7 @@
 //! `wait`: waits until jobs have ended.
 
 mod pending;
+mod progress;
 mod text;
 
 use std::collections::BTreeMap;
@@ -22,9 +23,10 @@ use crate::fault_point::fault_point;
 use crate::job::{JobId, Reason, Status, full_status};
 use crate::output::{Answer, LiveLine, print_note};
 use crate::process::{self, AwaitedSignals};
-use crate::store::{Store, addressed};
+use crate::store::{Address, Store, addressed};
 use crate::text::{clip, json_length_of, plural};
 use pending::PendingJobs;
+use progress::WaitProgress;
 
 /// If there are fewer characters for each job, only its most important fields are shown.
 const MIN_RESULT_CHARS: usize = 600;
@@ -191,6 +193,8 @@ pub(crate) struct WaitAnswer {
     pub jobs: Vec<Waited>,
     is_several: bool,
     pub exit_status: ExitStatus,
+    /// The jobs directory, for commands in the text.
+    address: Address,
 }
 
 #[cfg(test)]
@@ -218,8 +222,8 @@ impl Serialize for WaitAnswer {
     }
 }
 
-/// Waits for the jobs. About once a second, `line` shows the state of the first job that has not
-/// ended. Returns `None` if a signal ended the wait.
+/// Waits for the jobs, while `line` shows their progress. Returns `None` if a signal ended the
+/// wait.
 fn wait(
     store: &Store,
     selected: &Selected,
@@ -233,6 +237,7 @@ fn wait(
     // All jobs are checked first, so that an unknown id is reported at once.
     let mut open = Vec::new();
     let mut ended = Vec::new();
+    let mut statuses = Vec::new();
     for id in ids {
         let observed = match observe(store, id) {
             // It was removed since it was selected, or is live without a readable record.
@@ -244,6 +249,7 @@ fn wait(
             open.push(observed.dir);
         } else {
             ended.push(id);
+            statuses.push(observed.record.status);
         }
     }
     let mut finished = FinishedResults::for_jobs(ids.len());
@@ -252,11 +258,12 @@ fn wait(
             finished.keep(store, id);
         }
     }
-    let mut pending = PendingJobs::watch(store, options, open);
+    let mut pending = PendingJobs::watch(store, options, open, line.is_some());
+    let progress = line.map(|line| WaitProgress::new(line, selected.is_several(), statuses));
     pending.heed(signals);
     // Checked after the watch has begun, so that no change is missed in between.
     let is_enough = options.any && !ended.is_empty() || pending.has_blocked();
-    if !is_enough && !pending.wait(&mut finished, began, line) {
+    if !is_enough && !pending.wait(&mut finished, began, progress) {
         let left = match pending.live_jobs().as_slice() {
             [one] => addressed(store.root(), format!("claudejob wait {one}")),
             several => {
@@ -371,7 +378,8 @@ fn answer(
         codes.append(&mut unreadable);
     }
     let exit_status = overall(&codes, options.any);
-    Ok(WaitAnswer { jobs, is_several: selected.is_several(), exit_status })
+    let address = Address::of(store.root());
+    Ok(WaitAnswer { jobs, is_several: selected.is_several(), exit_status, address })
 }
 
 /// Returns the length of a value as JSON, with a separator, in characters.

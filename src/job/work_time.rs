@@ -28,7 +28,25 @@ impl WorkTime {
     }
 }
 
+/// Points in a job's life that texts show.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lifetime {
+    pub started_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    /// How long the job has worked; `None` if it was never admitted.
+    pub work_time: Option<WorkTime>,
+}
+
 impl Record {
+    /// Returns the points in the job's life.
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            started_at: self.times.started_at,
+            ended_at: self.times.ended_at,
+            work_time: self.work_time(),
+        }
+    }
+
     /// Returns how long the job has worked; `None` if it was not admitted yet.
     pub(crate) fn work_time(&self) -> Option<WorkTime> {
         let times = &self.times;

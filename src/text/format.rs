@@ -54,12 +54,17 @@ pub(crate) fn dollars(usd: f64) -> String {
 /// Formats measured costs in US dollars with two decimals. Small costs are not shown as none:
 /// `<$0.01`.
 pub(crate) fn format_usd(usd: f64) -> String {
-    if usd > 0.0 && usd < 0.005 { "<$0.01".to_owned() } else { format!("${usd:.2}") }
+    if usd > 0.0 && usd < 0.005 { "<$0.01".to_owned() } else { cents(usd) }
 }
 
 /// Formats costs, which may be a lower bound: `≥$0.05`.
 pub(crate) fn format_cost(usd: f64, is_lower_bound: bool) -> String {
-    if is_lower_bound { format!("≥${usd:.2}") } else { format_usd(usd) }
+    if is_lower_bound { format!("≥{}", cents(usd)) } else { format_usd(usd) }
+}
+
+fn cents(usd: f64) -> String {
+    // Half a cent is rounded up, although the binary fraction may be a little less.
+    format!("${:.2}", (usd * 100.0).round() / 100.0)
 }
 
 /// Formats a number of bytes in its largest unit of 1,000: `512 B`, `12 kB`, `4.1 MB`.
@@ -122,7 +127,7 @@ mod tests {
             (0.0, "$0.00", "≥$0.00"),
             (0.0049, "<$0.01", "≥$0.00"),
             (0.005, "$0.01", "≥$0.01"),
-            (0.0450, "$0.04", "≥$0.04"),
+            (0.0450, "$0.05", "≥$0.05"),
             (12.3, "$12.30", "≥$12.30"),
             (1234.567, "$1234.57", "≥$1234.57"),
         ] {

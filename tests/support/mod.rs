@@ -15,6 +15,7 @@ pub(crate) mod processes;
 pub(crate) mod real_claude;
 pub(crate) mod sandbox;
 pub(crate) mod schema;
+pub(crate) mod screen;
 pub(crate) mod scripted_api;
 pub(crate) mod terminal;
 

@@ -43,8 +43,14 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     #[track_caller]
-    pub(crate) fn start(mut command: Command) -> Self {
-        let pty = openpty(&SIZE, None).unwrap();
+    pub(crate) fn start(command: Command) -> Self {
+        Self::of_size(command, SIZE.ws_col, SIZE.ws_row)
+    }
+
+    /// Starts the call on a terminal of this size.
+    #[track_caller]
+    pub(crate) fn of_size(mut command: Command, columns: u16, rows: u16) -> Self {
+        let pty = openpty(&Winsize { ws_row: rows, ws_col: columns, ..SIZE }, None).unwrap();
         let keyboard = File::from(pty.master);
         command.stdin(pty.slave.try_clone().unwrap());
         command.stdout(pty.slave.try_clone().unwrap());

@@ -66,7 +66,7 @@ fn verdict(ended: &EndedResult) -> String {
     let mut text = format!("{} {status}", outcome.job_id);
     let turns = usize::try_from(outcome.num_turns).unwrap_or(usize::MAX);
     let _ = write!(text, " · {}", plural(turns, "turn"));
-    if let Some(time) = ended.work_time {
+    if let Some(time) = ended.lifetime.work_time {
         let _ = write!(text, " · {}", format_duration(time.at(clock::now())));
     }
     if let Some(usd) = outcome.cost_usd {

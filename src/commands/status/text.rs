@@ -9,7 +9,7 @@ use crate::clock;
 use crate::job::{StatusView, Timestamp};
 use crate::output::{
     Answer, BOLD, DIM, PLAIN, YELLOW, activity_text, color, columns, failure, local_second,
-    painted, push_hint, short_path, undelivered, wait_reason, wrapped,
+    painted, short_path, undelivered, wait_reason, wrapped,
 };
 use crate::text::{format_cost, format_duration, harmless, plural};
 
@@ -29,7 +29,9 @@ fn text(answer: &StatusView) -> String {
     push_progress(&mut rows, answer);
     push_origin(&mut rows, answer);
     push_problems(&mut rows, answer);
-    push_hint(&mut rows.text, answer.hint.as_deref());
+    if let Some(hint) = &answer.hint {
+        rows.push_command("hint", hint);
+    }
     rows.text
 }
 
@@ -57,6 +59,12 @@ impl Rows {
             let _ = writeln!(self.text, "{head} {}", painted(style, &line));
             name = "";
         }
+    }
+
+    /// Adds a row with a command. It is not wrapped, so that it can be copied.
+    fn push_command(&mut self, name: &str, command: &str) {
+        let head = painted(DIM, &format!("{name:>NAME_WIDTH$}"));
+        let _ = writeln!(self.text, "{head} {}", harmless(command));
     }
 
     /// Adds a row unless its value is empty.

@@ -1,18 +1,12 @@
 //! The jobs that a wait is for, and that have not ended.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::{FinishedResults, WaitOptions};
-use crate::commands::observe::observe;
-use crate::commands::status::status_view;
+use super::{FinishedResults, WaitOptions, WaitProgress};
 use crate::commands::watch::{Notice, Watch};
 use crate::job::{JobId, Status};
-use crate::output::LiveLine;
 use crate::process::AwaitedSignals;
 use crate::store::{JobDir, RECORD, Store};
-
-/// Interval between reports to the caller during the wait.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The jobs that have not ended when a wait begins.
 pub(super) struct PendingJobs<'a> {
@@ -25,11 +19,17 @@ pub(super) struct PendingJobs<'a> {
 }
 
 impl<'a> PendingJobs<'a> {
-    pub(super) fn watch(store: &'a Store, options: &'a WaitOptions, dirs: Vec<JobDir>) -> Self {
+    /// Watches the ends of the jobs, and their records if these end the wait or are shown.
+    pub(super) fn watch(
+        store: &'a Store,
+        options: &'a WaitOptions,
+        dirs: Vec<JobDir>,
+        shows_progress: bool,
+    ) -> Self {
         let mut watch = Watch::new();
         for (index, dir) in dirs.iter().enumerate() {
             watch.add_end(index, dir);
-            if !options.through_blocked {
+            if shows_progress || !options.through_blocked {
                 watch.add_files(index, dir, &[RECORD]);
             }
         }
@@ -53,15 +53,15 @@ impl<'a> PendingJobs<'a> {
         &mut self,
         finished: &mut FinishedResults,
         began: Instant,
-        mut line: Option<LiveLine>,
+        mut progress: Option<WaitProgress>,
     ) -> bool {
         let deadline = self.options.timeout.and_then(|timeout| began.checked_add(timeout));
-        let mut next_report = began;
         while self.live.contains(&true) {
             let mut until = deadline;
-            if line.is_some() {
-                next_report += REPORT_INTERVAL;
-                until = Some(deadline.map_or(next_report, |at| at.min(next_report)));
+            if let Some(progress) = &mut progress {
+                progress.draw_if_due(self.store, &self.dirs, &self.live);
+                let next = progress.next_draw();
+                until = Some(deadline.map_or(next, |at| at.min(next)));
             }
             match self.watch.next_until(until) {
                 Some(Notice::Signal(_)) => return false,
@@ -69,9 +69,15 @@ impl<'a> PendingJobs<'a> {
                     if self.handle(&notice, finished) {
                         return true;
                     }
+                    if let Some(progress) = &mut progress {
+                        progress.note(&notice, self.store, &self.dirs);
+                    }
                 }
-                None if deadline.is_some_and(|at| at <= Instant::now()) => return true,
-                None => self.report(line.as_mut()),
+                None => {}
+            }
+            // Also while notices arrive without a pause.
+            if deadline.is_some_and(|at| at <= Instant::now()) {
+                return true;
             }
         }
         true
@@ -106,16 +112,6 @@ impl<'a> PendingJobs<'a> {
             }
         }
         ids
-    }
-
-    /// Shows the state of the first job that has not ended.
-    fn report(&self, line: Option<&mut LiveLine>) {
-        let first = self.live.iter().position(|live| *live);
-        if let (Some(line), Some(first)) = (line, first)
-            && let Ok(observed) = observe(self.store, self.dirs[first].id())
-        {
-            line.show(&status_view(self.store, &observed.record));
-        }
     }
 }
 
