@@ -9,6 +9,7 @@ pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod finish;
+mod freezing;
 pub(crate) mod host_takeover;
 pub(crate) mod interrupt;
 pub(crate) mod kill;

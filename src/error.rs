@@ -265,6 +265,10 @@ errors! {
     NotQueued(id: String, why: String) => code "not_queued",
         message("cannot update job {id}: {why}"),
         hint("claudejob list --status queued");
+    /// The job's processes were not frozen.
+    NotFrozen(id: String, why: String) => code "not_frozen",
+        message("job {id} is not frozen: {why}"),
+        hint("claudejob status {id}");
     /// The message is empty.
     EmptyMessage => code "empty_message", message("the message is empty"),
         hint("give --message TEXT, --message-file FILE or --message - (stdin)");

@@ -24,9 +24,9 @@ mod timestamp;
 mod waiting;
 mod work_time;
 
-pub(crate) use event_log::{EventKind, EventLine, WaitReason};
+pub(crate) use event_log::{EventKind, EventLine, FreezeSkip, WaitReason};
 pub(crate) use filter::Filter;
-pub(crate) use hint::{HintFacts, full_status, hint};
+pub(crate) use hint::{HintFacts, full_status, hint, unpause};
 pub(crate) use id::JobId;
 pub(crate) use inbox_message::{InboxMessage, TurnEnd, UndeliveredMessage};
 pub(crate) use leftovers::{LeftProcess, LeftReason, Leftovers};

@@ -6,6 +6,7 @@
 mod attempt;
 mod conclusion;
 mod conversation;
+mod freeze;
 mod keep_alive;
 mod phase;
 mod post_mortem;
@@ -28,6 +29,7 @@ use serde_json::Value;
 
 use attempt::{AttemptState, StartFailure};
 use conversation::ConversationState;
+use freeze::FreezeState;
 use keep_alive::KeepAlive;
 use phase::{
     DRAIN_GRACE, DRAIN_GRACE_WITH_LEFTOVERS, EXIT_GRACE, FOLLOW_UP_GRACE, INTERRUPT_GRACE,
@@ -71,6 +73,7 @@ pub(crate) struct Supervisor {
     /// A tool call that was allowed and that claude is expected to repeat: the tool and its input.
     allowed_call: Option<(String, Value)>,
     recording: Recording,
+    freeze: FreezeState,
     /// The time of the input that is being handled.
     now: Now,
     /// Effects of the input that is being handled.
@@ -103,6 +106,7 @@ impl Supervisor {
             stop: StopRequests::default(),
             allowed_call: None,
             recording: Recording::default(),
+            freeze: FreezeState::default(),
             record,
             now,
             effects: Vec::new(),
@@ -131,13 +135,13 @@ impl Supervisor {
             self.block_timeout(),
             self.silence(),
         ];
-        deadlines.into_iter().flatten().min()
+        self.freeze.on_worker_clock(deadlines.into_iter().flatten().min()?)
     }
 
     /// Handles an input and returns the effects, to be carried out in this order.
     #[must_use]
     pub(crate) fn handle(&mut self, now: Now, input: Input<'_>) -> Vec<Effect> {
-        self.now = now;
+        self.now = self.freeze.advance(now);
         self.handle_input(input);
         self.save_if_due();
         std::mem::take(&mut self.effects)
@@ -171,6 +175,9 @@ impl Supervisor {
             }
             Input::Message { number, message } => self.handle_message(number, message),
             Input::Requeued { number, applied } => self.requeued(number, applied),
+            Input::Frozen { number, stopped, running } => self.frozen(number, stopped, running),
+            Input::FreezeSkipped { number, why } => self.freeze_skipped(number, why),
+            Input::NotPaused => self.thaw(0),
             Input::Swept { ended, left } => self.sweep_finished(ended, left),
             Input::SessionFile(file) => self.record.session.file = Some(file),
             Input::LogIncomplete => self.log_incomplete(),
@@ -219,6 +226,9 @@ impl Supervisor {
     }
 
     fn tick(&mut self) {
+        if self.freeze.is_frozen() {
+            return;
+        }
         if self.timeout().is_some_and(|at| at <= self.now.mono) {
             self.log(EventKind::TimedOut);
             self.stop(StopReason::Timeout);

@@ -12,6 +12,7 @@ mod inbox_watch;
 mod input;
 mod job_files;
 mod log_writer;
+mod pausing;
 mod stderr_marks;
 mod wake_source;
 

@@ -6,11 +6,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
+use super::freezing::freeze;
 use super::observe::observe;
 use super::selecting::Among;
 use super::several::{FailedJob, first_exit_status};
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
+use crate::job::JobId;
 use crate::output::Answer;
 use crate::queue::{PauseScope, PauseSet, Queue, QueueBusy, Ticket};
 use crate::store::{Store, addressed};
@@ -21,13 +23,17 @@ use crate::text::plural;
 #[command(
     after_help = "Examples:\n  claudejob pause\n  claudejob pause -g web\n  claudejob pause \
     fix-login\n\nJobs that run go on; their next attempt waits. claudejob unpause lets the jobs \
-    continue.",
+    continue. With --stop a job that runs stands still and keeps its slot and its memory; its \
+    connection to the API may be lost.",
     mut_arg("ids", |arg| arg.help("Ids of the jobs [default: the whole queue]")),
     mut_arg("group", |arg| arg.help("Pause this group, with jobs to come (repeatable)"))
 )]
 pub(crate) struct PauseArgs {
     #[command(flatten)]
     targets: SelectorArgs,
+    /// Freeze the running ones, too
+    #[arg(long)]
+    stop: bool,
 }
 
 impl PauseArgs {
@@ -53,7 +59,13 @@ impl PauseArgs {
                 failed.push(failure);
             }
         }
-        call.print(&PauseAnswer::new(&store, &queue, failed))
+        let mut stopped = Vec::new();
+        if self.stop {
+            let frozen = freeze(&store, &queue, &pauses)?;
+            stopped = frozen.done;
+            failed.extend(frozen.failed);
+        }
+        call.print(&PauseAnswer { stopped, ..PauseAnswer::new(&store, &queue, failed) })
     }
 }
 
@@ -102,10 +114,14 @@ pub(super) fn queue_error(queue: &Queue, error: io::Error) -> Error {
 pub(crate) struct PauseAnswer {
     /// All that is paused now.
     pub paused: PauseSet,
-    /// Number of paused jobs that hold a slot and go on.
+    /// Number of paused jobs that hold a slot and are not frozen.
     pub running: usize,
     /// Number of jobs that wait in the queue because they are paused.
     pub held: usize,
+    /// The jobs that are frozen by `--stop`.
+    pub stopped: Vec<JobId>,
+    /// The frozen jobs that continue.
+    pub continued: Vec<JobId>,
     /// The jobs for which the call failed.
     pub failed: Vec<FailedJob>,
     /// The command that removes the pauses, as `sh` takes it; null if nothing is paused.
@@ -120,16 +136,19 @@ impl PauseAnswer {
             [PauseScope::All] => Some("claudejob unpause"),
             _ => Some("claudejob unpause --all"),
         };
-        let count = |tickets: Vec<Ticket>| {
-            let is_counted =
-                |ticket: &&Ticket| paused.holds(ticket) && store.job(&ticket.job_id).may_live();
-            tickets.iter().filter(is_counted).count()
-        };
+        let is_held =
+            |ticket: &Ticket| paused.holds(ticket) && store.job(&ticket.job_id).may_live();
+        let mut running = queue.running_tickets();
+        running.retain(|ticket| is_held(ticket) && !is_frozen(store, &ticket.job_id));
+        let mut held = queue.waiting_tickets().0;
+        held.retain(is_held);
         Self {
-            running: count(queue.running_tickets()),
-            held: count(queue.waiting_tickets().0),
+            running: running.len(),
+            held: held.len(),
             hint: hint.map(|hint| addressed(store.root(), hint.to_owned())),
             paused,
+            stopped: Vec::new(),
+            continued: Vec::new(),
             failed,
         }
     }
@@ -146,6 +165,12 @@ impl Answer for PauseAnswer {
                 format!("{what} paused: {running} {goes} on, {} {are} held.\n", self.held)
             }
         };
+        for (verb, jobs) in [("Frozen", &self.stopped), ("Continued", &self.continued)] {
+            if !jobs.is_empty() {
+                let names: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
+                text += &format!("{verb}: {}.\n", names.join(", "));
+            }
+        }
         for failure in &self.failed {
             failure.push_to(&mut text);
         }
@@ -156,6 +181,10 @@ impl Answer for PauseAnswer {
         let statuses: Vec<ExitStatus> = self.failed.iter().map(|it| it.exit_status).collect();
         first_exit_status(&statuses).unwrap_or(ExitStatus::Done)
     }
+}
+
+fn is_frozen(store: &Store, id: &JobId) -> bool {
+    store.job(id).load().is_ok_and(|record| record.times.frozen_at.is_some())
 }
 
 /// Returns the beginning of a sentence that names what is paused; `None` if nothing is.

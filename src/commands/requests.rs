@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::recipient::Recipient;
 use super::watch::{Notice, Watch};
 use crate::error::Error;
-use crate::job::{AppliedTo, InboxMessage, JobId};
+use crate::job::{AppliedTo, FreezeSkip, InboxMessage, JobId};
 use crate::store::{EVENTS, JobDir, Store};
 
 /// How long a worker may take to answer. A worker that was stopped answers when it continues.
@@ -17,7 +17,11 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The worker's event about a request.
 #[derive(Debug, Deserialize)]
 pub(super) struct WorkerReply {
+    pub event: String,
     number: Option<u64>,
+    /// Why the processes were not frozen.
+    #[serde(default)]
+    pub why: Option<FreezeSkip>,
     /// What the change of an `update` applies to; `None` if the worker does not know the request.
     #[serde(default)]
     pub applied: Option<AppliedTo>,

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::Call;
+use super::freezing::thaw;
 use super::observe::observe;
 use super::pause::{PauseAnswer, queue_error, scopes};
 use super::several::FailedJob;
@@ -49,6 +50,9 @@ impl UnpauseArgs {
         if !pauses.is_empty() {
             queue.unpause(&pauses).map_err(|error| queue_error(&queue, error))?;
         }
-        call.print(&PauseAnswer::new(&store, &queue, failed))
+        let thawed = thaw(&store, &queue, &pauses)?;
+        failed.extend(thawed.failed);
+        let continued = thawed.done;
+        call.print(&PauseAnswer { continued, ..PauseAnswer::new(&store, &queue, failed) })
     }
 }

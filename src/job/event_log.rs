@@ -1,6 +1,6 @@
 //! The event log of a job: numbered lines of `events.ndjson`, written by the worker.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{AppliedTo, Exit, Reason, Status, Timestamp};
 
@@ -31,6 +31,21 @@ pub(crate) enum WaitReason {
     Jobs,
     /// Its start time.
     Time,
+}
+
+/// Why processes were not frozen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum FreezeSkip {
+    /// No claude runs.
+    NoClaude,
+    /// Claude is ending.
+    Ending,
+    /// The job is no longer paused.
+    NotPaused,
+    /// The processes could not be listed.
+    Unlisted,
 }
 
 /// A kind of event, with its data.
@@ -178,6 +193,28 @@ pub(crate) enum EventKind {
         number: u64,
         /// What the change applies to.
         applied: AppliedTo,
+    },
+    /// `pause --stop` was called: the job's processes are stopped.
+    Frozen {
+        /// Number of the request, in the order of arrival.
+        number: u64,
+        /// Number of stopped processes.
+        processes: usize,
+    },
+    /// `pause --stop` was called, and the job's processes were not stopped.
+    FreezeSkipped {
+        /// Number of the request, in the order of arrival.
+        number: u64,
+        /// Why.
+        why: FreezeSkip,
+    },
+    /// The job's processes continue.
+    Thawed {
+        /// Number of the request, in the order of arrival; 0 if the job is being stopped, or was no
+        /// longer paused when its processes had been stopped.
+        number: u64,
+        /// Milliseconds for which they were stopped.
+        frozen_ms: u64,
     },
     /// `interrupt` was called: the turn is to stop.
     InterruptRequested,

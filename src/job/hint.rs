@@ -41,6 +41,11 @@ pub(crate) fn hint(facts: &HintFacts<'_>) -> Option<String> {
     }
 }
 
+/// Returns a command that lets a paused or frozen job continue.
+pub(crate) fn unpause(id: &JobId) -> String {
+    format!("claudejob unpause {id}")
+}
+
 /// Returns a command that shows a job's whole request.
 pub(crate) fn full_status(id: &JobId) -> String {
     format!("claudejob status {id} --full")
@@ -160,6 +165,9 @@ fn name<'a>(question: &'a Question, all: &[Question]) -> Option<&'a str> {
 impl Record {
     /// Returns the command to run next. See [`hint`].
     pub(crate) fn hint(&self) -> Option<String> {
+        if self.times.frozen_at.is_some() {
+            return Some(unpause(&self.job_id));
+        }
         hint(&HintFacts {
             job_id: &self.job_id,
             end_state: self.end_state(),

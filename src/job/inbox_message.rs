@@ -23,6 +23,10 @@ pub(crate) enum InboxMessage {
     Release,
     /// Change the conditions under which the queue admits the job.
     Requeue(QueueChange),
+    /// Freeze the job's processes, as long as the job is paused.
+    Freeze,
+    /// Let frozen processes continue.
+    Thaw,
     /// Answer a request of claude.
     Answer {
         request_id: String,

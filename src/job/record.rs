@@ -161,6 +161,7 @@ impl Record {
         self.blocked = None;
         self.activity = None;
         self.waiting_for = None;
+        self.times.frozen_at = None;
     }
 
     /// Returns the verdict on a job that is recorded as live and has no worker, unless its log gives

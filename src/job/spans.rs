@@ -37,6 +37,8 @@ pub(crate) enum Phase {
     Blocked,
     /// Kept alive, waits for a message.
     Idle,
+    /// All its processes were stopped (`pause --stop`).
+    Frozen,
     /// Had ended, before it was recovered or resumed.
     Over,
 }
@@ -58,6 +60,7 @@ enum PhaseChange {
     Blocked,
     Unblocked,
     Idle(bool),
+    Frozen(bool),
     Exited,
 }
 
@@ -73,6 +76,8 @@ fn phase_change(event: &str) -> Option<PhaseChange> {
         "unblocked" | "answered" => PhaseChange::Unblocked,
         "idle" => PhaseChange::Idle(true),
         "message_sent" | "finish_requested" => PhaseChange::Idle(false),
+        "frozen" => PhaseChange::Frozen(true),
+        "thawed" => PhaseChange::Frozen(false),
         "exited" => PhaseChange::Exited,
         _ => return None,
     })
@@ -85,16 +90,21 @@ struct PhaseState {
     limited: bool,
     blocked: Vec<Option<String>>,
     idle: bool,
+    frozen: bool,
 }
 
 impl PhaseState {
+    fn new(base: Phase) -> Self {
+        Self { base, limited: false, blocked: Vec::new(), idle: false, frozen: false }
+    }
+
     fn apply(&mut self, event: &TimelineEvent) {
         match phase_change(&event.event) {
             None => {}
             Some(PhaseChange::WorkerStarted) if self.base != Phase::Over => {}
             Some(PhaseChange::WorkerStarted) => self.base = Phase::Queued,
             Some(PhaseChange::Base(base)) => {
-                *self = Self { base, limited: false, blocked: Vec::new(), idle: false };
+                *self = Self::new(base);
             }
             Some(PhaseChange::Limited(limited)) => self.limited = limited,
             Some(PhaseChange::Blocked) => {
@@ -103,16 +113,19 @@ impl PhaseState {
             }
             Some(PhaseChange::Unblocked) => self.blocked.retain(|id| *id != event.request_id),
             Some(PhaseChange::Idle(idle)) => self.idle = idle,
+            Some(PhaseChange::Frozen(frozen)) => self.frozen = frozen,
             // A job may continue to wait for a limit without a claude.
             Some(PhaseChange::Exited) => {
                 self.blocked.clear();
                 self.idle = false;
+                self.frozen = false;
             }
         }
     }
 
     fn shown(&self) -> Phase {
         match self.base {
+            Phase::Running if self.frozen => Phase::Frozen,
             Phase::Running if self.limited => Phase::Limited,
             Phase::Running if !self.blocked.is_empty() => Phase::Blocked,
             Phase::Running if self.idle => Phase::Idle,
@@ -135,7 +148,7 @@ pub(crate) fn spans(
     let end = ended.unwrap_or(now).max(started);
     // A record of the Node skill has no events: it is only known that the job ran.
     let base = if events.is_empty() { Phase::Running } else { Phase::Queued };
-    let mut state = PhaseState { base, limited: false, blocked: Vec::new(), idle: false };
+    let mut state = PhaseState::new(base);
     let mut segments: Vec<Span> = Vec::new();
     let mut from = started;
     for event in events {

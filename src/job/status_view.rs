@@ -51,6 +51,8 @@ pub(crate) struct StatusView {
     pub cost_usd: Option<f64>,
     /// `costUsd` is a lower bound: an attempt ended without reporting its cost.
     pub cost_is_lower_bound: bool,
+    /// Since when the job's processes are frozen (`claudejob pause --stop`).
+    pub frozen_at: Option<Timestamp>,
     /// When claude last wrote anything.
     pub last_event_at: Option<Timestamp>,
     /// What the agent is doing now or did last.
@@ -139,6 +141,7 @@ impl StatusView {
             num_turns: record.progress.num_turns,
             cost_usd: record.cost.usd,
             cost_is_lower_bound: record.cost.is_lower_bound,
+            frozen_at: record.times.frozen_at,
             last_event_at: record.times.last_event_at,
             activity: record.activity.clone(),
             blocked,

@@ -64,6 +64,9 @@ pub(crate) struct TimelineRow {
     pub spans: Vec<Span>,
 }
 
+const LEGEND: [Phase; 6] =
+    [Phase::Queued, Phase::Running, Phase::Limited, Phase::Blocked, Phase::Idle, Phase::Frozen];
+
 /// Renders the rows in the given order on an axis that spans all of them. Empty without rows.
 pub(crate) fn timeline(rows: &[&TimelineRow]) -> Markup {
     let Some(axis) = Axis::for_rows(rows) else { return html! {} };
@@ -72,7 +75,7 @@ pub(crate) fn timeline(rows: &[&TimelineRow]) -> Markup {
         section {
             h2 { "Timeline" }
             ul.legend {
-                @for phase in [Phase::Queued, Phase::Running, Phase::Limited, Phase::Blocked, Phase::Idle] {
+                @for phase in LEGEND {
                     li { i.(phase_class(phase)) {} (phase_text(phase)) }
                 }
                 @if axis.sections.len() > 1 { li { i.cut {} "no job (not to scale)" } }
@@ -131,6 +134,7 @@ fn phase_class(phase: Phase) -> &'static str {
         Phase::Limited => "limited",
         Phase::Blocked => "blocked",
         Phase::Idle => "idle",
+        Phase::Frozen => "frozen",
         Phase::Over => "over",
     }
 }
@@ -142,6 +146,7 @@ fn phase_text(phase: Phase) -> &'static str {
         Phase::Limited => "waiting for a limit or a retry",
         Phase::Blocked => "waiting for an answer",
         Phase::Idle => "idle",
+        Phase::Frozen => "frozen",
         Phase::Over => "ended, resumed later",
     }
 }

@@ -111,6 +111,20 @@ impl PauseSet {
     }
 }
 
+impl FromIterator<PauseScope> for PauseSet {
+    fn from_iter<I: IntoIterator<Item = PauseScope>>(scopes: I) -> Self {
+        let mut set = Self::default();
+        for scope in scopes {
+            match scope {
+                PauseScope::All => set.all = true,
+                PauseScope::Group(group) => drop(set.groups.insert(group)),
+                PauseScope::Job(job) => drop(set.jobs.insert(job)),
+            }
+        }
+        set
+    }
+}
+
 impl Queue {
     /// Returns all that is paused.
     pub(crate) fn paused(&self) -> PauseSet {

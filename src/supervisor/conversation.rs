@@ -78,6 +78,8 @@ impl Supervisor {
                 self.effects.push(Effect::RemoveMessage(number));
                 self.finish();
             }
+            Ok(InboxMessage::Freeze) => self.freeze_requested(number),
+            Ok(InboxMessage::Thaw) => self.thaw_requested(number),
             Ok(InboxMessage::Requeue(change)) => self.requeue(number, change),
             Ok(InboxMessage::Release) => {
                 self.effects.push(Effect::RemoveMessage(number));

@@ -44,6 +44,8 @@ impl Supervisor {
             return None;
         }
         match self.recording.saved_at {
+            // The clock stands still.
+            _ if self.freeze.is_frozen() => Some(Duration::ZERO),
             Some(at) => Some(at + SAVE_INTERVAL),
             None => Some(Duration::ZERO),
         }

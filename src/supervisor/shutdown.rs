@@ -72,6 +72,8 @@ impl Supervisor {
 
     /// Stops the job for this reason, unless its verdict is already certain.
     pub(super) fn stop(&mut self, reason: StopReason) {
+        // Frozen processes react to no other signal.
+        self.thaw(0);
         match self.phase {
             // The attempt is ending; the request only prevents another one.
             WorkerPhase::Sweeping | WorkerPhase::Draining { .. } => {
@@ -167,6 +169,7 @@ impl Supervisor {
 
     /// Starts ending all processes of the job.
     pub(super) fn sweep(&mut self) {
+        self.thaw(0);
         self.phase = WorkerPhase::Sweeping;
         self.effects.push(Effect::Sweep(self.within_kill(SWEEP_GRACE)));
     }

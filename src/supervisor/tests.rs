@@ -5,6 +5,7 @@ mod answers;
 mod conversation;
 mod costs;
 mod ends;
+mod frozen;
 mod fuzz;
 mod odd;
 mod patience;
@@ -160,6 +161,9 @@ fn wants(effects: &[Effect]) -> Vec<&'static str> {
         Effect::LeaveQueue => Some("leave"),
         Effect::EnterQueue => Some("enter"),
         Effect::Requeue(_) => Some("requeue"),
+        Effect::Freeze(_) => Some("freeze"),
+        Effect::CheckPause => None,
+        Effect::Thaw => Some("thaw"),
         Effect::Limited(_) => Some("limit"),
         // Each attempt in which the model answers has this effect.
         Effect::Answered(_) => None,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{INTERRUPT_GRACE, REQUEST_GRACE, TERMINATE_GRACE};
 use crate::job::{
-    AppliedTo, EventLine, Exit, InboxMessage, Leftovers, LimitMet, NotifyEvent, Outcome, Timestamp,
-    TurnEnd, UndeliveredMessage, WaitReason,
+    AppliedTo, EventLine, Exit, FreezeSkip, InboxMessage, Leftovers, LimitMet, NotifyEvent,
+    Outcome, Timestamp, TurnEnd, UndeliveredMessage, WaitReason,
 };
 use crate::stream::Line;
 
@@ -86,6 +86,18 @@ pub(crate) enum Input<'a> {
     },
     /// The change that the message of this number asked for applies.
     Requeued { number: u64, applied: AppliedTo },
+    /// The processes were stopped, as the message of this number requests.
+    Frozen {
+        number: u64,
+        /// Number of stopped processes.
+        stopped: usize,
+        /// Number of processes that could not be stopped.
+        running: usize,
+    },
+    /// The processes were not stopped.
+    FreezeSkipped { number: u64, why: FreezeSkip },
+    /// The job is no longer paused: the answer to [`Effect::CheckPause`].
+    NotPaused,
     /// The remaining processes were ended.
     Swept {
         /// Number of processes that were ended.
@@ -162,6 +174,14 @@ pub(crate) enum Effect {
     /// Replace the ticket of a waiting job as the record says, and report [`Input::Requeued`]. The
     /// number is that of the message.
     Requeue(u64),
+    /// Stop the job's processes if it is paused, and report [`Input::Frozen`] or
+    /// [`Input::FreezeSkipped`]. The number is that of the message.
+    Freeze(u64),
+    /// Report [`Input::NotPaused`] if the job is not paused: `unpause` may have been called before
+    /// the record said that the job is frozen.
+    CheckPause,
+    /// Continue the job's processes.
+    Thaw,
     /// A limit of the API was met.
     Limited(LimitMet),
     /// The API has answered the claude that was started at this time.

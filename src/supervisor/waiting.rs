@@ -20,6 +20,9 @@ pub(super) struct BetweenTurns {
 impl Supervisor {
     /// Returns why claude is not working now; `None` if it is.
     pub(super) fn waiting_for(&self) -> Option<WaitingFor> {
+        if self.freeze.is_frozen() {
+            return self.frozen_wait();
+        }
         let digest = &self.digest;
         match self.phase {
             WorkerPhase::Backoff { .. } if digest.is_rate_limited() => Some(WaitingFor::new(

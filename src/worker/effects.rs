@@ -41,10 +41,10 @@ impl Worker {
                 let step = self.admission.enter_queue(self.supervisor.record());
                 self.apply_step(step);
             }
-            Effect::Requeue(number) => {
-                self.admission.note_update(number);
-                self.check_queue(true);
-            }
+            Effect::Requeue(number) => self.requeue(number),
+            Effect::Freeze(number) => self.freeze(number),
+            Effect::CheckPause => self.check_pause(),
+            Effect::Thaw => self.thaw(),
             Effect::Limited(met) => {
                 let job = &self.supervisor.record().job_id;
                 self.admission.queue().record_limit(job, &self.launch_state.login, met);
@@ -87,18 +87,6 @@ impl Worker {
             }
             Effect::End(outcome) => self.end(&outcome),
         }
-    }
-
-    fn relaunch(&mut self) {
-        let record = self.supervisor.record();
-        let group = record.spec.queue_options.group.as_deref();
-        if self.admission.queue().paused().find(&record.job_id, group).is_none() {
-            self.progress = Progress::LaunchDue;
-            return;
-        }
-        self.admission.leave_queue();
-        let step = self.admission.enter_queue(self.supervisor.record());
-        self.apply_step(step);
     }
 
     fn append_turn(&mut self, end: &TurnEnd) {

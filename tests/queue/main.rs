@@ -8,6 +8,7 @@ mod support;
 
 mod dependencies;
 mod fleet;
+mod frozen;
 mod paused;
 mod rate_limits;
 mod requeue;

@@ -53,6 +53,9 @@ pub(crate) struct Times {
     pub limited_ms: u64,
     /// When claude last wrote anything.
     pub last_event_at: Option<Timestamp>,
+    /// Since when the job's processes are frozen (`claudejob pause --stop`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frozen_at: Option<Timestamp>,
 }
 
 /// The present attempt.
