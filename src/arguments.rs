@@ -61,6 +61,16 @@ pub(crate) struct CommonArgs {
     /// Indent JSON
     #[arg(long, global = true, hide_short_help = true, help_heading = GLOBAL)]
     pub pretty: bool,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Whether the configuration file is used.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct ConfigArgs {
+    /// Ignore the configuration file
+    #[arg(long, global = true, hide_short_help = true, help_heading = GLOBAL)]
+    pub no_config: bool,
 }
 
 /// Parses a job id from an argument.

@@ -7,12 +7,13 @@ mod environment;
 mod extra_args;
 mod login;
 mod permission_mode;
+mod profile;
 mod redacted_args;
 mod sessions;
 mod settings;
 pub(crate) mod tested;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ pub(crate) use environment::set_job_environment;
 pub(crate) use extra_args::refusal_reason;
 pub(crate) use login::{LoginStamp, login, stored_login_stamp};
 pub(crate) use permission_mode::{PERMISSION_MODES, has_permission_mode, nearest_permission_mode};
+pub(crate) use profile::{Profile, ProfileError};
 pub(crate) use redacted_args::redacted_arguments;
 pub(crate) use sessions::session_file;
 
@@ -52,9 +54,13 @@ const HELP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of bytes of the help that are read.
 const MAX_HELP_BYTES: usize = 256 << 10;
 
-/// Environment variables. Tests can provide their own.
+/// Environment variables, and profiles that can replace some of them. Tests can provide their own.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Env {
     variables: HashMap<OsString, OsString>,
+    /// Names of the variables that a profile has set.
+    profile_variables: Vec<OsString>,
+    profiles: BTreeMap<String, Profile>,
 }
 
 impl Env {
@@ -62,7 +68,12 @@ impl Env {
     pub(crate) fn own() -> Self {
         let mut variables = std::env::vars_os().collect();
         environment::make_paths_absolute(&mut variables);
-        Self { variables }
+        Self { variables, ..Self::default() }
+    }
+
+    /// Returns this process's environment and the profiles of the user's configuration.
+    pub(crate) fn own_with(profiles: BTreeMap<String, Profile>) -> Self {
+        Self { profiles, ..Self::own() }
     }
 
     /// Returns the value of a variable; `None` if it is unset or empty.

@@ -33,7 +33,9 @@ use crate::commands::status::StatusArgs;
 use crate::commands::unpause::UnpauseArgs;
 use crate::commands::update::UpdateArgs;
 use crate::commands::wait::WaitArgs;
+use crate::config::{Defaults, UserConfig};
 use crate::error::{Error, ExitStatus};
+use crate::store::set_configured_root;
 
 const ABOUT: &str = "Run Claude Code tasks as persistent, detached jobs
 
@@ -57,6 +59,9 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
     ("Set up", &["doctor", "demo", "redeliver", "sidecar", "completions", "help"]),
 ];
+
+/// The verbs whose options the configuration file sets.
+const CONFIGURED: [&str; 3] = ["run", "start", "doctor"];
 
 /// Width of the column of verbs in the help.
 const VERB_WIDTH: usize = 14;
@@ -109,6 +114,16 @@ impl Verb {
         }
     }
 
+    /// Returns the given profile, if the verb is one of [`CONFIGURED`].
+    fn profile(&self) -> Option<Option<&str>> {
+        match self {
+            Self::Run(run) => Some(run.job.run.profile.as_deref()),
+            Self::Start(start) => Some(start.job.run.profile.as_deref()),
+            Self::Doctor(doctor) => Some(doctor.profile.as_deref()),
+            _ => None,
+        }
+    }
+
     /// Returns the texts for claude among the arguments: prompts, messages and answers.
     pub(crate) fn texts_for_claude(&self) -> Vec<&str> {
         let (text, message) = match self {
@@ -129,12 +144,44 @@ impl Cli {
     /// is built, because building all of them takes longer than the rest of the call. Errors come
     /// from the complete parser.
     pub(crate) fn parse_args(args: &[OsString]) -> Result<Self, clap::Error> {
-        if let Some(cli) = Self::parse_single_verb(args) {
+        Self::parse_with(args, &Defaults::default())
+            .map_err(|error| add_variable_name(error, args, &Self::command()))
+    }
+
+    /// Reads the configuration file, and adds its options to the arguments.
+    pub(crate) fn configure(&mut self, args: &[OsString]) -> Result<UserConfig, Error> {
+        let loaded = UserConfig::load();
+        // The hints are for calls without `--no-config`.
+        if let Ok(config) = &loaded
+            && let Some(root) = &config.jobs_dir
+        {
+            set_configured_root(root.clone());
+        }
+        if self.common.config.no_config {
+            return Ok(UserConfig::default());
+        }
+        let config = loaded?;
+        if let Some(profile) = self.verb.profile() {
+            let defaults = config.defaults(profile)?;
+            if !defaults.is_empty() {
+                *self = Self::parse_with(args, &defaults)
+                    .map_err(|error| config.refused(&defaults, &error))?;
+            }
+        }
+        if self.common.jobs_dir.is_none() {
+            self.common.jobs_dir = config.jobs_dir.clone();
+        }
+        Ok(config)
+    }
+
+    /// Parses the command line, with the configured defaults of the verbs that take them.
+    fn parse_with(args: &[OsString], defaults: &Defaults) -> Result<Self, clap::Error> {
+        if let Some(cli) = Self::parse_single_verb(args, defaults) {
             return Ok(cli);
         }
-        let command = without_empty_variables(with_groups(Self::command()));
-        let matches = command.try_get_matches_from(args);
-        let matches = matches.map_err(|error| add_variable_name(error, args, &Self::command()))?;
+        let command = with_groups(Self::command()).mut_subcommands(|verb| with(defaults, verb));
+        let command = without_empty_variables(command);
+        let matches = command.try_get_matches_from(args)?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
     }
 
@@ -152,7 +199,7 @@ impl Cli {
         format!("claudejob {} --help", typed.command.get_name())
     }
 
-    fn parse_single_verb(args: &[OsString]) -> Option<Self> {
+    fn parse_single_verb(args: &[OsString], defaults: &Defaults) -> Option<Self> {
         let verb = match args.get(1)?.to_str()? {
             "run" => RunArgs::augment_args(Command::new("run")),
             "start" => StartArgs::augment_args(Command::new("start")),
@@ -165,11 +212,17 @@ impl Cli {
             "kill" => KillArgs::augment_args(Command::new("kill")),
             _ => return None,
         };
+        let verb = with(defaults, verb);
         let command = CommonArgs::augment_args(Command::new("claudejob").subcommand(verb));
         let command = without_empty_variables(command.disable_version_flag(true));
         let matches = command.try_get_matches_from(args).ok()?;
         Self::from_arg_matches(&matches).ok()
     }
+}
+
+/// Sets the defaults of a verb that takes them.
+fn with(defaults: &Defaults, verb: Command) -> Command {
+    if CONFIGURED.contains(&verb.get_name()) { defaults.apply(verb) } else { verb }
 }
 
 /// Lists the verbs in groups in the help: clap has headings for options alone.

@@ -43,6 +43,7 @@ use std::path::PathBuf;
 
 use crate::arguments::{CommonArgs, absolute};
 use crate::claude::Env;
+use crate::config::UserConfig;
 use crate::error::{Error, ExitStatus};
 use crate::output::{Answer, Printer};
 use crate::store::{self, Store};
@@ -57,12 +58,14 @@ pub(crate) struct Call {
     jobs_dir: Option<PathBuf>,
     pub(crate) env: Env,
     pub(crate) printer: Printer,
+    config: UserConfig,
 }
 
 impl Call {
-    pub(crate) fn new(common: CommonArgs) -> Self {
+    pub(crate) fn new(common: CommonArgs, config: &UserConfig) -> Self {
         let printer = Printer::new(&common);
-        Self { jobs_dir: common.jobs_dir, env: Env::own(), printer }
+        let env = Env::own_with(config.profiles());
+        Self { jobs_dir: common.jobs_dir, env, printer, config: config.clone() }
     }
 
     /// Returns the path of the jobs directory: the option, its variable, or the platform's default.

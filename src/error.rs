@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::claude::{PERMISSION_MODES, nearest_permission_mode};
+use crate::claude::{PERMISSION_MODES, ProfileError, nearest_permission_mode};
 use crate::job::{JobId, Status};
 use crate::launch::LaunchError;
+use crate::own_file::UnusableFile;
 use crate::store::{LoadError, StoreError};
 use crate::text::dollars;
 
@@ -163,6 +164,17 @@ errors! {
     BadCwd(path: PathBuf, why: String) => code "bad_cwd",
         message("invalid working directory '{}': {why}", path.display()),
         hint("set --cwd to an existing directory");
+    /// The configuration file, or a file that it names, cannot be used.
+    BadConfig { place: String, why: String, hint: String } => code "bad_config",
+        message("{place}: {why}"), hint("{hint}");
+    /// No profile has this name; `known` are the names of all profiles.
+    UnknownProfile { name: String, known: String } => code "unknown_profile",
+        message("no profile named '{}' in the configuration file", name.escape_debug()),
+        hint("use one of these profiles: {known}");
+    /// The configuration file has no profiles.
+    NoProfiles(name: String) => code "unknown_profile",
+        message("no profile named '{}': the configuration file has none", name.escape_debug()),
+        hint("add [profile.NAME] to ~/.config/claudejob/config.toml");
     /// No `claude` can be run.
     ClaudeNotFound(why: String) => code "claude_not_found", message("{why}"),
         hint("npm install -g @anthropic-ai/claude-code, or set its path with --claude or \
@@ -367,7 +379,10 @@ impl Error {
             | Self::NoPrompt(_)
             | Self::PromptNotQuoted(_)
             | Self::UnknownPermissionMode(_)
-            | Self::AmbiguousName(..) => ExitStatus::Usage,
+            | Self::AmbiguousName(..)
+            | Self::BadConfig { .. }
+            | Self::UnknownProfile { .. }
+            | Self::NoProfiles(_) => ExitStatus::Usage,
             Self::NotFound(_) | Self::NoJob | Self::NoMatch(_) => ExitStatus::NotFound,
             Self::NoSlot(_) | Self::Busy(_) | Self::StillEnding(_) => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,
@@ -386,9 +401,30 @@ impl Error {
         }
     }
 
+    /// Converts an error of a file that must be the user's own.
+    pub(crate) fn from_unusable_file(path: &Path, error: UnusableFile) -> Self {
+        let hint = match error.hint {
+            hint if hint.is_empty() => "correct the file, or ignore it with --no-config".to_owned(),
+            hint => hint,
+        };
+        Self::BadConfig { place: path.display().to_string(), why: error.why, hint }
+    }
+
     /// Converts an error of launching job `id`.
     pub(crate) fn from_launch_error(id: &JobId, error: &LaunchError) -> Self {
         Self::Launch { id: id.to_string(), why: error.to_string() }
+    }
+}
+
+impl From<ProfileError> for Error {
+    fn from(error: ProfileError) -> Self {
+        match error {
+            ProfileError::Unknown(name, known) if known.is_empty() => Self::NoProfiles(name),
+            ProfileError::Unknown(name, known) => {
+                Self::UnknownProfile { name, known: known.join(", ") }
+            }
+            ProfileError::BadFile(path, error) => Self::from_unusable_file(&path, error),
+        }
     }
 }
 

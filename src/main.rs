@@ -8,6 +8,7 @@ mod claude;
 mod cli;
 mod clock;
 mod commands;
+mod config;
 mod error;
 mod fault_point;
 mod finalize;
@@ -18,6 +19,7 @@ mod launch;
 mod man;
 mod notifier;
 mod output;
+mod own_file;
 mod page;
 mod process;
 mod queue;
@@ -37,6 +39,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use cli::Cli;
 use commands::Call;
+use config::UserConfig;
 
 fn main() -> ExitCode {
     process::survive_file_size_limit();
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
     if let Some(status) = run_hidden_verb(&args) {
         return status;
     }
-    let cli = match Cli::parse_args(&args) {
+    let mut cli = match Cli::parse_args(&args) {
         Ok(cli) => cli,
         Err(error) => {
             let help = Cli::help_command(&args);
@@ -55,7 +58,14 @@ fn main() -> ExitCode {
     };
     // While this process waits, other users can read its arguments.
     process::hide_arguments(&cli.verb.texts_for_claude());
-    let call = Call::new(cli.common);
+    let config = match cli.configure(&args) {
+        Ok(config) => config,
+        Err(error) => {
+            let call = Call::new(cli.common, &UserConfig::default());
+            return ExitCode::from(call.print_error(&error) as u8);
+        }
+    };
+    let call = Call::new(cli.common, &config);
     let status = match cli.verb.run(&call) {
         Ok(status) => status,
         Err(error) => call.print_error(&error.with_help(|| Cli::help_command(&args))),

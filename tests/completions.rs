@@ -44,6 +44,22 @@ fn assert_completes(sandbox: &Sandbox, words: &[&str], expected: &[&str]) {
 }
 
 #[test]
+fn offers_the_profiles() {
+    let sandbox = Sandbox::new("");
+    assert_completes(&sandbox, &["start", "--profile", ""], &[]);
+    let file = sandbox.path("home/.config/claudejob/config.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "[profile.work]\nmodel = 'opus'\n[profile.home]\n").unwrap();
+    for verb in ["start", "resume", "recover", "rerun", "doctor"] {
+        assert_completes(&sandbox, &[verb, "--profile", ""], &["home", "work"]);
+    }
+    assert_completes(&sandbox, &["start", "--profile=w"], &["--profile=work"]);
+    assert_completes(&sandbox, &["start", "--no-c"], &["--no-config"]);
+    fs::write(&file, "[profile.work]\nmodle = 'opus'\n").unwrap();
+    assert_completes(&sandbox, &["start", "--profile", ""], &[]);
+}
+
+#[test]
 fn offers_the_jobs_that_a_verb_accepts() {
     let sandbox = Sandbox::new("");
     write_jobs(&sandbox);

@@ -14,6 +14,9 @@ pub(crate) struct RunOptions {
     /// Set the model
     #[arg(short, long, value_name = "MODEL", help_heading = "Claude")]
     pub model: Option<String>,
+    /// Use this profile of the configuration file
+    #[arg(long, value_name = "NAME", help_heading = "Claude")]
+    pub profile: Option<String>,
     /// Set the effort of the model: low, medium, high, …
     #[arg(long, value_name = "LEVEL", help_heading = "Claude")]
     pub effort: Option<String>,
@@ -53,6 +56,7 @@ impl RunOptions {
     pub(crate) fn into_change(self) -> SpecChange {
         SpecChange {
             model: self.model.filter(|model| !model.is_empty()),
+            profile: self.profile,
             effort: self.effort,
             permission_mode: self.permission_mode,
             allowed_tools: self.allowed_tools,

@@ -209,7 +209,7 @@ mod tests {
             let home = self.0.path().to_str().unwrap();
             let all = variables.iter().copied().chain([("HOME", home)]);
             let all = all.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-            let env = Env { variables: all.collect() };
+            let env = Env { variables: all.collect(), ..Env::default() };
             let spec = Spec { cwd: format!("{home}/project"), ..spec };
             account(&env, &spec, Some(b"salt"))
         }

@@ -114,6 +114,11 @@ pub(crate) fn set_job_environment(command: &mut Command, env: &Env) {
             command.env(name, path);
         }
     }
+    for name in &env.profile_variables {
+        if let Some(value) = env.variables.get(name) {
+            command.env(name, value);
+        }
+    }
 }
 
 /// Sets the working directory. Removes the known variables of a session and of the caller's
@@ -192,7 +197,7 @@ mod tests {
     }
 
     fn marks(pairs: &[(&str, &str)]) -> Vec<String> {
-        let env = Env { variables: variables(pairs) };
+        let env = Env { variables: variables(pairs), ..Env::default() };
         let mut marks = session_variables(&env);
         marks.sort();
         marks.into_iter().map(|name| name.into_string().unwrap()).collect()

@@ -66,6 +66,7 @@ mod tests {
         std::os::unix::fs::symlink(&work, &link).unwrap();
         let env = |name: &str, value: &Path| Env {
             variables: [(name.into(), value.as_os_str().to_owned())].into(),
+            ..Env::default()
         };
         let at_home = env("HOME", &home);
         let find = |env: &Env, cwd: &Path, session: &str| {

@@ -7,7 +7,7 @@ use super::*;
 
 fn env_of(variables: &[(&str, &str)]) -> Env {
     let variables = variables.iter().map(|(n, v)| (OsString::from(n), OsString::from(v)));
-    Env { variables: variables.collect() }
+    Env { variables: variables.collect(), ..Env::default() }
 }
 
 #[test]

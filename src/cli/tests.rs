@@ -23,13 +23,14 @@ fn single_verb_parser_equals_complete_parser() {
     ] {
         let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let complete = Cli::try_parse_from(&args).unwrap();
-        let single = Cli::parse_single_verb(&args).unwrap();
+        let single = Cli::parse_single_verb(&args, &Defaults::default()).unwrap();
         assert_eq!(format!("{single:?}"), format!("{complete:?}"), "{line}");
     }
     for line in ["claudejob send", "claudejob wait a --timeout x", "claudejob list --help"] {
         let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         assert!(
-            Cli::parse_single_verb(&args).is_none() && Cli::parse_args(&args).is_err(),
+            Cli::parse_single_verb(&args, &Defaults::default()).is_none()
+                && Cli::parse_args(&args).is_err(),
             "{line}"
         );
     }

@@ -10,6 +10,7 @@ use clap::{Arg, ArgAction, Args, Command};
 
 use crate::arguments::Typed;
 use crate::claude::PERMISSION_MODES;
+use crate::config::UserConfig;
 use crate::error::{Error, ExitStatus};
 use crate::job::{NotifyEvent, Status};
 use crate::output::print_text;
@@ -201,11 +202,17 @@ fn single_values(typed: &Typed<'_>, argument: &Arg, word: &str) -> Vec<Candidate
         "ID" => job_values(typed, JobValue::Id, word),
         "KEY=VALUE" => job_values(typed, JobValue::Label, word),
         "NAME" if argument.get_id() == "group" => job_values(typed, JobValue::Group, word),
+        "NAME" if argument.get_id() == "profile" => profiles(),
         "DIR" | "FILE" | "PATH" | "SCHEMA" | "CONFIG" | "SETTINGS" => {
             vec![Candidate::new(FILES, "")]
         }
         _ => Vec::new(),
     }
+}
+
+fn profiles() -> Vec<Candidate> {
+    let config = UserConfig::load().unwrap_or_default();
+    config.profiles().into_keys().map(|name| Candidate::new(name, "")).collect()
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ pub(crate) struct DoctorArgs {
     /// Set the path of the claude CLI [default: search PATH]
     #[arg(long, value_name = "PATH", env = "CLAUDE_SKILL_CLAUDE", hide_env_values = true)]
     claude: Option<PathBuf>,
+    /// Check with this profile of the configuration file
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
 }
 
 impl DoctorArgs {
@@ -46,7 +49,8 @@ impl DoctorArgs {
         };
         let cwd = std::env::current_dir().unwrap_or_default();
         let request = DoctorRequest { root: call.jobs_dir(), claude, cwd };
-        call.print(&doctor(&request, &call.env))
+        let env = call.env.with_profile(self.profile.as_deref())?;
+        call.print(&doctor(&request, &env))
     }
 }
 

@@ -37,6 +37,9 @@ pub(crate) struct RecoverArgs {
     /// Select how the job is detached from the caller
     #[arg(long, value_name = "HOW", default_value = "auto", value_enum)]
     detach: DetachMode,
+    /// Use this profile of the configuration file
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Treat live jobs of other machines as lost
     #[arg(long, long_help = FORCE_HOST)]
     force_host: bool,
@@ -50,7 +53,8 @@ impl RecoverArgs {
             take_over_selected(&store, &named, &self.targets.filter)?;
         }
         let selected = call.select(&store, self.targets, self.all, Among::Every)?.required()?;
-        let recovery = Recovery { store: &store, detach: self.detach, env: &call.env };
+        let (detach, profile) = (self.detach, self.profile.as_deref());
+        let recovery = Recovery { store: &store, detach, profile, env: &call.env };
         match selected.ids.as_slice() {
             [id] if !selected.is_several() => call.print(&recovery.recover(id)?),
             ids if !selected.is_selection => call.print(&recovery.recover_named(ids)),
@@ -118,6 +122,8 @@ impl RecoverAllAnswer {
 struct Recovery<'a> {
     store: &'a Store,
     detach: DetachMode,
+    /// The profile that replaces that of each job.
+    profile: Option<&'a str>,
     env: &'a Env,
 }
 
@@ -177,12 +183,17 @@ impl Recovery<'_> {
     }
 
     fn begin(&self, id: &JobId, record: Record) -> Result<Recovered, Error> {
+        let mut spec = record.spec;
+        if let Some(profile) = self.profile {
+            spec.profile = Some(profile.to_owned());
+        }
+        let env = self.env.with_profile(spec.profile.as_deref())?;
         launch_attempt(
             self.store,
             id,
-            record.spec,
+            spec,
             self.detach,
-            self.env,
+            &env,
             || raced(id),
             |_, record| {
                 if !record.is_recoverable() {

@@ -86,6 +86,8 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
     if let Some(why) = refusal_reason(&observed.record) {
         return Err(Error::NotResumable(id.to_string(), why));
     }
+    let profile = request.change.profile.as_ref().or(observed.record.spec.profile.as_ref());
+    let env = &*env.with_profile(profile.map(String::as_str))?;
     check_session(&observed.record, env)?;
     let mut spec = observed.record.spec;
     let model = request.change.model.clone();

@@ -65,8 +65,8 @@ impl RunArgs {
         let store = call.store()?;
         let prompt = self.read_prompt(call)?;
         let asks_in_place = call.is_by_person() && !call.printer.is_json();
-        if asks_in_place && !self.no_ask {
-            self.job.let_ask();
+        if self.no_ask || asks_in_place {
+            self.job.set_ask(!self.no_ask);
         }
         let id = match &self.name {
             Some(name) => Some(parse_job_id(name)?),

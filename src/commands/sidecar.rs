@@ -79,7 +79,7 @@ pub(crate) struct SidecarArgs {}
 impl SidecarArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let write = Arc::new(|event: &_| Printer::for_json().print_json(event).is_ok());
-        serve(&call.store()?, Env::own(), default_spec()?, write);
+        serve(&call.store()?, call.env.clone(), default_spec(&call.config)?, write);
         Ok(ExitStatus::Done)
     }
 }

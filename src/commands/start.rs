@@ -1,6 +1,7 @@
 //! `start`: starts a new, detached job.
 
 mod args;
+mod defaults;
 mod job_options;
 mod options;
 
@@ -9,7 +10,6 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use clap::{Args, Command, FromArgMatches};
 use serde::Serialize;
 
 use super::Call;
@@ -22,7 +22,6 @@ use super::observe::observe;
 use super::resume::check_session;
 use super::status::{QueueView, Waiting, status_view};
 use super::wait::print_or_wait;
-use crate::arguments::{add_variable_name, without_empty_variables};
 use crate::claude::{self, Env};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
@@ -35,6 +34,7 @@ use crate::store::{CreateError, JobDir, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
 
 pub(crate) use args::StartArgs;
+pub(super) use defaults::default_spec;
 pub(super) use job_options::{JobOptions, shorten_help};
 
 /// Maximum size of a prompt in bytes, far above the limit of the API.
@@ -48,21 +48,6 @@ impl StartArgs {
         let wait = self.wait;
         let answer = start(&store, self.into_request()?, &call.env)?;
         print_or_wait(call, &store, &answer, &answer.job_id, wait)
-    }
-}
-
-/// Returns the specification of a job by the defaults of `start` and its variables.
-pub(super) fn default_spec() -> Result<Spec, Error> {
-    let arguments = ["start", "--prompt", "x"].map(OsString::from);
-    let command = without_empty_variables(StartArgs::augment_args(Command::new("start")));
-    let parsed = command
-        .clone()
-        .try_get_matches_from(&arguments)
-        .map_err(|error| add_variable_name(error, &arguments, &command))
-        .and_then(|matches| StartArgs::from_arg_matches(&matches));
-    match parsed {
-        Ok(args) => Ok(args.into_request()?.spec),
-        Err(error) => Err(Error::Usage(one_line(&error.to_string(), 300))),
     }
 }
 
@@ -159,6 +144,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     }
     let prompt = check_prompt(prompt)?;
     let keep = keep_from_env(env)?;
+    let env = &*env.with_profile(spec.profile.as_deref())?;
     if let Some(old) = resume_job {
         continue_session(store, &old, &mut spec, env)?;
     }
@@ -412,6 +398,8 @@ fn check_prompt(prompt: Vec<u8>) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Args, Command, FromArgMatches};
+
     use super::*;
 
     fn request(arguments: &[&str]) -> Option<String> {

@@ -52,6 +52,8 @@ pub(crate) struct Spec {
     /// Who is notified of the job.
     #[serde(flatten, skip_deserializing)]
     pub notify: NotifyOptions,
+    /// Name of the profile in the user's configuration file, whose environment the job gets.
+    pub profile: Option<String>,
     /// `--label KEY=VALUE`.
     pub labels: BTreeMap<String, String>,
     /// The job whose request this one repeats.
@@ -245,6 +247,8 @@ impl Spec {
 pub(crate) struct SpecChange {
     /// `--model`.
     pub model: Option<String>,
+    /// As [`Spec::profile`].
+    pub profile: Option<String>,
     /// `--effort`.
     pub effort: Option<String>,
     /// `--permission-mode`.
@@ -276,6 +280,7 @@ impl SpecChange {
         }
         replace(&mut spec.options.model, self.model);
         replace(&mut spec.options.effort, self.effort);
+        replace(&mut spec.profile, self.profile);
         replace(&mut spec.options.append_system_prompt, self.append_system_prompt);
         replace(&mut spec.limits.max_turns, self.max_turns);
         replace(&mut spec.limits.max_budget_usd, self.max_budget_usd);

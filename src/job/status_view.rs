@@ -82,6 +82,8 @@ pub(crate) struct StatusView {
     pub group: Option<String>,
     /// The job whose request this one repeats (`claudejob rerun`).
     pub rerun_of: Option<JobId>,
+    /// The profile of the user's configuration file whose environment the job has.
+    pub profile: Option<String>,
     /// When a limit ends for which the job did not wait: it can be resumed then.
     pub resumable_at: Option<Timestamp>,
     /// Notifications that could not be delivered, or are not delivered yet.
@@ -156,6 +158,7 @@ impl StatusView {
             waiting_for: record.waiting_for(),
             group: record.spec.queue_options.group.clone(),
             rerun_of: record.spec.rerun_of.clone(),
+            profile: record.spec.profile.clone(),
             resumable_at: record.limit.resumable_at,
             undelivered_notifications: Vec::new(),
             undelivered: Vec::new(),

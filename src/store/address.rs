@@ -4,11 +4,21 @@ use std::env;
 use std::ffi::OsString;
 use std::io;
 use std::path::{self, Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::text::shell_quote;
 
 /// Environment variable that names the jobs directory.
 pub(crate) const JOBS_DIR: &str = "CLAUDE_SKILL_JOBS_DIR";
+
+/// The jobs directory that the user's configuration file names.
+static CONFIGURED: OnceLock<PathBuf> = OnceLock::new();
+
+/// Sets the jobs directory of calls for which no option and no variable names one.
+pub(crate) fn set_configured_root(root: PathBuf) {
+    // Only the first call of a process counts, and there is one.
+    let _ = CONFIGURED.set(root);
+}
 
 /// Returns the jobs directory of a user for whom no option and no variable names one.
 pub(crate) fn default_root(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
@@ -35,7 +45,10 @@ impl Address {
     pub(crate) fn of(root: &Path) -> Self {
         let found = match non_empty(env::var_os(JOBS_DIR)) {
             Some(named) => Some(named),
-            None => default_root(|name| env::var_os(name)),
+            None => match CONFIGURED.get() {
+                Some(configured) => Some(configured.clone()),
+                None => default_root(|name| env::var_os(name)),
+            },
         };
         if let Some(found) = found
             && is_same(&found, root)

@@ -71,7 +71,7 @@ pub(crate) struct JobOptions {
     #[arg(short = 'C', long, value_name = "DIR", help_heading = "Claude")]
     cwd: Option<PathBuf>,
     #[command(flatten)]
-    run: RunOptions,
+    pub run: RunOptions,
     /// Set the path of the claude CLI [default: search PATH]
     ///
     /// After PATH, the directories of claude's installers are searched.
@@ -129,9 +129,9 @@ impl JobOptions {
         }
     }
 
-    /// Lets the agent ask questions.
-    pub(in crate::commands) fn let_ask(&mut self) {
-        self.ask.enable();
+    /// Sets whether the agent may ask questions.
+    pub(in crate::commands) fn set_ask(&mut self, may_ask: bool) {
+        self.ask.set(may_ask);
     }
 
     /// Converts the options into a job to start.
@@ -175,6 +175,7 @@ impl JobOptions {
             notify: self.notify.into_options(),
             labels: self.label.into_iter().collect(),
             rerun_of: None,
+            profile: None,
         };
         self.run.into_change().apply(&mut spec);
         let detach = self.detach;

@@ -162,8 +162,8 @@ pub(super) struct AskArgs {
 }
 
 impl AskArgs {
-    pub(super) fn enable(&mut self) {
-        self.ask = true;
+    pub(super) fn set(&mut self, may_ask: bool) {
+        self.ask = may_ask;
     }
 
     pub(super) fn into_options(self) -> AskOptions {

@@ -145,6 +145,7 @@ fn started(answer: &StatusView, at: Timestamp) -> String {
 
 fn push_origin(rows: &mut Rows, answer: &StatusView) {
     rows.push_some("model", answer.model.as_ref());
+    rows.push_some("profile", answer.profile.as_ref());
     rows.push_text("folder", &short_path(&answer.cwd));
     rows.push_text("prompt", &answer.prompt);
     for (key, value) in &answer.labels {
