@@ -92,12 +92,12 @@ fn run_hidden_verb(args: &[OsString]) -> Option<ExitCode> {
 /// Runs the hidden verb; `None` if the arguments are not its own. It accepts more of them than it
 /// knows, which may be those of a later version.
 fn try_hidden_verb(name: &str, args: &[OsString]) -> Option<io::Result<u8>> {
-    let first = args.first()?.to_str();
-    // The line that is completed may end with an option.
+    // The line that is completed may end with an option, and an error would appear within it.
     if name == hidden_verbs::COMPLETE {
         commands::completions::complete(Cli::command(), args);
         return Some(Ok(0));
     }
+    let first = args.first()?.to_str();
     if name == hidden_verbs::REPLAY {
         let speed = args.get(1)?.to_str()?.parse().ok()?;
         let file = args.get(2).and_then(|file| file.to_str());

@@ -15,11 +15,7 @@ fn usage_errors_are_the_same_in_text_and_json() {
     let sandbox = Sandbox::new("");
     for (args, message, hint) in [
         (&["lits"][..], "unknown command 'lits'", "claudejob --help  # did you mean list?"),
-        (
-            &["fix it"],
-            "unknown command 'fix it'",
-            "claudejob start --prompt 'fix it'  # did you mean this?",
-        ),
+        (&["fix it"], "unknown command 'fix it'", "claudejob run 'fix it'  # did you mean this?"),
         (
             &["list", "--statu", "x"],
             "unexpected argument '--statu' found",
@@ -126,7 +122,6 @@ fn hidden_verbs_refuse_foreign_arguments() {
         &["replay", "--help"],
         &["replay", "--speed", "fast"],
         &["replay", "x", "1"],
-        &["__complete"],
     ] {
         let answer = sandbox.run(args);
         let expected = format!("claudejob {}: internal command, see claudejob --help\n", args[0]);
