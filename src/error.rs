@@ -186,7 +186,7 @@ errors! {
             mode.escape_debug(),
             PERMISSION_MODES.join(", "),
         ),
-        hint("claudejob start --help  # did you mean {}?", nearest_permission_mode(mode));
+        hint("{}", with_nearest_mode("claudejob start --help", mode));
     /// Claude has no credentials.
     NotLoggedIn => code "not_logged_in", message("claude has no credentials to log in with"),
         hint("run claude and /login once as this user, or set ANTHROPIC_API_KEY or \
@@ -370,6 +370,13 @@ fn session_gone_hint(id: &str, recoverable: bool) -> String {
     }
 }
 
+fn with_nearest_mode(help: &str, mode: &str) -> String {
+    match nearest_permission_mode(mode) {
+        Some(nearest) => format!("{help}  # did you mean {nearest}?"),
+        None => help.to_owned(),
+    }
+}
+
 impl Error {
     /// Returns the exit status of the program.
     pub(crate) fn exit_status(&self) -> ExitStatus {
@@ -394,7 +401,7 @@ impl Error {
         match self {
             Self::Usage(message) => Self::Arguments { message, hint: help() },
             Self::UnknownPermissionMode(ref mode) => {
-                let hint = format!("{}  # did you mean {}?", help(), nearest_permission_mode(mode));
+                let hint = with_nearest_mode(&help(), mode);
                 Self::Arguments { message: self.to_string(), hint }
             }
             error => error,

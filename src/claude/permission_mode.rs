@@ -9,6 +9,8 @@ use super::info_command;
 pub(crate) const PERMISSION_MODES: [&str; 7] =
     ["acceptEdits", "auto", "bypassPermissions", "default", "dontAsk", "manual", "plan"];
 
+/// Likeness, up to 1, from which a mode may be meant.
+const MIN_LIKENESS: f64 = 0.7;
 /// Time limit for the help of a program that may know other modes.
 const HELP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of bytes of the help that are read.
@@ -30,11 +32,16 @@ pub(crate) fn has_permission_mode(program: &Path, mode: &str) -> bool {
 }
 
 /// Returns the mode that was probably meant.
-pub(crate) fn nearest_permission_mode(mode: &str) -> &'static str {
+pub(crate) fn nearest_permission_mode(mode: &str) -> Option<&'static str> {
     let mode = mode.to_lowercase();
-    let likeness = |known: &str| strsim::jaro_winkler(&known.to_lowercase(), &mode);
-    let nearest = PERMISSION_MODES.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    nearest.copied().unwrap_or_default()
+    let mut nearest = (MIN_LIKENESS, None);
+    for known in PERMISSION_MODES {
+        let likeness = strsim::jaro_winkler(&known.to_lowercase(), &mode);
+        if likeness > nearest.0 {
+            nearest = (likeness, Some(known));
+        }
+    }
+    nearest.1
 }
 
 /// Returns whether the help lists the mode among the choices of its option.
@@ -61,8 +68,13 @@ mod tests {
 
     #[test]
     fn finds_the_nearest_mode() {
-        for (mode, nearest) in [("acceptedits", "acceptEdits"), ("bypass", "bypassPermissions")] {
-            assert_eq!(nearest_permission_mode(mode), nearest);
+        for (mode, nearest) in [
+            ("acceptedits", Some("acceptEdits")),
+            ("bypass", Some("bypassPermissions")),
+            ("later", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest_permission_mode(mode), nearest, "{mode}");
         }
     }
 }
