@@ -13,6 +13,7 @@ use crate::arguments::cwd;
 use crate::error::{Error, ExitStatus};
 use crate::job::{ClaudeOptions, Replay, Spec};
 use crate::output::{BOLD, painted, print_text, short_path};
+use crate::process;
 use crate::store::{JOBS_DIR, Store, default_root};
 use crate::text::shell_quote;
 
@@ -31,6 +32,7 @@ pub(crate) struct DemoArgs {
 impl DemoArgs {
     /// Starts a job, follows it to its end, and shows its result.
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        process::reap_in_background();
         let store = Store::open(&call.demo_dir()?)?;
         let keep = CleanOptions { keep: Some(KEPT_DEMOS - 1), ..CleanOptions::default() };
         // Old demos do no harm.

@@ -17,7 +17,7 @@ use crate::arguments::{parse_job_id, read_stdin, read_text};
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
 use crate::output::{BOLD, DIM, painted, print_note, print_text, push_warning, short_path};
-use crate::process::AwaitedSignals;
+use crate::process::{self, AwaitedSignals};
 use crate::store::Store;
 use crate::text::{harmless, shell_quote};
 
@@ -75,6 +75,7 @@ impl RunArgs {
         let request = self.job.into_request(id, prompt)?;
         // From here on signals wait until the job can be named, or killed.
         let signals = AwaitedSignals::keep(&SIGNALS).map_err(Error::Signals)?;
+        process::reap_in_background();
         let started = start(&store, request, &call.env)?;
         let follower = Follower::new(call, &store, started.job_id.clone(), asks_in_place);
         if self.kill_on_signal {

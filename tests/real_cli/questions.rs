@@ -2,6 +2,7 @@
 
 use crate::support::real_claude::{Cli, RealSandbox};
 use crate::support::scripted_api::Step;
+use crate::support::terminal::Terminal;
 
 /// Pushes a use of a tool outside of `cwd`, where no rule allows it.
 fn forbid(sandbox: &RealSandbox) {
@@ -94,4 +95,22 @@ fn allows_and_denies_a_permission(cli: Cli) {
         assert_eq!(seen.last.to_string().contains("not there"), !is_there, "{}", seen.last);
         assert_eq!(sandbox.path("home/outside.txt").exists(), is_there);
     }
+}
+
+each_cli!(run_answers_a_question_and_a_permission_in_place);
+fn run_answers_a_question_and_a_permission_in_place(cli: Cli) {
+    let sandbox = RealSandbox::new(cli, [Step::Ask("Which database?".to_owned())]);
+    forbid(&sandbox);
+    let run = ["run", "-n", "asks", "--permission-mode", "default", "Add a database"];
+    let mut terminal = Terminal::start(sandbox.command(run));
+    terminal.answer("your own text: ", "2\n");
+    terminal.answer("Allow it? [y]es / [n]o: ", "n\n");
+    terminal.answer("no reason): ", "not there\n");
+    let (code, output) = terminal.finish();
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("outside.txt:") && output.contains("+ hello"), "{output}");
+    assert!(output.contains("I could not.") && output.contains("= completed"), "{output}");
+    let seen = sandbox.api.wait_for_request(3);
+    assert!(seen.last.to_string().contains("not there"), "{}", seen.last);
+    assert!(!sandbox.path("home/outside.txt").exists());
 }

@@ -71,7 +71,6 @@ impl<'a> Follower<'a> {
         id: JobId,
         asks_in_place: bool,
     ) -> Self {
-        process::reap_in_background();
         let dir = store.job(&id);
         let files: &[&str] = if call.printer.is_json() { &[RECORD] } else { &[OUTPUT, RECORD] };
         let watch = Watch::for_files(&dir, files);
@@ -267,7 +266,8 @@ impl<'a> Follower<'a> {
             if open.contains(&dialog.request_id()) {
                 return Ok(false);
             }
-            print_text("\nalready answered\n")?;
+            let is_live = record.status.is_live();
+            print_text(if is_live { "\nalready answered\n" } else { "\n" })?;
             self.close_dialog();
             return Ok(true);
         }
