@@ -72,6 +72,10 @@ fn offers_the_jobs_that_a_verb_accepts() {
     assert_completes(&sandbox, &["status", "fix", "web"], &[]);
     assert_completes(&sandbox, &["start", "--after", "fix,we"], &["fix,web-2", "fix,web-1"]);
     assert_completes(&sandbox, &["start", "we"], &[]);
+    assert_completes(&sandbox, &["run", "--name", "we"], &[]);
+    assert_completes(&sandbox, &["run", "we"], &[]);
+    let modes = ["acceptEdits", "auto"];
+    assert_completes(&sandbox, &["run", "--permission-mode", "a"], &modes);
     assert_completes(&sandbox, &["list", "--group", ""], &["cd", "ci"]);
     // A label with a control character is left out.
     let labels = ["note=a b; $(x)", "team=ops", "team=web"];

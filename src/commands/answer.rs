@@ -4,7 +4,7 @@ mod dialog;
 mod tool_call;
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -83,7 +83,7 @@ impl AnswerArgs {
         let id = call.job(&store, &self.target)?;
         if self.reply.is_empty() {
             let open = open(&store, &id, self.reply.request_id.as_deref())?;
-            if call.printer.is_json() || !io::stdin().is_terminal() {
+            if call.printer.is_json() || !call.is_by_person() {
                 let why = "no answer given: use --choice, --text, --allow or --deny";
                 return Err(Error::Usage(why.to_owned()));
             }

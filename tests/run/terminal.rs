@@ -78,6 +78,10 @@ fn the_end_of_input_leaves_the_question_open() {
     answer.answer("your own text: ", "\u{4}");
     assert_eq!(answer.finish().0, 130);
     assert_eq!(sandbox.status("j")["status"], "blocked");
+    let mut agent = sandbox.command(["answer", "j"]);
+    agent.env("AI_AGENT", "1");
+    let (code, output) = Terminal::start(agent).finish();
+    assert!(code == 2 && output.contains("no answer given"), "{code} {output}");
     let mut answer = Terminal::start(sandbox.command(["answer", "j"]));
     answer.answer("your own text: ", "neither\n");
     let (code, output) = answer.finish();
