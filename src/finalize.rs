@@ -123,12 +123,12 @@ pub(crate) fn write_lost_verdict(
 /// Ends the processes that the worker has left.
 fn end_processes(dir: &JobDir, record: &mut Record, is_locked: bool, until: Instant) {
     let cgroup = record.worker.detached.as_ref().and_then(|detached| detached.cgroup.clone());
-    let marker = JobMarker::new(dir.path()).in_scope(cgroup);
+    let markers = [JobMarker::new(dir.path()).in_scope(cgroup)];
     // No process of another boot is left, so any list of processes is complete.
     let is_of_this_boot = record.worker.boot_id == process::boot_id();
     let worker_start = if is_of_this_boot { record.worker.pid_start_time } else { Some(0) };
     let is_independent = &store::is_independent;
-    let orphans = Orphans { marker: &marker, worker_start, is_locked, is_independent };
+    let orphans = Orphans { markers: &markers, worker_start, is_locked, is_independent };
     let (_, left) = orphans.end(until);
     record.record_leftovers(left);
 }

@@ -180,10 +180,14 @@ fn sweep(job: &JobDir) {
     let dir = &job.notifications_dir();
     // Processes with this very marker are the ones to end.
     let is_other = |found: &Path, process| found != dir && is_independent(found, process);
-    let marker = JobMarker::new(dir);
+    let markers = [JobMarker::new(dir)];
     // The notification lock is held.
-    let orphans =
-        Orphans { marker: &marker, worker_start: None, is_locked: true, is_independent: &is_other };
+    let orphans = Orphans {
+        markers: &markers,
+        worker_start: None,
+        is_locked: true,
+        is_independent: &is_other,
+    };
     orphans.end(Instant::now() + SWEEP_TIMEOUT);
 }
 

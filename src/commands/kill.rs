@@ -231,9 +231,8 @@ fn kill_until(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, E
 /// none.
 fn kill_without_record(dir: &JobDir, until: Instant) -> Result<Option<KillAnswer>, Error> {
     let has_worker = end_marked_worker(dir, until)?;
-    let mark = JobMarker::new(dir.path());
     let orphans = Orphans {
-        marker: &mark,
+        markers: &[JobMarker::new(dir.path())],
         worker_start: None,
         is_locked: false,
         is_independent: &is_independent,

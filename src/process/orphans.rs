@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -32,12 +32,13 @@ const CHASE_INTERVAL: usize = 32;
 /// Number of newest processes that are checked.
 const NEWEST_COUNT: i32 = 8;
 
-/// The processes that a dead worker has left.
+/// The processes that dead workers have left. One search ends those of several jobs.
 pub(crate) struct Orphans<'a> {
-    pub marker: &'a JobMarker,
-    /// Start of the worker in clock ticks since boot.
+    /// The markers of the jobs.
+    pub markers: &'a [JobMarker],
+    /// Start of the first of the workers in clock ticks since boot.
     pub worker_start: Option<u64>,
-    /// Whether this process holds the job's lock, so that the job has no worker.
+    /// Whether this process holds the jobs' locks, so that they have no workers.
     pub is_locked: bool,
     /// The processes to spare, with their descendants.
     pub is_independent: IsIndependent<'a>,
@@ -47,8 +48,7 @@ impl Orphans<'_> {
     /// Kills these processes until none is found, or until the deadline. Returns how many have ended,
     /// and those that are left.
     pub(crate) fn end(&self, until: Instant) -> (usize, Leftovers) {
-        let has_scope = matches!(&self.marker.scope, Some(scope) if !cgroup::is_empty(scope));
-        if !has_scope && no_process_has(self.marker, self.worker_start) {
+        if self.markers.iter().all(|marker| self.has_no_process(marker)) {
             return (0, Leftovers::default());
         }
         let mut search = Search {
@@ -68,6 +68,22 @@ impl Orphans<'_> {
             Err(error) => Some(error.to_string()),
         };
         (search.survivors.ended, Leftovers { processes, unlisted })
+    }
+
+    fn has_no_process(&self, marker: &JobMarker) -> bool {
+        let has_scope = matches!(&marker.scope, Some(scope) if !cgroup::is_empty(scope));
+        !has_scope && no_process_has(marker, self.worker_start)
+    }
+
+    /// Whether the marker of a process is one of these jobs.
+    fn has_marker(&self, job_dir: &Path) -> bool {
+        self.markers.iter().any(|marker| marker.job_dir == job_dir)
+    }
+
+    /// Whether the process is in the control group of one of these jobs.
+    fn has_in_scope(&self, pid: i32) -> bool {
+        let mut scopes = self.markers.iter().filter_map(|marker| marker.scope.as_deref());
+        scopes.any(|scope| cgroup::contains(scope, pid))
     }
 }
 
@@ -258,18 +274,16 @@ impl Search<'_> {
         self.newest = newest;
     }
 
-    /// Sends SIGKILL to a process whose only marker is the job's, in as few steps as possible, because
+    /// Sends SIGKILL to a process whose only marker is that of a job, in as few steps as possible, because
     /// it may start another process and end.
     ///
     /// The handle is opened first: if the process lives when the signal is sent, the environment was
     /// its own.
     fn kill_at_once(&self, pid: i32) -> bool {
-        let Orphans { is_locked, .. } = *self.orphans;
-        let job_dir = &self.orphans.marker.job_dir;
         let Ok(process) = ProcessHandle::open(pid) else { return false };
-        is_locked
-            && proc::markers(pid).as_slice() == [job_dir.as_path()]
-            && process.signal(Signal::SIGKILL).is_ok()
+        let markers = proc::markers(pid);
+        let is_known = matches!(markers.as_slice(), [marker] if self.orphans.has_marker(marker));
+        self.orphans.is_locked && is_known && process.signal(Signal::SIGKILL).is_ok()
     }
 
     /// Returns a process and its markers, which are read once in each pass.
@@ -280,22 +294,21 @@ impl Search<'_> {
     /// Returns whether a process or one of its ancestors is the job's, and none of them independent.
     fn belongs(&mut self, pid: i32) -> bool {
         let own = own_pid();
-        let Orphans { is_locked, is_independent, .. } = *self.orphans;
-        let job = self.orphans.marker;
-        let mut belongs = matches!(&job.scope, Some(scope) if cgroup::contains(scope, pid));
+        let orphans = self.orphans;
+        let mut belongs = orphans.has_in_scope(pid);
         let mut ancestor = pid;
         for _ in 0..MAX_ANCESTORS {
             let Some((process, markers)) = self.read(ancestor) else { break };
-            belongs |= markers.contains(&job.job_dir);
+            belongs |= markers.iter().any(|marker| orphans.has_marker(marker));
             // This process itself is not to be killed, and its ancestors are not the job's.
             if ancestor == own {
                 break;
             }
             for marker in markers {
-                // While this process holds the job's lock, the job has no worker that could be
+                // While this process holds a job's lock, the job has no worker that could be
                 // independent.
-                let has_no_worker = is_locked && *marker == job.job_dir;
-                if !has_no_worker && is_independent(marker, process.id) {
+                let has_no_worker = orphans.is_locked && orphans.has_marker(marker);
+                if !has_no_worker && (orphans.is_independent)(marker, process.id) {
                     return false;
                 }
             }

@@ -131,7 +131,7 @@ impl Queue {
         lock.report_progress();
         // Processes that cannot be ended are reported with the job's verdict.
         let orphans = Orphans {
-            marker: &marker,
+            markers: std::slice::from_ref(&marker),
             worker_start: None,
             is_locked: false,
             is_independent: &is_independent,

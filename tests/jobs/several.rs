@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{Answer, Sandbox, await_file};
+use crate::support::processes::kill;
+use crate::support::{Answer, Sandbox, await_file, is_alive, pid_in};
 
 /// A sandbox in which jobs run until they are killed.
 fn with_hanging_jobs(jobs: &[(&str, &[&str])]) -> Sandbox {
@@ -102,12 +103,25 @@ fn kill_ends_many_stubborn_jobs_in_the_time_of_one() {
 
 #[test]
 fn kill_all_ends_lost_jobs_for_good() {
-    let sandbox = with_hanging_jobs(&[("lost", &[])]);
-    let worker = sandbox.status("lost")["pid"].as_i64().unwrap() as i32;
-    crate::support::processes::kill(worker);
-    let answer = sandbox.run(["kill", "--all"]);
-    assert_ids(&answer, 0, &["lost"]);
-    assert_eq!(sandbox.status("lost")["status"], "killed");
+    let sandbox = Sandbox::new("read\ninit\nspawn $DIR/child-$JOB\ntouch $DIR/up-$JOB\nhang");
+    let (mut workers, mut processes) = (Vec::new(), Vec::new());
+    for id in ["a", "b", "live"] {
+        let started = sandbox.start(id, &["--max-parallel", "0"]);
+        workers.push(started["pid"].as_i64().unwrap() as i32);
+        await_file(&sandbox.path(&format!("up-{id}")));
+        processes.push(sandbox.claude_pid(id));
+        processes.push(pid_in(&sandbox.path(&format!("child-{id}"))));
+    }
+    kill(workers[0]);
+    kill(workers[1]);
+    assert_ids(&sandbox.run(["kill", "b", "a"]), 0, &["b", "a"]);
+    assert!(processes[..4].iter().all(|pid| !is_alive(*pid)));
+    assert!(processes[4..].iter().all(|pid| is_alive(*pid)), "processes of another job");
+    assert_eq!(sandbox.status("a")["status"], "killed");
+    kill(workers[2]);
+    assert_ids(&sandbox.run(["kill", "--all"]), 0, &["live"]);
+    assert_eq!(sandbox.status("live")["status"], "killed");
+    assert!(processes.iter().all(|pid| !is_alive(*pid)));
     assert_eq!(sandbox.run(["recover", "--all"]).json, json!({"recovered": [], "failed": []}));
 }
 
@@ -205,7 +219,7 @@ fn recover_continues_several_jobs() {
     for (id, label) in [("a", "n=1"), ("b", "n=2"), ("c", "n=2"), ("d", "n=2")] {
         let worker = sandbox.start(id, &["--label", label, "--max-parallel", "0"]);
         if id != "d" {
-            crate::support::processes::kill(worker["pid"].as_i64().unwrap() as i32);
+            kill(worker["pid"].as_i64().unwrap() as i32);
         }
     }
     let answer = sandbox.run(["recover", "-l", "n=2", "--status", "failed", "-g", "x"]);

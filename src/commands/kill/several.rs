@@ -3,19 +3,29 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{KILL_TIMEOUT, KillAnswer, kill_until, open_worker, request_kill};
 use crate::error::Error;
 use crate::job::JobId;
-use crate::store::Store;
+use crate::process::{JobMarker, Orphans};
+use crate::store::{Liveness, Store, is_independent};
 
 /// Maximum number of jobs that are killed at the same time.
 const MAX_THREADS: usize = 64;
 
+/// Maximum number of lost jobs whose processes are searched for together: the lock of each is an
+/// open file.
+const MAX_LOST: usize = 256;
+/// Time limit of this search.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// Kills these jobs. Returns their answers in the same order.
 pub(super) fn kill_several(store: &Store, ids: &[JobId]) -> Vec<Result<KillAnswer, Error>> {
     let until = Instant::now() + KILL_TIMEOUT;
+    if ids.len() > 1 {
+        end_orphans(store, ids);
+    }
     // Jobs beyond the threads have to wait: their workers begin to end them meanwhile.
     for id in ids.iter().skip(MAX_THREADS) {
         let dir = store.job(id);
@@ -52,4 +62,32 @@ pub(super) fn kill_several(store: &Store, ids: &[JobId]) -> Vec<Result<KillAnswe
     let mut answers = answers.into_inner().unwrap_or_default();
     answers.sort_unstable_by_key(|(index, _)| *index);
     answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// Ends the processes of the lost jobs among these in one search, which reads all processes of this
+/// machine. What it leaves is ended, or reported, when the verdict of each job is written.
+fn end_orphans(store: &Store, ids: &[JobId]) {
+    let (mut locks, mut markers) = (Vec::new(), Vec::new());
+    for id in ids {
+        let dir = store.job(id);
+        let Ok(record) = dir.load_checked() else { continue };
+        if markers.len() < MAX_LOST
+            && matches!(dir.liveness(&record), Ok(Liveness::Lost))
+            && let Ok(Some(lock)) = dir.try_lock()
+        {
+            locks.push(lock);
+            markers.push(JobMarker::new(dir.path()));
+        }
+    }
+    // The search for one job is that of its verdict.
+    if markers.len() < 2 {
+        return;
+    }
+    let orphans = Orphans {
+        markers: &markers,
+        worker_start: None,
+        is_locked: true,
+        is_independent: &is_independent,
+    };
+    orphans.end(Instant::now() + SEARCH_TIMEOUT);
 }
