@@ -27,11 +27,7 @@ fn usage_errors_are_the_same_in_text_and_json() {
              turns, status, id]",
             "claudejob list --help  # did you mean cost?",
         ),
-        (
-            &["--jobs-dir", "list", "finish"],
-            "the following required arguments were not provided: <ID|--job-id <ID>>",
-            "claudejob finish --help",
-        ),
+        (&["--jobs-dir", "list", "finish"], "no job given", "claudejob finish --help"),
         (&["--pretty"], "no command given", "claudejob --help"),
         (
             &["start", "x", "--prompt", "p", "--fork"],

@@ -11,7 +11,7 @@ const SELECTION: &str = "Selection";
 
 /// One job.
 #[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 pub(crate) struct JobName {
     /// The job's id
     #[arg(value_name = "ID")]

@@ -26,7 +26,8 @@ fn single_verb_parser_equals_complete_parser() {
         let single = Cli::parse_single_verb(&args, &Defaults::default()).unwrap();
         assert_eq!(format!("{single:?}"), format!("{complete:?}"), "{line}");
     }
-    for line in ["claudejob send", "claudejob wait a --timeout x", "claudejob list --help"] {
+    for line in ["claudejob send --nowait", "claudejob wait a --timeout x", "claudejob list --help"]
+    {
         let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         assert!(
             Cli::parse_single_verb(&args, &Defaults::default()).is_none()

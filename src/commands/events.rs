@@ -18,16 +18,13 @@ use crate::store::{DirIdentity, EVENTS, JobDir, Store};
 
 /// Arguments of `events`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  claudejob events fix-login --since 12\n  \
-    claudejob events --all -f    follow every job, including new ones",
-    mut_group("JobName", |group| group.arg("all"))
-)]
+#[command(after_help = "Examples:\n  claudejob events fix-login --since 12\n  \
+    claudejob events --all -f    follow every job, including new ones")]
 pub(crate) struct EventsArgs {
     #[command(flatten)]
     target: JobName,
     /// Print the events of every job
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["id", "job_id"])]
     all: bool,
     /// Print only events with a higher number
     #[arg(long, value_name = "SEQ")]

@@ -45,13 +45,21 @@ impl Action {
 }
 
 impl Call {
-    /// Returns the job that the arguments name: the last one if they name none.
+    /// Returns the job that the arguments name.
     pub(super) fn job(&self, store: &Store, target: &JobName) -> Result<JobId, Error> {
         match (&target.job_id, &target.id) {
             (Some(id), _) => whole_id(id),
             (None, Some(name)) => self.find_job(None, store, name),
-            (None, None) => self.last_job(store),
+            (None, None) => Err(no_job_given()),
         }
+    }
+
+    /// Returns the job that the arguments name: the last one if they name none.
+    pub(super) fn job_or_last(&self, store: &Store, target: &JobName) -> Result<JobId, Error> {
+        if target.id.is_none() && target.job_id.is_none() {
+            return self.last_job(store);
+        }
+        self.job(store, target)
     }
 
     /// Returns the jobs that the arguments name, each once. Asks before it completes a name if an
@@ -75,7 +83,7 @@ impl Call {
     /// Returns the job that was started last.
     pub(super) fn last_job(&self, store: &Store) -> Result<JobId, Error> {
         if !self.is_by_person() {
-            return Err(Error::Usage("no job given".to_owned()));
+            return Err(no_job_given());
         }
         let mut last = None;
         for Listed { id, ended } in store.summaries()?.1 {
@@ -130,6 +138,11 @@ pub(super) fn hint(store: &Store, error: &Error) -> Option<String> {
         return Some(hint);
     }
     Some(format!("{hint}  # nearest: {}", joined(&near)))
+}
+
+/// Returns the error of a call that names no job.
+pub(super) fn no_job_given() -> Error {
+    Error::Usage("no job given".to_owned())
 }
 
 /// Returns the error for a name of several jobs, with the ids of the latest.

@@ -2,7 +2,7 @@
 
 use super::Call;
 use super::host_takeover::take_over;
-use super::naming::Action;
+use super::naming::{Action, no_job_given};
 use super::observe::try_load_checked;
 use crate::arguments::{FilterArgs, SelectorArgs};
 use crate::error::Error;
@@ -62,7 +62,7 @@ impl Selected {
     /// Refuses a call that names no job and selects none.
     pub(super) fn required(self) -> Result<Self, Error> {
         if self.ids.is_empty() && !self.is_selection {
-            return Err(Error::Usage("no job given".to_owned()));
+            return Err(no_job_given());
         }
         Ok(self)
     }

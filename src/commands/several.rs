@@ -111,6 +111,9 @@ impl<T: Serialize> Serialize for Element<'_, T> {
 
 impl<T: Answer> Answer for Several<T> {
     fn text(&self) -> String {
+        if self.jobs.is_empty() {
+            return "No job matches.\n".to_owned();
+        }
         let mut text = String::new();
         for (id, result) in &self.jobs {
             if self.has_headings && self.is_several {
@@ -176,4 +179,75 @@ pub(super) fn first_exit_status(statuses: &[ExitStatus]) -> Option<ExitStatus> {
         ExitStatus::Done,
     ];
     ORDER.into_iter().find(|status| statuses.contains(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fine(ExitStatus);
+
+    impl Serialize for Fine {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str("fine")
+        }
+    }
+
+    impl Answer for Fine {
+        fn text(&self) -> String {
+            "fine\n".to_owned()
+        }
+
+        fn exit_status(&self) -> ExitStatus {
+            self.0
+        }
+    }
+
+    fn failed(exit_status: ExitStatus) -> FailedJob {
+        let (error, code) = ("wrong".to_owned(), "busy");
+        let job_id = JobId::parse("x").unwrap();
+        FailedJob { job_id, status: None, error, code, hint: None, exit_status }
+    }
+
+    #[test]
+    fn exit_status_is_the_first_that_applies() {
+        use ExitStatus::{Blocked, Done, Failed, Killed, NotFound, TryAgain};
+        for (statuses, failures, first) in [
+            (vec![], vec![], Done),
+            (vec![Done, Done], vec![], Done),
+            (vec![Done, Failed], vec![], Failed),
+            (vec![Done, Blocked], vec![], Blocked),
+            (vec![Done], vec![TryAgain], TryAgain),
+            (vec![Done, Failed], vec![TryAgain], Failed),
+            (vec![Failed, Killed], vec![], Killed),
+            (vec![Done, Killed, Failed], vec![TryAgain, NotFound], NotFound),
+        ] {
+            let id = JobId::parse("x").unwrap();
+            let mut jobs = Vec::new();
+            for status in &statuses {
+                jobs.push((id.clone(), Ok(Fine(*status))));
+            }
+            for status in &failures {
+                jobs.push((id.clone(), Err(failed(*status))));
+            }
+            let answer = Several { jobs, is_several: true, has_headings: false };
+            assert_eq!(answer.exit_status(), first, "{statuses:?} {failures:?}");
+        }
+    }
+
+    #[test]
+    fn shape_depends_on_the_call() {
+        for (count, is_several, json) in [
+            (1, false, "\"fine\""),
+            (0, true, "[]"),
+            (1, true, "[\"fine\"]"),
+            (2, true, "[\"fine\",\"fine\"]"),
+        ] {
+            let id = JobId::parse("x").unwrap();
+            let mut jobs = Vec::new();
+            jobs.resize_with(count, || (id.clone(), Ok(Fine(ExitStatus::Done))));
+            let answer = Several { jobs, is_several, has_headings: false };
+            assert_eq!(serde_json::to_string(&answer).unwrap(), json);
+        }
+    }
 }

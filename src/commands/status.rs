@@ -23,10 +23,7 @@ pub(crate) use crate::job::StatusView as StatusAnswer;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: claudejob status fix-login",
-    mut_group("JobName", |group| group.required(false))
-)]
+#[command(after_help = "Example: claudejob status fix-login")]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     target: JobName,
@@ -41,7 +38,7 @@ pub(crate) struct StatusArgs {
 impl StatusArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let id = call.job(&store, &self.target)?;
+        let id = call.job_or_last(&store, &self.target)?;
         if self.force_host {
             take_over(&store, std::slice::from_ref(&id))?;
         }

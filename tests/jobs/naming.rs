@@ -127,6 +127,62 @@ fn an_agent_or_a_pipe_gives_whole_ids() {
 }
 
 #[test]
+fn no_verb_completes_a_name_for_a_program() {
+    let mut sandbox = sandbox_with(&["261126-popokok"]);
+    let verbs: [&[&str]; 14] = [
+        &["kill"],
+        &["rm"],
+        &["clean"],
+        &["resume"],
+        &["recover"],
+        &["interrupt"],
+        &["finish"],
+        &["answer", "--allow"],
+        &["send", "-p", "x"],
+        &["events"],
+        &["redeliver"],
+        &["rerun"],
+        &["pause"],
+        &["update", "--priority", "1"],
+    ];
+    sandbox.set("AI_AGENT", "test");
+    for verb in verbs {
+        for name in ["popo", "fix-logi"] {
+            let call = [&verb[..1], &[name], &verb[1..]].concat();
+            let answer = sandbox.run(&call);
+            assert!(answer.code == 4 || answer.stdout.contains("not_found"), "{call:?} {answer:?}");
+            // An agent may give its commands a terminal.
+            let (code, output) = type_in(&sandbox, &[&call[..], &["--json"]].concat(), "y\n");
+            assert!(code == 4 || output.contains("not_found"), "{call:?} {output}");
+        }
+    }
+    assert!(sandbox.job("fix-login").exists() && sandbox.job("261126-popokok").exists());
+    assert_eq!(sandbox.run(["list"]).json.as_array().unwrap().len(), 2, "no job was started");
+}
+
+#[test]
+fn verbs_that_act_name_their_job() {
+    let sandbox = sandbox_with(&[]);
+    for verb in [
+        &["kill"][..],
+        &["rm"],
+        &["resume"],
+        &["recover"],
+        &["interrupt"],
+        &["finish"],
+        &["answer", "--allow"],
+        &["send", "-p", "x"],
+        &["events"],
+        &["rerun"],
+    ] {
+        let answer = sandbox.run(verb);
+        assert_eq!((answer.code, answer.text("error")), (2, "no job given"), "{verb:?}");
+        assert_eq!(answer.text("hint"), format!("claudejob {} --help", verb[0]));
+        assert_shows(&sandbox, verb, 2, "no job given");
+    }
+}
+
+#[test]
 fn kill_and_clean_ask_before_they_complete_a_name() {
     let sandbox = sandbox_with(&["old", "older"]);
     for input in ["n\n", "\n", "\u{4}"] {

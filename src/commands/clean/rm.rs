@@ -5,6 +5,7 @@ use clap::Args;
 use super::{CleanOptions, clean};
 use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::commands::Call;
+use crate::commands::naming::no_job_given;
 use crate::commands::selecting::take_over_selected;
 use crate::error::{Error, ExitStatus};
 
@@ -39,7 +40,7 @@ impl RmArgs {
         let ids = options.named_jobs(call, &store, &self.targets)?;
         // Without both, `clean` would consider every job.
         if ids.is_empty() && self.targets.filter.is_empty() {
-            return Err(Error::Usage("no job given".to_owned()));
+            return Err(no_job_given());
         }
         if self.force_host && !self.dry_run {
             take_over_selected(&store, &ids, &self.targets.filter)?;
