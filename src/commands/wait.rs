@@ -234,7 +234,9 @@ fn wait(
     process::reap_in_background();
     let began = Instant::now();
     let ids = &selected.ids;
-    // All jobs are checked first, so that an unknown id is reported at once.
+    // All jobs are checked first: if one of several that are named is unknown, the others are not
+    // waited for, so that the caller learns it at once.
+    let mut has_unknown = false;
     let mut open = Vec::new();
     let mut ended = Vec::new();
     let mut statuses = Vec::new();
@@ -242,6 +244,10 @@ fn wait(
         let observed = match observe(store, id) {
             // It was removed since it was selected, or is live without a readable record.
             Err(_) if selected.is_selection => continue,
+            Err(_) if selected.is_several() => {
+                has_unknown = true;
+                continue;
+            }
             observed => observed?,
         };
         // A worker that has recorded the end needs a little longer to exit.
@@ -253,6 +259,7 @@ fn wait(
         }
     }
     let mut finished = FinishedResults::for_jobs(ids.len());
+    finished.has_unknown = has_unknown;
     if !open.is_empty() {
         for id in &ended {
             finished.keep(store, id);
@@ -262,7 +269,7 @@ fn wait(
     let progress = line.map(|line| WaitProgress::new(line, selected.is_several(), statuses));
     pending.heed(signals);
     // Checked after the watch has begun, so that no change is missed in between.
-    let is_enough = options.any && !ended.is_empty() || pending.has_blocked();
+    let is_enough = has_unknown || options.any && !ended.is_empty() || pending.has_blocked();
     if !is_enough && !pending.wait(&mut finished, began, progress) {
         let left = match pending.live_jobs().as_slice() {
             [one] => addressed(store.root(), format!("claudejob wait {one}")),
@@ -282,12 +289,14 @@ struct FinishedResults {
     results: BTreeMap<JobId, ResultAnswer>,
     /// Maximum number of characters of each result.
     max_chars: usize,
+    /// A named job does not exist or cannot be read: the others were not waited for.
+    has_unknown: bool,
 }
 
 impl FinishedResults {
     fn for_jobs(number: usize) -> Self {
         let max_chars = (MAX_ANSWER_CHARS / number.max(1)).saturating_sub(2);
-        Self { results: BTreeMap::new(), max_chars }
+        Self { results: BTreeMap::new(), max_chars, has_unknown: false }
     }
 
     fn is_short(&self) -> bool {
@@ -377,7 +386,8 @@ fn answer(
     if !(options.any && has_ended) {
         codes.append(&mut unreadable);
     }
-    let exit_status = overall(&codes, options.any);
+    // Live jobs count only if the wait for them timed out.
+    let exit_status = overall(&codes, options.any || finished.has_unknown);
     let address = Address::of(store.root());
     Ok(WaitAnswer { jobs, is_several: selected.is_several(), exit_status, address })
 }

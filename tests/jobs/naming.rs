@@ -116,7 +116,7 @@ fn an_agent_or_a_pipe_gives_whole_ids() {
         assert_eq!((answer.code, &answer["error"]), (2, &json!("no job given")), "{answer:?}");
     }
     let both = sandbox.run(["wait", "fix-login", "fix-logn"]);
-    assert_eq!(both["hint"], "claudejob list --all  # nearest: fix-login", "{both:?}");
+    assert_eq!(both.json[1]["hint"], "claudejob list --all  # nearest: fix-login", "{both:?}");
     for (name, value, code) in [("CLAUDECODE", "1", 4), ("AI_AGENT", "x", 4), ("AI_AGENT", "0", 0)]
     {
         sandbox.set(name, value);

@@ -279,6 +279,14 @@ fn wait_selects_ended_jobs_too() {
     assert_ids(&sandbox.run(["wait", "--all", "-l", "team=x", "--timeout", "10ms"]), 0, &[]);
     let waited = sandbox.run(["wait", "-l", "team=web", "--any"]);
     assert_ids(&waited, 0, &["c", "b", "a"]);
+    // An unknown id is reported at once.
+    for option in [&[][..], &["--through-blocked"], &["--timeout", "1h"]] {
+        let waited = sandbox.run([&["wait", "c", "nobody"], option].concat());
+        assert_ids(&waited, 4, &["c", "nobody"]);
+        assert_eq!(waited.json[0]["status"], "running");
+        assert_eq!(waited.json[1]["status"], "not_found");
+    }
+    assert_error(&sandbox.run(["wait", "nobody", "nobody"]), 4, "not_found");
     sandbox.run(["kill", "c"]);
     assert_ids(&sandbox.run(["wait", "-l", "team=web"]), 3, &["c", "b", "a"]);
 }
