@@ -20,13 +20,14 @@ use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::{SelectorArgs, duration};
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
-use crate::job::{JobId, Reason, Status, full_status};
+use crate::job::{JobId, Lifetime, Reason, Status, full_status};
 use crate::output::{Answer, LiveLine, print_note};
 use crate::process::{self, AwaitedSignals};
 use crate::store::{Address, Store, addressed};
 use crate::text::{clip, json_length_of, plural};
 use pending::PendingJobs;
 use progress::WaitProgress;
+use text::WaitRow;
 
 /// If there are fewer characters for each job, only its most important fields are shown.
 const MIN_RESULT_CHARS: usize = 600;
@@ -131,16 +132,38 @@ impl Waited {
     /// Reduces the result to its most important fields, in about `max` characters.
     fn shortened(self, store: &Store, max: usize) -> Self {
         let truncated = true;
+        let WaitRow { lifetime, cost, .. } = WaitRow::new(&self);
         let mut short = match self {
             Self::Ended(ResultAnswer::Ended(ended)) => {
                 let (outcome, hint) = (ended.outcome, ended.hint);
                 let (job_id, status, reason) = (outcome.job_id, outcome.status, outcome.reason);
                 let (error, result) = (outcome.error, outcome.result);
-                ShortResult { job_id, status, reason, error, result, truncated, hint }
+                ShortResult {
+                    job_id,
+                    status,
+                    reason,
+                    error,
+                    result,
+                    truncated,
+                    hint,
+                    lifetime,
+                    cost,
+                }
             }
             Self::Ended(ResultAnswer::Pending(pending)) => {
                 let Pending { job_id, status, result, hint, .. } = pending;
-                ShortResult { job_id, status, reason: None, error: None, result, truncated, hint }
+                let (reason, error) = (None, None);
+                ShortResult {
+                    job_id,
+                    status,
+                    reason,
+                    error,
+                    result,
+                    truncated,
+                    hint,
+                    lifetime,
+                    cost,
+                }
             }
             Self::Live(view) => ShortResult {
                 job_id: view.job_id,
@@ -150,6 +173,8 @@ impl Waited {
                 result: None,
                 truncated,
                 hint: view.hint,
+                lifetime,
+                cost,
             },
             Self::Short(_) | Self::Failed(_) => return self,
         };
@@ -185,6 +210,12 @@ pub(crate) struct ShortResult {
     pub truncated: bool,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+    /// When the job worked, for text.
+    #[serde(skip)]
+    lifetime: Lifetime,
+    /// Its cost, and whether that is a lower bound, for text.
+    #[serde(skip)]
+    cost: Option<(f64, bool)>,
 }
 
 /// The jobs after the wait, in the order of the request.

@@ -131,7 +131,8 @@ fn wait_for_many_jobs_gives_short_answers() {
     // Answers for fewer jobs have space for the rest.
     assert!(wait(&ids[..9])[0]["session_id"].is_string());
     let text = sandbox.run(["wait", "--plain"].into_iter().chain(asked)).stdout;
-    assert!(text.starts_with("Job job-0 is completed: a long answer a long"), "{text}");
+    let row = text.lines().nth(1).unwrap();
+    assert!(row.starts_with("job-0   completed  ") && row.contains("s  $0.01  a long"), "{text}");
 }
 
 #[test]

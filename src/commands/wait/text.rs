@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ShortResult, WaitAnswer, Waited};
+use super::{WaitAnswer, Waited};
 use crate::clock;
 use crate::commands::result::ResultAnswer;
 use crate::error::ExitStatus;
@@ -27,7 +27,7 @@ impl Answer for WaitAnswer {
             [one] if !self.is_several => match one {
                 Waited::Ended(result) => result.text(),
                 Waited::Live(status) => status.text(),
-                Waited::Short(short) => short.text(),
+                Waited::Short(_) => self.table(&self.jobs),
                 Waited::Failed(failed) => {
                     let mut text = String::new();
                     failed.push_to(&mut text);
@@ -64,7 +64,8 @@ impl WaitAnswer {
         text.push_str(&sum(&rows));
         let mut cut = Vec::new();
         for (index, row) in rows.iter().enumerate() {
-            if row.is_answer && (fitted.cuts_last_cell(index) || row.said.trim().contains('\n')) {
+            let is_whole = !row.is_truncated && !row.said.trim().contains('\n');
+            if row.is_answer && (fitted.cuts_last_cell(index) || !is_whole) {
                 cut.push(row.id.as_str());
             }
         }
@@ -79,22 +80,24 @@ impl WaitAnswer {
 }
 
 /// A job in the table.
-struct WaitRow {
+pub(super) struct WaitRow {
     id: String,
     /// `None` if its record cannot be read.
     status: Option<Status>,
     /// It was removed.
     is_missing: bool,
-    lifetime: Lifetime,
+    pub(super) lifetime: Lifetime,
     /// The cost, and whether it is a lower bound.
-    cost: Option<(f64, bool)>,
+    pub(super) cost: Option<(f64, bool)>,
     /// The answer, the error, or what the job does.
     said: String,
     is_answer: bool,
+    /// It is only the beginning.
+    is_truncated: bool,
 }
 
 impl WaitRow {
-    fn new(job: &Waited) -> Self {
+    pub(super) fn new(job: &Waited) -> Self {
         match job {
             Waited::Ended(ResultAnswer::Ended(ended)) => {
                 let outcome = &ended.outcome;
@@ -109,6 +112,7 @@ impl WaitRow {
                     cost: outcome.cost_usd.map(|usd| (usd, outcome.cost_is_lower_bound)),
                     said,
                     is_answer,
+                    is_truncated: ended.truncated,
                 }
             }
             Waited::Ended(ResultAnswer::Pending(pending)) => {
@@ -127,7 +131,14 @@ impl WaitRow {
             Waited::Short(short) => {
                 let (said, is_answer) =
                     said(short.reason, short.error.as_ref(), short.result.clone());
-                Self { said, is_answer, ..Self::bare(short.job_id.to_string(), Some(short.status)) }
+                Self {
+                    lifetime: short.lifetime,
+                    cost: short.cost,
+                    said,
+                    is_answer,
+                    is_truncated: true,
+                    ..Self::bare(short.job_id.to_string(), Some(short.status))
+                }
             }
             Waited::Failed(failed) => {
                 let is_missing = failed.status.is_some();
@@ -149,6 +160,7 @@ impl WaitRow {
             cost: None,
             said: String::new(),
             is_answer: false,
+            is_truncated: false,
         }
     }
 
@@ -227,15 +239,4 @@ fn span(rows: &[WaitRow]) -> Option<Duration> {
         }
     }
     Some(last.since(first))
-}
-
-impl ShortResult {
-    fn text(&self) -> String {
-        let status = painted(color(self.status), self.status.as_str());
-        let mut text = format!("Job {} is {status}", self.job_id);
-        if let Some(summary) = self.error.as_ref().or(self.result.as_ref()) {
-            text += &format!(": {}", harmless(&one_line(summary, 200)));
-        }
-        text + "\n"
-    }
 }
