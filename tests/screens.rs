@@ -208,6 +208,10 @@ JOB             STATUS       TIME    COST  RESULT
 claudejob result 261126-popabar shows the whole answer
 ",
     );
+    let lines = screen(&jobs, &["wait", "--label", "project=app", "--any"], 120);
+    let live = "fix-login       running  1h 00m   $0.12  Bash: cargo test --quiet";
+    assert_eq!(lines[1..3], [live, "261126-popokok  failed   3m 11s  ≥$0.40  auth: API Error 401"]);
+    assert_eq!(lines[3..], ["2 jobs: 1 failed, 1 running · 1h 05m · ≥$0.52"]);
 }
 
 #[test]
@@ -224,4 +228,28 @@ fn no_colour_and_no_dim_text_is_needed() {
     let (_, plain) = Terminal::of_size(jobs.sandbox.command(["list"]), 80, 40).finish();
     assert!(!plain.contains('\u{1b}'), "{plain:?}");
     assert_eq!(support::screen::Screen::after(&coloured), support::screen::Screen::after(&plain));
+}
+
+#[test]
+fn sentences_are_wrapped_between_words() {
+    let jobs = some_jobs();
+    let warning =
+        "the first attempt met an overload of the API, and the second one has not ended yet";
+    jobs.ended(
+        "warned",
+        90,
+        json!({"status": "killed", "warnings": [warning], "elapsedMs": 1_000}),
+    );
+    let lines = screen(&jobs, &["result", "warned"], 60);
+    assert_eq!(
+        lines[1..3],
+        [
+            "warning: the first attempt met an overload of the API, and",
+            "  the second one has not ended yet"
+        ]
+    );
+    // A command stays on its line, so that it can be copied.
+    assert!(lines[3].starts_with("hint: claudejob "), "{lines:#?}");
+    let plain = jobs.sandbox.run(["result", "warned", "--plain"]).stdout;
+    assert!(plain.contains(warning), "{plain}");
 }

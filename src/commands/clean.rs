@@ -18,10 +18,10 @@ use crate::arguments::{FORCE_HOST, SelectorArgs, duration};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Record, Summary, Timestamp};
-use crate::output::{Answer, YELLOW, painted};
+use crate::output::{Answer, push_warning};
 use crate::queue::Queue;
 use crate::store::{JobDir, Listed, Liveness, LoadError, Store, StoreError, Summaries};
-use crate::text::{format_bytes, harmless, plural};
+use crate::text::{format_bytes, plural};
 
 pub(crate) use rm::RmArgs;
 
@@ -133,7 +133,7 @@ impl Answer for CleanAnswer {
             left.push_to(&mut text);
         }
         for warning in &self.warnings {
-            let _ = writeln!(text, "{}", painted(YELLOW, &harmless(warning)));
+            push_warning(&mut text, warning);
         }
         text
     }

@@ -12,8 +12,9 @@ use super::watch::await_end;
 use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Status, WaitKind, WaitingFor};
-use crate::output::{Answer, BOLD, painted};
+use crate::output::{Answer, BOLD, painted, sentence};
 use crate::store::{Store, addressed};
+use crate::text::harmless;
 
 /// Time limit for an idle claude to exit.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
@@ -56,8 +57,11 @@ impl Answer for FinishAnswer {
         match &self.waiting_for {
             None => format!("Job {id} is {}.\n", self.status),
             Some(wait) => {
-                let why = &wait.why;
-                format!("Job {id} is {} and will finish; waiting for: {why}.\n", self.status)
+                let why = harmless(&wait.why);
+                sentence(&format!(
+                    "Job {id} is {} and will finish; waiting for: {why}.",
+                    self.status
+                ))
             }
         }
     }

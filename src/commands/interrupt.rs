@@ -12,7 +12,7 @@ use super::watch::Watch;
 use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Record, Status, WaitKind};
-use crate::output::{Answer, BOLD, painted};
+use crate::output::{Answer, BOLD, painted, sentence};
 use crate::store::{Store, TURNS};
 
 /// Time limit for an interrupted turn to end.
@@ -56,7 +56,7 @@ impl Answer for InterruptAnswer {
         match &self.error {
             None => format!("Job {id} was interrupted and is {}.\n", self.status),
             Some(error) => {
-                format!("Job {id} was not interrupted and is {}: {error}.\n", self.status)
+                sentence(&format!("Job {id} was not interrupted and is {}: {error}.", self.status))
             }
         }
     }

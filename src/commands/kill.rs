@@ -23,7 +23,7 @@ use crate::fault_point::fault_point;
 use crate::finalize::finalize_lost_until;
 use crate::job::{JobId, LeftProcess, Leftovers, Record, Status, Verdict};
 use crate::launch::SCOPE_PREFIX;
-use crate::output::{Answer, BOLD, painted, push_warning};
+use crate::output::{Answer, BOLD, painted, push_warning, sentence};
 use crate::process::{self, JobMarker, Orphans, ProcessHandle, ProcessId, cgroup};
 use crate::store::{JobDir, LOCK, LoadError, RECORD, Store, addressed, is_independent};
 use several::kill_several;
@@ -124,7 +124,7 @@ impl Answer for KillAnswer {
                 format!("Job {id} was killed; no process is left.\n")
             }
             None => format!("Job {id} was killed.\n"),
-            Some(error) => format!("Job {id} was not killed: {error}.\n"),
+            Some(error) => sentence(&format!("Job {id} was not killed: {error}.")),
         };
         for warning in &self.warnings {
             push_warning(&mut text, warning);

@@ -29,7 +29,7 @@ use crate::fault_point::fault_point;
 use crate::job::{Filter, JobId, Record, Spec, Status, Timestamp, WaitKind, WaitingFor};
 use crate::launch::{DetachMode, Launched};
 use crate::notifier;
-use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, wait_reason};
+use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, sentence, wait_reason};
 use crate::store::{CreateError, JobDir, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
 
@@ -113,7 +113,8 @@ impl Answer for StartAnswer {
             Some(wait) => format!(": {}", wait_reason(wait)),
             None => String::new(),
         };
-        let mut text = format!("Job {} {how} {status}{wait}.\n", painted(BOLD, id.as_str()));
+        let mut text =
+            sentence(&format!("Job {} {how} {status}{wait}.", painted(BOLD, id.as_str())));
         let width = self.next.iter().map(String::len).max().unwrap_or(0);
         for (call, about) in self.next.iter().zip(["follow its output", "show its result"]) {
             let _ = writeln!(text, "  {call:<width$}  {}", painted(DIM, about));

@@ -42,7 +42,7 @@ pub(crate) fn joined(parts: &[String], columns: usize) -> String {
     let mut text = String::new();
     let mut at = 0;
     for part in parts {
-        let width = strip_str(part).to_string().width();
+        let width = shown_width(part);
         if at > 0 && at + SEPARATOR.width() + width > columns {
             text.push('\n');
             at = 0;
@@ -90,8 +90,8 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Wraps each line of `text` at `width` columns; the first line begins at column `used`.
-/// Continued lines are indented.
+/// Wraps each line of `text`, which may be coloured, at `width` columns; the first line begins at
+/// column `used`. Continued lines are indented.
 pub(crate) fn hanging(text: &str, used: usize, width: usize) -> String {
     let mut wrapped = String::new();
     let mut at = used;
@@ -100,13 +100,14 @@ pub(crate) fn hanging(text: &str, used: usize, width: usize) -> String {
             wrapped.push('\n');
             at = 0;
         }
-        if line.width() <= width.saturating_sub(at) {
+        if shown_width(line) <= width.saturating_sub(at) {
             wrapped.push_str(line);
             continue;
         }
         for (index, word) in line.split_whitespace().enumerate() {
             let gap = usize::from(index > 0);
-            if at > INDENT && at + gap + word.width() > width {
+            let word_width = shown_width(word);
+            if at > INDENT && at + gap + word_width > width {
                 wrapped.push('\n');
                 wrapped.push_str(&" ".repeat(INDENT));
                 at = INDENT;
@@ -115,10 +116,15 @@ pub(crate) fn hanging(text: &str, used: usize, width: usize) -> String {
                 at += 1;
             }
             wrapped.push_str(word);
-            at += word.width();
+            at += word_width;
         }
     }
     wrapped
+}
+
+/// Returns the width of a text without its styles.
+fn shown_width(text: &str) -> usize {
+    if text.contains('\x1b') { strip_str(text).to_string().width() } else { text.width() }
 }
 
 /// Truncates or pads `text` to `width` columns.
@@ -151,6 +157,7 @@ mod tests {
             ("ab cd ef\ngh ij", 4, 8, "ab\n  cd ef\ngh ij"),
             ("abcdefghij kl", 4, 8, "\n  abcdefghij\n  kl"),
             ("ab cd ef gh", 4, usize::MAX, "ab cd ef gh"),
+            ("\x1b[1mab\x1b[0m cd ef", 0, 5, "\x1b[1mab\x1b[0m cd\n  ef"),
         ] {
             assert_eq!(hanging(text, used, width), shown, "{text:?} {used} {width}");
         }

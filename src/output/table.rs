@@ -79,7 +79,9 @@ impl Table {
         let others: usize = widths.iter().map(|width| width + GAP.len()).sum();
         let min_last = min_last.min(self.widest(last));
         if others.saturating_add(min_last) <= width {
-            widths.push(width - others);
+            let rest = width - others;
+            let is_right = self.columns[last].is_right;
+            widths.push(if is_right { rest.min(self.widest(last)) } else { rest });
             return FittedTable { table: self, widths };
         }
         while widths.len() > 1
@@ -140,7 +142,7 @@ impl FittedTable<'_> {
             let column = &self.table.columns[at];
             let text = match (at == last, column.is_right) {
                 (true, false) => fit(&cell.text, *width),
-                (_, is_right) => pad(&cell.text, (*width).min(self.table.widest(at)), is_right),
+                (_, is_right) => pad(&cell.text, *width, is_right),
             };
             if cell.style == PLAIN || text.is_empty() {
                 line.push_str(&text);

@@ -85,6 +85,11 @@ pub(crate) fn push_marked(text: &mut String, style: Style, mark: &str, rest: &st
     let _ = writeln!(text, "{} {rest}", painted(style, mark));
 }
 
+/// Returns a sentence, which may be coloured, wrapped at the width of the terminal.
+pub(crate) fn sentence(text: &str) -> String {
+    hanging(text, 0, columns()) + "\n"
+}
+
 /// Adds a line with the command to run next. It is not wrapped, so that it can be copied.
 pub(crate) fn push_hint(text: &mut String, hint: Option<&str>) {
     if let Some(hint) = hint {
@@ -119,10 +124,11 @@ pub(crate) fn wait_reason(wait: &WaitingFor) -> String {
         WaitKind::Slot => why.strip_suffix(" for a slot").unwrap_or(why),
         _ => why,
     };
-    let Some(until) = wait.until else { return why.to_owned() };
+    let why = harmless(why);
+    let Some(until) = wait.until else { return why };
     let left = until.since(clock::now());
     if left.is_zero() {
-        return why.to_owned();
+        return why;
     }
     format!("{why}, until {} ({} left)", local_time(until), format_duration(left))
 }

@@ -45,7 +45,8 @@ impl ListAnswer {
             text.push_str(&painted(DIM, &left_out));
         }
         if rest > 0 {
-            let how = if self.is_limited { "" } else { ": claudejob list --all" };
+            let all = self.address.apply("claudejob list --all".to_owned());
+            let how = if self.is_limited { String::new() } else { format!(": {all}") };
             text.push_str(&painted(DIM, &format!("… and {rest} more{how}\n")));
         }
         text
