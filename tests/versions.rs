@@ -154,3 +154,29 @@ fn new_callers_work_with_old_workers() {
 fn old_callers_work_with_new_workers() {
     work_together(env!("CARGO_BIN_EXE_claudejob").into(), other_version());
 }
+
+#[test]
+#[ignore = "needs another version of the program: CLAUDEJOB_OTHER_VERSION"]
+fn an_old_worker_refuses_what_it_does_not_know() {
+    let sandbox = Sandbox::new(SCRIPT);
+    let caller: PathBuf = env!("CARGO_BIN_EXE_claudejob").into();
+    let both = Programs { sandbox: &sandbox, worker: other_version(), caller };
+    let one = ["--max-parallel", "1"];
+    both.start(&both.worker, "first", &one);
+    both.await_start("first");
+    both.start(&both.worker, "second", &one);
+
+    // A later version may know the requests.
+    let update = both.run(&both.caller, &["update", "second", "--priority", "1"]);
+    if update.code != 0 {
+        assert_eq!((update.code, &update["code"]), (1, &json!("not_queued")), "{update:#?}");
+    }
+    let paused = both.run(&both.caller, &["pause", "first", "--stop"]);
+    if paused.code != 0 {
+        assert_eq!((paused.code, &paused["stopped"]), (1, &json!([])), "{paused:#?}");
+        assert_eq!(paused["failed"][0]["code"], "not_frozen", "{paused:#?}");
+    }
+    both.call(&["unpause", "--all"]);
+    both.completed("first");
+    both.completed("second");
+}

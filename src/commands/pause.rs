@@ -133,8 +133,8 @@ impl PauseAnswer {
         let paused = queue.paused();
         let hint = match paused.pauses().as_slice() {
             [] => None,
-            [PauseScope::All] => Some("claudejob unpause"),
-            _ => Some("claudejob unpause --all"),
+            [only] => only.waiting_for().hint,
+            _ => Some("claudejob unpause --all".to_owned()),
         };
         let is_held =
             |ticket: &Ticket| paused.holds(ticket) && store.job(&ticket.job_id).may_live();
@@ -145,7 +145,7 @@ impl PauseAnswer {
         Self {
             running: running.len(),
             held: held.len(),
-            hint: hint.map(|hint| addressed(store.root(), hint.to_owned())),
+            hint: hint.map(|hint| addressed(store.root(), hint)),
             paused,
             stopped: Vec::new(),
             continued: Vec::new(),

@@ -11,8 +11,9 @@ use crate::error::Error;
 use crate::job::{AppliedTo, FreezeSkip, InboxMessage, JobId};
 use crate::store::{EVENTS, JobDir, Store};
 
-/// How long a worker may take to answer. A worker that was stopped answers when it continues.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a worker may take to answer: longer than it waits for a stopped process that holds the
+/// lock of the queue. A worker that was stopped itself answers when it continues.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The worker's event about a request.
 #[derive(Debug, Deserialize)]
