@@ -205,11 +205,13 @@ impl Cli {
             "start" => StartArgs::augment_args(Command::new("start")),
             "status" => StatusArgs::augment_args(Command::new("status")),
             "result" => ResultArgs::augment_args(Command::new("result")),
-            "logs" => LogsArgs::augment_args(Command::new("logs")),
-            "list" => ListArgs::augment_args(Command::new("list")),
+            "logs" | "tail" => LogsArgs::augment_args(Command::new("logs").alias("tail")),
+            "list" | "ls" | "ps" => {
+                ListArgs::augment_args(Command::new("list").aliases(["ls", "ps"]))
+            }
             "wait" => WaitArgs::augment_args(Command::new("wait")),
             "send" => SendArgs::augment_args(Command::new("send")),
-            "kill" => KillArgs::augment_args(Command::new("kill")),
+            "kill" | "stop" => KillArgs::augment_args(Command::new("kill").alias("stop")),
             _ => return None,
         };
         let verb = with(defaults, verb);

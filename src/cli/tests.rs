@@ -12,6 +12,11 @@ fn single_verb_parser_equals_complete_parser() {
     for line in [
         "claudejob run x --kill-on-signal -n a",
         "claudejob start --prompt x --after a,b --max-parallel 3 --json",
+        "claudejob run x -n a --timeout 5m",
+        "claudejob ls -a",
+        "claudejob ps --sort cost",
+        "claudejob tail a -f",
+        "claudejob stop a",
         "claudejob status a --jobs-dir /j",
         "claudejob status --job-id a --full",
         "claudejob wait a b --any --timeout 5s",
