@@ -1,7 +1,9 @@
 //! Line-by-line differences of an edit.
 
+use std::ops::Range;
+
+use imara_diff::{Algorithm, InternedInput, Token};
 use maud::{Markup, html};
-use similar::{ChangeTag, TextDiff};
 
 use super::excerpt::{Excerpt, omitted_note};
 use crate::text::harmless;
@@ -11,7 +13,7 @@ const MAX_COMPARED_LINES: usize = 400;
 /// Characters compared of each side.
 const MAX_COMPARED_CHARS: usize = 20_000;
 /// Unchanged lines shown around each change.
-const CONTEXT_LINES: usize = 3;
+const CONTEXT_LINES: u32 = 3;
 
 /// The differences between two versions of a text.
 #[derive(Debug, Default)]
@@ -35,25 +37,33 @@ impl Diff {
     /// Compares `old` with `new`.
     pub(crate) fn new(old: &str, new: &str) -> Self {
         let (old, new) = (compared_part(old), compared_part(new));
-        let diff = TextDiff::from_lines(old.text.as_str(), new.text.as_str());
-        let mut lines = Vec::new();
-        for (n, ops) in diff.grouped_ops(CONTEXT_LINES).iter().enumerate() {
-            if n > 0 {
-                lines.push((LineChange::Gap, String::new()));
-            }
-            for op in ops {
-                for change in diff.iter_changes(op) {
-                    let kind = match change.tag() {
-                        ChangeTag::Equal => LineChange::Same,
-                        ChangeTag::Insert => LineChange::Added,
-                        ChangeTag::Delete => LineChange::Removed,
-                    };
-                    let line = change.value().trim_end_matches(['\n', '\r']);
-                    lines.push((kind, harmless(line)));
+        let input = InternedInput::new(old.text.as_str(), new.text.as_str());
+        let mut compared = imara_diff::Diff::compute(Algorithm::Histogram, &input);
+        compared.postprocess_lines(&input);
+        let mut shown = ShownLines { input: &input, lines: Vec::new() };
+        // The line of the old text after the last change; none before the first one.
+        let mut next = None;
+        for hunk in compared.hunks() {
+            let context = hunk.before.start.saturating_sub(CONTEXT_LINES);
+            let begin = match next {
+                None => context,
+                Some(next) if context <= next + CONTEXT_LINES => next,
+                Some(next) => {
+                    shown.push_same(next..next + CONTEXT_LINES);
+                    shown.lines.push((LineChange::Gap, String::new()));
+                    context
                 }
-            }
+            };
+            shown.push_same(begin..hunk.before.start);
+            shown.push(LineChange::Removed, &input.before, hunk.before.clone());
+            shown.push(LineChange::Added, &input.after, hunk.after);
+            next = Some(hunk.before.end);
         }
-        Self { lines, omitted_chars: old.omitted_chars + new.omitted_chars }
+        if let Some(next) = next {
+            let end = (next + CONTEXT_LINES).min(input.before.len() as u32);
+            shown.push_same(next..end);
+        }
+        Self { lines: shown.lines, omitted_chars: old.omitted_chars + new.omitted_chars }
     }
 
     /// Returns the lines around the changes, harmless for a terminal.
@@ -85,6 +95,25 @@ impl Diff {
                 }
             }
             (omitted_note(self.omitted_chars))
+        }
+    }
+}
+
+/// The lines of a difference, while they are collected.
+struct ShownLines<'a> {
+    input: &'a InternedInput<&'a str>,
+    lines: Vec<(LineChange, String)>,
+}
+
+impl ShownLines<'_> {
+    fn push_same(&mut self, range: Range<u32>) {
+        self.push(LineChange::Same, &self.input.before, range);
+    }
+
+    fn push(&mut self, kind: LineChange, tokens: &[Token], range: Range<u32>) {
+        for token in &tokens[range.start as usize..range.end as usize] {
+            let line = self.input.interner[*token].trim_end_matches(['\n', '\r']);
+            self.lines.push((kind, harmless(line)));
         }
     }
 }
@@ -128,6 +157,14 @@ mod tests {
                 "x\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\ny\n",
                 &["-1", "+x", " 2", " 3", " 4", "⋯", " 9", " 10", " 11", "-12", "+y"],
             ),
+            // Changes whose contexts touch are shown without a gap.
+            (
+                "0\n1\n2\n3\n4\n5\n6\n7\n",
+                "x\n1\n2\n3\n4\n5\n6\ny\n",
+                &["-0", "+x", " 1", " 2", " 3", " 4", " 5", " 6", "-7", "+y"],
+            ),
+            ("1\n2\n3\n4\n5\n6\n", "1\n2\n3\n4\n5\n", &[" 3", " 4", " 5", "-6"]),
+            ("1\n2\n3\n4\n5\n", "0\n1\n2\n3\n4\n5\n", &["+0", " 1", " 2", " 3"]),
         ] {
             assert_eq!(shown(old, new), expected, "{old:?} {new:?}");
         }
