@@ -1,5 +1,6 @@
 //! Arguments that several verbs share.
 
+mod format;
 mod inputs;
 mod run_options;
 mod selection;
@@ -15,6 +16,7 @@ use clap::Args;
 use crate::error::Error;
 use crate::job::JobId;
 
+pub(crate) use format::{Format, OutputArgs, format_of_unparsed};
 pub(crate) use inputs::{
     absolute, cwd, file_or_json, program, read_file, read_stdin, read_text, schema, text,
 };
@@ -39,7 +41,7 @@ pub(crate) const FORCE_HOST: &str = "Treat live jobs of other machines as lost\n
     still running, a second claude may work in the same conversation.";
 
 /// Options of every verb.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct CommonArgs {
     /// Set the jobs directory [default: $XDG_STATE_HOME/claudejob/jobs or ~/.local/state/…]
     #[arg(
@@ -52,15 +54,26 @@ pub(crate) struct CommonArgs {
         help_heading = GLOBAL
     )]
     pub jobs_dir: Option<PathBuf>,
-    /// Print JSON even on a terminal
-    #[arg(long, global = true, conflicts_with = "plain", help_heading = GLOBAL)]
-    pub json: bool,
-    /// Print text even if stdout is not a terminal
-    #[arg(long, global = true, hide_short_help = true, help_heading = GLOBAL)]
-    pub plain: bool,
+    #[command(flatten)]
+    pub output: OutputArgs,
     /// Indent JSON
     #[arg(long, global = true, hide_short_help = true, help_heading = GLOBAL)]
     pub pretty: bool,
+    /// Shorten the answer to N characters; 0: never
+    ///
+    /// The default is 8000 if a variable of the environment says that an agent makes the call, and
+    /// else never.
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        env = "CLAUDE_SKILL_MAX_CHARS",
+        hide_env_values = true,
+        value_parser = format::max_chars,
+        hide_short_help = true,
+        help_heading = GLOBAL
+    )]
+    pub max_chars: Option<usize>,
     #[command(flatten)]
     pub config: ConfigArgs,
 }

@@ -76,6 +76,12 @@ impl Env {
         Self { profiles, ..Self::own() }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        Self { variables: variables.collect(), ..Self::default() }
+    }
+
     /// Returns the value of a variable; `None` if it is unset or empty.
     pub(crate) fn get(&self, name: &str) -> Option<&OsString> {
         let value = self.variables.get(OsStr::new(name))?;

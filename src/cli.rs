@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::arguments::{CommonArgs, Typed, add_variable_name, without_empty_variables};
+use crate::arguments::{CommonArgs, Format, Typed, add_variable_name, without_empty_variables};
 use crate::commands::Call;
 use crate::commands::answer::AnswerArgs;
 use crate::commands::clean::{CleanArgs, RmArgs};
@@ -124,6 +124,31 @@ impl Verb {
         }
     }
 
+    /// Whether answers of the verb have this format.
+    pub(crate) fn has_format(&self, format: Format) -> bool {
+        let names_jobs = matches!(
+            self,
+            Self::Run(_)
+                | Self::Start(_)
+                | Self::Rerun(_)
+                | Self::Resume(_)
+                | Self::Recover(_)
+                | Self::List(_)
+                | Self::Result(_)
+                | Self::Wait(_)
+                | Self::Kill(_)
+                | Self::Update(_)
+                | Self::Clean(_)
+                | Self::Rm(_)
+        );
+        match format {
+            Format::Text | Format::Wide | Format::Json | Format::Ndjson => true,
+            Format::Ids => names_jobs,
+            Format::Quiet => names_jobs || matches!(self, Self::Status(_) | Self::Logs(_)),
+            Format::Markdown => matches!(self, Self::Run(_) | Self::Result(_) | Self::Wait(_)),
+        }
+    }
+
     /// Returns the texts for claude among the arguments: prompts, messages and answers.
     pub(crate) fn texts_for_claude(&self) -> Vec<&str> {
         let (text, message) = match self {
@@ -187,6 +212,14 @@ impl Cli {
 
     /// Returns the command that shows the help of the verb among these arguments.
     pub(crate) fn help_command(args: &[OsString]) -> String {
+        match Self::verb_name(args) {
+            Some(verb) => format!("claudejob {verb} --help"),
+            None => "claudejob --help".to_owned(),
+        }
+    }
+
+    /// Returns the verb among these arguments; `None` without one, and for `help`.
+    pub(crate) fn verb_name(args: &[OsString]) -> Option<String> {
         let mut command = Self::command();
         command.build();
         let words: Vec<String> =
@@ -194,9 +227,9 @@ impl Cli {
         let typed = Typed::parse(&command, &words);
         // The program itself, or the verb `help`.
         if typed.command.has_subcommands() {
-            return "claudejob --help".to_owned();
+            return None;
         }
-        format!("claudejob {} --help", typed.command.get_name())
+        Some(typed.command.get_name().to_owned())
     }
 
     fn parse_single_verb(args: &[OsString], defaults: &Defaults) -> Option<Self> {

@@ -16,6 +16,7 @@ pub(crate) mod kill;
 mod launching;
 pub(crate) mod list;
 pub(crate) mod logs;
+mod markdown;
 mod naming;
 mod observe;
 pub(crate) mod pause;
@@ -39,6 +40,7 @@ pub(crate) mod update;
 pub(crate) mod wait;
 mod watch;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::arguments::{CommonArgs, absolute};
@@ -48,24 +50,25 @@ use crate::error::{Error, ExitStatus};
 use crate::output::{Answer, Printer};
 use crate::store::{self, Store};
 
-/// Maximum number of characters of an answer, unless the caller asks for more: callers truncate
-/// longer output, and truncated JSON cannot be parsed.
-pub(crate) const MAX_ANSWER_CHARS: usize = 8_000;
-
 /// What a verb needs beside its arguments.
 pub(crate) struct Call {
     /// The option `--jobs-dir` or its variable.
     jobs_dir: Option<PathBuf>,
+    /// The option `--max-chars` or its variable.
+    max_chars: Option<usize>,
+    /// The arguments of the process.
+    args: Vec<OsString>,
     pub(crate) env: Env,
     pub(crate) printer: Printer,
     config: UserConfig,
 }
 
 impl Call {
-    pub(crate) fn new(common: CommonArgs, config: &UserConfig) -> Self {
+    pub(crate) fn new(common: CommonArgs, args: Vec<OsString>, config: &UserConfig) -> Self {
         let printer = Printer::new(&common);
+        let CommonArgs { jobs_dir, max_chars, .. } = common;
         let env = Env::own_with(config.profiles());
-        Self { jobs_dir: common.jobs_dir, env, printer, config: config.clone() }
+        Self { jobs_dir, max_chars, args, env, printer, config: config.clone() }
     }
 
     /// Returns the path of the jobs directory: the option, its variable, or the platform's default.

@@ -40,6 +40,8 @@ use clap::CommandFactory;
 use cli::Cli;
 use commands::Call;
 use config::UserConfig;
+use error::Error;
+use output::Printer;
 
 fn main() -> ExitCode {
     process::survive_file_size_limit();
@@ -58,19 +60,30 @@ fn main() -> ExitCode {
     };
     // While this process waits, other users can read its arguments.
     process::hide_arguments(&cli.verb.texts_for_claude());
-    let config = match cli.configure(&args) {
+    let config = match check_format(&cli, &args).and_then(|()| cli.configure(&args)) {
         Ok(config) => config,
         Err(error) => {
-            let call = Call::new(cli.common, &UserConfig::default());
+            let call = Call::new(cli.common, args, &UserConfig::default());
             return ExitCode::from(call.print_error(&error) as u8);
         }
     };
-    let call = Call::new(cli.common, &config);
+    let call = Call::new(cli.common, args.clone(), &config);
     let status = match cli.verb.run(&call) {
         Ok(status) => status,
         Err(error) => call.print_error(&error.with_help(|| Cli::help_command(&args))),
     };
     ExitCode::from(status as u8)
+}
+
+/// Refuses a format that has no meaning for the verb, before anything is done.
+fn check_format(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
+    let format = Printer::new(&cli.common).format();
+    if cli.verb.has_format(format) {
+        return Ok(());
+    }
+    let verb = Cli::verb_name(args).unwrap_or_default();
+    let error = Error::Usage(format!("'{}' is not available for {verb}", format.option()));
+    Err(error.with_help(|| Cli::help_command(args)))
 }
 
 /// Runs a [hidden verb](hidden_verbs), which this program or a shell's completion script starts.

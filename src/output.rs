@@ -1,9 +1,11 @@
 //! Prints answers, as JSON or as text.
 //!
 //! JSON goes to stdout, one document per call, errors included, so that callers that merge stdout
-//! and stderr can parse it; only if stderr alone is a terminal, an error is there as well. Text goes to a terminal, in colour unless `NO_COLOR` or `TERM` disable
-//! it. Characters that could harm a terminal are escaped in both.
+//! and stderr can parse it; only if stderr alone is a terminal, an error is there as well. Text goes
+//! to a terminal, in colour unless `NO_COLOR` or `TERM` disable it. Characters that could harm a
+//! terminal are escaped in both.
 
+mod json;
 mod layout;
 mod live;
 mod screen;
@@ -17,10 +19,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use serde::Serialize;
 
-use crate::arguments::{CommonArgs, usage_error};
+use crate::arguments::{CommonArgs, Format, format_of_unparsed, usage_error};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
+use crate::job::JobId;
 use crate::store::addressed;
-use crate::text::is_harmful;
+use json::JsonForm;
 
 pub(crate) use layout::{columns, joined, pad, rows, wrapped};
 pub(crate) use live::{LiveLine, live_word, now_text};
@@ -32,6 +35,31 @@ pub(crate) use text::*;
 pub(crate) trait Answer: Serialize {
     /// Returns the answer as text, in colour and with a final line feed.
     fn text(&self) -> String;
+
+    /// Returns the text with more columns; `None` if it is the same.
+    fn wide(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the text for `--quiet`: the answer alone. Without it, the ids are printed.
+    fn quiet(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the answer as Markdown.
+    fn markdown(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the ids of the jobs of the answer.
+    fn ids(&self) -> Option<Vec<JobId>> {
+        None
+    }
+
+    /// Returns text for stderr about failures that ids and the text for `--quiet` do not contain.
+    fn failures(&self) -> String {
+        String::new()
+    }
 
     /// Returns bytes that are printed unchanged instead of the text, unless stdout is a terminal.
     fn raw(&self) -> Option<&[u8]> {
@@ -46,7 +74,7 @@ pub(crate) trait Answer: Serialize {
 
 /// Prints the answers of a call.
 pub(crate) struct Printer {
-    json: bool,
+    format: Format,
     pretty: bool,
     /// The jobs directory, if the call has `--jobs-dir`.
     jobs_dir: Option<PathBuf>,
@@ -101,11 +129,9 @@ impl schemars::JsonSchema for AnyError {
 }
 
 impl Printer {
-    /// Selects JSON if stdout is not a terminal, unless the options say otherwise.
     pub(crate) fn new(common: &CommonArgs) -> Self {
-        let json = common.json || (!common.plain && !io::stdout().is_terminal());
         let jobs_dir = common.jobs_dir.as_deref().and_then(|path| std::path::absolute(path).ok());
-        Self { json, pretty: common.pretty, jobs_dir }
+        Self { format: common.output.format(), pretty: common.pretty, jobs_dir }
     }
 
     /// Prints an error with its hint, and returns its exit status.
@@ -121,7 +147,7 @@ impl Printer {
             hint = hint.map(|hint| addressed(jobs_dir, hint));
         }
         let stdout_failed = matches!(error, Error::Output(_) | Error::StartNotReported(..));
-        if stdout_failed || !self.json {
+        if stdout_failed || !self.format.is_json() {
             text::error(&text, hint.as_deref());
             return status;
         }
@@ -140,126 +166,69 @@ impl Printer {
 
     /// Prints an answer and returns its exit status.
     pub(crate) fn print(&self, answer: &impl Answer) -> Result<ExitStatus, Error> {
-        if self.json {
-            self.print_json(answer)?;
-        } else {
-            print_plain(answer)?;
+        match self.format {
+            Format::Json | Format::Ndjson => self.print_json(answer)?,
+            Format::Text => print_plain(answer)?,
+            Format::Wide => match answer.wide() {
+                Some(text) => print_text(&text)?,
+                None => print_plain(answer)?,
+            },
+            Format::Markdown => match answer.markdown() {
+                Some(text) => print_text(&text)?,
+                None => print_plain(answer)?,
+            },
+            Format::Ids => print_short(answer, None)?,
+            Format::Quiet => print_short(answer, answer.quiet())?,
         }
         Ok(answer.exit_status())
     }
 
     /// Returns the line on which `wait` shows progress; `None` if stderr is not a terminal.
     pub(crate) fn live_line(&self) -> Option<LiveLine> {
-        (!self.json && io::stderr().is_terminal() && !is_dumb()).then(LiveLine::default)
+        (self.format.is_text() && io::stderr().is_terminal() && !is_dumb()).then(LiveLine::default)
     }
 
     /// Whether text is printed on a terminal that can move its cursor.
     pub(crate) fn is_screen(&self) -> bool {
-        !self.json && io::stdout().is_terminal() && !is_dumb()
+        self.format.is_text() && io::stdout().is_terminal() && !is_dumb()
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
     }
 
     /// Whether answers are printed as JSON.
     pub(crate) fn is_json(&self) -> bool {
-        self.json
+        self.format.is_json()
+    }
+
+    /// Whether answers are text for people.
+    pub(crate) fn is_text(&self) -> bool {
+        self.format.is_text()
     }
 
     /// Returns the printer for arguments that could not be parsed.
     fn for_unparsed(args: &[OsString]) -> Self {
-        let mut json = !io::stdout().is_terminal();
-        for arg in args.iter().take_while(|arg| *arg != "--") {
-            if arg == "--json" {
-                json = true;
-            } else if arg == "--plain" {
-                json = false;
-            }
-        }
-        Self { json, ..Self::for_json() }
+        let format = format_of_unparsed(args.iter().filter_map(|arg| arg.to_str()));
+        Self { format, ..Self::for_json() }
     }
 
     /// Returns a printer of JSON for a call without parsed options.
     pub(crate) fn for_json() -> Self {
-        Self { json: true, pretty: false, jobs_dir: None }
+        Self { format: Format::Json, pretty: false, jobs_dir: None }
     }
 
     /// Prints a value as JSON, whatever the options say.
     pub(crate) fn print_json(&self, answer: &impl Serialize) -> Result<(), Error> {
-        // Serialize into the output directly, so that a long list is never held as text.
-        let mut out = io::BufWriter::with_capacity(32 << 10, io::stdout().lock());
-        let written = if self.pretty {
-            let formatter = Harmless(serde_json::ser::PrettyFormatter::new());
-            answer.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
-        } else {
-            let formatter = Harmless(serde_json::ser::CompactFormatter);
-            answer.serialize(&mut serde_json::Serializer::with_formatter(&mut out, formatter))
+        let form = match self.format {
+            Format::Ndjson => JsonForm::Lines,
+            _ if self.pretty => JsonForm::Pretty,
+            _ => JsonForm::Compact,
         };
-        let written = written.map_err(io::Error::from).and_then(|()| out.write_all(b"\n"));
+        let mut out = io::BufWriter::with_capacity(32 << 10, io::stdout().lock());
+        let written = json::write(&mut out, answer, form);
         written.and_then(|()| out.flush()).map_err(Error::Output)
     }
-}
-
-/// A JSON formatter that escapes characters that could harm a terminal.
-struct Harmless<F>(F);
-
-impl<F: serde_json::ser::Formatter> serde_json::ser::Formatter for Harmless<F> {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        out: &mut W,
-        text: &str,
-    ) -> io::Result<()> {
-        if !text.contains(is_harmful) {
-            return out.write_all(text.as_bytes());
-        }
-        out.write_all(escape(text.to_owned()).as_bytes())
-    }
-    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_array(out)
-    }
-    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array(out)
-    }
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_array_value(out, first)
-    }
-    fn end_array_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_array_value(out)
-    }
-    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object(out)
-    }
-    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object(out)
-    }
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.0.begin_object_key(out, first)
-    }
-    fn end_object_key<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object_key(out)
-    }
-    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(out)
-    }
-    fn end_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        self.0.end_object_value(out)
-    }
-}
-
-/// Escapes every character of a JSON text that could harm a terminal. Such characters occur only
-/// inside strings, where the escape has the same meaning.
-fn escape(json: String) -> String {
-    if !json.contains(is_harmful) {
-        return json;
-    }
-    let mut escaped = String::with_capacity(json.len() + 64);
-    for c in json.chars() {
-        if is_harmful(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                escaped.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
 }
 
 /// Prints an answer for people, or unchanged if a program reads it that wants it so.
@@ -276,6 +245,18 @@ pub(crate) fn print_plain(answer: &impl Answer) -> Result<(), Error> {
 /// Whether the terminal cannot move its cursor.
 fn is_dumb() -> bool {
     std::env::var_os("TERM").is_some_and(|name| name == "dumb")
+}
+
+/// Prints the text for `--quiet`, or else the ids, and the failures to stderr.
+fn print_short(answer: &impl Answer, quiet: Option<String>) -> Result<(), Error> {
+    let text = match (quiet, answer.ids()) {
+        (Some(text), _) => text,
+        (None, Some(ids)) => ids.iter().map(|id| format!("{id}\n")).collect(),
+        (None, None) => answer.text(),
+    };
+    print_text(&text)?;
+    print_note(&answer.failures());
+    Ok(())
 }
 
 /// Prints text to stdout.
@@ -313,17 +294,4 @@ pub(crate) fn refuse_hidden_verb(name: &str) -> ExitStatus {
 pub(crate) fn print_hidden_error(error: &io::Error) -> ExitStatus {
     let _ = writeln!(io::stderr(), "claudejob: {error}");
     ExitStatus::Failed
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn json_escapes_control_characters() {
-        let text = "\u{7f}\u{9b}2J\u{202e}ok\u{e0041}\u{2028}";
-        let escaped = escape(serde_json::to_string(text).unwrap());
-        assert!(escaped.is_ascii(), "{escaped}");
-        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
-    }
 }

@@ -105,6 +105,9 @@ pub(crate) struct CleanAnswer {
     pub dry_run: bool,
     /// Ids of the first of these jobs.
     pub jobs: Vec<JobId>,
+    /// Ids of all of them.
+    #[serde(skip)]
+    pub all_jobs: Vec<JobId>,
     /// Number of further jobs, which `jobs` leaves out.
     pub omitted: usize,
     /// Jobs that were selected by id but are kept, and jobs that could not be removed.
@@ -129,6 +132,15 @@ impl Answer for CleanAnswer {
                 let _ = writeln!(text, "  … and {} more", self.omitted);
             }
         }
+        text + &self.failures()
+    }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(self.all_jobs.clone())
+    }
+
+    fn failures(&self) -> String {
+        let mut text = String::new();
         for left in &self.left {
             left.push_to(&mut text);
         }
@@ -317,6 +329,7 @@ impl CleanAnswer {
     fn count(&mut self, id: JobId, freed: u64) {
         self.removed += 1;
         self.freed_bytes += freed;
+        self.all_jobs.push(id.clone());
         if self.jobs.len() < MAX_NAMED {
             self.jobs.push(id);
         } else {

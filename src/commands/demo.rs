@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::Call;
 use super::clean::{CleanOptions, clean};
 use super::result::result_within;
 use super::run::Follower;
 use super::start::{StartAnswer, StartRequest, start};
-use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::cwd;
 use crate::error::{Error, ExitStatus};
 use crate::job::{ClaudeOptions, Replay, Spec};
@@ -47,10 +47,10 @@ impl DemoArgs {
         let id = started.job_id;
         print_call(call, &format!("logs -f {id}"))?;
         let status = Follower::new(call, &store, id.clone(), false).run()?;
-        if call.printer.is_json() {
+        if !call.printer.is_text() {
             return Ok(status);
         }
-        let ended = result_within(&store, &id, MAX_ANSWER_CHARS)?;
+        let ended = result_within(&store, &id, call.bound())?;
         print_call(call, &format!("result {id}"))?;
         call.print(&ended)?;
         print_part(call, "\nNext: claudejob run \"PROMPT\"\n")?;
@@ -88,9 +88,9 @@ impl Call {
     }
 }
 
-/// Prints a text, unless answers are printed as JSON.
+/// Prints a text, if answers are text.
 fn print_part(call: &Call, text: &str) -> Result<(), Error> {
-    if call.printer.is_json() { Ok(()) } else { print_text(text) }
+    if call.printer.is_text() { print_text(text) } else { Ok(()) }
 }
 
 /// Shows the call that a person would make.

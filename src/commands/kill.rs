@@ -132,6 +132,10 @@ impl Answer for KillAnswer {
         text
     }
 
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(vec![self.job_id.clone()])
+    }
+
     fn exit_status(&self) -> ExitStatus {
         if self.killed { ExitStatus::Done } else { ExitStatus::Failed }
     }

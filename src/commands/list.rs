@@ -12,10 +12,10 @@ use std::cmp::Ordering;
 use clap::Args;
 use serde::Serialize;
 
+use super::Call;
 use super::observe::try_load_checked;
 use super::status::{QueueView, status_view_in_queue};
-use super::{Call, MAX_ANSWER_CHARS};
-use crate::arguments::FilterArgs;
+use crate::arguments::{FilterArgs, Format};
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Status, Timestamp};
 use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
@@ -61,9 +61,6 @@ struct ViewArgs {
     /// Show these columns, such as job,cost,model
     #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',', ignore_case = true)]
     columns: Vec<ListColumn>,
-    /// Show the folder, group, model and labels, too
-    #[arg(long, conflicts_with = "columns")]
-    wide: bool,
     /// Update the list until Ctrl-C
     #[arg(short, long)]
     watch: bool,
@@ -93,20 +90,20 @@ impl ListArgs {
         if self.view.watch {
             return watch::watch(call, &store, &self);
         }
-        if !self.view.columns.is_empty() && call.printer.is_json() {
+        if !self.view.columns.is_empty() && !call.printer.is_text() {
             return Err(Error::Arguments {
                 message: "--columns chooses columns of text".to_owned(),
                 hint: "add --plain".to_owned(),
             });
         }
-        call.print(&list(&store, &self)?)
+        call.print(&list(call, &store, &self)?)
     }
 }
 
 impl ViewArgs {
     /// Returns the columns of the text.
-    fn shown_columns(&self) -> Vec<ListColumn> {
-        match (self.columns.as_slice(), self.wide) {
+    fn shown_columns(&self, is_wide: bool) -> Vec<ListColumn> {
+        match (self.columns.as_slice(), is_wide) {
             ([], true) => ListColumn::WIDE.to_vec(),
             ([], false) => ListColumn::USUAL.to_vec(),
             (columns, _) => columns.to_vec(),
@@ -122,8 +119,10 @@ struct Omitted {
     truncated: bool,
     /// Number of jobs that are left out.
     omitted: usize,
-    /// A command that shows these jobs.
+    /// A command that shows all jobs.
     hint: String,
+    /// The same call without a limit of the answer's length.
+    next: String,
 }
 
 /// The list. The summary of an ended job is decoded only when the job is shown, so that a long
@@ -135,6 +134,8 @@ pub(crate) struct ListAnswer {
     summaries: Summaries,
     rows: Vec<Row>,
     size: ItemSize,
+    /// The same call without a limit of the answer's length.
+    next: String,
     /// There are jobs, even if none is selected.
     pub has_jobs: bool,
     /// Number of jobs that are left out to keep the answer short.
@@ -153,6 +154,11 @@ impl ListAnswer {
         self.rows.iter().filter_map(|row| self.item(row))
     }
 
+    /// Returns the ids of the jobs in order.
+    fn ids(&self) -> Vec<JobId> {
+        self.rows.iter().map(|row| row.id.clone()).collect()
+    }
+
     /// Returns a job; `None` if it was removed after its name was read.
     fn item(&self, row: &Row) -> Option<Item> {
         let mut item = match &row.source {
@@ -169,12 +175,23 @@ impl ListAnswer {
         Some(item)
     }
 
+    /// Returns the last element, which says that the answer was shortened.
+    fn omission(&self) -> Omitted {
+        let hint = "claudejob list --all  # or a filter, such as --status running";
+        Omitted {
+            truncated: true,
+            omitted: self.omitted,
+            hint: self.address.apply(hint.to_owned()),
+            next: self.next.clone(),
+        }
+    }
+
     /// Shows less of each job until all fit into an answer, then leaves out the last jobs.
-    fn shorten(&mut self) {
+    fn shorten(&mut self, bound: usize) {
         // The rest is for the element that says how many jobs are left out.
-        let max_length = MAX_ANSWER_CHARS - 150;
+        let max_length = bound.saturating_sub(json_length_of(&self.omission()) + 10);
         let mut fitting = 0;
-        for size in [ItemSize::Full, ItemSize::Short, ItemSize::Shortest] {
+        for size in [ItemSize::Full, ItemSize::Short, ItemSize::Shortest, ItemSize::Name] {
             self.size = size;
             let mut length = 2;
             fitting = 0;
@@ -198,7 +215,7 @@ impl ListAnswer {
         let item = item.shortened(self.size, &self.address);
         match self.size {
             ItemSize::Full => json_length_of(&item),
-            ItemSize::Short | ItemSize::Shortest => json_length_of(&Shortened(&item)),
+            _ => json_length_of(&Shortened(&item)),
         }
     }
 }
@@ -231,19 +248,11 @@ impl Serialize for ListAnswer {
             let item = item.shortened(self.size, &self.address);
             match self.size {
                 ItemSize::Full => list.serialize_element(&item)?,
-                ItemSize::Short | ItemSize::Shortest => {
-                    list.serialize_element(&Shortened(&item))?;
-                }
+                _ => list.serialize_element(&Shortened(&item))?,
             }
         }
         if self.omitted > 0 {
-            // The last element says that the answer was shortened.
-            let hint = "claudejob list --all  # or a filter, such as --status running";
-            list.serialize_element(&Omitted {
-                truncated: true,
-                omitted: self.omitted,
-                hint: self.address.apply(hint.to_owned()),
-            })?;
+            list.serialize_element(&self.omission())?;
         }
         list.end()
     }
@@ -312,7 +321,8 @@ impl Row {
 }
 
 /// Lists the jobs.
-fn list(store: &Store, args: &ListArgs) -> Result<ListAnswer, Error> {
+fn list(call: &Call, store: &Store, args: &ListArgs) -> Result<ListAnswer, Error> {
+    let format = call.printer.format();
     let (summaries, jobs) = store.summaries()?;
     let has_jobs = !jobs.is_empty();
     let filter = args.filter.clone().into_filter();
@@ -345,14 +355,15 @@ fn list(store: &Store, args: &ListArgs) -> Result<ListAnswer, Error> {
         size: ItemSize::Full,
         summaries: selection.summaries,
         rows,
+        next: call.whole(),
         has_jobs,
         omitted: 0,
         older,
         is_limited: selects,
-        columns: args.view.shown_columns(),
+        columns: args.view.shown_columns(format == Format::Wide),
     };
-    if !args.all {
-        answer.shorten();
+    if let Some(bound) = call.bound_unless(args.all || format == Format::Quiet) {
+        answer.shorten(bound);
     }
     Ok(answer)
 }

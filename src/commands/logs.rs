@@ -13,6 +13,7 @@
 
 mod args;
 mod follow;
+mod limits;
 mod log;
 mod raw;
 mod text;
@@ -23,7 +24,6 @@ use std::os::unix::fs::FileExt;
 
 use serde::Serialize;
 
-use super::MAX_ANSWER_CHARS;
 use super::observe::{Observed, observe};
 use crate::error::Error;
 use crate::job::{JobId, Status};
@@ -38,17 +38,10 @@ use raw::{last_bytes, last_lines, read_bytes, read_lines};
 
 pub(crate) use args::LogsArgs;
 pub(crate) use follow::{follow, follow_until};
+pub(crate) use limits::LogLimits;
 
-/// Default maximum of characters of log in an answer: [`MAX_ANSWER_CHARS`] minus the other fields.
-const MAX_TEXT_CHARS: usize = MAX_ANSWER_CHARS - 500;
-/// Default maximum of bytes of log read for one answer: much of a stream may not be readable text.
-const MAX_SCANNED_BYTES: u64 = 16 << 20;
-/// Absolute maximum of bytes in one answer.
-const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// Bytes before a part that are searched for the requests that it answers.
 const MAX_CONTEXT_BYTES: u64 = 256 << 10;
-/// Maximum number of bytes that a backward search for lines reads.
-const MAX_BACKWARD_BYTES: u64 = 4 << 20;
 
 /// Part of a log to show, and its format.
 #[derive(Clone, Debug)]
@@ -58,8 +51,7 @@ pub(crate) struct LogsRequest {
     pub tail: usize,
     /// Offset to start at, instead of `tail`.
     pub since: Option<u64>,
-    /// Maximum number of bytes of the log to read.
-    pub max_bytes: Option<u64>,
+    pub limits: LogLimits,
     pub format: LogFormat,
     /// Include claude's stderr, in the order of arrival.
     pub merged: bool,
@@ -72,7 +64,7 @@ impl LogsRequest {
             id,
             tail: 0,
             since: Some(offset),
-            max_bytes: None,
+            limits: LogLimits::default(),
             format: LogFormat::Readable,
             merged: false,
         }
@@ -221,14 +213,14 @@ fn read_part(
         }
         from => from,
     };
-    let max = request.max_bytes;
+    let limits = request.limits;
     Ok(match (from, request.format) {
-        (Some(from), LogFormat::Readable) => read_passages(log, from, max, verdict)?,
+        (Some(from), LogFormat::Readable) => read_passages(log, from, limits, verdict)?,
         (None, LogFormat::Readable) => last_passages(log, request, verdict.as_ref())?,
-        (Some(from), _) if request.merged => read_lines(log, from, max)?,
+        (Some(from), _) if request.merged => read_lines(log, from, limits)?,
         (None, _) if request.merged => last_lines(log, request)?,
         (from, _) => match (&log.main, from) {
-            (Some(file), Some(from)) => read_bytes(file, from.main..log.end.main, max)?,
+            (Some(file), Some(from)) => read_bytes(file, from.main..log.end.main, limits)?,
             (Some(file), None) => last_bytes(file, log.end.main, request)?,
             (None, from) => LogPart { next: from.unwrap_or_default(), ..LogPart::default() },
         },
@@ -247,13 +239,12 @@ fn pieces_of(stream: LogStream, line: Line<'_>) -> Vec<Piece> {
 fn read_passages(
     log: &JobLog,
     from: LogPosition,
-    max: Option<u64>,
+    limits: LogLimits,
     verdict: Option<TranscriptLine>,
 ) -> io::Result<LogPart> {
     let mut part = LogPart::default();
-    let limit = MAX_TEXT_CHARS - verdict.as_ref().map_or(0, weight_of_passage);
-    let max_weight = if max.is_some() { usize::MAX } else { limit };
-    let max_bytes = max.unwrap_or(MAX_SCANNED_BYTES);
+    let max_weight = limits.chars().saturating_sub(verdict.as_ref().map_or(0, weight_of_passage));
+    let max_bytes = limits.scanned_bytes();
     let mut weight = 0;
     let mut bytes_read = 0;
     let mut all: Vec<Piece> = Vec::new();
@@ -331,8 +322,9 @@ fn last_passages(
     verdict: Option<&TranscriptLine>,
 ) -> io::Result<LogPart> {
     let mut part = LogPart { next: log.end, ..LogPart::default() };
-    let limit = MAX_TEXT_CHARS - verdict.map_or(0, weight_of_passage);
-    let max_weight = request.max_bytes.map_or(limit, |max| usize::try_from(max).unwrap_or(0));
+    let max_weight =
+        request.limits.end_chars().saturating_sub(verdict.map_or(0, weight_of_passage));
+    let max_back = request.limits.searched_bytes();
     let mut weight = 0;
     // Last piece first.
     let mut all: Vec<Piece> = Vec::new();
@@ -361,7 +353,8 @@ fn last_passages(
         gone_back += range.end - range.start;
         // Lines without readable text do not count: earlier ones may have some.
         let enough = shown >= request.tail && count_passages(&all) >= request.tail;
-        !enough && gone_back < MAX_BACKWARD_BYTES
+        part.truncated |= !enough && gone_back >= max_back;
+        !enough && gone_back < max_back
     })?;
     part.passages = last_of(all, request.tail, verdict);
     Ok(part)

@@ -11,7 +11,7 @@ pub(crate) use super::launching::Recovered;
 use super::launching::launch_attempt;
 use super::observe::{observe, try_load_checked};
 use super::selecting::{Among, take_over_selected};
-use super::several::{FailedJob, first_exit_status};
+use super::several::{FailedJob, failures, first_exit_status};
 use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
@@ -89,6 +89,10 @@ impl Answer for Recovered {
         }
         text
     }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(vec![self.job_id.clone()])
+    }
 }
 
 impl Answer for RecoverAllAnswer {
@@ -101,6 +105,14 @@ impl Answer for RecoverAllAnswer {
             failed.push_to(&mut text);
         }
         text
+    }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(self.recovered.iter().map(|job| job.job_id.clone()).collect())
+    }
+
+    fn failures(&self) -> String {
+        failures(&self.failed)
     }
 
     fn exit_status(&self) -> ExitStatus {

@@ -1,15 +1,16 @@
 //! `result`: shows the verdicts and the answers of jobs.
 
+mod markdown;
 mod text;
 
 use clap::Args;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::Call;
 use super::observe::{Observed, observe};
 use super::selecting::Among;
 use super::several::Several;
-use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::finalize::outcome_from_log;
@@ -27,8 +28,8 @@ use crate::text::{clip, json_length_of};
 pub(crate) struct ResultArgs {
     #[command(flatten)]
     targets: SelectorArgs,
-    /// Do not shorten the result
-    #[arg(long)]
+    /// Do not shorten the result for an agent
+    #[arg(long, hide = true)]
     full: bool,
 }
 
@@ -36,7 +37,8 @@ impl ResultArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let selected = call.select_some(&store, self.targets, false, Among::Every)?;
-        let max = if self.full { usize::MAX } else { MAX_ANSWER_CHARS / selected.ids.len().max(1) };
+        let bound = call.bound_unless(self.full);
+        let max = bound.map(|bound| bound / selected.ids.len().max(1));
         let results = Several::of(&store, selected, |id| result_within(&store, id, max))?;
         call.print(&results.with_headings())
     }
@@ -54,6 +56,15 @@ pub(crate) enum ResultAnswer {
     Pending(Pending),
     /// The job has ended, or is idle and has answered its last message.
     Ended(Box<EndedResult>),
+}
+
+impl ResultAnswer {
+    pub(super) fn job_id(&self) -> &JobId {
+        match self {
+            Self::Pending(pending) => &pending.job_id,
+            Self::Ended(ended) => &ended.outcome.job_id,
+        }
+    }
 }
 
 /// The answer for a job that has not ended.
@@ -79,6 +90,8 @@ pub(crate) struct EndedResult {
     pub outcome: Outcome,
     /// When the job worked, for text.
     pub lifetime: Lifetime,
+    /// The model, for Markdown.
+    pub model: Option<String>,
     /// Parts were left out to keep the answer short.
     pub truncated: bool,
     pub hint: Option<String>,
@@ -139,7 +152,7 @@ struct EndedView<'a> {
     /// Deprecated name of `undeliveredMessages`; absent when empty.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     undelivered: &'a [UndeliveredMessage],
-    /// Parts were left out to keep the answer short; `result --full` shows them.
+    /// Parts were left out to keep the answer short; `result --max-chars 0` shows them.
     truncated: bool,
     /// The command to run next, as `sh` takes it; null for a completed job.
     hint: Option<&'a str>,
@@ -189,12 +202,17 @@ impl Serialize for EndedResult {
     }
 }
 
-/// Returns the job's result in about `max` characters.
-pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<ResultAnswer, Error> {
+/// Returns the job's result, in about `max` characters if that is given.
+pub(super) fn result_within(
+    store: &Store,
+    id: &JobId,
+    max: Option<usize>,
+) -> Result<ResultAnswer, Error> {
+    let max = max.unwrap_or(usize::MAX);
     let observed = observe(store, id)?;
     let hint = observed.hint();
     let Observed { dir, record, .. } = observed;
-    let lifetime = record.lifetime();
+    let (lifetime, model) = (record.lifetime(), record.model.clone());
     let outcome = dir.outcome();
     let failure = record.progress.last_failure.as_ref();
     // An idle job has the answer of its last turn.
@@ -209,7 +227,8 @@ pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<Res
             error: failure.map(|failure| failure.error.clone()),
             ..outcome.clone()
         };
-        return Ok(ResultAnswer::Ended(Box::new(fit(outcome, lifetime, hint, max))));
+        let ended = EndedResult { outcome, lifetime, model, truncated: false, hint };
+        return Ok(ResultAnswer::Ended(Box::new(fit(ended, max))));
     }
     if record.status.is_live() {
         let (job_id, status) = (record.job_id, record.status);
@@ -232,12 +251,12 @@ pub(super) fn result_within(store: &Store, id: &JobId, max: usize) -> Result<Res
             ..Outcome::from_record(&record)
         },
     };
-    Ok(ResultAnswer::Ended(Box::new(fit(outcome, lifetime, hint, max))))
+    let ended = EndedResult { outcome, lifetime, model, truncated: false, hint };
+    Ok(ResultAnswer::Ended(Box::new(fit(ended, max))))
 }
 
 /// Shortens the answer until it fits, beginning with long parts that say least.
-fn fit(outcome: Outcome, lifetime: Lifetime, hint: Option<String>, max: usize) -> EndedResult {
-    let mut answer = EndedResult { outcome, lifetime, truncated: false, hint };
+fn fit(mut answer: EndedResult, max: usize) -> EndedResult {
     if json_length_of(&answer) > max {
         answer.truncated = true;
         for denial in &mut answer.outcome.permission_denials {
@@ -283,7 +302,7 @@ fn shorten_previous(previous: &mut Option<PreviousResult>, excess: usize) {
 
 /// Returns the beginning of a text, shorter as JSON by `excess` characters and by the length of the
 /// mark for the truncation.
-fn shortened(text: &str, excess: usize) -> String {
+pub(super) fn shortened(text: &str, excess: usize) -> String {
     // An escaped character has up to six characters.
     let max = json_length_of(text).saturating_sub(excess + 20);
     let mut keep = max;

@@ -64,7 +64,7 @@ impl RunArgs {
     pub(crate) fn run(mut self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         let prompt = self.read_prompt(call)?;
-        let asks_in_place = call.is_by_person() && !call.printer.is_json();
+        let asks_in_place = call.is_by_person() && call.printer.is_text();
         if self.no_ask || asks_in_place {
             self.job.set_ask(!self.no_ask);
         }
@@ -124,7 +124,7 @@ impl RunArgs {
 /// Prints the lines above the conversation: the job, where and with which permissions it runs, and
 /// the warnings of its start.
 fn print_first_lines(call: &Call, store: &Store, started: &StartAnswer) -> Result<(), Error> {
-    if call.printer.is_json() {
+    if !call.printer.is_text() {
         return Ok(());
     }
     let id = painted(BOLD, started.job_id.as_str());

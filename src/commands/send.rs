@@ -10,6 +10,7 @@ use super::Call;
 use super::logs::{self, LogsAnswer, LogsRequest};
 use super::observe::{ended_turns, observe};
 use super::recipient::Recipient;
+use super::result::shortened;
 use super::watch::Watch;
 use crate::arguments::{
     JobName, MAX_MESSAGE_BYTES, MessageArgs, check_message, duration, read_stdin, read_text,
@@ -18,10 +19,8 @@ use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Status, TurnEnd};
 use crate::output::{Answer, BOLD, painted};
 use crate::store::{JobDir, OUTPUT, Store, TURNS};
-use crate::text::{clip, harmless};
+use crate::text::{harmless, json_length_of};
 
-/// Maximum number of characters of a turn's answer in the output.
-const MAX_RESULT_CHARS: usize = 6_000;
 /// Arguments of `send`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob send fix-login \"Leave the API as it is\"\n  \
@@ -49,10 +48,13 @@ impl SendArgs {
         let id = call.job(&store, &self.target)?;
         let message = self.read_message()?;
         if !self.follow {
-            return call.print(&send(&store, &id, message, self.wait)?);
+            let mut answer = send(&store, &id, message, self.wait)?;
+            answer.shorten(call.bound());
+            return call.print(&answer);
         }
-        let answer = send_and_follow(&store, &id, message, |part| part.print(call))?;
+        let mut answer = send_and_follow(&store, &id, message, |part| part.print(call))?;
         if call.printer.is_json() {
+            answer.shorten(call.bound());
             return call.print(&answer);
         }
         // The text was printed already.
@@ -93,6 +95,20 @@ pub(crate) struct SendAnswer {
     pub turn: Option<Option<TurnEnd>>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
+}
+
+impl SendAnswer {
+    /// Truncates the answer of the turn if this answer has more than `bound` characters.
+    fn shorten(&mut self, bound: Option<usize>) {
+        let Some(bound) = bound else { return };
+        let excess = json_length_of(self).saturating_sub(bound);
+        if excess > 0
+            && let Some(Some(turn)) = &mut self.turn
+            && let Some(text) = &turn.result
+        {
+            turn.result = Some(shortened(text, excess));
+        }
+    }
 }
 
 impl Answer for SendAnswer {
@@ -196,13 +212,7 @@ fn await_turn(
     }
 }
 
-/// Returns the end of the turn that received the message, with its result truncated.
+/// Returns the end of the turn that received the message.
 fn turn_of(dir: &JobDir, number: u64) -> Option<TurnEnd> {
-    for mut turn in ended_turns(dir) {
-        if turn.messages.contains(&number) {
-            turn.result = turn.result.map(|text| clip(&text, MAX_RESULT_CHARS));
-            return Some(turn);
-        }
-    }
-    None
+    ended_turns(dir).into_iter().find(|turn| turn.messages.contains(&number))
 }

@@ -2,8 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
-use super::naming;
 use super::selecting::Selected;
+use super::{markdown, naming};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::job::JobId;
 use crate::output::{Answer, BOLD, DIM, RED, painted, push_marked};
@@ -50,6 +50,15 @@ impl FailedJob {
             push_marked(text, DIM, "hint:", hint);
         }
     }
+}
+
+/// Returns the failures as text.
+pub(super) fn failures<'a>(failed: impl IntoIterator<Item = &'a FailedJob>) -> String {
+    let mut text = String::new();
+    for failed in failed {
+        failed.push_to(&mut text);
+    }
+    text
 }
 
 /// The answers about the jobs of a call: one answer, or an array if the call asks for several
@@ -109,6 +118,12 @@ impl<T: Serialize> Serialize for Element<'_, T> {
     }
 }
 
+impl<T: Answer> Several<T> {
+    fn answers(&self) -> impl Iterator<Item = &T> {
+        self.jobs.iter().filter_map(|(_, result)| result.as_ref().ok())
+    }
+}
+
 impl<T: Answer> Answer for Several<T> {
     fn text(&self) -> String {
         if self.jobs.is_empty() {
@@ -128,6 +143,33 @@ impl<T: Answer> Answer for Several<T> {
                 Err(failed) => failed.push_to(&mut text),
             }
         }
+        text
+    }
+
+    fn quiet(&self) -> Option<String> {
+        let texts: Option<Vec<String>> = self.answers().map(Answer::quiet).collect();
+        texts.map(|texts| texts.concat())
+    }
+
+    fn markdown(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        for (id, result) in &self.jobs {
+            parts.push(match result {
+                Ok(answer) => answer.markdown()?,
+                Err(failed) => markdown::failed(id, &failed.error),
+            });
+        }
+        Some(parts.join("\n"))
+    }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        let ids: Option<Vec<Vec<JobId>>> = self.answers().map(Answer::ids).collect();
+        ids.map(|ids| ids.concat())
+    }
+
+    fn failures(&self) -> String {
+        let mut text: String = self.answers().map(Answer::failures).collect();
+        text += &failures(self.jobs.iter().filter_map(|(_, result)| result.as_ref().err()));
         text
     }
 

@@ -124,6 +124,10 @@ impl Answer for StartAnswer {
         }
         text
     }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(vec![self.job_id.clone()])
+    }
 }
 
 /// Returns the commands that show a job's output and its result.

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use clap::Args;
 use serde::{Serialize, Serializer};
 
+use super::Call;
 use super::observe::try_load_checked;
-use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::FilterArgs;
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, Status, Summary, Timestamp};
@@ -36,8 +36,8 @@ pub(crate) struct StatsArgs {
 impl StatsArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let mut answer = stats(&call.store()?, &self.filter.into_filter(), self.by)?;
-        if !self.all {
-            answer.shorten();
+        if let Some(max) = call.bound_unless(self.all) {
+            answer.shorten(max);
         }
         call.print(&answer)
     }
@@ -248,13 +248,13 @@ fn ordered(groups: HashMap<Option<String>, Totals>, by: &GroupBy) -> Vec<Group> 
 
 impl StatsAnswer {
     /// Leaves out the last groups if the answer would be too long.
-    fn shorten(&mut self) {
+    fn shorten(&mut self, max: usize) {
         // The 500 characters are for the other fields.
         let mut length = json_length_of(&self.total) + 500;
         let mut fitting = 0;
         for group in &self.groups {
             length += json_length_of(group) + 1;
-            if length > MAX_ANSWER_CHARS {
+            if length > max {
                 break;
             }
             fitting += 1;

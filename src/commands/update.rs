@@ -146,4 +146,8 @@ impl Answer for UpdateAnswer {
         let (priority, slots) = (self.priority, self.max_parallel);
         format!("Job {id} {place}: priority {priority}, max-parallel {slots}{group}.\n")
     }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(vec![self.job_id.clone()])
+    }
 }

@@ -11,12 +11,12 @@ use clap::Args;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
+use super::Call;
 use super::observe::observe;
 use super::result::{Pending, ResultAnswer, result_within};
 use super::selecting::{Among, Selected};
 use super::several::{FailedJob, first_exit_status};
 use super::status::{StatusAnswer, status_view};
-use super::{Call, MAX_ANSWER_CHARS};
 use crate::arguments::{SelectorArgs, duration};
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
@@ -101,16 +101,16 @@ pub(super) fn wait_and_print(
 ) -> Result<ExitStatus, Error> {
     let signals = AwaitedSignals::keep(&[Signal::SIGINT]).map_err(Error::Signals)?;
     let line = call.printer.live_line();
-    match wait(store, selected, options, line, signals)? {
+    match wait(store, selected, options, call.bound(), line, signals)? {
         Some(answer) => call.print(&answer),
         None => Ok(ExitStatus::Left),
     }
 }
 
 /// Returns the state of a job as a wait for it would that ends now.
-pub(super) fn present_state(store: &Store, id: &JobId) -> Result<WaitAnswer, Error> {
+pub(super) fn present_state(call: &Call, store: &Store, id: &JobId) -> Result<WaitAnswer, Error> {
     let selected = Selected::one(id.clone());
-    answer(store, &selected, &WaitOptions::default(), FinishedResults::for_jobs(1))
+    answer(store, &selected, &WaitOptions::default(), FinishedResults::within(call.bound(), 1))
 }
 
 /// A job's state after the wait.
@@ -253,12 +253,13 @@ impl Serialize for WaitAnswer {
     }
 }
 
-/// Waits for the jobs, while `line` shows their progress. Returns `None` if a signal ended the
-/// wait.
+/// Waits for the jobs, while `line` shows their progress. The answer has at most `bound` characters.
+/// Returns `None` if a signal ended the wait.
 fn wait(
     store: &Store,
     selected: &Selected,
     options: &WaitOptions,
+    bound: Option<usize>,
     line: Option<LiveLine>,
     signals: AwaitedSignals,
 ) -> Result<Option<WaitAnswer>, Error> {
@@ -289,7 +290,7 @@ fn wait(
             statuses.push(observed.record.status);
         }
     }
-    let mut finished = FinishedResults::for_jobs(ids.len());
+    let mut finished = FinishedResults::within(bound, ids.len());
     finished.has_unknown = has_unknown;
     if !open.is_empty() {
         for id in &ended {
@@ -318,6 +319,8 @@ fn wait(
 /// Results of jobs that ended while others are live: such a job may be removed before the answer.
 struct FinishedResults {
     results: BTreeMap<JobId, ResultAnswer>,
+    /// Maximum number of characters of the answer.
+    bound: Option<usize>,
     /// Maximum number of characters of each result.
     max_chars: usize,
     /// A named job does not exist or cannot be read: the others were not waited for.
@@ -325,9 +328,10 @@ struct FinishedResults {
 }
 
 impl FinishedResults {
-    fn for_jobs(number: usize) -> Self {
-        let max_chars = (MAX_ANSWER_CHARS / number.max(1)).saturating_sub(2);
-        Self { results: BTreeMap::new(), max_chars, has_unknown: false }
+    /// Results of so many jobs in an answer of at most `bound` characters.
+    fn within(bound: Option<usize>, number: usize) -> Self {
+        let max_chars = bound.map_or(usize::MAX, |bound| (bound / number.max(1)).saturating_sub(2));
+        Self { results: BTreeMap::new(), bound, max_chars, has_unknown: false }
     }
 
     fn is_short(&self) -> bool {
@@ -336,7 +340,8 @@ impl FinishedResults {
 
     /// Returns the job's result. For a short answer it is shortened later.
     fn result(&self, store: &Store, id: &JobId) -> Result<ResultAnswer, Error> {
-        result_within(store, id, if self.is_short() { MAX_ANSWER_CHARS } else { self.max_chars })
+        let max = if self.is_short() { self.bound } else { Some(self.max_chars) };
+        result_within(store, id, max)
     }
 
     fn keep(&mut self, store: &Store, id: &JobId) {
@@ -408,7 +413,8 @@ fn answer(
         }
     }
     // The live jobs must fit, too.
-    let is_too_long = jobs.len() > 1 && jobs.iter().map(length).sum::<usize>() > MAX_ANSWER_CHARS;
+    let is_too_long = jobs.len() > 1
+        && finished.bound.is_some_and(|bound| jobs.iter().map(length).sum::<usize>() > bound);
     if finished.is_short() || is_too_long {
         jobs = jobs.into_iter().map(|waited| waited.shortened(store, finished.max_chars)).collect();
     }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Candidate;
-use crate::arguments::{CommonArgs, ConfigArgs, Typed};
+use crate::arguments::{CommonArgs, Typed};
 use crate::commands::Call;
 use crate::config::UserConfig;
 use crate::job::{Status, Summary};
@@ -56,14 +56,9 @@ struct Jobs {
 impl Jobs {
     fn read(jobs_dir: Option<PathBuf>) -> Option<Self> {
         let config = UserConfig::load().unwrap_or_default();
-        let common = CommonArgs {
-            jobs_dir: jobs_dir.or_else(|| config.jobs_dir.clone()),
-            json: false,
-            plain: false,
-            pretty: false,
-            config: ConfigArgs::default(),
-        };
-        let call = Call::new(common, &config);
+        let jobs_dir = jobs_dir.or_else(|| config.jobs_dir.clone());
+        let common = CommonArgs { jobs_dir, ..CommonArgs::default() };
+        let call = Call::new(common, Vec::new(), &config);
         let store = call.store().ok()?;
         let (summaries, listed) = store.summaries().ok()?;
         Some(Self { store, summaries, listed })

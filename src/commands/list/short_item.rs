@@ -21,6 +21,8 @@ pub(super) enum ItemSize {
     Short,
     /// Also without labels and details, and with even shorter texts.
     Shortest,
+    /// The id and the status.
+    Name,
 }
 
 /// One job of a shortened list: fields that are null, false, zero or empty are absent.
@@ -122,6 +124,10 @@ impl Item {
             ItemSize::Full => return self,
             ItemSize::Short => false,
             ItemSize::Shortest => true,
+            ItemSize::Name => {
+                let Self { job_id, status, .. } = self;
+                return Self { status, truncated: true, ..Self::blank(job_id) };
+            }
         };
         let (max_text, max_hint) = if is_shortest { (30, 90) } else { (60, 160) };
         if is_shortest {

@@ -3,6 +3,7 @@
 use super::columns::ListColumn;
 use super::{Item, ListAnswer};
 use crate::clock;
+use crate::job::JobId;
 use crate::output::{Answer, DIM, Table, columns, painted};
 
 /// The least width of the last column. With less, columns are left out.
@@ -12,6 +13,10 @@ const MIN_LAST_OF_MANY: usize = 20;
 impl Answer for ListAnswer {
     fn text(&self) -> String {
         self.table(columns(), usize::MAX)
+    }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(ListAnswer::ids(self))
     }
 }
 

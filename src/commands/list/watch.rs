@@ -37,7 +37,7 @@ pub(super) fn watch(call: &Call, store: &Store, args: &ListArgs) -> Result<ExitS
     watched.watch.add_root(store.root());
     let mut screen = Screen::enter().map_err(Error::Output)?;
     loop {
-        let answer = list(store, args)?;
+        let answer = list(call, store, args)?;
         let (width, height) = screen.size();
         screen.show(&answer.table(width, height)).map_err(Error::Output)?;
         let is_live = watched.add_jobs(&answer);

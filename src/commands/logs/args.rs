@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{LogFormat, LogsRequest, follow, logs};
+use super::{LogFormat, LogLimits, LogsRequest, follow, logs};
 use crate::arguments::SelectorArgs;
 use crate::commands::Call;
 use crate::commands::selecting::Among;
@@ -10,6 +10,9 @@ use crate::commands::several::Several;
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
 use crate::output::print_job;
+
+/// Default number of entries of a readable log.
+const READABLE_TAIL: usize = 50;
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
@@ -23,15 +26,9 @@ pub(crate) struct LogsArgs {
     /// Show every live job
     #[arg(long, help_heading = "Selection")]
     all: bool,
-    /// Show the last N entries
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "N",
-        default_value_t = 50,
-        conflicts_with = "since_offset"
-    )]
-    tail: usize,
+    /// Show the last N entries [default: 50, of an unchanged log all]
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "since_offset")]
+    tail: Option<usize>,
     /// Start at this byte of the log (nextOffset of the last call)
     #[arg(long, value_name = "N")]
     since_offset: Option<u64>,
@@ -60,6 +57,11 @@ struct FormatArgs {
 }
 
 impl FormatArgs {
+    /// Returns the number of entries from the end that are shown by default.
+    fn default_tail(&self) -> usize {
+        if self.stderr || self.raw { usize::MAX } else { READABLE_TAIL }
+    }
+
     fn format(&self) -> LogFormat {
         if self.stderr {
             LogFormat::Stderr
@@ -81,16 +83,19 @@ impl LogsArgs {
         }
         let is_named = self.all || self.targets.has_ids() || !self.targets.filter.is_empty();
         let among = if self.all { Among::Live } else { Among::Every };
+        let option_for_one = self.option_for_one();
+        let selected = call.select_some(&store, self.targets, self.all, among)?;
+        let bound = call.bound_unless(self.form.raw || self.follow || self.max_bytes.is_some());
+        let bound = bound.map(|bound| bound / selected.ids.len().max(1));
+        let limits = LogLimits::new(bound, self.max_bytes);
         let request = |id: &JobId| LogsRequest {
             id: id.clone(),
-            tail: self.tail,
+            tail: self.tail.unwrap_or(self.form.default_tail()),
             since: self.since_offset,
-            max_bytes: self.max_bytes,
+            limits,
             format: self.form.format(),
             merged: self.form.merged,
         };
-        let option_for_one = self.option_for_one();
-        let selected = call.select_some(&store, self.targets, self.all, among)?;
         if !is_named && !call.printer.is_json() {
             selected.ids.iter().for_each(print_job);
         }

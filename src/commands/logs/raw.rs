@@ -5,13 +5,17 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 
 use super::log::{JobLog, LogPosition, LogStream};
-use super::{LogPart, LogsRequest, MAX_ANSWER_BYTES, MAX_TEXT_CHARS, weight_of};
+use super::{LogLimits, LogPart, LogsRequest, weight_of};
 use crate::store::start_of_last_lines;
 
 /// Reads lines of both streams unchanged, as many as fit. A line longer than the limit is split, and
 /// the next part begins with its rest.
-pub(super) fn read_lines(log: &JobLog, from: LogPosition, max: Option<u64>) -> io::Result<LogPart> {
-    let max_bytes = max.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
+pub(super) fn read_lines(
+    log: &JobLog,
+    from: LogPosition,
+    limits: LogLimits,
+) -> io::Result<LogPart> {
+    let max_bytes = limits.raw_bytes();
     let mut part = LogPart::default();
     part.next = log.parts_from(from, |_, file, range| {
         let remaining = max_bytes.saturating_sub(part.bytes.len() as u64);
@@ -19,7 +23,8 @@ pub(super) fn read_lines(log: &JobLog, from: LogPosition, max: Option<u64>) -> i
             part.truncated = true;
             return Ok(range.start);
         }
-        let mut read = read_bytes(file, range, Some(remaining))?;
+        let mut read =
+            read_bytes(file, range, LogLimits { max_bytes: Some(remaining), max_chars: None })?;
         part.bytes.append(&mut read.bytes);
         part.truncated = read.truncated;
         if !read.truncated {
@@ -33,7 +38,7 @@ pub(super) fn read_lines(log: &JobLog, from: LogPosition, max: Option<u64>) -> i
 
 /// Reads the last lines of both streams unchanged, as many as fit.
 pub(super) fn last_lines(log: &JobLog, request: &LogsRequest) -> io::Result<LogPart> {
-    let max_bytes = request.max_bytes.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
+    let max_bytes = request.limits.raw_bytes();
     let mut part = LogPart { next: log.end, ..LogPart::default() };
     // Ranges of the lines, last first; adjacent lines of one file form one range.
     let mut ranges: Vec<(LogStream, Range<u64>)> = Vec::new();
@@ -82,16 +87,16 @@ pub(super) fn end_line(bytes: &mut Vec<u8>) {
 
 /// Reads bytes of a part of a file: as many complete lines as fit, or the beginning of a line longer
 /// than the limit.
-pub(super) fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io::Result<LogPart> {
+pub(super) fn read_bytes(file: &File, range: Range<u64>, limits: LogLimits) -> io::Result<LogPart> {
     let Range { start: since, end } = range;
-    let max_bytes = max.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
+    let max_bytes = limits.raw_bytes();
     let mut bytes = read_range(file, since..end.min(since.saturating_add(max_bytes)))?;
     let is_truncated = since + (bytes.len() as u64) < end;
     if is_truncated {
         bytes.truncate(complete_length(&bytes));
     }
-    if max.is_none() {
-        while weight_of(&String::from_utf8_lossy(&bytes)) > MAX_TEXT_CHARS {
+    if let Some(max) = limits.max_chars {
+        while weight_of(&String::from_utf8_lossy(&bytes)) > max {
             bytes.truncate(complete_length(&bytes[..bytes.len() * 3 / 4]));
         }
     }
@@ -108,7 +113,7 @@ pub(super) fn read_bytes(file: &File, range: Range<u64>, max: Option<u64>) -> io
 /// Reads the last lines before `end` unchanged, as many as fit.
 pub(super) fn last_bytes(file: &File, end: u64, request: &LogsRequest) -> io::Result<LogPart> {
     let start = if request.tail == 0 { end } else { start_of_last_lines(file, end, request.tail)? };
-    let max_bytes = request.max_bytes.unwrap_or(MAX_TEXT_CHARS as u64).min(MAX_ANSWER_BYTES);
+    let max_bytes = request.limits.raw_bytes();
     let from = start.max(end.saturating_sub(max_bytes));
     let mut bytes = read_range(file, from..end)?;
     let truncated = keep_end(&mut bytes, from > start, request);
@@ -125,8 +130,8 @@ pub(super) fn last_bytes(file: &File, end: u64, request: &LogsRequest) -> io::Re
 /// is incomplete. Returns whether anything was removed.
 fn keep_end(bytes: &mut Vec<u8>, is_split: bool, request: &LogsRequest) -> bool {
     let mut drop = 0;
-    if request.max_bytes.is_none() {
-        while weight_of(&String::from_utf8_lossy(&bytes[drop..])) > MAX_TEXT_CHARS {
+    if let Some(max) = request.limits.max_chars {
+        while weight_of(&String::from_utf8_lossy(&bytes[drop..])) > max {
             drop += (bytes.len() - drop) / 4 + 1;
         }
     }

@@ -22,7 +22,9 @@ fn log(bytes: &[u8], ended: bool) -> JobLog {
 
 fn request(tail: usize, max_bytes: Option<u64>, form: LogFormat) -> LogsRequest {
     let id = JobId::parse("a").unwrap();
-    LogsRequest { id, tail, since: None, max_bytes, format: form, merged: false }
+    let max_chars = if max_bytes.is_none() { Some(MAX_CHARS) } else { None };
+    let limits = LogLimits { max_bytes, max_chars };
+    LogsRequest { id, tail, since: None, limits, format: form, merged: false }
 }
 
 fn read(log: &JobLog, request: &LogsRequest, from: Option<LogPosition>) -> LogPart {
@@ -61,6 +63,9 @@ fn complete_lines(bytes: &[u8]) -> &[u8] {
     &bytes[..memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1)]
 }
 
+/// The limit of answers for an agent.
+const MAX_CHARS: usize = 7_500;
+
 const HELLO: &str =
     r#"{"type":"assistant","message":{"content":[{"type":"text","text":"hello"}]}}"#;
 const INIT: &str = r#"{"type":"system","subtype":"init"}"#;
@@ -93,7 +98,7 @@ proptest! {
         for part in &parts {
             prop_assert!(max.is_none_or(|max| part.bytes.len() as u64 <= max));
             let weight = weight_of(&String::from_utf8_lossy(&part.bytes));
-            prop_assert!(max.is_some() || weight <= MAX_TEXT_CHARS, "{}", weight);
+            prop_assert!(max.is_some() || weight <= MAX_CHARS, "{}", weight);
         }
     }
 
@@ -118,7 +123,7 @@ proptest! {
         for part in &parts {
             let weight: usize =
                 part.passages.iter().map(|passage| weight_of(&passage.to_string()) + 2).sum();
-            prop_assert!(max.is_some() || weight <= MAX_ANSWER_CHARS, "{}", weight);
+            prop_assert!(max.is_some() || weight <= MAX_CHARS, "{}", weight);
         }
     }
 
@@ -201,7 +206,7 @@ fn truncates_huge_line() {
     let part = read(&log(text.as_bytes(), false), &request(0, None, LogFormat::Readable), at(0));
     assert_eq!(part.next.main, text.len() as u64);
     assert_eq!(part.passages.len(), 1);
-    assert!(weight_of(&part.passages[0].text) < MAX_ANSWER_CHARS);
+    assert!(weight_of(&part.passages[0].text) < MAX_CHARS);
     assert!(part.passages[0].text.ends_with(" more characters]"));
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{EndedResult, ResultAnswer};
+use super::{EndedResult, ResultAnswer, markdown};
 use crate::clock;
-use crate::job::PreviousResult;
+use crate::commands::markdown::heading;
+use crate::job::{JobId, PreviousResult};
 use crate::output::{
     Answer, DIM, RED, color, failure, painted, push_hint, push_marked, push_warning,
 };
@@ -21,6 +22,34 @@ impl Answer for ResultAnswer {
             Self::Ended(ended) => ended_text(ended),
         }
     }
+
+    fn quiet(&self) -> Option<String> {
+        match self {
+            Self::Pending(_) => Some(String::new()),
+            Self::Ended(ended) => Some(answer_text(ended)),
+        }
+    }
+
+    fn markdown(&self) -> Option<String> {
+        Some(match self {
+            Self::Pending(pending) => heading(&pending.job_id, pending.status.as_str()),
+            Self::Ended(ended) => markdown::ended(ended),
+        })
+    }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(vec![self.job_id().clone()])
+    }
+
+    fn failures(&self) -> String {
+        let mut text = String::new();
+        if let Self::Ended(ended) = self
+            && let Some(error) = &ended.outcome.error
+        {
+            push_marked(&mut text, RED.bold(), "error:", &failure(ended.outcome.reason, error));
+        }
+        text
+    }
 }
 
 fn previous_result(previous: Option<&PreviousResult>) -> String {
@@ -30,7 +59,8 @@ fn previous_result(previous: Option<&PreviousResult>) -> String {
     format!("Result of attempt {}:\n{}\n", previous.attempt, harmless(answer.trim_end()))
 }
 
-fn ended_text(ended: &EndedResult) -> String {
+/// Returns the answer and the structured output.
+fn answer_text(ended: &EndedResult) -> String {
     let outcome = &ended.outcome;
     let mut text = String::new();
     if let Some(result) = &outcome.result {
@@ -40,8 +70,15 @@ fn ended_text(ended: &EndedResult) -> String {
         let pretty = serde_json::to_string_pretty(output).unwrap_or_default();
         let _ = writeln!(text, "{}", harmless(&pretty));
     }
+    text
+}
+
+fn ended_text(ended: &EndedResult) -> String {
+    let outcome = &ended.outcome;
+    let mut text = answer_text(ended);
     if ended.truncated {
-        let hint = format!("(shortened; claudejob result {} --full shows all)", outcome.job_id);
+        let hint =
+            format!("(shortened; claudejob result {} --max-chars 0 shows all)", outcome.job_id);
         let _ = writeln!(text, "{}", painted(DIM, &hint));
     }
     if !text.is_empty() {

@@ -6,10 +6,9 @@ use nix::sys::signal::Signal;
 
 use super::{Notice, Watch, exit_status_for};
 use crate::commands::Call;
-use crate::commands::MAX_ANSWER_CHARS;
 use crate::commands::answer::{self, Dialog, DialogStep};
 use crate::commands::kill;
-use crate::commands::logs::{LogsRequest, logs};
+use crate::commands::logs::{LogLimits, LogsRequest, logs};
 use crate::commands::observe::observe;
 use crate::commands::result::{ResultAnswer, result_within};
 use crate::commands::status::status_view;
@@ -72,7 +71,7 @@ impl<'a> Follower<'a> {
         asks_in_place: bool,
     ) -> Self {
         let dir = store.job(&id);
-        let files: &[&str] = if call.printer.is_json() { &[RECORD] } else { &[OUTPUT, RECORD] };
+        let files: &[&str] = if call.printer.is_text() { &[OUTPUT, RECORD] } else { &[RECORD] };
         let watch = Watch::for_files(&dir, files);
         Self {
             call,
@@ -97,8 +96,8 @@ impl<'a> Follower<'a> {
         if let FollowEnd::Left(status) = end {
             return Ok(status);
         }
-        if self.call.printer.is_json() {
-            let status = self.call.print(&present_state(self.store, &self.id)?)?;
+        if !self.call.printer.is_text() {
+            let status = self.call.print(&present_state(self.call, self.store, &self.id)?)?;
             let is_idle = matches!(end, FollowEnd::Idle);
             return Ok(if is_idle { ExitStatus::Done } else { status });
         }
@@ -118,7 +117,7 @@ impl<'a> Follower<'a> {
     fn follow(&mut self) -> Result<FollowEnd, Error> {
         loop {
             let observed = observe(self.store, &self.id)?;
-            let has_ended = if self.call.printer.is_json() {
+            let has_ended = if !self.call.printer.is_text() {
                 !observed.live
             } else if self.dialog.is_some() {
                 // The conversation continues below the answer.
@@ -163,7 +162,10 @@ impl<'a> Follower<'a> {
     fn print_log(&mut self) -> Result<bool, Error> {
         loop {
             let from = LogsRequest::from_offset(self.id.clone(), self.shown);
-            let request = LogsRequest { max_bytes: Some(PART_BYTES), ..from };
+            let request = LogsRequest {
+                limits: LogLimits { max_bytes: Some(PART_BYTES), max_chars: None },
+                ..from
+            };
             let mut part = logs(self.store, &request)?;
             self.shown = part.next_offset;
             let has_ended = !part.status.is_live() && !part.truncated;
@@ -327,7 +329,7 @@ impl<'a> Follower<'a> {
 
     /// Prints the warnings and the hint of the ended job, whose verdict was printed.
     fn print_problems(&self) -> Result<ExitStatus, Error> {
-        let ended = result_within(self.store, &self.id, MAX_ANSWER_CHARS)?;
+        let ended = result_within(self.store, &self.id, self.call.bound())?;
         if let ResultAnswer::Ended(ended) = &ended {
             let mut warnings = String::new();
             for warning in &ended.outcome.warnings {

@@ -20,6 +20,10 @@ impl Answer for StatusView {
     fn text(&self) -> String {
         text(self)
     }
+
+    fn quiet(&self) -> Option<String> {
+        Some(format!("{}\n", self.status))
+    }
 }
 
 fn text(answer: &StatusView) -> String {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::{WaitAnswer, Waited};
 use crate::clock;
+use crate::commands::markdown;
 use crate::commands::result::ResultAnswer;
 use crate::error::ExitStatus;
-use crate::job::{Lifetime, Reason, Status};
+use crate::job::{JobId, Lifetime, Reason, Status};
 use crate::output::{
     Answer, Cell, Column, DIM, RED, Table, color, columns, failure, now_text, painted,
 };
@@ -36,6 +37,34 @@ impl Answer for WaitAnswer {
             },
             several => self.table(several),
         }
+    }
+
+    fn quiet(&self) -> Option<String> {
+        match self.jobs.as_slice() {
+            [Waited::Ended(result)] if !self.is_several => result.quiet(),
+            _ => Some(String::new()),
+        }
+    }
+
+    fn markdown(&self) -> Option<String> {
+        let parts: Vec<String> = self.jobs.iter().map(Waited::markdown).collect();
+        Some(parts.join("\n"))
+    }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        Some(self.jobs.iter().filter_map(Waited::id).cloned().collect())
+    }
+
+    fn failures(&self) -> String {
+        let mut text = String::new();
+        for job in &self.jobs {
+            match job {
+                Waited::Ended(result) => text += &result.failures(),
+                Waited::Failed(failed) => failed.push_to(&mut text),
+                Waited::Live(_) | Waited::Short(_) => {}
+            }
+        }
+        text
     }
 
     fn exit_status(&self) -> ExitStatus {
@@ -239,4 +268,25 @@ fn span(rows: &[WaitRow]) -> Option<Duration> {
         }
     }
     Some(last.since(first))
+}
+
+impl Waited {
+    /// Returns the job's id; `None` if the wait for it failed.
+    fn id(&self) -> Option<&JobId> {
+        match self {
+            Self::Ended(result) => Some(result.job_id()),
+            Self::Live(status) => Some(&status.job_id),
+            Self::Short(short) => Some(&short.job_id),
+            Self::Failed(_) => None,
+        }
+    }
+
+    fn markdown(&self) -> String {
+        match self {
+            Self::Ended(result) => result.markdown().unwrap_or_default(),
+            Self::Live(status) => markdown::heading(&status.job_id, status.status.as_str()),
+            Self::Short(short) => markdown::heading(&short.job_id, short.status.as_str()),
+            Self::Failed(failed) => markdown::failed(&failed.job_id, &failed.error),
+        }
+    }
 }
