@@ -241,18 +241,19 @@ fn hints_name_a_jobs_directory_given_as_an_option() {
 
 #[test]
 fn list_shortens_jobs_before_it_omits_any() {
-    let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.set("AI_AGENT", "test");
     sandbox.run_job("261120-zuzator", &[]).expect_end(0, "completed", None);
     let prompt = "Fix the failing login test in tests/login.rs and say what was wrong with it";
     let error =
         "API Error: 529 {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}} ".repeat(3);
-    for n in 0..40 {
-        let at = format!("2026-11-20T21:{n:02}:12.000Z");
+    for n in 0..200 {
+        let at = format!("2026-11-20T{:02}:{:02}:12.000Z", n / 60, n % 60);
         let fields = json!({
             "status": "failed", "reason": "overloaded", "error": error, "prompt": prompt,
             "startedAt": at, "endedAt": at, "costUsd": 0.12345, "numTurns": 12,
         });
-        ended_as(&sandbox, "261120-zuzator", &format!("261120-wubab{n:02}"), &fields);
+        ended_as(&sandbox, "261120-zuzator", &format!("261120-wubab{n:03}"), &fields);
     }
     let list = |options: &[&str]| -> Vec<Value> {
         let answer = sandbox.run([&["list"], options].concat());
@@ -272,10 +273,17 @@ fn list_shortens_jobs_before_it_omits_any() {
     assert_eq!((&few[0]["truncated"], &few[0]["retryAt"]), (&false.into(), &Value::Null));
     let many = list(&["--status", "failed"]);
     let last = many.last().unwrap();
-    assert_eq!(last["omitted"].as_u64().unwrap() as usize + many.len() - 1, 40, "{last}");
+    assert_eq!(last["omitted"].as_u64().unwrap() as usize + many.len() - 1, 200, "{last}");
+    assert!(many.len() > 80, "ids stay as long as possible: {}", many.len());
     assert_eq!(run_hint(&sandbox, last["hint"].as_str().unwrap()), 0);
+    let next = "claudejob list --status failed --max-chars 0";
+    assert_eq!((&last["next"], run_hint(&sandbox, next)), (&next.into(), 0));
+    let sixty = list(&["--limit", "60"]);
+    assert!(sixty.iter().all(|item| item["jobId"].is_string()), "{sixty:?}");
+    assert_eq!((sixty.len(), sixty[1]["hint"].is_string()), (60, true));
+    assert!(sixty[59].get("hint").is_none(), "{}", sixty[59]);
     let all = list(&["--all"]);
-    assert_eq!((all.len(), &all[0]["truncated"]), (41, &false.into()));
+    assert_eq!((all.len(), &all[0]["truncated"]), (201, &false.into()));
 }
 
 #[test]

@@ -7,6 +7,8 @@
 mod answers;
 #[path = "jobs/earlier_version.rs"]
 mod earlier_version;
+#[path = "jobs/formats.rs"]
+mod formats;
 #[path = "jobs/kill.rs"]
 mod kill;
 #[path = "jobs/list.rs"]

@@ -3,6 +3,7 @@
 mod columns;
 mod item;
 mod short_item;
+mod shorten;
 mod text;
 mod watch;
 
@@ -19,7 +20,6 @@ use crate::arguments::{FilterArgs, Format};
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Status, Timestamp};
 use crate::store::{Address, EndedJob, Listed, LoadError, Store, Summaries};
-use crate::text::json_length_of;
 use columns::ListColumn;
 use short_item::{ItemSize, Shortened};
 
@@ -111,20 +111,6 @@ impl ViewArgs {
     }
 }
 
-/// The last element of a list that leaves out jobs.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Omitted {
-    /// Always true.
-    truncated: bool,
-    /// Number of jobs that are left out.
-    omitted: usize,
-    /// A command that shows all jobs.
-    hint: String,
-    /// The same call without a limit of the answer's length.
-    next: String,
-}
-
 /// The list. The summary of an ended job is decoded only when the job is shown, so that a long
 /// list takes little memory.
 #[derive(Debug)]
@@ -134,6 +120,8 @@ pub(crate) struct ListAnswer {
     summaries: Summaries,
     rows: Vec<Row>,
     size: ItemSize,
+    /// The index of the first job that shows only its name.
+    names_from: usize,
     /// The same call without a limit of the answer's length.
     next: String,
     /// There are jobs, even if none is selected.
@@ -174,50 +162,6 @@ impl ListAnswer {
         }
         Some(item)
     }
-
-    /// Returns the last element, which says that the answer was shortened.
-    fn omission(&self) -> Omitted {
-        let hint = "claudejob list --all  # or a filter, such as --status running";
-        Omitted {
-            truncated: true,
-            omitted: self.omitted,
-            hint: self.address.apply(hint.to_owned()),
-            next: self.next.clone(),
-        }
-    }
-
-    /// Shows less of each job until all fit into an answer, then leaves out the last jobs.
-    fn shorten(&mut self, bound: usize) {
-        // The rest is for the element that says how many jobs are left out.
-        let max_length = bound.saturating_sub(json_length_of(&self.omission()) + 10);
-        let mut fitting = 0;
-        for size in [ItemSize::Full, ItemSize::Short, ItemSize::Shortest, ItemSize::Name] {
-            self.size = size;
-            let mut length = 2;
-            fitting = 0;
-            for item in self.items() {
-                length += self.length(item) + 1;
-                if length > max_length {
-                    break;
-                }
-                fitting += 1;
-            }
-            if fitting == self.rows.len() {
-                return;
-            }
-        }
-        self.omitted = self.rows.len() - fitting;
-        self.rows.truncate(fitting);
-    }
-
-    /// Returns the length of an item as JSON, in characters.
-    fn length(&self, item: Item) -> usize {
-        let item = item.shortened(self.size, &self.address);
-        match self.size {
-            ItemSize::Full => json_length_of(&item),
-            _ => json_length_of(&Shortened(&item)),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -230,7 +174,7 @@ impl schemars::JsonSchema for ListAnswer {
         let element = [
             generator.subschema_for::<Item>(),
             generator.subschema_for::<short_item::ShortItem>(),
-            generator.subschema_for::<Omitted>(),
+            generator.subschema_for::<shorten::Omitted>(),
         ];
         schemars::json_schema!({
             "description": "The jobs, in the order asked for.",
@@ -244,9 +188,11 @@ impl Serialize for ListAnswer {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeSeq;
         let mut list = serializer.serialize_seq(None)?;
-        for item in self.items() {
-            let item = item.shortened(self.size, &self.address);
-            match self.size {
+        for (index, row) in self.rows.iter().enumerate() {
+            let size = if index < self.names_from { self.size } else { ItemSize::Name };
+            let Some(item) = self.item(row) else { continue };
+            let item = item.shortened(size, &self.address);
+            match size {
                 ItemSize::Full => list.serialize_element(&item)?,
                 _ => list.serialize_element(&Shortened(&item))?,
             }
@@ -353,6 +299,7 @@ fn list(call: &Call, store: &Store, args: &ListArgs) -> Result<ListAnswer, Error
         store: store.clone(),
         address: Address::of(store.root()),
         size: ItemSize::Full,
+        names_from: usize::MAX,
         summaries: selection.summaries,
         rows,
         next: call.whole(),

@@ -33,8 +33,9 @@ fn follows_a_growing_log_without_repetition() {
 }
 
 #[test]
-fn answers_are_short_and_escaped() {
-    let sandbox = Sandbox::new("");
+fn answers_for_agents_are_short_and_escaped() {
+    let mut sandbox = Sandbox::new("");
+    sandbox.set("AI_AGENT", "test");
     let text = "\u{1b}[31m\u{9b}2J\u{202e}\\\"".repeat(30_000);
     let said = serde_json::to_string(&text).unwrap();
     sandbox.script(&format!(
@@ -56,6 +57,18 @@ fn answers_are_short_and_escaped() {
     }
     assert_eq!(sandbox.run(["result", &id])["truncated"], true);
     assert!(sandbox.run(["result", &id, "--full"])["result"] == text);
+    assert!(sandbox.run(["result", &id, "--max-chars", "0"])["result"] == text);
+    let full = sandbox.run(["result", &id, "--full", "--max-chars", "2000"]);
+    assert!(full.stdout.chars().count() < 2_000 && full["truncated"] == true, "{full:?}");
+    let refused = sandbox.run(["result", &id, "--max-chars", "499"]);
+    assert_eq!((refused.code, refused.text("code")), (2, "usage"), "{refused:?}");
+    sandbox.unset("AI_AGENT");
+    for verb in ["result", "wait"] {
+        let answer = sandbox.run([verb, &id]);
+        assert!(answer["result"] == text && answer["truncated"] == false, "{verb}");
+    }
+    sandbox.set("CLAUDE_SKILL_MAX_CHARS", "1000");
+    assert!(sandbox.run(["result", &id]).stdout.chars().count() < 1_000);
 }
 
 #[test]
@@ -107,11 +120,12 @@ fn wait_reports_a_job_that_is_removed_meanwhile() {
 #[test]
 fn wait_for_many_jobs_gives_short_answers() {
     let answer = "a long answer ".repeat(60);
-    let sandbox = Sandbox::new(&format!("read\ninit\nsay hm\nresult {answer}\neof"));
+    let mut sandbox = Sandbox::new(&format!("read\ninit\nsay hm\nresult {answer}\neof"));
     let ids: Vec<String> = (0..24).map(|n| format!("job-{n}")).collect();
     for id in &ids {
         sandbox.start(id, &["--max-parallel", "0"]);
     }
+    sandbox.set("AI_AGENT", "test");
     let wait = |ids: &[String]| {
         let ids = ids.iter().map(String::as_str);
         let all = sandbox.run(["wait"].into_iter().chain(ids));
@@ -130,9 +144,15 @@ fn wait_for_many_jobs_gives_short_answers() {
     assert_eq!(answered.collect::<Vec<_>>(), asked);
     // Answers for fewer jobs have space for the rest.
     assert!(wait(&ids[..9])[0]["session_id"].is_string());
-    let text = sandbox.run(["wait", "--plain"].into_iter().chain(asked)).stdout;
+    let text = sandbox.run(["wait", "--plain"].into_iter().chain(asked.iter().copied())).stdout;
     let row = text.lines().nth(1).unwrap();
     assert!(row.starts_with("job-0   completed  ") && row.contains("s  $0.01  a long"), "{text}");
+    sandbox.unset("AI_AGENT");
+    let whole = sandbox.run(["wait"].into_iter().chain(asked)).json;
+    for job in whole.as_array().unwrap() {
+        assert!(job["result"].as_str() == Some(&answer), "{job}");
+        assert_eq!(job["truncated"], false);
+    }
 }
 
 #[test]

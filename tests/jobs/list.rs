@@ -124,20 +124,29 @@ fn list_filters_and_sorts() {
 
 #[test]
 fn a_filtered_list_is_shortened_and_says_so() {
-    let sandbox = Sandbox::new("");
-    for n in 0..60 {
+    let mut sandbox = Sandbox::new("");
+    sandbox.set("AI_AGENT", "test");
+    for n in 0..200 {
         let prompt =
             format!(r#""prompt":"{}","spec":{{"admission":{{"group":"g"}}}}"#, "p".repeat(200));
         write_record(&sandbox, &format!("j{n}"), n, &prompt);
     }
-    for args in [["--group", "g"], ["--since", "9d"], ["--limit", "55"]] {
+    for args in [["--group", "g"], ["--since", "9d"], ["--limit", "190"]] {
         let answer = sandbox.run([&["list"][..], &args].concat());
         let items = answer.json.as_array().unwrap();
         assert!(answer.stdout.chars().count() < 8_000, "{args:?}");
-        let wanted = if args[0] == "--limit" { 55 } else { 60 };
+        let wanted = if args[0] == "--limit" { 190 } else { 200 };
         let last = items.last().unwrap();
         assert_eq!(last["truncated"], true, "{args:?}");
         assert_eq!(last["omitted"], wanted - (items.len() - 1), "{args:?}");
+        let ids = sandbox.run([&["list", "-o", "ids"], &args[..]].concat()).stdout;
+        assert_eq!(ids.lines().count(), wanted, "ids are never left out");
     }
-    assert_eq!(sandbox.run(["list", "--all"]).json.as_array().unwrap().len(), 60);
+    assert_eq!(sandbox.run(["list", "--all"]).json.as_array().unwrap().len(), 200);
+    sandbox.unset("AI_AGENT");
+    let whole = sandbox.run(["list", "--group", "g"]).json;
+    assert_eq!(whole.as_array().unwrap().len(), 200);
+    for item in whole.as_array().unwrap() {
+        assert_eq!((&item["truncated"], &item["status"]), (&false.into(), &"completed".into()));
+    }
 }

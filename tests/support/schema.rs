@@ -20,12 +20,15 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
     if has("--plain") || (has("--raw") && has("--follow")) {
         return;
     }
+    // An element of the array, or the document.
+    let is_element = has("ndjson");
     let schemas: &[&str] = match verb {
         "start" | "rerun"
             if arguments.iter().any(|a| a == "--wait" || a.starts_with("--wait=")) =>
         {
             &["wait"]
         }
+        "run" if is_element => &["wait", "logs"],
         "run" => &["wait"],
         "resume" | "recover" => &["recover", "recover-all"],
         "rerun" => &["start"],
@@ -43,6 +46,9 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
         Err(_) => stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
     };
     for document in documents {
+        if is_element && validators()[schemas[0]].is_valid(&json!([document])) {
+            continue;
+        }
         let is_error = document.get("code").is_some() && document.get("error").is_some();
         check(if is_error { &["error"] } else { schemas }, &document);
     }

@@ -26,6 +26,8 @@ impl Answer for ResultAnswer {
     fn quiet(&self) -> Option<String> {
         match self {
             Self::Pending(_) => Some(String::new()),
+            // Text from before a failure is no answer.
+            Self::Ended(ended) if ended.outcome.partial => Some(String::new()),
             Self::Ended(ended) => Some(answer_text(ended)),
         }
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::{Notice, Watch, exit_status_for};
+use crate::arguments::Format;
 use crate::commands::Call;
 use crate::commands::answer::{self, Dialog, DialogStep};
 use crate::commands::kill;
@@ -57,6 +58,8 @@ pub(in crate::commands) struct Follower<'a> {
     line: Option<LiveLine>,
     /// A person can answer the agent on the terminal.
     asks_in_place: bool,
+    /// The conversation is printed before the answer.
+    shows_log: bool,
     /// The open question, and the ids of those that were answered here or elsewhere.
     dialog: Option<Dialog>,
     answered: Vec<String>,
@@ -71,7 +74,8 @@ impl<'a> Follower<'a> {
         asks_in_place: bool,
     ) -> Self {
         let dir = store.job(&id);
-        let files: &[&str] = if call.printer.is_text() { &[OUTPUT, RECORD] } else { &[RECORD] };
+        let shows_log = call.printer.is_text() || call.printer.format() == Format::Ndjson;
+        let files: &[&str] = if shows_log { &[OUTPUT, RECORD] } else { &[RECORD] };
         let watch = Watch::for_files(&dir, files);
         Self {
             call,
@@ -83,6 +87,7 @@ impl<'a> Follower<'a> {
             held: None,
             line: None,
             asks_in_place,
+            shows_log,
             dialog: None,
             answered: Vec::new(),
             reads_lines: false,
@@ -117,7 +122,7 @@ impl<'a> Follower<'a> {
     fn follow(&mut self) -> Result<FollowEnd, Error> {
         loop {
             let observed = observe(self.store, &self.id)?;
-            let has_ended = if !self.call.printer.is_text() {
+            let has_ended = if !self.shows_log {
                 !observed.live
             } else if self.dialog.is_some() {
                 // The conversation continues below the answer.
@@ -170,7 +175,9 @@ impl<'a> Follower<'a> {
             self.shown = part.next_offset;
             let has_ended = !part.status.is_live() && !part.truncated;
             if !part.passages.is_empty() {
-                self.arrange_turn_end(&mut part.passages, has_ended);
+                if self.call.printer.is_text() {
+                    self.arrange_turn_end(&mut part.passages, has_ended);
+                }
                 self.line = None;
                 self.call.print(&part)?;
             }
