@@ -1,10 +1,10 @@
 //! `wait`: waits until jobs have ended.
 
+mod finished;
 mod pending;
 mod progress;
 mod text;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,24 +13,22 @@ use serde::Serialize;
 
 use super::Call;
 use super::observe::observe;
-use super::result::{Pending, ResultAnswer, result_within};
+use super::result::{Pending, ResultAnswer};
 use super::selecting::{Among, Selected};
 use super::several::{FailedJob, first_exit_status};
-use super::status::{StatusAnswer, status_view};
+use super::status::StatusAnswer;
 use crate::arguments::{SelectorArgs, duration};
 use crate::error::{Error, ExitStatus};
-use crate::fault_point::fault_point;
 use crate::job::{JobId, Lifetime, Reason, Status, full_status};
 use crate::output::{Answer, LiveLine, print_note};
 use crate::process::{self, AwaitedSignals};
 use crate::store::{Address, Store, addressed};
 use crate::text::{clip, json_length_of, plural};
+use finished::FinishedResults;
 use pending::PendingJobs;
 use progress::WaitProgress;
 use text::WaitRow;
 
-/// If there are fewer characters for each job, only its most important fields are shown.
-const MIN_RESULT_CHARS: usize = 600;
 /// Maximum number of characters of a hint in a short result.
 const MAX_HINT_CHARS: usize = 120;
 
@@ -314,64 +312,6 @@ fn wait(
         return Ok(None);
     }
     answer(store, selected, options, finished).map(Some)
-}
-
-/// Results of jobs that ended while others are live: such a job may be removed before the answer.
-struct FinishedResults {
-    results: BTreeMap<JobId, ResultAnswer>,
-    /// Maximum number of characters of the answer.
-    bound: Option<usize>,
-    /// Maximum number of characters of each result.
-    max_chars: usize,
-    /// A named job does not exist or cannot be read: the others were not waited for.
-    has_unknown: bool,
-}
-
-impl FinishedResults {
-    /// Results of so many jobs in an answer of at most `bound` characters.
-    fn within(bound: Option<usize>, number: usize) -> Self {
-        let max_chars = bound.map_or(usize::MAX, |bound| (bound / number.max(1)).saturating_sub(2));
-        Self { results: BTreeMap::new(), bound, max_chars, has_unknown: false }
-    }
-
-    fn is_short(&self) -> bool {
-        self.max_chars < MIN_RESULT_CHARS
-    }
-
-    /// Returns the job's result. For a short answer it is shortened later.
-    fn result(&self, store: &Store, id: &JobId) -> Result<ResultAnswer, Error> {
-        let max = if self.is_short() { self.bound } else { Some(self.max_chars) };
-        result_within(store, id, max)
-    }
-
-    fn keep(&mut self, store: &Store, id: &JobId) {
-        if let Ok(result) = self.result(store, id) {
-            self.results.insert(id.clone(), result);
-        }
-        fault_point("wait:kept");
-    }
-
-    /// Returns the job's present state, or its earlier result if it has been removed, with the exit
-    /// status for it.
-    fn answer(&mut self, store: &Store, id: &JobId) -> Result<(ExitStatus, Waited), Error> {
-        let result = match self.present_state(store, id) {
-            Ok(Waited::Ended(result)) => result,
-            Ok(Waited::Live(view)) if view.status == Status::Blocked => {
-                return Ok((ExitStatus::Blocked, Waited::Live(view)));
-            }
-            Ok(live) => return Ok((ExitStatus::TimedOut, live)),
-            Err(error) => self.results.remove(id).ok_or(error)?,
-        };
-        Ok((exit_status(&result), Waited::Ended(result)))
-    }
-
-    fn present_state(&self, store: &Store, id: &JobId) -> Result<Waited, Error> {
-        let observed = observe(store, id)?;
-        if observed.record.status.is_live() {
-            return Ok(Waited::Live(Box::new(status_view(store, &observed.record))));
-        }
-        Ok(Waited::Ended(self.result(store, id)?))
-    }
 }
 
 /// Returns the exit status of a command that waited for a job with this result.
