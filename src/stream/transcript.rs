@@ -27,6 +27,8 @@ const MAX_QUESTION_CHARS: usize = 400;
 const QUESTION_TOOL: &str = "AskUserQuestion";
 /// Text for a tool call without a decision.
 const WAITS_FOR_PERMISSION: &str = "waits for permission";
+/// Beginning of the text for a question.
+const ASKS: &str = "asks: ";
 const MAX_ERROR_CHARS: usize = 500;
 /// Text for an error without a message.
 const NO_MESSAGE: &str = "claude ended its turn with an error and gave no message";
@@ -63,6 +65,15 @@ pub(crate) struct TranscriptLine {
 }
 
 impl TranscriptLine {
+    /// Returns whether the line says that the agent waits for an answer.
+    pub(crate) fn is_request(&self) -> bool {
+        match self.speaker {
+            Speaker::Tool => self.text.starts_with(ASKS),
+            Speaker::Note => self.text.starts_with(WAITS_FOR_PERMISSION),
+            _ => false,
+        }
+    }
+
     fn new(speaker: Speaker, text: impl Into<String>) -> Self {
         Self { speaker, text: text.into() }
     }
@@ -245,8 +256,8 @@ fn question_lines(tool_name: &str, input: &str) -> Vec<String> {
         let labels = one_line(&labels.join(", "), MAX_QUESTION_CHARS);
         let question = one_line(&asked.question, MAX_QUESTION_CHARS);
         lines.push(match labels.as_str() {
-            "" => format!("asks: {question}"),
-            _ => format!("asks: {question} ({labels})"),
+            "" => format!("{ASKS}{question}"),
+            _ => format!("{ASKS}{question} ({labels})"),
         });
     }
     lines

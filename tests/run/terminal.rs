@@ -33,6 +33,7 @@ fn a_question_is_answered_in_place() {
     assert_eq!(code, 0, "{output}");
     assert!(output.contains("job j asks\r\n"), "{output}");
     assert!(output.contains("  2  Postgres"), "{output}");
+    assert_eq!(output.matches("Which database?").count(), 1, "{output}");
     let (question, end) = (output.find(prompt).unwrap(), output.find("thanks").unwrap());
     assert!(output.find("hello").unwrap() < question && question < end, "{output}");
     assert!(output[end..].contains("= completed"), "{output}");
@@ -51,6 +52,7 @@ fn a_denial_gives_its_reason() {
     let (code, output) = run.finish();
     assert_eq!(code, 0, "{output}");
     assert!(output.contains(":\r\n  cargo publish\r\n"), "{output}");
+    assert!(!output.contains("waits for permission"), "{output}");
     assert_eq!(response(&sandbox), json!({"behavior": "deny", "message": "not today"}));
 }
 

@@ -174,6 +174,10 @@ impl<'a> Follower<'a> {
             let mut part = logs(self.store, &request)?;
             self.shown = part.next_offset;
             let has_ended = !part.status.is_live() && !part.truncated;
+            if self.asks_in_place {
+                // The dialog shows the request.
+                part.passages.retain(|passage| !passage.is_request());
+            }
             if !part.passages.is_empty() {
                 if self.call.printer.is_text() {
                     self.arrange_turn_end(&mut part.passages, has_ended);
