@@ -10,6 +10,8 @@ mod terminal;
 
 use std::fs;
 
+use serde_json::Value;
+
 use support::{Answer, Sandbox, await_file};
 
 const SCRIPT: &str = "read\ninit\nsay hello\nresult fine\neof";
@@ -51,6 +53,30 @@ fn answers_with_the_document_of_wait() {
     assert_eq!(failed.code, 1, "{failed:?}");
     assert!(failed.stdout.contains("\n= failed (no_result): "), "{failed:?}");
     assert!(failed.stderr.contains("hint: claudejob resume bad"), "{failed:?}");
+}
+
+#[test]
+fn prints_the_end_in_each_format() {
+    let sandbox = Sandbox::new(SCRIPT);
+    let run = |options: &[&str]| sandbox.run([&["run", "x"], options].concat());
+    let quiet = run(&["-q"]);
+    assert_eq!((quiet.code, quiet.stdout.as_str(), quiet.stderr.as_str()), (0, "fine\n", ""));
+    let ids = run(&["-o", "ids", "-n", "j"]);
+    assert_eq!((ids.code, ids.stdout.as_str()), (0, "j\n"));
+    let markdown = run(&["-o", "markdown", "-n", "k"]);
+    assert!(markdown.stdout.starts_with("### completed: k\n\nfine\n\n| turns |"), "{markdown:?}");
+    let lines = run(&["-o", "ndjson"]).stdout;
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, parts) = lines.split_last().unwrap();
+    assert_eq!((&end["status"], &end["result"]), (&"completed".into(), &"fine".into()));
+    let tails: String = parts.iter().map(|part| part["tail"].as_str().unwrap()).collect();
+    assert!(tails.contains("hello") && tails.contains("= completed"), "{tails}");
+    let kept = run(&["-q", "--keep-alive"]);
+    assert_eq!((kept.code, kept.stdout.as_str()), (0, "fine\n"), "{kept:?}");
+    sandbox.script(&format!("read\ninit\n{QUESTION}\nhang"));
+    let blocked = run(&["-q", "--ask", "-n", "b"]);
+    assert_eq!((blocked.code, blocked.stdout.as_str()), (5, ""));
+    assert!(blocked.stderr.starts_with("hint: claudejob answer b --choice"), "{blocked:?}");
 }
 
 #[test]

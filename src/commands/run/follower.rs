@@ -102,9 +102,7 @@ impl<'a> Follower<'a> {
             return Ok(status);
         }
         if !self.call.printer.is_text() {
-            let status = self.call.print(&present_state(self.call, self.store, &self.id)?)?;
-            let is_idle = matches!(end, FollowEnd::Idle);
-            return Ok(if is_idle { ExitStatus::Done } else { status });
+            return self.print_end(&end);
         }
         self.print_held()?;
         match end {
@@ -117,6 +115,23 @@ impl<'a> Follower<'a> {
             }
             _ => self.print_problems(),
         }
+    }
+
+    /// Prints the state of the job at the end in a format that is not text for people.
+    fn print_end(&self, end: &FollowEnd) -> Result<ExitStatus, Error> {
+        let is_idle = matches!(end, FollowEnd::Idle);
+        if is_idle && !self.call.printer.is_json() {
+            // The answer, which the state of an idle job does not contain.
+            self.call.print(&result_within(self.store, &self.id, self.call.bound())?)?;
+            return Ok(ExitStatus::Done);
+        }
+        let status = self.call.print(&present_state(self.call, self.store, &self.id)?)?;
+        if let FollowEnd::Blocked(record) = end
+            && !self.call.printer.is_json()
+        {
+            self.print_record_hint(record);
+        }
+        Ok(if is_idle { ExitStatus::Done } else { status })
     }
 
     fn follow(&mut self) -> Result<FollowEnd, Error> {
@@ -332,10 +347,14 @@ impl<'a> Follower<'a> {
     fn print_blocked(&self, record: &Record) -> Result<ExitStatus, Error> {
         let asks = record.blocked.as_ref().map(open_request).unwrap_or_default();
         print_text(&painted(BOLD, &format!("= blocked · {}\n", harmless(&asks))))?;
+        self.print_record_hint(record);
+        Ok(ExitStatus::Blocked)
+    }
+
+    fn print_record_hint(&self, record: &Record) {
         if let Some(hint) = record.hint() {
             print_hint(&addressed(self.store.root(), hint));
         }
-        Ok(ExitStatus::Blocked)
     }
 
     /// Prints the warnings and the hint of the ended job, whose verdict was printed.
