@@ -133,3 +133,36 @@ pub(crate) fn now_text(status: &StatusView) -> String {
     };
     one_line(&harmless(&text), MAX_NOW_CHARS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Activity, JobId, Record, Spec, Status, WaitingFor};
+
+    #[test]
+    fn the_line_says_what_the_job_does_or_waits_for() {
+        let at = |s: i64| Timestamp::from_epoch_ms(s * 1_000).unwrap();
+        let id = JobId::parse("j").unwrap();
+        let mut record = Record::new(id, Spec::default(), String::new(), at(1_000));
+        record.status = Status::Queued;
+        let mut view = StatusView::from_record(&record);
+        let why = "it is number 3 in the queue for a slot";
+        view.waiting_for = Some(WaitingFor::new(WaitKind::Slot, None, why));
+        assert_eq!(job_line(&view, at(1_012)), "queued 12s · number 3 in the queue");
+
+        record.status = Status::Running;
+        record.times.counted_since = Some(at(1_012));
+        record.cost.usd = Some(0.123);
+        let tool = Some("Bash".to_owned());
+        record.activity = Some(Activity { tool, text: "cargo\u{1b}[2J\ntest".to_owned() });
+        let view = StatusView::from_record(&record);
+        let line = "running 1m 12s · $0.12 · Bash: cargo\u{fffd}[2J test";
+        assert_eq!(job_line(&view, at(1_084)), line);
+
+        // The end of the limit has passed: it is not named any more.
+        record.waiting_for = Some(WaitingFor::new(WaitKind::Limit, Some(at(1_000)), "a limit"));
+        record.cost.is_lower_bound = true;
+        let view = StatusView::from_record(&record);
+        assert_eq!(job_line(&view, at(1_194)), "waiting 3m 02s · ≥$0.12 · rate limit");
+    }
+}

@@ -120,10 +120,16 @@ impl JobDir {
         struct AnswerText {
             #[serde(default)]
             result: Option<String>,
+            #[serde(default)]
+            structured_output: Option<serde_json::Value>,
         }
         let text = read_bounded(&self.file(RESULT), 64 << 20).ok()?;
-        let answer = serde_json::from_slice::<AnswerText>(&text).ok()?.result?;
-        answer.trim().lines().next().map(str::to_owned)
+        let answer: AnswerText = serde_json::from_slice(&text).ok()?;
+        match (answer.result, answer.structured_output) {
+            (Some(text), _) => text.trim().lines().next().map(str::to_owned),
+            (None, Some(output)) => Some(output.to_string()),
+            (None, None) => None,
+        }
     }
 
     /// Renames a result that does not follow from the job's log.

@@ -119,6 +119,25 @@ fn a_timeout_ends_a_wait_during_a_flood() {
 }
 
 #[test]
+fn without_colour_only_the_cursor_is_moved() {
+    let mut jobs = Records::new();
+    jobs.sandbox.set("NO_COLOR", "1");
+    for id in ["one", "two"] {
+        let fields = running(&jobs, "x");
+        jobs.live(id, 65, fields);
+    }
+    let call = ["wait", "one", "two", "--timeout", "1s"];
+    let (code, output) = Terminal::of_size(jobs.sandbox.command(call), 80, 24).finish();
+    assert_eq!(code, 124);
+    assert!(output.contains("0 of 2 done, 2 running"), "{output:?}");
+    let sequences = output.split('\u{1b}').skip(1);
+    for sequence in sequences {
+        let end = sequence.find(|c: char| c.is_ascii_alphabetic()).unwrap();
+        assert!(["[J", "[2A"].contains(&&sequence[..=end]), "{output:?}");
+    }
+}
+
+#[test]
 fn a_dumb_terminal_gets_no_live_line() {
     let mut jobs = Records::new();
     jobs.sandbox.set("TERM", "dumb");
