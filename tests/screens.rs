@@ -93,7 +93,7 @@ fix-login       running    1h 01m  1h 00m   $0.12  Bash: cargo test --quiet
 #[test]
 fn list_leaves_out_columns_that_do_not_fit() {
     let jobs = some_jobs();
-    let arguments = ["list", "--wide", "--status", "running,failed"];
+    let arguments = ["list", "-o", "wide", "--status", "running,failed"];
     assert_screen(
         &jobs,
         &arguments,
@@ -252,4 +252,18 @@ fn sentences_are_wrapped_between_words() {
     assert!(lines[3].starts_with("hint: claudejob "), "{lines:#?}");
     let plain = jobs.sandbox.run(["result", "warned", "--plain"]).stdout;
     assert!(plain.contains(warning), "{plain}");
+}
+
+#[test]
+fn answers_are_wrapped_but_code_is_not() {
+    let jobs = some_jobs();
+    jobs.ended("answered", 90, json!({"status": "completed", "elapsedMs": 1_000, "numTurns": 1}));
+    let prose = "The words of a title are joined by single dashes now, so all tests pass again.";
+    let code = "cargo test --quiet --package slug --test words -- --nocapture --test-threads 1";
+    jobs.result("answered", &format!("{prose}\n```sh\n{code}\n```"));
+    let lines = screen(&jobs, &["result", "answered"], 60);
+    assert_eq!(lines[0], "The words of a title are joined by single dashes now, so all");
+    assert_eq!(lines[1..4], ["  tests pass again.", "```sh", code]);
+    let plain = jobs.sandbox.run(["result", "answered", "--plain"]).stdout;
+    assert!(plain.starts_with(prose), "{plain}");
 }

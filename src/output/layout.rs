@@ -94,32 +94,61 @@ pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
 /// column `used`. Continued lines are indented.
 pub(crate) fn hanging(text: &str, used: usize, width: usize) -> String {
     let mut wrapped = String::new();
-    let mut at = used;
     for (index, line) in text.lines().enumerate() {
         if index > 0 {
             wrapped.push('\n');
-            at = 0;
         }
-        if shown_width(line) <= width.saturating_sub(at) {
-            wrapped.push_str(line);
-            continue;
-        }
-        for (index, word) in line.split_whitespace().enumerate() {
-            let gap = usize::from(index > 0);
-            let word_width = shown_width(word);
-            if at > INDENT && at + gap + word_width > width {
-                wrapped.push('\n');
-                wrapped.push_str(&" ".repeat(INDENT));
-                at = INDENT;
-            } else if gap > 0 {
-                wrapped.push(' ');
-                at += 1;
-            }
-            wrapped.push_str(word);
-            at += word_width;
-        }
+        wrap_line(&mut wrapped, line, if index > 0 { 0 } else { used }, width);
     }
     wrapped
+}
+
+/// Wraps the prose of a text in Markdown like [`hanging`], with lists and quotations. Code and tables
+/// keep their lines, which have a meaning.
+pub(crate) fn wrapped_prose(text: &str, used: usize, width: usize) -> String {
+    let mut wrapped = String::new();
+    let mut is_code = false;
+    for (index, line) in text.split('\n').enumerate() {
+        if index > 0 {
+            wrapped.push('\n');
+        }
+        let start = line.trim_start();
+        let is_fence = start.starts_with("```") || start.starts_with("~~~");
+        let is_indented = line.starts_with("    ") || line.starts_with('\t');
+        if is_code || is_fence || is_indented || start.starts_with('|') {
+            wrapped.push_str(line);
+        } else {
+            wrap_line(&mut wrapped, line, if index > 0 { 0 } else { used }, width);
+        }
+        is_code ^= is_fence;
+    }
+    wrapped
+}
+
+/// Appends a line, broken between words, that begins at column `at`.
+fn wrap_line(wrapped: &mut String, line: &str, mut at: usize, width: usize) {
+    if shown_width(line) <= width.saturating_sub(at) {
+        wrapped.push_str(line);
+        return;
+    }
+    let margin = line.len() - line.trim_start().len();
+    wrapped.push_str(&line[..margin]);
+    at += margin;
+    let indent = INDENT + margin;
+    for (index, word) in line.split_whitespace().enumerate() {
+        let gap = usize::from(index > 0);
+        let word_width = shown_width(word);
+        if at > indent && at + gap + word_width > width {
+            wrapped.push('\n');
+            wrapped.push_str(&" ".repeat(indent));
+            at = indent;
+        } else if gap > 0 {
+            wrapped.push(' ');
+            at += 1;
+        }
+        wrapped.push_str(word);
+        at += word_width;
+    }
 }
 
 /// Returns the width of a text without its styles.
@@ -161,5 +190,16 @@ mod tests {
         ] {
             assert_eq!(hanging(text, used, width), shown, "{text:?} {used} {width}");
         }
+    }
+
+    #[test]
+    fn code_and_tables_are_not_wrapped() {
+        let text = "one two three\n- four five six\n  - seven eight\n```sh\ncat one two three\n```\n\
+            | a | b | c | d |\n    indented code line\nlast words of it";
+        let shown = "one two\n  three\n- four\n  five six\n  - seven\n    eight\n```sh\n\
+            cat one two three\n```\n| a | b | c | d |\n    indented code line\nlast words\n  of it";
+        assert_eq!(wrapped_prose(text, 0, 10), shown);
+        assert_eq!(wrapped_prose(text, 0, usize::MAX), text);
+        assert_eq!(wrapped_prose("a\n\nb\n", 2, 10), "a\n\nb\n");
     }
 }

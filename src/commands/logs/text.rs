@@ -2,7 +2,10 @@
 
 use super::LogsAnswer;
 use crate::commands::Call;
-use crate::output::{Answer, BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, painted, print_plain};
+use crate::output::{
+    Answer, BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, columns, painted, print_plain,
+    wrapped_prose,
+};
 use crate::stream::transcript::{Speaker, TranscriptLine};
 use crate::text::harmless;
 
@@ -48,6 +51,7 @@ fn passage_text(passage: &TranscriptLine) -> String {
         Speaker::End => BOLD,
         Speaker::Stderr => YELLOW,
     };
-    let text = harmless(&passage.text);
-    painted(style, &format!("{}{text}", passage.speaker.mark()))
+    let mark = passage.speaker.mark();
+    let text = wrapped_prose(&harmless(&passage.text), mark.chars().count(), columns());
+    painted(style, &format!("{mark}{text}"))
 }

@@ -7,7 +7,8 @@ use crate::clock;
 use crate::commands::markdown::heading;
 use crate::job::{JobId, PreviousResult};
 use crate::output::{
-    Answer, DIM, RED, color, failure, painted, push_hint, push_marked, push_warning,
+    Answer, DIM, RED, color, columns, failure, painted, push_hint, push_marked, push_warning,
+    wrapped_prose,
 };
 use crate::text::{format_cost, format_duration, harmless, plural};
 
@@ -58,7 +59,11 @@ fn previous_result(previous: Option<&PreviousResult>) -> String {
     let Some(previous) = previous else { return String::new() };
     let output = previous.structured_output.as_ref().map(serde_json::Value::to_string);
     let Some(answer) = previous.result.as_ref().or(output.as_ref()) else { return String::new() };
-    format!("Result of attempt {}:\n{}\n", previous.attempt, harmless(answer.trim_end()))
+    format!("Result of attempt {}:\n{}\n", previous.attempt, wrapped_answer(answer))
+}
+
+fn wrapped_answer(answer: &str) -> String {
+    wrapped_prose(&harmless(answer.trim_end()), 0, columns())
 }
 
 /// Returns the answer and the structured output.
@@ -66,7 +71,7 @@ fn answer_text(ended: &EndedResult) -> String {
     let outcome = &ended.outcome;
     let mut text = String::new();
     if let Some(result) = &outcome.result {
-        let _ = writeln!(text, "{}", harmless(result.trim_end()));
+        let _ = writeln!(text, "{}", wrapped_answer(result));
     }
     if let Some(output) = &outcome.structured_output {
         let pretty = serde_json::to_string_pretty(output).unwrap_or_default();
