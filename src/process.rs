@@ -24,6 +24,8 @@ mod poll;
 mod proc;
 mod procfs;
 mod reaping;
+#[cfg(target_os = "linux")]
+mod rename;
 mod run;
 mod signals;
 mod spawn;
@@ -53,6 +55,8 @@ pub(crate) use poll::{RawStdin, readable_within, wait_reader_closed};
 use proc::with_ancestors;
 pub(crate) use proc::{ProcessId, check as check_proc, descends_from, holds_lock, is_this_program};
 pub(crate) use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background};
+#[cfg(target_os = "linux")]
+pub(crate) use rename::rename_to_free_name;
 pub(crate) use run::run_with_timeout;
 pub(crate) use signals::{AwaitedSignals, discard_typed, run_in_foreground};
 pub(crate) use spawn::{accept_kill_requests, spawn_claude, spawn_detached, spawn_worker};

@@ -148,12 +148,13 @@ pub(super) fn clear(root: &Path) -> Result<(), StoreError> {
 pub(super) fn publish(staged: &Path, name: &Path) -> Result<(), CreateError> {
     #[cfg(target_os = "linux")]
     {
-        use nix::errno::Errno;
-        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-        match renameat2(AT_FDCWD, staged, AT_FDCWD, name, RenameFlags::RENAME_NOREPLACE) {
-            Err(Errno::EEXIST) => return Err(CreateError::Exists),
-            // Some file systems do not support the flag.
-            Err(Errno::EINVAL | Errno::ENOSYS) => {}
+        use nix::libc::{EINVAL, ENOSYS};
+        match crate::process::rename_to_free_name(staged, name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(CreateError::Exists);
+            }
+            // Some file systems do not support it, nor do kernels before 3.15.
+            Err(error) if matches!(error.raw_os_error(), Some(EINVAL | ENOSYS)) => {}
             done => return Ok(done.context("create", name)?),
         }
     }
