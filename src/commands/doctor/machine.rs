@@ -1,4 +1,4 @@
-//! Checks of the machine: open files and the clock.
+//! Checks of the machine: open files, the clock and the system.
 
 use super::{Check, Named};
 use crate::job::Timestamp;
@@ -38,6 +38,21 @@ pub(super) fn clock(now: Timestamp, future_dated: Option<&Named>) -> Check {
     }
 }
 
+/// Says what does not hold on a system other than Linux; `None` on Linux.
+pub(super) fn system(os: &str) -> Option<Check> {
+    if os == "linux" {
+        return None;
+    }
+    let detail = format!(
+        "{os} is not tested, and has no parent-death signal, subreaper, pidfd or scope: if a worker \
+         is killed with SIGKILL, its claude may continue; a process of a job that has left its \
+         parents is not found; logs --merged shows stderr first"
+    );
+    let hint = "end jobs with claudejob kill; after a crash run claudejob list, then \
+        claudejob recover --all";
+    Some(Check::warning("system", detail, hint))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Level;
@@ -49,6 +64,14 @@ mod tests {
         {
             assert_eq!(open_files(max).level, level, "{max:?}");
         }
+    }
+
+    #[test]
+    fn says_what_does_not_hold_elsewhere() {
+        assert!(system("linux").is_none());
+        let check = system("macos").unwrap();
+        assert_eq!(check.level, Level::Warning);
+        assert!(check.detail.ends_with("stderr first"), "not shortened: {}", check.detail);
     }
 
     #[test]
