@@ -162,7 +162,8 @@ fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     checks.push(check_detach(request, env));
     checks.push(machine::open_files(process::machine::open_files()));
     checks.push(machine::clock(now, future_dated.as_ref()));
-    checks.extend(machine::system(std::env::consts::OS));
+    let handle = process::ProcessHandle::open(process::own_pid()).map(drop);
+    checks.extend(machine::system(std::env::consts::OS, handle.err()));
     let ok = checks.iter().all(|check| check.level != Level::Error);
     DoctorAnswer { ok, checks }
 }

@@ -1,5 +1,7 @@
 //! Checks of the machine: open files, the clock and the system.
 
+use std::io;
+
 use super::{Check, Named};
 use crate::job::Timestamp;
 
@@ -38,8 +40,14 @@ pub(super) fn clock(now: Timestamp, future_dated: Option<&Named>) -> Check {
     }
 }
 
-/// Says what does not hold on a system other than Linux; `None` on Linux.
-pub(super) fn system(os: &str) -> Option<Check> {
+/// Says what does not hold on a system other than Linux, or on a Linux where no handle of a process
+/// can be opened for this reason; `None` if everything holds.
+pub(super) fn system(os: &str, no_handle: Option<io::Error>) -> Option<Check> {
+    if let Some(error) = no_handle {
+        let detail = format!("no pidfd can be opened ({error}): running jobs cannot be killed");
+        let hint = "use Linux 5.3 or newer; in a container, allow pidfd_open in its seccomp profile";
+        return Some(Check::error("system", detail, hint));
+    }
     if os == "linux" {
         return None;
     }
@@ -68,10 +76,12 @@ mod tests {
 
     #[test]
     fn says_what_does_not_hold_elsewhere() {
-        assert!(system("linux").is_none());
-        let check = system("macos").unwrap();
+        assert!(system("linux", None).is_none());
+        let check = system("macos", None).unwrap();
         assert_eq!(check.level, Level::Warning);
         assert!(check.detail.ends_with("stderr first"), "not shortened: {}", check.detail);
+        let old_kernel = io::Error::from_raw_os_error(nix::libc::ENOSYS);
+        assert_eq!(system("linux", Some(old_kernel)).unwrap().level, Level::Error);
     }
 
     #[test]
