@@ -70,9 +70,11 @@ case $(uname -s)-$(uname -m) in
 esac
 case $target in
   *-linux-gnu)
-    if ! ls /lib*/ld-linux-* /lib/*/ld-linux-* >/dev/null 2>&1; then
-      fail "this system has no glibc" "cargo install claudejob"
-    fi
+    loader=
+    for file in /lib*/ld-linux-* /lib/*/ld-linux-*; do
+      [ ! -e "$file" ] || loader=$file
+    done
+    [ -n "$loader" ] || fail "this system has no glibc" "cargo install claudejob"
     ;;
 esac
 

@@ -378,7 +378,7 @@ impl Queue {
 
     /// Not supported on this system: the wake FIFO has to suffice.
     #[cfg(not(target_os = "linux"))]
-    pub fn open_running_watch(&self) -> io::Result<File> {
+    pub(crate) fn open_running_watch(&self) -> io::Result<File> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
