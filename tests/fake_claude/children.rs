@@ -99,7 +99,10 @@ impl Role {
                     super::hang()
                 });
                 // SAFETY: ends this thread alone; the other thread uses nothing that it owns.
-                unsafe { libc::syscall(libc::SYS_exit, 0) };
+                #[cfg(target_os = "linux")]
+                unsafe {
+                    libc::syscall(libc::SYS_exit, 0);
+                }
                 Ok(())
             }
             Self::Chain { pid_file, mode } => {
