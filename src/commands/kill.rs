@@ -47,6 +47,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_millis(90);
 /// Time limit for the kernel to end a process after SIGKILL.
 const SIGKILL_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Error of a kill whose time is over.
+const STILL_ENDING: &str = "the job is still being ended";
+
 /// Arguments of `kill`.
 #[derive(Debug, Args)]
 #[command(
@@ -215,7 +218,7 @@ fn kill_until(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, E
         status if status.is_live() && record.is_of_node_skill() => {
             Some("only the Node skill can kill a job that it started".to_owned())
         }
-        status if status.is_live() => Some("the job is still being ended".to_owned()),
+        status if status.is_live() => Some(STILL_ENDING.to_owned()),
         status => Some(format!("the job has already {}", ended_verb(status))),
     };
     let hint = record.hint().map(|hint| addressed(store.root(), hint));

@@ -7,7 +7,7 @@ use super::observe::try_load_checked;
 use crate::arguments::{FilterArgs, SelectorArgs};
 use crate::error::Error;
 use crate::job::{Filter, JobId, Status, Timestamp};
-use crate::store::{Listed, Store};
+use crate::store::Store;
 
 /// The jobs among which a verb selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,23 +141,21 @@ pub(super) fn take_over_selected(
 fn matching(store: &Store, filter: &Filter, among: Among) -> Result<Vec<JobId>, Error> {
     let mut found = Vec::new();
     let (summaries, jobs) = store.summaries()?;
-    for Listed { id, ended } in jobs {
-        let Some(ended) = ended else {
-            if let Some(started_at) = match_record(store, &id, filter, among) {
-                found.push((started_at, id));
+    for job in jobs {
+        let Some(ended) = &job.ended else {
+            if let Some(started_at) = match_record(store, &job.id, filter, among) {
+                found.push((started_at, job.id));
             }
             continue;
         };
         let is_candidate = among.includes(ended.status)
             && filter.matches_times(Some(ended.status), ended.started_at);
-        if !is_candidate {
-            continue;
-        }
         // The summary is decoded only if it is needed.
-        let is_selected = filter.has_only_times()
-            || summaries.get(&ended).is_some_and(|summary| filter.matches(&summary));
+        let is_selected = is_candidate
+            && (filter.has_only_times()
+                || summaries.get_or_load(store, &job).is_some_and(|it| filter.matches(&it)));
         if is_selected {
-            found.push((ended.started_at, id));
+            found.push((ended.started_at, job.id));
         }
     }
     found.sort_unstable_by(|a, b| b.cmp(a));

@@ -126,6 +126,20 @@ fn kill_all_ends_lost_jobs_for_good() {
 }
 
 #[test]
+fn kill_all_ends_a_job_without_a_readable_record() {
+    let sandbox = with_hanging_jobs(&[("a", &[]), ("b", &["--max-parallel", "0"])]);
+    let record = sandbox.job("a").join("meta.json");
+    let claude = sandbox.claude_pid("a");
+    std::fs::write(&record, "{").unwrap();
+    // It has no status and no label that could be compared.
+    assert_ids(&sandbox.run(["kill", "--status", "queued"]), 0, &[]);
+    assert!(is_alive(claude));
+    let answer = sandbox.run(["kill", "--all"]);
+    assert_ids(&answer, 0, &["b", "a"]);
+    assert!(!is_alive(claude), "{answer:?}");
+}
+
+#[test]
 fn result_shows_several_jobs() {
     let sandbox = Sandbox::new("read\ninit\nresult ok\neof");
     sandbox.run_job("a", &["--label", "team=web"]);

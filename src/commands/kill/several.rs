@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{KILL_TIMEOUT, KillAnswer, kill_until, open_worker, request_kill};
+use super::{KILL_TIMEOUT, KillAnswer, STILL_ENDING, kill_until, open_worker, request_kill};
 use crate::error::Error;
 use crate::job::JobId;
 use crate::process::{JobMarker, Orphans};
@@ -17,15 +17,16 @@ const MAX_THREADS: usize = 64;
 /// Maximum number of lost jobs whose processes are searched for together: the lock of each is an
 /// open file.
 const MAX_LOST: usize = 256;
-/// Time limit of this search.
-const SEARCH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time limit of this search: less than the workers of the other jobs leave of the whole time.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Kills these jobs. Returns their answers in the same order.
 pub(super) fn kill_several(store: &Store, ids: &[JobId]) -> Vec<Result<KillAnswer, Error>> {
     let until = Instant::now() + KILL_TIMEOUT;
-    if ids.len() > 1 {
-        end_orphans(store, ids);
+    if let [id] = ids {
+        return vec![kill_until(store, id, until)];
     }
+    end_orphans(store, ids);
     // Jobs beyond the threads have to wait: their workers begin to end them meanwhile.
     for id in ids.iter().skip(MAX_THREADS) {
         let dir = store.job(id);
@@ -42,11 +43,7 @@ pub(super) fn kill_several(store: &Store, ids: &[JobId]) -> Vec<Result<KillAnswe
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let Some(id) = ids.get(index) else { return };
-            let answer = if Instant::now() < until {
-                kill_until(store, id, until)
-            } else {
-                Err(Error::StillEnding(id.to_string()))
-            };
+            let answer = kill_in_time(store, id, until);
             if let Ok(mut answers) = answers.lock() {
                 answers.push((index, answer));
             }
@@ -62,6 +59,17 @@ pub(super) fn kill_several(store: &Store, ids: &[JobId]) -> Vec<Result<KillAnswe
     let mut answers = answers.into_inner().unwrap_or_default();
     answers.sort_unstable_by_key(|(index, _)| *index);
     answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// Kills a job. It is an error if the time is over before the job has ended.
+fn kill_in_time(store: &Store, id: &JobId, until: Instant) -> Result<KillAnswer, Error> {
+    if Instant::now() < until {
+        let answer = kill_until(store, id, until)?;
+        if answer.error.as_deref() != Some(STILL_ENDING) {
+            return Ok(answer);
+        }
+    }
+    Err(Error::StillEnding(id.to_string()))
 }
 
 /// Ends the processes of the lost jobs among these in one search, which reads all processes of this
