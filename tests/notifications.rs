@@ -131,7 +131,12 @@ fn shows_and_redelivers_undelivered_notifications() {
         "redeliver tries again"
     );
     fs::write(sandbox.path("works"), "").unwrap();
-    let again = sandbox.run(["redeliver", "a"]);
+    for filter in [["-l", "x=y"], ["--status", "failed"]] {
+        let others = sandbox.run([&["redeliver"][..], &filter].concat());
+        assert_eq!((others.code, &others["delivered"]), (0, &0.into()), "{others:?}");
+        assert_eq!(others["failed"], serde_json::json!([]));
+    }
+    let again = sandbox.run(["redeliver", "--status", "completed"]);
     assert_eq!((again.code, &again["delivered"]), (0, &1.into()));
     assert_eq!(sandbox.status("a")["undeliveredNotifications"], serde_json::json!([]));
     assert_eq!(sandbox.status("a")["undelivered"], Value::Null);

@@ -29,7 +29,7 @@ pub(crate) struct RedeliverArgs {
 impl RedeliverArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let selected = call.select(&store, self.targets, false, Among::Every)?;
+        let selected = call.select(&store, self.targets, false, Among::Recorded)?;
         if selected.ids.is_empty() && !selected.is_selection {
             return call.print(&redeliver(&store, store.ids()?, false)?);
         }
