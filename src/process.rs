@@ -49,7 +49,7 @@ pub(crate) use descriptors::{move_to_high_fd, take_inherited_fds, take_inherited
 pub(crate) use freeze::{FreezeProgress, ProcessTree};
 pub(crate) use handle::ProcessHandle;
 pub(crate) use limits::{file_size_limit, raise_limits, survive_file_size_limit};
-pub(crate) use marker::{JobMarker, set_marker};
+pub(crate) use marker::{JobMarker, has_own_marker, set_marker};
 pub(crate) use orphans::{Orphans, is_below_any};
 pub(crate) use poll::{RawStdin, readable_within, wait_reader_closed};
 use proc::with_ancestors;

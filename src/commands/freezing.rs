@@ -4,6 +4,7 @@ use super::requests::{WorkerReply, request};
 use super::several::FailedJob;
 use crate::error::Error;
 use crate::job::{FreezeSkip, InboxMessage, JobId, Record, Status};
+use crate::process::has_own_marker;
 use crate::queue::{PauseScope, PauseSet, Queue};
 use crate::store::Store;
 
@@ -23,13 +24,15 @@ pub(super) fn freeze(
 ) -> Result<Freezing, Error> {
     let scope: PauseSet = pauses.iter().cloned().collect();
     let running = queue.running_tickets();
-    let ids = live_jobs(store, |record| {
+    let mut ids = live_jobs(store, |record| {
         // The record of a job that has just been admitted lags behind.
         let runs = record.status != Status::Queued
             || running.iter().any(|ticket| ticket.job_id == record.job_id);
         runs && applies(&scope, record)
     })?;
-    Ok(send(store, &ids, &InboxMessage::Freeze, |id, reply| {
+    let own = ids.iter().position(|id| is_own(store, id));
+    let own = own.map(|at| ids.remove(at));
+    let mut freezing = send(store, &ids, &InboxMessage::Freeze, |id, reply| {
         match (reply.event.as_str(), reply.why) {
             ("frozen", _) => Ok(true),
             (_, Some(FreezeSkip::NoClaude | FreezeSkip::NotPaused)) => Ok(false),
@@ -39,7 +42,17 @@ pub(super) fn freeze(
             }
             _ => Err(not_frozen(id, "its worker is of an earlier version of this program")),
         }
-    }))
+    });
+    if let Some(own) = own {
+        let error = not_frozen(&own, "this command runs in it");
+        freezing.failed.push(FailedJob::new(store, own, &error));
+    }
+    Ok(freezing)
+}
+
+/// Whether this process belongs to the job: it would stop before it has answered.
+fn is_own(store: &Store, id: &JobId) -> bool {
+    has_own_marker(store.job(id).path())
 }
 
 /// Lets the frozen jobs continue that no pause holds, and those that are `named`.

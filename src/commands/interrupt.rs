@@ -79,7 +79,10 @@ pub(crate) fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Er
     let mut watch = Watch::for_files(dir, &[TURNS]);
     let before = ended_turns(dir).len();
     recipient.post(store, &InboxMessage::Interrupt)?;
-    let until = Instant::now() + INTERRUPT_TIMEOUT;
+    let is_frozen = observed.record.times.frozen_at.is_some();
+    // A frozen claude reads the request when it continues.
+    let timeout = if is_frozen { Duration::ZERO } else { INTERRUPT_TIMEOUT };
+    let until = Instant::now() + timeout;
     let interrupted = loop {
         if ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted) {
             break true;
@@ -95,6 +98,7 @@ pub(crate) fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Er
     let why = match status {
         Status::Idle => "it is idle: no turn is running",
         Status::Queued | Status::Starting => "it has not started",
+        status if status.is_live() && is_frozen => "it is frozen: its turn ends when it continues",
         status if status.is_live() => "its turn is still running",
         _ => "it ended before the interrupt",
     };

@@ -113,7 +113,9 @@ fn check_inbox(dir: &JobDir, record: &mut Record) {
     }
     if !open.is_empty() {
         record.status = Status::Running;
-        record.waiting_for = None;
+        if record.times.frozen_at.is_none() {
+            record.waiting_for = None;
+        }
         dir.notify_inbox();
     }
 }

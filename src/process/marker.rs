@@ -18,6 +18,11 @@ pub(crate) fn set_marker(command: &mut Command, job_dir: &Path) {
     }
 }
 
+/// Returns whether this process was started by the job in this directory, by its own environment.
+pub(crate) fn has_own_marker(job_dir: &Path) -> bool {
+    MARKER_VARIABLES.iter().any(|name| std::env::var_os(name).is_some_and(|dir| dir == job_dir))
+}
+
 /// Identifies a job's processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JobMarker {

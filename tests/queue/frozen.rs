@@ -225,6 +225,29 @@ fn a_stopped_worker_freezes_nothing_after_unpause() {
 }
 
 #[test]
+fn a_job_that_calls_pause_is_not_frozen() {
+    let mut sandbox = Sandbox::new(GATED);
+    for id in ["a", "b"] {
+        sandbox.start(id, &[]);
+        await_start(&sandbox, id);
+    }
+    sandbox.set("CLAUDEJOB_DIR", sandbox.job("a"));
+    let paused = sandbox.run(["pause", "--stop"]);
+    sandbox.unset("CLAUDEJOB_DIR");
+    assert_eq!((paused.code, &paused["stopped"]), (1, &json!(["b"])), "{paused:?}");
+    let failed = &paused["failed"][0];
+    assert_eq!((&failed["jobId"], &failed["code"]), (&"a".into(), &"not_frozen".into()));
+    // An interrupt of a frozen job is answered at once, and waits in its input.
+    let interrupted = sandbox.run(["interrupt", "b"]);
+    assert_eq!((interrupted.code, &interrupted["hint"]), (1, &"claudejob unpause b".into()));
+    sandbox.run(["unpause"]);
+    for id in ["a", "b"] {
+        release(&sandbox, id);
+        sandbox.wait(id);
+    }
+}
+
+#[test]
 fn a_job_started_by_a_frozen_job_goes_on() {
     use std::os::unix::fs::PermissionsExt;
     let sandbox =

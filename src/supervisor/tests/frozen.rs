@@ -74,6 +74,25 @@ fn nothing_expires_while_frozen() {
 }
 
 #[test]
+fn a_freeze_at_any_line_changes_no_verdict() {
+    const LINES: [&str; 5] = [INIT, TEXT, ASK, ANSWERED, OK];
+    for at in 0..=LINES.len() {
+        let mut rig = Rig::launched(with_limits());
+        for (index, line) in LINES.into_iter().enumerate() {
+            if index == at {
+                rig.freeze(1);
+                rig.pass(DAY);
+                rig.thaw();
+            }
+            rig.pass(1);
+            rig.hear(line);
+        }
+        assert_eq!(rig.ends(0).0, COMPLETED, "{at}");
+        assert_eq!(rig.supervisor.record().times.elapsed_ms, Some(10_000), "{at}");
+    }
+}
+
+#[test]
 fn records_since_when_it_is_frozen() {
     let mut rig = Rig::launched(Spec::default());
     rig.hear(INIT).hear(TEXT);
