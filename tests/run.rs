@@ -80,6 +80,16 @@ fn prints_the_end_in_each_format() {
 }
 
 #[test]
+fn says_where_the_rest_of_a_long_answer_is() {
+    let text = "x".repeat(5_000);
+    let sandbox = Sandbox::new(&format!("read\ninit\nsay {text}\nresult {text}\neof"));
+    let answer = sandbox.run(["run", "--plain", "-n", "j", "x"]);
+    assert!(!answer.stdout.contains(&text), "{answer:?}");
+    assert_eq!(answer.stderr, "claudejob result j shows the whole answer\n");
+    assert_eq!(sandbox.run(["run", "-q", "x"]).stdout, text + "\n");
+}
+
+#[test]
 fn takes_the_prompt_from_argument_file_and_stdin() {
     let sandbox = Sandbox::new(SCRIPT);
     let file = sandbox.path("task.md");
