@@ -18,7 +18,7 @@ use crate::launch::DetachMode;
 const MAX_LABELS: usize = 10;
 
 /// Options that the short help shows.
-const SHORT_HELP: [&str; 16] = [
+const SHORT_HELP: [&str; 17] = [
     "id",
     "text",
     "prompt",
@@ -27,6 +27,7 @@ const SHORT_HELP: [&str; 16] = [
     "cwd",
     "model",
     "permission_mode",
+    "profile",
     "resume_job",
     "ask",
     "label",
