@@ -124,6 +124,13 @@ pub(crate) fn is_harmful(c: char) -> bool {
     }
 }
 
+/// Returns whether the text has a [harmful](is_harmful) character.
+pub(crate) fn has_harmful(text: &str) -> bool {
+    // Most texts are printable ASCII, in which bytes are faster to check than characters.
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'));
+    !is_plain && text.contains(is_harmful)
+}
+
 /// Returns whether a character has Unicode's property `Default_Ignorable_Code_Point`
 /// (DerivedCoreProperties.txt 16.0), which includes the bidirectional controls, or is a mark of
 /// interlinear annotation.
@@ -232,7 +239,7 @@ mod tests {
     fn harmless_replaces_invisible_characters() {
         for c in ['\u{ad}', '\u{200b}', '\u{feff}', '\u{e0041}', '\u{2028}', '\u{2060}', '\u{3164}']
         {
-            assert!(is_harmful(c), "{c:?}");
+            assert!(is_harmful(c) && has_harmful(&format!("a{c}b")), "{c:?}");
             assert_eq!(harmless(&format!("a{c}b")), "a\u{fffd}b");
         }
         for allowed in [
@@ -242,6 +249,7 @@ mod tests {
             "می\u{200c}خواهم",
         ] {
             assert_eq!(harmless(allowed), allowed);
+            assert!(!has_harmful(allowed), "{allowed}");
         }
         for (hidden, shown) in [
             ("a\u{fe0f}", "a\u{fffd}"),

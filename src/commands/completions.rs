@@ -15,7 +15,7 @@ use crate::error::{Error, ExitStatus};
 use crate::job::{NotifyEvent, Status};
 use crate::output::print_text;
 use crate::process;
-use crate::text::{harmless, is_harmful};
+use crate::text::{harmless, has_harmful};
 use jobs::{JobValue, job_values};
 
 /// Line that tells the shell to complete names of files.
@@ -74,7 +74,7 @@ pub(crate) fn complete(mut command: Command, words: &[OsString]) {
     command.build();
     let mut lines = String::new();
     for candidate in candidates(&command, &words) {
-        if candidate.word.contains(is_harmful) {
+        if has_harmful(&candidate.word) {
             continue;
         }
         lines.push_str(&candidate.word);

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
-use crate::text::is_harmful;
+use crate::text::{has_harmful, is_harmful};
 
 /// Form of a JSON document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl<F: Formatter> Formatter for Harmless<F> {
         out: &mut W,
         text: &str,
     ) -> io::Result<()> {
-        if !text.contains(is_harmful) {
+        if !has_harmful(text) {
             return out.write_all(text.as_bytes());
         }
         out.write_all(escape(text.to_owned()).as_bytes())
@@ -127,7 +127,7 @@ impl<F: Formatter> Formatter for Harmless<F> {
 /// Escapes every character of a JSON text that could harm a terminal. Such characters occur only
 /// inside strings, where the escape has the same meaning.
 fn escape(json: String) -> String {
-    if !json.contains(is_harmful) {
+    if !has_harmful(&json) {
         return json;
     }
     let mut escaped = String::with_capacity(json.len() + 64);
