@@ -182,7 +182,8 @@ impl Cli {
         {
             set_configured_root(root.clone());
         }
-        if self.common.config.no_config {
+        // A shell evaluates the output of `completions`, which must not be an error.
+        if self.common.config.no_config || matches!(self.verb, Verb::Completions(_)) {
             return Ok(UserConfig::default());
         }
         let config = loaded?;

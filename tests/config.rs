@@ -271,6 +271,7 @@ fn errors_name_the_line_and_the_nearest_key() {
         assert_eq!(sandbox.run(["list", "--no-config"]).code, 0);
         assert_eq!(sandbox.run(["--version"]).code, 0);
         assert_eq!(sandbox.run(["start", "--help"]).code, 0);
+        assert_eq!(sandbox.run(["completions", "bash"]).code, 0);
     }
     assert!(!sandbox.jobs().exists());
 }
