@@ -45,7 +45,8 @@ pub(super) fn clock(now: Timestamp, future_dated: Option<&Named>) -> Check {
 pub(super) fn system(os: &str, no_handle: Option<io::Error>) -> Option<Check> {
     if let Some(error) = no_handle {
         let detail = format!("no pidfd can be opened ({error}): running jobs cannot be killed");
-        let hint = "use Linux 5.3 or newer; in a container, allow pidfd_open in its seccomp profile";
+        let hint =
+            "use Linux 5.3 or newer; in a container, allow pidfd_open in its seccomp profile";
         return Some(Check::error("system", detail, hint));
     }
     if os == "linux" {
