@@ -25,7 +25,7 @@ use crate::job::JobId;
 use crate::store::addressed;
 use json::JsonForm;
 
-pub(crate) use layout::{columns, joined, pad, rows, wrapped, wrapped_prose};
+pub(crate) use layout::{columns, hanging, joined, pad, rows, wrapped, wrapped_prose};
 pub(crate) use live::{LiveLine, live_word, now_text};
 pub(crate) use screen::Screen;
 pub(crate) use table::{Cell, Column, Table};

@@ -9,6 +9,7 @@ mod support;
 mod terminal;
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -198,7 +199,8 @@ fn waits_for_a_slot() {
 #[test]
 fn a_prompt_is_not_in_the_arguments() {
     let sandbox = Sandbox::new("read\ntouch $DIR/up\nwait-file $DIR/go\ninit\nresult ok\neof");
-    let mut run = sandbox.command(["run", "--plain", "a secret"]).spawn().unwrap();
+    let mut run = sandbox.command(["run", "--plain", "a secret"]);
+    let mut run = run.stdout(Stdio::null()).spawn().unwrap();
     await_file(&sandbox.path("up"));
     let arguments = fs::read_to_string(format!("/proc/{}/cmdline", run.id())).unwrap();
     assert!(!arguments.contains("secret"), "{arguments:?}");

@@ -21,7 +21,7 @@ use crate::job::{
     Blocked, InboxMessage, JobId, Question, Record, Status, allow_response, denied, full_status,
     parse_questions,
 };
-use crate::output::{Answer, BOLD, painted, print_text, rows, short_path};
+use crate::output::{Answer, BOLD, columns, painted, print_text, rows, short_path};
 use crate::store::{EVENTS, JobDir, OUTPUT, Store, addressed};
 use crate::stream::{Event, decode};
 use crate::text::from_json;
@@ -122,7 +122,7 @@ pub(super) fn begin_dialog(store: &Store, id: &JobId, open: OpenRequest) -> Resu
     // The terminal also shows the text around the difference.
     let place = Place { cwd: &cwd, max_lines: rows().saturating_sub(6).max(4), full: &full };
     let description = description(&open, &place);
-    Ok(Dialog::new(open, description))
+    Ok(Dialog::new(open, description, columns()))
 }
 
 impl Reply {

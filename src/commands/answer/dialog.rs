@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{DEFAULT_DENIAL, OpenRequest};
 use crate::job::{Question, allow_response, denied};
-use crate::output::{BOLD, DIM, pad, painted};
+use crate::output::{BOLD, DIM, hanging, pad, painted};
 use crate::text::{harmless, one_line};
 
 /// What the dialog does after a line.
@@ -26,6 +26,8 @@ pub(in crate::commands) struct Dialog {
     request_id: String,
     input: Value,
     state: DialogState,
+    /// Width at which questions are wrapped, in columns.
+    width: usize,
 }
 
 #[derive(Debug)]
@@ -40,14 +42,14 @@ enum DialogState {
 
 impl Dialog {
     /// Begins a dialog. `description` says what a tool call would do.
-    pub(in crate::commands) fn new(open: OpenRequest, description: String) -> Self {
+    pub(in crate::commands) fn new(open: OpenRequest, description: String, width: usize) -> Self {
         let questions = open.blocked.questions;
         let state = if questions.is_empty() {
             DialogState::Permission { description }
         } else {
             DialogState::Question { questions, answers: BTreeMap::new(), current: 0 }
         };
-        Self { request_id: open.blocked.request_id, input: open.input, state }
+        Self { request_id: open.blocked.request_id, input: open.input, state, width }
     }
 
     pub(in crate::commands) fn request_id(&self) -> &str {
@@ -67,7 +69,7 @@ impl Dialog {
                     let of = format!("{} of {}", current + 1, questions.len());
                     let _ = writeln!(text, "{}", painted(DIM, &of));
                 }
-                text + &question_text(&questions[*current])
+                text + &question_text(&questions[*current], self.width)
             }
         }
     }
@@ -102,8 +104,9 @@ impl Dialog {
     }
 }
 
-fn question_text(question: &Question) -> String {
-    let mut text = format!("{}\n", painted(BOLD, &harmless(&question.question)));
+fn question_text(question: &Question, columns: usize) -> String {
+    let asked = painted(BOLD, &harmless(&question.question));
+    let mut text = hanging(&asked, 0, columns) + "\n";
     let mut labels = Vec::new();
     for option in &question.options {
         labels.push(harmless(&one_line(&option.label, 100)));
@@ -111,7 +114,9 @@ fn question_text(question: &Question) -> String {
     let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
     for (n, (label, option)) in labels.iter().zip(&question.options).enumerate() {
         let description = painted(DIM, &harmless(&one_line(&option.description, 200)));
-        let _ = writeln!(text, "  {}  {}  {description}", n + 1, pad(label, width, false));
+        let line = format!("  {}  {}  {description}", n + 1, pad(label, width, false));
+        text.push_str(&hanging(&line, 0, columns));
+        text.push('\n');
     }
     text + match (question.options.is_empty(), question.multi_select) {
         (true, _) => "Your own text: ",
@@ -177,7 +182,7 @@ mod tests {
 
     fn dialog(questions: &[Value]) -> Dialog {
         let tool = if questions.is_empty() { "Bash" } else { "AskUserQuestion" };
-        Dialog::new(request_of(tool, json!({ "questions": questions })), String::new())
+        Dialog::new(request_of(tool, json!({ "questions": questions })), String::new(), 40)
     }
 
     fn answers(dialog: &mut Dialog, lines: &[&str]) -> Value {
@@ -218,6 +223,15 @@ mod tests {
             response["updatedInput"]["answers"],
             json!({"a?": "Postgres", "b?": "own text"})
         );
+    }
+
+    #[test]
+    fn wraps_questions_between_words() {
+        let long = "Which of the databases do you want to use?";
+        let text = dialog(&[question(long, false)]).text();
+        let text = anstream::adapter::strip_str(&text).to_string();
+        let first: Vec<&str> = text.lines().take(2).collect();
+        assert_eq!(first, ["Which of the databases do you want to", "  use?"]);
     }
 
     #[test]
