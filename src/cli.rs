@@ -137,6 +137,8 @@ impl Verb {
                 | Self::Result(_)
                 | Self::Wait(_)
                 | Self::Kill(_)
+                | Self::Pause(_)
+                | Self::Unpause(_)
                 | Self::Update(_)
                 | Self::Clean(_)
                 | Self::Rm(_)

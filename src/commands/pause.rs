@@ -9,7 +9,7 @@ use super::Call;
 use super::freezing::freeze;
 use super::observe::observe;
 use super::selecting::Among;
-use super::several::{FailedJob, first_exit_status};
+use super::several::{FailedJob, failures, first_exit_status};
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
@@ -65,7 +65,7 @@ impl PauseArgs {
             stopped = frozen.done;
             failed.extend(frozen.failed);
         }
-        call.print(&PauseAnswer { stopped, ..PauseAnswer::new(&store, &queue, failed) })
+        call.print(&PauseAnswer { stopped, ..PauseAnswer::new(&store, &queue, pauses, failed) })
     }
 }
 
@@ -124,12 +124,29 @@ pub(crate) struct PauseAnswer {
     pub continued: Vec<JobId>,
     /// The jobs for which the call failed.
     pub failed: Vec<FailedJob>,
+    /// The jobs that the call named or selected, without those for which it failed.
+    #[serde(skip)]
+    pub chosen: Vec<JobId>,
     /// The command that removes the pauses, as `sh` takes it; null if nothing is paused.
     pub hint: Option<String>,
 }
 
 impl PauseAnswer {
-    pub(super) fn new(store: &Store, queue: &Queue, failed: Vec<FailedJob>) -> Self {
+    /// Returns the answer after these pauses were made or removed.
+    pub(super) fn new(
+        store: &Store,
+        queue: &Queue,
+        pauses: Vec<PauseScope>,
+        failed: Vec<FailedJob>,
+    ) -> Self {
+        let mut chosen = Vec::new();
+        for pause in pauses {
+            if let PauseScope::Job(id) = pause
+                && !failed.iter().any(|failure| failure.job_id == id)
+            {
+                chosen.push(id);
+            }
+        }
         let paused = queue.paused();
         let hint = match paused.pauses().as_slice() {
             [] => None,
@@ -150,6 +167,7 @@ impl PauseAnswer {
             stopped: Vec::new(),
             continued: Vec::new(),
             failed,
+            chosen,
         }
     }
 }
@@ -171,10 +189,21 @@ impl Answer for PauseAnswer {
                 text += &format!("{verb}: {}.\n", names.join(", "));
             }
         }
-        for failure in &self.failed {
-            failure.push_to(&mut text);
+        text + &self.failures()
+    }
+
+    fn ids(&self) -> Option<Vec<JobId>> {
+        let mut ids = self.chosen.clone();
+        for id in self.stopped.iter().chain(&self.continued) {
+            if !ids.contains(id) {
+                ids.push(id.clone());
+            }
         }
-        text
+        Some(ids)
+    }
+
+    fn failures(&self) -> String {
+        failures(&self.failed)
     }
 
     fn exit_status(&self) -> ExitStatus {

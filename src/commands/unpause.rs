@@ -53,6 +53,6 @@ impl UnpauseArgs {
         let thawed = thaw(&store, &queue, &pauses)?;
         failed.extend(thawed.failed);
         let continued = thawed.done;
-        call.print(&PauseAnswer { continued, ..PauseAnswer::new(&store, &queue, failed) })
+        call.print(&PauseAnswer { continued, ..PauseAnswer::new(&store, &queue, pauses, failed) })
     }
 }

@@ -141,6 +141,10 @@ fn freezes_and_continues_only_what_is_named() {
     let paused = sandbox.run(["pause", "--stop", "-l", "kind=x"]);
     assert_eq!((&paused["stopped"], &paused["paused"]["jobs"]), (&json!(["a"]), &json!(["a"])));
     assert!(is_stopped(claude("web")) && is_stopped(claude("a")) && !is_stopped(claude("b")));
+    let ids = sandbox.run(["pause", "--stop", "a", "b", "nobody", "-q"]);
+    assert_eq!((ids.code, ids.stdout.as_str()), (4, "a\nb\n"), "{ids:?}");
+    assert!(ids.stderr.contains("no job named 'nobody'"), "{ids:?}");
+    assert_eq!(sandbox.run(["unpause", "b", "-o", "ids"]).stdout, "b\n");
     // Other pauses hold them.
     assert_eq!(sandbox.run(["unpause"])["continued"], json!([]));
     sandbox.run(["pause"]);

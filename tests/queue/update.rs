@@ -142,6 +142,8 @@ fn reports_each_of_several_jobs() {
     let codes: Vec<&Value> = answer.json.as_array().unwrap().iter().map(|it| &it["code"]).collect();
     assert_eq!(codes, [&Value::Null, &"not_queued".into(), &"not_found".into()], "{answer:?}");
     assert_eq!((answer.code, &answer.json[0]["priority"]), (4, &3.into()));
+    let ids = sandbox.run(["update", "a", "first", "--priority", "3", "-q"]);
+    assert_eq!((ids.code, ids.stdout.as_str()), (1, "a\n"), "{ids:?}");
     // A selection is of queued jobs only.
     let all = sandbox.run(["update", "--all", "--priority", "4"]);
     assert_eq!((all.code, all.json.as_array().unwrap().len()), (0, 1), "{all:?}");
