@@ -37,8 +37,8 @@ pub(super) fn freeze(
             ("frozen", _) => Ok(true),
             (_, Some(FreezeSkip::NoClaude | FreezeSkip::NotPaused)) => Ok(false),
             (_, Some(FreezeSkip::Ending)) => Err(not_frozen(id, "its claude is ending")),
-            (_, Some(FreezeSkip::Unlisted)) => {
-                Err(not_frozen(id, "its processes cannot be listed"))
+            (_, Some(FreezeSkip::Unstoppable)) => {
+                Err(not_frozen(id, "its processes cannot be stopped"))
             }
             _ => Err(not_frozen(id, "its worker is of an earlier version of this program")),
         }

@@ -44,8 +44,8 @@ pub(crate) enum FreezeSkip {
     Ending,
     /// The job is no longer paused.
     NotPaused,
-    /// The processes could not be listed.
-    Unlisted,
+    /// The processes could not be listed or stopped.
+    Unstoppable,
 }
 
 /// A kind of event, with its data.

@@ -49,10 +49,10 @@ impl Worker {
         let until = Instant::now() + FREEZE_TIMEOUT;
         loop {
             match tree.freeze() {
-                Err(_) => {
-                    let _ = tree.thaw();
-                    let why = FreezeSkip::Unlisted;
-                    return self.take(Input::FreezeSkipped { number, why });
+                Err(_) => return self.cannot_freeze(number, &tree),
+                // Signals may not be sent here.
+                Ok(found) if found.stopped == 0 && Instant::now() >= until => {
+                    return self.cannot_freeze(number, &tree);
                 }
                 Ok(FreezeProgress { stopped, running, is_settled, has_new }) => {
                     if is_settled || Instant::now() >= until {
@@ -66,6 +66,12 @@ impl Worker {
             // The ends of many short processes would make each search longer.
             self.reap();
         }
+    }
+
+    /// Reports that the processes could not be stopped, and continues those that were.
+    fn cannot_freeze(&mut self, number: u64, tree: &ProcessTree<'_>) {
+        let _ = tree.thaw();
+        self.take(Input::FreezeSkipped { number, why: FreezeSkip::Unstoppable });
     }
 
     pub(super) fn check_pause(&mut self) {
