@@ -217,13 +217,25 @@ claudejob result 261126-popabar shows the whole answer
 #[test]
 fn no_colour_and_no_dim_text_is_needed() {
     let mut jobs = some_jobs();
-    let command = jobs.sandbox.command(["list"]);
-    let (_, coloured) = Terminal::of_size(command, 80, 40).finish();
-    assert!(coloured.contains("\u{1b}["), "{coloured:?}");
-    // White, black and dim letters cannot be read on every background.
-    for style in ["\u{1b}[2m", "\u{1b}[30m", "\u{1b}[37m", "\u{1b}[97m"] {
-        assert!(!coloured.contains(style), "{coloured:?}");
+    let on_terminal =
+        |arguments: &[&str]| Terminal::of_size(jobs.sandbox.command(arguments), 80, 40).finish().1;
+    for arguments in [
+        ["list", "--all"],
+        ["status", "fix-login"],
+        ["wait", "261126-popokok"],
+        ["logs", "261126-popokok"],
+        ["stats", "--all"],
+    ] {
+        let coloured = on_terminal(&arguments);
+        assert!(coloured.contains("\u{1b}["), "{coloured:?}");
+        // White, black and dim letters cannot be read on every background; only the mark of a hint
+        // is dim.
+        let coloured = coloured.replace("\u{1b}[2mhint:", "");
+        for style in ["\u{1b}[2m", "\u{1b}[30m", "\u{1b}[37m", "\u{1b}[97m"] {
+            assert!(!coloured.contains(style), "{coloured:?}");
+        }
     }
+    let coloured = on_terminal(&["list"]);
     jobs.sandbox.set("NO_COLOR", "1");
     let (_, plain) = Terminal::of_size(jobs.sandbox.command(["list"]), 80, 40).finish();
     assert!(!plain.contains('\u{1b}'), "{plain:?}");

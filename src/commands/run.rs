@@ -16,7 +16,7 @@ use super::watch::{Notice, Watch};
 use crate::arguments::{parse_job_id, read_stdin, read_text};
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
-use crate::output::{BOLD, DIM, painted, print_note, print_text, push_warning, short_path};
+use crate::output::{BOLD, painted, print_note, print_text, push_warning, short_path};
 use crate::process::{self, AwaitedSignals};
 use crate::store::Store;
 use crate::text::{harmless, shell_quote};
@@ -136,7 +136,7 @@ fn print_first_lines(call: &Call, store: &Store, started: &StartAnswer) -> Resul
         _ => "",
     };
     let rest = harmless(&format!(" · {} · {mode}{meaning}", short_path(&spec.cwd)));
-    let mut text = format!("job {id}{}\n", painted(DIM, &rest));
+    let mut text = format!("job {id}{}\n", rest);
     for warning in &started.warnings {
         push_warning(&mut text, warning);
     }

@@ -6,7 +6,7 @@ use super::selecting::Selected;
 use super::{markdown, naming};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::job::JobId;
-use crate::output::{Answer, BOLD, DIM, RED, painted, push_marked};
+use crate::output::{Answer, BOLD, RED, painted, push_hint, push_marked};
 use crate::store::{Store, addressed};
 
 /// The failure of one job in a call for several jobs.
@@ -46,9 +46,7 @@ impl FailedJob {
         let error =
             if names_job { self.error.clone() } else { format!("{}: {}", self.job_id, self.error) };
         push_marked(text, RED.bold(), "error:", &error);
-        if let Some(hint) = &self.hint {
-            push_marked(text, DIM, "hint:", hint);
-        }
+        push_hint(text, self.hint.as_deref());
     }
 }
 

@@ -113,7 +113,7 @@ fn question_text(question: &Question, columns: usize) -> String {
     }
     let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
     for (n, (label, option)) in labels.iter().zip(&question.options).enumerate() {
-        let description = painted(DIM, &harmless(&one_line(&option.description, 200)));
+        let description = harmless(&one_line(&option.description, 200));
         let line = format!("  {}  {}  {description}", n + 1, pad(label, width, false));
         text.push_str(&hanging(&line, 0, columns));
         text.push('\n');

@@ -3,8 +3,7 @@
 use super::LogsAnswer;
 use crate::commands::Call;
 use crate::output::{
-    Answer, BOLD, CYAN, DIM, GREEN, PLAIN, RED, YELLOW, columns, painted, print_plain,
-    wrapped_prose,
+    Answer, BOLD, CYAN, GREEN, PLAIN, RED, YELLOW, columns, painted, print_plain, wrapped_prose,
 };
 use crate::stream::transcript::{Speaker, TranscriptLine};
 use crate::text::harmless;
@@ -43,11 +42,11 @@ impl Answer for LogsAnswer {
 
 fn passage_text(passage: &TranscriptLine) -> String {
     let style = match passage.speaker {
-        Speaker::Agent => PLAIN,
         Speaker::Tool => CYAN,
         Speaker::ToolError => RED,
         Speaker::User => GREEN,
-        Speaker::Note => DIM,
+        // The mark tells a note from the agent: dim text cannot be read on every background.
+        Speaker::Agent | Speaker::Note => PLAIN,
         Speaker::End => BOLD,
         Speaker::Stderr => YELLOW,
     };

@@ -6,7 +6,9 @@ use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use super::{Group, GroupBy, StatsAnswer, Totals};
-use crate::output::{Answer, BLUE, DIM, GREEN, RED, YELLOW, color, columns, joined, pad, painted};
+use crate::output::{
+    Answer, BLUE, BOLD, DIM, GREEN, RED, YELLOW, color, columns, joined, pad, painted,
+};
 use crate::text::{format_cost, format_ms, harmless, one_line, plural};
 
 /// Width of a bar in columns. With less than the minimum there is no bar.
@@ -36,7 +38,8 @@ fn stats_in(answer: &StatsAnswer, columns: usize) -> String {
     }
     let table = GroupTable::new(answer, columns);
     text.push('\n');
-    text.push_str(&painted(DIM, &table.head()));
+    text.push_str(&painted(BOLD, table.head().trim_end()));
+    text.push('\n');
     for group in &answer.groups {
         text.push_str(&table.group(group));
     }

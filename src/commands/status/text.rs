@@ -8,8 +8,8 @@ use unicode_width::UnicodeWidthStr;
 use crate::clock;
 use crate::job::{StatusView, Timestamp};
 use crate::output::{
-    Answer, BOLD, DIM, PLAIN, YELLOW, activity_text, color, columns, failure, local_second,
-    painted, short_path, undelivered, wait_reason, wrapped,
+    Answer, BOLD, PLAIN, YELLOW, activity_text, color, columns, failure, local_second, painted,
+    short_path, undelivered, wait_reason, wrapped,
 };
 use crate::text::{format_cost, format_duration, harmless, plural};
 
@@ -59,7 +59,7 @@ impl Rows {
         let lines = if is_short { vec![value] } else { wrapped(&value, self.width) };
         let mut name = name;
         for line in lines {
-            let head = painted(DIM, &format!("{name:>NAME_WIDTH$}"));
+            let head = format!("{name:>NAME_WIDTH$}");
             let _ = writeln!(self.text, "{head} {}", painted(style, &line));
             name = "";
         }
@@ -67,7 +67,7 @@ impl Rows {
 
     /// Adds a row with a command. It is not wrapped, so that it can be copied.
     fn push_command(&mut self, name: &str, command: &str) {
-        let head = painted(DIM, &format!("{name:>NAME_WIDTH$}"));
+        let head = format!("{name:>NAME_WIDTH$}");
         let _ = writeln!(self.text, "{head} {}", harmless(command));
     }
 
