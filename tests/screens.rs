@@ -43,7 +43,7 @@ fn some_jobs() -> Records {
             "costUsd": 0.4, "costIsLowerBound": true, "spec": {"labels": {"project": "app"}},
         }),
     );
-    jobs.live("261126-popupup", 64, json!({
+    jobs.live("261126-popupup", 64, &json!({
         "status": "blocked", "countedSince": jobs.minutes_ago(63), "costUsd": 0.08, "blocked": {
             "kind": "question", "requestId": "r", "since": jobs.minutes_ago(62),
             "questions": [{"question": "Which database?", "header": "", "options": [], "multiSelect": false}],
@@ -52,9 +52,9 @@ fn some_jobs() -> Records {
     jobs.live(
         "261126-popupur",
         62,
-        json!({"status": "queued", "spec": {"after": ["261126-popupup"]}}),
+        &json!({"status": "queued", "spec": {"after": ["261126-popupup"]}}),
     );
-    jobs.live("fix-login", 61, json!({
+    jobs.live("fix-login", 61, &json!({
         "status": "running", "countedSince": jobs.minutes_ago(60), "costUsd": 0.12, "model": "opus",
         "activity": {"tool": "Bash", "text": "cargo test --quiet"},
         "spec": {"cwd": jobs.home("app"), "admission": {"group": "web"}, "labels": {"project": "app"}},

@@ -25,7 +25,7 @@ fn last_line(terminal: &Terminal) -> String {
 fn wait_follows_changes_during_a_flood_of_them() {
     let mut jobs = Records::new();
     let first = running(&jobs, "step 0.");
-    jobs.live("one", 65, first);
+    jobs.live("one", 65, &first);
     let terminal = Terminal::of_size(jobs.sandbox.command(["wait", "one"]), 80, 24);
     terminal.await_text("step 0.");
     let is_over = AtomicBool::new(false);
@@ -58,13 +58,13 @@ fn wait_follows_changes_during_a_flood_of_them() {
 fn wait_of_several_shows_them_all() {
     let mut jobs = Records::new();
     let [work, limited] = ["cargo test", "x"].map(|text| running(&jobs, text));
-    jobs.live("fix-login", 65, work);
+    jobs.live("fix-login", 65, &work);
     let mut limited = limited;
     let until = jobs.minutes_ahead(72);
     limited["waitingFor"] = json!({"kind": "limit", "until": until, "why": "a limit"});
-    jobs.live("limited", 65, limited);
+    jobs.live("limited", 65, &limited);
     for index in 0..9 {
-        jobs.live(&format!("j{index}"), 65, running_quietly(&jobs));
+        jobs.live(&format!("j{index}"), 65, &running_quietly(&jobs));
     }
     jobs.ended(
         "over",
@@ -103,7 +103,7 @@ fn running_quietly(jobs: &Records) -> Value {
 fn a_timeout_ends_a_wait_during_a_flood() {
     let mut jobs = Records::new();
     let first = running(&jobs, "x");
-    jobs.live("one", 65, first);
+    jobs.live("one", 65, &first);
     let call = ["wait", "one", "--timeout", "1s"];
     let terminal = Terminal::of_size(jobs.sandbox.command(call), 80, 24);
     let is_over = AtomicBool::new(false);
@@ -124,7 +124,7 @@ fn without_colour_only_the_cursor_is_moved() {
     jobs.sandbox.set("NO_COLOR", "1");
     for id in ["one", "two"] {
         let fields = running(&jobs, "x");
-        jobs.live(id, 65, fields);
+        jobs.live(id, 65, &fields);
     }
     let call = ["wait", "one", "two", "--timeout", "1s"];
     let (code, output) = Terminal::of_size(jobs.sandbox.command(call), 80, 24).finish();
@@ -142,7 +142,7 @@ fn a_dumb_terminal_gets_no_live_line() {
     let mut jobs = Records::new();
     jobs.sandbox.set("TERM", "dumb");
     let first = running(&jobs, "never shown");
-    jobs.live("one", 65, first);
+    jobs.live("one", 65, &first);
     let call = ["wait", "one", "--timeout", "1s"];
     let (code, output) = Terminal::of_size(jobs.sandbox.command(call), 80, 24).finish();
     assert_eq!(code, 124);
@@ -163,7 +163,7 @@ fn the_watched_list_follows_changes() {
         );
     }
     let first = running(&jobs, "the first step");
-    jobs.live("one", 65, first);
+    jobs.live("one", 65, &first);
     let terminal = Terminal::of_size(jobs.sandbox.command(["list", "--watch"]), 80, 10);
     terminal.await_text("the first step");
     let lines = Screen::after(&terminal.screen());

@@ -85,8 +85,8 @@ impl Records {
     }
 
     /// A live job, until its lock is released.
-    pub(crate) fn live(&mut self, id: &str, minutes: u64, fields: Value) {
-        self.write(id, minutes, &fields);
+    pub(crate) fn live(&mut self, id: &str, minutes: u64, fields: &Value) {
+        self.write(id, minutes, fields);
         let lock = File::create(self.sandbox.job(id).join("lock")).unwrap();
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
         self.locks.insert(id.to_owned(), lock);
