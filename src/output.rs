@@ -177,6 +177,7 @@ impl Printer {
                 Some(text) => print_text(&text)?,
                 None => print_plain(answer)?,
             },
+            Format::Quiet if answer.raw().is_some() => print_plain(answer)?,
             Format::Ids => print_short(answer, None)?,
             Format::Quiet => print_short(answer, answer.quiet())?,
         }

@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "logs/follow.rs"]
+mod follow;
 mod support;
+#[path = "logs/whole.rs"]
+mod whole;
 
 use std::path::Path;
 use std::{fs, thread};

@@ -13,9 +13,11 @@
 
 mod args;
 mod follow;
+mod held_turn;
 mod limits;
 mod log;
 mod raw;
+mod several;
 mod text;
 
 use std::fs::File;
@@ -27,7 +29,7 @@ use serde::Serialize;
 use super::observe::{Observed, observe};
 use crate::error::Error;
 use crate::job::{JobId, Status};
-use crate::store::{OUTPUT, STDERR, Store, StoreError, each_line};
+use crate::store::{OUTPUT, STDERR, Store, StoreError, addressed, each_line};
 use crate::stream::transcript::{
     Piece, TranscriptLine, append_verdict, pieces, resolve, stderr_piece, verdict_line,
 };
@@ -37,9 +39,12 @@ use log::{JobLog, LogPosition, LogStream};
 use raw::{last_bytes, last_lines, read_bytes, read_lines};
 
 pub(crate) use args::LogsArgs;
-pub(crate) use follow::{follow, follow_until};
+pub(crate) use follow::follow_until;
+pub(crate) use held_turn::HeldTurn;
 pub(crate) use limits::LogLimits;
 
+/// Maximum number of bytes of a log whose entries are counted.
+const MAX_COUNTED_BYTES: u64 = 16 << 20;
 /// Bytes before a part that are searched for the requests that it answers.
 const MAX_CONTEXT_BYTES: u64 = 256 << 10;
 
@@ -55,6 +60,8 @@ pub(crate) struct LogsRequest {
     pub format: LogFormat,
     /// Include claude's stderr, in the order of arrival.
     pub merged: bool,
+    /// Say in text which entries are left out.
+    pub notes_rest: bool,
 }
 
 impl LogsRequest {
@@ -67,6 +74,7 @@ impl LogsRequest {
             limits: LogLimits::default(),
             format: LogFormat::Readable,
             merged: false,
+            notes_rest: false,
         }
     }
 }
@@ -100,6 +108,12 @@ pub(crate) struct LogsAnswer {
     /// Parts are omitted: with `--since-offset` later ones, which start at `nextOffset`; without it
     /// earlier ones.
     pub truncated: bool,
+    /// What text says about earlier entries, which are left out.
+    #[serde(skip)]
+    pub earlier: Option<String>,
+    /// What text says about later entries, which are left out.
+    #[serde(skip)]
+    pub later: Option<String>,
     /// The text by speaker; empty for a raw log.
     #[serde(skip)]
     pub passages: Vec<TranscriptLine>,
@@ -111,11 +125,59 @@ pub(crate) struct LogsAnswer {
     pub is_raw: bool,
 }
 
+impl LogsAnswer {
+    /// Whether the verdict is the last passage.
+    fn has_verdict(&self) -> bool {
+        !self.status.is_live() && !self.truncated
+    }
+}
+
 /// Returns the requested part of the log.
 pub(crate) fn logs(store: &Store, request: &LogsRequest) -> Result<LogsAnswer, Error> {
     let observed = observe(store, &request.id)?;
     let log = open(&observed, request)?;
-    part(&observed, request, &log, start_position(request)).map(|(answer, _)| answer)
+    let (mut answer, _) = part(&observed, request, &log, start_position(request))?;
+    if request.since.is_none() {
+        note_earlier(store, request, &observed, &log, &mut answer);
+    } else if request.notes_rest && answer.truncated {
+        let (id, next) = (&request.id, answer.next_offset);
+        let call = addressed(store.root(), format!("claudejob logs {id} --since-offset {next}"));
+        answer.later = Some(format!("… more: {call}"));
+    }
+    Ok(answer)
+}
+
+/// Says which entries precede those of the answer, and how they are shown.
+fn note_earlier(
+    store: &Store,
+    request: &LogsRequest,
+    observed: &Observed,
+    log: &JobLog,
+    answer: &mut LogsAnswer,
+) {
+    let is_readable = request.format == LogFormat::Readable;
+    let shown = answer.passages.len();
+    if !request.notes_rest || !is_readable || (shown < request.tail && !answer.truncated) {
+        return;
+    }
+    let mut call = addressed(store.root(), format!("claudejob logs {}", request.id));
+    if request.merged {
+        call.push_str(" --merged");
+    }
+    let rest = if answer.truncated { " --max-chars 0" } else { "" };
+    if log.end.main + log.end.stderr > MAX_COUNTED_BYTES {
+        answer.earlier = Some(format!("… earlier entries: {call} -n 1000000{rest}"));
+        return;
+    }
+    let (start, verdict) = (LogPosition::default(), verdict_line(&observed.record));
+    let Ok(all) = read_passages(log, start, LogLimits::default(), verdict) else { return };
+    let total = all.passages.len();
+    let number = match total.saturating_sub(shown) {
+        0 => return,
+        1 => "1 earlier entry".to_owned(),
+        number => format!("{number} earlier entries"),
+    };
+    answer.earlier = Some(format!("… {number}: {call} -n {total}{rest}"));
 }
 
 /// Returns where the requested part begins; `None` for the end of the log.
@@ -178,6 +240,8 @@ fn part(
         tail,
         next_offset: part.next.main,
         truncated: part.truncated,
+        earlier: None,
+        later: None,
         passages: part.passages,
         bytes: part.bytes,
         is_raw: request.format == LogFormat::Raw,

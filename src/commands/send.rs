@@ -175,7 +175,7 @@ fn send_and_follow(
     store: &Store,
     id: &JobId,
     text: String,
-    give: impl FnMut(&LogsAnswer) -> bool,
+    give: impl FnMut(&mut LogsAnswer) -> bool,
 ) -> Result<SendAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
     let dir = &recipient.dir;

@@ -62,11 +62,16 @@ impl Watch {
         Self { notices, sender, files, awaited: HashSet::new() }
     }
 
+    /// Watches for the removal of a job's directory.
+    pub(super) fn add_removal(&mut self, index: usize, job: &JobDir) {
+        self.files.add_removal(index, job.path());
+    }
+
     /// Watches files of one job, with index 0, and the removal of its directory.
     pub(super) fn for_files(job: &JobDir, names: &'static [&'static str]) -> Self {
         let mut watch = Self::new();
         watch.add_files(0, job, names);
-        watch.files.add_removal(0, job.path());
+        watch.add_removal(0, job);
         watch
     }
 

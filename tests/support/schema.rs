@@ -17,7 +17,7 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let Some(verb) = arguments.first().map(String::as_str) else { return };
     // Text, and claude's raw stream.
-    if has("--plain") || (has("--raw") && has("--follow")) {
+    if has("--plain") || (has("--raw") && (has("--follow") || has("-q"))) {
         return;
     }
     // An element of the array, or the document.

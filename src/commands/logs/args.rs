@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{LogFormat, LogLimits, LogsRequest, follow, logs};
+use super::follow::read_whole;
+use super::{LogFormat, LogLimits, LogsRequest, logs, several};
 use crate::arguments::SelectorArgs;
 use crate::commands::Call;
 use crate::commands::selecting::Among;
@@ -84,30 +85,42 @@ impl LogsArgs {
         let is_named = self.all || self.targets.has_ids() || !self.targets.filter.is_empty();
         let among = if self.all { Among::Live } else { Among::Every };
         let option_for_one = self.option_for_one();
+        let printer = &call.printer;
         let selected = call.select_some(&store, self.targets, self.all, among)?;
+        if !is_named && printer.is_text() {
+            selected.ids.iter().for_each(print_job);
+        }
+        if let Some(option) = option_for_one
+            && selected.is_several()
+        {
+            return Err(Error::Usage(format!("{option} is for one job, not for several")));
+        }
         let bound = call.bound_unless(self.form.raw || self.follow || self.max_bytes.is_some());
         let bound = bound.map(|bound| bound / selected.ids.len().max(1));
         let limits = LogLimits::new(bound, self.max_bytes);
+        // An unchanged log is read from its beginning, in parts.
+        let is_whole = (self.form.raw || self.form.stderr)
+            && self.tail.is_none()
+            && limits == LogLimits::default();
         let request = |id: &JobId| LogsRequest {
             id: id.clone(),
             tail: self.tail.unwrap_or(self.form.default_tail()),
-            since: self.since_offset,
+            since: if is_whole { self.since_offset.or(Some(0)) } else { self.since_offset },
             limits,
             format: self.form.format(),
             merged: self.form.merged,
+            notes_rest: printer.is_text(),
         };
-        if !is_named && !call.printer.is_json() {
-            selected.ids.iter().for_each(print_job);
+        if self.follow {
+            let requests = selected.ids.iter().map(request).collect();
+            return several::follow(call, &store, requests, selected.is_several());
         }
-        match (option_for_one, selected.ids.as_slice()) {
-            (Some(option), _) if selected.is_several() => {
-                return Err(Error::Usage(format!("{option} is for one job, not for several")));
-            }
-            (_, [id]) if self.follow => {
-                follow(&store, &request(id), |part| part.print(call))?;
-                return Ok(ExitStatus::Done);
-            }
-            _ => {}
+        if let [id] = selected.ids.as_slice()
+            && is_whole
+            && !printer.is_json()
+        {
+            read_whole(&store, &request(id), |part| part.print(call))?;
+            return Ok(ExitStatus::Done);
         }
         let logs = Several::of(&store, selected, |id| logs(&store, &request(id)))?;
         call.print(&logs.with_headings())
@@ -116,7 +129,6 @@ impl LogsArgs {
     /// Returns an option that is given and makes sense for one job only.
     fn option_for_one(&self) -> Option<&'static str> {
         let options = [
-            (self.follow, "--follow"),
             (self.form.raw, "--raw"),
             (self.form.stderr, "--stderr"),
             (self.since_offset.is_some(), "--since-offset"),

@@ -24,7 +24,7 @@ fn request(tail: usize, max_bytes: Option<u64>, form: LogFormat) -> LogsRequest 
     let id = JobId::parse("a").unwrap();
     let max_chars = if max_bytes.is_none() { Some(MAX_CHARS) } else { None };
     let limits = LogLimits { max_bytes, max_chars };
-    LogsRequest { id, tail, since: None, limits, format: form, merged: false }
+    LogsRequest { id, tail, since: None, limits, format: form, merged: false, notes_rest: false }
 }
 
 fn read(log: &JobLog, request: &LogsRequest, from: Option<LogPosition>) -> LogPart {

@@ -9,7 +9,7 @@ use crate::arguments::Format;
 use crate::commands::Call;
 use crate::commands::answer::{self, Dialog, DialogStep};
 use crate::commands::kill;
-use crate::commands::logs::{LogLimits, LogsRequest, logs};
+use crate::commands::logs::{HeldTurn, LogLimits, LogsRequest, logs};
 use crate::commands::observe::observe;
 use crate::commands::result::{ResultAnswer, result_within};
 use crate::commands::status::status_view;
@@ -21,9 +21,7 @@ use crate::output::{
 };
 use crate::process;
 use crate::store::{JobDir, OUTPUT, RECORD, Store, addressed};
-use crate::stream::transcript::{
-    MAX_SPEECH_CHARS, Speaker, TranscriptLine, append_verdict, turn_before_verdict,
-};
+use crate::stream::transcript::MAX_SPEECH_CHARS;
 use crate::text::harmless;
 
 /// Maximum number of bytes of the log that are read at once, unless a line is longer.
@@ -56,7 +54,7 @@ pub(in crate::commands) struct Follower<'a> {
     /// Offset in the log up to which the conversation is shown.
     shown: u64,
     /// The end of a turn, which is not shown if the verdict follows.
-    held: Option<TranscriptLine>,
+    held: HeldTurn,
     line: Option<LiveLine>,
     /// A person can answer the agent on the terminal.
     asks_in_place: bool,
@@ -86,7 +84,7 @@ impl<'a> Follower<'a> {
             dir,
             watch,
             shown: 0,
-            held: None,
+            held: HeldTurn::default(),
             line: None,
             asks_in_place,
             shows_log,
@@ -197,7 +195,7 @@ impl<'a> Follower<'a> {
             }
             if !part.passages.is_empty() {
                 if self.call.printer.is_text() {
-                    self.arrange_turn_end(&mut part.passages, has_ended);
+                    self.held.arrange(&mut part);
                 }
                 self.line = None;
                 self.call.print(&part)?;
@@ -205,20 +203,6 @@ impl<'a> Follower<'a> {
             if has_ended || !part.truncated {
                 return Ok(has_ended);
             }
-        }
-    }
-
-    /// Holds the end of a turn back until it is known whether the verdict follows, which says the
-    /// same and more.
-    fn arrange_turn_end(&mut self, passages: &mut Vec<TranscriptLine>, has_ended: bool) {
-        if let Some(held) = self.held.take() {
-            passages.insert(0, held);
-            if has_ended && let Some(verdict) = passages.pop() {
-                append_verdict(passages, verdict);
-            }
-        }
-        if !has_ended && passages.last().is_some_and(is_turn_end) {
-            self.held = passages.pop();
         }
     }
 
@@ -384,8 +368,4 @@ impl<'a> Follower<'a> {
 
 fn print_hint(hint: &str) {
     print_note(&format!("{} {}\n", painted(DIM, "hint:"), harmless(hint)));
-}
-
-fn is_turn_end(passage: &TranscriptLine) -> bool {
-    passage.speaker == Speaker::End && turn_before_verdict(&passage.text).is_some()
 }
