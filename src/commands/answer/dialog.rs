@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::Value;
+use unicode_width::UnicodeWidthStr;
 
 use super::{DEFAULT_DENIAL, OpenRequest};
 use crate::job::{Question, allow_response, denied};
-use crate::output::{BOLD, DIM, hanging, pad, painted};
+use crate::output::{BOLD, DIM, hanging, pad, painted, wrapped};
 use crate::text::{harmless, one_line};
+
+/// The least width of the description of an option, in columns.
+const MIN_DESCRIPTION: usize = 20;
 
 /// What the dialog does after a line.
 #[derive(Debug, PartialEq)]
@@ -111,12 +115,13 @@ fn question_text(question: &Question, columns: usize) -> String {
     for option in &question.options {
         labels.push(harmless(&one_line(&option.label, 100)));
     }
-    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let width = labels.iter().map(|label| label.width()).max().unwrap_or(0);
     for (n, (label, option)) in labels.iter().zip(&question.options).enumerate() {
-        let description = harmless(&one_line(&option.description, 200));
-        let line = format!("  {}  {}  {description}", n + 1, pad(label, width, false));
-        text.push_str(&hanging(&line, 0, columns));
-        text.push('\n');
+        let mark = format!("  {}  {}  ", n + 1, pad(label, width, false));
+        let rest = columns.saturating_sub(mark.width()).max(MIN_DESCRIPTION);
+        let description = wrapped(&harmless(&one_line(&option.description, 200)), rest);
+        let indent = format!("\n{}", " ".repeat(mark.width()));
+        let _ = writeln!(text, "{mark}{}", description.join(&indent));
     }
     text + match (question.options.is_empty(), question.multi_select) {
         (true, _) => "Your own text: ",
@@ -176,7 +181,7 @@ mod tests {
     use crate::commands::answer::request_of;
 
     fn question(text: &str, multi_select: bool) -> Value {
-        let options = json!([{"label": "Postgres", "description": "x"}, {"label": "SQLite"}]);
+        let options = json!([{"label": "Postgres", "description": "what the tests use today, with all features"}, {"label": "SQLite"}]);
         json!({"question": text, "header": "h", "options": options, "multiSelect": multi_select})
     }
 
@@ -230,8 +235,17 @@ mod tests {
         let long = "Which of the databases do you want to use?";
         let text = dialog(&[question(long, false)]).text();
         let text = anstream::adapter::strip_str(&text).to_string();
-        let first: Vec<&str> = text.lines().take(2).collect();
-        assert_eq!(first, ["Which of the databases do you want to", "  use?"]);
+        let first: Vec<&str> = text.lines().take(5).collect();
+        assert_eq!(
+            first,
+            [
+                "Which of the databases do you want to",
+                "  use?",
+                "  1  Postgres  what the tests use today,",
+                "               with all features",
+                "  2  SQLite    ",
+            ]
+        );
     }
 
     #[test]
