@@ -79,7 +79,7 @@ fn every_list_names_the_same_platforms() {
     for platform in PLATFORMS {
         assert!(workflow.contains(&format!("- platform: {platform}\n")), "{platform}");
         let target = shell(&format!("target {platform}"));
-        assert!(read("packaging/install.sh").contains(&format!(" target={target}").trim_end()));
+        assert!(read("packaging/install.sh").contains(format!(" target={target}").trim_end()));
     }
 }
 
