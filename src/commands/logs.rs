@@ -291,12 +291,17 @@ fn read_part(
     })
 }
 
-/// Returns the pieces of text in a line of a stream.
-fn pieces_of(stream: LogStream, line: Line<'_>) -> Vec<Piece> {
-    match stream {
+/// Returns the pieces of text in a line of a stream. A limited answer contains only the beginning
+/// of a very long message.
+fn pieces_of(stream: LogStream, line: Line<'_>, limits: LogLimits) -> Vec<Piece> {
+    let mut found = match stream {
         LogStream::Main => pieces(line),
         LogStream::Stderr => stderr_piece(line).into_iter().collect(),
+    };
+    if limits.max_chars.is_some() {
+        found.iter_mut().filter_map(Piece::line_mut).for_each(TranscriptLine::shorten);
     }
+    found
 }
 
 /// Reads passages from `from` on, as many as fit, and appends the verdict if none is omitted.
@@ -316,7 +321,7 @@ fn read_passages(
         let (before, mut end) = (bytes_read, range.start);
         each_line(file, range.clone(), |line| {
             let next = line.end();
-            let mut found = pieces_of(stream, line.text);
+            let mut found = pieces_of(stream, line.text, limits);
             let mut adds: usize = found.iter().map(weight_of_piece).sum();
             let first = part.lines == 0;
             if !first && (weight + adds > max_weight || before + next - range.start > max_bytes) {
@@ -395,7 +400,7 @@ fn last_passages(
     let mut shown = 0;
     let mut gone_back = 0;
     log.lines_back(|stream, line, range| {
-        for mut piece in pieces_of(stream, line).into_iter().rev() {
+        for mut piece in pieces_of(stream, line, request.limits).into_iter().rev() {
             if shown >= request.tail && count_passages(&all) >= request.tail {
                 return false;
             }

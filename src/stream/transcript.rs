@@ -18,8 +18,8 @@ use crate::text::{clip, format_cost, format_duration, from_json, one_line, plura
 use pieces::Link;
 pub(crate) use pieces::{Piece, resolve};
 
-/// Characters of one message.
-pub(crate) const MAX_SPEECH_CHARS: usize = 4_000;
+/// Characters of one message in a shortened transcript.
+const MAX_SPEECH_CHARS: usize = 4_000;
 const MAX_CALL_CHARS: usize = 160;
 /// Characters of a question, of its options, and of an answer.
 const MAX_QUESTION_CHARS: usize = 400;
@@ -71,6 +71,15 @@ impl TranscriptLine {
             Speaker::Tool => self.text.starts_with(ASKS),
             Speaker::Note => self.text.starts_with(WAITS_FOR_PERMISSION),
             _ => false,
+        }
+    }
+
+    /// Shortens a very long message, with a note of the omitted length.
+    pub(crate) fn shorten(&mut self) {
+        let length = self.text.chars().count();
+        if length > MAX_SPEECH_CHARS {
+            let kept: String = self.text.chars().take(MAX_SPEECH_CHARS).collect();
+            self.text = format!("{kept} […{} more characters]", length - MAX_SPEECH_CHARS);
         }
     }
 
@@ -342,18 +351,7 @@ fn speech(speaker: Speaker, text: &str) -> Option<Piece> {
     if text.trim().is_empty() {
         return None;
     }
-    Some(Piece::said(speaker, truncate_speech(text)))
-}
-
-/// Returns a text, truncated with a note of the omitted length if it is very long.
-fn truncate_speech(text: &str) -> String {
-    let text = text.trim_end();
-    let length = text.chars().count();
-    if length <= MAX_SPEECH_CHARS {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(MAX_SPEECH_CHARS).collect();
-    format!("{kept} […{} more characters]", length - MAX_SPEECH_CHARS)
+    Some(Piece::said(speaker, text.trim_end()))
 }
 
 fn call_line(name: &str, input: &str) -> String {

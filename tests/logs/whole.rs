@@ -98,3 +98,22 @@ fn text_says_what_it_leaves_out() {
     let json: Value = sandbox.run(["logs", "j"]).json;
     assert_eq!((&json["truncated"], json["tail"].as_str().map(steps)), (&false.into(), Some(49)));
 }
+
+#[test]
+fn a_long_message_is_whole_but_for_agents() {
+    let text = "x".repeat(5_000);
+    let mut sandbox = Sandbox::new(&format!("read\ninit\nsay {text}\nresult ok\neof"));
+    sandbox.run_job("j", &[]).expect_end(0, "completed", None);
+    for (agent, options, is_whole) in [
+        ("", &["--plain"][..], true),
+        ("", &["--json"], true),
+        ("test", &["--plain"], false),
+        ("test", &["--plain", "--max-chars", "0"], true),
+        ("test", &["--plain", "--follow", "--since-offset", "0"], true),
+    ] {
+        sandbox.set("AI_AGENT", agent);
+        let shown = sandbox.run([&["logs", "j"], options].concat()).stdout;
+        assert_eq!(shown.contains(&text), is_whole, "{agent} {options:?}");
+        assert_eq!(shown.contains("x […1000 more characters]"), !is_whole, "{shown}");
+    }
+}

@@ -21,7 +21,6 @@ use crate::output::{
 };
 use crate::process;
 use crate::store::{JobDir, OUTPUT, RECORD, Store, addressed};
-use crate::stream::transcript::MAX_SPEECH_CHARS;
 use crate::text::harmless;
 
 /// Maximum number of bytes of the log that are read at once, unless a line is longer.
@@ -352,12 +351,6 @@ impl<'a> Follower<'a> {
                 push_warning(&mut warnings, warning);
             }
             print_note(&warnings);
-            let answer = ended.outcome.result.as_deref().unwrap_or_default();
-            if answer.chars().count() > MAX_SPEECH_CHARS {
-                let command = format!("claudejob result {}", self.id);
-                let command = addressed(self.store.root(), command);
-                print_note(&painted(DIM, &format!("{command} shows the whole answer\n")));
-            }
             if let Some(hint) = &ended.hint {
                 print_hint(hint);
             }

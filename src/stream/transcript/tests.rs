@@ -67,10 +67,13 @@ fn shows_stray_lines() {
 }
 
 #[test]
-fn truncates_long_speech_visibly() {
+fn shortens_long_speech_visibly() {
     let line = format!(
         r#"{{"type":"assistant","message":{{"content":[{{"type":"text","text":"{}"}}]}}}}"#,
         "ä".repeat(MAX_SPEECH_CHARS + 7)
     );
-    assert!(read(&line)[0].1.ends_with("ä […7 more characters]"));
+    let mut lines = transcript_lines(Line { bytes: line.as_bytes(), length: line.len() as u64 });
+    assert_eq!(lines[0].text.chars().count(), MAX_SPEECH_CHARS + 7);
+    lines[0].shorten();
+    assert!(lines[0].text.ends_with("ä […7 more characters]"));
 }
