@@ -265,6 +265,21 @@ fn the_launcher_says_that_the_program_is_missing() {
 }
 
 #[test]
+fn build_binaries_refuses_what_it_cannot_build() {
+    let elsewhere = if cfg!(target_os = "macos") { "linux-x64" } else { "darwin-x64" };
+    for (platform, error) in [
+        ("plan9", "build-binaries: unknown platform 'plan9'\nhint: one of: linux-x64 "),
+        (elsewhere, &format!("build-binaries: {elsewhere} cannot be built on ")),
+    ] {
+        let script = root().join("packaging/build-binaries");
+        let output = Command::new(script).arg(platform).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.starts_with(error), "{stderr}");
+    }
+}
+
+#[test]
 fn the_scripts_have_no_syntax_error() {
     for (shell, scripts) in [
         ("sh", &["packaging/install.sh", "packaging/npm/claudejob"][..]),
