@@ -347,7 +347,7 @@ impl Digest {
                     self.task_ended(task_id, "stopped");
                 }
             }
-            Event::TaskEnded { task_id, status } => self.task_ended(task_id, status),
+            Event::TaskEnded { task_id, status, .. } => self.task_ended(task_id, status),
             Event::Request { request_id, tool_name, tool_use_id, input } => {
                 let tool_use_id = tool_use_id.as_deref();
                 let blocked = self.add_request(request_id, tool_name, tool_use_id, input, now);

@@ -71,6 +71,9 @@ pub(crate) enum Event<'a> {
         task_id: String,
         /// `completed`, `failed` or `stopped`.
         status: String,
+        /// False for a tool that the turn waited for: only background work has an output file. One
+        /// that was stopped has none either.
+        is_background: bool,
     },
     /// `command_lifecycle`: progress of a message or a scheduled prompt.
     Command {

@@ -170,7 +170,7 @@ fn event_pieces(event: &Event<'_>, line: &str) -> Vec<Piece> {
             pieces.push(Piece::linked(Link::Cancelled { request_id: request_id.clone() }));
         }
         Event::Prevented(why) => pieces.push(note(one_line(why, MAX_CALL_CHARS))),
-        Event::TaskEnded { task_id, status } => {
+        Event::TaskEnded { task_id, status, is_background: true } => {
             let (task, status) = (one_line(task_id, 40), one_line(status, 40));
             pieces.push(note(format!("background task {task} {status}")));
         }
@@ -179,6 +179,7 @@ fn event_pieces(event: &Event<'_>, line: &str) -> Vec<Piece> {
         | Event::RateLimit { .. }
         | Event::TaskStarted { .. }
         | Event::TaskUpdated { .. }
+        | Event::TaskEnded { .. }
         | Event::BackgroundTasks(_)
         | Event::Command { .. }
         | Event::PermissionDenied { .. }
@@ -194,6 +195,15 @@ fn note(text: impl Into<String>) -> Piece {
 
 fn short_line(text: &LazyText<'_>) -> String {
     one_line(&text.prefix(MAX_CALL_CHARS * 2), MAX_CALL_CHARS)
+}
+
+/// Returns the error of a tool without the tags that claude puts around it for the model.
+fn error_line(text: &LazyText<'_>) -> String {
+    let line = short_line(text);
+    match line.strip_prefix("<tool_use_error>") {
+        Some(error) => error.trim_end_matches("</tool_use_error>").to_owned(),
+        None => line,
+    }
 }
 
 fn agent_pieces(block: &Block<'_>, speaker: Speaker) -> Vec<Piece> {
@@ -221,7 +231,7 @@ fn user_piece(block: &Block<'_>, answers: Option<&str>) -> Option<Piece> {
     match block {
         Block::Text(text) => speech(Speaker::User, &text.whole()),
         Block::ToolResult { id, is_error, text } => {
-            let failed = if *is_error { Some(short_line(text)) } else { None };
+            let failed = if *is_error { Some(error_line(text)) } else { None };
             let line = match (&failed, answers) {
                 (Some(why), _) => Some(TranscriptLine::new(Speaker::ToolError, why.clone())),
                 (None, Some(answers)) => {

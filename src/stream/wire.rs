@@ -84,6 +84,7 @@ fields! {
         error_status,
         tool_use_result,
         tool_result_meta,
+        output_file,
         tasks,
         task_type,
         description,

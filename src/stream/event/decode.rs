@@ -215,7 +215,9 @@ fn system<'a>(wire: &Wire<'a>) -> Event<'a> {
             Event::TaskUpdated { task_id, status: string(patch.status) }
         }
         (Some("task_notification"), Some(task_id)) => {
-            Event::TaskEnded { task_id, status: string(wire.status).unwrap_or_default() }
+            let status = string(wire.status).unwrap_or_default();
+            let has_no_file = string(wire.output_file).is_some_and(|path| path.is_empty());
+            Event::TaskEnded { task_id, is_background: status == "stopped" || !has_no_file, status }
         }
         _ => Event::Other,
     }

@@ -24,6 +24,28 @@ fn shows_a_tool_call_as_one_line() {
 }
 
 #[test]
+fn shows_the_error_of_a_tool_without_tags() {
+    let line = r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,"tool_use_id":"t","content":"<tool_use_error>Blocked: sleep</tool_use_error>"}]}}"#;
+    assert_eq!(read(line), [(Speaker::ToolError, "Blocked: sleep".to_owned())]);
+}
+
+#[test]
+fn shows_the_end_of_background_work_alone() {
+    let ended = |fields: &str| {
+        read(&format!(
+            r#"{{"type":"system","subtype":"task_notification","task_id":"b1",{fields}}}"#
+        ))
+    };
+    let shown = [(Speaker::Note, "background task b1 completed".to_owned())];
+    assert_eq!(ended(r#""status":"completed","output_file":"/x""#), shown);
+    assert_eq!(ended(r#""status":"completed""#), shown);
+    // A command that the turn waited for.
+    assert_eq!(ended(r#""status":"completed","output_file":"""#), []);
+    let stopped = [(Speaker::Note, "background task b1 stopped".to_owned())];
+    assert_eq!(ended(r#""status":"stopped","output_file":"""#), stopped);
+}
+
+#[test]
 fn shows_how_a_turn_ended() {
     let end = |fields: &str| {
         let line = format!(r#"{{"type":"result","num_turns":1,"duration_ms":90,{fields}}}"#);
