@@ -13,7 +13,7 @@ use super::several::{FailedJob, failures, first_exit_status};
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
-use crate::output::Answer;
+use crate::output::{Answer, push_hint};
 use crate::queue::{PauseScope, PauseSet, Queue, QueueBusy, Ticket};
 use crate::store::{Store, addressed};
 use crate::text::plural;
@@ -175,7 +175,7 @@ impl PauseAnswer {
 impl Answer for PauseAnswer {
     fn text(&self) -> String {
         let mut text = match describe(&self.paused) {
-            None => "Nothing is paused.\n".to_owned(),
+            None => "Nothing is paused now.\n".to_owned(),
             Some(what) => {
                 let goes = if self.running == 1 { "goes" } else { "go" };
                 let are = if self.held == 1 { "is" } else { "are" };
@@ -189,6 +189,7 @@ impl Answer for PauseAnswer {
                 text += &format!("{verb}: {}.\n", names.join(", "));
             }
         }
+        push_hint(&mut text, self.hint.as_deref());
         text + &self.failures()
     }
 

@@ -216,6 +216,13 @@ pub(super) fn status_view_in_queue(
             answer.status = Status::Starting;
         }
         answer.waiting_for = waiting.waiting_for();
+        if waiting.paused.is_some()
+            && let Some(wait) = &answer.waiting_for
+            && wait.kind == WaitKind::Paused
+        {
+            // `wait` would not return before somebody unpauses the job.
+            answer.hint.clone_from(&wait.hint);
+        }
         answer.position = waiting.position;
         answer.starts_at = waiting.starts_at;
         answer.waits_for = waiting.waits_for;

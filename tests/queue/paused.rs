@@ -26,7 +26,8 @@ fn a_paused_queue_starts_nothing_until_unpause() {
     let wait = json!({"kind": "paused", "until": null, "why": "the queue is paused",
         "hint": "claudejob unpause"});
     assert_eq!(start["waitingFor"], wait);
-    assert_eq!(sandbox.status("b")["waitingFor"], wait);
+    let status = sandbox.status("b");
+    assert_eq!((&status["waitingFor"], &status["hint"]), (&wait, &"claudejob unpause".into()));
     let list = sandbox.run(["list", "--status", "queued"]);
     assert_eq!(list.json[0]["waitingFor"]["kind"], "paused", "{list:?}");
     let refused = sandbox.run(["start", "c", "-p", "x", "--no-queue"]);
@@ -37,7 +38,10 @@ fn a_paused_queue_starts_nothing_until_unpause() {
     sandbox.wait("a").expect_end(0, "completed", None);
     // Again: nothing changes.
     let text = sandbox.run(["pause", "--plain"]);
-    assert_eq!(text.stdout, "The queue is paused: 0 running jobs go on, 1 is held.\n");
+    assert_eq!(
+        text.stdout,
+        "The queue is paused: 0 running jobs go on, 1 is held.\nhint: claudejob unpause\n"
+    );
     assert_eq!(sandbox.status("b")["status"], "queued");
     assert_eq!(order(&sandbox), ["a"]);
 
@@ -48,7 +52,7 @@ fn a_paused_queue_starts_nothing_until_unpause() {
     release(&sandbox, "b");
     sandbox.wait("b").expect_end(0, "completed", None);
     let text = sandbox.run(["unpause", "--plain"]);
-    assert_eq!((text.code, text.stdout.as_str()), (0, "Nothing is paused.\n"));
+    assert_eq!((text.code, text.stdout.as_str()), (0, "Nothing is paused now.\n"));
 }
 
 #[test]
@@ -62,7 +66,8 @@ fn a_paused_group_or_job_holds_up_no_other() {
     let group = sandbox.run(["pause", "-g", "web"]);
     assert_eq!(group["paused"]["groups"], json!(["web"]), "{group:?}");
     let job = sandbox.run(["pause", "b", "--plain"]);
-    let text = "Group web and job b are paused: 0 running jobs go on, 2 are held.\n";
+    let text = "Group web and job b are paused: 0 running jobs go on, 2 are held.\n\
+                hint: claudejob unpause --all\n";
     assert_eq!(job.stdout, text, "{job:?}");
     let wait = &sandbox.status("web")["waitingFor"];
     assert_eq!(wait["hint"], "claudejob unpause --group web", "{wait}");
