@@ -88,14 +88,17 @@ impl Dialog {
                     self.state = DialogState::Reason;
                     DialogStep::Ask(self.text())
                 }
-                _ => DialogStep::Ask("y or n: ".to_owned()),
+                _ => match reason_of_denial(line) {
+                    Some(reason) => DialogStep::Answer(denied(reason)),
+                    None => DialogStep::Ask("y, n, or \"no, REASON\": ".to_owned()),
+                },
             },
             DialogState::Reason if line.is_empty() => DialogStep::Answer(denied(DEFAULT_DENIAL)),
             DialogState::Reason => DialogStep::Answer(denied(line)),
             DialogState::Question { questions, answers, current } => {
                 let question = &questions[*current];
                 let Some(answer) = chosen(question, line) else {
-                    return DialogStep::Ask(format!("{}: ", accepted(question)));
+                    return DialogStep::Ask(again(question, line));
                 };
                 answers.insert(question.question.clone(), answer);
                 *current += 1;
@@ -139,6 +142,23 @@ fn accepted(question: &Question) -> String {
         2 => format!("1 or 2, {labels}, or text"),
         count => format!("1 to {count}, {labels}, or text"),
     }
+}
+
+/// Returns the text that asks for another answer than `line`.
+fn again(question: &Question, line: &str) -> String {
+    let accepted = accepted(question);
+    match line {
+        "" => format!("{accepted}: "),
+        _ => format!("{line} is no choice; {accepted}: "),
+    }
+}
+
+/// Returns the reason in a line such as `no, not outside the repository`.
+fn reason_of_denial(line: &str) -> Option<&str> {
+    let (word, reason) = line.split_once(',')?;
+    let says_no = matches!(word.trim().to_lowercase().as_str(), "n" | "no");
+    let reason = reason.trim();
+    if says_no && !reason.is_empty() { Some(reason) } else { None }
 }
 
 /// Returns the answer to a question that a line gives: labels or a text. A line of numbers alone is
@@ -214,7 +234,20 @@ mod tests {
             assert_eq!(response["updatedInput"]["answers"]["db?"], expected, "{lines:?}");
         }
         let DialogStep::Ask(again) = dialog(&[question("db?", false)]).feed("7") else { panic!() };
-        assert_eq!(again, "1 or 2, a label, or text: ");
+        assert_eq!(again, "7 is no choice; 1 or 2, a label, or text: ");
+    }
+
+    #[test]
+    fn takes_a_reason_together_with_a_no() {
+        for (lines, message) in [
+            (&["no, that is my data"][..], "that is my data"),
+            (&["N ,  not here"], "not here"),
+            (&["nonsense, yes", "no,", "y, go on", "n", "later"], "later"),
+        ] {
+            let response = answers(&mut dialog(&[]), lines);
+            assert_eq!(response["behavior"], "deny", "{lines:?}");
+            assert_eq!(response["message"], message, "{lines:?}");
+        }
     }
 
     #[test]
