@@ -95,6 +95,9 @@ errors! {
     /// help, perhaps with a suggestion.
     Arguments { message: String, hint: String } => code "usage", message("{message}"),
         hint("{hint}");
+    /// The verb needs a job, and none was given.
+    NoJobGiven => code "usage", message("no job given"),
+        hint("claudejob list  # shows the ids");
     /// Not a valid job id.
     InvalidJobId(text: String) => code "invalid_job_id",
         message("invalid job id '{}'", text.escape_debug()),
@@ -267,8 +270,8 @@ errors! {
         message("cannot answer job {id}: {why}"),
         hint("claudejob status {id}  # shows its open requests");
     /// The answer does not fit the question.
-    WrongAnswer(why: String) => code "wrong_answer", message("{why}"),
-        hint("claudejob list --status blocked  # status ID --full shows the whole request");
+    WrongAnswer { id: String, why: String } => code "wrong_answer", message("{why}"),
+        hint("claudejob status {id} --full  # shows the whole request");
     /// The job is not kept alive, so there is nothing to finish.
     NotKeptAlive(id: String, why: String) => code "not_kept_alive",
         message("cannot finish job {id}: {why}"),
@@ -382,6 +385,7 @@ impl Error {
     pub(crate) fn exit_status(&self) -> ExitStatus {
         match self {
             Self::Usage(_)
+            | Self::NoJobGiven
             | Self::Arguments { .. }
             | Self::NoPrompt(_)
             | Self::PromptNotQuoted(_)
@@ -400,6 +404,10 @@ impl Error {
     pub(crate) fn with_help(self, help: impl FnOnce() -> String) -> Self {
         match self {
             Self::Usage(message) => Self::Arguments { message, hint: help() },
+            Self::NoJobGiven => {
+                let hint = format!("{}  # claudejob list shows the ids", help());
+                Self::Arguments { message: self.to_string(), hint }
+            }
             Self::UnknownPermissionMode(ref mode) => {
                 let hint = with_nearest_mode(&help(), mode);
                 Self::Arguments { message: self.to_string(), hint }

@@ -27,7 +27,11 @@ fn usage_errors_are_the_same_in_text_and_json() {
              turns, status, id]",
             "claudejob list --help  # did you mean cost?",
         ),
-        (&["--jobs-dir", "list", "finish"], "no job given", "claudejob finish --help"),
+        (
+            &["--jobs-dir", "list", "finish"],
+            "no job given",
+            "claudejob finish --help  # claudejob list shows the ids",
+        ),
         (&["--pretty"], "no command given", "claudejob --help"),
         (
             &["start", "x", "--prompt", "p", "--fork"],

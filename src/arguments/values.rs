@@ -15,7 +15,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if is_number(text) {
         return Err(format!("say {text}s"));
     }
-    humantime::parse_duration(text).map_err(|error| error.to_string())
+    humantime::parse_duration(text)
+        .map_err(|_| "expected a number and a unit, such as 90s, 10m or 2h".to_owned())
 }
 
 /// Whether the text has digits alone: a duration without its unit.

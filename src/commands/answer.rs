@@ -228,14 +228,16 @@ pub(crate) fn answer(store: &Store, id: &JobId, request: &Reply) -> Result<Answe
         denied(request.message.as_deref().unwrap_or(DEFAULT_DENIAL))
     } else if blocked.kind == "question" {
         if request.allow {
-            return Err(wrong_answer("answer a question with --choice or --text"));
+            return Err(wrong_answer(id, "answer a question with --choice or --text".to_owned()));
         }
         let asked = parse_questions(&input.to_string());
-        allow_response(&input, &match_answers(&asked, request)?)
+        let answers = match_answers(&asked, request).map_err(|why| wrong_answer(id, why))?;
+        allow_response(&input, &answers)
     } else if request.allow {
         allow_response(&input, &BTreeMap::new())
     } else {
-        return Err(wrong_answer("answer a permission request with --allow or --deny"));
+        let why = "answer a permission request with --allow or --deny";
+        return Err(wrong_answer(id, why.to_owned()));
     };
     respond_to(store, &recipient, &blocked.request_id, response)
 }
@@ -291,12 +293,13 @@ fn send_to_worker(
     }
 }
 
-fn wrong_answer(message: &str) -> Error {
-    Error::WrongAnswer(message.to_owned())
+fn wrong_answer(id: &JobId, why: String) -> Error {
+    Error::WrongAnswer { id: id.to_string(), why }
 }
 
-/// Matches the choices and the text with the questions. Returns the answers by question.
-fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String, String>, Error> {
+/// Matches the choices and the text with the questions. Returns the answers by question, or why
+/// they do not match.
+fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String, String>, String> {
     let mut answers: BTreeMap<String, String> = BTreeMap::new();
     let mut unnamed = asked.iter();
     for choice in &request.choices {
@@ -305,7 +308,7 @@ fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String,
             (None, [only]) => (only, choice.as_str()),
             (None, _) => match unnamed.next() {
                 Some(question) => (question, choice.as_str()),
-                None => return Err(wrong_answer("there are more choices than questions")),
+                None => return Err("there are more choices than questions".to_owned()),
             },
         };
         let label = check_choice(question, label)?;
@@ -320,7 +323,7 @@ fn match_answers(asked: &[Question], request: &Reply) -> Result<BTreeMap<String,
     for question in asked {
         if !answers.contains_key(&question.question) {
             let Some(text) = &request.text else {
-                return Err(wrong_answer(&format!("{:?} has no answer", question.question)));
+                return Err(format!("{:?} has no answer", question.question));
             };
             answers.insert(question.question.clone(), text.clone());
         }
@@ -336,16 +339,16 @@ fn named_question<'a>(asked: &'a [Question], choice: &'a str) -> Option<(&'a Que
 }
 
 /// Returns the label of the option that is given by label or number.
-fn check_choice<'a>(question: &'a Question, text: &str) -> Result<&'a str, Error> {
+fn check_choice<'a>(question: &'a Question, text: &str) -> Result<&'a str, String> {
     if let Some(label) = choice(question, text) {
         return Ok(label);
     }
     let labels: Vec<&str> = question.options.iter().map(|option| option.label.as_str()).collect();
-    Err(wrong_answer(&format!(
+    Err(format!(
         "{text:?} is not a choice of {:?}: choose one of {}, or use --text",
         question.question,
         labels.join(", ")
-    )))
+    ))
 }
 
 /// Reads a request from the log, which contains it completely.
@@ -440,7 +443,7 @@ mod tests {
             text: text.map(str::to_owned),
             ..Reply::default()
         };
-        let answers = match_answers(asked, &request).map_err(|error| error.to_string())?;
+        let answers = match_answers(asked, &request)?;
         Ok(answers.iter().map(|(q, a)| format!("{q}{a}")).collect::<Vec<_>>().join(" "))
     }
 

@@ -142,7 +142,7 @@ pub(super) fn hint(store: &Store, error: &Error) -> Option<String> {
 
 /// Returns the error of a call that names no job.
 pub(super) fn no_job_given() -> Error {
-    Error::Usage("no job given".to_owned())
+    Error::NoJobGiven
 }
 
 /// Returns the error for a name of several jobs, with the ids of the latest.
