@@ -58,9 +58,9 @@ pub(crate) fn error(message: &str, hint: Option<&str>) {
     let message = hanging(&harmless(message), "error: ".len(), width);
     let mut err = anstream::stderr().lock();
     let _ = writeln!(err, "{} {message}", painted(RED.bold(), "error:"));
-    // A hint is a command, which is copied: it is not wrapped.
     if let Some(hint) = hint {
-        let _ = writeln!(err, "{} {}", painted(DIM, "hint:"), harmless(hint));
+        let hint = command_lines(&harmless(hint), "hint: ".len(), width);
+        let _ = writeln!(err, "{} {hint}", painted(DIM, "hint:"));
     }
 }
 
@@ -90,10 +90,22 @@ pub(crate) fn sentence(text: &str) -> String {
     hanging(text, 0, columns()) + "\n"
 }
 
-/// Adds a line with the command to run next. It is not wrapped, so that it can be copied.
+/// Adds a line with the command to run next.
 pub(crate) fn push_hint(text: &mut String, hint: Option<&str>) {
     if let Some(hint) = hint {
-        let _ = writeln!(text, "{} {}", painted(DIM, "hint:"), harmless(hint));
+        let hint = command_lines(&harmless(hint), "hint: ".len(), columns());
+        let _ = writeln!(text, "{} {hint}", painted(DIM, "hint:"));
+    }
+}
+
+/// Returns a command after `indent` columns, with its comment on the next line if both are too
+/// wide for one. The command itself is not wrapped, so that it can be copied.
+pub(crate) fn command_lines(command: &str, indent: usize, width: usize) -> String {
+    match command.split_once("  # ") {
+        Some((call, comment)) if indent + command.width() > width => {
+            format!("{call}\n{:indent$}# {comment}", "")
+        }
+        _ => command.to_owned(),
     }
 }
 
@@ -130,7 +142,11 @@ pub(crate) fn wait_reason(wait: &WaitingFor) -> String {
     if left.is_zero() {
         return why;
     }
-    format!("{why}, until {} ({} left)", local_time(until), format_duration(left))
+    let (at, left) = (local_time(until), format_duration(left));
+    match wait.kind {
+        WaitKind::Retry => format!("{why} at {at} (in {left})"),
+        _ => format!("{why}, until {at} ({left} left)"),
+    }
 }
 
 /// Returns why a job failed: the stable word, then the sentence.
@@ -174,5 +190,20 @@ pub(crate) fn activity_text(activity: &Activity) -> String {
     match &activity.tool {
         Some(tool) => harmless(&format!("{tool}: {}", activity.text)),
         None => harmless(&activity.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_moves_below_a_long_command() {
+        let command = "claudejob status a --full  # shows the whole request";
+        assert_eq!(command_lines(command, 6, 58), command);
+        let two = "claudejob status a --full\n      # shows the whole request";
+        assert_eq!(command_lines(command, 6, 57), two);
+        // A command alone is never broken.
+        assert_eq!(command_lines("claudejob run 'a  #b'", 6, 10), "claudejob run 'a  #b'");
     }
 }

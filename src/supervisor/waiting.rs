@@ -33,7 +33,7 @@ impl Supervisor {
             WorkerPhase::Backoff { until, .. } => Some(WaitingFor::new(
                 WaitKind::Retry,
                 digest.retry_at.or(Some(self.wall(until))),
-                "the next attempt: claude is started again",
+                "claude is started again",
             )),
             WorkerPhase::Holding { until } => {
                 let why = self.outstanding_work();

@@ -8,8 +8,8 @@ use unicode_width::UnicodeWidthStr;
 use crate::clock;
 use crate::job::{StatusView, Timestamp};
 use crate::output::{
-    Answer, BOLD, PLAIN, YELLOW, activity_text, color, columns, failure, local_second, painted,
-    short_path, undelivered, wait_reason, wrapped,
+    Answer, BOLD, PLAIN, YELLOW, activity_text, color, columns, command_lines, failure,
+    local_second, painted, short_path, undelivered, wait_reason, wrapped,
 };
 use crate::text::{format_cost, format_duration, harmless, plural};
 
@@ -65,10 +65,11 @@ impl Rows {
         }
     }
 
-    /// Adds a row with a command. It is not wrapped, so that it can be copied.
+    /// Adds a row with a command.
     fn push_command(&mut self, name: &str, command: &str) {
         let head = format!("{name:>NAME_WIDTH$}");
-        let _ = writeln!(self.text, "{head} {}", harmless(command));
+        let lines = command_lines(&harmless(command), NAME_WIDTH + 1, columns());
+        let _ = writeln!(self.text, "{head} {lines}");
     }
 
     /// Adds a row unless its value is empty.
