@@ -115,6 +115,9 @@ fix-login       running  1h 01m  1h 00m   $0.12  ~/app   web    opus
 … left out at this width: LABELS, NOW OR RESULT
 ",
     );
+    // A column of the wide format that is empty in all rows is not shown.
+    let lines = screen(&jobs, &["list", "-o", "wide", "--status", "failed"], 120);
+    assert!(lines[0].contains("LABELS") && !lines[0].contains("GROUP"), "{lines:#?}");
     let columns = ["list", "--columns", "turns,JOB,reason,attempt", "-n", "2"];
     assert_screen(
         &jobs,
@@ -206,12 +209,19 @@ JOB             STATUS       TIME    COST  RESULT
 261126-popabar  completed     12s   $0.05  Fixed: `slug` joins the words with s…
 2 jobs: 1 completed, 1 failed · 2h 11m · ≥$0.45
 claudejob result 261126-popabar shows the whole answer
+claudejob status 261126-popokok shows why it failed
 ",
     );
     let lines = screen(&jobs, &["wait", "--label", "project=app", "--any"], 120);
     let live = "fix-login       running  1h 00m   $0.12  Bash: cargo test --quiet";
     assert_eq!(lines[1..3], [live, "261126-popokok  failed   3m 11s  ≥$0.40  auth: API Error 401"]);
-    assert_eq!(lines[3..], ["2 jobs: 1 failed, 1 running · 1h 05m · ≥$0.52"]);
+    assert_eq!(
+        lines[3..],
+        [
+            "2 jobs: 1 failed, 1 running · 1h 05m · ≥$0.52",
+            "claudejob status 261126-popokok shows why it failed"
+        ]
+    );
 }
 
 #[test]

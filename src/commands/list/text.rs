@@ -29,7 +29,7 @@ impl ListAnswer {
                 false => "No jobs. Start one: claudejob run \"PROMPT\"\n".to_owned(),
             };
         }
-        let shown_columns = self.columns.as_slice();
+        let shown_columns = self.shown_columns();
         let mut table = Table::new(shown_columns.iter().map(|column| column.column()).collect());
         let now = clock::now();
         let mut shown = 0;
@@ -55,6 +55,21 @@ impl ListAnswer {
             text.push_str(&painted(DIM, &format!("… and {rest} more{how}\n")));
         }
         text
+    }
+
+    /// Returns the columns without those of the wide format that are empty in all rows.
+    fn shown_columns(&self) -> Vec<ListColumn> {
+        let mut shown = self.columns.clone();
+        if shown == ListColumn::WIDE {
+            let has_group = self.items().any(|item| item.group.is_some());
+            let has_labels = self.items().any(|item| !item.labels.is_empty());
+            shown.retain(|column| match column {
+                ListColumn::Group => has_group,
+                ListColumn::Labels => has_labels,
+                _ => true,
+            });
+        }
+        shown
     }
 
     /// Adds what only the shown columns need, from other files than the list reads.

@@ -104,6 +104,19 @@ impl WaitAnswer {
             let rest = if cut.len() == 1 { "the whole answer" } else { "a whole answer" };
             text.push_str(&painted(DIM, &format!("{command} shows {rest}\n")));
         }
+        for (status, one, several) in [
+            (Status::Failed, "why it failed", "why a job failed"),
+            (Status::Blocked, "what it asks", "what a job asks"),
+        ] {
+            let mut ids = rows.iter().filter(|row| row.status == Some(status)).map(|row| &row.id);
+            let Some(first) = ids.next() else { continue };
+            let (id, what) = match ids.next() {
+                None => (first.as_str(), one),
+                Some(_) => ("JOB", several),
+            };
+            let command = self.address.apply(format!("claudejob status {id}"));
+            text.push_str(&painted(DIM, &format!("{command} shows {what}\n")));
+        }
         text
     }
 }
