@@ -23,10 +23,10 @@ const MAX_HINT_CHARS: usize = 1_000;
 )]
 pub(crate) struct StartArgs {
     /// The job's id [default: derived from the time]
-    #[arg(value_name = "ID", conflicts_with = "job_id")]
+    #[arg(value_name = "ID")]
     id: Option<String>,
     /// Set the job's id
-    #[arg(long, value_name = "ID", hide = true)]
+    #[arg(short = 'n', long, alias = "name", value_name = "ID", hide = true)]
     job_id: Option<String>,
     #[command(flatten)]
     pub job: JobOptions,
@@ -49,7 +49,14 @@ pub(crate) struct StartArgs {
 
 impl StartArgs {
     /// Converts the arguments into a job to start.
-    pub(super) fn into_request(self) -> Result<StartRequest, Error> {
+    pub(super) fn into_request(mut self) -> Result<StartRequest, Error> {
+        if self.job_id.is_some() && self.id.is_some() {
+            if self.job.prompt.is_some() || self.job.prompt_file.is_some() {
+                return Err(Error::Usage("the id is given twice".to_owned()));
+            }
+            // The call is that of `run`: -n NAME "PROMPT".
+            self.job.prompt = self.id.take();
+        }
         let id = match self.id.or(self.job_id) {
             Some(text) => Some(parse_new_id(&text)?),
             None => None,
@@ -84,6 +91,15 @@ mod tests {
         let args = parse(&["--prompt", "--help me", "--", "-x"]);
         assert_eq!(args.job.prompt.as_deref(), Some("--help me"));
         assert_eq!(args.job.extra_args, ["-x"]);
+    }
+
+    #[test]
+    fn a_name_and_a_prompt_are_taken_as_by_run() {
+        let request = parse(&["-n", "a", "Fix the test"]).into_request().unwrap();
+        assert_eq!(request.id.unwrap().as_str(), "a");
+        assert_eq!(request.prompt, b"Fix the test");
+        let twice = parse(&["-n", "a", "b", "-p", "x"]).into_request();
+        assert!(matches!(twice, Err(Error::Usage(_))));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(crate) struct JobOptions {
     pub prompt: Option<String>,
     /// Read the prompt from a file
     #[arg(short = 'f', long, value_name = "FILE", help_heading = "Prompt")]
-    prompt_file: Option<PathBuf>,
+    pub(super) prompt_file: Option<PathBuf>,
     /// Set the working directory [default: the current one]
     #[arg(short = 'C', long, value_name = "DIR", help_heading = "Claude")]
     cwd: Option<PathBuf>,
