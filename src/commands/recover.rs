@@ -17,7 +17,7 @@ use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Reason, Record, Status};
 use crate::launch::DetachMode;
-use crate::output::{Answer, BOLD, painted, push_warning};
+use crate::output::{Answer, BOLD, painted, push_hint, push_warning};
 use crate::store::Store;
 
 /// Arguments of `recover`.
@@ -75,8 +75,9 @@ pub(crate) struct RecoverAllAnswer {
     pub failed: Vec<FailedJob>,
 }
 
-impl Answer for Recovered {
-    fn text(&self) -> String {
+impl Recovered {
+    /// Returns a sentence, and the warnings.
+    fn sentence(&self) -> String {
         let id = painted(BOLD, self.job_id.as_str());
         let how = if self.resumes {
             "continues its conversation"
@@ -87,6 +88,14 @@ impl Answer for Recovered {
         for warning in &self.warnings {
             push_warning(&mut text, warning);
         }
+        text
+    }
+}
+
+impl Answer for Recovered {
+    fn text(&self) -> String {
+        let mut text = self.sentence();
+        push_hint(&mut text, self.hint.as_deref());
         text
     }
 
@@ -100,7 +109,7 @@ impl Answer for RecoverAllAnswer {
         if self.recovered.is_empty() && self.failed.is_empty() {
             return "No job to continue.\n".to_owned();
         }
-        let mut text: String = self.recovered.iter().map(Recovered::text).collect();
+        let mut text: String = self.recovered.iter().map(Recovered::sentence).collect();
         for failed in &self.failed {
             failed.push_to(&mut text);
         }
