@@ -12,11 +12,11 @@ use nix::sys::signal::Signal;
 use super::Call;
 use super::kill;
 use super::start::{JobOptions, MAX_PROMPT_BYTES, StartAnswer, shorten_help, start};
-use super::watch::{Notice, Watch};
+use super::watch::{NOTE_TIMEOUT, Notice, Watch, exit_status_for};
 use crate::arguments::{parse_job_id, read_stdin, read_text};
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
-use crate::output::{BOLD, painted, print_note, print_text, push_warning, short_path};
+use crate::output::{BOLD, painted, print_note_within, print_text, push_warning, short_path};
 use crate::process::{self, AwaitedSignals};
 use crate::store::Store;
 use crate::text::{harmless, shell_quote};
@@ -77,11 +77,11 @@ impl RunArgs {
         let signals = AwaitedSignals::keep(&SIGNALS).map_err(Error::Signals)?;
         process::reap_in_background();
         let started = start(&store, request, &call.env)?;
-        let follower = Follower::new(call, &store, started.job_id.clone(), asks_in_place);
+        let mut follower = Follower::new(call, &store, started.job_id.clone(), asks_in_place);
         if self.kill_on_signal {
             kill_on_signal(signals, store.clone(), started.job_id.clone());
         } else {
-            follower.watch.forward(signals);
+            follower.heed(signals);
         }
         let printed = print_first_lines(call, &store, &started);
         printed.and_then(|()| follower.run()).map_err(|error| match error {
@@ -149,16 +149,7 @@ fn kill_on_signal(signals: AwaitedSignals, store: Store, id: JobId) {
     std::thread::spawn(move || {
         let Some(signal) = signals.next() else { return };
         kill::request(&store, &id);
-        print_note(&format!("Job {id} is being killed.\n"));
+        print_note_within(format!("Job {id} is being killed.\n"), NOTE_TIMEOUT);
         exit(exit_status_for(signal) as i32);
     });
-}
-
-/// Returns the exit status of a command that was ended by a signal: 128 and its number.
-fn exit_status_for(signal: Signal) -> ExitStatus {
-    match signal {
-        Signal::SIGHUP => ExitStatus::HungUp,
-        Signal::SIGTERM => ExitStatus::Terminated,
-        _ => ExitStatus::Left,
-    }
 }

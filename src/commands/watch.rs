@@ -7,12 +7,15 @@ mod inotify;
 use std::collections::HashSet;
 use std::io::BufRead;
 use std::path::Path;
+use std::process::exit;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::error::ExitStatus;
+use crate::output::print_note_within;
 use crate::process::AwaitedSignals;
 use crate::store::JobDir;
 #[cfg(target_os = "linux")]
@@ -26,6 +29,10 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 const SLOW_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Number of files from which the slow interval applies.
 const SLOW_POLL_FILES: usize = 100;
+/// Time limit for a signal to be taken as a notice, before it ends the process.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for the last line on stderr.
+pub(super) const NOTE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +59,8 @@ pub(super) struct Watch {
     files: FileWatches,
     /// Indices of the jobs whose end is awaited.
     awaited: HashSet<usize>,
+    /// Told of each signal that was taken as a notice.
+    taken: Option<Sender<()>>,
 }
 
 impl Watch {
@@ -59,7 +68,7 @@ impl Watch {
     pub(super) fn new() -> Self {
         let (sender, notices) = channel();
         let files = FileWatches::start(Poller { sender: sender.clone(), polled: Arc::default() });
-        Self { notices, sender, files, awaited: HashSet::new() }
+        Self { notices, sender, files, awaited: HashSet::new(), taken: None }
     }
 
     /// Watches for the removal of a job's directory.
@@ -131,6 +140,25 @@ impl Watch {
         });
     }
 
+    /// Makes a notice of each of these signals. A signal that is not taken in time ends the process,
+    /// after `note` on stderr: nobody reads the output that it is writing.
+    pub(super) fn forward_or_exit(&mut self, signals: AwaitedSignals, note: String) {
+        let sender = self.waker();
+        let (taken, takes) = channel();
+        self.taken = Some(taken);
+        std::thread::spawn(move || {
+            while let Some(signal) = signals.next() {
+                let _ = sender.send(Notice::Signal(signal));
+                if takes.recv_timeout(SIGNAL_TIMEOUT).is_err() {
+                    if signal != Signal::SIGHUP {
+                        print_note_within(note, NOTE_TIMEOUT);
+                    }
+                    exit(exit_status_for(signal) as i32);
+                }
+            }
+        });
+    }
+
     /// Makes a notice of each line on stdin, and of its end.
     pub(super) fn read_lines(&self) {
         let sender = self.waker();
@@ -146,7 +174,7 @@ impl Watch {
     pub(super) fn next(&mut self) -> Notice {
         // `self` holds a sender, so the channel is never disconnected.
         let notice = self.notices.recv().unwrap_or(Notice::Root);
-        self.note_end(&notice);
+        self.note(&notice);
         notice
     }
 
@@ -156,17 +184,32 @@ impl Watch {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.notices.recv_timeout(left) {
             Ok(notice) => {
-                self.note_end(&notice);
+                self.note(&notice);
                 Some(notice)
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
         }
     }
 
-    fn note_end(&mut self, notice: &Notice) {
-        if let Notice::Ended(index) = notice {
-            self.awaited.remove(index);
+    fn note(&mut self, notice: &Notice) {
+        match (notice, &self.taken) {
+            (Notice::Ended(index), _) => {
+                self.awaited.remove(index);
+            }
+            (Notice::Signal(_), Some(taken)) => {
+                let _ = taken.send(());
+            }
+            _ => {}
         }
+    }
+}
+
+/// Returns the exit status of a command that was ended by a signal: 128 and its number.
+pub(super) fn exit_status_for(signal: Signal) -> ExitStatus {
+    match signal {
+        Signal::SIGHUP => ExitStatus::HungUp,
+        Signal::SIGTERM => ExitStatus::Terminated,
+        _ => ExitStatus::Left,
     }
 }
 

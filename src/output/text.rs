@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
@@ -67,6 +69,17 @@ pub(crate) fn error(message: &str, hint: Option<&str>) {
 /// Prints a text to stderr.
 pub(crate) fn print_note(text: &str) {
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Prints a text to stderr. Returns after this time at the latest, also if nobody reads stderr.
+pub(crate) fn print_note_within(text: String, timeout: Duration) {
+    let (done, printed) = channel();
+    // Without another thread nothing is printed.
+    let _ = std::thread::Builder::new().spawn(move || {
+        print_note(&text);
+        let _ = done.send(());
+    });
+    let _ = printed.recv_timeout(timeout);
 }
 
 /// Prints the id of the job to stderr, above an answer that does not contain it.

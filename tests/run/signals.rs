@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -147,16 +148,62 @@ fn kill_on_signal_kills_a_running_job() {
     }
 }
 
+/// Starts `run` with a job that says more than the pipe of stdout holds, which nobody reads. With
+/// `one_pipe` it is that of stderr, too.
+fn start_unread(sandbox: &Sandbox, options: &[&str], one_pipe: bool) -> Child {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = sandbox.command([&["run", "--plain", "-n", "j", "work"], options].concat());
+    command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap());
+    command.stderr(if one_pipe { writer.into() } else { Stdio::null() });
+    let child = command.spawn().unwrap();
+    drop(command);
+    await_file(&sandbox.path("up"));
+    // It stops writing when the pipe is full.
+    let mut length = 0;
+    eventually("a full pipe", || {
+        let earlier = std::mem::replace(&mut length, unread_length(&reader));
+        (length > 50_000 && length == earlier).then_some(())
+    });
+    std::mem::forget(reader);
+    child
+}
+
+fn unread_length(reader: &std::io::PipeReader) -> i32 {
+    let mut length = 0;
+    // SAFETY: FIONREAD writes one integer.
+    unsafe { nix::libc::ioctl(reader.as_raw_fd(), nix::libc::FIONREAD, &raw mut length) };
+    length
+}
+
 #[test]
 fn kill_on_signal_needs_no_reader_of_the_output() {
-    let script =
-        format!("read\ninit\nline 300000\nsay {}\ntouch $DIR/up\nhang", "y".repeat(99_999));
-    let sandbox = Sandbox::new(&script);
-    // Nobody reads the pipe, which holds 64 kB.
-    let mut run = start_run(&sandbox, &["--plain", "--kill-on-signal"]);
-    run.send(Signal::SIGTERM);
-    assert_eq!(run.0.wait().unwrap().code(), Some(143));
-    sandbox.wait("j").expect_end(3, "killed", None);
+    for one_pipe in [false, true] {
+        let sandbox = Sandbox::new(&format!("read\ninit\n{}touch $DIR/up\nhang", much_speech()));
+        let mut run = start_unread(&sandbox, &["--kill-on-signal"], one_pipe);
+        send(run.id() as i32, Signal::SIGTERM);
+        assert_eq!(run.wait().unwrap().code(), Some(143));
+        sandbox.wait("j").expect_end(3, "killed", None);
+    }
+}
+
+#[test]
+fn signals_end_a_call_whose_output_nobody_reads() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143), (Signal::SIGHUP, 129)] {
+        let script = format!(
+            "read\ninit\n{}touch $DIR/up\nwait-file $DIR/go\nresult fine\neof",
+            much_speech()
+        );
+        let sandbox = Sandbox::new(&script);
+        let mut run = start_unread(&sandbox, &[], true);
+        send(run.id() as i32, signal);
+        assert_eq!(run.wait().unwrap().code(), Some(code));
+        assert_eq!(sandbox.status("j")["status"], "running");
+        complete(&sandbox);
+    }
+}
+
+fn much_speech() -> String {
+    format!("say {}\n", "y".repeat(9_000)).repeat(60)
 }
 
 #[test]

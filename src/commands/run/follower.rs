@@ -19,7 +19,7 @@ use crate::job::{JobId, Record, Status};
 use crate::output::{
     Answer, BOLD, DIM, LiveLine, open_request, painted, print_note, print_text, push_warning,
 };
-use crate::process;
+use crate::process::{self, AwaitedSignals};
 use crate::store::{JobDir, OUTPUT, RECORD, Store, addressed};
 use crate::text::harmless;
 
@@ -49,7 +49,7 @@ pub(in crate::commands) struct Follower<'a> {
     store: &'a Store,
     id: JobId,
     dir: JobDir,
-    pub(super) watch: Watch,
+    watch: Watch,
     /// Offset in the log up to which the conversation is shown.
     shown: u64,
     /// The end of a turn, which is not shown if the verdict follows.
@@ -91,6 +91,12 @@ impl<'a> Follower<'a> {
             answered: Vec::new(),
             reads_lines: false,
         }
+    }
+
+    /// Makes the signals leave the job running, or kill it.
+    pub(super) fn heed(&mut self, signals: AwaitedSignals) {
+        let note = format!("Left running: {}\n", self.logs_command());
+        self.watch.forward_or_exit(signals, note);
     }
 
     /// Follows the job, and prints how it ended.
@@ -238,12 +244,16 @@ impl<'a> Follower<'a> {
         }
     }
 
+    fn logs_command(&self) -> String {
+        addressed(self.store.root(), format!("claudejob logs -f {}", self.id))
+    }
+
     /// Leaves the job running after a signal. A second Ctrl-C kills the job.
     fn leave(&mut self, signal: Signal) -> Result<ExitStatus, Error> {
         if self.line.take().is_none() && self.dialog.is_some() {
             print_note("\n");
         }
-        let logs = addressed(self.store.root(), format!("claudejob logs -f {}", self.id));
+        let logs = self.logs_command();
         match signal {
             Signal::SIGHUP => return Ok(ExitStatus::HungUp),
             Signal::SIGTERM => {

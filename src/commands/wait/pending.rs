@@ -43,8 +43,8 @@ impl<'a> PendingJobs<'a> {
     }
 
     /// Makes the signals end the wait.
-    pub(super) fn heed(&self, signals: AwaitedSignals) {
-        self.watch.forward(signals);
+    pub(super) fn heed(&mut self, signals: AwaitedSignals) {
+        self.watch.forward_or_exit(signals, String::new());
     }
 
     /// Waits until enough jobs have ended, one is blocked, or the time is over. Returns false if a
