@@ -21,6 +21,7 @@ use crate::process::{self, AwaitedSignals};
 use crate::store::Store;
 use crate::text::{harmless, shell_quote};
 
+use editor::PromptFile;
 pub(super) use follower::Follower;
 
 /// Signals that do not end the command at once.
@@ -63,7 +64,7 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     pub(crate) fn run(mut self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
-        let prompt = self.read_prompt(call)?;
+        let (prompt, edited) = self.read_prompt(call)?;
         let asks_in_place = call.is_by_person() && call.printer.is_text();
         if self.no_ask || asks_in_place {
             self.job.set_ask(!self.no_ask);
@@ -77,6 +78,9 @@ impl RunArgs {
         let signals = AwaitedSignals::keep(&SIGNALS).map_err(Error::Signals)?;
         process::reap_in_background();
         let started = start(&store, request, &call.env)?;
+        if let Some(file) = edited {
+            file.remove();
+        }
         let mut follower = Follower::new(call, &store, started.job_id.clone(), asks_in_place);
         if self.kill_on_signal {
             kill_on_signal(signals, store.clone(), started.job_id.clone());
@@ -91,25 +95,27 @@ impl RunArgs {
         })
     }
 
-    /// Reads the prompt from the arguments, from stdin, or with an editor.
-    fn read_prompt(&self, call: &Call) -> Result<Vec<u8>, Error> {
+    /// Reads the prompt from the arguments, from stdin, or with an editor, whose file is returned,
+    /// too.
+    fn read_prompt(&self, call: &Call) -> Result<(Vec<u8>, Option<PromptFile>), Error> {
         if let (Some(first), [_, ..]) = (&self.text, self.words.as_slice()) {
             let prompt = format!("{first} {}", self.words.join(" "));
             return Err(Error::PromptNotQuoted(shell_quote(&prompt)));
         }
         if let Some(text) = &self.text {
-            return read_text(text, MAX_PROMPT_BYTES);
+            return Ok((read_text(text, MAX_PROMPT_BYTES)?, None));
         }
         if let Some(prompt) = self.job.read_prompt()? {
-            return Ok(prompt);
+            return Ok((prompt, None));
         }
         if !io::stdin().is_terminal() {
-            return read_stdin(MAX_PROMPT_BYTES);
+            return Ok((read_stdin(MAX_PROMPT_BYTES)?, None));
         }
         if !call.is_by_person() {
             return Err(Error::NoPrompt("run"));
         }
-        editor::read_prompt(&call.env)
+        let (prompt, file) = editor::read_prompt(&call.env)?;
+        Ok((prompt, Some(file)))
     }
 
     /// Returns the prompt among the arguments.

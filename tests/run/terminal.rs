@@ -154,3 +154,18 @@ fn a_failed_editor_or_no_prompt_starts_nothing() {
         assert!(!sandbox.job("j").exists());
     }
 }
+
+#[test]
+fn the_text_of_a_refused_job_is_kept() {
+    let mut sandbox = Sandbox::new("read\ninit\nresult fine\neof");
+    sandbox.run_job("j", &[]);
+    for script in ["echo precious >\"$2\"", "echo precious >\"$2\"; exit 3"] {
+        set_editor(&mut sandbox, script);
+        let (code, output) = Terminal::start(sandbox.command(["run", "-n", "j"])).finish();
+        assert!(code == 1 && output.contains("claudejob run -f '/"), "{code} {output}");
+        let left = fs::read_dir(sandbox.path("tmp")).unwrap().next().unwrap().unwrap().path();
+        assert!(output.contains(left.to_str().unwrap()), "{output}");
+        assert_eq!(fs::read_to_string(&left).unwrap(), "precious\n");
+        fs::remove_file(left).unwrap();
+    }
+}
