@@ -72,6 +72,11 @@ pub(crate) fn run_in_foreground(command: &mut Command) -> io::Result<ExitStatus>
     }
 }
 
+/// Stops this process, as Ctrl-Z does without a handler, until its shell continues it.
+pub(crate) fn stop_self() {
+    let _ = nix::sys::signal::raise(Signal::SIGSTOP);
+}
+
 /// Discards what was typed on the terminal of stdin and not read yet.
 pub(crate) fn discard_typed() {
     let _ = tcflush(io::stdin().as_fd(), FlushArg::TCIFLUSH);

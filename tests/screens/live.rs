@@ -176,11 +176,17 @@ fn the_watched_list_follows_changes() {
     terminal.await_text("auth: refused");
     jobs.end("one", json!({"status": "completed", "elapsedMs": 60_000}));
     terminal.await_text("completed");
-    processes::send(terminal.pid(), Signal::SIGINT);
+    // What was there before is shown again while the call is stopped, and after its end.
+    processes::send(terminal.pid(), Signal::SIGTSTP);
+    eventually("the stop", || processes::is_stopped(terminal.pid()).then_some(()));
+    let is_empty = |output: &str| Screen::after(output).is_empty();
+    eventually("an empty screen", || is_empty(&terminal.screen()).then_some(()));
+    processes::send(terminal.pid(), Signal::SIGCONT);
+    eventually("the list", || (!is_empty(&terminal.screen())).then_some(()));
+    processes::send(terminal.pid(), Signal::SIGQUIT);
     let (code, output) = terminal.finish();
     assert_eq!(code, 0, "{output}");
-    // What was there before is shown again.
-    assert_eq!(Screen::after(&output), [""; 0], "{output:?}");
+    assert!(is_empty(&output), "{output:?}");
 
     let refused = jobs.sandbox.run(["list", "--watch", "--plain"]);
     assert_eq!(refused.code, 2, "{refused:?}");

@@ -11,11 +11,18 @@ use crate::commands::watch::{Notice, Watch};
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
 use crate::output::Screen;
-use crate::process::AwaitedSignals;
+use crate::process::{self, AwaitedSignals};
 use crate::store::{RECORD, Store};
 
-/// Signals that end the call, and the one of a new size of the terminal.
-const SIGNALS: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH];
+/// Signals that end or stop the call, and the one of a new size of the terminal.
+const SIGNALS: [Signal; 6] = [
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+    Signal::SIGTSTP,
+    Signal::SIGWINCH,
+];
 /// Least time between two updates.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two updates while a job is live, whose age and time pass.
@@ -41,12 +48,17 @@ pub(super) fn watch(call: &Call, store: &Store, args: &ListArgs) -> Result<ExitS
         let (width, height) = screen.size();
         screen.show(&answer.table(width, height)).map_err(Error::Output)?;
         let is_live = watched.add_jobs(&answer);
-        if let Some(signal) = watched.wait_for_change(is_live) {
-            return Ok(match signal {
-                Signal::SIGHUP => ExitStatus::HungUp,
-                Signal::SIGTERM => ExitStatus::Terminated,
-                _ => ExitStatus::Done,
-            });
+        match watched.wait_for_change(is_live) {
+            None => {}
+            Some(Signal::SIGTSTP) => {
+                // The shell gets its screen back meanwhile.
+                drop(screen);
+                process::stop_self();
+                screen = Screen::enter().map_err(Error::Output)?;
+            }
+            Some(Signal::SIGHUP) => return Ok(ExitStatus::HungUp),
+            Some(Signal::SIGTERM) => return Ok(ExitStatus::Terminated),
+            Some(_) => return Ok(ExitStatus::Done),
         }
     }
 }
@@ -73,7 +85,7 @@ impl WatchedList {
         is_live
     }
 
-    /// Waits until the list may have changed. Returns the signal that ends the call.
+    /// Waits until the list may have changed. Returns the signal that ends or stops the call.
     fn wait_for_change(&mut self, is_live: bool) -> Option<Signal> {
         let began = Instant::now();
         let mut until = if is_live { Some(began + LIVE_INTERVAL) } else { None };
