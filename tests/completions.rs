@@ -17,7 +17,7 @@ fn write_jobs(sandbox: &Sandbox) {
         (4, "web-2", "completed", r#"{"labels":{"team":"web","note":"a b; $(x)"}}"#),
         (3, "web-1", "failed", r#"{"labels":{"team":"web"},"admission":{"group":"ci"}}"#),
         (2, "fix", "running", r#"{"labels":{"team":"ops"},"admission":{"group":"cd"}}"#),
-        (1, "ask", "blocked", r#"{"labels":{"team":"\u001b[31m"}}"#),
+        (1, "ask", "blocked", r#"{"labels":{"team":"\u001b[31m","two":"x\n--all"}}"#),
     ] {
         fs::create_dir_all(sandbox.job(id)).unwrap();
         let record = format!(
@@ -77,7 +77,7 @@ fn offers_the_jobs_that_a_verb_accepts() {
     let modes = ["acceptEdits", "auto"];
     assert_completes(&sandbox, &["run", "--permission-mode", "a"], &modes);
     assert_completes(&sandbox, &["list", "--group", ""], &["cd", "ci"]);
-    // A label with a control character is left out.
+    // A label with a control character or two lines is left out.
     let labels = ["note=a b; $(x)", "team=ops", "team=web"];
     assert_completes(&sandbox, &["list", "--label", ""], &labels);
     assert_completes(&sandbox, &["list", "--label=team=o"], &["--label=team=ops"]);

@@ -74,7 +74,8 @@ pub(crate) fn complete(mut command: Command, words: &[OsString]) {
     command.build();
     let mut lines = String::new();
     for candidate in candidates(&command, &words) {
-        if has_harmful(&candidate.word) {
+        // Its line would be taken for another word.
+        if has_harmful(&candidate.word) || candidate.word.contains(['\n', '\t']) {
             continue;
         }
         lines.push_str(&candidate.word);
