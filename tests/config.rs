@@ -229,6 +229,7 @@ fn errors_name_the_line_and_the_nearest_key() {
         ("env-file = '/x'", 1, "unknown key 'env-file'", ignore.to_owned()),
         ("[profile.a]\njobs-dir = '/x'", 2, "unknown key 'jobs-dir'", ignore.to_owned()),
         ("[profile.a]\ntimeot = '1s'", 2, "unknown key 'timeot'", mean("timeout")),
+        ("model = \"a\\u0000b\"", 1, "'model' contains a NUL character", ignore.to_owned()),
         ("timeout = 30", 1, "'timeout' takes a text: timeout = \"…\"", ignore.to_owned()),
         ("label = 'a=b'", 1, "'label' takes an array of texts: label = [\"…\"]", ignore.to_owned()),
         ("ask = 'yes'", 1, "'ask' takes true or false: ask = true", ignore.to_owned()),

@@ -101,6 +101,15 @@ pub(super) fn nearest(name: &str, others: &[&'static str]) -> Option<&'static st
 
 /// Returns the texts that an option's parser gets for a value. The error says what is expected.
 pub(super) fn texts(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    let texts = texts_of_kind(key, kind, value)?;
+    // No argument of a program can have one.
+    if texts.iter().any(|text| text.contains('\0')) {
+        return Err(format!("'{key}' contains a NUL character"));
+    }
+    Ok(texts)
+}
+
+fn texts_of_kind(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     match (kind, value) {
         (Kind::Flag, DeValue::Boolean(on)) => Ok(vec![on.to_string()]),
         (Kind::Number, DeValue::Integer(number)) if number.radix() == 10 => {
