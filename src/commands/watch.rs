@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 
 use crate::error::ExitStatus;
 use crate::output::print_note_within;
-use crate::process::AwaitedSignals;
+use crate::process::{self, AwaitedSignals};
 use crate::store::JobDir;
 #[cfg(target_os = "linux")]
 use inotify::InotifyWatches as FileWatches;
@@ -106,9 +106,14 @@ impl Watch {
             return;
         }
         let (sender, job) = (self.sender.clone(), job.clone());
+        // Each awaited lock is an open file, and this process needs others.
+        let most = process::machine::open_files().map_or(u64::MAX, |files| files / 2);
+        let is_polled = self.awaited.len() as u64 > most;
         // Each thread blocks in flock(2) and ends with the process at the latest.
         std::thread::spawn(move || {
-            if job.wait_released().is_err() {
+            if is_polled {
+                await_end_by_polling(&job);
+            } else if job.wait_released().is_err() {
                 std::thread::sleep(POLL_INTERVAL);
             }
             let _ = sender.send(Notice::Ended(index));
@@ -210,6 +215,16 @@ pub(super) fn exit_status_for(signal: Signal) -> ExitStatus {
         Signal::SIGHUP => ExitStatus::HungUp,
         Signal::SIGTERM => ExitStatus::Terminated,
         _ => ExitStatus::Left,
+    }
+}
+
+/// Waits until the job's worker ends, without a file that is open all the time.
+fn await_end_by_polling(job: &JobDir) {
+    loop {
+        std::thread::sleep(SLOW_POLL_INTERVAL);
+        if !job.may_live() && !job.may_live_elsewhere() {
+            return;
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! Calls for several jobs, by ids or by a selection: shapes of the answers and exit codes.
 
+use std::os::unix::process::CommandExt;
+
+use nix::sys::resource::{Resource, setrlimit};
 use serde_json::json;
 
 use crate::support::processes::kill;
@@ -303,4 +306,28 @@ fn wait_selects_ended_jobs_too() {
     assert_error(&sandbox.run(["wait", "nobody", "nobody"]), 4, "not_found");
     sandbox.run(["kill", "c"]);
     assert_ids(&sandbox.run(["wait", "-l", "team=web"]), 3, &["c", "b", "a"]);
+}
+
+#[test]
+fn a_wait_for_more_jobs_than_open_files() {
+    let mut sandbox = Sandbox::new("read\ninit\nwait-file $DIR/go\nresult ok\neof");
+    sandbox.set("CLAUDE_SKILL_MAX_PARALLEL", "1");
+    let names: Vec<String> = (0..20).map(|index| format!("j{index}")).collect();
+    for name in &names {
+        sandbox.start(name, &[]);
+    }
+    let mut command = sandbox.command(["wait", "--timeout", "3m"]);
+    command.args(&names);
+    // SAFETY: one async-signal-safe call between fork and exec.
+    unsafe {
+        command.pre_exec(|| Ok(setrlimit(Resource::RLIMIT_NOFILE, 24, 24)?));
+    }
+    let wait = std::thread::spawn(move || Answer::from_command(command, Vec::new()));
+    // The jobs end one after the other.
+    std::fs::write(sandbox.path("go"), "").unwrap();
+    let answer = wait.join().unwrap();
+    assert_ids(&answer, 0, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    for job in answer.json.as_array().unwrap() {
+        assert_eq!(job["status"], "completed", "{answer:?}");
+    }
 }
