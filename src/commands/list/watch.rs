@@ -25,8 +25,8 @@ const SIGNALS: [Signal; 6] = [
 ];
 /// Least time between two updates.
 const MIN_INTERVAL: Duration = Duration::from_millis(250);
-/// Time between two updates while a job is live, whose age and time pass.
-const LIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two updates without a change: ages pass.
+const MAX_INTERVAL: Duration = Duration::from_secs(1);
 /// Largest number of jobs whose records are watched.
 const MAX_WATCHED: usize = 500;
 
@@ -47,8 +47,8 @@ pub(super) fn watch(call: &Call, store: &Store, args: &ListArgs) -> Result<ExitS
         let answer = list(call, store, args)?;
         let (width, height) = screen.size();
         screen.show(&answer.table(width, height)).map_err(Error::Output)?;
-        let is_live = watched.add_jobs(&answer);
-        match watched.wait_for_change(is_live) {
+        watched.add_jobs(&answer);
+        match watched.wait_for_change() {
             None => {}
             Some(Signal::SIGTSTP) => {
                 // The shell gets its screen back meanwhile.
@@ -71,30 +71,26 @@ struct WatchedList {
 }
 
 impl WatchedList {
-    /// Watches the records of the listed jobs; an ended one may be resumed. Returns whether a job is
-    /// live.
-    fn add_jobs(&mut self, answer: &ListAnswer) -> bool {
-        let mut is_live = false;
+    /// Watches the records of the listed jobs; an ended one may be resumed.
+    fn add_jobs(&mut self, answer: &ListAnswer) {
         for row in &answer.rows {
-            is_live |= !row.is_ended();
             let index = self.jobs.len();
             if index < MAX_WATCHED && self.jobs.insert(row.id.clone()) {
                 self.watch.add_files(index, &answer.store.job(&row.id), &[RECORD]);
             }
         }
-        is_live
     }
 
     /// Waits until the list may have changed. Returns the signal that ends or stops the call.
-    fn wait_for_change(&mut self, is_live: bool) -> Option<Signal> {
+    fn wait_for_change(&mut self) -> Option<Signal> {
         let began = Instant::now();
-        let mut until = if is_live { Some(began + LIVE_INTERVAL) } else { None };
+        let mut until = began + MAX_INTERVAL;
         loop {
-            match self.watch.next_until(until) {
+            match self.watch.next_until(Some(until)) {
                 Some(Notice::Signal(Signal::SIGWINCH)) => return None,
                 Some(Notice::Signal(signal)) => return Some(signal),
                 // Changes that follow at once are shown together.
-                Some(_) => until = Some(began + MIN_INTERVAL),
+                Some(_) => until = began + MIN_INTERVAL,
                 None => return None,
             }
             if began.elapsed() >= MIN_INTERVAL {
