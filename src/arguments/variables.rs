@@ -38,7 +38,10 @@ pub(crate) fn add_variable_name(
             return error;
         }
     }
-    if let Some(name) = variable_of(command, flag) {
+    // A variable that is not set has no part in the error.
+    if let Some(name) = variable_of(command, flag)
+        && std::env::var_os(name).is_some()
+    {
         let both = format!("{} ({argument})", name.display());
         error.insert(ContextKind::InvalidArg, ContextValue::String(both));
     }
