@@ -177,7 +177,8 @@ fn verbs_that_act_name_their_job() {
     ] {
         let answer = sandbox.run(verb);
         assert_eq!((answer.code, answer.text("error")), (2, "no job given"), "{verb:?}");
-        assert_eq!(answer.text("hint"), format!("claudejob {} --help", verb[0]));
+        let hint = format!("claudejob {} --help  # claudejob list shows the ids", verb[0]);
+        assert_eq!(answer.text("hint"), hint);
         assert_shows(&sandbox, verb, 2, "no job given");
     }
 }
