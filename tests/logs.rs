@@ -123,6 +123,8 @@ fn shows_a_permission_request_and_its_decision() {
         }
         let last = sandbox.run(["logs", "j", "--tail", "1"]);
         assert_eq!(last.text("tail"), "· waits for permission: Write: /etc/x");
+        let text = sandbox.run(["logs", "j", "--plain"]).stdout;
+        assert!(text.ends_with("\n· answer: claudejob answer j\n"), "{text}");
         let at = last["nextOffset"].to_string();
         assert_eq!(sandbox.run(["answer", "j", answer]).code, 0);
         sandbox.wait("j").expect_end(0, "completed", None);
@@ -130,6 +132,8 @@ fn shows_a_permission_request_and_its_decision() {
         for reading in [tail, whole] {
             assert_eq!(reading[..3], [open[0], decided, "Well."], "{reading:?}");
         }
+        let text = sandbox.run(["logs", "j", "--plain"]).stdout;
+        assert!(!text.contains("claudejob answer"), "{text}");
         // A caller that has read the request.
         let rest = sandbox.run(["logs", "j", "--since-offset", &at]);
         assert_eq!(rest.text("tail").lines().next().unwrap(), decided, "{rest:?}");

@@ -144,6 +144,7 @@ pub(crate) fn logs(store: &Store, request: &LogsRequest) -> Result<LogsAnswer, E
         let call = addressed(store.root(), format!("claudejob logs {id} --since-offset {next}"));
         answer.later = Some(format!("… more: {call}"));
     }
+    answer.note_request(store, request, &observed);
     Ok(answer)
 }
 

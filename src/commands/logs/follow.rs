@@ -72,6 +72,7 @@ impl FollowedLog {
             if self.from.is_none() {
                 note_earlier(store, request, &observed, &log, &mut answer);
             }
+            answer.note_request(store, request, &observed);
             let more = answer.truncated && self.from.is_some();
             self.from = Some(next);
             // Parts without text are skipped.

@@ -2,12 +2,14 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::LogsAnswer;
+use super::{LogsAnswer, LogsRequest};
 use crate::commands::Call;
+use crate::commands::observe::Observed;
 use crate::output::{
     Answer, BLUE, BOLD, CYAN, GREEN, PLAIN, RED, YELLOW, columns, pad, painted, print_plain,
     wrapped_prose,
 };
+use crate::store::{Store, addressed};
 use crate::stream::transcript::{Speaker, TranscriptLine};
 use crate::text::harmless;
 
@@ -29,6 +31,20 @@ impl LogsAnswer {
     /// bytes of a log are never printed as JSON.
     pub(in crate::commands) fn print(&self, call: &Call) -> bool {
         if self.bytes.is_empty() { call.print(self).is_ok() } else { print_plain(self).is_ok() }
+    }
+
+    /// Says how the request is answered with which the text ends.
+    pub(super) fn note_request(
+        &mut self,
+        store: &Store,
+        request: &LogsRequest,
+        observed: &Observed,
+    ) {
+        let asks = self.passages.last().is_some_and(TranscriptLine::is_request);
+        if request.notes_rest && observed.live && asks && self.later.is_none() {
+            let call = addressed(store.root(), format!("claudejob answer {}", request.id));
+            self.later = Some(format!("· answer: {call}"));
+        }
     }
 }
 
