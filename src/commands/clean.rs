@@ -110,6 +110,9 @@ pub(crate) struct CleanAnswer {
     pub all_jobs: Vec<JobId>,
     /// Number of further jobs, which `jobs` leaves out.
     pub omitted: usize,
+    /// Number of ended jobs that `--keep` or its default keeps.
+    #[serde(skip)]
+    pub kept: usize,
     /// Jobs that were selected by id but are kept, and jobs that could not be removed.
     pub left: Vec<FailedJob>,
     /// Problems that did not prevent the removal.
@@ -120,6 +123,10 @@ impl Answer for CleanAnswer {
     fn text(&self) -> String {
         let (jobs, size) = (plural(self.removed, "job"), format_bytes(self.freed_bytes));
         let mut text = match (self.dry_run, self.removed) {
+            (_, 0) if self.kept > 0 && self.left.is_empty() => {
+                let kept = plural(self.kept, "ended job");
+                format!("Nothing to remove: --keep spares {kept}.\n")
+            }
             (_, 0) => "Nothing to remove.\n".to_owned(),
             (false, _) => format!("Removed {jobs}, freed {size}.\n"),
             (true, _) => format!("Would remove {jobs} and free {size}:\n"),
@@ -168,7 +175,8 @@ pub(super) fn clean(
 ) -> Result<CleanAnswer, Error> {
     let mut choice = RemovalChoice::new(ids, spare, options);
     let chosen = choice.choose(store)?;
-    let mut answer = CleanAnswer { dry_run: options.dry_run, ..CleanAnswer::default() };
+    let (dry_run, kept_jobs) = (options.dry_run, choice.kept);
+    let mut answer = CleanAnswer { dry_run, kept: kept_jobs, ..CleanAnswer::default() };
     let (mut left, mut failures) = (choice.left, choice.failures);
     if !options.dry_run {
         store.clear_leftovers()?;
@@ -222,6 +230,8 @@ struct RemovalChoice<'a> {
     filter: Filter,
     /// Jobs that can be removed, with their ends.
     ended: Vec<(Option<Timestamp>, JobId)>,
+    /// Number of jobs that `keep` spares.
+    kept: usize,
     /// Jobs that were selected by id but are kept.
     left: Vec<(JobId, Error)>,
     /// Jobs that were selected by id but cannot be read.
@@ -239,6 +249,7 @@ impl<'a> RemovalChoice<'a> {
             before: options.older_than.map(|age| clock::now().before(age)),
             filter,
             ended: Vec::new(),
+            kept: 0,
             left: Vec::new(),
             failures: Vec::new(),
         }
@@ -260,6 +271,7 @@ impl<'a> RemovalChoice<'a> {
         }
         self.ended.sort_unstable_by(|a, b| b.cmp(a));
         let chosen = self.ended.split_off(self.keep.min(self.ended.len()));
+        self.kept = self.ended.len();
         for (_, id) in std::mem::take(&mut self.ended) {
             self.leave(id, kept(format!("kept by --keep {}", self.keep)));
         }

@@ -25,6 +25,8 @@ fn clean_keeps_the_jobs_that_ended_last() {
     assert_eq!(sandbox.run(["clean", "--older-than", "1h"])["removed"], 0);
     assert_eq!(sandbox.run(["clean", "--label", "n=5"])["removed"], 1);
     assert_eq!(sandbox.run(["clean", "--keep", "2"])["removed"], 2);
+    let text = sandbox.run(["clean", "--plain"]).stdout;
+    assert_eq!(text, "Nothing to remove: --keep spares 2 ended jobs.\n");
     assert_eq!(ids(&sandbox), ["job-3", "job-4"]);
     for (options, why) in [
         (["--keep", "1"], "kept by --keep 1"),
