@@ -31,6 +31,7 @@ pub(crate) mod run;
 mod selecting;
 pub(crate) mod send;
 pub(crate) mod several;
+mod shortened;
 pub(crate) mod sidecar;
 pub(crate) mod start;
 pub(crate) mod stats;

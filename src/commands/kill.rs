@@ -16,6 +16,7 @@ use super::naming::Action;
 use super::observe::{Observed, observe};
 use super::selecting::Among;
 use super::several::Several;
+use super::shortened::ArrayLimit;
 use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::claude;
 use crate::error::{Error, ExitStatus};
@@ -88,10 +89,11 @@ impl KillArgs {
             take_over(&store, &selected.ids)?;
         }
         let mut answers = kill_several(&store, &selected.ids).into_iter();
-        call.print(&Several::of(&store, selected, |id| match answers.next() {
+        let killed = Several::of(&store, selected, |id| match answers.next() {
             Some(answer) => answer,
             None => Err(Error::StillEnding(id.to_string())),
-        })?)
+        })?;
+        call.print(&killed.within(ArrayLimit::new(call, &store, call.bound(), "status")))
     }
 }
 

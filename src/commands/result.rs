@@ -11,6 +11,7 @@ use super::Call;
 use super::observe::{Observed, observe};
 use super::selecting::Among;
 use super::several::Several;
+use super::shortened::ArrayLimit;
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::finalize::outcome_from_log;
@@ -38,9 +39,9 @@ impl ResultArgs {
         let store = call.store()?;
         let selected = call.select_some(&store, self.targets, false, Among::Every)?;
         let bound = call.bound_unless(self.full);
-        let max = bound.map(|bound| bound / selected.ids.len().max(1));
+        let max = bound.map(|bound| (bound / selected.ids.len().max(1)).saturating_sub(2));
         let results = Several::of(&store, selected, |id| result_within(&store, id, max))?;
-        call.print(&results.with_headings())
+        call.print(&results.with_headings().within(ArrayLimit::new(call, &store, bound, "result")))
     }
 }
 

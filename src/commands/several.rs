@@ -3,6 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use super::selecting::Selected;
+use super::shortened::ArrayLimit;
 use super::{markdown, naming};
 use crate::error::{Error, ExitStatus, NOT_FOUND};
 use crate::job::JobId;
@@ -66,6 +67,7 @@ pub(crate) struct Several<T> {
     jobs: Vec<(JobId, Result<T, FailedJob>)>,
     is_several: bool,
     has_headings: bool,
+    limit: Option<ArrayLimit>,
 }
 
 impl<T> Several<T> {
@@ -86,12 +88,17 @@ impl<T> Several<T> {
             };
             jobs.push((id, result));
         }
-        Ok(Self { jobs, is_several, has_headings: false })
+        Ok(Self { jobs, is_several, has_headings: false, limit: None })
     }
 
     /// Heads each text with the job's id, if the call asks for several jobs.
     pub(super) fn with_headings(self) -> Self {
         Self { has_headings: true, ..self }
+    }
+
+    /// Limits the length of the answer, if the call asks for several jobs.
+    pub(super) fn within(self, limit: Option<ArrayLimit>) -> Self {
+        Self { limit, ..self }
     }
 }
 
@@ -99,7 +106,14 @@ impl<T: Serialize> Serialize for Several<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.jobs.as_slice() {
             [(_, Ok(answer))] if !self.is_several => answer.serialize(serializer),
-            jobs => serializer.collect_seq(jobs.iter().map(|(_, result)| Element(result))),
+            jobs => {
+                let elements: Vec<Element<T>> =
+                    jobs.iter().map(|(_, result)| Element(result)).collect();
+                match &self.limit {
+                    Some(limit) => limit.serialize(&elements, serializer),
+                    None => serializer.collect_seq(&elements),
+                }
+            }
         }
     }
 }
@@ -127,10 +141,11 @@ impl<T: Answer> Answer for Several<T> {
         if self.jobs.is_empty() {
             return "No job matches.\n".to_owned();
         }
-        let mut text = String::new();
+        let mut texts = Vec::new();
         for (id, result) in &self.jobs {
+            let mut text = String::new();
             if self.has_headings && self.is_several {
-                if !text.is_empty() {
+                if !texts.is_empty() {
                     text.push('\n');
                 }
                 text += &painted(BOLD, &format!("==> {id} <=="));
@@ -140,8 +155,12 @@ impl<T: Answer> Answer for Several<T> {
                 Ok(answer) => text += &answer.text(),
                 Err(failed) => failed.push_to(&mut text),
             }
+            texts.push(text);
         }
-        text
+        match &self.limit {
+            Some(limit) if self.is_several => limit.join(&texts),
+            _ => texts.concat(),
+        }
     }
 
     fn quiet(&self) -> Option<String> {
@@ -191,6 +210,9 @@ impl<T: Answer> Answer for Several<T> {
 }
 
 #[cfg(test)]
+use super::shortened::{OmittedJobs, ShortenedJob};
+
+#[cfg(test)]
 impl<T: schemars::JsonSchema> schemars::JsonSchema for Several<T> {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         format!("Several{}", T::schema_name()).into()
@@ -198,7 +220,12 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Several<T> {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let one = generator.subschema_for::<T>();
-        let element = [&one, &generator.subschema_for::<FailedJob>()];
+        let element = [
+            &one,
+            &generator.subschema_for::<FailedJob>(),
+            &generator.subschema_for::<ShortenedJob>(),
+            &generator.subschema_for::<OmittedJobs>(),
+        ];
         schemars::json_schema!({
             "description": "The answer for one job, or an array if the call asks for several \
                 jobs: by two different ids or by a selection.",
@@ -270,7 +297,7 @@ mod tests {
             for status in &failures {
                 jobs.push((id.clone(), Err(failed(*status))));
             }
-            let answer = Several { jobs, is_several: true, has_headings: false };
+            let answer = Several { jobs, is_several: true, has_headings: false, limit: None };
             assert_eq!(answer.exit_status(), first, "{statuses:?} {failures:?}");
         }
     }
@@ -286,7 +313,7 @@ mod tests {
             let id = JobId::parse("x").unwrap();
             let mut jobs = Vec::new();
             jobs.resize_with(count, || (id.clone(), Ok(Fine(ExitStatus::Done))));
-            let answer = Several { jobs, is_several, has_headings: false };
+            let answer = Several { jobs, is_several, has_headings: false, limit: None };
             assert_eq!(serde_json::to_string(&answer).unwrap(), json);
         }
     }

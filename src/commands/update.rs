@@ -8,6 +8,7 @@ use super::observe::observe;
 use super::requests::{WorkerReply, request};
 use super::selecting::Among;
 use super::several::Several;
+use super::shortened::ArrayLimit;
 use super::status::status_view;
 use crate::arguments::{SelectorArgs, group};
 use crate::error::{Error, ExitStatus};
@@ -65,7 +66,7 @@ impl UpdateArgs {
             Some(reply) => UpdateAnswer::new(&store, id, &reply?),
             None => Err(check_queued(&store, id).err().unwrap_or_else(|| changed_error(id))),
         })?;
-        call.print(&answers)
+        call.print(&answers.within(ArrayLimit::new(call, &store, call.bound(), "status")))
     }
 }
 

@@ -16,6 +16,9 @@ use super::observe::observe;
 use super::result::{Pending, ResultAnswer};
 use super::selecting::{Among, Selected};
 use super::several::{FailedJob, first_exit_status};
+use super::shortened::ArrayLimit;
+#[cfg(test)]
+use super::shortened::{OmittedJobs, ShortenedJob};
 use super::status::StatusAnswer;
 use crate::arguments::{SelectorArgs, duration};
 use crate::error::{Error, ExitStatus};
@@ -100,7 +103,10 @@ pub(super) fn wait_and_print(
     let signals = AwaitedSignals::keep(&[Signal::SIGINT]).map_err(Error::Signals)?;
     let line = call.printer.live_line();
     match wait(store, selected, options, call.bound(), line, signals)? {
-        Some(answer) => call.print(&answer),
+        Some(answer) => {
+            let limit = ArrayLimit::new(call, store, call.bound(), "wait");
+            call.print(&WaitAnswer { limit, ..answer })
+        }
         None => Ok(ExitStatus::Left),
     }
 }
@@ -224,6 +230,8 @@ pub(crate) struct WaitAnswer {
     pub exit_status: ExitStatus,
     /// The jobs directory, for commands in the text.
     address: Address,
+    /// Limit of the length as JSON.
+    limit: Option<ArrayLimit>,
 }
 
 #[cfg(test)]
@@ -234,10 +242,15 @@ impl schemars::JsonSchema for WaitAnswer {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let one = generator.subschema_for::<Waited>();
+        let element = [
+            &one,
+            &generator.subschema_for::<ShortenedJob>(),
+            &generator.subschema_for::<OmittedJobs>(),
+        ];
         schemars::json_schema!({
             "description": "The job, or an array in the order of the request if the call asks \
                 for several jobs: by two different ids or by a selection.",
-            "anyOf": [one, { "type": "array", "items": one }],
+            "anyOf": [one, { "type": "array", "items": { "anyOf": element } }],
         })
     }
 }
@@ -246,7 +259,10 @@ impl Serialize for WaitAnswer {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.jobs.as_slice() {
             [one] if !self.is_several => one.serialize(serializer),
-            several => several.serialize(serializer),
+            several => match &self.limit {
+                Some(limit) => limit.serialize(several, serializer),
+                None => several.serialize(serializer),
+            },
         }
     }
 }
@@ -366,7 +382,7 @@ fn answer(
     // Live jobs count only if the wait for them timed out.
     let exit_status = overall(&codes, options.any || finished.has_unknown);
     let address = Address::of(store.root());
-    Ok(WaitAnswer { jobs, is_several: selected.is_several(), exit_status, address })
+    Ok(WaitAnswer { jobs, is_several: selected.is_several(), exit_status, address, limit: None })
 }
 
 /// Returns the length of a value as JSON, with a separator, in characters.

@@ -156,6 +156,51 @@ fn wait_for_many_jobs_gives_short_answers() {
 }
 
 #[test]
+fn answers_about_many_jobs_keep_within_the_limit() {
+    let sandbox = Sandbox::new("read\ninit\nsay hm\nresult ok\neof");
+    let ids: Vec<String> = (0..24).map(|n| format!("job-with-a-long-name-{n}")).collect();
+    for id in &ids {
+        sandbox.start(id, &["--max-parallel", "0"]);
+    }
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    sandbox.run([&["wait"], ids.as_slice()].concat());
+    for verb in ["wait", "result", "logs", "kill"] {
+        for chars in [500, 1_400, 4_000] {
+            let limit = chars.to_string();
+            let call = [&[verb, "--max-chars", &limit], ids.as_slice()].concat();
+            let answer = sandbox.run(&call);
+            assert_eq!(answer.code, i32::from(verb == "kill"), "{answer:?}");
+            let length = answer.stdout.chars().count();
+            assert!(length <= chars + 1, "{verb} {chars}: {length}");
+            let mut jobs = answer.json.as_array().unwrap().clone();
+            let omitted = match jobs.last() {
+                Some(last) if last["omitted"].is_u64() => jobs.pop().unwrap(),
+                _ => json!({"omitted": 0, "truncated": true, "next": null}),
+            };
+            let count = jobs.len() + omitted["omitted"].as_u64().unwrap() as usize;
+            assert_eq!((count, &omitted["truncated"]), (24, &true.into()), "{answer:?}");
+            assert!(chars > 500 || !jobs.is_empty(), "{answer:?}");
+            for (job, id) in jobs.iter().zip(&ids) {
+                assert_eq!((&job["jobId"], &job["status"]), (&json!(id), &"completed".into()));
+            }
+            if let Some(id) = ids.get(jobs.len()) {
+                let verb = if verb == "kill" { "status" } else { verb };
+                assert_eq!(omitted["hint"], format!("claudejob {verb} {id}"));
+            }
+            if verb != "wait" {
+                let text = sandbox.run([call.as_slice(), &["--plain"]].concat()).stdout;
+                assert!(text.chars().count() <= chars, "{verb} {chars}: {text}");
+                assert!(chars > 500 || text.contains("… and "), "{text}");
+            }
+        }
+    }
+    let call = ["result", "--since", "1h", "--max-chars", "500"];
+    let answer = sandbox.run(call).json;
+    let next = &answer.as_array().unwrap().last().unwrap()["next"];
+    assert_eq!(*next, "claudejob result --since 1h --max-chars 0");
+}
+
+#[test]
 fn reads_results_of_node_skill_jobs_from_their_logs() {
     let sandbox = Sandbox::new("eof");
     let session = "6f9fb695-65a0-40f6-bcf8-00af6730366b";

@@ -8,6 +8,7 @@ use crate::arguments::SelectorArgs;
 use crate::commands::Call;
 use crate::commands::selecting::Among;
 use crate::commands::several::Several;
+use crate::commands::shortened::ArrayLimit;
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
 use crate::output::print_job;
@@ -96,8 +97,8 @@ impl LogsArgs {
             return Err(Error::Usage(format!("{option} is for one job, not for several")));
         }
         let bound = call.bound_unless(self.form.raw || self.follow || self.max_bytes.is_some());
-        let bound = bound.map(|bound| bound / selected.ids.len().max(1));
-        let limits = LogLimits::new(bound, self.max_bytes);
+        let part = bound.map(|bound| bound / selected.ids.len().max(1));
+        let limits = LogLimits::new(part, self.max_bytes);
         // An unchanged log is read from its beginning, in parts.
         let is_whole = (self.form.raw || self.form.stderr)
             && self.tail.is_none()
@@ -123,7 +124,7 @@ impl LogsArgs {
             return Ok(ExitStatus::Done);
         }
         let logs = Several::of(&store, selected, |id| logs(&store, &request(id)))?;
-        call.print(&logs.with_headings())
+        call.print(&logs.with_headings().within(ArrayLimit::new(call, &store, bound, "logs")))
     }
 
     /// Returns an option that is given and makes sense for one job only.
