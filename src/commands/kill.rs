@@ -147,24 +147,24 @@ impl Answer for KillAnswer {
 }
 
 /// Requests that the job's worker end it, and does not wait. Where there is no worker yet that can
-/// be asked, another process of this program kills the job.
-pub(super) fn request(store: &Store, id: &JobId) {
+/// be asked, another process of this program kills the job. Returns false if the job has ended.
+pub(super) fn request(store: &Store, id: &JobId) -> bool {
     let dir = store.job(id);
     let until = Instant::now() + REQUEST_TIMEOUT;
     while Instant::now() < until {
         if matches!(dir.has_worker(), Ok(false)) {
-            return;
+            return false;
         }
         if let Ok(Some(worker)) = open_worker(&dir, false)
             && request_kill(&worker).is_ok()
         {
-            return;
+            return true;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     let mut command = Command::new(claude::own_executable());
-    command.arg("--jobs-dir").arg(store.root()).args(["kill", id.as_str()]);
-    let _ = process::spawn_detached(&mut command, None);
+    command.arg("--no-config").arg("--jobs-dir").arg(store.root()).args(["kill", id.as_str()]);
+    process::spawn_detached(&mut command, None).is_ok()
 }
 
 /// Kills the job. Returns when no process of the job remains, or with the processes that do.

@@ -154,8 +154,9 @@ fn print_first_lines(call: &Call, store: &Store, started: &StartAnswer) -> Resul
 fn kill_on_signal(signals: AwaitedSignals, store: Store, id: JobId) {
     std::thread::spawn(move || {
         let Some(signal) = signals.next() else { return };
-        kill::request(&store, &id);
-        print_note_within(format!("Job {id} is being killed.\n"), NOTE_TIMEOUT);
+        if kill::request(&store, &id) {
+            print_note_within(format!("Job {id} is being killed.\n"), NOTE_TIMEOUT);
+        }
         exit(exit_status_for(signal) as i32);
     });
 }

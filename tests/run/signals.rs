@@ -154,7 +154,7 @@ fn start_unread(sandbox: &Sandbox, options: &[&str], one_pipe: bool) -> Child {
     let (reader, writer) = std::io::pipe().unwrap();
     let mut command = sandbox.command([&["run", "--plain", "-n", "j", "work"], options].concat());
     command.stdin(Stdio::null()).stdout(writer.try_clone().unwrap());
-    command.stderr(if one_pipe { writer.into() } else { Stdio::null() });
+    command.stderr(if one_pipe { writer.into() } else { Stdio::piped() });
     let child = command.spawn().unwrap();
     drop(command);
     await_file(&sandbox.path("up"));
@@ -184,6 +184,17 @@ fn kill_on_signal_needs_no_reader_of_the_output() {
         assert_eq!(run.wait().unwrap().code(), Some(143));
         sandbox.wait("j").expect_end(3, "killed", None);
     }
+}
+
+#[test]
+fn kill_on_signal_says_nothing_of_an_ended_job() {
+    let script = format!("read\ninit\n{}touch $DIR/up\nresult fine\neof", much_speech());
+    let sandbox = Sandbox::new(&script);
+    let run = start_unread(&sandbox, &["--kill-on-signal"], false);
+    sandbox.wait("j").expect_end(0, "completed", None);
+    send(run.id() as i32, Signal::SIGTERM);
+    let output = run.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(143), &b""[..]));
 }
 
 #[test]
