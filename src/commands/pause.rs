@@ -16,7 +16,7 @@ use crate::job::JobId;
 use crate::output::{Answer, push_hint};
 use crate::queue::{PauseScope, PauseSet, Queue, QueueBusy, Ticket};
 use crate::store::{Store, addressed};
-use crate::text::plural;
+use crate::text::{harmless, plural};
 
 /// Arguments of `pause`.
 #[derive(Debug, Args)]
@@ -180,6 +180,7 @@ impl Answer for PauseAnswer {
                 let goes = if self.running == 1 { "goes" } else { "go" };
                 let are = if self.held == 1 { "is" } else { "are" };
                 let running = plural(self.running, "running job");
+                let what = harmless(&what);
                 format!("{what} paused: {running} {goes} on, {} {are} held.\n", self.held)
             }
         };

@@ -225,3 +225,15 @@ fn stopped_workers_hold_up_neither_pause_nor_others() {
     release(&sandbox, "a");
     sandbox.wait("a").expect_end(0, "completed", None);
 }
+
+#[test]
+fn a_foreign_file_among_the_pauses_harms_no_terminal() {
+    let sandbox = Sandbox::new("");
+    sandbox.run(["pause"]);
+    let file = sandbox.jobs().join(".queue/paused/@group.\u{1b}[2J");
+    fs::write(&file, "").unwrap();
+    let text = sandbox.run(["pause", "--plain"]).stdout;
+    assert!(text.contains("[2J") && !text.contains('\u{1b}'), "{text:?}");
+    assert_eq!(sandbox.run(["unpause", "--all"])["hint"], json!(null));
+    assert!(!file.exists());
+}
