@@ -1,10 +1,16 @@
 //! Observation of a job: its record, checked against its lock and its inbox.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::error::Error;
 use crate::finalize::finalize_lost;
 use crate::job::{JobId, Record, Status, TurnEnd};
 use crate::launch::spawn_notifier_if_idle;
 use crate::store::{JobDir, Liveness, LoadError, Store, TURNS, addressed};
+
+/// Pause between two looks at a job whose verdict another process is writing.
+const VERDICT_INTERVAL: Duration = Duration::from_millis(5);
 
 /// An observed job.
 #[derive(Debug)]
@@ -35,6 +41,22 @@ pub(super) fn try_load_checked(store: &Store, id: &JobId) -> Result<Observed, Lo
     let (dir, record) = load(store, id)?;
     resume_notifications(&dir, &record);
     Ok(check_lock(dir, record))
+}
+
+/// Like [`try_load_checked`], for commands that continue lost jobs. Another process may be writing
+/// the verdict of a lost job, which seems to be live until then: waits for it until `deadline`.
+pub(super) fn try_load_settled(
+    store: &Store,
+    id: &JobId,
+    deadline: Instant,
+) -> Result<Observed, LoadError> {
+    loop {
+        let observed = try_load_checked(store, id)?;
+        if !observed.live || observed.record.worker_may_live() || Instant::now() >= deadline {
+            return Ok(observed);
+        }
+        thread::sleep(VERDICT_INTERVAL);
+    }
 }
 
 /// Observes a job without starting a notifier, for callers that deliver notifications themselves.

@@ -1,6 +1,7 @@
 //! `recover`: continues interrupted jobs with another attempt.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use clap::Args;
 use serde::Serialize;
@@ -9,12 +10,13 @@ use super::Call;
 use super::host_takeover::refuse_other_host;
 pub(crate) use super::launching::Recovered;
 use super::launching::launch_attempt;
-use super::observe::{observe, try_load_checked};
+use super::observe::{try_load_checked, try_load_settled};
 use super::selecting::{Among, take_over_selected};
 use super::several::{FailedJob, failures, first_exit_status};
 use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
+use crate::finalize::SWEEP_TIMEOUT;
 use crate::job::{JobId, Reason, Record, Status};
 use crate::launch::DetachMode;
 use crate::output::{Answer, BOLD, painted, push_hint, push_warning};
@@ -54,7 +56,8 @@ impl RecoverArgs {
         }
         let selected = call.select(&store, self.targets, self.all, Among::Every)?.required()?;
         let (detach, profile) = (self.detach, self.profile.as_deref());
-        let recovery = Recovery { store: &store, detach, profile, env: &call.env };
+        let deadline = Instant::now() + SWEEP_TIMEOUT;
+        let recovery = Recovery { store: &store, detach, profile, env: &call.env, deadline };
         match selected.ids.as_slice() {
             [id] if !selected.is_several() => call.print(&recovery.recover(id)?),
             ids if !selected.is_selection => call.print(&recovery.recover_named(ids)),
@@ -146,11 +149,13 @@ struct Recovery<'a> {
     /// The profile that replaces that of each job.
     profile: Option<&'a str>,
     env: &'a Env,
+    /// When to stop waiting for verdicts that other processes are writing.
+    deadline: Instant,
 }
 
 impl Recovery<'_> {
     fn recover(&self, id: &JobId) -> Result<Recovered, Error> {
-        let observed = observe(self.store, id)?;
+        let observed = try_load_settled(self.store, id, self.deadline)?;
         refuse_other_host(&observed.dir, &observed.record)?;
         if !observed.record.is_recoverable() {
             return Err(Error::NotRecoverable(id.to_string(), refusal_reason(&observed.record)));
@@ -183,7 +188,7 @@ impl Recovery<'_> {
         ids.sort_unstable();
         let mut interrupted = Vec::new();
         for id in ids {
-            if let Ok(observed) = try_load_checked(self.store, &id)
+            if let Ok(observed) = try_load_settled(self.store, &id, self.deadline)
                 && fits(&observed.record)
             {
                 interrupted.push((id, observed.record.spec.dependencies().cloned().collect()));

@@ -1,16 +1,19 @@
 //! `resume`: continues ended jobs in the same conversations.
 
+use std::time::Instant;
+
 use clap::Args;
 
 use super::Call;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Recovered, launch_attempt};
-use super::observe::observe;
+use super::observe::try_load_settled;
 use super::recover::RecoverAllAnswer;
 use super::selecting::Among;
 use crate::arguments::{MessageArgs, RunOptions, SelectorArgs};
 use crate::claude::{self, Env};
 use crate::error::{Error, ExitStatus};
+use crate::finalize::SWEEP_TIMEOUT;
 use crate::job::{InboxMessage, JobId, Record, SpecChange};
 use crate::launch::DetachMode;
 use crate::store::{JobDir, Store};
@@ -81,7 +84,7 @@ pub(crate) struct ResumeRequest {
 /// the prompt, after the job's dependencies.
 pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result<Recovered, Error> {
     let (id, message) = (request.id, request.message);
-    let observed = observe(store, &id)?;
+    let observed = try_load_settled(store, &id, Instant::now() + SWEEP_TIMEOUT)?;
     refuse_other_host(&observed.dir, &observed.record)?;
     if let Some(why) = refusal_reason(&observed.record) {
         return Err(Error::NotResumable(id.to_string(), why));

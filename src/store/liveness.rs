@@ -4,7 +4,7 @@ use std::io;
 
 use super::{JobDir, StoreError};
 use crate::job::Record;
-use crate::process::JobMarker;
+use crate::process::{JobMarker, ProcessId};
 
 /// The state of a job by its record and its lock. Says who writes the verdict of a job that is
 /// recorded as live.
@@ -19,6 +19,19 @@ pub(crate) enum Liveness {
     /// The worker was started on this other machine, whose locks may not be visible here. Such a job
     /// must not be ended, recovered or removed from here.
     OtherMachine(String),
+}
+
+impl Record {
+    /// Whether the recorded worker is alive, or that cannot be seen from here. If it is not, and the
+    /// lock is held, another process is writing the job's verdict or continuing the job.
+    pub(crate) fn worker_may_live(&self) -> bool {
+        let (Some(pid), Some(start_time)) = (self.worker.pid, self.worker.pid_start_time) else {
+            return true;
+        };
+        self.is_of_node_skill()
+            || !self.is_of_this_machine()
+            || ProcessId { pid, start_time }.is_alive()
+    }
 }
 
 impl JobDir {
