@@ -153,6 +153,10 @@ pub(super) fn request(store: &Store, id: &JobId) -> bool {
     let until = Instant::now() + REQUEST_TIMEOUT;
     while Instant::now() < until {
         if matches!(dir.has_worker(), Ok(false)) {
+            let is_lost = dir.load().is_ok_and(|record| record.status.is_live());
+            if is_lost {
+                break;
+            }
             return false;
         }
         if let Ok(Some(worker)) = open_worker(&dir, false)

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-use crate::support::processes::send;
-use crate::support::{Sandbox, await_file, eventually, pid_in};
+use crate::support::processes::{kill, send};
+use crate::support::{Sandbox, await_file, eventually, is_alive, pid_in};
 
 /// A script whose claude works until a file exists.
 const WORKING: &str = "read\ninit\nsay hello\ntouch $DIR/up\nwait-file $DIR/go\nresult fine\neof";
@@ -195,6 +195,22 @@ fn kill_on_signal_says_nothing_of_an_ended_job() {
     send(run.id() as i32, Signal::SIGTERM);
     let output = run.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(143), &b""[..]));
+}
+
+#[test]
+fn kill_on_signal_ends_the_processes_of_a_lost_job() {
+    let script =
+        format!("read\ninit\nspawn-stubborn $DIR/child\n{}touch $DIR/up\nhang", much_speech());
+    let sandbox = Sandbox::new(&script);
+    let mut run = start_unread(&sandbox, &["--kill-on-signal"], true);
+    let record = || fs::read_to_string(sandbox.job("j").join("meta.json")).unwrap();
+    let record = || serde_json::from_str::<serde_json::Value>(&record()).unwrap();
+    kill(i32::try_from(record()["pid"].as_i64().unwrap()).unwrap());
+    send(run.id() as i32, Signal::SIGTERM);
+    assert_eq!(run.wait().unwrap().code(), Some(143));
+    // No other command looks at the job.
+    eventually("the kill", || (record()["status"] == "killed").then_some(()));
+    eventually("its end", || (!is_alive(pid_in(&sandbox.path("child")))).then_some(()));
 }
 
 #[test]
