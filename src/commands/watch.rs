@@ -175,6 +175,16 @@ impl Watch {
         });
     }
 
+    /// Removes the notices of lines that were typed so far.
+    pub(super) fn discard_lines(&mut self) {
+        let waiting: Vec<Notice> = self.notices.try_iter().collect();
+        for notice in waiting {
+            if !matches!(notice, Notice::Typed(Some(_))) {
+                let _ = self.sender.send(notice);
+            }
+        }
+    }
+
     /// Waits for the next notice.
     pub(super) fn next(&mut self) -> Notice {
         // `self` holds a sender, so the channel is never disconnected.

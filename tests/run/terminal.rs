@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::processes::send;
 use crate::support::terminal::Terminal;
-use crate::support::{Sandbox, install};
+use crate::support::{Sandbox, eventually, install};
 use crate::{PERMISSION, QUESTION, prompt_of};
 
 /// The response that the fake's script has written to a file.
@@ -54,6 +54,31 @@ fn a_denial_gives_its_reason() {
     assert!(output.contains(":\r\n  cargo publish\r\n"), "{output}");
     assert!(!output.contains("waits for permission"), "{output}");
     assert_eq!(response(&sandbox), json!({"behavior": "deny", "message": "not today"}));
+}
+
+#[test]
+fn an_early_answer_does_not_allow_a_request() {
+    let request = |id: &str, command: &str| {
+        let request = json!({"subtype": "can_use_tool", "tool_name": "Bash",
+            "input": {"command": command}, "tool_use_id": id});
+        json!({"type": "control_request", "request_id": id, "request": request})
+    };
+    let sandbox = Sandbox::new(&format!(
+        "read\ninit\njson {}\njson {}\nread\nread $DIR/answer\nresult fine\neof",
+        request("r1", "ls"),
+        request("r2", "rm -r work")
+    ));
+    let mut run = Terminal::start(sandbox.command(["run", "-n", "j", "x"]));
+    eventually("both requests", || {
+        let others = &sandbox.run(["status", "j"])["blocked"]["others"];
+        (others.as_array().is_some_and(|others| others.len() == 1)).then_some(())
+    });
+    run.answer("[n]o: ", "y\ny\n");
+    run.answer("rm -r work", "n\n");
+    run.answer("Why not? (Enter: no reason): ", "\n");
+    let (code, output) = run.finish();
+    assert_eq!(code, 0, "{output}");
+    assert_eq!(response(&sandbox)["behavior"], "deny");
 }
 
 #[test]

@@ -306,6 +306,7 @@ impl<'a> Follower<'a> {
         self.line = None;
         // An answer that was typed before the question was seen is none.
         process::discard_typed();
+        self.watch.discard_lines();
         if !self.reads_lines {
             self.watch.read_lines();
             self.reads_lines = true;
