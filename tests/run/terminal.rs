@@ -47,7 +47,7 @@ fn a_denial_gives_its_reason() {
     let sandbox = asking(PERMISSION);
     let mut run = Terminal::start(sandbox.command(["run", "-n", "j", "x"]));
     run.answer("Allow it? [y]es / [n]o: ", "what?\n");
-    run.answer("y or n: ", "N\n");
+    run.answer("y, n, or \"no, REASON\": ", "N\n");
     run.answer("Why not? (Enter: no reason): ", "not today\n");
     let (code, output) = run.finish();
     assert_eq!(code, 0, "{output}");
