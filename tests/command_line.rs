@@ -34,6 +34,11 @@ fn usage_errors_are_the_same_in_text_and_json() {
         ),
         (&["--pretty"], "no command given", "claudejob --help"),
         (
+            &["update", "x", "--priority", "high"],
+            "invalid value 'high' for '--priority <N>': expected a whole number",
+            "claudejob update --help",
+        ),
+        (
             &["start", "x", "--prompt", "p", "--fork"],
             "--fork needs --resume or --resume-job",
             "claudejob start --help",

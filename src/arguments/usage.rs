@@ -8,6 +8,13 @@ use crate::text::{one_line, shell_quote};
 /// Maximum length of the message: it may quote a long argument.
 const MAX_CHARS: usize = 1_000;
 
+/// Words of the parser, and those of the program.
+const WORDS: [(&str, &str); 3] = [
+    ("unrecognized subcommand", "unknown command"),
+    (": invalid digit found in string", ": expected a whole number"),
+    (": number too large to fit in target type", ": the number is too large"),
+];
+
 /// Converts an error of the parser. `help` is the command that shows the help of the verb.
 pub(crate) fn usage_error(error: &clap::Error, help: &str) -> Error {
     let message = match error.kind() {
@@ -30,7 +37,13 @@ pub(crate) fn usage_error(error: &clap::Error, help: &str) -> Error {
 fn first_paragraph(text: &str) -> String {
     let message = text.split("\n\n").next().unwrap_or_default();
     let message = message.strip_prefix("error: ").unwrap_or(message);
-    one_line(message, MAX_CHARS).replacen("unrecognized subcommand", "unknown command", 1)
+    let mut message = one_line(message, MAX_CHARS);
+    for (parser, ours) in WORDS {
+        if let Some(at) = message.rfind(parser) {
+            message.replace_range(at..at + parser.len(), ours);
+        }
+    }
+    message
 }
 
 /// Returns the arguments, values or commands that the parser suggests.
