@@ -226,7 +226,9 @@ eof"#,
     );
     sandbox.run_job("j", &[]);
     let log = sandbox.run(["logs", "j"]);
-    assert!(log.text("tail").starts_with("= failed: one; two · 1 turn"), "{log:?}");
+    // The job fails by the error of the turn, which is shown once.
+    let shown = "= the turn ended · 1 turn · 0.1s\n= failed (api_error): one; two";
+    assert_eq!(log.text("tail"), shown, "{log:?}");
     let turns = fs::read_to_string(sandbox.job("j").join("turns.ndjson")).unwrap();
     assert!(turns.contains("\"result\":\"one; two\""), "{turns}");
 }

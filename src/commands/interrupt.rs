@@ -55,9 +55,7 @@ impl Answer for InterruptAnswer {
         let id = painted(BOLD, self.job_id.as_str());
         match &self.error {
             None => format!("Job {id} was interrupted and is {}.\n", self.status),
-            Some(error) => {
-                sentence(&format!("Job {id} was not interrupted and is {}: {error}.", self.status))
-            }
+            Some(error) => sentence(&format!("Job {id} was not interrupted: {error}.")),
         }
     }
 

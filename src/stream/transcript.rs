@@ -34,6 +34,7 @@ const MAX_ERROR_CHARS: usize = 500;
 const NO_MESSAGE: &str = "claude ended its turn with an error and gave no message";
 /// Text for a turn that ended with an answer.
 const DONE: &str = "done";
+const FAILED: &str = "failed: ";
 /// Characters of a line that is not an event.
 const MAX_STRAY_CHARS: usize = 400;
 
@@ -376,7 +377,7 @@ pub(crate) fn turn_end_text(result: &TurnResult) -> String {
     let how = if why.starts_with("aborted") {
         "interrupted".to_owned()
     } else if result.is_error || result.subtype != "success" {
-        format!("failed: {}", one_line(&error_of(result), MAX_ERROR_CHARS))
+        format!("{FAILED}{}", one_line(&error_of(result), MAX_ERROR_CHARS))
     } else {
         DONE.to_owned()
     };
@@ -426,6 +427,7 @@ pub(crate) fn append_verdict(lines: &mut Vec<TranscriptLine>, verdict: Transcrip
     if let Some(last) = last
         && lines[last].speaker == Speaker::End
         && let Some(text) = turn_before_verdict(&lines[last].text)
+            .or_else(|| failed_turn_before(&lines[last].text, &verdict.text))
     {
         if verdict.text.starts_with(Status::Completed.as_str()) {
             lines.remove(last);
@@ -441,6 +443,18 @@ pub(crate) fn append_verdict(lines: &mut Vec<TranscriptLine>, verdict: Transcrip
 pub(crate) fn turn_before_verdict(turn_end: &str) -> Option<String> {
     let figures = turn_end.strip_prefix(DONE)?;
     Some(format!("the turn ended{figures}"))
+}
+
+/// Returns the text for a failed turn without its error, which the verdict says, too.
+fn failed_turn_before(turn_end: &str, verdict: &str) -> Option<String> {
+    let (_, error) = verdict.split_once(": ")?;
+    let figures = turn_end.strip_prefix(FAILED)?.strip_prefix(error)?;
+    Some(format!("the turn ended{figures}"))
+}
+
+/// Returns whether a verdict may say the same as this end of a turn.
+pub(crate) fn may_precede_verdict(turn_end: &str) -> bool {
+    turn_end.starts_with(DONE) || turn_end.starts_with(FAILED)
 }
 
 /// Returns `3 turns · 4.2s · $0.02`, as far as known; the cost may be a lower bound.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::LogsAnswer;
-use crate::stream::transcript::{Speaker, TranscriptLine, append_verdict, turn_before_verdict};
+use crate::stream::transcript::{Speaker, TranscriptLine, append_verdict, may_precede_verdict};
 
 /// Time after which no verdict is expected.
 const HOLD_TIME: Duration = Duration::from_secs(1);
@@ -47,5 +47,5 @@ impl HeldTurn {
 }
 
 fn is_turn_end(passage: &TranscriptLine) -> bool {
-    passage.speaker == Speaker::End && turn_before_verdict(&passage.text).is_some()
+    passage.speaker == Speaker::End && may_precede_verdict(&passage.text)
 }

@@ -17,7 +17,7 @@ use crate::commands::wait::{exit_status, present_state};
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Record, Status};
 use crate::output::{
-    Answer, BOLD, DIM, LiveLine, open_request, painted, print_note, print_text, push_warning,
+    Answer, BOLD, LiveLine, open_request, painted, print_note, print_text, push_hint, push_warning,
 };
 use crate::process::{self, AwaitedSignals};
 use crate::store::{JobDir, OUTPUT, RECORD, Store, addressed};
@@ -371,5 +371,7 @@ impl<'a> Follower<'a> {
 }
 
 fn print_hint(hint: &str) {
-    print_note(&format!("{} {}\n", painted(DIM, "hint:"), harmless(hint)));
+    let mut text = String::new();
+    push_hint(&mut text, Some(hint));
+    print_note(&text);
 }

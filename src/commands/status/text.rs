@@ -98,7 +98,8 @@ fn push_state(rows: &mut Rows, answer: &StatusView) {
             (Some(group), Some(_)) => format!("{} (group {group})", wait_reason(wait)),
             _ => wait_reason(wait),
         };
-        rows.push("waiting", YELLOW, &wait);
+        let wait = wait.strip_prefix("waiting for ").unwrap_or(&wait);
+        rows.push("waiting", YELLOW, wait);
     }
     if let Some(at) = answer.resumable_at {
         rows.push("limit", PLAIN, &format!("ends at {}", local_second(at)));
