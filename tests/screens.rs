@@ -222,6 +222,8 @@ claudejob status 261126-popokok shows why it failed
             "claudejob status 261126-popokok shows why it failed"
         ]
     );
+    let lines = screen(&jobs, &["wait", ids[1], "261126-popupup"], 120);
+    assert_eq!(lines.last().unwrap(), "claudejob answer 261126-popupup answers its request");
 }
 
 #[test]

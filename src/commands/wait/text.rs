@@ -104,9 +104,9 @@ impl WaitAnswer {
             let rest = if cut.len() == 1 { "the whole answer" } else { "a whole answer" };
             text.push_str(&painted(DIM, &format!("{command} shows {rest}\n")));
         }
-        for (status, one, several) in [
-            (Status::Failed, "why it failed", "why a job failed"),
-            (Status::Blocked, "what it asks", "what a job asks"),
+        for (status, verb, one, several) in [
+            (Status::Failed, "status", "shows why it failed", "shows why a job failed"),
+            (Status::Blocked, "answer", "answers its request", "answers a request"),
         ] {
             let mut ids = rows.iter().filter(|row| row.status == Some(status)).map(|row| &row.id);
             let Some(first) = ids.next() else { continue };
@@ -114,8 +114,8 @@ impl WaitAnswer {
                 None => (first.as_str(), one),
                 Some(_) => ("JOB", several),
             };
-            let command = self.address.apply(format!("claudejob status {id}"));
-            text.push_str(&painted(DIM, &format!("{command} shows {what}\n")));
+            let command = self.address.apply(format!("claudejob {verb} {id}"));
+            text.push_str(&painted(DIM, &format!("{command} {what}\n")));
         }
         text
     }
