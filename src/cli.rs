@@ -271,7 +271,8 @@ fn with_groups(command: Command) -> Command {
     for (group, names) in GROUPS {
         verbs.push_str(&format!("{header}{group}:{header:#}\n"));
         for name in names {
-            let (mut label, mut about) = ((*name).to_owned(), "Print help of a verb".to_owned());
+            let (mut label, mut about) =
+                ((*name).to_owned(), "Print the help of a command".to_owned());
             if let Some(verb) = command.find_subcommand(name) {
                 for alias in verb.get_visible_aliases() {
                     label.push_str(&format!(", {alias}"));

@@ -90,7 +90,7 @@ macro_rules! errors {
 errors! {
     /// Invalid arguments that the parser cannot detect.
     Usage(text: String) => code "usage", message("{text}"),
-        hint("claudejob --help  # or: claudejob VERB --help");
+        hint("claudejob --help  # or: claudejob COMMAND --help");
     /// Invalid arguments, with the hint for the verb that was called: the command that shows the
     /// help, perhaps with a suggestion.
     Arguments { message: String, hint: String } => code "usage", message("{message}"),
