@@ -111,7 +111,7 @@ fn list_filters_and_sorts() {
     for (args, word) in [
         (["--since", "soon"], "7d"),
         (["--limit", "0"], "1.."),
-        (["--limit", "some"], "digit"),
+        (["--limit", "some"], "whole number"),
         (["--sort", "colour"], "started, ended, cost, turns, status, id"),
         (["--group", ""], "group"),
         (["--status", "done"], "completed"),
