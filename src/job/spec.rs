@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::NotifyEvent;
 use super::{JobId, QueueOptions, WakeTarget};
@@ -199,39 +199,31 @@ impl Serialize for Spec {
     }
 }
 
-/// A record, to decode only a part of its specification.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SpecPart<T> {
-    spec: T,
-}
-
-/// A record, to decode only the fields of its specification that are in no part.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SpecWithoutParts {
-    #[serde(deserialize_with = "Spec::deserialize")]
-    spec: Spec,
+/// A record whose specification is not decoded yet.
+#[derive(Deserialize)]
+struct SpecText<'a> {
+    #[serde(borrow, default)]
+    spec: Option<&'a RawValue>,
 }
 
 impl Spec {
     /// Decodes the specification in a record, part by part, as
     /// [`Record::from_json`](super::Record::from_json) does.
     pub(super) fn from_record(text: &[u8]) -> serde_json::Result<Self> {
-        fn part<T: Default + DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
-            Ok(serde_json::from_slice::<SpecPart<T>>(text)?.spec)
-        }
-        let own: SpecWithoutParts = serde_json::from_slice(text)?;
+        let Some(spec) = serde_json::from_slice::<SpecText<'_>>(text)?.spec else {
+            return Ok(Self::default());
+        };
+        let text = spec.get();
         Ok(Self {
-            options: part(text)?,
-            session: part(text)?,
-            limits: part(text)?,
-            keep_alive: part(text)?,
-            ask: part(text)?,
-            fail_on: part(text)?,
-            retry: part(text)?,
-            notify: part(text)?,
-            ..own.spec
+            options: serde_json::from_str(text)?,
+            session: serde_json::from_str(text)?,
+            limits: serde_json::from_str(text)?,
+            keep_alive: serde_json::from_str(text)?,
+            ask: serde_json::from_str(text)?,
+            fail_on: serde_json::from_str(text)?,
+            retry: serde_json::from_str(text)?,
+            notify: serde_json::from_str(text)?,
+            ..Self::deserialize(&mut serde_json::Deserializer::from_str(text))?
         })
     }
 
