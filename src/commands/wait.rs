@@ -135,53 +135,25 @@ pub(crate) enum Waited {
 impl Waited {
     /// Reduces the result to its most important fields, in about `max` characters.
     fn shortened(self, store: &Store, max: usize) -> Self {
-        let truncated = true;
         let WaitRow { lifetime, cost, .. } = WaitRow::new(&self);
-        let mut short = match self {
+        let (job_id, status, reason, error, result, hint) = match self {
             Self::Ended(ResultAnswer::Ended(ended)) => {
-                let (outcome, hint) = (ended.outcome, ended.hint);
-                let (job_id, status, reason) = (outcome.job_id, outcome.status, outcome.reason);
+                let outcome = ended.outcome;
                 let (error, result) = (outcome.error, outcome.result);
-                ShortResult {
-                    job_id,
-                    status,
-                    reason,
-                    error,
-                    result,
-                    truncated,
-                    hint,
-                    lifetime,
-                    cost,
-                }
+                (outcome.job_id, outcome.status, outcome.reason, error, result, ended.hint)
             }
             Self::Ended(ResultAnswer::Pending(pending)) => {
                 let Pending { job_id, status, result, hint, .. } = pending;
-                let (reason, error) = (None, None);
-                ShortResult {
-                    job_id,
-                    status,
-                    reason,
-                    error,
-                    result,
-                    truncated,
-                    hint,
-                    lifetime,
-                    cost,
-                }
+                (job_id, status, None, None, result, hint)
             }
-            Self::Live(view) => ShortResult {
-                job_id: view.job_id,
-                status: view.status,
-                reason: view.reason,
-                error: view.error,
-                result: None,
-                truncated,
-                hint: view.hint,
-                lifetime,
-                cost,
-            },
+            Self::Live(view) => {
+                (view.job_id, view.status, view.reason, view.error, None, view.hint)
+            }
             Self::Short(_) | Self::Failed(_) => return self,
         };
+        let truncated = true;
+        let mut short =
+            ShortResult { job_id, status, reason, error, result, truncated, hint, lifetime, cost };
         if short.hint.as_ref().is_some_and(|hint| hint.len() > MAX_HINT_CHARS) {
             short.hint = Some(addressed(store.root(), full_status(&short.job_id)));
         }

@@ -33,7 +33,7 @@ impl ListAnswer {
         let mut table = Table::new(shown_columns.iter().map(|column| column.column()).collect());
         let now = clock::now();
         let mut shown = 0;
-        // The head takes one line, and what is left out at most two.
+        // The head takes one line, and the note of omitted jobs at most two.
         for item in self.items().take(height.saturating_sub(3).max(1)) {
             let item = self.with_texts(item);
             table.push(shown_columns.iter().map(|column| column.cell(&item, now)).collect());

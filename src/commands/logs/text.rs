@@ -78,7 +78,7 @@ impl Answer for LogsAnswer {
     }
 }
 
-/// Returns a line that says what is left out.
+/// Returns a note of omitted entries as a line.
 fn note(text: Option<&str>) -> String {
     match text {
         Some(text) => format!("{text}\n"),
