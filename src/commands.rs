@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 mod caller;
+mod check;
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod demo;
@@ -10,6 +11,7 @@ pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod finish;
 mod freezing;
+mod gateway;
 pub(crate) mod host_takeover;
 pub(crate) mod interrupt;
 pub(crate) mod kill;

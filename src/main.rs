@@ -18,6 +18,7 @@ mod launch;
 #[cfg(test)]
 mod man;
 mod notifier;
+mod openclaw;
 mod output;
 mod own_file;
 mod page;

@@ -66,6 +66,12 @@ pub(crate) fn shell_quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
+/// Returns one word of a shell command, in quotes if it needs them.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) { text.to_owned() } else { shell_quote(text) }
+}
+
 /// Adds the known costs in US dollars, rounded to a millionth to remove errors of binary
 /// fractions. Returns `None` if no cost is known.
 pub(crate) fn sum_usd(costs: [Option<f64>; 2]) -> Option<f64> {

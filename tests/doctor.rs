@@ -9,6 +9,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use nix::libc;
@@ -171,6 +172,27 @@ fn reports_a_missing_login_and_names_a_stored_one() {
     let answer = sandbox.run(["doctor"]);
     assert_check(&answer, "login", "ok", stored.to_str().unwrap());
     assert!(!answer.stdout.contains("sk-ant-secret"));
+}
+
+#[test]
+fn warns_if_the_gateway_would_not_find_claudejob() {
+    let sandbox = Sandbox::new(WORKS);
+    let home = sandbox.path("home");
+    let unit = home.join(".config/systemd/user/openclaw-gateway.service");
+    fs::create_dir_all(unit.parent().unwrap()).unwrap();
+    let bin = home.join(".local/bin");
+    let text = format!(
+        "[Service]\nExecStart=/usr/bin/node /o.js gateway\nEnvironment=PATH=/nowhere:{}\n",
+        bin.display()
+    );
+    fs::write(&unit, text).unwrap();
+    let answer = sandbox.run(["doctor"]);
+    assert_check(&answer, "openclaw", "warning", "does not find claudejob");
+    let (_, _, hint) = check(&answer, "openclaw");
+    assert!(!bin.exists(), "it changes nothing");
+    assert!(Command::new("sh").args(["-c", &hint]).status().unwrap().success(), "{hint}");
+    let found = format!("finds {}", bin.join("claudejob").display());
+    assert_check(&sandbox.run(["doctor"]), "openclaw", "ok", &found);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use super::Call;
 use crate::arguments::Format;
 use crate::claude::Env;
-use crate::text::shell_quote;
+use crate::text::shell_word;
 
 /// Variables by which agents mark the environment of their commands.
 const AGENT_VARIABLES: [&str; 10] = [
@@ -56,17 +56,11 @@ impl Call {
                 args.next();
             } else if !arg.starts_with("--max-chars=") {
                 command.push(' ');
-                command.push_str(&quoted(&arg));
+                command.push_str(&shell_word(&arg));
             }
         }
         command + " --max-chars 0"
     }
-}
-
-/// Returns an argument for `sh`, in quotes if it needs them.
-fn quoted(arg: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@+".contains(c);
-    if !arg.is_empty() && arg.chars().all(is_plain) { arg.to_owned() } else { shell_quote(arg) }
 }
 
 /// Returns whether the environment names an agent: a variable of one is set, and not to a value that

@@ -15,7 +15,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::Call;
+use super::check::{Check, Level};
+use super::{Call, gateway};
 use crate::arguments::program;
 use crate::claude::{self, Env, VersionOutput, tested};
 use crate::clock;
@@ -75,68 +76,6 @@ pub(crate) struct DoctorAnswer {
     pub checks: Vec<Check>,
 }
 
-/// One check.
-#[derive(Debug, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(crate) struct Check {
-    /// Stable name of the check.
-    pub name: &'static str,
-    /// Result of the check.
-    pub level: Level,
-    /// What the check found, as text.
-    pub detail: String,
-    /// What to do about it; null if nothing needs to be done.
-    pub hint: Option<String>,
-    /// Deprecated name of `detail`.
-    pub found: String,
-    /// Deprecated name of `hint`; absent if that is null.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<String>,
-}
-
-/// The result of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    /// No problem.
-    Ok,
-    /// Jobs can run, with a restriction.
-    Warning,
-    /// Jobs cannot run.
-    Error,
-}
-
-impl Check {
-    fn new(name: &'static str, level: Level, detail: &str, hint: Option<&str>) -> Self {
-        let detail = clip(detail, 400);
-        let hint = hint.map(|text| clip(text, 300));
-        Self { name, level, found: detail.clone(), advice: hint.clone(), detail, hint }
-    }
-
-    fn ok(name: &'static str, detail: impl AsRef<str>) -> Self {
-        Self::new(name, Level::Ok, detail.as_ref(), None)
-    }
-
-    fn warning(name: &'static str, detail: impl AsRef<str>, hint: impl AsRef<str>) -> Self {
-        Self::new(name, Level::Warning, detail.as_ref(), Some(hint.as_ref()))
-    }
-
-    fn error(name: &'static str, detail: impl AsRef<str>, hint: impl AsRef<str>) -> Self {
-        Self::new(name, Level::Error, detail.as_ref(), Some(hint.as_ref()))
-    }
-
-    /// The check could not be made.
-    fn unknown(name: &'static str, why: impl std::fmt::Display) -> Self {
-        Self::new(name, Level::Warning, &format!("could not be checked: {why}"), None)
-    }
-
-    /// With the hint unless the level is `Ok`.
-    fn with_level(name: &'static str, level: Level, detail: impl AsRef<str>, hint: &str) -> Self {
-        Self::new(name, level, detail.as_ref(), (level != Level::Ok).then_some(hint))
-    }
-}
-
 /// Runs all checks.
 fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     let spec = Spec {
@@ -164,6 +103,7 @@ fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     checks.push(machine::clock(now, future_dated.as_ref()));
     let handle = process::ProcessHandle::open(process::own_pid()).map(drop);
     checks.extend(machine::system(std::env::consts::OS, handle.err()));
+    checks.extend(gateway::summary(env));
     let ok = checks.iter().all(|check| check.level != Level::Error);
     DoctorAnswer { ok, checks }
 }
