@@ -13,6 +13,7 @@ mod input;
 mod job_files;
 mod log_writer;
 mod pausing;
+mod process_exit;
 mod stderr_marks;
 mod wake_source;
 

@@ -14,6 +14,8 @@ mod killed;
 mod limits;
 #[path = "faults/log.rs"]
 mod log;
+#[path = "faults/old_kernel.rs"]
+mod old_kernel;
 #[path = "faults/record.rs"]
 mod record;
 #[path = "faults/recover.rs"]

@@ -101,8 +101,9 @@ fn doctor(request: &DoctorRequest, env: &Env) -> DoctorAnswer {
     checks.push(check_detach(request, env));
     checks.push(machine::open_files(process::machine::open_files()));
     checks.push(machine::clock(now, future_dated.as_ref()));
-    let handle = process::ProcessHandle::open(process::own_pid()).map(drop);
-    checks.extend(machine::system(std::env::consts::OS, handle.err()));
+    let handle = process::ProcessHandle::open(process::own_pid());
+    let has_pidfds = handle.map(|handle| handle.pidfd().is_some());
+    checks.extend(machine::system(std::env::consts::OS, has_pidfds));
     checks.extend(gateway::summary(env));
     let ok = checks.iter().all(|check| check.level != Level::Error);
     DoctorAnswer { ok, checks }

@@ -61,6 +61,8 @@ mod system {
     use std::os::unix::fs::MetadataExt;
     use std::path::Path;
 
+    use nix::errno::Errno;
+
     use super::{MARKER_VARIABLES, PathBuf, Pids, Process, ProcessId, io};
     use crate::process::procfs;
 
@@ -79,16 +81,26 @@ mod system {
         /// Returns the process with this number, unless it has ended: a zombie lives if threads other
         /// than its main thread do.
         pub(crate) fn living(pid: i32) -> Option<Self> {
-            let process = Self::stat(&format!("/proc/{pid}/stat"))?;
-            let lives = !has_ended(process.state) || thread_of(pid).is_some();
-            if lives { Some(process) } else { None }
+            Self::living_in(&format!("/proc/{pid}")).ok()?
         }
 
-        /// Reads `/proc/PID/stat`, of a process or a thread. The name, field 2, is in parentheses and
-        /// can contain any character.
+        /// Returns the process with this directory, likewise.
+        fn living_in(directory: &str) -> io::Result<Option<Self>> {
+            let stat = procfs::read(&format!("{directory}/stat"))?;
+            let process = Self::parse(&stat).ok_or(io::ErrorKind::InvalidData)?;
+            let lives = !has_ended(process.state) || thread_in(directory).is_some();
+            Ok(if lives { Some(process) } else { None })
+        }
+
+        /// Reads `/proc/PID/stat`, of a process or a thread.
         fn stat(path: &str) -> Option<Self> {
-            let stat = procfs::read(path).ok()?;
-            let stat = String::from_utf8_lossy(&stat);
+            Self::parse(&procfs::read(path).ok()?)
+        }
+
+        /// Parses the text of `/proc/PID/stat`. The name, field 2, is in parentheses and can contain
+        /// any character.
+        fn parse(stat: &[u8]) -> Option<Self> {
+            let stat = String::from_utf8_lossy(stat);
             let (start, end) = (stat.find('(')?, stat.rfind(')')?);
             let pid = stat[..start].trim().parse().ok()?;
             let name = stat[start + 1..end].to_owned();
@@ -106,7 +118,7 @@ mod system {
                 return markers(pid);
             }
             // The living threads still have the memory with the environment.
-            match thread_of(pid) {
+            match thread_in(&format!("/proc/{pid}")) {
                 Some(thread) => markers_in(&format!("/proc/{pid}/task/{thread}/environ")),
                 None => Vec::new(),
             }
@@ -156,11 +168,22 @@ mod system {
         matches!(state, 'Z' | 'X')
     }
 
-    /// Returns a living thread of a process other than its main thread.
-    fn thread_of(pid: i32) -> Option<i32> {
-        let threads = numbers(&format!("/proc/{pid}/task")).ok()?;
+    /// Returns whether the process of this directory, which may be an open one of a process whose
+    /// number belongs to another process now, has ended.
+    pub(crate) fn has_ended_in(directory: &str) -> io::Result<bool> {
+        match Process::living_in(directory) {
+            Ok(process) => Ok(process.is_none()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns a living thread, other than the main thread, of the process with this directory.
+    fn thread_in(directory: &str) -> Option<i32> {
+        let threads = numbers(&format!("{directory}/task")).ok()?;
         for thread in threads {
-            if let Some(stat) = Process::stat(&format!("/proc/{pid}/task/{thread}/stat"))
+            if let Some(stat) = Process::stat(&format!("{directory}/task/{thread}/stat"))
                 && !has_ended(stat.state)
             {
                 return Some(thread);
@@ -357,6 +380,8 @@ mod system {
     }
 }
 
+#[cfg(target_os = "linux")]
+pub(super) use system::has_ended_in;
 pub(crate) use system::{check, holds_lock, is_this_program};
 pub(super) use system::{children, markers, newest, pids};
 

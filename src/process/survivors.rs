@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 
 use super::ProcessHandle;
@@ -59,24 +60,18 @@ impl Survivors {
         matches!(self.handles.get(&id), Some(None))
     }
 
-    /// Sleeps until one of these processes has ended, or for `timeout`.
+    /// Sleeps until one of these processes has ended, or for `timeout`; without pidfds always for
+    /// that time.
     pub(super) fn wait(&self, living: &[ProcessId], timeout: Duration) {
-        #[cfg(target_os = "linux")]
-        {
-            use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-            let mut fds = Vec::new();
-            for id in living {
-                if let Some(Some(handle)) = self.handles.get(id) {
-                    fds.push(PollFd::new(handle.as_fd(), PollFlags::POLLIN));
-                }
+        let mut fds = Vec::new();
+        for id in living {
+            if let Some(Some(handle)) = self.handles.get(id)
+                && let Some(fd) = handle.pidfd()
+            {
+                fds.push(PollFd::new(fd, PollFlags::POLLIN));
             }
-            let _ = poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO));
         }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = living;
-            std::thread::sleep(timeout);
-        }
+        let _ = poll(&mut fds, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO));
     }
 
     /// Returns the processes among these that still live, with the reason.

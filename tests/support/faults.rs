@@ -9,6 +9,8 @@ use std::process::Command;
 use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
 
+use super::seccomp;
+
 /// A small file system in memory, unmounted on drop.
 pub(crate) struct Disk(PathBuf);
 
@@ -52,35 +54,23 @@ fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-/// A command in which a system call fails, also in every process that it starts (seccomp(2)), as on
-/// a file system that lacks the feature.
-pub(crate) fn without_call(mut command: Command, call: libc::c_long, errno: i32) -> Command {
-    let filter = [
-        // Loads the call's number; then that call fails, and the others are allowed.
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
+/// A command in which a system call fails, also in every process that it starts.
+pub(crate) fn without_call(command: Command, call: libc::c_long, errno: i32) -> Command {
+    filtered(command, seccomp::without_call(call, errno))
+}
+
+/// A command for which the kernel has no newer system calls than Linux 5.0.
+pub(crate) fn on_old_kernel(command: Command) -> Command {
+    filtered(command, seccomp::linux_5_0())
+}
+
+fn filtered(mut command: Command, filter: Vec<libc::sock_filter>) -> Command {
     // SAFETY: between fork and exec only two system calls are made; the filter lives in the
     // closure.
     unsafe {
-        command.pre_exec(move || {
-            let program =
-                libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
-            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) != 0
-            {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(())
-        });
+        command.pre_exec(move || seccomp::install(&filter));
     }
     command
-}
-
-fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt, jf, k }
 }
 
 /// Sets a resource limit for a command.

@@ -17,6 +17,8 @@ pub(crate) mod sandbox;
 pub(crate) mod schema;
 pub(crate) mod screen;
 pub(crate) mod scripted_api;
+#[cfg(target_os = "linux")]
+pub(crate) mod seccomp;
 pub(crate) mod terminal;
 
 use std::path::Path;

@@ -23,6 +23,7 @@ pub(crate) struct Sandbox {
     directory: TempDir,
     root: PathBuf,
     environment: BTreeMap<OsString, OsString>,
+    has_old_kernel: bool,
 }
 
 impl Sandbox {
@@ -40,7 +41,8 @@ impl Sandbox {
         let directory = tempfile::Builder::new().prefix("claudejob-test-").tempdir().unwrap();
         // Canonical, because the kernel and the program under test name it so.
         let root = directory.path().canonicalize().unwrap();
-        let mut sandbox = Self { directory, root, environment: BTreeMap::new() };
+        let has_old_kernel = env::var_os("CLAUDEJOB_TEST_OLD_KERNEL").is_some();
+        let mut sandbox = Self { directory, root, environment: BTreeMap::new(), has_old_kernel };
         for part in ["home", "tmp", "work"] {
             fs::create_dir(sandbox.path(part)).unwrap();
         }
@@ -85,6 +87,12 @@ impl Sandbox {
         fs::rename(self.path("clock-shift.new"), self.path("clock-shift")).unwrap();
     }
 
+    /// Makes every later call, and its processes, as on Linux 5.0. `CLAUDEJOB_TEST_OLD_KERNEL=1`
+    /// does so in all tests.
+    pub(crate) fn use_old_kernel(&mut self) {
+        self.has_old_kernel = true;
+    }
+
     /// A path in the sandbox, which the fake knows as `$DIR/NAME`.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
@@ -110,6 +118,10 @@ impl Sandbox {
     ) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_claudejob"));
         command.env_clear().envs(&self.environment).current_dir(self.work()).args(arguments);
+        #[cfg(target_os = "linux")]
+        if self.has_old_kernel {
+            return super::faults::on_old_kernel(command);
+        }
         command
     }
 

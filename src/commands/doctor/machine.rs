@@ -40,17 +40,23 @@ pub(super) fn clock(now: Timestamp, future_dated: Option<&Named>) -> Check {
     }
 }
 
-/// Says what does not hold on a system other than Linux, or on a Linux where no handle of a process
-/// can be opened for this reason; `None` if everything holds.
-pub(super) fn system(os: &str, no_handle: Option<io::Error>) -> Option<Check> {
-    if let Some(error) = no_handle {
-        let detail = format!("no pidfd can be opened ({error}): running jobs cannot be killed");
-        let hint =
-            "use Linux 5.3 or newer; in a container, allow pidfd_open in its seccomp profile";
-        return Some(Check::error("system", detail, hint));
-    }
-    if os == "linux" {
-        return None;
+/// Says what does not hold on a system other than Linux, or without pidfds; `None` if everything
+/// holds. `has_pidfds` is whether a process can be opened as one, or why it cannot be opened at all.
+pub(super) fn system(os: &str, has_pidfds: io::Result<bool>) -> Option<Check> {
+    match has_pidfds {
+        Err(error) => {
+            let detail = format!("no process can be opened ({error}): jobs cannot be killed");
+            let hint = "mount /proc; in a container, allow pidfd_open in its seccomp profile";
+            return Some(Check::error("system", detail, hint));
+        }
+        Ok(true) if os == "linux" => return None,
+        Ok(false) if os == "linux" => {
+            let detail = "no pidfds (Linux before 5.3, or forbidden): a process is checked \
+                immediately before its number is signalled, and checked for its end 5 times a second \
+                or more";
+            return Some(Check::ok("system", detail));
+        }
+        Ok(_) => {}
     }
     let detail = format!(
         "{os} is not tested, and has no parent-death signal, subreaper, pidfd or scope: if a worker \
@@ -77,12 +83,13 @@ mod tests {
 
     #[test]
     fn says_what_does_not_hold_elsewhere() {
-        assert!(system("linux", None).is_none());
-        let check = system("macos", None).unwrap();
+        assert!(system("linux", Ok(true)).is_none());
+        assert_eq!(system("linux", Ok(false)).unwrap().level, Level::Ok);
+        let check = system("macos", Ok(false)).unwrap();
         assert_eq!(check.level, Level::Warning);
         assert!(check.detail.ends_with("stderr first"), "not shortened: {}", check.detail);
-        let old_kernel = io::Error::from_raw_os_error(nix::libc::ENOSYS);
-        assert_eq!(system("linux", Some(old_kernel)).unwrap().level, Level::Error);
+        let no_proc = io::Error::from_raw_os_error(nix::libc::ENOENT);
+        assert_eq!(system("linux", Err(no_proc)).unwrap().level, Level::Error);
     }
 
     #[test]

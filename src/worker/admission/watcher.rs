@@ -2,19 +2,18 @@
 //! a job leaves or joins the queue or a worker ends.
 
 use std::collections::BTreeSet;
-#[cfg(not(target_os = "linux"))]
-use std::future::pending;
-#[cfg(target_os = "linux")]
-use std::os::fd::AsFd;
 use std::path::Path;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{AdmissionControl, AdmissionStep, ERROR_RETRY_DELAY, POLL_INTERVAL};
 use crate::finalize::finalize_lost;
 use crate::job::{JobId, Record};
+use crate::process::ProcessHandle;
 use crate::queue::{DispatchResult, Queue, QueueLockPoll, Ticket, TicketState};
 use crate::store::JobDir;
+use crate::worker::process_exit::ProcessExit;
 use crate::worker::sleep_to;
 use crate::worker::wake_source::{WakeSource, woken};
 
@@ -46,21 +45,7 @@ pub(super) struct QueueWatch {
 struct WatchedWorker {
     job: JobId,
     pid: i32,
-    /// The pidfd of the process, which becomes readable when the process ends.
-    #[cfg(target_os = "linux")]
-    exit: WakeSource,
-}
-
-impl WatchedWorker {
-    #[cfg(target_os = "linux")]
-    fn has_ended(&self) -> bool {
-        crate::process::readable_within(self.exit.as_fd(), Duration::ZERO)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn has_ended(&self) -> bool {
-        false
-    }
+    exit: ProcessExit,
 }
 
 impl AdmissionControl {
@@ -190,7 +175,7 @@ impl AdmissionControl {
         workers.extend(result.witnesses);
         self.watch.watched.retain(|watched| {
             // A process that writes the verdict may hold the job's lock for long.
-            !watched.has_ended()
+            !watched.exit.has_ended()
                 && workers.iter().any(|(job, pid)| *job == watched.job && *pid == watched.pid)
         });
         for (job, pid) in workers {
@@ -215,22 +200,14 @@ impl AdmissionControl {
         std::thread::Builder::new().spawn(move || finalize_tickets(&jobs, &queue, lost)).ok()
     }
 
-    #[cfg(target_os = "linux")]
     fn watch_worker(&mut self, job: JobId, pid: i32) {
-        let exit = crate::process::ProcessHandle::open(pid)
-            .and_then(|process| WakeSource::from_fd(process.into()));
+        let exit = ProcessHandle::open(pid).and_then(ProcessExit::of);
         // The worker may have died before, and its process id been given to another process.
         let may_live = JobDir::new(&self.jobs, &job).may_live();
         match exit {
             Ok(exit) if may_live => self.watch.watched.push(WatchedWorker { job, pid, exit }),
             _ => self.poll_soon(),
         }
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn watch_worker(&mut self, job: JobId, pid: i32) {
-        self.watch.watched.push(WatchedWorker { job, pid });
-        self.poll_soon();
     }
 
     fn poll_soon(&mut self) {
@@ -259,21 +236,14 @@ impl AdmissionControl {
         }
     }
 
-    #[cfg(target_os = "linux")]
     async fn worker_ended(&self) {
-        use std::task::Poll;
         let mut exits: Vec<_> =
-            self.watch.watched.iter().map(|watched| Box::pin(watched.exit.woken())).collect();
+            self.watch.watched.iter().map(|watched| Box::pin(watched.exit.ended())).collect();
         std::future::poll_fn(|context| {
             let has_ended = exits.iter_mut().any(|exit| exit.as_mut().poll(context).is_ready());
             if has_ended { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    async fn worker_ended(&self) {
-        pending().await
     }
 }
 
