@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod export;
+mod failed_dependency;
 pub(crate) mod finish;
 mod freezing;
 mod gateway;

@@ -300,10 +300,13 @@ errors! {
     /// The inbox of the job is closed: it has ended, or is about to.
     JobEnded(id: String, status: String) => code "job_ended",
         message("job {id} accepts no more requests: it is {status}"),
-        hint("claudejob resume {id}  # --message TEXT adds instructions");
+        hint("claudejob result {id}  # to continue it: claudejob resume {id} --message TEXT");
     /// The job ended and was removed before it received the message.
     JobRemoved(id: String) => code "job_ended", message("job {id} has ended and was removed"),
         hint("claudejob list --all");
+    /// The job needs another one that has failed.
+    DependencyFailed { id: String, why: String, hint: String } => code "dependency_failed",
+        message("cannot resume job {id}: {why}"), hint("{hint}");
     /// The job's conversation cannot be continued.
     NotResumable(id: String, why: String) => code "not_resumable",
         message("cannot resume job {id}: {why}"),
@@ -338,7 +341,8 @@ errors! {
     /// The worker or claude could not be started; the job exists and has failed.
     Launch { id: String, why: String } => code "launch_failed",
         message("could not start job {id}: {why}"),
-        hint("claudejob logs {id} --stderr");
+        hint("claudejob logs {id} --stderr  # a person must remove the cause; then: \
+            claudejob resume {id}");
     /// The offset is beyond the end of the log, which has `length` bytes.
     BadOffset { offset: u64, length: u64 } => code "bad_offset",
         message("offset {offset} is beyond the end of the log ({length} bytes)"),
@@ -369,7 +373,10 @@ fn session_gone_hint(id: &str, recoverable: bool) -> String {
     if recoverable {
         format!("claudejob recover {id}  # starts again from the prompt")
     } else {
-        format!("claudejob result {id}  # the conversation is gone: start a new job")
+        format!(
+            "claudejob rerun {id}  # a new job with the same prompt; its answer: \
+            claudejob result {id}"
+        )
     }
 }
 

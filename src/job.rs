@@ -26,7 +26,9 @@ mod work_time;
 
 pub(crate) use event_log::{EventKind, EventLine, FreezeSkip, WaitReason};
 pub(crate) use filter::Filter;
-pub(crate) use hint::{HintFacts, full_status, hint, unpause};
+pub(crate) use hint::{
+    HintFacts, ToolAccess, bounded_wait, followed_by, full_status, hint, unpause, wait,
+};
 pub(crate) use id::JobId;
 pub(crate) use inbox_message::{InboxMessage, TurnEnd, UndeliveredMessage};
 pub(crate) use leftovers::{LeftProcess, LeftReason, Leftovers};
@@ -39,7 +41,7 @@ pub(crate) use question::{Question, allow_response, denied, parse_questions, tru
 pub(crate) use queue_options::{AppliedTo, QueueChange, QueueOptions};
 pub(crate) use record::{
     Activity, Blocked, Detached, Detachment, EndState, Exit, FORMAT_VERSION, Record,
-    ReleasedQuestion, TurnFailure, deserialize_known_reason,
+    ReleasedQuestion, TurnFailure, deserialize_known_reason, failures_in_row,
 };
 pub(crate) use spans::{Phase, Span, TimelineEvent, merge_short, spans};
 pub(crate) use spec::{

@@ -52,6 +52,7 @@ use offers::Offer;
 pub(crate) use paused::{PauseScope, PauseSet};
 pub(crate) use queue_lock::{QueueBusy, QueueLock, QueueLockPoll};
 use scheduling::Decision;
+pub(crate) use scheduling::slot_holders;
 use snapshot::QueueSnapshot;
 pub(crate) use ticket::Ticket;
 
@@ -412,6 +413,11 @@ impl Queue {
             }
         }
         (waiting, limits)
+    }
+
+    /// Returns the tickets of the jobs that have a slot.
+    pub(crate) fn slot_tickets(&self) -> Vec<Ticket> {
+        self.tickets(RUNNING)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::claude::{self, Env};
 use crate::error::Error;
 use crate::fault_point::fault_point;
 use crate::finalize::{SWEEP_TIMEOUT, finalize_lost, write_lost_verdict};
-use crate::job::{JobId, Reason, Record, Spec, Status, Verdict};
+use crate::job::{self, JobId, Reason, Record, Spec, Status, Verdict};
 use crate::launch::{DetachMode, DetachPlan, LaunchError, Launched, launch};
 use crate::store::{CONTAINER_WARNED, JobDir, Liveness, Lock, OUTPUT, Store, addressed};
 
@@ -235,7 +235,7 @@ pub(super) fn launch_attempt(
         attempt: record.attempt.number,
         resumes: record.session.began,
         warnings: warnings(store, &plan),
-        hint: Some(addressed(store.root(), format!("claudejob wait {id}"))),
+        hint: Some(addressed(store.root(), job::wait(id, record.spec.keep_alive.enabled))),
     })
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Call;
+use super::failed_dependency::failed_dependency;
 use super::host_takeover::refuse_other_host;
 pub(crate) use super::launching::Recovered;
 use super::launching::launch_attempt;
@@ -17,7 +18,7 @@ use crate::arguments::{FORCE_HOST, SelectorArgs};
 use crate::claude::Env;
 use crate::error::{Error, ExitStatus};
 use crate::finalize::SWEEP_TIMEOUT;
-use crate::job::{JobId, Reason, Record, Status};
+use crate::job::{JobId, Record, Status};
 use crate::launch::DetachMode;
 use crate::output::{Answer, BOLD, painted, push_hint, push_warning};
 use crate::store::Store;
@@ -234,15 +235,7 @@ impl Recovery<'_> {
 
 /// Returns whether the job failed because of a dependency that has still failed.
 fn would_fail_again(store: &Store, record: &Record) -> bool {
-    record.reason == Some(Reason::DependencyFailed)
-        && record.spec.after.iter().any(|id| has_failed(store, id))
-}
-
-fn has_failed(store: &Store, id: &JobId) -> bool {
-    match try_load_checked(store, id) {
-        Ok(observed) => !observed.live && observed.record.status != Status::Completed,
-        Err(_) => false,
-    }
+    failed_dependency(store, record).is_some()
 }
 
 /// Sorts jobs, given with their dependencies, so that each one comes after its dependencies.

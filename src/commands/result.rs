@@ -12,13 +12,14 @@ use super::observe::{Observed, observe};
 use super::selecting::Among;
 use super::several::Several;
 use super::shortened::ArrayLimit;
+use super::status::status_view;
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::finalize::outcome_from_log;
 use crate::job::{
     Exit, JobId, Lifetime, Outcome, PreviousResult, Reason, Status, UndeliveredMessage,
 };
-use crate::store::Store;
+use crate::store::{Store, addressed};
 use crate::text::{clip, json_length_of};
 
 /// Arguments of `result`.
@@ -211,7 +212,12 @@ pub(super) fn result_within(
 ) -> Result<ResultAnswer, Error> {
     let max = max.unwrap_or(usize::MAX);
     let observed = observe(store, id)?;
-    let hint = observed.hint();
+    let hint = match observed.record.status {
+        // The caller reads the answer here.
+        Status::Idle => Some(addressed(store.root(), observed.record.message_hint())),
+        Status::Queued => status_view(store, &observed.record).hint,
+        _ => observed.hint(),
+    };
     let Observed { dir, record, .. } = observed;
     let (lifetime, model) = (record.lifetime(), record.model.clone());
     let outcome = dir.outcome();

@@ -5,6 +5,7 @@ use std::time::Instant;
 use clap::Args;
 
 use super::Call;
+use super::failed_dependency::refuse_failed_dependency;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Recovered, launch_attempt};
 use super::observe::try_load_settled;
@@ -89,6 +90,7 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
     if let Some(why) = refusal_reason(&observed.record) {
         return Err(Error::NotResumable(id.to_string(), why));
     }
+    refuse_failed_dependency(store, &observed.record)?;
     let profile = request.change.profile.as_ref().or(observed.record.spec.profile.as_ref());
     let env = &*env.with_profile(profile.map(String::as_str))?;
     check_session(&observed.record, env)?;

@@ -26,7 +26,7 @@ use crate::claude::{self, Env};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
-use crate::job::{Filter, JobId, Record, Spec, Status, Timestamp, WaitKind, WaitingFor};
+use crate::job::{self, Filter, JobId, Record, Spec, Status, Timestamp, WaitKind, WaitingFor};
 use crate::launch::{DetachMode, Launched};
 use crate::notifier;
 use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, sentence, wait_reason};
@@ -190,7 +190,8 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
         remove_old_jobs(store, keep, dir.id());
     }
     let warnings = warnings(store, &plan);
-    Ok(answer(store, &dir, launched, warnings))
+    let hint = job::wait(dir.id(), spec.keep_alive.enabled);
+    Ok(answer(store, &dir, launched, hint, warnings))
 }
 
 /// Removes all but the `keep` jobs that ended last. The job that was just started does not count: it
@@ -203,9 +204,17 @@ fn remove_old_jobs(store: &Store, keep: usize, started: &JobId) {
     }
 }
 
-/// Returns the answer for a job whose worker was just launched.
-fn answer(store: &Store, dir: &JobDir, launched: Launched, warnings: Vec<String>) -> StartAnswer {
+/// Returns the answer for a job whose worker was just launched, with the hint for one that does not
+/// have to wait.
+fn answer(
+    store: &Store,
+    dir: &JobDir,
+    launched: Launched,
+    mut hint: String,
+    warnings: Vec<String>,
+) -> StartAnswer {
     let (pid, status) = (Some(launched.pid), status_after_launch(launched));
+    let job_id = dir.id().clone();
     let mut waits_for = Vec::new();
     let mut waiting_for = None;
     if status == Status::Queued
@@ -216,10 +225,10 @@ fn answer(store: &Store, dir: &JobDir, launched: Launched, warnings: Vec<String>
             None => WaitingFor::new(WaitKind::Slot, None, "it is about to start"),
         };
         waiting_for = Some(wait.map_hint(|hint| addressed(store.root(), hint)));
+        hint = waiting.hint(store, &job_id).unwrap_or(hint);
         waits_for = waiting.waits_for;
     }
-    let job_id = dir.id().clone();
-    let hint = Some(addressed(store.root(), format!("claudejob wait {job_id}")));
+    let hint = Some(addressed(store.root(), hint));
     let next = next_commands(store, &job_id);
     let existing = false;
     StartAnswer { job_id, pid, status, existing, warnings, waits_for, waiting_for, hint, next }

@@ -1,6 +1,7 @@
 //! `status`: shows the state of a job.
 
 mod text;
+mod waiting;
 
 use std::cell::OnceCell;
 
@@ -10,15 +11,11 @@ use super::Call;
 use super::host_takeover::take_over;
 use super::observe::{Observed, observe};
 use crate::arguments::{FORCE_HOST, JobName};
-use crate::clock;
 use crate::error::{Error, ExitStatus};
-use crate::job::{
-    Blocked, JobId, Record, Spec, Status, StatusView, Timestamp, WaitKind, WaitingFor, milliseconds,
-};
-use crate::queue::{Limit, PauseScope, PauseSet, Queue, Ticket};
+use crate::job::{Blocked, JobId, Record, Status, StatusView};
 use crate::store::{Store, addressed};
-use crate::text::plural;
 
+pub(super) use self::waiting::{QueueView, Waiting};
 pub(crate) use crate::job::StatusView as StatusAnswer;
 
 /// Arguments of `status`.
@@ -48,152 +45,6 @@ impl StatusArgs {
 
 /// Maximum number of undelivered notifications in an answer.
 const MAX_NOTIFICATIONS: usize = 10;
-/// Maximum number of jobs that a reason for a wait names.
-const MAX_NAMED_JOBS: usize = 5;
-/// Maximum number of dependencies in an answer.
-const MAX_LISTED_JOBS: usize = 20;
-
-/// The current state of the queue, which the records of queued jobs do not contain.
-#[derive(Debug)]
-pub(super) struct QueueView {
-    queue: Queue,
-    /// The tickets of the waiting jobs, in order.
-    waiting: Vec<Ticket>,
-    limits: Vec<Limit>,
-    paused: PauseSet,
-}
-
-impl QueueView {
-    /// Loads the queue of a jobs directory.
-    pub(super) fn load(store: &Store) -> Self {
-        let queue = Queue::for_jobs_dir(store.root());
-        let (waiting, limits) = queue.waiting_tickets();
-        let paused = queue.paused();
-        Self { waiting, limits, paused, queue }
-    }
-
-    /// Returns the wait of a job; `None` if it is not queued.
-    pub(super) fn waiting(&self, store: &Store, record: &Record) -> Option<Waiting> {
-        let id = &record.job_id;
-        if record.status != Status::Queued {
-            return None;
-        }
-        let index = self.waiting.iter().position(|ticket| ticket.job_id == *id);
-        let group = record.spec.queue_options.group.as_deref();
-        let mut waiting = Waiting {
-            position: index.map(|at| at + 1),
-            paused: self.paused.find(id, group),
-            ..Waiting::default()
-        };
-        let Some(index) = index else {
-            // The record lags behind: a job that has a slot is about to be recorded as running.
-            waiting.is_over = self.queue.has_slot(id);
-            if !waiting.is_over {
-                if let Some(at) = record.starts_at()
-                    && at > clock::now()
-                {
-                    waiting.starts_at = Some(at);
-                }
-                waiting.waits_for = waits_for(store, &record.spec);
-            }
-            return Some(waiting);
-        };
-        let ticket = &self.waiting[index];
-        for limit in &self.limits {
-            let Some(until) = limit.ends_at() else { continue };
-            let left = milliseconds(until.since(clock::now()));
-            let waits = limit.applies_to(&ticket.login) && ticket.options.waits_for_limit(left);
-            if waits && waiting.limited_until.is_none_or(|latest| latest < until) {
-                waiting.limited_until = Some(until);
-                waiting.limited_with = limit.job().cloned();
-            }
-        }
-        Some(waiting)
-    }
-}
-
-/// The wait of a queued job.
-#[derive(Debug, Default)]
-pub(super) struct Waiting {
-    /// The wait is over: the job is about to start.
-    pub is_over: bool,
-    /// Position in the queue, from 1; `None` if the job has not joined it yet.
-    pub position: Option<usize>,
-    /// When the job joins the queue, if that is in the future.
-    pub starts_at: Option<Timestamp>,
-    /// The unfinished jobs that the job waits for.
-    pub waits_for: Vec<JobId>,
-    /// The pause that holds the job back.
-    pub paused: Option<PauseScope>,
-    /// End of the limit of its login that another job reached.
-    pub limited_until: Option<Timestamp>,
-    /// The job that reached the limit last, or is testing whether it is over.
-    pub limited_with: Option<JobId>,
-}
-
-impl Waiting {
-    /// Returns the wait as answers show it; `None` if it is over.
-    pub(super) fn waiting_for(&self) -> Option<WaitingFor> {
-        if self.is_over {
-            return None;
-        }
-        // The worker waits in this order.
-        if let Some(at) = self.starts_at {
-            return Some(WaitingFor::new(WaitKind::Time, Some(at), "its start time has not come"));
-        }
-        if let Some(first) = self.waits_for.first() {
-            let hint = Some(format!("claudejob wait {first}"));
-            let wait = WaitingFor::new(WaitKind::Job, None, describe_unfinished(&self.waits_for));
-            return Some(WaitingFor { hint, ..wait });
-        }
-        if let Some(pause) = &self.paused {
-            return Some(pause.waiting_for());
-        }
-        if let Some(until) = self.limited_until {
-            let (why, hint) = match &self.limited_with {
-                Some(job) => (
-                    format!("a limit of its login, reached by job {job}, has not ended"),
-                    Some(format!("claudejob status {job}")),
-                ),
-                None => ("a limit of the API has not ended".to_owned(), None),
-            };
-            let wait = WaitingFor::new(WaitKind::Limit, Some(until), why);
-            return Some(WaitingFor { hint, ..wait });
-        }
-        let why = match self.position {
-            Some(position) => format!("it is number {position} in the queue for a slot"),
-            None => "it is about to join the queue for a slot".to_owned(),
-        };
-        let hint = Some("claudejob list --status running  # the jobs that hold slots".to_owned());
-        Some(WaitingFor { hint, ..WaitingFor::new(WaitKind::Slot, None, why) })
-    }
-}
-
-fn describe_unfinished(jobs: &[JobId]) -> String {
-    let mut names: Vec<String> = jobs.iter().take(MAX_NAMED_JOBS).map(JobId::to_string).collect();
-    if jobs.len() > MAX_NAMED_JOBS {
-        names.push(plural(jobs.len() - MAX_NAMED_JOBS, "other"));
-    }
-    match names.as_slice() {
-        [one] => format!("job {one} has not ended"),
-        [first @ .., last] => format!("jobs {} and {last} have not ended", first.join(", ")),
-        [] => String::new(),
-    }
-}
-
-/// Returns the jobs of `--after` and `--after-any` that have not ended.
-fn waits_for(store: &Store, spec: &Spec) -> Vec<JobId> {
-    let mut live = Vec::new();
-    for id in spec.dependencies() {
-        if live.len() < MAX_LISTED_JOBS
-            && store.job(id).load().is_ok_and(|record| record.status.is_live())
-        {
-            live.push(id.clone());
-        }
-    }
-    live
-}
-
 /// Returns the state of the job with this record.
 pub(super) fn status_view(store: &Store, record: &Record) -> StatusView {
     let mut answer = status_view_in_queue(store, record, &OnceCell::new());
@@ -216,12 +67,8 @@ pub(super) fn status_view_in_queue(
             answer.status = Status::Starting;
         }
         answer.waiting_for = waiting.waiting_for();
-        if waiting.paused.is_some()
-            && let Some(wait) = &answer.waiting_for
-            && wait.kind == WaitKind::Paused
-        {
-            // `wait` would not return before somebody unpauses the job.
-            answer.hint.clone_from(&wait.hint);
+        if let Some(hint) = waiting.hint(store, &record.job_id) {
+            answer.hint = Some(hint);
         }
         answer.position = waiting.position;
         answer.starts_at = waiting.starts_at;

@@ -225,7 +225,14 @@ impl Record {
             attempt: self.attempt.number,
             dependency_cut_off: self.ending.dependency_cut_off,
             no_recover: self.spec.retry.no_recover,
+            failures_in_row: self.failures_in_row(),
         }
+    }
+
+    /// Returns how many attempts in a row, this one included, have failed for the same reason.
+    pub(super) fn failures_in_row(&self) -> u64 {
+        let earlier = &self.attempt.earlier;
+        failures_in_row(self.reason, earlier.reason, earlier.failures)
     }
 
     /// Returns claude's file of the present session, if it was found.
@@ -261,6 +268,20 @@ impl Record {
 
 fn is_writable_version(version: u32) -> bool {
     (1..=FORMAT_VERSION).contains(&version)
+}
+
+/// Returns how many attempts in a row have failed for this reason, if those before failed
+/// `earlier_failures` times for another reason or for the same one.
+pub(crate) fn failures_in_row(
+    reason: Option<Reason>,
+    earlier_reason: Option<Reason>,
+    earlier_failures: u64,
+) -> u64 {
+    match reason {
+        None => 0,
+        same if same == earlier_reason => earlier_failures.saturating_add(1),
+        Some(_) => 1,
+    }
 }
 
 /// Deserializes a reason; `None` for an unknown one, which a newer version may have written.
@@ -331,6 +352,15 @@ pub(crate) struct EarlierTotals {
     /// Number of tool calls that were denied since the job was started or resumed.
     #[serde(skip_serializing_if = "is_zero")]
     pub denied: u64,
+    /// Why the job failed last.
+    #[serde(
+        deserialize_with = "deserialize_known_reason",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reason: Option<Reason>,
+    /// How many times in a row it failed for that reason.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub failures: u64,
 }
 
 impl EarlierTotals {

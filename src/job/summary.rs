@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndState, Exit, HintFacts, JobId, Reason, Record, Status, Timestamp, WakeTarget,
-    deserialize_known_reason, hint, recipients,
+    EndState, Exit, HintFacts, JobId, Limits, Reason, Record, Status, Timestamp, ToolAccess,
+    WakeTarget, deserialize_known_reason, failures_in_row, hint, recipients,
 };
 use crate::text::{clip, is_zero};
 
@@ -62,8 +62,31 @@ pub(crate) struct Summary {
     pub(crate) rate_limited: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exit: Option<Exit>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) denied_tools: Vec<String>,
+    #[serde(default, skip_serializing_if = "EarlierFailures::is_empty")]
+    pub(crate) earlier: EarlierFailures,
     #[serde(default)]
     pub(crate) spec: SpecSummary,
+}
+
+/// The part of the [`EarlierTotals`](super::record::EarlierTotals) in a summary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct EarlierFailures {
+    #[serde(
+        deserialize_with = "deserialize_known_reason",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) reason: Option<Reason>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) failures: u64,
+}
+
+impl EarlierFailures {
+    fn is_empty(&self) -> bool {
+        self.reason.is_none()
+    }
 }
 
 /// The part of a [`Spec`](super::Spec) in a summary.
@@ -84,6 +107,20 @@ pub(crate) struct SpecSummary {
     pub(crate) wake: Option<WakeTarget>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_turns: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_budget_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stall_timeout_ms: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) tool_timeout_ms: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) allowed_tools: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) disallowed_tools: Vec<String>,
 }
 
 /// The part of the [`QueueOptions`](super::QueueOptions) in a summary.
@@ -124,6 +161,11 @@ impl From<Record> for Summary {
             cost_is_lower_bound: record.cost.is_lower_bound,
             rate_limited: record.limit.rate_limited,
             exit: record.ending.exit,
+            denied_tools: record.progress.denied_tools,
+            earlier: EarlierFailures {
+                reason: record.attempt.earlier.reason,
+                failures: record.attempt.earlier.failures,
+            },
             spec: SpecSummary {
                 no_recover: record.spec.retry.no_recover,
                 admission: AdmissionSummary { group: record.spec.queue_options.group },
@@ -132,6 +174,13 @@ impl From<Record> for Summary {
                 on_event: record.spec.notify.on_event,
                 wake: record.spec.notify.wake,
                 labels: record.spec.labels,
+                max_turns: record.spec.limits.max_turns,
+                max_budget_usd: record.spec.limits.max_budget_usd,
+                timeout_ms: record.spec.limits.timeout_ms,
+                stall_timeout_ms: record.spec.limits.stall_timeout_ms,
+                tool_timeout_ms: record.spec.limits.tool_timeout_ms,
+                allowed_tools: record.spec.options.allowed_tools,
+                disallowed_tools: record.spec.options.disallowed_tools,
             },
         }
     }
@@ -165,6 +214,11 @@ impl Summary {
             attempt: self.attempt,
             dependency_cut_off: self.dependency_cut_off,
             no_recover: self.spec.no_recover,
+            failures_in_row: failures_in_row(
+                self.reason,
+                self.earlier.reason,
+                self.earlier.failures,
+            ),
         }
     }
 
@@ -175,6 +229,20 @@ impl Summary {
             end_state: self.end_state(),
             resumable_at: self.resumable_at,
             blocked: None,
+            keep_alive: false,
+            limits: Limits {
+                max_turns: self.spec.max_turns,
+                max_budget_usd: self.spec.max_budget_usd,
+                timeout_ms: self.spec.timeout_ms,
+                stall_timeout_ms: self.spec.stall_timeout_ms,
+                tool_timeout_ms: self.spec.tool_timeout_ms,
+                ..Limits::default()
+            },
+            tools: ToolAccess {
+                allowed: &self.spec.allowed_tools,
+                disallowed: &self.spec.disallowed_tools,
+                denied: &self.denied_tools,
+            },
         })
     }
 }

@@ -120,7 +120,8 @@ impl Record {
         }
     }
 
-    fn message_hint(&self) -> String {
+    /// Returns the command that ends a kept-alive job which waits for a message.
+    pub(crate) fn message_hint(&self) -> String {
         let id = &self.job_id;
         format!("claudejob finish {id}  # or: claudejob send {id} --message TEXT")
     }

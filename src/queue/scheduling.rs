@@ -90,6 +90,19 @@ pub(super) fn is_group_full(ticket: &Ticket, running: &[Ticket]) -> bool {
     }
 }
 
+/// Returns the running jobs that keep this one from a slot.
+pub(crate) fn slot_holders<'a>(ticket: &Ticket, running: &'a [Ticket]) -> Vec<&'a Ticket> {
+    if is_group_full(ticket, running)
+        && let Some(group) = &ticket.options.group
+    {
+        running.iter().filter(|other| other.is_in_group(group)).collect()
+    } else if are_slots_taken(ticket, running) {
+        running.iter().collect()
+    } else {
+        Vec::new()
+    }
+}
+
 pub(super) fn count_in_group(running: &[Ticket], group: &str) -> usize {
     running.iter().filter(|ticket| ticket.is_in_group(group)).count()
 }

@@ -94,6 +94,7 @@ impl Supervisor {
             self.record.warn(warning);
         }
         self.follow_digest();
+        self.note_denied_tools(&verdict);
         self.record.end(&verdict, self.now.wall);
         self.record.limit.rate_limited |=
             matches!(verdict.reason(), Some(Reason::RateLimit | Reason::Overloaded));

@@ -195,6 +195,7 @@ impl PostMortem {
         supervisor.record.times.elapsed_ms = elapsed_ms;
         supervisor.record.last_seq = last_seq;
         supervisor.record.progress.ended_turns = turn;
+        supervisor.note_denied_tools(&verdict);
         supervisor.record.end(&verdict, supervisor.now.wall);
         supervisor.log(EventKind::Lost);
         let (status, reason) = (verdict.status(), verdict.reason());

@@ -17,6 +17,8 @@ use crate::text::{one_line, plural, signal_name};
 const MAIN_ARGUMENTS: [&str; 6] =
     ["command", "file_path", "notebook_path", "path", "url", "summary"];
 const MAX_SERVER_CHARS: usize = 100;
+/// Number of denied tools that a record names.
+const MAX_DENIED_TOOLS: usize = 5;
 const MAX_ARGUMENT_CHARS: usize = 100;
 /// Characters of a sentence that is quoted from claude.
 const MAX_SENTENCE_CHARS: usize = 500;
@@ -222,6 +224,26 @@ impl Supervisor {
                 self.record.warn(mcp_warning(server));
             }
         }
+    }
+
+    /// Records the tools whose denial made the job fail.
+    pub(super) fn note_denied_tools(&mut self, verdict: &Verdict) {
+        if verdict.reason() != Some(Reason::PermissionDenied) {
+            return;
+        }
+        let mut names: Vec<String> = Vec::new();
+        for denial in self.denials() {
+            // A name that a shell or `--allowed-tools` would take apart is not a tool's.
+            if let Some(name) = denial.get("tool_name").and_then(Value::as_str)
+                && names.len() < MAX_DENIED_TOOLS
+                && name.len() <= MAX_SERVER_CHARS
+                && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+                && !names.iter().any(|known| known == name)
+            {
+                names.push(name.to_owned());
+            }
+        }
+        self.record.progress.denied_tools = names;
     }
 
     pub(super) fn closing_warnings(&self, verdict: &Verdict) -> Vec<String> {

@@ -105,7 +105,7 @@ impl Item {
 
     pub(super) fn from_record(record: Record, view: StatusView) -> Self {
         Self {
-            hint: record.hint(),
+            hint: view.hint,
             for_text: ItemTexts {
                 work_time: view.work_time,
                 attempt: view.attempt,

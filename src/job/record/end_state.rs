@@ -16,6 +16,8 @@ pub(crate) struct EndState {
     pub dependency_cut_off: bool,
     /// The job was started with `--no-recover`.
     pub no_recover: bool,
+    /// How many attempts in a row, the last one included, failed for the same reason.
+    pub failures_in_row: u64,
 }
 
 impl EndState {

@@ -5,12 +5,20 @@ use super::{EarlierTotals, FORMAT_VERSION, Reason, Record, Status};
 impl Record {
     /// Begins the next attempt: the worker starts claude again, within the same job.
     pub(crate) fn begin_attempt(&mut self) {
+        let (reason, failures) = if self.status.is_live() {
+            // The worker starts claude again: the job has not failed since.
+            (self.attempt.earlier.reason, self.attempt.earlier.failures)
+        } else {
+            (self.reason, self.failures_in_row())
+        };
         self.attempt.earlier = EarlierTotals {
             turns: self.progress.num_turns,
             cost_usd: self.cost.usd,
             elapsed_ms: self.times.elapsed_ms.unwrap_or_default(),
             untimed_ms: self.attempt.earlier.untimed_ms,
             denied: self.progress.denied,
+            reason,
+            failures,
         };
         self.attempt.resumed = false;
         self.attempt.number += 1;
@@ -56,6 +64,7 @@ impl Record {
         self.progress.last_failure = None;
         self.progress.released = None;
         self.progress.denied = 0;
+        self.progress.denied_tools.clear();
         self.attempt.earlier.denied = 0;
         self.attempt.earlier.untimed_ms = self.attempt.earlier.elapsed_ms;
     }

@@ -144,6 +144,9 @@ pub(crate) struct ConversationProgress {
     /// Number of tool calls that were denied since the job was started or resumed.
     #[serde(skip_serializing_if = "is_zero")]
     pub denied: u64,
+    /// Names of the tools whose denial made the job fail (`--fail-on-denial`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied_tools: Vec<String>,
     /// Failure of a kept-alive job's last turn; `None` if it did not fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<TurnFailure>,
