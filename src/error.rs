@@ -265,6 +265,16 @@ errors! {
     /// The token for `--wake-url` is missing or invalid.
     BadWakeToken(why: String) => code "bad_wake_url", message("no token for the wake URL: {why}"),
         hint("set the variable named by --wake-token-env to the token alone");
+    /// The value of `--wake` names no agent that can be woken.
+    BadWake(text: String, why: String) => code "bad_wake",
+        message("invalid agent '{}' in --wake: {why}", text.escape_debug()),
+        hint("openclaw sessions  # lists the keys; an agent's own is the word after session= in the \
+            Runtime line of its prompt, such as openclaw:agent:main:main");
+    /// The `openclaw` command was not found.
+    NoOpenClaw(why: String) => code "no_openclaw",
+        message("could not find the openclaw command: {why}"),
+        hint("command -v openclaw  # set CLAUDE_SKILL_OPENCLAW to the path that it prints where it \
+            works");
     /// The job has no such open request.
     NothingAsked(id: String, why: String) => code "nothing_asked",
         message("cannot answer job {id}: {why}"),
@@ -400,7 +410,8 @@ impl Error {
             | Self::AmbiguousName(..)
             | Self::BadConfig { .. }
             | Self::UnknownProfile { .. }
-            | Self::NoProfiles(_) => ExitStatus::Usage,
+            | Self::NoProfiles(_)
+            | Self::BadWake(..) => ExitStatus::Usage,
             Self::NotFound(_) | Self::NoJob | Self::NoMatch(_) => ExitStatus::NotFound,
             Self::NoSlot(_) | Self::Busy(_) | Self::StillEnding(_) => ExitStatus::TryAgain,
             _ => ExitStatus::Failed,

@@ -11,6 +11,7 @@ mod inbox_message;
 mod leftovers;
 mod login;
 mod notification;
+mod openclaw;
 mod outcome;
 mod question;
 mod queue_options;
@@ -34,6 +35,7 @@ pub(crate) use inbox_message::{InboxMessage, TurnEnd, UndeliveredMessage};
 pub(crate) use leftovers::{LeftProcess, LeftReason, Leftovers};
 pub(crate) use login::{LimitMet, Login, ModelFamily, UNKNOWN_LOGIN_LIMIT};
 pub(crate) use notification::{Notification, NotifyEvent, WakeTarget, recipients};
+pub(crate) use openclaw::{AgentSession, Chat, OpenClawCommand, OpenClawRecipients};
 pub(crate) use outcome::{Outcome, PreviousResult};
 #[cfg(test)]
 pub(crate) use question::Choice;

@@ -34,7 +34,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-pub(crate) use address::{Address, JOBS_DIR, addressed, default_root, set_configured_root};
+pub(crate) use address::{
+    Address, JOBS_DIR, addressed, addressed_from_anywhere, default_root, set_configured_root,
+};
 pub(crate) use diagnostics::{WriteProbe, try_lock_in};
 pub(crate) use files::{create_directory, open as open_ordinary, open_to_read};
 pub(crate) use flock::LOCK_TIMEOUT as LOCK_BOUND;

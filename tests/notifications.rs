@@ -7,6 +7,8 @@
 mod gateway;
 #[path = "notifications/notifier.rs"]
 mod notifier;
+#[path = "notifications/openclaw.rs"]
+mod openclaw;
 mod support;
 
 use std::fs;

@@ -29,6 +29,7 @@ use crate::fault_point::fault_point;
 use crate::job::{self, Filter, JobId, Record, Spec, Status, Timestamp, WaitKind, WaitingFor};
 use crate::launch::{DetachMode, Launched};
 use crate::notifier;
+use crate::openclaw;
 use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, sentence, wait_reason};
 use crate::store::{CreateError, JobDir, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
@@ -159,6 +160,9 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
         spec.session.resume.is_some() && spec.options.append_system_prompt.is_some();
     set_system_prompt_snapshot(&mut spec);
     check_wake(&spec, env)?;
+    if let Some(recipients) = &mut spec.notify.openclaw {
+        recipients.command = openclaw::find(env).map_err(Error::NoOpenClaw)?;
+    }
     let has_dependencies = spec.dependencies().next().is_some();
     let removal_lock = if has_dependencies { Some(store.lock_against_removal()) } else { None };
     check_dependencies(store, id.as_ref(), &spec)?;
@@ -426,7 +430,7 @@ mod tests {
     #[test]
     fn each_option_changes_the_request() {
         const VALUES: &str = "7 7s 2G 7/day plan a=b {} / /dev/null Cargo.toml blocked no session \
-                              http://h/x other";
+                              http://h/x openclaw openclaw:c:t other";
         // Some options need others, or exclude them.
         const BASES: [&str; 3] = [
             "--prompt x",

@@ -33,7 +33,7 @@ pub(super) const CONFIG_DIR: &str = "claude-config-dir";
 pub(super) const ENV_FILE: &str = "env-file";
 
 /// Options of `start` and `run`. Those that belong to one job alone are no keys.
-pub(super) const OPTIONS: [(&str, Kind); 38] = [
+pub(super) const OPTIONS: [(&str, Kind); 41] = [
     ("model", Kind::Text),
     ("effort", Kind::Text),
     ("fallback-model", Kind::Text),
@@ -72,6 +72,9 @@ pub(super) const OPTIONS: [(&str, Kind); 38] = [
     ("on-event", Kind::List),
     ("on-event-filter", Kind::List),
     ("on-event-timeout", Kind::Text),
+    ("wake", Kind::Text),
+    ("notify", Kind::List),
+    ("notify-answer", Kind::Flag),
 ];
 
 /// Keys beside the options outside of profiles.

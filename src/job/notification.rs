@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Status;
+use super::{OpenClawRecipients, Status};
 
 /// An event for which notifications are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +66,8 @@ pub(crate) struct Notification {
     pub number: u64,
     /// The event.
     pub event: NotifyEvent,
-    /// The recipient: `command N`, the N-th `--on-event`, or `wake` for `--wake-url`.
+    /// The recipient: `command N`, the N-th `--on-event`; `wake`, the agent of `--wake` or
+    /// `--wake-url`; or `notify N`, the N-th `--notify`.
     pub to: String,
     /// Number of attempts to deliver it, the current one included.
     pub tries: u32,
@@ -74,14 +75,22 @@ pub(crate) struct Notification {
     pub error: Option<String>,
 }
 
-/// Returns the recipients of a job's notifications, by its `--on-event` and `--wake-url`.
-pub(crate) fn recipients(on_event: &[String], wake: Option<&WakeTarget>) -> Vec<String> {
+/// Returns the recipients of a job's notifications.
+pub(crate) fn recipients(
+    on_event: &[String],
+    wake: Option<&WakeTarget>,
+    openclaw: Option<&OpenClawRecipients>,
+) -> Vec<String> {
     let mut recipients = Vec::new();
     for number in 1..=on_event.len() {
         recipients.push(format!("command {number}"));
     }
-    if wake.is_some() {
+    if wake.is_some() || openclaw.is_some_and(|it| it.wake.is_some()) {
         recipients.push("wake".to_owned());
+    }
+    let chats = openclaw.map_or(0, |it| it.chats.len());
+    for number in 1..=chats {
+        recipients.push(format!("notify {number}"));
     }
     recipients
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::NotifyEvent;
-use super::{JobId, QueueOptions, WakeTarget};
+use super::{JobId, OpenClawRecipients, QueueOptions, WakeTarget};
 
 /// The request for a job, except for the prompt, which is in `prompt.txt`, and the environment,
 /// which is not stored.
@@ -189,8 +189,12 @@ pub(crate) struct NotifyOptions {
     pub on_event_filter: Vec<NotifyEvent>,
     /// Timeout of each command in milliseconds; `None` for the default.
     pub on_event_timeout_ms: Option<u64>,
-    /// Agent that is notified of the same events.
+    /// Agent that is notified of the same events through its gateway's URL.
     pub wake: Option<WakeTarget>,
+    /// Recipients of the same events that the `openclaw` command notifies.
+    pub openclaw: Option<OpenClawRecipients>,
+    /// Whether agents and people get the job's shortened answer.
+    pub notify_answer: bool,
 }
 
 impl Serialize for Spec {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EndState, Exit, HintFacts, JobId, Limits, Reason, Record, Status, Timestamp, ToolAccess,
-    WakeTarget, deserialize_known_reason, failures_in_row, hint, recipients,
+    EndState, Exit, HintFacts, JobId, Limits, OpenClawRecipients, Reason, Record, Status,
+    Timestamp, ToolAccess, WakeTarget, deserialize_known_reason, failures_in_row, hint, recipients,
 };
 use crate::text::{clip, is_zero};
 
@@ -105,6 +105,8 @@ pub(crate) struct SpecSummary {
     pub(crate) on_event: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wake: Option<WakeTarget>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) openclaw: Option<OpenClawRecipients>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -173,6 +175,7 @@ impl From<Record> for Summary {
                 after_any: record.spec.after_any,
                 on_event: record.spec.notify.on_event,
                 wake: record.spec.notify.wake,
+                openclaw: record.spec.notify.openclaw,
                 labels: record.spec.labels,
                 max_turns: record.spec.limits.max_turns,
                 max_budget_usd: record.spec.limits.max_budget_usd,
@@ -201,7 +204,8 @@ impl Summary {
 
     /// Whether the job's notifications have recipients.
     pub(crate) fn has_recipients(&self) -> bool {
-        !recipients(&self.spec.on_event, self.spec.wake.as_ref()).is_empty()
+        let SpecSummary { on_event, wake, openclaw, .. } = &self.spec;
+        !recipients(on_event, wake.as_ref(), openclaw.as_ref()).is_empty()
     }
 
     /// Returns the facts that decide how the job, which has ended, can be continued.

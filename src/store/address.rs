@@ -50,6 +50,11 @@ impl Address {
                 None => default_root(|name| env::var_os(name)),
             },
         };
+        Self::unless_at(found, root)
+    }
+
+    /// Returns the address of `root` for a reader whose jobs directory is `found`.
+    fn unless_at(found: Option<PathBuf>, root: &Path) -> Self {
         if let Some(found) = found
             && is_same(&found, root)
         {
@@ -70,6 +75,12 @@ impl Address {
 /// Adds `--jobs-dir` to a `claudejob` command where it is needed to reach the directory `root`.
 pub(crate) fn addressed(root: &Path, command: String) -> String {
     Address::of(root).apply(command)
+}
+
+/// The same for a reader whose variables and configuration file are unknown.
+pub(crate) fn addressed_from_anywhere(root: &Path, command: String) -> String {
+    let default = default_root(|name| if name == "HOME" { env::var_os(name) } else { None });
+    Address::unless_at(default, root).apply(command)
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {

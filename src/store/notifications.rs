@@ -45,7 +45,8 @@ enum NotificationLine {
 }
 
 fn recipients(spec: &Spec) -> Vec<String> {
-    crate::job::recipients(&spec.notify.on_event, spec.notify.wake.as_ref())
+    let notify = &spec.notify;
+    crate::job::recipients(&notify.on_event, notify.wake.as_ref(), notify.openclaw.as_ref())
 }
 
 fn is_wanted(spec: &Spec, event: NotifyEvent) -> bool {

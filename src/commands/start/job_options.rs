@@ -173,7 +173,7 @@ impl JobOptions {
             retry: self.retry.into_options(),
             after,
             after_any,
-            notify: self.notify.into_options(),
+            notify: self.notify.into_options()?,
             labels: self.label.into_iter().collect(),
             rerun_of: None,
             profile: None,

@@ -13,8 +13,9 @@ use crate::arguments::{
 };
 use crate::error::Error;
 use crate::job::{
-    AskOptions, ClaudeOptions, FailOn, JobId, KeepAliveOptions, Limits, NotifyEvent, NotifyOptions,
-    QueueOptions, Replay, RetryOptions, SessionOptions, WakeTarget, milliseconds,
+    AgentSession, AskOptions, Chat, ClaudeOptions, FailOn, JobId, KeepAliveOptions, Limits,
+    NotifyEvent, NotifyOptions, OpenClawCommand, OpenClawRecipients, QueueOptions, Replay,
+    RetryOptions, SessionOptions, WakeTarget, milliseconds,
 };
 
 /// Maximum number of jobs that one job waits for.
@@ -348,6 +349,23 @@ pub(super) struct NotifyArgs {
     /// After that time the command is ended and tried again.
     #[arg(long, value_name = "DURATION", value_parser = positive_duration, help_heading = "Notifications")]
     on_event_timeout: Option<Duration>,
+    /// Notify an OpenClaw agent: openclaw or openclaw:KEY
+    ///
+    /// KEY is the word after session= in the Runtime line of the agent's prompt, such as
+    /// agent:main:main. Without it the main session is notified. The openclaw command is run; it
+    /// is searched on PATH and where installers put it, or named by CLAUDE_SKILL_OPENCLAW.
+    #[arg(long, value_name = "AGENT", conflicts_with = "wake_url", help_heading = "Notifications")]
+    wake: Option<String>,
+    /// Notify a person: openclaw:CHANNEL:TARGET[:THREAD]
+    ///
+    /// The openclaw command sends a message to TARGET, which has the form of the channel, such as
+    /// openclaw:telegram:123 or openclaw:discord:channel:123. %3A is a colon that separates
+    /// nothing. Repeatable.
+    #[arg(long, value_name = "CHAT", value_parser = Chat::parse, help_heading = "Notifications")]
+    notify: Vec<Chat>,
+    /// Add the job's shortened answer to these notifications
+    #[arg(long, help_heading = "Notifications")]
+    notify_answer: bool,
     /// Notify an OpenClaw agent at http://HOST:PORT/hooks/wake
     #[arg(long, value_name = "URL", help_heading = "Notifications")]
     wake_url: Option<String>,
@@ -360,16 +378,33 @@ pub(super) struct NotifyArgs {
 }
 
 impl NotifyArgs {
-    pub(super) fn into_options(self) -> NotifyOptions {
+    pub(super) fn into_options(self) -> Result<NotifyOptions, Error> {
         let mut on_event = self.on_event;
         on_event.retain(|command| !command.is_empty());
+        let agent = match self.wake {
+            // The configuration file may name another agent.
+            Some(text) if self.wake_url.is_none() => match AgentSession::parse(&text) {
+                Ok(agent) => Some(agent),
+                Err(why) => return Err(Error::BadWake(text, why)),
+            },
+            _ => None,
+        };
+        let openclaw = if agent.is_none() && self.notify.is_empty() {
+            None
+        } else {
+            // The command is searched for when the job is started.
+            let command = OpenClawCommand::default();
+            Some(OpenClawRecipients { command, wake: agent, chats: self.notify })
+        };
         let (token_env, session) = (self.wake_token_env, self.wake_session);
-        NotifyOptions {
+        Ok(NotifyOptions {
             on_event,
             on_event_filter: self.on_event_filter,
             on_event_timeout_ms: self.on_event_timeout.map(milliseconds),
             wake: self.wake_url.map(|url| WakeTarget { url, token_env, session }),
-        }
+            openclaw,
+            notify_answer: self.notify_answer,
+        })
     }
 }
 
