@@ -289,6 +289,7 @@ fn the_scripts_have_no_syntax_error() {
                 "packaging/common.sh",
                 "packaging/build-binaries",
                 "packaging/build-npm",
+                "packaging/build-openclaw-plugin",
                 "packaging/build-deb",
                 "packaging/build-brew",
                 "packaging/prepare-release",
@@ -300,5 +301,44 @@ fn the_scripts_have_no_syntax_error() {
             let check = Command::new(shell).arg("-n").arg(root().join(script)).output().unwrap();
             assert!(check.status.success(), "{script}: {check:?}");
         }
+    }
+}
+
+/// A file of the OpenClaw plugin.
+fn plugin(file: &str) -> Value {
+    let path = format!("packaging/openclaw-plugin/{file}");
+    serde_json::from_str(&read(&path)).expect(&path)
+}
+
+#[test]
+fn the_plugin_declares_each_of_its_tools() {
+    let manifest = plugin("openclaw.plugin.json");
+    let declared: BTreeSet<&str> = manifest["contracts"]["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    let described: BTreeSet<&str> =
+        manifest["toolMetadata"].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(declared, described);
+    let source = read("packaging/openclaw-plugin/src/tools.ts");
+    let (_, table) = source.split_once("const TOOLS").unwrap();
+    let (table, _) = table.split_once("};").unwrap();
+    let defined: BTreeSet<&str> =
+        table.lines().skip(1).filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
+    assert_eq!(declared, defined);
+}
+
+#[test]
+fn the_plugin_depends_on_nothing_at_run_time() {
+    let package = plugin("package.json");
+    assert_eq!(package["version"], "0.0.0", "the build script sets that of Cargo.toml");
+    for field in ["dependencies", "peerDependencies", "optionalDependencies"] {
+        assert_eq!(package[field], Value::Null, "{field}");
+    }
+    for (name, version) in package["devDependencies"].as_object().unwrap() {
+        let locked = &plugin("package-lock.json")["packages"][format!("node_modules/{name}")];
+        assert_eq!(&locked["version"], version, "{name} is pinned");
     }
 }
