@@ -9,6 +9,8 @@ mod front_matter;
 mod support;
 #[path = "skill/text.rs"]
 mod text;
+#[path = "skill/validators.rs"]
+mod validators;
 
 use std::collections::BTreeSet;
 use std::fs;
