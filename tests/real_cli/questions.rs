@@ -114,3 +114,38 @@ fn run_answers_a_question_and_a_permission_in_place(cli: Cli) {
     assert!(seen.last.to_string().contains("not there"), "{}", seen.last);
     assert!(!sandbox.path("home/outside.txt").exists());
 }
+
+each_cli!(a_plan_changes_nothing_until_it_is_resumed);
+fn a_plan_changes_nothing_until_it_is_resumed(cli: Cli) {
+    let sandbox = RealSandbox::new(cli, []);
+    let file = sandbox.work().join("new.txt");
+    let write =
+        || Step::Write { path: file.to_str().unwrap().to_owned(), content: "hello\n".to_owned() };
+    let plan = "The plan: write new.txt.";
+    let steps = [
+        write(),
+        Step::bash("touch other.txt"),
+        Step::text(plan),
+        // What follows is for the resumed job.
+        write(),
+        Step::text("Written."),
+    ];
+    for step in steps {
+        sandbox.api.push(step);
+    }
+
+    let planned = sandbox.run_job("plan", &["--permission-mode", "plan"]);
+
+    planned.expect_end(0, "completed", None);
+    assert_eq!(planned["result"], plan);
+    assert!(!file.exists() && !sandbox.work().join("other.txt").exists());
+    let resumed = sandbox.run(["resume", "plan", "--permission-mode", "bypassPermissions"]);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    let end = sandbox.wait("plan");
+    end.expect_end(0, "completed", None);
+    assert_eq!(
+        (&end["result"], &end["permission_denials"]),
+        (&"Written.".into(), &serde_json::json!([]))
+    );
+    assert!(file.exists());
+}
