@@ -7,8 +7,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Sandbox, await_file, eventually};
-use crate::text::code_blocks;
+use crate::support::{Sandbox, await_file, eventually, install};
+use crate::text::{code_blocks, spans};
 
 const QUESTION: &str = r#"json {"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"Which table?","header":"T","options":[{"label":"It's `new`","description":"d"},{"label":"old","description":"d"}],"multiSelect":false}]}}}"#;
 const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Write","input":{"file_path":"x"}}}"#;
@@ -16,7 +16,14 @@ const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","re
 const TEXT: &str = "It's `old` \"for now\"; $HOME";
 
 /// The words in SKILL.md for which a model puts others.
-const PLACEHOLDERS: [(&str, &str); 2] = [("ID", "fix-login"), ("TEXT", "table")];
+const PLACEHOLDERS: [(&str, &str); 4] = [
+    ("CHANNEL", "telegram"),
+    ("ID", "fix-login"),
+    ("KEY", "agent:main:main"),
+    ("TARGET", "123456"),
+];
+/// A stand-in for OpenClaw's command, which prints its arguments into a file.
+const OPENCLAW: &str = "#!/bin/sh\nprintf '%s\\n' \"$@\" >>\"$FAKE_DIR/openclaw\"\n";
 
 /// What exists when the command is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +85,18 @@ pub(crate) fn rows() -> Vec<Row> {
     let answered = || ("/answered", json!(true));
     let own = || ("/jobId", json!("fix-login"));
     vec![
-        Row::new("claudejob start fix-login --if-absent --cwd ~/app-fix-login \\", Nothing, own())
-            .heard("Fix the failing login test."),
+        Row::new(
+            "claudejob start fix-login --if-absent --cwd ~/app-fix-login --wake openclaw:KEY \\",
+            Nothing,
+            own(),
+        )
+        .heard("Fix the failing login test."),
         Row::option("--permission-mode plan", START, Nothing, started()),
         Row::option("--ask", START, Nothing, started()),
         Row::option("--after ID", START, Completed, started()),
         Row::option("--max-parallel 4", START, Nothing, started()),
+        Row::option("--notify openclaw:CHANNEL:TARGET", START, Nothing, started()),
+        Row::option("--prompt -", "claudejob start other", Nothing, started()).with_text(),
         Row::option("--if-absent", "claudejob start fix-login --prompt other", Completed, own()),
         Row::new("claudejob wait fix-login", Completed, ("/status", json!("completed"))),
         Row::new("claudejob wait ID", Completed, own()),
@@ -94,17 +107,19 @@ pub(crate) fn rows() -> Vec<Row> {
             Completed,
             ("/truncated", json!(false)),
         ),
-        Row::new("claudejob answer fix-login --choice 1", Question, answered()).heard("It's `new`"),
+        Row::new("claudejob answer fix-login --text - <<'TEXT'", Question, answered())
+            .heard("Neither: use the `users` table."),
+        Row::option("--text -", "claudejob answer fix-login", Question, answered()).with_text(),
         Row::option("--choice 1", "claudejob answer fix-login", Question, answered()),
-        Row::option("--text TEXT", "claudejob answer fix-login", Question, answered())
-            .heard("table"),
-        Row::new("claudejob send ID --message TEXT", Running, own()).heard("table"),
         Row::option("--allow", "claudejob answer fix-login", Permission, answered()).heard("allow"),
-        Row::option("--deny", "claudejob answer fix-login", Permission, answered()).heard("deny"),
+        Row::option("--deny --message -", "claudejob answer fix-login", Permission, answered())
+            .with_text(),
         Row::new("claudejob resume fix-login --message - <<'MESSAGE'", Completed, own())
             .heard("Good. Now fix the logout test, too."),
         Row::new("claudejob resume ID", Completed, own()),
         Row::new("claudejob resume ID --permission-mode bypassPermissions", Completed, own()),
+        Row::option("--message -", "claudejob send fix-login", Running, own()).with_text(),
+        Row::new("claudejob send ID --message -", Running, own()).with_text(),
         Row::new("claudejob interrupt ID", Running, own()),
         Row::new("claudejob rerun ID --prompt -", Completed, ("/warnings", json!([]))).with_text(),
         Row::new("claudejob kill ID", Running, ("/killed", json!(true))),
@@ -135,7 +150,7 @@ fn script(row: &Row) -> String {
     let blocks = code_blocks();
     let block = blocks.iter().find(|block| block.lines().any(|line| line == row.text));
     match (block, &row.run) {
-        (Some(block), _) => block.clone(),
+        (Some(block), _) => substituted(block),
         (None, Some(run)) => substituted(run),
         (None, None) => substituted(row.text),
     }
@@ -149,6 +164,8 @@ fn given(given: Given) -> Sandbox {
         Given::Question => format!("read\ninit\n{QUESTION}\nread $DIR/heard\nresult done\neof"),
         Given::Permission => format!("read\ninit\n{PERMISSION}\nread $DIR/heard\nresult done\neof"),
     });
+    fs::create_dir(sandbox.path("bin")).unwrap();
+    install(&sandbox.path("bin/openclaw"), OPENCLAW.as_bytes());
     for (name, value) in [("NAME", "me"), ("EMAIL", "me@localhost")] {
         sandbox.set(&format!("GIT_AUTHOR_{name}"), value);
         sandbox.set(&format!("GIT_COMMITTER_{name}"), value);
@@ -211,4 +228,21 @@ fn every_command_runs() {
             });
         }
     }
+}
+
+#[test]
+fn the_wake_is_the_line_that_it_shows() {
+    let mut sandbox = given(Given::Nothing);
+    // With another directory than the default one the command names it.
+    sandbox.unset("CLAUDE_SKILL_JOBS_DIR");
+    let start = "claudejob start fix-login --prompt work --wake openclaw:agent:main:main";
+    shell(&sandbox, start, "");
+    let sent = eventually("the wake", || {
+        let arguments = fs::read_to_string(sandbox.path("openclaw")).ok()?;
+        arguments.contains("claudejob: job").then_some(arguments)
+    });
+    assert!(sent.lines().any(|argument| argument.ends_with("agent:main:main")), "{sent}");
+    let text = sent.lines().find(|argument| argument.starts_with("claudejob: ")).unwrap();
+    let shown = spans().into_iter().find(|span| span.starts_with("System: ")).unwrap();
+    assert_eq!(shown, format!("System: […] {text}"));
 }
