@@ -1,0 +1,9 @@
+//! What claudejob gives to OpenClaw: the hook. `tests/openclaw/` also has the tests with a real
+//! gateway.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+#[path = "openclaw/hook.rs"]
+mod hook;
+mod support;
