@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "contract/hints.rs"]
+mod hints;
 mod support;
 
 use std::fs;
@@ -10,7 +12,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
-use support::{Answer, Sandbox, await_file, eventually, schema};
+use support::{Answer, Sandbox, await_file, schema};
 
 const QUESTION: &str = r#"json {"type":"control_request","request_id":"q1","request":{"subtype":"can_use_tool","tool_name":"AskUserQuestion","input":{"questions":[{"question":"Which database?","header":"DB","options":[{"label":"It's \"$HOME\"; exit 2","description":"d"},{"label":"Postgres","description":"d"}],"multiSelect":false}]}}}"#;
 const PERMISSION: &str = r#"json {"type":"control_request","request_id":"p1","request":{"subtype":"can_use_tool","tool_name":"Write","input":{"file_path":"x"}}}"#;
@@ -39,9 +41,9 @@ fn ended_as(sandbox: &Sandbox, model: &str, id: &str, fields: &Value) {
     fs::write(dir.join("meta.json"), record.to_string()).unwrap();
 }
 
-/// Runs a hint unchanged, as a caller does.
+/// Runs a hint unchanged, as a caller does. Returns the exit code, and the last document on stdout.
 #[track_caller]
-fn run_hint(sandbox: &Sandbox, hint: &str) -> i32 {
+fn run_for_answer(sandbox: &Sandbox, hint: &str) -> (i32, Value) {
     let program = sandbox.command(["list"]);
     let folder = Path::new(program.get_program()).parent().unwrap();
     let path = format!("{}:/usr/bin:/bin", folder.display());
@@ -51,7 +53,15 @@ fn run_hint(sandbox: &Sandbox, hint: &str) -> i32 {
     let output = shell.env("PATH", path).output().unwrap();
     let code = output.status.code().unwrap_or(-1);
     assert!(![2, 126, 127, -1].contains(&code), "{code} of {hint}: {output:?}");
-    code
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let last = stdout.lines().last().unwrap_or_default();
+    (code, serde_json::from_str(last).unwrap_or(Value::Null))
+}
+
+/// Runs a hint unchanged, as a caller does, and returns the exit code.
+#[track_caller]
+fn run_hint(sandbox: &Sandbox, hint: &str) -> i32 {
+    run_for_answer(sandbox, hint).0
 }
 
 /// Returns the job's hint, which must be the same in `status`, `result` and `list`.
@@ -75,72 +85,6 @@ fn the_documents_list_every_reason() {
         let has_row = readme.lines().any(|line| line.starts_with('|') && line.contains(&word));
         assert!(has_row, "README.md: {reason}");
     }
-}
-
-#[test]
-fn the_hint_of_every_failure_runs_unchanged() {
-    let sandbox = Sandbox::new("init\nhear-all $DIR/heard");
-    sandbox.run_job("model", &[]).expect_end(0, "completed", None);
-    assert_eq!(sandbox.status("model")["hint"], Value::Null);
-    for reason in reasons() {
-        for (kind, more) in [
-            ("plain", json!({})),
-            ("cut", json!({"dependencyCutOff": true, "exit": {"code": null, "signal": 9}})),
-            ("reset", json!({"resumableAt": "2026-11-20T21:45:12.000Z"})),
-            ("new", json!({"version": 99})),
-            ("fresh", json!({"sessionBegan": false, "sessionId": null})),
-        ] {
-            let id = format!("{reason}-{kind}");
-            let mut fields = json!({"status": "failed", "reason": reason, "error": "it failed"});
-            for (name, value) in more.as_object().unwrap() {
-                fields[name] = value.clone();
-            }
-            ended_as(&sandbox, "model", &id, &fields);
-            let hint = hint(&sandbox, &id);
-            let code = run_hint(&sandbox, &hint);
-            assert_eq!(code, 0, "{id}: {hint}");
-            if hint.contains("recover") || hint.contains("resume") {
-                let status = sandbox.wait(&id);
-                assert_eq!(status["status"], "completed", "{id}: {hint}: {status:?}");
-            }
-        }
-    }
-    for (id, version) in [("killed", 2), ("killed-new", 99)] {
-        ended_as(&sandbox, "model", id, &json!({"status": "killed", "version": version}));
-        assert_eq!(run_hint(&sandbox, &hint(&sandbox, id)), 0);
-    }
-}
-
-#[test]
-fn the_hint_of_every_live_status_runs_unchanged() {
-    let sandbox = Sandbox::new(&format!(
-        "read\ninit\n{QUESTION}\nread $DIR/answer\n{PERMISSION}\nread $DIR/more\nresult ok\nhang"
-    ));
-    let answer = sandbox.start("a", &["--ask", "--keep-alive", "--block-timeout", "1h"]);
-    assert_eq!(answer["hint"], "claudejob wait a");
-    let asks = |id: &str| {
-        eventually("the question", || {
-            let status = sandbox.status("a");
-            (status["blocked"]["requestId"] == id).then_some(status)
-        })
-    };
-    let status = asks("q1");
-    let wait = &status["waitingFor"];
-    assert_eq!((&wait["kind"], &wait["hint"]), (&"answer".into(), &status["hint"]));
-    assert!(wait["until"].is_string(), "{status:?}");
-    assert_eq!(sandbox.run(["wait", "a"])["hint"], status["hint"]);
-    assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
-    let answer = fs::read_to_string(sandbox.path("answer")).unwrap();
-    assert!(answer.contains(r#"It's \"$HOME\"; exit 2"#), "{answer}");
-    asks("p1");
-    assert_eq!(hint(&sandbox, "a"), "claudejob answer a --allow  # or: --deny");
-    assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
-    let status = eventually("the end of the turn", || {
-        Some(sandbox.status("a")).filter(|status| status["status"] == "idle")
-    });
-    assert_eq!(status["waitingFor"]["kind"], "message");
-    assert_eq!(run_hint(&sandbox, &hint(&sandbox, "a")), 0);
-    assert_eq!(run_hint(&sandbox, status["waitingFor"]["hint"].as_str().unwrap()), 0);
 }
 
 #[test]

@@ -166,16 +166,8 @@ impl Recovery<'_> {
 
     /// Recovers each of these jobs, dependencies first.
     fn recover_named(&self, ids: &[JobId]) -> RecoverAllAnswer {
-        let mut jobs = Vec::new();
-        for id in ids {
-            let dependencies = match try_load_checked(self.store, id) {
-                Ok(observed) => observed.record.spec.dependencies().cloned().collect(),
-                Err(_) => Vec::new(),
-            };
-            jobs.push((id.clone(), dependencies));
-        }
         let mut answer = RecoverAllAnswer::default();
-        for id in in_dependency_order(jobs) {
+        for id in dependencies_first(self.store, ids) {
             answer.add(self.store, &id, self.recover(&id));
         }
         answer
@@ -236,6 +228,19 @@ impl Recovery<'_> {
 /// Returns whether the job failed because of a dependency that has still failed.
 fn would_fail_again(store: &Store, record: &Record) -> bool {
     failed_dependency(store, record).is_some()
+}
+
+/// Returns these jobs in an order in which each one comes after those that it needs.
+pub(super) fn dependencies_first(store: &Store, ids: &[JobId]) -> Vec<JobId> {
+    let mut jobs = Vec::new();
+    for id in ids {
+        let dependencies = match try_load_checked(store, id) {
+            Ok(observed) => observed.record.spec.dependencies().cloned().collect(),
+            Err(_) => Vec::new(),
+        };
+        jobs.push((id.clone(), dependencies));
+    }
+    in_dependency_order(jobs)
 }
 
 /// Sorts jobs, given with their dependencies, so that each one comes after its dependencies.

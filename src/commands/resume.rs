@@ -9,7 +9,7 @@ use super::failed_dependency::refuse_failed_dependency;
 use super::host_takeover::refuse_other_host;
 use super::launching::{Recovered, launch_attempt};
 use super::observe::try_load_settled;
-use super::recover::RecoverAllAnswer;
+use super::recover::{RecoverAllAnswer, dependencies_first};
 use super::selecting::Among;
 use crate::arguments::{MessageArgs, RunOptions, SelectorArgs};
 use crate::claude::{self, Env};
@@ -61,7 +61,7 @@ impl ResumeArgs {
             return call.print(&resume(&store, request(id), &call.env)?);
         }
         let mut answer = RecoverAllAnswer::default();
-        for id in &selected.ids {
+        for id in &dependencies_first(&store, &selected.ids) {
             answer.add(&store, id, resume(&store, request(id), &call.env));
         }
         call.print(&answer)

@@ -39,7 +39,7 @@ fn does_not_resume_a_missing_conversation(cli: Cli) {
     ] {
         let answer = sandbox.run(call);
         assert_eq!((answer.code, &answer["code"]), (1, &"session_gone".into()), "{answer:?}");
-        assert!(answer.text("hint").starts_with("claudejob result j"), "{answer:?}");
+        assert!(answer.text("hint").starts_with("claudejob rerun j  # "), "{answer:?}");
     }
     assert!(!sandbox.job("k").exists());
     let after = sandbox.run(["result", "j"]);
