@@ -120,6 +120,14 @@ impl MessageArgs {
     }
 }
 
+/// Reads the text of an answer, which is an argument or stdin (`-`). The newline at the end of a here
+/// document is not part of it.
+pub(crate) fn read_reply(arg: Option<String>) -> Result<Option<String>, Error> {
+    let Some(arg) = arg else { return Ok(None) };
+    let text = check_message(read_text(&arg, MAX_MESSAGE_BYTES)?)?;
+    Ok(Some(if arg == "-" { text.trim_end_matches(['\r', '\n']).to_owned() } else { text }))
+}
+
 /// Checks a message and returns its text.
 pub(crate) fn check_message(message: Vec<u8>) -> Result<String, Error> {
     if message.len() > MAX_MESSAGE_BYTES {

@@ -1,5 +1,8 @@
 //! Errors that a caller sees: message, stable code, hint and exit status.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -296,7 +299,7 @@ errors! {
         hint("claudejob status {id}");
     /// The message is empty.
     EmptyMessage => code "empty_message", message("the message is empty"),
-        hint("give --message TEXT, --message-file FILE or --message - (stdin)");
+        hint("give a text, or - and a text on stdin");
     /// The message is too long.
     MessageTooLong(max: usize) => code "message_too_long",
         message("the message is longer than {max} bytes"),
@@ -485,6 +488,3 @@ impl From<StoreError> for Error {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -15,7 +15,7 @@ use super::Call;
 use super::observe::observe;
 use super::recipient::{Recipient, live_job_dir};
 use super::watch::Watch;
-use crate::arguments::JobName;
+use crate::arguments::{JobName, read_reply};
 use crate::error::{Error, ExitStatus};
 use crate::job::{
     Blocked, InboxMessage, JobId, Question, Record, Status, allow_response, denied, full_status,
@@ -57,7 +57,7 @@ pub(crate) struct Reply {
     /// QUESTION=LABEL chooses for one of several questions.
     #[arg(long = "choice", value_name = "LABEL", conflicts_with_all = ["allow", "deny"])]
     pub choices: Vec<String>,
-    /// Answer with free text
+    /// Answer with free text; - reads it from stdin
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["allow", "deny"], allow_hyphen_values = true)]
     pub text: Option<String>,
     /// Allow the tool call
@@ -66,7 +66,7 @@ pub(crate) struct Reply {
     /// Deny the tool call, or decline the question
     #[arg(long)]
     pub deny: bool,
-    /// Tell the agent why (with --deny)
+    /// Tell the agent why (with --deny); - reads stdin
     #[arg(long, value_name = "TEXT", requires = "deny", allow_hyphen_values = true)]
     pub message: Option<String>,
     /// Stop claude and free the slot until the answer arrives
@@ -89,7 +89,7 @@ impl AnswerArgs {
             }
             return ask(call, &store, &id, open);
         }
-        call.print(&answer(&store, &id, &self.reply)?)
+        call.print(&answer(&store, &id, &self.reply.with_texts()?)?)
     }
 }
 
@@ -128,6 +128,12 @@ pub(super) fn begin_dialog(store: &Store, id: &JobId, open: OpenRequest) -> Resu
 impl Reply {
     fn is_empty(&self) -> bool {
         self.choices.is_empty() && self.text.is_none() && !self.allow && !self.deny && !self.release
+    }
+
+    /// Checks the text and the message, of which there is only one, and reads `-` from stdin.
+    fn with_texts(self) -> Result<Self, Error> {
+        let (text, message) = (read_reply(self.text)?, read_reply(self.message)?);
+        Ok(Self { text, message, ..self })
     }
 }
 

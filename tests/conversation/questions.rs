@@ -56,6 +56,51 @@ fn a_question_blocks_the_job_until_it_is_answered() {
 }
 
 #[test]
+fn texts_are_read_from_stdin() {
+    let sandbox = Sandbox::new(&format!(
+        "read\ninit\n{QUESTION}\nread $DIR/answer\n{PERMISSION}\nread $DIR/denial\n\
+         hear $DIR/heard\nresult ok\nhear-all $DIR/heard"
+    ));
+    let odd = "`$HOME` \"it's\" -";
+    let asked = |id: &str| {
+        eventually("the request", || {
+            (sandbox.status("j")["blocked"]["requestId"] == id).then_some(())
+        });
+    };
+    sandbox.start("j", &["--ask"]);
+    asked("q1");
+    for option in [&["--text", "-"][..], &["--deny", "--message", "-"]] {
+        let call = [&["answer", "j"], option].concat();
+        for (stdin, code) in [
+            (Vec::new(), "empty_message"),
+            (b" \n".to_vec(), "empty_message"),
+            (b"\xff".to_vec(), "prompt_not_utf8"),
+            (vec![b'x'; 20 << 20], "message_too_long"),
+        ] {
+            let refused = sandbox.run_with_stdin(&call, stdin);
+            assert_eq!((refused.code, refused.text("code")), (1, code));
+        }
+    }
+    assert_eq!(sandbox.run(["answer", "j", "--text", ""])["code"], "empty_message");
+    let text = format!("{odd}\nsecond line\n");
+    let answer = sandbox.run_with_stdin(["answer", "j", "--text", "-"], text);
+    assert_eq!(answer["answered"], true, "{answer:?}");
+    let input = response_in(&sandbox, "answer")["response"]["updatedInput"].clone();
+    assert_eq!(input["answers"]["Which database?"], format!("{odd}\nsecond line"));
+    asked("p1");
+    let deny = ["answer", "j", "--deny", "--message", "-"];
+    assert_eq!(sandbox.run_with_stdin(deny, odd)["answered"], true);
+    assert_eq!(response_in(&sandbox, "denial")["response"]["message"], odd);
+    let send = sandbox.run_with_stdin(["send", "j", "--message", "-", "--wait", "1m"], odd);
+    assert_eq!(send.code, 0, "{send:?}");
+    sandbox.wait("j").expect_end(0, "completed", None);
+    let resume = sandbox.run_with_stdin(["resume", "j", "--message", "-"], odd);
+    assert_eq!(resume.code, 0, "{resume:?}");
+    sandbox.run(["kill", "j"]);
+    assert!(fs::read_to_string(sandbox.path("heard")).unwrap().contains(odd));
+}
+
+#[test]
 fn one_of_two_answers_wins_for_each_request() {
     let script = format!(
         "read\ninit\n{QUESTION}\n{PERMISSION}\ntouch $DIR/up\nread $DIR/a\nread $DIR/b\nresult ok\neof"
