@@ -130,7 +130,7 @@ impl Reply {
         self.choices.is_empty() && self.text.is_none() && !self.allow && !self.deny && !self.release
     }
 
-    /// Checks the text and the message, of which there is only one, and reads `-` from stdin.
+    /// Checks the text or the message, and reads `-` from stdin.
     fn with_texts(self) -> Result<Self, Error> {
         let (text, message) = (read_reply(self.text)?, read_reply(self.message)?);
         Ok(Self { text, message, ..self })

@@ -8,8 +8,8 @@ use crate::store::{Store, addressed};
 /// How many jobs that failed because of each other are followed to the first.
 const MAX_DEPTH: usize = 10;
 
-/// Returns the record of the dependency that made the job fail, if that one has neither
-/// completed nor been continued since.
+/// Returns the record of the dependency that made the job fail, if that one has neither completed
+/// nor been continued since.
 pub(super) fn failed_dependency(store: &Store, record: &Record) -> Option<Record> {
     if record.reason != Some(Reason::DependencyFailed) {
         return None;

@@ -20,7 +20,7 @@ use super::launching::{
 };
 use super::observe::observe;
 use super::resume::check_session;
-use super::status::{QueueView, Waiting, status_view};
+use super::status::{Waiting, status_view};
 use super::wait::print_or_wait;
 use crate::claude::{self, Env};
 use crate::clock;
@@ -222,7 +222,7 @@ fn answer(
     let mut waits_for = Vec::new();
     let mut waiting_for = None;
     if status == Status::Queued
-        && let Some(waiting) = queue_wait(store, dir)
+        && let Some(waiting) = Waiting::of_new_job(store, dir)
     {
         let wait = match waiting.waiting_for() {
             Some(wait) => wait,
@@ -236,14 +236,6 @@ fn answer(
     let next = next_commands(store, &job_id);
     let existing = false;
     StartAnswer { job_id, pid, status, existing, warnings, waits_for, waiting_for, hint, next }
-}
-
-/// Returns the wait of a job that was just queued.
-fn queue_wait(store: &Store, dir: &JobDir) -> Option<Waiting> {
-    let record = dir.load().ok()?;
-    // The job may have started after its worker reported that it is queued.
-    let queued = Record { status: Status::Queued, ..record };
-    QueueView::load(store).waiting(store, &queued)
 }
 
 /// Refuses a `--wake-url` or its token if no notification can be sent with it.

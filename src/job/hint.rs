@@ -33,8 +33,8 @@ pub(crate) struct ToolAccess<'a> {
 
 /// Returns a command that runs unchanged in `sh`: it ends the wait, continues the job or shows why
 /// it failed. A comment after ` # ` explains it or names an alternative. `None` for a completed
-/// job. A caller that runs one hint after the other reaches a completed job, or a comment that says
-/// what a person must do.
+/// job. A caller that runs one hint after the other comes to a completed job, or to a comment that
+/// says what a person must do.
 pub(crate) fn hint(facts: &HintFacts<'_>) -> Option<String> {
     let id = facts.job_id;
     match facts.end_state.status {

@@ -1,5 +1,5 @@
-//! Hints that lead on: whoever runs the hint of each answer in turn reaches a completed job, or a
-//! comment that says what a person must do.
+//! Hints that lead on: a caller that runs the hint of each answer in turn reaches a completed job,
+//! or a comment that says what a person must do.
 
 use std::fs;
 

@@ -8,7 +8,7 @@ use crate::job::{
     milliseconds,
 };
 use crate::queue::{Limit, PauseScope, PauseSet, Queue, Ticket, slot_holders};
-use crate::store::{Store, addressed};
+use crate::store::{JobDir, Store, addressed};
 use crate::text::plural;
 
 /// Maximum number of jobs that a reason for a wait names.
@@ -41,7 +41,7 @@ impl QueueView {
     }
 
     /// Returns the wait of a job; `None` if it is not queued.
-    pub(in crate::commands) fn waiting(&self, store: &Store, record: &Record) -> Option<Waiting> {
+    pub(super) fn waiting(&self, store: &Store, record: &Record) -> Option<Waiting> {
         self.waiting_within(store, record, MAX_DEPTH)
     }
 
@@ -162,6 +162,14 @@ pub(in crate::commands) struct Waiting {
 }
 
 impl Waiting {
+    /// Returns the wait of a job that was just queued.
+    pub(in crate::commands) fn of_new_job(store: &Store, dir: &JobDir) -> Option<Self> {
+        let record = dir.load().ok()?;
+        // The job may have started after its worker reported that it is queued.
+        let queued = Record { status: Status::Queued, ..record };
+        QueueView::load(store).waiting(store, &queued)
+    }
+
     /// Returns the wait as answers show it; `None` if it is over.
     pub(in crate::commands) fn waiting_for(&self) -> Option<WaitingFor> {
         if self.is_over {
