@@ -8,19 +8,23 @@ use serde::Serialize;
 use super::Call;
 use super::observe::{ended_turns, observe};
 use super::recipient::Recipient;
+use super::requests::PendingRequest;
 use super::watch::Watch;
 use crate::arguments::JobName;
 use crate::error::{Error, ExitStatus};
 use crate::job::{InboxMessage, JobId, Record, Status, WaitKind};
 use crate::output::{Answer, BOLD, painted, sentence};
-use crate::store::{Store, TURNS};
+use crate::store::{EVENTS, Store, TURNS};
 
 /// Time limit for an interrupted turn to end.
 const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Arguments of `interrupt`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: claudejob interrupt fix-login")]
+#[command(
+    after_help = "Example: claudejob interrupt fix-login\n\nA job that is queued, starting, idle \
+    or between two attempts has no turn: the answer says so at once, and nothing changes."
+)]
 pub(crate) struct InterruptArgs {
     #[command(flatten)]
     target: JobName,
@@ -67,28 +71,30 @@ impl Answer for InterruptAnswer {
 /// Interrupts the turn of a running job.
 pub(crate) fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Error> {
     let recipient = Recipient::find(store, id)?;
-    let dir = &recipient.dir;
+    let dir = recipient.dir.clone();
     let observed = observe(store, id)?;
     if let Some(why) = reason_without_turn(&observed.record) {
         let (status, hint) = (observed.record.status, observed.hint());
         let (job_id, error) = (id.clone(), Some(why.to_owned()));
         return Ok(InterruptAnswer { job_id, interrupted: false, status, error, hint });
     }
-    let mut watch = Watch::for_files(dir, &[TURNS]);
-    let before = ended_turns(dir).len();
-    recipient.post(store, &InboxMessage::Interrupt)?;
+    let mut watch = Watch::for_files(&dir, &[TURNS, EVENTS]);
+    let before = ended_turns(&dir).len();
+    let request = PendingRequest::post_to(store, recipient, &InboxMessage::Interrupt)?;
     let is_frozen = observed.record.times.frozen_at.is_some();
     // A frozen claude reads the request when it continues.
     let timeout = if is_frozen { Duration::ZERO } else { INTERRUPT_TIMEOUT };
     let until = Instant::now() + timeout;
+    let mut is_refused = false;
     let interrupted = loop {
-        if ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted) {
+        if ended_turns(&dir).iter().skip(before).any(|turn| turn.interrupted) {
             break true;
         }
-        if !dir.may_live() || Instant::now() >= until {
-            break ended_turns(dir).iter().skip(before).any(|turn| turn.interrupted);
+        is_refused = request.reply().is_some_and(|reply| reply.event == "message_refused");
+        if is_refused || !dir.may_live() || Instant::now() >= until {
+            break ended_turns(&dir).iter().skip(before).any(|turn| turn.interrupted);
         }
-        watch.add_end(0, dir);
+        watch.add_end(0, &dir);
         watch.next_until(Some(until));
     };
     let observed = observe(store, id)?;
@@ -96,6 +102,7 @@ pub(crate) fn interrupt(store: &Store, id: &JobId) -> Result<InterruptAnswer, Er
     let why = match status {
         Status::Idle => "it is idle: no turn is running",
         Status::Queued | Status::Starting => "it has not started",
+        status if status.is_live() && is_refused => "no turn is running",
         status if status.is_live() && is_frozen => "it is frozen: its turn ends when it continues",
         status if status.is_live() => "its turn is still running",
         _ => "it ended before the interrupt",

@@ -29,7 +29,7 @@ pub(super) struct WorkerReply {
 }
 
 /// A request that was not answered yet.
-struct PendingRequest {
+pub(super) struct PendingRequest {
     dir: JobDir,
     number: u64,
     /// Where to read the event log from.
@@ -39,13 +39,22 @@ struct PendingRequest {
 impl PendingRequest {
     /// Posts a request.
     fn post(store: &Store, id: &JobId, message: &InboxMessage) -> Result<Self, Error> {
-        let recipient = Recipient::find(store, id)?;
+        Self::post_to(store, Recipient::find(store, id)?, message)
+    }
+
+    /// Posts a request to a job that was found before.
+    pub(super) fn post_to(
+        store: &Store,
+        recipient: Recipient,
+        message: &InboxMessage,
+    ) -> Result<Self, Error> {
         let from = recipient.dir.length(EVENTS);
         let number = recipient.post(store, message)?;
         Ok(Self { dir: recipient.dir, number, from })
     }
 
-    fn reply(&self) -> Option<WorkerReply> {
+    /// Returns the worker's event about the request, if it has come.
+    pub(super) fn reply(&self) -> Option<WorkerReply> {
         let mut replies = self.dir.json_lines::<WorkerReply>(EVENTS, self.from);
         replies.find(|reply| reply.number == Some(self.number))
     }

@@ -155,7 +155,7 @@ pub(crate) enum EventKind {
         /// Number of the message, in the order of arrival.
         number: u64,
     },
-    /// A file in the inbox was not a valid message.
+    /// A file in the inbox was not a valid message, or there was no turn to interrupt.
     MessageRefused {
         /// Number of the message, in the order of arrival.
         number: u64,

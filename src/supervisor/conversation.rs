@@ -72,6 +72,9 @@ impl Supervisor {
                 if self.accepts_messages() && self.digest.is_turn_open() {
                     self.log(EventKind::InterruptRequested);
                     self.effects.push(Effect::Interrupt(number));
+                } else {
+                    let error = "no turn is running".to_owned();
+                    self.log(EventKind::MessageRefused { number, error });
                 }
             }
             Ok(InboxMessage::Finish) => {

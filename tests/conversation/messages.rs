@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::processes::kill;
 use crate::support::{Answer, Sandbox, await_file, eventually};
@@ -199,6 +200,35 @@ fn an_interrupt_without_effect_says_why() {
     });
     assert_eq!(answer["interrupted"], false, "{answer:?}");
     assert_eq!(answer["error"], "it ended before the interrupt");
+}
+
+#[test]
+fn an_interrupt_without_a_turn_is_answered_at_once() {
+    let sandbox = Sandbox::new("touch $DIR/up-$JOB\nwait-file $DIR/go-$JOB\nrefused 529");
+    fs::write(sandbox.path("go-backoff"), "").unwrap();
+    sandbox.start("starting", &[]);
+    await_file(&sandbox.path("up-starting"));
+    sandbox.start("backoff", &["--retries", "1"]);
+    eventually("the pause", || {
+        (sandbox.status("backoff")["waitingFor"]["kind"] == "limit").then_some(())
+    });
+    sandbox.start("queued", &["--max-parallel", "1"]);
+    sandbox.start("later", &["--start-delay", "1h"]);
+    for id in ["starting", "backoff", "queued", "later"] {
+        let before = Instant::now();
+        let answer = sandbox.run(["interrupt", id]);
+        assert!(before.elapsed() < Duration::from_secs(7), "{answer:?}");
+        assert_eq!((answer.code, &answer["interrupted"]), (1, &false.into()), "{answer:?}");
+        let error = answer.text("error");
+        let expected = if ["queued", "later"].contains(&id) {
+            "it has not started"
+        } else {
+            "no turn is running"
+        };
+        assert_eq!(error, expected, "{id}: {answer:?}");
+        assert!(answer["hint"].is_string(), "{answer:?}");
+        assert_eq!(sandbox.run(["kill", id]).code, 0);
+    }
 }
 
 #[test]
