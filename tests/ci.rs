@@ -89,3 +89,12 @@ fn the_workflow_runs_the_same_command() {
     let command = ci_script().lines().last().unwrap().replace("$name", "$NAME");
     assert!(workflow.contains(&command), "{command}");
 }
+
+#[test]
+fn the_workflow_installs_the_package_of_the_readme() {
+    let readme = include_str!("../README.md");
+    let row = readme.lines().find(|line| line.starts_with("| npm | ")).unwrap();
+    let command = row.split('`').nth(1).unwrap();
+    let workflow = include_str!("../docs/github-workflow.yml");
+    assert!(workflow.contains(command) && !workflow.contains("cargo "), "{command}");
+}
