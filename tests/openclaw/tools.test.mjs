@@ -216,25 +216,43 @@ test("a message to a job that has ended continues it", async () => {
   ]);
 });
 
+/** Returns the arguments for `ask_user` in the status of a job with this request. */
+async function asked(blocked) {
+  standIn(`cat <<'JSON'\n${JSON.stringify({ status: "blocked", blocked })}\nJSON`);
+  return (await use("status", { jobId: "a" }))[0].askUser;
+}
+
 test("a question becomes arguments for ask_user", async () => {
   const options = ["SQLite", "Postgres"].map((label) => ({ label, description: "" }));
   const question = { question: "Which database?", header: "", options, multiSelect: true };
-  const ask = async (questions) => {
-    standIn(`cat <<'JSON'\n${JSON.stringify({ status: "blocked", blocked: { kind: "question", questions } })}\nJSON`);
-    return (await use("status", { jobId: "a" }))[0].askUser;
-  };
-  const asked = { question: "Which database?", header: "Question", multiSelect: true };
-  const choices = [{ label: "SQLite" }, { label: "Postgres" }];
+  const ask = (questions) => asked({ kind: "question", questions });
+  const rest = { question: "Which database?", multiSelect: true, options: [{ label: "SQLite" }, { label: "Postgres" }] };
   assert.deepEqual(await ask([question, { ...question, header: "DB" }]), {
     questions: [
-      { id: "question_1", ...asked, options: choices },
-      { id: "question_2", ...asked, header: "DB", options: choices },
+      { id: "question_1", header: "Question", ...rest },
+      { id: "question_2", header: "DB", ...rest },
     ],
   });
   // What ask_user would refuse is left to the agent.
-  assert.equal(await ask([]), undefined);
-  assert.equal(await ask([question, question, question, question]), undefined);
-  assert.equal(await ask([{ ...question, options: options.slice(1) }]), undefined);
+  const two = (label) => ({ ...question, options: [...options.slice(1), { label, description: "" }] });
+  for (const refused of [
+    [],
+    [question, question, question, question],
+    [{ ...question, options: options.slice(1) }],
+    [{ ...question, question: " " }],
+    [two("postgres ")],
+    [two(" ")],
+    [two("x".repeat(65))],
+  ]) {
+    assert.equal(await ask(refused), undefined, JSON.stringify(refused));
+  }
+});
+
+test("a permission request becomes a question", async () => {
+  const { questions } = await asked({ kind: "permission", toolName: "Write", input: '{"path":"/x"}', questions: [] });
+  assert.equal(questions.length, 1);
+  assert.equal(questions[0].question, 'The job wants to use Write: {"path":"/x"}');
+  assert.deepEqual(questions[0].options, [{ label: "Allow" }, { label: "Deny" }]);
 });
 
 test("the start of the gateway recovers and redelivers once", async () => {
