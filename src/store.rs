@@ -18,6 +18,7 @@ mod job_dir;
 mod lines;
 mod liveness;
 mod lock;
+mod lock_holder;
 mod node_skill;
 mod notifications;
 mod removed_costs;

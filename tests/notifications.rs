@@ -9,6 +9,8 @@ mod gateway;
 mod notifier;
 #[path = "notifications/openclaw.rs"]
 mod openclaw;
+#[path = "notifications/retries.rs"]
+mod retries;
 mod support;
 
 use std::fs;

@@ -9,9 +9,10 @@ use super::selecting::Among;
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
 use crate::job::{JobId, Notification};
+use crate::launch::spawn_notifier;
 use crate::notifier;
 use crate::output::{Answer, RED, push_marked};
-use crate::store::Store;
+use crate::store::{JobDir, LoadError, Store};
 use crate::text::plural;
 
 /// Arguments of `redeliver`.
@@ -121,7 +122,7 @@ fn redeliver(store: &Store, mut ids: Vec<JobId>, is_named: bool) -> Result<Redel
         let mut before = Vec::new();
         let result = load_without_notifying(store, &job_id).and_then(|observed| {
             before = observed.dir.notifications(&observed.record);
-            if before.is_empty() { Ok(Vec::new()) } else { notifier::redeliver(&observed.dir) }
+            if before.is_empty() { Ok(Vec::new()) } else { redeliver_job(&observed.dir) }
         });
         match result {
             Ok(undelivered) => {
@@ -141,4 +142,24 @@ fn redeliver(store: &Store, mut ids: Vec<JobId>, is_named: bool) -> Result<Redel
         }
     }
     Ok(answer)
+}
+
+/// Sends the notifications of a job. A notifier tries again what was not delivered as long as it
+/// would have without this call.
+fn redeliver_job(job: &JobDir) -> Result<Vec<Notification>, LoadError> {
+    match notifier::redeliver(job) {
+        Ok((left, is_retried)) => {
+            if is_retried {
+                spawn_notifier(job);
+            }
+            Ok(left)
+        }
+        Err(error) => {
+            // The notifier was asked to end, but not in time.
+            if job.notifier_yields() {
+                spawn_notifier(job);
+            }
+            Err(error)
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{OpenClawRecipients, Status};
+use super::{OpenClawRecipients, Status, Timestamp};
 
 /// An event for which notifications are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,8 +71,11 @@ pub(crate) struct Notification {
     pub to: String,
     /// Number of attempts to deliver it, the current one included.
     pub tries: u32,
-    /// Why it could not be delivered; null during the first attempt.
+    /// Why it could not be delivered; null as long as it is tried.
     pub error: Option<String>,
+    /// When the event was recorded; `None` if it was not recorded yet.
+    #[serde(skip)]
+    pub due_at: Option<Timestamp>,
 }
 
 /// Returns the recipients of a job's notifications.

@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(found.search_dirs, [text("node"), text("path")]);
         assert_eq!(found.environment.len(), 1, "no token");
         variables.push((PROGRAM, &named));
-        assert_eq!(find(&Env::of(&variables)).unwrap().program, [named.clone()]);
+        assert_eq!(find(&Env::of(&variables)).unwrap().program[0], named);
         for missing in ["/no/openclaw", "named"] {
             let error = find(&Env::of(&[(PROGRAM, missing)])).unwrap_err();
             assert!(error.contains(missing), "{error}");

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 
 use super::poll::readable_within;
 use super::reaping::detach;
+use super::spawn::set_default_signals;
 use crate::job::Exit;
 
 /// How often [`run_with_timeout`] checks whether the program has ended.
@@ -29,6 +30,14 @@ pub(crate) fn run_with_timeout(
     let (reader, writer) = io::pipe()?;
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
     command.process_group(0).stdin(stdin).stdout(writer.try_clone()?).stderr(writer);
+    // SAFETY: between fork and exec only async-signal-safe calls are made.
+    unsafe {
+        command.pre_exec(|| {
+            // This process may block signals that the program does not expect to be blocked.
+            set_default_signals();
+            Ok(())
+        });
+    }
     let mut child = command.spawn()?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         // The program may never read its input, so that the thread is not joined.

@@ -3,12 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::flock::{LockMode, holder_of, try_lock};
 use super::notifications::is_notifications_dir;
-use super::{Context, JobDir, LOCK, StoreError, files};
+use super::{Context, JobDir, LOCK, StoreError, files, lock_holder};
 use crate::process::{self, ProcessId};
 
 /// How often the lock is tried again while only readers hold it.
@@ -29,9 +29,10 @@ impl Lock {
         Self(File::from(fd))
     }
 
-    /// Writes this process's id into the file, for the processes that wait for the lock.
-    pub(crate) fn record_holder(&self) {
-        let _ = self.0.write_all_at(format!("{:<15}\n", process::own_pid()).as_bytes(), 0);
+    /// Writes this process's id into the file, for the processes that wait for the lock, and whether
+    /// it yields the lock when it gets SIGUSR1.
+    pub(crate) fn record_holder(&self, yields: bool) {
+        lock_holder::write(&self.0, yields);
     }
 }
 

@@ -5,19 +5,22 @@
 //! is due by the job's record alone. So no notification is lost, and none reports an event that did
 //! not happen.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::flock::{LockMode, lock_bounded, try_lock};
 use super::lines::json_lines;
+use super::lock_holder::{written_holder, yielding_holder};
 use super::{Context, JobDir, Lock, StoreError, files};
 use crate::job::{FORMAT_VERSION, Notification, NotifyEvent, Record, Spec, Timestamp};
+use crate::process::{self, JobMarker, ProcessHandle};
 
 /// Name of the directory in the job's directory. Processes that deliver notifications have its path
 /// as their marker, so that no sweep of the job ends them. The notifier holds the `lock` in it.
@@ -54,32 +57,33 @@ fn is_wanted(spec: &Spec, event: NotifyEvent) -> bool {
     (filter.is_empty() || filter.contains(&event)) && !recipients(spec).is_empty()
 }
 
-/// Returns the process that holds the lock, as it wrote itself into the file. The system knows only
-/// the process that took the lock, which may have passed it on.
-fn written_holder(file: &File) -> Option<i32> {
-    let mut text = [0; 16];
-    let length = file.read_at(&mut text, 0).ok()?;
-    std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
+/// A notification that is due.
+#[derive(Clone, Copy)]
+struct DueEvent {
+    number: u64,
+    /// `None` if it is due only by the job's record.
+    at: Option<Timestamp>,
+    attempt: u32,
+    event: NotifyEvent,
 }
 
-/// Returns the number, attempt and event of each notification that is due.
-fn due_notifications(lines: &[NotificationLine]) -> Vec<(u64, u32, NotifyEvent)> {
+fn due_notifications(lines: &[NotificationLine]) -> Vec<DueEvent> {
     let mut due = Vec::new();
     for line in lines {
-        if let NotificationLine::Due { number, attempt, event, .. } = line {
-            due.push((*number, *attempt, *event));
+        if let NotificationLine::Due { number, at, attempt, event } = *line {
+            due.push(DueEvent { number, at: Some(at), attempt, event });
         }
     }
     due
 }
 
 /// Whether the end of the attempt is among these notifications.
-fn has_end(due: &[(u64, u32, NotifyEvent)], attempt: u32) -> bool {
-    due.iter().any(|&(_, known, event)| known == attempt && event != NotifyEvent::Blocked)
+fn has_end(due: &[DueEvent], attempt: u32) -> bool {
+    due.iter().any(|known| known.attempt == attempt && known.event != NotifyEvent::Blocked)
 }
 
-fn next_number(due: &[(u64, u32, NotifyEvent)]) -> u64 {
-    due.iter().map(|(number, ..)| number + 1).max().unwrap_or(1)
+fn next_number(due: &[DueEvent]) -> u64 {
+    due.iter().map(|known| known.number + 1).max().unwrap_or(1)
 }
 
 /// Whether this is the notifications directory of a job that has recipients, and not the directory
@@ -131,7 +135,7 @@ impl JobDir {
     /// before its delivery: an end that cannot be recorded would be delivered again and again.
     pub(crate) fn record_end_due(&self, record: &Record, at: Timestamp) -> Result<(), StoreError> {
         let due = due_notifications(&self.notification_log());
-        if let Some((_, attempt, event)) = self.unrecorded_end(record, &due) {
+        if let Some(DueEvent { attempt, event, .. }) = self.unrecorded_end(record, &due) {
             self.record_due(&record.spec, event, attempt, at)?;
         }
         Ok(())
@@ -187,27 +191,52 @@ impl JobDir {
         let mut due = due_notifications(&lines);
         due.extend(self.unrecorded_end(record, &due));
         let mut notifications = Vec::new();
-        for (number, _, event) in due {
+        for DueEvent { number, at: due_at, event, .. } in due {
             for to in &recipients {
                 let (tries, error) = match deliveries.get(&(number, to.as_str())) {
                     Some((true, ..)) => continue,
                     Some((false, tries, error)) => (*tries, error.clone()),
                     None => (0, None),
                 };
-                notifications.push(Notification { number, event, to: to.clone(), tries, error });
+                let to = to.clone();
+                notifications.push(Notification { number, event, to, tries, error, due_at });
             }
         }
         notifications
     }
 
-    /// Takes the lock of the process that delivers notifications. Fails as busy when its holder
-    /// writes nothing to the log for `bound`: it may be stopped.
+    /// Takes the lock of the process that delivers notifications, which is asked to yield it. Fails
+    /// as busy when its holder writes nothing to the log for `bound`: it may be stopped.
     pub(crate) fn lock_notifications(&self, bound: Duration) -> Result<Lock, StoreError> {
         let (path, file) = self.open_notifications_lock()?;
+        let asked = Cell::new(None);
         lock_bounded(&file, &path, LockMode::Exclusive, bound, |file| {
+            let yielding = yielding_holder(file);
+            if yielding.is_some() && yielding != asked.replace(yielding) {
+                self.ask_to_yield(file, &path);
+            }
             (written_holder(file), self.notification_log_length())
         })?;
         Ok(Lock(file))
+    }
+
+    /// Asks the holder of this lock to end in its next pause. The process is opened before it is
+    /// checked: its number cannot have been reused.
+    fn ask_to_yield(&self, lock: &File, path: &Path) {
+        let Some(holder) = yielding_holder(lock) else { return };
+        let Ok(handle) = ProcessHandle::open(holder.pid) else { return };
+        let is_holder = holder.is_alive()
+            && JobMarker::new(&self.notifications_dir()).is_on(holder.pid)
+            && process::holds_lock(holder.pid, path);
+        if is_holder {
+            let _ = handle.signal(Signal::SIGUSR1);
+        }
+    }
+
+    /// Whether the process that holds the notification lock, or held it last, has ended in a pause
+    /// or will do so if it was asked.
+    pub(crate) fn notifier_yields(&self) -> bool {
+        matches!(self.open_notifications_lock(), Ok((_, lock)) if yielding_holder(&lock).is_some())
     }
 
     /// Takes the lock of the process that delivers notifications. Returns `None` if another process
@@ -228,13 +257,9 @@ impl JobDir {
         Ok((path, file))
     }
 
-    /// Returns the notification of the job's end if it is due and not among these of the log: in the
-    /// form of [`due_notifications`], with the number that it will get.
-    fn unrecorded_end(
-        &self,
-        record: &Record,
-        due: &[(u64, u32, NotifyEvent)],
-    ) -> Option<(u64, u32, NotifyEvent)> {
+    /// Returns the notification of the job's end if it is due and not among these of the log, with
+    /// the number that it will get.
+    fn unrecorded_end(&self, record: &Record, due: &[DueEvent]) -> Option<DueEvent> {
         // How another version of the program records a delivery is unknown.
         if record.status.is_live() || record.version != FORMAT_VERSION {
             return None;
@@ -248,7 +273,7 @@ impl JobDir {
         if self.notification_log_length() >= MAX_LOG_BYTES {
             return None;
         }
-        Some((next_number(due), attempt, event))
+        Some(DueEvent { number: next_number(due), at: None, attempt, event })
     }
 
     fn notification_log_length(&self) -> u64 {

@@ -9,7 +9,7 @@ use crate::{QUICK, delivered, lines};
 
 /// A stand-in for `openclaw` that appends its arguments, a call a line, to the file `calls`. It
 /// first runs the script.
-fn install(sandbox: &Sandbox, name: &str, script: &str) -> PathBuf {
+pub(crate) fn install(sandbox: &Sandbox, name: &str, script: &str) -> PathBuf {
     let path = sandbox.path(name);
     let calls = sandbox.path("calls");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -21,7 +21,7 @@ fn install(sandbox: &Sandbox, name: &str, script: &str) -> PathBuf {
 }
 
 /// A sandbox in which the command is where npm puts it, and not on PATH.
-fn sandbox(script: &str) -> Sandbox {
+pub(crate) fn sandbox(script: &str) -> Sandbox {
     let sandbox = Sandbox::new(QUICK);
     install(&sandbox, "home/.npm-global/bin/openclaw", script);
     sandbox

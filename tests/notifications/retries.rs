@@ -1,0 +1,213 @@
+//! Notifications to a gateway that is down for some time.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::openclaw::sandbox;
+use crate::support::processes::{is_alive, kill, processes_of, program_of, send};
+use crate::support::{Sandbox, eventually};
+use crate::{delivered, lines};
+
+const WAKE: [&str; 2] = ["--wake", "openclaw:agent:main:main"];
+
+/// Counts the tries in the file `tries`, and fails as long as the file `up` is missing.
+const DOWN: &str = "echo x >> tries; [ -e up ] || { echo Gateway not reachable >&2; exit 1; }";
+
+/// The notification of the job that is still tried, once it was tried so many times.
+fn pending(sandbox: &Sandbox, id: &str, tries: u64) -> Value {
+    eventually("the tries", || {
+        let left = sandbox.status(id)["undeliveredNotifications"][0].clone();
+        assert_eq!(left["error"], Value::Null, "{left}");
+        (left["tries"].as_u64() >= Some(tries)).then_some(left)
+    })
+}
+
+fn notifiers(sandbox: &Sandbox, id: &str) -> Vec<i32> {
+    let mut found = processes_of(&sandbox.job(id).join("notifications"));
+    found.retain(|pid| program_of(*pid) == "claudejob");
+    found
+}
+
+/// Waits until the job's notifier is in a pause after this number of tries.
+fn await_pause(sandbox: &Sandbox, id: &str, tries: u64) -> i32 {
+    pending(sandbox, id, tries);
+    eventually("the pause", || {
+        let all = processes_of(&sandbox.job(id).join("notifications"));
+        match (all.as_slice(), notifiers(sandbox, id).as_slice()) {
+            ([one], [notifier]) if one == notifier => Some(*notifier),
+            _ => None,
+        }
+    })
+}
+
+#[test]
+fn a_gateway_that_comes_back_is_told_once() {
+    let sandbox = sandbox("echo x >> tries; [ $(wc -l < tries) -gt 3 ] || exit 1");
+    sandbox.run_job("a", &WAKE);
+    assert_eq!(delivered(&sandbox, "a"), json!([]));
+    assert_eq!((lines(&sandbox, "tries").len(), lines(&sandbox, "calls").len()), (4, 1));
+    assert_eq!(sandbox.run(["redeliver"])["delivered"], 0);
+    assert_eq!(lines(&sandbox, "calls").len(), 1);
+}
+
+#[test]
+fn a_failing_recipient_delays_no_other() {
+    let script = "if [ $1 = system ]; then echo x >> tries; [ -e up ] || exit 1; fi";
+    let sandbox = sandbox(script);
+    let command = format!("echo x >> {}", sandbox.path("commands").display());
+    let others = ["--notify", "openclaw:telegram:1", "--on-event", &command];
+    sandbox.run_job("a", &[&WAKE[..], &others].concat());
+    await_pause(&sandbox, "a", 3);
+    assert_eq!((lines(&sandbox, "calls").len(), lines(&sandbox, "commands").len()), (1, 1));
+    let left = sandbox.status("a")["undeliveredNotifications"].clone();
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["to"]), (1, &"wake".into()));
+    fs::write(sandbox.path("up"), "").unwrap();
+    assert_eq!(delivered(&sandbox, "a"), json!([]));
+    assert_eq!((lines(&sandbox, "calls").len(), lines(&sandbox, "commands").len()), (2, 1));
+}
+
+#[test]
+fn gives_up_a_gateway_after_fifteen_minutes() {
+    let mut sandbox = sandbox(DOWN);
+    sandbox.shift_clock(0);
+    sandbox.run_job("a", &WAKE);
+    await_pause(&sandbox, "a", 1);
+    sandbox.shift_clock(16 * 60);
+    let left = delivered(&sandbox, "a");
+    assert_eq!(left[0]["error"], "exit code 1: Gateway not reachable", "{left}");
+    assert!(left[0]["tries"].as_u64() < Some(5), "{left}");
+    // The start of the gateway is the time to try it again.
+    fs::write(sandbox.path("up"), "").unwrap();
+    let again = sandbox.run(["redeliver"]);
+    assert_eq!((again.code, &again["delivered"]), (0, &1.into()), "{again:?}");
+    assert_eq!(lines(&sandbox, "calls").len(), 1);
+}
+
+#[test]
+fn a_refusal_that_cannot_pass_is_final() {
+    let sandbox = sandbox("echo '[openclaw] Reason: Unknown channel \"x\".' >&2; exit 1");
+    sandbox.run_job("a", &["--notify", "openclaw:x:1"]);
+    let left = delivered(&sandbox, "a");
+    assert_eq!((&left[0]["tries"], &left[0]["to"]), (&1.into(), &"notify 1".into()));
+    assert!(left[0]["error"].as_str().unwrap().contains("Unknown channel"), "{left}");
+}
+
+#[test]
+fn redeliver_does_not_wait_for_a_pause() {
+    let sandbox = sandbox(DOWN);
+    sandbox.run_job("a", &WAKE);
+    // The next pause is 8 s long.
+    let notifier = await_pause(&sandbox, "a", 4);
+    let began = Instant::now();
+    let failed = sandbox.run(["redeliver", "a"]);
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    let left = &failed["failed"][0]["undeliveredNotifications"][0];
+    assert_eq!(failed.code, 1, "{failed:?}");
+    assert!(left["error"].as_str().unwrap().contains("not reachable"), "{failed:?}");
+    eventually("the notifier's end", || (!is_alive(notifier)).then_some(()));
+    // Another one goes on.
+    let next = await_pause(&sandbox, "a", 6);
+    fs::write(sandbox.path("up"), "").unwrap();
+    let began = Instant::now();
+    let again = sandbox.run(["redeliver"]);
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    assert_eq!((again.code, &again["delivered"]), (0, &1.into()), "{again:?}");
+    eventually("the notifier's end", || (!is_alive(next)).then_some(()));
+    assert_eq!(delivered(&sandbox, "a"), json!([]));
+    assert_eq!(lines(&sandbox, "calls").len(), 1);
+}
+
+#[test]
+fn an_event_does_not_wait_for_a_pause() {
+    let sandbox = sandbox(DOWN);
+    sandbox.script(
+        "read\ninit\njson {\"type\":\"control_request\",\"request_id\":\"r\",\"request\":{\"subtype\":\"can_use_tool\",\"tool_name\":\"Write\",\"input\":{}}}\nread\nsay ok\nresult ok\neof",
+    );
+    sandbox.start("a", &[&WAKE[..], &["--ask"]].concat());
+    assert_eq!(sandbox.run(["wait", "a"]).code, 5);
+    await_pause(&sandbox, "a", 5);
+    fs::write(sandbox.path("up"), "").unwrap();
+    let began = Instant::now();
+    assert_eq!(sandbox.run(["answer", "a", "--allow"]).code, 0);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    assert_eq!(delivered(&sandbox, "a"), json!([]));
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    let calls = lines(&sandbox, "calls");
+    assert!(calls[0].contains("waits for an answer"), "{calls:?}");
+    assert!(calls.len() == 2 && calls[1].contains("completed"), "{calls:?}");
+}
+
+#[test]
+fn readers_replace_a_notifier_killed_in_a_pause() {
+    let sandbox = sandbox(DOWN);
+    sandbox.run_job("a", &WAKE);
+    kill(await_pause(&sandbox, "a", 2));
+    fs::write(sandbox.path("up"), "").unwrap();
+    sandbox.status("a");
+    assert_eq!(delivered(&sandbox, "a"), json!([]));
+    assert_eq!(lines(&sandbox, "calls").len(), 1);
+}
+
+#[test]
+fn asks_no_other_process_to_yield() {
+    let sandbox = sandbox(DOWN);
+    sandbox.run_job("a", &WAKE);
+    let notifier = await_pause(&sandbox, "a", 5);
+    let path = sandbox.job("a").join("notifications/lock");
+    let mark = fs::read_to_string(&path).unwrap();
+    assert!(mark.contains("yields"), "{mark}");
+    let lock = OpenOptions::new().write(true).open(&path).unwrap();
+    // An early version names itself, and would end by the signal at any time.
+    lock.set_len(16).unwrap();
+    let busy = sandbox.run(["redeliver", "a"]);
+    assert_eq!((busy.code, busy.text("code")), (75, "busy"), "{busy:?}");
+    assert!(is_alive(notifier));
+    // The file names a process that is no notifier.
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = other.id();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let start_time = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap();
+    let text = format!("{pid:<15}\nyields {pid} {start_time}\n");
+    lock.write_all_at(text.as_bytes(), 0).unwrap();
+    let busy = sandbox.run(["redeliver", "a"]);
+    assert_eq!((busy.code, busy.text("code")), (75, "busy"), "{busy:?}");
+    assert!(is_alive(notifier) && other.try_wait().unwrap().is_none());
+    other.kill().unwrap();
+    other.wait().unwrap();
+    for pid in processes_of(&sandbox.job("a").join("notifications")) {
+        send(pid, Signal::SIGKILL);
+    }
+}
+
+#[test]
+fn six_ends_at_once_are_six_texts() {
+    let sandbox = sandbox(DOWN);
+    sandbox.script("read\ninit\nwait-file $DIR/go\nresult ok\neof");
+    let ids = ["a", "b", "c", "d", "e", "f"];
+    for id in ids {
+        sandbox.start(id, &WAKE);
+    }
+    fs::write(sandbox.path("go"), "").unwrap();
+    for id in ids {
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+    for id in ids {
+        await_pause(&sandbox, id, 1);
+    }
+    fs::write(sandbox.path("up"), "").unwrap();
+    // The hook at the gateway's start.
+    sandbox.run(["redeliver"]);
+    for id in ids {
+        assert_eq!(delivered(&sandbox, id), json!([]));
+    }
+    let mut told: Vec<String> = lines(&sandbox, "calls");
+    told.sort();
+    assert_eq!(told.len(), 6, "{told:?}");
+    for (line, id) in told.iter().zip(ids) {
+        assert!(line.contains(&format!("job {id} completed")), "{told:?}");
+    }
+}
