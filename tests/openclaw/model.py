@@ -6,7 +6,7 @@ It answers the Anthropic Messages API and keeps nothing between two requests. Wh
 DO [STEP, ...]   takes the steps one after the other. A step is a command, or an object:
                    {"text": WORDS}                   ends the turn
                    {"tool": NAME, "input": {...}}    calls a tool
-                   {"follow": COMMAND}               runs the command, then the `hint` of what it printed, and so on
+                   {"follow": COMMAND ID}            runs the command, then the `hint` of what it printed, and so on
                  $KEY in a step becomes the session's key, as the prompt states it.
 System: ... Run: COMMAND
                  an event: runs the command of each line, and says what the last one printed.
@@ -63,24 +63,29 @@ def events_in(context):
     return found
 
 
-def document_in(result):
-    """Returns the first JSON object in a result; the gateway adds lines to it."""
-    for start in re.finditer(r"\{", result):
+def documents_in(result):
+    """Returns the JSON objects in a result; several commands print several, and the gateway adds lines."""
+    found, at = [], result.find("{")
+    while at >= 0:
         try:
-            return json.JSONDecoder().raw_decode(result, start.start())[0]
+            document, end = json.JSONDecoder().raw_decode(result, at)
+            found.append(document)
         except ValueError:
-            continue
-    return {}
+            end = at + 1
+        at = result.find("{", end)
+    return found
 
 
-def hint_in(result, command):
+def hint_in(result, command, job):
     """Returns the next command, or what there is to say at the end: also what the last command's comment says."""
-    document = document_in(result)
+    document = (documents_in(result) or [{}])[-1]
+    # `recover --all` answers with several jobs.
+    document = next((it for it in document.get("recovered", []) if it["jobId"] == job), document)
     if document.get("hint"):
         return document["hint"], None
     words = [str(document[key]) for key in ("status", "reason", "error", "result") if document.get(key)]
     comment = command.partition("  # ")[2]
-    return None, "END: " + " ".join(words or [result.strip()]) + (" # " + comment if comment else "")
+    return None, f"END {job}: " + " ".join(words or [result.strip()[:200]]) + (" # " + comment if comment else "")
 
 
 def call(command):
@@ -89,12 +94,13 @@ def call(command):
 
 def follow(command, results):
     """Returns the next call of a chain of hints, or its end, and how many of the results belong to it."""
+    job = command.split()[-1]
     for used, result in enumerate(results, 1):
-        command, end = hint_in(result, command)
+        command, end = hint_in(result, command, job)
         if end is not None:
             return {"text": end}, used
         if used == HOPS:
-            return {"text": "END: too many hints, the last was " + command}, used
+            return {"text": f"END {job}: too many hints, the last was {command}"}, used
     return call(command), len(results) + 1
 
 

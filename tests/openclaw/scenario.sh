@@ -31,7 +31,12 @@ until_true() {
 }
 
 is_ready() { python3 -c "import urllib.request; urllib.request.urlopen('http://127.0.0.1:$PORT/readyz')"; }
-await_gateway() { until_true 180 is_ready || echo "MISSED: the gateway is not ready"; }
+await_gateway() {
+  until_true 180 is_ready || {
+    echo "MISSED: the gateway is not ready"
+    exit 1
+  }
+}
 
 # Makes the folder of a job with the script of its claude: `workplace ID STEP...`
 workplace() {
@@ -84,11 +89,10 @@ expect_told() {
   met "$1: the agent has read the result" "$(has_read "$1" "$2")" true
 }
 
-status() { dev claudejob status "$1" | jq -r ".$2"; }
+status() { dev claudejob status "$1" | jq -r ".${2#.}"; }
 undelivered() { dev claudejob list --all --undelivered | jq length; }
 
 setup() {
-  rm -rf /home/dev && cp -r /etc/skel /home/dev
   mkdir -p "$WORK" /home/dev/.openclaw /home/dev/.claude /home/dev/workspace
   sed -e "s/@PORT@/$PORT/" $SCENARIO/openclaw.json >/home/dev/.openclaw/openclaw.json
   # A login of Claude Code by subscription.
@@ -97,7 +101,7 @@ setup() {
   chown -R dev: /home/dev
   dev npm config set prefix /home/dev/.npm-global
   echo "measured: OpenClaw $(dev openclaw --version | head -n 1)"
-  dev openclaw gateway install >$SCENARIO/gateway-install.log 2>&1
+  dev openclaw gateway install >$SCENARIO/gateway-install.log 2>&1 || cat $SCENARIO/gateway-install.log
   await_gateway
   met "the gateway is a service" "$(dev systemctl --user is-enabled openclaw-gateway)" enabled
 
@@ -215,6 +219,7 @@ after-crash() {
   mv /home/dev/hidden /home/dev/.npm-global/bin/claudejob
 }
 
+. $SCENARIO/hints.sh
 mkdir -p "$WORK"
 python3 $SCENARIO/model.py 18700 $SCENARIO/model.log 2>$SCENARIO/model.errors &
 part=$(cat $SCENARIO/which)
