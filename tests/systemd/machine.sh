@@ -44,6 +44,9 @@ boot() {
   timeout "$seconds" systemd-nspawn --quiet --register=no --keep-unit --boot -D "$root" --console=pipe "$@" \
     >"$machine/boot.log" 2>&1 </dev/null &
   local pid=$!
+  # The machine's processes would outlive this script, and the next one would find them at work in its files.
+  trap 'descendants '"$pid"' | xargs -r kill -KILL' EXIT
+  trap 'exit 1' INT TERM HUP
   while kill -0 "$pid" 2>/dev/null; do
     if [ -e "$root/opt/scenario/cut" ]; then
       # The power is cut: nobody in there gets a signal, a goodbye or a sync. Killing the machine's
@@ -53,6 +56,7 @@ boot() {
     sleep 0.2
   done
   wait "$pid" 2>/dev/null || true
+  trap - EXIT
   cat "$root/opt/scenario/out"
 }
 
