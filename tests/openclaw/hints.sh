@@ -9,6 +9,13 @@ answer() {
     num_turns: 1, duration_ms: 1, session_id: $session, total_cost_usd: 0.01, usage: {output_tokens: 3}, result: "done"} + $more | tostring)'
 }
 
+# A step of claude that asks its caller: for a permission, or a question with this first label.
+request() { jq -rn --argjson request "$1" '"json " + ({type: "control_request", request_id: "q1", request: ({subtype: "can_use_tool"} + $request)} | tostring)'; }
+question() {
+  request "$(jq -cn --arg first "$1" '{tool_name: "AskUserQuestion", input: {questions: [{question: "Which database?", header: "DB",
+    options: [{label: $first, description: "d"}, {label: "Postgres", description: "d"}], multiSelect: false}]}}')"
+}
+
 # Starts a job whose first claude does the given steps, and whose later ones complete: `begin ID "OPTIONS" STEP...`
 begin() {
   local id=$1 options=$2 number=0 step steps=()
@@ -126,11 +133,8 @@ lives() {
 }
 
 live() {
-  local ask='json {"type": "control_request", "request_id": "q1", "request": {"subtype": "can_use_tool", "tool_name": '
-  local question="$ask"'"AskUserQuestion", "input": {"questions": [{"question": "Which?", "header": "DB", "options": [{"label": "It'"'"'s \"$HOME\"", "description": "d"}, {"label": "Postgres", "description": "d"}], "multiSelect": false}]}}}'
-  local permission="$ask"'"Write", "input": {"file_path": "x"}}}'
-  begin asking --ask init "$question" read
-  begin permission --ask init "$permission" read
+  begin asking --ask init "$(question "It's \"\$HOME\"")" read
+  begin permission --ask init "$(request '{"tool_name": "Write", "input": {"file_path": "x"}}')" read
   begin behind '--after asking'
   begin idle '--keep-alive'
   dev claudejob pause --group held >/dev/null

@@ -219,6 +219,30 @@ after-crash() {
   mv /home/dev/hidden /home/dev/.npm-global/bin/claudejob
 }
 
+# A step of the model that calls a tool of the plugin: `call NAME ARGUMENTS`
+call() { jq -cn --arg name "claudejob_$1" --argjson args "$2" '{tool: "tool_call", input: {id: $name, args: $args}}'; }
+
+# The tools of the plugin: start, question, answer, result.
+plugin() {
+  dev openclaw plugins install "npm-pack:$(echo $SCENARIO/registry/claudejob-openclaw-plugin-*.tgz)" --force --accept-capabilities \
+    >$SCENARIO/plugin-install.log 2>&1
+  met "plugin: installed" $? 0
+  gateway restart
+  await_gateway
+  workplace plugged 'read $DIR/prompt' init "$(question SQLite)" 'read $DIR/answer' 'result the fourth answer' eof
+  turn "$(call start '{"jobId": "plugged", "cwd": "'$WORK'/plugged", "prompt": "Use `date` and $HOME", "ask": true}')" '{"text": "started"}' >/dev/null
+  until_true 60 was_told plugged
+  met "plugin: told of the question" "$(told plugged) times" "1 times"
+  met "plugin: the job" "$(status plugged status)" blocked
+  met "plugin: its prompt" "$(jq -r .message.content "$WORK/plugged/prompt")" 'Use `date` and $HOME'
+  turn "$(call answer '{"jobId": "plugged", "choices": ["Postgres"]}')" '{"text": "answered"}' >/dev/null
+  until_true 60 has_read plugged "the fourth answer"
+  met "plugin: told of the end" "$(told plugged) times" "2 times"
+  met "plugin: the answer" "$(grep -o Postgres "$WORK/plugged/answer" | head -n 1)" Postgres
+  turn "$(call result '{"jobId": "plugged"}')" '{"text": "read"}' >/dev/null
+  met "plugin: the result" "$(tail -n 1 $SCENARIO/model.log | jq '.results[-1] | contains("the fourth answer")')" true
+}
+
 . $SCENARIO/hints.sh
 mkdir -p "$WORK"
 python3 $SCENARIO/model.py 18700 $SCENARIO/model.log 2>$SCENARIO/model.errors &
