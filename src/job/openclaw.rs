@@ -142,8 +142,8 @@ impl Chat {
         if target.trim().is_empty() {
             return Err(format!("{EXPECTED}: the target is empty"));
         }
-        if rest.contains(char::is_control) || target.starts_with('-') && !is_thread(&target[1..]) {
-            return Err(format!("{EXPECTED}: no such target"));
+        if rest.contains(char::is_control) {
+            return Err(format!("{EXPECTED}: the target contains a control character"));
         }
         Ok(Self {
             channel: channel.to_owned(),
@@ -237,7 +237,6 @@ mod tests {
             "openclaw:telegram::5",
             "openclaw::123",
             "openclaw:tele gram:123",
-            "openclaw:telegram:--help",
             "openclaw:telegram:1\n2",
             "telegram:123",
         ] {

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::GatewayUnit;
 use crate::claude::{self, Env};
 use crate::job::{AgentSession, Chat, OpenClawCommand};
 
@@ -61,31 +62,48 @@ pub(crate) fn find(env: &Env) -> Result<OpenClawCommand, String> {
     Ok(found)
 }
 
-/// Finds the command: by its variable, on `PATH`, or where installers put it.
+/// Finds the command: by its variable, on `PATH`, where installers put it, or as the gateway's
+/// service runs it.
 ///
 /// # Errors
 /// A sentence that says why there is none.
 fn locate(env: &Env) -> Result<OpenClawCommand, String> {
+    let unit = env.get("HOME").and_then(|home| GatewayUnit::find(Path::new(home)));
+    let service = unit.as_ref().and_then(program_of_service);
+    // The service runs the script with its own `node`.
+    let service_node = service.as_ref().and_then(|program| Path::new(&program[0]).parent());
     if let Some(named) = env.get(PROGRAM) {
         let path = Path::new(named);
         if path.is_relative() || !claude::is_executable(path) {
             return Err(format!("{PROGRAM} is not the path of a program: {named:?}"));
         }
-        return with_directories(path, &[]);
+        return from_program(path, None, service_node);
     }
     // On PATH it gets the `node` that is on PATH, too.
     if let Some(program) = claude::find_program("openclaw", env, &[]) {
         let node = claude::find_program("node", env, &[]);
-        let directory = node.as_deref().and_then(Path::parent);
-        return with_directories(&program, directory.as_slice());
+        return from_program(&program, node.as_deref().and_then(Path::parent), service_node);
     }
     for directory in usual_directories(env) {
         let program = directory.join("openclaw");
         if claude::is_executable(&program) {
-            return with_directories(&program, &[]);
+            return from_program(&program, None, service_node);
         }
     }
-    Err("it is neither on PATH nor where installers put it".to_owned())
+    let Some([node, script]) = &service else {
+        return Err("it is neither on PATH nor where installers put it".to_owned());
+    };
+    let mut found = from_program(Path::new(node), None, None)?;
+    found.program.push(script.clone());
+    Ok(found)
+}
+
+/// Returns the interpreter and the script with which the service runs the gateway, if both are
+/// there.
+fn program_of_service(unit: &GatewayUnit) -> Option<[String; 2]> {
+    let [node, script, ..] = unit.program.as_slice() else { return None };
+    let is_command = claude::is_executable(Path::new(node)) && Path::new(script).is_file();
+    if is_command { Some([node.clone(), script.clone()]) } else { None }
 }
 
 fn usual_directories(env: &Env) -> Vec<PathBuf> {
@@ -99,11 +117,15 @@ fn usual_directories(env: &Env) -> Vec<PathBuf> {
     directories
 }
 
-/// Returns the command of this program, which needs these directories in front of `PATH`, and its
-/// own one.
-fn with_directories(program: &Path, first: &[&Path]) -> Result<OpenClawCommand, String> {
+/// Returns the command of this program, which needs its own directory in front of `PATH`, with
+/// `first` before it and `last` after it.
+fn from_program(
+    program: &Path,
+    first: Option<&Path>,
+    last: Option<&Path>,
+) -> Result<OpenClawCommand, String> {
     let mut search_dirs = Vec::new();
-    for directory in first.iter().copied().chain(program.parent()) {
+    for directory in first.into_iter().chain(program.parent()).chain(last) {
         search_dirs.push(utf8(directory)?);
     }
     Ok(OpenClawCommand { program: vec![utf8(program)?], search_dirs, ..OpenClawCommand::default() })
@@ -226,6 +248,16 @@ mod tests {
         assert_eq!(found.environment.len(), 1, "no token");
         variables.push((PROGRAM, &named));
         assert_eq!(find(&Env::of(&variables)).unwrap().program[0], named);
+        // As the gateway's service runs it, without PATH.
+        fs::write(at("cli.mjs"), "").unwrap();
+        let units = at("other/.config/systemd/user");
+        fs::create_dir_all(&units).unwrap();
+        let exec = format!("{} {} gateway --port 7", text("node/node"), text("cli.mjs"));
+        let unit = format!("[Service]\nExecStart={exec}\n");
+        fs::write(units.join("openclaw-gateway.service"), unit).unwrap();
+        let found = find(&Env::of(&[("HOME", &text("other"))])).unwrap();
+        assert_eq!(found.program, [text("node/node"), text("cli.mjs")]);
+        assert_eq!(found.search_dirs, [text("node")]);
         for missing in ["/no/openclaw", "named"] {
             let error = find(&Env::of(&[(PROGRAM, missing)])).unwrap_err();
             assert!(error.contains(missing), "{error}");
