@@ -116,11 +116,15 @@ fn shows_and_redelivers_undelivered_notifications() {
         (&"command 2".into(), &"completed".into(), &4.into())
     );
     assert_eq!(notification["error"], "exit code 1: no");
+    assert_eq!(notification["hint"], "claudejob redeliver a");
+    let text = sandbox.run(["status", "a", "--plain"]).stdout;
+    assert!(text.contains("claudejob redeliver a"), "{text}");
     let list = sandbox.run(["list", "--undelivered"]);
     assert_eq!(
         (&list.json[0]["jobId"], &list.json[0]["undeliveredNotifications"][0]["to"]),
         (&"a".into(), &"command 2".into())
     );
+    assert_eq!(list.json[0]["undeliveredNotifications"][0]["hint"], "claudejob redeliver a");
     assert_eq!(sandbox.run(["clean", "--keep", "0"])["removed"], 0);
     let kept = sandbox.run(["clean", "a"]);
     assert_eq!((kept.code, &kept["removed"]), (1, &0.into()));

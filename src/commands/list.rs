@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::Call;
 use super::observe::try_load_checked;
-use super::status::{QueueView, status_view_in_queue};
+use super::status::{QueueView, status_view_in_queue, undelivered};
 use crate::arguments::{FilterArgs, Format};
 use crate::error::{Error, ExitStatus};
 use crate::job::{Filter, JobId, Status, Timestamp};
@@ -216,8 +216,11 @@ fn load_item(
         Err(error) => return Some(Item::unreadable(id.clone(), &error.to_string())),
         Ok(observed) => observed,
     };
-    let notifications =
-        if with_notifications { observed.dir.notifications(&observed.record) } else { Vec::new() };
+    let notifications = if with_notifications {
+        undelivered(store, &observed.dir, &observed.record)
+    } else {
+        Vec::new()
+    };
     let view = status_view_in_queue(store, &observed.record, queue);
     let mut item = Item::from_record(observed.record, view);
     item.undelivered.clone_from(&notifications);

@@ -12,8 +12,8 @@ use super::host_takeover::take_over;
 use super::observe::{Observed, observe};
 use crate::arguments::{FORCE_HOST, JobName};
 use crate::error::{Error, ExitStatus};
-use crate::job::{Blocked, JobId, Record, Status, StatusView};
-use crate::store::{Store, addressed};
+use crate::job::{Blocked, JobId, Notification, Record, Status, StatusView};
+use crate::store::{JobDir, Store, addressed};
 
 pub(super) use self::waiting::{QueueView, Waiting};
 pub(crate) use crate::job::StatusView as StatusAnswer;
@@ -79,11 +79,21 @@ pub(super) fn status_view_in_queue(
     answer
 }
 
+/// Returns the notifications of a job that were not delivered, with their hints.
+pub(super) fn undelivered(store: &Store, dir: &JobDir, record: &Record) -> Vec<Notification> {
+    let hint = addressed(store.root(), format!("claudejob redeliver {}", record.job_id));
+    let mut notifications = dir.notifications(record);
+    for notification in &mut notifications {
+        notification.hint = Some(hint.clone());
+    }
+    notifications
+}
+
 /// Returns the job's state. With `full`, a request that waits for an answer is not shortened.
 pub(crate) fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnswer, Error> {
     let Observed { record, dir, .. } = observe(store, id)?;
     let mut answer = status_view(store, &record);
-    let mut notifications = dir.notifications(&record);
+    let mut notifications = undelivered(store, &dir, &record);
     notifications.truncate(MAX_NOTIFICATIONS);
     answer.set_undelivered(notifications);
     if full && let Some(blocked) = &mut answer.blocked {

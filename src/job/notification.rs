@@ -73,6 +73,8 @@ pub(crate) struct Notification {
     pub tries: u32,
     /// Why it could not be delivered; null as long as it is tried.
     pub error: Option<String>,
+    /// The command that tries it again now, as `sh` takes it; null in an answer of `redeliver`.
+    pub hint: Option<String>,
     /// When the event was recorded; `None` if it was not recorded yet.
     #[serde(skip)]
     pub due_at: Option<Timestamp>,

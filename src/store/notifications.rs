@@ -198,8 +198,9 @@ impl JobDir {
                     Some((false, tries, error)) => (*tries, error.clone()),
                     None => (0, None),
                 };
-                let to = to.clone();
-                notifications.push(Notification { number, event, to, tries, error, due_at });
+                let (to, hint) = (to.clone(), None);
+                let notification = Notification { number, event, to, tries, error, hint, due_at };
+                notifications.push(notification);
             }
         }
         notifications

@@ -6,7 +6,7 @@ use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use crate::clock;
-use crate::job::{StatusView, Timestamp};
+use crate::job::{Notification, StatusView, Timestamp};
 use crate::output::{
     Answer, BOLD, PLAIN, YELLOW, activity_text, color, columns, command_lines, failure,
     local_second, painted, short_path, undelivered, wait_reason, wrapped,
@@ -172,5 +172,8 @@ fn push_problems(rows: &mut Rows, answer: &StatusView) {
     }
     for notification in &answer.undelivered_notifications {
         rows.push("unsent", YELLOW, &undelivered(notification));
+    }
+    if let Some(Notification { hint: Some(hint), .. }) = answer.undelivered_notifications.first() {
+        rows.push_command("resend", hint);
     }
 }
