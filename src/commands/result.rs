@@ -140,8 +140,8 @@ struct EndedView<'a> {
     num_turns: u64,
     /// Claude's session, which `claude --resume` accepts.
     session_id: Option<&'a str>,
-    /// Token counts in the last report of claude.
-    usage: Option<&'a Value>,
+    /// Token counts in the last report of claude, without zeros and empty values.
+    usage: Option<Value>,
     /// Tool calls that were denied.
     permission_denials: &'a [Value],
     /// The output that `--json-schema` requested.
@@ -191,7 +191,7 @@ impl Serialize for EndedResult {
             duration_ms: outcome.duration_ms,
             num_turns: outcome.num_turns,
             session_id: outcome.session_id.as_deref(),
-            usage: outcome.usage.as_ref(),
+            usage: outcome.usage.clone().map(without_zeros),
             permission_denials: &outcome.permission_denials,
             structured_output: outcome.structured_output.as_ref(),
             warnings: &outcome.warnings,
@@ -321,6 +321,55 @@ pub(super) fn shortened(text: &str, excess: usize) -> String {
     shorter
 }
 
+/// Removes zeros and empty values from the maps of a report.
+fn without_zeros(report: Value) -> Value {
+    match report {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().map(|(name, value)| (name, without_zeros(value)));
+            Value::Object(kept.filter(|(_, value)| !is_empty(value)).collect())
+        }
+        Value::Array(elements) => Value::Array(elements.into_iter().map(without_zeros).collect()),
+        other => other,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(elements) => elements.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) => false,
+    }
+}
+
 fn is_long(value: &Value) -> bool {
     json_length_of(value) > 2_000
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn usage_has_no_zeros() {
+        for (usage, shown) in [
+            (
+                json!({"input_tokens": 12, "cache_read_input_tokens": 0, "server_tool_use": {"n": 0},
+                    "iterations": [], "speed": "standard", "inference_geo": "", "x": null}),
+                json!({"input_tokens": 12, "speed": "standard"}),
+            ),
+            (
+                json!({"iterations": [{"a": 0, "b": 1}, {}], "c": false}),
+                json!({"iterations": [{"b": 1}, {}], "c": false}),
+            ),
+            (json!({"output_tokens": 0}), json!({})),
+            (json!(0), json!(0)),
+        ] {
+            assert_eq!(without_zeros(usage), shown);
+        }
+    }
 }
