@@ -27,12 +27,13 @@ mod staging;
 mod stderr_mark;
 mod summaries;
 mod wake_fifo;
+mod warned;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use address::{
@@ -78,9 +79,6 @@ pub(crate) const TURNS: &str = "turns.ndjson";
 pub(crate) const RESULT: &str = "result.json";
 /// Held exclusively while the job is live.
 pub(crate) const LOCK: &str = "lock";
-
-/// Marker file: a caller was warned that the end of the container ends its jobs.
-pub(crate) const CONTAINER_WARNED: &str = ".container-warned";
 
 /// A failed operation on the jobs directory.
 #[derive(Debug, thiserror::Error)]
@@ -274,12 +272,10 @@ impl Store {
         staging::clear(&self.root)
     }
 
-    /// Creates an empty file in the jobs directory. Returns false if it existed before, so that only
-    /// one of several callers acts.
-    pub(crate) fn create_marker(&self, name: &str) -> bool {
-        let mut options = fs::OpenOptions::new();
-        let created = options.write(true).create_new(true).mode(0o600).open(self.root.join(name));
-        !matches!(created, Err(error) if error.kind() == io::ErrorKind::AlreadyExists)
+    /// Returns whether a warning that holds for every job was not given for a day. It counts as given
+    /// now.
+    pub(crate) fn is_warning_due(&self, warning: &str) -> bool {
+        warned::is_due(&self.root, warning)
     }
 
     /// Returns the US dollars of removed jobs that had all these labels and ended at `since` or

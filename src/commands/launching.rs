@@ -12,7 +12,7 @@ use crate::fault_point::fault_point;
 use crate::finalize::{SWEEP_TIMEOUT, finalize_lost, write_lost_verdict};
 use crate::job::{self, JobId, Reason, Record, Spec, Status, Verdict};
 use crate::launch::{DetachMode, DetachPlan, LaunchError, Launched, launch};
-use crate::store::{CONTAINER_WARNED, JobDir, Liveness, Lock, OUTPUT, Store, addressed};
+use crate::store::{JobDir, Liveness, Lock, OUTPUT, Store, addressed};
 
 /// Time limit for a worker to release its job's lock after it has written the verdict.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ pub(crate) struct Recovered {
     pub attempt: u32,
     /// Claude continues its conversation; otherwise it gets the prompt again.
     pub resumes: bool,
-    /// Circumstances that could end the job early.
+    /// Circumstances that could end the job early, each given once a day for a jobs directory.
     pub warnings: Vec<String>,
     /// The command to run next, as `sh` takes it; null for a completed job.
     pub hint: Option<String>,
@@ -122,15 +122,11 @@ pub(super) fn plan_detach(
     DetachPlan::new(mode, id, &directories, env).map_err(Error::NoScope)
 }
 
-/// Returns the risks to warn the caller of. The risk of a container is reported only once for a jobs
-/// directory.
+/// Returns the risks to warn the caller of: each once a day for a jobs directory, because it is the
+/// same for many jobs.
 pub(super) fn warnings(store: &Store, plan: &DetachPlan) -> Vec<String> {
     let mut warnings = plan.risks().to_vec();
-    if let Some(risk) = plan.container_risk()
-        && !store.create_marker(CONTAINER_WARNED)
-    {
-        warnings.retain(|warning| warning != risk);
-    }
+    warnings.retain(|risk| store.is_warning_due(risk));
     warnings
 }
 

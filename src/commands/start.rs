@@ -92,7 +92,7 @@ pub(crate) struct StartAnswer {
     pub status: Status,
     /// The job existed before (`--if-absent`).
     pub existing: bool,
-    /// Circumstances that could end the job early.
+    /// Circumstances that could end the job early, each given once a day for a jobs directory.
     pub warnings: Vec<String>,
     /// The jobs whose end a queued job waits for.
     pub waits_for: Vec<JobId>,

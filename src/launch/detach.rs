@@ -63,8 +63,6 @@ pub(crate) struct DetachPlan {
     memory_max: Option<u64>,
     /// What would end the job nevertheless, one sentence each.
     risks: Vec<String>,
-    /// The sentence about the container.
-    container_risk: Option<String>,
 }
 
 #[derive(Debug)]
@@ -93,7 +91,6 @@ impl DetachPlan {
             required: mode == DetachMode::Scope,
             memory_max: None,
             risks: Vec::new(),
-            container_risk: None,
         };
         match mode {
             DetachMode::Scope => {
@@ -173,17 +170,11 @@ impl DetachPlan {
     /// Adds the risks that do not depend on the unit: the end of a container or of a CI runner.
     /// This takes some time, which there is while the worker starts.
     pub(crate) fn detect_risks(&mut self, env: &Env) {
-        self.container_risk = risk_of_container(env);
-        for risk in [risk_of_runner(env), self.container_risk.clone()].into_iter().flatten() {
+        for risk in [risk_of_runner(env), risk_of_container(env)].into_iter().flatten() {
             if !self.risks.contains(&risk) {
                 self.risks.push(risk);
             }
         }
-    }
-
-    /// Returns the risk that is the same for every job of the container.
-    pub(crate) fn container_risk(&self) -> Option<&str> {
-        self.container_risk.as_deref()
     }
 
     /// Returns the job record's entry until the worker has checked for itself.

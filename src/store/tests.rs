@@ -248,19 +248,6 @@ fn continues_event_numbers_after_a_torn_line() {
 }
 
 #[test]
-fn creates_a_marker_once() {
-    let root = tempfile::tempdir().unwrap();
-    let store = Store::at(root.path().to_owned());
-    assert_eq!([1, 2].map(|_| store.create_marker(CONTAINER_WARNED)), [true, false]);
-    assert_eq!(store.ids().unwrap(), []);
-    let gone = Store::at(root.path().join("gone"));
-    assert!(
-        gone.create_marker(CONTAINER_WARNED),
-        "without a directory each call counts as the first"
-    );
-}
-
-#[test]
 fn ignores_the_host_name_on_a_local_file_system() {
     let (_folder, store) = store();
     let mut record = record("a");

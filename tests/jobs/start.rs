@@ -9,7 +9,7 @@ use std::thread;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use serde_json::Value;
 
-use crate::support::{Sandbox, await_file, install};
+use crate::support::{Answer, Sandbox, await_file, install};
 
 #[test]
 fn one_of_twenty_starts_with_the_same_id_wins() {
@@ -33,10 +33,31 @@ fn one_of_twenty_starts_with_the_same_id_wins() {
     assert_eq!(start(&["--if-absent"]), [0; 20]);
     let entries = fs::read_dir(sandbox.jobs()).unwrap();
     let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
-    // This file exists if the tests run in a container.
-    names.retain(|name| name != ".container-warned");
+    // This folder exists if the tests run in a container or in a service.
+    names.retain(|name| name != ".warned");
     names.sort();
     assert_eq!(names, [".new", ".queue", "one"]);
+}
+
+#[test]
+fn a_fleet_is_warned_once() {
+    let mut sandbox = Sandbox::new("read\ninit\nresult ok\neof");
+    sandbox.set("RUNNER_TRACKING_ID", "github_1");
+    let warned = |answer: &Answer| answer["warnings"].to_string().matches("CI runner").count();
+    assert_eq!(warned(&sandbox.start("a", &["--label", "fleet=1"])), 1);
+    for id in ["b", "c"] {
+        assert_eq!(warned(&sandbox.start(id, &["--label", "fleet=1"])), 0);
+        let risks = sandbox.status(id)["detached"]["risks"].to_string();
+        assert!(sandbox.status(id)["endedAt"].is_string() || risks.contains("CI runner"));
+    }
+    for id in ["a", "b", "c"] {
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+    assert_eq!(warned(&sandbox.run(["resume", "a"])), 0);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    fs::remove_dir_all(sandbox.jobs().join(".warned")).unwrap();
+    assert_eq!(warned(&sandbox.start("d", &[])), 1);
+    sandbox.wait("d").expect_end(0, "completed", None);
 }
 
 #[test]

@@ -63,7 +63,7 @@ restarts() {
   systemctl restart gateway
   met "no linger, after its restart" "$(statuses dev)" "failed failed failed"
   met "no linger, reason" "$(dev claudejob status as-dev-mixed-1 | jq -r '.reason + " " + .hint')" \
-    "$(dev claudejob status as-dev-mixed-1 | jq -r .reason) claudejob recover as-dev-mixed-1 to go on with it"
+    "$(dev claudejob status as-dev-mixed-1 | jq -r .reason) claudejob recover as-dev-mixed-1"
   systemctl stop gateway
   loginctl enable-linger dev
   until_true test -e /run/user/1500/systemd/private
