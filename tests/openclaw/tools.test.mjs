@@ -123,6 +123,15 @@ test("a tool becomes one call, with texts in stdin", async () => {
   }
 });
 
+test("only who is woken is told to end the turn", async () => {
+  standIn('echo \'{"jobId":"a","existing":false,"hint":"claudejob wait a"}\'');
+  const params = { jobId: "a", prompt: "p", cwd: "/r" };
+  assert.match((await use("start", params))[0].hint, /^End your turn/);
+  assert.equal((await use("start", { ...params, wake: false }))[0].hint, "claudejob wait a");
+  standIn('echo \'{"jobId":"a","existing":true,"hint":"claudejob wait a"}\'');
+  assert.equal((await use("start", params))[0].hint, "claudejob wait a");
+});
+
 test("the configuration sets jobs directory and wake", async () => {
   await use("start", { jobId: "a", prompt: "p", cwd: "/r" }, load({ jobsDir: "/jobs", wake: false }));
   const prefix = ["--jobs-dir=/jobs", "--json", "--max-chars", "8000"];

@@ -32,6 +32,8 @@ const flag = (description: string) => ({ type: "boolean", description });
 const count = (description: string) => ({ type: "integer", minimum: 1, description });
 const texts = (description: string) => ({ type: "array", items: { type: "string", minLength: 1 }, description });
 
+const END_TURN = "End your turn: this session is woken when the job ends or asks.";
+
 const start: Tool = {
   label: "Start a job",
   description:
@@ -55,7 +57,7 @@ const start: Tool = {
     wake: flag("Wake this session when the job ends or asks. The default is the plugin's setting."),
   },
   required: ["jobId", "prompt", "cwd"],
-  run: (params, call, { context, config }) => {
+  run: async (params, call, { context, config }) => {
     const args = ["start", "--if-absent", ...option("--job-id", params["jobId"]), "--prompt=-"];
     args.push(...option("--cwd", directory(String(params["cwd"]), context)));
     args.push(...(params["ask"] === true ? ["--ask"] : []));
@@ -68,10 +70,12 @@ const start: Tool = {
     args.push(...option("--after", params["after"]));
     args.push(...option("--group", params["group"]));
     args.push(...option("--label", params["labels"]));
-    if ((params["wake"] ?? config.wake ?? true) && context.sessionKey) {
-      args.push(`--wake=openclaw:${context.sessionKey}`);
-    }
-    return call({ args, input: String(params["prompt"]) });
+    const wakes = (params["wake"] ?? config.wake ?? true) && context.sessionKey !== undefined;
+    args.push(...(wakes ? [`--wake=openclaw:${context.sessionKey}`] : []));
+    const started = await call({ args, input: String(params["prompt"]) });
+    // The command's own hint waits for the end.
+    const isNew = !Array.isArray(started) && started["existing"] === false;
+    return wakes && isNew ? { ...started, hint: END_TURN } : started;
   },
 };
 
@@ -201,7 +205,10 @@ export function makeTool(name: string, config: Config, context: ToolContext): Ag
   };
 }
 
-/** The answer is the text, as some runtimes show the model only that and others both; an error among the details marks the call as failed. */
+/**
+ * Returns what the model sees. The answer is the text: some runtimes show only that, and some both,
+ * so that the details do not repeat it. An error among them marks the call as failed.
+ */
 function toolResult(answer: Answer): ToolResult {
   const details = failed(answer) ? { error: answer.error, code: answer.code, hint: answer.hint } : {};
   return { content: [{ type: "text", text: JSON.stringify(answer) }], details };
