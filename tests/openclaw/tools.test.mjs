@@ -101,7 +101,7 @@ test("a tool becomes one call, with texts in stdin", async () => {
     ],
     ["status", { jobId: "a" }, ["status", "--", "a"], ""],
     ["result", { jobId: "a" }, ["result", "--", "a"], ""],
-    ["answer", { jobId: "a", choices: ["--all", "DB=x"] }, ["answer", "--choice=--all", "--choice=DB=x", "--", "a"], ""],
+    ["answer", { jobId: "a", choices: ["--x", "DB=y"] }, ["answer", "--choice=--x", "--choice=DB=y", "--", "a"], ""],
     ["answer", { jobId: "a", text }, ["answer", "--text=-", "--", "a"], text],
     ["answer", { jobId: "a", allow: true, requestId: "p1" }, ["answer", "--request-id=p1", "--allow", "--", "a"], ""],
     ["answer", { jobId: "a", deny: true, message: text }, ["answer", "--deny", "--message=-", "--", "a"], text],
@@ -235,7 +235,8 @@ test("a question becomes arguments for ask_user", async () => {
   const options = ["SQLite", "Postgres"].map((label) => ({ label, description: "" }));
   const question = { question: "Which database?", header: "", options, multiSelect: true };
   const ask = (questions) => asked({ kind: "question", questions });
-  const rest = { question: "Which database?", multiSelect: true, options: [{ label: "SQLite" }, { label: "Postgres" }] };
+  const choices = [{ label: "SQLite" }, { label: "Postgres" }];
+  const rest = { question: "Which database?", multiSelect: true, options: choices };
   assert.deepEqual(await ask([question, { ...question, header: "DB" }]), {
     questions: [
       { id: "question_1", header: "Question", ...rest },

@@ -122,11 +122,10 @@ const answer: Tool = {
   run: (params, call) => {
     const args = ["answer", ...option("--choice", params["choices"]), ...option("--request-id", params["requestId"])];
     args.push(...(params["allow"] === true ? ["--allow"] : []), ...(params["deny"] === true ? ["--deny"] : []));
-    const [name, input] = params["message"] === undefined ? ["--text", params["text"]] : ["--message", params["message"]];
-    if (input === undefined) {
-      return call({ args: [...args, ...job(params)] });
-    }
-    return call({ args: [...args, `${name}=-`, ...job(params)], input: String(input) });
+    // Both at once are an error of the command.
+    args.push(...(params["text"] === undefined ? [] : ["--text=-"]));
+    args.push(...(params["message"] === undefined ? [] : ["--message=-"]));
+    return call({ args: [...args, ...job(params)], input: String(params["text"] ?? params["message"] ?? "") });
   },
 };
 
