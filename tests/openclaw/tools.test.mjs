@@ -106,6 +106,12 @@ test("a tool becomes one call, with texts in stdin", async () => {
     ["answer", { jobId: "a", allow: true, requestId: "p1" }, ["answer", "--request-id=p1", "--allow", "--", "a"], ""],
     ["answer", { jobId: "a", deny: true, message: text }, ["answer", "--deny", "--message=-", "--", "a"], text],
     ["send", { jobId: "a", message: text }, ["send", "--message=-", "--", "a"], text],
+    [
+      "send",
+      { jobId: "a", message: text, permissionMode: "acceptEdits", maxTurns: 40 },
+      ["resume", "--message=-", "--permission-mode=acceptEdits", "--max-turns=40", "--", "a"],
+      text,
+    ],
     ["list", {}, ["list"], ""],
     [
       "list",

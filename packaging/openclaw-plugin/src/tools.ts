@@ -32,6 +32,16 @@ const flag = (description: string) => ({ type: "boolean", description });
 const count = (description: string) => ({ type: "integer", minimum: 1, description });
 const texts = (description: string) => ({ type: "array", items: { type: "string", minLength: 1 }, description });
 
+// What both a start and the continuation of an ended job can set.
+const ATTEMPT = {
+  permissionMode: text("default, acceptEdits, plan or bypassPermissions, which is the default."),
+  allowedTools: texts("Tools that need no permission, such as 'Bash(git *)'."),
+  model: text("The model of Claude Code."),
+  timeout: text("Longest duration, such as 30m or 2h."),
+  maxTurns: count("Most turns."),
+  maxBudgetUsd: { type: "number", exclusiveMinimum: 0, description: "Highest cost in US dollars." },
+};
+
 const END_TURN = "End your turn: this session is woken when the job ends or asks.";
 
 const start: Tool = {
@@ -45,12 +55,7 @@ const start: Tool = {
     prompt: text("The task, with all that the agent must know: it does not see this conversation."),
     cwd: text("Directory to work in: a clean repository or a worktree of its own, never the OpenClaw workspace."),
     ask: flag("Let the agent ask questions and wait for answers. Only if you will answer."),
-    permissionMode: text("default, acceptEdits, plan or bypassPermissions, which is the default."),
-    allowedTools: texts("Tools that need no permission, such as 'Bash(git *)'."),
-    model: text("The model of Claude Code."),
-    timeout: text("Longest duration, such as 30m or 2h."),
-    maxTurns: count("Most turns."),
-    maxBudgetUsd: { type: "number", exclusiveMinimum: 0, description: "Highest cost in US dollars." },
+    ...ATTEMPT,
     after: texts("Ids of jobs that must complete first."),
     group: text("Group of jobs of which one runs at a time."),
     labels: texts("Labels, as key=value."),
@@ -61,12 +66,7 @@ const start: Tool = {
     const args = ["start", "--if-absent", ...option("--job-id", params["jobId"]), "--prompt=-"];
     args.push(...option("--cwd", directory(String(params["cwd"]), context)));
     args.push(...(params["ask"] === true ? ["--ask"] : []));
-    args.push(...option("--permission-mode", params["permissionMode"]));
-    args.push(...option("--allowed-tools", params["allowedTools"]));
-    args.push(...option("--model", params["model"]));
-    args.push(...option("--timeout", params["timeout"]));
-    args.push(...option("--max-turns", params["maxTurns"]));
-    args.push(...option("--max-budget-usd", params["maxBudgetUsd"]));
+    args.push(...attempt(params));
     args.push(...option("--after", params["after"]));
     args.push(...option("--group", params["group"]));
     args.push(...option("--label", params["labels"]));
@@ -133,16 +133,19 @@ const send: Tool = {
   label: "Message a job",
   description:
     "Send a message to a job: it becomes part of a running job's work, and continues the conversation of one that " +
-    "has ended, for a next step or a correction.",
-  properties: { jobId: JOB_ID, message: text("The message.") },
+    "has ended, for a next step, a correction, or after a limit. The other parameters are for one that has ended.",
+  properties: { jobId: JOB_ID, message: text("The message."), ...ATTEMPT },
   required: ["jobId", "message"],
   run: async (params, call) => {
-    const rest = { input: String(params["message"]) };
-    const sent = await call({ args: ["send", "--message=-", ...job(params)], ...rest });
-    if (!failed(sent) || sent.code !== "job_ended") {
-      return sent;
+    const input = String(params["message"]);
+    const options = attempt(params);
+    if (options.length === 0) {
+      const sent = await call({ args: ["send", "--message=-", ...job(params)], input });
+      if (!failed(sent) || sent.code !== "job_ended") {
+        return sent;
+      }
     }
-    return call({ args: ["resume", "--message=-", ...job(params)], ...rest });
+    return call({ args: ["resume", "--message=-", ...options, ...job(params)], input });
   },
 };
 
@@ -219,6 +222,17 @@ function option(name: string, value: unknown): string[] {
     return [];
   }
   return (Array.isArray(value) ? value : [value]).map((it) => `${name}=${it}`);
+}
+
+function attempt(params: Params): string[] {
+  return [
+    ...option("--permission-mode", params["permissionMode"]),
+    ...option("--allowed-tools", params["allowedTools"]),
+    ...option("--model", params["model"]),
+    ...option("--timeout", params["timeout"]),
+    ...option("--max-turns", params["maxTurns"]),
+    ...option("--max-budget-usd", params["maxBudgetUsd"]),
+  ];
 }
 
 function job(params: Params): string[] {
