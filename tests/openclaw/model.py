@@ -9,7 +9,7 @@ DO [STEP, ...]   takes the steps one after the other. A step is a command, or an
                    {"follow": COMMAND ID}            runs the command, then the `hint` of what it printed, and so on
                  $KEY in a step becomes the session's key, as the prompt states it.
 System: ... Run: COMMAND
-                 an event: runs the command of each line, and says what the last one printed.
+                 an event: runs the command of each line, and says what they printed.
 anything else    NO_REPLY
 
 LOG gets a JSON line for each request: session, whether the prompt names the skill, the turn's text, the events in it, the
@@ -140,7 +140,7 @@ def act(request):
     elif len(results) < len(commands):
         step = call(commands[len(results)])
     elif commands:
-        step = {"text": "READ: " + results[-1]}
+        step = {"text": "READ: " + "\n".join(results)}
     else:
         step = {"text": "NO_REPLY"}
     skills = system.partition("<available_skills>")[2].partition("</available_skills>")[0]

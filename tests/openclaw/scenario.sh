@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What happens in the machine: /opt/scenario/which says which part. `setup` comes first; each of the
+# What happens in the machine: /opt/scenario/which says which parts. `setup` comes first; each of the
 # others can be left out.
 set -u
 # The agent's session: not the main one, to which an event without a key would go.
@@ -246,7 +246,8 @@ plugin() {
 . $SCENARIO/hints.sh
 mkdir -p "$WORK"
 python3 $SCENARIO/model.py 18700 $SCENARIO/model.log 2>$SCENARIO/model.errors &
-part=$(cat $SCENARIO/which)
-[ "$part" = setup ] || await_gateway
-"$part"
-echo "met: $part came to its end"
+for part in $(cat $SCENARIO/which); do
+  [ "$part" = setup ] || await_gateway
+  "$part"
+  echo "met: $part came to its end"
+done
