@@ -13,12 +13,17 @@ pub(crate) fn without_call(call: libc::c_long, errno: i32) -> Vec<sock_filter> {
 }
 
 /// Refuses all calls that came after Linux 5.0, such as those for pidfds, and statx(2), as a
-/// kernel does that does not know them.
+/// kernel does that does not know them, and fanotify_init(2), as to a user without privileges.
 pub(crate) fn linux_5_0() -> Vec<sock_filter> {
-    let statx = libc::SYS_statx as u32;
-    let is_newer = jump(libc::BPF_JGE, FIRST_AFTER_LINUX_5_0, 1, 0);
-    [load_number(), is_newer, jump(libc::BPF_JEQ, statx, 0, 1), refuse(libc::ENOSYS), allow()]
-        .into()
+    let mut filter = vec![
+        load_number(),
+        jump(libc::BPF_JEQ, libc::SYS_fanotify_init as u32, 0, 1),
+        refuse(libc::EPERM),
+        jump(libc::BPF_JGE, FIRST_AFTER_LINUX_5_0, 1, 0),
+        jump(libc::BPF_JEQ, libc::SYS_statx as u32, 0, 1),
+    ];
+    filter.extend([refuse(libc::ENOSYS), allow()]);
+    filter
 }
 
 /// Installs a filter for this thread and for what it starts. Makes two system calls and allocates
