@@ -47,22 +47,22 @@ pub(crate) enum ExitStatus {
     Terminated = 143,
 }
 
-/// Defines [`Error`]. Each error has a stable code for programs, a message, and a hint, which says
+/// Defines an enum of errors, such as [`Error`]. Each error has a stable code for programs, a message, and a hint, which says
 /// what to do about it. An empty hint is none.
 macro_rules! errors {
-    ($(
+    ($(#[$about:meta])* $enum:ident; $(
         $(#[$doc:meta])*
         $name:ident $(($($field:ident: $type:ty),+))? $({$($named:ident: $named_type:ty),+})? =>
         code $code:expr, message($($message:tt)+), hint($($hint:tt)+);
     )+) => {
-        /// A failed operation.
+        $(#[$about])*
         #[derive(Debug)]
-        pub(crate) enum Error {
+        pub(crate) enum $enum {
             $($(#[$doc])* $name $(($($type),+))? $({$($named: $named_type),+})?,)+
         }
 
         #[allow(unused_variables, reason = "not every text contains every field")]
-        impl Error {
+        impl $enum {
             /// Returns the stable code, for programs.
             pub(crate) fn code(&self) -> &'static str {
                 match self {
@@ -80,7 +80,7 @@ macro_rules! errors {
         }
 
         #[allow(unused_variables, reason = "not every text contains every field")]
-        impl fmt::Display for Error {
+        impl fmt::Display for $enum {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
                     $(Self::$name $(($($field),+))? $({$($named),+})? => write!(f, $($message)+),)+
@@ -90,7 +90,12 @@ macro_rules! errors {
     };
 }
 
+mod worktree;
+pub(crate) use worktree::WorktreeError;
+
 errors! {
+    /// A failed operation.
+    Error;
     /// Invalid arguments that the parser cannot detect.
     Usage(text: String) => code "usage", message("{text}"),
         hint("claudejob --help  # or: claudejob COMMAND --help");
@@ -185,6 +190,9 @@ errors! {
     ClaudeNotFound(why: String) => code "claude_not_found", message("{why}"),
         hint("npm install -g @anthropic-ai/claude-code, or set its path with --claude or \
             CLAUDE_SKILL_CLAUDE");
+    /// The job's worktree cannot be made.
+    Worktree(error: WorktreeError) => code error.code(), message("{error}"),
+        hint("{}", error.hint().unwrap_or_default());
     /// Claude has no such permission mode.
     UnknownPermissionMode(mode: String) => code "usage",
         message(

@@ -24,6 +24,7 @@ mod summary;
 mod timestamp;
 mod waiting;
 mod work_time;
+mod worktree;
 
 pub(crate) use event_log::{EventKind, EventLine, FreezeSkip, WaitReason};
 pub(crate) use filter::Filter;
@@ -56,3 +57,4 @@ pub(crate) use summary::Summary;
 pub(crate) use timestamp::{Timestamp, milliseconds};
 pub(crate) use waiting::{WaitKind, WaitingFor};
 pub(crate) use work_time::{Lifetime, WorkTime};
+pub(crate) use worktree::{BRANCH_PREFIX, Worktree, WorktreeRequest, branch_part};

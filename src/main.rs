@@ -32,6 +32,7 @@ mod stream;
 mod supervisor;
 mod text;
 mod worker;
+mod worktree;
 
 use std::ffi::OsString;
 use std::io;

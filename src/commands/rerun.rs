@@ -13,7 +13,7 @@ use super::wait::print_or_wait;
 use crate::arguments::{JobName, RunOptions, duration, parse_job_id, read_file, read_text};
 use crate::claude::{self, Env};
 use crate::error::{Error, ExitStatus};
-use crate::job::{JobId, Record, Spec, SpecChange};
+use crate::job::{JobId, Record, Spec, SpecChange, Worktree};
 use crate::launch::DetachMode;
 use crate::store::{JobDir, PROMPT, Store};
 
@@ -94,6 +94,11 @@ fn rerun(store: &Store, request: RerunRequest, env: &Env) -> Result<StartAnswer,
     };
     let mut spec = Spec { start_delay_ms: 0, rerun_of: Some(old), ..observed.record.spec };
     change.apply(&mut spec);
+    if let Some(worktree) = spec.worktree.take() {
+        // The new job gets a worktree of its own.
+        spec.cwd = worktree.source_dir;
+        spec.worktree = Some(Worktree::requested(worktree.request));
+    }
     // An update may have moved it. Then another one is searched for.
     if spec.replay.is_none() && !claude::is_executable(spec.claude.as_ref()) {
         spec.claude.clear();

@@ -4,6 +4,7 @@ mod args;
 mod defaults;
 mod job_options;
 mod options;
+mod worktree;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -33,6 +34,8 @@ use crate::openclaw;
 use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, sentence, wait_reason};
 use crate::store::{CreateError, JobDir, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
+
+use worktree::NewWorktree;
 
 pub(crate) use args::StartArgs;
 pub(super) use defaults::default_spec;
@@ -164,6 +167,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
         recipients.command = openclaw::find(env).map_err(Error::NoOpenClaw)?;
     }
     let has_dependencies = spec.dependencies().next().is_some();
+    let worktree = NewWorktree::find(&spec)?;
     let removal_lock = if has_dependencies { Some(store.lock_against_removal()) } else { None };
     check_dependencies(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
@@ -176,6 +180,9 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
             Some(id) => id.clone(),
             None => unused_id(store, now, &mut step),
         };
+        if let Some(worktree) = &worktree {
+            worktree.place(store, &new, &mut spec)?;
+        }
         let plan = plan_detach(detach, store, &new, &spec, env)?;
         let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
         record.worker.detached = Some(plan.expected());
@@ -193,7 +200,8 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     if let Some(keep) = keep {
         remove_old_jobs(store, keep, dir.id());
     }
-    let warnings = warnings(store, &plan);
+    let mut warnings = warnings(store, &plan);
+    warnings.extend(worktree.into_iter().flat_map(|worktree| worktree.warnings));
     let hint = job::wait(dir.id(), spec.keep_alive.enabled);
     Ok(answer(store, &dir, launched, hint, warnings))
 }

@@ -11,6 +11,8 @@ pub(super) enum Kind {
     /// An integer or a decimal number.
     Number,
     Flag,
+    /// Whether an option is given, without its value.
+    Given,
     /// An array of texts, for an option that can be repeated.
     List,
     /// A path that is absolute or begins with `~/`.
@@ -33,7 +35,7 @@ pub(super) const CONFIG_DIR: &str = "claude-config-dir";
 pub(super) const ENV_FILE: &str = "env-file";
 
 /// Options of `start` and `run`. Those that belong to one job alone are no keys.
-pub(super) const OPTIONS: [(&str, Kind); 41] = [
+pub(super) const OPTIONS: [(&str, Kind); 45] = [
     ("model", Kind::Text),
     ("effort", Kind::Text),
     ("fallback-model", Kind::Text),
@@ -75,6 +77,10 @@ pub(super) const OPTIONS: [(&str, Kind); 41] = [
     ("wake", Kind::Text),
     ("notify", Kind::List),
     ("notify-answer", Kind::Flag),
+    ("worktree", Kind::Given),
+    ("worktree-dir", Kind::Path),
+    ("worktree-base", Kind::Text),
+    ("setup", Kind::Text),
 ];
 
 /// Keys beside the options outside of profiles.
@@ -115,6 +121,8 @@ pub(super) fn texts(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Vec<St
 fn texts_of_kind(key: &str, kind: Kind, value: &DeValue<'_>) -> Result<Vec<String>, String> {
     match (kind, value) {
         (Kind::Flag, DeValue::Boolean(on)) => Ok(vec![on.to_string()]),
+        (Kind::Given, DeValue::Boolean(true)) => Ok(vec![String::new()]),
+        (Kind::Given, DeValue::Boolean(false)) => Ok(Vec::new()),
         (Kind::Number, DeValue::Integer(number)) if number.radix() == 10 => {
             Ok(vec![number.as_str().to_owned()])
         }
@@ -140,7 +148,7 @@ fn expected(key: &str, kind: Kind) -> String {
     let (what, example) = match kind {
         Kind::Text => ("a text", "\"…\""),
         Kind::Number => ("a number", "5"),
-        Kind::Flag => ("true or false", "true"),
+        Kind::Flag | Kind::Given => ("true or false", "true"),
         Kind::List => ("an array of texts", "[\"…\"]"),
         Kind::Path => ("a path", "\"~/…\""),
         Kind::Paths => ("an array of paths", "[\"~/…\"]"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::NotifyEvent;
-use super::{JobId, OpenClawRecipients, QueueOptions, WakeTarget};
+use super::{JobId, OpenClawRecipients, QueueOptions, WakeTarget, Worktree};
 
 /// The request for a job, except for the prompt, which is in `prompt.txt`, and the environment,
 /// which is not stored.
@@ -58,6 +58,10 @@ pub(crate) struct Spec {
     pub labels: BTreeMap<String, String>,
     /// The job whose request this one repeats.
     pub rerun_of: Option<JobId>,
+    /// The git worktree in which the job works.
+    pub worktree: Option<Worktree>,
+    /// Shell command that runs in the job's directory before claude (`--setup`).
+    pub setup: Option<String>,
 }
 
 /// Options of claude.

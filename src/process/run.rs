@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -14,6 +15,10 @@ use super::reaping::detach;
 use super::spawn::set_default_signals;
 use crate::job::Exit;
 
+/// Largest part of a program's stderr that is returned.
+const MAX_STDERR_BYTES: u64 = 64 << 10;
+/// How long the end of stderr is awaited after the program has ended.
+const STDERR_TIMEOUT: Duration = Duration::from_millis(200);
 /// How often [`run_with_timeout`] checks whether the program has ended.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -26,10 +31,51 @@ pub(crate) fn run_with_timeout(
     timeout: Duration,
     max_bytes: usize,
 ) -> io::Result<(Vec<u8>, Option<Exit>)> {
-    let deadline = Instant::now() + timeout;
     let (reader, writer) = io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    run(command, &reader, input, timeout, max_bytes)
+}
+
+/// What a program has written, and how it ended; `None` if it was killed after its time.
+pub(crate) struct ProgramOutput {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub exit: Option<Exit>,
+}
+
+/// Like [`run_with_timeout`], but with an empty stdin, and with the two outputs apart.
+pub(crate) fn run_with_outputs(
+    mut command: Command,
+    timeout: Duration,
+    max_bytes: usize,
+) -> io::Result<ProgramOutput> {
+    let (reader, writer) = io::pipe()?;
+    let (mut errors, error_writer) = io::pipe()?;
+    command.stdout(writer).stderr(error_writer);
+    let (sender, receiver) = mpsc::channel();
+    // Not joined: processes that the program left running may hold the pipe without end.
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = (&mut errors).take(MAX_STDERR_BYTES).read_to_end(&mut text);
+        let _ = sender.send(text);
+        let _ = io::copy(&mut errors, &mut io::sink());
+    });
+    let (stdout, exit) = run(command, &reader, None, timeout, max_bytes)?;
+    let stderr = receiver.recv_timeout(STDERR_TIMEOUT).unwrap_or_default();
+    Ok(ProgramOutput { stdout, stderr, exit })
+}
+
+/// Runs a program whose output can be read from `reader`, as [`run_with_timeout`] does.
+fn run(
+    mut command: Command,
+    mut reader: &io::PipeReader,
+    input: Option<Vec<u8>>,
+    timeout: Duration,
+    max_bytes: usize,
+) -> io::Result<(Vec<u8>, Option<Exit>)> {
+    let deadline = Instant::now() + timeout;
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    command.process_group(0).stdin(stdin).stdout(writer.try_clone()?).stderr(writer);
+    command.process_group(0).stdin(stdin);
     // SAFETY: between fork and exec only async-signal-safe calls are made.
     unsafe {
         command.pre_exec(|| {
@@ -50,7 +96,7 @@ pub(crate) fn run_with_timeout(
     let mut open = true;
     loop {
         if open && readable_within(reader.as_fd(), EXIT_POLL_INTERVAL) {
-            let length = (&reader).read(&mut buffer).unwrap_or(0);
+            let length = reader.read(&mut buffer).unwrap_or(0);
             open = length > 0;
             output.extend_from_slice(&buffer[..length.min(max_bytes - output.len())]);
         } else if let Some(status) = child.try_wait()? {

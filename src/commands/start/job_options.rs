@@ -8,6 +8,7 @@ use super::options::{
     AskArgs, ClaudeArgs, DependencyArgs, FailOnArgs, KeepAliveArgs, LimitArgs, NotifyArgs,
     QueueArgs, ReplayArgs, RetryArgs, SessionArgs,
 };
+use super::worktree::WorktreeArgs;
 use super::{MAX_PROMPT_BYTES, StartRequest};
 use crate::arguments::{RunOptions, cwd, label, program, read_file, read_text, text};
 use crate::error::Error;
@@ -18,7 +19,7 @@ use crate::launch::DetachMode;
 const MAX_LABELS: usize = 10;
 
 /// Options that the short help shows.
-const SHORT_HELP: [&str; 17] = [
+const SHORT_HELP: [&str; 18] = [
     "id",
     "text",
     "prompt",
@@ -36,6 +37,7 @@ const SHORT_HELP: [&str; 17] = [
     "group",
     "max_parallel",
     "after",
+    "worktree",
 ];
 
 /// Hides an option in the short help, unless it is one of the most important.
@@ -97,6 +99,8 @@ pub(crate) struct JobOptions {
     keep_alive: KeepAliveArgs,
     #[command(flatten, next_help_heading = "Session")]
     ask: AskArgs,
+    #[command(flatten, next_help_heading = "Worktree")]
+    worktree: WorktreeArgs,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -147,6 +151,11 @@ impl JobOptions {
         let (session, resume_job) = self.session.into_parts()?;
         let (after, after_any) = self.dependencies.into_ids()?;
         let (limits, budget) = self.limits.into_parts();
+        let (mut worktree, setup) = self.worktree.into_parts()?;
+        if resume_job.is_some() {
+            // A session belongs to the directory in which it began.
+            worktree = None;
+        }
         let options = ClaudeOptions {
             fallback_model: self.fallback_model,
             extra_args: self.extra_args,
@@ -177,6 +186,8 @@ impl JobOptions {
             labels: self.label.into_iter().collect(),
             rerun_of: None,
             profile: None,
+            worktree,
+            setup,
         };
         self.run.into_change().apply(&mut spec);
         let detach = self.detach;

@@ -17,7 +17,7 @@ fn each_option_changes_the_request() {
     const BASES: [&str; 3] = [
         "--prompt x",
         "--replay /dev/null",
-        "--prompt x --keep-alive --ask --group g --wake-url http://h/ --resume S",
+        "--prompt x --keep-alive --ask --group g --wake-url http://h/ --resume S --worktree",
     ];
     for option in StartArgs::augment_args(Command::new("start")).get_arguments() {
         // It is not a part of the request.

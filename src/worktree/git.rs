@@ -1,0 +1,139 @@
+//! Running git.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::error::WorktreeError;
+use crate::process;
+use crate::text::one_line;
+
+/// The oldest supported version of git.
+const MINIMUM: (u32, u32) = (2, 20);
+/// Time limit for a question to git that a caller waits for.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Largest part of git's output that is read.
+const MAX_OUTPUT_BYTES: usize = 8 << 20;
+/// Longest message of git in an error.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// Variables by which git tells its hooks the repository. They would lead git, claude and the
+/// setup command to another repository than that of their directory.
+pub(crate) const REPOSITORY_VARIABLES: [&str; 12] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+];
+
+/// What git has answered.
+#[derive(Debug)]
+pub(crate) struct GitOutput {
+    pub stdout: Vec<u8>,
+    /// The last line of what it wrote to stderr.
+    pub message: String,
+    pub is_success: bool,
+}
+
+impl GitOutput {
+    /// Returns the output as a text without the end of its last line.
+    pub(crate) fn text(&self) -> Result<String, WorktreeError> {
+        match String::from_utf8(self.stdout.clone()) {
+            Ok(text) => Ok(text.trim_end_matches('\n').to_owned()),
+            Err(error) => {
+                let text = String::from_utf8_lossy(error.as_bytes());
+                Err(WorktreeError::BadPath(one_line(&text, 200), "it is not UTF-8".to_owned()))
+            }
+        }
+    }
+}
+
+/// Returns the command `git -C dir`, which asks no questions and takes the repository from the
+/// directory alone.
+pub(crate) fn git(dir: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(dir);
+    for name in REPOSITORY_VARIABLES {
+        command.env_remove(name);
+    }
+    // The messages in English, by which a lock of another git is recognized.
+    command.env("GIT_TERMINAL_PROMPT", "0").env("LANGUAGE", "C");
+    command
+}
+
+/// Asks git a question, which changes nothing, and waits at most for `timeout`.
+pub(crate) fn query_within(
+    dir: &Path,
+    args: &[&str],
+    timeout: Duration,
+) -> Result<GitOutput, WorktreeError> {
+    let mut command = git(dir);
+    command.env("GIT_OPTIONAL_LOCKS", "0").args(args);
+    run(command, args.first().copied().unwrap_or_default(), timeout)
+}
+
+/// Asks git a question that a caller waits for.
+pub(crate) fn query(dir: &Path, args: &[&str]) -> Result<GitOutput, WorktreeError> {
+    query_within(dir, args, TIMEOUT)
+}
+
+/// Runs a command of git. `what`: its name in errors.
+pub(crate) fn run(
+    command: Command,
+    what: &str,
+    timeout: Duration,
+) -> Result<GitOutput, WorktreeError> {
+    let output = process::run_with_outputs(command, timeout, MAX_OUTPUT_BYTES)
+        .map_err(|error| WorktreeError::NoGit(error.to_string()))?;
+    let Some(exit) = output.exit else {
+        let why = format!("it took longer than {}", humantime::format_duration(timeout));
+        return Err(WorktreeError::GitFailed(what.to_owned(), why));
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    let last = stderr.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+    Ok(GitOutput {
+        stdout: output.stdout,
+        message: one_line(last.trim_start_matches("fatal: "), MAX_MESSAGE_CHARS),
+        is_success: exit.code == Some(0),
+    })
+}
+
+/// Refuses a git that is too old.
+pub(crate) fn check_version() -> Result<(), WorktreeError> {
+    let output = query(Path::new("/"), &["--version"])?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split_whitespace().nth(2).unwrap_or_default();
+    match parse_version(version) {
+        Some(found) if found < MINIMUM => {
+            let minimum = format!("{}.{}", MINIMUM.0, MINIMUM.1);
+            Err(WorktreeError::GitTooOld(version.to_owned(), minimum))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_versions() {
+        assert_eq!(parse_version("2.47.3"), Some((2, 47)));
+        assert_eq!(parse_version("2.39.5.windows"), Some((2, 39)));
+        assert_eq!(parse_version("unknown"), None);
+        assert!(parse_version("2.9.0").unwrap() < MINIMUM);
+    }
+}
