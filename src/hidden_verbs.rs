@@ -7,7 +7,9 @@ pub(crate) const WORKER: &str = "worker";
 pub(crate) const NOTIFIER: &str = "courier";
 /// A recording in the place of claude: `--speed FACTOR [FILE]`.
 pub(crate) const REPLAY: &str = "replay";
+/// The preparation of a job's directory, which then becomes claude: `JOB_DIR PROGRAM ARGS...`.
+pub(crate) const PREPARE: &str = "prepare";
 /// The words that can complete a command line: `WORD...`, the last one being typed.
 pub(crate) const COMPLETE: &str = "__complete";
 
-pub(crate) const ALL: [&str; 4] = [WORKER, NOTIFIER, REPLAY, COMPLETE];
+pub(crate) const ALL: [&str; 5] = [WORKER, NOTIFIER, REPLAY, PREPARE, COMPLETE];

@@ -57,4 +57,6 @@ pub(crate) use summary::Summary;
 pub(crate) use timestamp::{Timestamp, milliseconds};
 pub(crate) use waiting::{WaitKind, WaitingFor};
 pub(crate) use work_time::{Lifetime, WorkTime};
-pub(crate) use worktree::{BRANCH_PREFIX, Worktree, WorktreeRequest, branch_part};
+pub(crate) use worktree::{
+    BRANCH_PREFIX, PREPARATION_FAILED, Worktree, WorktreeRequest, branch_part,
+};

@@ -122,6 +122,9 @@ fn try_hidden_verb(name: &str, args: &[OsString]) -> Option<io::Result<u8>> {
         return None;
     }
     let job = args[0].as_os_str().into();
+    if name == hidden_verbs::PREPARE {
+        return Some(worktree::prepare(job, args.get(1)?, &args[2..]));
+    }
     Some(if name == hidden_verbs::WORKER {
         worker::run(job, args.get(1).and_then(|unit| unit.to_str())).map(|()| 0)
     } else {

@@ -59,7 +59,9 @@ pub(crate) use reaping::{Reaped, adopt_orphans, detach, reap, reap_in_background
 pub(crate) use rename::rename_to_free_name;
 pub(crate) use run::{run_with_outputs, run_with_timeout};
 pub(crate) use signals::{AwaitedSignals, discard_typed, run_in_foreground, stop_self};
-pub(crate) use spawn::{accept_kill_requests, spawn_claude, spawn_detached, spawn_worker};
+pub(crate) use spawn::{
+    accept_kill_requests, exec, run_to_stderr, spawn_claude, spawn_detached, spawn_worker,
+};
 
 // Links the unwinder, which a release needs only for the backtrace of a panic, into the program:
 // loading the shared `libgcc_s` takes a tenth of the CPU time of a `status`.

@@ -21,6 +21,7 @@ mod lock;
 mod lock_holder;
 mod node_skill;
 mod notifications;
+mod preparation;
 mod removed_costs;
 mod reserve;
 mod staging;
@@ -49,6 +50,7 @@ pub(crate) use lines::{
 };
 pub(crate) use liveness::Liveness;
 pub(crate) use lock::{Lock, is_independent};
+pub(crate) use preparation::{Preparation, PreparationStep};
 pub(crate) use stderr_mark::StderrMark;
 pub(crate) use summaries::{EndedJob, Listed, Summaries};
 pub(crate) use wake_fifo::{notify, open_wake_fifo};

@@ -1,6 +1,11 @@
 //! Git worktrees of jobs: where they are, and how they are made.
 
+mod exclude;
 mod git;
+mod include;
+mod make;
+mod prepare;
 mod repository;
 
+pub(crate) use prepare::{prepared, run as prepare};
 pub(crate) use repository::Repository;

@@ -12,7 +12,7 @@ use super::host_takeover::take_over;
 use super::observe::{Observed, observe};
 use crate::arguments::{FORCE_HOST, JobName};
 use crate::error::{Error, ExitStatus};
-use crate::job::{Blocked, JobId, Notification, Record, Status, StatusView};
+use crate::job::{Activity, Blocked, JobId, Notification, Record, Status, StatusView};
 use crate::store::{JobDir, Store, addressed};
 
 pub(super) use self::waiting::{QueueView, Waiting};
@@ -60,6 +60,12 @@ pub(super) fn status_view_in_queue(
     queue: &OnceCell<QueueView>,
 ) -> StatusView {
     let mut answer = StatusView::from_record(record);
+    if record.status == Status::Running
+        && record.spec.needs_preparation()
+        && let Some(step) = store.job(&record.job_id).preparation().step
+    {
+        answer.activity = Some(Activity { tool: None, text: step.describe().to_owned() });
+    }
     if record.status == Status::Queued
         && let Some(waiting) = queue.get_or_init(|| QueueView::load(store)).waiting(store, record)
     {

@@ -235,6 +235,11 @@ impl Spec {
         })
     }
 
+    /// Whether the job's directory is prepared before claude is started.
+    pub(crate) fn needs_preparation(&self) -> bool {
+        self.worktree.is_some() || self.setup.is_some()
+    }
+
     /// Returns the jobs that this one waits for.
     pub(crate) fn dependencies(&self) -> impl Iterator<Item = &JobId> {
         self.after.iter().chain(&self.after_any)

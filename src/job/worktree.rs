@@ -7,6 +7,9 @@ use super::JobId;
 /// Namespace of the branches of jobs.
 pub(crate) const BRANCH_PREFIX: &str = "claudejob";
 
+/// Exit status with which the preparation of a job's directory fails. Claude does not use it.
+pub(crate) const PREPARATION_FAILED: u8 = 113;
+
 /// A git worktree in which a job works. The job's start decides where it is; the worker makes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

@@ -1,9 +1,9 @@
 //! Starting workers, detached programs and claude.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 #[cfg(target_os = "linux")]
 use nix::libc;
@@ -96,6 +96,26 @@ pub(crate) fn spawn_claude(command: &mut Command) -> io::Result<Child> {
         });
     }
     command.spawn()
+}
+
+/// Runs a program and waits for its end. It has no input, and all its output goes to stderr.
+pub(crate) fn run_to_stderr(command: &mut Command) -> io::Result<ExitStatus> {
+    let output = io::stderr().as_fd().try_clone_to_owned()?;
+    command.stdin(Stdio::null()).stdout(output);
+    // SAFETY: as above.
+    unsafe {
+        command.pre_exec(|| {
+            set_default_signals();
+            Ok(())
+        });
+    }
+    command.status()
+}
+
+/// Replaces this process with a program. Returns only if that fails.
+pub(crate) fn exec(command: &mut Command) -> io::Error {
+    set_default_signals();
+    command.exec()
 }
 
 /// Restores the default actions: signals that a caller ignores (nohup, a shell's background job)

@@ -286,12 +286,12 @@ impl JobDir {
     }
 
     /// Renames a complete file to `name`. Readers see the old or the new contents, after a crash, too.
-    fn publish_file(&self, written: &Path, name: &str) -> Result<(), StoreError> {
+    pub(super) fn publish_file(&self, written: &Path, name: &str) -> Result<(), StoreError> {
         let path = self.file(name);
         fs::rename(written, &path).context("replace", &path)
     }
 
-    fn temporary(&self, name: &str) -> PathBuf {
+    pub(super) fn temporary(&self, name: &str) -> PathBuf {
         self.file(&format!("{name}.tmp"))
     }
 

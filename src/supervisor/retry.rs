@@ -103,7 +103,10 @@ impl Supervisor {
             }
             // Before the worker has logged its start, the caller gets the error and can correct the
             // cause.
-            Some(Reason::LaunchFailed) => self.recording.is_start_logged,
+            // A preparation of the job's directory that failed would fail again.
+            Some(Reason::LaunchFailed) => {
+                self.recording.is_start_logged && self.attempt.start_failure.is_some()
+            }
             _ => false,
         }
     }

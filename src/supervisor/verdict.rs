@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Evidence, StartFailure, StopReason, Supervisor};
-use crate::job::{Exit, Reason, Timestamp, TurnFailure, Verdict};
+use crate::job::{Exit, PREPARATION_FAILED, Reason, Timestamp, TurnFailure, Verdict};
 use crate::stream::{Digest, McpServer, TurnResult, is_spend_limit};
 use crate::text::{one_line, plural, signal_name};
 
@@ -192,6 +192,14 @@ impl Supervisor {
     fn verdict_without_result(&self, evidence: &Evidence<'_>) -> Verdict {
         let complaint = first_line(evidence.stderr);
         let exit = self.record.ending.exit;
+        let code = exit.and_then(|exit| exit.code);
+        if code == Some(i32::from(PREPARATION_FAILED))
+            && self.record.spec.needs_preparation()
+            && !self.digest.began
+        {
+            let why = last_line(evidence.stderr).unwrap_or("its preparation failed".to_owned());
+            return Verdict::failed(Reason::LaunchFailed, why);
+        }
         let failed = exit.is_some_and(|exit| exit.code.is_some_and(|code| code != 0));
         // A claude that was ended from outside has refused nothing, whatever it wrote before.
         let refused = failed && exit.and_then(Exit::signal).is_none();
@@ -392,6 +400,14 @@ pub(super) fn ignored_rules(stderr: &str) -> Vec<String> {
 
 fn first_line(stderr: &str) -> Option<String> {
     stderr.lines().map(|line| one_line(line, MAX_SENTENCE_CHARS)).find(|line| !line.is_empty())
+}
+
+fn last_line(stderr: &str) -> Option<String> {
+    stderr
+        .lines()
+        .rev()
+        .map(|line| one_line(line, MAX_SENTENCE_CHARS))
+        .find(|line| !line.is_empty())
 }
 
 /// Returns how a process ended, as a text that follows its name.

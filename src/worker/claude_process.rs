@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill, killpg};
@@ -21,6 +21,7 @@ use crate::store::{PROMPT, STDERR, is_independent};
 use crate::stream::LineSplitter;
 use crate::supervisor::{Input, TermSignal};
 use crate::text::{clip, last_lines};
+use crate::worktree;
 
 /// How long a job must run before disk space is reserved for its verdict.
 const RESERVE_DELAY: Duration = Duration::from_secs(1);
@@ -54,7 +55,8 @@ fn launch_error(spec: &Spec, error: &io::Error) -> String {
 struct Launch {
     pid: i32,
     session_id: String,
-    command: Command,
+    program: String,
+    arguments: Vec<String>,
     stdout: pipe::Receiver,
 }
 
@@ -62,11 +64,9 @@ impl Worker {
     /// Starts claude.
     pub(super) fn launch(&mut self) {
         match self.try_launch() {
-            Ok(Launch { pid, session_id, command, stdout }) => {
+            Ok(Launch { pid, session_id, program, arguments, stdout }) => {
                 self.reserve_at = Some(Instant::now() + RESERVE_DELAY);
                 self.admission.record_claude(pid);
-                let program = clip(&command.get_program().to_string_lossy(), MAX_PROGRAM_CHARS);
-                let arguments = claude::redacted_arguments(command.get_args());
                 self.take(Input::Launched { pid, session_id, program, arguments });
                 self.stdout = Some(stdout);
             }
@@ -87,7 +87,10 @@ impl Worker {
             Some(_) => SessionStart::Resume { id: &session_id, fork: opening.fork },
             None => SessionStart::New(&session_id),
         };
-        let mut command = claude::command(&record.spec, &record.job_id, self.job.path(), &session);
+        let command = claude::command(&record.spec, &record.job_id, self.job.path(), &session);
+        let program = clip(&command.get_program().to_string_lossy(), MAX_PROGRAM_CHARS);
+        let arguments = claude::redacted_arguments(command.get_args());
+        let mut command = worktree::prepared(command, &record.spec, self.job.path());
         let (stderr, stderr_start) = self.open_stderr()?;
         command.stderr(stderr);
         self.launch_state = LaunchState {
@@ -114,7 +117,7 @@ impl Worker {
         let stdout = pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?;
         let pid = child.id() as i32;
         self.claude = Some(child);
-        Ok(Launch { pid, session_id, command, stdout })
+        Ok(Launch { pid, session_id, program, arguments, stdout })
     }
 
     /// Opens the file for claude's stderr, and watches it. Returns the length that it has already.

@@ -40,6 +40,8 @@ pub(crate) struct GitOutput {
     pub stdout: Vec<u8>,
     /// The last line of what it wrote to stderr.
     pub message: String,
+    /// Everything that it wrote to stderr.
+    pub stderr: String,
     pub is_success: bool,
 }
 
@@ -102,6 +104,7 @@ pub(crate) fn run(
     Ok(GitOutput {
         stdout: output.stdout,
         message: one_line(last.trim_start_matches("fatal: "), MAX_MESSAGE_CHARS),
+        stderr,
         is_success: exit.code == Some(0),
     })
 }
