@@ -58,5 +58,5 @@ pub(crate) use timestamp::{Timestamp, milliseconds};
 pub(crate) use waiting::{WaitKind, WaitingFor};
 pub(crate) use work_time::{Lifetime, WorkTime};
 pub(crate) use worktree::{
-    BRANCH_PREFIX, PREPARATION_FAILED, Worktree, WorktreeRequest, branch_part,
+    BRANCH_PREFIX, PREPARATION_FAILED, Worktree, WorktreeRequest, WorktreeView, branch_part,
 };

@@ -3,9 +3,11 @@
 mod exclude;
 mod git;
 mod include;
+mod inspect;
 mod make;
 mod prepare;
 mod repository;
 
+pub(crate) use inspect::inspect;
 pub(crate) use prepare::{prepared, run as prepare};
 pub(crate) use repository::Repository;

@@ -39,6 +39,10 @@ pub(crate) struct Recovered {
 }
 
 pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
+    if spec.worktree.as_ref().is_some_and(|worktree| !worktree.path.is_empty()) {
+        // It is made again if it is gone.
+        return Ok(());
+    }
     let why = match std::fs::metadata(&spec.cwd) {
         Err(error) => error.to_string(),
         Ok(metadata) if !metadata.is_dir() => "not a directory".to_owned(),

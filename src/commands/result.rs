@@ -18,9 +18,11 @@ use crate::error::{Error, ExitStatus};
 use crate::finalize::outcome_from_log;
 use crate::job::{
     Exit, JobId, Lifetime, Outcome, PreviousResult, Reason, Status, UndeliveredMessage,
+    WorktreeView,
 };
 use crate::store::{Store, addressed};
 use crate::text::{clip, json_length_of};
+use crate::worktree::inspect;
 
 /// Arguments of `result`.
 #[derive(Debug, Args)]
@@ -94,6 +96,8 @@ pub(crate) struct EndedResult {
     pub lifetime: Lifetime,
     /// The model, for Markdown.
     pub model: Option<String>,
+    /// The job's git worktree.
+    pub worktree: Option<WorktreeView>,
     /// Parts were left out to keep the answer short.
     pub truncated: bool,
     pub hint: Option<String>,
@@ -154,6 +158,8 @@ struct EndedView<'a> {
     /// Deprecated name of `undeliveredMessages`; absent when empty.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     undelivered: &'a [UndeliveredMessage],
+    /// The job's git worktree (`--worktree`).
+    worktree: Option<&'a WorktreeView>,
     /// Parts were left out to keep the answer short; `result --max-chars 0` shows them.
     truncated: bool,
     /// The command to run next, as `sh` takes it; null for a completed job.
@@ -197,6 +203,7 @@ impl Serialize for EndedResult {
             warnings: &outcome.warnings,
             undelivered_messages: &outcome.undelivered,
             undelivered: &outcome.undelivered,
+            worktree: self.worktree.as_ref(),
             truncated: self.truncated,
             hint: self.hint.as_deref(),
         };
@@ -220,6 +227,7 @@ pub(super) fn result_within(
     };
     let Observed { dir, record, .. } = observed;
     let (lifetime, model) = (record.lifetime(), record.model.clone());
+    let worktree = record.spec.worktree.clone();
     let outcome = dir.outcome();
     let failure = record.progress.last_failure.as_ref();
     // An idle job has the answer of its last turn.
@@ -234,7 +242,8 @@ pub(super) fn result_within(
             error: failure.map(|failure| failure.error.clone()),
             ..outcome.clone()
         };
-        let ended = EndedResult { outcome, lifetime, model, truncated: false, hint };
+        let worktree = worktree.as_ref().map(inspect);
+        let ended = EndedResult { outcome, lifetime, model, worktree, truncated: false, hint };
         return Ok(ResultAnswer::Ended(Box::new(fit(ended, max))));
     }
     if record.status.is_live() {
@@ -258,7 +267,8 @@ pub(super) fn result_within(
             ..Outcome::from_record(&record)
         },
     };
-    let ended = EndedResult { outcome, lifetime, model, truncated: false, hint };
+    let worktree = worktree.as_ref().map(inspect);
+    let ended = EndedResult { outcome, lifetime, model, worktree, truncated: false, hint };
     Ok(ResultAnswer::Ended(Box::new(fit(ended, max))))
 }
 

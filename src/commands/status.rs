@@ -14,6 +14,7 @@ use crate::arguments::{FORCE_HOST, JobName};
 use crate::error::{Error, ExitStatus};
 use crate::job::{Activity, Blocked, JobId, Notification, Record, Status, StatusView};
 use crate::store::{JobDir, Store, addressed};
+use crate::worktree::inspect;
 
 pub(super) use self::waiting::{QueueView, Waiting};
 pub(crate) use crate::job::StatusView as StatusAnswer;
@@ -102,6 +103,7 @@ pub(crate) fn status(store: &Store, id: &JobId, full: bool) -> Result<StatusAnsw
     let mut notifications = undelivered(store, &dir, &record);
     notifications.truncate(MAX_NOTIFICATIONS);
     answer.set_undelivered(notifications);
+    answer.worktree = record.spec.worktree.as_ref().map(inspect);
     if full && let Some(blocked) = &mut answer.blocked {
         let others = std::mem::take(&mut blocked.others);
         let open = super::answer::open(store, id, Some(&blocked.request_id))?;

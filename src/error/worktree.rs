@@ -59,10 +59,6 @@ errors! {
     BadPath(path: String, why: String) => code "bad_worktree_path",
         message("the path '{}' cannot be used for a worktree: {why}", path.escape_debug()),
         hint("set --cwd or --worktree-dir to another directory");
-    /// The name of the worktree is not valid.
-    BadName(name: String) => code "usage",
-        message("invalid name '{}' for --worktree", name.escape_debug()),
-        hint("use a letter or digit, then at most 127 letters, digits, '.', '_' or '-'");
 }
 
 impl From<WorktreeError> for Error {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Activity, Blocked, Detached, Detachment, JobId, Notification, Reason, Record, Status,
-    Timestamp, WaitingFor, WorkTime,
+    Timestamp, WaitingFor, WorkTime, WorktreeView,
 };
 use crate::text::clip;
 
@@ -63,6 +63,8 @@ pub(crate) struct StatusView {
     pub warnings: Vec<String>,
     /// The directory in which the job works.
     pub cwd: String,
+    /// The job's git worktree (`--worktree`).
+    pub worktree: Option<WorktreeView>,
     /// The beginning of the prompt.
     pub prompt: String,
     /// Its labels.
@@ -149,6 +151,7 @@ impl StatusView {
             blocked,
             warnings,
             cwd: clip(&record.spec.cwd, 1_000),
+            worktree: record.spec.worktree.as_ref().map(WorktreeView::new),
             prompt: clip(&record.prompt, 200),
             labels,
             detached: record.worker.detached.clone().map(|d| DetachedView::new(d, record.status)),

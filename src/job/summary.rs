@@ -123,6 +123,15 @@ pub(crate) struct SpecSummary {
     pub(crate) allowed_tools: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) disallowed_tools: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) worktree: Option<WorktreeSummary>,
+}
+
+/// The part of the [`Worktree`](super::Worktree) in a summary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct WorktreeSummary {
+    pub(crate) branch: String,
 }
 
 /// The part of the [`QueueOptions`](super::QueueOptions) in a summary.
@@ -184,6 +193,10 @@ impl From<Record> for Summary {
                 tool_timeout_ms: record.spec.limits.tool_timeout_ms,
                 allowed_tools: record.spec.options.allowed_tools,
                 disallowed_tools: record.spec.options.disallowed_tools,
+                worktree: match record.spec.worktree {
+                    Some(worktree) => Some(WorktreeSummary { branch: worktree.branch }),
+                    None => None,
+                },
             },
         }
     }

@@ -7,6 +7,9 @@ use super::JobId;
 /// Namespace of the branches of jobs.
 pub(crate) const BRANCH_PREFIX: &str = "claudejob";
 
+/// Number of digits of a commit in texts.
+const SHORT_COMMIT: usize = 10;
+
 /// Exit status with which the preparation of a job's directory fails. Claude does not use it.
 pub(crate) const PREPARATION_FAILED: u8 = 113;
 
@@ -56,6 +59,50 @@ impl Worktree {
     /// Returns the name in its path and its branch.
     pub(crate) fn name<'a>(&'a self, id: &'a JobId) -> &'a str {
         self.request.name.as_deref().unwrap_or(id.as_str())
+    }
+}
+
+/// A job's worktree as answers show it.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WorktreeView {
+    /// Absolute path of the worktree.
+    pub path: String,
+    /// Its branch.
+    pub branch: String,
+    /// The commit at which the branch began.
+    pub base: String,
+    /// Full name of the ref that named this commit, such as `refs/heads/main`; null if none did.
+    pub base_ref: Option<String>,
+    /// Number of commits since the base; null if the worktree is not there or git does not answer.
+    pub commits: Option<usize>,
+    /// Number of changed and untracked files; null as `commits`.
+    pub dirty: Option<usize>,
+}
+
+impl WorktreeView {
+    /// Returns the view of a worktree that was not inspected.
+    pub(crate) fn new(worktree: &Worktree) -> Self {
+        Self {
+            path: worktree.path.clone(),
+            branch: worktree.branch.clone(),
+            base: worktree.base.clone(),
+            base_ref: worktree.base_ref.clone(),
+            commits: None,
+            dirty: None,
+        }
+    }
+
+    /// Returns the short name of the ref at which the branch began, or else the commit.
+    pub(crate) fn base_name(&self) -> &str {
+        match &self.base_ref {
+            Some(name) => {
+                let short = name.strip_prefix("refs/heads/");
+                short.or(name.strip_prefix("refs/")).unwrap_or(name)
+            }
+            None => &self.base[..self.base.len().min(SHORT_COMMIT)],
+        }
     }
 }
 

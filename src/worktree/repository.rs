@@ -285,7 +285,7 @@ pub(super) fn is_empty_directory(path: &str) -> bool {
     }
 }
 
-/// Resolves the links in a path, of which the last parts need not exist.
+/// Resolves the links in a path. Its last parts need not exist.
 pub(super) fn resolved(path: &Path) -> PathBuf {
     if let Ok(path) = fs::canonicalize(path) {
         return path;

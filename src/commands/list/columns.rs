@@ -30,6 +30,7 @@ pub(super) enum ListColumn {
     Now,
     Folder,
     Group,
+    Branch,
     Model,
     Labels,
     Prompt,
@@ -41,7 +42,7 @@ impl ListColumn {
     pub(super) const USUAL: [Self; 6] =
         [Self::Job, Self::Status, Self::Age, Self::Time, Self::Cost, Self::Now];
     /// The columns of the wide format.
-    pub(super) const WIDE: [Self; 10] = [
+    pub(super) const WIDE: [Self; 11] = [
         Self::Job,
         Self::Status,
         Self::Age,
@@ -49,6 +50,7 @@ impl ListColumn {
         Self::Cost,
         Self::Folder,
         Self::Group,
+        Self::Branch,
         Self::Model,
         Self::Labels,
         Self::Now,
@@ -70,6 +72,7 @@ impl ListColumn {
             Self::Now => Column::left("NOW OR RESULT").at_most(MAX_WIDE),
             Self::Folder => Column::left("FOLDER").at_most(MAX_WIDE),
             Self::Group => Column::left("GROUP").at_most(MAX_WIDE),
+            Self::Branch => Column::left("BRANCH").at_most(MAX_WIDE),
             Self::Model => Column::left("MODEL").at_most(MAX_WIDE),
             Self::Labels => Column::left("LABELS").at_most(MAX_WIDE),
             Self::Prompt => Column::left("PROMPT").at_most(MAX_WIDE),
@@ -102,6 +105,7 @@ impl ListColumn {
             Self::Now => now_or_result(item),
             Self::Folder => short_path(&item.for_text.folder),
             Self::Group => item.group.clone().unwrap_or_default(),
+            Self::Branch => item.branch.clone().unwrap_or_default(),
             Self::Model => item.for_text.model.clone().unwrap_or_default(),
             Self::Labels => labels(item),
             Self::Prompt => item.prompt.clone(),

@@ -63,6 +63,8 @@ pub(crate) struct Item {
     pub undelivered: Vec<Notification>,
     /// The job's group (`--group`), which limits how many of its jobs run at once.
     pub group: Option<String>,
+    /// The branch of the job's git worktree (`--worktree`).
+    pub branch: Option<String>,
     /// The job's labels.
     pub labels: BTreeMap<String, String>,
     /// Problems of a live job that did not make it fail, for example that it runs on another
@@ -141,6 +143,7 @@ impl Item {
                 .map(|activity| Activity { text: clip(&activity.text, 60), tool: activity.tool }),
             prompt: clip(&record.prompt, Summary::MAX_PROMPT_CHARS),
             group: record.spec.queue_options.group,
+            branch: record.spec.worktree.map(|worktree| worktree.branch),
             labels: record.spec.labels,
             ..Self::blank(record.job_id)
         }
@@ -169,6 +172,7 @@ impl Item {
             cost_is_lower_bound: summary.cost_is_lower_bound,
             prompt: summary.prompt,
             group: summary.spec.admission.group,
+            branch: summary.spec.worktree.map(|worktree| worktree.branch),
             labels: summary.spec.labels,
             ..Self::blank(summary.job_id)
         }
@@ -204,6 +208,7 @@ impl Item {
             undelivered_notifications: Vec::new(),
             undelivered: Vec::new(),
             group: None,
+            branch: None,
             labels: BTreeMap::new(),
             warnings: Vec::new(),
             truncated: false,

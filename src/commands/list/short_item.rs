@@ -100,6 +100,9 @@ pub(super) struct ShortItem {
     /// The job's group (`--group`), which limits how many of its jobs run at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<String>,
+    /// The branch of the job's git worktree (`--worktree`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch: Option<String>,
     /// The job's labels.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,

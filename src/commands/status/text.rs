@@ -6,7 +6,7 @@ use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
 
 use crate::clock;
-use crate::job::{Notification, StatusView, Timestamp};
+use crate::job::{Notification, StatusView, Timestamp, WorktreeView};
 use crate::output::{
     Answer, BOLD, PLAIN, YELLOW, activity_text, color, columns, command_lines, failure,
     local_second, painted, short_path, undelivered, wait_reason, wrapped,
@@ -153,12 +153,26 @@ fn push_origin(rows: &mut Rows, answer: &StatusView) {
     rows.push_some("model", answer.model.as_ref());
     rows.push_some("profile", answer.profile.as_ref());
     rows.push_text("folder", &short_path(&answer.cwd));
+    if let Some(worktree) = &answer.worktree {
+        rows.push_text("worktree", &worktree_text(worktree));
+    }
     rows.push_text("prompt", &answer.prompt);
     for (key, value) in &answer.labels {
         rows.push("label", PLAIN, &format!("{key}={value}"));
     }
     rows.push_some("session", answer.session_id.as_ref());
     rows.push_some("host", answer.host.as_ref());
+}
+
+fn worktree_text(worktree: &WorktreeView) -> String {
+    let mut text = format!("branch {} from {}", worktree.branch, worktree.base_name());
+    if let Some(commits) = worktree.commits {
+        text += &format!(", {}", plural(commits, "commit"));
+    }
+    if let Some(dirty) = worktree.dirty {
+        text += &format!(", {}", plural(dirty, "uncommitted change"));
+    }
+    text
 }
 
 fn push_problems(rows: &mut Rows, answer: &StatusView) {

@@ -1,0 +1,92 @@
+//! Preparations that are cut off at each of their steps.
+
+use std::fs;
+
+use crate::support::processes::kill;
+use crate::support::{await_file, eventually, pid_in};
+use crate::{assert_complete, git, sandbox, tree};
+
+#[test]
+fn a_cut_off_preparation_is_repeated() {
+    for (point, runs) in [
+        ("prepare:adding", 1),
+        ("prepare:added", 1),
+        ("prepare:copied", 1),
+        ("prepare:made", 1),
+        ("prepare:setup", 1),
+        ("prepare:set-up", 2),
+        ("prepare:ready", 1),
+    ] {
+        let mut sandbox = sandbox();
+        let work = sandbox.work();
+        fs::write(work.join(".worktreeinclude"), "*.secret\n").unwrap();
+        fs::write(work.join("1.secret"), "1").unwrap();
+        fs::write(work.join("2.secret"), "2").unwrap();
+        let ran = format!("echo x >> {}", sandbox.path("ran").display());
+        let args = ["start", "a", "-p", "x", "--worktree", "--setup", &ran];
+        let worker = |sandbox: &crate::support::Sandbox| {
+            let pid = sandbox.status("a")["pid"].as_i64().unwrap();
+            kill(i32::try_from(pid).unwrap());
+        };
+        sandbox.pause_at(point, args, worker);
+        let recovered = sandbox.run(["recover", "a"]);
+        assert_eq!(recovered.code, 0, "{point}: {recovered:?}");
+        sandbox.wait("a").expect_end(0, "completed", None);
+        let dir = tree(&sandbox, "a");
+        assert_complete(&dir, "claudejob/a");
+        assert_eq!(fs::read_to_string(dir.join("1.secret")).unwrap(), "1", "{point}");
+        assert_eq!(fs::read_to_string(dir.join("2.secret")).unwrap(), "2", "{point}");
+        let ran = fs::read_to_string(sandbox.path("ran")).unwrap();
+        assert_eq!(ran.lines().count(), runs, "{point}");
+        assert_eq!(git(&work, &["worktree", "list"]).lines().count(), 2, "{point}");
+    }
+}
+
+#[test]
+fn a_cut_off_checkout_is_repeated() {
+    let sandbox = sandbox();
+    let work = sandbox.work();
+    let (reached, go) = (sandbox.path("reached"), sandbox.path("go"));
+    // The checkout of this file waits in the middle of it.
+    let smudge = format!(
+        "cat; echo $$ > {0}.new; mv {0}.new {0}; while [ ! -e {1} ]; do sleep 0.01; done",
+        reached.display(),
+        go.display()
+    );
+    git(&work, &["config", "filter.slow.smudge", &smudge]);
+    fs::write(work.join(".gitattributes"), "slow filter=slow\n").unwrap();
+    fs::write(work.join("slow"), "slow\n").unwrap();
+    git(&work, &["add", "."]);
+    git(&work, &["commit", "--quiet", "--message", "Slow"]);
+    sandbox.start("a", &["--worktree"]);
+    await_file(&reached);
+    let status = sandbox.status("a");
+    assert_eq!(status["activity"]["text"], "preparing the worktree", "{status:?}");
+    kill(i32::try_from(status["pid"].as_i64().unwrap()).unwrap());
+    let filter = pid_in(&reached);
+    fs::write(&go, "").unwrap();
+    assert_eq!(sandbox.run(["recover", "a"]).code, 0);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    assert_complete(&tree(&sandbox, "a"), "claudejob/a");
+    assert_eq!(fs::read_to_string(tree(&sandbox, "a").join("slow")).unwrap(), "slow\n");
+    eventually("the end of the filter", || (!crate::support::is_alive(filter)).then_some(()));
+}
+
+#[test]
+fn a_killed_checkout_is_repeated_by_recover() {
+    let sandbox = sandbox();
+    let work = sandbox.work();
+    let reached = sandbox.path("reached");
+    let hook =
+        format!("#!/bin/sh\n[ -e {0} ] || {{ touch {0}; sleep 1000; }}\n", reached.display());
+    crate::support::install(&work.join(".git/hooks/post-checkout"), hook.as_bytes());
+    sandbox.start("a", &["--worktree"]);
+    await_file(&reached);
+    assert_eq!(sandbox.run(["kill", "a"]).code, 0);
+    sandbox.wait("a").expect_end(3, "killed", None);
+    sandbox.assert_nothing_left("a");
+    let again = sandbox.run(["rerun", "a", "--name", "b"]);
+    assert_eq!(again.code, 0, "{again:?}");
+    sandbox.wait("b").expect_end(0, "completed", None);
+    assert_complete(&tree(&sandbox, "b"), "claudejob/b");
+}
