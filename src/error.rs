@@ -246,6 +246,11 @@ errors! {
     Busy(why: String) => code "busy", message("blocked by another process: {why}"),
         hint("continue that process (kill -CONT PID) or end it, then repeat the command; if the \
             disk is full, free some space");
+    /// Another process is delivering the notifications of the job.
+    Delivering(id: String, why: String) => code "busy",
+        message("the notifications of job {id} are being delivered: {why}"),
+        hint("claudejob status {id}  # shows what is left; if that process is stopped, continue it \
+            with kill -CONT");
     /// A kill of many jobs had no time for this one. Its worker was asked to end it.
     StillEnding(id: String) => code "busy", message("job {id} is still being ended"),
         hint("claudejob kill {id}");
@@ -424,7 +429,9 @@ impl Error {
             | Self::NoProfiles(_)
             | Self::BadWake(..) => ExitStatus::Usage,
             Self::NotFound(_) | Self::NoJob | Self::NoMatch(_) => ExitStatus::NotFound,
-            Self::NoSlot(_) | Self::Busy(_) | Self::StillEnding(_) => ExitStatus::TryAgain,
+            Self::NoSlot(_) | Self::Busy(_) | Self::Delivering(..) | Self::StillEnding(_) => {
+                ExitStatus::TryAgain
+            }
             _ => ExitStatus::Failed,
         }
     }

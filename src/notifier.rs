@@ -52,9 +52,13 @@ pub(crate) fn run(job_dir: PathBuf, locked: bool) -> io::Result<()> {
 }
 
 /// Tries all notifications once, including those that had failed. Returns those that were not
-/// delivered, and whether a notifier has to try them again.
-pub(crate) fn redeliver(job: &JobDir) -> Result<(Vec<Notification>, bool), LoadError> {
-    let lock = job.lock_notifications(LOCK_BOUND)?;
+/// delivered, and whether a notifier has to try them again. `bound`: how long another process may
+/// hold the lock without progress.
+pub(crate) fn redeliver(
+    job: &JobDir,
+    bound: Duration,
+) -> Result<(Vec<Notification>, bool), LoadError> {
+    let lock = job.lock_notifications(bound)?;
     lock.record_holder(false);
     Ok(Round::begin(job)?.try_all_once())
 }

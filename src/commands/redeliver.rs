@@ -1,5 +1,10 @@
 //! `redeliver`: sends failed notifications again.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use clap::Args;
 use serde::Serialize;
 
@@ -12,7 +17,7 @@ use crate::job::{JobId, Notification};
 use crate::launch::spawn_notifier;
 use crate::notifier;
 use crate::output::{Answer, RED, push_marked};
-use crate::store::{JobDir, LoadError, Store};
+use crate::store::{LOCK_BOUND, Store};
 use crate::text::plural;
 
 /// Arguments of `redeliver`.
@@ -113,17 +118,24 @@ impl Answer for RedeliverAnswer {
     }
 }
 
+/// Number of jobs whose notifications are sent at the same time.
+const MAX_PARALLEL: usize = 8;
+/// Time for the tries of notifiers that are asked to yield: an agent expects an answer within 10 s.
+const YIELD_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What became of a job's notifications: how many there were, and those that are left.
+struct Attempt {
+    before: Vec<Notification>,
+    result: Result<Vec<Notification>, Error>,
+}
+
 /// Sends the notifications of these jobs, and waits until that is done. Tokens are read from the
 /// caller's environment. A job that was named must exist.
 fn redeliver(store: &Store, mut ids: Vec<JobId>, is_named: bool) -> Result<RedeliverAnswer, Error> {
     ids.sort_unstable();
     let mut answer = RedeliverAnswer::default();
-    for job_id in ids {
-        let mut before = Vec::new();
-        let result = load_without_notifying(store, &job_id).and_then(|observed| {
-            before = observed.dir.notifications(&observed.record);
-            if before.is_empty() { Ok(Vec::new()) } else { redeliver_job(&observed.dir) }
-        });
+    let attempts = attempts(store, &ids);
+    for (job_id, Attempt { before, result }) in ids.into_iter().zip(attempts) {
         match result {
             Ok(undelivered) => {
                 answer.delivered += before.len().saturating_sub(undelivered.len());
@@ -131,35 +143,74 @@ fn redeliver(store: &Store, mut ids: Vec<JobId>, is_named: bool) -> Result<Redel
                     answer.failed.push(UndeliveredJob::new(job_id, undelivered, None));
                 }
             }
-            Err(error) if is_named => return Err(error.into()),
+            Err(error) if is_named => return Err(error),
             // The job has no notifications, or it was removed in the meantime.
             Err(_) if before.is_empty() && !store.job(&job_id).has_notifications() => {}
             Err(_) if !store.job(&job_id).path().exists() => {}
-            Err(error) => {
-                let error = Error::from(error);
-                answer.failed.push(UndeliveredJob::new(job_id, before, Some(&error)));
-            }
+            Err(error) => answer.failed.push(UndeliveredJob::new(job_id, before, Some(&error))),
         }
     }
     Ok(answer)
 }
 
-/// Sends the notifications of a job. A notifier tries again what was not delivered as long as it
-/// would have without this call.
-fn redeliver_job(job: &JobDir) -> Result<Vec<Notification>, LoadError> {
-    match notifier::redeliver(job) {
+/// Sends the notifications of several jobs at the same time. Returns the results in the order of the
+/// jobs.
+fn attempts(store: &Store, ids: &[JobId]) -> Vec<Attempt> {
+    let until = Instant::now() + YIELD_TIMEOUT;
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Attempt)>> = Mutex::default();
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(id) = ids.get(index) else { return };
+            let attempt = attempt(store, id, until);
+            if let Ok(mut done) = done.lock() {
+                done.push((index, attempt));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        // The calling thread works, too, and alone if there can be no others.
+        for _ in 1..MAX_PARALLEL.min(ids.len()) {
+            let _ = thread::Builder::new().spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, attempt)| attempt).collect()
+}
+
+/// Sends the notifications of a job. Waits for a notifier that yields until `until`.
+fn attempt(store: &Store, id: &JobId, until: Instant) -> Attempt {
+    let observed = match load_without_notifying(store, id) {
+        Ok(observed) => observed,
+        Err(error) => return Attempt { before: Vec::new(), result: Err(error.into()) },
+    };
+    let job = observed.dir;
+    let before = job.notifications(&observed.record);
+    if before.is_empty() {
+        return Attempt { before, result: Ok(Vec::new()) };
+    }
+    let mut bound = LOCK_BOUND;
+    if job.notifier_yields() {
+        bound = bound.max(until.saturating_duration_since(Instant::now()));
+    }
+    let result = match notifier::redeliver(&job, bound) {
         Ok((left, is_retried)) => {
             if is_retried {
-                spawn_notifier(job);
+                spawn_notifier(&job);
             }
             Ok(left)
         }
-        Err(error) => {
-            // The notifier was asked to end, but not in time.
-            if job.notifier_yields() {
-                spawn_notifier(job);
+        Err(error) => match Error::from(error) {
+            // It was asked to end, and will do so after its present try.
+            Error::Busy(why) if job.notifier_yields() => {
+                spawn_notifier(&job);
+                Err(Error::Delivering(id.to_string(), why))
             }
-            Err(error)
-        }
-    }
+            error => Err(error),
+        },
+    };
+    Attempt { before, result }
 }

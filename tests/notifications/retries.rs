@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -119,6 +120,42 @@ fn redeliver_does_not_wait_for_a_pause() {
     eventually("the notifier's end", || (!is_alive(next)).then_some(()));
     assert_eq!(delivered(&sandbox, "a"), json!([]));
     assert_eq!(lines(&sandbox, "calls").len(), 1);
+}
+
+#[test]
+fn redeliver_waits_for_a_try_in_progress() {
+    // The first try fails when the gateway is up again.
+    let script = "echo x >> tries; [ -e up ] && [ $(wc -l < tries) -gt 1 ] && exit 0; \
+                  until [ -e up ]; do sleep 0.05; done; exit 1";
+    let sandbox = sandbox(script);
+    sandbox.run_job("a", &WAKE);
+    eventually("the try", || (lines(&sandbox, "tries").len() == 1).then_some(()));
+    let notifier = notifiers(&sandbox, "a");
+    let call = sandbox.command(["redeliver", "a"]).stdout(Stdio::piped()).spawn().unwrap();
+    // It would be busy after 2 s if the notifier were of an earlier version.
+    std::thread::sleep(Duration::from_secs(3));
+    fs::write(sandbox.path("up"), "").unwrap();
+    let output = call.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer, json!({"delivered": 1, "failed": []}));
+    assert_eq!(lines(&sandbox, "tries").len(), 2);
+    eventually("the notifier's end", || (!is_alive(notifier[0])).then_some(()));
+}
+
+#[test]
+fn a_long_try_makes_redeliver_busy_and_ends_well() {
+    let script = "echo x >> tries; [ $(wc -l < tries) -gt 1 ] || \
+                  { until [ -e up ]; do sleep 0.05; done; exit 1; }";
+    let sandbox = sandbox(script);
+    sandbox.run_job("a", &WAKE);
+    eventually("the try", || (lines(&sandbox, "tries").len() == 1).then_some(()));
+    let busy = sandbox.run(["redeliver", "a"]);
+    assert_eq!((busy.code, busy.text("code")), (75, "busy"), "{busy:?}");
+    assert!(busy.text("hint").starts_with("claudejob status a "), "{busy:?}");
+    // The notifier ends after this try, and the one that waits for it tries again.
+    fs::write(sandbox.path("up"), "").unwrap();
+    assert_eq!(delivered(&sandbox, "a"), json!([]));
+    assert_eq!((lines(&sandbox, "tries").len(), lines(&sandbox, "calls").len()), (2, 1));
 }
 
 #[test]
