@@ -181,3 +181,30 @@ fn the_command_gets_the_environment_of_the_start() {
     let record = fs::read_to_string(sandbox.job("a").join("meta.json")).unwrap();
     assert!(record.contains("18999") && !record.contains("s3cret-gateway"), "{record}");
 }
+
+#[test]
+fn the_configuration_names_agents_and_people() {
+    let sandbox = sandbox("");
+    let file = sandbox.path("home/.config/claudejob/config.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let keys = "wake = \"openclaw:agent:main:main\"\nnotify = [\"openclaw:telegram:1\"]\n\
+                notify-answer = true\n";
+    fs::write(&file, keys).unwrap();
+    sandbox.run_job("a", &[]);
+    assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
+    let calls = fs::read_to_string(sandbox.path("calls")).unwrap();
+    assert!(calls.starts_with("[system][event][--mode][now][--session-key=agent:main:main]"));
+    assert!(calls.contains("--target=1") && calls.matches("All is well.").count() == 2, "{calls}");
+    // Options replace what the file names.
+    let options = ["--wake-url", "http://127.0.0.1:9/hooks/wake", "--notify", "openclaw:irc:ann"];
+    sandbox.run_job("b", &[&options[..], &["--on-event-filter", "failed"]].concat());
+    let record = fs::read_to_string(sandbox.job("b").join("meta.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let openclaw = &record["spec"]["openclaw"];
+    assert_eq!(openclaw["wake"], serde_json::Value::Null, "{openclaw}");
+    assert_eq!(openclaw["chats"].as_array().unwrap().len(), 1, "{openclaw}");
+    assert_eq!(openclaw["chats"][0]["channel"], "irc", "{openclaw}");
+    fs::write(&file, "wake = \"openclaw:\"\n").unwrap();
+    let refused = sandbox.run(["start", "c", "--prompt", "x"]);
+    assert_eq!((refused.code, refused.text("code")), (2, "bad_wake"), "{refused:?}");
+}
