@@ -178,6 +178,8 @@ fn mark_killed(dir: &JobDir, mut record: Record) -> Record {
         };
         let _ = append(&mut events, &entry);
     }
+    // Earlier versions know only this field.
+    record.ending.killed_after_end |= !record.spec.retry.no_recover;
     record.spec.retry.no_recover = true;
     let _ = dir.save(&record, false);
     record

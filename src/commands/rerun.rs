@@ -92,7 +92,8 @@ fn rerun(store: &Store, request: RerunRequest, env: &Env) -> Result<StartAnswer,
         Some(prompt) => prompt,
         None => read_prompt(&observed.dir)?,
     };
-    let mut spec = Spec { start_delay_ms: 0, rerun_of: Some(old), ..observed.record.spec };
+    let request = observed.record.into_request();
+    let mut spec = Spec { start_delay_ms: 0, rerun_of: Some(old), ..request };
     change.apply(&mut spec);
     if let Some(worktree) = spec.worktree.take() {
         // The new job gets a worktree of its own.

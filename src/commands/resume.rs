@@ -94,7 +94,7 @@ pub(crate) fn resume(store: &Store, request: ResumeRequest, env: &Env) -> Result
     let profile = request.change.profile.as_ref().or(observed.record.spec.profile.as_ref());
     let env = &*env.with_profile(profile.map(String::as_str))?;
     check_session(&observed.record, env)?;
-    let mut spec = observed.record.spec;
+    let mut spec = observed.record.into_request();
     let model = request.change.model.clone();
     // The session began with another system prompt, which claude may have recorded.
     spec.session.fresh_system_prompt |= request.change.append_system_prompt.is_some();

@@ -215,6 +215,14 @@ impl Record {
         self.end_state().is_cut_off()
     }
 
+    /// Returns the request as the caller made it, without what `kill` changed after the job's end.
+    pub(crate) fn into_request(mut self) -> Spec {
+        if self.ending.killed_after_end {
+            self.spec.retry.no_recover = false;
+        }
+        self.spec
+    }
+
     /// Returns the facts that decide how the job can be continued when it has ended.
     pub(super) fn end_state(&self) -> EndState {
         EndState {

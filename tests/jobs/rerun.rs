@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::Sandbox;
+use crate::support::processes::kill;
+use crate::support::{Sandbox, await_file};
 
 const SCRIPT: &str = "args $DIR/args-$JOB\nread $DIR/got-$JOB\ninit\nresult ok\neof";
 
@@ -134,4 +135,28 @@ fn refuses_what_cannot_be_repeated() {
     assert_eq!(sandbox.run(["rerun", "a", "-n", "b", "-p", "x", "--wait"]).code, 0);
     let both = sandbox.run(["rerun", "a", "-p", "x", "-f", "y"]);
     assert_eq!((both.code, &both["code"]), (2, &"usage".into()));
+}
+
+#[test]
+fn a_kill_after_the_end_changes_no_request() {
+    for (id, options, own) in [("a", &[][..], false), ("b", &["--no-recover"], true)] {
+        let mut sandbox =
+            Sandbox::new("hear\ninit\nonce $DIR/hung-$JOB hang\nresult ok\nhear-all $DIR/heard");
+        let worker = sandbox.start(id, options)["pid"].as_i64().unwrap() as i32;
+        await_file(&sandbox.path(&format!("hung-{id}")));
+        // Another command writes the verdict while this one is about to.
+        sandbox.pause_at("kill:looked", ["kill", id], |sandbox| {
+            kill(worker);
+            assert_eq!(sandbox.status(id)["reason"], "worker_died");
+        });
+        assert_eq!(spec(&sandbox, id)["noRecover"], true);
+        assert_eq!(sandbox.run(["recover", id])["code"], "not_recoverable");
+        let new = format!("{id}2");
+        assert_eq!(sandbox.run(["rerun", id, "-n", &new]).code, 0);
+        assert_eq!(spec(&sandbox, &new)["noRecover"], own);
+        assert_eq!(sandbox.run(["kill", &new]).code, 0);
+        assert_eq!(sandbox.run(["resume", id]).code, 0);
+        sandbox.wait(id).expect_end(0, "completed", None);
+        assert_eq!(spec(&sandbox, id)["noRecover"], own);
+    }
 }

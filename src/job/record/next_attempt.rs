@@ -30,6 +30,7 @@ impl Record {
         self.times.counted_since = None;
         self.worker.claude_pid = None;
         self.ending.dependency_cut_off = false;
+        self.ending.killed_after_end = false;
         self.attempt.log_incomplete = false;
         self.ending.lost_connection = false;
         self.limit.rate_limited = false;

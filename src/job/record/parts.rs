@@ -126,6 +126,9 @@ pub(crate) struct Ending {
     /// The failed dependency of this job was cut off itself: both can be continued.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dependency_cut_off: bool,
+    /// `kill` was called after the job had been cut off: for that, `no_recover` was set.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub killed_after_end: bool,
     /// Processes of the job that could not be ended after the last attempt.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[serde(rename = "left")]
