@@ -209,7 +209,7 @@ impl Cli {
         }
         let command = with_groups(Self::command()).mut_subcommands(|verb| with(defaults, verb));
         let command = without_empty_variables(command);
-        let matches = command.try_get_matches_from(args)?;
+        let matches = command.try_get_matches_from(help_of_help(args))?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
     }
 
@@ -256,6 +256,18 @@ impl Cli {
         let matches = command.try_get_matches_from(args).ok()?;
         Self::from_arg_matches(&matches).ok()
     }
+}
+
+/// Replaces `help --help` by `help help`: clap takes what follows `help` for a verb.
+fn help_of_help(args: &[OsString]) -> Vec<OsString> {
+    let mut args = args.to_vec();
+    if let [_, verb, option] = args.as_mut_slice()
+        && *verb == "help"
+        && (*option == "--help" || *option == "-h")
+    {
+        *option = "help".into();
+    }
+    args
 }
 
 /// Sets the defaults of a verb that takes them.

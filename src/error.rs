@@ -421,6 +421,7 @@ impl Error {
             | Self::NoJobGiven
             | Self::Arguments { .. }
             | Self::NoPrompt(_)
+            | Self::EmptyPrompt
             | Self::PromptNotQuoted(_)
             | Self::UnknownPermissionMode(_)
             | Self::AmbiguousName(..)

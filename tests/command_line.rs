@@ -149,3 +149,14 @@ fn short_help_leaves_out_rare_options() {
     assert!(options(&long) > 50 && long.contains("--stagger"), "{long}");
     assert_eq!(sandbox.run(["help", "nothing"])["error"], "unknown command 'nothing'");
 }
+
+#[test]
+fn help_explains_itself() {
+    let sandbox = Sandbox::new("");
+    let expected = sandbox.run(["help", "help"]);
+    assert!(expected.code == 0 && expected.stdout.contains("claudejob help"), "{expected:?}");
+    for option in ["--help", "-h"] {
+        let help = sandbox.run(["help", option]);
+        assert_eq!((help.code, &help.stdout), (0, &expected.stdout), "{help:?}");
+    }
+}

@@ -127,6 +127,9 @@ pub(crate) struct PauseAnswer {
     /// The jobs that the call named or selected, without those for which it failed.
     #[serde(skip)]
     pub chosen: Vec<JobId>,
+    /// The pauses that the call removed.
+    #[serde(skip)]
+    pub undone: Vec<PauseScope>,
     /// The command that removes the pauses, as `sh` takes it; null if nothing is paused.
     pub hint: Option<String>,
 }
@@ -168,22 +171,40 @@ impl PauseAnswer {
             continued: Vec::new(),
             failed,
             chosen,
+            undone: Vec::new(),
         }
+    }
+}
+
+impl PauseAnswer {
+    /// Returns the numbers of jobs that go on and that are held, as the end of a sentence.
+    fn jobs_concerned(&self) -> String {
+        let mut parts = Vec::new();
+        if self.running > 0 {
+            let go = if self.running == 1 { "goes" } else { "go" };
+            parts.push(format!("{} {go} on", plural(self.running, "running job")));
+        }
+        if self.held > 0 {
+            let are = if self.held == 1 { "is" } else { "are" };
+            parts.push(format!("{} {are} held", plural(self.held, "job")));
+        }
+        if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
     }
 }
 
 impl Answer for PauseAnswer {
     fn text(&self) -> String {
-        let mut text = match describe(&self.paused) {
-            None => "Nothing is paused now.\n".to_owned(),
-            Some(what) => {
-                let goes = if self.running == 1 { "goes" } else { "go" };
-                let are = if self.held == 1 { "is" } else { "are" };
-                let running = plural(self.running, "running job");
-                let what = harmless(&what);
-                format!("{what} paused: {running} {goes} on, {} {are} held.\n", self.held)
-            }
+        let mut text = match describe(&self.undone) {
+            Some(what) => format!("{} no longer paused.\n", harmless(&what)),
+            None => String::new(),
         };
+        match describe(&self.paused.pauses()) {
+            Some(what) => {
+                text += &format!("{} paused{}.\n", harmless(&what), self.jobs_concerned())
+            }
+            None if text.is_empty() => text += "Nothing is paused.\n",
+            None => {}
+        }
         for (verb, jobs) in [("Frozen", &self.stopped), ("Continued", &self.continued)] {
             if !jobs.is_empty() {
                 let names: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
@@ -219,9 +240,9 @@ fn is_frozen(store: &Store, id: &JobId) -> bool {
 }
 
 /// Returns the beginning of a sentence that names what is paused; `None` if nothing is.
-fn describe(paused: &PauseSet) -> Option<String> {
+fn describe(pauses: &[PauseScope]) -> Option<String> {
     let mut names = Vec::new();
-    for pause in paused.pauses() {
+    for pause in pauses {
         let is_first = names.is_empty();
         names.push(match pause {
             PauseScope::All => "The queue".to_owned(),

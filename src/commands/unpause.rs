@@ -53,6 +53,9 @@ impl UnpauseArgs {
         let thawed = thaw(&store, &queue, &pauses)?;
         failed.extend(thawed.failed);
         let continued = thawed.done;
-        call.print(&PauseAnswer { continued, ..PauseAnswer::new(&store, &queue, pauses, failed) })
+        let mut undone = paused.pauses();
+        undone.retain(|pause| pauses.contains(pause));
+        let answer = PauseAnswer::new(&store, &queue, pauses, failed);
+        call.print(&PauseAnswer { continued, undone, ..answer })
     }
 }

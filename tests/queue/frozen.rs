@@ -47,7 +47,7 @@ fn freezes_the_whole_tree_and_continues_it() {
     assert_eq!(held["status"], "queued");
     // Again, as text.
     let text = sandbox.run(["pause", "--stop", "--plain"]).stdout;
-    let said = "The queue is paused: 0 running jobs go on, 1 is held.\nFrozen: a.\n";
+    let said = "The queue is paused: 1 job is held.\nFrozen: a.\n";
     assert_eq!(text, format!("{said}hint: claudejob unpause\n"));
     fs::write(sandbox.path("go"), "").unwrap();
     let unpaused = sandbox.run(["unpause"]);

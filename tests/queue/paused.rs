@@ -38,10 +38,7 @@ fn a_paused_queue_starts_nothing_until_unpause() {
     sandbox.wait("a").expect_end(0, "completed", None);
     // Again: nothing changes.
     let text = sandbox.run(["pause", "--plain"]);
-    assert_eq!(
-        text.stdout,
-        "The queue is paused: 0 running jobs go on, 1 is held.\nhint: claudejob unpause\n"
-    );
+    assert_eq!(text.stdout, "The queue is paused: 1 job is held.\nhint: claudejob unpause\n");
     assert_eq!(sandbox.status("b")["status"], "queued");
     assert_eq!(order(&sandbox), ["a"]);
 
@@ -52,7 +49,13 @@ fn a_paused_queue_starts_nothing_until_unpause() {
     release(&sandbox, "b");
     sandbox.wait("b").expect_end(0, "completed", None);
     let text = sandbox.run(["unpause", "--plain"]);
-    assert_eq!((text.code, text.stdout.as_str()), (0, "Nothing is paused now.\n"));
+    assert_eq!((text.code, text.stdout.as_str()), (0, "Nothing is paused.\n"));
+    assert_eq!(
+        sandbox.run(["pause", "--plain"]).stdout.lines().next(),
+        Some("The queue is paused.")
+    );
+    let text = sandbox.run(["unpause", "--plain"]).stdout;
+    assert_eq!(text, "The queue is no longer paused.\n");
 }
 
 #[test]
@@ -66,7 +69,7 @@ fn a_paused_group_or_job_holds_up_no_other() {
     let group = sandbox.run(["pause", "-g", "web"]);
     assert_eq!(group["paused"]["groups"], json!(["web"]), "{group:?}");
     let job = sandbox.run(["pause", "b", "--plain"]);
-    let text = "Group web and job b are paused: 0 running jobs go on, 2 are held.\n\
+    let text = "Group web and job b are paused: 2 jobs are held.\n\
                 hint: claudejob unpause --all\n";
     assert_eq!(job.stdout, text, "{job:?}");
     let wait = &sandbox.status("web")["waitingFor"];
@@ -86,7 +89,10 @@ fn a_paused_group_or_job_holds_up_no_other() {
     let unpaused = sandbox.run(["unpause"]);
     assert_eq!(unpaused["hint"], "claudejob unpause --all", "{unpaused:?}");
     assert_eq!(order(&sandbox), ["a", "c"]);
-    sandbox.run(["unpause", "b"]);
+    let text = sandbox.run(["unpause", "b", "--plain"]).stdout;
+    assert!(
+        text.starts_with("Job b is no longer paused.\nGroup web is paused: 2 jobs are held.\n")
+    );
     await_start(&sandbox, "b");
     sandbox.run(["unpause", "--all"]);
     release(&sandbox, "b");
