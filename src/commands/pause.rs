@@ -200,7 +200,7 @@ impl Answer for PauseAnswer {
         };
         match describe(&self.paused.pauses()) {
             Some(what) => {
-                text += &format!("{} paused{}.\n", harmless(&what), self.jobs_concerned())
+                text += &format!("{} paused{}.\n", harmless(&what), self.jobs_concerned());
             }
             None if text.is_empty() => text += "Nothing is paused.\n",
             None => {}

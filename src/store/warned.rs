@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 /// Folder with an empty file for each warning that was given, named after its text.
 const WARNED: &str = ".warned";
 /// Time after which a warning is given again.
-const REPEATED_AFTER: Duration = Duration::from_hours(24);
+const REPEATED_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Number of bytes of the hash in a file's name.
 const HASH_BYTES: usize = 8;
 

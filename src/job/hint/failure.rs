@@ -64,9 +64,9 @@ fn next_step(facts: &HintFacts<'_>) -> (String, String) {
         }
         Reason::PermissionDenied => return after_denial(resume, &facts.tools),
         Reason::InvalidOutput => {
-            (with_message(resume, "Give the result as output that fits the JSON schema."), "")
+            (with_message(&resume, "Give the result as output that fits the JSON schema."), "")
         }
-        Reason::NoAnswer => (with_message(resume, "Give your answer to the task."), ""),
+        Reason::NoAnswer => (with_message(&resume, "Give your answer to the task."), ""),
         Reason::PromptTooLong => return new_prompt(id, "a shorter prompt or fewer files"),
         Reason::PromptRejected => return new_prompt(id, "another prompt"),
         Reason::ClaudeRefused | Reason::LaunchFailed => {
@@ -89,7 +89,7 @@ fn new_prompt(id: &JobId, what: &str) -> (String, String) {
     (format!("claudejob logs {id}"), comment)
 }
 
-fn with_message(resume: String, message: &str) -> String {
+fn with_message(resume: &str, message: &str) -> String {
     format!("{resume} --message {}", shell_quote(message))
 }
 
@@ -128,7 +128,7 @@ fn after_denial(resume: String, tools: &ToolAccess<'_>) -> (String, String) {
             [] => "the denied tool".to_owned(),
             denied => denied.join(" and "),
         };
-        return (with_message(resume, &format!("Go on without {what}.")), String::new());
+        return (with_message(&resume, &format!("Go on without {what}.")), String::new());
     }
     let mut command = resume;
     for tool in tools.allowed.iter().chain(new) {
