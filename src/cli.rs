@@ -26,6 +26,7 @@ use crate::commands::result::ResultArgs;
 use crate::commands::resume::ResumeArgs;
 use crate::commands::run::RunArgs;
 use crate::commands::send::SendArgs;
+use crate::commands::setup::SetupArgs;
 use crate::commands::sidecar::SidecarArgs;
 use crate::commands::start::StartArgs;
 use crate::commands::stats::StatsArgs;
@@ -57,7 +58,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Look", &["list", "status", "logs", "result", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
-    ("Set up", &["doctor", "demo", "redeliver", "sidecar", "completions", "help"]),
+    ("Set up", &["doctor", "setup", "demo", "redeliver", "sidecar", "completions", "help"]),
 ];
 
 /// The verbs whose options the configuration file sets.
@@ -107,6 +108,7 @@ impl Verb {
             Self::Clean(args) => args.run(call),
             Self::Rm(args) => args.run(call),
             Self::Doctor(args) => args.run(call),
+            Self::Setup(args) => args.run(call),
             Self::Demo(args) => args.run(call),
             Self::Redeliver(args) => args.run(call),
             Self::Sidecar(args) => args.run(call),
@@ -355,6 +357,8 @@ pub(crate) enum Verb {
     Rm(RmArgs),
     /// Check whether jobs can run here
     Doctor(DoctorArgs),
+    /// Set OpenClaw up to use claudejob
+    Setup(SetupArgs),
     /// Run a demo job; needs no API key, CLI or network
     Demo(DemoArgs),
     /// Deliver undelivered notifications again

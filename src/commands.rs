@@ -33,6 +33,7 @@ pub(crate) mod resume;
 pub(crate) mod run;
 mod selecting;
 pub(crate) mod send;
+pub(crate) mod setup;
 pub(crate) mod several;
 mod shortened;
 pub(crate) mod sidecar;

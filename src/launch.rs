@@ -6,7 +6,7 @@ mod local;
 mod notifier;
 
 pub(crate) use cgroup_unit::SCOPE_PREFIX;
-pub(crate) use detach::{DetachMode, DetachPlan};
+pub(crate) use detach::{DetachMode, DetachPlan, lingers};
 pub(crate) use local::{LaunchError, Launched, launch};
 pub(crate) use notifier::{spawn_notifier, spawn_notifier_if_idle};
 

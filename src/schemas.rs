@@ -28,6 +28,7 @@ use crate::commands::recover::{RecoverAllAnswer, Recovered};
 use crate::commands::redeliver::RedeliverAnswer;
 use crate::commands::result::ResultAnswer;
 use crate::commands::send::SendAnswer;
+use crate::commands::setup::SetupAnswer;
 use crate::commands::several::Several;
 use crate::commands::sidecar::SidecarEvent;
 use crate::commands::start::StartAnswer;
@@ -116,6 +117,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("redeliver", schema::<RedeliverAnswer>("Answer of `claudejob redeliver`")),
         ("result", schema::<Several<ResultAnswer>>("Answer of `claudejob result`")),
         ("send", schema::<SendAnswer>("Answer of `claudejob send`")),
+        ("setup", schema::<SetupAnswer>("Answer of `claudejob setup`")),
         ("sidecar", schema::<SidecarEvent>("Line that `claudejob sidecar` writes")),
         ("start", schema::<StartAnswer>("Answer of `claudejob start`")),
         ("stats", schema::<StatsAnswer>("Answer of `claudejob stats`")),

@@ -1,4 +1,4 @@
-//! What claudejob gives to OpenClaw: the hook. `tests/openclaw/` also has the tests with a real
+//! What claudejob gives to OpenClaw: the hook and `setup`. `tests/openclaw/` also has the tests with a real
 //! gateway.
 
 #![cfg(target_os = "linux")]
@@ -6,4 +6,6 @@
 
 #[path = "openclaw/hook.rs"]
 mod hook;
+#[path = "openclaw/setup.rs"]
+mod setup;
 mod support;

@@ -278,7 +278,7 @@ fn has_manager(dir: &Path) -> bool {
 }
 
 /// Returns whether the user's manager runs without a login (loginctl(1), `enable-linger`).
-fn lingers(uid: u32) -> bool {
+pub(crate) fn lingers(uid: u32) -> bool {
     match nix::unistd::User::from_uid(uid.into()) {
         Ok(Some(user)) => Path::new("/var/lib/systemd/linger").join(user.name).exists(),
         Ok(None) | Err(_) => false,

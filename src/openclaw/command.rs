@@ -1,7 +1,7 @@
 //! The `openclaw` command: where it is, and how it is run.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -156,6 +156,17 @@ pub(crate) fn command(
     call: OpenClawCall<'_>,
     text: &str,
 ) -> Result<Command, String> {
+    command_with(stored, arguments(call, text))
+}
+
+/// Returns the command with these arguments. A command that is gone is searched for again.
+///
+/// # Errors
+/// A sentence that says why there is none.
+pub(crate) fn command_with(
+    stored: &OpenClawCommand,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<Command, String> {
     let is_there = stored.program.iter().enumerate().all(|(index, path)| match index {
         0 => claude::is_executable(Path::new(path)),
         _ => Path::new(path).is_file(),
@@ -166,7 +177,7 @@ pub(crate) fn command(
         return Err("no openclaw command".to_owned());
     };
     let mut command = Command::new(program);
-    command.args(rest).args(arguments(call, text)).envs(&stored.environment);
+    command.args(rest).args(arguments).envs(&stored.environment);
     command.env("PATH", search_path(&found.search_dirs, env::var_os("PATH")));
     // It reads `.env` in its working directory, which may be anyone's.
     command.current_dir("/");

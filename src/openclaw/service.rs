@@ -1,9 +1,12 @@
 //! The service that runs OpenClaw's gateway: how it is started, and where it searches programs.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use super::state_dir::state_dir;
 use super::unit_text::{self, UnitText};
 
 /// Longest file that is read: a unit is a few kilobytes long.
@@ -25,6 +28,10 @@ pub(crate) struct GatewayUnit {
     pub program: Vec<String>,
     /// The `PATH` that the definition sets; `None` if it sets none.
     pub search_path: Option<OsString>,
+    /// The variables that the definition sets.
+    variables: BTreeMap<String, String>,
+    /// The files with more variables.
+    environment_files: Vec<PathBuf>,
 }
 
 impl GatewayUnit {
@@ -34,8 +41,19 @@ impl GatewayUnit {
         Self::find_all(home).into_iter().next()
     }
 
+    /// Returns the service whose gateway has this state directory.
+    pub(crate) fn with_state_dir(home: &Path, state: &Path) -> Option<Self> {
+        Self::find_all(home).into_iter().find(|unit| {
+            let get = |name: &str| match unit.variables.get(name) {
+                None if name == "HOME" => Some(home.as_os_str().to_owned()),
+                value => value.map(OsString::from),
+            };
+            state_dir(get).is_some_and(|dir| dir == state)
+        })
+    }
+
     /// Returns the services of gateways in the order of [`Self::find`].
-    pub(crate) fn find_all(home: &Path) -> Vec<Self> {
+    fn find_all(home: &Path) -> Vec<Self> {
         let mut units = Self::in_dir(&home.join(".config/systemd/user"), home);
         units.extend(Self::in_dir(&home.join("Library/LaunchAgents"), home));
         for dir in SYSTEM_UNIT_DIRS {
@@ -86,12 +104,38 @@ impl GatewayUnit {
             }
             unit_text::systemd(&texts, &home.to_string_lossy())
         };
-        let UnitText { program, variables } = unit;
+        let UnitText { program, variables, environment_files } = unit;
         if program.is_empty() {
             return None;
         }
         let search_path = variables.get("PATH").map(OsString::from);
-        Some(Self { path: path.to_owned(), program, search_path })
+        let environment_files = environment_files.into_iter().map(PathBuf::from).collect();
+        Some(Self { path: path.to_owned(), program, search_path, variables, environment_files })
+    }
+
+    /// Returns the environment of the gateway: that of the service, and the variables of its files
+    /// and of `.env` in its state directory.
+    pub(crate) fn environment(&self, state: &Path) -> BTreeMap<String, String> {
+        let mut environment =
+            unit_text::assignments(&read_text(&state.join(".env")).unwrap_or_default());
+        environment.extend(self.variables.clone());
+        for file in &self.environment_files {
+            environment.extend(unit_text::assignments(&read_text(file).unwrap_or_default()));
+        }
+        environment.insert("PATH".to_owned(), self.search_path().to_string_lossy().into_owned());
+        environment
+    }
+
+    /// Whether the manager of the user starts the service, not that of the machine.
+    pub(crate) fn is_of_user(&self, home: &Path) -> bool {
+        self.path.starts_with(home)
+    }
+
+    /// Returns the time at which the definition, or a file that changes it, was changed last.
+    pub(crate) fn changed_at(&self) -> Option<SystemTime> {
+        let mut files = drop_ins(&self.path);
+        files.push(self.path.clone());
+        files.iter().filter_map(|file| fs::metadata(file).and_then(|it| it.modified()).ok()).max()
     }
 }
 

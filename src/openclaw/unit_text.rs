@@ -10,6 +10,7 @@ const WRAPPER_SUFFIX: &str = "-env-wrapper.sh";
 pub(super) struct UnitText {
     pub program: Vec<String>,
     pub variables: BTreeMap<String, String>,
+    pub environment_files: Vec<String>,
 }
 
 impl UnitText {
@@ -63,11 +64,34 @@ pub(super) fn systemd(texts: &[String], home: &str) -> UnitText {
                         }
                     }
                 }
+                "EnvironmentFile" if value.trim().is_empty() => unit.environment_files.clear(),
+                "EnvironmentFile" => {
+                    for word in words(value, home) {
+                        let file = word.strip_prefix('-').unwrap_or(&word);
+                        unit.environment_files.push(file.to_owned());
+                    }
+                }
                 _ => {}
             }
         }
     }
     unit
+}
+
+/// Reads a file of variables: lines such as `NAME=value` or `NAME="value"`.
+pub(super) fn assignments(text: &str) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    for line in text.lines() {
+        let line = line.trim();
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        if let Some((name, value)) = line.split_once('=')
+            && !line.starts_with(['#', ';'])
+        {
+            let value = value.trim().trim_matches(['"', '\'']);
+            variables.insert(name.trim().to_owned(), value.to_owned());
+        }
+    }
+    variables
 }
 
 /// Returns the lines; one that ends in a backslash continues in the next.
@@ -196,6 +220,7 @@ WantedBy=default.target
         assert_eq!(unit.program, program);
         assert_eq!(unit.variables["PATH"], "/usr/local/bin:/usr/bin:/bin:/home/anna/.local/bin");
         assert_eq!(unit.variables["HOME"], "/home/anna");
+        assert_eq!(unit.environment_files, ["/home/anna/.openclaw/gateway.systemd.env"]);
         assert_eq!(unit.variables["NODE_OPTIONS"], "");
         assert_eq!(unit.variables["OPENCLAW_WINDOWS_TASK_NAME"], "OpenClaw Gateway");
     }
@@ -216,6 +241,14 @@ WantedBy=default.target
             let unit = systemd(&[text.to_owned()], "/h");
             assert_eq!(unit.variables.get("PATH").map(String::as_str), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn reads_files_of_variables() {
+        let text = "# A=0\nA=1\n B = \"two words\" \nexport C='x=y'\n;D=1\nno assignment\nE=\n";
+        let found = assignments(text);
+        let found: Vec<_> = found.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(found, [("A", "1"), ("B", "two words"), ("C", "x=y"), ("E", "")]);
     }
 
     #[test]
