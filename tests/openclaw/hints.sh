@@ -139,16 +139,16 @@ live() {
   begin idle '--keep-alive'
   dev claudejob pause --group held >/dev/null
   begin paused '--group held'
-  begin later '--start-delay 10s'
   begin limited '' init 'limit 10' 'refused 429' 'exit 0'
   begin running '' init 'wait-file $DIR/go'
+  begin later '--start-delay 40s'
+  lives later .waitingFor.kind time
   lives asking .status blocked
   lives permission .status blocked
   lives idle .status idle
   lives paused .waitingFor.kind paused
   lives limited .waitingFor.kind limit
   lives running .status running
-  lives later .waitingFor.kind time
   lives behind .waitingFor.kind job
   (sleep 15; touch "$WORK/running/go") &
   complete_by_hints behind asking permission idle paused later limited running
