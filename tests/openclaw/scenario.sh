@@ -190,14 +190,17 @@ six() {
   met "six: undelivered" "$(undelivered)" 0
 }
 
-hook_lines() { journalctl --boot --quiet --output=cat _UID=1500 --user-unit openclaw-gateway | grep -c 'claudejob'; }
+# Prints how many lines the hook has logged since the boot; those of the plugin name it.
+hook_lines() { journalctl --boot --quiet --output=cat --identifier=node | grep -cE '^[^ ]+ claudejob: '; }
 
 # The power fails while a job runs, and the hook continues it at the next start of the gateway.
 before-crash() {
   workplace crash session 'read $DIR/prompt' init 'work 3' "once $WORK/crash/up wait-file $WORK/crash/never" 'result the answer after the crash' eof
   turn "$(start_command crash)" '{"text": "started"}' >/dev/null
   until_true 20 test -e "$WORK/crash/up"
-  met "before the power fails" "$(status crash status)" running
+  begin host_restarted --no-recover init 'touch $DIR/up' hang
+  until_true 20 test -e "$WORK/host_restarted/up"
+  met "before the power fails" "$(status crash status) $(status host_restarted status)" "running running"
   touch $SCENARIO/cut
   sleep infinity
 }
@@ -207,6 +210,11 @@ after-crash() {
   met "crash: the attempt" "$(status crash attempt)" 2
   expect_told crash "the answer after the crash" 60
   met "crash: lines of the hook" "$(hook_lines)" 1
+  until_true 60 eval '[ "$(undelivered)" = 0 ]'
+  met "crash: undelivered" "$(undelivered)" 0
+  met "crash: told of the answer" "$(told crash) times" "1 times"
+  met "hints: the reason" "$(status host_restarted reason)" host_restarted
+  complete_by_hints host_restarted
 
   # Where the program is nowhere, the hook says so, once.
   mv /home/dev/.npm-global/bin/claudejob /home/dev/hidden
