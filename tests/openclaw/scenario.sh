@@ -212,7 +212,7 @@ after-crash() {
   met "crash: lines of the hook" "$(hook_lines)" 1
   until_true 60 eval '[ "$(undelivered)" = 0 ]'
   met "crash: undelivered" "$(undelivered)" 0
-  met "crash: told of the answer" "$(told crash) times" "1 times"
+  met "crash: told of the failure and of the answer" "$(told crash) times" "2 times"
   met "hints: the reason" "$(status host_restarted reason)" host_restarted
   complete_by_hints host_restarted
 
