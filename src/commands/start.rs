@@ -162,13 +162,9 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     spec.session.fresh_system_prompt =
         spec.session.resume.is_some() && spec.options.append_system_prompt.is_some();
     set_system_prompt_snapshot(&mut spec);
-    check_wake(&spec, env)?;
-    if let Some(recipients) = &mut spec.notify.openclaw {
-        recipients.command = openclaw::find(env).map_err(Error::NoOpenClaw)?;
-    }
-    let has_dependencies = spec.dependencies().next().is_some();
+    check_recipients(&mut spec, env)?;
     let worktree = NewWorktree::find(&spec)?;
-    let removal_lock = if has_dependencies { Some(store.lock_against_removal()) } else { None };
+    let removal_lock = spec.dependencies().next().map(|_| store.lock_against_removal());
     check_dependencies(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
         check_budget(store, budget, &spec)?;
@@ -246,8 +242,12 @@ fn answer(
     StartAnswer { job_id, pid, status, existing, warnings, waits_for, waiting_for, hint, next }
 }
 
-/// Refuses a `--wake-url` or its token if no notification can be sent with it.
-fn check_wake(spec: &Spec, env: &Env) -> Result<(), Error> {
+/// Finds the command of OpenClaw, if it is a recipient. Refuses a `--wake-url` or its token if no
+/// notification can be sent with it.
+fn check_recipients(spec: &mut Spec, env: &Env) -> Result<(), Error> {
+    if let Some(recipients) = &mut spec.notify.openclaw {
+        recipients.command = openclaw::find(env).map_err(Error::NoOpenClaw)?;
+    }
     let Some(wake) = &spec.notify.wake else { return Ok(()) };
     if let Err(why) = check_wake_url(&wake.url) {
         return Err(Error::BadWakeUrl(wake.url.clone(), why));

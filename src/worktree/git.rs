@@ -58,6 +58,20 @@ impl GitOutput {
     }
 }
 
+impl GitOutput {
+    /// Returns whether git failed because another git was changing the repository.
+    pub(crate) fn is_conflict(&self) -> bool {
+        let has = |text: &str| self.stderr.contains(text);
+        let is_locked = (has("Unable to create") || has("cannot lock")) && has("File exists");
+        // Git reads all entries of worktrees, also one that another git has just begun.
+        let is_incomplete = has("worktrees/") && has("No such file or directory");
+        is_locked
+            || is_incomplete
+            || has("could not lock config file")
+            || has("Another git process")
+    }
+}
+
 /// Returns the command `git -C dir`, which asks no questions and takes the repository from the
 /// directory alone.
 pub(crate) fn git(dir: &Path) -> Command {

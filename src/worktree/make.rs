@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::exclude::exclude_worktrees;
 use super::git::{self, query};
 use super::include::copy_included;
-use super::repository::{entry_of, is_empty_directory};
+use super::repository::{entry_of, is_empty_directory, remove_broken_entry};
 use crate::error::WorktreeError;
 use crate::fault_point::fault_point;
 use crate::job::Worktree;
@@ -49,6 +49,7 @@ pub(super) fn make(worktree: &Worktree, is_complete: bool) -> Result<(), String>
     copy_included(worktree)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn text(error: WorktreeError) -> String {
     error.to_string()
 }
@@ -102,9 +103,10 @@ fn add(worktree: &Worktree, from: &FirstCommit) -> Result<(), String> {
         if output.is_success {
             return Ok(());
         }
-        if !is_lock_conflict(&output.stderr) || Instant::now() >= until {
+        if !output.is_conflict() || Instant::now() >= until {
             return Err(format!("git could not make the worktree: {}", output.message));
         }
+        remove_broken_entry(repository, &output.stderr);
         sleep(pause);
         pause = (pause * 2).min(MAX_PAUSE);
     }
@@ -112,14 +114,6 @@ fn add(worktree: &Worktree, from: &FirstCommit) -> Result<(), String> {
 
 fn has_branch(worktree: &Worktree) -> Result<bool, String> {
     super::repository::has_branch(Path::new(&worktree.repository), &worktree.branch).map_err(text)
-}
-
-/// Returns whether git failed because another git was changing the repository.
-fn is_lock_conflict(stderr: &str) -> bool {
-    (stderr.contains("Unable to create") || stderr.contains("cannot lock"))
-        && stderr.contains("File exists")
-        || stderr.contains("could not lock config file")
-        || stderr.contains("Another git process")
 }
 
 /// Removes what an interrupted `git worktree add` has left, or the entry of a worktree whose folder

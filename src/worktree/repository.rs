@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::git::{check_version, query};
 use crate::error::{Error, WorktreeError};
@@ -10,6 +12,11 @@ use crate::text::plural;
 
 /// Directory of the worktrees, in the main working tree.
 pub(super) const WORKTREES_DIR: &str = ".claude/worktrees";
+/// How long an incomplete entry in the list of worktrees is awaited.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+const LIST_INTERVAL: Duration = Duration::from_millis(20);
+/// Time in which a git that runs completes such an entry: it takes microseconds.
+const MAX_ENTRY_TIME: Duration = Duration::from_secs(5);
 /// Number of digits of a commit in texts.
 const SHORT_COMMIT: usize = 10;
 
@@ -246,15 +253,14 @@ pub(super) fn entry_of(
     repository: &Path,
     path: &str,
 ) -> Result<Option<WorktreeEntry>, WorktreeError> {
-    let list = query(repository, &["worktree", "list", "--porcelain"])?;
-    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let list = list(repository)?;
     for block in list.split("\n\n") {
         let mut entry = WorktreeEntry::default();
         let mut is_wanted = false;
         for line in block.lines() {
             match line.split_once(' ') {
                 Some(("worktree", of)) => {
-                    is_wanted = of == path || resolved(Path::new(of)) == Path::new(path)
+                    is_wanted = of == path || resolved(Path::new(of)) == Path::new(path);
                 }
                 Some(("branch", branch)) => entry.branch = Some(branch.to_owned()),
                 _ => {}
@@ -265,6 +271,36 @@ pub(super) fn entry_of(
         }
     }
     Ok(None)
+}
+
+/// Returns git's list of worktrees. Git fails while another git is making one of them.
+fn list(repository: &Path) -> Result<String, WorktreeError> {
+    let until = Instant::now() + LIST_TIMEOUT;
+    loop {
+        let list = query(repository, &["worktree", "list", "--porcelain"])?;
+        if list.is_success {
+            return Ok(String::from_utf8_lossy(&list.stdout).into_owned());
+        }
+        if !list.is_conflict() || Instant::now() >= until {
+            return Err(WorktreeError::GitFailed("list the worktrees".to_owned(), list.message));
+        }
+        remove_broken_entry(repository, &list.stderr);
+        sleep(LIST_INTERVAL);
+    }
+}
+
+/// Removes the entry of a worktree that git could not read for some time: a git that was killed has
+/// left it, and no git can list or make worktrees as long as it is there.
+pub(super) fn remove_broken_entry(repository: &Path, stderr: &str) {
+    let Some((_, rest)) = stderr.split_once("worktrees/") else { return };
+    let Some((name, _)) = rest.split_once("/commondir") else { return };
+    let entry = repository.join("worktrees").join(name);
+    let age = entry.metadata().and_then(|entry| entry.modified()).map(|at| at.elapsed());
+    let is_old = matches!(age, Ok(Ok(age)) if age > MAX_ENTRY_TIME);
+    let is_empty = fs::read(entry.join("commondir")).is_ok_and(|text| text.is_empty());
+    if !name.contains('/') && is_old && is_empty {
+        let _ = fs::remove_dir_all(entry);
+    }
 }
 
 /// Refuses a path where something is, except for an empty directory.

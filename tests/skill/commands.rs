@@ -86,11 +86,17 @@ pub(crate) fn rows() -> Vec<Row> {
     let own = || ("/jobId", json!("fix-login"));
     vec![
         Row::new(
-            "claudejob start fix-login --if-absent --cwd ~/app-fix-login --wake openclaw:KEY \\",
+            "claudejob start fix-login --if-absent --cwd ~/app --worktree --wake openclaw:KEY \\",
             Nothing,
             own(),
         )
         .heard("Fix the failing login test."),
+        Row::option(
+            "--worktree",
+            "claudejob start other --prompt work --cwd ~/app",
+            Nothing,
+            started(),
+        ),
         Row::option("--permission-mode plan", START, Nothing, started()),
         Row::option("--ask", START, Nothing, started()),
         Row::option("--after ID", START, Completed, started()),
@@ -202,9 +208,7 @@ fn shell(sandbox: &Sandbox, script: &str, stdin: &str) -> Value {
     let output = assert_cmd::Command::from_std(shell).write_stdin(stdin).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{script}: {output:?}");
     let stdout = String::from_utf8(output.stdout).unwrap();
-    // git prints a line before it.
-    let answer = stdout.lines().last().unwrap_or_default();
-    serde_json::from_str(answer).unwrap_or_else(|error| panic!("{script}: {error}: {stdout}"))
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{script}: {error}: {stdout}"))
 }
 
 #[test]
@@ -212,7 +216,7 @@ fn every_command_runs() {
     for row in rows() {
         let sandbox = given(row.given);
         let script = script(&row);
-        if script.starts_with("git ") {
+        if script.contains("--worktree") {
             let git =
                 "git init -q ~/app && git -C ~/app commit -q --allow-empty -m Begin && echo 0";
             shell(&sandbox, git, "");

@@ -1,6 +1,7 @@
 //! Preparations that are cut off at each of their steps.
 
 use std::fs;
+use std::time::{Duration, SystemTime};
 
 use crate::support::processes::kill;
 use crate::support::{await_file, eventually, pid_in};
@@ -70,6 +71,27 @@ fn a_cut_off_checkout_is_repeated() {
     assert_complete(&tree(&sandbox, "a"), "claudejob/a");
     assert_eq!(fs::read_to_string(tree(&sandbox, "a").join("slow")).unwrap(), "slow\n");
     eventually("the end of the filter", || (!crate::support::is_alive(filter)).then_some(()));
+}
+
+/// A git that was killed leaves such an entry, and then no git can list or make worktrees.
+#[test]
+fn a_broken_entry_blocks_no_job() {
+    for (name, id) in [("other", "a"), ("a", "a")] {
+        let sandbox = sandbox();
+        let work = sandbox.work();
+        let entry = work.join(".git/worktrees").join(name);
+        fs::create_dir_all(&entry).unwrap();
+        fs::write(entry.join("gitdir"), format!("{}/.git\n", tree(&sandbox, name).display()))
+            .unwrap();
+        fs::write(entry.join("HEAD"), "0000000000000000000000000000000000000000\n").unwrap();
+        fs::write(entry.join("locked"), "initializing\n").unwrap();
+        fs::write(entry.join("commondir"), "").unwrap();
+        let entry = fs::File::open(&entry).unwrap();
+        entry.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        sandbox.run_job(id, &["--worktree"]).expect_end(0, "completed", None);
+        assert_complete(&tree(&sandbox, id), "claudejob/a");
+        assert_eq!(git(&work, &["worktree", "list"]).lines().count(), 2);
+    }
 }
 
 #[test]

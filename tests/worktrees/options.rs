@@ -145,7 +145,7 @@ fn a_setup_runs_once_without_the_workers_files() {
 fn a_failed_setup_fails_the_job_with_its_last_line() {
     let mut sandbox = sandbox();
     sandbox.set("CLAUDE_SKILL_RETRIES", "3");
-    let setup = "echo first >&2; echo; echo 'no such package'; exit 3";
+    let setup = "[ -e $FAKE_DIR/ok ] || { echo first >&2; echo; echo 'no such package'; exit 3; }";
     for (id, options) in [("a", vec!["--worktree"]), ("b", vec!["--keep-alive"])] {
         let options = [&options[..], &["--setup", setup]].concat();
         let ended = sandbox.run_job(id, &options);
@@ -156,6 +156,11 @@ fn a_failed_setup_fails_the_job_with_its_last_line() {
         let hint = sandbox.status(id).text("hint").to_owned();
         assert!(hint.starts_with(&format!("claudejob logs {id} --stderr")), "{hint}");
     }
+    // The cause is corrected.
+    fs::write(sandbox.path("ok"), "").unwrap();
+    assert_eq!(sandbox.run(["resume", "a"]).code, 0);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    assert_eq!(sandbox.status("a")["attempt"], 2);
 }
 
 #[test]
