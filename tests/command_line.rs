@@ -127,6 +127,9 @@ fn hidden_verbs_refuse_foreign_arguments() {
         &["replay", "--help"],
         &["replay", "--speed", "fast"],
         &["replay", "x", "1"],
+        &["prepare"],
+        &["prepare", "--help", "x"],
+        &["prepare", "x"],
     ] {
         let answer = sandbox.run(args);
         let expected = format!("claudejob {}: internal command, see claudejob --help\n", args[0]);
@@ -145,7 +148,7 @@ fn short_help_leaves_out_rare_options() {
     let long = sandbox.run(["help", "start"]).stdout;
     assert_eq!(long, sandbox.run(["start", "--help"]).stdout);
     let options = |help: &str| help.matches("\n      --").count() + help.matches("\n  -").count();
-    assert_eq!(options(&short), 18, "{short}");
+    assert_eq!(options(&short), 19, "{short}");
     assert!(options(&long) > 50 && long.contains("--stagger"), "{long}");
     assert_eq!(sandbox.run(["help", "nothing"])["error"], "unknown command 'nothing'");
 }

@@ -88,6 +88,8 @@ mod resume;
 mod silent;
 #[path = "real_cli/truth.rs"]
 mod truth;
+#[path = "real_cli/worktrees.rs"]
+mod worktrees;
 
 #[test]
 fn test_names_match_the_tested_versions() {
