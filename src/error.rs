@@ -1,17 +1,16 @@
 //! Errors that a caller sees: message, stable code, hint and exit status.
 
+mod conversions;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::claude::{PERMISSION_MODES, ProfileError, nearest_permission_mode};
-use crate::job::{JobId, Status};
-use crate::launch::LaunchError;
-use crate::own_file::UnusableFile;
-use crate::store::{LoadError, StoreError};
+use crate::claude::{PERMISSION_MODES, nearest_permission_mode};
+use crate::job::Status;
+use crate::store::StoreError;
 use crate::text::dollars;
 
 /// Status in the answer for a job that does not exist.
@@ -450,57 +449,6 @@ impl Error {
                 Self::Arguments { message: self.to_string(), hint }
             }
             error => error,
-        }
-    }
-
-    /// Converts an error of a file that must be the user's own.
-    pub(crate) fn from_unusable_file(path: &Path, error: UnusableFile) -> Self {
-        let hint = match error.hint {
-            hint if hint.is_empty() => "correct the file, or ignore it with --no-config".to_owned(),
-            hint => hint,
-        };
-        Self::BadConfig { place: path.display().to_string(), why: error.why, hint }
-    }
-
-    /// Converts an error of launching job `id`.
-    pub(crate) fn from_launch_error(id: &JobId, error: &LaunchError) -> Self {
-        Self::Launch { id: id.to_string(), why: error.to_string() }
-    }
-}
-
-impl From<ProfileError> for Error {
-    fn from(error: ProfileError) -> Self {
-        match error {
-            ProfileError::Unknown(name, known) if known.is_empty() => Self::NoProfiles(name),
-            ProfileError::Unknown(name, known) => {
-                Self::UnknownProfile { name, known: known.join(", ") }
-            }
-            ProfileError::BadFile(path, error) => Self::from_unusable_file(&path, error),
-        }
-    }
-}
-
-impl From<LoadError> for Error {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::NotFound(id) => Self::NotFound(id.to_string()),
-            LoadError::Unreadable { id, why, .. } => Self::Unreadable(id.to_string(), why),
-            LoadError::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<StoreError> for Error {
-    fn from(error: StoreError) -> Self {
-        use io::ErrorKind;
-        if error.is_without_locks() {
-            return Self::NoLocks(error);
-        }
-        match error.source.kind() {
-            _ if error.is_full() => Self::NoSpace(error),
-            ErrorKind::ResourceBusy if error.operation == "lock" => Self::Busy(error.to_string()),
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied(error),
-            _ => Self::Store(error),
         }
     }
 }
