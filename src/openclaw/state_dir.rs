@@ -12,9 +12,10 @@ const EARLY_NAME: &str = ".clawdbot";
 pub(crate) fn state_dir(get: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let user_home = get("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     let home = match value(&get, "OPENCLAW_HOME") {
-        Some(home) => Some(expanded(&home, user_home.as_deref()?)),
-        None => user_home,
-    }?;
+        // Only a path with `~` needs the other one.
+        Some(home) => expanded(&home, &user_home.unwrap_or_default()),
+        None => user_home?,
+    };
     if let Some(dir) = value(&get, "OPENCLAW_STATE_DIR") {
         return Some(expanded(&dir, &home));
     }

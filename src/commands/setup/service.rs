@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::super::check::{Check, Level};
 use super::super::gateway::Installation;
 use crate::claude::{VersionOutput, is_executable, own_executable, version};
+use crate::clock;
 use crate::launch::lingers;
 use crate::openclaw::{FILES, GatewayUnit};
 use crate::process;
@@ -152,10 +153,11 @@ fn restart(installation: &Installation, unit: &GatewayUnit) -> Option<Check> {
     let sudo = if user.is_empty() { "sudo " } else { "" };
     let name = unit.path.file_name()?.to_string_lossy().into_owned();
     let mut show = Command::new("systemctl");
-    show.args(user.split_whitespace()).args(["show", "--timestamp=unix", "--property"]);
-    show.arg("ActiveState,NeedDaemonReload,ActiveEnterTimestamp").arg(&name);
+    show.args(user.split_whitespace()).args(["show", "--property"]);
+    show.arg("ActiveState,NeedDaemonReload,ActiveEnterTimestampMonotonic").arg(&name);
     let output = process::run_with_timeout(show, None, SYSTEMCTL_TIMEOUT, MAX_OUTPUT_BYTES).ok()?.0;
-    let Some(running) = running_gateway(&String::from_utf8_lossy(&output))? else {
+    let boot = SystemTime::now().checked_sub(Duration::from_millis(clock::monotonic_ms()))?;
+    let Some(running) = running_gateway(&String::from_utf8_lossy(&output), boot)? else {
         return Some(Check::ok("restart", "the gateway does not run"));
     };
     let Some(why) = restart_reason(installation, unit, running) else {
@@ -198,14 +200,15 @@ fn appeared_at(path: &Path) -> Option<SystemTime> {
 }
 
 /// Reads the output of `systemctl show`: the outer `None` if it says nothing, the inner one if the
-/// gateway does not run.
-fn running_gateway(output: &str) -> Option<Option<RunningGateway>> {
+/// gateway does not run. `boot` is the zero of the monotonic clock: systemd's other times have a form
+/// that its versions and languages change.
+fn running_gateway(output: &str, boot: SystemTime) -> Option<Option<RunningGateway>> {
     let value = |name: &str| output.lines().find_map(|line| line.strip_prefix(name));
     if value("ActiveState=")? != "active" {
         return Some(None);
     }
-    let seconds = value("ActiveEnterTimestamp=@")?.parse().ok()?;
-    let since = UNIX_EPOCH + Duration::from_secs(seconds);
+    let micros = value("ActiveEnterTimestampMonotonic=")?.parse().ok()?;
+    let since = boot.checked_add(Duration::from_micros(micros))?;
     let needs_reload = value("NeedDaemonReload=") == Some("yes");
     Some(Some(RunningGateway { since, needs_reload }))
 }
@@ -220,22 +223,23 @@ mod tests {
 
     #[test]
     fn reads_what_systemd_says() {
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let boot = UNIX_EPOCH + Duration::from_secs(1_000);
+        let after = |seconds| boot + Duration::from_secs(seconds);
         for (output, expected) in [
             (
-                "ActiveState=active\nNeedDaemonReload=no\nActiveEnterTimestamp=@1764182695\n",
-                Some(Some(RunningGateway { since: at(1_764_182_695), needs_reload: false })),
+                "ActiveState=active\nNeedDaemonReload=no\nActiveEnterTimestampMonotonic=7000000\n",
+                Some(Some(RunningGateway { since: after(7), needs_reload: false })),
             ),
             (
-                "NeedDaemonReload=yes\nActiveEnterTimestamp=@5\nActiveState=active\n",
-                Some(Some(RunningGateway { since: at(5), needs_reload: true })),
+                "NeedDaemonReload=yes\nActiveEnterTimestampMonotonic=0\nActiveState=active\n",
+                Some(Some(RunningGateway { since: boot, needs_reload: true })),
             ),
-            ("ActiveState=inactive\nActiveEnterTimestamp=\n", Some(None)),
-            ("ActiveState=active\nActiveEnterTimestamp=Thu 2026-11-26 18:44:55 UTC\n", None),
+            ("ActiveState=inactive\nActiveEnterTimestampMonotonic=0\n", Some(None)),
+            ("ActiveState=active\nActiveEnterTimestampMonotonic=\n", None),
             ("Failed to connect to bus: No such file or directory\n", None),
             ("", None),
         ] {
-            assert_eq!(running_gateway(output), expected, "{output}");
+            assert_eq!(running_gateway(output, boot), expected, "{output}");
         }
     }
 }
