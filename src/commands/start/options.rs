@@ -356,11 +356,11 @@ pub(super) struct NotifyArgs {
     /// is searched on PATH and where installers put it, or named by CLAUDE_SKILL_OPENCLAW.
     #[arg(long, value_name = "AGENT", conflicts_with = "wake_url", help_heading = "Notifications")]
     wake: Option<String>,
-    /// Notify a person: openclaw:CHANNEL:TARGET[:THREAD]
+    /// Notify a person: openclaw:CHANNEL:TARGET (repeatable)
     ///
     /// The openclaw command sends a message to TARGET, which has the form of the channel, such as
-    /// openclaw:telegram:123 or openclaw:discord:channel:123. %3A is a colon that separates
-    /// nothing. Repeatable.
+    /// openclaw:telegram:123 or openclaw:discord:channel:123. A number after its last colon is a
+    /// thread, as in openclaw:telegram:-100123:42. %3A is a colon that separates nothing.
     #[arg(long, value_name = "CHAT", value_parser = Chat::parse, help_heading = "Notifications")]
     notify: Vec<Chat>,
     /// Add the job's shortened answer to these notifications
