@@ -169,7 +169,7 @@ fn a_failed_editor_or_no_prompt_starts_nothing() {
     let mut sandbox = Sandbox::new("");
     for (script, agent, code, expected) in [
         ("exit 3", "", 1, "failed: exit"),
-        ("exit 0", "", 1, "the prompt is empty"),
+        ("exit 0", "", 2, "the prompt is empty"),
         ("exit 0", "1", 2, "no prompt"),
     ] {
         set_editor(&mut sandbox, script);
