@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::support::{Sandbox, eventually};
+use super::support::{Sandbox, await_file, eventually};
 use super::{PERMISSION, QUESTION, ended_as, hint, reasons, run_for_answer, run_hint};
 
 /// Number of hints after which a chain must have ended.
@@ -287,4 +287,45 @@ fn the_hint_of_every_live_status_runs_unchanged() {
     assert!(status.text("hint").starts_with("claudejob result a  # "), "{status:?}");
     assert_eq!(status["waitingFor"]["hint"], result["hint"]);
     assert_good_end(&sandbox, "a", &follow(&sandbox, "a"));
+}
+
+#[test]
+fn the_hint_of_an_error_leads_on() {
+    let sandbox =
+        Sandbox::new("hear\ninit\nonce $DIR/up say hi\nwait-file $DIR/go\nresult ok\neof");
+    sandbox.start("live", &[]);
+    await_file(&sandbox.path("up"));
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("live").expect_end(0, "completed", None);
+    fs::rename(sandbox.path("go"), sandbox.path("gone")).unwrap();
+    sandbox.start("busy", &[]);
+    for (call, code, hint) in [
+        (&["send", "live", "more"][..], "job_ended", "claudejob result live"),
+        (&["interrupt", "live"], "job_ended", "claudejob result live"),
+        (&["answer", "live", "--allow"], "job_ended", "claudejob result live"),
+        (&["recover", "live"], "not_recoverable", "claudejob status live"),
+        (&["answer", "busy", "--allow"], "nothing_asked", "claudejob status busy"),
+        (&["resume", "busy"], "not_resumable", "claudejob status busy"),
+        (&["finish", "busy"], "not_kept_alive", "claudejob wait busy"),
+        (&["rm", "busy"], "job_live", "claudejob kill busy"),
+        (&["start", "busy", "-p", "x"], "job_exists", "claudejob status busy"),
+        (&["update", "busy", "--priority", "1"], "not_queued", "claudejob list --status queued"),
+        (&["status", "nobody"], "not_found", "claudejob list --all"),
+    ] {
+        let refused = sandbox.run(call);
+        let error = match &refused["left"] {
+            Value::Array(left) => left[0].clone(),
+            _ if refused.json.is_array() => refused.json[0].clone(),
+            _ => refused.json.clone(),
+        };
+        assert_eq!(error["code"], code, "{refused:?}");
+        let next = error["hint"].as_str().unwrap();
+        assert!(next.starts_with(hint), "{call:?}: {next}");
+        if !["not_kept_alive", "job_live"].contains(&code) {
+            assert_eq!(run_hint(&sandbox, next), 0, "{call:?}: {next}");
+        }
+    }
+    // The hint of the status is that of a live job.
+    assert_eq!(hint(&sandbox, "busy"), "claudejob wait busy");
+    assert_eq!(run_hint(&sandbox, "claudejob kill busy"), 0);
 }
