@@ -115,8 +115,10 @@ setup() {
   met "npm installed" "$(dev sh -c 'command -v claudejob')" /home/dev/.npm-global/bin/claudejob
   dev claudejob setup openclaw --json >$SCENARIO/setup.json
   met "claudejob setup openclaw" "$? $(jq .ok $SCENARIO/setup.json)" "0 true"
-  gateway restart
-  await_gateway
+  if [ "$(jq -r '.checks[] | select(.name == "restart").detail' $SCENARIO/setup.json)" != "not needed" ]; then
+    gateway restart
+    await_gateway
+  fi
   met "what the agent says" "$(turn '{"text": "hello"}')" hello
   met "its prompt has the skill" "$(tail -n 1 $SCENARIO/model.log | jq .skill)" true
 }
@@ -130,6 +132,21 @@ wake() {
   touch "$WORK/first/go"
   expect_told first "the first answer" 60
   met "wake: told" "$(told first) times" "1 times"
+}
+
+# The gateway starts with the configuration that the README names for --wake-url.
+url() {
+  local config=/home/dev/.openclaw/openclaw.json
+  sed -n '/^{ "hooks"/,/^```/p' $SCENARIO/README.md | sed '$d' | jq '.hooks.token = "for-hooks"' >$SCENARIO/hooks.json
+  gateway stop
+  jq -s '.[0] * .[1]' $config $SCENARIO/hooks.json >$SCENARIO/with-hooks.json
+  cat $SCENARIO/with-hooks.json >$config
+  gateway start
+  await_gateway
+  workplace url init 'result the answer by url' eof
+  dev env TOKEN=for-hooks claudejob start url --cwd "$WORK/url" --prompt work --wake-url "http://127.0.0.1:$PORT/hooks/wake" \
+    --wake-token-env TOKEN --wake-session "$KEY" >/dev/null
+  expect_told url "the answer by url" 60
 }
 
 # The gateway restarts while the job runs.
