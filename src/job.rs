@@ -59,4 +59,5 @@ pub(crate) use waiting::{WaitKind, WaitingFor};
 pub(crate) use work_time::{Lifetime, WorkTime};
 pub(crate) use worktree::{
     BRANCH_PREFIX, PREPARATION_FAILED, Worktree, WorktreeRequest, WorktreeView, branch_part,
+    short_hash,
 };

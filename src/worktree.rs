@@ -7,7 +7,9 @@ mod inspect;
 mod make;
 mod prepare;
 mod repository;
+mod users;
 
 pub(crate) use inspect::inspect;
 pub(crate) use prepare::{prepared, run as prepare};
 pub(crate) use repository::Repository;
+pub(crate) use users::user_of;

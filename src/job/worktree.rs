@@ -139,7 +139,7 @@ fn is_valid_part(text: &str) -> bool {
 }
 
 /// Returns the 32-bit FNV-1a hash, which is the same in every version.
-fn short_hash(text: &str) -> u32 {
+pub(crate) fn short_hash(text: &str) -> u32 {
     let mut hash = 0x811c_9dc5_u32;
     for byte in text.bytes() {
         hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);

@@ -9,7 +9,7 @@ use crate::process;
 use crate::text::one_line;
 
 /// The oldest supported version of git.
-const MINIMUM: (u32, u32) = (2, 20);
+const MINIMUM: (u32, u32) = (2, 34);
 /// Time limit for a question to git that a caller waits for.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest part of git's output that is read.

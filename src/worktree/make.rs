@@ -1,18 +1,17 @@
 //! Making a worktree, also after a process was killed in the middle of it.
 
-use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::exclude::exclude_worktrees;
 use super::git::{self, query};
 use super::include::copy_included;
-use super::repository::{entry_of, is_empty_directory, remove_broken_entry};
+use super::repository::{WorktreeEntry, entry_of, is_empty_directory, remove_broken_entry};
 use crate::error::WorktreeError;
 use crate::fault_point::fault_point;
-use crate::job::Worktree;
+use crate::job::{JobId, Worktree};
 
 /// Time limit for the checkout of a worktree. The job's own limits are usually shorter.
 const ADD_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
@@ -21,32 +20,139 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_millis(500);
 
-/// Makes a worktree unless it is there. `is_complete`: it was completed before, so that what is in
-/// it is kept; a worktree that was not completed is made again.
-pub(super) fn make(worktree: &Worktree, is_complete: bool) -> Result<(), String> {
-    let has_content = is_complete || worktree.existed;
-    let repository = Path::new(&worktree.repository);
-    let entry = entry_of(repository, &worktree.path).map_err(text)?;
-    let path = Path::new(&worktree.path);
-    if has_content && entry.is_some() && path.join(".git").exists() {
-        return Ok(());
+/// Beginning of the reason for which a worktree is locked until it is complete.
+pub(super) const MARK_START: &str = "claudejob prepares it for job ";
+
+/// A worktree to make for a job.
+pub(super) struct Draft<'a> {
+    pub worktree: &'a Worktree,
+    /// Reason for which git locks the worktree until it is complete: it names this job. Only a
+    /// worktree that is locked for this reason is removed to be made again.
+    pub mark: String,
+    /// It was completed for this job before: what is in it is kept.
+    pub is_complete: bool,
+}
+
+impl Draft<'_> {
+    /// Makes the worktree unless it is there. `worker_in` returns the other job that works in it.
+    pub(super) fn make(&self, worker_in: impl FnOnce(&str) -> Option<JobId>) -> Result<(), String> {
+        let worktree = self.worktree;
+        let repository = Path::new(&worktree.repository);
+        let path = Path::new(&worktree.path);
+        let entry = entry_of(repository, &worktree.path).map_err(text)?;
+        if let Some(entry) = &entry
+            && path.join(".git").exists()
+            && !self.is_draft(entry)
+        {
+            if let Some(lock) = &entry.lock
+                && lock.starts_with(MARK_START)
+                && !self.is_complete
+            {
+                return Err(format!("the worktree {} is incomplete: {lock}", worktree.path));
+            }
+            let is_named = worktree.request.name.is_some() && entry.lock.is_none();
+            let is_on_branch =
+                entry.branch.as_deref() == Some(&format!("refs/heads/{}", worktree.branch));
+            if self.has_content() || (is_named && is_on_branch) {
+                return match worker_in(&worktree.path) {
+                    Some(job) => Err(format!("job {job} works in the worktree {}", worktree.path)),
+                    None => Ok(()),
+                };
+            }
+            return Err(format!("another worktree was made in {}", worktree.path));
+        }
+        let has_files = path.exists() && !is_empty_directory(&worktree.path);
+        if has_files && (self.has_content() || entry.is_none()) {
+            return Err(format!("{} is not a worktree of {}", worktree.path, worktree.repository));
+        }
+        let begins_with = first_commit(worktree, self.has_content())?;
+        exclude_worktrees(worktree).map_err(|error| {
+            format!("could not write info/exclude in {}: {error}", worktree.repository)
+        })?;
+        fault_point("prepare:adding");
+        self.add(&begins_with)?;
+        fault_point("prepare:added");
+        copy_included(worktree)
     }
-    let has_files = path.exists() && !is_empty_directory(&worktree.path);
-    if has_files && (has_content || entry.is_none()) {
-        return Err(format!("{} is not a worktree of {}", worktree.path, worktree.repository));
+
+    /// Unlocks the worktree, which is recorded as complete.
+    pub(super) fn finish(&self) -> Result<(), String> {
+        let repository = Path::new(&self.worktree.repository);
+        let entry = entry_of(repository, &self.worktree.path).map_err(text)?;
+        if !entry.is_some_and(|entry| self.is_marked(&entry)) {
+            return Ok(());
+        }
+        let mut command = git::git(repository);
+        command.args(["worktree", "unlock", &self.worktree.path]);
+        let output = git::run(command, "unlock the worktree", LOCK_TIMEOUT).map_err(text)?;
+        if output.is_success { Ok(()) } else { Err(output.message) }
     }
-    let branch = format!("refs/heads/{}", worktree.branch);
-    if entry.is_some_and(|entry| entry.branch.is_some_and(|other| other != branch)) {
-        return Err(format!("another worktree was made in {}", worktree.path));
+
+    fn has_content(&self) -> bool {
+        self.is_complete || self.worktree.existed
     }
-    let begins_with = first_commit(worktree, has_content)?;
-    exclude_worktrees(worktree).map_err(|error| {
-        format!("could not write info/exclude in {}: {error}", worktree.repository)
-    })?;
-    fault_point("prepare:adding");
-    add(worktree, &begins_with)?;
-    fault_point("prepare:added");
-    copy_included(worktree)
+
+    fn is_marked(&self, entry: &WorktreeEntry) -> bool {
+        entry.lock.as_deref() == Some(&self.mark)
+    }
+
+    /// Returns whether the worktree was begun for this job, and not completed.
+    fn is_draft(&self, entry: &WorktreeEntry) -> bool {
+        !self.is_complete && self.is_marked(entry)
+    }
+
+    /// Runs `git worktree add`, and again while another git has locked what it needs.
+    fn add(&self, from: &FirstCommit) -> Result<(), String> {
+        let worktree = self.worktree;
+        let repository = Path::new(&worktree.repository);
+        let until = Instant::now() + LOCK_TIMEOUT;
+        let mut pause = MIN_PAUSE;
+        loop {
+            self.remove_incomplete()?;
+            let mut command = git::git(repository);
+            command.args(["worktree", "add", "--lock", "--reason", &self.mark]);
+            match from {
+                FirstCommit::Base if !has_branch(worktree)? => {
+                    command.args(["--no-track", "-b", &worktree.branch]);
+                    command.args([&worktree.path, &worktree.base]);
+                }
+                _ => {
+                    command.args([&worktree.path, &worktree.branch]);
+                }
+            }
+            let output = git::run(command, "add the worktree", ADD_TIMEOUT).map_err(text)?;
+            let _ = io::stderr().write_all(&output.stdout);
+            let _ = io::stderr().write_all(output.stderr.as_bytes());
+            if output.is_success {
+                return Ok(());
+            }
+            if !output.is_conflict() || Instant::now() >= until {
+                return Err(format!("git could not make the worktree: {}", output.message));
+            }
+            remove_broken_entry(repository, &output.stderr);
+            sleep(pause);
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+    }
+
+    /// Removes what an interrupted `git worktree add` for this job has left, or the entry of a
+    /// worktree whose folder was deleted.
+    fn remove_incomplete(&self) -> Result<(), String> {
+        let path = &self.worktree.path;
+        let repository = Path::new(&self.worktree.repository);
+        let Some(entry) = entry_of(repository, path).map_err(text)? else { return Ok(()) };
+        let is_draft = self.is_draft(&entry);
+        if !is_draft && Path::new(path).join(".git").exists() {
+            return Err(format!("another worktree was made in {path}"));
+        }
+        if !is_draft && let Some(lock) = &entry.lock {
+            return Err(format!("the worktree {path} is gone, but locked: {lock}"));
+        }
+        let mut command = git::git(repository);
+        command.args(["worktree", "remove", "--force", "--force", path]);
+        git::run(command, "remove the incomplete worktree", ADD_TIMEOUT).map_err(text)?;
+        Ok(())
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -79,67 +185,6 @@ fn first_commit(worktree: &Worktree, has_content: bool) -> Result<FirstCommit, S
     }
 }
 
-/// Runs `git worktree add`, and again while another git has locked what it needs.
-fn add(worktree: &Worktree, from: &FirstCommit) -> Result<(), String> {
-    let repository = Path::new(&worktree.repository);
-    let until = Instant::now() + LOCK_TIMEOUT;
-    let mut pause = MIN_PAUSE;
-    loop {
-        remove_incomplete(worktree)?;
-        let mut command = git::git(repository);
-        command.args(["worktree", "add"]);
-        match from {
-            FirstCommit::Base if !has_branch(worktree)? => {
-                command.args(["--no-track", "-b", &worktree.branch]);
-                command.args([&worktree.path, &worktree.base]);
-            }
-            _ => {
-                command.args([&worktree.path, &worktree.branch]);
-            }
-        }
-        let output = git::run(command, "add the worktree", ADD_TIMEOUT).map_err(text)?;
-        let _ = io::stderr().write_all(&output.stdout);
-        let _ = io::stderr().write_all(output.stderr.as_bytes());
-        if output.is_success {
-            return Ok(());
-        }
-        if !output.is_conflict() || Instant::now() >= until {
-            return Err(format!("git could not make the worktree: {}", output.message));
-        }
-        remove_broken_entry(repository, &output.stderr);
-        sleep(pause);
-        pause = (pause * 2).min(MAX_PAUSE);
-    }
-}
-
 fn has_branch(worktree: &Worktree) -> Result<bool, String> {
     super::repository::has_branch(Path::new(&worktree.repository), &worktree.branch).map_err(text)
-}
-
-/// Removes what an interrupted `git worktree add` has left, or the entry of a worktree whose folder
-/// was deleted. Claude has not worked in it.
-fn remove_incomplete(worktree: &Worktree) -> Result<(), String> {
-    let repository = Path::new(&worktree.repository);
-    let is_known = || entry_of(repository, &worktree.path).map_err(text);
-    if is_known()?.is_some() {
-        let args = ["worktree", "remove", "--force", "--force", &worktree.path];
-        let mut command = git::git(repository);
-        command.args(args);
-        git::run(command, "remove the incomplete worktree", ADD_TIMEOUT).map_err(text)?;
-    }
-    // Git does not list or remove an entry that is too incomplete.
-    let name = Path::new(&worktree.path).file_name().unwrap_or_default();
-    let admin = repository.join("worktrees").join(name);
-    let owner = fs::read_to_string(admin.join("gitdir")).unwrap_or_default();
-    let is_own = owner.trim().is_empty() || owner.trim() == format!("{}/.git", worktree.path);
-    if admin.is_dir() && is_own {
-        remove_all(&admin)?;
-    }
-    let _ = fs::remove_dir(&worktree.path);
-    Ok(())
-}
-
-fn remove_all(path: &PathBuf) -> Result<(), String> {
-    fs::remove_dir_all(path)
-        .map_err(|error| format!("could not remove {}: {error}", path.display()))
 }

@@ -11,13 +11,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::git::{REPOSITORY_VARIABLES, query};
-use super::make::make;
+use super::make::{Draft, MARK_START};
+use super::users::worker_in;
 use crate::claude::own_executable;
 use crate::fault_point::fault_point;
 use crate::hidden_verbs;
-use crate::job::{PREPARATION_FAILED, Spec};
+use crate::job::{PREPARATION_FAILED, Record, Spec, short_hash};
 use crate::process;
-use crate::store::{JobDir, Preparation, PreparationStep, STDERR};
+use crate::store::{JobDir, Preparation, PreparationStep, STDERR, Store};
 use crate::text::one_line;
 
 /// Name of the file in the git directory of a worktree that contains the completed setup command.
@@ -76,10 +77,14 @@ fn prepare(job_dir: PathBuf) -> Result<String, String> {
         enter_step(&job, &mut state, PreparationStep::Worktree)?;
         // Claude works in a complete worktree only, whatever the file says.
         let is_complete = state.has_worktree || record.session.began;
-        make(worktree, is_complete)?;
+        let mark = lock_reason(&job, &record);
+        let draft = Draft { worktree, mark, is_complete };
+        draft.make(|path| worker_in(&Store::at(job.root().to_owned()), path, &record))?;
         fault_point("prepare:made");
         state.has_worktree = true;
         save(&job, &state)?;
+        fault_point("prepare:saved");
+        draft.finish()?;
     }
     if !Path::new(&spec.cwd).is_dir() {
         return Err(format!("the directory {} is missing", spec.cwd));
@@ -90,6 +95,12 @@ fn prepare(job_dir: PathBuf) -> Result<String, String> {
     state.step = None;
     save(&job, &state)?;
     Ok(spec.cwd.clone())
+}
+
+/// Returns a text that names this job among those of all jobs directories.
+fn lock_reason(job: &JobDir, record: &Record) -> String {
+    let place = short_hash(&job.path().to_string_lossy());
+    format!("{MARK_START}{} ({place:08x})", record.job_id)
 }
 
 fn enter_step(job: &JobDir, state: &mut Preparation, step: PreparationStep) -> Result<(), String> {

@@ -75,15 +75,15 @@ impl Repository {
         } else {
             format!("{BRANCH_PREFIX}/{}", branch_part(name))
         };
-        let existed = self.worktree.request.name.is_some() && Path::new(&path).is_dir() && {
+        let is_named = self.worktree.request.name.is_some();
+        if is_named && let Some(job) = worker_in(&path) {
+            return Err(WorktreeError::InUse(path, job.to_string()).into());
+        }
+        let existed = is_named && Path::new(&path).is_dir() && {
             let on = branch_of(repository, &path)?;
             on.is_some_and(|on| on == format!("refs/heads/{branch}"))
         };
-        if existed {
-            if let Some(job) = worker_in(&path) {
-                return Err(WorktreeError::InUse(path, job.to_string()).into());
-            }
-        } else {
+        if !existed {
             check_free(&path)?;
             if has_branch(repository, &branch)? {
                 let dir = self.worktree.source_dir.clone();
@@ -246,6 +246,8 @@ pub(super) fn branch_of(repository: &Path, path: &str) -> Result<Option<String>,
 pub(super) struct WorktreeEntry {
     /// Full name of its branch; `None` if its HEAD is detached.
     pub branch: Option<String>,
+    /// Why it is locked; empty for no reason, `None` if it is not locked.
+    pub lock: Option<String>,
 }
 
 /// Returns the entry of this path in the repository's list of worktrees.
@@ -262,6 +264,8 @@ pub(super) fn entry_of(
                 Some(("worktree", of)) => {
                     is_wanted = of == path || resolved(Path::new(of)) == Path::new(path);
                 }
+                None if line == "locked" => entry.lock = Some(String::new()),
+                Some(("locked", why)) => entry.lock = Some(why.to_owned()),
                 Some(("branch", branch)) => entry.branch = Some(branch.to_owned()),
                 _ => {}
             }

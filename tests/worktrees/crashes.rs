@@ -4,8 +4,8 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use crate::support::processes::kill;
-use crate::support::{await_file, eventually, pid_in};
-use crate::{assert_complete, git, sandbox, tree};
+use crate::support::{Answer, await_file, eventually, pid_in};
+use crate::{WORKS, assert_complete, git, sandbox, tree};
 
 #[test]
 fn a_cut_off_preparation_is_repeated() {
@@ -14,6 +14,7 @@ fn a_cut_off_preparation_is_repeated() {
         ("prepare:added", 1),
         ("prepare:copied", 1),
         ("prepare:made", 1),
+        ("prepare:saved", 1),
         ("prepare:setup", 1),
         ("prepare:set-up", 2),
         ("prepare:ready", 1),
@@ -39,7 +40,9 @@ fn a_cut_off_preparation_is_repeated() {
         assert_eq!(fs::read_to_string(dir.join("2.secret")).unwrap(), "2", "{point}");
         let ran = fs::read_to_string(sandbox.path("ran")).unwrap();
         assert_eq!(ran.lines().count(), runs, "{point}");
-        assert_eq!(git(&work, &["worktree", "list"]).lines().count(), 2, "{point}");
+        let list = git(&work, &["worktree", "list", "--porcelain"]);
+        assert_eq!(list.matches("worktree ").count(), 2, "{point}: {list}");
+        assert!(!list.contains("locked"), "{point}: {list}");
     }
 }
 
@@ -71,6 +74,29 @@ fn a_cut_off_checkout_is_repeated() {
     assert_complete(&tree(&sandbox, "a"), "claudejob/a");
     assert_eq!(fs::read_to_string(tree(&sandbox, "a").join("slow")).unwrap(), "slow\n");
     eventually("the end of the filter", || (!crate::support::is_alive(filter)).then_some(()));
+}
+
+#[test]
+fn a_worktree_of_another_job_is_never_removed() {
+    let sandbox = sandbox();
+    let work = sandbox.work();
+    // Both are decided before either is made, in different jobs directories.
+    sandbox.script("read\ninit\nwait-file $DIR/gate\nresult ok\neof");
+    sandbox.start("gate", &[]);
+    sandbox.start("a", &["--worktree", "--after", "gate"]);
+    sandbox.script(WORKS);
+    let mut run = sandbox.command(["run", "-n", "a", "x", "--worktree", "-o", "json"]);
+    run.env("CLAUDE_SKILL_JOBS_DIR", sandbox.path("other-jobs"));
+    let ended = Answer::from_command(run, Vec::new());
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let dir = tree(&sandbox, "a");
+    fs::write(dir.join("kept"), "").unwrap();
+    fs::write(sandbox.path("gate"), "").unwrap();
+    let ended = sandbox.wait("a");
+    ended.expect_end(1, "failed", Some("launch_failed"));
+    assert!(ended.text("error").contains("another worktree was made in"), "{ended:?}");
+    assert!(dir.join("kept").exists());
+    assert_eq!(git(&work, &["worktree", "list"]).lines().count(), 2);
 }
 
 /// A git that was killed leaves such an entry, and then no git can list or make worktrees.

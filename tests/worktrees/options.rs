@@ -211,6 +211,30 @@ fn a_named_worktree_is_used_again() {
 }
 
 #[test]
+fn jobs_follow_each_other_in_a_named_worktree() {
+    let sandbox = sandbox();
+    sandbox.script("read\ninit\nwait-file $DIR/go\nresult ok\neof");
+    sandbox.start("a", &["--worktree=x"]);
+    let refused = sandbox.run(["start", "b", "-p", "x", "--worktree=x"]);
+    assert_refused(&refused, "worktree_in_use");
+    sandbox.start("b", &["--worktree=x", "--after", "a"]);
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.wait("b").expect_end(0, "completed", None);
+    assert_complete(&tree(&sandbox, "x"), "claudejob/x");
+
+    // The second of two jobs whose worktree was not there at their start.
+    sandbox.script("read\ninit\nwait-file $DIR/gate\nresult ok\neof");
+    sandbox.start("gate", &[]);
+    sandbox.start("c", &["--worktree=y", "--after", "gate", "--setup", "touch kept"]);
+    let refused = sandbox.run(["start", "d", "-p", "x", "--worktree=y"]);
+    assert_refused(&refused, "worktree_in_use");
+    sandbox.start("d", &["--worktree=y", "--after", "c"]);
+    fs::write(sandbox.path("gate"), "").unwrap();
+    sandbox.wait("d").expect_end(0, "completed", None);
+    assert!(tree(&sandbox, "y").join("kept").exists());
+}
+
+#[test]
 fn a_rerun_has_a_worktree_of_its_own() {
     let sandbox = sandbox();
     let sub = sandbox.work().join("sub");

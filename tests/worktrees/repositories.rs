@@ -63,7 +63,7 @@ fn refuses_a_git_that_is_missing_or_too_old() {
         b"#!/bin/sh\ncase \"$*\" in *--version) echo git version 2.7.4;; *) exit 128;; esac\n",
     );
     refuse(&sandbox, &work, &[], "git_too_old");
-    assert!(sandbox.run(["start", "b", "-p", "x", "--worktree"]).text("error").contains("2.20"));
+    assert!(sandbox.run(["start", "b", "-p", "x", "--worktree"]).text("error").contains("2.34"));
 }
 
 #[test]

@@ -6,9 +6,9 @@ use clap::Args;
 
 use crate::arguments::{absolute, text};
 use crate::error::Error;
-use crate::job::{JobId, Spec, Worktree, WorktreeRequest};
+use crate::job::{JobId, Record, Spec, Worktree, WorktreeRequest};
 use crate::store::Store;
-use crate::worktree::Repository;
+use crate::worktree::{Repository, user_of};
 
 /// The git worktree in which the job works, and what prepares it.
 #[derive(Debug, Args)]
@@ -84,24 +84,14 @@ impl NewWorktree {
 
     /// Decides the place of the worktree for the job with this id.
     pub(super) fn place(&self, store: &Store, id: &JobId, spec: &mut Spec) -> Result<(), Error> {
-        let (worktree, cwd) = self.repository.place(id, |path| worker_in(store, path))?;
+        // A job that waits for another one may follow it in the same worktree.
+        let waits_for: Vec<JobId> = spec.dependencies().cloned().collect();
+        let in_use = |path: &str| {
+            user_of(store, path, |record: &Record| !waits_for.contains(&record.job_id))
+        };
+        let (worktree, cwd) = self.repository.place(id, in_use)?;
         spec.worktree = Some(worktree);
         spec.cwd = cwd;
         Ok(())
     }
-}
-
-/// Returns the live job that works in a worktree.
-fn worker_in(store: &Store, path: &str) -> Option<JobId> {
-    let (_, jobs) = store.summaries().ok()?;
-    for job in jobs {
-        if job.ended.is_none()
-            && let Ok(record) = store.job(&job.id).load()
-            && record.status.is_live()
-            && record.spec.worktree.is_some_and(|worktree| worktree.path == path)
-        {
-            return Some(job.id);
-        }
-    }
-    None
 }

@@ -1,0 +1,33 @@
+//! The jobs that work in a worktree.
+
+use crate::job::{JobId, Record, Status};
+use crate::store::Store;
+
+/// Returns another live job that works in the worktree at this path. A queued job does not work
+/// there yet.
+pub(super) fn worker_in(store: &Store, path: &str, own: &Record) -> Option<JobId> {
+    let is_other = |record: &Record| record.job_id != own.job_id && record.status != Status::Queued;
+    user_of(store, path, is_other)
+}
+
+/// Returns a live job with the worktree at this path, of those that `counts` selects.
+pub(crate) fn user_of(
+    store: &Store,
+    path: &str,
+    counts: impl Fn(&Record) -> bool,
+) -> Option<JobId> {
+    let (_, jobs) = store.summaries().ok()?;
+    for listed in jobs {
+        let job = store.job(&listed.id);
+        if listed.ended.is_none()
+            && let Ok(record) = job.load()
+            && record.status.is_live()
+            && record.spec.worktree.as_ref().is_some_and(|worktree| worktree.path == path)
+            && counts(&record)
+            && job.is_held().unwrap_or(true)
+        {
+            return Some(listed.id);
+        }
+    }
+    None
+}
