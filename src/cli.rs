@@ -10,6 +10,7 @@ use crate::commands::answer::AnswerArgs;
 use crate::commands::clean::{CleanArgs, RmArgs};
 use crate::commands::completions::CompletionsArgs;
 use crate::commands::demo::DemoArgs;
+use crate::commands::diff::DiffArgs;
 use crate::commands::doctor::DoctorArgs;
 use crate::commands::events::EventsArgs;
 use crate::commands::export::ExportArgs;
@@ -55,7 +56,7 @@ killed, 4 no such job, 5 the job waits for an answer, 75 temporary failure (try 
 /// The verbs in the groups and the order in which the help lists them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Start", &["run", "start", "rerun", "resume", "recover"]),
-    ("Look", &["list", "status", "logs", "result", "wait", "events", "stats", "export"]),
+    ("Look", &["list", "status", "logs", "result", "diff", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
     ("Set up", &["doctor", "setup", "demo", "redeliver", "sidecar", "completions", "help"]),
@@ -93,6 +94,7 @@ impl Verb {
             Self::Status(args) => args.run(call),
             Self::Logs(args) => args.run(call),
             Self::Result(args) => args.run(call),
+            Self::Diff(args) => args.run(call),
             Self::Wait(args) => args.run(call),
             Self::Events(args) => args.run(call),
             Self::Stats(args) => args.run(call),
@@ -326,6 +328,8 @@ pub(crate) enum Verb {
     Logs(LogsArgs),
     /// Show jobs' results
     Result(ResultArgs),
+    /// Show what a job changed
+    Diff(DiffArgs),
     /// Wait until jobs have ended
     Wait(WaitArgs),
     /// Print the workers' events as JSON lines

@@ -6,6 +6,7 @@ mod check;
 pub(crate) mod clean;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod export;

@@ -58,6 +58,6 @@ pub(crate) use timestamp::{Timestamp, milliseconds};
 pub(crate) use waiting::{WaitKind, WaitingFor};
 pub(crate) use work_time::{Lifetime, WorkTime};
 pub(crate) use worktree::{
-    BRANCH_PREFIX, PREPARATION_FAILED, Worktree, WorktreeRequest, WorktreeView, branch_part,
-    short_hash,
+    BRANCH_PREFIX, ChangedFile, PREPARATION_FAILED, Worktree, WorktreeRequest, WorktreeView,
+    branch_part, short_hash,
 };

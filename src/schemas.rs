@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::cli::Cli;
 use crate::commands::answer::AnswerAnswer;
 use crate::commands::clean::CleanAnswer;
+use crate::commands::diff::DiffAnswer;
 use crate::commands::doctor::DoctorAnswer;
 use crate::commands::events::JobEvent;
 use crate::commands::export::ExportAnswer;
@@ -94,6 +95,7 @@ fn all() -> Vec<(&'static str, Value)> {
     vec![
         ("answer", schema::<AnswerAnswer>("Answer of `claudejob answer`")),
         ("clean", schema::<CleanAnswer>("Answer of `claudejob clean` and `rm`")),
+        ("diff", schema::<DiffAnswer>("Answer of `claudejob diff`")),
         ("doctor", schema::<DoctorAnswer>("Answer of `claudejob doctor`")),
         ("error", schema::<AnyError>("Answer of a failed call")),
         ("events", schema::<JobEvent>("Line of `claudejob events`")),

@@ -1,7 +1,9 @@
 //! Git worktrees of jobs: where they are, and how they are made.
 
+mod changes;
 mod exclude;
 mod git;
+mod head;
 mod include;
 mod inspect;
 mod make;
@@ -9,6 +11,8 @@ mod prepare;
 mod repository;
 mod users;
 
+pub(crate) use changes::{Changes, ChangesForm};
+pub(crate) use head::head_commit;
 pub(crate) use inspect::inspect;
 pub(crate) use prepare::{prepared, run as prepare};
 pub(crate) use repository::Repository;

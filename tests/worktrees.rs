@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
+#[path = "worktrees/changes.rs"]
+mod changes;
 #[path = "worktrees/crashes.rs"]
 mod crashes;
 #[path = "worktrees/options.rs"]

@@ -163,7 +163,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
         spec.session.resume.is_some() && spec.options.append_system_prompt.is_some();
     set_system_prompt_snapshot(&mut spec);
     check_recipients(&mut spec, env)?;
-    let worktree = NewWorktree::find(&spec)?;
+    let worktree = NewWorktree::find(&mut spec)?;
     let removal_lock = spec.dependencies().next().map(|_| store.lock_against_removal());
     check_dependencies(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {

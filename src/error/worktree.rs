@@ -55,6 +55,9 @@ errors! {
     InUse(path: String, job: String) => code "worktree_in_use",
         message("job {job} works in the worktree '{}'", path.escape_debug()),
         hint("claudejob wait {job}  # or use another --worktree=NAME");
+    /// The changes of a job are not known.
+    NoChanges(id: String, why: String) => code "no_diff",
+        message("the changes of job {id} are not known: {why}"), hint("claudejob logs {id}");
     /// The path of the repository or of the worktree is not supported.
     BadPath(path: String, why: String) => code "bad_worktree_path",
         message("the path '{}' cannot be used for a worktree: {why}", path.escape_debug()),

@@ -60,6 +60,9 @@ pub(crate) struct Spec {
     pub rerun_of: Option<JobId>,
     /// The git worktree in which the job works.
     pub worktree: Option<Worktree>,
+    /// The commit that was checked out in the directory of a job without a worktree when the job was
+    /// started; `None` if that is not known.
+    pub start_commit: Option<String>,
     /// Shell command that runs in the job's directory before claude (`--setup`).
     pub setup: Option<String>,
 }

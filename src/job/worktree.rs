@@ -106,6 +106,21 @@ impl WorktreeView {
     }
 }
 
+/// A file that a job has changed.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ChangedFile {
+    /// Path of the file from the top of the working tree.
+    pub path: String,
+    /// Its path before it was renamed; null if it was not.
+    pub old_path: Option<String>,
+    /// Number of added lines; null for a binary file.
+    pub added: Option<u64>,
+    /// Number of deleted lines; null for a binary file.
+    pub deleted: Option<u64>,
+}
+
 /// Returns a name as a part of a branch's name. A name that is not valid there is changed and gets
 /// a short hash, so that no other name becomes the same.
 pub(crate) fn branch_part(name: &str) -> String {

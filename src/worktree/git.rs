@@ -13,7 +13,7 @@ const MINIMUM: (u32, u32) = (2, 34);
 /// Time limit for a question to git that a caller waits for.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest part of git's output that is read.
-const MAX_OUTPUT_BYTES: usize = 8 << 20;
+pub(super) const MAX_OUTPUT_BYTES: usize = 8 << 20;
 /// Longest message of git in an error.
 const MAX_MESSAGE_CHARS: usize = 300;
 

@@ -16,8 +16,9 @@ const SCHEMAS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schemas");
 pub(crate) fn check_output(arguments: &[String], stdout: &str) {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let Some(verb) = arguments.first().map(String::as_str) else { return };
-    // Text, and claude's raw stream.
-    if has("--plain") || (has("--raw") && (has("--follow") || has("-q"))) {
+    // Text, claude's raw stream, and a patch.
+    let is_raw = has("--raw") && (has("--follow") || has("-q") || has("diff"));
+    if has("--plain") || is_raw {
         return;
     }
     // An element of the array, or the document.

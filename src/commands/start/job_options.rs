@@ -187,6 +187,7 @@ impl JobOptions {
             rerun_of: None,
             profile: None,
             worktree,
+            start_commit: None,
             setup,
         };
         self.run.into_change().apply(&mut spec);

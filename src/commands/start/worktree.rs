@@ -1,6 +1,6 @@
 //! The worktree of a new job.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -8,7 +8,7 @@ use crate::arguments::{absolute, text};
 use crate::error::Error;
 use crate::job::{JobId, Record, Spec, Worktree, WorktreeRequest};
 use crate::store::Store;
-use crate::worktree::{Repository, user_of};
+use crate::worktree::{Repository, head_commit, user_of};
 
 /// The git worktree in which the job works, and what prepares it.
 #[derive(Debug, Args)]
@@ -75,8 +75,12 @@ pub(super) struct NewWorktree {
 
 impl NewWorktree {
     /// Finds the repository for the worktree that the job asks for; `None` if it asks for none.
-    pub(super) fn find(spec: &Spec) -> Result<Option<Self>, Error> {
-        let Some(worktree) = &spec.worktree else { return Ok(None) };
+    pub(super) fn find(spec: &mut Spec) -> Result<Option<Self>, Error> {
+        let Some(worktree) = &spec.worktree else {
+            spec.start_commit = head_commit(Path::new(&spec.cwd));
+            return Ok(None);
+        };
+        spec.start_commit = None;
         let repository = Repository::find(worktree.request.clone(), &spec.cwd)?;
         let warnings = repository.warnings();
         Ok(Some(Self { repository, warnings }))
