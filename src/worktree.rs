@@ -8,6 +8,7 @@ mod include;
 mod inspect;
 mod make;
 mod prepare;
+mod removal;
 mod repository;
 mod users;
 
@@ -15,5 +16,6 @@ pub(crate) use changes::{Changes, ChangesForm};
 pub(crate) use head::head_commit;
 pub(crate) use inspect::inspect;
 pub(crate) use prepare::{prepared, run as prepare};
+pub(crate) use removal::Removal;
 pub(crate) use repository::Repository;
 pub(crate) use users::user_of;

@@ -8,6 +8,8 @@ mod changes;
 mod crashes;
 #[path = "worktrees/options.rs"]
 mod options;
+#[path = "worktrees/removal.rs"]
+mod removal;
 #[path = "worktrees/repositories.rs"]
 mod repositories;
 mod support;

@@ -1,10 +1,11 @@
 //! `clean` and `rm`: remove ended jobs.
 
 mod rm;
+mod worktrees;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
@@ -24,6 +25,7 @@ use crate::store::{JobDir, Listed, Liveness, LoadError, Store, StoreError, Summa
 use crate::text::{format_bytes, plural};
 
 pub(crate) use rm::RmArgs;
+use worktrees::{KeptWorktree, WorktreeRemoval};
 
 /// Number of ended jobs that are kept by default.
 const DEFAULT_KEEP: usize = 50;
@@ -36,7 +38,9 @@ const MAX_NAMED: usize = 50;
     after_help = "Examples:\n  claudejob clean --dry-run\n  claudejob clean --keep 0 --older-than 7d\n  \
     claudejob clean --label project=app\n\n\
     It never removes a job that is live, that a queued job waits for, or that has undelivered \
-    notifications (list --undelivered).",
+    notifications (list --undelivered). A job with a worktree is removed together with that and its \
+    branch, but only if no work is lost: no changed or untracked file (ignored files are deleted), \
+    and every commit in the base of the branch or in its upstream.",
     mut_arg("ids", |arg| arg.help("Consider only these jobs")),
     mut_arg("job_id", |arg| arg.help("Consider only this job (repeatable)"))
 )]
@@ -62,8 +66,14 @@ pub(super) struct CleanOptions {
     /// Show what would be removed, without removing it
     #[arg(long)]
     pub(super) dry_run: bool,
+    /// Remove the jobs without their worktrees
+    #[arg(long)]
+    pub(super) keep_worktree: bool,
     #[arg(skip)]
     pub(super) filter: Filter,
+    /// Worktrees are removed until this time only.
+    #[arg(skip)]
+    pub(super) worktrees_until: Option<Instant>,
 }
 
 impl CleanArgs {
@@ -115,7 +125,9 @@ pub(crate) struct CleanAnswer {
     pub kept: usize,
     /// Jobs that were selected by id but are kept, and jobs that could not be removed.
     pub left: Vec<FailedJob>,
-    /// Problems that did not prevent the removal.
+    /// The first worktrees that stay without their jobs (`--keep-worktree`).
+    pub worktrees: Vec<KeptWorktree>,
+    /// Problems that did not prevent the removal, and jobs that stay because of their worktrees.
     pub warnings: Vec<String>,
 }
 
@@ -138,6 +150,9 @@ impl Answer for CleanAnswer {
             if self.omitted > 0 {
                 let _ = writeln!(text, "  … and {} more", self.omitted);
             }
+        }
+        for KeptWorktree { path, branch, .. } in &self.worktrees {
+            let _ = writeln!(text, "  the worktree {path} with the branch {branch} stays");
         }
         text + &self.failures()
     }
@@ -183,24 +198,24 @@ pub(super) fn clean(
     }
     // While this lock is held, no new job can depend on one of them.
     let _removal = if options.dry_run || chosen.is_empty() { None } else { store.lock_removal() };
-    let awaited = if chosen.is_empty() { BTreeMap::new() } else { awaited(store)? };
-    let mut cost_error = None;
+    let mut others = if chosen.is_empty() { Others::default() } else { Others::find(store)? };
+    others.worktrees.keeps = options.keep_worktree;
+    others.worktrees.until = options.worktrees_until;
+    let (mut cost_error, mut with_worktree) = (None, Vec::new());
     for id in chosen {
         let dir = store.job(&id);
         let freed = dir.disk_usage();
-        let removed = match awaited.get(&id) {
-            Some(waiter) => Err(RemovalError::Refused(kept(format!("job {waiter} waits for it")))),
-            None if options.dry_run => {
-                check_removable(&dir, dir.is_held().as_ref().map(|held| !held)).map(|()| None)
-            }
-            None => remove(&dir),
-        };
-        match removed {
+        match others.remove(&dir, options.dry_run) {
             Ok(error) => {
                 cost_error = cost_error.or(error);
                 answer.count(id, freed);
             }
-            Err(RemovalError::Refused(error)) if !ids.is_empty() => left.push((id, error)),
+            Err(RemovalError::Refused(error) | RemovalError::HasWorktree(error))
+                if !ids.is_empty() =>
+            {
+                left.push((id, error));
+            }
+            Err(RemovalError::HasWorktree(error)) => with_worktree.push((id, error)),
             Err(RemovalError::Refused(_)) => {}
             Err(RemovalError::Failed(error)) => failures.push((id, error.into())),
         }
@@ -212,6 +227,8 @@ pub(super) fn clean(
     for (id, error) in left {
         answer.left.push(FailedJob::new(store, id, &error));
     }
+    answer.worktrees = others.worktrees.kept;
+    answer.warnings.extend(worktrees::warning(&with_worktree));
     if let Some(error) = cost_error {
         answer.warnings.push(format!(
             "the cost of removed jobs stays in .new until it can be recorded: {error}"
@@ -350,22 +367,51 @@ impl CleanAnswer {
     }
 }
 
-/// Returns the jobs that are awaited, each with a job that waits for it: one that has not been
-/// admitted yet, or was interrupted before its admission. It will read how they ended.
-fn awaited(store: &Store) -> Result<BTreeMap<JobId, JobId>, StoreError> {
-    let mut awaited = BTreeMap::new();
-    let (summaries, jobs) = store.summaries()?;
-    for job in jobs {
-        // The dependencies of a job whose record cannot be read are unknown.
-        let Some(waiter) = summaries.get_or_load(store, &job) else { continue };
-        // A job that was interrupted before its admission may be recovered.
-        if !waiter.was_admitted && (waiter.status.is_live() || waiter.end_state().is_cut_off()) {
-            for other in [waiter.spec.after, waiter.spec.after_any].concat() {
-                awaited.insert(other, job.id.clone());
+/// What other jobs need of the jobs to remove.
+#[derive(Default)]
+struct Others {
+    /// The jobs that are awaited, each with a job that waits for it: one that has not been admitted
+    /// yet, or was interrupted before its admission. It will read how they ended.
+    awaited: BTreeMap<JobId, JobId>,
+    worktrees: WorktreeRemoval,
+}
+
+impl Others {
+    fn find(store: &Store) -> Result<Self, StoreError> {
+        let mut others = Self::default();
+        let (summaries, jobs) = store.summaries()?;
+        for job in jobs {
+            // What a job needs whose record cannot be read is unknown.
+            let Some(other) = summaries.get_or_load(store, &job) else { continue };
+            others.worktrees.add_user(&other);
+            // A job that was interrupted before its admission may be recovered.
+            if !other.was_admitted && (other.status.is_live() || other.end_state().is_cut_off()) {
+                for awaited in [other.spec.after, other.spec.after_any].concat() {
+                    others.awaited.insert(awaited, job.id.clone());
+                }
             }
         }
+        Ok(others)
     }
-    Ok(awaited)
+
+    /// Removes the job with its worktree if it can still be removed, or only checks that. Returns the
+    /// error that prevented recording its cost.
+    fn remove(&mut self, dir: &JobDir, dry_run: bool) -> Result<Option<StoreError>, RemovalError> {
+        if let Some(waiter) = self.awaited.get(dir.id()) {
+            return Err(RemovalError::Refused(kept(format!("job {waiter} waits for it"))));
+        }
+        if dry_run {
+            let record = check_removable(dir, dir.is_held().as_ref().map(|held| !held))?;
+            self.worktrees.remove(&record, dry_run)?;
+            return Ok(None);
+        }
+        // Held until the job is removed: so it is not resumed in its worktree.
+        let lock = dir.try_lock();
+        let record = check_removable(dir, lock.as_ref().map(Option::is_some))?;
+        self.worktrees.remove(&record, dry_run)?;
+        Queue::for_jobs_dir(dir.root()).remove_pause_of(dir.id());
+        dir.discard().map_err(RemovalError::Failed)
+    }
 }
 
 /// Returns why a job must be kept; `None` if it can be removed.
@@ -394,6 +440,8 @@ fn kept(why: impl Into<String>) -> Error {
 enum RemovalError {
     /// It must be kept.
     Refused(Error),
+    /// It must be kept because of its worktree.
+    HasWorktree(Error),
     /// It could not be removed.
     Failed(StoreError),
 }
@@ -404,8 +452,11 @@ impl From<LoadError> for RemovalError {
     }
 }
 
-/// Checks that the job can be removed in its current state. `is_free` says whether its lock is free.
-fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(), RemovalError> {
+/// Checks that the job can be removed in its current state, and returns its record. `is_free` says whether its lock is free.
+fn check_removable(
+    dir: &JobDir,
+    is_free: Result<bool, &StoreError>,
+) -> Result<Record, RemovalError> {
     let record = dir.load_checked()?;
     match is_free {
         Ok(true) => {}
@@ -419,15 +470,6 @@ fn check_removable(dir: &JobDir, is_free: Result<bool, &StoreError>) -> Result<(
     }
     match keep_reason(dir, &record) {
         Some(why) => Err(RemovalError::Refused(why)),
-        None => Ok(()),
+        None => Ok(record),
     }
-}
-
-/// Removes the job if it can still be removed. Returns the error that prevented recording its
-/// cost.
-fn remove(dir: &JobDir) -> Result<Option<StoreError>, RemovalError> {
-    let lock = dir.try_lock();
-    check_removable(dir, lock.as_ref().map(Option::is_some))?;
-    Queue::for_jobs_dir(dir.root()).remove_pause_of(dir.id());
-    dir.discard().map_err(RemovalError::Failed)
 }

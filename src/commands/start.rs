@@ -9,7 +9,7 @@ mod worktree;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ use crate::launch::{DetachMode, Launched};
 use crate::notifier;
 use crate::openclaw;
 use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, sentence, wait_reason};
-use crate::store::{CreateError, JobDir, Store, addressed};
+use crate::store::{CreateError, JobDir, Lock, Store, addressed};
 use crate::text::{format_window, one_line, round_usd};
 
 use worktree::NewWorktree;
@@ -45,6 +45,8 @@ pub(super) use job_options::{JobOptions, shorten_help};
 pub(crate) const MAX_PROMPT_BYTES: usize = 10 << 20;
 /// Number of characters of the prompt in the record.
 const PREVIEW_CHARS: usize = 160;
+/// How long a start looks for worktrees of old jobs that can be removed.
+const MAX_CLEANUP_TIME: Duration = Duration::from_secs(1);
 
 impl StartArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
@@ -164,7 +166,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     set_system_prompt_snapshot(&mut spec);
     check_recipients(&mut spec, env)?;
     let worktree = NewWorktree::find(&mut spec)?;
-    let removal_lock = spec.dependencies().next().map(|_| store.lock_against_removal());
+    let removal_lock = lock_others(store, &spec);
     check_dependencies(store, id.as_ref(), &spec)?;
     if let Some(budget) = budget {
         check_budget(store, budget, &spec)?;
@@ -202,11 +204,27 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     Ok(answer(store, &dir, launched, hint, warnings))
 }
 
+/// Keeps `clean` from removing the jobs that the new one waits for, and the worktree that it may share
+/// with ended ones.
+fn lock_others(store: &Store, spec: &Spec) -> Option<Lock> {
+    let shares_worktree =
+        spec.worktree.as_ref().is_some_and(|worktree| worktree.request.name.is_some());
+    if shares_worktree || spec.dependencies().next().is_some() {
+        store.lock_against_removal()
+    } else {
+        None
+    }
+}
+
 /// Removes all but the `keep` jobs that ended last. The job that was just started does not count: it
 /// may have ended by now, and its caller may wait for its end.
 fn remove_old_jobs(store: &Store, keep: usize, started: &JobId) {
     if store.ids().is_ok_and(|ids| ids.len() > keep.saturating_add(1)) {
-        let options = CleanOptions { keep: Some(keep), ..CleanOptions::default() };
+        let options = CleanOptions {
+            keep: Some(keep),
+            worktrees_until: Some(Instant::now() + MAX_CLEANUP_TIME),
+            ..CleanOptions::default()
+        };
         // The job runs: a failed cleanup is not a failure of the start.
         let _ = clean(store, &[], Some(started), &options);
     }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EndState, Exit, HintFacts, JobId, Limits, OpenClawRecipients, Reason, Record, Status,
-    Timestamp, ToolAccess, WakeTarget, deserialize_known_reason, failures_in_row, hint, recipients,
+    Timestamp, ToolAccess, WakeTarget, Worktree, deserialize_known_reason, failures_in_row, hint,
+    recipients,
 };
 use crate::text::{clip, is_zero};
 
@@ -131,6 +132,7 @@ pub(crate) struct SpecSummary {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct WorktreeSummary {
+    pub(crate) path: String,
     pub(crate) branch: String,
 }
 
@@ -194,7 +196,7 @@ impl From<Record> for Summary {
                 allowed_tools: record.spec.options.allowed_tools,
                 disallowed_tools: record.spec.options.disallowed_tools,
                 worktree: match record.spec.worktree {
-                    Some(worktree) => Some(WorktreeSummary { branch: worktree.branch }),
+                    Some(Worktree { path, branch, .. }) => Some(WorktreeSummary { path, branch }),
                     None => None,
                 },
             },

@@ -33,7 +33,7 @@ const TEMPORARY: &str = ".summaries.tmp";
 /// First line of the cache, without the version that follows.
 const TITLE: &str = "claudejob summaries ";
 /// Version of the cache's format. The cache of a newer version is neither used nor overwritten.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Enough for some hundred thousand jobs.
 const MAX_CACHE_BYTES: u64 = 64 << 20;
 const MAX_LINE_BYTES: usize = 4 << 10;

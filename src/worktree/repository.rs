@@ -278,7 +278,7 @@ pub(super) fn entry_of(
 }
 
 /// Returns git's list of worktrees. Git fails while another git is making one of them.
-fn list(repository: &Path) -> Result<String, WorktreeError> {
+pub(super) fn list(repository: &Path) -> Result<String, WorktreeError> {
     let until = Instant::now() + LIST_TIMEOUT;
     loop {
         let list = query(repository, &["worktree", "list", "--porcelain"])?;

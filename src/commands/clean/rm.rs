@@ -14,7 +14,10 @@ use crate::error::{Error, ExitStatus};
 #[command(
     after_help = "Examples:\n  claudejob rm fix-login\n  claudejob rm --label project=app --status failed\n\n\
     A live job is an error: kill it first. A selection considers ended jobs only. It never removes \
-    a job that a queued job waits for, or that has undelivered notifications (list --undelivered)."
+    a job that a queued job waits for, or that has undelivered notifications (list --undelivered). A job with a worktree \
+    is removed together with that and its branch, but only if no work is lost: no changed or \
+    untracked file (ignored files are deleted), and every commit in the base of the branch or in its \
+    upstream."
 )]
 pub(crate) struct RmArgs {
     #[command(flatten)]
@@ -22,6 +25,9 @@ pub(crate) struct RmArgs {
     /// Show what would be removed, without removing it
     #[arg(long)]
     dry_run: bool,
+    /// Remove the jobs without their worktrees
+    #[arg(long)]
+    keep_worktree: bool,
     /// Treat live jobs of other machines as lost
     #[arg(long, long_help = FORCE_HOST)]
     force_host: bool,
@@ -34,6 +40,7 @@ impl RmArgs {
         let options = CleanOptions {
             keep: Some(0),
             dry_run: self.dry_run,
+            keep_worktree: self.keep_worktree,
             filter: self.targets.filter.clone().into_filter(),
             ..CleanOptions::default()
         };

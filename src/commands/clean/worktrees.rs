@@ -1,0 +1,111 @@
+//! The worktrees of the jobs to remove.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{MAX_NAMED, RemovalError};
+use crate::error::Error;
+use crate::job::{JobId, Record, Summary};
+use crate::worktree::Removal;
+
+/// A worktree that stays although its job was removed.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct KeptWorktree {
+    /// The id of the removed job.
+    pub job_id: JobId,
+    /// Absolute path of the worktree.
+    pub path: String,
+    /// Its branch.
+    pub branch: String,
+}
+
+/// Decides on the worktrees of the jobs to remove, and removes them.
+#[derive(Default)]
+pub(super) struct WorktreeRemoval {
+    /// `--keep-worktree`.
+    pub keeps: bool,
+    /// Worktrees are removed until this time only.
+    pub until: Option<Instant>,
+    /// The jobs that use a worktree, by its path; whether they are live.
+    users: BTreeMap<String, BTreeMap<JobId, bool>>,
+    /// The worktrees that stay without their jobs.
+    pub kept: Vec<KeptWorktree>,
+}
+
+impl WorktreeRemoval {
+    /// Counts a job as a user of its worktree.
+    pub(super) fn add_user(&mut self, job: &Summary) {
+        if let Some(worktree) = &job.spec.worktree {
+            let users = self.users.entry(worktree.path.clone()).or_default();
+            users.insert(job.job_id.clone(), job.status.is_live());
+        }
+    }
+
+    /// Removes the worktree of a job that is about to be removed; with `dry_run` only checks that.
+    /// Refuses a worktree with work that would be lost. A worktree that another ended job uses stays
+    /// with that one.
+    pub(super) fn remove(&mut self, record: &Record, dry_run: bool) -> Result<(), RemovalError> {
+        let Some(worktree) = &record.spec.worktree else { return Ok(()) };
+        let id = &record.job_id;
+        if self.keeps {
+            if self.kept.len() < MAX_NAMED {
+                let (path, branch) = (worktree.path.clone(), worktree.branch.clone());
+                self.kept.push(KeptWorktree { job_id: id.clone(), path, branch });
+            }
+            return Ok(());
+        }
+        if let Some(users) = self.users.get_mut(&worktree.path) {
+            if let Some((live, _)) = users.iter().find(|(user, is_live)| **is_live && *user != id) {
+                return Err(stays(id, &format!("job {live} works in its worktree")));
+            }
+            users.remove(id);
+            if !users.is_empty() {
+                return Ok(());
+            }
+        }
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return Err(stays(id, "there was no time to check its worktree"));
+        }
+        let attempt = format!("{id} {}", record.attempt.number);
+        let removed = match Removal::check(worktree, &attempt) {
+            Ok(removal) if !dry_run => removal.carry_out(),
+            checked => checked.map(|_| ()),
+        };
+        if let Err(why) = &removed {
+            // It is still a user.
+            self.users.entry(worktree.path.clone()).or_default().insert(id.clone(), false);
+            return Err(stays(id, why));
+        }
+        Ok(())
+    }
+}
+
+fn stays(id: &JobId, why: &str) -> RemovalError {
+    RemovalError::HasWorktree(Error::Kept {
+        why: why.to_owned(),
+        hint: format!(
+            "claudejob diff {id} --stat  # claudejob rm {id} --keep-worktree removes the job alone"
+        ),
+    })
+}
+
+/// Returns the warning about jobs that stay because of their worktrees; `None` if there are none.
+pub(super) fn warning(stay: &[(JobId, Error)]) -> Option<String> {
+    /// Maximum number of ids in the warning.
+    const MAX_IDS: usize = 5;
+    let (first, why) = stay.first()?;
+    if stay.len() == 1 {
+        return Some(format!("1 job stays because of its worktree: {first}: {why}"));
+    }
+    let count = stay.len();
+    let mut ids: Vec<&str> = stay.iter().take(MAX_IDS).map(|(id, _)| id.as_str()).collect();
+    if count > MAX_IDS {
+        ids.push("…");
+    }
+    let ids = ids.join(", ");
+    Some(format!("{count} jobs stay because of their worktrees: {ids}; of {first}: {why}"))
+}

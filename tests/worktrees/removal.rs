@@ -1,0 +1,260 @@
+//! `clean` and `rm` of jobs with worktrees: no work is lost.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{Answer, Sandbox};
+use crate::{git, sandbox, tree};
+
+/// Runs a job with a worktree of its own.
+#[track_caller]
+fn finished(id: &str) -> Sandbox {
+    let sandbox = sandbox();
+    sandbox.run_job(id, &["--worktree"]).expect_end(0, "completed", None);
+    sandbox
+}
+
+fn commit(dir: &Path, name: &str) {
+    fs::write(dir.join(name), "").unwrap();
+    git(dir, &["add", name]);
+    git(dir, &["commit", "--quiet", "--message", name]);
+}
+
+fn branches(sandbox: &Sandbox) -> String {
+    git(&sandbox.work(), &["branch", "--format=%(refname:short)", "--list", "claudejob*"])
+}
+
+/// Asserts that neither the job nor its worktree was removed, and why.
+#[track_caller]
+fn assert_stays(sandbox: &Sandbox, answer: &Answer, why: &str) {
+    assert_eq!((answer.code, &answer["removed"]), (1, &0.into()), "{why}: {answer:?}");
+    let error = answer["left"][0]["error"].as_str().unwrap();
+    assert!(error.contains(why), "{why}: {error}");
+    assert_eq!(sandbox.run(["status", "a"]).code, 0);
+}
+
+#[track_caller]
+fn assert_removed(sandbox: &Sandbox, answer: &Answer) {
+    assert_eq!((answer.code, &answer["removed"]), (0, &1.into()), "{answer:?}");
+    assert!(!tree(sandbox, "a").exists());
+    assert_eq!(branches(sandbox), "");
+    assert_eq!(git(&sandbox.work(), &["worktree", "list"]).lines().count(), 1);
+    assert_eq!(sandbox.run(["status", "a"]).code, 4);
+}
+
+#[test]
+fn removes_a_worktree_whose_work_is_merged() {
+    let sandbox = finished("a");
+    let dir = tree(&sandbox, "a");
+    commit(&dir, "work");
+    fs::write(dir.join("ignored.secret"), "").unwrap();
+    let why = "1 commit of its branch claudejob/a are not in main";
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), why);
+    assert_stays(&sandbox, &sandbox.run(["clean", "a", "--dry-run"]), why);
+    git(&sandbox.work(), &["merge", "--quiet", "claudejob/a"]);
+    let dry = sandbox.run(["rm", "a", "--dry-run"]);
+    assert!(dry["removed"] == 1 && dir.exists(), "{dry:?}");
+    assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+}
+
+#[test]
+fn a_merge_into_the_upstream_counts() {
+    let sandbox = sandbox();
+    let work = sandbox.work();
+    let origin = sandbox.path("origin");
+    git(&work, &["clone", "--quiet", "--bare", ".", origin.to_str().unwrap()]);
+    git(&work, &["remote", "add", "origin", origin.to_str().unwrap()]);
+    git(&work, &["fetch", "--quiet"]);
+    git(&work, &["branch", "--quiet", "--set-upstream-to", "origin/main"]);
+    sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
+    commit(&tree(&sandbox, "a"), "work");
+    git(&tree(&sandbox, "a"), &["push", "--quiet", "-u", "origin", "claudejob/a"]);
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "are not in main");
+    git(&work, &["push", "--quiet", "origin", "claudejob/a:main"]);
+    assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+    let config = fs::read_to_string(work.join(".git/config")).unwrap();
+    assert!(!config.contains("claudejob/a"), "{config}");
+}
+
+#[test]
+fn work_in_a_worktree_keeps_it() {
+    let sandbox = finished("a");
+    let (work, dir) = (sandbox.work(), tree(&sandbox, "a"));
+    let own = work.join(".git/worktrees/a");
+    let rm = || sandbox.run(["rm", "a"]);
+    fs::write(dir.join("untracked"), "").unwrap();
+    git(&work, &["config", "status.showUntrackedFiles", "no"]);
+    assert_stays(&sandbox, &rm(), "1 uncommitted change");
+    fs::remove_file(dir.join("untracked")).unwrap();
+    fs::write(dir.join("sub/file"), "changed").unwrap();
+    assert_stays(&sandbox, &rm(), "1 uncommitted change");
+    git(&dir, &["update-index", "--assume-unchanged", "sub/file"]);
+    assert_stays(&sandbox, &rm(), "git ignores changes of sub/file");
+    git(&dir, &["update-index", "--no-assume-unchanged", "sub/file"]);
+    git(&dir, &["checkout", "--quiet", "sub/file"]);
+    for (name, why) in [("MERGE_HEAD", "a merge"), ("rebase-merge", "a rebase")] {
+        fs::write(own.join(name), "").unwrap();
+        assert_stays(&sandbox, &rm(), &format!("{why} is in progress"));
+        fs::remove_file(own.join(name)).unwrap();
+    }
+    git(&work, &["worktree", "lock", "--reason", "mine", dir.to_str().unwrap()]);
+    assert_stays(&sandbox, &rm(), "locked: mine");
+    git(&work, &["worktree", "unlock", dir.to_str().unwrap()]);
+    git(&dir, &["checkout", "--quiet", "--detach"]);
+    commit(&dir, "detached");
+    assert_stays(&sandbox, &rm(), "not on its branch claudejob/a");
+    git(&dir, &["checkout", "--quiet", "claudejob/a"]);
+    // An ignored worktree within it.
+    git(&dir, &["worktree", "add", "--quiet", ".claude/worktrees/x", "-b", "x"]);
+    assert_stays(&sandbox, &rm(), "is in it");
+    git(&dir, &["worktree", "remove", ".claude/worktrees/x"]);
+    git(&work, &["config", "--unset", "status.showUntrackedFiles"]);
+    assert_removed(&sandbox, &rm());
+}
+
+#[test]
+fn a_state_that_is_unknown_keeps_the_job() {
+    let mut sandbox = finished("a");
+    let work = sandbox.work();
+    let git_dir = sandbox.path("moved");
+    fs::rename(work.join(".git"), &git_dir).unwrap();
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "is gone");
+    fs::rename(&git_dir, work.join(".git")).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    sandbox.set("PATH", sandbox.path("nowhere"));
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "could not run git");
+    sandbox.set("PATH", path);
+    git(&work, &["checkout", "--quiet", "-b", "other"]);
+    git(&work, &["branch", "-D", "main"]);
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "refs/heads/main, is gone");
+    git(&work, &["branch", "main"]);
+    assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+}
+
+#[test]
+fn clean_counts_the_jobs_that_stay() {
+    let sandbox = finished("a");
+    for id in ["b", "c"] {
+        sandbox.run_job(id, &["--worktree"]).expect_end(0, "completed", None);
+    }
+    for id in ["a", "b"] {
+        fs::write(tree(&sandbox, id).join("new"), "").unwrap();
+    }
+    let cleaned = sandbox.run(["clean", "--keep", "0"]);
+    assert_eq!((cleaned.code, &cleaned["removed"]), (0, &1.into()), "{cleaned:?}");
+    assert_eq!(cleaned["jobs"][0], "c");
+    let warning = cleaned["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("2 jobs stay") && warning.contains("uncommitted"), "{warning}");
+    // Each start with CLAUDE_SKILL_KEEP removes the same.
+    let mut sandbox = sandbox;
+    sandbox.set("CLAUDE_SKILL_KEEP", "0");
+    sandbox.run_job("d", &[]).expect_end(0, "completed", None);
+    assert_eq!(branches(&sandbox), "claudejob/a\nclaudejob/b");
+    assert_eq!(sandbox.run(["status", "a"]).code, 0);
+
+    let kept = sandbox.run(["rm", "a", "--keep-worktree"]);
+    assert_eq!((kept.code, &kept["removed"]), (0, &1.into()), "{kept:?}");
+    assert_eq!(kept["worktrees"][0]["branch"], "claudejob/a", "{kept:?}");
+    assert!(tree(&sandbox, "a").join("new").exists());
+}
+
+#[test]
+fn the_last_job_of_a_worktree_removes_it() {
+    let sandbox = sandbox();
+    let dir = tree(&sandbox, "shared");
+    for id in ["a", "b"] {
+        sandbox.run_job(id, &["--worktree=shared"]).expect_end(0, "completed", None);
+    }
+    fs::write(dir.join("new"), "").unwrap();
+    let removed = sandbox.run(["rm", "a"]);
+    assert_eq!((removed.code, &removed["removed"]), (0, &1.into()), "{removed:?}");
+    let left = sandbox.run(["rm", "b"]);
+    assert_eq!(left.code, 1, "{left:?}");
+    assert!(dir.join("new").exists());
+    // A job that began in its own worktree does not make its branch the base.
+    let cwd = dir.to_str().unwrap();
+    let own = [
+        "--worktree=shared",
+        "--cwd",
+        cwd,
+        "--worktree-dir",
+        dir.parent().unwrap().to_str().unwrap(),
+    ];
+    sandbox.run_job("c", &own).expect_end(0, "completed", None);
+    commit(&dir, "work");
+    fs::remove_file(dir.join("new")).unwrap();
+    assert_eq!(sandbox.run(["rm", "b"]).code, 0);
+    let left = sandbox.run(["rm", "c"]);
+    assert_eq!(left.code, 1, "{left:?}");
+    assert!(dir.join("work").exists());
+    git(&sandbox.work(), &["merge", "--quiet", "claudejob/shared"]);
+    assert_eq!(sandbox.run(["rm", "c"]).code, 0);
+    assert!(!dir.exists() && branches(&sandbox).is_empty());
+}
+
+#[test]
+fn a_live_job_keeps_the_worktree() {
+    let sandbox = sandbox();
+    sandbox.run_job("a", &["--worktree=shared"]).expect_end(0, "completed", None);
+    sandbox.script("read\ninit\nhang");
+    sandbox.start("live", &["--worktree=shared"]);
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "job live works in its worktree");
+    assert_eq!(sandbox.run(["kill", "live"]).code, 0);
+}
+
+#[test]
+fn a_killed_removal_is_completed_by_the_next() {
+    for point in ["clean:marked", "clean:worktree-removed", "clean:branch-removed"] {
+        let mut sandbox = finished("a");
+        sandbox.break_at(point, ["rm", "a"]);
+        assert_eq!(sandbox.run(["status", "a"]).code, 0, "{point}");
+        assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+    }
+    // Git was killed as well, and had deleted some files.
+    for deleted in ["sub/file", ".git"] {
+        let mut sandbox = finished("a");
+        sandbox.break_at("clean:marked", ["rm", "a"]);
+        let dir = tree(&sandbox, "a");
+        fs::remove_file(dir.join(deleted)).unwrap();
+        fs::write(dir.join("new"), "").unwrap();
+        assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "uncommitted change");
+        fs::remove_file(dir.join("new")).unwrap();
+        assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+    }
+    let sandbox = finished("a");
+    fs::remove_file(tree(&sandbox, "a").join("sub/file")).unwrap();
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "1 uncommitted change");
+}
+
+#[test]
+fn a_deleted_folder_and_an_unmade_one_lose_nothing() {
+    let sandbox = finished("a");
+    let dir = tree(&sandbox, "a");
+    commit(&dir, "work");
+    fs::remove_dir_all(&dir).unwrap();
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "are not in main");
+    git(&sandbox.work(), &["merge", "--quiet", "claudejob/a"]);
+    assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+    sandbox.start("a", &["--worktree", "--start-delay", "1h"]);
+    assert_eq!(sandbox.run(["kill", "a"]).code, 0);
+    assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+}
+
+#[test]
+fn a_race_with_new_work_loses_nothing() {
+    let mut sandbox = finished("a");
+    let dir = tree(&sandbox, "a");
+    let answer = sandbox.pause_at("clean:marked", ["rm", "a"], |_| {
+        fs::write(dir.join("new"), "").unwrap();
+    });
+    assert_stays(&sandbox, &answer, "git could not remove its worktree");
+    fs::remove_file(dir.join("new")).unwrap();
+    let answer = sandbox.pause_at("clean:worktree-removed", ["rm", "a"], |sandbox| {
+        let work = sandbox.work();
+        let tree = git(&work, &["rev-parse", "HEAD^{tree}"]);
+        let new = git(&work, &["commit-tree", &tree, "-p", "HEAD", "-m", "New"]);
+        git(&work, &["update-ref", "refs/heads/claudejob/a", &new]);
+    });
+    assert_stays(&sandbox, &answer, "could not delete the branch");
+    assert_eq!(branches(&sandbox), "claudejob/a");
+}
