@@ -1,5 +1,7 @@
 //! The command line: global options and the list of verbs.
 
+mod run_call;
+
 use std::ffi::OsString;
 
 use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -38,6 +40,8 @@ use crate::commands::wait::WaitArgs;
 use crate::config::{Defaults, UserConfig};
 use crate::error::{Error, ExitStatus};
 use crate::store::set_configured_root;
+
+pub(crate) use run_call::run_call;
 
 const ABOUT: &str = "Run Claude Code tasks as persistent, detached jobs
 

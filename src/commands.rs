@@ -53,7 +53,7 @@ use crate::arguments::{CommonArgs, absolute};
 use crate::claude::Env;
 use crate::config::UserConfig;
 use crate::error::{Error, ExitStatus};
-use crate::output::{Answer, Printer};
+use crate::output::{Answer, Printer, Sink};
 use crate::store::{self, Store};
 
 /// What a verb needs beside its arguments.
@@ -70,8 +70,13 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(common: CommonArgs, args: Vec<OsString>, config: &UserConfig) -> Self {
-        let printer = Printer::new(&common);
+    pub(crate) fn new(
+        common: CommonArgs,
+        args: Vec<OsString>,
+        config: &UserConfig,
+        sink: Sink,
+    ) -> Self {
+        let printer = Printer::new(&common, sink);
         let CommonArgs { jobs_dir, max_chars, .. } = common;
         let env = Env::own_with(config.profiles());
         Self { jobs_dir, max_chars, args, env, printer, config: config.clone() }

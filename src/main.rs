@@ -40,10 +40,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use cli::Cli;
-use commands::Call;
-use config::UserConfig;
-use error::Error;
-use output::Printer;
+use output::Sink;
 
 fn main() -> ExitCode {
     process::survive_file_size_limit();
@@ -53,39 +50,7 @@ fn main() -> ExitCode {
     if let Some(status) = run_hidden_verb(&args) {
         return status;
     }
-    let mut cli = match Cli::parse_args(&args) {
-        Ok(cli) => cli,
-        Err(error) => {
-            let help = Cli::help_command(&args);
-            return ExitCode::from(output::usage(&error, &args, &help) as u8);
-        }
-    };
-    // While this process waits, other users can read its arguments.
-    process::hide_arguments(&cli.verb.texts_for_claude());
-    let config = match check_format(&cli, &args).and_then(|()| cli.configure(&args)) {
-        Ok(config) => config,
-        Err(error) => {
-            let call = Call::new(cli.common, args, &UserConfig::default());
-            return ExitCode::from(call.print_error(&error) as u8);
-        }
-    };
-    let call = Call::new(cli.common, args.clone(), &config);
-    let status = match cli.verb.run(&call) {
-        Ok(status) => status,
-        Err(error) => call.print_error(&error.with_help(|| Cli::help_command(&args))),
-    };
-    ExitCode::from(status as u8)
-}
-
-/// Refuses a format that has no meaning for the verb, before anything is done.
-fn check_format(cli: &Cli, args: &[OsString]) -> Result<(), Error> {
-    let format = Printer::new(&cli.common).format();
-    if cli.verb.has_format(format) {
-        return Ok(());
-    }
-    let verb = Cli::verb_name(args).unwrap_or_default();
-    let error = Error::Usage(format!("'{}' is not available for {verb}", format.option()));
-    Err(error.with_help(|| Cli::help_command(args)))
+    ExitCode::from(cli::run_call(args, &Sink::Stdout) as u8)
 }
 
 /// Runs a [hidden verb](hidden_verbs), which this program or a shell's completion script starts.

@@ -15,6 +15,8 @@ mod text;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::error::ErrorKind;
 use serde::Serialize;
@@ -72,10 +74,40 @@ pub(crate) trait Answer: Serialize {
     }
 }
 
+/// Where JSON answers are written.
+#[derive(Clone, Default)]
+pub(crate) enum Sink {
+    #[default]
+    Stdout,
+    /// In memory, for a server of another protocol.
+    Memory(Arc<MemorySink>),
+}
+
+/// An answer in memory.
+#[derive(Default)]
+pub(crate) struct MemorySink {
+    bytes: Mutex<Vec<u8>>,
+    is_error: AtomicBool,
+}
+
+impl MemorySink {
+    /// Returns the answer as JSON text without a final line feed, and empties the sink.
+    pub(crate) fn take(&self) -> String {
+        let bytes = std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner));
+        String::from_utf8_lossy(&bytes).trim_end().to_owned()
+    }
+
+    /// Whether the answer is the error of a failed operation.
+    pub(crate) fn is_error(&self) -> bool {
+        self.is_error.load(Ordering::Relaxed)
+    }
+}
+
 /// Prints the answers of a call.
 pub(crate) struct Printer {
     format: Format,
     pretty: bool,
+    sink: Sink,
     /// The jobs directory, if the call has `--jobs-dir`.
     jobs_dir: Option<PathBuf>,
 }
@@ -129,9 +161,9 @@ impl schemars::JsonSchema for AnyError {
 }
 
 impl Printer {
-    pub(crate) fn new(common: &CommonArgs) -> Self {
+    pub(crate) fn new(common: &CommonArgs, sink: Sink) -> Self {
         let jobs_dir = common.jobs_dir.as_deref().and_then(|path| std::path::absolute(path).ok());
-        Self { format: common.output.format(), pretty: common.pretty, jobs_dir }
+        Self { format: common.output.format(), pretty: common.pretty, sink, jobs_dir }
     }
 
     /// Prints an error with its hint, and returns its exit status.
@@ -151,9 +183,13 @@ impl Printer {
             text::error(&text, hint.as_deref());
             return status;
         }
-        // The answer goes to a file or a pipe, and a person may watch.
-        if io::stderr().is_terminal() && !io::stdout().is_terminal() {
-            text::error(&text, None);
+        match &self.sink {
+            // The answer goes to a file or a pipe, and a person may watch.
+            Sink::Stdout if io::stderr().is_terminal() && !io::stdout().is_terminal() => {
+                text::error(&text, None);
+            }
+            Sink::Stdout => {}
+            Sink::Memory(memory) => memory.is_error.store(true, Ordering::Relaxed),
         }
         if let Error::NotFound(job_id) = error {
             let status = NOT_FOUND;
@@ -209,14 +245,14 @@ impl Printer {
     }
 
     /// Returns the printer for arguments that could not be parsed.
-    fn for_unparsed(args: &[OsString]) -> Self {
+    fn for_unparsed(args: &[OsString], sink: Sink) -> Self {
         let format = format_of_unparsed(args.iter().filter_map(|arg| arg.to_str()));
-        Self { format, ..Self::for_json() }
+        Self { format, sink, ..Self::for_json() }
     }
 
     /// Returns a printer of JSON for a call without parsed options.
     pub(crate) fn for_json() -> Self {
-        Self { format: Format::Json, pretty: false, jobs_dir: None }
+        Self { format: Format::Json, pretty: false, sink: Sink::Stdout, jobs_dir: None }
     }
 
     /// Prints a value as JSON, whatever the options say.
@@ -226,9 +262,17 @@ impl Printer {
             _ if self.pretty => JsonForm::Pretty,
             _ => JsonForm::Compact,
         };
-        let mut out = io::BufWriter::with_capacity(32 << 10, io::stdout().lock());
-        let written = json::write(&mut out, answer, form);
-        written.and_then(|()| out.flush()).map_err(Error::Output)
+        let written = match &self.sink {
+            Sink::Stdout => {
+                let mut out = io::BufWriter::with_capacity(32 << 10, io::stdout().lock());
+                json::write(&mut out, answer, form).and_then(|()| out.flush())
+            }
+            Sink::Memory(memory) => {
+                let mut bytes = memory.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+                json::write(&mut *bytes, answer, form)
+            }
+        };
+        written.map_err(Error::Output)
     }
 }
 
@@ -268,7 +312,7 @@ pub(crate) fn print_text(text: &str) -> Result<(), Error> {
 
 /// Prints help, version or an error of the parser. `help` is the command that shows the help of the
 /// verb.
-pub(crate) fn usage(error: &clap::Error, args: &[OsString], help: &str) -> ExitStatus {
+pub(crate) fn usage(error: &clap::Error, args: &[OsString], help: &str, sink: Sink) -> ExitStatus {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = error.print();
@@ -280,7 +324,7 @@ pub(crate) fn usage(error: &clap::Error, args: &[OsString], help: &str) -> ExitS
         }
         _ => {
             let error = usage_error(error, help);
-            Printer::for_unparsed(args).error(&error, error.hint())
+            Printer::for_unparsed(args, sink).error(&error, error.hint())
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::arguments::{CommonArgs, Typed};
 use crate::commands::Call;
 use crate::config::UserConfig;
 use crate::job::{Status, Summary};
+use crate::output::Sink;
 use crate::store::{Listed, Store, Summaries};
 
 /// Maximum time for reading the jobs: the user waits for the next key.
@@ -58,7 +59,7 @@ impl Jobs {
         let config = UserConfig::load().unwrap_or_default();
         let jobs_dir = jobs_dir.or_else(|| config.jobs_dir.clone());
         let common = CommonArgs { jobs_dir, ..CommonArgs::default() };
-        let call = Call::new(common, Vec::new(), &config);
+        let call = Call::new(common, Vec::new(), &config, Sink::Stdout);
         let store = call.store().ok()?;
         let (summaries, listed) = store.summaries().ok()?;
         Some(Self { store, summaries, listed })
