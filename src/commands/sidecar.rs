@@ -7,7 +7,6 @@ mod messages;
 mod reporter;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,7 @@ use serde::Deserialize;
 
 use super::observe::{Observed, observe};
 use super::start::{self, default_spec, start};
+use super::stdin_lines::{StdinLines, StdinRead};
 use super::watch::{Notice, Watch};
 use super::{Call, answer, kill, resume, send};
 use crate::arguments::check_message;
@@ -105,41 +105,13 @@ fn serve(store: &Store, env: Env, default_spec: Spec, send_event: EventSink) {
         reporters: HashMap::new(),
         stops: Vec::new(),
     };
-    let mut input = BufReader::new(process::RawStdin);
-    let mut line = Vec::new();
-    while read_line(&mut input, &mut line) {
+    let mut input = StdinLines::new(usize::MAX);
+    while let StdinRead::Line(line) = input.next() {
         if !line.trim_ascii().is_empty() {
             sidecar.handle_line(&line);
         }
     }
     sidecar.finish();
-}
-
-/// Reads the next line; returns false at the end of the input, or if stdout has no reader. Available
-/// input is read first: a caller that exits may have stopped its sessions just before.
-fn read_line(input: &mut BufReader<process::RawStdin>, line: &mut Vec<u8>) -> bool {
-    line.clear();
-    loop {
-        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-        let is_empty = input.buffer().is_empty();
-        if is_empty && process::wait_reader_closed(stdout.as_fd(), Some(stdin.as_fd())) {
-            return false;
-        }
-        let (length, is_complete) = match input.fill_buf() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(_) | Ok([]) => return !line.is_empty(),
-            Ok(bytes) => {
-                let end = memchr::memchr(b'\n', bytes);
-                let length = end.map_or(bytes.len(), |at| at + 1);
-                line.extend_from_slice(&bytes[..length]);
-                (length, end.is_some())
-            }
-        };
-        input.consume(length);
-        if is_complete {
-            return true;
-        }
-    }
 }
 
 impl Sidecar {
