@@ -278,6 +278,10 @@ fn wait(
     }
     let mut finished = FinishedResults::within(bound, ids.len());
     finished.has_unknown = has_unknown;
+    // The present state needs no watch, whose threads would remain in a server.
+    if options.timeout == Some(Duration::ZERO) {
+        return answer(store, selected, options, finished).map(Some);
+    }
     if !open.is_empty() {
         for id in &ended {
             finished.keep(store, id);
