@@ -21,6 +21,7 @@ use crate::commands::interrupt::InterruptArgs;
 use crate::commands::kill::KillArgs;
 use crate::commands::list::ListArgs;
 use crate::commands::logs::LogsArgs;
+use crate::commands::mcp::McpArgs;
 use crate::commands::pause::PauseArgs;
 use crate::commands::recover::RecoverArgs;
 use crate::commands::redeliver::RedeliverArgs;
@@ -41,6 +42,7 @@ use crate::config::{Defaults, UserConfig};
 use crate::error::{Error, ExitStatus};
 use crate::store::set_configured_root;
 
+use run_call::call_in_memory;
 pub(crate) use run_call::run_call;
 
 const ABOUT: &str = "Run Claude Code tasks as persistent, detached jobs
@@ -63,7 +65,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Look", &["list", "status", "logs", "result", "diff", "wait", "events", "stats", "export"]),
     ("Talk", &["answer", "send", "interrupt", "finish"]),
     ("Control", &["kill", "pause", "unpause", "update", "clean", "rm"]),
-    ("Set up", &["doctor", "setup", "demo", "redeliver", "sidecar", "completions", "help"]),
+    ("Set up", &["doctor", "setup", "demo", "redeliver", "mcp", "sidecar", "completions", "help"]),
 ];
 
 /// The verbs whose options the configuration file sets.
@@ -117,6 +119,7 @@ impl Verb {
             Self::Setup(args) => args.run(call),
             Self::Demo(args) => args.run(call),
             Self::Redeliver(args) => args.run(call),
+            Self::Mcp(args) => args.run(call, call_in_memory),
             Self::Sidecar(args) => args.run(call),
             Self::Completions(args) => args.run(),
         }
@@ -371,6 +374,8 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Deliver undelivered notifications again
     Redeliver(RedeliverArgs),
+    /// Serve Claude Code and other MCP clients over stdin and stdout
+    Mcp(McpArgs),
     /// Serve a parent program over JSON lines on stdin and stdout
     Sidecar(SidecarArgs),
     /// Print a shell completion script

@@ -21,6 +21,7 @@ mod launching;
 pub(crate) mod list;
 pub(crate) mod logs;
 mod markdown;
+pub(crate) mod mcp;
 mod naming;
 mod observe;
 pub(crate) mod pause;

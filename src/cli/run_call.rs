@@ -1,12 +1,14 @@
 //! A call, from its arguments to its exit status.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use super::Cli;
 use crate::commands::Call;
+use crate::commands::mcp::MemoryAnswer;
 use crate::config::UserConfig;
 use crate::error::{Error, ExitStatus};
-use crate::output::{self, Printer, Sink};
+use crate::output::{self, MemorySink, Printer, Sink};
 use crate::process;
 
 /// Parses the arguments, of which the first is the name of the program, and runs the verb. JSON
@@ -34,6 +36,13 @@ pub(crate) fn run_call(args: Vec<OsString>, sink: &Sink) -> ExitStatus {
         Ok(status) => status,
         Err(error) => call.print_error(&error.with_help(|| Cli::help_command(&args))),
     }
+}
+
+/// Makes a call whose answer is JSON, and returns the answer instead of printing it.
+pub(super) fn call_in_memory(args: Vec<OsString>) -> MemoryAnswer {
+    let memory = Arc::new(MemorySink::default());
+    let status = run_call(args, &Sink::Memory(memory.clone()));
+    MemoryAnswer { status, json: memory.take(), is_error: memory.is_error() }
 }
 
 /// Refuses a format that has no meaning for the verb, before anything is done.

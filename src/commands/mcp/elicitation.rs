@@ -1,0 +1,197 @@
+//! Forms that show the question or the permission request of a blocked job to the client's user.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::server::{ClientRequest, McpServer, lock};
+use super::tasks::task_id_of;
+use crate::commands::answer::{self, OpenRequest};
+use crate::commands::observe::observe;
+use crate::job::{JobId, Question, allow_response, denied};
+use crate::text::clip;
+
+/// Maximum length of the input of a tool in a form.
+const MAX_INPUT_CHARS: usize = 1_500;
+/// Message of a denial without a reason.
+const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or stop.";
+
+/// The form about the open request of a job.
+pub(super) struct OpenForm {
+    pub job_id: JobId,
+    open: OpenRequest,
+    cwd: String,
+}
+
+/// Returns whether the key of a form is that of a form about this job.
+pub(super) fn is_of_job(key: &str, id: &JobId) -> bool {
+    key.split_once('/').is_some_and(|(job, _)| job == id.as_str())
+}
+
+impl OpenForm {
+    /// Returns the form; `None` if the job asks nothing, or the user has declined to answer.
+    pub(super) fn of(server: &McpServer, id: &JobId) -> Option<Self> {
+        let store = server.store().ok()?;
+        let record = observe(&store, id).ok()?.record;
+        let request_id = record.blocked?.request_id;
+        let open = answer::open(&store, id, Some(&request_id)).ok()?;
+        let form = Self { job_id: id.clone(), open, cwd: record.spec.cwd };
+        if lock(&server.declined).contains(&form.key()) { None } else { Some(form) }
+    }
+
+    /// Returns the name of the form: the job and its request.
+    pub(super) fn key(&self) -> String {
+        format!("{}/{}", self.job_id, self.open.blocked.request_id)
+    }
+
+    fn is_question(&self) -> bool {
+        self.open.blocked.kind == "question"
+    }
+
+    /// Returns the parameters of the request that shows the form.
+    pub(super) fn params(&self) -> Value {
+        let blocked = &self.open.blocked;
+        let mut properties = Map::new();
+        let (message, required) = if self.is_question() {
+            for (index, question) in blocked.questions.iter().enumerate() {
+                add_question(&mut properties, index, question);
+            }
+            let questions: Vec<&str> =
+                blocked.questions.iter().map(|question| question.question.as_str()).collect();
+            (format!("Job {} asks: {}", self.job_id, questions.join("\n")), json!([]))
+        } else {
+            properties.insert(
+                "decision".to_owned(),
+                json!({ "type": "string", "title": "Decision", "enum": ["allow", "deny"] }),
+            );
+            properties.insert(
+                "reason".to_owned(),
+                json!({ "type": "string", "title": "Reason for the agent, if denied" }),
+            );
+            let tool = blocked.tool_name.as_deref().unwrap_or("a tool");
+            let input = clip(&blocked.input, MAX_INPUT_CHARS);
+            let message = format!(
+                "Job {} in {} asks for the permission to use {tool}: {input}",
+                self.job_id, self.cwd
+            );
+            (message, json!(["decision"]))
+        };
+        json!({
+            "message": message,
+            "requestedSchema": {
+                "type": "object",
+                "properties": properties,
+                "required": required,
+            },
+        })
+    }
+
+    /// Returns the request for input, by its key.
+    pub(super) fn input_requests(&self) -> Value {
+        let request = json!({ "method": "elicitation/create", "params": self.params() });
+        let mut requests = Map::new();
+        requests.insert(self.key(), request);
+        Value::Object(requests)
+    }
+
+    /// Returns the result by which the client shows the form, and then repeats its request.
+    pub(super) fn input_required(&self, ids: &[JobId]) -> Value {
+        json!({
+            "resultType": "input_required",
+            "inputRequests": self.input_requests(),
+            "requestState": task_id_of(ids),
+        })
+    }
+
+    /// Sends the answer of the client's user to the job. Returns false if there is none: the request
+    /// remains open, and nothing is denied.
+    pub(super) fn respond(&self, server: &McpServer, response: &Value) -> bool {
+        let answered = match response["action"].as_str() {
+            Some("accept") => self.answer_in(&response["content"]),
+            _ => None,
+        };
+        let Some(answer) = answered else {
+            lock(&server.declined).insert(self.key());
+            return false;
+        };
+        if let Ok(store) = server.store() {
+            // If it fails, the job asks no more or has ended, and the wait finds that out.
+            let _ = answer::respond(&store, &self.job_id, &self.open.blocked.request_id, answer);
+        }
+        true
+    }
+
+    /// Returns the answer in a filled form, in the format of claude; `None` if it is incomplete.
+    fn answer_in(&self, content: &Value) -> Option<Value> {
+        if self.is_question() {
+            let mut answers = BTreeMap::new();
+            for (index, question) in self.open.blocked.questions.iter().enumerate() {
+                let answer = question_answer(content, index)?;
+                answers.insert(question.question.clone(), answer);
+            }
+            return Some(allow_response(&self.open.input, &answers));
+        }
+        match content["decision"].as_str() {
+            Some("allow") => Some(allow_response(&self.open.input, &BTreeMap::new())),
+            Some("deny") => {
+                let reason = content["reason"].as_str().unwrap_or_default().trim();
+                Some(denied(if reason.is_empty() { DEFAULT_DENIAL } else { reason }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Adds the fields of a question: a choice, and free text.
+fn add_question(properties: &mut Map<String, Value>, index: usize, question: &Question) {
+    let number = index + 1;
+    let labels: Vec<&str> = question.options.iter().map(|option| option.label.as_str()).collect();
+    let mut about = question.question.clone();
+    for option in &question.options {
+        if !option.description.is_empty() {
+            about.push_str(&format!("\n{}: {}", option.label, option.description));
+        }
+    }
+    let title = if question.header.is_empty() { "Answer" } else { &question.header };
+    if !labels.is_empty() {
+        let choice = json!({ "type": "string", "enum": labels });
+        let mut choice = if question.multi_select {
+            json!({ "type": "array", "items": choice })
+        } else {
+            choice
+        };
+        choice["title"] = json!(title);
+        choice["description"] = json!(about);
+        properties.insert(format!("answer{number}"), choice);
+    }
+    let other = if labels.is_empty() { title } else { "Another answer" };
+    properties.insert(format!("other{number}"), json!({ "type": "string", "title": other }));
+}
+
+/// Returns the answer to a question in a filled form.
+fn question_answer(content: &Value, index: usize) -> Option<String> {
+    let number = index + 1;
+    let mut answers: Vec<&str> = Vec::new();
+    match &content[format!("answer{number}")] {
+        Value::String(label) => answers.push(label),
+        Value::Array(labels) => answers.extend(labels.iter().filter_map(Value::as_str)),
+        _ => {}
+    }
+    answers.extend(content[format!("other{number}")].as_str());
+    answers.retain(|answer| !answer.trim().is_empty());
+    if answers.is_empty() { None } else { Some(answers.join(", ")) }
+}
+
+impl McpServer {
+    /// Sends the answers of the client's user to the jobs that asked.
+    pub(super) fn apply_responses(&self, request: &ClientRequest, ids: &[JobId]) {
+        let Some(Value::Object(responses)) = request.params.get("inputResponses") else { return };
+        for id in ids {
+            if let Some(form) = OpenForm::of(self, id)
+                && let Some(response) = responses.get(&form.key())
+            {
+                form.respond(self, response);
+            }
+        }
+    }
+}
