@@ -134,15 +134,21 @@ wake() {
   met "wake: told" "$(told first) times" "1 times"
 }
 
+# Prints how many lines the hook has logged since the boot; those of the plugin name it.
+hook_lines() { journalctl --boot --quiet --output=cat --identifier=node | grep -cE '^[^ ]+ claudejob: '; }
+
 # The gateway starts with the configuration that the README names for --wake-url.
 url() {
-  local config=/home/dev/.openclaw/openclaw.json
+  local config=/home/dev/.openclaw/openclaw.json before
+  before=$(hook_lines)
   sed -n '/^{ "hooks"/,/^```/p' $SCENARIO/README.md | sed '$d' | jq '.hooks.token = "for-hooks"' >$SCENARIO/hooks.json
   gateway stop
   jq -s '.[0] * .[1]' $config $SCENARIO/hooks.json >$SCENARIO/with-hooks.json
   cat $SCENARIO/with-hooks.json >$config
   gateway start
   await_gateway
+  # The hook delivers what is due, but does not have the job's token.
+  until_true 30 eval '[ "$(hook_lines)" -gt "$before" ]'
   workplace url init 'result the answer by url' eof
   dev env TOKEN=for-hooks claudejob start url --cwd "$WORK/url" --prompt work --wake-url "http://127.0.0.1:$PORT/hooks/wake" \
     --wake-token-env TOKEN --wake-session "$KEY" >/dev/null
@@ -207,8 +213,6 @@ six() {
   met "six: undelivered" "$(undelivered)" 0
 }
 
-# Prints how many lines the hook has logged since the boot; those of the plugin name it.
-hook_lines() { journalctl --boot --quiet --output=cat --identifier=node | grep -cE '^[^ ]+ claudejob: '; }
 
 # The power fails while a job runs, and the hook continues it at the next start of the gateway.
 before-crash() {
