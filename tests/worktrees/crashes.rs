@@ -121,6 +121,23 @@ fn a_broken_entry_blocks_no_job() {
 }
 
 #[test]
+fn a_cut_off_setup_runs_again() {
+    let sandbox = sandbox();
+    let setup = "echo $$ > $FAKE_DIR/new; mv $FAKE_DIR/new $FAKE_DIR/setup; touch kept; \
+                 [ -e $FAKE_DIR/go ] || sleep 1000";
+    sandbox.start("a", &["--worktree", "--setup", setup]);
+    await_file(&sandbox.path("setup"));
+    let first = pid_in(&sandbox.path("setup"));
+    kill(i32::try_from(sandbox.status("a")["pid"].as_i64().unwrap()).unwrap());
+    fs::write(sandbox.path("go"), "").unwrap();
+    assert_eq!(sandbox.run(["recover", "a"]).code, 0);
+    sandbox.wait("a").expect_end(0, "completed", None);
+    assert!(!crate::support::is_alive(first));
+    assert_ne!(pid_in(&sandbox.path("setup")), first);
+    assert!(tree(&sandbox, "a").join("kept").exists());
+}
+
+#[test]
 fn a_killed_checkout_is_repeated_by_recover() {
     let sandbox = sandbox();
     let work = sandbox.work();
