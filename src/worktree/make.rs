@@ -24,7 +24,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const MARK_START: &str = "claudejob prepares it for job ";
 
 /// A worktree to make for a job.
-pub(super) struct Draft<'a> {
+pub(super) struct WorktreeDraft<'a> {
     pub worktree: &'a Worktree,
     /// Reason for which git locks the worktree until it is complete: it names this job. Only a
     /// worktree that is locked for this reason is removed to be made again.
@@ -33,7 +33,7 @@ pub(super) struct Draft<'a> {
     pub is_complete: bool,
 }
 
-impl Draft<'_> {
+impl WorktreeDraft<'_> {
     /// Makes the worktree unless it is there. `worker_in` returns the other job that works in it.
     pub(super) fn make(&self, worker_in: impl FnOnce(&str) -> Option<JobId>) -> Result<(), String> {
         let worktree = self.worktree;

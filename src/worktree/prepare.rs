@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::git::{REPOSITORY_VARIABLES, query};
-use super::make::{Draft, MARK_START};
+use super::make::{MARK_START, WorktreeDraft};
 use super::users::worker_in;
 use crate::claude::own_executable;
 use crate::fault_point::fault_point;
@@ -78,7 +78,7 @@ fn prepare(job_dir: PathBuf) -> Result<String, String> {
         // Claude works in a complete worktree only, whatever the file says.
         let is_complete = state.has_worktree || record.session.began;
         let mark = lock_reason(&job, &record);
-        let draft = Draft { worktree, mark, is_complete };
+        let draft = WorktreeDraft { worktree, mark, is_complete };
         draft.make(|path| worker_in(&Store::at(job.root().to_owned()), path, &record))?;
         fault_point("prepare:made");
         state.has_worktree = true;
