@@ -64,7 +64,8 @@ impl GitOutput {
         let has = |text: &str| self.stderr.contains(text);
         let is_locked = (has("Unable to create") || has("cannot lock")) && has("File exists");
         // Git reads all entries of worktrees, also one that another git has just begun.
-        let is_incomplete = has("worktrees/") && has("No such file or directory");
+        let is_incomplete =
+            has("worktrees/") && (has("No such file or directory") || has("commondir"));
         is_locked
             || is_incomplete
             || has("could not lock config file")

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::exclude::exclude_worktrees;
-use super::git::{self, query};
+use super::git::{self, GitOutput, query};
 use super::include::copy_included;
 use super::repository::{WorktreeEntry, entry_of, is_empty_directory, remove_broken_entry};
 use crate::error::WorktreeError;
@@ -82,9 +82,7 @@ impl WorktreeDraft<'_> {
         if !entry.is_some_and(|entry| self.is_marked(&entry)) {
             return Ok(());
         }
-        let mut command = git::git(repository);
-        command.args(["worktree", "unlock", &self.worktree.path]);
-        let output = git::run(command, "unlock the worktree", LOCK_TIMEOUT).map_err(text)?;
+        let output = change(repository, &["unlock", &self.worktree.path])?;
         if output.is_success { Ok(()) } else { Err(output.message) }
     }
 
@@ -148,10 +146,24 @@ impl WorktreeDraft<'_> {
         if !is_draft && let Some(lock) = &entry.lock {
             return Err(format!("the worktree {path} is gone, but locked: {lock}"));
         }
-        let mut command = git::git(repository);
-        command.args(["worktree", "remove", "--force", "--force", path]);
-        git::run(command, "remove the incomplete worktree", ADD_TIMEOUT).map_err(text)?;
+        // What is left of it makes the next step fail.
+        change(repository, &["remove", "--force", "--force", path])?;
         Ok(())
+    }
+}
+
+/// Runs a command of `git worktree`, and again while another git changes the repository.
+fn change(repository: &Path, args: &[&str]) -> Result<GitOutput, String> {
+    let until = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        let mut command = git::git(repository);
+        command.arg("worktree").args(args);
+        let output = git::run(command, "change a worktree", ADD_TIMEOUT).map_err(text)?;
+        if output.is_success || !output.is_conflict() || Instant::now() >= until {
+            return Ok(output);
+        }
+        remove_broken_entry(repository, &output.stderr);
+        sleep(MIN_PAUSE);
     }
 }
 
