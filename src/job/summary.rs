@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EndState, Exit, HintFacts, JobId, Limits, OpenClawRecipients, Reason, Record, Status,
-    Timestamp, ToolAccess, WakeTarget, Worktree, deserialize_known_reason, failures_in_row, hint,
-    recipients,
+    Timestamp, ToolAccess, WakeTarget, deserialize_known_reason, failures_in_row, hint, recipients,
 };
 use crate::text::{clip, is_zero};
 
@@ -195,10 +194,10 @@ impl From<Record> for Summary {
                 tool_timeout_ms: record.spec.limits.tool_timeout_ms,
                 allowed_tools: record.spec.options.allowed_tools,
                 disallowed_tools: record.spec.options.disallowed_tools,
-                worktree: match record.spec.worktree {
-                    Some(Worktree { path, branch, .. }) => Some(WorktreeSummary { path, branch }),
-                    None => None,
-                },
+                worktree: record.spec.worktree.map(|worktree| WorktreeSummary {
+                    path: worktree.path,
+                    branch: worktree.branch,
+                }),
             },
         }
     }
