@@ -1,5 +1,6 @@
 //! `redeliver`: sends failed notifications again.
 
+use std::env;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,7 +14,7 @@ use super::observe::load_without_notifying;
 use super::selecting::Among;
 use crate::arguments::SelectorArgs;
 use crate::error::{Error, ExitStatus};
-use crate::job::{JobId, Notification};
+use crate::job::{JobId, Notification, Record};
 use crate::launch::spawn_notifier;
 use crate::notifier;
 use crate::output::{Answer, RED, push_marked};
@@ -192,6 +193,13 @@ fn attempt(store: &Store, id: &JobId, until: Instant) -> Attempt {
     if before.is_empty() {
         return Attempt { before, result: Ok(Vec::new()) };
     }
+    if job.notifier_yields()
+        && let Some(why) = missing_token(&observed.record, &before)
+    {
+        // The notifier has the token, and tries on: it must not make room for a process without.
+        let why = format!("{why} here, but the process that delivers them has it");
+        return Attempt { before, result: Err(Error::Delivering(id.to_string(), why)) };
+    }
     let mut bound = LOCK_BOUND;
     if job.notifier_yields() {
         bound = bound.max(until.saturating_duration_since(Instant::now()));
@@ -213,4 +221,13 @@ fn attempt(store: &Store, id: &JobId, until: Instant) -> Attempt {
         },
     };
     Attempt { before, result }
+}
+
+/// Returns why this process cannot wake the agent, if that is among the notifications to send.
+fn missing_token(record: &Record, notifications: &[Notification]) -> Option<String> {
+    let name = record.spec.notify.wake.as_ref()?.token_env.as_ref()?;
+    if !notifications.iter().any(|notification| notification.to == "wake") {
+        return None;
+    }
+    notifier::check_token(name, env::var_os(name).as_deref()).err()
 }

@@ -161,3 +161,32 @@ fn start_refuses_an_unusable_wake_url() {
     }
     assert!(!sandbox.job("a").exists());
 }
+
+#[test]
+fn redeliver_without_the_token_leaves_its_holder_alone() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.set("HOOK_TOKEN", "s3cret-token");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}/hooks/wake");
+    sandbox.run_job("a", &["--wake-url", &url, "--wake-token-env", "HOOK_TOKEN"]);
+    eventually("a try", || {
+        (sandbox.status("a")["undeliveredNotifications"][0]["tries"].as_u64() >= Some(1))
+            .then_some(())
+    });
+    // As the hook of a gateway calls it, whose environment is another one.
+    sandbox.unset("HOOK_TOKEN");
+    let refused = sandbox.run(["redeliver"]);
+    let left = &refused["failed"][0];
+    assert_eq!((refused.code, &left["code"]), (1, &"busy".into()), "{refused:?}");
+    assert!(left["error"].as_str().unwrap().contains("HOOK_TOKEN is not set here"), "{left}");
+    let server = tiny_http::Server::http(format!("127.0.0.1:{port}")).unwrap();
+    let answer = thread::spawn(move || {
+        let request = server.recv().unwrap();
+        let has_token =
+            request.headers().iter().any(|header| header.value == "Bearer s3cret-token");
+        request.respond(tiny_http::Response::from_string("{}")).unwrap();
+        has_token
+    });
+    assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
+    assert!(answer.join().unwrap());
+}
