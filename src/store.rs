@@ -12,6 +12,7 @@ mod address;
 mod diagnostics;
 mod files;
 mod flock;
+mod folders;
 mod host;
 mod inbox;
 mod job_dir;
@@ -271,6 +272,7 @@ impl Store {
 
     /// Removes the leftovers of a `start` or `clean` that died. Entries whose lock is held stay.
     pub(crate) fn clear_leftovers(&self) -> Result<(), StoreError> {
+        self.prune_folders();
         staging::clear(&self.root)
     }
 

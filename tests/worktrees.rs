@@ -6,6 +6,8 @@
 mod changes;
 #[path = "worktrees/crashes.rs"]
 mod crashes;
+#[path = "worktrees/folders.rs"]
+mod folders;
 #[path = "worktrees/options.rs"]
 mod options;
 #[path = "worktrees/removal.rs"]

@@ -126,11 +126,21 @@ pub(super) fn plan_detach(
     DetachPlan::new(mode, id, &directories, env).map_err(Error::NoScope)
 }
 
-/// Returns the risks to warn the caller of: each once a day for a jobs directory, because it is the
-/// same for many jobs.
-pub(super) fn warnings(store: &Store, plan: &DetachPlan) -> Vec<String> {
+/// Returns the warnings about a job that was just launched: circumstances that could end it early,
+/// and other jobs in its folder.
+pub(super) fn warnings(store: &Store, plan: &DetachPlan, id: &JobId, cwd: &str) -> Vec<String> {
     let mut warnings = plan.risks().to_vec();
+    // Each once a day for a jobs directory, because it is the same for many jobs.
     warnings.retain(|risk| store.is_warning_due(risk));
+    // Without the list of its folder nothing is known about others.
+    if let Ok(others) = store.enter_folder(Path::new(cwd), id)
+        && let Some(first) = others.first()
+    {
+        warnings.push(format!(
+            "job {first} works in the same folder, {cwd}: their changes can conflict; --worktree gives a job a \
+             folder of its own"
+        ));
+    }
     warnings
 }
 
@@ -234,7 +244,7 @@ pub(super) fn launch_attempt(
         status,
         attempt: record.attempt.number,
         resumes: record.session.began,
-        warnings: warnings(store, &plan),
+        warnings: warnings(store, &plan, id, &record.spec.cwd),
         hint: Some(addressed(store.root(), job::wait(id, record.spec.keep_alive.enabled))),
     })
 }

@@ -198,7 +198,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     if let Some(keep) = keep {
         remove_old_jobs(store, keep, dir.id());
     }
-    let mut warnings = warnings(store, &plan);
+    let mut warnings = warnings(store, &plan, dir.id(), &spec.cwd);
     warnings.extend(worktree.into_iter().flat_map(|worktree| worktree.warnings));
     let hint = job::wait(dir.id(), spec.keep_alive.enabled);
     Ok(answer(store, &dir, launched, hint, warnings))

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EndState, Exit, HintFacts, JobId, Limits, OpenClawRecipients, Reason, Record, Status,
-    Timestamp, ToolAccess, WakeTarget, deserialize_known_reason, failures_in_row, hint, recipients,
+    Timestamp, ToolAccess, WakeTarget, Worktree, deserialize_known_reason, failures_in_row, hint,
+    recipients,
 };
 use crate::text::{clip, is_zero};
 
@@ -135,6 +136,12 @@ pub(crate) struct WorktreeSummary {
     pub(crate) branch: String,
 }
 
+impl From<Worktree> for WorktreeSummary {
+    fn from(worktree: Worktree) -> Self {
+        Self { path: worktree.path, branch: worktree.branch }
+    }
+}
+
 /// The part of the [`QueueOptions`](super::QueueOptions) in a summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -194,10 +201,7 @@ impl From<Record> for Summary {
                 tool_timeout_ms: record.spec.limits.tool_timeout_ms,
                 allowed_tools: record.spec.options.allowed_tools,
                 disallowed_tools: record.spec.options.disallowed_tools,
-                worktree: record.spec.worktree.map(|worktree| WorktreeSummary {
-                    path: worktree.path,
-                    branch: worktree.branch,
-                }),
+                worktree: record.spec.worktree.map(WorktreeSummary::from),
             },
         }
     }
