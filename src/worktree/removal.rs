@@ -269,7 +269,7 @@ fn check_hidden_files(path: &Path) -> Result<(), String> {
     for entry in output.split(|byte| *byte == 0) {
         let [tag, b' ', name @ ..] = entry else { continue };
         let name = String::from_utf8_lossy(name);
-        // Lower case: assume-unchanged. S: skip-worktree, of which a sparse checkout has no file.
+        // Lower case: assume-unchanged. S: skip-worktree; a sparse checkout has no such file.
         if tag.is_ascii_lowercase() || *tag == b'S' && path.join(&*name).exists() {
             return Err(format!("git ignores changes of {name} in its worktree"));
         }
