@@ -113,6 +113,7 @@ pub(crate) fn rows() -> Vec<Row> {
             Completed,
             ("/truncated", json!(false)),
         ),
+        Row::new("claudejob diff fix-login", Completed, ("/files", json!([]))),
         Row::new("claudejob answer fix-login --text - <<'TEXT'", Question, answered())
             .heard("Neither: use the `users` table."),
         Row::option("--text -", "claudejob answer fix-login", Question, answered()).with_text(),
@@ -188,6 +189,8 @@ fn given(given: Given) -> Sandbox {
             assert_eq!(blocked.code, 5, "{blocked:?}");
         }
         Given::Completed => {
+            let git = "git init -q && git commit -q --allow-empty -m Begin && echo 0";
+            shell(&sandbox, git, "");
             sandbox.run_job("fix-login", &[]).expect_end(0, "completed", None);
             fs::remove_file(sandbox.path("heard")).unwrap();
         }
