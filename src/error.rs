@@ -177,6 +177,9 @@ errors! {
     /// The configuration file, or a file that it names, cannot be used.
     BadConfig { place: String, why: String, hint: String } => code "bad_config",
         message("{place}: {why}"), hint("{hint}");
+    /// Lines of `start --from` are invalid, or their file.
+    BadBatch(text: String) => code "bad_batch", message("{text}"),
+        hint("claudejob start --from-schema  # the keys of a line and their types");
     /// No profile has this name; `known` are the names of all profiles.
     UnknownProfile { name: String, known: String } => code "unknown_profile",
         message("no profile named '{}' in the configuration file", name.escape_debug()),
@@ -424,6 +427,7 @@ impl Error {
             | Self::PromptNotQuoted(_)
             | Self::UnknownPermissionMode(_)
             | Self::AmbiguousName(..)
+            | Self::BadBatch(_)
             | Self::BadConfig { .. }
             | Self::UnknownProfile { .. }
             | Self::NoProfiles(_)

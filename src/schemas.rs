@@ -32,7 +32,7 @@ use crate::commands::send::SendAnswer;
 use crate::commands::setup::SetupAnswer;
 use crate::commands::several::Several;
 use crate::commands::sidecar::SidecarEvent;
-use crate::commands::start::StartAnswer;
+use crate::commands::start::{BatchAnswer, StartAnswer};
 use crate::commands::stats::{GroupBy, StatsAnswer};
 use crate::commands::status::StatusAnswer;
 use crate::commands::update::UpdateAnswer;
@@ -122,6 +122,7 @@ fn all() -> Vec<(&'static str, Value)> {
         ("setup", schema::<SetupAnswer>("Answer of `claudejob setup`")),
         ("sidecar", schema::<SidecarEvent>("Line that `claudejob sidecar` writes")),
         ("start", schema::<StartAnswer>("Answer of `claudejob start`")),
+        ("start-batch", schema::<BatchAnswer>("Answer of `claudejob start --from`")),
         ("stats", schema::<StatsAnswer>("Answer of `claudejob stats`")),
         ("status", schema::<StatusAnswer>("Answer of `claudejob status`")),
         ("update", schema::<Several<UpdateAnswer>>("Answer of `claudejob update`")),

@@ -54,7 +54,14 @@ pub(super) fn check_cwd(spec: &Spec) -> Result<(), Error> {
     Err(Error::BadCwd(PathBuf::from(&spec.cwd), why))
 }
 
+/// Checks the arguments of the job's claude, and that claude can be run.
 pub(super) fn check_claude(spec: &mut Spec, env: &Env) -> Result<(), Error> {
+    check_arguments(spec)?;
+    if spec.replay.is_some() { Ok(()) } else { check_program(spec, env) }
+}
+
+/// Checks the arguments of the job's claude, or the recording that replaces it.
+pub(super) fn check_arguments(spec: &Spec) -> Result<(), Error> {
     for argument in claude::arguments(spec, &claude::SessionStart::New("")) {
         let (bytes, max) = (argument.len(), claude::MAX_ARGUMENT_BYTES);
         if bytes > max {
@@ -63,13 +70,17 @@ pub(super) fn check_claude(spec: &mut Spec, env: &Env) -> Result<(), Error> {
             )));
         }
     }
-    if let Some(replay) = &spec.replay {
-        if let Some(file) = &replay.file {
-            let path = PathBuf::from(file);
-            std::fs::File::open(&path).map_err(|error| Error::BadRecording(path, error))?;
-        }
-        return Ok(());
+    if let Some(replay) = &spec.replay
+        && let Some(file) = &replay.file
+    {
+        let path = PathBuf::from(file);
+        std::fs::File::open(&path).map_err(|error| Error::BadRecording(path, error))?;
     }
+    Ok(())
+}
+
+/// Checks that claude can be run and has a login. Searches for it if the job names none.
+pub(super) fn check_program(spec: &mut Spec, env: &Env) -> Result<(), Error> {
     if spec.claude.is_empty() {
         let Some(found) = claude::find(env) else {
             return Err(Error::ClaudeNotFound("there is no claude on PATH".to_owned()));

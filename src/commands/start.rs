@@ -1,14 +1,17 @@
 //! `start`: starts a new, detached job.
 
 mod args;
+mod batch;
 mod defaults;
 mod job_options;
 mod options;
+mod passed_checks;
 mod worktree;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -16,8 +19,8 @@ use serde::Serialize;
 use super::Call;
 use super::clean::{CleanOptions, clean};
 use super::launching::{
-    check_claude, check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot,
-    status_after_launch, warnings,
+    check_cwd, launch_or_fail, plan_detach, set_system_prompt_snapshot, status_after_launch,
+    warnings,
 };
 use super::observe::observe;
 use super::resume::check_session;
@@ -27,19 +30,23 @@ use crate::claude::{self, Env};
 use crate::clock;
 use crate::error::{Error, ExitStatus};
 use crate::fault_point::fault_point;
-use crate::job::{self, Filter, JobId, Record, Spec, Status, Timestamp, WaitKind, WaitingFor};
+use crate::job::{self, JobId, Record, Spec, Status, Timestamp, WaitKind, WaitingFor};
 use crate::launch::{DetachMode, Launched};
 use crate::notifier;
 use crate::openclaw;
 use crate::output::{Answer, BOLD, DIM, color, painted, push_warning, sentence, wait_reason};
 use crate::store::{CreateError, JobDir, Lock, Store, addressed};
-use crate::text::{format_window, one_line, round_usd};
+use crate::text::one_line;
 
 use worktree::NewWorktree;
 
 pub(crate) use args::StartArgs;
+#[cfg(test)]
+pub(crate) use batch::BatchAnswer;
+use batch::{Batch, LineSchema};
 pub(super) use defaults::default_spec;
 pub(super) use job_options::{JobOptions, shorten_help};
+use passed_checks::PassedChecks;
 
 /// Maximum size of a prompt in bytes, far above the limit of the API.
 pub(crate) const MAX_PROMPT_BYTES: usize = 10 << 20;
@@ -50,8 +57,16 @@ const MAX_CLEANUP_TIME: Duration = Duration::from_secs(1);
 
 impl StartArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
+        if self.batch.from_schema {
+            return call.print(&LineSchema::new());
+        }
         let store = call.store()?;
         let wait = self.wait;
+        if let Some(from) = &self.batch.from {
+            let labels = &self.batch.set_label;
+            let batch = Batch { call, store: &store, from, labels, if_absent: self.if_absent };
+            return batch.run(wait);
+        }
         let answer = start(&store, self.into_request()?, &call.env)?;
         print_or_wait(call, &store, &answer, &answer.job_id, wait)
     }
@@ -142,64 +157,102 @@ fn next_commands(store: &Store, id: &JobId) -> Vec<String> {
     commands.map(|command| addressed(store.root(), command)).to_vec()
 }
 
+/// A request that was checked, but for its dependencies.
+struct CheckedRequest {
+    id: Option<JobId>,
+    prompt: String,
+    spec: Spec,
+    worktree: Option<Rc<NewWorktree>>,
+    if_absent: bool,
+    detach: DetachMode,
+}
+
 /// Checks the request, creates the job, and launches its worker.
 pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<StartAnswer, Error> {
-    let StartRequest { id, prompt, mut spec, if_absent, detach, resume_job, budget } = request;
-    if let Some(id) = &id
+    if let Some(id) = &request.id
         && store.job(id).path().exists()
     {
-        return existing_answer(store, id, if_absent);
+        return existing_answer(store, id, request.if_absent);
     }
+    let keep = keep_from_env(env)?;
+    let checked = check(store, request, env, &mut PassedChecks::default())?;
+    let check_dependencies = || check_dependencies(store, checked.id.as_ref(), &checked.spec);
+    let answer = create(store, &checked, env, check_dependencies)?;
+    if let Some(keep) = keep {
+        remove_old_jobs(store, keep, &answer.job_id);
+    }
+    Ok(answer)
+}
+
+/// Checks a request, but for its dependencies, and completes its specification.
+fn check(
+    store: &Store,
+    request: StartRequest,
+    env: &Env,
+    passed: &mut PassedChecks,
+) -> Result<CheckedRequest, Error> {
+    let StartRequest { id, prompt, mut spec, if_absent, detach, resume_job, budget } = request;
     if let Some(why) = claude::refusal_reason(&spec.options.extra_args) {
         return Err(Error::Usage(why));
     }
     let prompt = check_prompt(prompt)?;
-    let keep = keep_from_env(env)?;
     let env = &*env.with_profile(spec.profile.as_deref())?;
     if let Some(old) = resume_job {
         continue_session(store, &old, &mut spec, env)?;
     }
     check_cwd(&spec)?;
-    check_claude(&mut spec, env)?;
+    passed.check_claude(&mut spec, env)?;
     spec.session.fresh_system_prompt =
         spec.session.resume.is_some() && spec.options.append_system_prompt.is_some();
     set_system_prompt_snapshot(&mut spec);
     check_recipients(&mut spec, env)?;
-    let worktree = NewWorktree::find(&mut spec)?;
-    let removal_lock = lock_others(store, &spec);
-    check_dependencies(store, id.as_ref(), &spec)?;
+    let worktree = passed.find_worktree(&mut spec)?;
     if let Some(budget) = budget {
-        check_budget(store, budget, &spec)?;
+        passed.check_budget(store, budget, &spec)?;
     }
-    let preview = one_line(&prompt, PREVIEW_CHARS);
+    Ok(CheckedRequest { id, prompt, spec, worktree, if_absent, detach })
+}
+
+/// Creates the job of a checked request, and launches its worker.
+fn create(
+    store: &Store,
+    request: &CheckedRequest,
+    env: &Env,
+    check_dependencies: impl FnOnce() -> Result<(), Error>,
+) -> Result<StartAnswer, Error> {
+    let CheckedRequest { id, prompt, worktree, if_absent, detach, .. } = request;
+    let mut spec = request.spec.clone();
+    let env = &*env.with_profile(spec.profile.as_deref())?;
+    let removal_lock = lock_others(store, &spec);
+    check_dependencies()?;
+    let preview = one_line(prompt, PREVIEW_CHARS);
     let (now, mut step) = (clock::now(), 0);
     let (dir, lock, mut plan) = loop {
-        let new = match &id {
+        let new = match id {
             Some(id) => id.clone(),
             None => unused_id(store, now, &mut step),
         };
-        if let Some(worktree) = &worktree {
+        if let Some(worktree) = worktree {
             worktree.place(store, &new, &mut spec)?;
         }
-        let plan = plan_detach(detach, store, &new, &spec, env)?;
+        let plan = plan_detach(*detach, store, &new, &spec, env)?;
         let mut record = Record::new(new.clone(), spec.clone(), preview.clone(), clock::now());
         record.worker.detached = Some(plan.expected());
         record.set_host();
-        match store.create(&record, &prompt) {
+        match store.create(&record, prompt) {
             Ok((dir, lock)) => break (dir, lock, plan),
             Err(CreateError::Exists) if id.is_none() => step += 1,
-            Err(CreateError::Exists) => return existing_answer(store, &new, if_absent),
+            Err(CreateError::Exists) => return existing_answer(store, &new, *if_absent),
             Err(CreateError::Store(error)) => return Err(error.into()),
         }
     };
     drop(removal_lock);
     let launched = launch_or_fail(&dir, lock, &mut plan, env)?;
     fault_point("start:launched");
-    if let Some(keep) = keep {
-        remove_old_jobs(store, keep, dir.id());
-    }
     let mut warnings = warnings(store, &plan, dir.id(), &spec.cwd);
-    warnings.extend(worktree.into_iter().flat_map(|worktree| worktree.warnings));
+    if let Some(worktree) = worktree {
+        warnings.extend(worktree.warnings.iter().cloned());
+    }
     let hint = job::wait(dir.id(), spec.keep_alive.enabled);
     Ok(answer(store, &dir, launched, hint, warnings))
 }
@@ -325,41 +378,6 @@ fn check_dependencies(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result
         }
     }
     Ok(())
-}
-
-/// Refuses the job if the jobs with its labels have spent the budget.
-fn check_budget(store: &Store, budget: Budget, spec: &Spec) -> Result<(), Error> {
-    let since = clock::now().before(budget.over);
-    let filter = Filter::for_labels(&spec.labels);
-    let mut spent = 0.0;
-    let mut present = BTreeSet::new();
-    let (summaries, jobs) = store.summaries()?;
-    for job in jobs {
-        // Jobs that ended earlier do not count, removed ones included.
-        let ended_at = job.ended.and_then(|ended| ended.ended_at);
-        if ended_at.is_some_and(|at| at < since) {
-            continue;
-        }
-        // The cost of a job whose record cannot be read is unknown.
-        let Some(summary) = summaries.get_or_load(store, &job) else { continue };
-        let counts = summary.status.is_live() || summary.ended_at.is_none_or(|at| at >= since);
-        if counts && filter.matches(&summary) {
-            spent += summary.cost_usd.unwrap_or_default();
-        }
-        present.insert((summary.job_id, summary.started_at));
-    }
-    fault_point("start:budget");
-    spent = round_usd(spent + store.cost_of_removed(&present, &spec.labels, since));
-    if spent < budget.usd {
-        return Ok(());
-    }
-    let labels: Vec<String> = spec.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    let by = match labels.as_slice() {
-        [] => "all jobs".to_owned(),
-        labels => format!("jobs with {}", labels.join(", ")),
-    };
-    let over = format_window(budget.over);
-    Err(Error::BudgetExceeded { spent, budget: budget.usd, over, by })
 }
 
 /// Makes the spec continue the session of another job.

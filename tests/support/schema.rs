@@ -29,6 +29,8 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
         {
             &["wait"]
         }
+        "start" if has("--from-schema") => return,
+        "start" if has("--from") => &["start-batch"],
         "run" if is_element => &["wait", "logs"],
         "run" => &["wait"],
         "resume" | "recover" => &["recover", "recover-all"],

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::StartRequest;
+use super::batch::BatchArgs;
 use super::job_options::{JobOptions, shorten_help};
 use crate::arguments::{duration, parse_job_id};
 use crate::error::Error;
@@ -32,7 +33,7 @@ pub(crate) struct StartArgs {
     pub job: JobOptions,
     /// If the id is in use, return that job instead of an error
     #[arg(long, help_heading = "Job")]
-    if_absent: bool,
+    pub(super) if_absent: bool,
     /// Wait until the job has ended, at most for DURATION
     ///
     /// Output and exit code are those of claudejob wait.
@@ -45,6 +46,8 @@ pub(crate) struct StartArgs {
         help_heading = "Job"
     )]
     pub(super) wait: Option<Option<Duration>>,
+    #[command(flatten)]
+    pub(super) batch: BatchArgs,
 }
 
 impl StartArgs {

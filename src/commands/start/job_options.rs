@@ -16,10 +16,10 @@ use crate::job::{ClaudeOptions, JobId, Spec, milliseconds};
 use crate::launch::DetachMode;
 
 /// Maximum number of labels of a job.
-const MAX_LABELS: usize = 10;
+pub(super) const MAX_LABELS: usize = 10;
 
 /// Options that the short help shows.
-const SHORT_HELP: [&str; 18] = [
+const SHORT_HELP: [&str; 19] = [
     "id",
     "text",
     "prompt",
@@ -38,6 +38,7 @@ const SHORT_HELP: [&str; 18] = [
     "max_parallel",
     "after",
     "worktree",
+    "from",
 ];
 
 /// Hides an option in the short help, unless it is one of the most important.

@@ -20,8 +20,11 @@ fn each_option_changes_the_request() {
         "--prompt x --keep-alive --ask --group g --wake-url http://h/ --resume S --worktree",
     ];
     for option in StartArgs::augment_args(Command::new("start")).get_arguments() {
-        // It is not a part of the request.
-        let Some(name) = option.get_long().filter(|name| *name != "wait") else { continue };
+        let Some(name) = option.get_long() else { continue };
+        // These are not a part of the request.
+        if ["wait", "from", "from-schema", "set-label"].contains(&name) {
+            continue;
+        }
         let flag = format!("--{name}");
         let has_effect = BASES.iter().any(|base| {
             let base: Vec<&str> = base.split(' ').collect();
