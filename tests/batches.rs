@@ -33,9 +33,13 @@ fn started(sandbox: &Sandbox, lines: &str, options: &[&str]) -> Answer {
     answer
 }
 
+fn record(sandbox: &Sandbox, id: &str) -> Value {
+    serde_json::from_slice(&fs::read(sandbox.job(id).join("meta.json")).unwrap()).unwrap()
+}
+
 /// The request of a job, from its record.
 fn spec(sandbox: &Sandbox, id: &str) -> Value {
-    serde_json::from_slice(&fs::read(sandbox.job(id).join("meta.json")).unwrap()).unwrap()
+    record(sandbox, id)["spec"].take()
 }
 
 fn prompt(sandbox: &Sandbox, id: &str) -> String {
@@ -82,7 +86,7 @@ fn a_line_prevails_over_the_call_and_the_file() {
     fs::write(config.join("config.toml"), text).unwrap();
     fs::write(sandbox.work().join("task.md"), "Common").unwrap();
     let lines = "{\"jobId\":\"a\",\"prompt\":\"Own\",\"failOnDenial\":false,\"label\":[]}\n\
-        {\"jobId\":\"b\",\"profile\":\"p\",\"claudeArgs\":[\"--verbose\"]}\n";
+        {\"jobId\":\"b\",\"profile\":\"p\",\"claudeArgs\":[\"--chrome\"]}\n";
     let call = ["-f", "task.md", "--fail-on-mcp", "--wait", "--", "--debug"];
     let answer = started(&sandbox, lines, &call);
     assert_eq!(answer.json.as_array().unwrap().len(), 2, "{answer:?}");
@@ -92,7 +96,7 @@ fn a_line_prevails_over_the_call_and_the_file() {
     assert_eq!((&a["effort"], &b["effort"]), (&json!("low"), &json!("high")));
     assert_eq!((&a["failOnDenial"], &b["failOnDenial"]), (&json!(false), &json!(true)));
     assert_eq!((&a["failOnMcp"], &b["failOnMcp"]), (&json!(true), &json!(true)));
-    assert_eq!((&a["extraArgs"], &b["extraArgs"]), (&json!(["--debug"]), &json!(["--verbose"])));
+    assert_eq!((&a["extraArgs"], &b["extraArgs"]), (&json!(["--debug"]), &json!(["--chrome"])));
 }
 
 #[test]
@@ -204,7 +208,7 @@ fn a_job_may_wait_for_one_of_a_later_line() {
     let answer = started(&sandbox, lines, &["-q"]);
     assert_eq!(answer.stdout, "last\nmiddle\nfirst\n");
     assert_eq!(sandbox.run(["wait", "last", "middle", "first"]).code, 0);
-    let at = |id: &str, field: &str| spec(&sandbox, id)[field].as_str().unwrap().to_owned();
+    let at = |id: &str, field: &str| record(&sandbox, id)[field].as_str().unwrap().to_owned();
     assert!(at("first", "endedAt") <= at("middle", "endedAt"));
     assert!(at("middle", "endedAt") <= at("last", "endedAt"));
 }

@@ -24,13 +24,13 @@ pub(crate) fn check_output(arguments: &[String], stdout: &str) {
     // An element of the array, or the document.
     let is_element = has("ndjson");
     let schemas: &[&str] = match verb {
+        "start" if has("--from-schema") => return,
+        "start" if has("--from") => &["start-batch", "wait"],
         "start" | "rerun"
             if arguments.iter().any(|a| a == "--wait" || a.starts_with("--wait=")) =>
         {
             &["wait"]
         }
-        "start" if has("--from-schema") => return,
-        "start" if has("--from") => &["start-batch"],
         "run" if is_element => &["wait", "logs"],
         "run" => &["wait"],
         "resume" | "recover" => &["recover", "recover-all"],
