@@ -273,6 +273,41 @@ fn the_lines_after_a_failed_start_are_not_tried() {
 }
 
 #[test]
+fn lines_have_worktrees_of_their_own() {
+    let sandbox = Sandbox::new(QUICK);
+    let git = |args: &[&str]| {
+        let mut command = std::process::Command::new("git");
+        command.current_dir(sandbox.work()).env("HOME", sandbox.path("home"));
+        command.args(["-c", "user.name=x", "-c", "user.email=x@example.com"]).args(args);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    git(&["init", "-q"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "x"]);
+    git(&["branch", "claudejob/taken"]);
+    let line = |id: &str, rest: &str| format!("{{\"jobId\":\"{id}\",\"prompt\":\"x\"{rest}}}\n");
+    let taken = [line("a", ""), line("taken", "")].concat();
+    let answer = start(&sandbox, &taken, &["--worktree"]);
+    assert_eq!((answer.code, &answer["code"]), (2, &json!("bad_batch")), "{answer:?}");
+    assert!(answer.text("error").contains("\nline 2: ") && !sandbox.jobs().exists(), "{answer:?}");
+
+    fs::write(sandbox.work().join("new"), "").unwrap();
+    let lines =
+        [line("a", ""), line("b", ",\"worktree\":\"named\""), line("c", ",\"worktree\":false")];
+    let answer = started(&sandbox, &lines.concat(), &["--worktree"]);
+    let uncommitted: Vec<_> = answer["warnings"].as_array().unwrap().iter().collect();
+    let count = uncommitted.iter().filter(|text| text.as_str().unwrap().contains("commit")).count();
+    assert_eq!(count, 1, "the same warning once: {answer:?}");
+    for id in ["a", "b", "c"] {
+        sandbox.wait(id).expect_end(0, "completed", None);
+    }
+    let branches = git(&["branch", "--format=%(refname:short)", "--list", "claudejob/*"]);
+    assert_eq!(branches, "claudejob/a\nclaudejob/named\nclaudejob/taken\n");
+    assert_eq!(spec(&sandbox, "c")["cwd"], sandbox.work().to_str().unwrap());
+}
+
+#[test]
 fn a_long_answer_is_shortened_for_agents() {
     let mut sandbox = Sandbox::new(QUICK);
     sandbox.set("AI_AGENT", "test");
