@@ -29,7 +29,7 @@ use crate::store::{Store, addressed};
 use crate::text::{plural, shell_word};
 
 pub(crate) use answer::BatchAnswer;
-use lines::{JOB_ID, Line, Pairs};
+use lines::{BatchLine, JOB_ID, Pairs};
 use order::{Node, order};
 use parser::LineParser;
 pub(super) use schema::LineSchema;
@@ -155,7 +155,7 @@ impl Batch<'_> {
     }
 
     /// Checks all lines. Returns them, and the order in which their jobs are created.
-    fn plan(&self, lines: &[Line<'_>]) -> Result<(Vec<PlannedLine>, Vec<usize>), Error> {
+    fn plan(&self, lines: &[BatchLine<'_>]) -> Result<(Vec<PlannedLine>, Vec<usize>), Error> {
         let mut parser = LineParser::new(self.call)?;
         let (mut ids, mut passed) = (BTreeMap::new(), PassedChecks::default());
         let mut errors = LineErrors::default();
@@ -189,7 +189,7 @@ impl Batch<'_> {
 
     fn plan_line(
         &self,
-        line: &Line<'_>,
+        line: &BatchLine<'_>,
         parser: &mut LineParser<'_>,
         ids: &mut BTreeMap<JobId, usize>,
         passed: &mut PassedChecks,

@@ -52,13 +52,13 @@ impl<'de> Visitor<'de> for PairsVisitor {
 
 /// A line that is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Line<'a> {
+pub(super) struct BatchLine<'a> {
     /// Its number in the file, from 1.
     pub number: usize,
     pub text: &'a str,
 }
 
-impl Line<'_> {
+impl BatchLine<'_> {
     /// Parses the object of the line.
     pub(super) fn parse(&self) -> Result<Pairs, String> {
         serde_json::from_str(self.text).map_err(|error| {
@@ -96,13 +96,13 @@ pub(super) fn read(path: &Path) -> Result<String, Error> {
 }
 
 /// Splits the text into lines, without the empty ones.
-pub(super) fn split(text: &str) -> Result<Vec<Line<'_>>, Error> {
+pub(super) fn split(text: &str) -> Result<Vec<BatchLine<'_>>, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = Vec::new();
     for (at, line) in text.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
         if !line.trim().is_empty() {
-            lines.push(Line { number: at + 1, text: line });
+            lines.push(BatchLine { number: at + 1, text: line });
         }
     }
     match lines.len() {
@@ -125,7 +125,8 @@ mod tests {
     #[test]
     fn splits_lines_of_any_editor() {
         let lines = split("\u{feff}{\"a\":1}\r\n\r\n \t\n{}").unwrap();
-        let expected = [Line { number: 1, text: "{\"a\":1}" }, Line { number: 4, text: "{}" }];
+        let expected =
+            [BatchLine { number: 1, text: "{\"a\":1}" }, BatchLine { number: 4, text: "{}" }];
         assert_eq!(lines, expected);
         assert!(split("\u{feff}\n\n").is_err());
         assert!(split(&"{}\n".repeat(MAX_LINES)).is_ok());
@@ -141,7 +142,7 @@ mod tests {
             ("{} {}", "not a JSON object: trailing characters"),
             ("prompt: x", "not a JSON object"),
         ] {
-            let error = Line { number: 1, text }.parse().unwrap_err();
+            let error = BatchLine { number: 1, text }.parse().unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
     }

@@ -44,7 +44,9 @@ impl<'a> LineParser<'a> {
         let verb = StartArgs::augment_args(Command::new("start"));
         let mut program = CommonArgs::augment_args(Command::new("claudejob").subcommand(verb));
         program.build();
-        let matches = program.try_get_matches_from_mut(&call.args).map_err(usage)?;
+        let matches = program
+            .try_get_matches_from_mut(&call.args)
+            .map_err(|error| usage_error(&error, "claudejob start --help"))?;
         let (Some(matches), Some(verb)) =
             (matches.subcommand_matches("start"), program.find_subcommand("start"))
         else {
@@ -209,10 +211,6 @@ fn conflicts(verb: &Command, id: &str) -> Vec<String> {
         }
     }
     conflicts
-}
-
-fn usage(error: clap::Error) -> Error {
-    usage_error(&error, "claudejob start --help")
 }
 
 /// Replaces the names of options in an error by those of the keys, and `'--cwd <DIR>'` by `'cwd'`.
