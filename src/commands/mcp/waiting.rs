@@ -331,7 +331,7 @@ impl WaitingRequest {
     fn new(request: &ClientRequest) -> Self {
         let token = request.params.get("_meta").and_then(|meta| meta.get("progressToken")).cloned();
         let began = Instant::now();
-        Self { token, began, next: began + PROGRESS_INTERVAL }
+        Self { token, began, next: began }
     }
 
     fn report_if_due(&mut self, server: &McpServer, state: &WaitState) {
