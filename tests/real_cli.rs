@@ -74,6 +74,8 @@ mod background;
 mod conversation;
 #[path = "real_cli/failures.rs"]
 mod failures;
+#[path = "real_cli/mcp.rs"]
+mod mcp;
 #[path = "real_cli/nested.rs"]
 mod nested;
 #[path = "real_cli/processes.rs"]

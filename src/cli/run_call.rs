@@ -11,7 +11,7 @@ use crate::error::{Error, ExitStatus};
 use crate::output::{self, MemorySink, Printer, Sink};
 use crate::process;
 
-/// Parses the arguments, of which the first is the name of the program, and runs the verb. JSON
+/// Parses the arguments and runs the verb. The first argument is the name of the program. JSON
 /// answers and errors go to `sink`.
 pub(crate) fn run_call(args: Vec<OsString>, sink: &Sink) -> ExitStatus {
     let mut cli = match Cli::parse_args(&args) {

@@ -3,6 +3,7 @@
 //! Each tool is a verb: the arguments of a tool call become those of a call of the program, which
 //! is made in this process, and its JSON answer is the result of the tool.
 
+mod connection;
 mod elicitation;
 mod server;
 mod tasks;
@@ -16,7 +17,8 @@ use clap::Args;
 
 use super::Call;
 use crate::error::{Error, ExitStatus};
-use server::McpServer;
+use connection::McpConnection;
+use server::McpService;
 
 /// The answer of a call that was made in this process.
 pub(crate) struct MemoryAnswer {
@@ -27,7 +29,7 @@ pub(crate) struct MemoryAnswer {
     pub is_error: bool,
 }
 
-/// Makes a call with these arguments, of which the first is the name of the program.
+/// Makes a call with these arguments; the first is the name of the program.
 pub(crate) type CallInMemory = fn(Vec<OsString>) -> MemoryAnswer;
 
 /// Arguments of `mcp`: none.
@@ -44,7 +46,8 @@ impl McpArgs {
     ) -> Result<ExitStatus, Error> {
         let jobs_dir = call.jobs_dir()?;
         let ignores_config = call.args.iter().any(|arg| arg == "--no-config");
-        McpServer::new(jobs_dir, ignores_config, call_in_memory).serve();
+        let connection = McpConnection::new(jobs_dir, ignores_config, call_in_memory);
+        McpService::new(connection).serve();
         Ok(ExitStatus::Done)
     }
 }

@@ -36,7 +36,7 @@ fn await_form(client: &mut McpClient) -> (u64, Value) {
 }
 
 #[test]
-fn an_accepted_form_answers_the_job_and_the_wait_goes_on() {
+fn an_accepted_form_answers_and_the_wait_goes_on() {
     for (request, content, expected) in [
         (QUESTION, json!({"answer1": "Postgres"}), "Postgres"),
         (QUESTION, json!({"other1": "a file = it"}), "a file = it"),

@@ -32,14 +32,8 @@ fn the_official_clients_run_jobs() {
     let sandbox =
         Sandbox::new(&format!("read\ninit\n{QUESTION}\nread $DIR/answer\nresult ok\neof"));
     let mut node = Command::new("node");
-    let claudejob = sandbox.command([""; 0]);
     node.arg(&script).arg(env!("CARGO_BIN_EXE_claudejob")).current_dir(sandbox.work());
-    node.env_clear();
-    for (name, value) in claudejob.get_envs() {
-        if let Some(value) = value {
-            node.env(name, value);
-        }
-    }
+    node.env_clear().envs(sandbox.environment());
     let output = node.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));

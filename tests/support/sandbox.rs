@@ -93,6 +93,11 @@ impl Sandbox {
         self.has_old_kernel = true;
     }
 
+    /// The variables of every call.
+    pub(crate) fn environment(&self) -> &BTreeMap<OsString, OsString> {
+        &self.environment
+    }
+
     /// A path in the sandbox, which the fake knows as `$DIR/NAME`.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::server::{ClientRequest, McpServer, lock};
-use super::tasks::task_id_of;
+use super::connection::{ClientRequest, McpConnection, lock, task_id_of};
 use crate::commands::answer::{self, OpenRequest};
 use crate::commands::observe::observe;
 use crate::job::{JobId, Question, allow_response, denied};
@@ -30,13 +29,13 @@ pub(super) fn is_of_job(key: &str, id: &JobId) -> bool {
 
 impl OpenForm {
     /// Returns the form; `None` if the job asks nothing, or the user has declined to answer.
-    pub(super) fn of(server: &McpServer, id: &JobId) -> Option<Self> {
-        let store = server.store().ok()?;
+    pub(super) fn of(connection: &McpConnection, id: &JobId) -> Option<Self> {
+        let store = connection.store().ok()?;
         let record = observe(&store, id).ok()?.record;
         let request_id = record.blocked?.request_id;
         let open = answer::open(&store, id, Some(&request_id)).ok()?;
         let form = Self { job_id: id.clone(), open, cwd: record.spec.cwd };
-        if lock(&server.declined).contains(&form.key()) { None } else { Some(form) }
+        if lock(&connection.declined).contains(&form.key()) { None } else { Some(form) }
     }
 
     /// Returns the name of the form: the job and its request.
@@ -105,16 +104,16 @@ impl OpenForm {
 
     /// Sends the answer of the client's user to the job. Returns false if there is none: the request
     /// remains open, and nothing is denied.
-    pub(super) fn respond(&self, server: &McpServer, response: &Value) -> bool {
+    pub(super) fn respond(&self, connection: &McpConnection, response: &Value) -> bool {
         let answered = match response["action"].as_str() {
             Some("accept") => self.answer_in(&response["content"]),
             _ => None,
         };
         let Some(answer) = answered else {
-            lock(&server.declined).insert(self.key());
+            lock(&connection.declined).insert(self.key());
             return false;
         };
-        if let Ok(store) = server.store() {
+        if let Ok(store) = connection.store() {
             // If it fails, the job asks no more or has ended, and the wait finds that out.
             let _ = answer::respond(&store, &self.job_id, &self.open.blocked.request_id, answer);
         }
@@ -182,7 +181,7 @@ fn question_answer(content: &Value, index: usize) -> Option<String> {
     if answers.is_empty() { None } else { Some(answers.join(", ")) }
 }
 
-impl McpServer {
+impl McpConnection {
     /// Sends the answers of the client's user to the jobs that asked.
     pub(super) fn apply_responses(&self, request: &ClientRequest, ids: &[JobId]) {
         let Some(Value::Object(responses)) = request.params.get("inputResponses") else { return };

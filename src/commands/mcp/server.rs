@@ -1,27 +1,20 @@
 //! Reads the messages of the client, and answers each. Tool calls run in threads of their own.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
-use std::io::{self, Write};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::connection::{ClientRequest, McpConnection, ServerReply, WaitSignal, lock};
 use super::tools::{TOOLS, ToolDefinition};
-use super::waiting::WaitSignal;
 use super::wire::{
     self, ClientFeatures, ClientMessage, INVALID_PARAMS, METHOD_NOT_FOUND, PARSE_ERROR, Params,
-    ToolResult, WireError,
+    WireError,
 };
-use super::{CallInMemory, MemoryAnswer};
 use crate::commands::stdin_lines::{StdinLines, StdinRead};
 use crate::error::Error;
 use crate::process;
-use crate::store::Store;
 
 /// Maximum length of a message in bytes: more than the longest prompt needs as JSON.
 const MAX_LINE_BYTES: usize = 16 << 20;
@@ -29,80 +22,23 @@ const MAX_LINE_BYTES: usize = 16 << 20;
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The server of one client.
-pub(super) struct McpServer {
-    jobs_dir: PathBuf,
-    /// Arguments of every call of the program.
-    common: Vec<String>,
-    call_in_memory: CallInMemory,
+pub(super) struct McpService {
+    connection: McpConnection,
     /// What the client named in `initialize`.
     features: Mutex<ClientFeatures>,
-    /// Waits that the client can cancel, by the ids of their requests.
+    /// Requests under way, which the client can cancel, by their ids.
     waits: Mutex<HashMap<String, Arc<WaitSignal>>>,
-    /// Waits whose form is shown, by the ids of the requests to the client.
-    pub(super) forms: Mutex<HashMap<u64, Arc<WaitSignal>>>,
-    next_form: AtomicU64,
-    /// Tasks that were cancelled.
-    pub(super) cancelled: Mutex<HashSet<String>>,
-    /// Requests of jobs that the client's user did not answer.
-    pub(super) declined: Mutex<HashSet<String>>,
-    /// Number of tool calls under way.
+    /// Number of requests under way.
     calls: Mutex<usize>,
     calls_changed: Condvar,
 }
 
-/// A request of the client.
-pub(super) struct ClientRequest {
-    pub id: Value,
-    pub params: Params,
-    pub features: ClientFeatures,
-}
-
-impl ClientRequest {
-    pub(super) fn error(&self, code: i32, message: impl Into<String>) -> WireError {
-        WireError::new(self.id.clone(), code, message)
-    }
-
-    /// Returns a parameter that is a text.
-    pub(super) fn text(&self, name: &str) -> Result<&str, WireError> {
-        match self.params.get(name).and_then(Value::as_str) {
-            Some(text) => Ok(text),
-            None => Err(self.error(INVALID_PARAMS, format!("the parameter '{name}' is missing"))),
-        }
-    }
-}
-
-/// The result of a request.
-pub(super) enum Reply {
-    Tool(ToolResult),
-    Other(Value),
-    /// The client has cancelled the request.
-    Nothing,
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl McpServer {
-    pub(super) fn new(
-        jobs_dir: PathBuf,
-        ignores_config: bool,
-        call_in_memory: CallInMemory,
-    ) -> Self {
-        let mut common = vec!["--json".to_owned()];
-        if ignores_config {
-            common.push("--no-config".to_owned());
-        }
+impl McpService {
+    pub(super) fn new(connection: McpConnection) -> Self {
         Self {
-            jobs_dir,
-            common,
-            call_in_memory,
+            connection,
             features: Mutex::default(),
             waits: Mutex::default(),
-            forms: Mutex::default(),
-            next_form: AtomicU64::new(1),
-            cancelled: Mutex::default(),
-            declined: Mutex::default(),
             calls: Mutex::default(),
             calls_changed: Condvar::new(),
         }
@@ -119,7 +55,7 @@ impl McpServer {
                 StdinRead::Line(line) => server.handle_line(&line),
                 StdinRead::TooLong => {
                     let why = format!("the message is longer than {MAX_LINE_BYTES} bytes");
-                    server.send_error(WireError::new(Value::Null, PARSE_ERROR, why));
+                    server.connection.send_error(WireError::new(Value::Null, PARSE_ERROR, why));
                 }
                 StdinRead::End => break,
             }
@@ -138,17 +74,17 @@ impl McpServer {
 
     fn handle_line(self: &Arc<Self>, line: &[u8]) {
         match ClientMessage::parse(line) {
-            Err(error) => self.send_error(error),
+            Err(error) => self.connection.send_error(error),
             Ok(ClientMessage::Notification { method, params }) => self.notified(&method, &params),
             Ok(ClientMessage::Response { id, result }) => {
-                let form = id.as_u64().and_then(|id| lock(&self.forms).remove(&id));
+                let form = id.as_u64().and_then(|id| lock(&self.connection.forms).remove(&id));
                 if let Some(wait) = form {
                     wait.respond(result.unwrap_or_default());
                 }
             }
             Ok(ClientMessage::Request { id, method, params }) => {
                 if let Err(error) = self.handle_request(id, &method, params) {
-                    self.send_error(error);
+                    self.connection.send_error(error);
                 }
             }
         }
@@ -194,7 +130,7 @@ impl McpServer {
                 return Err(WireError::new(id, METHOD_NOT_FOUND, message));
             }
         };
-        self.send(&wire::response(&id, &result));
+        self.connection.send(&wire::response(&id, &result));
         Ok(())
     }
 
@@ -208,10 +144,14 @@ impl McpServer {
         let server = self.clone();
         let run = move || {
             match server.answer(&method, &request, &wait) {
-                Ok(Reply::Tool(result)) => server.send(&wire::response(&request.id, &result)),
-                Ok(Reply::Other(result)) => server.send(&wire::response(&request.id, &result)),
-                Ok(Reply::Nothing) => {}
-                Err(error) => server.send_error(error),
+                Ok(ServerReply::Tool(result)) => {
+                    server.connection.send(&wire::response(&request.id, &result))
+                }
+                Ok(ServerReply::Other(result)) => {
+                    server.connection.send(&wire::response(&request.id, &result))
+                }
+                Ok(ServerReply::Nothing) => {}
+                Err(error) => server.connection.send_error(error),
             }
             lock(&server.waits).remove(&key);
             *lock(&server.calls) -= 1;
@@ -225,11 +165,11 @@ impl McpServer {
         method: &str,
         request: &ClientRequest,
         wait: &Arc<WaitSignal>,
-    ) -> Result<Reply, WireError> {
+    ) -> Result<ServerReply, WireError> {
         match method {
-            "tasks/get" => self.get_task(request),
-            "tasks/update" => self.update_task(request),
-            "tasks/cancel" => self.cancel_task(request),
+            "tasks/get" => self.connection.get_task(request),
+            "tasks/update" => self.connection.update_task(request),
+            "tasks/cancel" => self.connection.cancel_task(request),
             _ => self.call_tool(request, wait),
         }
     }
@@ -238,7 +178,8 @@ impl McpServer {
         &self,
         request: &ClientRequest,
         wait: &Arc<WaitSignal>,
-    ) -> Result<Reply, WireError> {
+    ) -> Result<ServerReply, WireError> {
+        let connection = &self.connection;
         let name = request.text("name")?;
         let Some(tool) = ToolDefinition::find(name) else {
             return Err(request.error(INVALID_PARAMS, format!("unknown tool '{name}'")));
@@ -253,72 +194,21 @@ impl McpServer {
         };
         let options = match tool.options(arguments) {
             Ok(options) => options,
-            Err(why) => return Ok(self.failed(request, &Error::Usage(why))),
+            Err(why) => return Ok(connection.failed(request, &Error::Usage(why))),
         };
         if tool.verb == "wait" {
-            return self.wait(request, wait, &options);
+            return connection.wait(request, wait, &options);
         }
         let waits = arguments.get("wait") == Some(&Value::Bool(true));
-        if waits && let Some(ids) = self.resumed_wait(request)? {
-            return Ok(self.wait_or_task(request, wait, &ids));
+        if waits && let Some(ids) = connection.resumed_wait(request)? {
+            return Ok(connection.wait_or_task(request, wait, &ids));
         }
-        let answer = self.call(tool.verb, options);
+        let answer = connection.call(tool.verb, options);
         if waits && !answer.is_error {
             let started: Value = serde_json::from_str(&answer.json).unwrap_or_default();
             let id = started["jobId"].as_str().unwrap_or_default();
-            return self.wait(request, wait, &[format!("--job-id={id}")]);
+            return connection.wait(request, wait, &[format!("--job-id={id}")]);
         }
-        Ok(self.tool_reply(request, answer))
-    }
-
-    /// Returns the answer of a verb as the result of a tool, which is an object.
-    pub(super) fn tool_reply(&self, request: &ClientRequest, answer: MemoryAnswer) -> Reply {
-        let MemoryAnswer { json, is_error, .. } = answer;
-        let json = if json.starts_with('[') { format!("{{\"jobs\":{json}}}") } else { json };
-        Reply::Tool(ToolResult::new(json, is_error, request.features.is_modern))
-    }
-
-    /// Returns the result of a tool whose operation failed.
-    pub(super) fn failed(&self, request: &ClientRequest, error: &Error) -> Reply {
-        // The help of the command line does not describe the arguments of a tool.
-        let json = json!({ "error": error.to_string(), "code": error.code(), "hint": null });
-        Reply::Tool(ToolResult::new(json.to_string(), true, request.features.is_modern))
-    }
-
-    /// Makes a call of the program.
-    pub(super) fn call(&self, verb: &str, options: Vec<String>) -> MemoryAnswer {
-        let mut args: Vec<OsString> = vec!["claudejob".into(), verb.into()];
-        let mut jobs_dir = OsString::from("--jobs-dir=");
-        jobs_dir.push(&self.jobs_dir);
-        args.push(jobs_dir);
-        args.extend(self.common.iter().chain(&options).map(OsString::from));
-        (self.call_in_memory)(args)
-    }
-
-    pub(super) fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(&self.jobs_dir)?)
-    }
-
-    /// Sends a request to the client, and returns its id.
-    pub(super) fn show_form(&self, params: &Value, wait: &Arc<WaitSignal>) -> u64 {
-        let id = self.next_form.fetch_add(1, Ordering::Relaxed);
-        lock(&self.forms).insert(id, wait.clone());
-        self.send(&wire::request(id, "elicitation/create", params));
-        id
-    }
-
-    pub(super) fn notify(&self, method: &str, params: &impl Serialize) {
-        let params = serde_json::to_value(params).unwrap_or_default();
-        self.send(&wire::notification(method, &params));
-    }
-
-    fn send_error(&self, error: WireError) {
-        self.send(&wire::error_response(error));
-    }
-
-    /// Writes a line. If stdout has no reader, the loop that reads stdin ends the server.
-    fn send(&self, line: &[u8]) {
-        let mut out = io::stdout().lock();
-        let _ = out.write_all(line).and_then(|()| out.flush());
+        Ok(connection.tool_reply(request, answer))
     }
 }

@@ -1,51 +1,85 @@
 //! Tasks: waits whose end the client asks for from time to time. Their state is that of the jobs, so
 //! that a later server knows them as well.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use super::elicitation::OpenForm;
-use super::server::{ClientRequest, McpServer, Reply, lock};
+use super::connection::{
+    ClientRequest, McpConnection, ServerReply, WaitSignal, ids_of_task, lock, task_id_of,
+};
+use super::elicitation::{OpenForm, is_of_job};
 use super::waiting::WaitState;
 use super::wire::{INVALID_PARAMS, WireError, empty_result};
 use crate::clock;
+use crate::error::Error;
 use crate::job::JobId;
 
 /// Interval in which the client should ask for the state of a task.
 const POLL_INTERVAL_MS: u64 = 2_000;
-/// Separates the ids of the jobs in the id of a task. It occurs in no job's id.
-const SEPARATOR: &str = ",";
+impl McpConnection {
+    /// Waits for the jobs that these options of `wait` select, or returns a task for it.
+    pub(super) fn wait(
+        &self,
+        request: &ClientRequest,
+        signal: &Arc<WaitSignal>,
+        options: &[String],
+    ) -> Result<ServerReply, WireError> {
+        if let Some(ids) = self.resumed_wait(request)? {
+            return Ok(self.wait_or_task(request, signal, &ids));
+        }
+        if options.iter().all(|option| option.starts_with("--max-chars")) {
+            let why = "wait_for_jobs needs jobIds or label".to_owned();
+            return Ok(self.failed(request, &Error::Usage(why)));
+        }
+        // Whole: the ids of all jobs are needed.
+        let state = self.state_of(options, 0);
+        if state.answer.is_error {
+            return Ok(ServerReply::Tool(state.into_result(request.features.is_modern)));
+        }
+        let ids = state.ids();
+        // This wait asks again what was not answered in an earlier one.
+        for id in &ids {
+            lock(&self.declined).retain(|key| !is_of_job(key, id));
+        }
+        Ok(self.wait_or_task(request, signal, &ids))
+    }
 
-/// Returns the id of the task that waits for these jobs: for one job, its id.
-pub(super) fn task_id_of(ids: &[JobId]) -> String {
-    ids.iter().map(JobId::as_str).collect::<Vec<_>>().join(SEPARATOR)
-}
+    pub(super) fn wait_or_task(
+        &self,
+        request: &ClientRequest,
+        signal: &Arc<WaitSignal>,
+        ids: &[JobId],
+    ) -> ServerReply {
+        if request.features.has_tasks {
+            let state = self.states(ids);
+            if !state.is_over() {
+                return self.new_task(ids, &state);
+            }
+        }
+        self.wait_for(request, signal, ids)
+    }
 
-/// Returns the jobs that a task waits for.
-pub(super) fn ids_of_task(task_id: &str) -> Option<Vec<JobId>> {
-    task_id.split(SEPARATOR).map(|id| JobId::parse(id).ok()).collect()
-}
-
-impl McpServer {
     /// Returns a new task that waits for the jobs.
-    pub(super) fn new_task(&self, ids: &[JobId], state: &WaitState) -> Reply {
+    pub(super) fn new_task(&self, ids: &[JobId], state: &WaitState) -> ServerReply {
         let id = task_id_of(ids);
         lock(&self.cancelled).remove(&id);
         let mut task = task(&id, "working", state);
         task["resultType"] = json!("task");
-        Reply::Other(task)
+        ServerReply::Other(task)
     }
 
-    pub(super) fn get_task(&self, request: &ClientRequest) -> Result<Reply, WireError> {
+    pub(super) fn get_task(&self, request: &ClientRequest) -> Result<ServerReply, WireError> {
         let (id, ids) = task_of(request)?;
         let state = self.states(&ids);
         if state.jobs.is_empty() {
             return Err(request.error(INVALID_PARAMS, format!("unknown task '{id}'")));
         }
         if lock(&self.cancelled).contains(id) {
-            return Ok(Reply::Other(complete(task(id, "cancelled", &state))));
+            return Ok(ServerReply::Other(complete(task(id, "cancelled", &state))));
         }
         if !state.is_over() {
-            return Ok(Reply::Other(complete(task(id, "working", &state))));
+            return Ok(ServerReply::Other(complete(task(id, "working", &state))));
         }
         let form = match state.blocked() {
             Some(job) if request.features.elicits => OpenForm::of(self, &job),
@@ -54,26 +88,26 @@ impl McpServer {
         if let Some(form) = form {
             let mut task = task(id, "input_required", &state);
             task["inputRequests"] = form.input_requests();
-            return Ok(Reply::Other(complete(task)));
+            return Ok(ServerReply::Other(complete(task)));
         }
         let mut task = task(id, "completed", &state);
         let result = state.into_result(request.features.is_modern);
         task["result"] = serde_json::to_value(&result).unwrap_or_default();
-        Ok(Reply::Other(complete(task)))
+        Ok(ServerReply::Other(complete(task)))
     }
 
     /// Answers the questions of the jobs of a task.
-    pub(super) fn update_task(&self, request: &ClientRequest) -> Result<Reply, WireError> {
+    pub(super) fn update_task(&self, request: &ClientRequest) -> Result<ServerReply, WireError> {
         let (_, ids) = task_of(request)?;
         self.apply_responses(request, &ids);
-        Ok(Reply::Other(empty_result(true)))
+        Ok(ServerReply::Other(empty_result(true)))
     }
 
     /// Ends a task, but not the jobs.
-    pub(super) fn cancel_task(&self, request: &ClientRequest) -> Result<Reply, WireError> {
+    pub(super) fn cancel_task(&self, request: &ClientRequest) -> Result<ServerReply, WireError> {
         let (id, _) = task_of(request)?;
         lock(&self.cancelled).insert(id.to_owned());
-        Ok(Reply::Other(empty_result(true)))
+        Ok(ServerReply::Other(empty_result(true)))
     }
 }
 

@@ -1,19 +1,17 @@
 //! Waits for jobs, on behalf of a request that the client can cancel.
 
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::MemoryAnswer;
-use super::elicitation::{OpenForm, is_of_job};
-use super::server::{ClientRequest, McpServer, Reply, lock};
-use super::tasks::ids_of_task;
+use super::connection::{ClientRequest, McpConnection, ServerReply, WaitSignal, ids_of_task, lock};
+use super::elicitation::OpenForm;
 use super::tools::MAX_CHARS;
 use super::wire::{INVALID_PARAMS, ToolResult, WireError};
-use crate::commands::watch::{Notice, Watch};
-use crate::error::{Error, ExitStatus};
+use crate::commands::watch::Watch;
+use crate::error::ExitStatus;
 use crate::job::JobId;
 use crate::store::RECORD;
 use crate::text::{clip, one_line, plural};
@@ -30,57 +28,9 @@ const WRAPPER_CHARS: usize = 40;
 /// Maximum length of a message about the progress.
 const MAX_MESSAGE_CHARS: usize = 200;
 
-/// Wakes a wait.
-#[derive(Default)]
-pub(super) struct WaitSignal {
-    state: Mutex<SignalState>,
-}
-
-#[derive(Default)]
-struct SignalState {
-    is_cancelled: bool,
-    /// What the client answered to the form.
-    response: Option<Value>,
-    wake: Option<Sender<Notice>>,
-}
-
-impl WaitSignal {
-    pub(super) fn cancel(&self) {
-        let mut state = lock(&self.state);
-        state.is_cancelled = true;
-        state.wake();
-    }
-
-    pub(super) fn respond(&self, response: Value) {
-        let mut state = lock(&self.state);
-        state.response = Some(response);
-        state.wake();
-    }
-
-    fn is_cancelled(&self) -> bool {
-        lock(&self.state).is_cancelled
-    }
-
-    fn take_response(&self) -> Option<Value> {
-        lock(&self.state).response.take()
-    }
-
-    fn set_waker(&self, wake: Sender<Notice>) {
-        lock(&self.state).wake = Some(wake);
-    }
-}
-
-impl SignalState {
-    fn wake(&self) {
-        if let Some(wake) = &self.wake {
-            let _ = wake.send(Notice::Root);
-        }
-    }
-}
-
 /// The jobs of a wait, at one time.
 pub(super) struct WaitState {
-    answer: MemoryAnswer,
+    pub answer: MemoryAnswer,
     /// The jobs as JSON.
     pub jobs: Vec<Value>,
 }
@@ -161,7 +111,7 @@ enum FormEnd {
     Cancelled,
 }
 
-impl McpServer {
+impl McpConnection {
     /// Returns the states of the jobs that these options of `wait` select.
     pub(super) fn state_of(&self, options: &[String], max_chars: usize) -> WaitState {
         let mut options = options.to_vec();
@@ -184,51 +134,14 @@ impl McpServer {
         self.state_of(&options, MAX_CHARS - WRAPPER_CHARS)
     }
 
-    /// Waits for the jobs that these options of `wait` select, or returns a task for it.
-    pub(super) fn wait(
-        &self,
-        request: &ClientRequest,
-        signal: &Arc<WaitSignal>,
-        options: &[String],
-    ) -> Result<Reply, WireError> {
-        if let Some(ids) = self.resumed_wait(request)? {
-            return Ok(self.wait_or_task(request, signal, &ids));
-        }
-        if options.iter().all(|option| option.starts_with("--max-chars")) {
-            let why = "wait_for_jobs needs jobIds or label".to_owned();
-            return Ok(self.failed(request, &Error::Usage(why)));
-        }
-        // Whole: the ids of all jobs are needed.
-        let state = self.state_of(options, 0);
-        if state.answer.is_error {
-            return Ok(Reply::Tool(state.into_result(request.features.is_modern)));
-        }
-        let ids = state.ids();
-        // This wait asks again what was not answered in an earlier one.
-        for id in &ids {
-            lock(&self.declined).retain(|key| !is_of_job(key, id));
-        }
-        Ok(self.wait_or_task(request, signal, &ids))
-    }
-
-    pub(super) fn wait_or_task(
+    /// Waits until all jobs have ended, one asks something and gets no answer, the time is over, or
+    /// the client cancels the request.
+    pub(super) fn wait_for(
         &self,
         request: &ClientRequest,
         signal: &Arc<WaitSignal>,
         ids: &[JobId],
-    ) -> Reply {
-        if request.features.has_tasks {
-            let state = self.states(ids);
-            if !state.is_over() {
-                return self.new_task(ids, &state);
-            }
-        }
-        self.wait_for(request, signal, ids)
-    }
-
-    /// Waits until all jobs have ended, one asks something and gets no answer, the time is over, or
-    /// the client cancels the request.
-    fn wait_for(&self, request: &ClientRequest, signal: &Arc<WaitSignal>, ids: &[JobId]) -> Reply {
+    ) -> ServerReply {
         let mut watch = Watch::new();
         signal.set_waker(watch.waker());
         if let Ok(store) = self.store() {
@@ -241,7 +154,7 @@ impl McpServer {
         loop {
             let state = self.states(ids);
             if signal.is_cancelled() {
-                return Reply::Nothing;
+                return ServerReply::Nothing;
             }
             let form = match state.blocked() {
                 Some(id) if request.features.elicits => OpenForm::of(self, &id),
@@ -249,7 +162,7 @@ impl McpServer {
             };
             if let Some(form) = form {
                 if request.features.is_modern {
-                    return Reply::Other(form.input_required(ids));
+                    return ServerReply::Other(form.input_required(ids));
                 }
                 match self.ask(&form, signal, &mut watch, &mut progress) {
                     FormEnd::Answered => {
@@ -257,13 +170,13 @@ impl McpServer {
                         continue;
                     }
                     FormEnd::LeftOpen => {
-                        return Reply::Tool(self.states(ids).into_result(false));
+                        return ServerReply::Tool(self.states(ids).into_result(false));
                     }
-                    FormEnd::Cancelled => return Reply::Nothing,
+                    FormEnd::Cancelled => return ServerReply::Nothing,
                 }
             }
             if state.is_over() || Instant::now() >= deadline {
-                return Reply::Tool(state.into_result(request.features.is_modern));
+                return ServerReply::Tool(state.into_result(request.features.is_modern));
             }
             progress.report_if_due(self, &state);
             watch.next_until(Some((Instant::now() + CHECK_INTERVAL).min(deadline)));
@@ -334,7 +247,7 @@ impl WaitingRequest {
         Self { token, began, next: began }
     }
 
-    fn report_if_due(&mut self, server: &McpServer, state: &WaitState) {
+    fn report_if_due(&mut self, connection: &McpConnection, state: &WaitState) {
         let now = Instant::now();
         let Some(token) = &self.token else { return };
         if now < self.next {
@@ -344,6 +257,6 @@ impl WaitingRequest {
         let progress = self.began.elapsed().as_secs();
         let params =
             json!({ "progressToken": token, "progress": progress, "message": state.message() });
-        server.notify("notifications/progress", &params);
+        connection.notify("notifications/progress", &params);
     }
 }

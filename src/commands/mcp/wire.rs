@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 pub(super) const MODERN: &str = "2026-07-28";
 /// The versions with `initialize`, newest first.
 pub(super) const LEGACY: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
-/// The extension by which a client learns of the end of a wait.
+/// The extension by which a client learns the end of a wait.
 pub(super) const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
@@ -34,7 +34,7 @@ on with other things, then job_result. job_status and job_logs show what a job i
 that was started with ask may become `blocked`: show its question to the user and answer it with \
 answer_job. Hints in answers are shell commands of the same program: `claudejob result ID` is \
 job_result, `claudejob resume ID` is resume_job, and so on.";
-const TASK_INSTRUCTIONS: &str = " To be told of the end, use start_coding_job with wait, or \
+const TASK_INSTRUCTIONS: &str = " To be notified of the end, use start_coding_job with wait, or \
 wait_for_jobs: each returns at once with a task that completes when the jobs have ended.";
 const WAIT_INSTRUCTIONS: &str = " wait_for_jobs waits for at most 4 minutes; if stillRunning is \
 true, the jobs go on and you can wait again.";
