@@ -125,3 +125,17 @@ fn a_killed_job_ends_the_wait() {
     sandbox.assert_nothing_left("j");
     client.finish();
 }
+
+#[test]
+fn a_job_does_not_inherit_the_clients_session() {
+    let mut sandbox = Sandbox::new("env $DIR/env\nread\ninit\nresult ok\neof");
+    sandbox.set("CLAUDECODE", "1");
+    sandbox.set("CLAUDE_CODE_ENTRYPOINT", "cli");
+    let mut client = McpClient::legacy(&sandbox, &json!({}));
+    client.data("start_coding_job", json!({"jobId": "j", "prompt": "w", "wait": true}));
+    let environment = fs::read(sandbox.path("env")).unwrap();
+    let environment: Value = serde_json::from_slice(&environment).unwrap();
+    assert_eq!(environment["CLAUDEJOB_ID"], "j");
+    assert_eq!(environment["CLAUDE_CODE_ENTRYPOINT"], Value::Null);
+    client.finish();
+}
