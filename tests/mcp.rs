@@ -117,9 +117,8 @@ impl McpClient {
     /// Begins a call of a tool with a token for its progress, and returns its id.
     fn begin_tool(&mut self, name: &str, arguments: Value) -> u64 {
         let id = self.last_id + 1;
-        let params = json!({
-            "name": name, "arguments": arguments, "_meta": { "progressToken": id },
-        });
+        let mut params = json!({ "name": name, "_meta": { "progressToken": id } });
+        params["arguments"] = arguments;
         self.begin("tools/call", params)
     }
 
@@ -148,7 +147,9 @@ impl McpClient {
     /// Returns the result of a tool call, checked against the schema of the tool.
     #[track_caller]
     fn call(&mut self, name: &str, arguments: Value) -> Value {
-        let result = self.request("tools/call", json!({ "name": name, "arguments": arguments }));
+        let mut params = json!({ "name": name });
+        params["arguments"] = arguments;
+        let result = self.request("tools/call", params);
         self.check(name, &result);
         result
     }

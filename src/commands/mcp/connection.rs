@@ -163,12 +163,12 @@ impl McpConnection {
     }
 
     /// Makes a call of the program.
-    pub(super) fn call(&self, verb: &str, options: Vec<String>) -> MemoryAnswer {
+    pub(super) fn call(&self, verb: &str, options: &[String]) -> MemoryAnswer {
         let mut args: Vec<OsString> = vec!["claudejob".into(), verb.into()];
         let mut jobs_dir = OsString::from("--jobs-dir=");
         jobs_dir.push(&self.jobs_dir);
         args.push(jobs_dir);
-        args.extend(self.common.iter().chain(&options).map(OsString::from));
+        args.extend(self.common.iter().chain(options).map(OsString::from));
         (self.call_in_memory)(args)
     }
 

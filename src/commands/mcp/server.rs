@@ -117,8 +117,7 @@ impl McpService {
             "server/discover" => wire::discover(features),
             "ping" => wire::empty_result(is_modern),
             "tools/list" => {
-                let tools = TOOLS.iter().map(ToolDefinition::to_json).collect();
-                wire::tool_list(tools, is_modern)
+                wire::tool_list(TOOLS.iter().map(ToolDefinition::to_json).collect(), is_modern)
             }
             "tools/call" | "tasks/get" | "tasks/update" | "tasks/cancel" => {
                 let request = ClientRequest { id, params, features };
@@ -145,10 +144,10 @@ impl McpService {
         let run = move || {
             match server.answer(&method, &request, &wait) {
                 Ok(ServerReply::Tool(result)) => {
-                    server.connection.send(&wire::response(&request.id, &result))
+                    server.connection.send(&wire::response(&request.id, &result));
                 }
                 Ok(ServerReply::Other(result)) => {
-                    server.connection.send(&wire::response(&request.id, &result))
+                    server.connection.send(&wire::response(&request.id, &result));
                 }
                 Ok(ServerReply::Nothing) => {}
                 Err(error) => server.connection.send_error(error),
@@ -203,7 +202,7 @@ impl McpService {
         if waits && let Some(ids) = connection.resumed_wait(request)? {
             return Ok(connection.wait_or_task(request, wait, &ids));
         }
-        let answer = connection.call(tool.verb, options);
+        let answer = connection.call(tool.verb, &options);
         if waits && !answer.is_error {
             let started: Value = serde_json::from_str(&answer.json).unwrap_or_default();
             let id = started["jobId"].as_str().unwrap_or_default();

@@ -118,7 +118,7 @@ impl McpConnection {
         options.retain(|option| !option.starts_with("--max-chars"));
         options.push(format!("--max-chars={max_chars}"));
         options.push("--timeout=0s".to_owned());
-        let answer = self.call("wait", options);
+        let answer = self.call("wait", &options);
         let jobs = match serde_json::from_str(&answer.json) {
             _ if answer.is_error => Vec::new(),
             Ok(Value::Array(jobs)) => jobs,
@@ -205,7 +205,8 @@ impl McpConnection {
                 };
             }
             let state = self.states(std::slice::from_ref(&form.job_id));
-            if !OpenForm::of(self, &form.job_id).is_some_and(|open| open.key() == form.key()) {
+            let open = OpenForm::of(self, &form.job_id).map(|open| open.key());
+            if open != Some(form.key()) {
                 break FormEnd::Answered;
             }
             progress.report_if_due(self, &state);

@@ -221,7 +221,8 @@ fn server_info() -> Value {
 
 /// Returns the answer to `tools/list`.
 pub(super) fn tool_list(tools: Vec<Value>, is_modern: bool) -> Value {
-    let mut result = json!({ "tools": tools });
+    let mut result = json!({});
+    result["tools"] = Value::Array(tools);
     if is_modern {
         result["resultType"] = json!("complete");
         result["ttlMs"] = json!(CACHE_MS);
