@@ -1,6 +1,6 @@
 //! The text of a notification for agents and people.
 
-use crate::job::{Notification, NotifyEvent, Record};
+use crate::job::{Notification, NotifyEvent, Record, Status};
 use crate::store::{JobDir, addressed_from_anywhere};
 use crate::text::{harmless, one_line};
 
@@ -11,15 +11,9 @@ const MAX_ANSWER_CHARS: usize = 300;
 /// `--notify-answer` no word of it is the agent's.
 pub(super) fn message(job: &JobDir, record: &Record, notification: &Notification) -> String {
     let id = &record.job_id;
-    let (what, verb) = match notification.event {
-        NotifyEvent::Blocked => ("waits for an answer".to_owned(), "status"),
-        NotifyEvent::Completed => ("completed".to_owned(), "result"),
-        NotifyEvent::Killed => ("was killed".to_owned(), "status"),
-        NotifyEvent::Failed => match record.reason {
-            Some(reason) => (format!("failed ({reason})"), "status"),
-            None => ("failed".to_owned(), "status"),
-        },
-    };
+    let is_present = NotifyEvent::from_status(record.status) == Some(notification.event);
+    let what = if is_present { present(record) } else { past(record, notification.event) };
+    let verb = if record.status == Status::Completed { "result" } else { "status" };
     let command = addressed_from_anywhere(job.root(), format!("claudejob {verb} {id}"));
     let mut text = format!("claudejob: job {id} {what}. Run: {command}");
     if record.spec.notify.notify_answer
@@ -33,4 +27,25 @@ pub(super) fn message(job: &JobDir, record: &Record, notification: &Notification
         }
     }
     harmless(&text)
+}
+
+fn present(record: &Record) -> String {
+    match (record.status, record.reason) {
+        (Status::Blocked, _) => "waits for an answer".to_owned(),
+        (Status::Killed, _) => "was killed".to_owned(),
+        (Status::Failed, Some(reason)) => format!("failed ({reason})"),
+        (status, _) => status.to_string(),
+    }
+}
+
+/// Describes an event that is over: the recipient could not be reached before the job was answered
+/// or resumed. The record has no reason for it any more.
+fn past(record: &Record, event: NotifyEvent) -> String {
+    let what = match event {
+        NotifyEvent::Blocked => "waited for an answer",
+        NotifyEvent::Completed => "completed",
+        NotifyEvent::Failed => "failed",
+        NotifyEvent::Killed => "was killed",
+    };
+    format!("{what}; its status is {} now", record.status)
 }

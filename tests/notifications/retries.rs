@@ -248,3 +248,26 @@ fn six_ends_at_once_are_six_texts() {
         assert!(line.contains(&format!("job {id} completed")), "{told:?}");
     }
 }
+
+#[test]
+fn a_late_notification_tells_the_present_status() {
+    let sandbox = sandbox(DOWN);
+    let request = r#"json {"type":"control_request","request_id":"r","request":{"subtype":"can_use_tool","tool_name":"Write","input":{}}}"#;
+    sandbox.script(&format!("read\ninit\n{request}\nread\nexit 1"));
+    sandbox.start("a", &[&WAKE[..], &["--ask"]].concat());
+    await_pause(&sandbox, "a", 1);
+    assert_eq!(sandbox.run(["answer", "a", "--allow"]).code, 0);
+    assert_eq!(sandbox.run(["wait", "a"])["status"], "failed");
+    sandbox.script("read\ninit\nhang");
+    assert_eq!(sandbox.run(["resume", "a", "--message", "go on"]).code, 0);
+    fs::write(sandbox.path("up"), "").unwrap();
+    assert_eq!(delivered(&sandbox, "a"), json!([]));
+    let mut found = lines(&sandbox, "calls");
+    found.sort();
+    assert_eq!(found.len(), 2, "{found:?}");
+    for (line, what) in found.iter().zip(["failed", "waited for an answer"]) {
+        let expected = format!("job a {what}; its status is running now. Run: ");
+        assert!(line.contains(&expected), "{line}");
+        assert!(line.contains(" status a]"), "{line}");
+    }
+}
