@@ -72,7 +72,9 @@ impl BundledFile {
         }
         let path = folder.join(self.name);
         match fs::symlink_metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return FileState::Missing,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return self.if_own(&folder, FileState::Missing);
+            }
             Err(error) => return FileState::Foreign(error.to_string()),
             Ok(about) if about.is_symlink() => {
                 return FileState::Foreign("it is a symbolic link".to_owned());
@@ -83,18 +85,35 @@ impl BundledFile {
             Ok(_) => {}
         }
         match fs::read(&path) {
-            Ok(text) if text == self.text.as_bytes() => return FileState::Current,
-            Ok(_) => {}
-            Err(error) => return FileState::Foreign(error.to_string()),
+            Ok(text) if text == self.text.as_bytes() => FileState::Current,
+            Ok(_) => self.if_own(&folder, FileState::Outdated),
+            Err(error) => FileState::Foreign(error.to_string()),
         }
-        let manifest = fs::read(folder.join(self.manifest)).unwrap_or_default();
-        let manifest = String::from_utf8_lossy(&manifest);
+    }
+
+    /// Returns the state if the folder is claudejob's: it has the name in the manifest, or there is
+    /// no file to be replaced.
+    fn if_own(&self, folder: &Path, state: FileState) -> FileState {
+        let manifest = match fs::read(folder.join(self.manifest)) {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(_) if !self.has_other_files(folder) => return state,
+            Err(_) => String::new(),
+        };
         let own = Path::new(self.folder).file_name().unwrap_or_default();
         match name_of(&manifest) {
-            Some(name) if own == name => FileState::Outdated,
+            Some(name) if own == name => state,
             Some(name) => FileState::Foreign(format!("its folder belongs to '{name}'")),
             None => FileState::Foreign(format!("no {} names its owner", self.manifest)),
         }
+    }
+
+    /// Whether the folder has a file with a name of claudejob's files and another text.
+    fn has_other_files(&self, folder: &Path) -> bool {
+        FILES.iter().any(|file| {
+            let path = folder.join(file.name);
+            let is_other = || fs::read(&path).ok().as_deref() != Some(file.text.as_bytes());
+            file.folder == self.folder && (path.is_symlink() || path.exists()) && is_other()
+        })
     }
 
     /// Writes the file, and replaces one of another version at once.

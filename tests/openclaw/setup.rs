@@ -222,7 +222,21 @@ fn setup_leaves_the_files_of_others() {
     // A hook without its manifest is not known to be claudejob's.
     fs::write(home.state(HANDLER), "other").unwrap();
     fs::remove_file(home.state(HOOK)).unwrap();
-    assert_eq!(actions(&home.setup(&["--dry-run"])), ["unchanged", "wouldWrite", "refused"]);
+    for options in [&["--dry-run"][..], &[]] {
+        assert_eq!(actions(&home.setup(options)), ["unchanged", "refused", "refused"]);
+    }
+    assert_eq!(fs::read_to_string(home.state(HANDLER)).unwrap(), "other");
+    assert!(!home.state(HOOK).exists());
+    // Nothing is added to another's hook.
+    fs::write(home.state(HOOK), foreign).unwrap();
+    fs::remove_file(home.state(HANDLER)).unwrap();
+    assert_eq!(actions(&home.setup(&[])), ["unchanged", "refused", "refused"]);
+    assert!(!home.state(HANDLER).exists());
+    // The rest of an own hook whose files were removed is added.
+    fs::remove_file(home.state(HOOK)).unwrap();
+    assert_eq!(actions(&home.setup(&[])), ["unchanged", "written", "written"]);
+    fs::remove_file(home.state(HOOK)).unwrap();
+    assert_eq!(actions(&home.setup(&[])), ["unchanged", "written", "unchanged"]);
 }
 
 #[test]
