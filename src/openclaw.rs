@@ -9,5 +9,5 @@ mod unit_text;
 
 pub(crate) use bundle::{FILES, FileState, HOOK};
 pub(crate) use command::{OpenClawCall, command, command_with, find, is_final};
-pub(crate) use service::GatewayUnit;
+pub(crate) use service::{GatewayUnit, dot_env};
 pub(crate) use state_dir::state_dir;

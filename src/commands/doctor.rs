@@ -177,7 +177,7 @@ fn check_login(env: &Env, spec: &Spec) -> Check {
 
 fn check_root(env: &Env, spec: &Spec) -> Check {
     if claude::refuses_root(env, spec) {
-        let detail = "root, and IS_SANDBOX is not set: claude refuses to skip permission checks";
+        let detail = "root, and IS_SANDBOX is not 1: claude refuses to skip permission checks";
         Check::error("root", detail, hint_of(&Error::RootNeedsSandbox))
     } else if nix::unistd::geteuid().is_root() {
         Check::ok("root", "root, with IS_SANDBOX set")

@@ -116,8 +116,7 @@ impl GatewayUnit {
     /// Returns the environment of the gateway: that of the service, and the variables of its files
     /// and of `.env` in its state directory.
     pub(crate) fn environment(&self, state: &Path) -> BTreeMap<String, String> {
-        let mut environment =
-            unit_text::assignments(&read_text(&state.join(".env")).unwrap_or_default());
+        let mut environment = dot_env(state);
         environment.extend(self.variables.clone());
         for file in &self.environment_files {
             environment.extend(unit_text::assignments(&read_text(file).unwrap_or_default()));
@@ -137,6 +136,11 @@ impl GatewayUnit {
         files.push(self.path.clone());
         files.iter().filter_map(|file| fs::metadata(file).and_then(|it| it.modified()).ok()).max()
     }
+}
+
+/// Returns the variables that each gateway reads from `.env` in its state directory.
+pub(crate) fn dot_env(state: &Path) -> BTreeMap<String, String> {
+    unit_text::assignments(&read_text(&state.join(".env")).unwrap_or_default())
 }
 
 fn is_gateway(name: &str) -> bool {

@@ -241,7 +241,7 @@ fn setup_leaves_the_files_of_others() {
 
 #[test]
 fn setup_says_what_the_service_does_not_find() {
-    let home = Home::new();
+    let mut home = Home::new();
     let answer = home.setup(&[]);
     assert_eq!(answer.code, 1, "{answer:#?}");
     assert_check(&answer, "claudejob", "error", "does not find claudejob");
@@ -268,7 +268,14 @@ fn setup_says_what_the_service_does_not_find() {
     install(&other, b"#!/bin/sh\necho claudejob 0.0.1\n");
     assert_check(&home.setup(&[]), "claudejob", "warning", "'claudejob 0.0.1' is not version");
     fs::remove_file(home.path(".config/systemd/user/openclaw-gateway.service")).unwrap();
-    assert_check(&home.setup(&[]), "service", "warning", "openclaw gateway install");
+    // A gateway that is started by hand reads the file as well.
+    fs::write(home.state(".env"), "ANTHROPIC_API_KEY=\"sk-ant-secret\"\n").unwrap();
+    home.0.set("ANTHROPIC_API_KEY", "");
+    let answer = home.setup(&[]);
+    assert_check(&answer, "service", "warning", "openclaw gateway install");
+    assert_check(&answer, "login", "warning", "/.openclaw/.env");
+    home.0.unset("ANTHROPIC_API_KEY");
+    assert_check(&home.setup(&[]), "login", "ok", "ANTHROPIC_API_KEY");
 }
 
 #[test]

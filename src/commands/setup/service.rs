@@ -13,7 +13,7 @@ use super::super::gateway::Installation;
 use crate::claude::{VersionOutput, is_executable, own_executable, version};
 use crate::clock;
 use crate::launch::lingers;
-use crate::openclaw::{FILES, GatewayUnit};
+use crate::openclaw::{FILES, GatewayUnit, dot_env};
 use crate::process;
 use crate::text::{one_line, shell_word};
 
@@ -87,6 +87,11 @@ fn jobs(installation: &Installation) -> Vec<Check> {
             doctor.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         doctor.envs(unit.environment(&installation.state_dir));
+    } else {
+        let mut variables = dot_env(&installation.state_dir);
+        // A gateway that is started here reads the file, but keeps the variables that it has.
+        variables.retain(|name, _| std::env::var_os(name).is_none());
+        doctor.envs(variables);
     }
     let answer: Value =
         match process::run_with_timeout(doctor, None, DOCTOR_TIMEOUT, MAX_OUTPUT_BYTES) {
@@ -100,6 +105,7 @@ fn jobs(installation: &Installation) -> Vec<Check> {
             Ok((_, None)) => return vec![Check::unknown("claude", "doctor did not end")],
             Err(error) => return vec![Check::unknown("claude", error)],
         };
+    let env_file = installation.state_dir.join(".env");
     let mut checks = Vec::new();
     for found in answer["checks"].as_array().into_iter().flatten() {
         let text = |field: &str| found[field].as_str().unwrap_or_default();
@@ -110,17 +116,21 @@ fn jobs(installation: &Installation) -> Vec<Check> {
             }
             // It could be in OpenClaw's own configuration, too.
             "login" if level == Level::Error => {
-                let file = installation.state_dir.join(".env");
                 let hint = format!(
                     "run claude and /login once as this user, or put ANTHROPIC_API_KEY or \
                      CLAUDE_CODE_OAUTH_TOKEN into {}",
-                    file.display()
+                    env_file.display()
                 );
                 checks.push(Check::warning("login", text("detail"), hint));
             }
             "login" => checks.push(Check::ok("login", text("detail"))),
             "root" if level == Level::Error => {
-                checks.push(Check::error("root", text("detail"), text("hint")));
+                let hint = format!(
+                    "run the gateway as another user, or put IS_SANDBOX=1 into {} if this machine \
+                     is a sandbox",
+                    env_file.display()
+                );
+                checks.push(Check::error("root", text("detail"), hint));
             }
             _ => {}
         }
