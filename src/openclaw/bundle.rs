@@ -91,8 +91,8 @@ impl BundledFile {
         }
     }
 
-    /// Returns the state if the folder is claudejob's: it has the name in the manifest, or there is
-    /// no file to be replaced.
+    /// Returns the state if the folder is claudejob's: it has the name in the manifest, or no file is there
+    /// to be replaced.
     fn if_own(&self, folder: &Path, state: FileState) -> FileState {
         let manifest = match fs::read(folder.join(self.manifest)) {
             Ok(text) => String::from_utf8_lossy(&text).into_owned(),

@@ -163,7 +163,7 @@ fn start_refuses_an_unusable_wake_url() {
 }
 
 #[test]
-fn redeliver_without_the_token_leaves_its_holder_alone() {
+fn redeliver_leaves_the_holder_of_a_token_alone() {
     let mut sandbox = Sandbox::new(QUICK);
     sandbox.set("HOOK_TOKEN", "s3cret-token");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
