@@ -104,6 +104,10 @@ pub(crate) fn rows() -> Vec<Row> {
         Row::option("--notify openclaw:CHANNEL:TARGET", START, Nothing, started()),
         Row::option("--prompt -", "claudejob start other", Nothing, started()).with_text(),
         Row::option("--if-absent", "claudejob start fix-login --prompt other", Completed, own()),
+        Row {
+            stdin: "{\"jobId\": \"many\", \"prompt\": \"work\"}\n",
+            ..Row::new("claudejob start --from -", Nothing, ("/jobs/0/jobId", json!("many")))
+        },
         Row::new("claudejob wait fix-login", Completed, ("/status", json!("completed"))),
         Row::new("claudejob wait ID", Completed, own()),
         Row::new("claudejob status fix-login", Question, ("/status", json!("blocked"))),
