@@ -336,6 +336,8 @@ fn two_hundred_jobs_start_in_seconds() {
     let answer = started(&sandbox, &lines, &call);
     let took = began.elapsed();
     assert_eq!(answer["started"], 200, "{answer:?}");
+    let same_folder = answer["warnings"].to_string().matches("same folder").count();
+    assert_eq!(same_folder, 1, "one warning: {answer:?}");
     // Far more than on an idle machine.
     assert!(took < Duration::from_secs(30), "{took:?}");
     let results = sandbox.run(["wait", "--label", "run=1", "-q"]);

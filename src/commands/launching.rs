@@ -140,19 +140,30 @@ pub(super) fn plan_detach(
 /// Returns the warnings about a job that was just launched: circumstances that could end it early,
 /// and other jobs in its folder.
 pub(super) fn warnings(store: &Store, plan: &DetachPlan, id: &JobId, cwd: &str) -> Vec<String> {
-    let mut warnings = plan.risks().to_vec();
-    // Each once a day for a jobs directory, because it is the same for many jobs.
-    warnings.retain(|risk| store.is_warning_due(risk));
+    let mut warnings = risks(store, plan);
     // Without the list of its folder nothing is known about others.
     if let Ok(others) = store.enter_folder(Path::new(cwd), id)
         && let Some(first) = others.first()
     {
-        warnings.push(format!(
-            "job {first} works in the same folder, {cwd}: their changes can conflict; --worktree gives a job a \
-             folder of its own"
-        ));
+        warnings.push(shared_folder(first, cwd));
     }
     warnings
+}
+
+/// Returns the risks of the way in which a job is detached, each once a day for a jobs directory,
+/// because they are the same for many jobs.
+pub(super) fn risks(store: &Store, plan: &DetachPlan) -> Vec<String> {
+    let mut risks = plan.risks().to_vec();
+    risks.retain(|risk| store.is_warning_due(risk));
+    risks
+}
+
+/// Returns the warning that another job works in the folder.
+pub(super) fn shared_folder(other: &JobId, folder: &str) -> String {
+    format!(
+        "job {other} works in the same folder, {folder}: their changes can conflict; --worktree \
+         gives a job a folder of its own"
+    )
 }
 
 /// Launches the job's worker. If that fails, the job is removed, or recorded as failed.

@@ -43,7 +43,7 @@ use worktree::NewWorktree;
 pub(crate) use args::StartArgs;
 #[cfg(test)]
 pub(crate) use batch::BatchAnswer;
-use batch::{Batch, LineSchema};
+use batch::{Batch, EarlierJobs, LineSchema};
 pub(super) use defaults::default_spec;
 pub(super) use job_options::{JobOptions, shorten_help};
 use passed_checks::PassedChecks;
@@ -176,8 +176,7 @@ pub(crate) fn start(store: &Store, request: StartRequest, env: &Env) -> Result<S
     }
     let keep = keep_from_env(env)?;
     let checked = check(store, request, env, &mut PassedChecks::default())?;
-    let check_dependencies = || check_dependencies(store, checked.id.as_ref(), &checked.spec);
-    let answer = create(store, &checked, env, check_dependencies)?;
+    let answer = create(store, &checked, env, None)?;
     if let Some(keep) = keep {
         remove_old_jobs(store, keep, &answer.job_id);
     }
@@ -213,18 +212,22 @@ fn check(
     Ok(CheckedRequest { id, prompt, spec, worktree, if_absent, detach })
 }
 
-/// Creates the job of a checked request, and launches its worker.
+/// Creates the job of a checked request, and launches its worker. `earlier` are the jobs of the same
+/// file, in which there is no circle.
 fn create(
     store: &Store,
     request: &CheckedRequest,
     env: &Env,
-    check_dependencies: impl FnOnce() -> Result<(), Error>,
+    earlier: Option<&mut EarlierJobs>,
 ) -> Result<StartAnswer, Error> {
     let CheckedRequest { id, prompt, worktree, if_absent, detach, .. } = request;
     let mut spec = request.spec.clone();
     let env = &*env.with_profile(spec.profile.as_deref())?;
     let removal_lock = lock_others(store, &spec);
-    check_dependencies()?;
+    match &earlier {
+        Some(_) => check_that_dependencies_exist(store, &spec)?,
+        None => check_dependencies(store, id.as_ref(), &spec)?,
+    }
     let preview = one_line(prompt, PREVIEW_CHARS);
     let (now, mut step) = (clock::now(), 0);
     let (dir, lock, mut plan) = loop {
@@ -249,7 +252,10 @@ fn create(
     drop(removal_lock);
     let launched = launch_or_fail(&dir, lock, &mut plan, env)?;
     fault_point("start:launched");
-    let mut warnings = warnings(store, &plan, dir.id(), &spec.cwd);
+    let mut warnings = match earlier {
+        Some(earlier) => earlier.warnings(store, &plan, dir.id(), &spec.cwd),
+        None => warnings(store, &plan, dir.id(), &spec.cwd),
+    };
     if let Some(worktree) = worktree {
         warnings.extend(worktree.warnings.iter().cloned());
     }
@@ -356,16 +362,25 @@ fn check_wake_url(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses dependencies that do not exist.
+fn check_that_dependencies_exist(store: &Store, spec: &Spec) -> Result<(), Error> {
+    for id in spec.dependencies() {
+        if store.job(id).check().is_err() {
+            return Err(Error::UnknownDependency(id.to_string()));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses dependencies that do not exist, or that depend on this id: on a job with the same id
 /// that was removed.
 fn check_dependencies(store: &Store, own: Option<&JobId>, spec: &Spec) -> Result<(), Error> {
     let mut seen = BTreeSet::new();
     let mut open: Vec<(JobId, JobId)> =
         spec.dependencies().map(|id| (id.clone(), id.clone())).collect();
-    for (id, _) in &open {
-        if Some(id) == own || store.job(id).check().is_err() {
-            return Err(Error::UnknownDependency(id.to_string()));
-        }
+    check_that_dependencies_exist(store, spec)?;
+    if let Some((id, _)) = open.iter().find(|(id, _)| Some(id) == own) {
+        return Err(Error::UnknownDependency(id.to_string()));
     }
     while let Some((id, first)) = open.pop() {
         if Some(&id) == own {

@@ -21,16 +21,10 @@ const HASH_BYTES: usize = 8;
 const TRIES: usize = 3;
 
 impl Store {
-    /// Enters a live job in the list of its folder, and returns the other live jobs there. Of two jobs that are entered at the same time at least one finds the other.
+    /// Enters a live job in the list of its folder, and returns the other live jobs there. Of two
+    /// jobs that are entered at the same time at least one finds the other.
     pub(crate) fn enter_folder(&self, folder: &Path, id: &JobId) -> io::Result<Vec<JobId>> {
-        let list = self.list_of(folder);
-        let mut tries = 1;
-        while let Err(error) = enter(&list, id) {
-            if error.kind() != io::ErrorKind::NotFound || tries == TRIES {
-                return Err(error);
-            }
-            tries += 1;
-        }
+        let list = self.join_folder(folder, id)?;
         let mut others = Vec::new();
         for other in self.pruned(&list)? {
             if other != *id {
@@ -39,6 +33,20 @@ impl Store {
         }
         others.sort_unstable();
         Ok(others)
+    }
+
+    /// Enters a live job in the list of its folder, without a look at the others. Returns the path of
+    /// the list.
+    pub(crate) fn join_folder(&self, folder: &Path, id: &JobId) -> io::Result<PathBuf> {
+        let list = self.list_of(folder);
+        let mut tries = 1;
+        while let Err(error) = enter(&list, id) {
+            if error.kind() != io::ErrorKind::NotFound || tries == TRIES {
+                return Err(error);
+            }
+            tries += 1;
+        }
+        Ok(list)
     }
 
     /// Removes the lists of folders in which no job works any more.

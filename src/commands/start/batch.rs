@@ -21,10 +21,12 @@ use super::{
 };
 use crate::arguments::label;
 use crate::commands::Call;
+use crate::commands::launching::{risks, shared_folder, warnings};
 use crate::commands::selecting::Selected;
 use crate::commands::wait::{WaitOptions, wait_and_print};
 use crate::error::{Error, ExitStatus};
 use crate::job::JobId;
+use crate::launch::DetachPlan;
 use crate::store::{Store, addressed};
 use crate::text::{plural, shell_word};
 
@@ -81,6 +83,32 @@ pub(super) struct Batch<'a> {
     pub from: &'a Path,
     pub labels: &'a [(String, String)],
     pub if_absent: bool,
+}
+
+/// The first job of a file in each folder.
+#[derive(Default)]
+pub(super) struct EarlierJobs(BTreeMap<String, JobId>);
+
+impl EarlierJobs {
+    /// Returns the warnings about a job that was just launched. It is enough to look for others in
+    /// a folder once: all further jobs of the file have the same warning.
+    pub(super) fn warnings(
+        &mut self,
+        store: &Store,
+        plan: &DetachPlan,
+        id: &JobId,
+        folder: &str,
+    ) -> Vec<String> {
+        let Some(first) = self.0.get(folder) else {
+            self.0.insert(folder.to_owned(), id.clone());
+            return warnings(store, plan, id, folder);
+        };
+        // Without the list of its folder others do not find it, and nothing else is lost.
+        let _ = store.join_folder(Path::new(folder), id);
+        let mut warnings = risks(store, plan);
+        warnings.push(shared_folder(first, folder));
+        warnings
+    }
 }
 
 /// A line that was checked.
@@ -247,9 +275,10 @@ impl Batch<'_> {
     /// Starts the jobs, up to the first that cannot be started.
     fn start_all(&self, plan: &[PlannedLine], order: &[usize]) -> BatchAnswer {
         let mut answer = BatchAnswer::default();
+        let mut earlier = EarlierJobs::default();
         for at in order {
             let PlannedLine { number, job } = &plan[*at];
-            match self.start(job) {
+            match self.start(job, &mut earlier) {
                 Ok(started) => answer.add(*number, started),
                 Err(error) => {
                     answer.fail(self.store, *number, &error);
@@ -265,20 +294,12 @@ impl Batch<'_> {
         answer
     }
 
-    fn start(&self, job: &PlannedJob) -> Result<StartAnswer, Error> {
+    fn start(&self, job: &PlannedJob, earlier: &mut EarlierJobs) -> Result<StartAnswer, Error> {
         let request = match job {
             PlannedJob::Existing(id) => return existing_answer(self.store, id, true),
             PlannedJob::New(request) => request,
         };
-        // Circles were looked for in the plan.
-        create(self.store, request, &self.call.env, || {
-            for id in request.spec.dependencies() {
-                if self.store.job(id).check().is_err() {
-                    return Err(Error::UnknownDependency(id.to_string()));
-                }
-            }
-            Ok(())
-        })
+        create(self.store, request, &self.call.env, Some(earlier))
     }
 
     /// Says which lines have no job after a failure, and how they get one.
