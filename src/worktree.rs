@@ -17,5 +17,5 @@ pub(crate) use head::head_commit;
 pub(crate) use inspect::inspect;
 pub(crate) use prepare::{prepared, run as prepare};
 pub(crate) use removal::Removal;
-pub(crate) use repository::Repository;
+pub(crate) use repository::{Repository, resolved};
 pub(crate) use users::user_of;

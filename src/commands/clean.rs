@@ -383,7 +383,7 @@ impl Others {
         for job in jobs {
             // What a job needs whose record cannot be read is unknown.
             let Some(other) = summaries.get_or_load(store, &job) else { continue };
-            others.worktrees.add_user(&other);
+            others.worktrees.add_user(store, &other);
             // A job that was interrupted before its admission may be recovered.
             if !other.was_admitted && (other.status.is_live() || other.end_state().is_cut_off()) {
                 for awaited in [other.spec.after, other.spec.after_any].concat() {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::git::{self, MAX_OUTPUT_BYTES, query};
 use super::repository::has_branch;
 use crate::error::WorktreeError;
-use crate::job::{ChangedFile, Record, Worktree};
+use crate::job::{ChangedFile, Record, Status, Worktree};
 
 /// Time limit for git to compare the files.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -86,6 +86,9 @@ impl Changes {
         if path.join(".git").exists() {
             let dir = if cwd.is_dir() { cwd } else { path };
             return Self::in_directory(dir, &worktree.base).map_err(unknown);
+        }
+        if record.status == Status::Queued && !record.session.began {
+            return Err(unknown("its worktree has not been made yet".to_owned()));
         }
         let mut changes = Self::of_branch(worktree).map_err(unknown)?;
         changes.folder = cwd.strip_prefix(path).unwrap_or(Path::new("")).to_owned();

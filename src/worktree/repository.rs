@@ -326,7 +326,7 @@ pub(super) fn is_empty_directory(path: &str) -> bool {
 }
 
 /// Resolves the links in a path. Its last parts need not exist.
-pub(super) fn resolved(path: &Path) -> PathBuf {
+pub(crate) fn resolved(path: &Path) -> PathBuf {
     if let Ok(path) = fs::canonicalize(path) {
         return path;
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::processes::kill;
 use crate::support::{Sandbox, await_file};
@@ -88,7 +88,8 @@ fn reruns_a_live_job_and_forgets_jobs_that_are_gone() {
         "{answer:?}"
     );
     let answer = sandbox.run(["rerun", "b", "-n", "c"]);
-    assert_eq!((answer.code, &answer["warnings"]), (0, &json!([])), "{answer:?}");
+    assert_eq!(answer.code, 0, "{answer:?}");
+    assert!(!answer["warnings"].to_string().contains("gone"), "{answer:?}");
     fs::write(sandbox.path("go"), "").unwrap();
     for id in ["b", "c"] {
         sandbox.wait(id).expect_end(0, "completed", None);

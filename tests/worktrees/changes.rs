@@ -185,5 +185,6 @@ fn says_why_changes_are_not_known() {
     sandbox.start("later", &queued);
     let refused = sandbox.run(["diff", "later"]);
     assert_refused(&refused, "no_diff");
+    assert!(refused.text("error").contains("not been made yet"), "{refused:?}");
     assert_eq!(sandbox.run(["kill", "later"]).code, 0);
 }

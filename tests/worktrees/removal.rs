@@ -200,6 +200,15 @@ fn a_live_job_keeps_the_worktree() {
     sandbox.start("live", &["--worktree=shared"]);
     assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "job live works in its worktree");
     assert_eq!(sandbox.run(["kill", "live"]).code, 0);
+    // One that has no worktree of its own.
+    let link = sandbox.path("link");
+    std::os::unix::fs::symlink(tree(&sandbox, "shared").join("sub"), &link).unwrap();
+    sandbox.start("guest", &["--cwd", link.to_str().unwrap()]);
+    let left = sandbox.run(["rm", "a", "live"]);
+    assert!(left["removed"] == 0 && left.stdout.contains("job guest works in"), "{left:?}");
+    assert_eq!(sandbox.run(["kill", "guest"]).code, 0);
+    assert_eq!(sandbox.run(["rm", "a", "live"]).code, 0);
+    assert!(!tree(&sandbox, "shared").exists());
 }
 
 #[test]

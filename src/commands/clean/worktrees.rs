@@ -1,6 +1,7 @@
 //! The worktrees of the jobs to remove.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -8,7 +9,8 @@ use serde::Serialize;
 use super::{MAX_NAMED, RemovalError};
 use crate::error::Error;
 use crate::job::{JobId, Record, Summary};
-use crate::worktree::Removal;
+use crate::store::Store;
+use crate::worktree::{Removal, resolved};
 
 /// A worktree that stays although its job was removed.
 #[derive(Debug, Serialize)]
@@ -30,18 +32,26 @@ pub(super) struct WorktreeRemoval {
     pub keeps: bool,
     /// Worktrees are removed until this time only.
     pub until: Option<Instant>,
-    /// The jobs that use a worktree, by its path; whether they are live.
-    users: BTreeMap<String, BTreeMap<JobId, bool>>,
+    /// The jobs that have a worktree, by its path.
+    users: BTreeMap<String, BTreeSet<JobId>>,
+    /// The live jobs with their directories.
+    live: Vec<(JobId, String)>,
     /// The worktrees that stay without their jobs.
     pub kept: Vec<KeptWorktree>,
 }
 
 impl WorktreeRemoval {
-    /// Counts a job as a user of its worktree.
-    pub(super) fn add_user(&mut self, job: &Summary) {
+    /// Adds a job, which may need a worktree.
+    pub(super) fn add_user(&mut self, store: &Store, job: &Summary) {
         if let Some(worktree) = &job.spec.worktree {
             let users = self.users.entry(worktree.path.clone()).or_default();
-            users.insert(job.job_id.clone(), job.status.is_live());
+            users.insert(job.job_id.clone());
+        }
+        // Also a job that has no worktree of its own can work in one.
+        if job.status.is_live()
+            && let Ok(record) = store.job(&job.job_id).load()
+        {
+            self.live.push((record.job_id, record.spec.cwd));
         }
     }
 
@@ -58,14 +68,15 @@ impl WorktreeRemoval {
             }
             return Ok(());
         }
-        if let Some(users) = self.users.get_mut(&worktree.path) {
-            if let Some((live, _)) = users.iter().find(|(user, is_live)| **is_live && *user != id) {
+        for (live, cwd) in &self.live {
+            if live != id && resolved(Path::new(cwd)).starts_with(&worktree.path) {
                 return Err(stays(id, &format!("job {live} works in its worktree")));
             }
-            users.remove(id);
-            if !users.is_empty() {
-                return Ok(());
-            }
+        }
+        let users = self.users.entry(worktree.path.clone()).or_default();
+        users.remove(id);
+        if !users.is_empty() {
+            return Ok(());
         }
         if self.until.is_some_and(|until| Instant::now() >= until) {
             return Err(stays(id, "there was no time to check its worktree"));
@@ -77,7 +88,7 @@ impl WorktreeRemoval {
         };
         if let Err(why) = &removed {
             // It is still a user.
-            self.users.entry(worktree.path.clone()).or_default().insert(id.clone(), false);
+            self.users.entry(worktree.path.clone()).or_default().insert(id.clone());
             return Err(stays(id, why));
         }
         Ok(())
