@@ -316,8 +316,8 @@ fn check_merged(worktree: &Worktree, tip: &str) -> Result<(), String> {
         Ok(count) => {
             let commits = plural(count, "commit");
             let view = WorktreeView::new(worktree);
-            let base = if base.is_some() { view.base_name() } else { "another branch" };
-            Err(format!("{commits} of its branch {} are not in {base}", worktree.branch))
+            let base = if base.is_some() { view.base_name() } else { "every other branch" };
+            Err(format!("{base} lacks {commits} of its branch {}", worktree.branch))
         }
         Err(_) => Err("git has not counted its commits".to_owned()),
     }

@@ -48,7 +48,7 @@ fn removes_a_worktree_whose_work_is_merged() {
     let dir = tree(&sandbox, "a");
     commit(&dir, "work");
     fs::write(dir.join("ignored.secret"), "").unwrap();
-    let why = "1 commit of its branch claudejob/a are not in main";
+    let why = "main lacks 1 commit of its branch claudejob/a";
     assert_stays(&sandbox, &sandbox.run(["rm", "a"]), why);
     assert_stays(&sandbox, &sandbox.run(["clean", "a", "--dry-run"]), why);
     git(&sandbox.work(), &["merge", "--quiet", "claudejob/a"]);
@@ -69,7 +69,7 @@ fn a_merge_into_the_upstream_counts() {
     sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
     commit(&tree(&sandbox, "a"), "work");
     git(&tree(&sandbox, "a"), &["push", "--quiet", "-u", "origin", "claudejob/a"]);
-    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "are not in main");
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "main lacks 1 commit");
     git(&work, &["push", "--quiet", "origin", "claudejob/a:main"]);
     assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
     let config = fs::read_to_string(work.join(".git/config")).unwrap();
@@ -241,7 +241,7 @@ fn a_deleted_folder_and_an_unmade_one_lose_nothing() {
     let dir = tree(&sandbox, "a");
     commit(&dir, "work");
     fs::remove_dir_all(&dir).unwrap();
-    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "are not in main");
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "main lacks 1 commit");
     git(&sandbox.work(), &["merge", "--quiet", "claudejob/a"]);
     assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
     sandbox.start("a", &["--worktree", "--start-delay", "1h"]);
