@@ -267,3 +267,36 @@ fn a_race_with_new_work_loses_nothing() {
     assert_stays(&sandbox, &answer, "could not delete the branch");
     assert_eq!(branches(&sandbox), "claudejob/a");
 }
+
+#[test]
+fn without_a_base_any_other_branch_counts() {
+    let sandbox = sandbox();
+    let work = sandbox.work();
+    git(&work, &["checkout", "--quiet", "--detach"]);
+    commit(&work, "detached");
+    sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
+    assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+    sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
+    commit(&tree(&sandbox, "a"), "work");
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "every other branch lacks");
+    git(&work, &["branch", "other", "claudejob/a"]);
+    assert_removed(&sandbox, &sandbox.run(["rm", "a"]));
+}
+
+#[test]
+fn submodules_keep_a_worktree() {
+    let sandbox = sandbox();
+    let (work, module) = (sandbox.work(), sandbox.path("module"));
+    crate::repository(&module, &[]);
+    let local = ["-c", "protocol.file.allow=always", "submodule", "--quiet"];
+    git(&work, &[&local[..], &["add", module.to_str().unwrap(), "module"]].concat());
+    git(&work, &["commit", "--quiet", "--message", "Module"]);
+    sandbox.run_job("a", &["--worktree"]).expect_end(0, "completed", None);
+    let dir = tree(&sandbox, "a");
+    git(&dir, &[&local[..], &["update", "--init"]].concat());
+    commit(&dir.join("module"), "work");
+    git(&dir.join("module"), &["checkout", "--quiet", "HEAD~1"]);
+    assert_stays(&sandbox, &sandbox.run(["rm", "a"]), "submodules");
+    assert!(!work.join(".git/worktrees/a/claudejob-removal").exists());
+    assert!(dir.join("module/sub/file").exists());
+}
