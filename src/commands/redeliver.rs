@@ -195,6 +195,7 @@ fn attempt(store: &Store, id: &JobId, until: Instant) -> Attempt {
     }
     if job.notifier_yields()
         && let Some(why) = missing_token(&observed.record, &before)
+        && matches!(job.try_lock_notifications(), Ok(None))
     {
         // The notifier has the token, and tries on: it must not make room for a process without.
         let why = format!("{why} here, but the process that delivers them has it");

@@ -190,3 +190,23 @@ fn redeliver_leaves_the_holder_of_a_token_alone() {
     assert_eq!(delivered(&sandbox, "a"), serde_json::json!([]));
     assert!(answer.join().unwrap());
 }
+
+#[test]
+fn redeliver_without_token_names_no_ended_holder() {
+    let mut sandbox = Sandbox::new(QUICK);
+    sandbox.set("HOOK_TOKEN", "s3cret-token");
+    let gateway = gateway(&[401]);
+    let command = format!("[ -e {} ]", sandbox.path("up").display());
+    let options = ["--wake-url", &gateway.url, "--wake-token-env", "HOOK_TOKEN"];
+    sandbox.run_job("a", &[&options[..], &["--on-event", &command]].concat());
+    let before = delivered(&sandbox, "a").to_string();
+    assert!(before.contains("401") && before.contains("command 1"), "{before}");
+    fs::write(sandbox.path("up"), "").unwrap();
+    sandbox.unset("HOOK_TOKEN");
+    // Nobody delivers any more, so that the other recipient is served.
+    let answer = sandbox.run(["redeliver"]);
+    let left = &answer["failed"][0];
+    assert_eq!((&answer["delivered"], &left["code"]), (&1.into(), &Value::Null), "{answer:?}");
+    let why = &left["undeliveredNotifications"][0]["error"];
+    assert_eq!(why, "HOOK_TOKEN is not set", "{answer:?}");
+}
