@@ -129,6 +129,14 @@ test("a tool becomes one call, with texts in stdin", async () => {
   }
 });
 
+test("a sub-agent starts a job that wakes nobody", async () => {
+  standIn('echo \'{"jobId":"a","existing":false,"hint":"claudejob wait a"}\'');
+  const context = { sessionKey: "agent:main:subagent:0d0f6a1e-7d5c-4a4e-9a3f-5b9a41f1b6c1", workspaceDir: "/work" };
+  const [answer] = await use("start", { jobId: "a", prompt: "p", cwd: "/r" }, load({}, context));
+  assert.equal(answer.hint, "claudejob wait a");
+  assert.deepEqual(called()[0][0], ["start", "--if-absent", "--job-id=a", "--prompt=-", "--cwd=/r"]);
+});
+
 test("only who is woken is told to end the turn", async () => {
   standIn('echo \'{"jobId":"a","existing":false,"hint":"claudejob wait a"}\'');
   const params = { jobId: "a", prompt: "p", cwd: "/r" };

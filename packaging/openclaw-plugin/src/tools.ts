@@ -70,8 +70,9 @@ const start: Tool = {
     args.push(...option("--after", params["after"]));
     args.push(...option("--group", params["group"]));
     args.push(...option("--label", params["labels"]));
-    const wakes = (params["wake"] ?? config.wake ?? true) && context.sessionKey !== undefined;
-    args.push(...(wakes ? [`--wake=openclaw:${context.sessionKey}`] : []));
+    const key = sessionToWake(context);
+    const wakes = (params["wake"] ?? config.wake ?? true) && key !== undefined;
+    args.push(...(wakes ? [`--wake=openclaw:${key}`] : []));
     const started = await call({ args, input: String(params["prompt"]) });
     // The command's own hint waits for the end.
     const isNew = !Array.isArray(started) && started["existing"] === false;
@@ -222,6 +223,11 @@ function option(name: string, value: unknown): string[] {
     return [];
   }
   return (Array.isArray(value) ? value : [value]).map((it) => `${name}=${it}`);
+}
+
+/** Returns the key of the calling session; OpenClaw wakes no session of a sub-agent. */
+function sessionToWake({ sessionKey }: ToolContext): string | undefined {
+  return sessionKey !== undefined && /(^|:)subagent:/i.test(sessionKey) ? undefined : sessionKey;
 }
 
 function attempt(params: Params): string[] {
