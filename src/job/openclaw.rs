@@ -132,8 +132,11 @@ impl Chat {
             return Err(EXPECTED.to_owned());
         };
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if channel.is_empty() || !channel.chars().all(is_name) {
-            return Err(format!("{EXPECTED}: a channel has letters, digits, '-' and '_'"));
+        // A dash in front would make it an option of the command.
+        if channel.is_empty() || channel.starts_with('-') || !channel.chars().all(is_name) {
+            return Err(format!(
+                "{EXPECTED}: a channel has letters, digits, '-' and '_', and begins with no '-'"
+            ));
         }
         let (target, thread) = match rest.rsplit_once(':') {
             Some((target, last)) if is_thread(last) && !is_prefix(target) => (target, Some(last)),
@@ -237,6 +240,7 @@ mod tests {
             "openclaw:telegram::5",
             "openclaw::123",
             "openclaw:tele gram:123",
+            "openclaw:-x:123",
             "openclaw:telegram:1\n2",
             "telegram:123",
         ] {
