@@ -98,6 +98,8 @@ type Key = (u64, String);
 
 /// The last try of a notification by this process.
 struct Tried {
+    /// When this process first tried it.
+    began: Instant,
     /// When it is tried again; `None` for never.
     again: Option<Instant>,
     error: Option<String>,
@@ -173,7 +175,8 @@ impl<'a> Round<'a> {
     /// Tries to deliver a notification, and records the result. An interrupted try counts as one.
     fn attempt(&mut self, mut notification: Notification, may_give_up: bool) {
         let (due_at, to) = (notification.due_at, notification.to.clone());
-        let age = || due_at.map_or(Duration::ZERO, |at| clock::now().since(at));
+        let began = self.tried.get(&key(&notification)).map_or(Instant::now(), |it| it.began);
+        let age = || retry::age(due_at, clock::now(), began.elapsed());
         let mut again = None;
         if may_give_up && retry::is_given_up(&to, notification.tries, age()) {
             notification.error = Some("the notifier was killed at each attempt".to_owned());
@@ -196,7 +199,7 @@ impl<'a> Round<'a> {
         if again.is_none() {
             let _ = self.job.record_delivery(&notification, clock::now());
         }
-        self.tried.insert(key(&notification), Tried { again, error: notification.error });
+        self.tried.insert(key(&notification), Tried { began, again, error: notification.error });
     }
 
     fn send(&mut self, notification: &Notification) -> Result<(), sending::DeliveryError> {

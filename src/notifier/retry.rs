@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::job::Timestamp;
+
 /// Retries of a command of `--on-event`, which the user can mend.
 const COMMAND_RETRIES: u32 = 3;
 /// Time from the event for which a gateway is tried: it is away for half a minute when it restarts.
@@ -10,6 +12,13 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 fn is_command(recipient: &str) -> bool {
     recipient.starts_with("command ")
+}
+
+/// Returns the time since the event. It is at least `tried`, the time since the first try of this
+/// process: the clock may have been set back.
+pub(super) fn age(due_at: Option<Timestamp>, now: Timestamp, tried: Duration) -> Duration {
+    let age = due_at.map_or(Duration::ZERO, |at| now.since(at));
+    age.max(tried)
 }
 
 /// Returns the pause before the next try after so many failed ones; `None` if there is no other.
@@ -34,6 +43,20 @@ pub(super) fn is_given_up(recipient: &str, tries: u32, age: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nothing_young() {
+        let now = crate::clock::now();
+        let seconds = Duration::from_secs;
+        for (due_at, expected) in [
+            (None, 20),
+            (Some(now.before(seconds(30))), 30),
+            (Some(now.before(seconds(5))), 20),
+            (Some(now.after(seconds(3600))), 20),
+        ] {
+            assert_eq!(age(due_at, now, seconds(20)), seconds(expected), "{due_at:?}");
+        }
+    }
 
     #[test]
     fn tries_a_command_four_times() {
