@@ -95,6 +95,9 @@ fn key_problem(key: &str) -> Option<&'static str> {
         return Some("a UUID is a sessionId, not a session key");
     }
     let lower = key.to_ascii_lowercase();
+    if lower.starts_with("session=") {
+        return Some("the session key is what follows session=");
+    }
     let name = match lower.strip_prefix("agent:") {
         None => lower.as_str(),
         Some(rest) => match rest.split_once(':') {
@@ -203,6 +206,7 @@ mod tests {
             ("openclaw:agent:main::x", "agent:AGENT:NAME"),
             ("openclaw:fix-login", "agent:AGENT:NAME"),
             ("openclaw:agent:main:subagent:x", "sub-agent"),
+            ("openclaw:session=agent:main:main", "follows session="),
         ] {
             let error = AgentSession::parse(bad).unwrap_err();
             assert!(error.contains(why), "{bad}: {error}");
