@@ -140,7 +140,7 @@ errors! {
         hint("claudejob status {id}");
     /// The prompt is empty.
     EmptyPrompt => code "empty_prompt", message("the prompt is empty"),
-        hint("claudejob run \"PROMPT\"  # or -f FILE, or - for stdin");
+        hint("claudejob run --help  # give a text, -f FILE, or - and a text on stdin");
     /// The verb needs a prompt, and none was given.
     NoPrompt(verb: &'static str) => code "usage", message("no prompt"),
         hint("claudejob {verb} --help  # or: claudejob run \"PROMPT\"");

@@ -129,7 +129,7 @@ fn refuses_what_is_no_prompt() {
     assert_refused(&sandbox.run(["fix the test"]), 2, verb, &suggestion);
     let help = "claudejob start --help  # or: claudejob run \"PROMPT\"";
     assert_refused(&sandbox.run(["start", "a"]), 2, "no prompt", help);
-    let empty = "claudejob run \"PROMPT\"  # or -f FILE, or - for stdin";
+    let empty = "claudejob run --help  # give a text, -f FILE, or - and a text on stdin";
     assert_refused(&sandbox.run_with_stdin(["run"], " \n"), 2, "the prompt is empty", empty);
     assert_eq!(sandbox.run(["run", "x", "-p", "y"]).code, 2);
     assert!(!sandbox.jobs().join("a").exists());
