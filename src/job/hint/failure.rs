@@ -37,7 +37,7 @@ fn next_step(facts: &HintFacts<'_>) -> (String, String) {
     let (command, comment) = match reason {
         Reason::Auth => {
             let command = if is_recoverable { recover } else { resume };
-            (command, "after logging in: run claude and /login")
+            (command, "after logging in: run claude and /login, or replace the key")
         }
         Reason::DependencyFailed if is_recoverable => (
             "claudejob recover --all".to_owned(),
@@ -70,7 +70,7 @@ fn next_step(facts: &HintFacts<'_>) -> (String, String) {
         Reason::PromptTooLong => return new_prompt(id, "a shorter prompt or fewer files"),
         Reason::PromptRejected => return new_prompt(id, "another prompt"),
         Reason::ClaudeRefused | Reason::LaunchFailed => {
-            let comment = format!("a person must remove the cause that this shows; then: {resume}");
+            let comment = format!("a person must remove the cause (see error); then: {resume}");
             return (format!("claudejob logs {id} --stderr"), comment);
         }
         Reason::ApiError

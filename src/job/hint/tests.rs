@@ -64,7 +64,11 @@ fn hint_of(record: &Record) -> String {
 fn failures_have_a_next_command() {
     let at = record().times.started_at;
     for (reason, resumable_at, hint) in [
-        (Reason::Auth, None, "claudejob recover a  # after logging in: run claude and /login"),
+        (
+            Reason::Auth,
+            None,
+            "claudejob recover a  # after logging in: run claude and /login, or replace the key",
+        ),
         (Reason::WakeupMissed, None, "claudejob recover a"),
         (Reason::WorkerDied, None, "claudejob recover a"),
         (Reason::RateLimit, at, "claudejob resume a  # after 2026-11-20T19:46:50.000Z"),
@@ -79,7 +83,7 @@ fn failures_have_a_next_command() {
         (
             Reason::LaunchFailed,
             None,
-            "claudejob logs a --stderr  # a person must remove the cause that this shows; then: \
+            "claudejob logs a --stderr  # a person must remove the cause (see error); then: \
              claudejob resume a",
         ),
     ] {
