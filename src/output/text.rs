@@ -185,7 +185,11 @@ pub(crate) fn short_path(path: &str) -> String {
 
 /// Returns which notification was not delivered, and why.
 pub(crate) fn undelivered(notification: &Notification) -> String {
-    let why = notification.error.as_deref().unwrap_or("in progress");
+    let why = match &notification.error {
+        Some(error) => error.clone(),
+        None if notification.tries < 2 => "in progress".to_owned(),
+        None => format!("{} tries so far", notification.tries),
+    };
     format!("{} to {}: {why}", notification.event, notification.to)
 }
 
@@ -209,6 +213,25 @@ pub(crate) fn activity_text(activity: &Activity) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::NotifyEvent;
+
+    #[test]
+    fn says_how_often_a_delivery_was_tried() {
+        let text = |tries, error: Option<&str>| {
+            undelivered(&Notification {
+                number: 1,
+                event: NotifyEvent::Completed,
+                to: "wake".to_owned(),
+                tries,
+                error: error.map(str::to_owned),
+                hint: None,
+                due_at: None,
+            })
+        };
+        assert_eq!(text(1, None), "completed to wake: in progress");
+        assert_eq!(text(3, None), "completed to wake: 3 tries so far");
+        assert_eq!(text(3, Some("exit code 1")), "completed to wake: exit code 1");
+    }
 
     #[test]
     fn a_comment_moves_below_a_long_command() {
