@@ -98,6 +98,10 @@ pub(crate) fn rows() -> Vec<Row> {
             started(),
         ),
         Row::option("--permission-mode plan", START, Nothing, started()),
+        Row {
+            run: Some(format!("{START} --setup true")),
+            ..Row::new("--setup 'npm ci'", Nothing, started())
+        },
         Row::option("--ask", START, Nothing, started()),
         Row::option("--after ID", START, Completed, started()),
         Row::option("--max-parallel 4", START, Nothing, started()),
