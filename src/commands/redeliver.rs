@@ -216,6 +216,7 @@ fn attempt(store: &Store, id: &JobId, until: Instant) -> Attempt {
             // It was asked to end, and will do so after its present try.
             Error::Busy(why) if job.notifier_yields() => {
                 spawn_notifier(&job);
+                let why = format!("a try takes long; the others follow it ({why})");
                 Err(Error::Delivering(id.to_string(), why))
             }
             error => Err(error),

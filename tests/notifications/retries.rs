@@ -152,6 +152,7 @@ fn a_long_try_makes_redeliver_busy_and_ends_well() {
     let busy = sandbox.run(["redeliver", "a"]);
     assert_eq!((busy.code, busy.text("code")), (75, "busy"), "{busy:?}");
     assert!(busy.text("hint").starts_with("claudejob status a "), "{busy:?}");
+    assert!(busy.text("error").contains("a try takes long"), "{busy:?}");
     // The notifier ends after this try, and the one that waits for it tries again.
     fs::write(sandbox.path("up"), "").unwrap();
     assert_eq!(delivered(&sandbox, "a"), json!([]));
