@@ -30,7 +30,8 @@ fn difference(expected: &Value, actual: &Value, place: &str) -> Option<String> {
 }
 
 /// Plays a recording. Its lines are `{"script": TEXT}` for the fake, `{"client": MESSAGE}`,
-/// `{"line": TEXT}` for a line that is no message, `{"server": MESSAGE}`, and `{"touch": FILE}`.
+/// `{"line": TEXT}` for a line that is no message, `{"server": MESSAGE}`, `{"touch": FILE}`, and
+/// `{"ended": JOB}` or `{"blocked": JOB}`, which waits for that.
 fn play(path: &Path) {
     let text = fs::read_to_string(path).unwrap();
     let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -45,6 +46,10 @@ fn play(path: &Path) {
             client.send_line(text.as_str().unwrap().as_bytes());
         } else if let Some(file) = line.get("touch") {
             fs::write(sandbox.path(file.as_str().unwrap()), "").unwrap();
+        } else if let Some(job) = line.get("ended") {
+            sandbox.wait(job.as_str().unwrap());
+        } else if let Some(job) = line.get("blocked") {
+            assert_eq!(sandbox.wait(job.as_str().unwrap())["status"], "blocked");
         } else {
             let actual = client.read();
             let found = difference(&line["server"], &actual, "");

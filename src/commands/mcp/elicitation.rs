@@ -8,10 +8,10 @@ use super::connection::{ClientRequest, McpConnection, lock, task_id_of};
 use crate::commands::answer::{self, OpenRequest};
 use crate::commands::observe::observe;
 use crate::job::{JobId, Question, allow_response, denied};
-use crate::text::clip;
+use crate::text::one_line;
 
-/// Maximum length of the input of a tool in a form.
-const MAX_INPUT_CHARS: usize = 1_500;
+/// Maximum length of the message of a form.
+const MAX_MESSAGE_CHARS: usize = 1_500;
 /// Message of a denial without a reason.
 const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or stop.";
 
@@ -53,11 +53,13 @@ impl OpenForm {
         let mut properties = Map::new();
         let (message, required) = if self.is_question() {
             for (index, question) in blocked.questions.iter().enumerate() {
-                add_question(&mut properties, index, question);
+                add_question(&mut properties, index, question, blocked.questions.len() > 1);
             }
-            let questions: Vec<&str> =
-                blocked.questions.iter().map(|question| question.question.as_str()).collect();
-            (format!("Job {} asks: {}", self.job_id, questions.join("\n")), json!([]))
+            let message = match blocked.questions.as_slice() {
+                [question] => format!("Job {} asks: {}", self.job_id, question.question),
+                questions => format!("Job {} asks {} questions", self.job_id, questions.len()),
+            };
+            (message, json!([]))
         } else {
             properties.insert(
                 "decision".to_owned(),
@@ -68,13 +70,14 @@ impl OpenForm {
                 json!({ "type": "string", "title": "Reason for the agent, if denied" }),
             );
             let tool = blocked.tool_name.as_deref().unwrap_or("a tool");
-            let input = clip(&blocked.input, MAX_INPUT_CHARS);
             let message = format!(
-                "Job {} in {} asks for the permission to use {tool}: {input}",
-                self.job_id, self.cwd
+                "Job {} in {} asks for the permission to use {tool}: {}",
+                self.job_id, self.cwd, blocked.input
             );
             (message, json!(["decision"]))
         };
+        // Clients show a line.
+        let message = one_line(&message, MAX_MESSAGE_CHARS);
         json!({
             "message": message,
             "requestedSchema": {
@@ -141,16 +144,26 @@ impl OpenForm {
     }
 }
 
-/// Adds the fields of a question: a choice, and free text.
-fn add_question(properties: &mut Map<String, Value>, index: usize, question: &Question) {
+/// Adds the fields of a question: a choice, and free text. One of several questions is part of the
+/// description.
+fn add_question(
+    properties: &mut Map<String, Value>,
+    index: usize,
+    question: &Question,
+    is_one_of_several: bool,
+) {
     let number = index + 1;
     let labels: Vec<&str> = question.options.iter().map(|option| option.label.as_str()).collect();
-    let mut about = question.question.clone();
+    let mut about = Vec::new();
+    if is_one_of_several {
+        about.push(question.question.clone());
+    }
     for option in &question.options {
         if !option.description.is_empty() {
-            about.push_str(&format!("\n{}: {}", option.label, option.description));
+            about.push(format!("{}: {}", option.label, option.description));
         }
     }
+    let about = one_line(&about.join(" · "), MAX_MESSAGE_CHARS);
     let title = if question.header.is_empty() { "Answer" } else { &question.header };
     if !labels.is_empty() {
         let choice = json!({ "type": "string", "enum": labels });
@@ -160,11 +173,15 @@ fn add_question(properties: &mut Map<String, Value>, index: usize, question: &Qu
             choice
         };
         choice["title"] = json!(title);
-        choice["description"] = json!(about);
+        choice["description"] = json!(&about);
         properties.insert(format!("answer{number}"), choice);
     }
-    let other = if labels.is_empty() { title } else { "Another answer" };
-    properties.insert(format!("other{number}"), json!({ "type": "string", "title": other }));
+    let mut other = json!({ "type": "string", "title": "Another answer" });
+    if labels.is_empty() {
+        other["title"] = json!(title);
+        other["description"] = json!(about);
+    }
+    properties.insert(format!("other{number}"), other);
 }
 
 /// Returns the answer to a question in a filled form.

@@ -13,7 +13,7 @@ use super::waiting::WaitState;
 use super::wire::{INVALID_PARAMS, WireError, empty_result};
 use crate::clock;
 use crate::error::Error;
-use crate::job::JobId;
+use crate::job::{JobId, Timestamp};
 
 /// Interval in which the client should ask for the state of a task.
 const POLL_INTERVAL_MS: u64 = 2_000;
@@ -64,7 +64,7 @@ impl McpConnection {
     pub(super) fn new_task(&self, ids: &[JobId], state: &WaitState) -> ServerReply {
         let id = task_id_of(ids);
         lock(&self.cancelled).remove(&id);
-        let mut task = task(&id, "working", state);
+        let mut task = self.task(ids, "working", state);
         task["resultType"] = json!("task");
         ServerReply::Other(task)
     }
@@ -76,24 +76,49 @@ impl McpConnection {
             return Err(request.error(INVALID_PARAMS, format!("unknown task '{id}'")));
         }
         if lock(&self.cancelled).contains(id) {
-            return Ok(ServerReply::Other(complete(task(id, "cancelled", &state))));
+            return Ok(ServerReply::Other(complete(self.task(&ids, "cancelled", &state))));
         }
         if !state.is_over() {
-            return Ok(ServerReply::Other(complete(task(id, "working", &state))));
+            return Ok(ServerReply::Other(complete(self.task(&ids, "working", &state))));
         }
         let form = match state.blocked() {
             Some(job) if request.features.elicits => OpenForm::of(self, &job),
             _ => None,
         };
         if let Some(form) = form {
-            let mut task = task(id, "input_required", &state);
+            let mut task = self.task(&ids, "input_required", &state);
             task["inputRequests"] = form.input_requests();
             return Ok(ServerReply::Other(complete(task)));
         }
-        let mut task = task(id, "completed", &state);
+        let mut task = self.task(&ids, "completed", &state);
         let result = state.into_result(request.features.is_modern);
         task["result"] = serde_json::to_value(&result).unwrap_or_default();
         Ok(ServerReply::Other(complete(task)))
+    }
+
+    /// Returns the common fields of a task.
+    fn task(&self, ids: &[JobId], status: &str, state: &WaitState) -> Value {
+        let mut created: Option<Timestamp> = None;
+        let mut updated = None;
+        if let Ok(store) = self.store() {
+            for id in ids {
+                let Ok(record) = store.job(id).load() else { continue };
+                let times = record.times;
+                created = created.into_iter().chain(times.started_at).min();
+                // `None` is less than any time.
+                updated = updated.max(times.last_event_at).max(times.ended_at).max(created);
+            }
+        }
+        let created = created.unwrap_or_else(clock::now);
+        json!({
+            "taskId": task_id_of(ids),
+            "status": status,
+            "statusMessage": state.message(),
+            "createdAt": created.to_string(),
+            "lastUpdatedAt": updated.unwrap_or(created).to_string(),
+            "ttlMs": null,
+            "pollIntervalMs": POLL_INTERVAL_MS,
+        })
     }
 
     /// Answers the questions of the jobs of a task.
@@ -118,28 +143,6 @@ fn task_of(request: &ClientRequest) -> Result<(&str, Vec<JobId>), WireError> {
         Some(ids) => Ok((id, ids)),
         None => Err(request.error(INVALID_PARAMS, format!("unknown task '{id}'"))),
     }
-}
-
-/// Returns the common fields of a task.
-fn task(id: &str, status: &str, state: &WaitState) -> Value {
-    let now = clock::now().to_string();
-    let time = |names: [&str; 2]| {
-        for job in &state.jobs {
-            if let Some(time) = names.iter().find_map(|name| job[name].as_str()) {
-                return time.to_owned();
-            }
-        }
-        now.clone()
-    };
-    json!({
-        "taskId": id,
-        "status": status,
-        "statusMessage": state.message(),
-        "createdAt": time(["startedAt", "startedAt"]),
-        "lastUpdatedAt": time(["lastEventAt", "endedAt"]),
-        "ttlMs": null,
-        "pollIntervalMs": POLL_INTERVAL_MS,
-    })
 }
 
 /// Returns the task as the answer to a request.
