@@ -24,7 +24,7 @@ const SIGPIPE: i32 = 13;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  claudejob diff fix-login --stat\n  \
     claudejob diff fix-login -- src tests/login.rs\n  \
-    claudejob diff fix-login --raw | git apply\n\n\
+    claudejob diff fix-login --raw    a patch for git apply\n\n\
     Shown are the commits since the job began, its uncommitted changes, and its untracked files that \
     are not ignored. Without a worktree, these are all changes in the job's repository since the \
     commit at which it was started.")]

@@ -128,7 +128,7 @@ pub(crate) struct SpecSummary {
     pub(crate) worktree: Option<WorktreeSummary>,
 }
 
-/// The part of the [`Worktree`](super::Worktree) in a summary.
+/// The part of the [`Worktree`] in a summary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct WorktreeSummary {
