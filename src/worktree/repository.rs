@@ -60,11 +60,12 @@ impl Repository {
 
     /// Decides path and branch for a job and checks that neither is in use. Returns the worktree and
     /// the directory in it in which the job works. `worker_in` returns the live job that works in a
-    /// worktree.
+    /// worktree, of those that the new job does not wait for; `awaited_in` one that it waits for.
     pub(crate) fn place(
         &self,
         id: &JobId,
         worker_in: impl Fn(&str) -> Option<JobId>,
+        awaited_in: impl Fn(&str) -> Option<JobId>,
     ) -> Result<(Worktree, String), Error> {
         let name = self.worktree.name(id);
         let path = checked(self.parent.join(name))?;
@@ -79,11 +80,13 @@ impl Repository {
         if is_named && let Some(job) = worker_in(&path) {
             return Err(WorktreeError::InUse(path, job.to_string()).into());
         }
+        // The awaited job may be making the worktree at this moment.
+        let is_awaited = is_named && awaited_in(&path).is_some();
         let existed = is_named && Path::new(&path).is_dir() && {
             let on = branch_of(repository, &path)?;
             on.is_some_and(|on| on == format!("refs/heads/{branch}"))
         };
-        if !existed {
+        if !existed && !is_awaited {
             check_free(&path)?;
             if has_branch(repository, &branch)? {
                 let dir = self.worktree.source_dir.clone();

@@ -235,6 +235,26 @@ fn jobs_follow_each_other_in_a_named_worktree() {
 }
 
 #[test]
+fn a_follower_starts_while_the_worktree_is_made() {
+    let mut sandbox = sandbox();
+    let args = ["start", "a", "-p", "x", "--worktree=x"];
+    sandbox.pause_at("prepare:adding", args, |sandbox| {
+        // As git leaves it for a moment: a folder with files and a branch, which are not yet in
+        // its list of worktrees.
+        let dir = tree(sandbox, "x");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("part"), "").unwrap();
+        git(&sandbox.work(), &["branch", "claudejob/x"]);
+        let refused = sandbox.run(["start", "b", "-p", "x", "--worktree=x"]);
+        assert_refused(&refused, "worktree_in_use");
+        sandbox.start("b", &["--worktree=x", "--after", "a"]);
+        fs::remove_dir_all(&dir).unwrap();
+    });
+    sandbox.wait("b").expect_end(0, "completed", None);
+    assert_complete(&tree(&sandbox, "x"), "claudejob/x");
+}
+
+#[test]
 fn a_rerun_has_a_worktree_of_its_own() {
     let sandbox = sandbox();
     let sub = sandbox.work().join("sub");

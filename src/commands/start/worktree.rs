@@ -93,7 +93,13 @@ impl NewWorktree {
         let in_use = |path: &str| {
             user_of(store, path, |record: &Record| !waits_for.contains(&record.job_id))
         };
-        let (worktree, cwd) = self.repository.place(id, in_use)?;
+        let awaited = |path: &str| {
+            if waits_for.is_empty() {
+                return None;
+            }
+            user_of(store, path, |record: &Record| waits_for.contains(&record.job_id))
+        };
+        let (worktree, cwd) = self.repository.place(id, in_use, awaited)?;
         spec.worktree = Some(worktree);
         spec.cwd = cwd;
         Ok(())
