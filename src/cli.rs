@@ -374,7 +374,7 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Deliver undelivered notifications again
     Redeliver(RedeliverArgs),
-    /// Serve Claude Code and other MCP clients over stdin and stdout
+    /// Serve Claude Code and other MCP clients over stdio
     Mcp(McpArgs),
     /// Serve a parent program over JSON lines on stdin and stdout
     Sidecar(SidecarArgs),

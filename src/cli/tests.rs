@@ -73,8 +73,9 @@ fn examples_in_help_can_be_parsed() {
         // The examples come first.
         for line in help.lines().take_while(|line| !line.is_empty()) {
             let line = line.trim_start().trim_start_matches("Example: ");
-            // A comment is set off by several spaces.
+            // A comment is set off by several spaces, and another program follows a pipe.
             let line = line.split("   ").next().unwrap_or_default();
+            let line = line.split(" | ").next().unwrap_or_default();
             if !line.starts_with("claudejob ") || line.contains(" > ") {
                 continue;
             }
