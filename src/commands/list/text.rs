@@ -62,9 +62,11 @@ impl ListAnswer {
         let mut shown = self.columns.clone();
         if shown == ListColumn::WIDE {
             let has_group = self.items().any(|item| item.group.is_some());
+            let has_branch = self.items().any(|item| item.branch.is_some());
             let has_labels = self.items().any(|item| !item.labels.is_empty());
             shown.retain(|column| match column {
                 ListColumn::Group => has_group,
+                ListColumn::Branch => has_branch,
                 ListColumn::Labels => has_labels,
                 _ => true,
             });
