@@ -4,8 +4,8 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::McpClient;
 use crate::support::{Sandbox, await_file};
+use crate::{McpClient, QUESTION};
 
 #[test]
 fn a_job_is_started_watched_and_read() {
@@ -137,5 +137,27 @@ fn a_job_does_not_inherit_the_clients_session() {
     let environment: Value = serde_json::from_slice(&environment).unwrap();
     assert_eq!(environment["CLAUDEJOB_ID"], "j");
     assert_eq!(environment["CLAUDE_CODE_ENTRYPOINT"], Value::Null);
+    client.finish();
+}
+
+#[test]
+fn a_wait_says_that_other_jobs_are_still_running() {
+    let script =
+        format!("read\ninit\nonce $DIR/asked {QUESTION}\nwait-file $DIR/go\nresult ok\neof");
+    let sandbox = Sandbox::new(&script);
+    let mut client = McpClient::legacy(&sandbox, &json!({}));
+    let asking = client
+        .data("start_coding_job", json!({"jobId": "a", "prompt": "w", "ask": true, "wait": true}));
+    assert_eq!(asking["stillRunning"], false, "{asking}");
+    client.data("start_coding_job", json!({"jobId": "b", "prompt": "w"}));
+    let both = client.data("wait_for_jobs", json!({"jobIds": ["a", "b"]}));
+    assert_eq!(
+        (&both["jobs"][0]["status"], &both["jobs"][1]["status"]),
+        (&json!("blocked"), &json!("running"))
+    );
+    assert_eq!(both["stillRunning"], true, "{both}");
+    for id in ["a", "b"] {
+        assert_eq!(client.data("kill_job", json!({ "jobId": id }))["killed"], true);
+    }
     client.finish();
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use super::connection::{ClientRequest, McpConnection, ServerReply, WaitSignal, lock};
 use super::tools::{TOOLS, ToolDefinition};
 use super::wire::{
-    self, ClientFeatures, ClientMessage, INVALID_PARAMS, METHOD_NOT_FOUND, PARSE_ERROR, Params,
-    WireError,
+    self, ClientFeatures, ClientMessage, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND,
+    PARSE_ERROR, Params, WireError,
 };
 use crate::commands::stdin_lines::{StdinLines, StdinRead};
 use crate::error::Error;
@@ -138,25 +138,35 @@ impl McpService {
         *lock(&self.calls) += 1;
         // Registered before the next line is read, which may cancel the wait.
         let wait = Arc::new(WaitSignal::default());
-        let key = request.id.to_string();
-        lock(&self.waits).insert(key.clone(), wait.clone());
-        let server = self.clone();
+        lock(&self.waits).insert(request.id.to_string(), wait.clone());
+        let (server, id) = (self.clone(), request.id.clone());
         let run = move || {
-            match server.answer(&method, &request, &wait) {
-                Ok(ServerReply::Tool(result)) => {
-                    server.connection.send(&wire::response(&request.id, &result));
-                }
-                Ok(ServerReply::Other(result)) => {
-                    server.connection.send(&wire::response(&request.id, &result));
-                }
-                Ok(ServerReply::Nothing) => {}
-                Err(error) => server.connection.send_error(error),
-            }
-            lock(&server.waits).remove(&key);
-            *lock(&server.calls) -= 1;
-            server.calls_changed.notify_all();
+            server.run(&method, &request, &wait);
+            server.ended(&request.id);
         };
-        std::thread::spawn(run);
+        if std::thread::Builder::new().spawn(run).is_err() {
+            self.ended(&id);
+            self.connection.send_error(WireError::new(id, INTERNAL_ERROR, "too many requests"));
+        }
+    }
+
+    fn run(&self, method: &str, request: &ClientRequest, wait: &Arc<WaitSignal>) {
+        let connection = &self.connection;
+        match self.answer(method, request, wait) {
+            Ok(ServerReply::Tool(result)) => connection.send(&wire::response(&request.id, &result)),
+            Ok(ServerReply::Other(result)) => {
+                connection.send(&wire::response(&request.id, &result));
+            }
+            Ok(ServerReply::Nothing) => {}
+            Err(error) => connection.send_error(error),
+        }
+    }
+
+    /// Notes that a request is answered.
+    fn ended(&self, id: &Value) {
+        lock(&self.waits).remove(&id.to_string());
+        *lock(&self.calls) -= 1;
+        self.calls_changed.notify_all();
     }
 
     fn answer(

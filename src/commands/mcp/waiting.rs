@@ -93,13 +93,17 @@ impl WaitState {
         if self.answer.is_error {
             return ToolResult::new(self.answer.json, true, is_modern);
         }
-        // A job that is blocked is live, but the wait for it is over.
-        let is_running = self.answer.status == ExitStatus::TimedOut;
+        let is_running = !self.is_over() || self.jobs.iter().any(is_running);
         let json = self.answer.json;
         let jobs = if json.starts_with('[') { json } else { format!("[{json}]") };
         let json = format!("{{\"jobs\":{jobs},\"stillRunning\":{is_running}}}");
         ToolResult::new(json, false, is_modern)
     }
+}
+
+/// Whether a job has not ended and waits for no answer.
+fn is_running(job: &Value) -> bool {
+    matches!(job["status"].as_str(), Some("queued" | "starting" | "running" | "idle"))
 }
 
 /// How a form has ended.

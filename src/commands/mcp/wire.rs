@@ -21,6 +21,7 @@ pub(super) const PARSE_ERROR: i32 = -32_700;
 pub(super) const INVALID_REQUEST: i32 = -32_600;
 pub(super) const METHOD_NOT_FOUND: i32 = -32_601;
 pub(super) const INVALID_PARAMS: i32 = -32_602;
+pub(super) const INTERNAL_ERROR: i32 = -32_603;
 const UNSUPPORTED_VERSION: i32 = -32_022;
 
 /// How long a client may keep the list of tools.
