@@ -74,6 +74,10 @@ fn the_hook_logs_one_line_about_a_failure() {
         ("echo 'broken\nmore' >&2; exit 3", "failed: broken"),
         ("exit 3", "failed: Command failed"),
         ("kill -9 $$", "failed: Command failed"),
+        ("echo null", "failed: no answer"),
+        ("echo 7", "failed: no answer"),
+        (r#"echo '{"error":{}}'"#, "failed: [object Object]"),
+        (r"printf '\033[31mred\007\n' >&2; exit 3", "failed: [31mred"),
     ] {
         install(
             &program,
@@ -81,6 +85,7 @@ fn the_hook_logs_one_line_about_a_failure() {
         );
         let line = run_hook(&sandbox, program.parent().unwrap());
         assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(!line.trim_end().contains(char::is_control), "{line:?}");
         assert!(line.starts_with("claudejob: recover --all failed: "), "{line}");
         assert_eq!(line.matches(expected).count(), 2, "{line}");
         // The second is tried, too.

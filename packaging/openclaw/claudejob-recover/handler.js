@@ -64,13 +64,14 @@ function answerOf(binary, args, timeout) {
         // The error says why there is no answer.
       }
       // Exit code 1 with an answer: some jobs could not be continued.
-      if (answer !== undefined && answer.error === undefined) {
+      // An error that is thrown here would end the gateway: another program can print anything.
+      if (typeof answer === "object" && answer !== null && answer.error === undefined) {
         resolve(answer);
         return;
       }
       const ended = error?.killed ? `no end within ${timeout / 1000} s` : "";
-      const why = answer?.error || ended || stderr.trim() || error?.message || "no answer";
-      reject(new Error(why.split("\n")[0]));
+      const why = String(answer?.error || ended || stderr.trim() || error?.message || "no answer");
+      reject(new Error(why.split("\n")[0].replace(/\p{Cc}/gu, "")));
     });
   });
 }
