@@ -101,11 +101,18 @@ pub(crate) fn table(checks: &[Check]) -> String {
             let _ = writeln!(text, "{head}{line}");
             head = " ".repeat(indent);
         }
-        for line in wrapped(&harmless(check.hint.as_deref().unwrap_or_default()), width) {
+        for line in hint_lines(check.hint.as_deref().unwrap_or_default(), width) {
             let _ = writeln!(text, "{head}{}", painted(CYAN, &line));
         }
     }
     text
+}
+
+/// Returns the lines of a hint. Commands that belong together stay in one line: copied in two, they
+/// would do something else.
+fn hint_lines(hint: &str, width: usize) -> Vec<String> {
+    let hint = harmless(hint);
+    if hint.contains(" && ") { vec![hint] } else { wrapped(&hint, width) }
 }
 
 /// Returns how many errors and warnings there are, such as "1 error, 2 warnings"; empty if there

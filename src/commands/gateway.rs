@@ -70,6 +70,16 @@ impl Installation {
         Check::with_level(check, level, detail, &hint)
     }
 
+    /// Returns the command that links a program of this environment to where the gateway finds it;
+    /// `None` if this environment has none, or the gateway finds one.
+    pub(super) fn link_to(&self, name: &str) -> Option<String> {
+        if self.find_program(name).is_some() {
+            return None;
+        }
+        let program = programs_on_path(name, self.own_path.clone()).next()?;
+        Some(link_command(&program, name, &self.search_path(), &self.home))
+    }
+
     /// Whether the plugin is enabled, which brings the skill and does the work of the hook. A
     /// configuration that is not plain JSON is not understood.
     fn has_plugin(&self) -> bool {

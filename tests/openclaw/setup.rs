@@ -242,13 +242,20 @@ fn setup_leaves_the_files_of_others() {
 #[test]
 fn setup_says_what_the_service_does_not_find() {
     let mut home = Home::new();
+    let tools = home.path("tools");
+    fs::create_dir(&tools).unwrap();
+    symlink(fake_claude(), tools.join("claude")).unwrap();
+    home.0.set("PATH", format!("{}:/usr/bin:/bin", tools.display()));
     let answer = home.setup(&[]);
     assert_eq!(answer.code, 1, "{answer:#?}");
     assert_check(&answer, "claudejob", "error", "does not find claudejob");
-    assert_check(&answer, "claude", "error", "npm install -g @anthropic-ai/claude-code");
-    let (_, _, hint) = check(&answer, "claudejob");
-    assert!(Command::new("sh").args(["-c", &hint]).status().unwrap().success(), "{hint}");
-    symlink(fake_claude(), home.path(".local/bin/claude")).unwrap();
+    assert_check(&answer, "claude", "error", "not found on PATH");
+    let text = home.setup(&["--plain"]).stdout;
+    for name in ["claudejob", "claude"] {
+        let (_, _, hint) = check(&answer, name);
+        assert!(text.contains(&hint), "in one line: {text}");
+        assert!(Command::new("sh").args(["-c", &hint]).status().unwrap().success(), "{hint}");
+    }
     let answer = home.setup(&[]);
     assert_check(&answer, "claudejob", "ok", "/.local/bin/claudejob");
     assert_check(&answer, "claude", "ok", "/.local/bin/claude");

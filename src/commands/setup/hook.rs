@@ -91,7 +91,7 @@ fn skill(command: &OpenClawCommand) -> Check {
         Err(why) => return Check::unknown("skill", why),
     };
     if info["modelVisible"] == true {
-        return Check::ok("skill", "OpenClaw shows it to its agents");
+        return Check::ok("skill", "OpenClaw accepts it");
     }
     let missing = info["missing"]["bins"].as_array().is_some_and(|bins| !bins.is_empty());
     let detail = match () {

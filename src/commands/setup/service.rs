@@ -112,7 +112,12 @@ fn jobs(installation: &Installation) -> Vec<Check> {
         let level = if found["level"] == "ok" { Level::Ok } else { Level::Error };
         match text("name") {
             "claude" => {
-                checks.push(Check::with_level("claude", level, text("detail"), text("hint")));
+                let link = match level {
+                    Level::Error => installation.link_to("claude"),
+                    Level::Ok | Level::Warning => None,
+                };
+                let hint = link.as_deref().unwrap_or(text("hint"));
+                checks.push(Check::with_level("claude", level, text("detail"), hint));
             }
             // It could be in OpenClaw's own configuration, too.
             "login" if level == Level::Error => {
