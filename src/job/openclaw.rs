@@ -126,7 +126,7 @@ fn is_uuid(text: &str) -> bool {
 
 impl Chat {
     /// Parses `openclaw:CHANNEL:TARGET[:THREAD]`. The target may contain colons: the last part is
-    /// a thread if it is a number. `%3A` is a colon that separates nothing.
+    /// a thread if it is a number. `%3A` stands for a colon that begins no thread.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         const EXPECTED: &str = "expected openclaw:CHANNEL:TARGET[:THREAD]";
         let Some((channel, rest)) =

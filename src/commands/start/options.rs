@@ -360,7 +360,7 @@ pub(super) struct NotifyArgs {
     ///
     /// The openclaw command sends a message to TARGET, which has the form of the channel, such as
     /// openclaw:telegram:123 or openclaw:discord:channel:123. A number after its last colon is a
-    /// thread, as in openclaw:telegram:-100123:42. %3A is a colon that separates nothing.
+    /// thread, as in openclaw:telegram:-100123:42. %3A stands for a colon that begins no thread.
     #[arg(long, value_name = "CHAT", value_parser = Chat::parse, help_heading = "Notifications")]
     notify: Vec<Chat>,
     /// Add the job's shortened answer to these notifications
