@@ -72,6 +72,37 @@ fn an_accepted_form_answers_and_the_wait_goes_on() {
 }
 
 #[test]
+fn several_questions_are_one_form() {
+    let options = json!([{"label": "Linux", "description": ""}, {"label": "BSD"}]);
+    let questions = json!([
+        {"question": "Which\nsystems?", "header": "OS", "options": options, "multiSelect": true},
+        {"question": "Why?", "header": "", "options": [], "multiSelect": false},
+    ]);
+    let mut request = json!({ "subtype": "can_use_tool", "tool_name": "AskUserQuestion" });
+    request["input"] = json!({ "questions": questions });
+    let request = json!({ "type": "control_request", "request_id": "q2", "request": request });
+    let sandbox = asking(&format!("json {request}"));
+    let mut client = McpClient::legacy(&sandbox, &json!({"elicitation": {}}));
+    let (call, form) = await_form(&mut client);
+    let properties = &form["params"]["requestedSchema"]["properties"];
+    assert_eq!(form["params"]["message"], "Job j asks 2 questions");
+    assert_eq!(properties["answer1"]["items"]["enum"], json!(["Linux", "BSD"]));
+    assert_eq!(properties["answer1"]["description"], "Which systems?");
+    assert_eq!(properties["other2"]["description"], "Why?");
+    assert!(properties.get("answer2").is_none(), "{form}");
+    let content = json!({ "answer1": ["Linux", "BSD"], "other1": "Plan 9", "other2": "-" });
+    let result = json!({ "action": "accept", "content": content });
+    client.send(&json!({ "jsonrpc": "2.0", "id": form["id"], "result": result }));
+    let answer = client.answer(call);
+    let waited = &answer["result"]["structuredContent"];
+    assert_eq!(waited["jobs"][0]["status"], "completed", "{waited}");
+    let answers = &received(&sandbox)["updatedInput"]["answers"];
+    assert_eq!(answers["Which\nsystems?"], "Linux, BSD, Plan 9", "{answers}");
+    assert_eq!(answers["Why?"], "-");
+    client.finish();
+}
+
+#[test]
 fn a_form_without_an_answer_denies_nothing() {
     for request in [QUESTION, PERMISSION] {
         for response in [
