@@ -85,7 +85,7 @@ const ID: (&str, &str, &str) = ("jobId", "string", "The job's id.");
 const JOBS: (&str, &str, &str) =
     ("jobs", "array?", "The jobs: results of those that have ended, states of the others.");
 const STILL_RUNNING: (&str, &str, &str) =
-    ("stillRunning", "boolean?", "The wait is over, but not every job has ended.");
+    ("stillRunning", "boolean?", "Some of the jobs have not ended and wait for no answer.");
 
 /// All tools.
 pub(super) const TOOLS: [ToolDefinition; 10] = [
