@@ -173,7 +173,7 @@ fn recovers_jobs_of_a_renamed_container() {
     let [first, second] = ["first", "second"]
         .map(|id| fs::read_to_string(sandbox.path(&format!("{id}.answer"))).unwrap());
     assert!(first.contains("this container ends with its main process"), "{first}");
-    assert!(second.contains(r#""warnings":[]"#), "{second}");
+    assert!(!second.contains("this container ends"), "{second}");
     container.end();
 
     let again = Machine::container(&sandbox, "5eaf00d5", "true");
