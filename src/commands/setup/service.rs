@@ -76,9 +76,8 @@ fn program(installation: &Installation) -> Check {
     Check::warning("claudejob", detail, "install the same version there")
 }
 
-/// Returns what `doctor` finds in the environment of the gateway: claude, its login, and whether it
-/// refuses the user.
-fn jobs(installation: &Installation) -> Vec<Check> {
+/// Returns the call of `doctor` in the environment of the gateway.
+fn doctor(installation: &Installation) -> Command {
     let mut doctor = Command::new(own_executable());
     doctor.args(["doctor", "--json"]).current_dir(&installation.home);
     if let Some(unit) = &installation.unit {
@@ -93,6 +92,13 @@ fn jobs(installation: &Installation) -> Vec<Check> {
         variables.retain(|name, _| std::env::var_os(name).is_none());
         doctor.envs(variables);
     }
+    doctor
+}
+
+/// Returns what `doctor` finds in the environment of the gateway: claude, its login, and whether it
+/// refuses the user.
+fn jobs(installation: &Installation) -> Vec<Check> {
+    let doctor = doctor(installation);
     let answer: Value =
         match process::run_with_timeout(doctor, None, DOCTOR_TIMEOUT, MAX_OUTPUT_BYTES) {
             Ok((output, Some(_))) => match serde_json::from_slice(&output) {
