@@ -59,6 +59,11 @@ impl GitOutput {
 }
 
 impl GitOutput {
+    /// Returns whether the end of the output may be missing.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.stdout.len() >= MAX_OUTPUT_BYTES
+    }
+
     /// Returns whether git failed because another git was changing the repository.
     pub(crate) fn is_conflict(&self) -> bool {
         let has = |text: &str| self.stderr.contains(text);

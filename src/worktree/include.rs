@@ -30,6 +30,9 @@ pub(super) fn copy_included(worktree: &Worktree) -> Result<(), String> {
     if !answer.is_success {
         return Err(format!("could not find the files of {INCLUDE_FILE}: {}", answer.message));
     }
+    if answer.is_cut() {
+        return Err(format!("{INCLUDE_FILE} matches too many files"));
+    }
     let target = Path::new(&worktree.path);
     for name in answer.stdout.split(|byte| *byte == 0) {
         // A name with a slash at its end is a repository in the working tree.

@@ -1,7 +1,9 @@
 //! Removing the worktree of an ended job, if nothing is lost by that.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,7 +146,8 @@ impl<'a> Removal<'a> {
             let changes = plural(changes.len(), "uncommitted change");
             return Err(format!("its worktree {} has {changes}", path.display()));
         }
-        check_hidden_files(path)
+        check_hidden_files(path)?;
+        check_own_refs(path)
     }
 
     /// Removes the worktree and then its branch. If the process dies in the middle, another removal
@@ -210,6 +213,9 @@ fn text(error: WorktreeError) -> String {
 /// Asks git a question whose failure means that the state is unknown.
 fn ask(dir: &Path, args: &[&str]) -> Result<Vec<u8>, String> {
     let output = query(dir, args).map_err(text)?;
+    if output.is_cut() {
+        return Err(format!("git has too much to say about {}", dir.display()));
+    }
     if output.is_success {
         return Ok(output.stdout);
     }
@@ -232,6 +238,16 @@ fn branch_tip(worktree: &Worktree) -> Result<Option<String>, String> {
     Ok(None)
 }
 
+/// Refuses a worktree with refs that are removed with it, such as `refs/worktree/x`.
+fn check_own_refs(path: &Path) -> Result<(), String> {
+    let own = ["refs/worktree", "refs/bisect", "refs/rewritten"];
+    let found = ask(path, &[&["for-each-ref", "--format=%(refname)"], &own[..]].concat())?;
+    match String::from_utf8_lossy(&found).lines().next() {
+        Some(name) => Err(format!("its worktree has a ref of its own, {name}")),
+        None => Ok(()),
+    }
+}
+
 /// Refuses a worktree that is locked, or in which git has begun something.
 fn check_state(own_dir: &Path) -> Result<(), String> {
     match fs::read_to_string(own_dir.join("locked")) {
@@ -251,6 +267,9 @@ fn check_state(own_dir: &Path) -> Result<(), String> {
 /// Returns the changed and untracked files, each with its state in two letters.
 fn changes(path: &Path) -> Result<Vec<Vec<u8>>, String> {
     let args = [
+        // A program that watches the files may be wrong.
+        "-c",
+        "core.fsmonitor=false",
         "status",
         "--porcelain",
         "-z",
@@ -268,9 +287,10 @@ fn check_hidden_files(path: &Path) -> Result<(), String> {
     let output = ask(path, &["ls-files", "-v", "-z"])?;
     for entry in output.split(|byte| *byte == 0) {
         let [tag, b' ', name @ ..] = entry else { continue };
-        let name = String::from_utf8_lossy(name);
+        let file = path.join(OsStr::from_bytes(name));
         // Lower case: assume-unchanged. S: skip-worktree; a sparse checkout has no such file.
-        if tag.is_ascii_lowercase() || *tag == b'S' && path.join(&*name).exists() {
+        if tag.is_ascii_lowercase() || *tag == b'S' && file.symlink_metadata().is_ok() {
+            let name = String::from_utf8_lossy(name);
             return Err(format!("git ignores changes of {name} in its worktree"));
         }
     }

@@ -1,7 +1,11 @@
 //! `clean` and `rm` of jobs with worktrees: no work is lost.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use crate::support::{Answer, Sandbox};
 use crate::{git, sandbox, tree};
@@ -109,6 +113,44 @@ fn work_in_a_worktree_keeps_it() {
     assert_stays(&sandbox, &rm(), "is in it");
     git(&dir, &["worktree", "remove", ".claude/worktrees/x"]);
     git(&work, &["config", "--unset", "status.showUntrackedFiles"]);
+    assert_removed(&sandbox, &rm());
+}
+
+#[test]
+fn work_that_git_does_not_show_keeps_a_worktree() {
+    let sandbox = finished("a");
+    let (work, dir) = (sandbox.work(), tree(&sandbox, "a"));
+    let rm = || sandbox.run(["rm", "a"]);
+    let skipped = OsStr::from_bytes(b"n\xff");
+    fs::write(dir.join(skipped), "").unwrap();
+    git(&dir, &["add", "."]);
+    git(&dir, &["commit", "--quiet", "--message", "odd"]);
+    git(&work, &["merge", "--quiet", "claudejob/a"]);
+    let mut skip = Command::new("git");
+    skip.current_dir(&dir).args(["update-index", "--skip-worktree"]).arg(skipped);
+    assert!(skip.status().unwrap().success());
+    fs::write(dir.join(skipped), "changed").unwrap();
+    assert_stays(&sandbox, &rm(), "git ignores changes of n");
+    fs::remove_file(dir.join(skipped)).unwrap();
+    symlink("nowhere", dir.join(skipped)).unwrap();
+    assert_stays(&sandbox, &rm(), "git ignores changes of n");
+    fs::remove_file(dir.join(skipped)).unwrap();
+    // Only a ref of the worktree has the commit.
+    commit(&dir, "work");
+    git(&dir, &["update-ref", "refs/worktree/kept", "HEAD"]);
+    git(&dir, &["reset", "--quiet", "--hard", "HEAD^"]);
+    assert_stays(&sandbox, &rm(), "refs/worktree/kept");
+    git(&dir, &["update-ref", "-d", "refs/worktree/kept"]);
+    // A program that watches the files, and has seen nothing.
+    let watcher = sandbox.path("watcher");
+    fs::write(&watcher, "#!/bin/sh\nprintf 'token\\0'\n").unwrap();
+    fs::set_permissions(&watcher, fs::Permissions::from_mode(0o700)).unwrap();
+    git(&dir, &["config", "core.fsmonitor", watcher.to_str().unwrap()]);
+    git(&dir, &["status"]);
+    fs::write(dir.join("sub/file"), "changed").unwrap();
+    assert_eq!(git(&dir, &["status", "--porcelain"]), "");
+    assert_stays(&sandbox, &rm(), "1 uncommitted change");
+    fs::write(dir.join("sub/file"), "1\n").unwrap();
     assert_removed(&sandbox, &rm());
 }
 
