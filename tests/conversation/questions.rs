@@ -71,7 +71,7 @@ fn texts_are_read_from_stdin() {
     asked("q1");
     // No text of the caller is left out.
     for more in [&["--text", "x", "--message", "y"][..], &["--choice", "1", "--message", "y"]] {
-        let refused = sandbox.run(&[&["answer", "j"], more].concat());
+        let refused = sandbox.run([&["answer", "j"], more].concat());
         assert_eq!((refused.code, refused.text("code")), (2, "usage"), "{refused:?}");
     }
     for option in [&["--text", "-"][..], &["--deny", "--message", "-"]] {
