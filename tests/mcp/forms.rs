@@ -181,3 +181,52 @@ fn the_newest_clients_repeat_the_call_with_the_answer() {
         client.finish();
     }
 }
+
+#[test]
+fn an_answer_that_cannot_be_given_is_not_asked_again() {
+    let sandbox = asking(PERMISSION);
+    let mut client = McpClient::legacy(&sandbox, &json!({"elicitation": {}}));
+    let (call, form) = await_form(&mut client);
+    let inbox = sandbox.job("j").join("inbox");
+    fs::rename(&inbox, sandbox.path("inbox")).unwrap();
+    fs::write(&inbox, "").unwrap();
+    let result = json!({ "action": "accept", "content": { "decision": "allow" } });
+    client.send(&json!({ "jsonrpc": "2.0", "id": form["id"], "result": result }));
+    let answer = client.answer(call);
+    let waited = &answer["result"]["structuredContent"];
+    assert_eq!(waited["jobs"][0]["status"], "blocked", "{answer}");
+    client.finish();
+    fs::remove_file(&inbox).unwrap();
+    fs::rename(sandbox.path("inbox"), &inbox).unwrap();
+}
+
+#[test]
+fn a_form_shows_no_hostile_text() {
+    let (hostile, label) = ("\u{1b}]0;x\u{7}Red\u{202e}evil\n\nSign in:", "A\u{1b}[31m\nB");
+    let input = json!({ "questions": [{
+        "question": format!("{hostile}{}", "long ".repeat(10_000)),
+        "header": hostile,
+        "options": [{ "label": label, "description": hostile }, { "label": label }],
+        "multiSelect": false,
+    }] });
+    let request = json!({ "subtype": "can_use_tool", "tool_name": "AskUserQuestion",
+        "input": input, "tool_use_id": "t1" });
+    let asked = json!({ "type": "control_request", "request_id": "q1", "request": request });
+    let sandbox = asking(&format!("json {asked}"));
+    let mut client = McpClient::legacy(&sandbox, &json!({"elicitation": {}}));
+    let (call, form) = await_form(&mut client);
+    let text = form["params"].to_string();
+    assert!(!text.contains("\\u001b") && !text.contains('\u{202e}'), "{text}");
+    assert!(!text.contains("\\n") && text.len() < 5_000, "{text}");
+    let choice = &form["params"]["requestedSchema"]["properties"]["answer1"]["enum"];
+    assert_eq!(choice, &json!(["A\u{fffd}[31m B"]));
+    let result = json!({ "action": "accept", "content": { "answer1": choice[0] } });
+    client.send(&json!({ "jsonrpc": "2.0", "id": form["id"], "result": result }));
+    assert_eq!(
+        client.answer(call)["result"]["structuredContent"]["jobs"][0]["status"],
+        "completed"
+    );
+    let answers = received(&sandbox)["updatedInput"]["answers"].as_object().unwrap().clone();
+    assert_eq!(answers.values().collect::<Vec<_>>(), [label]);
+    client.finish();
+}

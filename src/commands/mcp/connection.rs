@@ -40,8 +40,8 @@ pub(super) struct WaitSignal {
 #[derive(Default)]
 struct SignalState {
     is_cancelled: bool,
-    /// What the client answered to the form.
-    response: Option<Value>,
+    /// What the client answered, and to which form.
+    response: Option<(u64, Value)>,
     wake: Option<Sender<Notice>>,
 }
 
@@ -52,9 +52,9 @@ impl WaitSignal {
         state.wake();
     }
 
-    pub(super) fn respond(&self, response: Value) {
+    pub(super) fn respond(&self, form: u64, response: Value) {
         let mut state = lock(&self.state);
-        state.response = Some(response);
+        state.response = Some((form, response));
         state.wake();
     }
 
@@ -62,8 +62,12 @@ impl WaitSignal {
         lock(&self.state).is_cancelled
     }
 
-    pub(super) fn take_response(&self) -> Option<Value> {
-        lock(&self.state).response.take()
+    /// Returns what the client answered to this form. An answer to an earlier one came too late.
+    pub(super) fn take_response(&self, form: u64) -> Option<Value> {
+        match lock(&self.state).response.take() {
+            Some((answered, response)) if answered == form => Some(response),
+            _ => None,
+        }
     }
 
     pub(super) fn set_waker(&self, wake: Sender<Notice>) {

@@ -8,10 +8,12 @@ use super::connection::{ClientRequest, McpConnection, lock, task_id_of};
 use crate::commands::answer::{self, OpenRequest};
 use crate::commands::observe::observe;
 use crate::job::{JobId, Question, allow_response, denied};
-use crate::text::one_line;
+use crate::text::{harmless, one_line};
 
 /// Maximum length of the message of a form.
 const MAX_MESSAGE_CHARS: usize = 1_500;
+/// Maximum length of the label of an option in a form.
+const MAX_LABEL_CHARS: usize = 200;
 /// Message of a denial without a reason.
 const DEFAULT_DENIAL: &str = "The user does not want this. Find another way, or stop.";
 
@@ -76,8 +78,7 @@ impl OpenForm {
             );
             (message, json!(["decision"]))
         };
-        // Clients show a line.
-        let message = one_line(&message, MAX_MESSAGE_CHARS);
+        let message = shown(&message, MAX_MESSAGE_CHARS);
         json!({
             "message": message,
             "requestedSchema": {
@@ -116,11 +117,20 @@ impl OpenForm {
             lock(&connection.declined).insert(self.key());
             return false;
         };
-        if let Ok(store) = connection.store() {
-            // If it fails, the job asks no more or has ended, and the wait finds that out.
-            let _ = answer::respond(&store, &self.job_id, &self.open.blocked.request_id, answer);
+        let request_id = &self.open.blocked.request_id;
+        if let Ok(store) = connection.store()
+            && let Ok(given) = answer::respond(&store, &self.job_id, request_id, answer)
+            && given.answered
+        {
+            return true;
         }
-        true
+        // Answered elsewhere, or ended, which the wait finds out. Else the next form would fail, too.
+        let is_open =
+            Self::of(connection, &self.job_id).is_some_and(|form| form.key() == self.key());
+        if is_open {
+            lock(&connection.declined).insert(self.key());
+        }
+        !is_open
     }
 
     /// Returns the answer in a filled form, in the format of claude; `None` if it is incomplete.
@@ -128,7 +138,7 @@ impl OpenForm {
         if self.is_question() {
             let mut answers = BTreeMap::new();
             for (index, question) in self.open.blocked.questions.iter().enumerate() {
-                let answer = question_answer(content, index)?;
+                let answer = question_answer(content, index, question)?;
                 answers.insert(question.question.clone(), answer);
             }
             return Some(allow_response(&self.open.input, &answers));
@@ -153,7 +163,13 @@ fn add_question(
     is_one_of_several: bool,
 ) {
     let number = index + 1;
-    let labels: Vec<&str> = question.options.iter().map(|option| option.label.as_str()).collect();
+    let mut labels = Vec::new();
+    for option in &question.options {
+        let label = shown(&option.label, MAX_LABEL_CHARS);
+        if !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
     let mut about = Vec::new();
     if is_one_of_several {
         about.push(question.question.clone());
@@ -163,8 +179,9 @@ fn add_question(
             about.push(format!("{}: {}", option.label, option.description));
         }
     }
-    let about = one_line(&about.join(" · "), MAX_MESSAGE_CHARS);
-    let title = if question.header.is_empty() { "Answer" } else { &question.header };
+    let about = shown(&about.join(" · "), MAX_MESSAGE_CHARS);
+    let header = shown(&question.header, MAX_LABEL_CHARS);
+    let title = if header.is_empty() { "Answer" } else { header.as_str() };
     if !labels.is_empty() {
         let choice = json!({ "type": "string", "enum": labels });
         let mut choice = if question.multi_select {
@@ -185,17 +202,36 @@ fn add_question(
 }
 
 /// Returns the answer to a question in a filled form.
-fn question_answer(content: &Value, index: usize) -> Option<String> {
+fn question_answer(content: &Value, index: usize, question: &Question) -> Option<String> {
     let number = index + 1;
     let mut answers: Vec<&str> = Vec::new();
     match &content[format!("answer{number}")] {
-        Value::String(label) => answers.push(label),
-        Value::Array(labels) => answers.extend(labels.iter().filter_map(Value::as_str)),
+        Value::String(label) => answers.push(label_of(question, label)),
+        Value::Array(labels) => {
+            for label in labels {
+                answers.extend(label.as_str().map(|label| label_of(question, label)));
+            }
+        }
         _ => {}
     }
     answers.extend(content[format!("other{number}")].as_str());
     answers.retain(|answer| !answer.trim().is_empty());
     if answers.is_empty() { None } else { Some(answers.join(", ")) }
+}
+
+/// Returns the label of the option that the form shows as `text`.
+fn label_of<'a>(question: &'a Question, text: &'a str) -> &'a str {
+    for option in &question.options {
+        if shown(&option.label, MAX_LABEL_CHARS) == text {
+            return &option.label;
+        }
+    }
+    text
+}
+
+/// Returns an agent's text as a form shows it: one line, and nothing that could control a terminal.
+fn shown(text: &str, max_chars: usize) -> String {
+    harmless(&one_line(text, max_chars))
 }
 
 impl McpConnection {

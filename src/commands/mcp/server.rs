@@ -77,9 +77,10 @@ impl McpService {
             Err(error) => self.connection.send_error(error),
             Ok(ClientMessage::Notification { method, params }) => self.notified(&method, &params),
             Ok(ClientMessage::Response { id, result }) => {
-                let form = id.as_u64().and_then(|id| lock(&self.connection.forms).remove(&id));
-                if let Some(wait) = form {
-                    wait.respond(result.unwrap_or_default());
+                let Some(form) = id.as_u64() else { return };
+                let wait = lock(&self.connection.forms).remove(&form);
+                if let Some(wait) = wait {
+                    wait.respond(form, result.unwrap_or_default());
                 }
             }
             Ok(ClientMessage::Request { id, method, params }) => {

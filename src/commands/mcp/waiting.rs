@@ -201,7 +201,7 @@ impl McpConnection {
             if signal.is_cancelled() {
                 break FormEnd::Cancelled;
             }
-            if let Some(response) = signal.take_response() {
+            if let Some(response) = signal.take_response(shown) {
                 return if form.respond(self, &response) {
                     FormEnd::Answered
                 } else {
