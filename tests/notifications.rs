@@ -129,6 +129,9 @@ fn shows_and_redelivers_undelivered_notifications() {
     let kept = sandbox.run(["clean", "a"]);
     assert_eq!((kept.code, &kept["removed"]), (1, &0.into()));
     assert!(kept["left"][0]["error"].as_str().unwrap().contains("command 2"), "{kept:?}");
+    assert!(kept["left"][0]["hint"].as_str().unwrap().contains("claudejob rm a"), "{kept:?}");
+    assert_eq!(sandbox.run(["rm", "a", "--dry-run"])["removed"], 1);
+    assert_eq!(sandbox.run(["rm", "--status", "completed"])["removed"], 0);
 
     let table = sandbox.run(["list", "--undelivered", "--plain"]).stdout;
     assert!(table.contains("not delivered: completed to command 2"), "{table}");

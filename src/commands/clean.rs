@@ -69,6 +69,9 @@ pub(super) struct CleanOptions {
     /// Remove the jobs without their worktrees
     #[arg(long)]
     pub(super) keep_worktree: bool,
+    /// A notification that is no longer tried keeps no job.
+    #[arg(skip)]
+    pub(super) drop_failed_notifications: bool,
     #[arg(skip)]
     pub(super) filter: Filter,
     /// Worktrees are removed until this time only.
@@ -199,6 +202,7 @@ pub(super) fn clean(
     // While this lock is held, no new job can depend on one of them.
     let _removal = if options.dry_run || chosen.is_empty() { None } else { store.lock_removal() };
     let mut others = if chosen.is_empty() { Others::default() } else { Others::find(store)? };
+    others.drop_failed_notifications = options.drop_failed_notifications;
     others.worktrees.keeps = options.keep_worktree;
     others.worktrees.until = options.worktrees_until;
     let (mut cost_error, mut with_worktree) = (None, Vec::new());
@@ -245,6 +249,7 @@ struct RemovalChoice<'a> {
     /// Only jobs that ended before this time.
     before: Option<Timestamp>,
     filter: Filter,
+    drop_failed_notifications: bool,
     /// Jobs that can be removed, with their ends.
     ended: Vec<(Option<Timestamp>, JobId)>,
     /// Number of jobs that `keep` spares.
@@ -265,6 +270,7 @@ impl<'a> RemovalChoice<'a> {
             keep: options.keep.unwrap_or(if selects { 0 } else { DEFAULT_KEEP }),
             before: options.older_than.map(|age| clock::now().before(age)),
             filter,
+            drop_failed_notifications: options.drop_failed_notifications,
             ended: Vec::new(),
             kept: 0,
             left: Vec::new(),
@@ -320,7 +326,8 @@ impl<'a> RemovalChoice<'a> {
                 return;
             }
         };
-        if let Some(why) = keep_reason(&observed.dir, &observed.record) {
+        let drops_failed = self.drop_failed_notifications;
+        if let Some(why) = keep_reason(&observed.dir, &observed.record, drops_failed) {
             return self.leave(id, why);
         }
         let summary = observed.record.into();
@@ -374,6 +381,7 @@ struct Others {
     /// yet, or was interrupted before its admission. It will read how they ended.
     awaited: BTreeMap<JobId, JobId>,
     worktrees: WorktreeRemoval,
+    drop_failed_notifications: bool,
 }
 
 impl Others {
@@ -400,36 +408,45 @@ impl Others {
         if let Some(waiter) = self.awaited.get(dir.id()) {
             return Err(RemovalError::Refused(kept(format!("job {waiter} waits for it"))));
         }
+        let drops_failed = self.drop_failed_notifications;
         if dry_run {
-            let record = check_removable(dir, dir.is_held().as_ref().map(|held| !held))?;
+            let record =
+                check_removable(dir, dir.is_held().as_ref().map(|held| !held), drops_failed)?;
             self.worktrees.remove(&record, dry_run)?;
             return Ok(None);
         }
         // Held until the job is removed: so it is not resumed in its worktree.
         let lock = dir.try_lock();
-        let record = check_removable(dir, lock.as_ref().map(Option::is_some))?;
+        let record = check_removable(dir, lock.as_ref().map(Option::is_some), drops_failed)?;
         self.worktrees.remove(&record, dry_run)?;
         Queue::for_jobs_dir(dir.root()).remove_pause_of(dir.id());
         dir.discard().map_err(RemovalError::Failed)
     }
 }
 
-/// Returns why a job must be kept; `None` if it can be removed.
-fn keep_reason(dir: &JobDir, record: &Record) -> Option<Error> {
+/// Returns why a job must be kept; `None` if it can be removed. `drops_failed`: a notification that
+/// is no longer tried is no reason.
+fn keep_reason(dir: &JobDir, record: &Record, drops_failed: bool) -> Option<Error> {
     let id = dir.id().to_string();
     match dir.liveness_if_unlocked(record) {
         Liveness::Ended => {}
         Liveness::Live | Liveness::Lost => return Some(Error::JobLive(id, record.status)),
         Liveness::OtherMachine(host) => return Some(Error::OtherHost(id, host)),
     }
-    let notifications = dir.notifications(record);
-    let notification = notifications.first()?;
+    let mut notifications = dir.notifications(record).into_iter();
+    let notification = notifications.find(|it| it.error.is_none() || !drops_failed)?;
     let (to, event) = (&notification.to, notification.event);
-    let why = match &notification.error {
-        Some(why) => format!("the notification to {to} that it {event} failed: {why}"),
-        None => format!("the notification to {to} that it {event} is not delivered yet"),
+    let (why, alternative) = match &notification.error {
+        Some(why) => (
+            format!("the notification to {to} that it {event} failed: {why}"),
+            format!("  # claudejob rm {id} removes the job with it"),
+        ),
+        None => (
+            format!("the notification to {to} that it {event} is not delivered yet"),
+            String::new(),
+        ),
     };
-    Some(Error::Kept { why, hint: format!("claudejob redeliver {id}") })
+    Some(Error::Kept { why, hint: format!("claudejob redeliver {id}{alternative}") })
 }
 
 fn kept(why: impl Into<String>) -> Error {
@@ -456,6 +473,7 @@ impl From<LoadError> for RemovalError {
 fn check_removable(
     dir: &JobDir,
     is_free: Result<bool, &StoreError>,
+    drops_failed: bool,
 ) -> Result<Record, RemovalError> {
     let record = dir.load_checked()?;
     match is_free {
@@ -468,7 +486,7 @@ fn check_removable(
         Err(_) if record.is_of_node_skill() => {}
         Err(error) => return Err(RemovalError::Refused(kept(error.to_string()))),
     }
-    match keep_reason(dir, &record) {
+    match keep_reason(dir, &record, drops_failed) {
         Some(why) => Err(RemovalError::Refused(why)),
         None => Ok(record),
     }

@@ -244,7 +244,7 @@ fn a_live_job_keeps_the_worktree() {
     assert_eq!(sandbox.run(["kill", "live"]).code, 0);
     // One that has no worktree of its own.
     let link = sandbox.path("link");
-    std::os::unix::fs::symlink(tree(&sandbox, "shared").join("sub"), &link).unwrap();
+    symlink(tree(&sandbox, "shared").join("sub"), &link).unwrap();
     sandbox.start("guest", &["--cwd", link.to_str().unwrap()]);
     let left = sandbox.run(["rm", "a", "live"]);
     assert!(left["removed"] == 0 && left.stdout.contains("job guest works in"), "{left:?}");

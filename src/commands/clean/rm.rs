@@ -14,10 +14,10 @@ use crate::error::{Error, ExitStatus};
 #[command(
     after_help = "Examples:\n  claudejob rm fix-login\n  claudejob rm --label project=app --status failed\n\n\
     A live job is an error: kill it first. A selection considers ended jobs only. It never removes \
-    a job that a queued job waits for, or that has undelivered notifications (list --undelivered). A job with a worktree \
-    is removed together with that and its branch, but only if no work is lost: no changed or \
-    untracked file (ignored files are deleted), and every commit in the base of the branch or in its \
-    upstream."
+    a job that a queued job waits for, or that has undelivered notifications (list --undelivered), \
+    unless the job is named and they are no longer tried. A job with a worktree is removed \
+    together with that and its branch, but only if no work is lost: no changed or untracked file \
+    (ignored files are deleted), and every commit in the base of the branch or in its upstream."
 )]
 pub(crate) struct RmArgs {
     #[command(flatten)]
@@ -37,7 +37,7 @@ impl RmArgs {
     pub(crate) fn run(self, call: &Call) -> Result<ExitStatus, Error> {
         let store = call.store()?;
         self.targets.check_exclusive()?;
-        let options = CleanOptions {
+        let mut options = CleanOptions {
             keep: Some(0),
             dry_run: self.dry_run,
             keep_worktree: self.keep_worktree,
@@ -45,6 +45,7 @@ impl RmArgs {
             ..CleanOptions::default()
         };
         let ids = options.named_jobs(call, &store, &self.targets)?;
+        options.drop_failed_notifications = !ids.is_empty();
         // Without both, `clean` would consider every job.
         if ids.is_empty() && self.targets.filter.is_empty() {
             return Err(no_job_given());
